@@ -1,0 +1,3 @@
+//! An asynchronous Kafka client: `Producer`, `Consumer` and `Admin` on one shared connection pool.
+
+pub mod runtime;

@@ -1,0 +1,3 @@
+//! Event streaming for Rust.
+
+pub mod serde;

@@ -1,0 +1,39 @@
+//! How values become record bytes and back: one trait for listeners, templates and streams.
+
+mod error;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+pub use error::SerdeError;
+
+/// Writes and reads values of type `T` as record keys or values.
+///
+/// Implement it for a format of your own; hand it over with the `..._with` builders, or make it the type's default with
+/// [`DefaultSerde`].
+pub trait Serde<T>: Send + Sync + fmt::Debug + 'static {
+    /// The bytes of `value`, as they go into a record of `topic`.
+    ///
+    /// # Errors
+    /// When the value has no form in this format.
+    fn serialize(&self, topic: &str, value: &T) -> Result<Bytes, SerdeError>;
+
+    /// The value that `bytes`, read from a record of `topic`, stand for. Bytes come from outside: never panic on them.
+    ///
+    /// # Errors
+    /// When the bytes are not of this format.
+    fn deserialize(&self, topic: &str, bytes: &Bytes) -> Result<T, SerdeError>;
+}
+
+/// A type that says how it is written unless told otherwise.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how it is written to a record",
+    label = "this type has no default serde",
+    note = "either teach the type: `#[derive(Record)] #[record(json)] struct ...` (or wrap it: `Json<{Self}>`)",
+    note = "or name the serdes in place: `Consumed::with(key_serde, value_serde)`, `Grouped::with(...)`, `Produced::with(...)`"
+)]
+pub trait DefaultSerde: Sized + Send + 'static {
+    /// The serde that is used where none is named.
+    type Serde: Serde<Self> + Default + Clone;
+}
