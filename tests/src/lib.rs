@@ -1,1 +1,10 @@
-//! Placeholder.
+//! What end-to-end tests share: real processes with a lifetime, deadlines, and places on disk that vanish.
+
+// This crate is test code: it starts processes and looks at their files, and a failure is a panic with what happened.
+#![allow(clippy::disallowed_methods, clippy::panic)]
+
+mod command;
+mod process;
+
+pub use command::{Finished, repository, run, run_with_input};
+pub use process::{BrokerProcess, klamm_binary};

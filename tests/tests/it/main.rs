@@ -1,0 +1,4 @@
+//! End-to-end tests of the whole house.
+#![allow(clippy::disallowed_methods)]
+
+mod tidy;
