@@ -1,3 +1,5 @@
 //! Event streaming for Rust.
 
+extern crate self as klamm;
+
 pub mod serde;

@@ -1,12 +1,26 @@
 //! How values become record bytes and back: one trait for listeners, templates and streams.
 
+#[cfg(feature = "bincode")]
+mod bincode;
 mod error;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "postcard")]
+mod postcard;
+mod primitive;
 
 use std::fmt;
 
 use bytes::Bytes;
 
+#[cfg(feature = "bincode")]
+pub use bincode::BincodeSerde;
 pub use error::SerdeError;
+#[cfg(feature = "json")]
+pub use json::{Json, JsonSerde};
+#[cfg(feature = "postcard")]
+pub use postcard::PostcardSerde;
+pub use primitive::{BytesSerde, NumberSerde, StringSerde, UnitSerde};
 
 /// Writes and reads values of type `T` as record keys or values.
 ///
