@@ -223,7 +223,12 @@ impl Output<'_> {
     }
 
     /// Decodes one block of at most `block_max` bytes of output, which may refer back as far as `window_start`.
-    fn decode(&mut self, block: &[u8], block_max: usize, window_start: usize) -> Result<(), CompressionError> {
+    fn decode(
+        &mut self,
+        block: &[u8],
+        block_max: usize,
+        window_start: usize,
+    ) -> Result<(), CompressionError> {
         let room = block_max.min(block.len().saturating_mul(MAX_RATIO));
         let end = self.filled.saturating_add(room).min(self.cap_bytes);
         self.ensure(end);

@@ -71,7 +71,10 @@ impl std::str::FromStr for Compression {
     type Err = UnknownCompression;
 
     fn from_str(name: &str) -> Result<Self, UnknownCompression> {
-        Self::ALL.into_iter().find(|codec| codec.name() == name).ok_or_else(|| UnknownCompression(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|codec| codec.name() == name)
+            .ok_or_else(|| UnknownCompression(name.to_owned()))
     }
 }
 

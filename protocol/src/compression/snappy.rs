@@ -52,7 +52,8 @@ pub(super) fn decompress(input: &[u8], cap_bytes: usize, out: &mut Vec<u8>) -> R
         let (length, tail) =
             rest.split_first_chunk::<4>().ok_or(CompressionError::Truncated { codec: CODEC })?;
         let length = u32::from_be_bytes(*length) as usize;
-        let (block, tail) = tail.split_at_checked(length).ok_or(CompressionError::Truncated { codec: CODEC })?;
+        let (block, tail) =
+            tail.split_at_checked(length).ok_or(CompressionError::Truncated { codec: CODEC })?;
         decompress_block(block, cap_bytes, out)?;
         rest = tail;
     }
@@ -61,7 +62,8 @@ pub(super) fn decompress(input: &[u8], cap_bytes: usize, out: &mut Vec<u8>) -> R
 
 /// Appends one raw block to `out`, whose whole length stays within the cap.
 fn decompress_block(block: &[u8], cap_bytes: usize, out: &mut Vec<u8>) -> Result<(), CompressionError> {
-    let claimed = snap::raw::decompress_len(block).map_err(|error| CompressionError::corrupt(CODEC, error))?;
+    let claimed =
+        snap::raw::decompress_len(block).map_err(|error| CompressionError::corrupt(CODEC, error))?;
     if claimed > cap_bytes - out.len() {
         return Err(CompressionError::TooLarge { codec: CODEC, cap_bytes });
     }

@@ -31,10 +31,7 @@ pub(super) fn xxh32(input: &[u8]) -> u32 {
     hash = hash.wrapping_add(input.len() as u32);
     let (words, bytes) = tail.as_chunks::<4>();
     for word in words {
-        hash = hash
-            .wrapping_add(u32::from_le_bytes(*word).wrapping_mul(P3))
-            .rotate_left(17)
-            .wrapping_mul(P4);
+        hash = hash.wrapping_add(u32::from_le_bytes(*word).wrapping_mul(P3)).rotate_left(17).wrapping_mul(P4);
     }
     for byte in bytes {
         hash = hash.wrapping_add(u32::from(*byte).wrapping_mul(P5)).rotate_left(11).wrapping_mul(P1);

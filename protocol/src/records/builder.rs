@@ -1,0 +1,282 @@
+//! Building a batch: records are encoded straight into the buffer that becomes the batch.
+
+use bytes::Bytes;
+
+use super::crc32c;
+use super::error::RecordError;
+use super::header::{
+    BATCH_HEADER_LEN, BatchHeader, CONTROL, LENGTH_OVERHEAD, LOG_APPEND_TIME, MAGIC_V2, NO_LEADER_EPOCH,
+    NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TRANSACTIONAL, TimestampType, at,
+};
+use super::varint::{put_varint, put_varlong, varint_len, varlong_len};
+use crate::compression::{self, Compression};
+
+/// Attributes of a single record: none are defined.
+const RECORD_ATTRIBUTES: u8 = 0;
+
+/// What a batch says about all its records. The default is what a producer without idempotence sends: no compression, create
+/// time, no producer id, base offset 0, no leader epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// How the records are compressed.
+    pub compression: Compression,
+    /// What the timestamps mean. Only a broker builds batches with append time.
+    pub timestamp_type: TimestampType,
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Epoch of the appending leader.
+    pub leader_epoch: i32,
+    /// Id of the idempotent producer, or [`NO_PRODUCER_ID`].
+    pub producer_id: i64,
+    /// Epoch of that producer, or [`NO_PRODUCER_EPOCH`].
+    pub producer_epoch: i16,
+    /// Sequence of the first record, or [`NO_SEQUENCE`].
+    pub base_sequence: i32,
+    /// Whether the batch is part of a transaction.
+    pub transactional: bool,
+    /// Whether its records are control records.
+    pub control: bool,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::None,
+            timestamp_type: TimestampType::CreateTime,
+            base_offset: 0,
+            leader_epoch: NO_LEADER_EPOCH,
+            producer_id: NO_PRODUCER_ID,
+            producer_epoch: NO_PRODUCER_EPOCH,
+            base_sequence: NO_SEQUENCE,
+            transactional: false,
+            control: false,
+        }
+    }
+}
+
+impl BatchOptions {
+    fn attributes(&self) -> i16 {
+        let flag = |set: bool, bit: i16| if set { bit } else { 0 };
+        i16::from(self.compression.id())
+            | flag(self.timestamp_type == TimestampType::LogAppendTime, LOG_APPEND_TIME)
+            | flag(self.transactional, TRANSACTIONAL)
+            | flag(self.control, CONTROL)
+    }
+}
+
+/// A batch under construction. The base timestamp is the first record's; offsets count up from the base offset.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    options: BatchOptions,
+    /// Room for the header, then the encoded records.
+    buffer: Vec<u8>,
+    record_count: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch.
+    pub fn new(options: BatchOptions) -> Self {
+        Self::with_capacity(options, 0)
+    }
+
+    /// An empty batch with room for `bytes` bytes, header included, before its buffer grows.
+    pub fn with_capacity(options: BatchOptions, bytes: usize) -> Self {
+        let mut buffer = Vec::with_capacity(bytes.max(BATCH_HEADER_LEN));
+        buffer.resize(BATCH_HEADER_LEN, 0);
+        Self { options, buffer, record_count: 0, base_timestamp: NO_TIMESTAMP, max_timestamp: NO_TIMESTAMP }
+    }
+
+    /// Appends a record and gives its offset less the base offset. `headers` is walked twice: for its size and to write it.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLarge`] when the batch would reach 2 GiB or 2^31 records; the batch is then unchanged.
+    #[inline]
+    pub fn append<'h>(
+        &mut self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>), IntoIter: Clone>,
+    ) -> Result<i32, RecordError> {
+        let first = self.record_count == 0;
+        let base_timestamp = if first { timestamp_ms } else { self.base_timestamp };
+        // Readers add with wrap-around too, so that even deltas beyond an i64 come back right.
+        let timestamp_delta = timestamp_ms.wrapping_sub(base_timestamp);
+        let offset_delta = self.record_count;
+        let headers = headers.into_iter();
+        let (header_count, headers_len) = measure_headers(headers.clone());
+        let body_len = body_len(timestamp_delta, offset_delta, key, value, header_count, headers_len);
+        let record_len = framed_len(body_len);
+        if self.buffer.len().saturating_add(record_len) > i32::MAX as usize || offset_delta == i32::MAX {
+            return Err(RecordError::TooLarge);
+        }
+
+        // Below i32::MAX as a whole, so every length and count inside is too.
+        let out = &mut self.buffer;
+        out.reserve(record_len);
+        put_varint(out, body_len as i32);
+        out.push(RECORD_ATTRIBUTES);
+        put_varlong(out, timestamp_delta);
+        put_varint(out, offset_delta);
+        put_nullable(out, key);
+        put_nullable(out, value);
+        put_varint(out, header_count as i32);
+        for (name, value) in headers {
+            put_nullable(out, Some(name.as_bytes()));
+            put_nullable(out, value);
+        }
+
+        self.base_timestamp = base_timestamp;
+        self.max_timestamp = if first { timestamp_ms } else { self.max_timestamp.max(timestamp_ms) };
+        self.record_count += 1;
+        Ok(offset_delta)
+    }
+
+    /// Bytes of the batch so far, header included, before compression.
+    pub fn len_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// What [`BatchBuilder::len_bytes`] would be after appending this record.
+    pub fn size_with<'h>(
+        &self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) -> usize {
+        let base_timestamp = if self.record_count == 0 { timestamp_ms } else { self.base_timestamp };
+        let delta = timestamp_ms.wrapping_sub(base_timestamp);
+        self.buffer.len().saturating_add(record_size(delta, self.record_count, key, value, headers))
+    }
+
+    /// Records so far.
+    pub fn record_count(&self) -> usize {
+        self.record_count as usize
+    }
+
+    /// Whether there is no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// The greatest timestamp so far in ms, or [`NO_TIMESTAMP`].
+    pub fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// What the batch says about its records.
+    pub fn options(&self) -> &BatchOptions {
+        &self.options
+    }
+
+    /// Sets the producer's identity and the sequence of the first record, which are known late: when the batch is sent.
+    pub fn set_producer(&mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32) {
+        self.options.producer_id = producer_id;
+        self.options.producer_epoch = producer_epoch;
+        self.options.base_sequence = base_sequence;
+    }
+
+    /// Compresses the records if asked to, writes the header and the checksum. Without compression nothing is copied.
+    ///
+    /// # Errors
+    /// [`RecordError::Empty`] without a record; a failure of the codec.
+    pub fn build(self) -> Result<Bytes, RecordError> {
+        if self.record_count == 0 {
+            return Err(RecordError::Empty);
+        }
+        let mut batch = match self.options.compression {
+            Compression::None => self.buffer,
+            codec => compressed(codec, &self.buffer)?,
+        };
+        let batch_length = i32::try_from(batch.len() - LENGTH_OVERHEAD).map_err(|_| RecordError::TooLarge)?;
+        let mut header = BatchHeader {
+            base_offset: self.options.base_offset,
+            batch_length,
+            partition_leader_epoch: self.options.leader_epoch,
+            magic: MAGIC_V2,
+            crc: 0,
+            attributes: self.options.attributes(),
+            last_offset_delta: self.record_count - 1,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: self.options.producer_id,
+            producer_epoch: self.options.producer_epoch,
+            base_sequence: self.options.base_sequence,
+            record_count: self.record_count,
+        };
+        batch[..BATCH_HEADER_LEN].copy_from_slice(&header.to_bytes());
+        header.crc = crc32c(&batch[at::ATTRIBUTES..]);
+        batch[at::CRC..at::ATTRIBUTES].copy_from_slice(&header.crc.to_be_bytes());
+        Ok(Bytes::from(batch))
+    }
+}
+
+/// A new buffer with room for the header and the compressed records of `buffer`.
+fn compressed(codec: Compression, buffer: &[u8]) -> Result<Vec<u8>, RecordError> {
+    let mut batch = Vec::with_capacity(BATCH_HEADER_LEN + buffer.len() / 2);
+    batch.resize(BATCH_HEADER_LEN, 0);
+    compression::compress(codec, &buffer[BATCH_HEADER_LEN..], &mut batch)?;
+    Ok(batch)
+}
+
+/// Bytes that a record takes in a batch, its length field included.
+pub fn record_size<'h>(
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+) -> usize {
+    let (count, len) = measure_headers(headers.into_iter());
+    framed_len(body_len(timestamp_delta, offset_delta, key, value, count, len))
+}
+
+/// Length field and body. A body beyond an i32 is refused by the caller.
+fn framed_len(body_len: usize) -> usize {
+    varint_len(i32::try_from(body_len).unwrap_or(i32::MAX)).saturating_add(body_len)
+}
+
+fn body_len(
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    header_count: usize,
+    headers_len: usize,
+) -> usize {
+    let attributes_len = 1;
+    (attributes_len + varlong_len(timestamp_delta) + varint_len(offset_delta))
+        .saturating_add(nullable_len(key))
+        .saturating_add(nullable_len(value))
+        .saturating_add(varint_len(i32::try_from(header_count).unwrap_or(i32::MAX)))
+        .saturating_add(headers_len)
+}
+
+/// How many headers there are and what they take, without their count.
+fn measure_headers<'h>(headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>) -> (usize, usize) {
+    headers.fold((0, 0), |(count, len): (usize, usize), (name, value)| {
+        let header_len = nullable_len(Some(name.as_bytes())).saturating_add(nullable_len(value));
+        (count + 1, len.saturating_add(header_len))
+    })
+}
+
+fn nullable_len(bytes: Option<&[u8]>) -> usize {
+    match bytes {
+        None => 1,
+        Some(bytes) => varint_len(i32::try_from(bytes.len()).unwrap_or(i32::MAX)).saturating_add(bytes.len()),
+    }
+}
+
+fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => put_varint(out, -1),
+        Some(bytes) => {
+            // The caller has checked the sum of all lengths.
+            put_varint(out, bytes.len() as i32);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
