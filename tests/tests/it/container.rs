@@ -1,0 +1,56 @@
+//! The container image: built from this checkout, started by testcontainers, with a listener and a pipeline running against it.
+//! Without a Docker engine these tests say so and pass; with KLAMM_REQUIRE_DOCKER set (as in CI) they fail instead.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::{Client, Record};
+use klamm_tests::run;
+use testcontainers::core::{BuildImageOptions, IntoContainerPort, WaitFor};
+use testcontainers::runners::{AsyncBuilder, AsyncRunner};
+use testcontainers::{ContainerAsync, GenericBuildableImage, GenericImage, ImageExt};
+
+/// Cold, this compiles the broker a second time, statically.
+const BUILD: Duration = Duration::from_secs(900);
+
+async fn docker_answers() -> bool {
+    let answers = run("docker", ["info"], Duration::from_secs(20)).await.success;
+    assert!(answers || std::env::var_os("KLAMM_REQUIRE_DOCKER").is_none(), "KLAMM_REQUIRE_DOCKER is set and no Docker engine answers");
+    if !answers {
+        eprintln!("skipped: no Docker engine answers");
+    }
+    answers
+}
+
+/// A broker in a container and the address that reaches it.
+async fn start() -> (ContainerAsync<GenericImage>, String) {
+    let built = run("scripts/image", ["--binary-only", "dev"], BUILD).await;
+    assert!(built.success, "{}", built.stderr);
+    let binary = PathBuf::from(built.stdout.trim());
+    let image = GenericBuildableImage::new("klamm-test", "latest")
+        .with_dockerfile("scripts/Dockerfile".replace("scripts", concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts")))
+        .with_file(binary, "./klamm")
+        .build_image_with(BuildImageOptions::new())
+        .await
+        .expect("the image builds");
+    // A client must be told an address that is valid outside the container, so the port is chosen first.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let container = image
+        .with_wait_for(WaitFor::message_on_stdout("ready "))
+        .with_mapped_port(port, 9092.tcp())
+        .with_cmd([
+            "broker".to_owned(),
+            "--data-dir=/data".to_owned(),
+            "--listen=0.0.0.0:9092".to_owned(),
+            format!("--set=advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            "--set=danger_plaintext_network=true".to_owned(),
+            "--set=group.initial.rebalance.delay.ms=0".to_owned(),
+        ])
+        .start()
+        .await
+        .expect("the container starts");
+    (container, format!("127.0.0.1:{port}"))
+}
