@@ -1,0 +1,155 @@
+//! What the admin calls take and give.
+
+use std::sync::Arc;
+
+use klamm_protocol::Uuid;
+
+use crate::types::TopicPartition;
+
+/// A topic to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many partitions; -1 is the broker's `num.partitions`.
+    pub partitions: i32,
+    /// How many replicas; -1 is the broker's `default.replication.factor`.
+    pub replication: i16,
+    /// Topic settings by Kafka's names, such as `retention.ms`.
+    pub configs: Vec<(String, String)>,
+}
+
+impl NewTopic {
+    /// A topic with the broker's defaults.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), partitions: -1, replication: -1, configs: Vec::new() }
+    }
+
+    /// Sets how many partitions it has.
+    #[must_use]
+    pub fn partitions(mut self, count: i32) -> Self {
+        self.partitions = count;
+        self
+    }
+
+    /// Sets how many replicas each partition has.
+    #[must_use]
+    pub fn replication(mut self, factor: i16) -> Self {
+        self.replication = factor;
+        self
+    }
+
+    /// Adds a topic setting.
+    #[must_use]
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A topic as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id; zero from brokers that do not tell.
+    pub id: Uuid,
+    /// Whether Kafka itself keeps it, such as `__consumer_offsets`.
+    pub internal: bool,
+    /// Its partitions by number.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// A partition and where it lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: i32,
+    /// The leading broker's id; `None` when there is no leader.
+    pub leader: Option<i32>,
+    /// The leader's epoch.
+    pub leader_epoch: i32,
+    /// The brokers that hold it.
+    pub replicas: Vec<i32>,
+    /// Those that are in sync.
+    pub in_sync: Vec<i32>,
+}
+
+/// A group in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupListing {
+    /// Its id.
+    pub group: Arc<str>,
+    /// `consumer` for groups of consumers.
+    pub protocol_type: Arc<str>,
+    /// Such as `Stable` or `Empty`; empty from brokers that do not tell.
+    pub state: Arc<str>,
+}
+
+/// A group with its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Its id.
+    pub group: Arc<str>,
+    /// Such as `Stable`, `PreparingRebalance`, `Empty`, `Dead`.
+    pub state: Arc<str>,
+    /// `consumer` for groups of consumers.
+    pub protocol_type: Arc<str>,
+    /// The assignor in use.
+    pub assignor: Arc<str>,
+    /// The broker that coordinates it.
+    pub coordinator: i32,
+    /// Its members.
+    pub members: Vec<MemberDescription>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// The id that the coordinator gave.
+    pub member_id: Arc<str>,
+    /// The static member's id.
+    pub group_instance_id: Option<Arc<str>>,
+    /// The client's id.
+    pub client_id: Arc<str>,
+    /// The client's host as the broker sees it.
+    pub client_host: Arc<str>,
+    /// What it owns; empty when the assignment is not in the consumer protocol.
+    pub assignment: Vec<TopicPartition>,
+}
+
+/// Which offset to look up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// Of the oldest record.
+    Earliest,
+    /// After the newest record.
+    Latest,
+    /// Of the first record at or after this time, in milliseconds since the Unix epoch.
+    Timestamp(i64),
+    /// Of the record with the greatest timestamp.
+    MaxTimestamp,
+}
+
+impl OffsetSpec {
+    /// As ListOffsets spells it.
+    pub(crate) fn wire(self) -> i64 {
+        match self {
+            Self::Latest => -1,
+            Self::Earliest => -2,
+            Self::MaxTimestamp => -3,
+            Self::Timestamp(timestamp_ms) => timestamp_ms,
+        }
+    }
+}
+
+/// An offset that was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetAt {
+    /// The offset; `None` when no record matches.
+    pub offset: Option<i64>,
+    /// The record's timestamp, where one was asked for.
+    pub timestamp_ms: Option<i64>,
+    /// The leader epoch of the record, where the broker tells it.
+    pub leader_epoch: Option<i32>,
+}

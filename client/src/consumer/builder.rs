@@ -1,0 +1,350 @@
+//! The settings of a consumer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::listener::RebalanceListener;
+use super::stream::Consumer;
+use crate::client::Client;
+use crate::error::{ClientError, ConfigError};
+use crate::types::{IsolationLevel, TopicPartition};
+
+/// Where to start in a partition without a committed offset, or whose position is no longer in the log (`auto.offset.reset`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OffsetReset {
+    /// At the oldest record.
+    Earliest,
+    /// After the newest record. Kafka's default.
+    #[default]
+    Latest,
+    /// Nowhere: it is an error.
+    None,
+}
+
+/// How a group's leader shares out partitions (`partition.assignment.strategy`). All members must agree on one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Assignor {
+    /// Per topic, consecutive ranges. Eager.
+    Range,
+    /// Partitions dealt out in turn. Eager.
+    RoundRobin,
+    /// Balanced, moving as little as possible; what stays keeps being consumed during the rebalance (KIP-429).
+    #[default]
+    CooperativeSticky,
+}
+
+impl Assignor {
+    /// The name that group members know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::RoundRobin => "roundrobin",
+            Self::CooperativeSticky => "cooperative-sticky",
+        }
+    }
+}
+
+/// What to read.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Subscription {
+    #[default]
+    Nothing,
+    Topics(Vec<Arc<str>>),
+    Pattern(regex_lite::Regex),
+    Partitions(Vec<TopicPartition>),
+}
+
+/// Settings of a [`Consumer`]; made by [`Client::consumer`]. The defaults are Kafka's unless a method says otherwise.
+#[derive(Clone)]
+pub struct ConsumerBuilder {
+    pub(crate) client: Client,
+    pub(crate) config: ConsumerConfig,
+    pattern: Option<String>,
+}
+
+/// The settings.
+#[derive(Clone)]
+pub(crate) struct ConsumerConfig {
+    pub(crate) group: Option<Arc<str>>,
+    pub(crate) subscription: Subscription,
+    pub(crate) offset_reset: OffsetReset,
+    pub(crate) auto_commit: Option<Duration>,
+    pub(crate) assignor: Assignor,
+    pub(crate) session_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) rebalance_timeout: Duration,
+    pub(crate) group_instance_id: Option<Arc<str>>,
+    pub(crate) fetch_min_bytes: usize,
+    pub(crate) fetch_max_wait: Duration,
+    pub(crate) fetch_max_bytes: usize,
+    pub(crate) partition_fetch_bytes: usize,
+    pub(crate) prefetch_bytes: usize,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) check_crcs: bool,
+    pub(crate) isolation: IsolationLevel,
+    pub(crate) request_timeout: Duration,
+    pub(crate) listener: Option<Arc<dyn RebalanceListener>>,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            group: None,
+            subscription: Subscription::Nothing,
+            offset_reset: OffsetReset::Latest,
+            auto_commit: None,
+            assignor: Assignor::default(),
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
+            rebalance_timeout: Duration::from_secs(300),
+            group_instance_id: None,
+            fetch_min_bytes: 1,
+            fetch_max_wait: Duration::from_millis(500),
+            fetch_max_bytes: 16 * 1024 * 1024,
+            partition_fetch_bytes: 1024 * 1024,
+            prefetch_bytes: 32 * 1024 * 1024,
+            max_batch_bytes: 128 * 1024 * 1024,
+            check_crcs: true,
+            isolation: IsolationLevel::ReadUncommitted,
+            request_timeout: Duration::from_secs(30),
+            listener: None,
+        }
+    }
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, config: ConsumerConfig::default(), pattern: None }
+    }
+
+    /// The group to join and to commit under (`group.id`).
+    #[must_use]
+    pub fn group(mut self, group: impl Into<Arc<str>>) -> Self {
+        self.config.group = Some(group.into());
+        self
+    }
+
+    /// Subscribes to topics; needs a group.
+    #[must_use]
+    pub fn topics<T: Into<Arc<str>>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.config.subscription = Subscription::Topics(topics.into_iter().map(Into::into).collect());
+        self.pattern = None;
+        self
+    }
+
+    /// Subscribes to all topics whose whole name matches this regular expression, also to those created later; needs a group.
+    #[must_use]
+    pub fn pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.config.subscription = Subscription::Nothing;
+        self.pattern = Some(pattern.into());
+        self
+    }
+
+    /// Reads these partitions, without group membership. A group, if set, only names where offsets are committed.
+    #[must_use]
+    pub fn assign<P: Into<TopicPartition>>(mut self, partitions: impl IntoIterator<Item = P>) -> Self {
+        self.config.subscription = Subscription::Partitions(partitions.into_iter().map(Into::into).collect());
+        self.pattern = None;
+        self
+    }
+
+    /// Starts at the oldest record where there is no committed offset: `auto_offset_reset(OffsetReset::Earliest)`.
+    #[must_use]
+    pub fn from_beginning(self) -> Self {
+        self.auto_offset_reset(OffsetReset::Earliest)
+    }
+
+    /// Where to start without a committed offset (`auto.offset.reset`). Default [`OffsetReset::Latest`].
+    #[must_use]
+    pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.config.offset_reset = reset;
+        self
+    }
+
+    /// Commits in the background at this interval, when partitions are revoked and on close (`auto.commit.interval.ms`).
+    /// A record counts as processed when the next one is asked for, so it is at least once. Default `None`: the program commits.
+    #[must_use]
+    pub fn auto_commit(mut self, interval: Option<Duration>) -> Self {
+        self.config.auto_commit = interval;
+        self
+    }
+
+    /// How partitions are shared out. Default [`Assignor::CooperativeSticky`]; groups with members of librdkafka's default
+    /// configuration need [`Assignor::Range`].
+    #[must_use]
+    pub fn assignor(mut self, assignor: Assignor) -> Self {
+        self.config.assignor = assignor;
+        self
+    }
+
+    /// Silence after which the group takes this member for dead (`session.timeout.ms`). Default 45 s.
+    #[must_use]
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.config.session_timeout = timeout;
+        self
+    }
+
+    /// How often the group hears of this member, and this member of rebalances (`heartbeat.interval.ms`). Default 3 s.
+    #[must_use]
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.config.heartbeat_interval = interval;
+        self
+    }
+
+    /// How long a rebalance waits for its members, and so how long a rebalance listener may take
+    /// (`max.poll.interval.ms` of the Java client). Default 300 s.
+    #[must_use]
+    pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
+        self.config.rebalance_timeout = timeout;
+        self
+    }
+
+    /// Makes this a static member: a restart within the session timeout keeps its partitions (`group.instance.id`, KIP-345).
+    #[must_use]
+    pub fn group_instance_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.config.group_instance_id = Some(id.into());
+        self
+    }
+
+    /// Bytes that a broker gathers before it answers a fetch, unless `fetch_max_wait` passes (`fetch.min.bytes`). Default 1.
+    #[must_use]
+    pub fn fetch_min_bytes(mut self, bytes: usize) -> Self {
+        self.config.fetch_min_bytes = bytes;
+        self
+    }
+
+    /// How long a broker holds a fetch without enough data (`fetch.max.wait.ms`). Default 500 ms.
+    #[must_use]
+    pub fn fetch_max_wait(mut self, wait: Duration) -> Self {
+        self.config.fetch_max_wait = wait;
+        self
+    }
+
+    /// Most bytes of one fetch answer (`fetch.max.bytes`). Default 16 MiB (Kafka: 50 MiB).
+    #[must_use]
+    pub fn fetch_max_bytes(mut self, bytes: usize) -> Self {
+        self.config.fetch_max_bytes = bytes;
+        self
+    }
+
+    /// Most bytes of one partition in a fetch answer (`max.partition.fetch.bytes`). Default 1 MiB. A larger batch comes whole.
+    #[must_use]
+    pub fn partition_fetch_bytes(mut self, bytes: usize) -> Self {
+        self.config.partition_fetch_bytes = bytes;
+        self
+    }
+
+    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. Records of paused
+    /// partitions are not counted, so that they cannot starve the others; each of those holds at most twice `partition_fetch_bytes`.
+    #[must_use]
+    pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
+        self.config.prefetch_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that one batch may decompress to; beyond it the batch is reported as corrupt. Default 128 MiB.
+    #[must_use]
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_batch_bytes = bytes;
+        self
+    }
+
+    /// Whether the checksum of every batch is compared (`check.crcs`). Default true.
+    #[must_use]
+    pub fn check_crcs(mut self, check: bool) -> Self {
+        self.config.check_crcs = check;
+        self
+    }
+
+    /// Which records of transactions are seen (`isolation.level`). Default [`IsolationLevel::ReadUncommitted`].
+    #[must_use]
+    pub fn isolation(mut self, isolation: IsolationLevel) -> Self {
+        self.config.isolation = isolation;
+        self
+    }
+
+    /// How long one request may take, and the deadline of commits and offset look-ups (`request.timeout.ms`). Default 30 s.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_timeout = timeout;
+        self
+    }
+
+    /// Is told when partitions come and go.
+    #[must_use]
+    pub fn rebalance_listener(mut self, listener: Arc<dyn RebalanceListener>) -> Self {
+        self.config.listener = Some(listener);
+        self
+    }
+
+    /// Checks the settings and starts the consumer's background tasks. Joining the group goes on in the background.
+    ///
+    /// # Errors
+    /// A setting that cannot work, named.
+    pub async fn start(mut self) -> Result<Consumer, ClientError> {
+        if let Some(pattern) = &self.pattern {
+            let regex = regex_lite::Regex::new(&format!("^(?:{pattern})$"))
+                .map_err(|error| ConfigError::new("pattern", error.to_string()))?;
+            self.config.subscription = Subscription::Pattern(regex);
+        }
+        self.config.check()?;
+        Consumer::start(self.client, self.config).await
+    }
+}
+
+impl ConsumerConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let subscribes = match &self.subscription {
+            Subscription::Nothing => {
+                return Err(ConfigError::new("topics", "nothing to read: set topics, pattern or assign"));
+            }
+            Subscription::Topics(topics) if topics.is_empty() => {
+                return Err(ConfigError::new("topics", "is empty"));
+            }
+            Subscription::Topics(_) | Subscription::Pattern(_) => true,
+            Subscription::Partitions(_) => false,
+        };
+        if subscribes && self.group.is_none() {
+            return Err(ConfigError::new("group", "topics and pattern need one; assign does not"));
+        }
+        if self.group.as_ref().is_some_and(|group| group.is_empty()) {
+            return Err(ConfigError::new("group", "is empty"));
+        }
+        if self.auto_commit.is_some() && self.group.is_none() {
+            return Err(ConfigError::new("auto_commit", "needs a group"));
+        }
+        if self.auto_commit.is_some_and(|interval| interval.is_zero()) {
+            return Err(ConfigError::new("auto_commit", "the interval must be positive"));
+        }
+        if self.heartbeat_interval.is_zero() || self.heartbeat_interval >= self.session_timeout {
+            return Err(ConfigError::new(
+                "heartbeat_interval",
+                "must be positive and shorter than session_timeout",
+            ));
+        }
+        if self.partition_fetch_bytes == 0 || self.fetch_max_bytes == 0 || self.prefetch_bytes == 0 {
+            return Err(ConfigError::new("prefetch_bytes", "and the fetch sizes must be positive"));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("group", &self.config.group)
+            .field("subscription", &self.config.subscription)
+            .field("pattern", &self.pattern)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ConsumerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerConfig")
+            .field("group", &self.group)
+            .field("subscription", &self.subscription)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! What a consumer hands out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_protocol::records::TimestampType;
+
+use crate::types::{Headers, TopicPartition};
+
+/// A record read from a partition.
+///
+/// Key and value are slices of the fetched (or decompressed) buffer: cloning is cheap, and keeping one small record keeps its whole
+/// buffer alive. Copy what you keep for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerRecord {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The record's place in the partition.
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// Who set the timestamp.
+    pub timestamp_type: TimestampType,
+    /// The leader's epoch when the record was written, where the broker tells it.
+    pub leader_epoch: Option<i32>,
+    /// The key.
+    pub key: Option<Bytes>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers.
+    pub headers: Headers,
+}
+
+impl ConsumerRecord {
+    /// The topic and partition.
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: Arc::clone(&self.topic), partition: self.partition }
+    }
+}
+
+/// Records of one partition from one fetch, in order: the fast path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerRecords {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// At least one record, by ascending offset.
+    pub records: Vec<ConsumerRecord>,
+    /// The offset after the last record that consumers could read when this was fetched.
+    pub high_watermark: i64,
+    /// The offset to go on from after these records: what to commit when all are processed. It can be past the last
+    /// record's offset + 1, where transaction markers follow.
+    pub next_offset: i64,
+}
+
+impl ConsumerRecords {
+    /// The topic and partition.
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: Arc::clone(&self.topic), partition: self.partition }
+    }
+}

@@ -1,0 +1,199 @@
+//! The settings of a producer.
+
+use std::time::Duration;
+
+use klamm_protocol::compression::Compression;
+
+use super::handle::Producer;
+use crate::client::Client;
+use crate::error::ConfigError;
+
+/// When a record counts as delivered (Kafka's `acks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acks {
+    /// When all in-sync replicas have it. Kafka's default, and what idempotence needs.
+    #[default]
+    All,
+    /// When the leader has it: lost if the leader fails before another replica copied it.
+    Leader,
+    /// When it was handed to the connection: nobody tells whether it arrived.
+    None,
+}
+
+impl Acks {
+    pub(crate) fn wire(self) -> i16 {
+        match self {
+            Self::All => -1,
+            Self::Leader => 1,
+            Self::None => 0,
+        }
+    }
+}
+
+/// Settings of a [`Producer`]; made by [`Client::producer`]. The defaults are Kafka's unless a method says otherwise.
+#[derive(Debug, Clone)]
+pub struct ProducerBuilder {
+    pub(crate) client: Client,
+    pub(crate) config: ProducerConfig,
+    idempotent: Option<bool>,
+}
+
+/// The checked settings.
+#[derive(Debug, Clone)]
+pub(crate) struct ProducerConfig {
+    pub(crate) linger: Duration,
+    pub(crate) batch_bytes: usize,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) compression: Compression,
+    pub(crate) acks: Acks,
+    pub(crate) idempotent: bool,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) max_block: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_request_bytes: usize,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            linger: Duration::ZERO,
+            batch_bytes: 256 * 1024,
+            buffer_bytes: 32 * 1024 * 1024,
+            compression: Compression::None,
+            acks: Acks::All,
+            idempotent: true,
+            delivery_timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(30),
+            max_block: Duration::from_secs(60),
+            max_in_flight: 5,
+            max_request_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// More batches in flight per partition cannot be told apart by the broker, which remembers the last five (KIP-98).
+const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
+
+impl ProducerBuilder {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, config: ProducerConfig::default(), idempotent: None }
+    }
+
+    /// How long a record may wait for company (`linger.ms`). Default 0: batches form by themselves while earlier requests are in
+    /// flight, so waiting rarely pays.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.config.linger = linger;
+        self
+    }
+
+    /// Size at which a batch is closed, in bytes before compression (`batch.size`). Default 256 KiB, larger than Kafka's 16 KiB,
+    /// because it bounds what one partition sends per round trip. A larger record gets a batch of its own.
+    #[must_use]
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.config.batch_bytes = bytes;
+        self
+    }
+
+    /// Bytes of records that may wait or be in flight (`buffer.memory`); beyond them `enqueue` and `send` wait. Default 32 MiB.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.config.buffer_bytes = bytes;
+        self
+    }
+
+    /// How batches are compressed (`compression.type`). Default none.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.config.compression = compression;
+        self
+    }
+
+    /// When a record counts as delivered. Default [`Acks::All`].
+    #[must_use]
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.config.acks = acks;
+        self
+    }
+
+    /// Whether retries are recognised by the broker, so that each record is in the log once and in order
+    /// (`enable.idempotence`). Default true with [`Acks::All`], which it needs.
+    #[must_use]
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = Some(idempotent);
+        self
+    }
+
+    /// How long a record may take from `enqueue` to its acknowledgement, retries included (`delivery.timeout.ms`). Default 120 s.
+    #[must_use]
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.config.delivery_timeout = timeout;
+        self
+    }
+
+    /// How long one request may take before its connection is given up (`request.timeout.ms`). Default 30 s.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_timeout = timeout;
+        self
+    }
+
+    /// How long `enqueue` and `send` wait for metadata and for room in the buffer (`max.block.ms`). Default 60 s.
+    #[must_use]
+    pub fn max_block(mut self, timeout: Duration) -> Self {
+        self.config.max_block = timeout;
+        self
+    }
+
+    /// Unanswered requests per broker (`max.in.flight.requests.per.connection`). Default 5, which is also the most with idempotence.
+    #[must_use]
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.config.max_in_flight = requests;
+        self
+    }
+
+    /// Largest record, and about the largest request per broker, in bytes before compression (`max.request.size`).
+    /// Default 1 MiB, as brokers accept by default (`message.max.bytes`).
+    #[must_use]
+    pub fn max_request_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_request_bytes = bytes;
+        self
+    }
+
+    /// Checks the settings and starts the producer's background task. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// A setting that cannot work, named.
+    pub fn build(self) -> Result<Producer, ConfigError> {
+        let mut config = self.config;
+        config.idempotent = self.idempotent.unwrap_or(config.acks == Acks::All);
+        if config.idempotent && config.acks != Acks::All {
+            return Err(ConfigError::new("idempotent", "needs acks(Acks::All)"));
+        }
+        if config.max_in_flight == 0 {
+            return Err(ConfigError::new("max_in_flight", "must be at least 1"));
+        }
+        if config.idempotent && config.max_in_flight > MAX_IN_FLIGHT_IDEMPOTENT {
+            return Err(ConfigError::new("max_in_flight", "is at most 5 with idempotence"));
+        }
+        if config.batch_bytes == 0 || config.max_request_bytes == 0 {
+            return Err(ConfigError::new("batch_bytes", "and max_request_bytes must be positive"));
+        }
+        if config.buffer_bytes < config.max_request_bytes {
+            return Err(ConfigError::new(
+                "buffer_bytes",
+                "must hold at least one record of max_request_bytes",
+            ));
+        }
+        if config.delivery_timeout < config.linger + config.request_timeout {
+            config.request_timeout = config.delivery_timeout.saturating_sub(config.linger);
+        }
+        if config.request_timeout.is_zero() {
+            return Err(ConfigError::new("delivery_timeout", "must be longer than linger"));
+        }
+        // A batch larger than a request would never be sent.
+        config.batch_bytes = config.batch_bytes.min(config.max_request_bytes);
+        Ok(Producer::start(self.client, config))
+    }
+}
