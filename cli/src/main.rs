@@ -1,2 +1,150 @@
-//! The `klamm` command.
-fn main() {}
+//! The `klamm` command: reads the command line, runs one subcommand and turns its end into an exit code.
+
+mod broker;
+mod connect;
+mod consume;
+mod error;
+mod format;
+mod group;
+mod histogram;
+mod output;
+mod perf;
+mod produce;
+mod properties;
+mod start;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::time::Instant;
+use tracing_subscriber::EnvFilter;
+
+use crate::error::CliError;
+
+/// Event streaming: a broker that speaks the Kafka protocol, and the tools around it.
+///
+/// Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "klamm", version, max_term_width = 110, subcommand_required = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves a broker until SIGTERM or SIGINT, then drains, flushes and exits.
+    Broker(broker::BrokerArgs),
+    /// Writes standard input to a topic, one record a line.
+    Produce(produce::ProduceArgs),
+    /// Reads a topic to standard output.
+    Consume(consume::ConsumeArgs),
+    /// Creates, lists, describes and deletes topics.
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Lists and describes consumer groups.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Measures how fast this client and a broker are together.
+    #[command(subcommand)]
+    Perf(perf::PerfCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse(); // a usage error ends here, with exit code 2
+    log_to_stderr(matches!(cli.command, Command::Broker(_)));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&CliError::failed(format!("cannot start threads: {error}"))),
+    };
+    let result = runtime.block_on(async {
+        let started = Instant::now();
+        match cli.command {
+            Command::Broker(args) => broker::run(args, started).await,
+            Command::Produce(args) => produce::run(args).await,
+            Command::Consume(args) => consume::run(args).await,
+            Command::Topic(command) => topic::run(command).await,
+            Command::Group(command) => group::run(command).await,
+            Command::Perf(command) => perf::run(command).await,
+        }
+    });
+    // A thread may still be blocked in a read of standard input; there is nothing to wait for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::fail(&error),
+    }
+}
+
+/// `RUST_LOG` decides what is logged; without it a broker tells what it does, and a client only warns.
+fn log_to_stderr(is_broker: bool) {
+    let default = if is_broker { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn accepted(line: &str) {
+        Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+
+    #[track_caller]
+    fn refused(line: &str, because: &str) {
+        let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(because), "{line}: {error}");
+    }
+
+    #[test]
+    fn every_form_of_the_command_line_is_read() {
+        accepted("klamm broker --data-dir d --listen 127.0.0.1:0 --listen 127.0.0.1:1 --set a=b --set c=d=e");
+        accepted("klamm broker --ephemeral");
+        accepted("klamm broker --config server.properties");
+        accepted("klamm produce t --key-separator : --header a=b --header c= --acks 1 --compression zstd");
+        accepted("klamm consume t --group g --from beginning --max 3 --until-end --format %k:%v");
+        accepted("klamm consume t --from 7 --partition 0 --isolation read_committed --output json");
+        accepted("klamm consume t --from @2026-01-31T12:00:00Z --bootstrap 127.0.0.1:9");
+        accepted("klamm topic create t --partitions 3 --replication-factor 1 --config retention.ms=5");
+        accepted("klamm topic list --output json");
+        accepted("klamm topic describe t u");
+        accepted("klamm topic delete t u");
+        accepted("klamm group list");
+        accepted("klamm group describe g h");
+        accepted("klamm perf produce t --records 10 --size 5 --partitions 2 --linger 5 --batch-bytes 1000");
+        accepted("klamm perf consume t --records 10");
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_a_reason() {
+        refused("klamm", "Usage");
+        refused("klamm broker --data-dir d --ephemeral", "cannot be used with");
+        refused("klamm broker --ephemeral --set novalue", "key=value");
+        refused("klamm produce", "TOPIC");
+        refused("klamm produce t --acks 2", "possible values");
+        refused("klamm produce t --compression rar", "possible values");
+        refused("klamm produce t --header novalue", "key=value");
+        refused("klamm consume t --from yesterday", "beginning");
+        refused("klamm consume t --from @noon", "RFC 3339");
+        refused("klamm consume t --group g --partition 1", "cannot be used with");
+        refused("klamm consume t --format %x", "%x");
+        refused("klamm topic create t --partitions 0", "0");
+        refused("klamm topic alter t", "alter");
+        refused("klamm topic delete", "TOPIC");
+    }
+}

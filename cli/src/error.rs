@@ -1,0 +1,89 @@
+//! How a command can end other than well, and the exit code of each way.
+
+use std::io;
+
+use klamm_client::ClientError;
+
+/// Why a command did not do its job.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The command was used in a way that cannot work, which only its run could find: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// It was tried and did not work: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+    /// Some of several items did not work; each was told already: exit code 1.
+    #[error("{failed} of {of} failed")]
+    Some {
+        /// How many did not.
+        failed: usize,
+        /// How many there were.
+        of: usize,
+    },
+    /// The reader of our standard output went away, like `head` does: nothing to say, exit code 0.
+    #[error("standard output was closed")]
+    BrokenPipe,
+}
+
+impl CliError {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(message.into())
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::BrokenPipe => 0,
+            Self::Failed(_) | Self::Some { .. } => 1,
+            Self::Usage(_) => 2,
+        }
+    }
+}
+
+/// Errors of the client say themselves whose fault they are and which setting helps.
+macro_rules! from_client_errors {
+    ($($error:ty),*) => {$(
+        impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                Self::Failed(error.to_string())
+            }
+        }
+    )*};
+}
+
+from_client_errors!(
+    ClientError,
+    klamm_client::ConfigError,
+    klamm_client::RequestError,
+    klamm_client::ProduceError,
+    klamm_client::ConsumeError,
+    klamm_client::AdminError
+);
+
+/// Standard output is the only stream that commands write to with `?`.
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Failed(format!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        assert_eq!(CliError::usage("x").exit_code(), 2);
+        assert_eq!(CliError::failed("x").exit_code(), 1);
+        assert_eq!(CliError::Some { failed: 1, of: 2 }.exit_code(), 1);
+        assert_eq!(CliError::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit_code(), 0);
+        assert_eq!(CliError::from(io::Error::from(io::ErrorKind::StorageFull)).exit_code(), 1);
+    }
+}

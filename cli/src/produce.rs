@@ -1,0 +1,191 @@
+//! `klamm produce`: every line of standard input becomes a record.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use clap::Args;
+use klamm_client::{ProduceError, Record};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::connect::{AcksArg, ClientArgs, CompressionArg};
+use crate::error::CliError;
+use crate::output::{self, OutputFormat};
+use crate::properties;
+
+/// Bytes of standard input read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, Args)]
+pub(crate) struct ProduceArgs {
+    /// Topic to write to
+    topic: String,
+    /// Splits each line at its first occurrence into key and value; a line without it has no key
+    #[arg(long, value_name = "S")]
+    key_separator: Option<String>,
+    /// Header of every record; may be repeated
+    #[arg(long, value_name = "k=v", value_parser = properties::key_value)]
+    header: Vec<(String, String)>,
+    /// When a record counts as written [default: all]
+    #[arg(long, value_enum)]
+    acks: Option<AcksArg>,
+    /// How records are compressed [default: none]
+    #[arg(long, value_name = "C", value_enum)]
+    compression: Option<CompressionArg>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(crate) async fn run(args: ProduceArgs) -> Result<(), CliError> {
+    let session = args.client.connect().await?;
+    let mut builder = session.producer()?;
+    if let Some(acks) = args.acks {
+        builder = builder.acks(acks.into());
+    }
+    if let Some(compression) = args.compression {
+        builder = builder.compression(compression.into());
+    }
+    let producer = builder.build()?;
+
+    let separator = args.key_separator.as_deref().map(str::as_bytes);
+    let mut template = Record::to(args.topic.as_str());
+    for (name, value) in &args.header {
+        template = template.header(name.as_str(), Bytes::copy_from_slice(value.as_bytes()));
+    }
+
+    let outcome = Arc::new(Outcome::default());
+    let progress = output::progress(None);
+    let mut input = BufReader::with_capacity(READ_BYTES, tokio::io::stdin());
+    let mut number = 0_u64;
+    let mut refused = Ok(());
+    // After a failure the rest of the input is not read: what comes after the failed line would be out of place.
+    while !outcome.has_failed() {
+        let Some(line) = next_line(&mut input).await? else { break };
+        number += 1;
+        let mut record = template.clone();
+        let (key, value) = split(line, separator);
+        record.key = key;
+        record.value = Some(value);
+        let outcome = Arc::clone(&outcome);
+        let taken = producer.send_with(record, move |result| outcome.note(number, result.map(drop))).await;
+        if let Err(error) = taken {
+            refused = Err(CliError::failed(format!("line {number}: {error}")));
+            break;
+        }
+        progress.set_position(number);
+    }
+    // Its error is the first failure of a record, which the outcome holds with the line's number.
+    let closed = producer.close().await;
+    progress.finish_and_clear();
+
+    let written = outcome.written.load(Ordering::Acquire);
+    match args.client.output {
+        OutputFormat::Json => output::json(&json!({ "topic": args.topic, "records": written }))?,
+        OutputFormat::Table => output::note(&format!("{written} records written to {}", args.topic)),
+    }
+    outcome.into_result()?;
+    refused?;
+    Ok(closed?)
+}
+
+/// What became of the records.
+#[derive(Debug, Default)]
+struct Outcome {
+    written: AtomicU64,
+    first_failure: Mutex<Option<(u64, ProduceError)>>,
+}
+
+impl Outcome {
+    fn note(&self, line: u64, result: Result<(), ProduceError>) {
+        match result {
+            Ok(()) => {
+                self.written.fetch_add(1, Ordering::Release);
+            }
+            Err(error) => {
+                let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+                if first.as_ref().is_none_or(|(earlier, _)| line < *earlier) {
+                    *first = Some((line, error));
+                }
+            }
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn into_result(self: Arc<Self>) -> Result<(), CliError> {
+        match self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(()),
+            Some((line, error)) => Err(CliError::failed(format!("line {line}: {error}"))),
+        }
+    }
+}
+
+/// The next line without its end; `None` after the last.
+async fn next_line(input: &mut (impl AsyncBufReadExt + Unpin)) -> Result<Option<Bytes>, CliError> {
+    let mut line = Vec::new();
+    let read = input.read_until(b'\n', &mut line).await;
+    if read.map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))? == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    Ok(Some(line.into()))
+}
+
+/// Key and value of a line. An empty separator separates nothing.
+fn split(line: Bytes, separator: Option<&[u8]>) -> (Option<Bytes>, Bytes) {
+    let Some(separator) = separator.filter(|separator| !separator.is_empty()) else { return (None, line) };
+    match line.windows(separator.len()).position(|window| window == separator) {
+        Some(at) => (Some(line.slice(..at)), line.slice(at + separator.len()..)),
+        None => (None, line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &'static str, separator: &str, key: Option<&'static str>, value: &'static str) {
+        let found = split(Bytes::from_static(line.as_bytes()), Some(separator.as_bytes()));
+        assert_eq!(found, (key.map(Bytes::from), Bytes::from(value)), "{line} by {separator}");
+    }
+
+    #[test]
+    fn keys_end_at_the_first_separator() {
+        check("a:b:c", ":", Some("a"), "b:c");
+        check(":b", ":", Some(""), "b");
+        check("a:", ":", Some("a"), "");
+        check("abc", ":", None, "abc");
+        check("", ":", None, "");
+        check("a=>b", "=>", Some("a"), "b");
+        check("a", "long separator", None, "a");
+        check("ab", "", None, "ab");
+    }
+
+    #[tokio::test]
+    async fn lines_are_taken_as_their_bytes() {
+        let mut input: &[u8] = b"one\n\n\xff\r\nlast";
+        let mut lines = Vec::new();
+        while let Some(line) = next_line(&mut input).await.unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, [&b"one"[..], b"", b"\xff\r", b"last"]);
+    }
+
+    #[test]
+    fn the_first_failed_line_is_told() {
+        let outcome = Arc::new(Outcome::default());
+        outcome.note(1, Ok(()));
+        assert!(!outcome.has_failed());
+        for line in [7, 3, 9] {
+            outcome.note(line, Err(ProduceError::Closed { possibly_written: false }));
+        }
+        assert!(outcome.has_failed());
+        assert!(outcome.into_result().unwrap_err().to_string().starts_with("line 3:"));
+    }
+}

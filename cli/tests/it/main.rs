@@ -1,0 +1,106 @@
+//! The command line as a user meets it, without a broker: help, wrong usage, exit codes, words on standard error.
+#![allow(clippy::disallowed_methods)]
+
+use std::process::{Command, Output, Stdio};
+
+fn klamm(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_klamm"))
+        .args(arguments)
+        .env_remove("KLAMM_BOOTSTRAP")
+        .stdin(Stdio::null())
+        .output()
+        .expect("klamm runs")
+}
+
+/// Runs to exit code `code`, with nothing on standard output and `said` on standard error.
+#[track_caller]
+fn fails(arguments: &[&str], code: i32, said: &str) {
+    let output = klamm(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: standard output is for data");
+    assert!(stderr.contains(said), "{arguments:?}: no {said:?} in {stderr}");
+}
+
+/// A loopback address where nobody listens.
+fn closed_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn help_and_version_are_data() {
+    for (arguments, said) in [
+        (&["--help"][..], "Usage: klamm"),
+        (&["--version"], "klamm 0."),
+        (&["help", "broker"], "--ephemeral"),
+        (&["consume", "--help"], "--until-end"),
+        (&["topic", "create", "--help"], "--partitions"),
+        (&["perf", "produce", "--help"], "--linger"),
+    ] {
+        let output = klamm(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.contains(said), "{arguments:?}: no {said:?} in {stdout}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    fails(&[], 2, "Usage: klamm");
+    fails(&["serve"], 2, "serve");
+    fails(&["consume"], 2, "TOPIC");
+    fails(&["consume", "t", "--from", "yesterday"], 2, "beginning, end, an offset, or @TIME");
+    fails(&["consume", "t", "--format", "%q"], 2, "no placeholder %q");
+    fails(&["broker"], 2, "--data-dir");
+    fails(&["broker", "--data-dir", "d", "--ephemeral"], 2, "cannot be used with");
+    fails(&["broker", "--config", "/nowhere/server.properties"], 2, "/nowhere/server.properties");
+    fails(
+        &["topic", "list", "--command-config", "/nowhere/client.properties"],
+        2,
+        "/nowhere/client.properties",
+    );
+}
+
+#[test]
+fn settings_of_a_file_are_checked() {
+    let folder = std::env::temp_dir().join(format!("klamm-cli-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("client.properties");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "request.timeout.ms=soon\n").unwrap();
+    fails(
+        &["topic", "list", "--command-config", path],
+        2,
+        "request.timeout.ms=soon: it must be a whole number",
+    );
+
+    let address = closed_address();
+    let settings = format!("request.timeout.ms=300\nbootstrap.servers={address}\nclient.idd=me\n");
+    std::fs::write(&file, settings).unwrap();
+    // The unknown key is named, the address of the file is used.
+    fails(&["topic", "list", "--command-config", path], 1, "client.idd");
+    fails(&["topic", "list", "--command-config", path], 1, &address);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn no_broker_is_exit_code_1_and_names_address_and_setting() {
+    let folder = std::env::temp_dir().join(format!("klamm-cli-none-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("client.properties");
+    std::fs::write(&file, "request.timeout.ms=300\n").unwrap();
+    let (path, address) = (file.to_str().unwrap(), closed_address());
+    for command in [
+        &["topic", "list"][..],
+        &["group", "list"],
+        &["produce", "t"],
+        &["consume", "t"],
+        &["perf", "produce", "t"],
+    ] {
+        let arguments = [command, &["--bootstrap", &address, "--command-config", path]].concat();
+        fails(&arguments, 1, &address);
+        fails(&arguments, 1, "--bootstrap or KLAMM_BOOTSTRAP");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
