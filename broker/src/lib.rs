@@ -1,1 +1,26 @@
-//! An embeddable broker.
+//! An embeddable broker that speaks the Kafka protocol and keeps Kafka's on-disk format.
+//!
+//! [`Broker::builder`] is the way in; everything else is what it is built from:
+//!
+//! | module | its job |
+//! |---|---|
+//! | [`disk`] | the disk seam: files, and files in memory that can fail on purpose |
+//! | [`log`] | segments, indexes, recovery, retention |
+//! | [`partition`] | a log with producer state, leader epoch and high watermark |
+//! | [`controller`] | cluster metadata: topics, their ids and settings, producer ids |
+//! | [`group`] | the group coordinator and `__consumer_offsets` |
+//! | [`api`] | one file for each request |
+//! | [`net`] | connections: frames, limits, answers in order |
+//! | [`config`] | settings under Kafka's names |
+
+pub mod api;
+pub mod config;
+pub mod controller;
+pub mod disk;
+mod embedded;
+pub mod group;
+pub mod log;
+pub mod net;
+pub mod partition;
+
+pub use embedded::{Broker, BrokerBuilder, BrokerError};

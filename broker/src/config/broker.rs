@@ -1,0 +1,210 @@
+//! The settings of a broker, typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::{ConfigError, Values};
+use super::listeners::Endpoint;
+use crate::group::GroupConfig;
+use crate::log::{FlushMode, LogConfig, TimestampType};
+
+/// The settings of a broker. Field names follow the names of the keys; see [`KEYS`](super::KEYS) for what they do.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // The table of keys documents them, once.
+pub struct BrokerConfig {
+    pub node_id: i32,
+    pub listeners: Vec<Endpoint>,
+    pub advertised_listeners: Vec<Endpoint>,
+    pub log_dirs: Vec<PathBuf>,
+    pub num_partitions: i32,
+    pub max_partitions: usize,
+    pub auto_create_topics: bool,
+    pub delete_topics: bool,
+    pub request_max_bytes: usize,
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    pub connections_max_idle: Duration,
+    pub request_read_timeout: Duration,
+    pub max_in_flight: usize,
+    /// `None` is no limit.
+    pub queued_max_request_bytes: Option<usize>,
+    pub fetch_max_bytes: usize,
+    pub retention_check_interval: Duration,
+    pub offsets_topic_partitions: i32,
+    pub offsets_topic_segment_bytes: u64,
+    pub offsets_retention_check_interval: Duration,
+    pub log: LogConfig,
+    pub group: GroupConfig,
+}
+
+impl BrokerConfig {
+    /// Puts the values together and checks what only shows when they are.
+    ///
+    /// # Errors
+    /// When a listener cannot be read, or would be open to other machines without `danger_plaintext_network=true`.
+    pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let millis = |name: &str| Duration::from_millis(u64::try_from(values.int(name)).unwrap_or(0));
+        let listeners = Endpoint::parse_list("listeners", values.text("listeners"))?;
+        let advertised_listeners =
+            Endpoint::parse_list("advertised.listeners", values.text("advertised.listeners"))?;
+        check_listeners(values, &listeners, &advertised_listeners)?;
+        let log_dirs = if values.is_set("log.dirs") { values.text("log.dirs") } else { values.text("log.dir") };
+        let log_dirs = log_dirs.split(',').map(str::trim).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        let node_id = values.int_if_set("node.id").or(values.int_if_set("broker.id"));
+        Ok(Self {
+            node_id: node_id.map_or_else(|| values.int32("node.id"), |id| i32::try_from(id).unwrap_or(i32::MAX)),
+            listeners,
+            advertised_listeners,
+            log_dirs: log_dirs.collect(),
+            num_partitions: values.int32("num.partitions"),
+            max_partitions: values.size("max.partitions"),
+            auto_create_topics: values.is_true("auto.create.topics.enable"),
+            delete_topics: values.is_true("delete.topic.enable"),
+            request_max_bytes: values.size("socket.request.max.bytes"),
+            max_connections: values.size("max.connections"),
+            max_connections_per_ip: values.size("max.connections.per.ip"),
+            connections_max_idle: millis("connections.max.idle.ms"),
+            request_read_timeout: millis("request.read.timeout.ms"),
+            max_in_flight: values.size("max.in.flight.requests.per.connection"),
+            queued_max_request_bytes: usize::try_from(values.int("queued.max.request.bytes")).ok(),
+            fetch_max_bytes: values.size("fetch.max.bytes"),
+            retention_check_interval: millis("log.retention.check.interval.ms"),
+            offsets_topic_partitions: values.int32("offsets.topic.num.partitions"),
+            offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes") as u64,
+            offsets_retention_check_interval: millis("offsets.retention.check.interval.ms"),
+            log: log_config(values),
+            group: GroupConfig {
+                min_session_timeout_ms: values.int32("group.min.session.timeout.ms"),
+                max_session_timeout_ms: values.int32("group.max.session.timeout.ms"),
+                initial_rebalance_delay_ms: values.int32("group.initial.rebalance.delay.ms"),
+                max_size: values.size("group.max.size"),
+                offset_metadata_max_bytes: values.size("offset.metadata.max.bytes"),
+                offsets_retention_ms: values.int("offsets.retention.minutes") * 60_000,
+            },
+        })
+    }
+}
+
+fn check_listeners(
+    values: &Values,
+    listeners: &[Endpoint],
+    advertised: &[Endpoint],
+) -> Result<(), ConfigError> {
+    let open = listeners.iter().find(|endpoint| !endpoint.is_loopback());
+    if let Some(open) = open.filter(|_| !values.is_true("danger_plaintext_network")) {
+        return Err(ConfigError::new(
+            "listeners",
+            &open.to_string(),
+            "other machines could connect there, and nothing is encrypted or authenticated; listen on 127.0.0.1, \
+             or set danger_plaintext_network=true if the network is trusted",
+        ));
+    }
+    if let Some(nowhere) = advertised.iter().find(|endpoint| endpoint.is_unspecified()) {
+        return Err(ConfigError::new(
+            "advertised.listeners",
+            &nowhere.to_string(),
+            "clients cannot connect to it; name a host that they can reach",
+        ));
+    }
+    if !advertised.is_empty() && advertised.len() != listeners.len().max(1) {
+        return Err(ConfigError::new(
+            "advertised.listeners",
+            values.text("advertised.listeners"),
+            format!("must have one address for each listener, which are {}", listeners.len().max(1)),
+        ));
+    }
+    if let Some(open) = listeners.iter().find(|endpoint| endpoint.is_unspecified() && advertised.is_empty()) {
+        return Err(ConfigError::new(
+            "listeners",
+            &open.to_string(),
+            "listens on all interfaces, so set advertised.listeners to the address that clients shall use",
+        ));
+    }
+    Ok(())
+}
+
+fn log_config(values: &Values) -> LogConfig {
+    const HOUR_MS: i64 = 60 * 60 * 1_000;
+    let retention_ms = values
+        .int_if_set("log.retention.ms")
+        .or(values.int_if_set("log.retention.minutes").map(|minutes| scaled(minutes, 60_000)))
+        .unwrap_or_else(|| scaled(values.int("log.retention.hours"), HOUR_MS));
+    let policy = values.text("log.cleanup.policy");
+    LogConfig {
+        segment_bytes: values.size("log.segment.bytes") as u64,
+        segment_ms: values.int_if_set("log.roll.ms").unwrap_or_else(|| values.int("log.roll.hours") * HOUR_MS),
+        segment_index_bytes: values.size("log.index.size.max.bytes") as u32,
+        index_interval_bytes: values.size("log.index.interval.bytes") as u32,
+        max_message_bytes: values.size("message.max.bytes") as u32,
+        retention_ms,
+        retention_bytes: values.int("log.retention.bytes"),
+        compact: policy.contains("compact"),
+        delete: policy.contains("delete"),
+        timestamp_type: timestamp_type(values.text("log.message.timestamp.type")),
+        timestamp_after_max_ms: values.int("log.message.timestamp.after.max.ms"),
+        timestamp_before_max_ms: values.int("log.message.timestamp.before.max.ms"),
+        producer_id_expiration_ms: values.int("producer.id.expiration.ms"),
+        flush: if values.text("flush") == "os" { FlushMode::Os } else { FlushMode::Sync },
+    }
+}
+
+/// -1 stays -1, whatever the unit.
+fn scaled(value: i64, unit_ms: i64) -> i64 {
+    if value < 0 { -1 } else { value.saturating_mul(unit_ms) }
+}
+
+pub(super) fn timestamp_type(text: &str) -> TimestampType {
+    if text == "LogAppendTime" { TimestampType::LogAppendTime } else { TimestampType::CreateTime }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_properties;
+    use super::*;
+
+    fn config(text: &str) -> Result<BrokerConfig, ConfigError> {
+        let mut values = Values::new();
+        for (key, value) in parse_properties(text) {
+            values.set(&key, &value)?;
+        }
+        BrokerConfig::from_values(&values)
+    }
+
+    #[test]
+    fn the_more_exact_unit_wins() {
+        let retention_ms = |text| config(text).unwrap().log.retention_ms;
+        assert_eq!(retention_ms(""), 7 * 24 * 3_600_000);
+        assert_eq!(retention_ms("log.retention.hours=1"), 3_600_000);
+        assert_eq!(retention_ms("log.retention.hours=1\nlog.retention.minutes=1"), 60_000);
+        assert_eq!(retention_ms("log.retention.minutes=1\nlog.retention.ms=7"), 7);
+        assert_eq!(retention_ms("log.retention.hours=-1"), -1);
+        assert_eq!(config("log.roll.hours=2").unwrap().log.segment_ms, 7_200_000);
+        assert_eq!(config("log.roll.ms=5").unwrap().log.segment_ms, 5);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_log_too() {
+        assert_eq!(config("").unwrap().log, LogConfig::default());
+        let group = config("").unwrap().group;
+        assert_eq!(group.offsets_retention_ms, GroupConfig::default().offsets_retention_ms);
+    }
+
+    #[test]
+    fn directories_and_ids_have_two_names() {
+        let parsed = config("broker.id=7\nlog.dir=/a").unwrap();
+        assert_eq!((parsed.node_id, parsed.log_dirs), (7, vec![PathBuf::from("/a")]));
+        let parsed = config("broker.id=7\nnode.id=8\nlog.dir=/a\nlog.dirs=/b, /c").unwrap();
+        assert_eq!((parsed.node_id, parsed.log_dirs), (8, vec![PathBuf::from("/b"), PathBuf::from("/c")]));
+    }
+
+    #[test]
+    fn a_network_that_others_reach_must_be_asked_for() {
+        let error = config("listeners=PLAINTEXT://0.0.0.0:9092").unwrap_err().to_string();
+        assert!(error.contains("danger_plaintext_network=true"), "{error}");
+        let error = config("listeners=:9092\ndanger_plaintext_network=true").unwrap_err().to_string();
+        assert!(error.contains("advertised.listeners"), "{error}");
+        config("listeners=:9092\ndanger_plaintext_network=true\nadvertised.listeners=PLAINTEXT://h:9092").unwrap();
+        let error = config("listeners=a:1,b:2\ndanger_plaintext_network=true\nadvertised.listeners=h:1");
+        assert!(error.unwrap_err().to_string().contains("one address for each listener"));
+    }
+}

@@ -1,0 +1,324 @@
+//! The table of settings: name, default, what a value must be, what it does; and the values that a broker is given.
+
+use std::collections::BTreeMap;
+
+/// What a value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expectation {
+    /// A whole number in a range, both ends included.
+    Int(i64, i64),
+    /// `true` or `false`.
+    Bool,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Any text.
+    Text,
+}
+
+impl std::fmt::Display for Expectation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Int(min, max) => match (*min, *max) {
+                (i64::MIN, i64::MAX) => write!(f, "a whole number"),
+                (min, i64::MAX) => write!(f, "a whole number, at least {min}"),
+                (min, max) => write!(f, "a whole number from {min} to {max}"),
+            },
+            Self::Bool => write!(f, "true or false"),
+            Self::OneOf(words) => write!(f, "{}", words.join(" or ")),
+            Self::Text => write!(f, "text"),
+        }
+    }
+}
+
+/// A setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its name; Kafka's where Kafka has it.
+    pub name: &'static str,
+    /// Its default; empty when there is none.
+    pub default: &'static str,
+    /// What a value must be.
+    pub expects: Expectation,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, expects: Expectation, doc: &'static str) -> Key {
+    Key { name, default, expects, doc }
+}
+
+const INT_MAX: i64 = i32::MAX as i64;
+const COUNT: Expectation = Expectation::Int(1, INT_MAX);
+const BYTES: Expectation = Expectation::Int(1, INT_MAX);
+const MS: Expectation = Expectation::Int(0, i64::MAX);
+const MS_OR_NONE: Expectation = Expectation::Int(-1, i64::MAX);
+const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+
+/// Every setting of the broker.
+pub const KEYS: &[Key] = &[
+    key("node.id", "1", Expectation::Int(0, INT_MAX), "Number of this broker in its cluster."),
+    key("broker.id", "", Expectation::Int(0, INT_MAX), "Older name of node.id."),
+    key("listeners", "", Expectation::Text, "Where to listen: PLAINTEXT://host:port, several with commas."),
+    key("advertised.listeners", "", Expectation::Text, "What clients are told to connect to, one for each listener."),
+    key("log.dirs", "", Expectation::Text, "Data directories, several with commas."),
+    key("log.dir", "", Expectation::Text, "Data directory, when log.dirs is not set."),
+    key("num.partitions", "1", Expectation::Int(1, 100_000), "Partitions of a topic that is created without saying how many."),
+    key("auto.create.topics.enable", "true", Expectation::Bool, "Whether asking for a topic creates it."),
+    key("delete.topic.enable", "true", Expectation::Bool, "Whether topics can be deleted."),
+    key("max.partitions", "10000", COUNT, "Partitions on this broker, of all topics together (ours)."),
+    key("message.max.bytes", "1048588", Expectation::Int(0, INT_MAX), "Largest record batch, after compression."),
+    key("socket.request.max.bytes", "104857600", BYTES, "Largest request."),
+    key("max.connections", "10000", Expectation::Int(0, INT_MAX), "Connections at a time."),
+    key("max.connections.per.ip", "1000", Expectation::Int(0, INT_MAX), "Connections at a time from one address."),
+    key("connections.max.idle.ms", "600000", COUNT, "A connection without requests for so long is closed."),
+    key("request.read.timeout.ms", "30000", COUNT, "Longest time for the rest of a request once it began, plus 1 s a MiB (ours)."),
+    key("max.in.flight.requests.per.connection", "100", Expectation::Int(1, 100_000), "Unanswered requests of one connection before no more are read (ours)."),
+    key("queued.max.request.bytes", "536870912", Expectation::Int(-1, 1 << 50), "Bytes of requests being read or worked on, of all connections together; -1 is no limit."),
+    key("fetch.max.bytes", "57671680", Expectation::Int(1024, INT_MAX), "Most bytes in the answer to one fetch."),
+    key("log.segment.bytes", "1073741824", Expectation::Int(1024, INT_MAX), "Size at which a segment is closed."),
+    key("log.roll.hours", "168", COUNT, "Age at which a segment is closed, in hours."),
+    key("log.roll.ms", "", Expectation::Int(1, i64::MAX), "Age at which a segment is closed; goes before log.roll.hours."),
+    key("log.index.interval.bytes", "4096", Expectation::Int(0, INT_MAX), "One index entry for about so many bytes of log."),
+    key("log.index.size.max.bytes", "10485760", Expectation::Int(4, INT_MAX), "Largest index of a segment."),
+    key("log.retention.hours", "168", Expectation::Int(-1, INT_MAX), "Age at which records may be deleted, in hours; -1 keeps them."),
+    key("log.retention.minutes", "", Expectation::Int(-1, INT_MAX), "Age at which records may be deleted, in minutes; goes before log.retention.hours."),
+    key("log.retention.ms", "", MS_OR_NONE, "Age at which records may be deleted; goes before log.retention.minutes."),
+    key("log.retention.bytes", "-1", MS_OR_NONE, "Bytes of a partition above which its oldest segments are deleted; -1 is no limit."),
+    key("log.retention.check.interval.ms", "300000", Expectation::Int(1, i64::MAX), "How often retention is looked at."),
+    key("log.cleanup.policy", "delete", Expectation::OneOf(&["delete", "compact", "compact,delete", "delete,compact"]), "What happens to old records."),
+    key("log.message.timestamp.type", "CreateTime", Expectation::OneOf(TIMESTAMP_TYPES), "Whose clock dates a record."),
+    key("log.message.timestamp.before.max.ms", "9223372036854775807", MS, "How old the timestamp of a new record may be."),
+    key("log.message.timestamp.after.max.ms", "3600000", MS, "How far in the future the timestamp of a new record may be."),
+    key("offsets.topic.num.partitions", "50", Expectation::Int(1, 10_000), "Partitions of __consumer_offsets; only counts when it is created."),
+    key("offsets.topic.segment.bytes", "104857600", Expectation::Int(1024, INT_MAX), "Segment size of __consumer_offsets."),
+    key("offsets.retention.minutes", "10080", COUNT, "How long the offsets of an empty group are kept."),
+    key("offsets.retention.check.interval.ms", "600000", COUNT, "How often offsets are looked at for being too old."),
+    key("offset.metadata.max.bytes", "4096", Expectation::Int(0, 32_767), "Longest text committed with an offset."),
+    key("group.min.session.timeout.ms", "6000", COUNT, "Shortest session timeout that a member may ask for."),
+    key("group.max.session.timeout.ms", "1800000", COUNT, "Longest session timeout that a member may ask for."),
+    key("group.initial.rebalance.delay.ms", "3000", Expectation::Int(0, INT_MAX), "How long an empty group waits for more members."),
+    key("group.max.size", "2147483647", COUNT, "Most members of a group."),
+    key("producer.id.expiration.ms", "86400000", COUNT, "An idempotent producer silent for so long is forgotten."),
+    key("flush", "sync", Expectation::OneOf(&["sync", "os"]), "When to acknowledge: sync, after fdatasync; os, once the operating system has the bytes, as Kafka does (ours)."),
+    key("danger_plaintext_network", "false", Expectation::Bool, "Listen without encryption or authentication where other machines can connect (ours)."),
+];
+
+/// Settings of Apache Kafka that often stand in a `server.properties` and mean nothing on one plaintext node.
+const OF_KAFKA_ONLY: &[&str] = &[
+    "process.roles",
+    "controller.quorum.voters",
+    "controller.quorum.bootstrap.servers",
+    "controller.listener.names",
+    "inter.broker.listener.name",
+    "listener.security.protocol.map",
+    "num.network.threads",
+    "num.io.threads",
+    "num.recovery.threads.per.data.dir",
+    "socket.send.buffer.bytes",
+    "socket.receive.buffer.bytes",
+    "offsets.topic.replication.factor",
+    "default.replication.factor",
+    "min.insync.replicas",
+    "transaction.state.log.replication.factor",
+    "transaction.state.log.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "share.coordinator.state.topic.min.isr",
+    "queued.max.requests",
+    "log.flush.interval.messages",
+    "log.flush.interval.ms",
+    "zookeeper.connect",
+    "zookeeper.connection.timeout.ms",
+];
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting {key}={value}: {expected}")]
+pub struct ConfigError {
+    /// Name of the setting.
+    pub key: String,
+    /// What was given.
+    pub value: String,
+    /// What it must be.
+    pub expected: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(key: &str, value: &str, expected: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), value: value.to_owned(), expected: expected.into() }
+    }
+}
+
+/// The values given, checked one by one, and what there is to be said about them.
+#[derive(Debug, Clone, Default)]
+pub struct Values {
+    given: BTreeMap<&'static str, String>,
+    warnings: Vec<String>,
+}
+
+impl Values {
+    /// Nothing given: all defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a value; a later one of the same name wins. A name that is not known is only warned of.
+    ///
+    /// # Errors
+    /// When the value is not what the setting expects.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let value = value.trim();
+        let Some(key) = find(name) else {
+            self.warnings.push(unknown_key(name));
+            return Ok(());
+        };
+        let fits = match key.expects {
+            Expectation::Int(min, max) => value.parse().is_ok_and(|number: i64| (min..=max).contains(&number)),
+            Expectation::Bool => parse_bool(value).is_some(),
+            Expectation::OneOf(words) => words.contains(&value),
+            Expectation::Text => true,
+        };
+        if !fits {
+            return Err(ConfigError::new(name, value, format!("must be {}", key.expects)));
+        }
+        self.given.insert(key.name, value.to_owned());
+        Ok(())
+    }
+
+    /// Whether a value was given.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// What there is to be told, about unknown names for instance.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The value given or the default; empty when there is neither.
+    pub fn text(&self, name: &str) -> &str {
+        debug_assert!(find(name).is_some(), "{name} is not in the table");
+        match self.given.get(name) {
+            Some(value) => value,
+            None => find(name).map_or("", |key| key.default),
+        }
+    }
+
+    pub(super) fn int(&self, name: &str) -> i64 {
+        self.text(name).parse().unwrap_or_default()
+    }
+
+    pub(super) fn int_if_set(&self, name: &str) -> Option<i64> {
+        self.given.get(name).and_then(|value| value.parse().ok())
+    }
+
+    pub(super) fn int32(&self, name: &str) -> i32 {
+        i32::try_from(self.int(name)).unwrap_or(i32::MAX)
+    }
+
+    pub(super) fn size(&self, name: &str) -> usize {
+        usize::try_from(self.int(name)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn is_true(&self, name: &str) -> bool {
+        parse_bool(self.text(name)).unwrap_or(false)
+    }
+}
+
+fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// As Kafka takes it: in any case.
+pub(super) fn parse_bool(value: &str) -> Option<bool> {
+    if value.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if value.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn unknown_key(name: &str) -> String {
+    if OF_KAFKA_ONLY.contains(&name) {
+        return format!("setting {name} of Apache Kafka has no effect here");
+    }
+    let nearest = KEYS.iter().map(|key| (distance(name, key.name), key.name)).min();
+    match nearest {
+        // Farther away it is another word, not a slip.
+        Some((steps, nearest)) if steps <= 1 + name.len() / 5 => {
+            format!("unknown setting {name} is ignored; did you mean {nearest}?")
+        }
+        _ => format!("unknown setting {name} is ignored"),
+    }
+}
+
+/// How many letters must be put in, left out or changed to get from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_that_would_be_taken() {
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            Values::new().set(key.name, key.default).unwrap();
+            assert!(!key.doc.is_empty() && key.doc.ends_with('.'), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn bad_values_name_key_value_and_expectation() {
+        let error = |name, value| Values::new().set(name, value).unwrap_err().to_string();
+        assert_eq!(
+            error("num.partitions", "0"),
+            "setting num.partitions=0: must be a whole number from 1 to 100000"
+        );
+        assert_eq!(error("flush", "never"), "setting flush=never: must be sync or os");
+        assert_eq!(
+            error("auto.create.topics.enable", "yes"),
+            "setting auto.create.topics.enable=yes: must be true or false"
+        );
+        assert_eq!(
+            error("log.retention.ms", "-2"),
+            "setting log.retention.ms=-2: must be a whole number, at least -1"
+        );
+    }
+
+    #[test]
+    fn a_limit_is_taken_at_its_ends_and_not_beyond() {
+        for (name, good, bad) in [("num.partitions", 1, 0), ("num.partitions", 100_000, 100_001)] {
+            Values::new().set(name, &format!("{good}")).unwrap();
+            Values::new().set(name, &format!("{bad}")).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_a_warning_that_names_the_nearest() {
+        let mut values = Values::new();
+        for name in ["num.partition", "process.roles", "my.own.thing"] {
+            values.set(name, "1").unwrap();
+        }
+        assert_eq!(
+            values.warnings(),
+            [
+                "unknown setting num.partition is ignored; did you mean num.partitions?",
+                "setting process.roles of Apache Kafka has no effect here",
+                "unknown setting my.own.thing is ignored",
+            ]
+        );
+    }
+}

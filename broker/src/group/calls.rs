@@ -1,0 +1,270 @@
+//! What goes into the group coordinator and what comes out of it.
+
+use bytes::Bytes;
+use klamm_protocol::ErrorCode;
+
+use super::member::{Protocol, Ticket};
+
+/// The time, twice: sessions and rebalances are measured by a clock that never jumps, what is written down is dated by the wall
+/// clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since some fixed point; never goes back.
+    pub ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub wall_ms: i64,
+}
+
+/// A JoinGroup request.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The group.
+    pub group: String,
+    /// Empty when the caller has none yet.
+    pub member_id: String,
+    /// `group.instance.id`: makes the member static.
+    pub instance_id: Option<String>,
+    /// Name the client gives itself; begins the member id.
+    pub client_id: String,
+    /// Where the client is.
+    pub client_host: String,
+    /// A name never used before, to end a new member id.
+    pub fresh_id: String,
+    /// The client can ask again with the id it is given (v4 and later, KIP-394).
+    pub knows_member_id_required: bool,
+    /// The client can be told to leave the assignment alone (v9 and later, KIP-814).
+    pub knows_skip_assignment: bool,
+    /// Silence after which the member is given up, in milliseconds.
+    pub session_timeout_ms: i32,
+    /// How long the member may take to rejoin, in milliseconds.
+    pub rebalance_timeout_ms: i32,
+    /// For instance `consumer`.
+    pub protocol_type: String,
+    /// In order of preference.
+    pub protocols: Vec<Protocol>,
+}
+
+/// The answer to a JoinGroup request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinReply {
+    /// `None` (no error) or why not.
+    pub error: ErrorCode,
+    /// The generation joined; -1 on error.
+    pub generation: i32,
+    /// The group's protocol type; `None` on error.
+    pub protocol_type: Option<String>,
+    /// The protocol chosen; `None` on error.
+    pub protocol: Option<String>,
+    /// The leader's member id.
+    pub leader: String,
+    /// The caller's member id.
+    pub member_id: String,
+    /// The leader shall not compute an assignment (KIP-814).
+    pub skip_assignment: bool,
+    /// All members, for the leader only.
+    pub members: Vec<JoinedMember>,
+}
+
+impl JoinReply {
+    /// A refusal.
+    pub fn error(error: ErrorCode, member_id: impl Into<String>) -> Self {
+        Self {
+            error,
+            generation: -1,
+            protocol_type: None,
+            protocol: None,
+            leader: String::new(),
+            member_id: member_id.into(),
+            skip_assignment: false,
+            members: Vec::new(),
+        }
+    }
+}
+
+/// A member as the leader sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinedMember {
+    /// Member id.
+    pub id: String,
+    /// `group.instance.id`.
+    pub instance_id: Option<String>,
+    /// What the member said of itself under the chosen protocol.
+    pub metadata: Bytes,
+}
+
+/// A SyncGroup request.
+#[derive(Debug, Clone)]
+pub struct Sync {
+    /// The group.
+    pub group: String,
+    /// The generation joined.
+    pub generation: i32,
+    /// Member id.
+    pub member_id: String,
+    /// `group.instance.id`.
+    pub instance_id: Option<String>,
+    /// Checked against the group's when given (v5 and later).
+    pub protocol_type: Option<String>,
+    /// Checked against the group's when given (v5 and later).
+    pub protocol: Option<String>,
+    /// Member id and assignment, from the leader only.
+    pub assignments: Vec<(String, Bytes)>,
+}
+
+/// The answer to a SyncGroup request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncReply {
+    /// `None` (no error) or why not.
+    pub error: ErrorCode,
+    /// The group's protocol type.
+    pub protocol_type: Option<String>,
+    /// The group's protocol.
+    pub protocol: Option<String>,
+    /// The caller's assignment.
+    pub assignment: Bytes,
+}
+
+impl SyncReply {
+    /// A refusal.
+    pub fn error(error: ErrorCode) -> Self {
+        Self { error, protocol_type: None, protocol: None, assignment: Bytes::new() }
+    }
+}
+
+/// Who calls: part of Heartbeat, OffsetCommit and LeaveGroup.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// Member id.
+    pub member_id: String,
+    /// `group.instance.id`.
+    pub instance_id: Option<String>,
+    /// The generation joined; negative for a consumer outside group management.
+    pub generation: i32,
+}
+
+/// One offset of an OffsetCommit request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Topic name.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// The next offset to be read.
+    pub offset: i64,
+    /// Epoch of the record before it; -1 for none.
+    pub leader_epoch: i32,
+    /// Whatever the consumer wants to keep with it.
+    pub metadata: String,
+}
+
+/// An offset as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next offset to be read.
+    pub offset: i64,
+    /// Epoch of the record before it; -1 for none.
+    pub leader_epoch: i32,
+    /// Whatever the consumer wants to keep with it.
+    pub metadata: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub committed_at_ms: i64,
+}
+
+/// What a call brought about besides its own answer.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Answers for callers that waited. To be given only when the records are durable.
+    pub replies: Vec<(Ticket, Reply)>,
+    /// To be appended to the group's partition of `__consumer_offsets`, in this order.
+    pub records: Vec<StoredRecord>,
+}
+
+/// An answer for a caller that waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To a JoinGroup.
+    Join(JoinReply),
+    /// To a SyncGroup.
+    Sync(SyncReply),
+}
+
+/// A record of `__consumer_offsets`. No value is a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// The key, in Kafka's layout.
+    pub key: Bytes,
+    /// The value, in Kafka's layout.
+    pub value: Option<Bytes>,
+}
+
+/// A group as DescribeGroups shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// For instance `Stable`.
+    pub state: &'static str,
+    /// For instance `consumer`.
+    pub protocol_type: String,
+    /// The chosen protocol while the group is stable, else empty.
+    pub protocol: String,
+    /// The members.
+    pub members: Vec<MemberDescription>,
+}
+
+/// A member as DescribeGroups shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// Member id.
+    pub id: String,
+    /// `group.instance.id`.
+    pub instance_id: Option<String>,
+    /// Name the client gives itself.
+    pub client_id: String,
+    /// Where the client is.
+    pub client_host: String,
+    /// What it offers under the chosen protocol; empty unless the group is stable.
+    pub metadata: Bytes,
+    /// Its assignment; empty unless the group is stable.
+    pub assignment: Bytes,
+}
+
+/// A group as ListGroups shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupListing {
+    /// The group.
+    pub group: String,
+    /// For instance `consumer`.
+    pub protocol_type: String,
+    /// For instance `Stable`.
+    pub state: &'static str,
+}
+
+/// The settings of the coordinator.
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    /// `group.min.session.timeout.ms`
+    pub min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms`
+    pub max_session_timeout_ms: i32,
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members before its first generation.
+    pub initial_rebalance_delay_ms: i32,
+    /// `group.max.size`
+    pub max_size: usize,
+    /// `offset.metadata.max.bytes`
+    pub offset_metadata_max_bytes: usize,
+    /// `offsets.retention.minutes`, in milliseconds.
+    pub offsets_retention_ms: i64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            initial_rebalance_delay_ms: 3_000,
+            max_size: usize::MAX,
+            offset_metadata_max_bytes: 4_096,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
+        }
+    }
+}
+

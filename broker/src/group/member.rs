@@ -1,0 +1,81 @@
+//! One member of a group, and the vote for a protocol.
+
+use bytes::Bytes;
+
+/// What a caller that must wait is known by. The shell makes one per waiting request and finds the caller again by it.
+pub type Ticket = u64;
+
+/// A protocol that a member offers (for consumers: an assignor), with what the member tells the leader about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protocol {
+    /// The name, for instance `range`.
+    pub name: String,
+    /// Opaque to the broker; for consumers the subscription.
+    pub metadata: Bytes,
+}
+
+/// A JoinGroup that waits for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PendingJoin {
+    pub(super) ticket: Ticket,
+    pub(super) skips_assignment: bool,
+}
+
+/// One member of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) id: String,
+    pub(super) instance_id: Option<String>,
+    pub(super) client_id: String,
+    pub(super) client_host: String,
+    pub(super) session_timeout_ms: i32,
+    pub(super) rebalance_timeout_ms: i32,
+    /// In order of the member's preference.
+    pub(super) protocols: Vec<Protocol>,
+    pub(super) assignment: Bytes,
+    /// When the member is given up unless it is heard of; see [`Member::expires_at`].
+    pub(super) deadline_ms: i64,
+    /// It has not got an answer to its first JoinGroup yet.
+    pub(super) is_new: bool,
+    pub(super) joining: Option<PendingJoin>,
+    pub(super) syncing: Option<Ticket>,
+}
+
+impl Member {
+    /// When the member is given up. One that waits for us is not expected to send heartbeats, so its session cannot end; except
+    /// that of a new member, which does not know its id yet: if it goes away, nobody will ever speak for it again.
+    pub(super) fn expires_at(&self) -> Option<i64> {
+        let waits_for_us = self.syncing.is_some() || (self.joining.is_some() && !self.is_new);
+        (!waits_for_us).then_some(self.deadline_ms)
+    }
+
+    /// The member was heard of.
+    pub(super) fn touch(&mut self, now_ms: i64) {
+        self.deadline_ms = now_ms + i64::from(self.session_timeout_ms);
+    }
+
+    pub(super) fn supports(&self, name: &str) -> bool {
+        self.protocols.iter().any(|protocol| protocol.name == name)
+    }
+
+    /// What the member tells the leader under a protocol.
+    pub(super) fn metadata(&self, protocol: &str) -> Bytes {
+        let found = self.protocols.iter().find(|offered| offered.name == protocol);
+        found.map(|offered| offered.metadata.clone()).unwrap_or_default()
+    }
+}
+
+/// The protocol that all members support and most prefer; among equals the one that the first member to list it lists first.
+pub(super) fn vote<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Option<String> {
+    let supported = |name: &str| members.clone().all(|member| member.supports(name));
+    let mut votes: Vec<(&str, usize)> = Vec::new();
+    for member in members.clone() {
+        let Some(choice) = member.protocols.iter().find(|protocol| supported(&protocol.name)) else { continue };
+        match votes.iter_mut().find(|(name, _)| *name == choice.name) {
+            Some((_, count)) => *count += 1,
+            None => votes.push((&choice.name, 1)),
+        }
+    }
+    let most = votes.iter().map(|(_, count)| *count).max()?;
+    votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
+}

@@ -1,0 +1,20 @@
+//! The group coordinator: a pure state machine ([`Coordinator`]) and the service that feeds it and keeps its log.
+
+mod calls;
+mod coordinator;
+mod member;
+mod offsets;
+mod records;
+mod requests;
+mod service;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use calls::{
+    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, Join, JoinReply,
+    JoinedMember, MemberDescription, Now, Reply, StoredRecord, Sync, SyncReply,
+};
+pub use coordinator::Coordinator;
+pub use member::{Protocol, Ticket};
+pub use service::{GroupService, OFFSETS_TOPIC};

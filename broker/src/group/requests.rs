@@ -1,0 +1,277 @@
+//! What members ask of a group: join, sync, heartbeat, leave, commit.
+
+use bytes::Bytes;
+use klamm_protocol::ErrorCode;
+
+use super::calls::{Caller, Join, JoinReply, Sync, SyncReply};
+use super::member::{Member, PendingJoin, Protocol, Ticket};
+use super::state::{Group, State, Turn};
+
+impl Group {
+    /// A JoinGroup. The answer comes by `ticket`, perhaps later.
+    pub(super) fn join(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: Join) {
+        // Copies: the request's frame would otherwise live as long as the member.
+        for protocol in &mut join.protocols {
+            protocol.metadata = Bytes::copy_from_slice(&protocol.metadata);
+        }
+        let refusal = if !self.admits(turn, &join) {
+            Some(ErrorCode::GroupMaxSizeReached)
+        } else if !self.offers_fit(&join) {
+            Some(ErrorCode::InconsistentGroupProtocol)
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            return turn.reply_join(ticket, JoinReply::error(error, join.member_id));
+        }
+        if join.member_id.is_empty() { self.join_first(turn, ticket, join) } else { self.join_again(turn, ticket, join) }
+    }
+
+    /// Room for one more (`group.max.size`)?
+    fn admits(&self, turn: &Turn<'_>, join: &Join) -> bool {
+        let max = turn.config.max_size;
+        let replaces = join.instance_id.as_ref().is_some_and(|instance| self.static_ids.contains_key(instance));
+        let known = self.members.get(&join.member_id);
+        match self.state {
+            State::Empty => true,
+            State::PreparingRebalance => {
+                let joining = self.members.values().filter(|member| member.joining.is_some()).count();
+                replaces || known.is_some_and(|member| member.joining.is_some()) || joining < max
+            }
+            State::CompletingRebalance | State::Stable => {
+                replaces || known.is_some() || self.members.len() < max
+            }
+        }
+    }
+
+    /// Some protocol offered is supported by every member, and the type is the group's.
+    fn offers_fit(&self, join: &Join) -> bool {
+        if join.protocol_type.is_empty() || join.protocols.is_empty() {
+            return false;
+        }
+        if self.members.is_empty() {
+            return true;
+        }
+        let all_support = |offer: &Protocol| self.members.values().all(|member| member.supports(&offer.name));
+        self.protocol_type.as_ref() == Some(&join.protocol_type) && join.protocols.iter().any(all_support)
+    }
+
+    /// The caller has no member id yet.
+    fn join_first(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: Join) {
+        let prefix = join.instance_id.as_ref().unwrap_or(&join.client_id);
+        join.member_id = format!("{prefix}-{}", join.fresh_id);
+        let current = join.instance_id.as_ref().and_then(|instance| self.static_ids.get(instance)).cloned();
+        if let Some(current) = current {
+            self.replace_static(turn, ticket, &current, join);
+        } else if join.knows_member_id_required && join.instance_id.is_none() {
+            let deadline_ms = turn.now.ms + i64::from(join.session_timeout_ms);
+            self.pending.insert(join.member_id.clone(), deadline_ms);
+            turn.reply_join(ticket, JoinReply::error(ErrorCode::MemberIdRequired, join.member_id));
+        } else {
+            self.take_in(turn, ticket, join);
+        }
+    }
+
+    /// The caller says it has a member id.
+    fn join_again(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: Join) {
+        if join.instance_id.is_none() && self.pending.remove(&join.member_id).is_some() {
+            return self.take_in(turn, ticket, join);
+        }
+        if let Err(error) = self.validate(&join.member_id, join.instance_id.as_deref()) {
+            return turn.reply_join(ticket, JoinReply::error(error, join.member_id));
+        }
+        let unchanged = self.members.get(&join.member_id).is_some_and(|member| member.protocols == join.protocols);
+        let is_leader = self.leader.as_ref() == Some(&join.member_id);
+        match self.state {
+            // Its answer was lost, or it does not care: this generation is still good for it.
+            State::CompletingRebalance if unchanged => self.repeat_generation(turn, ticket, &join.member_id),
+            // A leader that comes again wants a new assignment.
+            State::Stable if unchanged && !is_leader => self.repeat_generation(turn, ticket, &join.member_id),
+            _ => {
+                let member_id = join.member_id.clone();
+                self.update(turn, ticket, &member_id, join);
+                self.rebalance(turn);
+            }
+        }
+    }
+
+    fn repeat_generation(&mut self, turn: &mut Turn<'_>, ticket: Ticket, member_id: &str) {
+        let reply = self.current_generation(member_id);
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.touch(turn.now.ms);
+        }
+        turn.reply_join(ticket, reply);
+    }
+
+    fn take_in(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: Join) {
+        if self.members.is_empty() {
+            self.protocol_type = Some(join.protocol_type);
+        }
+        let member = Member {
+            id: join.member_id,
+            instance_id: join.instance_id,
+            client_id: join.client_id,
+            client_host: join.client_host,
+            session_timeout_ms: join.session_timeout_ms,
+            rebalance_timeout_ms: join.rebalance_timeout_ms,
+            protocols: join.protocols,
+            assignment: Bytes::new(),
+            deadline_ms: 0,
+            is_new: true,
+            joining: Some(PendingJoin { ticket, skips_assignment: join.knows_skip_assignment }),
+            syncing: None,
+        };
+        self.add_member(turn, member);
+    }
+
+    /// What a member says of itself replaces what it said before, and its JoinGroup waits.
+    fn update(&mut self, turn: &mut Turn<'_>, ticket: Ticket, member_id: &str, join: Join) {
+        let Some(member) = self.members.get_mut(member_id) else { return };
+        member.protocols = join.protocols;
+        member.session_timeout_ms = join.session_timeout_ms;
+        member.rebalance_timeout_ms = join.rebalance_timeout_ms;
+        member.client_id = join.client_id;
+        member.client_host = join.client_host;
+        let now_waiting = PendingJoin { ticket, skips_assignment: join.knows_skip_assignment };
+        if let Some(before) = member.joining.replace(now_waiting) {
+            // The client gave up on its first request and sent another; should it still read that answer, it tries again.
+            turn.reply_join(before.ticket, JoinReply::error(ErrorCode::RebalanceInProgress, member_id));
+        }
+    }
+
+    /// A process with this `group.instance.id` has started anew: it takes over place and assignment, and the old one is fenced.
+    fn replace_static(&mut self, turn: &mut Turn<'_>, ticket: Ticket, old_id: &str, join: Join) {
+        let Some(mut member) = self.members.remove(old_id) else { return };
+        let (new_id, instance_id) = (join.member_id.clone(), join.instance_id.clone().unwrap_or_default());
+        if let Some(old) = member.joining.take() {
+            turn.reply_join(old.ticket, JoinReply::error(ErrorCode::FencedInstanceId, old_id));
+        }
+        if let Some(old) = member.syncing.take() {
+            turn.reply_sync(old, SyncReply::error(ErrorCode::FencedInstanceId));
+        }
+        member.id.clone_from(&new_id);
+        member.is_new = false;
+        self.members.insert(new_id.clone(), member);
+        self.static_ids.insert(instance_id, new_id.clone());
+        if self.unsynced.remove(old_id) {
+            self.unsynced.insert(new_id.clone());
+        }
+        let old_leader = self.leader.clone().unwrap_or_default();
+        if old_leader == old_id {
+            self.leader = Some(new_id.clone());
+        }
+        self.update(turn, ticket, &new_id, join);
+        let same_protocol = super::member::vote(self.members.values()) == self.protocol;
+        if self.state != State::Stable || !same_protocol {
+            return self.rebalance(turn);
+        }
+        let mut reply = self.current_generation(&new_id);
+        let joining = self.members.get_mut(&new_id).and_then(|member| {
+            member.touch(turn.now.ms);
+            member.joining.take()
+        });
+        if joining.is_some_and(|join| join.skips_assignment) {
+            reply.skip_assignment = reply.leader == new_id;
+        } else {
+            // An older client that finds itself the leader computes an assignment, which a stable group would not take. So it is
+            // told of the leader that was, and keeps what it has.
+            reply.leader = old_leader;
+            reply.members = Vec::new();
+        }
+        self.store(turn);
+        turn.reply_join(ticket, reply);
+    }
+
+    /// A SyncGroup. The answer comes by `ticket`, perhaps later.
+    pub(super) fn sync(&mut self, turn: &mut Turn<'_>, ticket: Ticket, sync: Sync) {
+        if let Err(error) = self.validate_sync(&sync) {
+            return turn.reply_sync(ticket, SyncReply::error(error));
+        }
+        self.unsynced.remove(&sync.member_id);
+        let is_leader = self.leader.as_ref() == Some(&sync.member_id);
+        let Some(member) = self.members.get_mut(&sync.member_id) else { return };
+        match self.state {
+            State::CompletingRebalance => {
+                if let Some(before) = member.syncing.replace(ticket) {
+                    turn.reply_sync(before, SyncReply::error(ErrorCode::RebalanceInProgress));
+                }
+                if is_leader {
+                    self.assign(turn, sync.assignments);
+                }
+            }
+            _ => {
+                member.touch(turn.now.ms);
+                let assignment = member.assignment.clone();
+                let (protocol_type, protocol) = (self.protocol_type.clone(), self.protocol.clone());
+                turn.reply_sync(ticket, SyncReply { error: ErrorCode::None, protocol_type, protocol, assignment });
+            }
+        }
+    }
+
+    fn validate_sync(&self, sync: &Sync) -> Result<(), ErrorCode> {
+        self.validate(&sync.member_id, sync.instance_id.as_deref())?;
+        if sync.generation != self.generation {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        if self.state == State::PreparingRebalance {
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        let differs = |given: &Option<String>, ours: &Option<String>| given.is_some() && given != ours;
+        if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
+            return Err(ErrorCode::InconsistentGroupProtocol);
+        }
+        Ok(())
+    }
+
+    /// A Heartbeat.
+    pub(super) fn heartbeat(&mut self, turn: &mut Turn<'_>, caller: &Caller) -> ErrorCode {
+        if let Err(error) = self.validate(&caller.member_id, caller.instance_id.as_deref()) {
+            return error;
+        }
+        if caller.generation != self.generation {
+            return ErrorCode::IllegalGeneration;
+        }
+        if let Some(member) = self.members.get_mut(&caller.member_id) {
+            member.touch(turn.now.ms);
+        }
+        if self.state == State::PreparingRebalance { ErrorCode::RebalanceInProgress } else { ErrorCode::None }
+    }
+
+    /// One member of a LeaveGroup. A static member may be named by its instance id alone.
+    pub(super) fn leave(&mut self, turn: &mut Turn<'_>, caller: &Caller) -> ErrorCode {
+        let member_id = match &caller.instance_id {
+            Some(instance) if caller.member_id.is_empty() => match self.static_ids.get(instance) {
+                Some(current) => current.clone(),
+                None => return ErrorCode::UnknownMemberId,
+            },
+            _ => caller.member_id.clone(),
+        };
+        if caller.instance_id.is_none() && self.pending.remove(&member_id).is_some() {
+            self.check_join(turn);
+            return ErrorCode::None;
+        }
+        if let Err(error) = self.validate(&member_id, caller.instance_id.as_deref()) {
+            return error;
+        }
+        self.remove_member(turn, &member_id);
+        ErrorCode::None
+    }
+
+    /// May the caller commit offsets? It counts as a sign of life.
+    pub(super) fn may_commit(&mut self, turn: &Turn<'_>, caller: &Caller) -> Result<(), ErrorCode> {
+        if caller.generation < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        self.validate(&caller.member_id, caller.instance_id.as_deref())?;
+        if caller.generation != self.generation {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        if self.state == State::CompletingRebalance {
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        if let Some(member) = self.members.get_mut(&caller.member_id) {
+            member.touch(turn.now.ms);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! A coordinator with a clock that the test moves, and clients that are just calls.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use klamm_protocol::ErrorCode;
+
+use super::super::*;
+
+pub(super) const GROUP: &str = "g";
+
+#[derive(Debug)]
+pub(super) struct Sim {
+    pub(super) coordinator: Coordinator,
+    pub(super) now_ms: i64,
+    pub(super) answers: HashMap<Ticket, Reply>,
+    pub(super) records: Vec<StoredRecord>,
+    next_ticket: Ticket,
+}
+
+impl Sim {
+    pub(super) fn new(config: GroupConfig) -> Self {
+        let coordinator = Coordinator::new(config);
+        Self { coordinator, now_ms: 0, answers: HashMap::new(), records: Vec::new(), next_ticket: 0 }
+    }
+
+    /// Without initial delay, so that a first member is a generation at once.
+    pub(super) fn eager() -> Self {
+        Self::new(GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() })
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { ms: self.now_ms, wall_ms: 1_000_000 + self.now_ms }
+    }
+
+    pub(super) fn take(&mut self, effects: Effects) {
+        for (ticket, reply) in effects.replies {
+            assert!(self.answers.insert(ticket, reply).is_none(), "ticket {ticket} answered twice");
+        }
+        self.records.extend(effects.records);
+    }
+
+    pub(super) fn ask_join(&mut self, join: Join) -> Ticket {
+        self.next_ticket += 1;
+        let mut effects = Effects::default();
+        self.coordinator.join(self.now(), self.next_ticket, join, &mut effects);
+        self.take(effects);
+        self.next_ticket
+    }
+
+    pub(super) fn joined(&self, ticket: Ticket) -> Option<JoinReply> {
+        match self.answers.get(&ticket)? {
+            Reply::Join(reply) => Some(reply.clone()),
+            Reply::Sync(_) => panic!("a JoinGroup got the answer of a SyncGroup"),
+        }
+    }
+
+    /// Joins with the two-step handshake and returns the member id and the ticket of the second step.
+    pub(super) fn join_new(&mut self, name: &str) -> (String, Ticket) {
+        let first = self.ask_join(join(name, ""));
+        let refused = self.joined(first).unwrap();
+        assert_eq!(refused.error, ErrorCode::MemberIdRequired);
+        let ticket = self.ask_join(join(name, &refused.member_id));
+        (refused.member_id, ticket)
+    }
+
+    pub(super) fn ask_sync(&mut self, id: &str, generation: i32, assignments: &[(&str, &str)]) -> Ticket {
+        self.next_ticket += 1;
+        let sync = Sync {
+            group: GROUP.into(),
+            generation,
+            member_id: id.into(),
+            instance_id: None,
+            protocol_type: None,
+            protocol: None,
+            assignments: assignments
+                .iter()
+                .map(|(id, assignment)| (id.to_string(), Bytes::copy_from_slice(assignment.as_bytes())))
+                .collect(),
+        };
+        let mut effects = Effects::default();
+        self.coordinator.sync(self.now(), self.next_ticket, sync, &mut effects);
+        self.take(effects);
+        self.next_ticket
+    }
+
+    pub(super) fn synced(&self, ticket: Ticket) -> Option<SyncReply> {
+        match self.answers.get(&ticket)? {
+            Reply::Sync(reply) => Some(reply.clone()),
+            Reply::Join(_) => panic!("a SyncGroup got the answer of a JoinGroup"),
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, id: &str, generation: i32) -> ErrorCode {
+        self.coordinator.heartbeat(self.now(), GROUP, &caller(id, generation))
+    }
+
+    pub(super) fn leave(&mut self, callers: &[Caller]) -> Vec<ErrorCode> {
+        let mut effects = Effects::default();
+        let codes = self.coordinator.leave(self.now(), GROUP, callers, &mut effects);
+        self.take(effects);
+        codes
+    }
+
+    pub(super) fn commit(&mut self, caller: &Caller, topic: &str, offset: i64) -> ErrorCode {
+        self.commit_with(caller, topic, offset, "")
+    }
+
+    pub(super) fn commit_with(&mut self, caller: &Caller, topic: &str, offset: i64, metadata: &str) -> ErrorCode {
+        let commit = Commit {
+            topic: topic.into(),
+            partition: 0,
+            offset,
+            leader_epoch: -1,
+            metadata: metadata.into(),
+        };
+        let mut effects = Effects::default();
+        let codes = self.coordinator.commit(self.now(), GROUP, caller, vec![commit], &mut effects);
+        self.take(effects);
+        codes[0]
+    }
+
+    pub(super) fn pass(&mut self, ms: i64) {
+        let end = self.now_ms + ms;
+        while let Some(due) = self.coordinator.next_deadline().filter(|due| *due <= end) {
+            self.now_ms = self.now_ms.max(due);
+            let mut effects = Effects::default();
+            self.coordinator.on_time(self.now(), &mut effects);
+            self.take(effects);
+        }
+        self.now_ms = end;
+    }
+
+    pub(super) fn state(&self) -> &'static str {
+        self.coordinator.describe(GROUP).map_or("Dead", |group| group.state)
+    }
+
+    /// A new coordinator that has read what this one wrote.
+    pub(super) fn restarted(&self, config: GroupConfig) -> Self {
+        let mut next = Self::new(config);
+        next.now_ms = self.now_ms;
+        for record in &self.records {
+            next.coordinator.replay(next.now(), &record.key, record.value.as_ref()).unwrap();
+        }
+        next.coordinator.replayed();
+        next
+    }
+
+    /// One stable generation of members with these names; returns their ids, the leader first.
+    pub(super) fn stable(&mut self, names: &[&str]) -> (i32, Vec<String>) {
+        let mut members: Vec<(String, Ticket)> = Vec::new();
+        for name in names {
+            let newcomer = self.join_new(name);
+            for (id, ticket) in &mut members {
+                *ticket = self.ask_join(join("", id));
+            }
+            members.push(newcomer);
+            let replies: Vec<JoinReply> =
+                members.iter().map(|(_, ticket)| self.joined(*ticket).unwrap()).collect();
+            let leader = replies.iter().find(|reply| reply.leader == reply.member_id).unwrap().clone();
+            let ids: Vec<(&str, &str)> =
+                members.iter().map(|(id, _)| (id.as_str(), id.as_str())).collect();
+            for reply in &replies {
+                let assignments = if reply.member_id == leader.leader { ids.as_slice() } else { &[] };
+                self.ask_sync(&reply.member_id, reply.generation, assignments);
+            }
+            assert_eq!(self.state(), "Stable");
+            members.sort_by_key(|(id, _)| *id != leader.leader);
+        }
+        let generation = self.joined(members[0].1).unwrap().generation;
+        (generation, members.into_iter().map(|(id, _)| id).collect())
+    }
+}
+
+pub(super) fn caller(id: &str, generation: i32) -> Caller {
+    Caller { member_id: id.into(), instance_id: None, generation }
+}
+
+pub(super) fn join(client: &str, id: &str) -> Join {
+    Join {
+        group: GROUP.into(),
+        member_id: id.into(),
+        instance_id: None,
+        client_id: client.into(),
+        client_host: "/127.0.0.1".into(),
+        fresh_id: "x".into(),
+        knows_member_id_required: true,
+        knows_skip_assignment: true,
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![Protocol { name: "range".into(), metadata: Bytes::from_static(b"topics") }],
+    }
+}
+
+pub(super) fn static_join(instance: &str, id: &str, fresh: &str) -> Join {
+    Join { instance_id: Some(instance.into()), fresh_id: fresh.into(), ..join("c", id) }
+}
