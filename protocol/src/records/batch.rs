@@ -6,7 +6,7 @@ use super::crc32c;
 use super::error::RecordError;
 use super::header::{BATCH_HEADER_LEN, BatchHeader, at};
 use super::owned::OwnedRecords;
-use super::view::Records;
+use super::view::RecordViews;
 use crate::compression::{self, Compression};
 
 /// Exactly one batch, header and records, as it lies on disk and on the wire. Cloning shares the bytes.
@@ -97,8 +97,8 @@ impl RecordSet {
     }
 
     /// Borrowed records, decoded one by one.
-    pub fn iter(&self) -> Records<'_> {
-        Records::new(&self.header, &self.data)
+    pub fn iter(&self) -> RecordViews<'_> {
+        RecordViews::new(&self.header, &self.data)
     }
 
     /// Records that share this buffer and outlive the set.
@@ -108,10 +108,10 @@ impl RecordSet {
 }
 
 impl<'a> IntoIterator for &'a RecordSet {
-    type Item = <Records<'a> as Iterator>::Item;
-    type IntoIter = Records<'a>;
+    type Item = <RecordViews<'a> as Iterator>::Item;
+    type IntoIter = RecordViews<'a>;
 
-    fn into_iter(self) -> Records<'a> {
+    fn into_iter(self) -> RecordViews<'a> {
         self.iter()
     }
 }

@@ -32,7 +32,7 @@ pub use header::{
 };
 pub use owned::{OwnedRecord, OwnedRecords, RecordHeaders, RecordHeadersIter};
 pub use validate::{BatchLimits, BatchOrigin, InvalidBatch, validate_batch};
-pub use view::{Headers, RecordView, Records};
+pub use view::{HeaderViews, RecordView, RecordViews};
 
 /// CRC-32C (Castagnoli) of `bytes`: the checksum of a batch, taken from its attributes (byte 21) to its end.
 pub fn crc32c(bytes: &[u8]) -> u32 {

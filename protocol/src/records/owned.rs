@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::error::RecordError;
 use super::header::{BatchHeader, TimestampType};
-use super::view::{Headers, RecordView, Records, Walk};
+use super::view::{HeaderViews, RecordView, RecordViews, Walk};
 
 /// One record with its absolute offset and timestamp. It keeps the whole buffer of its batch alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl OwnedRecord {
     }
 }
 
-/// The records of a batch, owned. Made by [`super::RecordSet::owned`]; behaves as [`Records`], and a header key that is not
+/// The records of a batch, owned. Made by [`super::RecordSet::owned`]; behaves as [`RecordViews`], and a header key that is not
 /// UTF-8 is an error of its record.
 #[derive(Clone, Debug)]
 pub struct OwnedRecords {
@@ -49,7 +49,7 @@ pub struct OwnedRecords {
 
 impl OwnedRecords {
     pub(super) fn new(header: BatchHeader, data: Bytes) -> Self {
-        let walk = Records::new(&header, &data).pause();
+        let walk = RecordViews::new(&header, &data).pause();
         Self { header, data, walk }
     }
 
@@ -63,7 +63,7 @@ impl Iterator for OwnedRecords {
     type Item = Result<OwnedRecord, RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut records = Records::resume(self.walk, &self.data);
+        let mut records = RecordViews::resume(self.walk, &self.data);
         let next = records.next();
         self.walk = records.pause();
         Some(next?.and_then(|view| OwnedRecord::new(&self.header, &self.data, &view)))
@@ -102,7 +102,7 @@ impl RecordHeaders {
 
     /// Key and nullable value of each header, in order.
     pub fn iter(&self) -> RecordHeadersIter<'_> {
-        RecordHeadersIter { headers: Headers::new(self.count, &self.encoded) }
+        RecordHeadersIter { headers: HeaderViews::new(self.count, &self.encoded) }
     }
 
     /// The value of the last header with this key, as Kafka's `lastHeader`: `None` if there is none, `Some(None)` if null.
@@ -133,7 +133,7 @@ impl<'a> IntoIterator for &'a RecordHeaders {
 /// The iterator of [`RecordHeaders::iter`].
 #[derive(Clone, Debug)]
 pub struct RecordHeadersIter<'a> {
-    headers: Headers<'a>,
+    headers: HeaderViews<'a>,
 }
 
 impl<'a> Iterator for RecordHeadersIter<'a> {

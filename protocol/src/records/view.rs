@@ -28,8 +28,8 @@ pub struct RecordView<'a> {
 
 impl<'a> RecordView<'a> {
     /// The headers in order, duplicates included, decoded as the iterator moves.
-    pub fn headers(&self) -> Headers<'a> {
-        Headers::new(self.header_count, self.headers)
+    pub fn headers(&self) -> HeaderViews<'a> {
+        HeaderViews::new(self.header_count, self.headers)
     }
 
     /// How many headers the record says it has.
@@ -83,20 +83,20 @@ impl<'a> RecordView<'a> {
 /// the records behind it follow; when the lengths themselves are broken the error is the last item. Bytes behind the last
 /// record are an error too.
 #[derive(Clone, Debug)]
-pub struct Records<'a> {
+pub struct RecordViews<'a> {
     reader: Reader<'a>,
     left: u32,
     /// Whether bytes behind the last record have yet to be looked for.
     check_end: bool,
 }
 
-impl<'a> Records<'a> {
+impl<'a> RecordViews<'a> {
     pub(super) fn new(header: &BatchHeader, data: &'a [u8]) -> Self {
         let left = u32::try_from(header.record_count).unwrap_or(0);
         Self { reader: Reader::new(data), left, check_end: true }
     }
 
-    /// The walk without its borrow, to go on later with [`Records::resume`] on the same data.
+    /// The walk without its borrow, to go on later with [`RecordViews::resume`] on the same data.
     #[inline]
     pub(super) fn pause(&self) -> Walk {
         Walk { bytes_left: self.reader.len(), left: self.left, check_end: self.check_end }
@@ -126,7 +126,7 @@ impl<'a> Records<'a> {
     }
 }
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for RecordViews<'a> {
     type Item = Result<RecordView<'a>, RecordError>;
 
     #[inline]
@@ -153,7 +153,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-impl std::iter::FusedIterator for Records<'_> {}
+impl std::iter::FusedIterator for RecordViews<'_> {}
 
 /// Where a walk over records stands.
 #[derive(Clone, Copy, Debug)]
@@ -168,12 +168,12 @@ pub(super) const MIN_RECORD_LEN: usize = 7;
 
 /// The headers of one record: key and nullable value, in order, duplicates included. After an error the iterator ends.
 #[derive(Clone, Debug)]
-pub struct Headers<'a> {
+pub struct HeaderViews<'a> {
     reader: Reader<'a>,
     left: u32,
 }
 
-impl<'a> Headers<'a> {
+impl<'a> HeaderViews<'a> {
     pub(super) fn new(count: u32, encoded: &'a [u8]) -> Self {
         Self { reader: Reader::new(encoded), left: count }
     }
@@ -195,7 +195,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-impl<'a> Iterator for Headers<'a> {
+impl<'a> Iterator for HeaderViews<'a> {
     type Item = Result<(&'a str, Option<&'a [u8]>), RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -208,4 +208,4 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
-impl std::iter::FusedIterator for Headers<'_> {}
+impl std::iter::FusedIterator for HeaderViews<'_> {}
