@@ -1,0 +1,515 @@
+//! A disk in memory that knows which bytes and names are durable, and can crash, tear and fail on command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use klamm_client::runtime::{Rng, SeededRng};
+
+use super::{DirEntry, Disk, DiskFile, DiskLock};
+
+/// What a disk sector is: the unit that is written whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+
+/// Files in memory. Clones share them; each [`MemoryDisk::new`] is a separate disk.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryDisk {
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What a crash does to bytes that were appended to a file and not yet synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tear {
+    /// They are gone.
+    None,
+    /// A part of them, from the front, survives in each file; how much is drawn from the seed.
+    Prefix(u64),
+    /// The file keeps its length, but some sectors were not written and read as zeros; which ones is drawn from the seed.
+    Holes(u64),
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    root: Directory,
+    locks: BTreeSet<PathBuf>,
+    /// Handles opened before the last crash belong to a dead process.
+    generation: u64,
+    faults: Faults,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    syncs: u64,
+    writes: u64,
+    fail_sync: Option<u64>,
+    fail_write: Option<(u64, io::ErrorKind)>,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    File(Arc<Mutex<Contents>>),
+    Directory(Arc<Mutex<Directory>>),
+}
+
+/// Names now, and names that survive a crash.
+#[derive(Debug, Default)]
+struct Directory {
+    live: BTreeMap<String, Node>,
+    durable: BTreeMap<String, Node>,
+}
+
+/// Bytes now, and how to get back to what survives a crash.
+#[derive(Debug, Default)]
+struct Contents {
+    live: Vec<u8>,
+    durable_len: usize,
+    /// Durable bytes that were overwritten or cut since the last sync, in order.
+    undo: Vec<(usize, Vec<u8>)>,
+    /// A sync failed: what was pending then never becomes durable, whatever later syncs say.
+    lost_writes: bool,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Pulls the plug: names and bytes that were not synced are lost (`tear` says how), locks are free again, and handles opened
+    /// before fail from now on.
+    pub fn crash(&self, tear: Tear) {
+        let mut shared = self.shared();
+        shared.generation += 1;
+        shared.locks.clear();
+        shared.faults.fail_sync = None;
+        shared.faults.fail_write = None;
+        let rng = match tear {
+            Tear::None => SeededRng::new(0),
+            Tear::Prefix(seed) | Tear::Holes(seed) => SeededRng::new(seed),
+        };
+        crash_directory(&mut shared.root, tear, &rng);
+    }
+
+    /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The pending bytes never become durable.
+    pub fn fail_nth_sync(&self, n: u64) {
+        let mut shared = self.shared();
+        shared.faults.fail_sync = Some(shared.faults.syncs + n);
+    }
+
+    /// Lets the `n`-th write from now fail (1 is the next one) after half of its bytes.
+    pub fn fail_nth_write(&self, n: u64, kind: io::ErrorKind) {
+        let mut shared = self.shared();
+        shared.faults.fail_write = Some((shared.faults.writes + n, kind));
+    }
+
+    /// How many syncs of files and directories there were.
+    pub fn sync_count(&self) -> u64 {
+        self.shared().faults.syncs
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.shared)
+    }
+
+    fn handle(&self, contents: Arc<Mutex<Contents>>, generation: u64) -> Arc<dyn DiskFile> {
+        Arc::new(MemoryFile { disk: self.clone(), contents, generation })
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let shared = self.shared();
+        match find(&shared.root, path)? {
+            Node::File(contents) => Ok(self.handle(contents, shared.generation)),
+            Node::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut shared = self.shared();
+        let generation = shared.generation;
+        let contents = with_parent(&mut shared.root, path, |parent, name| match parent.live.get(name) {
+            Some(Node::Directory(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            Some(Node::File(contents)) => {
+                lock(contents).set_len(0);
+                Ok(contents.clone())
+            }
+            None => {
+                let contents = Arc::<Mutex<Contents>>::default();
+                parent.live.insert(name.to_owned(), Node::File(contents.clone()));
+                Ok(contents)
+            }
+        })?;
+        Ok(self.handle(contents, generation))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut shared = self.shared();
+        create_dirs(&mut shared.root, &names(path))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut shared = self.shared();
+        with_directory(&mut shared.root, &names(path), |directory| {
+            let entry = |(name, node): (&String, &Node)| DirEntry {
+                name: name.clone(),
+                is_dir: matches!(node, Node::Directory(_)),
+            };
+            Ok(directory.live.iter().map(entry).collect())
+        })
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        find(&self.shared().root, path).is_ok()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut shared = self.shared();
+        let node = with_parent(&mut shared.root, from, |parent, name| {
+            parent.live.remove(name).ok_or_else(|| io::ErrorKind::NotFound.into())
+        })?;
+        with_parent(&mut shared.root, to, |parent, name| {
+            parent.live.insert(name.to_owned(), node);
+            Ok(())
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut shared = self.shared();
+        with_parent(&mut shared.root, path, |parent, name| match parent.live.get(name) {
+            Some(Node::File(_)) => {
+                parent.live.remove(name);
+                Ok(())
+            }
+            Some(Node::Directory(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        })
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut shared = self.shared();
+        with_parent(&mut shared.root, path, |parent, name| {
+            parent.live.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut shared = self.shared();
+        let failed = shared.faults.count_sync();
+        with_directory(&mut shared.root, &names(path), |directory| {
+            if failed {
+                return Err(io::Error::other("injected failure of a directory sync"));
+            }
+            directory.durable = directory.live.clone();
+            Ok(())
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        if !self.exists(path) {
+            self.create(path)?;
+        }
+        let mut shared = self.shared();
+        let generation = shared.generation;
+        if !shared.locks.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(DiskLock::new(HeldLock { disk: self.clone(), path: path.to_owned(), generation })))
+    }
+
+    fn is_blocking(&self) -> bool {
+        false
+    }
+}
+
+struct HeldLock {
+    disk: MemoryDisk,
+    path: PathBuf,
+    generation: u64,
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        let mut shared = self.disk.shared();
+        // After a crash the lock may already be somebody else's.
+        if shared.generation == self.generation {
+            shared.locks.remove(&self.path);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct MemoryFile {
+    disk: MemoryDisk,
+    contents: Arc<Mutex<Contents>>,
+    generation: u64,
+}
+
+impl MemoryFile {
+    fn check_alive(&self, shared: &Shared) -> io::Result<()> {
+        if shared.generation == self.generation {
+            Ok(())
+        } else {
+            Err(io::Error::other("this handle was opened before the crash"))
+        }
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(lock(&self.contents).live.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let contents = lock(&self.contents);
+        let start = usize::try_from(position).unwrap_or(usize::MAX).min(contents.live.len());
+        let available = &contents.live[start..];
+        let read = available.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&available[..read]);
+        Ok(read)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        let mut shared = self.disk.shared();
+        self.check_alive(&shared)?;
+        let failure = shared.faults.count_write();
+        drop(shared);
+        let position = usize::try_from(position).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let written = if failure.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
+        lock(&self.contents).write(position, written);
+        match failure {
+            Some(kind) => Err(io::Error::new(kind, "injected failure of a write")),
+            None => Ok(()),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_alive(&self.disk.shared())?;
+        lock(&self.contents).set_len(usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut shared = self.disk.shared();
+        self.check_alive(&shared)?;
+        let failed = shared.faults.count_sync();
+        let mut contents = lock(&self.contents);
+        if failed {
+            contents.lost_writes = true;
+            return Err(io::Error::other("injected failure of a sync"));
+        }
+        contents.sync();
+        Ok(())
+    }
+}
+
+impl Faults {
+    fn count_sync(&mut self) -> bool {
+        self.syncs += 1;
+        self.fail_sync == Some(self.syncs)
+    }
+
+    fn count_write(&mut self) -> Option<io::ErrorKind> {
+        self.writes += 1;
+        self.fail_write.filter(|(at, _)| *at == self.writes).map(|(_, kind)| kind)
+    }
+}
+
+impl Contents {
+    fn write(&mut self, position: usize, bytes: &[u8]) {
+        self.remember(position, position + bytes.len());
+        if self.live.len() < position + bytes.len() {
+            self.live.resize(position + bytes.len(), 0);
+        }
+        self.live[position..position + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn set_len(&mut self, len: usize) {
+        self.remember(len, self.live.len());
+        self.live.resize(len, 0);
+    }
+
+    /// Keeps the durable bytes in `start..end`, which are about to change.
+    fn remember(&mut self, start: usize, end: usize) {
+        let end = end.min(self.durable_len).min(self.live.len());
+        if start < end {
+            self.undo.push((start, self.live[start..end].to_vec()));
+        }
+    }
+
+    fn sync(&mut self) {
+        if !self.lost_writes {
+            self.undo.clear();
+            self.durable_len = self.live.len();
+        }
+    }
+
+    fn crash(&mut self, tear: Tear, rng: &SeededRng) {
+        let pending = self.live.get(self.durable_len..).map(<[u8]>::to_vec).unwrap_or_default();
+        self.live.resize(self.durable_len, 0);
+        for (position, bytes) in self.undo.drain(..).rev() {
+            self.live[position..position + bytes.len()].copy_from_slice(&bytes);
+        }
+        match tear {
+            Tear::None => {}
+            Tear::Prefix(_) => {
+                let kept = rng.below(pending.len() as u64 + 1) as usize;
+                self.live.extend_from_slice(&pending[..kept]);
+            }
+            Tear::Holes(_) => self.extend_with_holes(&pending, rng),
+        }
+        self.durable_len = self.live.len();
+        self.lost_writes = false;
+    }
+
+    fn extend_with_holes(&mut self, pending: &[u8], rng: &SeededRng) {
+        let mut sector_missing = false;
+        for (index, byte) in pending.iter().enumerate() {
+            if index == 0 || (self.live.len() as u64).is_multiple_of(SECTOR_BYTES) {
+                sector_missing = rng.below(4) == 0;
+            }
+            self.live.push(if sector_missing { 0 } else { *byte });
+        }
+    }
+}
+
+fn crash_directory(directory: &mut Directory, tear: Tear, rng: &SeededRng) {
+    directory.live = directory.durable.clone();
+    for node in directory.live.values() {
+        match node {
+            Node::File(contents) => lock(contents).crash(tear, rng),
+            Node::Directory(inner) => crash_directory(&mut lock(inner), tear, rng),
+        }
+    }
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let name = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    path.components().filter_map(name).collect()
+}
+
+fn find(root: &Directory, path: &Path) -> io::Result<Node> {
+    let names = names(path);
+    let (last, parents) = names.split_last().ok_or(io::ErrorKind::IsADirectory)?;
+    let mut found = None;
+    for name in parents.iter().chain([last]) {
+        let next = match &found {
+            None => root.live.get(name).cloned(),
+            Some(Node::Directory(directory)) => lock(directory).live.get(name).cloned(),
+            Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+        };
+        found = Some(next.ok_or(io::ErrorKind::NotFound)?);
+    }
+    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn with_directory<T>(
+    directory: &mut Directory,
+    names: &[String],
+    work: impl FnOnce(&mut Directory) -> io::Result<T>,
+) -> io::Result<T> {
+    let Some((name, rest)) = names.split_first() else { return work(directory) };
+    match directory.live.get(name) {
+        Some(Node::Directory(inner)) => {
+            let inner = inner.clone();
+            with_directory(&mut lock(&inner), rest, work)
+        }
+        Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn with_parent<T>(
+    root: &mut Directory,
+    path: &Path,
+    work: impl FnOnce(&mut Directory, &str) -> io::Result<T>,
+) -> io::Result<T> {
+    let names = names(path);
+    let (name, parents) = names.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+    with_directory(root, parents, |parent| work(parent, name))
+}
+
+fn create_dirs(directory: &mut Directory, names: &[String]) -> io::Result<()> {
+    let Some((name, rest)) = names.split_first() else { return Ok(()) };
+    let node = directory.live.entry(name.clone()).or_insert_with(|| Node::Directory(Arc::default()));
+    match node {
+        Node::Directory(inner) => {
+            let inner = inner.clone();
+            create_dirs(&mut lock(&inner), rest)
+        }
+        Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic of a test thread says nothing about these plain bytes.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk_with(path: &str, durable: &[u8]) -> (MemoryDisk, Arc<dyn DiskFile>) {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new(path)).unwrap();
+        file.write_all_at(durable, 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        (disk, file)
+    }
+
+    #[test]
+    fn a_crash_forgets_what_was_not_synced() {
+        let (disk, file) = disk_with("/log", b"durable");
+        file.write_all_at(b"DUR", 0).unwrap();
+        file.write_all_at(b" and pending", 7).unwrap();
+        file.set_len(5).unwrap();
+        disk.create(Path::new("/never synced")).unwrap();
+        disk.crash(Tear::None);
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"durable");
+        assert!(!disk.exists(Path::new("/never synced")));
+        assert!(file.write_all_at(b"ghost", 0).is_err());
+    }
+
+    #[test]
+    fn a_tear_keeps_a_prefix_of_what_was_pending() {
+        let (disk, file) = disk_with("/log", b"ab");
+        file.write_all_at(b"cdefgh", 2).unwrap();
+        disk.crash(Tear::Prefix(3));
+        let left = disk.read_to_vec(Path::new("/log")).unwrap();
+        assert!(b"abcdefgh".starts_with(&left) && left.len() >= 2);
+    }
+
+    #[test]
+    fn a_failed_sync_is_never_made_good_by_the_next_one() {
+        let (disk, file) = disk_with("/log", b"ab");
+        file.write_all_at(b"cd", 2).unwrap();
+        disk.fail_nth_sync(1);
+        file.sync_data().unwrap_err();
+        file.sync_data().unwrap();
+        disk.crash(Tear::None);
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"ab");
+    }
+
+    #[test]
+    fn names_are_durable_with_their_directory_and_locks_exclude() {
+        let disk = MemoryDisk::new();
+        disk.create_dir_all(Path::new("/a/b")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.sync_dir(Path::new("/a")).unwrap();
+        disk.write_atomically(Path::new("/a/b/text"), "one").unwrap();
+        disk.rename(Path::new("/a/b"), Path::new("/a/c")).unwrap();
+        let held = disk.lock(Path::new("/a/.lock")).unwrap();
+        assert!(held.is_some() && disk.lock(Path::new("/a/.lock")).unwrap().is_none());
+        drop(held);
+        assert!(disk.lock(Path::new("/a/.lock")).unwrap().is_some());
+        disk.crash(Tear::None);
+        assert_eq!(disk.read_to_string(Path::new("/a/b/text")).unwrap(), "one");
+        assert!(!disk.exists(Path::new("/a/c")));
+    }
+}

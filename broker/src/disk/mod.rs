@@ -1,0 +1,207 @@
+//! The disk seam: what storage code may ask of files and directories.
+//!
+//! [`FileDisk`] is the machine's file system and the only place that touches `std::fs`. [`MemoryDisk`] keeps everything in memory and
+//! can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse a sync. Storage code is written
+//! against the traits, so every crash test runs the code that production runs.
+
+mod file;
+mod memory;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use file::FileDisk;
+pub use memory::{MemoryDisk, Tear};
+
+/// A file system.
+///
+/// A name (of a new file, a new directory, a rename or a removal) is durable only after [`Disk::sync_dir`] of the directory that
+/// holds it; bytes are durable only after [`DiskFile::sync_data`].
+pub trait Disk: Send + Sync + fmt::Debug + 'static {
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or what the operating system says.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates an empty file, emptying one that exists.
+    ///
+    /// # Errors
+    /// What the operating system says, for instance that the directory is missing.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates a directory and those above it; one that exists is fine.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// The entries of a directory, sorted by name.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such directory, or what the operating system says.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// Whether a file or directory has this name.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Gives a file or directory a new name, replacing a file that has it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. Handles that are open keep reading it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or what the operating system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with all that is in it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or what the operating system says.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// What the operating system says; as with a file, a failed sync must not be retried.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes an exclusive lock on `path`, creating the file; `None` when another process (or another user of this disk) has it.
+    /// The lock ends when the returned value is dropped, or with the process.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>>;
+
+    /// Whether calls may block the thread for milliseconds. Work on such a disk that syncs or scans runs on tokio's blocking
+    /// threads; on one that does not, it runs in place, which keeps tokio's paused clock exact.
+    fn is_blocking(&self) -> bool;
+
+    /// The bytes of a small file.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or what the operating system says.
+    fn read_to_vec(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path)?;
+        let mut bytes = vec![0; usize::try_from(file.size()?).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// The text of a small file.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, `InvalidData` when it is not UTF-8, or what the operating system says.
+    fn read_to_string(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(self.read_to_vec(path)?).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{} is not text", path.display()))
+        })
+    }
+
+    /// Replaces a small file as a whole: after a crash it holds either the old text or the new one, and once this returned, the new.
+    ///
+    /// # Errors
+    /// What the operating system says; the old text is then still in place.
+    fn write_atomically(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".tmp");
+        let temporary = path.with_file_name(name);
+        let file = self.create(&temporary)?;
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.sync_data()?;
+        self.rename(&temporary, path)?;
+        match path.parent() {
+            Some(parent) => self.sync_dir(parent),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file that is open for reading and writing at positions. Dropping the last handle closes it.
+pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads at `position` into `buffer` and says how many bytes there were: fewer than asked only at the end of the file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `position`, making the file longer where it must. Not durable before [`Self::sync_data`].
+    ///
+    /// # Errors
+    /// What the operating system says; some of the bytes may have been written.
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+
+    /// Writes two byte strings, one behind the other, at `position`, as [`Self::write_all_at`] would: so that a header can be changed
+    /// without copying what follows it.
+    ///
+    /// # Errors
+    /// What the operating system says; some of the bytes may have been written.
+    fn write_parts_at(&self, parts: [&[u8]; 2], position: u64) -> io::Result<()> {
+        self.write_all_at(parts[0], position)?;
+        self.write_all_at(parts[1], position + parts[0].len() as u64)
+    }
+
+    /// Cuts the file to `len` bytes or extends it with zeros.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the bytes (and the length) durable.
+    ///
+    /// # Errors
+    /// What the operating system says. Never retry: the kernel may have dropped the unwritten pages, so that a second call succeeds
+    /// without having written them.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// The operating system's file, where there is one: for `sendfile` and memory maps.
+    fn as_file(&self) -> Option<&std::fs::File> {
+        None
+    }
+
+    /// Fills `buffer` from `position`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file is too short, or what the operating system says.
+    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let read = self.read_at(buffer, position)?;
+        if read == buffer.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// The name alone, without the directory. Names that are not UTF-8 are not listed: nothing of ours has one.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// Holds a lock on a file until it is dropped.
+pub struct DiskLock {
+    _held: Box<dyn Send + Sync>,
+}
+
+impl DiskLock {
+    fn new(held: impl Send + Sync + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
+}
+
+impl fmt::Debug for DiskLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DiskLock")
+    }
+}

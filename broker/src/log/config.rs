@@ -1,0 +1,70 @@
+//! The settings of one log, under Kafka's names and with Kafka's defaults where Kafka has them.
+
+use klamm_protocol::records::TimestampType;
+
+/// When an acknowledgement may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FlushMode {
+    /// After `fdatasync`: acknowledged records survive a power cut. The default here, because one node has no replicas to lean on.
+    #[default]
+    Sync,
+    /// As Apache Kafka: once the operating system has the bytes. Survives the death of the process, not of the machine.
+    Os,
+}
+
+/// Settings of a log. Durations are milliseconds, sizes are bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes` (1 GiB): a segment that would grow beyond is closed and a new one begun.
+    pub segment_bytes: u64,
+    /// `segment.ms` (7 days): a segment is closed when a record comes that is this much younger than the segment's first.
+    pub segment_ms: i64,
+    /// `segment.index.bytes` (10 MiB): how large the two indexes of a segment may get.
+    pub segment_index_bytes: u32,
+    /// `index.interval.bytes` (4096): one index entry for about so many bytes of log.
+    pub index_interval_bytes: u32,
+    /// `max.message.bytes` (1,048,588): the largest record batch, after compression.
+    pub max_message_bytes: u32,
+    /// `retention.ms` (7 days): segments whose youngest record is older are deleted; negative keeps them for ever.
+    pub retention_ms: i64,
+    /// `retention.bytes` (-1): the oldest segments are deleted while the rest still holds so many bytes; negative is no limit.
+    pub retention_bytes: i64,
+    /// `cleanup.policy` contains `compact`: records must have a key.
+    pub compact: bool,
+    /// `cleanup.policy` contains `delete`: retention applies.
+    pub delete: bool,
+    /// `message.timestamp.type` (`CreateTime`).
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.after.max.ms` (1 hour): a record may be so far in the future.
+    pub timestamp_after_max_ms: i64,
+    /// `message.timestamp.before.max.ms` (no limit): a record may be so old.
+    pub timestamp_before_max_ms: i64,
+    /// `producer.id.expiration.ms` (1 day): idempotent producers silent for so long are forgotten.
+    pub producer_id_expiration_ms: i64,
+    /// When an acknowledgement may be sent; set for the whole broker.
+    pub flush: FlushMode,
+}
+
+const HOUR_MS: i64 = 60 * 60 * 1_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * DAY_MS,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4_096,
+            max_message_bytes: 1_048_588,
+            retention_ms: 7 * DAY_MS,
+            retention_bytes: -1,
+            compact: false,
+            delete: true,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_after_max_ms: HOUR_MS,
+            timestamp_before_max_ms: i64::MAX,
+            producer_id_expiration_ms: DAY_MS,
+            flush: FlushMode::Sync,
+        }
+    }
+}

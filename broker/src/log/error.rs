@@ -1,0 +1,131 @@
+//! What can go wrong with a log on disk. Every message names the file and says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A log or a log directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The operating system refused.
+    #[error("{action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried, as a verb ("open").
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another broker has this log directory.
+    #[error(
+        "log directory {dir} is in use by another broker: it holds the lock {lock}. Stop that broker, or give this one another \
+         log.dirs",
+        dir = dir.display(), lock = lock.display()
+    )]
+    Locked {
+        /// The log directory.
+        dir: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// A record batch is damaged although valid batches come after it: what was acknowledged has changed on disk.
+    #[error(
+        "{path} is damaged at position {position} (offset {offset}): {what}, and valid records follow it. These records had been \
+         acknowledged, so the partition stays offline rather than lose them silently. Restore the partition directory from a \
+         backup or a replica; to accept the loss of offset {offset} and everything after it in this partition, cut the file \
+         there (truncate --size={position} {path}), delete the segments with a higher base offset and the file \
+         recovery-point-offset-checkpoint of the log directory, and restart",
+        path = path.display()
+    )]
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Where in the file the damaged batch starts.
+        position: u64,
+        /// The first offset that cannot be read.
+        offset: i64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// Segments do not follow each other.
+    #[error(
+        "{path} begins at offset {found}, but the segment before it ends at {expected}: a segment file is missing or misplaced. \
+         The partition stays offline; put the missing file back, or restore the partition directory from a backup",
+        path = path.display()
+    )]
+    MissingSegment {
+        /// The segment after the gap.
+        path: PathBuf,
+        /// Where the segment before it ends.
+        expected: i64,
+        /// Where this one begins.
+        found: i64,
+    },
+    /// Records at the end that had been synced are gone.
+    #[error(
+        "the log in {dir} ends at offset {end}, but it had been synced up to offset {synced_to}: a segment file is missing or was \
+         shortened. The partition stays offline rather than lose acknowledged records silently. Put the file back or restore the \
+         directory from a backup; to accept the loss, delete the file recovery-point-offset-checkpoint of the log directory and \
+         restart",
+        dir = dir.display()
+    )]
+    LostEnd {
+        /// The partition's directory.
+        dir: PathBuf,
+        /// Where the log ends.
+        end: i64,
+        /// Where it ended when it was last synced, at least.
+        synced_to: i64,
+    },
+    /// A file's content is not what it must be.
+    #[error("{path}: {what}", path = path.display())]
+    Invalid {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The partition is already there.
+    #[error("partition {name} exists already in {path}", path = path.display())]
+    Exists {
+        /// `<topic>-<index>`.
+        name: String,
+        /// Its log directory.
+        path: PathBuf,
+    },
+    /// No log directory was given.
+    #[error("log.dirs is empty: at least one directory is needed")]
+    NoLogDirs,
+}
+
+/// Adds the file and the verb to what the operating system said.
+pub(crate) trait IoContext<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, LogError>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, LogError> {
+        self.map_err(|source| LogError::Io { action, path: path.to_owned(), source })
+    }
+}
+
+/// The storage of a partition failed or was found damaged. It is sticky: the partition takes no more records until the broker is
+/// restarted. On the wire it is `KAFKA_STORAGE_ERROR`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct StorageError {
+    message: Arc<str>,
+}
+
+impl StorageError {
+    pub(crate) fn new(message: impl Into<Arc<str>>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl From<LogError> for StorageError {
+    fn from(error: LogError) -> Self {
+        Self::new(error.to_string())
+    }
+}

@@ -1,0 +1,236 @@
+//! The two sparse indexes of a segment: offset to file position, and timestamp to offset. Entries are Kafka's, byte for byte.
+
+use std::io;
+use std::sync::Arc;
+
+use super::index_file::IndexFile;
+use crate::disk::DiskFile;
+
+/// Offset relative to the segment's base (i32) and file position (i32).
+pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
+/// Timestamp (i64) and offset relative to the segment's base (i32).
+pub(crate) const TIME_ENTRY_BYTES: usize = 12;
+
+/// The number of the last of `count` entries whose key is at most `target`; keys ascend.
+pub(crate) fn last_at_most(count: usize, key: impl Fn(usize) -> i64, target: i64) -> Option<usize> {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if key(middle) <= target {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low.checked_sub(1)
+}
+
+/// `.index`: the last offset of a batch, and where that batch starts.
+#[derive(Debug)]
+pub(crate) struct OffsetIndex {
+    file: IndexFile,
+    base_offset: i64,
+    count: usize,
+    capacity: usize,
+}
+
+impl OffsetIndex {
+    /// An empty index with room for `max_bytes` of entries.
+    pub(crate) fn create(file: Arc<dyn DiskFile>, base_offset: i64, max_bytes: u32) -> io::Result<Self> {
+        let capacity = (max_bytes as usize / OFFSET_ENTRY_BYTES).max(1);
+        let file = IndexFile::new(file, capacity * OFFSET_ENTRY_BYTES)?;
+        Ok(Self { file, base_offset, count: 0, capacity })
+    }
+
+    /// An index that was trimmed when its segment was closed. `None` when it cannot be right for a log file of `log_bytes`.
+    pub(crate) fn open(
+        file: Arc<dyn DiskFile>,
+        base_offset: i64,
+        log_bytes: u64,
+    ) -> io::Result<Option<Self>> {
+        let len = file.size()? as usize;
+        if !len.is_multiple_of(OFFSET_ENTRY_BYTES) {
+            return Ok(None);
+        }
+        let count = len / OFFSET_ENTRY_BYTES;
+        let index = Self { file: IndexFile::new(file, len)?, base_offset, count, capacity: count };
+        let sound = match index.last() {
+            None => true,
+            Some((offset, position)) => {
+                offset >= base_offset
+                    && position < log_bytes
+                    && (count < 2 || index.entry(count - 2).1 < position)
+            }
+        };
+        Ok(sound.then_some(index))
+    }
+
+    fn entry(&self, number: usize) -> (i64, u64) {
+        let bytes: [u8; OFFSET_ENTRY_BYTES] = self.file.read(number * OFFSET_ENTRY_BYTES);
+        let (offset, position) = bytes.split_at(4);
+        (self.base_offset + i64::from(be_i32(offset)), u64::from(be_i32(position).cast_unsigned()))
+    }
+
+    /// Where to start looking for the batch that holds `offset`: at or before it.
+    pub(crate) fn position_for_offset(&self, offset: i64) -> u64 {
+        last_at_most(self.count, |number| self.entry(number).0, offset)
+            .map_or(0, |number| self.entry(number).1)
+    }
+
+    /// The last known batch start that is at most `position`.
+    pub(crate) fn batch_start_before(&self, position: u64) -> u64 {
+        let target = i64::try_from(position).unwrap_or(i64::MAX);
+        last_at_most(self.count, |number| self.entry(number).1.cast_signed(), target)
+            .map_or(0, |number| self.entry(number).1)
+    }
+
+    /// The last entry.
+    pub(crate) fn last(&self) -> Option<(i64, u64)> {
+        self.count.checked_sub(1).map(|number| self.entry(number))
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.count >= self.capacity
+    }
+
+    pub(crate) fn append(&mut self, last_offset: i64, position: u64) -> io::Result<()> {
+        let mut entry = [0; OFFSET_ENTRY_BYTES];
+        entry[..4].copy_from_slice(&relative(last_offset, self.base_offset)?.to_be_bytes());
+        entry[4..].copy_from_slice(&i32::try_from(position).map_err(io::Error::other)?.to_be_bytes());
+        self.file.write(self.count * OFFSET_ENTRY_BYTES, &entry)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Forgets the entries of `offset` and above.
+    pub(crate) fn truncate(&mut self, offset: i64) {
+        self.count =
+            last_at_most(self.count, |number| self.entry(number).0, offset - 1).map_or(0, |last| last + 1);
+    }
+
+    /// Cuts the unused room off; the segment is closed.
+    pub(crate) fn trim(&mut self) -> io::Result<()> {
+        self.capacity = self.count;
+        self.file.trim(self.count * OFFSET_ENTRY_BYTES)
+    }
+
+    /// Makes room for more entries: a closed segment becomes the active one after a restart.
+    pub(crate) fn grow(&mut self, max_bytes: u32) -> io::Result<()> {
+        self.capacity = (max_bytes as usize / OFFSET_ENTRY_BYTES).max(self.count + 1);
+        self.file.resize(self.capacity * OFFSET_ENTRY_BYTES)
+    }
+
+    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
+        self.file.file()
+    }
+}
+
+/// `.timeindex`: the largest timestamp so far, and the last offset of the batch that has it.
+#[derive(Debug)]
+pub(crate) struct TimeIndex {
+    file: IndexFile,
+    base_offset: i64,
+    count: usize,
+    capacity: usize,
+}
+
+impl TimeIndex {
+    /// An empty index with room for `max_bytes` of entries.
+    pub(crate) fn create(file: Arc<dyn DiskFile>, base_offset: i64, max_bytes: u32) -> io::Result<Self> {
+        let capacity = (max_bytes as usize / TIME_ENTRY_BYTES).max(2);
+        let file = IndexFile::new(file, capacity * TIME_ENTRY_BYTES)?;
+        Ok(Self { file, base_offset, count: 0, capacity })
+    }
+
+    /// An index that was trimmed when its segment was closed. `None` when it cannot be right: a closed segment that has batches has
+    /// at least one entry, and both columns ascend.
+    pub(crate) fn open(
+        file: Arc<dyn DiskFile>,
+        base_offset: i64,
+        log_bytes: u64,
+    ) -> io::Result<Option<Self>> {
+        let len = file.size()? as usize;
+        if !len.is_multiple_of(TIME_ENTRY_BYTES) {
+            return Ok(None);
+        }
+        let count = len / TIME_ENTRY_BYTES;
+        let index = Self { file: IndexFile::new(file, len)?, base_offset, count, capacity: count };
+        let sound = match index.last() {
+            None => log_bytes == 0,
+            Some((timestamp, offset)) => {
+                offset >= base_offset && (count < 2 || index.entry(count - 2).0 < timestamp)
+            }
+        };
+        Ok(sound.then_some(index))
+    }
+
+    fn entry(&self, number: usize) -> (i64, i64) {
+        let bytes: [u8; TIME_ENTRY_BYTES] = self.file.read(number * TIME_ENTRY_BYTES);
+        let (timestamp, offset) = bytes.split_at(8);
+        let mut eight = [0; 8];
+        eight.copy_from_slice(timestamp);
+        (i64::from_be_bytes(eight), self.base_offset + i64::from(be_i32(offset)))
+    }
+
+    /// An offset at or before the first record whose timestamp is at least `timestamp`.
+    pub(crate) fn offset_before(&self, timestamp: i64) -> i64 {
+        last_at_most(self.count, |number| self.entry(number).0, timestamp - 1)
+            .map_or(self.base_offset, |number| self.entry(number).1)
+    }
+
+    /// The last entry: timestamp and offset.
+    pub(crate) fn last(&self) -> Option<(i64, i64)> {
+        self.count.checked_sub(1).map(|number| self.entry(number))
+    }
+
+    /// Whether the only room left is the one kept for the entry at the segment's end.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count + 1 >= self.capacity
+    }
+
+    /// Adds an entry unless the last one has this timestamp or a later one.
+    pub(crate) fn append(&mut self, timestamp: i64, last_offset: i64) -> io::Result<()> {
+        // -1 is "no timestamp" and never gets an entry.
+        if timestamp <= self.last().map_or(-1, |(last, _)| last) {
+            return Ok(());
+        }
+        let mut entry = [0; TIME_ENTRY_BYTES];
+        entry[..8].copy_from_slice(&timestamp.to_be_bytes());
+        entry[8..].copy_from_slice(&relative(last_offset, self.base_offset)?.to_be_bytes());
+        self.file.write(self.count * TIME_ENTRY_BYTES, &entry)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Forgets the entries of `offset` and above.
+    pub(crate) fn truncate(&mut self, offset: i64) {
+        self.count =
+            last_at_most(self.count, |number| self.entry(number).1, offset - 1).map_or(0, |last| last + 1);
+    }
+
+    /// Cuts the unused room off; the segment is closed.
+    pub(crate) fn trim(&mut self) -> io::Result<()> {
+        self.capacity = self.count;
+        self.file.trim(self.count * TIME_ENTRY_BYTES)
+    }
+
+    /// Makes room for more entries: a closed segment becomes the active one after a restart.
+    pub(crate) fn grow(&mut self, max_bytes: u32) -> io::Result<()> {
+        self.capacity = (max_bytes as usize / TIME_ENTRY_BYTES).max(self.count + 1);
+        self.file.resize(self.capacity * TIME_ENTRY_BYTES)
+    }
+
+    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
+        self.file.file()
+    }
+}
+
+fn relative(offset: i64, base_offset: i64) -> io::Result<i32> {
+    i32::try_from(offset - base_offset).map_err(io::Error::other)
+}
+
+fn be_i32(bytes: &[u8]) -> i32 {
+    let mut four = [0; 4];
+    four.copy_from_slice(bytes);
+    i32::from_be_bytes(four)
+}

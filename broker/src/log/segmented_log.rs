@@ -1,0 +1,519 @@
+//! The segments of one partition in order: append, read, roll, truncate, retain.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP, RecordBatch};
+
+use super::config::LogConfig;
+use super::scan::{BatchAt, damaged};
+use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, segment_path};
+use crate::disk::{Disk, DiskFile};
+
+/// What a file is renamed to before it is removed.
+pub(crate) const TRASH_SUFFIX: &str = ".deleted";
+
+/// Batches of a file that can be read, or sent without reading them, for as long as this value lives: truncation and retention do
+/// not take the bytes away from it.
+#[derive(Debug, Clone)]
+pub struct LogSlice {
+    /// The segment file.
+    pub file: Arc<dyn DiskFile>,
+    /// Where the first batch starts.
+    pub position: u64,
+    /// How many bytes; zero when there is nothing to read.
+    pub len: usize,
+}
+
+impl LogSlice {
+    /// Reads the bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn read_bytes(&self) -> io::Result<Bytes> {
+        let mut bytes = vec![0; self.len];
+        self.file.read_exact_at(&mut bytes, self.position)?;
+        Ok(bytes.into())
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A record found by its timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimestampOffset {
+    /// The record's timestamp in milliseconds.
+    pub timestamp: i64,
+    /// The record's offset.
+    pub offset: i64,
+    /// The epoch of the leader that appended it.
+    pub leader_epoch: i32,
+}
+
+/// A place between two batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogPosition {
+    /// The first offset behind this place.
+    pub(crate) offset: i64,
+    /// The base offset of the segment it lies in.
+    pub(crate) segment: i64,
+    /// The position in that segment's file.
+    pub(crate) position: u64,
+}
+
+/// What the next flush has to sync.
+#[derive(Debug, Default)]
+pub(crate) struct Unsynced {
+    pub(crate) files: Vec<Arc<dyn DiskFile>>,
+    pub(crate) dirs: Vec<PathBuf>,
+}
+
+impl Unsynced {
+    pub(crate) fn file(&mut self, file: &Arc<dyn DiskFile>) {
+        if !self.files.iter().any(|known| Arc::ptr_eq(known, file)) {
+            self.files.push(file.clone());
+        }
+    }
+
+    pub(crate) fn dir(&mut self, dir: &Path) {
+        if !self.dirs.iter().any(|known| known == dir) {
+            self.dirs.push(dir.to_owned());
+        }
+    }
+}
+
+/// The log of one partition. It is not synchronised and keeps no promise of durability: [`Self::take_unsynced`] says what has to be
+/// synced before one can be made.
+#[derive(Debug)]
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    config: Arc<LogConfig>,
+    closed: BTreeMap<i64, Segment>,
+    active: Segment,
+    start_offset: i64,
+    next_offset: i64,
+    unsynced: Unsynced,
+}
+
+impl Log {
+    /// A new log in an existing directory that has no segments.
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        config: Arc<LogConfig>,
+        start_offset: i64,
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let active = Segment::create(&*disk, &dir, start_offset, &config, now_ms)?;
+        let mut log = Self::of_segments(disk, dir, config, Vec::new(), active, start_offset);
+        log.unsynced.dir(&log.dir);
+        log.unsynced.file(log.active.file());
+        Ok(log)
+    }
+
+    /// A log of segments that were loaded and are known to be sound.
+    pub(crate) fn of_segments(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        config: Arc<LogConfig>,
+        closed: Vec<Segment>,
+        active: Segment,
+        next_offset: i64,
+    ) -> Self {
+        let closed: BTreeMap<i64, Segment> =
+            closed.into_iter().map(|segment| (segment.base_offset(), segment)).collect();
+        let start_offset = closed.keys().next().copied().unwrap_or(active.base_offset());
+        Self { disk, dir, config, closed, active, start_offset, next_offset, unsynced: Unsynced::default() }
+    }
+
+    pub(crate) fn start_offset(&self) -> i64 {
+        self.start_offset
+    }
+
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn config(&self) -> &Arc<LogConfig> {
+        &self.config
+    }
+
+    pub(crate) fn set_config(&mut self, config: Arc<LogConfig>) {
+        self.config = config;
+    }
+
+    /// The place behind the last batch.
+    pub(crate) fn end(&self) -> LogPosition {
+        LogPosition {
+            offset: self.next_offset,
+            segment: self.active.base_offset(),
+            position: self.active.size(),
+        }
+    }
+
+    /// Bytes of all `.log` files.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.segments().map(Segment::size).sum()
+    }
+
+    /// The base offsets of all segments, ascending.
+    pub(crate) fn segment_bases(&self) -> Vec<i64> {
+        self.segments().map(Segment::base_offset).collect()
+    }
+
+    /// What has to be synced so that everything up to [`Self::end`] is durable.
+    pub(crate) fn take_unsynced(&mut self) -> Unsynced {
+        std::mem::take(&mut self.unsynced)
+    }
+
+    pub(crate) fn unsynced(&mut self) -> &mut Unsynced {
+        &mut self.unsynced
+    }
+
+    /// Begins a new segment if this batch, which has its final offset, does not belong into the active one; says whether it did.
+    pub(crate) fn roll_if_needed(&mut self, header: &BatchHeader, now_ms: i64) -> io::Result<bool> {
+        let segment_bytes = self.config.segment_bytes.min(i32::MAX as u64);
+        let segment_ms = self.config.segment_ms;
+        let active = &mut self.active;
+        if active.size() == 0 {
+            return Ok(false);
+        }
+        let needed = active.size() + header.total_len() as u64 > segment_bytes
+            || active.index_full()
+            || header.last_offset() - active.base_offset() > i64::from(i32::MAX)
+            || active.age_ms(header.max_timestamp, now_ms)? > segment_ms;
+        if needed {
+            self.roll(now_ms)?;
+        }
+        Ok(needed)
+    }
+
+    /// Closes the active segment and begins one at the next offset.
+    pub(crate) fn roll(&mut self, now_ms: i64) -> io::Result<()> {
+        let fresh = Segment::create(&*self.disk, &self.dir, self.next_offset, &self.config, now_ms)?;
+        self.active.close()?;
+        let closed = std::mem::replace(&mut self.active, fresh);
+        for file in closed.files() {
+            self.unsynced.file(&file);
+        }
+        self.unsynced.dir(&self.dir);
+        self.closed.insert(closed.base_offset(), closed);
+        Ok(())
+    }
+
+    /// Appends a batch that has its final offset, given as its decoded header, and its bytes in two parts. On an error nothing was
+    /// appended; `false` says that the bytes could not be taken back from the file either.
+    pub(crate) fn append(
+        &mut self,
+        header: &BatchHeader,
+        parts: [&[u8]; 2],
+    ) -> Result<(), (io::Error, bool)> {
+        self.unsynced.file(self.active.file());
+        if let Err(error) = self.active.append(header, parts, &self.config) {
+            let taken_back = self.active.drop_partial_append().is_ok();
+            return Err((error, taken_back));
+        }
+        self.next_offset = header.next_offset();
+        Ok(())
+    }
+
+    /// Whole batches from the one that holds `offset`, before `end`: at most `max_bytes`, unless the first batch alone is larger and
+    /// `at_least_one` asks for it.
+    pub(crate) fn read(
+        &self,
+        offset: i64,
+        end: LogPosition,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> io::Result<LogSlice> {
+        let empty = || LogSlice { file: self.active.file().clone(), position: self.active.size(), len: 0 };
+        if offset >= end.offset {
+            return Ok(empty());
+        }
+        let Some((segment, first)) = self.find(offset, end)? else { return Ok(empty()) };
+        let segment_end = self.end_within(segment, end);
+        let limit = first.position.saturating_add(max_bytes as u64);
+        let mut slice_end = segment_end;
+        if limit < segment_end {
+            slice_end = segment.last_batch_end(first.position, limit)?;
+        }
+        if slice_end <= first.position && at_least_one {
+            slice_end = first.end();
+        }
+        let len = usize::try_from(slice_end - first.position).map_err(io::Error::other)?;
+        Ok(LogSlice { file: segment.file().clone(), position: first.position, len })
+    }
+
+    /// The first batch whose last offset is at least `offset`, before `end`. Compaction may have taken the batch that held it.
+    fn find(&self, offset: i64, end: LogPosition) -> io::Result<Option<(&Segment, BatchAt)>> {
+        for segment in self.segments_from(offset) {
+            if segment.base_offset() > end.segment {
+                break;
+            }
+            if let Some(batch) = segment.find(offset, self.end_within(segment, end))? {
+                return Ok(Some((segment, batch)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn end_within(&self, segment: &Segment, end: LogPosition) -> u64 {
+        if segment.base_offset() == end.segment { end.position } else { segment.size() }
+    }
+
+    /// The place in front of the batch that holds `offset`.
+    pub(crate) fn position_of(&self, offset: i64) -> io::Result<LogPosition> {
+        let found = self.find(offset, self.end())?;
+        Ok(found.map_or(self.end(), |(segment, batch)| LogPosition {
+            offset,
+            segment: segment.base_offset(),
+            position: batch.position,
+        }))
+    }
+
+    /// The first record with a timestamp of at least `timestamp` and an offset of at least the log's start, before `end`.
+    pub(crate) fn find_timestamp(
+        &self,
+        timestamp: i64,
+        end: LogPosition,
+        decompressed_cap_bytes: usize,
+    ) -> io::Result<Option<TimestampOffset>> {
+        for segment in self.segments_from(self.start_offset) {
+            if segment.base_offset() > end.segment {
+                break;
+            }
+            if segment.max_timestamp().0 < timestamp {
+                continue;
+            }
+            let segment_end = self.end_within(segment, end);
+            let Some(mut batch) = segment.find_timestamp(timestamp, segment_end)? else { continue };
+            loop {
+                let found = self.record_at_or_after(segment, batch, timestamp, decompressed_cap_bytes)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                // The batch's young records lie before the log's start; look behind it.
+                let mut walk = segment.walk(batch.end(), segment_end);
+                match std::iter::from_fn(|| walk.next().transpose())
+                    .find(|next| next.as_ref().map_or(true, |next| next.header.max_timestamp >= timestamp))
+                {
+                    Some(next) => batch = next?,
+                    None => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record with the largest timestamp.
+    pub(crate) fn find_max_timestamp(&self, cap_bytes: usize) -> io::Result<Option<TimestampOffset>> {
+        let youngest = self.segments().map(|segment| (segment.max_timestamp().0, segment)).reduce(|a, b| {
+            // Of equals the first, as Kafka.
+            if b.0 > a.0 { b } else { a }
+        });
+        match youngest {
+            Some((timestamp, segment)) if timestamp > NO_TIMESTAMP => {
+                match segment.find_timestamp(timestamp, segment.size())? {
+                    Some(batch) => self.record_at_or_after(segment, batch, timestamp, cap_bytes),
+                    None => Ok(None),
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn record_at_or_after(
+        &self,
+        segment: &Segment,
+        batch: BatchAt,
+        timestamp: i64,
+        cap_bytes: usize,
+    ) -> io::Result<Option<TimestampOffset>> {
+        let records = read_batch(segment, batch)?
+            .records(cap_bytes)
+            .map_err(|error| damaged(format!("offset {}: {error}", batch.header.base_offset)))?;
+        for record in &records {
+            let record =
+                record.map_err(|error| damaged(format!("offset {}: {error}", batch.header.base_offset)))?;
+            let (offset, found) = (record.offset(&batch.header), record.timestamp(&batch.header));
+            if found >= timestamp && offset >= self.start_offset {
+                let leader_epoch = batch.header.partition_leader_epoch;
+                return Ok(Some(TimestampOffset { timestamp: found, offset, leader_epoch }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Shows every batch from the one that holds `offset` to the end, with its bytes where `whole` wants them.
+    pub(crate) fn replay(
+        &self,
+        offset: i64,
+        mut whole: impl FnMut(&BatchHeader) -> bool,
+        mut visit: impl FnMut(&BatchHeader, Option<RecordBatch>),
+    ) -> io::Result<()> {
+        for segment in self.segments_from(offset) {
+            let Some(first) = segment.find(offset, segment.size())? else { continue };
+            let mut walk = segment.walk(first.position, segment.size());
+            while let Some(batch) = walk.next()? {
+                let bytes = if whole(&batch.header) { Some(read_batch(segment, batch)?) } else { None };
+                visit(&batch.header, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything from `offset` on, and the whole batch that holds it.
+    pub(crate) fn truncate(&mut self, offset: i64) -> io::Result<()> {
+        if offset >= self.next_offset {
+            return Ok(());
+        }
+        while self.active.base_offset() >= offset {
+            let Some((_, previous)) = self.closed.pop_last() else { break };
+            let removed = std::mem::replace(&mut self.active, previous);
+            self.remove_files(removed.base_offset())?;
+            self.active.reopen(&self.config)?;
+        }
+        if let Some(batch) = self.active.find(offset, self.active.size())? {
+            self.active.truncate(batch.position, batch.header.base_offset)?;
+            self.next_offset = batch.header.base_offset;
+        } else {
+            self.next_offset = offset.max(self.active.base_offset());
+        }
+        self.unsynced.file(self.active.file());
+        self.unsynced.dir(&self.dir);
+        Ok(())
+    }
+
+    /// Throws all segments away and begins with an empty one at `offset`.
+    pub(crate) fn restart_at(&mut self, offset: i64, now_ms: i64) -> io::Result<()> {
+        let fresh = Segment::create(&*self.disk, &self.dir, offset, &self.config, now_ms)?;
+        let removed = std::mem::replace(&mut self.active, fresh);
+        for base_offset in std::mem::take(&mut self.closed).into_keys().chain([removed.base_offset()]) {
+            self.remove_files(base_offset)?;
+        }
+        (self.start_offset, self.next_offset) = (offset, offset);
+        self.unsynced.file(self.active.file());
+        self.unsynced.dir(&self.dir);
+        Ok(())
+    }
+
+    fn remove_files(&self, base_offset: i64) -> io::Result<()> {
+        for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+            match self.disk.remove(&segment_path(&self.dir, base_offset, suffix)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the log's start offset; a lower one changes nothing.
+    pub(crate) fn raise_start_offset(&mut self, offset: i64) {
+        self.start_offset = self.start_offset.max(offset.min(self.next_offset));
+    }
+
+    /// Takes segments out that retention no longer keeps (by age, by size, or because they end before the log's start), oldest
+    /// first and only below `durable_offset`, and moves the log's start. Their files are renamed with [`TRASH_SUFFIX`] and given
+    /// back for removal.
+    pub(crate) fn delete_old_segments(
+        &mut self,
+        now_ms: i64,
+        durable_offset: i64,
+    ) -> io::Result<Vec<PathBuf>> {
+        let mut trash = Vec::new();
+        let mut excess = self.excess_bytes();
+        while let Some((&base_offset, oldest)) = self.closed.first_key_value() {
+            let end_offset = self.closed.keys().nth(1).copied().unwrap_or(self.active.base_offset());
+            let too_many = self.config.delete && oldest.size() <= excess;
+            let unreachable = end_offset <= self.start_offset;
+            if end_offset > durable_offset || !(too_many || unreachable || self.is_expired(oldest, now_ms)) {
+                break;
+            }
+            excess = excess.saturating_sub(oldest.size());
+            trash.extend(self.rename_to_trash(base_offset)?);
+            self.closed.pop_first();
+            self.start_offset = self.start_offset.max(end_offset);
+        }
+        Ok(trash)
+    }
+
+    /// Closes the active segment when retention would delete it, so that a topic nobody writes to becomes empty too; says whether it
+    /// did.
+    pub(crate) fn roll_if_expired(&mut self, now_ms: i64) -> io::Result<bool> {
+        let expired = self.active.size() > 0 && self.is_expired(&self.active, now_ms);
+        if expired {
+            self.roll(now_ms)?;
+        }
+        Ok(expired)
+    }
+
+    /// How many bytes there are beyond `retention.bytes`.
+    fn excess_bytes(&self) -> u64 {
+        match u64::try_from(self.config.retention_bytes) {
+            Ok(kept) => self.size_bytes().saturating_sub(kept),
+            Err(_) => 0,
+        }
+    }
+
+    fn is_expired(&self, segment: &Segment, now_ms: i64) -> bool {
+        if !self.config.delete || self.config.retention_ms < 0 {
+            return false;
+        }
+        let newest = match segment.max_timestamp().0 {
+            NO_TIMESTAMP => segment.created_ms(),
+            timestamp => timestamp,
+        };
+        now_ms.saturating_sub(newest) > self.config.retention_ms
+    }
+
+    fn rename_to_trash(&self, base_offset: i64) -> io::Result<Vec<PathBuf>> {
+        let mut trash = Vec::new();
+        for suffix in [INDEX, TIME_INDEX, TXN_INDEX, LOG] {
+            let path = segment_path(&self.dir, base_offset, suffix);
+            let renamed = segment_path(&self.dir, base_offset, &format!("{suffix}{TRASH_SUFFIX}"));
+            match self.disk.rename(&path, &renamed) {
+                Ok(()) => trash.push(renamed),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(trash)
+    }
+
+    /// Trims the active segment's indexes as at a roll: what a clean shutdown leaves behind. Nothing can be appended afterwards.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        self.active.close()?;
+        for file in self.active.files() {
+            self.unsynced.file(&file);
+        }
+        Ok(())
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.closed.values().chain([&self.active])
+    }
+
+    /// The segment that `offset` belongs to and all after it.
+    fn segments_from(&self, offset: i64) -> impl Iterator<Item = &Segment> {
+        let first = self.closed.range(..=offset).next_back().map_or(i64::MIN, |(base, _)| *base);
+        let first = if offset >= self.active.base_offset() { self.active.base_offset() } else { first };
+        self.closed.range(first..).map(|(_, segment)| segment).chain([&self.active])
+    }
+}
+
+fn read_batch(segment: &Segment, batch: BatchAt) -> io::Result<RecordBatch> {
+    let mut bytes = vec![0; batch.header.total_len()];
+    segment.file().read_exact_at(&mut bytes, batch.position)?;
+    RecordBatch::parse(bytes.into()).map_err(|error| damaged(error.to_string()))
+}

@@ -1,0 +1,102 @@
+//! Why a partition refuses a batch or a read, and Kafka's code for it.
+
+use klamm_protocol::ErrorCode;
+use klamm_protocol::records::InvalidBatch;
+
+use super::producer_state::ProducerError;
+use crate::log::StorageError;
+
+/// A batch was not appended. Nothing of it is in the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The batch is damaged, too large, not of format v2, or contradicts itself.
+    #[error(transparent)]
+    Invalid(#[from] InvalidBatch),
+    /// The batch does not fit into a segment of this topic.
+    #[error("batch of {bytes} bytes exceeds segment.bytes = {segment_bytes}")]
+    LargerThanSegment {
+        /// Size of the batch.
+        bytes: usize,
+        /// The topic's setting.
+        segment_bytes: u64,
+    },
+    /// A timestamp is too far from the broker's clock.
+    #[error(
+        "timestamp {timestamp} is more than {setting} = {limit_ms} away from the broker's clock {now_ms}"
+    )]
+    Timestamp {
+        /// The record's.
+        timestamp: i64,
+        /// The broker's.
+        now_ms: i64,
+        /// The setting that allows more.
+        setting: &'static str,
+        /// Its value.
+        limit_ms: i64,
+    },
+    /// The topic is compacted, and a record has no key.
+    #[error("record {index} of the batch has no key, which a topic with cleanup.policy=compact needs")]
+    KeyMissing {
+        /// Which record, from 0.
+        index: usize,
+    },
+    /// A record of the batch cannot be read. Records are looked at only where a rule needs them.
+    #[error("record {index} of the batch cannot be read: {what}")]
+    Record {
+        /// Which record, from 0.
+        index: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// The producer's id, epoch or sequence number does not fit what it wrote before.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
+    /// The disk failed, now or before.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl AppendError {
+    /// What a response says.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid(error) => ErrorCode::from_code(error.error_code()),
+            Self::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+            Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+            Self::KeyMissing { .. } => ErrorCode::InvalidRecord,
+            Self::Record { .. } => ErrorCode::CorruptMessage,
+            Self::Producer(error) => error.error_code(),
+            Self::Storage(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+/// A read was refused.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The offset is not in the log.
+    #[error("offset {offset} is not between the log's start {start_offset} and its end {end_offset}")]
+    OutOfRange {
+        /// The offset asked for.
+        offset: i64,
+        /// The log's first offset.
+        start_offset: i64,
+        /// The offset behind the log's last record.
+        end_offset: i64,
+    },
+    /// The disk failed, now or before.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl ReadError {
+    /// What a response says.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            Self::Storage(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One log directory: its lock and identity, its checkpoints, and the partitions in it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use klamm_protocol::Uuid;
+
+use super::flush::FlushQueue;
+use super::handle::{Partition, Place};
+use crate::disk::{Disk, DiskLock};
+use crate::log::checkpoint::{
+    HIGH_WATERMARKS, LOG_STARTS, Offsets, RECOVERY_POINTS, parse_offsets, print_offsets,
+};
+use crate::log::metadata::{META_PROPERTIES, MetaProperties};
+use crate::log::recovery::Known;
+use crate::log::{IoContext, LogConfig, LogError, StorageError};
+
+const LOCK: &str = ".lock";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+/// What Kafka writes into the marker; the epoch is that of a cluster's controller, which a single node does not have.
+const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
+/// Suffix of the directory of a partition that is being deleted.
+pub(super) const DELETED: &str = "-delete";
+
+/// Names of partitions, ordered so that checkpoints and listings are.
+pub(super) type Key = (String, i32);
+
+#[derive(Debug)]
+pub(super) struct LogDir {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    queue: Arc<FlushQueue>,
+    partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
+    /// What the checkpoint files hold, so that they are written only when something changed.
+    written: Mutex<BTreeMap<&'static str, Offsets>>,
+    meta: Option<MetaProperties>,
+    _lock: DiskLock,
+}
+
+impl LogDir {
+    /// Makes the directory where it is missing, takes its lock and reads whose it is.
+    pub(super) fn acquire(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, LogError> {
+        if !disk.exists(path) {
+            disk.create_dir_all(path).at("create log directory", path)?;
+            for parent in path.ancestors().skip(1) {
+                // Not every parent is ours to sync.
+                let _ = disk.sync_dir(parent);
+            }
+        }
+        let lock_path = path.join(LOCK);
+        let lock = disk
+            .lock(&lock_path)
+            .at("lock", &lock_path)?
+            .ok_or_else(|| LogError::Locked { dir: path.to_owned(), lock: lock_path })?;
+        let meta_path = path.join(META_PROPERTIES);
+        let meta = match disk.read_to_string(&meta_path) {
+            Ok(text) => Some(
+                MetaProperties::parse(&text).map_err(|what| LogError::Invalid { path: meta_path, what })?,
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).at("read", &meta_path),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            disk: disk.clone(),
+            queue: Arc::default(),
+            partitions: Mutex::default(),
+            written: Mutex::default(),
+            meta,
+            _lock: lock,
+        })
+    }
+
+    /// What `meta.properties` says, if there is one.
+    pub(super) fn meta(&self) -> Option<&MetaProperties> {
+        self.meta.as_ref()
+    }
+
+    pub(super) fn write_meta(&self, meta: &MetaProperties) -> Result<(), LogError> {
+        let path = self.path.join(META_PROPERTIES);
+        self.disk.write_atomically(&path, &meta.print()).at("write", &path)
+    }
+
+    /// Opens every partition in the directory and removes what was being deleted.
+    pub(super) fn load(&self, config_of: &dyn Fn(&str) -> LogConfig, now_ms: i64) -> Result<(), LogError> {
+        let marker = self.path.join(CLEAN_SHUTDOWN);
+        let clean = self.disk.exists(&marker);
+        if clean {
+            // From here on a crash is a crash.
+            self.disk.remove(&marker).at("remove", &marker)?;
+            self.disk.sync_dir(&self.path).at("sync", &self.path)?;
+        }
+        let recovery_points = self.read_offsets(RECOVERY_POINTS);
+        let starts = self.read_offsets(LOG_STARTS);
+        let high_watermarks = self.read_offsets(HIGH_WATERMARKS);
+        for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
+            if !entry.is_dir {
+                continue;
+            }
+            let dir = self.path.join(&entry.name);
+            if entry.name.ends_with(DELETED) {
+                self.disk.remove_dir_all(&dir).at("remove", &dir)?;
+                continue;
+            }
+            let Some(key) = parse_dir_name(&entry.name) else {
+                tracing::warn!(dir = %dir.display(), "not the directory of a partition; left alone");
+                continue;
+            };
+            let known = Known {
+                clean,
+                recovery_point: recovery_points.get(&key).copied(),
+                start_offset: starts.get(&key).copied().unwrap_or(0),
+                now_ms,
+            };
+            let place = self.place(&key, dir);
+            let partition = Partition::open(place, config_of(&key.0), known);
+            if let Some(high_watermark) = high_watermarks.get(&key)
+                && partition.offline().is_none()
+                && partition.high_watermark() < *high_watermark
+            {
+                tracing::error!(
+                    topic = key.0,
+                    partition = key.1,
+                    high_watermark,
+                    end = partition.high_watermark(),
+                    "the log ends below its high watermark: records that consumers may have seen are lost"
+                );
+            }
+            self.partitions().insert(key, partition);
+        }
+        Ok(())
+    }
+
+    /// Creates a partition; the caller made sure that there is none of that name.
+    pub(super) fn create(
+        &self,
+        key: Key,
+        topic_id: Uuid,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Arc<Partition>, LogError> {
+        let dir = self.path.join(format!("{}-{}", key.0, key.1));
+        if self.has_checkpoint(&key) {
+            // An earlier topic had this name. What was synced of that one says nothing about the new one.
+            self.write_checkpoints()?;
+        }
+        let partition = Partition::create(self.place(&key, dir), topic_id, config, now_ms)?;
+        self.partitions().insert(key, partition.clone());
+        Ok(partition)
+    }
+
+    fn has_checkpoint(&self, key: &Key) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.values().any(|offsets| offsets.contains_key(key))
+    }
+
+    /// Takes a partition out and renames its directory, which is given back for removal.
+    pub(super) fn delete(&self, key: &Key, unique: Uuid) -> Result<Option<PathBuf>, LogError> {
+        let Some(partition) = self.partitions().remove(key) else { return Ok(None) };
+        partition.retire("the topic was deleted");
+        let (topic, index) = key;
+        let renamed = self.path.join(format!("{topic}-{index}.{unique}{DELETED}"));
+        self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
+        Ok(Some(renamed))
+    }
+
+    fn place(&self, key: &Key, dir: PathBuf) -> Place {
+        Place { topic: key.0.clone(), index: key.1, dir, disk: self.disk.clone(), queue: self.queue.clone() }
+    }
+
+    /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the next start, never records.
+    pub(super) fn write_checkpoints(&self) -> Result<(), LogError> {
+        // Held over the writes, so that an older checkpoint never replaces a newer one.
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions().clone();
+        let known: Vec<(&Key, (i64, i64, i64))> =
+            partitions.iter().filter_map(|(key, partition)| Some((key, partition.checkpoint()?))).collect();
+        for (name, pick) in [
+            (RECOVERY_POINTS, (|offsets| offsets.0) as fn((i64, i64, i64)) -> i64),
+            (LOG_STARTS, |offsets| offsets.1),
+            (HIGH_WATERMARKS, |offsets| offsets.2),
+        ] {
+            let before = written.entry(name).or_default();
+            let mut offsets: Offsets =
+                known.iter().map(|(key, offsets)| ((*key).clone(), pick(*offsets))).collect();
+            for (key, partition) in &partitions {
+                // A log that could not be opened keeps what was known of it: it is what says that records are missing.
+                if let Some(offset) = before.get(key).filter(|_| !partition.is_open()) {
+                    offsets.insert(key.clone(), *offset);
+                }
+            }
+            if *before != offsets {
+                let path = self.path.join(name);
+                self.disk.write_atomically(&path, &print_offsets(&offsets)).at("write", &path)?;
+                *before = offsets;
+            }
+        }
+        Ok(())
+    }
+
+    /// Retention and expiry for all partitions, then the checkpoints.
+    pub(super) fn housekeeping(&self, now_ms: i64) {
+        let partitions: Vec<_> = self.partitions().values().cloned().collect();
+        for partition in partitions {
+            // A partition that is offline has said so when it failed.
+            let Ok(trash) = partition.housekeeping(now_ms) else { continue };
+            for path in trash {
+                if let Err(error) = self.disk.remove(&path) {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove a deleted segment; the next start will");
+                }
+            }
+        }
+        if let Err(error) = self.write_checkpoints() {
+            tracing::warn!(dir = %self.path.display(), %error, "cannot write the checkpoints; a restart would take longer");
+        }
+    }
+
+    /// Closes all partitions and, when each was closed well, leaves the marker that makes the next start quick. Partitions that
+    /// could not be opened do not count: their recovery points are not where their logs end, so they are looked at again.
+    pub(super) fn close(&self) -> Result<(), LogError> {
+        let partitions: Vec<_> = self.partitions().values().cloned().collect();
+        let mut failure: Option<StorageError> = None;
+        for partition in partitions {
+            if partition.is_open()
+                && let Err(error) = partition.close()
+            {
+                failure = Some(error);
+            }
+        }
+        self.write_checkpoints()?;
+        if let Some(error) = failure {
+            return Err(LogError::Invalid {
+                path: self.path.clone(),
+                what: format!("not closed cleanly, the next start checks the logs: {error}"),
+            });
+        }
+        let marker = self.path.join(CLEAN_SHUTDOWN);
+        self.disk.write_atomically(&marker, CLEAN_SHUTDOWN_TEXT).at("write", &marker)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn queue(&self) -> &Arc<FlushQueue> {
+        &self.queue
+    }
+
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    pub(super) fn partitions(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Partition>>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_offsets(&self, name: &'static str) -> Offsets {
+        let path = self.path.join(name);
+        let offsets = match self.disk.read_to_string(&path) {
+            Ok(text) => parse_offsets(&text).unwrap_or_else(|| {
+                tracing::warn!(path = %path.display(), "damaged; the logs are checked from their start instead");
+                Offsets::new()
+            }),
+            Err(_) => Offsets::new(),
+        };
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name, offsets.clone());
+        offsets
+    }
+}
+
+/// Topic and partition number of a directory `<topic>-<number>`.
+fn parse_dir_name(name: &str) -> Option<Key> {
+    let (topic, index) = name.rsplit_once('-')?;
+    let number = index.parse::<i32>().ok().filter(|number| *number >= 0 && number.to_string() == index)?;
+    (!topic.is_empty()).then(|| (topic.to_owned(), number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_names_are_topic_and_number() {
+        assert_eq!(parse_dir_name("my-topic-7"), Some(("my-topic".to_owned(), 7)));
+        for other in ["topic", "-1", "topic-", "topic-01", "topic-0.abc-delete", "topic-0.abc-future"] {
+            assert_eq!(parse_dir_name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! All logs of a broker: load them at start, create and delete them, keep house, and shut down cleanly.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use klamm_client::runtime::{Clock, Rng, Tasks};
+use klamm_protocol::Uuid;
+use tokio::task::spawn_blocking;
+
+use super::flush::run_flusher;
+use super::handle::Partition;
+use super::log_dir::LogDir;
+use crate::disk::Disk;
+use crate::log::metadata::MetaProperties;
+use crate::log::{LogConfig, LogError};
+
+/// Internal topics, which are compacted, begin like this.
+const INTERNAL_PREFIX: &str = "__";
+
+/// What a [`LogManager`] is opened with.
+#[derive(Debug, Clone)]
+pub struct LogManagerOptions {
+    /// `log.dirs`; made where they are missing. A partition lies in one of them.
+    pub dirs: Vec<PathBuf>,
+    /// Settings of topics that are not in `topic_configs`.
+    pub defaults: LogConfig,
+    /// Settings of topics that are known to differ.
+    pub topic_configs: HashMap<String, LogConfig>,
+    /// `node.id`; must be the one in `meta.properties` where there is one.
+    pub node_id: i32,
+    /// The cluster's id; without one it is taken from `meta.properties`, or made up for a new broker.
+    pub cluster_id: Option<String>,
+}
+
+impl LogManagerOptions {
+    /// Node 1 with Kafka's defaults in these directories.
+    pub fn new(dirs: Vec<PathBuf>) -> Self {
+        Self {
+            dirs,
+            defaults: LogConfig::default(),
+            topic_configs: HashMap::new(),
+            node_id: 1,
+            cluster_id: None,
+        }
+    }
+
+    fn config_of(&self, topic: &str) -> LogConfig {
+        let mut config = self.topic_configs.get(topic).unwrap_or(&self.defaults).clone();
+        if topic.starts_with(INTERNAL_PREFIX) && !self.topic_configs.contains_key(topic) {
+            // A compacted log may have gaps, which in any other would be damage.
+            config.compact = true;
+            config.delete = false;
+        }
+        config
+    }
+}
+
+/// The partitions of all log directories, and the tasks that flush them. Dropping it ends the tasks as a crash would; call
+/// [`Self::shutdown`] before for a quick next start.
+pub struct LogManager {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    dirs: Vec<Arc<LogDir>>,
+    /// Held while a partition is created or deleted, so that a name is in one directory only.
+    changing: Mutex<()>,
+    cluster_id: String,
+    node_id: i32,
+    flushers: Tasks,
+    removals: Tasks,
+}
+
+impl fmt::Debug for LogManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogManager")
+            .field("dirs", &self.dirs)
+            .field("cluster_id", &self.cluster_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogManager {
+    /// Locks the directories, opens every partition in them (checking those that a crash left behind) and starts the flushers on the
+    /// current tokio runtime. A partition that cannot be opened does not prevent the others: it is there, but offline.
+    ///
+    /// # Errors
+    /// A directory cannot be used, is in use, or belongs to another node or cluster.
+    pub async fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        options: LogManagerOptions,
+    ) -> Result<Self, LogError> {
+        let (dirs, cluster_id) = {
+            let (disk, rng, options) = (disk.clone(), rng.clone(), options.clone());
+            let now_ms = clock.now_ms();
+            on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
+        };
+        let flushers = Tasks::new();
+        for dir in &dirs {
+            let after_roll = {
+                let dir = dir.clone();
+                move || {
+                    if let Err(error) = dir.write_checkpoints() {
+                        tracing::warn!(dir = %dir.path().display(), %error, "cannot write the checkpoints; a restart would take longer");
+                    }
+                }
+            };
+            flushers.spawn("log flusher", run_flusher(dir.queue().clone(), dir.disk().clone(), after_roll));
+        }
+        Ok(Self {
+            disk,
+            clock,
+            rng,
+            dirs,
+            changing: Mutex::new(()),
+            cluster_id,
+            node_id: options.node_id,
+            flushers,
+            removals: Tasks::new(),
+        })
+    }
+
+    /// All partitions, by topic and number.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        let mut all: Vec<_> =
+            self.dirs.iter().flat_map(|dir| dir.partitions().values().cloned().collect::<Vec<_>>()).collect();
+        all.sort_by(|a, b| (a.topic(), a.index()).cmp(&(b.topic(), b.index())));
+        all
+    }
+
+    /// A partition by its name.
+    pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+        let key = (topic.to_owned(), index);
+        self.dirs.iter().find_map(|dir| dir.partitions().get(&key).cloned())
+    }
+
+    /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become durable with its
+    /// first flush, which is under way.
+    ///
+    /// # Errors
+    /// It exists, or the disk refuses.
+    pub fn create_partition(
+        &self,
+        topic: &str,
+        index: i32,
+        topic_id: Uuid,
+        config: LogConfig,
+    ) -> Result<Arc<Partition>, LogError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(existing) = self.partition(topic, index) {
+            let path = existing.dir().parent().unwrap_or(existing.dir()).to_owned();
+            return Err(LogError::Exists { name: format!("{topic}-{index}"), path });
+        }
+        let emptiest =
+            self.dirs.iter().min_by_key(|dir| dir.partitions().len()).ok_or(LogError::NoLogDirs)?;
+        emptiest.create((topic.to_owned(), index), topic_id, config, self.clock.now_ms())
+    }
+
+    /// Deletes a partition: it is gone at once, its files are removed in the background. `false` when there is none.
+    ///
+    /// # Errors
+    /// Its directory cannot be renamed; the partition is offline then.
+    pub fn delete_partition(&self, topic: &str, index: i32) -> Result<bool, LogError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (topic.to_owned(), index);
+        for dir in &self.dirs {
+            if let Some(trash) = dir.delete(&key, random_uuid(&*self.rng))? {
+                let disk = self.disk.clone();
+                self.removals.spawn("partition removal", async move {
+                    let removal = {
+                        let (disk, trash) = (disk.clone(), trash.clone());
+                        move || disk.remove_dir_all(&trash)
+                    };
+                    if let Err(error) = on_disk(&disk, removal).await {
+                        tracing::warn!(dir = %trash.display(), %error, "cannot remove a deleted partition; the next start will");
+                    }
+                });
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Applies retention, forgets expired producers and writes the checkpoints: to be called every few seconds to minutes.
+    pub async fn housekeeping(&self, now_ms: i64) {
+        for dir in self.dirs.clone() {
+            on_disk(&self.disk, move || dir.housekeeping(now_ms)).await;
+        }
+    }
+
+    /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail from now on,
+    /// reads still work. The locks are held until the manager is dropped.
+    ///
+    /// # Errors
+    /// A partition had failed or could not be synced; the next start checks the logs of its directory.
+    pub async fn shutdown(&self) -> Result<(), LogError> {
+        self.removals.join().await;
+        for dir in &self.dirs {
+            dir.queue().close();
+        }
+        self.flushers.join().await;
+        let mut result = Ok(());
+        for dir in self.dirs.clone() {
+            result = result.and(on_disk(&self.disk, move || dir.close()).await);
+        }
+        result
+    }
+
+    /// The cluster's id, a base64url UUID unless it was given otherwise.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// This broker's `node.id`.
+    pub fn node_id(&self) -> i32 {
+        self.node_id
+    }
+
+    /// The log directories.
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        self.dirs.iter().map(|dir| dir.path().to_owned()).collect()
+    }
+}
+
+/// Runs disk work where it may block.
+async fn on_disk<T: Send + 'static>(disk: &Arc<dyn Disk>, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if !disk.is_blocking() {
+        return work();
+    }
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        // Blocking work is never cancelled once it runs, so this is its panic, which belongs to the caller.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn open_dirs(
+    disk: &Arc<dyn Disk>,
+    rng: &dyn Rng,
+    options: &LogManagerOptions,
+    now_ms: i64,
+) -> Result<(Vec<Arc<LogDir>>, String), LogError> {
+    if options.dirs.is_empty() {
+        return Err(LogError::NoLogDirs);
+    }
+    let dirs: Vec<LogDir> =
+        options.dirs.iter().map(|dir| LogDir::acquire(disk, dir)).collect::<Result<_, _>>()?;
+    let cluster_id = identify(&dirs, rng, options)?;
+    for dir in &dirs {
+        dir.load(&|topic| options.config_of(topic), now_ms)?;
+    }
+    refuse_doubles(&dirs)?;
+    Ok((dirs.into_iter().map(Arc::new).collect(), cluster_id))
+}
+
+/// Makes sure that all directories belong to this node of one cluster, and marks new ones.
+fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Result<String, LogError> {
+    let known = dirs.iter().find_map(|dir| dir.meta().map(|meta| meta.cluster_id.clone()));
+    let cluster_id = options.cluster_id.clone().or(known).unwrap_or_else(|| random_uuid(rng).to_string());
+    for dir in dirs {
+        let node_id = options.node_id;
+        match dir.meta() {
+            Some(meta) if meta.node_id != node_id || meta.cluster_id != cluster_id => {
+                return Err(LogError::Invalid {
+                    path: dir.path().to_owned(),
+                    what: format!(
+                        "this log directory belongs to node {} of cluster {}, but this broker is node {node_id} of cluster \
+                         {cluster_id}. Correct log.dirs, node.id or cluster.id; or, if its data is not wanted, empty it",
+                        meta.node_id, meta.cluster_id
+                    ),
+                });
+            }
+            Some(_) => {}
+            None => {
+                let directory_id = Some(random_uuid(rng));
+                dir.write_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id })?;
+            }
+        }
+    }
+    Ok(cluster_id)
+}
+
+fn refuse_doubles(dirs: &[LogDir]) -> Result<(), LogError> {
+    let mut seen = HashMap::new();
+    for dir in dirs {
+        for key in dir.partitions().keys() {
+            if let Some(other) = seen.insert(key.clone(), dir.path()) {
+                return Err(LogError::Invalid {
+                    path: dir.path().to_owned(),
+                    what: format!(
+                        "partition {}-{} is also in {}. One of the two was left behind by a move; take the older one away",
+                        key.0,
+                        key.1,
+                        other.display()
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A random (version 4) UUID.
+fn random_uuid(rng: &dyn Rng) -> Uuid {
+    let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
+    Uuid::from_u128(random & !(0xF << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62))
+}

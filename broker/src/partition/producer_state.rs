@@ -1,0 +1,459 @@
+//! What each producer wrote last to a partition: the state machine behind idempotence and the last stable offset. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use klamm_protocol::ErrorCode;
+use klamm_protocol::records::{BatchHeader, EndTxnMarker, NO_SEQUENCE, next_sequence};
+
+/// How many batches of a producer are remembered: a client has at most 5 requests in flight, so any of these may come again.
+const REMEMBERED_BATCHES: usize = 5;
+
+/// A batch does not fit what its producer wrote before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProducerError {
+    /// A batch between this one and the last is missing.
+    #[error(
+        "producer {producer_id} (epoch {epoch}) sent sequence number {found} where {expected} was expected: a batch in between was lost"
+    )]
+    OutOfOrderSequence {
+        /// The producer.
+        producer_id: i64,
+        /// Its epoch.
+        epoch: i16,
+        /// The first sequence number of the batch.
+        found: i32,
+        /// The one after the last that was appended.
+        expected: i32,
+    },
+    /// A newer incarnation of the producer has written already.
+    #[error(
+        "producer {producer_id} sent epoch {found}, but epoch {current} has written already: this producer is fenced"
+    )]
+    InvalidEpoch {
+        /// The producer.
+        producer_id: i64,
+        /// The batch's epoch.
+        found: i16,
+        /// The newest epoch.
+        current: i16,
+    },
+    /// A batch outside the transaction that its producer has open.
+    #[error("producer {producer_id} sent a batch outside of its open transaction")]
+    InvalidTransactionState {
+        /// The producer.
+        producer_id: i64,
+    },
+    /// A transaction marker of a coordinator that was replaced.
+    #[error("transaction marker of coordinator epoch {found}, but {current} has written already")]
+    CoordinatorFenced {
+        /// The marker's epoch.
+        found: i32,
+        /// The newest epoch.
+        current: i32,
+    },
+}
+
+impl ProducerError {
+    /// What a response says.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            Self::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            Self::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+            Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+        }
+    }
+}
+
+/// A producer that the partition remembers (`DescribeProducers`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// The sequence number of its last record, or -1.
+    pub last_sequence: i32,
+    /// When it wrote last, in milliseconds.
+    pub last_timestamp: i64,
+    /// The epoch of the transaction coordinator that wrote the last marker, or -1.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins, or -1.
+    pub current_txn_start_offset: i64,
+}
+
+/// A batch that was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AppendedBatch {
+    pub(crate) last_sequence: i32,
+    pub(crate) last_offset: i64,
+    /// The last offset less the first; the same for the sequence numbers.
+    pub(crate) offset_delta: i32,
+    pub(crate) timestamp: i64,
+}
+
+impl AppendedBatch {
+    pub(crate) fn base_offset(&self) -> i64 {
+        self.last_offset - i64::from(self.offset_delta)
+    }
+
+    fn base_sequence(&self) -> i32 {
+        self.last_sequence.wrapping_sub(self.offset_delta) & i32::MAX
+    }
+}
+
+/// What is known of one producer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Producer {
+    pub(crate) epoch: i16,
+    /// The last batches of this epoch, oldest first.
+    pub(crate) batches: VecDeque<AppendedBatch>,
+    pub(crate) coordinator_epoch: i32,
+    pub(crate) txn_start: Option<i64>,
+    /// The broker's clock when it wrote last. Not its records' timestamps: a producer that writes history is not idle.
+    pub(crate) seen_ms: i64,
+}
+
+impl Producer {
+    fn new(epoch: i16) -> Self {
+        Self { epoch, batches: VecDeque::new(), coordinator_epoch: -1, txn_start: None, seen_ms: -1 }
+    }
+
+    fn last_sequence(&self) -> i32 {
+        self.batches.back().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
+    }
+
+    pub(crate) fn remember(&mut self, batch: AppendedBatch) {
+        if self.batches.len() == REMEMBERED_BATCHES {
+            self.batches.pop_front();
+        }
+        self.batches.push_back(batch);
+    }
+}
+
+/// Whether a batch may be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Append,
+    /// The same batch is in the log; the answer is the one that it got.
+    Duplicate(AppendedBatch),
+}
+
+/// The producers of a partition. Ordered maps, so that the same history gives the same snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ProducerStates {
+    producers: BTreeMap<i64, Producer>,
+    /// First offsets of transactions that are open.
+    open: BTreeMap<i64, i64>,
+    /// First offsets of transactions that have ended, with the offset of the marker, while that is not below the high watermark.
+    ended: BTreeMap<i64, i64>,
+}
+
+impl ProducerStates {
+    /// Whether a producer's batch may be appended. `header` has been validated.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Verdict, ProducerError> {
+        let producer_id = header.producer_id;
+        let Some(known) = self.producers.get(&producer_id).filter(|_| header.has_producer_id()) else {
+            // Nothing is known of it, perhaps because it expired: any sequence number is taken (KIP-360).
+            return Ok(Verdict::Append);
+        };
+        let epoch = header.producer_epoch;
+        if epoch < known.epoch {
+            return Err(ProducerError::InvalidEpoch { producer_id, found: epoch, current: known.epoch });
+        }
+        let found = header.base_sequence;
+        if epoch == known.epoch {
+            let same = |batch: &&AppendedBatch| {
+                batch.base_sequence() == found && batch.last_sequence == header.last_sequence()
+            };
+            if let Some(batch) = known.batches.iter().find(same) {
+                return Ok(Verdict::Duplicate(*batch));
+            }
+        }
+        // A new epoch begins its sequence anew.
+        let last = if epoch == known.epoch { known.last_sequence() } else { NO_SEQUENCE };
+        let expected = if last == NO_SEQUENCE { 0 } else { next_sequence(last, 1) };
+        if found != expected {
+            return Err(ProducerError::OutOfOrderSequence { producer_id, epoch, found, expected });
+        }
+        if known.txn_start.is_some() && !header.is_transactional() {
+            return Err(ProducerError::InvalidTransactionState { producer_id });
+        }
+        Ok(Verdict::Append)
+    }
+
+    /// Whether a transaction marker may be appended.
+    pub(crate) fn check_marker(
+        &self,
+        header: &BatchHeader,
+        marker: EndTxnMarker,
+    ) -> Result<(), ProducerError> {
+        let Some(known) = self.producers.get(&header.producer_id) else { return Ok(()) };
+        if header.producer_epoch < known.epoch {
+            return Err(ProducerError::InvalidEpoch {
+                producer_id: header.producer_id,
+                found: header.producer_epoch,
+                current: known.epoch,
+            });
+        }
+        if marker.coordinator_epoch < known.coordinator_epoch {
+            let (found, current) = (marker.coordinator_epoch, known.coordinator_epoch);
+            return Err(ProducerError::CoordinatorFenced { found, current });
+        }
+        Ok(())
+    }
+
+    /// Takes note of a batch that is in the log.
+    pub(crate) fn appended(&mut self, header: &BatchHeader, marker: Option<EndTxnMarker>, now_ms: i64) {
+        if !header.has_producer_id() {
+            return;
+        }
+        let epoch = header.producer_epoch;
+        let known = self.producers.entry(header.producer_id).or_insert_with(|| Producer::new(epoch));
+        if known.epoch != epoch {
+            known.epoch = epoch;
+            known.batches.clear();
+        }
+        known.seen_ms = now_ms;
+        if let Some(marker) = marker {
+            known.coordinator_epoch = marker.coordinator_epoch;
+            if let Some(start) = known.txn_start.take() {
+                self.open.remove(&start);
+                self.ended.insert(start, header.last_offset());
+            }
+            return;
+        }
+        if header.is_control() {
+            return;
+        }
+        known.remember(AppendedBatch {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: header.max_timestamp,
+        });
+        if header.is_transactional() && known.txn_start.is_none() {
+            known.txn_start = Some(header.base_offset);
+            self.open.insert(header.base_offset, header.producer_id);
+        }
+    }
+
+    /// The first offset whose transaction is not decided below `high_watermark`; readers of committed records stop in front of it.
+    pub(crate) fn last_stable_offset(&self, high_watermark: i64) -> i64 {
+        let first_open = self.open.keys().next().copied().unwrap_or(i64::MAX);
+        // A marker that is not durable has decided nothing yet.
+        let first_ended =
+            self.ended.iter().find(|(_, end)| **end >= high_watermark).map_or(i64::MAX, |(start, _)| *start);
+        high_watermark.min(first_open).min(first_ended)
+    }
+
+    /// Forgets ended transactions whose markers are below the high watermark.
+    pub(crate) fn advance_high_watermark(&mut self, high_watermark: i64) {
+        self.ended.retain(|_, end| *end >= high_watermark);
+    }
+
+    /// Forgets producers that have written nothing for `expiration_ms` and have no transaction open.
+    pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
+        self.producers.retain(|_, producer| {
+            producer.txn_start.is_some() || now_ms.saturating_sub(producer.seen_ms) < expiration_ms
+        });
+    }
+
+    /// Puts back what a snapshot says of a producer.
+    pub(crate) fn restore(&mut self, producer_id: i64, producer: Producer) {
+        if let Some(start) = producer.txn_start {
+            self.open.insert(start, producer_id);
+        }
+        self.producers.insert(producer_id, producer);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
+        self.producers.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    pub(crate) fn active(&self) -> Vec<ActiveProducer> {
+        let active = |(producer_id, producer): (i64, &Producer)| ActiveProducer {
+            producer_id,
+            producer_epoch: producer.epoch,
+            last_sequence: producer.last_sequence(),
+            last_timestamp: producer.seen_ms,
+            coordinator_epoch: producer.coordinator_epoch,
+            current_txn_start_offset: producer.txn_start.unwrap_or(-1),
+        };
+        self.iter().map(active).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32, offset: i64) -> BatchHeader {
+        BatchHeader {
+            base_offset: offset,
+            batch_length: 49,
+            partition_leader_epoch: 0,
+            magic: 2,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: count - 1,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id,
+            producer_epoch: epoch,
+            base_sequence: sequence,
+            record_count: count,
+        }
+    }
+
+    const TRANSACTIONAL: i16 = 0x10;
+
+    #[test]
+    fn a_sequence_wraps_and_a_gap_is_refused() {
+        let mut states = ProducerStates::default();
+        let first = header(1, 0, i32::MAX - 1, 2, 0);
+        assert_eq!(states.check(&first), Ok(Verdict::Append), "an unknown producer may begin anywhere");
+        states.appended(&first, None, 0);
+        assert_eq!(states.check(&header(1, 0, 0, 3, 2)), Ok(Verdict::Append));
+        let gap = states.check(&header(1, 0, 1, 1, 2)).unwrap_err();
+        assert_eq!(gap.error_code(), ErrorCode::OutOfOrderSequenceNumber);
+
+        let across = header(2, 0, i32::MAX, 3, 2);
+        states.appended(&across, None, 0);
+        assert_eq!(across.last_sequence(), 1);
+        assert!(matches!(states.check(&across), Ok(Verdict::Duplicate(batch)) if batch.base_offset() == 2));
+    }
+
+    #[test]
+    fn an_old_epoch_is_fenced_and_a_new_one_begins_at_zero() {
+        let mut states = ProducerStates::default();
+        states.appended(&header(1, 3, 0, 5, 0), None, 0);
+        let fenced = states.check(&header(1, 2, 5, 1, 5)).unwrap_err();
+        assert_eq!(fenced.error_code(), ErrorCode::InvalidProducerEpoch);
+        assert!(states.check(&header(1, 4, 5, 1, 5)).is_err());
+        assert_eq!(states.check(&header(1, 4, 0, 1, 5)), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn the_last_stable_offset_waits_for_a_durable_marker() {
+        let mut states = ProducerStates::default();
+        let mut data = header(1, 0, 0, 2, 10);
+        data.attributes = TRANSACTIONAL;
+        states.appended(&data, None, 0);
+        assert_eq!(states.last_stable_offset(12), 10);
+        assert_eq!(
+            states.check(&header(1, 0, 2, 1, 12)).unwrap_err().error_code(),
+            ErrorCode::InvalidTxnState
+        );
+        let mut end = header(1, 0, NO_SEQUENCE, 1, 12);
+        end.attributes = TRANSACTIONAL | 0x20;
+        let marker = EndTxnMarker { committed: true, coordinator_epoch: 2 };
+        states.check_marker(&end, marker).unwrap();
+        states.appended(&end, Some(marker), 0);
+        assert_eq!(states.last_stable_offset(12), 10, "the marker is not durable");
+        assert_eq!(states.last_stable_offset(13), 13);
+        states.advance_high_watermark(13);
+        let old = EndTxnMarker { committed: true, coordinator_epoch: 1 };
+        assert_eq!(
+            states.check_marker(&end, old).unwrap_err().error_code(),
+            ErrorCode::TransactionCoordinatorFenced
+        );
+    }
+
+    #[test]
+    fn idle_producers_expire_unless_a_transaction_is_open() {
+        let mut states = ProducerStates::default();
+        states.appended(&header(1, 0, 0, 1, 0), None, 1_000);
+        let mut open = header(2, 0, 0, 1, 1);
+        open.attributes = TRANSACTIONAL;
+        states.appended(&open, None, 1_000);
+        states.expire(1_999, 1_000);
+        assert_eq!(states.iter().count(), 2);
+        states.expire(2_000, 1_000);
+        assert_eq!(states.active().iter().map(|active| active.producer_id).collect::<Vec<_>>(), [2]);
+    }
+
+    /// What a client may do next with a producer.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Send { producer: usize, count: i32 },
+        Repeat { producer: usize, back: usize },
+        Skip { producer: usize, by: i32 },
+        Bump { producer: usize },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let producer = 0..3_usize;
+        prop_oneof![
+            4 => (producer.clone(), 1..20_i32).prop_map(|(producer, count)| Step::Send { producer, count }),
+            2 => (producer.clone(), 0..8_usize).prop_map(|(producer, back)| Step::Repeat { producer, back }),
+            1 => (producer.clone(), 1..5_i32).prop_map(|(producer, by)| Step::Skip { producer, by }),
+            1 => producer.prop_map(|producer| Step::Bump { producer }),
+        ]
+    }
+
+    proptest! {
+        /// The model keeps every batch ever sent. The state machine must append each once, in order, and know its last five.
+        #[test]
+        fn every_batch_is_appended_once_and_in_order(
+            steps in prop::collection::vec(step(), 1..200),
+            start in prop_oneof![Just(0), Just(i32::MAX - 30)],
+        ) {
+            let mut states = ProducerStates::default();
+            let mut log_end = 0_i64;
+            // For each producer: epoch, next sequence number, all batches of the epoch with their offsets.
+            let mut model = vec![(0_i16, start, Vec::<(i32, i32, i64)>::new()); 3];
+            for step in steps {
+                match step {
+                    Step::Send { producer, count } => {
+                        let (epoch, next, sent) = &mut model[producer];
+                        let batch = header(producer as i64, *epoch, *next, count, log_end);
+                        prop_assert_eq!(states.check(&batch), Ok(Verdict::Append));
+                        states.appended(&batch, None, 0);
+                        sent.push((*next, count, log_end));
+                        *next = next_sequence(*next, count);
+                        log_end += i64::from(count);
+                    }
+                    Step::Repeat { producer, back } => {
+                        let (epoch, _, sent) = &model[producer];
+                        if sent.len() <= back { continue }
+                        let (sequence, count, offset) = sent[sent.len() - 1 - back];
+                        let again = states.check(&header(producer as i64, *epoch, sequence, count, log_end));
+                        if back < REMEMBERED_BATCHES {
+                            let Ok(Verdict::Duplicate(batch)) = again else {
+                                return Err(TestCaseError::fail(format!("{again:?}")));
+                            };
+                            prop_assert_eq!(batch.base_offset(), offset);
+                        } else {
+                            prop_assert!(again.is_err());
+                        }
+                    }
+                    Step::Skip { producer, by } => {
+                        let (epoch, next, sent) = &model[producer];
+                        if sent.is_empty() { continue }
+                        let batch = header(producer as i64, *epoch, next_sequence(*next, by), 1, log_end);
+                        prop_assert!(states.check(&batch).is_err());
+                    }
+                    Step::Bump { producer } => {
+                        let (epoch, next, sent) = &mut model[producer];
+                        if sent.is_empty() { continue }
+                        *epoch += 1;
+                        *next = 0;
+                        sent.clear();
+                        // The old epoch is fenced from the first batch of the new one on.
+                        let batch = header(producer as i64, *epoch, 0, 1, log_end);
+                        prop_assert_eq!(states.check(&batch), Ok(Verdict::Append));
+                        states.appended(&batch, None, 0);
+                        sent.push((0, 1, log_end));
+                        *next = 1;
+                        log_end += 1;
+                        prop_assert!(states.check(&header(producer as i64, *epoch - 1, 0, 1, log_end)).is_err());
+                    }
+                }
+            }
+        }
+    }
+}
