@@ -86,7 +86,10 @@ impl Arbitrary for Uuid {
 impl Arbitrary for Utf8Bytes {
     fn arbitrary(g: &mut Gen) -> Self {
         let len = if g.below(12) == 0 { 200 } else { g.below(9) };
-        (0..len).map(|_| ['a', 'Z', '-', '.', 'ß', '雪', '\u{0}'][g.below(7) as usize]).collect::<String>().into()
+        (0..len)
+            .map(|_| ['a', 'Z', '-', '.', 'ß', '雪', '\u{0}'][g.below(7) as usize])
+            .collect::<String>()
+            .into()
     }
 }
 

@@ -126,7 +126,8 @@ impl Decoder {
 
     /// A string with its length, or null.
     pub fn take_nullable_string(&mut self) -> Result<Option<Utf8Bytes>, DecodeError> {
-        let len = if self.flexible { i64::from(self.take_uvarint()?) - 1 } else { i64::from(self.take_i16()?) };
+        let len =
+            if self.flexible { i64::from(self.take_uvarint()?) - 1 } else { i64::from(self.take_i16()?) };
         if len > MAX_STRING_BYTES as i64 {
             return Err(self.error(DecodeErrorKind::InvalidLength(len)));
         }
@@ -199,7 +200,9 @@ impl Decoder {
                 self.position += N;
                 Ok(bytes)
             }
-            None => Err(self.error(DecodeErrorKind::UnexpectedEnd { needed: N, remaining: self.remaining() })),
+            None => {
+                Err(self.error(DecodeErrorKind::UnexpectedEnd { needed: N, remaining: self.remaining() }))
+            }
         }
     }
 
@@ -223,7 +226,8 @@ impl Decoder {
 
     /// Length or count: compact (one more than the length, 0 for null) or four bytes (-1 for null).
     fn take_len(&mut self) -> Result<Option<usize>, DecodeError> {
-        let len = if self.flexible { i64::from(self.take_uvarint()?) - 1 } else { i64::from(self.take_i32()?) };
+        let len =
+            if self.flexible { i64::from(self.take_uvarint()?) - 1 } else { i64::from(self.take_i32()?) };
         if len > i64::from(i32::MAX) {
             return Err(self.error(DecodeErrorKind::InvalidLength(len)));
         }

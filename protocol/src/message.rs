@@ -24,7 +24,11 @@ pub trait Message: Field + Default {
     /// Fails if there is no such version, or if a field is set that the version cannot carry and that may not be dropped.
     fn encode(&self, out: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         if !Self::VERSIONS.contains(&version) {
-            return Err(EncodeError::UnsupportedVersion { message: Self::NAME, version, supported: Self::VERSIONS });
+            return Err(EncodeError::UnsupportedVersion {
+                message: Self::NAME,
+                version,
+                supported: Self::VERSIONS,
+            });
         }
         out.set_version(version, version >= Self::FLEXIBLE_FROM);
         self.put(out)
@@ -33,8 +37,11 @@ pub trait Message: Field + Default {
     /// Reads a body in a version. Fields that the version lacks get their defaults; bytes behind the body stay unread.
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         if !Self::VERSIONS.contains(&version) {
-            let kind =
-                DecodeErrorKind::UnsupportedVersion { message: Self::NAME, version, supported: Self::VERSIONS };
+            let kind = DecodeErrorKind::UnsupportedVersion {
+                message: Self::NAME,
+                version,
+                supported: Self::VERSIONS,
+            };
             return Err(input.error(kind));
         }
         input.set_version(version, version >= Self::FLEXIBLE_FROM);

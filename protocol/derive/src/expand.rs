@@ -31,10 +31,11 @@ fn expand_default(structure: &Structure) -> TokenStream {
 fn expand_field(structure: &Structure) -> TokenStream {
     let name = &structure.name;
     // Only what every version has counts; a lower bound is enough.
-    let sizes = structure.fields.iter().filter(|field| field.versions.is_all() && field.tag.is_none()).map(|field| {
-        let ty = &field.ty;
-        if field.is_option { quote!(1) } else { quote!(<#ty as ::klamm_protocol::Field>::MIN_SIZE) }
-    });
+    let sizes =
+        structure.fields.iter().filter(|field| field.versions.is_all() && field.tag.is_none()).map(|field| {
+            let ty = &field.ty;
+            if field.is_option { quote!(1) } else { quote!(<#ty as ::klamm_protocol::Field>::MIN_SIZE) }
+        });
     let untagged: Vec<_> = structure.fields.iter().filter(|field| field.tag.is_none()).collect();
     let mut tagged: Vec<_> = structure.fields.iter().filter_map(|field| Some((field.tag?, field))).collect();
     tagged.sort_by_key(|(tag, _)| *tag);

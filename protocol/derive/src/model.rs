@@ -3,7 +3,10 @@
 use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
-use syn::{Attribute, Data, DeriveInput, Error, Expr, ExprLit, ExprUnary, Fields, Ident, Lit, RangeLimits, Result, Type, UnOp};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, ExprLit, ExprUnary, Fields, Ident, Lit, RangeLimits, Result,
+    Type, UnOp,
+};
 
 /// A struct that stands in a message.
 #[derive(Debug)]
@@ -76,7 +79,8 @@ impl Structure {
         let mut fields = Vec::new();
         let mut has_unknown_tags = false;
         for field in &named.named {
-            let name = field.ident.clone().ok_or_else(|| Error::new(field.span(), "a message has named fields"))?;
+            let name =
+                field.ident.clone().ok_or_else(|| Error::new(field.span(), "a message has named fields"))?;
             if name == "unknown_tags" {
                 has_unknown_tags = true;
             } else {
@@ -123,7 +127,8 @@ impl MessageArgs {
                 let value: Expr = meta.value()?.parse()?;
                 key = Some((read_i16(&value)?, value.span()));
             } else {
-                return Err(meta.error("unknown option; there are `key = 0`, `versions = 3..=13` and `flexible = 9..`"));
+                return Err(meta
+                    .error("unknown option; there are `key = 0`, `versions = 3..=13` and `flexible = 9..`"));
             }
             Ok(())
         })?;
@@ -160,7 +165,8 @@ impl FieldDef {
             attr.parse_nested_meta(|meta| field.read_option(&meta))?;
         }
         if field.ignorable && field.versions.is_all() {
-            let text = "`ignorable` says what happens in versions without the field, but all versions have it";
+            let text =
+                "`ignorable` says what happens in versions without the field, but all versions have it";
             return Err(Error::new(field.name.span(), text));
         }
         Ok(field)
@@ -176,12 +182,19 @@ impl FieldDef {
             self.nullable = read_versions(meta)?;
         } else if meta.path.is_ident("tag") {
             let value: Expr = meta.value()?.parse()?;
-            self.tag = Some(read_i16(&value)?.try_into().map_err(|_| Error::new(value.span(), "a tag is not negative"))?);
+            self.tag = Some(
+                read_i16(&value)?
+                    .try_into()
+                    .map_err(|_| Error::new(value.span(), "a tag is not negative"))?,
+            );
         } else if meta.path.is_ident("default") {
             let value: Expr = meta.value()?.parse()?;
             let is_empty = matches!(&value, Expr::Path(path) if path.path.is_ident("empty"));
             if is_empty && !self.is_option {
-                return Err(Error::new(value.span(), "`empty` is a default for `Option<_>`; other types are empty anyway"));
+                return Err(Error::new(
+                    value.span(),
+                    "`empty` is a default for `Option<_>`; other types are empty anyway",
+                ));
             }
             self.default = if is_empty { DefaultValue::Empty } else { DefaultValue::Expr(Box::new(value)) };
         } else if meta.path.is_ident("ignorable") {
@@ -198,7 +211,10 @@ impl FieldDef {
 fn response_of(request: &Ident, key: Span) -> Result<Ident> {
     match request.to_string().strip_suffix("Request") {
         Some(api) => Ok(Ident::new(&format!("{api}Response"), request.span())),
-        None => Err(Error::new(key, "only a struct named `..Request` has a key; its answer is named `..Response`")),
+        None => Err(Error::new(
+            key,
+            "only a struct named `..Request` has a key; its answer is named `..Response`",
+        )),
     }
 }
 
@@ -218,7 +234,8 @@ fn option_content(ty: &Type) -> Option<&Type> {
 
 fn read_versions(meta: &ParseNestedMeta<'_>) -> Result<Versions> {
     let value: Expr = meta.value()?.parse()?;
-    let wrong = || Error::new(value.span(), "write versions as `3..`, `..=12`, `3..=12` or, for one of them, `3`");
+    let wrong =
+        || Error::new(value.span(), "write versions as `3..`, `..=12`, `3..=12` or, for one of them, `3`");
     let Expr::Range(range) = &value else {
         let only = read_i16(&value).map_err(|_| wrong())?;
         return Ok(Versions { first: Some(only), last: Some(only) });
@@ -261,7 +278,10 @@ mod tests {
         refused("struct A<T> { x: T, unknown_tags: U }", "no generic parameters");
         refused("#[message(flexible = 9..)] struct A { unknown_tags: U }", "missing `versions = 3..=13`");
         refused("#[message(versions = 3..)] struct A { unknown_tags: U }", "two ends");
-        refused("#[message(versions = 3..=4, flexible = 9..=10)] struct A { unknown_tags: U }", "`flexible = 9..`");
+        refused(
+            "#[message(versions = 3..=4, flexible = 9..=10)] struct A { unknown_tags: U }",
+            "`flexible = 9..`",
+        );
         refused("#[message(key = 0, versions = 3..=4)] struct A { unknown_tags: U }", "named `..Request`");
         refused("#[message(kye = 0)] struct A { unknown_tags: U }", "unknown option");
         refused("struct A { #[field(versions = 3..5)] x: i32, unknown_tags: U }", "write versions as");
@@ -269,7 +289,13 @@ mod tests {
         refused("struct A { #[field(nullable = 3..)] x: i32, unknown_tags: U }", "`Option<_>`");
         refused("struct A { #[field(default = empty)] x: i32, unknown_tags: U }", "default for `Option<_>`");
         refused("struct A { #[field(ignorable)] x: i32, unknown_tags: U }", "all versions have it");
-        refused("struct A { #[field(tag = 1)] x: i32, #[field(tag = 1)] y: i32, unknown_tags: U }", "same tag");
-        refused("#[message(versions = 3..=4)] struct A { #[field(versions = 7..)] x: i32, unknown_tags: U }", "no version");
+        refused(
+            "struct A { #[field(tag = 1)] x: i32, #[field(tag = 1)] y: i32, unknown_tags: U }",
+            "same tag",
+        );
+        refused(
+            "#[message(versions = 3..=4)] struct A { #[field(versions = 7..)] x: i32, unknown_tags: U }",
+            "no version",
+        );
     }
 }

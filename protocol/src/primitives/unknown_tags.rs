@@ -124,7 +124,16 @@ impl TagReader {
             return Err(input.error(DecodeErrorKind::CountTooLarge { count: left as usize, remaining }));
         }
         let at = input.position();
-        Ok(Self { left, last: None, tag: 0, start: at, end: at, count: 0, run: (at, at), copied: BytesMut::new() })
+        Ok(Self {
+            left,
+            last: None,
+            tag: 0,
+            start: at,
+            end: at,
+            count: 0,
+            run: (at, at),
+            copied: BytesMut::new(),
+        })
     }
 
     /// The tag of the next field, with the decoder at its content.
@@ -148,7 +157,11 @@ impl TagReader {
 
     /// After a known field: it must have used exactly its size.
     pub fn known(&self, input: &Decoder) -> Result<(), DecodeError> {
-        if input.position() == self.end { Ok(()) } else { Err(input.error(DecodeErrorKind::TagSize(self.tag))) }
+        if input.position() == self.end {
+            Ok(())
+        } else {
+            Err(input.error(DecodeErrorKind::TagSize(self.tag)))
+        }
     }
 
     /// Keeps the current field, which nobody knows.

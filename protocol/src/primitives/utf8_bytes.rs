@@ -29,7 +29,10 @@ impl Utf8Bytes {
     /// The text.
     pub fn as_str(&self) -> &str {
         // SAFETY: every constructor either takes a `str` or checks the bytes, and nothing changes them afterwards.
-        #[expect(unsafe_code, reason = "checking a string again at each use would cost more than decoding it")]
+        #[expect(
+            unsafe_code,
+            reason = "checking a string again at each use would cost more than decoding it"
+        )]
         unsafe {
             std::str::from_utf8_unchecked(&self.0)
         }
