@@ -2,7 +2,41 @@
 
 use proc_macro::TokenStream;
 
+mod listener;
 mod record;
+mod test;
+
+/// Makes an async function a listener.
+///
+/// The function stays a plain function that can be called. Its arguments are extractors; see `klamm::listener`. An app takes it by
+/// name, `App::listener(bill)`, or with all others, `App::discover()`.
+///
+/// | Attribute | Meaning | Default |
+/// |---|---|---|
+/// | `topics = "a"`, `topics = ["a", "b"]` | the topics; any expression will do | this or `pattern` |
+/// | `pattern = "clicks-.*"` | every topic whose whole name matches | |
+/// | `group = "billing"` | the consumer group | required |
+/// | `id = "bill"` | the name in logs and for `AppHandle::listener` | the function's name |
+/// | `concurrency = 4` | handler calls at once | 1 |
+/// | `ack = record`, `batch`, `manual` | when offsets are committed | `batch` |
+/// | `dispatch = by_partition`, `by_key`, `unordered` | which records wait for one another | `by_partition` |
+/// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
+/// | `on_failure = patient` | a function that makes a `FailurePolicy`, or an expression that is one | `FailurePolicy::default()` |
+#[proc_macro_attribute]
+pub fn kafka_listener(attributes: TokenStream, function: TokenStream) -> TokenStream {
+    listener::expand(attributes.into(), function.into()).into()
+}
+
+/// An async test with a `TestKit`: an in-process broker on an in-memory network and disk, tokio's clock paused, a deadline, and
+/// nothing left behind.
+///
+/// `deadline = "2h"` sets the deadline in the test's own time (default one hour); `needs_paused_clock` skips the test, with a word,
+/// where `KLAMM_TEST` names a real cluster.
+#[proc_macro_attribute]
+pub fn test(attributes: TokenStream, function: TokenStream) -> TokenStream {
+    let function = syn::parse_macro_input!(function as syn::ItemFn);
+    test::expand(attributes.into(), &function).unwrap_or_else(syn::Error::into_compile_error).into()
+}
 
 /// Teaches a type how it is written to records: `#[derive(Record)] #[record(json)]`, or `bincode`, or `postcard`.
 ///

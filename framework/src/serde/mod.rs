@@ -5,6 +5,7 @@ mod bincode;
 mod error;
 #[cfg(feature = "json")]
 mod json;
+mod nullable;
 #[cfg(feature = "postcard")]
 mod postcard;
 mod primitive;
@@ -18,6 +19,9 @@ pub use bincode::BincodeSerde;
 pub use error::SerdeError;
 #[cfg(feature = "json")]
 pub use json::{Json, JsonSerde};
+#[cfg(feature = "json")]
+pub(crate) use json::from_json;
+pub use nullable::NullableSerde;
 #[cfg(feature = "postcard")]
 pub use postcard::PostcardSerde;
 pub use primitive::{BytesSerde, NumberSerde, StringSerde, UnitSerde};
@@ -38,6 +42,23 @@ pub trait Serde<T>: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the bytes are not of this format.
     fn deserialize(&self, topic: &str, bytes: &Bytes) -> Result<T, SerdeError>;
+
+    /// What a null key or value, no bytes at all, stands for. `None`, the default: null is not a `T`.
+    fn null(&self) -> Option<T> {
+        None
+    }
+
+    /// Whether `value` is written as null instead of bytes. `false` unless the format has a null.
+    fn is_null(&self, value: &T) -> bool {
+        let _ = value;
+        false
+    }
+
+    /// How many of a serialized key's first bytes choose its partition: all of them unless the key ends in something that must
+    /// not scatter it, as the window of a windowed key.
+    fn partition_bytes(&self, serialized: &[u8]) -> usize {
+        serialized.len()
+    }
 }
 
 /// A type that says how it is written unless told otherwise.

@@ -1,0 +1,84 @@
+//! Why an app does not start or ends by itself.
+
+use std::io;
+use std::sync::Arc;
+
+use klamm_client::ClientError;
+use thiserror::Error;
+
+use crate::listener::ListenerFailure;
+
+/// Why an app could not start. Except for the first and the last, the program is wrong, not the world.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The cluster does not answer.
+    #[error("cannot connect to the cluster: {0}")]
+    Connect(#[source] ClientError),
+    /// No listener was added.
+    #[error(
+        "the app has no listeners; add one with `listener(...)`, or those under `#[kafka_listener]` with `discover()`"
+    )]
+    NoListeners,
+    /// A handler takes a state that the app does not have.
+    #[error(
+        "listener `{listener}` takes `State<{type_name}>`, but the app has no such state; add it with `App::state(...)`"
+    )]
+    MissingState {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// The state's Rust type.
+        type_name: &'static str,
+    },
+    /// Two listeners have the same id.
+    #[error("two listeners have the id `{listener}`; give one another with `id`")]
+    DuplicateId {
+        /// The id.
+        listener: Arc<str>,
+    },
+    /// A function was added that is not under `#[kafka_listener]`.
+    #[error(
+        "`{function}` is not under #[kafka_listener], so nothing says what it listens on; \
+         annotate it, or add `Listener::on(...).group(...).handle({function})`"
+    )]
+    NotAnnotated {
+        /// The function's name.
+        function: &'static str,
+    },
+    /// The settings of a listener do not fit together.
+    #[error("listener `{listener}`: {reason}")]
+    Invalid {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A listener could not subscribe.
+    #[error("listener `{listener}` cannot subscribe: {source}")]
+    Subscribe {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// What failed.
+        source: ClientError,
+    },
+}
+
+/// Why an app ended with an error.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The handlers of SIGTERM and SIGINT could not be set.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] io::Error),
+    /// A listener stopped by itself. The others were drained.
+    #[error("listener `{listener}` stopped: {failure}")]
+    Listener {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// Why.
+        failure: ListenerFailure,
+    },
+}

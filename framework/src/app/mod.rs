@@ -1,0 +1,243 @@
+//! `App`: state and listeners put together, started, and ended in good order.
+
+mod error;
+mod handle;
+mod register;
+mod signals;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::Client;
+use klamm_client::runtime::{Rng, SeededRng};
+use tokio::time::Instant;
+
+pub use error::{RunError, StartError};
+pub use handle::AppHandle;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use register::Declared;
+pub use register::IntoListener;
+
+use crate::listener::{AckPolicy, Call, Container, Listener, States};
+
+/// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod between SIGTERM and SIGKILL.
+const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// An application: shared state and listeners.
+///
+/// ```no_run
+/// use klamm::prelude::*;
+///
+/// async fn print(Value(text): Value<String>) {
+///     println!("{text}");
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> klamm::Result<()> {
+///     App::new("127.0.0.1:9092").listener(Listener::on("lines").group("printers").handle(print)).run().await?;
+///     Ok(())
+/// }
+/// ```
+#[must_use = "an app does nothing until it is started with `run` or `start`"]
+pub struct App {
+    cluster: Cluster,
+    states: States,
+    listeners: Vec<Listener>,
+    errors: Vec<StartError>,
+    drain_deadline: Duration,
+    rng: Arc<dyn Rng>,
+}
+
+enum Cluster {
+    Bootstrap(String),
+    Client(Client),
+}
+
+impl App {
+    /// An app on the cluster at `bootstrap`: one address (`host:port`) or several, separated by commas. Nothing is connected before
+    /// the start.
+    pub fn new(bootstrap: impl Into<String>) -> Self {
+        Self::on(Cluster::Bootstrap(bootstrap.into()))
+    }
+
+    /// An app on a client with settings of its own.
+    pub fn with_client(client: Client) -> Self {
+        Self::on(Cluster::Client(client))
+    }
+
+    fn on(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            states: States::default(),
+            listeners: Vec::new(),
+            errors: Vec::new(),
+            drain_deadline: DEFAULT_DRAIN_DEADLINE,
+            rng: Arc::new(SeededRng::from_os()),
+        }
+    }
+
+    /// Adds state that handlers take as [`State<T>`](crate::State). A second state of the same type replaces the first.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.insert(state);
+        self
+    }
+
+    /// Adds a listener: a [`Listener`] value, or the name of a function under `#[kafka_listener]`.
+    pub fn listener<L, M>(mut self, listener: L) -> Self
+    where
+        L: IntoListener<M>,
+    {
+        match listener.into_listener() {
+            Ok(listener) => self.listeners.push(listener),
+            Err(error) => self.errors.push(error),
+        }
+        self
+    }
+
+    /// Adds every function under `#[kafka_listener]` that is linked into this program and not added yet. Listeners of another crate
+    /// are linked only if something of that crate is used: `use my_listeners as _;` is enough.
+    #[cfg(feature = "macros")]
+    pub fn discover(mut self) -> Self {
+        let declared = register::declared(&self.listeners);
+        tracing::info!(listeners = declared.len(), "discovered");
+        self.listeners.extend(declared);
+        self
+    }
+
+    /// How long a shutdown by [`run`](Self::run) waits for handlers that have begun. Default 20 s, which leaves room within the 30 s
+    /// that Kubernetes gives.
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.drain_deadline = deadline;
+        self
+    }
+
+    /// Where the jitter of retries comes from; default seeded by the operating system.
+    pub fn rng(mut self, rng: Arc<dyn Rng>) -> Self {
+        self.rng = rng;
+        self
+    }
+
+    /// Connects, and begins to consume with every listener.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or the parts do not fit together; see [`StartError`].
+    pub async fn start(self) -> Result<AppHandle, StartError> {
+        let Self { cluster, states, listeners, errors, rng, drain_deadline: _ } = self;
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
+        }
+        let listeners = check_all(listeners, &states)?;
+        let client = match cluster {
+            Cluster::Client(client) => client,
+            Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
+        };
+        let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
+        let mut containers = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            let id = Arc::clone(&listener.id);
+            let started =
+                Container::start(listener, &client, &producer, states.clone(), Arc::clone(&rng)).await;
+            match started {
+                Ok(container) => containers.push(container),
+                Err(source) => {
+                    // Not half an app: what runs already leaves its group again.
+                    for container in &containers {
+                        container.stop(Instant::now()).await;
+                    }
+                    return Err(StartError::Subscribe { listener: id, source });
+                }
+            }
+        }
+        Ok(AppHandle::new(client, producer, containers))
+    }
+
+    /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more, waits for the
+    /// handlers that have begun, commits, leaves the groups. A second signal ends the wait. What is unfinished at the deadline is
+    /// logged; it will be delivered again.
+    ///
+    /// # Errors
+    /// The app cannot start, or a listener stopped by itself.
+    pub async fn run(self) -> Result<(), RunError> {
+        let drain_deadline = self.drain_deadline;
+        let mut signals = signals::Signals::new().map_err(RunError::Signals)?;
+        let app = self.start().await?;
+        let failed = tokio::select! {
+            failed = app.failure() => Some(failed),
+            signal = signals.next() => {
+                tracing::info!(signal, "draining");
+                None
+            }
+        };
+        let report = tokio::select! {
+            report = app.shutdown(drain_deadline) => report,
+            _ = signals.next() => app.shutdown(Duration::ZERO).await,
+        };
+        for record in &report.unfinished {
+            tracing::warn!(%record, "not finished; it will be delivered again");
+        }
+        match failed {
+            Some((listener, failure)) => Err(RunError::Listener { listener, failure }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What can be known to be wrong before anything is connected.
+fn check_all(listeners: Vec<Listener>, states: &States) -> Result<Vec<Listener>, StartError> {
+    if listeners.is_empty() {
+        return Err(StartError::NoListeners);
+    }
+    let mut ids = HashSet::new();
+    for listener in &listeners {
+        check(listener, states)?;
+        if !ids.insert(Arc::clone(&listener.id)) {
+            return Err(StartError::DuplicateId { listener: Arc::clone(&listener.id) });
+        }
+    }
+    Ok(listeners)
+}
+
+fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
+    let settings = &listener.settings;
+    let invalid = |reason: &'static str| StartError::Invalid { listener: Arc::clone(&listener.id), reason };
+    if let Some((_, type_name)) = listener.needs.states.iter().find(|(id, _)| !states.contains(*id)) {
+        return Err(StartError::MissingState { listener: Arc::clone(&listener.id), type_name });
+    }
+    let of_batches = matches!(listener.call, Call::Batch(_));
+    let wrong = [
+        (settings.group.is_empty(), "its group is empty"),
+        (settings.concurrency == 0, "concurrency 0 would never handle anything"),
+        (settings.max_in_flight == 0, "max_in_flight 0 would never handle anything"),
+        (settings.batch.is_some_and(|batch| batch.most == 0), "batches of 0 records would never be handled"),
+        (settings.topics.is_empty(), "it has no topics"),
+        (
+            listener.needs.ack && settings.ack != AckPolicy::Manual,
+            "its handler takes an `Ack`, but its ack policy is not manual",
+        ),
+        (
+            !listener.needs.ack && settings.ack == AckPolicy::Manual,
+            "its ack policy is manual, but its handler takes no `Ack`: nothing would ever be committed",
+        ),
+        (
+            settings.batch.is_some() && !of_batches,
+            "it has a batch size, but its handler takes one record at a time: take a `Batch<T>` as the first argument",
+        ),
+        (
+            of_batches && !settings.dispatch.is_by_partition(),
+            "batches are formed by partition; another dispatch would make them one record long",
+        ),
+    ];
+    match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+        Some((_, reason)) => Err(invalid(reason)),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("states", &self.states).field("listeners", &self.listeners).finish()
+    }
+}

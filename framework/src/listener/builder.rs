@@ -1,0 +1,279 @@
+//! `Listener`: what to consume and how, as a value.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::OffsetReset;
+
+use super::dispatch::Dispatch;
+use super::extract::Needs;
+use super::failure::FailurePolicy;
+use super::handler::{Call, Handler};
+
+/// A listener: topics, a group, a handler, and how they go together. Made by [`Listener::on`] or by `#[kafka_listener]`, run by an
+/// [`App`](crate::App).
+#[derive(Clone)]
+pub struct Listener {
+    pub(crate) id: Arc<str>,
+    pub(crate) call: Call,
+    pub(crate) needs: Needs,
+    pub(crate) settings: Settings,
+}
+
+/// Everything but the handler.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) topics: Topics,
+    pub(crate) group: Arc<str>,
+    pub(crate) id: Option<Arc<str>>,
+    pub(crate) concurrency: usize,
+    pub(crate) ack: AckPolicy,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) policy: FailurePolicy,
+    pub(crate) batch: Option<BatchSize>,
+    pub(crate) offset_reset: OffsetReset,
+    pub(crate) max_in_flight: usize,
+    pub(crate) revoke_deadline: Duration,
+}
+
+/// What is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Topics {
+    Names(Vec<Arc<str>>),
+    Pattern(Arc<str>),
+}
+
+impl Topics {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Names(names) => names.is_empty() || names.iter().any(|name| name.is_empty()),
+            Self::Pattern(pattern) => pattern.is_empty(),
+        }
+    }
+}
+
+/// How many records a batch handler gets at most, and how long a batch waits for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchSize {
+    pub(crate) most: usize,
+    pub(crate) wait: Duration,
+}
+
+/// When offsets are committed. Whatever the policy, a commit never passes the lowest unfinished record of its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AckPolicy {
+    /// After every record (every batch, for a batch handler), before the next one of its lane is handled: the fewest repetitions
+    /// after a crash, at the price of a round trip each.
+    Record,
+    /// When everything that was polled of a partition is handled, and every second meanwhile. The default.
+    #[default]
+    Batch,
+    /// The handler takes an [`Ack`](crate::Ack) and says when.
+    Manual,
+}
+
+/// Topics as [`Listener::on`] takes them: one name, or several in an array, slice or vector.
+pub trait IntoTopics {
+    /// The names.
+    fn into_topics(self) -> Vec<Arc<str>>;
+}
+
+macro_rules! one_topic {
+    ($($name:ty),*) => {$(
+        impl IntoTopics for $name {
+            fn into_topics(self) -> Vec<Arc<str>> {
+                vec![self.into()]
+            }
+        }
+    )*};
+}
+
+one_topic!(&str, String, Arc<str>);
+
+impl<T: Into<Arc<str>>, const N: usize> IntoTopics for [T; N] {
+    fn into_topics(self) -> Vec<Arc<str>> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<T: Into<Arc<str>>> IntoTopics for Vec<T> {
+    fn into_topics(self) -> Vec<Arc<str>> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<T: Into<Arc<str>> + Clone> IntoTopics for &[T] {
+    fn into_topics(self) -> Vec<Arc<str>> {
+        self.iter().cloned().map(Into::into).collect()
+    }
+}
+
+/// How many unfinished records of a partition are held before fetching it pauses.
+const DEFAULT_MAX_IN_FLIGHT: usize = 1_000;
+/// Records of a batch unless told otherwise; Kafka's `max.poll.records`.
+const DEFAULT_BATCH: usize = 500;
+/// How long handlers may finish what they have begun when their partition goes to another member.
+const DEFAULT_REVOKE_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Listener {
+    /// Listens on a topic, or several: `"orders"`, `["a", "b"]`.
+    pub fn on(topics: impl IntoTopics) -> ListenerBuilder<WantsGroup> {
+        ListenerBuilder::new(Topics::Names(topics.into_topics()))
+    }
+
+    /// Listens on every topic whose whole name matches the regular expression, also on those that are created later.
+    pub fn on_pattern(pattern: impl Into<Arc<str>>) -> ListenerBuilder<WantsGroup> {
+        ListenerBuilder::new(Topics::Pattern(pattern.into()))
+    }
+
+    /// Its name in logs, in [`AppHandle::listener`](crate::AppHandle::listener) and in headers of dead letters' errors.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its consumer group.
+    pub fn group(&self) -> &str {
+        &self.settings.group
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("id", &self.id).field("settings", &self.settings).finish()
+    }
+}
+
+/// A listener in the making. The parameter says what is still missing.
+#[derive(Debug, Clone)]
+pub struct ListenerBuilder<Step> {
+    settings: Settings,
+    step: PhantomData<fn() -> Step>,
+}
+
+/// The group is still missing: call [`ListenerBuilder::group`].
+#[derive(Debug, Clone, Copy)]
+pub struct WantsGroup;
+
+/// Only the handler is missing: call [`ListenerBuilder::handle`].
+#[derive(Debug, Clone, Copy)]
+pub struct WantsHandler;
+
+impl ListenerBuilder<WantsGroup> {
+    fn new(topics: Topics) -> Self {
+        let settings = Settings {
+            topics,
+            group: "".into(),
+            id: None,
+            concurrency: 1,
+            ack: AckPolicy::default(),
+            dispatch: Dispatch::default(),
+            policy: FailurePolicy::default(),
+            batch: None,
+            offset_reset: OffsetReset::Earliest,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            revoke_deadline: DEFAULT_REVOKE_DEADLINE,
+        };
+        Self { settings, step: PhantomData }
+    }
+
+    /// The consumer group (`group.id`): listeners of the same group share the partitions, also across processes.
+    pub fn group(mut self, group: impl Into<Arc<str>>) -> ListenerBuilder<WantsHandler> {
+        self.settings.group = group.into();
+        ListenerBuilder { settings: self.settings, step: PhantomData }
+    }
+}
+
+impl ListenerBuilder<WantsHandler> {
+    /// The handler: an async fn of extractors. See [`Handler`].
+    pub fn handle<H, M>(self, handler: H) -> Listener
+    where
+        H: Handler<M>,
+    {
+        let handler = handler.erase();
+        let mut settings = self.settings;
+        let id = settings.id.take().unwrap_or_else(|| default_id(handler.name, &settings));
+        if matches!(handler.call, Call::Batch(_)) && settings.batch.is_none() {
+            settings.batch = Some(BatchSize { most: DEFAULT_BATCH, wait: Duration::ZERO });
+        }
+        if let Some(batch) = settings.batch {
+            // A full batch must be able to gather before fetching pauses.
+            settings.max_in_flight = settings.max_in_flight.max(batch.most);
+        }
+        Listener { id, call: handler.call, needs: handler.needs, settings }
+    }
+}
+
+/// The handler's name; for closures, which have none, `<group>:<topics>`.
+fn default_id(handler: &str, settings: &Settings) -> Arc<str> {
+    if !handler.contains(['{', '>', ' ']) {
+        return handler.into();
+    }
+    let topics = match &settings.topics {
+        Topics::Names(names) => names.join(","),
+        Topics::Pattern(pattern) => pattern.to_string(),
+    };
+    format!("{}:{topics}", settings.group).into()
+}
+
+impl<Step> ListenerBuilder<Step> {
+    /// The listener's name; default the name of the handler function. Unique within an app.
+    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.settings.id = Some(id.into());
+        self
+    }
+
+    /// How many handler calls may run at once, over all partitions. Default 1. More than one helps only as far as
+    /// [`dispatch`](Self::dispatch) finds records that need not wait for one another: by partition, as many as there are partitions.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings.concurrency = handlers;
+        self
+    }
+
+    /// When offsets are committed; default [`AckPolicy::Batch`].
+    pub fn ack(mut self, policy: AckPolicy) -> Self {
+        self.settings.ack = policy;
+        self
+    }
+
+    /// Which records wait for one another; default [`Dispatch::by_partition`].
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.settings.dispatch = dispatch;
+        self
+    }
+
+    /// What becomes of records whose handling fails; see [`FailurePolicy`] for the default.
+    pub fn on_failure(mut self, policy: FailurePolicy) -> Self {
+        self.settings.policy = policy;
+        self
+    }
+
+    /// For a handler of [`Batch`](crate::Batch)es: at most `most` records at once (default 500), waiting up to `wait` for that many
+    /// (default not at all: a batch is what is there).
+    pub fn batch(mut self, most: usize, wait: Duration) -> Self {
+        self.settings.batch = Some(BatchSize { most, wait });
+        self
+    }
+
+    /// Where a group that has not committed yet begins. Default [`OffsetReset::Earliest`]: unlike with Kafka's default, records
+    /// written before the first start are not silently skipped.
+    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.settings.offset_reset = reset;
+        self
+    }
+
+    /// How many unfinished records of one partition are held before fetching it pauses; default 1000. One fetch of records can come
+    /// on top. Other partitions are not affected.
+    pub fn max_in_flight(mut self, records: usize) -> Self {
+        self.settings.max_in_flight = records;
+        self
+    }
+
+    /// How long handlers may finish what they have begun when their partition goes to another member of the group; what is not
+    /// finished or acknowledged by then is delivered again there. Default 10 s.
+    pub fn revoke_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.revoke_deadline = deadline;
+        self
+    }
+}

@@ -1,0 +1,13 @@
+//! The container runs one listener: a poll loop that never waits for a handler, workers, commits, and an orderly end.
+
+mod ack_call;
+mod commits;
+mod dead_letter;
+mod partition;
+mod poll;
+mod shared;
+mod status;
+mod worker;
+
+pub(crate) use poll::Container;
+pub use status::{DrainReport, ListenerFailure, ListenerHandle, UnfinishedRecord};

@@ -1,0 +1,96 @@
+//! What extractors see: one delivery of a record or batch, and what a handler needs from its app.
+
+use std::any::{TypeId, type_name};
+use std::sync::Arc;
+
+use klamm_client::ConsumerRecord;
+
+use super::state::States;
+use crate::listener::ack::Ack;
+
+/// One delivery of one record to one listener: what [`FromRecord`](super::FromRecord) makes arguments from.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    pub(crate) record: &'a ConsumerRecord,
+    pub(crate) attempt: u32,
+    pub(crate) scope: &'a Scope,
+    pub(crate) ack: Option<&'a Ack>,
+}
+
+impl Delivery<'_> {
+    /// The record, undecoded.
+    pub fn record(&self) -> &ConsumerRecord {
+        self.record
+    }
+
+    /// 1 when the record is delivered for the first time since its partition was assigned, 2 at the first retry, and so on.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The listener's id.
+    pub fn listener(&self) -> &Arc<str> {
+        &self.scope.id
+    }
+
+    /// The listener's group.
+    pub fn group(&self) -> &Arc<str> {
+        &self.scope.group
+    }
+
+    /// The app's state of type `T`.
+    pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.scope.states.get()
+    }
+}
+
+/// One delivery of a batch: what [`FromBatch`](super::FromBatch) makes the further arguments of a batch handler from.
+#[derive(Debug)]
+pub struct BatchDelivery<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) ack: Option<&'a Ack>,
+}
+
+impl BatchDelivery<'_> {
+    /// The listener's id.
+    pub fn listener(&self) -> &Arc<str> {
+        &self.scope.id
+    }
+
+    /// The listener's group.
+    pub fn group(&self) -> &Arc<str> {
+        &self.scope.group
+    }
+
+    /// The app's state of type `T`.
+    pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.scope.states.get()
+    }
+}
+
+/// What does not change between the deliveries to one listener.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) id: Arc<str>,
+    pub(crate) group: Arc<str>,
+    pub(crate) states: States,
+}
+
+/// What a handler's arguments need from the app, so that a lack is found at start and not at the first record.
+#[derive(Debug, Clone, Default)]
+pub struct Needs {
+    pub(crate) states: Vec<(TypeId, &'static str)>,
+    pub(crate) ack: bool,
+}
+
+impl Needs {
+    /// Needs application state of type `T`.
+    pub fn state<T: 'static>(&mut self) {
+        self.states.push((TypeId::of::<T>(), type_name::<T>()));
+    }
+
+    /// Needs to acknowledge by hand.
+    pub fn ack(&mut self) {
+        self.ack = true;
+    }
+}

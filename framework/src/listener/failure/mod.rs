@@ -1,0 +1,10 @@
+//! What happens to a record whose handler fails: the failure itself, how long to wait, and the policy that decides.
+
+mod backoff;
+mod cause;
+mod policy;
+
+pub use backoff::Backoff;
+pub use cause::{BoxError, Failure, FailureKind};
+pub use policy::FailurePolicy;
+pub(crate) use policy::{Decision, Ending};

@@ -1,0 +1,216 @@
+//! The failure policy: one value per listener that says what becomes of a record that failed. Pure.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Backoff, Failure, FailureKind};
+
+/// What becomes of records whose handling fails: classify, retry in place, and in the end dead-letter, skip or stop.
+///
+/// The same policy serves record and batch handlers, errors, panics and arguments that do not decode. The default:
+///
+/// - Ten deliveries in all, 100 ms after the first failure and twice as long each time, at most 10 s: half a minute together.
+///   Other partitions keep flowing meanwhile, and polling goes on, so that no delay gets the consumer out of its group.
+/// - Rejected records (they do not decode, or a part is missing) are not retried: they would fail the same way.
+/// - What is given up goes to the dead-letter topic `<topic>-dlt`. Its offset is committed only when the copy is acknowledged.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use klamm::{Backoff, FailurePolicy};
+/// # #[derive(Debug)] struct ValidationError;
+/// # impl std::fmt::Display for ValidationError { fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) } }
+/// # impl std::error::Error for ValidationError {}
+/// fn patient() -> FailurePolicy {
+///     FailurePolicy::new()
+///         .fatal::<ValidationError>()
+///         .retry_in_place(Backoff::exponential(Duration::from_millis(100)).attempts(3))
+///         .dead_letter()
+/// }
+/// # patient();
+/// ```
+#[derive(Clone)]
+pub struct FailurePolicy {
+    fatal: Vec<Matcher>,
+    retry_rejected: bool,
+    in_place: Option<Backoff>,
+    ending: Ending,
+}
+
+type Matcher = Arc<dyn Fn(&Failure) -> bool + Send + Sync>;
+
+/// What is done with a record that is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Publish it to this topic, or to `<topic>-dlt`.
+    DeadLetter {
+        topic: Option<Arc<str>>,
+    },
+    Skip,
+    Stop,
+}
+
+/// What to do after one failed delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    RetryAfter(Duration),
+    GiveUp(Ending),
+}
+
+impl FailurePolicy {
+    /// No retry, and the dead-letter topic for all that fails: the blank form to add to. [`Default`] retries.
+    pub fn new() -> Self {
+        Self {
+            fatal: Vec::new(),
+            retry_rejected: false,
+            in_place: None,
+            ending: Ending::DeadLetter { topic: None },
+        }
+    }
+
+    /// Failures caused by an `E`, at any depth of their sources, are not retried.
+    pub fn fatal<E: Error + 'static>(self) -> Self {
+        self.fatal_if(|failure| failure.find::<E>().is_some())
+    }
+
+    /// Failures for which `is_fatal` says so are not retried.
+    pub fn fatal_if(mut self, is_fatal: impl Fn(&Failure) -> bool + Send + Sync + 'static) -> Self {
+        self.fatal.push(Arc::new(is_fatal));
+        self
+    }
+
+    /// Calls the handler again with the same record, as `backoff` says. Later records of the partition wait (of the same key with
+    /// `Dispatch::by_key`; none with `Dispatch::unordered`), so that order is kept; everything else flows.
+    pub fn retry_in_place(mut self, backoff: Backoff) -> Self {
+        self.in_place = Some(backoff);
+        self
+    }
+
+    /// Retries rejected records too. Only sensible where decoding depends on something that heals, such as a schema registry.
+    pub fn retry_rejected(mut self) -> Self {
+        self.retry_rejected = true;
+        self
+    }
+
+    /// In the end, publishes the record to `<topic>-dlt`, same partition number if there is one, with headers that say where it
+    /// came from and why it failed. This is the default ending. A dead letter that cannot be published is tried again until it
+    /// can: the record is neither lost nor committed.
+    pub fn dead_letter(mut self) -> Self {
+        self.ending = Ending::DeadLetter { topic: None };
+        self
+    }
+
+    /// As [`dead_letter`](Self::dead_letter), to a topic of this name.
+    pub fn dead_letter_to(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.ending = Ending::DeadLetter { topic: Some(topic.into()) };
+        self
+    }
+
+    /// In the end, logs the failure at error level and goes on with the next record. The record is lost to this group.
+    pub fn skip(mut self) -> Self {
+        self.ending = Ending::Skip;
+        self
+    }
+
+    /// In the end, stops the listener. The record stays uncommitted and comes again after a restart.
+    pub fn stop(mut self) -> Self {
+        self.ending = Ending::Stop;
+        self
+    }
+
+    /// After the `attempt`-th delivery (from 1) failed, `elapsed` after the first failure. `random` is uniform, for the jitter.
+    pub(crate) fn decide(&self, failure: &Failure, attempt: u32, elapsed: Duration, random: u64) -> Decision {
+        let rejected = failure.kind() == FailureKind::Rejected && !self.retry_rejected;
+        let fatal = rejected || self.fatal.iter().any(|is_fatal| is_fatal(failure));
+        let delay = self.in_place.as_ref().filter(|_| !fatal);
+        match delay.and_then(|backoff| backoff.delay(attempt, elapsed, random)) {
+            Some(delay) => Decision::RetryAfter(delay),
+            None => Decision::GiveUp(self.ending.clone()),
+        }
+    }
+
+    /// Whether dead letters may be published: the listener then needs a producer.
+    pub(crate) fn dead_letters(&self) -> bool {
+        matches!(self.ending, Ending::DeadLetter { .. })
+    }
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        let backoff = Backoff::exponential(Duration::from_millis(100)).cap(Duration::from_secs(10));
+        Self::new().retry_in_place(backoff)
+    }
+}
+
+impl fmt::Debug for FailurePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FailurePolicy")
+            .field("fatal_rules", &self.fatal.len())
+            .field("retry_rejected", &self.retry_rejected)
+            .field("in_place", &self.in_place)
+            .field("ending", &self.ending)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::ParseIntError;
+
+    use super::*;
+    use crate::listener::extract::Rejection;
+
+    fn parse_failure() -> Failure {
+        Failure::handler("x".parse::<i32>().unwrap_err())
+    }
+
+    fn decide(policy: &FailurePolicy, failure: &Failure, attempt: u32) -> Decision {
+        policy.decide(failure, attempt, Duration::ZERO, 0)
+    }
+
+    #[test]
+    fn the_default_retries_ten_deliveries_within_a_minute_then_dead_letters() {
+        let policy = FailurePolicy::default();
+        let mut waited = Duration::ZERO;
+        for attempt in 1..10 {
+            match decide(&policy, &parse_failure(), attempt) {
+                Decision::RetryAfter(delay) => waited += delay,
+                Decision::GiveUp(_) => panic!("gave up after {attempt}"),
+            }
+        }
+        assert!(waited > Duration::from_secs(20) && waited < Duration::from_secs(60), "{waited:?}");
+        let dead_letter = Decision::GiveUp(Ending::DeadLetter { topic: None });
+        assert_eq!(decide(&policy, &parse_failure(), 10), dead_letter);
+        assert_eq!(decide(&policy, &Failure::rejected(Rejection::NoKey), 1), dead_letter);
+    }
+
+    #[test]
+    fn fatal_goes_by_type_and_by_rule() {
+        let retrying = FailurePolicy::new().retry_in_place(Backoff::immediate()).skip();
+        assert_eq!(decide(&retrying, &parse_failure(), 1), Decision::RetryAfter(Duration::ZERO));
+        let skip = Decision::GiveUp(Ending::Skip);
+        assert_eq!(decide(&retrying.clone().fatal::<ParseIntError>(), &parse_failure(), 1), skip);
+        assert_eq!(decide(&retrying.clone().fatal_if(|_| true), &parse_failure(), 1), skip);
+        let other = Failure::handler("no number");
+        assert_eq!(
+            decide(&retrying.fatal::<ParseIntError>(), &other, 1),
+            Decision::RetryAfter(Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn rejected_records_are_retried_only_on_request() {
+        let policy = FailurePolicy::new().retry_in_place(Backoff::immediate()).stop();
+        let rejected = Failure::rejected(Rejection::NoKey);
+        assert_eq!(decide(&policy, &rejected, 1), Decision::GiveUp(Ending::Stop));
+        assert_eq!(decide(&policy.retry_rejected(), &rejected, 1), Decision::RetryAfter(Duration::ZERO));
+    }
+
+    #[test]
+    fn new_does_not_retry() {
+        let policy = FailurePolicy::new().dead_letter_to("graveyard");
+        let graveyard = Decision::GiveUp(Ending::DeadLetter { topic: Some("graveyard".into()) });
+        assert_eq!(decide(&policy, &parse_failure(), 1), graveyard);
+    }
+}

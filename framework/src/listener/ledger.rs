@@ -1,0 +1,273 @@
+//! The offset ledger of one partition: which records are unfinished, and therefore up to where it is safe to commit. Pure.
+//!
+//! Everything that decides about commits asks this: acknowledgement policies only choose *when* to ask. The one invariant is that
+//! [`Ledger::committable`] never exceeds the lowest unfinished offset, whatever order records finish in and whatever gaps
+//! compaction and control records leave.
+
+use std::collections::VecDeque;
+
+/// Names one delivery of one record. Unlike a bare offset it goes stale when the position is moved back over the record, so that
+/// a late result of the old delivery says nothing about the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket {
+    pub(crate) offset: i64,
+    epoch: u64,
+}
+
+/// What the ledger knows of one received record that cannot be forgotten yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    InFlight,
+    Retrying,
+    Done,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// By rising offset. The first is never `Done`: finished records at the front are forgotten at once.
+    records: VecDeque<(i64, State)>,
+    /// One past the highest received offset.
+    next_offset: Option<i64>,
+    /// Where the group stands: the last commit; before the first, the record that came first, because the group read from there.
+    settled: Option<i64>,
+    unfinished: usize,
+    retrying: usize,
+    epoch: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A record came from the broker. Offsets rise, with any gaps; one that does not rise means that the position was moved back
+    /// (the topic was recreated, or the offset was reset), and everything known before is void.
+    pub(crate) fn received(&mut self, offset: i64) -> Ticket {
+        if self.next_offset.is_some_and(|next| offset < next) {
+            *self = Self { epoch: self.epoch + 1, ..Self::default() };
+        }
+        self.settled.get_or_insert(offset);
+        self.records.push_back((offset, State::InFlight));
+        self.next_offset = Some(offset + 1);
+        self.unfinished += 1;
+        Ticket { offset, epoch: self.epoch }
+    }
+
+    /// The position is at `next_offset` now, although no record lies between: transaction markers or compacted records do.
+    pub(crate) fn read_to(&mut self, next_offset: i64) {
+        self.next_offset = self.next_offset.map(|known| known.max(next_offset));
+    }
+
+    /// The record needs no more work: handled, dead-lettered or skipped. `false` if it was finished before or is stale.
+    pub(crate) fn finished(&mut self, ticket: Ticket) -> bool {
+        let Some(state) = self.unfinished_state(ticket) else { return false };
+        let was_retrying = std::mem::replace(state, State::Done) == State::Retrying;
+        self.unfinished -= 1;
+        self.retrying -= usize::from(was_retrying);
+        while self.records.front().is_some_and(|(_, state)| *state == State::Done) {
+            self.records.pop_front();
+        }
+        true
+    }
+
+    /// The record failed and waits for its next attempt. `false` if it is finished or stale.
+    pub(crate) fn retrying(&mut self, ticket: Ticket) -> bool {
+        let Some(state) = self.unfinished_state(ticket) else { return false };
+        let was_retrying = std::mem::replace(state, State::Retrying) == State::Retrying;
+        self.retrying += usize::from(!was_retrying);
+        true
+    }
+
+    /// Whether this delivery still counts: neither finished nor stale.
+    pub(crate) fn is_unfinished(&mut self, ticket: Ticket) -> bool {
+        self.unfinished_state(ticket).is_some()
+    }
+
+    /// The offset to commit: that of the lowest unfinished record, or one past the last received. `None` if that is committed.
+    pub(crate) fn committable(&self) -> Option<i64> {
+        let safe = self.records.front().map(|(offset, _)| *offset).or(self.next_offset);
+        safe.filter(|safe| self.settled != Some(*safe))
+    }
+
+    /// The broker took the commit of `offset`.
+    pub(crate) fn committed(&mut self, offset: i64) {
+        self.settled = Some(offset);
+    }
+
+    /// How many received records are not finished, those in retry included.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// How many records wait for another attempt.
+    pub(crate) fn in_retry(&self) -> usize {
+        self.retrying
+    }
+
+    /// The offsets of the unfinished records, rising.
+    pub(crate) fn unfinished_offsets(&self) -> impl Iterator<Item = i64> {
+        self.records.iter().filter(|(_, state)| *state != State::Done).map(|(offset, _)| *offset)
+    }
+
+    fn unfinished_state(&mut self, ticket: Ticket) -> Option<&mut State> {
+        if ticket.epoch != self.epoch {
+            return None;
+        }
+        let index = self.records.binary_search_by_key(&ticket.offset, |(offset, _)| *offset).ok()?;
+        Some(&mut self.records[index].1).filter(|state| **state != State::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn out_of_order_completion_commits_up_to_the_gap() {
+        let mut ledger = Ledger::new();
+        let tickets: Vec<_> = (10..15).map(|offset| ledger.received(offset)).collect();
+        assert_eq!(ledger.committable(), None, "nothing is finished");
+        ledger.finished(tickets[1]);
+        ledger.finished(tickets[2]);
+        assert_eq!(ledger.committable(), None, "10 is unfinished");
+        ledger.finished(tickets[0]);
+        assert_eq!(ledger.committable(), Some(13));
+        ledger.committed(13);
+        assert_eq!(ledger.committable(), None);
+        ledger.finished(tickets[4]);
+        ledger.finished(tickets[3]);
+        assert_eq!(ledger.committable(), Some(15));
+    }
+
+    #[test]
+    fn offsets_that_never_come_do_not_hold_commits_back() {
+        // Compaction and transaction markers leave holes; waiting for offset 4 would wait for ever.
+        let mut ledger = Ledger::new();
+        let (three, nine) = (ledger.received(3), ledger.received(9));
+        ledger.finished(three);
+        assert_eq!(ledger.committable(), Some(9));
+        ledger.finished(nine);
+        assert_eq!(ledger.committable(), Some(10));
+    }
+
+    #[test]
+    fn a_record_in_retry_is_unfinished() {
+        let mut ledger = Ledger::new();
+        let (a, b) = (ledger.received(0), ledger.received(1));
+        assert!(ledger.retrying(a));
+        ledger.finished(b);
+        assert_eq!((ledger.committable(), ledger.in_retry(), ledger.unfinished()), (None, 1, 1));
+        assert!(ledger.finished(a));
+        assert_eq!((ledger.committable(), ledger.in_retry(), ledger.unfinished()), (Some(2), 0, 0));
+        assert!(!ledger.finished(a), "only once");
+        assert!(!ledger.retrying(a));
+    }
+
+    #[test]
+    fn moving_back_voids_what_was_delivered_before() {
+        let mut ledger = Ledger::new();
+        let old = ledger.received(5);
+        let new = ledger.received(5);
+        assert!(!ledger.finished(old), "the old delivery's result says nothing about the new one");
+        assert_eq!(ledger.committable(), None);
+        assert!(ledger.finished(new));
+        assert_eq!(ledger.committable(), Some(6));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Receive { gap: i64 },
+        MoveBack { by: i64 },
+        Finish { pick: usize },
+        Retry { pick: usize },
+        Commit,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => prop_oneof![5 => Just(0), 1 => 1..6_i64].prop_map(|gap| Step::Receive { gap }),
+            1 => (1..8_i64).prop_map(|by| Step::MoveBack { by }),
+            6 => any::<usize>().prop_map(|pick| Step::Finish { pick }),
+            2 => any::<usize>().prop_map(|pick| Step::Retry { pick }),
+            2 => Just(Step::Commit),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Against the simplest model: a map of every offset received since the last move back.
+        #[test]
+        fn agrees_with_the_model(steps in proptest::collection::vec(step(), 1..120)) {
+            let mut ledger = Ledger::new();
+            let mut model: BTreeMap<i64, State> = BTreeMap::new();
+            let mut tickets: Vec<Ticket> = Vec::new();
+            let mut stale_below = 0;
+            let mut next = 100;
+            let mut last_commit = None;
+            for step in steps {
+                match step {
+                    Step::Receive { gap } => {
+                        next += gap;
+                        tickets.push(ledger.received(next));
+                        model.insert(next, State::InFlight);
+                        next += 1;
+                    }
+                    Step::MoveBack { by } if !model.is_empty() => {
+                        model.clear();
+                        stale_below = tickets.len();
+                        last_commit = None;
+                        next = (next - by).max(0);
+                        tickets.push(ledger.received(next));
+                        model.insert(next, State::InFlight);
+                        next += 1;
+                    }
+                    Step::Finish { pick } if !tickets.is_empty() => {
+                        let index = pick % tickets.len();
+                        let ticket = tickets[index];
+                        let expected = index >= stale_below && model[&ticket.offset] != State::Done;
+                        prop_assert_eq!(ledger.finished(ticket), expected);
+                        if expected {
+                            model.insert(ticket.offset, State::Done);
+                        }
+                    }
+                    Step::Retry { pick } if !tickets.is_empty() => {
+                        let index = pick % tickets.len();
+                        let ticket = tickets[index];
+                        let expected = index >= stale_below && model[&ticket.offset] != State::Done;
+                        prop_assert_eq!(ledger.retrying(ticket), expected);
+                        if expected {
+                            model.insert(ticket.offset, State::Retrying);
+                        }
+                    }
+                    Step::Commit => {
+                        if let Some(offset) = ledger.committable() {
+                            ledger.committed(offset);
+                            last_commit = Some(offset);
+                        }
+                        prop_assert_eq!(ledger.committable(), None);
+                    }
+                    _ => {}
+                }
+
+                let unfinished: Vec<i64> =
+                    model.iter().filter(|(_, state)| **state != State::Done).map(|(offset, _)| *offset).collect();
+                let lowest = unfinished.first().copied();
+                if let Some(offset) = ledger.committable().or(last_commit) {
+                    prop_assert!(lowest.is_none_or(|lowest| offset <= lowest), "never past the lowest unfinished");
+                }
+                let safe = lowest.or(model.keys().last().map(|last| last + 1));
+                let stood = last_commit.or(model.keys().next().copied());
+                prop_assert_eq!(ledger.committable(), safe.filter(|safe| Some(*safe) != stood));
+                prop_assert_eq!(ledger.unfinished(), unfinished.len());
+                prop_assert_eq!(ledger.unfinished_offsets().collect::<Vec<_>>(), unfinished);
+                let in_retry = model.values().filter(|state| **state == State::Retrying).count();
+                prop_assert_eq!(ledger.in_retry(), in_retry);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `#[kafka_listener]`: checks the attributes against the function, and registers the builder calls a user could write by hand.
+
+mod attributes;
+mod header;
+mod signature;
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Error, Expr, ItemFn, Result};
+
+pub(crate) use attributes::duration_ms;
+use attributes::{AckWord, Attributes, Subscription};
+use signature::Signature;
+
+pub(crate) fn expand(attributes: TokenStream, function: TokenStream) -> TokenStream {
+    let mut function: ItemFn = match syn::parse2(function.clone()) {
+        Ok(function) => function,
+        Err(error) => {
+            let message = "#[kafka_listener] goes on an `async fn`";
+            let error = Error::new(error.span(), message).into_compile_error();
+            return quote!(#error #function);
+        }
+    };
+    let header_names = header::name_types(&mut function);
+    match registration(attributes, &function) {
+        Ok(registration) => quote!(#header_names #function #registration),
+        Err(error) => {
+            // The function stays, so that this error is the only one: whoever calls it still finds it.
+            let error = error.into_compile_error();
+            quote!(#error #header_names #function)
+        }
+    }
+}
+
+fn registration(attributes: TokenStream, function: &ItemFn) -> Result<TokenStream> {
+    // Both are read before either is refused, so that one compilation tells all there is to tell.
+    let attributes = Attributes::parse(attributes);
+    let signature = Signature::read(function);
+    let (attributes, signature) = match (attributes, signature) {
+        (Ok(attributes), Ok(signature)) => (attributes, signature),
+        (Err(mut attributes), Err(signature)) => {
+            attributes.combine(signature);
+            return Err(attributes);
+        }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    check(&attributes, &signature, function)?;
+
+    let name = &function.sig.ident;
+    let checks = signature.checks();
+    let builder = builder(&attributes, name);
+    // Spanned on the function's name: should the function not be a handler after all, the error points there.
+    let handle = quote_spanned!(name.span()=> .handle(#name));
+    Ok(quote! {
+        const _: () = {
+            #checks
+            ::klamm::__private::inventory::submit! {
+                ::klamm::__private::Declared::new(
+                    || ::klamm::__private::Declared::type_of(#name),
+                    || #builder #handle,
+                )
+            }
+        };
+    })
+}
+
+/// What attributes and arguments say about one another.
+fn check(attributes: &Attributes, signature: &Signature<'_>, function: &ItemFn) -> Result<()> {
+    let mut errors = Vec::new();
+    let manual = attributes.ack.as_ref().filter(|ack| ack.word == AckWord::Manual);
+    match (manual, &signature.ack) {
+        (Some(manual), None) => errors.push(Error::new(
+            manual.span,
+            "`ack = manual`, but the function takes no `Ack`: nothing would ever be committed. Add an argument `ack: Ack`, \
+             or choose `ack = record` or `ack = batch`",
+        )),
+        (None, Some(argument)) => errors.push(Error::new(
+            *argument,
+            "an `Ack` is only there with `ack = manual`; add it to #[kafka_listener(...)], or remove this argument",
+        )),
+        _ => {}
+    }
+    match (&attributes.batch, &signature.batch) {
+        (Some(batch), None) => errors.push(Error::new(
+            batch.span,
+            "`batch(...)`, but the function handles one record at a time; make its first argument a `Batch<...>`, \
+             as in `Batch<Json<Order>>`",
+        )),
+        (None, Some(argument)) => errors.push(Error::new(
+            *argument,
+            "a `Batch<...>` needs `batch` in #[kafka_listener(...)], or `batch(max = 500, wait = \"50ms\")`",
+        )),
+        (Some(_), Some(_)) => {
+            if let Some((word, span)) = &attributes.dispatch
+                && word != "by_partition"
+            {
+                let message = format!(
+                    "`batch` and `dispatch = {word}` exclude one another: batches are formed by partition"
+                );
+                errors.push(Error::new(*span, message));
+            }
+        }
+        (None, None) => {}
+    }
+    if let Some(generic) = function.sig.generics.params.first() {
+        let message = "a listener cannot be generic: nobody would choose the type";
+        errors.push(Error::new(generic.span(), message));
+    }
+    errors
+        .into_iter()
+        .reduce(|mut all, error| {
+            all.combine(error);
+            all
+        })
+        .map_or(Ok(()), Err)
+}
+
+fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
+    let start = match &attributes.subscription {
+        Subscription::Topics(topics) => quote_spanned!(topics.span()=> ::klamm::Listener::on(#topics)),
+        Subscription::Pattern(pattern) => {
+            quote_spanned!(pattern.span()=> ::klamm::Listener::on_pattern(#pattern))
+        }
+    };
+    let group = &attributes.group;
+    let id = match &attributes.id {
+        Some(id) => quote!(#id),
+        None => {
+            let id = syn::LitStr::new(name.to_string().trim_start_matches("r#"), name.span());
+            quote!(#id)
+        }
+    };
+    let mut calls = quote!(#start.group(#group).id(#id));
+    if let Some(concurrency) = &attributes.concurrency {
+        calls.extend(quote!(.concurrency(#concurrency)));
+    }
+    if let Some(ack) = &attributes.ack {
+        let policy = ack.word.policy();
+        calls.extend(quote!(.ack(#policy)));
+    }
+    if let Some((word, span)) = &attributes.dispatch {
+        let word = syn::Ident::new(word, *span);
+        calls.extend(quote!(.dispatch(::klamm::Dispatch::#word())));
+    }
+    if let Some(batch) = &attributes.batch {
+        let (max, wait) = (&batch.max, batch.wait_ms);
+        calls.extend(quote!(.batch(#max, ::core::time::Duration::from_millis(#wait))));
+    }
+    if let Some(policy) = &attributes.on_failure {
+        // A path is the function that makes the policy; anything else is the policy.
+        let policy = match policy {
+            Expr::Path(path) => quote_spanned!(path.span()=> #path()),
+            other => quote!(#other),
+        };
+        calls.extend(quote!(.on_failure(#policy)));
+    }
+    calls
+}
