@@ -24,7 +24,7 @@ impl Gen {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
@@ -33,7 +33,7 @@ impl Gen {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 16) % bound
+        (self.bits() >> 16) % bound
     }
 }
 
@@ -53,7 +53,7 @@ macro_rules! integers {
         impl Arbitrary for $type {
             fn arbitrary(g: &mut Gen) -> Self {
                 match g.below(4) {
-                    0 => g.next() as $type,
+                    0 => g.bits() as $type,
                     1 => 0,
                     2 => !0,
                     _ => g.below(300) as $type,
@@ -79,7 +79,7 @@ impl Arbitrary for f64 {
 
 impl Arbitrary for Uuid {
     fn arbitrary(g: &mut Gen) -> Self {
-        Self::from_u128(u128::from(g.next()) << 64 | u128::from(g.next()))
+        Self::from_u128(u128::from(g.bits()) << 64 | u128::from(g.bits()))
     }
 }
 
@@ -96,7 +96,7 @@ impl Arbitrary for Utf8Bytes {
 impl Arbitrary for Bytes {
     fn arbitrary(g: &mut Gen) -> Self {
         let len = if g.below(12) == 0 { 200 } else { g.below(20) };
-        (0..len).map(|_| g.next() as u8).collect::<Vec<u8>>().into()
+        (0..len).map(|_| g.bits() as u8).collect::<Vec<u8>>().into()
     }
 }
 

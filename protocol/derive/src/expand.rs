@@ -99,9 +99,7 @@ fn put_tags(structure: &Structure, tagged: &[(u32, &FieldDef)]) -> TokenStream {
     let present: Vec<_> = tagged.iter().map(|(tag, _)| quote::format_ident!("has_tag_{tag}")).collect();
     let decide = tagged.iter().zip(&present).map(|((_, field), present)| {
         let differs = differs(field);
-        let Some(condition) = condition(field.versions) else {
-            return quote! { let #present = out.flexible() && #differs; };
-        };
+        let condition = condition(field.versions).unwrap_or_else(|| quote!(out.flexible()));
         let refuse = (!field.ignorable).then(|| {
             let error = absent(structure, field);
             quote! { if #present && !(#condition) { return #error; } }
@@ -144,7 +142,7 @@ fn take_tags(tagged: &[(u32, &FieldDef)]) -> TokenStream {
     quote! {
         #(#defaults)*
         let mut tags = ::klamm_protocol::derived::TagReader::begin(input)?;
-        while let ::core::option::Option::Some(tag) = tags.next(input)? {
+        while let ::core::option::Option::Some(tag) = tags.next_tag(input)? {
             match tag {
                 #(#arms)*
                 _ => tags.unknown(input)?,

@@ -137,8 +137,7 @@ impl TagReader {
     }
 
     /// The tag of the next field, with the decoder at its content.
-    #[expect(clippy::should_implement_trait, reason = "it borrows the decoder and can fail")]
-    pub fn next(&mut self, input: &mut Decoder) -> Result<Option<u32>, DecodeError> {
+    pub fn next_tag(&mut self, input: &mut Decoder) -> Result<Option<u32>, DecodeError> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -198,7 +197,7 @@ impl TagReader {
     /// The whole section of a structure that defines no tagged field.
     pub fn all_unknown(input: &mut Decoder) -> Result<UnknownTags, DecodeError> {
         let mut tags = Self::begin(input)?;
-        while tags.next(input)?.is_some() {
+        while tags.next_tag(input)?.is_some() {
             tags.unknown(input)?;
         }
         Ok(tags.finish(input))

@@ -1,0 +1,58 @@
+//! The list of all messages, for tests that go through them.
+
+/// Calls `$callback!(Request, Response, oracle module of the request, oracle module of the response)` with a name for a module
+/// per API: `$callback! { produce: ProduceRequest, ProduceResponse; }`, all APIs in one call.
+macro_rules! for_all_apis {
+    ($callback:ident) => {
+        $callback! {
+            produce: ProduceRequest, ProduceResponse;
+            fetch: FetchRequest, FetchResponse;
+            list_offsets: ListOffsetsRequest, ListOffsetsResponse;
+            metadata: MetadataRequest, MetadataResponse;
+            offset_commit: OffsetCommitRequest, OffsetCommitResponse;
+            offset_fetch: OffsetFetchRequest, OffsetFetchResponse;
+            find_coordinator: FindCoordinatorRequest, FindCoordinatorResponse;
+            join_group: JoinGroupRequest, JoinGroupResponse;
+            heartbeat: HeartbeatRequest, HeartbeatResponse;
+            leave_group: LeaveGroupRequest, LeaveGroupResponse;
+            sync_group: SyncGroupRequest, SyncGroupResponse;
+            describe_groups: DescribeGroupsRequest, DescribeGroupsResponse;
+            list_groups: ListGroupsRequest, ListGroupsResponse;
+            api_versions: ApiVersionsRequest, ApiVersionsResponse;
+            create_topics: CreateTopicsRequest, CreateTopicsResponse;
+            delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;
+            init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
+        }
+    };
+}
+
+pub(crate) use for_all_apis;
+
+use bytes::Bytes;
+use klamm_protocol::arbitrary::{Arbitrary, Gen};
+use klamm_protocol::{Decoder, Encoder, Message};
+
+/// A generated message of a version.
+pub(crate) fn generate<M: Message + Arbitrary>(seed: u64, version: i16) -> M {
+    M::arbitrary(&mut Gen::new(seed, version, version >= M::FLEXIBLE_FROM))
+}
+
+/// The body in a version.
+#[track_caller]
+pub(crate) fn encode<M: Message>(message: &M, version: i16) -> Bytes {
+    let mut out = Encoder::new(version, version >= M::FLEXIBLE_FROM);
+    if let Err(error) = message.encode(&mut out, version) {
+        panic!("{} version {version}: {error}", M::NAME);
+    }
+    out.finish().bytes
+}
+
+/// The body back, which must take all bytes.
+#[track_caller]
+pub(crate) fn decode<M: Message + std::fmt::Debug>(bytes: &Bytes, version: i16) -> M {
+    let mut input = Decoder::new(bytes.clone());
+    let message = M::decode(&mut input, version)
+        .unwrap_or_else(|error| panic!("{} version {version}: {error}\n{bytes:02x?}", M::NAME));
+    assert_eq!(input.remaining(), 0, "{} version {version} leaves bytes: {message:?}", M::NAME);
+    message
+}

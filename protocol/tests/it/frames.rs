@@ -1,0 +1,218 @@
+//! Frames captured from a real client, byte by byte, and headers of all versions.
+
+use bytes::Bytes;
+use klamm_protocol::frame::{
+    LENGTH_BYTES, decode_request_header, decode_response, encode_request, encode_response,
+};
+use klamm_protocol::messages::fetch::{FetchableTopicResponse, PartitionData};
+use klamm_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, HeartbeatRequest,
+    ListOffsetsRequest, MetadataRequest, ProduceRequest,
+};
+use klamm_protocol::records::batches;
+use klamm_protocol::{
+    ApiKey, Decoder, EncodeError, ErrorCode, Message, Records, Request, supported_versions,
+};
+
+/// Hexadecimal digits, with spaces and line ends between them.
+fn hex(text: &str) -> Bytes {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let text = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(text).collect::<Vec<u8>>().into()
+}
+
+/// Reads a captured request, and shows that writing it again gives the same bytes.
+#[track_caller]
+fn captured<R: Request>(frame: &str, version: i16, correlation_id: i32) -> R {
+    let frame = hex(frame);
+    let mut input = Decoder::new(frame.slice(LENGTH_BYTES..));
+    let header = decode_request_header(&mut input).unwrap();
+    assert_eq!((header.api_key, header.api_version), (R::KEY.code(), version));
+    assert_eq!(header.correlation_id, correlation_id);
+    assert_eq!(header.client_id.as_deref(), Some("rdkafka"));
+    let request = R::decode(&mut input, version).unwrap();
+    assert_eq!(input.remaining(), 0);
+    assert_eq!(encode_request(&request, version, correlation_id, Some("rdkafka")).unwrap(), frame);
+    request
+}
+
+// The frames below were captured from kcat 1.7.1 with librdkafka 2.0.2 (Debian 12).
+
+/// Its first request; header version 2, whose client id is not compact.
+#[test]
+fn kcat_api_versions() {
+    let request: ApiVersionsRequest = captured(
+        "00000024 0012 0003 00000001 0007 72646b61666b61 00
+         0b 6c696272646b61666b61 06 322e302e32 00",
+        3,
+        1,
+    );
+    assert_eq!((&*request.client_software_name, &*request.client_software_version), ("librdkafka", "2.0.2"));
+}
+
+/// A consumer asks for a topic without creating it.
+#[test]
+fn kcat_metadata() {
+    let request: MetadataRequest =
+        captured("0000001e 0003 0004 00000002 0007 72646b61666b61 00000001 0006 676f6c64656e 00", 4, 2);
+    let topics = request.topics.unwrap();
+    assert_eq!(topics[0].name.as_deref(), Some("golden"));
+    assert!(!request.allow_auto_topic_creation);
+}
+
+/// One record with key "key", value "hello" and header h=v; acks=1.
+#[test]
+fn kcat_produce() {
+    let request: ProduceRequest = captured(
+        "00000081 0000 0007 00000003 0007 72646b61666b61
+         ffff 0001 00007530 00000001 0006 676f6c64656e 00000001 00000000 00000050
+         0000000000000000 00000044 00000000 02 e33b878f 0000 00000000
+         000001a1faf42c2e 000001a1faf42c2e ffffffffffffffff ffff ffffffff 00000001
+         24 00 00 00 06 6b6579 0a 68656c6c6f 02 02 68 02 76",
+        7,
+        3,
+    );
+    assert_eq!((request.acks, request.timeout_ms, &request.transactional_id), (1, 30_000, &None));
+    let topic = &request.topic_data[0];
+    assert_eq!((&*topic.name, topic.partition_data[0].index), ("golden", 0));
+    let records = topic.partition_data[0].records.clone().and_then(Records::into_bytes).unwrap();
+    let batch = batches(records).next().unwrap().unwrap();
+    batch.verify_crc().unwrap();
+    assert_eq!(batch.header().record_count, 1);
+}
+
+/// The lookup of the first offset, and the fetch from it without a session.
+#[test]
+fn kcat_list_offsets_and_fetch() {
+    let lookup: ListOffsetsRequest = captured(
+        "00000032 0002 0002 00000004 0007 72646b61666b61
+         ffffffff 01 00000001 0006 676f6c64656e 00000001 00000000 fffffffffffffffe",
+        2,
+        4,
+    );
+    assert_eq!((lookup.replica_id, lookup.isolation_level), (-1, 1));
+    assert_eq!(lookup.topics[0].partitions[0].timestamp, -2);
+
+    let fetch: FetchRequest = captured(
+        "0000005c 0001 000b 00000005 0007 72646b61666b61
+         ffffffff 000001f4 00000001 03200000 01 00000000 ffffffff
+         00000001 0006 676f6c64656e 00000001 00000000 ffffffff 0000000000000000 ffffffffffffffff 00100000
+         00000000 0000",
+        11,
+        5,
+    );
+    assert_eq!((fetch.max_wait_ms, fetch.min_bytes, fetch.max_bytes), (500, 1, 50 << 20));
+    assert_eq!((fetch.session_id, fetch.session_epoch), (0, -1));
+    assert_eq!(fetch.topics[0].partitions[0].partition_max_bytes, 1 << 20);
+}
+
+/// The answer to an ApiVersions request has header version 0 in all versions; others get a tagged section when flexible.
+#[test]
+fn response_headers() {
+    let versions =
+        ApiVersionsResponse { error_code: ErrorCode::UnsupportedVersion.code(), ..Default::default() };
+    assert_eq!(
+        encode_response(ApiKey::ApiVersions, &versions, 0, 9).unwrap().bytes,
+        hex("0000000a 00000009 0023 00000000")
+    );
+    let flexible = encode_response(ApiKey::ApiVersions, &versions, 3, 9).unwrap();
+    assert_eq!(flexible.bytes, hex("0000000c 00000009 0023 01 00000000 00"));
+    assert_eq!(decode_response::<ApiVersionsRequest>(flexible.bytes.slice(4..), 3).unwrap(), (9, versions));
+
+    let request = HeartbeatRequest::default();
+    for version in HeartbeatRequest::VERSIONS {
+        let frame = encode_request(&request, version, -1, None).unwrap();
+        let header = decode_request_header(&mut Decoder::new(frame.slice(4..))).unwrap();
+        assert_eq!((header.api_version, header.client_id), (version, None));
+    }
+    let response = klamm_protocol::messages::HeartbeatResponse { error_code: 27, ..Default::default() };
+    let old = encode_response(ApiKey::Heartbeat, &response, 3, 1).unwrap();
+    let new = encode_response(ApiKey::Heartbeat, &response, 4, 1).unwrap();
+    assert_eq!(old.bytes, hex("0000000a 00000001 00000000 001b"));
+    assert_eq!(new.bytes, hex("0000000c 00000001 00 00000000 001b 00"));
+    assert_eq!(decode_response::<HeartbeatRequest>(new.bytes.slice(4..), 4).unwrap(), (1, response));
+}
+
+/// The length of a frame counts what the sender splices in.
+#[test]
+fn frame_length_counts_splices() {
+    let records = Some(Records::External { len: 5000, token: 1 });
+    let topic = FetchableTopicResponse {
+        partitions: vec![PartitionData { records, ..Default::default() }],
+        ..Default::default()
+    };
+    let response = FetchResponse { responses: vec![topic], ..Default::default() };
+    let frame = encode_response(ApiKey::Fetch, &response, 12, 1).unwrap();
+    let stated = Decoder::new(frame.bytes.clone()).take_i32().unwrap();
+    assert_eq!(stated as usize + LENGTH_BYTES, frame.total_len());
+    assert_eq!(frame.splices.len(), 1);
+}
+
+#[test]
+fn records_elsewhere_cannot_go_into_plain_bytes() {
+    use klamm_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
+    let records = Some(Records::External { len: 10, token: 1 });
+    let partition = PartitionProduceData { records, ..Default::default() };
+    let topic = TopicProduceData { partition_data: vec![partition], ..Default::default() };
+    let request = ProduceRequest { topic_data: vec![topic], ..Default::default() };
+    assert_eq!(encode_request(&request, 9, 1, None), Err(EncodeError::ExternalRecords));
+}
+
+/// What nobody knows can still be told apart and refused.
+#[test]
+fn unknown_apis_have_a_header() {
+    let frame = hex("7fff 0001 00000005 ffff");
+    let header = decode_request_header(&mut Decoder::new(frame)).unwrap();
+    assert_eq!((header.api_key, header.api_version, header.correlation_id), (0x7fff, 1, 5));
+    assert!(ApiKey::try_from(header.api_key).is_err());
+}
+
+#[test]
+fn versions_as_kafka_serves_them() {
+    let expected = [
+        (ApiKey::Produce, 3..=13),
+        (ApiKey::Fetch, 4..=18),
+        (ApiKey::ListOffsets, 1..=11),
+        (ApiKey::Metadata, 0..=13),
+        (ApiKey::OffsetCommit, 2..=10),
+        (ApiKey::OffsetFetch, 1..=10),
+        (ApiKey::FindCoordinator, 0..=6),
+        (ApiKey::JoinGroup, 0..=9),
+        (ApiKey::Heartbeat, 0..=4),
+        (ApiKey::LeaveGroup, 0..=5),
+        (ApiKey::SyncGroup, 0..=5),
+        (ApiKey::DescribeGroups, 0..=6),
+        (ApiKey::ListGroups, 0..=5),
+        (ApiKey::ApiVersions, 0..=5),
+        (ApiKey::CreateTopics, 2..=7),
+        (ApiKey::DeleteTopics, 1..=6),
+        (ApiKey::InitProducerId, 0..=6),
+    ];
+    for key in ApiKey::ALL {
+        let versions = expected.iter().find(|(known, _)| known == key).map(|(_, versions)| versions.clone());
+        assert_eq!(supported_versions(*key), versions, "{key}");
+        assert_eq!(ApiKey::try_from(key.code()), Ok(*key));
+    }
+}
+
+/// Names, numbers and retriability agree with `kafka-protocol`, except where Kafka changed its mind since.
+#[test]
+fn error_codes_agree_with_the_oracle() {
+    use kafka_protocol::error::ResponseError;
+    for &error in ErrorCode::ALL {
+        assert_eq!(ErrorCode::from_code(error.code()), error);
+        assert!(error.name().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "{error}");
+        let Some(theirs) = ResponseError::try_from_code(error.code()) else {
+            assert_eq!(error, ErrorCode::None);
+            continue;
+        };
+        assert_eq!(format!("{theirs:?}"), format!("{error:?}"));
+        // ConcurrentTransactions became retriable in Kafka 4.
+        if error != ErrorCode::ConcurrentTransactions {
+            assert_eq!(theirs.is_retriable(), error.is_retriable(), "{error}");
+        }
+    }
+    assert_eq!(ErrorCode::from_code(9999), ErrorCode::Unknown(9999));
+    assert_eq!(ErrorCode::Unknown(9999).to_string(), "unknown error code 9999");
+    assert_eq!(ErrorCode::NotCoordinator.to_string(), "NOT_COORDINATOR");
+}
