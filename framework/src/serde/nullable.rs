@@ -12,7 +12,9 @@ impl<T: 'static, S: Serde<T>> Serde<Option<T>> for NullableSerde<S> {
     fn serialize(&self, topic: &str, value: &Option<T>) -> Result<Bytes, SerdeError> {
         match value {
             Some(value) => self.0.serialize(topic, value),
-            None => Err(SerdeError::serialize::<Option<T>>("bytes", "null has no bytes; ask `is_null` first")),
+            None => {
+                Err(SerdeError::serialize::<Option<T>>("bytes", "null has no bytes; ask `is_null` first"))
+            }
         }
     }
 
@@ -45,11 +47,11 @@ mod tests {
     #[test]
     fn none_is_null_and_some_is_the_bytes_of_the_value() {
         let serde = NullableSerde(StringSerde);
-        assert!(serde.is_null(&None));
+        assert!(serde.is_null(&None::<String>));
         assert!(!serde.is_null(&Some("a".to_owned())));
         assert_eq!(serde.serialize("t", &Some("a".to_owned())).unwrap(), "a");
-        assert!(serde.serialize("t", &None).is_err());
-        assert_eq!(serde.null(), Some(None));
+        assert!(serde.serialize("t", &None::<String>).is_err());
+        assert_eq!(serde.null(), Some(None::<String>));
         assert_eq!(serde.deserialize("t", &Bytes::from_static(b"")).unwrap(), Some(String::new()));
         assert_eq!(Serde::<String>::null(&StringSerde), None);
     }

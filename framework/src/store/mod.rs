@@ -1,0 +1,96 @@
+//! State stores: ordered byte maps that know which changelog offset they are at.
+//!
+//! - [`StateStore`]: what an engine gives; [`MemoryStore`] and, with the feature `streams`, `RocksStore` are the engines.
+//! - [`KeyValueStore`] and [`WindowStore`]: the two layouts that streams use on top of any engine.
+//!
+//! A store never runs ahead of its changelog: a [`Batch`] carries the writes together with the [`Position`] they lead to, and an
+//! engine applies both or neither. That is what makes a crash harmless: whatever prefix survives, data and offset agree, and the
+//! rest is read again from the changelog.
+
+mod batch;
+mod error;
+mod key_value;
+mod memory;
+#[cfg(feature = "streams")]
+mod rocks;
+mod window;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+pub use batch::{Batch, Position, Write};
+pub use error::StoreError;
+pub use key_value::{Entries, KeyValueStore, Stamped};
+pub use memory::MemoryStore;
+#[cfg(feature = "streams")]
+pub use rocks::{RocksStore, StoreMemory, TaskDatabase};
+pub use window::{WindowLayout, WindowStore, WindowedEntry};
+
+/// One store of one task: an ordered map from bytes to bytes. Reads may come from any thread and see what has been applied.
+pub trait StateStore: Send + Sync + fmt::Debug + 'static {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// The first entries, at most `limit`, whose keys lie in `range`, in the order of their bytes.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    fn scan(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+
+    /// Applies the writes of `batch` in order, and its position, all or nothing.
+    ///
+    /// # Errors
+    /// When the engine cannot write; nothing is applied then.
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Where the store is; the default position when nothing has been applied yet.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    fn position(&self) -> Result<Position, StoreError>;
+
+    /// Makes what has been applied survive the process. Without it, a crash may take the newest batches, never parts of one.
+    ///
+    /// # Errors
+    /// When the engine cannot write.
+    fn flush(&self) -> Result<(), StoreError>;
+}
+
+/// A range of keys: `from` included, `to` excluded, without `to` up to the end.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyRange<'a> {
+    /// The first key.
+    pub from: &'a [u8],
+    /// The first key that is too far.
+    pub to: Option<&'a [u8]>,
+}
+
+impl KeyRange<'static> {
+    /// Every key.
+    pub const ALL: Self = Self { from: &[], to: None };
+}
+
+/// The first key after all keys that start with `prefix`; `None` when there is no such key.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix() {
+        assert_eq!(prefix_end(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(prefix_end(&[1, 255, 255]), Some(vec![2]));
+        assert_eq!(prefix_end(&[255]), None);
+        assert_eq!(prefix_end(&[]), None);
+    }
+}

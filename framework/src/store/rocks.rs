@@ -1,0 +1,228 @@
+//! The engine on disk: one RocksDB per task, one column family per store, and one memory budget for the process.
+//!
+//! The write-ahead log is off, because the changelog topic is the log. After a crash each column family holds some prefix of what
+//! was applied to it; the position lies in the same column family under a reserved key and goes in with the same write batch, so
+//! that it tells exactly which prefix.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
+    Direction, IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager,
+    WriteOptions,
+};
+
+use super::{Batch, KeyRange, Position, StateStore, StoreError, Write};
+
+type Database = DBWithThreadMode<MultiThreaded>;
+
+/// The reserved key of the position. Entries have a one before their key, so no entry can take it.
+const POSITION_KEY: &[u8] = &[0];
+const ENTRY_PREFIX: u8 = 1;
+const AFTER_ENTRIES: &[u8] = &[ENTRY_PREFIX + 1];
+
+/// The part of the budget that unflushed writes may take.
+const WRITE_BUFFER_SHARE: usize = 3;
+/// One column family's write buffer; small budgets make it smaller.
+const MAX_WRITE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
+const MIN_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+const BACKGROUND_JOBS: i32 = 2;
+const LOG_FILES_KEPT: usize = 2;
+
+/// The memory that all stores of a process share: blocks read, filters, indexes and writes not yet flushed.
+#[derive(Clone)]
+pub struct StoreMemory {
+    cache: Cache,
+    write_buffers: WriteBufferManager,
+    budget_bytes: usize,
+}
+
+impl StoreMemory {
+    /// A budget of `budget_bytes` for everything together; a third of it at most for unflushed writes.
+    pub fn new(budget_bytes: usize) -> Self {
+        let cache = Cache::new_lru_cache(budget_bytes);
+        let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
+            budget_bytes / WRITE_BUFFER_SHARE,
+            false,
+            cache.clone(),
+        );
+        Self { cache, write_buffers, budget_bytes }
+    }
+
+    fn options(&self) -> Options {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&self.cache);
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+        blocks.set_optimize_filters_for_memory(true);
+
+        let buffer_bytes = (self.budget_bytes / WRITE_BUFFER_SHARE / 4)
+            .clamp(MIN_WRITE_BUFFER_BYTES, MAX_WRITE_BUFFER_BYTES);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_block_based_table_factory(&blocks);
+        options.set_write_buffer_manager(&self.write_buffers);
+        options.set_write_buffer_size(buffer_bytes);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_max_background_jobs(BACKGROUND_JOBS);
+        options.set_keep_log_file_num(LOG_FILES_KEPT);
+        options
+    }
+}
+
+impl fmt::Debug for StoreMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreMemory")
+            .field("budget_bytes", &self.budget_bytes)
+            .field("cached_bytes", &self.cache.get_usage())
+            .field("write_buffer_bytes", &self.write_buffers.get_usage())
+            .finish()
+    }
+}
+
+/// The database of one task. Opening, flushing and dropping block: not for async code.
+pub struct TaskDatabase {
+    db: Database,
+    // The options of an open database point into these.
+    _memory: StoreMemory,
+}
+
+impl TaskDatabase {
+    /// Opens or creates the database in `path` with a column family for each of `stores`. Stores that are on disk and not named
+    /// are kept as they are.
+    ///
+    /// # Errors
+    /// When the directory cannot be created, another process has it open, or its files are damaged.
+    pub fn open(path: &Path, stores: &[&str], memory: &StoreMemory) -> Result<Arc<Self>, StoreError> {
+        // RocksDB does its own file access; this directory is the only one made for it.
+        #[allow(clippy::disallowed_methods)]
+        std::fs::create_dir_all(path)
+            .map_err(|source| StoreError::Directory { path: path.to_owned(), source })?;
+        let options = memory.options();
+        let mut names = Database::list_cf(&Options::default(), path).unwrap_or_default();
+        for store in stores.iter().copied().chain(["default"]) {
+            if !names.iter().any(|name| name == store) {
+                names.push(store.to_owned());
+            }
+        }
+        let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, memory.options()));
+        let db = Database::open_cf_descriptors(&options, path, families)
+            .map_err(|error| engine_error(&stores.join(", "), error))?;
+        Ok(Arc::new(Self { db, _memory: memory.clone() }))
+    }
+
+    /// The store `name`, one of those named at opening. It keeps the database open.
+    ///
+    /// # Errors
+    /// When it was not named at opening.
+    pub fn store(self: &Arc<Self>, name: &str) -> Result<RocksStore, StoreError> {
+        let store = RocksStore { database: Arc::clone(self), name: name.to_owned() };
+        store.family().map(drop)?;
+        Ok(store)
+    }
+}
+
+impl fmt::Debug for TaskDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskDatabase").field("path", &self.db.path()).finish_non_exhaustive()
+    }
+}
+
+/// One store in a task's database.
+#[derive(Debug, Clone)]
+pub struct RocksStore {
+    database: Arc<TaskDatabase>,
+    name: String,
+}
+
+impl RocksStore {
+    fn family(&self) -> Result<Arc<BoundColumnFamily<'_>>, StoreError> {
+        self.database.db.cf_handle(&self.name).ok_or_else(|| StoreError::Unknown {
+            store: self.name.clone(),
+            known: "those named when the database was opened".to_owned(),
+        })
+    }
+
+    fn error(&self, error: rocksdb::Error) -> StoreError {
+        engine_error(&self.name, error)
+    }
+}
+
+impl StateStore for RocksStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found =
+            self.database.db.get_pinned_cf(&self.family()?, entry_key(key)).map_err(|e| self.error(e))?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        if range.to.is_some_and(|to| to <= range.from) {
+            return Ok(Vec::new());
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(range.to.map_or_else(|| AFTER_ENTRIES.to_vec(), entry_key));
+        let from = entry_key(range.from);
+        let mode = IteratorMode::From(&from, Direction::Forward);
+        let mut found = Vec::new();
+        for entry in self.database.db.iterator_cf_opt(&self.family()?, options, mode).take(limit) {
+            let (key, value) = entry.map_err(|e| self.error(e))?;
+            found.push((Bytes::from(key).slice(1..), Bytes::from(value)));
+        }
+        Ok(found)
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        let family = self.family()?;
+        let mut writes = WriteBatch::default();
+        for write in &batch.writes {
+            match write {
+                Write::Put(key, value) => writes.put_cf(&family, entry_key(key), value),
+                Write::Delete(key) => writes.delete_cf(&family, entry_key(key)),
+                Write::DeleteRange(from, to) if from < to => {
+                    writes.delete_range_cf(&family, entry_key(from), entry_key(to));
+                }
+                Write::DeleteRange(..) => {}
+            }
+        }
+        if let Some(position) = batch.position {
+            writes.put_cf(&family, POSITION_KEY, position.encode());
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.database.db.write_opt(writes, &options).map_err(|e| self.error(e))
+    }
+
+    fn position(&self) -> Result<Position, StoreError> {
+        let found =
+            self.database.db.get_pinned_cf(&self.family()?, POSITION_KEY).map_err(|e| self.error(e))?;
+        found.map_or_else(
+            || Ok(Position::default()),
+            |bytes| {
+                Position::decode(&bytes)
+                    .ok_or_else(|| StoreError::Corrupt { store: self.name.clone(), what: "the position" })
+            },
+        )
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.database.db.flush_cf(&self.family()?).map_err(|e| self.error(e))
+    }
+}
+
+fn entry_key(key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len());
+    bytes.push(ENTRY_PREFIX);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+fn engine_error(store: &str, error: rocksdb::Error) -> StoreError {
+    StoreError::Engine { store: store.to_owned(), source: Box::new(error) }
+}

@@ -1,0 +1,388 @@
+//! `TopologyTestDriver`: a topology at work without broker, files and threads.
+//!
+//! It runs the tasks that an application runs, one per sub-topology on partition 0, and commits after every record. A mistake of the
+//! test or of the topology panics with its reason, as an assertion would.
+#![allow(clippy::panic)] // A test tool fails the test.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_client::Headers;
+
+use super::error::{OnBadRecord, TaskError};
+use super::node::{Dropped, Output, OutputKind, TopicId};
+use super::options::Serdes;
+use super::query::StoreReader;
+use super::task::{Incoming, IncomingBatch, Task, TaskId, TaskOptions};
+use super::topology::{Topology, TopologyInner};
+use super::windows::{Window, Windowed};
+use crate::serde::{DefaultSerde, Serde};
+use crate::store::{MemoryStore, StateStore};
+
+/// The application's name in topics that serdes are told.
+const APPLICATION_ID: &str = "test-driver";
+
+/// Drives a topology one record at a time.
+///
+/// Table updates are not held back, so every one of them is seen; all stores are in memory. Topics of the application (repartition
+/// topics, changelogs) are looped through or readable under their names without the application's, as `counts-changelog`.
+pub struct TopologyTestDriver {
+    core: Rc<RefCell<Core>>,
+}
+
+struct Core {
+    topology: Arc<TopologyInner>,
+    tasks: Vec<Task>,
+    engines: HashMap<String, Arc<dyn StateStore>>,
+    next_offsets: HashMap<TopicId, i64>,
+    written: BTreeMap<String, VecDeque<Output>>,
+    now_ms: i64,
+}
+
+impl TopologyTestDriver {
+    /// A driver of `topology`, at time 0.
+    pub fn new(topology: Topology) -> Self {
+        Self::with_policy(topology, OnBadRecord::Fail)
+    }
+
+    /// A driver that treats unreadable records as `on_bad_record` says.
+    pub fn with_policy(topology: Topology, on_bad_record: OnBadRecord) -> Self {
+        let topology = topology.inner;
+        let names = topology.topic_names(APPLICATION_ID);
+        let options = TaskOptions { on_bad_record, cache_bytes: 0 };
+        let mut engines = HashMap::new();
+        let mut tasks = Vec::new();
+        for sub_topology in 0..topology.sub_topologies.len() {
+            let mut open = |spec: &super::node::StoreSpec| {
+                let engine: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+                engines.insert(spec.name.to_string(), Arc::clone(&engine));
+                Ok(engine)
+            };
+            let id = TaskId { sub_topology, partition: 0 };
+            let task = Task::new(&topology, id, names.clone(), &mut open, options);
+            tasks.push(task.unwrap_or_else(|error| panic!("the task cannot be made: {error}")));
+        }
+        let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
+        let core = Core { topology, tasks, engines, next_offsets, written, now_ms: 0 };
+        Self { core: Rc::new(RefCell::new(core)) }
+    }
+
+    /// A topic to write to, in the types' default serdes.
+    pub fn input<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> TestInput<K, V> {
+        self.input_with(topic, K::Serde::default(), V::Serde::default())
+    }
+
+    /// A topic to write to.
+    pub fn input_with<K: 'static, V: 'static>(
+        &self,
+        topic: &str,
+        key: impl Serde<K>,
+        value: impl Serde<V>,
+    ) -> TestInput<K, V> {
+        let id = self.core.borrow().input_topic(topic);
+        TestInput { core: Rc::clone(&self.core), topic: topic.to_owned(), id, serdes: Serdes::of(key, value) }
+    }
+
+    /// A topic to read from, in the types' default serdes. Type a key or value that may be null as `Option`.
+    pub fn output<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> TestOutput<K, V> {
+        self.output_with(topic, K::Serde::default(), V::Serde::default())
+    }
+
+    /// A topic to read from.
+    pub fn output_with<K: 'static, V: 'static>(
+        &self,
+        topic: &str,
+        key: impl Serde<K>,
+        value: impl Serde<V>,
+    ) -> TestOutput<K, V> {
+        TestOutput { core: Rc::clone(&self.core), topic: topic.to_owned(), serdes: Serdes::of(key, value) }
+    }
+
+    /// A state store.
+    pub fn store<K: 'static, V: 'static>(&self, name: &str) -> TestStore<K, V> {
+        let core = self.core.borrow();
+        let reader = StoreReader::new(&core.topology, name).unwrap_or_else(|error| panic!("{error}"));
+        let engine = core.engines.get(name).unwrap_or_else(|| panic!("no node uses store `{name}`"));
+        TestStore { reader, engine: Arc::clone(engine) }
+    }
+
+    /// Records left out so far.
+    pub fn dropped(&self) -> Dropped {
+        let mut dropped = Dropped::default();
+        self.core.borrow().tasks.iter().for_each(|task| dropped.add(task.dropped()));
+        dropped
+    }
+}
+
+impl fmt::Debug for TopologyTestDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopologyTestDriver").field("tasks", &self.core.borrow().tasks).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn input_topic(&self, topic: &str) -> TopicId {
+        let mut read = Vec::new();
+        for (name, id) in self.topology.topics.iter().zip(0..) {
+            let id = TopicId(id);
+            if self.tasks.iter().any(|task| task.input_topics().any(|input| input == id)) {
+                if name.to_string() == topic {
+                    return id;
+                }
+                read.push(name.to_string());
+            }
+        }
+        panic!("the topology does not read `{topic}`, but: {}", read.join(", "))
+    }
+
+    /// Processes a record and everything that follows from it.
+    fn pipe(&mut self, topic: TopicId, record: Incoming) -> Result<(), TaskError> {
+        self.now_ms = self.now_ms.max(record.timestamp_ms);
+        let mut waiting = VecDeque::from([(topic, record)]);
+        while let Some((topic, mut record)) = waiting.pop_front() {
+            record.offset = self.next_offset(topic);
+            let Some(reader) =
+                (self.tasks.iter_mut()).find(|task| task.input_topics().any(|input| input == topic))
+            else {
+                continue;
+            };
+            let next_offset = record.offset + 1;
+            reader.add(topic, IncomingBatch { records: vec![record], next_offset, is_last: true });
+            while reader.process_next()? {}
+            reader.flush()?;
+            let outputs = reader.take_outputs();
+            let index = reader.id.sub_topology;
+            let mut changelog_offsets = HashMap::new();
+            for output in outputs {
+                if output.kind == OutputKind::Changelog {
+                    let offset = self.next_offset(output.topic);
+                    changelog_offsets.insert(output.topic, offset + 1);
+                } else {
+                    waiting.push_back((output.topic, incoming(&output)));
+                }
+                let name = self.topology.topics[output.topic.0 as usize].to_string();
+                self.written.entry(name).or_default().push_back(output);
+            }
+            self.tasks[index].commit_stores(&changelog_offsets)?;
+        }
+        Ok(())
+    }
+
+    fn next_offset(&mut self, topic: TopicId) -> i64 {
+        let next = self.next_offsets.entry(topic).or_insert(0);
+        *next += 1;
+        *next - 1
+    }
+}
+
+fn incoming(output: &Output) -> Incoming {
+    Incoming {
+        offset: 0,
+        timestamp_ms: output.timestamp_ms,
+        key: output.key.clone(),
+        value: output.value.clone(),
+        headers: output.headers.clone(),
+    }
+}
+
+/// A topic that a test writes to.
+pub struct TestInput<K, V> {
+    core: Rc<RefCell<Core>>,
+    topic: String,
+    id: TopicId,
+    serdes: Serdes<K, V>,
+}
+
+impl<K: 'static, V: 'static> TestInput<K, V> {
+    /// A record: processed by [`Piped::at`], or when this is dropped, at the latest time so far.
+    pub fn pipe(&self, key: impl Into<K>, value: impl Into<V>) -> Piped {
+        self.record(Some(key.into()), Some(value.into()))
+    }
+
+    /// A record without a key.
+    pub fn pipe_keyless(&self, value: impl Into<V>) -> Piped {
+        self.record(None, Some(value.into()))
+    }
+
+    /// A record without a value: a tombstone.
+    pub fn pipe_tombstone(&self, key: impl Into<K>) -> Piped {
+        self.record(Some(key.into()), None)
+    }
+
+    /// A record whose key and value may be null.
+    pub fn pipe_nullable(&self, key: Option<K>, value: Option<V>) -> Piped {
+        self.record(key, value)
+    }
+
+    fn record(&self, key: Option<K>, value: Option<V>) -> Piped {
+        let key = key.and_then(|key| bytes_of(&*self.serdes.key, &self.topic, &key));
+        let value = value.and_then(|value| bytes_of(&*self.serdes.value, &self.topic, &value));
+        let timestamp_ms = self.core.borrow().now_ms;
+        let record = Incoming { offset: 0, timestamp_ms, key, value, headers: Headers::new() };
+        Piped { core: Rc::clone(&self.core), topic: self.id, record: Some(record) }
+    }
+}
+
+fn bytes_of<T: 'static>(serde: &dyn Serde<T>, topic: &str, value: &T) -> Option<Bytes> {
+    if serde.is_null(value) {
+        return None;
+    }
+    Some(serde.serialize(topic, value).unwrap_or_else(|error| panic!("{error}")))
+}
+
+impl<K, V> fmt::Debug for TestInput<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestInput").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// A record on its way into the driver; processed when this is dropped, unless a method did it before.
+pub struct Piped {
+    core: Rc<RefCell<Core>>,
+    topic: TopicId,
+    record: Option<Incoming>,
+}
+
+impl Piped {
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<Bytes>) -> Self {
+        if let Some(record) = &mut self.record {
+            record.headers.push(name, Some(value.into()));
+        }
+        self
+    }
+
+    /// Processes the record at this time, in milliseconds since the Unix epoch.
+    pub fn at(self, timestamp_ms: i64) {
+        self.try_at(timestamp_ms).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// [`at`](Self::at) for tests of failures.
+    ///
+    /// # Errors
+    /// What stops a task of an application too.
+    pub fn try_at(mut self, timestamp_ms: i64) -> Result<(), TaskError> {
+        let Some(record) = self.record.take() else { return Ok(()) };
+        self.core.borrow_mut().pipe(self.topic, Incoming { timestamp_ms, ..record })
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        let Some(record) = self.record.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let piped = self.core.borrow_mut().pipe(self.topic, record);
+        piped.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+impl fmt::Debug for Piped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Piped").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// A record that the topology wrote. Equal to `(key, value)` and to `(key, value, timestamp)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRecord<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// The headers.
+    pub headers: Headers,
+}
+
+impl<K: PartialEq<A>, V: PartialEq<B>, A, B> PartialEq<(A, B)> for TestRecord<K, V> {
+    fn eq(&self, (key, value): &(A, B)) -> bool {
+        self.key == *key && self.value == *value
+    }
+}
+
+impl<K: PartialEq<A>, V: PartialEq<B>, A, B> PartialEq<(A, B, i64)> for TestRecord<K, V> {
+    fn eq(&self, (key, value, timestamp_ms): &(A, B, i64)) -> bool {
+        self.key == *key && self.value == *value && self.timestamp_ms == *timestamp_ms
+    }
+}
+
+/// A topic that a test reads.
+pub struct TestOutput<K, V> {
+    core: Rc<RefCell<Core>>,
+    topic: String,
+    serdes: Serdes<K, V>,
+}
+
+impl<K: 'static, V: 'static> TestOutput<K, V> {
+    /// The next record, if there is one.
+    pub fn read(&self) -> Option<TestRecord<K, V>> {
+        let output = self.core.borrow_mut().written.get_mut(&self.topic)?.pop_front()?;
+        Some(TestRecord {
+            key: self.part("key", &*self.serdes.key, output.key.as_ref()),
+            value: self.part("value", &*self.serdes.value, output.value.as_ref()),
+            timestamp_ms: output.timestamp_ms,
+            headers: output.headers,
+        })
+    }
+
+    /// All records since the last read.
+    pub fn read_all(&self) -> Vec<TestRecord<K, V>> {
+        std::iter::from_fn(|| self.read()).collect()
+    }
+
+    fn part<T: 'static>(&self, part: &str, serde: &dyn Serde<T>, bytes: Option<&Bytes>) -> T {
+        let read = match bytes {
+            Some(bytes) => serde.deserialize(&self.topic, bytes).map_err(|error| error.to_string()),
+            None => serde.null().ok_or_else(|| "it is null; type it as `Option`".to_owned()),
+        };
+        read.unwrap_or_else(|error| {
+            panic!("the {part} of a record of `{}` cannot be read: {error}", self.topic)
+        })
+    }
+}
+
+impl<K, V> fmt::Debug for TestOutput<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestOutput").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// A state store of the driver.
+pub struct TestStore<K, V> {
+    reader: StoreReader<K, V>,
+    engine: Arc<dyn StateStore>,
+}
+
+impl<K: 'static, V: 'static> TestStore<K, V> {
+    /// The value of a key.
+    pub fn get(&self, key: impl Into<K>) -> Option<V> {
+        self.reader.get(&self.engine, &key.into()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// All entries, in the order of their keys' bytes.
+    pub fn all(&self) -> Vec<(K, V)> {
+        self.reader.all(&self.engine).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl<K: 'static, V: 'static> TestStore<Windowed<K>, V> {
+    /// The windows of a key that start between `from_ms` and `to_ms`, both included.
+    pub fn fetch(&self, key: impl Into<K>, from_ms: i64, to_ms: i64) -> Vec<(Window, V)> {
+        let fetched = self.reader.fetch(&self.engine, key.into(), from_ms, to_ms);
+        fetched.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl<K, V> fmt::Debug for TestStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestStore").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! Grouped streams: what can be counted, reduced and aggregated.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::builder::{key_value_store, store_spec};
+use super::error::TopologyError;
+use super::node::{Aggregate, Built, Fold, Kept, StoreLayout, WindowedAggregate};
+use super::options::{Grouped, Materialized};
+use super::stream::{KStream, add_repartition, node};
+use super::table::KTable;
+use super::topology::{Graph, NodeId};
+use super::windows::{TumblingWindows, WindowStoreKeySerde, Windowed};
+use crate::store::WindowLayout;
+
+/// Records grouped by key.
+///
+/// In every aggregation, records without a key or without a value are dropped and counted, and an aggregate has the largest timestamp of
+/// the records in it.
+pub struct KGroupedStream<K, V> {
+    stream: KStream<K, V>,
+    grouped: Grouped<K, V>,
+    /// The repartition topic's source, once the first aggregation made it.
+    repartitioned: Arc<Mutex<Option<NodeId>>>,
+}
+
+impl<K, V> Clone for KGroupedStream<K, V> {
+    fn clone(&self) -> Self {
+        let grouped = Grouped { serdes: self.grouped.serdes.clone(), name: self.grouped.name.clone() };
+        Self { stream: self.stream.clone(), grouped, repartitioned: Arc::clone(&self.repartitioned) }
+    }
+}
+
+impl<K, V> fmt::Debug for KGroupedStream<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KGroupedStream").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl<K: 'static, V: 'static> KGroupedStream<K, V> {
+    pub(crate) fn new(stream: KStream<K, V>, grouped: Grouped<K, V>) -> Self {
+        Self { stream, grouped, repartitioned: Arc::default() }
+    }
+
+    /// How many records each key has.
+    pub fn count(&self, materialized: impl Into<Materialized<i64>>) -> KTable<K, i64> {
+        self.fold("count", materialized.into(), count())
+    }
+
+    /// All values of a key reduced to one; the first is taken as it is. `reducer` gives the new value, or `None` to delete the key,
+    /// after which the next value starts again.
+    pub fn reduce<R: Into<Option<V>>>(
+        &self,
+        materialized: impl Into<Materialized<V>>,
+        reducer: impl Fn(V, &V) -> R + Send + Sync + 'static,
+    ) -> KTable<K, V>
+    where
+        V: Clone,
+    {
+        self.fold("reduce", materialized.into(), reduce(reducer))
+    }
+
+    /// One aggregate per key, from `initial` and every record. `add` gives the new aggregate, or `None` to delete it, after which
+    /// the next record starts again.
+    ///
+    /// ```
+    /// # use klamm::streams::StreamsBuilder;
+    /// # let mut streams = StreamsBuilder::new();
+    /// let totals = streams
+    ///     .stream::<String, i64>("payments")
+    ///     .group_by_key()
+    ///     .aggregate("totals", || 0_i64, |_, cents, total| total + cents);
+    /// # totals.to_stream().to("totals"); streams.build().unwrap();
+    /// ```
+    pub fn aggregate<A: 'static, R: Into<Option<A>>>(
+        &self,
+        materialized: impl Into<Materialized<A>>,
+        initial: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, &V, A) -> R + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        self.fold("aggregate", materialized.into(), aggregate(initial, add))
+    }
+
+    /// Aggregates per key and window instead of per key.
+    pub fn windowed_by(&self, windows: TumblingWindows) -> TimeWindowedStream<K, V>
+    where
+        K: Clone,
+    {
+        TimeWindowedStream { group: self.clone(), windows }
+    }
+
+    fn fold<A: 'static>(
+        &self,
+        operation: &str,
+        materialized: Materialized<A>,
+        fold: Fold<K, V, A>,
+    ) -> KTable<K, A> {
+        let spec = key_value_store(Arc::clone(&self.grouped.serdes.key), materialized);
+        let name = spec.name.to_string();
+        let (store, value_serde) = (name.clone(), Arc::clone(&self.grouped.serdes.value));
+        let factory = node::<K, V>(move |wiring, id| {
+            let kept = Kept::wire(wiring, id, &store)?;
+            let (value_serde, fold) = (Arc::clone(&value_serde), Arc::clone(&fold));
+            Ok(Built::new::<K, V>(Aggregate { kept, value_serde, fold }))
+        });
+        let node = self.stream.graph.edit(|graph| {
+            let parent = self.in_place(graph, &name);
+            let node = graph.step(&[parent], operation, factory);
+            graph.store(spec, node);
+            node
+        });
+        KTable::stored(self.stream.graph.clone(), node, name)
+    }
+
+    /// The node whose records lie where their keys belong.
+    fn in_place(&self, graph: &mut Graph, store: &str) -> NodeId {
+        if !self.stream.key_changed {
+            return self.stream.node;
+        }
+        let mut repartitioned = self.repartitioned.lock().unwrap_or_else(PoisonError::into_inner);
+        *repartitioned.get_or_insert_with(|| {
+            let name = self.grouped.name.as_deref().unwrap_or(store);
+            add_repartition(graph, self.stream.node, name, None, &self.grouped.serdes)
+        })
+    }
+}
+
+/// Records grouped by key and tumbling window; see [`KGroupedStream`]. Records that come after a window's grace are dropped and counted as
+/// late.
+pub struct TimeWindowedStream<K, V> {
+    group: KGroupedStream<K, V>,
+    windows: TumblingWindows,
+}
+
+impl<K, V> fmt::Debug for TimeWindowedStream<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeWindowedStream")
+            .field("group", &self.group)
+            .field("windows", &self.windows)
+            .finish()
+    }
+}
+
+impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
+    /// How many records each key has in each window.
+    pub fn count(&self, materialized: impl Into<Materialized<i64>>) -> KTable<Windowed<K>, i64> {
+        self.fold("windowed_count", materialized.into(), count())
+    }
+
+    /// [`KGroupedStream::reduce`] in each window.
+    pub fn reduce<R: Into<Option<V>>>(
+        &self,
+        materialized: impl Into<Materialized<V>>,
+        reducer: impl Fn(V, &V) -> R + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V>
+    where
+        V: Clone,
+    {
+        self.fold("windowed_reduce", materialized.into(), reduce(reducer))
+    }
+
+    /// [`KGroupedStream::aggregate`] in each window.
+    pub fn aggregate<A: 'static, R: Into<Option<A>>>(
+        &self,
+        materialized: impl Into<Materialized<A>>,
+        initial: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, &V, A) -> R + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold("windowed_aggregate", materialized.into(), aggregate(initial, add))
+    }
+
+    fn fold<A: 'static>(
+        &self,
+        operation: &str,
+        materialized: Materialized<A>,
+        fold: Fold<K, V, A>,
+    ) -> KTable<Windowed<K>, A> {
+        let (group, windows) = (&self.group, self.windows);
+        let retention = materialized.retention.unwrap_or_else(|| windows.lifetime());
+        let problem = self.problem(&materialized.name, retention);
+        let layout = StoreLayout::Window(WindowLayout::new(retention));
+        let inner = Arc::clone(&group.grouped.serdes.key);
+        let key = Arc::new(WindowStoreKeySerde { inner, size_ms: windows.size_ms() });
+        let spec = store_spec::<Windowed<K>, A>(layout, key, materialized);
+        let name = spec.name.to_string();
+        let (store, serdes) = (name.clone(), group.grouped.serdes.clone());
+        let factory = node::<K, V>(move |wiring, id| {
+            let kept = Kept::wire(wiring, id, &store)?;
+            let (key_serde, value_serde) = (Arc::clone(&serdes.key), Arc::clone(&serdes.value));
+            let fold = Arc::clone(&fold);
+            Ok(Built::new::<K, V>(WindowedAggregate { kept, key_serde, value_serde, windows, fold }))
+        });
+        let node = group.stream.graph.edit(|graph| {
+            graph.errors.extend(problem);
+            let parent = group.in_place(graph, &name);
+            let node = graph.step(&[parent], operation, factory);
+            graph.store(spec, node);
+            node
+        });
+        KTable::stored(group.stream.graph.clone(), node, name)
+    }
+
+    fn problem(&self, store: &str, retention: std::time::Duration) -> Option<TopologyError> {
+        let store = store.to_owned();
+        if self.windows.size_ms() < 1 {
+            return Some(TopologyError::EmptyWindow { store });
+        }
+        let needed = self.windows.lifetime();
+        (retention < needed).then_some(TopologyError::RetentionTooShort { store, retention, needed })
+    }
+}
+
+fn count<K, V>() -> Fold<K, V, i64> {
+    Arc::new(|_, _, count| Some(count.unwrap_or(0) + 1))
+}
+
+fn reduce<K, V: Clone + 'static, R: Into<Option<V>>>(
+    reducer: impl Fn(V, &V) -> R + Send + Sync + 'static,
+) -> Fold<K, V, V> {
+    Arc::new(move |_, value, reduced| match reduced {
+        Some(reduced) => reducer(reduced, value).into(),
+        None => Some(value.clone()),
+    })
+}
+
+fn aggregate<K, V, A: 'static, R: Into<Option<A>>>(
+    initial: impl Fn() -> A + Send + Sync + 'static,
+    add: impl Fn(&K, &V, A) -> R + Send + Sync + 'static,
+) -> Fold<K, V, A> {
+    Arc::new(move |key, value, stored| add(key, value, stored.unwrap_or_else(&initial)).into())
+}

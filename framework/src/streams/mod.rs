@@ -1,0 +1,40 @@
+//! Streams: typed pipelines over topics, with state.
+//!
+//! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is data. A topology
+//! runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
+//!
+//! - `builder`, `stream`, `table`, `grouped`, `branch`, `options`, `windows`: the language.
+//! - `topology`: nodes, edges, sub-topologies, partition counts, the description.
+//! - `node`, `task`: what runs, one record at a time; pure but for its stores.
+//! - `driver`: the test driver. `runtime`: threads, consumer, producer, commits, restore.
+//!
+//! Null policy: a type without null (`String`) never meets null; reading one is an error under [`OnBadRecord`]. `Option<T>` reads
+//! null as `None`. Where a key is needed (tables, repartitioning, aggregations, joins) null keys are dropped and counted; where a
+//! value is needed (aggregations, also windowed ones, and joins) null values are. See [`Dropped`].
+
+mod branch;
+mod builder;
+mod driver;
+mod error;
+mod grouped;
+mod node;
+mod options;
+mod query;
+mod stream;
+mod table;
+mod task;
+mod topology;
+mod windows;
+
+pub use branch::BranchedStream;
+pub use builder::StreamsBuilder;
+pub use driver::{Piped, TestInput, TestOutput, TestRecord, TestStore, TopologyTestDriver};
+pub use error::{OnBadRecord, RecordPart, TaskError, TopologyError};
+pub use grouped::{KGroupedStream, TimeWindowedStream};
+pub use node::Dropped;
+pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, Topics};
+pub use stream::KStream;
+pub use table::{KTable, TableKey};
+pub use task::TaskId;
+pub use topology::{NodeDescription, PartitionError, SubTopologyDescription, Topology, TopologyDescription};
+pub use windows::{TumblingWindows, Window, Windowed, WindowedSerde};

@@ -1,0 +1,98 @@
+//! Where records enter a task.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::table::{Kept, Stamp};
+use super::{Children, Context, Record, TopicId};
+use crate::serde::Serde;
+use crate::streams::error::{RecordPart, TaskError};
+use crate::streams::task::Incoming;
+
+/// Reads a record's bytes and hands the record on.
+pub(crate) trait Source {
+    fn receive(
+        &mut self,
+        context: &mut Context,
+        topic: TopicId,
+        partition: i32,
+        record: &Incoming,
+    ) -> Result<(), TaskError>;
+}
+
+/// The serdes of a source.
+pub(crate) struct SourceCodec<K, V> {
+    pub(crate) key: Arc<dyn Serde<K>>,
+    pub(crate) value: Arc<dyn Serde<V>>,
+}
+
+impl<K, V> Clone for SourceCodec<K, V> {
+    fn clone(&self) -> Self {
+        Self { key: Arc::clone(&self.key), value: Arc::clone(&self.value) }
+    }
+}
+
+/// The source of a stream.
+pub(crate) struct StreamSource<K, V> {
+    pub(crate) codec: SourceCodec<K, V>,
+    pub(crate) children: Children<K, V>,
+}
+
+impl<K: 'static, V: 'static> Source for StreamSource<K, V> {
+    fn receive(
+        &mut self,
+        context: &mut Context,
+        topic: TopicId,
+        partition: i32,
+        record: &Incoming,
+    ) -> Result<(), TaskError> {
+        let name = context.topic(topic);
+        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, source);
+        let key = read(&*self.codec.key, name, record.key.as_ref()).map_err(|e| at(RecordPart::Key, e))?;
+        let value =
+            read(&*self.codec.value, name, record.value.as_ref()).map_err(|e| at(RecordPart::Value, e))?;
+        self.children.forward(context, Record { key: &key, value: &value, timestamp_ms: record.timestamp_ms })
+    }
+}
+
+/// The source of a table: upserts by key, a null value deletes, a null key says nothing about any row and is dropped.
+pub(crate) struct TableSource<K, V> {
+    pub(crate) codec: SourceCodec<K, V>,
+    pub(crate) kept: Rc<RefCell<Kept<K, V>>>,
+}
+
+impl<K: 'static, V: 'static> Source for TableSource<K, V> {
+    fn receive(
+        &mut self,
+        context: &mut Context,
+        topic: TopicId,
+        partition: i32,
+        record: &Incoming,
+    ) -> Result<(), TaskError> {
+        let Some(key) = &record.key else {
+            context.dropped.null_key += 1;
+            return Ok(());
+        };
+        let name = context.topic(topic);
+        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, Some(source));
+        let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
+        let value = record.value.as_ref().map(|value| self.codec.value.deserialize(name, value)).transpose();
+        let value = value.map_err(|e| at(RecordPart::Value, e))?;
+        self.kept.borrow().update(context, &key, record.timestamp_ms, Stamp::OfRecord, |_| value)
+    }
+}
+
+/// The value that bytes or their absence stand for; an error without a source means that null is not a `T`.
+fn read<T: 'static>(
+    serde: &dyn Serde<T>,
+    topic: &str,
+    bytes: Option<&Bytes>,
+) -> Result<T, Option<crate::serde::SerdeError>> {
+    match bytes {
+        Some(bytes) => serde.deserialize(topic, bytes).map_err(Some),
+        None => serde.null().ok_or(None),
+    }
+}

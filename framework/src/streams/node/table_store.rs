@@ -1,0 +1,317 @@
+//! A store as processors see it: typed, with the entries in use kept decoded, and writes held until the commit.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_client::Headers;
+
+use super::{Context, Output, OutputKind, TopicId};
+use crate::serde::Serde;
+use crate::store::{Batch, Position, Stamped, StateStore, StoreError, WindowLayout};
+use crate::streams::error::TaskError;
+use crate::streams::task::Incoming;
+
+/// What an entry takes in memory beside its key and value, as estimated: map slot, header handle, list of changes.
+const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// How a store's keys and values are written.
+pub(crate) struct StoreCodec<K, V> {
+    pub(crate) key: Arc<dyn Serde<K>>,
+    pub(crate) value: Arc<dyn Serde<V>>,
+}
+
+/// How a store lies in its engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreLayout {
+    KeyValue,
+    Window(WindowLayout),
+}
+
+/// A store as the topology declares it.
+#[derive(Clone)]
+pub(crate) struct StoreSpec {
+    pub(crate) name: Arc<str>,
+    pub(crate) layout: StoreLayout,
+    /// On disk, where the build has an engine for it.
+    pub(crate) persistent: bool,
+    /// Whether changes go to a changelog topic.
+    pub(crate) logged: bool,
+    /// The `StoreCodec<K, V>`.
+    pub(crate) codec: Arc<dyn Any + Send + Sync>,
+    /// The names of `K` and `V`.
+    pub(crate) types: &'static str,
+}
+
+impl fmt::Debug for StoreSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSpec")
+            .field("name", &self.name)
+            .field("types", &self.types)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store as its task sees it.
+pub(crate) trait TaskStore {
+    fn name(&self) -> &Arc<str>;
+    /// The changelog, if there is one.
+    fn changelog(&self) -> Option<TopicId>;
+    /// What readers outside the task read.
+    fn engine(&self) -> Arc<dyn StateStore>;
+    fn position(&self) -> Position;
+    /// Applies records of the changelog; `next_offset` is the first that is not among them.
+    fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError>;
+    /// Writes all changes since the last commit, with the changelog offset they lead to, and forgets decoded entries that were
+    /// not used lately if they take more than `cache_bytes`.
+    fn commit(&mut self, changelog_offset: Option<i64>, cache_bytes: usize) -> Result<(), StoreError>;
+}
+
+/// A typed store.
+pub(crate) struct TableStore<K, V> {
+    name: Arc<str>,
+    codec: Arc<StoreCodec<K, V>>,
+    layout: StoreLayout,
+    engine: Arc<dyn StateStore>,
+    topic: TopicId,
+    logged: bool,
+    entries: HashMap<Bytes, Entry<V>>,
+    /// Keys with updates that have not been forwarded, in the order of their first one.
+    pub(super) unsent: Vec<Bytes>,
+    batch: Batch,
+    position: Position,
+    cached_bytes: usize,
+    generation: u32,
+    first_live_segment: i64,
+    no_headers: Headers,
+}
+
+pub(super) struct Entry<V> {
+    pub(super) value: Option<V>,
+    pub(super) timestamp_ms: i64,
+    pub(super) headers: Headers,
+    pub(super) unsent: bool,
+    generation: u32,
+}
+
+impl<K: 'static, V: 'static> TableStore<K, V> {
+    pub(super) fn open(
+        spec: &StoreSpec,
+        codec: Arc<StoreCodec<K, V>>,
+        engine: Arc<dyn StateStore>,
+        topic: TopicId,
+    ) -> Result<Self, TaskError> {
+        let position = engine.position()?;
+        Ok(Self {
+            name: Arc::clone(&spec.name),
+            codec,
+            layout: spec.layout,
+            engine,
+            topic,
+            logged: spec.logged,
+            entries: HashMap::new(),
+            unsent: Vec::new(),
+            batch: Batch::new(),
+            position,
+            cached_bytes: 0,
+            generation: 0,
+            first_live_segment: 0,
+            no_headers: Headers::new(),
+        })
+    }
+
+    /// The bytes of a key; `None` for a null key, which no store holds.
+    pub(super) fn key_bytes(&self, context: &Context, key: &K) -> Result<Option<Bytes>, TaskError> {
+        if self.codec.key.is_null(key) {
+            return Ok(None);
+        }
+        let topic = context.topic(self.topic);
+        self.codec.key.serialize(topic, key).map(Some).map_err(|source| TaskError::unwritable(topic, source))
+    }
+
+    pub(super) fn key(&self, context: &Context, bytes: &Bytes) -> Result<K, TaskError> {
+        Ok(self.codec.key.deserialize(context.topic(self.topic), bytes).map_err(StoreError::Serde)?)
+    }
+
+    /// Takes note of a record's time; gives the largest so far.
+    pub(super) fn observe(&mut self, timestamp_ms: i64) -> i64 {
+        self.position.stream_time_ms = self.position.stream_time_ms.max(timestamp_ms);
+        self.position.stream_time_ms
+    }
+
+    /// Replaces the entry of a key. `change` gets the value and gives the new one; a change in place costs no copy.
+    pub(super) fn update(
+        &mut self,
+        context: &mut Context,
+        key: &Bytes,
+        change: impl FnOnce(Option<V>, i64) -> (Option<V>, i64),
+    ) -> Result<(), TaskError> {
+        if !self.entries.contains_key(key) {
+            let (value, timestamp_ms) = self.read(context.topic(self.topic), key)?;
+            self.cached_bytes += key.len() + size_of::<Entry<V>>() + ENTRY_OVERHEAD_BYTES;
+            let headers = self.no_headers.clone();
+            let entry = Entry { value, timestamp_ms, headers, unsent: false, generation: self.generation };
+            self.entries.insert(key.clone(), entry);
+        }
+        let Some(entry) = self.entries.get_mut(key) else { return Ok(()) };
+        let (value, timestamp_ms) = change(entry.value.take(), entry.timestamp_ms);
+        entry.value = value.filter(|value| !self.codec.value.is_null(value));
+        entry.timestamp_ms = timestamp_ms;
+        entry.generation = self.generation;
+        if context.deduplicate {
+            entry.headers = context.headers.clone();
+            if !entry.unsent {
+                entry.unsent = true;
+                self.unsent.push(key.clone());
+                context.uncommitted_bytes += key.len() + size_of::<Entry<V>>() + ENTRY_OVERHEAD_BYTES;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn entry(&self, key: &Bytes) -> Option<&Entry<V>> {
+        self.entries.get(key)
+    }
+
+    /// Writes the entry of a key to the changelog and to the batch of the next commit.
+    pub(super) fn log(&mut self, context: &mut Context, key: &Bytes) -> Result<(), TaskError> {
+        let Some(entry) = self.entries.get_mut(key) else { return Ok(()) };
+        entry.unsent = false;
+        let timestamp_ms = entry.timestamp_ms;
+        let topic = context.topic(self.topic);
+        let value = match &entry.value {
+            Some(value) => {
+                let written = self.codec.value.serialize(topic, value);
+                Some(written.map_err(|source| TaskError::unwritable(topic, source))?)
+            }
+            None => None,
+        };
+        if !context.deduplicate {
+            context.uncommitted_bytes +=
+                key.len() + value.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD_BYTES;
+        }
+        if let Some(engine_key) = engine_key(self.layout, key) {
+            write(&mut self.batch, engine_key, value.clone(), timestamp_ms);
+        }
+        if self.logged {
+            context.outputs.push(Output {
+                topic: self.topic,
+                kind: OutputKind::Changelog,
+                key: Some(key.clone()),
+                value,
+                timestamp_ms,
+                headers: self.no_headers.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Shows the value of a key. Reads are not kept: many keys are looked up once, and the engine has its own cache.
+    pub(super) fn with_value(
+        &self,
+        topic: &str,
+        key: &Bytes,
+        show: &mut dyn FnMut(Option<&V>),
+    ) -> Result<(), TaskError> {
+        match self.entries.get(key) {
+            Some(entry) => show(entry.value.as_ref()),
+            None => show(self.read(topic, key)?.0.as_ref()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn topic(&self) -> TopicId {
+        self.topic
+    }
+
+    fn read(&self, topic: &str, key: &Bytes) -> Result<(Option<V>, i64), TaskError> {
+        let Some(engine_key) = engine_key(self.layout, key) else { return Ok((None, 0)) };
+        let Some(stored) = self.engine.get(&engine_key)? else { return Ok((None, 0)) };
+        let Stamped { timestamp_ms, value } = Stamped::decode(stored)?;
+        let value = self.codec.value.deserialize(topic, &value).map_err(StoreError::Serde)?;
+        Ok((Some(value), timestamp_ms))
+    }
+
+    /// Forgets entries that no record has touched since the commit before this one.
+    fn trim(&mut self, cache_bytes: usize) {
+        if self.cached_bytes > cache_bytes {
+            let generation = self.generation;
+            self.entries.retain(|_, entry| entry.generation == generation);
+            self.cached_bytes = self.entries.keys().map(Bytes::len).sum::<usize>()
+                + self.entries.len() * (size_of::<Entry<V>>() + ENTRY_OVERHEAD_BYTES);
+            if self.cached_bytes > cache_bytes {
+                self.entries = HashMap::new();
+                self.cached_bytes = 0;
+            }
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+}
+
+impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn changelog(&self) -> Option<TopicId> {
+        self.logged.then_some(self.topic)
+    }
+
+    fn engine(&self) -> Arc<dyn StateStore> {
+        Arc::clone(&self.engine)
+    }
+
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        for record in records {
+            self.position.stream_time_ms = self.position.stream_time_ms.max(record.timestamp_ms);
+            let Some(engine_key) = record.key.as_ref().and_then(|key| engine_key(self.layout, key)) else {
+                continue;
+            };
+            write(&mut batch, engine_key, record.value.clone(), record.timestamp_ms);
+        }
+        self.position.changelog_offset = next_offset;
+        batch.position = Some(self.position);
+        self.engine.apply(&batch)
+    }
+
+    fn commit(&mut self, changelog_offset: Option<i64>, cache_bytes: usize) -> Result<(), StoreError> {
+        if let Some(offset) = changelog_offset {
+            self.position.changelog_offset = self.position.changelog_offset.max(offset);
+        }
+        if !self.batch.is_empty() || self.engine.position()? != self.position {
+            let mut batch = std::mem::take(&mut self.batch);
+            if let StoreLayout::Window(layout) = self.layout {
+                let segment = layout.first_live_segment(self.position.stream_time_ms);
+                if segment > self.first_live_segment {
+                    WindowLayout::drop_before(segment, &mut batch);
+                    self.first_live_segment = segment;
+                }
+            }
+            batch.position = Some(self.position);
+            self.engine.apply(&batch)?;
+        }
+        self.trim(cache_bytes);
+        Ok(())
+    }
+}
+
+fn engine_key(layout: StoreLayout, key: &Bytes) -> Option<Bytes> {
+    match layout {
+        StoreLayout::KeyValue => Some(key.clone()),
+        StoreLayout::Window(layout) => layout.engine_key(key),
+    }
+}
+
+fn write(batch: &mut Batch, key: Bytes, value: Option<Bytes>, timestamp_ms: i64) {
+    match value {
+        Some(value) => batch.put(key, Stamped { timestamp_ms, value }.encode()),
+        None => batch.delete(key),
+    }
+}

@@ -1,0 +1,129 @@
+//! Puts the processors of one task together: children first, each node and each store once.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{
+    Child, Children, Context, Processor, Source, StoreCodec, StoreSpec, TableStore, TaskStore, TopicId,
+};
+use crate::store::{StateStore, StoreError};
+use crate::streams::error::TaskError;
+use crate::streams::topology::{Graph, NodeId, NodeKind, TopicName};
+
+/// Makes a node's processor. Called once per task.
+pub(crate) type NodeFactory = Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Built, TaskError> + Send + Sync>;
+
+/// Makes a source's entry point. Called once per task.
+pub(crate) type SourceFactory =
+    Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Box<dyn Source>, TaskError> + Send + Sync>;
+
+/// Opens the engine of a store.
+pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> + 'a;
+
+/// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`].
+pub(crate) struct Built(Box<dyn Any>);
+
+impl Built {
+    pub(crate) fn new<K: 'static, V: 'static>(processor: impl Processor<K, V> + 'static) -> Self {
+        Self::shared::<K, V>(Rc::new(RefCell::new(processor)))
+    }
+
+    pub(crate) fn shared<K: 'static, V: 'static>(processor: Child<K, V>) -> Self {
+        Self(Box::new(processor))
+    }
+}
+
+/// A processor that holds updates back until the commit.
+pub(crate) trait Flush {
+    /// Forwards what has been held back.
+    fn flush(&mut self, context: &mut Context) -> Result<(), TaskError>;
+}
+
+/// The parts of a task while they are put together.
+pub(crate) struct Wiring<'a> {
+    graph: &'a Graph,
+    open: &'a mut OpenStore<'a>,
+    topic_ids: &'a HashMap<TopicName, TopicId>,
+    nodes: HashMap<NodeId, Built>,
+    tables: HashMap<String, Box<dyn Any>>,
+    pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
+    flushing: Vec<Rc<RefCell<dyn Flush>>>,
+}
+
+impl<'a> Wiring<'a> {
+    pub(crate) fn new(
+        graph: &'a Graph,
+        topic_ids: &'a HashMap<TopicName, TopicId>,
+        open: &'a mut OpenStore<'a>,
+    ) -> Self {
+        Self {
+            graph,
+            open,
+            topic_ids,
+            nodes: HashMap::new(),
+            tables: HashMap::new(),
+            stores: Vec::new(),
+            flushing: Vec::new(),
+        }
+    }
+
+    /// What follows `node`, in the order in which it was declared.
+    pub(crate) fn children<K: 'static, V: 'static>(
+        &mut self,
+        node: NodeId,
+    ) -> Result<Children<K, V>, TaskError> {
+        let graph = self.graph;
+        let mut children = Vec::new();
+        for &child in &graph.node(node).children {
+            if !self.nodes.contains_key(&child) {
+                let (NodeKind::Step { factory } | NodeKind::Sink { factory, .. }) = &graph.node(child).kind
+                else {
+                    continue;
+                };
+                let built = factory(self, child)?;
+                self.nodes.insert(child, built);
+            }
+            let built = self.nodes.get(&child).and_then(|built| built.0.downcast_ref::<Child<K, V>>());
+            children.push(Rc::clone(built.expect("the typed builder connects nodes of the same types only")));
+        }
+        Ok(Children(children))
+    }
+
+    /// The store `name`, shared by everything in the task that uses it.
+    pub(crate) fn store<K: 'static, V: 'static>(
+        &mut self,
+        name: &str,
+    ) -> Result<Rc<RefCell<TableStore<K, V>>>, TaskError> {
+        const TYPED: &str = "the typed builder hands a store only to nodes of its types";
+        if let Some(table) = self.tables.get(name) {
+            return Ok(Rc::clone(table.downcast_ref().expect(TYPED)));
+        }
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().ok().expect(TYPED);
+        let engine = (self.open)(spec)?;
+        let topic = self.topic(&TopicName::changelog(name));
+        let table = Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic)?));
+        self.tables.insert(name.to_owned(), Box::new(Rc::clone(&table)));
+        self.stores.push(Rc::clone(&table) as Rc<RefCell<dyn TaskStore>>);
+        Ok(table)
+    }
+
+    pub(crate) fn topic(&self, name: &TopicName) -> TopicId {
+        *self.topic_ids.get(name).expect("every topic of a topology has an id")
+    }
+
+    /// Lets `processor` flush at commits. Call it after the processor's children are wired.
+    pub(crate) fn flush_at_commit(&mut self, processor: Rc<RefCell<dyn Flush>>) {
+        self.flushing.push(processor);
+    }
+
+    /// What flushes at a commit, upstream before downstream: children were wired first, so the reverse of that.
+    pub(crate) fn flush_order(&mut self) -> Vec<Rc<RefCell<dyn Flush>>> {
+        let mut order = std::mem::take(&mut self.flushing);
+        order.reverse();
+        order
+    }
+}

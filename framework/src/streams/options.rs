@@ -1,0 +1,268 @@
+//! What a call of the DSL can be told beside its main arguments: one struct per kind of call, with a default for everything.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::serde::{DefaultSerde, Serde};
+
+/// The serdes of a pair of types.
+pub(crate) struct Serdes<K, V> {
+    pub(crate) key: Arc<dyn Serde<K>>,
+    pub(crate) value: Arc<dyn Serde<V>>,
+}
+
+impl<K, V> Serdes<K, V> {
+    pub(crate) fn of(key: impl Serde<K>, value: impl Serde<V>) -> Self {
+        Self { key: Arc::new(key), value: Arc::new(value) }
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Serdes<K, V> {
+    fn default() -> Self {
+        Self::of(K::Serde::default(), V::Serde::default())
+    }
+}
+
+impl<K, V> Clone for Serdes<K, V> {
+    fn clone(&self) -> Self {
+        Self { key: Arc::clone(&self.key), value: Arc::clone(&self.value) }
+    }
+}
+
+impl<K, V> fmt::Debug for Serdes<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serdes").field("key", &self.key).field("value", &self.value).finish()
+    }
+}
+
+/// The topics of one source: a name, or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics(pub(crate) Vec<String>);
+
+impl From<&str> for Topics {
+    fn from(topic: &str) -> Self {
+        Self(vec![topic.to_owned()])
+    }
+}
+
+impl From<String> for Topics {
+    fn from(topic: String) -> Self {
+        Self(vec![topic])
+    }
+}
+
+impl<T: Into<String>, const N: usize> From<[T; N]> for Topics {
+    fn from(topics: [T; N]) -> Self {
+        Self(topics.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<T: Into<String>> From<Vec<T>> for Topics {
+    fn from(topics: Vec<T>) -> Self {
+        Self(topics.into_iter().map(Into::into).collect())
+    }
+}
+
+/// How a source reads its records.
+#[derive(Debug, Clone)]
+pub struct Consumed<K, V> {
+    pub(crate) serdes: Serdes<K, V>,
+}
+
+impl<K, V> Consumed<K, V> {
+    /// With these serdes.
+    pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
+        Self { serdes: Serdes::of(key, value) }
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
+    fn default() -> Self {
+        Self { serdes: Serdes::default() }
+    }
+}
+
+/// How a sink writes its records.
+#[derive(Debug, Clone)]
+pub struct Produced<K, V> {
+    pub(crate) serdes: Serdes<K, V>,
+}
+
+impl<K, V> Produced<K, V> {
+    /// With these serdes.
+    pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
+        Self { serdes: Serdes::of(key, value) }
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Produced<K, V> {
+    fn default() -> Self {
+        Self { serdes: Serdes::default() }
+    }
+}
+
+/// How a grouped stream writes its records between two sub-topologies, and its keys into stores.
+#[derive(Debug, Clone)]
+pub struct Grouped<K, V> {
+    pub(crate) serdes: Serdes<K, V>,
+    pub(crate) name: Option<String>,
+}
+
+impl<K, V> Grouped<K, V> {
+    /// With these serdes.
+    pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
+        Self { serdes: Serdes::of(key, value), name: None }
+    }
+
+    /// Names the repartition topic, should there be one: `<application>-<name>-repartition`. Unless named, it has the name of the
+    /// first store that is made of the group.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Grouped<K, V> {
+    /// With the types' default serdes and a name for the repartition topic.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self::default().name(name)
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Grouped<K, V> {
+    fn default() -> Self {
+        Self { serdes: Serdes::default(), name: None }
+    }
+}
+
+/// A topic through which a stream is sent so that equal keys meet.
+#[derive(Debug, Clone)]
+pub struct Repartitioned<K, V> {
+    pub(crate) serdes: Serdes<K, V>,
+    pub(crate) name: String,
+    pub(crate) partitions: Option<i32>,
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Repartitioned<K, V> {
+    /// The topic `<application>-<name>-repartition`, with the types' default serdes.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { serdes: Serdes::default(), name: name.into(), partitions: None }
+    }
+}
+
+impl<K, V> Repartitioned<K, V> {
+    /// The topic `<application>-<name>-repartition`, with these serdes.
+    pub fn with(name: impl Into<String>, key: impl Serde<K>, value: impl Serde<V>) -> Self {
+        Self { serdes: Serdes::of(key, value), name: name.into(), partitions: None }
+    }
+
+    /// How many partitions the topic has. Unless said, as many as what it is joined with, or else as what comes before it.
+    #[must_use]
+    pub fn partitions(mut self, partitions: i32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> From<&str> for Repartitioned<K, V> {
+    fn from(name: &str) -> Self {
+        Self::named(name)
+    }
+}
+
+/// How a join sends its stream through a repartition topic, where the stream's key may have changed.
+#[derive(Debug, Clone)]
+pub struct Joined<K, V> {
+    pub(crate) serdes: Option<Serdes<K, V>>,
+    pub(crate) name: Option<String>,
+}
+
+impl<K, V> Joined<K, V> {
+    /// No serdes: for streams whose key has not changed since the source, which need no repartition topic.
+    pub fn in_place() -> Self {
+        Self { serdes: None, name: None }
+    }
+
+    /// With these serdes.
+    pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
+        Self { serdes: Some(Serdes::of(key, value)), name: None }
+    }
+
+    /// Names the repartition topic, should there be one; otherwise it is named after the path to the join.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Joined<K, V> {
+    fn default() -> Self {
+        Self { serdes: Some(Serdes::default()), name: None }
+    }
+}
+
+/// How a table is kept: the name of its store, where it lies, how values are written.
+///
+/// A plain name stands for a store on disk (in memory without the feature `streams`) with a changelog and the value type's default
+/// serde.
+#[derive(Debug, Clone)]
+pub struct Materialized<V> {
+    pub(crate) name: String,
+    pub(crate) value: Arc<dyn Serde<V>>,
+    pub(crate) persistent: bool,
+    pub(crate) logged: bool,
+    pub(crate) retention: Option<Duration>,
+}
+
+impl<V: DefaultSerde> Materialized<V> {
+    /// The store `name`, values in their default serde.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self::with(name, V::Serde::default())
+    }
+}
+
+impl<V> Materialized<V> {
+    /// The store `name`, values written by `value`.
+    pub fn with(name: impl Into<String>, value: impl Serde<V>) -> Self {
+        let value = Arc::new(value);
+        Self { name: name.into(), value, persistent: true, logged: true, retention: None }
+    }
+
+    /// Keeps the store in memory: faster to write, and restored from the changelog at every start.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.persistent = false;
+        self
+    }
+
+    /// Writes no changelog. What the store holds is lost with the task's directory, or for a store in memory at every stop and
+    /// rebalance.
+    #[must_use]
+    pub fn danger_without_changelog(mut self) -> Self {
+        self.logged = false;
+        self
+    }
+
+    /// Keeps windows readable for this long past their start, in stream time; at least for size and grace, the default. For windowed
+    /// tables only.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+}
+
+impl<V: DefaultSerde> From<&str> for Materialized<V> {
+    fn from(name: &str) -> Self {
+        Self::named(name)
+    }
+}
+
+impl<V: DefaultSerde> From<String> for Materialized<V> {
+    fn from(name: String) -> Self {
+        Self::named(name)
+    }
+}

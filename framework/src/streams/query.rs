@@ -1,0 +1,103 @@
+//! Typed reading of stores from outside their tasks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::node::{StoreCodec, StoreLayout};
+use super::topology::TopologyInner;
+use super::windows::{Window, Windowed};
+use crate::store::{KeyValueStore, Stamped, StateStore, StoreError, WindowLayout, WindowStore};
+
+/// Reads entries of one declared store out of the engines of its tasks.
+pub(crate) struct StoreReader<K, V> {
+    store: Arc<str>,
+    codec: Arc<StoreCodec<K, V>>,
+    layout: StoreLayout,
+}
+
+impl<K, V> Clone for StoreReader<K, V> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), codec: Arc::clone(&self.codec), layout: self.layout }
+    }
+}
+
+impl<K: 'static, V: 'static> StoreReader<K, V> {
+    /// A reader of store `name`, if the topology has it and it holds these types.
+    pub(crate) fn new(topology: &TopologyInner, name: &str) -> Result<Self, StoreError> {
+        let unknown = || StoreError::Unknown { store: name.to_owned(), known: topology.known_stores() };
+        let spec = topology.graph.stores.get(name).ok_or_else(unknown)?;
+        let codec = Arc::clone(&spec.codec).downcast().map_err(|_| StoreError::Types {
+            store: name.to_owned(),
+            holds: spec.types,
+            asked: std::any::type_name::<(K, V)>(),
+        })?;
+        Ok(Self { store: Arc::clone(&spec.name), codec, layout: spec.layout })
+    }
+
+    pub(crate) fn get(&self, engine: &Arc<dyn StateStore>, key: &K) -> Result<Option<V>, StoreError> {
+        if self.codec.key.is_null(key) {
+            return Ok(None);
+        }
+        let key = self.codec.key.serialize(&self.store, key)?;
+        let found = match self.layout {
+            StoreLayout::KeyValue => KeyValueStore::new(Arc::clone(engine)).get(&key)?,
+            StoreLayout::Window(layout) => match WindowLayout::split_changelog_key(&key) {
+                Some((key, start_ms)) => WindowStore::new(Arc::clone(engine), layout).get(&key, start_ms)?,
+                None => None,
+            },
+        };
+        found.map(|found| self.value(&found)).transpose()
+    }
+
+    pub(crate) fn all(&self, engine: &Arc<dyn StateStore>) -> Result<Vec<(K, V)>, StoreError> {
+        let mut entries = Vec::new();
+        match self.layout {
+            StoreLayout::KeyValue => {
+                for entry in KeyValueStore::new(Arc::clone(engine)).all() {
+                    let (key, value) = entry?;
+                    entries.push((self.key(&key)?, self.value(&value)?));
+                }
+            }
+            StoreLayout::Window(layout) => {
+                for (key, start_ms, value) in
+                    WindowStore::new(Arc::clone(engine), layout).fetch_all(0, i64::MAX)?
+                {
+                    entries
+                        .push((self.key(&WindowLayout::changelog_key(&key, start_ms))?, self.value(&value)?));
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn key(&self, bytes: &Bytes) -> Result<K, StoreError> {
+        Ok(self.codec.key.deserialize(&self.store, bytes)?)
+    }
+
+    fn value(&self, stamped: &Stamped) -> Result<V, StoreError> {
+        Ok(self.codec.value.deserialize(&self.store, &stamped.value)?)
+    }
+}
+
+impl<K: 'static, V: 'static> StoreReader<Windowed<K>, V> {
+    /// The windows of `key` that start between `from_ms` and `to_ms`, both included.
+    pub(crate) fn fetch(
+        &self,
+        engine: &Arc<dyn StateStore>,
+        key: K,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<(Window, V)>, StoreError> {
+        let StoreLayout::Window(layout) = self.layout else { return Ok(Vec::new()) };
+        let probe = Windowed { key, window: Window { start_ms: 0, end_ms: 0 } };
+        let probe = self.codec.key.serialize(&self.store, &probe)?;
+        let Some((key, _)) = WindowLayout::split_changelog_key(&probe) else { return Ok(Vec::new()) };
+        let found = WindowStore::new(Arc::clone(engine), layout).fetch(&key, from_ms, to_ms)?;
+        let window = |(start_ms, value): (i64, Stamped)| {
+            let key = self.key(&WindowLayout::changelog_key(&key, start_ms))?;
+            Ok((key.window, self.value(&value)?))
+        };
+        found.into_iter().map(window).collect()
+    }
+}

@@ -1,0 +1,145 @@
+//! `KTable`: the latest value of each key.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::builder::{SharedGraph, key_value_store};
+use super::node::{
+    Built, FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, Pass, TableFilter,
+    TableMapValues, Wiring,
+};
+use super::options::Materialized;
+use super::stream::{KStream, node};
+use super::topology::NodeId;
+use crate::serde::{DefaultSerde, Serde};
+
+/// A table: the latest value of each key, kept in a state store.
+///
+/// [`filter`](Self::filter) and [`map_values`](Self::map_values) give views that keep nothing themselves; a join looks through them
+/// into the store.
+pub struct KTable<K, V> {
+    pub(crate) graph: SharedGraph,
+    pub(crate) node: NodeId,
+    /// The stores that a lookup reads.
+    pub(crate) stores: Vec<String>,
+    pub(crate) lookup: LookupFactory<K, V>,
+}
+
+impl<K, V> Clone for KTable<K, V> {
+    fn clone(&self) -> Self {
+        let (graph, stores) = (self.graph.clone(), self.stores.clone());
+        Self { graph, node: self.node, stores, lookup: Arc::clone(&self.lookup) }
+    }
+}
+
+impl<K, V> fmt::Debug for KTable<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.graph.edit(|graph| graph.node(self.node).name.clone());
+        f.debug_struct("KTable").field("node", &name).field("stores", &self.stores).finish_non_exhaustive()
+    }
+}
+
+impl<K: 'static, V: 'static> KTable<K, V> {
+    /// The table that `node` keeps in `store`.
+    pub(crate) fn stored(graph: SharedGraph, node: NodeId, store: String) -> Self {
+        let name = store.clone();
+        let lookup: LookupFactory<K, V> = Arc::new(move |wiring: &mut Wiring<'_>| {
+            Ok(Box::new(wiring.store::<K, V>(&name)?) as Box<dyn Lookup<K, V>>)
+        });
+        Self { graph, node, stores: vec![store], lookup }
+    }
+
+    /// The rows that `predicate` accepts. An update to a value that it does not accept is a deletion downstream, also of a key that
+    /// was never accepted.
+    pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        let predicate = Arc::new(predicate);
+        let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&predicate));
+        let factory = node::<K, Option<V>>(move |wiring, id| {
+            let children = wiring.children(id)?;
+            Ok(Built::new::<K, Option<V>>(TableFilter { predicate: Arc::clone(&predicate), children }))
+        });
+        let lookup: LookupFactory<K, V> = Arc::new(move |wiring: &mut Wiring<'_>| {
+            let inner = inner(wiring)?;
+            Ok(Box::new(FilterLookup { predicate: Arc::clone(&through), inner }) as Box<_>)
+        });
+        self.view("filter", factory, lookup)
+    }
+
+    /// Each row with another value.
+    pub fn map_values<V2: 'static>(
+        &self,
+        mapper: impl Fn(&V) -> V2 + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
+        let mapper = Arc::new(mapper);
+        let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&mapper));
+        let factory = node::<K, Option<V>>(move |wiring, id| {
+            let children = wiring.children(id)?;
+            Ok(Built::new::<K, Option<V>>(TableMapValues { mapper: Arc::clone(&mapper), children }))
+        });
+        let lookup: LookupFactory<K, V2> = Arc::new(move |wiring: &mut Wiring<'_>| {
+            let inner = inner(wiring)?;
+            Ok(Box::new(MapLookup { mapper: Arc::clone(&through), inner }) as Box<_>)
+        });
+        self.view("map_values", factory, lookup)
+    }
+
+    /// The changes of the table: the new value of a key, `None` where it was deleted. How often a key that changes a lot shows up
+    /// depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes).
+    pub fn to_stream(&self) -> KStream<K, Option<V>> {
+        let factory = node::<K, Option<V>>(|wiring, id| {
+            let children = wiring.children(id)?;
+            Ok(Built::new::<K, Option<V>>(Pass { children }))
+        });
+        let node = self.graph.edit(|graph| graph.step(&[self.node], "to_stream", factory));
+        KStream::new(self.graph.clone(), node, false)
+    }
+
+    /// Keeps the rows of a view in a store of their own, which can be queried.
+    pub fn materialize(&self, materialized: impl Into<Materialized<V>>) -> Self
+    where
+        K: DefaultSerde,
+        V: Clone,
+    {
+        let key: Arc<dyn Serde<K>> = Arc::new(K::Serde::default());
+        let spec = key_value_store(key, materialized.into());
+        let name = spec.name.to_string();
+        let store = name.clone();
+        let factory = node::<K, Option<V>>(move |wiring, id| {
+            Ok(Built::new::<K, Option<V>>(Materialize { kept: Kept::wire(wiring, id, &store)? }))
+        });
+        let node = self.graph.edit(|graph| {
+            let node = graph.step(&[self.node], "materialize", factory);
+            graph.store(spec, node);
+            node
+        });
+        KTable::stored(self.graph.clone(), node, name)
+    }
+
+    fn view<V2: 'static>(
+        &self,
+        operation: &str,
+        factory: super::node::NodeFactory,
+        lookup: LookupFactory<K, V2>,
+    ) -> KTable<K, V2> {
+        let node = self.graph.edit(|graph| graph.step(&[self.node], operation, factory));
+        KTable { graph: self.graph.clone(), node, stores: self.stores.clone(), lookup }
+    }
+}
+
+/// What a stream's key is in a table: itself, or what an optional key holds.
+pub trait TableKey<K> {
+    /// The table's key; `None` where the record has none.
+    fn table_key(&self) -> Option<&K>;
+}
+
+impl<K> TableKey<K> for K {
+    fn table_key(&self) -> Option<&K> {
+        Some(self)
+    }
+}
+
+impl<K> TableKey<K> for Option<K> {
+    fn table_key(&self) -> Option<&K> {
+        self.as_ref()
+    }
+}

@@ -1,0 +1,178 @@
+//! Nodes and edges, as the builder adds them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::streams::error::TopologyError;
+use crate::streams::node::{NodeFactory, SourceFactory, StoreSpec};
+
+/// The longest name of a store or repartition topic: the application's name and a suffix must fit beside it in a topic's 249.
+const MAX_NAME_BYTES: usize = 200;
+
+/// A node, by its place in the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(crate) usize);
+
+/// A topic of the user, or one that belongs to the application and carries its name in front.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum TopicName {
+    User(String),
+    Internal(String),
+}
+
+impl TopicName {
+    pub(crate) fn changelog(store: &str) -> Self {
+        Self::Internal(format!("{store}-changelog"))
+    }
+
+    pub(crate) fn repartition(name: &str) -> Self {
+        Self::Internal(format!("{name}-repartition"))
+    }
+
+    pub(crate) fn in_application(&self, application_id: &str) -> String {
+        match self {
+            Self::User(name) => name.clone(),
+            Self::Internal(name) => format!("{application_id}-{name}"),
+        }
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) | Self::Internal(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What a node does.
+#[derive(Clone)]
+pub(crate) enum NodeKind {
+    Source { topics: Vec<TopicName>, factory: SourceFactory },
+    Step { factory: NodeFactory },
+    Sink { topic: TopicName, factory: NodeFactory },
+}
+
+/// One step of a topology.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) kind: NodeKind,
+    pub(crate) parents: Vec<NodeId>,
+    pub(crate) children: Vec<NodeId>,
+    pub(crate) stores: Vec<String>,
+}
+
+/// A topic between two sub-topologies.
+#[derive(Debug, Clone)]
+pub(crate) struct Repartition {
+    /// As many partitions as the user said; otherwise as many as what is joined or upstream has.
+    pub(crate) partitions: Option<i32>,
+}
+
+/// Nodes and edges. Mistakes are collected, so that the fluent calls need not return results; `build` tells the first.
+#[derive(Clone, Default)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) stores: BTreeMap<String, StoreSpec>,
+    pub(crate) repartitions: BTreeMap<TopicName, Repartition>,
+    pub(crate) errors: Vec<TopologyError>,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.nodes.iter().map(|node| &node.name)).finish()
+    }
+}
+
+impl Graph {
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    pub(crate) fn source(&mut self, topics: Vec<TopicName>, factory: SourceFactory) -> NodeId {
+        let name = topics.iter().map(TopicName::to_string).collect::<Vec<_>>().join("+");
+        self.add(name, NodeKind::Source { topics, factory }, &[])
+    }
+
+    /// A node below `parents`. Its name is the first parent's and what it does, so that it depends on the path from the source
+    /// and on nothing else in the program: adding a step elsewhere renames nothing.
+    pub(crate) fn step(&mut self, parents: &[NodeId], operation: &str, factory: NodeFactory) -> NodeId {
+        let name = self.path(parents, operation);
+        self.add(name, NodeKind::Step { factory }, parents)
+    }
+
+    pub(crate) fn sink(&mut self, parent: NodeId, topic: TopicName, factory: NodeFactory) -> NodeId {
+        let name = self.path(&[parent], &format!("to({topic})"));
+        self.add(name, NodeKind::Sink { topic, factory }, &[parent])
+    }
+
+    pub(crate) fn path(&self, parents: &[NodeId], operation: &str) -> String {
+        match parents.first() {
+            Some(parent) => format!("{}.{operation}", self.node(*parent).name),
+            None => operation.to_owned(),
+        }
+    }
+
+    /// Gives a node a name of its own; what follows it is named after that.
+    pub(crate) fn rename(&mut self, node: NodeId, name: String) {
+        self.nodes[node.0].name.clear();
+        self.nodes[node.0].name = self.unique(name);
+    }
+
+    fn add(&mut self, name: String, kind: NodeKind, parents: &[NodeId]) -> NodeId {
+        let id = NodeId(self.nodes.len());
+        let name = self.unique(name);
+        self.nodes.push(Node {
+            name,
+            kind,
+            parents: parents.to_vec(),
+            children: Vec::new(),
+            stores: Vec::new(),
+        });
+        for parent in parents {
+            self.nodes[parent.0].children.push(id);
+        }
+        id
+    }
+
+    fn unique(&self, name: String) -> String {
+        let taken = |name: &str| self.nodes.iter().any(|node| node.name == name);
+        if !taken(&name) {
+            return name;
+        }
+        (2..).map(|number| format!("{name}-{number}")).find(|name| !taken(name)).unwrap_or(name)
+    }
+
+    pub(crate) fn store(&mut self, spec: StoreSpec, node: NodeId) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        self.connect_store(node, &name);
+        if self.stores.insert(name.clone(), spec).is_some() {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    pub(crate) fn connect_store(&mut self, node: NodeId, store: &str) {
+        let stores = &mut self.nodes[node.0].stores;
+        if !stores.iter().any(|known| known == store) {
+            stores.push(store.to_owned());
+        }
+    }
+
+    pub(crate) fn repartition(&mut self, name: &str, partitions: Option<i32>) -> TopicName {
+        self.check_name(name);
+        let topic = TopicName::repartition(name);
+        if self.repartitions.insert(topic.clone(), Repartition { partitions }).is_some() {
+            self.errors.push(TopologyError::DuplicateRepartition(name.to_owned()));
+        }
+        topic
+    }
+
+    fn check_name(&mut self, name: &str) {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(legal) {
+            self.errors.push(TopologyError::BadName(name.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! How many partitions each topic of the application and each sub-topology has.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use super::{TopicName, TopologyInner};
+
+/// Partition counts of a topology on a given cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionPlan {
+    /// Of every repartition topic.
+    pub(crate) repartition: BTreeMap<TopicName, i32>,
+    /// Tasks of each sub-topology.
+    pub(crate) tasks: Vec<i32>,
+}
+
+/// The cluster's topics do not fit the topology.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PartitionError {
+    /// A topic that the topology reads does not exist.
+    #[error("topic `{0}` does not exist; create it before the application starts")]
+    MissingTopic(String),
+    /// Keys of one store would lie in different tasks.
+    #[error(
+        "these topics meet in one state store or join and must have equally many partitions: {0}; \
+             `repartition` one of the streams"
+    )]
+    NotCoPartitioned(String),
+    /// No upstream tells how many partitions a repartition topic gets.
+    #[error("the partitions of `{0}` depend on themselves: say how many with `Repartitioned::partitions`")]
+    Undetermined(String),
+}
+
+/// Decides the partition counts. `existing` tells those of the user's topics.
+pub(crate) fn plan_partitions(
+    topology: &TopologyInner,
+    existing: &BTreeMap<String, i32>,
+) -> Result<PartitionPlan, PartitionError> {
+    let mut repartition: BTreeMap<TopicName, i32> = topology
+        .graph
+        .repartitions
+        .iter()
+        .filter_map(|(topic, spec)| Some((topic.clone(), spec.partitions?)))
+        .collect();
+    // A repartition topic joined with a topic of the user adopts its count; otherwise it takes the largest upstream count. Upstream
+    // counts may depend on other repartition topics, so this goes round until nothing is new.
+    loop {
+        let before = repartition.len();
+        for sub_topology in &topology.sub_topologies {
+            if sub_topology.stores.is_empty() {
+                continue;
+            }
+            let adopted = sub_topology.sources.iter().find_map(|topic| count(topic, existing, &repartition));
+            if let Some(adopted) = adopted {
+                for topic in &sub_topology.sources {
+                    if topology.graph.repartitions.contains_key(topic) && joins_outside(sub_topology, topic) {
+                        repartition.entry(topic.clone()).or_insert(adopted);
+                    }
+                }
+            }
+        }
+        for sub_topology in &topology.sub_topologies {
+            let counts: Option<Vec<i32>> =
+                sub_topology.sources.iter().map(|topic| count(topic, existing, &repartition)).collect();
+            let Some(tasks) = counts.and_then(|counts| counts.into_iter().max()) else { continue };
+            for topic in &sub_topology.sinks {
+                if topology.graph.repartitions.contains_key(topic) {
+                    repartition.entry(topic.clone()).or_insert(tasks);
+                }
+            }
+        }
+        if repartition.len() == before {
+            break;
+        }
+    }
+    let mut tasks = Vec::new();
+    for sub_topology in &topology.sub_topologies {
+        let mut counts = Vec::new();
+        for topic in &sub_topology.sources {
+            let partitions = count(topic, existing, &repartition).ok_or_else(|| match topic {
+                TopicName::User(name) => PartitionError::MissingTopic(name.clone()),
+                TopicName::Internal(name) => PartitionError::Undetermined(name.clone()),
+            })?;
+            counts.push((topic, partitions));
+        }
+        let most = counts.iter().map(|(_, partitions)| *partitions).max().unwrap_or(0);
+        if !sub_topology.stores.is_empty() && counts.iter().any(|(_, partitions)| *partitions != most) {
+            let list = counts.iter().map(|(topic, partitions)| format!("{topic} has {partitions}"));
+            return Err(PartitionError::NotCoPartitioned(list.collect::<Vec<_>>().join(", ")));
+        }
+        tasks.push(most);
+    }
+    Ok(PartitionPlan { repartition, tasks })
+}
+
+fn count(
+    topic: &TopicName,
+    existing: &BTreeMap<String, i32>,
+    planned: &BTreeMap<TopicName, i32>,
+) -> Option<i32> {
+    match topic {
+        TopicName::User(name) => existing.get(name).copied(),
+        TopicName::Internal(_) => planned.get(topic).copied(),
+    }
+}
+
+/// Whether a repartition topic shares its sub-topology with another topic, whose count it must match.
+fn joins_outside(sub_topology: &super::SubTopology, topic: &TopicName) -> bool {
+    sub_topology.sources.iter().any(|other| other != topic)
+}
