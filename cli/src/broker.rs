@@ -42,7 +42,7 @@ pub(crate) async fn run(args: BrokerArgs, started: Instant) -> Result<(), CliErr
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
 
     let from_file = match &args.config {
-        Some(path) => read_settings(path).await?,
+        Some(path) => properties::read_file("--config", path).await?,
         None => Vec::new(),
     };
     let is_set = |key: &str| from_file.iter().chain(&args.set).any(|(found, _)| found == key);
@@ -92,14 +92,6 @@ pub(crate) async fn run(args: BrokerArgs, started: Instant) -> Result<(), CliErr
             "the broker did not drain within {STOP_DEADLINE:?}; the next start recovers what was not flushed"
         ))),
     }
-}
-
-async fn read_settings(path: &PathBuf) -> Result<Vec<(String, String)>, CliError> {
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|error| CliError::usage(format!("cannot read --config {}: {error}", path.display())))?;
-    properties::parse(&text)
-        .map_err(|reason| CliError::usage(format!("--config {}: {reason}", path.display())))
 }
 
 fn no_signals(error: std::io::Error) -> CliError {

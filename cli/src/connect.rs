@@ -88,7 +88,7 @@ impl Session {
         if let Some(bytes) = settings.number("max.request.size")? {
             builder = builder.max_request_bytes(bytes);
         }
-        if let Some(idempotent) = settings.number("enable.idempotence")? {
+        if let Some(idempotent) = settings.flag("enable.idempotence")? {
             builder = builder.idempotent(idempotent);
         }
         if let Some(requests) = settings.number("max.in.flight.requests.per.connection")? {
@@ -137,7 +137,7 @@ impl Session {
         if let Some(bytes) = settings.number("max.partition.fetch.bytes")? {
             builder = builder.partition_fetch_bytes(bytes);
         }
-        if let Some(check) = settings.number("check.crcs")? {
+        if let Some(check) = settings.flag("check.crcs")? {
             builder = builder.check_crcs(check);
         }
         if let Some(timeout) = settings.ms("request.timeout.ms")? {
@@ -263,16 +263,12 @@ struct Settings(BTreeMap<String, String>);
 impl Settings {
     async fn read(path: Option<&PathBuf>) -> Result<Self, CliError> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let shown = path.display();
-        let text = tokio::fs::read_to_string(path)
-            .await
-            .map_err(|error| CliError::usage(format!("cannot read --command-config {shown}: {error}")))?;
-        let settings = properties::parse(&text)
-            .map_err(|reason| CliError::usage(format!("--command-config {shown}: {reason}")))?;
+        let settings = properties::read_file("--command-config", path).await?;
         let settings = Self(settings.into_iter().collect());
         for key in settings.unknown_keys() {
             output::note(&format!(
-                "warning: --command-config {shown}: `{key}` is not known to this command and ignored"
+                "warning: --command-config {}: `{key}` is not known to this command and ignored",
+                path.display()
             ));
         }
         Ok(settings)
@@ -288,8 +284,15 @@ impl Settings {
     }
 
     fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, CliError> {
+        self.parsed(key, "a whole number")
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, CliError> {
+        self.parsed(key, "true or false")
+    }
+
+    fn parsed<T: FromStr>(&self, key: &str, wanted: &str) -> Result<Option<T>, CliError> {
         let Some(text) = self.text(key) else { return Ok(None) };
-        let wanted = if std::any::type_name::<T>() == "bool" { "true or false" } else { "a whole number" };
         text.parse().map(Some).map_err(|_| wrong_value(key, &text, wanted))
     }
 
@@ -316,7 +319,7 @@ mod tests {
     use super::*;
 
     fn settings(lines: &str) -> Settings {
-        Settings(properties::parse(lines).unwrap().into_iter().collect())
+        Settings(klamm_broker::config::parse_properties(lines).into_iter().collect())
     }
 
     #[test]
@@ -331,7 +334,7 @@ mod tests {
                 settings.ms("request.timeout.ms").unwrap_err(),
                 "request.timeout.ms=abc: it must be a whole number",
             ),
-            (settings.number::<bool>("check.crcs").unwrap_err(), "check.crcs=yes: it must be true or false"),
+            (settings.flag("check.crcs").unwrap_err(), "check.crcs=yes: it must be true or false"),
             (settings.choice::<CompressionArg>("compression.type").unwrap_err(), "gzip"),
         ] {
             assert_eq!(error.exit_code(), 2);

@@ -1,31 +1,17 @@
-//! Reads the `key=value` lines of a properties file, as Kafka's tools take them.
+//! `key=value` settings, as arguments and in files.
 
-/// The settings of `text` in order, a later one of the same key last. Comments begin with `#` or `!`; a `\` at a line's end goes on
-/// with the next line.
-///
-/// # Errors
-/// With the number and the text of a line that is no setting.
-pub(crate) fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut settings = Vec::new();
-    let mut lines = text.lines().enumerate();
-    while let Some((index, line)) = lines.next() {
-        let mut line = line.trim().to_owned();
-        if line.is_empty() || line.starts_with(['#', '!']) {
-            continue;
-        }
-        while line.ends_with('\\') {
-            line.pop();
-            match lines.next() {
-                Some((_, next)) => line.push_str(next.trim()),
-                None => break,
-            }
-        }
-        let Some((key, value)) = line.split_once(['=', ':']) else {
-            return Err(format!("line {}: not key=value: {line:?}", index + 1));
-        };
-        settings.push((key.trim().to_owned(), value.trim().to_owned()));
+use std::path::Path;
+
+use klamm_broker::config::parse_properties;
+
+use crate::error::CliError;
+
+/// The settings of the file that `option` names, a later one of the same key last.
+pub(crate) async fn read_file(option: &str, path: &Path) -> Result<Vec<(String, String)>, CliError> {
+    match tokio::fs::read_to_string(path).await {
+        Ok(text) => Ok(parse_properties(&text)),
+        Err(error) => Err(CliError::usage(format!("cannot read {option} {}: {error}", path.display()))),
     }
-    Ok(settings)
 }
 
 /// Reads a `key=value` argument.
@@ -44,23 +30,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_blanks_and_continued_lines() {
-        let text = "# a comment\n\n client.id = me \n! another\nbootstrap.servers=a:1,\\\n  b:2\nempty=\n";
-        let expected = [("client.id", "me"), ("bootstrap.servers", "a:1,b:2"), ("empty", "")];
-        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-        assert_eq!(parse(text), Ok(expected));
-    }
-
-    #[test]
-    fn a_line_that_is_no_setting_is_named() {
-        assert_eq!(parse("a=b\nnonsense\n"), Err("line 2: not key=value: \"nonsense\"".to_owned()));
-    }
-
-    #[test]
     fn arguments_split_at_the_first_equals_sign() {
         assert_eq!(key_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert_eq!(key_value("a="), Ok(("a".to_owned(), String::new())));
         assert!(key_value("=b").is_err());
         assert!(key_value("ab").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_is_wrong_usage_and_named() {
+        let error = read_file("--config", Path::new("/nowhere/at.all")).await.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--config /nowhere/at.all"), "{error}");
     }
 }

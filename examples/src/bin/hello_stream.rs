@@ -1,0 +1,53 @@
+//! A stream: counts words, with the counts in a RocksDB store that survives the process.
+//!
+//! Run it with `cargo run -p klamm-examples --bin hello_stream`. It brings a broker of its own, feeds three lines, and ends when their
+//! words are counted.
+
+use std::time::Duration;
+
+use klamm::broker::Broker;
+use klamm::client::{Client, NewTopic, Record};
+use klamm::streams::{StreamsBuilder, StreamsConfig};
+
+#[tokio::main]
+async fn main() -> klamm::Result<()> {
+    let broker = Broker::builder().ephemeral().start().await?;
+    let client = Client::connect(broker.bootstrap()).await?;
+    client.admin().create_topics(&[NewTopic::new("lines"), NewTopic::new("word-counts")]).await?;
+
+    let mut streams = StreamsBuilder::new();
+    streams
+        .stream::<Option<String>, String>("lines")
+        .flat_map_values(|line| line.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>())
+        .group_by(|_, word| word.clone())
+        .count("counts")
+        .to_stream()
+        .to("word-counts");
+    let topology = streams.build()?;
+    println!("{}", topology.describe());
+
+    let state_dir = std::env::temp_dir().join(format!("klamm-hello-stream-{}", std::process::id()));
+    let config = StreamsConfig::new("hello-stream", broker.bootstrap()).state_dir(&state_dir);
+    let app = topology.start(config.commit_interval(Duration::from_millis(100))).await?;
+
+    let producer = client.producer().build()?;
+    for line in ["the castle above", "the village below", "the road between"] {
+        producer.send(Record::to("lines").value(line)).await?;
+    }
+
+    // Every new count is a record of `word-counts`: five words once, and "the" up to three.
+    let mut counts = client.consumer().assign([("word-counts", 0)]).from_beginning().start().await?;
+    let counts_store = loop {
+        let Some(record) = counts.next().await.transpose()? else { return Ok(()) };
+        if record.key.as_deref() == Some(b"the") && record.value.as_deref() == Some(&3_i64.to_be_bytes()) {
+            break app.store::<String, i64>("counts")?;
+        }
+    };
+    println!("\"the\" was counted {:?} times", counts_store.get("the").await?);
+
+    counts.close().await?;
+    app.close().await?;
+    broker.shutdown().await?;
+    tokio::fs::remove_dir_all(&state_dir).await?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Every example runs to its end; the quickstart counts exactly, adds over runs, and misses no word when it is killed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use klamm_client::runtime::{Rng, SeededRng};
+use klamm_tests::{klamm_binary, repository, run, run_with_input};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+static EXAMPLES: OnceCell<PathBuf> = OnceCell::const_new();
+
+/// The binary of an example, built from this checkout once for each run of the tests.
+async fn example(name: &str) -> PathBuf {
+    let folder = EXAMPLES.get_or_init(|| async {
+        let build = ["build", "--quiet", "-p", "klamm-examples", "--bins"];
+        let built = Command::new(env!("CARGO"))
+            .args(build)
+            .current_dir(repository())
+            .status()
+            .await
+            .expect("cargo runs");
+        assert!(built.success(), "klamm-examples does not build");
+        klamm_binary().await.parent().expect("a binary lies in a folder").to_owned()
+    });
+    folder.await.join(name)
+}
+
+async fn runs(name: &str, arguments: &[&str], said: &str) {
+    let finished = run(example(name).await, arguments, DEADLINE).await;
+    assert!(finished.success, "{name} failed:\n{}{}", finished.stdout, finished.stderr);
+    assert!(finished.stdout.contains(said), "{name} did not say {said:?}:\n{}", finished.stdout);
+}
+
+#[tokio::test]
+async fn hello_listener() {
+    runs("hello_listener", &[], "Hello, Klamm!").await;
+}
+
+#[tokio::test]
+async fn hello_stream() {
+    runs("hello_stream", &[], "\"the\" was counted Some(3) times").await;
+}
+
+#[tokio::test]
+async fn test_a_listener() {
+    runs("test_a_listener", &[], "charged [(1, 250)]").await;
+}
+
+#[tokio::test]
+async fn any_kafka_client() {
+    runs("any_kafka_client", &["--once"], "came back as it was written").await;
+}
+
+/// The counts of two runs over different files, the second on top of the first; standard input counts as well.
+#[tokio::test]
+async fn quickstart_counts_exactly_and_adds_over_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("first");
+    std::fs::create_dir_all(first.join("deeper/.hidden")).unwrap();
+    std::fs::create_dir_all(first.join("target")).unwrap();
+    let texts = [
+        "It's THE End, the-end: 1 2 3\n\nÄpfel äpfel Straße İstanbul ΣΑΣ 東京 x_y\nlast line without an end",
+        "second\tfile\r\nthe\n",
+    ];
+    std::fs::write(first.join("a.txt"), texts[0]).unwrap();
+    std::fs::write(first.join("deeper/b.md"), texts[1]).unwrap();
+    std::fs::write(first.join("latin1.txt"), b"caf\xe9 the\n").unwrap();
+    std::fs::write(first.join("binary"), b"the the\0the\n").unwrap();
+    std::fs::write(first.join("deeper/.hidden/c.txt"), "the hidden\n").unwrap();
+    std::fs::write(first.join("target/d.txt"), "the target\n").unwrap();
+    let mut expected = Counts::new();
+    for text in [texts[0], texts[1], "caf\u{fffd} the\n"] {
+        count(&mut expected, text);
+    }
+    assert_eq!(quickstart(folder.path(), &[&first], "").await, expected);
+
+    let second = folder.path().join("second.txt");
+    let corpus = corpus(2, 3_000);
+    std::fs::write(&second, &corpus).unwrap();
+    count(&mut expected, &corpus);
+    assert_eq!(quickstart(folder.path(), &[&second], "").await, expected);
+
+    // The same inputs again are new input: the run before was finished.
+    count(&mut expected, &corpus);
+    assert_eq!(quickstart(folder.path(), &[&second], "").await, expected);
+
+    count(&mut expected, "from the standard input\n");
+    assert_eq!(quickstart(folder.path(), &[Path::new("-")], "from the standard input\n").await, expected);
+}
+
+/// Killed again and again at random moments, then left alone: no word is missed, whatever was fed and counted twice.
+#[tokio::test]
+async fn quickstart_misses_no_word_when_it_is_killed() {
+    let seed = std::env::var("KLAMM_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(3);
+    println!("KLAMM_CRASH_SEED={seed}");
+    let rng = SeededRng::new(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input");
+    std::fs::create_dir(&input).unwrap();
+    let mut expected = Counts::new();
+    for file in 0..4 {
+        let corpus = corpus(seed + file, 15_000);
+        count(&mut expected, &corpus);
+        std::fs::write(input.join(format!("{file}.txt")), corpus).unwrap();
+    }
+
+    let program = example("quickstart").await;
+    let mut killed = 0;
+    for _ in 0..4 {
+        let mut running = Command::new(&program)
+            .args(arguments(folder.path(), &[&input]))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(running.stdout.take().unwrap());
+        let mut line = String::new();
+        // The first line comes when the broker serves.
+        tokio::time::timeout(DEADLINE, stdout.read_line(&mut line)).await.expect("it starts").unwrap();
+        let moment = Duration::from_millis(100 + rng.below(1_200));
+        if tokio::time::timeout(moment, running.wait()).await.is_err() {
+            running.kill().await.unwrap();
+            killed += 1;
+        } else {
+            break; // It was faster.
+        }
+    }
+    assert!(killed > 0, "it was never killed: the run proves nothing");
+
+    let counts = quickstart(folder.path(), &[&input], "").await;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (word, expected) in &expected {
+        assert!(counts[word] >= *expected, "{word}: {} of {expected}", counts[word]);
+    }
+}
+
+type Counts = BTreeMap<String, i64>;
+
+/// Runs the quickstart to its end; gives the counts it wrote.
+async fn quickstart(folder: &Path, inputs: &[&Path], stdin: &str) -> Counts {
+    let finished = run_with_input(
+        example("quickstart").await,
+        arguments(folder, inputs),
+        stdin.as_bytes().to_vec(),
+        DEADLINE,
+    )
+    .await;
+    assert!(finished.success, "the quickstart failed:\n{}{}", finished.stdout, finished.stderr);
+    assert!(finished.stdout.contains(" words/s"), "{}", finished.stdout);
+    let text = std::fs::read_to_string(folder.join("counts")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.is_sorted(), "counts are sorted by word");
+    lines
+        .iter()
+        .map(|line| {
+            let (word, count) = line.split_once('\t').unwrap_or_else(|| panic!("no tab in {line:?}"));
+            (word.to_owned(), count.parse().unwrap())
+        })
+        .collect()
+}
+
+fn arguments(folder: &Path, inputs: &[&Path]) -> Vec<PathBuf> {
+    let mut arguments = vec!["--until-end".into(), "--data-dir".into(), folder.join("data")];
+    arguments.extend(["--counts".into(), folder.join("counts")]);
+    arguments.extend(inputs.iter().map(|input| (*input).to_owned()));
+    arguments
+}
+
+/// Counts the words of a text by another way than the quickstart does.
+fn count(counts: &mut Counts, text: &str) {
+    let mut word = String::new();
+    for character in text.chars().chain(['\n']) {
+        if character.is_alphanumeric() {
+            word.push(character);
+        } else if !word.is_empty() {
+            *counts.entry(word.to_lowercase()).or_default() += 1;
+            word.clear();
+        }
+    }
+}
+
+/// So many lines of words, few of them frequent and many rare, as in a language.
+fn corpus(seed: u64, lines: u64) -> String {
+    let rng = SeededRng::new(seed);
+    let mut text = String::new();
+    for line in 0..lines {
+        for _ in 0..rng.below(12) {
+            let rank = rng.below(1 << rng.below(12));
+            text.push_str(&format!("word{rank} "));
+        }
+        text.push_str(&format!("Line{}.\n", line % 500));
+    }
+    text
+}
