@@ -152,6 +152,16 @@ fn believable_counts_reserve_no_more_than_the_input() {
     assert!(peak <= 2 * frame.len(), "{peak}");
 }
 
+/// The least bytes for the most memory: a hundred thousand topics with empty names, two bytes each.
+#[test]
+fn the_worst_valid_message_stays_within_the_bound() {
+    let topic = messages::metadata::MetadataRequestTopic::default();
+    let request = messages::MetadataRequest { topics: Some(vec![topic; 100_000]), ..Default::default() };
+    let bytes = encode(&request, 9);
+    assert!(bytes.len() < 200_010);
+    decode_bounded::<messages::MetadataRequest>(&bytes, 9);
+}
+
 #[test]
 fn unsupported_versions_are_errors() {
     fn check<R: Request>() {
