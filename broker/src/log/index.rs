@@ -234,3 +234,88 @@ fn be_i32(bytes: &[u8]) -> i32 {
     four.copy_from_slice(bytes);
     i32::from_be_bytes(four)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::disk::{Disk, FileDisk, MemoryDisk};
+
+    proptest! {
+        #[test]
+        fn the_search_agrees_with_looking_at_every_entry(mut keys in prop::collection::vec(-50..50_i64, 0..40), target in -60..60_i64) {
+            keys.sort_unstable();
+            let expected = keys.iter().rposition(|key| *key <= target);
+            prop_assert_eq!(last_at_most(keys.len(), |number| keys[number], target), expected);
+        }
+
+        #[test]
+        fn offsets_are_found_in_memory_and_in_files(
+            steps in prop::collection::vec((1..50_i64, 1..9_000_u64), 1..60),
+            base_offset in prop_oneof![Just(0_i64), Just(1_i64 << 40)],
+            probe in 0..4_000_i64,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let memory = MemoryDisk::new().create(Path::new("/index")).unwrap();
+            let real = FileDisk::new().create(&dir.path().join("index")).unwrap();
+            for file in [memory, real] {
+                let mut index = OffsetIndex::create(file.clone(), base_offset, 1_024).unwrap();
+                let (mut offset, mut position) = (base_offset, 0);
+                let mut entries = Vec::new();
+                for (records, bytes) in &steps {
+                    offset += records;
+                    position += bytes;
+                    index.append(offset, position).unwrap();
+                    entries.push((offset, position));
+                }
+                let check = |index: &OffsetIndex| {
+                    let target = base_offset + probe;
+                    let naive = entries.iter().rev().find(|(offset, _)| *offset <= target).map_or(0, |entry| entry.1);
+                    assert_eq!(index.position_for_offset(target), naive);
+                    let place = probe as u64 * 100;
+                    let naive = entries.iter().rev().find(|(_, at)| *at <= place).map_or(0, |entry| entry.1);
+                    assert_eq!(index.batch_start_before(place), naive);
+                };
+                check(&index);
+                index.trim().unwrap();
+                prop_assert_eq!(file.size().unwrap(), (entries.len() * OFFSET_ENTRY_BYTES) as u64);
+                let opened = OffsetIndex::open(file, base_offset, position + 1).unwrap().unwrap();
+                check(&opened);
+            }
+        }
+    }
+
+    #[test]
+    fn indexes_that_cannot_be_right_are_not_opened() {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new("/index")).unwrap();
+        let mut index = OffsetIndex::create(file.clone(), 100, 1_024).unwrap();
+        index.append(120, 5_000).unwrap();
+        index.append(140, 9_000).unwrap();
+        assert!(OffsetIndex::open(file.clone(), 100, 9_001).unwrap().is_some());
+        assert!(OffsetIndex::open(file.clone(), 100, 9_000).unwrap().is_none(), "it points behind the log");
+        file.set_len(12).unwrap();
+        assert!(OffsetIndex::open(file.clone(), 100, 9_001).unwrap().is_none(), "half an entry");
+        file.set_len(1_024).unwrap();
+        assert!(OffsetIndex::open(file, 100, 9_001).unwrap().is_none(), "not trimmed");
+    }
+
+    #[test]
+    fn the_time_index_keeps_growing_timestamps_only() {
+        let file = MemoryDisk::new().create(Path::new("/timeindex")).unwrap();
+        let mut index = TimeIndex::create(file.clone(), 0, 1_024).unwrap();
+        for (timestamp, offset) in [(-1, 5), (1_000, 10), (1_000, 20), (900, 30), (2_000, 40)] {
+            index.append(timestamp, offset).unwrap();
+        }
+        assert_eq!(index.last(), Some((2_000, 40)));
+        assert_eq!(index.offset_before(1_000), 0);
+        assert_eq!(index.offset_before(1_001), 10);
+        assert_eq!(index.offset_before(9_000), 40);
+        index.truncate(40);
+        assert_eq!(index.last(), Some((1_000, 10)));
+        assert!(TimeIndex::open(file, 0, 1).unwrap().is_some());
+    }
+}

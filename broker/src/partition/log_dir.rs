@@ -36,12 +36,11 @@ pub(super) struct LogDir {
     /// What the checkpoint files hold, so that they are written only when something changed.
     written: Mutex<BTreeMap<&'static str, Offsets>>,
     meta: Option<MetaProperties>,
-    _lock: DiskLock,
 }
 
 impl LogDir {
-    /// Makes the directory where it is missing, takes its lock and reads whose it is.
-    pub(super) fn acquire(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, LogError> {
+    /// Makes the directory where it is missing, takes its lock and reads whose it is. The directory is usable while the lock is held.
+    pub(super) fn acquire(disk: &Arc<dyn Disk>, path: &Path) -> Result<(Self, DiskLock), LogError> {
         if !disk.exists(path) {
             disk.create_dir_all(path).at("create log directory", path)?;
             for parent in path.ancestors().skip(1) {
@@ -62,15 +61,15 @@ impl LogDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).at("read", &meta_path),
         };
-        Ok(Self {
+        let dir = Self {
             path: path.to_owned(),
             disk: disk.clone(),
             queue: Arc::default(),
             partitions: Mutex::default(),
             written: Mutex::default(),
             meta,
-            _lock: lock,
-        })
+        };
+        Ok((dir, lock))
     }
 
     /// What `meta.properties` says, if there is one.

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use super::flush::run_flusher;
 use super::handle::Partition;
 use super::log_dir::LogDir;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskLock};
 use crate::log::metadata::MetaProperties;
 use crate::log::{LogConfig, LogError};
 
@@ -70,6 +70,19 @@ pub struct LogManager {
     node_id: i32,
     flushers: Tasks,
     removals: Tasks,
+    /// Not with the directories: tasks hold those a moment longer than the manager lives.
+    _locks: Vec<DiskLock>,
+}
+
+impl Drop for LogManager {
+    fn drop(&mut self) {
+        // Whoever still holds a partition must not write to files that another broker may have opened.
+        for dir in &self.dirs {
+            for partition in dir.partitions().values() {
+                partition.retire("the broker was stopped");
+            }
+        }
+    }
 }
 
 impl fmt::Debug for LogManager {
@@ -93,7 +106,7 @@ impl LogManager {
         rng: Arc<dyn Rng>,
         options: LogManagerOptions,
     ) -> Result<Self, LogError> {
-        let (dirs, cluster_id) = {
+        let Opened { dirs, locks, cluster_id } = {
             let (disk, rng, options) = (disk.clone(), rng.clone(), options.clone());
             let now_ms = clock.now_ms();
             on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
@@ -120,6 +133,7 @@ impl LogManager {
             node_id: options.node_id,
             flushers,
             removals: Tasks::new(),
+            _locks: locks,
         })
     }
 
@@ -237,23 +251,33 @@ async fn on_disk<T: Send + 'static>(disk: &Arc<dyn Disk>, work: impl FnOnce() ->
     }
 }
 
+struct Opened {
+    dirs: Vec<Arc<LogDir>>,
+    locks: Vec<DiskLock>,
+    cluster_id: String,
+}
+
 fn open_dirs(
     disk: &Arc<dyn Disk>,
     rng: &dyn Rng,
     options: &LogManagerOptions,
     now_ms: i64,
-) -> Result<(Vec<Arc<LogDir>>, String), LogError> {
+) -> Result<Opened, LogError> {
     if options.dirs.is_empty() {
         return Err(LogError::NoLogDirs);
     }
-    let dirs: Vec<LogDir> =
-        options.dirs.iter().map(|dir| LogDir::acquire(disk, dir)).collect::<Result<_, _>>()?;
+    let (mut dirs, mut locks) = (Vec::new(), Vec::new());
+    for path in &options.dirs {
+        let (dir, lock) = LogDir::acquire(disk, path)?;
+        dirs.push(dir);
+        locks.push(lock);
+    }
     let cluster_id = identify(&dirs, rng, options)?;
     for dir in &dirs {
         dir.load(&|topic| options.config_of(topic), now_ms)?;
     }
     refuse_doubles(&dirs)?;
-    Ok((dirs.into_iter().map(Arc::new).collect(), cluster_id))
+    Ok(Opened { dirs: dirs.into_iter().map(Arc::new).collect(), locks, cluster_id })
 }
 
 /// Makes sure that all directories belong to this node of one cluster, and marks new ones.

@@ -1,0 +1,10 @@
+//! The storage half of the broker: partitions on real files and on a disk in memory that crashes, tears and fails on command.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
+mod durability;
+mod model;
+mod produce_rules;
+mod recovery;
+mod retention;
+mod support;

@@ -1,0 +1,190 @@
+//! A partition against a model that is a map, through appends, rolls, reads, restarts and crashes: what was acknowledged is there, in
+//! order, once, and nothing else is, except a prefix of what was still waiting for the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_broker::partition::{AppendOrigin, Isolation, LogManager, Partition};
+use proptest::prelude::*;
+
+use super::support::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append { records: usize, bytes: usize },
+    Flush,
+    Read { from: prop::sample::Index, max_bytes: usize, at_least_one: bool },
+    Crash(Tear),
+    Restart,
+    Housekeeping,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => (1..5_usize, 0..600_usize).prop_map(|(records, bytes)| Step::Append { records, bytes }),
+        4 => Just(Step::Flush),
+        4 => (any::<prop::sample::Index>(), 0..5_000_usize, any::<bool>())
+            .prop_map(|(from, max_bytes, at_least_one)| Step::Read { from, max_bytes, at_least_one }),
+        1 => prop_oneof![
+            Just(Tear::None),
+            any::<u64>().prop_map(Tear::Prefix),
+            any::<u64>().prop_map(Tear::Holes),
+        ].prop_map(Step::Crash),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Housekeeping),
+    ]
+}
+
+struct Run {
+    disk: MemoryDisk,
+    data: Data,
+    manager: LogManager,
+    partition: Arc<Partition>,
+    /// Every record that was appended and not lost: offset to value and the offset of its batch.
+    model: BTreeMap<i64, (String, i64)>,
+    /// Everything below was acknowledged.
+    durable: i64,
+    written: usize,
+}
+
+impl Run {
+    async fn new() -> Self {
+        let disk = MemoryDisk::new();
+        let data = Data::in_memory(&disk);
+        let (manager, partition) = data.open_partition().await;
+        Self { disk, data, manager, partition, model: BTreeMap::new(), durable: 0, written: 0 }
+    }
+
+    fn end(&self) -> i64 {
+        self.model.keys().next_back().map_or(0, |last| last + 1)
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Append { records, bytes } => self.append(records, bytes),
+            Step::Flush => {
+                tokio::time::timeout(DEADLINE, self.partition.wait_durable(self.end() - 1))
+                    .await
+                    .unwrap()
+                    .unwrap();
+                self.durable = self.end();
+            }
+            Step::Read { from, max_bytes, at_least_one } => self.read(from, max_bytes, at_least_one),
+            Step::Crash(tear) => {
+                self.disk.crash(tear);
+                self.reopen().await;
+            }
+            Step::Restart => {
+                self.manager.shutdown().await.unwrap();
+                self.durable = self.end();
+                self.reopen().await;
+                assert_eq!(
+                    self.partition.recovery_report().rebuilt_indexes,
+                    0,
+                    "a clean start trusts the indexes"
+                );
+            }
+            Step::Housekeeping => self.manager.housekeeping(NOW_MS).await,
+        }
+        let high_watermark = self.partition.high_watermark();
+        assert!(high_watermark >= self.durable && high_watermark <= self.end());
+    }
+
+    /// Never waits, so that the flusher, which is another task of this thread, sees nothing of it before the next step that does.
+    fn append(&mut self, records: usize, bytes: usize) {
+        let values: Vec<String> = (0..records)
+            .map(|_| {
+                self.written += 1;
+                format!("{:06}{}", self.written, "x".repeat(bytes))
+            })
+            .collect();
+        let batch = batch(&values.iter().map(String::as_str).collect::<Vec<_>>());
+        let appended = self.partition.append(batch, AppendOrigin::Client, NOW_MS).unwrap();
+        assert_eq!(appended.base_offset, self.end());
+        for (offset, value) in (appended.base_offset..).zip(values) {
+            self.model.insert(offset, (value, appended.base_offset));
+        }
+        assert_eq!(appended.last_offset + 1, self.end());
+    }
+
+    fn read(&self, from: prop::sample::Index, max_bytes: usize, at_least_one: bool) {
+        let high_watermark = self.partition.high_watermark();
+        let from = from.index(high_watermark as usize + 1) as i64;
+        let read = self.partition.read(from, max_bytes, at_least_one, Isolation::ReadUncommitted).unwrap();
+        let batches = whole_batches(read.slice.read_bytes().unwrap());
+        if from == high_watermark {
+            return assert!(batches.is_empty());
+        }
+        if batches.is_empty() {
+            return assert!(!at_least_one, "there was something to read at {from}");
+        }
+        assert!(read.slice.len <= max_bytes || (batches.len() == 1 && at_least_one));
+        let mut expected = self.model[&from].1;
+        for (offset, value) in batches.iter().flat_map(values) {
+            assert_eq!((offset, &value), (expected, &self.model[&expected].0));
+            expected += 1;
+        }
+        assert!(expected <= high_watermark && expected > from);
+    }
+
+    async fn reopen(&mut self) {
+        let manager = {
+            // The old process is gone before the new one starts; its lock with it.
+            let placeholder = MemoryDisk::new();
+            let idle = Data::in_memory(&placeholder).open().await;
+            drop(std::mem::replace(&mut self.manager, idle));
+            self.data.open().await
+        };
+        match manager.partition(TOPIC, 0) {
+            Some(partition) => self.partition = partition,
+            None => {
+                // It was created and nothing was ever flushed.
+                assert_eq!(self.durable, 0);
+                self.partition = manager
+                    .create_partition(TOPIC, 0, klamm_protocol::Uuid::from_u128(7), self.data.config.clone())
+                    .unwrap();
+            }
+        }
+        self.manager = manager;
+        assert!(self.partition.offline().is_none(), "{:?}", self.partition.offline());
+        let survived = self.partition.log_end_offset();
+        assert!(
+            survived >= self.durable,
+            "acknowledged up to {}, but the log ends at {survived}",
+            self.durable
+        );
+        self.model.split_off(&survived);
+        assert_eq!(self.end(), survived, "nothing that was not written");
+        self.durable = survived;
+        self.check_all();
+    }
+
+    fn check_all(&self) {
+        let found = read_all(&self.partition);
+        let expected: Vec<_> = self
+            .model
+            .range(..self.partition.high_watermark())
+            .map(|(offset, (value, _))| (*offset, value.clone()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn a_partition_is_a_map_that_survives(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut run = Run::new().await;
+            for step in steps {
+                run.take(step).await;
+            }
+            run.take(Step::Flush).await;
+            run.check_all();
+            run.take(Step::Crash(Tear::None)).await;
+            run.check_all();
+        });
+    }
+}

@@ -1,0 +1,339 @@
+//! What a start finds after crashes and damage: torn tails are cut, indexes rebuilt, damage in acknowledged records refused.
+
+use std::path::{Path, PathBuf};
+
+use klamm_broker::disk::{Disk, MemoryDisk, Tear};
+use klamm_broker::log::LogError;
+use klamm_broker::partition::{AppendOrigin, Isolation, LogManagerOptions};
+use klamm_protocol::{ErrorCode, Uuid};
+
+use super::support::*;
+
+/// A directory with 30 acknowledged records in several segments, left by a crash or by a clean shutdown.
+struct Left {
+    _dir: tempfile::TempDir,
+    data: Data,
+    expected: Vec<(i64, String)>,
+}
+
+impl Left {
+    async fn behind(clean: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = Data::in_files(dir.path());
+        let (manager, partition) = data.open_partition().await;
+        for number in 0..30 {
+            produce(&partition, batch(&[&format!("{number:04}{}", "x".repeat(400))])).await;
+        }
+        let expected = read_all(&partition);
+        assert_eq!(expected.len(), 30);
+        if clean {
+            manager.shutdown().await.unwrap();
+        }
+        Self { _dir: dir, data, expected }
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        &*self.data.disk
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        let dir = self.data.partition_dir();
+        files(self.disk(), &dir, ".log").iter().map(|name| dir.join(name)).collect()
+    }
+
+    fn last_log(&self) -> PathBuf {
+        self.logs().pop().unwrap()
+    }
+
+    /// Opens, expects the first `count` records, and that appends and reads go on from there.
+    async fn expect(&self, count: usize) {
+        let (_manager, partition) = self.data.open_partition().await;
+        assert!(partition.offline().is_none(), "{:?}", partition.offline());
+        assert_eq!(read_all(&partition), self.expected[..count]);
+        for (offset, value) in &self.expected[..count] {
+            let read = partition.read(*offset, 1, true, Isolation::ReadUncommitted).unwrap();
+            let found = values(&whole_batches(read.slice.read_bytes().unwrap())[0]);
+            assert!(found.contains(&(*offset, value.clone())));
+        }
+        let appended = produce(&partition, batch(&["next"])).await;
+        assert_eq!(appended.base_offset, count as i64);
+        assert_eq!(read_all(&partition).len(), count + 1);
+    }
+
+    /// Opens and expects the partition to be refused, with a message that holds these words.
+    async fn expect_refused(&self, words: &[&str]) {
+        for _ in 0..2 {
+            let manager = self.data.open().await;
+            let partition = manager.partition(TOPIC, 0).unwrap();
+            let why = partition.offline().expect("the partition is offline").to_string();
+            for word in words {
+                assert!(why.contains(word), "{word:?} is not in {why:?}");
+            }
+            let append = partition.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).unwrap_err();
+            assert_eq!(append.error_code(), ErrorCode::KafkaStorageError);
+            let read = partition.read(0, 1_000, true, Isolation::ReadUncommitted).unwrap_err();
+            assert_eq!(read.error_code(), ErrorCode::KafkaStorageError);
+
+            let other = manager.partition("other", 0).unwrap_or_else(|| {
+                manager.create_partition("other", 0, Uuid::from_u128(9), self.data.config.clone()).unwrap()
+            });
+            produce(&other, batch(&["others serve"])).await;
+            // Neither a crash nor a clean stop in between makes it forget.
+            manager.housekeeping(NOW_MS).await;
+            manager.shutdown().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clean_start_reads_no_data() {
+    let left = Left::behind(true).await;
+    let (_manager, partition) = left.data.open_partition().await;
+    let report = partition.recovery_report();
+    assert_eq!((report.rebuilt_indexes, &report.cut), (0, &None));
+    assert!(report.scanned_bytes < 1_200, "{report:?}");
+    assert_eq!(read_all(&partition), left.expected);
+    assert_eq!(partition.topic_id(), Uuid::from_u128(7));
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing() {
+    Left::behind(false).await.expect(30).await;
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_to_the_last_whole_batch() {
+    for torn in [1, 60, 61, 200, 400] {
+        let left = Left::behind(false).await;
+        let file = left.disk().open(&left.last_log()).unwrap();
+        let size = file.size().unwrap();
+        file.set_len(size - torn).unwrap();
+        left.expect(29).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_and_zeros_behind_the_last_batch_are_cut() {
+    for garbage in [vec![0_u8; 3_000], b"not a batch at all".to_vec(), vec![0x5A; 777]] {
+        let left = Left::behind(false).await;
+        let file = left.disk().open(&left.last_log()).unwrap();
+        file.write_all_at(&garbage, file.size().unwrap()).unwrap();
+        left.expect(30).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_byte_in_the_last_batch_cuts_it() {
+    for clean in [false, true] {
+        let left = Left::behind(clean).await;
+        let size = left.disk().open(&left.last_log()).unwrap().size().unwrap();
+        flip(left.disk(), &left.last_log(), size - 100);
+        left.expect(29).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_byte_in_the_middle_is_refused() {
+    // Payload, checksum, length, base offset, in the last segment and in an earlier one.
+    for (segment, within) in [(0, 200), (1, 19), (1, 10), (2, 7), (usize::MAX, 200)] {
+        let left = Left::behind(false).await;
+        let log = left.logs().get(segment).cloned().unwrap_or(left.last_log());
+        if segment != usize::MAX {
+            // Segments below the recovery point are not read at a start.
+            left.disk().remove(&left.data.dirs[0].join("recovery-point-offset-checkpoint")).unwrap();
+        }
+        flip(left.disk(), &log, within);
+        let name = log.file_name().unwrap().to_str().unwrap();
+        left.expect_refused(&[name, "damaged at position 0", "truncate --size=0", "backup"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_refused() {
+    let left = Left::behind(true).await;
+    left.disk().remove(&left.logs()[1]).unwrap();
+    left.expect_refused(&["missing or misplaced"]).await;
+
+    let left = Left::behind(true).await;
+    left.disk().remove(&left.last_log()).unwrap();
+    left.expect_refused(&["had been synced up to offset 30"]).await;
+
+    let left = Left::behind(true).await;
+    for log in left.logs() {
+        left.disk().remove(&log).unwrap();
+    }
+    left.expect_refused(&["had been synced up to offset 30"]).await;
+}
+
+#[tokio::test]
+async fn missing_short_and_damaged_indexes_are_rebuilt() {
+    for clean in [false, true] {
+        for suffix in [".index", ".timeindex"] {
+            for damage in ["missing", "short", "empty", "odd", "garbage"] {
+                let left = Left::behind(clean).await;
+                let dir = left.data.partition_dir();
+                for name in files(left.disk(), &dir, suffix) {
+                    let path = dir.join(name);
+                    let file = left.disk().open(&path).unwrap();
+                    let size = file.size().unwrap();
+                    match damage {
+                        "missing" => left.disk().remove(&path).unwrap(),
+                        "short" => file.set_len(size / 24 * 12).unwrap(),
+                        "empty" => file.set_len(0).unwrap(),
+                        "odd" => file.set_len(size + 3).unwrap(),
+                        _ => file.write_all_at(&vec![0xFF; size as usize], 0).unwrap(),
+                    }
+                }
+                left.expect(30).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_rebuilt_indexes_are_the_ones_that_were_there() {
+    let left = Left::behind(true).await;
+    let dir = left.data.partition_dir();
+    let read = |suffix| -> Vec<(String, Vec<u8>)> {
+        let names = files(left.disk(), &dir, suffix);
+        names
+            .into_iter()
+            .map(|name| (name.clone(), left.disk().read_to_vec(&dir.join(name)).unwrap()))
+            .collect()
+    };
+    let before = (read(".index"), read(".timeindex"));
+    for (name, _) in before.0.iter().chain(&before.1) {
+        left.disk().remove(&dir.join(name)).unwrap();
+    }
+    let (manager, _partition) = left.data.open_partition().await;
+    manager.shutdown().await.unwrap();
+    assert_eq!((read(".index"), read(".timeindex")), before);
+}
+
+#[tokio::test]
+async fn leftovers_of_deletion_and_compaction_are_tidied() {
+    let left = Left::behind(false).await;
+    let dir = left.data.partition_dir();
+    let bytes = left.disk().read_to_vec(&left.logs()[1]).unwrap();
+    let second = left.logs()[1].file_name().unwrap().to_str().unwrap().to_owned();
+    let write = |name: &str, bytes: &[u8]| {
+        left.disk().create(&dir.join(name)).unwrap().write_all_at(bytes, 0).unwrap()
+    };
+    write("00000000000000000099.log.deleted", b"old");
+    write("00000000000000000099.log.cleaned", b"half");
+    write("00000000000000000077.index", b"orphan!!");
+    // A compaction that had replaced the second segment, but for the rename.
+    write(&format!("{second}.swap"), &bytes);
+    left.disk().remove(&left.logs()[1]).unwrap();
+    left.expect(30).await;
+    for suffix in [".deleted", ".cleaned", ".swap", "77.index"] {
+        assert_eq!(files(left.disk(), &dir, suffix), [""; 0], "{suffix}");
+    }
+}
+
+#[tokio::test]
+async fn one_directory_serves_one_broker() {
+    let left = Left::behind(true).await;
+    let manager = left.data.open().await;
+    let error = left.data.try_open().await.unwrap_err();
+    assert!(matches!(error, LogError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains(".lock"), "{error}");
+    drop(manager);
+    left.data.open().await;
+}
+
+#[tokio::test]
+async fn a_directory_of_another_node_or_cluster_is_refused() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let first = data.open().await.cluster_id().to_owned();
+    assert_eq!(first.len(), 22);
+    assert_eq!(data.open().await.cluster_id(), first, "kept over restarts");
+    for (node_id, cluster_id) in [(2, None), (1, Some("another"))] {
+        let options = LogManagerOptions {
+            node_id,
+            cluster_id: cluster_id.map(str::to_owned),
+            ..LogManagerOptions::new(data.dirs.clone())
+        };
+        let clock = std::sync::Arc::new(klamm_client::runtime::TokioClock::starting_at(NOW_MS));
+        let rng = std::sync::Arc::new(klamm_client::runtime::SeededRng::new(1));
+        let opened = klamm_broker::partition::LogManager::open(data.disk.clone(), clock, rng, options).await;
+        assert!(opened.unwrap_err().to_string().contains("belongs to node 1 of cluster"));
+    }
+}
+
+#[tokio::test]
+async fn several_log_dirs_share_the_partitions_and_a_double_is_refused() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.dirs.push("/more".into());
+    let manager = data.open().await;
+    for index in 0..6 {
+        let partition =
+            manager.create_partition(TOPIC, index, Uuid::from_u128(1), data.config.clone()).unwrap();
+        produce(&partition, batch(&["x"])).await;
+    }
+    assert!(manager.create_partition(TOPIC, 3, Uuid::from_u128(1), data.config.clone()).is_err());
+    for dir in &data.dirs {
+        assert_eq!(disk.read_dir(dir).unwrap().iter().filter(|entry| entry.is_dir).count(), 3);
+    }
+    manager.shutdown().await.unwrap();
+    drop(manager);
+    let manager = data.open().await;
+    let found: Vec<_> = manager.partitions().iter().map(|partition| partition.index()).collect();
+    assert_eq!(found, [0, 1, 2, 3, 4, 5]);
+    drop(manager);
+    disk.create_dir_all(Path::new("/more/clicks-0")).unwrap();
+    disk.create_dir_all(Path::new("/data/clicks-0")).unwrap();
+    assert!(data.try_open().await.unwrap_err().to_string().contains("is also in"));
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_gone_and_its_name_is_free() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = data.open_partition().await;
+    for _ in 0..20 {
+        produce(&partition, batch(&["x"])).await;
+    }
+    manager.housekeeping(NOW_MS).await;
+    assert!(manager.delete_partition(TOPIC, 0).unwrap());
+    assert!(!manager.delete_partition(TOPIC, 0).unwrap());
+    assert!(partition.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).is_err());
+    assert_eq!(read_all(&partition).len(), 20, "a fetch under way may finish");
+
+    let again = manager.create_partition(TOPIC, 0, Uuid::from_u128(8), data.config.clone()).unwrap();
+    produce(&again, batch(&["new"])).await;
+    // The checkpoint of the deleted topic must not make the new one look short.
+    disk.crash(Tear::None);
+    drop(manager);
+    let (_manager, partition) = data.open_partition().await;
+    assert!(partition.offline().is_none(), "{:?}", partition.offline());
+    assert_eq!(partition.topic_id(), Uuid::from_u128(8));
+    assert_eq!(read_all(&partition), [(0, "new".to_owned())]);
+    assert_eq!(files(&disk, Path::new("/data"), "-delete"), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_files_are_those_of_kafka() {
+    let left = Left::behind(true).await;
+    let dir = left.data.partition_dir();
+    let text = |path: &Path| left.disk().read_to_string(path).unwrap();
+    assert_eq!(text(&dir.join("leader-epoch-checkpoint")), "0\n1\n0 0\n");
+    assert_eq!(
+        text(&dir.join("partition.metadata")),
+        format!("version: 0\ntopic_id: {}\n", Uuid::from_u128(7))
+    );
+    let root = &left.data.dirs[0];
+    assert_eq!(text(&root.join("recovery-point-offset-checkpoint")), "0\n1\nclicks 0 30\n");
+    assert_eq!(text(&root.join("replication-offset-checkpoint")), "0\n1\nclicks 0 30\n");
+    assert_eq!(text(&root.join("log-start-offset-checkpoint")), "0\n1\nclicks 0 0\n");
+    assert!(left.disk().exists(&root.join(".kafka_cleanshutdown")));
+    assert!(text(&root.join("meta.properties")).starts_with("version=1\ncluster.id="));
+    let names = files(left.disk(), &dir, "");
+    assert_eq!(
+        names[..3],
+        ["00000000000000000000.index", "00000000000000000000.log", "00000000000000000000.timeindex"]
+    );
+    assert!(names.contains(&"00000000000000000030.snapshot".to_owned()), "{names:?}");
+}

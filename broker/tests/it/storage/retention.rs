@@ -1,0 +1,171 @@
+//! Retention, deleting records from the front, rolling by time, and finding records by timestamp.
+
+use std::sync::Arc;
+
+use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_broker::log::LogConfig;
+use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
+use klamm_protocol::ErrorCode;
+use klamm_protocol::records::BatchOptions;
+use proptest::prelude::*;
+
+use super::support::*;
+
+const MINUTE_MS: i64 = 60_000;
+
+/// A partition with one record a minute, the last one now.
+async fn filled(data: &Data, records: i64) -> (klamm_broker::partition::LogManager, Arc<Partition>) {
+    let (manager, partition) = data.open_partition().await;
+    for number in 0..records {
+        let value = "x".repeat(700);
+        produce(&partition, batch_at(NOW_MS - (records - 1 - number) * MINUTE_MS, &[&value])).await;
+    }
+    (manager, partition)
+}
+
+#[tokio::test]
+async fn old_segments_go_and_the_log_start_moves() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.config.retention_ms = 12 * MINUTE_MS;
+    let (manager, partition) = filled(&data, 30).await;
+    manager.housekeeping(NOW_MS).await;
+    // Five records to a segment; one whose youngest record is older than 12 minutes goes.
+    assert_eq!(partition.log_start_offset(), 15);
+    assert_eq!(files(&disk, &data.partition_dir(), ".log").len(), 3);
+    assert_eq!(files(&disk, &data.partition_dir(), ".deleted"), [""; 0]);
+    let gone = partition.read(14, 1_000, true, Isolation::ReadUncommitted).unwrap_err();
+    assert_eq!(gone.error_code(), ErrorCode::OffsetOutOfRange);
+    assert_eq!(read_all(&partition).first().unwrap().0, 15);
+
+    disk.crash(Tear::None);
+    drop(manager);
+    let (manager, partition) = data.open_partition().await;
+    assert_eq!((partition.log_start_offset(), read_all(&partition).len()), (15, 15));
+
+    // A day later all of it is old, the active segment too; offsets go on.
+    manager.housekeeping(NOW_MS + 24 * 60 * MINUTE_MS).await;
+    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (30, 30));
+    assert_eq!(produce(&partition, batch(&["next"])).await.base_offset, 30);
+    drop(manager);
+    disk.crash(Tear::None);
+    let (_manager, partition) = data.open_partition().await;
+    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (30, 31));
+}
+
+#[tokio::test]
+async fn a_log_is_kept_below_retention_bytes_by_whole_segments() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.config.retention_bytes = 10_000;
+    let (manager, partition) = filled(&data, 40).await;
+    let before = partition.size_bytes();
+    manager.housekeeping(NOW_MS).await;
+    let after = partition.size_bytes();
+    assert!(before > 20_000 && (10_000..10_000 + 4_096).contains(&after), "{before} {after}");
+}
+
+#[tokio::test]
+async fn a_compacted_topic_keeps_its_old_segments() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.config = LogConfig { compact: true, delete: false, retention_ms: 1, retention_bytes: 1, ..small() };
+    let (manager, partition) = data.open_partition().await;
+    for _ in 0..20 {
+        let record = [(NOW_MS - MINUTE_MS, Some("key"), "x".repeat(500))];
+        let batch =
+            build(BatchOptions::default(), record.iter().map(|(at, key, value)| (*at, *key, value.as_str())));
+        produce(&partition, batch).await;
+    }
+    manager.housekeeping(NOW_MS).await;
+    assert_eq!(partition.log_start_offset(), 0);
+}
+
+#[tokio::test]
+async fn deleted_records_stay_deleted() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = filled(&data, 30).await;
+    assert_eq!(partition.delete_records(12).unwrap(), 12);
+    assert_eq!(partition.delete_records(5).unwrap(), 12, "the start never goes back");
+    assert_eq!(partition.delete_records(31).unwrap_err().error_code(), ErrorCode::OffsetOutOfRange);
+    assert_eq!(read_all(&partition).first().unwrap().0, 12);
+    manager.housekeeping(NOW_MS).await;
+    assert_eq!(files(&disk, &data.partition_dir(), ".log")[0], "00000000000000000010.log");
+    disk.crash(Tear::None);
+    drop(manager);
+    let (_manager, partition) = data.open_partition().await;
+    assert_eq!((partition.log_start_offset(), read_all(&partition).len()), (12, 18));
+    assert_eq!(partition.delete_records(-1).unwrap(), 30);
+}
+
+#[tokio::test]
+async fn a_segment_is_closed_when_it_spans_segment_ms() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.config = LogConfig { segment_ms: 10 * MINUTE_MS, segment_bytes: 1 << 20, ..small() };
+    let (_manager, _partition) = filled(&data, 30).await;
+    let bases = files(&disk, &data.partition_dir(), ".log");
+    assert_eq!(bases, ["00000000000000000000.log", "00000000000000000011.log", "00000000000000000022.log"]);
+}
+
+#[tokio::test]
+async fn a_truncated_log_forgets_its_tail_and_goes_on() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = filled(&data, 12).await;
+    for sequence in 0..20 {
+        append(&partition, idempotent(4, 0, sequence, 1));
+    }
+    assert!(partition.truncate(11, NOW_MS).is_err(), "not below the high watermark");
+    partition.truncate(15, NOW_MS).unwrap();
+    assert_eq!((partition.high_watermark(), partition.log_end_offset()), (12, 15));
+    let gap = partition.append(idempotent(4, 0, 4, 1), AppendOrigin::Client, NOW_MS).unwrap_err();
+    assert_eq!(gap.error_code(), ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(produce(&partition, idempotent(4, 0, 3, 1)).await.base_offset, 15);
+    disk.crash(Tear::None);
+    drop(manager);
+    let (_manager, partition) = data.open_partition().await;
+    assert_eq!(read_all(&partition).len(), 16);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    /// Timestamps in any order: the record found is the first whose timestamp is not below, as a scan of all records finds it.
+    #[test]
+    fn records_are_found_by_timestamp(
+        sent in prop::collection::vec(prop::collection::vec(0..1_000_i64, 1..4), 1..60),
+        wanted in prop::collection::vec(-1..1_001_i64, 1..20),
+        clean in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let disk = MemoryDisk::new();
+            let data = Data::in_memory(&disk);
+            let (manager, partition) = data.open_partition().await;
+            let value = "x".repeat(150);
+            for timestamps in &sent {
+                let records = timestamps.iter().map(|timestamp| (*timestamp, None, value.as_str()));
+                produce(&partition, build(BatchOptions::default(), records)).await;
+            }
+            let all: Vec<i64> = sent.concat();
+            let check = |partition: &Partition| {
+                for timestamp in &wanted {
+                    let expected = all.iter().position(|at| at >= timestamp).map(|at| at as i64);
+                    let found = partition.offset_for_timestamp(*timestamp, Isolation::ReadUncommitted).unwrap();
+                    assert_eq!(found.map(|found| found.offset), expected, "timestamp {timestamp} in {sent:?}");
+                }
+                let youngest = partition.max_timestamp().unwrap().unwrap();
+                let max = *all.iter().max().unwrap();
+                assert_eq!((youngest.timestamp, youngest.offset), (max, all.iter().position(|at| *at == max).unwrap() as i64));
+            };
+            check(&partition);
+            if clean {
+                manager.shutdown().await.unwrap();
+            }
+            drop(manager);
+            let (_manager, partition) = data.open_partition().await;
+            check(&partition);
+        });
+    }
+}
