@@ -217,7 +217,7 @@ async fn leftovers_of_deletion_and_compaction_are_tidied() {
     let bytes = left.disk().read_to_vec(&left.logs()[1]).unwrap();
     let second = left.logs()[1].file_name().unwrap().to_str().unwrap().to_owned();
     let write = |name: &str, bytes: &[u8]| {
-        left.disk().create(&dir.join(name)).unwrap().write_all_at(bytes, 0).unwrap()
+        left.disk().create(&dir.join(name)).unwrap().write_all_at(bytes, 0).unwrap();
     };
     write("00000000000000000099.log.deleted", b"old");
     write("00000000000000000099.log.cleaned", b"half");
