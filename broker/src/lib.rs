@@ -22,5 +22,6 @@ pub mod group;
 pub mod log;
 pub mod net;
 pub mod partition;
+mod replay;
 
 pub use embedded::{Broker, BrokerBuilder, BrokerError};

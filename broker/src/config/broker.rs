@@ -48,11 +48,13 @@ impl BrokerConfig {
         let advertised_listeners =
             Endpoint::parse_list("advertised.listeners", values.text("advertised.listeners"))?;
         check_listeners(values, &listeners, &advertised_listeners)?;
-        let log_dirs = if values.is_set("log.dirs") { values.text("log.dirs") } else { values.text("log.dir") };
+        let log_dirs =
+            if values.is_set("log.dirs") { values.text("log.dirs") } else { values.text("log.dir") };
         let log_dirs = log_dirs.split(',').map(str::trim).filter(|dir| !dir.is_empty()).map(PathBuf::from);
         let node_id = values.int_if_set("node.id").or(values.int_if_set("broker.id"));
         Ok(Self {
-            node_id: node_id.map_or_else(|| values.int32("node.id"), |id| i32::try_from(id).unwrap_or(i32::MAX)),
+            node_id: node_id
+                .map_or_else(|| values.int32("node.id"), |id| i32::try_from(id).unwrap_or(i32::MAX)),
             listeners,
             advertised_listeners,
             log_dirs: log_dirs.collect(),
@@ -132,7 +134,9 @@ fn log_config(values: &Values) -> LogConfig {
     let policy = values.text("log.cleanup.policy");
     LogConfig {
         segment_bytes: values.size("log.segment.bytes") as u64,
-        segment_ms: values.int_if_set("log.roll.ms").unwrap_or_else(|| values.int("log.roll.hours") * HOUR_MS),
+        segment_ms: values
+            .int_if_set("log.roll.ms")
+            .unwrap_or_else(|| values.int("log.roll.hours") * HOUR_MS),
         segment_index_bytes: values.size("log.index.size.max.bytes") as u32,
         index_interval_bytes: values.size("log.index.interval.bytes") as u32,
         max_message_bytes: values.size("message.max.bytes") as u32,
@@ -203,7 +207,8 @@ mod tests {
         assert!(error.contains("danger_plaintext_network=true"), "{error}");
         let error = config("listeners=:9092\ndanger_plaintext_network=true").unwrap_err().to_string();
         assert!(error.contains("advertised.listeners"), "{error}");
-        config("listeners=:9092\ndanger_plaintext_network=true\nadvertised.listeners=PLAINTEXT://h:9092").unwrap();
+        config("listeners=:9092\ndanger_plaintext_network=true\nadvertised.listeners=PLAINTEXT://h:9092")
+            .unwrap();
         let error = config("listeners=a:1,b:2\ndanger_plaintext_network=true\nadvertised.listeners=h:1");
         assert!(error.unwrap_err().to_string().contains("one address for each listener"));
     }

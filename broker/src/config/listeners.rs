@@ -45,7 +45,11 @@ impl Endpoint {
     /// # Errors
     /// When one of them cannot be read.
     pub fn parse_list(key: &str, text: &str) -> Result<Vec<Self>, ConfigError> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Self::parse(key, part)).collect()
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| Self::parse(key, part))
+            .collect()
     }
 
     /// Only this machine can connect.
@@ -92,7 +96,12 @@ mod tests {
     #[test]
     fn what_other_machines_can_reach_is_known() {
         let loopback = |text| Endpoint::parse("listeners", text).unwrap().is_loopback();
-        assert!(loopback("127.0.0.1:1") && loopback("127.8.8.8:1") && loopback("localhost:1") && loopback("[::1]:1"));
+        assert!(
+            loopback("127.0.0.1:1")
+                && loopback("127.8.8.8:1")
+                && loopback("localhost:1")
+                && loopback("[::1]:1")
+        );
         assert!(!loopback("0.0.0.0:1") && !loopback("10.0.0.1:1") && !loopback("example.org:1"));
     }
 }

@@ -76,7 +76,8 @@ mod tests {
 
     fn check(text: &str, expected: &[(&str, &str)]) {
         let pairs = parse_properties(text);
-        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(pairs, expected, "{text:?}");
     }
 

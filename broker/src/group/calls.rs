@@ -267,4 +267,3 @@ impl Default for GroupConfig {
         }
     }
 }
-

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
 use super::calls::{
-    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, Join, JoinReply, Now,
-    Sync, SyncReply,
+    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, Join, JoinReply,
+    Now, Sync, SyncReply,
 };
 use super::member::Ticket;
 use super::records::{self, Stored};
@@ -81,9 +81,16 @@ impl Coordinator {
     }
 
     /// LeaveGroup: one answer for each caller.
-    pub fn leave(&mut self, now: Now, group: &str, callers: &[Caller], effects: &mut Effects) -> Vec<ErrorCode> {
-        let leave_all =
-            |group: &mut Group, turn: &mut Turn<'_>| callers.iter().map(|caller| group.leave(turn, caller)).collect();
+    pub fn leave(
+        &mut self,
+        now: Now,
+        group: &str,
+        callers: &[Caller],
+        effects: &mut Effects,
+    ) -> Vec<ErrorCode> {
+        let leave_all = |group: &mut Group, turn: &mut Turn<'_>| {
+            callers.iter().map(|caller| group.leave(turn, caller)).collect()
+        };
         self.turn(now, group, effects, leave_all).unwrap_or_else(|| vec![unknown_group(group); callers.len()])
     }
 
@@ -149,6 +156,16 @@ impl Coordinator {
                 effects.records.push(records::offset_record(name, topic, partition, None));
             }
         }
+    }
+
+    /// Offsets of topics that `exists` does not know go away.
+    pub fn retain_topics(&mut self, exists: impl Fn(&str) -> bool, effects: &mut Effects) {
+        let topics = |entry: &Entry| entry.group.offsets.all().into_keys().collect::<Vec<_>>();
+        let mut gone: Vec<String> =
+            self.groups.values().flat_map(topics).filter(|topic| !exists(topic)).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        gone.iter().for_each(|topic| self.topic_deleted(topic, effects));
     }
 
     /// Forgets what `offsets.retention.minutes` says is too old: offsets of a group that has been empty for so long, offsets of
@@ -275,7 +292,12 @@ fn unknown_group(name: &str) -> ErrorCode {
     if name.is_empty() { ErrorCode::InvalidGroupId } else { ErrorCode::UnknownMemberId }
 }
 
-fn commit_one(group: &mut Group, turn: &mut Turn<'_>, commit: Commit, metadata_max_bytes: usize) -> ErrorCode {
+fn commit_one(
+    group: &mut Group,
+    turn: &mut Turn<'_>,
+    commit: Commit,
+    metadata_max_bytes: usize,
+) -> ErrorCode {
     if commit.metadata.len() > metadata_max_bytes {
         return ErrorCode::OffsetMetadataTooLarge;
     }

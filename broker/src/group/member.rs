@@ -70,7 +70,9 @@ pub(super) fn vote<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Opt
     let supported = |name: &str| members.clone().all(|member| member.supports(name));
     let mut votes: Vec<(&str, usize)> = Vec::new();
     for member in members.clone() {
-        let Some(choice) = member.protocols.iter().find(|protocol| supported(&protocol.name)) else { continue };
+        let Some(choice) = member.protocols.iter().find(|protocol| supported(&protocol.name)) else {
+            continue;
+        };
         match votes.iter_mut().find(|(name, _)| *name == choice.name) {
             Some((_, count)) => *count += 1,
             None => votes.push((&choice.name, 1)),

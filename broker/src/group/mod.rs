@@ -7,6 +7,7 @@ mod offsets;
 mod records;
 mod requests;
 mod service;
+mod shard;
 mod state;
 #[cfg(test)]
 mod tests;

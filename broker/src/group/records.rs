@@ -20,8 +20,16 @@ const FLEXIBLE_VALUE: i16 = 4;
 /// A record as read back.
 #[derive(Debug, PartialEq)]
 pub(super) enum Stored {
-    Offset { group: String, topic: String, partition: i32, offset: Option<CommittedOffset> },
-    Group { group: String, stored: Option<StoredGroup> },
+    Offset {
+        group: String,
+        topic: String,
+        partition: i32,
+        offset: Option<CommittedOffset>,
+    },
+    Group {
+        group: String,
+        stored: Option<StoredGroup>,
+    },
     /// Of a kind that this coordinator does not have.
     Other,
 }
@@ -219,8 +227,12 @@ mod tests {
 
     #[test]
     fn an_offset_is_written_as_kafka_writes_it() {
-        let committed =
-            CommittedOffset { offset: 42, leader_epoch: 7, metadata: "m".into(), committed_at_ms: 0x0102_0304 };
+        let committed = CommittedOffset {
+            offset: 42,
+            leader_epoch: 7,
+            metadata: "m".into(),
+            committed_at_ms: 0x0102_0304,
+        };
         let record = offset_record("grp", "topic", 3, Some(&committed));
         // version 1, "grp", "topic", partition 3
         assert_eq!(hex(&record.key), "0001".to_owned() + "0003677270" + "0005746f706963" + "00000003");
@@ -294,7 +306,9 @@ mod tests {
     fn older_and_newer_values_of_kafka_are_read() {
         let key = offset_record("g", "t", 0, None).key;
         let offset = |bytes: &'static [u8]| match read(&key, Some(&Bytes::from_static(bytes))).unwrap() {
-            Stored::Offset { offset: Some(offset), .. } => (offset.offset, offset.leader_epoch, offset.metadata),
+            Stored::Offset { offset: Some(offset), .. } => {
+                (offset.offset, offset.leader_epoch, offset.metadata)
+            }
             other => panic!("{other:?}"),
         };
         // Version 1 (an explicit expiry follows the commit time), then version 4 (compact strings and tags).

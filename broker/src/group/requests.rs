@@ -24,13 +24,18 @@ impl Group {
         if let Some(error) = refusal {
             return turn.reply_join(ticket, JoinReply::error(error, join.member_id));
         }
-        if join.member_id.is_empty() { self.join_first(turn, ticket, join) } else { self.join_again(turn, ticket, join) }
+        if join.member_id.is_empty() {
+            self.join_first(turn, ticket, join)
+        } else {
+            self.join_again(turn, ticket, join)
+        }
     }
 
     /// Room for one more (`group.max.size`)?
     fn admits(&self, turn: &Turn<'_>, join: &Join) -> bool {
         let max = turn.config.max_size;
-        let replaces = join.instance_id.as_ref().is_some_and(|instance| self.static_ids.contains_key(instance));
+        let replaces =
+            join.instance_id.as_ref().is_some_and(|instance| self.static_ids.contains_key(instance));
         let known = self.members.get(&join.member_id);
         match self.state {
             State::Empty => true,
@@ -80,7 +85,8 @@ impl Group {
         if let Err(error) = self.validate(&join.member_id, join.instance_id.as_deref()) {
             return turn.reply_join(ticket, JoinReply::error(error, join.member_id));
         }
-        let unchanged = self.members.get(&join.member_id).is_some_and(|member| member.protocols == join.protocols);
+        let unchanged =
+            self.members.get(&join.member_id).is_some_and(|member| member.protocols == join.protocols);
         let is_leader = self.leader.as_ref() == Some(&join.member_id);
         match self.state {
             // Its answer was lost, or it does not care: this generation is still good for it.
@@ -203,7 +209,10 @@ impl Group {
                 member.touch(turn.now.ms);
                 let assignment = member.assignment.clone();
                 let (protocol_type, protocol) = (self.protocol_type.clone(), self.protocol.clone());
-                turn.reply_sync(ticket, SyncReply { error: ErrorCode::None, protocol_type, protocol, assignment });
+                turn.reply_sync(
+                    ticket,
+                    SyncReply { error: ErrorCode::None, protocol_type, protocol, assignment },
+                );
             }
         }
     }

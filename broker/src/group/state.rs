@@ -167,7 +167,11 @@ impl Group {
             .map(|member| member.id.clone())
             .collect();
         for id in silent {
-            tracing::info!(group = self.id, member = id, "member was silent for its session timeout: removed");
+            tracing::info!(
+                group = self.id,
+                member = id,
+                "member was silent for its session timeout: removed"
+            );
             self.remove_member(turn, &id);
         }
         if !self.unsynced.is_empty() && self.sync_deadline_ms <= now_ms {
@@ -366,7 +370,10 @@ impl Group {
                 member.touch(turn.now.ms);
                 let assignment = member.assignment.clone();
                 let (protocol_type, protocol) = (protocol_type.clone(), protocol.clone());
-                turn.reply_sync(ticket, SyncReply { error: ErrorCode::None, protocol_type, protocol, assignment });
+                turn.reply_sync(
+                    ticket,
+                    SyncReply { error: ErrorCode::None, protocol_type, protocol, assignment },
+                );
             }
         }
     }
@@ -377,7 +384,12 @@ impl Group {
     }
 
     fn enter(&mut self, state: State, now: Now) {
-        tracing::debug!(group = self.id, from = self.state.name(), to = state.name(), generation = self.generation);
+        tracing::debug!(
+            group = self.id,
+            from = self.state.name(),
+            to = state.name(),
+            generation = self.generation
+        );
         self.state = state;
         self.state_since_ms = now.wall_ms;
     }

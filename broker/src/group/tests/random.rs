@@ -63,7 +63,10 @@ fn check(sim: &Sim, clients: &[Client], seen: &mut BTreeMap<i32, BTreeMap<String
         if let Some((generation, part)) = &client.assignment {
             let owners = seen.entry(*generation).or_default();
             let before = owners.insert(part.clone(), client.id.clone());
-            assert!(before.is_none_or(|id| id == client.id), "two owners of {part} in generation {generation}");
+            assert!(
+                before.is_none_or(|id| id == client.id),
+                "two owners of {part} in generation {generation}"
+            );
         }
     }
 }

@@ -106,14 +106,15 @@ impl Sim {
         self.commit_with(caller, topic, offset, "")
     }
 
-    pub(super) fn commit_with(&mut self, caller: &Caller, topic: &str, offset: i64, metadata: &str) -> ErrorCode {
-        let commit = Commit {
-            topic: topic.into(),
-            partition: 0,
-            offset,
-            leader_epoch: -1,
-            metadata: metadata.into(),
-        };
+    pub(super) fn commit_with(
+        &mut self,
+        caller: &Caller,
+        topic: &str,
+        offset: i64,
+        metadata: &str,
+    ) -> ErrorCode {
+        let commit =
+            Commit { topic: topic.into(), partition: 0, offset, leader_epoch: -1, metadata: metadata.into() };
         let mut effects = Effects::default();
         let codes = self.coordinator.commit(self.now(), GROUP, caller, vec![commit], &mut effects);
         self.take(effects);
@@ -158,8 +159,7 @@ impl Sim {
             let replies: Vec<JoinReply> =
                 members.iter().map(|(_, ticket)| self.joined(*ticket).unwrap()).collect();
             let leader = replies.iter().find(|reply| reply.leader == reply.member_id).unwrap().clone();
-            let ids: Vec<(&str, &str)> =
-                members.iter().map(|(id, _)| (id.as_str(), id.as_str())).collect();
+            let ids: Vec<(&str, &str)> = members.iter().map(|(id, _)| (id.as_str(), id.as_str())).collect();
             for reply in &replies {
                 let assignments = if reply.member_id == leader.leader { ids.as_slice() } else { &[] };
                 self.ask_sync(&reply.member_id, reply.generation, assignments);

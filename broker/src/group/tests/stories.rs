@@ -198,7 +198,10 @@ fn a_restarted_static_member_takes_its_place_without_a_rebalance_and_the_old_one
     let old_client = Join { knows_skip_assignment: false, ..static_join("i", "", "3") };
     let ticket = sim.ask_join(old_client);
     let reply = sim.joined(ticket).unwrap();
-    assert_eq!((reply.member_id.as_str(), reply.leader.as_str(), reply.skip_assignment), ("i-3", "i-2", false));
+    assert_eq!(
+        (reply.member_id.as_str(), reply.leader.as_str(), reply.skip_assignment),
+        ("i-3", "i-2", false)
+    );
 
     let by_instance = Caller { member_id: String::new(), instance_id: Some("i".into()), generation: -1 };
     assert_eq!(sim.leave(&[by_instance.clone(), by_instance]), [ErrorCode::None, ErrorCode::UnknownMemberId]);
@@ -232,7 +235,10 @@ fn offsets_are_committed_by_members_and_by_loners() {
     assert_eq!(sim.commit_with(&member, "t", 7, &long), ErrorCode::None);
     assert_eq!(sim.commit_with(&member, "t", 8, &(long + "x")), ErrorCode::OffsetMetadataTooLarge);
     assert_eq!(sim.coordinator.committed(GROUP, "t", 0).unwrap().offset, 7);
-    assert_eq!(sim.coordinator.commit(sim.now(), "new", &caller("m", 3), vec![], &mut Effects::default()), []);
+    assert_eq!(
+        sim.coordinator.commit(sim.now(), "new", &caller("m", 3), vec![], &mut Effects::default()),
+        []
+    );
 }
 
 #[test]

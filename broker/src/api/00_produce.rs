@@ -1,0 +1,155 @@
+//! Produce, key 0: versions 3 to 13 (0 to 2 are announced and refused, see [`SERVED`](super::SERVED)).
+//!
+//! Every partition's batch is validated and appended before the next request of the connection is looked at; the answer waits until
+//! what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms` bounds the wait for other
+//! replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and an error ends the connection.
+//! Not there yet: transactions (a transactional id or batch is refused), `record_errors`.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use klamm_protocol::messages::produce::{PartitionProduceResponse, TopicProduceData, TopicProduceResponse};
+use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
+use klamm_protocol::records::BatchHeader;
+use klamm_protocol::{ErrorCode, Records};
+
+use super::context::named;
+use super::{Answer, Call, Context, Refusal};
+use crate::controller::View;
+use crate::partition::{AppendOrigin, Appended, Partition};
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
+/// The first version that can be read: older ones carry older record formats.
+const FIRST_READABLE: i16 = 3;
+/// From here on topics are named by their id.
+const TOPIC_IDS: i16 = 13;
+
+pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
+    if call.version < FIRST_READABLE {
+        return Err(Refusal::new(format!("Produce version {} is older than record batches", call.version)));
+    }
+    let request: ProduceRequest = call.decode()?;
+    let mut work =
+        Work { context, view: context.view(), by_id: call.version >= TOPIC_IDS, waits: Vec::new() };
+    let refusal = refuse_all(&request);
+    let acks = request.acks;
+    let topics = request.topic_data.into_iter().enumerate();
+    let responses = topics.map(|(place, topic)| work.append_topic(place, topic, refusal)).collect();
+    let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
+    let waits = work.waits;
+    if acks == 0 {
+        let failed = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        return match failed.map(|partition| partition.error_code).find(|code| *code != 0) {
+            // The one way to tell a producer that does not listen: it notices, and asks for metadata.
+            Some(code) => {
+                Err(Refusal::new(format!("produce with acks 0 failed: {}", ErrorCode::from_code(code))))
+            }
+            None => Ok(Answer::None),
+        };
+    }
+    if waits.is_empty() {
+        return call.answer(&response);
+    }
+    let reply = call.reply();
+    Ok(Answer::Later(Box::pin(async move {
+        for wait in waits {
+            if let Err(error) = wait.partition.wait_durable(wait.last_offset).await {
+                let topic = &mut response.responses[wait.place.0];
+                fail(
+                    &mut topic.partition_responses[wait.place.1],
+                    ErrorCode::KafkaStorageError,
+                    error.to_string(),
+                );
+            }
+        }
+        reply.encode(&response).map(Some)
+    })))
+}
+
+/// What is wrong with the request as a whole, which every partition is then told.
+fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, &'static str)> {
+    if !(-1..=1).contains(&request.acks) {
+        return Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"));
+    }
+    let transactional = request.transactional_id.is_some();
+    transactional.then_some((ErrorCode::UnsupportedVersion, "this broker has no transactions yet"))
+}
+
+/// What the answer to one partition has to wait for.
+struct Wait {
+    /// Topic and partition, counted within the response.
+    place: (usize, usize),
+    partition: Arc<Partition>,
+    last_offset: i64,
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    view: Arc<View>,
+    by_id: bool,
+    waits: Vec<Wait>,
+}
+
+impl Work<'_> {
+    fn append_topic(
+        &mut self,
+        topic_place: usize,
+        data: TopicProduceData,
+        refusal: Option<(ErrorCode, &'static str)>,
+    ) -> TopicProduceResponse {
+        let mut response = TopicProduceResponse {
+            name: data.name,
+            topic_id: data.topic_id,
+            ..TopicProduceResponse::default()
+        };
+        for (place, partition) in data.partition_data.into_iter().enumerate() {
+            let mut answer = PartitionProduceResponse { index: partition.index, ..Default::default() };
+            let appended = match refusal {
+                Some((code, message)) => Err((code, message.to_owned())),
+                None => self.append(&response, partition.index, partition.records),
+            };
+            match appended {
+                Ok((log, appended)) => {
+                    answer.base_offset = appended.base_offset;
+                    answer.log_append_time_ms = appended.log_append_time_ms;
+                    answer.log_start_offset = appended.log_start_offset;
+                    let place = (topic_place, place);
+                    self.waits.push(Wait { place, partition: log, last_offset: appended.last_offset });
+                }
+                Err((code, message)) => fail(&mut answer, code, message),
+            }
+            response.partition_responses.push(answer);
+        }
+        response
+    }
+
+    fn append(
+        &self,
+        topic: &TopicProduceResponse,
+        index: i32,
+        records: Option<Records>,
+    ) -> Result<(Arc<Partition>, Appended), (ErrorCode, String)> {
+        let refused = |code: ErrorCode| (code, String::new());
+        let topic = named(&self.view, self.by_id, topic.topic_id, &topic.name).map_err(refused)?;
+        if topic.is_internal() {
+            return Err((ErrorCode::InvalidTopicException, format!("{} is the broker's own", topic.name)));
+        }
+        let log = self.view.log(topic, index).map_err(refused)?;
+        let records = records.and_then(Records::into_bytes).unwrap_or_default();
+        if BatchHeader::parse(&records).is_ok_and(|header| header.is_transactional()) {
+            return Err((ErrorCode::InvalidTxnState, "this broker has no transactions yet".to_owned()));
+        }
+        match log.append(records, AppendOrigin::Client, self.context.now_ms()) {
+            Ok(appended) => Ok((log.clone(), appended)),
+            Err(error) => Err((error.error_code(), error.to_string())),
+        }
+    }
+}
+
+fn fail(answer: &mut PartitionProduceResponse, code: ErrorCode, message: String) {
+    answer.error_code = code.code();
+    answer.error_message = Some(message).filter(|message| !message.is_empty()).map(Into::into);
+    answer.base_offset = -1;
+    answer.log_append_time_ms = -1;
+    answer.log_start_offset = -1;
+}

@@ -1,0 +1,201 @@
+//! Fetch, key 1: versions 4 to 18.
+//!
+//! Records are not read here: a response names the places in the segment files, and the connection sends them from there. A fetch that
+//! finds too little waits for the high watermarks of its partitions to move, not for a clock. Whole batches are sent, from the one that
+//! holds the offset; the first batch of the first partition that has any is sent whatever the limits say, so that a consumer never
+//! gets stuck. Fetch sessions (KIP-227) are declined with session id 0. Not there yet: followers and reading from followers.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::select_all;
+use klamm_protocol::messages::fetch::{FetchPartition, FetchableTopicResponse, PartitionData};
+use klamm_protocol::messages::{FetchRequest, FetchResponse};
+use klamm_protocol::{ErrorCode, Records};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::context::named;
+use super::{Answer, Call, Context, Refusal, Reply, Response};
+use crate::controller::{Topic, View};
+use crate::log::LogSlice;
+use crate::partition::{Isolation, Partition};
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 4..=18;
+/// From here on topics are named by their id.
+const TOPIC_IDS: i16 = 13;
+
+pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
+    let request: FetchRequest = call.decode()?;
+    if let Some(error) = refuse(&request) {
+        return call.answer(&FetchResponse { error_code: error.code(), ..FetchResponse::default() });
+    }
+    let reply = call.reply();
+    let started = Instant::now();
+    let found = look(context, &request, reply);
+    if found.is_enough(&request) {
+        return found.respond(reply).map(Answer::Ready);
+    }
+    let context = context.clone();
+    Ok(Answer::Later(Box::pin(async move {
+        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        let found = wait(&context, &request, reply, started + max_wait).await;
+        found.respond(reply).map(Some)
+    })))
+}
+
+/// What is wrong with the request as a whole.
+fn refuse(request: &FetchRequest) -> Option<ErrorCode> {
+    let from_follower = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
+    if from_follower {
+        // There are no other replicas, whatever the sender says it is (CVE-2018-1288).
+        return Some(ErrorCode::InvalidRequest);
+    }
+    match (request.session_id, request.session_epoch) {
+        // No session wanted, a new one wanted, or the end of one.
+        (_, -1 | 0) => None,
+        (0, _) => Some(ErrorCode::InvalidFetchSessionEpoch),
+        _ => Some(ErrorCode::FetchSessionIdNotFound),
+    }
+}
+
+/// Looks again whenever more has become visible, until there is enough or the time is up.
+async fn wait(context: &Arc<Context>, request: &FetchRequest, reply: Reply, deadline: Instant) -> Found {
+    let mut stopping = context.stopping();
+    loop {
+        // First listen, then look: what comes in between is heard.
+        let mut moves = watches(context, request, reply);
+        let found = look(context, request, reply);
+        if found.is_enough(request) || *stopping.borrow() || Instant::now() >= deadline {
+            return found;
+        }
+        let moved = async {
+            if moves.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            // A log that is gone counts as moved: the next look says so.
+            let _ = select_all(moves.iter_mut().map(|moves| Box::pin(moves.changed()))).await;
+        };
+        tokio::select! {
+            () = moved => {}
+            () = sleep_until(deadline) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+    }
+}
+
+fn watches(context: &Context, request: &FetchRequest, reply: Reply) -> Vec<watch::Receiver<i64>> {
+    let view = context.view();
+    let mut moves = Vec::new();
+    for wanted in &request.topics {
+        let Ok(topic) = named(&view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic) else {
+            continue;
+        };
+        let logs = wanted.partitions.iter().filter_map(|partition| view.log(topic, partition.partition).ok());
+        moves.extend(logs.map(|log| log.watch()));
+    }
+    moves
+}
+
+/// What one look at the logs found.
+struct Found {
+    response: FetchResponse,
+    slices: Vec<LogSlice>,
+    bytes: usize,
+    failed: bool,
+}
+
+impl Found {
+    fn is_enough(&self, request: &FetchRequest) -> bool {
+        let enough = usize::try_from(request.min_bytes).unwrap_or(0);
+        self.failed || self.bytes >= enough || request.max_wait_ms <= 0 || request.topics.is_empty()
+    }
+
+    fn respond(self, reply: Reply) -> Result<Response, Refusal> {
+        reply.encode_with(&self.response, self.slices)
+    }
+}
+
+fn look(context: &Context, request: &FetchRequest, reply: Reply) -> Found {
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(context.config().fetch_max_bytes);
+    let isolation =
+        if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let view = context.view();
+    let mut found = Found { response: FetchResponse::default(), slices: Vec::new(), bytes: 0, failed: false };
+    for wanted in &request.topics {
+        let topic = named(&view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic);
+        let partitions = wanted.partitions.iter().map(|partition| {
+            let room = max_bytes.saturating_sub(found.bytes);
+            read(&view, topic, partition, room, isolation, &mut found).unwrap_or_else(|error| {
+                found.failed = true;
+                failed(partition.partition, error)
+            })
+        });
+        let partitions = partitions.collect();
+        found.response.responses.push(FetchableTopicResponse {
+            topic: wanted.topic.clone(),
+            topic_id: wanted.topic_id,
+            partitions,
+            ..FetchableTopicResponse::default()
+        });
+    }
+    found
+}
+
+fn read(
+    view: &View,
+    topic: Result<&Arc<Topic>, ErrorCode>,
+    wanted: &FetchPartition,
+    room: usize,
+    isolation: Isolation,
+    found: &mut Found,
+) -> Result<PartitionData, ErrorCode> {
+    let log = view.log(topic?, wanted.partition)?;
+    check_epoch(log, wanted.current_leader_epoch)?;
+    let max_bytes = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(room);
+    let read = log
+        .read(wanted.fetch_offset, max_bytes, found.bytes == 0, isolation)
+        .map_err(|error| error.error_code())?;
+    let records = if read.slice.is_empty() {
+        // Empty, not null: librdkafka takes null for a broken response.
+        Records::default()
+    } else {
+        let token = found.slices.len() as u64;
+        let len = read.slice.len;
+        found.bytes += len;
+        found.slices.push(read.slice);
+        Records::External { len, token }
+    };
+    let aborted_transactions = (isolation == Isolation::ReadCommitted).then(Vec::new);
+    Ok(PartitionData {
+        partition_index: wanted.partition,
+        high_watermark: read.high_watermark,
+        last_stable_offset: read.last_stable_offset,
+        log_start_offset: read.log_start_offset,
+        aborted_transactions,
+        records: Some(records),
+        ..PartitionData::default()
+    })
+}
+
+/// A reader that knows of an older leader must find out where its log ends; one that knows of a newer one is ahead of us.
+pub(super) fn check_epoch(log: &Partition, known: i32) -> Result<(), ErrorCode> {
+    match known {
+        -1 => Ok(()),
+        older if older < log.leader_epoch() => Err(ErrorCode::FencedLeaderEpoch),
+        newer if newer > log.leader_epoch() => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+fn failed(partition_index: i32, error: ErrorCode) -> PartitionData {
+    PartitionData {
+        partition_index,
+        error_code: error.code(),
+        high_watermark: -1,
+        aborted_transactions: None,
+        records: Some(Records::default()),
+        ..PartitionData::default()
+    }
+}

@@ -1,0 +1,139 @@
+//! Metadata, key 3: versions 0 to 13.
+//!
+//! A topic that is asked for by name and does not exist is created and described at once, if the request and
+//! `auto.create.topics.enable` allow it. There is one broker, which leads everything and is its own controller. Its address is the one
+//! advertised for the listener that the client came through.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use klamm_protocol::messages::metadata::{
+    MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
+use klamm_protocol::{ErrorCode, Utf8Bytes};
+
+use super::{Answer, Call, Context, Refusal};
+use crate::controller::{CreateTopic, Topic, View};
+use crate::group::OFFSETS_TOPIC;
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
+
+pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
+    let mut request: MetadataRequest = call.decode()?;
+    if call.version == 0 {
+        request.topics = request.topics.filter(|topics| !topics.is_empty());
+    }
+    let topics = match request.topics {
+        None => {
+            let view = context.view();
+            view.image.topics().map(|topic| describe(context, &view, topic)).collect()
+        }
+        Some(wanted) => {
+            let create = request.allow_auto_topic_creation && context.config().auto_create_topics;
+            let mut topics = Vec::with_capacity(wanted.len());
+            for wanted in wanted {
+                topics.push(one(context, wanted, create).await);
+            }
+            topics
+        }
+    };
+    let broker = MetadataResponseBroker {
+        node_id: context.config().node_id,
+        host: call.peer.advertised.host.as_str().into(),
+        port: i32::from(call.peer.advertised.port),
+        ..MetadataResponseBroker::default()
+    };
+    call.answer(&MetadataResponse {
+        brokers: vec![broker],
+        cluster_id: Some(context.cluster_id().into()),
+        controller_id: context.config().node_id,
+        topics,
+        ..MetadataResponse::default()
+    })
+}
+
+async fn one(context: &Context, wanted: MetadataRequestTopic, create: bool) -> MetadataResponseTopic {
+    let view = context.view();
+    let Some(name) = wanted.name.filter(|_| wanted.topic_id.is_zero()) else {
+        return match view.image.topic_by_id(wanted.topic_id) {
+            Some(topic) => describe(context, &view, topic),
+            None => MetadataResponseTopic {
+                error_code: ErrorCode::UnknownTopicId.code(),
+                topic_id: wanted.topic_id,
+                // Versions that cannot say null get an empty name.
+                name: Some(Utf8Bytes::new()),
+                ..MetadataResponseTopic::default()
+            },
+        };
+    };
+    if let Some(topic) = view.image.topic(&name) {
+        return describe(context, &view, topic);
+    }
+    match if create { make(context, &name).await } else { Err(why_unknown(&name)) } {
+        Ok(()) => {
+            let view = context.view();
+            match view.image.topic(&name) {
+                Some(topic) => describe(context, &view, topic),
+                // Deleted again by somebody.
+                None => unknown(name, ErrorCode::UnknownTopicOrPartition),
+            }
+        }
+        Err(error) => unknown(name, error),
+    }
+}
+
+async fn make(context: &Context, name: &str) -> Result<(), ErrorCode> {
+    if name == OFFSETS_TOPIC {
+        return context.groups().prepare().await;
+    }
+    let topic = CreateTopic {
+        name: name.to_owned(),
+        partitions: -1,
+        replication_factor: -1,
+        ..CreateTopic::default()
+    };
+    match context.controller().create_topic(&topic, false).await {
+        Ok(_) => Ok(()),
+        // Somebody was faster.
+        Err(error) if error.code == ErrorCode::TopicAlreadyExists => Ok(()),
+        Err(error) => {
+            tracing::debug!(topic = name, %error, "a topic was asked for and cannot be created");
+            Err(error.code)
+        }
+    }
+}
+
+fn why_unknown(name: &str) -> ErrorCode {
+    if crate::controller::is_valid_name(name) {
+        ErrorCode::UnknownTopicOrPartition
+    } else {
+        ErrorCode::InvalidTopicException
+    }
+}
+
+fn unknown(name: Utf8Bytes, error: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic { error_code: error.code(), name: Some(name), ..MetadataResponseTopic::default() }
+}
+
+fn describe(context: &Context, view: &View, topic: &Topic) -> MetadataResponseTopic {
+    let here = context.config().node_id;
+    let partitions = (0..topic.partitions).map(|index| {
+        let leader_epoch = view.log(topic, index).map_or(0, |log| log.leader_epoch());
+        MetadataResponsePartition {
+            partition_index: index,
+            leader_id: here,
+            leader_epoch,
+            replica_nodes: vec![here],
+            isr_nodes: vec![here],
+            ..MetadataResponsePartition::default()
+        }
+    });
+    MetadataResponseTopic {
+        name: Some(topic.name.as_ref().into()),
+        topic_id: topic.id,
+        is_internal: topic.is_internal(),
+        partitions: partitions.collect(),
+        ..MetadataResponseTopic::default()
+    }
+}

@@ -1,0 +1,22 @@
+//! Heartbeat, key 12: versions 0 to 4.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use klamm_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+
+use super::{Answer, Call, Context, Refusal};
+use crate::group::Caller;
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 0..=4;
+
+pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
+    let request: HeartbeatRequest = call.decode()?;
+    let caller = Caller {
+        member_id: request.member_id.into(),
+        instance_id: request.group_instance_id.map(Into::into),
+        generation: request.generation_id,
+    };
+    let error_code = context.groups().heartbeat(&request.group_id, &caller).code();
+    call.answer(&HeartbeatResponse { error_code, ..HeartbeatResponse::default() })
+}

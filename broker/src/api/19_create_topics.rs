@@ -1,0 +1,85 @@
+//! CreateTopics, key 19: versions 2 to 7. Topics are created one after the other; each has a result of its own. `timeout_ms` has nothing
+//! to bound: a topic is there when it is answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use klamm_protocol::ErrorCode;
+use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
+use klamm_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+
+use super::{Answer, Call, Context, Refusal};
+use crate::controller::{CreateTopic, is_internal};
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 2..=7;
+/// Kafka's number for a setting that a topic has of its own.
+const SET_ON_TOPIC: i8 = 1;
+
+pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
+    let request: CreateTopicsRequest = call.decode()?;
+    let mut seen = BTreeSet::new();
+    let doubled: BTreeSet<_> = request
+        .topics
+        .iter()
+        .filter(|topic| !seen.insert(&topic.name))
+        .map(|topic| topic.name.clone())
+        .collect();
+    let mut response = CreateTopicsResponse::default();
+    for topic in request.topics {
+        let result = if doubled.contains(&topic.name) {
+            refused(&topic, ErrorCode::InvalidRequest, "the topic is in the request twice".into())
+        } else if is_internal(&topic.name) {
+            let message = "the broker creates its own topics when it needs them";
+            refused(&topic, ErrorCode::InvalidTopicException, message.into())
+        } else {
+            create(context, topic, request.validate_only).await
+        };
+        response.topics.push(result);
+    }
+    call.answer(&response)
+}
+
+async fn create(context: &Context, wanted: CreatableTopic, validate_only: bool) -> CreatableTopicResult {
+    let settings: BTreeMap<String, String> = wanted
+        .configs
+        .iter()
+        .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
+        .collect();
+    let assignments = wanted.assignments.iter();
+    let command = CreateTopic {
+        name: wanted.name.to_string(),
+        partitions: wanted.num_partitions,
+        replication_factor: wanted.replication_factor,
+        assignments: assignments.map(|one| (one.partition_index, one.broker_ids.clone())).collect(),
+        settings,
+    };
+    match context.controller().create_topic(&command, validate_only).await {
+        Err(error) => refused(&wanted, error.code, error.message),
+        Ok(topic) => {
+            let configs = topic.settings.iter().map(|(name, value)| CreatableTopicConfigs {
+                name: name.into(),
+                value: Some(value.into()),
+                config_source: SET_ON_TOPIC,
+                ..CreatableTopicConfigs::default()
+            });
+            CreatableTopicResult {
+                name: wanted.name,
+                topic_id: topic.id,
+                num_partitions: topic.partitions,
+                replication_factor: 1,
+                configs: Some(configs.collect()),
+                ..CreatableTopicResult::default()
+            }
+        }
+    }
+}
+
+fn refused(topic: &CreatableTopic, error: ErrorCode, message: String) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name: topic.name.clone(),
+        error_code: error.code(),
+        error_message: Some(message.into()),
+        ..CreatableTopicResult::default()
+    }
+}

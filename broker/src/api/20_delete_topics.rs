@@ -1,0 +1,68 @@
+//! DeleteTopics, key 20: versions 1 to 6; by id too from 6 on. The offsets that groups committed for a topic go with it.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use klamm_protocol::ErrorCode;
+use klamm_protocol::messages::delete_topics::{DeletableTopicResult, DeleteTopicState};
+use klamm_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
+
+use super::{Answer, Call, Context, Refusal};
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 1..=6;
+/// From here on a topic may be named by its id.
+const STATES: i16 = 6;
+
+pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
+    let mut request: DeleteTopicsRequest = call.decode()?;
+    if call.version < STATES {
+        let named = request.topic_names.into_iter();
+        request.topics =
+            named.map(|name| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() }).collect();
+    }
+    let mut response = DeleteTopicsResponse::default();
+    for topic in request.topics {
+        let mut result = DeletableTopicResult {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            ..DeletableTopicResult::default()
+        };
+        if let Err((error, message)) = delete(context, &topic, &mut result).await {
+            result.error_code = error.code();
+            result.error_message = Some(message.into());
+        }
+        response.responses.push(result);
+    }
+    call.answer(&response)
+}
+
+async fn delete(
+    context: &Context,
+    wanted: &DeleteTopicState,
+    result: &mut DeletableTopicResult,
+) -> Result<(), (ErrorCode, String)> {
+    let refused = |error: ErrorCode, message: &str| Err((error, message.to_owned()));
+    if !context.config().delete_topics {
+        return refused(ErrorCode::TopicDeletionDisabled, "delete.topic.enable is false");
+    }
+    let view = context.view();
+    let found = match &wanted.name {
+        Some(_) if !wanted.topic_id.is_zero() => {
+            return refused(ErrorCode::InvalidRequest, "name the topic or its id, not both");
+        }
+        Some(name) => view.image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
+        None => view.image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId),
+    };
+    let topic = match found {
+        Ok(topic) => topic.clone(),
+        Err(error) => return refused(error, "there is no such topic"),
+    };
+    if topic.is_internal() {
+        return refused(ErrorCode::InvalidRequest, "the broker needs this topic");
+    }
+    result.name = Some(topic.name.as_ref().into());
+    result.topic_id = topic.id;
+    context.controller().delete_topic(topic.id).await.map_err(|error| (error.code, error.message))?;
+    context.groups().topic_deleted(&topic.name);
+    Ok(())
+}

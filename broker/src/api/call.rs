@@ -1,0 +1,130 @@
+//! A request on its way through: its header, its body still encoded, and the forms its answer can take.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use klamm_protocol::frame::{decode_request_header, encode_response};
+use klamm_protocol::{ApiKey, Decoder, Encoded, Message, Request, Utf8Bytes};
+
+use super::context::Peer;
+use crate::log::LogSlice;
+
+/// A request.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) api: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) client_id: Option<Utf8Bytes>,
+    pub(crate) peer: Arc<Peer>,
+    correlation_id: i32,
+    body: Decoder,
+}
+
+/// What it takes to answer a request, once the request itself is no longer needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reply {
+    pub(crate) api: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+}
+
+/// A response, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Response {
+    /// The frame; the token of a splice counts into `slices`.
+    pub(crate) encoded: Encoded,
+    /// Records that are still in their files.
+    pub(crate) slices: Vec<LogSlice>,
+}
+
+/// What becomes of a request.
+pub(crate) enum Answer {
+    /// Nothing: produce with acks 0.
+    None,
+    /// A response.
+    Ready(Response),
+    /// A response when what it waits for has come. May wait beside the work on later requests.
+    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>),
+}
+
+/// Why a connection has to end. Tells nothing of what the peer sent.
+#[derive(Debug)]
+pub(crate) struct Refusal(String);
+
+impl Refusal {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Call {
+    /// Reads the header of a request.
+    pub(crate) fn read(peer: Arc<Peer>, frame: Bytes) -> Result<Self, Refusal> {
+        let mut body = Decoder::new(frame);
+        let header = decode_request_header(&mut body)
+            .map_err(|error| Refusal::new(format!("a request header cannot be read: {error}")))?;
+        let api = ApiKey::try_from(header.api_key).map_err(|error| Refusal::new(error.to_string()))?;
+        Ok(Self {
+            api,
+            version: header.api_version,
+            client_id: header.client_id,
+            peer,
+            correlation_id: header.correlation_id,
+            body,
+        })
+    }
+
+    /// Reads the body, which must end where the frame does.
+    pub(crate) fn decode<R: Request>(&mut self) -> Result<R, Refusal> {
+        let unreadable = |why: &dyn fmt::Display| {
+            Refusal::new(format!("{} version {} cannot be read: {why}", self.api.name(), self.version))
+        };
+        let request = R::decode(&mut self.body, self.version).map_err(|error| unreadable(&error))?;
+        match self.body.remaining() {
+            0 => Ok(request),
+            more => Err(unreadable(&format_args!("{more} bytes follow it"))),
+        }
+    }
+
+    /// What it takes to answer.
+    pub(crate) fn reply(&self) -> Reply {
+        Reply { api: self.api, version: self.version, correlation_id: self.correlation_id }
+    }
+
+    /// The answer.
+    pub(crate) fn answer<M: Message>(&self, body: &M) -> Result<Answer, Refusal> {
+        self.reply().encode(body).map(Answer::Ready)
+    }
+}
+
+impl Reply {
+    /// The response without records from files.
+    pub(crate) fn encode<M: Message>(self, body: &M) -> Result<Response, Refusal> {
+        self.encode_with(body, Vec::new())
+    }
+
+    /// The response with its records.
+    pub(crate) fn encode_with<M: Message>(
+        self,
+        body: &M,
+        slices: Vec<LogSlice>,
+    ) -> Result<Response, Refusal> {
+        let encoded =
+            encode_response(self.api, body, self.version, self.correlation_id).map_err(|error| {
+                Refusal::new(format!(
+                    "the answer to {} version {} cannot be written: {error}",
+                    self.api.name(),
+                    self.version
+                ))
+            })?;
+        Ok(Response { encoded, slices })
+    }
+}

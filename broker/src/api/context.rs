@@ -1,0 +1,95 @@
+//! What every request handler can reach.
+
+use std::sync::Arc;
+
+use klamm_client::runtime::Clock;
+use klamm_protocol::{ErrorCode, Uuid};
+use tokio::sync::watch;
+
+use crate::config::{BrokerConfig, Endpoint};
+use crate::controller::{Controller, Topic, View};
+use crate::group::GroupService;
+use crate::net::QuietLog;
+
+/// The broker, as request handlers see it.
+#[derive(Debug)]
+pub(crate) struct Context {
+    config: BrokerConfig,
+    cluster_id: String,
+    controller: Arc<Controller>,
+    groups: Arc<GroupService>,
+    clock: Arc<dyn Clock>,
+    quiet_log: QuietLog,
+    stopping: watch::Receiver<bool>,
+}
+
+/// The other side of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Host and port.
+    pub(crate) address: String,
+    /// The host alone.
+    pub(crate) host: String,
+    /// What clients that came this way are told to connect to.
+    pub(crate) advertised: Endpoint,
+}
+
+impl Context {
+    pub(crate) fn new(
+        config: BrokerConfig,
+        cluster_id: String,
+        controller: Arc<Controller>,
+        groups: Arc<GroupService>,
+        clock: Arc<dyn Clock>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { config, cluster_id, controller, groups, clock, quiet_log: QuietLog::default(), stopping }
+    }
+
+    pub(crate) fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    pub(crate) fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    pub(crate) fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    pub(crate) fn groups(&self) -> &Arc<GroupService> {
+        &self.groups
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.controller.view()
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    pub(crate) fn quiet_log(&self) -> &QuietLog {
+        &self.quiet_log
+    }
+
+    /// Turns true when the broker begins to stop: then nobody shall wait for more.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.clone()
+    }
+}
+
+/// The topic that a request names, by id or by name according to its version.
+pub(crate) fn named<'a>(
+    view: &'a View,
+    by_id: bool,
+    id: Uuid,
+    name: &str,
+) -> Result<&'a Arc<Topic>, ErrorCode> {
+    if by_id {
+        view.image.topic_by_id(id).ok_or(ErrorCode::UnknownTopicId)
+    } else {
+        view.image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+}

@@ -1,0 +1,104 @@
+//! The requests: one file for each, named by its key. Here: which are served in which versions, and how a frame becomes an answer.
+//!
+//! A request that cannot be read or is followed by more bytes in its frame, or an API or version that is not served, ends its connection;
+//! the one exception is ApiVersions, by which a client finds out.
+
+#[path = "18_api_versions.rs"]
+mod api_versions;
+#[path = "19_create_topics.rs"]
+mod create_topics;
+#[path = "20_delete_topics.rs"]
+mod delete_topics;
+#[path = "15_describe_groups.rs"]
+mod describe_groups;
+#[path = "01_fetch.rs"]
+mod fetch;
+#[path = "10_find_coordinator.rs"]
+mod find_coordinator;
+#[path = "12_heartbeat.rs"]
+mod heartbeat;
+#[path = "22_init_producer_id.rs"]
+mod init_producer_id;
+#[path = "11_join_group.rs"]
+mod join_group;
+#[path = "13_leave_group.rs"]
+mod leave_group;
+#[path = "16_list_groups.rs"]
+mod list_groups;
+#[path = "02_list_offsets.rs"]
+mod list_offsets;
+#[path = "03_metadata.rs"]
+mod metadata;
+#[path = "08_offset_commit.rs"]
+mod offset_commit;
+#[path = "09_offset_fetch.rs"]
+mod offset_fetch;
+#[path = "00_produce.rs"]
+mod produce;
+#[path = "14_sync_group.rs"]
+mod sync_group;
+
+mod call;
+mod context;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_protocol::ApiKey;
+
+pub(crate) use call::{Answer, Call, Refusal, Reply, Response};
+pub(crate) use context::{Context, Peer};
+
+macro_rules! apis {
+    ($($key:ident in $module:ident),* $(,)?) => {
+        /// The APIs that are served, and the versions that are announced for each.
+        ///
+        /// Produce is announced from 0 though versions below 3 are not served: librdkafka before 2.12 concludes from another
+        /// minimum that it may not compress (KAFKA-18659). Nobody sends them who can read ApiVersions.
+        pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[$((ApiKey::$key, $module::VERSIONS)),*];
+
+        async fn serve(context: &Arc<Context>, call: Call) -> Result<Answer, Refusal> {
+            match call.api {
+                $(ApiKey::$key => $module::serve(context, call).await,)*
+                other => Err(Refusal::new(format!("{} is not served", other.name()))),
+            }
+        }
+    };
+}
+
+apis! {
+    Produce in produce,
+    Fetch in fetch,
+    ListOffsets in list_offsets,
+    Metadata in metadata,
+    OffsetCommit in offset_commit,
+    OffsetFetch in offset_fetch,
+    FindCoordinator in find_coordinator,
+    JoinGroup in join_group,
+    Heartbeat in heartbeat,
+    LeaveGroup in leave_group,
+    SyncGroup in sync_group,
+    DescribeGroups in describe_groups,
+    ListGroups in list_groups,
+    ApiVersions in api_versions,
+    CreateTopics in create_topics,
+    DeleteTopics in delete_topics,
+    InitProducerId in init_producer_id,
+}
+
+/// Works on one request. When it returns, everything is done that later requests of the connection must not overtake.
+pub(crate) async fn answer(
+    context: &Arc<Context>,
+    peer: &Arc<Peer>,
+    frame: Bytes,
+) -> Result<Answer, Refusal> {
+    let call = Call::read(peer.clone(), frame)?;
+    let served = SERVED.iter().find(|(api, _)| *api == call.api).map(|(_, versions)| versions);
+    match served {
+        Some(versions) if versions.contains(&call.version) => serve(context, call).await,
+        Some(_) if call.api == ApiKey::ApiVersions => api_versions::unsupported(&call),
+        Some(_) => Err(Refusal::new(format!("{} has no version {}", call.api.name(), call.version))),
+        None => Err(Refusal::new(format!("{} is not served", call.api.name()))),
+    }
+}

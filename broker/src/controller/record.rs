@@ -1,0 +1,174 @@
+//! The records of the metadata log. Each is framed and laid out like the record of the same name in Apache Kafka's metadata log
+//! (version 0 of it), so that its tools can print ours; replication fields hold the one node that there is.
+
+use bytes::Bytes;
+use klamm_protocol::{DecodeError, Decoder, EncodeError, Encoder, Uuid};
+
+/// Kafka's frame around a metadata record: this version, the record's type, the record's version.
+const FRAME_VERSION: u32 = 1;
+const TOPIC: u32 = 2;
+const PARTITION: u32 = 3;
+const CONFIG: u32 = 4;
+const REMOVE_TOPIC: u32 = 9;
+const PRODUCER_IDS: u32 = 15;
+/// Kafka's number for a topic as the owner of a setting.
+const TOPIC_RESOURCE: i8 = 2;
+
+/// A change of the cluster's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataRecord {
+    /// There is a topic.
+    Topic {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: Uuid,
+    },
+    /// A topic has a partition.
+    Partition {
+        /// The topic's id.
+        topic_id: Uuid,
+        /// The partition's number.
+        index: i32,
+    },
+    /// A topic has a setting, or no longer has it.
+    TopicSetting {
+        /// The topic's name.
+        topic: String,
+        /// The setting's name.
+        key: String,
+        /// Its value; none takes it away.
+        value: Option<String>,
+    },
+    /// A topic is gone.
+    RemoveTopic {
+        /// Its id.
+        id: Uuid,
+    },
+    /// Producer ids below this one have been given to a broker to hand out.
+    ProducerIds {
+        /// The first that has not.
+        next: i64,
+    },
+}
+
+impl MetadataRecord {
+    /// The value of the record in the log.
+    ///
+    /// # Errors
+    /// When a name or value is longer than a string of the protocol may be.
+    pub fn encode(&self, node_id: i32) -> Result<Bytes, EncodeError> {
+        let mut out = Encoder::new(0, true);
+        let begin = |out: &mut Encoder, kind| {
+            out.put_uvarint(FRAME_VERSION);
+            out.put_uvarint(kind);
+            out.put_uvarint(0);
+        };
+        match self {
+            Self::Topic { name, id } => {
+                begin(&mut out, TOPIC);
+                out.put_string(name)?;
+                out.put_uuid(*id);
+            }
+            Self::Partition { topic_id, index } => {
+                begin(&mut out, PARTITION);
+                out.put_i32(*index);
+                out.put_uuid(*topic_id);
+                // Replicas, in-sync replicas, removing, adding.
+                for nodes in [&[node_id][..], &[node_id], &[], &[]] {
+                    out.put_array_len(Some(nodes.len()))?;
+                    nodes.iter().for_each(|node| out.put_i32(*node));
+                }
+                // Leader, leader epoch, partition epoch.
+                out.put_i32(node_id);
+                out.put_i32(0);
+                out.put_i32(0);
+            }
+            Self::TopicSetting { topic, key, value } => {
+                begin(&mut out, CONFIG);
+                out.put_i8(TOPIC_RESOURCE);
+                out.put_string(topic)?;
+                out.put_string(key)?;
+                out.put_nullable_string(value.as_deref())?;
+            }
+            Self::RemoveTopic { id } => {
+                begin(&mut out, REMOVE_TOPIC);
+                out.put_uuid(*id);
+            }
+            Self::ProducerIds { next } => {
+                begin(&mut out, PRODUCER_IDS);
+                out.put_i32(node_id);
+                out.put_i64(0);
+                out.put_i64(*next);
+            }
+        }
+        // No tagged fields.
+        out.put_uvarint(0);
+        Ok(out.finish().bytes)
+    }
+
+    /// Reads the value of a record; `None` for kinds that mean nothing here.
+    ///
+    /// # Errors
+    /// When it is not laid out like that.
+    pub fn decode(value: Bytes) -> Result<Option<Self>, DecodeError> {
+        let mut input = Decoder::new(value);
+        input.set_version(0, true);
+        let (_frame, kind, _version) = (input.take_uvarint()?, input.take_uvarint()?, input.take_uvarint()?);
+        Ok(Some(match kind {
+            TOPIC => Self::Topic { name: input.take_string()?.to_string(), id: input.take_uuid()? },
+            PARTITION => {
+                let index = input.take_i32()?;
+                Self::Partition { topic_id: input.take_uuid()?, index }
+            }
+            CONFIG => {
+                if input.take_i8()? != TOPIC_RESOURCE {
+                    return Ok(None);
+                }
+                Self::TopicSetting {
+                    topic: input.take_string()?.to_string(),
+                    key: input.take_string()?.to_string(),
+                    value: input.take_nullable_string()?.map(|value| value.to_string()),
+                }
+            }
+            REMOVE_TOPIC => Self::RemoveTopic { id: input.take_uuid()? },
+            PRODUCER_IDS => {
+                input.take_i32()?;
+                input.take_i64()?;
+                Self::ProducerIds { next: input.take_i64()? }
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let id = Uuid::from_u128(77);
+        let records = [
+            MetadataRecord::Topic { name: "clicks".into(), id },
+            MetadataRecord::Partition { topic_id: id, index: 5 },
+            MetadataRecord::TopicSetting { topic: "clicks".into(), key: "k".into(), value: Some("v".into()) },
+            MetadataRecord::TopicSetting { topic: "clicks".into(), key: "k".into(), value: None },
+            MetadataRecord::RemoveTopic { id },
+            MetadataRecord::ProducerIds { next: 3_000 },
+        ];
+        for record in records {
+            assert_eq!(MetadataRecord::decode(record.encode(1).unwrap()).unwrap(), Some(record));
+        }
+        assert!(MetadataRecord::decode(Bytes::from_static(b"\x01\x02")).is_err());
+        assert_eq!(MetadataRecord::decode(Bytes::from_static(b"\x01\x0c\x00")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_topic_is_laid_out_as_in_kafka() {
+        let record = MetadataRecord::Topic { name: "ab".into(), id: Uuid::from_u128(1) };
+        // Frame 1, type 2, version 0; compact "ab"; the id; no tags.
+        let expected = [&[1, 2, 0, 3, b'a', b'b'][..], &[0; 15], &[1, 0]].concat();
+        assert_eq!(record.encode(1).unwrap(), expected);
+    }
+}

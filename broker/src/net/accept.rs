@@ -1,0 +1,154 @@
+//! Accepting connections, as many as there may be.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use klamm_client::runtime::{Listener, Tasks};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::connection::serve;
+use super::frame::FrameLimits;
+use crate::api::{Context, Peer};
+use crate::config::{BrokerConfig, Endpoint};
+
+/// How long to wait after the system refused to accept, for instance for want of file descriptors.
+const RETRY_ACCEPT: Duration = Duration::from_millis(50);
+
+/// The limits that all connections share.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    total: Arc<Semaphore>,
+    per_address: Mutex<HashMap<String, usize>>,
+    max_per_address: usize,
+    frames: FrameLimits,
+}
+
+impl Limits {
+    /// From `max.connections` and its like.
+    pub(crate) fn new(config: &BrokerConfig) -> Arc<Self> {
+        let budget = config.queued_max_request_bytes.map(|bytes| {
+            // A request that is alone in the broker must fit.
+            let bytes = bytes.max(config.request_max_bytes.saturating_add(64)).min(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(bytes))
+        });
+        Arc::new(Self {
+            total: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
+            per_address: Mutex::new(HashMap::new()),
+            max_per_address: config.max_connections_per_ip,
+            frames: FrameLimits {
+                max_bytes: config.request_max_bytes,
+                idle: config.connections_max_idle,
+                read_timeout: config.request_read_timeout,
+                budget,
+            },
+        })
+    }
+
+    /// A place for one more connection from `host`, or the limit that there is none.
+    fn admit(self: &Arc<Self>, host: &str) -> Result<Place, &'static str> {
+        let Ok(total) = self.total.clone().try_acquire_owned() else {
+            return Err("there are max.connections already");
+        };
+        let mut per_address = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = per_address.entry(host.to_owned()).or_insert(0);
+        if *count >= self.max_per_address {
+            if *count == 0 {
+                per_address.remove(host);
+            }
+            return Err("there are max.connections.per.ip from its address already");
+        }
+        *count += 1;
+        Ok(Place { limits: self.clone(), host: host.to_owned(), _total: total })
+    }
+}
+
+/// One connection's place within the limits, given back when dropped.
+#[derive(Debug)]
+struct Place {
+    limits: Arc<Limits>,
+    host: String,
+    _total: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut per_address = self.limits.per_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = per_address.get_mut(&self.host) {
+            *count -= 1;
+            if *count == 0 {
+                per_address.remove(&self.host);
+            }
+        }
+    }
+}
+
+/// Accepts on one address.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    /// Where it listens.
+    pub(crate) listener: Box<dyn Listener>,
+    /// What clients that came this way are told to connect to.
+    pub(crate) advertised: Endpoint,
+    /// Shared by all acceptors.
+    pub(crate) limits: Arc<Limits>,
+    /// Runs the connections.
+    pub(crate) connections: Tasks,
+}
+
+impl Acceptor {
+    /// Accepts until the broker stops.
+    pub(crate) async fn run(mut self, context: Arc<Context>, mut stopping: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    context.quiet_log().warn("unknown", &format_args!("cannot accept: {error}"));
+                    tokio::time::sleep(RETRY_ACCEPT).await;
+                    continue;
+                }
+            };
+            let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).to_owned();
+            let place = match self.limits.admit(&host) {
+                Ok(place) => place,
+                Err(limit) => {
+                    context.quiet_log().warn(&address, &limit);
+                    continue;
+                }
+            };
+            let peer = Arc::new(Peer { address, host, advertised: self.advertised.clone() });
+            let (context, limits) = (context.clone(), self.limits.frames.clone());
+            let stopping = stopping.clone();
+            self.connections.spawn("connection", async move {
+                let _place = place;
+                serve(context, peer, stream, limits, stopping).await;
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Values;
+
+    #[test]
+    fn places_are_counted_in_all_and_by_address_and_given_back() {
+        let mut values = Values::new();
+        values.set("max.connections", "3").unwrap();
+        values.set("max.connections.per.ip", "2").unwrap();
+        let limits = Limits::new(&BrokerConfig::from_values(&values).unwrap());
+        let first = limits.admit("a").unwrap();
+        let _second = limits.admit("a").unwrap();
+        assert!(limits.admit("a").unwrap_err().contains("per.ip"));
+        let _third = limits.admit("b").unwrap();
+        assert!(limits.admit("c").unwrap_err().contains("max.connections already"));
+        drop(first);
+        let _again = limits.admit("a").unwrap();
+        assert_eq!(limits.per_address.lock().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,125 @@
+//! One connection: requests are worked on in order, what they have to wait for they wait for side by side, and answers go out in order.
+//!
+//! The reader does the part of a request that must not be overtaken (an append, a join, a commit) before it reads the next one. The
+//! rest (an fsync, a long poll, the others of a group) is a future in a bounded queue, which the writer takes in order. A full queue
+//! stops the reader, and so the peer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use klamm_client::runtime::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::frame::{FrameError, FrameLimits, FrameReader};
+use super::transport::{Reader, Writer, split};
+use crate::api::{self, Answer, Context, Peer, Refusal, Response};
+
+/// How long answers that are under way may still take after the peer has sent its last request.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The same, after the peer has broken a rule.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
+/// An answer in its place in the queue.
+enum Queued {
+    Ready(Response),
+    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>),
+}
+
+/// Serves a connection until one side has had enough.
+pub(super) async fn serve(
+    context: Arc<Context>,
+    peer: Arc<Peer>,
+    stream: Box<dyn Stream>,
+    limits: FrameLimits,
+    stopping: watch::Receiver<bool>,
+) {
+    let (reader, writer) = split(stream, limits.idle);
+    let (queue, answers) = mpsc::channel(context.config().max_in_flight);
+    let unanswered = AtomicUsize::new(0);
+    let reading =
+        read_requests(&context, &peer, reader, FrameReader::new(limits), queue, stopping, &unanswered);
+    let writing = write_answers(writer, answers, &unanswered);
+    tokio::pin!(reading, writing);
+    let ended = tokio::select! {
+        ended = &mut reading => match ended {
+            // The peer broke a rule: what it asked before is still answered, if that can be done now.
+            Err(refusal) => {
+                let _ = timeout(LAST_ANSWERS, &mut writing).await;
+                Err(refusal)
+            }
+            Ok(Ending::Peer) => timeout(DRAIN, &mut writing).await.unwrap_or(Ok(())),
+            Ok(Ending::Stopping) => writing.await,
+        },
+        ended = &mut writing => ended,
+    };
+    if let Err(refusal) = ended {
+        context.quiet_log().warn(&peer.address, &refusal);
+    }
+}
+
+/// Why no more requests are read.
+enum Ending {
+    Peer,
+    Stopping,
+}
+
+async fn read_requests(
+    context: &Arc<Context>,
+    peer: &Arc<Peer>,
+    mut source: Reader,
+    mut frames: FrameReader,
+    queue: mpsc::Sender<Queued>,
+    mut stopping: watch::Receiver<bool>,
+    unanswered: &AtomicUsize,
+) -> Result<Ending, Refusal> {
+    loop {
+        // Room for the answer first: a peer that does not read its answers is not read from either.
+        let Ok(place) = queue.reserve().await else { return Ok(Ending::Peer) };
+        let frame = tokio::select! {
+            frame = frames.next(&mut source) => frame,
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(Ending::Stopping),
+        };
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(Ending::Peer),
+            // The peer waits for us: that is not idle.
+            Err(FrameError::Idle) if unanswered.load(Ordering::Relaxed) > 0 => continue,
+            Err(FrameError::Idle) => return Ok(Ending::Peer),
+            // Resets are how many clients say goodbye.
+            Err(FrameError::Io(_)) => return Ok(Ending::Peer),
+            Err(broken) => return Err(Refusal::new(broken.to_string())),
+        };
+        let queued = match api::answer(context, peer, frame.bytes).await? {
+            Answer::None => continue,
+            Answer::Ready(response) => Queued::Ready(response),
+            Answer::Later(later) => Queued::Later(later),
+        };
+        unanswered.fetch_add(1, Ordering::Relaxed);
+        place.send(queued);
+    }
+}
+
+async fn write_answers(
+    mut writer: Writer,
+    mut answers: mpsc::Receiver<Queued>,
+    unanswered: &AtomicUsize,
+) -> Result<(), Refusal> {
+    while let Some(queued) = answers.recv().await {
+        let response = match queued {
+            Queued::Ready(response) => Some(response),
+            Queued::Later(later) => later.await?,
+        };
+        if let Some(response) = response
+            && writer.send(response).await.is_err()
+        {
+            // The peer is gone, or does not read.
+            return Ok(());
+        }
+        unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Connections: accepting them within limits, frames in, answers out in the order of the requests.
+
+mod accept;
+mod connection;
+mod frame;
+mod quiet;
+mod transport;
+
+pub(crate) use accept::{Acceptor, Limits};
+pub(crate) use quiet::QuietLog;

@@ -1,0 +1,69 @@
+//! Reading a partition of our own from beginning to end: how coordinators and the controller come back after a start.
+
+use std::sync::Arc;
+
+use klamm_protocol::records::{RecordView, batches};
+use tokio::task::spawn_blocking;
+
+use crate::disk::Disk;
+use crate::log::StorageError;
+use crate::partition::{Isolation, Partition, ReadError};
+
+/// How much is read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How much one batch may decompress to. Ours are not compressed; those of a Kafka that ran here before may be.
+const BATCH_CAP_BYTES: usize = 256 << 20;
+
+/// Gives `visit` every record of a partition, in order, except control records.
+///
+/// # Errors
+/// When the partition cannot be read, or holds what is not a record.
+pub(crate) fn replay(
+    partition: &Partition,
+    mut visit: impl FnMut(&RecordView<'_>) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let unreadable = |what: &dyn std::fmt::Display| {
+        StorageError::new(format!("{}-{} cannot be read back: {what}", partition.topic(), partition.index()))
+    };
+    let mut offset = partition.log_start_offset();
+    let end = partition.log_end_offset();
+    while offset < end {
+        let read =
+            partition.read(offset, CHUNK_BYTES, true, Isolation::Log).map_err(|error| match error {
+                ReadError::Storage(error) => error,
+                other => unreadable(&other),
+            })?;
+        let bytes = read.slice.read_bytes().map_err(|error| unreadable(&error))?;
+        let before = offset;
+        for batch in batches(bytes) {
+            let batch = batch.map_err(|error| unreadable(&error))?;
+            offset = batch.header().next_offset();
+            if batch.header().is_control() {
+                continue;
+            }
+            let records = batch.records(BATCH_CAP_BYTES).map_err(|error| unreadable(&error))?;
+            for record in records.iter() {
+                visit(&record.map_err(|error| unreadable(&error))?)?;
+            }
+        }
+        if offset == before {
+            return Err(unreadable(&format!("nothing at offset {offset}, though the log ends at {end}")));
+        }
+    }
+    Ok(())
+}
+
+/// Runs disk work where it may block: on a thread for it, or in place when the disk is memory.
+pub(crate) async fn on_disk<T: Send + 'static>(
+    disk: &Arc<dyn Disk>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if !disk.is_blocking() {
+        return work();
+    }
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        // Blocking work is never cancelled once it runs, so this is its panic, which belongs to the caller.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
