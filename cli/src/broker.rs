@@ -84,10 +84,11 @@ pub(crate) async fn run(args: BrokerArgs, started: Instant) -> Result<(), CliErr
     };
     tracing::info!("{name}: draining");
     match tokio::time::timeout(STOP_DEADLINE, broker.shutdown()).await {
-        Ok(_) => {
+        Ok(Ok(())) => {
             tracing::info!("stopped");
             Ok(())
         }
+        Ok(Err(error)) => Err(CliError::failed(error.to_string())),
         Err(_) => Err(CliError::failed(format!(
             "the broker did not drain within {STOP_DEADLINE:?}; the next start recovers what was not flushed"
         ))),
