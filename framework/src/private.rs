@@ -1,24 +1,100 @@
 //! What the macros' output needs. Not for anybody else: it changes without notice.
 
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+
 pub use inventory;
 
 pub use crate::app::Declared;
+use crate::listener::{
+    Batch, BatchDelivery, BatchOutcome, Call, Delivery, Erased, Failure, FromBatch, FromRecord,
+    IntoBatchOutcome, IntoOutcome, Needs, Rejection, prepare_batch,
+};
 
-/// Bounds as functions: naming one of them with a type is an error at that type if it does not hold.
-pub mod check {
-    use crate::listener::{Batch, FromBatch, FromRecord, IntoBatchOutcome, IntoOutcome};
+/// How one argument is made. The methods have no bounds: the functions that give these have, and fail at the argument's place.
+pub struct RecordMaker<T> {
+    needs: fn(&mut Needs),
+    make: fn(&Delivery<'_>) -> Result<T, Rejection>,
+}
 
-    pub fn record_argument<T: FromRecord>() {}
+/// How one argument beside a batch is made.
+pub struct BatchMaker<T> {
+    needs: fn(&mut Needs),
+    make: fn(&BatchDelivery<'_>) -> Result<T, Rejection>,
+}
 
-    pub fn argument_beside_batch<T: FromBatch>() {}
+pub fn record_argument<T: FromRecord>() -> RecordMaker<T> {
+    RecordMaker { needs: T::needs, make: |delivery| T::from_record(delivery).map_err(Into::into) }
+}
 
-    pub fn batch_argument<T: IsBatch>() {}
+pub fn batch_argument<T: FromBatch>() -> BatchMaker<T> {
+    BatchMaker { needs: T::needs, make: T::from_batch }
+}
 
-    pub fn record_result<T: IntoOutcome>() {}
+impl<T> RecordMaker<T> {
+    pub fn needs(&self, needs: &mut Needs) {
+        (self.needs)(needs);
+    }
 
-    pub fn batch_result<T: IntoBatchOutcome>() {}
+    pub fn make(&self, delivery: &Delivery<'_>) -> Result<T, Rejection> {
+        (self.make)(delivery)
+    }
+}
 
-    pub trait IsBatch {}
+impl<T> BatchMaker<T> {
+    pub fn needs(&self, needs: &mut Needs) {
+        (self.needs)(needs);
+    }
 
-    impl<T: FromRecord> IsBatch for Batch<T> {}
+    pub fn make(&self, delivery: &BatchDelivery<'_>) -> Result<T, Rejection> {
+        (self.make)(delivery)
+    }
+}
+
+pub fn record_result<R: IntoOutcome + 'static>(
+    handling: impl Future<Output = R> + Send + 'static,
+) -> BoxFuture<'static, Result<(), Failure>> {
+    handling.map(IntoOutcome::into_outcome).boxed()
+}
+
+pub fn batch_result<R: IntoBatchOutcome + 'static>(
+    handling: impl Future<Output = R> + Send + 'static,
+) -> BoxFuture<'static, BatchOutcome> {
+    handling.map(IntoBatchOutcome::into_batch_outcome).boxed()
+}
+
+pub fn record_handler(
+    add_needs: impl FnOnce(&mut Needs),
+    call: impl Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Result<(), Failure>>, Rejection>
+    + Send
+    + Sync
+    + 'static,
+) -> Erased {
+    let mut needs = Needs::default();
+    add_needs(&mut needs);
+    Erased { call: Call::Record(Arc::new(call)), needs, name: "" }
+}
+
+/// A `Batch<T>`, of which only the `T` is of interest.
+pub trait IsBatch {
+    type Record: FromRecord;
+}
+
+impl<T: FromRecord> IsBatch for Batch<T> {
+    type Record = T;
+}
+
+pub fn batch_handler<B: IsBatch>(
+    add_needs: impl FnOnce(&mut Needs),
+    call: impl Fn(Batch<B::Record>, &BatchDelivery<'_>) -> Result<BoxFuture<'static, BatchOutcome>, Rejection>
+    + Send
+    + Sync
+    + 'static,
+) -> Erased {
+    let mut needs = Needs::default();
+    B::Record::needs(&mut needs);
+    add_needs(&mut needs);
+    Erased { call: Call::Batch(Arc::new(move |input| prepare_batch(&input, &call))), needs, name: "" }
 }

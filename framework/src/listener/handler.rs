@@ -79,6 +79,13 @@ pub struct OfRecord;
 #[derive(Debug)]
 pub struct OfBatch;
 
+/// What the macro makes, argument by argument.
+impl Handler<()> for Erased {
+    fn erase(self) -> Erased {
+        self
+    }
+}
+
 macro_rules! record_handlers {
     ($($argument:ident),*) => {
         #[allow(non_snake_case, unused_mut, unused_variables)]
@@ -126,7 +133,7 @@ macro_rules! batch_handlers {
                 T::needs(&mut needs);
                 $($argument::needs(&mut needs);)*
                 let call = move |input: BatchInput<'_>| {
-                    prepare::<T>(&input, |batch, delivery| {
+                    prepare_batch::<T>(&input, |batch, delivery| {
                         $(let $argument = $argument::from_batch(delivery)?;)*
                         Ok(self(batch, $($argument),*).map(IntoBatchOutcome::into_batch_outcome).boxed())
                     })
@@ -143,7 +150,8 @@ batch_handlers!(A, B);
 batch_handlers!(A, B, C);
 batch_handlers!(A, B, C, D);
 
-fn prepare<T: FromRecord>(
+/// Decodes the records of a batch, and begins the call with those that decode.
+pub(crate) fn prepare_batch<T: FromRecord>(
     input: &BatchInput<'_>,
     call: impl FnOnce(Batch<T>, &BatchDelivery<'_>) -> Result<BoxFuture<'static, BatchOutcome>, Rejection>,
 ) -> PreparedBatch {

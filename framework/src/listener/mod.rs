@@ -1,5 +1,32 @@
-//! Listeners: async functions that consume topics. Arguments are extractors, failures go through one policy, and offsets are
-//! committed no further than the lowest record that is not finished.
+//! Listeners: async functions that consume topics.
+//!
+//! # Arguments
+//!
+//! | Argument | Is | Missing |
+//! |---|---|---|
+//! | [`Json<T>`](crate::serde::Json) | the value, from JSON | `Option<Json<T>>` for tombstones |
+//! | [`Value<T>`] | the value, as `T` says it is written ([`DefaultSerde`](crate::serde::DefaultSerde)) | `Option<Value<T>>` |
+//! | [`Key<K>`] | the key, likewise | `Option<Key<K>>` |
+//! | [`Header<"name", T>`](Header) | the last header of that name | `Option<Header<"name", T>>` |
+//! | [`Headers`](klamm_client::Headers) | all headers | |
+//! | [`RecordMeta`] | topic, partition, offset, timestamp, attempt | |
+//! | [`ConsumerRecord`](klamm_client::ConsumerRecord) | the record, undecoded | |
+//! | [`State<T>`] | what [`App::state`](crate::App::state) was given | an error at start |
+//! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |
+//! | [`Batch<T>`] | several records, each made into a `T`; first argument | |
+//!
+//! Whatever cannot be made is a [`Rejection`] and goes to the [`FailurePolicy`]; take `Result<E, Rejection>` to see to it yourself.
+//! Arguments of your own implement [`FromRecord`].
+//!
+//! # Results
+//!
+//! `()` or `Result<(), E>` with any error type; with a [`Batch`] also [`BatchOutcome`], which speaks for each record.
+//!
+//! # How it runs
+//!
+//! Each listener has one consumer. Its poll loop only sorts records into lanes (by partition, by key, or each for itself: [`Dispatch`])
+//! and pauses a partition that has too many waiting. Workers take them from there, at most `concurrency` at once, and tell one
+//! ledger per partition what is finished. Commits come from the ledger alone, and never pass the lowest record that is not finished.
 
 mod ack;
 mod builder;
@@ -23,6 +50,8 @@ pub use extract::{
 };
 pub use failure::{Backoff, BoxError, Failure, FailureKind, FailurePolicy};
 pub(crate) use handler::Call;
+#[cfg(feature = "macros")]
+pub(crate) use handler::prepare_batch;
 pub use handler::Handler;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};

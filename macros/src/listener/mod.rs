@@ -48,17 +48,14 @@ fn registration(attributes: TokenStream, function: &ItemFn) -> Result<TokenStrea
     check(&attributes, &signature, function)?;
 
     let name = &function.sig.ident;
-    let checks = signature.checks();
     let builder = builder(&attributes, name);
-    // Spanned on the function's name: should the function not be a handler after all, the error points there.
-    let handle = quote_spanned!(name.span()=> .handle(#name));
+    let handler = signature.handler(name);
     Ok(quote! {
         const _: () = {
-            #checks
             ::klamm::__private::inventory::submit! {
                 ::klamm::__private::Declared::new(
                     || ::klamm::__private::Declared::type_of(#name),
-                    || #builder #handle,
+                    || #builder.handle(#handler),
                 )
             }
         };

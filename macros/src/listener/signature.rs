@@ -1,7 +1,7 @@
 //! What the function under `#[kafka_listener]` looks like.
 
-use proc_macro2::{Span, TokenStream};
-use quote::quote_spanned;
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
 
@@ -54,28 +54,53 @@ impl<'a> Signature<'a> {
         Ok(Self { arguments, output: &signature.output, ack, batch })
     }
 
-    /// One check per argument and one for the result, each an error at the very place if it does not hold.
-    pub(super) fn checks(&self) -> TokenStream {
-        let mut checks = TokenStream::new();
+    /// The handler, made argument by argument. `.handle(function)` would do the same, but its one bound fails as a whole; here an
+    /// argument or result that will not do is an error at its own place, and the only one.
+    pub(super) fn handler(&self, function: &Ident) -> TokenStream {
+        let (mut makers, mut needs, mut made, mut names) =
+            (TokenStream::new(), TokenStream::new(), TokenStream::new(), Vec::new());
         for (place, ty) in self.arguments.iter().enumerate() {
-            let check = match (self.batch.is_some(), place) {
-                (true, 0) => "batch_argument",
-                (true, _) => "argument_beside_batch",
+            let kind = match (self.batch.is_some(), place) {
+                (true, 0) => continue,
+                (true, _) => "batch_argument",
                 (false, _) => "record_argument",
             };
-            let check = syn::Ident::new(check, ty.span());
-            checks.extend(
-                quote_spanned!(ty.span()=> const _: fn() = ::klamm::__private::check::#check::<#ty>;),
-            );
+            let kind = Ident::new(kind, ty.span());
+            let name = Ident::new(&format!("__argument_{place}"), Span::mixed_site());
+            // The one place that names the type, so that the error comes once.
+            makers.extend(quote_spanned!(ty.span()=> let #name = ::klamm::__private::#kind::<#ty>();));
+            needs.extend(quote!(#name.needs(__needs);));
+            made.extend(quote!(let #name = #name.make(__delivery)?;));
+            names.push(name);
         }
-        let check = if self.batch.is_some() { "batch_result" } else { "record_result" };
-        if let ReturnType::Type(_, ty) = self.output {
-            let check = syn::Ident::new(check, ty.span());
-            checks.extend(
-                quote_spanned!(ty.span()=> const _: fn() = ::klamm::__private::check::#check::<#ty>;),
-            );
+        let result_span = match self.output {
+            ReturnType::Type(_, ty) => ty.span(),
+            ReturnType::Default => function.span(),
+        };
+        match self.arguments.first().filter(|_| self.batch.is_some()) {
+            None => {
+                let called =
+                    quote_spanned!(result_span=> ::klamm::__private::record_result(#function(#(#names),*)));
+                quote! {{
+                    #makers
+                    ::klamm::__private::record_handler(
+                        |__needs| { #needs },
+                        move |__delivery| { #made ::core::result::Result::Ok(#called) },
+                    )
+                }}
+            }
+            Some(batch) => {
+                let handler = quote_spanned!(batch.span()=> ::klamm::__private::batch_handler::<#batch>);
+                let called = quote_spanned!(result_span=> ::klamm::__private::batch_result(#function(__batch, #(#names),*)));
+                quote! {{
+                    #makers
+                    #handler(
+                        |__needs| { #needs },
+                        move |__batch, __delivery| { #made ::core::result::Result::Ok(#called) },
+                    )
+                }}
+            }
         }
-        checks
     }
 }
 

@@ -108,7 +108,7 @@ impl FromRecord for ConsumerRecord {
 /// }
 /// # let _ = handle;
 /// ```
-pub struct Header<N, T>(pub T, PhantomData<fn() -> N>);
+pub struct Header<N, T>(pub T, #[doc(hidden)] pub PhantomData<fn() -> N>);
 
 /// The name of a header, as a type.
 pub trait HeaderName: 'static {

@@ -1,0 +1,194 @@
+//! `TestKit`: the cluster of a test, and what goes in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_broker::Broker;
+use klamm_client::runtime::{MemoryNet, Net, SeededRng, SystemClock, TokioClock};
+use klamm_client::{Client, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
+
+use super::app::TestApp;
+use super::probe::TopicProbe;
+use crate::app::App;
+use crate::serde::{DefaultSerde, Serde};
+use crate::template::Template;
+
+/// Where the wall clock of a paused test begins: a number that no real log has (2001-09-09).
+const TEST_EPOCH_MS: i64 = 1_000_000_000_000;
+/// The seed of jitter and sticky partitions in tests.
+const SEED: u64 = 7;
+
+/// The cluster of a test. Cheap to clone. Usually made by `#[klamm::test]`.
+#[derive(Debug, Clone)]
+pub struct TestKit {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` on a cluster that is not ours.
+    broker: Option<Broker>,
+    bootstrap: String,
+    client: Client,
+    producer: Producer,
+}
+
+impl TestKit {
+    /// A new broker in this process, on a network and a disk in memory. Its settings are the defaults, except that a new group
+    /// does not wait for more members. Timestamps follow tokio's clock, paused or not.
+    pub async fn in_process() -> Self {
+        let net = Arc::new(MemoryNet::new());
+        let clock = Arc::new(TokioClock::starting_at(TEST_EPOCH_MS));
+        let broker = Broker::builder()
+            .ephemeral()
+            .listen("127.0.0.1:0")
+            .net(Arc::clone(&net) as Arc<dyn Net>)
+            .clock(clock.clone())
+            .rng(Arc::new(SeededRng::new(SEED)))
+            .set("group.initial.rebalance.delay.ms", 0)
+            // One partition is enough for the offsets of a test, and 50 take a while to make.
+            .set("offsets.topic.num.partitions", 1)
+            .start()
+            .await;
+        let broker = broker.unwrap_or_else(|error| panic!("the in-process broker does not start: {error}"));
+        let bootstrap = broker.bootstrap().to_string();
+        let client = Client::builder()
+            .bootstrap(bootstrap.clone())
+            .net(net)
+            .clock(clock)
+            .rng(Arc::new(SeededRng::new(SEED)))
+            .build()
+            .await;
+        Self::new(Some(broker), bootstrap, client)
+    }
+
+    /// The cluster at `bootstrap`, on real time and real sockets: never with a paused clock, which would run ahead of them.
+    pub async fn on(bootstrap: impl Into<String>) -> Self {
+        let bootstrap = bootstrap.into();
+        let client =
+            Client::builder().bootstrap(bootstrap.clone()).clock(Arc::new(SystemClock)).build().await;
+        Self::new(None, bootstrap, client)
+    }
+
+    fn new(
+        broker: Option<Broker>,
+        bootstrap: String,
+        client: Result<Client, klamm_client::ClientError>,
+    ) -> Self {
+        let client =
+            client.unwrap_or_else(|error| panic!("the test cluster at {bootstrap} does not answer: {error}"));
+        let producer = client.producer().build().unwrap_or_else(|error| panic!("the test producer: {error}"));
+        Self { inner: Arc::new(Inner { broker, bootstrap, client, producer }) }
+    }
+
+    /// The address of the cluster. On the in-process network nobody else can reach it.
+    pub fn bootstrap(&self) -> &str {
+        &self.inner.bootstrap
+    }
+
+    /// A client of the cluster.
+    pub fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// Whether the broker is in this process, which is where the clock may be paused.
+    pub fn is_in_process(&self) -> bool {
+        self.inner.broker.is_some()
+    }
+
+    /// An app on the cluster.
+    pub fn app(&self) -> TestApp {
+        TestApp::new(App::with_client(self.inner.client.clone()).rng(Arc::new(SeededRng::new(SEED))))
+    }
+
+    /// A typed sender, for instance as state of the app under test.
+    pub fn template<K: DefaultSerde, V: DefaultSerde>(&self, topic: impl Into<Arc<str>>) -> Template<K, V> {
+        Template::new(&self.inner.producer, topic)
+    }
+
+    /// Creates a topic, for those that need a certain number of partitions. Others are created when they are first used, where the
+    /// cluster does so.
+    pub async fn create_topic(&self, name: &str, partitions: i32) {
+        let topic = NewTopic::new(name).partitions(partitions).replication(1);
+        let created = self.inner.client.admin().create_topics(&[topic]).await;
+        let created = created.unwrap_or_else(|error| panic!("cannot create topic {name}: {error}"));
+        for (_, result) in created {
+            result.unwrap_or_else(|error| panic!("cannot create topic {name}: {error}"));
+        }
+    }
+
+    /// Writes a record and waits for the acknowledgement. Key and value are anything with a default serde, or text.
+    pub async fn send(&self, topic: &str, key: impl TestPart, value: impl TestPart) -> RecordMetadata {
+        self.send_record(Record {
+            key: Some(key.into_bytes(topic)),
+            value: Some(value.into_bytes(topic)),
+            ..Record::to(topic)
+        })
+        .await
+    }
+
+    /// Writes a record to one partition.
+    pub async fn send_to(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: impl TestPart,
+        value: impl TestPart,
+    ) -> RecordMetadata {
+        self.send_record(Record {
+            key: Some(key.into_bytes(topic)),
+            value: Some(value.into_bytes(topic)),
+            partition: Some(partition),
+            ..Record::to(topic)
+        })
+        .await
+    }
+
+    /// Writes a record as it is: with headers, without a key, a tombstone.
+    pub async fn send_record(&self, record: Record) -> RecordMetadata {
+        let topic = Arc::clone(&record.topic);
+        let sent = self.inner.producer.send(record).await;
+        sent.unwrap_or_else(|error| panic!("cannot write to {topic}: {error}"))
+    }
+
+    /// The offset that a group has committed.
+    pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let committed = self.inner.client.admin().committed_offsets(group).await;
+        let committed = committed.unwrap_or_else(|error| panic!("offsets of group {group}: {error}"));
+        committed.get(&TopicPartition::new(topic, partition)).copied()
+    }
+
+    /// What comes out of a topic. Each probe reads from the beginning.
+    pub fn topic(&self, name: impl Into<Arc<str>>) -> TopicProbe {
+        TopicProbe::new(self.inner.client.clone(), name.into())
+    }
+
+    /// Ends the broker in good order. `#[klamm::test]` does it.
+    pub(super) async fn finish(self) {
+        // Other clones end with the runtime.
+        if let Some(Inner { broker: Some(broker), client, producer, .. }) = Arc::into_inner(self.inner) {
+            let _ = producer.close().await;
+            drop((producer, client));
+            let _ = broker.shutdown().await;
+        }
+    }
+}
+
+/// A key or value for a test: anything with a default serde, or text.
+pub trait TestPart {
+    /// Its bytes.
+    fn into_bytes(self, topic: &str) -> Bytes;
+}
+
+impl<T: DefaultSerde> TestPart for T {
+    fn into_bytes(self, topic: &str) -> Bytes {
+        let written = T::Serde::default().serialize(topic, &self);
+        written.unwrap_or_else(|error| panic!("cannot write to {topic}: {error}"))
+    }
+}
+
+impl TestPart for &str {
+    fn into_bytes(self, _topic: &str) -> Bytes {
+        Bytes::copy_from_slice(self.as_bytes())
+    }
+}

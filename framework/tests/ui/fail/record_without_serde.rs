@@ -1,0 +1,7 @@
+use klamm::prelude::*;
+
+#[derive(Record)]
+#[record(json)]
+struct Order;
+
+fn main() {}
