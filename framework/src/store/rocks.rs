@@ -4,9 +4,11 @@
 //! was applied to it; the position lies in the same column family under a reserved key and goes in with the same write batch, so
 //! that it tells exactly which prefix.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rocksdb::{
@@ -32,6 +34,10 @@ const MIN_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const BACKGROUND_JOBS: i32 = 2;
 const LOG_FILES_KEPT: usize = 2;
+const DEFAULT_BUDGET_BYTES: usize = 128 * 1024 * 1024;
+
+/// How long a database may take to be closed by the task that had it before.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The memory that all stores of a process share: blocks read, filters, indexes and writes not yet flushed.
 #[derive(Clone)]
@@ -51,6 +57,12 @@ impl StoreMemory {
             cache.clone(),
         );
         Self { cache, write_buffers, budget_bytes }
+    }
+
+    /// The budget that applications share unless they are given one: 128 MiB for the process.
+    pub fn shared() -> Self {
+        static SHARED: OnceLock<StoreMemory> = OnceLock::new();
+        SHARED.get_or_init(|| Self::new(DEFAULT_BUDGET_BYTES)).clone()
     }
 
     fn options(&self) -> Options {
@@ -92,9 +104,25 @@ pub struct TaskDatabase {
     db: Database,
     // The options of an open database point into these.
     _memory: StoreMemory,
+    // After `db`: dropped when the files are closed.
+    _opened: Opened,
 }
 
 impl TaskDatabase {
+    /// [`open`](Self::open), after the task of this process that has the database open, if any, has closed it: a task that moves
+    /// between threads, or a reader that is just finishing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_when_free(
+        path: &Path,
+        stores: &[&str],
+        memory: &StoreMemory,
+    ) -> Result<Arc<Self>, StoreError> {
+        Opened::wait_until_free(path);
+        Self::open(path, stores, memory)
+    }
+
     /// Opens or creates the database in `path` with a column family for each of `stores`. Stores that are on disk and not named
     /// are kept as they are.
     ///
@@ -115,7 +143,7 @@ impl TaskDatabase {
         let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, memory.options()));
         let db = Database::open_cf_descriptors(&options, path, families)
             .map_err(|error| engine_error(&stores.join(", "), error))?;
-        Ok(Arc::new(Self { db, _memory: memory.clone() }))
+        Ok(Arc::new(Self { db, _memory: memory.clone(), _opened: Opened::new(path) }))
     }
 
     /// The store `name`, one of those named at opening. It keeps the database open.
@@ -126,6 +154,32 @@ impl TaskDatabase {
         let store = RocksStore { database: Arc::clone(self), name: name.to_owned() };
         store.family().map(drop)?;
         Ok(store)
+    }
+}
+
+/// The databases that are open in this process.
+static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+static CLOSED: Condvar = Condvar::new();
+
+/// Keeps a path in the list of open databases.
+struct Opened(PathBuf);
+
+impl Opened {
+    fn new(path: &Path) -> Self {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        Self(path.to_owned())
+    }
+
+    fn wait_until_free(path: &Path) {
+        let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(CLOSED.wait_timeout_while(open, CLOSE_PATIENCE, |open| open.contains(path)));
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        CLOSED.notify_all();
     }
 }
 

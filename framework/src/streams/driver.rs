@@ -152,7 +152,7 @@ impl Core {
             };
             let next_offset = record.offset + 1;
             reader.add(topic, IncomingBatch { records: vec![record], next_offset, is_last: true });
-            while reader.process_next()? {}
+            while reader.process_next()?.is_some() {}
             reader.flush()?;
             let outputs = reader.take_outputs();
             let index = reader.id.sub_topology;

@@ -130,11 +130,6 @@ impl Task {
         }
     }
 
-    /// How many records of a topic wait.
-    pub(crate) fn queued(&self, topic: TopicId) -> usize {
-        self.inputs.iter().find(|input| input.topic == topic).map_or(0, |input| input.queue.len())
-    }
-
     /// Whether a record waits that may be processed now. A partition that is empty though it has more to fetch holds the others
     /// back, because its next record may be the oldest: Kafka's `max.task.idle.ms=0`.
     pub(crate) fn is_ready(&self) -> bool {
@@ -149,15 +144,15 @@ impl Task {
         waiting
     }
 
-    /// Processes the oldest of the records at the queues' heads; whether there was one.
-    pub(crate) fn process_next(&mut self) -> Result<bool, TaskError> {
+    /// Processes the oldest of the records at the queues' heads; gives its topic, if there was one.
+    pub(crate) fn process_next(&mut self) -> Result<Option<TopicId>, TaskError> {
         let head = |input: &Input| input.queue.front().map(|record| record.timestamp_ms);
         let oldest = (0..self.inputs.len())
             .filter_map(|index| Some((head(self.inputs.get(index)?)?, index)))
             .min_by_key(|(timestamp_ms, _)| *timestamp_ms);
-        let Some((_, index)) = oldest else { return Ok(false) };
+        let Some((_, index)) = oldest else { return Ok(None) };
         let input = &mut self.inputs[index];
-        let Some(record) = input.queue.pop_front() else { return Ok(false) };
+        let Some(record) = input.queue.pop_front() else { return Ok(None) };
         if record.timestamp_ms < 0 {
             self.context.dropped.negative_timestamp += 1;
         } else {
@@ -180,7 +175,7 @@ impl Task {
         let more = !input.queue.is_empty();
         input.position =
             Some(if more { record.offset + 1 } else { input.next_offset.max(record.offset + 1) });
-        Ok(true)
+        Ok(Some(input.topic))
     }
 
     /// Whether so much has changed since the last commit that one is due.

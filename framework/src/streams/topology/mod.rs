@@ -11,7 +11,7 @@ use super::error::TopologyError;
 use super::node::{StoreSpec, TopicId};
 
 pub use describe::{NodeDescription, SubTopologyDescription, TopologyDescription};
-pub(crate) use graph::{Graph, Node, NodeId, NodeKind, Repartition, TopicName};
+pub(crate) use graph::{Graph, NodeId, NodeKind, TopicName};
 pub use partitions::PartitionError;
 pub(crate) use partitions::{PartitionPlan, plan_partitions};
 

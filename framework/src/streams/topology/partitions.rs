@@ -110,3 +110,79 @@ fn count(
 fn joins_outside(sub_topology: &super::SubTopology, topic: &TopicName) -> bool {
     sub_topology.sources.iter().any(|other| other != topic)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::{Repartitioned, StreamsBuilder};
+
+    fn plan(
+        build: impl FnOnce(&mut StreamsBuilder),
+        existing: &[(&str, i32)],
+    ) -> Result<(Vec<(String, i32)>, Vec<i32>), PartitionError> {
+        let mut streams = StreamsBuilder::new();
+        build(&mut streams);
+        let existing = existing.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let plan = plan_partitions(&streams.build().unwrap().inner, &existing)?;
+        let repartition =
+            plan.repartition.into_iter().map(|(topic, count)| (topic.to_string(), count)).collect();
+        Ok((repartition, plan.tasks))
+    }
+
+    fn repartitioned(topics: &[(&str, i32)]) -> Vec<(String, i32)> {
+        topics.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn a_repartition_topic_has_as_many_partitions_as_what_is_upstream() {
+        let count = |streams: &mut StreamsBuilder| {
+            let stream = streams.stream::<String, String>(["a", "b"]);
+            stream.repartition("one").group_by(|_, value| value.clone()).count("counts");
+        };
+        let found = plan(count, &[("a", 2), ("b", 5)]).unwrap();
+        assert_eq!(
+            found,
+            (repartitioned(&[("counts-repartition", 5), ("one-repartition", 5)]), vec![5, 5, 5])
+        );
+    }
+
+    #[test]
+    fn what_the_user_says_goes_on_downstream() {
+        let build = |streams: &mut StreamsBuilder| {
+            let stream = streams
+                .stream::<String, String>("a")
+                .repartition(Repartitioned::named("wide").partitions(12));
+            stream.group_by(|_, value| value.clone()).count("counts");
+        };
+        let found = plan(build, &[("a", 1)]).unwrap();
+        assert_eq!(
+            found,
+            (repartitioned(&[("counts-repartition", 12), ("wide-repartition", 12)]), vec![1, 12, 12])
+        );
+    }
+
+    #[test]
+    fn what_is_joined_with_a_table_adopts_its_partitions() {
+        let build = |streams: &mut StreamsBuilder| {
+            let users = streams.table::<String, String>("users");
+            let clicks = streams.stream::<String, String>("clicks").select_key(|_, user| user.clone());
+            clicks.join(&users, |click, _| click.clone()).to("out");
+        };
+        let (topics, tasks) = plan(build, &[("users", 3), ("clicks", 8)]).unwrap();
+        assert_eq!(topics, repartitioned(&[("clicks.select_key.join-repartition", 3)]));
+        assert_eq!(tasks.iter().copied().max(), Some(8));
+    }
+
+    #[test]
+    fn topics_that_do_not_fit() {
+        let join = |streams: &mut StreamsBuilder| {
+            let users = streams.table::<String, String>("users");
+            streams.stream::<String, String>("clicks").join(&users, |click, _| click.clone()).to("out");
+        };
+        assert_eq!(
+            plan(join, &[("users", 3), ("clicks", 8)]),
+            Err(PartitionError::NotCoPartitioned("clicks has 8, users has 3".to_owned()))
+        );
+        assert_eq!(plan(join, &[("users", 3)]), Err(PartitionError::MissingTopic("clicks".to_owned())));
+    }
+}

@@ -1,0 +1,135 @@
+//! The settings of an application.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::Client;
+
+#[cfg(feature = "streams")]
+use crate::store::StoreMemory;
+use crate::streams::error::OnBadRecord;
+
+/// How a topology runs. Defaults are Kafka's unless a method says otherwise.
+#[derive(Debug, Clone)]
+pub struct StreamsConfig {
+    pub(super) application_id: Arc<str>,
+    pub(super) bootstrap: String,
+    pub(super) client: Option<Client>,
+    pub(super) state_dir: PathBuf,
+    pub(super) threads: usize,
+    pub(super) commit_interval: Duration,
+    pub(super) cache_bytes: usize,
+    #[cfg(feature = "streams")]
+    pub(super) store_memory: Option<StoreMemory>,
+    pub(super) on_bad_record: OnBadRecord,
+    pub(super) replication: i16,
+    pub(super) buffered_records: usize,
+    pub(super) linger: Duration,
+    pub(super) session_timeout: Duration,
+}
+
+impl StreamsConfig {
+    /// Application `application_id` on the cluster at `bootstrap` (`host:port`, or several separated by commas). The id names the
+    /// consumer group, the internal topics and the state directory; instances with the same id share the work.
+    pub fn new(application_id: impl Into<Arc<str>>, bootstrap: impl Into<String>) -> Self {
+        Self {
+            application_id: application_id.into(),
+            bootstrap: bootstrap.into(),
+            client: None,
+            state_dir: PathBuf::from("streams-state"),
+            threads: 1,
+            commit_interval: Duration::from_secs(30),
+            cache_bytes: 64 * 1024 * 1024,
+            #[cfg(feature = "streams")]
+            store_memory: None,
+            on_bad_record: OnBadRecord::default(),
+            replication: -1,
+            buffered_records: 20_000,
+            linger: Duration::from_millis(20),
+            session_timeout: Duration::from_secs(45),
+        }
+    }
+
+    /// Uses this client's connections instead of opening its own; `bootstrap` is not looked at then.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Where stores lie on disk (`state.dir`): `<state_dir>/<application id>/<task>`. `streams-state` in the working directory unless
+    /// set; unlike Kafka's `/tmp/kafka-streams`, no tool of the system empties it.
+    #[must_use]
+    pub fn state_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state_dir = directory.into();
+        self
+    }
+
+    /// How many threads process (`num.stream.threads`), at least 1, the default.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// How often progress is committed and held-back table updates are forwarded (`commit.interval.ms`): 30 s unless set, a millisecond
+    /// at least. A full cache commits sooner.
+    #[must_use]
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.commit_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Memory for changes between commits and for table entries in use, of all threads together (`statestore.cache.max.bytes`): 64 MiB
+    /// unless set, where Kafka has 10. Between commits only the last update of a key is forwarded; 0 forwards each by itself.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// The memory of the stores on disk. Unless set, all applications of the process share one budget, see [`StoreMemory::shared`].
+    #[cfg(feature = "streams")]
+    #[must_use]
+    pub fn store_memory(mut self, memory: StoreMemory) -> Self {
+        self.store_memory = Some(memory);
+        self
+    }
+
+    /// What to do with records that cannot be read: fail unless set.
+    #[must_use]
+    pub fn on_bad_record(mut self, policy: OnBadRecord) -> Self {
+        self.on_bad_record = policy;
+        self
+    }
+
+    /// Replicas of internal topics (`replication.factor`): the broker's default unless set.
+    #[must_use]
+    pub fn replication(mut self, replicas: i16) -> Self {
+        self.replication = replicas;
+        self
+    }
+
+    /// How many records of a partition may wait before its fetching pauses (`buffered.records.per.partition`): 20 000 unless set, where
+    /// Kafka has 1000.
+    #[must_use]
+    pub fn buffered_records(mut self, records: usize) -> Self {
+        self.buffered_records = records.max(1);
+        self
+    }
+
+    /// How long the producer waits for more records of a batch (`linger.ms`): 20 ms unless set, where Kafka Streams has 100.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// How long the group waits for a silent instance before it gives its work to others (`session.timeout.ms`): 45 s unless set.
+    #[must_use]
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.session_timeout = timeout;
+        self
+    }
+}

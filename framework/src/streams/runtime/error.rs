@@ -1,0 +1,94 @@
+//! Why an application does not start, or stopped.
+
+use std::time::Duration;
+
+use klamm_client::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError};
+use thiserror::Error;
+
+use crate::store::StoreError;
+use crate::streams::error::TaskError;
+use crate::streams::task::TaskId;
+use crate::streams::topology::PartitionError;
+
+/// Why an application does not start, or stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StreamsError {
+    /// The cluster's topics do not fit the topology.
+    #[error(transparent)]
+    Partitions(#[from] PartitionError),
+    /// An internal topic exists with another number of partitions: the topology, or the topics it reads, changed. Choose a new
+    /// application id, or delete the topic if its content may go.
+    #[error("internal topic `{topic}` has {found} partitions, the topology needs {needed}")]
+    InternalTopic {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        found: i32,
+        /// How many it should have.
+        needed: i32,
+    },
+    /// The application id cannot be part of a topic's name.
+    #[error("`{0}` is no application id: use letters, digits, `.`, `_` and `-`, at most 120")]
+    ApplicationId(String),
+    /// A thread cannot be started.
+    #[error("a stream thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    /// The cluster cannot be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A client setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An internal topic cannot be created or looked at.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Reading or committing failed.
+    #[error(transparent)]
+    Consume(#[from] ConsumeError),
+    /// An output or changelog record was not delivered.
+    #[error("an output was not delivered: {0}")]
+    Produce(#[from] ProduceError),
+    /// A task stopped at a record.
+    #[error("task {task}: {source}")]
+    Task {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        source: TaskError,
+    },
+    /// A store is further than its changelog: the changelog topic was deleted, or the broker lost records.
+    #[error(
+        "store `{store}` of task {task} is at offset {position} of its changelog, which ends at {end}. The broker lost records, or \
+             the topic was made anew; remove {directory} to begin with what the changelog has"
+    )]
+    AheadOfChangelog {
+        /// The task.
+        task: TaskId,
+        /// The store.
+        store: String,
+        /// Where the store is.
+        position: i64,
+        /// Where the changelog ends.
+        end: i64,
+        /// The task's directory.
+        directory: String,
+    },
+    /// A closure of the topology panicked.
+    #[error("a stream thread panicked: {0}")]
+    Panicked(String),
+    /// A store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The application is closed, or closing.
+    #[error("the application is closed")]
+    Closed,
+    /// What was waited for did not happen in time.
+    #[error("not within {after:?}: {what}")]
+    TimedOut {
+        /// What.
+        what: &'static str,
+        /// The time.
+        after: Duration,
+    },
+}

@@ -1,0 +1,179 @@
+//! From the consumer group to the workers: records, and the coming and going of partitions.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use klamm_client::{Consumer, ConsumerRecord, ConsumerRecords, RebalanceListener, TopicPartition};
+use tokio::sync::{oneshot, watch};
+
+use super::app::AppState;
+use super::error::StreamsError;
+use super::shared::{Command, Flow, Shared};
+use crate::streams::task::{Incoming, IncomingBatch, TaskId};
+
+/// How often it is looked whether an empty partition has anything to fetch, for tasks that read several.
+const IDLE_CHECK: Duration = Duration::from_millis(20);
+
+impl From<ConsumerRecord> for Incoming {
+    fn from(record: ConsumerRecord) -> Self {
+        let ConsumerRecord { offset, timestamp_ms, key, value, headers, .. } = record;
+        Self { offset, timestamp_ms, key, value, headers }
+    }
+}
+
+/// Hands records to the workers until the application closes or fails; then leaves the group, which revokes everything.
+pub(super) async fn run(shared: Arc<Shared>, mut consumer: Consumer, mut close: watch::Receiver<bool>) {
+    let mut idle_check = tokio::time::interval(IDLE_CHECK);
+    idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        if *close.borrow_and_update() {
+            break;
+        }
+        tokio::select! {
+            batch = consumer.next_batch() => match batch {
+                Some(Ok(batch)) => hand_over(&shared, batch),
+                Some(Err(error)) if error.is_retriable() => {
+                    tracing::warn!(application = %shared.group(), %error, "reading goes on after an error");
+                }
+                Some(Err(error)) => shared.fail(error.into()),
+                None => shared.fail(StreamsError::Closed),
+            },
+            _ = close.changed() => {}
+            _ = idle_check.tick() => find_idle(&shared),
+        }
+    }
+    if let Err(error) = consumer.close().await {
+        tracing::warn!(application = %shared.group(), %error, "leaving the group");
+    }
+}
+
+fn hand_over(shared: &Shared, batch: ConsumerRecords) {
+    let Some(flow) = shared.routes().flows.get(&batch.topic_partition()).cloned() else { return };
+    let is_last = batch.next_offset >= batch.high_watermark;
+    flow.caught_up.store(is_last, Ordering::Release);
+    let limit = shared.config.buffered_records;
+    let pause = flow.sent(batch.records.len(), limit);
+    let next_offset = batch.next_offset;
+    let records = batch.records.into_iter().map(Incoming::from).collect();
+    let batch = IncomingBatch { records, next_offset, is_last };
+    // A worker that ended told why.
+    shared.workers[flow.worker].send(Command::Records { task: flow.task, topic: flow.topic, batch }).ok();
+    if pause && let Some(consumer) = shared.consumer() {
+        consumer.pause(std::slice::from_ref(&flow.partition));
+        // The worker may have caught up before the pause; it would not resume what was not paused then.
+        if flow.processed(0, limit) {
+            consumer.resume(std::slice::from_ref(&flow.partition));
+        }
+    }
+}
+
+/// Wakes tasks that wait for an empty partition which turns out to have nothing to fetch.
+fn find_idle(shared: &Shared) {
+    let Some(consumer) = shared.consumer() else { return };
+    let routes = shared.routes();
+    let mut inputs: BTreeMap<TaskId, usize> = BTreeMap::new();
+    routes.flows.values().for_each(|flow| *inputs.entry(flow.task).or_default() += 1);
+    for flow in routes.flows.values() {
+        let waits = inputs[&flow.task] > 1 && flow.queued.load(Ordering::Acquire) == 0;
+        if waits && consumer.lag(&flow.partition) == Some(0) && !flow.caught_up.swap(true, Ordering::AcqRel) {
+            shared.workers[flow.worker].send(Command::Wake).ok();
+        }
+    }
+}
+
+/// Makes and ends tasks as the group assigns partitions.
+pub(super) struct Rebalances {
+    pub(super) shared: Weak<Shared>,
+}
+
+#[async_trait]
+impl RebalanceListener for Rebalances {
+    async fn assigned(&self, partitions: &[TopicPartition]) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        tracing::info!(application = %shared.group(), partitions = partitions.len(), "partitions assigned");
+        let mut tasks: BTreeMap<TaskId, Vec<Arc<Flow>>> = BTreeMap::new();
+        {
+            let mut routes = shared.routes();
+            for partition in partitions {
+                let Some((task, topic)) = shared.task_of(partition) else { continue };
+                let worker = match routes.tasks.get(&task) {
+                    Some(worker) => *worker,
+                    None => {
+                        let worker = least_busy(&routes.tasks, shared.workers.len());
+                        routes.tasks.insert(task, worker);
+                        worker
+                    }
+                };
+                let flow = Arc::new(Flow {
+                    partition: partition.clone(),
+                    topic,
+                    task,
+                    worker,
+                    queued: AtomicUsize::new(0),
+                    paused: AtomicBool::new(false),
+                    caught_up: AtomicBool::new(false),
+                });
+                routes.flows.insert(partition.clone(), Arc::clone(&flow));
+                tasks.entry(task).or_default().push(flow);
+            }
+        }
+        let nothing = tasks.is_empty();
+        for (task, flows) in tasks {
+            let worker = flows[0].worker;
+            shared.workers[worker].send(Command::Assign { task, flows }).ok();
+        }
+        if nothing {
+            shared.settle();
+        }
+    }
+
+    async fn revoked(&self, partitions: &[TopicPartition]) {
+        self.give_up(partitions, true).await;
+    }
+
+    async fn lost(&self, partitions: &[TopicPartition]) {
+        self.give_up(partitions, false).await;
+    }
+}
+
+impl Rebalances {
+    /// Ends the tasks of these partitions and waits for it: when this returns, everything they did is committed, or never will be.
+    async fn give_up(&self, partitions: &[TopicPartition], commit: bool) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        tracing::info!(application = %shared.group(), partitions = partitions.len(), commit, "partitions given up");
+        shared.state.send_if_modified(|state| {
+            let running = *state == AppState::Running;
+            if running {
+                *state = AppState::Rebalancing;
+            }
+            running
+        });
+        let mut by_worker: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
+        {
+            let mut routes = shared.routes();
+            for partition in partitions {
+                let Some(flow) = routes.flows.remove(partition) else { continue };
+                if routes.tasks.remove(&flow.task).is_some() {
+                    by_worker.entry(flow.worker).or_default().push(flow.task);
+                }
+            }
+        }
+        let mut pending = Vec::new();
+        for (worker, tasks) in by_worker {
+            let (done, ended) = oneshot::channel();
+            shared.workers[worker].send(Command::Revoke { tasks, commit, done }).ok();
+            pending.push(ended);
+        }
+        for ended in pending {
+            // A worker that ended has no tasks any more.
+            ended.await.ok();
+        }
+    }
+}
+
+fn least_busy(tasks: &BTreeMap<TaskId, usize>, workers: usize) -> usize {
+    (0..workers).min_by_key(|worker| tasks.values().filter(|of| *of == worker).count()).unwrap_or(0)
+}

@@ -1,0 +1,187 @@
+//! What the parts of a running application share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::thread::ThreadId;
+
+use klamm_client::runtime::Tasks;
+use klamm_client::{Client, ConsumerHandle, TopicPartition};
+use tokio::sync::{oneshot, watch};
+
+use super::app::AppState;
+use super::config::StreamsConfig;
+use super::error::StreamsError;
+use crate::store::StateStore;
+use crate::streams::node::{Dropped, TopicId};
+use crate::streams::task::{Incoming, IncomingBatch, TaskId};
+use crate::streams::topology::TopologyInner;
+
+/// One application in this process.
+pub(super) struct Shared {
+    pub(super) topology: Arc<TopologyInner>,
+    pub(super) config: StreamsConfig,
+    pub(super) client: Client,
+    /// The sub-topology that reads each topic.
+    pub(super) readers: HashMap<Arc<str>, (TopicId, usize)>,
+    /// Topic names by id.
+    pub(super) names: Vec<Arc<str>>,
+    pub(super) workers: Vec<mpsc::Sender<Command>>,
+    /// Which worker has which task, and how its partitions flow.
+    pub(super) routes: Mutex<Routes>,
+    /// Stores that can be queried, by name and partition. Weak: a query must not keep a closed task's database open.
+    pub(super) stores: Mutex<HashMap<String, BTreeMap<i32, Weak<dyn StateStore>>>>,
+    pub(super) state: watch::Sender<AppState>,
+    pub(super) failure: Mutex<Option<Arc<StreamsError>>>,
+    pub(super) close: watch::Sender<bool>,
+    /// The group's consumer, once it is started.
+    pub(super) consumer: watch::Sender<Option<ConsumerHandle>>,
+    pub(super) restoring: AtomicUsize,
+    pub(super) processed: AtomicU64,
+    pub(super) restored: AtomicU64,
+    pub(super) commits: AtomicU64,
+    /// By worker.
+    pub(super) dropped: Mutex<HashMap<ThreadId, Dropped>>,
+}
+
+/// Where the records of each partition go.
+#[derive(Default)]
+pub(super) struct Routes {
+    pub(super) tasks: BTreeMap<TaskId, usize>,
+    pub(super) flows: HashMap<TopicPartition, Arc<Flow>>,
+}
+
+/// The records of one partition between the pump and a worker.
+pub(super) struct Flow {
+    pub(super) partition: TopicPartition,
+    pub(super) topic: TopicId,
+    pub(super) task: TaskId,
+    pub(super) worker: usize,
+    /// Records handed to the worker and not processed yet.
+    pub(super) queued: AtomicUsize,
+    pub(super) paused: AtomicBool,
+    /// Whether the consumer had nothing more when last looked at.
+    pub(super) caught_up: AtomicBool,
+}
+
+/// What a worker is told.
+pub(super) enum Command {
+    /// Make this task, fed by these partitions.
+    Assign { task: TaskId, flows: Vec<Arc<Flow>> },
+    /// Give these tasks up, after a commit unless they are lost.
+    Revoke { tasks: Vec<TaskId>, commit: bool, done: oneshot::Sender<()> },
+    /// Records for a task.
+    Records { task: TaskId, topic: TopicId, batch: IncomingBatch },
+    /// Changelog records for a restoring task.
+    Restored {
+        task: TaskId,
+        topic: TopicId,
+        records: Vec<Incoming>,
+        next_offset: i64,
+        done: oneshot::Sender<()>,
+    },
+    /// All changelogs of a task are read.
+    RestoreEnded { task: TaskId },
+    /// Look again: a partition has nothing more.
+    Wake,
+    /// Commit all tasks; `done` hears of it.
+    Commit { done: Option<oneshot::Sender<()>> },
+    /// End without a commit: everything was revoked before, or the application was dropped.
+    Stop,
+}
+
+impl Shared {
+    pub(super) fn routes(&self) -> MutexGuard<'_, Routes> {
+        lock(&self.routes)
+    }
+
+    pub(super) fn group(&self) -> &Arc<str> {
+        &self.config.application_id
+    }
+
+    pub(super) fn task_directory(&self, task: TaskId) -> PathBuf {
+        self.config.state_dir.join(&*self.config.application_id).join(task.to_string())
+    }
+
+    /// Stops the application with its first error.
+    pub(super) fn fail(&self, error: StreamsError) {
+        let mut failure = lock(&self.failure);
+        // Parts that end because the application closes find each other gone; that is no failure.
+        let is_closing = matches!(error, StreamsError::Closed) && *self.close.borrow();
+        if failure.is_none() && !is_closing {
+            tracing::error!(application = %self.group(), %error, "the application stops");
+            *failure = Some(Arc::new(error));
+            self.close.send_replace(true);
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        lock(&self.failure).is_some()
+    }
+
+    pub(super) fn consumer(&self) -> Option<ConsumerHandle> {
+        self.consumer.borrow().clone()
+    }
+
+    /// The task that reads a partition.
+    pub(super) fn task_of(&self, partition: &TopicPartition) -> Option<(TaskId, TopicId)> {
+        let (topic, sub_topology) = *self.readers.get(&partition.topic)?;
+        Some((TaskId { sub_topology, partition: partition.partition }, topic))
+    }
+
+    /// Recomputes whether the application runs or still rebalances.
+    pub(super) fn settle(&self) {
+        let restoring = self.restoring.load(Ordering::Acquire) > 0;
+        self.state.send_if_modified(|state| {
+            let next = match *state {
+                AppState::Rebalancing | AppState::Running if restoring => AppState::Rebalancing,
+                AppState::Rebalancing | AppState::Running => AppState::Running,
+                other => other,
+            };
+            std::mem::replace(state, next) != next
+        });
+    }
+
+    /// Tells every worker; one that has ended does not matter.
+    pub(super) fn tell_all(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            worker.send(command()).ok();
+        }
+    }
+
+    /// Lets every worker commit and waits for them.
+    pub(super) async fn commit_all(&self) {
+        let mut pending = Vec::new();
+        for worker in &self.workers {
+            let (done, committed) = oneshot::channel();
+            worker.send(Command::Commit { done: Some(done) }).ok();
+            pending.push(committed);
+        }
+        for committed in pending {
+            // A worker that ended commits nothing more; its failure is told elsewhere.
+            committed.await.ok();
+        }
+    }
+}
+
+impl Flow {
+    /// Takes note that records went to the worker; whether fetching should pause.
+    pub(super) fn sent(&self, records: usize, limit: usize) -> bool {
+        self.queued.fetch_add(records, Ordering::AcqRel) + records > limit
+            && !self.paused.swap(true, Ordering::AcqRel)
+    }
+
+    /// Takes note that records were processed; whether fetching should go on.
+    pub(super) fn processed(&self, records: usize, limit: usize) -> bool {
+        let left = self.queued.fetch_sub(records, Ordering::AcqRel).saturating_sub(records);
+        left <= limit / 2 && self.paused.load(Ordering::Acquire) && self.paused.swap(false, Ordering::AcqRel)
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The background tasks of an application; they end with it.
+pub(super) type Background = Tasks;

@@ -1,0 +1,117 @@
+//! Reading an application's state stores from outside its threads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::shared::{Shared, lock};
+use crate::store::{StateStore, StoreError};
+use crate::streams::query::StoreReader;
+use crate::streams::windows::{Window, Windowed};
+
+/// A state store of a running application: the partitions of it that this instance has.
+///
+/// It stays valid through rebalances. While this instance has no partition of the store, reads are [`StoreError::NotHere`].
+pub struct AppStore<K, V> {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    reader: StoreReader<K, V>,
+}
+
+impl<K, V> Clone for AppStore<K, V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), name: Arc::clone(&self.name), reader: self.reader.clone() }
+    }
+}
+
+impl<K: 'static, V: 'static> AppStore<K, V> {
+    pub(super) fn new(shared: Arc<Shared>, name: &str) -> Result<Self, StoreError> {
+        let reader = StoreReader::new(&shared.topology, name)?;
+        Ok(Self { shared, name: name.into(), reader })
+    }
+
+    fn engines(&self) -> Result<Vec<Arc<dyn StateStore>>, StoreError> {
+        let stores = lock(&self.shared.stores);
+        let here: Vec<_> = stores.get(&*self.name).into_iter().flat_map(|of| of.values()).collect();
+        let engines: Vec<_> = here.into_iter().filter_map(std::sync::Weak::upgrade).collect();
+        if engines.is_empty() {
+            let state = self.shared.state.borrow().name();
+            return Err(StoreError::NotHere { store: self.name.to_string(), state });
+        }
+        Ok(engines)
+    }
+
+    /// Runs a read where blocking is allowed: an engine may go to disk.
+    async fn blocking<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&StoreReader<K, V>, &[Arc<dyn StateStore>]) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let engines = self.engines()?;
+        let (reader, store) = (self.reader.clone(), self.name.to_string());
+        tokio::task::spawn_blocking(move || read(&reader, &engines))
+            .await
+            .unwrap_or_else(|error| Err(StoreError::Engine { store, source: Box::new(error) }))
+    }
+}
+
+impl<K: Send + 'static, V: Send + 'static> AppStore<K, V> {
+    /// The value of a key, in the partitions that are here.
+    ///
+    /// # Errors
+    /// No partition is here now, or the store cannot be read.
+    pub async fn get(&self, key: impl Into<K>) -> Result<Option<V>, StoreError> {
+        let key = key.into();
+        self.blocking(move |reader, engines| {
+            for engine in engines {
+                if let Some(value) = reader.get(engine, &key)? {
+                    return Ok(Some(value));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// All entries of the partitions that are here, each partition in the order of the keys' bytes. They are collected in memory.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn all(&self) -> Result<Vec<(K, V)>, StoreError> {
+        self.blocking(|reader, engines| {
+            let mut entries = Vec::new();
+            for engine in engines {
+                entries.extend(reader.all(engine)?);
+            }
+            Ok(entries)
+        })
+        .await
+    }
+}
+
+impl<K: Clone + Send + 'static, V: Send + 'static> AppStore<Windowed<K>, V> {
+    /// The windows of a key that start between `from_ms` and `to_ms`, both included.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn fetch(
+        &self,
+        key: impl Into<K>,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<(Window, V)>, StoreError> {
+        let key = key.into();
+        self.blocking(move |reader, engines| {
+            let mut windows = Vec::new();
+            for engine in engines {
+                windows.extend(reader.fetch(engine, key.clone(), from_ms, to_ms)?);
+            }
+            Ok(windows)
+        })
+        .await
+    }
+}
+
+impl<K, V> fmt::Debug for AppStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppStore").field("name", &self.name).finish_non_exhaustive()
+    }
+}
