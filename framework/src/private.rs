@@ -25,6 +25,23 @@ pub struct BatchMaker<T> {
     make: fn(&BatchDelivery<'_>) -> Result<T, Rejection>,
 }
 
+// Not derived: `T` need not be `Copy`.
+impl<T> Clone for RecordMaker<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for RecordMaker<T> {}
+
+impl<T> Clone for BatchMaker<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for BatchMaker<T> {}
+
 pub fn record_argument<T: FromRecord>() -> RecordMaker<T> {
     RecordMaker { needs: T::needs, make: |delivery| T::from_record(delivery).map_err(Into::into) }
 }
