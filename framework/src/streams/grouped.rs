@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::builder::{key_value_store, store_spec};
 use super::error::TopologyError;
-use super::node::{Aggregate, Built, Fold, Kept, StoreLayout, WindowedAggregate};
+use super::node::{Aggregate, Fold, Kept, StoreLayout, WindowedAggregate};
 use super::options::{Grouped, Materialized};
 use super::stream::{KStream, add_repartition, node};
 use super::table::KTable;
@@ -98,10 +98,10 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
         let spec = key_value_store(Arc::clone(&self.grouped.serdes.key), materialized);
         let name = spec.name.to_string();
         let (store, value_serde) = (name.clone(), Arc::clone(&self.grouped.serdes.value));
-        let factory = node::<K, V>(move |wiring, id| {
+        let factory = node::<K, V, _>(move |wiring, id| {
             let kept = Kept::wire(wiring, id, &store)?;
             let (value_serde, fold) = (Arc::clone(&value_serde), Arc::clone(&fold));
-            Ok(Built::new::<K, V>(Aggregate { kept, value_serde, fold }))
+            Ok(Aggregate { kept, value_serde, fold })
         });
         let node = self.stream.graph.edit(|graph| {
             let parent = self.in_place(graph, &name);
@@ -184,11 +184,11 @@ impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
         let spec = store_spec::<Windowed<K>, A>(layout, key, materialized);
         let name = spec.name.to_string();
         let (store, serdes) = (name.clone(), group.grouped.serdes.clone());
-        let factory = node::<K, V>(move |wiring, id| {
+        let factory = node::<K, V, _>(move |wiring, id| {
             let kept = Kept::wire(wiring, id, &store)?;
             let (key_serde, value_serde) = (Arc::clone(&serdes.key), Arc::clone(&serdes.value));
             let fold = Arc::clone(&fold);
-            Ok(Built::new::<K, V>(WindowedAggregate { kept, key_serde, value_serde, windows, fold }))
+            Ok(WindowedAggregate { kept, key_serde, value_serde, windows, fold })
         });
         let node = group.stream.graph.edit(|graph| {
             graph.errors.extend(problem);

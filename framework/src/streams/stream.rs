@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::branch::BranchedStream;
 use super::builder::{SharedGraph, add_stream_source, key_value_store};
-use super::error::TopologyError;
+use super::error::{TaskError, TopologyError};
 use super::grouped::KGroupedStream;
 use super::node::{
     Built, FlatMap, FlatMapValues, ForwardIf, Inspect, Kept, Map, MapValues, MaterializeValues, NodeFactory,
-    Pass, SelectKey, Sink, StreamTableJoin, Wiring,
+    Pass, Processor, SelectKey, Sink, StreamTableJoin, Wiring,
 };
 use super::options::{Grouped, Joined, Materialized, Produced, Repartitioned, Serdes};
 use super::table::{KTable, TableKey};
@@ -88,9 +88,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "map",
             true,
-            node::<K, V>(move |wiring, id| {
+            node::<K, V, _>(move |wiring, id| {
                 let children = wiring.children(id)?;
-                Ok(Built::new::<K, V>(Map { mapper: Arc::clone(&mapper), children }))
+                Ok(Map { mapper: Arc::clone(&mapper), children })
             }),
         )
     }
@@ -112,9 +112,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "map_values",
             false,
-            node::<K, V>(move |wiring, id| {
+            node::<K, V, _>(move |wiring, id| {
                 let children = wiring.children(id)?;
-                Ok(Built::new::<K, V>(MapValues { mapper: Arc::clone(&mapper), children }))
+                Ok(MapValues { mapper: Arc::clone(&mapper), children })
             }),
         )
     }
@@ -128,9 +128,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "flat_map",
             true,
-            node::<K, V>(move |wiring, id| {
+            node::<K, V, _>(move |wiring, id| {
                 let children = wiring.children(id)?;
-                Ok(Built::new::<K, V>(FlatMap { mapper: Arc::clone(&mapper), children }))
+                Ok(FlatMap { mapper: Arc::clone(&mapper), children })
             }),
         )
     }
@@ -144,9 +144,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "flat_map_values",
             false,
-            node::<K, V>(move |wiring, id| {
+            node::<K, V, _>(move |wiring, id| {
                 let children = wiring.children(id)?;
-                Ok(Built::new::<K, V>(FlatMapValues { mapper: Arc::clone(&mapper), children }))
+                Ok(FlatMapValues { mapper: Arc::clone(&mapper), children })
             }),
         )
     }
@@ -160,9 +160,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "select_key",
             true,
-            node::<K, V>(move |wiring, id| {
+            node::<K, V, _>(move |wiring, id| {
                 let children = wiring.children(id)?;
-                Ok(Built::new::<K, V>(SelectKey { selector: Arc::clone(&selector), children }))
+                Ok(SelectKey { selector: Arc::clone(&selector), children })
             }),
         )
     }
@@ -194,9 +194,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
 
     /// Both streams as one. The order holds within each, not between them.
     pub fn merge(&self, other: &Self) -> Self {
-        let pass = node::<K, V>(|wiring, id| {
+        let pass = node::<K, V, _>(|wiring, id| {
             let children = wiring.children(id)?;
-            Ok(Built::new::<K, V>(Pass { children }))
+            Ok(Pass { children })
         });
         let node = self.graph.edit(|graph| {
             if !self.graph.is(&other.graph) {
@@ -345,12 +345,12 @@ impl<K: 'static, V: 'static> KStream<K, V> {
     {
         let value_serde = joined.serdes.as_ref().map(|serdes| Arc::clone(&serdes.value));
         let (joiner, lookup) = (Arc::new(joiner), Arc::clone(&table.lookup));
-        let factory = node::<K, V>(move |wiring, id| {
+        let factory = node::<K, V, _>(move |wiring, id| {
             let children = wiring.children(id)?;
             let (joiner, value_serde) = (Arc::clone(&joiner), value_serde.clone());
             let join =
                 StreamTableJoin { table: lookup(wiring)?, value_serde, keeps_null_keys, joiner, children };
-            Ok(Built::new::<K, V>(join))
+            Ok(join)
         });
         let node = self.graph.edit(|graph| {
             let path = graph.path(&[self.node], operation);
@@ -390,8 +390,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         let spec = key_value_store(Arc::clone(&serdes.key), materialized);
         let name = spec.name.to_string();
         let store = name.clone();
-        let factory = node::<K, V>(move |wiring, id| {
-            Ok(Built::new::<K, V>(MaterializeValues { kept: Kept::wire(wiring, id, &store)? }))
+        let factory = node::<K, V, _>(move |wiring, id| {
+            Ok(MaterializeValues { kept: Kept::wire(wiring, id, &store)? })
         });
         let node = self.graph.edit(|graph| {
             let parent = match self.key_changed {
@@ -409,37 +409,37 @@ impl<K: 'static, V: 'static> KStream<K, V> {
 impl<K: 'static, V: Clone + 'static> KStream<K, Option<V>> {
     /// Leaves out records without a value: deletions of a table's stream, tombstones of a topic.
     pub fn non_null(&self) -> KStream<K, V> {
-        let factory = node::<K, Option<V>>(|wiring, id| {
+        let factory = node::<K, Option<V>, _>(|wiring, id| {
             let children = wiring.children::<K, V>(id)?;
             let mapper = Arc::new(|value: &Option<V>| value.clone());
-            Ok(Built::new::<K, Option<V>>(FlatMapValues { mapper, children }))
+            Ok(FlatMapValues { mapper, children })
         });
         self.step("non_null", false, factory)
     }
 }
 
 /// A factory of processors that take `K` and `V`.
-pub(crate) fn node<K: 'static, V: 'static>(
-    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<Built, super::error::TaskError> + Send + Sync + 'static,
+pub(crate) fn node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
+    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
 ) -> NodeFactory {
-    Arc::new(factory)
+    Arc::new(move |wiring, id| factory(wiring, id).map(Built::new::<K, V>))
 }
 
 fn forward_if<K: 'static, V: 'static>(
     predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
 ) -> NodeFactory {
     let predicate = Arc::new(predicate);
-    node::<K, V>(move |wiring, id| {
+    node::<K, V, _>(move |wiring, id| {
         let children = wiring.children(id)?;
-        Ok(Built::new::<K, V>(ForwardIf { predicate: Arc::clone(&predicate), children }))
+        Ok(ForwardIf { predicate: Arc::clone(&predicate), children })
     })
 }
 
 fn inspect<K: 'static, V: 'static>(action: impl Fn(&K, &V) + Send + Sync + 'static) -> NodeFactory {
     let action = Arc::new(action);
-    node::<K, V>(move |wiring, id| {
+    node::<K, V, _>(move |wiring, id| {
         let children = wiring.children(id)?;
-        Ok(Built::new::<K, V>(Inspect { action: Arc::clone(&action), children }))
+        Ok(Inspect { action: Arc::clone(&action), children })
     })
 }
 
@@ -451,9 +451,9 @@ fn add_sink<K: 'static, V: 'static>(
     drops_null_keys: bool,
 ) {
     let name = topic.clone();
-    let factory = node::<K, V>(move |wiring, _| {
+    let factory = node::<K, V, _>(move |wiring, _| {
         let (key, value) = (Arc::clone(&serdes.key), Arc::clone(&serdes.value));
-        Ok(Built::new::<K, V>(Sink { topic: wiring.topic(&name), key, value, drops_null_keys }))
+        Ok(Sink { topic: wiring.topic(&name), key, value, drops_null_keys })
     });
     graph.sink(parent, topic, factory);
 }

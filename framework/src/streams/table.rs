@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::builder::{SharedGraph, key_value_store};
 use super::node::{
-    Built, FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, Pass, TableFilter,
-    TableMapValues, Wiring,
+    FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, Pass, TableFilter, TableMapValues,
+    Wiring,
 };
 use super::options::Materialized;
 use super::stream::{KStream, node};
@@ -54,9 +54,9 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&predicate));
-        let factory = node::<K, Option<V>>(move |wiring, id| {
+        let factory = node::<K, Option<V>, _>(move |wiring, id| {
             let children = wiring.children(id)?;
-            Ok(Built::new::<K, Option<V>>(TableFilter { predicate: Arc::clone(&predicate), children }))
+            Ok(TableFilter { predicate: Arc::clone(&predicate), children })
         });
         let lookup: LookupFactory<K, V> = Arc::new(move |wiring: &mut Wiring<'_>| {
             let inner = inner(wiring)?;
@@ -72,9 +72,9 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     ) -> KTable<K, V2> {
         let mapper = Arc::new(mapper);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&mapper));
-        let factory = node::<K, Option<V>>(move |wiring, id| {
+        let factory = node::<K, Option<V>, _>(move |wiring, id| {
             let children = wiring.children(id)?;
-            Ok(Built::new::<K, Option<V>>(TableMapValues { mapper: Arc::clone(&mapper), children }))
+            Ok(TableMapValues { mapper: Arc::clone(&mapper), children })
         });
         let lookup: LookupFactory<K, V2> = Arc::new(move |wiring: &mut Wiring<'_>| {
             let inner = inner(wiring)?;
@@ -86,9 +86,9 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     /// The changes of the table: the new value of a key, `None` where it was deleted. How often a key that changes a lot shows up
     /// depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes).
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
-        let factory = node::<K, Option<V>>(|wiring, id| {
+        let factory = node::<K, Option<V>, _>(|wiring, id| {
             let children = wiring.children(id)?;
-            Ok(Built::new::<K, Option<V>>(Pass { children }))
+            Ok(Pass { children })
         });
         let node = self.graph.edit(|graph| graph.step(&[self.node], "to_stream", factory));
         KStream::new(self.graph.clone(), node, false)
@@ -104,8 +104,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         let spec = key_value_store(key, materialized.into());
         let name = spec.name.to_string();
         let store = name.clone();
-        let factory = node::<K, Option<V>>(move |wiring, id| {
-            Ok(Built::new::<K, Option<V>>(Materialize { kept: Kept::wire(wiring, id, &store)? }))
+        let factory = node::<K, Option<V>, _>(move |wiring, id| {
+            Ok(Materialize { kept: Kept::wire(wiring, id, &store)? })
         });
         let node = self.graph.edit(|graph| {
             let node = graph.step(&[self.node], "materialize", factory);

@@ -78,7 +78,7 @@ where
         let mut joined = None;
         match record.key.table_key() {
             Some(key) => {
-                self.table.with(context, key, &mut |row| joined = (self.joiner)(record.value, row))?
+                self.table.with(context, key, &mut |row| joined = (self.joiner)(record.value, row))?;
             }
             None if self.keeps_null_keys => joined = (self.joiner)(record.value, None),
             None => context.dropped.null_key += 1,

@@ -102,7 +102,7 @@ impl<'a> Wiring<'a> {
             return Ok(Rc::clone(table.downcast_ref().expect(TYPED)));
         }
         let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
-        let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().ok().expect(TYPED);
+        let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
         let table = Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic)?));

@@ -31,7 +31,7 @@ pub(super) struct Shared {
     /// Which worker has which task, and how its partitions flow.
     pub(super) routes: Mutex<Routes>,
     /// Stores that can be queried, by name and partition. Weak: a query must not keep a closed task's database open.
-    pub(super) stores: Mutex<HashMap<String, BTreeMap<i32, Weak<dyn StateStore>>>>,
+    pub(super) stores: Mutex<HashMap<String, Partitions>>,
     pub(super) state: watch::Sender<AppState>,
     pub(super) failure: Mutex<Option<Arc<StreamsError>>>,
     pub(super) close: watch::Sender<bool>,
@@ -44,6 +44,9 @@ pub(super) struct Shared {
     /// By worker.
     pub(super) dropped: Mutex<HashMap<ThreadId, Dropped>>,
 }
+
+/// The engines of one store, by partition.
+pub(super) type Partitions = BTreeMap<i32, Weak<dyn StateStore>>;
 
 /// Where the records of each partition go.
 #[derive(Default)]

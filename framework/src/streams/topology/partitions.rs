@@ -116,10 +116,13 @@ mod tests {
     use super::*;
     use crate::streams::{Repartitioned, StreamsBuilder};
 
+    /// Repartition topics and tasks of sub-topologies.
+    type Planned = (Vec<(String, i32)>, Vec<i32>);
+
     fn plan(
         build: impl FnOnce(&mut StreamsBuilder),
         existing: &[(&str, i32)],
-    ) -> Result<(Vec<(String, i32)>, Vec<i32>), PartitionError> {
+    ) -> Result<Planned, PartitionError> {
         let mut streams = StreamsBuilder::new();
         build(&mut streams);
         let existing = existing.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
