@@ -121,6 +121,7 @@ fn log(c: &mut Criterion) {
             }
         });
     });
+    group.throughput(Throughput::Elements(1));
     group.bench_function("look up an offset", |b| {
         let end = data.partition.high_watermark();
         let mut offset = 0;

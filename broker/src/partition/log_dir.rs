@@ -129,6 +129,10 @@ impl LogDir {
             }
             self.partitions().insert(key, partition);
         }
+        if !clean {
+            // What was only in the page cache counts as durable from here on, and so must the names of the directories.
+            self.disk.sync_dir(&self.path).at("sync", &self.path)?;
+        }
         Ok(())
     }
 

@@ -77,7 +77,8 @@ async fn a_failed_sync_is_told_at_once_and_never_tried_again() {
     let mut watch = partition.watch();
     watch.mark_unchanged();
     let lost = append(&partition, batch(&["lost"]));
-    let error = partition.wait_durable(lost.last_offset).await.unwrap_err();
+    let told = tokio::time::timeout(DEADLINE, partition.wait_durable(lost.last_offset)).await;
+    let error = told.expect("an answer in time").unwrap_err();
     assert!(error.to_string().contains("syncing /data/clicks-0 failed"), "{error}");
     tokio::time::timeout(DEADLINE, watch.changed()).await.expect("waiting fetchers wake").unwrap();
 

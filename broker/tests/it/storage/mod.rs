@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
 mod durability;
+mod gated;
 mod model;
 mod produce_rules;
 mod recovery;

@@ -12,10 +12,19 @@ use super::support::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append { records: usize, bytes: usize },
+    Append {
+        records: usize,
+        bytes: usize,
+    },
     Flush,
-    Read { from: prop::sample::Index, max_bytes: usize, at_least_one: bool },
+    Read {
+        from: prop::sample::Index,
+        max_bytes: usize,
+        at_least_one: bool,
+    },
     Crash(Tear),
+    /// The process dies, the machine lives: what was written and not synced is in the page cache.
+    Kill,
     Restart,
     Housekeeping,
 }
@@ -31,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
             any::<u64>().prop_map(Tear::Prefix),
             any::<u64>().prop_map(Tear::Holes),
         ].prop_map(Step::Crash),
+        1 => Just(Step::Kill),
         1 => Just(Step::Restart),
         1 => Just(Step::Housekeeping),
     ]
@@ -74,6 +84,11 @@ impl Run {
             Step::Crash(tear) => {
                 self.disk.crash(tear);
                 self.reopen().await;
+            }
+            Step::Kill => {
+                let end = self.end();
+                self.reopen().await;
+                assert_eq!(self.end(), end, "the page cache had everything");
             }
             Step::Restart => {
                 self.manager.shutdown().await.unwrap();
