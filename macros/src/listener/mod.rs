@@ -23,6 +23,8 @@ pub(crate) fn expand(attributes: TokenStream, function: TokenStream) -> TokenStr
         }
     };
     let header_names = header::name_types(&mut function);
+    // Every argument is a need of the handler, and nobody calls it with a list to get wrong.
+    function.attrs.push(syn::parse_quote!(#[allow(clippy::too_many_arguments)]));
     match registration(attributes, &function) {
         Ok(registration) => quote!(#header_names #function #registration),
         Err(error) => {

@@ -49,7 +49,7 @@ impl<'a> Signature<'a> {
                 format!("a listener takes at most {most} arguments; a tuple of extractors counts as one");
             return Err(Error::new(extra.span(), message));
         }
-        let ack = arguments.iter().find(|ty| is_named(ty, "Ack")).map(|ty| ty.span());
+        let ack = arguments.iter().find(|ty| is_named(ty, "Ack")).map(Spanned::span);
         let batch = batch.map(|place| arguments[place].span());
         Ok(Self { arguments, output: &signature.output, ack, batch })
     }
