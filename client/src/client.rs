@@ -1,18 +1,61 @@
 //! `Client`: the handle that owns connections and metadata, and its settings.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::admin::Admin;
+use crate::connection::{Backoff, Links};
 use crate::consumer::ConsumerBuilder;
-use crate::error::ClientError;
+use crate::error::{ClientError, ConfigError, RequestError};
+use crate::metadata::Metadata;
 use crate::producer::ProducerBuilder;
-use crate::runtime::{Clock, Net, Rng, SeededRng, SystemClock, TcpNet};
+use crate::runtime::{Clock, Net, Rng, SeededRng, SystemClock, Tasks, TcpNet};
 
 /// A connection to a cluster. Cheap to clone: producers, consumers and admins made from it share its metadata.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<ClientConfig>,
+    core: Arc<Core>,
+    /// Refreshes metadata by age.
+    _tasks: Tasks,
+}
+
+/// What everything made from one client shares.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: ClientConfig,
+    pub(crate) metadata: Metadata,
+    /// For metadata and administration.
+    pub(crate) links: Links,
+}
+
+impl Core {
+    /// The address of a broker; ids below zero stand for the bootstrap addresses.
+    pub(crate) fn address(&self, node: i32) -> Option<Arc<str>> {
+        match usize::try_from(-1 - i64::from(node)) {
+            Ok(index) => self.config.bootstrap.get(index).cloned(),
+            Err(_) => self.metadata.view().brokers.get(&node).cloned(),
+        }
+    }
+
+    /// Brokers to ask what any of them can answer: the cluster's in random order, then the bootstrap addresses, so that a cluster that
+    /// moved away altogether is found again.
+    pub(crate) fn candidates(&self) -> Vec<i32> {
+        let mut nodes: Vec<i32> = self.metadata.view().brokers.keys().copied().collect();
+        nodes.sort_unstable();
+        if !nodes.is_empty() {
+            let start = self.config.rng.below(nodes.len() as u64) as usize;
+            nodes.rotate_left(start);
+        }
+        nodes.extend((1..=self.config.bootstrap.len()).filter_map(|at| i32::try_from(at).ok()).map(|at| -at));
+        nodes
+    }
+
+    /// A pause before the next of several attempts.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max)
+    }
 }
 
 /// The settings.
@@ -26,6 +69,7 @@ pub(crate) struct ClientConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) metadata_max_age: Duration,
+    pub(crate) reconnect_backoff: Duration,
     pub(crate) retry_backoff: Duration,
     pub(crate) retry_backoff_max: Duration,
     pub(crate) max_response_bytes: usize,
@@ -63,15 +107,20 @@ impl Client {
 
     /// The clock that timestamps come from.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.inner.clock
+        &self.core.config.clock
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The number of partitions of a topic. Asks the cluster when the topic is not known yet.
     ///
     /// # Errors
     /// The topic does not exist (and is not created), or no broker answers in time.
-    pub async fn partition_count(&self, _topic: &str) -> Result<i32, ClientError> {
-        Err(crate::error::RequestError::Closed.into())
+    pub async fn partition_count(&self, topic: &str) -> Result<i32, ClientError> {
+        let deadline = Instant::now() + self.core.config.request_timeout;
+        Ok(self.core.topic(&Arc::from(topic), deadline).await?.partition_count())
     }
 }
 
@@ -93,6 +142,7 @@ impl ClientBuilder {
                 connect_timeout: Duration::from_secs(10),
                 request_timeout: Duration::from_secs(30),
                 metadata_max_age: Duration::from_secs(300),
+                reconnect_backoff: Duration::from_millis(50),
                 retry_backoff: Duration::from_millis(100),
                 retry_backoff_max: Duration::from_secs(1),
                 max_response_bytes: 100 * 1024 * 1024,
@@ -192,8 +242,56 @@ impl ClientBuilder {
     /// Connects to one of the brokers and learns the cluster's brokers.
     ///
     /// # Errors
-    /// No broker answers at any of the addresses within `request_timeout`.
+    /// No broker answers at any of the addresses within `connect_timeout`.
     pub async fn build(self) -> Result<Client, ClientError> {
-        Ok(Client { inner: Arc::new(self.config) })
+        if self.config.bootstrap.is_empty() {
+            return Err(ConfigError::new("bootstrap", "names no address").into());
+        }
+        if let Some(address) = self.config.bootstrap.iter().find(|address| !has_port(address)) {
+            return Err(ConfigError::new("bootstrap", format!("`{address}` is not host:port")).into());
+        }
+        let core = Arc::new(Core { config: self.config, metadata: Metadata::new(), links: Links::default() });
+        learn_brokers(&core).await?;
+        let tasks = Tasks::new();
+        tasks.spawn("metadata refresh", refresh_by_age(Arc::downgrade(&core), core.config.metadata_max_age));
+        Ok(Client { core, _tasks: tasks })
+    }
+}
+
+fn has_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// The first metadata request, tried until `connect_timeout`: a broker may just be starting.
+async fn learn_brokers(core: &Core) -> Result<(), RequestError> {
+    let deadline = Instant::now() + core.config.connect_timeout;
+    let mut backoff = core.backoff();
+    loop {
+        let asked = tokio::time::timeout_at(deadline, core.ask_metadata(Some(&[]), false)).await;
+        let error = match asked {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => RequestError::NoBroker {
+                tried: core.config.bootstrap.join(", ").into(),
+                last: "no answer in time".into(),
+            },
+        };
+        let pause = backoff.next(&*core.config.rng);
+        if !error.is_retriable() || Instant::now() + pause >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Keeps metadata fresh when no error gives a reason to; ends with the client.
+async fn refresh_by_age(core: Weak<Core>, age: Duration) {
+    loop {
+        tokio::time::sleep(age).await;
+        let Some(core) = core.upgrade() else { return };
+        let seen = core.metadata.view().version;
+        if let Err(error) = core.refresh_metadata(seen).await {
+            tracing::debug!(%error, "metadata refresh failed");
+        }
     }
 }

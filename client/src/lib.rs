@@ -2,8 +2,12 @@
 
 pub mod admin;
 mod client;
+mod connection;
 pub mod consumer;
+mod coordinator;
 mod error;
+mod metadata;
+mod offsets;
 pub mod producer;
 pub mod runtime;
 mod types;

@@ -1,14 +1,218 @@
 //! `ConsumerHandle`: what can be asked of a consumer from elsewhere while it reads.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::shared::Shared;
+use super::state::Start;
+use crate::admin::{OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;
+use crate::offsets;
 use crate::types::TopicPartition;
 
 /// Controls a [`Consumer`](super::Consumer) from any task. Cheap to clone; it does not keep the consumer alive.
-#[derive(Debug, Clone)]
-pub struct ConsumerHandle {}
+#[derive(Clone)]
+pub struct ConsumerHandle {
+    shared: Arc<Shared>,
+}
+
+impl ConsumerHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Commits offsets (of the next record to process: last processed + 1) and waits for the answer. Legal from inside
+    /// [`RebalanceListener::revoked`](super::RebalanceListener::revoked). Retried within `request_timeout`.
+    ///
+    /// # Errors
+    /// No group; the group refused (the partition may belong to another member); no coordinator in time.
+    pub async fn commit(&self, offsets: HashMap<TopicPartition, i64>) -> Result<(), ConsumeError> {
+        self.shared.commit(&offsets).await
+    }
+
+    /// Commits in the background. Calls made before the last one was sent are merged into it; the newest offset of a partition
+    /// wins. A refused commit is logged.
+    pub fn commit_async(&self, offsets: HashMap<TopicPartition, i64>) {
+        self.shared.commit_later(offsets);
+    }
+
+    /// Commits everything handed out so far.
+    ///
+    /// # Errors
+    /// As [`ConsumerHandle::commit`].
+    pub async fn commit_position(&self) -> Result<(), ConsumeError> {
+        let positions = self.shared.partitions().positions(false);
+        self.shared.commit(&positions).await
+    }
+
+    /// Stops handing out records of these partitions, from the next record on; what is fetched already is kept. Partitions
+    /// that are not assigned are ignored.
+    pub fn pause(&self, partitions: &[TopicPartition]) {
+        self.set_paused(partitions, true);
+    }
+
+    /// Undoes [`ConsumerHandle::pause`].
+    pub fn resume(&self, partitions: &[TopicPartition]) {
+        self.set_paused(partitions, false);
+    }
+
+    fn set_paused(&self, partitions: &[TopicPartition], paused: bool) {
+        let mut state = self.shared.partitions();
+        let changed = partitions.iter().filter(|partition| state.pause(partition, paused)).count();
+        drop(state);
+        if changed > 0 {
+            self.shared.fetch.notify_one();
+            self.shared.reader.wake();
+        }
+    }
+
+    /// The paused ones among the assigned partitions.
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        self.shared.partitions().paused()
+    }
+
+    /// Goes on from `offset`: the next record handed out of this partition is the first at or after it.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn seek(&self, partition: &TopicPartition, offset: i64) -> Result<(), ConsumeError> {
+        self.seek_to(partition, Start::At(offset))
+    }
+
+    /// Goes on from the oldest record.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn seek_to_beginning(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
+        self.seek_to(partition, Start::Earliest)
+    }
+
+    /// Goes on after the newest record.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn seek_to_end(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
+        self.seek_to(partition, Start::Latest)
+    }
+
+    fn seek_to(&self, partition: &TopicPartition, start: Start) -> Result<(), ConsumeError> {
+        if !self.shared.partitions().seek(partition, start) {
+            return Err(ConsumeError::NotAssigned { partition: partition.clone() });
+        }
+        self.shared.fetch.notify_one();
+        Ok(())
+    }
+
+    /// The offset of the next record to be handed out; `None` while it is being looked up or the partition is not assigned.
+    pub fn position(&self, partition: &TopicPartition) -> Option<i64> {
+        self.shared.partitions().position(partition)
+    }
+
+    /// The group's committed offsets; partitions without one are missing from the answer.
+    ///
+    /// # Errors
+    /// No group; no coordinator in time.
+    pub async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+        let link = self.shared.offsets.as_ref().ok_or(ConsumeError::NoGroup)?;
+        Ok(offsets::committed(&self.shared.core, link, Some(partitions), self.deadline()).await?)
+    }
+
+    /// The partitions that this consumer owns now.
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.shared.partitions().assignment()
+    }
+
+    /// Records between the position and the end of the partition, as of the last fetch; `None` before it.
+    pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
+        self.shared.partitions().lag(partition)
+    }
+
+    /// The offsets of the oldest records.
+    ///
+    /// # Errors
+    /// A partition that does not exist; no broker in time.
+    pub async fn beginning_offsets(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+        self.ends(partitions, OffsetSpec::Earliest).await
+    }
+
+    /// The offsets after the newest records that this consumer may see.
+    ///
+    /// # Errors
+    /// A partition that does not exist; no broker in time.
+    pub async fn end_offsets(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+        self.ends(partitions, OffsetSpec::Latest).await
+    }
+
+    /// For each partition the first offset whose timestamp is at or after the given one (milliseconds since the Unix epoch), `None`
+    /// if there is none.
+    ///
+    /// # Errors
+    /// A partition that does not exist; no broker in time.
+    pub async fn offsets_for_time(
+        &self,
+        timestamps: &HashMap<TopicPartition, i64>,
+    ) -> Result<HashMap<TopicPartition, Option<i64>>, ConsumeError> {
+        let found = self.look_up(timestamps).await?;
+        Ok(found.into_iter().map(|(partition, found)| (partition, found.offset)).collect())
+    }
+
+    /// Who this consumer is in its group; `None` without a group.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        let membership = self.shared.membership();
+        Some(GroupMetadata {
+            group: self.shared.config.group.clone()?,
+            generation: membership.generation,
+            member_id: membership.member_id,
+            group_instance_id: self.shared.config.group_instance_id.clone(),
+        })
+    }
+
+    async fn ends(
+        &self,
+        partitions: &[TopicPartition],
+        end: OffsetSpec,
+    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+        let wanted = partitions.iter().map(|partition| (partition.clone(), end.wire())).collect();
+        let found = self.look_up(&wanted).await?;
+        Ok(found.into_iter().filter_map(|(partition, found)| Some((partition, found.offset?))).collect())
+    }
+
+    async fn look_up(
+        &self,
+        wanted: &HashMap<TopicPartition, i64>,
+    ) -> Result<HashMap<TopicPartition, OffsetAt>, ConsumeError> {
+        let core = &self.shared.core;
+        let isolation = self.shared.config.isolation;
+        let found = offsets::list_offsets(core, &core.links, wanted, isolation, self.deadline()).await?;
+        let checked = found.into_iter().map(|(partition, found)| match found {
+            Ok(found) => Ok((partition, found)),
+            Err(code) => Err(ConsumeError::Fetch { partition, code }),
+        });
+        checked.collect()
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.config.request_timeout
+    }
+}
+
+impl fmt::Debug for ConsumerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerHandle").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
 
 /// Who this consumer is in its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,128 +225,4 @@ pub struct GroupMetadata {
     pub member_id: Arc<str>,
     /// The static member's id.
     pub group_instance_id: Option<Arc<str>>,
-}
-
-impl ConsumerHandle {
-    /// Commits offsets (of the next record to process: last processed + 1) and waits for the answer. Legal from inside
-    /// [`RebalanceListener::revoked`](super::RebalanceListener::revoked). Retried within `request_timeout`.
-    ///
-    /// # Errors
-    /// No group; the group refused (the partition may belong to another member); no coordinator in time.
-    pub async fn commit(&self, _offsets: HashMap<TopicPartition, i64>) -> Result<(), ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// Commits in the background. Calls made before the last one was sent are merged into it; the newest offset of a partition
-    /// wins. A refused commit is logged.
-    pub fn commit_async(&self, _offsets: HashMap<TopicPartition, i64>) {}
-
-    /// Commits everything handed out so far.
-    ///
-    /// # Errors
-    /// As [`ConsumerHandle::commit`].
-    pub async fn commit_position(&self) -> Result<(), ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// Stops handing out records of these partitions, from the next record on; what is fetched already is kept. Partitions
-    /// that are not assigned are ignored.
-    pub fn pause(&self, _partitions: &[TopicPartition]) {}
-
-    /// Undoes [`ConsumerHandle::pause`].
-    pub fn resume(&self, _partitions: &[TopicPartition]) {}
-
-    /// The paused ones among the assigned partitions.
-    pub fn paused(&self) -> Vec<TopicPartition> {
-        Vec::new()
-    }
-
-    /// Goes on from `offset`: the next record handed out of this partition is the first at or after it.
-    ///
-    /// # Errors
-    /// [`ConsumeError::NotAssigned`].
-    pub fn seek(&self, _partition: &TopicPartition, _offset: i64) -> Result<(), ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// Goes on from the oldest record.
-    ///
-    /// # Errors
-    /// [`ConsumeError::NotAssigned`].
-    pub fn seek_to_beginning(&self, _partition: &TopicPartition) -> Result<(), ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// Goes on after the newest record.
-    ///
-    /// # Errors
-    /// [`ConsumeError::NotAssigned`].
-    pub fn seek_to_end(&self, _partition: &TopicPartition) -> Result<(), ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// The offset of the next record to be handed out; `None` while it is being looked up or the partition is not assigned.
-    pub fn position(&self, _partition: &TopicPartition) -> Option<i64> {
-        None
-    }
-
-    /// The group's committed offsets; partitions without one are missing from the answer.
-    ///
-    /// # Errors
-    /// No group; no coordinator in time.
-    pub async fn committed(
-        &self,
-        _partitions: &[TopicPartition],
-    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// The partitions that this consumer owns now.
-    pub fn assignment(&self) -> Vec<TopicPartition> {
-        Vec::new()
-    }
-
-    /// Records between the position and the end of the partition, as of the last fetch; `None` before it.
-    pub fn lag(&self, _partition: &TopicPartition) -> Option<i64> {
-        None
-    }
-
-    /// The offsets of the oldest records.
-    ///
-    /// # Errors
-    /// A partition that does not exist; no broker in time.
-    pub async fn beginning_offsets(
-        &self,
-        _partitions: &[TopicPartition],
-    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// The offsets after the newest records that this consumer may see.
-    ///
-    /// # Errors
-    /// A partition that does not exist; no broker in time.
-    pub async fn end_offsets(
-        &self,
-        _partitions: &[TopicPartition],
-    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// For each partition the first offset whose timestamp is at or after the given one (milliseconds since the Unix epoch), `None`
-    /// if there is none.
-    ///
-    /// # Errors
-    /// A partition that does not exist; no broker in time.
-    pub async fn offsets_for_time(
-        &self,
-        _timestamps: &HashMap<TopicPartition, i64>,
-    ) -> Result<HashMap<TopicPartition, Option<i64>>, ConsumeError> {
-        Err(ConsumeError::Closed)
-    }
-
-    /// Who this consumer is in its group; `None` without a group.
-    pub fn group_metadata(&self) -> Option<GroupMetadata> {
-        None
-    }
 }

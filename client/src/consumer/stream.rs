@@ -1,35 +1,90 @@
 //! `Consumer`: the stream of records.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
+use tokio::time::Instant;
 
-use super::builder::ConsumerConfig;
+use super::builder::{ConsumerConfig, Subscription};
+use super::chunk::Chunk;
+use super::fetcher::Fetcher;
+use super::group::Group;
 use super::handle::ConsumerHandle;
 use super::record::{ConsumerRecord, ConsumerRecords};
+use super::shared::Shared;
+use super::state::{Cell, ERROR_PAUSE, Handed, Start};
 use crate::client::Client;
 use crate::error::{ClientError, ConsumeError};
+use crate::runtime::Tasks;
+
+/// Beyond the rebalance listener's own time, `close` takes at most this long.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Hands out records. Fetching, heartbeats and rebalances go on in the background whether or not records are asked for.
-#[derive(Debug)]
-pub struct Consumer {}
+///
+/// ```no_run
+/// # async fn example(client: klamm_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut consumer = client.consumer().group("billing").topics(["orders"]).start().await?;
+/// while let Some(record) = consumer.next().await.transpose()? {
+///     println!("{}: {:?}", record.offset, record.value);
+///     consumer.commit(&record).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping it ends the background tasks at once and without a word to the group, which notices after the session timeout;
+/// [`Consumer::close`] is the polite way.
+pub struct Consumer {
+    shared: Arc<Shared>,
+    /// What is being handed out.
+    current: Option<(Chunk, Arc<Cell>)>,
+    /// What was handed out last from, for `auto_commit`.
+    last: Option<Arc<Cell>>,
+    fetching: Tasks,
+    /// Group membership, which ends by itself on close.
+    membership: Tasks,
+    _client: Client,
+}
 
 impl Consumer {
-    pub(super) async fn start(_client: Client, _config: ConsumerConfig) -> Result<Self, ClientError> {
-        Ok(Self {})
+    pub(super) async fn start(client: Client, config: ConsumerConfig) -> Result<Self, ClientError> {
+        let shared = Arc::new(Shared::new(Arc::clone(client.core()), config));
+        let (fetching, membership) = (Tasks::new(), Tasks::new());
+        match &shared.config.subscription {
+            Subscription::Partitions(assigned) => {
+                let topics: Vec<Arc<str>> =
+                    assigned.iter().map(|partition| Arc::clone(&partition.topic)).collect();
+                shared.core.metadata.follow(&topics);
+                let mut partitions = shared.partitions();
+                for partition in assigned {
+                    partitions.add(partition.clone(), Start::Committed { fallback: None }, false);
+                }
+            }
+            _ => membership.spawn("group membership", Group::new(Arc::clone(&shared)).run()),
+        }
+        fetching.spawn("fetcher", Fetcher::new(Arc::clone(&shared)).run());
+        if shared.offsets.is_some() {
+            fetching.spawn("committer", commit_in_background(Arc::clone(&shared)));
+        }
+        Ok(Self { shared, current: None, last: None, fetching, membership, _client: client })
     }
 
     /// The next record. `None` after a fatal error and after close. Cancel-safe: no record is lost when the future is dropped.
     ///
     /// An error does not end the stream unless [`ConsumeError::is_fatal`].
     pub async fn next(&mut self) -> Option<Result<ConsumerRecord, ConsumeError>> {
-        None
+        poll_fn(|cx| self.poll_record(cx)).await
     }
 
     /// The next records of one partition: the fast path. Cancel-safe.
     pub async fn next_batch(&mut self) -> Option<Result<ConsumerRecords, ConsumeError>> {
-        None
+        poll_fn(|cx| self.poll_records(cx)).await
     }
 
     /// Commits the offset after this record and waits for the answer.
@@ -37,28 +92,151 @@ impl Consumer {
     /// # Errors
     /// As [`ConsumerHandle::commit`].
     pub async fn commit(&self, record: &ConsumerRecord) -> Result<(), ConsumeError> {
-        self.handle().commit([(record.topic_partition(), record.offset + 1)].into()).await
+        self.shared.commit(&[(record.topic_partition(), record.offset + 1)].into()).await
     }
 
     /// A handle to control this consumer from elsewhere.
     pub fn handle(&self) -> ConsumerHandle {
-        ConsumerHandle {}
+        ConsumerHandle::new(Arc::clone(&self.shared))
     }
 
-    /// Stops fetching, calls the listener's `revoked`, commits when `auto_commit` is on, leaves the group (static members stay),
-    /// and ends the background tasks.
+    /// Stops fetching, commits what waits to be committed (with `auto_commit` everything handed out), calls the listener's `revoked`,
+    /// leaves the group (static members stay), and ends the background tasks.
     ///
     /// # Errors
-    /// The final commit failed.
-    pub async fn close(self) -> Result<(), ConsumeError> {
-        Ok(())
+    /// The broker could not be told in time; the group then notices after the session timeout.
+    pub async fn close(mut self) -> Result<(), ConsumeError> {
+        self.mark_processed();
+        self.fetching.shutdown().await;
+        // Whoever waited for a record learns that there are no more.
+        self.shared.closing.send_replace(true);
+        if self.membership.running() == 0 {
+            let assigned = self.shared.partitions().assignment();
+            self.shared.commit_before_revoke(&assigned).await;
+        }
+        let bound = self.shared.config.rebalance_timeout + LEAVE_TIMEOUT;
+        let result = match tokio::time::timeout(bound, self.membership.join()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(ConsumeError::Request(crate::error::RequestError::Deadline {
+                what: "closing a consumer",
+                after: bound,
+                last: Arc::from("the rebalance listener or the coordinator took too long"),
+            })),
+        };
+        self.shared.partitions().finish();
+        result
+    }
+
+    /// The client this consumer was made from.
+    pub fn client(&self) -> &Client {
+        &self._client
+    }
+
+    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
+        self.poll_taken(cx, |chunk| {
+            let taken = chunk.next();
+            let position = if taken.is_some() { chunk.position() } else { chunk.next_offset };
+            (taken, position)
+        })
+    }
+
+    fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecords, ConsumeError>>> {
+        self.poll_taken(cx, |chunk| (chunk.take_all(), chunk.next_offset))
+    }
+
+    /// Takes something out of the current chunk, or out of the next one that has something.
+    fn poll_taken<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&mut Chunk) -> (Option<Result<T, ConsumeError>>, i64),
+    ) -> Poll<Option<Result<T, ConsumeError>>> {
+        self.mark_processed();
+        loop {
+            while let Some((chunk, cell)) = &mut self.current {
+                match cell.hand_out(|| take(chunk)) {
+                    Handed::Given(Ok(taken)) => {
+                        if self.shared.config.auto_commit.is_some() {
+                            self.last = Some(Arc::clone(cell));
+                        }
+                        return Poll::Ready(Some(Ok(taken)));
+                    }
+                    Handed::Given(Err(error)) => {
+                        let not_before = Instant::now() + ERROR_PAUSE;
+                        self.shared.partitions().rewind(&chunk.partition, cell, chunk.position(), not_before);
+                        self.shared.fetch.notify_one();
+                        self.current = None;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    Handed::Paused => {
+                        if let Some((chunk, cell)) = self.current.take() {
+                            self.shared.partitions().put_back(chunk, &cell);
+                        }
+                    }
+                    Handed::Empty | Handed::Dead => self.current = None,
+                }
+            }
+            // Registered first: what comes between looking and waiting wakes.
+            self.shared.reader.register(cx.waker());
+            let mut partitions = self.shared.partitions();
+            if let Some(error) = partitions.take_error() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            if partitions.is_finished() {
+                return Poll::Ready(None);
+            }
+            self.current = partitions.take();
+            drop(partitions);
+            if self.current.is_none() {
+                return Poll::Pending;
+            }
+            self.shared.fetch.notify_one();
+        }
+    }
+
+    /// The program came back for more, so what it got before is processed.
+    fn mark_processed(&mut self) {
+        if let Some(last) = self.last.take() {
+            last.processed();
+        }
+    }
+}
+
+/// Commits that nobody waits for: asked for by `commit_async`, and by the clock with `auto_commit`.
+async fn commit_in_background(shared: Arc<Shared>) {
+    let interval = shared.config.auto_commit;
+    let mut last = std::collections::HashMap::new();
+    loop {
+        let timer = async {
+            match interval {
+                Some(interval) => tokio::time::sleep(interval).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.commit_waiting.notified() => shared.commit_waiting().await,
+            () = timer => {
+                let processed = shared.partitions().positions(true);
+                let mut changed = processed.clone();
+                changed.retain(|partition, offset| last.get(partition) != Some(offset));
+                match shared.commit(&changed).await {
+                    Ok(()) => last = processed,
+                    Err(error) => tracing::warn!(%error, "an automatic commit failed; the next one includes it"),
+                }
+            }
+        }
     }
 }
 
 impl Stream for Consumer {
     type Item = Result<ConsumerRecord, ConsumeError>;
 
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(None)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_record(cx)
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("config", &self.shared.config).finish_non_exhaustive()
     }
 }

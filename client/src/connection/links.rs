@@ -1,0 +1,102 @@
+//! Connections by broker, made on demand and remade with backoff.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::socket::Connection;
+use crate::client::Core;
+use crate::error::RequestError;
+
+/// One connection to each broker that is used. The owner decides what shares it.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    slots: Mutex<HashMap<i32, Arc<Slot>>>,
+}
+
+/// The place of one broker's connection.
+#[derive(Debug)]
+struct Slot {
+    /// Held while connecting, so that many askers make one connection.
+    connecting: tokio::sync::Mutex<Pace>,
+    live: Mutex<Option<Connection>>,
+}
+
+/// How soon the next attempt may be made.
+#[derive(Debug)]
+struct Pace {
+    backoff: Backoff,
+    not_before: Option<Instant>,
+}
+
+impl Slot {
+    fn live(&self, address: &str) -> Option<Connection> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.clone().filter(|connection| !connection.is_closed() && **connection.address() == *address)
+    }
+}
+
+impl Links {
+    /// The connection to a broker, if there is one now.
+    pub(crate) fn existing(&self, core: &Core, node: i32) -> Option<Connection> {
+        let address = core.address(node)?;
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()?;
+        slot.live(&address)
+    }
+
+    /// The connection to a broker; made when there is none. After failures the next attempt waits. Cancel-safe.
+    pub(crate) async fn connection(&self, core: &Core, node: i32) -> Result<Connection, RequestError> {
+        let slot = self.slot(core, node);
+        if let Some(connection) = core.address(node).and_then(|address| slot.live(&address)) {
+            return Ok(connection);
+        }
+        let mut pace = slot.connecting.lock().await;
+        // Somebody else may have connected, and the broker may have moved, while this waited.
+        let address = core.address(node).ok_or(RequestError::UnknownNode { node })?;
+        if let Some(connection) = slot.live(&address) {
+            return Ok(connection);
+        }
+        if let Some(not_before) = pace.not_before {
+            tokio::time::sleep_until(not_before).await;
+        }
+        // Set first: a cancelled attempt counts as one.
+        let pause = pace.backoff.next(&*core.config.rng);
+        pace.not_before = Some(Instant::now() + pause);
+        let address = core.address(node).ok_or(RequestError::UnknownNode { node })?;
+        let connection = Connection::open(address, &core.config).await?;
+        pace.backoff.reset();
+        pace.not_before = None;
+        *slot.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// A connection to some broker: one that is open, or else the first of those known that can be opened.
+    pub(crate) async fn any(&self, core: &Core) -> Result<Connection, RequestError> {
+        let candidates = core.candidates();
+        if let Some(open) = candidates.iter().find_map(|&node| self.existing(core, node)) {
+            return Ok(open);
+        }
+        let mut last = None;
+        for &node in &candidates {
+            match self.connection(core, node).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        let tried = candidates.iter().filter_map(|&node| core.address(node)).collect::<Vec<_>>().join(", ");
+        let last = last.map_or_else(|| "none".to_owned(), |error| error.to_string());
+        Err(RequestError::NoBroker { tried: tried.into(), last: last.into() })
+    }
+
+    fn slot(&self, core: &Core, node: i32) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(node).or_insert_with(|| {
+            let backoff = Backoff::new(core.config.reconnect_backoff, core.config.retry_backoff_max);
+            let connecting = tokio::sync::Mutex::new(Pace { backoff, not_before: None });
+            Arc::new(Slot { connecting, live: Mutex::new(None) })
+        });
+        Arc::clone(slot)
+    }
+}

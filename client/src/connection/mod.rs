@@ -1,0 +1,21 @@
+//! Connections to brokers: framing, correlation, deadlines, version negotiation, reconnecting.
+//!
+//! ```text
+//! socket.rs      one connection: requests go out pipelined, answers come back in order
+//! negotiate.rs   which version of each API the broker speaks
+//! links.rs       connections by broker, made on demand, remade with backoff
+//! backoff.rs     growing pauses with jitter (pure)
+//! ```
+//!
+//! A broker answers the requests of one connection in order, so what may be held back must not share a connection with what must
+//! not wait: a producer, each consumer's fetches and each consumer's group membership have their own [`Links`], and metadata and
+//! administration share another.
+
+mod backoff;
+mod links;
+mod negotiate;
+mod socket;
+
+pub(crate) use backoff::{Backoff, pause_after};
+pub(crate) use links::Links;
+pub(crate) use socket::Connection;

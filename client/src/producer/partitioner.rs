@@ -1,0 +1,115 @@
+//! Which partition a record goes to: by its key as Java's client has it, or, without a key, to one partition for a while.
+
+use crate::runtime::Rng;
+
+/// Bytes that go to one partition before the next is drawn (KIP-794, with Kafka's default `batch.size`): enough to fill batches,
+/// little enough to use all partitions.
+const STICKY_BYTES: usize = 16 * 1024;
+
+/// The partition of a key: the same as of Kafka's Java client, librdkafka's `murmur2_random` and everything compatible with them.
+pub(crate) fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
+    (murmur2(key) & i32::MAX) % partitions.max(1)
+}
+
+/// The 32-bit MurmurHash2 with the seed that Kafka uses.
+pub(crate) fn murmur2(data: &[u8]) -> i32 {
+    const SEED: u32 = 0x9747_b28c;
+    const MIX: u32 = 0x5bd1_e995;
+    const SHIFT: u32 = 24;
+
+    // Java's lengths are 32-bit; keys beyond 4 GiB do not exist on the wire.
+    let mut hash = SEED ^ data.len() as u32;
+    let (words, rest) = data.as_chunks::<4>();
+    for word in words {
+        let mut word = u32::from_le_bytes(*word).wrapping_mul(MIX);
+        word ^= word >> SHIFT;
+        hash = hash.wrapping_mul(MIX) ^ word.wrapping_mul(MIX);
+    }
+    if !rest.is_empty() {
+        let tail = rest.iter().rev().fold(0, |tail, &byte| (tail << 8) | u32::from(byte));
+        hash = (hash ^ tail).wrapping_mul(MIX);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(MIX);
+    (hash ^ (hash >> 15)) as i32
+}
+
+/// Where the records of one topic without keys go now.
+#[derive(Debug, Default)]
+pub(crate) struct Sticky {
+    partition: Option<i32>,
+    bytes: usize,
+}
+
+impl Sticky {
+    /// The partition for a record of `size` bytes. `usable` says whether a partition has a leader.
+    pub(crate) fn choose(
+        &mut self,
+        size: usize,
+        partitions: i32,
+        usable: impl Fn(i32) -> bool,
+        rng: &dyn Rng,
+    ) -> i32 {
+        self.bytes += size;
+        match self.partition {
+            Some(partition) if partition < partitions && usable(partition) && self.bytes <= STICKY_BYTES => {
+                partition
+            }
+            before => {
+                let partition = draw(partitions, before, usable, rng);
+                self.partition = Some(partition);
+                self.bytes = size;
+                partition
+            }
+        }
+    }
+}
+
+/// A random partition that can be used and, where there is a choice, is not the one before.
+fn draw(partitions: i32, before: Option<i32>, usable: impl Fn(i32) -> bool, rng: &dyn Rng) -> i32 {
+    let partitions = partitions.max(1);
+    let start = rng.below(partitions as u64) as i32;
+    let from_start = || (0..partitions).map(|step| (start + step) % partitions);
+    from_start()
+        .find(|&partition| usable(partition) && Some(partition) != before)
+        .or_else(|| from_start().find(|&partition| usable(partition)))
+        .unwrap_or(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::SeededRng;
+
+    /// The vectors of Kafka's own `UtilsTest`.
+    #[test]
+    fn murmur2_equals_java() {
+        let vectors: [(&[u8], i32); 7] = [
+            (b"21", -973_932_308),
+            (b"foobar", -790_332_482),
+            (b"a-little-bit-long-string", -985_981_536),
+            (b"a-little-bit-longer-string", -1_486_304_829),
+            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (b"abc", 479_470_107),
+            (b"", 275_646_681),
+        ];
+        for (key, hash) in vectors {
+            assert_eq!(murmur2(key), hash, "{}", key.escape_ascii());
+        }
+        assert_eq!(partition_for_key(b"21", 100), (-973_932_308 & i32::MAX) % 100);
+    }
+
+    #[test]
+    fn sticky_stays_then_moves_and_avoids_leaderless_partitions() {
+        let rng = SeededRng::new(3);
+        let mut sticky = Sticky::default();
+        let first = sticky.choose(1, 4, |_| true, &rng);
+        assert!((0..100).all(|_| sticky.choose(1, 4, |_| true, &rng) == first));
+        assert_ne!(sticky.choose(STICKY_BYTES, 4, |_| true, &rng), first);
+        for _ in 0..100 {
+            assert_eq!(sticky.choose(STICKY_BYTES, 4, |partition| partition == 2, &rng), 2);
+        }
+        let seen: std::collections::BTreeSet<i32> =
+            (0..200).map(|_| sticky.choose(STICKY_BYTES, 4, |_| true, &rng)).collect();
+        assert_eq!(seen.len(), 4);
+    }
+}
