@@ -10,6 +10,8 @@ mod batches;
 #[cfg(feature = "testing")]
 mod failures;
 #[cfg(feature = "testing")]
+mod kit;
+#[cfg(feature = "testing")]
 mod lifecycle;
 #[cfg(feature = "testing")]
 mod listening;

@@ -100,6 +100,10 @@ impl Worker {
     }
 
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        // The way of every record while there are permits: no waiting is set up. Who waits already is served before.
+        if let Ok(permit) = self.shared.permits.try_acquire() {
+            return Some(permit);
+        }
         tokio::select! {
             biased;
             () = self.partition.closed() => None,
