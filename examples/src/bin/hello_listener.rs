@@ -27,7 +27,7 @@ async fn greet(
 #[tokio::main]
 async fn main() -> klamm::Result<()> {
     let broker = Broker::builder().ephemeral().start().await?;
-    let (said, mut heard) = mpsc::channel(16);
+    let (said, mut heard) = mpsc::channel::<String>(16);
     let app = App::new(broker.bootstrap()).state(said).discover().start().await?;
 
     let greetings = app.template::<String, Json<Greeting>>("greetings");

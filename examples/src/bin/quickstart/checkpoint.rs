@@ -2,7 +2,6 @@
 
 use klamm::client::admin::OffsetSpec;
 use klamm::client::{Client, Delivery, Producer, Record, TopicPartition};
-use klamm::prelude::*;
 use klamm::serde::{Json, JsonSerde, Serde};
 use serde::{Deserialize, Serialize};
 

@@ -52,7 +52,7 @@ async fn bars(gauges: &Gauges, table: &Table, total_bytes: Option<u64>) {
         tick.tick().await;
         let words = gauges.words();
         bar.set_position(gauges.bytes_fed());
-        bar.set_message(format!("{words} words counted, {:.0}/s", rate.at(words)));
+        bar.set_message(format!("{words} words, {:.0}/s", rate.at(words)));
         let mut text = String::new();
         for (word, count) in table.top() {
             let _ = write!(text, "{count:>12}  {}\n", shortened(&word));
@@ -80,11 +80,7 @@ async fn lines(gauges: &Gauges, table: &Table) {
         let (lines, words) = (gauges.lines_fed(), gauges.words());
         let top = table.top().into_iter().take(WORDS_IN_LINE);
         let top: Vec<String> = top.map(|(word, count)| format!("{} {count}", shortened(&word))).collect();
-        println!(
-            "{lines} lines fed, {words} words counted, {:.0} words/s; {}",
-            rate.at(words),
-            top.join(", ")
-        );
+        println!("{lines} lines fed, {words} words, {:.0} words/s; {}", rate.at(words), top.join(", "));
     }
 }
 

@@ -1,50 +1,45 @@
 //! When all is processed: decided by offsets alone, so that it holds whatever happened before.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use klamm::client::admin::OffsetSpec;
 use klamm::client::{Client, TopicPartition};
+use klamm::streams::{StreamsApp, StreamsError};
 
-use crate::{feed, pipeline, table};
+use crate::{pipeline, table};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Waits until the pipeline has counted every line of `lines`. Call it when all of them are acknowledged.
-///
-/// The stages are looked at in the order in which records pass them: a stage that is done gives the next one nothing more, because
-/// an offset is committed after what came of the record was acknowledged.
-pub async fn until_counted(client: &Client) -> klamm::Result<()> {
-    until_read(client, feed::TOPIC, pipeline::APPLICATION).await?;
-    until_read(client, &pipeline::repartition_topic(), pipeline::APPLICATION).await
-}
-
-/// Waits until the listener has seen every count. Call it when all are counted.
-pub async fn until_shown(client: &Client) -> klamm::Result<()> {
-    until_read(client, pipeline::OUTPUT, table::GROUP).await
-}
-
-/// Waits until `group` has committed the end of every partition of `topic`.
-async fn until_read(client: &Client, topic: &str, group: &str) -> klamm::Result<()> {
-    let admin = client.admin();
-    let partitions = 0..client.partition_count(topic).await?;
-    let ask =
-        partitions.map(|partition| (TopicPartition::new(topic, partition), OffsetSpec::Latest)).collect();
+pub async fn until_counted(streams: &StreamsApp) -> klamm::Result<()> {
     loop {
-        let ends = admin.offsets(&ask).await?;
-        let committed = admin.committed_offsets(group).await?;
-        if lag(
-            &ends.into_iter().map(|(at, end)| Ok((at, end?.offset))).collect::<klamm::Result<_>>()?,
-            &committed,
-        ) == 0
-        {
-            return Ok(());
+        match streams.lag().await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(StreamsError::Consume(error)) if error.is_retriable() => {}
+            Err(error) => return Err(error.into()),
         }
+        // `StreamsApp::caught_up` would commit each time, which costs more than it gains while there is much to do.
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-fn lag(ends: &HashMap<TopicPartition, Option<i64>>, committed: &HashMap<TopicPartition, i64>) -> i64 {
-    let lags = ends.iter().map(|(at, end)| end.unwrap_or(0) - committed.get(at).copied().unwrap_or(0));
-    lags.map(|lag| lag.max(0)).sum()
+/// Waits until the listener has seen every count, and has committed that. Call it when all are counted.
+pub async fn until_shown(client: &Client) -> klamm::Result<()> {
+    let admin = client.admin();
+    let partitions = 0..client.partition_count(pipeline::OUTPUT).await?;
+    let partitions = partitions.map(|partition| TopicPartition::new(pipeline::OUTPUT, partition));
+    let ask = partitions.map(|partition| (partition, OffsetSpec::Latest)).collect();
+    loop {
+        let ends = admin.offsets(&ask).await?;
+        let committed = admin.committed_offsets(table::GROUP).await?;
+        let mut lag = 0;
+        for (partition, end) in ends {
+            lag += end?.offset.unwrap_or(0) - committed.get(&partition).copied().unwrap_or(0);
+        }
+        if lag == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }

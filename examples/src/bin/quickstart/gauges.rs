@@ -16,9 +16,10 @@ impl Gauges {
         self.bytes_fed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// So many words were counted.
-    pub fn counted(&self, words: usize) {
-        self.words.fetch_add(words as u64, Ordering::Relaxed);
+    /// These words go into the count.
+    pub fn counting(&self, words: Vec<String>) -> Vec<String> {
+        self.words.fetch_add(words.len() as u64, Ordering::Relaxed);
+        words
     }
 
     pub fn lines_fed(&self) -> u64 {

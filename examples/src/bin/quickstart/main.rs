@@ -109,17 +109,17 @@ async fn run(args: Args) -> klamm::Result<()> {
 
     let count_all = async {
         feed::feed(&client, &inputs, start, &gauges).await?;
-        finish::until_counted(&client).await?;
+        finish::until_counted(&streams).await?;
         let counted_in = started.elapsed();
         finish::until_shown(&client).await?;
-        klamm::Result::Ok(Some(counted_in))
+        Ok::<_, Error>(Some(counted_in))
     };
     let counted_in = tokio::select! {
         counted_in = count_all => counted_in?,
         _ = tokio::signal::ctrl_c() => None,
         () = display::show(&gauges, &table, inputs.bytes()) => None, // It never ends by itself.
         (listener, failure) = app.failure() => return Err(Error::msg(format!("listener {listener}: {failure}"))),
-        failure = streams.failure() => return Err(failure.into()),
+        ended = streams.ended() => return ended.map_err(Error::from),
     };
     match counted_in {
         None => println!("interrupted; the next run with the same arguments goes on from here"),

@@ -5,20 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm::Error;
-use klamm::streams::{KafkaStreams, StreamsBuilder, StreamsConfig, Topology};
+use klamm::streams::{StreamsApp, StreamsBuilder, StreamsConfig, Topology};
 
 use crate::feed;
 use crate::gauges::Gauges;
 
 /// The application's id: the group that reads `lines`, and the prefix of the topics that are its own.
-pub const APPLICATION: &str = "quickstart";
+const APPLICATION: &str = "quickstart";
 pub const OUTPUT: &str = "word-counts";
 const STORE: &str = "counts";
-
-/// Between the two halves of the pipeline, so that each word is always counted by the same task.
-pub fn repartition_topic() -> String {
-    format!("{APPLICATION}-{STORE}-repartition")
-}
 
 /// The words of a line: maximal runs of alphanumeric characters, lower-cased.
 pub fn words(line: &str) -> Vec<String> {
@@ -31,17 +26,16 @@ pub fn topology(gauges: Arc<Gauges>) -> klamm::Result<Topology> {
     let mut streams = StreamsBuilder::new();
     streams
         .stream::<Option<String>, String>(feed::TOPIC)
-        .flat_map_values(|line| words(line))
+        .flat_map_values(move |line| gauges.counting(words(line)))
         .group_by(|_, word| word.clone())
         .count(STORE)
         .to_stream()
-        .peek(move |_, _| gauges.counted(1))
         .to(OUTPUT);
     Ok(streams.build()?)
 }
 
 /// Starts it, with its stores below `state_dir`.
-pub async fn start(bootstrap: &str, state_dir: &Path, gauges: Arc<Gauges>) -> klamm::Result<KafkaStreams> {
+pub async fn start(bootstrap: &str, state_dir: &Path, gauges: Arc<Gauges>) -> klamm::Result<StreamsApp> {
     let config = StreamsConfig::new(APPLICATION, bootstrap)
         .state_dir(state_dir)
         .threads(2)
@@ -50,7 +44,7 @@ pub async fn start(bootstrap: &str, state_dir: &Path, gauges: Arc<Gauges>) -> kl
 }
 
 /// Every word with its count, by word.
-pub async fn counts(streams: &KafkaStreams) -> klamm::Result<Vec<(String, i64)>> {
+pub async fn counts(streams: &StreamsApp) -> klamm::Result<Vec<(String, i64)>> {
     let mut counts = streams.store::<String, i64>(STORE)?.all().await?;
     counts.sort();
     Ok(counts)
@@ -84,7 +78,6 @@ mod tests {
         let lines = driver.input::<Option<String>, String>(feed::TOPIC);
         let counts = driver.output::<String, i64>(OUTPUT);
         lines.pipe(None, "a B a").at(5);
-        let counts: Vec<(String, i64)> = counts.read_all().into_iter().collect();
-        assert_eq!(counts, [("a".to_owned(), 1), ("b".to_owned(), 1), ("a".to_owned(), 2)]);
+        assert_eq!(counts.read_all(), [("a", 1), ("b", 1), ("a", 2)]);
     }
 }
