@@ -13,6 +13,8 @@ pub mod runtime;
 mod types;
 
 pub use admin::{Admin, NewTopic};
+/// For implementing [`RebalanceListener`].
+pub use async_trait::async_trait;
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
     Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, ConsumerRecords, GroupMetadata,
