@@ -1,0 +1,4 @@
+//! Tests of the broker through its public face: storage on its own, and the server through real frames.
+
+mod server;
+mod storage;

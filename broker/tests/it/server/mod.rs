@@ -1,0 +1,8 @@
+//! The server, spoken to in raw frames.
+
+mod bad_input;
+mod groups;
+mod produce_fetch;
+mod restart;
+mod topics;
+mod wire;
