@@ -50,6 +50,15 @@ pub enum Write {
     DeleteRange(Bytes, Bytes),
 }
 
+impl Write {
+    /// The first key it is about.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) | Self::DeleteRange(key, _) => key,
+        }
+    }
+}
+
 /// Writes to one store, applied in order and as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {

@@ -121,7 +121,7 @@ async fn word_count_end_to_end() {
         }
         assert_eq!(last.into_iter().collect::<Vec<_>>(), all);
         app.close().await.unwrap();
-        cluster.broker.shutdown().await;
+        drop(cluster.broker.shutdown().await);
     })
     .await;
 }

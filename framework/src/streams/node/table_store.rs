@@ -287,6 +287,8 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
         }
         if !self.batch.is_empty() || self.engine.position()? != self.position {
             let mut batch = std::mem::take(&mut self.batch);
+            // Neighbours are cheaper to insert one after the other; the sort is stable, so the last write of a key stays last.
+            batch.writes.sort_by(|a, b| a.key().cmp(b.key()));
             if let StoreLayout::Window(layout) = self.layout {
                 let segment = layout.first_live_segment(self.position.stream_time_ms);
                 if segment > self.first_live_segment {

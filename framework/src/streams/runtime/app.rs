@@ -138,7 +138,7 @@ impl StreamsApp {
         lag::lag(&self.shared).await
     }
 
-    /// Waits until [`lag`](Self::lag) is zero, committing meanwhile. Bring your own timeout: inputs that grow faster than they are
+    /// Waits until the instance runs and [`lag`](Self::lag) is zero, committing meanwhile. Bring your own timeout: inputs that grow faster than they are
     /// processed keep it waiting.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ impl StreamsApp {
                 return Err(Arc::new(StreamsError::Closed));
             }
             match self.lag().await {
-                Ok(0) => return Ok(()),
+                Ok(0) if self.state() == AppState::Running => return Ok(()),
                 Ok(_) => {}
                 Err(StreamsError::Consume(error)) if error.is_retriable() => {}
                 Err(error) => return Err(Arc::new(error)),

@@ -1,6 +1,6 @@
 //! From the consumer group to the workers: records, and the coming and going of partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,6 +17,9 @@ use crate::streams::task::{Incoming, IncomingBatch, TaskId};
 /// How often it is looked whether an empty partition has anything to fetch, for tasks that read several.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
 
+/// After how many such looks without a task an instance counts as running: the group tells nobody that it has nothing for him.
+const SPARE_CHECKS: u32 = 50;
+
 impl From<ConsumerRecord> for Incoming {
     fn from(record: ConsumerRecord) -> Self {
         let ConsumerRecord { offset, timestamp_ms, key, value, headers, .. } = record;
@@ -28,6 +31,7 @@ impl From<ConsumerRecord> for Incoming {
 pub(super) async fn run(shared: Arc<Shared>, mut consumer: Consumer, mut close: watch::Receiver<bool>) {
     let mut idle_check = tokio::time::interval(IDLE_CHECK);
     idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut without_tasks = 0;
     loop {
         if *close.borrow_and_update() {
             break;
@@ -42,7 +46,13 @@ pub(super) async fn run(shared: Arc<Shared>, mut consumer: Consumer, mut close: 
                 None => shared.fail(StreamsError::Closed),
             },
             _ = close.changed() => {}
-            _ = idle_check.tick() => find_idle(&shared),
+            _ = idle_check.tick() => {
+                find_idle(&shared);
+                without_tasks = if is_spare(&shared) { without_tasks + 1 } else { 0 };
+                if without_tasks >= SPARE_CHECKS {
+                    shared.settle();
+                }
+            }
         }
     }
     if let Err(error) = consumer.close().await {
@@ -68,6 +78,12 @@ fn hand_over(shared: &Shared, batch: ConsumerRecords) {
             consumer.resume(std::slice::from_ref(&flow.partition));
         }
     }
+}
+
+/// Whether the instance is in the group and has nothing to do.
+fn is_spare(shared: &Shared) -> bool {
+    let member = shared.consumer().and_then(|consumer| consumer.group_metadata());
+    member.is_some_and(|member| member.generation >= 0) && shared.routes().tasks.is_empty()
 }
 
 /// Wakes tasks that wait for an empty partition which turns out to have nothing to fetch.
@@ -97,16 +113,18 @@ impl RebalanceListener for Rebalances {
         let mut tasks: BTreeMap<TaskId, Vec<Arc<Flow>>> = BTreeMap::new();
         {
             let mut routes = shared.routes();
-            for partition in partitions {
-                let Some((task, topic)) = shared.task_of(partition) else { continue };
-                let worker = match routes.tasks.get(&task) {
-                    Some(worker) => *worker,
-                    None => {
-                        let worker = least_busy(&routes.tasks, shared.workers.len());
-                        routes.tasks.insert(task, worker);
-                        worker
-                    }
-                };
+            let read: Vec<_> = partitions.iter().filter_map(|p| Some((p, shared.task_of(p)?))).collect();
+            let new: BTreeSet<TaskId> = read.iter().map(|(_, (task, _))| *task).collect();
+            // Before the tasks can be seen: whoever sees them running may rely on them.
+            let new = new.into_iter().filter(|task| !routes.tasks.contains_key(task)).collect::<Vec<_>>();
+            shared.starting.fetch_add(new.len(), Ordering::AcqRel);
+            shared.settle();
+            for task in new {
+                let worker = least_busy(&routes.tasks, shared.workers.len());
+                routes.tasks.insert(task, worker);
+            }
+            for (partition, (task, topic)) in read {
+                let Some(worker) = routes.tasks.get(&task).copied() else { continue };
                 let flow = Arc::new(Flow {
                     partition: partition.clone(),
                     topic,
@@ -120,13 +138,9 @@ impl RebalanceListener for Rebalances {
                 tasks.entry(task).or_default().push(flow);
             }
         }
-        let nothing = tasks.is_empty();
         for (task, flows) in tasks {
             let worker = flows[0].worker;
             shared.workers[worker].send(Command::Assign { task, flows }).ok();
-        }
-        if nothing {
-            shared.settle();
         }
     }
 

@@ -37,7 +37,8 @@ pub(super) struct Shared {
     pub(super) close: watch::Sender<bool>,
     /// The group's consumer, once it is started.
     pub(super) consumer: watch::Sender<Option<ConsumerHandle>>,
-    pub(super) restoring: AtomicUsize,
+    /// Tasks that are assigned and do not process yet: to be made, or restoring.
+    pub(super) starting: AtomicUsize,
     pub(super) processed: AtomicU64,
     pub(super) restored: AtomicU64,
     pub(super) commits: AtomicU64,
@@ -135,10 +136,10 @@ impl Shared {
 
     /// Recomputes whether the application runs or still rebalances.
     pub(super) fn settle(&self) {
-        let restoring = self.restoring.load(Ordering::Acquire) > 0;
+        let starting = self.starting.load(Ordering::Acquire) > 0;
         self.state.send_if_modified(|state| {
             let next = match *state {
-                AppState::Rebalancing | AppState::Running if restoring => AppState::Rebalancing,
+                AppState::Rebalancing | AppState::Running if starting => AppState::Rebalancing,
                 AppState::Rebalancing | AppState::Running => AppState::Running,
                 other => other,
             };

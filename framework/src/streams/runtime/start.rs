@@ -116,7 +116,7 @@ fn shared(
         failure: Mutex::default(),
         close: watch::Sender::new(false),
         consumer: watch::Sender::new(None),
-        restoring: AtomicUsize::new(0),
+        starting: AtomicUsize::new(0),
         processed: AtomicU64::new(0),
         restored: AtomicU64::new(0),
         commits: AtomicU64::new(0),

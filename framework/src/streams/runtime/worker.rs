@@ -239,34 +239,34 @@ impl Worker {
         let committed = HashMap::new();
         self.tasks.insert(id, Running { task, flows, restoring, committed, processed_at_commit: 0 });
         if restoring {
-            shared.restoring.fetch_add(1, Ordering::AcqRel);
             let asked = self.links.restores.send(RestoreRequest { task: id, changelogs });
             asked.map_err(|_| StreamsError::Closed)?;
         } else {
-            self.publish_stores(id);
+            self.started(id);
         }
-        shared.settle();
         Ok(())
     }
 
     fn restore_ended(&mut self, id: TaskId) {
         let Some(running) = self.tasks.get_mut(&id) else { return };
         if std::mem::take(&mut running.restoring) {
-            self.links.shared.restoring.fetch_sub(1, Ordering::AcqRel);
-            self.publish_stores(id);
-            self.links.shared.settle();
+            self.started(id);
         }
     }
 
-    /// Lets queries see the stores of a task.
-    fn publish_stores(&self, id: TaskId) {
+    /// Lets queries see the stores of a task that processes from now on.
+    fn started(&self, id: TaskId) {
         let Some(running) = self.tasks.get(&id) else { return };
-        let mut published = lock(&self.links.shared.stores);
-        for store in running.task.stores() {
-            let store = store.borrow();
-            let engine = Arc::downgrade(&store.engine());
-            published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
+        {
+            let mut published = lock(&self.links.shared.stores);
+            for store in running.task.stores() {
+                let store = store.borrow();
+                let engine = Arc::downgrade(&store.engine());
+                published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
+            }
         }
+        self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
+        self.links.shared.settle();
     }
 
     fn revoke(&mut self, ids: &[TaskId], commit: bool) -> Result<(), StreamsError> {
@@ -276,7 +276,7 @@ impl Worker {
         for id in ids {
             let Some(running) = self.tasks.remove(id) else { continue };
             if running.restoring {
-                self.links.shared.restoring.fetch_sub(1, Ordering::AcqRel);
+                self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
             }
             self.dropped_before.add(running.task.dropped());
             for store in running.task.stores() {
