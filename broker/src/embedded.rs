@@ -186,7 +186,7 @@ impl BrokerBuilder {
 }
 
 /// A running broker. Dropping it ends its tasks at once, as a crash would, though what was acknowledged is safe; better call
-/// [`Broker::shutdown`].
+/// [`Broker::shutdown`]. The directories stay locked until those tasks have ended, which is a moment after the drop.
 #[derive(Debug)]
 pub struct Broker {
     bootstrap: String,
@@ -226,7 +226,7 @@ impl Broker {
     }
 
     /// Stops: takes no more connections and requests, answers those under way (for at most 5 s), makes everything durable, and leaves the
-    /// directories so that the next start is quick. Calling it again does nothing more.
+    /// directories so that the next start is quick. They are free for another broker when this value is dropped too.
     ///
     /// # Errors
     /// When something could not be made durable; the next start then checks the logs.
@@ -239,6 +239,7 @@ impl Broker {
         }
         self.connections.shutdown().await;
         self.chores.shutdown().await;
+        self.groups.close().await;
         Ok(self.logs.shutdown().await?)
     }
 

@@ -10,7 +10,7 @@
 //! | [`controller`] | cluster metadata: topics, their ids and settings, producer ids |
 //! | [`group`] | the group coordinator and `__consumer_offsets` |
 //! | [`api`] | one file for each request |
-//! | [`net`] | connections: frames, limits, answers in order |
+//! | `net` | connections: frames, limits, answers in order |
 //! | [`config`] | settings under Kafka's names |
 
 pub mod api;
@@ -20,7 +20,7 @@ pub mod disk;
 mod embedded;
 pub mod group;
 pub mod log;
-pub mod net;
+mod net;
 pub mod partition;
 mod replay;
 

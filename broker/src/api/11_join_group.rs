@@ -8,7 +8,7 @@ use klamm_protocol::messages::join_group::JoinGroupResponseMember;
 use klamm_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
 use super::{Answer, Call, Context, Refusal};
-use crate::group::{Join, JoinReply, Protocol};
+use crate::group::{JoinGroup, JoinReply, Protocol};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=9;
 /// From here on a first join is answered with an id to come back with (KIP-394).
@@ -25,7 +25,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let protocols = request.protocols.into_iter();
     let protocols =
         protocols.map(|protocol| Protocol { name: protocol.name.into(), metadata: protocol.metadata });
-    let join = Join {
+    let join = JoinGroup {
         group: request.group_id.into(),
         member_id: request.member_id.into(),
         instance_id: request.group_instance_id.map(Into::into),

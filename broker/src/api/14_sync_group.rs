@@ -6,14 +6,14 @@ use std::sync::Arc;
 use klamm_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
 use super::{Answer, Call, Context, Refusal};
-use crate::group::Sync;
+use crate::group::SyncGroup;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=5;
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: SyncGroupRequest = call.decode()?;
     let assignments = request.assignments.into_iter();
-    let sync = Sync {
+    let sync = SyncGroup {
         group: request.group_id.into(),
         generation: request.generation_id,
         member_id: request.member_id.into(),

@@ -317,7 +317,7 @@ fn repair(logs: &LogManager, image: Image, defaults: &LogConfig) -> View {
         {
             continue;
         }
-        if image.was_deleted(id) {
+        if image.was_deleted(id) || is_half_made(&log) {
             tracing::info!(topic = %name, partition = log.index(), "removing what is left of a deleted topic");
             remove_log(logs, &name, log.index());
         } else {
@@ -339,6 +339,11 @@ fn make_logs(logs: &LogManager, topic: &Topic, defaults: &LogConfig) -> Logs {
             log.set_config(config.clone());
             return Some(log);
         }
+        if let Some(log) = logs.partition(&topic.name, index)
+            && is_half_made(&log)
+        {
+            remove_log(logs, &topic.name, index);
+        }
         match logs.create_partition(&topic.name, index, topic.id, config.clone()) {
             Ok(log) => Some(log),
             Err(error) => {
@@ -348,6 +353,11 @@ fn make_logs(logs: &LogManager, topic: &Topic, defaults: &LogConfig) -> Logs {
         }
     };
     (0..topic.partitions).map(make).collect()
+}
+
+/// A crash came before the log's first flush: it never held anything that was acknowledged, and does not know whose it is.
+fn is_half_made(log: &Partition) -> bool {
+    log.topic_id().is_zero() && log.offline().is_none() && log.log_end_offset() == 0 && log.size_bytes() == 0
 }
 
 fn remove_log(logs: &LogManager, topic: &str, index: i32) {

@@ -17,7 +17,7 @@ pub struct Now {
 
 /// A JoinGroup request.
 #[derive(Debug, Clone)]
-pub struct Join {
+pub struct JoinGroup {
     /// The group.
     pub group: String,
     /// Empty when the caller has none yet.
@@ -94,7 +94,7 @@ pub struct JoinedMember {
 
 /// A SyncGroup request.
 #[derive(Debug, Clone)]
-pub struct Sync {
+pub struct SyncGroup {
     /// The group.
     pub group: String,
     /// The generation joined.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
 use super::calls::{
-    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, Join, JoinReply,
-    Now, Sync, SyncReply,
+    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, JoinGroup,
+    JoinReply, Now, SyncGroup, SyncReply,
 };
 use super::member::Ticket;
 use super::records::{self, Stored};
@@ -40,7 +40,7 @@ impl Coordinator {
     }
 
     /// JoinGroup. The answer comes as a reply to `ticket`, now or later.
-    pub fn join(&mut self, now: Now, ticket: Ticket, join: Join, effects: &mut Effects) {
+    pub fn join(&mut self, now: Now, ticket: Ticket, join: JoinGroup, effects: &mut Effects) {
         let timeouts = self.config.min_session_timeout_ms..=self.config.max_session_timeout_ms;
         let refusal = if join.group.is_empty() {
             Some(ErrorCode::InvalidGroupId)
@@ -64,7 +64,7 @@ impl Coordinator {
     }
 
     /// SyncGroup. The answer comes as a reply to `ticket`, now or later.
-    pub fn sync(&mut self, now: Now, ticket: Ticket, sync: Sync, effects: &mut Effects) {
+    pub fn sync(&mut self, now: Now, ticket: Ticket, sync: SyncGroup, effects: &mut Effects) {
         let name = sync.group.clone();
         if self.turn(now, &name, effects, |group, turn| group.sync(turn, ticket, sync)).is_none() {
             let reply = SyncReply::error(unknown_group(&name));
@@ -209,7 +209,7 @@ impl Coordinator {
                 continue;
             }
             entry.armed_ms = None;
-            self.turn(now, &name, effects, |group, turn| group.on_time(turn));
+            self.turn(now, &name, effects, Group::on_time);
         }
     }
 

@@ -13,8 +13,8 @@ mod state;
 mod tests;
 
 pub use calls::{
-    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, Join, JoinReply,
-    JoinedMember, MemberDescription, Now, Reply, StoredRecord, Sync, SyncReply,
+    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, JoinGroup,
+    JoinReply, JoinedMember, MemberDescription, Now, Reply, StoredRecord, SyncGroup, SyncReply,
 };
 pub use coordinator::Coordinator;
 pub use member::{Protocol, Ticket};

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
-use super::calls::{Caller, Join, JoinReply, Sync, SyncReply};
+use super::calls::{Caller, JoinGroup, JoinReply, SyncGroup, SyncReply};
 use super::member::{Member, PendingJoin, Protocol, Ticket};
 use super::state::{Group, State, Turn};
 
 impl Group {
     /// A JoinGroup. The answer comes by `ticket`, perhaps later.
-    pub(super) fn join(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: Join) {
+    pub(super) fn join(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: JoinGroup) {
         // Copies: the request's frame would otherwise live as long as the member.
         for protocol in &mut join.protocols {
             protocol.metadata = Bytes::copy_from_slice(&protocol.metadata);
@@ -25,14 +25,14 @@ impl Group {
             return turn.reply_join(ticket, JoinReply::error(error, join.member_id));
         }
         if join.member_id.is_empty() {
-            self.join_first(turn, ticket, join)
+            self.join_first(turn, ticket, join);
         } else {
-            self.join_again(turn, ticket, join)
+            self.join_again(turn, ticket, join);
         }
     }
 
     /// Room for one more (`group.max.size`)?
-    fn admits(&self, turn: &Turn<'_>, join: &Join) -> bool {
+    fn admits(&self, turn: &Turn<'_>, join: &JoinGroup) -> bool {
         let max = turn.config.max_size;
         let replaces =
             join.instance_id.as_ref().is_some_and(|instance| self.static_ids.contains_key(instance));
@@ -50,7 +50,7 @@ impl Group {
     }
 
     /// Some protocol offered is supported by every member, and the type is the group's.
-    fn offers_fit(&self, join: &Join) -> bool {
+    fn offers_fit(&self, join: &JoinGroup) -> bool {
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
             return false;
         }
@@ -62,7 +62,7 @@ impl Group {
     }
 
     /// The caller has no member id yet.
-    fn join_first(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: Join) {
+    fn join_first(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: JoinGroup) {
         let prefix = join.instance_id.as_ref().unwrap_or(&join.client_id);
         join.member_id = format!("{prefix}-{}", join.fresh_id);
         let current = join.instance_id.as_ref().and_then(|instance| self.static_ids.get(instance)).cloned();
@@ -78,7 +78,7 @@ impl Group {
     }
 
     /// The caller says it has a member id.
-    fn join_again(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: Join) {
+    fn join_again(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: JoinGroup) {
         if join.instance_id.is_none() && self.pending.remove(&join.member_id).is_some() {
             return self.take_in(turn, ticket, join);
         }
@@ -109,7 +109,7 @@ impl Group {
         turn.reply_join(ticket, reply);
     }
 
-    fn take_in(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: Join) {
+    fn take_in(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: JoinGroup) {
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type);
         }
@@ -131,7 +131,7 @@ impl Group {
     }
 
     /// What a member says of itself replaces what it said before, and its JoinGroup waits.
-    fn update(&mut self, turn: &mut Turn<'_>, ticket: Ticket, member_id: &str, join: Join) {
+    fn update(&mut self, turn: &mut Turn<'_>, ticket: Ticket, member_id: &str, join: JoinGroup) {
         let Some(member) = self.members.get_mut(member_id) else { return };
         member.protocols = join.protocols;
         member.session_timeout_ms = join.session_timeout_ms;
@@ -146,7 +146,7 @@ impl Group {
     }
 
     /// A process with this `group.instance.id` has started anew: it takes over place and assignment, and the old one is fenced.
-    fn replace_static(&mut self, turn: &mut Turn<'_>, ticket: Ticket, old_id: &str, join: Join) {
+    fn replace_static(&mut self, turn: &mut Turn<'_>, ticket: Ticket, old_id: &str, join: JoinGroup) {
         let Some(mut member) = self.members.remove(old_id) else { return };
         let (new_id, instance_id) = (join.member_id.clone(), join.instance_id.clone().unwrap_or_default());
         if let Some(old) = member.joining.take() {
@@ -189,7 +189,7 @@ impl Group {
     }
 
     /// A SyncGroup. The answer comes by `ticket`, perhaps later.
-    pub(super) fn sync(&mut self, turn: &mut Turn<'_>, ticket: Ticket, sync: Sync) {
+    pub(super) fn sync(&mut self, turn: &mut Turn<'_>, ticket: Ticket, sync: SyncGroup) {
         if let Err(error) = self.validate_sync(&sync) {
             return turn.reply_sync(ticket, SyncReply::error(error));
         }
@@ -217,7 +217,7 @@ impl Group {
         }
     }
 
-    fn validate_sync(&self, sync: &Sync) -> Result<(), ErrorCode> {
+    fn validate_sync(&self, sync: &SyncGroup) -> Result<(), ErrorCode> {
         self.validate(&sync.member_id, sync.instance_id.as_deref())?;
         if sync.generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);

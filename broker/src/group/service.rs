@@ -2,7 +2,7 @@
 //! when an answer may be given.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::calls::{
-    Caller, Commit, Effects, GroupConfig, GroupDescription, GroupListing, Join, JoinReply, Now, Reply, Sync,
-    SyncReply,
+    Caller, Commit, Effects, GroupConfig, GroupDescription, GroupListing, JoinGroup, JoinReply, Now, Reply,
+    SyncGroup, SyncReply,
 };
 use super::coordinator::Coordinator;
 use super::member::Ticket;
@@ -46,6 +46,7 @@ pub struct GroupService {
     creating: tokio::sync::Mutex<()>,
     waiting: Mutex<HashMap<Ticket, oneshot::Sender<Reply>>>,
     next_ticket: AtomicU64,
+    stopped: AtomicBool,
     /// When the timer task will wake by itself.
     armed_ms: AtomicI64,
     rearm: Arc<Notify>,
@@ -97,6 +98,7 @@ impl GroupService {
             creating: tokio::sync::Mutex::new(()),
             waiting: Mutex::new(HashMap::new()),
             next_ticket: AtomicU64::new(1),
+            stopped: AtomicBool::new(false),
             armed_ms: AtomicI64::new(NEVER),
             rearm: Arc::new(Notify::new()),
             tasks: Tasks::new(),
@@ -109,9 +111,15 @@ impl GroupService {
         service
     }
 
-    /// Ends every wait: those who wait for a rebalance are told to find their coordinator again.
+    /// Ends every wait, now and from now on: those who wait for a rebalance are told to find their coordinator again.
     pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
         self.waiting().clear();
+    }
+
+    /// Ends what runs in the background. After this, sessions no longer end.
+    pub async fn close(&self) {
+        self.tasks.shutdown().await;
     }
 
     /// Makes sure that there is a place for groups, creating `__consumer_offsets` if need be.
@@ -150,7 +158,7 @@ impl GroupService {
     }
 
     /// JoinGroup.
-    pub async fn join(&self, mut join: Join) -> impl Future<Output = JoinReply> + Send + 'static {
+    pub async fn join(&self, mut join: JoinGroup) -> impl Future<Output = JoinReply> + Send + 'static {
         let member_id = join.member_id.clone();
         join.fresh_id = self.fresh_id();
         let group = join.group.clone();
@@ -171,7 +179,7 @@ impl GroupService {
     }
 
     /// SyncGroup.
-    pub async fn sync(&self, sync: Sync) -> impl Future<Output = SyncReply> + Send + 'static {
+    pub async fn sync(&self, sync: SyncGroup) -> impl Future<Output = SyncReply> + Send + 'static {
         let group = sync.group.clone();
         let waiting = self.waiting_turn(&group, |coordinator, now, ticket, effects| {
             coordinator.sync(now, ticket, sync, effects);
@@ -271,7 +279,7 @@ impl GroupService {
 
     /// Forgets offsets that are too old (`offsets.retention.minutes`).
     pub fn expire_offsets(&self) {
-        self.for_all(|coordinator, now, effects| coordinator.expire(now, effects));
+        self.for_all(Coordinator::expire);
     }
 
     fn for_all(&self, act: impl Fn(&mut Coordinator, Now, &mut Effects)) {
@@ -297,6 +305,10 @@ impl GroupService {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.waiting().insert(ticket, sender);
+        if self.stopped.load(Ordering::Acquire) {
+            self.waiting().remove(&ticket);
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
         let now = self.now();
         match shard.turn(now, |coordinator, effects| act(coordinator, now, ticket, effects)) {
             Ok(((), effects, durable)) => {

@@ -129,7 +129,7 @@ fn act(sim: &mut Sim, name: usize, fresh: usize, client: &mut Client) {
             other => panic!("{other:?}"),
         }
     } else {
-        let request = Join { fresh_id: fresh.to_string(), ..join(&format!("c{name}"), &client.id) };
+        let request = JoinGroup { fresh_id: fresh.to_string(), ..join(&format!("c{name}"), &client.id) };
         client.joining = Some(sim.ask_join(request));
     }
 }

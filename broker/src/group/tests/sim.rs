@@ -40,7 +40,7 @@ impl Sim {
         self.records.extend(effects.records);
     }
 
-    pub(super) fn ask_join(&mut self, join: Join) -> Ticket {
+    pub(super) fn ask_join(&mut self, join: JoinGroup) -> Ticket {
         self.next_ticket += 1;
         let mut effects = Effects::default();
         self.coordinator.join(self.now(), self.next_ticket, join, &mut effects);
@@ -66,7 +66,7 @@ impl Sim {
 
     pub(super) fn ask_sync(&mut self, id: &str, generation: i32, assignments: &[(&str, &str)]) -> Ticket {
         self.next_ticket += 1;
-        let sync = Sync {
+        let sync = SyncGroup {
             group: GROUP.into(),
             generation,
             member_id: id.into(),
@@ -176,8 +176,8 @@ pub(super) fn caller(id: &str, generation: i32) -> Caller {
     Caller { member_id: id.into(), instance_id: None, generation }
 }
 
-pub(super) fn join(client: &str, id: &str) -> Join {
-    Join {
+pub(super) fn join(client: &str, id: &str) -> JoinGroup {
+    JoinGroup {
         group: GROUP.into(),
         member_id: id.into(),
         instance_id: None,
@@ -193,6 +193,6 @@ pub(super) fn join(client: &str, id: &str) -> Join {
     }
 }
 
-pub(super) fn static_join(instance: &str, id: &str, fresh: &str) -> Join {
-    Join { instance_id: Some(instance.into()), fresh_id: fresh.into(), ..join("c", id) }
+pub(super) fn static_join(instance: &str, id: &str, fresh: &str) -> JoinGroup {
+    JoinGroup { instance_id: Some(instance.into()), fresh_id: fresh.into(), ..join("c", id) }
 }

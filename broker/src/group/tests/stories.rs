@@ -29,7 +29,7 @@ fn a_first_member_is_told_its_id_then_leads_then_is_stable() {
 #[test]
 fn an_old_client_joins_in_one_step() {
     let mut sim = Sim::eager();
-    let ticket = sim.ask_join(Join { knows_member_id_required: false, ..join("old", "") });
+    let ticket = sim.ask_join(JoinGroup { knows_member_id_required: false, ..join("old", "") });
     assert_eq!(sim.joined(ticket).unwrap().generation, 1);
 }
 
@@ -59,14 +59,14 @@ fn a_second_member_makes_the_first_rejoin() {
 fn a_member_that_does_not_rejoin_in_time_is_left_behind() {
     let mut sim = Sim::eager();
     let (_, ids) = sim.stable(&["a"]);
-    let slow = Join { session_timeout_ms: 100_000, rebalance_timeout_ms: 5_000, ..join("a", &ids[0]) };
+    let slow = JoinGroup { session_timeout_ms: 100_000, rebalance_timeout_ms: 5_000, ..join("a", &ids[0]) };
     let ticket = sim.ask_join(slow);
     let generation = sim.joined(ticket).unwrap().generation;
     sim.ask_sync(&ids[0], generation, &[(ids[0].as_str(), "x")]);
     let (b, b_ticket) = {
-        let first = sim.ask_join(Join { rebalance_timeout_ms: 5_000, ..join("b", "") });
+        let first = sim.ask_join(JoinGroup { rebalance_timeout_ms: 5_000, ..join("b", "") });
         let id = sim.joined(first).unwrap().member_id;
-        (id.clone(), sim.ask_join(Join { rebalance_timeout_ms: 5_000, ..join("b", &id) }))
+        (id.clone(), sim.ask_join(JoinGroup { rebalance_timeout_ms: 5_000, ..join("b", &id) }))
     };
     sim.pass(4_999);
     assert_eq!(sim.joined(b_ticket), None);
@@ -125,7 +125,7 @@ fn protocols_are_voted_on_and_strangers_refused() {
     let offers = |names: &[&str]| -> Vec<Protocol> {
         names.iter().map(|name| Protocol { name: name.to_string(), metadata: Bytes::new() }).collect()
     };
-    let join_with = |client: &str, names: &[&str]| Join {
+    let join_with = |client: &str, names: &[&str]| JoinGroup {
         knows_member_id_required: false,
         protocols: offers(names),
         ..join(client, "")
@@ -137,7 +137,8 @@ fn protocols_are_voted_on_and_strangers_refused() {
     ];
     let odd = sim.ask_join(join_with("d", &["y"]));
     assert_eq!(sim.joined(odd).unwrap().error, ErrorCode::InconsistentGroupProtocol);
-    let other_type = sim.ask_join(Join { protocol_type: "connect".into(), ..join_with("e", &["range"]) });
+    let other_type =
+        sim.ask_join(JoinGroup { protocol_type: "connect".into(), ..join_with("e", &["range"]) });
     assert_eq!(sim.joined(other_type).unwrap().error, ErrorCode::InconsistentGroupProtocol);
     sim.pass(10_000);
     for ticket in tickets {
@@ -148,14 +149,17 @@ fn protocols_are_voted_on_and_strangers_refused() {
 #[test]
 fn bad_requests_are_refused_by_name() {
     let mut sim = Sim::eager();
-    let error = |sim: &mut Sim, join: Join| {
+    let error = |sim: &mut Sim, join: JoinGroup| {
         let ticket = sim.ask_join(join);
         sim.joined(ticket).unwrap().error
     };
-    assert_eq!(error(&mut sim, Join { group: String::new(), ..join("a", "") }), ErrorCode::InvalidGroupId);
-    let short = Join { session_timeout_ms: 5_999, ..join("a", "") };
+    assert_eq!(
+        error(&mut sim, JoinGroup { group: String::new(), ..join("a", "") }),
+        ErrorCode::InvalidGroupId
+    );
+    let short = JoinGroup { session_timeout_ms: 5_999, ..join("a", "") };
     assert_eq!(error(&mut sim, short), ErrorCode::InvalidSessionTimeout);
-    let long = Join { session_timeout_ms: 1_800_001, ..join("a", "") };
+    let long = JoinGroup { session_timeout_ms: 1_800_001, ..join("a", "") };
     assert_eq!(error(&mut sim, long), ErrorCode::InvalidSessionTimeout);
     assert_eq!(error(&mut sim, join("a", "never-seen")), ErrorCode::UnknownMemberId);
     let ticket = sim.ask_sync("nobody", 1, &[]);
@@ -195,7 +199,7 @@ fn a_restarted_static_member_takes_its_place_without_a_rebalance_and_the_old_one
     assert_eq!(sim.coordinator.heartbeat(sim.now(), GROUP, &old), ErrorCode::FencedInstanceId);
 
     // A client that cannot be told to skip its assignment is told of a leader that is not itself.
-    let old_client = Join { knows_skip_assignment: false, ..static_join("i", "", "3") };
+    let old_client = JoinGroup { knows_skip_assignment: false, ..static_join("i", "", "3") };
     let ticket = sim.ask_join(old_client);
     let reply = sim.joined(ticket).unwrap();
     assert_eq!(
@@ -211,7 +215,7 @@ fn a_restarted_static_member_takes_its_place_without_a_rebalance_and_the_old_one
 #[test]
 fn a_static_member_that_is_away_keeps_its_place_through_a_rebalance() {
     let mut sim = Sim::eager();
-    sim.ask_join(Join { session_timeout_ms: 600_000, ..static_join("i", "", "1") });
+    sim.ask_join(JoinGroup { session_timeout_ms: 600_000, ..static_join("i", "", "1") });
     sim.ask_sync("i-1", 1, &[("i-1", "mine")]);
     let (_, ticket) = sim.join_new("b");
     sim.pass(60_000);

@@ -1,5 +1,7 @@
 //! A client that is just frames, and brokers to speak to.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use std::sync::Arc;
 use std::time::Duration;
 
