@@ -13,8 +13,10 @@ use crate::output::{self, OutputFormat};
 use crate::properties;
 
 const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
-/// A person waits: shorter than the client's own default, and `request.timeout.ms` of the command's settings changes it.
+/// A person waits: these are shorter than the client's own defaults, and `request.timeout.ms` and
+/// `socket.connection.setup.timeout.ms` of the command's settings change them.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Client options")]
@@ -45,9 +47,8 @@ impl ClientArgs {
         let mut builder = Client::builder().bootstrap(&bootstrap);
         builder = builder.client_id(settings.text("client.id").unwrap_or_else(|| "klamm-cli".to_owned()));
         builder = builder.request_timeout(settings.ms("request.timeout.ms")?.unwrap_or(REQUEST_TIMEOUT));
-        if let Some(timeout) = settings.ms("socket.connection.setup.timeout.ms")? {
-            builder = builder.connect_timeout(timeout);
-        }
+        let connect_timeout = settings.ms("socket.connection.setup.timeout.ms")?;
+        builder = builder.connect_timeout(connect_timeout.unwrap_or(CONNECT_TIMEOUT));
         if let Some(age) = settings.ms("metadata.max.age.ms")? {
             builder = builder.metadata_max_age(age);
         }

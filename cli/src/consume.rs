@@ -193,7 +193,7 @@ async fn partitions(
 ) -> Result<Vec<TopicPartition>, CliError> {
     let description = match client.admin().describe_topics(&[topic]).await?.remove(topic) {
         Some(Ok(description)) => description,
-        Some(Err(error)) => return Err(CliError::failed(format!("topic {topic}: {error}"))),
+        Some(Err(error)) => return Err(CliError::about("topic", topic, &error)),
         None => return Err(CliError::failed(format!("topic {topic}: the broker does not tell about it"))),
     };
     let all = description.partitions.iter().map(|partition| partition.partition);
@@ -289,7 +289,7 @@ async fn offsets(
     let found = client.admin().offsets(&specs).await?;
     let found = found.into_iter().map(|(partition, result)| match result {
         Ok(at) => Ok((partition, at.offset)),
-        Err(error) => Err(CliError::failed(format!("{partition}: {error}"))),
+        Err(error) => Err(CliError::about("partition", &partition.to_string(), &error)),
     });
     found.collect()
 }

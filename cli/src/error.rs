@@ -2,7 +2,7 @@
 
 use std::io;
 
-use klamm_client::ClientError;
+use klamm_client::{AdminError, ClientError};
 
 /// Why a command did not do its job.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,14 @@ impl CliError {
         Self::Failed(message.into())
     }
 
+    /// An error about one item, which the broker's own answers name already.
+    pub(crate) fn about(kind: &str, name: &str, error: &AdminError) -> Self {
+        match error.code() {
+            Some(_) => Self::Failed(format!("{kind} {error}")),
+            None => Self::Failed(format!("{kind} {name}: {error}")),
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
@@ -61,7 +69,7 @@ from_client_errors!(
     klamm_client::RequestError,
     klamm_client::ProduceError,
     klamm_client::ConsumeError,
-    klamm_client::AdminError
+    AdminError
 );
 
 /// Standard output is the only stream that commands write to with `?`.

@@ -78,7 +78,8 @@ async fn describe(args: DescribeArgs) -> Result<(), CliError> {
             Some(Ok(description)) => description,
             Some(Err(error)) => {
                 failed += 1;
-                output::note(&format!("group {group}: {error}; `klamm group list` shows what there is"));
+                let error = CliError::about("group", group, &error);
+                output::note(&format!("{error}; `klamm group list` shows what there is"));
                 continue;
             }
         };

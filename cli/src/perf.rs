@@ -85,7 +85,7 @@ async fn produce(args: ProduceArgs) -> Result<(), CliError> {
     for (topic, result) in session.client.admin().create_topics(&[new_topic]).await? {
         match result {
             Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => {
-                return Err(CliError::failed(format!("topic {topic}: {error}")));
+                return Err(CliError::about("topic", &topic, &error));
             }
             _ => {}
         }
@@ -151,7 +151,7 @@ async fn consume(args: ConsumeArgs) -> Result<(), CliError> {
         session.client.admin().describe_topics(&[args.topic.as_str()]).await?.remove(args.topic.as_str());
     let description = match described {
         Some(Ok(description)) => description,
-        Some(Err(error)) => return Err(CliError::failed(format!("topic {}: {error}", args.topic))),
+        Some(Err(error)) => return Err(CliError::about("topic", &args.topic, &error)),
         None => {
             return Err(CliError::failed(format!("topic {}: the broker does not tell about it", args.topic)));
         }

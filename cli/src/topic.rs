@@ -105,7 +105,7 @@ fn report(
             },
             Some(Err(error)) => {
                 failed += 1;
-                output::note(&format!("topic {topic}: {error}"));
+                output::note(&CliError::about("topic", topic, &error).to_string());
                 documents.push(json!({ "topic": topic, done: false, "error": error.to_string() }));
             }
         }
@@ -158,7 +158,7 @@ async fn describe(args: NamedArgs) -> Result<(), CliError> {
                     Some(ErrorCode::UnknownTopicOrPartition) => "; `klamm topic list` shows what there is",
                     _ => "",
                 };
-                output::note(&format!("topic {topic}: {error}{hint}"));
+                output::note(&format!("{}{hint}", CliError::about("topic", topic, &error)));
             }
         }
     }

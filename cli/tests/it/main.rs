@@ -76,7 +76,8 @@ fn settings_of_a_file_are_checked() {
     );
 
     let address = closed_address();
-    let settings = format!("request.timeout.ms=300\nbootstrap.servers={address}\nclient.idd=me\n");
+    let settings =
+        format!("socket.connection.setup.timeout.ms=300\nbootstrap.servers={address}\nclient.idd=me\n");
     std::fs::write(&file, settings).unwrap();
     // The unknown key is named, the address of the file is used.
     fails(&["topic", "list", "--command-config", path], 1, "client.idd");
@@ -89,7 +90,7 @@ fn no_broker_is_exit_code_1_and_names_address_and_setting() {
     let folder = std::env::temp_dir().join(format!("klamm-cli-none-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("client.properties");
-    std::fs::write(&file, "request.timeout.ms=300\n").unwrap();
+    std::fs::write(&file, "socket.connection.setup.timeout.ms=300\n").unwrap();
     let (path, address) = (file.to_str().unwrap(), closed_address());
     for command in [
         &["topic", "list"][..],

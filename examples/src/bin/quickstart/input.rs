@@ -145,8 +145,8 @@ impl Lines {
             return Ok(None);
         }
         if piece.len() == PIECE_BYTES && piece.last() != Some(&b'\n') {
-            let end =
-                last_word_end(&piece).ok_or_else(|| io::Error::other("it has a word of more than 256 KiB"))?;
+            let end = last_word_end(&piece)
+                .ok_or_else(|| io::Error::other("it has a word of more than 256 KiB"))?;
             self.begun = piece.split_off(end);
         }
         let bytes = piece.len() as u64;

@@ -76,6 +76,7 @@ async fn main() -> klamm::Result<()> {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     run(args).await
 }
@@ -89,7 +90,7 @@ async fn run(args: Args) -> klamm::Result<()> {
     let broker = Broker::builder().data_dir(data_dir.join("broker")).listen(&args.listen).start().await?;
     let bootstrap = broker.bootstrap().to_owned();
     println!(
-        "{} files; any Kafka client can read both topics: kcat -b {bootstrap} -C -t word-counts -K ' ' -s value=q",
+        "{} files; any Kafka client can read both topics: kcat -b {bootstrap} -C -t word-counts -K ' ' -s value='>q'",
         inputs.files.len()
     );
 
