@@ -18,4 +18,4 @@ pub use calls::{
 };
 pub use coordinator::Coordinator;
 pub use member::{Protocol, Ticket};
-pub use service::{GroupService, OFFSETS_TOPIC};
+pub use service::{Committing, GroupService, OFFSETS_TOPIC};
