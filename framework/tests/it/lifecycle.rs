@@ -138,6 +138,33 @@ async fn a_rebalance_waits_for_what_is_in_work_and_loses_and_repeats_nothing(kit
     }
 }
 
+#[kafka_listener(topics = "t", group = "g", ack = manual, concurrency = 4)]
+async fn acknowledges(ack: Ack, State(seen): State<Seen>, State(gate): State<Gate>) {
+    seen.add("begin");
+    gate.pass().await;
+    seen.add(format!("{:?}", ack.now().await));
+}
+
+#[klamm::test]
+async fn what_is_in_work_can_be_acknowledged_and_committed_while_its_partition_leaves(kit: TestKit) {
+    kit.create_topic("t", 2).await;
+    let (seen, gate) = (Seen::default(), Gate::default());
+    let app = || kit.app().state(seen.clone()).state(gate.clone()).listener(acknowledges);
+    let first = app().start().await;
+    kit.send_to("t", 0, "k", "a").await;
+    kit.send_to("t", 1, "k", "b").await;
+    until(|| seen.count("begin") == 2).await;
+    let second = app().start().await;
+    sleep(Duration::from_secs(5)).await;
+    gate.let_through(2);
+    let (one, other) = (first.listener("acknowledges").unwrap(), second.listener("acknowledges").unwrap());
+    until(|| one.assignment().len() == 1 && other.assignment().len() == 1).await;
+    assert_eq!(seen.all(), ["begin", "begin", "Ok(())", "Ok(())"]);
+    for partition in 0..2 {
+        assert_eq!(kit.committed("g", "t", partition).await, Some(1));
+    }
+}
+
 #[klamm::test]
 async fn a_handler_that_does_not_end_cannot_hold_a_rebalance_up(kit: TestKit) {
     kit.create_topic("t", 2).await;

@@ -17,4 +17,6 @@ mod lifecycle;
 mod listening;
 #[cfg(feature = "testing")]
 mod seen;
+#[cfg(all(feature = "testing", unix))]
+mod signals;
 mod ui;

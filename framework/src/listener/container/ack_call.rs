@@ -103,11 +103,15 @@ impl AckTarget for AckCall {
     }
 
     async fn commit(&self) -> Result<(), AckError> {
-        let still_ours = self.shared.partition(&self.partition.place);
-        if !still_ours.is_some_and(|partition| Arc::ptr_eq(&partition, &self.partition)) {
+        if self.partition.is_gone() {
             return Err(AckError::Gone);
         }
-        self.shared.commits.flush().await
+        let assigned = self.shared.partition(&self.partition.place);
+        if assigned.is_some_and(|partition| Arc::ptr_eq(&partition, &self.partition)) {
+            return self.shared.commits.flush().await;
+        }
+        // The partition is being revoked, and waits for this very handler: it is still ours.
+        self.shared.commit_one(&self.partition).await.map_err(AckError::Commit)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One assigned partition: its ledger, its lanes, and how much work is open. All state is behind one short lock.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use klamm_client::{ConsumerRecord, ConsumerRecords, TopicPartition};
@@ -29,6 +30,8 @@ pub(super) struct Partition {
     /// Handler calls, dead letters and outstanding acknowledgements. Waits between retries do not count: they can be cut.
     open_work: watch::Sender<usize>,
     arrived: Notify,
+    /// Another member may have it: commits are not ours any more.
+    gone: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl Partition {
             closing: watch::Sender::new(false),
             open_work: watch::Sender::new(0),
             arrived: Notify::new(),
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -181,6 +185,16 @@ impl Partition {
         }
         drop(state);
         self.closing.send_replace(true);
+    }
+
+    /// The last commit is done, or is not ours to do: nothing that finishes from here on counts.
+    pub(super) fn give_up(&self) {
+        self.close();
+        self.gone.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Resolves when the partition is closed.

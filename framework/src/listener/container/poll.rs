@@ -176,6 +176,7 @@ impl PollLoop {
             Ok(Err(_)) | Err(_) => report.uncommitted.push(Arc::clone(id)),
         }
         self.shared.commits.end();
+        partitions.iter().for_each(|partition| partition.give_up());
         for partition in &partitions {
             let place = &partition.place;
             report.unfinished.extend(partition.begun_and_unfinished().into_iter().map(|offset| {

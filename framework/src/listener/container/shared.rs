@@ -120,6 +120,12 @@ impl Shared {
         self.commit(&self.partitions()).await
     }
 
+    /// Commits what is safe to commit of one partition, which may be about to leave.
+    pub(super) async fn commit_one(&self, partition: &Arc<Partition>) -> Result<(), ConsumeError> {
+        let _turn = self.commit_turn.lock().await;
+        self.commit(std::slice::from_ref(partition)).await
+    }
+
     async fn commit(&self, partitions: &[Arc<Partition>]) -> Result<(), ConsumeError> {
         let safe: Vec<_> =
             partitions.iter().filter_map(|partition| Some((partition, partition.committable()?))).collect();
@@ -177,7 +183,7 @@ impl RebalanceListener for Rebalance {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::debug!(listener = %shared.scope.id, partitions = ?places, "assigned");
         // A partition that is assigned anew without having been revoked was lost unnoticed.
-        shared.remove(places);
+        shared.remove(places).iter().for_each(|partition| partition.give_up());
         let mut assigned = shared.assigned();
         if !assigned.draining {
             let new = places.iter().map(|place| (place.clone(), Arc::new(Partition::new(place.clone()))));
@@ -198,11 +204,12 @@ impl RebalanceListener for Rebalance {
         let _turn = shared.commit_turn.lock().await;
         // A failure is logged there, and the records are delivered again.
         let _ = shared.commit(&partitions).await;
+        partitions.iter().for_each(|partition| partition.give_up());
     }
 
     async fn lost(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
-        shared.remove(places);
+        shared.remove(places).iter().for_each(|partition| partition.give_up());
     }
 }
