@@ -80,7 +80,8 @@ def resume(topic, group):
 
 
 read_from_klamm(f"{prefix}-from-klamm")
-AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(f"{prefix}-none", 4, 1)])[f"{prefix}-none"].result(10)
+admin = AdminClient({"bootstrap.servers": bootstrap})
+admin.create_topics([NewTopic(f"{prefix}-none", 4, 1)])[f"{prefix}-none"].result(10)
 for codec in ["none", "gzip", "snappy", "lz4", "zstd"]:
     produce(f"{prefix}-{codec}", codec, 0, 100)
 group_of_two(f"{prefix}-none", f"{prefix}-group")

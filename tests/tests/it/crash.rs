@@ -51,19 +51,25 @@ async fn acknowledged_records_survive_twenty_kills() {
 
     for round in 0..ROUNDS {
         let before = acknowledged.lock().unwrap().len();
+        let round_began = Instant::now();
         wait_until(Duration::from_secs(60), || acknowledged.lock().unwrap().len() > before + 50).await;
         tokio::time::sleep(Duration::from_millis(rng.below(60))).await;
         broker.kill().await;
         let must_be_there = acknowledged.lock().unwrap().clone();
+        let killed_after = round_began.elapsed();
         broker = BrokerProcess::start_with(data.path(), &address, &[]).await;
         let found = read_all(&address, TOPIC).await;
         check(&must_be_there, &found, round);
+        let records = found.len();
+        println!("round {round}: killed after {killed_after:?}, {records} records read {:?} after that", round_began.elapsed() - killed_after);
     }
 
     writer.abort();
     let before_end = acknowledged.lock().unwrap().clone();
     assert!(before_end.len() >= 1_000, "only {} records were acknowledged: the run proves nothing", before_end.len());
+    let drain_began = Instant::now();
     timeout(Duration::from_secs(60), producer.flush()).await.expect("the producer drains").ok();
+    println!("drained in {:?}", drain_began.elapsed());
     check(&before_end, &read_all(&address, TOPIC).await, ROUNDS);
     broker.stop(Duration::from_secs(10)).await;
 }
