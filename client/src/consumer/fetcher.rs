@@ -409,13 +409,8 @@ impl Fetcher {
         };
         let aborted = part.aborted_transactions.unwrap_or_default();
         let end = if committed_only { part.last_stable_offset } else { part.high_watermark };
-        let fetched = chunk::read(&task.partition, position, records, &aborted, end, reading);
-        let not_before = fetched.error.as_ref().map(|_| Instant::now() + ERROR_PAUSE);
-        let news = self.shared.partitions().fetched(task, fetched.chunk, not_before);
-        if let Some(error) = fetched.error {
-            self.shared.report(error);
-        }
-        news
+        let chunk = chunk::read(&task.partition, position, records, &aborted, end, reading);
+        self.shared.partitions().fetched(task, chunk)
     }
 
     fn out_of_range(&self, task: &Task, position: i64) {

@@ -264,10 +264,11 @@ impl Partitions {
         position: i64,
         not_before: Instant,
     ) {
-        if self.current(name, cell).is_some() && self.seek(name, Start::At(position)) {
-            if let Some(partition) = self.partitions.get_mut(name) {
-                partition.not_before = Some(not_before);
-            }
+        if self.current(name, cell).is_some()
+            && self.seek(name, Start::At(position))
+            && let Some(partition) = self.partitions.get_mut(name)
+        {
+            partition.not_before = Some(not_before);
         }
     }
 
@@ -359,12 +360,12 @@ impl Partitions {
     }
 
     /// A fetch brought this. Returns whether the reader has something new.
-    pub(super) fn fetched(&mut self, task: &Task, chunk: Chunk, not_before: Option<Instant>) -> bool {
+    pub(super) fn fetched(&mut self, task: &Task, chunk: Chunk) -> bool {
         let Some(partition) = self.current(&task.partition, &task.cell) else { return false };
-        partition.busy = false;
-        partition.not_before = not_before;
+        // One that ends with an error is not fetched on: the reader sends it back when it gets there.
+        partition.busy = chunk.is_broken();
         partition.high_watermark = Some(chunk.high_watermark);
-        if Start::At(chunk.next_offset) == task.start {
+        if Start::At(chunk.next_offset) == task.start && !chunk.is_broken() {
             return false;
         }
         partition.start = Start::At(chunk.next_offset);
@@ -448,3 +449,124 @@ impl Partitions {
 
 /// How long a partition rests after an error that a refetch may cure.
 pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use klamm_protocol::records::{BatchBuilder, BatchOptions};
+
+    use super::super::chunk::{self, Reading};
+    use super::*;
+
+    const PREFETCH: usize = 1_000;
+    const SHARE: usize = 100;
+
+    fn partition(number: i32) -> TopicPartition {
+        TopicPartition::new("t", number)
+    }
+
+    /// A chunk of `count` records from `position` on.
+    fn chunk(number: i32, position: i64, count: i64) -> Chunk {
+        let mut batch = BatchBuilder::new(BatchOptions { base_offset: position, ..BatchOptions::default() });
+        for _ in 0..count {
+            batch.append(0, None, Some(&[0; 90]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
+        }
+        let reading = Reading { check_crcs: true, max_batch_bytes: 1_000_000, committed_only: false };
+        chunk::read(&partition(number), position, batch.build().unwrap(), &[], position + count, reading)
+    }
+
+    /// Partitions at offset 0, ready to be fetched.
+    fn partitions(count: i32) -> Partitions {
+        let mut partitions = Partitions::new(PREFETCH, SHARE);
+        for number in 0..count {
+            partitions.add(partition(number), Start::At(0), false);
+        }
+        for task in partitions.tasks(Instant::now()).0 {
+            partitions.resolved(&task, Start::At(0));
+        }
+        partitions
+    }
+
+    fn begin(partitions: &mut Partitions) -> Vec<Task> {
+        let (tasks, _) = partitions.tasks(Instant::now());
+        tasks.iter().for_each(|task| partitions.begin(task));
+        tasks
+    }
+
+    fn names(tasks: &[Task]) -> Vec<i32> {
+        tasks.iter().map(|task| task.partition.partition).collect()
+    }
+
+    #[test]
+    fn fetching_stops_at_the_budget_and_paused_partitions_do_not_count() {
+        let mut state = partitions(2);
+        let tasks = begin(&mut state);
+        assert!(begin(&mut state).is_empty(), "both are busy");
+        state.fetched(&tasks[0], chunk(0, 0, 12));
+        state.fetched(&tasks[1], chunk(1, 0, 1));
+        assert_eq!(state.room(), 0);
+        assert!(begin(&mut state).is_empty(), "the budget is used up");
+        state.pause(&partition(0), true);
+        assert_eq!(names(&begin(&mut state)), [1], "one paused partition does not starve the other");
+        state.pause(&partition(0), false);
+        assert_eq!(state.room(), 0);
+        let (taken, _) = state.take().unwrap();
+        assert_eq!(taken.partition.partition, 0);
+        assert!(state.room() > 800);
+    }
+
+    #[test]
+    fn an_answer_from_before_a_seek_is_dropped() {
+        let mut state = partitions(1);
+        let tasks = begin(&mut state);
+        assert!(state.seek(&partition(0), Start::At(50)));
+        assert!(!state.fetched(&tasks[0], chunk(0, 0, 3)));
+        assert!(state.take().is_none());
+        assert_eq!(state.position(&partition(0)), Some(50));
+        assert_eq!(begin(&mut state)[0].start, Start::At(50));
+    }
+
+    #[test]
+    fn nothing_is_handed_out_of_a_stopped_partition() {
+        let mut state = partitions(1);
+        let tasks = begin(&mut state);
+        state.fetched(&tasks[0], chunk(0, 0, 3));
+        let (mut chunk, cell) = state.take().unwrap();
+        let mut hand_out = || cell.hand_out(|| (chunk.next(), chunk.position()));
+        assert!(matches!(hand_out(), Handed::Given(Ok(_))));
+        state.stop(&[partition(0)]);
+        assert!(matches!(hand_out(), Handed::Dead));
+        assert_eq!(state.assignment(), [partition(0)], "still owned");
+        assert_eq!(state.remove(&[partition(0)]), [(partition(0), 1)]);
+        assert_eq!(state.room(), PREFETCH);
+    }
+
+    #[test]
+    fn a_chunk_begun_before_a_pause_comes_back_after_it() {
+        let mut state = partitions(1);
+        let tasks = begin(&mut state);
+        state.fetched(&tasks[0], chunk(0, 0, 3));
+        let (mut chunk, cell) = state.take().unwrap();
+        assert!(matches!(cell.hand_out(|| (chunk.next(), chunk.position())), Handed::Given(Ok(_))));
+        state.pause(&partition(0), true);
+        assert!(matches!(cell.hand_out(|| (chunk.next(), chunk.position())), Handed::Paused));
+        state.put_back(chunk, &cell);
+        assert!(state.take().is_none());
+        state.pause(&partition(0), false);
+        let (mut chunk, _) = state.take().unwrap();
+        assert_eq!(chunk.next().unwrap().unwrap().offset, 1);
+        assert_eq!(state.room(), PREFETCH);
+    }
+
+    #[test]
+    fn processed_trails_the_position() {
+        let mut state = partitions(1);
+        let tasks = begin(&mut state);
+        state.fetched(&tasks[0], chunk(0, 0, 3));
+        let (mut chunk, cell) = state.take().unwrap();
+        assert!(matches!(cell.hand_out(|| (chunk.next(), chunk.position())), Handed::Given(Ok(_))));
+        assert_eq!(state.positions(true)[&partition(0)], 0);
+        cell.processed();
+        assert_eq!(state.positions(true)[&partition(0)], 1);
+        assert_eq!(state.lag(&partition(0)), Some(2));
+    }
+}

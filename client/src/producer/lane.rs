@@ -12,6 +12,10 @@ use tokio::time::Instant;
 /// Sequences wrap to 0 after this one.
 const MAX_SEQUENCE: i32 = i32::MAX;
 
+/// How many batches of a producer the broker remembers (KIP-98). One that is sent again is recognised only if fewer than this many came
+/// after it.
+const REMEMBERED_BATCHES: u64 = 5;
+
 /// Who the broker takes this producer for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -102,6 +106,10 @@ impl<B> Lane<B> {
         self.recovering = false;
         if self.idempotent && (self.identity.is_none() || self.stale) {
             return Err(Blocked::Identity);
+        }
+        let oldest = self.in_flight.iter().min().copied().unwrap_or(self.next_order);
+        if self.idempotent && self.again.is_empty() && self.next_order - oldest >= REMEMBERED_BATCHES {
+            return Err(Blocked::InFlight);
         }
         Ok(())
     }
@@ -263,6 +271,26 @@ mod tests {
         }
         assert_eq!(again, [('a', 0), ('b', 10), ('c', 20)]);
         assert_eq!(sequence(&send(&mut lane, 'd')), 30);
+    }
+
+    /// Found by the test with random faults: a batch was written, its answer lost, and sending it again refused a few times, while
+    /// the ones behind it were written; then the broker did not remember it.
+    #[test]
+    fn an_unanswered_batch_is_not_left_behind_by_more_than_the_broker_remembers() {
+        let now = Instant::now();
+        let mut lane = Lane::new(true);
+        lane.identify(identity(7));
+        let batches: Vec<_> = ('a'..='e').map(|batch| send(&mut lane, batch)).collect();
+        assert_eq!(lane.check(NODE, now), Err(Blocked::InFlight));
+        let mut batches = batches.into_iter();
+        lane.retry(batches.next().unwrap(), now);
+        batches.for_each(|batch| lane.done(&batch));
+        lane.check(NODE, now).unwrap();
+        let mut a = lane.next_again().unwrap();
+        lane.send(&mut a, NODE);
+        assert_eq!(lane.check(NODE, now), Err(Blocked::InFlight));
+        lane.done(&a);
+        lane.check(NODE, now).unwrap();
     }
 
     #[test]

@@ -1,0 +1,292 @@
+//! A broker in a few lines: one node, one topic, a log per partition with Kafka's rules for idempotent producers, and a script of faults.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use klamm_client::Client;
+use klamm_client::runtime::{MemoryNet, Net, Stream, Tasks};
+use klamm_protocol::frame::{decode_request_header, encode_response};
+use klamm_protocol::messages::api_versions::ApiVersion;
+use klamm_protocol::messages::fetch::{FetchableTopicResponse, PartitionData};
+use klamm_protocol::messages::metadata::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use klamm_protocol::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
+use klamm_protocol::messages::*;
+use klamm_protocol::records::{RecordBatch, patch};
+use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, supported_versions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub(crate) const TOPIC: &str = "t";
+const NODE: i32 = 1;
+
+/// What happens to the next request of an API instead of the usual.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// Nothing: the request is served.
+    None,
+    /// Each partition of a Produce request gets this error, and nothing is written.
+    Refuse(ErrorCode),
+    /// The connection is closed before the request is looked at.
+    Disconnect,
+    /// It is served, and the connection is closed instead of the answer.
+    ServeThenDisconnect,
+    /// It is served, and the answer never comes.
+    ServeThenSilence,
+    /// These bytes instead of an answer.
+    Bytes(Vec<u8>),
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) faults: HashMap<i16, VecDeque<Fault>>,
+    /// Requests seen, by API key.
+    pub(crate) seen: HashMap<i16, usize>,
+    /// Batches by partition.
+    pub(crate) logs: Vec<Vec<RecordBatch>>,
+    /// Next producer id.
+    producers: i64,
+    /// Highest version of ApiVersions that is understood.
+    pub(crate) api_versions_up_to: Option<i16>,
+}
+
+pub(crate) struct FakeBroker {
+    pub(crate) net: MemoryNet,
+    pub(crate) address: String,
+    state: Arc<Mutex<State>>,
+    _tasks: Tasks,
+}
+
+impl FakeBroker {
+    pub(crate) async fn start(partitions: usize) -> Self {
+        let net = MemoryNet::new();
+        let mut listener = net.bind("broker:0").await.unwrap();
+        let address = listener.local_address();
+        let state = Arc::new(Mutex::new(State { logs: vec![Vec::new(); partitions], ..State::default() }));
+        let tasks = Tasks::new();
+        let (shared, own_address) = (Arc::clone(&state), address.clone());
+        tasks.spawn("fake broker", async move {
+            let connections = Tasks::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (state, address) = (Arc::clone(&shared), own_address.clone());
+                connections.spawn("fake connection", async move {
+                    // An error is a client that went away.
+                    let _ = serve(stream, &state, &address).await;
+                });
+            }
+        });
+        Self { net, address, state, _tasks: tasks }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        let net = Arc::new(self.net.clone());
+        Client::builder().bootstrap(&self.address).net(net).build().await.unwrap()
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn script(&self, api: ApiKey, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.entry(api.code()).or_default().extend(faults);
+    }
+
+    /// The values in a partition's log.
+    pub(crate) fn values(&self, partition: usize) -> Vec<String> {
+        let batches = self.state().logs[partition].clone();
+        let records = batches.iter().flat_map(|batch| batch.records(1 << 20).unwrap().owned());
+        records.map(|record| String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap()).collect()
+    }
+}
+
+async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str) -> std::io::Result<()> {
+    loop {
+        let length = stream.read_u32().await?;
+        let mut frame = vec![0; length as usize];
+        stream.read_exact(&mut frame).await?;
+        let key = i16::from_be_bytes([frame[0], frame[1]]);
+        let fault = {
+            let mut state = state.lock().unwrap();
+            *state.seen.entry(key).or_default() += 1;
+            state.faults.get_mut(&key).and_then(VecDeque::pop_front).unwrap_or(Fault::None)
+        };
+        let refuse = match &fault {
+            Fault::Refuse(code) => Some(*code),
+            _ => None,
+        };
+        match fault {
+            Fault::Disconnect => return Ok(()),
+            Fault::Bytes(bytes) => {
+                stream.write_all(&bytes).await?;
+                continue;
+            }
+            _ => {}
+        }
+        let wait = key == ApiKey::Fetch.code() && nothing_to_fetch(&frame, &state.lock().unwrap());
+        if wait {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+        let answer = answer(frame.into(), &mut state.lock().unwrap(), address, refuse);
+        match fault {
+            Fault::ServeThenDisconnect => return Ok(()),
+            Fault::ServeThenSilence => {}
+            _ => stream.write_all(&answer).await?,
+        }
+    }
+}
+
+fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCode>) -> Bytes {
+    let mut input = Decoder::new(frame);
+    let header = decode_request_header(&mut input).unwrap();
+    let key = ApiKey::try_from(header.api_key).unwrap();
+    let (version, id) = (header.api_version, header.correlation_id);
+    match key {
+        ApiKey::ApiVersions => api_versions(state, version, id),
+        ApiKey::Metadata => encode(key, &metadata(state, address), version, id),
+        ApiKey::InitProducerId => {
+            state.producers += 1;
+            let answer = InitProducerIdResponse { producer_id: state.producers, ..Default::default() };
+            encode(key, &answer, version, id)
+        }
+        ApiKey::Produce => {
+            let request = ProduceRequest::decode(&mut input, version).unwrap();
+            encode(key, &produce(state, request, refuse), version, id)
+        }
+        ApiKey::Fetch => {
+            let request = FetchRequest::decode(&mut input, version).unwrap();
+            encode(key, &fetch(state, request), version, id)
+        }
+        other => panic!("the fake broker does not serve {other:?}"),
+    }
+}
+
+fn encode<M: Message>(key: ApiKey, answer: &M, version: i16, id: i32) -> Bytes {
+    encode_response(key, answer, version, id).unwrap().bytes
+}
+
+fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
+    let served =
+        [ApiKey::Produce, ApiKey::Fetch, ApiKey::Metadata, ApiKey::ApiVersions, ApiKey::InitProducerId];
+    let mut api_keys: Vec<ApiVersion> = served
+        .into_iter()
+        .map(|key| {
+            let versions = supported_versions(key).unwrap();
+            ApiVersion {
+                api_key: key.code(),
+                min_version: *versions.start(),
+                max_version: *versions.end(),
+                ..Default::default()
+            }
+        })
+        .collect();
+    let up_to = state.api_versions_up_to.unwrap_or(i16::MAX);
+    api_keys.iter_mut().filter(|api| api.api_key == ApiKey::ApiVersions.code()).for_each(|api| {
+        api.max_version = api.max_version.min(up_to);
+    });
+    let (code, version) =
+        if version > up_to { (ErrorCode::UnsupportedVersion, 0) } else { (ErrorCode::None, version) };
+    let answer = ApiVersionsResponse { error_code: code.code(), api_keys, ..Default::default() };
+    encode(ApiKey::ApiVersions, &answer, version, id)
+}
+
+fn metadata(state: &State, address: &str) -> MetadataResponse {
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let partition = |index: usize| MetadataResponsePartition {
+        partition_index: index as i32,
+        leader_id: NODE,
+        leader_epoch: 0,
+        ..Default::default()
+    };
+    MetadataResponse {
+        brokers: vec![MetadataResponseBroker {
+            node_id: NODE,
+            host: host.into(),
+            port: port.parse().unwrap(),
+            ..Default::default()
+        }],
+        controller_id: NODE,
+        topics: vec![MetadataResponseTopic {
+            name: Some(TOPIC.into()),
+            partitions: (0..state.logs.len()).map(partition).collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>) -> ProduceResponse {
+    let mut response = ProduceResponse::default();
+    for topic in request.topic_data {
+        let mut answered = TopicProduceResponse { name: topic.name, ..Default::default() };
+        for data in topic.partition_data {
+            let batch = data.records.unwrap().into_bytes().unwrap();
+            let log = &mut state.logs[data.index as usize];
+            let result = refuse.map_or_else(|| append(log, batch), Err);
+            answered.partition_responses.push(PartitionProduceResponse {
+                index: data.index,
+                error_code: result.err().unwrap_or(ErrorCode::None).code(),
+                base_offset: result.unwrap_or(-1),
+                ..Default::default()
+            });
+        }
+        response.responses.push(answered);
+    }
+    response
+}
+
+/// Kafka's rules: the last five batches of a producer are recognised, gaps are refused, a new producer begins at 0.
+fn append(log: &mut Vec<RecordBatch>, batch: Bytes) -> Result<i64, ErrorCode> {
+    let batch = RecordBatch::parse(batch).unwrap();
+    batch.verify_crc().unwrap();
+    let header = *batch.header();
+    if header.producer_id >= 0 {
+        let own = log.iter().filter(|other| other.header().producer_id == header.producer_id);
+        let recent: Vec<_> =
+            own.map(|batch| *batch.header()).collect::<Vec<_>>().into_iter().rev().take(5).collect();
+        if let Some(same) = recent.iter().find(|other| other.base_sequence == header.base_sequence) {
+            return Ok(same.base_offset);
+        }
+        let expected = recent.first().map_or(0, |last| last.base_sequence + last.record_count);
+        if header.base_sequence != expected {
+            return Err(ErrorCode::OutOfOrderSequenceNumber);
+        }
+    }
+    let base_offset = log.last().map_or(0, |last| last.header().next_offset());
+    let mut bytes = batch.bytes().to_vec();
+    patch::set_base_offset(&mut bytes, base_offset).unwrap();
+    log.push(RecordBatch::parse(bytes.into()).unwrap());
+    Ok(base_offset)
+}
+
+fn nothing_to_fetch(frame: &[u8], state: &State) -> bool {
+    let mut input = Decoder::new(Bytes::copy_from_slice(frame));
+    let header = decode_request_header(&mut input).unwrap();
+    let request = FetchRequest::decode(&mut input, header.api_version).unwrap();
+    fetch(state, request)
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .all(|part| part.records.as_ref().is_none_or(Records::is_empty))
+}
+
+fn fetch(state: &State, request: FetchRequest) -> FetchResponse {
+    let mut response = FetchResponse::default();
+    for topic in request.topics {
+        let mut answered =
+            FetchableTopicResponse { topic: topic.topic, topic_id: topic.topic_id, ..Default::default() };
+        for part in topic.partitions {
+            let log = &state.logs[part.partition as usize];
+            let wanted = log.iter().filter(|batch| batch.header().last_offset() >= part.fetch_offset);
+            let records = wanted.flat_map(|batch| batch.bytes().to_vec()).collect::<Vec<u8>>();
+            answered.partitions.push(PartitionData {
+                partition_index: part.partition,
+                high_watermark: log.last().map_or(0, |last| last.header().next_offset()),
+                records: Some(Records::Bytes(records.into())),
+                ..Default::default()
+            });
+        }
+        response.responses.push(answered);
+    }
+    response
+}
