@@ -3,20 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_broker::Broker;
-use klamm_client::runtime::{MemoryNet, Net, SeededRng, SystemClock, TokioClock};
-use klamm_client::{Client, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
+use klamm_client::runtime::{SeededRng, SystemClock};
+use klamm_client::{Client, ClientError, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
 
 use super::app::TestApp;
+use super::in_process::{InProcess, SEED};
 use super::probe::TopicProbe;
 use crate::app::App;
 use crate::serde::{DefaultSerde, Serde};
 use crate::template::Template;
-
-/// Where the wall clock of a paused test begins: a number that no real log has (2001-09-09).
-const TEST_EPOCH_MS: i64 = 1_000_000_000_000;
-/// The seed of jitter and sticky partitions in tests.
-const SEED: u64 = 7;
 
 /// The cluster of a test. Cheap to clone. Usually made by `#[klamm::test]`.
 #[derive(Debug, Clone)]
@@ -27,7 +22,7 @@ pub struct TestKit {
 #[derive(Debug)]
 struct Inner {
     /// `None` on a cluster that is not ours.
-    broker: Option<Broker>,
+    in_process: Option<InProcess>,
     bootstrap: String,
     client: Client,
     producer: Producer,
@@ -37,29 +32,9 @@ impl TestKit {
     /// A new broker in this process, on a network and a disk in memory. Its settings are the defaults, except that a new group
     /// does not wait for more members. Timestamps follow tokio's clock, paused or not.
     pub async fn in_process() -> Self {
-        let net = Arc::new(MemoryNet::new());
-        let clock = Arc::new(TokioClock::starting_at(TEST_EPOCH_MS));
-        let broker = Broker::builder()
-            .ephemeral()
-            .listen("127.0.0.1:0")
-            .net(Arc::clone(&net) as Arc<dyn Net>)
-            .clock(clock.clone())
-            .rng(Arc::new(SeededRng::new(SEED)))
-            .set("group.initial.rebalance.delay.ms", 0)
-            // One partition is enough for the offsets of a test, and 50 take a while to make.
-            .set("offsets.topic.num.partitions", 1)
-            .start()
-            .await;
-        let broker = broker.unwrap_or_else(|error| panic!("the in-process broker does not start: {error}"));
-        let bootstrap = broker.bootstrap().to_string();
-        let client = Client::builder()
-            .bootstrap(bootstrap.clone())
-            .net(net)
-            .clock(clock)
-            .rng(Arc::new(SeededRng::new(SEED)))
-            .build()
-            .await;
-        Self::new(Some(broker), bootstrap, client)
+        let in_process = InProcess::start().await;
+        let (bootstrap, client) = (in_process.bootstrap().to_owned(), in_process.client().await);
+        Self::new(Some(in_process), bootstrap, client)
     }
 
     /// The cluster at `bootstrap`, on real time and real sockets: never with a paused clock, which would run ahead of them.
@@ -70,15 +45,11 @@ impl TestKit {
         Self::new(None, bootstrap, client)
     }
 
-    fn new(
-        broker: Option<Broker>,
-        bootstrap: String,
-        client: Result<Client, klamm_client::ClientError>,
-    ) -> Self {
+    fn new(in_process: Option<InProcess>, bootstrap: String, client: Result<Client, ClientError>) -> Self {
         let client =
             client.unwrap_or_else(|error| panic!("the test cluster at {bootstrap} does not answer: {error}"));
         let producer = client.producer().build().unwrap_or_else(|error| panic!("the test producer: {error}"));
-        Self { inner: Arc::new(Inner { broker, bootstrap, client, producer }) }
+        Self { inner: Arc::new(Inner { in_process, bootstrap, client, producer }) }
     }
 
     /// The address of the cluster. On the in-process network nobody else can reach it.
@@ -93,7 +64,7 @@ impl TestKit {
 
     /// Whether the broker is in this process, which is where the clock may be paused.
     pub fn is_in_process(&self) -> bool {
-        self.inner.broker.is_some()
+        self.inner.in_process.is_some()
     }
 
     /// An app on the cluster.
@@ -163,13 +134,33 @@ impl TestKit {
         TopicProbe::new(self.inner.client.clone(), name.into())
     }
 
+    /// Stops the broker in good order and starts it again at the same address, with its data. Clients reconnect.
+    ///
+    /// # Panics
+    /// On a cluster that is not in this process.
+    pub async fn restart_broker(&self) {
+        self.in_this_process().restart().await;
+    }
+
+    /// Pulls the plug and starts the broker again at the same address: what it had not acknowledged may be lost or torn, what it
+    /// had is there.
+    ///
+    /// # Panics
+    /// On a cluster that is not in this process.
+    pub async fn crash_broker(&self) {
+        self.in_this_process().crash().await;
+    }
+
+    fn in_this_process(&self) -> &InProcess {
+        let in_process = self.inner.in_process.as_ref();
+        in_process.unwrap_or_else(|| panic!("{} is not ours to stop", self.inner.bootstrap))
+    }
+
     /// Ends the broker in good order. `#[klamm::test]` does it.
     pub(super) async fn finish(self) {
-        // Other clones end with the runtime.
-        if let Some(Inner { broker: Some(broker), client, producer, .. }) = Arc::into_inner(self.inner) {
-            let _ = producer.close().await;
-            drop((producer, client));
-            let _ = broker.shutdown().await;
+        let _ = self.inner.producer.close().await;
+        if let Some(in_process) = &self.inner.in_process {
+            in_process.shutdown().await;
         }
     }
 }

@@ -31,6 +31,7 @@
 #![allow(clippy::panic)] // A failed test is a panic.
 
 mod app;
+mod in_process;
 mod kit;
 mod probe;
 mod run;

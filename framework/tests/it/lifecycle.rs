@@ -223,6 +223,47 @@ async fn a_wrong_app_does_not_start_and_says_why(kit: TestKit) {
     assert!(matches!(not_annotated, StartError::NotAnnotated { .. }), "{not_annotated}");
 }
 
+#[klamm::test(needs_paused_clock)]
+async fn restarts_and_crashes_of_the_broker_lose_nothing(kit: TestKit) {
+    const RECORDS: usize = 400;
+    kit.create_topic("t", 2).await;
+    let seen = Seen::default();
+    let app = || kit.app().state(seen.clone()).listener(Listener::on("t").group("g").handle(note));
+    let app = app().start().await;
+    let write = async {
+        for n in 0..RECORDS {
+            kit.send_to("t", (n % 2) as i32, "k", format!("{n}")).await;
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let harm = async {
+        for round in 0..6 {
+            sleep(Duration::from_millis(2_500)).await;
+            if round % 2 == 0 { kit.crash_broker().await } else { kit.restart_broker().await }
+        }
+    };
+    tokio::join!(write, harm);
+    until(|| (0..RECORDS).all(|n| seen.count(&n.to_string()) > 0)).await;
+    for parity in 0..2 {
+        let firsts: Vec<usize> = first_sights(&seen).into_iter().filter(|n| n % 2 == parity).collect();
+        assert!(firsts.is_sorted(), "in order within a partition: {firsts:?}");
+    }
+    assert!(app.stop().await.is_clean());
+    for partition in 0..2 {
+        assert_eq!(kit.committed("g", "t", partition).await, Some(RECORDS as i64 / 2));
+    }
+}
+
+fn first_sights(seen: &Seen) -> Vec<usize> {
+    let mut firsts: Vec<usize> = Vec::new();
+    for n in seen.all().iter().map(|n| n.parse().unwrap()) {
+        if !firsts.contains(&n) {
+            firsts.push(n);
+        }
+    }
+    firsts
+}
+
 #[kafka_listener(topics = "discovered-topic", group = "discovered-group")]
 async fn discovered(Value(text): Value<String>, State(seen): State<Seen>) {
     seen.add(text);
