@@ -3,7 +3,7 @@
 //! A broker holds a fetch without data for a while. What becomes fetchable meanwhile (a seek, a resumed partition, room in the
 //! buffer) must not wait for that, so there are two connections to a broker, and a fetch of what is idle may use the second.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -13,7 +13,7 @@ use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
-use super::builder::OffsetReset;
+use super::builder::{OffsetReset, Subscription};
 use super::chunk::{self, Reading};
 use super::shared::Shared;
 use super::state::{ERROR_PAUSE, Start, Task};
@@ -78,6 +78,7 @@ impl Fetcher {
 
     /// Runs until it is aborted.
     pub(super) async fn run(mut self) {
+        learn_topics(&self.shared).await;
         loop {
             let wake_at = self.dispatch(Instant::now());
             let shared = Arc::clone(&self.shared);
@@ -421,6 +422,22 @@ impl Fetcher {
         };
         tracing::warn!(partition = %task.partition, position, ?start, "the position is not in the log; it is reset");
         self.shared.partitions().resolved(task, start);
+    }
+}
+
+/// The first look at the topics of partitions assigned by hand, which may create them. A member's topics are its group task's.
+async fn learn_topics(shared: &Shared) {
+    let Subscription::Partitions(assigned) = &shared.config.subscription else { return };
+    let core = &shared.core;
+    let view = core.metadata.view();
+    let topics: BTreeSet<&Arc<str>> = assigned.iter().map(|partition| &partition.topic).collect();
+    let unknown: Vec<Arc<str>> =
+        topics.into_iter().filter(|topic| view.usable(topic).is_none()).cloned().collect();
+    if unknown.is_empty() {
+        return;
+    }
+    if let Err(error) = core.ask_metadata(Some(&unknown), core.config.allow_auto_create_topics).await {
+        tracing::debug!(%error, "the assigned topics are not known yet");
     }
 }
 

@@ -277,6 +277,7 @@ impl Group {
                 () = closed(&mut closing) => return Err(Stop::Closing),
                 Ok(()) = self.metadata.changed() => self.check_topics()?,
                 () = tokio::time::sleep(self.shared.config.heartbeat_interval) => {
+                    self.look_for_missing_topics().await?;
                     let beat = async { self.requests().heartbeat(&self.member_id, self.generation).await };
                     match or_closing(&mut self.closing.clone(), beat).await.ok_or(Stop::Closing)? {
                         Ok(()) => self.backoff.reset(),
@@ -292,6 +293,24 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// Asks again for topics that did not exist: without this they would be found only by the age of the metadata.
+    async fn look_for_missing_topics(&self) -> Result<(), Stop> {
+        let core = &self.shared.core;
+        let view = core.metadata.view();
+        let wanted = self.topics.iter().chain(self.assigned_for.iter().flat_map(BTreeMap::keys));
+        let missing: BTreeSet<Arc<str>> =
+            wanted.filter(|topic| view.usable(topic).is_none()).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<Arc<str>> = missing.into_iter().collect();
+        let asked = core.ask_metadata(Some(&missing), false);
+        if let Err(error) = self.unless_closing(asked).await.ok_or(Stop::Closing)? {
+            tracing::debug!(%error, "cannot look for missing topics");
+        }
+        Ok(())
     }
 
     /// Whether topics came, went or grew, so that the group must share out anew.

@@ -112,7 +112,7 @@ async fn a_damaged_batch_is_told_and_read_when_it_is_whole_again() {
     };
     match error {
         ConsumeError::Corrupt { partition, offset, .. } => {
-            assert_eq!((partition, offset), ((TOPIC, 0).into(), 1))
+            assert_eq!((partition, offset), ((TOPIC, 0).into(), 1));
         }
         other => panic!("{other}"),
     }
