@@ -26,11 +26,9 @@ pub enum StoreError {
     },
     /// Bytes in the store are not what klamm writes there.
     #[error(
-        "state store `{store}` holds an entry that klamm did not write ({what}); remove the task's directory to rebuild it"
+        "a state store holds what klamm did not write ({what}); remove the task's directory to rebuild it"
     )]
     Corrupt {
-        /// The store's name.
-        store: String,
         /// What is wrong.
         what: &'static str,
     },

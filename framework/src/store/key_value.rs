@@ -76,9 +76,7 @@ impl Stamped {
     pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, StoreError> {
         match bytes.try_get_i64() {
             Ok(timestamp_ms) => Ok(Self { timestamp_ms, value: bytes }),
-            Err(_) => {
-                Err(StoreError::Corrupt { store: String::new(), what: "a value without its timestamp" })
-            }
+            Err(_) => Err(StoreError::Corrupt { what: "a value without its timestamp" }),
         }
     }
 }

@@ -258,10 +258,7 @@ impl StateStore for RocksStore {
             self.database.db.get_pinned_cf(&self.family()?, POSITION_KEY).map_err(|e| self.error(e))?;
         found.map_or_else(
             || Ok(Position::default()),
-            |bytes| {
-                Position::decode(&bytes)
-                    .ok_or_else(|| StoreError::Corrupt { store: self.name.clone(), what: "the position" })
-            },
+            |bytes| Position::decode(&bytes).ok_or_else(|| StoreError::Corrupt { what: "the position" }),
         )
     }
 

@@ -206,8 +206,7 @@ impl WindowStore {
                 from = [&key[..], &[0]].concat();
             }
             for (key, value) in page {
-                let corrupt =
-                    || StoreError::Corrupt { store: String::new(), what: "a window key that is too short" };
+                let corrupt = || StoreError::Corrupt { what: "a window key that is too short" };
                 let changelog_key = if key.len() >= 8 { key.slice(8..) } else { return Err(corrupt()) };
                 let (key, start_ms) =
                     WindowLayout::split_changelog_key(&changelog_key).ok_or_else(corrupt)?;

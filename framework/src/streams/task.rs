@@ -196,7 +196,12 @@ impl Task {
         std::mem::take(&mut self.context.outputs)
     }
 
-    /// Second step of a commit, when all outputs are durable: writes the stores. `changelog_offsets` are the first offsets after what was
+    /// Second step of a commit: the offsets to commit, the first not processed of each topic.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (TopicId, i64)> + '_ {
+        self.inputs.iter().filter_map(|input| Some((input.topic, input.position?)))
+    }
+
+    /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores. `changelog_offsets` are the first offsets after what was
     /// written to each changelog.
     pub(crate) fn commit_stores(
         &mut self,
@@ -210,11 +215,6 @@ impl Task {
         }
         self.context.uncommitted_bytes = 0;
         Ok(())
-    }
-
-    /// Third step of a commit: the offsets to commit, the first not processed of each topic.
-    pub(crate) fn positions(&self) -> impl Iterator<Item = (TopicId, i64)> + '_ {
-        self.inputs.iter().filter_map(|input| Some((input.topic, input.position?)))
     }
 
     /// The topics read.
@@ -260,5 +260,169 @@ impl fmt::Debug for Task {
             .field("id", &self.id)
             .field("processed", &self.processed)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::{MemoryStore, StateStore};
+    use crate::streams::{StreamsBuilder, Topology, TumblingWindows};
+
+    const CACHED: TaskOptions = TaskOptions { on_bad_record: OnBadRecord::Fail, cache_bytes: 1 << 20 };
+
+    fn task(topology: &Topology, engine: &Arc<dyn StateStore>, options: TaskOptions) -> Task {
+        let names = topology.inner.topic_names("app");
+        let id = TaskId { sub_topology: 0, partition: 0 };
+        Task::new(&topology.inner, id, names, &mut |_| Ok(Arc::clone(engine)), options).unwrap()
+    }
+
+    fn memory() -> Arc<dyn StateStore> {
+        Arc::new(MemoryStore::new())
+    }
+
+    fn topic(task: &Task, name: &str) -> TopicId {
+        task.input_topics().find(|topic| &**task.topic_name(*topic) == name).unwrap()
+    }
+
+    fn batch(first_offset: i64, records: &[(&str, i64)], is_last: bool) -> IncomingBatch {
+        let record = |(offset, (key, timestamp_ms)): (i64, &(&str, i64))| Incoming {
+            offset,
+            timestamp_ms: *timestamp_ms,
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            value: Some(Bytes::from_static(b"v")),
+            headers: Headers::new(),
+        };
+        let records: Vec<_> = (first_offset..).zip(records).map(record).collect();
+        IncomingBatch { next_offset: first_offset + records.len() as i64, records, is_last }
+    }
+
+    fn drain(task: &mut Task) {
+        while task.is_ready() {
+            task.process_next().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_oldest_head_goes_first_and_an_empty_partition_with_more_to_fetch_is_waited_for() {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&order);
+        let mut streams = StreamsBuilder::new();
+        streams
+            .stream::<String, String>(["a", "b"])
+            .for_each(move |key, _| log.lock().unwrap().push(key.clone()));
+        let mut task = task(&streams.build().unwrap(), &memory(), CACHED);
+        let (a, b) = (topic(&task, "a"), topic(&task, "b"));
+        task.add(a, batch(0, &[("A1", 1), ("A5", 5), ("A3", 3), ("A9", 9)], false));
+        task.add(b, batch(0, &[("B2", 2), ("B4", 4), ("B2", 2), ("B7", 7)], false));
+        drain(&mut task);
+        assert_eq!(*order.lock().unwrap(), ["A1", "B2", "B4", "B2", "A5", "A3", "B7"]);
+        let mut positions: Vec<_> = task.positions().collect();
+        positions.sort();
+        assert_eq!(positions, [(a, 3), (b, 4)]);
+        task.set_caught_up(b);
+        drain(&mut task);
+        assert_eq!(order.lock().unwrap().last().unwrap(), "A9");
+    }
+
+    fn counting() -> Topology {
+        let mut streams = StreamsBuilder::new();
+        streams.stream::<String, String>("in").group_by_key().count("counts").to_stream().to("out");
+        streams.build().unwrap()
+    }
+
+    #[test]
+    fn with_a_cache_only_the_last_update_of_a_key_leaves_the_task() {
+        let engine = memory();
+        let mut task = task(&counting(), &engine, CACHED);
+        let input = topic(&task, "in");
+        task.add(input, batch(0, &[("a", 1), ("b", 2), ("a", 3), ("a", 2)], true));
+        drain(&mut task);
+        assert!(task.take_outputs().is_empty());
+        assert!(task.uncommitted_bytes() > 0);
+        task.flush().unwrap();
+        let outputs = task.take_outputs();
+        let seen: Vec<_> = outputs
+            .iter()
+            .map(|output| {
+                let count = i64::from_be_bytes(output.value.as_deref().unwrap().try_into().unwrap());
+                (output.kind == crate::streams::node::OutputKind::Changelog, count, output.timestamp_ms)
+            })
+            .collect();
+        assert_eq!(seen, [(true, 3, 3), (false, 3, 3), (true, 1, 2), (false, 1, 2)]);
+        task.flush().unwrap();
+        assert!(task.take_outputs().is_empty(), "nothing twice");
+    }
+
+    /// The store is written at the commit and not before: what a crash leaves is the last commit, and the changelog has the rest.
+    #[test]
+    fn stores_are_written_with_their_changelog_offset_at_the_commit() {
+        let engine = memory();
+        let topology = counting();
+        for cache_bytes in [0, 1 << 20] {
+            let options = TaskOptions { cache_bytes, ..CACHED };
+            let mut task = task(&topology, &engine, options);
+            let changelog = task.stores()[0].borrow().changelog().unwrap();
+            let before = engine.position().unwrap().changelog_offset;
+            let input = topic(&task, "in");
+            task.add(input, batch(0, &[("a", 1), ("a", 2)], true));
+            drain(&mut task);
+            task.flush().unwrap();
+            assert_eq!(engine.position().unwrap().changelog_offset, before);
+            task.commit_stores(&[(changelog, before + 2)].into()).unwrap();
+            assert_eq!(engine.position().unwrap().changelog_offset, before + 2);
+            assert_eq!(task.uncommitted_bytes(), 0);
+        }
+        let count = engine.get(b"a").unwrap().unwrap();
+        assert_eq!(
+            i64::from_be_bytes(count[8..].try_into().unwrap()),
+            4,
+            "the second task went on from the first"
+        );
+    }
+
+    #[test]
+    fn what_is_late_stays_late_after_a_restart() {
+        let mut streams = StreamsBuilder::new();
+        let windows = TumblingWindows::of(std::time::Duration::from_millis(10));
+        streams.stream::<String, String>("in").group_by_key().windowed_by(windows).count("counts");
+        let (topology, engine) = (streams.build().unwrap(), memory());
+        for (records, late) in [(&[("a", 100)], 0), (&[("a", 5)], 1)] {
+            let mut task = task(&topology, &engine, CACHED);
+            let input = topic(&task, "in");
+            task.add(input, batch(0, records, true));
+            drain(&mut task);
+            task.flush().unwrap();
+            task.commit_stores(&HashMap::new()).unwrap();
+            assert_eq!(task.dropped().late, late);
+        }
+    }
+
+    #[test]
+    fn restored_entries_are_read_back() {
+        let (topology, engine) = (counting(), memory());
+        let mut task = task(&topology, &engine, CACHED);
+        let entry = |key: &'static str, count: i64, timestamp_ms| Incoming {
+            offset: 0,
+            timestamp_ms,
+            key: Some(Bytes::from_static(key.as_bytes())),
+            value: Some(Bytes::copy_from_slice(&count.to_be_bytes())),
+            headers: Headers::new(),
+        };
+        task.stores()[0]
+            .borrow_mut()
+            .restore(&[entry("a", 1, 5), entry("b", 1, 6), entry("a", 7, 9)], 3)
+            .unwrap();
+        let position = engine.position().unwrap();
+        assert_eq!((position.changelog_offset, position.stream_time_ms), (3, 9));
+        let input = topic(&task, "in");
+        task.add(input, batch(0, &[("a", 1)], true));
+        drain(&mut task);
+        task.flush().unwrap();
+        let output = task.take_outputs().pop().unwrap();
+        assert_eq!(output.value.unwrap(), 8_i64.to_be_bytes().as_slice());
+        assert_eq!(output.timestamp_ms, 9);
     }
 }

@@ -16,6 +16,13 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
 }
 
+/// Looks again until it is so; the caller has a deadline.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 struct Cluster {
     broker: Broker,
     client: Client,
@@ -176,6 +183,29 @@ async fn after_a_crash_the_state_comes_back_from_the_changelog() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_abort_in_the_middle_loses_nothing() {
+    within("abort", async {
+        let cluster = Cluster::with_topics(&[("lines", 2), ("word-counts", 1)]).await;
+        // The group must find out that an instance is gone.
+        let config = || cluster.config("wc").session_timeout(Duration::from_secs(6));
+        cluster.lines((0..20_000).map(|n| format!("a w{}", n % 50))).await;
+        let first = word_count().start(config()).await.unwrap();
+        until(|| first.metrics().processed > 10_000 && first.metrics().commits > 0).await;
+        drop(first);
+        let second = word_count().start(config()).await.unwrap();
+        second.caught_up().await.unwrap();
+        let counts = second.store::<String, i64>("counts").unwrap().all().await.unwrap();
+        assert_eq!(counts.len(), 51);
+        for (word, count) in counts {
+            let true_count = if word == "a" { 20_000 } else { 400 };
+            assert!(count >= true_count, "{word}: {count} of {true_count}");
+        }
+        second.close().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn work_moves_when_instances_come_and_go() {
     within("rebalance", async {
         let cluster = Cluster::with_topics(&[("lines", 4), ("word-counts", 1)]).await;
@@ -185,9 +215,7 @@ async fn work_moves_when_instances_come_and_go() {
         cluster.lines((0..400).map(|n| format!("a w{}", n % 50))).await;
         first.caught_up().await.unwrap();
         let second = word_count().start(instance(2)).await.unwrap();
-        while second.metrics().tasks < 4 || second.state() != AppState::Running {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(|| second.metrics().tasks == 4 && second.state() == AppState::Running).await;
         cluster.lines((0..400).map(|n| format!("a w{}", n % 50))).await;
         first.caught_up().await.unwrap();
         let mut all = first.store::<String, i64>("counts").unwrap().all().await.unwrap();
@@ -196,9 +224,7 @@ async fn work_moves_when_instances_come_and_go() {
         assert_eq!(all.len(), 51);
         first.close().await.unwrap();
         second.caught_up().await.unwrap();
-        while second.metrics().tasks < 8 || second.state() != AppState::Running {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(|| second.metrics().tasks == 8 && second.state() == AppState::Running).await;
         assert_eq!(count_of(&second, "a").await, Some(800));
         second.close().await.unwrap();
     })

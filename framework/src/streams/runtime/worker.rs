@@ -31,7 +31,8 @@ pub(super) struct WorkerLinks {
 /// Runs until the application is gone. A failure or panic of a task stops the application.
 pub(super) fn run(links: WorkerLinks) {
     let shared = Arc::downgrade(&links.shared);
-    let mut worker = Worker { links, tasks: BTreeMap::new(), dropped_before: Dropped::default() };
+    let (tasks, changelogs) = (BTreeMap::new(), ChangelogOffsets::new());
+    let mut worker = Worker { links, tasks, changelogs, dropped_before: Dropped::default() };
     // What a panic leaves half done is never committed: the worker and its tasks are dropped right after.
     let ended = catch_unwind(AssertUnwindSafe(|| worker.work()));
     let failure = match ended {
@@ -52,6 +53,8 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 struct Worker {
     links: WorkerLinks,
     tasks: BTreeMap<TaskId, Running>,
+    /// How far the changelogs are written, since the last commit.
+    changelogs: ChangelogOffsets,
     /// Of tasks that are closed.
     dropped_before: Dropped,
 }
@@ -152,8 +155,9 @@ impl Worker {
         total / config.threads
     }
 
+    /// Outputs and changelogs first, then the input offsets, the stores last: a store that is behind its changelog is restored from
+    /// it, while one that is ahead of the committed offsets would count records twice.
     fn commit(&mut self) -> Result<(), StreamsError> {
-        let shared = Arc::clone(&self.links.shared);
         let mut changed = false;
         for (id, running) in &mut self.tasks {
             if running.task.processed() == running.processed_at_commit {
@@ -166,19 +170,23 @@ impl Worker {
         if !changed {
             return Ok(());
         }
-        let changelogs = self.flush_outbox()?;
-        let mut offsets = HashMap::new();
+        for (changelog, offset) in self.flush_outbox()? {
+            let written = self.changelogs.entry(changelog).or_insert(0);
+            *written = offset.max(*written);
+        }
+        let offsets = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();
+        if !self.commit_offsets(offsets)? {
+            return Ok(());
+        }
         for (id, running) in &mut self.tasks {
-            running.commit_stores(&changelogs).map_err(|source| StreamsError::Task { task: *id, source })?;
-            offsets.extend(running.uncommitted_offsets());
+            let committed = running.commit_stores(&self.changelogs);
+            committed.map_err(|source| StreamsError::Task { task: *id, source })?;
         }
-        if !offsets.is_empty() {
-            self.commit_offsets(offsets)?;
-        }
+        self.changelogs.clear();
         let mut dropped = self.dropped_before;
         self.tasks.values().for_each(|running| dropped.add(running.task.dropped()));
-        shared.commits.fetch_add(1, Ordering::Relaxed);
-        lock(&shared.dropped).insert(std::thread::current().id(), dropped);
+        lock(&self.links.shared.dropped).insert(std::thread::current().id(), dropped);
+        self.links.shared.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -190,7 +198,8 @@ impl Worker {
         flushed.blocking_recv().map_err(|_| StreamsError::Closed)?
     }
 
-    fn commit_offsets(&mut self, offsets: HashMap<TopicPartition, i64>) -> Result<(), StreamsError> {
+    /// Commits input offsets; whether the group took them. If not, everything stays as it is for the next commit.
+    fn commit_offsets(&mut self, offsets: HashMap<TopicPartition, i64>) -> Result<bool, StreamsError> {
         let (reply, committed) = oneshot::channel();
         let sent = self.links.outbox.blocking_send(Outgoing::Commit { offsets: offsets.clone(), reply });
         sent.map_err(|_| StreamsError::Closed)?;
@@ -199,13 +208,13 @@ impl Worker {
                 for running in self.tasks.values_mut() {
                     running.committed.extend(running.own(&offsets));
                 }
-                Ok(())
+                Ok(true)
             }
             // Either the group moved on without this member, which is about to be told so, and the new owners repeat what was not
             // committed; or the coordinator is away, and the next commit says the same and more.
             Err(StreamsError::Consume(error)) if is_passing(&error) => {
                 tracing::warn!(application = %self.links.shared.group(), %error, "offsets not committed");
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }
