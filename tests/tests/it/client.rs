@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_broker::Broker;
+use klamm_client::runtime::MemoryNet;
 use klamm_client::{
     Acks, Assignor, Client, Compression, ConsumeError, Consumer, ConsumerRecord, NewTopic, OffsetReset,
     RebalanceListener, Record, TopicPartition, async_trait,
 };
+use tokio::time::Instant;
 
 /// Generous: a loaded machine is not a defect.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -331,6 +333,84 @@ async fn without_a_start_it_is_an_error() {
     let error = in_time(consumer.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, ConsumeError::NoOffset { .. }), "{error}");
     assert!(!error.is_fatal());
+}
+
+/// A broker and a client in memory, on the test's paused clock.
+async fn in_memory() -> (Broker, Client) {
+    let net = Arc::new(MemoryNet::new());
+    let broker = Broker::builder().ephemeral().net(net.clone()).start().await.unwrap();
+    let client = Client::builder().bootstrap(broker.bootstrap()).net(net).build().await.unwrap();
+    (broker, client)
+}
+
+/// Nobody leaves politely here: the group learns of it by silence, in virtual time.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_vanished_is_replaced_after_its_session() {
+    let (_broker, client) = in_memory().await;
+    create(&client, "t", 1).await;
+    let producer = client.producer().build().unwrap();
+    producer.send(Record::to("t").value("0")).await.unwrap();
+    let builder = client.consumer().group("g").topics(["t"]).from_beginning();
+    let mut first = builder.clone().start().await.unwrap();
+    take(&mut first, 1).await;
+    let started = Instant::now();
+    let mut second = builder.start().await.unwrap();
+    drop(first);
+    assert_eq!(number(&take(&mut second, 1).await[0]), 0);
+    let waited = started.elapsed();
+    assert!((40..60).contains(&waited.as_secs()), "the session timeout is 45 s, it took {waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_member_comes_back_without_a_rebalance() {
+    let (_broker, client) = in_memory().await;
+    create(&client, "t", 2).await;
+    let builder = |id: &str, notes: &Arc<Notes>| {
+        let listener = Arc::clone(notes) as Arc<dyn RebalanceListener>;
+        client.consumer().group("g").topics(["t"]).group_instance_id(id).rebalance_listener(listener)
+    };
+    let (a, b) = (Arc::new(Notes::default()), Arc::new(Notes::default()));
+    let owns = async |notes: &Notes| {
+        while notes.owned.lock().unwrap().len() != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let first = builder("a", &a).start().await.unwrap();
+    let _second = builder("b", &b).start().await.unwrap();
+    in_time(async { tokio::join!(owns(&a), owns(&b)) }).await;
+    let before = b.owned.lock().unwrap().clone();
+    first.close().await.unwrap();
+    let _again = builder("a", &a).start().await.unwrap();
+    in_time(owns(&a)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(*b.owned.lock().unwrap(), before);
+    assert_eq!(*b.revoked.lock().unwrap(), 0, "the other member noticed nothing");
+}
+
+/// A broker may hold a fetch of an idle partition for as long as it likes: a partition that is resumed meanwhile is fetched at once.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_partition_does_not_wait_for_an_idle_one() {
+    let (_broker, client) = in_memory().await;
+    create(&client, "t", 2).await;
+    let producer = client.producer().build().unwrap();
+    producer.send(Record::to("t").partition(1).value("1")).await.unwrap();
+    let mut consumer = client
+        .consumer()
+        .assign([("t", 0), ("t", 1)])
+        .from_beginning()
+        .fetch_max_wait(Duration::from_secs(3_600))
+        .request_timeout(Duration::from_secs(7_200))
+        .start()
+        .await
+        .unwrap();
+    let handle = consumer.handle();
+    handle.pause(&[("t", 1).into()]);
+    assert!(tokio::time::timeout(Duration::from_secs(1), consumer.next()).await.is_err());
+    let started = Instant::now();
+    handle.seek(&("t", 1).into(), 0).unwrap();
+    handle.resume(&[("t", 1).into()]);
+    assert_eq!(number(&take(&mut consumer, 1).await[0]), 1);
+    assert!(started.elapsed() < Duration::from_secs(1));
 }
 
 /// Two producers and a consumer go on while the broker is stopped, politely and not, and started again on the same address.
