@@ -1,7 +1,7 @@
 //! Tests of klamm from outside, in one binary.
 
 // A failed test is a panic, also in its handlers, which the lints do not see as tests.
-#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
 #[cfg(feature = "testing")]
 mod acknowledging;
