@@ -99,7 +99,7 @@ pub use template::Template;
 #[cfg(feature = "embedded")]
 pub use klamm_broker as broker;
 pub use klamm_client as client;
-#[cfg(feature = "macros")]
-pub use klamm_macros::{Record, kafka_listener};
 #[cfg(feature = "testing")]
 pub use klamm_macros::test;
+#[cfg(feature = "macros")]
+pub use klamm_macros::{Record, kafka_listener};

@@ -50,9 +50,9 @@ pub use extract::{
 };
 pub use failure::{Backoff, BoxError, Failure, FailureKind, FailurePolicy};
 pub(crate) use handler::Call;
+pub use handler::Handler;
 #[cfg(feature = "macros")]
 pub(crate) use handler::prepare_batch;
-pub use handler::Handler;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
 pub use outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};

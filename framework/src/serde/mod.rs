@@ -18,9 +18,9 @@ use bytes::Bytes;
 pub use bincode::BincodeSerde;
 pub use error::SerdeError;
 #[cfg(feature = "json")]
-pub use json::{Json, JsonSerde};
-#[cfg(feature = "json")]
 pub(crate) use json::from_json;
+#[cfg(feature = "json")]
+pub use json::{Json, JsonSerde};
 pub use nullable::NullableSerde;
 #[cfg(feature = "postcard")]
 pub use postcard::PostcardSerde;
