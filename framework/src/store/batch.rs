@@ -18,27 +18,6 @@ impl Default for Position {
     }
 }
 
-impl Position {
-    pub(crate) const ENCODED_BYTES: usize = 16;
-
-    pub(crate) fn encode(self) -> [u8; Self::ENCODED_BYTES] {
-        let mut bytes = [0; Self::ENCODED_BYTES];
-        bytes[..8].copy_from_slice(&self.changelog_offset.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.stream_time_ms.to_be_bytes());
-        bytes
-    }
-
-    #[cfg(feature = "streams")]
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::ENCODED_BYTES] = bytes.try_into().ok()?;
-        let (offset, time) = bytes.split_at(8);
-        Some(Self {
-            changelog_offset: i64::from_be_bytes(offset.try_into().ok()?),
-            stream_time_ms: i64::from_be_bytes(time.try_into().ok()?),
-        })
-    }
-}
-
 /// One change to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {

@@ -246,7 +246,7 @@ impl StateStore for RocksStore {
             }
         }
         if let Some(position) = batch.position {
-            writes.put_cf(&family, POSITION_KEY, position.encode());
+            writes.put_cf(&family, POSITION_KEY, encode_position(position));
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -258,13 +258,29 @@ impl StateStore for RocksStore {
             self.database.db.get_pinned_cf(&self.family()?, POSITION_KEY).map_err(|e| self.error(e))?;
         found.map_or_else(
             || Ok(Position::default()),
-            |bytes| Position::decode(&bytes).ok_or_else(|| StoreError::Corrupt { what: "the position" }),
+            |bytes| decode_position(&bytes).ok_or_else(|| StoreError::Corrupt { what: "the position" }),
         )
     }
 
     fn flush(&self) -> Result<(), StoreError> {
         self.database.db.flush_cf(&self.family()?).map_err(|e| self.error(e))
     }
+}
+
+/// Two big-endian numbers.
+fn encode_position(position: Position) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&position.changelog_offset.to_be_bytes());
+    bytes[8..].copy_from_slice(&position.stream_time_ms.to_be_bytes());
+    bytes
+}
+
+fn decode_position(bytes: &[u8]) -> Option<Position> {
+    let (offset, time) = bytes.split_first_chunk::<8>()?;
+    Some(Position {
+        changelog_offset: i64::from_be_bytes(*offset),
+        stream_time_ms: i64::from_be_bytes(time.try_into().ok()?),
+    })
 }
 
 fn entry_key(key: &[u8]) -> Vec<u8> {

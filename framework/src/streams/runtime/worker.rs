@@ -14,6 +14,8 @@ use super::outbox::{ChangelogOffsets, Outgoing};
 use super::restore::{ChangelogStart, RestoreRequest};
 use super::shared::{Command, Flow, Shared, lock};
 use crate::store::{MemoryStore, StateStore, StoreError};
+#[cfg(feature = "streams")]
+use crate::store::{StoreMemory, TaskDatabase};
 use crate::streams::node::{Dropped, StoreSpec};
 use crate::streams::task::{Task, TaskId, TaskOptions};
 
@@ -381,7 +383,7 @@ struct Engines<'a> {
     #[cfg_attr(not(feature = "streams"), allow(dead_code))]
     task: TaskId,
     #[cfg(feature = "streams")]
-    database: Option<Arc<crate::store::TaskDatabase>>,
+    database: Option<Arc<TaskDatabase>>,
 }
 
 impl<'a> Engines<'a> {
@@ -394,29 +396,33 @@ impl<'a> Engines<'a> {
         }
     }
 
-    #[cfg(feature = "streams")]
     fn open(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
-        if !spec.persistent {
-            return Ok(Arc::new(MemoryStore::new()));
-        }
-        if self.database.is_none() {
-            let topology = &self.shared.topology;
-            let stores = topology.stores_of(&topology.sub_topologies[self.task.sub_topology]);
-            let names: Vec<&str> =
-                stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
-            let memory =
-                self.shared.config.store_memory.clone().unwrap_or_else(crate::store::StoreMemory::shared);
-            let directory = self.shared.task_directory(self.task);
-            self.database = Some(crate::store::TaskDatabase::open_when_free(&directory, &names, &memory)?);
-        }
-        match &self.database {
-            Some(database) => Ok(Arc::new(database.store(&spec.name)?)),
-            None => Ok(Arc::new(MemoryStore::new())),
+        match spec.persistent {
+            true => self.open_on_disk(spec),
+            false => Ok(Arc::new(MemoryStore::new())),
         }
     }
 
+    #[cfg(feature = "streams")]
+    fn open_on_disk(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
+        let database = match &self.database {
+            Some(database) => database,
+            None => {
+                let topology = &self.shared.topology;
+                let stores = topology.stores_of(&topology.sub_topologies[self.task.sub_topology]);
+                let names: Vec<&str> =
+                    stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
+                let memory = self.shared.config.store_memory.clone().unwrap_or_else(StoreMemory::shared);
+                let directory = self.shared.task_directory(self.task);
+                self.database.insert(TaskDatabase::open_when_free(&directory, &names, &memory)?)
+            }
+        };
+        Ok(Arc::new(database.store(&spec.name)?))
+    }
+
+    /// Without an engine for the disk, every store is in memory and comes back from its changelog.
     #[cfg(not(feature = "streams"))]
-    fn open(&mut self, _spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
+    fn open_on_disk(&mut self, _spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
         Ok(Arc::new(MemoryStore::new()))
     }
 }
