@@ -305,7 +305,7 @@ impl Settings {
         let Some(text) = self.text(key) else { return Ok(None) };
         T::from_str(&text, true).map(Some).map_err(|_| {
             let names: Vec<_> = T::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
-            let names: Vec<_> = names.iter().map(|value| value.get_name()).collect();
+            let names: Vec<_> = names.iter().map(clap::builder::PossibleValue::get_name).collect();
             wrong_value(key, &text, &format!("one of {}", names.join(", ")))
         })
     }

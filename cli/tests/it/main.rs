@@ -24,8 +24,8 @@ fn fails(arguments: &[&str], code: i32, said: &str) {
 
 /// A loopback address where nobody listens.
 fn closed_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").to_string()
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Run it with `cargo run -p klamm-examples --bin any_kafka_client`; it serves until Ctrl-C, or with `--once` only for its own check.
 
+#![allow(clippy::print_stdout)] // What it shows, it prints.
+
 use std::path::PathBuf;
 
 use clap::Parser;

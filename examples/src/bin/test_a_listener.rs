@@ -3,6 +3,8 @@
 //! `cargo test -p klamm-examples --bin test_a_listener` runs the tests below; `cargo run -p klamm-examples --bin test_a_listener` runs the
 //! listener itself on one order.
 
+#![allow(clippy::print_stdout)] // What it shows, it prints.
+
 use std::sync::{Arc, Mutex};
 
 use klamm::broker::Broker;

@@ -21,9 +21,9 @@ const WORDS_IN_LINE: usize = 5;
 /// Shows how it goes until it is dropped.
 pub async fn show(gauges: &Gauges, table: &Table, total_bytes: Option<u64>) {
     if std::io::stderr().is_terminal() {
-        bars(gauges, table, total_bytes).await
+        bars(gauges, table, total_bytes).await;
     } else {
-        lines(gauges, table).await
+        lines(gauges, table).await;
     }
 }
 
@@ -55,7 +55,7 @@ async fn bars(gauges: &Gauges, table: &Table, total_bytes: Option<u64>) {
         bar.set_message(format!("{words} words, {:.0}/s", rate.at(words)));
         let mut text = String::new();
         for (word, count) in table.top() {
-            let _ = write!(text, "{count:>12}  {}\n", shortened(&word));
+            let _ = writeln!(text, "{count:>12}  {}", shortened(&word));
         }
         rows.set_message(text);
     }

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_pipeline_counts() {
-        let mut driver = TopologyTestDriver::new(topology(Arc::default()).unwrap());
+        let driver = TopologyTestDriver::new(topology(Arc::default()).unwrap());
         let lines = driver.input::<Option<String>, String>(feed::TOPIC);
         let counts = driver.output::<String, i64>(OUTPUT);
         lines.pipe(None, "a B a").at(5);
