@@ -126,6 +126,8 @@ pub(crate) struct Metadata {
     view: watch::Sender<Arc<ClusterView>>,
     /// Held during a refresh; when the last one ended.
     refreshing: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while a topic that is not known is asked about.
+    learning: tokio::sync::Mutex<()>,
     interest: Mutex<Interest>,
 }
 
@@ -153,6 +155,7 @@ impl Metadata {
         Self {
             view: watch::Sender::default(),
             refreshing: tokio::sync::Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
             interest: Mutex::default(),
         }
     }
@@ -214,12 +217,7 @@ impl Core {
             if let Some(view) = self.metadata.view().usable(topic) {
                 return Ok(view.clone());
             }
-            let names = std::slice::from_ref(topic);
-            let asked = tokio::time::timeout_at(
-                deadline,
-                self.ask_metadata(Some(names), self.config.allow_auto_create_topics),
-            );
-            match asked.await {
+            match tokio::time::timeout_at(deadline, self.learn(topic)).await {
                 Ok(Ok(view)) => {
                     let code = view
                         .topics
@@ -251,6 +249,16 @@ impl Core {
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Asks about a topic, one asker at a time: a thousand senders of a first record make one request.
+    async fn learn(&self, topic: &Arc<str>) -> Result<Arc<ClusterView>, RequestError> {
+        let _turn = self.metadata.learning.lock().await;
+        let view = self.metadata.view();
+        if view.usable(topic).is_some() {
+            return Ok(view);
+        }
+        self.ask_metadata(Some(std::slice::from_ref(topic)), self.config.allow_auto_create_topics).await
     }
 
     /// One request about some topics, or about all; the view is updated by the answer.

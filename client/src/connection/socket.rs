@@ -39,10 +39,18 @@ struct Inner {
     address: Arc<str>,
     client_id: Arc<str>,
     versions: OnceLock<Versions>,
-    frames: mpsc::UnboundedSender<Bytes>,
+    frames: mpsc::UnboundedSender<Frame>,
     state: Arc<State>,
     /// Ends reader and writer when the connection is dropped.
     _tasks: Tasks,
+}
+
+/// What the writer gets.
+#[derive(Debug)]
+struct Frame {
+    bytes: Bytes,
+    /// Told when the bytes were handed to the operating system, for requests that are not answered.
+    written: Option<oneshot::Sender<Result<Bytes, RequestError>>>,
 }
 
 /// Shared by the handle and the two tasks.
@@ -167,9 +175,10 @@ impl Connection {
         Ok(Answer { connection: self.clone(), receiver, version, request: PhantomData })
     }
 
-    /// Queues a request that the broker does not answer (Produce with `acks` 0).
-    pub(crate) fn send_only<R: Request>(&self, request: &R, version: i16) -> Result<(), RequestError> {
-        self.enqueue(request, version, false).map(drop)
+    /// Queues a request that the broker does not answer (Produce with `acks` 0), and returns its being written to come.
+    pub(crate) fn send_only<R: Request>(&self, request: &R, version: i16) -> Result<Written, RequestError> {
+        let receiver = self.enqueue(request, version, false)?;
+        Ok(Written { connection: self.clone(), receiver, api: R::KEY })
     }
 
     /// Sends a request and gives its undecoded answer: for negotiation, where the answer's version is not known yet.
@@ -215,8 +224,11 @@ impl Connection {
                 }
             })?;
         waiting.next_correlation = correlation.wrapping_add(1) & i32::MAX;
+        let mut frame = Frame { bytes: frame, written: None };
         if answered {
             waiting.requests.push_back((correlation, sender));
+        } else {
+            frame.written = Some(sender);
         }
         // Under the lock, so that frames leave in the order in which their answers are expected. When the writer has ended,
         // `fail` follows.
@@ -268,27 +280,47 @@ impl<R: Request> Answer<R> {
     }
 }
 
+/// A request that is not answered, on its way to the operating system.
+#[derive(Debug)]
+pub(crate) struct Written {
+    connection: Connection,
+    receiver: oneshot::Receiver<Result<Bytes, RequestError>>,
+    api: ApiKey,
+}
+
+impl Written {
+    /// Waits until it is written. When `timeout` passes the connection ends.
+    pub(crate) async fn within(self, timeout: Duration) -> Result<(), RequestError> {
+        self.connection.receive(self.receiver, self.api, timeout).await.map(drop)
+    }
+}
+
 fn disconnected(address: &Arc<str>, reason: impl Into<Arc<str>>) -> RequestError {
     RequestError::Disconnected { address: Arc::clone(address), reason: reason.into() }
 }
 
 async fn write_frames(
     mut stream: impl AsyncWrite + Unpin,
-    mut queue: mpsc::UnboundedReceiver<Bytes>,
+    mut queue: mpsc::UnboundedReceiver<Frame>,
     state: Arc<State>,
     address: Arc<str>,
 ) {
     let write = async {
         let mut gathered = Gathered::default();
+        let mut written = Vec::new();
         while let Some(frame) = queue.recv().await {
-            gathered.0.push_back(frame);
-            while gathered.0.len() < MAX_SLICES
-                && let Ok(frame) = queue.try_recv()
-            {
-                gathered.0.push_back(frame);
+            let mut next = Some(frame);
+            while let Some(frame) = next {
+                gathered.0.push_back(frame.bytes);
+                written.extend(frame.written);
+                next = if gathered.0.len() < MAX_SLICES { queue.try_recv().ok() } else { None };
             }
             stream.write_all_buf(&mut gathered).await?;
             stream.flush().await?;
+            for written in written.drain(..) {
+                // Whoever asked may have gone.
+                let _ = written.send(Ok(Bytes::new()));
+            }
         }
         io::Result::Ok(())
     };

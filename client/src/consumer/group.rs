@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::JoinGroupResponse;
@@ -23,6 +24,9 @@ use crate::coordinator::{CoordinatorLink, moved};
 use crate::error::{ConsumeError, RequestError};
 use crate::metadata::{AllTopics, ClusterView, Metadata};
 use crate::types::TopicPartition;
+
+/// How long leaving may take: it is a courtesy.
+pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a membership went no further.
 enum Stop {
@@ -382,8 +386,9 @@ impl Group {
         // Not on the connection of the membership: a join may be waiting there.
         let Some(link) = &self.shared.offsets else { return };
         let requests = Requests { core: &self.shared.core, config: &self.shared.config, link };
-        if let Err(error) = requests.leave(&self.member_id).await {
-            tracing::debug!(group = %self.link.group(), ?error, "cannot leave; the group will notice by itself");
+        let left = tokio::time::timeout(LEAVE_TIMEOUT, requests.leave(&self.member_id)).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::debug!(group = %self.link.group(), ?left, "cannot leave; the group will notice by itself");
         }
     }
 

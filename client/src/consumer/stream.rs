@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::Stream;
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 use super::builder::{ConsumerConfig, Subscription};
 use super::chunk::Chunk;
 use super::fetcher::Fetcher;
-use super::group::Group;
+use super::group::{Group, LEAVE_TIMEOUT};
 use super::handle::ConsumerHandle;
 use super::record::{ConsumerRecord, ConsumerRecords};
 use super::shared::Shared;
@@ -21,9 +20,6 @@ use super::state::{Cell, ERROR_PAUSE, Handed, Start};
 use crate::client::Client;
 use crate::error::{ClientError, ConsumeError};
 use crate::runtime::Tasks;
-
-/// Beyond the rebalance listener's own time, `close` takes at most this long.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Hands out records. Fetching, heartbeats and rebalances go on in the background whether or not records are asked for.
 ///
@@ -114,6 +110,7 @@ impl Consumer {
             let assigned = self.shared.partitions().assignment();
             self.shared.commit_before_revoke(&assigned).await;
         }
+        // The listener's own time, and the courtesy of leaving.
         let bound = self.shared.config.rebalance_timeout + LEAVE_TIMEOUT;
         let result = match tokio::time::timeout(bound, self.membership.join()).await {
             Ok(()) => Ok(()),

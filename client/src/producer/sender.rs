@@ -81,8 +81,21 @@ type Sent = (usize, Sequenced<Outgoing>);
 
 /// What the loop waits for.
 enum Event {
-    Answered { request: u64, node: i32, result: Result<ProduceResponse, RequestError> },
-    Connected { node: i32, result: Result<(), RequestError> },
+    Answered {
+        request: u64,
+        node: i32,
+        result: Result<ProduceResponse, RequestError>,
+    },
+    /// With `acks` 0.
+    Written {
+        request: u64,
+        node: i32,
+        result: Result<(), RequestError>,
+    },
+    Connected {
+        node: i32,
+        result: Result<(), RequestError>,
+    },
     Refreshed(Result<(), RequestError>),
     Identified(Result<Identity, RequestError>),
 }
@@ -320,58 +333,71 @@ impl Sender {
                 .collect(),
             ..Default::default()
         };
-        let version = connection.version_up_to::<ProduceRequest>(PRODUCE_VERSION_CAP);
-        if config.acks == Acks::None {
-            let result = version.and_then(|version| connection.send_only(&request, version));
-            return self.settle_unanswered(sent, result);
-        }
-        match version.and_then(|version| connection.start(&request, version)) {
-            Ok(answer) => {
+        let id = self.next_request;
+        let timeout = config.request_timeout;
+        let started = connection.version_up_to::<ProduceRequest>(PRODUCE_VERSION_CAP).and_then(|version| {
+            let event: BoxFuture<'static, Event> = if config.acks == Acks::None {
+                let written = connection.send_only(&request, version)?;
+                Box::pin(async move {
+                    Event::Written { request: id, node, result: written.within(timeout).await }
+                })
+            } else {
+                let answer = connection.start(&request, version)?;
+                Box::pin(async move {
+                    Event::Answered { request: id, node, result: answer.within(timeout).await }
+                })
+            };
+            Ok(event)
+        });
+        match started {
+            Ok(event) => {
                 for (_, batch) in &mut sent {
                     // Until an answer tells otherwise; also for those whose producer is dropped now.
                     batch.batch.decider.possibly_written = true;
                 }
-                let id = self.next_request;
                 self.next_request += 1;
                 self.flying.insert(id, sent);
                 self.nodes.entry(node).or_default().requests_in_flight += 1;
-                let timeout = config.request_timeout;
-                self.events.push(Box::pin(async move {
-                    Event::Answered { request: id, node, result: answer.within(timeout).await }
-                }));
+                self.events.push(event);
             }
-            Err(error) => sent.into_iter().for_each(|(place, batch)| {
-                let verdict = judge_failure(batch.batch.decider.partition(), &error, batch.possibly_written);
-                self.settle(place, batch, verdict);
-            }),
+            Err(error) => self.settle_failed(sent, &error),
         }
     }
 
-    /// With `acks` 0 nobody tells more than that the bytes were taken.
-    fn settle_unanswered(&mut self, sent: Vec<Sent>, result: Result<(), RequestError>) {
+    /// The batches of a request that was not answered.
+    fn settle_failed(&mut self, sent: Vec<Sent>, error: &RequestError) {
         for (place, batch) in sent {
-            let verdict = match &result {
-                Ok(()) => Verdict::Acknowledged(Acknowledged { base_offset: -1, log_append_time_ms: None }),
-                Err(error) => judge_failure(batch.batch.decider.partition(), error, false),
-            };
+            let verdict = judge_failure(batch.batch.decider.partition(), error, batch.possibly_written);
             self.settle(place, batch, verdict);
         }
+    }
+
+    /// The batches of a request that is over.
+    fn landed(&mut self, node: i32, request: u64) -> Vec<Sent> {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.requests_in_flight = node.requests_in_flight.saturating_sub(1);
+        }
+        self.flying.remove(&request).unwrap_or_default()
     }
 
     fn handle(&mut self, event: Event) {
         match event {
             Event::Answered { request, node, result } => {
-                if let Some(node) = self.nodes.get_mut(&node) {
-                    node.requests_in_flight = node.requests_in_flight.saturating_sub(1);
-                }
-                let sent = self.flying.remove(&request).unwrap_or_default();
+                let sent = self.landed(node, request);
                 match result {
                     Ok(answer) => self.answered(sent, answer),
-                    Err(error) => sent.into_iter().for_each(|(place, batch)| {
-                        let verdict =
-                            judge_failure(batch.batch.decider.partition(), &error, batch.possibly_written);
-                        self.settle(place, batch, verdict);
+                    Err(error) => self.settle_failed(sent, &error),
+                }
+            }
+            Event::Written { request, node, result } => {
+                let sent = self.landed(node, request);
+                match result {
+                    // Nobody tells more than that the bytes were taken.
+                    Ok(()) => sent.into_iter().for_each(|(place, batch)| {
+                        let taken = Acknowledged { base_offset: -1, log_append_time_ms: None };
+                        self.settle(place, batch, Verdict::Acknowledged(taken));
                     }),
+                    Err(error) => self.settle_failed(sent, &error),
                 }
             }
             Event::Connected { node, result } => {
