@@ -26,7 +26,11 @@ pub struct Finished {
 }
 
 /// Runs `program` with `arguments` from the repository's root; kills it and panics when `deadline` passes.
-pub async fn run<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>, deadline: Duration) -> Finished {
+pub async fn run<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = S>,
+    deadline: Duration,
+) -> Finished {
     run_with_input(program, arguments, Vec::new(), deadline).await
 }
 
@@ -41,7 +45,8 @@ pub async fn run_with_input<S: AsRef<OsStr>>(
     let mut command = Command::new(program);
     command.args(arguments).current_dir(repository()).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+    let mut child =
+        command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
     let stdin = child.stdin.take();
     let feed = async move {
         if let Some(mut stdin) = stdin {

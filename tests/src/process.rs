@@ -52,7 +52,9 @@ impl BrokerProcess {
 
     /// Starts a broker on `data_dir` listening on `address`, with `key=value` settings.
     pub async fn start_with(data_dir: &Path, address: &str, settings: &[&str]) -> Self {
-        Self::try_start(data_dir, address, settings).await.unwrap_or_else(|stderr| panic!("the broker did not start:\n{stderr}"))
+        Self::try_start(data_dir, address, settings)
+            .await
+            .unwrap_or_else(|stderr| panic!("the broker did not start:\n{stderr}"))
     }
 
     /// Like [`Self::start_with`]; gives the broker's standard error when it ends without ever serving.
@@ -127,7 +129,12 @@ impl BrokerProcess {
         let killed = Command::new("kill").arg(self.id().to_string()).status().await.expect("kill runs");
         assert!(killed.success());
         let status = tokio::time::timeout(deadline, self.child.wait()).await;
-        let status = status.unwrap_or_else(|_| panic!("the broker did not stop within {deadline:?}:\n{}", self.log()));
-        assert!(status.expect("the broker is a child").success(), "the broker did not exit 0:\n{}", self.log());
+        let status =
+            status.unwrap_or_else(|_| panic!("the broker did not stop within {deadline:?}:\n{}", self.log()));
+        assert!(
+            status.expect("the broker is a child").success(),
+            "the broker did not exit 0:\n{}",
+            self.log()
+        );
     }
 }

@@ -76,7 +76,9 @@ async fn outcome(stream: &mut TcpStream, patience: Duration) -> Outcome {
             Err(_) => Outcome::Closed,
         }
     };
-    timeout(patience, read).await.unwrap_or_else(|_| panic!("neither answered nor closed within {patience:?}"))
+    timeout(patience, read)
+        .await
+        .unwrap_or_else(|_| panic!("neither answered nor closed within {patience:?}"))
 }
 
 fn frame(body: &[u8]) -> Vec<u8> {
@@ -138,7 +140,11 @@ async fn silence_after_half_a_frame_is_closed_at_the_idle_limit() {
     let mut target = Target::start().await;
     let whole = api_versions(1);
     for cut in [0, 2, 4, 9] {
-        assert_eq!(target.send(&whole[..cut], IDLE_PATIENCE).await, Outcome::Closed, "{cut} bytes, then silence");
+        assert_eq!(
+            target.send(&whole[..cut], IDLE_PATIENCE).await,
+            Outcome::Closed,
+            "{cut} bytes, then silence"
+        );
     }
     target.unharmed("silence").await;
 }
@@ -147,7 +153,8 @@ async fn silence_after_half_a_frame_is_closed_at_the_idle_limit() {
 async fn glued_frames_and_single_bytes_are_served_in_order() {
     let mut target = Target::start().await;
     let mut stream = TcpStream::connect(target.broker.bootstrap()).await.unwrap();
-    let glued: Vec<u8> = (0..20).flat_map(|id| if id % 2 == 0 { api_versions(id) } else { metadata(id) }).collect();
+    let glued: Vec<u8> =
+        (0..20).flat_map(|id| if id % 2 == 0 { api_versions(id) } else { metadata(id) }).collect();
     stream.write_all(&glued).await.unwrap();
     for id in 0..20_i32 {
         let Outcome::Answered(body) = outcome(&mut stream, PATIENCE).await else { panic!("closed at {id}") };

@@ -18,7 +18,10 @@ const BUILD: Duration = Duration::from_secs(900);
 
 async fn docker_answers() -> bool {
     let answers = run("docker", ["info"], Duration::from_secs(20)).await.success;
-    assert!(answers || std::env::var_os("KLAMM_REQUIRE_DOCKER").is_none(), "KLAMM_REQUIRE_DOCKER is set and no Docker engine answers");
+    assert!(
+        answers || std::env::var_os("KLAMM_REQUIRE_DOCKER").is_none(),
+        "KLAMM_REQUIRE_DOCKER is set and no Docker engine answers"
+    );
     if !answers {
         eprintln!("skipped: no Docker engine answers");
     }
@@ -68,7 +71,9 @@ async fn a_listener_and_a_pipeline_run_against_the_image() {
     let mut builder = StreamsBuilder::new();
     builder.stream::<String, String>("lines").map_values(|line| line.to_uppercase()).to("shouted");
     let state = tempfile::tempdir().unwrap();
-    let config = StreamsConfig::new("shouter", &bootstrap).state_dir(state.path()).commit_interval(Duration::from_millis(100));
+    let config = StreamsConfig::new("shouter", &bootstrap)
+        .state_dir(state.path())
+        .commit_interval(Duration::from_millis(100));
     let pipeline = builder.build().unwrap().start(config).await.expect("the pipeline starts");
 
     let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel::<String>();
@@ -81,7 +86,10 @@ async fn a_listener_and_a_pipeline_run_against_the_image() {
 
     let producer = client.producer().build().unwrap();
     for number in 0..100 {
-        producer.send(Record::to("lines").key(number.to_string()).value(format!("line {number}"))).await.unwrap();
+        producer
+            .send(Record::to("lines").key(number.to_string()).value(format!("line {number}")))
+            .await
+            .unwrap();
     }
     let mut lines = std::collections::BTreeSet::new();
     let all_heard = async {

@@ -18,7 +18,8 @@ const TOPIC: &str = "numbers";
 /// there once, in order, at the offset that its acknowledgement named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_survive_twenty_kills() {
-    let seed = std::env::var("KLAMM_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_120);
+    let seed =
+        std::env::var("KLAMM_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_120);
     println!("KLAMM_CRASH_SEED={seed}");
     let rng = SeededRng::new(seed);
     let data = tempfile::tempdir().unwrap();
@@ -33,7 +34,8 @@ async fn acknowledged_records_survive_twenty_kills() {
         let producer = producer.clone();
         tokio::task::spawn(async move {
             for number in 0_u64.. {
-                let record = Record::to(TOPIC).partition(0).key(number.to_string()).value(format!("value-{number}"));
+                let record =
+                    Record::to(TOPIC).partition(0).key(number.to_string()).value(format!("value-{number}"));
                 let Ok(delivery) = producer.enqueue(record).await else { break };
                 let acknowledged = Arc::clone(&acknowledged);
                 tokio::task::spawn(async move {
@@ -61,12 +63,19 @@ async fn acknowledged_records_survive_twenty_kills() {
         let found = read_all(&address, TOPIC).await;
         check(&must_be_there, &found, round);
         let records = found.len();
-        println!("round {round}: killed after {killed_after:?}, {records} records read {:?} after that", round_began.elapsed() - killed_after);
+        println!(
+            "round {round}: killed after {killed_after:?}, {records} records read {:?} after that",
+            round_began.elapsed() - killed_after
+        );
     }
 
     writer.abort();
     let before_end = acknowledged.lock().unwrap().clone();
-    assert!(before_end.len() >= 1_000, "only {} records were acknowledged: the run proves nothing", before_end.len());
+    assert!(
+        before_end.len() >= 1_000,
+        "only {} records were acknowledged: the run proves nothing",
+        before_end.len()
+    );
     let drain_began = Instant::now();
     timeout(Duration::from_secs(60), producer.flush()).await.expect("the producer drains").ok();
     println!("drained in {:?}", drain_began.elapsed());
@@ -78,10 +87,21 @@ async fn acknowledged_records_survive_twenty_kills() {
 fn check(acknowledged: &HashMap<u64, i64>, found: &[(i64, u64)], round: u64) {
     let by_offset: HashMap<i64, u64> = found.iter().copied().collect();
     for (number, offset) in acknowledged {
-        assert_eq!(by_offset.get(offset), Some(number), "round {round}: acknowledged {number} is not at offset {offset}");
+        assert_eq!(
+            by_offset.get(offset),
+            Some(number),
+            "round {round}: acknowledged {number} is not at offset {offset}"
+        );
     }
     for pair in found.windows(2) {
-        assert!(pair[0].1 < pair[1].1, "round {round}: {} at {} is followed by {} at {}", pair[0].1, pair[0].0, pair[1].1, pair[1].0);
+        assert!(
+            pair[0].1 < pair[1].1,
+            "round {round}: {} at {} is followed by {} at {}",
+            pair[0].1,
+            pair[0].0,
+            pair[1].1,
+            pair[1].0
+        );
     }
 }
 
@@ -158,8 +178,9 @@ async fn read_all(address: &str, topic: &str) -> Vec<(i64, u64)> {
     let read = async {
         let client = Client::connect(address).await.unwrap();
         let partition = klamm_client::TopicPartition::new(topic, 0);
-        let mut consumer = client.consumer().assign([partition.clone()]).from_beginning().start().await.unwrap();
-        let end = consumer.handle().end_offsets(&[partition.clone()]).await.unwrap()[&partition];
+        let mut consumer =
+            client.consumer().assign([partition.clone()]).from_beginning().start().await.unwrap();
+        let end = consumer.handle().end_offsets(std::slice::from_ref(&partition)).await.unwrap()[&partition];
         let mut found = Vec::new();
         while found.last().is_none_or(|(offset, _)| offset + 1 < end) && end > 0 {
             let record = consumer.next().await.expect("an assigned consumer goes on").unwrap();

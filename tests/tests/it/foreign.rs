@@ -32,7 +32,8 @@ async fn write_with_every_codec(bootstrap: &str, topic: &str) {
     let client = Client::connect(bootstrap).await.unwrap();
     let mut number = 0;
     for (_, codec) in CODECS {
-        let producer = client.producer().compression(codec).linger(Duration::from_millis(20)).build().unwrap();
+        let producer =
+            client.producer().compression(codec).linger(Duration::from_millis(20)).build().unwrap();
         let mut deliveries = Vec::new();
         for _ in 0..100 {
             let record = Record::to(topic).key(format!("key-{number}")).value(format!("value-{number}"));
@@ -78,7 +79,11 @@ async fn scenario(program: PathBuf, arguments: &[&str], prefix: &str) {
     for (codec, _) in CODECS {
         let range = if codec == "none" { 0..110 } else { 0..100 };
         let count = range.len();
-        assert_eq!(read(broker.bootstrap(), &format!("{prefix}-{codec}"), count).await, values(range), "{prefix}-{codec}");
+        assert_eq!(
+            read(broker.bootstrap(), &format!("{prefix}-{codec}"), count).await,
+            values(range),
+            "{prefix}-{codec}"
+        );
     }
     broker.stop(Duration::from_secs(10)).await;
 }
@@ -88,9 +93,9 @@ fn assert_ok(finished: &Finished, broker: &BrokerProcess) {
 }
 
 fn cache() -> PathBuf {
-    std::env::var_os("KLAMM_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/klamm"))
+    std::env::var_os("KLAMM_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/klamm")
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,7 +106,13 @@ async fn confluent_kafka_for_python() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_clients_for_java() {
     let jars = format!("{}/*", java_jars().await.display());
-    let arguments = ["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", &jars, "tests/foreign/java/RoundTrip.java"];
+    let arguments = [
+        "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp",
+        &jars,
+        "tests/foreign/java/RoundTrip.java",
+    ];
     scenario(PathBuf::from("java"), &arguments, "java").await;
 }
 
@@ -121,7 +132,8 @@ async fn kcat() {
     let (broker, _data) = broker().await;
     let address = broker.bootstrap();
     write_with_every_codec(address, "kcat-from-klamm").await;
-    let finished = run("kcat", ["-b", address, "-C", "-t", "kcat-from-klamm", "-e", "-q", "-f", "%s\\n"], STEP).await;
+    let finished =
+        run("kcat", ["-b", address, "-C", "-t", "kcat-from-klamm", "-e", "-q", "-f", "%s\\n"], STEP).await;
     assert_ok(&finished, &broker);
     assert_eq!(lines(&finished.stdout), values(0..500));
 
@@ -135,7 +147,20 @@ async fn kcat() {
 
     // A group of two: each member stops after what it got; together they saw every record.
     let group = |count: &'static str| {
-        let arguments = ["-b", address, "-G", "kcat-group", "-c", count, "-q", "-f", "%s\\n", "-X", "auto.offset.reset=earliest", "kcat-none"];
+        let arguments = [
+            "-b",
+            address,
+            "-G",
+            "kcat-group",
+            "-c",
+            count,
+            "-q",
+            "-f",
+            "%s\\n",
+            "-X",
+            "auto.offset.reset=earliest",
+            "kcat-none",
+        ];
         run("kcat", arguments.map(str::to_owned), STEP)
     };
     let first = group("60").await;
@@ -199,7 +224,8 @@ async fn java_jars() -> PathBuf {
                 return;
             }
             let output = format!("-DoutputDirectory={}", folder.display());
-            let arguments = ["-q", "-B", "-f", pom.to_str().unwrap(), "dependency:copy-dependencies", &output];
+            let arguments =
+                ["-q", "-B", "-f", pom.to_str().unwrap(), "dependency:copy-dependencies", &output];
             let finished = run("mvn", arguments, SCENARIO).await;
             assert!(finished.success, "{}{}", finished.stdout, finished.stderr);
             std::fs::write(stamp, wanted).unwrap();

@@ -1,5 +1,12 @@
 //! End-to-end tests of the whole house.
-#![allow(clippy::disallowed_methods)]
+// A failure of a test is a panic that tells what happened, in its helpers too.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod bad_input;
 mod cli;

@@ -29,10 +29,9 @@ fn crates_depend_only_along_the_arrows() {
     let metadata = metadata();
     for package in metadata.workspace_packages() {
         let name = package.name.as_str();
-        let (_, allowed) = ALLOWED_ARROWS
-            .iter()
-            .find(|(from, _)| *from == name)
-            .unwrap_or_else(|| panic!("crate {name} is not in the list of arrows: add it there and to ARCHITECTURE.md"));
+        let (_, allowed) = ALLOWED_ARROWS.iter().find(|(from, _)| *from == name).unwrap_or_else(|| {
+            panic!("crate {name} is not in the list of arrows: add it there and to ARCHITECTURE.md")
+        });
         for dependency in &package.dependencies {
             if dependency.path.is_some() && dependency.kind != DependencyKind::Development {
                 assert!(
@@ -48,7 +47,8 @@ fn crates_depend_only_along_the_arrows() {
 #[test]
 fn the_broker_is_optional_for_the_framework() {
     let metadata = metadata();
-    let framework = metadata.packages.iter().find(|package| package.name.as_str() == "klamm").expect("the framework");
+    let framework =
+        metadata.packages.iter().find(|package| package.name.as_str() == "klamm").expect("the framework");
     let on_broker = framework
         .dependencies
         .iter()
@@ -89,7 +89,9 @@ fn faults(name: &str, text: &str) -> Vec<String> {
         faults.push(format!("{name}: the first line must be a //! comment that says the file's job"));
     }
     if text.contains(concat!("todo", "!(")) || text.contains(concat!("unimplemented", "!(")) {
-        faults.push(format!("{name}: a stub; leave the feature out and list it in skipped-features.md instead"));
+        faults.push(format!(
+            "{name}: a stub; leave the feature out and list it in skipped-features.md instead"
+        ));
     }
     faults
 }
