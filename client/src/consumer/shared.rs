@@ -174,6 +174,9 @@ impl Shared {
     /// Commits what was asked for by [`Shared::commit_later`]. Cancel-safe: what is not known to be committed stays.
     pub(super) async fn commit_waiting(&self) {
         let offsets = self.waiting().clone();
+        if offsets.is_empty() {
+            return;
+        }
         if let Err(error) = self.commit(&offsets).await {
             tracing::warn!(%error, "a background commit failed");
         }
