@@ -77,6 +77,8 @@ mod tests {
     async fn an_order_that_cannot_be_charged_becomes_a_dead_letter(kit: TestKit) {
         let app = kit.app().state(Ledger::default()).listener(bill).start().await;
         kit.send("orders", "k1", Json(Order { id: 2, cents: -1 })).await;
+        let letter: Json<Order> = kit.topic("orders-dlt").next_value().await;
+        assert_eq!(letter.id, 2);
         app.handled("bill", 1).await;
         assert_eq!(kit.committed("billing", "orders", 0).await, Some(1));
     }

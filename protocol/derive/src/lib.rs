@@ -1,6 +1,6 @@
 //! `#[derive(Message)]`: one annotated struct becomes the codec of every version of a Kafka message.
 //!
-//! Read by klamm-protocol only; its documentation shows the attributes in use. [`model`] reads and checks them, [`expand`]
+//! Read by klamm-protocol only; its documentation shows the attributes in use. `model` reads and checks them, `expand`
 //! writes the code: one function that encodes and one that decodes, with one version test a field at most, so that the size
 //! of the code follows the number of fields and not the number of versions.
 

@@ -57,7 +57,7 @@ struct Args {
     /// End when all input is counted; otherwise the broker goes on serving until Ctrl-C
     #[arg(long)]
     until_end: bool,
-    /// Write every count as word<TAB>count to this file at the end
+    /// Write every count as `word<TAB>count` to this file at the end
     #[arg(long, value_name = "FILE", requires = "until_end")]
     counts: Option<PathBuf>,
     /// Address of the broker; port 0 takes a free one
