@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
-use klamm_client::{Client, Record, TopicPartition};
+use klamm_client::{Client, NewTopic, Record, TopicPartition};
 use klamm_protocol::compression::Compression;
 use klamm_tests::{BrokerProcess, Finished, repository, run, run_with_input};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -145,32 +148,86 @@ async fn kcat() {
         assert_eq!(read(address, &topic, 100).await, values(0..100), "{codec}");
     }
 
-    // A group of two: each member stops after what it got; together they saw every record.
-    let group = |count: &'static str| {
-        let arguments = [
-            "-b",
+    // A member stops after sixty records; the next one resumes where it had committed.
+    let member = |count: &'static str| {
+        let arguments = ["-c", count].map(str::to_owned).into_iter().chain(kcat_member(
             address,
-            "-G",
-            "kcat-group",
-            "-c",
-            count,
-            "-q",
-            "-f",
-            "%s\\n",
-            "-X",
-            "auto.offset.reset=earliest",
+            "kcat-resumed",
             "kcat-none",
-        ];
-        run("kcat", arguments.map(str::to_owned), STEP)
+        ));
+        run("kcat", arguments, STEP)
     };
-    let first = group("60").await;
+    let first = member("60").await;
     assert_ok(&first, &broker);
-    let second = group("40").await;
+    let second = member("40").await;
     assert_ok(&second, &broker);
     let mut seen = lines(&first.stdout);
     seen.extend(lines(&second.stdout));
     assert_eq!(seen, values(0..100), "the second run resumed where the first had committed");
     broker.stop(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_kcats_share_a_group() {
+    let (broker, _data) = broker().await;
+    let client = Client::connect(broker.bootstrap()).await.unwrap();
+    client.admin().create_topics(&[NewTopic::new("shared").partitions(4)]).await.unwrap();
+    let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
+    let _members = [0, 1].map(|member| {
+        let mut command = Command::new("kcat");
+        command.args(["-u"]).args(kcat_member(broker.bootstrap(), "kcat-pair", "shared"));
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let heard = heard.clone();
+        tokio::task::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = heard.send((member, line));
+            }
+        });
+        child
+    });
+    let both_own_two = async {
+        loop {
+            let described = client.admin().describe_groups(&["kcat-pair"]).await.unwrap();
+            let owned: Vec<_> = described
+                .values()
+                .flatten()
+                .flat_map(|group| &group.members)
+                .map(|member| member.assignment.len())
+                .collect();
+            if owned == [2, 2] {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(STEP, both_own_two).await.expect("two members own two partitions each");
+
+    let producer = client.producer().build().unwrap();
+    for number in 0..100 {
+        producer
+            .send(Record::to("shared").key(format!("key-{number}")).value(format!("value-{number}")))
+            .await
+            .unwrap();
+    }
+    let mut by_member = [BTreeSet::new(), BTreeSet::new()];
+    let all = async {
+        while by_member[0].len() + by_member[1].len() < 100 {
+            let (member, line) = hearing.recv().await.unwrap();
+            assert!(by_member[member].insert(line), "a record twice");
+        }
+    };
+    timeout(STEP, all).await.expect("the group sees a hundred records");
+    assert!(by_member.iter().all(|seen| !seen.is_empty()), "both members had work");
+    assert_eq!(by_member[0].union(&by_member[1]).cloned().collect::<BTreeSet<_>>(), values(0..100));
+}
+
+/// The arguments of a kcat that joins `group` and prints the values of `topic`.
+fn kcat_member(address: &str, group: &str, topic: &str) -> Vec<String> {
+    ["-b", address, "-G", group, "-q", "-f", "%s\\n", "-X", "auto.offset.reset=earliest", topic]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn lines(text: &str) -> BTreeSet<String> {
