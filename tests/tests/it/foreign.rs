@@ -269,7 +269,7 @@ async fn kafkas_own_dumper_reads_our_segments() {
 }
 
 /// The folder of Apache Kafka's jars, fetched from the package registry once.
-async fn java_jars() -> PathBuf {
+pub(crate) async fn java_jars() -> PathBuf {
     static FETCHED: OnceCell<()> = OnceCell::const_new();
     let folder = cache().join("java");
     FETCHED

@@ -8,6 +8,7 @@
     clippy::unwrap_used
 )]
 
+mod apache_kafka;
 mod bad_input;
 mod cli;
 mod client;
@@ -15,4 +16,5 @@ mod container;
 mod crash;
 mod examples;
 mod foreign;
+mod job;
 mod tidy;
