@@ -37,6 +37,7 @@ use clap::Parser;
 use klamm::broker::Broker;
 use klamm::client::{Client, NewTopic};
 use klamm::prelude::*;
+use klamm::streams::{AppState, StreamsApp};
 use tokio::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Checkpoints, Place};
@@ -109,7 +110,7 @@ async fn run(args: Args) -> klamm::Result<()> {
     let app = App::new(&bootstrap).state(table.clone()).discover().start().await?;
 
     let count_all = async {
-        feed::feed(&client, &inputs, start, &gauges).await?;
+        tokio::try_join!(feed::feed(&client, &inputs, start, &gauges), fill_table(&table, &streams))?;
         finish::until_counted(&streams).await?;
         let counted_in = started.elapsed();
         finish::until_shown(&client).await?;
@@ -149,6 +150,15 @@ async fn run(args: Args) -> klamm::Result<()> {
     app.shutdown(DRAIN_DEADLINE).await;
     streams.close().await?;
     broker.shutdown().await?;
+    Ok(())
+}
+
+/// Begins the table with what earlier runs counted: the listener only hears of words that come again.
+async fn fill_table(table: &Table, streams: &StreamsApp) -> klamm::Result<()> {
+    streams.wait_for(AppState::Running).await?;
+    for (word, count) in pipeline::counts(streams).await? {
+        table.set(word, count);
+    }
     Ok(())
 }
 
