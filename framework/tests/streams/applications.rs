@@ -333,3 +333,23 @@ async fn topics_that_do_not_fit_are_refused() {
     })
     .await;
 }
+
+/// A worker that emptied its buffer between the moment the pump counted a batch as too much and the moment it paused the partition had
+/// resumed too early, and the partition stayed paused for ever. A tiny buffer fills up with nearly every batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buffer_that_is_always_full_never_stops_a_partition() {
+    within("a pipeline with tiny buffers", async {
+        let cluster = Cluster::with_topics(&[("lines", 4), ("shouted", 4)]).await;
+        let mut streams = StreamsBuilder::new();
+        streams.stream::<String, String>("lines").map_values(|line| line.to_uppercase()).to("shouted");
+        let config = cluster.config("tiny").threads(2).buffered_records(1);
+        let app = streams.build().unwrap().start(config).await.unwrap();
+        for _ in 0..200 {
+            cluster.lines((0..40).map(|number| format!("line {number}"))).await;
+        }
+        app.caught_up().await.unwrap();
+        assert_eq!(cluster.read("shouted").await.len(), 8_000);
+        app.close().await.unwrap();
+    })
+    .await;
+}

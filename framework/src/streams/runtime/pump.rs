@@ -73,8 +73,8 @@ fn hand_over(shared: &Shared, batch: ConsumerRecords) {
     shared.workers[flow.worker].send(Command::Records { task: flow.task, topic: flow.topic, batch }).ok();
     if pause && let Some(consumer) = shared.consumer() {
         consumer.pause(std::slice::from_ref(&flow.partition));
-        // The worker may have caught up before the pause; it would not resume what was not paused then.
-        if flow.processed(0, limit) {
+        // The worker may have caught up, and resumed, before the pause: then nobody else would resume.
+        if !flow.paused.load(Ordering::Acquire) || flow.processed(0, limit) {
             consumer.resume(std::slice::from_ref(&flow.partition));
         }
     }
