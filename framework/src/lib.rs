@@ -26,8 +26,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> klamm::Result<()> {
-//!     App::new("127.0.0.1:9092").state(Ledger::open()?).discover().run().await?; // drains on SIGTERM
-//!     Ok(())
+//!     App::new("127.0.0.1:9092").state(Ledger::open()?).discover().run().await // drains on SIGTERM
 //! }
 //! ```
 //!
@@ -38,8 +37,8 @@
 //! # async fn bill(Value(_order): Value<String>) {}
 //! # async fn run(bootstrap: &str) -> klamm::Result<()> {
 //! let listener = Listener::on("orders").group("billing").concurrency(4).dispatch(Dispatch::by_key()).handle(bill);
-//! App::new(bootstrap).listener(listener).run().await?;
-//! # Ok(()) }
+//! App::new(bootstrap).listener(listener).run().await
+//! # }
 //! ```
 //!
 //! # What is promised

@@ -37,8 +37,7 @@ const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 ///
 /// #[tokio::main]
 /// async fn main() -> klamm::Result<()> {
-///     App::new("127.0.0.1:9092").listener(Listener::on("lines").group("printers").handle(print)).run().await?;
-///     Ok(())
+///     App::new("127.0.0.1:9092").listener(Listener::on("lines").group("printers").handle(print)).run().await
 /// }
 /// ```
 #[must_use = "an app does nothing until it is started with `run` or `start`"]
@@ -159,8 +158,14 @@ impl App {
     /// logged; it will be delivered again.
     ///
     /// # Errors
-    /// The app cannot start, or a listener stopped by itself.
-    pub async fn run(self) -> Result<(), RunError> {
+    /// The app cannot start, or a listener stopped by itself. The error holds a [`RunError`] (see
+    /// [`Error::downcast_ref`](crate::Error::downcast_ref)); it is a [`klamm::Error`](crate::Error) so that `run().await` can be the
+    /// last line of a `main` in which other things fail too.
+    pub async fn run(self) -> crate::Result<()> {
+        Ok(self.run_to_the_end().await?)
+    }
+
+    async fn run_to_the_end(self) -> Result<(), RunError> {
         let drain_deadline = self.drain_deadline;
         let mut signals = signals::Signals::new().map_err(RunError::Signals)?;
         let app = self.start().await?;
