@@ -5,6 +5,8 @@
 
 mod command;
 mod process;
+mod skip;
 
 pub use command::{Finished, repository, run, run_with_input};
 pub use process::{BrokerProcess, klamm_binary};
+pub use skip::skip;
