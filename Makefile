@@ -1,17 +1,23 @@
 # The commands of this repository. `make quickstart` and `make test` work on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: quickstart test check bench fmt setup setup-test image help
+.PHONY: quickstart test soak fresh-machine check bench fmt setup setup-test image help
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 quickstart: setup ## count the words of this repository (or of ARGS="PATH...") through broker, stream and listener
-	cargo run --release -p klamm-examples --bin quickstart -- $(ARGS)
+	@cargo run --profile quickstart -p klamm-examples --bin quickstart -- $(ARGS)
 
 test: setup-test ## every test: units, end to end, foreign clients, crashes, bad input, examples
-	cargo build -p klamm-cli
-	cargo test --workspace --all-features --no-fail-fast
+	@scripts/test
+
+soak: setup-test ## the long suites in full (SUITE=crash ROUNDS=500, or all; without SUITE a list)
+	@scripts/soak $(SUITE) $(ROUNDS)
+
+fresh-machine: ## quickstart and tests in an empty Debian with nothing but Rust and make
+	@scripts/fresh-machine quickstart
+	@scripts/fresh-machine test
 
 check: setup ## formatting, lints, docs and dependency policy
 	cargo fmt --all --check

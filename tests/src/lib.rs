@@ -5,8 +5,10 @@
 
 mod command;
 mod process;
+mod seed;
 mod skip;
 
 pub use command::{Finished, repository, run, run_with_input};
-pub use process::{BrokerProcess, klamm_binary};
+pub use process::{BrokerProcess, build_programs, klamm_binary};
+pub use seed::seed;
 pub use skip::skip;

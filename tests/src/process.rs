@@ -19,13 +19,7 @@ static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
 pub async fn klamm_binary() -> &'static Path {
     BINARY
         .get_or_init(|| async {
-            let built = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "-p", "klamm-cli"])
-                .current_dir(repository())
-                .status()
-                .await
-                .expect("cargo runs");
-            assert!(built.success(), "klamm-cli does not build");
+            build_programs("klamm-cli").await;
             // .../<profile>/deps/it-<hash> stands two folders below the binaries of the same build.
             let test = std::env::current_exe().expect("a test knows its own path");
             let binary = test.ancestors().nth(2).expect("a test stands in <profile>/deps").join("klamm");
@@ -33,6 +27,17 @@ pub async fn klamm_binary() -> &'static Path {
             binary
         })
         .await
+}
+
+/// Builds the programs of a crate, unless KLAMM_PROGRAMS_BUILT says that somebody just did: `scripts/test` builds all in one go,
+/// where cargo needs each dependency with one set of features only.
+pub async fn build_programs(package: &str) {
+    if std::env::var_os("KLAMM_PROGRAMS_BUILT").is_some() {
+        return;
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "-p", package, "--bins"]).current_dir(repository());
+    assert!(build.status().await.expect("cargo runs").success(), "{package} does not build");
 }
 
 /// A running broker. Dropping it kills it.

@@ -5,3 +5,8 @@
 mod broken_brokers;
 mod fake;
 mod retries;
+
+/// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
+fn seed() -> u64 {
+    std::env::var("KLAMM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0)
+}

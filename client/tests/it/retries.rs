@@ -16,7 +16,7 @@ fn record(partition: i32, value: impl ToString) -> Record {
 /// Requests and answers get lost at random, with five requests in flight: every record is there once and in order.
 #[tokio::test(start_paused = true)]
 async fn faults_neither_lose_nor_reorder_nor_repeat() {
-    for seed in 0..60 {
+    for seed in crate::seed() * 60..(crate::seed() + 1) * 60 {
         let rng = SeededRng::new(seed);
         let broker = FakeBroker::start(3).await;
         broker.script(

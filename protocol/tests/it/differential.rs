@@ -44,7 +44,7 @@ where
             "{} version {version}: oracle lacks it?",
             O::NAME
         );
-        for seed in 0..VALUES {
+        for seed in crate::seed() * VALUES..(crate::seed() + 1) * VALUES {
             let original: O = generate(seed, version);
             let bytes = encode(&original, version);
             if !newer {

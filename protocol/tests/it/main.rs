@@ -10,3 +10,8 @@ mod records;
 mod records_oracle;
 mod tags;
 mod totality;
+
+/// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
+fn seed() -> u64 {
+    std::env::var("KLAMM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0)
+}

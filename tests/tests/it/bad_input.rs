@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use klamm_client::runtime::{Rng, SeededRng};
-use klamm_tests::BrokerProcess;
+use klamm_tests::{BrokerProcess, seed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -230,13 +230,11 @@ async fn a_reader_who_never_reads_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_thousand_mutations_of_each_frame_do_no_harm() {
+async fn mutations_of_each_frame_do_no_harm() {
     let mut target = Target::start().await;
-    let seed = 20_261_120;
-    println!("seed {seed}");
-    let rng = SeededRng::new(seed);
+    let rng = SeededRng::new(seed(20_261_120));
     for original in [api_versions(1), metadata(2), produce(3)] {
-        for round in 0..1_000 {
+        for round in 0..300 {
             let mutated = mutate(&original, &rng);
             let mut stream = TcpStream::connect(target.broker.bootstrap()).await.unwrap();
             let _ = stream.write_all(&mutated).await;

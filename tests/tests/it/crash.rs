@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use klamm_client::runtime::{Rng, SeededRng};
 use klamm_client::{Client, Record};
-use klamm_tests::BrokerProcess;
+use klamm_tests::{BrokerProcess, seed};
 use tokio::time::{Instant, timeout};
 
-const ROUNDS: u64 = 20;
+/// Kills in one run; `make soak crash` makes many runs.
+const ROUNDS: u64 = 5;
 const TOPIC: &str = "numbers";
 
 /// A producer writes numbered records while the broker is killed again and again. After each restart every acknowledged record is
 /// there once, in order, at the offset that its acknowledgement named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acknowledged_records_survive_twenty_kills() {
-    let seed =
-        std::env::var("KLAMM_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_120);
-    println!("KLAMM_CRASH_SEED={seed}");
+async fn acknowledged_records_survive_kills() {
+    let seed = seed(20_261_120);
     let rng = SeededRng::new(seed);
     let data = tempfile::tempdir().unwrap();
     let mut broker = BrokerProcess::start(data.path()).await;
@@ -72,7 +71,7 @@ async fn acknowledged_records_survive_twenty_kills() {
     writer.abort();
     let before_end = acknowledged.lock().unwrap().clone();
     assert!(
-        before_end.len() >= 1_000,
+        before_end.len() >= 250,
         "only {} records were acknowledged: the run proves nothing",
         before_end.len()
     );

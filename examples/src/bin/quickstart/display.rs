@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -25,6 +26,20 @@ pub async fn show(gauges: &Gauges, table: &Table, total_bytes: Option<u64>) {
     } else {
         lines(gauges, table).await;
     }
+}
+
+/// What to try while the broker goes on serving. Each line works when it is pasted.
+pub fn what_next(bootstrap: &str, data_dir: &Path) {
+    let data_dir = data_dir.display();
+    println!(
+        "
+The broker serves until Ctrl-C. In another terminal, with any Kafka client:
+  kcat -b {bootstrap} -C -t word-counts -e -q -K ' ' -s value='>q' | tail
+
+After Ctrl-C:
+  make quickstart ARGS=/usr/share/doc     # another folder, added to these counts
+  rm -r '{data_dir}'     # to begin again: topics and counts lie there"
+    );
 }
 
 /// A bar for the input and a row for each of the most frequent words.

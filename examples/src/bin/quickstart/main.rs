@@ -90,10 +90,7 @@ async fn run(args: Args) -> klamm::Result<()> {
 
     let broker = Broker::builder().data_dir(data_dir.join("broker")).listen(&args.listen).start().await?;
     let bootstrap = broker.bootstrap().to_owned();
-    println!(
-        "{} files; any Kafka client can read both topics: kcat -b {bootstrap} -C -t word-counts -K ' ' -s value='>q'",
-        inputs.files.len()
-    );
+    println!("counting the words of {} files; the broker is at {bootstrap}", inputs.files.len());
 
     let client = Client::connect(&bootstrap).await?;
     create_topics(&client).await?;
@@ -142,7 +139,7 @@ async fn run(args: Args) -> klamm::Result<()> {
             let rate = words as f64 / seconds;
             println!("counted {words} words ({distinct} distinct) in {seconds:.2} s: {rate:.0} words/s");
             if !args.until_end {
-                println!("serving at {bootstrap} until Ctrl-C");
+                display::what_next(&bootstrap, &data_dir);
                 tokio::signal::ctrl_c().await?;
             }
         }
