@@ -1,6 +1,8 @@
-//! The log of one partition: appending batches to the page cache, appending and waiting for the disk, reading them back in order.
+//! The log of one partition: appending batches to the page cache, appending and waiting for the disk,
+//! reading them back in order.
 //!
-//! One iteration handles 100 batches of 16 KiB. The data directory lies in the working directory, not in `/tmp`, which is often memory.
+//! One iteration handles 100 batches of 16 KiB. The data directory lies in the working directory, not in
+//! `/tmp`, which is often memory.
 
 use std::hint::black_box;
 use std::path::PathBuf;

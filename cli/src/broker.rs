@@ -19,7 +19,8 @@ const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
 
 #[derive(Debug, Args)]
 pub(crate) struct BrokerArgs {
-    /// Address to listen on; may be repeated. Port 0 takes a free one. Default: `listeners` of the settings, or 127.0.0.1:9092
+    /// Address to listen on; may be repeated. Port 0 takes a free one. Default: `listeners` of the
+    /// settings, or 127.0.0.1:9092
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
     /// Folder of the data, created if missing. Default: `log.dirs` of the settings

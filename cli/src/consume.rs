@@ -26,8 +26,8 @@ pub(crate) struct ConsumeArgs {
     /// Group to join: members share the partitions, and the group remembers what was read
     #[arg(long, value_name = "G")]
     group: Option<String>,
-    /// Where to begin: beginning, end, an offset, or @TIME (milliseconds, RFC 3339, or -15m for 15 minutes ago). With --group:
-    /// beginning or end, for partitions where the group has no offset yet
+    /// Where to begin: beginning, end, an offset, or @TIME (milliseconds, RFC 3339, or -15m for 15 minutes ago). With
+    /// --group: beginning or end, for partitions where the group has no offset yet
     #[arg(long, value_name = "WHERE", default_value = "end")]
     from: Start,
     /// Read only this partition
@@ -39,8 +39,8 @@ pub(crate) struct ConsumeArgs {
     /// Stop at what is the end of the topic now
     #[arg(long)]
     until_end: bool,
-    /// What to write of each record: text with %k key, %v value, %o offset, %p partition, %t timestamp, %h headers; or json
-    /// [default: %v]
+    /// What to write of each record: text with %k key, %v value, %o offset, %p partition, %t timestamp, %h
+    /// headers; or json [default: %v]
     #[arg(long, value_name = "F")]
     format: Option<Format>,
     /// Which records of transactions are seen [default: read_uncommitted]
@@ -226,7 +226,8 @@ async fn start(
             Start::End => OffsetReset::Latest,
             Start::Offset(_) | Start::Time(_) => {
                 return Err(CliError::usage(
-                    "--from OFFSET and --from @TIME do not go with --group: the group's committed offsets say where to begin",
+                    "--from OFFSET and --from @TIME do not go with --group: the group's committed offsets say where to \
+                     begin",
                 ));
             }
         };

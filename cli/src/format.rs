@@ -62,7 +62,8 @@ impl FromStr for Format {
                 ('%', other) => {
                     let unknown = other.map(String::from).unwrap_or_default();
                     return Err(format!(
-                        "no placeholder %{unknown}; there are %k key, %v value, %o offset, %p partition, %t timestamp, %h headers, %% a percent sign"
+                        "no placeholder %{unknown}; there are %k key, %v value, %o offset, %p partition, %t timestamp, \
+                         %h headers, %% a percent sign"
                     ));
                 }
                 ('\\', Some('n')) => Err('\n'),

@@ -47,7 +47,8 @@ impl FromStr for Start {
         }
         if let Some(time) = text.strip_prefix('@') {
             return parse_time(time).map(Self::Time).ok_or_else(|| {
-                "a time is @MILLISECONDS since 1970, @2026-01-31, @2026-01-31T12:00:00Z (RFC 3339), or @-15m (s, m, h, d)"
+                "a time is @MILLISECONDS since 1970, @2026-01-31, @2026-01-31T12:00:00Z (RFC 3339), or @-15m (s, m, h, \
+                 d)"
                     .to_owned()
             });
         }
@@ -147,7 +148,8 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar. The year is taken to begin in March, so that the leap day is its last.
+/// Days from 1970-01-01 in the Gregorian calendar. The year is taken to begin in March, so that
+/// the leap day is its last.
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);

@@ -39,8 +39,8 @@ impl Core {
         }
     }
 
-    /// Brokers to ask what any of them can answer: the cluster's in random order, then the bootstrap addresses, so that a cluster that
-    /// moved away altogether is found again.
+    /// Brokers to ask what any of them can answer: the cluster's in random order, then the bootstrap addresses, so that
+    /// a cluster that moved away altogether is found again.
     pub(crate) fn candidates(&self) -> Vec<i32> {
         let mut nodes: Vec<i32> = self.metadata.view().brokers.keys().copied().collect();
         nodes.sort_unstable();
@@ -193,31 +193,32 @@ impl ClientBuilder {
         self
     }
 
-    /// How long connecting to a broker may take, version negotiation included (`socket.connection.setup.timeout.ms`). Default 10 s.
+    /// How long connecting to a broker may take, version negotiation included
+    /// (`socket.connection.setup.timeout.ms`). Default 10 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = timeout;
         self
     }
 
-    /// How long one request may take before its connection is given up, and the deadline of admin calls with their retries
-    /// (`request.timeout.ms`). Default 30 s.
+    /// How long one request may take before its connection is given up, and the deadline of admin calls with their
+    /// retries (`request.timeout.ms`). Default 30 s.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_timeout = timeout;
         self
     }
 
-    /// Age at which metadata is refreshed without an error as the reason (`metadata.max.age.ms`). Default 300 s. Pattern
-    /// subscriptions see new topics within this time.
+    /// Age at which metadata is refreshed without an error as the reason (`metadata.max.age.ms`). Default 300 s.
+    /// Pattern subscriptions see new topics within this time.
     #[must_use]
     pub fn metadata_max_age(mut self, age: Duration) -> Self {
         self.config.metadata_max_age = age;
         self
     }
 
-    /// The first and the longest pause before a retry; between them it doubles, with jitter of 20 % (`retry.backoff.ms`,
-    /// `retry.backoff.max.ms`). Default 100 ms to 1 s.
+    /// The first and the longest pause before a retry; between them it doubles, with jitter of 20 %
+    /// (`retry.backoff.ms`, `retry.backoff.max.ms`). Default 100 ms to 1 s.
     #[must_use]
     pub fn retry_backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.config.retry_backoff = first;

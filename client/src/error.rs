@@ -1,9 +1,9 @@
 //! What can go wrong, by operation, and one umbrella over all of it.
 //!
 //! Every error answers three questions: whose fault it is (its variant and text), whether trying again can help
-//! (`is_retriable`), and, for a write, whether the broker may have it already (`may_have_been_written`). Where a setting
-//! would have avoided the error, the text names it. All of them are cheap to clone, because one failed request may fail
-//! thousands of records.
+//! (`is_retriable`), and, for a write, whether the broker may have it already (`may_have_been_written`). Where a
+//! setting would have avoided the error, the text names it. All of them are cheap to clone, because one failed request
+//! may fail thousands of records.
 
 use std::io;
 use std::sync::Arc;
@@ -315,7 +315,8 @@ impl ProduceError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsumeError {
-    /// A batch in the log is damaged: its checksum, its compression or its layout is wrong. Seek past `offset` to go on.
+    /// A batch in the log is damaged: its checksum, its compression or its layout is wrong.
+    /// Seek past `offset` to go on.
     #[error("{partition}: the batch at offset {offset} is corrupt: {reason}")]
     Corrupt {
         /// The partition.

@@ -23,8 +23,8 @@
 //!
 //! # What holds everywhere
 //!
-//! - Every call is async and has a deadline, set on the builder it came from. No call blocks a thread, and neither does drop: background
-//!   tasks end with their owner. [`Producer::close`] and [`Consumer::close`] finish in good order.
+//! - Every call is async and has a deadline, set on the builder it came from. No call blocks a thread, and neither does
+//!   drop: background tasks end with their owner. [`Producer::close`] and [`Consumer::close`] finish in good order.
 //! - Calls are cancel-safe: dropping a future loses no record and leaves nothing half done.
 //! - An error says whose fault it is, whether trying again can help and, where a setting would have avoided it, which
 //!   ([`RequestError`], [`ProduceError`], [`ConsumeError`], [`AdminError`]; [`ClientError`] is any of them).
@@ -32,15 +32,17 @@
 //!
 //! # Sending
 //!
-//! A [`Record`] that was taken is acknowledged, or its [`Delivery`] fails and says whether it may be in the log all the same. The producer
-//! is idempotent by default: with up to five requests in flight to each broker, retries neither repeat nor reorder records. Records with a key
-//! go where Kafka's Java client sends them; those without stay with one partition for a while, which fills batches.
+//! A [`Record`] that was taken is acknowledged, or its [`Delivery`] fails and says whether it may be in the log all the
+//! same. The producer is idempotent by default: with up to five requests in flight to each broker, retries neither
+//! repeat nor reorder records. Records with a key go where Kafka's Java client sends them; those without stay with one
+//! partition for a while, which fills batches.
 //!
 //! # Reading
 //!
-//! A [`Consumer`] fetches in the background, up to a budget of bytes, whether or not records are asked for; membership of its group does not
-//! depend on how fast they are processed. Keys and values are slices of the fetched buffer. [`Consumer::next_batch`] is the fast path; a
-//! [`ConsumerHandle`] pauses, seeks and commits from any task, also from inside a [`RebalanceListener`].
+//! A [`Consumer`] fetches in the background, up to a budget of bytes, whether or not records are asked for; membership
+//! of its group does not depend on how fast they are processed. Keys and values are slices of the fetched buffer.
+//! [`Consumer::next_batch`] is the fast path; a [`ConsumerHandle`] pauses, seeks and commits from any task, also from
+//! inside a [`RebalanceListener`].
 //!
 //! # Time, network and tasks
 //!

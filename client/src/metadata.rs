@@ -185,8 +185,8 @@ impl Metadata {
 }
 
 impl Core {
-    /// Asks the cluster, unless somebody did since `seen` was the version: many askers make one request, and a failing cluster is asked
-    /// once per `retry_backoff`.
+    /// Asks the cluster, unless somebody did since `seen` was the version: many askers make one request, and a failing
+    /// cluster is asked once per `retry_backoff`.
     pub(crate) async fn refresh_metadata(&self, seen: u64) -> Result<Arc<ClusterView>, RequestError> {
         let mut last = self.metadata.refreshing.lock().await;
         let view = self.metadata.view();

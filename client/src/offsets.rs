@@ -1,5 +1,5 @@
-//! Offset look-ups and commits: by place or time from partition leaders, of groups from their coordinators. Every call retries within
-//! its deadline.
+//! Offset look-ups and commits: by place or time from partition leaders, of groups from their coordinators. Every call
+//! retries within its deadline.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -46,7 +46,8 @@ impl<'a> Retry<'a> {
         Self { core, what, started: Instant::now(), deadline, backoff: core.backoff(), last: None }
     }
 
-    /// One attempt and, when it failed in a way that another may cure, the pause after it: `None` then asks for the next.
+    /// One attempt and, when it failed in a way that another may cure, the pause after it:
+    /// `None` then asks for the next.
     pub(crate) async fn attempt<T>(
         &mut self,
         attempt: impl Future<Output = Result<T, RequestError>>,
@@ -68,7 +69,8 @@ impl<'a> Retry<'a> {
     }
 }
 
-/// Looks up offsets by place or time (the numbers of ListOffsets). Partitions whose look-up failed for good have an error code.
+/// Looks up offsets by place or time (the numbers of ListOffsets). Partitions whose look-up failed
+/// for good have an error code.
 pub(crate) async fn list_offsets(
     core: &Core,
     links: &Links,
@@ -92,8 +94,8 @@ pub(crate) async fn list_offsets(
     }
 }
 
-/// Adds to `found` what can be found now; an error when something is left that may be found later. `seen` is the version of the metadata
-/// that the last attempt used.
+/// Adds to `found` what can be found now; an error when something is left that may be found later. `seen` is the
+/// version of the metadata that the last attempt used.
 async fn list_offsets_once(
     core: &Core,
     links: &Links,

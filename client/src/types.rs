@@ -55,7 +55,8 @@ impl IsolationLevel {
 
 /// A record's headers: names with optional values, in order, duplicates kept. Cheap to clone.
 ///
-/// Those of a consumed record are read from the fetched bytes on demand; nothing is decoded for headers nobody looks at.
+/// Those of a consumed record are read from the fetched bytes on demand; nothing is decoded
+/// for headers nobody looks at.
 #[derive(Clone, Default)]
 pub struct Headers(Repr);
 
@@ -91,7 +92,8 @@ impl Headers {
         wire.into_iter().flatten().chain(owned)
     }
 
-    /// The value of the last header of this name: the one that counts by Kafka's convention. `Some(None)` is a header without a value.
+    /// The value of the last header of this name: the one that counts by Kafka's convention. `Some(None)` is
+    /// a header without a value.
     pub fn last(&self, name: &str) -> Option<Option<&[u8]>> {
         self.all(name).last()
     }

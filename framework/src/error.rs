@@ -6,8 +6,8 @@ use crate::listener::BoxError;
 
 /// Any error, so that `?` works on everything: the error of `main`, or of handlers that do not define their own.
 ///
-/// It deliberately is not a `std::error::Error` itself (that is what lets it take any of them), but converts into a boxed one, as
-/// handlers' errors must. Its `Debug` output, which `main` prints, is the message with its causes.
+/// It deliberately is not a `std::error::Error` itself (that is what lets it take any of them), but converts into a
+/// boxed one, as handlers' errors must. Its `Debug` output, which `main` prints, is the message with its causes.
 pub struct Error(BoxError);
 
 /// A result whose error is [`klamm::Error`](Error) unless another is named.

@@ -43,27 +43,29 @@
 //!
 //! # What is promised
 //!
-//! - **At least once.** An offset is committed only when that record and every one before it in its partition is finished: handled,
-//!   in the dead-letter topic, or skipped because the [`FailurePolicy`] says so. [`AckPolicy`] chooses when, never how far.
+//! - **At least once.** An offset is committed only when that record and every one before it in its partition is
+//!   finished: handled, in the dead-letter topic, or skipped because the [`FailurePolicy`] says so. [`AckPolicy`]
+//!   chooses when, never how far.
 //! - **A failure has one way to go**, whether it is an error, a panic or a record that does not decode: the listener's
 //!   [`FailurePolicy`]. The default tries ten times within half a minute, then publishes to `<topic>-dlt`.
-//! - **Polling never stops.** A slow handler or a long retry delay holds up its own partition (or key, see [`Dispatch`]), no other,
-//!   and never gets the consumer out of its group.
-//! - **An orderly end.** On SIGTERM, and when a partition moves to another member, what is in work may finish, within a deadline;
-//!   then offsets are committed.
+//! - **Polling never stops.** A slow handler or a long retry delay holds up its own partition (or key, see
+//!   [`Dispatch`]), no other, and never gets the consumer out of its group.
+//! - **An orderly end.** On SIGTERM, and when a partition moves to another member, what is in work may finish, within a
+//!   deadline; then offsets are committed.
 //!
 //! # More
 //!
 //! | | |
 //! |---|---|
-//! | [`listener`] | arguments ([`Json`](serde::Json), [`Value`], [`Key`], [`Header`], [`RecordMeta`], [`State`], [`Ack`], [`Batch`]), builders, policies |
+//! | [`listener`] | arguments ([`Value`], [`Key`], [`Header`], [`State`], [`Ack`], [`Batch`], ...), builders, policy |
 //! | [`template`] | typed sending: `app.template::<String, Json<Order>>("orders").send("k", Json(order)).await?` |
 //! | [`serde`] | how types are written: `#[derive(Record)] #[record(json)]`, or a [`Serde`](serde::Serde) of your own |
 //! | `testing` | feature `testing`: `#[klamm::test]` with an in-process broker and a paused clock |
-//! | `streams` | feature `streams`: the typed streams DSL with RocksDB stores (`streams-core`: in memory only, no C++) |
+//! | `streams` | feature `streams`: the typed streams DSL with RocksDB stores (`streams-core`: in memory only) |
 //! | [`client`] | the client underneath: producer, consumer, admin |
 //!
-//! Features: `macros` and `json` are on by default; `bincode` and `postcard` add formats; `embedded` adds the in-process broker.
+//! Features: `macros` and `json` are on by default; `bincode` and `postcard` add formats; `embedded`
+//! adds the in-process broker.
 
 // The macros' output says `::klamm`, also inside of this crate.
 #[allow(unused_extern_crates)]

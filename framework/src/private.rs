@@ -13,7 +13,8 @@ use crate::listener::{
     IntoBatchOutcome, IntoOutcome, Needs, Rejection, prepare_batch,
 };
 
-/// How one argument is made. The methods have no bounds: the functions that give these have, and fail at the argument's place.
+/// How one argument is made. The methods have no bounds: the functions that give these have, and
+/// fail at the argument's place.
 pub struct RecordMaker<T> {
     needs: fn(&mut Needs),
     make: fn(&Delivery<'_>) -> Result<T, Rejection>,

@@ -1,4 +1,5 @@
-//! The macros of klamm: comfort over the builders of the crate `klamm`, which re-exports them. Everything works without them.
+//! The macros of klamm: comfort over the builders of the crate `klamm`, which re-exports them.
+//! Everything works without them.
 
 use proc_macro::TokenStream;
 
@@ -8,8 +9,8 @@ mod test;
 
 /// Makes an async function a listener.
 ///
-/// The function stays a plain function that can be called. Its arguments are extractors; see `klamm::listener`. An app takes it by
-/// name, `App::listener(bill)`, or with all others, `App::discover()`.
+/// The function stays a plain function that can be called. Its arguments are extractors; see `klamm::listener`. An app
+/// takes it by name, `App::listener(bill)`, or with all others, `App::discover()`.
 ///
 /// | Attribute | Meaning | Default |
 /// |---|---|---|
@@ -21,17 +22,17 @@ mod test;
 /// | `ack = record`, `batch`, `manual` | when offsets are committed | `batch` |
 /// | `dispatch = by_partition`, `by_key`, `unordered` | which records wait for one another | `by_partition` |
 /// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
-/// | `on_failure = patient` | a function that makes a `FailurePolicy`, or an expression that is one | `FailurePolicy::default()` |
+/// | `on_failure = patient` | a function or an expression that makes a `FailurePolicy` | `FailurePolicy::default()` |
 #[proc_macro_attribute]
 pub fn kafka_listener(attributes: TokenStream, function: TokenStream) -> TokenStream {
     listener::expand(attributes.into(), function.into()).into()
 }
 
-/// An async test with a `TestKit`: an in-process broker on an in-memory network and disk, tokio's clock paused, a deadline, and
-/// nothing left behind.
+/// An async test with a `TestKit`: an in-process broker on an in-memory network and disk, tokio's clock paused, a
+/// deadline, and nothing left behind.
 ///
-/// `deadline = "2h"` sets the deadline in the test's own time (default one hour); `needs_paused_clock` skips the test, with a word,
-/// where `KLAMM_TEST` names a real cluster.
+/// `deadline = "2h"` sets the deadline in the test's own time (default one hour); `needs_paused_clock` skips the test,
+/// with a word, where `KLAMM_TEST` names a real cluster.
 #[proc_macro_attribute]
 pub fn test(attributes: TokenStream, function: TokenStream) -> TokenStream {
     let function = syn::parse_macro_input!(function as syn::ItemFn);
@@ -40,8 +41,9 @@ pub fn test(attributes: TokenStream, function: TokenStream) -> TokenStream {
 
 /// Teaches a type how it is written to records: `#[derive(Record)] #[record(json)]`, or `bincode`, or `postcard`.
 ///
-/// The type must also be `serde::Serialize` and `serde::Deserialize`, and klamm's feature of the format's name must be on. The
-/// type then works wherever a `klamm::serde::DefaultSerde` is asked for: as `Value<T>`, in templates and in streams.
+/// The type must also be `serde::Serialize` and `serde::Deserialize`, and klamm's feature of the format's name
+/// must be on. The type then works wherever a `klamm::serde::DefaultSerde` is asked for: as `Value<T>`, in
+/// templates and in streams.
 #[proc_macro_derive(Record, attributes(record))]
 pub fn derive_record(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

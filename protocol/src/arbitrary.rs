@@ -1,4 +1,5 @@
-//! Generated values for tests: what the derive (with its feature `arbitrary`) builds its generators from. Hidden, not an API.
+//! Generated values for tests: what the derive (with its feature `arbitrary`) builds its generators
+//! from. Hidden, not an API.
 
 use bytes::Bytes;
 

@@ -28,7 +28,8 @@ macro_rules! take_fixed {
 }
 
 impl Decoder {
-    /// Reads `bytes` from their start, as version 0 and not flexible until [`Decoder::set_version`] or a message says otherwise.
+    /// Reads `bytes` from their start, as version 0 and not flexible until [`Decoder::set_version`] or
+    /// a message says otherwise.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self { buf: bytes.into(), position: 0, version: 0, flexible: false }
     }
@@ -152,8 +153,8 @@ impl Decoder {
         }
     }
 
-    /// The number of elements of an array, or null. `min_size` is the least that one element takes in bytes: a count that the
-    /// remaining bytes cannot hold is an error, so a loop over it ends soon.
+    /// The number of elements of an array, or null. `min_size` is the least that one element takes in bytes: a count
+    /// that the remaining bytes cannot hold is an error, so a loop over it ends soon.
     pub fn take_array_len(&mut self, min_size: usize) -> Result<Option<usize>, DecodeError> {
         let count = self.take_len()?;
         let remaining = self.remaining();

@@ -10,7 +10,8 @@ pub(crate) const MAX_STRING_BYTES: usize = i16::MAX as usize;
 
 /// A buffer being written in one version of one message.
 ///
-/// Strings, byte fields and arrays take their compact form if the encoder is flexible (KIP-482), their old form otherwise.
+/// Strings, byte fields and arrays take their compact form if the encoder is flexible (KIP-482),
+/// their old form otherwise.
 #[derive(Debug)]
 pub struct Encoder {
     buf: BytesMut,

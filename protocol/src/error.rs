@@ -56,7 +56,8 @@ pub enum DecodeErrorKind {
     /// The content of a known tagged field is shorter or longer than its stated size.
     #[error("tag {0} does not fill its stated size")]
     TagSize(u32),
-    /// Tagged fields that nobody here knows, above the cap of [`UnknownTags::MAX_BYTES`](crate::UnknownTags::MAX_BYTES).
+    /// Tagged fields that nobody here knows, above the cap of
+    /// [`UnknownTags::MAX_BYTES`](crate::UnknownTags::MAX_BYTES).
     #[error("{0} bytes of unknown tagged fields in one structure")]
     TooManyUnknownTags(usize),
     /// The message has no such version here.

@@ -94,8 +94,8 @@ pub fn decode_response<R: Request>(frame: Bytes, version: i16) -> Result<(i32, R
     Ok((correlation_id, response))
 }
 
-/// Response header 1 (with tagged fields) or 0. ApiVersions always has 0, so that a client can read the answer to a version
-/// that the broker does not know (KIP-511).
+/// Response header 1 (with tagged fields) or 0. ApiVersions always has 0, so that a client can read the answer to a
+/// version that the broker does not know (KIP-511).
 fn has_response_tags<M: Message>(key: ApiKey, version: i16) -> bool {
     key != ApiKey::ApiVersions && version >= M::FLEXIBLE_FROM
 }

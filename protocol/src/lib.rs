@@ -1,7 +1,7 @@
 //! The Kafka wire protocol: messages, record batches, compression, error codes. Pure: no I/O, no clock, no tokio.
 //!
-//! * [`messages`]: one struct for all versions of a request or response, one file per API. Their nested structures stay in the
-//!   file of the API.
+//! * [`messages`]: one struct for all versions of a request or response, one file per API. Their nested structures stay
+//!   in the file of the API.
 //! * [`frame`]: the length and header around them, for clients and servers.
 //! * [`records`] and [`compression`]: what is inside a records field.
 //! * [`ApiKey`], [`ErrorCode`], [`Uuid`], [`Utf8Bytes`]: the words that all of them share.
@@ -38,18 +38,18 @@
 //!
 //! # What can be relied on
 //!
-//! * **Decoding is total.** Any bytes give a value or a [`DecodeError`]; lengths and counts are checked against the bytes that
-//!   remain before anything is allocated, so memory stays within a small multiple of the input.
+//! * **Decoding is total.** Any bytes give a value or a [`DecodeError`]; lengths and counts are checked against the
+//!   bytes that remain before anything is allocated, so memory stays within a small multiple of the input.
 //! * **Decoding copies no payload.** Strings, byte fields and records are slices of the frame.
-//! * **Encoding loses nothing silently.** A field that is set but that the version lacks is an [`EncodeError`], except where
-//!   Kafka declares the loss harmless.
-//! * **Tagged fields equal to their default are not written**, in ascending order are the others; those nobody here knows come
-//!   back out as they came in ([`UnknownTags`]).
+//! * **Encoding loses nothing silently.** A field that is set but that the version lacks is an [`EncodeError`], except
+//!   where Kafka declares the loss harmless.
+//! * **Tagged fields equal to their default are not written**, in ascending order are the others; those nobody here
+//!   knows come back out as they came in ([`UnknownTags`]).
 //!
 //! # Adding a message
 //!
-//! Write the struct in `messages/`, with the versions of each field in `#[field(..)]`, and derive [`Message`](derive@Message),
-//! whose documentation lists the attributes. Then name it in `messages/mod.rs`.
+//! Write the struct in `messages/`, with the versions of each field in `#[field(..)]`, and derive
+//! [`Message`](derive@Message), whose documentation lists the attributes. Then name it in `messages/mod.rs`.
 
 // The derive names this crate by its full name, here too.
 extern crate self as klamm_protocol;

@@ -8,7 +8,8 @@ use crate::encoder::Encoder;
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::field::Field;
 
-/// The body of a request or response. Derived: `#[derive(Message)]` with `#[message(versions = 3..=13, flexible = 9..)]`.
+/// The body of a request or response. Derived: `#[derive(Message)]` with
+/// `#[message(versions = 3..=13, flexible = 9..)]`.
 pub trait Message: Field + Default {
     /// Name of the type.
     const NAME: &'static str;
@@ -21,7 +22,8 @@ pub trait Message: Field + Default {
 
     /// Appends the body in a version.
     ///
-    /// Fails if there is no such version, or if a field is set that the version cannot carry and that may not be dropped.
+    /// Fails if there is no such version, or if a field is set that the version cannot carry
+    /// and that may not be dropped.
     fn encode(&self, out: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         if !Self::VERSIONS.contains(&version) {
             return Err(EncodeError::UnsupportedVersion {

@@ -1,7 +1,8 @@
 //! What a test does when the machine lacks what it needs: it says so where the person who ran the tests will read it.
 //!
-//! A test harness shows nothing of a test that passes, so a word on its standard error is never seen. `make test` names a file in
-//! `KLAMM_SKIPPED_FILE`, shows what was written there at its end, and leaves the telling of it to nobody's memory.
+//! A test harness shows nothing of a test that passes, so a word on its standard error is never seen.
+//! `make test` names a file in `KLAMM_SKIPPED_FILE`, shows what was written there at its end, and leaves the
+//! telling of it to nobody's memory.
 
 use std::io::Write;
 

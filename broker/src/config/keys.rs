@@ -238,7 +238,8 @@ pub const KEYS: &[Key] = &[
         "flush",
         "sync",
         Expectation::OneOf(&["sync", "os"]),
-        "When to acknowledge: sync, after fdatasync; os, once the operating system has the bytes, as Kafka does (ours).",
+        "When to acknowledge: sync, after fdatasync; os, once the operating system has the bytes, as Kafka does \
+         (ours).",
     ),
     key(
         "danger_plaintext_network",

@@ -1,5 +1,5 @@
-//! Settings, under Kafka's names: `server.properties` ([`parse_properties`]), the table of what there is ([`KEYS`]), the broker's own
-//! settings ([`BrokerConfig`]) and those of topics ([`topic`]).
+//! Settings, under Kafka's names: `server.properties` ([`parse_properties`]), the table of what there is ([`KEYS`]),
+//! the broker's own settings ([`BrokerConfig`]) and those of topics ([`topic`]).
 
 mod broker;
 mod keys;

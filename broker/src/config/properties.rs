@@ -2,8 +2,9 @@
 
 /// The pairs of a properties text, in order. A later pair of the same key is meant to win.
 ///
-/// As Java reads it: `#` and `!` begin comments, `=`, `:` or blanks end a key, a `\` at the end of a line continues it, and `\t`, `\n`,
-/// `\r`, `\f` and `\uXXXX` are escapes. No text is an error: what is not an assignment is a key with an empty value.
+/// As Java reads it: `#` and `!` begin comments, `=`, `:` or blanks end a key, a `\` at the end of a line
+/// continues it, and `\t`, `\n`, `\r`, `\f` and `\uXXXX` are escapes. No text is an error: what is not an
+/// assignment is a key with an empty value.
 pub fn parse_properties(text: &str) -> Vec<(String, String)> {
     logical_lines(text).iter().map(|line| split(line)).collect()
 }

@@ -30,7 +30,8 @@ const KEYS: &[(&str, Expectation)] = &[
     ("preallocate", Expectation::OneOf(&["false"])),
 ];
 
-/// Settings of compaction, kept for the day when logs are compacted, because Kafka Streams and others set them on every topic.
+/// Settings of compaction, kept for the day when logs are compacted, because Kafka Streams and
+/// others set them on every topic.
 const KEPT_FOR_COMPACTION: &[&str] =
     &["min.cleanable.dirty.ratio", "min.compaction.lag.ms", "max.compaction.lag.ms", "delete.retention.ms"];
 

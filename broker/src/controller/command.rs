@@ -1,4 +1,5 @@
-//! Commands on the metadata: each is checked against the image and becomes records, or an error that changes nothing. Pure.
+//! Commands on the metadata: each is checked against the image and becomes records, or an error
+//! that changes nothing. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Cluster metadata: commands are checked against the image, become records, and the records become the next image.
 //!
-//! [`Image`] and the commands are pure; [`Controller`] keeps the records in a log of its own, the partition `__cluster_metadata-0`, and
-//! makes partitions on disk follow the image.
+//! [`Image`] and the commands are pure; [`Controller`] keeps the records in a log of its own, the partition
+//! `__cluster_metadata-0`, and makes partitions on disk follow the image.
 
 mod command;
 mod image;

@@ -1,5 +1,6 @@
-//! The records of the metadata log. Each is framed and laid out like the record of the same name in Apache Kafka's metadata log
-//! (version 0 of it), so that its tools can print ours; replication fields hold the one node that there is.
+//! The records of the metadata log. Each is framed and laid out like the record of the same name in
+//! Apache Kafka's metadata log (version 0 of it), so that its tools can print ours; replication fields
+//! hold the one node that there is.
 
 use bytes::Bytes;
 use klamm_protocol::{DecodeError, Decoder, EncodeError, Encoder, Uuid};

@@ -1,8 +1,9 @@
-//! The controller of a cluster of one: keeps the metadata log, publishes the image, and makes the partitions on disk follow it.
+//! The controller of a cluster of one: keeps the metadata log, publishes the image, and makes the
+//! partitions on disk follow it.
 //!
-//! The record comes first: a topic exists once its records are durable, and is gone once its removal is. What a crash leaves half made
-//! or half removed on disk is put right at the next start; the image always wins. Directories that no record ever spoke of are left
-//! alone.
+//! The record comes first: a topic exists once its records are durable, and is gone once its removal is. What a crash
+//! leaves half made or half removed on disk is put right at the next start; the image always wins. Directories that no
+//! record ever spoke of are left alone.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -110,8 +111,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Settings of the metadata log: kept for ever, and always synced, whatever the broker's `flush` says, because topics and producer
-    /// ids must not come undone.
+    /// Settings of the metadata log: kept for ever, and always synced, whatever the broker's `flush` says, because
+    /// topics and producer ids must not come undone.
     pub fn metadata_log_config() -> LogConfig {
         LogConfig {
             flush: FlushMode::Sync,
@@ -273,7 +274,8 @@ impl Controller {
         }
     }
 
-    /// Appends the records of one command as one batch, which a crash keeps or loses as a whole, and waits until it is durable.
+    /// Appends the records of one command as one batch, which a crash keeps or loses as a whole, and
+    /// waits until it is durable.
     async fn write(&self, records: &[MetadataRecord]) -> Result<(), ControllerError> {
         let now_ms = self.clock.now_ms();
         let mut batch = BatchBuilder::new(BatchOptions::default());
@@ -307,7 +309,8 @@ fn read_image(metadata: &Partition) -> Result<Image, StorageError> {
     Ok(image)
 }
 
-/// Makes the logs on disk what the image says: removes what is left of deleted topics, makes what a crash kept from being made.
+/// Makes the logs on disk what the image says: removes what is left of deleted topics, makes what a
+/// crash kept from being made.
 fn repair(logs: &LogManager, image: Image, defaults: &LogConfig) -> View {
     for log in logs.partitions() {
         let (name, id) = (log.topic().clone(), log.topic_id());
@@ -355,7 +358,8 @@ fn make_logs(logs: &LogManager, topic: &Topic, defaults: &LogConfig) -> Logs {
     (0..topic.partitions).map(make).collect()
 }
 
-/// A crash came before the log's first flush: it never held anything that was acknowledged, and does not know whose it is.
+/// A crash came before the log's first flush: it never held anything that was acknowledged, and
+/// does not know whose it is.
 fn is_half_made(log: &Partition) -> bool {
     log.topic_id().is_zero() && log.offline().is_none() && log.log_end_offset() == 0 && log.size_bytes() == 0
 }

@@ -25,7 +25,8 @@ pub enum Tear {
     None,
     /// A part of them, from the front, survives in each file; how much is drawn from the seed.
     Prefix(u64),
-    /// The file keeps its length, but some sectors were not written and read as zeros; which ones is drawn from the seed.
+    /// The file keeps its length, but some sectors were not written and read as zeros; which
+    /// ones is drawn from the seed.
     Holes(u64),
 }
 
@@ -76,8 +77,8 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// Pulls the plug: names and bytes that were not synced are lost (`tear` says how), locks are free again, and handles opened
-    /// before fail from now on.
+    /// Pulls the plug: names and bytes that were not synced are lost (`tear` says how), locks are free again, and
+    /// handles opened before fail from now on.
     pub fn crash(&self, tear: Tear) {
         let mut shared = self.shared();
         shared.generation += 1;
@@ -91,7 +92,8 @@ impl MemoryDisk {
         crash_directory(&mut shared.root, tear, &rng);
     }
 
-    /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The pending bytes never become durable.
+    /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The pending
+    /// bytes never become durable.
     pub fn fail_nth_sync(&self, n: u64) {
         let mut shared = self.shared();
         shared.faults.fail_sync = Some(shared.faults.syncs + n);

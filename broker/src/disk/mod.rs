@@ -1,8 +1,8 @@
 //! The disk seam: what storage code may ask of files and directories.
 //!
-//! [`FileDisk`] is the machine's file system and the only place that touches `std::fs`. [`MemoryDisk`] keeps everything in memory and
-//! can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse a sync. Storage code is written
-//! against the traits, so every crash test runs the code that production runs.
+//! [`FileDisk`] is the machine's file system and the only place that touches `std::fs`. [`MemoryDisk`] keeps everything
+//! in memory and can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse a
+//! sync. Storage code is written against the traits, so every crash test runs the code that production runs.
 
 mod file;
 mod memory;
@@ -17,8 +17,8 @@ pub use memory::{MemoryDisk, Tear};
 
 /// A file system.
 ///
-/// A name (of a new file, a new directory, a rename or a removal) is durable only after [`Disk::sync_dir`] of the directory that
-/// holds it; bytes are durable only after [`DiskFile::sync_data`].
+/// A name (of a new file, a new directory, a rename or a removal) is durable only after [`Disk::sync_dir`] of the
+/// directory that holds it; bytes are durable only after [`DiskFile::sync_data`].
 pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Opens an existing file for reading and writing.
     ///
@@ -71,15 +71,15 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// What the operating system says; as with a file, a failed sync must not be retried.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes an exclusive lock on `path`, creating the file; `None` when another process (or another user of this disk) has it.
-    /// The lock ends when the returned value is dropped, or with the process.
+    /// Takes an exclusive lock on `path`, creating the file; `None` when another process (or another user of this disk)
+    /// has it. The lock ends when the returned value is dropped, or with the process.
     ///
     /// # Errors
     /// What the operating system says.
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>>;
 
-    /// Whether calls may block the thread for milliseconds. Work on such a disk that syncs or scans runs on tokio's blocking
-    /// threads; on one that does not, it runs in place, which keeps tokio's paused clock exact.
+    /// Whether calls may block the thread for milliseconds. Work on such a disk that syncs or scans runs on tokio's
+    /// blocking threads; on one that does not, it runs in place, which keeps tokio's paused clock exact.
     fn is_blocking(&self) -> bool;
 
     /// The bytes of a small file.
@@ -103,7 +103,8 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
         })
     }
 
-    /// Replaces a small file as a whole: after a crash it holds either the old text or the new one, and once this returned, the new.
+    /// Replaces a small file as a whole: after a crash it holds either the old text or the new one, and
+    /// once this returned, the new.
     ///
     /// # Errors
     /// What the operating system says; the old text is then still in place.
@@ -130,20 +131,22 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// What the operating system says.
     fn size(&self) -> io::Result<u64>;
 
-    /// Reads at `position` into `buffer` and says how many bytes there were: fewer than asked only at the end of the file.
+    /// Reads at `position` into `buffer` and says how many bytes there were: fewer than asked
+    /// only at the end of the file.
     ///
     /// # Errors
     /// What the operating system says.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 
-    /// Writes all of `bytes` at `position`, making the file longer where it must. Not durable before [`Self::sync_data`].
+    /// Writes all of `bytes` at `position`, making the file longer where it must. Not durable
+    /// before [`Self::sync_data`].
     ///
     /// # Errors
     /// What the operating system says; some of the bytes may have been written.
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
 
-    /// Writes two byte strings, one behind the other, at `position`, as [`Self::write_all_at`] would: so that a header can be changed
-    /// without copying what follows it.
+    /// Writes two byte strings, one behind the other, at `position`, as [`Self::write_all_at`] would: so that a header
+    /// can be changed without copying what follows it.
     ///
     /// # Errors
     /// What the operating system says; some of the bytes may have been written.
@@ -161,8 +164,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// Makes the bytes (and the length) durable.
     ///
     /// # Errors
-    /// What the operating system says. Never retry: the kernel may have dropped the unwritten pages, so that a second call succeeds
-    /// without having written them.
+    /// What the operating system says. Never retry: the kernel may have dropped the unwritten pages, so that a second
+    /// call succeeds without having written them.
     fn sync_data(&self) -> io::Result<()>;
 
     /// The operating system's file, where there is one: for `sendfile` and memory maps.

@@ -5,8 +5,8 @@ use klamm_protocol::ErrorCode;
 
 use super::member::{Protocol, Ticket};
 
-/// The time, twice: sessions and rebalances are measured by a clock that never jumps, what is written down is dated by the wall
-/// clock.
+/// The time, twice: sessions and rebalances are measured by a clock that never jumps, what is written down
+/// is dated by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Milliseconds since some fixed point; never goes back.

@@ -1,7 +1,8 @@
-//! All groups of one partition of `__consumer_offsets`: finds the group of a call, keeps the timers, replays what was stored.
+//! All groups of one partition of `__consumer_offsets`: finds the group of a call, keeps the
+//! timers, replays what was stored.
 //!
-//! Pure like the groups themselves. The caller appends the records of [`Effects`] in the order in which calls were made, and gives the
-//! replies when the records are durable.
+//! Pure like the groups themselves. The caller appends the records of [`Effects`] in the order in which calls were
+//! made, and gives the replies when the records are durable.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -22,7 +23,8 @@ use super::state::{Group, State, Turn};
 pub struct Coordinator {
     config: GroupConfig,
     groups: HashMap<String, Entry>,
-    /// When to look at which group. A group that has moved its deadline back since is looked at too early, which is harmless.
+    /// When to look at which group. A group that has moved its deadline back since is looked at too
+    /// early, which is harmless.
     timers: BinaryHeap<Reverse<(i64, String)>>,
 }
 
@@ -168,8 +170,9 @@ impl Coordinator {
         gone.iter().for_each(|topic| self.topic_deleted(topic, effects));
     }
 
-    /// Forgets what `offsets.retention.minutes` says is too old: offsets of a group that has been empty for so long, offsets of
-    /// consumers outside group management that were committed so long ago, and groups that then have nothing left.
+    /// Forgets what `offsets.retention.minutes` says is too old: offsets of a group that has been empty for
+    /// so long, offsets of consumers outside group management that were committed so long ago, and groups
+    /// that then have nothing left.
     pub fn expire(&mut self, now: Now, effects: &mut Effects) {
         let horizon_ms = now.wall_ms.saturating_sub(self.config.offsets_retention_ms);
         self.groups.retain(|name, entry| {
@@ -254,7 +257,8 @@ impl Coordinator {
         &mut self.groups.entry(name.to_owned()).or_insert_with(new).group
     }
 
-    /// Lets a group do one thing, then sets its timer, or forgets it if nothing is left of it. `None` when there is no such group.
+    /// Lets a group do one thing, then sets its timer, or forgets it if nothing is left of it. `None`
+    /// when there is no such group.
     fn turn<T>(
         &mut self,
         now: Now,

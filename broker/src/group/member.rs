@@ -42,8 +42,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// When the member is given up. One that waits for us is not expected to send heartbeats, so its session cannot end; except
-    /// that of a new member, which does not know its id yet: if it goes away, nobody will ever speak for it again.
+    /// When the member is given up. One that waits for us is not expected to send heartbeats, so its
+    /// session cannot end; except that of a new member, which does not know its id yet: if it goes away,
+    /// nobody will ever speak for it again.
     pub(super) fn expires_at(&self) -> Option<i64> {
         let waits_for_us = self.syncing.is_some() || (self.joining.is_some() && !self.is_new);
         (!waits_for_us).then_some(self.deadline_ms)
@@ -65,7 +66,8 @@ impl Member {
     }
 }
 
-/// The protocol that all members support and most prefer; among equals the one that the first member to list it lists first.
+/// The protocol that all members support and most prefer; among equals the one that the first
+/// member to list it lists first.
 pub(super) fn vote<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Option<String> {
     let supported = |name: &str| members.clone().all(|member| member.supports(name));
     let mut votes: Vec<(&str, usize)> = Vec::new();

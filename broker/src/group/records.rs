@@ -1,7 +1,8 @@
-//! The records of `__consumer_offsets`, in the layout that Apache Kafka gives them, so that its tools read ours and we read its.
+//! The records of `__consumer_offsets`, in the layout that Apache Kafka gives them, so that its tools
+//! read ours and we read its.
 //!
-//! Written: keys of version 1 (offset) and 2 (group), values of version 3. Read: every version of both that Kafka has written since
-//! 0.9 (values 0 to 4); other key types (of groups we do not have) are skipped.
+//! Written: keys of version 1 (offset) and 2 (group), values of version 3. Read: every version of both that Kafka has
+//! written since 0.9 (values 0 to 4); other key types (of groups we do not have) are skipped.
 
 use bytes::Bytes;
 use klamm_protocol::{DecodeError, Decoder, EncodeError, Encoder};

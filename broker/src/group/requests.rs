@@ -140,12 +140,14 @@ impl Group {
         member.client_host = join.client_host;
         let now_waiting = PendingJoin { ticket, skips_assignment: join.knows_skip_assignment };
         if let Some(before) = member.joining.replace(now_waiting) {
-            // The client gave up on its first request and sent another; should it still read that answer, it tries again.
+            // The client gave up on its first request and sent another; should it still read
+            // that answer, it tries again.
             turn.reply_join(before.ticket, JoinReply::error(ErrorCode::RebalanceInProgress, member_id));
         }
     }
 
-    /// A process with this `group.instance.id` has started anew: it takes over place and assignment, and the old one is fenced.
+    /// A process with this `group.instance.id` has started anew: it takes over place and assignment,
+    /// and the old one is fenced.
     fn replace_static(&mut self, turn: &mut Turn<'_>, ticket: Ticket, old_id: &str, join: JoinGroup) {
         let Some(mut member) = self.members.remove(old_id) else { return };
         let (new_id, instance_id) = (join.member_id.clone(), join.instance_id.clone().unwrap_or_default());
@@ -179,8 +181,8 @@ impl Group {
         if joining.is_some_and(|join| join.skips_assignment) {
             reply.skip_assignment = reply.leader == new_id;
         } else {
-            // An older client that finds itself the leader computes an assignment, which a stable group would not take. So it is
-            // told of the leader that was, and keeps what it has.
+            // An older client that finds itself the leader computes an assignment, which a stable group would not take.
+            // So it is told of the leader that was, and keeps what it has.
             reply.leader = old_leader;
             reply.members = Vec::new();
         }

@@ -1,5 +1,5 @@
-//! The shell around the coordinator: which partition of `__consumer_offsets` a group lives in, who waits for which answer, the timer, and
-//! when an answer may be given.
+//! The shell around the coordinator: which partition of `__consumer_offsets` a group lives in, who waits for which
+//! answer, the timer, and when an answer may be given.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -339,8 +339,8 @@ impl GroupService {
             answers.into_iter().for_each(|(sender, reply)| drop(sender.send(reply)));
             return;
         }
-        // Not in the caller's own task: its connection may end, but the others wait all the same. If the disk fails, the senders are
-        // dropped, and everybody is told that the coordinator is not available.
+        // Not in the caller's own task: its connection may end, but the others wait all the same. If the disk fails,
+        // the senders are dropped, and everybody is told that the coordinator is not available.
         self.tasks.spawn("group answers", async move {
             if durable.comes().await {
                 answers.into_iter().for_each(|(sender, reply)| drop(sender.send(reply)));
@@ -460,7 +460,8 @@ mod tests {
 
     #[test]
     fn groups_live_where_kafka_puts_them() {
-        // "".hashCode() is 0; "a" is 97; "test-group" and "polygenelubricants" (Integer.MIN_VALUE) as Java computes them.
+        // "".hashCode() is 0; "a" is 97; "test-group" and "polygenelubricants"
+        // (Integer.MIN_VALUE) as Java computes them.
         assert_eq!(partition_for("", 50), Some(0));
         assert_eq!(partition_for("a", 50), Some(47));
         assert_eq!(partition_for("polygenelubricants", 50), Some(0));

@@ -104,8 +104,8 @@ impl Shard {
         }
     }
 
-    /// Lets the coordinator do one thing, and writes down what comes of it. Then the answer may be given as soon as the returned mark
-    /// is reached.
+    /// Lets the coordinator do one thing, and writes down what comes of it. Then the answer may be given as soon as the
+    /// returned mark is reached.
     pub(super) fn turn<T>(
         &self,
         now: Now,

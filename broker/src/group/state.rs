@@ -1,11 +1,13 @@
-//! One group as a pure state machine: its members, its generation, and the rebalance that leads from one generation to the next.
+//! One group as a pure state machine: its members, its generation, and the rebalance that leads from
+//! one generation to the next.
 //!
 //! ```text
 //! Empty -> PreparingRebalance -> CompletingRebalance -> Stable
 //!            members join          the leader assigns     until somebody comes, goes or changes
 //! ```
 //!
-//! Semantics are those of Apache Kafka's classic groups. Requests are in `requests.rs`; this file holds what they share.
+//! Semantics are those of Apache Kafka's classic groups. Requests are in `requests.rs`; this
+//! file holds what they share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +73,8 @@ struct JoinPhase {
     initial: Option<InitialDelay>,
 }
 
-/// An empty group that gets its first member waits a little for more, so that a fleet that starts does not rebalance once per member.
+/// An empty group that gets its first member waits a little for more, so that a fleet that starts does not
+/// rebalance once per member.
 #[derive(Debug, Clone, Copy)]
 struct InitialDelay {
     /// By how much the wait may still be prolonged.
@@ -209,8 +212,8 @@ impl Group {
         self.rebalance(turn);
     }
 
-    /// Takes a member out and lets the others rebalance. Its waiting requests are answered, so that a client that is alive after
-    /// all comes back.
+    /// Takes a member out and lets the others rebalance. Its waiting requests are answered, so that a client that is
+    /// alive after all comes back.
     pub(super) fn remove_member(&mut self, turn: &mut Turn<'_>, id: &str) {
         let Some(member) = self.members.remove(id) else { return };
         if let Some(join) = member.joining {

@@ -34,8 +34,8 @@ pub(crate) fn parse_offsets(text: &str) -> Option<Offsets> {
         .collect()
 }
 
-/// The start offset of each leader epoch, ascending in both: lines `epoch offset`. With it one can tell to whose term an offset
-/// belongs, and where a replica that diverged has to go back to (KIP-101).
+/// The start offset of each leader epoch, ascending in both: lines `epoch offset`. With it one can tell to whose term
+/// an offset belongs, and where a replica that diverged has to go back to (KIP-101).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct EpochCache {
     entries: Vec<(i32, i64)>,
@@ -66,8 +66,8 @@ impl EpochCache {
         self.entries.last().map(|(epoch, _)| *epoch)
     }
 
-    /// Notes that `epoch` has a record at `offset`; says whether that is its first, and so an entry. Entries that cannot be true
-    /// beside it give way: an epoch never begins above a later one.
+    /// Notes that `epoch` has a record at `offset`; says whether that is its first, and so an entry. Entries that
+    /// cannot be true beside it give way: an epoch never begins above a later one.
     pub(crate) fn assign(&mut self, epoch: i32, offset: i64) -> bool {
         if epoch < 0 || self.latest().is_some_and(|latest| epoch <= latest) {
             return false;
@@ -79,7 +79,8 @@ impl EpochCache {
         true
     }
 
-    /// The largest epoch that is at most `epoch`, and where it ends; -1 and -1 when there is none (`OffsetForLeaderEpoch`).
+    /// The largest epoch that is at most `epoch`, and where it ends; -1 and -1 when there is none
+    /// (`OffsetForLeaderEpoch`).
     pub(crate) fn end_offset_for(&self, epoch: i32, log_end_offset: i64) -> (i32, i64) {
         if self.latest() == Some(epoch) {
             return (epoch, log_end_offset);

@@ -5,7 +5,8 @@ use klamm_protocol::records::TimestampType;
 /// When an acknowledgement may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FlushMode {
-    /// After `fdatasync`: acknowledged records survive a power cut. The default here, because one node has no replicas to lean on.
+    /// After `fdatasync`: acknowledged records survive a power cut. The default here, because one node
+    /// has no replicas to lean on.
     #[default]
     Sync,
     /// As Apache Kafka: once the operating system has the bytes. Survives the death of the process, not of the machine.
@@ -17,7 +18,8 @@ pub enum FlushMode {
 pub struct LogConfig {
     /// `segment.bytes` (1 GiB): a segment that would grow beyond is closed and a new one begun.
     pub segment_bytes: u64,
-    /// `segment.ms` (7 days): a segment is closed when a record comes that is this much younger than the segment's first.
+    /// `segment.ms` (7 days): a segment is closed when a record comes that is this much younger
+    /// than the segment's first.
     pub segment_ms: i64,
     /// `segment.index.bytes` (10 MiB): how large the two indexes of a segment may get.
     pub segment_index_bytes: u32,
@@ -27,7 +29,8 @@ pub struct LogConfig {
     pub max_message_bytes: u32,
     /// `retention.ms` (7 days): segments whose youngest record is older are deleted; negative keeps them for ever.
     pub retention_ms: i64,
-    /// `retention.bytes` (-1): the oldest segments are deleted while the rest still holds so many bytes; negative is no limit.
+    /// `retention.bytes` (-1): the oldest segments are deleted while the rest still holds so many
+    /// bytes; negative is no limit.
     pub retention_bytes: i64,
     /// `cleanup.policy` contains `compact`: records must have a key.
     pub compact: bool,

@@ -19,8 +19,8 @@ pub enum LogError {
     },
     /// Another broker has this log directory.
     #[error(
-        "log directory {dir} is in use by another broker: it holds the lock {lock}. Stop that broker, or give this one another \
-         log.dirs",
+        "log directory {dir} is in use by another broker: it holds the lock {lock}. Stop that broker, or give this one \
+         another log.dirs",
         dir = dir.display(), lock = lock.display()
     )]
     Locked {
@@ -31,11 +31,11 @@ pub enum LogError {
     },
     /// A record batch is damaged although valid batches come after it: what was acknowledged has changed on disk.
     #[error(
-        "{path} is damaged at position {position} (offset {offset}): {what}, and valid records follow it. These records had been \
-         acknowledged, so the partition stays offline rather than lose them silently. Restore the partition directory from a \
-         backup or a replica; to accept the loss of offset {offset} and everything after it in this partition, cut the file \
-         there (truncate --size={position} {path}), delete the segments with a higher base offset and the file \
-         recovery-point-offset-checkpoint of the log directory, and restart",
+        "{path} is damaged at position {position} (offset {offset}): {what}, and valid records follow it. These \
+         records had been acknowledged, so the partition stays offline rather than lose them silently. Restore the \
+         partition directory from a backup or a replica; to accept the loss of offset {offset} and everything after it \
+         in this partition, cut the file there (truncate --size={position} {path}), delete the segments with a higher \
+         base offset and the file recovery-point-offset-checkpoint of the log directory, and restart",
         path = path.display()
     )]
     Damaged {
@@ -50,8 +50,9 @@ pub enum LogError {
     },
     /// Segments do not follow each other.
     #[error(
-        "{path} begins at offset {found}, but the segment before it ends at {expected}: a segment file is missing or misplaced. \
-         The partition stays offline; put the missing file back, or restore the partition directory from a backup",
+        "{path} begins at offset {found}, but the segment before it ends at {expected}: a segment file is missing or \
+         misplaced. The partition stays offline; put the missing file back, or restore the partition directory from a \
+         backup",
         path = path.display()
     )]
     MissingSegment {
@@ -64,10 +65,10 @@ pub enum LogError {
     },
     /// Records at the end that had been synced are gone.
     #[error(
-        "the log in {dir} ends at offset {end}, but it had been synced up to offset {synced_to}: a segment file is missing or was \
-         shortened. The partition stays offline rather than lose acknowledged records silently. Put the file back or restore the \
-         directory from a backup; to accept the loss, delete the file recovery-point-offset-checkpoint of the log directory and \
-         restart",
+        "the log in {dir} ends at offset {end}, but it had been synced up to offset {synced_to}: a segment file is \
+         missing or was shortened. The partition stays offline rather than lose acknowledged records silently. Put the \
+         file back or restore the directory from a backup; to accept the loss, delete the file \
+         recovery-point-offset-checkpoint of the log directory and restart",
         dir = dir.display()
     )]
     LostEnd {
@@ -110,8 +111,8 @@ impl<T> IoContext<T> for io::Result<T> {
     }
 }
 
-/// The storage of a partition failed or was found damaged. It is sticky: the partition takes no more records until the broker is
-/// restarted. On the wire it is `KAFKA_STORAGE_ERROR`.
+/// The storage of a partition failed or was found damaged. It is sticky: the partition takes no more records until the
+/// broker is restarted. On the wire it is `KAFKA_STORAGE_ERROR`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct StorageError {

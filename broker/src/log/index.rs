@@ -1,4 +1,5 @@
-//! The two sparse indexes of a segment: offset to file position, and timestamp to offset. Entries are Kafka's, byte for byte.
+//! The two sparse indexes of a segment: offset to file position, and timestamp to offset. Entries
+//! are Kafka's, byte for byte.
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ impl OffsetIndex {
         Ok(Self { file, base_offset, count: 0, capacity })
     }
 
-    /// An index that was trimmed when its segment was closed. `None` when it cannot be right for a log file of `log_bytes`.
+    /// An index that was trimmed when its segment was closed. `None` when it cannot be right for
+    /// a log file of `log_bytes`.
     pub(crate) fn open(
         file: Arc<dyn DiskFile>,
         base_offset: i64,
@@ -142,8 +144,8 @@ impl TimeIndex {
         Ok(Self { file, base_offset, count: 0, capacity })
     }
 
-    /// An index that was trimmed when its segment was closed. `None` when it cannot be right: a closed segment that has batches has
-    /// at least one entry, and both columns ascend.
+    /// An index that was trimmed when its segment was closed. `None` when it cannot be right: a closed segment that has
+    /// batches has at least one entry, and both columns ascend.
     pub(crate) fn open(
         file: Arc<dyn DiskFile>,
         base_offset: i64,
@@ -246,7 +248,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_search_agrees_with_looking_at_every_entry(mut keys in prop::collection::vec(-50..50_i64, 0..40), target in -60..60_i64) {
+        fn the_search_agrees_with_looking_at_every_entry(
+            mut keys in prop::collection::vec(-50..50_i64, 0..40), target in -60..60_i64,
+        ) {
             keys.sort_unstable();
             let expected = keys.iter().rposition(|key| *key <= target);
             prop_assert_eq!(last_at_most(keys.len(), |number| keys[number], target), expected);

@@ -7,11 +7,12 @@ use memmap2::Mmap;
 
 use crate::disk::DiskFile;
 
-/// Random access to the entries of one index file. A real file is made as long as its capacity while it grows, as Kafka preallocates
-/// it, and is trimmed when its segment is closed. In memory there is no preallocation: room that may never be used would cost bytes.
+/// Random access to the entries of one index file. A real file is made as long as its capacity while it grows, as Kafka
+/// preallocates it, and is trimmed when its segment is closed. In memory there is no preallocation: room that may never
+/// be used would cost bytes.
 ///
-/// Writes do not go through the map although they could: on a full disk a store into a page that has no block yet kills the process
-/// (SIGBUS), while a write returns an error. The kernel keeps map and file the same.
+/// Writes do not go through the map although they could: on a full disk a store into a page that has no block yet kills
+/// the process (SIGBUS), while a write returns an error. The kernel keeps map and file the same.
 #[derive(Debug)]
 pub(crate) struct IndexFile {
     file: Arc<dyn DiskFile>,
@@ -75,8 +76,8 @@ impl IndexFile {
 
 #[allow(unsafe_code)]
 fn map_file(file: &std::fs::File, len: usize) -> io::Result<Mmap> {
-    // SAFETY: the file lies in a log directory whose `.lock` this process holds, so that no other broker changes it, and it is at
-    // least `len` bytes long. Only `resize` changes its length, and it drops the map before. Entries are written whole, under the
-    // partition's write lock, which excludes readers.
+    // SAFETY: the file lies in a log directory whose `.lock` this process holds, so that no other broker changes it,
+    // and it is at least `len` bytes long. Only `resize` changes its length, and it drops the map before. Entries are
+    // written whole, under the partition's write lock, which excludes readers.
     unsafe { memmap2::MmapOptions::new().len(len).map(file) }
 }

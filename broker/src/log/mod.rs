@@ -1,4 +1,5 @@
-//! The log of one partition on disk, in Kafka's format: segments with their indexes, recovery, retention and the small text files.
+//! The log of one partition on disk, in Kafka's format: segments with their indexes, recovery, retention
+//! and the small text files.
 //!
 //! ```text
 //! config       settings of a log            error          what can go wrong
@@ -9,8 +10,8 @@
 //! checkpoint   offset checkpoints, leader epochs             metadata  meta.properties and partition.metadata
 //! ```
 //!
-//! This module knows nothing of producers, replicas or waiting; that is [`crate::partition`]. It never decodes records except to
-//! answer a question about timestamps.
+//! This module knows nothing of producers, replicas or waiting; that is [`crate::partition`]. It never decodes records
+//! except to answer a question about timestamps.
 
 pub(crate) mod checkpoint;
 mod config;

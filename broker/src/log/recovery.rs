@@ -1,7 +1,9 @@
-//! From a partition's directory to its log: what to trust, what to scan, what to rebuild, what to cut off and what to refuse.
+//! From a partition's directory to its log: what to trust, what to scan, what to rebuild, what to
+//! cut off and what to refuse.
 //!
-//! The rule: bytes behind the last sync may be lost or torn in a crash, nobody was told that they are safe, and they are cut off.
-//! Anything else that is damaged had been acknowledged; it is refused with a message, never dropped in silence.
+//! The rule: bytes behind the last sync may be lost or torn in a crash, nobody was told that they are safe,
+//! and they are cut off. Anything else that is damaged had been acknowledged; it is refused with a message,
+//! never dropped in silence.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -138,8 +140,8 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// The segment and the offset behind it, when its checksums need not be verified: all of it was synced, its indexes are sound,
-    /// and its batches fill it to the end.
+    /// The segment and the offset behind it, when its checksums need not be verified: all of it was synced, its indexes
+    /// are sound, and its batches fill it to the end.
     fn trusted(&mut self, base: i64, following: Option<i64>) -> Result<Option<(Segment, i64)>, LogError> {
         let synced = match (self.known.recovery_point, following) {
             (Some(_), _) if self.known.clean => true,
@@ -159,8 +161,8 @@ impl Recovery<'_> {
         Ok(Some((segment, end)))
     }
 
-    /// After a clean shutdown the last segment ends where the recovery point says; its last batches are the ones that a disk is most
-    /// likely to have damaged since, and verifying them costs no more than an index interval.
+    /// After a clean shutdown the last segment ends where the recovery point says; its last batches are the ones that a
+    /// disk is most likely to have damaged since, and verifying them costs no more than an index interval.
     fn last_segment_as_left(&mut self, segment: &Segment, end: i64) -> Result<bool, LogError> {
         if self.known.recovery_point.is_some_and(|point| point != end) {
             return Ok(false);
@@ -176,7 +178,8 @@ impl Recovery<'_> {
         }
     }
 
-    /// Verifies every batch of a segment and builds its indexes. The flag says that the segment was cut, so that those after it go.
+    /// Verifies every batch of a segment and builds its indexes. The flag says that the segment was cut,
+    /// so that those after it go.
     fn scan(
         &mut self,
         base: i64,
@@ -212,7 +215,8 @@ impl Recovery<'_> {
         self.report.scanned_bytes += size;
         self.report.rebuilt_indexes += 1;
         segment.close().at("close", &path)?;
-        // What was only in the page cache after a crash of the process must not be promised to consumers before it is on disk.
+        // What was only in the page cache after a crash of the process must not be promised to
+        // consumers before it is on disk.
         for file in segment.files() {
             file.sync_data().at("sync", &path)?;
         }
@@ -233,8 +237,9 @@ impl Recovery<'_> {
         let in_file = valid_batch_within(file, position + 1, size, offset).at("read", path)?.is_some();
         let in_later = || self.valid_batch_in(later, offset).at("read", path);
         if in_file || in_later()? {
-            // A power cut loses what was not synced in any order: sectors that were never written, or a file's end while a later
-            // segment is there. Nobody was told that these records are safe. A flipped bit looks different.
+            // A power cut loses what was not synced in any order: sectors that were never written, or a
+            // file's end while a later segment is there. Nobody was told that these records are safe. A
+            // flipped bit looks different.
             let never_written = has_unwritten_sector(file, position, size, offset).at("read", path)?
                 || (!in_file && ends_early(file, position, size, offset).at("read", path)?);
             if !(self.is_pending(offset) && never_written) {
@@ -270,8 +275,8 @@ impl Recovery<'_> {
         !self.known.clean && self.known.recovery_point.is_none_or(|point| offset >= point)
     }
 
-    /// Segments must follow each other; only compaction leaves gaps. `true` when the segment before `base` lost its end in a crash
-    /// before that was synced, so that everything from `base` on has to go.
+    /// Segments must follow each other; only compaction leaves gaps. `true` when the segment before `base` lost its end
+    /// in a crash before that was synced, so that everything from `base` on has to go.
     fn tail_is_lost(&mut self, base: i64, before: Option<i64>) -> Result<bool, LogError> {
         let Some(expected) = before else { return Ok(false) };
         if base == expected || (base > expected && self.config.compact) {
@@ -283,7 +288,10 @@ impl Recovery<'_> {
         }
         let bytes = self.disk.open(&path).and_then(|file| file.size()).at("open", &path)?;
         let what = format!("the segment before ends at offset {expected}");
-        tracing::warn!(path = %path.display(), bytes, offset = expected, %what, "removed segments that follow a lost tail");
+        tracing::warn!(
+            path = %path.display(), bytes, offset = expected, %what,
+            "removed segments that follow a lost tail"
+        );
         self.report.cut = Some(CutTail { path, position: 0, offset: expected, bytes, what });
         Ok(true)
     }
@@ -335,7 +343,8 @@ impl Expected {
     }
 }
 
-/// Removes what crashes leave behind and finishes what was committed; gives the base offsets of the segments, ascending.
+/// Removes what crashes leave behind and finishes what was committed; gives the base offsets
+/// of the segments, ascending.
 fn tidy(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<i64>> {
     let names: Vec<String> =
         disk.read_dir(dir)?.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect();
@@ -361,8 +370,9 @@ fn tidy(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<i64>> {
     Ok(bases)
 }
 
-/// A `.swap` segment is a finished result of compaction: it replaces the segments whose offsets it covers. If there is also a
-/// `.cleaned` file at or below it, the group was being split and the originals are still there: then the swap file goes.
+/// A `.swap` segment is a finished result of compaction: it replaces the segments whose offsets it covers. If
+/// there is also a `.cleaned` file at or below it, the group was being split and the originals are still
+/// there: then the swap file goes.
 fn finish_swaps(disk: &dyn Disk, dir: &Path, names: &[String], first_cleaned: i64) -> io::Result<()> {
     let log_swap = format!("{LOG}{SWAP}");
     for name in names.iter().filter(|name| name.ends_with(SWAP)) {

@@ -1,4 +1,5 @@
-//! Walking the batches of a segment file: headers only for lookups, with checksums for recovery, and the search behind damage.
+//! Walking the batches of a segment file: headers only for lookups, with checksums for recovery, and
+//! the search behind damage.
 
 use std::io;
 
@@ -30,8 +31,8 @@ impl BatchAt {
     }
 }
 
-/// Reads the headers of successive batches between a batch start and `end`. The bytes were checked when they were appended or
-/// recovered, so anything that does not parse is an error.
+/// Reads the headers of successive batches between a batch start and `end`. The bytes were checked when they were
+/// appended or recovered, so anything that does not parse is an error.
 pub(crate) struct HeaderWalk<'a> {
     file: &'a dyn DiskFile,
     position: u64,
@@ -143,8 +144,9 @@ impl<'a> BatchScan<'a> {
     }
 }
 
-/// The position of a batch with a right checksum and an offset of at least `min_offset` somewhere in `start..end`, if there is one.
-/// It is what tells damage in the middle from a torn tail, and it looks at every position, because damage may have hit a length.
+/// The position of a batch with a right checksum and an offset of at least `min_offset` somewhere in `start..end`, if
+/// there is one. It is what tells damage in the middle from a torn tail, and it looks at every position, because
+/// damage may have hit a length.
 pub(crate) fn valid_batch_within(
     file: &dyn DiskFile,
     start: u64,
@@ -182,8 +184,8 @@ fn plausible_len(bytes: &[u8], left: u64, min_offset: i64) -> Option<usize> {
     plausible.then(|| header.total_len())
 }
 
-/// Whether a piece of the damaged batch at `position` was never written: some whole sector of it reads as zeros. That is what a
-/// power cut leaves of bytes that were not synced; a flipped bit does not look like it.
+/// Whether a piece of the damaged batch at `position` was never written: some whole sector of it reads as zeros. That
+/// is what a power cut leaves of bytes that were not synced; a flipped bit does not look like it.
 pub(crate) fn has_unwritten_sector(
     file: &dyn DiskFile,
     position: u64,

@@ -97,8 +97,8 @@ impl Segment {
         })
     }
 
-    /// A segment that was closed in an orderly way, as its files say; no data is read. `None` when an index is missing or cannot be
-    /// right, and has to be rebuilt.
+    /// A segment that was closed in an orderly way, as its files say; no data is read. `None` when an index is missing
+    /// or cannot be right, and has to be rebuilt.
     pub(crate) fn open_closed(
         disk: &dyn Disk,
         dir: &Path,
@@ -135,8 +135,8 @@ impl Segment {
         }))
     }
 
-    /// Appends a batch, given as its header in two forms and its records. After an error [`Self::drop_partial_append`] has to be
-    /// called.
+    /// Appends a batch, given as its header in two forms and its records. After an error
+    /// [`Self::drop_partial_append`] has to be called.
     pub(crate) fn append(
         &mut self,
         header: &BatchHeader,
@@ -258,7 +258,8 @@ impl Segment {
         Ok(None)
     }
 
-    /// The offset behind the last batch, and nothing if the batches behind the last index entry do not fill the file exactly.
+    /// The offset behind the last batch, and nothing if the batches behind the last index entry do
+    /// not fill the file exactly.
     pub(crate) fn read_next_offset(&self) -> Option<i64> {
         let mut walk = self.walk(self.offsets.last().map_or(0, |(_, position)| position), self.size);
         let mut next_offset = self.base_offset;
@@ -281,8 +282,8 @@ impl Segment {
         HeaderWalk::new(&*self.file, position, end)
     }
 
-    /// Milliseconds that the newest record is after the first, or that have passed since the segment was made when records have no
-    /// timestamps.
+    /// Milliseconds that the newest record is after the first, or that have passed since the segment was made when
+    /// records have no timestamps.
     pub(crate) fn age_ms(&mut self, newest_timestamp: i64, now_ms: i64) -> io::Result<i64> {
         if self.first_timestamp.is_none() {
             let first = self.walk(0, self.size).next()?;

@@ -16,8 +16,8 @@ use crate::disk::{Disk, DiskFile};
 /// What a file is renamed to before it is removed.
 pub(crate) const TRASH_SUFFIX: &str = ".deleted";
 
-/// Batches of a file that can be read, or sent without reading them, for as long as this value lives: truncation and retention do
-/// not take the bytes away from it.
+/// Batches of a file that can be read, or sent without reading them, for as long as this value lives: truncation and
+/// retention do not take the bytes away from it.
 #[derive(Debug, Clone)]
 pub struct LogSlice {
     /// The segment file.
@@ -88,8 +88,8 @@ impl Unsynced {
     }
 }
 
-/// The log of one partition. It is not synchronised and keeps no promise of durability: [`Self::take_unsynced`] says what has to be
-/// synced before one can be made.
+/// The log of one partition. It is not synchronised and keeps no promise of durability: [`Self::take_unsynced`] says
+/// what has to be synced before one can be made.
 #[derive(Debug)]
 pub(crate) struct Log {
     disk: Arc<dyn Disk>,
@@ -181,7 +181,8 @@ impl Log {
         &mut self.unsynced
     }
 
-    /// Begins a new segment if this batch, which has its final offset, does not belong into the active one; says whether it did.
+    /// Begins a new segment if this batch, which has its final offset, does not belong into the active
+    /// one; says whether it did.
     pub(crate) fn roll_if_needed(&mut self, header: &BatchHeader, now_ms: i64) -> io::Result<bool> {
         let segment_bytes = self.config.segment_bytes.min(i32::MAX as u64);
         let segment_ms = self.config.segment_ms;
@@ -212,8 +213,8 @@ impl Log {
         Ok(())
     }
 
-    /// Appends a batch that has its final offset, given as its decoded header, and its bytes in two parts. On an error nothing was
-    /// appended; `false` says that the bytes could not be taken back from the file either.
+    /// Appends a batch that has its final offset, given as its decoded header, and its bytes in two parts. On an error
+    /// nothing was appended; `false` says that the bytes could not be taken back from the file either.
     pub(crate) fn append(
         &mut self,
         header: &BatchHeader,
@@ -228,8 +229,8 @@ impl Log {
         Ok(())
     }
 
-    /// Whole batches from the one that holds `offset`, before `end`: at most `max_bytes`, unless the first batch alone is larger and
-    /// `at_least_one` asks for it.
+    /// Whole batches from the one that holds `offset`, before `end`: at most `max_bytes`, unless the first batch alone
+    /// is larger and `at_least_one` asks for it.
     pub(crate) fn read(
         &self,
         offset: i64,
@@ -255,7 +256,8 @@ impl Log {
         Ok(LogSlice { file: segment.file().clone(), position: first.position, len })
     }
 
-    /// The first batch whose last offset is at least `offset`, before `end`. Compaction may have taken the batch that held it.
+    /// The first batch whose last offset is at least `offset`, before `end`. Compaction may have
+    /// taken the batch that held it.
     fn find(&self, offset: i64, end: LogPosition) -> io::Result<Option<(&Segment, BatchAt)>> {
         for segment in self.segments_from(offset) {
             if segment.base_offset() > end.segment {
@@ -282,7 +284,8 @@ impl Log {
         }))
     }
 
-    /// The first record with a timestamp of at least `timestamp` and an offset of at least the log's start, before `end`.
+    /// The first record with a timestamp of at least `timestamp` and an offset of at least the
+    /// log's start, before `end`.
     pub(crate) fn find_timestamp(
         &self,
         timestamp: i64,
@@ -423,9 +426,9 @@ impl Log {
         self.start_offset = self.start_offset.max(offset.min(self.next_offset));
     }
 
-    /// Takes segments out that retention no longer keeps (by age, by size, or because they end before the log's start), oldest
-    /// first and only below `durable_offset`, and moves the log's start. Their files are renamed with [`TRASH_SUFFIX`] and given
-    /// back for removal.
+    /// Takes segments out that retention no longer keeps (by age, by size, or because they end before the log's start),
+    /// oldest first and only below `durable_offset`, and moves the log's start. Their files are renamed with
+    /// [`TRASH_SUFFIX`] and given back for removal.
     pub(crate) fn delete_old_segments(
         &mut self,
         now_ms: i64,
@@ -448,8 +451,8 @@ impl Log {
         Ok(trash)
     }
 
-    /// Closes the active segment when retention would delete it, so that a topic nobody writes to becomes empty too; says whether it
-    /// did.
+    /// Closes the active segment when retention would delete it, so that a topic nobody writes to becomes empty
+    /// too; says whether it did.
     pub(crate) fn roll_if_expired(&mut self, now_ms: i64) -> io::Result<bool> {
         let expired = self.active.size() > 0 && self.is_expired(&self.active, now_ms);
         if expired {
@@ -491,7 +494,8 @@ impl Log {
         Ok(trash)
     }
 
-    /// Trims the active segment's indexes as at a roll: what a clean shutdown leaves behind. Nothing can be appended afterwards.
+    /// Trims the active segment's indexes as at a roll: what a clean shutdown leaves behind. Nothing
+    /// can be appended afterwards.
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.active.close()?;
         for file in self.active.files() {

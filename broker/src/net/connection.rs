@@ -1,8 +1,9 @@
-//! One connection: requests are worked on in order, what they have to wait for they wait for side by side, and answers go out in order.
+//! One connection: requests are worked on in order, what they have to wait for they wait for side by side,
+//! and answers go out in order.
 //!
-//! The reader does the part of a request that must not be overtaken (an append, a join, a commit) before it reads the next one. The
-//! rest (an fsync, a long poll, the others of a group) is a future in a bounded queue, which the writer takes in order. A full queue
-//! stops the reader, and so the peer.
+//! The reader does the part of a request that must not be overtaken (an append, a join, a commit) before it reads the
+//! next one. The rest (an fsync, a long poll, the others of a group) is a future in a bounded queue, which the writer
+//! takes in order. A full queue stops the reader, and so the peer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -69,7 +69,8 @@ impl FrameReader {
         Self { limits, buffer: BytesMut::new() }
     }
 
-    /// The next frame; `None` when the peer has closed the stream between two. Not cancel-safe, except before the first byte of a frame.
+    /// The next frame; `None` when the peer has closed the stream between two. Not cancel-safe, except before
+    /// the first byte of a frame.
     pub(super) async fn next(&mut self, source: &mut Reader) -> Result<Option<Frame>, FrameError> {
         if self.buffer.is_empty() {
             self.buffer.reserve(IDLE_ROOM_BYTES);

@@ -1,4 +1,5 @@
-//! A stream as two halves: reading into a buffer, and writing responses, whose records go from file to socket where they can.
+//! A stream as two halves: reading into a buffer, and writing responses, whose records go from file
+//! to socket where they can.
 
 use std::io;
 use std::sync::Arc;

@@ -13,7 +13,8 @@ use super::handle::{Partition, State, end_txn_marker};
 use super::producer_state::Verdict;
 use crate::log::{FlushMode, LogConfig, StorageError};
 
-/// Into how much the records of a batch may decompress where the broker has to look at them, as a multiple of `max.message.bytes`.
+/// Into how much the records of a batch may decompress where the broker has to look at them, as a
+/// multiple of `max.message.bytes`.
 const DECOMPRESSION_LIMIT: usize = 64;
 
 /// Who appends.
@@ -41,9 +42,10 @@ pub struct Appended {
 }
 
 impl Partition {
-    /// Appends one record batch as it came from the wire: checks header and checksum (records are looked at only on compacted topics),
-    /// the producer's sequence, stamps offset and leader epoch, and writes it to the page cache. Never waits for the disk; the batch
-    /// may be acknowledged once [`Self::wait_durable`] returned for its last offset.
+    /// Appends one record batch as it came from the wire: checks header and checksum (records are looked at
+    /// only on compacted topics), the producer's sequence, stamps offset and leader epoch, and writes it to
+    /// the page cache. Never waits for the disk; the batch may be acknowledged once [`Self::wait_durable`]
+    /// returned for its last offset.
     ///
     /// # Errors
     /// See [`AppendError`]; nothing was appended then.
@@ -72,7 +74,8 @@ impl Partition {
         Ok(appended)
     }
 
-    /// Waits until the record at `last_offset` is durable and visible to consumers. With [`FlushMode::Os`] it is at once.
+    /// Waits until the record at `last_offset` is durable and visible to consumers. With
+    /// [`FlushMode::Os`] it is at once.
     ///
     /// # Errors
     /// The disk failed; the records may or may not be there after a restart.
@@ -161,7 +164,10 @@ impl State {
             self.rolled = true;
             if let Err(error) = self.write_snapshot(&**partition.disk()) {
                 // Without it the next start replays more.
-                tracing::warn!(topic = %partition.topic(), partition = partition.index(), %error, "no producer snapshot");
+                tracing::warn!(
+                    topic = %partition.topic(), partition = partition.index(), %error,
+                    "no producer snapshot"
+                );
             }
         }
         let parts = [&batch.header_bytes[..], &batch.records];
@@ -187,8 +193,8 @@ fn append_time(config: &LogConfig, timestamp: i64) -> i64 {
     }
 }
 
-/// A write error ends the partition's life until a restart, except for want of space: then nothing was lost, what was written could be
-/// taken back, and the next write may succeed.
+/// A write error ends the partition's life until a restart, except for want of space: then nothing was lost, what was
+/// written could be taken back, and the next write may succeed.
 fn write_failed(partition: &Partition, error: &io::Error, taken_back: bool) -> StorageError {
     let dir = partition.dir().display();
     let no_space = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
@@ -198,7 +204,8 @@ fn write_failed(partition: &Partition, error: &io::Error, taken_back: bool) -> S
         ));
     }
     let failure = StorageError::new(format!(
-        "writing to {dir} failed: {error}. The partition is read-only until the broker is restarted; check the disk before"
+        "writing to {dir} failed: {error}. The partition is read-only until the broker is restarted; check the disk \
+         before"
     ));
     partition.fail(failure.clone());
     failure

@@ -1,7 +1,8 @@
-//! Group commit: one flusher for each log directory syncs every partition that was appended to, then moves their high watermarks.
+//! Group commit: one flusher for each log directory syncs every partition that was appended to, then
+//! moves their high watermarks.
 //!
-//! Whatever arrives while a round is at the disk waits for the next, so the number of syncs depends on the disk's speed and not on the
-//! number of producers.
+//! Whatever arrives while a round is at the disk waits for the next, so the number of syncs depends on the disk's speed
+//! and not on the number of producers.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -127,8 +128,9 @@ struct Work {
 }
 
 impl Partition {
-    /// Makes everything appended so far durable, then visible. Says whether a segment had been closed. On an error the partition is
-    /// read-only: a sync is never tried again, because the kernel may have dropped what it could not write.
+    /// Makes everything appended so far durable, then visible. Says whether a segment had been closed. On
+    /// an error the partition is read-only: a sync is never tried again, because the kernel may have
+    /// dropped what it could not write.
     pub(super) fn flush(&self) -> Result<bool, StorageError> {
         // Before the state is looked at: an append after that asks for the next round.
         self.queued.store(false, Ordering::Release);
@@ -140,7 +142,8 @@ impl Partition {
             }
             Err(error) => {
                 let failure = StorageError::new(format!(
-                    "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the disk before",
+                    "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the \
+                     disk before",
                     self.dir().display()
                 ));
                 self.fail(failure.clone());

@@ -21,10 +21,11 @@ use crate::log::{FlushMode, IoContext, Log, LogConfig, LogError, LogPosition, St
 /// How much a control record may take when its batch is compressed; none is.
 const MAX_MARKER_BYTES: usize = 4_096;
 
-/// One partition of a topic: its records, and who may see how many of them. Shared as `Arc<Partition>`; all methods take `&self`.
+/// One partition of a topic: its records, and who may see how many of them. Shared as `Arc<Partition>`;
+/// all methods take `&self`.
 ///
-/// Appending writes to the page cache and returns; [`Partition::wait_durable`] waits for the disk. The high watermark is the end of
-/// what is durable, and consumers read below it.
+/// Appending writes to the page cache and returns; [`Partition::wait_durable`] waits for the disk. The high watermark
+/// is the end of what is durable, and consumers read below it.
 #[derive(Debug)]
 pub struct Partition {
     topic: Arc<str>,
@@ -258,23 +259,28 @@ impl Partition {
     /// Makes the partition refuse records from now on and wakes everybody who waits for it.
     pub(super) fn fail(&self, error: StorageError) {
         if self.failure.set(error.clone()).is_ok() {
-            tracing::error!(topic = %self.topic, partition = self.index, %error, "the partition is read-only from now on");
+            tracing::error!(
+                topic = %self.topic, partition = self.index, %error,
+                "the partition is read-only from now on"
+            );
         }
         self.high_watermark.send_modify(|_| {});
     }
 
-    /// Removes everything from `offset` on, and the whole batch that holds it: what a replica does that has records which its leader
-    /// does not.
+    /// Removes everything from `offset` on, and the whole batch that holds it: what a replica does that has records
+    /// which its leader does not.
     ///
     /// # Errors
-    /// The offset is below the high watermark, which never goes back, or the disk refuses; the partition is read-only then.
+    /// The offset is below the high watermark, which never goes back, or the disk refuses; the
+    /// partition is read-only then.
     pub fn truncate(&self, offset: i64, now_ms: i64) -> Result<(), StorageError> {
         self.check_writable()?;
         let mut state = self.write_state()?;
         let high_watermark = state.visible.offset;
         if offset < high_watermark {
             return Err(StorageError::new(format!(
-                "cannot truncate to offset {offset}: everything below the high watermark {high_watermark} is acknowledged"
+                "cannot truncate to offset {offset}: everything below the high watermark {high_watermark} is \
+                 acknowledged"
             )));
         }
         let truncated = state.truncate(&*self.disk, offset, now_ms);
@@ -329,7 +335,8 @@ impl Partition {
         }
     }
 
-    /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What follows needs no recovery.
+    /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What
+    /// follows needs no recovery.
     pub(super) fn close(&self) -> Result<(), StorageError> {
         self.check_writable()?;
         self.flush()?;
@@ -342,8 +349,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Applies retention and expires producers. The files that were taken out are renamed; removing them is up to the caller, because
-    /// it can take long.
+    /// Applies retention and expires producers. The files that were taken out are renamed; removing them is up to the
+    /// caller, because it can take long.
     pub(super) fn housekeeping(&self, now_ms: i64) -> Result<Vec<PathBuf>, StorageError> {
         let mut state = self.write_state()?;
         self.check_writable()?;
@@ -357,7 +364,8 @@ impl Partition {
         })
     }
 
-    /// Recovery point, log start and high watermark, to be written to the checkpoints; nothing when the log was not opened.
+    /// Recovery point, log start and high watermark, to be written to the checkpoints; nothing
+    /// when the log was not opened.
     pub(super) fn checkpoint(&self) -> Option<(i64, i64, i64)> {
         let state = self.read_state().ok()?;
         Some((state.synced_offset, state.log.start_offset(), state.visible.offset))
@@ -453,7 +461,8 @@ fn open_state(
     let synced_offset = log.next_offset();
     let visible = log.end();
     if config.flush == FlushMode::Sync {
-        // Everything that was not trusted was synced by recovery; what it noted beside that can wait for the first flush.
+        // Everything that was not trusted was synced by recovery; what it noted beside that can
+        // wait for the first flush.
         log.unsynced().dir(dir);
     }
     let leader_epoch = epochs.latest().unwrap_or(0);
@@ -462,8 +471,8 @@ fn open_state(
     Ok((state, report))
 }
 
-/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of the log belong
-/// to records that were lost.
+/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of
+/// the log belong to records that were lost.
 fn load_producers(disk: &dyn Disk, log: &Log, now_ms: i64) -> io::Result<ProducerStates> {
     let mut offsets: Vec<i64> = snapshot_offsets(disk, log.dir())?.collect();
     let mut states = ProducerStates::default();

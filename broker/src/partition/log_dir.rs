@@ -39,7 +39,8 @@ pub(super) struct LogDir {
 }
 
 impl LogDir {
-    /// Makes the directory where it is missing, takes its lock and reads whose it is. The directory is usable while the lock is held.
+    /// Makes the directory where it is missing, takes its lock and reads whose it is. The directory is
+    /// usable while the lock is held.
     pub(super) fn acquire(disk: &Arc<dyn Disk>, path: &Path) -> Result<(Self, DiskLock), LogError> {
         if !disk.exists(path) {
             disk.create_dir_all(path).at("create log directory", path)?;
@@ -173,7 +174,8 @@ impl LogDir {
         Place { topic: key.0.clone(), index: key.1, dir, disk: self.disk.clone(), queue: self.queue.clone() }
     }
 
-    /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the next start, never records.
+    /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the
+    /// next start, never records.
     pub(super) fn write_checkpoints(&self) -> Result<(), LogError> {
         // Held over the writes, so that an older checkpoint never replaces a newer one.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,17 +213,24 @@ impl LogDir {
             let Ok(trash) = partition.housekeeping(now_ms) else { continue };
             for path in trash {
                 if let Err(error) = self.disk.remove(&path) {
-                    tracing::warn!(path = %path.display(), %error, "cannot remove a deleted segment; the next start will");
+                    tracing::warn!(
+                        path = %path.display(), %error,
+                        "cannot remove a deleted segment; the next start will"
+                    );
                 }
             }
         }
         if let Err(error) = self.write_checkpoints() {
-            tracing::warn!(dir = %self.path.display(), %error, "cannot write the checkpoints; a restart would take longer");
+            tracing::warn!(
+                dir = %self.path.display(), %error,
+                "cannot write the checkpoints; a restart would take longer"
+            );
         }
     }
 
-    /// Closes all partitions and, when each was closed well, leaves the marker that makes the next start quick. Partitions that
-    /// could not be opened do not count: their recovery points are not where their logs end, so they are looked at again.
+    /// Closes all partitions and, when each was closed well, leaves the marker that makes the next start quick.
+    /// Partitions that could not be opened do not count: their recovery points are not where their logs end, so
+    /// they are looked at again.
     pub(super) fn close(&self) -> Result<(), LogError> {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         let mut failure: Option<StorageError> = None;

@@ -57,8 +57,8 @@ impl LogManagerOptions {
     }
 }
 
-/// The partitions of all log directories, and the tasks that flush them. Dropping it ends the tasks as a crash would; call
-/// [`Self::shutdown`] before for a quick next start.
+/// The partitions of all log directories, and the tasks that flush them. Dropping it ends the tasks as a crash would;
+/// call [`Self::shutdown`] before for a quick next start.
 pub struct LogManager {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
@@ -95,8 +95,9 @@ impl fmt::Debug for LogManager {
 }
 
 impl LogManager {
-    /// Locks the directories, opens every partition in them (checking those that a crash left behind) and starts the flushers on the
-    /// current tokio runtime. A partition that cannot be opened does not prevent the others: it is there, but offline.
+    /// Locks the directories, opens every partition in them (checking those that a crash left behind) and starts
+    /// the flushers on the current tokio runtime. A partition that cannot be opened does not prevent the others:
+    /// it is there, but offline.
     ///
     /// # Errors
     /// A directory cannot be used, is in use, or belongs to another node or cluster.
@@ -117,7 +118,10 @@ impl LogManager {
                 let dir = dir.clone();
                 move || {
                     if let Err(error) = dir.write_checkpoints() {
-                        tracing::warn!(dir = %dir.path().display(), %error, "cannot write the checkpoints; a restart would take longer");
+                        tracing::warn!(
+                            dir = %dir.path().display(), %error,
+                            "cannot write the checkpoints; a restart would take longer"
+                        );
                     }
                 }
             };
@@ -151,8 +155,8 @@ impl LogManager {
         self.dirs.iter().find_map(|dir| dir.partitions().get(&key).cloned())
     }
 
-    /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become durable with its
-    /// first flush, which is under way.
+    /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
+    /// durable with its first flush, which is under way.
     ///
     /// # Errors
     /// It exists, or the disk refuses.
@@ -189,7 +193,10 @@ impl LogManager {
                         move || disk.remove_dir_all(&trash)
                     };
                     if let Err(error) = on_disk(&disk, removal).await {
-                        tracing::warn!(dir = %trash.display(), %error, "cannot remove a deleted partition; the next start will");
+                        tracing::warn!(
+                            dir = %trash.display(), %error,
+                            "cannot remove a deleted partition; the next start will"
+                        );
                     }
                 });
                 return Ok(true);
@@ -198,15 +205,16 @@ impl LogManager {
         Ok(false)
     }
 
-    /// Applies retention, forgets expired producers and writes the checkpoints: to be called every few seconds to minutes.
+    /// Applies retention, forgets expired producers and writes the checkpoints: to be called
+    /// every few seconds to minutes.
     pub async fn housekeeping(&self, now_ms: i64) {
         for dir in self.dirs.clone() {
             on_disk(&self.disk, move || dir.housekeeping(now_ms)).await;
         }
     }
 
-    /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail from now on,
-    /// reads still work. The locks are held until the manager is dropped.
+    /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
+    /// from now on, reads still work. The locks are held until the manager is dropped.
     ///
     /// # Errors
     /// A partition had failed or could not be synced; the next start checks the logs of its directory.
@@ -291,8 +299,9 @@ fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Resu
                 return Err(LogError::Invalid {
                     path: dir.path().to_owned(),
                     what: format!(
-                        "this log directory belongs to node {} of cluster {}, but this broker is node {node_id} of cluster \
-                         {cluster_id}. Correct log.dirs, node.id or cluster.id; or, if its data is not wanted, empty it",
+                        "this log directory belongs to node {} of cluster {}, but this broker is node {node_id} of \
+                         cluster {cluster_id}. Correct log.dirs, node.id or cluster.id; or, if its data is not wanted, \
+                         empty it",
                         meta.node_id, meta.cluster_id
                     ),
                 });
@@ -315,7 +324,8 @@ fn refuse_doubles(dirs: &[LogDir]) -> Result<(), LogError> {
                 return Err(LogError::Invalid {
                     path: dir.path().to_owned(),
                     what: format!(
-                        "partition {}-{} is also in {}. One of the two was left behind by a move; take the older one away",
+                        "partition {}-{} is also in {}. One of the two was left behind by a move; take the older one \
+                         away",
                         key.0,
                         key.1,
                         other.display()

@@ -1,4 +1,5 @@
-//! A partition: its log, the state of its producers, its leader epoch and its high watermark; and the manager of all of them.
+//! A partition: its log, the state of its producers, its leader epoch and its high watermark; and
+//! the manager of all of them.
 //!
 //! ```text
 //! manager         LogManager: log directories, load, create, delete, housekeeping, shutdown
@@ -9,8 +10,8 @@
 //! snapshot        the producer state in a file                    error          what can go wrong
 //! ```
 //!
-//! With one replica the in-sync set is that replica, and the high watermark is the end of what is durable. Nothing here knows
-//! requests, connections or topics' settings.
+//! With one replica the in-sync set is that replica, and the high watermark is the end of what is durable. Nothing here
+//! knows requests, connections or topics' settings.
 
 mod append;
 mod error;

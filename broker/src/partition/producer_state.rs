@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::{BatchHeader, EndTxnMarker, NO_SEQUENCE, next_sequence};
 
-/// How many batches of a producer are remembered: a client has at most 5 requests in flight, so any of these may come again.
+/// How many batches of a producer are remembered: a client has at most 5 requests in flight, so
+/// any of these may come again.
 const REMEMBERED_BATCHES: usize = 5;
 
 /// A batch does not fit what its producer wrote before.
@@ -14,7 +15,8 @@ const REMEMBERED_BATCHES: usize = 5;
 pub enum ProducerError {
     /// A batch between this one and the last is missing.
     #[error(
-        "producer {producer_id} (epoch {epoch}) sent sequence number {found} where {expected} was expected: a batch in between was lost"
+        "producer {producer_id} (epoch {epoch}) sent sequence number {found} where {expected} was expected: a batch in \
+         between was lost"
     )]
     OutOfOrderSequence {
         /// The producer.
@@ -146,7 +148,8 @@ pub(crate) struct ProducerStates {
     producers: BTreeMap<i64, Producer>,
     /// First offsets of transactions that are open.
     open: BTreeMap<i64, i64>,
-    /// First offsets of transactions that have ended, with the offset of the marker, while that is not below the high watermark.
+    /// First offsets of transactions that have ended, with the offset of the marker, while that is not
+    /// below the high watermark.
     ended: BTreeMap<i64, i64>,
 }
 
@@ -239,7 +242,8 @@ impl ProducerStates {
         }
     }
 
-    /// The first offset whose transaction is not decided below `high_watermark`; readers of committed records stop in front of it.
+    /// The first offset whose transaction is not decided below `high_watermark`; readers of committed
+    /// records stop in front of it.
     pub(crate) fn last_stable_offset(&self, high_watermark: i64) -> i64 {
         let first_open = self.open.keys().next().copied().unwrap_or(i64::MAX);
         // A marker that is not durable has decided nothing yet.
@@ -396,7 +400,8 @@ mod tests {
     }
 
     proptest! {
-        /// The model keeps every batch ever sent. The state machine must append each once, in order, and know its last five.
+        /// The model keeps every batch ever sent. The state machine must append each once, in
+        /// order, and know its last five.
         #[test]
         fn every_batch_is_appended_once_and_in_order(
             steps in prop::collection::vec(step(), 1..200),

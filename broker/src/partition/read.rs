@@ -1,4 +1,5 @@
-//! What fetch and list-offsets do: find batches by offset, records by timestamp. Deleting records from the front belongs here too.
+//! What fetch and list-offsets do: find batches by offset, records by timestamp. Deleting records from
+//! the front belongs here too.
 
 use std::io;
 
@@ -34,12 +35,13 @@ pub struct LogRead {
 }
 
 impl Partition {
-    /// Whole batches from the one that holds `offset`: at most `max_bytes`, and with `at_least_one` the first batch even if it is
-    /// larger. A slice ends with its segment; the reader comes again for the next. No record is decoded, and what lies before
-    /// `offset` in the first batch is the reader's to skip.
+    /// Whole batches from the one that holds `offset`: at most `max_bytes`, and with `at_least_one` the first batch
+    /// even if it is larger. A slice ends with its segment; the reader comes again for the next. No record is decoded,
+    /// and what lies before `offset` in the first batch is the reader's to skip.
     ///
     /// # Errors
-    /// The offset is below the log's start or above its end, or the partition is offline. A read-only partition can be read.
+    /// The offset is below the log's start or above its end, or the partition is offline. A
+    /// read-only partition can be read.
     pub fn read(
         &self,
         offset: i64,
@@ -86,8 +88,8 @@ impl Partition {
         state.log.find_max_timestamp(SEARCH_CAP_BYTES).map_err(|error| self.unreadable(&error))
     }
 
-    /// Moves the log's start up to `before_offset`, -1 for the high watermark, and says where it is now. Segments that lie before it
-    /// go with the next housekeeping (`DeleteRecords`).
+    /// Moves the log's start up to `before_offset`, -1 for the high watermark, and says where it is now. Segments that
+    /// lie before it go with the next housekeeping (`DeleteRecords`).
     ///
     /// # Errors
     /// The offset is above the high watermark, or the partition is offline or read-only.

@@ -1,8 +1,9 @@
-//! `.snapshot` files: the producer state at an offset, in Kafka's format, so that opening a log replays only what came after.
+//! `.snapshot` files: the producer state at an offset, in Kafka's format, so that opening a log
+//! replays only what came after.
 //!
-//! Kafka writes one entry for each producer, with its last batch. We write one for each remembered batch, oldest first: Kafka's reader
-//! keeps the last entry of a producer, which is what it would have written, and ours knows all five batches after a restart, so that
-//! a client that repeats what it had in flight is answered instead of refused.
+//! Kafka writes one entry for each producer, with its last batch. We write one for each remembered batch, oldest first:
+//! Kafka's reader keeps the last entry of a producer, which is what it would have written, and ours knows all five
+//! batches after a restart, so that a client that repeats what it had in flight is answered instead of refused.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

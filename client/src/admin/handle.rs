@@ -210,7 +210,8 @@ impl Admin {
         Ok(groups)
     }
 
-    /// Describes groups. A group that does not exist is described as `Dead`, or is an error, as the broker's version has it.
+    /// Describes groups. A group that does not exist is described as `Dead`, or is an error, as
+    /// the broker's version has it.
     ///
     /// # Errors
     /// No coordinator in time.

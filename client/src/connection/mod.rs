@@ -7,9 +7,9 @@
 //! backoff.rs     growing pauses with jitter (pure)
 //! ```
 //!
-//! A broker answers the requests of one connection in order, so what may be held back must not share a connection with what must
-//! not wait: a producer, each consumer's fetches and each consumer's group membership have their own [`Links`], and metadata and
-//! administration share another.
+//! A broker answers the requests of one connection in order, so what may be held back must not share a connection with
+//! what must not wait: a producer, each consumer's fetches and each consumer's group membership have their own
+//! [`Links`], and metadata and administration share another.
 
 mod backoff;
 mod links;

@@ -1,8 +1,8 @@
 //! One connection: requests go out pipelined, answers come back in order.
 //!
-//! Two tasks serve it, one writes and one reads. Whoever asks holds a receiver; the reader matches each answer with the oldest
-//! unanswered request. Anything irregular (a wrong correlation id, an absurd length, silence beyond a deadline) ends the connection
-//! and fails everything that waits on it: a stream that lost its place cannot be trusted again.
+//! Two tasks serve it, one writes and one reads. Whoever asks holds a receiver; the reader matches each answer with the
+//! oldest unanswered request. Anything irregular (a wrong correlation id, an absurd length, silence beyond a deadline)
+//! ends the connection and fails everything that waits on it: a stream that lost its place cannot be trusted again.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -230,8 +230,8 @@ impl Connection {
         } else {
             frame.written = Some(sender);
         }
-        // Under the lock, so that frames leave in the order in which their answers are expected. When the writer has ended,
-        // `fail` follows.
+        // Under the lock, so that frames leave in the order in which their answers are expected. When the writer
+        // has ended, `fail` follows.
         let _ = self.inner.frames.send(frame);
         Ok(receiver)
     }

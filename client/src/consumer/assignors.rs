@@ -18,7 +18,8 @@ pub(crate) struct Member {
 /// What each member gets, by member id.
 pub(crate) type Assignment = BTreeMap<Arc<str>, Vec<TopicPartition>>;
 
-/// Shares out all partitions of the topics that members subscribe to. `counts` has the number of partitions of each existing topic.
+/// Shares out all partitions of the topics that members subscribe to. `counts` has the number of
+/// partitions of each existing topic.
 pub(crate) fn assign(assignor: Assignor, members: &[Member], counts: &BTreeMap<Arc<str>, i32>) -> Assignment {
     let mut members: Vec<&Member> = members.iter().collect();
     // Static members first and by their lasting names, as in Kafka, so that a restart changes nothing.
@@ -82,8 +83,8 @@ fn round_robin(members: &[&Member], counts: &BTreeMap<Arc<str>, i32>, assignment
     }
 }
 
-/// A balanced assignment that keeps what it can; then, as KIP-429 asks, partitions that move are taken from everybody in this round: their
-/// new owner gets them in the next, when the old one has let go.
+/// A balanced assignment that keeps what it can; then, as KIP-429 asks, partitions that move are taken from everybody
+/// in this round: their new owner gets them in the next, when the old one has let go.
 fn cooperative(members: &[&Member], counts: &BTreeMap<Arc<str>, i32>) -> Assignment {
     let mut sticky = Sticky::new(members, counts);
     let owners = sticky.owners();
@@ -125,7 +126,8 @@ impl<'a> Sticky<'a> {
         Self { members, counts, takers: takers.collect(), shares: vec![BTreeSet::new(); members.len()] }
     }
 
-    /// Who owned a partition last. Of two that claim it the later generation is right; of the same generation neither is trusted.
+    /// Who owned a partition last. Of two that claim it the later generation is right; of the same
+    /// generation neither is trusted.
     fn owners(&self) -> HashMap<TopicPartition, usize> {
         let mut claims: HashMap<&TopicPartition, (i32, Option<usize>)> = HashMap::new();
         for (at, member) in self.members.iter().enumerate() {
@@ -158,7 +160,8 @@ impl<'a> Sticky<'a> {
         }
     }
 
-    /// What nobody has goes to the least loaded, topics with the fewest takers first, because those have the least choice.
+    /// What nobody has goes to the least loaded, topics with the fewest takers first, because
+    /// those have the least choice.
     fn fill(&mut self) {
         let taken: BTreeSet<TopicPartition> = self.shares.iter().flatten().cloned().collect();
         let mut topics: Vec<(&Arc<str>, i32)> =
@@ -179,8 +182,8 @@ impl<'a> Sticky<'a> {
         self.takers.get(topic)?.iter().copied().min_by_key(|&at| (self.shares[at].len(), at))
     }
 
-    /// Moves single partitions from members to others that have at least two fewer, until there are none. Each move makes the sum of
-    /// squared shares smaller, so it ends.
+    /// Moves single partitions from members to others that have at least two fewer, until there are none. Each move
+    /// makes the sum of squared shares smaller, so it ends.
     fn balance(&mut self) {
         while let Some((from, to, partition)) = self.unfair() {
             self.shares[from].remove(&partition);
@@ -367,7 +370,8 @@ mod tests {
                 .iter()
                 .map(|(id, partitions)| partitions.iter().filter(|partition| after[id].contains(partition)).count())
                 .sum();
-            let gained: usize = after.iter().filter(|(id, _)| !before.contains_key(*id)).map(|(_, got)| got.len()).sum();
+            let gained: usize =
+                after.iter().filter(|(id, _)| !before.contains_key(*id)).map(|(_, got)| got.len()).sum();
             prop_assert_eq!(kept + gained, partitions as usize);
         }
     }

@@ -10,7 +10,8 @@ use crate::client::Client;
 use crate::error::{ClientError, ConfigError};
 use crate::types::{IsolationLevel, TopicPartition};
 
-/// Where to start in a partition without a committed offset, or whose position is no longer in the log (`auto.offset.reset`).
+/// Where to start in a partition without a committed offset, or whose position is no longer in the
+/// log (`auto.offset.reset`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OffsetReset {
     /// At the oldest record.
@@ -133,7 +134,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Subscribes to all topics whose whole name matches this regular expression, also to those created later; needs a group.
+    /// Subscribes to all topics whose whole name matches this regular expression, also to those
+    /// created later; needs a group.
     #[must_use]
     pub fn pattern(mut self, pattern: impl Into<String>) -> Self {
         self.config.subscription = Subscription::Nothing;
@@ -162,16 +164,17 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Commits in the background at this interval, when partitions are revoked and on close (`auto.commit.interval.ms`).
-    /// A record counts as processed when the next one is asked for, so it is at least once. Default `None`: the program commits.
+    /// Commits in the background at this interval, when partitions are revoked and on close
+    /// (`auto.commit.interval.ms`). A record counts as processed when the next one is asked for, so it is at least
+    /// once. Default `None`: the program commits.
     #[must_use]
     pub fn auto_commit(mut self, interval: Option<Duration>) -> Self {
         self.config.auto_commit = interval;
         self
     }
 
-    /// How partitions are shared out. Default [`Assignor::CooperativeSticky`]; groups with members of librdkafka's default
-    /// configuration need [`Assignor::Range`].
+    /// How partitions are shared out. Default [`Assignor::CooperativeSticky`]; groups with members of librdkafka's
+    /// default configuration need [`Assignor::Range`].
     #[must_use]
     pub fn assignor(mut self, assignor: Assignor) -> Self {
         self.config.assignor = assignor;
@@ -200,14 +203,16 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Makes this a static member: a restart within the session timeout keeps its partitions (`group.instance.id`, KIP-345).
+    /// Makes this a static member: a restart within the session timeout keeps its partitions
+    /// (`group.instance.id`, KIP-345).
     #[must_use]
     pub fn group_instance_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.config.group_instance_id = Some(id.into());
         self
     }
 
-    /// Bytes that a broker gathers before it answers a fetch, unless `fetch_max_wait` passes (`fetch.min.bytes`). Default 1.
+    /// Bytes that a broker gathers before it answers a fetch, unless `fetch_max_wait` passes
+    /// (`fetch.min.bytes`). Default 1.
     #[must_use]
     pub fn fetch_min_bytes(mut self, bytes: usize) -> Self {
         self.config.fetch_min_bytes = bytes;
@@ -228,15 +233,17 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Most bytes of one partition in a fetch answer (`max.partition.fetch.bytes`). Default 1 MiB. A larger batch comes whole.
+    /// Most bytes of one partition in a fetch answer (`max.partition.fetch.bytes`). Default 1 MiB. A
+    /// larger batch comes whole.
     #[must_use]
     pub fn partition_fetch_bytes(mut self, bytes: usize) -> Self {
         self.config.partition_fetch_bytes = bytes;
         self
     }
 
-    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. Records of paused
-    /// partitions are not counted, so that they cannot starve the others; each of those holds at most twice `partition_fetch_bytes`.
+    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. Records
+    /// of paused partitions are not counted, so that they cannot starve the others; each of those holds at most
+    /// twice `partition_fetch_bytes`.
     #[must_use]
     pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
         self.config.prefetch_bytes = bytes;
@@ -264,7 +271,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How long one request may take, and the deadline of commits and offset look-ups (`request.timeout.ms`). Default 30 s.
+    /// How long one request may take, and the deadline of commits and offset look-ups
+    /// (`request.timeout.ms`). Default 30 s.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_timeout = timeout;

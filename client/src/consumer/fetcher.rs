@@ -1,7 +1,8 @@
 //! The fetching task: keeps a fetch under way to every leader, and finds out where to start.
 //!
-//! A broker holds a fetch without data for a while. What becomes fetchable meanwhile (a seek, a resumed partition, room in the
-//! buffer) must not wait for that, so there are two connections to a broker, and a fetch of what is idle may use the second.
+//! A broker holds a fetch without data for a while. What becomes fetchable meanwhile (a seek, a resumed
+//! partition, room in the buffer) must not wait for that, so there are two connections to a broker, and a fetch
+//! of what is idle may use the second.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -425,7 +426,8 @@ impl Fetcher {
     }
 }
 
-/// The first look at the topics of partitions assigned by hand, which may create them. A member's topics are its group task's.
+/// The first look at the topics of partitions assigned by hand, which may create them. A member's
+/// topics are its group task's.
 async fn learn_topics(shared: &Shared) {
     let Subscription::Partitions(assigned) = &shared.config.subscription else { return };
     let core = &shared.core;

@@ -1,7 +1,7 @@
 //! The task of a group member: find the coordinator, join, take over the assignment, heartbeat, rebalance, leave.
 //!
-//! Partitions are given up in a fixed order: nothing more is handed out, what is processed is committed, the listener's `revoked`
-//! runs, and only then does the member let go. Heartbeats go on while a listener runs.
+//! Partitions are given up in a fixed order: nothing more is handed out, what is processed is committed, the listener's
+//! `revoked` runs, and only then does the member let go. Heartbeats go on while a listener runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -57,7 +57,8 @@ pub(super) struct Group {
     topics: Vec<Arc<str>>,
     /// As the leader: the partition counts that the assignment was made for.
     assigned_for: Option<BTreeMap<Arc<str>, i32>>,
-    /// Where partitions were that are not owned any more: the place to go on when they come back and nothing is committed.
+    /// Where partitions were that are not owned any more: the place to go on when they come back
+    /// and nothing is committed.
     remembered: HashMap<TopicPartition, i64>,
     _all_topics: Option<AllTopics>,
 }
@@ -244,7 +245,8 @@ impl Group {
         Ok(assignment)
     }
 
-    /// Gives up what is not assigned any more and adds what is new. Returns whether something was given up cooperatively.
+    /// Gives up what is not assigned any more and adds what is new. Returns whether something
+    /// was given up cooperatively.
     async fn take_over(&mut self, assigned: Vec<TopicPartition>) -> bool {
         let owned = self.owned();
         let revoked: Vec<TopicPartition> =
@@ -365,7 +367,10 @@ impl Group {
             membership.member_id = member_id;
         });
         if !owned.is_empty() {
-            tracing::warn!(group = %self.link.group(), partitions = owned.len(), "the group went on without this member");
+            tracing::warn!(
+                group = %self.link.group(), partitions = owned.len(),
+                "the group went on without this member"
+            );
             if let Some(listener) = self.shared.config.listener.clone() {
                 let bound = self.shared.config.rebalance_timeout;
                 if tokio::time::timeout(bound, listener.lost(&owned)).await.is_err() {

@@ -33,8 +33,8 @@ impl ConsumerHandle {
         self.shared.commit(&offsets).await
     }
 
-    /// Commits in the background. Calls made before the last one was sent are merged into it; the newest offset of a partition
-    /// wins. A refused commit is logged.
+    /// Commits in the background. Calls made before the last one was sent are merged into it; the newest offset of a
+    /// partition wins. A refused commit is logged.
     pub fn commit_async(&self, offsets: HashMap<TopicPartition, i64>) {
         self.shared.commit_later(offsets);
     }
@@ -48,8 +48,8 @@ impl ConsumerHandle {
         self.shared.commit(&positions).await
     }
 
-    /// Stops handing out records of these partitions, from the next record on; what is fetched already is kept. Partitions
-    /// that are not assigned are ignored.
+    /// Stops handing out records of these partitions, from the next record on; what is fetched already is kept.
+    /// Partitions that are not assigned are ignored.
     pub fn pause(&self, partitions: &[TopicPartition]) {
         self.set_paused(partitions, true);
     }
@@ -106,7 +106,8 @@ impl ConsumerHandle {
         Ok(())
     }
 
-    /// The offset of the next record to be handed out; `None` while it is being looked up or the partition is not assigned.
+    /// The offset of the next record to be handed out; `None` while it is being looked up or the
+    /// partition is not assigned.
     pub fn position(&self, partition: &TopicPartition) -> Option<i64> {
         self.shared.partitions().position(partition)
     }
@@ -155,8 +156,8 @@ impl ConsumerHandle {
         self.ends(partitions, OffsetSpec::Latest).await
     }
 
-    /// For each partition the first offset whose timestamp is at or after the given one (milliseconds since the Unix epoch), `None`
-    /// if there is none.
+    /// For each partition the first offset whose timestamp is at or after the given one (milliseconds since the Unix
+    /// epoch), `None` if there is none.
     ///
     /// # Errors
     /// A partition that does not exist; no broker in time.

@@ -1,4 +1,5 @@
-//! The requests of a group member (Kafka's classic group protocol), one attempt each, with the coordinator's errors as codes.
+//! The requests of a group member (Kafka's classic group protocol), one attempt each, with the
+//! coordinator's errors as codes.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! What group members tell each other through the coordinator, which does not look inside: the "consumer" protocol.
 //!
-//! A subscription (versions 0 to 3) says what a member wants and owns; an assignment what it gets. Written as version 3, which older
-//! members read as far as they know it; read in any version, also a later one, whose additions are ignored.
+//! A subscription (versions 0 to 3) says what a member wants and owns; an assignment what it gets. Written
+//! as version 3, which older members read as far as they know it; read in any version, also a later one,
+//! whose additions are ignored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -219,8 +220,10 @@ mod tests {
         #[test]
         fn what_is_written_is_read(topics in prop::collection::btree_set("[a-z]{1,9}", 0..9), count in 0..9_i32) {
             let topics: Vec<Arc<str>> = topics.into_iter().map(Arc::from).collect();
-            let owned: Vec<TopicPartition> =
-                topics.iter().flat_map(|topic| (0..count).map(|at| TopicPartition::new(Arc::clone(topic), at))).collect();
+            let owned: Vec<TopicPartition> = topics
+                .iter()
+                .flat_map(|topic| (0..count).map(|at| TopicPartition::new(Arc::clone(topic), at)))
+                .collect();
             let subscription = MemberSubscription { topics, owned: owned.clone(), generation: count };
             prop_assert_eq!(MemberSubscription::decode(&subscription.encode()).unwrap(), subscription);
             prop_assert_eq!(decode_assignment(&encode_assignment(&owned)).unwrap(), owned);

@@ -9,8 +9,8 @@ use crate::types::{Headers, TopicPartition};
 
 /// A record read from a partition.
 ///
-/// Key and value are slices of the fetched (or decompressed) buffer: cloning is cheap, and keeping one small record keeps its whole
-/// buffer alive. Copy what you keep for long.
+/// Key and value are slices of the fetched (or decompressed) buffer: cloning is cheap, and keeping one small record
+/// keeps its whole buffer alive. Copy what you keep for long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerRecord {
     /// The topic.

@@ -90,8 +90,8 @@ impl Shared {
         self.reader.wake();
     }
 
-    /// Commits, retried until `request_timeout`. A rebalance meanwhile is waited for; what this consumer still owns after it is
-    /// committed in the new generation.
+    /// Commits, retried until `request_timeout`. A rebalance meanwhile is waited for; what this consumer still owns
+    /// after it is committed in the new generation.
     pub(super) async fn commit(&self, offsets: &HashMap<TopicPartition, i64>) -> Result<(), ConsumeError> {
         let Some(link) = &self.offsets else { return Err(ConsumeError::NoGroup) };
         if offsets.is_empty() {
@@ -187,7 +187,8 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything that must be committed before partitions go: background commits, and with `auto_commit` what is processed.
+    /// Everything that must be committed before partitions go: background commits, and with
+    /// `auto_commit` what is processed.
     pub(super) async fn commit_before_revoke(&self, partitions: &[TopicPartition]) {
         self.commit_waiting().await;
         if self.config.auto_commit.is_none() {

@@ -1,8 +1,8 @@
 //! The partitions of a consumer: positions, what is fetched, what may be fetched next. Pure: it is told the time.
 //!
-//! A partition's records flow through here: the fetcher asks what it may fetch and brings chunks, the reader takes chunks out in
-//! turn. Whatever makes fetched records invalid (a seek, a rebalance) gives the partition a new [`Cell`]; answers and chunks that
-//! belong to an old one are recognised by it and dropped.
+//! A partition's records flow through here: the fetcher asks what it may fetch and brings chunks, the reader takes
+//! chunks out in turn. Whatever makes fetched records invalid (a seek, a rebalance) gives the partition a new [`Cell`];
+//! answers and chunks that belong to an old one are recognised by it and dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,8 @@ use super::chunk::Chunk;
 use crate::error::ConsumeError;
 use crate::types::TopicPartition;
 
-/// How far one partition has been handed out. Shared with the reader, so that handing out a record needs no common lock.
+/// How far one partition has been handed out. Shared with the reader, so that handing out a
+/// record needs no common lock.
 #[derive(Debug)]
 pub(super) struct Cell(Mutex<CellState>);
 
@@ -51,8 +52,8 @@ impl Cell {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands out what `take` gives, with the position after it, if that is still allowed. Under the cell's lock: a partition that was
-    /// given up is not handed out from any more, not even at the same instant.
+    /// Hands out what `take` gives, with the position after it, if that is still allowed. Under the cell's lock: a
+    /// partition that was given up is not handed out from any more, not even at the same instant.
     pub(super) fn hand_out<T>(&self, take: impl FnOnce() -> (Option<T>, i64)) -> Handed<T> {
         let mut state = self.state();
         if !state.live {

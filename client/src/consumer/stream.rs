@@ -34,8 +34,8 @@ use crate::runtime::Tasks;
 /// # }
 /// ```
 ///
-/// Dropping it ends the background tasks at once and without a word to the group, which notices after the session timeout;
-/// [`Consumer::close`] is the polite way.
+/// Dropping it ends the background tasks at once and without a word to the group, which notices after the session
+/// timeout; [`Consumer::close`] is the polite way.
 pub struct Consumer {
     shared: Arc<Shared>,
     /// What is being handed out.
@@ -71,7 +71,8 @@ impl Consumer {
         Ok(Self { shared, current: None, last: None, fetching, membership, _client: client })
     }
 
-    /// The next record. `None` after a fatal error and after close. Cancel-safe: no record is lost when the future is dropped.
+    /// The next record. `None` after a fatal error and after close. Cancel-safe: no record is lost
+    /// when the future is dropped.
     ///
     /// An error does not end the stream unless [`ConsumeError::is_fatal`].
     pub async fn next(&mut self) -> Option<Result<ConsumerRecord, ConsumeError>> {
@@ -96,8 +97,8 @@ impl Consumer {
         ConsumerHandle::new(Arc::clone(&self.shared))
     }
 
-    /// Stops fetching, commits what waits to be committed (with `auto_commit` everything handed out), calls the listener's `revoked`,
-    /// leaves the group (static members stay), and ends the background tasks.
+    /// Stops fetching, commits what waits to be committed (with `auto_commit` everything handed out), calls the
+    /// listener's `revoked`, leaves the group (static members stay), and ends the background tasks.
     ///
     /// # Errors
     /// The broker could not be told in time; the group then notices after the session timeout.

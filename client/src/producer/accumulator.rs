@@ -146,7 +146,8 @@ impl Accumulator {
         &self.queues[place].partition
     }
 
-    /// The instant at which the first batch of this partition is ready: full, lingered long enough, or hurried. `None` without records.
+    /// The instant at which the first batch of this partition is ready: full, lingered long enough, or
+    /// hurried. `None` without records.
     pub(super) fn ready_at(&self, place: usize, now: Instant) -> Option<Instant> {
         let queue = &self.queues[place];
         if !queue.closed.is_empty() {

@@ -80,23 +80,25 @@ impl ProducerBuilder {
         Self { client, config: ProducerConfig::default(), idempotent: None }
     }
 
-    /// How long a record may wait for company (`linger.ms`). Default 0: batches form by themselves while earlier requests are in
-    /// flight, so waiting rarely pays.
+    /// How long a record may wait for company (`linger.ms`). Default 0: batches form by themselves while earlier
+    /// requests are in flight, so waiting rarely pays.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.config.linger = linger;
         self
     }
 
-    /// Size at which a batch is closed, in bytes before compression (`batch.size`). Default 256 KiB, larger than Kafka's 16 KiB,
-    /// because it bounds what one partition sends per round trip. A larger record gets a batch of its own.
+    /// Size at which a batch is closed, in bytes before compression (`batch.size`). Default 256 KiB,
+    /// larger than Kafka's 16 KiB, because it bounds what one partition sends per round trip. A larger
+    /// record gets a batch of its own.
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.config.batch_bytes = bytes;
         self
     }
 
-    /// Bytes of records that may wait or be in flight (`buffer.memory`); beyond them `enqueue` and `send` wait. Default 32 MiB.
+    /// Bytes of records that may wait or be in flight (`buffer.memory`); beyond them `enqueue` and
+    /// `send` wait. Default 32 MiB.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.config.buffer_bytes = bytes;
@@ -125,7 +127,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a record may take from `enqueue` to its acknowledgement, retries included (`delivery.timeout.ms`). Default 120 s.
+    /// How long a record may take from `enqueue` to its acknowledgement, retries included
+    /// (`delivery.timeout.ms`). Default 120 s.
     #[must_use]
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.config.delivery_timeout = timeout;
@@ -146,7 +149,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Unanswered requests per broker (`max.in.flight.requests.per.connection`). Default 5, which is also the most with idempotence.
+    /// Unanswered requests per broker (`max.in.flight.requests.per.connection`). Default 5, which is also
+    /// the most with idempotence.
     #[must_use]
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.config.max_in_flight = requests;

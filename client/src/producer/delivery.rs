@@ -1,4 +1,5 @@
-//! The fate of one record as a future. Records of one batch share one fate, so there is one allocation a batch, not a record.
+//! The fate of one record as a future. Records of one batch share one fate, so there is one
+//! allocation a batch, not a record.
 
 use std::fmt;
 use std::future::Future;
@@ -102,7 +103,8 @@ impl Future for Delivery {
 /// Called with the fate of one record.
 pub(super) type Callback = Box<dyn FnOnce(Result<RecordMetadata, ProduceError>) + Send>;
 
-/// The side that decides a fate. Dropped undecided, it decides that the producer is closed, so that nobody waits for ever.
+/// The side that decides a fate. Dropped undecided, it decides that the producer is closed, so
+/// that nobody waits for ever.
 pub(super) struct Decider {
     fate: Arc<Fate>,
     callbacks: Vec<(RecordInBatch, Callback)>,

@@ -23,11 +23,12 @@ use crate::types::TopicPartition;
 const RECORD_OVERHEAD_BYTES: usize = 31;
 const HEADER_OVERHEAD_BYTES: usize = 10;
 
-/// Sends records. Cheap to clone; clones share one buffer and one background task, which ends when the last clone is dropped.
+/// Sends records. Cheap to clone; clones share one buffer and one background task, which ends when
+/// the last clone is dropped.
 ///
-/// A record that was taken meets one of two fates: it is acknowledged, or its [`Delivery`] fails and says whether it may be in the log
-/// all the same. With idempotence, the default, it is in the log at most once and in the order of `enqueue` calls per partition,
-/// whatever retries were needed.
+/// A record that was taken meets one of two fates: it is acknowledged, or its [`Delivery`] fails and says whether it
+/// may be in the log all the same. With idempotence, the default, it is in the log at most once and in the order of
+/// `enqueue` calls per partition, whatever retries were needed.
 ///
 /// ```no_run
 /// # async fn example(client: klamm_client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -120,7 +121,8 @@ impl Producer {
     ///
     /// For many records, [`Producer::enqueue`] them and await the deliveries later: that way they travel in batches.
     ///
-    /// Cancel-safe in this sense: when the future is dropped, the record was either not taken yet or is sent all the same.
+    /// Cancel-safe in this sense: when the future is dropped, the record was either not taken
+    /// yet or is sent all the same.
     ///
     /// # Errors
     /// See [`ProduceError`]; [`ProduceError::may_have_been_written`] says whether sending it again may duplicate it.
@@ -128,8 +130,8 @@ impl Producer {
         self.enqueue(record).await?.await
     }
 
-    /// Puts a record into the buffer and returns the future of its fate. Waits only for metadata of a topic not seen before and
-    /// for room in the buffer. Cancel-safe: a dropped call has taken nothing.
+    /// Puts a record into the buffer and returns the future of its fate. Waits only for metadata of a topic not seen
+    /// before and for room in the buffer. Cancel-safe: a dropped call has taken nothing.
     ///
     /// # Errors
     /// The record cannot be taken: it is too large, the topic is unknown, the buffer stayed full for `max_block`.
@@ -137,7 +139,8 @@ impl Producer {
         self.append(record, None).await.map(Delivery::from)
     }
 
-    /// As [`Producer::enqueue`], with a callback instead of a future. It runs on the producer's task: it must be quick and not block.
+    /// As [`Producer::enqueue`], with a callback instead of a future. It runs on the producer's task: it
+    /// must be quick and not block.
     ///
     /// # Errors
     /// The record cannot be taken; the callback is not called then.
@@ -149,7 +152,8 @@ impl Producer {
         self.append(record, Some(Box::new(callback))).await.map(drop)
     }
 
-    /// Sends what is buffered without lingering, and waits until every record enqueued before this call has met its fate.
+    /// Sends what is buffered without lingering, and waits until every record enqueued before
+    /// this call has met its fate.
     ///
     /// # Errors
     /// The first error among them.

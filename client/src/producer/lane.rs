@@ -1,9 +1,9 @@
 //! The order of one partition's batches on their way: sequences, what is in flight, what must be sent again. Pure.
 //!
-//! A lane gives out batches in order, several at a time. When one fails in a way that retrying may cure, the lane takes no new ones
-//! until all that were in flight have come back; then it sends the failed ones again, in order and with the same sequences, so that
-//! the broker recognises those it has. Only when a batch is given up, or the broker has lost track of the producer, does the lane
-//! start afresh under a new producer id.
+//! A lane gives out batches in order, several at a time. When one fails in a way that retrying may cure, the lane takes
+//! no new ones until all that were in flight have come back; then it sends the failed ones again, in order and with the
+//! same sequences, so that the broker recognises those it has. Only when a batch is given up, or the broker has lost
+//! track of the producer, does the lane start afresh under a new producer id.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// Sequences wrap to 0 after this one.
 const MAX_SEQUENCE: i32 = i32::MAX;
 
-/// How many batches of a producer the broker remembers (KIP-98). One that is sent again is recognised only if fewer than this many came
-/// after it.
+/// How many batches of a producer the broker remembers (KIP-98). One that is sent again is recognised only if fewer
+/// than this many came after it.
 const REMEMBERED_BATCHES: u64 = 5;
 
 /// Who the broker takes this producer for.
@@ -119,8 +119,8 @@ impl<B> Lane<B> {
         self.identity.filter(|_| self.stale)
     }
 
-    /// Goes on under this identity. Returns the batches that cannot: the broker may have them under the old one, so sending them
-    /// again might duplicate them.
+    /// Goes on under this identity. Returns the batches that cannot: the broker may have them under the old one, so
+    /// sending them again might duplicate them.
     pub(super) fn identify(&mut self, identity: Identity) -> Vec<Sequenced<B>> {
         self.identity = Some(identity);
         self.next_sequence = 0;
@@ -273,8 +273,8 @@ mod tests {
         assert_eq!(sequence(&send(&mut lane, 'd')), 30);
     }
 
-    /// Found by the test with random faults: a batch was written, its answer lost, and sending it again refused a few times, while
-    /// the ones behind it were written; then the broker did not remember it.
+    /// Found by the test with random faults: a batch was written, its answer lost, and sending it again refused a few
+    /// times, while the ones behind it were written; then the broker did not remember it.
     #[test]
     fn an_unanswered_batch_is_not_left_behind_by_more_than_the_broker_remembers() {
         let now = Instant::now();

@@ -1,12 +1,14 @@
-//! Which partition a record goes to: by its key as Java's client has it, or, without a key, to one partition for a while.
+//! Which partition a record goes to: by its key as Java's client has it, or, without a key, to
+//! one partition for a while.
 
 use crate::runtime::Rng;
 
-/// Bytes that go to one partition before the next is drawn (KIP-794, with Kafka's default `batch.size`): enough to fill batches,
-/// little enough to use all partitions.
+/// Bytes that go to one partition before the next is drawn (KIP-794, with Kafka's default `batch.size`): enough to fill
+/// batches, little enough to use all partitions.
 const STICKY_BYTES: usize = 16 * 1024;
 
-/// The partition of a key: the same as of Kafka's Java client, librdkafka's `murmur2_random` and everything compatible with them.
+/// The partition of a key: the same as of Kafka's Java client, librdkafka's `murmur2_random` and
+/// everything compatible with them.
 pub(crate) fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & i32::MAX) % partitions.max(1)
 }

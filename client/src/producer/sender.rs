@@ -1,6 +1,7 @@
 //! The producer's task: takes ready batches, sends them to their leaders, and settles their fates by the answers.
 //!
-//! It never waits for one thing while another could go on: connecting, metadata, producer ids and answers are events of one loop.
+//! It never waits for one thing while another could go on: connecting, metadata, producer ids and
+//! answers are events of one loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// Tells the wall-clock time. Durations and deadlines come from `tokio::time`; this is for timestamps that are written down.
+/// Tells the wall-clock time. Durations and deadlines come from `tokio::time`; this is for
+/// timestamps that are written down.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> i64;
@@ -23,8 +24,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that starts at a chosen time and follows tokio's, paused or not: advancing a paused clock by an hour moves timestamps by
-/// an hour. Create and read it inside one runtime.
+/// A clock that starts at a chosen time and follows tokio's, paused or not: advancing a paused clock by an hour moves
+/// timestamps by an hour. Create and read it inside one runtime.
 #[derive(Debug, Clone, Copy)]
 pub struct TokioClock {
     start_ms: i64,

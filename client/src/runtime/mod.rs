@@ -1,7 +1,7 @@
 //! The seams through which time, randomness, the network and tasks enter the client and the broker.
 //!
-//! Everything above this module is written against these small traits, so that the same code runs on TCP and the system clock,
-//! and, in a test, on an in-memory network with tokio's paused clock.
+//! Everything above this module is written against these small traits, so that the same code runs on TCP and the system
+//! clock, and, in a test, on an in-memory network with tokio's paused clock.
 
 mod clock;
 mod memory_net;

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-/// The background tasks of one owner. Dropping the last clone aborts them, so nothing outlives the client or broker it serves.
+/// The background tasks of one owner. Dropping the last clone aborts them, so nothing outlives the
+/// client or broker it serves.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     set: Arc<Mutex<JoinSet<()>>>,

@@ -1,4 +1,5 @@
-//! Brokers that break the protocol: typed errors, no panic, no memory without bounds, and recovery when they come to their senses.
+//! Brokers that break the protocol: typed errors, no panic, no memory without bounds, and recovery when
+//! they come to their senses.
 
 use std::sync::Arc;
 use std::time::Duration;

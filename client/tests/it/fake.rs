@@ -1,4 +1,5 @@
-//! A broker in a few lines: one node, one topic, a log per partition with Kafka's rules for idempotent producers, and a script of faults.
+//! A broker in a few lines: one node, one topic, a log per partition with Kafka's rules for idempotent
+//! producers, and a script of faults.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};

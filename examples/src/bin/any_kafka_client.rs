@@ -1,6 +1,8 @@
-//! The embedded broker serves any Kafka client: this program starts one, shows the commands to talk to it, and checks it once itself.
+//! The embedded broker serves any Kafka client: this program starts one, shows the commands to talk to it,
+//! and checks it once itself.
 //!
-//! Run it with `cargo run -p klamm-examples --bin any_kafka_client`; it serves until Ctrl-C, or with `--once` only for its own check.
+//! Run it with `cargo run -p klamm-examples --bin any_kafka_client`; it serves until Ctrl-C, or with
+//! `--once` only for its own check.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 
@@ -41,7 +43,8 @@ async fn main() -> klamm::Result<()> {
     println!("  kcat -b {bootstrap} -C -t greetings -e");
     println!("  kafka-console-consumer.sh --bootstrap-server {bootstrap} --topic greetings --from-beginning");
     println!(
-        "  python3 -c 'from confluent_kafka import Producer; p = Producer({{\"bootstrap.servers\": \"{bootstrap}\"}}); p.produce(\"greetings\", \"hi\"); p.flush()'"
+        "  python3 -c 'from confluent_kafka import Producer; p = Producer({{\"bootstrap.servers\": \"{bootstrap}\"}}); \
+         p.produce(\"greetings\", \"hi\"); p.flush()'"
     );
 
     check(bootstrap).await?;

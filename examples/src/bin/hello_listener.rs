@@ -1,7 +1,8 @@
 //! A listener: an annotated async function consumes a topic.
 //!
-//! Run it with `cargo run -p klamm-examples --bin hello_listener`. It brings a broker of its own, sends three greetings, and ends when
-//! they are handled. On a cluster, `App::new("kafka.example:9092").state(...).discover().run()` is all of `main`.
+//! Run it with `cargo run -p klamm-examples --bin hello_listener`. It brings a broker of its own, sends three
+//! greetings, and ends when they are handled. On a cluster,
+//! `App::new("kafka.example:9092").state(...).discover().run()` is all of `main`.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 

@@ -1,7 +1,7 @@
 //! A stream: counts words, with the counts in a RocksDB store that survives the process.
 //!
-//! Run it with `cargo run -p klamm-examples --bin hello_stream`. It brings a broker of its own, feeds three lines, and ends when their
-//! words are counted.
+//! Run it with `cargo run -p klamm-examples --bin hello_stream`. It brings a broker of its own, feeds three lines, and
+//! ends when their words are counted.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 

@@ -1,7 +1,7 @@
 //! How a listener is tested: `#[klamm::test]` brings a broker in the test's own process, a paused clock and a deadline.
 //!
-//! `cargo test -p klamm-examples --bin test_a_listener` runs the tests below; `cargo run -p klamm-examples --bin test_a_listener` runs the
-//! listener itself on one order.
+//! `cargo test -p klamm-examples --bin test_a_listener` runs the tests below;
+//! `cargo run -p klamm-examples --bin test_a_listener` runs the listener itself on one order.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 

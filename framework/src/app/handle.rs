@@ -14,8 +14,8 @@ use crate::template::Template;
 /// How long unsent records of templates may take to go out after the listeners have drained.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A running app. [`shutdown`](Self::shutdown) ends it in good order; dropping it ends it at once, and what was not committed is
-/// delivered again.
+/// A running app. [`shutdown`](Self::shutdown) ends it in good order; dropping it ends it at once, and what was not
+/// committed is delivered again.
 #[derive(Debug)]
 pub struct AppHandle {
     client: Client,
@@ -63,8 +63,8 @@ impl AppHandle {
         first
     }
 
-    /// Begins nothing more, waits up to `deadline` for the handlers that have begun, commits, leaves the groups and flushes the
-    /// producer. Calling it again, also while the first call waits, can shorten the deadline.
+    /// Begins nothing more, waits up to `deadline` for the handlers that have begun, commits, leaves the groups and
+    /// flushes the producer. Calling it again, also while the first call waits, can shorten the deadline.
     pub async fn shutdown(&self, deadline: Duration) -> DrainReport {
         let deadline = Instant::now() + deadline;
         let mut report = DrainReport::default();

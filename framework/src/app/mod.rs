@@ -23,7 +23,8 @@ pub use register::IntoListener;
 
 use crate::listener::{AckPolicy, Call, Container, Listener, States};
 
-/// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod between SIGTERM and SIGKILL.
+/// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod
+/// between SIGTERM and SIGKILL.
 const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 /// An application: shared state and listeners.
@@ -56,8 +57,8 @@ enum Cluster {
 }
 
 impl App {
-    /// An app on the cluster at `bootstrap`: one address (`host:port`) or several, separated by commas. Nothing is connected before
-    /// the start.
+    /// An app on the cluster at `bootstrap`: one address (`host:port`) or several, separated by commas. Nothing is
+    /// connected before the start.
     pub fn new(bootstrap: impl Into<String>) -> Self {
         Self::on(Cluster::Bootstrap(bootstrap.into()))
     }
@@ -96,8 +97,8 @@ impl App {
         self
     }
 
-    /// Adds every function under `#[kafka_listener]` that is linked into this program and not added yet. Listeners of another crate
-    /// are linked only if something of that crate is used: `use my_listeners as _;` is enough.
+    /// Adds every function under `#[kafka_listener]` that is linked into this program and not added yet. Listeners of
+    /// another crate are linked only if something of that crate is used: `use my_listeners as _;` is enough.
     #[cfg(feature = "macros")]
     pub fn discover(mut self) -> Self {
         let declared = register::declared(&self.listeners);
@@ -106,8 +107,8 @@ impl App {
         self
     }
 
-    /// How long a shutdown by [`run`](Self::run) waits for handlers that have begun. Default 20 s, which leaves room within the 30 s
-    /// that Kubernetes gives.
+    /// How long a shutdown by [`run`](Self::run) waits for handlers that have begun. Default 20 s, which leaves room
+    /// within the 30 s that Kubernetes gives.
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain_deadline = deadline;
         self
@@ -153,14 +154,14 @@ impl App {
         Ok(AppHandle::new(client, producer, containers))
     }
 
-    /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more, waits for the
-    /// handlers that have begun, commits, leaves the groups. A second signal ends the wait. What is unfinished at the deadline is
-    /// logged; it will be delivered again.
+    /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more,
+    /// waits for the handlers that have begun, commits, leaves the groups. A second signal ends the wait. What is
+    /// unfinished at the deadline is logged; it will be delivered again.
     ///
     /// # Errors
     /// The app cannot start, or a listener stopped by itself. The error holds a [`RunError`] (see
-    /// [`Error::downcast_ref`](crate::Error::downcast_ref)); it is a [`klamm::Error`](crate::Error) so that `run().await` can be the
-    /// last line of a `main` in which other things fail too.
+    /// [`Error::downcast_ref`](crate::Error::downcast_ref)); it is a [`klamm::Error`](crate::Error) so that
+    /// `run().await` can be the last line of a `main` in which other things fail too.
     pub async fn run(self) -> crate::Result<()> {
         Ok(self.run_to_the_end().await?)
     }

@@ -29,7 +29,8 @@ impl IntoListener<()> for Listener {
     }
 }
 
-/// A function under `#[kafka_listener]`. The function itself stays a plain function; its type, which is its own, leads here.
+/// A function under `#[kafka_listener]`. The function itself stays a plain function; its type,
+/// which is its own, leads here.
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 #[derive(Debug)]

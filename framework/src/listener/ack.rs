@@ -11,9 +11,9 @@ use super::extract::{Delivery, FromRecord, Needs, Rejection};
 
 /// Acknowledges a record (or, in a batch handler, the batch) by hand; needs `ack = manual`.
 ///
-/// It may be moved into another task and used when the work is really done, in any order: commits never pass the lowest offset that
-/// is not acknowledged. Returning `Ok` without having used or kept it is a failure: the record goes to the failure policy, because
-/// nobody could acknowledge it any more. So is dropping it later.
+/// It may be moved into another task and used when the work is really done, in any order: commits never pass the lowest
+/// offset that is not acknowledged. Returning `Ok` without having used or kept it is a failure: the record goes to the
+/// failure policy, because nobody could acknowledge it any more. So is dropping it later.
 #[must_use = "a dropped acknowledgement counts as a failure of the record"]
 pub struct Ack {
     target: Option<Arc<dyn AckTarget>>,
@@ -29,15 +29,16 @@ pub(crate) trait AckTarget: Send + Sync {
     async fn commit(&self) -> Result<(), AckError>;
 }
 
-/// Why an acknowledgement could not be committed at once. The record is marked as done all the same; if its partition is still ours,
-/// a later commit covers it.
+/// Why an acknowledgement could not be committed at once. The record is marked as done all the same; if its partition
+/// is still ours, a later commit covers it.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum AckError {
     /// The cluster refused or did not answer.
     #[error("acknowledged, but not committed: {0}")]
     Commit(#[source] ConsumeError),
-    /// The partition was given to another member of the group, or the listener stopped: the record will be delivered again.
+    /// The partition was given to another member of the group, or the listener stopped: the
+    /// record will be delivered again.
     #[error("too late: the partition is no longer this listener's, the record is delivered again")]
     Gone,
 }
@@ -59,8 +60,8 @@ impl Ack {
         }
     }
 
-    /// Marks the record as done, commits, and waits for the answer. With earlier records of the partition unfinished the commit
-    /// stops below them.
+    /// Marks the record as done, commits, and waits for the answer. With earlier records of the partition unfinished
+    /// the commit stops below them.
     ///
     /// # Errors
     /// See [`AckError`].

@@ -12,8 +12,8 @@ use super::extract::Needs;
 use super::failure::FailurePolicy;
 use super::handler::{Call, Handler};
 
-/// A listener: topics, a group, a handler, and how they go together. Made by [`Listener::on`] or by `#[kafka_listener]`, run by an
-/// [`App`](crate::App).
+/// A listener: topics, a group, a handler, and how they go together. Made by [`Listener::on`] or by
+/// `#[kafka_listener]`, run by an [`App`](crate::App).
 #[derive(Clone)]
 pub struct Listener {
     pub(crate) id: Arc<str>,
@@ -61,11 +61,12 @@ pub(crate) struct BatchSize {
     pub(crate) wait: Duration,
 }
 
-/// When offsets are committed. Whatever the policy, a commit never passes the lowest unfinished record of its partition.
+/// When offsets are committed. Whatever the policy, a commit never passes the lowest
+/// unfinished record of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AckPolicy {
-    /// After every record (every batch, for a batch handler), before the next one of its lane is handled: the fewest repetitions
-    /// after a crash, at the price of a round trip each.
+    /// After every record (every batch, for a batch handler), before the next one of its lane is handled: the fewest
+    /// repetitions after a crash, at the price of a round trip each.
     Record,
     /// When everything that was polled of a partition is handled, and every second meanwhile. The default.
     #[default]
@@ -225,7 +226,8 @@ impl<Step> ListenerBuilder<Step> {
     }
 
     /// How many handler calls may run at once, over all partitions. Default 1. More than one helps only as far as
-    /// [`dispatch`](Self::dispatch) finds records that need not wait for one another: by partition, as many as there are partitions.
+    /// [`dispatch`](Self::dispatch) finds records that need not wait for one another: by partition, as
+    /// many as there are partitions.
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.settings.concurrency = handlers;
         self
@@ -249,29 +251,29 @@ impl<Step> ListenerBuilder<Step> {
         self
     }
 
-    /// For a handler of [`Batch`](crate::Batch)es: at most `most` records at once (default 500), waiting up to `wait` for that many
-    /// (default not at all: a batch is what is there).
+    /// For a handler of [`Batch`](crate::Batch)es: at most `most` records at once (default 500), waiting up to `wait`
+    /// for that many (default not at all: a batch is what is there).
     pub fn batch(mut self, most: usize, wait: Duration) -> Self {
         self.settings.batch = Some(BatchSize { most, wait });
         self
     }
 
-    /// Where a group that has not committed yet begins. Default [`OffsetReset::Earliest`]: unlike with Kafka's default, records
-    /// written before the first start are not silently skipped.
+    /// Where a group that has not committed yet begins. Default [`OffsetReset::Earliest`]: unlike with Kafka's default,
+    /// records written before the first start are not silently skipped.
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
         self.settings.offset_reset = reset;
         self
     }
 
-    /// How many unfinished records of one partition are held before fetching it pauses; default 1000. One fetch of records can come
-    /// on top. Other partitions are not affected.
+    /// How many unfinished records of one partition are held before fetching it pauses; default 1000. One fetch of
+    /// records can come on top. Other partitions are not affected.
     pub fn max_in_flight(mut self, records: usize) -> Self {
         self.settings.max_in_flight = records;
         self
     }
 
-    /// How long handlers may finish what they have begun when their partition goes to another member of the group; what is not
-    /// finished or acknowledged by then is delivered again there. Default 10 s.
+    /// How long handlers may finish what they have begun when their partition goes to another member of the group; what
+    /// is not finished or acknowledged by then is delivered again there. Default 10 s.
     pub fn revoke_deadline(mut self, deadline: Duration) -> Self {
         self.settings.revoke_deadline = deadline;
         self

@@ -23,7 +23,8 @@ impl Dispatch {
         Self(Mode::Partition)
     }
 
-    /// One record of a key after the other, different keys of a partition at once. Records without a key wait for nobody.
+    /// One record of a key after the other, different keys of a partition at once. Records
+    /// without a key wait for nobody.
     pub fn by_key() -> Self {
         Self(Mode::Key)
     }
@@ -55,8 +56,8 @@ pub(crate) enum Lane {
     Single(i64),
 }
 
-/// The lanes of one partition that have records waiting or a worker running. A lane has exactly one worker, from the push that says
-/// so until a take that gives nothing.
+/// The lanes of one partition that have records waiting or a worker running. A lane has exactly one worker, from the
+/// push that says so until a take that gives nothing.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
     queues: HashMap<Lane, VecDeque<T>>,

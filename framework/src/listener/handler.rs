@@ -12,8 +12,8 @@ use super::extract::{Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Need
 use super::failure::Failure;
 use super::outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
 
-/// An async function that handles records: up to eight arguments that are extractors ([`FromRecord`]), or a [`Batch<T>`] followed by
-/// up to four arguments that belong to the whole batch ([`FromBatch`]).
+/// An async function that handles records: up to eight arguments that are extractors ([`FromRecord`]), or a
+/// [`Batch<T>`] followed by up to four arguments that belong to the whole batch ([`FromBatch`]).
 ///
 /// `M` tells the argument lists apart and is always inferred.
 #[diagnostic::on_unimplemented(

@@ -1,13 +1,14 @@
-//! The offset ledger of one partition: which records are unfinished, and therefore up to where it is safe to commit. Pure.
+//! The offset ledger of one partition: which records are unfinished, and therefore up to where
+//! it is safe to commit. Pure.
 //!
-//! Everything that decides about commits asks this: acknowledgement policies only choose *when* to ask. The one invariant is that
-//! [`Ledger::committable`] never exceeds the lowest unfinished offset, whatever order records finish in and whatever gaps
-//! compaction and control records leave.
+//! Everything that decides about commits asks this: acknowledgement policies only choose *when* to ask. The one
+//! invariant is that [`Ledger::committable`] never exceeds the lowest unfinished offset, whatever order records finish
+//! in and whatever gaps compaction and control records leave.
 
 use std::collections::VecDeque;
 
-/// Names one delivery of one record. Unlike a bare offset it goes stale when the position is moved back over the record, so that
-/// a late result of the old delivery says nothing about the new one.
+/// Names one delivery of one record. Unlike a bare offset it goes stale when the position is moved back over the
+/// record, so that a late result of the old delivery says nothing about the new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Ticket {
     pub(crate) offset: i64,
@@ -28,7 +29,8 @@ pub(crate) struct Ledger {
     records: VecDeque<(i64, State)>,
     /// One past the highest received offset.
     next_offset: Option<i64>,
-    /// Where the group stands: the last commit; before the first, the record that came first, because the group read from there.
+    /// Where the group stands: the last commit; before the first, the record that came first, because
+    /// the group read from there.
     settled: Option<i64>,
     unfinished: usize,
     retrying: usize,
@@ -40,8 +42,8 @@ impl Ledger {
         Self::default()
     }
 
-    /// A record came from the broker. Offsets rise, with any gaps; one that does not rise means that the position was moved back
-    /// (the topic was recreated, or the offset was reset), and everything known before is void.
+    /// A record came from the broker. Offsets rise, with any gaps; one that does not rise means that the position was
+    /// moved back (the topic was recreated, or the offset was reset), and everything known before is void.
     pub(crate) fn received(&mut self, offset: i64) -> Ticket {
         if self.next_offset.is_some_and(|next| offset < next) {
             *self = Self { epoch: self.epoch + 1, ..Self::default() };
@@ -53,7 +55,8 @@ impl Ledger {
         Ticket { offset, epoch: self.epoch }
     }
 
-    /// The position is at `next_offset` now, although no record lies between: transaction markers or compacted records do.
+    /// The position is at `next_offset` now, although no record lies between: transaction
+    /// markers or compacted records do.
     pub(crate) fn read_to(&mut self, next_offset: i64) {
         self.next_offset = self.next_offset.map(|known| known.max(next_offset));
     }
@@ -83,7 +86,8 @@ impl Ledger {
         self.unfinished_state(ticket).is_some()
     }
 
-    /// The offset to commit: that of the lowest unfinished record, or one past the last received. `None` if that is committed.
+    /// The offset to commit: that of the lowest unfinished record, or one past the last received.
+    /// `None` if that is committed.
     pub(crate) fn committable(&self) -> Option<i64> {
         let safe = self.records.front().map(|(offset, _)| *offset).or(self.next_offset);
         safe.filter(|safe| self.settled != Some(*safe))

@@ -5,7 +5,7 @@
 //! | Argument | Is | Missing |
 //! |---|---|---|
 //! | [`Json<T>`](crate::serde::Json) | the value, from JSON | `Option<Json<T>>` for tombstones |
-//! | [`Value<T>`] | the value, as `T` says it is written ([`DefaultSerde`](crate::serde::DefaultSerde)) | `Option<Value<T>>` |
+//! | [`Value<T>`] | the value, in the format that `T` names ([`DefaultSerde`]) | `Option<Value<T>>` |
 //! | [`Key<K>`] | the key, likewise | `Option<Key<K>>` |
 //! | [`Header<"name", T>`](Header) | the last header of that name | `Option<Header<"name", T>>` |
 //! | [`Headers`](klamm_client::Headers) | all headers | |
@@ -15,8 +15,8 @@
 //! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |
 //! | [`Batch<T>`] | several records, each made into a `T`; first argument | |
 //!
-//! Whatever cannot be made is a [`Rejection`] and goes to the [`FailurePolicy`]; take `Result<E, Rejection>` to see to it yourself.
-//! Arguments of your own implement [`FromRecord`].
+//! Whatever cannot be made is a [`Rejection`] and goes to the [`FailurePolicy`]; take `Result<E, Rejection>` to see to
+//! it yourself. Arguments of your own implement [`FromRecord`].
 //!
 //! # Results
 //!
@@ -24,9 +24,12 @@
 //!
 //! # How it runs
 //!
-//! Each listener has one consumer. Its poll loop only sorts records into lanes (by partition, by key, or each for itself: [`Dispatch`])
-//! and pauses a partition that has too many waiting. Workers take them from there, at most `concurrency` at once, and tell one
-//! ledger per partition what is finished. Commits come from the ledger alone, and never pass the lowest record that is not finished.
+//! Each listener has one consumer. Its poll loop only sorts records into lanes (by partition, by key, or each for
+//! itself: [`Dispatch`]) and pauses a partition that has too many waiting. Workers take them from there, at most
+//! `concurrency` at once, and tell one ledger per partition what is finished. Commits come from the ledger alone, and
+//! never pass the lowest record that is not finished.
+//!
+//! [`DefaultSerde`]: crate::serde::DefaultSerde
 
 mod ack;
 mod builder;

@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::failure::{BoxError, Failure};
 
-/// What a handler of single records may return: `()`, or `Result<(), E>` where `E` is any error type (also `anyhow::Error`, `String`
-/// or [`klamm::Error`](crate::Error)). An error goes to the failure policy.
+/// What a handler of single records may return: `()`, or `Result<(), E>` where `E` is any error type (also
+/// `anyhow::Error`, `String` or [`klamm::Error`](crate::Error)). An error goes to the failure policy.
 #[diagnostic::on_unimplemented(
     message = "a listener cannot return `{Self}`",
     label = "must be `()` or `Result<(), E>`, where `E` is an error",
-    note = "an error implements `std::error::Error + Send + Sync + 'static`, or converts into `Box<dyn std::error::Error + Send + Sync>`"
+    note = "an error implements `std::error::Error + Send + Sync + 'static`, or converts into `Box<dyn \
+     std::error::Error + Send + Sync>`"
 )]
 pub trait IntoOutcome {
     /// `Ok` when the record is handled.
@@ -32,12 +33,13 @@ impl<E: Into<BoxError>> IntoOutcome for Result<(), E> {
     }
 }
 
-/// What a handler of batches may return: [`BatchOutcome`], `()`, or `Result` of one of them. An `Err` fails every record of the batch:
-/// nothing is assumed to be finished because it came earlier.
+/// What a handler of batches may return: [`BatchOutcome`], `()`, or `Result` of one of them. An `Err` fails every
+/// record of the batch: nothing is assumed to be finished because it came earlier.
 #[diagnostic::on_unimplemented(
     message = "a batch listener cannot return `{Self}`",
     label = "must be `()`, `BatchOutcome`, or a `Result` of one of them",
-    note = "`BatchOutcome` says for each record whether it is handled: `batch.each(|record| handle(record)).await` makes one"
+    note = "`BatchOutcome` says for each record whether it is handled: `batch.each(|record| handle(record)).await` \
+     makes one"
 )]
 pub trait IntoBatchOutcome {
     /// The outcome per record.
@@ -66,8 +68,8 @@ impl<O: IntoBatchOutcome, E: Into<BoxError>> IntoBatchOutcome for Result<O, E> {
     }
 }
 
-/// Which records of a batch are handled and which failed. The failed ones go to the failure policy one by one, the others are
-/// done; a retry brings only what failed.
+/// Which records of a batch are handled and which failed. The failed ones go to the failure policy one by one, the
+/// others are done; a retry brings only what failed.
 #[derive(Default)]
 pub struct BatchOutcome {
     whole: Option<Failure>,
@@ -80,8 +82,8 @@ impl BatchOutcome {
         Self::default()
     }
 
-    /// The record at `index` of the batch (from 0) failed. An index that the batch does not have fails the whole batch, because
-    /// nobody can tell which record was meant.
+    /// The record at `index` of the batch (from 0) failed. An index that the batch does not have fails the whole batch,
+    /// because nobody can tell which record was meant.
     pub fn fail<E: Into<BoxError>>(&mut self, index: usize, error: E) {
         self.fail_with(index, Failure::handler(error));
     }

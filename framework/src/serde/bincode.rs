@@ -9,7 +9,8 @@ use super::{Serde, SerdeError};
 /// How many bytes a decoder may claim for one value, so that a lying length costs nothing. Above any sensible record.
 const READ_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 
-/// Writes any serde type with bincode. Both sides must have the same type: a field cannot be added later without a new topic.
+/// Writes any serde type with bincode. Both sides must have the same type: a field cannot be added
+/// later without a new topic.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BincodeSerde;
 

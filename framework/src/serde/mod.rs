@@ -54,8 +54,8 @@ pub trait Serde<T>: Send + Sync + fmt::Debug + 'static {
         false
     }
 
-    /// How many of a serialized key's first bytes choose its partition: all of them unless the key ends in something that must
-    /// not scatter it, as the window of a windowed key.
+    /// How many of a serialized key's first bytes choose its partition: all of them unless the key ends in something
+    /// that must not scatter it, as the window of a windowed key.
     fn partition_bytes(&self, serialized: &[u8]) -> usize {
         serialized.len()
     }
@@ -66,7 +66,8 @@ pub trait Serde<T>: Send + Sync + fmt::Debug + 'static {
     message = "`{Self}` does not say how it is written to a record",
     label = "this type has no default serde",
     note = "either teach the type: `#[derive(Record)] #[record(json)] struct ...` (or wrap it: `Json<{Self}>`)",
-    note = "or name the serdes in place: `Consumed::with(key_serde, value_serde)`, `Grouped::with(...)`, `Produced::with(...)`"
+    note = "or name the serdes in place: `Consumed::with(key_serde, value_serde)`, `Grouped::with(...)`, \
+     `Produced::with(...)`"
 )]
 pub trait DefaultSerde: Sized + Send + 'static {
     /// The serde that is used where none is named.

@@ -14,8 +14,8 @@ pub struct StringSerde;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BytesSerde;
 
-/// Integers and floats of fixed width, big-endian, and `bool` as one byte 0 or 1. Kafka's `LongSerializer`, `IntegerSerializer`,
-/// `ShortSerializer`, `FloatSerializer`, `DoubleSerializer` and `BooleanSerializer`.
+/// Integers and floats of fixed width, big-endian, and `bool` as one byte 0 or 1. Kafka's `LongSerializer`,
+/// `IntegerSerializer`, `ShortSerializer`, `FloatSerializer`, `DoubleSerializer` and `BooleanSerializer`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NumberSerde;
 

@@ -7,8 +7,9 @@ use bytes::Bytes;
 pub struct Position {
     /// The first changelog offset that is not in the store.
     pub changelog_offset: i64,
-    /// The largest record timestamp that the store's operator has seen, in milliseconds since the Unix epoch; -1 before the first.
-    /// Kept with the data, so that a record that was late before a restart is late after it (unlike KAFKA-20099).
+    /// The largest record timestamp that the store's operator has seen, in milliseconds since the Unix
+    /// epoch; -1 before the first. Kept with the data, so that a record that was late before a restart is
+    /// late after it (unlike KAFKA-20099).
     pub stream_time_ms: i64,
 }
 

@@ -19,8 +19,8 @@ pub struct Stamped {
     pub value: Bytes,
 }
 
-/// A store of keys and timestamped values. An entry's value is an 8-byte big-endian timestamp and the value, as in Kafka's
-/// timestamped stores; keys are in the order of their bytes.
+/// A store of keys and timestamped values. An entry's value is an 8-byte big-endian timestamp and the value, as in
+/// Kafka's timestamped stores; keys are in the order of their bytes.
 #[derive(Debug, Clone)]
 pub struct KeyValueStore {
     engine: Arc<dyn StateStore>,
@@ -81,8 +81,8 @@ impl Stamped {
     }
 }
 
-/// Goes through entries in the order of their keys, a page at a time: it holds no lock and no snapshot between pages, and
-/// always ends at the end of its range.
+/// Goes through entries in the order of their keys, a page at a time: it holds no lock and no snapshot between pages,
+/// and always ends at the end of its range.
 #[derive(Debug)]
 pub struct Entries {
     engine: Arc<dyn StateStore>,

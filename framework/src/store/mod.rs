@@ -1,11 +1,12 @@
 //! State stores: ordered byte maps that know which changelog offset they are at.
 //!
-//! - [`StateStore`]: what an engine gives; [`MemoryStore`] and, with the feature `streams`, `RocksStore` are the engines.
+//! - [`StateStore`]: what an engine gives; [`MemoryStore`] and, with the feature `streams`,
+//!   `RocksStore` are the engines.
 //! - [`KeyValueStore`] and [`WindowStore`]: the two layouts that streams use on top of any engine.
 //!
-//! A store never runs ahead of its changelog: a [`Batch`] carries the writes together with the [`Position`] they lead to, and an
-//! engine applies both or neither. That is what makes a crash harmless: whatever prefix survives, data and offset agree, and the
-//! rest is read again from the changelog.
+//! A store never runs ahead of its changelog: a [`Batch`] carries the writes together with the [`Position`] they lead
+//! to, and an engine applies both or neither. That is what makes a crash harmless: whatever prefix survives, data and
+//! offset agree, and the rest is read again from the changelog.
 
 mod batch;
 mod error;
@@ -27,7 +28,8 @@ pub use memory::MemoryStore;
 pub use rocks::{RocksStore, StoreMemory, TaskDatabase};
 pub use window::{WindowLayout, WindowStore, WindowedEntry};
 
-/// One store of one task: an ordered map from bytes to bytes. Reads may come from any thread and see what has been applied.
+/// One store of one task: an ordered map from bytes to bytes. Reads may come from any thread and
+/// see what has been applied.
 pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// The value of `key`.
     ///
@@ -53,7 +55,8 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// When the engine cannot read.
     fn position(&self) -> Result<Position, StoreError>;
 
-    /// Makes what has been applied survive the process. Without it, a crash may take the newest batches, never parts of one.
+    /// Makes what has been applied survive the process. Without it, a crash may take the newest
+    /// batches, never parts of one.
     ///
     /// # Errors
     /// When the engine cannot write.

@@ -1,8 +1,8 @@
 //! The engine on disk: one RocksDB per task, one column family per store, and one memory budget for the process.
 //!
-//! The write-ahead log is off, because the changelog topic is the log. After a crash each column family holds some prefix of what
-//! was applied to it; the position lies in the same column family under a reserved key and goes in with the same write batch, so
-//! that it tells exactly which prefix.
+//! The write-ahead log is off, because the changelog topic is the log. After a crash each column family holds some
+//! prefix of what was applied to it; the position lies in the same column family under a reserved key and goes in with
+//! the same write batch, so that it tells exactly which prefix.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -109,8 +109,8 @@ pub struct TaskDatabase {
 }
 
 impl TaskDatabase {
-    /// [`open`](Self::open), after the task of this process that has the database open, if any, has closed it: a task that moves
-    /// between threads, or a reader that is just finishing.
+    /// [`open`](Self::open), after the task of this process that has the database open, if any, has closed it: a task
+    /// that moves between threads, or a reader that is just finishing.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -123,8 +123,8 @@ impl TaskDatabase {
         Self::open(path, stores, memory)
     }
 
-    /// Opens or creates the database in `path` with a column family for each of `stores`. Stores that are on disk and not named
-    /// are kept as they are.
+    /// Opens or creates the database in `path` with a column family for each of `stores`. Stores that are on disk and
+    /// not named are kept as they are.
     ///
     /// # Errors
     /// When the directory cannot be created, another process has it open, or its files are damaged.

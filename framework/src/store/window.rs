@@ -16,9 +16,9 @@ const MIN_SEGMENT_MS: i64 = 60_000;
 /// The bytes after the key in a store key: window start and sequence number.
 const SUFFIX_BYTES: usize = 12;
 
-/// How windows lie in the engine: grouped by segments of time, so that a whole segment is dropped with one range delete once
-/// stream time has passed it, instead of looking for expired rows. An engine key is `segment · key · start · 0`, each number
-/// big-endian; without the segment it is the changelog's key, the one that Kafka's window stores write.
+/// How windows lie in the engine: grouped by segments of time, so that a whole segment is dropped with one range delete
+/// once stream time has passed it, instead of looking for expired rows. An engine key is `segment · key · start · 0`,
+/// each number big-endian; without the segment it is the changelog's key, the one that Kafka's window stores write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowLayout {
     segment_ms: i64,
@@ -62,8 +62,8 @@ impl WindowLayout {
         Some(bytes.freeze())
     }
 
-    /// Whether a window that starts at `start_ms` is past its retention at this stream time. It is invisible from that moment,
-    /// whether or not its segment is gone.
+    /// Whether a window that starts at `start_ms` is past its retention at this stream time. It is invisible from that
+    /// moment, whether or not its segment is gone.
     pub fn is_expired(self, start_ms: i64, stream_time_ms: i64) -> bool {
         start_ms <= stream_time_ms.saturating_sub(self.retention_ms)
     }

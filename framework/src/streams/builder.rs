@@ -58,8 +58,8 @@ impl StreamsBuilder {
 
     /// A stream of the records of one or several topics, read with the types' default serdes.
     ///
-    /// A type without null stops the application at a record without key or value; `Option<K>` and `Option<V>` take such records
-    /// as `None`. Records with a negative timestamp are dropped and counted.
+    /// A type without null stops the application at a record without key or value; `Option<K>` and `Option<V>` take
+    /// such records as `None`. Records with a negative timestamp are dropped and counted.
     pub fn stream<K: DefaultSerde, V: DefaultSerde>(&mut self, topics: impl Into<Topics>) -> KStream<K, V> {
         self.stream_with(topics, Consumed::default())
     }
@@ -75,8 +75,8 @@ impl StreamsBuilder {
         KStream::new(self.graph.clone(), node, false)
     }
 
-    /// A table of the latest value of each key of a topic; a null value deletes the key, a null key is dropped and counted. Its store is
-    /// named `<topic>-table`.
+    /// A table of the latest value of each key of a topic; a null value deletes the key, a null key is dropped and
+    /// counted. Its store is named `<topic>-table`.
     pub fn table<K: DefaultSerde, V: DefaultSerde>(&mut self, topic: impl Into<String>) -> KTable<K, V> {
         let topic = topic.into();
         let store = Materialized::named(format!("{topic}-table"));

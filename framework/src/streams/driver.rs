@@ -1,7 +1,7 @@
 //! `TopologyTestDriver`: a topology at work without broker, files and threads.
 //!
-//! It runs the tasks that an application runs, one per sub-topology on partition 0, and commits after every record. A mistake of the
-//! test or of the topology panics with its reason, as an assertion would.
+//! It runs the tasks that an application runs, one per sub-topology on partition 0, and commits after every record. A
+//! mistake of the test or of the topology panics with its reason, as an assertion would.
 #![allow(clippy::panic)] // A test tool fails the test.
 
 use std::cell::RefCell;
@@ -28,8 +28,9 @@ const APPLICATION_ID: &str = "test-driver";
 
 /// Drives a topology one record at a time.
 ///
-/// Table updates are not held back, so every one of them is seen; all stores are in memory. Topics of the application (repartition
-/// topics, changelogs) are looped through or readable under their names without the application's, as `counts-changelog`.
+/// Table updates are not held back, so every one of them is seen; all stores are in memory. Topics of the
+/// application (repartition topics, changelogs) are looped through or readable under their names without the
+/// application's, as `counts-changelog`.
 pub struct TopologyTestDriver {
     core: Rc<RefCell<Core>>,
 }

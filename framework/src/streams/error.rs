@@ -20,7 +20,8 @@ pub enum TopologyError {
     DuplicateStore(String),
     /// Two repartition topics have one name.
     #[error(
-        "two repartition topics are named `{0}`; give one of them a name with `Grouped::named` or `Repartitioned::named`"
+        "two repartition topics are named `{0}`; give one of them a name with `Grouped::named` or \
+         `Repartitioned::named`"
     )]
     DuplicateRepartition(String),
     /// A name that becomes part of a topic's name, but holds what a topic's name cannot hold.
@@ -28,7 +29,8 @@ pub enum TopologyError {
     BadName(String),
     /// A stream whose key may have changed is joined, and the repartition topic between needs serdes.
     #[error(
-        "the stream `{node}` changed its key, so its join needs a repartition topic, and that needs serdes: `Joined::with`"
+        "the stream `{node}` changed its key, so its join needs a repartition topic, and that needs serdes: \
+         `Joined::with`"
     )]
     MissingSerdes {
         /// The node that is joined.
@@ -98,8 +100,8 @@ pub enum TaskError {
     },
     /// The record has no key or no value, and the topology reads a type without null.
     #[error(
-        "the record at {topic}-{partition} offset {offset} has no {part}. Read `Option<...>` as the {part}'s type to get \
-             such records, or skip them with `StreamsConfig::on_bad_record(OnBadRecord::Skip)`"
+        "the record at {topic}-{partition} offset {offset} has no {part}. Read `Option<...>` as the {part}'s type to \
+         get such records, or skip them with `StreamsConfig::on_bad_record(OnBadRecord::Skip)`"
     )]
     UnexpectedNull {
         /// The topic.

@@ -15,8 +15,8 @@ use crate::store::WindowLayout;
 
 /// Records grouped by key.
 ///
-/// In every aggregation, records without a key or without a value are dropped and counted, and an aggregate has the largest timestamp of
-/// the records in it.
+/// In every aggregation, records without a key or without a value are dropped and counted, and an aggregate has the
+/// largest timestamp of the records in it.
 pub struct KGroupedStream<K, V> {
     stream: KStream<K, V>,
     grouped: Grouped<K, V>,
@@ -47,8 +47,8 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
         self.fold("count", materialized.into(), count())
     }
 
-    /// All values of a key reduced to one; the first is taken as it is. `reducer` gives the new value, or `None` to delete the key,
-    /// after which the next value starts again.
+    /// All values of a key reduced to one; the first is taken as it is. `reducer` gives the new value, or `None` to
+    /// delete the key, after which the next value starts again.
     pub fn reduce<R: Into<Option<V>>>(
         &self,
         materialized: impl Into<Materialized<V>>,
@@ -60,8 +60,8 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
         self.fold("reduce", materialized.into(), reduce(reducer))
     }
 
-    /// One aggregate per key, from `initial` and every record. `add` gives the new aggregate, or `None` to delete it, after which
-    /// the next record starts again.
+    /// One aggregate per key, from `initial` and every record. `add` gives the new aggregate, or `None` to delete it,
+    /// after which the next record starts again.
     ///
     /// ```
     /// # use klamm::streams::StreamsBuilder;
@@ -125,8 +125,8 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
     }
 }
 
-/// Records grouped by key and tumbling window; see [`KGroupedStream`]. Records that come after a window's grace are dropped and counted as
-/// late.
+/// Records grouped by key and tumbling window; see [`KGroupedStream`]. Records that come after a window's grace are
+/// dropped and counted as late.
 pub struct TimeWindowedStream<K, V> {
     group: KGroupedStream<K, V>,
     windows: TumblingWindows,

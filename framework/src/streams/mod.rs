@@ -1,16 +1,17 @@
 //! Streams: typed pipelines over topics, with state.
 //!
-//! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is data. A topology
-//! runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
+//! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is
+//! data. A topology runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
 //!
 //! - `builder`, `stream`, `table`, `grouped`, `branch`, `options`, `windows`: the language.
 //! - `topology`: nodes, edges, sub-topologies, partition counts, the description.
 //! - `node`, `task`: what runs, one record at a time; pure but for its stores.
 //! - `driver`: the test driver. `runtime`: threads, consumer, producer, commits, restore.
 //!
-//! Null policy: a type without null (`String`) never meets null; reading one is an error under [`OnBadRecord`]. `Option<T>` reads
-//! null as `None`. Where a key is needed (tables, repartitioning, aggregations, joins) null keys are dropped and counted; where a
-//! value is needed (aggregations, also windowed ones, and joins) null values are. See [`Dropped`].
+//! Null policy: a type without null (`String`) never meets null; reading one is an error under [`OnBadRecord`].
+//! `Option<T>` reads null as `None`. Where a key is needed (tables, repartitioning, aggregations, joins) null
+//! keys are dropped and counted; where a value is needed (aggregations, also windowed ones, and joins) null
+//! values are. See [`Dropped`].
 
 mod branch;
 mod builder;

@@ -1,4 +1,5 @@
-//! What a call of the DSL can be told beside its main arguments: one struct per kind of call, with a default for everything.
+//! What a call of the DSL can be told beside its main arguments: one struct per kind of call, with
+//! a default for everything.
 
 use std::fmt;
 use std::sync::Arc;
@@ -115,8 +116,8 @@ impl<K, V> Grouped<K, V> {
         Self { serdes: Serdes::of(key, value), name: None }
     }
 
-    /// Names the repartition topic, should there be one: `<application>-<name>-repartition`. Unless named, it has the name of the
-    /// first store that is made of the group.
+    /// Names the repartition topic, should there be one: `<application>-<name>-repartition`. Unless named, it has the
+    /// name of the first store that is made of the group.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -158,7 +159,8 @@ impl<K, V> Repartitioned<K, V> {
         Self { serdes: Serdes::of(key, value), name: name.into(), partitions: None }
     }
 
-    /// How many partitions the topic has. Unless said, as many as what it is joined with, or else as what comes before it.
+    /// How many partitions the topic has. Unless said, as many as what it is joined with, or
+    /// else as what comes before it.
     #[must_use]
     pub fn partitions(mut self, partitions: i32) -> Self {
         self.partitions = Some(partitions);
@@ -206,8 +208,8 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Joined<K, V> {
 
 /// How a table is kept: the name of its store, where it lies, how values are written.
 ///
-/// A plain name stands for a store on disk (in memory without the feature `streams`) with a changelog and the value type's default
-/// serde.
+/// A plain name stands for a store on disk (in memory without the feature `streams`) with a changelog and the
+/// value type's default serde.
 #[derive(Debug, Clone)]
 pub struct Materialized<V> {
     pub(crate) name: String,
@@ -238,16 +240,16 @@ impl<V> Materialized<V> {
         self
     }
 
-    /// Writes no changelog. What the store holds is lost with the task's directory, or for a store in memory at every stop and
-    /// rebalance.
+    /// Writes no changelog. What the store holds is lost with the task's directory, or for a store in memory at
+    /// every stop and rebalance.
     #[must_use]
     pub fn danger_without_changelog(mut self) -> Self {
         self.logged = false;
         self
     }
 
-    /// Keeps windows readable for this long past their start, in stream time; at least for size and grace, the default. For windowed
-    /// tables only.
+    /// Keeps windows readable for this long past their start, in stream time; at least for size and grace, the default.
+    /// For windowed tables only.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);

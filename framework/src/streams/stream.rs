@@ -19,11 +19,12 @@ use crate::serde::DefaultSerde;
 
 /// A stream of records with keys `K` and values `V`.
 ///
-/// Closures see keys and values by reference. A type without null never meets one; a stream of `Option<K>` or `Option<V>` sees null
-/// keys and tombstones as `None`. Timestamps and headers follow a record to everything that is made of it.
+/// Closures see keys and values by reference. A type without null never meets one; a stream of `Option<K>`
+/// or `Option<V>` sees null keys and tombstones as `None`. Timestamps and headers follow a record to
+/// everything that is made of it.
 ///
-/// What changes keys (`map`, `flat_map`, `select_key`, `group_by`) marks the stream: the next step that needs equal keys in one place
-/// sends it through a repartition topic first.
+/// What changes keys (`map`, `flat_map`, `select_key`, `group_by`) marks the stream: the next step that needs equal
+/// keys in one place sends it through a repartition topic first.
 pub struct KStream<K, V> {
     pub(crate) graph: SharedGraph,
     pub(crate) node: NodeId,
@@ -60,8 +61,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         KStream::new(self.graph.clone(), node, self.key_changed || changes_key)
     }
 
-    /// Names the last step; what follows is named after it, and so are repartition topics of joins. Without names, a step is named
-    /// after its path from the source.
+    /// Names the last step; what follows is named after it, and so are repartition topics of joins. Without names, a
+    /// step is named after its path from the source.
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
         self.graph.edit(|graph| graph.rename(self.node, name.into()));
@@ -78,8 +79,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step("filter_not", false, forward_if(move |key: &K, value: &V| !predicate(key, value)))
     }
 
-    /// Gives each record another key and value. Marks the stream as key-changing; prefer [`map_values`](Self::map_values) where
-    /// the key stays.
+    /// Gives each record another key and value. Marks the stream as key-changing; prefer
+    /// [`map_values`](Self::map_values) where the key stays.
     pub fn map<K2: 'static, V2: 'static>(
         &self,
         mapper: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,
@@ -208,8 +209,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         Self::new(self.graph.clone(), node, self.key_changed || other.key_changed)
     }
 
-    /// Writes the stream to a topic, which should exist, with the types' default serdes. A key's hash chooses the partition as in Kafka's
-    /// Java client; of a windowed key only the key inside.
+    /// Writes the stream to a topic, which should exist, with the types' default serdes. A key's hash chooses the
+    /// partition as in Kafka's Java client; of a windowed key only the key inside.
     pub fn to(&self, topic: impl Into<String>)
     where
         K: DefaultSerde,
@@ -226,8 +227,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         });
     }
 
-    /// Sends the stream through a topic of the application, so that records with equal keys come to one task. Records without a key
-    /// are dropped and counted.
+    /// Sends the stream through a topic of the application, so that records with equal keys come to one task. Records
+    /// without a key are dropped and counted.
     pub fn repartition(&self, repartitioned: impl Into<Repartitioned<K, V>>) -> Self {
         let Repartitioned { serdes, name, partitions } = repartitioned.into();
         let node = self.graph.edit(|graph| add_repartition(graph, self.node, &name, partitions, &serdes));
@@ -254,8 +255,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.select_key(selector).group_by_key_with(grouped)
     }
 
-    /// Groups records by their key, to be counted, reduced or aggregated. Where the key may have changed, they go through a repartition
-    /// topic, one for all aggregations of this group.
+    /// Groups records by their key, to be counted, reduced or aggregated. Where the key may have changed, they go
+    /// through a repartition topic, one for all aggregations of this group.
     pub fn group_by_key(&self) -> KGroupedStream<K, V>
     where
         K: DefaultSerde,
@@ -269,8 +270,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         KGroupedStream::new(self.clone(), grouped)
     }
 
-    /// Joins each record with the row that its key has in `table` at that moment; without a row nothing is forwarded. Only records of
-    /// the stream trigger. Null keys and null values are dropped and counted.
+    /// Joins each record with the row that its key has in `table` at that moment; without a row nothing is forwarded.
+    /// Only records of the stream trigger. Null keys and null values are dropped and counted.
     ///
     /// ```
     /// # use klamm::streams::StreamsBuilder;
@@ -377,8 +378,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         KStream::new(self.graph.clone(), node, false)
     }
 
-    /// The stream as a table: each record is the new value of its key. A null key is dropped and counted; a null value, of a stream of
-    /// `Option`s, deletes.
+    /// The stream as a table: each record is the new value of its key. A null key is dropped and counted; a null value,
+    /// of a stream of `Option`s, deletes.
     pub fn to_table(&self, materialized: impl Into<Materialized<V>>) -> KTable<K, V>
     where
         K: DefaultSerde,

@@ -15,8 +15,8 @@ use crate::serde::{DefaultSerde, Serde};
 
 /// A table: the latest value of each key, kept in a state store.
 ///
-/// [`filter`](Self::filter) and [`map_values`](Self::map_values) give views that keep nothing themselves; a join looks through them
-/// into the store.
+/// [`filter`](Self::filter) and [`map_values`](Self::map_values) give views that keep nothing themselves; a join looks
+/// through them into the store.
 pub struct KTable<K, V> {
     pub(crate) graph: SharedGraph,
     pub(crate) node: NodeId,
@@ -49,8 +49,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         Self { graph, node, stores: vec![store], lookup }
     }
 
-    /// The rows that `predicate` accepts. An update to a value that it does not accept is a deletion downstream, also of a key that
-    /// was never accepted.
+    /// The rows that `predicate` accepts. An update to a value that it does not accept is a deletion downstream, also
+    /// of a key that was never accepted.
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&predicate));
@@ -83,8 +83,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         self.view("map_values", factory, lookup)
     }
 
-    /// The changes of the table: the new value of a key, `None` where it was deleted. How often a key that changes a lot shows up
-    /// depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes).
+    /// The changes of the table: the new value of a key, `None` where it was deleted. How often a key that changes a
+    /// lot shows up depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes).
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
         let factory = node::<K, Option<V>, _>(|wiring, id| {
             let children = wiring.children(id)?;

@@ -1,5 +1,5 @@
-//! A task: one sub-topology on one partition of each of its topics. Synchronous, and without any I/O but its stores: records go in,
-//! outputs come out, and a commit happens when the caller has made the outputs durable.
+//! A task: one sub-topology on one partition of each of its topics. Synchronous, and without any I/O but its stores:
+//! records go in, outputs come out, and a commit happens when the caller has made the outputs durable.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -53,7 +53,8 @@ pub(crate) struct IncomingBatch {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskOptions {
     pub(crate) on_bad_record: OnBadRecord,
-    /// Memory for changes between commits and for entries that stay decoded, in bytes; 0 forwards every table update by itself.
+    /// Memory for changes between commits and for entries that stay decoded, in bytes; 0 forwards
+    /// every table update by itself.
     pub(crate) cache_bytes: usize,
 }
 
@@ -130,8 +131,8 @@ impl Task {
         }
     }
 
-    /// Whether a record waits that may be processed now. A partition that is empty though it has more to fetch holds the others
-    /// back, because its next record may be the oldest: Kafka's `max.task.idle.ms=0`.
+    /// Whether a record waits that may be processed now. A partition that is empty though it has more to fetch holds
+    /// the others back, because its next record may be the oldest: Kafka's `max.task.idle.ms=0`.
     pub(crate) fn is_ready(&self) -> bool {
         let mut waiting = false;
         for input in &self.inputs {
@@ -201,8 +202,8 @@ impl Task {
         self.inputs.iter().filter_map(|input| Some((input.topic, input.position?)))
     }
 
-    /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores. `changelog_offsets` are the first offsets after what was
-    /// written to each changelog.
+    /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores.
+    /// `changelog_offsets` are the first offsets after what was written to each changelog.
     pub(crate) fn commit_stores(
         &mut self,
         changelog_offsets: &HashMap<TopicId, i64>,
@@ -356,7 +357,8 @@ mod tests {
         assert!(task.take_outputs().is_empty(), "nothing twice");
     }
 
-    /// The store is written at the commit and not before: what a crash leaves is the last commit, and the changelog has the rest.
+    /// The store is written at the commit and not before: what a crash leaves is the last commit, and
+    /// the changelog has the rest.
     #[test]
     fn stores_are_written_with_their_changelog_offset_at_the_commit() {
         let engine = memory();

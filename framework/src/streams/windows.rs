@@ -11,8 +11,9 @@ use crate::store::WindowLayout;
 
 /// Windows of fixed size that follow each other without gap or overlap, aligned to the Unix epoch.
 ///
-/// A window takes records until stream time, the largest timestamp seen, is `grace` past its end. Grace is zero unless stated:
-/// records that come after the window's end are then late and dropped (see [`Dropped::late`](crate::streams::Dropped)).
+/// A window takes records until stream time, the largest timestamp seen, is `grace` past its end. Grace is zero unless
+/// stated: records that come after the window's end are then late and dropped (see
+/// [`Dropped::late`](crate::streams::Dropped)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -86,11 +87,11 @@ pub struct Windowed<K> {
     pub window: Window,
 }
 
-/// Writes windowed keys to topics as Kafka's `TimeWindowedSerde` does: the key and the window's start, 8 bytes big-endian. The
-/// partition is chosen by the key alone, so that all windows of a key stay together.
+/// Writes windowed keys to topics as Kafka's `TimeWindowedSerde` does: the key and the window's start, 8 bytes
+/// big-endian. The partition is chosen by the key alone, so that all windows of a key stay together.
 ///
-/// The end is not written. To read such keys, say how long the windows are with [`WindowedSerde::of`]; the default serde of
-/// `Windowed<K>` does not know and only writes.
+/// The end is not written. To read such keys, say how long the windows are with [`WindowedSerde::of`]; the default
+/// serde of `Windowed<K>` does not know and only writes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WindowedSerde<S> {
     inner: S,

@@ -51,8 +51,8 @@ impl SendError {
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Template<K, V> {
-    /// A template on a producer, whose settings (acks, linger, compression) it shares. Keys and values are written as their types
-    /// say.
+    /// A template on a producer, whose settings (acks, linger, compression) it shares. Keys and values are
+    /// written as their types say.
     pub fn new(producer: &Producer, topic: impl Into<Arc<str>>) -> Self {
         Self::with_serdes(producer, topic, K::Serde::default(), V::Serde::default())
     }

@@ -64,8 +64,8 @@ impl Deref for RunningTestApp {
 }
 
 impl RunningTestApp {
-    /// Waits until the listener has finished (handled, dead-lettered or skipped) `records` records since it started, and until what
-    /// is finished is committed.
+    /// Waits until the listener has finished (handled, dead-lettered or skipped) `records` records since it started,
+    /// and until what is finished is committed.
     ///
     /// # Panics
     /// When the app has no such listener, or the listener stops before.

@@ -29,15 +29,16 @@ struct Inner {
 }
 
 impl TestKit {
-    /// A new broker in this process, on a network and a disk in memory. Its settings are the defaults, except that a new group
-    /// does not wait for more members. Timestamps follow tokio's clock, paused or not.
+    /// A new broker in this process, on a network and a disk in memory. Its settings are the defaults, except that a
+    /// new group does not wait for more members. Timestamps follow tokio's clock, paused or not.
     pub async fn in_process() -> Self {
         let in_process = InProcess::start().await;
         let (bootstrap, client) = (in_process.bootstrap().to_owned(), in_process.client().await);
         Self::new(Some(in_process), bootstrap, client)
     }
 
-    /// The cluster at `bootstrap`, on real time and real sockets: never with a paused clock, which would run ahead of them.
+    /// The cluster at `bootstrap`, on real time and real sockets: never with a paused clock,
+    /// which would run ahead of them.
     pub async fn on(bootstrap: impl Into<String>) -> Self {
         let bootstrap = bootstrap.into();
         let client =
@@ -77,8 +78,8 @@ impl TestKit {
         Template::new(&self.inner.producer, topic)
     }
 
-    /// Creates a topic, for those that need a certain number of partitions. Others are created when they are first used, where the
-    /// cluster does so.
+    /// Creates a topic, for those that need a certain number of partitions. Others are created when they are first
+    /// used, where the cluster does so.
     pub async fn create_topic(&self, name: &str, partitions: i32) {
         let topic = NewTopic::new(name).partitions(partitions).replication(1);
         let created = self.inner.client.admin().create_topics(&[topic]).await;
@@ -142,8 +143,8 @@ impl TestKit {
         self.in_this_process().restart().await;
     }
 
-    /// Pulls the plug and starts the broker again at the same address: what it had not acknowledged may be lost or torn, what it
-    /// had is there.
+    /// Pulls the plug and starts the broker again at the same address: what it had not acknowledged may be lost or
+    /// torn, what it had is there.
     ///
     /// # Panics
     /// On a cluster that is not in this process.

@@ -22,8 +22,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! With `KLAMM_TEST=host:port` the same tests run against that cluster, on real time. Their topics and groups are then those of the
-//! cluster: use a fresh one, or names of your own per test. Tests that need the paused clock
+//! With `KLAMM_TEST=host:port` the same tests run against that cluster, on real time. Their topics and groups are then
+//! those of the cluster: use a fresh one, or names of your own per test. Tests that need the paused clock
 //! (`#[klamm::test(needs_paused_clock)]`) are skipped there with a word.
 //!
 //! Everything here panics when something is wrong: it is for tests.

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 
 use crate::serde::{DefaultSerde, Serde};
 
-/// How long a topic must stay without records to count as empty. On a paused clock it passes in no time, but only after everything
-/// else has come to rest.
+/// How long a topic must stay without records to count as empty. On a paused clock it passes in no time, but only after
+/// everything else has come to rest.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Reads a topic from its beginning, all partitions.
@@ -88,7 +88,8 @@ impl TopicProbe {
         self.records().await.iter().map(decoded).collect()
     }
 
-    /// Waits a second (of the test's time) and asserts that the topic has no records. A topic that does not exist has none.
+    /// Waits a second (of the test's time) and asserts that the topic has no records. A topic
+    /// that does not exist has none.
     ///
     /// # Panics
     /// When there is one.

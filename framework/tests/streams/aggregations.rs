@@ -1,5 +1,5 @@
-//! Count, reduce and aggregate, plain and windowed: outputs as Kafka's own test driver gives them for the same inputs, except where
-//! Kafka contradicts its documentation.
+//! Count, reduce and aggregate, plain and windowed: outputs as Kafka's own test driver gives them for the same inputs,
+//! except where Kafka contradicts its documentation.
 
 use std::time::Duration;
 

@@ -334,8 +334,9 @@ async fn topics_that_do_not_fit_are_refused() {
     .await;
 }
 
-/// A worker that emptied its buffer between the moment the pump counted a batch as too much and the moment it paused the partition had
-/// resumed too early, and the partition stayed paused for ever. A tiny buffer fills up with nearly every batch.
+/// A worker that emptied its buffer between the moment the pump counted a batch as too much and the moment it
+/// paused the partition had resumed too early, and the partition stayed paused for ever. A tiny buffer fills
+/// up with nearly every batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_buffer_that_is_always_full_never_stops_a_partition() {
     within("a pipeline with tiny buffers", async {

@@ -1,4 +1,5 @@
-//! Streams from the outside: worked examples on the test driver, stores against a model, applications against the embedded broker.
+//! Streams from the outside: worked examples on the test driver, stores against a model, applications
+//! against the embedded broker.
 
 // A failing step is a failing test; and tests look at real files.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]

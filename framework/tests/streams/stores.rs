@@ -95,7 +95,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn the_memory_store_is_an_ordered_map(changes in changes(), from in keys(), to in prop::option::of(keys()), limit in 0..8_usize) {
+    fn the_memory_store_is_an_ordered_map(
+        changes in changes(), from in keys(), to in prop::option::of(keys()), limit in 0..8_usize,
+    ) {
         matches_the_model(&MemoryStore::new(), &changes, &from, to.as_deref(), limit);
     }
 
@@ -116,7 +118,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn rocksdb_is_an_ordered_map(changes in changes(), from in keys(), to in prop::option::of(keys()), limit in 0..8_usize) {
+    fn rocksdb_is_an_ordered_map(
+        changes in changes(), from in keys(), to in prop::option::of(keys()), limit in 0..8_usize,
+    ) {
         let directory = tempfile::tempdir().unwrap();
         matches_the_model(&open(directory.path()), &changes, &from, to.as_deref(), limit);
     }
@@ -206,8 +210,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The files of a running database, copied while it runs, are what a killed process leaves: memtables are gone. Data and offset must
-/// still agree, store by store, for nothing but the offset tells the restore where to go on.
+/// The files of a running database, copied while it runs, are what a killed process leaves: memtables are gone. Data
+/// and offset must still agree, store by store, for nothing but the offset tells the restore where to go on.
 #[test]
 fn after_a_crash_data_and_offset_agree() {
     let directory = tempfile::tempdir().unwrap();

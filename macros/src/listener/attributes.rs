@@ -254,7 +254,8 @@ impl WrittenBatch {
 }
 
 fn is_zero(expr: &Expr) -> bool {
-    matches!(expr, Expr::Lit(literal) if matches!(&literal.lit, Lit::Int(int) if int.base10_parse::<u64>().is_ok_and(|n| n == 0)))
+    let Expr::Lit(literal) = expr else { return false };
+    matches!(&literal.lit, Lit::Int(int) if int.base10_parse::<u64>().is_ok_and(|n| n == 0))
 }
 
 /// `"50ms"`, `"2s"`, `"1m"`, `"1h"` in milliseconds.

@@ -4,8 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{Expr, FnArg, GenericArgument, ItemFn, Lit, LitStr, Pat, PathArguments, Type};
 
-/// Replaces the text in every `Header<"name", T>` among the arguments by a type, completes the pattern `Header(x)`, and gives the
-/// declarations of those types.
+/// Replaces the text in every `Header<"name", T>` among the arguments by a type, completes the pattern `Header(x)`, and
+/// gives the declarations of those types.
 pub(super) fn name_types(function: &mut ItemFn) -> TokenStream {
     let mut declarations = TokenStream::new();
     let function_name = function.sig.ident.to_string();

@@ -1,4 +1,5 @@
-//! `#[kafka_listener]`: checks the attributes against the function, and registers the builder calls a user could write by hand.
+//! `#[kafka_listener]`: checks the attributes against the function, and registers the builder calls a
+//! user could write by hand.
 
 mod attributes;
 mod header;
@@ -71,8 +72,8 @@ fn check(attributes: &Attributes, signature: &Signature<'_>, function: &ItemFn) 
     match (manual, &signature.ack) {
         (Some(manual), None) => errors.push(Error::new(
             manual.span,
-            "`ack = manual`, but the function takes no `Ack`: nothing would ever be committed. Add an argument `ack: Ack`, \
-             or choose `ack = record` or `ack = batch`",
+            "`ack = manual`, but the function takes no `Ack`: nothing would ever be committed. Add an argument `ack: \
+             Ack`, or choose `ack = record` or `ack = batch`",
         )),
         (None, Some(argument)) => errors.push(Error::new(
             *argument,

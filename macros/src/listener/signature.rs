@@ -30,7 +30,8 @@ impl<'a> Signature<'a> {
             match argument {
                 FnArg::Typed(typed) => arguments.push(&*typed.ty),
                 FnArg::Receiver(receiver) => {
-                    let message = "a listener is a free function; give it what it needs as `State<T>` instead of `self`";
+                    let message = "a listener is a free function; give it what it needs as `State<T>` instead of \
+                     `self`";
                     return Err(Error::new(receiver.span(), message));
                 }
             }
@@ -54,8 +55,8 @@ impl<'a> Signature<'a> {
         Ok(Self { arguments, output: &signature.output, ack, batch })
     }
 
-    /// The handler, made argument by argument. `.handle(function)` would do the same, but its one bound fails as a whole; here an
-    /// argument or result that will not do is an error at its own place, and the only one.
+    /// The handler, made argument by argument. `.handle(function)` would do the same, but its one bound fails as a
+    /// whole; here an argument or result that will not do is an error at its own place, and the only one.
     pub(super) fn handler(&self, function: &Ident) -> TokenStream {
         let (mut makers, mut needs, mut made, mut names) =
             (TokenStream::new(), TokenStream::new(), TokenStream::new(), Vec::new());
@@ -91,7 +92,9 @@ impl<'a> Signature<'a> {
             }
             Some(batch) => {
                 let handler = quote_spanned!(batch.span()=> ::klamm::__private::batch_handler::<#batch>);
-                let called = quote_spanned!(result_span=> ::klamm::__private::batch_result(#function(__batch, #(#names),*)));
+                let called = quote_spanned! {
+                    result_span=> ::klamm::__private::batch_result(#function(__batch, #(#names),*))
+                };
                 quote! {{
                     #makers
                     #handler(
@@ -104,8 +107,8 @@ impl<'a> Signature<'a> {
     }
 }
 
-/// Whether the type is written as `name`, `name<...>` or a path that ends so. Macros see names, not types: an alias escapes this,
-/// and is found when the app starts.
+/// Whether the type is written as `name`, `name<...>` or a path that ends so. Macros see names, not types: an alias
+/// escapes this, and is found when the app starts.
 fn is_named(ty: &Type, name: &str) -> bool {
     matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name))
 }

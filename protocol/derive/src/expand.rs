@@ -59,14 +59,19 @@ fn expand_field(structure: &Structure) -> TokenStream {
         impl ::klamm_protocol::Field for #name {
             const MIN_SIZE: usize = 0 #(+ #sizes)*;
 
-            fn put(&self, out: &mut ::klamm_protocol::Encoder) -> ::core::result::Result<(), ::klamm_protocol::EncodeError> {
+            fn put(
+                &self,
+                out: &mut ::klamm_protocol::Encoder,
+            ) -> ::core::result::Result<(), ::klamm_protocol::EncodeError> {
                 let version = out.version();
                 let _ = version;
                 #(#puts)*
                 #put_tags
             }
 
-            fn take(input: &mut ::klamm_protocol::Decoder) -> ::core::result::Result<Self, ::klamm_protocol::DecodeError> {
+            fn take(
+                input: &mut ::klamm_protocol::Decoder,
+            ) -> ::core::result::Result<Self, ::klamm_protocol::DecodeError> {
                 let version = input.version();
                 let _ = version;
                 #(#takes)*

@@ -88,7 +88,8 @@ impl Structure {
             }
         }
         if !has_unknown_tags {
-            let text = "missing field: add `pub unknown_tags: UnknownTags`, which keeps the tagged fields that this struct does not define";
+            let text = "missing field: add `pub unknown_tags: UnknownTags`, which keeps the tagged fields that this \
+             struct does not define";
             return Err(Error::new(input.ident.span(), text));
         }
         for (index, field) in fields.iter().enumerate() {

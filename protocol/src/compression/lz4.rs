@@ -1,8 +1,8 @@
 //! LZ4 frames over lz4_flex's block functions.
 //!
-//! The frame is read here and not by lz4_flex's reader for three reasons: blocks are decoded straight into the final buffer,
-//! which is then also the window of linked blocks; a frame without its end mark is an error instead of a short result; and
-//! no buffer of the declared block size (up to 4 MiB, twice) is made for an input of a few bytes.
+//! The frame is read here and not by lz4_flex's reader for three reasons: blocks are decoded straight into the final
+//! buffer, which is then also the window of linked blocks; a frame without its end mark is an error instead of a short
+//! result; and no buffer of the declared block size (up to 4 MiB, twice) is made for an input of a few bytes.
 
 use std::cell::RefCell;
 

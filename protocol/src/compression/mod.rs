@@ -1,7 +1,8 @@
 //! The codecs of record batches: gzip, snappy, lz4 and zstd, each decoded under a cap on its output.
 //!
 //! A compressed batch comes from a peer, so its claims are never believed: output grows with what was really decoded, a
-//! declared size is only a hint, and decoding stops at the caller's cap. A bomb costs at most the cap, in memory and in time.
+//! declared size is only a hint, and decoding stops at the caller's cap. A bomb costs at most the
+//! cap, in memory and in time.
 
 mod gzip;
 mod lz4;
@@ -20,7 +21,8 @@ pub enum Compression {
     None = 0,
     /// A gzip stream at level 6, zlib's default.
     Gzip = 1,
-    /// Snappy blocks of 32 KiB in the framing of snappy-java, which Kafka's clients read and write. Raw snappy is read as well.
+    /// Snappy blocks of 32 KiB in the framing of snappy-java, which Kafka's clients read and write.
+    /// Raw snappy is read as well.
     Snappy = 2,
     /// An LZ4 frame of independent 64 KiB blocks without checksums, as Kafka's Java client writes.
     Lz4 = 3,

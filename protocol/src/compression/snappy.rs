@@ -1,5 +1,6 @@
-//! Snappy in both forms found in Kafka: the block stream of snappy-java ("xerial framing"), which we write, and one raw block,
-//! which some clients send. The framing is a 16-byte header and then blocks, each behind its length as a big-endian u32.
+//! Snappy in both forms found in Kafka: the block stream of snappy-java ("xerial framing"), which we write, and
+//! one raw block, which some clients send. The framing is a 16-byte header and then blocks, each behind its
+//! length as a big-endian u32.
 
 use std::cell::RefCell;
 
@@ -7,9 +8,11 @@ use super::{Compression, CompressionError};
 
 const CODEC: Compression = Compression::Snappy;
 
-/// The first 8 bytes. As raw snappy they would begin with a back-reference, which is invalid: the two forms cannot be confused.
+/// The first 8 bytes. As raw snappy they would begin with a back-reference, which is invalid: the two
+/// forms cannot be confused.
 const MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
-/// The rest of the header: version 1, oldest compatible version 1, both big-endian. Readers ignore it; some writers get it wrong.
+/// The rest of the header: version 1, oldest compatible version 1, both big-endian. Readers ignore it;
+/// some writers get it wrong.
 const VERSIONS: &[u8; 8] = &[0, 0, 0, 1, 0, 0, 0, 1];
 const HEADER_LEN: usize = MAGIC.len() + VERSIONS.len();
 

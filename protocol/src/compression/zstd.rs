@@ -1,4 +1,5 @@
-//! Zstd over one compression and one decompression context a thread: making one costs more than compressing a small batch.
+//! Zstd over one compression and one decompression context a thread: making one costs more than
+//! compressing a small batch.
 
 use std::cell::RefCell;
 
@@ -25,8 +26,8 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
 }
 
-// In both functions the context is taken out of its slot and put back only after success: after an error it is dropped, in
-// whatever state it is.
+// In both functions the context is taken out of its slot and put back only after success: after an error it is
+// dropped, in whatever state it is.
 
 pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
     COMPRESSOR.with_borrow_mut(|slot| {

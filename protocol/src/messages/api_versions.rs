@@ -1,7 +1,7 @@
 //! ApiVersions, key 18: which versions a broker speaks; the first request on most connections.
 //!
-//! Its response always has header version 0, and a broker answers a version that it does not know with error 35 in version 0
-//! (KIP-511).
+//! Its response always has header version 0, and a broker answers a version that it does not know with error
+//! 35 in version 0 (KIP-511).
 
 use klamm_protocol_derive::Message;
 

@@ -1,6 +1,7 @@
 //! Fetch, key 1: read record batches from partitions.
 //!
-//! Version 7 adds sessions (KIP-227), version 13 names topics by id, version 15 moves the replica id into a tagged field.
+//! Version 7 adds sessions (KIP-227), version 13 names topics by id, version 15 moves the
+//! replica id into a tagged field.
 
 use klamm_protocol_derive::Message;
 

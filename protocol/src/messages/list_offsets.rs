@@ -44,8 +44,8 @@ pub struct ListOffsetsPartition {
     /// Leader epoch the client knows, -1 if none.
     #[field(versions = 4.., default = -1, ignorable)]
     pub current_leader_epoch: i32,
-    /// Milliseconds since 1970; or -1 latest, -2 earliest, -3 the record with the greatest timestamp, -4 earliest on local disk,
-    /// -5 latest in remote storage, -6 earliest that remote storage does not have yet.
+    /// Milliseconds since 1970; or -1 latest, -2 earliest, -3 the record with the greatest timestamp, -4 earliest on
+    /// local disk, -5 latest in remote storage, -6 earliest that remote storage does not have yet.
     pub timestamp: i64,
     /// Tagged fields that are not defined here.
     pub unknown_tags: UnknownTags,

@@ -1,7 +1,7 @@
 //! Metadata, key 3: brokers, topics, partitions and their leaders.
 //!
-//! Version 1 tells "all topics" (null) from "no topics" (empty), version 10 adds topic ids, 12 asks by id alone, 13 adds a
-//! top-level error.
+//! Version 1 tells "all topics" (null) from "no topics" (empty), version 10 adds topic ids, 12 asks by id alone,
+//! 13 adds a top-level error.
 
 use klamm_protocol_derive::Message;
 

@@ -1,4 +1,5 @@
-//! The messages: one file per API, named like it, its key on the first line. Structures inside a message stay in its file.
+//! The messages: one file per API, named like it, its key on the first line. Structures inside a
+//! message stay in its file.
 
 pub mod api_versions;
 pub mod create_topics;
@@ -45,8 +46,8 @@ macro_rules! versions_by_key {
     ($($request:ty)*) => {
         /// The versions of an API that this crate can write and read, if it has the API at all.
         ///
-        /// A server may offer others: Kafka announces Produce from 0 though it serves 3 and up, because librdkafka before
-        /// 2.12 compresses only then (KAFKA-18659).
+        /// A server may offer others: Kafka announces Produce from 0 though it serves 3 and up, because librdkafka
+        /// before 2.12 compresses only then (KAFKA-18659).
         pub fn supported_versions(key: ApiKey) -> Option<RangeInclusive<i16>> {
             match key {
                 $(<$request as Request>::KEY => Some(<$request as Message>::VERSIONS),)*
@@ -55,7 +56,8 @@ macro_rules! versions_by_key {
         }
 
         $(
-            // A request and its response go by one version and share the first flexible one, which the header code relies on.
+            // A request and its response go by one version and share the first flexible one, which
+            // the header code relies on.
             const _: () = {
                 type Response = <$request as Request>::Response;
                 assert!(*<$request as Message>::VERSIONS.start() == *<Response as Message>::VERSIONS.start());

@@ -9,7 +9,8 @@ pub enum Records {
     Bytes(Bytes),
     /// Batches that the sender puts on the wire by another way (such as `sendfile`).
     ///
-    /// The encoder writes their length only, and notes in [`Encoded::splices`](crate::Encoded::splices) where they belong.
+    /// The encoder writes their length only, and notes in
+    /// [`Encoded::splices`](crate::Encoded::splices) where they belong.
     External {
         /// Length in bytes.
         len: usize,

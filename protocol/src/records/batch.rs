@@ -53,8 +53,8 @@ impl RecordBatch {
         verify_crc(&self.header, &self.bytes)
     }
 
-    /// The records, decompressed to at most `cap_bytes`. Uncompressed records are a slice of this batch: the cap does not
-    /// apply, and nothing is copied.
+    /// The records, decompressed to at most `cap_bytes`. Uncompressed records are a slice of this batch: the cap does
+    /// not apply, and nothing is copied.
     ///
     /// # Errors
     /// An unknown codec, or records that do not decompress within the cap.
@@ -116,8 +116,8 @@ impl<'a> IntoIterator for &'a RecordSet {
     }
 }
 
-/// Walks the batches of a records field or a piece of a log. A batch cut off at the end is not an error but the end: fetch
-/// responses are cut at a size, and so are log files in a crash. [`Batches::rest`] is what was cut.
+/// Walks the batches of a records field or a piece of a log. A batch cut off at the end is not an error but the end:
+/// fetch responses are cut at a size, and so are log files in a crash. [`Batches::rest`] is what was cut.
 pub fn batches(bytes: Bytes) -> Batches {
     Batches { rest: bytes }
 }

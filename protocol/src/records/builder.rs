@@ -14,8 +14,8 @@ use crate::compression::{self, Compression};
 /// Attributes of a single record: none are defined.
 const RECORD_ATTRIBUTES: u8 = 0;
 
-/// What a batch says about all its records. The default is what a producer without idempotence sends: no compression, create
-/// time, no producer id, base offset 0, no leader epoch.
+/// What a batch says about all its records. The default is what a producer without idempotence sends: no compression,
+/// create time, no producer id, base offset 0, no leader epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
     /// How the records are compressed.
@@ -88,7 +88,8 @@ impl BatchBuilder {
         Self { options, buffer, record_count: 0, base_timestamp: NO_TIMESTAMP, max_timestamp: NO_TIMESTAMP }
     }
 
-    /// Appends a record and gives its offset less the base offset. `headers` is walked twice: for its size and to write it.
+    /// Appends a record and gives its offset less the base offset. `headers` is walked twice: for
+    /// its size and to write it.
     ///
     /// # Errors
     /// [`RecordError::TooLarge`] when the batch would reach 2 GiB or 2^31 records; the batch is then unchanged.

@@ -57,7 +57,8 @@ pub enum TimestampType {
 /// The decoded header of a batch. It says what the bytes say: [`super::validate_batch`] is what checks sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// Offset of the first record; a producer sends 0 and the leader stamps it. Compaction may have removed that record.
+    /// Offset of the first record; a producer sends 0 and the leader stamps it. Compaction may
+    /// have removed that record.
     pub base_offset: i64,
     /// Bytes of the batch behind this field, that is without the first 12.
     pub batch_length: i32,

@@ -37,8 +37,8 @@ impl OwnedRecord {
     }
 }
 
-/// The records of a batch, owned. Made by [`super::RecordSet::owned`]; behaves as [`RecordViews`], and a header key that is not
-/// UTF-8 is an error of its record.
+/// The records of a batch, owned. Made by [`super::RecordSet::owned`]; behaves as [`RecordViews`], and a header key
+/// that is not UTF-8 is an error of its record.
 #[derive(Clone, Debug)]
 pub struct OwnedRecords {
     header: BatchHeader,
@@ -72,8 +72,8 @@ impl Iterator for OwnedRecords {
 
 impl std::iter::FusedIterator for OwnedRecords {}
 
-/// The headers of a record, kept encoded and decoded on each walk: order and duplicates stay, and records whose headers nobody
-/// reads cost nothing.
+/// The headers of a record, kept encoded and decoded on each walk: order and duplicates stay, and records whose headers
+/// nobody reads cost nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordHeaders {
     count: u32,
@@ -105,7 +105,8 @@ impl RecordHeaders {
         RecordHeadersIter { headers: HeaderViews::new(self.count, &self.encoded) }
     }
 
-    /// The value of the last header with this key, as Kafka's `lastHeader`: `None` if there is none, `Some(None)` if null.
+    /// The value of the last header with this key, as Kafka's `lastHeader`: `None` if there is
+    /// none, `Some(None)` if null.
     pub fn last(&self, key: &str) -> Option<Option<&[u8]>> {
         self.iter().filter(|(name, _)| *name == key).last().map(|(_, value)| value)
     }

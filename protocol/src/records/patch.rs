@@ -1,7 +1,7 @@
 //! Editing a finished batch in place.
 //!
-//! Base offset and leader epoch lie outside the checksum: setting them is a store of a few bytes, whatever the size of the batch,
-//! and needs only the header. Everything else is covered and needs a new checksum over the whole batch.
+//! Base offset and leader epoch lie outside the checksum: setting them is a store of a few bytes, whatever the size of
+//! the batch, and needs only the header. Everything else is covered and needs a new checksum over the whole batch.
 
 use super::error::RecordError;
 use super::header::{BATCH_HEADER_LEN, BatchHeader, LOG_APPEND_TIME, TimestampType, at, put};
@@ -38,8 +38,8 @@ pub fn set_max_timestamp(
     Ok(())
 }
 
-/// As [`set_max_timestamp`], for a header that was copied out of its batch: so that a broker stamps 61 bytes and leaves the
-/// records where they arrived. `records` is all that follows the header.
+/// As [`set_max_timestamp`], for a header that was copied out of its batch: so that a broker stamps 61 bytes and leaves
+/// the records where they arrived. `records` is all that follows the header.
 pub fn stamp_max_timestamp(
     header: &mut [u8; BATCH_HEADER_LEN],
     records: &[u8],
@@ -56,8 +56,8 @@ pub fn stamp_max_timestamp(
     seal(header, records);
 }
 
-/// Sets the producer's identity and the sequence of the first record, and the checksum: for a batch that is sent again under a
-/// new producer id or epoch.
+/// Sets the producer's identity and the sequence of the first record, and the checksum: for a batch that is sent again
+/// under a new producer id or epoch.
 ///
 /// # Errors
 /// A header that cannot be read, or fewer bytes than it says.

@@ -79,9 +79,9 @@ impl<'a> RecordView<'a> {
 
 /// The records of a batch, borrowed. Made by [`super::RecordSet::iter`].
 ///
-/// It gives as many records as the batch says. A record that is malformed inside its own length is an error of its own, and
-/// the records behind it follow; when the lengths themselves are broken the error is the last item. Bytes behind the last
-/// record are an error too.
+/// It gives as many records as the batch says. A record that is malformed inside its own length is an error of its own,
+/// and the records behind it follow; when the lengths themselves are broken the error is the last item. Bytes behind
+/// the last record are an error too.
 #[derive(Clone, Debug)]
 pub struct RecordViews<'a> {
     reader: Reader<'a>,

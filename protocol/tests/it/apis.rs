@@ -1,7 +1,7 @@
 //! The list of all messages, for tests that go through them.
 
-/// Calls `$callback!(Request, Response, oracle module of the request, oracle module of the response)` with a name for a module
-/// per API: `$callback! { produce: ProduceRequest, ProduceResponse; }`, all APIs in one call.
+/// Calls `$callback!(Request, Response, oracle module of the request, oracle module of the response)` with a name for a
+/// module per API: `$callback! { produce: ProduceRequest, ProduceResponse; }`, all APIs in one call.
 macro_rules! for_all_apis {
     ($callback:ident) => {
         $callback! {

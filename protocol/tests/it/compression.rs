@@ -59,7 +59,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300), codec in 0u8..5, cap in 0usize..5000) {
+    fn any_bytes_are_survived(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300), codec in 0u8..5, cap in 0usize..5000,
+    ) {
         let codec = Compression::from_id(codec).unwrap();
         let mut out = Vec::new();
         if decompress_into(codec, &bytes, cap, &mut out).is_ok() {
@@ -67,7 +69,8 @@ proptest! {
         }
     }
 
-    /// Damage behind a sound beginning goes deeper than noise. Contexts kept by the thread must be none the worse for it.
+    /// Damage behind a sound beginning goes deeper than noise. Contexts kept by the thread must
+    /// be none the worse for it.
     #[test]
     fn damaged_bytes_are_survived(
         data in data(),
@@ -138,7 +141,8 @@ fn a_truncated_stream_is_never_silently_short() {
         let whole = compressed(codec, &data);
         for len in (0..whole.len()).step_by(97).chain(whole.len() - 12..whole.len()) {
             let result = decompress(codec, &whole[..len], MIB);
-            // Snappy's framing has no end mark: between two blocks it may stop. The batch checksum is what catches it there.
+            // Snappy's framing has no end mark: between two blocks it may stop. The batch checksum
+            // is what catches it there.
             if codec == Compression::Snappy
                 && let Ok(short) = result
             {
@@ -263,8 +267,8 @@ fn lz4_checksums_are_checked() {
     }
 }
 
-/// What we write is read by another reader, and has the header that Kafka's Java client insists on: version 1, independent
-/// blocks, a correct checksum byte.
+/// What we write is read by another reader, and has the header that Kafka's Java client insists on: version 1,
+/// independent blocks, a correct checksum byte.
 #[test]
 fn lz4_frames_are_what_others_read() {
     for len in [0, 1, 12, 13, 65_535, 65_536, 65_537, 300_000] {

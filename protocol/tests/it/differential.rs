@@ -1,9 +1,10 @@
-//! Every message in every version against `kafka-protocol`, an independent implementation generated from Kafka's schemas.
+//! Every message in every version against `kafka-protocol`, an independent implementation
+//! generated from Kafka's schemas.
 //!
 //! Ours encodes, theirs decodes and encodes again: the bytes must be equal, and ours must decode them to the original.
-//! Two fields of one type in the wrong order would pass that, so the values that theirs found are compared by field name too.
-//! Versions that theirs lacks make a round trip through ours alone; `NEWER` names them, so that an oracle that catches up is
-//! noticed.
+//! Two fields of one type in the wrong order would pass that, so the values that theirs found are compared by field
+//! name too. Versions that theirs lacks make a round trip through ours alone; `NEWER` names them, so that an oracle
+//! that catches up is noticed.
 
 use std::fmt::Debug;
 
@@ -86,8 +87,9 @@ fn through_theirs<T: Encodable + Decodable + Debug>(
     Ok((format!("{message:?}"), out.freeze()))
 }
 
-/// `name: value` of every number, truth value, text and array of them in a `Debug` output, sorted because the two crates
-/// declare fields in different orders. Empty texts count as null, and both are left out; so are uuids, which print differently.
+/// `name: value` of every number, truth value, text and array of them in a `Debug` output, sorted because the
+/// two crates declare fields in different orders. Empty texts count as null, and both are left out; so are
+/// uuids, which print differently.
 fn values_by_name(debug: &str) -> Vec<(String, String)> {
     let tokens = tokens_of(debug);
     let is_value = |token: &str| {
@@ -116,7 +118,8 @@ fn values_by_name(debug: &str) -> Vec<(String, String)> {
     values
 }
 
-/// Words, numbers, quoted texts and signs; wrappers such as `Some(..)` and `BrokerId(..)` vanish, byte strings become `bytes`.
+/// Words, numbers, quoted texts and signs; wrappers such as `Some(..)` and `BrokerId(..)` vanish,
+/// byte strings become `bytes`.
 fn tokens_of(debug: &str) -> Vec<String> {
     let mut tokens: Vec<String> = Vec::new();
     let mut chars = debug.chars().peekable();
@@ -154,7 +157,8 @@ fn tokens_of(debug: &str) -> Vec<String> {
 
 #[test]
 fn values_are_found_under_their_names() {
-    let debug = r#"A { id: BrokerId(-1), on: true, b: B { name: Some("x: \"1\""), empty: "", ids: [GroupId("a"), GroupId("b")] } }"#;
+    let inner = r#"B { name: Some("x: \"1\""), empty: "", ids: [GroupId("a"), GroupId("b")] }"#;
+    let debug = &format!("A {{ id: BrokerId(-1), on: true, b: {inner} }}");
     let expected = [("id", "-1"), ("ids", r#""a","b""#), ("name", r#""x: \"1\"""#), ("on", "true")]
         .map(|(n, v)| (n.into(), v.into()));
     assert_eq!(values_by_name(debug), expected);
@@ -172,15 +176,16 @@ macro_rules! tests {
 
 for_all_apis!(tests);
 
-/// A default message of ours and of theirs is the same on the wire, in every shared version. Ours has null where an unset
-/// text means "none" and Kafka's schema would say empty; those are the exceptions, by name.
+/// A default message of ours and of theirs is the same on the wire, in every shared version. Ours has null where an
+/// unset text means "none" and Kafka's schema would say empty; those are the exceptions, by name.
 #[test]
 fn defaults_agree() {
     fn check<O: Message, T: TheirMessage + Encodable + Default>() {
         for version in O::VERSIONS.filter(|version| *version <= T::VERSIONS.max) {
             let mut expected = BytesMut::new();
             T::default().encode(&mut expected, version).unwrap();
-            // Klamm's default is "not transactional" (null; empty is an error), "a client" (-1; 0 is a broker) and "no message".
+            // Klamm's default is "not transactional" (null; empty is an error), "a client" (-1; 0 is a
+            // broker) and "no message".
             let excepted =
                 ["InitProducerIdRequest", "ListOffsetsRequest", "FindCoordinatorResponse"].contains(&O::NAME);
             if !excepted {

@@ -110,8 +110,8 @@ fn kcat_list_offsets_and_fetch() {
     assert_eq!(fetch.topics[0].partitions[0].partition_max_bytes, 1 << 20);
 }
 
-/// Bodies that Kafka's own Java classes (kafka-clients 4.3.0) wrote, in the versions that the oracle of the differential
-/// tests lacks. ApiVersions 5 is newer still (Kafka 4.4).
+/// Bodies that Kafka's own Java classes (kafka-clients 4.3.0) wrote, in the versions that the oracle of the
+/// differential tests lacks. ApiVersions 5 is newer still (Kafka 4.4).
 #[test]
 fn bodies_of_kafka_clients() {
     #[track_caller]
@@ -176,7 +176,8 @@ fn bodies_of_kafka_clients() {
     check(body, 10, &fetch);
 }
 
-/// The answer to an ApiVersions request has header version 0 in all versions; others get a tagged section when flexible.
+/// The answer to an ApiVersions request has header version 0 in all versions; others get a
+/// tagged section when flexible.
 #[test]
 fn response_headers() {
     let versions =

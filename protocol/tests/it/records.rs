@@ -171,7 +171,9 @@ proptest! {
 
     /// A flipped bit anywhere behind the leader epoch is found by the magic, the length or the checksum.
     #[test]
-    fn flipped_bits_are_found(models in proptest::collection::vec(model(0i64..1000), 1..5), at: prop::sample::Index, bit in 0u8..8) {
+    fn flipped_bits_are_found(
+        models in proptest::collection::vec(model(0i64..1000), 1..5), at: prop::sample::Index, bit in 0u8..8,
+    ) {
         let mut bytes = build(BatchOptions::default(), &models).to_vec();
         let at = 16 + at.index(bytes.len() - 16);
         bytes[at] ^= 1 << bit;

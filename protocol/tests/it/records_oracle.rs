@@ -1,5 +1,5 @@
-//! Record batches against kafka-protocol's, in both directions and with every codec. It keeps headers in a map, so header names
-//! are made distinct here; order and duplicates are proven in `records.rs`.
+//! Record batches against kafka-protocol's, in both directions and with every codec. It keeps headers in a map, so
+//! header names are made distinct here; order and duplicates are proven in `records.rs`.
 
 #![allow(clippy::unwrap_used, reason = "test helpers outside of test functions fail by panicking")]
 
@@ -100,7 +100,8 @@ proptest! {
         let all: Vec<_> = batches(encoded.freeze()).map(Result::unwrap).collect();
         prop_assert_eq!(all.len(), 1);
         let header = all[0].header();
-        prop_assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (producer_id, producer_epoch, base_sequence));
+        let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
+        prop_assert_eq!(producer, (producer_id, producer_epoch, base_sequence));
         prop_assert_eq!((header.is_transactional(), header.is_control()), flags);
         prop_assert_eq!(header.record_count as usize, models.len());
         prop_assert_eq!(header.last_offset(), base_offset + models.len() as i64 - 1);
@@ -112,7 +113,13 @@ proptest! {
     #[test]
     fn the_same_bytes(mut models in models()) {
         models.sort_by_key(|model| model.timestamp);
-        let options = BatchOptions { producer_id: 1, producer_epoch: 1, base_sequence: 0, leader_epoch: 0, ..BatchOptions::default() };
+        let options = BatchOptions {
+            producer_id: 1,
+            producer_epoch: 1,
+            base_sequence: 0,
+            leader_epoch: 0,
+            ..BatchOptions::default()
+        };
         let records: Vec<_> = (0i64..).zip(&models).map(|(offset, model)| to_oracle(&options, offset, model)).collect();
         let mut encoded = BytesMut::new();
         let encoding = oracle::RecordEncodeOptions { version: 2, compression: oracle::Compression::None };

@@ -21,8 +21,8 @@ fn broken<M: Message + std::fmt::Debug>(bytes: &[u8], version: i16) -> DecodeErr
     M::decode(&mut Decoder::new(Bytes::copy_from_slice(bytes)), version).unwrap_err().kind
 }
 
-/// librdkafka before 2.2 (Debian's kcat) reads tagged fields one byte short. It can connect only if an ApiVersions answer has
-/// no tagged field that equals its default.
+/// librdkafka before 2.2 (Debian's kcat) reads tagged fields one byte short. It can connect only if an ApiVersions
+/// answer has no tagged field that equals its default.
 #[test]
 fn default_tags_are_not_written() {
     let plain = ApiVersionsResponse {

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use crate::alloc::peak_of;
 use crate::apis::{encode, for_all_apis, generate};
 
-/// Most bytes that decoding may hold for each byte of input, and without input. The worst real case is a structure of empty
-/// strings and arrays: one byte on the wire for each, 24 to 40 in memory, and a growing vector holds its old and its new block.
+/// Most bytes that decoding may hold for each byte of input, and without input. The worst real case is a
+/// structure of empty strings and arrays: one byte on the wire for each, 24 to 40 in memory, and a growing vector
+/// holds its old and its new block.
 const BYTES_PER_BYTE: usize = 100;
 const BYTES_ANYWAY: usize = 4096;
 
@@ -138,8 +139,8 @@ fn count_bombs() {
     for_all_apis!(bombs);
 }
 
-/// A count that the remaining bytes could just hold, of elements larger in memory than on the wire, in a frame whose rest is
-/// no elements at all: only what the bytes pay for may be reserved.
+/// A count that the remaining bytes could just hold, of elements larger in memory than on the wire, in a frame whose
+/// rest is no elements at all: only what the bytes pay for may be reserved.
 #[test]
 fn believable_counts_reserve_no_more_than_the_input() {
     let mut out = Encoder::new(12, true);

@@ -1,4 +1,5 @@
-//! Where users go when one machine is too small: the same listener, pipeline and command line, unchanged, on Apache Kafka.
+//! Where users go when one machine is too small: the same listener, pipeline and command line,
+//! unchanged, on Apache Kafka.
 
 use std::net::TcpListener;
 use std::path::Path;

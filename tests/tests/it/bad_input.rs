@@ -1,4 +1,5 @@
-//! What a stranger may throw at the port: the broker closes or answers, stays up, stays small, and goes on serving others.
+//! What a stranger may throw at the port: the broker closes or answers, stays up, stays small,
+//! and goes on serving others.
 
 use std::time::Duration;
 

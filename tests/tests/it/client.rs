@@ -387,7 +387,8 @@ async fn a_static_member_comes_back_without_a_rebalance() {
     assert_eq!(*b.revoked.lock().unwrap(), 0, "the other member noticed nothing");
 }
 
-/// A broker may hold a fetch of an idle partition for as long as it likes: a partition that is resumed meanwhile is fetched at once.
+/// A broker may hold a fetch of an idle partition for as long as it likes: a partition that is resumed
+/// meanwhile is fetched at once.
 #[tokio::test(start_paused = true)]
 async fn a_resumed_partition_does_not_wait_for_an_idle_one() {
     let (_broker, client) = in_memory().await;
@@ -413,7 +414,8 @@ async fn a_resumed_partition_does_not_wait_for_an_idle_one() {
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
-/// Two producers and a consumer go on while the broker is stopped, politely and not, and started again on the same address.
+/// Two producers and a consumer go on while the broker is stopped, politely and not, and started
+/// again on the same address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_lose_and_reorder_nothing() {
     const RECORDS: u64 = 20_000;

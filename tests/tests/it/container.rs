@@ -1,5 +1,5 @@
-//! The container image: built from this checkout, started by testcontainers, with a listener and a pipeline running against it.
-//! Without a Docker engine these tests are skipped.
+//! The container image: built from this checkout, started by testcontainers, with a listener and a pipeline running
+//! against it. Without a Docker engine these tests are skipped.
 
 use std::net::TcpListener;
 use std::path::PathBuf;

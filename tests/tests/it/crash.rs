@@ -1,5 +1,5 @@
-//! kill -9 at random moments, and files damaged between two runs: what was acknowledged is there once, in order, or the broker says
-//! clearly what is wrong with it.
+//! kill -9 at random moments, and files damaged between two runs: what was acknowledged is there once, in order, or the
+//! broker says clearly what is wrong with it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout};
 const ROUNDS: u64 = 5;
 const TOPIC: &str = "numbers";
 
-/// A producer writes numbered records while the broker is killed again and again. After each restart every acknowledged record is
-/// there once, in order, at the offset that its acknowledgement named.
+/// A producer writes numbered records while the broker is killed again and again. After each restart every acknowledged
+/// record is there once, in order, at the offset that its acknowledgement named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_survive_kills() {
     let seed = seed(20_261_120);

@@ -1,4 +1,5 @@
-//! The shape of the repository: which crate may depend on which, how long a file may be, and that it says what it is for.
+//! The shape of the repository: which crate may depend on which, how long a file may be, and
+//! that it says what it is for.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! Random histories of a group: members come, answer, fall silent, leave and restart in any order, and some things always hold.
+//! Random histories of a group: members come, answer, fall silent, leave and restart in any order,
+//! and some things always hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! A disk that fails or loses power in the middle of things: what was acknowledged is there, and what was half done is put right.
+//! A disk that fails or loses power in the middle of things: what was acknowledged is there, and what
+//! was half done is put right.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What happens to an append that comes while a flush is at the disk: a disk whose syncs wait until the test lets them go.
+//! What happens to an append that comes while a flush is at the disk: a disk whose syncs wait
+//! until the test lets them go.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The storage half of the broker: partitions on real files and on a disk in memory that crashes, tears and fails on command.
+//! The storage half of the broker: partitions on real files and on a disk in memory that crashes,
+//! tears and fails on command.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 

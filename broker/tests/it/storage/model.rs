@@ -1,5 +1,5 @@
-//! A partition against a model that is a map, through appends, rolls, reads, restarts and crashes: what was acknowledged is there, in
-//! order, once, and nothing else is, except a prefix of what was still waiting for the disk.
+//! A partition against a model that is a map, through appends, rolls, reads, restarts and crashes: what was
+//! acknowledged is there, in order, once, and nothing else is, except a prefix of what was still waiting for the disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,7 +106,8 @@ impl Run {
         assert!(high_watermark >= self.durable && high_watermark <= self.end());
     }
 
-    /// Never waits, so that the flusher, which is another task of this thread, sees nothing of it before the next step that does.
+    /// Never waits, so that the flusher, which is another task of this thread, sees nothing of it
+    /// before the next step that does.
     fn append(&mut self, records: usize, bytes: usize) {
         let values: Vec<String> = (0..records)
             .map(|_| {

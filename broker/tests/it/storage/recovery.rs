@@ -1,4 +1,5 @@
-//! What a start finds after crashes and damage: torn tails are cut, indexes rebuilt, damage in acknowledged records refused.
+//! What a start finds after crashes and damage: torn tails are cut, indexes rebuilt, damage in
+//! acknowledged records refused.
 
 use std::path::{Path, PathBuf};
 

@@ -131,7 +131,8 @@ async fn a_truncated_log_forgets_its_tail_and_goes_on() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
-    /// Timestamps in any order: the record found is the first whose timestamp is not below, as a scan of all records finds it.
+    /// Timestamps in any order: the record found is the first whose timestamp is not below, as a
+    /// scan of all records finds it.
     #[test]
     fn records_are_found_by_timestamp(
         sent in prop::collection::vec(prop::collection::vec(0..1_000_i64, 1..4), 1..60),
@@ -157,7 +158,8 @@ proptest! {
                 }
                 let youngest = partition.max_timestamp().unwrap().unwrap();
                 let max = *all.iter().max().unwrap();
-                assert_eq!((youngest.timestamp, youngest.offset), (max, all.iter().position(|at| *at == max).unwrap() as i64));
+                let offset = all.iter().position(|at| *at == max).unwrap() as i64;
+                assert_eq!((youngest.timestamp, youngest.offset), (max, offset));
             };
             check(&partition);
             if clean {

@@ -14,7 +14,8 @@ pub const TOPIC: &str = "lines";
 
 /// How many lines may be on their way. They are acknowledged in batches, so this has to be many.
 const LINES_UNDER_WAY: usize = 16 * 1024;
-/// How many lines are fed between two checkpoints: so many may be fed twice when a run is interrupted, and those under way.
+/// How many lines are fed between two checkpoints: so many may be fed twice when a run is
+/// interrupted, and those under way.
 const LINES_PER_CHECKPOINT: u64 = 8 * 1024;
 
 /// Feeds everything from `start` on. When it returns, every line has been acknowledged and noted as fed.

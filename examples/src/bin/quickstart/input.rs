@@ -28,7 +28,8 @@ pub enum Input {
 }
 
 impl Inputs {
-    /// Finds the text files at and below `paths`: those of a folder by name, without hidden ones, `target` and what lies below `skip`.
+    /// Finds the text files at and below `paths`: those of a folder by name, without hidden ones, `target`
+    /// and what lies below `skip`.
     pub async fn find(paths: &[PathBuf], skip: &Path) -> Result<Self, Error> {
         let mut names = Vec::new();
         let mut files = Vec::new();
@@ -159,7 +160,8 @@ impl Lines {
     }
 }
 
-/// The end of the last character that separates words: what follows may be the beginning of a longer word, or of a character.
+/// The end of the last character that separates words: what follows may be the beginning of a
+/// longer word, or of a character.
 fn last_word_end(piece: &[u8]) -> Option<usize> {
     let mut end = None;
     let mut at = 0;

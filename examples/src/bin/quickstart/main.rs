@@ -1,5 +1,5 @@
-//! Counts words: files to a topic, a pipeline with its state in RocksDB, and a listener with the ten most frequent words. All of
-//! Klamm in one process, on a broker that comes along.
+//! Counts words: files to a topic, a pipeline with its state in RocksDB, and a listener with the ten most frequent
+//! words. All of Klamm in one process, on a broker that comes along.
 //!
 //! ```text
 //! cargo run --release -p klamm-examples --bin quickstart -- --until-end --counts counts.txt PATH...
@@ -14,8 +14,8 @@
 //! | `finish.rs` | when all is processed |
 //! | `gauges.rs`, `display.rs` | what is shown meanwhile |
 //!
-//! The data directory keeps everything. A second run adds to the counts; a run that was interrupted, whatever way, goes on where it was
-//! when it is started again with the same arguments.
+//! The data directory keeps everything. A second run adds to the counts; a run that was interrupted, whatever way, goes
+//! on where it was when it is started again with the same arguments.
 
 // A program talks to its user, and has no outside that `pub` could be unreachable from.
 #![allow(clippy::print_stdout, unreachable_pub)]

@@ -1,4 +1,5 @@
-//! One handler call that acknowledges by hand: between its return and its acknowledgement the records belong to nobody but this.
+//! One handler call that acknowledges by hand: between its return and its acknowledgement the records
+//! belong to nobody but this.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

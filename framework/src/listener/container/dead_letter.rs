@@ -1,5 +1,5 @@
-//! Dead letters: the record as it came, to another topic, with headers that say where it came from and why. The header names and
-//! their encodings are spring-kafka's, so that its tools read ours and the other way round.
+//! Dead letters: the record as it came, to another topic, with headers that say where it came from and why. The header
+//! names and their encodings are spring-kafka's, so that its tools read ours and the other way round.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ impl DeadLetters {
         Self { producer }
     }
 
-    /// Publishes a dead letter and waits for the acknowledgement. It goes to the record's partition number, or where its key belongs
-    /// if the topic has fewer partitions.
+    /// Publishes a dead letter and waits for the acknowledgement. It goes to the record's partition number, or where
+    /// its key belongs if the topic has fewer partitions.
     pub(super) async fn publish(
         &self,
         record: &ConsumerRecord,
@@ -55,8 +55,8 @@ impl DeadLetters {
     }
 }
 
-/// The record's own headers, then ours. What an earlier dead letter said about its failure is replaced; where the record came from
-/// first stays, so that the headers do not grow from hop to hop.
+/// The record's own headers, then ours. What an earlier dead letter said about its failure is replaced; where the
+/// record came from first stays, so that the headers do not grow from hop to hop.
 fn headers(record: &ConsumerRecord, group: &str, failure: &Failure) -> Vec<(Arc<str>, Option<Bytes>)> {
     let mut headers = record.headers.to_vec();
     headers

@@ -20,14 +20,15 @@ pub(super) struct Item {
     pub(super) first_failure: Option<Instant>,
 }
 
-/// A partition from its assignment to its revocation. When it comes back, it is a new one: results of work begun before say nothing
-/// about it.
+/// A partition from its assignment to its revocation. When it comes back, it is a new one: results of work begun
+/// before say nothing about it.
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) place: TopicPartition,
     state: Mutex<State>,
     closing: watch::Sender<bool>,
-    /// Handler calls, dead letters and outstanding acknowledgements. Waits between retries do not count: they can be cut.
+    /// Handler calls, dead letters and outstanding acknowledgements. Waits between retries do
+    /// not count: they can be cut.
     open_work: watch::Sender<usize>,
     arrived: Notify,
     /// Another member may have it: commits are not ours any more.
@@ -72,8 +73,8 @@ impl Partition {
         }
     }
 
-    /// Queues what came from the broker; gives the lanes that need a worker. `pause` is called, under the lock so that it cannot
-    /// overtake a resume, when `limit` unfinished records are reached.
+    /// Queues what came from the broker; gives the lanes that need a worker. `pause` is called, under the lock so that
+    /// it cannot overtake a resume, when `limit` unfinished records are reached.
     pub(super) fn push(
         &self,
         records: ConsumerRecords,

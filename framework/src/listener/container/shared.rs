@@ -198,7 +198,8 @@ impl RebalanceListener for Rebalance {
         if !idle_within(&partitions, shared.settings.revoke_deadline).await {
             tracing::warn!(
                 listener = %shared.scope.id, partitions = ?places,
-                "handlers did not finish before their partitions went to another member; those records are delivered again there"
+                "handlers did not finish before their partitions went to another member; those records are delivered \
+                 again there"
             );
         }
         let _turn = shared.commit_turn.lock().await;

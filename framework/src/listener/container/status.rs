@@ -35,7 +35,8 @@ pub enum ListenerFailure {
     Ended,
 }
 
-/// A record that was begun with and not finished when its listener ended. It is not committed and will be delivered again.
+/// A record that was begun with and not finished when its listener ended. It is not committed
+/// and will be delivered again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedRecord {
     /// The listener's id.

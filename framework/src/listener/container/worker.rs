@@ -213,7 +213,8 @@ impl Worker {
         failures
     }
 
-    /// Parts the handled records from the failed ones, and finishes the handled ones: at once, or when they are acknowledged.
+    /// Parts the handled records from the failed ones, and finishes the handled ones: at once, or
+    /// when they are acknowledged.
     fn settle(
         &self,
         items: Vec<Item>,
@@ -235,14 +236,14 @@ impl Worker {
         };
 
         if ack.is_acknowledged() {
-            // The handler said that the work is done; that it failed afterwards does not undo it. Rejected records of a batch
-            // were not part of what was acknowledged.
+            // The handler said that the work is done; that it failed afterwards does not undo it. Rejected records of a
+            // batch were not part of what was acknowledged.
             failed.retain(|(item, failure)| {
                 let wanted = self.partition.wants(item.ticket);
                 if !wanted {
                     tracing::warn!(
-                        listener = %self.shared.scope.id, partition = %self.partition.place, offset = item.record.offset,
-                        %failure, "the handler failed after it had acknowledged"
+                        listener = %self.shared.scope.id, partition = %self.partition.place,
+                        offset = item.record.offset, %failure, "the handler failed after it had acknowledged"
                     );
                 }
                 wanted
@@ -271,8 +272,9 @@ impl Worker {
             match self.shared.settings.policy.decide(&failure, item.attempt, elapsed, random) {
                 Decision::RetryAfter(wait) => {
                     tracing::warn!(
-                        listener = %self.shared.scope.id, partition = %self.partition.place, offset = item.record.offset,
-                        attempt = item.attempt, %failure, retry_in = ?wait, "a record failed"
+                        listener = %self.shared.scope.id, partition = %self.partition.place,
+                        offset = item.record.offset, attempt = item.attempt, %failure, retry_in = ?wait,
+                        "a record failed"
                     );
                     self.partition.retrying(item.ticket);
                     item.attempt += 1;
@@ -318,7 +320,8 @@ impl Worker {
         self.finish(&[item.ticket]);
     }
 
-    /// Publishes until the broker has acknowledged it. `false`: the partition closed first, and the record stays unfinished.
+    /// Publishes until the broker has acknowledged it. `false`: the partition closed first, and
+    /// the record stays unfinished.
     async fn dead_letter(&self, item: &Item, failure: &Failure, topic: Option<&Arc<str>>) -> bool {
         let Some(dead_letters) = &self.shared.dead_letters else { return false };
         let backoff = Backoff::exponential(Duration::from_secs(1)).jitter(0.2).forever();

@@ -14,8 +14,8 @@ use crate::listener::outcome::{BatchOutcome, IntoOutcome};
 
 /// Records of one partition, in order, each already made into a `T`: the first argument of a batch handler.
 ///
-/// Records that could not be made into a `T` are not in it: they went to the failure policy, as they would have one by one. The
-/// others come alone or together, as many as were there, at most what `batch(max = ...)` says.
+/// Records that could not be made into a `T` are not in it: they went to the failure policy, as they would have one by
+/// one. The others come alone or together, as many as were there, at most what `batch(max = ...)` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<T>(Vec<T>);
 
@@ -30,8 +30,8 @@ impl<T> Batch<T> {
         self.0
     }
 
-    /// Calls `handle` with one record after the other and collects an outcome per record: a failure, or a panic, concerns that
-    /// record only.
+    /// Calls `handle` with one record after the other and collects an outcome per record: a failure, or a panic,
+    /// concerns that record only.
     pub async fn each<F, Fut>(self, handle: F) -> BatchOutcome
     where
         F: FnMut(T) -> Fut,
@@ -98,7 +98,8 @@ impl<'a, T> IntoIterator for &'a Batch<T> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a batch handler",
     label = "this belongs to one record, not to the batch",
-    note = "after `Batch<T>` come `State<T>` and `Ack`; parts of the records go into the batch: `Batch<(RecordMeta, Json<Click>)>`"
+    note = "after `Batch<T>` come `State<T>` and `Ack`; parts of the records go into the batch: `Batch<(RecordMeta, \
+     Json<Click>)>`"
 )]
 pub trait FromBatch: Sized + Send + 'static {
     /// Makes the argument.

@@ -23,7 +23,8 @@ impl Delivery<'_> {
         self.record
     }
 
-    /// 1 when the record is delivered for the first time since its partition was assigned, 2 at the first retry, and so on.
+    /// 1 when the record is delivered for the first time since its partition was assigned, 2 at
+    /// the first retry, and so on.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }

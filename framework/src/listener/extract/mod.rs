@@ -17,8 +17,8 @@ pub(crate) use state::States;
 /// An argument of a listener that is made from one record.
 ///
 /// Wrap one in `Option` to get `None` where the part is missing (no key, a tombstone, no such header), and in
-/// `Result<_, Rejection>` to look at a failure instead of leaving it to the failure policy. Tuples of extractors are extractors,
-/// which serves [`Batch`]: `Batch<(RecordMeta, Json<Click>)>`.
+/// `Result<_, Rejection>` to look at a failure instead of leaving it to the failure policy. Tuples of extractors are
+/// extractors, which serves [`Batch`]: `Batch<(RecordMeta, Json<Click>)>`.
 ///
 /// ```
 /// use klamm::listener::{Delivery, FromRecord, Rejection};
@@ -29,7 +29,8 @@ pub(crate) use state::States;
 ///     type Rejection = Rejection;
 ///
 ///     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-///         let (tenant, _) = delivery.record().topic.split_once('.').ok_or_else(|| Rejection::other("no tenant in the topic"))?;
+///         let topic = &delivery.record().topic;
+///         let (tenant, _) = topic.split_once('.').ok_or_else(|| Rejection::other("no tenant in the topic"))?;
 ///         Ok(Self(tenant.to_owned()))
 ///     }
 /// }
@@ -37,8 +38,8 @@ pub(crate) use state::States;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a listener",
     label = "not an extractor",
-    note = "arguments are `Json<T>`, `Value<T>`, `Key<K>`, `Header<N, T>`, `Headers`, `RecordMeta`, `ConsumerRecord`, `Ack` and `State<T>`; \
-            a part that may be missing in `Option<...>`; and types of yours that implement `FromRecord`",
+    note = "arguments are `Json<T>`, `Value<T>`, `Key<K>`, `Header<N, T>`, `Headers`, `RecordMeta`, `ConsumerRecord`, \
+     `Ack` and `State<T>`; a part that may be missing in `Option<...>`; and types of yours that implement `FromRecord`",
     note = "application state is wrapped: `State<{Self}>`; a payload is wrapped: `Json<{Self}>` or `Value<{Self}>`"
 )]
 pub trait FromRecord: Sized + Send + 'static {

@@ -11,12 +11,13 @@ use klamm_client::{ConsumerRecord, Headers, TimestampType};
 use super::{Delivery, FromRecord, Rejection};
 use crate::serde::{DefaultSerde, Serde};
 
-/// The key, as its type says it is written: `Key<String>`, `Key<i64>`, `Key<CustomerId>`. `Option<Key<K>>` where it may be missing.
+/// The key, as its type says it is written: `Key<String>`, `Key<i64>`, `Key<CustomerId>`.
+/// `Option<Key<K>>` where it may be missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key<K>(pub K);
 
-/// The value, as its type says it is written: `Value<String>`, `Value<Order>` with `#[derive(Record)]`. `Option<Value<T>>` where
-/// there may be tombstones.
+/// The value, as its type says it is written: `Value<String>`, `Value<Order>` with `#[derive(Record)]`.
+/// `Option<Value<T>>` where there may be tombstones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value<T>(pub T);
 
@@ -92,8 +93,8 @@ impl FromRecord for ConsumerRecord {
 
 /// The last header of one name, decoded as its type says it is written.
 ///
-/// Under `#[kafka_listener]` the name is written in place: `Header<"trace-id", String>`, and taken apart as `Header(trace)`.
-/// Without the macro a type stands for the name:
+/// Under `#[kafka_listener]` the name is written in place: `Header<"trace-id", String>`, and taken apart as
+/// `Header(trace)`. Without the macro a type stands for the name:
 ///
 /// ```
 /// use klamm::listener::{Header, HeaderName};
@@ -165,7 +166,8 @@ pub struct RecordMeta {
     pub timestamp_ms: i64,
     /// Who set the timestamp.
     pub timestamp_type: TimestampType,
-    /// 1 when the record is delivered for the first time since its partition was assigned, 2 at the first retry, and so on.
+    /// 1 when the record is delivered for the first time since its partition was assigned, 2 at
+    /// the first retry, and so on.
     pub attempt: u32,
     /// The listener's id.
     pub listener: Arc<str>,

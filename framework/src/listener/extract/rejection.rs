@@ -5,7 +5,8 @@ use thiserror::Error;
 use crate::listener::failure::BoxError;
 use crate::serde::SerdeError;
 
-/// Why an argument of a listener could not be made. It enters the failure policy, which does not retry it unless told to.
+/// Why an argument of a listener could not be made. It enters the failure policy, which does
+/// not retry it unless told to.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Rejection {

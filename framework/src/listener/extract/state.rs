@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::{BatchDelivery, Delivery, FromBatch, FromRecord, Needs, Rejection};
 
-/// A clone of the app's state of type `T`: a connection pool, a client, a handle. Put what is expensive to clone into an `Arc`.
+/// A clone of the app's state of type `T`: a connection pool, a client, a handle. Put what is
+/// expensive to clone into an `Arc`.
 ///
 /// A listener that takes a state which the app was not given is an error when the app starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

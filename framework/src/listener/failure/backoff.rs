@@ -1,4 +1,5 @@
-//! How often and after which delay something is tried again. Pure: it is told the attempt, the time spent and a random number.
+//! How often and after which delay something is tried again. Pure: it is told the attempt, the time
+//! spent and a random number.
 
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ impl Backoff {
         self
     }
 
-    /// Retries without end; the partition waits for the record (the others do not). Combine it with [`within`](Self::within), or
-    /// use it where nothing may be lost or skipped.
+    /// Retries without end; the partition waits for the record (the others do not). Combine it with
+    /// [`within`](Self::within), or use it where nothing may be lost or skipped.
     pub fn forever(mut self) -> Self {
         self.attempts = None;
         self
@@ -82,15 +83,15 @@ impl Backoff {
         self
     }
 
-    /// Shortens each delay by a random share of up to `share` (0 to 1), so that records which failed together do not come back
-    /// together. Default 0.
+    /// Shortens each delay by a random share of up to `share` (0 to 1), so that records which failed together do not
+    /// come back together. Default 0.
     pub fn jitter(mut self, share: f64) -> Self {
         self.jitter = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
         self
     }
 
-    /// How long to wait after the `attempt`-th delivery failed (from 1), `elapsed` after the first failure. `None`: give up.
-    /// `random` is uniform over all `u64`.
+    /// How long to wait after the `attempt`-th delivery failed (from 1), `elapsed` after the first failure. `None`:
+    /// give up. `random` is uniform over all `u64`.
     pub(crate) fn delay(&self, attempt: u32, elapsed: Duration, random: u64) -> Option<Duration> {
         if self.attempts.is_some_and(|attempts| attempt >= attempts) {
             return None;
@@ -149,7 +150,8 @@ mod tests {
     proptest! {
         #[test]
         fn never_above_the_cap_and_never_panics(
-            first_ms in 0..u64::MAX / 2_000_000, factor in any::<f64>(), jitter in any::<f64>(), cap_ms in 0..u64::MAX / 2_000_000,
+            first_ms in 0..u64::MAX / 2_000_000, factor in any::<f64>(), jitter in any::<f64>(),
+            cap_ms in 0..u64::MAX / 2_000_000,
             attempt in any::<u32>(), random in any::<u64>(),
         ) {
             let backoff = Backoff::exponential(Duration::from_millis(first_ms))

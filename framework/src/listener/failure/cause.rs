@@ -9,7 +9,8 @@ use crate::listener::extract::Rejection;
 /// Any error. What handlers return is turned into it, so `?` works on anything inside them.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why one delivery of a record failed, as the [`FailurePolicy`](super::FailurePolicy) sees it and the dead-letter headers tell it.
+/// Why one delivery of a record failed, as the [`FailurePolicy`](super::FailurePolicy) sees it and the
+/// dead-letter headers tell it.
 pub struct Failure {
     kind: FailureKind,
     error: BoxError,
@@ -22,7 +23,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The handler returned an error.
     Handler,
-    /// An argument could not be made of the record: it does not decode, or a part is missing. The handler was not called.
+    /// An argument could not be made of the record: it does not decode, or a part is missing.
+    /// The handler was not called.
     Rejected,
     /// The handler panicked.
     Panicked,

@@ -11,16 +11,20 @@ use super::{Backoff, Failure, FailureKind};
 ///
 /// The same policy serves record and batch handlers, errors, panics and arguments that do not decode. The default:
 ///
-/// - Ten deliveries in all, 100 ms after the first failure and twice as long each time, at most 10 s: half a minute together.
-///   Other partitions keep flowing meanwhile, and polling goes on, so that no delay gets the consumer out of its group.
+/// - Ten deliveries in all, 100 ms after the first failure and twice as long each time, at most 10 s: half a
+///   minute together. Other partitions keep flowing meanwhile, and polling goes on, so that no delay gets the
+///   consumer out of its group.
 /// - Rejected records (they do not decode, or a part is missing) are not retried: they would fail the same way.
-/// - What is given up goes to the dead-letter topic `<topic>-dlt`. Its offset is committed only when the copy is acknowledged.
+/// - What is given up goes to the dead-letter topic `<topic>-dlt`. Its offset is committed only when
+///   the copy is acknowledged.
 ///
 /// ```
 /// # use std::time::Duration;
 /// # use klamm::{Backoff, FailurePolicy};
 /// # #[derive(Debug)] struct ValidationError;
-/// # impl std::fmt::Display for ValidationError { fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) } }
+/// # impl std::fmt::Display for ValidationError {
+/// #     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) }
+/// # }
 /// # impl std::error::Error for ValidationError {}
 /// fn patient() -> FailurePolicy {
 ///     FailurePolicy::new()
@@ -80,22 +84,24 @@ impl FailurePolicy {
         self
     }
 
-    /// Calls the handler again with the same record, as `backoff` says. Later records of the partition wait (of the same key with
-    /// `Dispatch::by_key`; none with `Dispatch::unordered`), so that order is kept; everything else flows.
+    /// Calls the handler again with the same record, as `backoff` says. Later records of the partition
+    /// wait (of the same key with `Dispatch::by_key`; none with `Dispatch::unordered`), so that order is
+    /// kept; everything else flows.
     pub fn retry_in_place(mut self, backoff: Backoff) -> Self {
         self.in_place = Some(backoff);
         self
     }
 
-    /// Retries rejected records too. Only sensible where decoding depends on something that heals, such as a schema registry.
+    /// Retries rejected records too. Only sensible where decoding depends on something that heals,
+    /// such as a schema registry.
     pub fn retry_rejected(mut self) -> Self {
         self.retry_rejected = true;
         self
     }
 
-    /// In the end, publishes the record to `<topic>-dlt`, same partition number if there is one, with headers that say where it
-    /// came from and why it failed. This is the default ending. A dead letter that cannot be published is tried again until it
-    /// can: the record is neither lost nor committed.
+    /// In the end, publishes the record to `<topic>-dlt`, same partition number if there is one, with headers that say
+    /// where it came from and why it failed. This is the default ending. A dead letter that cannot be published is
+    /// tried again until it can: the record is neither lost nor committed.
     pub fn dead_letter(mut self) -> Self {
         self.ending = Ending::DeadLetter { topic: None };
         self
@@ -119,7 +125,8 @@ impl FailurePolicy {
         self
     }
 
-    /// After the `attempt`-th delivery (from 1) failed, `elapsed` after the first failure. `random` is uniform, for the jitter.
+    /// After the `attempt`-th delivery (from 1) failed, `elapsed` after the first failure. `random`
+    /// is uniform, for the jitter.
     pub(crate) fn decide(&self, failure: &Failure, attempt: u32, elapsed: Duration, random: u64) -> Decision {
         let rejected = failure.kind() == FailureKind::Rejected && !self.retry_rejected;
         let fatal = rejected || self.fatal.iter().any(|is_fatal| is_fatal(failure));

@@ -49,7 +49,8 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for WindowedAgg
             context.dropped.null_key += 1;
             return Ok(());
         }
-        // Kafka hands null values to windowed aggregators although it documents that it does not; klamm keeps the documented rule.
+        // Kafka hands null values to windowed aggregators although it documents that it does not; klamm
+        // keeps the documented rule.
         if self.value_serde.is_null(value) {
             context.dropped.null_value += 1;
             return Ok(());

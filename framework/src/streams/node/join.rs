@@ -55,7 +55,8 @@ impl<K, V, V2, F: Fn(&V) -> V2> Lookup<K, V2> for MapLookup<F, K, V> {
     }
 }
 
-/// Joins each record with the row of its key. The joiner gives `None` where there is nothing to forward: an inner join without a row.
+/// Joins each record with the row of its key. The joiner gives `None` where there is nothing to forward: an
+/// inner join without a row.
 pub(crate) struct StreamTableJoin<F, K, KT, V, VT, VO> {
     pub(crate) table: Box<dyn Lookup<KT, VT>>,
     pub(crate) value_serde: Option<Arc<dyn Serde<V>>>,

@@ -57,8 +57,8 @@ pub(crate) trait Processor<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError>;
 }
 
-/// A processor that a parent forwards to. Shared where streams merge. The borrow cannot conflict: topologies have no cycles, so
-/// no processor is entered again before it returned.
+/// A processor that a parent forwards to. Shared where streams merge. The borrow cannot conflict: topologies have no
+/// cycles, so no processor is entered again before it returned.
 pub(crate) type Child<K, V> = Rc<RefCell<dyn Processor<K, V>>>;
 
 /// Everything that follows a processor.

@@ -64,8 +64,8 @@ pub(crate) trait TaskStore {
     fn position(&self) -> Position;
     /// Applies records of the changelog; `next_offset` is the first that is not among them.
     fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError>;
-    /// Writes all changes since the last commit, with the changelog offset they lead to, and forgets decoded entries that were
-    /// not used lately if they take more than `cache_bytes`.
+    /// Writes all changes since the last commit, with the changelog offset they lead to, and forgets decoded entries
+    /// that were not used lately if they take more than `cache_bytes`.
     fn commit(&mut self, changelog_offset: Option<i64>, cache_bytes: usize) -> Result<(), StoreError>;
 }
 
@@ -287,7 +287,8 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
         }
         if !self.batch.is_empty() || self.engine.position()? != self.position {
             let mut batch = std::mem::take(&mut self.batch);
-            // Neighbours are cheaper to insert one after the other; the sort is stable, so the last write of a key stays last.
+            // Neighbours are cheaper to insert one after the other; the sort is stable, so the last
+            // write of a key stays last.
             batch.writes.sort_by(|a, b| a.key().cmp(b.key()));
             if let StoreLayout::Window(layout) = self.layout {
                 let segment = layout.first_live_segment(self.position.stream_time_ms);

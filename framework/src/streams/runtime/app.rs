@@ -65,8 +65,8 @@ pub struct StreamsMetrics {
 
 /// A running topology: one instance of its application.
 ///
-/// [`close`](Self::close) it to commit and leave the group at once. Dropping it stops it without a commit; what was not committed is
-/// processed again by the next instance.
+/// [`close`](Self::close) it to commit and leave the group at once. Dropping it stops it without a commit; what was not
+/// committed is processed again by the next instance.
 pub struct StreamsApp {
     pub(super) shared: Arc<Shared>,
     pub(super) ended: watch::Receiver<bool>,
@@ -129,8 +129,9 @@ impl StreamsApp {
         self.shared.commit_all().await;
     }
 
-    /// How many records the application, all instances together, has still to process, as far as it is committed. Zero means that
-    /// everything that was in the input topics when this was called has had its effect on every store and output.
+    /// How many records the application, all instances together, has still to process, as far as it is
+    /// committed. Zero means that everything that was in the input topics when this was called has had its
+    /// effect on every store and output.
     ///
     /// # Errors
     /// The cluster cannot be asked.
@@ -138,8 +139,8 @@ impl StreamsApp {
         lag::lag(&self.shared).await
     }
 
-    /// Waits until the instance runs and [`lag`](Self::lag) is zero, committing meanwhile. Bring your own timeout: inputs that grow faster than they are
-    /// processed keep it waiting.
+    /// Waits until the instance runs and [`lag`](Self::lag) is zero, committing meanwhile. Bring your own timeout:
+    /// inputs that grow faster than they are processed keep it waiting.
     ///
     /// # Errors
     /// The application ends, or the cluster cannot be asked.
@@ -164,7 +165,8 @@ impl StreamsApp {
         }
     }
 
-    /// A state store, to be read from anywhere. Reads see what has been committed, never an update that a crash could take back.
+    /// A state store, to be read from anywhere. Reads see what has been committed, never an update
+    /// that a crash could take back.
     ///
     /// ```no_run
     /// # async fn example(app: klamm::streams::StreamsApp) -> Result<(), klamm::store::StoreError> {

@@ -30,8 +30,9 @@ pub struct StreamsConfig {
 }
 
 impl StreamsConfig {
-    /// Application `application_id` on the cluster at `bootstrap` (`host:port`, or several separated by commas). The id names the
-    /// consumer group, the internal topics and the state directory; instances with the same id share the work.
+    /// Application `application_id` on the cluster at `bootstrap` (`host:port`, or several separated by
+    /// commas). The id names the consumer group, the internal topics and the state directory; instances with
+    /// the same id share the work.
     pub fn new(application_id: impl Into<Arc<str>>, bootstrap: impl Into<String>) -> Self {
         Self {
             application_id: application_id.into(),
@@ -58,8 +59,8 @@ impl StreamsConfig {
         self
     }
 
-    /// Where stores lie on disk (`state.dir`): `<state_dir>/<application id>/<task>`. `streams-state` in the working directory unless
-    /// set; unlike Kafka's `/tmp/kafka-streams`, no tool of the system empties it.
+    /// Where stores lie on disk (`state.dir`): `<state_dir>/<application id>/<task>`. `streams-state` in the working
+    /// directory unless set; unlike Kafka's `/tmp/kafka-streams`, no tool of the system empties it.
     #[must_use]
     pub fn state_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.state_dir = directory.into();
@@ -73,23 +74,25 @@ impl StreamsConfig {
         self
     }
 
-    /// How often progress is committed and held-back table updates are forwarded (`commit.interval.ms`): 30 s unless set, a millisecond
-    /// at least. A full cache commits sooner.
+    /// How often progress is committed and held-back table updates are forwarded (`commit.interval.ms`): 30 s unless
+    /// set, a millisecond at least. A full cache commits sooner.
     #[must_use]
     pub fn commit_interval(mut self, interval: Duration) -> Self {
         self.commit_interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Memory for changes between commits and for table entries in use, of all threads together (`statestore.cache.max.bytes`): 64 MiB
-    /// unless set, where Kafka has 10. Between commits only the last update of a key is forwarded; 0 forwards each by itself.
+    /// Memory for changes between commits and for table entries in use, of all threads together
+    /// (`statestore.cache.max.bytes`): 64 MiB unless set, where Kafka has 10. Between commits only the last update of a
+    /// key is forwarded; 0 forwards each by itself.
     #[must_use]
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// The memory of the stores on disk. Unless set, all applications of the process share one budget, see [`StoreMemory::shared`].
+    /// The memory of the stores on disk. Unless set, all applications of the process share one budget,
+    /// see [`StoreMemory::shared`].
     #[cfg(feature = "streams")]
     #[must_use]
     pub fn store_memory(mut self, memory: StoreMemory) -> Self {
@@ -111,22 +114,24 @@ impl StreamsConfig {
         self
     }
 
-    /// How many records of a partition may wait before its fetching pauses (`buffered.records.per.partition`): 20 000 unless set, where
-    /// Kafka has 1000.
+    /// How many records of a partition may wait before its fetching pauses (`buffered.records.per.partition`): 20 000
+    /// unless set, where Kafka has 1000.
     #[must_use]
     pub fn buffered_records(mut self, records: usize) -> Self {
         self.buffered_records = records.max(1);
         self
     }
 
-    /// How long the producer waits for more records of a batch (`linger.ms`): 20 ms unless set, where Kafka Streams has 100.
+    /// How long the producer waits for more records of a batch (`linger.ms`): 20 ms unless set,
+    /// where Kafka Streams has 100.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
     }
 
-    /// How long the group waits for a silent instance before it gives its work to others (`session.timeout.ms`): 45 s unless set.
+    /// How long the group waits for a silent instance before it gives its work to others
+    /// (`session.timeout.ms`): 45 s unless set.
     #[must_use]
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.session_timeout = timeout;

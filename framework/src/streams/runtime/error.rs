@@ -17,8 +17,8 @@ pub enum StreamsError {
     /// The cluster's topics do not fit the topology.
     #[error(transparent)]
     Partitions(#[from] PartitionError),
-    /// An internal topic exists with another number of partitions: the topology, or the topics it reads, changed. Choose a new
-    /// application id, or delete the topic if its content may go.
+    /// An internal topic exists with another number of partitions: the topology, or the topics it reads, changed.
+    /// Choose a new application id, or delete the topic if its content may go.
     #[error("internal topic `{topic}` has {found} partitions, the topology needs {needed}")]
     InternalTopic {
         /// The topic.
@@ -59,8 +59,8 @@ pub enum StreamsError {
     },
     /// A store is further than its changelog: the changelog topic was deleted, or the broker lost records.
     #[error(
-        "store `{store}` of task {task} is at offset {position} of its changelog, which ends at {end}. The broker lost records, or \
-             the topic was made anew; remove {directory} to begin with what the changelog has"
+        "store `{store}` of task {task} is at offset {position} of its changelog, which ends at {end}. The broker lost \
+         records, or the topic was made anew; remove {directory} to begin with what the changelog has"
     )]
     AheadOfChangelog {
         /// The task.

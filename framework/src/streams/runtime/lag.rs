@@ -10,8 +10,9 @@ use crate::streams::topology::TopologyInner;
 
 /// Records between the group's committed offsets and the ends of all topics read.
 ///
-/// Upstream first, and of each topic the end before the commit: an upstream commit says that its outputs are written, so a topic
-/// downstream shows them when it is looked at after that. Zero everywhere then means that nothing is left anywhere.
+/// Upstream first, and of each topic the end before the commit: an upstream commit says that its outputs are
+/// written, so a topic downstream shows them when it is looked at after that. Zero everywhere then means that
+/// nothing is left anywhere.
 pub(super) async fn lag(shared: &Shared) -> Result<u64, StreamsError> {
     let mut consumers = shared.consumer.subscribe();
     let started = consumers.wait_for(Option::is_some).await.map_err(|_| StreamsError::Closed)?.clone();
@@ -39,7 +40,8 @@ pub(super) async fn lag(shared: &Shared) -> Result<u64, StreamsError> {
     Ok(left)
 }
 
-/// Sub-topologies such that those that write a topic come before those that read it; where topics form a circle, as declared.
+/// Sub-topologies such that those that write a topic come before those that read it; where topics
+/// form a circle, as declared.
 fn upstream_first(topology: &TopologyInner) -> Vec<usize> {
     let all = &topology.sub_topologies;
     let feeds = |from: usize, to: usize| all[to].sources.iter().any(|topic| all[from].sinks.contains(topic));

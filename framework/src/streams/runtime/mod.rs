@@ -7,12 +7,13 @@
 //! ```
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
-//! - `topics`: internal topics. `pump`: records to workers, rebalances. `worker`: the threads. `outbox`: outputs to the producer,
-//!   commits to the group. `restore`: changelogs to stores. `lag`: what is left to process. `stores`: queries.
+//! - `topics`: internal topics. `pump`: records to workers, rebalances. `worker`: the threads. `outbox`:
+//!   outputs to the producer, commits to the group. `restore`: changelogs to stores. `lag`: what is left to
+//!   process. `stores`: queries.
 //!
-//! At least once: a commit makes every output and changelog record durable, then commits the input offsets, then writes the stores
-//! together with the changelog offsets they lead to. A crash before the offsets repeats work; one after them leaves stores that are
-//! behind their changelogs and are restored from there. Nothing is lost in between.
+//! At least once: a commit makes every output and changelog record durable, then commits the input offsets, then writes
+//! the stores together with the changelog offsets they lead to. A crash before the offsets repeats work; one after them
+//! leaves stores that are behind their changelogs and are restored from there. Nothing is lost in between.
 
 mod app;
 mod config;

@@ -1,5 +1,5 @@
-//! From a worker thread to the network: outputs to the producer, offsets to the group. One per worker, so that its messages stay in
-//! order.
+//! From a worker thread to the network: outputs to the producer, offsets to the group. One per worker, so that
+//! its messages stay in order.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

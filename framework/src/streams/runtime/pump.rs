@@ -17,7 +17,8 @@ use crate::streams::task::{Incoming, IncomingBatch, TaskId};
 /// How often it is looked whether an empty partition has anything to fetch, for tasks that read several.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
 
-/// After how many such looks without a task an instance counts as running: the group tells nobody that it has nothing for him.
+/// After how many such looks without a task an instance counts as running: the group tells nobody
+/// that it has nothing for him.
 const SPARE_CHECKS: u32 = 50;
 
 impl From<ConsumerRecord> for Incoming {
@@ -154,7 +155,8 @@ impl RebalanceListener for Rebalances {
 }
 
 impl Rebalances {
-    /// Ends the tasks of these partitions and waits for it: when this returns, everything they did is committed, or never will be.
+    /// Ends the tasks of these partitions and waits for it: when this returns, everything they did is
+    /// committed, or never will be.
     async fn give_up(&self, partitions: &[TopicPartition], commit: bool) {
         let Some(shared) = self.shared.upgrade() else { return };
         tracing::info!(application = %shared.group(), partitions = partitions.len(), commit, "partitions given up");

@@ -19,8 +19,8 @@ use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner};
 
 impl Topology {
-    /// Runs the topology: creates its internal topics, starts its threads and joins the group. Returns when the group is being joined;
-    /// [`StreamsApp::wait_for`] tells when it runs.
+    /// Runs the topology: creates its internal topics, starts its threads and joins the group. Returns when the group
+    /// is being joined; [`StreamsApp::wait_for`] tells when it runs.
     ///
     /// The topics it reads must exist, and those that meet in a store or join must have equally many partitions.
     ///

@@ -10,7 +10,8 @@ use crate::streams::windows::{Window, Windowed};
 
 /// A state store of a running application: the partitions of it that this instance has.
 ///
-/// It stays valid through rebalances. While this instance has no partition of the store, reads are [`StoreError::NotHere`].
+/// It stays valid through rebalances. While this instance has no partition of the store, reads
+/// are [`StoreError::NotHere`].
 pub struct AppStore<K, V> {
     shared: Arc<Shared>,
     name: Arc<str>,
@@ -71,7 +72,8 @@ impl<K: Send + 'static, V: Send + 'static> AppStore<K, V> {
         .await
     }
 
-    /// All entries of the partitions that are here, each partition in the order of the keys' bytes. They are collected in memory.
+    /// All entries of the partitions that are here, each partition in the order of the keys' bytes.
+    /// They are collected in memory.
     ///
     /// # Errors
     /// As [`get`](Self::get).

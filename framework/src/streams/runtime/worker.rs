@@ -1,5 +1,5 @@
-//! A stream thread: runs its tasks' loops and commits them. It waits on its channel only, and never on the network but while a commit
-//! is under way.
+//! A stream thread: runs its tasks' loops and commits them. It waits on its channel only, and never on the network but
+//! while a commit is under way.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -157,8 +157,8 @@ impl Worker {
         total / config.threads
     }
 
-    /// Outputs and changelogs first, then the input offsets, the stores last: a store that is behind its changelog is restored from
-    /// it, while one that is ahead of the committed offsets would count records twice.
+    /// Outputs and changelogs first, then the input offsets, the stores last: a store that is behind its changelog is
+    /// restored from it, while one that is ahead of the committed offsets would count records twice.
     fn commit(&mut self) -> Result<(), StreamsError> {
         let mut changed = false;
         for (id, running) in &mut self.tasks {
@@ -212,8 +212,8 @@ impl Worker {
                 }
                 Ok(true)
             }
-            // Either the group moved on without this member, which is about to be told so, and the new owners repeat what was not
-            // committed; or the coordinator is away, and the next commit says the same and more.
+            // Either the group moved on without this member, which is about to be told so, and the new owners repeat
+            // what was not committed; or the coordinator is away, and the next commit says the same and more.
             Err(StreamsError::Consume(error)) if is_passing(&error) => {
                 tracing::warn!(application = %self.links.shared.group(), %error, "offsets not committed");
                 Ok(false)

@@ -6,7 +6,8 @@ use std::fmt;
 use crate::streams::error::TopologyError;
 use crate::streams::node::{NodeFactory, SourceFactory, StoreSpec};
 
-/// The longest name of a store or repartition topic: the application's name and a suffix must fit beside it in a topic's 249.
+/// The longest name of a store or repartition topic: the application's name and a suffix must fit
+/// beside it in a topic's 249.
 const MAX_NAME_BYTES: usize = 200;
 
 /// A node, by its place in the graph.
@@ -95,8 +96,8 @@ impl Graph {
         self.add(name, NodeKind::Source { topics, factory }, &[])
     }
 
-    /// A node below `parents`. Its name is the first parent's and what it does, so that it depends on the path from the source
-    /// and on nothing else in the program: adding a step elsewhere renames nothing.
+    /// A node below `parents`. Its name is the first parent's and what it does, so that it depends on the path from the
+    /// source and on nothing else in the program: adding a step elsewhere renames nothing.
     pub(crate) fn step(&mut self, parents: &[NodeId], operation: &str, factory: NodeFactory) -> NodeId {
         let name = self.path(parents, operation);
         self.add(name, NodeKind::Step { factory }, parents)

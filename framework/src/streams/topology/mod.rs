@@ -1,4 +1,5 @@
-//! The topology as data: nodes, edges, stores and topics, grouped into sub-topologies. It can be described, checked and run.
+//! The topology as data: nodes, edges, stores and topics, grouped into sub-topologies. It can be
+//! described, checked and run.
 
 mod describe;
 mod graph;
@@ -60,8 +61,8 @@ impl Topology {
         Ok(Self { inner: Arc::new(TopologyInner { graph, sub_topologies, topics, topic_ids }) })
     }
 
-    /// The sub-topologies with their nodes, stores and topics; prints in the manner of Kafka's `Topology#describe`. The same
-    /// program gives the same text.
+    /// The sub-topologies with their nodes, stores and topics; prints in the manner of Kafka's `Topology#describe`. The
+    /// same program gives the same text.
     pub fn describe(&self) -> TopologyDescription {
         TopologyDescription::of(&self.inner)
     }

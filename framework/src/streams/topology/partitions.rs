@@ -44,8 +44,8 @@ pub(crate) fn plan_partitions(
         .iter()
         .filter_map(|(topic, spec)| Some((topic.clone(), spec.partitions?)))
         .collect();
-    // A repartition topic joined with a topic of the user adopts its count; otherwise it takes the largest upstream count. Upstream
-    // counts may depend on other repartition topics, so this goes round until nothing is new.
+    // A repartition topic joined with a topic of the user adopts its count; otherwise it takes the largest upstream
+    // count. Upstream counts may depend on other repartition topics, so this goes round until nothing is new.
     loop {
         let before = repartition.len();
         for sub_topology in &topology.sub_topologies {

@@ -42,7 +42,13 @@ async fn clicks(batch: Batch<Json<Order>>) -> BatchOutcome {
     batch.each(|click| async move { if click.id == 0 { Err(Refused) } else { Ok(()) } }).await
 }
 
-#[kafka_listener(topics = TOPIC, group = format!("{TOPIC}-group"), id = "other", concurrency = 2 * 2, dispatch = by_key)]
+#[kafka_listener(
+    topics = TOPIC,
+    group = format!("{TOPIC}-group"),
+    id = "other",
+    concurrency = 2 * 2,
+    dispatch = by_key
+)]
 async fn expressions(
     Header(trace): Header<"trace-id", String>,
     tenant: Option<Header<"tenant", i64>>,
@@ -100,7 +106,8 @@ fn main() {
         bill(Json(Order { id: 1 }), State(Ledger)).await.unwrap();
         careful(Value("x".to_owned()), RecordMeta::new("a", 0, 0), Ack::detached()).await.unwrap();
         assert!(!clicks(Batch::new(vec![Json(Order { id: 0 })])).await.is_ok());
-        expressions(Header::new("x".into()), None, Key("k".into()), Ok(Value(Order { id: 1 })), Headers::new(), record()).await;
+        let order = Ok(Value(Order { id: 1 }));
+        expressions(Header::new("x".into()), None, Key("k".into()), order, Headers::new(), record()).await;
         inner::r#match(Value(String::new())).await;
     };
     drop(calls);
