@@ -263,8 +263,7 @@ impl Controller {
 
     fn fresh_id(&self, image: &Image) -> Uuid {
         loop {
-            let id = (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64());
-            let id = Uuid::from_u128(id);
+            let id = Uuid::from_random(self.rng.next_u128());
             // Kafka keeps the ids 0 and 1 and those that look like a command-line flag in base64 for itself.
             let reserved = id.is_zero() || id == METADATA_TOPIC_ID || id.to_string().starts_with('-');
             if !reserved && image.topic_by_id(id).is_none() && !image.was_deleted(id) {

@@ -61,7 +61,7 @@ impl AppendError {
     /// What a response says.
     pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Invalid(error) => ErrorCode::from_code(error.error_code()),
+            Self::Invalid(error) => error.error_code(),
             Self::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
             Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
             Self::KeyMissing { .. } => ErrorCode::InvalidRecord,
