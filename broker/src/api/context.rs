@@ -66,6 +66,11 @@ impl Context {
         self.controller.view()
     }
 
+    /// Follows the metadata.
+    pub(crate) fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.controller.views()
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }

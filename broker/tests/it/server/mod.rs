@@ -3,6 +3,7 @@
 mod bad_input;
 mod ends;
 mod failing_disk;
+mod fetch_waits;
 mod groups;
 mod produce_fetch;
 mod restart;
