@@ -6,6 +6,8 @@ mod failing_disk;
 mod fetch_waits;
 mod groups;
 mod produce_fetch;
+mod record_errors;
 mod restart;
 mod topics;
+mod transactional;
 mod wire;
