@@ -5,6 +5,8 @@
 
 mod command;
 mod process;
+#[cfg(doctest)]
+mod readmes;
 mod skip;
 
 pub use command::{Finished, repository, run, run_with_input};
