@@ -67,6 +67,9 @@
 //! Features: `macros` and `json` are on by default; `bincode` and `postcard` add formats; `embedded`
 //! adds the in-process broker.
 
+// On docs.rs, which builds with nightly, every item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // The macros' output says `::klamm`, also inside of this crate.
 #[allow(unused_extern_crates)]
 extern crate self as klamm;

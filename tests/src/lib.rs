@@ -5,6 +5,8 @@
 
 mod command;
 mod process;
+#[cfg(doctest)]
+mod readmes;
 mod seed;
 mod skip;
 

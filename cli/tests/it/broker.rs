@@ -51,7 +51,8 @@ impl Broker {
         assert_eq!(found[4..6], [0, 0], "a coordinator");
         let session_timeout_ms = 10_000_i32.to_be_bytes();
         let protocols = [&1_i32.to_be_bytes()[..], &string("range"), &0_i32.to_be_bytes()].concat();
-        let join = [&string("g")[..], &session_timeout_ms, &string(""), &string("consumer"), &protocols].concat();
+        let join =
+            [&string("g")[..], &session_timeout_ms, &string(""), &string("consumer"), &protocols].concat();
         let start = Instant::now();
         let joined = ask(&mut stream, 11, &join);
         assert_eq!(joined[4..6], [0, 0], "a member");

@@ -17,4 +17,5 @@ mod crash;
 mod examples;
 mod foreign;
 mod job;
+mod packaging;
 mod tidy;

@@ -1,0 +1,15 @@
+//! The programs in the crates' README files, as documentation tests of this crate: here they may use every crate of the
+//! house, and the packages stay free of it.
+
+#[doc = include_str!("../../broker/README.md")]
+struct Broker;
+#[doc = include_str!("../../client/README.md")]
+struct Client;
+#[doc = include_str!("../../framework/README.md")]
+struct Framework;
+#[doc = include_str!("../../macros/README.md")]
+struct Macros;
+#[doc = include_str!("../../protocol/README.md")]
+struct Protocol;
+#[doc = include_str!("../../protocol/derive/README.md")]
+struct ProtocolDerive;
