@@ -1,6 +1,6 @@
 # The commands of this repository. `make quickstart` and `make test` work on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: quickstart test soak fresh-machine check bench fmt setup setup-test image help
+.PHONY: quickstart test soak mutants fresh-machine check bench fmt setup setup-test image help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -15,6 +15,9 @@ test: setup-test ## every test: units, end to end, foreign clients, crashes, bad
 soak: setup-test ## the long suites in full (SUITE=crash ROUNDS=500, or all; without SUITE a list)
 	@scripts/soak $(SUITE) $(ROUNDS)
 
+mutants: setup ## the pure cores with each line changed: do the tests notice? (CORE=ledger, or all)
+	@scripts/mutants $(CORE)
+
 fresh-machine: ## quickstart and tests in an empty Debian with nothing but Rust and make
 	@scripts/fresh-machine quickstart
 	@scripts/fresh-machine test
@@ -27,6 +30,7 @@ check: setup ## formatting, lints, docs and dependency policy
 	cargo check -p klamm --features streams-core
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
 	scripts/check-dependencies
+	scripts/check-rust-version
 
 bench: setup ## micro benchmarks, then the same load on Klamm and on Apache Kafka
 	bench/peers/run $(ARGS)
