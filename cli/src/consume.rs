@@ -146,6 +146,7 @@ impl Run {
     async fn is_at_end(&mut self) -> Result<bool, CliError> {
         let Some(ends) = &self.ends else { return Ok(false) };
         let mut missing = Vec::new();
+        #[expect(clippy::iter_over_hash_type, reason = "it is a set that is made")]
         for (partition, end) in ends {
             // The consumer's position also passes what is not handed out, such as the markers of transactions.
             let position =
@@ -242,6 +243,7 @@ async fn start(
     let starts = starts(&session.client, args.from, partitions).await?;
     let consumer = builder.assign(partitions.to_vec()).from_beginning().start().await?;
     let handle = consumer.handle();
+    #[expect(clippy::iter_over_hash_type, reason = "each partition is moved by itself")]
     for (partition, offset) in &starts {
         handle.seek(partition, *offset)?;
     }

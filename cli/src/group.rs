@@ -130,10 +130,9 @@ impl Report {
         description: GroupDescription,
         committed: &HashMap<TopicPartition, i64>,
     ) -> Result<Self, CliError> {
-        let mut partitions: BTreeMap<TopicPartition, Progress> = BTreeMap::new();
-        for (partition, offset) in committed {
-            partitions.entry(partition.clone()).or_default().committed = Some(*offset);
-        }
+        let begun = |offset: &i64| Progress { committed: Some(*offset), ..Progress::default() };
+        let mut partitions: BTreeMap<TopicPartition, Progress> =
+            committed.iter().map(|(partition, offset)| (partition.clone(), begun(offset))).collect();
         for member in &description.members {
             for partition in &member.assignment {
                 partitions.entry(partition.clone()).or_default().member = Some(Arc::clone(&member.member_id));
@@ -141,9 +140,10 @@ impl Report {
         }
         if !partitions.is_empty() {
             let ask = partitions.keys().map(|partition| (partition.clone(), OffsetSpec::Latest)).collect();
-            for (partition, end) in admin.offsets(&ask).await? {
+            let ends = admin.offsets(&ask).await?;
+            for (partition, progress) in &mut partitions {
                 // The topic may be gone while its committed offsets are not.
-                if let (Some(progress), Ok(at)) = (partitions.get_mut(&partition), end) {
+                if let Some(Ok(at)) = ends.get(partition) {
                     progress.end = at.offset;
                 }
             }

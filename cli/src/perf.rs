@@ -82,6 +82,7 @@ pub(crate) async fn run(command: PerfCommand) -> Result<(), CliError> {
 async fn produce(args: ProduceArgs) -> Result<(), CliError> {
     let session = args.client.connect().await?;
     let new_topic = NewTopic::new(args.topic.as_str()).partitions(args.partitions);
+    #[expect(clippy::iter_over_hash_type, reason = "there is one topic")]
     for (topic, result) in session.client.admin().create_topics(&[new_topic]).await? {
         match result {
             Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => {

@@ -111,9 +111,9 @@ async fn list_offsets_once(
         view = core.refresh_metadata(view.version).await?;
     }
     *seen = Some(view.version);
-    let mut by_leader: HashMap<i32, Vec<(&TopicPartition, i64)>> = HashMap::new();
+    let mut by_leader: BTreeMap<i32, Vec<(&TopicPartition, i64)>> = BTreeMap::new();
     let mut later = None;
-    for (partition, &timestamp) in wanted {
+    for (partition, &timestamp) in BTreeMap::from_iter(wanted) {
         if found.contains_key(partition) {
             continue;
         }
@@ -316,7 +316,7 @@ pub(crate) async fn commit(
     let connection = link.connection(core).await?;
     let version = connection.version_up_to::<OffsetCommitRequest>(COMMIT_VERSION_CAP)?;
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-    for (partition, &offset) in offsets {
+    for (partition, &offset) in BTreeMap::from_iter(offsets) {
         topics.entry(&partition.topic).or_default().push(OffsetCommitRequestPartition {
             partition_index: partition.partition,
             committed_offset: offset,

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::group::GroupConfig;
 use super::keys::{ConfigError, Values};
 use super::listeners::Endpoint;
-use crate::group::GroupConfig;
 use crate::log::{FlushMode, LogConfig, TimestampType};
 
 /// The settings of a broker. Field names follow the names of the keys; see [`KEYS`](super::KEYS) for what they do.

@@ -2,12 +2,14 @@
 //! the broker's own settings ([`BrokerConfig`]) and those of topics ([`topic`]).
 
 mod broker;
+mod group;
 mod keys;
 mod listeners;
 mod properties;
 pub mod topic;
 
 pub use broker::BrokerConfig;
+pub use group::GroupConfig;
 pub use keys::{ConfigError, EMBEDDED_DEFAULTS, Expectation, KEYS, Key, Values};
 pub use listeners::Endpoint;
 pub use properties::parse_properties;

@@ -5,24 +5,25 @@
 //! made, and gives the replies when the records are durable.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
 use super::calls::{
-    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, JoinGroup,
-    JoinReply, Now, SyncGroup, SyncReply,
+    Caller, Commit, CommittedOffset, Effects, GroupDescription, GroupListing, JoinGroup, JoinReply, Now,
+    SyncGroup, SyncReply,
 };
 use super::member::Ticket;
 use super::records::{self, Stored};
 use super::state::{Group, State, Turn};
+use crate::config::GroupConfig;
 
 /// The groups of one partition of `__consumer_offsets`.
 #[derive(Debug)]
 pub struct Coordinator {
     config: GroupConfig,
-    groups: HashMap<String, Entry>,
+    groups: BTreeMap<String, Entry>,
     /// When to look at which group. A group that has moved its deadline back since is looked at too
     /// early, which is harmless.
     timers: BinaryHeap<Reverse<(i64, String)>>,
@@ -38,7 +39,7 @@ struct Entry {
 impl Coordinator {
     /// No groups yet.
     pub fn new(config: GroupConfig) -> Self {
-        Self { config, groups: HashMap::new(), timers: BinaryHeap::new() }
+        Self { config, groups: BTreeMap::new(), timers: BinaryHeap::new() }
     }
 
     /// JoinGroup. The answer comes as a reply to `ticket`, now or later.

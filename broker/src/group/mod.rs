@@ -12,9 +12,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::GroupConfig;
 pub use calls::{
-    Caller, Commit, CommittedOffset, Effects, GroupConfig, GroupDescription, GroupListing, JoinGroup,
-    JoinReply, JoinedMember, MemberDescription, Now, Reply, StoredRecord, SyncGroup, SyncReply,
+    Caller, Commit, CommittedOffset, Effects, GroupDescription, GroupListing, JoinGroup, JoinReply,
+    JoinedMember, MemberDescription, Now, Reply, StoredRecord, SyncGroup, SyncReply,
 };
 pub use coordinator::Coordinator;
 pub use member::{Protocol, Ticket};

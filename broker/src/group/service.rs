@@ -12,13 +12,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::calls::{
-    Caller, Commit, Effects, GroupConfig, GroupDescription, GroupListing, JoinGroup, JoinReply, Now, Reply,
-    SyncGroup, SyncReply,
+    Caller, Commit, Effects, GroupDescription, GroupListing, JoinGroup, JoinReply, Now, Reply, SyncGroup,
+    SyncReply,
 };
 use super::coordinator::Coordinator;
 use super::member::Ticket;
 use super::shard::{Durable, Shard};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, GroupConfig};
 use crate::controller::{Controller, CreateTopic};
 use crate::disk::Disk;
 use crate::replay::on_disk;

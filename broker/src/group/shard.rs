@@ -6,8 +6,9 @@ use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 
-use super::calls::{Effects, GroupConfig, Now, StoredRecord};
+use super::calls::{Effects, Now, StoredRecord};
 use super::coordinator::Coordinator;
+use crate::config::GroupConfig;
 use crate::controller::Image;
 use crate::log::StorageError;
 use crate::partition::{AppendOrigin, Partition};

@@ -15,11 +15,12 @@ use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
 use super::calls::{
-    Effects, GroupConfig, GroupDescription, JoinReply, JoinedMember, MemberDescription, Now, Reply, SyncReply,
+    Effects, GroupDescription, JoinReply, JoinedMember, MemberDescription, Now, Reply, SyncReply,
 };
 use super::member::{Member, vote};
 use super::offsets::Offsets;
 use super::records;
+use crate::config::GroupConfig;
 
 /// How long the JoinGroup of a member that does not know its id yet is kept waiting.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 5 * 60 * 1_000;

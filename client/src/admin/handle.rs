@@ -1,6 +1,6 @@
 //! `Admin`: the handle.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
@@ -183,7 +183,7 @@ impl Admin {
             let attempt = async {
                 let view = core.refresh_metadata(core.metadata.view().version).await?;
                 let mut listed = Vec::new();
-                for &node in view.brokers.keys() {
+                for node in BTreeSet::from_iter(view.brokers.keys().copied()) {
                     let connection = core.links.connection(core, node).await?;
                     let answer =
                         connection.call(&ListGroupsRequest::default(), core.config.request_timeout).await?;

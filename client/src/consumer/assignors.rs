@@ -128,7 +128,7 @@ impl<'a> Sticky<'a> {
 
     /// Who owned a partition last. Of two that claim it the later generation is right; of the same
     /// generation neither is trusted.
-    fn owners(&self) -> HashMap<TopicPartition, usize> {
+    fn owners(&self) -> BTreeMap<TopicPartition, usize> {
         let mut claims: HashMap<&TopicPartition, (i32, Option<usize>)> = HashMap::new();
         for (at, member) in self.members.iter().enumerate() {
             let generation = member.subscription.generation;
@@ -148,7 +148,7 @@ impl<'a> Sticky<'a> {
     }
 
     /// Everybody keeps what exists and is still wanted.
-    fn keep(&mut self, owners: &HashMap<TopicPartition, usize>) {
+    fn keep(&mut self, owners: &BTreeMap<TopicPartition, usize>) {
         for (partition, &owner) in owners {
             let exists = self
                 .counts

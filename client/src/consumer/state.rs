@@ -303,6 +303,10 @@ impl Partitions {
         let active =
             self.partitions.values().filter(|partition| !partition.paused && !partition.leaving).count();
         let share = (self.prefetch_bytes / active.max(1)).max(self.partition_bytes);
+        #[expect(
+            clippy::iter_over_hash_type,
+            reason = "tasks are sorted below, and the time is the least of all"
+        )]
         for (name, partition) in &self.partitions {
             if partition.busy || partition.held || partition.leaving || self.finished {
                 continue;

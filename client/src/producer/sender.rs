@@ -3,7 +3,7 @@
 //! It never waits for one thing while another could go on: connecting, metadata, producer ids and
 //! answers are events of one loop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -130,7 +130,7 @@ pub(super) struct Sender {
 /// What one pass over the partitions found.
 #[derive(Default)]
 struct Pass {
-    requests: HashMap<i32, (Connection, usize, Vec<Sent>)>,
+    requests: BTreeMap<i32, (Connection, usize, Vec<Sent>)>,
     doubtful: Vec<Sequenced<Outgoing>>,
     connect: Vec<i32>,
     refresh: bool,
@@ -295,7 +295,7 @@ impl Sender {
     /// Sends one request.
     fn send(&mut self, node: i32, connection: &Connection, batches: Vec<Sent>) {
         let mut sent = Vec::with_capacity(batches.len());
-        let mut topics: HashMap<Arc<str>, Vec<PartitionProduceData>> = HashMap::new();
+        let mut topics: BTreeMap<Arc<str>, Vec<PartitionProduceData>> = BTreeMap::new();
         for (place, mut batch) in batches {
             let fresh = self.lanes[place].send(&mut batch, node);
             let stamp = batch.stamp.filter(|_| fresh);

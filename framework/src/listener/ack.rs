@@ -7,8 +7,6 @@ use async_trait::async_trait;
 use klamm_client::ConsumeError;
 use thiserror::Error;
 
-use super::extract::{Delivery, FromRecord, Needs, Rejection};
-
 /// Acknowledges a record (or, in a batch handler, the batch) by hand; needs `ack = manual`.
 ///
 /// It may be moved into another task and used when the work is really done, in any order: commits never pass the lowest
@@ -73,18 +71,6 @@ impl Ack {
 
     pub(crate) fn share(&self) -> Self {
         Self { target: self.target.clone() }
-    }
-}
-
-impl FromRecord for Ack {
-    type Rejection = Rejection;
-
-    fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-        delivery.ack.map(Self::share).ok_or(Rejection::NoAck)
-    }
-
-    fn needs(needs: &mut Needs) {
-        needs.ack();
     }
 }
 

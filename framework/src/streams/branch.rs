@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use super::builder::SharedGraph;
-use super::node::{Pass, Predicates, Split};
-use super::stream::{KStream, node};
+use super::node::{Pass, Predicates, Split, inner_node};
+use super::stream::KStream;
 use super::topology::NodeId;
 
 /// A stream that is being divided: see [`KStream::split`].
@@ -25,10 +25,7 @@ impl<K: 'static, V: 'static> BranchedStream<K, V> {
     pub(crate) fn below(stream: &KStream<K, V>) -> Self {
         let predicates = Predicates::<K, V>::default();
         let shared = Arc::clone(&predicates);
-        let factory = node::<K, V, _>(move |wiring, id| {
-            let children = wiring.children(id)?;
-            Ok(Split::new(&shared, children))
-        });
+        let factory = inner_node::<K, V, _, _, _>(move |children| Split::new(&shared, children));
         let node = stream.graph.edit(|graph| graph.step(&[stream.node], "split", factory));
         Self { graph: stream.graph.clone(), node, key_changed: stream.key_changed, predicates }
     }
@@ -49,10 +46,7 @@ impl<K: 'static, V: 'static> BranchedStream<K, V> {
 
     fn add(&self, name: &str, predicate: super::node::Predicate<K, V>) -> KStream<K, V> {
         self.predicates.lock().unwrap_or_else(PoisonError::into_inner).push(predicate);
-        let factory = node::<K, V, _>(|wiring, id| {
-            let children = wiring.children(id)?;
-            Ok(Pass { children })
-        });
+        let factory = inner_node::<K, V, _, _, _>(|children| Pass { children });
         let node = self.graph.edit(|graph| graph.step(&[self.node], name, factory));
         KStream::new(self.graph.clone(), node, self.key_changed)
     }

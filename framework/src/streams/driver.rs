@@ -14,10 +14,11 @@ use bytes::Bytes;
 use klamm_client::Headers;
 
 use super::error::{OnBadRecord, TaskError};
+use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, Output, OutputKind, TopicId};
 use super::options::Serdes;
 use super::query::StoreReader;
-use super::task::{Incoming, IncomingBatch, Task, TaskId, TaskOptions};
+use super::task::{Task, TaskId, TaskOptions};
 use super::topology::{Topology, TopologyInner};
 use super::windows::{Window, Windowed};
 use crate::serde::{DefaultSerde, Serde};

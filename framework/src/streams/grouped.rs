@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::builder::{key_value_store, store_spec};
 use super::error::TopologyError;
-use super::node::{Aggregate, Fold, Kept, StoreLayout, WindowedAggregate};
+use super::node::{Aggregate, Fold, Kept, StoreLayout, WindowedAggregate, node};
 use super::options::{Grouped, Materialized};
-use super::stream::{KStream, add_repartition, node};
+use super::stream::{KStream, add_repartition};
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
 use super::windows::{TumblingWindows, WindowStoreKeySerde, Windowed};

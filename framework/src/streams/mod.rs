@@ -18,6 +18,7 @@ mod builder;
 mod driver;
 mod error;
 mod grouped;
+mod incoming;
 mod node;
 mod options;
 mod query;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::branch::BranchedStream;
 use super::builder::{SharedGraph, add_stream_source, key_value_store};
-use super::error::{TaskError, TopologyError};
+use super::error::TopologyError;
 use super::grouped::KGroupedStream;
 use super::node::{
-    Built, FlatMap, FlatMapValues, ForwardIf, Inspect, Kept, Map, MapValues, MaterializeValues, NodeFactory,
-    Pass, Processor, SelectKey, Sink, StreamTableJoin, Wiring,
+    FlatMap, FlatMapValues, ForwardIf, Inspect, Kept, Map, MapValues, MaterializeValues, NodeFactory, Pass,
+    SelectKey, Sink, StreamTableJoin, inner_node, node,
 };
 use super::options::{Grouped, Joined, Materialized, Produced, Repartitioned, Serdes};
 use super::table::{KTable, TableKey};
@@ -89,10 +89,7 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "map",
             true,
-            node::<K, V, _>(move |wiring, id| {
-                let children = wiring.children(id)?;
-                Ok(Map { mapper: Arc::clone(&mapper), children })
-            }),
+            inner_node::<K, V, _, _, _>(move |children| Map { mapper: Arc::clone(&mapper), children }),
         )
     }
 
@@ -113,10 +110,7 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "map_values",
             false,
-            node::<K, V, _>(move |wiring, id| {
-                let children = wiring.children(id)?;
-                Ok(MapValues { mapper: Arc::clone(&mapper), children })
-            }),
+            inner_node::<K, V, _, _, _>(move |children| MapValues { mapper: Arc::clone(&mapper), children }),
         )
     }
 
@@ -129,10 +123,7 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "flat_map",
             true,
-            node::<K, V, _>(move |wiring, id| {
-                let children = wiring.children(id)?;
-                Ok(FlatMap { mapper: Arc::clone(&mapper), children })
-            }),
+            inner_node::<K, V, _, _, _>(move |children| FlatMap { mapper: Arc::clone(&mapper), children }),
         )
     }
 
@@ -145,9 +136,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "flat_map_values",
             false,
-            node::<K, V, _>(move |wiring, id| {
-                let children = wiring.children(id)?;
-                Ok(FlatMapValues { mapper: Arc::clone(&mapper), children })
+            inner_node::<K, V, _, _, _>(move |children| FlatMapValues {
+                mapper: Arc::clone(&mapper),
+                children,
             }),
         )
     }
@@ -161,9 +152,9 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         self.step(
             "select_key",
             true,
-            node::<K, V, _>(move |wiring, id| {
-                let children = wiring.children(id)?;
-                Ok(SelectKey { selector: Arc::clone(&selector), children })
+            inner_node::<K, V, _, _, _>(move |children| SelectKey {
+                selector: Arc::clone(&selector),
+                children,
             }),
         )
     }
@@ -195,10 +186,7 @@ impl<K: 'static, V: 'static> KStream<K, V> {
 
     /// Both streams as one. The order holds within each, not between them.
     pub fn merge(&self, other: &Self) -> Self {
-        let pass = node::<K, V, _>(|wiring, id| {
-            let children = wiring.children(id)?;
-            Ok(Pass { children })
-        });
+        let pass = inner_node::<K, V, _, _, _>(|children| Pass { children });
         let node = self.graph.edit(|graph| {
             if !self.graph.is(&other.graph) {
                 graph.errors.push(TopologyError::OtherBuilder(graph.path(&[self.node], "merge")));
@@ -410,38 +398,24 @@ impl<K: 'static, V: 'static> KStream<K, V> {
 impl<K: 'static, V: Clone + 'static> KStream<K, Option<V>> {
     /// Leaves out records without a value: deletions of a table's stream, tombstones of a topic.
     pub fn non_null(&self) -> KStream<K, V> {
-        let factory = node::<K, Option<V>, _>(|wiring, id| {
-            let children = wiring.children::<K, V>(id)?;
+        let factory = inner_node::<K, Option<V>, K, V, _>(|children| {
             let mapper = Arc::new(|value: &Option<V>| value.clone());
-            Ok(FlatMapValues { mapper, children })
+            FlatMapValues { mapper, children }
         });
         self.step("non_null", false, factory)
     }
-}
-
-/// A factory of processors that take `K` and `V`.
-pub(crate) fn node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
-    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
-) -> NodeFactory {
-    Arc::new(move |wiring, id| factory(wiring, id).map(Built::new::<K, V>))
 }
 
 fn forward_if<K: 'static, V: 'static>(
     predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
 ) -> NodeFactory {
     let predicate = Arc::new(predicate);
-    node::<K, V, _>(move |wiring, id| {
-        let children = wiring.children(id)?;
-        Ok(ForwardIf { predicate: Arc::clone(&predicate), children })
-    })
+    inner_node::<K, V, _, _, _>(move |children| ForwardIf { predicate: Arc::clone(&predicate), children })
 }
 
 fn inspect<K: 'static, V: 'static>(action: impl Fn(&K, &V) + Send + Sync + 'static) -> NodeFactory {
     let action = Arc::new(action);
-    node::<K, V, _>(move |wiring, id| {
-        let children = wiring.children(id)?;
-        Ok(Inspect { action: Arc::clone(&action), children })
-    })
+    inner_node::<K, V, _, _, _>(move |children| Inspect { action: Arc::clone(&action), children })
 }
 
 fn add_sink<K: 'static, V: 'static>(

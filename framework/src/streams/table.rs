@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::builder::{SharedGraph, key_value_store};
 use super::node::{
     FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, Pass, TableFilter, TableMapValues,
-    Wiring,
+    Wiring, inner_node, node,
 };
 use super::options::Materialized;
-use super::stream::{KStream, node};
+use super::stream::KStream;
 use super::topology::NodeId;
 use crate::serde::{DefaultSerde, Serde};
 
@@ -54,9 +54,9 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&predicate));
-        let factory = node::<K, Option<V>, _>(move |wiring, id| {
-            let children = wiring.children(id)?;
-            Ok(TableFilter { predicate: Arc::clone(&predicate), children })
+        let factory = inner_node::<K, Option<V>, _, _, _>(move |children| TableFilter {
+            predicate: Arc::clone(&predicate),
+            children,
         });
         let lookup: LookupFactory<K, V> = Arc::new(move |wiring: &mut Wiring<'_>| {
             let inner = inner(wiring)?;
@@ -72,9 +72,9 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     ) -> KTable<K, V2> {
         let mapper = Arc::new(mapper);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&mapper));
-        let factory = node::<K, Option<V>, _>(move |wiring, id| {
-            let children = wiring.children(id)?;
-            Ok(TableMapValues { mapper: Arc::clone(&mapper), children })
+        let factory = inner_node::<K, Option<V>, _, _, _>(move |children| TableMapValues {
+            mapper: Arc::clone(&mapper),
+            children,
         });
         let lookup: LookupFactory<K, V2> = Arc::new(move |wiring: &mut Wiring<'_>| {
             let inner = inner(wiring)?;
@@ -86,10 +86,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     /// The changes of the table: the new value of a key, `None` where it was deleted. How often a key that changes a
     /// lot shows up depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes).
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
-        let factory = node::<K, Option<V>, _>(|wiring, id| {
-            let children = wiring.children(id)?;
-            Ok(Pass { children })
-        });
+        let factory = inner_node::<K, Option<V>, _, _, _>(|children| Pass { children });
         let node = self.graph.edit(|graph| graph.step(&[self.node], "to_stream", factory));
         KStream::new(self.graph.clone(), node, false)
     }

@@ -7,10 +7,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use klamm_client::Headers;
-
 use super::error::{OnBadRecord, TaskError};
+use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Context, Dropped, Flush, OpenStore, Output, Source, TaskStore, TopicId, Wiring};
 use super::topology::{NodeKind, TopologyInner};
 
@@ -27,26 +25,6 @@ impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}_{}", self.sub_topology, self.partition)
     }
-}
-
-/// A record as it comes from a partition.
-#[derive(Debug, Clone)]
-pub(crate) struct Incoming {
-    pub(crate) offset: i64,
-    pub(crate) timestamp_ms: i64,
-    pub(crate) key: Option<Bytes>,
-    pub(crate) value: Option<Bytes>,
-    pub(crate) headers: Headers,
-}
-
-/// Records of one partition, as fetched.
-#[derive(Debug)]
-pub(crate) struct IncomingBatch {
-    pub(crate) records: Vec<Incoming>,
-    /// Where to go on from when all are processed.
-    pub(crate) next_offset: i64,
-    /// Whether there was nothing after them when they were fetched.
-    pub(crate) is_last: bool,
 }
 
 /// How a task treats its records.

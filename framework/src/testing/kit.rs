@@ -84,9 +84,9 @@ impl TestKit {
         let topic = NewTopic::new(name).partitions(partitions).replication(1);
         let created = self.inner.client.admin().create_topics(&[topic]).await;
         let created = created.unwrap_or_else(|error| panic!("cannot create topic {name}: {error}"));
-        for (_, result) in created {
+        created.into_values().for_each(|result| {
             result.unwrap_or_else(|error| panic!("cannot create topic {name}: {error}"));
-        }
+        });
     }
 
     /// Writes a record and waits for the acknowledgement. Key and value are anything with a default serde, or text.

@@ -82,24 +82,7 @@ impl Attributes {
         let written = Written::from_list(&metas).map_err(Error::from)?;
         let mut errors = Errors::default();
 
-        let subscription = match (written.topics, written.pattern) {
-            (Some(topics), None) => Some(Subscription::Topics(topics.into_inner().0)),
-            (None, Some(pattern)) => Some(Subscription::Pattern(pattern.into_inner().0)),
-            (Some(_), Some(pattern)) => {
-                errors.push(
-                    pattern.span(),
-                    "`topics` and `pattern` exclude one another; a listener has one of them",
-                );
-                None
-            }
-            (None, None) => {
-                errors.push(
-                    Span::call_site(),
-                    "a listener needs `topics = \"name\"`, `topics = [\"a\", \"b\"]` or `pattern = \"regex\"`",
-                );
-                None
-            }
-        };
+        let subscription = subscription(written.topics, written.pattern, &mut errors);
         if written.group.is_none() {
             errors.push(
                 Span::call_site(),
@@ -156,6 +139,24 @@ impl Attributes {
             on_failure: written.on_failure.map(|policy| policy.0),
         })
     }
+}
+
+fn subscription(
+    topics: Option<SpannedValue<AnyExpr>>,
+    pattern: Option<SpannedValue<AnyExpr>>,
+    errors: &mut Errors,
+) -> Option<Subscription> {
+    match (topics, pattern) {
+        (Some(topics), None) => return Some(Subscription::Topics(topics.into_inner().0)),
+        (None, Some(pattern)) => return Some(Subscription::Pattern(pattern.into_inner().0)),
+        (Some(_), Some(pattern)) => errors
+            .push(pattern.span(), "`topics` and `pattern` exclude one another; a listener has one of them"),
+        (None, None) => errors.push(
+            Span::call_site(),
+            "a listener needs `topics = \"name\"`, `topics = [\"a\", \"b\"]` or `pattern = \"regex\"`",
+        ),
+    }
+    None
 }
 
 /// Any expression, taken as it is: a literal, an array, a constant, a call.

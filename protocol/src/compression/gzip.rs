@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
-use super::{Compression, CompressionError, grown};
+use super::growth::grown;
+use super::{Compression, CompressionError};
 
 const CODEC: Compression = Compression::Gzip;
 

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use ::zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use ::zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
-use super::{Compression, CompressionError, GROWTH_BYTES, grown};
+use super::growth::{GROWTH_BYTES, grown};
+use super::{Compression, CompressionError};
 
 const CODEC: Compression = Compression::Zstd;
 

@@ -3,11 +3,13 @@
 mod ack_call;
 mod commits;
 mod dead_letter;
+mod handle;
 mod partition;
 mod poll;
 mod shared;
 mod status;
 mod worker;
 
+pub use handle::ListenerHandle;
 pub(crate) use poll::Container;
-pub use status::{DrainReport, ListenerFailure, ListenerHandle, UnfinishedRecord};
+pub use status::{DrainReport, ListenerFailure, UnfinishedRecord};

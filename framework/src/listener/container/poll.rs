@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
+use super::handle::ListenerHandle;
 use super::partition::{Item, Partition};
 use super::shared::{Parts, Rebalance, Shared};
-use super::status::{DrainReport, Ended, ListenerFailure, ListenerHandle, UnfinishedRecord};
+use super::status::{DrainReport, Ended, ListenerFailure, UnfinishedRecord};
 use super::worker::Worker;
 use crate::listener::builder::{Listener, Topics};
 use crate::listener::extract::{Scope, States};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use klamm_client::ConsumerRecord;
 
-use super::state::States;
+use super::states::States;
 use crate::listener::ack::Ack;
 
 /// One delivery of one record to one listener: what [`FromRecord`](super::FromRecord) makes arguments from.

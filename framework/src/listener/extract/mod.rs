@@ -1,10 +1,12 @@
 //! Arguments of listeners: how each is made from a record, in the manner of axum's extractors.
 
+mod ack;
 mod batch;
 mod context;
 mod parts;
 mod rejection;
 mod state;
+mod states;
 
 pub use batch::{Batch, FromBatch};
 pub(crate) use context::Scope;
@@ -12,7 +14,7 @@ pub use context::{BatchDelivery, Delivery, Needs};
 pub use parts::{Header, HeaderName, Key, RecordMeta, Value};
 pub use rejection::Rejection;
 pub use state::State;
-pub(crate) use state::States;
+pub(crate) use states::States;
 
 /// An argument of a listener that is made from one record.
 ///

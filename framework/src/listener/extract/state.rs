@@ -1,11 +1,8 @@
-//! Application state: values that handlers share, found by their type.
+//! Application state as an argument.
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 
+use super::states::States;
 use super::{BatchDelivery, Delivery, FromBatch, FromRecord, Needs, Rejection};
 
 /// A clone of the app's state of type `T`: a connection pool, a client, a handle. Put what is
@@ -33,7 +30,7 @@ impl<T: Clone + Send + Sync + 'static> FromRecord for State<T> {
     type Rejection = Rejection;
 
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-        delivery.scope.states.require()
+        required(&delivery.scope.states)
     }
 
     fn needs(needs: &mut Needs) {
@@ -43,7 +40,7 @@ impl<T: Clone + Send + Sync + 'static> FromRecord for State<T> {
 
 impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {
     fn from_batch(delivery: &BatchDelivery<'_>) -> Result<Self, Rejection> {
-        delivery.scope.states.require()
+        required(&delivery.scope.states)
     }
 
     fn needs(needs: &mut Needs) {
@@ -51,31 +48,6 @@ impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {
     }
 }
 
-/// The states of an app by type. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct States(Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
-
-impl States {
-    /// Adds a state; one of the same type is replaced.
-    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, state: T) {
-        Arc::make_mut(&mut self.0).insert(TypeId::of::<T>(), Arc::new(state));
-    }
-
-    pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
-        self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
-    }
-
-    pub(crate) fn contains(&self, type_id: TypeId) -> bool {
-        self.0.contains_key(&type_id)
-    }
-
-    fn require<T: Clone + 'static>(&self) -> Result<State<T>, Rejection> {
-        self.get().map(State).ok_or(Rejection::NoState { type_name: std::any::type_name::<T>() })
-    }
-}
-
-impl fmt::Debug for States {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "States({})", self.0.len())
-    }
+fn required<T: Clone + 'static>(states: &States) -> Result<State<T>, Rejection> {
+    states.get().map(State).ok_or(Rejection::NoState { type_name: std::any::type_name::<T>() })
 }

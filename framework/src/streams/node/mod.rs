@@ -28,7 +28,7 @@ pub(crate) use stateless::{
 };
 pub(crate) use table::{Kept, Materialize, MaterializeValues, TableFilter, TableMapValues};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
-pub(crate) use wiring::{Built, Flush, NodeFactory, OpenStore, SourceFactory, Wiring};
+pub(crate) use wiring::{Flush, NodeFactory, OpenStore, SourceFactory, Wiring, inner_node, node};
 
 /// A record on its way through the processors: borrowed, so that no step copies what it does not change.
 pub(crate) struct Record<'a, K, V> {

@@ -10,7 +10,7 @@ use super::table::{Kept, Stamp};
 use super::{Children, Context, Record, TopicId};
 use crate::serde::Serde;
 use crate::streams::error::{RecordPart, TaskError};
-use crate::streams::task::Incoming;
+use crate::streams::incoming::Incoming;
 
 /// Reads a record's bytes and hands the record on.
 pub(crate) trait Source {

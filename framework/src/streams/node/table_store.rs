@@ -12,7 +12,7 @@ use super::{Context, Output, OutputKind, TopicId};
 use crate::serde::Serde;
 use crate::store::{Batch, Position, Stamped, StateStore, StoreError, WindowLayout};
 use crate::streams::error::TaskError;
-use crate::streams::task::Incoming;
+use crate::streams::incoming::Incoming;
 
 /// What an entry takes in memory beside its key and value, as estimated: map slot, header handle, list of changes.
 const ENTRY_OVERHEAD_BYTES: usize = 96;

@@ -16,6 +16,27 @@ use crate::streams::topology::{Graph, NodeId, NodeKind, TopicName};
 /// Makes a node's processor. Called once per task.
 pub(crate) type NodeFactory = Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Built, TaskError> + Send + Sync>;
 
+/// A factory of processors that take `K` and `V`.
+pub(crate) fn node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
+    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
+) -> NodeFactory {
+    Arc::new(move |wiring, id| factory(wiring, id).map(Built::new::<K, V>))
+}
+
+/// The same for a processor that needs nothing but what follows it, which takes `K2` and `V2`.
+pub(crate) fn inner_node<K, V, K2, V2, P>(
+    make: impl Fn(Children<K2, V2>) -> P + Send + Sync + 'static,
+) -> NodeFactory
+where
+    K: 'static,
+    V: 'static,
+    K2: 'static,
+    V2: 'static,
+    P: Processor<K, V> + 'static,
+{
+    node::<K, V, P>(move |wiring, id| Ok(make(wiring.children(id)?)))
+}
+
 /// Makes a source's entry point. Called once per task.
 pub(crate) type SourceFactory =
     Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Box<dyn Source>, TaskError> + Send + Sync>;

@@ -10,42 +10,10 @@ use tokio::sync::watch;
 use super::error::StreamsError;
 use super::lag;
 use super::shared::{Background, Command, Shared, lock};
+use super::state::AppState;
 use super::stores::AppStore;
 use crate::store::StoreError;
 use crate::streams::node::Dropped;
-
-/// What an application is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppState {
-    /// Partitions come or go, or stores are restored.
-    Rebalancing,
-    /// All tasks of this instance process.
-    Running,
-    /// It commits and leaves the group.
-    Closing,
-    /// It ended as asked.
-    Closed,
-    /// It ended with an error: see [`StreamsApp::failure`].
-    Failed,
-}
-
-impl AppState {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Rebalancing => "rebalancing",
-            Self::Running => "running",
-            Self::Closing => "closing",
-            Self::Closed => "closed",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl fmt::Display for AppState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What an instance has done since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

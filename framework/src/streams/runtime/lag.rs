@@ -32,6 +32,7 @@ pub(super) async fn lag(shared: &Shared) -> Result<u64, StreamsError> {
             true => Default::default(),
             false => consumer.beginning_offsets(&unread).await?,
         };
+        #[expect(clippy::iter_over_hash_type, reason = "it is a sum that is made")]
         for (partition, end) in ends {
             let at = committed.get(&partition).or_else(|| beginnings.get(&partition)).copied().unwrap_or(0);
             left += u64::try_from(end - at).unwrap_or(0);

@@ -24,11 +24,13 @@ mod pump;
 mod restore;
 mod shared;
 mod start;
+mod state;
 mod stores;
 mod topics;
 mod worker;
 
-pub use app::{AppState, StreamsApp, StreamsMetrics};
+pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;
 pub use error::StreamsError;
+pub use state::AppState;
 pub use stores::AppStore;

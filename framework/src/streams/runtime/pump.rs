@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use klamm_client::{Consumer, ConsumerRecord, ConsumerRecords, RebalanceListener, TopicPartition};
 use tokio::sync::{oneshot, watch};
 
-use super::app::AppState;
 use super::error::StreamsError;
 use super::shared::{Command, Flow, Shared};
-use crate::streams::task::{Incoming, IncomingBatch, TaskId};
+use super::state::AppState;
+use crate::streams::incoming::{Incoming, IncomingBatch};
+use crate::streams::task::TaskId;
 
 /// How often it is looked whether an empty partition has anything to fetch, for tasks that read several.
 const IDLE_CHECK: Duration = Duration::from_millis(20);

@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
 use super::shared::{Background, Command, Shared};
+use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
-use crate::streams::task::{Incoming, TaskId};
+use crate::streams::task::TaskId;
 
 /// Asks for the changelogs of a task.
 pub(super) struct RestoreRequest {

@@ -10,12 +10,13 @@ use klamm_client::runtime::Tasks;
 use klamm_client::{Client, ConsumerHandle, TopicPartition};
 use tokio::sync::{oneshot, watch};
 
-use super::app::AppState;
 use super::config::StreamsConfig;
 use super::error::StreamsError;
+use super::state::AppState;
 use crate::store::StateStore;
+use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::node::{Dropped, TopicId};
-use crate::streams::task::{Incoming, IncomingBatch, TaskId};
+use crate::streams::task::TaskId;
 use crate::streams::topology::TopologyInner;
 
 /// One application in this process.
@@ -53,7 +54,7 @@ pub(super) type Partitions = BTreeMap<i32, Weak<dyn StateStore>>;
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) tasks: BTreeMap<TaskId, usize>,
-    pub(super) flows: HashMap<TopicPartition, Arc<Flow>>,
+    pub(super) flows: BTreeMap<TopicPartition, Arc<Flow>>,
 }
 
 /// The records of one partition between the pump and a worker.

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use klamm_client::{Assignor, Client, OffsetReset, Producer};
 use tokio::sync::{mpsc as async_mpsc, watch};
 
-use super::app::{AppState, StreamsApp};
+use super::app::StreamsApp;
 use super::config::StreamsConfig;
 use super::error::StreamsError;
 use super::outbox::{self, OUTBOX_MESSAGES};
 use super::pump::{self, Rebalances};
 use super::shared::{Background, Command, Shared};
+use super::state::AppState;
 use super::worker::{self, WorkerLinks};
 use super::{restore, topics};
 use crate::streams::node::TopicId;

@@ -73,7 +73,7 @@ async fn existing_sources(
         })
         .collect();
     let mut counts = BTreeMap::new();
-    for (name, described) in client.admin().describe_topics(&names).await? {
+    for (name, described) in BTreeMap::from_iter(client.admin().describe_topics(&names).await?) {
         match described {
             Ok(topic) => {
                 counts.insert(name.to_string(), i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));

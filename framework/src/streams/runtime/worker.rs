@@ -172,6 +172,7 @@ impl Worker {
         if !changed {
             return Ok(());
         }
+        #[expect(clippy::iter_over_hash_type, reason = "each changelog has an entry of its own")]
         for (changelog, offset) in self.flush_outbox()? {
             let written = self.changelogs.entry(changelog).or_insert(0);
             *written = offset.max(*written);

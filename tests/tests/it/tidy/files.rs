@@ -1,0 +1,116 @@
+//! Each source file by itself: how long it is, that it says its job, that nothing in it is a stub, and how wide it is.
+
+use super::accepted::{FILE_LINES_P90, FILES_STILL_WIDE};
+use super::{Source, sources};
+
+/// No file is longer than this, tests included.
+const FILE_LINES_MAX: usize = 1_000;
+/// No line is wider than this, whatever it is made of.
+const LINE_CHARS_MAX: usize = 120;
+/// The length of files is looked at in steps, so that not every new line changes a number.
+const P90_STEP: usize = 10;
+
+#[test]
+fn every_source_file_is_short_and_says_its_job() {
+    let wrong: Vec<String> = sources().iter().flat_map(faults).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn lines_are_at_most_120_wide() {
+    let wrong = wide_lines(&sources(), FILES_STILL_WIDE);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nine_of_ten_files_do_not_grow() {
+    let lengths = sources().iter().map(|source| source.text.lines().count()).collect();
+    if let Some(wrong) = against_p90(lengths, FILE_LINES_P90) {
+        panic!("{wrong}");
+    }
+}
+
+/// What is wrong with one source file, in the words a contributor should read.
+fn faults(Source { path, text }: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    let lines = text.lines().count();
+    if lines > FILE_LINES_MAX {
+        faults.push(format!("{path}: {lines} lines, more than {FILE_LINES_MAX}: split it by job"));
+    }
+    // Programs that must not compile are about one line; what they are for is in their name.
+    if !path.contains("/ui/") && !text.starts_with("//!") && !text.starts_with("#!") {
+        faults.push(format!("{path}: the first line must be a //! comment that says the file's job"));
+    }
+    if text.contains(concat!("todo", "!(")) || text.contains(concat!("unimplemented", "!(")) {
+        faults.push(format!(
+            "{path}: a stub; leave the feature out and list it in skipped-features.md instead"
+        ));
+    }
+    faults
+}
+
+/// Lines that are too wide, and files that are excused but need not be any more. An entry that ends in `/` is a folder.
+fn wide_lines(sources: &[Source], excused: &[&str]) -> Vec<String> {
+    let covers = |entry: &str, path: &str| path == entry || (entry.ends_with('/') && path.starts_with(entry));
+    let mut wrong = Vec::new();
+    let mut needed = vec![false; excused.len()];
+    for Source { path, text } in sources {
+        let entry = excused.iter().position(|entry| covers(entry, path));
+        for (number, line) in (1..).zip(text.lines()) {
+            let width = line.chars().count();
+            if width > LINE_CHARS_MAX {
+                match entry {
+                    Some(entry) => needed[entry] = true,
+                    None => wrong.push(format!("{path}:{number}: {width} wide, more than {LINE_CHARS_MAX}")),
+                }
+            }
+        }
+    }
+    for (entry, _) in excused.iter().zip(needed).filter(|(_, needed)| !needed) {
+        wrong.push(format!("{entry} has no wide line left: take it off FILES_STILL_WIDE"));
+    }
+    wrong
+}
+
+fn against_p90(mut lengths: Vec<usize>, accepted: usize) -> Option<String> {
+    lengths.sort_unstable();
+    let p90 = *lengths.get(lengths.len() * 9 / 10)?;
+    let step = p90.next_multiple_of(P90_STEP);
+    let figures = format!("a tenth of the files is longer than {p90} lines; FILE_LINES_P90 is {accepted}");
+    match step.cmp(&accepted) {
+        std::cmp::Ordering::Greater => Some(format!("{figures}: split a long file by job")),
+        std::cmp::Ordering::Less => Some(format!("{figures}: it got better, lower it to {step}")),
+        std::cmp::Ordering::Equal => None,
+    }
+}
+
+#[test]
+fn planted_faults_of_a_file_are_found() {
+    let count = |text: &str| faults(&Source { path: "a.rs".into(), text: text.into() }).len();
+    assert_eq!(count("//! A job.\n"), 0);
+    assert_eq!(count("fn f() {}\n"), 1);
+    assert_eq!(count(&format!("//! A job.\n{}", "\n".repeat(FILE_LINES_MAX))), 1);
+    assert_eq!(count(concat!("//! A job.\nfn f() { todo", "!() }\n")), 1);
+}
+
+#[test]
+fn a_planted_wide_line_is_found() {
+    // Characters count, not bytes.
+    let widest = "ü".repeat(LINE_CHARS_MAX);
+    let file = |path: &str, text: String| Source { path: path.into(), text };
+    let sources = [file("a.rs", widest.clone()), file("b/c.rs", format!("//! B.\n{widest}."))];
+    assert_eq!(wide_lines(&sources, &[]), ["b/c.rs:2: 121 wide, more than 120"]);
+    assert_eq!(wide_lines(&sources, &["b/"]), [""; 0]);
+    assert_eq!(
+        wide_lines(&sources, &["b/c.rs", "a.rs"]),
+        ["a.rs has no wide line left: take it off FILES_STILL_WIDE"]
+    );
+}
+
+#[test]
+fn the_p90_only_shrinks() {
+    let lengths = |long| (0..20).map(|at| if at < 17 { 100 } else { long }).collect::<Vec<_>>();
+    assert_eq!(against_p90(lengths(195), 200), None);
+    assert!(against_p90(lengths(201), 200).unwrap().contains("split a long file"));
+    assert!(against_p90(lengths(190), 200).unwrap().contains("lower it to 190"));
+}
