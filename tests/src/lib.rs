@@ -7,6 +7,6 @@ mod command;
 mod process;
 mod skip;
 
-pub use command::{Finished, repository, run, run_with_input};
+pub use command::{Finished, repository, run, run_command, run_with_input};
 pub use process::{BrokerProcess, klamm_binary};
 pub use skip::skip;

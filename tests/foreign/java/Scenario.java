@@ -100,8 +100,8 @@ public class Scenario {
         });
         members.forEach(KafkaConsumer::close);
         step("delete-topic", () -> {
-            await(admin.deleteTopics(List.of(prefix + "-acks-0")).all());
-            check(!await(admin.listTopics().names()).contains(prefix + "-acks-0"), "still listed");
+            await(admin.deleteTopics(List.of(prefix + "-acks-all")).all());
+            check(!await(admin.listTopics().names()).contains(prefix + "-acks-all"), "still listed");
         });
         step("transaction", this::transaction);
         administration();

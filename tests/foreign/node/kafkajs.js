@@ -197,8 +197,8 @@ async function main() {
     check(sum === 110, `committed: ${sum}`)
   })
   await step('delete-topic', async () => {
-    await admin.deleteTopics({ topics: [`${prefix}-acks-0`] })
-    check(!(await admin.listTopics()).includes(`${prefix}-acks-0`), 'still listed')
+    await admin.deleteTopics({ topics: [`${prefix}-acks-all`] })
+    check(!(await admin.listTopics()).includes(`${prefix}-acks-all`), 'still listed')
   })
   await step('transaction', transaction)
   await administration()

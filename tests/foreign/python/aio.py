@@ -147,8 +147,8 @@ async def group_offsets():
 
 
 async def delete_topic():
-    succeeded(await admin.delete_topics([f"{prefix}-acks-0"]))
-    check(f"{prefix}-acks-0" not in await admin.list_topics(), "still listed")
+    succeeded(await admin.delete_topics([f"{prefix}-acks-all"]))
+    check(f"{prefix}-acks-all" not in await admin.list_topics(), "still listed")
 
 
 async def transaction():

@@ -149,8 +149,8 @@ def group_offsets():
 
 
 def delete_topic():
-    admin.delete_topics([f"{prefix}-acks-0"])
-    check(f"{prefix}-acks-0" not in admin.list_topics(), "still listed")
+    admin.delete_topics([f"{prefix}-acks-all"])
+    check(f"{prefix}-acks-all" not in admin.list_topics(), "still listed")
 
 
 def transaction():

@@ -74,12 +74,12 @@ func (s *scenario) groups() {
 
 func (s *scenario) administration() {
 	asked("delete-topic", func(ctx context.Context) error {
-		deleted, err := s.admin.DeleteTopic(ctx, s.prefix+"-acks-0")
+		deleted, err := s.admin.DeleteTopic(ctx, s.prefix+"-acks-all")
 		if err := first(err, deleted.Err); err != nil {
 			return err
 		}
 		topics, err := s.admin.ListTopics(ctx)
-		return first(err, steps.Check(!topics.Has(s.prefix+"-acks-0"), "still listed"))
+		return first(err, steps.Check(!topics.Has(s.prefix+"-acks-all"), "still listed"))
 	})
 	steps.Run("transaction", s.transaction)
 	asked("describe-cluster", func(ctx context.Context) error {

@@ -35,7 +35,7 @@ func (s *scenario) topics() {
 
 func (s *scenario) administration() {
 	steps.Run("delete-topic", func() error {
-		deleted := s.prefix + "-acks-0"
+		deleted := s.prefix + "-acks-all"
 		if err := s.admin.DeleteTopic(deleted); err != nil {
 			return err
 		}
