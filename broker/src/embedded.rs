@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{interval_at, timeout};
 
 use crate::api::Context;
-use crate::config::{BrokerConfig, ConfigError, Endpoint, Values, parse_properties};
+use crate::config::{BrokerConfig, ConfigError, EMBEDDED_DEFAULTS, Endpoint, Values, parse_properties};
 use crate::controller::{Controller, ControllerError, METADATA_TOPIC};
 use crate::disk::{Disk, FileDisk, MemoryDisk};
 use crate::group::GroupService;
@@ -18,8 +18,6 @@ use crate::log::LogError;
 use crate::net::{Acceptor, Limits};
 use crate::partition::{LogManager, LogManagerOptions};
 
-/// Where a broker listens that was not told: this machine only, any free port.
-const DEFAULT_LISTENER: &str = "127.0.0.1:0";
 /// The data directory of a broker whose disk is memory.
 const EPHEMERAL_DIR: &str = "/klamm";
 /// How long requests under way may take when the broker stops.
@@ -61,6 +59,14 @@ pub enum BrokerError {
 
 /// How a broker shall be. Settings come, later ones over earlier ones, from the files, from [`BrokerBuilder::set`], and from the methods
 /// that have a setting of their own.
+///
+/// What is not set has the default of [`KEYS`](crate::config::KEYS), but for two that make sense inside a program
+/// ([`EMBEDDED_DEFAULTS`]; [`BrokerBuilder::as_process`] undoes them):
+///
+/// | setting | embedded | `klamm broker` |
+/// |---|---|---|
+/// | `listeners` | `127.0.0.1:0`, any free port | `127.0.0.1:9092` |
+/// | `group.initial.rebalance.delay.ms` | `0` | `3000` |
 #[derive(Debug, Default)]
 #[must_use = "a broker runs when it is started"]
 pub struct BrokerBuilder {
@@ -69,6 +75,7 @@ pub struct BrokerBuilder {
     listeners: Vec<String>,
     data_dir: Option<PathBuf>,
     ephemeral: bool,
+    as_process: bool,
     net: Option<Arc<dyn Net>>,
     disk: Option<Arc<dyn Disk>>,
     clock: Option<Arc<dyn Clock>>,
@@ -88,8 +95,14 @@ impl BrokerBuilder {
         self
     }
 
-    /// An address to listen on, `host:port`; may be called again for more. Port 0 takes a free one. Without any, and without
-    /// `listeners`, it is 127.0.0.1:0.
+    /// The defaults of [`KEYS`](crate::config::KEYS) without exception, for a program that is a broker and nothing else, as
+    /// `klamm broker` is.
+    pub fn as_process(mut self) -> Self {
+        self.as_process = true;
+        self
+    }
+
+    /// An address to listen on, `host:port`; may be called again for more. Port 0 takes a free one.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listeners.push(address.into());
         self
@@ -158,8 +171,11 @@ impl BrokerBuilder {
 
     async fn config(&self) -> Result<BrokerConfig, BrokerError> {
         let mut values = Values::new();
-        // Waiting for more members makes sense where a fleet starts, not for one process that embeds its broker.
-        values.set("group.initial.rebalance.delay.ms", "0")?;
+        if !self.as_process {
+            for (key, value) in EMBEDDED_DEFAULTS {
+                values.set(key, value)?;
+            }
+        }
         for path in &self.files {
             let text = tokio::fs::read_to_string(path).await;
             let text = text.map_err(|source| BrokerError::ConfigFile { path: path.clone(), source })?;
@@ -175,9 +191,6 @@ impl BrokerBuilder {
         }
         values.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut config = BrokerConfig::from_values(&values)?;
-        if config.listeners.is_empty() {
-            config.listeners = Endpoint::parse_list("listeners", DEFAULT_LISTENER)?;
-        }
         if let Some(dir) = &self.data_dir {
             config.log_dirs = vec![dir.clone()];
         }
@@ -210,7 +223,7 @@ struct Parts {
 }
 
 impl Broker {
-    /// A broker yet to be started.
+    /// A broker yet to be started. Two of its defaults are not those of `klamm broker`: see [`BrokerBuilder`].
     pub fn builder() -> BrokerBuilder {
         BrokerBuilder::default()
     }

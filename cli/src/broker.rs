@@ -12,8 +12,6 @@ use crate::error::CliError;
 use crate::output;
 use crate::properties;
 
-/// Where a broker listens that was told no address: Kafka's port, this machine only.
-const DEFAULT_LISTEN: &str = "127.0.0.1:9092";
 /// How long draining and flushing may take after a signal.
 const STOP_DEADLINE: Duration = Duration::from_millis(9_500);
 
@@ -47,7 +45,7 @@ pub(crate) async fn run(args: BrokerArgs, started: Instant) -> Result<(), CliErr
     };
     let is_set = |key: &str| from_file.iter().chain(&args.set).any(|(found, _)| found == key);
 
-    let mut builder = Broker::builder();
+    let mut builder = Broker::builder().as_process();
     if args.ephemeral {
         builder = builder.ephemeral();
     } else if let Some(folder) = &args.data_dir {
@@ -59,9 +57,6 @@ pub(crate) async fn run(args: BrokerArgs, started: Instant) -> Result<(), CliErr
     }
     if let Some(path) = &args.config {
         builder = builder.config_file(path);
-    }
-    if args.listen.is_empty() && !is_set("listeners") {
-        builder = builder.listen(DEFAULT_LISTEN);
     }
     for address in &args.listen {
         builder = builder.listen(address);

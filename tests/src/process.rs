@@ -13,6 +13,9 @@ use crate::command::repository;
 /// How long a broker may take to say that it serves. Far more than it needs: a loaded machine is not a failure.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Settings of every test's broker; the test's own come after and win.
+const FAST: &[&str] = &["group.initial.rebalance.delay.ms=0"];
+
 static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
 
 /// The `klamm` binary, built from this checkout once for each run of the tests.
@@ -50,7 +53,8 @@ impl BrokerProcess {
         Self::start_with(data_dir, "127.0.0.1:0", &[]).await
     }
 
-    /// Starts a broker on `data_dir` listening on `address`, with `key=value` settings.
+    /// Starts a broker on `data_dir` listening on `address`, with `key=value` settings. Groups do not wait for more members unless a
+    /// setting says so, because most tests know theirs.
     pub async fn start_with(data_dir: &Path, address: &str, settings: &[&str]) -> Self {
         Self::try_start(data_dir, address, settings)
             .await
@@ -64,7 +68,7 @@ impl BrokerProcess {
     pub async fn try_start(data_dir: &Path, address: &str, settings: &[&str]) -> Result<Self, String> {
         let mut command = Command::new(klamm_binary().await);
         command.arg("broker").arg("--data-dir").arg(data_dir).args(["--listen", address]);
-        for setting in settings {
+        for setting in FAST.iter().chain(settings) {
             command.args(["--set", setting]);
         }
         // To a file, not a pipe: nobody has to read along, and it can be shown when something fails.

@@ -3,20 +3,24 @@
 //! Every partition's batch is validated and appended before the next request of the connection is looked at; the answer waits until
 //! what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms` bounds the wait for other
 //! replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and an error ends the connection.
-//! Not there yet: transactions (a transactional id or batch is refused), `record_errors`.
+//!
+//! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in `record_errors`, from version 8
+//! on; before, there is only the code. Not there yet: transactions (see [`NO_TRANSACTIONS`]).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use klamm_protocol::messages::produce::{PartitionProduceResponse, TopicProduceData, TopicProduceResponse};
+use klamm_protocol::messages::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
+};
 use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
 use klamm_protocol::records::BatchHeader;
 use klamm_protocol::{ErrorCode, Records};
 
-use super::context::named;
+use super::context::{NO_TRANSACTIONS, named};
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::View;
-use crate::partition::{AppendOrigin, Appended, Partition};
+use crate::partition::{AppendError, AppendOrigin, Appended, Partition, RefusedRecord};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
 /// The first version that can be read: older ones carry older record formats.
@@ -34,7 +38,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let refusal = refuse_all(&request);
     let acks = request.acks;
     let topics = request.topic_data.into_iter().enumerate();
-    let responses = topics.map(|(place, topic)| work.append_topic(place, topic, refusal)).collect();
+    let responses = topics.map(|(place, topic)| work.append_topic(place, topic, refusal.as_ref())).collect();
     let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
     let waits = work.waits;
     if acks == 0 {
@@ -55,11 +59,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         for wait in waits {
             if let Err(error) = wait.partition.wait_durable(wait.last_offset).await {
                 let topic = &mut response.responses[wait.place.0];
-                fail(
-                    &mut topic.partition_responses[wait.place.1],
-                    ErrorCode::KafkaStorageError,
-                    error.to_string(),
-                );
+                let answer = &mut topic.partition_responses[wait.place.1];
+                Refused::because(ErrorCode::KafkaStorageError, error.to_string()).tell(answer);
             }
         }
         reply.encode(&response).map(Some)
@@ -67,12 +68,52 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
 }
 
 /// What is wrong with the request as a whole, which every partition is then told.
-fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, &'static str)> {
+fn refuse_all(request: &ProduceRequest) -> Option<Refused> {
     if !(-1..=1).contains(&request.acks) {
-        return Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"));
+        return Some(Refused::because(ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"));
     }
-    let transactional = request.transactional_id.is_some();
-    transactional.then_some((ErrorCode::UnsupportedVersion, "this broker has no transactions yet"))
+    request.transactional_id.is_some().then(|| Refused::because(NO_TRANSACTIONS.0, NO_TRANSACTIONS.1))
+}
+
+/// Why a partition's batch was not written.
+#[derive(Debug, Clone)]
+struct Refused {
+    code: ErrorCode,
+    message: String,
+    records: Vec<RefusedRecord>,
+}
+
+impl Refused {
+    fn because(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), records: Vec::new() }
+    }
+
+    fn tell(self, answer: &mut PartitionProduceResponse) {
+        answer.error_code = self.code.code();
+        answer.error_message = Some(self.message).filter(|message| !message.is_empty()).map(Into::into);
+        let name = |record: RefusedRecord| BatchIndexAndErrorMessage {
+            batch_index: record.index,
+            batch_index_error_message: Some(record.why),
+            ..BatchIndexAndErrorMessage::default()
+        };
+        answer.record_errors = self.records.into_iter().map(name).collect();
+        answer.base_offset = -1;
+        answer.log_append_time_ms = -1;
+        answer.log_start_offset = -1;
+    }
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self::because(code, "")
+    }
+}
+
+impl From<AppendError> for Refused {
+    fn from(error: AppendError) -> Self {
+        let (code, message) = (error.error_code(), error.to_string());
+        Self { code, message, records: error.into_refused_records() }
+    }
 }
 
 /// What the answer to one partition has to wait for.
@@ -95,7 +136,7 @@ impl Work<'_> {
         &mut self,
         topic_place: usize,
         data: TopicProduceData,
-        refusal: Option<(ErrorCode, &'static str)>,
+        refusal: Option<&Refused>,
     ) -> TopicProduceResponse {
         let mut response = TopicProduceResponse {
             name: data.name,
@@ -105,7 +146,7 @@ impl Work<'_> {
         for (place, partition) in data.partition_data.into_iter().enumerate() {
             let mut answer = PartitionProduceResponse { index: partition.index, ..Default::default() };
             let appended = match refusal {
-                Some((code, message)) => Err((code, message.to_owned())),
+                Some(refused) => Err(refused.clone()),
                 None => self.append(&response, partition.index, partition.records),
             };
             match appended {
@@ -116,7 +157,7 @@ impl Work<'_> {
                     let place = (topic_place, place);
                     self.waits.push(Wait { place, partition: log, last_offset: appended.last_offset });
                 }
-                Err((code, message)) => fail(&mut answer, code, message),
+                Err(refused) => refused.tell(&mut answer),
             }
             response.partition_responses.push(answer);
         }
@@ -128,28 +169,18 @@ impl Work<'_> {
         topic: &TopicProduceResponse,
         index: i32,
         records: Option<Records>,
-    ) -> Result<(Arc<Partition>, Appended), (ErrorCode, String)> {
-        let refused = |code: ErrorCode| (code, String::new());
-        let topic = named(&self.view, self.by_id, topic.topic_id, &topic.name).map_err(refused)?;
+    ) -> Result<(Arc<Partition>, Appended), Refused> {
+        let topic = named(&self.view, self.by_id, topic.topic_id, &topic.name)?;
         if topic.is_internal() {
-            return Err((ErrorCode::InvalidTopicException, format!("{} is the broker's own", topic.name)));
+            let message = format!("{} is the broker's own", topic.name);
+            return Err(Refused::because(ErrorCode::InvalidTopicException, message));
         }
-        let log = self.view.log(topic, index).map_err(refused)?;
+        let log = self.view.log(topic, index)?;
         let records = records.and_then(Records::into_bytes).unwrap_or_default();
         if BatchHeader::parse(&records).is_ok_and(|header| header.is_transactional()) {
-            return Err((ErrorCode::InvalidTxnState, "this broker has no transactions yet".to_owned()));
+            return Err(Refused::because(NO_TRANSACTIONS.0, NO_TRANSACTIONS.1));
         }
-        match log.append(records, AppendOrigin::Client, self.context.now_ms()) {
-            Ok(appended) => Ok((log.clone(), appended)),
-            Err(error) => Err((error.error_code(), error.to_string())),
-        }
+        let appended = log.append(records, AppendOrigin::Client, self.context.now_ms())?;
+        Ok((log.clone(), appended))
     }
-}
-
-fn fail(answer: &mut PartitionProduceResponse, code: ErrorCode, message: String) {
-    answer.error_code = code.code();
-    answer.error_message = Some(message).filter(|message| !message.is_empty()).map(Into::into);
-    answer.base_offset = -1;
-    answer.log_append_time_ms = -1;
-    answer.log_start_offset = -1;
 }

@@ -1,9 +1,25 @@
 //! Fetch, key 1: versions 4 to 18.
 //!
-//! Records are not read here: a response names the places in the segment files, and the connection sends them from there. A fetch that
-//! finds too little waits for the high watermarks of its partitions to move, not for a clock. Whole batches are sent, from the one that
-//! holds the offset; the first batch of the first partition that has any is sent whatever the limits say, so that a consumer never
-//! gets stuck. Fetch sessions (KIP-227) are declined with session id 0. Not there yet: followers and reading from followers.
+//! Records are not read here: a response names the places in the segment files, and the connection sends them from there. Whole batches
+//! are sent, from the one that holds the offset; the first batch of the first partition that has any is sent whatever the limits say, so
+//! that a consumer never gets stuck. A partition that is named twice is answered twice, within the same limits. Fetch sessions (KIP-227)
+//! are declined with session id 0. Not there yet: followers and reading from followers.
+//!
+//! # When a fetch is answered
+//!
+//! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if those are fewer),
+//! it does not want to wait, or no partition is left that could bring more, because all of them failed or none was named.
+//!
+//! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE (it seeks) and
+//! FENCED_LEADER_EPOCH (it validates its position).
+//!
+//! Otherwise it waits for the partitions that are well. The others failed in a way that the client can only answer by asking again:
+//! the topic, its id or the partition is not known, its log cannot be read, its leader epoch is not known yet. Answered at once, a
+//! consumer of one deleted topic and one live one would ask thousands of times a second; so they are told with the rest, after
+//! `max_wait_ms` at the latest. Kafka does the same for what its metadata does not know.
+//!
+//! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares otherwise than
+//! when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention, or its disk failed.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -34,13 +50,13 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let reply = call.reply();
     let started = Instant::now();
     let found = look(context, &request, reply);
-    if found.is_enough(&request) {
+    if found.is_due(&request, &found.fates) {
         return found.respond(reply).map(Answer::Ready);
     }
     let context = context.clone();
     Ok(Answer::Later(Box::pin(async move {
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let found = wait(&context, &request, reply, started + max_wait).await;
+        let found = wait(&context, &request, reply, &found.fates, started + max_wait).await;
         found.respond(reply).map(Some)
     })))
 }
@@ -60,14 +76,22 @@ fn refuse(request: &FetchRequest) -> Option<ErrorCode> {
     }
 }
 
-/// Looks again whenever more has become visible, until there is enough or the time is up.
-async fn wait(context: &Arc<Context>, request: &FetchRequest, reply: Reply, deadline: Instant) -> Found {
+/// Looks again whenever something may have changed, until the answer is due or the time is up.
+async fn wait(
+    context: &Arc<Context>,
+    request: &FetchRequest,
+    reply: Reply,
+    first: &[ErrorCode],
+    deadline: Instant,
+) -> Found {
     let mut stopping = context.stopping();
+    let mut views = context.views();
     loop {
         // First listen, then look: what comes in between is heard.
+        views.mark_unchanged();
         let mut moves = watches(context, request, reply);
         let found = look(context, request, reply);
-        if found.is_enough(request) || *stopping.borrow() || Instant::now() >= deadline {
+        if found.is_due(request, first) || *stopping.borrow() || Instant::now() >= deadline {
             return found;
         }
         let moved = async {
@@ -79,6 +103,7 @@ async fn wait(context: &Arc<Context>, request: &FetchRequest, reply: Reply, dead
         };
         tokio::select! {
             () = moved => {}
+            _ = views.changed() => {}
             () = sleep_until(deadline) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
@@ -103,13 +128,21 @@ struct Found {
     response: FetchResponse,
     slices: Vec<LogSlice>,
     bytes: usize,
-    failed: bool,
+    /// How many bytes make the answer due.
+    enough: usize,
+    /// How each partition fared, in the order of the request.
+    fates: Vec<ErrorCode>,
 }
 
 impl Found {
-    fn is_enough(&self, request: &FetchRequest) -> bool {
-        let enough = usize::try_from(request.min_bytes).unwrap_or(0);
-        self.failed || self.bytes >= enough || request.max_wait_ms <= 0 || request.topics.is_empty()
+    /// Whether to answer now rather than to wait; `first` is how the partitions fared when the fetch came.
+    fn is_due(&self, request: &FetchRequest, first: &[ErrorCode]) -> bool {
+        let nothing_to_wait_for = !self.fates.contains(&ErrorCode::None);
+        request.max_wait_ms <= 0
+            || self.bytes >= self.enough
+            || nothing_to_wait_for
+            || self.fates.iter().any(|fate| asks_for_action(*fate))
+            || self.fates != first
     }
 
     fn respond(self, reply: Reply) -> Result<Response, Refusal> {
@@ -117,20 +150,30 @@ impl Found {
     }
 }
 
+/// Whether a client that is told this does something else than to ask again.
+fn asks_for_action(fate: ErrorCode) -> bool {
+    matches!(fate, ErrorCode::OffsetOutOfRange | ErrorCode::FencedLeaderEpoch)
+}
+
 fn look(context: &Context, request: &FetchRequest, reply: Reply) -> Found {
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(context.config().fetch_max_bytes);
     let isolation =
         if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
     let view = context.view();
-    let mut found = Found { response: FetchResponse::default(), slices: Vec::new(), bytes: 0, failed: false };
+    let mut found = Found {
+        response: FetchResponse::default(),
+        slices: Vec::new(),
+        bytes: 0,
+        enough: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        fates: Vec::new(),
+    };
     for wanted in &request.topics {
         let topic = named(&view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic);
         let partitions = wanted.partitions.iter().map(|partition| {
             let room = max_bytes.saturating_sub(found.bytes);
-            read(&view, topic, partition, room, isolation, &mut found).unwrap_or_else(|error| {
-                found.failed = true;
-                failed(partition.partition, error)
-            })
+            let read = read(&view, topic, partition, room, isolation, &mut found);
+            found.fates.push(read.as_ref().err().copied().unwrap_or(ErrorCode::None));
+            read.unwrap_or_else(|error| failed(partition.partition, error))
         });
         let partitions = partitions.collect();
         found.response.responses.push(FetchableTopicResponse {

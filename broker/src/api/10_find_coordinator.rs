@@ -1,7 +1,7 @@
 //! FindCoordinator, key 10: versions 0 to 6; several keys at once from 4 on.
 //!
 //! Groups live on this broker, and asking for one makes sure that `__consumer_offsets` is there. Not there yet: coordinators of
-//! transactions (key type 1, UNSUPPORTED_VERSION) and of share groups (key type 2, INVALID_REQUEST).
+//! transactions (key type 1, see [`NO_TRANSACTIONS`]) and of share groups (key type 2, INVALID_REQUEST).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use klamm_protocol::messages::find_coordinator::Coordinator;
 use klamm_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 
+use super::context::NO_TRANSACTIONS;
 use super::{Answer, Call, Context, Refusal};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=6;
@@ -24,7 +25,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         GROUP => {
             context.groups().prepare().await.map_err(|error| (error, "__consumer_offsets cannot be created"))
         }
-        TRANSACTION => Err((ErrorCode::UnsupportedVersion, "this broker has no transactions yet")),
+        TRANSACTION => Err(NO_TRANSACTIONS),
         _ => Err((ErrorCode::InvalidRequest, "this broker has no coordinator of this kind")),
     };
     let coordinator = |key: Utf8Bytes| match found {

@@ -82,16 +82,12 @@ impl Call {
         })
     }
 
-    /// Reads the body, which must end where the frame does.
+    /// Reads the body. What follows its last field is not looked at, as in Kafka: librdkafka from 2.1 on asks for the metadata of all
+    /// topics with three bytes too many.
     pub(crate) fn decode<R: Request>(&mut self) -> Result<R, Refusal> {
-        let unreadable = |why: &dyn fmt::Display| {
-            Refusal::new(format!("{} version {} cannot be read: {why}", self.api.name(), self.version))
-        };
-        let request = R::decode(&mut self.body, self.version).map_err(|error| unreadable(&error))?;
-        match self.body.remaining() {
-            0 => Ok(request),
-            more => Err(unreadable(&format_args!("{more} bytes follow it"))),
-        }
+        R::decode(&mut self.body, self.version).map_err(|error| {
+            Refusal::new(format!("{} version {} cannot be read: {error}", self.api.name(), self.version))
+        })
     }
 
     /// What it takes to answer.

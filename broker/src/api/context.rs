@@ -66,6 +66,11 @@ impl Context {
         self.controller.view()
     }
 
+    /// Follows the metadata.
+    pub(crate) fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.controller.views()
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }
@@ -79,6 +84,11 @@ impl Context {
         self.stopping.clone()
     }
 }
+
+/// What a transactional client is told, at the first request by which it shows that it is one, until there are transactions. The code is
+/// one that every client takes for the end, which UNSUPPORTED_VERSION is not: librdkafka then asks for its coordinator for ever.
+pub(super) const NO_TRANSACTIONS: (ErrorCode, &str) =
+    (ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not supported yet");
 
 /// The topic that a request names, by id or by name according to its version.
 pub(crate) fn named<'a>(

@@ -92,6 +92,13 @@ fn check_listeners(
     listeners: &[Endpoint],
     advertised: &[Endpoint],
 ) -> Result<(), ConfigError> {
+    if listeners.is_empty() {
+        return Err(ConfigError::new(
+            "listeners",
+            values.text("listeners"),
+            "must have at least one address",
+        ));
+    }
     let open = listeners.iter().find(|endpoint| !endpoint.is_loopback());
     if let Some(open) = open.filter(|_| !values.is_true("danger_plaintext_network")) {
         return Err(ConfigError::new(
@@ -108,11 +115,11 @@ fn check_listeners(
             "clients cannot connect to it; name a host that they can reach",
         ));
     }
-    if !advertised.is_empty() && advertised.len() != listeners.len().max(1) {
+    if !advertised.is_empty() && advertised.len() != listeners.len() {
         return Err(ConfigError::new(
             "advertised.listeners",
             values.text("advertised.listeners"),
-            format!("must have one address for each listener, which are {}", listeners.len().max(1)),
+            format!("must have one address for each listener, which are {}", listeners.len()),
         ));
     }
     if let Some(open) = listeners.iter().find(|endpoint| endpoint.is_unspecified() && advertised.is_empty()) {
@@ -187,10 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_log_too() {
+    fn defaults_are_those_of_logs_and_groups_too() {
         assert_eq!(config("").unwrap().log, LogConfig::default());
-        let group = config("").unwrap().group;
-        assert_eq!(group.offsets_retention_ms, GroupConfig::default().offsets_retention_ms);
+        assert_eq!(config("").unwrap().group, GroupConfig::default());
     }
 
     #[test]
@@ -211,5 +217,7 @@ mod tests {
             .unwrap();
         let error = config("listeners=a:1,b:2\ndanger_plaintext_network=true\nadvertised.listeners=h:1");
         assert!(error.unwrap_err().to_string().contains("one address for each listener"));
+        assert!(config("listeners=").unwrap_err().to_string().contains("at least one"));
+        assert_eq!(config("").unwrap().listeners, [Endpoint { host: "127.0.0.1".into(), port: 9_092 }]);
     }
 }

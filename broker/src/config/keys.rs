@@ -58,7 +58,12 @@ const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 pub const KEYS: &[Key] = &[
     key("node.id", "1", Expectation::Int(0, INT_MAX), "Number of this broker in its cluster."),
     key("broker.id", "", Expectation::Int(0, INT_MAX), "Older name of node.id."),
-    key("listeners", "", Expectation::Text, "Where to listen: PLAINTEXT://host:port, several with commas."),
+    key(
+        "listeners",
+        "127.0.0.1:9092",
+        Expectation::Text,
+        "Where to listen: PLAINTEXT://host:port, several with commas; port 0 takes a free one.",
+    ),
     key(
         "advertised.listeners",
         "",
@@ -248,6 +253,12 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
+/// What a broker has for a default that is built into a program ([`Broker::builder`](crate::Broker::builder)), where that is not the
+/// default of the table: the listener, because programs and tests run beside each other, and the wait for more members, which makes
+/// sense where a fleet starts.
+pub const EMBEDDED_DEFAULTS: &[(&str, &str)] =
+    &[("listeners", "127.0.0.1:0"), ("group.initial.rebalance.delay.ms", "0")];
+
 /// Settings of Apache Kafka that often stand in a `server.properties` and mean nothing on one plaintext node.
 const OF_KAFKA_ONLY: &[&str] = &[
     "process.roles",
@@ -424,6 +435,14 @@ mod tests {
         for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
             Values::new().set(key.name, key.default).unwrap();
             assert!(!key.doc.is_empty() && key.doc.ends_with('.'), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn an_embedded_default_is_a_setting_that_the_table_has_otherwise() {
+        for (name, value) in EMBEDDED_DEFAULTS {
+            Values::new().set(name, value).unwrap();
+            assert_ne!(find(name).unwrap().default, *value, "{name}");
         }
     }
 

@@ -8,6 +8,6 @@ mod properties;
 pub mod topic;
 
 pub use broker::BrokerConfig;
-pub use keys::{ConfigError, Expectation, KEYS, Key, Values};
+pub use keys::{ConfigError, EMBEDDED_DEFAULTS, Expectation, KEYS, Key, Values};
 pub use listeners::Endpoint;
 pub use properties::parse_properties;

@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use klamm_client::runtime::{Clock, Rng};
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 use klamm_protocol::{EncodeError, ErrorCode, Uuid};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::image::{Image, Topic};
@@ -103,7 +103,7 @@ pub struct Controller {
     surroundings: Surroundings,
     defaults: LogConfig,
     metadata: Arc<Partition>,
-    view: RwLock<Arc<View>>,
+    view: watch::Sender<Arc<View>>,
     /// Held while the image changes: commands are done one after the other.
     changing: Mutex<()>,
     producer_ids: Mutex<Range<i64>>,
@@ -172,7 +172,7 @@ impl Controller {
             },
             defaults,
             metadata,
-            view: RwLock::new(Arc::new(view)),
+            view: watch::Sender::new(Arc::new(view)),
             changing: Mutex::new(()),
             producer_ids: Mutex::new(next..next),
         })
@@ -180,7 +180,12 @@ impl Controller {
 
     /// The metadata and logs as they are now.
     pub fn view(&self) -> Arc<View> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view.borrow().clone()
+    }
+
+    /// Follows the metadata and logs.
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
     }
 
     /// Creates a topic and its logs; with `validate_only` only says what would come of it.
@@ -263,8 +268,7 @@ impl Controller {
 
     fn fresh_id(&self, image: &Image) -> Uuid {
         loop {
-            let id = (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64());
-            let id = Uuid::from_u128(id);
+            let id = Uuid::from_random(self.rng.next_u128());
             // Kafka keeps the ids 0 and 1 and those that look like a command-line flag in base64 for itself.
             let reserved = id.is_zero() || id == METADATA_TOPIC_ID || id.to_string().starts_with('-');
             if !reserved && image.topic_by_id(id).is_none() && !image.was_deleted(id) {
@@ -289,7 +293,7 @@ impl Controller {
     }
 
     fn publish(&self, view: View) {
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        self.view.send_replace(Arc::new(view));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use klamm_client::runtime::{Clock, Rng, Tasks};
-use klamm_protocol::ErrorCode;
+use klamm_protocol::{ErrorCode, Uuid};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -160,7 +160,7 @@ impl GroupService {
     /// JoinGroup.
     pub async fn join(&self, mut join: JoinGroup) -> impl Future<Output = JoinReply> + Send + 'static {
         let member_id = join.member_id.clone();
-        join.fresh_id = self.fresh_id();
+        join.fresh_id = Uuid::from_random(self.rng.next_u128()).hyphenated().to_string();
         let group = join.group.clone();
         let waiting = self.waiting_turn(&group, |coordinator, now, ticket, effects| {
             coordinator.join(now, ticket, join, effects);
@@ -396,19 +396,6 @@ impl GroupService {
     fn now(&self) -> Now {
         let ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
         Now { ms, wall_ms: self.clock.now_ms() }
-    }
-
-    /// A random UUID in its usual spelling.
-    fn fresh_id(&self) -> String {
-        let (high, low) = (self.rng.next_u64(), self.rng.next_u64());
-        format!(
-            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-            high >> 32,
-            (high >> 16) & 0xffff,
-            high & 0xfff,
-            0x8000 | (low >> 48) & 0x3fff,
-            low & 0xffff_ffff_ffff
-        )
     }
 }
 

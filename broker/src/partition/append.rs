@@ -1,20 +1,17 @@
-//! What produce does: validate, stamp, append, and wait for the disk.
+//! What produce does: validate ([`super::rules`]), stamp, append, and wait for the disk.
 
 use std::io;
 
 use bytes::Bytes;
 use klamm_protocol::records::{
-    BATCH_HEADER_LEN, BatchHeader, BatchLimits, BatchOrigin, EndTxnMarker, NO_TIMESTAMP, RecordBatch,
-    TimestampType, patch, validate_batch,
+    BATCH_HEADER_LEN, BatchHeader, EndTxnMarker, NO_TIMESTAMP, RecordBatch, TimestampType, patch,
 };
 
 use super::error::AppendError;
 use super::handle::{Partition, State, end_txn_marker};
 use super::producer_state::Verdict;
+use super::rules::validate;
 use crate::log::{FlushMode, LogConfig, StorageError};
-
-/// Into how much the records of a batch may decompress where the broker has to look at them, as a multiple of `max.message.bytes`.
-const DECOMPRESSION_LIMIT: usize = 64;
 
 /// Who appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,62 +199,4 @@ fn write_failed(partition: &Partition, error: &io::Error, taken_back: bool) -> S
     ));
     partition.fail(failure.clone());
     failure
-}
-
-fn validate(
-    records: Bytes,
-    origin: AppendOrigin,
-    config: &LogConfig,
-    now_ms: i64,
-) -> Result<RecordBatch, AppendError> {
-    let origin = match origin {
-        AppendOrigin::Client => BatchOrigin::Client,
-        AppendOrigin::Coordinator => BatchOrigin::Broker,
-    };
-    let limits = BatchLimits { max_bytes: config.max_message_bytes as usize, origin };
-    let header = validate_batch(&records, &limits)?;
-    if records.len() as u64 > config.segment_bytes {
-        return Err(AppendError::LargerThanSegment {
-            bytes: records.len(),
-            segment_bytes: config.segment_bytes,
-        });
-    }
-    if config.timestamp_type == TimestampType::CreateTime && origin == BatchOrigin::Client {
-        check_timestamps(&header, config, now_ms)?;
-    }
-    let batch = RecordBatch::parse(records).map_err(klamm_protocol::records::InvalidBatch::from)?;
-    if config.compact && !header.is_control() {
-        check_keys(&batch, config)?;
-    }
-    Ok(batch)
-}
-
-/// The header has the first and the greatest timestamp; one too old between them goes unseen, and does no harm.
-fn check_timestamps(header: &BatchHeader, config: &LogConfig, now_ms: i64) -> Result<(), AppendError> {
-    let refuse =
-        |timestamp, setting, limit_ms| AppendError::Timestamp { timestamp, now_ms, setting, limit_ms };
-    let (latest, earliest) = (header.max_timestamp, header.base_timestamp);
-    if latest != NO_TIMESTAMP && latest.saturating_sub(now_ms) > config.timestamp_after_max_ms {
-        return Err(refuse(latest, "message.timestamp.after.max.ms", config.timestamp_after_max_ms));
-    }
-    if earliest != NO_TIMESTAMP && now_ms.saturating_sub(earliest) > config.timestamp_before_max_ms {
-        return Err(refuse(earliest, "message.timestamp.before.max.ms", config.timestamp_before_max_ms));
-    }
-    Ok(())
-}
-
-/// Compaction keeps the last record of each key, so that a record without one has no place on the topic.
-fn check_keys(batch: &RecordBatch, config: &LogConfig) -> Result<(), AppendError> {
-    let cap = (config.max_message_bytes as usize).saturating_mul(DECOMPRESSION_LIMIT);
-    let unreadable = |index, error: klamm_protocol::records::RecordError| AppendError::Record {
-        index,
-        what: error.to_string(),
-    };
-    let records = batch.records(cap).map_err(|error| unreadable(0, error))?;
-    for (index, record) in records.iter().enumerate() {
-        if record.map_err(|error| unreadable(index, error))?.key.is_none() {
-            return Err(AppendError::KeyMissing { index });
-        }
-    }
-    Ok(())
 }

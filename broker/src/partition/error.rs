@@ -4,6 +4,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::records::InvalidBatch;
 
 use super::producer_state::ProducerError;
+use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
 
 /// A batch was not appended. Nothing of it is in the log.
@@ -21,12 +22,15 @@ pub enum AppendError {
         /// The topic's setting.
         segment_bytes: u64,
     },
-    /// A timestamp is too far from the broker's clock.
+    /// Timestamps are too far from the broker's clock.
     #[error(
-        "timestamp {timestamp} is more than {setting} = {limit_ms} away from the broker's clock {now_ms}"
+        "{records} have a timestamp that is more than {setting} = {limit_ms} away from the broker's clock {now_ms}, \
+         such as {timestamp}; nothing of the batch was written"
     )]
     Timestamp {
-        /// The record's.
+        /// The records that have one.
+        records: RefusedRecords,
+        /// One of them.
         timestamp: i64,
         /// The broker's.
         now_ms: i64,
@@ -35,17 +39,19 @@ pub enum AppendError {
         /// Its value.
         limit_ms: i64,
     },
-    /// The topic is compacted, and a record has no key.
-    #[error("record {index} of the batch has no key, which a topic with cleanup.policy=compact needs")]
+    /// The topic is compacted, and records have no key.
+    #[error(
+        "{records} have no key, which a topic with cleanup.policy=compact needs; nothing of the batch was written"
+    )]
     KeyMissing {
-        /// Which record, from 0.
-        index: usize,
+        /// The records that have none.
+        records: RefusedRecords,
     },
     /// A record of the batch cannot be read. Records are looked at only where a rule needs them.
     #[error("record {index} of the batch cannot be read: {what}")]
     Record {
         /// Which record, from 0.
-        index: usize,
+        index: i32,
         /// What is wrong.
         what: String,
     },
@@ -61,13 +67,21 @@ impl AppendError {
     /// What a response says.
     pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Invalid(error) => ErrorCode::from_code(error.error_code()),
+            Self::Invalid(error) => error.error_code(),
             Self::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
             Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
-            Self::KeyMissing { .. } => ErrorCode::InvalidRecord,
-            Self::Record { .. } => ErrorCode::CorruptMessage,
+            // The checksum is right: it was written so, and would be no better the next time.
+            Self::KeyMissing { .. } | Self::Record { .. } => ErrorCode::InvalidRecord,
             Self::Producer(error) => error.error_code(),
             Self::Storage(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+
+    /// The records that are to blame, where it is not the batch as a whole.
+    pub fn into_refused_records(self) -> Vec<RefusedRecord> {
+        match self {
+            Self::Timestamp { records, .. } | Self::KeyMissing { records } => records.named,
+            _ => Vec::new(),
         }
     }
 }

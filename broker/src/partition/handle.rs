@@ -191,7 +191,12 @@ impl Partition {
     /// The partition is offline.
     pub fn set_leader_epoch(&self, epoch: i32) -> Result<(), StorageError> {
         let mut state = self.write_state()?;
+        let raised = state.leader_epoch < epoch;
         state.leader_epoch = state.leader_epoch.max(epoch);
+        drop(state);
+        if raised {
+            self.wake();
+        }
         Ok(())
     }
 
@@ -231,7 +236,7 @@ impl Partition {
         self.with_state(Vec::new(), |state| state.producers.active())
     }
 
-    /// Follows the high watermark; also wakes when the partition fails, with the same value.
+    /// Follows the high watermark; also wakes, with the same value, when the partition fails, gets a new leader epoch or loses old records.
     pub fn watch(&self) -> watch::Receiver<i64> {
         self.high_watermark.subscribe()
     }
@@ -260,6 +265,11 @@ impl Partition {
         if self.failure.set(error.clone()).is_ok() {
             tracing::error!(topic = %self.topic, partition = self.index, %error, "the partition is read-only from now on");
         }
+        self.wake();
+    }
+
+    /// Wakes everybody who waits for this partition, to look at it again.
+    fn wake(&self) {
         self.high_watermark.send_modify(|_| {});
     }
 
@@ -290,7 +300,7 @@ impl Partition {
     /// As [`Self::fail`], without the alarm: the broker is stopping, or the topic was deleted.
     pub(super) fn retire(&self, why: &'static str) {
         let _ = self.failure.set(StorageError::new(why));
-        self.high_watermark.send_modify(|_| {});
+        self.wake();
     }
 
     /// Tells everybody who waits that more is visible. It never goes back.
@@ -351,6 +361,9 @@ impl Partition {
         state.producers.expire(now_ms, config.producer_id_expiration_ms);
         let cleaned = state.delete_old_segments(&*self.disk, now_ms);
         drop(state);
+        if cleaned.as_ref().is_ok_and(|trash| !trash.is_empty()) {
+            self.wake();
+        }
         self.enqueue_flush();
         cleaned.map_err(|error| {
             StorageError::new(format!("delete old segments in {}: {error}", self.dir.display()))

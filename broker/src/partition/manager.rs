@@ -181,7 +181,7 @@ impl LogManager {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (topic.to_owned(), index);
         for dir in &self.dirs {
-            if let Some(trash) = dir.delete(&key, random_uuid(&*self.rng))? {
+            if let Some(trash) = dir.delete(&key, Uuid::from_random(self.rng.next_u128()))? {
                 let disk = self.disk.clone();
                 self.removals.spawn("partition removal", async move {
                     let removal = {
@@ -283,7 +283,11 @@ fn open_dirs(
 /// Makes sure that all directories belong to this node of one cluster, and marks new ones.
 fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Result<String, LogError> {
     let known = dirs.iter().find_map(|dir| dir.meta().map(|meta| meta.cluster_id.clone()));
-    let cluster_id = options.cluster_id.clone().or(known).unwrap_or_else(|| random_uuid(rng).to_string());
+    let cluster_id = options
+        .cluster_id
+        .clone()
+        .or(known)
+        .unwrap_or_else(|| Uuid::from_random(rng.next_u128()).to_string());
     for dir in dirs {
         let node_id = options.node_id;
         match dir.meta() {
@@ -299,7 +303,7 @@ fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Resu
             }
             Some(_) => {}
             None => {
-                let directory_id = Some(random_uuid(rng));
+                let directory_id = Some(Uuid::from_random(rng.next_u128()));
                 dir.write_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id })?;
             }
         }
@@ -325,10 +329,4 @@ fn refuse_doubles(dirs: &[LogDir]) -> Result<(), LogError> {
         }
     }
     Ok(())
-}
-
-/// A random (version 4) UUID.
-fn random_uuid(rng: &dyn Rng) -> Uuid {
-    let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-    Uuid::from_u128(random & !(0xF << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62))
 }

@@ -4,6 +4,7 @@
 //! manager         LogManager: log directories, load, create, delete, housekeeping, shutdown
 //! log_dir         one log directory: its lock, identity, checkpoints and partitions
 //! handle          Partition: opening, offsets, failure            append, read   what requests do with it
+//! rules           which batches are taken, and which records are to blame; pure
 //! flush           group commit: one flusher for each log directory
 //! producer_state  who wrote what last: duplicates, gaps, epochs, open transactions; pure
 //! snapshot        the producer state in a file                    error          what can go wrong
@@ -20,6 +21,7 @@ mod log_dir;
 mod manager;
 mod producer_state;
 mod read;
+mod rules;
 mod snapshot;
 
 pub use append::{AppendOrigin, Appended};
@@ -28,3 +30,4 @@ pub use handle::Partition;
 pub use manager::{LogManager, LogManagerOptions};
 pub use producer_state::{ActiveProducer, ProducerError};
 pub use read::{Isolation, LogRead};
+pub use rules::{RefusedRecord, RefusedRecords};

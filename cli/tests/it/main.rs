@@ -1,5 +1,8 @@
-//! The command line as a user meets it, without a broker: help, wrong usage, exit codes, words on standard error.
+//! The command line as a user meets it: here without a broker (help, wrong usage, exit codes, words on standard error), in `broker` as
+//! one.
 #![allow(clippy::disallowed_methods)]
+
+mod broker;
 
 use std::process::{Command, Output, Stdio};
 

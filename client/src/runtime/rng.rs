@@ -9,6 +9,11 @@ pub trait Rng: Send + Sync + fmt::Debug + 'static {
     /// A uniformly distributed number.
     fn next_u64(&self) -> u64;
 
+    /// Two of them in one, as ids need.
+    fn next_u128(&self) -> u128 {
+        u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())
+    }
+
     /// A number in `0..bound`; 0 when `bound` is 0.
     fn below(&self, bound: u64) -> u64 {
         // Multiply-shift: unbiased enough for bounds far below 2^64.

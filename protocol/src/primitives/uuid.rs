@@ -1,4 +1,4 @@
-//! `Uuid`: topic and directory ids, printed the way Kafka prints them.
+//! `Uuid`: ids of topics, directories, clusters and members, in the two spellings that Kafka has for them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +19,29 @@ impl Uuid {
     /// From a number, most significant byte first.
     pub const fn from_u128(value: u128) -> Self {
         Self(value.to_be_bytes())
+    }
+
+    /// A random id (version 4): 122 of these bits and the six that say so.
+    pub const fn from_random(bits: u128) -> Self {
+        const VERSION: u32 = 76;
+        const VARIANT: u32 = 62;
+        Self::from_u128(bits & !(0xf << VERSION) & !(0x3 << VARIANT) | 0x4 << VERSION | 0x2 << VARIANT)
+    }
+
+    /// The other usual spelling, five groups of hexadecimal digits: Kafka has it in the ids of group members.
+    pub fn hyphenated(&self) -> impl fmt::Display + use<> {
+        let bits = u128::from_be_bytes(self.0);
+        fmt::from_fn(move |f| {
+            let group = |shift: u32, digits: u32| (bits >> shift) & ((1 << (4 * digits)) - 1);
+            let (time, clock) = (group(96, 8), group(48, 4));
+            write!(
+                f,
+                "{time:08x}-{:04x}-{:04x}-{clock:04x}-{:012x}",
+                group(80, 4),
+                group(64, 4),
+                group(0, 12)
+            )
+        })
     }
 
     /// The bytes in network order.
@@ -96,6 +119,17 @@ mod tests {
         assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
         assert_eq!(Uuid::from_u128(1).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!(Uuid::from_u128(u128::MAX).to_string(), "_____________________w");
+    }
+
+    #[test]
+    fn random_ids_say_that_they_are() {
+        assert_eq!(Uuid::from_random(0).hyphenated().to_string(), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(
+            Uuid::from_random(u128::MAX).hyphenated().to_string(),
+            "ffffffff-ffff-4fff-bfff-ffffffffffff"
+        );
+        let id = Uuid::from_u128(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+        assert_eq!(id.hyphenated().to_string(), "01234567-89ab-cdef-0011-223344556677");
     }
 
     #[test]

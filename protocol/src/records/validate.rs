@@ -8,6 +8,7 @@ use super::error::RecordError;
 use super::header::{BATCH_HEADER_LEN, BatchHeader, NO_PRODUCER_ID};
 use super::view::MIN_RECORD_LEN;
 use crate::compression::Compression;
+use crate::error_code::ErrorCode;
 
 /// Who hands the batch in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,30 +103,23 @@ pub enum InvalidBatch {
 
 impl InvalidBatch {
     /// The code of Kafka's that a broker answers with.
-    pub fn error_code(&self) -> i16 {
+    pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Corrupt(RecordError::Magic(_)) => UNSUPPORTED_FOR_MESSAGE_FORMAT,
-            Self::Corrupt(RecordError::Trailing(..)) => INVALID_RECORD,
-            Self::Corrupt(_) => CORRUPT_MESSAGE,
-            Self::TooLarge { .. } => MESSAGE_TOO_LARGE,
-            Self::Codec(_) => UNSUPPORTED_COMPRESSION_TYPE,
-            Self::LogAppendTime => INVALID_TIMESTAMP,
+            Self::Corrupt(RecordError::Magic(_)) => ErrorCode::UnsupportedForMessageFormat,
+            Self::Corrupt(RecordError::Trailing(..)) => ErrorCode::InvalidRecord,
+            Self::Corrupt(_) => ErrorCode::CorruptMessage,
+            Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            Self::Codec(_) => ErrorCode::UnsupportedCompressionType,
+            Self::LogAppendTime => ErrorCode::InvalidTimestamp,
             Self::RecordCount { .. }
             | Self::OffsetRange { .. }
             | Self::BaseOffset(_)
             | Self::Control
             | Self::DeleteHorizon
-            | Self::Producer { .. } => INVALID_RECORD,
+            | Self::Producer { .. } => ErrorCode::InvalidRecord,
         }
     }
 }
-
-const CORRUPT_MESSAGE: i16 = 2;
-const MESSAGE_TOO_LARGE: i16 = 10;
-const INVALID_TIMESTAMP: i16 = 32;
-const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
-const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
-const INVALID_RECORD: i16 = 87;
 
 /// Checks that `bytes` is exactly one batch that may be appended, and gives its header. The size is looked at before the checksum,
 /// so a batch above the limit costs nothing.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers outside of test functions fail by panicking")]
 
 use bytes::Bytes;
+use klamm_protocol::ErrorCode;
 use klamm_protocol::compression::{Compression, CompressionError};
 use klamm_protocol::records::{
     BATCH_HEADER_LEN, BatchBuilder, BatchHeader, BatchLimits, BatchOptions, BatchOrigin, ControlRecord,
@@ -485,7 +486,7 @@ fn a_broker_refuses() {
         patch::seal(&mut bytes, &records);
         let bytes = [&bytes[..], &records].concat();
         validate_batch(&bytes, &BatchLimits { origin, ..BatchLimits::default() })
-            .map_err(|error| error.error_code())
+            .map_err(|error| error.error_code().code())
     };
     let client = |header| check(header, BatchOrigin::Client).map(drop);
     let broker = |header| check(header, BatchOrigin::Broker).map(drop);
@@ -540,12 +541,13 @@ fn a_broker_refuses_by_size_before_it_sums() {
     assert!(validate_batch(&bytes, &limits(bytes.len())).is_ok());
     let error = validate_batch(&broken, &limits(bytes.len() - 1)).unwrap_err();
     assert_eq!(error, InvalidBatch::TooLarge { bytes: bytes.len(), max_bytes: bytes.len() - 1 });
-    assert_eq!(error.error_code(), 10);
+    assert_eq!(error.error_code(), ErrorCode::MessageTooLarge);
     let error = validate_batch(&broken, &limits(bytes.len())).unwrap_err();
     assert!(matches!(error, InvalidBatch::Corrupt(RecordError::Crc { .. })));
-    assert_eq!(error.error_code(), 2);
+    assert_eq!(error.error_code(), ErrorCode::CorruptMessage);
     let two = [&bytes[..], &bytes[..]].concat();
-    assert_eq!(validate_batch(&two, &limits(1 << 20)).unwrap_err().error_code(), 87);
+    assert_eq!(validate_batch(&two, &limits(1 << 20)).unwrap_err().error_code(), ErrorCode::InvalidRecord);
     broken[16] = 1;
-    assert_eq!(validate_batch(&broken, &limits(1 << 20)).unwrap_err().error_code(), 43);
+    let old_format = validate_batch(&broken, &limits(1 << 20)).unwrap_err();
+    assert_eq!(old_format.error_code(), ErrorCode::UnsupportedForMessageFormat);
 }

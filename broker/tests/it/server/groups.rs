@@ -244,20 +244,3 @@ async fn offsets_of_a_deleted_topic_are_gone() {
     wire.metadata(&["t"]).await;
     assert_eq!(committed(&mut wire, "g", "t").await, -1);
 }
-
-#[tokio::test(start_paused = true)]
-async fn there_are_no_transactions_yet_and_that_is_said() {
-    let memory = InMemory::start().await;
-    let mut wire = memory.connect().await;
-    for version in 1..=6 {
-        let request = FindCoordinatorRequest {
-            key: if version < 4 { "tx".into() } else { Utf8Bytes::new() },
-            key_type: 1,
-            coordinator_keys: if version < 4 { vec![] } else { vec!["tx".into()] },
-            ..FindCoordinatorRequest::default()
-        };
-        let response = wire.ask_in(&request, version).await;
-        let code = response.coordinators.first().map_or(response.error_code, |found| found.error_code);
-        assert_eq!(code, ErrorCode::UnsupportedVersion.code());
-    }
-}

@@ -1,9 +1,13 @@
 //! The server, spoken to in raw frames.
 
 mod bad_input;
+mod ends;
 mod failing_disk;
+mod fetch_waits;
 mod groups;
 mod produce_fetch;
+mod record_errors;
 mod restart;
 mod topics;
+mod transactional;
 mod wire;

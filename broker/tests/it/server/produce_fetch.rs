@@ -159,18 +159,6 @@ async fn an_idempotent_producer_is_answered_the_same_twice_and_gaps_are_refused(
     let gap = wire.produce("t", batch_with(of(9), &["x"])).await;
     assert_eq!(gap.error_code, ErrorCode::OutOfOrderSequenceNumber.code());
     assert_eq!(wire.read_all("t").await, ["a", "b", "c"]);
-
-    let transactional =
-        InitProducerIdRequest { transactional_id: Some("tx".into()), ..InitProducerIdRequest::default() };
-    let refused = wire.ask_in(&transactional, 4).await;
-    assert_eq!(refused.error_code, ErrorCode::UnsupportedVersion.code());
-    let mut request = produce_request("t", batch(&["x"]), -1);
-    request.transactional_id = Some("tx".into());
-    let refused = wire.ask_in(&request, 9).await;
-    assert_eq!(refused.responses[0].partition_responses[0].error_code, ErrorCode::UnsupportedVersion.code());
-    let marked = BatchOptions { transactional: true, ..of(3) };
-    let refused = wire.produce("t", batch_with(marked, &["x"])).await;
-    assert_eq!(refused.error_code, ErrorCode::InvalidTxnState.code());
 }
 
 #[tokio::test(start_paused = true)]

@@ -162,6 +162,22 @@ async fn after_a_shutdown_appends_fail_and_reads_work() {
     assert_eq!(read_all(&partition).len(), 1);
 }
 
+/// A fetch that waits must hear of it: its client has to find out where the older leader's log ended.
+#[tokio::test]
+async fn a_new_leader_epoch_wakes_who_waits_and_an_old_one_does_not() {
+    let disk = MemoryDisk::new();
+    let (_manager, partition) = Data::in_memory(&disk).open_partition().await;
+    let mut watch = partition.watch();
+    partition.set_leader_epoch(0).unwrap();
+    assert!(!watch.has_changed().unwrap());
+    partition.set_leader_epoch(3).unwrap();
+    assert!(watch.has_changed().unwrap());
+    watch.mark_unchanged();
+    partition.set_leader_epoch(3).unwrap();
+    partition.set_leader_epoch(2).unwrap();
+    assert!(!watch.has_changed().unwrap());
+}
+
 /// On a paused clock time passes only when every task waits.
 async fn until_idle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
