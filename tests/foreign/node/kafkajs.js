@@ -63,7 +63,12 @@ async function produce(to, messages, options = {}, settings = {}) {
 /** A running member of a group; `seen` collects what it reads, `owned` is how many partitions it has. */
 async function join(name, subscription, seen) {
   const consumer = kafka.consumer({
-    groupId: name, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 6000, metadataMaxAge: 1000, maxWaitTimeInMs: 200,
+    groupId: name,
+    sessionTimeout: 6000,
+    heartbeatInterval: 500,
+    rebalanceTimeout: 6000,
+    metadataMaxAge: 1000,
+    maxWaitTimeInMs: 200,
   })
   const member = { consumer, owned: 0 }
   consumer.on(consumer.events.GROUP_JOIN, event => {
@@ -168,12 +173,14 @@ async function main() {
   })
   const codecs = { none: 'None', gzip: 'GZIP', snappy: 'Snappy', lz4: 'LZ4', zstd: 'ZSTD' }
   for (const [codec, name] of Object.entries(codecs)) {
-    await step(`produce-${codec}`, () => produce(`${prefix}-${codec}`, records(0, 100), { compression: CompressionTypes[name] }))
+    const compression = CompressionTypes[name]
+    await step(`produce-${codec}`, () => produce(`${prefix}-${codec}`, records(0, 100), { compression }))
   }
   for (const [acks, number] of Object.entries({ 0: 0, 1: 1, all: -1 })) {
     await step(`acks-${acks}`, () => produce(`${prefix}-acks-${acks}`, records(0, 10), { acks: number }))
   }
-  await step('idempotence', () => produce(`${prefix}-idempotence`, records(0, 10), {}, { idempotent: true, maxInFlightRequests: 1 }))
+  const idempotent = { idempotent: true, maxInFlightRequests: 1 }
+  await step('idempotence', () => produce(`${prefix}-idempotence`, records(0, 10), {}, idempotent))
   await step('list-offsets', async () => {
     const ends = await admin.fetchTopicOffsets(topic)
     check(ends.reduce((sum, end) => sum + Number(end.high), 0) === 100, `ends: ${JSON.stringify(ends)}`)

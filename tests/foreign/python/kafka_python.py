@@ -15,9 +15,9 @@ from kafka.admin import (
     ResourcePatternFilter,
     ResourceType,
 )
-from kafka.errors import for_code
+from kafka.errors import InvalidRecordError, KafkaError, for_code
 
-from steps import CODECS, Seen, begin, check, pairs, step, values
+from steps import CODECS, KEYLESS, Seen, begin, check, pairs, step, values
 
 NEEDS = {
     "transaction": "transactions",
@@ -29,10 +29,7 @@ NEEDS = {
     "delete-group-offsets": "OffsetDelete",
     "describe-acls": "DescribeAcls",
 }
-LACKS = {
-    "record-errors": "a batch fails as a whole",
-    "consumer-protocol": "classic groups only",
-}
+LACKS = {"consumer-protocol": "classic groups only"}
 
 bootstrap, prefix = sys.argv[1:3]
 topic, group = f"{prefix}-none", f"{prefix}-group"
@@ -153,6 +150,22 @@ def delete_topic():
     check(f"{prefix}-acks-all" not in admin.list_topics(), "still listed")
 
 
+def record_errors():
+    to = f"{prefix}-compacted"
+    admin.create_topics({to: {"num_partitions": 1, "replication_factor": 1, "configs": {"cleanup.policy": "compact"}}})
+    told = {}
+    with KafkaProducer(bootstrap_servers=bootstrap, linger_ms=500) as producer:
+        sent = [producer.send(to, b"value", None if number in KEYLESS else b"key") for number in range(10)]
+        for number, one in enumerate(sent):
+            try:
+                one.get(timeout=15)
+            except KafkaError as error:
+                told[number] = error
+    invalid = {number for number, error in told.items() if isinstance(error, InvalidRecordError)}
+    another = {number for number, error in told.items() if "part of a batch" in str(error)}
+    check(invalid == KEYLESS and len(another) == 10 - len(KEYLESS), f"told: {told}")
+
+
 def transaction():
     with KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{prefix}-tx", max_block_ms=15000) as producer:
         producer.init_transactions()
@@ -194,6 +207,7 @@ for acks in ["0", "1", "all"]:
     setting = acks if acks == "all" else int(acks)
     step(f"acks-{acks}", lambda: produce(f"{prefix}-acks-{acks}", pairs(0, 10), acks=setting))
 step("idempotence", lambda: produce(f"{prefix}-idempotence", pairs(0, 10), enable_idempotence=True))
+step("record-errors", record_errors)
 step("list-offsets", list_offsets)
 step("read-klamm", read_klamm)
 step("subscribe-pattern", subscribe_pattern)

@@ -33,13 +33,8 @@ async fn start(folder: &Path, jars: &str) -> (Child, String) {
         data.display()
     );
     std::fs::write(&properties, settings).unwrap();
-    let java = [
-        "-Xmx512m",
-        "-XX:TieredStopAtLevel=1",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        "-cp",
-        jars,
-    ];
+    let java =
+        ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars];
     let properties = properties.to_str().unwrap();
     let format = [
         "kafka.tools.StorageTool",

@@ -196,7 +196,8 @@ func (s *scenario) transaction() error {
 	if err := producer.BeginTransaction(); err != nil {
 		return err
 	}
-	if err := producer.ProduceSync(ctx, kgo.StringRecord("value-0"), &kgo.Record{Topic: s.prefix + "-tx"}).FirstErr(); err != nil {
+	record := &kgo.Record{Topic: s.prefix + "-tx", Value: []byte("value-0")}
+	if err := producer.ProduceSync(ctx, record).FirstErr(); err != nil {
 		return err
 	}
 	return producer.EndTransaction(ctx, kgo.TryCommit)
@@ -262,6 +263,7 @@ func (s *scenario) records() {
 	})
 	steps.Run("read-klamm", func() error { return s.readKlamm(kgo.ConsumeTopics(s.prefix + "-from-klamm")) })
 	steps.Run("subscribe-pattern", func() error {
-		return s.readKlamm(kgo.ConsumeRegex(), kgo.ConsumeTopics("^"+s.prefix+"-from-.*"), kgo.ConsumerGroup(s.prefix+"-pattern"))
+		pattern := kgo.ConsumeTopics("^" + s.prefix + "-from-.*")
+		return s.readKlamm(kgo.ConsumeRegex(), pattern, kgo.ConsumerGroup(s.prefix+"-pattern"))
 	})
 }

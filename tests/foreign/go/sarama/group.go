@@ -35,9 +35,11 @@ func (m *member) Cleanup(sarama.ConsumerGroupSession) error {
 func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	for message := range claim.Messages() {
 		m.messages <- message
-		// Committed one by one: what moves to the other member must not be read there again.
 		session.MarkMessage(message, "")
-		session.Commit()
+		// Committed before the claim ends: what moves to the other member must not be read there again.
+		if len(claim.Messages()) == 0 {
+			session.Commit()
+		}
 	}
 	return nil
 }

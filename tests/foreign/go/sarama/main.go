@@ -52,6 +52,8 @@ func config() *sarama.Config {
 	config.Metadata.RefreshFrequency = time.Second
 	config.Admin.Timeout = 10 * time.Second
 	config.Admin.Retry.Max = 1
+	// A commit shares its connection with a waiting fetch, and its answer comes after that one's.
+	config.Consumer.MaxWaitTime = 50 * time.Millisecond
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
 	config.Consumer.Offsets.AutoCommit.Enable = false
 	config.Consumer.Group.Session.Timeout = 6 * time.Second

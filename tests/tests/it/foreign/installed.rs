@@ -19,7 +19,8 @@ fn foreign() -> PathBuf {
 /// The folder of an installation whose pins are those of `pins` in tests/foreign; otherwise `what` is skipped.
 fn installed(what: &str, name: &str, pins: &str) -> Option<PathBuf> {
     let folder = foreign().join(name);
-    let wanted = std::fs::read(repository().join("tests/foreign").join(pins)).expect("the pins are in the repository");
+    let wanted =
+        std::fs::read(repository().join("tests/foreign").join(pins)).expect("the pins are in the repository");
     if std::fs::read(folder.join("pins")).is_ok_and(|have| have == wanted) {
         return Some(folder);
     }

@@ -1,4 +1,5 @@
-//! The scenario by Debian's kcat, which carries an older librdkafka than any wheel here. It is no library, so its program is this file.
+//! The scenario by Debian's kcat, which carries an older librdkafka than any wheel here. It is no library, so its
+//! program is this file.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -38,7 +39,8 @@ const LACKS: &[(&str, &str)] = &[
 type Step = Result<(), String>;
 
 pub(super) async fn passes() {
-    let client = CLIENTS.iter().find(|client| matches!(client.kind, Kind::Kcat)).expect("kcat is in the table");
+    let client =
+        CLIENTS.iter().find(|client| matches!(client.kind, Kind::Kcat)).expect("kcat is in the table");
     if Command::new("kcat").arg("-V").output().await.is_err() {
         return skip(&client.label(), "kcat is not installed", "scripts/setup test");
     }
@@ -103,8 +105,12 @@ impl Kcat {
         let idempotent = ["-X", "enable.idempotence=true"];
         step(report, "idempotence", self.produce("kcat-idempotence", 0..10, &idempotent)).await;
         step(report, "metadata-all", self.says(&["-L"], "topic \"kcat-from-klamm\" with 4 partitions")).await;
-        step(report, "metadata-one", self.says(&["-L", "-t", "kcat-none"], "topic \"kcat-none\" with 4 partitions"))
-            .await;
+        step(
+            report,
+            "metadata-one",
+            self.says(&["-L", "-t", "kcat-none"], "topic \"kcat-none\" with 4 partitions"),
+        )
+        .await;
         step(report, "list-offsets", self.list_offsets()).await;
         step(report, "read-klamm", async {
             let said = self.run(&["-C", "-t", "kcat-from-klamm", "-e", "-q", "-f", "%s\\n"]).await?;
@@ -158,7 +164,8 @@ impl Kcat {
         self.run(&[&["-c", count], &member_arguments(group, topic)[..]].concat()).await
     }
 
-    /// A member stops after sixty records; the next one begins where it had committed, also with what was written in between.
+    /// A member stops after sixty records; the next one begins where it had committed, also with what was written in
+    /// between.
     async fn commit_and_resume(&self, report: &mut Report) {
         let mut seen = BTreeSet::new();
         step(report, "commit", async {
@@ -183,13 +190,17 @@ impl Kcat {
         client.admin().create_topics(&[NewTopic::new("kcat-shared").partitions(4)]).await.unwrap();
         let (heard, mut hearing) = unbounded_channel();
         let _members = [0, 1].map(|member| self.listen(member, heard.clone()));
-        timeout(STEP, both_own_two(&client)).await.map_err(|_| "two members never own two partitions each")?;
+        timeout(STEP, both_own_two(&client))
+            .await
+            .map_err(|_| "two members never own two partitions each")?;
         let producer = client.producer().build().unwrap();
         for number in 0..100 {
-            let record = Record::to("kcat-shared").key(format!("key-{number}")).value(format!("value-{number}"));
+            let record =
+                Record::to("kcat-shared").key(format!("key-{number}")).value(format!("value-{number}"));
             producer.send(record).await.unwrap();
         }
-        let by_member = timeout(STEP, hear(&mut hearing, 100)).await.map_err(|_| "the group misses records")??;
+        let by_member =
+            timeout(STEP, hear(&mut hearing, 100)).await.map_err(|_| "the group misses records")??;
         check(by_member.iter().all(|seen| !seen.is_empty()), || "one member had no work".to_owned())?;
         let all: BTreeSet<_> = by_member.into_iter().flatten().collect();
         check(all == values(0..100), || "not the values that were written".to_owned())
@@ -213,7 +224,17 @@ impl Kcat {
 
 /// The arguments of a kcat that joins `group` and prints the values of `topic`.
 fn member_arguments<'a>(group: &'a str, topic: &'a str) -> [&'a str; 9] {
-    ["-G", group, "-q", "-f", "%s\\n", "-X", "auto.offset.reset=earliest,heartbeat.interval.ms=500", topic, "-u"]
+    [
+        "-G",
+        group,
+        "-q",
+        "-f",
+        "%s\\n",
+        "-X",
+        "auto.offset.reset=earliest,heartbeat.interval.ms=500",
+        topic,
+        "-u",
+    ]
 }
 
 async fn both_own_two(client: &Klamm) {

@@ -1,7 +1,8 @@
 //! Clients that we did not write, unmodified, against `klamm broker`; and Kafka's own log dumper on what it stored.
 //!
-//! `clients` is the table of them, `steps` the scenario and the judgement of how it went, `scenario` runs a program, `kcat` does the
-//! same by command lines, `page` keeps docs/compatibility.md, `dumper` reads our segments with Kafka's tool, `installed` finds all of it.
+//! `clients` is the table of them, `steps` the scenario and the judgement of how it went, `scenario` runs a program,
+//! `kcat` does the same by command lines, `page` keeps docs/compatibility.md, `dumper` reads our segments with
+//! Kafka's tool, `installed` finds all of it.
 
 mod clients;
 mod dumper;

@@ -1,7 +1,8 @@
-//! docs/compatibility.md: what every client did in its last run. A test compares its client's part; with `KLAMM_UPDATE=1` it rewrites it.
+//! docs/compatibility.md: what every client did in its last run. A test compares its client's part; with
+//! `KLAMM_UPDATE=1` it rewrites it.
 //!
-//! The page is read back before a part of it is replaced, so that a client can run alone, and one that a machine does not have keeps
-//! what it had. What cannot be read back is lost by that, and the comparison shows it.
+//! The page is read back before a part of it is replaced, so that a client can run alone, and one that a machine does
+//! not have keeps what it had. What cannot be read back is lost by that, and the comparison shows it.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,12 +19,13 @@ const HEAD: &str = "\
 
 <!-- Written by the tests of tests/tests/it/foreign from what they saw; tests/foreign/README.md says how. -->
 
-Kafka clients against `klamm broker`, unmodified, each in its own words. Every row is a run of the program in `tests/foreign` that
-uses this client; the tests of this repository repeat it and fail when the row is not what they see. kcat is Debian's, with a
-librdkafka older than those of the other rows. KafkaJS has gzip by itself and the other codecs by packages.
+Kafka clients against `klamm broker`, unmodified, each in its own words. Every row is a run of the program in
+`tests/foreign` that uses this client; the tests of this repository repeat it and fail when the row is not what they
+see. kcat is Debian's, with a librdkafka older than those of the other rows. KafkaJS has gzip by itself and the other
+codecs by packages.
 
-**yes**: works. **no**: needs what the broker does not have yet; it is tried and refused at once. **-**: the client has no such thing.
-The reasons stand below, by client.
+**yes**: works. **no**: needs what the broker does not have yet; it is tried and refused at once. **-**: the client
+has no such thing. The reasons stand below, by client.
 ";
 
 /// Tests of one process take turns.
@@ -44,7 +46,8 @@ pub(super) fn compare_or_update(client: &Client, report: &Report) {
         std::fs::write(file, wanted).unwrap();
         return;
     }
-    let differences: Vec<_> = wanted.lines().filter(|line| there.lines().all(|other| other != *line)).collect();
+    let differences: Vec<_> =
+        wanted.lines().filter(|line| there.lines().all(|other| other != *line)).collect();
     panic!(
         "{FILE} is not what {} did. Rewrite it with {UPDATE}=1 and look at the difference. Lines that it lacks:\n{}",
         client.label(),
@@ -140,9 +143,8 @@ impl Page {
 fn reason(line: &str) -> Option<(&str, Cell)> {
     let (step, rest) = line.strip_prefix("- `")?.split_once("` ")?;
     let needs = rest.strip_prefix("needs ").map(|what| Cell::Needs(what.to_owned()));
-    let cell = needs.or_else(|| {
-        rest.strip_prefix("is not in the client: ").map(|why| Cell::Lacks(why.to_owned()))
-    })?;
+    let cell = needs
+        .or_else(|| rest.strip_prefix("is not in the client: ").map(|why| Cell::Lacks(why.to_owned())))?;
     Some((step, cell))
 }
 
@@ -153,7 +155,10 @@ fn the_page_has_every_client_of_the_table_and_no_other() {
     let mut wanted: Vec<_> = CLIENTS.iter().map(Client::label).collect();
     wanted.sort();
     assert_eq!(page.0.keys().cloned().collect::<Vec<_>>(), wanted);
-    assert!(page.0.values().all(|row| all_steps().all(|step| row.contains_key(step))), "every step of every client");
+    assert!(
+        page.0.values().all(|row| all_steps().all(|step| row.contains_key(step))),
+        "every step of every client"
+    );
     assert_eq!(page.write(), text, "changed by hand, or its frame has changed: rewrite it with {UPDATE}=1");
 }
 

@@ -144,7 +144,9 @@ async fn unwritten(bootstrap: &str, prefix: &str, report: &Report) -> Vec<String
             let wanted: BTreeSet<_> = (0..count).map(|number| format!("value-{number}")).collect();
             match read(bootstrap, &topic, wanted.len()).await {
                 Ok(seen) if seen == wanted => {}
-                Ok(seen) => faults.push(format!("{step}: {topic} has {:?} instead", seen.difference(&wanted))),
+                Ok(seen) => {
+                    faults.push(format!("{step}: {topic} has {:?} instead", seen.difference(&wanted)))
+                }
                 Err(why) => faults.push(format!("{step}: {why}")),
             }
         }

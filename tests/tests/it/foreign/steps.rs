@@ -1,4 +1,5 @@
-//! The scenario's steps, what a program reports about them, and the judgement: what a report must say for a client to pass.
+//! The scenario's steps, what a program reports about them, and the judgement: what a report must say for a client to
+//! pass.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,7 +44,10 @@ pub(super) const PARTS: &[Part] = &[
             ("acks-1", "ten records, acknowledged by the leader"),
             ("acks-all", "ten records, acknowledged by all replicas"),
             ("idempotence", "ten records of an idempotent producer"),
-            ("record-errors", "of ten records two break the topic's rule: these two are told, the others hear of another one"),
+            (
+                "record-errors",
+                "of ten records two break the topic's rule: these two are told, the others hear of another one",
+            ),
             ("transaction", "a record within a transaction"),
         ],
     },
@@ -141,7 +145,8 @@ impl Report {
         let mut faults: Vec<_> = self.strange.iter().map(|line| format!("not a report: {line}")).collect();
         let wanted = format!("{} {}", client.name, client.version);
         if self.client != wanted {
-            faults.push(format!("{} ran, not {wanted}: the table of clients and the pins differ", self.client));
+            faults
+                .push(format!("{} ran, not {wanted}: the table of clients and the pins differ", self.client));
         }
         let unknown = self.outcomes.keys().chain(self.needs.keys());
         let unknown = unknown.filter(|name| all_steps().all(|step| step != name.as_str()));
@@ -152,15 +157,25 @@ impl Report {
 
     fn fault_of(&self, step: &str, client: &Client) -> Option<String> {
         let need = self.needs.get(step);
-        let Some((outcome, took)) = self.outcomes.get(step) else { return Some(format!("{step}: not reported")) };
+        let Some((outcome, took)) = self.outcomes.get(step) else {
+            return Some(format!("{step}: not reported"));
+        };
         match (outcome, need) {
-            (Outcome::Ok, Some(need)) => Some(format!("{step}: works, so it does not need {need}: strike it from the list")),
-            (Outcome::Unsupported(_), Some(need)) => Some(format!("{step}: needs {need}, yet the client has no such thing")),
+            (Outcome::Ok, Some(need)) => {
+                Some(format!("{step}: works, so it does not need {need}: strike it from the list"))
+            }
+            (Outcome::Unsupported(_), Some(need)) => {
+                Some(format!("{step}: needs {need}, yet the client has no such thing"))
+            }
             (Outcome::Failed(why), None) => Some(format!("{step}: {why}")),
-            (Outcome::Failed(why), Some(_)) if !client.refusals.iter().any(|refusal| why.contains(refusal)) => {
+            (Outcome::Failed(why), Some(_))
+                if !client.refusals.iter().any(|refusal| why.contains(refusal)) =>
+            {
                 Some(format!("{step}: cannot work yet, but this is no refusal: {why}"))
             }
-            (Outcome::Failed(_), Some(_)) if *took > REFUSAL_MAX => Some(format!("{step}: refused only after {took:?}")),
+            (Outcome::Failed(_), Some(_)) if *took > REFUSAL_MAX => {
+                Some(format!("{step}: refused only after {took:?}"))
+            }
             _ if *took > STEP_MAX => Some(format!("{step}: took {took:?}")),
             _ => None,
         }
@@ -193,7 +208,8 @@ mod tests {
         assert_eq!(report.faults(client), [""; 0]);
     }
 
-    /// Each way in which a report can be wrong is found: a judge that lets anything pass would keep the lists from shrinking.
+    /// Each way in which a report can be wrong is found: a judge that lets anything pass would keep the lists from
+    /// shrinking.
     #[test]
     fn planted_faults_are_found() {
         let client = &CLIENTS[0];
@@ -214,7 +230,11 @@ mod tests {
             for line in *lines {
                 report.line(line, *after);
             }
-            assert!(report.faults(client).iter().any(|found| found.contains(fault)), "{lines:?}: {:?}", report.faults(client));
+            assert!(
+                report.faults(client).iter().any(|found| found.contains(fault)),
+                "{lines:?}: {:?}",
+                report.faults(client)
+            );
         }
     }
 }
