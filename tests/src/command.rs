@@ -41,9 +41,19 @@ pub async fn run_with_input<S: AsRef<OsStr>>(
     input: Vec<u8>,
     deadline: Duration,
 ) -> Finished {
-    let program = program.as_ref();
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(repository()).kill_on_drop(true);
+    command.args(arguments);
+    run_to_end(command, input, deadline).await
+}
+
+/// Like [`run`], for a command that has more than arguments: a variable of its environment, say.
+pub async fn run_command(command: Command, deadline: Duration) -> Finished {
+    run_to_end(command, Vec::new(), deadline).await
+}
+
+async fn run_to_end(mut command: Command, input: Vec<u8>, deadline: Duration) -> Finished {
+    let program = command.as_std().get_program().to_owned();
+    command.current_dir(repository()).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child =
         command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));

@@ -10,7 +10,7 @@ mod readmes;
 mod seed;
 mod skip;
 
-pub use command::{Finished, repository, run, run_with_input};
+pub use command::{Finished, repository, run, run_command, run_with_input};
 pub use process::{BrokerProcess, build_programs, klamm_binary};
 pub use seed::seed;
 pub use skip::skip;

@@ -1,7 +1,7 @@
 //! The settings of the group coordinator.
 
 /// The settings of the group coordinator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
     /// `group.min.session.timeout.ms`
     pub min_session_timeout_ms: i32,
@@ -23,7 +23,7 @@ impl Default for GroupConfig {
             min_session_timeout_ms: 6_000,
             max_session_timeout_ms: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
-            max_size: usize::MAX,
+            max_size: i32::MAX as usize,
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
         }

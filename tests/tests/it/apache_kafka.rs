@@ -19,7 +19,7 @@ const STEP: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(120);
 
 /// One Kafka node, broker and controller in one; killed when dropped.
-async fn start(folder: &Path) -> (Child, String) {
+async fn start(folder: &Path, jars: &str) -> (Child, String) {
     let [port, controller_port] = free_ports();
     let data = folder.join("data");
     let properties = folder.join("server.properties");
@@ -34,14 +34,8 @@ async fn start(folder: &Path) -> (Child, String) {
         data.display()
     );
     std::fs::write(&properties, settings).unwrap();
-    let jars = format!("{}/*", java_jars().await.display());
-    let java = [
-        "-Xmx512m",
-        "-XX:TieredStopAtLevel=1",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        "-cp",
-        &jars,
-    ];
+    let java =
+        ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars];
     let properties = properties.to_str().unwrap();
     let format = [
         "kafka.tools.StorageTool",
@@ -77,8 +71,9 @@ fn free_ports() -> [u16; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_a_pipeline_and_the_command_line_run_on_apache_kafka() {
+    let Some(jars) = java_jars("the same job on Apache Kafka") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let (mut node, bootstrap) = start(folder.path()).await;
+    let (mut node, bootstrap) = start(folder.path(), &jars).await;
     shout_and_hear(&bootstrap).await;
 
     let klamm = klamm_binary().await;

@@ -1,0 +1,15 @@
+//! Clients that we did not write, unmodified, against `klamm broker`; and Kafka's own log dumper on what it stored.
+//!
+//! `clients` is the table of them, `steps` the scenario and the judgement of how it went, `scenario` runs a program,
+//! `kcat` does the same by command lines, `page` keeps docs/compatibility.md, `dumper` reads our segments with
+//! Kafka's tool, `installed` finds all of it.
+
+mod clients;
+mod dumper;
+mod installed;
+mod kcat;
+mod page;
+mod scenario;
+mod steps;
+
+pub(crate) use installed::java_jars;
