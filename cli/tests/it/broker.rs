@@ -39,7 +39,7 @@ impl Broker {
         let mut ready = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut ready).expect("a ready line");
-        let address = ready.split_whitespace().nth(1).unwrap_or_else(|| panic!("{ready:?}")).to_owned();
+        let address = ready.split_whitespace().nth(1).expect("a ready line has an address").to_owned();
         Self { child, address }
     }
 
@@ -51,7 +51,8 @@ impl Broker {
         assert_eq!(found[4..6], [0, 0], "a coordinator");
         let session_timeout_ms = 10_000_i32.to_be_bytes();
         let protocols = [&1_i32.to_be_bytes()[..], &string("range"), &0_i32.to_be_bytes()].concat();
-        let join = [&string("g")[..], &session_timeout_ms, &string(""), &string("consumer"), &protocols].concat();
+        let join =
+            [&string("g")[..], &session_timeout_ms, &string(""), &string("consumer"), &protocols].concat();
         let start = Instant::now();
         let joined = ask(&mut stream, 11, &join);
         assert_eq!(joined[4..6], [0, 0], "a member");

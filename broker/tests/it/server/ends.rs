@@ -3,6 +3,8 @@
 //! librdkafka from 2.1 to at least 2.15 asks for the metadata of all topics with three bytes too many. Kafka ignores them, and this
 //! broker closed the connection: `list_topics()`, subscriptions by pattern and `kcat -L` failed. Debian's kcat is older than that.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests fail like tests.
+
 use klamm_protocol::Request;
 use klamm_protocol::frame::encode_request;
 use klamm_protocol::messages::create_topics::CreatableTopic;

@@ -9,7 +9,7 @@ use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::delete_topics::DeleteTopicState;
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse};
-use klamm_protocol::{ErrorCode, Uuid};
+use klamm_protocol::{ErrorCode, Records, Uuid};
 use tokio::time::Instant;
 
 use super::wire::*;
@@ -324,7 +324,7 @@ async fn ten_thousand_partitions_and_some_twice() {
     });
     let bytes = |index: usize| {
         let partition = &response.responses[0].partitions[index];
-        partition.records.as_ref().map_or(0, |records| records.len())
+        partition.records.as_ref().map_or(0, Records::len)
     };
     assert_eq!((bytes(0), bytes(10_000), bytes(10_001)), (produced.len(), produced.len(), 0));
 }

@@ -3,6 +3,8 @@
 //! Of ten records two had no key on a compacted topic. The answer named nobody, so that the Java client told the application that each of
 //! the ten was bad, and which two to look at was anyone's guess.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use klamm_protocol::ErrorCode;
 use klamm_protocol::compression::Compression;
 use klamm_protocol::messages::CreateTopicsRequest;
@@ -56,9 +58,8 @@ async fn produce(wire: &mut Wire, batch: bytes::Bytes, version: i16) -> Partitio
 }
 
 fn named(answer: &PartitionProduceResponse) -> Vec<(i32, &str)> {
-    let name = |error: &'_ klamm_protocol::messages::produce::BatchIndexAndErrorMessage| error.batch_index;
     let errors = answer.record_errors.iter();
-    errors.map(|error| (name(error), error.batch_index_error_message.as_deref().unwrap())).collect()
+    errors.map(|error| (error.batch_index, error.batch_index_error_message.as_deref().unwrap())).collect()
 }
 
 #[tokio::test(start_paused = true)]
