@@ -8,7 +8,8 @@
 //! # When a fetch is answered
 //!
 //! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if those are fewer),
-//! it does not want to wait, or no partition is left that could bring more, because all of them failed or none was named.
+//! it does not want to wait, or no partition is left that could bring more, because all of them failed or none was named. Nor does one
+//! wait that names more partitions than this broker may have (`max.partitions`): it would be looked through at every move of any.
 //!
 //! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE (it seeks) and
 //! FENCED_LEADER_EPOCH (it validates its position).
@@ -203,6 +204,9 @@ fn look(context: &Context, request: &FetchRequest, reply: Reply) -> Found {
             partitions,
             ..FetchableTopicResponse::default()
         });
+    }
+    if found.fates.len() > context.config().max_partitions {
+        found.enough = 0;
     }
     found
 }

@@ -305,6 +305,19 @@ async fn a_broker_that_stops_lets_nobody_wait() {
     assert_eq!((codes(&response), start.elapsed()), (vec![Fine], Duration::ZERO));
 }
 
+/// A fetch is looked through whenever one of its partitions moves. One of a hundred megabytes names three million.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_of_more_partitions_than_there_can_be_does_not_wait() {
+    let memory = InMemory::with(|builder| builder.set("max.partitions", 60)).await;
+    let mut wire = memory.connect().await;
+    wire.metadata(&["live"]).await;
+    for (count, waits) in [(60, true), (61, false)] {
+        let request = fetch([("live", (0..count).map(|index| partition(index, 0, -1)).collect())]);
+        let (told, took) = answer(&mut wire, &request).await;
+        assert_eq!((told.len(), took), (count as usize, if waits { MAX_WAIT } else { Duration::ZERO }));
+    }
+}
+
 /// One partition, named three times among ten thousand that do not exist: each is answered, in order, within the limit of bytes.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_partitions_and_some_twice() {
