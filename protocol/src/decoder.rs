@@ -20,8 +20,8 @@ pub struct Decoder {
     elements_bytes_left: usize,
 }
 
-/// An element of an array takes more memory than bytes on the wire: a topic without a name 56 for 2. All of them together may take this
-/// many times the frame, and [`ELEMENTS_BYTES_MIN`] whatever its size.
+/// An element of an array takes more memory than bytes on the wire: a topic without a name 56 for 2. All of them
+/// together may take this many times the frame, and [`ELEMENTS_BYTES_MIN`] whatever its size.
 const ELEMENTS_BYTES_FACTOR: usize = 16;
 /// What the elements of a small frame may take.
 const ELEMENTS_BYTES_MIN: usize = 1 << 20;

@@ -1,26 +1,30 @@
 //! Fetch, key 1: versions 4 to 18.
 //!
-//! Records are not read here: a response names the places in the segment files, and the connection sends them from there. Whole batches
-//! are sent, from the one that holds the offset; the first batch of the first partition that has any is sent whatever the limits say, so
-//! that a consumer never gets stuck. A partition that is named twice is answered twice, within the same limits. Fetch sessions (KIP-227)
-//! are declined with session id 0. Not there yet: followers and reading from followers.
+//! Records are not read here: a response names the places in the segment files, and the connection sends them from
+//! there. Whole batches are sent, from the one that holds the offset; the first batch of the first partition that has
+//! any is sent whatever the limits say, so that a consumer never gets stuck. A partition that is named twice is
+//! answered twice, within the same limits. Fetch sessions (KIP-227) are declined with session id 0. Not there yet:
+//! followers and reading from followers.
 //!
 //! # When a fetch is answered
 //!
-//! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if those are fewer),
-//! it does not want to wait, or no partition is left that could bring more, because all of them failed or none was named. Nor does one
-//! wait that names more partitions than this broker may have (`max.partitions`): it would be looked through at every move of any.
+//! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if
+//! those are fewer), it does not want to wait, or no partition is left that could bring more, because all of them
+//! failed or none was named. Nor does one wait that names more partitions than this broker may have (`max.partitions`):
+//! it would be looked through at every move of any.
 //!
-//! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE (it seeks) and
-//! FENCED_LEADER_EPOCH (it validates its position).
+//! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE
+//! (it seeks) and FENCED_LEADER_EPOCH (it validates its position).
 //!
-//! Otherwise it waits for the partitions that are well. The others failed in a way that the client can only answer by asking again:
-//! the topic, its id or the partition is not known, its log cannot be read, its leader epoch is not known yet. Answered at once, a
-//! consumer of one deleted topic and one live one would ask thousands of times a second; so they are told with the rest, after
-//! `max_wait_ms` at the latest. Kafka does the same for what its metadata does not know.
+//! Otherwise it waits for the partitions that are well. The others failed in a way that the client can only answer by
+//! asking again: the topic, its id or the partition is not known, its log cannot be read, its leader epoch is not known
+//! yet. Answered at once, a consumer of one deleted topic and one live one would ask thousands of times a second; so
+//! they are told with the rest, after `max_wait_ms` at the latest. Kafka does the same for what its metadata does not
+//! know.
 //!
-//! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares otherwise than
-//! when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention, or its disk failed.
+//! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares
+//! otherwise than when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention,
+//! or its disk failed.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -78,8 +82,8 @@ fn refuse(request: &FetchRequest) -> Option<ErrorCode> {
     }
 }
 
-/// What is needed to wait, cut loose from the frame: its strings are slices of it, and a few of them would keep all of its bytes, and those
-/// read along with it, for as long as the fetch waits.
+/// What is needed to wait, cut loose from the frame: its strings are slices of it, and a few of them would keep all of
+/// its bytes, and those read along with it, for as long as the fetch waits.
 fn without_frame(request: FetchRequest) -> FetchRequest {
     let loose = |partition: FetchPartition| FetchPartition { unknown_tags: UnknownTags::NONE, ..partition };
     let topics = request.topics.into_iter().map(|topic| FetchTopic {

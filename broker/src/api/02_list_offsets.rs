@@ -1,8 +1,8 @@
 //! ListOffsets, key 2: versions 1 to 11.
 //!
-//! Timestamps below zero ask for a place instead of a time: -1 the end, -2 the beginning, -3 the record with the greatest timestamp, -4
-//! the beginning of what is local (everything is), -5 and -6 ends of tiered storage (there is none, so -1). A partition that is named twice
-//! is refused with INVALID_REQUEST.
+//! Timestamps below zero ask for a place instead of a time: -1 the end, -2 the beginning, -3 the record with the
+//! greatest timestamp, -4 the beginning of what is local (everything is), -5 and -6 ends of tiered storage (there is
+//! none, so -1). A partition that is named twice is refused with INVALID_REQUEST.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -73,7 +73,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     call.answer(&ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() })
 }
 
-/// The partitions that are named more than once. They are refused, as in Kafka: a search by time may decompress a batch each time.
+/// The partitions that are named more than once. They are refused, as in Kafka: a search by time may decompress a batch
+/// each time.
 fn doubles(request: &ListOffsetsRequest) -> HashSet<(Utf8Bytes, i32)> {
     let mut seen = HashSet::new();
     let named = request.topics.iter().flat_map(|topic| {

@@ -87,8 +87,9 @@ impl Context {
     }
 }
 
-/// What a transactional client is told, at the first request by which it shows that it is one, until there are transactions. The code is
-/// one that every client takes for the end, which UNSUPPORTED_VERSION is not: librdkafka then asks for its coordinator for ever.
+/// What a transactional client is told, at the first request by which it shows that it is one, until there are
+/// transactions. The code is one that every client takes for the end, which UNSUPPORTED_VERSION is not: librdkafka then
+/// asks for its coordinator for ever.
 pub(super) const NO_TRANSACTIONS: (ErrorCode, &str) =
     (ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not supported yet");
 
@@ -106,8 +107,8 @@ pub(crate) fn named<'a>(
     }
 }
 
-/// What a request names, each once and in its order. Answered as often as it is named, a small request could ask for more than there is
-/// memory for.
+/// What a request names, each once and in its order. Answered as often as it is named, a small request could ask for
+/// more than there is memory for.
 pub(super) fn each_once<T, K: Hash + Eq>(named: Vec<T>, key: impl Fn(&T) -> K) -> impl Iterator<Item = T> {
     let mut seen = HashSet::new();
     named.into_iter().filter(move |one| seen.insert(key(one)))

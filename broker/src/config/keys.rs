@@ -253,9 +253,9 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
-/// What a broker has for a default that is built into a program ([`Broker::builder`](crate::Broker::builder)), where that is not the
-/// default of the table: the listener, because programs and tests run beside each other, and the wait for more members, which makes
-/// sense where a fleet starts.
+/// What a broker has for a default that is built into a program ([`Broker::builder`](crate::Broker::builder)), where
+/// that is not the default of the table: the listener, because programs and tests run beside each other, and the wait
+/// for more members, which makes sense where a fleet starts.
 pub const EMBEDDED_DEFAULTS: &[(&str, &str)] =
     &[("listeners", "127.0.0.1:0"), ("group.initial.rebalance.delay.ms", "0")];
 

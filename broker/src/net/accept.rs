@@ -31,7 +31,8 @@ impl Limits {
     /// From `max.connections` and its like.
     pub(crate) fn new(config: &BrokerConfig) -> Arc<Self> {
         let budget = config.queued_max_request_bytes.map(|bytes| {
-            // A request must fit that is alone in the broker but for some that wait, such as the fetches of idle consumers.
+            // A request must fit that is alone in the broker but for some that wait, such as the fetches of idle
+            // consumers.
             let least = config.request_max_bytes.saturating_add(WAITING_REQUESTS_BYTES);
             let bytes = bytes.max(least).min(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(bytes))

@@ -23,8 +23,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The same, after the peer has broken a rule.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
-/// How much of finished answers one connection may have unsent, records in files not counted, before no more requests are read. One
-/// answer may be larger.
+/// How much of finished answers one connection may have unsent, records in files not counted, before no more requests
+/// are read. One answer may be larger.
 const UNSENT_BYTES_MAX: u32 = 4 << 20;
 
 /// An answer in its place in the queue.

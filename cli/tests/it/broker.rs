@@ -1,7 +1,7 @@
 //! `klamm broker` as a process: its settings are those of the table.
 //!
-//! It ran with `group.initial.rebalance.delay.ms=0`, the default of a broker inside a program, while the table said 3000: a fleet that
-//! started against it rebalanced once for each of its members.
+//! It ran with `group.initial.rebalance.delay.ms=0`, the default of a broker inside a program, while the table said
+//! 3000: a fleet that started against it rebalanced once for each of its members.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -176,8 +176,8 @@ fn unsupported_versions_are_errors() {
     for_all_apis!(check_all);
 }
 
-/// Elements take more memory than bytes on the wire, and a frame may have a hundred megabytes: one request for topics without names
-/// took 70 times its size.
+/// Elements take more memory than bytes on the wire, and a frame may have a hundred megabytes: one request for topics
+/// without names took 70 times its size.
 #[test]
 fn elements_are_bounded_by_the_size_of_the_frame() {
     let nameless = |count: usize| {

@@ -1,7 +1,8 @@
 //! When a fetch is answered.
 //!
-//! A consumer of one deleted topic and one live topic fetched 4,600 times a second, because one partition that failed ended the wait of
-//! all others. Now a failure ends the wait only if the client can act on it, if nothing else is left to wait for, or if it is new.
+//! A consumer of one deleted topic and one live topic fetched 4,600 times a second, because one partition that failed
+//! ended the wait of all others. Now a failure ends the wait only if the client can act on it, if nothing else is left
+//! to wait for, or if it is new.
 
 use std::time::Duration;
 
@@ -318,7 +319,8 @@ async fn a_fetch_of_more_partitions_than_there_can_be_does_not_wait() {
     }
 }
 
-/// One partition, named three times among ten thousand that do not exist: each is answered, in order, within the limit of bytes.
+/// One partition, named three times among ten thousand that do not exist: each is answered, in order, within the limit
+/// of bytes.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_partitions_and_some_twice() {
     let (_memory, mut reader, mut writer) = start().await;

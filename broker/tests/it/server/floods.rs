@@ -84,8 +84,8 @@ async fn more_elements_than_a_request_can_mean_are_refused() {
     memory.connect().await.metadata(&["t"]).await;
 }
 
-/// A request that waits keeps its place in the memory for requests, trailing megabytes included. It gave it back when it began to wait, and
-/// kept the bytes.
+/// A request that waits keeps its place in the memory for requests, trailing megabytes included. It gave it back when
+/// it began to wait, and kept the bytes.
 #[tokio::test(start_paused = true)]
 async fn requests_that_wait_count_as_memory_in_use() {
     let memory = InMemory::with(|builder| {
@@ -118,7 +118,8 @@ async fn requests_that_wait_count_as_memory_in_use() {
     assert!(fourth.receive_raw().await.is_some());
 }
 
-/// A peer that asks for much and reads nothing: as many answers as requests may be in flight were kept for it, of any size.
+/// A peer that asks for much and reads nothing: as many answers as requests may be in flight were kept for it, of any
+/// size.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_large_answers_is_held_back_early() {
     let memory = InMemory::with(|builder| {
@@ -150,7 +151,8 @@ fn padded(frame: &[u8], len: usize) -> Vec<u8> {
     frame
 }
 
-/// Every API key and version around what there is: what ApiVersions does not announce is closed at once, and nobody else notices.
+/// Every API key and version around what there is: what ApiVersions does not announce is closed at once, and nobody
+/// else notices.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_announced_is_closed_at_once() {
     let memory = InMemory::start().await;
