@@ -24,7 +24,7 @@
 //!
 //! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares
 //! otherwise than when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention,
-//! or its disk failed.
+//! or can no longer be read.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
