@@ -95,8 +95,8 @@ impl BrokerBuilder {
         self
     }
 
-    /// The defaults of [`KEYS`](crate::config::KEYS) without exception, for a program that is a broker and nothing else, as
-    /// `klamm broker` is.
+    /// The defaults of [`KEYS`](crate::config::KEYS) without exception, for a program that is a broker and nothing
+    /// else, as `klamm broker` is.
     pub fn as_process(mut self) -> Self {
         self.as_process = true;
         self

@@ -16,7 +16,15 @@ pub struct Decoder {
     position: usize,
     version: i16,
     flexible: bool,
+    /// What the elements of arrays may still take once they are decoded.
+    elements_bytes_left: usize,
 }
+
+/// An element of an array takes more memory than bytes on the wire: a topic without a name 56 for 2. All of them
+/// together may take this many times the frame, and [`ELEMENTS_BYTES_MIN`] whatever its size.
+const ELEMENTS_BYTES_FACTOR: usize = 16;
+/// What the elements of a small frame may take.
+const ELEMENTS_BYTES_MIN: usize = 1 << 20;
 
 macro_rules! take_fixed {
     ($($(#[$doc:meta])* $name:ident -> $type:ty;)*) => {$(
@@ -31,7 +39,9 @@ impl Decoder {
     /// Reads `bytes` from their start, as version 0 and not flexible until [`Decoder::set_version`] or
     /// a message says otherwise.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
-        Self { buf: bytes.into(), position: 0, version: 0, flexible: false }
+        let buf = bytes.into();
+        let elements_bytes_left = buf.len().saturating_mul(ELEMENTS_BYTES_FACTOR).max(ELEMENTS_BYTES_MIN);
+        Self { buf, position: 0, version: 0, flexible: false, elements_bytes_left }
     }
 
     /// The version being read.
@@ -169,6 +179,17 @@ impl Decoder {
     /// The tagged section of a structure that defines no tagged field itself.
     pub fn take_unknown_tags(&mut self) -> Result<UnknownTags, DecodeError> {
         TagReader::all_unknown(self)
+    }
+
+    /// Counts `count` elements of `size` bytes each in memory, which have yet to be decoded.
+    pub(crate) fn expect_elements(&mut self, count: usize, size: usize) -> Result<(), DecodeError> {
+        match self.elements_bytes_left.checked_sub(count.saturating_mul(size)) {
+            Some(left) => {
+                self.elements_bytes_left = left;
+                Ok(())
+            }
+            None => Err(self.error(DecodeErrorKind::TooManyElements(count))),
+        }
     }
 
     /// An error at the current position.

@@ -38,6 +38,9 @@ pub enum DecodeErrorKind {
         /// Bytes that are left.
         remaining: usize,
     },
+    /// More elements of arrays, all together, than a frame of this size may hold.
+    #[error("{0} more elements are more than a frame of this size may hold")]
+    TooManyElements(usize),
     /// A variable-length integer that does not end or exceeds its type.
     #[error("a varint is too long")]
     VarintOverflow,

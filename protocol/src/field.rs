@@ -173,6 +173,7 @@ impl<T: Field> Field for Vec<T> {
 
     fn take_nullable(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
         let Some(count) = input.take_array_len(T::MIN_SIZE)? else { return Ok(None) };
+        input.expect_elements(count, size_of::<T>())?;
         // The count is possible but not yet true, and an element takes more room here than on the wire. So no more is
         // allocated ahead than the bytes that are left; a vector that needs more grows as its elements arrive.
         let affordable = input.remaining() / size_of::<T>().max(1) + 1;

@@ -39,7 +39,8 @@
 //! # What can be relied on
 //!
 //! * **Decoding is total.** Any bytes give a value or a [`DecodeError`]; lengths and counts are checked against the
-//!   bytes that remain before anything is allocated, so memory stays within a small multiple of the input.
+//!   bytes that remain before anything is allocated, and the elements of arrays take at most 16 times the frame (or
+//!   1 MiB).
 //! * **Decoding copies no payload.** Strings, byte fields and records are slices of the frame.
 //! * **Encoding loses nothing silently.** A field that is set but that the version lacks is an [`EncodeError`], except
 //!   where Kafka declares the loss harmless.

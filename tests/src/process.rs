@@ -58,8 +58,8 @@ impl BrokerProcess {
         Self::start_with(data_dir, "127.0.0.1:0", &[]).await
     }
 
-    /// Starts a broker on `data_dir` listening on `address`, with `key=value` settings. Groups do not wait for more members unless a
-    /// setting says so, because most tests know theirs.
+    /// Starts a broker on `data_dir` listening on `address`, with `key=value` settings. Groups do not wait for more
+    /// members unless a setting says so, because most tests know theirs.
     pub async fn start_with(data_dir: &Path, address: &str, settings: &[&str]) -> Self {
         Self::try_start(data_dir, address, settings)
             .await

@@ -4,8 +4,9 @@
 //! what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms` bounds the wait for other
 //! replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and an error ends the connection.
 //!
-//! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in `record_errors`, from version 8
-//! on; before, there is only the code. Not there yet: transactions (see [`NO_TRANSACTIONS`]).
+//! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in
+//! `record_errors`, from version 8 on; before, there is only the code. Not there yet: transactions (see
+//! [`NO_TRANSACTIONS`]).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -1,34 +1,39 @@
 //! Fetch, key 1: versions 4 to 18.
 //!
-//! Records are not read here: a response names the places in the segment files, and the connection sends them from there. Whole batches
-//! are sent, from the one that holds the offset; the first batch of the first partition that has any is sent whatever the limits say, so
-//! that a consumer never gets stuck. A partition that is named twice is answered twice, within the same limits. Fetch sessions (KIP-227)
-//! are declined with session id 0. Not there yet: followers and reading from followers.
+//! Records are not read here: a response names the places in the segment files, and the connection sends them from
+//! there. Whole batches are sent, from the one that holds the offset; the first batch of the first partition that has
+//! any is sent whatever the limits say, so that a consumer never gets stuck. A partition that is named twice is
+//! answered twice, within the same limits. Fetch sessions (KIP-227) are declined with session id 0. Not there yet:
+//! followers and reading from followers.
 //!
 //! # When a fetch is answered
 //!
-//! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if those are fewer),
-//! it does not want to wait, or no partition is left that could bring more, because all of them failed or none was named.
+//! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if
+//! those are fewer), it does not want to wait, or no partition is left that could bring more, because all of them
+//! failed or none was named. Nor does one wait that names more partitions than this broker may have (`max.partitions`):
+//! it would be looked through at every move of any.
 //!
-//! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE (it seeks) and
-//! FENCED_LEADER_EPOCH (it validates its position).
+//! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE
+//! (it seeks) and FENCED_LEADER_EPOCH (it validates its position).
 //!
-//! Otherwise it waits for the partitions that are well. The others failed in a way that the client can only answer by asking again:
-//! the topic, its id or the partition is not known, its log cannot be read, its leader epoch is not known yet. Answered at once, a
-//! consumer of one deleted topic and one live one would ask thousands of times a second; so they are told with the rest, after
-//! `max_wait_ms` at the latest. Kafka does the same for what its metadata does not know.
+//! Otherwise it waits for the partitions that are well. The others failed in a way that the client can only answer by
+//! asking again: the topic, its id or the partition is not known, its log cannot be read, its leader epoch is not known
+//! yet. Answered at once, a consumer of one deleted topic and one live one would ask thousands of times a second; so
+//! they are told with the rest, after `max_wait_ms` at the latest. Kafka does the same for what its metadata does not
+//! know.
 //!
-//! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares otherwise than
-//! when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention, or its disk failed.
+//! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares
+//! otherwise than when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention,
+//! or can no longer be read.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::select_all;
-use klamm_protocol::messages::fetch::{FetchPartition, FetchableTopicResponse, PartitionData};
+use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse, PartitionData};
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
-use klamm_protocol::{ErrorCode, Records};
+use klamm_protocol::{ErrorCode, Records, UnknownTags};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -54,6 +59,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         return found.respond(reply).map(Answer::Ready);
     }
     let context = context.clone();
+    let request = without_frame(request);
     Ok(Answer::Later(Box::pin(async move {
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let found = wait(&context, &request, reply, &found.fates, started + max_wait).await;
@@ -73,6 +79,26 @@ fn refuse(request: &FetchRequest) -> Option<ErrorCode> {
         (_, -1 | 0) => None,
         (0, _) => Some(ErrorCode::InvalidFetchSessionEpoch),
         _ => Some(ErrorCode::FetchSessionIdNotFound),
+    }
+}
+
+/// What is needed to wait, cut loose from the frame: its strings are slices of it, and a few of them would keep all of
+/// its bytes, and those read along with it, for as long as the fetch waits.
+fn without_frame(request: FetchRequest) -> FetchRequest {
+    let loose = |partition: FetchPartition| FetchPartition { unknown_tags: UnknownTags::NONE, ..partition };
+    let topics = request.topics.into_iter().map(|topic| FetchTopic {
+        topic: topic.topic.to_string().into(),
+        topic_id: topic.topic_id,
+        partitions: topic.partitions.into_iter().map(loose).collect(),
+        ..FetchTopic::default()
+    });
+    FetchRequest {
+        max_wait_ms: request.max_wait_ms,
+        min_bytes: request.min_bytes,
+        max_bytes: request.max_bytes,
+        isolation_level: request.isolation_level,
+        topics: topics.collect(),
+        ..FetchRequest::default()
     }
 }
 
@@ -183,6 +209,9 @@ fn look(context: &Context, request: &FetchRequest, reply: Reply) -> Found {
             ..FetchableTopicResponse::default()
         });
     }
+    if found.fates.len() > context.config().max_partitions {
+        found.enough = 0;
+    }
     found
 }
 
@@ -240,5 +269,45 @@ fn failed(partition_index: i32, error: ErrorCode) -> PartitionData {
         aborted_transactions: None,
         records: Some(Records::default()),
         ..PartitionData::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use klamm_protocol::frame::{decode_request_header, encode_request};
+    use klamm_protocol::{Decoder, Message};
+
+    use super::*;
+
+    /// A fetch of fifty bytes that was read along with a request of a hundred megabytes kept them all.
+    #[test]
+    fn a_fetch_that_waits_holds_nothing_of_its_frame() {
+        let tags = || UnknownTags::from_fields([(9, &b"tag"[..])]);
+        let partition = FetchPartition { fetch_offset: 5, unknown_tags: tags(), ..FetchPartition::default() };
+        let topic = FetchTopic {
+            topic: "clicks".into(),
+            partitions: vec![partition],
+            unknown_tags: tags(),
+            ..FetchTopic::default()
+        };
+        let request = FetchRequest {
+            max_wait_ms: 500,
+            topics: vec![topic],
+            rack_id: "rack".into(),
+            unknown_tags: tags(),
+            ..FetchRequest::default()
+        };
+        let frame = encode_request(&request, 12, 1, Some("me")).unwrap();
+        let frame = Bytes::from(frame[4..].to_vec());
+        let mut input = Decoder::new(frame.clone());
+        decode_request_header(&mut input).unwrap();
+        let request = FetchRequest::decode(&mut input, 12).unwrap();
+        drop(input);
+        assert!(!frame.is_unique(), "as it is decoded, it does");
+        let loose = without_frame(request);
+        assert!(frame.is_unique());
+        assert_eq!((&*loose.topics[0].topic, loose.topics[0].partitions[0].fetch_offset), ("clicks", 5));
+        assert_eq!(loose.max_wait_ms, 500);
     }
 }

@@ -1,16 +1,18 @@
 //! ListOffsets, key 2: versions 1 to 11.
 //!
-//! Timestamps below zero ask for a place instead of a time: -1 the end, -2 the beginning, -3 the record with the greatest timestamp, -4
-//! the beginning of what is local (everything is), -5 and -6 ends of tiered storage (there is none, so -1).
+//! Timestamps below zero ask for a place instead of a time: -1 the end, -2 the beginning, -3 the record with the
+//! greatest timestamp, -4 the beginning of what is local (everything is), -5 and -6 ends of tiered storage (there is
+//! none, so -1). A partition that is named twice is refused with INVALID_REQUEST.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use klamm_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use klamm_protocol::{ErrorCode, Utf8Bytes};
 
 use super::fetch::check_epoch;
 use super::{Answer, Call, Context, Refusal};
@@ -31,9 +33,13 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let view = context.view();
     let isolation =
         if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
-    let topics = request.topics.into_iter().map(|topic| {
+    let doubles = doubles(&request);
+    let topics = request.topics.iter().map(|topic| {
         let answer = |wanted: &ListOffsetsPartition| {
-            let found = find(&view, &topic.name, wanted, isolation);
+            let found = match doubles.contains(&(topic.name.clone(), wanted.partition_index)) {
+                true => Err(ErrorCode::InvalidRequest),
+                false => find(&view, &topic.name, wanted, isolation),
+            };
             let partition_index = wanted.partition_index;
             match found {
                 Ok(found) => ListOffsetsPartitionResponse {
@@ -65,6 +71,16 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         topic
     });
     call.answer(&ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() })
+}
+
+/// The partitions that are named more than once. They are refused, as in Kafka: a search by time may decompress a batch
+/// each time.
+fn doubles(request: &ListOffsetsRequest) -> HashSet<(Utf8Bytes, i32)> {
+    let mut seen = HashSet::new();
+    let named = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.name.clone(), partition.partition_index))
+    });
+    named.filter(|partition| !seen.insert(partition.clone())).collect()
 }
 
 const NOWHERE: TimestampOffset = TimestampOffset { timestamp: -1, offset: -1, leader_epoch: -1 };

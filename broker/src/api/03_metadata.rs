@@ -13,6 +13,7 @@ use klamm_protocol::messages::metadata::{
 use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 
+use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::{CreateTopic, Topic, View};
 use crate::group::OFFSETS_TOPIC;
@@ -31,8 +32,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         }
         Some(wanted) => {
             let create = request.allow_auto_topic_creation && context.config().auto_create_topics;
-            let mut topics = Vec::with_capacity(wanted.len());
-            for wanted in wanted {
+            let mut topics = Vec::new();
+            for wanted in each_once(wanted, |topic| (topic.topic_id, topic.name.clone())) {
                 topics.push(one(context, wanted, create).await);
             }
             topics

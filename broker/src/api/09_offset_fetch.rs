@@ -14,7 +14,7 @@ use klamm_protocol::messages::offset_fetch::{
 use klamm_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 
-use super::context::named;
+use super::context::{each_once, named};
 use super::{Answer, Call, Context, Refusal};
 use crate::group::{CommittedOffset, Coordinator};
 
@@ -29,7 +29,8 @@ const GROUP_ERRORS: i16 = 2;
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: OffsetFetchRequest = call.decode()?;
     if call.version >= GROUPS {
-        let groups = request.groups.into_iter().map(|group| fetch(context, call.version, group)).collect();
+        let groups = each_once(request.groups, |group| group.group_id.clone());
+        let groups = groups.map(|group| fetch(context, call.version, group)).collect();
         return call.answer(&OffsetFetchResponse { groups, ..OffsetFetchResponse::default() });
     }
     let topics = request.topics.map(|topics| {
@@ -66,8 +67,16 @@ fn older(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
     }
 }
 
-fn fetch(context: &Context, version: i16, wanted: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+fn fetch(context: &Context, version: i16, mut wanted: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
     let view = context.view();
+    wanted.topics = wanted.topics.map(|topics| {
+        let mut topics: Vec<_> = each_once(topics, |topic| (topic.topic_id, topic.name.clone())).collect();
+        for topic in &mut topics {
+            let partitions = std::mem::take(&mut topic.partition_indexes);
+            topic.partition_indexes = each_once(partitions, |index| *index).collect();
+        }
+        topics
+    });
     let group = &wanted.group_id;
     let question = |coordinator: &Coordinator| match &wanted.topics {
         None => {

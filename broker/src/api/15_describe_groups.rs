@@ -7,6 +7,7 @@ use klamm_protocol::messages::describe_groups::{DescribedGroup, DescribedGroupMe
 use klamm_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 
+use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=6;
@@ -16,7 +17,8 @@ const DEAD: Utf8Bytes = Utf8Bytes::from_static("Dead");
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: DescribeGroupsRequest = call.decode()?;
-    let groups = request.groups.into_iter().map(|group| describe(context, call.version, group)).collect();
+    let groups = each_once(request.groups, Utf8Bytes::clone);
+    let groups = groups.map(|group| describe(context, call.version, group)).collect();
     call.answer(&DescribeGroupsResponse { groups, ..DescribeGroupsResponse::default() })
 }
 

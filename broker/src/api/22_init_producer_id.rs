@@ -1,7 +1,7 @@
 //! InitProducerId, key 22: versions 0 to 5 (6 prepares two-phase commits, which Kafka does not announce either).
 //!
-//! An idempotent producer gets an id that nobody ever had, whatever it says it had before. Not there yet: transactions (see
-//! [`NO_TRANSACTIONS`]).
+//! An idempotent producer gets an id that nobody ever had, whatever it says it had before. Not there yet: transactions
+//! (see [`NO_TRANSACTIONS`]).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -82,8 +82,8 @@ impl Call {
         })
     }
 
-    /// Reads the body. What follows its last field is not looked at, as in Kafka: librdkafka from 2.1 on asks for the metadata of all
-    /// topics with three bytes too many.
+    /// Reads the body. What follows its last field is not looked at, as in Kafka: librdkafka from 2.1 on asks for the
+    /// metadata of all topics with three bytes too many.
     pub(crate) fn decode<R: Request>(&mut self) -> Result<R, Refusal> {
         R::decode(&mut self.body, self.version).map_err(|error| {
             Refusal::new(format!("{} version {} cannot be read: {error}", self.api.name(), self.version))

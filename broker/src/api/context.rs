@@ -1,5 +1,7 @@
 //! What every request handler can reach.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use klamm_client::runtime::Clock;
@@ -85,8 +87,9 @@ impl Context {
     }
 }
 
-/// What a transactional client is told, at the first request by which it shows that it is one, until there are transactions. The code is
-/// one that every client takes for the end, which UNSUPPORTED_VERSION is not: librdkafka then asks for its coordinator for ever.
+/// What a transactional client is told, at the first request by which it shows that it is one, until there are
+/// transactions. The code is one that every client takes for the end, which UNSUPPORTED_VERSION is not: librdkafka then
+/// asks for its coordinator for ever.
 pub(super) const NO_TRANSACTIONS: (ErrorCode, &str) =
     (ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not supported yet");
 
@@ -102,4 +105,11 @@ pub(crate) fn named<'a>(
     } else {
         view.image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
     }
+}
+
+/// What a request names, each once and in its order. Answered as often as it is named, a small request could ask for
+/// more than there is memory for.
+pub(super) fn each_once<T, K: Hash + Eq>(named: Vec<T>, key: impl Fn(&T) -> K) -> impl Iterator<Item = T> {
+    let mut seen = HashSet::new();
+    named.into_iter().filter(move |one| seen.insert(key(one)))
 }

@@ -1,7 +1,7 @@
 //! The requests: one file for each, named by its key. Here: which are served in which versions, and how a frame becomes an answer.
 //!
-//! A request that cannot be read, or an API or version that is not served, ends its connection; the one exception is ApiVersions, by
-//! which a client finds out. Bytes behind the last field of a request are ignored.
+//! A request that cannot be read, or an API or version that is not served, ends its connection; the one exception is
+//! ApiVersions, by which a client finds out. Bytes behind the last field of a request are ignored.
 
 #[path = "18_api_versions.rs"]
 mod api_versions;

@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
         "queued.max.request.bytes",
         "536870912",
         Expectation::Int(-1, 1 << 50),
-        "Bytes of requests being read or worked on, of all connections together; -1 is no limit.",
+        "Bytes of requests being read or not yet answered, of all connections together; -1 is no limit.",
     ),
     key(
         "fetch.max.bytes",
@@ -254,9 +254,9 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
-/// What a broker has for a default that is built into a program ([`Broker::builder`](crate::Broker::builder)), where that is not the
-/// default of the table: the listener, because programs and tests run beside each other, and the wait for more members, which makes
-/// sense where a fleet starts.
+/// What a broker has for a default that is built into a program ([`Broker::builder`](crate::Broker::builder)), where
+/// that is not the default of the table: the listener, because programs and tests run beside each other, and the wait
+/// for more members, which makes sense where a fleet starts.
 pub const EMBEDDED_DEFAULTS: &[(&str, &str)] =
     &[("listeners", "127.0.0.1:0"), ("group.initial.rebalance.delay.ms", "0")];
 

@@ -15,6 +15,9 @@ use crate::config::{BrokerConfig, Endpoint};
 /// How long to wait after the system refused to accept, for instance for want of file descriptors.
 const RETRY_ACCEPT: Duration = Duration::from_millis(50);
 
+/// Room for requests that wait, beside the largest one, however small `queued.max.request.bytes` is.
+const WAITING_REQUESTS_BYTES: usize = 1 << 20;
+
 /// The limits that all connections share.
 #[derive(Debug)]
 pub(crate) struct Limits {
@@ -28,8 +31,10 @@ impl Limits {
     /// From `max.connections` and its like.
     pub(crate) fn new(config: &BrokerConfig) -> Arc<Self> {
         let budget = config.queued_max_request_bytes.map(|bytes| {
-            // A request that is alone in the broker must fit.
-            let bytes = bytes.max(config.request_max_bytes.saturating_add(64)).min(Semaphore::MAX_PERMITS);
+            // A request must fit that is alone in the broker but for some that wait, such as the fetches of idle
+            // consumers.
+            let least = config.request_max_bytes.saturating_add(WAITING_REQUESTS_BYTES);
+            let bytes = bytes.max(least).min(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(bytes))
         });
         Arc::new(Self {

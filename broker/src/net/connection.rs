@@ -3,7 +3,7 @@
 //!
 //! The reader does the part of a request that must not be overtaken (an append, a join, a commit) before it reads the
 //! next one. The rest (an fsync, a long poll, the others of a group) is a future in a bounded queue, which the writer
-//! takes in order. A full queue stops the reader, and so the peer.
+//! takes in order. A full queue stops the reader, and so the peer; full is also a queue of few answers that are large.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use klamm_client::runtime::Stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
-use super::frame::{FrameError, FrameLimits, FrameReader};
+use super::frame::{FrameError, FrameLimits, FrameReader, Share};
 use super::transport::{Reader, Writer, split};
 use crate::api::{self, Answer, Context, Peer, Refusal, Response};
 
@@ -24,10 +24,16 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The same, after the peer has broken a rule.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
+/// How much of finished answers one connection may have unsent, records in files not counted, before no more requests
+/// are read. One answer may be larger.
+const UNSENT_BYTES_MAX: u32 = 4 << 20;
+
 /// An answer in its place in the queue.
 enum Queued {
-    Ready(Response),
-    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>),
+    /// With its part of [`UNSENT_BYTES_MAX`].
+    Ready(Response, Option<OwnedSemaphorePermit>),
+    /// With the request's part of the memory for requests: what waits may still hold what it was asked.
+    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>, Share),
 }
 
 /// Serves a connection until one side has had enough.
@@ -77,6 +83,7 @@ async fn read_requests(
     mut stopping: watch::Receiver<bool>,
     unanswered: &AtomicUsize,
 ) -> Result<Ending, Refusal> {
+    let unsent = Arc::new(Semaphore::new(UNSENT_BYTES_MAX as usize));
     loop {
         // Room for the answer first: a peer that does not read its answers is not read from either.
         let Ok(place) = queue.reserve().await else { return Ok(Ending::Peer) };
@@ -96,8 +103,14 @@ async fn read_requests(
         };
         let queued = match api::answer(context, peer, frame.bytes).await? {
             Answer::None => continue,
-            Answer::Ready(response) => Queued::Ready(response),
-            Answer::Later(later) => Queued::Later(later),
+            Answer::Ready(response) => {
+                let bytes =
+                    u32::try_from(response.encoded.bytes.len()).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
+                // Never closed, so that there is a permit; the answer goes out in any case.
+                let room = unsent.clone().acquire_many_owned(bytes).await.ok();
+                Queued::Ready(response, room)
+            }
+            Answer::Later(later) => Queued::Later(later, frame.share),
         };
         unanswered.fetch_add(1, Ordering::Relaxed);
         place.send(queued);
@@ -110,9 +123,10 @@ async fn write_answers(
     unanswered: &AtomicUsize,
 ) -> Result<(), Refusal> {
     while let Some(queued) = answers.recv().await {
-        let response = match queued {
-            Queued::Ready(response) => Some(response),
-            Queued::Later(later) => later.await?,
+        // What the answer holds is given back when it is out.
+        let (response, _room, _share) = match queued {
+            Queued::Ready(response, room) => (Some(response), room, None),
+            Queued::Later(later, share) => (later.await?, None, Some(share)),
         };
         if let Some(response) = response
             && writer.send(response).await.is_err()

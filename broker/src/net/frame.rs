@@ -53,9 +53,13 @@ pub(super) enum FrameError {
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) bytes: Bytes,
-    /// Held until the frame has been worked on.
-    _share: Option<OwnedSemaphorePermit>,
+    /// To be held until the request is answered.
+    pub(super) share: Share,
 }
+
+/// What a frame takes of `queued.max.request.bytes`, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Share(#[expect(dead_code, reason = "it is held, not read")] Option<OwnedSemaphorePermit>);
 
 /// Cuts frames from a stream.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl FrameReader {
         let deadline = begun + self.limits.read_timeout + READ_TIME_PER_MIB * mebibytes;
         let share = self.read_body(source, LENGTH_BYTES + len, deadline).await?;
         self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(Frame { bytes: self.buffer.split_to(len).freeze(), _share: share }))
+        Ok(Some(Frame { bytes: self.buffer.split_to(len).freeze(), share: Share(share) }))
     }
 
     /// Fills the buffer to `total` bytes, taking its share of the budget as it grows.

@@ -237,7 +237,8 @@ impl Partition {
         self.with_state(Vec::new(), |state| state.producers.active())
     }
 
-    /// Follows the high watermark; also wakes, with the same value, when the partition fails, gets a new leader epoch or loses old records.
+    /// Follows the high watermark; also wakes, with the same value, when the partition fails, gets a new leader epoch
+    /// or loses old records.
     pub fn watch(&self) -> watch::Receiver<i64> {
         self.high_watermark.subscribe()
     }

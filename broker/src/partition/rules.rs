@@ -1,7 +1,8 @@
 //! What a batch must be like to be appended, and which of its records are not.
 //!
-//! Header and checksum are enough for most rules. Records are decoded where a rule is about each of them (a key on compacted topics), and
-//! where the header shows that a rule is broken (timestamps), to name the records to blame. A batch is taken whole or not at all.
+//! Header and checksum are enough for most rules. Records are decoded where a rule is about each of them (a key on
+//! compacted topics), and where the header shows that a rule is broken (timestamps), to name the records to blame. A
+//! batch is taken whole or not at all.
 
 use std::fmt;
 
@@ -16,9 +17,11 @@ use super::append::AppendOrigin;
 use super::error::AppendError;
 use crate::log::LogConfig;
 
-/// Into how much the records of a batch may decompress where the broker has to look at them, as a multiple of `max.message.bytes`.
+/// Into how much the records of a batch may decompress where the broker has to look at them, as a multiple of
+/// `max.message.bytes`.
 const DECOMPRESSION_LIMIT: usize = 64;
-/// The most records that are named as refused. A compressed batch can hold millions, and each is some 50 bytes in the answer.
+/// The most records that are named as refused. A compressed batch can hold millions, and each is some 50 bytes in the
+/// answer.
 const NAMED_RECORDS_MAX: usize = 1_000;
 
 const NO_KEY: &str = "a topic with cleanup.policy=compact needs a key";

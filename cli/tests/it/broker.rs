@@ -1,7 +1,7 @@
 //! `klamm broker` as a process: its settings are those of the table.
 //!
-//! It ran with `group.initial.rebalance.delay.ms=0`, the default of a broker inside a program, while the table said 3000: a fleet that
-//! started against it rebalanced once for each of its members.
+//! It ran with `group.initial.rebalance.delay.ms=0`, the default of a broker inside a program, while the table said
+//! 3000: a fleet that started against it rebalanced once for each of its members.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -39,7 +39,7 @@ impl Broker {
         let mut ready = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut ready).expect("a ready line");
-        let address = ready.split_whitespace().nth(1).unwrap_or_else(|| panic!("{ready:?}")).to_owned();
+        let address = ready.split_whitespace().nth(1).expect("a ready line has an address").to_owned();
         Self { child, address }
     }
 

@@ -1,5 +1,5 @@
-//! The command line as a user meets it: here without a broker (help, wrong usage, exit codes, words on standard error), in `broker` as
-//! one.
+//! The command line as a user meets it: here without a broker (help, wrong usage, exit codes, words on standard error),
+//! in `broker` as one.
 #![allow(clippy::disallowed_methods)]
 
 mod broker;

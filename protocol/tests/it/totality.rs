@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use klamm_protocol::arbitrary::{Arbitrary, Gen};
 use klamm_protocol::frame::{decode_request_header, decode_response};
-use klamm_protocol::{Decoder, Encoder, Message, Request, messages};
+use klamm_protocol::{DecodeErrorKind, Decoder, Encoder, Message, Request, messages};
 use proptest::prelude::*;
 
 use crate::alloc::peak_of;
@@ -175,4 +175,62 @@ fn unsupported_versions_are_errors() {
         ($($module:ident: $request:ident, $response:ident;)*) => { $(check::<messages::$request>();)* };
     }
     for_all_apis!(check_all);
+}
+
+/// Elements take more memory than bytes on the wire, and a frame may have a hundred megabytes: one request for topics
+/// without names took 70 times its size.
+#[test]
+fn elements_are_bounded_by_the_size_of_the_frame() {
+    let nameless = |count: usize| {
+        let topic = messages::metadata::MetadataRequestTopic { name: Some("".into()), ..Default::default() };
+        messages::MetadataRequest { topics: Some(vec![topic; count]), ..Default::default() }
+    };
+    let small = encode(&nameless(10_000), 1);
+    assert!(messages::MetadataRequest::decode(&mut Decoder::new(small), 1).is_ok());
+    let large = encode(&nameless(1_000_000), 1);
+    let (decoded, peak) = peak_of(|| messages::MetadataRequest::decode(&mut Decoder::new(large), 1));
+    assert!(matches!(decoded.unwrap_err().kind, DecodeErrorKind::TooManyElements(1_000_000)));
+    assert!(peak < 4_096, "{peak}");
+}
+
+/// What a large cluster may really send stays well within that bound.
+#[test]
+fn a_hundred_thousand_partitions_are_decoded() {
+    use messages::fetch::{FetchableTopicResponse, PartitionData};
+    use messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+    use messages::produce::{PartitionProduceResponse, TopicProduceResponse};
+    const COUNT: usize = 100_000;
+    let fetched = FetchableTopicResponse {
+        partitions: vec![PartitionData { records: Some(Default::default()), ..Default::default() }; COUNT],
+        ..Default::default()
+    };
+    let fetch = messages::FetchResponse { responses: vec![fetched], ..Default::default() };
+    let produced = TopicProduceResponse {
+        partition_responses: vec![PartitionProduceResponse::default(); COUNT],
+        ..Default::default()
+    };
+    let produce = messages::ProduceResponse { responses: vec![produced], ..Default::default() };
+    let topic = MetadataResponseTopic {
+        name: Some("clicks".into()),
+        partitions: vec![MetadataResponsePartition {
+            replica_nodes: vec![1],
+            isr_nodes: vec![1],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let metadata = messages::MetadataResponse { topics: vec![topic; COUNT], ..Default::default() };
+    for version in [4, 12] {
+        let fetch = encode(&fetch, version);
+        assert!(messages::FetchResponse::decode(&mut Decoder::new(fetch), version).is_ok(), "{version}");
+    }
+    for version in [3, 12] {
+        let produce = encode(&produce, version);
+        assert!(messages::ProduceResponse::decode(&mut Decoder::new(produce), version).is_ok(), "{version}");
+        let metadata = encode(&metadata, version);
+        assert!(
+            messages::MetadataResponse::decode(&mut Decoder::new(metadata), version).is_ok(),
+            "{version}"
+        );
+    }
 }

@@ -1,7 +1,10 @@
 //! Where a request ends: bytes behind its last field are ignored, and one that is cut anywhere is refused.
 //!
-//! librdkafka from 2.1 to at least 2.15 asks for the metadata of all topics with three bytes too many. Kafka ignores them, and this
-//! broker closed the connection: `list_topics()`, subscriptions by pattern and `kcat -L` failed. Debian's kcat is older than that.
+//! librdkafka from 2.1 to at least 2.15 asks for the metadata of all topics with three bytes too many. Kafka ignores
+//! them, and this broker closed the connection: `list_topics()`, subscriptions by pattern and `kcat -L` failed.
+//! Debian's kcat is older than that.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests fail like tests.
 
 use klamm_protocol::Request;
 use klamm_protocol::frame::encode_request;
@@ -26,7 +29,8 @@ fn with_length(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
-/// Asks in each version with bytes behind, on one connection: it is answered each time, and with no less than without them.
+/// Asks in each version with bytes behind, on one connection: it is answered each time, and with no less than without
+/// them.
 async fn tails<R: Request>(memory: &InMemory, request: R, versions: std::ops::RangeInclusive<i16>) {
     let mut wire = memory.connect().await;
     for version in versions {
@@ -77,7 +81,8 @@ fn api_versions() -> ApiVersionsRequest {
     }
 }
 
-/// Every beginning of the request, each with the length that it has, on a connection of its own: all are refused, the whole is answered.
+/// Every beginning of the request, each with the length that it has, on a connection of its own: all are refused, the
+/// whole is answered.
 async fn cuts<R: Request>(memory: &InMemory, request: R, version: i16) {
     let whole = frame(&request, version, &[]);
     for cut in 4..=whole.len() {

@@ -1,7 +1,8 @@
 //! When a fetch is answered.
 //!
-//! A consumer of one deleted topic and one live topic fetched 4,600 times a second, because one partition that failed ended the wait of
-//! all others. Now a failure ends the wait only if the client can act on it, if nothing else is left to wait for, or if it is new.
+//! A consumer of one deleted topic and one live topic fetched 4,600 times a second, because one partition that failed
+//! ended the wait of all others. Now a failure ends the wait only if the client can act on it, if nothing else is left
+//! to wait for, or if it is new.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::delete_topics::DeleteTopicState;
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse};
-use klamm_protocol::{ErrorCode, Uuid};
+use klamm_protocol::{ErrorCode, Records, Uuid};
 use tokio::time::Instant;
 
 use super::wire::*;
@@ -305,7 +306,21 @@ async fn a_broker_that_stops_lets_nobody_wait() {
     assert_eq!((codes(&response), start.elapsed()), (vec![Fine], Duration::ZERO));
 }
 
-/// One partition, named three times among ten thousand that do not exist: each is answered, in order, within the limit of bytes.
+/// A fetch is looked through whenever one of its partitions moves. One of a hundred megabytes names three million.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_of_more_partitions_than_there_can_be_does_not_wait() {
+    let memory = InMemory::with(|builder| builder.set("max.partitions", 60)).await;
+    let mut wire = memory.connect().await;
+    wire.metadata(&["live"]).await;
+    for (count, waits) in [(60, true), (61, false)] {
+        let request = fetch([("live", (0..count).map(|index| partition(index, 0, -1)).collect())]);
+        let (told, took) = answer(&mut wire, &request).await;
+        assert_eq!((told.len(), took), (count as usize, if waits { MAX_WAIT } else { Duration::ZERO }));
+    }
+}
+
+/// One partition, named three times among ten thousand that do not exist: each is answered, in order, within the limit
+/// of bytes.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_partitions_and_some_twice() {
     let (_memory, mut reader, mut writer) = start().await;
@@ -324,7 +339,7 @@ async fn ten_thousand_partitions_and_some_twice() {
     });
     let bytes = |index: usize| {
         let partition = &response.responses[0].partitions[index];
-        partition.records.as_ref().map_or(0, |records| records.len())
+        partition.records.as_ref().map_or(0, Records::len)
     };
     assert_eq!((bytes(0), bytes(10_000), bytes(10_001)), (produced.len(), produced.len(), 0));
 }

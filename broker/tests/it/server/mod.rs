@@ -4,6 +4,7 @@ mod bad_input;
 mod ends;
 mod failing_disk;
 mod fetch_waits;
+mod floods;
 mod groups;
 mod produce_fetch;
 mod record_errors;

@@ -1,7 +1,9 @@
 //! A batch with bad records among good ones: nothing of it is written, and the answer names the bad ones.
 //!
-//! Of ten records two had no key on a compacted topic. The answer named nobody, so that the Java client told the application that each of
-//! the ten was bad, and which two to look at was anyone's guess.
+//! Of ten records two had no key on a compacted topic. The answer named nobody, so that the Java client told the
+//! application that each of the ten was bad, and which two to look at was anyone's guess.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
 use klamm_protocol::ErrorCode;
 use klamm_protocol::compression::Compression;
@@ -56,9 +58,8 @@ async fn produce(wire: &mut Wire, batch: bytes::Bytes, version: i16) -> Partitio
 }
 
 fn named(answer: &PartitionProduceResponse) -> Vec<(i32, &str)> {
-    let name = |error: &'_ klamm_protocol::messages::produce::BatchIndexAndErrorMessage| error.batch_index;
     let errors = answer.record_errors.iter();
-    errors.map(|error| (name(error), error.batch_index_error_message.as_deref().unwrap())).collect()
+    errors.map(|error| (error.batch_index, error.batch_index_error_message.as_deref().unwrap())).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,8 +145,8 @@ async fn no_more_than_a_thousand_are_named() {
     }
 }
 
-/// A checksum that is right over a record that is not: it would be no better the next time, so the code must not be one that clients
-/// try again after.
+/// A checksum that is right over a record that is not: it would be no better the next time, so the code must not be one
+/// that clients try again after.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_is_refused_for_good() {
     use klamm_protocol::records::{BATCH_HEADER_LEN, BatchHeader, patch};

@@ -1,7 +1,8 @@
 //! A transactional client, which this broker cannot serve yet, is told so with a code that ends it.
 //!
-//! It was told UNSUPPORTED_VERSION, and librdkafka asked for its coordinator for ever. TRANSACTIONAL_ID_AUTHORIZATION_FAILED ends every
-//! client at its first request, and the message beside it, where there is one, says what is the case.
+//! It was told UNSUPPORTED_VERSION, and librdkafka asked for its coordinator for ever.
+//! TRANSACTIONAL_ID_AUTHORIZATION_FAILED ends every client at its first request, and the message beside it, where there
+//! is one, says what is the case.
 
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{FindCoordinatorRequest, InitProducerIdRequest};

@@ -1,0 +1,199 @@
+//! Requests that ask for more than they say, and peers that do not take what they asked for.
+
+use std::time::Duration;
+
+use klamm_protocol::frame::encode_request;
+use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
+use klamm_protocol::messages::metadata::MetadataRequestTopic;
+use klamm_protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use klamm_protocol::messages::{
+    ApiVersionsRequest, DescribeGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetFetchRequest,
+};
+use klamm_protocol::{ApiKey, ErrorCode};
+
+use super::wire::*;
+
+/// A topic of many partitions, named often enough in a small request, made an answer that no memory holds.
+#[tokio::test(start_paused = true)]
+async fn what_is_named_often_is_answered_once() {
+    let memory = InMemory::with(|builder| builder.set("num.partitions", 100)).await;
+    let mut wire = memory.connect().await;
+    let id = wire.metadata(&["t"]).await.topics[0].topic_id;
+    let answer = wire.metadata(&["t", "u", "t", "t", "u", "-/-", "-/-"]).await;
+    let names: Vec<_> = answer.topics.iter().map(|topic| topic.name.as_deref().unwrap()).collect();
+    assert_eq!(names, ["t", "u", "-/-"]);
+    let by_id = || MetadataRequestTopic { topic_id: id, name: None, ..MetadataRequestTopic::default() };
+    let request = MetadataRequest { topics: Some(vec![by_id(), by_id()]), ..MetadataRequest::default() };
+    assert_eq!(wire.ask(&request).await.topics.len(), 1);
+
+    let groups = vec!["g".into(), "h".into(), "g".into()];
+    let described = wire.ask(&DescribeGroupsRequest { groups, ..DescribeGroupsRequest::default() }).await;
+    assert_eq!(described.groups.len(), 2);
+
+    let topic = || OffsetFetchRequestTopics {
+        name: "t".into(),
+        partition_indexes: vec![3, 1, 3, 3],
+        ..OffsetFetchRequestTopics::default()
+    };
+    let group = || OffsetFetchRequestGroup {
+        group_id: "g".into(),
+        topics: Some(vec![topic(), topic()]),
+        ..OffsetFetchRequestGroup::default()
+    };
+    let request = OffsetFetchRequest { groups: vec![group(), group()], ..OffsetFetchRequest::default() };
+    let answer = wire.ask_in(&request, 9).await;
+    assert_eq!((answer.groups.len(), answer.groups[0].topics.len()), (1, 1));
+    let partitions = answer.groups[0].topics[0].partitions.iter();
+    assert_eq!(partitions.map(|partition| partition.partition_index).collect::<Vec<_>>(), [3, 1]);
+}
+
+/// Each search by time may read and decompress a batch, and was done as often as it was asked for in one request.
+#[tokio::test(start_paused = true)]
+async fn a_partition_whose_offset_is_asked_for_twice_is_refused_as_in_kafka() {
+    let memory = InMemory::with(|builder| builder.set("num.partitions", 2)).await;
+    let mut wire = memory.connect().await;
+    wire.metadata(&["t"]).await;
+    let topic = |partitions: &[i32]| ListOffsetsTopic {
+        name: "t".into(),
+        partitions: partitions
+            .iter()
+            .map(|index| ListOffsetsPartition { partition_index: *index, timestamp: 5, ..Default::default() })
+            .collect(),
+        ..ListOffsetsTopic::default()
+    };
+    for topics in [vec![topic(&[0, 1, 0])], vec![topic(&[0, 1]), topic(&[0])]] {
+        let answer = wire.ask(&ListOffsetsRequest { topics, ..ListOffsetsRequest::default() }).await;
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        let codes: Vec<i16> = partitions.map(|partition| partition.error_code).collect();
+        assert_eq!(codes, [ErrorCode::InvalidRequest.code(), 0, ErrorCode::InvalidRequest.code()]);
+    }
+}
+
+/// Two bytes on the wire, a topic without a name became 150 in memory: four megabytes of them took 300.
+#[tokio::test(start_paused = true)]
+async fn more_elements_than_a_request_can_mean_are_refused() {
+    let memory = InMemory::start().await;
+    let nameless = |count: usize| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { name: Some("".into()), ..Default::default() }; count]),
+        ..MetadataRequest::default()
+    };
+    let mut wire = memory.connect().await;
+    assert_eq!(wire.ask_in(&nameless(1_000), 1).await.topics.len(), 1);
+    wire.send_in(&nameless(2_000_000), 1).await;
+    assert_eq!(wire.receive_raw().await, None);
+    memory.connect().await.metadata(&["t"]).await;
+}
+
+/// A request that waits keeps its place in the memory for requests, trailing megabytes included. It gave it back when
+/// it began to wait, and kept the bytes.
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_count_as_memory_in_use() {
+    let memory = InMemory::with(|builder| {
+        builder
+            .set("socket.request.max.bytes", 2 << 20)
+            .set("queued.max.request.bytes", 4 << 20)
+            .set("request.read.timeout.ms", 5_000)
+    })
+    .await;
+    let mut good = memory.connect().await;
+    good.metadata(&["t"]).await;
+    let fetch = encode_request(&fetch_request("t", 0, 60_000), 12, 1, Some("wire")).unwrap();
+    let padded = padded(&fetch, 3 << 19);
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut wire = memory.connect().await;
+        wire.send_raw(&padded).await;
+        waiting.push(wire);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut third = memory.connect().await;
+    assert!(!third.is_answered(&padded).await, "there is no room for a third one");
+    // Small requests pass, and when the fetches are answered there is room again.
+    good.produce("t", batch(&["x"])).await;
+    for mut wire in waiting {
+        assert!(wire.receive_raw().await.is_some());
+    }
+    let mut fourth = memory.connect().await;
+    fourth.send_raw(&padded).await;
+    assert!(fourth.receive_raw().await.is_some());
+}
+
+/// A peer that asks for much and reads nothing: as many answers as requests may be in flight were kept for it, of any
+/// size.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_large_answers_is_held_back_early() {
+    let memory = InMemory::with(|builder| {
+        builder.set("num.partitions", 200).set("max.in.flight.requests.per.connection", 5_000)
+    })
+    .await;
+    let mut deaf = memory.connect().await;
+    assert_eq!(deaf.metadata(&["t"]).await.topics[0].partitions.len(), 200);
+    // An answer has 6 KiB. A request has 1, so that few of them fit into the network on its way.
+    let everything = MetadataRequest { topics: None, ..MetadataRequest::default() };
+    let frame = padded(&encode_request(&everything, 12, 1, None).unwrap(), 1_024);
+    let mut taken = 0;
+    let flood = async {
+        loop {
+            deaf.send_raw(&frame).await;
+            taken += 1;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(5), flood).await.is_err());
+    assert!(taken < 2_000, "{taken} requests were taken");
+    memory.connect().await.metadata(&[]).await;
+}
+
+/// The frame made `len` bytes long by zeros behind the request.
+fn padded(frame: &[u8], len: usize) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame.resize(len, 0);
+    frame[..4].copy_from_slice(&(len as u32 - 4).to_be_bytes());
+    frame
+}
+
+/// Every API key and version around what there is: what ApiVersions does not announce is closed at once, and nobody
+/// else notices.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_announced_is_closed_at_once() {
+    let memory = InMemory::start().await;
+    let mut good = memory.connect().await;
+    let announced = good.ask_in(&ApiVersionsRequest::default(), 0).await.api_keys;
+    let api_versions = ApiKey::ApiVersions.code();
+    for key in (-2..=100).chain([i16::MIN, i16::MAX]) {
+        let served = announced.iter().find(|api| api.api_key == key);
+        let newest = served.map_or(0, |api| api.max_version);
+        for version in [i16::MIN, -1, newest + 1, 99, i16::MAX] {
+            let mut wire = memory.connect().await;
+            let mut frame = vec![0, 0, 0, 30];
+            frame.extend(key.to_be_bytes());
+            frame.extend(version.to_be_bytes());
+            // A correlation id, no client id, and no tags or anything else.
+            frame.extend([0, 0, 0, 7, 0xff, 0xff]);
+            frame.resize(34, 0);
+            wire.send_raw(&frame).await;
+            if key == api_versions {
+                let (id, answer) = wire.receive_in::<ApiVersionsRequest>(0).await;
+                assert_eq!((id, answer.error_code), (7, 35), "version {version}");
+                assert_eq!(answer.api_keys, announced);
+            } else {
+                assert_eq!(wire.receive_raw().await, None, "key {key} version {version}");
+            }
+        }
+    }
+    good.metadata(&[]).await;
+}
+
+/// Fetches that wait for ever do not hold a connection whose peer is gone.
+#[tokio::test(start_paused = true)]
+async fn fetches_that_wait_end_when_their_peer_goes() {
+    let memory = InMemory::with(|builder| builder.set("max.connections", 1)).await;
+    let mut patient = memory.connect().await;
+    patient.metadata(&["t"]).await;
+    for _ in 0..50 {
+        patient.send_in(&fetch_request("t", 0, i32::MAX), 12).await;
+    }
+    drop(patient);
+    // Its place is free a moment later.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    memory.connect().await.metadata(&["t"]).await;
+}
