@@ -227,7 +227,7 @@ def consumer_protocol():
 admin = AdminClient(settings())
 version = tuple(confluent_kafka.libversion()[1] >> shift & 0xFF for shift in (24, 16, 8))
 later = {name: since for name, since in SINCE.items() if version < since}
-LACKS |= {name: f"since {major}.{minor}" for name, (major, minor) in later.items()}
+LACKS |= {name: f"came with {major}.{minor}" for name, (major, minor) in later.items()}
 begin("librdkafka", ".".join(map(str, version)), NEEDS, LACKS)
 
 step("connect", connect)

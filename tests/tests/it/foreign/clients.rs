@@ -46,7 +46,7 @@ pub(super) const CLIENTS: &[Client] = &[
     librdkafka("2.3.0", "confluent-kafka-2.3.0"),
     librdkafka("2.11.1", "confluent-kafka-2.11.1"),
     librdkafka("2.16.0", "confluent-kafka-2.16.1"),
-    Client { name: "kcat", version: "1.7.1", kind: Kind::Kcat, refusals: &[] },
+    Client { name: "kcat", version: "1.7.1", kind: Kind::Kcat, refusals: LIBRDKAFKA },
     Client {
         name: "franz-go",
         version: "1.22.2",

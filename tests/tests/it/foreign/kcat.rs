@@ -57,10 +57,10 @@ pub(super) async fn passes() {
     conclude(client, report, broker, &bootstrap, PREFIX, "").await;
 }
 
-/// The second word of the line `Version: 1.7.1 (...)`.
+/// The second word of the line `Version 1.7.1 (...)`.
 async fn version() -> String {
     let said = run("kcat", ["-V"], STEP).await.stdout;
-    let line = said.lines().find_map(|line| line.strip_prefix("Version: ")).unwrap_or_default();
+    let line = said.lines().find_map(|line| line.strip_prefix("Version ")).unwrap_or_default();
     line.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
@@ -209,7 +209,7 @@ impl Kcat {
     /// A member that goes on until it is dropped, and tells each line.
     fn listen(&self, member: usize, heard: UnboundedSender<(usize, String)>) -> Child {
         let mut command = Command::new("kcat");
-        command.args(["-b", &self.bootstrap, "-u"]).args(member_arguments("kcat-pair", "kcat-shared"));
+        command.args(["-b", &self.bootstrap]).args(member_arguments("kcat-pair", "kcat-shared"));
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -222,19 +222,10 @@ impl Kcat {
     }
 }
 
-/// The arguments of a kcat that joins `group` and prints the values of `topic`.
-fn member_arguments<'a>(group: &'a str, topic: &'a str) -> [&'a str; 9] {
-    [
-        "-G",
-        group,
-        "-q",
-        "-f",
-        "%s\\n",
-        "-X",
-        "auto.offset.reset=earliest,heartbeat.interval.ms=500",
-        topic,
-        "-u",
-    ]
+/// The arguments of a kcat that joins `group` and prints the values of `topic`, unbuffered.
+fn member_arguments<'a>(group: &'a str, topic: &'a str) -> [&'a str; 11] {
+    let (reset, heartbeat) = ("auto.offset.reset=earliest", "heartbeat.interval.ms=500");
+    ["-G", group, "-q", "-u", "-f", "%s\\n", "-X", reset, "-X", heartbeat, topic]
 }
 
 async fn both_own_two(client: &Klamm) {

@@ -134,7 +134,7 @@ async fn unwritten(bootstrap: &str, prefix: &str, report: &Report) -> Vec<String
         ("produce-lz4", "lz4", 100),
         ("produce-zstd", "zstd", 100),
         ("acks-1", "acks-1", 10),
-        ("acks-all", "acks-all", 10),
+        ("acks-0", "acks-0", 10),
         ("idempotence", "idempotence", 10),
     ];
     let mut faults = Vec::new();
