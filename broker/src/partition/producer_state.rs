@@ -368,8 +368,8 @@ mod tests {
         );
     }
 
-    /// A client that sends a batch again sends the same one. Any other batch with one of its numbers is a client's defect
-    /// and must not be answered as if it were in the log.
+    /// A client that sends a batch again sends the same one. Any other batch with one of its numbers is a client's
+    /// defect and must not be answered as if it were in the log.
     #[test]
     fn only_the_very_same_batch_is_a_duplicate() {
         let mut states = ProducerStates::default();
@@ -438,9 +438,10 @@ mod tests {
     #[test]
     fn markers_of_older_epochs_are_fenced() {
         let mut states = ProducerStates::default();
-        let end = |epoch: i16| BatchHeader {
-            attributes: TRANSACTIONAL | CONTROL,
-            ..header(1, epoch, NO_SEQUENCE, 1, 9)
+        let end = |epoch: i16| {
+            let mut header = header(1, epoch, NO_SEQUENCE, 1, 9);
+            header.attributes = TRANSACTIONAL | CONTROL;
+            header
         };
         let marker = |coordinator_epoch| EndTxnMarker { committed: true, coordinator_epoch };
         assert_eq!(states.check_marker(&end(3), marker(2)), Ok(()), "nothing is known of the producer");

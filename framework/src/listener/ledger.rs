@@ -220,6 +220,35 @@ mod tests {
         ]
     }
 
+    /// `model` has what was received since the last move back, `tickets` from `stale_below` on are its own.
+    fn agree(
+        ledger: &mut Ledger,
+        model: &BTreeMap<i64, State>,
+        tickets: &[Ticket],
+        stale_below: usize,
+        next: i64,
+        last_commit: Option<i64>,
+    ) -> Result<(), TestCaseError> {
+        let unfinished: Vec<i64> =
+            model.iter().filter(|(_, state)| **state != State::Done).map(|(offset, _)| *offset).collect();
+        let lowest = unfinished.first().copied();
+        if let Some(offset) = ledger.committable().or(last_commit) {
+            prop_assert!(lowest.is_none_or(|lowest| offset <= lowest), "never past the lowest unfinished");
+        }
+        let safe = lowest.or((!model.is_empty()).then_some(next));
+        let stood = last_commit.or(model.keys().next().copied());
+        prop_assert_eq!(ledger.committable(), safe.filter(|safe| Some(*safe) != stood));
+        prop_assert_eq!(ledger.unfinished(), unfinished.len());
+        prop_assert_eq!(ledger.unfinished_offsets().collect::<Vec<_>>(), unfinished);
+        let in_retry = model.values().filter(|state| **state == State::Retrying).count();
+        prop_assert_eq!(ledger.in_retry(), in_retry);
+        for (index, ticket) in tickets.iter().enumerate() {
+            let expected = index >= stale_below && model[&ticket.offset] != State::Done;
+            prop_assert_eq!(ledger.is_unfinished(*ticket), expected);
+        }
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -280,24 +309,7 @@ mod tests {
                     }
                     _ => {}
                 }
-
-                let unfinished: Vec<i64> =
-                    model.iter().filter(|(_, state)| **state != State::Done).map(|(offset, _)| *offset).collect();
-                let lowest = unfinished.first().copied();
-                if let Some(offset) = ledger.committable().or(last_commit) {
-                    prop_assert!(lowest.is_none_or(|lowest| offset <= lowest), "never past the lowest unfinished");
-                }
-                let safe = lowest.or((!model.is_empty()).then_some(next));
-                let stood = last_commit.or(model.keys().next().copied());
-                prop_assert_eq!(ledger.committable(), safe.filter(|safe| Some(*safe) != stood));
-                prop_assert_eq!(ledger.unfinished(), unfinished.len());
-                prop_assert_eq!(ledger.unfinished_offsets().collect::<Vec<_>>(), unfinished);
-                let in_retry = model.values().filter(|state| **state == State::Retrying).count();
-                prop_assert_eq!(ledger.in_retry(), in_retry);
-                for (index, ticket) in tickets.iter().enumerate() {
-                    let expected = index >= stale_below && model[&ticket.offset] != State::Done;
-                    prop_assert_eq!(ledger.is_unfinished(*ticket), expected);
-                }
+                agree(&mut ledger, &model, &tickets, stale_below, next, last_commit)?;
             }
         }
     }
