@@ -216,6 +216,39 @@ mod tests {
     }
 
     #[test]
+    fn names_may_be_asked_for_and_the_metadata_log_is_not_to_be_had() {
+        assert!(
+            is_valid_name("orders")
+                && !is_valid_name("or/ders")
+                && !is_valid_name(super::super::METADATA_TOPIC)
+        );
+    }
+
+    #[test]
+    fn the_records_say_everything_in_the_order_in_which_they_are_applied() {
+        let id = Uuid::from_u128(5);
+        let settings = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+        let command = CreateTopic { partitions: 2, settings: settings.clone(), ..topic("n") };
+        let (created, records) = command.records(&Image::default(), HERE, id).unwrap();
+        let name = || "n".to_owned();
+        let expected = [
+            MetadataRecord::Topic { name: name(), id },
+            MetadataRecord::TopicSetting {
+                topic: name(),
+                key: "retention.ms".into(),
+                value: Some("5".into()),
+            },
+            MetadataRecord::Partition { topic_id: id, index: 0 },
+            MetadataRecord::Partition { topic_id: id, index: 1 },
+        ];
+        assert_eq!(records, expected);
+        let mut image = Image::default();
+        records.iter().for_each(|record| image.apply(record));
+        assert_eq!(**image.topic("n").unwrap(), created);
+        assert_eq!(created, Topic { name: "n".into(), id, partitions: 2, settings });
+    }
+
+    #[test]
     fn sizes() {
         let image = with(&["seven", "of", "them"]);
         let sized =

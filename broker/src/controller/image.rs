@@ -115,3 +115,84 @@ impl Image {
         self.by_name.get_mut(name).map(Arc::make_mut)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Uuid = Uuid::from_u128(1);
+    const B: Uuid = Uuid::from_u128(2);
+
+    fn image(records: &[MetadataRecord]) -> Image {
+        let mut image = Image::default();
+        records.iter().for_each(|record| image.apply(record));
+        image
+    }
+
+    fn topic(name: &str, id: Uuid) -> MetadataRecord {
+        MetadataRecord::Topic { name: name.into(), id }
+    }
+
+    fn partition(topic_id: Uuid, index: i32) -> MetadataRecord {
+        MetadataRecord::Partition { topic_id, index }
+    }
+
+    fn setting(key: &str, value: Option<&str>) -> MetadataRecord {
+        MetadataRecord::TopicSetting { topic: "a".into(), key: key.into(), value: value.map(Into::into) }
+    }
+
+    #[test]
+    fn partitions_count_once_and_go_with_their_topic() {
+        let records = [topic("a", A), partition(A, 0), partition(A, 2), partition(A, 1), partition(A, 2)];
+        let mut image = image(&records);
+        assert_eq!((image.topic("a").unwrap().partitions, image.partition_count()), (3, 3));
+        image.apply(&topic("b", B));
+        image.apply(&partition(B, 0));
+        image.apply(&partition(Uuid::from_u128(9), 0));
+        assert_eq!(image.partition_count(), 4, "one of a topic that nobody knows does not count");
+        image.apply(&MetadataRecord::RemoveTopic { id: A });
+        image.apply(&MetadataRecord::RemoveTopic { id: A });
+        assert_eq!(image.partition_count(), 1);
+        assert!(image.topic_by_id(A).is_none() && image.was_deleted(A) && !image.was_deleted(B));
+        assert_eq!(image.topics().map(|topic| &*topic.name).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn settings_are_set_replaced_and_removed() {
+        let set = [topic("a", A), setting("x", Some("1")), setting("y", Some("2")), setting("x", Some("3"))];
+        let mut image = image(&set);
+        let settings = |image: &Image| image.topic("a").unwrap().settings.clone();
+        let both = BTreeMap::from([("x".to_owned(), "3".to_owned()), ("y".to_owned(), "2".to_owned())]);
+        assert_eq!(settings(&image), both);
+        image.apply(&setting("x", None));
+        assert_eq!(settings(&image), BTreeMap::from([("y".to_owned(), "2".to_owned())]));
+    }
+
+    #[test]
+    fn a_name_that_comes_again_is_another_topic() {
+        let remove = MetadataRecord::RemoveTopic { id: A };
+        let image = image(&[topic("a", A), setting("x", Some("1")), partition(A, 0), remove, topic("a", B)]);
+        let again = image.topic("a").unwrap();
+        assert_eq!((again.id, again.partitions, again.settings.len()), (B, 0, 0));
+        assert_eq!(image.topic_by_id(B), Some(again));
+        assert_eq!(image.partition_count(), 0);
+    }
+
+    #[test]
+    fn producer_ids_go_on_where_they_were() {
+        assert_eq!(Image::default().next_producer_id(), 0);
+        let records =
+            [MetadataRecord::ProducerIds { next: 1_000 }, MetadataRecord::ProducerIds { next: 2_000 }];
+        assert_eq!(image(&records).next_producer_id(), 2_000);
+    }
+
+    #[test]
+    fn the_brokers_own_topics() {
+        for (name, internal) in
+            [("__consumer_offsets", true), ("__transaction_state", true), ("orders", false)]
+        {
+            assert_eq!(is_internal(name), internal);
+            assert_eq!(image(&[topic(name, A)]).topic(name).unwrap().is_internal(), internal);
+        }
+    }
+}

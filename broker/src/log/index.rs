@@ -322,4 +322,141 @@ mod tests {
         assert_eq!(index.last(), Some((1_000, 10)));
         assert!(TimeIndex::open(file, 0, 1).unwrap().is_some());
     }
+
+    fn memory() -> Arc<dyn DiskFile> {
+        MemoryDisk::new().create(Path::new("/index")).unwrap()
+    }
+
+    /// On a real file, because only there room is taken in advance.
+    #[test]
+    fn an_offset_index_is_full_when_its_room_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = FileDisk::new().create(&dir.path().join("index")).unwrap();
+        let mut index = OffsetIndex::create(file.clone(), 100, 3 * 8 + 7).unwrap();
+        assert_eq!((file.size().unwrap(), index.last()), (24, None));
+        for at in 1..=3 {
+            assert!(!index.is_full());
+            index.append(100 + at, at as u64 * 10).unwrap();
+        }
+        assert!(index.is_full());
+        index.grow(5 * 8).unwrap();
+        assert_eq!(file.size().unwrap(), 40);
+        index.append(104, 40).unwrap();
+        assert!(!index.is_full());
+        index.trim().unwrap();
+        assert_eq!((file.size().unwrap(), index.last(), index.is_full()), (32, Some((104, 40)), true));
+        index.grow(8).unwrap();
+        assert!(!index.is_full(), "there is always room for one more");
+        assert_eq!(file.size().unwrap(), 40);
+        assert!(Arc::ptr_eq(&index.file(), &file));
+
+        let mut least = OffsetIndex::create(memory(), 0, 0).unwrap();
+        assert!(!least.is_full());
+        least.append(1, 1).unwrap();
+        assert!(least.is_full());
+    }
+
+    /// One entry's room is kept for the largest timestamp at the segment's end.
+    #[test]
+    fn a_time_index_keeps_room_for_its_last_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = FileDisk::new().create(&dir.path().join("timeindex")).unwrap();
+        let mut index = TimeIndex::create(file.clone(), 100, 3 * 12 + 11).unwrap();
+        assert_eq!((file.size().unwrap(), index.last()), (36, None));
+        for at in 1..=2 {
+            assert!(!index.is_full());
+            index.append(at * 1_000, 100 + at).unwrap();
+        }
+        assert!(index.is_full());
+        index.append(3_000, 103).unwrap();
+        index.trim().unwrap();
+        assert_eq!((file.size().unwrap(), index.last()), (36, Some((3_000, 103))));
+        index.grow(5 * 12).unwrap();
+        assert_eq!((file.size().unwrap(), index.is_full()), (60, false));
+        index.trim().unwrap();
+        index.grow(0).unwrap();
+        assert_eq!(file.size().unwrap(), 48, "room for one more");
+        assert!(index.is_full(), "which is the one that is kept");
+        assert!(Arc::ptr_eq(&index.file(), &file));
+
+        let mut least = TimeIndex::create(memory(), 0, 0).unwrap();
+        assert!(!least.is_full());
+        least.append(1, 1).unwrap();
+        assert!(least.is_full());
+    }
+
+    #[test]
+    fn what_is_truncated_is_written_over() {
+        let mut index = OffsetIndex::create(memory(), 100, 1_024).unwrap();
+        let mut times = TimeIndex::create(memory(), 100, 1_024).unwrap();
+        for at in 1..=3 {
+            index.append(100 + at * 10, at as u64 * 50).unwrap();
+            times.append(at * 1_000, 100 + at * 10).unwrap();
+        }
+        index.truncate(121);
+        times.truncate(121);
+        assert_eq!((index.last(), times.last()), (Some((120, 100)), Some((2_000, 120))));
+        index.truncate(120);
+        times.truncate(120);
+        assert_eq!((index.last(), times.last()), (Some((110, 50)), Some((1_000, 110))));
+        index.append(115, 70).unwrap();
+        times.append(1_500, 115).unwrap();
+        assert_eq!((index.position_for_offset(119), times.offset_before(1_501)), (70, 115));
+        index.truncate(0);
+        times.truncate(0);
+        assert_eq!((index.last(), times.last()), (None, None));
+        assert_eq!((index.position_for_offset(119), times.offset_before(9_999)), (0, 100));
+    }
+
+    /// Entries hold 32 bits. What does not fit is an error, not an entry that leads somewhere else.
+    #[test]
+    fn what_an_entry_cannot_hold_is_refused() {
+        let base = 1_i64 << 40;
+        let mut index = OffsetIndex::create(memory(), base, 1_024).unwrap();
+        let mut times = TimeIndex::create(memory(), base, 1_024).unwrap();
+        let far = base + i64::from(i32::MAX);
+        assert!(index.append(far + 1, 0).is_err() && index.append(base, 1 << 31).is_err());
+        assert!(times.append(1, far + 1).is_err());
+        assert_eq!((index.last(), times.last()), (None, None));
+        index.append(far, (1 << 31) - 1).unwrap();
+        times.append(1, far).unwrap();
+        assert_eq!((index.last(), times.last()), (Some((far, (1 << 31) - 1)), Some((1, far))));
+    }
+
+    #[test]
+    fn offset_indexes_whose_entries_do_not_ascend_are_not_opened() {
+        let opened = |base: i64, entries: &[(i64, u64)]| {
+            let file = memory();
+            let mut index = OffsetIndex::create(file.clone(), 100, 1_024).unwrap();
+            entries.iter().for_each(|(offset, position)| index.append(*offset, *position).unwrap());
+            OffsetIndex::open(file, base, 1_000).unwrap().is_some()
+        };
+        assert!(opened(100, &[]));
+        assert!(opened(100, &[(100, 0)]) && opened(100, &[(110, 50), (120, 51)]));
+        assert!(!opened(100, &[(99, 0)]), "below the segment's base");
+        assert!(!opened(100, &[(110, 50), (120, 50)]) && !opened(100, &[(110, 50), (120, 40)]));
+    }
+
+    #[test]
+    fn time_indexes_that_cannot_be_right_are_not_opened() {
+        let file = memory();
+        let open = |log_bytes: u64| TimeIndex::open(file.clone(), 100, log_bytes).unwrap().is_some();
+        assert!(open(0) && !open(1), "a segment with batches has an entry");
+        let mut index = TimeIndex::create(file.clone(), 100, 1_024).unwrap();
+        index.append(2_000, 100).unwrap();
+        assert!(open(1));
+        index.append(3_000, 120).unwrap();
+        assert!(open(1));
+        file.set_len(25).unwrap();
+        assert!(!open(1), "half an entry");
+        file.set_len(24).unwrap();
+        for (first, sound) in [(2_999, true), (3_000, false), (5_000, false)] {
+            index.truncate(0);
+            index.append(first, 110).unwrap();
+            assert_eq!(open(1), sound, "{first}, then 3000");
+        }
+        let below = memory();
+        TimeIndex::create(below.clone(), 100, 1_024).unwrap().append(1, 99).unwrap();
+        assert!(TimeIndex::open(below, 100, 1).unwrap().is_none(), "below the segment's base");
+    }
 }

@@ -314,6 +314,7 @@ mod tests {
     }
 
     const TRANSACTIONAL: i16 = 0x10;
+    const CONTROL: i16 = 0x20;
 
     #[test]
     fn a_sequence_wraps_and_a_gap_is_refused() {
@@ -353,7 +354,7 @@ mod tests {
             ErrorCode::InvalidTxnState
         );
         let mut end = header(1, 0, NO_SEQUENCE, 1, 12);
-        end.attributes = TRANSACTIONAL | 0x20;
+        end.attributes = TRANSACTIONAL | CONTROL;
         let marker = EndTxnMarker { committed: true, coordinator_epoch: 2 };
         states.check_marker(&end, marker).unwrap();
         states.appended(&end, Some(marker), 0);
@@ -365,6 +366,124 @@ mod tests {
             states.check_marker(&end, old).unwrap_err().error_code(),
             ErrorCode::TransactionCoordinatorFenced
         );
+    }
+
+    /// A client that sends a batch again sends the same one. Any other batch with one of its numbers is a client's
+    /// defect and must not be answered as if it were in the log.
+    #[test]
+    fn only_the_very_same_batch_is_a_duplicate() {
+        let mut states = ProducerStates::default();
+        states.appended(&header(1, 0, 0, 5, 0), None, 0);
+        assert!(matches!(states.check(&header(1, 0, 0, 5, 5)), Ok(Verdict::Duplicate(_))));
+        for (sequence, count) in [(0, 4), (0, 6), (1, 4), (4, 1)] {
+            let other = states.check(&header(1, 0, sequence, count, 5)).unwrap_err();
+            assert_eq!(other.error_code(), ErrorCode::OutOfOrderSequenceNumber, "{sequence}, {count}");
+        }
+    }
+
+    #[test]
+    fn producers_without_an_id_are_not_remembered() {
+        let mut states = ProducerStates::default();
+        let anonymous = header(-1, -1, NO_SEQUENCE, 3, 0);
+        states.appended(&anonymous, None, 0);
+        assert_eq!(states, ProducerStates::default());
+        assert_eq!(states.check(&anonymous), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn what_is_known_of_a_producer_is_listed() {
+        let mut states = ProducerStates::default();
+        states.appended(&header(7, 2, 0, 3, 10), None, 1_000);
+        let mut open = header(7, 2, 3, 2, 13);
+        open.attributes = TRANSACTIONAL;
+        states.appended(&open, None, 2_000);
+        let mut more = header(7, 2, 5, 1, 15);
+        more.attributes = TRANSACTIONAL;
+        states.appended(&more, None, 3_000);
+        let expected = ActiveProducer {
+            producer_id: 7,
+            producer_epoch: 2,
+            last_sequence: 5,
+            last_timestamp: 3_000,
+            coordinator_epoch: -1,
+            current_txn_start_offset: 13,
+        };
+        assert_eq!(states.active(), std::slice::from_ref(&expected));
+        assert_eq!(states.last_stable_offset(100), 13);
+
+        let mut end = header(7, 2, NO_SEQUENCE, 1, 16);
+        end.attributes = TRANSACTIONAL | CONTROL;
+        states.appended(&end, Some(EndTxnMarker { committed: false, coordinator_epoch: 4 }), 4_000);
+        let ended = ActiveProducer {
+            last_timestamp: 4_000,
+            coordinator_epoch: 4,
+            current_txn_start_offset: -1,
+            ..expected
+        };
+        assert_eq!(states.active(), [ended], "a marker has no sequence number and changes none");
+    }
+
+    /// Control batches of kinds that are not markers may come; they are not the producer's records.
+    #[test]
+    fn a_control_batch_is_no_data() {
+        let mut states = ProducerStates::default();
+        states.appended(&header(1, 0, 0, 2, 0), None, 0);
+        let mut control = header(1, 0, NO_SEQUENCE, 1, 2);
+        control.attributes = TRANSACTIONAL | CONTROL;
+        states.appended(&control, None, 0);
+        assert_eq!(states.active()[0].last_sequence, 1);
+        assert_eq!(states.last_stable_offset(3), 3, "no transaction begins with it");
+    }
+
+    #[test]
+    fn markers_of_older_epochs_are_fenced() {
+        let mut states = ProducerStates::default();
+        let end = |epoch: i16| {
+            let mut header = header(1, epoch, NO_SEQUENCE, 1, 9);
+            header.attributes = TRANSACTIONAL | CONTROL;
+            header
+        };
+        let marker = |coordinator_epoch| EndTxnMarker { committed: true, coordinator_epoch };
+        assert_eq!(states.check_marker(&end(3), marker(2)), Ok(()), "nothing is known of the producer");
+        states.appended(&end(3), Some(marker(2)), 0);
+        assert_eq!(states.check_marker(&end(3), marker(2)), Ok(()), "the same coordinator may say it again");
+        assert_eq!(states.check_marker(&end(4), marker(3)), Ok(()));
+        let older = states.check_marker(&end(2), marker(2)).unwrap_err();
+        assert_eq!(older.error_code(), ErrorCode::InvalidProducerEpoch);
+    }
+
+    /// Ended transactions are kept while their markers could still be lost, and no longer: every transaction would stay
+    /// in memory.
+    #[test]
+    fn ended_transactions_are_forgotten_when_their_markers_are_durable() {
+        let mut states = ProducerStates::default();
+        for (producer_id, offset) in [(1, 10), (2, 20)] {
+            let mut data = header(producer_id, 0, 0, 1, offset);
+            data.attributes = TRANSACTIONAL;
+            states.appended(&data, None, 0);
+            let mut end = header(producer_id, 0, NO_SEQUENCE, 1, offset + 1);
+            end.attributes = TRANSACTIONAL | CONTROL;
+            states.appended(&end, Some(EndTxnMarker { committed: true, coordinator_epoch: 0 }), 0);
+        }
+        assert!(states.open.is_empty());
+        states.advance_high_watermark(21);
+        assert_eq!(states.ended, BTreeMap::from([(20, 21)]), "21 is not below the high watermark");
+        assert_eq!(states.last_stable_offset(21), 20);
+        states.advance_high_watermark(22);
+        assert!(states.ended.is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_brings_open_transactions_back() {
+        let mut before = ProducerStates::default();
+        let mut open = header(5, 1, 0, 1, 30);
+        open.attributes = TRANSACTIONAL;
+        before.appended(&header(4, 0, 0, 1, 29), None, 7);
+        before.appended(&open, None, 8);
+        let mut after = ProducerStates::default();
+        before.iter().for_each(|(id, producer)| after.restore(id, producer.clone()));
+        assert_eq!(after, before);
+        assert_eq!(after.last_stable_offset(40), 30);
     }
 
     #[test]

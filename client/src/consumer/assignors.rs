@@ -284,6 +284,37 @@ mod tests {
         assert_eq!(shown(&assignment), "new: t-0; old: ");
     }
 
+    /// Two members that claim the same in the same generation: one of them is wrong, and nobody can say which.
+    #[test]
+    fn equal_claims_count_for_nobody() {
+        let claim: Vec<TopicPartition> = vec![("t", 0).into(), ("t", 1).into()];
+        let members = [member("a", &["t"], &claim, 5), member("b", &["t"], &claim, 5)];
+        let assignment = assign(Assignor::CooperativeSticky, &members, &counts(&[("t", 3)]));
+        assert_eq!(shown(&assignment), "a: t-0 t-2; b: t-1");
+    }
+
+    #[test]
+    fn what_is_gone_or_no_longer_wanted_is_not_kept() {
+        let owned: Vec<TopicPartition> =
+            vec![("t", 0).into(), ("t", 2).into(), ("t", -1).into(), ("u", 0).into(), ("gone", 0).into()];
+        let members = [member("a", &["t", "gone"], &owned, 1), member("b", &["u"], &[], 1)];
+        let all = counts(&[("t", 2), ("u", 1)]);
+        let first = assign(Assignor::CooperativeSticky, &members, &all);
+        assert_eq!(shown(&first), "a: t-0 t-1; b: ", "u-0 is first taken from a");
+        let members = [member("a", &["t", "gone"], &owned[..1], 2), member("b", &["u"], &[], 2)];
+        assert_eq!(shown(&assign(Assignor::CooperativeSticky, &members, &all)), "a: t-0 t-1; b: u-0");
+    }
+
+    #[test]
+    fn nobody_gets_what_nobody_subscribes_to() {
+        let members = [member("a", &["t"], &[], -1)];
+        for assignor in [Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky] {
+            let assignment = assign(assignor, &members, &counts(&[("t", 1), ("u", 3)]));
+            assert_eq!(shown(&assignment), "a: t-0");
+            assert_eq!(assign(assignor, &[], &counts(&[("t", 1)])), Assignment::new());
+        }
+    }
+
     /// Runs rebalances as members would, until nothing moves.
     fn settle(members: &mut [Member], counts: &BTreeMap<Arc<str>, i32>) -> (Assignment, usize) {
         for round in 1..=4 {

@@ -112,6 +112,47 @@ mod tests {
         }
         let seen: std::collections::BTreeSet<i32> =
             (0..200).map(|_| sticky.choose(STICKY_BYTES, 4, |_| true, &rng)).collect();
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen, (0..4).collect());
+    }
+
+    #[test]
+    fn a_partition_is_left_when_the_next_record_would_exceed_its_share() {
+        let rng = SeededRng::new(3);
+        let mut sticky = Sticky::default();
+        for _ in 0..10 {
+            let here = sticky.choose(1, 4, |_| true, &rng);
+            assert_eq!(sticky.choose(STICKY_BYTES - 1, 4, |_| true, &rng), here, "exactly full");
+            assert_ne!(sticky.choose(STICKY_BYTES, 4, |_| true, &rng), here, "its share is used up");
+            // What made it move counts for the new partition.
+            let next = sticky.choose(0, 4, |_| true, &rng);
+            assert_ne!(sticky.choose(1, 4, |_| true, &rng), next);
+            sticky = Sticky::default();
+        }
+    }
+
+    #[test]
+    fn a_partition_that_is_gone_is_left_at_once() {
+        let rng = SeededRng::new(3);
+        for _ in 0..50 {
+            let mut sticky = Sticky { partition: Some(3), bytes: 0 };
+            let chosen = sticky.choose(1, 3, |_| true, &rng);
+            assert!((0..3).contains(&chosen), "the topic was made anew with three partitions");
+        }
+    }
+
+    #[test]
+    fn without_any_leader_a_partition_is_chosen_all_the_same() {
+        let rng = SeededRng::new(3);
+        let mut sticky = Sticky::default();
+        for partitions in [1, 4] {
+            assert!((0..100).all(|_| (0..partitions).contains(&sticky.choose(
+                1,
+                partitions,
+                |_| false,
+                &rng
+            ))));
+        }
+        assert_eq!(sticky.choose(1, 0, |_| true, &rng), 0, "a topic that is being made");
+        assert_eq!(partition_for_key(b"21", 0), 0);
     }
 }

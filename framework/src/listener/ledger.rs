@@ -182,9 +182,27 @@ mod tests {
         assert_eq!(ledger.committable(), Some(6));
     }
 
+    /// A transaction's marker takes an offset and is no record. A group that has handled everything would show a lag
+    /// for ever if its commit stayed below it.
+    #[test]
+    fn what_was_read_without_a_record_is_committed_too() {
+        let mut ledger = Ledger::new();
+        ledger.read_to(4);
+        assert_eq!(ledger.committable(), None, "nothing came yet: where the group stands is not known");
+        let (five, six) = (ledger.received(5), ledger.received(6));
+        ledger.read_to(9);
+        ledger.finished(five);
+        assert_eq!(ledger.committable(), Some(6), "not past a record that is unfinished");
+        ledger.finished(six);
+        assert_eq!(ledger.committable(), Some(9));
+        ledger.read_to(7);
+        assert_eq!(ledger.committable(), Some(9), "an older position moves nothing back");
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Receive { gap: i64 },
+        ReadTo { by: i64 },
         MoveBack { by: i64 },
         Finish { pick: usize },
         Retry { pick: usize },
@@ -194,11 +212,41 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             6 => prop_oneof![5 => Just(0), 1 => 1..6_i64].prop_map(|gap| Step::Receive { gap }),
+            1 => (0..4_i64).prop_map(|by| Step::ReadTo { by }),
             1 => (1..8_i64).prop_map(|by| Step::MoveBack { by }),
             6 => any::<usize>().prop_map(|pick| Step::Finish { pick }),
             2 => any::<usize>().prop_map(|pick| Step::Retry { pick }),
             2 => Just(Step::Commit),
         ]
+    }
+
+    /// `model` has what was received since the last move back, `tickets` from `stale_below` on are its own.
+    fn agree(
+        ledger: &mut Ledger,
+        model: &BTreeMap<i64, State>,
+        tickets: &[Ticket],
+        stale_below: usize,
+        next: i64,
+        last_commit: Option<i64>,
+    ) -> Result<(), TestCaseError> {
+        let unfinished: Vec<i64> =
+            model.iter().filter(|(_, state)| **state != State::Done).map(|(offset, _)| *offset).collect();
+        let lowest = unfinished.first().copied();
+        if let Some(offset) = ledger.committable().or(last_commit) {
+            prop_assert!(lowest.is_none_or(|lowest| offset <= lowest), "never past the lowest unfinished");
+        }
+        let safe = lowest.or((!model.is_empty()).then_some(next));
+        let stood = last_commit.or(model.keys().next().copied());
+        prop_assert_eq!(ledger.committable(), safe.filter(|safe| Some(*safe) != stood));
+        prop_assert_eq!(ledger.unfinished(), unfinished.len());
+        prop_assert_eq!(ledger.unfinished_offsets().collect::<Vec<_>>(), unfinished);
+        let in_retry = model.values().filter(|state| **state == State::Retrying).count();
+        prop_assert_eq!(ledger.in_retry(), in_retry);
+        for (index, ticket) in tickets.iter().enumerate() {
+            let expected = index >= stale_below && model[&ticket.offset] != State::Done;
+            prop_assert_eq!(ledger.is_unfinished(*ticket), expected);
+        }
+        Ok(())
     }
 
     proptest! {
@@ -220,6 +268,10 @@ mod tests {
                         tickets.push(ledger.received(next));
                         model.insert(next, State::InFlight);
                         next += 1;
+                    }
+                    Step::ReadTo { by } if !model.is_empty() => {
+                        next += by;
+                        ledger.read_to(next);
                     }
                     Step::MoveBack { by } if !model.is_empty() => {
                         model.clear();
@@ -257,20 +309,7 @@ mod tests {
                     }
                     _ => {}
                 }
-
-                let unfinished: Vec<i64> =
-                    model.iter().filter(|(_, state)| **state != State::Done).map(|(offset, _)| *offset).collect();
-                let lowest = unfinished.first().copied();
-                if let Some(offset) = ledger.committable().or(last_commit) {
-                    prop_assert!(lowest.is_none_or(|lowest| offset <= lowest), "never past the lowest unfinished");
-                }
-                let safe = lowest.or(model.keys().last().map(|last| last + 1));
-                let stood = last_commit.or(model.keys().next().copied());
-                prop_assert_eq!(ledger.committable(), safe.filter(|safe| Some(*safe) != stood));
-                prop_assert_eq!(ledger.unfinished(), unfinished.len());
-                prop_assert_eq!(ledger.unfinished_offsets().collect::<Vec<_>>(), unfinished);
-                let in_retry = model.values().filter(|state| **state == State::Retrying).count();
-                prop_assert_eq!(ledger.in_retry(), in_retry);
+                agree(&mut ledger, &model, &tickets, stale_below, next, last_commit)?;
             }
         }
     }

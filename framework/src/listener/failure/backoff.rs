@@ -44,7 +44,7 @@ impl Backoff {
 
     /// The same delay each time; 10 deliveries.
     pub fn fixed(delay: Duration) -> Self {
-        Self { factor: 1.0, cap: delay, ..Self::exponential(delay) }
+        Self { factor: 1.0, ..Self::exponential(delay) }
     }
 
     /// At once; 10 deliveries. Only for failures that do not need time to heal, such as a lost optimistic lock.
@@ -138,6 +138,44 @@ mod tests {
         assert_eq!(delays_ms(&Backoff::immediate().attempts(2), 99), [0]);
         assert!(delays_ms(&Backoff::immediate().attempts(1), 99).is_empty());
         assert_eq!(delays_ms(&Backoff::exponential(ms(100)).forever(), 50).len(), 50);
+    }
+
+    /// `fixed` also set the cap to its delay, so that `factor` had no effect after it.
+    #[test]
+    fn a_fixed_delay_may_be_made_to_grow() {
+        let ms = Duration::from_millis;
+        assert_eq!(delays_ms(&Backoff::fixed(ms(7)).factor(2.0).attempts(4), 99), [7, 14, 28]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_counts_as_the_nearest_that_does() {
+        let ms = Duration::from_millis;
+        let grow = |factor: f64| delays_ms(&Backoff::exponential(ms(100)).factor(factor).attempts(4), 99);
+        assert_eq!(grow(3.0), [100, 300, 900]);
+        for factor in [0.5, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(grow(factor), [100, 100, 100], "{factor}");
+        }
+        let shortened =
+            |share: f64| Backoff::fixed(ms(1_000)).jitter(share).delay(1, Duration::ZERO, u64::MAX);
+        assert_eq!(shortened(0.25), Some(ms(750)));
+        assert_eq!(shortened(2.0), Some(Duration::ZERO));
+        for share in [-1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(shortened(share), Some(ms(1_000)), "{share}");
+        }
+        assert_eq!(
+            Backoff::fixed(ms(1_000)).jitter(0.5).delay(1, Duration::ZERO, u64::MAX / 2),
+            Some(ms(750))
+        );
+    }
+
+    #[test]
+    fn a_first_delay_above_the_usual_cap_is_kept() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(Backoff::exponential(minute).delay(3, Duration::ZERO, 0), Some(minute));
+        assert_eq!(
+            Backoff::exponential(Duration::from_secs(20)).delay(2, Duration::ZERO, 0),
+            Some(DEFAULT_CAP)
+        );
     }
 
     #[test]

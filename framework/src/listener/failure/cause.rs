@@ -149,6 +149,34 @@ mod tests {
         assert_eq!(failure.to_string(), "outer: invalid digit found in string");
     }
 
+    /// The dead-letter headers tell where a failure arose, by these words.
+    #[test]
+    fn each_kind_is_told_apart() {
+        let told = |failure: Failure| (failure.kind(), failure.type_name());
+        let (kind, name) = told(Failure::rejected(Rejection::NoKey));
+        assert_eq!(kind, FailureKind::Rejected);
+        assert!(name.ends_with("Rejection"));
+        assert_eq!(told(Failure::panicked(Box::new("x"))), (FailureKind::Panicked, "panic"));
+        assert_eq!(told(Failure::not_acknowledged()), (FailureKind::NotAcknowledged, "klamm::Ack"));
+        assert!(Failure::not_acknowledged().to_string().contains("`Ack`"));
+        assert_eq!(Failure::handler("x").kind(), FailureKind::Handler);
+    }
+
+    /// Libraries often say their source in their own text; twice in one line helps nobody.
+    #[test]
+    fn a_source_that_was_said_already_is_not_repeated() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot book: {0}")]
+        struct Says(#[source] Outer);
+
+        let failure = Failure::handler(Says(Outer("x".parse::<i32>().unwrap_err())));
+        assert_eq!(failure.to_string(), "cannot book: outer: invalid digit found in string");
+        assert_eq!(failure.chain().count(), 3);
+        assert!(failure.source().unwrap().is::<Says>());
+        let printed = format!("{failure:?}");
+        assert!(printed.contains("kind: Handler") && printed.contains("error: Says("), "{printed}");
+    }
+
     #[test]
     fn panics_keep_their_message() {
         for payload in [

@@ -215,6 +215,25 @@ mod tests {
     }
 
     #[test]
+    fn only_dead_letters_need_a_producer() {
+        assert!(FailurePolicy::new().dead_letters() && FailurePolicy::default().dead_letters());
+        assert!(FailurePolicy::new().skip().dead_letter_to("graveyard").dead_letters());
+        assert!(!FailurePolicy::new().skip().dead_letters() && !FailurePolicy::new().stop().dead_letters());
+        let plain = FailurePolicy::new().dead_letter_to("graveyard").dead_letter();
+        let dead_letter = Decision::GiveUp(Ending::DeadLetter { topic: None });
+        assert_eq!(decide(&plain, &parse_failure(), 1), dead_letter);
+    }
+
+    #[test]
+    fn a_policy_prints_what_it_does() {
+        let policy = FailurePolicy::new().fatal_if(|_| true).retry_in_place(Backoff::immediate()).stop();
+        let printed = format!("{policy:?}");
+        for part in ["fatal_rules: 1", "retry_rejected: false", "in_place: Some(", "ending: Stop"] {
+            assert!(printed.contains(part), "{part} is not in {printed}");
+        }
+    }
+
+    #[test]
     fn new_does_not_retry() {
         let policy = FailurePolicy::new().dead_letter_to("graveyard");
         let graveyard = Decision::GiveUp(Ending::DeadLetter { topic: Some("graveyard".into()) });

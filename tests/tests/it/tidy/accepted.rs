@@ -1,8 +1,8 @@
 //! What is not as it should be and is known: each list and number here may only shrink. The tests fail when something
 //! gets worse, and also when an entry is not needed any more, with a word on what to write instead.
 
-/// A tenth of the source files may be longer than this, rounded up to the next ten.
-pub(super) const FILE_LINES_P90: usize = 310;
+/// A tenth of the source files may be longer than this without their unit tests, rounded up to the next ten.
+pub(super) const FILE_LINES_P90: usize = 300;
 
 /// Files, and folders with a `/` at the end, with lines over 120 wide.
 pub(super) const FILES_STILL_WIDE: &[&str] = &[

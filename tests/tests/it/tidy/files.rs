@@ -24,7 +24,7 @@ fn lines_are_at_most_120_wide() {
 
 #[test]
 fn nine_of_ten_files_do_not_grow() {
-    let lengths = sources().iter().map(|source| source.text.lines().count()).collect();
+    let lengths = sources().iter().map(|source| lines_before_tests(&source.text)).collect();
     if let Some(wrong) = against_p90(lengths, FILE_LINES_P90) {
         panic!("{wrong}");
     }
@@ -72,6 +72,11 @@ fn wide_lines(sources: &[Source], excused: &[&str]) -> Vec<String> {
     wrong
 }
 
+/// How long a file is without its unit tests, so that no test is left out for the sake of a number.
+fn lines_before_tests(text: &str) -> usize {
+    text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count()
+}
+
 fn against_p90(mut lengths: Vec<usize>, accepted: usize) -> Option<String> {
     lengths.sort_unstable();
     let p90 = *lengths.get(lengths.len() * 9 / 10)?;
@@ -109,6 +114,7 @@ fn a_planted_wide_line_is_found() {
 
 #[test]
 fn the_p90_only_shrinks() {
+    assert_eq!(lines_before_tests("//! A.\nfn f() {}\n\n#[cfg(test)]\nmod tests {\n}\n"), 2);
     let lengths = |long| (0..20).map(|at| if at < 17 { 100 } else { long }).collect::<Vec<_>>();
     assert_eq!(against_p90(lengths(195), 200), None);
     assert!(against_p90(lengths(201), 200).unwrap().contains("split a long file"));

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod circles;
+mod cores;
 mod crates;
 mod files;
 mod functions;
