@@ -19,3 +19,4 @@ mod foreign;
 mod job;
 mod packaging;
 mod tidy;
+mod tutorial;
