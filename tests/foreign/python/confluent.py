@@ -117,9 +117,11 @@ def group_of_two():
     while seen.waits_for(100) or not settled:
         check(seen.waits_for(10**6), f"{len(seen.values)} records, partitions by member not two and two")
         for member in members:
-            for message in member.consume(100, 0.1):
+            # One by one, and committed at once: what moves to the other member must not be read there again.
+            while message := member.poll(0.05):
+                if message.error():
+                    raise KafkaException(message.error())
                 seen.add(message.value())
-                # Committed one by one: what moves to the other member must not be read there again.
                 member.commit(message=message, asynchronous=False)
         settled = all(len(member.assignment()) == 2 for member in members)
     seen.expect(values(0, 100))

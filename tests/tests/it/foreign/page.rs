@@ -5,7 +5,7 @@
 //! not have keeps what it had. What cannot be read back is lost by that, and the comparison shows it.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use klamm_tests::repository;
 
@@ -33,7 +33,7 @@ static PAGE: Mutex<()> = Mutex::new(());
 
 /// Compares the client's part of the page with what it reported, or rewrites it.
 pub(super) fn compare_or_update(client: &Client, report: &Report) {
-    let _turn = PAGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = PAGE.lock().unwrap_or_else(PoisonError::into_inner);
     let file = repository().join(FILE);
     let there = std::fs::read_to_string(&file).unwrap_or_default();
     let mut page = Page::read(&there);

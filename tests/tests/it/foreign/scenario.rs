@@ -145,7 +145,8 @@ async fn unwritten(bootstrap: &str, prefix: &str, report: &Report) -> Vec<String
             match read(bootstrap, &topic, wanted.len()).await {
                 Ok(seen) if seen == wanted => {}
                 Ok(seen) => {
-                    faults.push(format!("{step}: {topic} has {:?} instead", seen.difference(&wanted)))
+                    let unwanted: Vec<_> = seen.difference(&wanted).collect();
+                    faults.push(format!("{step}: {topic} has {unwanted:?} instead"));
                 }
                 Err(why) => faults.push(format!("{step}: {why}")),
             }
