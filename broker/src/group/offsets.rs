@@ -1,13 +1,13 @@
 //! The offsets that a group has committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::calls::CommittedOffset;
 
 /// Offsets by topic and partition.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
-    by_topic: HashMap<String, BTreeMap<i32, CommittedOffset>>,
+    by_topic: BTreeMap<String, BTreeMap<i32, CommittedOffset>>,
 }
 
 impl Offsets {
@@ -46,7 +46,7 @@ impl Offsets {
 
     /// All offsets, topics in order of their names.
     pub(super) fn all(&self) -> BTreeMap<String, BTreeMap<i32, CommittedOffset>> {
-        self.by_topic.iter().map(|(topic, partitions)| (topic.clone(), partitions.clone())).collect()
+        self.by_topic.clone()
     }
 
     /// The topics and partitions committed at or before a time.

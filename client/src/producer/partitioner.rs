@@ -105,7 +105,8 @@ mod tests {
         let rng = SeededRng::new(3);
         let mut sticky = Sticky::default();
         let first = sticky.choose(1, 4, |_| true, &rng);
-        assert!((0..100).all(|_| sticky.choose(1, 4, |_| true, &rng) == first));
+        // A little less than 16 KiB in all.
+        assert!((0..1_600).all(|_| sticky.choose(10, 4, |_| true, &rng) == first));
         assert_ne!(sticky.choose(STICKY_BYTES, 4, |_| true, &rng), first);
         for _ in 0..100 {
             assert_eq!(sticky.choose(STICKY_BYTES, 4, |partition| partition == 2, &rng), 2);

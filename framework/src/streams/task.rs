@@ -246,6 +246,9 @@ impl fmt::Debug for Task {
 mod tests {
     use std::sync::Mutex;
 
+    use bytes::Bytes;
+    use klamm_client::Headers;
+
     use super::*;
     use crate::store::{MemoryStore, StateStore};
     use crate::streams::{StreamsBuilder, Topology, TumblingWindows};

@@ -1,7 +1,7 @@
 //! kill -9 at random moments, and files damaged between two runs: what was acknowledged is there once, in order, or the
 //! broker says clearly what is wrong with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn acknowledged_records_survive_kills() {
 
     let client = Client::connect(&address).await.unwrap();
     let producer = client.producer().linger(Duration::from_millis(1)).build().unwrap();
-    let acknowledged: Arc<Mutex<HashMap<u64, i64>>> = Arc::default();
+    let acknowledged: Arc<Mutex<BTreeMap<u64, i64>>> = Arc::default();
     let writer = {
         let acknowledged = Arc::clone(&acknowledged);
         let producer = producer.clone();
@@ -83,7 +83,7 @@ async fn acknowledged_records_survive_kills() {
 }
 
 /// Each acknowledged number is at its offset; no number is there twice; numbers only rise.
-fn check(acknowledged: &HashMap<u64, i64>, found: &[(i64, u64)], round: u64) {
+fn check(acknowledged: &BTreeMap<u64, i64>, found: &[(i64, u64)], round: u64) {
     let by_offset: HashMap<i64, u64> = found.iter().copied().collect();
     for (number, offset) in acknowledged {
         assert_eq!(
@@ -107,13 +107,13 @@ fn check(acknowledged: &HashMap<u64, i64>, found: &[(i64, u64)], round: u64) {
 #[test]
 #[should_panic(expected = "is not at offset")]
 fn the_checker_finds_a_lost_record() {
-    check(&HashMap::from([(1, 0), (2, 1)]), &[(0, 1)], 0);
+    check(&BTreeMap::from([(1, 0), (2, 1)]), &[(0, 1)], 0);
 }
 
 #[test]
 #[should_panic(expected = "is followed by")]
 fn the_checker_finds_a_repeated_record() {
-    check(&HashMap::from([(1, 0)]), &[(0, 1), (1, 1)], 0);
+    check(&BTreeMap::from([(1, 0)]), &[(0, 1), (1, 1)], 0);
 }
 
 #[tokio::test]

@@ -285,3 +285,44 @@ fn offsets_of_deleted_topics_and_of_abandoned_groups_go_away() {
     assert_eq!(sim.state(), "Dead");
     assert_eq!(sim.restarted(GroupConfig::default()).state(), "Dead");
 }
+
+#[test]
+fn offsets_of_topics_that_are_not_there_go_away() {
+    let mut sim = Sim::eager();
+    for (topic, offset) in [("b", 1), ("a", 2), ("kept", 3)] {
+        assert_eq!(sim.commit(&caller("", -1), topic, offset), ErrorCode::None);
+    }
+    let mut effects = Effects::default();
+    sim.coordinator.retain_topics(|topic| topic == "kept", &mut effects);
+    assert_eq!(effects.records.len(), 2);
+    sim.take(effects);
+    let all = sim.coordinator.all_committed(GROUP);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["kept"]);
+    assert_eq!(all["kept"][&0].offset, 3);
+    assert_eq!(sim.restarted(GroupConfig::default()).coordinator.all_committed(GROUP), all);
+    assert!(sim.coordinator.all_committed("another group").is_empty());
+}
+
+#[test]
+fn offsets_of_consumers_outside_of_groups_expire_one_by_one() {
+    let week_ms = GroupConfig::default().offsets_retention_ms;
+    let mut sim = Sim::eager();
+    sim.commit(&caller("", -1), "old", 1);
+    sim.pass(1_000);
+    sim.commit(&caller("", -1), "new", 1);
+    let left = |sim: &mut Sim| {
+        let mut effects = Effects::default();
+        sim.coordinator.expire(sim.now(), &mut effects);
+        sim.take(effects);
+        sim.coordinator.all_committed(GROUP).into_keys().collect::<Vec<_>>()
+    };
+    sim.pass(week_ms - 1_001);
+    assert_eq!(left(&mut sim), ["new", "old"]);
+    sim.pass(1);
+    assert_eq!(left(&mut sim), ["new"]);
+    assert_eq!(sim.state(), "Empty");
+    sim.pass(1_000);
+    assert_eq!(left(&mut sim), [""; 0]);
+    assert_eq!(sim.state(), "Dead");
+    assert_eq!(sim.restarted(GroupConfig::default()).state(), "Dead");
+}
