@@ -15,8 +15,8 @@ test: setup-test ## every test: units, end to end, foreign clients, crashes, bad
 soak: setup-test ## the long suites in full (SUITE=crash ROUNDS=500, or all; without SUITE a list)
 	@scripts/soak $(SUITE) $(ROUNDS)
 
-mutants: setup ## the pure cores with each line changed: do the tests notice? (CORE=ledger, or all)
-	@scripts/mutants $(CORE)
+mutants: setup ## the pure cores changed in small ways: do their tests notice? (CORE=ledger; without it all)
+	@scripts/mutants $(if $(CORE),"$(CORE)")
 
 fresh-machine: ## quickstart and tests in an empty Debian with nothing but Rust and make
 	@scripts/fresh-machine quickstart
