@@ -65,7 +65,7 @@ fn file_faults(name: &str, graph: &Graph, listed: &[FileCircle]) -> Vec<String> 
         match entry {
             Some(entry) if entry == files => {}
             Some(_) => {
-                wrong.push(format!("{name}: a circle shrank to {shown}: shorten its entry in FILE_CIRCLES"))
+                wrong.push(format!("{name}: a circle shrank to {shown}: shorten its entry in FILE_CIRCLES"));
             }
             None => {
                 let inside = |found: &&Use| circle.contains(&found.from) && circle.contains(&found.to);

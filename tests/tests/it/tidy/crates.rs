@@ -87,7 +87,7 @@ fn strangers(lock: &str, ours: &BTreeSet<String>) -> Vec<String> {
         match value("source") {
             Some(source) if source != CRATES_IO => wrong.push(format!("{name} comes from {source}")),
             None if !ours.contains(name) => {
-                wrong.push(format!("{name} comes from a path outside the workspace"))
+                wrong.push(format!("{name} comes from a path outside the workspace"));
             }
             _ => {}
         }
