@@ -57,8 +57,8 @@ pub enum BrokerError {
     },
 }
 
-/// How a broker shall be. Settings come, later ones over earlier ones, from the files, from [`BrokerBuilder::set`], and from the methods
-/// that have a setting of their own.
+/// How a broker shall be. Settings come, later ones over earlier ones, from the files, from [`BrokerBuilder::set`], and
+/// from the methods that have a setting of their own.
 ///
 /// What is not set has the default of [`KEYS`](crate::config::KEYS), but for two that make sense inside a program
 /// ([`EMBEDDED_DEFAULTS`]; [`BrokerBuilder::as_process`] undoes them):
@@ -132,7 +132,8 @@ impl BrokerBuilder {
         self
     }
 
-    /// Another clock than the machine's, for timestamps, retention and expiry. On an ephemeral broker it follows tokio's.
+    /// Another clock than the machine's, for timestamps, retention and expiry. On an ephemeral broker it follows
+    /// tokio's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
@@ -198,8 +199,9 @@ impl BrokerBuilder {
     }
 }
 
-/// A running broker. Dropping it ends its tasks at once, as a crash would, though what was acknowledged is safe; better call
-/// [`Broker::shutdown`]. The directories stay locked until those tasks have ended, which is a moment after the drop.
+/// A running broker. Dropping it ends its tasks at once, as a crash would, though what was acknowledged is safe; better
+/// call [`Broker::shutdown`]. The directories stay locked until those tasks have ended, which is a moment after the
+/// drop.
 #[derive(Debug)]
 pub struct Broker {
     bootstrap: String,
@@ -238,8 +240,9 @@ impl Broker {
         &self.addresses
     }
 
-    /// Stops: takes no more connections and requests, answers those under way (for at most 5 s), makes everything durable, and leaves the
-    /// directories so that the next start is quick. They are free for another broker when this value is dropped too.
+    /// Stops: takes no more connections and requests, answers those under way (for at most 5 s), makes everything
+    /// durable, and leaves the directories so that the next start is quick. They are free for another broker when this
+    /// value is dropped too.
     ///
     /// # Errors
     /// When something could not be made durable; the next start then checks the logs.

@@ -32,8 +32,8 @@ pub async fn klamm_binary() -> &'static Path {
         .await
 }
 
-/// Builds the programs of a crate, unless KLAMM_PROGRAMS_BUILT says that somebody just did: `scripts/test` builds all in one go,
-/// where cargo needs each dependency with one set of features only.
+/// Builds the programs of a crate, unless KLAMM_PROGRAMS_BUILT says that somebody just did: `scripts/test` builds all
+/// in one go, where cargo needs each dependency with one set of features only.
 pub async fn build_programs(package: &str) {
     if std::env::var_os("KLAMM_PROGRAMS_BUILT").is_some() {
         return;

@@ -1,4 +1,5 @@
-//! Where random tests begin: the same for everybody, unless `make soak` or somebody who replays a failure says otherwise.
+//! Where random tests begin: the same for everybody, unless `make soak` or somebody who replays a failure says
+//! otherwise.
 
 /// The seed of this run: `KLAMM_SEED`, else `usual`. Prints it, for a failure to be replayed.
 #[allow(clippy::print_stdout)] // Shown with a failed test.

@@ -43,7 +43,8 @@ impl Default for BatchLimits {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidBatch {
-    /// The bytes are damaged or are not exactly one batch of format v2: truncated, trailing bytes, wrong checksum, wrong magic.
+    /// The bytes are damaged or are not exactly one batch of format v2: truncated, trailing bytes, wrong checksum,
+    /// wrong magic.
     #[error(transparent)]
     Corrupt(#[from] RecordError),
     /// The batch is larger than the topic allows.
@@ -87,7 +88,8 @@ pub enum InvalidBatch {
     DeleteHorizon,
     /// Producer id, epoch and sequence contradict each other, or a transaction has no producer.
     #[error(
-        "producer id {producer_id}, epoch {producer_epoch}, base sequence {base_sequence}, transactional {transactional}: no such producer state"
+        "producer id {producer_id}, epoch {producer_epoch}, base sequence {base_sequence}, transactional \
+         {transactional}: no such producer state"
     )]
     Producer {
         /// The header's producer id.
@@ -121,8 +123,8 @@ impl InvalidBatch {
     }
 }
 
-/// Checks that `bytes` is exactly one batch that may be appended, and gives its header. The size is looked at before the checksum,
-/// so a batch above the limit costs nothing.
+/// Checks that `bytes` is exactly one batch that may be appended, and gives its header. The size is looked at before
+/// the checksum, so a batch above the limit costs nothing.
 ///
 /// # Errors
 /// The first rule that does not hold.
