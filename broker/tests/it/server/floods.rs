@@ -97,6 +97,23 @@ async fn what_is_asked_for_piece_by_piece_is_answered_in_full() {
     assert_eq!(indexes.collect::<Vec<_>>(), [0, 1]);
 }
 
+/// An id counts, whatever name stands beside it. With another name each time a topic of ten thousand partitions was
+/// described for every twenty bytes of the request.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_named_by_its_id_under_many_names_is_described_once() {
+    let memory = InMemory::start().await;
+    let mut wire = memory.connect().await;
+    let topic_id = wire.metadata(&["t"]).await.topics[0].topic_id;
+    let named = |index: i32| MetadataRequestTopic {
+        topic_id,
+        name: (index > 0).then(|| format!("n{index}").into()),
+        ..MetadataRequestTopic::default()
+    };
+    let request =
+        MetadataRequest { topics: Some((0..1_000).map(named).collect()), ..MetadataRequest::default() };
+    assert_eq!(wire.ask(&request).await.topics.len(), 1);
+}
+
 /// Each search by time may read and decompress a batch, and was done as often as it was asked for in one request.
 #[tokio::test(start_paused = true)]
 async fn a_partition_whose_offset_is_asked_for_twice_is_refused_as_in_kafka() {
