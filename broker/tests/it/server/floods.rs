@@ -114,6 +114,41 @@ async fn a_topic_that_is_named_by_its_id_under_many_names_is_described_once() {
     assert_eq!(wire.ask(&request).await.topics.len(), 1);
 }
 
+/// Fetches that wait for weeks filled the queue of a connection, which is then not read from: its peer went, and it
+/// kept its place among `max.connections` for as long.
+#[tokio::test(start_paused = true)]
+async fn a_queue_full_of_patience_does_not_outlive_its_peer() {
+    let memory = InMemory::with(|builder| builder.set("max.connections", 1)).await;
+    let mut patient = memory.connect().await;
+    patient.metadata(&["t"]).await;
+    // As many as may be in flight, and some more.
+    for _ in 0..150 {
+        patient.send_in(&fetch_request("t", 0, i32::MAX), 12).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(patient);
+    // connections.max.idle.ms and a little more.
+    tokio::time::sleep(Duration::from_secs(610)).await;
+    memory.connect().await.metadata(&["t"]).await;
+}
+
+/// The same with few requests: large answers that wait behind a fetch keep the connection from being read, too.
+#[tokio::test(start_paused = true)]
+async fn answers_behind_a_patient_fetch_do_not_outlive_their_peer() {
+    let memory =
+        InMemory::with(|builder| builder.set("max.connections", 1).set("num.partitions", 2_000)).await;
+    let mut patient = memory.connect().await;
+    patient.metadata(&["t"]).await;
+    patient.send_in(&fetch_request("t", 0, i32::MAX), 12).await;
+    for _ in 0..90 {
+        patient.send_in(&MetadataRequest { topics: None, ..MetadataRequest::default() }, 12).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(patient);
+    tokio::time::sleep(Duration::from_secs(610)).await;
+    memory.connect().await.metadata(&["t"]).await;
+}
+
 /// Each search by time may read and decompress a batch, and was done as often as it was asked for in one request.
 #[tokio::test(start_paused = true)]
 async fn a_partition_whose_offset_is_asked_for_twice_is_refused_as_in_kafka() {
