@@ -5,8 +5,8 @@
 //! replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and an error ends the connection.
 //!
 //! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in
-//! `record_errors`, from version 8 on; before, there is only the code. Not there yet: transactions (see
-//! [`NO_TRANSACTIONS`]).
+//! `record_errors`, from version 8 on and as many as [`NAMED_RECORDS_MAX`] allows; before, there is only the code. Not
+//! there yet: transactions (see [`NO_TRANSACTIONS`]).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -28,14 +28,22 @@ pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
 const FIRST_READABLE: i16 = 3;
 /// From here on topics are named by their id.
 const TOPIC_IDS: i16 = 13;
+/// The most records that one answer names as refused, but for the first of each batch: a request can bring a batch for
+/// every hundred of its bytes, and the names of a batch take up to a hundred kilobytes.
+const NAMED_RECORDS_MAX: usize = 1_000;
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     if call.version < FIRST_READABLE {
         return Err(Refusal::new(format!("Produce version {} is older than record batches", call.version)));
     }
     let request: ProduceRequest = call.decode()?;
-    let mut work =
-        Work { context, view: context.view(), by_id: call.version >= TOPIC_IDS, waits: Vec::new() };
+    let mut work = Work {
+        context,
+        view: context.view(),
+        by_id: call.version >= TOPIC_IDS,
+        waits: Vec::new(),
+        names_left: NAMED_RECORDS_MAX,
+    };
     let refusal = refuse_all(&request);
     let acks = request.acks;
     let topics = request.topic_data.into_iter().enumerate();
@@ -130,6 +138,8 @@ struct Work<'a> {
     view: Arc<View>,
     by_id: bool,
     waits: Vec<Wait>,
+    /// What is left of [`NAMED_RECORDS_MAX`].
+    names_left: usize,
 }
 
 impl Work<'_> {
@@ -158,7 +168,12 @@ impl Work<'_> {
                     let place = (topic_place, place);
                     self.waits.push(Wait { place, partition: log, last_offset: appended.last_offset });
                 }
-                Err(refused) => refused.tell(&mut answer),
+                Err(mut refused) => {
+                    refused.records.truncate(self.names_left.max(1));
+                    refused.records.shrink_to_fit();
+                    self.names_left = self.names_left.saturating_sub(refused.records.len());
+                    refused.tell(&mut answer);
+                }
             }
             response.partition_responses.push(answer);
         }

@@ -11,7 +11,7 @@ use klamm_protocol::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
-use klamm_protocol::{ErrorCode, Utf8Bytes};
+use klamm_protocol::{ErrorCode, Utf8Bytes, Uuid};
 
 use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
@@ -33,7 +33,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         Some(wanted) => {
             let create = request.allow_auto_topic_creation && context.config().auto_create_topics;
             let mut topics = Vec::new();
-            for wanted in each_once(wanted, |topic| (topic.topic_id, topic.name.clone())) {
+            for wanted in each_once(wanted, named) {
                 topics.push(one(context, wanted, create).await);
             }
             topics
@@ -54,14 +54,21 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     })
 }
 
+/// By what a topic is found: where there is an id, no name counts.
+fn named(wanted: &MetadataRequestTopic) -> (Uuid, Option<Utf8Bytes>) {
+    let id = wanted.topic_id;
+    (id, wanted.name.clone().filter(|_| id.is_zero()))
+}
+
 async fn one(context: &Context, wanted: MetadataRequestTopic, create: bool) -> MetadataResponseTopic {
     let view = context.view();
-    let Some(name) = wanted.name.filter(|_| wanted.topic_id.is_zero()) else {
-        return match view.image.topic_by_id(wanted.topic_id) {
+    let (id, name) = named(&wanted);
+    let Some(name) = name else {
+        return match view.image.topic_by_id(id) {
             Some(topic) => describe(context, &view, topic),
             None => MetadataResponseTopic {
                 error_code: ErrorCode::UnknownTopicId.code(),
-                topic_id: wanted.topic_id,
+                topic_id: id,
                 // Versions that cannot say null get an empty name.
                 name: Some(Utf8Bytes::new()),
                 ..MetadataResponseTopic::default()

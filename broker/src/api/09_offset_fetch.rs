@@ -3,6 +3,7 @@
 //! A partition without a committed offset is answered with -1 and no error. No topics (null) asks for everything committed.
 //! `require_stable` concerns offsets of open transactions, of which there are none.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -12,9 +13,9 @@ use klamm_protocol::messages::offset_fetch::{
     OffsetFetchResponseTopics,
 };
 use klamm_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
-use klamm_protocol::{ErrorCode, Utf8Bytes};
+use klamm_protocol::{ErrorCode, Utf8Bytes, Uuid};
 
-use super::context::{each_once, named};
+use super::context::named;
 use super::{Answer, Call, Context, Refusal};
 use crate::group::{CommittedOffset, Coordinator};
 
@@ -29,7 +30,7 @@ const GROUP_ERRORS: i16 = 2;
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: OffsetFetchRequest = call.decode()?;
     if call.version >= GROUPS {
-        let groups = each_once(request.groups, |group| group.group_id.clone());
+        let groups = once_each(request.groups).into_iter();
         let groups = groups.map(|group| fetch(context, call.version, group)).collect();
         return call.answer(&OffsetFetchResponse { groups, ..OffsetFetchResponse::default() });
     }
@@ -43,7 +44,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     });
     let group =
         OffsetFetchRequestGroup { group_id: request.group_id, topics, ..OffsetFetchRequestGroup::default() };
-    let answered = fetch(context, call.version, group);
+    let mut only = once_each(vec![group]);
+    let answered = only.pop().map(|group| fetch(context, call.version, group)).unwrap_or_default();
     call.answer(&OffsetFetchResponse {
         topics: answered.topics.into_iter().map(older).collect(),
         error_code: answered.error_code,
@@ -67,16 +69,42 @@ fn older(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
     }
 }
 
-fn fetch(context: &Context, version: i16, mut wanted: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    let view = context.view();
-    wanted.topics = wanted.topics.map(|topics| {
-        let mut topics: Vec<_> = each_once(topics, |topic| (topic.topic_id, topic.name.clone())).collect();
-        for topic in &mut topics {
-            let partitions = std::mem::take(&mut topic.partition_indexes);
-            topic.partition_indexes = each_once(partitions, |index| *index).collect();
-        }
-        topics
+/// What a request has asked for of one group so far.
+#[derive(Default)]
+struct Asked {
+    everything: bool,
+    partitions: HashMap<(Uuid, Utf8Bytes), HashSet<i32>>,
+}
+
+impl Asked {
+    /// Takes out what was asked for before. Whether anything is left, be it a topic without partitions.
+    fn leave_new(&mut self, topics: &mut Option<Vec<OffsetFetchRequestTopics>>) -> bool {
+        let Some(topics) = topics else { return !std::mem::replace(&mut self.everything, true) };
+        topics.retain_mut(|topic| {
+            let key = (topic.topic_id, topic.name.clone());
+            let is_first = !self.partitions.contains_key(&key);
+            let asked = self.partitions.entry(key).or_default();
+            topic.partition_indexes.retain(|index| asked.insert(*index));
+            is_first || !topic.partition_indexes.is_empty()
+        });
+        !topics.is_empty()
+    }
+}
+
+/// Every partition of every group once: metadata is a thousand times as long as the number of a partition. A group or
+/// topic may come several times, with other partitions each time.
+fn once_each(mut groups: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
+    let mut asked: HashMap<Utf8Bytes, Asked> = HashMap::new();
+    groups.retain_mut(|group| {
+        let is_first = !asked.contains_key(&group.group_id);
+        let has_new = asked.entry(group.group_id.clone()).or_default().leave_new(&mut group.topics);
+        is_first || has_new
     });
+    groups
+}
+
+fn fetch(context: &Context, version: i16, wanted: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let view = context.view();
     let group = &wanted.group_id;
     let question = |coordinator: &Coordinator| match &wanted.topics {
         None => {

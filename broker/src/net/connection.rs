@@ -4,9 +4,10 @@
 //! The reader does the part of a request that must not be overtaken (an append, a join, a commit) before it reads the
 //! next one. The rest (an fsync, a long poll, the others of a group) is a future in a bounded queue, which the writer
 //! takes in order. A full queue stops the reader, and so the peer; full is also a queue of few answers that are large.
+//! That a peer is gone shows only by reading and by sending, so that a queue may not be full for ever: see [`room`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -36,6 +37,15 @@ enum Queued {
     Later(BoxFuture<'static, Result<Option<Response>, Refusal>>, Share),
 }
 
+/// What the writer lets the reader know.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Answers that are owed.
+    unanswered: AtomicUsize,
+    /// Whether an answer is on its way to the peer.
+    sending: AtomicBool,
+}
+
 /// Serves a connection until one side has had enough.
 pub(super) async fn serve(
     context: Arc<Context>,
@@ -46,10 +56,10 @@ pub(super) async fn serve(
 ) {
     let (reader, writer) = split(stream, limits.idle);
     let (queue, answers) = mpsc::channel(context.config().max_in_flight);
-    let unanswered = AtomicUsize::new(0);
+    let progress = Progress::default();
     let reading =
-        read_requests(&context, &peer, reader, FrameReader::new(limits), queue, stopping, &unanswered);
-    let writing = write_answers(writer, answers, &unanswered);
+        read_requests(&context, &peer, reader, FrameReader::new(limits), queue, stopping, &progress);
+    let writing = write_answers(writer, answers, &progress);
     tokio::pin!(reading, writing);
     let ended = tokio::select! {
         ended = &mut reading => match ended {
@@ -81,12 +91,14 @@ async fn read_requests(
     mut frames: FrameReader,
     queue: mpsc::Sender<Queued>,
     mut stopping: watch::Receiver<bool>,
-    unanswered: &AtomicUsize,
+    progress: &Progress,
 ) -> Result<Ending, Refusal> {
     let unsent = Arc::new(Semaphore::new(UNSENT_BYTES_MAX as usize));
     loop {
         // Room for the answer first: a peer that does not read its answers is not read from either.
-        let Ok(place) = queue.reserve().await else { return Ok(Ending::Peer) };
+        let Some(Ok(place)) = room(queue.reserve(), context, progress).await else {
+            return Ok(Ending::Peer);
+        };
         let frame = tokio::select! {
             frame = frames.next(&mut source) => frame,
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(Ending::Stopping),
@@ -95,7 +107,7 @@ async fn read_requests(
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(Ending::Peer),
             // The peer waits for us: that is not idle.
-            Err(FrameError::Idle) if unanswered.load(Ordering::Relaxed) > 0 => continue,
+            Err(FrameError::Idle) if progress.unanswered.load(Ordering::Relaxed) > 0 => continue,
             Err(FrameError::Idle) => return Ok(Ending::Peer),
             // Resets are how many clients say goodbye.
             Err(FrameError::Io(_)) => return Ok(Ending::Peer),
@@ -107,20 +119,37 @@ async fn read_requests(
                 let bytes =
                     u32::try_from(response.encoded.bytes.len()).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
                 // Never closed, so that there is a permit; the answer goes out in any case.
-                let room = unsent.clone().acquire_many_owned(bytes).await.ok();
-                Queued::Ready(response, room)
+                let Some(part) = room(unsent.clone().acquire_many_owned(bytes), context, progress).await
+                else {
+                    return Ok(Ending::Peer);
+                };
+                Queued::Ready(response, part.ok())
             }
             Answer::Later(later) => Queued::Later(later, frame.share),
         };
-        unanswered.fetch_add(1, Ordering::Relaxed);
+        progress.unanswered.fetch_add(1, Ordering::Relaxed);
         place.send(queued);
+    }
+}
+
+/// Waits for room in the queue of answers. None when there was none for `connections.max.idle.ms` and the writer waits
+/// itself, for what the first answer in the queue waits for: a peer that asked for so much and so patiently may be gone
+/// for long. Where the writer sends, it is the one that notices.
+async fn room<T>(wait: impl Future<Output = T>, context: &Context, progress: &Progress) -> Option<T> {
+    tokio::pin!(wait);
+    loop {
+        match timeout(context.config().connections_max_idle, &mut wait).await {
+            Ok(room) => return Some(room),
+            Err(_) if progress.sending.load(Ordering::Relaxed) => {}
+            Err(_) => return None,
+        }
     }
 }
 
 async fn write_answers(
     mut writer: Writer,
     mut answers: mpsc::Receiver<Queued>,
-    unanswered: &AtomicUsize,
+    progress: &Progress,
 ) -> Result<(), Refusal> {
     while let Some(queued) = answers.recv().await {
         // What the answer holds is given back when it is out.
@@ -128,13 +157,15 @@ async fn write_answers(
             Queued::Ready(response, room) => (Some(response), room, None),
             Queued::Later(later, share) => (later.await?, None, Some(share)),
         };
-        if let Some(response) = response
-            && writer.send(response).await.is_err()
-        {
-            // The peer is gone, or does not read.
-            return Ok(());
+        if let Some(response) = response {
+            progress.sending.store(true, Ordering::Relaxed);
+            if writer.send(response).await.is_err() {
+                // The peer is gone, or does not read.
+                return Ok(());
+            }
+            progress.sending.store(false, Ordering::Relaxed);
         }
-        unanswered.fetch_sub(1, Ordering::Relaxed);
+        progress.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
     Ok(())
 }

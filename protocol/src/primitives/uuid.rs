@@ -30,18 +30,7 @@ impl Uuid {
 
     /// The other usual spelling, five groups of hexadecimal digits: Kafka has it in the ids of group members.
     pub fn hyphenated(&self) -> impl fmt::Display + use<> {
-        let bits = u128::from_be_bytes(self.0);
-        fmt::from_fn(move |f| {
-            let group = |shift: u32, digits: u32| (bits >> shift) & ((1 << (4 * digits)) - 1);
-            let (time, clock) = (group(96, 8), group(48, 4));
-            write!(
-                f,
-                "{time:08x}-{:04x}-{:04x}-{clock:04x}-{:012x}",
-                group(80, 4),
-                group(64, 4),
-                group(0, 12)
-            )
-        })
+        Hyphenated(u128::from_be_bytes(self.0))
     }
 
     /// The bytes in network order.
@@ -52,6 +41,17 @@ impl Uuid {
     /// Whether this is [`Uuid::ZERO`].
     pub fn is_zero(&self) -> bool {
         *self == Self::ZERO
+    }
+}
+
+/// [`Uuid::hyphenated`]
+struct Hyphenated(u128);
+
+impl fmt::Display for Hyphenated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let group = |shift: u32, digits: u32| (self.0 >> shift) & ((1 << (4 * digits)) - 1);
+        let (time, clock) = (group(96, 8), group(48, 4));
+        write!(f, "{time:08x}-{:04x}-{:04x}-{clock:04x}-{:012x}", group(80, 4), group(64, 4), group(0, 12))
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use klamm_protocol::frame::encode_request;
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::metadata::MetadataRequestTopic;
-use klamm_protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use klamm_protocol::messages::offset_fetch::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponseTopics,
+};
 use klamm_protocol::messages::{
     ApiVersionsRequest, DescribeGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetFetchRequest,
 };
@@ -45,6 +47,106 @@ async fn what_is_named_often_is_answered_once() {
     assert_eq!((answer.groups.len(), answer.groups[0].topics.len()), (1, 1));
     let partitions = answer.groups[0].topics[0].partitions.iter();
     assert_eq!(partitions.map(|partition| partition.partition_index).collect::<Vec<_>>(), [3, 1]);
+}
+
+/// A client may name a topic once for each of its partitions, or a group once for each of its topics. The second time
+/// counted as the first one again, and what it asked for was not in the answer.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_piece_by_piece_is_answered_in_full() {
+    let memory = InMemory::with(|builder| builder.set("num.partitions", 3)).await;
+    let mut wire = memory.connect().await;
+    wire.metadata(&["t", "u"]).await;
+    let named = |answer: &[OffsetFetchResponseTopics]| -> Vec<(String, i32)> {
+        let all = answer.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
+        });
+        all.collect()
+    };
+    let topic = |name: &'static str, indexes: &[i32]| OffsetFetchRequestTopics {
+        name: name.into(),
+        partition_indexes: indexes.to_vec(),
+        ..OffsetFetchRequestTopics::default()
+    };
+    let group = |topics| OffsetFetchRequestGroup {
+        group_id: "g".into(),
+        topics: Some(topics),
+        ..OffsetFetchRequestGroup::default()
+    };
+    let groups = vec![
+        group(vec![topic("t", &[0]), topic("t", &[1, 0])]),
+        group(vec![topic("u", &[2]), topic("t", &[1])]),
+    ];
+    let answer = wire.ask_in(&OffsetFetchRequest { groups, ..OffsetFetchRequest::default() }, 9).await;
+    let answered: Vec<_> = answer.groups.iter().map(|group| named(&group.topics)).collect();
+    let expected = [vec![("t".to_owned(), 0), ("t".to_owned(), 1)], vec![("u".to_owned(), 2)]];
+    assert_eq!(answered, expected);
+
+    let topic = |indexes: &[i32]| OffsetFetchRequestTopic {
+        name: "t".into(),
+        partition_indexes: indexes.to_vec(),
+        ..OffsetFetchRequestTopic::default()
+    };
+    let request = OffsetFetchRequest {
+        group_id: "g".into(),
+        topics: Some(vec![topic(&[0]), topic(&[1])]),
+        ..OffsetFetchRequest::default()
+    };
+    let answer = wire.ask_in(&request, 7).await;
+    let indexes =
+        answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.partition_index);
+    assert_eq!(indexes.collect::<Vec<_>>(), [0, 1]);
+}
+
+/// An id counts, whatever name stands beside it. With another name each time a topic of ten thousand partitions was
+/// described for every twenty bytes of the request.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_named_by_its_id_under_many_names_is_described_once() {
+    let memory = InMemory::start().await;
+    let mut wire = memory.connect().await;
+    let topic_id = wire.metadata(&["t"]).await.topics[0].topic_id;
+    let named = |index: i32| MetadataRequestTopic {
+        topic_id,
+        name: (index > 0).then(|| format!("n{index}").into()),
+        ..MetadataRequestTopic::default()
+    };
+    let request =
+        MetadataRequest { topics: Some((0..1_000).map(named).collect()), ..MetadataRequest::default() };
+    assert_eq!(wire.ask(&request).await.topics.len(), 1);
+}
+
+/// Fetches that wait for weeks filled the queue of a connection, which is then not read from: its peer went, and it
+/// kept its place among `max.connections` for as long.
+#[tokio::test(start_paused = true)]
+async fn a_queue_full_of_patience_does_not_outlive_its_peer() {
+    let memory = InMemory::with(|builder| builder.set("max.connections", 1)).await;
+    let mut patient = memory.connect().await;
+    patient.metadata(&["t"]).await;
+    // As many as may be in flight, and some more.
+    for _ in 0..150 {
+        patient.send_in(&fetch_request("t", 0, i32::MAX), 12).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(patient);
+    // connections.max.idle.ms and a little more.
+    tokio::time::sleep(Duration::from_secs(610)).await;
+    memory.connect().await.metadata(&["t"]).await;
+}
+
+/// The same with few requests: large answers that wait behind a fetch keep the connection from being read, too.
+#[tokio::test(start_paused = true)]
+async fn answers_behind_a_patient_fetch_do_not_outlive_their_peer() {
+    let memory =
+        InMemory::with(|builder| builder.set("max.connections", 1).set("num.partitions", 2_000)).await;
+    let mut patient = memory.connect().await;
+    patient.metadata(&["t"]).await;
+    patient.send_in(&fetch_request("t", 0, i32::MAX), 12).await;
+    for _ in 0..90 {
+        patient.send_in(&MetadataRequest { topics: None, ..MetadataRequest::default() }, 12).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(patient);
+    tokio::time::sleep(Duration::from_secs(610)).await;
+    memory.connect().await.metadata(&["t"]).await;
 }
 
 /// Each search by time may read and decompress a batch, and was done as often as it was asked for in one request.

@@ -1,6 +1,7 @@
 //! The server, spoken to in raw frames.
 
 mod bad_input;
+mod big_requests;
 mod ends;
 mod failing_disk;
 mod fetch_waits;

@@ -145,6 +145,46 @@ async fn no_more_than_a_thousand_are_named() {
     }
 }
 
+/// The limit was for each batch, and a request may bring many: two hundred bytes of compressed records each, for sixty
+/// kilobytes of the answer. A request of ten megabytes asked for three gigabytes.
+#[tokio::test(start_paused = true)]
+async fn no_more_than_a_thousand_are_named_in_one_answer_but_one_of_each_batch() {
+    let memory = InMemory::start().await;
+    let mut wire = memory.connect().await;
+    create(&mut wire, "t", &[("cleanup.policy", "compact")]).await;
+    let keyless = records(Compression::Zstd, (0..600).map(|_| (None, NOW_MS)));
+    let mut request = produce_request("t", keyless, -1);
+    let partitions = &mut request.topic_data[0].partition_data;
+    *partitions = vec![partitions[0].clone(); 10];
+    request.topic_data = vec![request.topic_data[0].clone(); 2];
+    let answer = wire.ask_in(&request, 9).await;
+    let all: Vec<_> = answer.responses.iter().flat_map(|topic| &topic.partition_responses).collect();
+    assert!(all.len() == 20 && all.iter().all(|one| one.error_code == ErrorCode::InvalidRecord.code()));
+    // One at least for each batch: a client that is given none takes all of its records for bad.
+    let named: Vec<_> = all.iter().map(|one| one.record_errors.len()).collect();
+    assert_eq!((&named[..2], &named[2..]), (&[600, 400][..], &[1; 18][..]));
+}
+
+/// Every codec, a hundred thousand records, three bad ones in the middle and at the end.
+#[tokio::test(start_paused = true)]
+async fn the_last_of_a_hundred_thousand_is_named_in_every_codec() {
+    let memory = InMemory::start().await;
+    let mut wire = memory.connect().await;
+    create(&mut wire, "t", &[("cleanup.policy", "compact")]).await;
+    use Compression::{Gzip, Lz4, None as Plain, Snappy, Zstd};
+    for compression in [Plain, Gzip, Snappy, Lz4, Zstd] {
+        let key = |index| (![3, 50_000, 99_999].contains(&index)).then_some(&b"k"[..]);
+        // Without compression as many as fit.
+        let count = if compression == Plain { 50_001 } else { 100_000 };
+        let answer =
+            produce(&mut wire, records(compression, (0..count).map(|index| (key(index), NOW_MS))), 9).await;
+        assert_eq!(answer.error_code, ErrorCode::InvalidRecord.code(), "{compression:?}: {answer:?}");
+        let indexes: Vec<_> = answer.record_errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(indexes[..2], [3, 50_000], "{compression:?}");
+        assert_eq!(indexes.get(2), (compression != Plain).then_some(&99_999));
+    }
+}
+
 /// A checksum that is right over a record that is not: it would be no better the next time, so the code must not be one
 /// that clients try again after.
 #[tokio::test(start_paused = true)]
