@@ -18,4 +18,5 @@ mod examples;
 mod foreign;
 mod job;
 mod packaging;
+mod rocksdb;
 mod tidy;
