@@ -22,7 +22,8 @@ fresh-machine: ## quickstart and tests in an empty Debian with nothing but Rust 
 	@scripts/fresh-machine quickstart
 	@scripts/fresh-machine test
 
-check: setup ## formatting, lints, docs and dependency policy
+check: setup ## formatting, lints, docs, dependency policy and the scripts' own tests
+	scripts/tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo check -p klamm --no-default-features

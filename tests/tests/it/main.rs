@@ -18,5 +18,6 @@ mod examples;
 mod foreign;
 mod job;
 mod packaging;
+mod rocksdb;
 mod tidy;
 mod tutorial;
