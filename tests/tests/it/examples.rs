@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use klamm_client::runtime::{Rng, SeededRng};
-use klamm_tests::{build_programs, klamm_binary, repository, run, run_with_input, seed, skip};
+use klamm_tests::{build_programs, klamm_binary, run, run_with_input, seed, skip};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
