@@ -1,4 +1,4 @@
-//! `scripts/rocksdb` compiles RocksDB as the crate's own build script would: with the same defines and flags, in the same version.
+//! `scripts/rocksdb` compiles RocksDB as the crate's own build script would: the same version, defines and flags.
 //!
 //! The script holds a copy of what the crate's `build.rs` decides for Linux. Here that file is read as tokens, its
 //! conditions are answered for a target, and what it would hand to the compiler is compared with the script's list.
@@ -12,8 +12,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 const CRATE: &str = "librocksdb-sys";
 
-/// What the script adds: the `cc` crate does so too (optimisation, position-independent code, sections to leave out), or
-/// does not matter to the code (`-w`, in place of the crate's choice of warnings).
+/// What the script adds: the `cc` crate does so too (optimisation, position-independent code, a section for each
+/// function), or it does not matter to the code (`-w`, in place of the crate's choice of warnings).
 const ADDED: &[&str] = &["-O2", "-fPIC", "-ffunction-sections", "-fdata-sections", "-w"];
 
 /// The architectures that the script knows, with the names by which rustc calls the instructions that it asks for.
@@ -96,8 +96,8 @@ fn disagreement(script: &str, lock: &str) -> Option<String> {
     let locked = after(lock, &format!("name = \"{CRATE}\"\nversion = \""), '"');
     (checked != locked).then(|| {
         format!(
-            "{CRATE} is {locked}, scripts/rocksdb was checked against {checked}: compare the build script and its list of \
-             sources, then set checked_version"
+            "{CRATE} is {locked}, scripts/rocksdb was checked against {checked}: compare the build script and its list \
+             of sources, then set checked_version"
         )
     })
 }
