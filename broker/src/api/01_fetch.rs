@@ -11,7 +11,8 @@
 //! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if
 //! those are fewer), it does not want to wait, or no partition is left that could bring more, because all of them
 //! failed or none was named. Nor does one wait that names more partitions than this broker may have (`max.partitions`):
-//! it would be looked through at every move of any.
+//! it would be looked through at every move of any. Nor one for which its connection has no room left, because of others
+//! that wait ([`Peer::room_to_wait`](super::Peer::room_to_wait)).
 //!
 //! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE
 //! (it seeks) and FENCED_LEADER_EPOCH (it validates its position).
@@ -58,9 +59,13 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     if found.is_due(&request, &found.fates) {
         return found.respond(reply).map(Answer::Ready);
     }
+    let Some(room) = call.peer.room_to_wait(call.read_bytes()) else {
+        return found.respond(reply).map(Answer::Ready);
+    };
     let context = context.clone();
     let request = without_frame(request);
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(Answer::Waiting(Box::pin(async move {
+        let _room = room;
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let found = wait(&context, &request, reply, &found.fates, started + max_wait).await;
         found.respond(reply).map(Some)

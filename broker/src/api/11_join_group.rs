@@ -46,7 +46,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     let joining = context.groups().join(join).await;
     let reply = call.reply();
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(Answer::Waiting(Box::pin(async move {
         let response = response(joining.await, reply.version);
         reply.encode(&response).map(Some)
     })))

@@ -45,8 +45,11 @@ pub(crate) enum Answer {
     None,
     /// A response.
     Ready(Response),
-    /// A response when what it waits for has come. May wait beside the work on later requests.
+    /// A response when what it waits for has come, which is the broker's own work and soon done. May wait beside the
+    /// work on later requests, and hold what was asked.
     Later(BoxFuture<'static, Result<Option<Response>, Refusal>>),
+    /// The same, but it waits for others, and for as long as the peer pleases. Holds nothing of the request's frame.
+    Waiting(BoxFuture<'static, Result<Option<Response>, Refusal>>),
 }
 
 /// Why a connection has to end. Tells nothing of what the peer sent.
@@ -88,6 +91,11 @@ impl Call {
         R::decode(&mut self.body, self.version).map_err(|error| {
             Refusal::new(format!("{} version {} cannot be read: {error}", self.api.name(), self.version))
         })
+    }
+
+    /// How many bytes of the frame have been read, which leaves out what follows the last field.
+    pub(crate) fn read_bytes(&self) -> usize {
+        self.body.position()
     }
 
     /// What it takes to answer.

@@ -33,8 +33,8 @@ const UNSENT_BYTES_MAX: u32 = 4 << 20;
 enum Queued {
     /// With its part of [`UNSENT_BYTES_MAX`].
     Ready(Response, Option<OwnedSemaphorePermit>),
-    /// With the request's part of the memory for requests: what waits may still hold what it was asked.
-    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>, Share),
+    /// With the request's part of the memory for requests, where it may still hold what it was asked.
+    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>, Option<Share>),
 }
 
 /// What the writer lets the reader know.
@@ -125,7 +125,8 @@ async fn read_requests(
                 };
                 Queued::Ready(response, part.ok())
             }
-            Answer::Later(later) => Queued::Later(later, frame.share),
+            Answer::Later(later) => Queued::Later(later, Some(frame.share)),
+            Answer::Waiting(waiting) => Queued::Later(waiting, None),
         };
         progress.unanswered.fetch_add(1, Ordering::Relaxed);
         place.send(queued);
@@ -155,7 +156,7 @@ async fn write_answers(
         // What the answer holds is given back when it is out.
         let (response, _room, _share) = match queued {
             Queued::Ready(response, room) => (Some(response), room, None),
-            Queued::Later(later, share) => (later.await?, None, Some(share)),
+            Queued::Later(later, share) => (later.await?, None, share),
         };
         if let Some(response) = response {
             progress.sending.store(true, Ordering::Relaxed);
