@@ -64,12 +64,12 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     let context = context.clone();
     let request = without_frame(request);
-    Ok(Answer::Waiting(Box::pin(async move {
+    Ok(Answer::later(0, async move {
         let _room = room;
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let found = wait(&context, &request, reply, &found.fates, started + max_wait).await;
         found.respond(reply).map(Some)
-    })))
+    }))
 }
 
 /// What is wrong with the request as a whole.

@@ -11,7 +11,7 @@ use klamm_protocol::messages::offset_fetch::{
 };
 use klamm_protocol::messages::{
     ApiVersionsRequest, DescribeGroupsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetFetchRequest,
+    OffsetCommitRequest, OffsetFetchRequest,
 };
 use klamm_protocol::{ApiKey, ErrorCode};
 use tokio::time::Instant;
@@ -215,6 +215,38 @@ async fn those_who_wait_leave_the_memory_for_requests_to_others() {
     assert_eq!(good.produce("t", batch(&["x"])).await.error_code, 0);
     for _ in 0..3 {
         assert!(greedy.receive_raw().await.is_some());
+    }
+}
+
+/// Commits whose answers cannot go out, because the peer does not read those before them, kept their shares of the
+/// memory for requests until the peer counted as gone, ten minutes later. Nobody else was served meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_leaves_the_memory_for_requests_to_others() {
+    let memory = InMemory::with(|builder| {
+        builder
+            .set("num.partitions", 2_000)
+            .set("socket.request.max.bytes", 2 << 20)
+            .set("queued.max.request.bytes", 4 << 20)
+            .set("request.read.timeout.ms", 5_000)
+    })
+    .await;
+    let mut good = memory.connect().await;
+    good.metadata(&["t"]).await;
+    let mut deaf = memory.connect().await;
+    let everything = MetadataRequest { topics: None, ..MetadataRequest::default() };
+    // The network holds 256 KiB, an answer has 60.
+    for _ in 0..10 {
+        deaf.send_in(&everything, 12).await;
+    }
+    let commit = encode_request(&OffsetCommitRequest::default(), 8, 1, Some("wire")).unwrap();
+    let produce = encode_request(&produce_request("t", batch(&["x"]), -1), 9, 1, Some("wire")).unwrap();
+    for frame in [&commit, &produce, &commit, &produce] {
+        deaf.send_raw(&padded(frame, 1 << 20)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(good.produce("t", batch(&["y"])).await.error_code, 0);
+    for _ in 0..14 {
+        assert!(deaf.receive_raw().await.is_some());
     }
 }
 
