@@ -1,8 +1,9 @@
 //! Produce, key 0: versions 3 to 13 (0 to 2 are announced and refused, see [`SERVED`](super::SERVED)).
 //!
-//! Every partition's batch is validated and appended before the next request of the connection is looked at; the answer waits until
-//! what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms` bounds the wait for other
-//! replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and an error ends the connection.
+//! Every partition's batch is validated and appended before the next request of the connection is looked at; the answer
+//! waits until what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms`
+//! bounds the wait for other replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and
+//! an error ends the connection.
 //!
 //! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in
 //! `record_errors`, from version 8 on and as many as [`NAMED_RECORDS_MAX`] allows; before, there is only the code. Not

@@ -1,7 +1,8 @@
 //! OffsetCommit, key 8: versions 2 to 10.
 //!
-//! Offsets are written to `__consumer_offsets` before the next request of the connection is looked at, and answered when they are
-//! durable. `retention_time_ms` (up to version 4) is ignored, as Kafka's default does: offsets live by `offsets.retention.minutes`.
+//! Offsets are written to `__consumer_offsets` before the next request of the connection is looked at, and answered
+//! when they are durable. `retention_time_ms` (up to version 4) is ignored, as Kafka's default does: offsets live by
+//! `offsets.retention.minutes`.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -46,8 +46,8 @@ pub(crate) enum Answer {
     /// A response.
     Ready(Response),
     /// A response when what it waits for has come. May wait beside the work on later requests, for as long as the peer
-    /// pleases: it is asked for when the answers before it are out. So it holds nothing of the request's frame, and says
-    /// how many bytes it holds of its own.
+    /// pleases: it is asked for when the answers before it are out. So it holds nothing of the request's frame, and
+    /// says how many bytes it holds of its own.
     Later(BoxFuture<'static, Result<Option<Response>, Refusal>>, usize),
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Peer {
 }
 
 /// How much the fetches of one connection may have asked for that wait at the same time, in bytes of their requests.
-/// They may wait for weeks, so that they do not count as requests that are worked on (`queued.max.request.bytes`), where
-/// they would keep all others out. A fetch of ten thousand partitions has a third of a megabyte.
+/// They may wait for weeks, so that they do not count as requests that are worked on (`queued.max.request.bytes`),
+/// where they would keep all others out. A fetch of ten thousand partitions has a third of a megabyte.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
 impl Peer {
