@@ -1,8 +1,9 @@
 //! Produce, key 0: versions 3 to 13 (0 to 2 are announced and refused, see [`SERVED`](super::SERVED)).
 //!
-//! Every partition's batch is validated and appended before the next request of the connection is looked at; the answer waits until
-//! what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms` bounds the wait for other
-//! replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and an error ends the connection.
+//! Every partition's batch is validated and appended before the next request of the connection is looked at; the answer
+//! waits until what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms`
+//! bounds the wait for other replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and
+//! an error ends the connection.
 //!
 //! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in
 //! `record_errors`, from version 8 on and as many as [`NAMED_RECORDS_MAX`] allows; before, there is only the code. Not
@@ -16,7 +17,7 @@ use klamm_protocol::messages::produce::{
 };
 use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
 use klamm_protocol::records::BatchHeader;
-use klamm_protocol::{ErrorCode, Records};
+use klamm_protocol::{ErrorCode, Records, Utf8Bytes};
 
 use super::context::{NO_TRANSACTIONS, named};
 use super::{Answer, Call, Context, Refusal};
@@ -64,7 +65,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         return call.answer(&response);
     }
     let reply = call.reply();
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(Answer::later(held_bytes(&response), async move {
         for wait in waits {
             if let Err(error) = wait.partition.wait_durable(wait.last_offset).await {
                 let topic = &mut response.responses[wait.place.0];
@@ -73,7 +74,24 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
             }
         }
         reply.encode(&response).map(Some)
-    })))
+    }))
+}
+
+/// What the answer takes until it is sent; for each partition there may be a log to wait for, too.
+fn held_bytes(response: &ProduceResponse) -> usize {
+    const PARTITION: usize = size_of::<PartitionProduceResponse>() + size_of::<Wait>();
+    let words = |text: &Option<Utf8Bytes>| text.as_ref().map_or(0, |text| text.len());
+    let record = |error: &BatchIndexAndErrorMessage| {
+        size_of::<BatchIndexAndErrorMessage>() + words(&error.batch_index_error_message)
+    };
+    let partition = |answer: &PartitionProduceResponse| {
+        PARTITION + words(&answer.error_message) + answer.record_errors.iter().map(record).sum::<usize>()
+    };
+    let topic = |topic: &TopicProduceResponse| {
+        let partitions = topic.partition_responses.iter().map(partition);
+        size_of::<TopicProduceResponse>() + topic.name.len() + partitions.sum::<usize>()
+    };
+    response.responses.iter().map(topic).sum()
 }
 
 /// What is wrong with the request as a whole, which every partition is then told.
@@ -150,7 +168,8 @@ impl Work<'_> {
         refusal: Option<&Refused>,
     ) -> TopicProduceResponse {
         let mut response = TopicProduceResponse {
-            name: data.name,
+            // A copy: the answer may wait for long, and would keep the request's frame.
+            name: data.name.to_string().into(),
             topic_id: data.topic_id,
             ..TopicProduceResponse::default()
         };

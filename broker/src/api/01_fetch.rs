@@ -11,7 +11,8 @@
 //! At once, when it has what it asked for or there is nothing to wait for: `min_bytes` are there (or `max_bytes`, if
 //! those are fewer), it does not want to wait, or no partition is left that could bring more, because all of them
 //! failed or none was named. Nor does one wait that names more partitions than this broker may have (`max.partitions`):
-//! it would be looked through at every move of any.
+//! it would be looked through at every move of any. Nor one for which its connection has no room left, because of
+//! others that wait ([`Peer::room_to_wait`](super::Peer::room_to_wait)).
 //!
 //! At once, too, when a partition failed in a way that the client answers by doing something else: OFFSET_OUT_OF_RANGE
 //! (it seeks) and FENCED_LEADER_EPOCH (it validates its position).
@@ -39,7 +40,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::context::named;
 use super::{Answer, Call, Context, Refusal, Reply, Response};
-use crate::controller::{Topic, View};
+use crate::controller::{Logs, Topic, View};
 use crate::log::LogSlice;
 use crate::partition::{Isolation, Partition};
 
@@ -58,13 +59,17 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     if found.is_due(&request, &found.fates) {
         return found.respond(reply).map(Answer::Ready);
     }
+    let Some(room) = call.peer.room_to_wait(call.read_bytes()) else {
+        return found.respond(reply).map(Answer::Ready);
+    };
     let context = context.clone();
     let request = without_frame(request);
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(Answer::later(0, async move {
+        let _room = room;
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let found = wait(&context, &request, reply, &found.fates, started + max_wait).await;
         found.respond(reply).map(Some)
-    })))
+    }))
 }
 
 /// What is wrong with the request as a whole.
@@ -115,6 +120,7 @@ async fn wait(
     loop {
         // First listen, then look: what comes in between is heard.
         views.mark_unchanged();
+        let topics: Vec<_> = logs_of_topics(&context.view(), request, reply).collect();
         let mut moves = watches(context, request, reply);
         let found = look(context, request, reply);
         if found.is_due(request, first) || *stopping.borrow() || Instant::now() >= deadline {
@@ -129,11 +135,43 @@ async fn wait(
         };
         tokio::select! {
             () = moved => {}
-            _ = views.changed() => {}
+            () = news_of(&topics, &mut views, request, reply) => {}
             () = sleep_until(deadline) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }
+}
+
+/// The logs of each topic in the request; nothing where there is no such topic.
+fn logs_of_topics(view: &View, request: &FetchRequest, reply: Reply) -> impl Iterator<Item = Option<Logs>> {
+    request.topics.iter().map(move |wanted| {
+        let topic = named(view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic).ok()?;
+        view.logs(topic).cloned()
+    })
+}
+
+/// Waits until one of the topics is no longer what it was. The metadata changes with every topic that is created, and
+/// every fetch that waits hears of it: to look through all of their partitions each time held the broker up for
+/// seconds.
+async fn news_of(
+    before: &[Option<Logs>],
+    views: &mut watch::Receiver<Arc<View>>,
+    request: &FetchRequest,
+    reply: Reply,
+) {
+    let differ = |before: &Option<Logs>, now: &Option<Logs>| match (before, now) {
+        (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
+        (before, now) => before.is_some() != now.is_some(),
+    };
+    while views.changed().await.is_ok() {
+        let view = views.borrow_and_update().clone();
+        if before.iter().zip(logs_of_topics(&view, request, reply)).any(|(before, now)| differ(before, &now))
+        {
+            return;
+        }
+    }
+    // There is no more metadata to come.
+    std::future::pending::<()>().await;
 }
 
 fn watches(context: &Context, request: &FetchRequest, reply: Reply) -> Vec<watch::Receiver<i64>> {
@@ -251,7 +289,8 @@ fn read(
     })
 }
 
-/// A reader that knows of an older leader must find out where its log ends; one that knows of a newer one is ahead of us.
+/// A reader that knows of an older leader must find out where its log ends; one that knows of a newer one is ahead of
+/// us.
 pub(super) fn check_epoch(log: &Partition, known: i32) -> Result<(), ErrorCode> {
     match known {
         -1 => Ok(()),

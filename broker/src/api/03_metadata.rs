@@ -1,8 +1,8 @@
 //! Metadata, key 3: versions 0 to 13.
 //!
 //! A topic that is asked for by name and does not exist is created and described at once, if the request and
-//! `auto.create.topics.enable` allow it. There is one broker, which leads everything and is its own controller. Its address is the one
-//! advertised for the listener that the client came through.
+//! `auto.create.topics.enable` allow it. There is one broker, which leads everything and is its own controller. Its
+//! address is the one advertised for the listener that the client came through.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

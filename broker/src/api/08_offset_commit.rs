@@ -1,7 +1,8 @@
 //! OffsetCommit, key 8: versions 2 to 10.
 //!
-//! Offsets are written to `__consumer_offsets` before the next request of the connection is looked at, and answered when they are
-//! durable. `retention_time_ms` (up to version 4) is ignored, as Kafka's default does: offsets live by `offsets.retention.minutes`.
+//! Offsets are written to `__consumer_offsets` before the next request of the connection is looked at, and answered
+//! when they are durable. `retention_time_ms` (up to version 4) is ignored, as Kafka's default does: offsets live by
+//! `offsets.retention.minutes`.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -53,7 +54,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
             });
         }
         topics.push(OffsetCommitResponseTopic {
-            name: topic.name,
+            // A copy: the answer may wait for long, and would keep the request's frame.
+            name: topic.name.to_string().into(),
             topic_id: topic.topic_id,
             partitions,
             ..OffsetCommitResponseTopic::default()
@@ -66,12 +68,23 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     let committing = context.groups().commit(&request.group_id, &caller, commits).await;
     let reply = call.reply();
-    Ok(Answer::Later(Box::pin(async move {
+    let held_bytes = held_bytes(&topics);
+    Ok(Answer::later(held_bytes, async move {
         for ((topic, partition), code) in places.into_iter().zip(committing.finish().await) {
             topics[topic].partitions[partition].error_code = code.code();
         }
         reply.encode(&OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }).map(Some)
-    })))
+    }))
+}
+
+/// What the answer takes until it is sent; for each partition there may be a code to come and its place, too.
+fn held_bytes(topics: &[OffsetCommitResponseTopic]) -> usize {
+    const PARTITION: usize =
+        size_of::<OffsetCommitResponsePartition>() + size_of::<(usize, usize)>() + size_of::<ErrorCode>();
+    let of = |topic: &OffsetCommitResponseTopic| {
+        size_of::<OffsetCommitResponseTopic>() + topic.name.len() + topic.partitions.len() * PARTITION
+    };
+    topics.iter().map(of).sum()
 }
 
 /// An offset can be committed for a partition whose log is broken.

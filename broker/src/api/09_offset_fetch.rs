@@ -1,7 +1,7 @@
 //! OffsetFetch, key 9: versions 1 to 10; several groups at once from 8 on, topics by id from 10 on.
 //!
-//! A partition without a committed offset is answered with -1 and no error. No topics (null) asks for everything committed.
-//! `require_stable` concerns offsets of open transactions, of which there are none.
+//! A partition without a committed offset is answered with -1 and no error. No topics (null) asks for everything
+//! committed. `require_stable` concerns offsets of open transactions, of which there are none.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;

@@ -24,7 +24,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     let syncing = context.groups().sync(sync).await;
     let reply = call.reply();
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(Answer::later(0, async move {
         let synced = syncing.await;
         let response = SyncGroupResponse {
             error_code: synced.error.code(),
@@ -34,5 +34,5 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
             ..SyncGroupResponse::default()
         };
         reply.encode(&response).map(Some)
-    })))
+    }))
 }

@@ -45,8 +45,20 @@ pub(crate) enum Answer {
     None,
     /// A response.
     Ready(Response),
-    /// A response when what it waits for has come. May wait beside the work on later requests.
-    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>),
+    /// A response when what it waits for has come. May wait beside the work on later requests, for as long as the peer
+    /// pleases: it is asked for when the answers before it are out. So it holds nothing of the request's frame, and
+    /// says how many bytes it holds of its own.
+    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>, usize),
+}
+
+impl Answer {
+    /// A response that has to wait, and holds so many bytes until then.
+    pub(crate) fn later(
+        held_bytes: usize,
+        response: impl Future<Output = Result<Option<Response>, Refusal>> + Send + 'static,
+    ) -> Self {
+        Self::Later(Box::pin(response), held_bytes)
+    }
 }
 
 /// Why a connection has to end. Tells nothing of what the peer sent.
@@ -88,6 +100,11 @@ impl Call {
         R::decode(&mut self.body, self.version).map_err(|error| {
             Refusal::new(format!("{} version {} cannot be read: {error}", self.api.name(), self.version))
         })
+    }
+
+    /// How many bytes of the frame have been read, which leaves out what follows the last field.
+    pub(crate) fn read_bytes(&self) -> usize {
+        self.body.position()
     }
 
     /// What it takes to answer.

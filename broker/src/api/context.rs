@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use klamm_client::runtime::Clock;
 use klamm_protocol::{ErrorCode, Uuid};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
@@ -34,6 +34,23 @@ pub(crate) struct Peer {
     pub(crate) host: String,
     /// What clients that came this way are told to connect to.
     pub(crate) advertised: Endpoint,
+    waiting: Arc<Semaphore>,
+}
+
+/// How much the fetches of one connection may have asked for that wait at the same time, in bytes of their requests.
+/// They may wait for weeks, so that they do not count as requests that are worked on (`queued.max.request.bytes`),
+/// where they would keep all others out. A fetch of ten thousand partitions has a third of a megabyte.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+
+impl Peer {
+    pub(crate) fn new(address: String, host: String, advertised: Endpoint) -> Self {
+        Self { address, host, advertised, waiting: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) }
+    }
+
+    /// Room for a fetch of so many bytes to wait, given back when dropped; none when others take it.
+    pub(crate) fn room_to_wait(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.waiting.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
 }
 
 impl Context {

@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
         "queued.max.request.bytes",
         "536870912",
         Expectation::Int(-1, 1 << 50),
-        "Bytes of requests being read or not yet answered, of all connections together; -1 is no limit.",
+        "Bytes of requests being read or worked on, of all connections together; -1 is no limit.",
     ),
     key(
         "fetch.max.bytes",

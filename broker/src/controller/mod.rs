@@ -11,4 +11,5 @@ mod service;
 pub use command::{CreateTopic, TopicError, is_valid_name};
 pub use image::{Image, Topic, is_internal};
 pub use record::MetadataRecord;
+pub(crate) use service::Logs;
 pub use service::{Controller, ControllerError, METADATA_TOPIC, View};

@@ -63,7 +63,7 @@ impl From<ControllerError> for TopicError {
 }
 
 /// The logs of one topic; nothing where one could not be made.
-type Logs = Arc<[Option<Arc<Partition>>]>;
+pub(crate) type Logs = Arc<[Option<Arc<Partition>>]>;
 
 /// The image, and the logs that belong to it, at one moment.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +83,11 @@ impl View {
         let index = usize::try_from(index).map_err(|_| unknown)?;
         let log = self.logs.get(&topic.id).and_then(|logs| logs.get(index)).ok_or(unknown)?;
         log.as_ref().ok_or(ErrorCode::KafkaStorageError)
+    }
+
+    /// All logs of a topic. As long as they are the same ones, nothing has happened to it.
+    pub(crate) fn logs(&self, topic: &Topic) -> Option<&Logs> {
+        self.logs.get(&topic.id)
     }
 
     /// The log of a partition by the name of its topic.

@@ -125,7 +125,7 @@ impl Acceptor {
                     continue;
                 }
             };
-            let peer = Arc::new(Peer { address, host, advertised: self.advertised.clone() });
+            let peer = Arc::new(Peer::new(address, host, self.advertised.clone()));
             let (context, limits) = (context.clone(), self.limits.frames.clone());
             let stopping = stopping.clone();
             self.connections.spawn("connection", async move {

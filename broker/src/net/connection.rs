@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use klamm_client::runtime::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
-use super::frame::{FrameError, FrameLimits, FrameReader, Share};
+use super::frame::{FrameError, FrameLimits, FrameReader};
 use super::transport::{Reader, Writer, split};
-use crate::api::{self, Answer, Context, Peer, Refusal, Response};
+use crate::api::{self, Answer, Context, Peer, Refusal};
 
 /// How long answers that are under way may still take after the peer has sent its last request.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -25,17 +24,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The same, after the peer has broken a rule.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
-/// How much of finished answers one connection may have unsent, records in files not counted, before no more requests
-/// are read. One answer may be larger.
+/// How much of answers, finished or not, one connection may have unsent, records in files not counted, before no more
+/// requests are read. One answer may be larger.
 const UNSENT_BYTES_MAX: u32 = 4 << 20;
 
-/// An answer in its place in the queue.
-enum Queued {
-    /// With its part of [`UNSENT_BYTES_MAX`].
-    Ready(Response, Option<OwnedSemaphorePermit>),
-    /// With the request's part of the memory for requests: what waits may still hold what it was asked.
-    Later(BoxFuture<'static, Result<Option<Response>, Refusal>>, Share),
-}
+/// An answer in its place in the queue, with its part of [`UNSENT_BYTES_MAX`].
+type Queued = (Answer, Option<OwnedSemaphorePermit>);
 
 /// What the writer lets the reader know.
 #[derive(Debug, Default)]
@@ -113,22 +107,21 @@ async fn read_requests(
             Err(FrameError::Io(_)) => return Ok(Ending::Peer),
             Err(broken) => return Err(Refusal::new(broken.to_string())),
         };
-        let queued = match api::answer(context, peer, frame.bytes).await? {
+        let answer = api::answer(context, peer, frame.bytes).await?;
+        // Nothing holds the frame any more, and the answer is no request.
+        drop(frame.share);
+        let bytes = match &answer {
             Answer::None => continue,
-            Answer::Ready(response) => {
-                let bytes =
-                    u32::try_from(response.encoded.bytes.len()).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
-                // Never closed, so that there is a permit; the answer goes out in any case.
-                let Some(part) = room(unsent.clone().acquire_many_owned(bytes), context, progress).await
-                else {
-                    return Ok(Ending::Peer);
-                };
-                Queued::Ready(response, part.ok())
-            }
-            Answer::Later(later) => Queued::Later(later, frame.share),
+            Answer::Ready(response) => response.encoded.bytes.len(),
+            Answer::Later(_, held_bytes) => *held_bytes,
+        };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
+        let Some(part) = room(unsent.clone().acquire_many_owned(bytes), context, progress).await else {
+            return Ok(Ending::Peer);
         };
         progress.unanswered.fetch_add(1, Ordering::Relaxed);
-        place.send(queued);
+        // Never closed, so that there is a permit; the answer goes out in any case.
+        place.send((answer, part.ok()));
     }
 }
 
@@ -151,11 +144,12 @@ async fn write_answers(
     mut answers: mpsc::Receiver<Queued>,
     progress: &Progress,
 ) -> Result<(), Refusal> {
-    while let Some(queued) = answers.recv().await {
-        // What the answer holds is given back when it is out.
-        let (response, _room, _share) = match queued {
-            Queued::Ready(response, room) => (Some(response), room, None),
-            Queued::Later(later, share) => (later.await?, None, Some(share)),
+    // What the answer holds is given back when it is out.
+    while let Some((answer, _part)) = answers.recv().await {
+        let response = match answer {
+            Answer::None => None,
+            Answer::Ready(response) => Some(response),
+            Answer::Later(later, _) => later.await?,
         };
         if let Some(response) = response {
             progress.sending.store(true, Ordering::Relaxed);

@@ -53,7 +53,7 @@ pub(super) enum FrameError {
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) bytes: Bytes,
-    /// To be held until the request is answered.
+    /// To be held for as long as anything holds the bytes.
     pub(super) share: Share,
 }
 

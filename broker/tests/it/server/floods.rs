@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use klamm_protocol::frame::encode_request;
+use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::metadata::MetadataRequestTopic;
 use klamm_protocol::messages::offset_fetch::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponseTopics,
 };
 use klamm_protocol::messages::{
-    ApiVersionsRequest, DescribeGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetFetchRequest,
+    ApiVersionsRequest, DescribeGroupsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest,
 };
 use klamm_protocol::{ApiKey, ErrorCode};
+use tokio::time::Instant;
 
+use super::groups::join;
 use super::wire::*;
 
 /// A topic of many partitions, named often enough in a small request, made an answer that no memory holds.
@@ -186,12 +190,41 @@ async fn more_elements_than_a_request_can_mean_are_refused() {
     memory.connect().await.metadata(&["t"]).await;
 }
 
-/// A request that waits keeps its place in the memory for requests, trailing megabytes included. It gave it back when
-/// it began to wait, and kept the bytes.
+/// A request that waits as long as its peer pleases takes nothing of the memory for requests. One that kept its share,
+/// trailing megabytes included, took it from everybody: four of them, on one connection, and no other request was read.
 #[tokio::test(start_paused = true)]
-async fn requests_that_wait_count_as_memory_in_use() {
+async fn those_who_wait_leave_the_memory_for_requests_to_others() {
     let memory = InMemory::with(|builder| {
         builder
+            .set("socket.request.max.bytes", 2 << 20)
+            .set("queued.max.request.bytes", 4 << 20)
+            .set("request.read.timeout.ms", 5_000)
+            .set("group.initial.rebalance.delay.ms", 600_000)
+    })
+    .await;
+    let mut good = memory.connect().await;
+    good.metadata(&["t"]).await;
+    let fetch = encode_request(&fetch_request("t", 0, i32::MAX), 12, 1, Some("wire")).unwrap();
+    let mut greedy = memory.connect().await;
+    for _ in 0..3 {
+        greedy.send_raw(&padded(&fetch, 1 << 20)).await;
+    }
+    let join = encode_request(&join("g", ""), 3, 1, Some("wire")).unwrap();
+    greedy.send_raw(&padded(&join, 1 << 20)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(good.produce("t", batch(&["x"])).await.error_code, 0);
+    for _ in 0..3 {
+        assert!(greedy.receive_raw().await.is_some());
+    }
+}
+
+/// Commits whose answers cannot go out, because the peer does not read those before them, kept their shares of the
+/// memory for requests until the peer counted as gone, ten minutes later. Nobody else was served meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_leaves_the_memory_for_requests_to_others() {
+    let memory = InMemory::with(|builder| {
+        builder
+            .set("num.partitions", 2_000)
             .set("socket.request.max.bytes", 2 << 20)
             .set("queued.max.request.bytes", 4 << 20)
             .set("request.read.timeout.ms", 5_000)
@@ -199,25 +232,52 @@ async fn requests_that_wait_count_as_memory_in_use() {
     .await;
     let mut good = memory.connect().await;
     good.metadata(&["t"]).await;
-    let fetch = encode_request(&fetch_request("t", 0, 60_000), 12, 1, Some("wire")).unwrap();
-    let padded = padded(&fetch, 3 << 19);
-    let mut waiting = Vec::new();
-    for _ in 0..2 {
-        let mut wire = memory.connect().await;
-        wire.send_raw(&padded).await;
-        waiting.push(wire);
+    let mut deaf = memory.connect().await;
+    let everything = MetadataRequest { topics: None, ..MetadataRequest::default() };
+    // The network holds 256 KiB, an answer has 60.
+    for _ in 0..10 {
+        deaf.send_in(&everything, 12).await;
+    }
+    let commit = encode_request(&OffsetCommitRequest::default(), 8, 1, Some("wire")).unwrap();
+    let produce = encode_request(&produce_request("t", batch(&["x"]), -1), 9, 1, Some("wire")).unwrap();
+    for frame in [&commit, &produce, &commit, &produce] {
+        deaf.send_raw(&padded(frame, 1 << 20)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut third = memory.connect().await;
-    assert!(!third.is_answered(&padded).await, "there is no room for a third one");
-    // Small requests pass, and when the fetches are answered there is room again.
-    good.produce("t", batch(&["x"])).await;
-    for mut wire in waiting {
-        assert!(wire.receive_raw().await.is_some());
+    assert_eq!(good.produce("t", batch(&["y"])).await.error_code, 0);
+    for _ in 0..14 {
+        assert!(deaf.receive_raw().await.is_some());
     }
-    let mut fourth = memory.connect().await;
-    fourth.send_raw(&padded).await;
-    assert!(fourth.receive_raw().await.is_some());
+}
+
+/// What the fetches of one connection are waiting for is kept, four megabytes of it. One more does not wait.
+#[tokio::test(start_paused = true)]
+async fn a_connection_waits_for_so_much_at_a_time() {
+    let memory = InMemory::start().await;
+    let mut wire = memory.connect().await;
+    wire.metadata(&["t"]).await;
+    let wide = |max_wait_ms| {
+        let mut request = fetch_request("t", 0, max_wait_ms);
+        let unknown = (0..9_000).map(|index| FetchTopic {
+            topic: format!("{index:0150}").into(),
+            partitions: vec![FetchPartition::default()],
+            ..FetchTopic::default()
+        });
+        request.topics.extend(unknown);
+        request
+    };
+    let start = Instant::now();
+    for max_wait_ms in [10_000, 20_000, i32::MAX, 5_000] {
+        wire.send_in(&wide(max_wait_ms), 12).await;
+    }
+    for seconds in [10, 20, 20, 20] {
+        let (_, answer) = wire.receive_in::<FetchRequest>(12).await;
+        assert_eq!((answer.responses.len(), start.elapsed().as_secs()), (9_001, seconds));
+    }
+    // There is room again.
+    wire.send_in(&wide(10_000), 12).await;
+    wire.receive_in::<FetchRequest>(12).await;
+    assert_eq!(start.elapsed().as_secs(), 30);
 }
 
 /// A peer that asks for much and reads nothing: as many answers as requests may be in flight were kept for it, of any

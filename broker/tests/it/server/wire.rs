@@ -37,11 +37,6 @@ impl Wire {
         self.stream.flush().await.unwrap();
     }
 
-    /// Sends what the broker may not want to read to its end: whether it answers.
-    pub(super) async fn is_answered(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).await.is_ok() && self.receive_raw().await.is_some()
-    }
-
     pub(super) async fn send_in<R: Request>(&mut self, request: &R, version: i16) -> i32 {
         self.next_id += 1;
         let frame = encode_request(request, version, self.next_id, Some("wire")).unwrap();
