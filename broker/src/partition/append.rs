@@ -10,17 +10,8 @@ use klamm_protocol::records::{
 use super::error::AppendError;
 use super::handle::{Partition, State, end_txn_marker};
 use super::producer_state::Verdict;
-use super::rules::validate;
+use super::rules::{AppendOrigin, validate};
 use crate::log::{FlushMode, LogConfig, StorageError};
-
-/// Who appends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppendOrigin {
-    /// A client: all rules hold.
-    Client,
-    /// A coordinator of this broker: may write transaction markers, and its sequence numbers are not looked at.
-    Coordinator,
-}
 
 /// Where a batch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

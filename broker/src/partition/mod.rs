@@ -25,10 +25,10 @@ mod read;
 mod rules;
 mod snapshot;
 
-pub use append::{AppendOrigin, Appended};
+pub use append::Appended;
 pub use error::{AppendError, ReadError};
 pub use handle::Partition;
 pub use manager::{LogManager, LogManagerOptions};
 pub use producer_state::{ActiveProducer, ProducerError};
 pub use read::{Isolation, LogRead};
-pub use rules::{RefusedRecord, RefusedRecords};
+pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};

@@ -13,7 +13,6 @@ use klamm_protocol::records::{
     TimestampType, validate_batch,
 };
 
-use super::append::AppendOrigin;
 use super::error::AppendError;
 use crate::log::LogConfig;
 
@@ -25,6 +24,15 @@ const DECOMPRESSION_LIMIT: usize = 64;
 const NAMED_RECORDS_MAX: usize = 1_000;
 
 const NO_KEY: &str = "a topic with cleanup.policy=compact needs a key";
+
+/// Who appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOrigin {
+    /// A client: all rules hold.
+    Client,
+    /// A coordinator of this broker: may write transaction markers, and its sequence numbers are not looked at.
+    Coordinator,
+}
 
 /// A record that is to blame for the refusal of its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -171,11 +171,12 @@ async fn glued_frames_and_single_bytes_are_served_in_order() {
 }
 
 #[tokio::test]
-async fn trailing_bytes_after_a_request_close_the_connection() {
+async fn trailing_bytes_after_a_request_are_ignored() {
     let mut target = Target::start().await;
     let mut body = metadata(3)[4..].to_vec();
     body.extend_from_slice(b"more than the request");
-    assert_eq!(target.send(&frame(&body), PATIENCE).await, Outcome::Closed);
+    let answer = target.send(&frame(&body), PATIENCE).await;
+    assert!(matches!(answer, Outcome::Answered(_)), "librdkafka from 2.1 on sends some: {answer:?}");
     target.unharmed("trailing bytes").await;
 }
 
