@@ -1,7 +1,8 @@
 //! FindCoordinator, key 10: versions 0 to 6; several keys at once from 4 on.
 //!
-//! Groups live on this broker, and asking for one makes sure that `__consumer_offsets` is there. Not there yet: coordinators of
-//! transactions (key type 1, see [`NO_TRANSACTIONS`]) and of share groups (key type 2, INVALID_REQUEST).
+//! Groups live on this broker, and asking for one makes sure that `__consumer_offsets` is there. Not there yet:
+//! coordinators of transactions (key type 1, see [`NO_TRANSACTIONS`]) and of share groups (key type 2,
+//! INVALID_REQUEST).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

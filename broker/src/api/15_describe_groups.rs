@@ -1,4 +1,5 @@
-//! DescribeGroups, key 15: versions 0 to 6. A group that does not exist is `Dead`; from version 6 on it is an error (KIP-1043).
+//! DescribeGroups, key 15: versions 0 to 6. A group that does not exist is `Dead`; from version 6 on it is an error
+//! (KIP-1043).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

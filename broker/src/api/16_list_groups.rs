@@ -1,4 +1,5 @@
-//! ListGroups, key 16: versions 0 to 5; filters by state from 4 on, by type from 5 on. Every group here is of the type `classic`.
+//! ListGroups, key 16: versions 0 to 5; filters by state from 4 on, by type from 5 on. Every group here is of the type
+//! `classic`.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! ApiVersions, key 18: versions 0 to 5. A version that is not known is answered in version 0, with UNSUPPORTED_VERSION and what is
-//! served, so that the client can come again (KIP-511).
+//! ApiVersions, key 18: versions 0 to 5. A version that is not known is answered in version 0, with UNSUPPORTED_VERSION
+//! and what is served, so that the client can come again (KIP-511).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! CreateTopics, key 19: versions 2 to 7. Topics are created one after the other; each has a result of its own. `timeout_ms` has nothing
-//! to bound: a topic is there when it is answered.
+//! CreateTopics, key 19: versions 2 to 7. Topics are created one after the other; each has a result of its own.
+//! `timeout_ms` has nothing to bound: a topic is there when it is answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

@@ -1,4 +1,5 @@
-//! The requests: one file for each, named by its key. Here: which are served in which versions, and how a frame becomes an answer.
+//! The requests: one file for each, named by its key. Here: which are served in which versions, and how a frame becomes
+//! an answer.
 //!
 //! A request that cannot be read, or an API or version that is not served, ends its connection; the one exception is
 //! ApiVersions, by which a client finds out. Bytes behind the last field of a request are ignored.
@@ -54,8 +55,8 @@ macro_rules! apis {
     ($($key:ident in $module:ident),* $(,)?) => {
         /// The APIs that are served, and the versions that are announced for each.
         ///
-        /// Produce is announced from 0 though versions below 3 are not served: librdkafka before 2.12 concludes from another
-        /// minimum that it may not compress (KAFKA-18659). Nobody sends them who can read ApiVersions.
+        /// Produce is announced from 0 though versions below 3 are not served: librdkafka before 2.12 concludes from
+        /// another minimum that it may not compress (KAFKA-18659). Nobody sends them who can read ApiVersions.
         pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[$((ApiKey::$key, $module::VERSIONS)),*];
 
         async fn serve(context: &Arc<Context>, call: Call) -> Result<Answer, Refusal> {

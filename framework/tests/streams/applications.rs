@@ -35,9 +35,8 @@ impl Cluster {
         let client = Client::connect(broker.bootstrap()).await.unwrap();
         let new: Vec<_> =
             topics.iter().map(|(name, count)| NewTopic::new(*name).partitions(*count)).collect();
-        for (topic, created) in client.admin().create_topics(&new).await.unwrap() {
-            created.unwrap_or_else(|error| panic!("{topic}: {error}"));
-        }
+        let created = client.admin().create_topics(&new).await.unwrap();
+        assert!(created.values().all(Result::is_ok), "{created:?}");
         Self { broker, client, directory: tempfile::tempdir().unwrap() }
     }
 

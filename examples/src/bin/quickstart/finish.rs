@@ -34,6 +34,7 @@ pub async fn until_shown(client: &Client) -> klamm::Result<()> {
         let ends = admin.offsets(&ask).await?;
         let committed = admin.committed_offsets(table::GROUP).await?;
         let mut lag = 0;
+        #[allow(clippy::iter_over_hash_type, reason = "a sum does not depend on the order")]
         for (partition, end) in ends {
             lag += end?.offset.unwrap_or(0) - committed.get(&partition).copied().unwrap_or(0);
         }
