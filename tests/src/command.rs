@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// The repository's root folder.
+/// The repository's root folder. Cargo says at run time where it is; what was compiled in may be another checkout that
+/// shares the build output, and may be gone.
 pub fn repository() -> PathBuf {
-    let crate_folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let crate_folder = told.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     crate_folder.parent().map(PathBuf::from).unwrap_or(crate_folder)
 }
 

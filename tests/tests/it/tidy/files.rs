@@ -1,6 +1,6 @@
 //! Each source file by itself: how long it is, that it says its job, that nothing in it is a stub, and how wide it is.
 
-use super::accepted::{FILE_LINES_P90, FILES_STILL_WIDE};
+use super::accepted::FILE_LINES_P90;
 use super::{Source, sources};
 
 /// No file is longer than this, tests included.
@@ -18,7 +18,7 @@ fn every_source_file_is_short_and_says_its_job() {
 
 #[test]
 fn lines_are_at_most_120_wide() {
-    let wrong = wide_lines(&sources(), FILES_STILL_WIDE);
+    let wrong = wide_lines(&sources());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -49,25 +49,16 @@ fn faults(Source { path, text }: &Source) -> Vec<String> {
     faults
 }
 
-/// Lines that are too wide, and files that are excused but need not be any more. An entry that ends in `/` is a folder.
-fn wide_lines(sources: &[Source], excused: &[&str]) -> Vec<String> {
-    let covers = |entry: &str, path: &str| path == entry || (entry.ends_with('/') && path.starts_with(entry));
+/// Lines that are too wide, by file and number.
+fn wide_lines(sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut needed = vec![false; excused.len()];
     for Source { path, text } in sources {
-        let entry = excused.iter().position(|entry| covers(entry, path));
         for (number, line) in (1..).zip(text.lines()) {
             let width = line.chars().count();
             if width > LINE_CHARS_MAX {
-                match entry {
-                    Some(entry) => needed[entry] = true,
-                    None => wrong.push(format!("{path}:{number}: {width} wide, more than {LINE_CHARS_MAX}")),
-                }
+                wrong.push(format!("{path}:{number}: {width} wide, more than {LINE_CHARS_MAX}"));
             }
         }
-    }
-    for (entry, _) in excused.iter().zip(needed).filter(|(_, needed)| !needed) {
-        wrong.push(format!("{entry} has no wide line left: take it off FILES_STILL_WIDE"));
     }
     wrong
 }
@@ -104,12 +95,7 @@ fn a_planted_wide_line_is_found() {
     let widest = "ü".repeat(LINE_CHARS_MAX);
     let file = |path: &str, text: String| Source { path: path.into(), text };
     let sources = [file("a.rs", widest.clone()), file("b/c.rs", format!("//! B.\n{widest}."))];
-    assert_eq!(wide_lines(&sources, &[]), ["b/c.rs:2: 121 wide, more than 120"]);
-    assert_eq!(wide_lines(&sources, &["b/"]), [""; 0]);
-    assert_eq!(
-        wide_lines(&sources, &["b/c.rs", "a.rs"]),
-        ["a.rs has no wide line left: take it off FILES_STILL_WIDE"]
-    );
+    assert_eq!(wide_lines(&sources), ["b/c.rs:2: 121 wide, more than 120"]);
 }
 
 #[test]
