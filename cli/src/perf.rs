@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use klamm_client::runtime::{Rng, SeededRng};
 use klamm_client::{ErrorCode, NewTopic, ProduceError, Record, TopicPartition};
+use klamm_runtime::{Rng, SeededRng};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -50,14 +50,13 @@
 
 pub mod admin;
 mod client;
+mod cluster;
+mod config;
 mod connection;
 pub mod consumer;
-mod coordinator;
 mod error;
-mod metadata;
-mod offsets;
+mod group;
 pub mod producer;
-pub mod runtime;
 mod types;
 
 pub use admin::{Admin, NewTopic};
@@ -72,5 +71,7 @@ pub use error::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError
 pub use klamm_protocol::compression::Compression;
 pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
+/// The seams: clock, network, randomness, tasks.
+pub use klamm_runtime as runtime;
 pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Record, RecordMetadata};
-pub use types::{Headers, IsolationLevel, TopicPartition};
+pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

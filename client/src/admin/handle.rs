@@ -14,15 +14,13 @@ use klamm_protocol::{ApiKey, ErrorCode, Utf8Bytes};
 use tokio::time::Instant;
 
 use super::types::{
-    GroupDescription, GroupListing, MemberDescription, NewTopic, OffsetAt, OffsetSpec, PartitionDescription,
-    TopicDescription,
+    GroupDescription, GroupListing, MemberDescription, NewTopic, PartitionDescription, TopicDescription,
 };
 use crate::client::Client;
-use crate::connection::Connection;
-use crate::consumer::decode_assignment;
-use crate::coordinator::CoordinatorLink;
+use crate::cluster::{self, OffsetAt, OffsetSpec};
+use crate::connection::{Connection, Retry};
 use crate::error::{AdminError, RequestError};
-use crate::offsets::{self, Retry};
+use crate::group::{CoordinatorLink, decode_assignment, offsets};
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// From here on topics to delete can be named by id, and the request has another shape.
@@ -80,7 +78,7 @@ impl Admin {
             timeout_ms: self.timeout_ms(),
             ..Default::default()
         };
-        let mut retry = Retry::new(core, "creating topics", self.deadline());
+        let mut retry = Retry::new(&core.config, "creating topics", self.deadline());
         let results = loop {
             let attempt = async {
                 let connection = self.controller().await?;
@@ -110,7 +108,7 @@ impl Admin {
     pub async fn delete_topics<T: AsRef<str>>(&self, topics: &[T]) -> Result<PerItem<()>, AdminError> {
         let core = self.client.core();
         let names: Vec<Utf8Bytes> = topics.iter().map(|topic| topic.as_ref().into()).collect();
-        let mut retry = Retry::new(core, "deleting topics", self.deadline());
+        let mut retry = Retry::new(&core.config, "deleting topics", self.deadline());
         let results = loop {
             if let Some(results) = retry.attempt(self.delete_once(&names)).await? {
                 break results;
@@ -178,7 +176,7 @@ impl Admin {
     /// A broker did not answer in time.
     pub async fn list_groups(&self) -> Result<Vec<GroupListing>, AdminError> {
         let core = self.client.core();
-        let mut retry = Retry::new(core, "listing groups", self.deadline());
+        let mut retry = Retry::new(&core.config, "listing groups", self.deadline());
         let listed = loop {
             let attempt = async {
                 let view = core.refresh_metadata(core.metadata.view().version).await?;
@@ -234,7 +232,7 @@ impl Admin {
     ) -> Result<Result<GroupDescription, AdminError>, AdminError> {
         let core = self.client.core();
         let link = CoordinatorLink::new(Arc::clone(group));
-        let mut retry = Retry::new(core, "describing a group", self.deadline());
+        let mut retry = Retry::new(&core.config, "describing a group", self.deadline());
         let found = loop {
             let attempt = async {
                 let result = self.describe_group_once(&link).await;
@@ -277,7 +275,7 @@ impl Admin {
         topics: Option<&[Arc<str>]>,
     ) -> Result<MetadataResponse, RequestError> {
         let core = self.client.core();
-        let mut retry = Retry::new(core, what, self.deadline());
+        let mut retry = Retry::new(&core.config, what, self.deadline());
         loop {
             if let Some(answer) = retry.attempt(core.fetch_metadata(topics, false)).await? {
                 return Ok(answer);
@@ -296,7 +294,7 @@ impl Admin {
         let core = self.client.core();
         let wanted = specs.iter().map(|(partition, spec)| (partition.clone(), spec.wire())).collect();
         let isolation = IsolationLevel::ReadUncommitted;
-        let found = offsets::list_offsets(core, &core.links, &wanted, isolation, self.deadline()).await?;
+        let found = cluster::list_offsets(core, &core.links, &wanted, isolation, self.deadline()).await?;
         let results = found.into_iter().map(|(partition, found)| {
             let what = Arc::from(partition.to_string());
             (partition, found.map_err(|code| AdminError::Broker { what, code, message: None }))

@@ -3,8 +3,8 @@
 mod handle;
 mod types;
 
+pub use crate::cluster::{OffsetAt, OffsetSpec};
 pub use handle::Admin;
 pub use types::{
-    GroupDescription, GroupListing, MemberDescription, NewTopic, OffsetAt, OffsetSpec, PartitionDescription,
-    TopicDescription,
+    GroupDescription, GroupListing, MemberDescription, NewTopic, PartitionDescription, TopicDescription,
 };

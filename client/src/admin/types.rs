@@ -117,39 +117,3 @@ pub struct MemberDescription {
     /// What it owns; empty when the assignment is not in the consumer protocol.
     pub assignment: Vec<TopicPartition>,
 }
-
-/// Which offset to look up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OffsetSpec {
-    /// Of the oldest record.
-    Earliest,
-    /// After the newest record.
-    Latest,
-    /// Of the first record at or after this time, in milliseconds since the Unix epoch.
-    Timestamp(i64),
-    /// Of the record with the greatest timestamp.
-    MaxTimestamp,
-}
-
-impl OffsetSpec {
-    /// As ListOffsets spells it.
-    pub(crate) fn wire(self) -> i64 {
-        match self {
-            Self::Latest => -1,
-            Self::Earliest => -2,
-            Self::MaxTimestamp => -3,
-            Self::Timestamp(timestamp_ms) => timestamp_ms,
-        }
-    }
-}
-
-/// An offset that was looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OffsetAt {
-    /// The offset; `None` when no record matches.
-    pub offset: Option<i64>,
-    /// The record's timestamp, where one was asked for.
-    pub timestamp_ms: Option<i64>,
-    /// The leader epoch of the record, where the broker tells it.
-    pub leader_epoch: Option<i32>,
-}

@@ -7,8 +7,34 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::socket::Connection;
-use crate::client::Core;
+use crate::config::ClientConfig;
 use crate::error::RequestError;
+
+/// Where brokers are: what links need to know of the cluster.
+pub(crate) trait Brokers: Send + Sync {
+    /// The settings of connections.
+    fn config(&self) -> &ClientConfig;
+
+    /// The address of a broker; ids below zero stand for the bootstrap addresses.
+    fn address(&self, node: i32) -> Option<Arc<str>>;
+
+    /// Brokers to ask what any of them can answer, in the order in which they are tried.
+    fn candidates(&self) -> Vec<i32>;
+}
+
+impl<B: Brokers + ?Sized> Brokers for Arc<B> {
+    fn config(&self) -> &ClientConfig {
+        (**self).config()
+    }
+
+    fn address(&self, node: i32) -> Option<Arc<str>> {
+        (**self).address(node)
+    }
+
+    fn candidates(&self) -> Vec<i32> {
+        (**self).candidates()
+    }
+}
 
 /// One connection to each broker that is used. The owner decides what shares it.
 #[derive(Debug, Default)]
@@ -40,21 +66,25 @@ impl Slot {
 
 impl Links {
     /// The connection to a broker, if there is one now.
-    pub(crate) fn existing(&self, core: &Core, node: i32) -> Option<Connection> {
-        let address = core.address(node)?;
+    pub(crate) fn existing(&self, brokers: &dyn Brokers, node: i32) -> Option<Connection> {
+        let address = brokers.address(node)?;
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()?;
         slot.live(&address)
     }
 
     /// The connection to a broker; made when there is none. After failures the next attempt waits. Cancel-safe.
-    pub(crate) async fn connection(&self, core: &Core, node: i32) -> Result<Connection, RequestError> {
-        let slot = self.slot(core, node);
-        if let Some(connection) = core.address(node).and_then(|address| slot.live(&address)) {
+    pub(crate) async fn connection(
+        &self,
+        brokers: &dyn Brokers,
+        node: i32,
+    ) -> Result<Connection, RequestError> {
+        let slot = self.slot(brokers, node);
+        if let Some(connection) = brokers.address(node).and_then(|address| slot.live(&address)) {
             return Ok(connection);
         }
         let mut pace = slot.connecting.lock().await;
         // Somebody else may have connected, and the broker may have moved, while this waited.
-        let address = core.address(node).ok_or(RequestError::UnknownNode { node })?;
+        let address = brokers.address(node).ok_or(RequestError::UnknownNode { node })?;
         if let Some(connection) = slot.live(&address) {
             return Ok(connection);
         }
@@ -62,10 +92,10 @@ impl Links {
             tokio::time::sleep_until(not_before).await;
         }
         // Set first: a cancelled attempt counts as one.
-        let pause = pace.backoff.next(&*core.config.rng);
+        let pause = pace.backoff.next(&*brokers.config().rng);
         pace.not_before = Some(Instant::now() + pause);
-        let address = core.address(node).ok_or(RequestError::UnknownNode { node })?;
-        let connection = Connection::open(address, &core.config).await?;
+        let address = brokers.address(node).ok_or(RequestError::UnknownNode { node })?;
+        let connection = Connection::open(address, brokers.config()).await?;
         pace.backoff.reset();
         pace.not_before = None;
         *slot.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
@@ -73,27 +103,29 @@ impl Links {
     }
 
     /// A connection to some broker: one that is open, or else the first of those known that can be opened.
-    pub(crate) async fn any(&self, core: &Core) -> Result<Connection, RequestError> {
-        let candidates = core.candidates();
-        if let Some(open) = candidates.iter().find_map(|&node| self.existing(core, node)) {
+    pub(crate) async fn any(&self, brokers: &dyn Brokers) -> Result<Connection, RequestError> {
+        let candidates = brokers.candidates();
+        if let Some(open) = candidates.iter().find_map(|&node| self.existing(brokers, node)) {
             return Ok(open);
         }
         let mut last = None;
         for &node in &candidates {
-            match self.connection(core, node).await {
+            match self.connection(brokers, node).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
         }
-        let tried = candidates.iter().filter_map(|&node| core.address(node)).collect::<Vec<_>>().join(", ");
+        let tried =
+            candidates.iter().filter_map(|&node| brokers.address(node)).collect::<Vec<_>>().join(", ");
         let last = last.map_or_else(|| "none".to_owned(), |error| error.to_string());
         Err(RequestError::NoBroker { tried: tried.into(), last: last.into() })
     }
 
-    fn slot(&self, core: &Core, node: i32) -> Arc<Slot> {
+    fn slot(&self, brokers: &dyn Brokers, node: i32) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.entry(node).or_insert_with(|| {
-            let backoff = Backoff::new(core.config.reconnect_backoff, core.config.retry_backoff_max);
+            let backoff =
+                Backoff::new(brokers.config().reconnect_backoff, brokers.config().retry_backoff_max);
             let connecting = tokio::sync::Mutex::new(Pace { backoff, not_before: None });
             Arc::new(Slot { connecting, live: Mutex::new(None) })
         });

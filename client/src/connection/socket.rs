@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::negotiate::{Versions, negotiate};
-use crate::client::ClientConfig;
+use crate::config::ClientConfig;
 use crate::error::RequestError;
 use crate::runtime::Tasks;
 

@@ -8,6 +8,7 @@ use super::listener::RebalanceListener;
 use super::stream::Consumer;
 use crate::client::Client;
 use crate::error::{ClientError, ConfigError};
+use crate::group::{Assignor, MemberSettings};
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// Where to start in a partition without a committed offset, or whose position is no longer in the
@@ -21,29 +22,6 @@ pub enum OffsetReset {
     Latest,
     /// Nowhere: it is an error.
     None,
-}
-
-/// How a group's leader shares out partitions (`partition.assignment.strategy`). All members must agree on one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Assignor {
-    /// Per topic, consecutive ranges. Eager.
-    Range,
-    /// Partitions dealt out in turn. Eager.
-    RoundRobin,
-    /// Balanced, moving as little as possible; what stays keeps being consumed during the rebalance (KIP-429).
-    #[default]
-    CooperativeSticky,
-}
-
-impl Assignor {
-    /// The name that group members know it by.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Range => "range",
-            Self::RoundRobin => "roundrobin",
-            Self::CooperativeSticky => "cooperative-sticky",
-        }
-    }
 }
 
 /// What to read.
@@ -302,6 +280,17 @@ impl ConsumerBuilder {
 }
 
 impl ConsumerConfig {
+    /// What a member of a group needs of them.
+    pub(super) fn member_settings(&self) -> MemberSettings {
+        MemberSettings {
+            session_timeout: self.session_timeout,
+            rebalance_timeout: self.rebalance_timeout,
+            request_timeout: self.request_timeout,
+            group_instance_id: self.group_instance_id.clone(),
+            assignor: self.assignor,
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let subscribes = match &self.subscription {
             Subscription::Nothing => {

@@ -16,13 +16,12 @@ use tokio::time::Instant;
 
 use super::builder::{OffsetReset, Subscription};
 use super::chunk::{self, Reading};
+use super::partitions::{ERROR_PAUSE, Start, Task};
 use super::shared::Shared;
-use super::state::{ERROR_PAUSE, Start, Task};
-use crate::admin::OffsetAt;
+use crate::cluster::{self, ClusterView, OffsetAt};
 use crate::connection::Links;
 use crate::error::{ConsumeError, RequestError};
-use crate::metadata::ClusterView;
-use crate::offsets;
+use crate::group::offsets;
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// Connections to each broker.
@@ -190,7 +189,7 @@ impl Fetcher {
             let wanted = tasks.iter().map(|task| (task.partition.clone(), place(task))).collect();
             let deadline = Instant::now() + shared.config.request_timeout;
             let isolation = shared.config.isolation;
-            let result = offsets::list_offsets(&shared.core, &links, &wanted, isolation, deadline).await;
+            let result = cluster::list_offsets(&shared.core, &links, &wanted, isolation, deadline).await;
             Event::Listed { tasks, result }
         }));
     }

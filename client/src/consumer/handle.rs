@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::partitions::Start;
 use super::shared::Shared;
-use super::state::Start;
-use crate::admin::{OffsetAt, OffsetSpec};
+use crate::cluster::{self, OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;
-use crate::offsets;
+use crate::group::offsets;
 use crate::types::TopicPartition;
 
 /// Controls a [`Consumer`](super::Consumer) from any task. Cheap to clone; it does not keep the consumer alive.
@@ -196,7 +196,7 @@ impl ConsumerHandle {
     ) -> Result<HashMap<TopicPartition, OffsetAt>, ConsumeError> {
         let core = &self.shared.core;
         let isolation = self.shared.config.isolation;
-        let found = offsets::list_offsets(core, &core.links, wanted, isolation, self.deadline()).await?;
+        let found = cluster::list_offsets(core, &core.links, wanted, isolation, self.deadline()).await?;
         let checked = found.into_iter().map(|(partition, found)| match found {
             Ok(found) => Ok((partition, found)),
             Err(code) => Err(ConsumeError::Fetch { partition, code }),

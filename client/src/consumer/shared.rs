@@ -9,11 +9,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::builder::ConsumerConfig;
-use super::state::Partitions;
-use crate::client::Core;
-use crate::coordinator::{CoordinatorLink, moved};
+use super::partitions::Partitions;
+use crate::cluster::Core;
 use crate::error::ConsumeError;
-use crate::offsets::{self, Committer};
+use crate::group::offsets::{self, Committer};
+use crate::group::{CoordinatorLink, moved};
 use crate::types::TopicPartition;
 
 /// Shared by everything that belongs to one consumer.

@@ -13,9 +13,10 @@ use super::delivery::{Callback, Delivery, decided};
 use super::partitioner::{Sticky, partition_for_key};
 use super::record::{Record, RecordMetadata};
 use super::sender::Sender;
-use crate::client::{Client, Core};
+use crate::client::Client;
+use crate::cluster::Core;
+use crate::cluster::TopicView;
 use crate::error::{ProduceError, RequestError};
-use crate::metadata::TopicView;
 use crate::runtime::Tasks;
 use crate::types::TopicPartition;
 

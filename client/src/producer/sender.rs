@@ -21,7 +21,7 @@ use super::builder::Acks;
 use super::delivery::{Acknowledged, Decider};
 use super::handle::Shared;
 use super::lane::{Blocked, Identity, Lane, Sequenced, Stamp};
-use crate::client::Core;
+use crate::cluster::Core;
 use crate::connection::{Connection, Links, pause_after};
 use crate::error::{ProduceError, RequestError};
 

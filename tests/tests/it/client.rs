@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_broker::Broker;
-use klamm_client::runtime::MemoryNet;
 use klamm_client::{
     Acks, Assignor, Client, Compression, ConsumeError, Consumer, ConsumerRecord, NewTopic, OffsetReset,
     RebalanceListener, Record, TopicPartition, async_trait,
 };
+use klamm_runtime::MemoryNet;
 use tokio::time::Instant;
 
 /// Generous: a loaded machine is not a defect.

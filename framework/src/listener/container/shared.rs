@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use klamm_client::runtime::Rng;
 use klamm_client::{ConsumeError, ConsumerHandle, RebalanceListener, TopicPartition};
+use klamm_runtime::Rng;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 

@@ -1,57 +1,10 @@
-//! Small types that producer, consumer and admin share.
+//! A record's headers.
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_protocol::records::RecordHeaders;
-
-/// One partition of a topic. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TopicPartition {
-    /// The topic's name.
-    pub topic: Arc<str>,
-    /// The partition's number, from 0.
-    pub partition: i32,
-}
-
-impl TopicPartition {
-    /// Partition `partition` of `topic`.
-    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
-    }
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
-    }
-}
-
-impl<T: Into<Arc<str>>> From<(T, i32)> for TopicPartition {
-    fn from((topic, partition): (T, i32)) -> Self {
-        Self::new(topic, partition)
-    }
-}
-
-/// Which records of transactions a consumer sees (Kafka's `isolation.level`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IsolationLevel {
-    /// All records, also of open and aborted transactions. Kafka's default.
-    #[default]
-    ReadUncommitted,
-    /// Only records outside transactions and of committed ones.
-    ReadCommitted,
-}
-
-impl IsolationLevel {
-    pub(crate) fn wire(self) -> i8 {
-        match self {
-            Self::ReadUncommitted => 0,
-            Self::ReadCommitted => 1,
-        }
-    }
-}
 
 /// A record's headers: names with optional values, in order, duplicates kept. Cheap to clone.
 ///

@@ -10,7 +10,7 @@ use klamm_protocol::{ErrorCode, Uuid};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::client::Core;
+use super::core::Core;
 use crate::connection::Backoff;
 use crate::error::RequestError;
 

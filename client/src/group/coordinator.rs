@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use klamm_protocol::messages::FindCoordinatorRequest;
 use klamm_protocol::{ErrorCode, Request};
 
-use crate::client::Core;
-use crate::connection::{Connection, Links};
+use crate::cluster::Core;
+use crate::connection::{Brokers, Connection, Links};
 use crate::error::RequestError;
 
 /// From here on several coordinators are asked for at once.

@@ -3,9 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::builder::Assignor;
 use super::protocol::MemberSubscription;
 use crate::types::TopicPartition;
+
+/// How a group's leader shares out partitions (`partition.assignment.strategy`). All members must agree on one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Assignor {
+    /// Per topic, consecutive ranges. Eager.
+    Range,
+    /// Partitions dealt out in turn. Eager.
+    RoundRobin,
+    /// Balanced, moving as little as possible; what stays keeps being consumed during the rebalance (KIP-429).
+    #[default]
+    CooperativeSticky,
+}
+
+impl Assignor {
+    /// The name that group members know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::RoundRobin => "roundrobin",
+            Self::CooperativeSticky => "cooperative-sticky",
+        }
+    }
+}
 
 /// A member as the leader sees it.
 #[derive(Debug, Clone)]

@@ -1,0 +1,16 @@
+//! What is known of the cluster, how it is asked for, and what everything made from one client shares.
+//!
+//! ```text
+//! core.rs           Core: settings, metadata and connections of one client
+//! metadata.rs       brokers, topics, leaders: a view, and the requests that renew it
+//! list_offsets.rs   offsets by place or time, at the partitions' leaders
+//! ```
+
+mod core;
+mod list_offsets;
+mod metadata;
+
+pub(crate) use core::Core;
+pub(crate) use list_offsets::list_offsets;
+pub use list_offsets::{OffsetAt, OffsetSpec};
+pub(crate) use metadata::{AllTopics, ClusterView, Metadata, TopicView};

@@ -1,0 +1,5 @@
+//! Settings, checked before anything is sent.
+
+mod client;
+
+pub(crate) use client::ClientConfig;
