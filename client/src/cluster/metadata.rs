@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use klamm_protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
 use klamm_protocol::{ErrorCode, Uuid};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::core::Core;
-use crate::connection::Backoff;
+use crate::connection::{Backoff, Connection};
 use crate::error::RequestError;
 
 /// How soon a topic that is being created is asked for again.
@@ -289,8 +290,12 @@ impl Core {
             allow_auto_topic_creation: create,
             ..Default::default()
         };
-        let connection = self.links.any(self).await?;
-        connection.call(&request, self.config.request_timeout).await
+        let timeout = self.config.request_timeout;
+        let request = &request;
+        let ask = |connection: Connection| -> BoxFuture<'_, _> {
+            Box::pin(async move { connection.call(request, timeout).await })
+        };
+        self.links.ask_any(self, &ask).await
     }
 }
 
