@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::metadata::Metadata;
+use super::cache::Metadata;
 use crate::config::ClientConfig;
 use crate::connection::{Backoff, Brokers, Links};
 use crate::error::RequestError;

@@ -72,3 +72,20 @@ async fn a_record_is_sent_once_its_broker_can_be_reached_again() {
     assert!(started.elapsed() >= Duration::from_secs(30), "the request timeout");
     assert_eq!(broker.values(0), ["a"], "recognised when it is sent again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_unknown_topics_are_asked_about_together() {
+    let broker = FakeBroker::start(1).await;
+    let builder = Client::builder().bootstrap(&broker.address).net(Arc::new(broker.net.clone()));
+    // Too short for a second round.
+    let client = builder.request_timeout(Duration::from_millis(5)).build().await.unwrap();
+    let before = broker.state().seen[&ApiKey::Metadata.code()];
+    // The broker knows one topic only and says nothing about the others.
+    let asked = (0..200).map(|number| {
+        let client = client.clone();
+        async move { client.partition_count(&format!("unknown-{number}")).await.unwrap_err() }
+    });
+    futures::future::join_all(asked).await;
+    let requests = broker.state().seen[&ApiKey::Metadata.code()] - before;
+    assert!((1..=3).contains(&requests), "{requests} requests");
+}
