@@ -217,7 +217,7 @@ async fn start(
     args: &ConsumeArgs,
     partitions: &[TopicPartition],
 ) -> Result<(Consumer, HashMap<TopicPartition, i64>), CliError> {
-    let mut builder = session.consumer()?;
+    let mut builder = session.consumer();
     if let Some(isolation) = args.isolation {
         builder = builder.isolation(isolation.into());
     }

@@ -91,7 +91,7 @@ async fn produce(args: ProduceArgs) -> Result<(), CliError> {
             _ => {}
         }
     }
-    let mut builder = session.producer()?;
+    let mut builder = session.producer();
     if let Some(linger_ms) = args.linger {
         builder = builder.linger(Duration::from_millis(linger_ms));
     }
@@ -163,7 +163,7 @@ async fn consume(args: ConsumeArgs) -> Result<(), CliError> {
         .map(|partition| TopicPartition::new(args.topic.as_str(), partition.partition))
         .collect();
     let started = Instant::now();
-    let mut consumer = session.consumer()?.assign(partitions.clone()).from_beginning().start().await?;
+    let mut consumer = session.consumer().assign(partitions.clone()).from_beginning().start().await?;
     let handle = consumer.handle();
     let begin = handle.beginning_offsets(&partitions).await?;
     let mut unread: HashMap<TopicPartition, i64> = handle.end_offsets(&partitions).await?;

@@ -39,7 +39,7 @@ pub(crate) struct ProduceArgs {
 
 pub(crate) async fn run(args: ProduceArgs) -> Result<(), CliError> {
     let session = args.client.connect().await?;
-    let mut builder = session.producer()?;
+    let mut builder = session.producer();
     if let Some(acks) = args.acks {
         builder = builder.acks(acks.into());
     }
