@@ -98,7 +98,7 @@ impl ClientBuilder {
     ///
     /// let settings = [("bootstrap.servers", "broker:9092"), ("linger.ms", "5"), ("group.id", "billing")];
     /// let builder = Client::builder().properties(settings)?;
-    /// let error = Client::builder().properties([("linger.millis", "5")]).unwrap_err();
+    /// let error = Client::builder().properties([("liger.ms", "5")]).unwrap_err();
     /// assert!(error.to_string().contains("did you mean `linger.ms`?"));
     /// # Ok::<(), klamm_client::ConfigError>(())
     /// ```

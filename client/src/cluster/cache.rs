@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::metadata::MetadataRequestTopic;
 use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
+use klamm_protocol::{ApiKey, ErrorCode};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::core::Core;
 use super::view::{ClusterView, TopicView};
-use crate::connection::{Backoff, Connection};
+use crate::connection::{Connection, Retry};
 use crate::error::RequestError;
 
 /// How soon a topic that is being created is asked for again.
@@ -121,46 +121,31 @@ impl Core {
 
     /// A usable topic, created if the settings and the broker allow it.
     pub(crate) async fn topic(&self, topic: &Arc<str>, deadline: Instant) -> Result<TopicView, RequestError> {
-        let mut backoff = Backoff::new(CREATION_POLL, self.config.retry_backoff_max);
-        let started = Instant::now();
         self.metadata.follow(std::slice::from_ref(topic));
-        let mut last = RequestError::Closed;
+        let retry = Retry::new(&self.config, "learning about a topic", deadline);
+        let mut retry = retry.first_pause(CREATION_POLL);
         loop {
-            if let Some(view) = self.metadata.view().usable(topic) {
-                return Ok(view.clone());
+            if let Some(view) = retry.attempt(self.topic_once(topic)).await? {
+                return Ok(view);
             }
-            match tokio::time::timeout_at(deadline, self.learn(topic)).await {
-                Ok(Ok(view)) => {
-                    let code = view
-                        .topics
-                        .get(topic)
-                        .map_or(ErrorCode::UnknownTopicOrPartition, |topic| topic.error);
-                    if code == ErrorCode::None && view.usable(topic).is_some() {
-                        continue;
-                    }
-                    last = RequestError::Broker {
-                        address: Arc::from("the cluster"),
-                        api: klamm_protocol::ApiKey::Metadata,
-                        code,
-                    };
-                    if code != ErrorCode::None && !code.is_retriable() {
-                        return Err(last);
-                    }
-                }
-                Ok(Err(error)) if error.is_retriable() => last = error,
-                Ok(Err(error)) => return Err(error),
-                Err(_) => {}
-            }
-            let pause = backoff.next(&*self.config.rng);
-            if Instant::now() + pause >= deadline {
-                return Err(RequestError::Deadline {
-                    what: "learning about a topic",
-                    after: started.elapsed(),
-                    last: Arc::from(last.to_string()),
-                });
-            }
-            tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn topic_once(&self, topic: &Arc<str>) -> Result<TopicView, RequestError> {
+        if let Some(view) = self.metadata.view().usable(topic) {
+            return Ok(view.clone());
+        }
+        let view = self.learn(topic).await?;
+        if let Some(usable) = view.usable(topic) {
+            return Ok(usable.clone());
+        }
+        let code = match view.topics.get(topic).map(|topic| topic.error) {
+            None => ErrorCode::UnknownTopicOrPartition,
+            // It is there and has no partitions yet.
+            Some(ErrorCode::None) => ErrorCode::LeaderNotAvailable,
+            Some(code) => code,
+        };
+        Err(RequestError::Broker { address: Arc::from("the cluster"), api: ApiKey::Metadata, code })
     }
 
     /// Asks about a topic, one asker at a time and for all that wait: a thousand senders of first records to a thousand
