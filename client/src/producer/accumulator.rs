@@ -381,7 +381,7 @@ mod tests {
         accumulator.shrink(0, exact);
         accumulator.shrink(0, exact + 5);
         assert_eq!(accumulator.ready_at(0, now), Some(now), "it may not grow again");
-        assert!(!append(&mut self::accumulator(500), 1, 0, now).closing.is_some());
+        assert!(append(&mut self::accumulator(500), 1, 0, now).closing.is_none());
     }
 
     #[test]

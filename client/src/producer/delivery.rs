@@ -313,7 +313,7 @@ mod tests {
         let [second, third] = left.split(1);
         third.share().decide(at(70));
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2]);
-        let mut ready = || deliveries.each_mut().map(|delivery| delivery.now_or_never());
+        let mut ready = || deliveries.each_mut().map(FutureExt::now_or_never);
         assert!(matches!(
             ready(),
             [

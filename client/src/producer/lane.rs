@@ -10,7 +10,7 @@
 //! too are tried under their sequences, one at a time: the broker's answer says which it is. What cannot be in the log
 //! goes under another identity, from sequence 0 (KIP-360).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ const MAX_SEQUENCE: i32 = i32::MAX;
 
 /// How many batches of a producer the broker remembers (KIP-98). One that is sent again is recognised only if fewer
 /// than this many came after it.
-const REMEMBERED_BATCHES: u64 = 5;
+const REMEMBERED_BATCHES: usize = 5;
 
 /// Between the places of two batches in the order there is room for the parts of the first.
 const ORDER_STEP: u64 = 1 << 20;
@@ -46,8 +46,6 @@ pub(super) struct Sequenced<B> {
     order: u64,
     /// How many places it has for its parts.
     span: u64,
-    /// How many batches of this lane came before it.
-    rank: u64,
     pub(super) created: Instant,
     pub(super) records: i32,
     pub(super) stamp: Option<Stamp>,
@@ -60,7 +58,6 @@ pub(super) struct Sequenced<B> {
 #[derive(Debug, Clone, Copy)]
 struct Flying {
     order: u64,
-    rank: u64,
     created: Instant,
 }
 
@@ -87,8 +84,9 @@ pub(super) struct Lane<B> {
     acknowledged: bool,
     trouble: Trouble,
     next_order: u64,
-    next_rank: u64,
     in_flight: Vec<Flying>,
+    /// The places of all that were sent and are not older than the oldest without an answer.
+    trail: BTreeSet<u64>,
     /// The broker that they went to.
     node: Option<i32>,
     /// To be sent again, in order.
@@ -128,8 +126,8 @@ impl<B> Lane<B> {
             acknowledged: false,
             trouble: parked.map_or(Trouble::None, |parked| parked.trouble),
             next_order: 0,
-            next_rank: 0,
             in_flight: Vec::new(),
+            trail: BTreeSet::new(),
             node: None,
             again: VecDeque::new(),
             recovering: false,
@@ -174,9 +172,10 @@ impl<B> Lane<B> {
 
     /// Whether the broker could not recognise the oldest in flight if one more were sent.
     fn remembers_no_more(&self) -> bool {
-        let next = self.again.front().map_or(self.next_rank, |batch| batch.rank);
-        let oldest = self.in_flight.iter().map(|flying| flying.rank).min().unwrap_or(next);
-        next.saturating_sub(oldest) >= REMEMBERED_BATCHES
+        let next = self.again.front().map_or(self.next_order, |batch| batch.order);
+        let oldest = self.in_flight.iter().map(|flying| flying.order).min().unwrap_or(next);
+        let behind = self.trail.iter().filter(|&&order| order > oldest && order != next).count();
+        behind + 1 >= REMEMBERED_BATCHES
     }
 
     fn may_go_under(&mut self, present: Option<Identity>) -> bool {
@@ -230,14 +229,12 @@ impl<B> Lane<B> {
 
     /// A batch that was never sent.
     pub(super) fn admit(&mut self, batch: B, records: i32, created: Instant) -> Sequenced<B> {
-        let (order, rank) = (self.next_order, self.next_rank);
+        let order = self.next_order;
         self.next_order += ORDER_STEP;
-        self.next_rank += 1;
         Sequenced {
             batch,
             order,
             span: ORDER_STEP,
-            rank,
             created,
             records,
             stamp: None,
@@ -249,7 +246,12 @@ impl<B> Lane<B> {
     /// Stamps a batch, which goes to `node` now. Returns whether the stamp is new.
     pub(super) fn send(&mut self, batch: &mut Sequenced<B>, node: i32) -> bool {
         self.node = Some(node);
-        self.in_flight.push(Flying { order: batch.order, rank: batch.rank, created: batch.created });
+        self.in_flight.push(Flying { order: batch.order, created: batch.created });
+        // What is older than all without an answer does not matter any more.
+        let flying = self.in_flight.iter().map(|flying| flying.order);
+        let oldest = flying.chain(self.again.front().map(|first| first.order)).min();
+        self.trail = self.trail.split_off(&oldest.unwrap_or(batch.order));
+        self.trail.insert(batch.order);
         batch.attempts = batch.attempts.saturating_add(1);
         let fresh = batch.stamp.is_none();
         if fresh && let Some(identity) = self.identity.filter(|_| self.idempotent) {
@@ -285,8 +287,7 @@ impl<B> Lane<B> {
         self.in_flight.retain(|flying| flying.order != batch.order);
         self.recovering = true;
         self.not_before = Some(not_before);
-        // One more than there were. Those behind it seem a place farther from it than they are, which is safe.
-        self.next_rank += 1;
+        self.trail.remove(&batch.order);
         let mut sequence = batch.stamp;
         let mut order = batch.order;
         for (part, records) in parts {
@@ -295,7 +296,6 @@ impl<B> Lane<B> {
                 batch: part,
                 order,
                 span,
-                rank: batch.rank,
                 created: batch.created,
                 records,
                 stamp: sequence,
@@ -311,7 +311,7 @@ impl<B> Lane<B> {
 
     /// A batch came back and is given up: the ones behind it may find a gap.
     pub(super) fn give_up<C>(&mut self, batch: &Sequenced<C>) {
-        self.in_flight.retain(|flying| flying.order != batch.order);
+        self.landed(batch);
         self.abandon(batch);
     }
 
@@ -387,7 +387,7 @@ impl<B> Lane<B> {
         self.again.insert(at, batch);
     }
 
-    fn landed(&mut self, batch: &Sequenced<B>) {
+    fn landed<C>(&mut self, batch: &Sequenced<C>) {
         self.in_flight.retain(|flying| flying.order != batch.order);
     }
 }
@@ -395,11 +395,8 @@ impl<B> Lane<B> {
 impl<B> Sequenced<B> {
     /// The batch apart from what its lane knows of it.
     pub(super) fn apart(self) -> (B, Sequenced<()>) {
-        let Self { batch, order, span, rank, created, records, stamp, possibly_written, attempts } = self;
-        (
-            batch,
-            Sequenced { batch: (), order, span, rank, created, records, stamp, possibly_written, attempts },
-        )
+        let Self { batch, order, span, created, records, stamp, possibly_written, attempts } = self;
+        (batch, Sequenced { batch: (), order, span, created, records, stamp, possibly_written, attempts })
     }
 }
 
