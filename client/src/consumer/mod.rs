@@ -3,6 +3,7 @@
 //! ```text
 //! record.rs      what is handed out
 //! builder.rs     settings
+//! settings.rs    the same as text
 //! stream.rs      Consumer: the stream of records
 //! handle.rs      ConsumerHandle: pause, seek, commit, look-ups
 //! listener.rs    the hook into rebalances
@@ -21,6 +22,7 @@ mod listener;
 mod membership;
 mod partitions;
 mod record;
+mod settings;
 mod shared;
 mod stream;
 

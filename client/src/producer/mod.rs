@@ -3,6 +3,7 @@
 //! ```text
 //! record.rs         what is sent, and where it went
 //! builder.rs        settings
+//! settings.rs       the same as text
 //! handle.rs         Producer: back-pressure, enqueue
 //! enqueue_error.rs  a record that was not taken
 //! interceptor.rs    code of the application that sees every record
@@ -29,6 +30,7 @@ mod lane;
 mod partitioner;
 mod record;
 mod sender;
+mod settings;
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::Delivery;
