@@ -2,8 +2,10 @@
 // The helpers are test code too, but clippy only knows that of functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod admin;
 mod broken_brokers;
 mod fake;
+mod real_broker;
 mod retries;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
