@@ -308,7 +308,8 @@ impl Admin {
     /// No coordinator in time, or the group cannot be read.
     pub async fn committed_offsets(&self, group: &str) -> Result<HashMap<TopicPartition, i64>, AdminError> {
         let link = CoordinatorLink::new(Arc::from(group));
-        Ok(offsets::committed(self.client.core(), &link, None, self.deadline()).await?)
+        let committed = offsets::committed(self.client.core(), &link, None, self.deadline()).await?;
+        Ok(committed.into_iter().map(|(partition, at)| (partition, at.offset)).collect())
     }
 
     fn deadline(&self) -> Instant {

@@ -49,6 +49,15 @@ pub enum ConsumeError {
         /// Kafka's error code.
         code: ErrorCode,
     },
+    /// A topic of the subscription cannot be read: its name is illegal, or this client may not see it. The consumer
+    /// goes on with the others.
+    #[error("topic {topic}: {code}{}", hint(*code))]
+    Topic {
+        /// The topic.
+        topic: Arc<str>,
+        /// Kafka's error code.
+        code: ErrorCode,
+    },
     /// The offsets were not committed.
     #[error("group {group}, {partition}: the commit was refused: {code}{}", hint(*code))]
     Commit {
@@ -65,6 +74,9 @@ pub enum ConsumeError {
         /// The partition.
         partition: TopicPartition,
     },
+    /// The call needs a subscription, and the consumer reads partitions that were assigned by hand.
+    #[error("the consumer has no subscription: its partitions are assigned by hand (setting `assign`)")]
+    NotSubscribed,
     /// The call needs a group, and the consumer was built without one.
     #[error("the consumer has no group (setting `group`)")]
     NoGroup,
@@ -81,13 +93,15 @@ impl ConsumeError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Request(error) => error.is_retriable(),
-            Self::Fetch { code, .. } | Self::Commit { code, .. } | Self::Group { code, .. } => {
-                code.is_retriable()
-            }
+            Self::Fetch { code, .. }
+            | Self::Commit { code, .. }
+            | Self::Group { code, .. }
+            | Self::Topic { code, .. } => code.is_retriable(),
             Self::Corrupt { .. }
             | Self::NoOffset { .. }
             | Self::NotAssigned { .. }
             | Self::NoGroup
+            | Self::NotSubscribed
             | Self::Closed => false,
         }
     }

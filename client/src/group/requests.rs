@@ -1,5 +1,4 @@
-//! The requests of a group member (Kafka's classic group protocol), one attempt each, with the
-//! coordinator's errors as codes.
+//! The requests of a group member, one attempt each, with the coordinator's errors as codes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +12,14 @@ use klamm_protocol::messages::{
 };
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 
-use super::assignors::{Assignment, Assignor};
+use super::assignors::Assignment;
 use super::coordinator::CoordinatorLink;
-use super::protocol::encode_assignment;
+use super::event::{Failure, Joined, JoinedMember};
+use super::member::Member;
+use super::protocol::{decode_assignment, encode_assignment};
 use crate::cluster::Core;
 use crate::error::RequestError;
+use crate::types::TopicPartition;
 
 /// The protocol type of consumers.
 const CONSUMER: Utf8Bytes = Utf8Bytes::from_static("consumer");
@@ -30,44 +32,31 @@ const HEARTBEAT_STATIC_FROM: i16 = 3;
 /// From here on several members leave at once, static ones too.
 const LEAVE_MANY_FROM: i16 = 3;
 
-/// A request of this member that failed: on the way, or by the coordinator's word.
-#[derive(Debug)]
-pub(crate) enum MemberError {
-    Request(RequestError),
-    Coordinator { code: ErrorCode, member_id: Option<Arc<str>> },
-}
-
-impl From<RequestError> for MemberError {
-    fn from(error: RequestError) -> Self {
-        Self::Request(error)
-    }
-}
-
-fn check(code: i16) -> Result<(), MemberError> {
+fn check(code: i16) -> Result<(), Failure> {
     match ErrorCode::from_code(code) {
         ErrorCode::None => Ok(()),
-        code => Err(MemberError::Coordinator { code, member_id: None }),
+        code => Err(Failure::Coordinator { code, member_id: None }),
     }
 }
 
-/// What a member is set to.
+/// What requests say of a member besides what they are about.
 #[derive(Debug, Clone)]
 pub(crate) struct MemberSettings {
     pub(crate) session_timeout: Duration,
     pub(crate) rebalance_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) group_instance_id: Option<Arc<str>>,
-    pub(crate) assignor: Assignor,
 }
 
-/// Sends the requests.
-pub(crate) struct Requests<'a> {
-    pub(crate) core: &'a Core,
-    pub(crate) settings: &'a MemberSettings,
-    pub(crate) link: &'a CoordinatorLink,
+/// Sends the requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Requests {
+    pub(super) core: Arc<Core>,
+    pub(super) settings: Arc<MemberSettings>,
+    pub(super) link: Arc<CoordinatorLink>,
 }
 
-impl Requests<'_> {
+impl Requests {
     fn group(&self) -> Utf8Bytes {
         (&**self.link.group()).into()
     }
@@ -76,14 +65,39 @@ impl Requests<'_> {
         self.settings.group_instance_id.as_ref().filter(|_| version >= from).map(|id| (&**id).into())
     }
 
+    /// Notes what a failure on the way says about the coordinator.
+    fn learn<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(Failure::Request(error)) = &result {
+            self.link.learn_from(error);
+        }
+        result
+    }
+
+    /// Finds the coordinator anew.
+    pub(super) async fn find_coordinator(&self) -> Result<(), Failure> {
+        self.link.forget();
+        let found = async { Ok(self.link.connection(&self.core).await.map(drop)?) };
+        self.learn(found.await)
+    }
+
     /// Joins; answered when all members have joined or the rebalance timeout is over.
-    pub(crate) async fn join(
+    pub(super) async fn join(
         &self,
         member_id: &str,
-        subscription: Bytes,
-    ) -> Result<JoinGroupResponse, MemberError> {
-        let connection = self.link.connection(self.core).await?;
+        protocols: Vec<(Arc<str>, Bytes)>,
+    ) -> Result<Joined, Failure> {
+        self.learn(self.try_join(member_id, protocols).await)
+    }
+
+    async fn try_join(&self, member_id: &str, protocols: Vec<(Arc<str>, Bytes)>) -> Result<Joined, Failure> {
+        let first = protocols.first().map(|(name, _)| Arc::clone(name));
+        let connection = self.link.patient_connection(&self.core).await?;
         let version = connection.version::<JoinGroupRequest>()?;
+        let protocol = |(name, metadata): (Arc<str>, Bytes)| JoinGroupRequestProtocol {
+            name: (&*name).into(),
+            metadata,
+            ..Default::default()
+        };
         let request = JoinGroupRequest {
             group_id: self.group(),
             session_timeout_ms: millis(self.settings.session_timeout),
@@ -91,29 +105,40 @@ impl Requests<'_> {
             member_id: member_id.into(),
             group_instance_id: self.instance(version, JOIN_STATIC_FROM),
             protocol_type: CONSUMER,
-            protocols: vec![JoinGroupRequestProtocol {
-                name: Utf8Bytes::from_static(self.settings.assignor.name()),
-                metadata: subscription,
-                ..Default::default()
-            }],
+            protocols: protocols.into_iter().map(protocol).collect(),
             ..Default::default()
         };
-        let timeout = self.settings.rebalance_timeout.max(self.settings.request_timeout) + JOIN_SLACK;
-        let answer = connection.start(&request, version)?.within(timeout).await?;
+        let answer = connection.start(&request, version)?.within(self.patience()).await?;
         match ErrorCode::from_code(answer.error_code) {
-            ErrorCode::None => Ok(answer),
-            code => Err(MemberError::Coordinator { code, member_id: Some(Arc::from(&*answer.member_id)) }),
+            ErrorCode::None => Ok(joined(answer, first)),
+            code => Err(Failure::Coordinator { code, member_id: Some(Arc::from(&*answer.member_id)) }),
         }
     }
 
+    /// How long a rebalance may hold back an answer.
+    fn patience(&self) -> Duration {
+        self.settings.rebalance_timeout.max(self.settings.request_timeout) + JOIN_SLACK
+    }
+
     /// Gives (as the leader) and gets assignments.
-    pub(crate) async fn sync(
+    pub(super) async fn sync(
         &self,
         member_id: &str,
         generation: i32,
+        assignor: &str,
         assignment: Assignment,
-    ) -> Result<Bytes, MemberError> {
-        let connection = self.link.connection(self.core).await?;
+    ) -> Result<Vec<TopicPartition>, Failure> {
+        self.learn(self.try_sync(member_id, generation, assignor, assignment).await)
+    }
+
+    async fn try_sync(
+        &self,
+        member_id: &str,
+        generation: i32,
+        assignor: &str,
+        assignment: Assignment,
+    ) -> Result<Vec<TopicPartition>, Failure> {
+        let connection = self.link.patient_connection(&self.core).await?;
         let version = connection.version::<SyncGroupRequest>()?;
         let assignments = assignment.into_iter().map(|(member, partitions)| SyncGroupRequestAssignment {
             member_id: (&*member).into(),
@@ -126,20 +151,37 @@ impl Requests<'_> {
             member_id: member_id.into(),
             group_instance_id: self.instance(version, SYNC_STATIC_FROM),
             protocol_type: Some(CONSUMER),
-            protocol_name: Some(Utf8Bytes::from_static(self.settings.assignor.name())),
+            protocol_name: Some(assignor.into()),
             assignments: assignments.collect(),
             ..Default::default()
         };
         // The leader may take its time, at most the rebalance timeout.
-        let timeout = self.settings.rebalance_timeout.max(self.settings.request_timeout) + JOIN_SLACK;
-        let answer = connection.start(&request, version)?.within(timeout).await?;
+        let answer = connection.start(&request, version)?.within(self.patience()).await?;
         check(answer.error_code)?;
-        Ok(answer.assignment)
+        decode_assignment(&answer.assignment).map_err(|error| {
+            let reason = Arc::from(format!("the leader's assignment cannot be read: {error}"));
+            RequestError::Protocol { address: Arc::clone(connection.address()), reason }.into()
+        })
     }
 
     /// Tells that this member lives, and learns of rebalances.
-    pub(crate) async fn heartbeat(&self, member_id: &str, generation: i32) -> Result<(), MemberError> {
-        let connection = self.link.connection(self.core).await?;
+    pub(super) async fn heartbeat(&self, member_id: &str, generation: i32) -> Result<(), Failure> {
+        let patience = Member::heartbeat_patience(self.settings.session_timeout);
+        let beat = tokio::time::timeout(patience, self.try_heartbeat(member_id, generation, patience));
+        let result = beat.await.unwrap_or_else(|_| {
+            let last = Arc::from("no answer");
+            Err(RequestError::Deadline { what: "a heartbeat", after: patience, last }.into())
+        });
+        self.learn(result)
+    }
+
+    async fn try_heartbeat(
+        &self,
+        member_id: &str,
+        generation: i32,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let connection = self.link.connection(&self.core).await?;
         let version = connection.version::<HeartbeatRequest>()?;
         let request = HeartbeatRequest {
             group_id: self.group(),
@@ -148,25 +190,44 @@ impl Requests<'_> {
             group_instance_id: self.instance(version, HEARTBEAT_STATIC_FROM),
             ..Default::default()
         };
-        // An unanswered one is no better than a lost one after the session timeout.
-        let timeout = self.settings.request_timeout.min(self.settings.session_timeout);
+        let timeout = self.settings.request_timeout.min(patience);
         let answer = connection.start(&request, version)?.within(timeout).await?;
         check(answer.error_code)
     }
 
-    /// Leaves, so that the others need not wait for the session timeout.
-    pub(crate) async fn leave(&self, member_id: &str) -> Result<(), MemberError> {
-        let connection = self.link.connection(self.core).await?;
+    /// Leaves, so that the others need not wait for the session timeout. A courtesy: it may fail.
+    pub(super) async fn leave(&self, member_id: &str) -> Result<(), Failure> {
+        let connection = self.link.connection(&self.core).await?;
         let version = connection.version::<LeaveGroupRequest>()?;
         let mut request = LeaveGroupRequest { group_id: self.group(), ..Default::default() };
         if version >= LEAVE_MANY_FROM {
-            let member = MemberIdentity { member_id: member_id.into(), ..Default::default() };
+            let group_instance_id = self.settings.group_instance_id.as_ref().map(|id| (&**id).into());
+            let member =
+                MemberIdentity { member_id: member_id.into(), group_instance_id, ..Default::default() };
             request.members = vec![member];
         } else {
             request.member_id = member_id.into();
         }
         let answer = connection.start(&request, version)?.within(self.settings.request_timeout).await?;
         check(answer.error_code)
+    }
+}
+
+/// The answer as the member's core takes it. Old brokers do not name the assignor when only one was offered.
+fn joined(answer: JoinGroupResponse, offered: Option<Arc<str>>) -> Joined {
+    let chosen = answer.protocol_name.as_ref().map(|name| Arc::from(&**name));
+    let members = answer.members.into_iter().map(|member| JoinedMember {
+        id: Arc::from(&*member.member_id),
+        instance_id: member.group_instance_id.as_ref().map(|id| Arc::from(&**id)),
+        metadata: member.metadata,
+    });
+    Joined {
+        generation: answer.generation_id,
+        leads: answer.leader == answer.member_id,
+        member_id: Arc::from(&*answer.member_id),
+        skip_assignment: answer.skip_assignment,
+        assignor: chosen.or(offered).unwrap_or_default(),
+        members: members.collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! message stay in its file.
 
 pub mod api_versions;
+pub mod consumer_group_heartbeat;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_groups;
@@ -22,6 +23,7 @@ pub mod sync_group;
 use std::ops::RangeInclusive;
 
 pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+pub use consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse};
 pub use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
 pub use describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
@@ -87,4 +89,5 @@ versions_by_key! {
     CreateTopicsRequest
     DeleteTopicsRequest
     InitProducerIdRequest
+    ConsumerGroupHeartbeatRequest
 }
