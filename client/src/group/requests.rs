@@ -1,20 +1,23 @@
 //! The requests of a group member, one attempt each, with the coordinator's errors as codes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use klamm_protocol::messages::consumer_group_heartbeat::ConsumerGroupTopicPartitions;
 use klamm_protocol::messages::join_group::JoinGroupRequestProtocol;
 use klamm_protocol::messages::leave_group::MemberIdentity;
 use klamm_protocol::messages::sync_group::SyncGroupRequestAssignment;
 use klamm_protocol::messages::{
-    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
 };
-use klamm_protocol::{ErrorCode, Utf8Bytes};
+use klamm_protocol::{ApiKey, ErrorCode, Utf8Bytes, Uuid};
 
 use super::assignors::Assignment;
 use super::coordinator::CoordinatorLink;
-use super::event::{Failure, Joined, JoinedMember};
+use super::event::{Beat, Failure, Joined, JoinedMember};
 use super::member::Member;
 use super::protocol::{decode_assignment, encode_assignment};
 use crate::cluster::Core;
@@ -46,6 +49,7 @@ pub(crate) struct MemberSettings {
     pub(crate) rebalance_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) group_instance_id: Option<Arc<str>>,
+    pub(crate) rack: Option<Arc<str>>,
 }
 
 /// Sends the requests. Cheap to clone.
@@ -211,6 +215,112 @@ impl Requests {
         let answer = connection.start(&request, version)?.within(self.settings.request_timeout).await?;
         check(answer.error_code)
     }
+}
+
+impl Requests {
+    /// A heartbeat to a coordinator that assigns by itself (KIP-848).
+    pub(super) async fn beat(&self, beat: BeatRequest) -> Result<Beat, Failure> {
+        let patience = Member::heartbeat_patience(self.settings.session_timeout);
+        let result = tokio::time::timeout(patience, self.try_beat(beat, patience)).await;
+        self.learn(result.unwrap_or_else(|_| {
+            let last = Arc::from("no answer");
+            Err(RequestError::Deadline { what: "a heartbeat", after: patience, last }.into())
+        }))
+    }
+
+    async fn try_beat(&self, beat: BeatRequest, patience: Duration) -> Result<Beat, Failure> {
+        let member_id = Arc::clone(&beat.member_id);
+        let answer = self.exchange_beat(beat, patience).await?;
+        let assignment = match answer.assignment {
+            Some(assignment) => Some(self.named(&assignment.topic_partitions).await?),
+            None => None,
+        };
+        Ok(Beat {
+            member_id: answer.member_id.map_or(member_id, |id| Arc::from(&*id)),
+            epoch: answer.member_epoch,
+            interval: Duration::from_millis(u64::try_from(answer.heartbeat_interval_ms.max(1)).unwrap_or(1)),
+            assignment,
+        })
+    }
+
+    async fn exchange_beat(
+        &self,
+        beat: BeatRequest,
+        patience: Duration,
+    ) -> Result<ConsumerGroupHeartbeatResponse, Failure> {
+        let connection = self.link.connection(&self.core).await?;
+        let version = connection.version::<ConsumerGroupHeartbeatRequest>()?;
+        let tells_all = beat.topics.is_some();
+        let text = |text: &Arc<str>| Utf8Bytes::from(&**text);
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: self.group(),
+            member_id: text(&beat.member_id),
+            member_epoch: beat.epoch,
+            instance_id: self.settings.group_instance_id.as_ref().map(text),
+            rack_id: self.settings.rack.as_ref().filter(|_| tells_all).map(text),
+            rebalance_timeout_ms: if tells_all { millis(self.settings.rebalance_timeout) } else { -1 },
+            subscribed_topic_names: beat.topics.map(|topics| topics.iter().map(text).collect()),
+            topic_partitions: beat.owned.map(|owned| self.by_id(&owned)),
+            ..Default::default()
+        };
+        let timeout = self.settings.request_timeout.min(patience);
+        let answer = connection.start(&request, version)?.within(timeout).await?;
+        if let Some(message) = &answer.error_message {
+            tracing::debug!(group = %self.link.group(), %message, "a heartbeat was refused");
+        }
+        check(answer.error_code)?;
+        Ok(answer)
+    }
+
+    fn by_id(&self, owned: &[TopicPartition]) -> Vec<ConsumerGroupTopicPartitions> {
+        let view = self.core.metadata.view();
+        let mut topics: BTreeMap<&Arc<str>, ConsumerGroupTopicPartitions> = BTreeMap::new();
+        for partition in owned {
+            // One whose topic is gone is not owned any more.
+            let Some(topic) = view.topics.get(&partition.topic) else { continue };
+            let entry = topics.entry(&partition.topic).or_default();
+            entry.topic_id = topic.id;
+            entry.partitions.push(partition.partition);
+        }
+        topics.into_values().collect()
+    }
+
+    /// The partitions by the names of their topics. One that is not known yet is an error: the coordinator tells again.
+    async fn named(
+        &self,
+        topics: &[ConsumerGroupTopicPartitions],
+    ) -> Result<Vec<TopicPartition>, RequestError> {
+        let mut view = self.core.metadata.view();
+        for refreshed in [false, true] {
+            let names: BTreeMap<Uuid, &Arc<str>> =
+                view.topics.keys().filter_map(|name| Some((view.topics.get(name)?.id, name))).collect();
+            if topics.iter().all(|topic| names.contains_key(&topic.topic_id)) {
+                let partitions = topics.iter().flat_map(|topic| {
+                    let name = names.get(&topic.topic_id).copied();
+                    let numbers = topic.partitions.iter();
+                    numbers.filter_map(move |&number| Some(TopicPartition::new(Arc::clone(name?), number)))
+                });
+                return Ok(partitions.collect());
+            }
+            if !refreshed {
+                view = self.core.refresh_metadata(view.version).await?;
+            }
+        }
+        Err(RequestError::Broker {
+            address: Arc::from("the cluster"),
+            api: ApiKey::Metadata,
+            code: ErrorCode::UnknownTopicId,
+        })
+    }
+}
+
+/// What a heartbeat tells a coordinator that assigns.
+#[derive(Debug)]
+pub(super) struct BeatRequest {
+    pub(super) member_id: Arc<str>,
+    pub(super) epoch: i32,
+    pub(super) topics: Option<Vec<Arc<str>>>,
+    pub(super) owned: Option<Vec<TopicPartition>>,
 }
 
 /// The answer as the member's core takes it. Old brokers do not name the assignor when only one was offered.

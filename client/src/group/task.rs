@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::coordinator::CoordinatorLink;
 use super::event::{Effect, Event, GroupProtocol, Report, Settings, Topics};
 use super::member::Member;
-use super::requests::{MemberSettings, Requests};
+use super::requests::{BeatRequest, MemberSettings, Requests};
 use crate::cluster::{AllTopics, ClusterView, Core, Metadata};
 use crate::types::TopicPartition;
 
@@ -73,6 +73,7 @@ pub(crate) struct MemberTask<O> {
     core: Arc<Core>,
     owner: Arc<O>,
     requests: Requests,
+    protocol: GroupProtocol,
     member: Member,
     wanted: watch::Receiver<Wanted>,
     closing: watch::Receiver<Option<Close>>,
@@ -97,10 +98,12 @@ impl<O: Owner> MemberTask<O> {
                 rebalance_timeout: settings.rebalance_timeout,
                 request_timeout,
                 group_instance_id,
+                rack: settings.rack.clone(),
             }),
             link,
         };
         Self {
+            protocol: settings.protocol,
             member: Member::new(settings, Vec::new(), member_id),
             requests,
             wanted: membership.wanted,
@@ -187,7 +190,7 @@ impl<O: Owner> MemberTask<O> {
     }
 
     fn run_effect(&mut self, effect: Effect) {
-        let requests = self.requests.clone();
+        let (requests, protocol) = (self.requests.clone(), self.protocol);
         match effect {
             Effect::FindCoordinator => self.start(async move {
                 match requests.find_coordinator().await {
@@ -209,9 +212,19 @@ impl<O: Owner> MemberTask<O> {
             Effect::SendHeartbeat { attempt, member_id, generation } => self.start(async move {
                 Event::HeartbeatAnswered(attempt, requests.heartbeat(&member_id, generation).await)
             }),
-            Effect::SendBeat { .. } => {}
-            Effect::SendLeave { member_id, .. } => self.start(async move {
-                if let Err(failure) = requests.leave(&member_id).await {
+            Effect::SendBeat { attempt, member_id, epoch, topics, owned } => self.start(async move {
+                let beat = BeatRequest { member_id, epoch, topics, owned };
+                Event::BeatAnswered(attempt, requests.beat(beat).await)
+            }),
+            Effect::SendLeave { member_id, epoch } => self.start(async move {
+                let left = match protocol {
+                    GroupProtocol::Classic => requests.leave(&member_id).await,
+                    GroupProtocol::Consumer => {
+                        let beat = BeatRequest { member_id, epoch, topics: None, owned: None };
+                        requests.beat(beat).await.map(drop)
+                    }
+                };
+                if let Err(failure) = left {
                     tracing::debug!(?failure, "cannot leave; the group will notice by itself");
                 }
                 Event::LeaveAnswered
