@@ -153,8 +153,9 @@ impl ConsumerBuilder {
     }
 
     /// Commits in the background at this interval, when partitions are revoked and on close
-    /// (`auto.commit.interval.ms`). A record counts as processed when the next one is asked for, so it is at least
-    /// once. Default `None`: the program commits.
+    /// (`auto.commit.interval.ms`). A record counts as processed when [`Consumer::next`] (or
+    /// [`Consumer::next_batch`]) is asked for what comes after it, so it is at least once for a program that processes
+    /// one after the other. Reading as a `Stream` is refused. Default `None`: the program commits.
     #[must_use]
     pub fn auto_commit(mut self, interval: Option<Duration>) -> Self {
         self.config.auto_commit = interval;

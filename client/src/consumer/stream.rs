@@ -50,6 +50,8 @@ pub struct Consumer {
     /// What was handed out last from, for `auto_commit`.
     last: Option<Arc<Cell>>,
     fetching: Tasks,
+    /// The stream has said that it does not go with `auto_commit`.
+    refused_stream: bool,
     /// Group membership, which ends by itself on close.
     membership: Tasks,
     /// Runs to the very end: the last commits are made while partitions are given up.
@@ -85,6 +87,7 @@ impl Consumer {
             shared,
             current: None,
             last: None,
+            refused_stream: false,
             fetching,
             membership,
             _committing: committing,
@@ -248,11 +251,19 @@ impl Consumer {
     }
 }
 
+/// The same records as [`Consumer::next`]. Not with `auto_commit`: adaptors such as `buffer_unordered` ask for records
+/// ahead of those in work, so that asking for the next does not say that the last is processed. The stream then is one
+/// error, [`ConsumeError::AutoCommit`].
 impl Stream for Consumer {
     type Item = Result<ConsumerRecord, ConsumeError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_record(cx)
+        let consumer = self.get_mut();
+        if consumer.shared.config.auto_commit.is_none() {
+            return consumer.poll_record(cx);
+        }
+        let told = std::mem::replace(&mut consumer.refused_stream, true);
+        Poll::Ready((!told).then_some(Err(ConsumeError::AutoCommit)))
     }
 }
 

@@ -80,6 +80,11 @@ pub enum ConsumeError {
     /// The call needs a group, and the consumer was built without one.
     #[error("the consumer has no group (setting `group`)")]
     NoGroup,
+    /// The consumer was read as a `Stream` with `auto_commit`, which would commit records that are still in work.
+    #[error(
+        "a Stream cannot tell what is processed: read with `next`, or commit yourself (setting `auto_commit`)"
+    )]
+    AutoCommit,
     /// A request failed.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -102,13 +107,14 @@ impl ConsumeError {
             | Self::NotAssigned { .. }
             | Self::NoGroup
             | Self::NotSubscribed
+            | Self::AutoCommit
             | Self::Closed => false,
         }
     }
 
     /// Whether the consumer has stopped: nothing more will come from it.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Group { .. } | Self::Closed)
+        matches!(self, Self::Group { .. } | Self::AutoCommit | Self::Closed)
     }
 }
 

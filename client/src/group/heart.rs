@@ -92,3 +92,78 @@ impl Heart {
         next.map_or(self.alive_until, |next| next.min(self.alive_until))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(3);
+    const SESSION: Duration = Duration::from_secs(10);
+    const TICK: Duration = Duration::from_nanos(1);
+
+    fn heart() -> (Heart, Instant) {
+        let now = Instant::now();
+        (Heart::new(INTERVAL, SESSION, now), now)
+    }
+
+    #[test]
+    fn one_is_due_after_every_interval_and_one_is_under_way() {
+        let (mut heart, now) = heart();
+        assert!(!heart.is_due(now + INTERVAL - TICK));
+        assert!(heart.is_due(now + INTERVAL));
+        assert_eq!((heart.wake_at(true), heart.wake_at(false)), (now + INTERVAL, now + SESSION));
+        heart.send(7, 2, now + INTERVAL);
+        assert!(!heart.is_due(now + 9 * INTERVAL));
+        assert_eq!(heart.answered(6), None);
+        assert_eq!(heart.answered(7), Some(Sent { attempt: 7, generation: 2, at: now + INTERVAL }));
+        assert_eq!(heart.answered(7), None);
+        assert!(!heart.is_due(now + 2 * INTERVAL - TICK));
+        assert!(heart.is_due(now + 2 * INTERVAL));
+    }
+
+    #[test]
+    fn a_session_counts_from_the_last_heartbeat_that_was_answered() {
+        let (mut heart, now) = heart();
+        assert!(!heart.is_expelled(now + SESSION - TICK));
+        assert!(heart.is_expelled(now + SESSION));
+        heart.renew(now + INTERVAL);
+        assert!(!heart.is_expelled(now + INTERVAL + SESSION - TICK));
+        heart.renew(now);
+        assert!(!heart.is_expelled(now + INTERVAL + SESSION - TICK), "never earlier");
+        assert!(heart.is_expelled(now + INTERVAL + SESSION));
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_half_a_session() {
+        let (mut heart, now) = heart();
+        assert!(!heart.give_up(now + SESSION));
+        heart.send(1, 1, now + INTERVAL);
+        let late = now + INTERVAL + SESSION / 2;
+        assert_eq!((heart.wake_at(true), heart.wake_at(false)), (late, late));
+        assert!(!heart.give_up(late - TICK));
+        assert!(heart.give_up(late));
+        assert!(!heart.give_up(late));
+        assert_eq!(heart.answered(1), None, "it came too late");
+        heart.send(2, 1, now + SESSION);
+        assert_eq!(heart.wake_at(true), now + SESSION, "the end of the session comes first");
+    }
+
+    #[test]
+    fn the_time_of_the_next_one_moves() {
+        let (mut heart, now) = heart();
+        heart.hurry(now + INTERVAL * 2);
+        assert!(heart.is_due(now + INTERVAL), "never later");
+        heart.hurry(now);
+        assert!(heart.is_due(now));
+        heart.pause(now + TICK);
+        assert!(!heart.is_due(now));
+        assert!(heart.is_due(now + TICK));
+        heart.pause(now + 9 * INTERVAL);
+        heart.set_interval(INTERVAL / 3, now + TICK);
+        assert!(!heart.is_due(now + INTERVAL / 3));
+        assert!(heart.is_due(now + TICK + INTERVAL / 3));
+        heart.send(1, 1, now);
+        heart.answered(1);
+        assert!(heart.is_due(now + INTERVAL / 3));
+    }
+}

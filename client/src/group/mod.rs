@@ -29,6 +29,8 @@ mod reconciler;
 mod requests;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod stories;
 mod strategy;
 mod task;
 

@@ -150,3 +150,158 @@ impl Reconciler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(300);
+
+    fn set(of: &[i32]) -> BTreeSet<TopicPartition> {
+        of.iter().map(|&partition| TopicPartition::new("t", partition)).collect()
+    }
+
+    fn list(of: &[i32]) -> Vec<TopicPartition> {
+        listed(&set(of))
+    }
+
+    struct Run {
+        reconciler: Reconciler,
+        now: Instant,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            Self { reconciler: Reconciler::new(BOUND), now: Instant::now() }
+        }
+
+        fn step(&mut self) -> (Option<Reached>, Vec<Effect>) {
+            let mut effects = Vec::new();
+            let reached = self.reconciler.step(self.now, &mut effects);
+            (reached, effects)
+        }
+
+        fn returned(&mut self) -> Vec<Effect> {
+            let mut effects = Vec::new();
+            self.reconciler.returned(&mut effects);
+            effects
+        }
+
+        fn lose(&mut self) -> Vec<Effect> {
+            let mut effects = Vec::new();
+            self.reconciler.lose(&mut effects);
+            effects
+        }
+
+        fn by(&self) -> Instant {
+            self.now + BOUND
+        }
+
+        /// One that owns these.
+        fn owning(of: &[i32]) -> Self {
+            let mut run = Self::new();
+            run.reconciler.own(set(of));
+            run.step();
+            run.returned();
+            run
+        }
+    }
+
+    #[test]
+    fn what_comes_is_fetched_when_the_listener_has_returned() {
+        let mut run = Run::new();
+        assert!(run.reconciler.is_idle());
+        assert_eq!(run.step(), (None, vec![]));
+        run.reconciler.own(set(&[0, 1]));
+        assert!(!run.reconciler.is_idle());
+        let expected = vec![Effect::CallAssigned(list(&[0, 1]), run.by())];
+        assert_eq!(run.step(), (Some(Reached::Owned { gave_up: false }), expected));
+        assert!(!run.reconciler.is_idle(), "a call runs");
+        assert_eq!(run.step(), (None, vec![]));
+        assert_eq!(run.returned(), [Effect::StartFetching(list(&[0, 1]))]);
+        assert!(run.reconciler.is_idle());
+        assert_eq!(*run.reconciler.owned(), set(&[0, 1]));
+        assert_eq!(run.returned(), [], "nothing ran");
+    }
+
+    #[test]
+    fn what_goes_is_given_up_in_order_before_anything_comes() {
+        let mut run = Run::owning(&[0, 1]);
+        run.reconciler.own(set(&[1, 2]));
+        let expected = vec![Effect::StopHandingOut(list(&[0])), Effect::CallRevoked(list(&[0]), run.by())];
+        assert_eq!(run.step(), (None, expected));
+        assert_eq!(*run.reconciler.owned(), set(&[0, 1]), "still owned");
+        assert_eq!(run.returned(), [Effect::Release(list(&[0]))]);
+        let expected = vec![Effect::CallAssigned(list(&[2]), run.by())];
+        assert_eq!(run.step(), (Some(Reached::Owned { gave_up: true }), expected));
+        assert_eq!(*run.reconciler.owned(), set(&[1, 2]));
+        run.returned();
+        run.reconciler.own(set(&[1, 2]));
+        let expected = vec![Effect::CallAssigned(vec![], run.by())];
+        assert_eq!(run.step(), (Some(Reached::Owned { gave_up: false }), expected), "told with nothing, too");
+        assert_eq!(run.returned(), []);
+    }
+
+    #[test]
+    fn a_rebalance_begins_without_a_word_about_what_stays() {
+        let mut run = Run::owning(&[0, 1]);
+        run.reconciler.keep(set(&[1]));
+        assert_eq!(run.step().1.len(), 2);
+        run.returned();
+        assert_eq!(run.step(), (Some(Reached::Kept), vec![]));
+        assert!(run.reconciler.is_idle());
+        run.reconciler.own(set(&[1]));
+        assert_eq!(run.step().0, Some(Reached::Owned { gave_up: false }), "that was before this assignment");
+    }
+
+    #[test]
+    fn what_is_lost_is_handed_out_no_more_at_once_even_while_a_call_runs() {
+        let mut run = Run::owning(&[0, 1]);
+        run.reconciler.own(set(&[1]));
+        run.step();
+        assert_eq!(run.lose(), [Effect::StopHandingOut(list(&[0, 1]))]);
+        assert_eq!(run.lose(), [], "once");
+        run.reconciler.own(set(&[5]));
+        run.reconciler.keep(set(&[5]));
+        assert_eq!(run.step(), (None, vec![]), "a call runs");
+        assert_eq!(run.returned(), [Effect::Release(list(&[0]))]);
+        assert_eq!(run.step(), (None, vec![Effect::CallLost(list(&[1]), run.by())]));
+        assert!(!run.reconciler.is_idle());
+        assert_eq!(run.returned(), [Effect::Release(list(&[1]))]);
+        assert_eq!(run.step(), (Some(Reached::Lost), vec![]));
+        assert!(run.reconciler.is_idle());
+        assert_eq!(*run.reconciler.owned(), set(&[]));
+        run.reconciler.own(set(&[2]));
+        assert_eq!(run.step().0, Some(Reached::Owned { gave_up: false }));
+    }
+
+    #[test]
+    fn what_is_lost_while_it_comes_is_not_fetched() {
+        let mut run = Run::new();
+        run.reconciler.own(set(&[0]));
+        run.step();
+        run.lose();
+        assert_eq!(run.returned(), []);
+        assert_eq!(run.step(), (None, vec![Effect::CallLost(list(&[0]), run.by())]));
+    }
+
+    #[test]
+    fn losing_nothing_calls_nobody() {
+        let mut run = Run::new();
+        assert_eq!(run.lose(), []);
+        assert!(!run.reconciler.is_idle());
+        assert_eq!(run.step(), (Some(Reached::Lost), vec![]));
+        assert!(run.reconciler.is_idle());
+    }
+
+    #[test]
+    fn a_newer_goal_replaces_one_that_is_not_reached() {
+        let mut run = Run::owning(&[0, 1, 2]);
+        run.reconciler.own(set(&[0]));
+        run.step();
+        run.reconciler.own(set(&[0, 1]));
+        assert_eq!(run.returned(), [Effect::Release(list(&[1, 2]))]);
+        let expected = vec![Effect::CallAssigned(list(&[1]), run.by())];
+        assert_eq!(run.step(), (Some(Reached::Owned { gave_up: true }), expected));
+    }
+}
