@@ -74,5 +74,8 @@ pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
 /// The seams: clock, network, randomness, tasks.
 pub use klamm_runtime as runtime;
-pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Record, RecordMetadata};
+pub use producer::{
+    Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
+    RecordMetadata, RoundRobin,
+};
 pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

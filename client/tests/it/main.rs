@@ -5,6 +5,7 @@
 mod broken_brokers;
 mod connections;
 mod fake;
+mod producing;
 mod retries;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
