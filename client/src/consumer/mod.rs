@@ -10,12 +10,16 @@
 //! partitions.rs  positions, what is fetched and may be                           (pure)
 //! chunk.rs       fetched bytes to records                                        (pure)
 //! fetcher.rs     the task that fetches
-//! membership.rs  the task of a group member: join, heartbeat, rebalance, leave
+//! commit.rs      the order of commits                                              (pure)
+//! committer.rs   makes them
+//! membership.rs  what membership of a group does to its consumer
 //! shared.rs      what all of these share; committing
 //! ```
 
 mod builder;
 mod chunk;
+mod commit;
+mod committer;
 mod fetcher;
 mod handle;
 mod listener;
@@ -26,7 +30,7 @@ mod settings;
 mod shared;
 mod stream;
 
-pub use crate::group::Assignor;
+pub use crate::group::{Assignor, GroupMember, GroupProtocol, PartitionAssignor};
 pub use builder::{ConsumerBuilder, OffsetReset};
 pub use handle::{ConsumerHandle, GroupMetadata};
 pub use listener::RebalanceListener;
