@@ -22,6 +22,7 @@ macro_rules! for_all_apis {
             create_topics: CreateTopicsRequest, CreateTopicsResponse;
             delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;
             init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
+            offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
         }
     };
 }

@@ -258,6 +258,7 @@ fn versions_as_kafka_serves_them() {
         (ApiKey::CreateTopics, 2..=7),
         (ApiKey::DeleteTopics, 1..=6),
         (ApiKey::InitProducerId, 0..=6),
+        (ApiKey::OffsetForLeaderEpoch, 2..=4),
     ];
     for key in ApiKey::ALL {
         let versions = expected.iter().find(|(known, _)| known == key).map(|(_, versions)| versions.clone());
