@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::partitions::Start;
+use super::positions::{Place, Start};
 use super::shared::Shared;
 use crate::cluster::{self, OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;
@@ -87,7 +87,7 @@ impl ConsumerHandle {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn seek_to_beginning(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
-        self.seek_to(partition, Start::Earliest)
+        self.seek_to(partition, Start::Find(Place::Earliest))
     }
 
     /// Goes on after the newest record.
@@ -95,11 +95,24 @@ impl ConsumerHandle {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn seek_to_end(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
-        self.seek_to(partition, Start::Latest)
+        self.seek_to(partition, Start::Find(Place::Latest))
+    }
+
+    /// Goes on from the first record whose timestamp is at or after this time (milliseconds since the Unix epoch);
+    /// after the newest record if there is none.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn seek_to_timestamp(
+        &self,
+        partition: &TopicPartition,
+        timestamp_ms: i64,
+    ) -> Result<(), ConsumeError> {
+        self.seek_to(partition, Start::Find(Place::Time(timestamp_ms)))
     }
 
     fn seek_to(&self, partition: &TopicPartition, start: Start) -> Result<(), ConsumeError> {
-        if !self.shared.partitions().seek(partition, start) {
+        if !self.shared.partitions().seek(partition, start, None) {
             return Err(ConsumeError::NotAssigned { partition: partition.clone() });
         }
         self.shared.fetch.notify_one();

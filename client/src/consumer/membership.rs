@@ -14,7 +14,7 @@ use klamm_protocol::messages::JoinGroupResponse;
 use tokio::sync::watch;
 
 use super::builder::Subscription;
-use super::partitions::Start;
+use super::positions::Start;
 use super::shared::Shared;
 use crate::cluster::{AllTopics, ClusterView, Metadata};
 use crate::connection::Backoff;

@@ -6,9 +6,13 @@
 //! stream.rs      Consumer: the stream of records
 //! handle.rs      ConsumerHandle: pause, seek, commit, look-ups
 //! listener.rs    the hook into rebalances
-//! partitions.rs  positions, what is fetched and may be                           (pure)
+//! positions.rs   one partition: where to go on, and how that is found and checked (pure)
+//! partitions.rs  all of them: assignment, pausing, the buffer and its budget     (pure)
+//! lookups.rs     what they need to be asked, and what the answers mean           (pure)
+//! fetching.rs    which of them go into which fetch                               (pure)
+//! session.rs     what a broker remembers between fetches                         (pure)
 //! chunk.rs       fetched bytes to records                                        (pure)
-//! fetcher.rs     the task that fetches
+//! fetcher.rs     the task that asks and fetches
 //! membership.rs  the task of a group member: join, heartbeat, rebalance, leave
 //! shared.rs      what all of these share; committing
 //! ```
@@ -16,11 +20,15 @@
 mod builder;
 mod chunk;
 mod fetcher;
+mod fetching;
 mod handle;
 mod listener;
+mod lookups;
 mod membership;
 mod partitions;
+mod positions;
 mod record;
+mod session;
 mod shared;
 mod stream;
 

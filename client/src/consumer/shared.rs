@@ -9,7 +9,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::builder::ConsumerConfig;
-use super::partitions::Partitions;
+use super::partitions::{Partitions, Rules};
+use super::positions::Pauses;
 use crate::cluster::Core;
 use crate::error::ConsumeError;
 use crate::group::offsets::{self, Committer};
@@ -53,9 +54,16 @@ impl Default for Membership {
 
 impl Shared {
     pub(super) fn new(core: Arc<Core>, config: ConsumerConfig) -> Self {
+        let rules = Rules {
+            prefetch_bytes: config.prefetch_bytes,
+            partition_bytes: config.partition_fetch_bytes,
+            reset: config.offset_reset,
+            has_group: config.group.is_some(),
+            pauses: Pauses { first: core.config.retry_backoff, longest: core.config.retry_backoff_max },
+        };
         Self {
             core,
-            partitions: Mutex::new(Partitions::new(config.prefetch_bytes, config.partition_fetch_bytes)),
+            partitions: Mutex::new(Partitions::new(rules)),
             reader: AtomicWaker::new(),
             fetch: Notify::new(),
             offsets: config.group.clone().map(CoordinatorLink::new),
