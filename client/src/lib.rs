@@ -64,8 +64,8 @@ pub use admin::{Admin, NewTopic};
 pub use async_trait::async_trait;
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
-    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, ConsumerRecords, GroupMetadata,
-    OffsetReset, RebalanceListener,
+    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
+    ConsumerRecords, GroupMetadata, OffsetReset, RebalanceListener,
 };
 pub use error::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError};
 pub use klamm_protocol::compression::Compression;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::chunk::Reading;
 use super::fetching::FetchRules;
+use super::interceptor::{ConsumerInterceptor, Interceptors};
 use super::listener::RebalanceListener;
 use super::stream::Consumer;
 use crate::client::Client;
@@ -71,6 +72,7 @@ pub(crate) struct ConsumerConfig {
     pub(crate) request_timeout: Duration,
     pub(crate) rack: Arc<str>,
     pub(crate) listener: Option<Arc<dyn RebalanceListener>>,
+    pub(crate) interceptors: Interceptors,
 }
 
 impl Default for ConsumerConfig {
@@ -96,6 +98,7 @@ impl Default for ConsumerConfig {
             request_timeout: Duration::from_secs(30),
             rack: Arc::from(""),
             listener: None,
+            interceptors: Interceptors::default(),
         }
     }
 }
@@ -129,7 +132,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Reads these partitions, without group membership. A group, if set, only names where offsets are committed.
+    /// Reads these partitions, without group membership. A group, if set, only names where offsets are committed. They
+    /// can be changed later: [`ConsumerHandle::assign`](super::ConsumerHandle::assign).
     #[must_use]
     pub fn assign<P: Into<TopicPartition>>(mut self, partitions: impl IntoIterator<Item = P>) -> Self {
         self.config.subscription = Subscription::Partitions(partitions.into_iter().map(Into::into).collect());
@@ -278,6 +282,13 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn rebalance_listener(mut self, listener: Arc<dyn RebalanceListener>) -> Self {
         self.config.listener = Some(listener);
+        self
+    }
+
+    /// Sees every record that is handed out and every commit. Several are called in the order in which they are added.
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: Arc<dyn ConsumerInterceptor>) -> Self {
+        self.config.interceptors.add(interceptor);
         self
     }
 

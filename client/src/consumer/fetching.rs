@@ -273,7 +273,8 @@ impl Fetching {
             }
         };
         if let Some(throttled) = positive_millis(answer.throttle_time_ms) {
-            broker.muted_until = Some(now + throttled);
+            let until = now + throttled;
+            broker.muted_until = Some(broker.muted_until.map_or(until, |other| other.max(until)));
         }
         let code = ErrorCode::from_code(answer.error_code);
         if code != ErrorCode::None {

@@ -6,6 +6,7 @@
 //! stream.rs      Consumer: the stream of records
 //! handle.rs      ConsumerHandle: pause, seek, commit, look-ups
 //! listener.rs    the hook into rebalances
+//! interceptor.rs the hooks into records and commits
 //! positions.rs   one partition: where to go on, and how that is found and checked (pure)
 //! partitions.rs  all of them: assignment, pausing, the buffer and its budget     (pure)
 //! lookups.rs     what they need to be asked, and what the answers mean           (pure)
@@ -22,6 +23,7 @@ mod chunk;
 mod fetcher;
 mod fetching;
 mod handle;
+mod interceptor;
 mod listener;
 mod lookups;
 mod membership;
@@ -30,11 +32,14 @@ mod positions;
 mod record;
 mod session;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod stream;
 
 pub use crate::group::Assignor;
 pub use builder::{ConsumerBuilder, OffsetReset};
 pub use handle::{ConsumerHandle, GroupMetadata};
+pub use interceptor::ConsumerInterceptor;
 pub use listener::RebalanceListener;
 pub use record::{ConsumerRecord, ConsumerRecords};
 pub use stream::Consumer;

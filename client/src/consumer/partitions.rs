@@ -313,11 +313,17 @@ impl Partitions {
         not_before: Instant,
     ) {
         if self.current(name, cell).is_some() {
-            self.refetch(name, position.into());
+            self.refetch(name, Anchor { offset: position, epoch: self.last_epoch(name) });
             if let Some(partition) = self.all.get_mut(name) {
                 partition.position.rest(not_before);
             }
         }
+    }
+
+    /// The leader epoch of what was fetched last. It does for earlier offsets too: a log that has another at their
+    /// place has none of it.
+    fn last_epoch(&self, name: &TopicPartition) -> Option<i32> {
+        self.all.get(name)?.position.anchor()?.epoch
     }
 
     pub(super) fn position(&self, name: &TopicPartition) -> Option<i64> {
@@ -354,6 +360,12 @@ impl Partitions {
     /// How much more may be buffered.
     pub(super) fn room(&self) -> usize {
         self.rules.prefetch_bytes.saturating_sub(self.buffered)
+    }
+
+    /// Bytes that wait.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered
     }
 
     /// A fetch brought this. Returns whether the reader has something new.
@@ -434,7 +446,7 @@ impl Partitions {
             return;
         }
         if let Some(offset) = self.position(name) {
-            self.refetch(name, offset.into());
+            self.refetch(name, Anchor { offset, epoch: self.last_epoch(name) });
         }
     }
 

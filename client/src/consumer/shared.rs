@@ -118,7 +118,10 @@ impl Shared {
             };
             let attempt = offsets::commit(&self.core, link, &committer, &left, self.config.request_timeout);
             let refused = match tokio::time::timeout_at(deadline, attempt).await {
-                Ok(Ok(refused)) if refused.is_empty() => return Ok(()),
+                Ok(Ok(refused)) if refused.is_empty() => {
+                    self.intercept_commit(offsets);
+                    return Ok(());
+                }
                 Ok(Ok(refused)) => refused,
                 Ok(Err(error)) => {
                     link.learn_from(&error);
@@ -162,6 +165,13 @@ impl Shared {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn intercept_commit(&self, offsets: &HashMap<TopicPartition, i64>) {
+        if !self.config.interceptors.is_empty() {
+            let told = offsets.iter().map(|(partition, &offset)| (partition.clone(), offset.into()));
+            self.config.interceptors.committed(&told.collect());
         }
     }
 

@@ -132,11 +132,23 @@ impl Consumer {
     }
 
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
-        self.poll_taken(cx, |_| 0, |chunk| (chunk.next(), chunk.position()))
+        let mut polled = self.poll_taken(cx, |_| 0, |chunk| (chunk.next(), chunk.position()));
+        if let Poll::Ready(Some(Ok(record))) = &mut polled {
+            self.shared.config.interceptors.consumed(record);
+        }
+        polled
     }
 
     fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecords, ConsumeError>>> {
-        self.poll_taken(cx, Chunk::together_bytes, |chunk| (chunk.take_together(), chunk.position()))
+        let mut polled =
+            self.poll_taken(cx, Chunk::together_bytes, |chunk| (chunk.take_together(), chunk.position()));
+        let interceptors = &self.shared.config.interceptors;
+        if let Poll::Ready(Some(Ok(batch))) = &mut polled
+            && !interceptors.is_empty()
+        {
+            batch.records.iter_mut().for_each(|record| interceptors.consumed(record));
+        }
+        polled
     }
 
     /// Takes something out of the current chunk, or out of the next one that has something.

@@ -81,6 +81,11 @@ pub enum ConsumeError {
         /// The partition.
         partition: TopicPartition,
     },
+    /// The call changes what is assigned by hand, but the consumer's group assigns its partitions.
+    #[error(
+        "the group assigns this consumer's partitions; only a consumer built with `assign` can change them"
+    )]
+    Subscribed,
     /// The call needs a group, and the consumer was built without one.
     #[error("the consumer has no group (setting `group`)")]
     NoGroup,
@@ -104,6 +109,7 @@ impl ConsumeError {
             | Self::NoOffset { .. }
             | Self::LogTruncation { .. }
             | Self::NotAssigned { .. }
+            | Self::Subscribed
             | Self::NoGroup
             | Self::Closed => false,
         }
