@@ -4,6 +4,7 @@
 
 mod broken_brokers;
 mod fake;
+mod fetching;
 mod retries;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
