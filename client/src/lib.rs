@@ -63,6 +63,7 @@ pub use admin::{Admin, NewTopic};
 /// For implementing [`RebalanceListener`].
 pub use async_trait::async_trait;
 pub use client::{Client, ClientBuilder};
+pub use config::SETTINGS;
 pub use consumer::{
     Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
     ConsumerRecords, GroupMetadata, OffsetReset, RebalanceListener,

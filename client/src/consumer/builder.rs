@@ -10,6 +10,7 @@ use super::interceptor::{ConsumerInterceptor, Interceptors};
 use super::listener::RebalanceListener;
 use super::stream::Consumer;
 use crate::client::Client;
+use crate::config::check_duration;
 use crate::error::{ClientError, ConfigError};
 use crate::group::{Assignor, MemberSettings};
 use crate::types::{IsolationLevel, TopicPartition};
@@ -47,6 +48,8 @@ pub struct ConsumerBuilder {
     pub(crate) client: Client,
     pub(crate) config: ConsumerConfig,
     pattern: Option<String>,
+    /// What is wrong with a setting that was given as text.
+    wrong: Option<ConfigError>,
 }
 
 /// The settings.
@@ -105,7 +108,10 @@ impl Default for ConsumerConfig {
 
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, config: ConsumerConfig::default(), pattern: None }
+        let given = ConsumerConfig::from_properties(&client.core().config.properties);
+        let (config, wrong) =
+            given.map_or_else(|wrong| (ConsumerConfig::default(), Some(wrong)), |config| (config, None));
+        Self { client, config, pattern: None, wrong }
     }
 
     /// The group to join and to commit under (`group.id`).
@@ -297,6 +303,9 @@ impl ConsumerBuilder {
     /// # Errors
     /// A setting that cannot work, named.
     pub async fn start(mut self) -> Result<Consumer, ClientError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong.into());
+        }
         if let Some(pattern) = &self.pattern {
             let regex = regex_lite::Regex::new(&format!("^(?:{pattern})$"))
                 .map_err(|error| ConfigError::new("pattern", error.to_string()))?;
@@ -367,6 +376,12 @@ impl ConsumerConfig {
                 "heartbeat_interval",
                 "must be positive and shorter than session_timeout",
             ));
+        }
+        check_duration("session_timeout", self.session_timeout)?;
+        check_duration("rebalance_timeout", self.rebalance_timeout)?;
+        check_duration("request_timeout", self.request_timeout)?;
+        if !self.fetch_max_wait.is_zero() {
+            check_duration("fetch_max_wait", self.fetch_max_wait)?;
         }
         if self.partition_fetch_bytes == 0 || self.fetch_max_bytes == 0 || self.prefetch_bytes == 0 {
             return Err(ConfigError::new("prefetch_bytes", "and the fetch sizes must be positive"));

@@ -3,6 +3,7 @@
 //! ```text
 //! record.rs      what is handed out
 //! builder.rs     settings
+//! settings.rs    the same as text
 //! stream.rs      Consumer: the stream of records
 //! handle.rs      ConsumerHandle: pause, seek, commit, look-ups
 //! listener.rs    the hook into rebalances
@@ -31,6 +32,7 @@ mod partitions;
 mod positions;
 mod record;
 mod session;
+mod settings;
 mod shared;
 #[cfg(test)]
 mod simulation;

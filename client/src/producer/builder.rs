@@ -77,7 +77,8 @@ const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
 
 impl ProducerBuilder {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, config: ProducerConfig::default(), idempotent: None }
+        let (config, idempotent) = ProducerConfig::from_properties(&client.core().config.properties);
+        Self { client, config, idempotent }
     }
 
     /// How long a record may wait for company (`linger.ms`). Default 0: batches form by themselves while earlier

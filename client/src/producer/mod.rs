@@ -3,6 +3,7 @@
 //! ```text
 //! record.rs        what is sent, and where it went
 //! builder.rs       settings
+//! settings.rs      the same as text
 //! handle.rs        Producer: partition choice, back-pressure, enqueue
 //! partitioner.rs   by key (murmur2) or sticky                                   (pure)
 //! accumulator.rs   open batches, when they are ready                            (pure)
@@ -21,6 +22,7 @@ mod lane;
 mod partitioner;
 mod record;
 mod sender;
+mod settings;
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::Delivery;

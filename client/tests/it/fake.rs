@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     ServeThenDisconnect,
     /// It is served, and the answer never comes.
     ServeThenSilence,
+    /// The connection stays open, and nothing ever comes on it again.
+    Hang,
     /// These bytes instead of an answer.
     Bytes(Vec<u8>),
 }
@@ -128,6 +130,7 @@ async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str)
         };
         match fault {
             Fault::Disconnect => return Ok(()),
+            Fault::Hang => std::future::pending().await,
             Fault::Bytes(bytes) => {
                 stream.write_all(&bytes).await?;
                 continue;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod broken_brokers;
+mod connections;
 mod fake;
 mod fetching;
 mod retries;
