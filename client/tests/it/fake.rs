@@ -19,8 +19,10 @@ use klamm_protocol::records::{RecordBatch, patch};
 use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, supported_versions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::fake_group::{self, Group};
+
 pub(crate) const TOPIC: &str = "t";
-const NODE: i32 = 1;
+pub(crate) const NODE: i32 = 1;
 
 /// What happens to the next request of an API instead of the usual.
 #[derive(Debug, Clone)]
@@ -52,6 +54,7 @@ pub(crate) struct State {
     producers: i64,
     /// Highest version of ApiVersions that is understood.
     pub(crate) api_versions_up_to: Option<i16>,
+    pub(crate) group: Group,
 }
 
 pub(crate) struct FakeBroker {
@@ -147,7 +150,10 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
     let (version, id) = (header.api_version, header.correlation_id);
     match key {
         ApiKey::ApiVersions => api_versions(state, version, id),
-        ApiKey::Metadata => encode(key, &metadata(state, address), version, id),
+        ApiKey::Metadata => {
+            let request = MetadataRequest::decode(&mut input, version).unwrap();
+            encode(key, &metadata(state, address, request), version, id)
+        }
         ApiKey::InitProducerId => {
             state.producers += 1;
             let answer = InitProducerIdResponse { producer_id: state.producers, ..Default::default() };
@@ -161,11 +167,11 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
             let request = FetchRequest::decode(&mut input, version).unwrap();
             encode(key, &fetch(state, request), version, id)
         }
-        other => panic!("the fake broker does not serve {other:?}"),
+        group => state.group.answer(group, &mut input, version, id),
     }
 }
 
-fn encode<M: Message>(key: ApiKey, answer: &M, version: i16, id: i32) -> Bytes {
+pub(crate) fn encode<M: Message>(key: ApiKey, answer: &M, version: i16, id: i32) -> Bytes {
     encode_response(key, answer, version, id).unwrap().bytes
 }
 
@@ -174,6 +180,7 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
         [ApiKey::Produce, ApiKey::Fetch, ApiKey::Metadata, ApiKey::ApiVersions, ApiKey::InitProducerId];
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()
+        .chain(fake_group::APIS)
         .map(|key| {
             let versions = supported_versions(key).unwrap();
             ApiVersion {
@@ -194,7 +201,7 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
     encode(ApiKey::ApiVersions, &answer, version, id)
 }
 
-fn metadata(state: &State, address: &str) -> MetadataResponse {
+fn metadata(state: &State, address: &str, request: MetadataRequest) -> MetadataResponse {
     let (host, port) = address.rsplit_once(':').unwrap();
     let partition = |index: usize| MetadataResponsePartition {
         partition_index: index as i32,
@@ -202,6 +209,16 @@ fn metadata(state: &State, address: &str) -> MetadataResponse {
         leader_epoch: 0,
         ..Default::default()
     };
+    // There is one topic; others are illegal, forbidden or not there.
+    let others = request.topics.unwrap_or_default().into_iter().filter_map(|topic| {
+        let name = topic.name.filter(|name| **name != *TOPIC)?;
+        let code = match &*name {
+            "secret" => ErrorCode::TopicAuthorizationFailed,
+            illegal if illegal.contains(' ') => ErrorCode::InvalidTopicException,
+            _ => ErrorCode::UnknownTopicOrPartition,
+        };
+        Some((name, code))
+    });
     MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id: NODE,
@@ -210,11 +227,17 @@ fn metadata(state: &State, address: &str) -> MetadataResponse {
             ..Default::default()
         }],
         controller_id: NODE,
-        topics: vec![MetadataResponseTopic {
+        topics: std::iter::once(MetadataResponseTopic {
             name: Some(TOPIC.into()),
             partitions: (0..state.logs.len()).map(partition).collect(),
             ..Default::default()
-        }],
+        })
+        .chain(others.map(|(name, code)| MetadataResponseTopic {
+            name: Some(name),
+            error_code: code.code(),
+            ..Default::default()
+        }))
+        .collect(),
         ..Default::default()
     }
 }

@@ -5,6 +5,8 @@
 mod broken_brokers;
 mod connections;
 mod fake;
+mod fake_group;
+mod groups;
 mod producing;
 mod retries;
 
