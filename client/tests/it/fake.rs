@@ -9,14 +9,17 @@ use klamm_client::Client;
 use klamm_client::runtime::{MemoryNet, Net, Stream, Tasks};
 use klamm_protocol::frame::{decode_request_header, encode_response};
 use klamm_protocol::messages::api_versions::ApiVersion;
+use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicResult};
+use klamm_protocol::messages::describe_groups::DescribedGroup;
 use klamm_protocol::messages::fetch::{FetchableTopicResponse, PartitionData};
+use klamm_protocol::messages::find_coordinator::Coordinator;
 use klamm_protocol::messages::metadata::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use klamm_protocol::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
 use klamm_protocol::messages::*;
 use klamm_protocol::records::{RecordBatch, patch};
-use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, supported_versions};
+use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Utf8Bytes, supported_versions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake_group::{self, Group};
@@ -55,6 +58,8 @@ pub(crate) struct State {
     /// Highest version of ApiVersions that is understood.
     pub(crate) api_versions_up_to: Option<i16>,
     pub(crate) group: Group,
+    /// Connections taken.
+    pub(crate) connections: usize,
 }
 
 pub(crate) struct FakeBroker {
@@ -76,6 +81,7 @@ impl FakeBroker {
             let connections = Tasks::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (state, address) = (Arc::clone(&shared), own_address.clone());
+                state.lock().unwrap().connections += 1;
                 connections.spawn("fake connection", async move {
                     // An error is a client that went away.
                     let _ = serve(stream, &state, &address).await;
@@ -167,6 +173,21 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
             let request = FetchRequest::decode(&mut input, version).unwrap();
             encode(key, &fetch(state, request), version, id)
         }
+        ApiKey::FindCoordinator => {
+            let request = FindCoordinatorRequest::decode(&mut input, version).unwrap();
+            encode(key, &coordinators(request), version, id)
+        }
+        ApiKey::DescribeGroups => {
+            let request = DescribeGroupsRequest::decode(&mut input, version).unwrap();
+            encode(key, &groups(request), version, id)
+        }
+        ApiKey::CreateTopics => {
+            let request = CreateTopicsRequest::decode(&mut input, version).unwrap();
+            let created =
+                |topic: CreatableTopic| CreatableTopicResult { name: topic.name, ..Default::default() };
+            let topics = request.topics.into_iter().map(created).collect();
+            encode(key, &CreateTopicsResponse { topics, ..Default::default() }, version, id)
+        }
         group => state.group.answer(group, &mut input, version, id),
     }
 }
@@ -176,8 +197,16 @@ pub(crate) fn encode<M: Message>(key: ApiKey, answer: &M, version: i16, id: i32)
 }
 
 fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
-    let served =
-        [ApiKey::Produce, ApiKey::Fetch, ApiKey::Metadata, ApiKey::ApiVersions, ApiKey::InitProducerId];
+    let served = [
+        ApiKey::Produce,
+        ApiKey::Fetch,
+        ApiKey::Metadata,
+        ApiKey::ApiVersions,
+        ApiKey::InitProducerId,
+        ApiKey::FindCoordinator,
+        ApiKey::DescribeGroups,
+        ApiKey::CreateTopics,
+    ];
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()
         .chain(fake_group::APIS)
@@ -238,6 +267,26 @@ fn metadata(state: &State, address: &str, request: MetadataRequest) -> MetadataR
             ..Default::default()
         }))
         .collect(),
+        ..Default::default()
+    }
+}
+
+/// It coordinates everything.
+fn coordinators(request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let coordinator = |key| Coordinator { key, node_id: NODE, ..Default::default() };
+    let coordinators = request.coordinator_keys.into_iter().map(coordinator).collect();
+    FindCoordinatorResponse { coordinators, ..Default::default() }
+}
+
+/// Every group is there and stable.
+fn groups(request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let described = |group_id| DescribedGroup {
+        group_id,
+        group_state: Utf8Bytes::from_static("Stable"),
+        ..Default::default()
+    };
+    DescribeGroupsResponse {
+        groups: request.groups.into_iter().map(described).collect(),
         ..Default::default()
     }
 }

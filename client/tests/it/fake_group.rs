@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use klamm_protocol::messages::find_coordinator::Coordinator;
 use klamm_protocol::messages::join_group::JoinGroupResponseMember;
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use klamm_protocol::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -14,10 +13,9 @@ use klamm_protocol::messages::*;
 use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message};
 use tokio::time::{Duration, Instant};
 
-use crate::fake::{NODE, encode};
+use crate::fake::encode;
 
-pub(crate) const APIS: [ApiKey; 8] = [
-    ApiKey::FindCoordinator,
+pub(crate) const APIS: [ApiKey; 7] = [
     ApiKey::JoinGroup,
     ApiKey::SyncGroup,
     ApiKey::Heartbeat,
@@ -66,12 +64,6 @@ impl Group {
 
     pub(crate) fn answer(&mut self, key: ApiKey, input: &mut Decoder, version: i16, id: i32) -> Bytes {
         match key {
-            ApiKey::FindCoordinator => {
-                let request = FindCoordinatorRequest::decode(input, version).unwrap();
-                let coordinator = |key| Coordinator { key, node_id: NODE, ..Default::default() };
-                let coordinators = request.coordinator_keys.into_iter().map(coordinator).collect();
-                encode(key, &FindCoordinatorResponse { coordinators, ..Default::default() }, version, id)
-            }
             ApiKey::JoinGroup => {
                 let request = JoinGroupRequest::decode(input, version).unwrap();
                 encode(key, &self.join(request), version, id)

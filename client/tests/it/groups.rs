@@ -161,14 +161,10 @@ async fn a_later_commit_is_not_overtaken() {
     broker.script(ApiKey::OffsetCommit, [Fault::Disconnect]);
     let handle = consumer.handle();
     let at = |offset: i64| [((TOPIC, 0).into(), offset)];
-    let early = tokio::spawn({
-        let handle = handle.clone();
-        async move { handle.commit(at(5)).await }
-    });
-    tokio::task::yield_now().await;
-    let late = handle.commit(at(9)).await;
+    // The first is polled, and so asked for, first.
+    let (early, late) = tokio::join!(handle.commit(at(5)), handle.commit(at(9)));
+    early.unwrap();
     late.unwrap();
-    early.await.unwrap().unwrap();
     assert_eq!(broker.state().group.committed[&(TOPIC.to_owned(), 0)], 9);
 }
 
@@ -216,7 +212,7 @@ async fn closing_has_a_deadline() {
     #[async_trait]
     impl RebalanceListener for Slow {
         async fn revoked(&self, _partitions: &[TopicPartition]) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
     let (_broker, client) = broker(1).await;
