@@ -32,6 +32,8 @@ pub(crate) trait Owner: Send + Sync + 'static {
     /// Who commits from now on; a generation of -1 stands for nobody.
     fn identify(&self, member_id: Arc<str>, generation: i32);
     fn report(&self, report: Report);
+    /// The membership ended by a panic, of a listener perhaps: nobody knows any more what is owned.
+    fn abandoned(&self);
     /// Commits what is processed and calls the listener.
     async fn revoked(&self, partitions: &[TopicPartition]);
     async fn assigned(&self, partitions: &[TopicPartition]);
@@ -69,7 +71,7 @@ pub(crate) struct Membership<O> {
 }
 
 /// The task's state.
-pub(crate) struct MemberTask<O> {
+pub(crate) struct MemberTask<O: Owner> {
     core: Arc<Core>,
     owner: Arc<O>,
     requests: Requests,
@@ -82,6 +84,15 @@ pub(crate) struct MemberTask<O> {
     work: FuturesUnordered<BoxFuture<'static, Event>>,
     all_topics: Option<AllTopics>,
     done: bool,
+}
+
+impl<O: Owner> Drop for MemberTask<O> {
+    fn drop(&mut self) {
+        // Also when the consumer is dropped, where it changes nothing.
+        if !self.done {
+            self.owner.abandoned();
+        }
+    }
 }
 
 impl<O: Owner> MemberTask<O> {

@@ -223,3 +223,21 @@ async fn closing_has_a_deadline() {
     let error = consumer.close_within(3 * SECOND).await.unwrap_err();
     assert_eq!(started.elapsed().as_secs(), 3, "{error}");
 }
+
+/// A listener that panics takes the membership with it: the reader is told, and nothing more is handed out.
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_ends_the_consumer() {
+    struct Clumsy;
+    #[async_trait]
+    impl RebalanceListener for Clumsy {
+        async fn assigned(&self, _partitions: &[TopicPartition]) {
+            panic!("as the test wants it");
+        }
+    }
+    let (_broker, client) = broker(1).await;
+    let builder = client.consumer().group("g").topics([TOPIC]).from_beginning();
+    let mut consumer = builder.rebalance_listener(Arc::new(Clumsy)).start().await.unwrap();
+    let error = timeout(5 * SECOND, consumer.next()).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, ConsumeError::Closed) && error.is_fatal(), "{error}");
+    assert!(timeout(SECOND, consumer.next()).await.unwrap().is_none());
+}
