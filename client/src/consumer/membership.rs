@@ -106,6 +106,10 @@ impl Owner for Shared {
         });
     }
 
+    fn abandoned(&self) {
+        self.tell_reader(ConsumeError::Closed);
+    }
+
     async fn revoked(&self, partitions: &[TopicPartition]) {
         self.change_standing(|standing| standing.revoking = true);
         // Also when the call is ended by its deadline.

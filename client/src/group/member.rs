@@ -490,7 +490,6 @@ impl Member {
     }
 
     fn topics_answered(&mut self, ask: u64, result: Result<Topics, RequestError>, now: Instant) {
-        let found = result.as_ref().is_ok();
         let failure = match result {
             Ok(topics) => {
                 self.topics.counts.extend(topics.counts);
@@ -504,6 +503,8 @@ impl Member {
             self.look_at = Some(now + self.settings.heartbeat_interval);
             if matches!(self.phase, Phase::Learning) {
                 self.phase = Phase::Outside;
+                // What was not heard has created nothing.
+                self.may_create = failure.is_some() && self.settings.create_topics;
             }
         }
         if self.asking.share.take_if(|share| *share == ask).is_some()
@@ -511,12 +512,12 @@ impl Member {
         {
             let joined = joined.clone();
             match failure {
-                Some(error) if !found => {
+                Some(error) => {
                     self.phase = Phase::Outside;
                     self.pause(now);
                     tracing::debug!(%error, "the group's topics are not known");
                 }
-                _ => self.share_out(joined),
+                None => self.share_out(joined),
             }
         }
     }

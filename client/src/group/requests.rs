@@ -200,7 +200,17 @@ impl Requests {
     }
 
     /// Leaves, so that the others need not wait for the session timeout. A courtesy: it may fail.
-    pub(super) async fn leave(&self, member_id: &str) -> Result<(), Failure> {
+    pub(super) async fn leave(&self, member_id: &str) {
+        self.note_leave(&self.try_leave(member_id).await);
+    }
+
+    fn note_leave(&self, left: &Result<(), Failure>) {
+        if let Err(failure) = left {
+            tracing::debug!(group = %self.link.group(), ?failure, "cannot leave; the group will notice by itself");
+        }
+    }
+
+    async fn try_leave(&self, member_id: &str) -> Result<(), Failure> {
         let connection = self.link.connection(&self.core).await?;
         let version = connection.version::<LeaveGroupRequest>()?;
         let mut request = LeaveGroupRequest { group_id: self.group(), ..Default::default() };
@@ -226,6 +236,12 @@ impl Requests {
             let last = Arc::from("no answer");
             Err(RequestError::Deadline { what: "a heartbeat", after: patience, last }.into())
         }))
+    }
+
+    /// As [`Requests::leave`], with a coordinator that assigns.
+    pub(super) async fn leave_epochs(&self, member_id: Arc<str>, epoch: i32) {
+        let beat = BeatRequest { member_id, epoch, topics: None, owned: None };
+        self.note_leave(&self.beat(beat).await.map(drop));
     }
 
     async fn try_beat(&self, beat: BeatRequest, patience: Duration) -> Result<Beat, Failure> {

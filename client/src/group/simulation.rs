@@ -611,7 +611,7 @@ fn assignor(seed: u64) -> Assignor {
 /// Everything goes wrong for a while, in every way; afterwards the group settles, and each partition has one owner.
 #[test]
 fn a_group_is_sound_through_faults_and_settles_after_them() {
-    for seed in 0..120 {
+    for seed in 0..60 {
         let mut world = World::new(seed);
         world.lossy = world.rng.below(30);
         world.slow_listeners = world.rng.below(30);

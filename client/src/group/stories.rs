@@ -343,6 +343,27 @@ fn a_look_up_for_a_missing_topic_holds_nothing_up() {
     assert!(matches!(&effects[..], [Effect::AskTopics { .. }, Effect::SendHeartbeat { .. }]), "{effects:?}");
 }
 
+/// The first question may create topics; when it was not heard, the next one may.
+#[test]
+fn a_first_look_that_fails_is_made_again() {
+    for create in [true, false] {
+        let mut story = Story::new(Settings { create_topics: create, ..settings() });
+        let effects = story.on(Event::Started);
+        let ask = Story::attempt(&effects);
+        assert_eq!(effects[0], Effect::AskTopics { ask, topics: vec!["t".into()], create });
+        story.on(Event::CoordinatorFound);
+        let effects = story.on(Event::TopicsAnswered(ask, Err(RequestError::Closed)));
+        assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "it joins all the same: {effects:?}");
+        let effects = story.after(INTERVAL);
+        let ask = Story::attempt(&effects);
+        assert_eq!(effects[0], Effect::AskTopics { ask, topics: vec!["t".into()], create });
+        story.on(Event::TopicsAnswered(ask, Ok(Topics::default())));
+        let effects = story.after(INTERVAL);
+        let ask = Story::attempt(&effects);
+        assert_eq!(effects[0], Effect::AskTopics { ask, topics: vec!["t".into()], create: false });
+    }
+}
+
 #[test]
 fn refused_topics_are_told_once_each() {
     let mut story = Story::stable(settings(), &[0]);

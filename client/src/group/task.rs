@@ -32,6 +32,8 @@ pub(crate) trait Owner: Send + Sync + 'static {
     /// Who commits from now on; a generation of -1 stands for nobody.
     fn identify(&self, member_id: Arc<str>, generation: i32);
     fn report(&self, report: Report);
+    /// The membership ended by a panic, of a listener perhaps: nobody knows any more what is owned.
+    fn abandoned(&self);
     /// Commits what is processed and calls the listener.
     async fn revoked(&self, partitions: &[TopicPartition]);
     async fn assigned(&self, partitions: &[TopicPartition]);
@@ -69,7 +71,7 @@ pub(crate) struct Membership<O> {
 }
 
 /// The task's state.
-pub(crate) struct MemberTask<O> {
+pub(crate) struct MemberTask<O: Owner> {
     core: Arc<Core>,
     owner: Arc<O>,
     requests: Requests,
@@ -82,6 +84,15 @@ pub(crate) struct MemberTask<O> {
     work: FuturesUnordered<BoxFuture<'static, Event>>,
     all_topics: Option<AllTopics>,
     done: bool,
+}
+
+impl<O: Owner> Drop for MemberTask<O> {
+    fn drop(&mut self) {
+        // Also when the consumer is dropped, where it changes nothing.
+        if !self.done {
+            self.owner.abandoned();
+        }
+    }
 }
 
 impl<O: Owner> MemberTask<O> {
@@ -192,50 +203,13 @@ impl<O: Owner> MemberTask<O> {
     fn run_effect(&mut self, effect: Effect) {
         let (requests, protocol) = (self.requests.clone(), self.protocol);
         match effect {
-            Effect::FindCoordinator => self.start(async move {
-                match requests.find_coordinator().await {
-                    Ok(()) => Event::CoordinatorFound,
-                    Err(failure) => Event::CoordinatorFailed(failure),
-                }
-            }),
-            Effect::SendJoin { attempt, member_id, protocols } => {
-                self.start(
-                    async move { Event::JoinAnswered(attempt, requests.join(&member_id, protocols).await) },
-                )
-            }
-            Effect::SendSync { attempt, member_id, generation, assignor, assignment } => {
-                self.start(async move {
-                    let answer = requests.sync(&member_id, generation, &assignor, assignment).await;
-                    Event::SyncAnswered(attempt, answer)
-                });
-            }
-            Effect::SendHeartbeat { attempt, member_id, generation } => self.start(async move {
-                Event::HeartbeatAnswered(attempt, requests.heartbeat(&member_id, generation).await)
-            }),
-            Effect::SendBeat { attempt, member_id, epoch, topics, owned } => self.start(async move {
-                let beat = BeatRequest { member_id, epoch, topics, owned };
-                Event::BeatAnswered(attempt, requests.beat(beat).await)
-            }),
-            Effect::SendLeave { member_id, epoch } => self.start(async move {
-                let left = match protocol {
-                    GroupProtocol::Classic => requests.leave(&member_id).await,
-                    GroupProtocol::Consumer => {
-                        let beat = BeatRequest { member_id, epoch, topics: None, owned: None };
-                        requests.beat(beat).await.map(drop)
-                    }
-                };
-                if let Err(failure) = left {
-                    tracing::debug!(?failure, "cannot leave; the group will notice by itself");
-                }
-                Event::LeaveAnswered
-            }),
             Effect::AskTopics { ask, topics, create } => self.ask_topics(ask, topics, create),
             Effect::CallRevoked(partitions, by) => {
                 self.call(by, |owner| Box::pin(async move { owner.revoked(&partitions).await }));
             }
             Effect::CallLost(partitions, by) => {
                 tracing::warn!(
-                    group = %requests.link.group(), partitions = partitions.len(),
+                    group = %self.requests.link.group(), partitions = partitions.len(),
                     "the group went on without this member"
                 );
                 self.call(by, |owner| Box::pin(async move { owner.lost(&partitions).await }));
@@ -253,6 +227,37 @@ impl<O: Owner> MemberTask<O> {
             Effect::Identify { member_id, generation } => self.owner.identify(member_id, generation),
             Effect::Report(report) => self.owner.report(report),
             Effect::Done => self.done = true,
+            Effect::FindCoordinator => self.start(async move {
+                match requests.find_coordinator().await {
+                    Ok(()) => Event::CoordinatorFound,
+                    Err(failure) => Event::CoordinatorFailed(failure),
+                }
+            }),
+            Effect::SendJoin { attempt, member_id, protocols } => {
+                let join =
+                    async move { Event::JoinAnswered(attempt, requests.join(&member_id, protocols).await) };
+                self.start(join);
+            }
+            Effect::SendSync { attempt, member_id, generation, assignor, assignment } => {
+                self.start(async move {
+                    let answer = requests.sync(&member_id, generation, &assignor, assignment).await;
+                    Event::SyncAnswered(attempt, answer)
+                });
+            }
+            Effect::SendHeartbeat { attempt, member_id, generation } => self.start(async move {
+                Event::HeartbeatAnswered(attempt, requests.heartbeat(&member_id, generation).await)
+            }),
+            Effect::SendBeat { attempt, member_id, epoch, topics, owned } => self.start(async move {
+                let beat = BeatRequest { member_id, epoch, topics, owned };
+                Event::BeatAnswered(attempt, requests.beat(beat).await)
+            }),
+            Effect::SendLeave { member_id, epoch } => self.start(async move {
+                match protocol {
+                    GroupProtocol::Classic => requests.leave(&member_id).await,
+                    GroupProtocol::Consumer => requests.leave_epochs(member_id, epoch).await,
+                }
+                Event::LeaveAnswered
+            }),
         }
     }
 

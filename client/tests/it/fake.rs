@@ -24,8 +24,10 @@ use klamm_protocol::records::{RecordBatch, patch};
 use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Utf8Bytes, Uuid, supported_versions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::fake_group::{self, Group};
+
 pub(crate) const TOPIC: &str = "t";
-const NODE: i32 = 1;
+pub(crate) const NODE: i32 = 1;
 /// A broker that is down.
 const NOBODY: i32 = 2;
 
@@ -59,6 +61,7 @@ pub(crate) struct State {
     producers: i64,
     /// Highest version of ApiVersions that is understood.
     pub(crate) api_versions_up_to: Option<i16>,
+    pub(crate) group: Group,
     /// Connections taken.
     pub(crate) connections: usize,
     /// Partitions that a broker leads at whose address nobody listens.
@@ -199,11 +202,11 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
             let topics = request.topics.into_iter().map(created).collect();
             encode(key, &CreateTopicsResponse { topics, ..Default::default() }, version, id)
         }
-        other => panic!("the fake broker does not serve {other:?}"),
+        group => state.group.answer(group, &mut input, version, id),
     }
 }
 
-fn encode<M: Message>(key: ApiKey, answer: &M, version: i16, id: i32) -> Bytes {
+pub(crate) fn encode<M: Message>(key: ApiKey, answer: &M, version: i16, id: i32) -> Bytes {
     encode_response(key, answer, version, id).unwrap().bytes
 }
 
@@ -221,6 +224,7 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
     ];
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()
+        .chain(fake_group::APIS)
         .map(|key| {
             let versions = supported_versions(key).unwrap();
             ApiVersion {
@@ -255,11 +259,15 @@ fn metadata(state: &State, request: &MetadataRequest, address: &str) -> Metadata
         port: port.parse().unwrap(),
         ..Default::default()
     };
+    // There is one topic; others are illegal, forbidden or not there.
     let named = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
-    let missing = named.filter(|name| **name != *TOPIC).map(|name| MetadataResponseTopic {
-        error_code: ErrorCode::UnknownTopicOrPartition.code(),
-        name: Some(name),
-        ..Default::default()
+    let others = named.filter(|name| **name != *TOPIC).map(|name| {
+        let code = match &*name {
+            "secret" => ErrorCode::TopicAuthorizationFailed,
+            illegal if illegal.contains(' ') => ErrorCode::InvalidTopicException,
+            _ => ErrorCode::UnknownTopicOrPartition,
+        };
+        MetadataResponseTopic { error_code: code.code(), name: Some(name), ..Default::default() }
     });
     let topic = MetadataResponseTopic {
         name: Some(TOPIC.into()),
@@ -270,7 +278,7 @@ fn metadata(state: &State, request: &MetadataRequest, address: &str) -> Metadata
     MetadataResponse {
         brokers: vec![broker(NODE, host), broker(NOBODY, "nobody")],
         controller_id: NODE,
-        topics: std::iter::once(topic).chain(missing).collect(),
+        topics: std::iter::once(topic).chain(others).collect(),
         ..Default::default()
     }
 }

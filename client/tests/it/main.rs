@@ -7,6 +7,8 @@ mod broken_brokers;
 mod connections;
 mod fake;
 mod fetching;
+mod fake_group;
+mod groups;
 mod producing;
 mod real_broker;
 mod retries;
