@@ -258,6 +258,10 @@ fn versions_as_kafka_serves_them() {
         (ApiKey::CreateTopics, 2..=7),
         (ApiKey::DeleteTopics, 1..=6),
         (ApiKey::InitProducerId, 0..=6),
+        (ApiKey::AddPartitionsToTxn, 0..=5),
+        (ApiKey::AddOffsetsToTxn, 0..=4),
+        (ApiKey::EndTxn, 0..=5),
+        (ApiKey::TxnOffsetCommit, 0..=5),
     ];
     for key in ApiKey::ALL {
         let versions = expected.iter().find(|(known, _)| known == key).map(|(_, versions)| versions.clone());
