@@ -12,17 +12,27 @@ use crate::error::RequestError;
 /// From here on several coordinators are asked for at once.
 const BATCHED_FROM: i16 = 4;
 
-/// Connections to the coordinator of one group.
+/// What is coordinated, as FindCoordinator has it.
+const GROUP: i8 = 0;
+const TRANSACTIONS: i8 = 1;
+
+/// Connections to the coordinator of one group, or of one producer's transactions.
 #[derive(Debug)]
 pub(crate) struct CoordinatorLink {
     group: Arc<str>,
+    kind: i8,
     links: Links,
     node: Mutex<Option<i32>>,
 }
 
 impl CoordinatorLink {
     pub(crate) fn new(group: Arc<str>) -> Self {
-        Self { group, links: Links::default(), node: Mutex::new(None) }
+        Self { group, kind: GROUP, links: Links::default(), node: Mutex::new(None) }
+    }
+
+    /// To the coordinator of a transactional id.
+    pub(crate) fn of_transactions(transactional_id: Arc<str>) -> Self {
+        Self { kind: TRANSACTIONS, ..Self::new(transactional_id) }
     }
 
     pub(crate) fn group(&self) -> &Arc<str> {
@@ -40,7 +50,7 @@ impl CoordinatorLink {
         let node = match known {
             Some(node) => node,
             None => {
-                let node = find(core, &self.group).await?;
+                let node = find(core, &self.group, self.kind).await?;
                 if core.address(node).is_none() {
                     core.refresh_metadata(core.metadata.view().version).await?;
                 }
@@ -78,10 +88,10 @@ pub(crate) fn moved(code: ErrorCode) -> bool {
 }
 
 /// Asks any broker who coordinates a group.
-async fn find(core: &Core, group: &Arc<str>) -> Result<i32, RequestError> {
+async fn find(core: &Core, group: &Arc<str>, kind: i8) -> Result<i32, RequestError> {
     let connection = core.links.any(core).await?;
     let version = connection.version::<FindCoordinatorRequest>()?;
-    let mut request = FindCoordinatorRequest::default();
+    let mut request = FindCoordinatorRequest { key_type: kind, ..Default::default() };
     if version >= BATCHED_FROM {
         request.coordinator_keys = vec![(&**group).into()];
     } else {

@@ -8,6 +8,7 @@ use klamm_protocol::compression::Compression;
 use super::handle::Producer;
 use super::interceptor::Interceptor;
 use super::partitioner::Partitioner;
+use super::transactional::TransactionalProducerBuilder;
 use crate::client::Client;
 use crate::error::ConfigError;
 
@@ -62,6 +63,8 @@ pub(crate) struct ProducerConfig {
     pub(crate) metadata_max_idle: Duration,
     pub(crate) partitioner: Option<Arc<dyn Partitioner>>,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
+    pub(crate) transactional_id: Option<Arc<str>>,
+    pub(crate) transaction_timeout: Duration,
 }
 
 impl Default for ProducerConfig {
@@ -81,6 +84,8 @@ impl Default for ProducerConfig {
             metadata_max_idle: Duration::from_secs(300),
             partitioner: None,
             interceptors: Vec::new(),
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -97,6 +102,7 @@ impl ProducerConfig {
             ("request_timeout", self.request_timeout),
             ("max_block", self.max_block),
             ("metadata_max_idle", self.metadata_max_idle),
+            ("transaction_timeout", self.transaction_timeout),
         ];
         if let Some((setting, _)) = durations.into_iter().find(|(_, duration)| *duration > LONGEST_DURATION) {
             return Err(ConfigError::new(setting, "is at most 2,147,483,647 ms (24 days)"));
@@ -228,6 +234,11 @@ impl ProducerBuilder {
         self
     }
 
+    /// How long a transaction may be open before the coordinator aborts it.
+    pub(super) fn set_transaction_timeout(&mut self, timeout: Duration) {
+        self.config.transaction_timeout = timeout;
+    }
+
     /// How long a topic or partition without new records is remembered (`metadata.max.idle.ms`). Default 300 s.
     #[must_use]
     pub fn metadata_max_idle(mut self, idle: Duration) -> Self {
@@ -251,14 +262,27 @@ impl ProducerBuilder {
         self
     }
 
+    /// Turns it into the settings of a producer whose records are written in transactions (`transactional.id`). Of the
+    /// producers with one id, the one that was built last fences the others.
+    #[must_use]
+    pub fn transactional_id(mut self, id: impl Into<Arc<str>>) -> TransactionalProducerBuilder {
+        self.config.transactional_id = Some(id.into());
+        TransactionalProducerBuilder::new(self)
+    }
+
     /// Checks the settings and starts the producer's background task. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// A setting that cannot work, named.
     pub fn build(self) -> Result<Producer, ConfigError> {
+        let (client, config) = self.checked()?;
+        Ok(Producer::start(client, config))
+    }
+
+    /// The client and the checked settings.
+    pub(super) fn checked(self) -> Result<(Client, ProducerConfig), ConfigError> {
         let mut config = self.config;
         config.idempotent = self.idempotent.unwrap_or(config.acks == Acks::All);
-        let config = config.checked()?;
-        Ok(Producer::start(self.client, config))
+        Ok((self.client, config.checked()?))
     }
 }

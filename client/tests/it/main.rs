@@ -2,6 +2,7 @@
 // The helpers are test code too, but clippy only knows that of functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod apache_kafka;
 mod broken_brokers;
 mod connections;
 mod fake;
