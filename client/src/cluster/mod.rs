@@ -17,3 +17,6 @@ pub(crate) use core::Core;
 pub(crate) use list_offsets::list_offsets;
 pub use list_offsets::{OffsetAt, OffsetSpec};
 pub(crate) use view::{ClusterView, TopicView};
+
+#[cfg(test)]
+pub(crate) use view::PartitionView;

@@ -53,6 +53,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) batch_bytes: usize,
     pub(crate) buffer_bytes: usize,
     pub(crate) compression: Compression,
+    pub(crate) compression_level: Option<i32>,
     pub(crate) acks: Acks,
     pub(crate) idempotent: bool,
     pub(crate) delivery_timeout: Duration,
@@ -74,6 +75,7 @@ impl Default for ProducerConfig {
             batch_bytes: 256 * 1024,
             buffer_bytes: 32 * 1024 * 1024,
             compression: Compression::None,
+            compression_level: None,
             acks: Acks::All,
             idempotent: true,
             delivery_timeout: Duration::from_secs(120),
@@ -106,6 +108,12 @@ impl ProducerConfig {
         ];
         if let Some((setting, _)) = durations.into_iter().find(|(_, duration)| *duration > LONGEST_DURATION) {
             return Err(ConfigError::new(setting, "is at most 2,147,483,647 ms (24 days)"));
+        }
+        if let Some(level) = self.compression_level
+            && !self.compression.levels().is_some_and(|levels| levels.contains(&level))
+        {
+            let reason = format!("{} has no level {level}", self.compression);
+            return Err(ConfigError::new("compression_level", reason));
         }
         if self.metadata_max_idle.is_zero() {
             return Err(ConfigError::new("metadata_max_idle", "must be positive"));
@@ -178,6 +186,14 @@ impl ProducerBuilder {
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.config.compression = compression;
+        self
+    }
+
+    /// The level of the compression (`compression.gzip.level`, `compression.zstd.level`): 1 to 9 for gzip, -131072 to 22
+    /// for zstd, from fast to small. The other codecs have none. Default 6 and 3.
+    #[must_use]
+    pub fn compression_level(mut self, level: i32) -> Self {
+        self.config.compression_level = Some(level);
         self
     }
 

@@ -162,8 +162,12 @@ impl Drop for PutBack<'_> {
 impl Producer {
     pub(super) fn start(client: Client, config: ProducerConfig) -> Self {
         let transactional = config.transactional_id.is_some();
-        let options =
-            BatchOptions { compression: config.compression, transactional, ..BatchOptions::default() };
+        let options = BatchOptions {
+            compression: config.compression,
+            compression_level: config.compression_level,
+            transactional,
+            ..BatchOptions::default()
+        };
         let limits = Limits { batch_bytes: config.batch_bytes, linger: config.linger, options };
         let transaction = transactional.then(Exchange::default);
         let gathering = Gathering {

@@ -204,3 +204,19 @@ async fn offsets_are_committed_with_the_records_or_not_at_all() {
     }
     assert_eq!(read(&client, &output, IsolationLevel::ReadCommitted).await, ["1", "2"]);
 }
+
+/// What must finish belongs to the producer's tasks: a commit whose future is dropped is carried out, and the next
+/// transaction begins after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_nobody_waits_for_is_carried_out() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "dropped", 1).await;
+    let mut producer = client.producer().transactional_id(fresh("dropped")).build().unwrap();
+    for value in ["a", "b", "c"] {
+        let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+        drop(timeout(STEP, transaction.enqueue(Record::to(&*topic).value(value))).await.unwrap().unwrap());
+        let _ = timeout(Duration::ZERO, transaction.commit()).await;
+    }
+    timeout(STEP, producer.close()).await.unwrap().unwrap();
+    assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["a", "b", "c"]);
+}

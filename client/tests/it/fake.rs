@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) logs: Vec<Vec<RecordBatch>>,
     /// Next producer id.
     producers: i64,
+    /// Larger batches are refused.
+    pub(crate) max_batch_bytes: Option<usize>,
     /// Highest version of ApiVersions that is understood.
     pub(crate) api_versions_up_to: Option<i16>,
 }
@@ -225,6 +227,8 @@ fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>
         let mut answered = TopicProduceResponse { name: topic.name, ..Default::default() };
         for data in topic.partition_data {
             let batch = data.records.unwrap().into_bytes().unwrap();
+            let too_large = state.max_batch_bytes.is_some_and(|most| batch.len() > most);
+            let refuse = refuse.or(too_large.then_some(ErrorCode::MessageTooLarge));
             let log = &mut state.logs[data.index as usize];
             let result = refuse.map_or_else(|| append(log, batch), Err);
             answered.partition_responses.push(PartitionProduceResponse {
