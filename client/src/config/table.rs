@@ -122,6 +122,13 @@ pub const SETTINGS: &[Key] = &[
     ),
     key("auto.commit.interval.ms", "5000", POSITIVE_MS, "How often, if they are."),
     key(
+        "group.protocol",
+        "classic",
+        Expectation::OneOf(&["classic", "consumer"]),
+        "Whether a member or the coordinator (KIP-848, Apache Kafka from 4.0) shares out partitions.",
+    ),
+    key("client.rack", "", Expectation::Text, "The rack that a consumer is in."),
+    key(
         "partition.assignment.strategy",
         "cooperative-sticky",
         Expectation::Text,

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::metrics;
 use super::negotiate::{Versions, negotiate};
 use crate::config::ClientConfig;
 use crate::error::RequestError;
@@ -85,6 +86,7 @@ struct Waiting {
 struct Unanswered {
     correlation: i32,
     api: ApiKey,
+    queued: Instant,
     timeout: Duration,
     deadline: Instant,
     sender: oneshot::Sender<Result<Bytes, RequestError>>,
@@ -107,6 +109,7 @@ impl State {
         };
         self.ended.notify_waiters();
         for request in requests {
+            metrics::unanswered(request.api);
             // Nobody waits any more: fine.
             let _ = request.sender.send(Err(error.clone()));
         }
@@ -135,7 +138,7 @@ impl Connection {
             let _ = connection.inner.versions.set(versions);
             Ok(connection)
         };
-        match tokio::time::timeout(config.connect_timeout, connect).await {
+        let opened = match tokio::time::timeout(config.connect_timeout, connect).await {
             Ok(result) => result,
             Err(_) => Err(RequestError::Connect {
                 address: Arc::clone(&address),
@@ -144,7 +147,9 @@ impl Connection {
                     format!("no answer within {:?} (setting `connect_timeout`)", config.connect_timeout),
                 )),
             }),
-        }
+        };
+        metrics::connection(opened.is_ok());
+        opened
     }
 
     fn over(stream: Box<dyn crate::runtime::Stream>, address: Arc<str>, config: &ClientConfig) -> Self {
@@ -176,6 +181,11 @@ impl Connection {
 
     pub(crate) fn address(&self) -> &Arc<str> {
         &self.inner.address
+    }
+
+    /// Whether these are handles to the same connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Whether it ended. A new one must be made.
@@ -217,8 +227,9 @@ impl Connection {
         let (correlation, frame) = self.encode(request, version)?;
         let (sender, receiver) = oneshot::channel();
         let timeout = self.inner.request_timeout;
-        let deadline = Instant::now() + timeout;
-        let waits = Unanswered { correlation, api: R::KEY, timeout, deadline, sender };
+        let queued = Instant::now();
+        let waits =
+            Unanswered { correlation, api: R::KEY, queued, timeout, deadline: queued + timeout, sender };
         self.queue(Frame { bytes: frame, written: None }, Some(waits))?;
         Ok(Answer { connection: self.clone(), receiver, correlation, version, request: PhantomData })
     }
@@ -257,6 +268,7 @@ impl Connection {
             api: R::KEY,
             reason: Arc::from(error.to_string()),
         })?;
+        metrics::sent(R::KEY, frame.len());
         Ok((correlation, frame))
     }
 
@@ -464,6 +476,7 @@ async fn read_answers(
             return RequestError::Protocol { address: Arc::clone(address), reason };
         }
         drop(waiting);
+        metrics::answered(oldest.api, oldest.queued.elapsed(), LENGTH_BYTES + frame.len());
         // Whoever asked may have gone.
         let _ = oldest.sender.send(Ok(frame));
     }

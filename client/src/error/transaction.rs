@@ -109,7 +109,9 @@ impl From<TransactionError> for ProduceError {
 fn hint(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::InvalidTransactionTimeout => " (the broker limits it; setting `transaction_timeout`)",
-        ErrorCode::UnsupportedVersion => " (it may not have transactions)",
+        ErrorCode::TransactionalIdAuthorizationFailed => {
+            " (the client may not use this transactional id, or the broker has no transactions)"
+        }
         _ => "",
     }
 }

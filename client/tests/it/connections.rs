@@ -1,11 +1,13 @@
 //! Brokers that keep silent: at connecting, and in the middle of a conversation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::runtime::{MemoryNet, Net, Tasks};
 use klamm_client::{Client, Record};
 use klamm_protocol::ApiKey;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio::time::Instant;
 
 use crate::fake::{FakeBroker, Fault, TOPIC};
@@ -88,4 +90,35 @@ async fn many_unknown_topics_are_asked_about_together() {
     futures::future::join_all(asked).await;
     let requests = broker.state().seen[&ApiKey::Metadata.code()] - before;
     assert!((1..=3).contains(&requests), "{requests} requests");
+}
+
+#[test]
+fn requests_are_counted_for_the_programs_recorder() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let broker = FakeBroker::start(1).await;
+            let client = broker.client().await;
+            let producer = client.producer().build().unwrap();
+            broker.script(ApiKey::Produce, [Fault::Disconnect]);
+            producer.send(Record::to(TOPIC).value("a")).await.unwrap();
+        });
+    });
+    let mut told = BTreeMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+        told.insert(format!("{}{labels:?}", key.key().name()), value);
+    }
+    assert_eq!(told["klamm_client_requests_total[\"Produce\"]"], DebugValue::Counter(2));
+    assert_eq!(told["klamm_client_requests_failed_total[\"Produce\"]"], DebugValue::Counter(1));
+    match &told["klamm_client_request_seconds[\"Produce\"]"] {
+        DebugValue::Histogram(times) => assert_eq!(times.len(), 1),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(told["klamm_client_sent_bytes_total[]"], DebugValue::Counter(bytes) if bytes > 100));
+    assert!(matches!(told["klamm_client_received_bytes_total[]"], DebugValue::Counter(bytes) if bytes > 100));
+    assert_eq!(told["klamm_client_connections_total[\"opened\"]"], DebugValue::Counter(3));
 }

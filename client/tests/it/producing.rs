@@ -374,7 +374,8 @@ async fn a_broker_without_transactions_is_a_clear_error() {
     let mut producer = client.producer().transactional_id("t").build().unwrap();
     let started = Instant::now();
     let error = producer.begin().await.map(drop).unwrap_err();
-    assert!(error.to_string().contains("FindCoordinator"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("FindCoordinator") && text.contains("has no transactions"), "{error}");
     assert!(!error.is_retriable() && started.elapsed() < Duration::from_secs(1), "{error}");
     assert!(client.producer().transactional_id("").build().is_err());
     assert!(client.producer().idempotent(false).transactional_id("t").build().is_err());
