@@ -69,7 +69,9 @@ pub use consumer::{
     ConsumerRecords, GroupMember, GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor,
     RebalanceListener,
 };
-pub use error::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError};
+pub use error::{
+    AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError, TransactionError,
+};
 pub use klamm_protocol::compression::Compression;
 pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
@@ -77,6 +79,6 @@ pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
 pub use klamm_runtime as runtime;
 pub use producer::{
     Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
-    RecordMetadata, RoundRobin,
+    RecordMetadata, RoundRobin, Transaction, TransactionalProducer, TransactionalProducerBuilder,
 };
 pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

@@ -21,6 +21,9 @@ pub use list_offsets::{OffsetAt, OffsetSpec};
 pub(crate) use list_offsets::{ask_leader, list_offsets};
 pub(crate) use view::{ClusterView, TopicView};
 
+#[cfg(test)]
+pub(crate) use view::PartitionView;
+
 /// Views for the tests of what decides by them.
 #[cfg(test)]
 pub(crate) use view::testing;

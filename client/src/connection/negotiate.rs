@@ -12,16 +12,26 @@ use klamm_protocol::{ErrorCode, Message, Request, Utf8Bytes};
 use super::socket::Connection;
 use crate::error::RequestError;
 
-/// The versions that a broker offers, by API key.
+/// What a broker offers.
 #[derive(Debug, Default)]
-pub(super) struct Versions(HashMap<i16, (i16, i16)>);
+pub(super) struct Versions {
+    /// Versions by API key.
+    apis: HashMap<i16, (i16, i16)>,
+    /// The levels of the features that the cluster uses.
+    features: HashMap<String, i16>,
+}
 
 impl Versions {
     /// The highest version of `R` that both sides speak and that is at most `cap`.
     pub(super) fn pick<R: Request>(&self, cap: i16) -> Option<i16> {
-        let (lowest, highest) = *self.0.get(&R::KEY.code())?;
+        let (lowest, highest) = *self.apis.get(&R::KEY.code())?;
         let version = highest.min(*R::VERSIONS.end()).min(cap);
         (version >= lowest && version >= *R::VERSIONS.start()).then_some(version)
+    }
+
+    /// The level of a feature, if the cluster uses it.
+    pub(super) fn feature(&self, name: &str) -> Option<i16> {
+        self.features.get(name).copied()
     }
 }
 
@@ -42,7 +52,10 @@ pub(super) async fn negotiate(connection: &Connection, timeout: Duration) -> Res
             ErrorCode::None => {
                 let ranges =
                     answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
-                return Ok(Versions(ranges.collect()));
+                let apis = ranges.collect();
+                let features = answer.finalized_features.iter();
+                let features = features.map(|feature| (feature.name.to_string(), feature.max_version_level));
+                return Ok(Versions { apis, features: features.collect() });
             }
             ErrorCode::UnsupportedVersion if version > 0 => {
                 let key = ApiVersionsRequest::KEY;

@@ -193,6 +193,11 @@ impl Connection {
         self.inner.state.waiting().failure.is_some()
     }
 
+    /// The level of a feature, if the cluster uses it.
+    pub(crate) fn feature(&self, name: &str) -> Option<i16> {
+        self.inner.versions.get()?.feature(name)
+    }
+
     /// The highest version of `R` that both sides speak.
     pub(crate) fn version<R: Request>(&self) -> Result<i16, RequestError> {
         self.version_up_to::<R>(i16::MAX)

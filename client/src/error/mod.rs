@@ -9,6 +9,7 @@
 //! request.rs   a request to a broker
 //! produce.rs   a record that was not delivered
 //! consume.rs   reading, committing, group membership
+//! transaction.rs  a transaction
 //! admin.rs     administration
 //! ```
 
@@ -19,11 +20,13 @@ mod admin;
 mod consume;
 mod produce;
 mod request;
+mod transaction;
 
 pub use admin::AdminError;
 pub use consume::ConsumeError;
 pub use produce::ProduceError;
 pub use request::RequestError;
+pub use transaction::TransactionError;
 
 /// Any error of this crate.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum ClientError {
     /// An administrative request failed.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A transaction failed.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
 }
 
 impl ClientError {
@@ -55,6 +61,7 @@ impl ClientError {
             Self::Produce(error) => error.is_retriable(),
             Self::Consume(error) => error.is_retriable(),
             Self::Admin(error) => error.is_retriable(),
+            Self::Transaction(error) => error.is_retriable(),
         }
     }
 }

@@ -80,6 +80,13 @@ pub enum ProduceError {
         /// Whether an earlier, unanswered request carried the record.
         possibly_written: bool,
     },
+    /// Another record or step of the transaction failed: it can only be aborted. If the record is in the log, then as
+    /// part of an aborted transaction.
+    #[error("the transaction cannot be committed any more: {reason}")]
+    TransactionBroken {
+        /// What failed.
+        reason: Arc<str>,
+    },
     /// The request failed in a way that retrying does not help.
     #[error("{partition}: {source}")]
     Request {
@@ -106,6 +113,7 @@ impl ProduceError {
             Self::RecordTooLarge { .. }
             | Self::InvalidRecord { .. }
             | Self::UnknownPartition { .. }
+            | Self::TransactionBroken { .. }
             | Self::Closed { .. } => false,
             Self::Blocked { .. } | Self::WouldBlock { .. } | Self::DeliveryTimeout { .. } => true,
             Self::Broker { code, .. } => code.is_retriable(),

@@ -13,10 +13,15 @@ use crate::error::RequestError;
 /// From here on several coordinators are asked for at once.
 const BATCHED_FROM: i16 = 4;
 
-/// Connections to the coordinator of one group.
+/// What is coordinated, as FindCoordinator has it.
+const GROUP: i8 = 0;
+const TRANSACTIONS: i8 = 1;
+
+/// Connections to the coordinator of one group, or of one producer's transactions.
 #[derive(Debug)]
 pub(crate) struct CoordinatorLink {
     group: Arc<str>,
+    kind: i8,
     /// For what is answered at once: heartbeats, offsets.
     links: Links,
     /// For what the coordinator may hold back for minutes: on a connection answers come in order.
@@ -26,7 +31,13 @@ pub(crate) struct CoordinatorLink {
 
 impl CoordinatorLink {
     pub(crate) fn new(group: Arc<str>) -> Self {
-        Self { group, links: Links::default(), patient: Links::default(), node: Mutex::new(None) }
+        let node = Mutex::new(None);
+        Self { group, kind: GROUP, links: Links::default(), patient: Links::default(), node }
+    }
+
+    /// To the coordinator of a transactional id.
+    pub(crate) fn of_transactions(transactional_id: Arc<str>) -> Self {
+        Self { kind: TRANSACTIONS, ..Self::new(transactional_id) }
     }
 
     pub(crate) fn group(&self) -> &Arc<str> {
@@ -54,7 +65,7 @@ impl CoordinatorLink {
         if let Some(node) = self.node() {
             return Ok(node);
         }
-        let node = find(core, &self.group).await?;
+        let node = find(core, &self.group, self.kind).await?;
         if core.address(node).is_none() {
             core.refresh_metadata(core.metadata.view().version).await?;
         }
@@ -87,10 +98,10 @@ impl CoordinatorLink {
 }
 
 /// Asks any broker who coordinates a group.
-async fn find(core: &Core, group: &Arc<str>) -> Result<i32, RequestError> {
+async fn find(core: &Core, group: &Arc<str>, kind: i8) -> Result<i32, RequestError> {
     let connection = core.links.any(core).await?;
     let version = connection.version::<FindCoordinatorRequest>()?;
-    let mut request = FindCoordinatorRequest::default();
+    let mut request = FindCoordinatorRequest { key_type: kind, ..Default::default() };
     if version >= BATCHED_FROM {
         request.coordinator_keys = vec![(&**group).into()];
     } else {

@@ -8,6 +8,7 @@ use klamm_protocol::compression::Compression;
 use super::handle::Producer;
 use super::interceptor::Interceptor;
 use super::partitioner::Partitioner;
+use super::transactional::TransactionalProducerBuilder;
 use crate::client::Client;
 use crate::error::ConfigError;
 
@@ -52,6 +53,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) batch_bytes: usize,
     pub(crate) buffer_bytes: usize,
     pub(crate) compression: Compression,
+    pub(crate) compression_level: Option<i32>,
     pub(crate) acks: Acks,
     pub(crate) idempotent: bool,
     pub(crate) delivery_timeout: Duration,
@@ -62,6 +64,8 @@ pub(crate) struct ProducerConfig {
     pub(crate) metadata_max_idle: Duration,
     pub(crate) partitioner: Option<Arc<dyn Partitioner>>,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
+    pub(crate) transactional_id: Option<Arc<str>>,
+    pub(crate) transaction_timeout: Duration,
 }
 
 impl Default for ProducerConfig {
@@ -71,6 +75,7 @@ impl Default for ProducerConfig {
             batch_bytes: 256 * 1024,
             buffer_bytes: 32 * 1024 * 1024,
             compression: Compression::None,
+            compression_level: None,
             acks: Acks::All,
             idempotent: true,
             delivery_timeout: Duration::from_secs(120),
@@ -81,6 +86,8 @@ impl Default for ProducerConfig {
             metadata_max_idle: Duration::from_secs(300),
             partitioner: None,
             interceptors: Vec::new(),
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -97,9 +104,16 @@ impl ProducerConfig {
             ("request_timeout", self.request_timeout),
             ("max_block", self.max_block),
             ("metadata_max_idle", self.metadata_max_idle),
+            ("transaction_timeout", self.transaction_timeout),
         ];
         if let Some((setting, _)) = durations.into_iter().find(|(_, duration)| *duration > LONGEST_DURATION) {
             return Err(ConfigError::new(setting, "is at most 2,147,483,647 ms (24 days)"));
+        }
+        if let Some(level) = self.compression_level
+            && !self.compression.levels().is_some_and(|levels| levels.contains(&level))
+        {
+            let reason = format!("{} has no level {level}", self.compression);
+            return Err(ConfigError::new("compression_level", reason));
         }
         if self.metadata_max_idle.is_zero() {
             return Err(ConfigError::new("metadata_max_idle", "must be positive"));
@@ -175,6 +189,14 @@ impl ProducerBuilder {
         self
     }
 
+    /// The level of the compression (`compression.gzip.level`, `compression.zstd.level`): 1 to 9 for gzip, -131072 to 22
+    /// for zstd, from fast to small. The other codecs have none. Default 6 and 3.
+    #[must_use]
+    pub fn compression_level(mut self, level: i32) -> Self {
+        self.config.compression_level = Some(level);
+        self
+    }
+
     /// When a record counts as delivered. Default [`Acks::All`].
     #[must_use]
     pub fn acks(mut self, acks: Acks) -> Self {
@@ -228,6 +250,11 @@ impl ProducerBuilder {
         self
     }
 
+    /// How long a transaction may be open before the coordinator aborts it.
+    pub(super) fn set_transaction_timeout(&mut self, timeout: Duration) {
+        self.config.transaction_timeout = timeout;
+    }
+
     /// How long a topic or partition without new records is remembered (`metadata.max.idle.ms`). Default 300 s.
     #[must_use]
     pub fn metadata_max_idle(mut self, idle: Duration) -> Self {
@@ -251,14 +278,27 @@ impl ProducerBuilder {
         self
     }
 
+    /// Turns it into the settings of a producer whose records are written in transactions (`transactional.id`). Of the
+    /// producers with one id, the one that was built last fences the others.
+    #[must_use]
+    pub fn transactional_id(mut self, id: impl Into<Arc<str>>) -> TransactionalProducerBuilder {
+        self.config.transactional_id = Some(id.into());
+        TransactionalProducerBuilder::new(self)
+    }
+
     /// Checks the settings and starts the producer's background task. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// A setting that cannot work, named.
     pub fn build(self) -> Result<Producer, ConfigError> {
+        let (client, config) = self.checked()?;
+        Ok(Producer::start(client, config))
+    }
+
+    /// The client and the checked settings.
+    pub(super) fn checked(self) -> Result<(Client, ProducerConfig), ConfigError> {
         let mut config = self.config;
         config.idempotent = self.idempotent.unwrap_or(config.acks == Acks::All);
-        let config = config.checked()?;
-        Ok(Producer::start(self.client, config))
+        Ok((self.client, config.checked()?))
     }
 }

@@ -41,6 +41,8 @@ const MOMENT: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) idempotent: bool,
+    /// Whether all batches are part of a transaction: one that fails fails the others of it.
+    pub(super) transactional: bool,
     pub(super) max_in_flight: usize,
     pub(super) max_request_bytes: usize,
     pub(super) delivery_timeout: Duration,
@@ -123,13 +125,15 @@ pub(super) struct Dispatch<B: Parcel> {
     refresh_wanted: bool,
     /// Why there will be no identity: what waits fails.
     refusal: Option<RequestError>,
+    /// Why the transaction cannot be committed: what waits fails, until there is another identity.
+    broken: Option<ProduceError>,
     commands: Vec<Command<B>>,
 }
 
 impl<B: Parcel> Dispatch<B> {
     pub(super) fn new(rules: Rules) -> Self {
         Self {
-            identities: Identities::new(rules.idempotent),
+            identities: Identities::new(rules.idempotent && !rules.transactional),
             rules,
             entries: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -145,6 +149,7 @@ impl<B: Parcel> Dispatch<B> {
             refreshing: false,
             refresh_wanted: false,
             refusal: None,
+            broken: None,
             commands: Vec::new(),
         }
     }
@@ -165,6 +170,11 @@ impl<B: Parcel> Dispatch<B> {
             self.refuse(&error, waiting);
         }
         self.look_after(now, waiting);
+        if let Some(broken) = self.broken.clone() {
+            for slot in std::mem::take(&mut self.touched) {
+                self.fail_waiting(slot, waiting, |_, _| broken.clone());
+            }
+        }
         while let Some(slot) = self.touched.pop_first() {
             self.place(slot, now, waiting, cluster);
         }
@@ -350,10 +360,12 @@ impl<B: Parcel> Dispatch<B> {
         if entry.lane.check(node, self.identities.present(), now) != Err(Blocked::Identity) {
             return true;
         }
-        if let Some((rejected, new_id)) = entry.lane.rejected_identity() {
+        let rejected = entry.lane.rejected_identity();
+        if let Some((rejected, new_id)) = rejected {
             self.identities.reject(rejected, new_id);
         }
-        let Some(identity) = self.identities.present() else {
+        let better = |identity: &Identity| rejected.is_none_or(|(rejected, _)| rejected != *identity);
+        let Some(identity) = self.identities.present().filter(better) else {
             if self.identities.ask() {
                 self.commands.push(Command::Identify);
             }
@@ -429,6 +441,10 @@ impl<B: Parcel> Dispatch<B> {
             flying.overdue = true;
             let Some(entry) = self.entries.get(&flying.slot) else { continue };
             let error = timed_out(&entry.partition, &flying.batch.batch, timeout, true);
+            if self.rules.transactional && self.broken.is_none() {
+                self.broken = Some(ProduceError::TransactionBroken { reason: Arc::from(error.to_string()) });
+                self.touched.extend(self.entries.keys());
+            }
             self.commands
                 .push(Command::Decide { promise: flying.batch.batch.promise(), outcome: Err(error) });
         }
@@ -456,18 +472,54 @@ impl<B: Parcel> Dispatch<B> {
     fn refuse(&mut self, error: &RequestError, waiting: &mut impl Waiting<B>) {
         let slots: Vec<Slot> = self.entries.keys().copied().collect();
         for slot in slots {
-            let Some(entry) = self.entries.get_mut(&slot) else { continue };
-            let mut failed: Vec<_> = std::iter::from_fn(|| entry.lane.next_again())
-                .map(|batch| (batch.possibly_written, batch.batch))
-                .collect();
-            failed.extend(std::iter::from_fn(|| waiting.take(slot)).map(|batch| (false, batch)));
-            let partition = entry.partition.clone();
-            for (possibly_written, batch) in failed {
-                let (partition, source) = (partition.clone(), error.clone());
-                self.finish(batch, Err(ProduceError::Request { partition, source, possibly_written }));
-            }
+            self.fail_waiting(slot, waiting, |partition, possibly_written| ProduceError::Request {
+                partition: partition.clone(),
+                source: error.clone(),
+                possibly_written,
+            });
             self.touched.insert(slot);
         }
+    }
+
+    /// Fails all that is not in flight in one lane.
+    fn fail_waiting(
+        &mut self,
+        slot: Slot,
+        waiting: &mut impl Waiting<B>,
+        error: impl Fn(&TopicPartition, bool) -> ProduceError,
+    ) {
+        let Some(partition) = waiting.partition(slot).cloned() else { return };
+        let mut failed = Vec::new();
+        if let Some(entry) = self.entries.get_mut(&slot) {
+            failed.extend(
+                entry.lane.expire(|_| true).into_iter().map(|batch| (batch.possibly_written, batch.batch)),
+            );
+        }
+        failed.extend(std::iter::from_fn(|| waiting.take(slot)).map(|batch| (false, batch)));
+        for (possibly_written, batch) in failed {
+            self.finish(batch, Err(error(&partition, possibly_written)));
+        }
+        self.stand(slot, Stand::Nowhere);
+    }
+
+    /// Goes on under an identity that was given to the producer, with a new transaction.
+    pub(super) fn assign(&mut self, identity: Identity) {
+        self.identities.take(Some(identity));
+        self.broken = None;
+        self.touched.extend(self.entries.keys());
+    }
+
+    /// The transaction cannot be committed any more, because of this: nothing more of it is sent.
+    pub(super) fn break_off(&mut self, error: ProduceError) {
+        if self.broken.is_none() {
+            self.broken = Some(error);
+            self.touched.extend(self.entries.keys());
+        }
+    }
+
+    /// Why the transaction cannot be committed.
+    pub(super) fn broken(&self) -> Option<&ProduceError> {
+        self.broken.as_ref()
     }
 
     /// A request was answered.
@@ -601,6 +653,20 @@ impl<B: Parcel> Dispatch<B> {
         let attempts = batch.attempts.saturating_sub(1);
         let pause = pause_after(attempts, rules.retry_backoff, rules.retry_backoff_max, &*rules.rng);
         let later = if hinted { now } else { now + pause };
+        if overdue && !matches!(verdict, Verdict::Acknowledged(_)) {
+            // Its records have been told, and its transaction is over.
+            match verdict {
+                Verdict::IdentityLost { code, loss } => {
+                    entry.lost_by = code;
+                    entry.lane.restart(loss == Loss::OutOfOrder, loss == Loss::Fenced);
+                }
+                Verdict::Retry { refresh, .. } => self.refresh_wanted |= refresh,
+                _ => {}
+            }
+            entry.lane.give_up(&batch);
+            self.commands.push(Command::Release { batch: batch.batch });
+            return;
+        }
         match verdict {
             Verdict::Acknowledged(acknowledged) => {
                 entry.lane.done(&batch);
@@ -612,9 +678,9 @@ impl<B: Parcel> Dispatch<B> {
                 batch.batch.doubt(batch.possibly_written);
                 batch.batch.note(why);
                 self.refresh_wanted |= refresh && !hinted;
-                if overdue {
+                if let Some(broken) = self.broken.clone() {
                     entry.lane.give_up(&batch);
-                    self.commands.push(Command::Release { batch: batch.batch });
+                    self.finish(batch.batch, Err(broken));
                 } else {
                     entry.lane.retry(batch, later);
                 }
@@ -624,18 +690,12 @@ impl<B: Parcel> Dispatch<B> {
                 let bytes = whole.bytes() / 2;
                 self.commands.push(Command::Shrink { slot, bytes });
                 match whole.halve() {
-                    Ok(parts) if !overdue => {
+                    Ok(parts) => {
                         let parts = parts.map(|part| {
                             let records = part.records();
                             (part, records)
                         });
                         entry.lane.split(apart, parts, now);
-                    }
-                    Ok(parts) => {
-                        entry.lane.give_up(&apart);
-                        for batch in parts {
-                            self.commands.push(Command::Release { batch });
-                        }
                     }
                     Err(whole) => {
                         entry.lane.give_up(&apart);
@@ -646,8 +706,9 @@ impl<B: Parcel> Dispatch<B> {
             Verdict::IdentityLost { code, loss } => {
                 entry.lost_by = code;
                 let unsure = loss != Loss::OutOfOrder && batch.possibly_written;
+                let transactional = rules.transactional;
                 entry.lane.restart(loss == Loss::OutOfOrder, loss == Loss::Fenced);
-                if unsure || overdue {
+                if unsure || transactional {
                     // It is or is not in the log under the old identity; under a new one it might be there twice.
                     entry.lane.give_up(&batch);
                     let partition = entry.partition.clone();
@@ -669,6 +730,11 @@ impl<B: Parcel> Dispatch<B> {
     }
 
     fn finish(&mut self, batch: B, outcome: Result<Acknowledged, ProduceError>) {
+        if self.rules.transactional
+            && let Err(error) = &outcome
+        {
+            self.break_off(ProduceError::TransactionBroken { reason: Arc::from(error.to_string()) });
+        }
         self.commands.push(Command::Decide { promise: batch.promise(), outcome });
         self.commands.push(Command::Release { batch });
     }

@@ -12,12 +12,14 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Appended, Closing, Limits};
 use super::builder::ProducerConfig;
+use super::coordination::Coordination;
 use super::delivery::{Callback, Delivery, Settled};
 use super::enqueue_error::EnqueueError;
 use super::interceptor::{on_acknowledgement, on_send};
 use super::partitioner::{Partitions, Sticky, partition_for_key};
 use super::record::{Record, RecordMetadata};
 use super::sender::Sender;
+use super::transaction::Exchange;
 use crate::client::Client;
 use crate::cluster::{Core, TopicView};
 use crate::error::{ProduceError, RequestError};
@@ -55,7 +57,7 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 /// ```
 #[derive(Clone)]
 pub struct Producer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The sender task.
     tasks: Tasks,
     /// Keeps metadata fresh.
@@ -81,6 +83,8 @@ pub(super) struct Gathering {
     closed: bool,
     /// Its task has ended: nothing is sent any more.
     ended: bool,
+    /// What the sender and the transaction have to tell each other; `None` without transactions.
+    pub(super) transaction: Option<Exchange>,
 }
 
 impl Shared {
@@ -93,6 +97,18 @@ impl Shared {
         self.gathering().accumulator.hurry();
         self.wake.notify_one();
         Hurry(self)
+    }
+
+    /// Sends what is buffered without lingering, and waits for what becomes of it.
+    pub(super) async fn flush(&self) -> Result<(), ProduceError> {
+        let _hurry = self.hurry();
+        let promises = self.gathering().accumulator.flush();
+        self.wake.notify_one();
+        let mut result = Ok(());
+        for promise in promises {
+            result = result.and(Settled::new(promise).await);
+        }
+        result
     }
 
     /// Nothing will be sent any more: whoever waits is told, and whoever comes.
@@ -145,13 +161,21 @@ impl Drop for PutBack<'_> {
 
 impl Producer {
     pub(super) fn start(client: Client, config: ProducerConfig) -> Self {
-        let options = BatchOptions { compression: config.compression, ..BatchOptions::default() };
+        let transactional = config.transactional_id.is_some();
+        let options = BatchOptions {
+            compression: config.compression,
+            compression_level: config.compression_level,
+            transactional,
+            ..BatchOptions::default()
+        };
         let limits = Limits { batch_bytes: config.batch_bytes, linger: config.linger, options };
+        let transaction = transactional.then(Exchange::default);
         let gathering = Gathering {
             accumulator: Accumulator::new(limits),
             sticky: HashMap::new(),
             closed: false,
             ended: false,
+            transaction,
         };
         let shared = Arc::new(Shared {
             core: Arc::clone(client.core()),
@@ -185,7 +209,7 @@ impl Producer {
     /// The record cannot be taken: it is too large, the topic is unknown, the buffer stayed full for `max_block`. The
     /// error hands the record back.
     pub async fn enqueue(&self, mut record: Record) -> Result<Delivery, EnqueueError> {
-        match self.append(&mut record, None).await {
+        match self.append(&mut record, None, None).await {
             Ok(appended) => Ok(Delivery::from(appended)),
             Err(error) => Err(EnqueueError::new(error, record)),
         }
@@ -213,7 +237,7 @@ impl Producer {
         mut record: Record,
         callback: impl FnOnce(Result<RecordMetadata, ProduceError>) + Send + 'static,
     ) -> Result<(), ProduceError> {
-        self.append(&mut record, Some(Box::new(callback))).await.map(drop)
+        self.append(&mut record, Some(Box::new(callback)), None).await.map(drop)
     }
 
     /// Sends what is buffered without lingering, and waits until every record enqueued before
@@ -222,14 +246,7 @@ impl Producer {
     /// # Errors
     /// The first error among them.
     pub async fn flush(&self) -> Result<(), ProduceError> {
-        let _hurry = self.shared.hurry();
-        let promises = self.shared.gathering().accumulator.flush();
-        self.shared.wake.notify_one();
-        let mut result = Ok(());
-        for promise in promises {
-            result = result.and(Settled::new(promise).await);
-        }
-        result
+        self.shared.flush().await
     }
 
     /// Refuses further records from now on, flushes, and ends the background task. Bounded by `delivery_timeout`.
@@ -270,10 +287,12 @@ impl Producer {
         self.shared.room.close();
     }
 
-    async fn append(
+    /// Takes a record, as part of a transaction if one is given.
+    pub(super) async fn append(
         &self,
         record: &mut Record,
         callback: Option<Callback>,
+        enlist: Option<&Coordination>,
     ) -> Result<Appended, ProduceError> {
         let size = self.admit(record)?;
         let view = self.shared.core.metadata.view();
@@ -291,9 +310,40 @@ impl Producer {
             }
             _ => topic,
         };
-        let partition = self.partition(record, topic)?;
+        let mut partition = self.partition(record, topic)?;
+        if let Some(coordination) = enlist {
+            partition = self.enlist(coordination, record, topic, partition, size).await?;
+        }
         self.reserve(&record.topic, size).await?;
         self.put(record, partition, topic, size, callback)
+    }
+
+    /// Sees to it that the coordinator knows of a record's partition, where it has to, which is then chosen.
+    async fn enlist(
+        &self,
+        coordination: &Coordination,
+        record: &Record,
+        topic: &TopicView,
+        partition: Option<i32>,
+        size: usize,
+    ) -> Result<Option<i32>, ProduceError> {
+        let (number, enlisted) = {
+            let mut gathering = self.shared.gathering();
+            if gathering.transaction.as_ref().is_none_or(|transaction| !transaction.enlists) {
+                return Ok(partition);
+            }
+            let number = match partition {
+                Some(partition) => partition,
+                None => gathering.sticky_partition(&record.topic, size, topic, &self.shared.core),
+            };
+            let partition = TopicPartition { topic: Arc::clone(&record.topic), partition: number };
+            let must = gathering.transaction.as_ref().is_some_and(|all| all.must_announce(&partition));
+            (number, must.then_some(partition))
+        };
+        if let Some(partition) = enlisted {
+            coordination.enlist(partition).await?;
+        }
+        Ok(Some(number))
     }
 
     /// As `append`, where nothing has to be waited for.
@@ -360,13 +410,19 @@ impl Producer {
         let callback = on_acknowledgement(&shared.config.interceptors, callback);
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(|| shared.core.config.clock.now_ms());
         let mut gathering = shared.gathering();
+        let broken = gathering.transaction.as_ref().and_then(|transaction| transaction.broken.clone());
         let result = if gathering.closed {
             Err(ProduceError::Closed { possibly_written: false })
+        } else if let Some(broken) = broken {
+            Err(broken)
         } else {
             let partition = match partition {
                 Some(partition) => partition,
                 None => gathering.sticky_partition(&record.topic, size, topic, &shared.core),
             };
+            if let Some(transaction) = &mut gathering.transaction {
+                transaction.started = true;
+            }
             gathering
                 .accumulator
                 .append(record, partition, timestamp_ms, size, callback, Instant::now())

@@ -14,6 +14,9 @@
 //! dispatch.rs       what to send to whom, when to connect, identify, give up     (pure)
 //! answer.rs         what an answer about a batch means                           (pure)
 //! sender.rs         the task: runs the commands of dispatch.rs
+//! transaction.rs    the life of one transaction after another                    (pure)
+//! coordination.rs   the task that talks to the transactions' coordinator
+//! transactional.rs  TransactionalProducer and Transaction
 //! delivery.rs       what becomes of a record, as a future
 //! ```
 
@@ -21,6 +24,7 @@ mod accumulator;
 mod answer;
 mod batch;
 mod builder;
+mod coordination;
 mod delivery;
 mod dispatch;
 mod enqueue_error;
@@ -31,6 +35,8 @@ mod partitioner;
 mod record;
 mod sender;
 mod settings;
+mod transaction;
+mod transactional;
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::Delivery;
@@ -39,6 +45,7 @@ pub use handle::Producer;
 pub use interceptor::Interceptor;
 pub use partitioner::{Partitioner, Partitions, RoundRobin};
 pub use record::{Record, RecordMetadata};
+pub use transactional::{Transaction, TransactionalProducer, TransactionalProducerBuilder};
 
 /// The partition that a key goes to in a topic of `partitions` partitions: the same as Kafka's Java client chooses.
 pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {

@@ -176,6 +176,63 @@ mod tests {
         assert_eq!(partition_for_key(b"21", 100), (-973_932_308 & i32::MAX) % 100);
     }
 
+    /// Ten thousand keys, the nth of n % 40 bytes, each the lowest of the next number of SplitMix64 from seed 1. Of each,
+    /// murmur2.golden has the partition of 997 as two digits of base 32, 55 keys a line: what
+    /// `Utils.toPositive(Utils.murmur2(key)) % 997` of the Java client 4.3.0 gave.
+    #[test]
+    fn keys_go_where_java_sends_them() {
+        let digits: Vec<u32> =
+            include_str!("murmur2.golden").chars().filter_map(|char| char.to_digit(32)).collect();
+        let (expected, rest) = digits.as_chunks::<2>();
+        assert_eq!((expected.len(), rest.len()), (10_000, 0));
+        let rng = SeededRng::new(1);
+        for (number, [high, low]) in expected.iter().enumerate() {
+            let key: Vec<u8> = (0..number % 40).map(|_| rng.next_u64() as u8).collect();
+            assert_eq!(partition_for_key(&key, 997), (high * 32 + low) as i32, "key {number}");
+        }
+    }
+
+    fn topic(leaders: &[bool]) -> TopicView {
+        TopicView {
+            id: klamm_protocol::Uuid::ZERO,
+            internal: false,
+            error: klamm_protocol::ErrorCode::None,
+            partitions: leaders
+                .iter()
+                .map(|&has| crate::cluster::PartitionView { leader: has.then_some(1), leader_epoch: 0 })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn round_robin_takes_turns_by_topic_and_leaves_out_who_has_no_leader() {
+        let robin = RoundRobin::default();
+        let turns = |view: &TopicView, topic: &str, count: usize| -> Vec<i32> {
+            let record = Record::to(topic).key("same");
+            (0..count).map(|_| robin.partition(&record, Partitions::new(view))).collect()
+        };
+        let all = topic(&[true, true, true]);
+        assert_eq!(turns(&all, "a", 4), [0, 1, 2, 0]);
+        assert_eq!(turns(&all, "b", 2), [0, 1]);
+        assert_eq!(turns(&topic(&[true, false, true]), "c", 4), [0, 2, 0, 2]);
+        assert_eq!(turns(&topic(&[false, false]), "d", 1), [0], "nobody has one");
+        assert_eq!(Partitions::new(&all).count(), 3);
+        assert!(!Partitions::new(&all).has_leader(3) && !Partitions::new(&all).has_leader(-1));
+    }
+
+    #[test]
+    fn less_goes_where_more_is_waiting() {
+        let rng = SeededRng::new(3);
+        let mut sticky = Sticky::default();
+        let mut chosen = [0; 4];
+        for _ in 0..4_000 {
+            let queued = |partition| if partition == 2 { 10 } else { 1 };
+            chosen[sticky.choose(STICKY_BYTES + 1, 4, |_| true, queued, &rng) as usize] += 1;
+        }
+        let [a, b, slow, d] = chosen;
+        assert!(slow > 0 && slow * 2 < a.min(b).min(d), "{chosen:?}");
+    }
+
     #[test]
     fn sticky_stays_then_moves_and_avoids_leaderless_partitions() {
         let rng = SeededRng::new(3);

@@ -26,6 +26,8 @@ use crate::types::TopicPartition;
 
 /// From version 13 on topics go by id; a name is enough, and works with every broker.
 const PRODUCE_VERSION_CAP: i16 = 12;
+/// From version 12 on a produced partition joins the transaction by itself (KIP-890).
+const PRODUCE_VERSION_CAP_OF_ENLISTED: i16 = 11;
 
 /// What the loop waits for.
 enum Event {
@@ -90,6 +92,7 @@ impl Sender {
         let (config, client) = (&shared.config, &shared.core.config);
         let dispatch = Dispatch::new(Rules {
             idempotent: config.idempotent,
+            transactional: config.transactional_id.is_some(),
             max_in_flight: config.max_in_flight,
             max_request_bytes: config.max_request_bytes,
             delivery_timeout: config.delivery_timeout,
@@ -128,8 +131,14 @@ impl Sender {
                 let view = self.shared.core.metadata.view();
                 let cluster = Now { core: &self.shared.core, view: &view, links: &self.links };
                 let mut gathering = self.shared.gathering();
+                if let Some(transaction) = &mut gathering.transaction {
+                    transaction.hand_over(&mut self.dispatch);
+                }
                 self.dispatch.pass(now, &mut gathering.accumulator, &cluster);
                 gathering.forget_topics();
+                if let Some(transaction) = &mut gathering.transaction {
+                    transaction.broken = self.dispatch.broken().cloned();
+                }
             }
             let commands = self.dispatch.commands();
             if commands.is_empty() {
@@ -217,6 +226,7 @@ impl Sender {
         }
         let config = &self.shared.config;
         let message = ProduceRequest {
+            transactional_id: config.transactional_id.as_deref().map(Into::into),
             acks: config.acks.wire(),
             timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: topics
@@ -242,7 +252,10 @@ impl Sender {
         message: &ProduceRequest,
     ) -> Result<BoxFuture<'static, Event>, RequestError> {
         let connection = self.connection(node)?;
-        let version = connection.version_up_to::<ProduceRequest>(PRODUCE_VERSION_CAP)?;
+        let enlisted =
+            self.shared.gathering().transaction.as_ref().is_some_and(|transaction| transaction.enlists);
+        let cap = if enlisted { PRODUCE_VERSION_CAP_OF_ENLISTED } else { PRODUCE_VERSION_CAP };
+        let version = connection.version_up_to::<ProduceRequest>(cap)?;
         let timeout = self.shared.config.request_timeout;
         if self.shared.config.acks == Acks::None {
             let written = connection.send_only(message, version)?;

@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) logs: Vec<Vec<RecordBatch>>,
     /// Next producer id.
     producers: i64,
+    /// Larger batches are refused.
+    pub(crate) max_batch_bytes: Option<usize>,
     /// Highest version of ApiVersions that is understood.
     pub(crate) api_versions_up_to: Option<i16>,
     pub(crate) group: Group,
@@ -283,9 +285,13 @@ fn metadata(state: &State, request: &MetadataRequest, address: &str) -> Metadata
     }
 }
 
-/// It coordinates everything.
+/// It coordinates every group, and no transactions: those it refuses as Klamm's broker does.
 fn coordinators(request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let coordinator = |key| Coordinator { key, node_id: NODE, ..Default::default() };
+    let (node_id, code) = match request.key_type {
+        0 => (NODE, ErrorCode::None),
+        _ => (-1, ErrorCode::TransactionalIdAuthorizationFailed),
+    };
+    let coordinator = |key| Coordinator { key, node_id, error_code: code.code(), ..Default::default() };
     let coordinators = request.coordinator_keys.into_iter().map(coordinator).collect();
     FindCoordinatorResponse { coordinators, ..Default::default() }
 }
@@ -309,6 +315,8 @@ fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>
         let mut answered = TopicProduceResponse { name: topic.name, ..Default::default() };
         for data in topic.partition_data {
             let batch = data.records.unwrap().into_bytes().unwrap();
+            let too_large = state.max_batch_bytes.is_some_and(|most| batch.len() > most);
+            let refuse = refuse.or(too_large.then_some(ErrorCode::MessageTooLarge));
             let log = &mut state.logs[data.index as usize];
             let result = refuse.map_or_else(|| append(log, batch), Err);
             answered.partition_responses.push(PartitionProduceResponse {

@@ -1,8 +1,12 @@
 //! What producing promises when something goes wrong: each test begins with the story of the bug that it keeps away.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use klamm_client::{ConfigError, ErrorCode, ProduceError, ProducerBuilder, Record};
+use klamm_client::{
+    Compression, ConfigError, ErrorCode, Interceptor, Partitioner, Partitions, ProduceError, ProducerBuilder,
+    Record, RecordMetadata, RoundRobin,
+};
 use klamm_protocol::ApiKey;
 use tokio::time::Instant;
 
@@ -176,4 +180,205 @@ async fn a_lost_identity_is_tried_again_after_a_pause() {
     // 100, 200, 400, 800 and 1,000 ms, less a jitter of 20 %.
     assert!(started.elapsed() >= Duration::from_millis(2_000), "{:?}", started.elapsed());
     assert_eq!(broker.values(0), ["a", "b"]);
+}
+
+/// A broker whose limit is below the batch size refused every full batch, and its records failed.
+#[tokio::test(start_paused = true)]
+async fn batches_that_are_too_large_for_the_broker_go_in_parts() {
+    for codec in [Compression::None, Compression::Lz4] {
+        let broker = FakeBroker::start(1).await;
+        broker.state().max_batch_bytes = Some(2_000);
+        let client = broker.client().await;
+        let producer = client.producer().compression(codec).batch_bytes(20_000).build().unwrap();
+        let value = |number: u64| {
+            // Nothing that could be compressed.
+            let words = (0..12).map(|word| (number * 31 + word).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            words.map(|word| format!("{word:016x}")).collect::<String>()
+        };
+        let mut deliveries = Vec::new();
+        for number in 0..300 {
+            deliveries.push(producer.enqueue(record(0, value(number))).await.unwrap());
+        }
+        producer.flush().await.unwrap();
+        for (number, delivery) in (0..).zip(deliveries) {
+            assert_eq!(delivery.await.unwrap().offset, number, "{codec}");
+        }
+        let expected: Vec<String> = (0..300).map(value).collect();
+        assert_eq!(broker.values(0), expected, "{codec}");
+        // A record that is too large alone fails, and only that.
+        let error = producer.send(record(0, "x".repeat(3_000)).key("a")).await;
+        let too_large = matches!(error, Err(ProduceError::Broker { code: ErrorCode::MessageTooLarge, .. }));
+        assert!(too_large || codec != Compression::None, "{error:?}");
+        producer.send(record(0, "last")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_not_taken_comes_back() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let builder = client.producer().max_request_bytes(1_000).buffer_bytes(1_000);
+    let producer = builder.max_block(Duration::from_secs(1)).build().unwrap();
+    let strange = Record::to("not known yet").value("a");
+    let (error, back) = producer.try_enqueue(strange.clone()).unwrap_err().into_parts();
+    assert!(matches!(error, ProduceError::WouldBlock { .. }) && error.is_retriable(), "{error}");
+    assert_eq!(back, strange);
+    producer.send(record(0, "a")).await.unwrap();
+
+    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    let large = || record(0, "x".repeat(900));
+    let waiting = producer.try_enqueue(large()).unwrap();
+    let error = producer.try_enqueue(large()).unwrap_err();
+    assert!(error.error().to_string().contains("buffer_bytes"), "{error}");
+    let error = producer.enqueue(error.into_record()).await.unwrap_err();
+    assert!(matches!(error.error(), ProduceError::Blocked { .. }), "{error}");
+    assert_eq!(error.into_record(), large());
+    let unknown = producer.try_enqueue(record(7, "b")).unwrap_err();
+    assert!(matches!(unknown.error(), ProduceError::UnknownPartition { .. }), "{unknown}");
+    waiting.await.unwrap();
+    producer.try_enqueue(large()).unwrap().await.unwrap();
+    producer.close().await.unwrap();
+    let closed = producer.try_enqueue(record(0, "c")).unwrap_err();
+    assert!(matches!(closed.error(), ProduceError::Closed { .. }), "{closed}");
+}
+
+#[derive(Debug)]
+struct Watching {
+    name: &'static str,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Interceptor for Watching {
+    fn on_send(&self, record: &mut Record) {
+        assert!(record.value.as_deref() != Some(b"bad"), "a defect of the application's");
+        record.headers.push((Arc::from(self.name), None));
+    }
+
+    fn on_acknowledgement(&self, result: Result<&RecordMetadata, &ProduceError>) {
+        let told = result.map_or_else(|_| "failed".to_owned(), |at| at.offset.to_string());
+        self.seen.lock().unwrap().push(format!("{} {told}", self.name));
+        assert!(self.name != "first", "a defect of the application's");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn interceptors_see_every_record_and_harm_at_most_one() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let watching = |name| Watching { name, seen: Arc::clone(&seen) };
+    let builder = client.producer().interceptor(watching("first")).interceptor(watching("second"));
+    let producer = builder.build().unwrap();
+    producer.send(record(0, "a")).await.unwrap();
+    let error = producer.send(record(0, "bad")).await.unwrap_err();
+    assert!(matches!(error, ProduceError::InvalidRecord { .. }), "{error}");
+    let (sender, told) = tokio::sync::oneshot::channel();
+    producer.send_with(record(0, "b"), |result| sender.send(result.unwrap().offset).unwrap()).await.unwrap();
+    assert_eq!(told.await.unwrap(), 1);
+    broker.script(ApiKey::Produce, [Fault::Refuse(ErrorCode::TopicAuthorizationFailed)]);
+    producer.send(record(0, "c")).await.unwrap_err();
+    let expected = ["first 0", "second 0", "first 1", "second 1", "first failed", "second failed"];
+    assert_eq!(*seen.lock().unwrap(), expected);
+    let batch = broker.state().logs[0][0].clone();
+    let records: Vec<_> = batch.records(1_000).unwrap().owned().map(Result::unwrap).collect();
+    assert_eq!(records[0].headers.len(), 2);
+}
+
+#[derive(Debug)]
+struct ByLength;
+
+impl Partitioner for ByLength {
+    fn partition(&self, record: &Record, partitions: Partitions<'_>) -> i32 {
+        let length = record.value.as_ref().unwrap().len() as i32;
+        assert!(length < 9, "a defect of the application's");
+        assert!(partitions.has_leader(0));
+        if length == 8 { partitions.count() } else { length }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_application_may_choose_partitions() {
+    let broker = FakeBroker::start(3).await;
+    let client = broker.client().await;
+    let producer = client.producer().partitioner(ByLength).build().unwrap();
+    let free = |value: &'static str| Record::to(TOPIC).key("k").value(value);
+    assert_eq!(producer.send(free("ab")).await.unwrap().partition, 2);
+    assert_eq!(producer.send(record(0, "ab")).await.unwrap().partition, 0, "what is named stands");
+    let error = producer.send(free("12345678")).await.unwrap_err();
+    assert!(matches!(error, ProduceError::UnknownPartition { partition: 3, .. }), "{error}");
+    let error = producer.send(free("123456789")).await.unwrap_err();
+    assert!(error.to_string().contains("partitioner"), "{error}");
+    assert_eq!(producer.send(free("a")).await.unwrap().partition, 1);
+
+    let producer = client.producer().partitioner(RoundRobin::default()).build().unwrap();
+    for partition in [0, 1, 2, 0] {
+        assert_eq!(producer.send(free("a")).await.unwrap().partition, partition);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_has_a_deadline() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let producer = client.producer().build().unwrap();
+    producer.send(record(0, "a")).await.unwrap();
+    broker.script(ApiKey::Produce, vec![Fault::ServeThenSilence; 10]);
+    let delivery = producer.enqueue(record(0, "b")).await.unwrap();
+    let started = Instant::now();
+    let error = producer.close_within(Duration::from_secs(3)).await.unwrap_err();
+    assert_eq!(started.elapsed().as_secs(), 3);
+    assert!(matches!(error, ProduceError::Closed { possibly_written: true }), "{error}");
+    assert!(delivery.await.unwrap_err().may_have_been_written());
+
+    let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
+    broker.state().faults.clear();
+    let delivery = producer.enqueue(record(0, "c")).await.unwrap();
+    producer.close_within(Duration::from_secs(3)).await.unwrap();
+    delivery.await.unwrap();
+}
+
+/// What each future holds when it is dropped is in its documentation; this is what happens.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_future_has_taken_nothing_or_is_carried_out() {
+    let moment = Duration::from_millis(50);
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let builder = client.producer().max_request_bytes(1_000).buffer_bytes(1_000);
+    let producer = builder.linger(Duration::from_secs(60)).build().unwrap();
+    // Waiting for room: nothing is taken, and no room is lost.
+    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    let first = producer.enqueue(record(0, "x".repeat(900))).await.unwrap();
+    for _ in 0..5 {
+        let waiting = producer.enqueue(record(0, "y".repeat(900)));
+        assert!(tokio::time::timeout(moment, waiting).await.is_err());
+    }
+    first.await.unwrap();
+    producer.enqueue(record(0, "z".repeat(900))).await.map(drop).unwrap();
+    // A flush: what was buffered is sent all the same.
+    assert!(tokio::time::timeout(Duration::ZERO, producer.flush()).await.is_err());
+    tokio::time::sleep(moment).await;
+    assert_eq!(broker.values(0).len(), 2);
+    // A close: nothing more is taken, and what was is sent.
+    let last = producer.enqueue(record(0, "last")).await.unwrap();
+    assert!(tokio::time::timeout(Duration::ZERO, producer.close()).await.is_err());
+    producer.enqueue(record(0, "too late")).await.map(drop).unwrap_err();
+    last.await.unwrap();
+    assert_eq!(broker.values(0).last().unwrap(), "last");
+}
+
+/// A broker without transactions is told from one that is slow.
+#[tokio::test(start_paused = true)]
+async fn a_broker_without_transactions_is_a_clear_error() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let mut producer = client.producer().transactional_id("t").build().unwrap();
+    let started = Instant::now();
+    let error = producer.begin().await.map(drop).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("FindCoordinator") && text.contains("has no transactions"), "{error}");
+    assert!(!error.is_retriable() && started.elapsed() < Duration::from_secs(1), "{error}");
+    assert!(client.producer().transactional_id("").build().is_err());
+    assert!(client.producer().idempotent(false).transactional_id("t").build().is_err());
+    let none = client.producer().transactional_id("t").transaction_timeout(Duration::ZERO);
+    assert_eq!(none.build().unwrap_err().setting, "transaction_timeout");
 }

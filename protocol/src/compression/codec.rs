@@ -1,5 +1,7 @@
 //! `Compression`: the codecs by their numbers and names.
 
+use std::ops::RangeInclusive;
+
 use thiserror::Error;
 
 /// How the records of a batch are compressed: bits 0 to 2 of the batch attributes.
@@ -39,6 +41,15 @@ impl Compression {
     /// The wire number.
     pub const fn id(self) -> u8 {
         self as u8
+    }
+
+    /// The levels that can be chosen, from fast to small, or `None` for a codec that has one way only.
+    pub const fn levels(self) -> Option<RangeInclusive<i32>> {
+        match self {
+            Self::Gzip => Some(1..=9),
+            Self::Zstd => Some(-131_072..=22),
+            Self::None | Self::Snappy | Self::Lz4 => None,
+        }
     }
 
     /// The name in Kafka's `compression.type`.

@@ -10,8 +10,9 @@ use super::{Compression, CompressionError};
 
 const CODEC: Compression = Compression::Gzip;
 
-pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
-    let mut encoder = GzEncoder::new(out, flate2::Compression::default());
+pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    let level = level.and_then(|level| u32::try_from(level).ok()).map(flate2::Compression::new);
+    let mut encoder = GzEncoder::new(out, level.unwrap_or_default());
     encoder.write_all(input).map_err(|error| CompressionError::failed(CODEC, error))?;
     encoder.finish().map_err(|error| CompressionError::failed(CODEC, error))?;
     Ok(())

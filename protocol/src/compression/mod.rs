@@ -21,16 +21,34 @@ pub use error::CompressionError;
 /// # Errors
 /// [`CompressionError::Failed`] when the codec's library refuses.
 pub fn compress(codec: Compression, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    compress_at(codec, None, input, out)
+}
+
+/// As [`compress`], with a level of the codec instead of its default ([`Compression::levels`]).
+///
+/// # Errors
+/// As [`compress`]; a level that the codec does not have.
+pub fn compress_at(
+    codec: Compression,
+    level: Option<i32>,
+    input: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), CompressionError> {
+    if let Some(level) = level
+        && !codec.levels().is_some_and(|levels| levels.contains(&level))
+    {
+        return Err(CompressionError::failed(codec, format!("it has no level {level}")));
+    }
     let start = out.len();
     let result = match codec {
         Compression::None => {
             out.extend_from_slice(input);
             Ok(())
         }
-        Compression::Gzip => gzip::compress(input, out),
+        Compression::Gzip => gzip::compress(level, input, out),
         Compression::Snappy => snappy::compress(input, out),
         Compression::Lz4 => lz4::compress(input, out),
-        Compression::Zstd => zstd::compress(input, out),
+        Compression::Zstd => zstd::compress(level, input, out),
     };
     if result.is_err() {
         out.truncate(start);

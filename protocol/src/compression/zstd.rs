@@ -30,12 +30,15 @@ thread_local! {
 // In both functions the context is taken out of its slot and put back only after success: after an error it is
 // dropped, in whatever state it is.
 
-pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
     COMPRESSOR.with_borrow_mut(|slot| {
         let mut context = match slot.take() {
             Some(context) => context,
             None => new_compressor()?,
         };
+        // The context is everybody's on this thread.
+        let level = CParameter::CompressionLevel(level.unwrap_or(LEVEL));
+        context.set_parameter(level).map_err(failed)?;
         out.reserve(zstd_safe::compress_bound(input.len()));
         let start = out.len();
         let mut source = InBuffer::around(input);
@@ -58,9 +61,7 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), Compressio
 }
 
 fn new_compressor() -> Result<CCtx<'static>, CompressionError> {
-    let mut context = CCtx::try_create().ok_or_else(|| CompressionError::failed(CODEC, "out of memory"))?;
-    context.set_parameter(CParameter::CompressionLevel(LEVEL)).map_err(failed)?;
-    Ok(context)
+    CCtx::try_create().ok_or_else(|| CompressionError::failed(CODEC, "out of memory"))
 }
 
 pub(super) fn decompress(input: &[u8], cap_bytes: usize, out: &mut Vec<u8>) -> Result<(), CompressionError> {

@@ -1,6 +1,8 @@
 //! The messages: one file per API, named like it, its key on the first line. Structures inside a
 //! message stay in its file.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod alter_client_quotas;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
@@ -26,6 +28,7 @@ pub mod describe_quorum;
 pub mod describe_transactions;
 pub mod describe_user_scram_credentials;
 pub mod elect_leaders;
+pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -48,11 +51,14 @@ pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod share_group_describe;
 pub mod sync_group;
+pub mod txn_offset_commit;
 pub mod update_features;
 pub mod write_txn_markers;
 
 use std::ops::RangeInclusive;
 
+pub use add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
+pub use add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
 pub use alter_client_quotas::{AlterClientQuotasRequest, AlterClientQuotasResponse};
 pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
 pub use alter_partition_reassignments::{
@@ -82,6 +88,7 @@ pub use describe_user_scram_credentials::{
     DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse,
 };
 pub use elect_leaders::{ElectLeadersRequest, ElectLeadersResponse};
+pub use end_txn::{EndTxnRequest, EndTxnResponse};
 pub use fetch::{FetchRequest, FetchResponse};
 pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 pub use heartbeat::{HeartbeatRequest, HeartbeatResponse};
@@ -106,6 +113,7 @@ pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 pub use share_group_describe::{ShareGroupDescribeRequest, ShareGroupDescribeResponse};
 pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
+pub use txn_offset_commit::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 pub use update_features::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 pub use write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
@@ -157,6 +165,10 @@ versions_by_key! {
     CreateTopicsRequest
     DeleteTopicsRequest
     InitProducerIdRequest
+    AddPartitionsToTxnRequest
+    AddOffsetsToTxnRequest
+    EndTxnRequest
+    TxnOffsetCommitRequest
     SaslHandshakeRequest
     DeleteRecordsRequest
     OffsetForLeaderEpochRequest

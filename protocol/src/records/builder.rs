@@ -20,6 +20,8 @@ const RECORD_ATTRIBUTES: u8 = 0;
 pub struct BatchOptions {
     /// How the records are compressed.
     pub compression: Compression,
+    /// The codec's level, instead of its default.
+    pub compression_level: Option<i32>,
     /// What the timestamps mean. Only a broker builds batches with append time.
     pub timestamp_type: TimestampType,
     /// Offset of the first record.
@@ -42,6 +44,7 @@ impl Default for BatchOptions {
     fn default() -> Self {
         Self {
             compression: Compression::None,
+            compression_level: None,
             timestamp_type: TimestampType::CreateTime,
             base_offset: 0,
             leader_epoch: NO_LEADER_EPOCH,
@@ -190,7 +193,7 @@ impl BatchBuilder {
         }
         let mut batch = match self.options.compression {
             Compression::None => self.buffer,
-            codec => compressed(codec, &self.buffer)?,
+            codec => compressed(codec, self.options.compression_level, &self.buffer)?,
         };
         let batch_length = i32::try_from(batch.len() - LENGTH_OVERHEAD).map_err(|_| RecordError::TooLarge)?;
         let mut header = BatchHeader {
@@ -216,10 +219,10 @@ impl BatchBuilder {
 }
 
 /// A new buffer with room for the header and the compressed records of `buffer`.
-fn compressed(codec: Compression, buffer: &[u8]) -> Result<Vec<u8>, RecordError> {
+fn compressed(codec: Compression, level: Option<i32>, buffer: &[u8]) -> Result<Vec<u8>, RecordError> {
     let mut batch = Vec::with_capacity(BATCH_HEADER_LEN + buffer.len() / 2);
     batch.resize(BATCH_HEADER_LEN, 0);
-    compression::compress(codec, &buffer[BATCH_HEADER_LEN..], &mut batch)?;
+    compression::compress_at(codec, level, &buffer[BATCH_HEADER_LEN..], &mut batch)?;
     Ok(batch)
 }
 

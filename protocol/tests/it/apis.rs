@@ -22,6 +22,10 @@ macro_rules! for_all_apis {
             create_topics: CreateTopicsRequest, CreateTopicsResponse;
             delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;
             init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
+            add_partitions_to_txn: AddPartitionsToTxnRequest, AddPartitionsToTxnResponse;
+            add_offsets_to_txn: AddOffsetsToTxnRequest, AddOffsetsToTxnResponse;
+            end_txn: EndTxnRequest, EndTxnResponse;
+            txn_offset_commit: TxnOffsetCommitRequest, TxnOffsetCommitResponse;
             sasl_handshake: SaslHandshakeRequest, SaslHandshakeResponse;
             delete_records: DeleteRecordsRequest, DeleteRecordsResponse;
             offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;

@@ -319,3 +319,27 @@ fn names_and_numbers() {
     assert_eq!(Compression::from_id(5), None);
     assert!("brotli".parse::<Compression>().is_err());
 }
+
+#[test]
+fn levels_are_the_codecs_own() {
+    use klamm_protocol::compression::compress_at;
+    let input: Vec<u8> = (0..200_000_u32).flat_map(|n| (n * n % 1_009).to_be_bytes()).collect();
+    for codec in Compression::ALL {
+        let Some(levels) = codec.levels() else {
+            assert!(compress_at(codec, Some(1), &input, &mut Vec::new()).is_err(), "{codec} has none");
+            continue;
+        };
+        let size = |level| {
+            let mut out = Vec::new();
+            compress_at(codec, level, &input, &mut out).unwrap();
+            assert_eq!(decompress(codec, &out, input.len()).unwrap(), input);
+            out.len()
+        };
+        let default = size(None);
+        assert!(size(Some(*levels.end())) < size(Some(1)), "{codec}");
+        assert_eq!(size(None), default, "{codec}: a level does not stay");
+        for wrong in [levels.start() - 1, levels.end() + 1] {
+            assert!(compress_at(codec, Some(wrong), &input, &mut Vec::new()).is_err(), "{codec} {wrong}");
+        }
+    }
+}

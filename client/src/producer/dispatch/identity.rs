@@ -8,12 +8,13 @@ pub(super) struct Identities {
     /// `None` without idempotence, where lanes do not ask.
     present: Option<Identity>,
     asking: bool,
-    idempotent: bool,
+    /// Whether the producer looks after its identity itself. The one of transactions is given to it.
+    own: bool,
 }
 
 impl Identities {
-    pub(super) fn new(idempotent: bool) -> Self {
-        Self { present: None, asking: false, idempotent }
+    pub(super) fn new(own: bool) -> Self {
+        Self { present: None, asking: false, own }
     }
 
     pub(super) fn present(&self) -> Option<Identity> {
@@ -22,7 +23,7 @@ impl Identities {
 
     /// Whether somebody must be asked for an identity: `true` once.
     pub(super) fn ask(&mut self) -> bool {
-        self.idempotent && self.present.is_none() && !std::mem::replace(&mut self.asking, true)
+        self.own && self.present.is_none() && !std::mem::replace(&mut self.asking, true)
     }
 
     /// What asking gave.
@@ -34,7 +35,7 @@ impl Identities {
     /// Goes on to the next epoch, which needs nobody's leave (KIP-360), or gives the id up, unless the rejected one is
     /// of the past already.
     pub(super) fn reject(&mut self, rejected: Identity, new_id: bool) {
-        if self.present != Some(rejected) {
+        if self.present != Some(rejected) || !self.own {
             return;
         }
         self.present = match rejected.epoch.checked_add(1) {
@@ -69,6 +70,16 @@ mod tests {
         identities.take(Some(first));
         identities.reject(first, true);
         assert_eq!(identities.present(), None);
-        assert!(!Identities::new(false).ask());
+    }
+
+    #[test]
+    fn a_given_identity_is_neither_asked_for_nor_changed() {
+        let mut identities = Identities::new(false);
+        assert!(!identities.ask());
+        let given = Identity { producer_id: 7, epoch: 3 };
+        identities.take(Some(given));
+        identities.reject(given, false);
+        identities.reject(given, true);
+        assert_eq!(identities.present(), Some(given));
     }
 }

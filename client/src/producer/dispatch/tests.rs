@@ -16,6 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn rules() -> Rules {
     Rules {
         idempotent: true,
+        transactional: false,
         max_in_flight: 5,
         max_request_bytes: 1_000,
         delivery_timeout: 120 * SECOND,
@@ -619,7 +620,7 @@ fn what_is_overdue_in_flight_is_told_once_and_released_when_it_is_over() {
         bench.answer(1, code);
         let told = bench.pass();
         let released = told.iter().filter(|told| told.starts_with("release")).count();
-        assert_eq!(released, if code == ErrorCode::MessageTooLarge { 2 } else { 1 }, "{told:?}");
+        assert_eq!(released, 1, "{told:?}");
     }
 }
 
@@ -748,6 +749,57 @@ fn an_answer_that_leaves_a_partition_out_says_nothing() {
     bench.answer(2, ErrorCode::TopicAuthorizationFailed);
     let told = bench.pass();
     assert!(told[0].starts_with("[1] failed, maybe written true"), "{told:?}");
+}
+
+#[test]
+fn one_failure_breaks_a_transaction_until_another_begins() {
+    let mut bench = Bench::new(Rules { transactional: true, ..rules() });
+    let given = |epoch| Identity { producer_id: 7, epoch };
+    bench.add(0, 1);
+    assert_eq!(bench.pass(), NOTHING, "its identity is given to it");
+    bench.dispatch.assign(given(0));
+    bench.add(1, 2);
+    assert_eq!(bench.pass(), ["send 0 to 1: 0:[1]@7.0.0 1:[2]@7.0.0"]);
+    bench.add(0, 3);
+    bench.add(2, 4);
+    assert_eq!(bench.pass(), ["send 1 to 1: 2:[4]@7.0.0"]);
+    bench.answer_each(0, |partition| PartitionProduceResponse {
+        error_code: if partition == 0 { ErrorCode::InvalidProducerEpoch.code() } else { 0 },
+        ..Default::default()
+    });
+    let told = bench.pass();
+    assert!(told[0].starts_with("[1] failed, maybe written false: t-0: the broker answered"), "{told:?}");
+    assert_eq!(told[2..4], ["[2] at 0", "release [2]"]);
+    assert!(told[4].starts_with("[3] failed, maybe written false: the transaction"), "{told:?}");
+    assert!(matches!(bench.dispatch.broken(), Some(ProduceError::TransactionBroken { .. })));
+    bench.add(1, 5);
+    assert!(bench.pass()[0].starts_with("[5] failed"), "what comes fails too");
+    bench.answer(1, ErrorCode::NotEnoughReplicas);
+    assert!(bench.pass()[0].starts_with("[4] failed"), "and what would be tried again");
+    bench.now += SECOND;
+    assert_eq!(bench.pass(), NOTHING);
+    bench.dispatch.assign(given(1));
+    assert!(bench.dispatch.broken().is_none());
+    bench.add(0, 6);
+    bench.add(2, 7);
+    assert_eq!(bench.pass(), ["send 2 to 1: 0:[6]@7.1.0 2:[7]@7.1.0"]);
+    bench.dispatch.break_off(ProduceError::Closed { possibly_written: false });
+    bench.add(3, 8);
+    let told = bench.pass();
+    assert!(told[0].starts_with("[8] failed, maybe written false: the producer is closed"), "{told:?}");
+}
+
+#[test]
+fn a_deadline_in_flight_breaks_a_transaction_too() {
+    let mut bench = Bench::new(Rules { transactional: true, ..rules() });
+    bench.dispatch.assign(Identity { producer_id: 7, epoch: 0 });
+    bench.add(0, 1);
+    bench.pass();
+    bench.now += 120 * SECOND;
+    bench.add(1, 2);
+    let told = bench.pass();
+    assert!(told[0].starts_with("[1] failed, maybe written true"), "{told:?}");
+    assert!(told[1].starts_with("[2] failed, maybe written false: the transaction"), "{told:?}");
 }
 
 /// With all partitions' slots known, a pass looks at one.

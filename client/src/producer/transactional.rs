@@ -1,0 +1,214 @@
+//! `TransactionalProducer` and its `Transaction`s.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::builder::{Acks, ProducerBuilder};
+use super::coordination::{Coordination, Coordinator};
+use super::delivery::Delivery;
+use super::enqueue_error::EnqueueError;
+use super::handle::Producer;
+use super::record::{Record, RecordMetadata};
+use crate::client::Client;
+use crate::consumer::GroupMetadata;
+use crate::error::{ConfigError, ProduceError, TransactionError};
+use crate::runtime::Tasks;
+use crate::types::{OffsetAndMetadata, TopicPartition};
+
+/// Settings of a [`TransactionalProducer`]; made by [`ProducerBuilder::transactional_id`].
+#[derive(Debug, Clone)]
+pub struct TransactionalProducerBuilder {
+    builder: ProducerBuilder,
+}
+
+impl TransactionalProducerBuilder {
+    pub(super) fn new(builder: ProducerBuilder) -> Self {
+        Self { builder }
+    }
+
+    /// How long a transaction may be open before the coordinator aborts it (`transaction.timeout.ms`). Default 60 s.
+    /// Brokers limit it (`transaction.max.timeout.ms`, 15 minutes by default).
+    #[must_use]
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.builder.set_transaction_timeout(timeout);
+        self
+    }
+
+    /// Checks the settings and starts the producer's background tasks. Must be called inside a tokio runtime. The
+    /// coordinator is asked by the first [`TransactionalProducer::begin`].
+    ///
+    /// # Errors
+    /// A setting that cannot work, named.
+    pub fn build(self) -> Result<TransactionalProducer, ConfigError> {
+        let (client, config) = self.builder.checked()?;
+        let Some(id) = config.transactional_id.clone().filter(|id| !id.is_empty()) else {
+            return Err(ConfigError::new("transactional_id", "must not be empty"));
+        };
+        if !config.idempotent || config.acks != Acks::All {
+            return Err(ConfigError::new("transactional_id", "needs idempotence and acks(Acks::All)"));
+        }
+        if config.transaction_timeout.is_zero() {
+            return Err(ConfigError::new("transaction_timeout", "must be positive"));
+        }
+        let producer = Producer::start(client, config);
+        let (coordinator, coordination) = Coordinator::new(producer.shared.clone(), id);
+        let tasks = Tasks::new();
+        tasks.spawn("transactions", coordinator.run());
+        Ok(TransactionalProducer { producer, coordination, tasks })
+    }
+}
+
+/// Sends records in transactions: those of a committed one become visible together to consumers that read committed
+/// records, those of an aborted one never.
+///
+/// ```no_run
+/// # async fn example(client: klamm_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use klamm_client::Record;
+///
+/// let mut producer = client.producer().transactional_id("billing-1").build()?;
+/// let transaction = producer.begin().await?;
+/// transaction.enqueue(Record::to("invoices").key("k1").value("v")).await?;
+/// transaction.enqueue(Record::to("ledger").key("k1").value("v")).await?;
+/// transaction.commit().await?; // waits for both
+/// # Ok(())
+/// # }
+/// ```
+///
+/// There is one transaction at a time, and a record belongs to one:
+///
+/// ```compile_fail
+/// # async fn example(mut producer: klamm_client::TransactionalProducer) {
+/// let first = producer.begin().await.unwrap();
+/// let second = producer.begin().await.unwrap();
+/// first.commit().await.unwrap();
+/// # }
+/// ```
+pub struct TransactionalProducer {
+    producer: Producer,
+    coordination: Coordination,
+    tasks: Tasks,
+}
+
+impl TransactionalProducer {
+    /// Begins a transaction, after the one before has ended. The first one, and one after a failure, asks the
+    /// coordinator for an epoch, which fences other producers with this transactional id and ends what they left open;
+    /// that may take up to `max_block`. When this future is dropped, nothing was begun.
+    ///
+    /// # Errors
+    /// [`TransactionError::Fenced`] when another producer has the transactional id; a broker that has no transactions or
+    /// refuses them; no answer within `max_block`.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
+        self.coordination.begin().await?;
+        Ok(Transaction { producer: self, open: true })
+    }
+
+    /// The client this producer was made from.
+    pub fn client(&self) -> &Client {
+        self.producer.client()
+    }
+
+    /// Waits for the end of a transaction that was dropped, and ends the background tasks.
+    ///
+    /// # Errors
+    /// None of a transaction that was committed or aborted: those were told there.
+    pub async fn close(self) -> Result<(), TransactionError> {
+        let ended = self.coordination.end(false).await;
+        self.tasks.shutdown().await;
+        // Nothing is left that could fail.
+        drop(self.producer.close().await);
+        ended
+    }
+}
+
+impl fmt::Debug for TransactionalProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransactionalProducer").field("producer", &self.producer).finish_non_exhaustive()
+    }
+}
+
+/// An open transaction. Dropping it aborts it, in the background; the next `begin` waits for that.
+#[derive(Debug)]
+#[must_use = "a transaction that is dropped is aborted"]
+pub struct Transaction<'a> {
+    producer: &'a mut TransactionalProducer,
+    open: bool,
+}
+
+impl Transaction<'_> {
+    /// As [`Producer::send`], as part of the transaction: acknowledged does not mean committed.
+    ///
+    /// # Errors
+    /// See [`ProduceError`]. The transaction can then only be aborted.
+    pub async fn send(&self, record: Record) -> Result<RecordMetadata, ProduceError> {
+        self.enqueue(record).await?.await
+    }
+
+    /// As [`Producer::enqueue`], as part of the transaction. [`Transaction::commit`] waits for all records: their
+    /// deliveries can be dropped.
+    ///
+    /// # Errors
+    /// The record cannot be taken; the error hands it back. Without it the transaction can still be committed, unless
+    /// the error is a [`ProduceError::TransactionBroken`].
+    pub async fn enqueue(&self, mut record: Record) -> Result<Delivery, EnqueueError> {
+        let coordination = &self.producer.coordination;
+        match self.producer.producer.append(&mut record, None, Some(coordination)).await {
+            Ok(appended) => Ok(Delivery::from(appended)),
+            Err(error) => Err(EnqueueError::new(error, record)),
+        }
+    }
+
+    /// Commits a group's offsets together with the records: consumed records count as processed if, and only if, what
+    /// came of them is committed. An offset is that of the next record to read, as in
+    /// [`Consumer::commit_offsets`](crate::Consumer). `group` is what the consumer says of itself now: a member that was
+    /// expelled cannot commit.
+    ///
+    /// # Errors
+    /// The group or the coordinator refuses. The transaction can then only be aborted.
+    pub async fn send_offsets<P, O>(
+        &self,
+        offsets: impl IntoIterator<Item = (P, O)>,
+        group: &GroupMetadata,
+    ) -> Result<(), TransactionError>
+    where
+        P: Into<TopicPartition>,
+        O: Into<OffsetAndMetadata>,
+    {
+        let offsets: Vec<_> =
+            offsets.into_iter().map(|(partition, offset)| (partition.into(), offset.into())).collect();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        self.producer.coordination.send_offsets(offsets, group.clone()).await
+    }
+
+    /// Waits for all records and commits. When this future is dropped, the transaction is committed all the same, if
+    /// that is possible; the next `begin` waits for the end.
+    ///
+    /// # Errors
+    /// [`TransactionError::Aborted`] when a record or a step failed, and nothing was committed;
+    /// [`TransactionError::UnknownOutcome`] when the coordinator did not answer; [`TransactionError::Fenced`] when
+    /// another producer has the transactional id, which aborted this transaction.
+    pub async fn commit(mut self) -> Result<(), TransactionError> {
+        self.open = false;
+        self.producer.coordination.end(true).await
+    }
+
+    /// Aborts: records that were not sent yet are not sent any more. When this future is dropped, the transaction is
+    /// aborted all the same.
+    ///
+    /// # Errors
+    /// The coordinator refuses. What is not committed does not become visible: the coordinator aborts it when
+    /// `transaction_timeout` has passed.
+    pub async fn abort(mut self) -> Result<(), TransactionError> {
+        self.open = false;
+        self.producer.coordination.end(false).await
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.producer.coordination.abort();
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What only the real thing proves: run against an Apache Kafka broker of one node, with
+//! `KLAMM_APACHE_KAFKA=127.0.0.1:9092 cargo test -p klamm-client --test it apache_kafka`. Without the variable each test
+//! says that it was skipped.
+
+use std::time::Duration;
+
+use klamm_client::{Client, IsolationLevel, NewTopic, Record, TopicPartition, TransactionError};
+use tokio::time::timeout;
+
+/// Longest that one step may take.
+const STEP: Duration = Duration::from_secs(60);
+
+async fn client() -> Option<Client> {
+    let Ok(bootstrap) = std::env::var("KLAMM_APACHE_KAFKA") else {
+        #[allow(clippy::print_stdout)] // Whoever runs it is told.
+        {
+            println!("skipped: KLAMM_APACHE_KAFKA names no broker");
+        }
+        return None;
+    };
+    Some(timeout(STEP, Client::connect(bootstrap)).await.unwrap().unwrap())
+}
+
+/// A name that no earlier run has used.
+fn fresh(name: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let random = klamm_client::runtime::Rng::next_u64(&klamm_client::runtime::SeededRng::from_os());
+    format!("{name}-{random:x}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn topic(client: &Client, name: &str, partitions: i32) -> String {
+    let topic = fresh(name);
+    timeout(STEP, client.admin().create_topics(&[NewTopic::new(&*topic).partitions(partitions)]))
+        .await
+        .unwrap()
+        .unwrap();
+    topic
+}
+
+/// What a partition holds for this kind of reader: nothing more comes for a while.
+async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<String> {
+    let consumer = client.consumer().assign([(topic, 0)]).isolation(isolation).from_beginning().start();
+    let mut consumer = timeout(STEP, consumer).await.unwrap().unwrap();
+    let mut values = Vec::new();
+    while let Ok(Some(record)) = timeout(Duration::from_secs(2), consumer.next()).await {
+        values.push(String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap());
+    }
+    timeout(STEP, consumer.close()).await.unwrap().unwrap();
+    values
+}
+
+/// The leader of a partition that was just made refuses the first batches, and Kafka takes any first sequence of a
+/// producer id that it does not know: of 40 such topics, 26 were reordered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_were_just_made_keep_their_order() {
+    let Some(client) = client().await else { return };
+    let producer = client.producer().build().unwrap();
+    for _ in 0..40 {
+        let topic = fresh("fresh");
+        timeout(STEP, client.admin().create_topics(&[NewTopic::new(&*topic).partitions(1)]))
+            .await
+            .unwrap()
+            .unwrap();
+        let mut deliveries = Vec::new();
+        for number in 0..200 {
+            let record = Record::to(&*topic).value(format!("{number:>2000}"));
+            deliveries.push(timeout(STEP, producer.enqueue(record)).await.unwrap().unwrap());
+        }
+        for (number, delivery) in (0..).zip(deliveries) {
+            let at = timeout(STEP, delivery).await.unwrap().unwrap();
+            assert_eq!(at.offset, number, "{topic}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn committed_is_visible_and_aborted_is_not() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "transactions", 1).await;
+    let mut producer = client.producer().transactional_id(fresh("copier")).build().unwrap();
+    for (value, commit) in [("a", true), ("b", false), ("c", true), ("d", false), ("e", true)] {
+        let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+        for part in 0..3 {
+            let record = Record::to(&*topic).value(format!("{value}{part}"));
+            timeout(STEP, transaction.send(record)).await.unwrap().unwrap();
+        }
+        let end = async { if commit { transaction.commit().await } else { transaction.abort().await } };
+        timeout(STEP, end).await.unwrap().unwrap();
+    }
+    // One that is dropped is aborted before the next begins; an empty one is nothing.
+    let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    drop(timeout(STEP, transaction.enqueue(Record::to(&*topic).value("dropped"))).await.unwrap().unwrap());
+    drop(transaction);
+    let empty = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    timeout(STEP, empty.commit()).await.unwrap().unwrap();
+    let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    drop(timeout(STEP, transaction.enqueue(Record::to(&*topic).value("f"))).await.unwrap().unwrap());
+    timeout(STEP, transaction.commit()).await.unwrap().unwrap();
+    timeout(STEP, producer.close()).await.unwrap().unwrap();
+
+    let committed = read(&client, &topic, IsolationLevel::ReadCommitted).await;
+    assert_eq!(committed, ["a0", "a1", "a2", "c0", "c1", "c2", "e0", "e1", "e2", "f"]);
+    let all = read(&client, &topic, IsolationLevel::ReadUncommitted).await;
+    assert!(all.iter().any(|value| value == "b0"), "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_is_fenced_and_what_it_left_open_is_aborted() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "zombies", 1).await;
+    let id = fresh("zombie");
+    let mut zombie = client.producer().transactional_id(&*id).build().unwrap();
+    let open = timeout(STEP, zombie.begin()).await.unwrap().unwrap();
+    timeout(STEP, open.send(Record::to(&*topic).value("left open"))).await.unwrap().unwrap();
+
+    let mut successor = client.producer().transactional_id(&*id).build().unwrap();
+    let transaction = timeout(STEP, successor.begin()).await.unwrap().unwrap();
+    timeout(STEP, transaction.send(Record::to(&*topic).value("of the successor"))).await.unwrap().unwrap();
+
+    timeout(STEP, open.send(Record::to(&*topic).value("too late"))).await.unwrap().unwrap_err();
+    let error = timeout(STEP, open.commit()).await.unwrap().unwrap_err();
+    assert!(matches!(error, TransactionError::Fenced { .. }), "{error:?}");
+    let error = timeout(STEP, zombie.begin()).await.unwrap().map(drop).unwrap_err();
+    assert!(error.is_fatal() && !error.may_have_been_committed(), "{error:?}");
+    timeout(STEP, transaction.commit()).await.unwrap().unwrap();
+    assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["of the successor"]);
+}
+
+/// The process of a producer ends in the middle: the coordinator aborts its transaction, and readers go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_ends_is_aborted_after_the_timeout() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "killed", 1).await;
+    let builder = client.producer().transactional_id(fresh("killed"));
+    let mut producer = builder.transaction_timeout(Duration::from_secs(3)).build().unwrap();
+    let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    timeout(STEP, transaction.send(Record::to(&*topic).value("never"))).await.unwrap().unwrap();
+    std::mem::forget(transaction);
+
+    let plain = client.producer().build().unwrap();
+    timeout(STEP, plain.send(Record::to(&*topic).value("behind it"))).await.unwrap().unwrap();
+    // Until the coordinator aborts, nothing behind the open transaction is stable.
+    let committed = timeout(STEP, async {
+        loop {
+            let committed = read(&client, &topic, IsolationLevel::ReadCommitted).await;
+            if !committed.is_empty() {
+                return committed;
+            }
+        }
+    });
+    assert_eq!(committed.await.unwrap(), ["behind it"]);
+}
+
+/// The coordinator gave the transaction up: that is told apart from a successor's fencing, and another can begin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_was_open_for_too_long_is_told_so() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "slow", 1).await;
+    let id = fresh("slow");
+    let builder = client.producer().transactional_id(&*id);
+    let mut producer = builder.transaction_timeout(Duration::from_secs(2)).build().unwrap();
+    let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    timeout(STEP, transaction.send(Record::to(&*topic).value("never"))).await.unwrap().unwrap();
+    // The coordinator looks every ten seconds.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let error = timeout(STEP, transaction.commit()).await.unwrap().unwrap_err();
+    assert!(matches!(error, TransactionError::Aborted { .. }), "{error:?}");
+    assert!(error.to_string().contains("transaction_timeout"), "{error}");
+    // In the older flow (`transaction.version` below 2) a coordinator that gave up looks like a successor's.
+    let fenced = timeout(STEP, producer.begin()).await.unwrap().map(drop).err();
+    if let Some(error) = fenced {
+        assert!(matches!(error, TransactionError::Fenced { .. }), "{error:?}");
+        producer = client.producer().transactional_id(id).build().unwrap();
+    }
+    let next = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    timeout(STEP, next.send(Record::to(&*topic).value("the next"))).await.unwrap().unwrap();
+    timeout(STEP, next.commit()).await.unwrap().unwrap();
+    assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["the next"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_are_committed_with_the_records_or_not_at_all() {
+    let Some(client) = client().await else { return };
+    let (input, output) = (topic(&client, "input", 1).await, topic(&client, "output", 1).await);
+    let plain = client.producer().build().unwrap();
+    for value in ["1", "2"] {
+        timeout(STEP, plain.send(Record::to(&*input).value(value))).await.unwrap().unwrap();
+    }
+    let group = fresh("group");
+    let mut producer = client.producer().transactional_id(fresh("copier")).build().unwrap();
+    for commit in [false, true, true] {
+        let consumer = client
+            .consumer()
+            .group(&*group)
+            .topics([&*input])
+            .isolation(IsolationLevel::ReadCommitted)
+            .from_beginning()
+            .start();
+        let mut consumer = timeout(STEP, consumer).await.unwrap().unwrap();
+        let record = timeout(STEP, consumer.next()).await.unwrap().unwrap().unwrap();
+        let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+        let copy = Record::to(&*output).value(record.value.clone().unwrap());
+        drop(timeout(STEP, transaction.enqueue(copy)).await.unwrap().unwrap());
+        let offsets = [(TopicPartition::new(&*input, 0), record.offset + 1)];
+        let metadata = consumer.handle().group_metadata().unwrap();
+        timeout(STEP, transaction.send_offsets(offsets, &metadata)).await.unwrap().unwrap();
+        let end = async { if commit { transaction.commit().await } else { transaction.abort().await } };
+        timeout(STEP, end).await.unwrap().unwrap();
+        timeout(STEP, consumer.close()).await.unwrap().unwrap();
+    }
+    assert_eq!(read(&client, &output, IsolationLevel::ReadCommitted).await, ["1", "2"]);
+}
+
+/// What must finish belongs to the producer's tasks: a commit whose future is dropped is carried out, and the next
+/// transaction begins after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_nobody_waits_for_is_carried_out() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "dropped", 1).await;
+    let mut producer = client.producer().transactional_id(fresh("dropped")).build().unwrap();
+    for value in ["a", "b", "c"] {
+        let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+        drop(timeout(STEP, transaction.enqueue(Record::to(&*topic).value(value))).await.unwrap().unwrap());
+        let _ = timeout(Duration::ZERO, transaction.commit()).await;
+    }
+    timeout(STEP, producer.close()).await.unwrap().unwrap();
+    assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["a", "b", "c"]);
+}
