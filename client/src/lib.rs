@@ -57,6 +57,7 @@ pub mod consumer;
 mod error;
 mod group;
 pub mod producer;
+pub mod security;
 mod types;
 
 pub use admin::{Admin, NewTopic};
@@ -74,4 +75,5 @@ pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
 /// The seams: clock, network, randomness, tasks.
 pub use klamm_runtime as runtime;
 pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Record, RecordMetadata};
+pub use security::{Sasl, Security};
 pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};
