@@ -1,5 +1,6 @@
 //! `Client`: the handle that producers, consumers and admins are made from, and its settings.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::cluster::Core;
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, addresses};
 use crate::consumer::ConsumerBuilder;
-use crate::error::ClientError;
+use crate::error::{ClientError, ConfigError};
 use crate::producer::ProducerBuilder;
 use crate::runtime::{Clock, Net, Rng, Tasks};
 
@@ -84,14 +85,45 @@ impl ClientBuilder {
     /// Default `127.0.0.1:9092`.
     #[must_use]
     pub fn bootstrap(mut self, bootstrap: impl Into<String>) -> Self {
-        let bootstrap = bootstrap.into();
-        self.config.bootstrap = bootstrap
-            .split(',')
-            .map(str::trim)
-            .filter(|address| !address.is_empty())
-            .map(Arc::from)
-            .collect();
+        self.config.bootstrap = addresses(&bootstrap.into());
         self
+    }
+
+    /// Settings as text, under Kafka's names: from a map, or from wherever a program has its configuration. All that
+    /// there are stand in [`SETTINGS`](crate::SETTINGS); those of producers and consumers count for all that are made
+    /// from this client. What is set by methods later wins.
+    ///
+    /// ```
+    /// use klamm_client::Client;
+    ///
+    /// let settings = [("bootstrap.servers", "broker:9092"), ("linger.ms", "5"), ("group.id", "billing")];
+    /// let builder = Client::builder().properties(settings)?;
+    /// let error = Client::builder().properties([("liger.ms", "5")]).unwrap_err();
+    /// assert!(error.to_string().contains("did you mean `linger.ms`?"));
+    /// # Ok::<(), klamm_client::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A name that is not in the table, with the nearest one that is; a value that the setting does not take.
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(
+        mut self,
+        settings: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, ConfigError> {
+        let mut given = std::mem::take(&mut self.config.properties);
+        given.extend(settings)?;
+        self.config.apply(given);
+        Ok(self)
+    }
+
+    /// As [`ClientBuilder::properties`], from a file in Java's `.properties` format.
+    ///
+    /// # Errors
+    /// The file cannot be read; otherwise as there.
+    pub async fn properties_file(mut self, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let mut given = std::mem::take(&mut self.config.properties);
+        given.extend_from_file(path.as_ref()).await?;
+        self.config.apply(given);
+        Ok(self)
     }
 
     /// The name that brokers log and apply quotas to (`client.id`). Default `klamm`.

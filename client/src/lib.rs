@@ -64,9 +64,10 @@ pub use admin::{Admin, NewTopic};
 /// For implementing [`RebalanceListener`].
 pub use async_trait::async_trait;
 pub use client::{Client, ClientBuilder};
+pub use config::SETTINGS;
 pub use consumer::{
-    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, ConsumerRecords, GroupMetadata,
-    OffsetReset, RebalanceListener,
+    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, ConsumerRecords, GroupMember,
+    GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor, RebalanceListener,
 };
 pub use error::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError};
 pub use klamm_protocol::compression::Compression;
@@ -74,6 +75,9 @@ pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
 /// The seams: clock, network, randomness, tasks.
 pub use klamm_runtime as runtime;
-pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Record, RecordMetadata};
+pub use producer::{
+    Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
+    RecordMetadata, RoundRobin,
+};
 pub use security::{Sasl, Security};
 pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

@@ -10,12 +10,15 @@
 //! | [`Net`] | [`TcpNet`] | [`MemoryNet`], which stands still when idle |
 //! | [`Rng`] | [`SeededRng::from_os`] | [`SeededRng::new`] |
 //! | [`Tasks`], [`Blocking`] | the current tokio runtime | the same |
+//!
+//! [`settings`] is how what a user writes into a file enters.
 
 mod blocking;
 mod clock;
 mod memory_net;
 mod net;
 mod rng;
+pub mod settings;
 mod tasks;
 
 pub use blocking::{Blocking, Panicked, read_text_file};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::metadata::Metadata;
+use super::cache::Metadata;
 use crate::config::ClientConfig;
-use crate::connection::{Backoff, Brokers, Links};
+use crate::connection::{Backoff, Brokers, Links, Retry};
 use crate::error::RequestError;
 use crate::runtime::Tasks;
 
@@ -66,22 +66,24 @@ impl Brokers for Core {
 /// The first metadata request, tried until `connect_timeout`: a broker may just be starting.
 async fn learn_brokers(core: &Core) -> Result<(), RequestError> {
     let deadline = Instant::now() + core.config.connect_timeout;
-    let mut backoff = core.backoff();
+    let mut retry = Retry::new(&core.config, "connecting to the cluster", deadline);
+    let mut last = None;
     loop {
-        let asked = tokio::time::timeout_at(deadline, core.ask_metadata(Some(&[]), false)).await;
-        let error = match asked {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(_) => RequestError::NoBroker {
-                tried: core.config.bootstrap.join(", ").into(),
-                last: "no answer in time".into(),
-            },
+        let attempt = async {
+            core.ask_metadata(Some(&[]), false).await.inspect_err(|error| last = Some(error.clone()))
         };
-        let pause = backoff.next(&*core.config.rng);
-        if !error.is_retriable() || Instant::now() + pause >= deadline {
-            return Err(error);
+        match retry.attempt(attempt).await {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            // Which brokers were tried says more than how long.
+            Err(RequestError::Deadline { .. }) => {
+                return Err(last.unwrap_or_else(|| RequestError::NoBroker {
+                    tried: core.config.bootstrap.join(", ").into(),
+                    last: "no answer in time".into(),
+                }));
+            }
+            Err(error) => return Err(error),
         }
-        tokio::time::sleep(pause).await;
     }
 }
 

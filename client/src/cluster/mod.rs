@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! core.rs           Core: settings, metadata and connections of one client
-//! metadata.rs       brokers, topics, leaders: a view, and the requests that renew it
+//! view.rs           brokers, topics, leaders as they were last seen    (pure)
+//! cache.rs          the view that everything shares, and the requests that renew it
 //! list_offsets.rs   offsets by place or time, at the partitions' leaders
 //! ```
 
+mod cache;
 mod core;
 mod list_offsets;
-mod metadata;
+mod view;
 
+pub(crate) use cache::{AllTopics, Metadata};
 pub(crate) use core::Core;
 pub(crate) use list_offsets::list_offsets;
 pub use list_offsets::{OffsetAt, OffsetSpec};
-pub(crate) use metadata::{AllTopics, ClusterView, Metadata, TopicView};
+pub(crate) use view::{ClusterView, TopicView};

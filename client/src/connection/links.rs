@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::socket::Connection;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
+
+/// How long one of several brokers may keep silent before the next is asked beside it.
+const NEXT_CANDIDATE_AFTER: Duration = Duration::from_secs(1);
 
 /// Where brokers are: what links need to know of the cluster.
 pub(crate) trait Brokers: Send + Sync {
@@ -36,6 +42,9 @@ impl<B: Brokers + ?Sized> Brokers for Arc<B> {
     }
 }
 
+/// A request as [`Links::ask_any`] makes it of one broker after the other.
+pub(crate) type Ask<'a, T> = &'a (dyn Fn(Connection) -> BoxFuture<'a, Result<T, RequestError>> + Send + Sync);
+
 /// One connection to each broker that is used. The owner decides what shares it.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
@@ -55,6 +64,26 @@ struct Slot {
 struct Pace {
     backoff: Backoff,
     not_before: Option<Instant>,
+    /// Whether an operator has been told that this broker cannot be reached.
+    told: bool,
+}
+
+impl Pace {
+    /// Tells an operator once that a broker cannot be reached; what follows is for whoever looks closer.
+    fn tell(&mut self, node: i32, error: &RequestError) {
+        match std::mem::replace(&mut self.told, true) {
+            false => tracing::warn!(node, %error, "a broker cannot be reached; it is tried again"),
+            true => tracing::debug!(node, %error, "a broker cannot be reached"),
+        }
+    }
+
+    fn recovered(&mut self, node: i32, address: &str) {
+        self.backoff.reset();
+        self.not_before = None;
+        if std::mem::take(&mut self.told) {
+            tracing::info!(node, address, "the broker can be reached again");
+        }
+    }
 }
 
 impl Slot {
@@ -95,24 +124,61 @@ impl Links {
         let pause = pace.backoff.next(&*brokers.config().rng);
         pace.not_before = Some(Instant::now() + pause);
         let address = brokers.address(node).ok_or(RequestError::UnknownNode { node })?;
-        let connection = Connection::open(address, brokers.config()).await?;
-        pace.backoff.reset();
-        pace.not_before = None;
+        let connection = match Connection::open(address, brokers.config()).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                pace.tell(node, &error);
+                return Err(error);
+            }
+        };
+        pace.recovered(node, connection.address());
         *slot.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
     }
 
     /// A connection to some broker: one that is open, or else the first of those known that can be opened.
     pub(crate) async fn any(&self, brokers: &dyn Brokers) -> Result<Connection, RequestError> {
-        let candidates = brokers.candidates();
-        if let Some(open) = candidates.iter().find_map(|&node| self.existing(brokers, node)) {
+        if let Some(open) = brokers.candidates().iter().find_map(|&node| self.existing(brokers, node)) {
             return Ok(open);
         }
+        self.ask_any(brokers, &|connection| Box::pin(std::future::ready(Ok(connection)))).await
+    }
+
+    /// Asks some broker what any of them can answer, those with an open connection first. One that neither answers nor
+    /// fails for a second does not keep the next from being asked beside it: the first answer counts.
+    pub(crate) async fn ask_any<'a, T>(
+        &'a self,
+        brokers: &'a dyn Brokers,
+        ask: Ask<'a, T>,
+    ) -> Result<T, RequestError> {
+        let mut candidates = brokers.candidates();
+        candidates.sort_by_key(|&node| self.existing(brokers, node).is_none());
+        let mut attempts: FuturesUnordered<BoxFuture<'a, _>> = FuturesUnordered::new();
+        let mut waiting = candidates.iter();
         let mut last = None;
-        for &node in &candidates {
-            match self.connection(brokers, node).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
+        loop {
+            match waiting.next() {
+                Some(&node) => attempts.push(Box::pin(async move {
+                    let connection = self.connection(brokers, node).await?;
+                    ask(connection).await
+                })),
+                None if attempts.is_empty() => break,
+                None => {}
+            }
+            let next_turn = async {
+                match waiting.len() {
+                    0 => std::future::pending().await,
+                    _ => tokio::time::sleep(NEXT_CANDIDATE_AFTER).await,
+                }
+            };
+            tokio::select! {
+                Some(result) = attempts.next() => match result {
+                    Ok(answer) => return Ok(answer),
+                    // An answer, if not a welcome one; another broker would not give a better one.
+                    Err(error @ (RequestError::Broker { .. } | RequestError::Encode { .. })) => return Err(error),
+                    Err(error) => last = Some(error),
+                },
+                () = next_turn => {}
             }
         }
         let tried =
@@ -126,7 +192,7 @@ impl Links {
         let slot = slots.entry(node).or_insert_with(|| {
             let backoff =
                 Backoff::new(brokers.config().reconnect_backoff, brokers.config().retry_backoff_max);
-            let connecting = tokio::sync::Mutex::new(Pace { backoff, not_before: None });
+            let connecting = tokio::sync::Mutex::new(Pace { backoff, not_before: None, told: false });
             Arc::new(Slot { connecting, live: Mutex::new(None) })
         });
         Arc::clone(slot)

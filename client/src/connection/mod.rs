@@ -5,6 +5,7 @@
 //! negotiate.rs   which version of each API the broker speaks
 //! links.rs       connections by broker, made on demand, remade with backoff
 //! backoff.rs     growing pauses with jitter (pure)
+//! metrics.rs     what is told to the program's metrics recorder
 //! retry.rs       the one retry: attempts within a deadline
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod backoff;
 mod links;
+mod metrics;
 mod negotiate;
 mod retry;
 mod socket;

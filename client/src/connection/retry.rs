@@ -1,6 +1,7 @@
 //! The one retry: attempts with growing pauses between them, within a deadline.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -22,6 +23,12 @@ pub(crate) struct Retry<'a> {
 impl<'a> Retry<'a> {
     pub(crate) fn new(config: &'a ClientConfig, what: &'static str, deadline: Instant) -> Self {
         Self { config, what, started: Instant::now(), deadline, backoff: Backoff::of(config), last: None }
+    }
+
+    /// Begins with this pause instead of `retry_backoff`.
+    pub(crate) fn first_pause(mut self, first: Duration) -> Self {
+        self.backoff = Backoff::new(first, self.config.retry_backoff_max);
+        self
     }
 
     /// One attempt and, when it failed in a way that another may cure, the pause after it:

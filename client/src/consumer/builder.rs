@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::listener::RebalanceListener;
 use super::stream::Consumer;
 use crate::client::Client;
+use crate::config::check_duration;
 use crate::error::{ClientError, ConfigError};
-use crate::group::{Assignor, MemberSettings};
+use crate::group::{Assignor, GroupProtocol, PartitionAssignor, Strategy};
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// Where to start in a partition without a committed offset, or whose position is no longer in the
@@ -40,6 +41,8 @@ pub struct ConsumerBuilder {
     pub(crate) client: Client,
     pub(crate) config: ConsumerConfig,
     pattern: Option<String>,
+    /// What is wrong with a setting that was given as text.
+    wrong: Option<ConfigError>,
 }
 
 /// The settings.
@@ -49,7 +52,9 @@ pub(crate) struct ConsumerConfig {
     pub(crate) subscription: Subscription,
     pub(crate) offset_reset: OffsetReset,
     pub(crate) auto_commit: Option<Duration>,
-    pub(crate) assignor: Assignor,
+    pub(crate) group_protocol: GroupProtocol,
+    pub(crate) strategies: Vec<Strategy>,
+    pub(crate) rack: Option<Arc<str>>,
     pub(crate) session_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) rebalance_timeout: Duration,
@@ -73,7 +78,9 @@ impl Default for ConsumerConfig {
             subscription: Subscription::Nothing,
             offset_reset: OffsetReset::Latest,
             auto_commit: None,
-            assignor: Assignor::default(),
+            group_protocol: GroupProtocol::default(),
+            strategies: vec![Strategy::BuiltIn(Assignor::default())],
+            rack: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             rebalance_timeout: Duration::from_secs(300),
@@ -94,7 +101,10 @@ impl Default for ConsumerConfig {
 
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, config: ConsumerConfig::default(), pattern: None }
+        let given = ConsumerConfig::from_properties(&client.core().config.properties);
+        let (config, wrong) =
+            given.map_or_else(|wrong| (ConsumerConfig::default(), Some(wrong)), |config| (config, None));
+        Self { client, config, pattern: None, wrong }
     }
 
     /// The group to join and to commit under (`group.id`).
@@ -143,19 +153,52 @@ impl ConsumerBuilder {
     }
 
     /// Commits in the background at this interval, when partitions are revoked and on close
-    /// (`auto.commit.interval.ms`). A record counts as processed when the next one is asked for, so it is at least
-    /// once. Default `None`: the program commits.
+    /// (`auto.commit.interval.ms`). A record counts as processed when [`Consumer::next`] (or
+    /// [`Consumer::next_batch`]) is asked for what comes after it, so it is at least once for a program that processes
+    /// one after the other. Reading as a `Stream` is refused. Default `None`: the program commits.
     #[must_use]
     pub fn auto_commit(mut self, interval: Option<Duration>) -> Self {
         self.config.auto_commit = interval;
         self
     }
 
+    /// How members and coordinator agree (`group.protocol`). Default [`GroupProtocol::Classic`]; with
+    /// [`GroupProtocol::Consumer`] the coordinator assigns, so that assignors are not used, and the heartbeat interval
+    /// is the broker's. `session_timeout` then only says after how much silence this consumer takes itself for
+    /// expelled: the broker's own is `group.consumer.session.timeout.ms`.
+    #[must_use]
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.config.group_protocol = protocol;
+        self
+    }
+
     /// How partitions are shared out. Default [`Assignor::CooperativeSticky`]; groups with members of librdkafka's
     /// default configuration need [`Assignor::Range`].
     #[must_use]
-    pub fn assignor(mut self, assignor: Assignor) -> Self {
-        self.config.assignor = assignor;
+    pub fn assignor(self, assignor: Assignor) -> Self {
+        self.assignors([assignor])
+    }
+
+    /// Several assignors, best first: the group uses one that all its members offer, so that members can be moved from
+    /// one to another by two rolling restarts. Partitions stay with their owners during a rebalance only when all of
+    /// them are cooperative.
+    #[must_use]
+    pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
+        self.config.strategies = assignors.into_iter().map(Strategy::BuiltIn).collect();
+        self
+    }
+
+    /// Offers an assignor of one's own, before those that are set already.
+    #[must_use]
+    pub fn custom_assignor(mut self, assignor: Arc<dyn PartitionAssignor>) -> Self {
+        self.config.strategies.insert(0, Strategy::Custom(assignor));
+        self
+    }
+
+    /// The rack that this consumer is in (`client.rack`), which assignors of the group may heed.
+    #[must_use]
+    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
+        self.config.rack = Some(rack.into());
         self
     }
 
@@ -269,6 +312,9 @@ impl ConsumerBuilder {
     /// # Errors
     /// A setting that cannot work, named.
     pub async fn start(mut self) -> Result<Consumer, ClientError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong.into());
+        }
         if let Some(pattern) = &self.pattern {
             let regex = regex_lite::Regex::new(&format!("^(?:{pattern})$"))
                 .map_err(|error| ConfigError::new("pattern", error.to_string()))?;
@@ -280,17 +326,6 @@ impl ConsumerBuilder {
 }
 
 impl ConsumerConfig {
-    /// What a member of a group needs of them.
-    pub(super) fn member_settings(&self) -> MemberSettings {
-        MemberSettings {
-            session_timeout: self.session_timeout,
-            rebalance_timeout: self.rebalance_timeout,
-            request_timeout: self.request_timeout,
-            group_instance_id: self.group_instance_id.clone(),
-            assignor: self.assignor,
-        }
-    }
-
     fn check(&self) -> Result<(), ConfigError> {
         let subscribes = match &self.subscription {
             Subscription::Nothing => {
@@ -319,6 +354,17 @@ impl ConsumerConfig {
                 "heartbeat_interval",
                 "must be positive and shorter than session_timeout",
             ));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        if self.strategies.is_empty() || !self.strategies.iter().all(|strategy| names.insert(strategy.name()))
+        {
+            return Err(ConfigError::new("assignors", "name at least one, and none twice"));
+        }
+        check_duration("session_timeout", self.session_timeout)?;
+        check_duration("rebalance_timeout", self.rebalance_timeout)?;
+        check_duration("request_timeout", self.request_timeout)?;
+        if !self.fetch_max_wait.is_zero() {
+            check_duration("fetch_max_wait", self.fetch_max_wait)?;
         }
         if self.partition_fetch_bytes == 0 || self.fetch_max_bytes == 0 || self.prefetch_bytes == 0 {
             return Err(ConfigError::new("prefetch_bytes", "and the fetch sizes must be positive"));

@@ -22,7 +22,7 @@ use crate::cluster::{self, ClusterView, OffsetAt};
 use crate::connection::Links;
 use crate::error::{ConsumeError, RequestError};
 use crate::group::offsets;
-use crate::types::{IsolationLevel, TopicPartition};
+use crate::types::{IsolationLevel, OffsetAndMetadata, TopicPartition};
 
 /// Connections to each broker.
 const LANES: usize = 2;
@@ -39,7 +39,7 @@ enum Event {
     },
     Committed {
         tasks: Vec<Task>,
-        result: Result<HashMap<TopicPartition, i64>, RequestError>,
+        result: Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError>,
     },
     Listed {
         tasks: Vec<Task>,
@@ -106,8 +106,8 @@ impl Fetcher {
         let mut leaderless = false;
         for task in tasks {
             match task.start {
-                Start::Committed { .. } if self.shared.offsets.is_some() => committed.push(task),
-                Start::Committed { .. } => self.start_without_commit(task, &mut list),
+                Start::Committed if self.shared.offsets.is_some() => committed.push(task),
+                Start::Committed => self.start_without_commit(task, &mut list),
                 Start::Earliest | Start::Latest => list.push(task),
                 Start::At(_) => match view.leader(&task.partition.topic, task.partition.partition) {
                     Some(leader) => fetch.entry(leader).or_default().push(task),
@@ -140,23 +140,16 @@ impl Fetcher {
 
     /// Where to start when nothing is committed.
     fn start_without_commit(&self, mut task: Task, list: &mut Vec<Task>) {
-        let fallback = match task.start {
-            Start::Committed { fallback: Some(offset) } => Some(Start::At(offset)),
-            _ => None,
-        };
-        let start = fallback.or(match self.shared.config.offset_reset {
+        let start = match self.shared.config.offset_reset {
             OffsetReset::Earliest => Some(Start::Earliest),
             OffsetReset::Latest => Some(Start::Latest),
             OffsetReset::None => None,
-        });
+        };
         match start {
             Some(start) => {
                 self.shared.partitions().resolved(&task, start);
                 task.start = start;
-                match start {
-                    Start::At(_) => self.shared.fetch.notify_one(),
-                    _ => list.push(task),
-                }
+                list.push(task);
             }
             None => self.no_offset(&task, None),
         }
@@ -164,7 +157,7 @@ impl Fetcher {
 
     fn no_offset(&self, task: &Task, offset: Option<i64>) {
         self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
-        self.shared.report(ConsumeError::NoOffset { partition: task.partition.clone(), offset });
+        self.shared.tell_reader(ConsumeError::NoOffset { partition: task.partition.clone(), offset });
     }
 
     fn find_committed(&self, tasks: Vec<Task>) {
@@ -280,7 +273,7 @@ impl Fetcher {
                         tracing::debug!(node = way.node, %error, "a fetch failed");
                         self.fail(&tasks);
                         if !error.is_retriable() {
-                            self.shared.report(error.into());
+                            self.shared.tell_reader(error.into());
                         }
                         self.refresh();
                     }
@@ -289,13 +282,19 @@ impl Fetcher {
         }
     }
 
-    fn committed(&self, tasks: &[Task], result: Result<HashMap<TopicPartition, i64>, RequestError>) {
+    fn committed(
+        &self,
+        tasks: &[Task],
+        result: Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError>,
+    ) {
         match result {
             Ok(offsets) => {
                 let mut list = Vec::new();
                 for task in tasks {
                     match offsets.get(&task.partition) {
-                        Some(&offset) => self.shared.partitions().resolved(task, Start::At(offset)),
+                        Some(committed) => {
+                            self.shared.partitions().resolved(task, Start::At(committed.offset));
+                        }
                         None => self.start_without_commit(task.clone(), &mut list),
                     }
                 }
@@ -305,7 +304,7 @@ impl Fetcher {
                 self.fail(tasks);
                 // One that only took too long is tried again without a word.
                 if !error.is_retriable() {
-                    self.shared.report(error.into());
+                    self.shared.tell_reader(error.into());
                 }
             }
         }
@@ -331,7 +330,7 @@ impl Fetcher {
                 Some(Err(code)) => {
                     self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
                     self.shared
-                        .report(ConsumeError::Fetch { partition: task.partition.clone(), code: *code });
+                        .tell_reader(ConsumeError::Fetch { partition: task.partition.clone(), code: *code });
                 }
                 _ => self.shared.partitions().failed(task, self.pause()),
             }
@@ -382,7 +381,7 @@ impl Fetcher {
             }
             ErrorCode::CorruptMessage => {
                 self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
-                self.shared.report(ConsumeError::Corrupt {
+                self.shared.tell_reader(ConsumeError::Corrupt {
                     partition: task.partition.clone(),
                     offset: position,
                     reason: Arc::from("the broker found it corrupt"),
@@ -397,7 +396,7 @@ impl Fetcher {
             }
             code => {
                 self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
-                self.shared.report(ConsumeError::Fetch { partition: task.partition.clone(), code });
+                self.shared.tell_reader(ConsumeError::Fetch { partition: task.partition.clone(), code });
                 return false;
             }
         }

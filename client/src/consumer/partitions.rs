@@ -77,10 +77,8 @@ impl Cell {
 /// Where fetching goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// At the committed offset, or else at this one, or else as `auto_offset_reset` has it.
-    Committed {
-        fallback: Option<i64>,
-    },
+    /// At the committed offset, or else as `auto_offset_reset` has it.
+    Committed,
     /// At the oldest record.
     Earliest,
     /// After the newest.
@@ -200,12 +198,12 @@ impl Partitions {
         }
     }
 
-    /// Removes partitions; tells where each of them was.
-    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, i64)> {
+    /// Removes partitions. Nothing is remembered of them: when they come back, what is committed counts.
+    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) {
         self.stop(partitions);
-        let removed =
-            partitions.iter().filter_map(|name| Some((name.clone(), self.partitions.remove(name)?)));
-        removed.filter_map(|(name, partition)| Some((name, partition.cell.state().position?))).collect()
+        for name in partitions {
+            self.partitions.remove(name);
+        }
     }
 
     /// Everything that is owned, also what is about to go.
@@ -541,7 +539,9 @@ mod tests {
         state.stop(&[partition(0)]);
         assert!(matches!(hand_out(), Handed::Dead));
         assert_eq!(state.assignment(), [partition(0)], "still owned");
-        assert_eq!(state.remove(&[partition(0)]), [(partition(0), 1)]);
+        state.remove(&[partition(0)]);
+        state.add(partition(0), Start::Committed, false);
+        assert_eq!(state.position(&partition(0)), None, "where it was is forgotten");
         assert_eq!(state.room(), PREFETCH);
     }
 

@@ -12,6 +12,7 @@
 //! admin.rs     administration
 //! ```
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 mod admin;
@@ -61,16 +62,17 @@ impl ClientError {
 /// A setting that cannot work, found before anything is sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("setting `{setting}`: {reason}")]
+#[non_exhaustive]
 pub struct ConfigError {
-    /// The builder method that sets it.
-    pub setting: &'static str,
+    /// The builder method that sets it, or the property under which it was given.
+    pub setting: Cow<'static, str>,
     /// What is wrong with the value.
     pub reason: String,
 }
 
 impl ConfigError {
-    pub(crate) fn new(setting: &'static str, reason: impl Into<String>) -> Self {
-        Self { setting, reason: reason.into() }
+    pub(crate) fn new(setting: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
+        Self { setting: setting.into(), reason: reason.into() }
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     ServeThenDisconnect,
     /// It is served, and the answer never comes.
     ServeThenSilence,
+    /// The connection stays open, and nothing ever comes on it again.
+    Hang,
     /// These bytes instead of an answer.
     Bytes(Vec<u8>),
 }
@@ -124,6 +126,7 @@ async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str)
         };
         match fault {
             Fault::Disconnect => return Ok(()),
+            Fault::Hang => std::future::pending().await,
             Fault::Bytes(bytes) => {
                 stream.write_all(&bytes).await?;
                 continue;
@@ -285,19 +288,29 @@ fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>
     response
 }
 
-/// Kafka's rules: the last five batches of a producer are recognised, gaps are refused, a new producer begins at 0.
+/// Kafka's rules: any first sequence is accepted from a producer id that the partition does not know; then the last
+/// five batches are recognised, gaps are refused, a new epoch begins at 0 and fences the ones before it.
 fn append(log: &mut Vec<RecordBatch>, batch: Bytes) -> Result<i64, ErrorCode> {
     let batch = RecordBatch::parse(batch).unwrap();
     batch.verify_crc().unwrap();
     let header = *batch.header();
     if header.producer_id >= 0 {
-        let own = log.iter().filter(|other| other.header().producer_id == header.producer_id);
-        let recent: Vec<_> =
-            own.map(|batch| *batch.header()).collect::<Vec<_>>().into_iter().rev().take(5).collect();
-        if let Some(same) = recent.iter().find(|other| other.base_sequence == header.base_sequence) {
+        let own = log.iter().map(|other| *other.header());
+        let own: Vec<_> = own.filter(|other| other.producer_id == header.producer_id).collect();
+        let epoch = own.last().map_or(header.producer_epoch, |last| last.producer_epoch);
+        if header.producer_epoch < epoch {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        let mut recent =
+            own.iter().rev().filter(|other| other.producer_epoch == header.producer_epoch).take(5);
+        if let Some(same) = recent.clone().find(|other| other.base_sequence == header.base_sequence) {
             return Ok(same.base_offset);
         }
-        let expected = recent.first().map_or(0, |last| last.base_sequence + last.record_count);
+        let expected = match recent.next() {
+            Some(last) => last.base_sequence + last.record_count,
+            None if own.is_empty() => header.base_sequence,
+            None => 0,
+        };
         if header.base_sequence != expected {
             return Err(ErrorCode::OutOfOrderSequenceNumber);
         }

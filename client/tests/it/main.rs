@@ -4,7 +4,9 @@
 
 mod admin;
 mod broken_brokers;
+mod connections;
 mod fake;
+mod producing;
 mod real_broker;
 mod retries;
 

@@ -52,6 +52,7 @@ macro_rules! for_all_apis {
             consumer_group_describe: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
             list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
             share_group_describe: ShareGroupDescribeRequest, ShareGroupDescribeResponse;
+            consumer_group_heartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
         }
     };
 }

@@ -288,6 +288,7 @@ fn versions_as_kafka_serves_them() {
         (ApiKey::ConsumerGroupDescribe, 0..=1),
         (ApiKey::ListConfigResources, 0..=1),
         (ApiKey::ShareGroupDescribe, 1..=1),
+        (ApiKey::ConsumerGroupHeartbeat, 0..=1),
     ];
     for key in ApiKey::ALL {
         let versions = expected.iter().find(|(known, _)| known == key).map(|(_, versions)| versions.clone());
