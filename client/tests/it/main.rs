@@ -9,6 +9,7 @@ mod fake;
 mod producing;
 mod real_broker;
 mod retries;
+mod secured_broker;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {
