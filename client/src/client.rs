@@ -13,6 +13,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::error::{ClientError, ConfigError};
 use crate::producer::ProducerBuilder;
 use crate::runtime::{Clock, Net, Rng, Tasks};
+use crate::security::Security;
 
 /// A connection to a cluster. Cheap to clone: producers, consumers and admins made from it share its metadata.
 #[derive(Debug, Clone)]
@@ -198,6 +199,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn allow_auto_create_topics(mut self, allow: bool) -> Self {
         self.config.allow_auto_create_topics = allow;
+        self
+    }
+
+    /// How connections are encrypted, and who the client is (`security.protocol`, `sasl.mechanism`). Default: neither.
+    #[must_use]
+    pub fn security(mut self, security: Security) -> Self {
+        self.config.security = security;
         self
     }
 

@@ -57,6 +57,7 @@ pub mod consumer;
 mod error;
 mod group;
 pub mod producer;
+pub mod security;
 mod types;
 
 pub use admin::{Admin, NewTopic};
@@ -81,4 +82,5 @@ pub use producer::{
     Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
     RecordMetadata, RoundRobin, Transaction, TransactionalProducer, TransactionalProducerBuilder,
 };
+pub use security::{Sasl, Security};
 pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

@@ -7,6 +7,7 @@ use super::properties::Properties;
 use super::table::LONGEST_MS;
 use crate::error::ConfigError;
 use crate::runtime::{Clock, Net, Rng, SeededRng, SystemClock, TcpNet};
+use crate::security::Security;
 
 /// The settings.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ pub(crate) struct ClientConfig {
     pub(crate) retry_backoff_max: Duration,
     pub(crate) max_response_bytes: usize,
     pub(crate) allow_auto_create_topics: bool,
+    pub(crate) security: Security,
     /// What was given as text, also for producers and consumers.
     pub(crate) properties: Properties,
 }
@@ -44,6 +46,7 @@ impl Default for ClientConfig {
             retry_backoff_max: Duration::from_secs(1),
             max_response_bytes: 100 * 1024 * 1024,
             allow_auto_create_topics: true,
+            security: Security::default(),
             properties: Properties::default(),
         }
     }
@@ -67,7 +70,7 @@ impl ClientConfig {
         if self.max_response_bytes == 0 {
             return Err(ConfigError::new("max_response_bytes", "must be positive"));
         }
-        Ok(())
+        self.security.check()
     }
 
     /// Takes over what was given as text.

@@ -9,6 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::login;
 use super::socket::Connection;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
@@ -124,7 +125,7 @@ impl Links {
         let pause = pace.backoff.next(&*brokers.config().rng);
         pace.not_before = Some(Instant::now() + pause);
         let address = brokers.address(node).ok_or(RequestError::UnknownNode { node })?;
-        let connection = match Connection::open(address, brokers.config()).await {
+        let connection = match login::open(address, brokers.config()).await {
             Ok(connection) => connection,
             Err(error) => {
                 pace.tell(node, &error);
@@ -180,6 +181,10 @@ impl Links {
                 },
                 () = next_turn => {}
             }
+        }
+        // Trying again cannot help, so nobody is told that no broker answers.
+        if let Some(error @ (RequestError::Tls { .. } | RequestError::Authentication { .. })) = last {
+            return Err(error);
         }
         let tried =
             candidates.iter().filter_map(|&node| brokers.address(node)).collect::<Vec<_>>().join(", ");

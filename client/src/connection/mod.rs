@@ -3,6 +3,7 @@
 //! ```text
 //! socket.rs      one connection: requests go out pipelined, answers come back in order
 //! negotiate.rs   which version of each API the broker speaks
+//! login.rs       the login on a connection, and again before the session ends
 //! links.rs       connections by broker, made on demand, remade with backoff
 //! backoff.rs     growing pauses with jitter (pure)
 //! metrics.rs     what is told to the program's metrics recorder
@@ -15,6 +16,7 @@
 
 mod backoff;
 mod links;
+mod login;
 mod metrics;
 mod negotiate;
 mod retry;

@@ -26,6 +26,7 @@ use super::negotiate::{Versions, negotiate};
 use crate::config::ClientConfig;
 use crate::error::RequestError;
 use crate::runtime::Tasks;
+use crate::security::encrypt;
 
 /// The correlation id alone.
 const LEAST_ANSWER_BYTES: i32 = 4;
@@ -51,8 +52,11 @@ struct Inner {
     frames: mpsc::UnboundedSender<Frame>,
     state: Arc<State>,
     /// Ends reader and writer when the connection is dropped.
-    _tasks: Tasks,
+    tasks: Tasks,
 }
+
+/// The connection, while it lives.
+pub(super) type Living = Box<dyn Fn() -> Option<Connection> + Send + Sync>;
 
 /// What the writer gets.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ struct State {
 struct Waiting {
     /// Unanswered requests, oldest first.
     requests: VecDeque<Unanswered>,
+    /// Requests that wait until a session is renewed: a broker takes nothing else in the middle of that.
+    held: Option<Vec<(Frame, Option<Unanswered>)>>,
     /// When the reader looks at deadlines next; it is not woken for later ones.
     looks_at: Option<Instant>,
     /// Why the connection ended.
@@ -105,7 +111,8 @@ impl State {
                 return;
             }
             waiting.failure = Some(error.clone());
-            std::mem::take(&mut waiting.requests)
+            let held = waiting.held.take().into_iter().flatten().filter_map(|(_, waits)| waits);
+            std::mem::take(&mut waiting.requests).into_iter().chain(held).collect::<Vec<_>>()
         };
         self.ended.notify_waiters();
         for request in requests {
@@ -132,6 +139,7 @@ impl Connection {
                 address: Arc::clone(&address),
                 source: Arc::new(error),
             })?;
+            let stream = encrypt(stream, &address, &config.security).await?;
             let connection = Self::over(stream, Arc::clone(&address), config);
             let versions = negotiate(&connection, config.connect_timeout).await?;
             // It was not set before: the connection is new.
@@ -174,7 +182,7 @@ impl Connection {
             next_correlation: AtomicI32::new(0),
             frames,
             state,
-            _tasks: tasks,
+            tasks,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -230,7 +238,7 @@ impl Connection {
         let queued = Instant::now();
         let waits =
             Unanswered { correlation, api: R::KEY, queued, timeout, deadline: queued + timeout, sender };
-        self.queue(Frame { bytes: frame, written: None }, Some(waits))?;
+        self.queue(R::KEY, Frame { bytes: frame, written: None }, Some(waits))?;
         Ok(Answer { connection: self.clone(), receiver, correlation, version, request: PhantomData })
     }
 
@@ -238,7 +246,7 @@ impl Connection {
     pub(crate) fn send_only<R: Request>(&self, request: &R, version: i16) -> Result<Written, RequestError> {
         let (_, frame) = self.encode(request, version)?;
         let (sender, receiver) = oneshot::channel();
-        self.queue(Frame { bytes: frame, written: Some(sender) }, None)?;
+        self.queue(R::KEY, Frame { bytes: frame, written: Some(sender) }, None)?;
         Ok(Written { connection: self.clone(), receiver, api: R::KEY })
     }
 
@@ -272,7 +280,7 @@ impl Connection {
         Ok((correlation, frame))
     }
 
-    fn queue(&self, frame: Frame, waits: Option<Unanswered>) -> Result<(), RequestError> {
+    fn queue(&self, api: ApiKey, frame: Frame, waits: Option<Unanswered>) -> Result<(), RequestError> {
         let mut waiting = self.inner.state.waiting();
         if let Some(error) = &waiting.failure {
             // This request was not sent: whatever ended the connection, it can be tried elsewhere.
@@ -281,22 +289,66 @@ impl Connection {
                 source: Arc::new(io::Error::new(io::ErrorKind::NotConnected, error.to_string())),
             });
         }
+        let is_login = matches!(api, ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
+        match waiting.held.as_mut().filter(|_| !is_login) {
+            Some(held) => held.push((frame, waits)),
+            None => self.dispatch(&mut waiting, frame, waits),
+        }
+        Ok(())
+    }
+
+    /// Under the lock, so that frames leave in the order in which their answers are expected.
+    fn dispatch(&self, waiting: &mut Waiting, frame: Frame, waits: Option<Unanswered>) {
         if let Some(waits) = waits {
             let deadline = waits.deadline;
             waiting.requests.push_back(waits);
-            self.inner.state.look_at(&mut waiting, deadline);
+            self.inner.state.look_at(waiting, deadline);
         }
-        // Under the lock, so that frames leave in the order in which their answers are expected. When the writer
-        // has ended, `fail` follows.
+        // When the writer has ended, `fail` follows.
         let _ = self.inner.frames.send(frame);
-        Ok(())
+    }
+
+    /// From now on only logins are sent; everything else waits for `release`.
+    pub(super) fn hold(&self) {
+        self.inner.state.waiting().held.get_or_insert_default();
+    }
+
+    /// Whether requests wait for `release`.
+    pub(super) fn is_held(&self) -> bool {
+        self.inner.state.waiting().held.is_some()
+    }
+
+    /// Sends what waited, in the order in which it came.
+    pub(super) fn release(&self) {
+        let mut waiting = self.inner.state.waiting();
+        for (frame, waits) in waiting.held.take().into_iter().flatten() {
+            self.dispatch(&mut waiting, frame, waits);
+        }
+    }
+
+    /// Ends the connection.
+    pub(super) fn end(&self, error: RequestError) {
+        self.inner.state.fail(error);
+    }
+
+    /// Runs a task that ends with the connection. It gets the connection for as long as somebody else has it.
+    pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl FnOnce(Living) -> F,
+    ) {
+        let inner = Arc::downgrade(&self.inner);
+        let living = move || inner.upgrade().map(|inner| Connection { inner });
+        self.inner.tasks.spawn(name, task(Box::new(living)));
     }
 
     /// Gives an unanswered request another deadline, counted from now.
     fn set_timeout(&self, correlation: i32, timeout: Duration) {
         let mut waiting = self.inner.state.waiting();
+        let Waiting { requests, held, .. } = &mut *waiting;
+        let held = held.iter_mut().flatten().filter_map(|(_, waits)| waits.as_mut());
         // Most often it is the last one, just sent.
-        let found = waiting.requests.iter_mut().rev().find(|request| request.correlation == correlation);
+        let found = requests.iter_mut().rev().chain(held).find(|request| request.correlation == correlation);
         let Some(request) = found.filter(|request| request.timeout != timeout) else { return };
         request.timeout = timeout;
         request.deadline = Instant::now() + timeout;

@@ -26,6 +26,26 @@ pub enum RequestError {
         /// Why, as far as it is known.
         reason: Arc<str>,
     },
+    /// No encrypted connection can be made: a certificate is not trusted or is for another host, or the other side
+    /// speaks no TLS. Settings or certificates have to change.
+    #[error("TLS with {address} is not possible: {reason}")]
+    Tls {
+        /// The broker's `host:port`.
+        address: Arc<str>,
+        /// What was wrong, and where a setting helps, which.
+        reason: Arc<str>,
+    },
+    /// The broker and this client do not take each other for who they say they are: wrong user or password, a mechanism
+    /// that the broker lacks, or a broker that does not know the password itself.
+    #[error("login at {address} by {mechanism} failed: {reason}")]
+    Authentication {
+        /// The broker's `host:port`.
+        address: Arc<str>,
+        /// Kafka's name of the mechanism (`sasl.mechanism`).
+        mechanism: &'static str,
+        /// Why; no secret is in it.
+        reason: Arc<str>,
+    },
     /// The broker did not answer in time; the setting is `request_timeout`.
     #[error("{address} did not answer {api:?} within {after:?} (setting `request_timeout`)")]
     Timeout {
@@ -128,6 +148,8 @@ impl RequestError {
             | Self::Protocol { .. }
             | Self::ResponseTooLarge { .. }
             | Self::Encode { .. }
+            | Self::Tls { .. }
+            | Self::Authentication { .. }
             | Self::Closed => false,
         }
     }

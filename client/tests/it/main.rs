@@ -13,6 +13,7 @@ mod groups;
 mod producing;
 mod real_broker;
 mod retries;
+mod secured_broker;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {

@@ -1,0 +1,240 @@
+//! Secured connections to a real broker: runs where `KLAMM_TEST_SECURED_KAFKA` names a folder with `ca.pem`,
+//! `orders.pem` and `orders.key`, and `KLAMM_TEST_SECURED_PORT` the first of the ports of an Apache Kafka: SASL_SSL,
+//! (the controller's), SSL with client certificates, SASL_PLAINTEXT, SASL_SSL with sessions of 2 s, and SASL_SSL with
+//! OAUTHBEARER. User `alice` has the password `al=ice,pw` for PLAIN and `scrampw` for SCRAM.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use klamm_client::runtime::{Listener, Net, Stream, TcpNet, read_text_file};
+use klamm_client::security::{Tls, Token, TokenProvider};
+use klamm_client::{Client, ClientError, NewTopic, Record, RequestError, Sasl, Security};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Kafka {
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Kafka {
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+    fn find() -> Option<Self> {
+        let (folder, port) =
+            (std::env::var_os("KLAMM_TEST_SECURED_KAFKA"), std::env::var("KLAMM_TEST_SECURED_PORT"));
+        let (Some(folder), Ok(port)) = (folder, port) else {
+            eprintln!("skipped: KLAMM_TEST_SECURED_KAFKA and KLAMM_TEST_SECURED_PORT name no broker");
+            return None;
+        };
+        Some(Self { folder: folder.into(), port: port.parse().unwrap() })
+    }
+
+    async fn pem(&self, name: &str) -> String {
+        read_text_file(&self.folder.join(name)).await.unwrap()
+    }
+
+    async fn tls(&self) -> Tls {
+        Tls::new().roots_pem(self.pem("ca.pem").await)
+    }
+
+    async fn connect(&self, listener: u16, security: Security) -> Result<Client, ClientError> {
+        let bootstrap = format!("127.0.0.1:{}", self.port + listener);
+        let client = Client::builder().bootstrap(bootstrap).security(security).build();
+        tokio::time::timeout(DEADLINE, client).await.expect("in time")
+    }
+}
+
+/// What is written can be read, over a megabyte of it.
+async fn works(client: &Client) {
+    let topic = format!("secured-{:x}", client_random());
+    let work = async {
+        client.admin().create_topics(&[NewTopic::new(&*topic)]).await.unwrap();
+        let producer = client.producer().build().unwrap();
+        let mut deliveries = Vec::new();
+        for number in 0..2_000 {
+            let record = Record::to(&*topic).value(format!("{number:0>1000}"));
+            deliveries.push(producer.enqueue(record).await.unwrap());
+        }
+        for delivery in deliveries {
+            delivery.await.unwrap();
+        }
+        let group = format!("g-{topic}");
+        let mut consumer =
+            client.consumer().group(&*group).topics([&*topic]).from_beginning().start().await.unwrap();
+        for _ in 0..2_000 {
+            consumer.next().await.unwrap().unwrap();
+        }
+    };
+    tokio::time::timeout(DEADLINE, work).await.expect("in time");
+}
+
+fn client_random() -> u64 {
+    use klamm_client::runtime::{Rng, SeededRng};
+    SeededRng::from_os().next_u64()
+}
+
+fn refusal(result: Result<Client, ClientError>) -> String {
+    match result.unwrap_err() {
+        ClientError::Request(error @ (RequestError::Authentication { .. } | RequestError::Tls { .. })) => {
+            assert!(!error.is_retriable());
+            error.to_string()
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn every_mechanism_logs_in_over_tls() {
+    let Some(kafka) = Kafka::find() else { return };
+    let tls = kafka.tls().await;
+    let mechanisms = [
+        Sasl::plain("alice", "al=ice,pw"),
+        Sasl::scram_sha_256("alice", "scrampw"),
+        Sasl::scram_sha_512("alice", "scrampw"),
+    ];
+    for sasl in mechanisms {
+        let client = kafka.connect(0, Security::tls(tls.clone()).sasl(sasl.clone())).await.unwrap();
+        works(&client).await;
+        let client = kafka.connect(3, Security::plaintext().danger_plaintext_credentials().sasl(sasl)).await;
+        client.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_an_error_at_once_that_tells_no_password() {
+    let Some(kafka) = Kafka::find() else { return };
+    let tls = kafka.tls().await;
+    for sasl in [
+        Sasl::plain("alice", "hunter2"),
+        Sasl::scram_sha_256("alice", "hunter2"),
+        Sasl::scram_sha_512("nobody", "hunter2"),
+    ] {
+        let mechanism = sasl.mechanism();
+        let started = tokio::time::Instant::now();
+        let text = refusal(kafka.connect(0, Security::tls(tls.clone()).sasl(sasl)).await);
+        assert!(text.contains(mechanism) && !text.contains("hunter2"), "{text}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{text}");
+    }
+    let oauth = Security::tls(tls.clone()).sasl(Sasl::oauth_bearer(Unsecured::default()));
+    let text = refusal(kafka.connect(0, oauth).await);
+    assert!(text.contains("SCRAM-SHA-512"), "tells what the broker offers: {text}");
+    // TLS without the login that the broker wants, and the reverse.
+    assert!(kafka.connect(0, Security::tls(tls)).await.is_err());
+    assert!(kafka.connect(0, Security::plaintext()).await.is_err());
+}
+
+#[tokio::test]
+async fn certificates_on_both_sides() {
+    let Some(kafka) = Kafka::find() else { return };
+    let (chain, key) = (kafka.pem("orders.pem").await, kafka.pem("orders.key").await);
+    let tls = kafka.tls().await;
+    let client =
+        kafka.connect(2, Security::tls(tls.clone().client_certificate_pem(chain, key))).await.unwrap();
+    works(&client).await;
+    assert!(kafka.connect(2, Security::tls(tls)).await.is_err());
+    let text =
+        refusal(kafka.connect(0, Security::tls(Tls::new().roots_pem(kafka.pem("orders.pem").await))).await);
+    assert!(text.contains("certificate"), "{text}");
+    let any = Tls::new().danger_accept_invalid_certificates();
+    let sasl = Sasl::scram_sha_256("alice", "scrampw");
+    kafka.connect(0, Security::tls(any).sasl(sasl)).await.unwrap();
+}
+
+/// Sessions of 2 s, with requests going all the time: a broker closes connections that do not log in again.
+#[tokio::test]
+async fn sessions_are_renewed_under_load() {
+    let Some(kafka) = Kafka::find() else { return };
+    let tls = kafka.tls().await;
+    for sasl in [Sasl::scram_sha_256("alice", "scrampw"), Sasl::plain("alice", "al=ice,pw")] {
+        let net = Counting::default();
+        let connects = Arc::clone(&net.connects);
+        let builder = Client::builder().bootstrap(format!("127.0.0.1:{}", kafka.port + 4)).net(Arc::new(net));
+        let client = builder.security(Security::tls(tls.clone()).sasl(sasl)).build().await.unwrap();
+        let topic = format!("renewed-{:x}", client_random());
+        client.admin().create_topics(&[NewTopic::new(&*topic)]).await.unwrap();
+        let producer = client.producer().build().unwrap();
+        producer.send(Record::to(&*topic).partition(0).value("v")).await.unwrap();
+        let before = connects.load(Ordering::Relaxed);
+        let started = tokio::time::Instant::now();
+        let mut sent = 0;
+        while started.elapsed() < Duration::from_secs(7) {
+            let sends = (0..20).map(|_| producer.send(Record::to(&*topic).partition(0).value("v")));
+            for result in futures::future::join_all(sends).await {
+                result.unwrap();
+                sent += 1;
+            }
+        }
+        assert!(sent > 100);
+        assert_eq!(
+            connects.load(Ordering::Relaxed),
+            before,
+            "the sessions went on: no connection was made anew"
+        );
+    }
+}
+
+/// TCP that counts connections.
+#[derive(Debug, Default)]
+struct Counting {
+    connects: Arc<AtomicUsize>,
+}
+
+#[klamm_client::async_trait]
+impl Net for Counting {
+    async fn connect(&self, address: &str) -> std::io::Result<Box<dyn Stream>> {
+        self.connects.fetch_add(1, Ordering::Relaxed);
+        TcpNet.connect(address).await
+    }
+
+    async fn bind(&self, address: &str) -> std::io::Result<Box<dyn Listener>> {
+        TcpNet.bind(address).await
+    }
+}
+
+/// Unsecured tokens, as Kafka's test handler takes them: a JWS without a signature.
+#[derive(Default)]
+struct Unsecured {
+    asked: Arc<AtomicUsize>,
+}
+
+#[klamm_client::async_trait]
+impl TokenProvider for Unsecured {
+    async fn token(&self) -> Result<Token, Box<dyn std::error::Error + Send + Sync>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Ok(Token::new(unsecured_token("alice")))
+    }
+}
+
+fn unsecured_token(user: &str) -> String {
+    use base64::Engine;
+    use klamm_client::runtime::{Clock, SystemClock};
+    let now = SystemClock.now_ms() / 1_000;
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let claims = format!(r#"{{"sub":"{user}","iat":{now},"exp":{}}}"#, now + 600);
+    format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(&claims))
+}
+
+struct Garbage;
+
+#[klamm_client::async_trait]
+impl TokenProvider for Garbage {
+    async fn token(&self) -> Result<Token, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Token::new("hunter2"))
+    }
+}
+
+#[tokio::test]
+async fn tokens_log_in() {
+    let Some(kafka) = Kafka::find() else { return };
+    let tls = kafka.tls().await;
+    let provider = Unsecured::default();
+    let asked = Arc::clone(&provider.asked);
+    let client =
+        kafka.connect(5, Security::tls(tls.clone()).sasl(Sasl::oauth_bearer(provider))).await.unwrap();
+    works(&client).await;
+    assert!(asked.load(Ordering::Relaxed) > 1, "a token for each connection");
+    let text = refusal(kafka.connect(5, Security::tls(tls).sasl(Sasl::oauth_bearer(Garbage))).await);
+    assert!(text.contains("OAUTHBEARER") && !text.contains("hunter2"), "{text}");
+}
