@@ -4,8 +4,7 @@
 //! Pure like the groups themselves. The caller appends the records of [`Effects`] in the order in which calls were
 //! made, and gives the replies when the records are durable.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
@@ -17,29 +16,22 @@ use super::calls::{
 use super::member::Ticket;
 use super::records::{self, Stored};
 use super::state::{Group, State, Turn};
+use super::timers::Timers;
 use crate::config::GroupConfig;
 
 /// The groups of one partition of `__consumer_offsets`.
 #[derive(Debug)]
 pub struct Coordinator {
     config: GroupConfig,
-    groups: BTreeMap<String, Entry>,
-    /// When to look at which group. A group that has moved its deadline back since is looked at too
-    /// early, which is harmless.
-    timers: BinaryHeap<Reverse<(i64, String)>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    group: Group,
-    /// The earliest entry in the timers.
-    armed_ms: Option<i64>,
+    groups: BTreeMap<String, Group>,
+    /// A group that was heard of since is looked at too early, which is harmless.
+    timers: Timers,
 }
 
 impl Coordinator {
     /// No groups yet.
     pub fn new(config: GroupConfig) -> Self {
-        Self { config, groups: BTreeMap::new(), timers: BinaryHeap::new() }
+        Self { config, groups: BTreeMap::new(), timers: Timers::default() }
     }
 
     /// JoinGroup. The answer comes as a reply to `ticket`, now or later.
@@ -60,9 +52,7 @@ impl Coordinator {
             return;
         }
         let name = join.group.clone();
-        self.groups
-            .entry(name.clone())
-            .or_insert_with(|| Entry { group: Group::new(&name, now), armed_ms: None });
+        self.group(&name, now);
         self.turn(now, &name, effects, |group, turn| group.join(turn, ticket, join));
     }
 
@@ -79,8 +69,8 @@ impl Coordinator {
     pub fn heartbeat(&mut self, now: Now, group: &str, caller: &Caller) -> ErrorCode {
         // A heartbeat only moves a deadline back: no timer to set, nothing to tell anybody.
         let mut effects = Effects::default();
-        let Some(entry) = self.groups.get_mut(group) else { return unknown_group(group) };
-        entry.group.heartbeat(&mut Turn { now, config: &self.config, effects: &mut effects }, caller)
+        let Some(group) = self.groups.get_mut(group) else { return unknown_group(group) };
+        group.heartbeat(&mut Turn { now, config: &self.config, effects: &mut effects }, caller)
     }
 
     /// LeaveGroup: one answer for each caller.
@@ -110,12 +100,10 @@ impl Coordinator {
         if group.is_empty() {
             return vec![ErrorCode::InvalidGroupId; count];
         }
-        if !self.groups.contains_key(group) {
-            if caller.generation >= 0 {
-                return vec![ErrorCode::IllegalGeneration; count];
-            }
-            self.groups.insert(group.to_owned(), Entry { group: Group::new(group, now), armed_ms: None });
+        if caller.generation >= 0 && !self.groups.contains_key(group) {
+            return vec![ErrorCode::IllegalGeneration; count];
         }
+        self.group(group, now);
         let metadata_max_bytes = self.config.offset_metadata_max_bytes;
         let commit_all = |group: &mut Group, turn: &mut Turn<'_>| {
             if let Err(error) = group.may_commit(turn, caller) {
@@ -129,33 +117,33 @@ impl Coordinator {
 
     /// The offset committed for a partition.
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.groups.get(group)?.group.offsets.get(topic, partition)
+        self.groups.get(group)?.offsets.get(topic, partition)
     }
 
     /// All offsets of a group, by topic and partition.
     pub fn all_committed(&self, group: &str) -> BTreeMap<String, BTreeMap<i32, CommittedOffset>> {
-        self.groups.get(group).map(|entry| entry.group.offsets.all()).unwrap_or_default()
+        self.groups.get(group).map(|group| group.offsets.all()).unwrap_or_default()
     }
 
     /// DescribeGroups; `None` when there is no such group.
     pub fn describe(&self, group: &str) -> Option<GroupDescription> {
-        self.groups.get(group).map(|entry| entry.group.describe())
+        self.groups.get(group).map(Group::describe)
     }
 
     /// ListGroups.
     pub fn list(&self) -> Vec<GroupListing> {
-        let listing = |entry: &Entry| GroupListing {
-            group: entry.group.id.clone(),
-            protocol_type: entry.group.protocol_type.clone().unwrap_or_default(),
-            state: entry.group.state.name(),
+        let listing = |group: &Group| GroupListing {
+            group: group.id.clone(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            state: group.state.name(),
         };
         self.groups.values().map(listing).collect()
     }
 
     /// A topic is gone: its offsets are too.
     pub fn topic_deleted(&mut self, topic: &str, effects: &mut Effects) {
-        for (name, entry) in &mut self.groups {
-            for partition in entry.group.offsets.remove_topic(topic) {
+        for (name, group) in &mut self.groups {
+            for partition in group.offsets.remove_topic(topic) {
                 effects.records.push(records::offset_record(name, topic, partition, None));
             }
         }
@@ -163,7 +151,7 @@ impl Coordinator {
 
     /// Offsets of topics that `exists` does not know go away.
     pub fn retain_topics(&mut self, exists: impl Fn(&str) -> bool, effects: &mut Effects) {
-        let topics = |entry: &Entry| entry.group.offsets.all().into_keys().collect::<Vec<_>>();
+        let topics = |group: &Group| group.offsets.all().into_keys().collect::<Vec<_>>();
         let mut gone: Vec<String> =
             self.groups.values().flat_map(topics).filter(|topic| !exists(topic)).collect();
         gone.sort_unstable();
@@ -176,14 +164,14 @@ impl Coordinator {
     /// that then have nothing left.
     pub fn expire(&mut self, now: Now, effects: &mut Effects) {
         let horizon_ms = now.wall_ms.saturating_sub(self.config.offsets_retention_ms);
-        self.groups.retain(|name, entry| {
-            let group = &mut entry.group;
+        let Self { groups, timers, .. } = self;
+        groups.retain(|name, group| {
             if group.state != State::Empty || !group.pending.is_empty() {
                 return true;
             }
             let managed = group.protocol_type.is_some();
             if managed && group.state_since_ms > horizon_ms {
-                return !(group.offsets.is_empty() && group.generation == 0);
+                return true;
             }
             for (topic, partition) in group.offsets.committed_until(horizon_ms) {
                 group.offsets.remove(&topic, partition);
@@ -195,24 +183,20 @@ impl Coordinator {
             if group.generation > 0 {
                 effects.records.push(records::group_tombstone(name));
             }
+            timers.set(name, None);
             false
         });
     }
 
     /// When [`Coordinator::on_time`] should be called next. May be earlier than there is something to do.
     pub fn next_deadline(&self) -> Option<i64> {
-        self.timers.peek().map(|Reverse((deadline_ms, _))| *deadline_ms)
+        self.timers.next()
     }
 
     /// Time has passed: ends the sessions and rebalances that are due.
     pub fn on_time(&mut self, now: Now, effects: &mut Effects) {
-        while self.next_deadline().is_some_and(|deadline_ms| deadline_ms <= now.ms) {
-            let Some(Reverse((deadline_ms, name))) = self.timers.pop() else { return };
-            let Some(entry) = self.groups.get_mut(&name) else { continue };
-            if entry.armed_ms != Some(deadline_ms) {
-                continue;
-            }
-            entry.armed_ms = None;
+        // Each group once: one that is due again at once is looked at in the next call.
+        for name in self.timers.take_due(now.ms) {
             self.turn(now, &name, effects, Group::on_time);
         }
     }
@@ -232,13 +216,13 @@ impl Coordinator {
             Stored::Group { group, stored: None } => {
                 self.groups.remove(&group);
             }
-            Stored::Group { group, stored: Some(stored) } => self.entry(&group, now).restore(stored, now),
+            Stored::Group { group, stored: Some(stored) } => self.group(&group, now).restore(stored, now),
             Stored::Offset { group, topic, partition, offset: Some(offset) } => {
-                self.entry(&group, now).offsets.set(&topic, partition, offset);
+                self.group(&group, now).offsets.set(&topic, partition, offset);
             }
             Stored::Offset { group, topic, partition, offset: None } => {
-                if let Some(entry) = self.groups.get_mut(&group) {
-                    entry.group.offsets.remove(&topic, partition);
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.offsets.remove(&topic, partition);
                 }
             }
         }
@@ -247,15 +231,15 @@ impl Coordinator {
 
     /// Everything stored has been replayed: sessions begin to run.
     pub fn replayed(&mut self) {
-        self.groups.retain(|_, entry| !entry.group.is_vacant());
-        for (name, entry) in &mut self.groups {
-            arm(entry, name, &mut self.timers);
+        self.groups.retain(|_, group| !group.is_vacant());
+        for (name, group) in &self.groups {
+            self.timers.set(name, group.next_deadline());
         }
     }
 
-    fn entry(&mut self, name: &str, now: Now) -> &mut Group {
-        let new = || Entry { group: Group::new(name, now), armed_ms: None };
-        &mut self.groups.entry(name.to_owned()).or_insert_with(new).group
+    /// The group of this name, a new one if there is none.
+    fn group(&mut self, name: &str, now: Now) -> &mut Group {
+        self.groups.entry(name.to_owned()).or_insert_with(|| Group::new(name, now))
     }
 
     /// Lets a group do one thing, then sets its timer, or forgets it if nothing is left of it. `None`
@@ -267,29 +251,15 @@ impl Coordinator {
         effects: &mut Effects,
         act: impl FnOnce(&mut Group, &mut Turn<'_>) -> T,
     ) -> Option<T> {
-        let entry = self.groups.get_mut(name)?;
-        let answer = act(&mut entry.group, &mut Turn { now, config: &self.config, effects });
-        // A group with no initial delay is due at once.
-        let mut turns_left = 2;
-        while turns_left > 0 && entry.group.next_deadline().is_some_and(|deadline_ms| deadline_ms <= now.ms) {
-            entry.group.on_time(&mut Turn { now, config: &self.config, effects });
-            turns_left -= 1;
-        }
-        if entry.group.is_vacant() {
+        let group = self.groups.get_mut(name)?;
+        let answer = act(group, &mut Turn { now, config: &self.config, effects });
+        if group.is_vacant() {
             self.groups.remove(name);
+            self.timers.set(name, None);
         } else {
-            arm(entry, name, &mut self.timers);
+            self.timers.set(name, group.next_deadline());
         }
         Some(answer)
-    }
-}
-
-fn arm(entry: &mut Entry, name: &str, timers: &mut BinaryHeap<Reverse<(i64, String)>>) {
-    if let Some(deadline_ms) = entry.group.next_deadline()
-        && entry.armed_ms.is_none_or(|armed_ms| deadline_ms < armed_ms)
-    {
-        entry.armed_ms = Some(deadline_ms);
-        timers.push(Reverse((deadline_ms, name.to_owned())));
     }
 }
 

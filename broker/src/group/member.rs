@@ -83,3 +83,69 @@ pub(super) fn vote<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Opt
     let most = votes.iter().map(|(_, count)| *count).max()?;
     votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(protocols: &[&str]) -> Member {
+        let offer =
+            |name: &&str| Protocol { name: name.to_string(), metadata: Bytes::from(format!("of {name}")) };
+        Member {
+            id: "m".into(),
+            instance_id: None,
+            client_id: "c".into(),
+            client_host: "/h".into(),
+            session_timeout_ms: 10,
+            rebalance_timeout_ms: 20,
+            protocols: protocols.iter().map(offer).collect(),
+            assignment: Bytes::new(),
+            deadline_ms: 7,
+            is_new: false,
+            joining: None,
+            syncing: None,
+        }
+    }
+
+    #[test]
+    fn a_session_does_not_end_while_the_member_waits_for_us() {
+        let joining = Some(PendingJoin { ticket: 1, skips_assignment: false });
+        assert_eq!(member(&[]).expires_at(), Some(7));
+        assert_eq!(Member { is_new: true, ..member(&[]) }.expires_at(), Some(7));
+        assert_eq!(Member { joining, ..member(&[]) }.expires_at(), None);
+        assert_eq!(Member { joining, is_new: true, ..member(&[]) }.expires_at(), Some(7));
+        assert_eq!(Member { syncing: Some(1), ..member(&[]) }.expires_at(), None);
+        assert_eq!(Member { syncing: Some(1), is_new: true, ..member(&[]) }.expires_at(), None);
+        let mut touched = member(&[]);
+        touched.touch(100);
+        assert_eq!(touched.expires_at(), Some(110));
+    }
+
+    #[test]
+    fn a_member_says_something_of_itself_under_each_protocol() {
+        let member = member(&["range", "sticky"]);
+        assert!(member.supports("range") && member.supports("sticky") && !member.supports("other"));
+        assert_eq!((member.metadata("sticky"), member.metadata("other")), ("of sticky".into(), Bytes::new()));
+    }
+
+    #[test]
+    fn the_vote() {
+        let elected = |offers: &[&[&str]]| {
+            let members: Vec<Member> = offers.iter().map(|protocols| member(protocols)).collect();
+            vote(members.iter())
+        };
+        let check = |offers: &[&[&str]], winner: Option<&str>| {
+            assert_eq!(elected(offers).as_deref(), winner, "{offers:?}");
+        };
+        check(&[], None);
+        check(&[&["a"], &["b"]], None);
+        check(&[&["a", "b"]], Some("a"));
+        // What somebody does not support gets no vote, whoever prefers it.
+        check(&[&["a", "b"], &["a", "b"], &["b"]], Some("b"));
+        // The most votes win; among equals who was named first.
+        check(&[&["a", "b"], &["b", "a"], &["b", "a"]], Some("b"));
+        check(&[&["a", "b"], &["b", "a"]], Some("a"));
+        check(&[&["b", "a"], &["a", "b"]], Some("b"));
+        check(&[&["c", "a", "b"], &["b", "a", "c"], &["a", "b", "c"], &["a", "c", "b"]], Some("a"));
+    }
+}

@@ -11,6 +11,7 @@ mod shard;
 mod state;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use crate::config::GroupConfig;
 pub use calls::{

@@ -84,6 +84,16 @@ struct InitialDelay {
     member_came: bool,
 }
 
+impl InitialDelay {
+    /// How much longer to wait, at the end of the wait so far.
+    fn prolongation_ms(&mut self, delay_ms: i64) -> i64 {
+        let more_ms =
+            if std::mem::take(&mut self.member_came) { delay_ms.min(self.remaining_ms).max(0) } else { 0 };
+        self.remaining_ms -= more_ms;
+        more_ms
+    }
+}
+
 /// A group.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -178,7 +188,7 @@ impl Group {
             );
             self.remove_member(turn, &id);
         }
-        if !self.unsynced.is_empty() && self.sync_deadline_ms <= now_ms {
+        if self.sync_deadline_ms <= now_ms {
             for id in std::mem::take(&mut self.unsynced) {
                 tracing::info!(group = self.id, member = id, "member did not sync in time: removed");
                 self.remove_member(turn, &id);
@@ -230,9 +240,7 @@ impl Group {
             self.leader = self.members.keys().next().cloned();
         }
         self.unsynced.remove(id);
-        if self.state != State::Empty {
-            self.rebalance(turn);
-        }
+        self.rebalance(turn);
     }
 
     /// Begins a rebalance unless one is waiting for members already, and ends the wait if it is over.
@@ -247,18 +255,11 @@ impl Group {
     pub(super) fn check_join(&mut self, turn: &mut Turn<'_>) {
         let Some(phase) = &mut self.join_phase else { return };
         if turn.now.ms >= phase.deadline_ms {
-            if let Some(initial) = &mut phase.initial
-                && initial.member_came
-                && initial.remaining_ms > 0
-                && turn.config.initial_rebalance_delay_ms > 0
-            {
-                let more_ms = i64::from(turn.config.initial_rebalance_delay_ms).min(initial.remaining_ms);
-                initial.remaining_ms -= more_ms;
-                initial.member_came = false;
-                phase.deadline_ms = turn.now.ms + more_ms;
-                return;
+            let delay_ms = i64::from(turn.config.initial_rebalance_delay_ms);
+            match phase.initial.as_mut().map_or(0, |initial| initial.prolongation_ms(delay_ms)) {
+                0 => self.complete_join(turn),
+                more_ms => phase.deadline_ms = turn.now.ms + more_ms,
             }
-            self.complete_join(turn);
         } else if phase.initial.is_none() && self.pending.is_empty() && self.all_joined() {
             self.complete_join(turn);
         }

@@ -1,5 +1,10 @@
-//! Tests of the coordinator: stories of single groups, and random ones that check what must always hold.
+//! Tests of the coordinator: stories of single groups, what happens at each deadline, who is refused what, and random
+//! histories that check what must always hold.
 
+mod deadlines;
 mod random;
+mod refusals;
+mod retention;
 mod sim;
+mod static_members;
 mod stories;

@@ -55,6 +55,12 @@ impl Sim {
         }
     }
 
+    /// The code of a JoinGroup that is answered at once.
+    pub(super) fn join_error(&mut self, join: JoinGroup) -> ErrorCode {
+        let ticket = self.ask_join(join);
+        self.joined(ticket).unwrap().error
+    }
+
     /// Joins with the two-step handshake and returns the member id and the ticket of the second step.
     pub(super) fn join_new(&mut self, name: &str) -> (String, Ticket) {
         let first = self.ask_join(join(name, ""));
@@ -65,23 +71,21 @@ impl Sim {
     }
 
     pub(super) fn ask_sync(&mut self, id: &str, generation: i32, assignments: &[(&str, &str)]) -> Ticket {
+        self.ask_sync_with(sync(id, generation, assignments))
+    }
+
+    pub(super) fn ask_sync_with(&mut self, sync: SyncGroup) -> Ticket {
         self.next_ticket += 1;
-        let sync = SyncGroup {
-            group: GROUP.into(),
-            generation,
-            member_id: id.into(),
-            instance_id: None,
-            protocol_type: None,
-            protocol: None,
-            assignments: assignments
-                .iter()
-                .map(|(id, assignment)| (id.to_string(), Bytes::copy_from_slice(assignment.as_bytes())))
-                .collect(),
-        };
         let mut effects = Effects::default();
         self.coordinator.sync(self.now(), self.next_ticket, sync, &mut effects);
         self.take(effects);
         self.next_ticket
+    }
+
+    /// The code of a SyncGroup that is answered at once.
+    pub(super) fn sync_error(&mut self, sync: SyncGroup) -> ErrorCode {
+        let ticket = self.ask_sync_with(sync);
+        self.synced(ticket).unwrap().error
     }
 
     pub(super) fn synced(&self, ticket: Ticket) -> Option<SyncReply> {
@@ -123,7 +127,10 @@ impl Sim {
 
     pub(super) fn pass(&mut self, ms: i64) {
         let end = self.now_ms + ms;
+        let mut looks = 0;
         while let Some(due) = self.coordinator.next_deadline().filter(|due| *due <= end) {
+            looks += 1;
+            assert!(looks < 10_000, "the coordinator wants to be looked at again and again");
             self.now_ms = self.now_ms.max(due);
             let mut effects = Effects::default();
             self.coordinator.on_time(self.now(), &mut effects);
@@ -176,6 +183,19 @@ pub(super) fn caller(id: &str, generation: i32) -> Caller {
     Caller { member_id: id.into(), instance_id: None, generation }
 }
 
+pub(super) fn sync(id: &str, generation: i32, assignments: &[(&str, &str)]) -> SyncGroup {
+    let assignment = |(id, text): &(&str, &str)| (id.to_string(), Bytes::copy_from_slice(text.as_bytes()));
+    SyncGroup {
+        group: GROUP.into(),
+        generation,
+        member_id: id.into(),
+        instance_id: None,
+        protocol_type: None,
+        protocol: None,
+        assignments: assignments.iter().map(assignment).collect(),
+    }
+}
+
 pub(super) fn join(client: &str, id: &str) -> JoinGroup {
     JoinGroup {
         group: GROUP.into(),
@@ -191,6 +211,11 @@ pub(super) fn join(client: &str, id: &str) -> JoinGroup {
         protocol_type: "consumer".into(),
         protocols: vec![Protocol { name: "range".into(), metadata: Bytes::from_static(b"topics") }],
     }
+}
+
+/// A client that takes the id it is given with the answer: it becomes `<client>-x`.
+pub(super) fn old_join(client: &str) -> JoinGroup {
+    JoinGroup { knows_member_id_required: false, ..join(client, "") }
 }
 
 pub(super) fn static_join(instance: &str, id: &str, fresh: &str) -> JoinGroup {
