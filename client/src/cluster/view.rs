@@ -171,7 +171,8 @@ pub(crate) mod testing {
         };
         let partitions = partitions.iter().map(partition).collect();
         let mut view = ClusterView::default();
-        view.topics.insert(Arc::from(topic), TopicView { id, internal: false, error: ErrorCode::None, partitions });
+        view.topics
+            .insert(Arc::from(topic), TopicView { id, internal: false, error: ErrorCode::None, partitions });
         view
     }
 }

@@ -111,8 +111,8 @@ pub const SETTINGS: &[Key] = &[
     key(
         "auto.offset.reset",
         "latest",
-        Expectation::OneOf(&["earliest", "latest", "none"]),
-        "Where to start without a committed offset.",
+        Expectation::Text,
+        "Where to start without a committed offset: earliest, latest, none, or by_duration: and an ISO 8601 duration.",
     ),
     key(
         "enable.auto.commit",
@@ -155,6 +155,7 @@ pub const SETTINGS: &[Key] = &[
         BUFFER_BYTES,
         "Bytes of fetched records that may wait to be handed out (ours).",
     ),
+    key("client.rack", "", Expectation::Text, "Where this consumer is: lets it read from a near replica."),
     key("check.crcs", "true", Expectation::Bool, "Whether the checksum of every batch is compared."),
     key(
         "isolation.level",
