@@ -161,7 +161,9 @@ impl Run {
             && self.handle.assignment().iter().all(|mine| !missing.contains(mine))
         {
             let committed = self.handle.committed(&missing).await?;
-            missing.retain(|partition| committed.get(partition).copied().unwrap_or(0) < ends[partition]);
+            missing.retain(|partition| {
+                committed.get(partition).map_or(0, |committed| committed.offset) < ends[partition]
+            });
         }
         Ok(missing.is_empty())
     }

@@ -66,7 +66,8 @@ pub use client::{Client, ClientBuilder};
 pub use config::SETTINGS;
 pub use consumer::{
     Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
-    ConsumerRecords, GroupMetadata, OffsetReset, RebalanceListener,
+    ConsumerRecords, GroupMember, GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor,
+    RebalanceListener,
 };
 pub use error::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError};
 pub use klamm_protocol::compression::Compression;
@@ -74,5 +75,8 @@ pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
 /// The seams: clock, network, randomness, tasks.
 pub use klamm_runtime as runtime;
-pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Record, RecordMetadata};
+pub use producer::{
+    Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
+    RecordMetadata, RoundRobin,
+};
 pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

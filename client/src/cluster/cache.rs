@@ -15,6 +15,7 @@ use super::core::Core;
 use super::view::{ClusterView, TopicView};
 use crate::connection::{Connection, Retry};
 use crate::error::RequestError;
+use crate::types::TopicPartition;
 
 /// How soon a topic that is being created is asked for again.
 const CREATION_POLL: Duration = Duration::from_millis(10);
@@ -75,6 +76,26 @@ impl Metadata {
     /// Tells of every refresh.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<ClusterView>> {
         self.view.subscribe()
+    }
+
+    /// Notes a leader that a broker told instead of serving a partition, with its address where it told that (KIP-951).
+    /// One that is not newer than what is known changes nothing.
+    pub(crate) fn learn_leader(
+        &self,
+        partition: &TopicPartition,
+        leader: i32,
+        leader_epoch: i32,
+        endpoint: Option<(&str, i32)>,
+    ) {
+        self.view.send_if_modified(|view| {
+            match view.with_leader(partition, leader, leader_epoch, endpoint) {
+                Some(next) => {
+                    *view = Arc::new(next);
+                    true
+                }
+                None => false,
+            }
+        });
     }
 
     /// Refreshes these topics from now on.

@@ -7,6 +7,8 @@ use klamm_protocol::messages::MetadataResponse;
 use klamm_protocol::messages::metadata::MetadataResponseTopic;
 use klamm_protocol::{ErrorCode, Uuid};
 
+use crate::types::TopicPartition;
+
 /// A consistent view. Never changed: a refresh makes a new one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClusterView {
@@ -99,16 +101,41 @@ impl ClusterView {
         self.partition(topic, partition)?.leader
     }
 
+    /// This view changed by what a broker that is not the leader told; `None` when it is nothing new, or of no use
+    /// because the leader's address is not known.
+    pub(super) fn with_leader(
+        &self,
+        partition: &TopicPartition,
+        leader: i32,
+        leader_epoch: i32,
+        endpoint: Option<(&str, i32)>,
+    ) -> Option<Self> {
+        let known = self.partition(&partition.topic, partition.partition)?;
+        if leader < 0 || leader_epoch <= known.leader_epoch {
+            return None;
+        }
+        let mut next = self.clone();
+        match endpoint {
+            Some((host, port)) => drop(next.brokers.insert(leader, address(host, port))),
+            None if self.brokers.contains_key(&leader) => {}
+            None => return None,
+        }
+        let mut topic = TopicView::clone(self.topics.get(&partition.topic)?);
+        let mut partitions = topic.partitions.to_vec();
+        let at = usize::try_from(partition.partition).ok()?;
+        *partitions.get_mut(at)? = PartitionView { leader: Some(leader), leader_epoch };
+        topic.partitions = partitions.into();
+        next.topics.insert(Arc::clone(&partition.topic), topic);
+        next.version += 1;
+        Some(next)
+    }
+
     /// This view changed by an answer about some topics, or about all.
     pub(super) fn updated(&self, answer: MetadataResponse, all: bool) -> Self {
         let mut next = self.clone();
         next.version += 1;
         next.controller = Some(answer.controller_id).filter(|&id| id >= 0);
         if !answer.brokers.is_empty() {
-            let address = |host: &str, port: i32| match host.contains(':') {
-                true => Arc::from(format!("[{host}]:{port}")),
-                false => Arc::from(format!("{host}:{port}")),
-            };
             let known = answer.brokers.iter().filter(|broker| broker.node_id >= 0);
             next.brokers = known.map(|broker| (broker.node_id, address(&broker.host, broker.port))).collect();
         }
@@ -121,6 +148,13 @@ impl ClusterView {
             next.topics.insert(name, view);
         }
         next
+    }
+}
+
+fn address(host: &str, port: i32) -> Arc<str> {
+    match host.contains(':') {
+        true => Arc::from(format!("[{host}]:{port}")),
+        false => Arc::from(format!("{host}:{port}")),
     }
 }
 
@@ -217,6 +251,21 @@ mod tests {
         assert_eq!(view.leader("t", 1), Some(2));
         assert_eq!(view.version, 2);
         assert_eq!(&*view.brokers[&1], "[::1]:9092");
+    }
+
+    #[test]
+    fn a_newer_leader_is_taken_from_a_broker_that_is_not_it() {
+        let view = ClusterView::default().updated(answer("t", &[(0, 1, 5)]), false);
+        let partition = TopicPartition::new("t", 0);
+        let there = Some(("host", 9));
+        assert!(view.with_leader(&partition, 2, 5, there).is_none(), "not newer");
+        assert!(view.with_leader(&partition, -1, 6, there).is_none());
+        assert!(view.with_leader(&partition, 2, 6, None).is_none(), "nobody knows where that is");
+        assert!(view.with_leader(&TopicPartition::new("t", 1), 2, 6, there).is_none());
+        let moved = view.with_leader(&partition, 2, 6, there).unwrap();
+        assert_eq!((moved.leader("t", 0), &*moved.brokers[&2], moved.version), (Some(2), "host:9", 2));
+        let back = moved.with_leader(&partition, 1, 7, None).unwrap();
+        assert_eq!(back.leader("t", 0), Some(1));
     }
 
     #[test]

@@ -122,6 +122,18 @@ pub const SETTINGS: &[Key] = &[
     ),
     key("auto.commit.interval.ms", "5000", POSITIVE_MS, "How often, if they are."),
     key(
+        "group.protocol",
+        "classic",
+        Expectation::OneOf(&["classic", "consumer"]),
+        "Whether a member or the coordinator (KIP-848, Apache Kafka from 4.0) shares out partitions.",
+    ),
+    key(
+        "client.rack",
+        "",
+        Expectation::Text,
+        "Where a consumer is: it may read from a near replica, and its group considers it.",
+    ),
+    key(
         "partition.assignment.strategy",
         "cooperative-sticky",
         Expectation::Text,
@@ -155,7 +167,6 @@ pub const SETTINGS: &[Key] = &[
         BUFFER_BYTES,
         "Bytes of fetched records that may wait to be handed out (ours).",
     ),
-    key("client.rack", "", Expectation::Text, "Where this consumer is: lets it read from a near replica."),
     key("check.crcs", "true", Expectation::Bool, "Whether the checksum of every batch is compared."),
     key(
         "isolation.level",

@@ -12,7 +12,7 @@ use super::stream::Consumer;
 use crate::client::Client;
 use crate::config::check_duration;
 use crate::error::{ClientError, ConfigError};
-use crate::group::{Assignor, MemberSettings};
+use crate::group::{Assignor, GroupProtocol, PartitionAssignor, Strategy};
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// Where to start in a partition without a committed offset, or whose position is no longer in the
@@ -59,7 +59,9 @@ pub(crate) struct ConsumerConfig {
     pub(crate) subscription: Subscription,
     pub(crate) offset_reset: OffsetReset,
     pub(crate) auto_commit: Option<Duration>,
-    pub(crate) assignor: Assignor,
+    pub(crate) group_protocol: GroupProtocol,
+    pub(crate) strategies: Vec<Strategy>,
+    pub(crate) rack: Option<Arc<str>>,
     pub(crate) session_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) rebalance_timeout: Duration,
@@ -73,7 +75,6 @@ pub(crate) struct ConsumerConfig {
     pub(crate) check_crcs: bool,
     pub(crate) isolation: IsolationLevel,
     pub(crate) request_timeout: Duration,
-    pub(crate) rack: Arc<str>,
     pub(crate) listener: Option<Arc<dyn RebalanceListener>>,
     pub(crate) interceptors: Interceptors,
 }
@@ -85,7 +86,9 @@ impl Default for ConsumerConfig {
             subscription: Subscription::Nothing,
             offset_reset: OffsetReset::Latest,
             auto_commit: None,
-            assignor: Assignor::default(),
+            group_protocol: GroupProtocol::default(),
+            strategies: vec![Strategy::BuiltIn(Assignor::default())],
+            rack: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             rebalance_timeout: Duration::from_secs(300),
@@ -99,7 +102,6 @@ impl Default for ConsumerConfig {
             check_crcs: true,
             isolation: IsolationLevel::ReadUncommitted,
             request_timeout: Duration::from_secs(30),
-            rack: Arc::from(""),
             listener: None,
             interceptors: Interceptors::default(),
         }
@@ -161,19 +163,45 @@ impl ConsumerBuilder {
     }
 
     /// Commits in the background at this interval, when partitions are revoked and on close
-    /// (`auto.commit.interval.ms`). A record counts as processed when the next one is asked for, so it is at least
-    /// once. Default `None`: the program commits.
+    /// (`auto.commit.interval.ms`). A record counts as processed when [`Consumer::next`] (or
+    /// [`Consumer::next_batch`]) is asked for what comes after it, so it is at least once for a program that processes
+    /// one after the other. Reading as a `Stream` is refused. Default `None`: the program commits.
     #[must_use]
     pub fn auto_commit(mut self, interval: Option<Duration>) -> Self {
         self.config.auto_commit = interval;
         self
     }
 
+    /// How members and coordinator agree (`group.protocol`). Default [`GroupProtocol::Classic`]; with
+    /// [`GroupProtocol::Consumer`] the coordinator assigns, so that assignors are not used, and the heartbeat interval
+    /// is the broker's. `session_timeout` then only says after how much silence this consumer takes itself for
+    /// expelled: the broker's own is `group.consumer.session.timeout.ms`.
+    #[must_use]
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.config.group_protocol = protocol;
+        self
+    }
+
     /// How partitions are shared out. Default [`Assignor::CooperativeSticky`]; groups with members of librdkafka's
     /// default configuration need [`Assignor::Range`].
     #[must_use]
-    pub fn assignor(mut self, assignor: Assignor) -> Self {
-        self.config.assignor = assignor;
+    pub fn assignor(self, assignor: Assignor) -> Self {
+        self.assignors([assignor])
+    }
+
+    /// Several assignors, best first: the group uses one that all its members offer, so that members can be moved from
+    /// one to another by two rolling restarts. Partitions stay with their owners during a rebalance only when all of
+    /// them are cooperative.
+    #[must_use]
+    pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
+        self.config.strategies = assignors.into_iter().map(Strategy::BuiltIn).collect();
+        self
+    }
+
+    /// Offers an assignor of one's own, before those that are set already.
+    #[must_use]
+    pub fn custom_assignor(mut self, assignor: Arc<dyn PartitionAssignor>) -> Self {
+        self.config.strategies.insert(0, Strategy::Custom(assignor));
         self
     }
 
@@ -277,10 +305,10 @@ impl ConsumerBuilder {
     }
 
     /// Where this consumer is (`client.rack`). Brokers that choose replicas by rack (`replica.selector.class`) let it
-    /// read from a near one instead of the leader (KIP-392). Default none.
+    /// read from a near one instead of the leader (KIP-392), and assignors of the group may heed it. Default none.
     #[must_use]
     pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
-        self.config.rack = rack.into();
+        self.config.rack = Some(rack.into());
         self
     }
 
@@ -326,7 +354,7 @@ impl ConsumerConfig {
             max_bytes: self.fetch_max_bytes,
             partition_bytes: self.partition_fetch_bytes,
             isolation: self.isolation.wire(),
-            rack: Arc::clone(&self.rack),
+            rack: self.rack.clone().unwrap_or_default(),
             replica_age,
             reading: Reading {
                 check_crcs: self.check_crcs,
@@ -334,17 +362,6 @@ impl ConsumerConfig {
                 committed_only: self.isolation == IsolationLevel::ReadCommitted,
                 together_bytes: self.partition_fetch_bytes,
             },
-        }
-    }
-
-    /// What a member of a group needs of them.
-    pub(super) fn member_settings(&self) -> MemberSettings {
-        MemberSettings {
-            session_timeout: self.session_timeout,
-            rebalance_timeout: self.rebalance_timeout,
-            request_timeout: self.request_timeout,
-            group_instance_id: self.group_instance_id.clone(),
-            assignor: self.assignor,
         }
     }
 
@@ -376,6 +393,11 @@ impl ConsumerConfig {
                 "heartbeat_interval",
                 "must be positive and shorter than session_timeout",
             ));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        if self.strategies.is_empty() || !self.strategies.iter().all(|strategy| names.insert(strategy.name()))
+        {
+            return Err(ConfigError::new("assignors", "name at least one, and none twice"));
         }
         check_duration("session_timeout", self.session_timeout)?;
         check_duration("rebalance_timeout", self.rebalance_timeout)?;

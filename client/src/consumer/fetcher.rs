@@ -20,7 +20,7 @@ use crate::cluster::{self, Epochs, OffsetAt};
 use crate::connection::{Connection, Links};
 use crate::error::RequestError;
 use crate::group::offsets;
-use crate::types::TopicPartition;
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 type Answers<T> = HashMap<TopicPartition, Result<T, ErrorCode>>;
 
@@ -148,8 +148,9 @@ impl Fetcher {
                 Some(link) => offsets::committed(&shared.core, link, Some(&partitions), deadline).await,
                 None => Ok(HashMap::new()),
             };
-            let anchored = |offsets: HashMap<TopicPartition, i64>| {
-                offsets.into_iter().map(|(partition, offset)| (partition, Ok(Anchor::from(offset)))).collect()
+            let anchored = |offsets: HashMap<TopicPartition, OffsetAndMetadata>| {
+                let anchor = |at: OffsetAndMetadata| Anchor { offset: at.offset, epoch: at.leader_epoch };
+                offsets.into_iter().map(|(partition, at)| (partition, Ok(anchor(at)))).collect()
             };
             Event::Committed { asked, result: result.map(anchored) }
         }));
@@ -300,7 +301,7 @@ impl Fetcher {
             Err(Missing::Failed(error)) => {
                 tracing::debug!(node = way.node, %error, "a fetch failed");
                 if !error.is_retriable() {
-                    self.shared.report(error.into());
+                    self.shared.tell_reader(error.into());
                 }
                 Err(NoAnswer::Failed)
             }
@@ -319,7 +320,7 @@ impl Fetcher {
         partitions.stale = true;
         drop(partitions);
         if !error.is_retriable() {
-            self.shared.report(error.into());
+            self.shared.tell_reader(error.into());
         }
     }
 }

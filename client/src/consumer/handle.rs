@@ -12,8 +12,8 @@ use super::positions::{Place, Start};
 use super::shared::Shared;
 use crate::cluster::{self, OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;
-use crate::group::offsets;
-use crate::types::TopicPartition;
+use crate::group::{Wanted, offsets};
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// Controls a [`Consumer`](super::Consumer) from any task. Cheap to clone; it does not keep the consumer alive.
 #[derive(Clone)]
@@ -26,19 +26,32 @@ impl ConsumerHandle {
         Self { shared }
     }
 
-    /// Commits offsets (of the next record to process: last processed + 1) and waits for the answer. Legal from inside
-    /// [`RebalanceListener::revoked`](super::RebalanceListener::revoked). Retried within `request_timeout`.
+    /// Commits offsets (of the next record to process: last processed + 1), plain or with metadata, and waits for the
+    /// answer. Legal from inside [`RebalanceListener::revoked`](super::RebalanceListener::revoked). Retried within
+    /// `request_timeout`.
+    ///
+    /// The commits of one consumer are made in the order of the calls: of two that wait for the same partition the later
+    /// one counts. When the future is dropped the commit is made all the same.
     ///
     /// # Errors
-    /// No group; the group refused (the partition may belong to another member); no coordinator in time.
-    pub async fn commit(&self, offsets: HashMap<TopicPartition, i64>) -> Result<(), ConsumeError> {
-        self.shared.commit(&offsets).await
+    /// No group; a partition that this consumer, as a member of its group, does not own (any more); the group refused a
+    /// partition (the others are committed); no coordinator in time.
+    pub async fn commit<O: Into<OffsetAndMetadata>>(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
+    ) -> Result<(), ConsumeError> {
+        let offsets = offsets.into_iter().map(|(partition, offset)| (partition, offset.into()));
+        self.shared.commit(offsets.collect()).await
     }
 
-    /// Commits in the background. Calls made before the last one was sent are merged into it; the newest offset of a
-    /// partition wins. A refused commit is logged.
-    pub fn commit_async(&self, offsets: HashMap<TopicPartition, i64>) {
-        self.shared.commit_later(offsets);
+    /// Commits in the background, in the same order as [`ConsumerHandle::commit`]. Calls made before the last one was
+    /// sent are merged into one; the newest offset of a partition wins. A refused commit is logged.
+    pub fn commit_async<O: Into<OffsetAndMetadata>>(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
+    ) {
+        let offsets = offsets.into_iter().map(|(partition, offset)| (partition, offset.into()));
+        self.shared.commit_later(offsets.collect());
     }
 
     /// Commits everything handed out so far.
@@ -47,7 +60,21 @@ impl ConsumerHandle {
     /// As [`ConsumerHandle::commit`].
     pub async fn commit_position(&self) -> Result<(), ConsumeError> {
         let positions = self.shared.partitions().positions(false);
-        self.shared.commit(&positions).await
+        self.commit(positions).await
+    }
+
+    /// Subscribes to these topics instead of what the consumer was subscribed to; the group shares out anew, and
+    /// partitions of other topics go the way of every rebalance. Legal at any time.
+    ///
+    /// # Errors
+    /// The consumer reads partitions that were assigned by hand.
+    pub fn subscribe<T: Into<Arc<str>>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Result<(), ConsumeError> {
+        let wanted = self.shared.wanted.as_ref().ok_or(ConsumeError::NotSubscribed)?;
+        wanted.send_replace(Wanted::Topics(topics.into_iter().map(Into::into).collect()));
+        Ok(())
     }
 
     /// Stops handing out records of these partitions, from the next record on; what is fetched already is kept.
@@ -134,7 +161,7 @@ impl ConsumerHandle {
     pub async fn committed(
         &self,
         partitions: &[TopicPartition],
-    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+    ) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, ConsumeError> {
         let link = self.shared.offsets.as_ref().ok_or(ConsumeError::NoGroup)?;
         Ok(offsets::committed(&self.shared.core, link, Some(partitions), self.deadline()).await?)
     }
@@ -164,7 +191,7 @@ impl ConsumerHandle {
     ) -> Result<(), ConsumeError> {
         let mut state = self.assigned_by_hand()?;
         for partition in partitions {
-            state.add(partition.into(), Start::Committed { fallback: None }, false);
+            state.add(partition.into(), Start::Committed, false);
         }
         drop(state);
         self.shared.fetch.notify_one();
@@ -217,7 +244,7 @@ impl ConsumerHandle {
         let ends = self.end_offsets(&known).await?;
         let lags = committed.into_iter().filter_map(|(partition, offset)| {
             let end = *ends.get(&partition)?;
-            Some((partition, lag(end, offset)))
+            Some((partition, lag(end, offset.offset)))
         });
         Ok(lags.collect())
     }
@@ -259,11 +286,11 @@ impl ConsumerHandle {
 
     /// Who this consumer is in its group; `None` without a group.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
-        let membership = self.shared.membership();
+        let standing = self.shared.standing();
         Some(GroupMetadata {
             group: self.shared.config.group.clone()?,
-            generation: membership.generation,
-            member_id: membership.member_id,
+            generation: standing.generation,
+            member_id: standing.member_id,
             group_instance_id: self.shared.config.group_instance_id.clone(),
         })
     }

@@ -133,18 +133,13 @@ impl Partitions {
         false
     }
 
-    /// The group has no offset for this partition: the fallback, or else the policy, says where to start.
+    /// The group has no offset for this partition: the policy says where to start.
     fn not_committed(&mut self, ask: &Ask, now: Instant) {
         let policy = by_policy(self.rules.reset);
-        let nothing_waits = true;
         let Some(partition) = self.current(&ask.partition, &ask.cell) else { return };
-        match (partition.position.start(), policy) {
-            (Start::Committed { fallback: Some(offset) }, _) => {
-                partition.position.found(offset.into(), None);
-                partition.cell.begin(offset, nothing_waits);
-            }
-            (_, Some(place)) => partition.position.look(Start::Find(place)),
-            (_, None) => {
+        match policy {
+            Some(place) => partition.position.look(Start::Find(place)),
+            None => {
                 partition.position.rest(now + ERROR_PAUSE);
                 self.report(ConsumeError::NoOffset { partition: ask.partition.clone(), offset: None });
             }
@@ -346,7 +341,7 @@ mod tests {
         partitions
     }
 
-    const COMMITTED: Start = Start::Committed { fallback: None };
+    const COMMITTED: Start = Start::Committed;
 
     /// Partition 0 led by 1, 1 by 2, 2 by nobody, 3 by 1; epoch 4 everywhere.
     fn view() -> ClusterView {
@@ -404,8 +399,7 @@ mod tests {
     #[test]
     fn committed_offsets_count_by_partition() {
         let now = Instant::now();
-        let fallback = Start::Committed { fallback: Some(6) };
-        let mut state = partitions(OffsetReset::Earliest, true, &[COMMITTED, fallback, COMMITTED, COMMITTED]);
+        let mut state = partitions(OffsetReset::Earliest, true, &[COMMITTED; 4]);
         let asks = state.plan(&view(), now).committed;
         assert_eq!(asks.len(), 4);
         assert!(state.plan(&view(), now).committed.is_empty());
@@ -415,11 +409,11 @@ mod tests {
             (name(3), Err(ErrorCode::TopicAuthorizationFailed)),
         ]);
         state.committed_found(&asks, &answers, now);
-        assert_eq!((state.position(&name(0)), state.position(&name(1))), (Some(5), Some(6)));
+        assert_eq!((state.position(&name(0)), state.position(&name(1))), (Some(5), None));
         assert_eq!(told(&mut state), "t-3: the broker answered TOPIC_AUTHORIZATION_FAILED");
         let plan = state.plan(&view(), now);
         assert_eq!(asked(&plan.check[&1]), [0], "a committed epoch is checked");
-        assert_eq!(plan.fetch[&2][0].offset, 6);
+        assert_eq!(asked(&plan.find[&2]), [1], "it has none");
         assert_eq!(plan.wake_at, Some(now + Duration::from_millis(100)));
         let later = state.plan(&view(), now + Duration::from_millis(100));
         assert_eq!(later.committed[0].partition, name(2));

@@ -15,12 +15,16 @@
 //! session.rs     what a broker remembers between fetches                         (pure)
 //! chunk.rs       fetched bytes to records                                        (pure)
 //! fetcher.rs     the task that asks and fetches
-//! membership.rs  the task of a group member: join, heartbeat, rebalance, leave
+//! commit.rs      the order of commits                                              (pure)
+//! committer.rs   makes them
+//! membership.rs  what membership of a group does to its consumer
 //! shared.rs      what all of these share; committing
 //! ```
 
 mod builder;
 mod chunk;
+mod commit;
+mod committer;
 mod fetcher;
 mod fetching;
 mod handle;
@@ -38,7 +42,7 @@ mod shared;
 mod simulation;
 mod stream;
 
-pub use crate::group::Assignor;
+pub use crate::group::{Assignor, GroupMember, GroupProtocol, PartitionAssignor};
 pub use builder::{ConsumerBuilder, OffsetReset};
 pub use handle::{ConsumerHandle, GroupMetadata};
 pub use interceptor::ConsumerInterceptor;

@@ -223,11 +223,12 @@ impl Partitions {
         }
     }
 
-    /// Removes partitions; tells where each of them was.
-    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, i64)> {
+    /// Removes partitions. Nothing is remembered of them: when they come back, what is committed counts.
+    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) {
         self.stop(partitions);
-        let removed = partitions.iter().filter_map(|name| Some((name.clone(), self.all.remove(name)?)));
-        removed.filter_map(|(name, partition)| Some((name, partition.handed_out()?))).collect()
+        for name in partitions {
+            self.all.remove(name);
+        }
     }
 
     /// Everything that is owned, also what is about to go.

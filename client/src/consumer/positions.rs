@@ -15,8 +15,8 @@ use super::builder::OffsetReset;
 /// Where reading is to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// At the committed offset, or else at this one, or else as `auto_offset_reset` has it.
-    Committed { fallback: Option<i64> },
+    /// At the committed offset, or else as `auto_offset_reset` has it.
+    Committed,
     /// At a place that the leader knows.
     Find(Place),
     /// At this offset.
@@ -179,10 +179,6 @@ impl Position {
         }
     }
 
-    pub(super) fn start(&self) -> Start {
-        self.start
-    }
-
     /// The place in the log to read from, once it is known.
     pub(super) fn anchor(&self) -> Option<Anchor> {
         match self.start {
@@ -201,7 +197,7 @@ impl Position {
         if let Some(not_before) = self.not_before.filter(|&at| at > now && !refuser_left) {
             return Step::Rest(not_before);
         }
-        if matches!(self.start, Start::Committed { .. }) {
+        if matches!(self.start, Start::Committed) {
             return Step::Committed;
         }
         let Some(leader) = known.leader else { return self.leaderless(now, pauses) };
@@ -209,7 +205,7 @@ impl Position {
         match self.start {
             Start::Find(place) => Step::Find(leader, place),
             Start::At(offset) => self.read_step(offset, leader, known.topic_id, now),
-            Start::Committed { .. } => Step::Committed,
+            Start::Committed => Step::Committed,
         }
     }
 
@@ -389,7 +385,7 @@ mod tests {
     #[test]
     fn a_start_is_found_step_by_step() {
         let now = Instant::now();
-        let mut position = Position::new(Start::Committed { fallback: Some(3) });
+        let mut position = Position::new(Start::Committed);
         let nobody = Known { topic_id: Uuid::ZERO, leader: None };
         assert_eq!(position.step(nobody, now, PAUSES), Step::Committed, "no leader is needed for that");
         position.ask();
@@ -399,7 +395,6 @@ mod tests {
         assert_eq!(position.step(led_by(LEADER), now, PAUSES), Step::Find(LEADER, Place::Latest));
         position.ask();
         position.found(Anchor { offset: 9, epoch: Some(2) }, Some(5));
-        assert_eq!(position.start(), Start::At(9));
         assert_eq!(position.anchor(), Some(Anchor { offset: 9, epoch: Some(2) }));
         assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 9), "its leader told it");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::builder::{ConsumerConfig, OffsetReset};
 use crate::config::Properties;
 use crate::error::ConfigError;
-use crate::group::Assignor;
+use crate::group::{Assignor, GroupProtocol, Strategy};
 use crate::types::IsolationLevel;
 
 /// Kafka's default for `auto.commit.interval.ms`.
@@ -30,22 +30,28 @@ impl ConsumerConfig {
         let name = |name| given.text(name).filter(|text| !text.is_empty()).map(Arc::from);
         config.group = name("group.id");
         config.group_instance_id = name("group.instance.id");
+        config.rack = name("client.rack");
         config.check_crcs = given.flag("check.crcs").unwrap_or(config.check_crcs);
         if given.flag("enable.auto.commit") == Some(true) {
             config.auto_commit =
                 Some(given.duration("auto.commit.interval.ms").unwrap_or(AUTO_COMMIT_INTERVAL));
         }
+        match given.text("group.protocol") {
+            Some("classic") => config.group_protocol = GroupProtocol::Classic,
+            Some("consumer") => config.group_protocol = GroupProtocol::Consumer,
+            _ => {}
+        }
         if let Some(reset) = given.text("auto.offset.reset") {
             config.offset_reset = offset_reset(reset)?;
         }
-        config.rack = name("client.rack").unwrap_or_default();
         match given.text("isolation.level") {
             Some("read_committed") => config.isolation = IsolationLevel::ReadCommitted,
             Some("read_uncommitted") => config.isolation = IsolationLevel::ReadUncommitted,
             _ => {}
         }
         if let Some(strategy) = given.text("partition.assignment.strategy") {
-            config.assignor = assignor(strategy)?;
+            let named = strategy.split(',').map(|name| assignor(name.trim()).map(Strategy::BuiltIn));
+            config.strategies = named.collect::<Result<_, _>>()?;
         }
         Ok(config)
     }
@@ -98,10 +104,11 @@ fn assignor(name: &str) -> Result<Assignor, ConfigError> {
     match name.strip_prefix("org.apache.kafka.clients.consumer.").unwrap_or(name) {
         "range" | "RangeAssignor" => Ok(Assignor::Range),
         "roundrobin" | "RoundRobinAssignor" => Ok(Assignor::RoundRobin),
+        "sticky" | "StickyAssignor" => Ok(Assignor::Sticky),
         "cooperative-sticky" | "CooperativeStickyAssignor" => Ok(Assignor::CooperativeSticky),
         _ => Err(ConfigError::new(
             "partition.assignment.strategy",
-            format!("`{name}` must be range, roundrobin or cooperative-sticky"),
+            format!("`{name}` must be range, roundrobin, sticky or cooperative-sticky"),
         )),
     }
 }
@@ -116,6 +123,10 @@ mod tests {
         ConsumerConfig::from_properties(&given)
     }
 
+    fn names(config: &ConsumerConfig) -> Vec<Arc<str>> {
+        config.strategies.iter().map(Strategy::name).collect()
+    }
+
     #[test]
     fn every_setting_arrives() {
         let given = config(
@@ -123,7 +134,7 @@ mod tests {
              auto.commit.interval.ms=1 session.timeout.ms=2 heartbeat.interval.ms=3 max.poll.interval.ms=4 \
              fetch.min.bytes=5 fetch.max.wait.ms=6 fetch.max.bytes=7 max.partition.fetch.bytes=8 prefetch.bytes=9 \
              check.crcs=false isolation.level=read_committed request.timeout.ms=10 \
-             partition.assignment.strategy=range client.rack=r1",
+             partition.assignment.strategy=range,sticky client.rack=r group.protocol=consumer",
         )
         .unwrap();
         assert_eq!((given.group.as_deref(), given.group_instance_id.as_deref()), (Some("g"), Some("i")));
@@ -131,8 +142,8 @@ mod tests {
             (given.offset_reset, given.isolation),
             (OffsetReset::Earliest, IsolationLevel::ReadCommitted)
         );
-        assert_eq!((given.assignor, given.check_crcs), (Assignor::Range, false));
-        assert_eq!(&*given.rack, "r1");
+        assert_eq!((names(&given), given.check_crcs), (vec!["range".into(), "sticky".into()], false));
+        assert_eq!((given.rack.as_deref(), given.group_protocol), (Some("r"), GroupProtocol::Consumer));
         assert_eq!(given.auto_commit, Some(Duration::from_millis(1)));
         let times = [
             given.session_timeout,
@@ -182,8 +193,8 @@ mod tests {
         let error = config("auto.offset.reset=smallest").unwrap_err().to_string();
         assert!(error.contains("`smallest` must be earliest, latest, none or like by_duration:"), "{error}");
         let java = "partition.assignment.strategy=org.apache.kafka.clients.consumer.RoundRobinAssignor";
-        assert_eq!(config(java).unwrap().assignor, Assignor::RoundRobin);
+        assert_eq!(names(&config(java).unwrap()), ["roundrobin".into()]);
         let error = config("partition.assignment.strategy=fair").unwrap_err().to_string();
-        assert!(error.contains("`fair` must be range, roundrobin or cooperative-sticky"), "{error}");
+        assert!(error.contains("`fair` must be range, roundrobin, sticky or cooperative-sticky"), "{error}");
     }
 }

@@ -195,7 +195,7 @@ impl World {
     }
 
     fn own(&mut self, partition: i32) {
-        self.partitions.add(name(partition), Start::Committed { fallback: None }, false);
+        self.partitions.add(name(partition), Start::Committed, false);
         self.expected.insert(partition, 0);
     }
 

@@ -65,6 +65,15 @@ pub enum ConsumeError {
         /// Kafka's error code.
         code: ErrorCode,
     },
+    /// A topic of the subscription cannot be read: its name is illegal, or this client may not see it. The consumer
+    /// goes on with the others.
+    #[error("topic {topic}: {code}{}", hint(*code))]
+    Topic {
+        /// The topic.
+        topic: Arc<str>,
+        /// Kafka's error code.
+        code: ErrorCode,
+    },
     /// The offsets were not committed.
     #[error("group {group}, {partition}: the commit was refused: {code}{}", hint(*code))]
     Commit {
@@ -81,6 +90,9 @@ pub enum ConsumeError {
         /// The partition.
         partition: TopicPartition,
     },
+    /// The call needs a subscription, and the consumer reads partitions that were assigned by hand.
+    #[error("the consumer has no subscription: its partitions are assigned by hand (setting `assign`)")]
+    NotSubscribed,
     /// The call changes what is assigned by hand, but the consumer's group assigns its partitions.
     #[error(
         "the group assigns this consumer's partitions; only a consumer built with `assign` can change them"
@@ -89,6 +101,11 @@ pub enum ConsumeError {
     /// The call needs a group, and the consumer was built without one.
     #[error("the consumer has no group (setting `group`)")]
     NoGroup,
+    /// The consumer was read as a `Stream` with `auto_commit`, which would commit records that are still in work.
+    #[error(
+        "a Stream cannot tell what is processed: read with `next`, or commit yourself (setting `auto_commit`)"
+    )]
+    AutoCommit,
     /// A request failed.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -102,22 +119,25 @@ impl ConsumeError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Request(error) => error.is_retriable(),
-            Self::Fetch { code, .. } | Self::Commit { code, .. } | Self::Group { code, .. } => {
-                code.is_retriable()
-            }
+            Self::Fetch { code, .. }
+            | Self::Commit { code, .. }
+            | Self::Group { code, .. }
+            | Self::Topic { code, .. } => code.is_retriable(),
             Self::Corrupt { .. }
             | Self::NoOffset { .. }
             | Self::LogTruncation { .. }
             | Self::NotAssigned { .. }
             | Self::Subscribed
             | Self::NoGroup
+            | Self::NotSubscribed
+            | Self::AutoCommit
             | Self::Closed => false,
         }
     }
 
     /// Whether the consumer has stopped: nothing more will come from it.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Group { .. } | Self::Closed)
+        matches!(self, Self::Group { .. } | Self::AutoCommit | Self::Closed)
     }
 }
 

@@ -47,6 +47,12 @@ pub enum ProduceError {
         /// What was waited for.
         reason: Arc<str>,
     },
+    /// The record could be taken only after waiting, which the call does not do.
+    #[error("cannot take the record now: {reason}")]
+    WouldBlock {
+        /// What would be waited for.
+        reason: Arc<str>,
+    },
     /// The delivery deadline passed.
     #[error(
         "{partition}: not acknowledged within {after:?} (setting `delivery_timeout`); it {}; the last error: {last}",
@@ -84,7 +90,8 @@ pub enum ProduceError {
         /// Whether a request that got no answer carried the record.
         possibly_written: bool,
     },
-    /// The producer was closed or dropped before the record was acknowledged.
+    /// The producer was closed or dropped, or the runtime that it was built in has ended, before the record was
+    /// acknowledged.
     #[error("the producer is closed")]
     Closed {
         /// Whether a request that got no answer carried the record.
@@ -100,7 +107,7 @@ impl ProduceError {
             | Self::InvalidRecord { .. }
             | Self::UnknownPartition { .. }
             | Self::Closed { .. } => false,
-            Self::Blocked { .. } | Self::DeliveryTimeout { .. } => true,
+            Self::Blocked { .. } | Self::WouldBlock { .. } | Self::DeliveryTimeout { .. } => true,
             Self::Broker { code, .. } => code.is_retriable(),
             Self::Request { source, .. } => source.is_retriable(),
         }

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use super::protocol::MemberSubscription;
 use crate::types::TopicPartition;
 
-/// How a group's leader shares out partitions (`partition.assignment.strategy`). All members must agree on one.
+/// How a group's leader shares out partitions (`partition.assignment.strategy`). The group uses one that all members
+/// offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Assignor {
     /// Per topic, consecutive ranges. Eager.
     Range,
     /// Partitions dealt out in turn. Eager.
     RoundRobin,
+    /// Balanced, moving as little as possible. Eager.
+    Sticky,
     /// Balanced, moving as little as possible; what stays keeps being consumed during the rebalance (KIP-429).
     #[default]
     CooperativeSticky,
@@ -24,6 +28,7 @@ impl Assignor {
         match self {
             Self::Range => "range",
             Self::RoundRobin => "roundrobin",
+            Self::Sticky => "sticky",
             Self::CooperativeSticky => "cooperative-sticky",
         }
     }
@@ -31,7 +36,7 @@ impl Assignor {
 
 /// A member as the leader sees it.
 #[derive(Debug, Clone)]
-pub(crate) struct Member {
+pub(crate) struct MemberView {
     pub(crate) id: Arc<str>,
     pub(crate) instance_id: Option<Arc<str>>,
     pub(crate) subscription: MemberSubscription,
@@ -42,8 +47,12 @@ pub(crate) type Assignment = BTreeMap<Arc<str>, Vec<TopicPartition>>;
 
 /// Shares out all partitions of the topics that members subscribe to. `counts` has the number of
 /// partitions of each existing topic.
-pub(crate) fn assign(assignor: Assignor, members: &[Member], counts: &BTreeMap<Arc<str>, i32>) -> Assignment {
-    let mut members: Vec<&Member> = members.iter().collect();
+pub(crate) fn assign(
+    assignor: Assignor,
+    members: &[MemberView],
+    counts: &BTreeMap<Arc<str>, i32>,
+) -> Assignment {
+    let mut members: Vec<&MemberView> = members.iter().collect();
     // Static members first and by their lasting names, as in Kafka, so that a restart changes nothing.
     members.sort_by_key(|member| {
         (member.instance_id.is_none(), member.instance_id.clone(), Arc::clone(&member.id))
@@ -53,6 +62,12 @@ pub(crate) fn assign(assignor: Assignor, members: &[Member], counts: &BTreeMap<A
     match assignor {
         Assignor::Range => range(&members, counts, &mut assignment),
         Assignor::RoundRobin => round_robin(&members, counts, &mut assignment),
+        Assignor::Sticky => {
+            let shares = Sticky::balanced(&members, counts);
+            for (member, share) in members.iter().zip(shares) {
+                assignment.insert(Arc::clone(&member.id), share.into_iter().collect());
+            }
+        }
         Assignor::CooperativeSticky => {
             for (id, partitions) in cooperative(&members, counts) {
                 assignment.insert(id, partitions);
@@ -63,14 +78,14 @@ pub(crate) fn assign(assignor: Assignor, members: &[Member], counts: &BTreeMap<A
     assignment
 }
 
-fn subscribes(member: &Member, topic: &str) -> bool {
+fn subscribes(member: &MemberView, topic: &str) -> bool {
     member.subscription.topics.iter().any(|subscribed| **subscribed == *topic)
 }
 
 /// Per topic, each member gets a run of partitions; the first ones get one more when they do not divide evenly.
-fn range(members: &[&Member], counts: &BTreeMap<Arc<str>, i32>, assignment: &mut Assignment) {
+fn range(members: &[&MemberView], counts: &BTreeMap<Arc<str>, i32>, assignment: &mut Assignment) {
     for (topic, &count) in counts {
-        let takers: Vec<&&Member> = members.iter().filter(|member| subscribes(member, topic)).collect();
+        let takers: Vec<&&MemberView> = members.iter().filter(|member| subscribes(member, topic)).collect();
         let Ok(taker_count) = i32::try_from(takers.len()) else { continue };
         if taker_count == 0 {
             continue;
@@ -88,7 +103,7 @@ fn range(members: &[&Member], counts: &BTreeMap<Arc<str>, i32>, assignment: &mut
 }
 
 /// All partitions are dealt out in turn; members that do not subscribe to a topic are passed over.
-fn round_robin(members: &[&Member], counts: &BTreeMap<Arc<str>, i32>, assignment: &mut Assignment) {
+fn round_robin(members: &[&MemberView], counts: &BTreeMap<Arc<str>, i32>, assignment: &mut Assignment) {
     let mut turn = 0;
     for (topic, &count) in counts {
         for partition in 0..count {
@@ -107,24 +122,20 @@ fn round_robin(members: &[&Member], counts: &BTreeMap<Arc<str>, i32>, assignment
 
 /// A balanced assignment that keeps what it can; then, as KIP-429 asks, partitions that move are taken from everybody
 /// in this round: their new owner gets them in the next, when the old one has let go.
-fn cooperative(members: &[&Member], counts: &BTreeMap<Arc<str>, i32>) -> Assignment {
-    let mut sticky = Sticky::new(members, counts);
-    let owners = sticky.owners();
-    sticky.keep(&owners);
-    sticky.fill();
-    sticky.balance();
+fn cooperative(members: &[&MemberView], counts: &BTreeMap<Arc<str>, i32>) -> Assignment {
+    let shares = Sticky::balanced(members, counts);
     let mut assignment = Assignment::new();
-    for (at, member) in members.iter().enumerate() {
+    for (at, (member, share)) in members.iter().zip(shares).enumerate() {
         let free = |partition: &&TopicPartition| {
             member.subscription.owned.contains(partition) || !claimed_by_another(members, at, partition)
         };
-        let gets = sticky.shares[at].iter().filter(free);
+        let gets = share.iter().filter(free);
         assignment.insert(Arc::clone(&member.id), gets.cloned().collect());
     }
     assignment
 }
 
-fn claimed_by_another(members: &[&Member], at: usize, partition: &TopicPartition) -> bool {
+fn claimed_by_another(members: &[&MemberView], at: usize, partition: &TopicPartition) -> bool {
     members
         .iter()
         .enumerate()
@@ -132,7 +143,7 @@ fn claimed_by_another(members: &[&Member], at: usize, partition: &TopicPartition
 }
 
 struct Sticky<'a> {
-    members: &'a [&'a Member],
+    members: &'a [&'a MemberView],
     counts: &'a BTreeMap<Arc<str>, i32>,
     /// By topic, the members that subscribe to it.
     takers: HashMap<Arc<str>, Vec<usize>>,
@@ -140,7 +151,20 @@ struct Sticky<'a> {
 }
 
 impl<'a> Sticky<'a> {
-    fn new(members: &'a [&'a Member], counts: &'a BTreeMap<Arc<str>, i32>) -> Self {
+    /// Fair shares, by member, that keep what they can.
+    fn balanced(
+        members: &'a [&'a MemberView],
+        counts: &'a BTreeMap<Arc<str>, i32>,
+    ) -> Vec<BTreeSet<TopicPartition>> {
+        let mut sticky = Self::new(members, counts);
+        let owners = sticky.owners();
+        sticky.keep(&owners);
+        sticky.fill();
+        sticky.balance();
+        sticky.shares
+    }
+
+    fn new(members: &'a [&'a MemberView], counts: &'a BTreeMap<Arc<str>, i32>) -> Self {
         let takers = counts.keys().map(|topic| {
             let takers = members.iter().enumerate().filter(|(_, member)| subscribes(member, topic));
             (Arc::clone(topic), takers.map(|(at, _)| at).collect())
@@ -240,10 +264,11 @@ mod tests {
 
     use super::*;
 
-    fn member(id: &str, topics: &[&str], owned: &[TopicPartition], generation: i32) -> Member {
+    fn member(id: &str, topics: &[&str], owned: &[TopicPartition], generation: i32) -> MemberView {
         let topics = topics.iter().map(|&topic| Arc::from(topic)).collect();
-        let subscription = MemberSubscription { topics, owned: owned.to_vec(), generation };
-        Member { id: id.into(), instance_id: None, subscription }
+        let subscription =
+            MemberSubscription { topics, owned: owned.to_vec(), generation, ..Default::default() };
+        MemberView { id: id.into(), instance_id: None, subscription }
     }
 
     fn counts(topics: &[(&str, i32)]) -> BTreeMap<Arc<str>, i32> {
@@ -338,7 +363,7 @@ mod tests {
     }
 
     /// Runs rebalances as members would, until nothing moves.
-    fn settle(members: &mut [Member], counts: &BTreeMap<Arc<str>, i32>) -> (Assignment, usize) {
+    fn settle(members: &mut [MemberView], counts: &BTreeMap<Arc<str>, i32>) -> (Assignment, usize) {
         for round in 1..=4 {
             let assignment = assign(Assignor::CooperativeSticky, members, counts);
             let mut moved = false;
@@ -355,7 +380,7 @@ mod tests {
         (Assignment::new(), usize::MAX)
     }
 
-    fn check_complete(assignment: &Assignment, members: &[Member], counts: &BTreeMap<Arc<str>, i32>) {
+    fn check_complete(assignment: &Assignment, members: &[MemberView], counts: &BTreeMap<Arc<str>, i32>) {
         let mut seen = BTreeSet::new();
         for (id, partitions) in assignment {
             let member = members.iter().find(|member| member.id == *id).unwrap();
@@ -373,7 +398,7 @@ mod tests {
         prop::collection::vec(prop::collection::vec(any::<bool>(), 3), 1..6)
     }
 
-    fn build(wants: &[Vec<bool>]) -> Vec<Member> {
+    fn build(wants: &[Vec<bool>]) -> Vec<MemberView> {
         let topics = ["t", "u", "v"];
         let subscribed = |wants: &Vec<bool>| {
             topics

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use klamm_protocol::messages::FindCoordinatorRequest;
 use klamm_protocol::{ErrorCode, Request};
 
+use super::event::moved;
 use crate::cluster::Core;
 use crate::connection::{Brokers, Connection, Links};
 use crate::error::RequestError;
@@ -16,13 +17,16 @@ const BATCHED_FROM: i16 = 4;
 #[derive(Debug)]
 pub(crate) struct CoordinatorLink {
     group: Arc<str>,
+    /// For what is answered at once: heartbeats, offsets.
     links: Links,
+    /// For what the coordinator may hold back for minutes: on a connection answers come in order.
+    patient: Links,
     node: Mutex<Option<i32>>,
 }
 
 impl CoordinatorLink {
     pub(crate) fn new(group: Arc<str>) -> Self {
-        Self { group, links: Links::default(), node: Mutex::new(None) }
+        Self { group, links: Links::default(), patient: Links::default(), node: Mutex::new(None) }
     }
 
     pub(crate) fn group(&self) -> &Arc<str> {
@@ -36,19 +40,29 @@ impl CoordinatorLink {
 
     /// A connection to the coordinator. One attempt: callers retry within their deadlines.
     pub(crate) async fn connection(&self, core: &Core) -> Result<Connection, RequestError> {
-        let known = self.node();
-        let node = match known {
-            Some(node) => node,
-            None => {
-                let node = find(core, &self.group).await?;
-                if core.address(node).is_none() {
-                    core.refresh_metadata(core.metadata.view().version).await?;
-                }
-                *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
-                node
-            }
-        };
-        let result = self.links.connection(core, node).await;
+        let node = self.find(core).await?;
+        self.or_forget(self.links.connection(core, node).await)
+    }
+
+    /// A connection for requests that the coordinator holds back: joins and syncs.
+    pub(super) async fn patient_connection(&self, core: &Core) -> Result<Connection, RequestError> {
+        let node = self.find(core).await?;
+        self.or_forget(self.patient.connection(core, node).await)
+    }
+
+    async fn find(&self, core: &Core) -> Result<i32, RequestError> {
+        if let Some(node) = self.node() {
+            return Ok(node);
+        }
+        let node = find(core, &self.group).await?;
+        if core.address(node).is_none() {
+            core.refresh_metadata(core.metadata.view().version).await?;
+        }
+        *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
+        Ok(node)
+    }
+
+    fn or_forget<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
         if result.is_err() {
             self.forget();
         }
@@ -70,11 +84,6 @@ impl CoordinatorLink {
             self.forget();
         }
     }
-}
-
-/// Whether a broker says that it does not coordinate the group (now).
-pub(crate) fn moved(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable)
 }
 
 /// Asks any broker who coordinates a group.

@@ -15,7 +15,7 @@ use super::coordinator::CoordinatorLink;
 use crate::cluster::Core;
 use crate::connection::Retry;
 use crate::error::RequestError;
-use crate::types::TopicPartition;
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// Before these versions topics go by name, which serves every broker; after them by id.
 const COMMIT_VERSION_CAP: i16 = 9;
@@ -31,7 +31,7 @@ pub(crate) async fn committed(
     link: &CoordinatorLink,
     partitions: Option<&[TopicPartition]>,
     deadline: Instant,
-) -> Result<HashMap<TopicPartition, i64>, RequestError> {
+) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError> {
     if partitions.is_some_and(<[_]>::is_empty) {
         return Ok(HashMap::new());
     }
@@ -54,7 +54,7 @@ async fn ask_committed(
     core: &Core,
     link: &CoordinatorLink,
     partitions: Option<&[TopicPartition]>,
-) -> Result<HashMap<TopicPartition, i64>, RequestError> {
+) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError> {
     let connection = link.connection(core).await?;
     let version = connection.version_up_to::<OffsetFetchRequest>(FETCH_VERSION_CAP)?;
     let group: Utf8Bytes = (&**link.group()).into();
@@ -97,36 +97,47 @@ async fn ask_committed(
     })
 }
 
-fn read_committed(answer: OffsetFetchResponse) -> Result<HashMap<TopicPartition, i64>, ErrorCode> {
-    let mut parts = Vec::new();
-    let mut codes = vec![answer.error_code];
+fn read_committed(
+    answer: OffsetFetchResponse,
+) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, ErrorCode> {
+    let mut committed = HashMap::new();
+    let mut take = |topic: &str, partition, code, offset, epoch: i32, metadata: Option<&str>| {
+        check(code)?;
+        if offset >= 0 {
+            let offset = OffsetAndMetadata::new(offset)
+                .with_leader_epoch(Some(epoch).filter(|&epoch| epoch >= 0))
+                .with_metadata(metadata.unwrap_or_default());
+            committed.insert(TopicPartition::new(topic, partition), offset);
+        }
+        Ok::<(), ErrorCode>(())
+    };
+    check(answer.error_code)?;
     for topic in &answer.topics {
-        parts.extend(
-            topic
-                .partitions
-                .iter()
-                .map(|part| (&*topic.name, part.partition_index, part.committed_offset, part.error_code)),
-        );
-    }
-    for group in &answer.groups {
-        codes.push(group.error_code);
-        for topic in &group.topics {
-            parts.extend(
-                topic
-                    .partitions
-                    .iter()
-                    .map(|part| (&*topic.name, part.partition_index, part.committed_offset, part.error_code)),
-            );
+        for part in &topic.partitions {
+            let (offset, epoch) = (part.committed_offset, part.committed_leader_epoch);
+            let metadata = part.metadata.as_deref();
+            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata)?;
         }
     }
-    codes.extend(parts.iter().map(|part| part.3));
-    if let Some(code) = codes.into_iter().map(ErrorCode::from_code).find(|&code| code != ErrorCode::None) {
-        return Err(code);
+    for group in &answer.groups {
+        check(group.error_code)?;
+        for part in
+            group.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (topic, part)))
+        {
+            let (topic, part) = part;
+            let (offset, epoch) = (part.committed_offset, part.committed_leader_epoch);
+            let metadata = part.metadata.as_deref();
+            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata)?;
+        }
     }
-    let committed = parts.into_iter().filter(|&(_, _, offset, _)| offset >= 0);
-    Ok(committed
-        .map(|(topic, partition, offset, _)| (TopicPartition::new(topic, partition), offset))
-        .collect())
+    Ok(committed)
+}
+
+fn check(code: i16) -> Result<(), ErrorCode> {
+    match ErrorCode::from_code(code) {
+        ErrorCode::None => Ok(()),
+        code => Err(code),
+    }
 }
 
 /// Who commits.
@@ -143,16 +154,18 @@ pub(crate) async fn commit(
     core: &Core,
     link: &CoordinatorLink,
     committer: &Committer,
-    offsets: &HashMap<TopicPartition, i64>,
+    offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
     timeout: std::time::Duration,
-) -> Result<Vec<(TopicPartition, ErrorCode)>, RequestError> {
+) -> Result<BTreeMap<TopicPartition, ErrorCode>, RequestError> {
     let connection = link.connection(core).await?;
     let version = connection.version_up_to::<OffsetCommitRequest>(COMMIT_VERSION_CAP)?;
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-    for (partition, &offset) in BTreeMap::from_iter(offsets) {
+    for (partition, committed) in offsets {
         topics.entry(&partition.topic).or_default().push(OffsetCommitRequestPartition {
             partition_index: partition.partition,
-            committed_offset: offset,
+            committed_offset: committed.offset,
+            committed_leader_epoch: committed.leader_epoch.unwrap_or(-1),
+            committed_metadata: Some((&*committed.metadata).into()),
             ..Default::default()
         });
     }
@@ -170,12 +183,12 @@ pub(crate) async fn commit(
         ..Default::default()
     };
     let answer = connection.start(&request, version)?.within(timeout).await?;
-    let mut refused = Vec::new();
+    let mut refused = BTreeMap::new();
     for topic in &answer.topics {
         for part in &topic.partitions {
             let code = ErrorCode::from_code(part.error_code);
             if code != ErrorCode::None {
-                refused.push((TopicPartition::new(&*topic.name, part.partition_index), code));
+                refused.insert(TopicPartition::new(&*topic.name, part.partition_index), code);
             }
         }
     }

@@ -18,10 +18,14 @@ const ASSIGNMENT_VERSION: i16 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct MemberSubscription {
     pub(crate) topics: Vec<Arc<str>>,
+    /// What the member's assignor tells the leader's.
+    pub(crate) user_data: Option<Bytes>,
     /// From version 1: what it owned when it joined.
     pub(crate) owned: Vec<TopicPartition>,
     /// From version 2: the generation in which it owned that; -1 when it does not tell.
     pub(crate) generation: i32,
+    /// From version 3: the rack that the member is in.
+    pub(crate) rack: Option<Arc<str>>,
 }
 
 /// Bytes that are not of the consumer protocol.
@@ -35,10 +39,19 @@ impl MemberSubscription {
         out.put_i16(SUBSCRIPTION_VERSION);
         put_count(&mut out, self.topics.len());
         self.topics.iter().for_each(|topic| put_string(&mut out, topic));
-        put_null_bytes(&mut out); // user data
+        match &self.user_data {
+            Some(data) => {
+                put_count(&mut out, data.len());
+                out.put_slice(data);
+            }
+            None => put_null_bytes(&mut out),
+        }
         put_partitions(&mut out, &self.owned);
         out.put_i32(self.generation);
-        out.put_i16(-1); // no rack
+        match &self.rack {
+            Some(rack) => put_string(&mut out, rack),
+            None => out.put_i16(-1),
+        }
         out.freeze()
     }
 
@@ -50,10 +63,18 @@ impl MemberSubscription {
         }
         let count = reader.count(2)?;
         let topics = (0..count).map(|_| reader.string().map(Arc::from)).collect::<Result<_, _>>()?;
-        reader.skip_nullable_bytes()?;
+        let user_data = reader.nullable_bytes()?.map(Bytes::copy_from_slice);
         let owned = if version >= 1 { reader.partitions()? } else { Vec::new() };
-        let generation = if version >= 2 { reader.i32()? } else { -1 };
-        Ok(Self { topics, owned, generation })
+        let generation = match version {
+            // Cooperative members of that time tell it as their assignor's data.
+            ..=1 => user_data
+                .as_ref()
+                .and_then(|data| data.first_chunk())
+                .map_or(-1, |data| i32::from_be_bytes(*data)),
+            _ => reader.i32()?,
+        };
+        let rack = if version >= 3 { reader.nullable_string()?.map(Arc::from) } else { None };
+        Ok(Self { topics, user_data, owned, generation, rack })
     }
 }
 
@@ -76,6 +97,22 @@ pub(crate) fn decode_assignment(bytes: &[u8]) -> Result<Vec<TopicPartition>, Mal
         return Err(Malformed("negative version"));
     }
     reader.partitions()
+}
+
+/// What members of the assignor `sticky` tell each other, byte for byte as the Java client has it: what they got last
+/// and in which generation. Without a version.
+pub(crate) fn encode_sticky(partitions: &[TopicPartition], generation: i32) -> Bytes {
+    let mut out = BytesMut::new();
+    put_partitions(&mut out, partitions);
+    out.put_i32(generation);
+    out.freeze()
+}
+
+/// Reads that; the generation is missing in the oldest form. `None` for anything else.
+pub(crate) fn decode_sticky(bytes: &[u8]) -> Option<(Vec<TopicPartition>, i32)> {
+    let mut reader = Reader(bytes);
+    let partitions = reader.partitions().ok()?;
+    Some((partitions, reader.i32().unwrap_or(-1)))
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {
@@ -143,10 +180,14 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(len)?).map_err(|_| Malformed("text that is not UTF-8"))
     }
 
-    fn skip_nullable_bytes(&mut self) -> Result<(), Malformed> {
-        // Null is -1.
-        let len = usize::try_from(self.i32()?).unwrap_or(0);
-        self.take(len).map(drop)
+    /// Null is -1.
+    fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        usize::try_from(self.i32()?).ok().map(|len| self.take(len)).transpose()
+    }
+
+    fn nullable_string(&mut self) -> Result<Option<&'a str>, Malformed> {
+        let Ok(len) = usize::try_from(self.i16()?) else { return Ok(None) };
+        std::str::from_utf8(self.take(len)?).map(Some).map_err(|_| Malformed("text that is not UTF-8"))
     }
 
     fn partitions(&mut self) -> Result<Vec<TopicPartition>, Malformed> {
@@ -174,6 +215,7 @@ mod tests {
             topics: vec!["ab".into(), "c".into()],
             owned: vec![("ab", 2).into(), ("ab", 0).into()],
             generation: 7,
+            ..Default::default()
         };
         let golden: &[u8] = &[
             0, 3, // version
@@ -193,7 +235,10 @@ mod tests {
     fn old_and_later_versions_are_read() {
         let version_0 = [0, 0, 0, 0, 0, 1, 0, 1, b'c', 0, 0, 0, 2, 9, 9];
         let read = MemberSubscription::decode(&version_0).unwrap();
-        assert_eq!(read, MemberSubscription { topics: vec!["c".into()], owned: vec![], generation: -1 });
+        let user_data = Some(Bytes::from_static(&[9, 9]));
+        let expected =
+            MemberSubscription { topics: vec!["c".into()], user_data, generation: -1, ..Default::default() };
+        assert_eq!(read, expected);
         let mut later = MemberSubscription::default().encode().to_vec();
         later[1] = 9;
         later.extend([1, 2, 3]);
@@ -224,7 +269,13 @@ mod tests {
                 .iter()
                 .flat_map(|topic| (0..count).map(|at| TopicPartition::new(Arc::clone(topic), at)))
                 .collect();
-            let subscription = MemberSubscription { topics, owned: owned.clone(), generation: count };
+            let subscription = MemberSubscription {
+                topics,
+                owned: owned.clone(),
+                generation: count,
+                rack: (count > 3).then(|| Arc::from("r")),
+                user_data: (count > 5).then(|| Bytes::from_static(b"data")),
+            };
             prop_assert_eq!(MemberSubscription::decode(&subscription.encode()).unwrap(), subscription);
             prop_assert_eq!(decode_assignment(&encode_assignment(&owned)).unwrap(), owned);
         }

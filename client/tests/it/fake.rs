@@ -10,7 +10,10 @@ use klamm_client::Client;
 use klamm_client::runtime::{MemoryNet, Net, Stream, Tasks};
 use klamm_protocol::frame::{decode_request_header, encode_response};
 use klamm_protocol::messages::api_versions::ApiVersion;
+use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicResult};
+use klamm_protocol::messages::describe_groups::DescribedGroup;
 use klamm_protocol::messages::fetch::{FetchableTopicResponse, PartitionData};
+use klamm_protocol::messages::find_coordinator::Coordinator;
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use klamm_protocol::messages::metadata::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -18,7 +21,7 @@ use klamm_protocol::messages::metadata::{
 use klamm_protocol::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
 use klamm_protocol::messages::*;
 use klamm_protocol::records::{RecordBatch, patch};
-use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Uuid, supported_versions};
+use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Utf8Bytes, Uuid, supported_versions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) const TOPIC: &str = "t";
@@ -56,6 +59,8 @@ pub(crate) struct State {
     producers: i64,
     /// Highest version of ApiVersions that is understood.
     pub(crate) api_versions_up_to: Option<i16>,
+    /// Connections taken.
+    pub(crate) connections: usize,
     /// Partitions that a broker leads at whose address nobody listens.
     pub(crate) led_by_nobody: BTreeSet<usize>,
     /// Zero for a broker that does not tell.
@@ -83,6 +88,7 @@ impl FakeBroker {
             let connections = Tasks::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (state, address) = (Arc::clone(&shared), own_address.clone());
+                state.lock().unwrap().connections += 1;
                 connections.spawn("fake connection", async move {
                     // An error is a client that went away.
                     let _ = serve(stream, &state, &address).await;
@@ -178,6 +184,21 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
             let request = FetchRequest::decode(&mut input, version).unwrap();
             encode(key, &fetch(state, request), version, id)
         }
+        ApiKey::FindCoordinator => {
+            let request = FindCoordinatorRequest::decode(&mut input, version).unwrap();
+            encode(key, &coordinators(request), version, id)
+        }
+        ApiKey::DescribeGroups => {
+            let request = DescribeGroupsRequest::decode(&mut input, version).unwrap();
+            encode(key, &groups(request), version, id)
+        }
+        ApiKey::CreateTopics => {
+            let request = CreateTopicsRequest::decode(&mut input, version).unwrap();
+            let created =
+                |topic: CreatableTopic| CreatableTopicResult { name: topic.name, ..Default::default() };
+            let topics = request.topics.into_iter().map(created).collect();
+            encode(key, &CreateTopicsResponse { topics, ..Default::default() }, version, id)
+        }
         other => panic!("the fake broker does not serve {other:?}"),
     }
 }
@@ -190,10 +211,13 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
     let served = [
         ApiKey::Produce,
         ApiKey::Fetch,
-        ApiKey::ListOffsets,
         ApiKey::Metadata,
         ApiKey::ApiVersions,
         ApiKey::InitProducerId,
+        ApiKey::FindCoordinator,
+        ApiKey::DescribeGroups,
+        ApiKey::CreateTopics,
+        ApiKey::ListOffsets,
     ];
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()
@@ -251,6 +275,26 @@ fn metadata(state: &State, request: &MetadataRequest, address: &str) -> Metadata
     }
 }
 
+/// It coordinates everything.
+fn coordinators(request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let coordinator = |key| Coordinator { key, node_id: NODE, ..Default::default() };
+    let coordinators = request.coordinator_keys.into_iter().map(coordinator).collect();
+    FindCoordinatorResponse { coordinators, ..Default::default() }
+}
+
+/// Every group is there and stable.
+fn groups(request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let described = |group_id| DescribedGroup {
+        group_id,
+        group_state: Utf8Bytes::from_static("Stable"),
+        ..Default::default()
+    };
+    DescribeGroupsResponse {
+        groups: request.groups.into_iter().map(described).collect(),
+        ..Default::default()
+    }
+}
+
 fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>) -> ProduceResponse {
     let mut response = ProduceResponse::default();
     for topic in request.topic_data {
@@ -271,19 +315,29 @@ fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>
     response
 }
 
-/// Kafka's rules: the last five batches of a producer are recognised, gaps are refused, a new producer begins at 0.
+/// Kafka's rules: any first sequence is accepted from a producer id that the partition does not know; then the last
+/// five batches are recognised, gaps are refused, a new epoch begins at 0 and fences the ones before it.
 fn append(log: &mut Vec<RecordBatch>, batch: Bytes) -> Result<i64, ErrorCode> {
     let batch = RecordBatch::parse(batch).unwrap();
     batch.verify_crc().unwrap();
     let header = *batch.header();
     if header.producer_id >= 0 {
-        let own = log.iter().filter(|other| other.header().producer_id == header.producer_id);
-        let recent: Vec<_> =
-            own.map(|batch| *batch.header()).collect::<Vec<_>>().into_iter().rev().take(5).collect();
-        if let Some(same) = recent.iter().find(|other| other.base_sequence == header.base_sequence) {
+        let own = log.iter().map(|other| *other.header());
+        let own: Vec<_> = own.filter(|other| other.producer_id == header.producer_id).collect();
+        let epoch = own.last().map_or(header.producer_epoch, |last| last.producer_epoch);
+        if header.producer_epoch < epoch {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        let mut recent =
+            own.iter().rev().filter(|other| other.producer_epoch == header.producer_epoch).take(5);
+        if let Some(same) = recent.clone().find(|other| other.base_sequence == header.base_sequence) {
             return Ok(same.base_offset);
         }
-        let expected = recent.first().map_or(0, |last| last.base_sequence + last.record_count);
+        let expected = match recent.next() {
+            Some(last) => last.base_sequence + last.record_count,
+            None if own.is_empty() => header.base_sequence,
+            None => 0,
+        };
         if header.base_sequence != expected {
             return Err(ErrorCode::OutOfOrderSequenceNumber);
         }

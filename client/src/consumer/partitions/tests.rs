@@ -169,7 +169,7 @@ fn an_answer_from_before_a_seek_is_dropped() {
     let anchor = state.all[&partition(0)].position.anchor();
     assert_eq!(anchor, Some(Anchor { offset: 50, epoch: Some(3) }));
     assert!(!state.seek(&partition(7), Start::At(50), None), "it is not owned");
-    assert!(state.seek(&partition(0), Start::Committed { fallback: None }, None));
+    assert!(state.seek(&partition(0), Start::Committed, None));
     assert_eq!(state.position(&partition(0)), None, "until it is found");
 }
 
@@ -185,7 +185,10 @@ fn nothing_is_handed_out_of_a_stopped_partition() {
     assert_eq!(state.assignment(), [partition(0)], "still owned");
     assert!(!state.is_assigned(&partition(0)));
     assert!(!state.seek(&partition(0), Start::At(5), None));
-    assert_eq!(state.remove(&[partition(0)]), [(partition(0), 1)]);
+    state.remove(&[partition(0)]);
+    state.add(partition(0), Start::Committed, false);
+    assert_eq!(state.position(&partition(0)), None, "where it was is forgotten");
+    state.remove(&[partition(0)]);
     assert_eq!(state.room(), PREFETCH);
     assert!(state.assignment().is_empty());
 }

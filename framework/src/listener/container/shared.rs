@@ -130,7 +130,8 @@ impl Shared {
         let safe: Vec<_> =
             partitions.iter().filter_map(|partition| Some((partition, partition.committable()?))).collect();
         let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
-        let offsets = safe.iter().map(|(partition, offset)| (partition.place.clone(), *offset)).collect();
+        let offsets: Vec<_> =
+            safe.iter().map(|(partition, offset)| (partition.place.clone(), *offset)).collect();
         let committed = consumer.commit(offsets).await;
         match &committed {
             Ok(()) => safe.iter().for_each(|(partition, offset)| partition.committed(*offset)),
