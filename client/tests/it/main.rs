@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod admin;
+mod alloc;
 mod broken_brokers;
 mod connections;
 mod fake;
