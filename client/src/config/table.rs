@@ -111,8 +111,8 @@ pub const SETTINGS: &[Key] = &[
     key(
         "auto.offset.reset",
         "latest",
-        Expectation::OneOf(&["earliest", "latest", "none"]),
-        "Where to start without a committed offset.",
+        Expectation::Text,
+        "Where to start without a committed offset: earliest, latest, none, or by_duration: and an ISO 8601 duration.",
     ),
     key(
         "enable.auto.commit",
@@ -127,7 +127,12 @@ pub const SETTINGS: &[Key] = &[
         Expectation::OneOf(&["classic", "consumer"]),
         "Whether a member or the coordinator (KIP-848, Apache Kafka from 4.0) shares out partitions.",
     ),
-    key("client.rack", "", Expectation::Text, "The rack that a consumer is in."),
+    key(
+        "client.rack",
+        "",
+        Expectation::Text,
+        "Where a consumer is: it may read from a near replica, and its group considers it.",
+    ),
     key(
         "partition.assignment.strategy",
         "cooperative-sticky",

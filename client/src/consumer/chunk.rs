@@ -539,6 +539,17 @@ mod tests {
     }
 
     #[test]
+    fn records_are_slices_of_what_was_fetched() {
+        let bytes = Bytes::from([batch(at(0), &["a", "b"]), batch(at(2), &["c"])].concat());
+        let fetched = bytes.as_ptr_range();
+        let mut chunk = read(&TopicPartition::new("t", 0), 0.into(), bytes.clone(), &[], 3, READING);
+        for record in chunk.take_together().unwrap().unwrap().records {
+            let value = record.value.unwrap();
+            assert!(fetched.contains(&value.as_ptr()), "nothing is copied");
+        }
+    }
+
+    #[test]
     fn a_detached_chunk_holds_nothing_of_the_answer_that_brought_it() {
         let bytes = Bytes::from([batch(at(0), &["a", "b"]), batch(at(2), &["c"])].concat());
         let partition = TopicPartition::new("t", 0);

@@ -143,14 +143,13 @@ impl Fetcher {
         let shared = Arc::clone(&self.shared);
         self.events.push(Box::pin(async move {
             let partitions: Vec<TopicPartition> = asked.iter().map(|ask| ask.partition.clone()).collect();
-            let deadline = Instant::now() + shared.config.request_timeout;
             let result = match &shared.offsets {
-                Some(link) => offsets::committed(&shared.core, link, Some(&partitions), deadline).await,
+                Some(link) => offsets::committed_each(&shared.core, link, Some(&partitions)).await,
                 None => Ok(HashMap::new()),
             };
-            let anchored = |offsets: HashMap<TopicPartition, OffsetAndMetadata>| {
+            let anchored = |offsets: offsets::Committed| {
                 let anchor = |at: OffsetAndMetadata| Anchor { offset: at.offset, epoch: at.leader_epoch };
-                offsets.into_iter().map(|(partition, at)| (partition, Ok(anchor(at)))).collect()
+                offsets.into_iter().map(|(partition, at)| (partition, at.map(anchor))).collect()
             };
             Event::Committed { asked, result: result.map(anchored) }
         }));

@@ -510,3 +510,6 @@ fn wire_millis(wait: Duration) -> i32 {
 fn wire_size(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

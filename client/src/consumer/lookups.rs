@@ -316,3 +316,266 @@ fn known(view: &ClusterView, name: &TopicPartition) -> Known {
         leader.and_then(|partition| Some(Leader { node: partition.leader?, epoch: partition.leader_epoch }));
     Known { topic_id, leader }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::builder::OffsetReset;
+    use super::super::partitions::Rules;
+    use super::super::positions::Pauses;
+    use super::*;
+    use crate::cluster::testing;
+
+    fn name(partition: i32) -> TopicPartition {
+        TopicPartition::new("t", partition)
+    }
+
+    fn partitions(reset: OffsetReset, has_group: bool, starts: &[Start]) -> Partitions {
+        let pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
+        let mut partitions =
+            Partitions::new(Rules { prefetch_bytes: 1_000, partition_bytes: 100, reset, has_group, pauses });
+        for (partition, start) in (0..).zip(starts) {
+            partitions.add(name(partition), *start, false);
+        }
+        partitions
+    }
+
+    const COMMITTED: Start = Start::Committed;
+
+    /// Partition 0 led by 1, 1 by 2, 2 by nobody, 3 by 1; epoch 4 everywhere.
+    fn view() -> ClusterView {
+        testing::view("t", &[(1, 4), (2, 4), (-1, 4), (1, 4)])
+    }
+
+    fn moved() -> ClusterView {
+        testing::view("t", &[(1, 5)])
+    }
+
+    fn asked<T>(asks: &[(Ask, Leader, T)]) -> Vec<i32> {
+        asks.iter().map(|(ask, ..)| ask.partition.partition).collect()
+    }
+
+    fn found(offset: Option<i64>) -> Option<Result<OffsetAt, ErrorCode>> {
+        Some(Ok(OffsetAt { offset, timestamp_ms: None, leader_epoch: Some(2) }))
+    }
+
+    /// Resolves partition 0 to an offset of epoch 2, checked against epoch 4.
+    fn at(reset: OffsetReset, offset: i64) -> Partitions {
+        let mut state = partitions(reset, false, &[Start::Find(Place::Earliest)]);
+        let plan = state.plan(&view(), Instant::now());
+        state.place_found(&plan.find[&1][0], found(Some(offset)), Instant::now());
+        state
+    }
+
+    fn told(state: &mut Partitions) -> String {
+        let error = state.take_error().unwrap().to_string();
+        assert!(!state.has_errors());
+        error
+    }
+
+    #[test]
+    fn questions_go_by_leader_and_who_has_none_keeps_nobody_waiting() {
+        let now = Instant::now();
+        let starts = [Start::Find(Place::Earliest), Start::Find(Place::Latest), Start::At(3), Start::At(7)];
+        let mut state = partitions(OffsetReset::Latest, false, &starts);
+        let plan = state.plan(&view(), now);
+        assert!(plan.refresh && plan.committed.is_empty() && plan.check.is_empty());
+        assert_eq!(plan.wake_at, Some(now + Duration::from_millis(100)));
+        assert_eq!((asked(&plan.find[&1]), asked(&plan.find[&2])), (vec![0], vec![1]));
+        assert_eq!(plan.find[&1][0].2, Place::Earliest);
+        assert_eq!(plan.fetch.keys().copied().collect::<Vec<_>>(), [1]);
+        assert_eq!((plan.fetch[&1][0].offset, plan.fetch[&1].len()), (7, 1));
+        let again = state.plan(&view(), now);
+        assert!(again.find.is_empty() && !again.refresh, "those are asked");
+        let missing = state.plan(&ClusterView::default(), now);
+        assert!(missing.refresh && missing.fetch.is_empty());
+        state.stale = true;
+        assert!(state.plan(&view(), now).refresh);
+        state.finish();
+        assert!(state.plan(&view(), now).fetch.is_empty());
+    }
+
+    #[test]
+    fn committed_offsets_count_by_partition() {
+        let now = Instant::now();
+        let mut state = partitions(OffsetReset::Earliest, true, &[COMMITTED; 4]);
+        let asks = state.plan(&view(), now).committed;
+        assert_eq!(asks.len(), 4);
+        assert!(state.plan(&view(), now).committed.is_empty());
+        let answers = HashMap::from([
+            (name(0), Ok(Anchor { offset: 5, epoch: Some(3) })),
+            (name(2), Err(ErrorCode::UnstableOffsetCommit)),
+            (name(3), Err(ErrorCode::TopicAuthorizationFailed)),
+        ]);
+        state.committed_found(&asks, &answers, now);
+        assert_eq!((state.position(&name(0)), state.position(&name(1))), (Some(5), None));
+        assert_eq!(told(&mut state), "t-3: the broker answered TOPIC_AUTHORIZATION_FAILED");
+        let plan = state.plan(&view(), now);
+        assert_eq!(asked(&plan.check[&1]), [0], "a committed epoch is checked");
+        assert_eq!(asked(&plan.find[&2]), [1], "it has none");
+        assert_eq!(plan.wake_at, Some(now + Duration::from_millis(100)));
+        let later = state.plan(&view(), now + Duration::from_millis(100));
+        assert_eq!(later.committed[0].partition, name(2));
+        assert_eq!(state.plan(&view(), now + ERROR_PAUSE).committed[0].partition, name(3));
+    }
+
+    #[test]
+    fn without_a_commit_the_policy_decides() {
+        let now = Instant::now();
+        for (reset, place) in [
+            (OffsetReset::Earliest, Place::Earliest),
+            (OffsetReset::Latest, Place::Latest),
+            (OffsetReset::ByDuration(Duration::from_secs(9)), Place::Ago(Duration::from_secs(9))),
+        ] {
+            let mut state = partitions(reset, false, &[COMMITTED]);
+            assert_eq!(state.plan(&view(), now).find[&1][0].2, place);
+            let mut state = partitions(reset, true, &[COMMITTED]);
+            let asks = state.plan(&view(), now).committed;
+            state.committed_found(&asks, &HashMap::new(), now);
+            assert_eq!(state.plan(&view(), now).find[&1][0].2, place);
+        }
+        let mut state = partitions(OffsetReset::None, false, &[COMMITTED]);
+        let plan = state.plan(&view(), now);
+        assert_eq!(plan.wake_at, Some(now + ERROR_PAUSE));
+        assert_eq!(told(&mut state), "t-0: no committed offset; set `auto_offset_reset` or seek");
+        state.plan(&view(), now + ERROR_PAUSE);
+        assert!(state.has_errors(), "it is told again");
+    }
+
+    #[test]
+    fn a_place_is_found_or_looked_for_again() {
+        let now = Instant::now();
+        let mut state = at(OffsetReset::None, 8);
+        assert_eq!((state.position(&name(0)), state.positions(true)[&name(0)]), (Some(8), 8));
+        assert_eq!(state.plan(&view(), now).fetch[&1][0].offset, 8);
+        let look = |place, answer| {
+            let mut state = partitions(OffsetReset::None, false, &[Start::Find(place)]);
+            let plan = state.plan(&view(), now);
+            state.place_found(&plan.find[&1][0], answer, now);
+            state
+        };
+        for place in [Place::Time(5), Place::Ago(Duration::from_secs(1))] {
+            let plan = look(place, found(None)).plan(&view(), now);
+            assert_eq!(plan.find[&1][0].2, Place::Latest, "nothing is as young");
+        }
+        for answer in [None, found(None)] {
+            let plan = look(Place::Earliest, answer).plan(&view(), now);
+            assert_eq!(plan.wake_at, Some(now + Duration::from_millis(100)));
+        }
+        let mut refused = look(Place::Earliest, Some(Err(ErrorCode::NotLeaderOrFollower)));
+        assert!(refused.plan(&view(), now).refresh);
+        assert_eq!(asked(&refused.plan(&moved(), now).find[&1]), [0], "the next leader is asked at once");
+        let mut forbidden = look(Place::Earliest, Some(Err(ErrorCode::TopicAuthorizationFailed)));
+        assert_eq!(told(&mut forbidden), "t-0: the broker answered TOPIC_AUTHORIZATION_FAILED");
+        assert_eq!(forbidden.plan(&view(), now).wake_at, Some(now + ERROR_PAUSE));
+    }
+
+    #[test]
+    fn an_answer_for_what_was_sought_meanwhile_counts_for_nothing() {
+        let now = Instant::now();
+        let mut state = partitions(OffsetReset::Earliest, true, &[COMMITTED]);
+        let asks = state.plan(&view(), now).committed;
+        state.seek(&name(0), Start::Find(Place::Latest), None);
+        state.committed_found(&asks, &HashMap::from([(name(0), Ok(5.into()))]), now);
+        state.not_answered(&asks, now);
+        let plan = state.plan(&view(), now);
+        assert_eq!(asked(&plan.find[&1]), [0]);
+        state.seek(&name(0), Start::At(1), None);
+        state.place_found(&plan.find[&1][0], found(Some(9)), now);
+        state.refused(&plan.find[&1][0].0, plan.find[&1][0].1, ErrorCode::InvalidRequest, now);
+        state.out_of_range(&plan.find[&1][0].0, 5, now);
+        assert_eq!(state.position(&name(0)), Some(1));
+        assert!(!state.has_errors());
+        let check = (plan.find[&1][0].0.clone(), plan.find[&1][0].1, Anchor { offset: 9, epoch: Some(2) });
+        state.checked(&check, Some(Ok((2, 0))), now);
+        assert_eq!(state.plan(&view(), now).fetch[&1][0].offset, 1);
+    }
+
+    /// What a new leader says of a position at 8 of epoch 2, when the program has seen everything before `seen`.
+    fn check(
+        now: Instant,
+        reset: OffsetReset,
+        seen: i64,
+        answer: Option<Result<(i32, i64), ErrorCode>>,
+    ) -> Partitions {
+        let mut state = at(reset, seen);
+        state.all.get_mut(&name(0)).unwrap().position.found(Anchor { offset: 8, epoch: Some(2) }, Some(4));
+        let plan = state.plan(&moved(), now);
+        assert!(plan.fetch.is_empty());
+        state.checked(&plan.check[&1][0], answer, now);
+        state
+    }
+
+    #[test]
+    fn a_log_that_lost_records_is_noticed() {
+        let now = Instant::now();
+        for answer in [None, Some(Ok((2, 8)))] {
+            let mut state = check(now, OffsetReset::None, 8, answer);
+            assert_eq!(state.plan(&moved(), now).fetch[&1][0].offset, 8, "{answer:?}");
+        }
+        // The program has not seen them: they are fetched again, whatever the policy.
+        let mut state = check(now, OffsetReset::None, 5, Some(Ok((2, 6))));
+        assert!(!state.has_errors());
+        assert_eq!(state.position(&name(0)), Some(5));
+        let again = state.plan(&moved(), now);
+        assert_eq!(again.check[&1][0].2, Anchor { offset: 5, epoch: Some(2) });
+        // It has.
+        let mut state = check(now, OffsetReset::Latest, 8, Some(Ok((1, 6))));
+        assert_eq!(state.position(&name(0)), Some(6), "the log goes on from there");
+        assert_eq!(state.plan(&moved(), now).check[&1][0].2, Anchor { offset: 6, epoch: Some(1) });
+        let mut state = check(now, OffsetReset::Earliest, 8, Some(Ok((-1, -1))));
+        assert_eq!(state.plan(&moved(), now).find[&1][0].2, Place::Earliest);
+        // And there is no policy.
+        let mut state = check(now, OffsetReset::None, 8, Some(Ok((1, 6))));
+        let lost = "t-0: records before offset 8 are lost";
+        let hint = "; set `auto_offset_reset` or seek";
+        assert_eq!(told(&mut state), format!("{lost}, from offset 6 on the log has others{hint}"));
+        assert_eq!(state.plan(&moved(), now).wake_at, Some(now + ERROR_PAUSE));
+        let mut state = check(now, OffsetReset::None, 8, Some(Ok((-1, -1))));
+        assert_eq!(told(&mut state), format!("{lost}{hint}"));
+        let mut state = check(now, OffsetReset::None, 8, Some(Err(ErrorCode::FencedLeaderEpoch)));
+        assert!(state.plan(&moved(), now).refresh);
+    }
+
+    #[test]
+    fn a_position_out_of_range_is_reset_or_told() {
+        let now = Instant::now();
+        let ask = |state: &mut Partitions| state.plan(&view(), now).fetch[&1][0].ask.clone();
+        let mut state = at(OffsetReset::Latest, 8);
+        let asked = ask(&mut state);
+        state.out_of_range(&asked, 8, now);
+        assert_eq!(state.plan(&view(), now).find[&1][0].2, Place::Latest);
+        let mut state = at(OffsetReset::None, 8);
+        let asked = ask(&mut state);
+        state.out_of_range(&asked, 8, now);
+        assert_eq!(told(&mut state), "t-0: offset 8 is not in the log; set `auto_offset_reset` or seek");
+        assert_eq!(state.plan(&view(), now).wake_at, Some(now + ERROR_PAUSE));
+        // A replica may lag behind: its leader is asked.
+        let mut state = at(OffsetReset::None, 8);
+        let asked = ask(&mut state);
+        state.all.get_mut(&name(0)).unwrap().position.prefer(2, now + ERROR_PAUSE);
+        state.all.get_mut(&name(0)).unwrap().position.ask();
+        state.out_of_range(&asked, 8, now);
+        assert_eq!(state.plan(&view(), now).fetch[&1][0].offset, 8);
+    }
+
+    #[test]
+    fn a_topic_made_anew_is_begun_by_policy() {
+        let now = Instant::now();
+        let anew = |id| testing::view_with_id("t", Uuid::from_u128(id), &[(1, 0)]);
+        let mut state = at(OffsetReset::Latest, 8);
+        assert_eq!(state.plan(&anew(1), now).check.len(), 1, "another epoch");
+        let mut state = at(OffsetReset::Latest, 8);
+        let same = testing::view_with_id("t", Uuid::from_u128(1), &[(1, 4)]);
+        assert_eq!(state.plan(&same, now).fetch[&1][0].topic_id, Uuid::from_u128(1));
+        let plan = state.plan(&anew(2), now);
+        assert_eq!(plan.find[&1][0].2, Place::Latest);
+        assert_eq!(state.position(&name(0)), None);
+        let mut state = at(OffsetReset::None, 8);
+        state.plan(&same, now);
+        assert_eq!(state.plan(&anew(2), now).fetch.len(), 0);
+        assert_eq!(told(&mut state), "t-0: offset 8 is not in the log; set `auto_offset_reset` or seek");
+        assert_eq!(state.plan(&anew(2), now).wake_at, Some(now + ERROR_PAUSE));
+    }
+}

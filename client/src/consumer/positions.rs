@@ -343,3 +343,230 @@ pub(super) fn judge(position: Anchor, epoch: i32, end_offset: i64) -> Verdict {
         false => Verdict::Holds,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSES: Pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_millis(350) };
+    const LEADER: Leader = Leader { node: 1, epoch: 5 };
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn led_by(leader: Leader) -> Known {
+        Known { topic_id: Uuid::from_u128(1), leader: Some(leader) }
+    }
+
+    fn fetch(node: i32, leader: Leader, offset: i64) -> Step {
+        Step::Fetch { node, leader, offset }
+    }
+
+    fn reading(offset: i64, epoch: Option<i32>) -> Position {
+        let mut position = Position::new(Start::At(offset));
+        position.found(Anchor { offset, epoch }, Some(LEADER.epoch));
+        position
+    }
+
+    #[test]
+    fn places_are_spelt_as_in_list_offsets() {
+        assert_eq!(Place::Earliest.wire(0), -2);
+        assert_eq!(Place::Latest.wire(0), -1);
+        assert_eq!((Place::Time(7).wire(0), Place::Time(-2).wire(0)), (7, 0));
+        assert_eq!(Place::Ago(ms(3)).wire(10), 7);
+        assert_eq!((Place::Ago(ms(11)).wire(10), Place::Ago(Duration::MAX).wire(10)), (0, 0));
+        assert_eq!(by_policy(OffsetReset::Earliest), Some(Place::Earliest));
+        assert_eq!(by_policy(OffsetReset::Latest), Some(Place::Latest));
+        assert_eq!(by_policy(OffsetReset::ByDuration(ms(3))), Some(Place::Ago(ms(3))));
+        assert_eq!(by_policy(OffsetReset::None), None);
+    }
+
+    #[test]
+    fn a_start_is_found_step_by_step() {
+        let now = Instant::now();
+        let mut position = Position::new(Start::Committed);
+        let nobody = Known { topic_id: Uuid::ZERO, leader: None };
+        assert_eq!(position.step(nobody, now, PAUSES), Step::Committed, "no leader is needed for that");
+        position.ask();
+        assert_eq!(position.step(nobody, now, PAUSES), Step::Wait);
+        position.look(Start::Find(Place::Latest));
+        assert_eq!(position.anchor(), None);
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), Step::Find(LEADER, Place::Latest));
+        position.ask();
+        position.found(Anchor { offset: 9, epoch: Some(2) }, Some(5));
+        assert_eq!(position.anchor(), Some(Anchor { offset: 9, epoch: Some(2) }));
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 9), "its leader told it");
+    }
+
+    #[test]
+    fn while_nobody_leads_metadata_is_asked_for_with_growing_pauses() {
+        let now = Instant::now();
+        let mut position = Position::new(Start::Find(Place::Earliest));
+        let nobody = Known { topic_id: Uuid::ZERO, leader: None };
+        let mut at = now;
+        for pause in [100, 200, 350, 350] {
+            assert_eq!(position.step(nobody, at, PAUSES), Step::Refresh(at + ms(pause)));
+            let before = at + ms(pause - 1);
+            assert_eq!(position.step(nobody, before, PAUSES), Step::Rest(at + ms(pause)));
+            at += ms(pause);
+        }
+        assert_eq!(
+            position.step(led_by(LEADER), now, PAUSES),
+            Step::Find(LEADER, Place::Earliest),
+            "at once"
+        );
+        assert_eq!(position.step(nobody, now, PAUSES), Step::Refresh(now + ms(100)), "it begins anew");
+    }
+
+    #[test]
+    fn pauses_grow_with_failures_and_another_leader_ends_them() {
+        let now = Instant::now();
+        let mut position = reading(3, None);
+        for pause in [100, 200, 350] {
+            position.ask();
+            position.failed(now, PAUSES, Some(LEADER));
+            assert_eq!(
+                position.step(led_by(LEADER), now + ms(pause - 1), PAUSES),
+                Step::Rest(now + ms(pause))
+            );
+            assert_eq!(position.step(led_by(LEADER), now + ms(pause), PAUSES), fetch(1, LEADER, 3));
+        }
+        let other = Leader { node: 2, epoch: 6 };
+        assert_eq!(position.step(led_by(other), now, PAUSES), fetch(2, other, 3));
+        let nobody = Known { topic_id: Uuid::ZERO, leader: None };
+        assert_eq!(position.step(nobody, now, PAUSES), Step::Rest(now + ms(350)), "nobody is not another");
+        position.failed(now, PAUSES, None);
+        assert_eq!(
+            position.step(led_by(other), now, PAUSES),
+            Step::Rest(now + ms(350)),
+            "not for its leader's sake"
+        );
+        position.ask();
+        position.advance(Anchor { offset: 4, epoch: None });
+        position.failed(now, PAUSES, Some(LEADER));
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), Step::Rest(now + ms(100)), "records forgave");
+        position.rest(now + ms(7));
+        assert_eq!(position.step(led_by(other), now, PAUSES), Step::Rest(now + ms(7)), "whoever leads");
+    }
+
+    #[test]
+    fn what_forgives_failures() {
+        let now = Instant::now();
+        for forgive in [
+            |position: &mut Position| position.nothing_new(Instant::now()),
+            |position: &mut Position| position.holds(5),
+        ] {
+            let mut position = reading(3, None);
+            position.failed(now, PAUSES, None);
+            position.failed(now, PAUSES, None);
+            forgive(&mut position);
+            position.failed(now, PAUSES, None);
+            assert_eq!(position.step(led_by(LEADER), now, PAUSES), Step::Rest(now + ms(100)));
+        }
+    }
+
+    #[test]
+    fn a_new_leader_is_asked_where_the_epoch_ends() {
+        let now = Instant::now();
+        let mut position = reading(3, Some(4));
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 3));
+        let newer = Leader { node: 1, epoch: 6 };
+        let anchor = Anchor { offset: 3, epoch: Some(4) };
+        assert_eq!(position.step(led_by(newer), now, PAUSES), Step::Check(newer, anchor));
+        position.ask();
+        assert_eq!(position.step(led_by(newer), now, PAUSES), Step::Wait);
+        position.holds(6);
+        assert_eq!(position.step(led_by(newer), now, PAUSES), fetch(1, newer, 3));
+        // What comes without an epoch says nothing new about it.
+        position.ask();
+        position.advance(Anchor { offset: 8, epoch: None });
+        assert_eq!(position.anchor(), Some(Anchor { offset: 8, epoch: Some(4) }));
+        position.advance(Anchor { offset: 9, epoch: Some(6) });
+        assert_eq!(position.anchor(), Some(Anchor { offset: 9, epoch: Some(6) }));
+        // Where epochs are not told there is nothing to check by.
+        let silent = Leader { node: 1, epoch: -1 };
+        assert_eq!(position.step(led_by(silent), now, PAUSES), fetch(1, silent, 9));
+        let mut sought = Position::new(Start::At(5));
+        assert_eq!(sought.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 5), "no epoch, no check");
+        assert_eq!(sought.step(led_by(newer), now, PAUSES), fetch(1, newer, 5));
+    }
+
+    #[test]
+    fn a_topic_made_anew_is_noticed_by_its_id() {
+        let now = Instant::now();
+        let mut position = reading(3, None);
+        let of = |id| Known { topic_id: Uuid::from_u128(id), leader: Some(LEADER) };
+        let nameless = Known { topic_id: Uuid::ZERO, leader: Some(LEADER) };
+        assert_eq!(position.step(nameless, now, PAUSES), fetch(1, LEADER, 3));
+        assert_eq!(
+            position.step(of(1), now, PAUSES),
+            fetch(1, LEADER, 3),
+            "the first id is taken for its own"
+        );
+        assert_eq!(position.step(nameless, now, PAUSES), fetch(1, LEADER, 3), "no id says nothing");
+        assert_eq!(position.step(of(2), now, PAUSES), Step::Recreated);
+        assert_eq!(position.step(of(2), now, PAUSES), Step::Recreated, "until somebody does something");
+        position.found(0.into(), None);
+        assert_eq!(position.step(of(2), now, PAUSES), fetch(1, LEADER, 0));
+    }
+
+    #[test]
+    fn a_nearer_replica_is_read_from_for_a_while_and_until_it_fails() {
+        let now = Instant::now();
+        let mut position = reading(3, None);
+        position.ask();
+        position.prefer(7, now + ms(10));
+        assert_eq!(position.step(led_by(LEADER), now + ms(9), PAUSES), fetch(7, LEADER, 3));
+        position.advance(Anchor { offset: 4, epoch: None });
+        assert_eq!(position.step(led_by(LEADER), now + ms(9), PAUSES), fetch(7, LEADER, 4));
+        assert_eq!(position.step(led_by(LEADER), now + ms(10), PAUSES), fetch(1, LEADER, 4));
+        position.prefer(7, now + ms(900));
+        assert!(position.leaves_replica());
+        assert!(!position.leaves_replica());
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 4));
+        position.prefer(7, now + ms(900));
+        position.failed(now, PAUSES, Some(LEADER));
+        assert_eq!(position.step(led_by(LEADER), now + ms(100), PAUSES), fetch(1, LEADER, 4));
+        position.prefer(7, now + ms(900));
+        position.rest(now);
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 4));
+    }
+
+    #[test]
+    fn who_has_nothing_new_is_looked_at_with_growing_pauses() {
+        let now = Instant::now();
+        let mut position = reading(3, None);
+        assert_eq!(position.peek_at(), None);
+        for pause in [10, 20, 40, 50, 50] {
+            position.ask();
+            position.nothing_new(now);
+            assert_eq!(position.peek_at(), Some(now + ms(pause)));
+            assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 3));
+        }
+        position.advance(Anchor { offset: 4, epoch: None });
+        assert_eq!(position.peek_at(), None);
+        position.nothing_new(now);
+        position.failed(now, PAUSES, None);
+        assert_eq!(position.peek_at(), None);
+        position.ask();
+        position.unasked();
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 4));
+    }
+
+    #[test]
+    fn a_position_is_judged_by_where_its_epoch_ends() {
+        let position = Anchor { offset: 10, epoch: Some(4) };
+        let diverged = |offset, epoch| Verdict::Diverged(Some(Anchor { offset, epoch: Some(epoch) }));
+        assert_eq!(judge(position, 4, 11), Verdict::Holds);
+        assert_eq!(judge(position, 4, 10), Verdict::Holds);
+        assert_eq!(judge(position, 4, 9), diverged(9, 4));
+        assert_eq!(judge(position, 4, 0), diverged(0, 4));
+        assert_eq!(judge(position, 3, 10), diverged(10, 3), "records of an older epoch are at its place");
+        assert_eq!(judge(position, 3, 20), diverged(10, 3));
+        assert_eq!(judge(position, 0, 5), diverged(5, 0));
+        assert_eq!(judge(position, -1, 20), Verdict::Diverged(None));
+        assert_eq!(judge(position, 4, -1), Verdict::Diverged(None));
+        assert_eq!(judge(Anchor::from(10), 3, 10), Verdict::Holds);
+    }
+}

@@ -40,7 +40,8 @@ impl ConsumerRecord {
     }
 }
 
-/// Records of one partition from one fetch, in order: the fast path.
+/// Consecutive records of one partition, as they came together: the fast path. As many batches as hold about
+/// `partition_fetch_bytes` when they are decompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerRecords {
     /// The topic.

@@ -123,3 +123,101 @@ impl Forgotten {
         self.0.into_iter().map(topic).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lookups::{Ask, Wanted};
+    use super::super::partitions::Cell;
+    use super::super::positions::Leader;
+    use super::*;
+
+    fn wanted(partition: i32, offset: i64, epoch: i32, topic_id: u128) -> Wanted {
+        let partition = TopicPartition::new("t", partition);
+        Wanted {
+            ask: Ask { partition, cell: Cell::new(None, None, false) },
+            leader: Leader { node: 1, epoch },
+            offset,
+            topic_id: Uuid::from_u128(topic_id),
+            peek_at: None,
+            served: 0,
+        }
+    }
+
+    /// Session, epoch, the places of those named, and what is forgotten.
+    type Said = (i32, i32, Vec<usize>, Vec<(Uuid, Vec<i32>)>);
+
+    fn next(session: &mut Session, wanted: &[Wanted]) -> Said {
+        let part = session.next(wanted, true);
+        let forgotten = part.forgotten.into_iter().map(|topic| {
+            assert_eq!(&*topic.topic, "t");
+            (topic.topic_id, topic.partitions)
+        });
+        (part.id, part.epoch, part.changed, forgotten.collect())
+    }
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    #[test]
+    fn only_what_changed_is_named() {
+        let mut session = Session::default();
+        let (a, b, c) = (wanted(0, 5, 1, 9), wanted(1, 5, 1, 9), wanted(2, 5, 1, 9));
+        assert_eq!(next(&mut session, &[a.clone(), b.clone()]), (0, 0, vec![0, 1], vec![]));
+        session.answered(77);
+        assert_eq!(next(&mut session, &[a.clone(), b.clone()]), (77, 1, vec![], vec![]));
+        session.answered(77);
+        let further = wanted(0, 6, 1, 9);
+        assert_eq!(next(&mut session, &[further.clone(), b.clone()]), (77, 2, vec![0], vec![]));
+        session.answered(77);
+        let led_anew = wanted(1, 5, 2, 9);
+        assert_eq!(next(&mut session, &[further.clone(), led_anew.clone(), c]), (77, 3, vec![1, 2], vec![]));
+        session.answered(77);
+        assert_eq!(
+            next(&mut session, std::slice::from_ref(&led_anew)),
+            (77, 4, vec![], vec![(id(9), vec![0, 2])])
+        );
+        session.answered(77);
+        assert_eq!(next(&mut session, &[further, led_anew]), (77, 5, vec![0], vec![]), "it is named again");
+    }
+
+    #[test]
+    fn a_topic_with_another_id_is_forgotten_and_named() {
+        let mut session = Session::default();
+        next(&mut session, &[wanted(0, 5, 1, 9)]);
+        session.answered(77);
+        assert_eq!(next(&mut session, &[wanted(0, 5, 1, 8)]), (77, 1, vec![0], vec![(id(9), vec![0])]));
+    }
+
+    #[test]
+    fn all_is_named_again_after_doubt() {
+        let mut session = Session::default();
+        let all = [wanted(0, 5, 1, 9)];
+        next(&mut session, &all);
+        session.answered(77);
+        session.uncertain();
+        assert_eq!(next(&mut session, &all), (77, 0, vec![0], vec![]), "the old session is replaced");
+        session.answered(78);
+        assert_eq!(next(&mut session, &all), (78, 1, vec![], vec![]));
+        session.gone();
+        assert_eq!(next(&mut session, &all), (0, 0, vec![0], vec![]));
+        session.answered(79);
+        next(&mut session, &all);
+        session.answered(80);
+        assert_eq!(next(&mut session, &all), (0, 0, vec![0], vec![]), "that was another session's answer");
+        session.answered(0);
+        assert_eq!(next(&mut session, &all), (0, 0, vec![0], vec![]), "sessions are declined");
+        session.answered(81);
+        let part = session.next(&all, false);
+        assert_eq!((part.id, part.epoch), (81, 0), "names and ids cannot be in one session");
+    }
+
+    #[test]
+    fn epochs_begin_again_at_one() {
+        let mut session = Session { id: 5, epoch: i32::MAX - 1, by_id: true, ..Session::default() };
+        session.answered(5);
+        assert_eq!(session.epoch, i32::MAX);
+        session.answered(5);
+        assert_eq!(session.epoch, 1);
+    }
+}

@@ -41,11 +41,8 @@ impl ConsumerConfig {
             Some("consumer") => config.group_protocol = GroupProtocol::Consumer,
             _ => {}
         }
-        match given.text("auto.offset.reset") {
-            Some("earliest") => config.offset_reset = OffsetReset::Earliest,
-            Some("latest") => config.offset_reset = OffsetReset::Latest,
-            Some("none") => config.offset_reset = OffsetReset::None,
-            _ => {}
+        if let Some(reset) = given.text("auto.offset.reset") {
+            config.offset_reset = offset_reset(reset)?;
         }
         match given.text("isolation.level") {
             Some("read_committed") => config.isolation = IsolationLevel::ReadCommitted,
@@ -58,6 +55,48 @@ impl ConsumerConfig {
         }
         Ok(config)
     }
+}
+
+/// A policy as Kafka spells it, such as `by_duration:PT1H30M` (KIP-1106).
+fn offset_reset(text: &str) -> Result<OffsetReset, ConfigError> {
+    let policy = match text {
+        "earliest" => Some(OffsetReset::Earliest),
+        "latest" => Some(OffsetReset::Latest),
+        "none" => Some(OffsetReset::None),
+        other => other.strip_prefix("by_duration:").and_then(iso_duration).map(OffsetReset::ByDuration),
+    };
+    policy.ok_or_else(|| {
+        let reason = format!("`{text}` must be earliest, latest, none or like by_duration:P1DT2H3M4.5S");
+        ConfigError::new("auto.offset.reset", reason)
+    })
+}
+
+/// `P1DT2H3M4.5S`: days, hours, minutes and seconds, each at most once and in this order.
+fn iso_duration(text: &str) -> Option<Duration> {
+    let (days, time) = match text.strip_prefix('P')?.split_once('T') {
+        Some((days, time)) if !time.is_empty() => (days, time),
+        Some(_) => return None,
+        None => (text.strip_prefix('P')?, ""),
+    };
+    if days.is_empty() && time.is_empty() {
+        return None;
+    }
+    let mut total = Duration::ZERO;
+    for (mut rest, units) in [(days, &[('D', 86_400)][..]), (time, &[('H', 3_600), ('M', 60), ('S', 1)][..])]
+    {
+        for &(unit, seconds) in units {
+            let Some((number, behind)) = rest.split_once(unit) else { continue };
+            let exact = number.parse::<u32>().ok().map(|count| Duration::from_secs(seconds) * count);
+            let fraction = || Duration::try_from_secs_f64(number.parse().ok()?).ok();
+            let part = if unit == 'S' { exact.or_else(fraction) } else { exact };
+            total = total.checked_add(part?)?;
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+    }
+    Some(total)
 }
 
 /// An assignor by the name that members know it by, or by that of its Java class.
@@ -120,12 +159,39 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_by_duration_is_as_in_java() {
+        for (text, seconds) in [
+            ("P1D", 86_400.0),
+            ("PT1H30M", 5_400.0),
+            ("P1DT2H3M4.5S", 93_784.5),
+            ("PT0S", 0.0),
+            ("PT0.25S", 0.25),
+            ("P2DT1M", 172_860.0),
+        ] {
+            let given = config(&format!("auto.offset.reset=by_duration:{text}")).unwrap();
+            assert_eq!(
+                given.offset_reset,
+                OffsetReset::ByDuration(Duration::from_secs_f64(seconds)),
+                "{text}"
+            );
+        }
+        for text in [
+            "", "P", "PT", "P1", "1D", "PT1D", "P1H", "PT1M1H", "PT1S1S", "PT-1S", "P-1D", "PT1,5S", "PTS",
+            "P1DT", "PTinfS", "P1.5D",
+        ] {
+            assert!(config(&format!("auto.offset.reset=by_duration:{text}")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn words_mean_what_kafka_means_by_them() {
         assert_eq!(config("enable.auto.commit=true").unwrap().auto_commit, Some(Duration::from_secs(5)));
         assert_eq!(config("enable.auto.commit=false auto.commit.interval.ms=9").unwrap().auto_commit, None);
         assert_eq!(config("auto.offset.reset=none").unwrap().offset_reset, OffsetReset::None);
         assert_eq!(config("auto.offset.reset=latest").unwrap().offset_reset, OffsetReset::Latest);
         assert_eq!(config("group.id=").unwrap().group, None);
+        let error = config("auto.offset.reset=smallest").unwrap_err().to_string();
+        assert!(error.contains("`smallest` must be earliest, latest, none or like by_duration:"), "{error}");
         let java = "partition.assignment.strategy=org.apache.kafka.clients.consumer.RoundRobinAssignor";
         assert_eq!(names(&config(java).unwrap()), ["roundrobin".into()]);
         let error = config("partition.assignment.strategy=fair").unwrap_err().to_string();

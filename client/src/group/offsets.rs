@@ -25,7 +25,11 @@ const FETCH_BATCHED_FROM: i16 = 8;
 /// From here on offsets of open transactions can be waited for.
 const REQUIRE_STABLE_FROM: i16 = 7;
 
-/// The committed offsets of a group, of some partitions or of all. Partitions without one are missing.
+/// Committed offsets by partition; those without one are missing.
+pub(crate) type Committed = HashMap<TopicPartition, Result<OffsetAndMetadata, ErrorCode>>;
+
+/// The committed offsets of a group, of some partitions or of all. Partitions without one are missing. One that cannot
+/// be told fails the call.
 pub(crate) async fn committed(
     core: &Core,
     link: &CoordinatorLink,
@@ -38,11 +42,9 @@ pub(crate) async fn committed(
     let mut retry = Retry::new(&core.config, "fetching committed offsets", deadline);
     loop {
         let attempt = async {
-            let result = ask_committed(core, link, partitions).await;
-            if let Err(error) = &result {
-                link.learn_from(error);
-            }
-            result
+            let each = committed_each(core, link, partitions).await?;
+            let sound = each.into_iter().map(|(partition, committed)| Ok((partition, committed?)));
+            sound.collect::<Result<_, ErrorCode>>().map_err(|code| refused(Arc::clone(link.group()), code))
         };
         if let Some(committed) = retry.attempt(attempt).await? {
             return Ok(committed);
@@ -50,11 +52,28 @@ pub(crate) async fn committed(
     }
 }
 
+/// Asks once, and tells of each partition by itself: one with an open transaction keeps no other from its answer.
+pub(crate) async fn committed_each(
+    core: &Core,
+    link: &CoordinatorLink,
+    partitions: Option<&[TopicPartition]>,
+) -> Result<Committed, RequestError> {
+    let result = ask_committed(core, link, partitions).await;
+    if let Err(error) = &result {
+        link.learn_from(error);
+    }
+    result
+}
+
+fn refused(address: Arc<str>, code: ErrorCode) -> RequestError {
+    RequestError::Broker { address, api: OffsetFetchRequest::KEY, code }
+}
+
 async fn ask_committed(
     core: &Core,
     link: &CoordinatorLink,
     partitions: Option<&[TopicPartition]>,
-) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError> {
+) -> Result<Committed, RequestError> {
     let connection = link.connection(core).await?;
     let version = connection.version_up_to::<OffsetFetchRequest>(FETCH_VERSION_CAP)?;
     let group: Utf8Bytes = (&**link.group()).into();
@@ -90,33 +109,29 @@ async fn ask_committed(
         });
     }
     let answer = connection.start(&request, version)?.within(core.config.request_timeout).await?;
-    read_committed(answer).map_err(|code| RequestError::Broker {
-        address: Arc::clone(connection.address()),
-        api: OffsetFetchRequest::KEY,
-        code,
-    })
+    read_committed(answer).map_err(|code| refused(Arc::clone(connection.address()), code))
 }
 
-fn read_committed(
-    answer: OffsetFetchResponse,
-) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, ErrorCode> {
+/// An error of the whole answer, or of each partition its own.
+fn read_committed(answer: OffsetFetchResponse) -> Result<Committed, ErrorCode> {
     let mut committed = HashMap::new();
     let mut take = |topic: &str, partition, code, offset, epoch: i32, metadata: Option<&str>| {
-        check(code)?;
-        if offset >= 0 {
+        let partition = TopicPartition::new(topic, partition);
+        if let Err(code) = check(code) {
+            committed.insert(partition, Err(code));
+        } else if offset >= 0 {
             let offset = OffsetAndMetadata::new(offset)
                 .with_leader_epoch(Some(epoch).filter(|&epoch| epoch >= 0))
                 .with_metadata(metadata.unwrap_or_default());
-            committed.insert(TopicPartition::new(topic, partition), offset);
+            committed.insert(partition, Ok(offset));
         }
-        Ok::<(), ErrorCode>(())
     };
     check(answer.error_code)?;
     for topic in &answer.topics {
         for part in &topic.partitions {
             let (offset, epoch) = (part.committed_offset, part.committed_leader_epoch);
             let metadata = part.metadata.as_deref();
-            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata)?;
+            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata);
         }
     }
     for group in &answer.groups {
@@ -127,7 +142,7 @@ fn read_committed(
             let (topic, part) = part;
             let (offset, epoch) = (part.committed_offset, part.committed_leader_epoch);
             let metadata = part.metadata.as_deref();
-            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata)?;
+            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata);
         }
     }
     Ok(committed)
@@ -193,4 +208,44 @@ pub(crate) async fn commit(
         }
     }
     Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_protocol::messages::offset_fetch::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    };
+
+    use super::*;
+
+    /// A partition whose offset was not stable kept all others from starting.
+    #[test]
+    fn an_error_of_one_partition_is_its_own() {
+        let part = |partition_index, committed_offset, code: ErrorCode| OffsetFetchResponsePartitions {
+            partition_index,
+            committed_offset,
+            committed_leader_epoch: 2,
+            error_code: code.code(),
+            ..Default::default()
+        };
+        let topic = OffsetFetchResponseTopics {
+            name: "t".into(),
+            partitions: vec![
+                part(0, 5, ErrorCode::None),
+                part(1, -1, ErrorCode::UnstableOffsetCommit),
+                part(2, -1, ErrorCode::None),
+            ],
+            ..Default::default()
+        };
+        let group = OffsetFetchResponseGroup { topics: vec![topic], ..Default::default() };
+        let answer = OffsetFetchResponse { groups: vec![group.clone()], ..Default::default() };
+        let committed = read_committed(answer).unwrap();
+        assert_eq!(committed.len(), 2);
+        let first = committed[&TopicPartition::new("t", 0)].clone().unwrap();
+        assert_eq!((first.offset, first.leader_epoch), (5, Some(2)));
+        assert_eq!(committed[&TopicPartition::new("t", 1)], Err(ErrorCode::UnstableOffsetCommit));
+        let group = OffsetFetchResponseGroup { error_code: ErrorCode::NotCoordinator.code(), ..group };
+        let answer = OffsetFetchResponse { groups: vec![group], ..Default::default() };
+        assert_eq!(read_committed(answer), Err(ErrorCode::NotCoordinator));
+    }
 }

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod admin;
+mod alloc;
 mod apache_kafka;
 mod broken_brokers;
 mod connections;
 mod fake;
-mod fetching;
 mod fake_group;
+mod fetching;
 mod groups;
 mod producing;
 mod real_broker;

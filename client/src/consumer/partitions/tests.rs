@@ -1,0 +1,321 @@
+//! Tests of `partitions.rs`: the partitions of a consumer and their buffer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use klamm_protocol::records::{BatchBuilder, BatchOptions};
+
+use super::super::chunk::{self, Reading};
+use super::super::lookups::{Plan, Wanted};
+use super::*;
+use crate::cluster::testing;
+
+const PREFETCH: usize = 1_000;
+const SHARE: usize = 100;
+
+fn rules() -> Rules {
+    Rules {
+        prefetch_bytes: PREFETCH,
+        partition_bytes: SHARE,
+        reset: OffsetReset::Earliest,
+        has_group: false,
+        pauses: Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(1) },
+    }
+}
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition::new("t", number)
+}
+
+/// A chunk of `count` records of 100 bytes and a batch's header from `position` on.
+fn chunk(number: i32, position: i64, count: i64) -> Chunk {
+    let mut batch = BatchBuilder::new(BatchOptions { base_offset: position, ..BatchOptions::default() });
+    for _ in 0..count {
+        batch.append(0, None, Some(&[0; 91]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
+    }
+    let reading = Reading {
+        check_crcs: true,
+        max_batch_bytes: 1_000_000,
+        committed_only: false,
+        together_bytes: 1_000_000,
+    };
+    let position = Anchor::from(position);
+    let batch = if count == 0 { Bytes::new() } else { batch.build().unwrap() };
+    chunk::read(&partition(number), position, batch, &[], position.offset + count, reading)
+}
+
+/// Partitions at offset 0, ready to be fetched.
+fn partitions(count: i32) -> Partitions {
+    let mut partitions = Partitions::new(rules());
+    for number in 0..count {
+        partitions.add(partition(number), Start::At(0), false);
+        partitions.seek(&partition(number), Start::At(0), None);
+    }
+    partitions
+}
+
+/// What can be fetched; it counts as asked from here on.
+fn begin(partitions: &mut Partitions) -> Vec<Wanted> {
+    let Plan { mut fetch, .. } = partitions.plan(&testing::view("t", &[(1, 0); 9]), Instant::now());
+    let wanted = fetch.remove(&1).unwrap_or_default();
+    for one in &wanted {
+        partitions.current(&one.ask.partition, &one.ask.cell).unwrap().position.ask();
+    }
+    wanted
+}
+
+fn fetched(partitions: &mut Partitions, wanted: &Wanted, chunk: Chunk) -> bool {
+    partitions.fetched(&wanted.ask.partition, &wanted.ask.cell, chunk, Instant::now())
+}
+
+fn names(wanted: &[Wanted]) -> Vec<i32> {
+    wanted.iter().map(|wanted| wanted.ask.partition.partition).collect()
+}
+
+fn next(chunk: &mut Chunk) -> (Option<i64>, i64) {
+    let offset = chunk.next().map(|record| record.unwrap().offset);
+    (offset, chunk.position())
+}
+
+fn waiting(partitions: &Partitions) -> usize {
+    partitions.buffered
+}
+
+#[test]
+fn a_partition_with_its_share_is_not_fetched() {
+    let mut state = partitions(2);
+    assert_eq!(state.share(), 500);
+    let wanted = begin(&mut state);
+    assert_eq!(names(&wanted), [0, 1]);
+    assert!(begin(&mut state).is_empty(), "both are asked for");
+    assert!(fetched(&mut state, &wanted[0], chunk(0, 0, 5)));
+    assert!(fetched(&mut state, &wanted[1], chunk(1, 0, 1)));
+    assert_eq!(names(&begin(&mut state)), [1]);
+    assert_eq!(waiting(&state), 61 + 500 + 61 + 100);
+    state.take().unwrap();
+    assert_eq!(names(&begin(&mut state)), [0]);
+}
+
+#[test]
+fn shares_are_of_what_is_not_paused_and_never_below_one_fetch() {
+    let mut state = partitions(4);
+    assert_eq!(state.share(), 250);
+    state.pause(&partition(0), true);
+    assert_eq!(state.share(), 333);
+    state.stop(&[partition(1)]);
+    assert_eq!(state.share(), 500);
+    assert_eq!(partitions(0).share(), PREFETCH);
+    assert_eq!(partitions(20).share(), SHARE);
+}
+
+/// Pausing partitions in turn used to let each of them keep what it had without counting it: sixteen times the
+/// budget with the defaults.
+#[test]
+fn paused_partitions_count_and_keep_at_most_half() {
+    let mut state = partitions(9);
+    let wanted = begin(&mut state);
+    for number in 0..9 {
+        fetched(&mut state, &wanted[number as usize], chunk(number, 0, 1));
+    }
+    for number in 0..3 {
+        assert!(state.pause(&partition(number), true));
+        assert!(!state.pause(&partition(number), true), "it is paused already");
+    }
+    assert_eq!(waiting(&state), 9 * 161, "three of 161 bytes are not half");
+    assert!(state.pause(&partition(3), true));
+    assert_eq!(waiting(&state), 8 * 161, "the fourth is dropped");
+    assert_eq!(state.paused(), (0..4).map(partition).collect::<Vec<_>>());
+    for number in 4..9 {
+        assert_eq!(state.take().unwrap().0.partition, partition(number));
+    }
+    assert!(state.take().is_none(), "paused ones are not handed out");
+    for number in 0..4 {
+        assert!(state.pause(&partition(number), false));
+        assert!(!state.pause(&partition(number), false));
+    }
+    assert_eq!(names(&begin(&mut state)), [3, 4, 5, 6, 7, 8]);
+    for number in 0..3 {
+        assert_eq!(state.take().unwrap().0.partition, partition(number));
+    }
+    assert_eq!(state.room(), PREFETCH);
+    assert_eq!(state.paused_bytes, 0);
+}
+
+#[test]
+fn an_answer_for_a_paused_partition_is_dropped_when_paused_ones_hold_enough() {
+    let mut state = partitions(2);
+    let wanted = begin(&mut state);
+    state.pause(&partition(0), true);
+    assert!(!fetched(&mut state, &wanted[0], chunk(0, 0, 5)));
+    assert_eq!(state.room(), PREFETCH);
+    state.pause(&partition(0), false);
+    let wanted = begin(&mut state);
+    assert_eq!((names(&wanted), wanted[0].offset), (vec![0], 0));
+    state.pause(&partition(0), true);
+    assert!(fetched(&mut state, &wanted[0], chunk(0, 0, 4)), "461 bytes fit");
+    assert_eq!((state.paused_bytes, waiting(&state)), (461, 461));
+    assert!(state.take().is_none());
+}
+
+#[test]
+fn an_answer_from_before_a_seek_is_dropped() {
+    let mut state = partitions(1);
+    let wanted = begin(&mut state);
+    assert!(state.seek(&partition(0), Start::At(50), Some(3)));
+    assert!(!fetched(&mut state, &wanted[0], chunk(0, 0, 3)));
+    assert!(state.take().is_none());
+    assert_eq!(state.position(&partition(0)), Some(50));
+    assert_eq!(state.positions(true)[&partition(0)], 50);
+    let anchor = state.all[&partition(0)].position.anchor();
+    assert_eq!(anchor, Some(Anchor { offset: 50, epoch: Some(3) }));
+    assert!(!state.seek(&partition(7), Start::At(50), None), "it is not owned");
+    assert!(state.seek(&partition(0), Start::Committed, None));
+    assert_eq!(state.position(&partition(0)), None, "until it is found");
+}
+
+#[test]
+fn nothing_is_handed_out_of_a_stopped_partition() {
+    let mut state = partitions(1);
+    let wanted = begin(&mut state);
+    fetched(&mut state, &wanted[0], chunk(0, 0, 3));
+    let (mut chunk, cell) = state.take().unwrap();
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
+    state.stop(&[partition(0)]);
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Dead));
+    assert_eq!(state.assignment(), [partition(0)], "still owned");
+    assert!(!state.is_assigned(&partition(0)));
+    assert!(!state.seek(&partition(0), Start::At(5), None));
+    state.remove(&[partition(0)]);
+    state.add(partition(0), Start::Committed, false);
+    assert_eq!(state.position(&partition(0)), None, "where it was is forgotten");
+    state.remove(&[partition(0)]);
+    assert_eq!(state.room(), PREFETCH);
+    assert!(state.assignment().is_empty());
+}
+
+#[test]
+fn a_chunk_begun_before_a_pause_comes_back_after_it() {
+    let mut state = partitions(1);
+    let wanted = begin(&mut state);
+    fetched(&mut state, &wanted[0], chunk(0, 0, 3));
+    let (mut chunk, cell) = state.take().unwrap();
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
+    state.pause(&partition(0), true);
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Paused));
+    state.put_back(chunk, &cell);
+    assert!(state.take().is_none());
+    state.pause(&partition(0), false);
+    let (mut chunk, _) = state.take().unwrap();
+    assert_eq!(next(&mut chunk), (Some(1), 2));
+    assert_eq!(state.room(), PREFETCH);
+}
+
+#[test]
+fn a_chunk_put_back_of_an_old_cell_is_dropped() {
+    let mut state = partitions(1);
+    let wanted = begin(&mut state);
+    fetched(&mut state, &wanted[0], chunk(0, 0, 3));
+    let (chunk, cell) = state.take().unwrap();
+    state.seek(&partition(0), Start::At(9), None);
+    state.put_back(chunk, &cell);
+    assert!(state.take().is_none());
+    assert_eq!(state.room(), PREFETCH);
+}
+
+#[test]
+fn a_resumed_chunk_put_back_comes_first() {
+    let mut state = partitions(2);
+    let wanted = begin(&mut state);
+    fetched(&mut state, &wanted[0], chunk(0, 0, 1));
+    fetched(&mut state, &wanted[1], chunk(1, 0, 1));
+    let (taken, cell) = state.take().unwrap();
+    state.put_back(taken, &cell);
+    assert_eq!(waiting(&state), 2 * 161);
+    assert_eq!(state.take().unwrap().0.partition, partition(0));
+    assert_eq!(state.take().unwrap().0.partition, partition(1));
+    assert!(state.take().is_none());
+}
+
+#[test]
+fn processed_trails_the_position_also_when_records_are_fetched_again() {
+    let mut state = partitions(1);
+    let wanted = begin(&mut state);
+    fetched(&mut state, &wanted[0], chunk(0, 0, 3));
+    let (mut chunk, cell) = state.take().unwrap();
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
+    assert_eq!(state.positions(true)[&partition(0)], 0);
+    assert_eq!(state.positions(false)[&partition(0)], 1);
+    let now = Instant::now();
+    state.rewind(&partition(0), &cell, 1, now + Duration::from_secs(1));
+    assert_eq!(state.positions(true)[&partition(0)], 0);
+    assert_eq!(state.positions(false)[&partition(0)], 1);
+    assert_eq!(state.lag(&partition(0)), Some(2));
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Dead));
+    state.rewind(&partition(0), &cell, 0, now);
+    assert_eq!(state.position(&partition(0)), Some(1), "that cell is gone");
+    assert!(begin(&mut state).is_empty(), "it rests");
+    let current = Arc::clone(&state.all[&partition(0)].cell);
+    current.processed();
+    assert_eq!(state.positions(true)[&partition(0)], 1);
+}
+
+#[test]
+fn an_offset_that_is_found_does_not_make_what_was_handed_out_processed() {
+    let cell = Cell::new(None, None, false);
+    let offsets = || {
+        let state = *cell.state();
+        (state.position, state.processed)
+    };
+    cell.begin(5, true);
+    assert_eq!(offsets(), (Some(5), Some(5)));
+    cell.begin(9, false);
+    assert_eq!(offsets(), (Some(5), Some(5)), "records still wait");
+    cell.begin(9, true);
+    assert_eq!(offsets(), (Some(9), Some(5)));
+}
+
+/// It used to be computed without a thought for what a broker may say.
+#[test]
+fn no_high_watermark_makes_the_lag_panic() {
+    assert_eq!(lag(i64::MIN, 5), 0);
+    assert_eq!(lag(i64::MAX, i64::MIN), i64::MAX);
+    assert_eq!(lag(-1, i64::MAX), 0);
+    assert_eq!((lag(7, 5), lag(5, 5), lag(4, 5)), (2, 0, 0));
+}
+
+#[test]
+fn who_brought_nothing_is_known_to_have_nothing() {
+    let mut state = partitions(1);
+    let wanted = begin(&mut state);
+    assert!(!fetched(&mut state, &wanted[0], chunk(0, 0, 0)));
+    assert!(begin(&mut state)[0].peek_at.is_some());
+    assert_eq!(state.end_offset(&partition(0)), Some(0));
+    assert_eq!(state.lag(&partition(0)), Some(0));
+}
+
+#[test]
+fn errors_are_told_in_order_and_not_without_end() {
+    let mut state = partitions(1);
+    for _ in 0..2_000 {
+        state.report(ConsumeError::NoGroup);
+    }
+    assert!(state.has_errors());
+    assert_eq!(std::iter::from_fn(|| state.take_error()).count(), 1_000);
+    assert!(!state.has_errors());
+    assert!(!state.is_finished());
+    state.finish();
+    assert!(state.is_finished());
+    assert!(begin(&mut state).is_empty());
+}
+
+#[test]
+fn held_partitions_wait_for_their_release() {
+    let mut state = Partitions::new(rules());
+    state.add(partition(0), Start::At(3), true);
+    assert!(begin(&mut state).is_empty());
+    state.release();
+    assert_eq!(begin(&mut state)[0].offset, 3);
+    state.add(partition(0), Start::At(8), false);
+    assert_eq!(state.all[&partition(0)].position.anchor(), Some(Anchor::from(3)), "it was there already");
+    assert_eq!(state.topics().into_iter().collect::<Vec<_>>(), [Arc::from("t")]);
+}

@@ -1,0 +1,74 @@
+//! How often the consumer allocates: counted on the test's own thread, on which client and fake broker run.
+
+#![expect(unsafe_code, reason = "a global allocator cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use bytes::Bytes;
+use klamm_client::{Compression, Record};
+
+use crate::fake::{FakeBroker, TOPIC};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // After the thread-locals are gone nobody measures any more.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: everything is passed on to the system allocator unchanged; the counter allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `alloc` above, hence from the system allocator, with this layout.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+}
+
+/// At most one allocation for ten records, that of the broker in the test included, whichever way they are taken.
+#[tokio::test(start_paused = true)]
+async fn reading_allocates_once_for_many_records() {
+    const RECORDS: usize = 20_000;
+    for compression in [Compression::None, Compression::Lz4] {
+        let broker = FakeBroker::start(1).await;
+        let client = broker.client().await;
+        let producer = client.producer().compression(compression).build().unwrap();
+        let value = Bytes::from(vec![7; 100]);
+        for _ in 0..RECORDS {
+            drop(producer.enqueue(Record::to(TOPIC).value(value.clone())).await.unwrap());
+        }
+        producer.close().await.unwrap();
+        for batches in [true, false] {
+            let mut consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning().start().await.unwrap();
+            let before = ALLOCATIONS.get();
+            let mut read = 0;
+            while read < RECORDS {
+                read += match batches {
+                    true => consumer.next_batch().await.unwrap().unwrap().records.len(),
+                    false => consumer.next().await.unwrap().map(|_| 1).unwrap(),
+                };
+            }
+            let allocations = ALLOCATIONS.get() - before;
+            assert!(allocations * 10 <= RECORDS, "{compression}, batches {batches}: {allocations}");
+        }
+    }
+}
