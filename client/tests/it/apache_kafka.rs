@@ -1,6 +1,6 @@
 //! What only the real thing proves: run against an Apache Kafka broker of one node, with
-//! `KLAMM_APACHE_KAFKA=127.0.0.1:9092 cargo test -p klamm-client --test it apache_kafka`. Without the variable each test
-//! says that it was skipped.
+//! `KLAMM_APACHE_KAFKA=127.0.0.1:9092 cargo test -p klamm-client --test it apache_kafka`. Without the variable each
+//! test says that it was skipped.
 
 use std::time::Duration;
 
