@@ -16,9 +16,14 @@ pub(crate) const MAX_STRING_BYTES: usize = i16::MAX as usize;
 pub struct Encoder {
     buf: BytesMut,
     splices: Vec<Splice>,
+    /// Records that are not copied, by token, if that is asked for.
+    shared: Option<Vec<Bytes>>,
     version: i16,
     flexible: bool,
 }
+
+/// From this size on sharing records costs less than copying them.
+const SHARED_FROM_BYTES: usize = 4 * 1024;
 
 /// A finished message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +69,28 @@ impl Encoder {
 
     /// Like [`Encoder::new`] with room for `bytes`.
     pub fn with_capacity(version: i16, flexible: bool, bytes: usize) -> Self {
-        Self { buf: BytesMut::with_capacity(bytes), splices: Vec::new(), version, flexible }
+        Self { buf: BytesMut::with_capacity(bytes), splices: Vec::new(), shared: None, version, flexible }
+    }
+
+    /// Large records fields are not copied from here on: [`Encoder::finish_in_parts`] puts them between the rest.
+    pub(crate) fn share_records(&mut self) {
+        self.shared = Some(Vec::new());
+    }
+
+    /// The bytes as parts to be sent one after the other.
+    pub(crate) fn finish_in_parts(mut self) -> Vec<Bytes> {
+        let shared = self.shared.take().unwrap_or_default();
+        let Encoded { mut bytes, splices } = self.finish();
+        let mut parts = Vec::with_capacity(2 * splices.len() + 1);
+        let mut before = 0;
+        for (splice, records) in splices.into_iter().zip(shared) {
+            parts.push(bytes.split_to(splice.position - before));
+            parts.push(records);
+            before = splice.position;
+        }
+        parts.push(bytes);
+        parts.retain(|part| !part.is_empty());
+        parts
     }
 
     /// The version being written.
@@ -179,14 +205,23 @@ impl Encoder {
 
     /// A records field: like bytes, but what lies elsewhere becomes a splice.
     pub fn put_records(&mut self, records: Option<&Records>) -> Result<(), EncodeError> {
-        match records {
-            Some(Records::External { len, token }) => {
+        match (records, &mut self.shared) {
+            (Some(Records::Bytes(bytes)), Some(shared)) if bytes.len() >= SHARED_FROM_BYTES => {
+                let (len, token) = (bytes.len(), shared.len() as u64);
+                shared.push(bytes.clone());
+                self.put_len(Some(len))?;
+                self.splices.push(Splice { position: self.buf.len(), len, token });
+                Ok(())
+            }
+            // Nobody would know where to get them.
+            (Some(Records::External { .. }), Some(_)) => Err(EncodeError::ExternalRecords),
+            (Some(Records::External { len, token }), None) => {
                 self.put_len(Some(*len))?;
                 self.splices.push(Splice { position: self.buf.len(), len: *len, token: *token });
                 Ok(())
             }
-            Some(Records::Bytes(bytes)) => self.put_bytes(bytes),
-            None => self.put_len(None),
+            (Some(Records::Bytes(bytes)), _) => self.put_bytes(bytes),
+            (None, _) => self.put_len(None),
         }
     }
 

@@ -34,8 +34,33 @@ pub fn encode_request<R: Request>(
     correlation_id: i32,
     client_id: Option<&str>,
 ) -> Result<Bytes, EncodeError> {
-    // The client id is never compact: brokers must be able to read it before they know the version.
     let mut out = Encoder::new(version, false);
+    put_request(&mut out, request, version, correlation_id, client_id)?;
+    let Encoded { bytes, splices } = out.finish();
+    if splices.is_empty() { Ok(bytes) } else { Err(EncodeError::ExternalRecords) }
+}
+
+/// A whole request frame in parts to be sent one after the other: large record batches are not copied.
+pub fn encode_request_in_parts<R: Request>(
+    request: &R,
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+) -> Result<Vec<Bytes>, EncodeError> {
+    let mut out = Encoder::new(version, false);
+    out.share_records();
+    put_request(&mut out, request, version, correlation_id, client_id)?;
+    Ok(out.finish_in_parts())
+}
+
+fn put_request<R: Request>(
+    out: &mut Encoder,
+    request: &R,
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+) -> Result<(), EncodeError> {
+    // The client id is never compact: brokers must be able to read it before they know the version.
     out.put_i32(0);
     out.put_i16(R::KEY.code());
     out.put_i16(version);
@@ -44,9 +69,8 @@ pub fn encode_request<R: Request>(
     if version >= R::FLEXIBLE_FROM {
         out.put_uvarint(0);
     }
-    request.encode(&mut out, version)?;
-    let Encoded { bytes, splices } = finish_frame(out)?;
-    if splices.is_empty() { Ok(bytes) } else { Err(EncodeError::ExternalRecords) }
+    request.encode(out, version)?;
+    put_frame_len(out)
 }
 
 /// Reads the header of a request; the decoder is then at the body.
@@ -101,7 +125,12 @@ fn has_response_tags<M: Message>(key: ApiKey, version: i16) -> bool {
 }
 
 fn finish_frame(mut out: Encoder) -> Result<Encoded, EncodeError> {
+    put_frame_len(&mut out)?;
+    Ok(out.finish())
+}
+
+fn put_frame_len(out: &mut Encoder) -> Result<(), EncodeError> {
     let len = out.position() - LENGTH_BYTES + out.spliced_bytes();
     out.patch_i32(0, i32::try_from(len).map_err(|_| EncodeError::TooLong { len })?);
-    Ok(out.finish())
+    Ok(())
 }

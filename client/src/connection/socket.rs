@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use klamm_protocol::frame::{LENGTH_BYTES, decode_response, encode_request};
+use klamm_protocol::frame::{LENGTH_BYTES, decode_response, encode_request_in_parts};
 use klamm_protocol::{ApiKey, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -61,7 +61,8 @@ pub(super) type Living = Box<dyn Fn() -> Option<Connection> + Send + Sync>;
 /// What the writer gets.
 #[derive(Debug)]
 struct Frame {
-    bytes: Bytes,
+    /// To be written one after the other: record batches are not copied.
+    parts: Vec<Bytes>,
     /// Told when the bytes were handed to the operating system, for requests that are not answered.
     written: Option<oneshot::Sender<Result<Bytes, RequestError>>>,
 }
@@ -238,7 +239,7 @@ impl Connection {
         let queued = Instant::now();
         let waits =
             Unanswered { correlation, api: R::KEY, queued, timeout, deadline: queued + timeout, sender };
-        self.queue(R::KEY, Frame { bytes: frame, written: None }, Some(waits))?;
+        self.queue(R::KEY, Frame { parts: frame, written: None }, Some(waits))?;
         Ok(Answer { connection: self.clone(), receiver, correlation, version, request: PhantomData })
     }
 
@@ -246,7 +247,7 @@ impl Connection {
     pub(crate) fn send_only<R: Request>(&self, request: &R, version: i16) -> Result<Written, RequestError> {
         let (_, frame) = self.encode(request, version)?;
         let (sender, receiver) = oneshot::channel();
-        self.queue(R::KEY, Frame { bytes: frame, written: Some(sender) }, None)?;
+        self.queue(R::KEY, Frame { parts: frame, written: Some(sender) }, None)?;
         Ok(Written { connection: self.clone(), receiver, api: R::KEY })
     }
 
@@ -267,16 +268,17 @@ impl Connection {
         error
     }
 
-    /// A request's frame under a correlation id of its own. Not under the lock: a frame may hold megabytes of records.
-    fn encode<R: Request>(&self, request: &R, version: i16) -> Result<(i32, Bytes), RequestError> {
+    /// A request's frame under a correlation id of its own. Not under the lock: a frame may hold many
+    /// batches.
+    fn encode<R: Request>(&self, request: &R, version: i16) -> Result<(i32, Vec<Bytes>), RequestError> {
         let correlation = self.inner.next_correlation.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-        let frame = encode_request(request, version, correlation, Some(&self.inner.client_id));
+        let frame = encode_request_in_parts(request, version, correlation, Some(&self.inner.client_id));
         let frame = frame.map_err(|error| RequestError::Encode {
             address: Arc::clone(self.address()),
             api: R::KEY,
             reason: Arc::from(error.to_string()),
         })?;
-        metrics::sent(R::KEY, frame.len());
+        metrics::sent(R::KEY, frame.iter().map(Bytes::len).sum());
         Ok((correlation, frame))
     }
 
@@ -432,7 +434,7 @@ async fn write_frames(
         while let Some(frame) = queue.recv().await {
             let mut next = Some(frame);
             while let Some(frame) = next {
-                gathered.0.push_back(frame.bytes);
+                gathered.0.extend(frame.parts);
                 written.extend(frame.written);
                 next = if gathered.0.len() < MAX_SLICES { queue.try_recv().ok() } else { None };
             }

@@ -189,8 +189,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// The level of the compression (`compression.gzip.level`, `compression.zstd.level`): 1 to 9 for gzip, -131072 to 22
-    /// for zstd, from fast to small. The other codecs have none. Default 6 and 3.
+    /// The level of the compression (`compression.gzip.level`, `compression.zstd.level`): 1 to 9 for gzip, -131072 to
+    /// 22 for zstd, from fast to small. The other codecs have none. Default 6 and 3.
     #[must_use]
     pub fn compression_level(mut self, level: i32) -> Self {
         self.config.compression_level = Some(level);

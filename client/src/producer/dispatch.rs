@@ -1,5 +1,5 @@
-//! Decides what to send to whom, whom to connect to, when to refresh metadata and to identify, what to give up, and when
-//! to wake. Pure: it is told what happened and the time, and says what to do.
+//! Decides what to send to whom, whom to connect to, when to refresh metadata and to identify, what to give up, and
+//! when to wake. Pure: it is told what happened and the time, and says what to do.
 //!
 //! A lane (one partition's batches) stands in one place at a time: nowhere, when it has nothing to send or waits for an
 //! answer; at an instant, when it lingers or pauses; in the queue of its leader, when it may send; or among those
@@ -685,47 +685,59 @@ impl<B: Parcel> Dispatch<B> {
                     entry.lane.retry(batch, later);
                 }
             }
-            Verdict::TooLarge(error) => {
-                let (whole, apart) = batch.apart();
-                let bytes = whole.bytes() / 2;
-                self.commands.push(Command::Shrink { slot, bytes });
-                match whole.halve() {
-                    Ok(parts) => {
-                        let parts = parts.map(|part| {
-                            let records = part.records();
-                            (part, records)
-                        });
-                        entry.lane.split(apart, parts, now);
-                    }
-                    Err(whole) => {
-                        entry.lane.give_up(&apart);
-                        self.finish(whole, Err(error));
-                    }
-                }
-            }
-            Verdict::IdentityLost { code, loss } => {
-                entry.lost_by = code;
-                let unsure = loss != Loss::OutOfOrder && batch.possibly_written;
-                let transactional = rules.transactional;
-                entry.lane.restart(loss == Loss::OutOfOrder, loss == Loss::Fenced);
-                if unsure || transactional {
-                    // It is or is not in the log under the old identity; under a new one it might be there twice.
-                    entry.lane.give_up(&batch);
-                    let partition = entry.partition.clone();
-                    let error =
-                        ProduceError::Broker { partition, code, message: None, possibly_written: unsure };
-                    self.finish(batch.batch, Err(error));
-                } else {
-                    batch.possibly_written = false;
-                    batch.batch.doubt(false);
-                    batch.batch.note(Arc::from(format!("the broker answered {code}")));
-                    entry.lane.retry(batch, later);
-                }
-            }
+            Verdict::TooLarge(error) => self.divide(slot, batch, error, now),
+            Verdict::IdentityLost { code, loss } => self.lose_identity(slot, batch, code, loss, later),
             Verdict::Failed(error) => {
                 entry.lane.give_up(&batch);
                 self.finish(batch.batch, Err(error));
             }
+        }
+    }
+
+    /// A batch is too large for the broker: it goes on in two parts, if it has them.
+    fn divide(&mut self, slot: Slot, batch: Sequenced<B>, error: ProduceError, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        let (whole, apart) = batch.apart();
+        self.commands.push(Command::Shrink { slot, bytes: whole.bytes() / 2 });
+        match whole.halve() {
+            Ok(parts) => {
+                let parts = parts.map(|part| {
+                    let records = part.records();
+                    (part, records)
+                });
+                entry.lane.split(apart, parts, now);
+            }
+            Err(whole) => {
+                entry.lane.give_up(&apart);
+                self.finish(whole, Err(error));
+            }
+        }
+    }
+
+    /// The broker did not accept a batch's sequences.
+    fn lose_identity(
+        &mut self,
+        slot: Slot,
+        mut batch: Sequenced<B>,
+        code: ErrorCode,
+        loss: Loss,
+        later: Instant,
+    ) {
+        let Some(entry) = self.entries.get_mut(&slot) else { return };
+        entry.lost_by = code;
+        entry.lane.restart(loss == Loss::OutOfOrder, loss == Loss::Fenced);
+        let unsure = loss != Loss::OutOfOrder && batch.possibly_written;
+        if unsure || self.rules.transactional {
+            // It is or is not in the log under the old identity; under a new one it might be there twice.
+            entry.lane.give_up(&batch);
+            let partition = entry.partition.clone();
+            let error = ProduceError::Broker { partition, code, message: None, possibly_written: unsure };
+            self.finish(batch.batch, Err(error));
+        } else {
+            batch.possibly_written = false;
+            batch.batch.doubt(false);
+            batch.batch.note(Arc::from(format!("the broker answered {code}")));
+            entry.lane.retry(batch, later);
         }
     }
 

@@ -176,8 +176,8 @@ mod tests {
         assert_eq!(partition_for_key(b"21", 100), (-973_932_308 & i32::MAX) % 100);
     }
 
-    /// Ten thousand keys, the nth of n % 40 bytes, each the lowest of the next number of SplitMix64 from seed 1. Of each,
-    /// murmur2.golden has the partition of 997 as two digits of base 32, 55 keys a line: what
+    /// Ten thousand keys, the nth of n % 40 bytes, each the lowest of the next number of SplitMix64 from seed 1. Of
+    /// each, murmur2.golden has the partition of 997 as two digits of base 32, 55 keys a line: what
     /// `Utils.toPositive(Utils.murmur2(key)) % 997` of the Java client 4.3.0 gave.
     #[test]
     fn keys_go_where_java_sends_them() {

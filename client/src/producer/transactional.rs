@@ -95,8 +95,8 @@ impl TransactionalProducer {
     /// that may take up to `max_block`. When this future is dropped, nothing was begun.
     ///
     /// # Errors
-    /// [`TransactionError::Fenced`] when another producer has the transactional id; a broker that has no transactions or
-    /// refuses them; no answer within `max_block`.
+    /// [`TransactionError::Fenced`] when another producer has the transactional id; a broker that has no transactions
+    /// or refuses them; no answer within `max_block`.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
         self.coordination.begin().await?;
         Ok(Transaction { producer: self, open: true })
@@ -159,8 +159,7 @@ impl Transaction<'_> {
 
     /// Commits a group's offsets together with the records: consumed records count as processed if, and only if, what
     /// came of them is committed. An offset is that of the next record to read, as in
-    /// [`Consumer::commit_offsets`](crate::Consumer). `group` is what the consumer says of itself now: a member that was
-    /// expelled cannot commit.
+    /// any other commit. `group` is what the consumer says of itself now: a member that was expelled cannot commit.
     ///
     /// # Errors
     /// The group or the coordinator refuses. The transaction can then only be aborted.

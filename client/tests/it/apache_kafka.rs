@@ -1,6 +1,6 @@
 //! What only the real thing proves: run against an Apache Kafka broker of one node, with
-//! `KLAMM_APACHE_KAFKA=127.0.0.1:9092 cargo test -p klamm-client --test it apache_kafka`. Without the variable each test
-//! says that it was skipped.
+//! `KLAMM_APACHE_KAFKA=127.0.0.1:9092 cargo test -p klamm-client --test it apache_kafka`. Without the variable each
+//! test says that it was skipped.
 
 use std::time::Duration;
 
@@ -57,15 +57,14 @@ async fn topics_that_were_just_made_keep_their_order() {
     let Some(client) = client().await else { return };
     let producer = client.producer().build().unwrap();
     for _ in 0..40 {
+        // The first record makes the topic, and goes as soon as its leader is known.
         let topic = fresh("fresh");
-        timeout(STEP, client.admin().create_topics(&[NewTopic::new(&*topic).partitions(1)]))
-            .await
-            .unwrap()
-            .unwrap();
         let mut deliveries = Vec::new();
         for number in 0..200 {
-            let record = Record::to(&*topic).value(format!("{number:>2000}"));
+            // So much that several batches are on their way at once.
+            let record = Record::to(&*topic).value(format!("{number:>8000}"));
             deliveries.push(timeout(STEP, producer.enqueue(record)).await.unwrap().unwrap());
+            tokio::task::yield_now().await;
         }
         for (number, delivery) in (0..).zip(deliveries) {
             let at = timeout(STEP, delivery).await.unwrap().unwrap();

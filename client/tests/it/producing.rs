@@ -63,7 +63,8 @@ async fn absurd_durations_are_refused_by_name() {
     }
 }
 
-/// The runtime that a producer was built in was gone, its task with it, and sends and flushes elsewhere waited for ever.
+/// The runtime that a producer was built in was gone, its task with it, and sends and flushes elsewhere waited for
+/// ever.
 #[test]
 fn a_producer_whose_runtime_is_gone_says_so() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use klamm_protocol::frame::{
-    LENGTH_BYTES, decode_request_header, decode_response, encode_request, encode_response,
+    LENGTH_BYTES, decode_request_header, decode_response, encode_request, encode_request_in_parts,
+    encode_response,
 };
 use klamm_protocol::messages::fetch::{FetchableTopicResponse, PartitionData};
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use klamm_protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use klamm_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
 use klamm_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, HeartbeatRequest,
     InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
@@ -236,6 +238,39 @@ fn unknown_apis_have_a_header() {
     let header = decode_request_header(&mut Decoder::new(frame)).unwrap();
     assert_eq!((header.api_key, header.api_version, header.correlation_id), (0x7fff, 1, 5));
     assert!(ApiKey::try_from(header.api_key).is_err());
+}
+
+/// In parts it is the same frame, and large batches are the very bytes that were given.
+#[test]
+fn a_request_in_parts_is_the_same_request() {
+    let batch = |len: usize| Bytes::from(vec![7; len]);
+    for version in [3, 8, 9, 12] {
+        for lens in [&[][..], &[1], &[4_095], &[4_096], &[5_000, 10, 0, 70_000]] {
+            let batches: Vec<Bytes> = lens.iter().map(|&len| batch(len)).collect();
+            let data = batches.iter().zip(0..).map(|(bytes, index)| PartitionProduceData {
+                index,
+                records: Some(Records::Bytes(bytes.clone())),
+                ..Default::default()
+            });
+            let topic =
+                TopicProduceData { name: "t".into(), partition_data: data.collect(), ..Default::default() };
+            let request = ProduceRequest { acks: -1, topic_data: vec![topic], ..Default::default() };
+            let whole = encode_request(&request, version, 7, Some("me")).unwrap();
+            let parts = encode_request_in_parts(&request, version, 7, Some("me")).unwrap();
+            assert_eq!(parts.concat(), whole, "version {version}, {lens:?}");
+            let shared = batches.iter().filter(|batch| batch.len() >= 4_096);
+            let shared: Vec<*const u8> = shared.map(|batch| batch.as_ptr()).collect();
+            let given: Vec<*const u8> =
+                parts.iter().map(|part| part.as_ptr()).filter(|at| shared.contains(at)).collect();
+            assert_eq!(given, shared, "version {version}, {lens:?}");
+            assert!(parts.iter().all(|part| !part.is_empty()));
+        }
+    }
+    let data =
+        PartitionProduceData { records: Some(Records::External { len: 1, token: 0 }), ..Default::default() };
+    let topic = TopicProduceData { partition_data: vec![data], ..Default::default() };
+    let request = ProduceRequest { topic_data: vec![topic], ..Default::default() };
+    assert_eq!(encode_request_in_parts(&request, 9, 1, None), Err(EncodeError::ExternalRecords));
 }
 
 #[test]
