@@ -10,7 +10,7 @@ use std::sync::Arc;
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
-use super::event::{Beat, Effect, Failure, listed, moved};
+use super::event::{Beat, Effect, Failure, GroupProtocol, listed, moved};
 use super::heart::Heart;
 use super::member::{Member, Phase};
 
@@ -36,10 +36,15 @@ impl Member {
             Phase::Stable => false,
             _ => return,
         };
-        // What is being given up or taken over is told when that is over.
+        // What is being given up or taken over is told when that is over; after a failure everything is told at once,
+        // because only then the coordinator repeats what the member is to own.
         let settled = self.reconciler.is_idle();
-        let owned = self.reconciler.owned();
-        let tells_owned = joins || (settled && self.acknowledged.as_ref() != Some(owned));
+        // What is about to be owned counts: the coordinator must not give it to others meanwhile.
+        let owned = self.reconciler.claimed();
+        let tells_owned = match &self.acknowledged {
+            None => true,
+            Some(acknowledged) => joins || (settled && (self.owes_answer || *acknowledged != owned)),
+        };
         let tells_topics = joins || self.rejoin;
         let may_hurry = self.may_hurry(now);
         if !self.knows_coordinator() {
@@ -52,7 +57,7 @@ impl Member {
         if !heart.is_due(now) {
             return;
         }
-        let owned = tells_owned.then(|| owned.clone());
+        let owned = tells_owned.then_some(owned);
         let epoch = if joins { JOINING } else { self.generation };
         let attempt = self.next_attempt();
         self.heart.iter_mut().for_each(|heart| heart.send(attempt, epoch, now));
@@ -66,6 +71,7 @@ impl Member {
         });
         if owned.is_some() {
             self.acknowledged = owned;
+            self.owes_answer = false;
         }
     }
 
@@ -74,9 +80,7 @@ impl Member {
         let beat = match result {
             Ok(beat) => beat,
             Err(failure) => {
-                // Whether it was heard is not known: everything is told again.
-                self.acknowledged = None;
-                self.rejoin = true;
+                self.forget_told();
                 return self.beat_refused(failure, now);
             }
         };
@@ -91,8 +95,19 @@ impl Member {
             self.member_id = beat.member_id;
             self.identify();
         }
-        if let Some(assignment) = beat.assignment {
+        // One that leaves takes nothing over any more.
+        if let Some(assignment) = beat.assignment.filter(|_| !self.is_closing()) {
             self.reconciler.own(assignment.into_iter().collect());
+            // Also when it changes nothing: another assignment may have been on its way in between.
+            self.owes_answer = true;
+        }
+    }
+
+    /// Whether the last heartbeat was heard is not known: everything is told again.
+    pub(super) fn forget_told(&mut self) {
+        if self.settings.protocol == GroupProtocol::Consumer {
+            self.acknowledged = None;
+            self.rejoin = true;
         }
     }
 

@@ -89,6 +89,8 @@ pub(crate) struct Member {
     pub(super) last_assignment: Option<(Vec<TopicPartition>, i32)>,
     /// In the protocol in which the coordinator assigns: the owned partitions that it knows of.
     pub(super) acknowledged: Option<BTreeSet<TopicPartition>>,
+    /// There, too: an assignment has come and is to be answered with what is owned when it is followed.
+    pub(super) owes_answer: bool,
     pub(super) topics: Topics,
     asking: Asking,
     look_at: Option<Instant>,
@@ -120,6 +122,7 @@ impl Member {
             shared_for: None,
             last_assignment: None,
             acknowledged: None,
+            owes_answer: false,
             topics: Topics::default(),
             asking: Asking::default(),
             look_at: None,
@@ -387,6 +390,7 @@ impl Member {
     fn expire(&mut self, now: Instant) {
         if self.heart.as_mut().is_some_and(|heart| heart.give_up(now)) {
             self.heartbeat_failed(now);
+            self.forget_told();
         }
         if self.heart.as_ref().is_some_and(|heart| heart.is_expelled(now)) {
             self.forget_coordinator();
@@ -402,6 +406,7 @@ impl Member {
         self.heart = None;
         self.shared_for = None;
         self.acknowledged = None;
+        self.owes_answer = false;
         self.rejoin = false;
         self.entering = self.next_attempt();
         if self.generation >= 0 {
@@ -426,6 +431,10 @@ impl Member {
         // An answer to a join would come too late.
         self.entering = self.next_attempt();
         self.reconciler.keep(BTreeSet::new());
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
     }
 
     fn advance_closing(&mut self, closing: Closing, now: Instant) {

@@ -30,6 +30,8 @@ mod requests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod simulation_epochs;
+#[cfg(test)]
 mod stories;
 mod strategy;
 mod task;

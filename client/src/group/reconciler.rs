@@ -63,6 +63,14 @@ impl Reconciler {
         &self.owned
     }
 
+    /// Everything that is not released, and what is about to be owned.
+    pub(super) fn claimed(&self) -> BTreeSet<TopicPartition> {
+        match &self.goal {
+            Some(Goal::Own(wanted)) => self.owned.union(wanted).cloned().collect(),
+            Some(Goal::Keep(_)) | None => self.owned.clone(),
+        }
+    }
+
     /// Whether nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.goal.is_none() && self.call.is_none() && !self.lost
@@ -231,6 +239,7 @@ mod tests {
         let expected = vec![Effect::StopHandingOut(list(&[0])), Effect::CallRevoked(list(&[0]), run.by())];
         assert_eq!(run.step(), (None, expected));
         assert_eq!(*run.reconciler.owned(), set(&[0, 1]), "still owned");
+        assert_eq!(run.reconciler.claimed(), set(&[0, 1, 2]));
         assert_eq!(run.returned(), [Effect::Release(list(&[0]))]);
         let expected = vec![Effect::CallAssigned(list(&[2]), run.by())];
         assert_eq!(run.step(), (Some(Reached::Owned { gave_up: true }), expected));
@@ -245,7 +254,8 @@ mod tests {
     #[test]
     fn a_rebalance_begins_without_a_word_about_what_stays() {
         let mut run = Run::owning(&[0, 1]);
-        run.reconciler.keep(set(&[1]));
+        run.reconciler.keep(set(&[1, 7]));
+        assert_eq!(run.reconciler.claimed(), set(&[0, 1]));
         assert_eq!(run.step().1.len(), 2);
         run.returned();
         assert_eq!(run.step(), (Some(Reached::Kept), vec![]));

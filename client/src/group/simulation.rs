@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::assignors::{Assignment, Assignor};
 use super::event::{Effect, Event, Failure, GroupProtocol, Joined, JoinedMember, Settings, Topics};
 use super::member::Member;
+use super::simulation_epochs::{EpochCoordinator, Said};
 use super::strategy::Strategy;
 use crate::error::RequestError;
 use crate::types::TopicPartition;
@@ -260,6 +261,7 @@ struct Node {
     member: Member,
     partitions: BTreeMap<TopicPartition, Stage>,
     call: Option<Vec<TopicPartition>>,
+    closes_at: Option<Instant>,
     done: bool,
     crashed: bool,
     heartbeats: usize,
@@ -273,7 +275,10 @@ struct World {
     heal_at: Instant,
     queue: BTreeMap<(Instant, u64), Happening>,
     sequence: u64,
+    protocol: GroupProtocol,
     coordinator: Coordinator,
+    /// In the coordinator's place with KIP-848.
+    epochs: EpochCoordinator,
     nodes: Vec<Node>,
     count: i32,
     /// Chances in a hundred.
@@ -325,7 +330,9 @@ impl World {
             heal_at: now + Duration::from_secs(200),
             queue: BTreeMap::new(),
             sequence: 0,
+            protocol: GroupProtocol::Classic,
             coordinator,
+            epochs: EpochCoordinator::default(),
             nodes: Vec::new(),
             count: 5,
             lossy: 0,
@@ -340,11 +347,17 @@ impl World {
     }
 
     fn add(&mut self, assignor: Assignor) {
-        let member = Member::new(settings(assignor, self.seed), vec!["t".into()], "".into());
+        let settings = Settings { protocol: self.protocol, ..settings(assignor, self.seed) };
+        let id: Arc<str> = match self.protocol {
+            GroupProtocol::Classic => "".into(),
+            GroupProtocol::Consumer => format!("n{}", self.nodes.len()).into(),
+        };
+        let member = Member::new(settings, vec!["t".into()], id);
         let node = Node {
             member,
             partitions: BTreeMap::new(),
             call: None,
+            closes_at: None,
             done: false,
             crashed: false,
             heartbeats: 0,
@@ -412,7 +425,13 @@ impl World {
             }
             Effect::Release(partitions) => {
                 for partition in partitions {
-                    assert_eq!(node.partitions.remove(&partition), Some(Stage::Told), "{context}");
+                    let stage = node.partitions.remove(&partition);
+                    // The deadline of closing does not wait for the listener.
+                    let late = node.closes_at.is_some_and(|at| at <= self.now);
+                    assert!(
+                        stage == Some(Stage::Told) || (late && stage == Some(Stage::Stopped)),
+                        "{context}"
+                    );
                 }
             }
             Effect::Done => {
@@ -428,7 +447,7 @@ impl World {
                 }
             }
             request => {
-                if matches!(request, Effect::SendHeartbeat { .. }) {
+                if matches!(request, Effect::SendHeartbeat { .. } | Effect::SendBeat { .. }) {
                     node.heartbeats += 1;
                 }
                 self.send(at, request);
@@ -455,6 +474,7 @@ impl World {
                 Effect::FindCoordinator => (Event::CoordinatorFailed(timeout()), ms(5_000)),
                 Effect::SendJoin { attempt, .. } => (Event::JoinAnswered(attempt, Err(timeout())), REBALANCE),
                 Effect::SendSync { attempt, .. } => (Event::SyncAnswered(attempt, Err(timeout())), REBALANCE),
+                Effect::SendBeat { attempt, .. } => (Event::BeatAnswered(attempt, Err(timeout())), SESSION),
                 Effect::SendHeartbeat { attempt, .. } => {
                     (Event::HeartbeatAnswered(attempt, Err(timeout())), SESSION)
                 }
@@ -485,7 +505,17 @@ impl World {
                 let result = self.coordinator.check(&member_id, generation, now).map_err(refusal);
                 vec![(at, Event::HeartbeatAnswered(attempt, result))]
             }
+            Effect::SendBeat { attempt, member_id, epoch, topics, owned } => {
+                let full = topics.is_some() && owned.is_some();
+                let said = Said { node: at, member_id, epoch, full, owned };
+                let result = match now < self.coordinator.moved_until {
+                    true => Err(ErrorCode::NotCoordinator),
+                    false => self.epochs.beat(said, self.count, (SESSION, INTERVAL), now),
+                };
+                vec![(at, Event::BeatAnswered(attempt, result.map_err(refusal)))]
+            }
             Effect::SendLeave { member_id, .. } => {
+                self.epochs.leave(&member_id);
                 let mut answers = self.coordinator.leave(&member_id, now);
                 answers.push((at, Event::LeaveAnswered));
                 answers
@@ -512,7 +542,7 @@ impl World {
             let wake =
                 self.nodes.iter().filter(|node| !node.crashed).filter_map(|node| node.member.wake_at()).min();
             let queued = self.queue.keys().next().map(|(at, _)| *at);
-            let tick = self.coordinator.wake_at();
+            let tick = self.coordinator.wake_at().into_iter().chain(self.epochs.wake_at()).min();
             let Some(next) = [wake, queued, tick].into_iter().flatten().min().filter(|next| *next <= end)
             else {
                 self.now = end;
@@ -520,6 +550,7 @@ impl World {
             };
             self.now = self.now.max(next);
             if tick == Some(next) {
+                self.epochs.tick(self.now);
                 let answers = self.coordinator.tick(self.now);
                 self.answer(answers);
             } else if queued == Some(next) {
@@ -569,7 +600,8 @@ impl World {
     fn check(&self) {
         let mut handed: BTreeMap<&TopicPartition, usize> = BTreeMap::new();
         for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.crashed) {
-            let is_member = self.coordinator.seats.values().any(|seat| seat.node == at);
+            let classic = self.coordinator.seats.values().any(|seat| seat.node == at);
+            let is_member = classic || self.epochs.seats.values().any(|seat| seat.node == at);
             let fetched = node.partitions.iter().filter(|(_, stage)| **stage == Stage::Fetched);
             for (partition, _) in fetched {
                 if is_member && let Some(other) = handed.insert(partition, at) {
@@ -579,7 +611,8 @@ impl World {
                         self.now - self.start
                     );
                 }
-                let dropped = self.coordinator.expelled.iter().rev().find(|(_, node)| *node == at);
+                let expelled = self.coordinator.expelled.iter().chain(&self.epochs.expelled);
+                let dropped = expelled.rev().find(|(_, node)| *node == at);
                 if let Some((when, _)) = dropped.filter(|_| !is_member) {
                     assert!(self.now <= *when + SESSION + ms(50), "seed {}: {at} does not notice", self.seed);
                 }
@@ -588,7 +621,7 @@ impl World {
     }
 
     fn check_settled(&self) {
-        let context = format!("seed {}: {:?}", self.seed, self.coordinator);
+        let context = format!("seed {}: {:?} {:?}", self.seed, self.coordinator, self.epochs);
         let mut owned = BTreeSet::new();
         for node in self.nodes.iter().filter(|node| !node.crashed && !node.done) {
             assert!(node.call.is_none(), "{context}");
@@ -611,37 +644,46 @@ fn assignor(seed: u64) -> Assignor {
 /// Everything goes wrong for a while, in every way; afterwards the group settles, and each partition has one owner.
 #[test]
 fn a_group_is_sound_through_faults_and_settles_after_them() {
-    for seed in 0..60 {
-        let mut world = World::new(seed);
-        world.lossy = world.rng.below(30);
-        world.slow_listeners = world.rng.below(30);
-        let assignor = assignor(seed);
-        world.add(assignor);
-        for second in (0..200_u64).step_by(10) {
-            world.run_until(Duration::from_secs(second));
-            match world.rng.below(12) {
-                0..3 if world.nodes.len() < 6 => world.add(assignor),
-                3 => {
-                    let at = world.rng.below(world.nodes.len() as u64) as usize;
-                    let deadline = world.now + Duration::from_secs(60);
-                    if !world.nodes[at].done {
-                        world.tell(at, Event::Close { deadline, leave: true });
-                    }
+    (0..40).for_each(|seed| go_through_faults(seed, GroupProtocol::Classic));
+}
+
+#[test]
+fn so_is_a_group_whose_coordinator_assigns() {
+    (0..40).for_each(|seed| go_through_faults(seed, GroupProtocol::Consumer));
+}
+
+fn go_through_faults(seed: u64, protocol: GroupProtocol) {
+    let mut world = World::new(seed);
+    world.protocol = protocol;
+    world.lossy = world.rng.below(30);
+    world.slow_listeners = world.rng.below(30);
+    let assignor = assignor(seed);
+    world.add(assignor);
+    for second in (0..200_u64).step_by(10) {
+        world.run_until(Duration::from_secs(second));
+        match world.rng.below(12) {
+            0..3 if world.nodes.len() < 6 => world.add(assignor),
+            3 => {
+                let at = world.rng.below(world.nodes.len() as u64) as usize;
+                let deadline = world.now + Duration::from_secs(60);
+                if !world.nodes[at].done {
+                    world.nodes[at].closes_at.get_or_insert(deadline);
+                    world.tell(at, Event::Close { deadline, leave: true });
                 }
-                4 => {
-                    let at = world.rng.below(world.nodes.len() as u64) as usize;
-                    world.nodes[at].crashed = true;
-                }
-                5 => world.coordinator.moved_until = world.now + ms(world.rng.below(15_000)),
-                6 => world.later(ms(1), Happening::Grow),
-                7 => world.later(ms(1), Happening::Spam),
-                _ => {}
             }
+            4 => {
+                let at = world.rng.below(world.nodes.len() as u64) as usize;
+                world.nodes[at].crashed = true;
+            }
+            5 => world.coordinator.moved_until = world.now + ms(world.rng.below(15_000)),
+            6 => world.later(ms(1), Happening::Grow),
+            7 => world.later(ms(1), Happening::Spam),
+            _ => {}
         }
-        world.slow_listeners = 0;
-        world.run_until(Duration::from_secs(360));
-        world.check_settled();
     }
+    world.slow_listeners = 0;
+    world.run_until(Duration::from_secs(360));
+    world.check_settled();
 }
 
 /// Listeners, look-ups of topics and joins hang, metadata changes twenty times a second: heartbeats go out in time all
