@@ -33,6 +33,21 @@ async fn a_session_is_renewed_between_requests_and_none_is_lost() {
     assert!(state.seen[&ApiKey::SaslHandshake.code()] > 2 * 10, "{:?}", state.seen);
 }
 
+/// A hostile broker: sessions of a millisecond would have the client do nothing but log in.
+#[tokio::test(start_paused = true)]
+async fn sessions_of_no_time_do_not_keep_the_client_busy() {
+    let broker = FakeBroker::start(1).await;
+    broker.state().session_lifetime_ms = 1;
+    let security = Security::plaintext().danger_plaintext_credentials().sasl(Sasl::plain("alice", "pw"));
+    let builder = Client::builder().bootstrap(&broker.address).net(Arc::new(broker.net.clone()));
+    let client = builder.security(security).build().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let state = broker.state();
+    let (logins, connections) = (state.seen[&ApiKey::SaslHandshake.code()], state.connections);
+    assert!((10..=110 * connections).contains(&logins), "{logins} on {connections} connections");
+    drop(client);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_wants_no_login_gets_none() {
     let broker = FakeBroker::start(1).await;
