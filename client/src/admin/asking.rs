@@ -441,3 +441,74 @@ fn leader(answer: Option<&MetadataResponse>, topic: &str, partition: i32) -> Res
     let part = part.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if part.leader_id >= 0 { Ok(part.leader_id) } else { Err(ErrorCode::LeaderNotAvailable) }
 }
+
+#[cfg(test)]
+mod tests {
+    use klamm_protocol::messages::find_coordinator::Coordinator;
+    use klamm_protocol::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+
+    use super::*;
+
+    #[test]
+    fn each_key_has_its_coordinator_or_its_error() {
+        let told = |key: &str, node_id, code: ErrorCode| Coordinator {
+            key: key.into(),
+            node_id,
+            error_code: code.code(),
+            ..Default::default()
+        };
+        let coordinators = vec![
+            told("b", 2, ErrorCode::None),
+            told("a", 0, ErrorCode::None),
+            told("c", -1, ErrorCode::GroupAuthorizationFailed),
+            told("d", -1, ErrorCode::None),
+            told("stranger", 9, ErrorCode::None),
+        ];
+        let keys: Vec<Arc<str>> = ["a", "b", "c", "d", "e"].into_iter().map(Arc::from).collect();
+        let answer = FindCoordinatorResponse { coordinators, ..Default::default() };
+        let found = many_coordinators(answer, &keys);
+        let found: Vec<(&str, Result<i32, ErrorCode>)> =
+            found.iter().map(|(key, node)| (&**key, node.clone().map_err(|refusal| refusal.code))).collect();
+        let expected = [
+            ("a", Ok(0)),
+            ("b", Ok(2)),
+            ("c", Err(ErrorCode::GroupAuthorizationFailed)),
+            ("d", Err(ErrorCode::CoordinatorNotAvailable)),
+            ("e", Err(ErrorCode::CoordinatorNotAvailable)),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn leaders_by_the_metadata_that_was_asked_for() {
+        let part = |partition_index, leader_id| MetadataResponsePartition {
+            partition_index,
+            leader_id,
+            ..Default::default()
+        };
+        let topic = |name: &str, code: ErrorCode| MetadataResponseTopic {
+            name: Some(name.into()),
+            error_code: code.code(),
+            partitions: vec![part(1, 0), part(0, 7), part(2, -1)],
+            ..Default::default()
+        };
+        let topics = vec![topic("bad", ErrorCode::TopicAuthorizationFailed), topic("t", ErrorCode::None)];
+        let answer = MetadataResponse { topics, ..Default::default() };
+        let leader = |topic, partition| super::leader(Some(&answer), topic, partition);
+        assert_eq!(leader("t", 0), Ok(7));
+        assert_eq!(leader("t", 1), Ok(0));
+        assert_eq!(leader("t", 2), Err(ErrorCode::LeaderNotAvailable));
+        assert_eq!(leader("t", 3), Err(ErrorCode::UnknownTopicOrPartition));
+        assert_eq!(leader("bad", 0), Err(ErrorCode::TopicAuthorizationFailed));
+        assert_eq!(leader("missing", 0), Err(ErrorCode::UnknownTopicOrPartition));
+        assert_eq!(super::leader(None, "t", 0), Err(ErrorCode::UnknownTopicOrPartition));
+    }
+
+    #[test]
+    fn what_is_missing_twice_is_missing() {
+        assert!(may_appear(ErrorCode::UnknownTopicOrPartition, 1));
+        assert!(!may_appear(ErrorCode::UnknownTopicOrPartition, 2));
+        assert!(may_appear(ErrorCode::LeaderNotAvailable, 50));
+        assert!(!may_appear(ErrorCode::TopicAuthorizationFailed, 1));
+    }
+}

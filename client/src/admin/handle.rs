@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::cluster::Core;
 
+/// As long as Kafka's 32-bit milliseconds reach: adding `Duration::MAX` to a time is a panic.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// Administers the cluster. Cheap to clone.
 ///
 /// Calls about several things go to all brokers concerned at once, and give a result for each thing. What can be cured
@@ -36,10 +39,10 @@ impl Admin {
     }
 
     /// A handle whose calls may take this long each, retries included (`default.api.timeout.ms`). Default the client's
-    /// `request_timeout`.
+    /// `request_timeout`; 24 days are the longest there is.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.timeout = Some(timeout.min(LONGEST));
         self
     }
 

@@ -10,12 +10,16 @@
 //! configs.rs    settings of topics, brokers, groups
 //! transactions.rs  transactions and their producers
 //! cluster.rs    brokers, features, quorum, log directories
+//! replicas.rs   partitions' moves, elections of leaders
+//! acls.rs       access rules
+//! users.rs      SCRAM credentials and quotas
 //! asking.rs     how a call is carried out: to whom, again, until when
 //! progress.rs   what is left to ask, what was answered            (pure)
 //! route.rs      who answers for what, which errors are temporary   (pure)
 //! types.rs      topics and groups as they are described
 //! ```
 
+mod acls;
 mod asking;
 mod cluster;
 mod configs;
@@ -24,12 +28,15 @@ mod handle;
 mod offsets;
 mod progress;
 mod records;
+mod replicas;
 mod route;
 mod topics;
 mod transactions;
 mod types;
+mod users;
 
 pub use crate::cluster::{OffsetAt, OffsetSpec};
+pub use acls::{Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResourceType};
 pub use cluster::{
     BrokerDescription, ClusterDescription, FeatureDescription, FeatureUpdate, LogDirDescription,
     QuorumDescription, QuorumReplica, ReplicaLog,
@@ -38,6 +45,7 @@ pub use configs::{ConfigChange, ConfigEntry, ConfigResource, ConfigResourceType,
 pub use groups::{GroupFilter, MemberToRemove};
 pub use handle::Admin;
 pub use progress::PerItem;
+pub use replicas::Reassignment;
 pub use topics::NewPartitions;
 pub use transactions::{
     HangingTransaction, ProducerDescription, TransactionDescription, TransactionFilter, TransactionListing,
@@ -45,3 +53,4 @@ pub use transactions::{
 pub use types::{
     GroupDescription, GroupListing, MemberDescription, NewTopic, PartitionDescription, TopicDescription,
 };
+pub use users::{NewScramCredential, QuotaEntity, ScramChange, ScramCredential, ScramMechanism};

@@ -20,6 +20,8 @@ use crate::security::{Sasl, SaslTransport, log_in, renew_after};
 const HANDSHAKE_VERSION: i16 = 1;
 /// A part of a session's life after which a renewal that could not begin is tried again.
 const AGAIN_AFTER: u32 = 20;
+/// A broker that says that sessions last no time does not get logins without end.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection on which the client is who the settings say. Connecting and logging in may take `connect_timeout` each.
 pub(super) async fn open(address: Arc<str>, config: &ClientConfig) -> Result<Connection, RequestError> {
@@ -52,7 +54,7 @@ async fn begin_session(connection: &Connection, config: &ClientConfig) -> Result
 async fn renew(living: Living, sasl: Sasl, mut lifetime: Duration, timeout: Duration, rng: Arc<dyn Rng>) {
     let mut pause = renew_after(lifetime, &*rng);
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.max(LEAST_PAUSE)).await;
         let Some(connection) = living().filter(|connection| !connection.is_closed()) else { return };
         match log_in(&Login { connection: &connection, timeout }, &sasl).await {
             Ok(next) => {

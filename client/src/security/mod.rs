@@ -23,6 +23,7 @@ mod tls;
 
 pub(crate) use login::{SaslTransport, log_in, renew_after};
 pub use oauth::{Token, TokenProvider};
+pub(crate) use scram::salted_password;
 pub use settings::{Sasl, Security};
 #[cfg(feature = "tls")]
 pub use tls::Tls;

@@ -25,11 +25,18 @@ use crate::runtime::Stream;
 #[derive(Clone, Default)]
 pub struct Tls {
     roots: Vec<Arc<[u8]>>,
-    identity: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    identity: Option<Identity>,
     danger_accept_invalid_certificates: bool,
     danger_accept_any_host_name: bool,
     /// What rustls makes of it, once for all connections.
     made: Arc<OnceLock<Arc<ClientConfig>>>,
+}
+
+/// A certificate chain and its key, in PEM.
+#[derive(Clone)]
+struct Identity {
+    chain: Arc<[u8]>,
+    key: Arc<[u8]>,
 }
 
 impl Tls {
@@ -51,7 +58,7 @@ impl Tls {
     /// (`ssl.keystore.key`; PKCS#8, PKCS#1 or SEC 1, not encrypted), both in PEM.
     #[must_use]
     pub fn client_certificate_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
-        self.identity = Some((chain.as_ref().into(), key.as_ref().into()));
+        self.identity = Some(Identity { chain: chain.as_ref().into(), key: key.as_ref().into() });
         self.made = Arc::default();
         self
     }
@@ -103,7 +110,7 @@ impl Tls {
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let config = match &self.identity {
             None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
+            Some(Identity { chain, key }) => {
                 let chain = certificates(chain, "the client certificates")?;
                 let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
                     ConfigError::new("security", "the key of the client certificate is no PEM key")
@@ -159,9 +166,7 @@ pub(crate) async fn encrypt(
     match TlsConnector::from(config).connect(name, stream).await {
         Ok(stream) => Ok(Box::new(Encrypted(stream))),
         // What rustls finds wrong stays wrong; that a stream ended may pass.
-        Err(error) if error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => {
-            Err(failed(format!("{error}{}", hint(&error))))
-        }
+        Err(error) if reason_of(&error).is_some() => Err(failed(format!("{error}{}", hint(&error)))),
         Err(error) => {
             let source = io::Error::new(error.kind(), format!("TLS handshake: {error}"));
             Err(RequestError::Connect { address: Arc::clone(address), source: Arc::new(source) })
@@ -169,9 +174,14 @@ pub(crate) async fn encrypt(
     }
 }
 
+/// What rustls says, if it was rustls.
+fn reason_of(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// Which setting helps.
 fn hint(error: &io::Error) -> &'static str {
-    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+    match reason_of(error) {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             " (setting `Tls::roots_pem`, `ssl.truststore.location`)"
         }

@@ -1,9 +1,11 @@
 //! Administration through faults.
 
-use klamm_client::NewTopic;
+use std::collections::HashMap;
+
+use klamm_client::{AdminError, NewTopic, RequestError, TopicPartition};
 use klamm_protocol::ApiKey;
 
-use crate::fake::{FakeBroker, Fault};
+use crate::fake::{FakeBroker, Fault, TOPIC};
 
 /// A hundred groups were a hundred connections, made one after the other, each with its own search for the coordinator.
 #[tokio::test(start_paused = true)]
@@ -32,4 +34,25 @@ async fn a_topic_is_created_although_the_metadata_request_after_it_fails() {
     broker.script(ApiKey::Metadata, vec![Fault::Disconnect; 1_000]);
     let created = client.admin().create_topics(&[NewTopic::new("t")]).await.unwrap();
     assert!(created["t"].is_ok(), "{created:?}");
+}
+
+/// A broker that cannot do something says so at once; what can be had in an older way is.
+#[tokio::test(start_paused = true)]
+async fn what_a_broker_lacks_is_told_or_had_in_another_way() {
+    let broker = FakeBroker::start(1).await;
+    let admin = broker.client().await.admin();
+    let cluster = admin.clone().timeout(std::time::Duration::MAX).describe_cluster().await.unwrap();
+    assert_eq!((cluster.controller, cluster.brokers.len()), (Some(1), 1), "from its metadata");
+    let started = tokio::time::Instant::now();
+    let error = admin.delete_groups(&["g"]).await.unwrap_err();
+    let is_unsupported =
+        |error: &AdminError| matches!(error, AdminError::Request(RequestError::Unsupported { .. }));
+    assert!(is_unsupported(&error), "{error}");
+    let before = HashMap::from([(TopicPartition::new(TOPIC, 0), 1)]);
+    let error = admin.delete_records(&before).await.unwrap_err();
+    assert!(is_unsupported(&error), "{error}");
+    assert!(is_unsupported(&admin.describe_acls(&klamm_client::admin::AclFilter::any()).await.unwrap_err()));
+    assert!(started.elapsed() < std::time::Duration::from_secs(1));
+    let nothing: [&str; 0] = [];
+    assert!(admin.delete_groups(&nothing).await.unwrap().is_empty(), "nothing is asked for nothing");
 }

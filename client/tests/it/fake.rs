@@ -72,6 +72,10 @@ pub(crate) struct State {
     pub(crate) topic_id: Uuid,
     /// What fetches say of the end of the log, instead of the truth.
     pub(crate) high_watermark: Option<i64>,
+    /// How long a session lasts, in milliseconds; 0 for ever.
+    pub(crate) session_lifetime_ms: i64,
+    /// Requests that came in the middle of a login, which Kafka's brokers close the connection for.
+    pub(crate) interrupted_logins: usize,
 }
 
 pub(crate) struct FakeBroker {
@@ -125,6 +129,7 @@ impl FakeBroker {
 }
 
 async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str) -> std::io::Result<()> {
+    let mut logging_in = false;
     loop {
         let length = stream.read_u32().await?;
         let mut frame = vec![0; length as usize];
@@ -147,6 +152,15 @@ async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str)
                 continue;
             }
             _ => {}
+        }
+        let (handshake, authenticate) = (ApiKey::SaslHandshake.code(), ApiKey::SaslAuthenticate.code());
+        if logging_in && key != authenticate {
+            state.lock().unwrap().interrupted_logins += 1;
+            return Ok(());
+        }
+        if key == handshake || key == authenticate {
+            logging_in = key == handshake;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         if key == ApiKey::Fetch.code() {
             let wait = nothing_to_fetch(&frame, &state.lock().unwrap());
@@ -197,6 +211,12 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
             let request = DescribeGroupsRequest::decode(&mut input, version).unwrap();
             encode(key, &groups(request), version, id)
         }
+        ApiKey::SaslHandshake => encode(key, &SaslHandshakeResponse::default(), version, id),
+        ApiKey::SaslAuthenticate => {
+            let session_lifetime_ms = state.session_lifetime_ms;
+            let answer = SaslAuthenticateResponse { session_lifetime_ms, ..Default::default() };
+            encode(key, &answer, version, id)
+        }
         ApiKey::CreateTopics => {
             let request = CreateTopicsRequest::decode(&mut input, version).unwrap();
             let created =
@@ -223,6 +243,8 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
         ApiKey::DescribeGroups,
         ApiKey::CreateTopics,
         ApiKey::ListOffsets,
+        ApiKey::SaslHandshake,
+        ApiKey::SaslAuthenticate,
     ];
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()

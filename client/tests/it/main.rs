@@ -15,6 +15,7 @@ mod producing;
 mod real_broker;
 mod retries;
 mod secured_broker;
+mod sessions;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {

@@ -1,13 +1,13 @@
 //! Administration of a real cluster: runs where `KLAMM_TEST_KAFKA` names the address of an Apache Kafka 4.3 that has
 //! one broker with id 1 and that a test may change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::admin::{
-    ConfigChange, ConfigResource, ConfigResourceType, ConfigSource, GroupFilter, HangingTransaction,
-    MemberToRemove, NewPartitions, OffsetSpec, TransactionFilter,
+    ConfigChange, ConfigResource, ConfigResourceType, ConfigSource, FeatureUpdate, GroupFilter,
+    HangingTransaction, MemberToRemove, NewPartitions, OffsetSpec, QuotaEntity, TransactionFilter,
 };
 use klamm_client::runtime::{Rng, SeededRng};
 use klamm_client::{Admin, Client, ErrorCode, NewTopic, OffsetAndMetadata, Record, TopicPartition};
@@ -67,10 +67,15 @@ async fn topics_partitions_and_records() {
         let added = admin.create_partitions(&wanted).await.unwrap();
         assert!(added[&name].is_ok() && added[&placed].is_ok(), "{added:?}");
         assert_eq!(code(&added[&missing]), Some(ErrorCode::UnknownTopicOrPartition));
-        let described = admin.describe_topics(&[&*name, &*placed, &*missing]).await.unwrap();
-        assert_eq!(described[&name].as_ref().unwrap().partitions.len(), 3);
-        assert_eq!(described[&placed].as_ref().unwrap().partitions.len(), 4);
-        assert_eq!(code(&described[&missing]), Some(ErrorCode::UnknownTopicOrPartition));
+        // Brokers hear of it a moment after the controller.
+        loop {
+            let described = admin.describe_topics(&[&*name, &*placed, &*missing]).await.unwrap();
+            assert_eq!(code(&described[&missing]), Some(ErrorCode::UnknownTopicOrPartition));
+            let count = |name: &Arc<str>| described[name].as_ref().map_or(0, |topic| topic.partitions.len());
+            if (count(&name), count(&placed)) == (3, 4) {
+                break;
+            }
+        }
 
         let producer = client.producer().build().unwrap();
         for number in 0..10 {
@@ -277,6 +282,66 @@ async fn the_cluster() {
                 break;
             }
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn quotas() {
+    let Some(client) = connect().await else { return };
+    within(async {
+        let admin = client.admin();
+        let name = unique("user");
+        let entity = QuotaEntity::user(Some(&*name)).with("client-id", None);
+        let wrong = QuotaEntity::user(Some("u"));
+        let rate = |name: &str, value: Option<f64>| BTreeMap::from([(Arc::from(name), value)]);
+        let changes = HashMap::from([
+            (entity.clone(), rate("producer_byte_rate", Some(2048.0))),
+            (wrong.clone(), rate("no_such_quota", Some(1.0))),
+        ]);
+        let changed = admin.alter_quotas(&changes).await.unwrap();
+        assert!(changed[&entity].is_ok(), "{changed:?}");
+        assert_eq!(code(&changed[&wrong]), Some(ErrorCode::InvalidRequest));
+        // The broker hears of it a moment after the controller.
+        while admin.describe_quota(&entity).await.unwrap().get("producer_byte_rate") != Some(&2048.0) {}
+        assert!(admin.describe_quotas().await.unwrap().contains_key(&entity));
+        let none = admin.describe_quota(&QuotaEntity::user(Some(&*name))).await.unwrap();
+        assert!(none.is_empty(), "exactly this entity: {none:?}");
+        let back = HashMap::from([(entity.clone(), rate("producer_byte_rate", None))]);
+        assert!(admin.alter_quotas(&back).await.unwrap()[&entity].is_ok());
+        while !admin.describe_quota(&entity).await.unwrap().is_empty() {}
+    })
+    .await;
+}
+
+/// One broker can move nothing, but says so of each partition.
+#[tokio::test]
+async fn moves_elections_and_features() {
+    let Some(client) = connect().await else { return };
+    within(async {
+        let admin = client.admin();
+        let name = topic(&client, 2).await;
+        let at = |partition| TopicPartition::new(Arc::clone(&name), partition);
+        let wanted = HashMap::from([(at(0), Some(vec![77])), (at(1), None), (at(9), None)]);
+        let moved = admin.reassign_partitions(&wanted).await.unwrap();
+        assert_eq!(code(&moved[&at(0)]), Some(ErrorCode::InvalidReplicaAssignment));
+        assert_eq!(code(&moved[&at(1)]), Some(ErrorCode::NoReassignmentInProgress));
+        assert_eq!(code(&moved[&at(9)]), Some(ErrorCode::UnknownTopicOrPartition));
+        assert!(admin.list_reassignments().await.unwrap().is_empty());
+        let elected = admin.elect_preferred_leaders(&[at(0), at(9)]).await.unwrap();
+        assert_eq!(code(&elected[&at(0)]), Some(ErrorCode::ElectionNotNeeded));
+        assert_eq!(code(&elected[&at(9)]), Some(ErrorCode::UnknownTopicOrPartition));
+        let elected = admin.danger_elect_unclean_leaders(&[at(1)]).await.unwrap();
+        assert_eq!(code(&elected[&at(1)]), Some(ErrorCode::ElectionNotNeeded));
+
+        let features = admin.describe_features().await.unwrap();
+        let level = features["group.version"].level.unwrap();
+        let same = BTreeMap::from([(Arc::from("group.version"), FeatureUpdate::upgrade(level))]);
+        let updated = admin.update_features(&same).await.unwrap();
+        assert!(updated["group.version"].is_ok(), "{updated:?}");
+        let unknown = BTreeMap::from([(Arc::from("no.such.feature"), FeatureUpdate::upgrade(1))]);
+        let refused = admin.update_features(&unknown).await.unwrap();
+        assert!(code(&refused["no.such.feature"]).is_some(), "{refused:?}");
     })
     .await;
 }

@@ -3,14 +3,18 @@
 //! (the controller's), SSL with client certificates, SASL_PLAINTEXT, SASL_SSL with sessions of 2 s, and SASL_SSL with
 //! OAUTHBEARER. User `alice` has the password `al=ice,pw` for PLAIN and `scrampw` for SCRAM.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use klamm_client::admin::{
+    Acl, AclFilter, AclOperation, AclPattern, AclResourceType, NewPartitions, ScramChange, ScramMechanism,
+};
 use klamm_client::runtime::{Listener, Net, Stream, TcpNet, read_text_file};
 use klamm_client::security::{Tls, Token, TokenProvider};
-use klamm_client::{Client, ClientError, NewTopic, Record, RequestError, Sasl, Security};
+use klamm_client::{Client, ClientError, ErrorCode, NewTopic, Record, RequestError, Sasl, Security};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -237,4 +241,59 @@ async fn tokens_log_in() {
     assert!(asked.load(Ordering::Relaxed) > 1, "a token for each connection");
     let text = refusal(kafka.connect(5, Security::tls(tls).sasl(Sasl::oauth_bearer(Garbage))).await);
     assert!(text.contains("OAUTHBEARER") && !text.contains("hunter2"), "{text}");
+}
+
+/// A user is created, may nothing, is allowed to read, and is deleted.
+#[tokio::test]
+async fn users_and_access_rules() {
+    let Some(kafka) = Kafka::find() else { return };
+    let tls = kafka.tls().await;
+    let super_user = Security::tls(tls.clone()).sasl(Sasl::scram_sha_256("alice", "scrampw"));
+    let root = kafka.connect(0, super_user).await.unwrap();
+    let admin = root.admin();
+    let (user, topic) = (format!("bob-{:x}", client_random()), format!("acl-{:x}", client_random()));
+    assert!(admin.create_topics(&[NewTopic::new(&*topic)]).await.unwrap()[&*topic].is_ok());
+
+    let set = ScramChange::set(&*user, ScramMechanism::Sha512, "bobpw", 8_192).unwrap();
+    let weak = ScramChange::set("weak", ScramMechanism::Sha256, "pw", 1).unwrap();
+    let changed = admin.alter_scram_users(&[set, weak]).await.unwrap();
+    assert!(changed[&*user].is_ok(), "{changed:?}");
+    assert_eq!(changed["weak"].as_ref().unwrap_err().code(), Some(ErrorCode::UnacceptableCredential));
+    let described = admin.describe_scram_users(&[&*user, "nobody"]).await.unwrap();
+    let credentials = described[&*user].as_ref().unwrap();
+    assert_eq!((credentials[0].mechanism, credentials[0].iterations), (ScramMechanism::Sha512, 8_192));
+    assert_eq!(described["nobody"].as_ref().unwrap_err().code(), Some(ErrorCode::ResourceNotFound));
+    let all: [&str; 0] = [];
+    assert!(admin.describe_scram_users(&all).await.unwrap().contains_key("alice"));
+
+    let sasl = Sasl::scram_sha_512(&*user, "bobpw");
+    let bob = kafka.connect(0, Security::tls(tls.clone()).sasl(sasl.clone())).await.unwrap();
+    let principal = format!("User:{user}");
+    let read = Acl::allow(&*principal, AclOperation::Read, AclResourceType::Topic, &*topic);
+    let write =
+        Acl::allow(&*principal, AclOperation::Write, AclResourceType::Topic, "acl-").prefixed().deny();
+    let wrong = Acl::allow("bob", AclOperation::Read, AclResourceType::Topic, &*topic);
+    let created = admin.create_acls(&[read.clone(), write.clone(), wrong.clone()]).await.unwrap();
+    assert!(created[&read].is_ok() && created[&write].is_ok() && created[&wrong].is_err(), "{created:?}");
+    let filter =
+        AclFilter::resource(AclResourceType::Topic, &*topic, AclPattern::Matching).principal(&*principal);
+    assert_eq!(admin.describe_acls(&filter).await.unwrap().len(), 2);
+    let described = bob.admin().describe_topics(&[&*topic]).await.unwrap();
+    assert!(described[&*topic].is_ok(), "reading includes describing: {described:?}");
+    let more = HashMap::from([(Arc::from(&*topic), NewPartitions::total(2))]);
+    let refused = bob.admin().create_partitions(&more).await.unwrap();
+    assert_eq!(refused[&*topic].as_ref().unwrap_err().code(), Some(ErrorCode::TopicAuthorizationFailed));
+    let literal =
+        AclFilter::resource(AclResourceType::Topic, &*topic, AclPattern::Literal).principal(&*principal);
+    let none = AclFilter::resource(AclResourceType::Group, &*topic, AclPattern::Any);
+    let removed = admin.delete_acls(&[literal.clone(), none.clone()]).await.unwrap();
+    assert_eq!(*removed[&literal].as_ref().unwrap(), [read]);
+    assert!(removed[&none].as_ref().unwrap().is_empty());
+    let rest = admin.delete_acls(&[AclFilter::any().principal(&*principal)]).await.unwrap();
+    assert_eq!(*rest.into_values().next().unwrap().unwrap(), [write]);
+
+    let deleted =
+        admin.alter_scram_users(&[ScramChange::delete(&*user, ScramMechanism::Sha512)]).await.unwrap();
+    assert!(deleted[&*user].is_ok(), "{deleted:?}");
+    assert!(kafka.connect(0, Security::tls(tls).sasl(sasl)).await.is_err());
 }
