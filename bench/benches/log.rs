@@ -14,9 +14,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use klamm_broker::disk::{Disk, FileDisk};
 use klamm_broker::log::{FlushMode, LogConfig};
 use klamm_broker::partition::{AppendOrigin, Isolation, LogManager, LogManagerOptions, Partition};
-use klamm_client::runtime::{SeededRng, SystemClock};
 use klamm_protocol::Uuid;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
+use klamm_runtime::{SeededRng, SystemClock};
 use tokio::runtime::Runtime;
 
 const NOW_MS: i64 = 1_700_000_000_000;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::runtime::{Clock, Net, Rng, SeededRng, SystemClock, Tasks, TcpNet, TokioClock};
+use klamm_runtime::{Clock, Net, Rng, SeededRng, SystemClock, Tasks, TcpNet, TokioClock, read_text_file};
 use tokio::sync::watch;
 use tokio::time::{interval_at, timeout};
 
@@ -120,7 +120,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Another network than TCP: [`klamm_client::runtime::MemoryNet`] for tests on a paused clock.
+    /// Another network than TCP: [`klamm_runtime::MemoryNet`] for tests on a paused clock.
     pub fn net(mut self, net: Arc<dyn Net>) -> Self {
         self.net = Some(net);
         self
@@ -178,7 +178,7 @@ impl BrokerBuilder {
             }
         }
         for path in &self.files {
-            let text = tokio::fs::read_to_string(path).await;
+            let text = read_text_file(path).await;
             let text = text.map_err(|source| BrokerError::ConfigFile { path: path.clone(), source })?;
             for (key, value) in parse_properties(&text) {
                 values.set(&key, &value)?;

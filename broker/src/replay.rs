@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use klamm_protocol::records::{RecordView, batches};
-use tokio::task::spawn_blocking;
+use klamm_runtime::Blocking;
 
 use crate::disk::Disk;
 use crate::log::StorageError;
@@ -61,9 +61,5 @@ pub(crate) async fn on_disk<T: Send + 'static>(
     if !disk.is_blocking() {
         return work();
     }
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        // Blocking work is never cancelled once it runs, so this is its panic, which belongs to the caller.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    Blocking::start(work).join().await
 }

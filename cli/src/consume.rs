@@ -21,8 +21,9 @@ const END_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub(crate) struct ConsumeArgs {
-    /// Topic to read
-    topic: String,
+    /// Topics to read
+    #[arg(required = true, value_name = "TOPIC")]
+    topics: Vec<String>,
     /// Group to join: members share the partitions, and the group remembers what was read
     #[arg(long, value_name = "G")]
     group: Option<String>,
@@ -30,7 +31,7 @@ pub(crate) struct ConsumeArgs {
     /// --group: beginning or end, for partitions where the group has no offset yet
     #[arg(long, value_name = "WHERE", default_value = "end")]
     from: Start,
-    /// Read only this partition
+    /// Read only this partition of each topic
     #[arg(long, value_name = "P", conflicts_with = "group", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     /// Stop after this many records
@@ -40,7 +41,7 @@ pub(crate) struct ConsumeArgs {
     #[arg(long)]
     until_end: bool,
     /// What to write of each record: text with %k key, %v value, %o offset, %p partition, %t timestamp, %h
-    /// headers; or json [default: %v]
+    /// headers, %T topic; or json [default: %v]
     #[arg(long, value_name = "F")]
     format: Option<Format>,
     /// Which records of transactions are seen [default: read_uncommitted]
@@ -56,7 +57,7 @@ pub(crate) async fn run(args: ConsumeArgs) -> Result<(), CliError> {
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| CliError::failed(error.to_string()))?;
     let session = args.client.connect().await?;
-    let partitions = partitions(&session.client, &args.topic, args.partition).await?;
+    let partitions = partitions(&session.client, &args.topics, args.partition).await?;
     let (mut consumer, starts) = start(&session, &args, &partitions).await?;
     let handle = consumer.handle();
 
@@ -160,7 +161,9 @@ impl Run {
             && self.handle.assignment().iter().all(|mine| !missing.contains(mine))
         {
             let committed = self.handle.committed(&missing).await?;
-            missing.retain(|partition| committed.get(partition).copied().unwrap_or(0) < ends[partition]);
+            missing.retain(|partition| {
+                committed.get(partition).map_or(0, |committed| committed.offset) < ends[partition]
+            });
         }
         Ok(missing.is_empty())
     }
@@ -186,29 +189,36 @@ impl Run {
     }
 }
 
-/// The topic's partitions, or the one of them that was asked for.
+/// The topics' partitions, or the one of each that was asked for.
 async fn partitions(
     client: &Client,
-    topic: &str,
+    topics: &[String],
     only: Option<i32>,
 ) -> Result<Vec<TopicPartition>, CliError> {
-    let description = match client.admin().describe_topics(&[topic]).await?.remove(topic) {
-        Some(Ok(description)) => description,
-        Some(Err(error)) => return Err(CliError::about("topic", topic, &error)),
-        None => return Err(CliError::failed(format!("topic {topic}: the broker does not tell about it"))),
-    };
-    let all = description.partitions.iter().map(|partition| partition.partition);
-    let wanted: Vec<_> = all
-        .filter(|partition| only.is_none_or(|only| only == *partition))
-        .map(|partition| TopicPartition::new(topic, partition))
-        .collect();
-    match only {
-        Some(only) if wanted.is_empty() => Err(CliError::usage(format!(
-            "topic {topic} has {} partitions and no partition {only}",
-            description.partitions.len()
-        ))),
-        _ => Ok(wanted),
+    let mut described = client.admin().describe_topics(topics).await?;
+    let mut wanted = Vec::new();
+    for topic in topics {
+        let description = match described.remove(topic.as_str()) {
+            Some(Ok(description)) => description,
+            Some(Err(error)) => return Err(CliError::about("topic", topic, &error)),
+            None => {
+                return Err(CliError::failed(format!("topic {topic}: the broker does not tell about it")));
+            }
+        };
+        let before = wanted.len();
+        let numbers = description.partitions.iter().map(|partition| partition.partition);
+        let numbers = numbers.filter(|partition| only.is_none_or(|only| only == *partition));
+        wanted.extend(numbers.map(|partition| TopicPartition::new(topic.as_str(), partition)));
+        if let Some(only) = only
+            && wanted.len() == before
+        {
+            let count = description.partitions.len();
+            return Err(CliError::usage(format!(
+                "topic {topic} has {count} partitions and no partition {only}"
+            )));
+        }
     }
+    Ok(wanted)
 }
 
 /// A started consumer; without a group also where it begins in each partition.
@@ -217,7 +227,7 @@ async fn start(
     args: &ConsumeArgs,
     partitions: &[TopicPartition],
 ) -> Result<(Consumer, HashMap<TopicPartition, i64>), CliError> {
-    let mut builder = session.consumer()?;
+    let mut builder = session.consumer();
     if let Some(isolation) = args.isolation {
         builder = builder.isolation(isolation.into());
     }
@@ -234,7 +244,7 @@ async fn start(
         };
         let consumer = builder
             .group(group.as_str())
-            .topics([args.topic.as_str()])
+            .topics(args.topics.iter().map(String::as_str))
             .auto_offset_reset(reset)
             .start()
             .await?;

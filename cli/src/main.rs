@@ -1,12 +1,14 @@
 //! The `klamm` command: reads the command line, runs one subcommand and turns its end into an exit code.
 
 mod broker;
+mod completions;
 mod connect;
 mod consume;
 mod error;
 mod format;
 mod group;
 mod histogram;
+mod input;
 mod output;
 mod perf;
 mod produce;
@@ -16,7 +18,7 @@ mod topic;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
@@ -49,6 +51,10 @@ enum Command {
     /// Measures how fast this client and a broker are together.
     #[command(subcommand)]
     Perf(perf::PerfCommand),
+    /// Writes a script that completes this command's words in a shell.
+    Completions(completions::CompletionsArgs),
+    /// Writes the manual pages, one for each command.
+    Man(completions::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +73,8 @@ fn main() -> ExitCode {
             Command::Topic(command) => topic::run(command).await,
             Command::Group(command) => group::run(command).await,
             Command::Perf(command) => perf::run(command).await,
+            Command::Completions(args) => completions::write_completions(&args, Cli::command()),
+            Command::Man(args) => completions::write_man_pages(&args, Cli::command()),
         }
     });
     // A thread may still be blocked in a read of standard input; there is nothing to wait for.
@@ -90,8 +98,6 @@ fn log_to_stderr(is_broker: bool) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -117,6 +123,7 @@ mod tests {
         accepted("klamm broker --ephemeral");
         accepted("klamm broker --config server.properties");
         accepted("klamm produce t --key-separator : --header a=b --header c= --acks 1 --compression zstd");
+        accepted("klamm produce t --input json --partition 3 --timestamp -5 --key k --null-marker NULL");
         accepted("klamm consume t --group g --from beginning --max 3 --until-end --format %k:%v");
         accepted("klamm consume t --from 7 --partition 0 --isolation read_committed --output json");
         accepted("klamm consume t --from @2026-01-31T12:00:00Z --bootstrap 127.0.0.1:9");
@@ -128,6 +135,10 @@ mod tests {
         accepted("klamm group describe g h");
         accepted("klamm perf produce t --records 10 --size 5 --partitions 2 --linger 5 --batch-bytes 1000");
         accepted("klamm perf consume t --records 10");
+        accepted("klamm perf latency t --records 10 --rate 100 --size 8 --output json");
+        accepted("klamm consume t u v --from beginning --until-end");
+        accepted("klamm completions bash");
+        accepted("klamm man some/folder");
     }
 
     #[test]
@@ -139,6 +150,8 @@ mod tests {
         refused("klamm produce t --acks 2", "possible values");
         refused("klamm produce t --compression rar", "possible values");
         refused("klamm produce t --header novalue", "key=value");
+        refused("klamm produce t --input xml", "possible values");
+        refused("klamm produce t --partition -1", "-1");
         refused("klamm consume t --from yesterday", "beginning");
         refused("klamm consume t --from @noon", "RFC 3339");
         refused("klamm consume t --group g --partition 1", "cannot be used with");
@@ -146,5 +159,8 @@ mod tests {
         refused("klamm topic create t --partitions 0", "0");
         refused("klamm topic alter t", "alter");
         refused("klamm topic delete", "TOPIC");
+        refused("klamm consume", "TOPIC");
+        refused("klamm perf latency t --rate 0", "0");
+        refused("klamm completions basic", "possible values");
     }
 }

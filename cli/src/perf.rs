@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use klamm_client::runtime::{Rng, SeededRng};
-use klamm_client::{ErrorCode, NewTopic, ProduceError, Record, TopicPartition};
+use klamm_client::{Consumer, ErrorCode, NewTopic, ProduceError, Producer, Record, TopicPartition};
+use klamm_runtime::{Rng, SeededRng};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::connect::{AcksArg, ClientArgs, CompressionArg};
+use crate::connect::{AcksArg, ClientArgs, CompressionArg, Session};
 use crate::error::CliError;
 use crate::histogram::Histogram;
 use crate::output::{self, OutputFormat};
@@ -27,6 +27,8 @@ pub(crate) enum PerfCommand {
     Produce(ProduceArgs),
     /// Reads a topic from its beginning as fast as the broker gives it
     Consume(ConsumeArgs),
+    /// Measures how long a record takes from a producer to a consumer
+    Latency(LatencyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -72,26 +74,38 @@ pub(crate) struct ConsumeArgs {
     client: ClientArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct LatencyArgs {
+    /// Topic to write to and read from; created if it does not exist
+    topic: String,
+    /// How many records
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    records: u64,
+    /// Records a second, evenly apart
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rate: u64,
+    /// Bytes of a record's value, at least 8
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(8..))]
+    size: u32,
+    /// When a record counts as written [default: all]
+    #[arg(long, value_enum)]
+    acks: Option<AcksArg>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 pub(crate) async fn run(command: PerfCommand) -> Result<(), CliError> {
     match command {
         PerfCommand::Produce(args) => produce(args).await,
         PerfCommand::Consume(args) => consume(args).await,
+        PerfCommand::Latency(args) => latency(args).await,
     }
 }
 
 async fn produce(args: ProduceArgs) -> Result<(), CliError> {
     let session = args.client.connect().await?;
-    let new_topic = NewTopic::new(args.topic.as_str()).partitions(args.partitions);
-    #[expect(clippy::iter_over_hash_type, reason = "there is one topic")]
-    for (topic, result) in session.client.admin().create_topics(&[new_topic]).await? {
-        match result {
-            Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => {
-                return Err(CliError::about("topic", &topic, &error));
-            }
-            _ => {}
-        }
-    }
-    let mut builder = session.producer()?;
+    create_topic(&session, &args.topic, args.partitions).await?;
+    let mut builder = session.producer();
     if let Some(linger_ms) = args.linger {
         builder = builder.linger(Duration::from_millis(linger_ms));
     }
@@ -146,24 +160,115 @@ async fn produce(args: ProduceArgs) -> Result<(), CliError> {
     total.print(args.client.output, "from send to acknowledgement", &latencies)
 }
 
+/// Creates a topic unless it is there.
+async fn create_topic(session: &Session, topic: &str, partitions: i32) -> Result<(), CliError> {
+    let new_topic = NewTopic::new(topic).partitions(partitions);
+    match session.client.admin().create_topics(&[new_topic]).await?.remove(topic) {
+        Some(Err(error)) if error.code() != Some(ErrorCode::TopicAlreadyExists) => {
+            Err(CliError::about("topic", topic, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a topic is read: all its partitions.
+async fn partitions_of(session: &Session, topic: &str) -> Result<Vec<TopicPartition>, CliError> {
+    let description = match session.client.admin().describe_topics(&[topic]).await?.remove(topic) {
+        Some(Ok(description)) => description,
+        Some(Err(error)) => return Err(CliError::about("topic", topic, &error)),
+        None => return Err(CliError::failed(format!("topic {topic}: the broker does not tell about it"))),
+    };
+    let numbers = description.partitions.iter().map(|partition| partition.partition);
+    Ok(numbers.map(|partition| TopicPartition::new(topic, partition)).collect())
+}
+
+/// One record at a time would measure an idle system; these go out at a rate, each at its time whether or not earlier
+/// ones have arrived. What counts is when a record was due, not when it was sent: a stall delays all that wait behind it.
+async fn latency(args: LatencyArgs) -> Result<(), CliError> {
+    let session = args.client.connect().await?;
+    create_topic(&session, &args.topic, 1).await?;
+    let partitions = partitions_of(&session, &args.topic).await?;
+    let mut consumer = session.consumer().assign(partitions.clone()).start().await?;
+    let handle = consumer.handle();
+    #[expect(clippy::iter_over_hash_type, reason = "each partition is moved by itself")]
+    for (partition, end) in handle.end_offsets(&partitions).await? {
+        handle.seek(&partition, end)?;
+    }
+    let mut builder = session.producer().linger(Duration::ZERO);
+    if let Some(acks) = args.acks {
+        builder = builder.acks(acks.into());
+    }
+    let producer = builder.build()?;
+    let failure: Arc<Mutex<Option<ProduceError>>> = Arc::default();
+    let started = Instant::now();
+    let send = send_at_rate(&args, &producer, &failure, started);
+    let receive = receive_all(args.records, &mut consumer, started);
+    let (sent, received) = tokio::join!(send, receive);
+    let elapsed = started.elapsed();
+    let closed = producer.close().await;
+    consumer.close().await?;
+    if let Some(error) = locked(&failure).take() {
+        return Err(error.into());
+    }
+    sent?;
+    closed?;
+    let total = Total { records: args.records, bytes: args.records * u64::from(args.size), elapsed };
+    total.print(args.client.output, "from due to received", &received?)
+}
+
+/// A record's first bytes are when it was due, in nanoseconds since `started`.
+async fn send_at_rate(
+    args: &LatencyArgs,
+    producer: &Producer,
+    failure: &Arc<Mutex<Option<ProduceError>>>,
+    started: Instant,
+) -> Result<(), CliError> {
+    let filler = half_random(usize::try_from(args.size).unwrap_or(usize::MAX));
+    for number in 0..args.records {
+        let due = Duration::from_nanos(number.saturating_mul(1_000_000_000) / args.rate);
+        tokio::time::sleep_until(started + due).await;
+        let mut value = filler.to_vec();
+        let nanos = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
+        value[..8].copy_from_slice(&nanos.to_be_bytes());
+        let failed = Arc::clone(failure);
+        let note = move |result: Result<_, ProduceError>| {
+            if let Err(error) = result {
+                locked(&failed).get_or_insert(error);
+            }
+        };
+        producer.send_with(Record::to(args.topic.as_str()).value(value), note).await?;
+    }
+    Ok(())
+}
+
+async fn receive_all(records: u64, consumer: &mut Consumer, started: Instant) -> Result<Histogram, CliError> {
+    let mut latencies = Histogram::default();
+    let progress = output::progress(Some(records));
+    let mut received = 0;
+    while received < records {
+        let batch = tokio::time::timeout(PATIENCE, consumer.next_batch()).await;
+        let Ok(Some(batch)) = batch else {
+            let lost = records - received;
+            return Err(CliError::failed(format!("{lost} records did not arrive within {PATIENCE:?}")));
+        };
+        let elapsed = started.elapsed();
+        for record in &batch?.records {
+            let stamp = record.value.as_deref().and_then(<[u8]>::first_chunk).copied();
+            let due = Duration::from_nanos(stamp.map_or(0, u64::from_be_bytes));
+            latencies.record(elapsed.saturating_sub(due));
+            received += 1;
+        }
+        progress.set_position(received);
+    }
+    progress.finish_and_clear();
+    Ok(latencies)
+}
+
 async fn consume(args: ConsumeArgs) -> Result<(), CliError> {
     let session = args.client.connect().await?;
-    let described =
-        session.client.admin().describe_topics(&[args.topic.as_str()]).await?.remove(args.topic.as_str());
-    let description = match described {
-        Some(Ok(description)) => description,
-        Some(Err(error)) => return Err(CliError::about("topic", &args.topic, &error)),
-        None => {
-            return Err(CliError::failed(format!("topic {}: the broker does not tell about it", args.topic)));
-        }
-    };
-    let partitions: Vec<TopicPartition> = description
-        .partitions
-        .iter()
-        .map(|partition| TopicPartition::new(args.topic.as_str(), partition.partition))
-        .collect();
+    let partitions = partitions_of(&session, &args.topic).await?;
     let started = Instant::now();
-    let mut consumer = session.consumer()?.assign(partitions.clone()).from_beginning().start().await?;
+    let mut consumer = session.consumer().assign(partitions.clone()).from_beginning().start().await?;
     let handle = consumer.handle();
     let begin = handle.beginning_offsets(&partitions).await?;
     let mut unread: HashMap<TopicPartition, i64> = handle.end_offsets(&partitions).await?;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::connect::{AcksArg, ClientArgs, CompressionArg};
 use crate::error::CliError;
+use crate::input::{InputFormat, Lines};
 use crate::output::{self, OutputFormat};
 use crate::properties;
 
@@ -24,6 +25,21 @@ pub(crate) struct ProduceArgs {
     /// Splits each line at its first occurrence into key and value; a line without it has no key
     #[arg(long, value_name = "S")]
     key_separator: Option<String>,
+    /// How a line is read
+    #[arg(long, value_enum, default_value_t)]
+    input: InputFormat,
+    /// Key of every record whose line has none
+    #[arg(long, value_name = "K")]
+    key: Option<String>,
+    /// A key or value that is exactly this text is none: a value of none is a tombstone
+    #[arg(long, value_name = "TEXT")]
+    null_marker: Option<String>,
+    /// Partition of every record [default: by the key, or in turns]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Timestamp of every record that brings none, in milliseconds since 1970 [default: now]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    timestamp: Option<i64>,
     /// Header of every record; may be repeated
     #[arg(long, value_name = "k=v", value_parser = properties::key_value)]
     header: Vec<(String, String)>,
@@ -38,8 +54,13 @@ pub(crate) struct ProduceArgs {
 }
 
 pub(crate) async fn run(args: ProduceArgs) -> Result<(), CliError> {
+    if args.input == InputFormat::Json && args.key_separator.is_some() {
+        return Err(CliError::usage(
+            "--key-separator is for lines of text; with --input json a record has its `key`",
+        ));
+    }
     let session = args.client.connect().await?;
-    let mut builder = session.producer()?;
+    let mut builder = session.producer();
     if let Some(acks) = args.acks {
         builder = builder.acks(acks.into());
     }
@@ -48,11 +69,7 @@ pub(crate) async fn run(args: ProduceArgs) -> Result<(), CliError> {
     }
     let producer = builder.build()?;
 
-    let separator = args.key_separator.as_deref().map(str::as_bytes);
-    let mut template = Record::to(args.topic.as_str());
-    for (name, value) in &args.header {
-        template = template.header(name.as_str(), Bytes::copy_from_slice(value.as_bytes()));
-    }
+    let lines = args.lines();
 
     let outcome = Arc::new(Outcome::default());
     let progress = output::progress(None);
@@ -63,10 +80,13 @@ pub(crate) async fn run(args: ProduceArgs) -> Result<(), CliError> {
     while !outcome.has_failed() {
         let Some(line) = next_line(&mut input).await? else { break };
         number += 1;
-        let mut record = template.clone();
-        let (key, value) = split(line, separator);
-        record.key = key;
-        record.value = Some(value);
+        let record = match lines.record(line) {
+            Ok(record) => record,
+            Err(wrong) => {
+                refused = Err(CliError::failed(format!("line {number}: {wrong}")));
+                break;
+            }
+        };
         let outcome = Arc::clone(&outcome);
         let taken = producer.send_with(record, move |result| outcome.note(number, result.map(drop))).await;
         if let Err(error) = taken {
@@ -87,6 +107,24 @@ pub(crate) async fn run(args: ProduceArgs) -> Result<(), CliError> {
     outcome.into_result()?;
     refused?;
     Ok(closed?)
+}
+
+impl ProduceArgs {
+    fn lines(&self) -> Lines {
+        let mut template = Record::to(self.topic.as_str());
+        for (name, value) in &self.header {
+            template = template.header(name.as_str(), Bytes::copy_from_slice(value.as_bytes()));
+        }
+        template.key = self.key.clone().map(Bytes::from);
+        template.partition = self.partition;
+        template.timestamp_ms = self.timestamp;
+        Lines {
+            format: self.input,
+            template,
+            key_separator: self.key_separator.clone(),
+            null_marker: self.null_marker.clone(),
+        }
+    }
 }
 
 /// What became of the records.
@@ -136,36 +174,9 @@ async fn next_line(input: &mut (impl AsyncBufReadExt + Unpin)) -> Result<Option<
     Ok(Some(line.into()))
 }
 
-/// Key and value of a line. An empty separator separates nothing.
-fn split(line: Bytes, separator: Option<&[u8]>) -> (Option<Bytes>, Bytes) {
-    let Some(separator) = separator.filter(|separator| !separator.is_empty()) else { return (None, line) };
-    match line.windows(separator.len()).position(|window| window == separator) {
-        Some(at) => (Some(line.slice(..at)), line.slice(at + separator.len()..)),
-        None => (None, line),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(line: &'static str, separator: &str, key: Option<&'static str>, value: &'static str) {
-        let found = split(Bytes::from_static(line.as_bytes()), Some(separator.as_bytes()));
-        assert_eq!(found, (key.map(Bytes::from), Bytes::from(value)), "{line} by {separator}");
-    }
-
-    #[test]
-    fn keys_end_at_the_first_separator() {
-        check("a:b:c", ":", Some("a"), "b:c");
-        check(":b", ":", Some(""), "b");
-        check("a:", ":", Some("a"), "");
-        check("abc", ":", None, "abc");
-        check("", ":", None, "");
-        check("a=>b", "=>", Some("a"), "b");
-        check("a", "long separator", None, "a");
-        check("ab", "", None, "ab");
-    }
 
     #[tokio::test]
     async fn lines_are_taken_as_their_bytes() {

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use klamm_broker::config::parse_properties;
+use klamm_runtime::read_text_file;
 
 use crate::error::CliError;
 
 /// The settings of the file that `option` names, a later one of the same key last.
 pub(crate) async fn read_file(option: &str, path: &Path) -> Result<Vec<(String, String)>, CliError> {
-    match tokio::fs::read_to_string(path).await {
+    match read_text_file(path).await {
         Ok(text) => Ok(parse_properties(&text)),
         Err(error) => Err(CliError::usage(format!("cannot read {option} {}: {error}", path.display()))),
     }

@@ -1,17 +1,18 @@
-//! `Client`: the handle that owns connections and metadata, and its settings.
+//! `Client`: the handle that producers, consumers and admins are made from, and its settings.
 
-use std::sync::{Arc, Weak};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::admin::Admin;
-use crate::connection::{Backoff, Links};
+use crate::cluster::Core;
+use crate::config::{ClientConfig, addresses};
 use crate::consumer::ConsumerBuilder;
-use crate::error::{ClientError, ConfigError, RequestError};
-use crate::metadata::Metadata;
+use crate::error::{ClientError, ConfigError};
 use crate::producer::ProducerBuilder;
-use crate::runtime::{Clock, Net, Rng, SeededRng, SystemClock, Tasks, TcpNet};
+use crate::runtime::{Clock, Net, Rng, Tasks};
 
 /// A connection to a cluster. Cheap to clone: producers, consumers and admins made from it share its metadata.
 #[derive(Debug, Clone)]
@@ -19,61 +20,6 @@ pub struct Client {
     core: Arc<Core>,
     /// Refreshes metadata by age.
     _tasks: Tasks,
-}
-
-/// What everything made from one client shares.
-#[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) config: ClientConfig,
-    pub(crate) metadata: Metadata,
-    /// For metadata and administration.
-    pub(crate) links: Links,
-}
-
-impl Core {
-    /// The address of a broker; ids below zero stand for the bootstrap addresses.
-    pub(crate) fn address(&self, node: i32) -> Option<Arc<str>> {
-        match usize::try_from(-1 - i64::from(node)) {
-            Ok(index) => self.config.bootstrap.get(index).cloned(),
-            Err(_) => self.metadata.view().brokers.get(&node).cloned(),
-        }
-    }
-
-    /// Brokers to ask what any of them can answer: the cluster's in random order, then the bootstrap addresses, so that
-    /// a cluster that moved away altogether is found again.
-    pub(crate) fn candidates(&self) -> Vec<i32> {
-        let mut nodes: Vec<i32> = self.metadata.view().brokers.keys().copied().collect();
-        nodes.sort_unstable();
-        if !nodes.is_empty() {
-            let start = self.config.rng.below(nodes.len() as u64) as usize;
-            nodes.rotate_left(start);
-        }
-        nodes.extend((1..=self.config.bootstrap.len()).filter_map(|at| i32::try_from(at).ok()).map(|at| -at));
-        nodes
-    }
-
-    /// A pause before the next of several attempts.
-    pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(self.config.retry_backoff, self.config.retry_backoff_max)
-    }
-}
-
-/// The settings.
-#[derive(Debug, Clone)]
-pub(crate) struct ClientConfig {
-    pub(crate) bootstrap: Vec<Arc<str>>,
-    pub(crate) client_id: Arc<str>,
-    pub(crate) net: Arc<dyn Net>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) rng: Arc<dyn Rng>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) request_timeout: Duration,
-    pub(crate) metadata_max_age: Duration,
-    pub(crate) reconnect_backoff: Duration,
-    pub(crate) retry_backoff: Duration,
-    pub(crate) retry_backoff_max: Duration,
-    pub(crate) max_response_bytes: usize,
-    pub(crate) allow_auto_create_topics: bool,
 }
 
 impl Client {
@@ -132,37 +78,52 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     fn new() -> Self {
-        Self {
-            config: ClientConfig {
-                bootstrap: vec![Arc::from("127.0.0.1:9092")],
-                client_id: Arc::from("klamm"),
-                net: Arc::new(TcpNet),
-                clock: Arc::new(SystemClock),
-                rng: Arc::new(SeededRng::from_os()),
-                connect_timeout: Duration::from_secs(10),
-                request_timeout: Duration::from_secs(30),
-                metadata_max_age: Duration::from_secs(300),
-                reconnect_backoff: Duration::from_millis(50),
-                retry_backoff: Duration::from_millis(100),
-                retry_backoff_max: Duration::from_secs(1),
-                max_response_bytes: 100 * 1024 * 1024,
-                allow_auto_create_topics: true,
-            },
-        }
+        Self { config: ClientConfig::default() }
     }
 
     /// The brokers to ask first: one address (`host:port`) or several, separated by commas (`bootstrap.servers`).
     /// Default `127.0.0.1:9092`.
     #[must_use]
     pub fn bootstrap(mut self, bootstrap: impl Into<String>) -> Self {
-        let bootstrap = bootstrap.into();
-        self.config.bootstrap = bootstrap
-            .split(',')
-            .map(str::trim)
-            .filter(|address| !address.is_empty())
-            .map(Arc::from)
-            .collect();
+        self.config.bootstrap = addresses(&bootstrap.into());
         self
+    }
+
+    /// Settings as text, under Kafka's names: from a map, or from wherever a program has its configuration. All that
+    /// there are stand in [`SETTINGS`](crate::SETTINGS); those of producers and consumers count for all that are made
+    /// from this client. What is set by methods later wins.
+    ///
+    /// ```
+    /// use klamm_client::Client;
+    ///
+    /// let settings = [("bootstrap.servers", "broker:9092"), ("linger.ms", "5"), ("group.id", "billing")];
+    /// let builder = Client::builder().properties(settings)?;
+    /// let error = Client::builder().properties([("liger.ms", "5")]).unwrap_err();
+    /// assert!(error.to_string().contains("did you mean `linger.ms`?"));
+    /// # Ok::<(), klamm_client::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A name that is not in the table, with the nearest one that is; a value that the setting does not take.
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(
+        mut self,
+        settings: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, ConfigError> {
+        let mut given = std::mem::take(&mut self.config.properties);
+        given.extend(settings)?;
+        self.config.apply(given);
+        Ok(self)
+    }
+
+    /// As [`ClientBuilder::properties`], from a file in Java's `.properties` format.
+    ///
+    /// # Errors
+    /// The file cannot be read; otherwise as there.
+    pub async fn properties_file(mut self, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let mut given = std::mem::take(&mut self.config.properties);
+        given.extend_from_file(path.as_ref()).await?;
+        self.config.apply(given);
+        Ok(self)
     }
 
     /// The name that brokers log and apply quotas to (`client.id`). Default `klamm`.
@@ -245,54 +206,8 @@ impl ClientBuilder {
     /// # Errors
     /// No broker answers at any of the addresses within `connect_timeout`.
     pub async fn build(self) -> Result<Client, ClientError> {
-        if self.config.bootstrap.is_empty() {
-            return Err(ConfigError::new("bootstrap", "names no address").into());
-        }
-        if let Some(address) = self.config.bootstrap.iter().find(|address| !has_port(address)) {
-            return Err(ConfigError::new("bootstrap", format!("`{address}` is not host:port")).into());
-        }
-        let core = Arc::new(Core { config: self.config, metadata: Metadata::new(), links: Links::default() });
-        learn_brokers(&core).await?;
-        let tasks = Tasks::new();
-        tasks.spawn("metadata refresh", refresh_by_age(Arc::downgrade(&core), core.config.metadata_max_age));
+        self.config.check()?;
+        let (core, tasks) = Core::connect(self.config).await?;
         Ok(Client { core, _tasks: tasks })
-    }
-}
-
-fn has_port(address: &str) -> bool {
-    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-}
-
-/// The first metadata request, tried until `connect_timeout`: a broker may just be starting.
-async fn learn_brokers(core: &Core) -> Result<(), RequestError> {
-    let deadline = Instant::now() + core.config.connect_timeout;
-    let mut backoff = core.backoff();
-    loop {
-        let asked = tokio::time::timeout_at(deadline, core.ask_metadata(Some(&[]), false)).await;
-        let error = match asked {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(_) => RequestError::NoBroker {
-                tried: core.config.bootstrap.join(", ").into(),
-                last: "no answer in time".into(),
-            },
-        };
-        let pause = backoff.next(&*core.config.rng);
-        if !error.is_retriable() || Instant::now() + pause >= deadline {
-            return Err(error);
-        }
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// Keeps metadata fresh when no error gives a reason to; ends with the client.
-async fn refresh_by_age(core: Weak<Core>, age: Duration) {
-    loop {
-        tokio::time::sleep(age).await;
-        let Some(core) = core.upgrade() else { return };
-        let seen = core.metadata.view().version;
-        if let Err(error) = core.refresh_metadata(seen).await {
-            tracing::debug!(%error, "metadata refresh failed");
-        }
     }
 }

@@ -50,27 +50,33 @@
 
 pub mod admin;
 mod client;
+mod cluster;
+mod config;
 mod connection;
 pub mod consumer;
-mod coordinator;
 mod error;
-mod metadata;
-mod offsets;
+mod group;
 pub mod producer;
-pub mod runtime;
 mod types;
 
 pub use admin::{Admin, NewTopic};
 /// For implementing [`RebalanceListener`].
 pub use async_trait::async_trait;
 pub use client::{Client, ClientBuilder};
+pub use config::SETTINGS;
 pub use consumer::{
-    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, ConsumerRecords, GroupMetadata,
-    OffsetReset, RebalanceListener,
+    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
+    ConsumerRecords, GroupMember, GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor,
+    RebalanceListener,
 };
 pub use error::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError};
 pub use klamm_protocol::compression::Compression;
 pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
-pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Record, RecordMetadata};
-pub use types::{Headers, IsolationLevel, TopicPartition};
+/// The seams: clock, network, randomness, tasks.
+pub use klamm_runtime as runtime;
+pub use producer::{
+    Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
+    RecordMetadata, RoundRobin,
+};
+pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use klamm_client::runtime::Clock;
 use klamm_protocol::{ErrorCode, Uuid};
+use klamm_runtime::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{BrokerConfig, Endpoint};

@@ -2,46 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What a value must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expectation {
-    /// A whole number in a range, both ends included.
-    Int(i64, i64),
-    /// `true` or `false`.
-    Bool,
-    /// One of these words.
-    OneOf(&'static [&'static str]),
-    /// Any text.
-    Text,
-}
-
-impl std::fmt::Display for Expectation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Int(min, max) => match (*min, *max) {
-                (i64::MIN, i64::MAX) => write!(f, "a whole number"),
-                (min, i64::MAX) => write!(f, "a whole number, at least {min}"),
-                (min, max) => write!(f, "a whole number from {min} to {max}"),
-            },
-            Self::Bool => write!(f, "true or false"),
-            Self::OneOf(words) => write!(f, "{}", words.join(" or ")),
-            Self::Text => write!(f, "text"),
-        }
-    }
-}
-
-/// A setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
-    /// Its name; Kafka's where Kafka has it.
-    pub name: &'static str,
-    /// Its default; empty when there is none.
-    pub default: &'static str,
-    /// What a value must be.
-    pub expects: Expectation,
-    /// What it does.
-    pub doc: &'static str,
-}
+use klamm_runtime::settings::{Expectation, Key, parse_bool};
 
 const fn key(name: &'static str, default: &'static str, expects: Expectation, doc: &'static str) -> Key {
     Key { name, default, expects, doc }
@@ -328,15 +289,7 @@ impl Values {
             self.warnings.push(unknown_key(name));
             return Ok(());
         };
-        let fits = match key.expects {
-            Expectation::Int(min, max) => {
-                value.parse().is_ok_and(|number: i64| (min..=max).contains(&number))
-            }
-            Expectation::Bool => parse_bool(value).is_some(),
-            Expectation::OneOf(words) => words.contains(&value),
-            Expectation::Text => true,
-        };
-        if !fits {
+        if !key.expects.accepts(value) {
             return Err(ConfigError::new(name, value, format!("must be {}", key.expects)));
         }
         self.given.insert(key.name, value.to_owned());
@@ -384,47 +337,17 @@ impl Values {
 }
 
 fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
-}
-
-/// As Kafka takes it: in any case.
-pub(super) fn parse_bool(value: &str) -> Option<bool> {
-    if value.eq_ignore_ascii_case("true") {
-        Some(true)
-    } else if value.eq_ignore_ascii_case("false") {
-        Some(false)
-    } else {
-        None
-    }
+    Key::find(KEYS, name)
 }
 
 fn unknown_key(name: &str) -> String {
     if OF_KAFKA_ONLY.contains(&name) {
         return format!("setting {name} of Apache Kafka has no effect here");
     }
-    let nearest = KEYS.iter().map(|key| (distance(name, key.name), key.name)).min();
-    match nearest {
-        // Farther away it is another word, not a slip.
-        Some((steps, nearest)) if steps <= 1 + name.len() / 5 => {
-            format!("unknown setting {name} is ignored; did you mean {nearest}?")
-        }
-        _ => format!("unknown setting {name} is ignored"),
+    match Key::nearest(KEYS, name) {
+        Some(nearest) => format!("unknown setting {name} is ignored; did you mean {nearest}?"),
+        None => format!("unknown setting {name} is ignored"),
     }
-}
-
-/// How many letters must be put in, left out or changed to get from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

@@ -5,11 +5,10 @@ mod broker;
 mod group;
 mod keys;
 mod listeners;
-mod properties;
 pub mod topic;
 
 pub use broker::BrokerConfig;
 pub use group::GroupConfig;
-pub use keys::{ConfigError, EMBEDDED_DEFAULTS, Expectation, KEYS, Key, Values};
+pub use keys::{ConfigError, EMBEDDED_DEFAULTS, KEYS, Values};
+pub use klamm_runtime::settings::{Expectation, Key, parse_properties};
 pub use listeners::Endpoint;
-pub use properties::parse_properties;

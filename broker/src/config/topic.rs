@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{ConfigError, Expectation};
+use klamm_runtime::settings::Expectation;
+
+use super::keys::ConfigError;
 use crate::log::LogConfig;
 
 const BYTES: Expectation = Expectation::Int(0, i32::MAX as i64);
@@ -49,12 +51,8 @@ pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     let Some((_, expects)) = KEYS.iter().find(|(known, _)| *known == name) else {
         return Err(ConfigError::new(name, value, "is not a topic setting of this broker"));
     };
-    let fits = match expects {
-        Expectation::Int(min, max) => value.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number)),
-        Expectation::OneOf(words) => words.contains(&value),
-        Expectation::Bool => super::keys::parse_bool(value).is_some(),
-        Expectation::Text => true,
-    };
+    // What is stored is read again as it is, so there are no blanks around it.
+    let fits = value == value.trim() && expects.accepts(value);
     if fits { Ok(()) } else { Err(ConfigError::new(name, value, format!("must be {expects}"))) }
 }
 

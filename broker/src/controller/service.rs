@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use klamm_client::runtime::{Clock, Rng};
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 use klamm_protocol::{EncodeError, ErrorCode, Uuid};
+use klamm_runtime::{Clock, Rng};
 use tokio::sync::{Mutex, watch};
 
 use super::command::{CreateTopic, Surroundings, TopicError};

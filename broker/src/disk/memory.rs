@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::runtime::{Rng, SeededRng};
+use klamm_runtime::{Rng, SeededRng};
 
 use super::{DirEntry, Disk, DiskFile, DiskLock};
 

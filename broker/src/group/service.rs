@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use klamm_client::runtime::{Clock, Rng, Tasks};
 use klamm_protocol::{ErrorCode, Uuid};
+use klamm_runtime::{Clock, Rng, Tasks};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use klamm_client::runtime::{Listener, Tasks};
+use klamm_runtime::{Listener, Tasks};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::connection::serve;

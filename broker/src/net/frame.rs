@@ -149,7 +149,7 @@ impl FrameReader {
 
 #[cfg(test)]
 mod tests {
-    use klamm_client::runtime::Stream;
+    use klamm_runtime::Stream;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::super::transport::split;

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use klamm_runtime::Blocking;
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 
 use super::handle::Partition;
 use crate::disk::Disk;
@@ -79,7 +79,7 @@ pub(super) async fn run_flusher(
         if rolled {
             let after_roll = after_roll.clone();
             if disk.is_blocking() {
-                let _ = spawn_blocking(move || after_roll()).await;
+                let _ = Blocking::start(move || after_roll()).await;
             } else {
                 after_roll();
             }
@@ -93,7 +93,7 @@ async fn flush_in_threads(partitions: Vec<Arc<Partition>>) -> bool {
         .chunks(share)
         .map(|chunk| {
             let chunk = chunk.to_vec();
-            (chunk.clone(), spawn_blocking(move || flush_all(&chunk)))
+            (chunk.clone(), Blocking::start(move || flush_all(&chunk)))
         })
         .collect();
     let mut rolled = false;

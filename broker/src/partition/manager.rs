@@ -5,9 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use klamm_client::runtime::{Clock, Rng, Tasks};
 use klamm_protocol::Uuid;
-use tokio::task::spawn_blocking;
+use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 
 use super::flush::run_flusher;
 use super::handle::Partition;
@@ -252,11 +251,7 @@ async fn on_disk<T: Send + 'static>(disk: &Arc<dyn Disk>, work: impl FnOnce() ->
     if !disk.is_blocking() {
         return work();
     }
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        // Blocking work is never cancelled once it runs, so this is its panic, which belongs to the caller.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    Blocking::start(work).join().await
 }
 
 struct Opened {

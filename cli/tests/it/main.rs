@@ -75,15 +75,14 @@ fn settings_of_a_file_are_checked() {
     fails(
         &["topic", "list", "--command-config", path],
         2,
-        "request.timeout.ms=soon: it must be a whole number",
+        "setting `request.timeout.ms`: `soon` must be a whole number",
     );
 
     let address = closed_address();
-    let settings =
-        format!("socket.connection.setup.timeout.ms=300\nbootstrap.servers={address}\nclient.idd=me\n");
+    std::fs::write(&file, "client.idd=me\n").unwrap();
+    fails(&["topic", "list", "--command-config", path], 2, "did you mean `client.id`?");
+    let settings = format!("socket.connection.setup.timeout.ms=300\nbootstrap.servers={address}\n");
     std::fs::write(&file, settings).unwrap();
-    // The unknown key is named, the address of the file is used.
-    fails(&["topic", "list", "--command-config", path], 1, "client.idd");
     fails(&["topic", "list", "--command-config", path], 1, &address);
     std::fs::remove_dir_all(&folder).unwrap();
 }

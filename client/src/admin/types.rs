@@ -8,6 +8,7 @@ use crate::types::TopicPartition;
 
 /// A topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewTopic {
     /// Its name.
     pub name: Arc<str>,
@@ -17,12 +18,20 @@ pub struct NewTopic {
     pub replication: i16,
     /// Topic settings by Kafka's names, such as `retention.ms`.
     pub configs: Vec<(String, String)>,
+    /// The brokers of each partition, the preferred leader first; empty lets the controller choose.
+    pub assignments: Vec<Vec<i32>>,
 }
 
 impl NewTopic {
     /// A topic with the broker's defaults.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), partitions: -1, replication: -1, configs: Vec::new() }
+        Self {
+            name: name.into(),
+            partitions: -1,
+            replication: -1,
+            configs: Vec::new(),
+            assignments: Vec::new(),
+        }
     }
 
     /// Sets how many partitions it has.
@@ -39,6 +48,15 @@ impl NewTopic {
         self
     }
 
+    /// Names the brokers of each partition, the preferred leader first. Takes the place of `partitions` and
+    /// `replication`.
+    #[must_use]
+    pub fn on_brokers(mut self, assignments: Vec<Vec<i32>>) -> Self {
+        (self.partitions, self.replication) = (-1, -1);
+        self.assignments = assignments;
+        self
+    }
+
     /// Adds a topic setting.
     #[must_use]
     pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -49,6 +67,7 @@ impl NewTopic {
 
 /// A topic as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicDescription {
     /// Its name.
     pub name: Arc<str>,
@@ -62,6 +81,7 @@ pub struct TopicDescription {
 
 /// A partition and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartitionDescription {
     /// Its number.
     pub partition: i32,
@@ -77,6 +97,7 @@ pub struct PartitionDescription {
 
 /// A group in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GroupListing {
     /// Its id.
     pub group: Arc<str>,
@@ -84,10 +105,13 @@ pub struct GroupListing {
     pub protocol_type: Arc<str>,
     /// Such as `Stable` or `Empty`; empty from brokers that do not tell.
     pub state: Arc<str>,
+    /// `classic`, `consumer` (KIP-848), `share` or `streams`; empty from brokers that do not tell.
+    pub group_type: Arc<str>,
 }
 
 /// A group with its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GroupDescription {
     /// Its id.
     pub group: Arc<str>,
@@ -99,12 +123,17 @@ pub struct GroupDescription {
     pub assignor: Arc<str>,
     /// The broker that coordinates it.
     pub coordinator: i32,
+    /// `classic`, `consumer` (KIP-848) or `share`.
+    pub group_type: Arc<str>,
+    /// The group's epoch and that of the assignment it is moving to; `None` for classic groups.
+    pub epochs: Option<(i32, i32)>,
     /// Its members.
     pub members: Vec<MemberDescription>,
 }
 
 /// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemberDescription {
     /// The id that the coordinator gave.
     pub member_id: Arc<str>,
@@ -116,40 +145,12 @@ pub struct MemberDescription {
     pub client_host: Arc<str>,
     /// What it owns; empty when the assignment is not in the consumer protocol.
     pub assignment: Vec<TopicPartition>,
-}
-
-/// Which offset to look up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OffsetSpec {
-    /// Of the oldest record.
-    Earliest,
-    /// After the newest record.
-    Latest,
-    /// Of the first record at or after this time, in milliseconds since the Unix epoch.
-    Timestamp(i64),
-    /// Of the record with the greatest timestamp.
-    MaxTimestamp,
-}
-
-impl OffsetSpec {
-    /// As ListOffsets spells it.
-    pub(crate) fn wire(self) -> i64 {
-        match self {
-            Self::Latest => -1,
-            Self::Earliest => -2,
-            Self::MaxTimestamp => -3,
-            Self::Timestamp(timestamp_ms) => timestamp_ms,
-        }
-    }
-}
-
-/// An offset that was looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OffsetAt {
-    /// The offset; `None` when no record matches.
-    pub offset: Option<i64>,
-    /// The record's timestamp, where one was asked for.
-    pub timestamp_ms: Option<i64>,
-    /// The leader epoch of the record, where the broker tells it.
-    pub leader_epoch: Option<i32>,
+    /// What it is to own; `None` for members of classic and share groups.
+    pub target: Option<Vec<TopicPartition>>,
+    /// The epoch of what it owns; `None` for members of classic groups.
+    pub epoch: Option<i32>,
+    /// Its rack, where it told one.
+    pub rack: Option<Arc<str>>,
+    /// The topics it subscribes to by name; empty for members of classic groups, whose subscriptions are their own.
+    pub topics: Vec<Arc<str>>,
 }

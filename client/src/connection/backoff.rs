@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::ClientConfig;
 use crate::runtime::Rng;
 
 /// Jitter as Kafka's clients have it: 20 % either way, so that many clients do not come back at the same instant.
@@ -18,6 +19,11 @@ pub(crate) struct Backoff {
 impl Backoff {
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, failures: 0 }
+    }
+
+    /// The pauses between attempts of one call.
+    pub(crate) fn of(config: &ClientConfig) -> Self {
+        Self::new(config.retry_backoff, config.retry_backoff_max)
     }
 
     /// The pause after one more failure.

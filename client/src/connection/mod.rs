@@ -5,6 +5,8 @@
 //! negotiate.rs   which version of each API the broker speaks
 //! links.rs       connections by broker, made on demand, remade with backoff
 //! backoff.rs     growing pauses with jitter (pure)
+//! metrics.rs     what is told to the program's metrics recorder
+//! retry.rs       the one retry: attempts within a deadline
 //! ```
 //!
 //! A broker answers the requests of one connection in order, so what may be held back must not share a connection with
@@ -13,9 +15,12 @@
 
 mod backoff;
 mod links;
+mod metrics;
 mod negotiate;
+mod retry;
 mod socket;
 
 pub(crate) use backoff::{Backoff, pause_after};
-pub(crate) use links::Links;
+pub(crate) use links::{Brokers, Links};
+pub(crate) use retry::Retry;
 pub(crate) use socket::Connection;

@@ -3,10 +3,14 @@
 //! Two tasks serve it, one writes and one reads. Whoever asks holds a receiver; the reader matches each answer with the
 //! oldest unanswered request. Anything irregular (a wrong correlation id, an absurd length, silence beyond a deadline)
 //! ends the connection and fails everything that waits on it: a stream that lost its place cannot be trusted again.
+//!
+//! The deadline of a request is the connection's business, not that of whoever asked: a caller with less patience than
+//! `request_timeout` goes away, and the next one would be given the same silent connection again, for ever.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +19,11 @@ use klamm_protocol::frame::{LENGTH_BYTES, decode_response, encode_request};
 use klamm_protocol::{ApiKey, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
+use super::metrics;
 use super::negotiate::{Versions, negotiate};
-use crate::client::ClientConfig;
+use crate::config::ClientConfig;
 use crate::error::RequestError;
 use crate::runtime::Tasks;
 
@@ -38,7 +44,10 @@ pub(crate) struct Connection {
 struct Inner {
     address: Arc<str>,
     client_id: Arc<str>,
+    /// How long an answer may take, unless whoever asks says otherwise.
+    request_timeout: Duration,
     versions: OnceLock<Versions>,
+    next_correlation: AtomicI32,
     frames: mpsc::UnboundedSender<Frame>,
     state: Arc<State>,
     /// Ends reader and writer when the connection is dropped.
@@ -59,15 +68,28 @@ struct State {
     waiting: Mutex<Waiting>,
     /// Wakes the tasks so that they end.
     ended: Notify,
+    /// Wakes the reader: a request has an earlier deadline than the one it waits for.
+    earlier: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    next_correlation: i32,
     /// Unanswered requests, oldest first.
-    requests: VecDeque<(i32, oneshot::Sender<Result<Bytes, RequestError>>)>,
+    requests: VecDeque<Unanswered>,
+    /// When the reader looks at deadlines next; it is not woken for later ones.
+    looks_at: Option<Instant>,
     /// Why the connection ended.
     failure: Option<RequestError>,
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    correlation: i32,
+    api: ApiKey,
+    queued: Instant,
+    timeout: Duration,
+    deadline: Instant,
+    sender: oneshot::Sender<Result<Bytes, RequestError>>,
 }
 
 impl State {
@@ -86,9 +108,18 @@ impl State {
             std::mem::take(&mut waiting.requests)
         };
         self.ended.notify_waiters();
-        for (_, sender) in requests {
+        for request in requests {
+            metrics::unanswered(request.api);
             // Nobody waits any more: fine.
-            let _ = sender.send(Err(error.clone()));
+            let _ = request.sender.send(Err(error.clone()));
+        }
+    }
+
+    /// Makes sure that the reader looks at deadlines in time for this one.
+    fn look_at(&self, waiting: &mut Waiting, deadline: Instant) {
+        if waiting.looks_at.is_none_or(|looks_at| deadline < looks_at) {
+            waiting.looks_at = Some(deadline);
+            self.earlier.notify_one();
         }
     }
 }
@@ -107,7 +138,7 @@ impl Connection {
             let _ = connection.inner.versions.set(versions);
             Ok(connection)
         };
-        match tokio::time::timeout(config.connect_timeout, connect).await {
+        let opened = match tokio::time::timeout(config.connect_timeout, connect).await {
             Ok(result) => result,
             Err(_) => Err(RequestError::Connect {
                 address: Arc::clone(&address),
@@ -116,29 +147,45 @@ impl Connection {
                     format!("no answer within {:?} (setting `connect_timeout`)", config.connect_timeout),
                 )),
             }),
-        }
+        };
+        metrics::connection(opened.is_ok());
+        opened
     }
 
     fn over(stream: Box<dyn crate::runtime::Stream>, address: Arc<str>, config: &ClientConfig) -> Self {
-        let state = Arc::new(State { waiting: Mutex::default(), ended: Notify::new() });
+        let state =
+            Arc::new(State { waiting: Mutex::default(), ended: Notify::new(), earlier: Notify::new() });
         let (frames, queue) = mpsc::unbounded_channel();
         let (reader, writer) = tokio::io::split(stream);
         let tasks = Tasks::new();
         tasks.spawn(
             "connection writer",
-            write_frames(writer, queue, Arc::clone(&state), Arc::clone(&address)),
+            write_frames(writer, queue, Arc::clone(&state), Arc::clone(&address), config.request_timeout),
         );
         tasks.spawn(
             "connection reader",
             read_frames(reader, Arc::clone(&state), Arc::clone(&address), config.max_response_bytes),
         );
-        let client_id = Arc::clone(&config.client_id);
-        let versions = OnceLock::new();
-        Self { inner: Arc::new(Inner { address, client_id, versions, frames, state, _tasks: tasks }) }
+        let inner = Inner {
+            address,
+            client_id: Arc::clone(&config.client_id),
+            request_timeout: config.request_timeout,
+            versions: OnceLock::new(),
+            next_correlation: AtomicI32::new(0),
+            frames,
+            state,
+            _tasks: tasks,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     pub(crate) fn address(&self) -> &Arc<str> {
         &self.inner.address
+    }
+
+    /// Whether these are handles to the same connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Whether it ended. A new one must be made.
@@ -169,15 +216,24 @@ impl Connection {
         self.start(request, self.version::<R>()?)?.within(timeout).await
     }
 
-    /// Queues a request, in the order of calls, and returns its answer to come.
+    /// Queues a request, in the order of calls, and returns its answer to come. The connection ends when the answer
+    /// takes longer than `request_timeout`, or than [`Answer::within`] says, whether or not anybody still waits.
     pub(crate) fn start<R: Request>(&self, request: &R, version: i16) -> Result<Answer<R>, RequestError> {
-        let receiver = self.enqueue(request, version, true)?;
-        Ok(Answer { connection: self.clone(), receiver, version, request: PhantomData })
+        let (correlation, frame) = self.encode(request, version)?;
+        let (sender, receiver) = oneshot::channel();
+        let timeout = self.inner.request_timeout;
+        let queued = Instant::now();
+        let waits =
+            Unanswered { correlation, api: R::KEY, queued, timeout, deadline: queued + timeout, sender };
+        self.queue(Frame { bytes: frame, written: None }, Some(waits))?;
+        Ok(Answer { connection: self.clone(), receiver, correlation, version, request: PhantomData })
     }
 
     /// Queues a request that the broker does not answer (Produce with `acks` 0), and returns its being written to come.
     pub(crate) fn send_only<R: Request>(&self, request: &R, version: i16) -> Result<Written, RequestError> {
-        let receiver = self.enqueue(request, version, false)?;
+        let (_, frame) = self.encode(request, version)?;
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Frame { bytes: frame, written: Some(sender) }, None)?;
         Ok(Written { connection: self.clone(), receiver, api: R::KEY })
     }
 
@@ -188,8 +244,7 @@ impl Connection {
         version: i16,
         timeout: Duration,
     ) -> Result<Bytes, RequestError> {
-        let receiver = self.enqueue(request, version, true)?;
-        self.receive(receiver, R::KEY, timeout).await
+        self.start(request, version)?.frame_within(timeout).await
     }
 
     /// Ends the connection because of what the broker sent, and gives the error that says so.
@@ -199,13 +254,20 @@ impl Connection {
         error
     }
 
-    fn enqueue<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-        answered: bool,
-    ) -> Result<oneshot::Receiver<Result<Bytes, RequestError>>, RequestError> {
-        let (sender, receiver) = oneshot::channel();
+    /// A request's frame under a correlation id of its own. Not under the lock: a frame may hold megabytes of records.
+    fn encode<R: Request>(&self, request: &R, version: i16) -> Result<(i32, Bytes), RequestError> {
+        let correlation = self.inner.next_correlation.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        let frame = encode_request(request, version, correlation, Some(&self.inner.client_id));
+        let frame = frame.map_err(|error| RequestError::Encode {
+            address: Arc::clone(self.address()),
+            api: R::KEY,
+            reason: Arc::from(error.to_string()),
+        })?;
+        metrics::sent(R::KEY, frame.len());
+        Ok((correlation, frame))
+    }
+
+    fn queue(&self, frame: Frame, waits: Option<Unanswered>) -> Result<(), RequestError> {
         let mut waiting = self.inner.state.waiting();
         if let Some(error) = &waiting.failure {
             // This request was not sent: whatever ended the connection, it can be tried elsewhere.
@@ -214,45 +276,27 @@ impl Connection {
                 source: Arc::new(io::Error::new(io::ErrorKind::NotConnected, error.to_string())),
             });
         }
-        let correlation = waiting.next_correlation;
-        let frame =
-            encode_request(request, version, correlation, Some(&self.inner.client_id)).map_err(|error| {
-                RequestError::Encode {
-                    address: Arc::clone(self.address()),
-                    api: R::KEY,
-                    reason: Arc::from(error.to_string()),
-                }
-            })?;
-        waiting.next_correlation = correlation.wrapping_add(1) & i32::MAX;
-        let mut frame = Frame { bytes: frame, written: None };
-        if answered {
-            waiting.requests.push_back((correlation, sender));
-        } else {
-            frame.written = Some(sender);
+        if let Some(waits) = waits {
+            let deadline = waits.deadline;
+            waiting.requests.push_back(waits);
+            self.inner.state.look_at(&mut waiting, deadline);
         }
         // Under the lock, so that frames leave in the order in which their answers are expected. When the writer
         // has ended, `fail` follows.
         let _ = self.inner.frames.send(frame);
-        Ok(receiver)
+        Ok(())
     }
 
-    async fn receive(
-        &self,
-        receiver: oneshot::Receiver<Result<Bytes, RequestError>>,
-        api: ApiKey,
-        timeout: Duration,
-    ) -> Result<Bytes, RequestError> {
-        match tokio::time::timeout(timeout, receiver).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(disconnected(self.address(), "the connection was dropped")),
-            Err(_) => {
-                // Answers come in order: behind this one nothing would come either.
-                let error =
-                    RequestError::Timeout { address: Arc::clone(self.address()), api, after: timeout };
-                self.inner.state.fail(error.clone());
-                Err(error)
-            }
-        }
+    /// Gives an unanswered request another deadline, counted from now.
+    fn set_timeout(&self, correlation: i32, timeout: Duration) {
+        let mut waiting = self.inner.state.waiting();
+        // Most often it is the last one, just sent.
+        let found = waiting.requests.iter_mut().rev().find(|request| request.correlation == correlation);
+        let Some(request) = found.filter(|request| request.timeout != timeout) else { return };
+        request.timeout = timeout;
+        request.deadline = Instant::now() + timeout;
+        let deadline = request.deadline;
+        self.inner.state.look_at(&mut waiting, deadline);
     }
 }
 
@@ -261,6 +305,7 @@ impl Connection {
 pub(crate) struct Answer<R> {
     connection: Connection,
     receiver: oneshot::Receiver<Result<Bytes, RequestError>>,
+    correlation: i32,
     version: i16,
     request: PhantomData<fn() -> R>,
 }
@@ -268,14 +313,22 @@ pub(crate) struct Answer<R> {
 impl<R: Request> Answer<R> {
     /// Waits for the answer. When `timeout` passes the connection ends.
     pub(crate) async fn within(self, timeout: Duration) -> Result<R::Response, RequestError> {
-        let frame = self.connection.receive(self.receiver, R::KEY, timeout).await?;
-        match decode_response::<R>(frame, self.version) {
+        let (connection, version) = (self.connection.clone(), self.version);
+        let frame = self.frame_within(timeout).await?;
+        match decode_response::<R>(frame, version) {
             Ok((_, response)) => Ok(response),
-            Err(error) => Err(self.connection.broke_protocol(format!(
-                "cannot read its answer to {:?} version {}: {error}",
+            Err(error) => Err(connection.broke_protocol(format!(
+                "cannot read its answer to {:?} version {version}: {error}",
                 R::KEY,
-                self.version
             ))),
+        }
+    }
+
+    async fn frame_within(self, timeout: Duration) -> Result<Bytes, RequestError> {
+        self.connection.set_timeout(self.correlation, timeout);
+        match self.receiver.await {
+            Ok(result) => result,
+            Err(_) => Err(disconnected(self.connection.address(), "the connection was dropped")),
         }
     }
 }
@@ -291,7 +344,17 @@ pub(crate) struct Written {
 impl Written {
     /// Waits until it is written. When `timeout` passes the connection ends.
     pub(crate) async fn within(self, timeout: Duration) -> Result<(), RequestError> {
-        self.connection.receive(self.receiver, self.api, timeout).await.map(drop)
+        let address = self.connection.address();
+        match tokio::time::timeout(timeout, self.receiver).await {
+            Ok(Ok(result)) => result.map(drop),
+            Ok(Err(_)) => Err(disconnected(address, "the connection was dropped")),
+            Err(_) => {
+                let error =
+                    RequestError::Timeout { address: Arc::clone(address), api: self.api, after: timeout };
+                self.connection.inner.state.fail(error.clone());
+                Err(error)
+            }
+        }
     }
 }
 
@@ -304,6 +367,7 @@ async fn write_frames(
     mut queue: mpsc::UnboundedReceiver<Frame>,
     state: Arc<State>,
     address: Arc<str>,
+    patience: Duration,
 ) {
     let write = async {
         let mut gathered = Gathered::default();
@@ -315,8 +379,14 @@ async fn write_frames(
                 written.extend(frame.written);
                 next = if gathered.0.len() < MAX_SLICES { queue.try_recv().ok() } else { None };
             }
-            stream.write_all_buf(&mut gathered).await?;
-            stream.flush().await?;
+            while gathered.has_remaining() {
+                // A peer that takes nothing for so long is as good as gone.
+                match tokio::time::timeout(patience, stream.write_buf(&mut gathered)).await?? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    _written => {}
+                }
+            }
+            tokio::time::timeout(patience, stream.flush()).await??;
             for written in written.drain(..) {
                 // Whoever asked may have gone.
                 let _ = written.send(Ok(Bytes::new()));
@@ -336,6 +406,7 @@ async fn read_frames(stream: impl AsyncRead + Unpin, state: Arc<State>, address:
     let mut stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
     tokio::select! {
         error = read_answers(&mut stream, &state, &address, limit) => state.fail(error),
+        error = overdue(&state, &address) => state.fail(error),
         () = ended(&state) => {}
     }
 }
@@ -344,6 +415,33 @@ async fn ended(state: &State) {
     let notified = state.ended.notified();
     if state.waiting().failure.is_none() {
         notified.await;
+    }
+}
+
+/// Waits until a request is overdue, and says which. Answers come in order: behind that one nothing would come either.
+async fn overdue(state: &State, address: &Arc<str>) -> RequestError {
+    loop {
+        let looks_at = {
+            let mut waiting = state.waiting();
+            let now = Instant::now();
+            if let Some(late) = waiting.requests.iter().find(|request| request.deadline <= now) {
+                return RequestError::Timeout {
+                    address: Arc::clone(address),
+                    api: late.api,
+                    after: late.timeout,
+                };
+            }
+            waiting.looks_at = waiting.requests.iter().map(|request| request.deadline).min();
+            waiting.looks_at
+        };
+        match looks_at {
+            // An earlier deadline may have come meanwhile; the permit of `notify_one` is kept.
+            None => state.earlier.notified().await,
+            Some(at) => tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                () = state.earlier.notified() => {}
+            },
+        }
     }
 }
 
@@ -361,19 +459,21 @@ async fn read_answers(
         };
         let correlation = frame.first_chunk().map_or(-1, |id| i32::from_be_bytes(*id));
         let mut waiting = state.waiting();
-        let Some((expected, sender)) = waiting.requests.pop_front() else {
+        let Some(oldest) = waiting.requests.pop_front() else {
             let reason = Arc::from(format!("an answer (correlation id {correlation}) to nothing"));
             return RequestError::Protocol { address: Arc::clone(address), reason };
         };
-        if correlation != expected {
+        if correlation != oldest.correlation {
+            let expected = oldest.correlation;
             // The request gets its error with all others.
-            waiting.requests.push_front((expected, sender));
+            waiting.requests.push_front(oldest);
             let reason = Arc::from(format!("correlation id {correlation} instead of {expected}"));
             return RequestError::Protocol { address: Arc::clone(address), reason };
         }
         drop(waiting);
+        metrics::answered(oldest.api, oldest.queued.elapsed(), LENGTH_BYTES + frame.len());
         // Whoever asked may have gone.
-        let _ = sender.send(Ok(frame));
+        let _ = oldest.sender.send(Ok(frame));
     }
 }
 

@@ -4,46 +4,32 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chunk::Reading;
+use super::fetching::FetchRules;
+use super::interceptor::{ConsumerInterceptor, Interceptors};
 use super::listener::RebalanceListener;
 use super::stream::Consumer;
 use crate::client::Client;
+use crate::config::check_duration;
 use crate::error::{ClientError, ConfigError};
+use crate::group::{Assignor, GroupProtocol, PartitionAssignor, Strategy};
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// Where to start in a partition without a committed offset, or whose position is no longer in the
 /// log (`auto.offset.reset`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OffsetReset {
     /// At the oldest record.
     Earliest,
     /// After the newest record. Kafka's default.
     #[default]
     Latest,
+    /// At the first record that is not older than this (Kafka's `by_duration`, KIP-1106), by the clock of this client;
+    /// after the newest if there is none.
+    ByDuration(Duration),
     /// Nowhere: it is an error.
     None,
-}
-
-/// How a group's leader shares out partitions (`partition.assignment.strategy`). All members must agree on one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Assignor {
-    /// Per topic, consecutive ranges. Eager.
-    Range,
-    /// Partitions dealt out in turn. Eager.
-    RoundRobin,
-    /// Balanced, moving as little as possible; what stays keeps being consumed during the rebalance (KIP-429).
-    #[default]
-    CooperativeSticky,
-}
-
-impl Assignor {
-    /// The name that group members know it by.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Range => "range",
-            Self::RoundRobin => "roundrobin",
-            Self::CooperativeSticky => "cooperative-sticky",
-        }
-    }
 }
 
 /// What to read.
@@ -62,6 +48,8 @@ pub struct ConsumerBuilder {
     pub(crate) client: Client,
     pub(crate) config: ConsumerConfig,
     pattern: Option<String>,
+    /// What is wrong with a setting that was given as text.
+    wrong: Option<ConfigError>,
 }
 
 /// The settings.
@@ -71,7 +59,9 @@ pub(crate) struct ConsumerConfig {
     pub(crate) subscription: Subscription,
     pub(crate) offset_reset: OffsetReset,
     pub(crate) auto_commit: Option<Duration>,
-    pub(crate) assignor: Assignor,
+    pub(crate) group_protocol: GroupProtocol,
+    pub(crate) strategies: Vec<Strategy>,
+    pub(crate) rack: Option<Arc<str>>,
     pub(crate) session_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) rebalance_timeout: Duration,
@@ -86,6 +76,7 @@ pub(crate) struct ConsumerConfig {
     pub(crate) isolation: IsolationLevel,
     pub(crate) request_timeout: Duration,
     pub(crate) listener: Option<Arc<dyn RebalanceListener>>,
+    pub(crate) interceptors: Interceptors,
 }
 
 impl Default for ConsumerConfig {
@@ -95,7 +86,9 @@ impl Default for ConsumerConfig {
             subscription: Subscription::Nothing,
             offset_reset: OffsetReset::Latest,
             auto_commit: None,
-            assignor: Assignor::default(),
+            group_protocol: GroupProtocol::default(),
+            strategies: vec![Strategy::BuiltIn(Assignor::default())],
+            rack: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             rebalance_timeout: Duration::from_secs(300),
@@ -110,13 +103,17 @@ impl Default for ConsumerConfig {
             isolation: IsolationLevel::ReadUncommitted,
             request_timeout: Duration::from_secs(30),
             listener: None,
+            interceptors: Interceptors::default(),
         }
     }
 }
 
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, config: ConsumerConfig::default(), pattern: None }
+        let given = ConsumerConfig::from_properties(&client.core().config.properties);
+        let (config, wrong) =
+            given.map_or_else(|wrong| (ConsumerConfig::default(), Some(wrong)), |config| (config, None));
+        Self { client, config, pattern: None, wrong }
     }
 
     /// The group to join and to commit under (`group.id`).
@@ -143,7 +140,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Reads these partitions, without group membership. A group, if set, only names where offsets are committed.
+    /// Reads these partitions, without group membership. A group, if set, only names where offsets are committed. They
+    /// can be changed later: [`ConsumerHandle::assign`](super::ConsumerHandle::assign).
     #[must_use]
     pub fn assign<P: Into<TopicPartition>>(mut self, partitions: impl IntoIterator<Item = P>) -> Self {
         self.config.subscription = Subscription::Partitions(partitions.into_iter().map(Into::into).collect());
@@ -165,19 +163,45 @@ impl ConsumerBuilder {
     }
 
     /// Commits in the background at this interval, when partitions are revoked and on close
-    /// (`auto.commit.interval.ms`). A record counts as processed when the next one is asked for, so it is at least
-    /// once. Default `None`: the program commits.
+    /// (`auto.commit.interval.ms`). A record counts as processed when [`Consumer::next`] (or
+    /// [`Consumer::next_batch`]) is asked for what comes after it, so it is at least once for a program that processes
+    /// one after the other. Reading as a `Stream` is refused. Default `None`: the program commits.
     #[must_use]
     pub fn auto_commit(mut self, interval: Option<Duration>) -> Self {
         self.config.auto_commit = interval;
         self
     }
 
+    /// How members and coordinator agree (`group.protocol`). Default [`GroupProtocol::Classic`]; with
+    /// [`GroupProtocol::Consumer`] the coordinator assigns, so that assignors are not used, and the heartbeat interval
+    /// is the broker's. `session_timeout` then only says after how much silence this consumer takes itself for
+    /// expelled: the broker's own is `group.consumer.session.timeout.ms`.
+    #[must_use]
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.config.group_protocol = protocol;
+        self
+    }
+
     /// How partitions are shared out. Default [`Assignor::CooperativeSticky`]; groups with members of librdkafka's
     /// default configuration need [`Assignor::Range`].
     #[must_use]
-    pub fn assignor(mut self, assignor: Assignor) -> Self {
-        self.config.assignor = assignor;
+    pub fn assignor(self, assignor: Assignor) -> Self {
+        self.assignors([assignor])
+    }
+
+    /// Several assignors, best first: the group uses one that all its members offer, so that members can be moved from
+    /// one to another by two rolling restarts. Partitions stay with their owners during a rebalance only when all of
+    /// them are cooperative.
+    #[must_use]
+    pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
+        self.config.strategies = assignors.into_iter().map(Strategy::BuiltIn).collect();
+        self
+    }
+
+    /// Offers an assignor of one's own, before those that are set already.
+    #[must_use]
+    pub fn custom_assignor(mut self, assignor: Arc<dyn PartitionAssignor>) -> Self {
+        self.config.strategies.insert(0, Strategy::Custom(assignor));
         self
     }
 
@@ -241,9 +265,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. Records
-    /// of paused partitions are not counted, so that they cannot starve the others; each of those holds at most
-    /// twice `partition_fetch_bytes`.
+    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. They wait as
+    /// they came over the wire and are decompressed batch by batch when they are handed out. What one broker sends at
+    /// once may exceed this by one batch. Paused partitions keep what was fetched, but together no more than half of
+    /// this: the rest is fetched again when they are resumed.
     #[must_use]
     pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
         self.config.prefetch_bytes = bytes;
@@ -279,10 +304,25 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Where this consumer is (`client.rack`). Brokers that choose replicas by rack (`replica.selector.class`) let it
+    /// read from a near one instead of the leader (KIP-392), and assignors of the group may heed it. Default none.
+    #[must_use]
+    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
+        self.config.rack = Some(rack.into());
+        self
+    }
+
     /// Is told when partitions come and go.
     #[must_use]
     pub fn rebalance_listener(mut self, listener: Arc<dyn RebalanceListener>) -> Self {
         self.config.listener = Some(listener);
+        self
+    }
+
+    /// Sees every record that is handed out and every commit. Several are called in the order in which they are added.
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: Arc<dyn ConsumerInterceptor>) -> Self {
+        self.config.interceptors.add(interceptor);
         self
     }
 
@@ -291,6 +331,9 @@ impl ConsumerBuilder {
     /// # Errors
     /// A setting that cannot work, named.
     pub async fn start(mut self) -> Result<Consumer, ClientError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong.into());
+        }
         if let Some(pattern) = &self.pattern {
             let regex = regex_lite::Regex::new(&format!("^(?:{pattern})$"))
                 .map_err(|error| ConfigError::new("pattern", error.to_string()))?;
@@ -302,6 +345,26 @@ impl ConsumerBuilder {
 }
 
 impl ConsumerConfig {
+    /// What fetches ask for, and how answers are read. `replica_age`: how long a nearer replica is read from before
+    /// the leader is asked again.
+    pub(super) fn fetch_rules(&self, replica_age: Duration) -> FetchRules {
+        FetchRules {
+            max_wait: self.fetch_max_wait,
+            min_bytes: self.fetch_min_bytes,
+            max_bytes: self.fetch_max_bytes,
+            partition_bytes: self.partition_fetch_bytes,
+            isolation: self.isolation.wire(),
+            rack: self.rack.clone().unwrap_or_default(),
+            replica_age,
+            reading: Reading {
+                check_crcs: self.check_crcs,
+                max_batch_bytes: self.max_batch_bytes,
+                committed_only: self.isolation == IsolationLevel::ReadCommitted,
+                together_bytes: self.partition_fetch_bytes,
+            },
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let subscribes = match &self.subscription {
             Subscription::Nothing => {
@@ -330,6 +393,17 @@ impl ConsumerConfig {
                 "heartbeat_interval",
                 "must be positive and shorter than session_timeout",
             ));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        if self.strategies.is_empty() || !self.strategies.iter().all(|strategy| names.insert(strategy.name()))
+        {
+            return Err(ConfigError::new("assignors", "name at least one, and none twice"));
+        }
+        check_duration("session_timeout", self.session_timeout)?;
+        check_duration("rebalance_timeout", self.rebalance_timeout)?;
+        check_duration("request_timeout", self.request_timeout)?;
+        if !self.fetch_max_wait.is_zero() {
+            check_duration("fetch_max_wait", self.fetch_max_wait)?;
         }
         if self.partition_fetch_bytes == 0 || self.fetch_max_bytes == 0 || self.prefetch_bytes == 0 {
             return Err(ConfigError::new("prefetch_bytes", "and the fetch sizes must be positive"));

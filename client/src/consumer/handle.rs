@@ -1,17 +1,19 @@
 //! `ConsumerHandle`: what can be asked of a consumer from elsewhere while it reads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use tokio::time::Instant;
 
+use super::builder::Subscription;
+use super::partitions::{Partitions, lag};
+use super::positions::{Place, Start};
 use super::shared::Shared;
-use super::state::Start;
-use crate::admin::{OffsetAt, OffsetSpec};
+use crate::cluster::{self, OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;
-use crate::offsets;
-use crate::types::TopicPartition;
+use crate::group::{Wanted, offsets};
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// Controls a [`Consumer`](super::Consumer) from any task. Cheap to clone; it does not keep the consumer alive.
 #[derive(Clone)]
@@ -24,19 +26,32 @@ impl ConsumerHandle {
         Self { shared }
     }
 
-    /// Commits offsets (of the next record to process: last processed + 1) and waits for the answer. Legal from inside
-    /// [`RebalanceListener::revoked`](super::RebalanceListener::revoked). Retried within `request_timeout`.
+    /// Commits offsets (of the next record to process: last processed + 1), plain or with metadata, and waits for the
+    /// answer. Legal from inside [`RebalanceListener::revoked`](super::RebalanceListener::revoked). Retried within
+    /// `request_timeout`.
+    ///
+    /// The commits of one consumer are made in the order of the calls: of two that wait for the same partition the later
+    /// one counts. When the future is dropped the commit is made all the same.
     ///
     /// # Errors
-    /// No group; the group refused (the partition may belong to another member); no coordinator in time.
-    pub async fn commit(&self, offsets: HashMap<TopicPartition, i64>) -> Result<(), ConsumeError> {
-        self.shared.commit(&offsets).await
+    /// No group; a partition that this consumer, as a member of its group, does not own (any more); the group refused a
+    /// partition (the others are committed); no coordinator in time.
+    pub async fn commit<O: Into<OffsetAndMetadata>>(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
+    ) -> Result<(), ConsumeError> {
+        let offsets = offsets.into_iter().map(|(partition, offset)| (partition, offset.into()));
+        self.shared.commit(offsets.collect()).await
     }
 
-    /// Commits in the background. Calls made before the last one was sent are merged into it; the newest offset of a
-    /// partition wins. A refused commit is logged.
-    pub fn commit_async(&self, offsets: HashMap<TopicPartition, i64>) {
-        self.shared.commit_later(offsets);
+    /// Commits in the background, in the same order as [`ConsumerHandle::commit`]. Calls made before the last one was
+    /// sent are merged into one; the newest offset of a partition wins. A refused commit is logged.
+    pub fn commit_async<O: Into<OffsetAndMetadata>>(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
+    ) {
+        let offsets = offsets.into_iter().map(|(partition, offset)| (partition, offset.into()));
+        self.shared.commit_later(offsets.collect());
     }
 
     /// Commits everything handed out so far.
@@ -45,7 +60,21 @@ impl ConsumerHandle {
     /// As [`ConsumerHandle::commit`].
     pub async fn commit_position(&self) -> Result<(), ConsumeError> {
         let positions = self.shared.partitions().positions(false);
-        self.shared.commit(&positions).await
+        self.commit(positions).await
+    }
+
+    /// Subscribes to these topics instead of what the consumer was subscribed to; the group shares out anew, and
+    /// partitions of other topics go the way of every rebalance. Legal at any time.
+    ///
+    /// # Errors
+    /// The consumer reads partitions that were assigned by hand.
+    pub fn subscribe<T: Into<Arc<str>>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Result<(), ConsumeError> {
+        let wanted = self.shared.wanted.as_ref().ok_or(ConsumeError::NotSubscribed)?;
+        wanted.send_replace(Wanted::Topics(topics.into_iter().map(Into::into).collect()));
+        Ok(())
     }
 
     /// Stops handing out records of these partitions, from the next record on; what is fetched already is kept.
@@ -87,7 +116,7 @@ impl ConsumerHandle {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn seek_to_beginning(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
-        self.seek_to(partition, Start::Earliest)
+        self.seek_to(partition, Start::Find(Place::Earliest))
     }
 
     /// Goes on after the newest record.
@@ -95,11 +124,24 @@ impl ConsumerHandle {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn seek_to_end(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
-        self.seek_to(partition, Start::Latest)
+        self.seek_to(partition, Start::Find(Place::Latest))
+    }
+
+    /// Goes on from the first record whose timestamp is at or after this time (milliseconds since the Unix epoch);
+    /// after the newest record if there is none.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn seek_to_timestamp(
+        &self,
+        partition: &TopicPartition,
+        timestamp_ms: i64,
+    ) -> Result<(), ConsumeError> {
+        self.seek_to(partition, Start::Find(Place::Time(timestamp_ms)))
     }
 
     fn seek_to(&self, partition: &TopicPartition, start: Start) -> Result<(), ConsumeError> {
-        if !self.shared.partitions().seek(partition, start) {
+        if !self.shared.partitions().seek(partition, start, None) {
             return Err(ConsumeError::NotAssigned { partition: partition.clone() });
         }
         self.shared.fetch.notify_one();
@@ -119,9 +161,62 @@ impl ConsumerHandle {
     pub async fn committed(
         &self,
         partitions: &[TopicPartition],
-    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+    ) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, ConsumeError> {
         let link = self.shared.offsets.as_ref().ok_or(ConsumeError::NoGroup)?;
         Ok(offsets::committed(&self.shared.core, link, Some(partitions), self.deadline()).await?)
+    }
+
+    /// Reads these partitions from now on, and no others. Those that stay go on where they are; new ones start as with
+    /// [`ConsumerBuilder::assign`](super::ConsumerBuilder::assign).
+    ///
+    /// # Errors
+    /// [`ConsumeError::Subscribed`] when the group assigns this consumer's partitions.
+    pub fn assign<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), ConsumeError> {
+        let wanted: BTreeSet<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        let given_up = self.assignment().into_iter().filter(|partition| !wanted.contains(partition));
+        self.unassign(given_up.collect::<Vec<_>>())?;
+        self.assign_also(wanted)
+    }
+
+    /// Reads these partitions too.
+    ///
+    /// # Errors
+    /// As [`ConsumerHandle::assign`].
+    pub fn assign_also<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), ConsumeError> {
+        let mut state = self.assigned_by_hand()?;
+        for partition in partitions {
+            state.add(partition.into(), Start::Committed, false);
+        }
+        drop(state);
+        self.shared.fetch.notify_one();
+        Ok(())
+    }
+
+    /// Reads these partitions no longer: nothing more of them is handed out. Nothing is committed by this.
+    ///
+    /// # Errors
+    /// As [`ConsumerHandle::assign`].
+    pub fn unassign<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), ConsumeError> {
+        let partitions: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        self.assigned_by_hand()?.remove(&partitions);
+        self.shared.fetch.notify_one();
+        Ok(())
+    }
+
+    fn assigned_by_hand(&self) -> Result<MutexGuard<'_, Partitions>, ConsumeError> {
+        match self.shared.config.subscription {
+            Subscription::Partitions(_) => Ok(self.shared.partitions()),
+            _ => Err(ConsumeError::Subscribed),
+        }
     }
 
     /// The partitions that this consumer owns now.
@@ -132,6 +227,26 @@ impl ConsumerHandle {
     /// Records between the position and the end of the partition, as of the last fetch; `None` before it.
     pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
         self.shared.partitions().lag(partition)
+    }
+
+    /// Records between the group's committed offsets and the ends of the partitions, asked for now; partitions without
+    /// a committed offset are missing from the answer.
+    ///
+    /// # Errors
+    /// No group; no coordinator or leader in time; a partition that does not exist.
+    pub async fn committed_lag(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+        let committed = self.committed(partitions).await?;
+        let known: Vec<TopicPartition> =
+            partitions.iter().filter(|partition| committed.contains_key(partition)).cloned().collect();
+        let ends = self.end_offsets(&known).await?;
+        let lags = committed.into_iter().filter_map(|(partition, offset)| {
+            let end = *ends.get(&partition)?;
+            Some((partition, lag(end, offset.offset)))
+        });
+        Ok(lags.collect())
     }
 
     /// The offsets of the oldest records.
@@ -171,11 +286,11 @@ impl ConsumerHandle {
 
     /// Who this consumer is in its group; `None` without a group.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
-        let membership = self.shared.membership();
+        let standing = self.shared.standing();
         Some(GroupMetadata {
             group: self.shared.config.group.clone()?,
-            generation: membership.generation,
-            member_id: membership.member_id,
+            generation: standing.generation,
+            member_id: standing.member_id,
             group_instance_id: self.shared.config.group_instance_id.clone(),
         })
     }
@@ -196,7 +311,7 @@ impl ConsumerHandle {
     ) -> Result<HashMap<TopicPartition, OffsetAt>, ConsumeError> {
         let core = &self.shared.core;
         let isolation = self.shared.config.isolation;
-        let found = offsets::list_offsets(core, &core.links, wanted, isolation, self.deadline()).await?;
+        let found = cluster::list_offsets(core, &core.links, wanted, isolation, self.deadline()).await?;
         let checked = found.into_iter().map(|(partition, found)| match found {
             Ok(found) => Ok((partition, found)),
             Err(code) => Err(ConsumeError::Fetch { partition, code }),

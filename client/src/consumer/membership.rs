@@ -1,166 +1,138 @@
-//! The requests of a group member (Kafka's classic group protocol), one attempt each, with the
-//! coordinator's errors as codes.
+//! What membership of a group does to its consumer: partitions come and go, the listener is told, who commits changes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use klamm_protocol::messages::join_group::JoinGroupRequestProtocol;
-use klamm_protocol::messages::leave_group::MemberIdentity;
-use klamm_protocol::messages::sync_group::SyncGroupRequestAssignment;
-use klamm_protocol::messages::{
-    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
-};
-use klamm_protocol::{ErrorCode, Utf8Bytes};
+use async_trait::async_trait;
+use klamm_protocol::Uuid;
+use tokio::sync::watch;
 
-use super::assignors::Assignment;
-use super::builder::ConsumerConfig;
-use super::protocol::encode_assignment;
-use crate::client::Core;
-use crate::coordinator::CoordinatorLink;
-use crate::error::RequestError;
+use super::builder::Subscription;
+use super::positions::Start;
+use super::shared::Shared;
+use crate::error::ConsumeError;
+use crate::group::{MemberTask, Membership, Owner, Report, Settings, Wanted};
+use crate::types::TopicPartition;
 
-/// The protocol type of consumers.
-const CONSUMER: Utf8Bytes = Utf8Bytes::from_static("consumer");
-/// What an answer to a join may take beyond the rebalance timeout.
-const JOIN_SLACK: Duration = Duration::from_secs(5);
-/// From here on static members are understood.
-const JOIN_STATIC_FROM: i16 = 5;
-const SYNC_STATIC_FROM: i16 = 3;
-const HEARTBEAT_STATIC_FROM: i16 = 3;
-/// From here on several members leave at once, static ones too.
-const LEAVE_MANY_FROM: i16 = 3;
-
-/// A request of this member that failed: on the way, or by the coordinator's word.
-#[derive(Debug)]
-pub(super) enum MemberError {
-    Request(RequestError),
-    Coordinator { code: ErrorCode, member_id: Option<Arc<str>> },
+/// Where this consumer stands in its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The generation, or the epoch; -1 for none.
+    pub(super) generation: i32,
+    pub(super) member_id: Arc<str>,
+    /// Partitions are being given up: a rebalance will not finish before.
+    pub(super) revoking: bool,
 }
 
-impl From<RequestError> for MemberError {
-    fn from(error: RequestError) -> Self {
-        Self::Request(error)
+impl Default for Standing {
+    fn default() -> Self {
+        Self { generation: -1, member_id: Arc::from(""), revoking: false }
     }
 }
 
-fn check(code: i16) -> Result<(), MemberError> {
-    match ErrorCode::from_code(code) {
-        ErrorCode::None => Ok(()),
-        code => Err(MemberError::Coordinator { code, member_id: None }),
+/// What a subscription asks of a group; `None` for partitions that are assigned by hand.
+pub(super) fn wanted(subscription: &Subscription) -> Option<Wanted> {
+    match subscription {
+        Subscription::Topics(topics) => Some(Wanted::Topics(topics.clone())),
+        Subscription::Pattern(pattern) => Some(Wanted::Pattern(pattern.clone())),
+        Subscription::Nothing | Subscription::Partitions(_) => None,
     }
 }
 
-/// Sends the requests.
-pub(super) struct Requests<'a> {
-    pub(super) core: &'a Core,
-    pub(super) config: &'a ConsumerConfig,
-    pub(super) link: &'a CoordinatorLink,
+/// The task that makes this consumer a member of its group; `None` when it is not to be one.
+pub(super) fn member_task(
+    shared: &Arc<Shared>,
+    wanted: watch::Receiver<Wanted>,
+) -> Option<MemberTask<Shared>> {
+    let (core, config) = (&shared.core, &shared.config);
+    let settings = Settings {
+        protocol: config.group_protocol,
+        strategies: config.strategies.clone(),
+        session_timeout: config.session_timeout,
+        heartbeat_interval: config.heartbeat_interval,
+        rebalance_timeout: config.rebalance_timeout,
+        retry_backoff: (core.config.retry_backoff, core.config.retry_backoff_max),
+        is_static: config.group_instance_id.is_some(),
+        create_topics: core.config.allow_auto_create_topics,
+        rack: config.rack.clone(),
+        rng: Arc::clone(&core.config.rng),
+    };
+    Some(MemberTask::new(Membership {
+        core: Arc::clone(core),
+        link: Arc::clone(shared.offsets.as_ref()?),
+        owner: Arc::clone(shared),
+        settings,
+        group_instance_id: config.group_instance_id.clone(),
+        request_timeout: config.request_timeout,
+        fresh_id: Uuid::from_random(core.config.rng.next_u128()).to_string().into(),
+        wanted,
+        closing: shared.closing.subscribe(),
+    }))
 }
 
-impl Requests<'_> {
-    fn group(&self) -> Utf8Bytes {
-        (&**self.link.group()).into()
+#[async_trait]
+impl Owner for Shared {
+    fn stop_handing_out(&self, partitions: &[TopicPartition]) {
+        self.partitions().stop(partitions);
     }
 
-    fn instance(&self, version: i16, from: i16) -> Option<Utf8Bytes> {
-        self.config.group_instance_id.as_ref().filter(|_| version >= from).map(|id| (&**id).into())
+    fn take(&self, partitions: &[TopicPartition]) {
+        let mut owned = self.partitions();
+        partitions.iter().for_each(|partition| owned.add(partition.clone(), Start::Committed, true));
     }
 
-    /// Joins; answered when all members have joined or the rebalance timeout is over.
-    pub(super) async fn join(
-        &self,
-        member_id: &str,
-        subscription: Bytes,
-    ) -> Result<JoinGroupResponse, MemberError> {
-        let connection = self.link.connection(self.core).await?;
-        let version = connection.version::<JoinGroupRequest>()?;
-        let request = JoinGroupRequest {
-            group_id: self.group(),
-            session_timeout_ms: millis(self.config.session_timeout),
-            rebalance_timeout_ms: millis(self.config.rebalance_timeout),
-            member_id: member_id.into(),
-            group_instance_id: self.instance(version, JOIN_STATIC_FROM),
-            protocol_type: CONSUMER,
-            protocols: vec![JoinGroupRequestProtocol {
-                name: Utf8Bytes::from_static(self.config.assignor.name()),
-                metadata: subscription,
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let timeout = self.config.rebalance_timeout.max(self.config.request_timeout) + JOIN_SLACK;
-        let answer = connection.start(&request, version)?.within(timeout).await?;
-        match ErrorCode::from_code(answer.error_code) {
-            ErrorCode::None => Ok(answer),
-            code => Err(MemberError::Coordinator { code, member_id: Some(Arc::from(&*answer.member_id)) }),
-        }
+    fn start_fetching(&self, _partitions: &[TopicPartition]) {
+        // One call of the listener runs at a time: whatever is held waited for this one.
+        self.partitions().release();
+        self.fetch.notify_one();
     }
 
-    /// Gives (as the leader) and gets assignments.
-    pub(super) async fn sync(
-        &self,
-        member_id: &str,
-        generation: i32,
-        assignment: Assignment,
-    ) -> Result<Bytes, MemberError> {
-        let connection = self.link.connection(self.core).await?;
-        let version = connection.version::<SyncGroupRequest>()?;
-        let assignments = assignment.into_iter().map(|(member, partitions)| SyncGroupRequestAssignment {
-            member_id: (&*member).into(),
-            assignment: encode_assignment(&partitions),
-            ..Default::default()
+    fn release(&self, partitions: &[TopicPartition]) {
+        self.partitions().remove(partitions);
+    }
+
+    fn identify(&self, member_id: Arc<str>, generation: i32) {
+        self.change_standing(|standing| {
+            standing.member_id = member_id;
+            standing.generation = generation;
         });
-        let request = SyncGroupRequest {
-            group_id: self.group(),
-            generation_id: generation,
-            member_id: member_id.into(),
-            group_instance_id: self.instance(version, SYNC_STATIC_FROM),
-            protocol_type: Some(CONSUMER),
-            protocol_name: Some(Utf8Bytes::from_static(self.config.assignor.name())),
-            assignments: assignments.collect(),
-            ..Default::default()
-        };
-        // The leader may take its time, at most the rebalance timeout.
-        let timeout = self.config.rebalance_timeout.max(self.config.request_timeout) + JOIN_SLACK;
-        let answer = connection.start(&request, version)?.within(timeout).await?;
-        check(answer.error_code)?;
-        Ok(answer.assignment)
     }
 
-    /// Tells that this member lives, and learns of rebalances.
-    pub(super) async fn heartbeat(&self, member_id: &str, generation: i32) -> Result<(), MemberError> {
-        let connection = self.link.connection(self.core).await?;
-        let version = connection.version::<HeartbeatRequest>()?;
-        let request = HeartbeatRequest {
-            group_id: self.group(),
-            generation_id: generation,
-            member_id: member_id.into(),
-            group_instance_id: self.instance(version, HEARTBEAT_STATIC_FROM),
-            ..Default::default()
-        };
-        // An unanswered one is no better than a lost one after the session timeout.
-        let timeout = self.config.request_timeout.min(self.config.session_timeout);
-        let answer = connection.start(&request, version)?.within(timeout).await?;
-        check(answer.error_code)
+    fn report(&self, report: Report) {
+        self.tell_reader(match report {
+            Report::Refused(code) => {
+                ConsumeError::Group { group: self.config.group.clone().unwrap_or_default(), code }
+            }
+            Report::Topic(topic, code) => ConsumeError::Topic { topic, code },
+        });
     }
 
-    /// Leaves, so that the others need not wait for the session timeout.
-    pub(super) async fn leave(&self, member_id: &str) -> Result<(), MemberError> {
-        let connection = self.link.connection(self.core).await?;
-        let version = connection.version::<LeaveGroupRequest>()?;
-        let mut request = LeaveGroupRequest { group_id: self.group(), ..Default::default() };
-        if version >= LEAVE_MANY_FROM {
-            let member = MemberIdentity { member_id: member_id.into(), ..Default::default() };
-            request.members = vec![member];
-        } else {
-            request.member_id = member_id.into();
+    async fn revoked(&self, partitions: &[TopicPartition]) {
+        self.change_standing(|standing| standing.revoking = true);
+        // Also when the call is ended by its deadline.
+        let _over = Revoking(self);
+        self.commit_before_revoke(partitions).await;
+        if let Some(listener) = &self.config.listener {
+            listener.revoked(partitions).await;
         }
-        let answer = connection.start(&request, version)?.within(self.config.request_timeout).await?;
-        check(answer.error_code)
+    }
+
+    async fn assigned(&self, partitions: &[TopicPartition]) {
+        if let Some(listener) = &self.config.listener {
+            listener.assigned(partitions).await;
+        }
+    }
+
+    async fn lost(&self, partitions: &[TopicPartition]) {
+        if let Some(listener) = &self.config.listener {
+            listener.lost(partitions).await;
+        }
     }
 }
 
-fn millis(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+struct Revoking<'a>(&'a Shared);
+
+impl Drop for Revoking<'_> {
+    fn drop(&mut self) {
+        self.0.change_standing(|standing| standing.revoking = false);
+    }
 }

@@ -5,21 +5,29 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
 use tokio::time::Instant;
 
 use super::builder::{ConsumerConfig, Subscription};
 use super::chunk::Chunk;
+use super::committer::{commit_by_clock, run_commits};
 use super::fetcher::Fetcher;
-use super::group::{Group, LEAVE_TIMEOUT};
 use super::handle::ConsumerHandle;
+use super::membership::member_task;
+use super::partitions::{Cell, Handed};
+use super::positions::{ERROR_PAUSE, Start};
 use super::record::{ConsumerRecord, ConsumerRecords};
 use super::shared::Shared;
-use super::state::{Cell, ERROR_PAUSE, Handed, Start};
 use crate::client::Client;
 use crate::error::{ClientError, ConsumeError};
+use crate::group::Close;
 use crate::runtime::Tasks;
+use crate::types::OffsetAndMetadata;
+
+/// How long leaving may take: it is a courtesy.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Hands out records. Fetching, heartbeats and rebalances go on in the background whether or not records are asked for.
 ///
@@ -43,15 +51,19 @@ pub struct Consumer {
     /// What was handed out last from, for `auto_commit`.
     last: Option<Arc<Cell>>,
     fetching: Tasks,
+    /// The stream has said that it does not go with `auto_commit`.
+    refused_stream: bool,
     /// Group membership, which ends by itself on close.
     membership: Tasks,
+    /// Runs to the very end: the last commits are made while partitions are given up.
+    _committing: Tasks,
     _client: Client,
 }
 
 impl Consumer {
     pub(super) async fn start(client: Client, config: ConsumerConfig) -> Result<Self, ClientError> {
         let shared = Arc::new(Shared::new(Arc::clone(client.core()), config));
-        let (fetching, membership) = (Tasks::new(), Tasks::new());
+        let (fetching, membership, committing) = (Tasks::new(), Tasks::new(), Tasks::new());
         match &shared.config.subscription {
             Subscription::Partitions(assigned) => {
                 let topics: Vec<Arc<str>> =
@@ -59,16 +71,29 @@ impl Consumer {
                 shared.core.metadata.follow(&topics);
                 let mut partitions = shared.partitions();
                 for partition in assigned {
-                    partitions.add(partition.clone(), Start::Committed { fallback: None }, false);
+                    partitions.add(partition.clone(), Start::Committed, false);
                 }
             }
-            _ => membership.spawn("group membership", Group::new(Arc::clone(&shared)).run()),
+            _ => {
+                let task = shared.wanted.as_ref().and_then(|wanted| member_task(&shared, wanted.subscribe()));
+                task.into_iter().for_each(|task| membership.spawn("group membership", task.run()));
+            }
         }
         fetching.spawn("fetcher", Fetcher::new(Arc::clone(&shared)).run());
         if shared.offsets.is_some() {
-            fetching.spawn("committer", commit_in_background(Arc::clone(&shared)));
+            committing.spawn("committer", run_commits(Arc::clone(&shared)));
+            fetching.spawn("automatic commits", commit_by_clock(Arc::clone(&shared)));
         }
-        Ok(Self { shared, current: None, last: None, fetching, membership, _client: client })
+        Ok(Self {
+            shared,
+            current: None,
+            last: None,
+            refused_stream: false,
+            fetching,
+            membership,
+            _committing: committing,
+            _client: client,
+        })
     }
 
     /// The next record. `None` after a fatal error and after close. Cancel-safe: no record is lost
@@ -89,7 +114,8 @@ impl Consumer {
     /// # Errors
     /// As [`ConsumerHandle::commit`].
     pub async fn commit(&self, record: &ConsumerRecord) -> Result<(), ConsumeError> {
-        self.shared.commit(&[(record.topic_partition(), record.offset + 1)].into()).await
+        let next = OffsetAndMetadata::new(record.offset + 1).with_leader_epoch(record.leader_epoch);
+        self.shared.commit([(record.topic_partition(), next)].into()).await
     }
 
     /// A handle to control this consumer from elsewhere.
@@ -98,31 +124,58 @@ impl Consumer {
     }
 
     /// Stops fetching, commits what waits to be committed (with `auto_commit` everything handed out), calls the
-    /// listener's `revoked`, leaves the group (static members stay), and ends the background tasks.
+    /// listener's `revoked`, leaves the group (static members stay), and ends the background tasks. Within
+    /// `rebalance_timeout` and 5 s, or see [`Consumer::close_within`].
     ///
     /// # Errors
     /// The broker could not be told in time; the group then notices after the session timeout.
-    pub async fn close(mut self) -> Result<(), ConsumeError> {
-        self.mark_processed();
-        self.fetching.shutdown().await;
-        // Whoever waited for a record learns that there are no more.
-        self.shared.closing.send_replace(true);
-        if self.membership.running() == 0 {
-            let assigned = self.shared.partitions().assignment();
-            self.shared.commit_before_revoke(&assigned).await;
-        }
+    pub async fn close(self) -> Result<(), ConsumeError> {
         // The listener's own time, and the courtesy of leaving.
-        let bound = self.shared.config.rebalance_timeout + LEAVE_TIMEOUT;
-        let result = match tokio::time::timeout(bound, self.membership.join()).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(ConsumeError::Request(crate::error::RequestError::Deadline {
-                what: "closing a consumer",
-                after: bound,
-                last: Arc::from("the rebalance listener or the coordinator took too long"),
-            })),
+        let within = self.shared.config.rebalance_timeout + LEAVE_TIMEOUT;
+        self.end(within, false).await
+    }
+
+    /// As [`Consumer::close`], with a deadline: what is not done by then, the last commit and the listener included, is
+    /// left undone.
+    ///
+    /// # Errors
+    /// It was not done in time.
+    pub async fn close_within(self, within: Duration) -> Result<(), ConsumeError> {
+        self.end(within, false).await
+    }
+
+    /// As [`Consumer::close_within`], and leaves the group also as a static member: its partitions go to others at
+    /// once.
+    ///
+    /// # Errors
+    /// It was not done in time.
+    pub async fn leave_within(self, within: Duration) -> Result<(), ConsumeError> {
+        self.end(within, true).await
+    }
+
+    async fn end(mut self, within: Duration, leave: bool) -> Result<(), ConsumeError> {
+        let deadline = Instant::now() + within;
+        self.mark_processed();
+        let end = async {
+            self.fetching.shutdown().await;
+            // Whoever waited for a record learns that there are no more.
+            self.shared.closing.send_replace(Some(Close { deadline, leave }));
+            if self.membership.running() == 0 {
+                let assigned = self.shared.partitions().assignment();
+                self.shared.commit_before_revoke(&assigned).await;
+            }
+            self.membership.join().await;
         };
+        let in_time = tokio::time::timeout_at(deadline, end).await.is_ok();
         self.shared.partitions().finish();
-        result
+        if in_time {
+            return Ok(());
+        }
+        Err(ConsumeError::Request(crate::error::RequestError::Deadline {
+            what: "closing a consumer",
+            after: within,
+            last: Arc::from("the rebalance listener or the coordinator took too long"),
+        }))
     }
 
     /// The client this consumer was made from.
@@ -131,26 +184,37 @@ impl Consumer {
     }
 
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
-        self.poll_taken(cx, |chunk| {
-            let taken = chunk.next();
-            let position = if taken.is_some() { chunk.position() } else { chunk.next_offset };
-            (taken, position)
-        })
+        let mut polled = self.poll_taken(cx, |_| 0, |chunk| (chunk.next(), chunk.position()));
+        if let Poll::Ready(Some(Ok(record))) = &mut polled {
+            self.shared.config.interceptors.consumed(record);
+        }
+        polled
     }
 
     fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecords, ConsumeError>>> {
-        self.poll_taken(cx, |chunk| (chunk.take_all(), chunk.next_offset))
+        let mut polled =
+            self.poll_taken(cx, Chunk::together_bytes, |chunk| (chunk.take_together(), chunk.position()));
+        let interceptors = &self.shared.config.interceptors;
+        if let Poll::Ready(Some(Ok(batch))) = &mut polled
+            && !interceptors.is_empty()
+        {
+            batch.records.iter_mut().for_each(|record| interceptors.consumed(record));
+        }
+        polled
     }
 
     /// Takes something out of the current chunk, or out of the next one that has something.
     fn poll_taken<T>(
         &mut self,
         cx: &mut Context<'_>,
+        wanted_bytes: impl Fn(&Chunk) -> usize,
         mut take: impl FnMut(&mut Chunk) -> (Option<Result<T, ConsumeError>>, i64),
     ) -> Poll<Option<Result<T, ConsumeError>>> {
         self.mark_processed();
         loop {
             while let Some((chunk, cell)) = &mut self.current {
+                // Before anything is locked: to decompress takes its time.
+                chunk.prepare(wanted_bytes(chunk));
                 match cell.hand_out(|| take(chunk)) {
                     Handed::Given(Ok(taken)) => {
                         if self.shared.config.auto_commit.is_some() {
@@ -199,37 +263,19 @@ impl Consumer {
     }
 }
 
-/// Commits that nobody waits for: asked for by `commit_async`, and by the clock with `auto_commit`.
-async fn commit_in_background(shared: Arc<Shared>) {
-    let interval = shared.config.auto_commit;
-    let mut last = std::collections::HashMap::new();
-    loop {
-        let timer = async {
-            match interval {
-                Some(interval) => tokio::time::sleep(interval).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = shared.commit_waiting.notified() => shared.commit_waiting().await,
-            () = timer => {
-                let processed = shared.partitions().positions(true);
-                let mut changed = processed.clone();
-                changed.retain(|partition, offset| last.get(partition) != Some(offset));
-                match shared.commit(&changed).await {
-                    Ok(()) => last = processed,
-                    Err(error) => tracing::warn!(%error, "an automatic commit failed; the next one includes it"),
-                }
-            }
-        }
-    }
-}
-
+/// The same records as [`Consumer::next`]. Not with `auto_commit`: adaptors such as `buffer_unordered` ask for records
+/// ahead of those in work, so that asking for the next does not say that the last is processed. The stream then is one
+/// error, [`ConsumeError::AutoCommit`].
 impl Stream for Consumer {
     type Item = Result<ConsumerRecord, ConsumeError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_record(cx)
+        let consumer = self.get_mut();
+        if consumer.shared.config.auto_commit.is_none() {
+            return consumer.poll_record(cx);
+        }
+        let told = std::mem::replace(&mut consumer.refused_stream, true);
+        Poll::Ready((!told).then_some(Err(ConsumeError::AutoCommit)))
     }
 }
 

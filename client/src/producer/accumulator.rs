@@ -1,77 +1,114 @@
 //! Gathers records into one open batch per partition and says which batches are ready. Pure: it is told the time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_protocol::compression::Compression;
-use klamm_protocol::records::{BatchBuilder, BatchOptions, RecordError};
+use klamm_protocol::records::{BatchOptions, RecordError};
 use tokio::time::Instant;
 
-use super::delivery::{Callback, Decider, Delivery, Fate, RecordInBatch};
+use super::batch::Batch;
+use super::delivery::{Callback, Delivery, Promise, RecordInBatch};
+use super::dispatch::{Parcel, Slot, Waiting};
 use super::record::Record;
 use crate::types::TopicPartition;
 
-/// When batches are closed.
+/// When batches are closed, and what they are like.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) batch_bytes: usize,
     pub(super) linger: Duration,
-    pub(super) compression: Compression,
-}
-
-/// Records gathered for one partition, not sent yet.
-#[derive(Debug)]
-pub(super) struct Gathered {
-    pub(super) builder: BatchBuilder,
-    pub(super) decider: Decider,
-    /// When its first record came: linger and the delivery deadline count from here.
-    pub(super) created: Instant,
-    /// Buffer bytes that its records hold.
-    pub(super) reserved: usize,
-    /// Order of creation.
-    pub(super) id: u64,
+    pub(super) options: BatchOptions,
 }
 
 /// What became of an append.
 #[derive(Debug)]
 pub(super) struct Appended {
-    pub(super) fate: Arc<Fate>,
+    pub(super) promise: Arc<Promise>,
     pub(super) record: RecordInBatch,
     /// Whether the sender has something new to look at: a batch to time or to send.
     pub(super) wake_sender: bool,
+    /// A full batch that is to be closed, which takes long: outside of the lock, and then handed back.
+    pub(super) closing: Option<Closing>,
+}
+
+/// A batch that is away, to be closed. Its place among the others is kept.
+#[derive(Debug)]
+pub(super) struct Closing {
+    slot: Slot,
+    pub(super) batch: Batch,
 }
 
 /// The batches of all partitions that are not sent yet.
 #[derive(Debug)]
 pub(super) struct Accumulator {
     limits: Limits,
-    /// By topic and partition number: the place in `queues`.
-    places: HashMap<Arc<str>, Vec<Option<usize>>>,
-    queues: Vec<Queue>,
-    /// Fates of all batches that are not finished, by id: what `flush` waits for.
-    unfinished: HashMap<u64, Arc<Fate>>,
+    /// By topic and partition number.
+    slots: HashMap<Arc<str>, BTreeMap<i32, Slot>>,
+    queues: BTreeMap<Slot, Queue>,
+    next_slot: Slot,
+    /// Slots that have records.
+    filled: BTreeSet<Slot>,
+    /// Slots in which something happened that the sender has not looked at.
+    changed: BTreeSet<Slot>,
+    /// The promises of all batches that are not finished, by id: what `flush` waits for.
+    unfinished: BTreeMap<u64, Arc<Promise>>,
     next_id: u64,
     /// While above zero nothing lingers: somebody flushes, or waits for room.
-    pub(super) hurried: usize,
+    hurried: usize,
+    /// Topics of which no partition is left.
+    forgotten: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Queue {
     partition: TopicPartition,
-    closed: VecDeque<Gathered>,
-    open: Option<Gathered>,
+    closed: VecDeque<Full>,
+    open: Option<Batch>,
+    /// What a batch of this partition may take.
+    batch_bytes: usize,
+}
+
+/// A batch that takes no more records.
+#[derive(Debug)]
+enum Full {
+    Here(Batch),
+    /// Being closed.
+    Away {
+        id: u64,
+        created: Instant,
+    },
+}
+
+impl Full {
+    fn created(&self) -> Instant {
+        match self {
+            Self::Here(batch) => batch.created,
+            Self::Away { created, .. } => *created,
+        }
+    }
+}
+
+impl Queue {
+    fn oldest(&self) -> Option<Instant> {
+        let open = self.open.as_ref().map(|batch| batch.created);
+        self.closed.front().map(Full::created).or(open)
+    }
 }
 
 impl Accumulator {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            places: HashMap::new(),
-            queues: Vec::new(),
-            unfinished: HashMap::new(),
+            slots: HashMap::new(),
+            queues: BTreeMap::new(),
+            next_slot: 0,
+            filled: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            unfinished: BTreeMap::new(),
             next_id: 0,
             hurried: 0,
+            forgotten: Vec::new(),
         }
     }
 
@@ -85,137 +122,213 @@ impl Accumulator {
         callback: Option<Callback>,
         now: Instant,
     ) -> Result<Appended, RecordError> {
+        let slot = self.slot(&record.topic, partition);
         let limits = self.limits;
-        let place = self.place(&record.topic, partition);
-        let queue = &mut self.queues[place];
-        let headers = || record.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
-
-        let full = |open: &Gathered| {
-            open.builder.size_with(timestamp_ms, key, value, headers()) > limits.batch_bytes
-        };
-        let mut wake_sender = false;
-        if queue.open.as_ref().is_some_and(full) {
-            queue.closed.extend(queue.open.take());
-            wake_sender = true;
-        }
-        let open = match &mut queue.open {
-            Some(open) => open,
-            none => {
-                wake_sender = true;
-                let options = BatchOptions { compression: limits.compression, ..BatchOptions::default() };
-                let mut builder = BatchBuilder::new(options);
+        let queue = self.queues.entry(slot).or_insert_with(|| Queue {
+            partition: TopicPartition { topic: Arc::clone(&record.topic), partition },
+            closed: VecDeque::new(),
+            open: None,
+            batch_bytes: limits.batch_bytes,
+        });
+        let batch_bytes = queue.batch_bytes;
+        let full = |open: &Batch| open.size_with(record, timestamp_ms) > batch_bytes;
+        let (mut wake_sender, mut closing) = (false, None);
+        let index = match queue.open.as_mut().filter(|open| !full(open)) {
+            Some(open) => open.append(record, timestamp_ms)?,
+            None => {
+                let mut batch = Batch::new(limits.options, queue.partition.clone(), self.next_id, now);
                 // Tried before anything else changes: a record that cannot be encoded leaves no empty batch behind.
-                let index = builder.append(timestamp_ms, key, value, headers())?;
-                let decider = Decider::new(queue.partition.clone());
-                let id = self.next_id;
+                let index = batch.append(record, timestamp_ms)?;
                 self.next_id += 1;
-                self.unfinished.insert(id, Arc::clone(decider.fate()));
-                let open = none.insert(Gathered { builder, decider, created: now, reserved, id });
-                return Ok(Self::appended(
-                    open,
-                    RecordInBatch { index, timestamp_ms },
-                    callback,
-                    wake_sender,
-                ));
+                self.unfinished.insert(batch.id, Arc::clone(batch.decider.promise()));
+                if let Some(full) = queue.open.replace(batch) {
+                    closing = queue.retire(slot, full);
+                }
+                wake_sender = true;
+                self.filled.insert(slot);
+                self.changed.insert(slot);
+                index
             }
         };
-        let index = open.builder.append(timestamp_ms, key, value, headers())?;
+        // It was there or has just been put there.
+        let open = queue.open.as_mut().ok_or(RecordError::Empty)?;
         open.reserved += reserved;
-        Ok(Self::appended(open, RecordInBatch { index, timestamp_ms }, callback, wake_sender))
-    }
-
-    fn appended(
-        open: &mut Gathered,
-        record: RecordInBatch,
-        callback: Option<Callback>,
-        wake_sender: bool,
-    ) -> Appended {
+        let record = RecordInBatch { index, timestamp_ms };
         if let Some(callback) = callback {
             open.decider.call_back(record, callback);
         }
-        Appended { fate: Arc::clone(open.decider.fate()), record, wake_sender }
+        Ok(Appended { promise: Arc::clone(open.decider.promise()), record, wake_sender, closing })
     }
 
-    /// How many partitions have had records so far. Their places are `0..places()` and never change.
-    pub(super) fn places(&self) -> usize {
-        self.queues.len()
-    }
-
-    pub(super) fn partition(&self, place: usize) -> &TopicPartition {
-        &self.queues[place].partition
-    }
-
-    /// The instant at which the first batch of this partition is ready: full, lingered long enough, or
-    /// hurried. `None` without records.
-    pub(super) fn ready_at(&self, place: usize, now: Instant) -> Option<Instant> {
-        let queue = &self.queues[place];
-        if !queue.closed.is_empty() {
-            return Some(now);
+    /// A batch that was away comes back.
+    pub(super) fn put_back(&mut self, closing: Closing) {
+        let Closing { slot, batch } = closing;
+        let away = |full: &&mut Full| matches!(full, Full::Away { id, .. } if *id == batch.id);
+        if let Some(full) = self.queues.get_mut(&slot).and_then(|queue| queue.closed.iter_mut().find(away)) {
+            *full = Full::Here(batch);
+            self.changed.insert(slot);
         }
-        let open = queue.open.as_ref()?;
-        let full = open.builder.len_bytes() >= self.limits.batch_bytes;
-        Some(if full || self.hurried > 0 { now } else { open.created + self.limits.linger })
     }
 
-    /// Bytes of the batch that [`Accumulator::take`] would give.
-    pub(super) fn next_bytes(&self, place: usize) -> usize {
-        let queue = &self.queues[place];
-        queue.closed.front().or(queue.open.as_ref()).map_or(0, |batch| batch.builder.len_bytes())
+    /// From now on nothing lingers, until [`Accumulator::calm`] was called as often.
+    pub(super) fn hurry(&mut self) {
+        self.hurried += 1;
+        self.changed.extend(&self.filled);
     }
 
-    /// When the oldest waiting record of this partition came.
-    pub(super) fn oldest(&self, place: usize) -> Option<Instant> {
-        let queue = &self.queues[place];
-        queue.closed.front().or(queue.open.as_ref()).map(|batch| batch.created)
+    pub(super) fn calm(&mut self) {
+        self.hurried = self.hurried.saturating_sub(1);
     }
 
-    /// Takes the oldest batch of this partition, ready or not.
-    pub(super) fn take(&mut self, place: usize) -> Option<Gathered> {
-        let queue = &mut self.queues[place];
-        queue.closed.pop_front().or_else(|| queue.open.take())
+    /// Batches of a partition have at most this size from now on.
+    pub(super) fn shrink(&mut self, slot: Slot, bytes: usize) {
+        if let Some(queue) = self.queues.get_mut(&slot) {
+            queue.batch_bytes = queue.batch_bytes.min(bytes).max(1);
+        }
     }
 
-    /// Forgets a batch whose fate is decided.
+    /// How many bytes of a partition wait to be sent: what a partitioner goes by.
+    pub(super) fn queued_batches(&self, topic: &str, partition: i32) -> usize {
+        let slot = self.slots.get(topic).and_then(|slots| slots.get(&partition));
+        slot.and_then(|slot| self.queues.get(slot))
+            .map_or(0, |queue| queue.closed.len() + usize::from(queue.open.is_some()))
+    }
+
+    /// The topics that were forgotten since this was asked last.
+    pub(super) fn forgotten(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Forgets a batch whose records have all met their fates.
     pub(super) fn finish(&mut self, id: u64) {
-        self.unfinished.remove(&id);
+        if self.unfinished.get(&id).is_some_and(|promise| promise.is_settled()) {
+            self.unfinished.remove(&id);
+        }
     }
 
-    /// Closes every batch, so that later records do not join it, and gives the fates of all that are not finished.
-    pub(super) fn flush(&mut self) -> Vec<Arc<Fate>> {
-        for queue in &mut self.queues {
-            queue.closed.extend(queue.open.take());
+    /// Closes every batch, so that later records do not join it, and gives the promises of all that are not finished.
+    pub(super) fn flush(&mut self) -> Vec<Arc<Promise>> {
+        for slot in &self.filled {
+            if let Some(queue) = self.queues.get_mut(slot) {
+                queue.closed.extend(queue.open.take().map(Full::Here));
+            }
         }
+        self.changed.extend(&self.filled);
         self.unfinished.values().cloned().collect()
     }
 
-    fn place(&mut self, topic: &Arc<str>, partition: i32) -> usize {
-        // The caller has checked the partition against the topic's count.
-        let index = usize::try_from(partition).unwrap_or(0);
-        let places = match self.places.get_mut(topic) {
-            Some(places) => places,
-            None => self.places.entry(Arc::clone(topic)).or_default(),
-        };
-        if places.len() <= index {
-            places.resize(index + 1, None);
+    /// Takes everything out: nobody will send it.
+    pub(super) fn abandon(&mut self) -> Vec<Batch> {
+        let slots: Vec<Slot> = self.filled.iter().copied().collect();
+        let mut batches = Vec::new();
+        for slot in slots {
+            batches.extend(std::iter::from_fn(|| self.take(slot)));
         }
-        *places[index].get_or_insert_with(|| {
-            let partition = TopicPartition { topic: Arc::clone(topic), partition };
-            self.queues.push(Queue { partition, closed: VecDeque::new(), open: None });
-            self.queues.len() - 1
+        batches
+    }
+
+    fn slot(&mut self, topic: &Arc<str>, partition: i32) -> Slot {
+        let slots = match self.slots.get_mut(topic) {
+            Some(slots) => slots,
+            None => self.slots.entry(Arc::clone(topic)).or_default(),
+        };
+        *slots.entry(partition).or_insert_with(|| {
+            self.next_slot += 1;
+            self.next_slot - 1
         })
+    }
+}
+
+impl Queue {
+    /// A full batch takes its place in the queue, now or when it comes back.
+    fn retire(&mut self, slot: Slot, batch: Batch) -> Option<Closing> {
+        if !batch.is_worth_closing() {
+            self.closed.push_back(Full::Here(batch));
+            return None;
+        }
+        self.closed.push_back(Full::Away { id: batch.id, created: batch.created });
+        Some(Closing { slot, batch })
+    }
+}
+
+impl Waiting<Batch> for Accumulator {
+    fn changed(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.changed).into_iter().collect()
+    }
+
+    fn partition(&self, slot: Slot) -> Option<&TopicPartition> {
+        self.queues.get(&slot).map(|queue| &queue.partition)
+    }
+
+    fn ready_at(&self, slot: Slot, now: Instant) -> Option<Instant> {
+        let queue = self.queues.get(&slot)?;
+        match queue.closed.front() {
+            Some(Full::Here(_)) => return Some(now),
+            Some(Full::Away { .. }) => return None,
+            None => {}
+        }
+        let open = queue.open.as_ref()?;
+        let full = open.len_bytes() >= queue.batch_bytes;
+        Some(if full || self.hurried > 0 { now } else { open.created + self.limits.linger })
+    }
+
+    fn next_bytes(&self, slot: Slot) -> usize {
+        let Some(queue) = self.queues.get(&slot) else { return 0 };
+        match queue.closed.front() {
+            Some(Full::Here(batch)) => batch.bytes(),
+            Some(Full::Away { .. }) => 0,
+            None => queue.open.as_ref().map_or(0, Batch::len_bytes),
+        }
+    }
+
+    fn oldest(&self, slot: Slot) -> Option<Instant> {
+        self.queues.get(&slot)?.oldest()
+    }
+
+    fn take(&mut self, slot: Slot) -> Option<Batch> {
+        let queue = self.queues.get_mut(&slot)?;
+        let batch = match queue.closed.pop_front() {
+            Some(Full::Here(batch)) => Some(batch),
+            Some(away) => {
+                queue.closed.push_front(away);
+                None
+            }
+            None => queue.open.take(),
+        };
+        if queue.oldest().is_none() {
+            self.filled.remove(&slot);
+        }
+        batch
+    }
+
+    fn forget(&mut self, slot: Slot) -> bool {
+        if self.filled.contains(&slot) {
+            return false;
+        }
+        let Some(queue) = self.queues.remove(&slot) else { return true };
+        let TopicPartition { topic, partition } = queue.partition;
+        if let Some(slots) = self.slots.get_mut(&topic) {
+            slots.remove(&partition);
+            if slots.is_empty() {
+                self.slots.remove(&topic);
+                self.forgotten.push(topic);
+            }
+        }
+        self.changed.remove(&slot);
+        true
     }
 }
 
 /// The future of a record that was appended.
 impl From<Appended> for Delivery {
     fn from(appended: Appended) -> Self {
-        Self::new(appended.fate, appended.record)
+        Self::new(appended.promise, appended.record)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use klamm_protocol::compression::Compression;
     use klamm_protocol::records::RecordBatch;
     use proptest::prelude::*;
 
@@ -224,23 +337,28 @@ mod tests {
     const LINGER: Duration = Duration::from_millis(10);
 
     fn accumulator(batch_bytes: usize) -> Accumulator {
-        Accumulator::new(Limits { batch_bytes, linger: LINGER, compression: Compression::None })
+        Accumulator::new(Limits { batch_bytes, linger: LINGER, options: BatchOptions::default() })
+    }
+
+    fn append(accumulator: &mut Accumulator, size: usize, partition: i32, now: Instant) -> Appended {
+        let record = Record::to("t").value(vec![0; size]);
+        accumulator.append(&record, partition, 0, size, None, now).unwrap()
     }
 
     #[test]
     fn a_batch_is_ready_when_it_lingered_or_is_full_or_hurried() {
         let now = Instant::now();
         let mut accumulator = accumulator(100);
-        let record = Record::to("t").value(vec![0; 20]);
-        assert!(accumulator.append(&record, 0, 0, 20, None, now).unwrap().wake_sender);
+        assert!(append(&mut accumulator, 20, 0, now).wake_sender);
         assert_eq!(accumulator.ready_at(0, now), Some(now + LINGER));
-        accumulator.hurried += 1;
+        accumulator.hurry();
         assert_eq!(accumulator.ready_at(0, now), Some(now));
-        accumulator.hurried -= 1;
-        let second = accumulator.append(&record, 0, 0, 20, None, now).unwrap();
+        accumulator.calm();
+        let second = append(&mut accumulator, 20, 0, now);
         assert!(second.wake_sender, "the first batch was full");
+        assert!(second.closing.is_none(), "nothing to compress");
         assert_eq!(accumulator.ready_at(0, now), Some(now));
-        assert_eq!(accumulator.take(0).map(|batch| batch.builder.record_count()), Some(1));
+        assert_eq!(accumulator.take(0).map(|batch| batch.records()), Some(1));
         assert_eq!(accumulator.ready_at(0, now), Some(now + LINGER));
         assert_eq!(accumulator.flush().len(), 2);
         assert_eq!(accumulator.ready_at(0, now), Some(now), "flush closes batches");
@@ -249,15 +367,126 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_exactly_full_does_not_linger() {
+        let now = Instant::now();
+        let mut accumulator = accumulator(1_000);
+        append(&mut accumulator, 20, 0, now);
+        let exact = accumulator.next_bytes(0);
+        let mut accumulator = self::accumulator(exact);
+        assert!(append(&mut accumulator, 20, 0, now).wake_sender);
+        assert_eq!(accumulator.ready_at(0, now), Some(now));
+        let mut accumulator = self::accumulator(exact + 1);
+        append(&mut accumulator, 20, 0, now);
+        assert_eq!(accumulator.ready_at(0, now), Some(now + LINGER));
+        accumulator.shrink(0, exact);
+        accumulator.shrink(0, exact + 5);
+        assert_eq!(accumulator.ready_at(0, now), Some(now), "it may not grow again");
+        assert!(append(&mut self::accumulator(500), 1, 0, now).closing.is_none());
+    }
+
+    #[test]
+    fn the_sender_is_told_of_what_is_new_once() {
+        let now = Instant::now();
+        let mut accumulator = accumulator(1_000);
+        for partition in [0, 1, 0] {
+            append(&mut accumulator, 1, partition, now);
+        }
+        assert_eq!(accumulator.changed(), [0, 1]);
+        assert!(!append(&mut accumulator, 1, 1, now).wake_sender, "it joins");
+        assert_eq!(accumulator.changed(), [0; 0]);
+        accumulator.hurry();
+        assert_eq!(accumulator.changed(), [0, 1]);
+        accumulator.take(0).unwrap();
+        accumulator.hurry();
+        assert_eq!(accumulator.changed(), [1], "what is empty costs nothing");
+        accumulator.flush();
+        assert_eq!(accumulator.changed(), [1]);
+        assert_eq!(accumulator.partition(1), Some(&TopicPartition::new("t", 1)));
+    }
+
+    #[test]
+    fn a_slot_is_forgotten_only_without_records() {
+        let now = Instant::now();
+        let mut accumulator = accumulator(1_000);
+        append(&mut accumulator, 1, 0, now);
+        append(&mut accumulator, 1, 5, now);
+        assert!(!accumulator.forget(0));
+        accumulator.take(0).unwrap();
+        assert!(accumulator.forget(0) && accumulator.forget(0));
+        assert_eq!(accumulator.partition(0), None);
+        assert_eq!(accumulator.changed(), [1]);
+        assert!(accumulator.forgotten().is_empty());
+        accumulator.take(1).unwrap();
+        assert!(accumulator.forget(1));
+        assert_eq!(accumulator.forgotten(), [Arc::from("t")]);
+        assert!(accumulator.forgotten().is_empty());
+        append(&mut accumulator, 1, 0, now);
+        assert_eq!(accumulator.changed(), [2], "numbers are not used again");
+    }
+
+    #[test]
+    fn a_batch_that_is_being_closed_keeps_its_place() {
+        let now = Instant::now();
+        let later = now + LINGER;
+        let options = BatchOptions { compression: Compression::Lz4, ..BatchOptions::default() };
+        let mut accumulator = Accumulator::new(Limits { batch_bytes: 100, linger: LINGER, options });
+        append(&mut accumulator, 60, 0, now);
+        let mut closing = append(&mut accumulator, 60, 0, later).closing.unwrap();
+        let second = append(&mut accumulator, 60, 0, later).closing.unwrap();
+        assert_eq!(accumulator.queued_batches("t", 0), 3);
+        assert_eq!(accumulator.oldest(0), Some(now));
+        assert_eq!((accumulator.ready_at(0, later), accumulator.next_bytes(0)), (None, 0));
+        assert!(accumulator.take(0).is_none());
+        assert!(!accumulator.forget(0));
+        accumulator.changed();
+        closing.batch.close();
+        accumulator.put_back(second);
+        assert_eq!(accumulator.ready_at(0, later), None, "not before the first");
+        assert_eq!(accumulator.changed(), [0]);
+        let id = closing.batch.id;
+        accumulator.put_back(closing);
+        assert_eq!(accumulator.ready_at(0, later), Some(later));
+        assert!(accumulator.next_bytes(0) < 100, "compressed");
+        let taken: Vec<u64> = std::iter::from_fn(|| accumulator.take(0)).map(|batch| batch.id).collect();
+        assert_eq!(taken, [id, id + 1, id + 2]);
+        assert_eq!(accumulator.queued_batches("t", 0), 0);
+    }
+
+    #[test]
     fn a_record_larger_than_a_batch_gets_its_own() {
         let now = Instant::now();
         let mut accumulator = accumulator(100);
         for size in [1, 1_000, 1] {
-            accumulator.append(&Record::to("t").value(vec![0; size]), 0, 0, size, None, now).unwrap();
+            append(&mut accumulator, size, 0, now);
         }
         let counts: Vec<_> =
-            std::iter::from_fn(|| accumulator.take(0)).map(|batch| batch.builder.record_count()).collect();
+            std::iter::from_fn(|| accumulator.take(0)).map(|batch| batch.records()).collect();
         assert_eq!(counts, [1, 1, 1]);
+    }
+
+    #[test]
+    fn nothing_stays_when_nobody_sends() {
+        let now = Instant::now();
+        let mut accumulator = accumulator(100);
+        for partition in [0, 0, 1] {
+            append(&mut accumulator, 60, partition, now);
+        }
+        assert_eq!(accumulator.abandon().len(), 3);
+        assert_eq!(accumulator.abandon().len(), 0);
+    }
+
+    #[test]
+    fn what_is_finished_is_not_waited_for() {
+        let now = Instant::now();
+        let mut accumulator = accumulator(100);
+        append(&mut accumulator, 60, 0, now);
+        let batch = accumulator.take(0).unwrap();
+        accumulator.finish(batch.id);
+        assert_eq!(accumulator.flush().len(), 1, "nobody decided yet");
+        let id = batch.id;
+        drop(batch);
+        accumulator.finish(id);
+        assert_eq!(accumulator.flush().len(), 0);
     }
 
     proptest! {
@@ -266,18 +495,20 @@ mod tests {
         fn nothing_is_lost_or_reordered(records in prop::collection::vec((0..3_i32, 0..60_usize), 0..200)) {
             let now = Instant::now();
             let mut accumulator = accumulator(200);
-            let mut taken: HashMap<i32, Vec<u32>> = HashMap::new();
-            let mut expected: HashMap<i32, Vec<u32>> = HashMap::new();
-            let mut drain = |accumulator: &mut Accumulator, place: usize| {
-                let Some(batch) = accumulator.take(place) else { return };
-                accumulator.finish(batch.id);
-                let partition = accumulator.partition(place).partition;
-                let batch = RecordBatch::parse(batch.builder.build().unwrap()).unwrap();
-                assert!(batch.bytes().len() <= 200);
-                for record in &batch.records(1_000_000).unwrap() {
+            let mut taken: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+            let mut expected: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+            let mut drain = |accumulator: &mut Accumulator, slot: Slot| {
+                let Some(mut batch) = accumulator.take(slot) else { return };
+                let partition = accumulator.partition(slot).unwrap().partition;
+                let bytes = RecordBatch::parse(batch.write(None).unwrap()).unwrap();
+                assert!(bytes.bytes().len() <= 200);
+                for record in &bytes.records(1_000_000).unwrap() {
                     let value = record.unwrap().value.unwrap();
                     taken.entry(partition).or_default().push(u32::from_be_bytes(*value.first_chunk().unwrap()));
                 }
+                let id = batch.id;
+                drop(batch);
+                accumulator.finish(id);
             };
             for (number, (partition, padding)) in records.into_iter().enumerate() {
                 let mut value = (number as u32).to_be_bytes().to_vec();
@@ -288,9 +519,9 @@ mod tests {
                     drain(&mut accumulator, 0);
                 }
             }
-            for place in 0..accumulator.places() {
-                while accumulator.oldest(place).is_some() {
-                    drain(&mut accumulator, place);
+            for slot in 0..3 {
+                while accumulator.oldest(slot).is_some() {
+                    drain(&mut accumulator, slot);
                 }
             }
             prop_assert_eq!(taken, expected);

@@ -1,22 +1,29 @@
 //! The settings of a producer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_protocol::compression::Compression;
 
 use super::handle::Producer;
+use super::interceptor::Interceptor;
+use super::partitioner::Partitioner;
 use crate::client::Client;
 use crate::error::ConfigError;
 
-/// When a record counts as delivered (Kafka's `acks`).
+/// When a record counts as delivered (Kafka's `acks`): what an acknowledgement promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Acks {
-    /// When all in-sync replicas have it. Kafka's default, and what idempotence needs.
+    /// When all in-sync replicas have it (at least as many as the topic's `min.insync.replicas`): an acknowledged
+    /// record is lost only with all of them. With idempotence it is in the log once, and in the order of its partition.
+    /// Kafka's default, and what idempotence needs.
     #[default]
     All,
-    /// When the leader has it: lost if the leader fails before another replica copied it.
+    /// When the leader has it: an acknowledged record is lost if the leader fails before another replica copied it.
+    /// Retries may repeat and, with more than one request in flight, reorder records.
     Leader,
-    /// When it was handed to the connection: nobody tells whether it arrived.
+    /// When it was handed to the operating system for sending: nobody tells whether it arrived, offsets are -1, and
+    /// what a broker refuses is lost silently.
     None,
 }
 
@@ -52,6 +59,9 @@ pub(crate) struct ProducerConfig {
     pub(crate) max_block: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) max_request_bytes: usize,
+    pub(crate) metadata_max_idle: Duration,
+    pub(crate) partitioner: Option<Arc<dyn Partitioner>>,
+    pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
 
 impl Default for ProducerConfig {
@@ -68,7 +78,59 @@ impl Default for ProducerConfig {
             max_block: Duration::from_secs(60),
             max_in_flight: 5,
             max_request_bytes: 1024 * 1024,
+            metadata_max_idle: Duration::from_secs(300),
+            partitioner: None,
+            interceptors: Vec::new(),
         }
+    }
+}
+
+/// Kafka's durations are 32-bit milliseconds: 24 days. A clock cannot add much larger ones.
+const LONGEST_DURATION: Duration = Duration::from_millis(i32::MAX as u64);
+
+impl ProducerConfig {
+    /// What cannot work, named; and what follows from other settings.
+    fn checked(mut self) -> Result<Self, ConfigError> {
+        let durations = [
+            ("linger", self.linger),
+            ("delivery_timeout", self.delivery_timeout),
+            ("request_timeout", self.request_timeout),
+            ("max_block", self.max_block),
+            ("metadata_max_idle", self.metadata_max_idle),
+        ];
+        if let Some((setting, _)) = durations.into_iter().find(|(_, duration)| *duration > LONGEST_DURATION) {
+            return Err(ConfigError::new(setting, "is at most 2,147,483,647 ms (24 days)"));
+        }
+        if self.metadata_max_idle.is_zero() {
+            return Err(ConfigError::new("metadata_max_idle", "must be positive"));
+        }
+        if self.idempotent && self.acks != Acks::All {
+            return Err(ConfigError::new("idempotent", "needs acks(Acks::All)"));
+        }
+        if self.max_in_flight == 0 {
+            return Err(ConfigError::new("max_in_flight", "must be at least 1"));
+        }
+        if self.idempotent && self.max_in_flight > MAX_IN_FLIGHT_IDEMPOTENT {
+            return Err(ConfigError::new("max_in_flight", "is at most 5 with idempotence"));
+        }
+        if self.batch_bytes == 0 || self.max_request_bytes == 0 {
+            return Err(ConfigError::new("batch_bytes", "and max_request_bytes must be positive"));
+        }
+        if self.buffer_bytes < self.max_request_bytes {
+            return Err(ConfigError::new(
+                "buffer_bytes",
+                "must hold at least one record of max_request_bytes",
+            ));
+        }
+        if self.delivery_timeout < self.linger + self.request_timeout {
+            self.request_timeout = self.delivery_timeout.saturating_sub(self.linger);
+        }
+        if self.request_timeout.is_zero() {
+            return Err(ConfigError::new("delivery_timeout", "must be longer than linger"));
+        }
+        // A batch larger than a request would never be sent.
+        self.batch_bytes = self.batch_bytes.min(self.max_request_bytes);
+        Ok(self)
     }
 }
 
@@ -77,7 +139,8 @@ const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
 
 impl ProducerBuilder {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, config: ProducerConfig::default(), idempotent: None }
+        let (config, idempotent) = ProducerConfig::from_properties(&client.core().config.properties);
+        Self { client, config, idempotent }
     }
 
     /// How long a record may wait for company (`linger.ms`). Default 0: batches form by themselves while earlier
@@ -165,6 +228,29 @@ impl ProducerBuilder {
         self
     }
 
+    /// How long a topic or partition without new records is remembered (`metadata.max.idle.ms`). Default 300 s.
+    #[must_use]
+    pub fn metadata_max_idle(mut self, idle: Duration) -> Self {
+        self.config.metadata_max_idle = idle;
+        self
+    }
+
+    /// Chooses the partition of records that name none (`partitioner.class`), instead of the default: by the key as
+    /// Kafka's Java client does, or, without a key, one partition for a while, which fills batches, and the next rather
+    /// where less is waiting. [`RoundRobin`](super::RoundRobin) is one.
+    #[must_use]
+    pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
+        self.config.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Adds an interceptor behind those added before (`interceptor.classes`).
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.config.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
     /// Checks the settings and starts the producer's background task. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -172,32 +258,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer, ConfigError> {
         let mut config = self.config;
         config.idempotent = self.idempotent.unwrap_or(config.acks == Acks::All);
-        if config.idempotent && config.acks != Acks::All {
-            return Err(ConfigError::new("idempotent", "needs acks(Acks::All)"));
-        }
-        if config.max_in_flight == 0 {
-            return Err(ConfigError::new("max_in_flight", "must be at least 1"));
-        }
-        if config.idempotent && config.max_in_flight > MAX_IN_FLIGHT_IDEMPOTENT {
-            return Err(ConfigError::new("max_in_flight", "is at most 5 with idempotence"));
-        }
-        if config.batch_bytes == 0 || config.max_request_bytes == 0 {
-            return Err(ConfigError::new("batch_bytes", "and max_request_bytes must be positive"));
-        }
-        if config.buffer_bytes < config.max_request_bytes {
-            return Err(ConfigError::new(
-                "buffer_bytes",
-                "must hold at least one record of max_request_bytes",
-            ));
-        }
-        if config.delivery_timeout < config.linger + config.request_timeout {
-            config.request_timeout = config.delivery_timeout.saturating_sub(config.linger);
-        }
-        if config.request_timeout.is_zero() {
-            return Err(ConfigError::new("delivery_timeout", "must be longer than linger"));
-        }
-        // A batch larger than a request would never be sent.
-        config.batch_bytes = config.batch_bytes.min(config.max_request_bytes);
+        let config = config.checked()?;
         Ok(Producer::start(self.client, config))
     }
 }

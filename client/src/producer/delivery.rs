@@ -1,8 +1,9 @@
-//! The fate of one record as a future. Records of one batch share one fate, so there is one
+//! What becomes of a record, as a future. The records of one batch share one promise, so there is one
 //! allocation a batch, not a record.
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +19,13 @@ use crate::types::TopicPartition;
 #[must_use = "the record is sent anyway, but nobody learns whether it arrived"]
 #[derive(Debug)]
 pub struct Delivery {
-    fate: Arc<Fate>,
+    promise: Arc<Promise>,
     record: RecordInBatch,
-    /// Where its waker lies in the fate's list.
+    /// Where its waker lies in the promise's list.
     waker: Option<usize>,
 }
 
-/// What one record knows of itself beyond its batch's fate.
+/// What one record knows of itself beyond what its batch does.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordInBatch {
     pub(super) index: i32,
@@ -40,28 +41,43 @@ pub(super) struct Acknowledged {
     pub(super) log_append_time_ms: Option<i64>,
 }
 
-/// The fate of a batch.
+type Outcome = Result<Acknowledged, ProduceError>;
+
+/// What the records of a batch wait for.
 #[derive(Debug)]
-pub(super) struct Fate {
+pub(super) struct Promise {
     partition: TopicPartition,
-    state: Mutex<FateState>,
+    state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
-struct FateState {
-    outcome: Option<Result<Acknowledged, ProduceError>>,
+struct State {
+    /// By part of the batch: more than one when it was split.
+    outcomes: Vec<(Range<i32>, Outcome)>,
+    /// Parts without an outcome.
+    open: usize,
     wakers: Vec<Waker>,
+    callbacks: Vec<(RecordInBatch, Callback)>,
 }
 
-impl Fate {
-    fn state(&self) -> MutexGuard<'_, FateState> {
+impl Promise {
+    /// Whether all records have met their fates.
+    pub(super) fn is_settled(&self) -> bool {
+        self.state().open == 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn metadata(&self, acknowledged: Acknowledged, record: RecordInBatch) -> RecordMetadata {
+    fn metadata(
+        &self,
+        part: &Range<i32>,
+        acknowledged: Acknowledged,
+        record: RecordInBatch,
+    ) -> RecordMetadata {
         let offset = match acknowledged.base_offset {
             base if base < 0 => -1,
-            base => base.saturating_add(i64::from(record.index)),
+            base => base.saturating_add(i64::from(record.index.saturating_sub(part.start))),
         };
         RecordMetadata {
             topic: Arc::clone(&self.partition.topic),
@@ -72,9 +88,26 @@ impl Fate {
     }
 }
 
+impl State {
+    fn outcome(&self, index: i32) -> Option<&(Range<i32>, Outcome)> {
+        self.outcomes.iter().find(|(part, _)| part.contains(&index))
+    }
+
+    /// Notes whom to wake, once each.
+    fn wait(&mut self, place: &mut Option<usize>, waker: &Waker) {
+        match place.and_then(|at| self.wakers.get_mut(at)) {
+            Some(known) => known.clone_from(waker),
+            None => {
+                *place = Some(self.wakers.len());
+                self.wakers.push(waker.clone());
+            }
+        }
+    }
+}
+
 impl Delivery {
-    pub(super) fn new(fate: Arc<Fate>, record: RecordInBatch) -> Self {
-        Self { fate, record, waker: None }
+    pub(super) fn new(promise: Arc<Promise>, record: RecordInBatch) -> Self {
+        Self { promise, record, waker: None }
     }
 }
 
@@ -83,129 +116,242 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut state = this.fate.state();
-        if let Some(outcome) = &state.outcome {
-            let outcome = outcome.clone();
-            drop(state);
-            return Poll::Ready(outcome.map(|acknowledged| this.fate.metadata(acknowledged, this.record)));
-        }
-        match this.waker.and_then(|at| state.wakers.get_mut(at)) {
-            Some(waker) => waker.clone_from(cx.waker()),
+        let mut state = this.promise.state();
+        match state.outcome(this.record.index) {
             None => {
-                this.waker = Some(state.wakers.len());
-                state.wakers.push(cx.waker().clone());
+                state.wait(&mut this.waker, cx.waker());
+                Poll::Pending
+            }
+            Some((_, Err(error))) => Poll::Ready(Err(error.clone())),
+            Some((part, Ok(acknowledged))) => {
+                Poll::Ready(Ok(this.promise.metadata(part, *acknowledged, this.record)))
             }
         }
-        Poll::Pending
     }
 }
 
-/// Called with the fate of one record.
+/// Resolves when every record of a batch has met its fate, with the first error among them.
+pub(super) struct Settled {
+    promise: Arc<Promise>,
+    waker: Option<usize>,
+}
+
+impl Settled {
+    pub(super) fn new(promise: Arc<Promise>) -> Self {
+        Self { promise, waker: None }
+    }
+}
+
+impl Future for Settled {
+    type Output = Result<(), ProduceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut state = this.promise.state();
+        if state.open > 0 {
+            state.wait(&mut this.waker, cx.waker());
+            return Poll::Pending;
+        }
+        let first = state.outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err());
+        Poll::Ready(first.map_or(Ok(()), |error| Err(error.clone())))
+    }
+}
+
+/// Called with what became of one record.
 pub(super) type Callback = Box<dyn FnOnce(Result<RecordMetadata, ProduceError>) + Send>;
 
-/// The side that decides a fate. Dropped undecided, it decides that the producer is closed, so
-/// that nobody waits for ever.
+/// A part of a batch that has one fate; without splits, all of it.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    promise: Arc<Promise>,
+    part: Range<i32>,
+}
+
+impl Share {
+    /// The first decision stands.
+    pub(super) fn decide(&self, outcome: Outcome) {
+        let (wakers, callbacks) = {
+            let mut state = self.promise.state();
+            if state.outcome(self.part.start).is_some() {
+                return;
+            }
+            state.outcomes.push((self.part.clone(), outcome.clone()));
+            state.open = state.open.saturating_sub(1);
+            let own = |(record, _): &mut (RecordInBatch, Callback)| self.part.contains(&record.index);
+            let callbacks: Vec<_> = state.callbacks.extract_if(.., own).collect();
+            // While parts are open their records' wakers keep their places.
+            let wakers =
+                if state.open == 0 { std::mem::take(&mut state.wakers) } else { state.wakers.clone() };
+            (wakers, callbacks)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        for (record, callback) in callbacks {
+            let result =
+                outcome.clone().map(|acknowledged| self.promise.metadata(&self.part, acknowledged, record));
+            // A panic in a user's callback must not end the delivery of everybody's records.
+            if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err() {
+                tracing::error!(partition = %self.promise.partition, "a delivery callback panicked");
+            }
+        }
+    }
+}
+
+/// The side that decides. Dropped undecided, it decides that the producer is closed, so that nobody waits for ever.
+#[derive(Debug)]
 pub(super) struct Decider {
-    fate: Arc<Fate>,
-    callbacks: Vec<(RecordInBatch, Callback)>,
-    /// Whether an unanswered request carried the batch.
+    share: Share,
+    /// Whether a request without a definite answer carried the batch.
     pub(super) possibly_written: bool,
 }
 
 impl Decider {
     pub(super) fn new(partition: TopicPartition) -> Self {
-        let fate = Arc::new(Fate { partition, state: Mutex::default() });
-        Self { fate, callbacks: Vec::new(), possibly_written: false }
-    }
-
-    pub(super) fn fate(&self) -> &Arc<Fate> {
-        &self.fate
+        let state = State { outcomes: Vec::new(), open: 1, wakers: Vec::new(), callbacks: Vec::new() };
+        let promise = Arc::new(Promise { partition, state: Mutex::new(state) });
+        Self { share: Share { promise, part: 0..i32::MAX }, possibly_written: false }
     }
 
     pub(super) fn partition(&self) -> &TopicPartition {
-        &self.fate.partition
+        &self.share.promise.partition
+    }
+
+    pub(super) fn promise(&self) -> &Arc<Promise> {
+        &self.share.promise
+    }
+
+    pub(super) fn share(&self) -> Share {
+        self.share.clone()
     }
 
     pub(super) fn call_back(&mut self, record: RecordInBatch, callback: Callback) {
-        self.callbacks.push((record, callback));
+        self.share.promise.state().callbacks.push((record, callback));
     }
 
-    pub(super) fn is_decided(&self) -> bool {
-        self.fate.state().outcome.is_some()
-    }
-
-    /// The first decision stands.
-    pub(super) fn decide(&mut self, outcome: Result<Acknowledged, ProduceError>) {
-        let wakers = {
-            let mut state = self.fate.state();
-            if state.outcome.is_some() {
-                return;
-            }
-            state.outcome = Some(outcome.clone());
-            std::mem::take(&mut state.wakers)
-        };
-        wakers.into_iter().for_each(Waker::wake);
-        for (record, callback) in self.callbacks.drain(..) {
-            let result = outcome.clone().map(|acknowledged| self.fate.metadata(acknowledged, record));
-            // A panic in a user's callback must not end the delivery of everybody's records.
-            if catch_unwind(AssertUnwindSafe(|| callback(result))).is_err() {
-                tracing::error!(partition = %self.fate.partition, "a delivery callback panicked");
-            }
-        }
+    /// One part for the first `records` records and one for the others, which meet their fates apart from here on.
+    pub(super) fn split(mut self, records: i32) -> [Self; 2] {
+        let Range { start, end } = self.share.part;
+        let middle = start.saturating_add(records).min(end);
+        let promise = Arc::clone(&self.share.promise);
+        promise.state().open += 1;
+        self.share.part = start..middle;
+        let possibly_written = self.possibly_written;
+        [self, Self { share: Share { promise, part: middle..end }, possibly_written }]
     }
 }
 
 impl Drop for Decider {
     fn drop(&mut self) {
-        self.decide(Err(ProduceError::Closed { possibly_written: self.possibly_written }));
+        self.share.decide(Err(ProduceError::Closed { possibly_written: self.possibly_written }));
     }
 }
 
-impl fmt::Debug for Decider {
+impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decider")
-            .field("fate", &self.fate)
+        f.debug_struct("State")
+            .field("outcomes", &self.outcomes)
+            .field("open", &self.open)
             .field("callbacks", &self.callbacks.len())
-            .field("possibly_written", &self.possibly_written)
-            .finish()
+            .finish_non_exhaustive()
     }
-}
-
-/// Waits for the fate of a whole batch, for `flush`.
-pub(super) async fn decided(fate: Arc<Fate>) -> Result<(), ProduceError> {
-    Delivery::new(fate, RecordInBatch { index: 0, timestamp_ms: 0 }).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn record(index: i32) -> RecordInBatch {
         RecordInBatch { index, timestamp_ms: 7 }
     }
 
+    fn delivery(decider: &Decider, index: i32) -> Delivery {
+        Delivery::new(Arc::clone(decider.promise()), record(index))
+    }
+
+    fn at(base_offset: i64) -> Outcome {
+        Ok(Acknowledged { base_offset, log_append_time_ms: None })
+    }
+
     #[tokio::test]
     async fn every_record_of_a_batch_learns_its_own_offset() {
         let mut decider = Decider::new(TopicPartition::new("t", 3));
-        let (first, third) = (
-            Delivery::new(Arc::clone(decider.fate()), record(0)),
-            Delivery::new(Arc::clone(decider.fate()), record(2)),
-        );
+        let (first, third) = (delivery(&decider, 0), delivery(&decider, 2));
         let (sender, receiver) = std::sync::mpsc::channel();
         decider.call_back(record(1), Box::new(|_| std::panic::panic_any("a defect of the user's")));
         decider.call_back(record(1), Box::new(move |result| sender.send(result.unwrap().offset).unwrap()));
-        decider.decide(Ok(Acknowledged { base_offset: 40, log_append_time_ms: None }));
-        decider.decide(Err(ProduceError::Closed { possibly_written: false }));
+        let settled = Settled::new(Arc::clone(decider.promise()));
+        decider.share().decide(at(40));
+        decider.share().decide(Err(ProduceError::Closed { possibly_written: false }));
         assert_eq!(first.await.unwrap().offset, 40);
         let third = third.await.unwrap();
         assert_eq!((third.offset, third.timestamp_ms, third.partition), (42, 7, 3));
         assert_eq!(receiver.recv().unwrap(), 41);
+        settled.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_brokers_time_and_its_silence_reach_the_record() {
+        let decider = Decider::new(TopicPartition::new("t", 3));
+        decider.share().decide(Ok(Acknowledged { base_offset: -1, log_append_time_ms: Some(9) }));
+        let told = delivery(&decider, 2).await.unwrap();
+        assert_eq!((told.offset, told.timestamp_ms), (-1, 9));
+    }
+
+    #[tokio::test]
+    async fn the_parts_of_a_batch_meet_their_fates_apart() {
+        let mut decider = Decider::new(TopicPartition::new("t", 0));
+        let mut deliveries = [0, 1, 2, 3].map(|index| delivery(&decider, index));
+        let mut settled = Settled::new(Arc::clone(decider.promise()));
+        assert!(settled.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        for index in 0..4 {
+            let sender = sender.clone();
+            decider.call_back(record(index), Box::new(move |_| sender.send(index).unwrap()));
+        }
+        let [left, right] = decider.split(3);
+        let [second, third] = left.split(1);
+        third.share().decide(at(70));
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2]);
+        let mut ready = || deliveries.each_mut().map(FutureExt::now_or_never);
+        assert!(matches!(
+            ready(),
+            [
+                None,
+                Some(Ok(RecordMetadata { offset: 70, .. })),
+                Some(Ok(RecordMetadata { offset: 71, .. })),
+                None
+            ]
+        ));
+        drop(right);
+        second.share().decide(at(90));
+        assert!(matches!(ready(), [Some(Ok(RecordMetadata { offset: 90, .. })), _, _, Some(Err(_))]));
+        assert!(matches!(settled.await, Err(ProduceError::Closed { possibly_written: false })));
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [3, 0]);
+    }
+
+    /// Each of many waits with a waker of its own, also across the decision about another part.
+    #[tokio::test]
+    async fn nobody_is_left_asleep() {
+        let decider = Decider::new(TopicPartition::new("t", 0));
+        let tasks: Vec<_> = (0..4).map(|index| delivery(&decider, index)).collect();
+        let all = futures::future::join_all(tasks);
+        let decide = async {
+            tokio::task::yield_now().await;
+            let [left, right] = decider.split(2);
+            right.share().decide(at(10));
+            tokio::task::yield_now().await;
+            left.share().decide(at(20));
+        };
+        let (offsets, ()) = futures::join!(all, decide);
+        let offsets: Vec<i64> = offsets.into_iter().map(|told| told.unwrap().offset).collect();
+        assert_eq!(offsets, [20, 21, 10, 11]);
     }
 
     #[tokio::test]
     async fn an_abandoned_batch_tells_its_records() {
         let mut decider = Decider::new(TopicPartition::new("t", 0));
-        let delivery = Delivery::new(Arc::clone(decider.fate()), record(0));
+        let delivery = delivery(&decider, 0);
         decider.possibly_written = true;
         drop(decider);
         assert!(delivery.await.unwrap_err().may_have_been_written());

@@ -2,20 +2,25 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use klamm_protocol::records::BatchOptions;
+use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Appended, Limits};
+use super::accumulator::{Accumulator, Appended, Closing, Limits};
 use super::builder::ProducerConfig;
-use super::delivery::{Callback, Delivery, decided};
-use super::partitioner::{Sticky, partition_for_key};
+use super::delivery::{Callback, Delivery, Settled};
+use super::enqueue_error::EnqueueError;
+use super::interceptor::{on_acknowledgement, on_send};
+use super::partitioner::{Partitions, Sticky, partition_for_key};
 use super::record::{Record, RecordMetadata};
 use super::sender::Sender;
-use crate::client::{Client, Core};
+use crate::client::Client;
+use crate::cluster::{Core, TopicView};
 use crate::error::{ProduceError, RequestError};
-use crate::metadata::TopicView;
 use crate::runtime::Tasks;
 use crate::types::TopicPartition;
 
@@ -72,7 +77,10 @@ pub(super) struct Shared {
 pub(super) struct Gathering {
     pub(super) accumulator: Accumulator,
     sticky: HashMap<Arc<str>, Sticky>,
+    /// Takes no more records.
     closed: bool,
+    /// Its task has ended: nothing is sent any more.
+    ended: bool,
 }
 
 impl Shared {
@@ -82,9 +90,30 @@ impl Shared {
 
     /// While the guard lives, nothing lingers.
     fn hurry(&self) -> Hurry<'_> {
-        self.gathering().accumulator.hurried += 1;
+        self.gathering().accumulator.hurry();
         self.wake.notify_one();
         Hurry(self)
+    }
+
+    /// Nothing will be sent any more: whoever waits is told, and whoever comes.
+    pub(super) fn end(&self) {
+        let abandoned = {
+            let mut gathering = self.gathering();
+            gathering.closed = true;
+            gathering.ended = true;
+            gathering.accumulator.abandon()
+        };
+        self.room.close();
+        // Their records learn it when they are dropped, outside of the lock: callbacks may send.
+        drop(abandoned);
+    }
+
+    /// Closes a batch on the caller's thread and hands it back, also when that panics.
+    fn close_batch(&self, closing: Closing) {
+        let mut closing = PutBack { shared: self, closing: Some(closing) };
+        if let Some(closing) = &mut closing.closing {
+            closing.batch.close();
+        }
     }
 }
 
@@ -92,19 +121,38 @@ struct Hurry<'a>(&'a Shared);
 
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
-        self.0.gathering().accumulator.hurried -= 1;
+        self.0.gathering().accumulator.calm();
+    }
+}
+
+struct PutBack<'a> {
+    shared: &'a Shared,
+    closing: Option<Closing>,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        let Some(closing) = self.closing.take() else { return };
+        let late = {
+            let mut gathering = self.shared.gathering();
+            gathering.accumulator.put_back(closing);
+            if gathering.ended { gathering.accumulator.abandon() } else { Vec::new() }
+        };
+        drop(late);
+        self.shared.wake.notify_one();
     }
 }
 
 impl Producer {
     pub(super) fn start(client: Client, config: ProducerConfig) -> Self {
-        let limits = Limits {
-            batch_bytes: config.batch_bytes,
-            linger: config.linger,
-            compression: config.compression,
+        let options = BatchOptions { compression: config.compression, ..BatchOptions::default() };
+        let limits = Limits { batch_bytes: config.batch_bytes, linger: config.linger, options };
+        let gathering = Gathering {
+            accumulator: Accumulator::new(limits),
+            sticky: HashMap::new(),
+            closed: false,
+            ended: false,
         };
-        let gathering =
-            Gathering { accumulator: Accumulator::new(limits), sticky: HashMap::new(), closed: false };
         let shared = Arc::new(Shared {
             core: Arc::clone(client.core()),
             room: Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS)),
@@ -121,8 +169,7 @@ impl Producer {
     ///
     /// For many records, [`Producer::enqueue`] them and await the deliveries later: that way they travel in batches.
     ///
-    /// Cancel-safe in this sense: when the future is dropped, the record was either not taken
-    /// yet or is sent all the same.
+    /// When the future is dropped, the record was either not taken yet or is sent all the same.
     ///
     /// # Errors
     /// See [`ProduceError`]; [`ProduceError::may_have_been_written`] says whether sending it again may duplicate it.
@@ -130,13 +177,30 @@ impl Producer {
         self.enqueue(record).await?.await
     }
 
-    /// Puts a record into the buffer and returns the future of its fate. Waits only for metadata of a topic not seen
-    /// before and for room in the buffer. Cancel-safe: a dropped call has taken nothing.
+    /// Puts a record into the buffer and returns the future of what becomes of it. Waits only for metadata of a topic
+    /// not seen before and for room in the buffer, at most for `max_block`. When this future is dropped, the record was
+    /// not taken, and is gone with it: clone it before if it is needed.
     ///
     /// # Errors
-    /// The record cannot be taken: it is too large, the topic is unknown, the buffer stayed full for `max_block`.
-    pub async fn enqueue(&self, record: Record) -> Result<Delivery, ProduceError> {
-        self.append(record, None).await.map(Delivery::from)
+    /// The record cannot be taken: it is too large, the topic is unknown, the buffer stayed full for `max_block`. The
+    /// error hands the record back.
+    pub async fn enqueue(&self, mut record: Record) -> Result<Delivery, EnqueueError> {
+        match self.append(&mut record, None).await {
+            Ok(appended) => Ok(Delivery::from(appended)),
+            Err(error) => Err(EnqueueError::new(error, record)),
+        }
+    }
+
+    /// As [`Producer::enqueue`], but never waits: for callers that cannot, or that would rather drop a record.
+    ///
+    /// # Errors
+    /// As of [`Producer::enqueue`]; [`ProduceError::WouldBlock`] when that would have waited. The error hands the
+    /// record back.
+    pub fn try_enqueue(&self, mut record: Record) -> Result<Delivery, EnqueueError> {
+        match self.append_now(&mut record) {
+            Ok(appended) => Ok(Delivery::from(appended)),
+            Err(error) => Err(EnqueueError::new(error, record)),
+        }
     }
 
     /// As [`Producer::enqueue`], with a callback instead of a future. It runs on the producer's task: it
@@ -146,38 +210,54 @@ impl Producer {
     /// The record cannot be taken; the callback is not called then.
     pub async fn send_with(
         &self,
-        record: Record,
+        mut record: Record,
         callback: impl FnOnce(Result<RecordMetadata, ProduceError>) + Send + 'static,
     ) -> Result<(), ProduceError> {
-        self.append(record, Some(Box::new(callback))).await.map(drop)
+        self.append(&mut record, Some(Box::new(callback))).await.map(drop)
     }
 
     /// Sends what is buffered without lingering, and waits until every record enqueued before
-    /// this call has met its fate.
+    /// this call has met its fate. When the future is dropped, the records are sent all the same, but may linger again.
     ///
     /// # Errors
     /// The first error among them.
     pub async fn flush(&self) -> Result<(), ProduceError> {
         let _hurry = self.shared.hurry();
-        let fates = self.shared.gathering().accumulator.flush();
+        let promises = self.shared.gathering().accumulator.flush();
         self.shared.wake.notify_one();
         let mut result = Ok(());
-        for fate in fates {
-            result = result.and(decided(fate).await);
+        for promise in promises {
+            result = result.and(Settled::new(promise).await);
         }
         result
     }
 
     /// Refuses further records from now on, flushes, and ends the background task. Bounded by `delivery_timeout`.
+    /// When the future is dropped, records are refused from then on and the others are sent all the same.
     ///
     /// # Errors
-    /// As [`Producer::flush`].
+    /// As of [`Producer::flush`].
     pub async fn close(&self) -> Result<(), ProduceError> {
-        self.shared.gathering().closed = true;
-        self.shared.room.close();
+        self.refuse_records();
         let result = self.flush().await;
         self.tasks.shutdown().await;
         result
+    }
+
+    /// As [`Producer::close`], but gives up after `limit`: what is not acknowledged then fails with
+    /// [`ProduceError::Closed`], which says whether it may have been written.
+    ///
+    /// # Errors
+    /// As of [`Producer::flush`].
+    pub async fn close_within(&self, limit: Duration) -> Result<(), ProduceError> {
+        self.refuse_records();
+        let in_time = tokio::time::timeout(limit, self.flush()).await;
+        self.tasks.shutdown().await;
+        match in_time {
+            Ok(result) => result,
+            // Everything has met its fate by now.
+            Err(_) => self.flush().await,
+        }
     }
 
     /// The client this producer was made from.
@@ -185,47 +265,129 @@ impl Producer {
         &self._client
     }
 
-    async fn append(&self, record: Record, callback: Option<Callback>) -> Result<Appended, ProduceError> {
-        let shared = &*self.shared;
-        let size = buffered_size(&record);
-        if size > shared.config.max_request_bytes {
-            return Err(ProduceError::RecordTooLarge { size, limit: shared.config.max_request_bytes });
-        }
-        let view = shared.core.metadata.view();
+    fn refuse_records(&self) {
+        self.shared.gathering().closed = true;
+        self.shared.room.close();
+    }
+
+    async fn append(
+        &self,
+        record: &mut Record,
+        callback: Option<Callback>,
+    ) -> Result<Appended, ProduceError> {
+        let size = self.admit(record)?;
+        let view = self.shared.core.metadata.view();
         let topic = match view.usable(&record.topic) {
             Some(topic) => topic,
             None => &self.learn(&record.topic).await?,
         };
-        let count = topic.partition_count();
-        if let Some(partition) = record.partition
-            && !(0..count).contains(&partition)
-        {
-            return Err(ProduceError::UnknownPartition { topic: record.topic, partition, count });
-        }
+        let topic = match record.partition {
+            Some(partition) if partition >= topic.partition_count() => {
+                // It may have been added since.
+                let newer = self.shared.core.refresh_metadata(view.version);
+                let newer = tokio::time::timeout(self.shared.config.max_block, newer).await;
+                let newer = newer.ok().and_then(Result::ok);
+                &newer.as_ref().and_then(|view| view.usable(&record.topic)).unwrap_or(topic).clone()
+            }
+            _ => topic,
+        };
+        let partition = self.partition(record, topic)?;
         self.reserve(&record.topic, size).await?;
+        self.put(record, partition, topic, size, callback)
+    }
 
+    /// As `append`, where nothing has to be waited for.
+    fn append_now(&self, record: &mut Record) -> Result<Appended, ProduceError> {
+        let size = self.admit(record)?;
+        let would_block = |reason: &str| ProduceError::WouldBlock { reason: Arc::from(reason) };
+        let view = self.shared.core.metadata.view();
+        let topic = view.usable(&record.topic).ok_or_else(|| would_block("the topic is not known yet"))?;
+        let partition = self.partition(record, topic)?;
+        match self.shared.room.try_acquire_many(permits(size)) {
+            Ok(permit) => permit.forget(),
+            Err(TryAcquireError::Closed) => return Err(ProduceError::Closed { possibly_written: false }),
+            Err(TryAcquireError::NoPermits) => {
+                return Err(would_block("the buffer is full (setting `buffer_bytes`)"));
+            }
+        }
+        self.put(record, partition, topic, size, None)
+    }
+
+    /// What is checked of every record before anything is waited for. Gives its size.
+    fn admit(&self, record: &mut Record) -> Result<usize, ProduceError> {
+        let shared = &*self.shared;
+        if shared.gathering().closed {
+            return Err(ProduceError::Closed { possibly_written: false });
+        }
+        on_send(&shared.config.interceptors, record)?;
+        let size = buffered_size(record);
+        if size > shared.config.max_request_bytes {
+            return Err(ProduceError::RecordTooLarge { size, limit: shared.config.max_request_bytes });
+        }
+        Ok(size)
+    }
+
+    /// The partition that the record, its key or the application's partitioner names; `None` leaves it to the load.
+    fn partition(&self, record: &Record, topic: &TopicView) -> Result<Option<i32>, ProduceError> {
+        let count = topic.partition_count();
+        let partition = match (record.partition, &self.shared.config.partitioner, &record.key) {
+            (Some(partition), ..) => partition,
+            (None, Some(partitioner), _) => {
+                let choose = || partitioner.partition(record, Partitions::new(topic));
+                catch_unwind(AssertUnwindSafe(choose)).map_err(|_| ProduceError::InvalidRecord {
+                    reason: Arc::from("the partitioner panicked (setting `partitioner`)"),
+                })?
+            }
+            (None, None, Some(key)) => partition_for_key(key, count),
+            (None, None, None) => return Ok(None),
+        };
+        if (0..count).contains(&partition) {
+            return Ok(Some(partition));
+        }
+        Err(ProduceError::UnknownPartition { topic: Arc::clone(&record.topic), partition, count })
+    }
+
+    /// Puts a record, for which there is room, into its batch.
+    fn put(
+        &self,
+        record: &Record,
+        partition: Option<i32>,
+        topic: &TopicView,
+        size: usize,
+        callback: Option<Callback>,
+    ) -> Result<Appended, ProduceError> {
+        let shared = &*self.shared;
+        let callback = on_acknowledgement(&shared.config.interceptors, callback);
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(|| shared.core.config.clock.now_ms());
         let mut gathering = shared.gathering();
         let result = if gathering.closed {
             Err(ProduceError::Closed { possibly_written: false })
         } else {
-            let partition = match (record.partition, &record.key) {
-                (Some(partition), _) => partition,
-                (None, Some(key)) => partition_for_key(key, count),
-                (None, None) => gathering.sticky_partition(&record.topic, size, topic, &shared.core),
+            let partition = match partition {
+                Some(partition) => partition,
+                None => gathering.sticky_partition(&record.topic, size, topic, &shared.core),
             };
             gathering
                 .accumulator
-                .append(&record, partition, timestamp_ms, size, callback, Instant::now())
+                .append(record, partition, timestamp_ms, size, callback, Instant::now())
                 .map_err(|error| ProduceError::InvalidRecord { reason: Arc::from(error.to_string()) })
         };
         drop(gathering);
-        match &result {
-            Ok(appended) if appended.wake_sender => shared.wake.notify_one(),
-            Ok(_) => {}
-            Err(_) => shared.room.add_permits(size),
+        match result {
+            Ok(mut appended) => {
+                if appended.wake_sender {
+                    shared.wake.notify_one();
+                }
+                if let Some(closing) = appended.closing.take() {
+                    shared.close_batch(closing);
+                }
+                Ok(appended)
+            }
+            Err(error) => {
+                shared.room.add_permits(size);
+                Err(error)
+            }
         }
-        result
     }
 
     /// Waits for a topic's metadata.
@@ -254,7 +416,7 @@ impl Producer {
     /// Takes `size` bytes of the buffer; whoever finishes the batch gives them back.
     async fn reserve(&self, topic: &Arc<str>, size: usize) -> Result<(), ProduceError> {
         let shared = &*self.shared;
-        let permits = u32::try_from(size).unwrap_or(u32::MAX);
+        let permits = permits(size);
         if let Ok(permit) = shared.room.try_acquire_many(permits) {
             permit.forget();
             return Ok(());
@@ -277,16 +439,26 @@ impl Producer {
 
 impl Gathering {
     fn sticky_partition(&mut self, topic: &Arc<str>, size: usize, view: &TopicView, core: &Core) -> i32 {
-        let has_leader = |partition: i32| {
-            let known = usize::try_from(partition).ok().and_then(|at| view.partitions.get(at));
-            known.is_some_and(|partition| partition.leader.is_some())
-        };
+        let partitions = Partitions::new(view);
         let sticky = match self.sticky.get_mut(topic) {
             Some(sticky) => sticky,
             None => self.sticky.entry(Arc::clone(topic)).or_default(),
         };
-        sticky.choose(size, view.partition_count(), has_leader, &*core.config.rng)
+        let queued = |partition| self.accumulator.queued_batches(topic, partition);
+        let usable = |partition| partitions.has_leader(partition);
+        sticky.choose(size, partitions.count(), usable, queued, &*core.config.rng)
     }
+
+    /// Nothing is kept about topics that were not used for long.
+    pub(super) fn forget_topics(&mut self) {
+        for topic in self.accumulator.forgotten() {
+            self.sticky.remove(&topic);
+        }
+    }
+}
+
+fn permits(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 /// What a record counts for in the buffer: at least what it takes in a batch.

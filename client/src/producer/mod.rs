@@ -1,30 +1,43 @@
 //! Sending: records are gathered into a batch per partition, and one background task delivers the batches.
 //!
 //! ```text
-//! record.rs        what is sent, and where it went
-//! builder.rs       settings
-//! handle.rs        Producer: partition choice, back-pressure, enqueue
-//! partitioner.rs   by key (murmur2) or sticky                                   (pure)
-//! accumulator.rs   open batches, when they are ready                            (pure)
-//! lane.rs          order, sequences and retries of one partition's batches      (pure)
-//! sender.rs        the task: batches to requests, answers to fates
-//! answer.rs        what an answer about a batch means                           (pure)
-//! delivery.rs      the future of one record's fate
+//! record.rs         what is sent, and where it went
+//! builder.rs        settings
+//! settings.rs       the same as text
+//! handle.rs         Producer: back-pressure, enqueue
+//! enqueue_error.rs  a record that was not taken
+//! interceptor.rs    code of the application that sees every record
+//! partitioner.rs    by key (murmur2), sticky, in turn, or as the application says
+//! accumulator.rs    open batches, when they are ready                            (pure)
+//! batch.rs          one batch, from its first record to the bytes on the wire    (pure)
+//! lane.rs           order, sequences and retries of one partition's batches      (pure)
+//! dispatch.rs       what to send to whom, when to connect, identify, give up     (pure)
+//! answer.rs         what an answer about a batch means                           (pure)
+//! sender.rs         the task: runs the commands of dispatch.rs
+//! delivery.rs       what becomes of a record, as a future
 //! ```
 
 mod accumulator;
 mod answer;
+mod batch;
 mod builder;
 mod delivery;
+mod dispatch;
+mod enqueue_error;
 mod handle;
+mod interceptor;
 mod lane;
 mod partitioner;
 mod record;
 mod sender;
+mod settings;
 
 pub use builder::{Acks, ProducerBuilder};
 pub use delivery::Delivery;
+pub use enqueue_error::EnqueueError;
 pub use handle::Producer;
+pub use interceptor::Interceptor;
+pub use partitioner::{Partitioner, Partitions, RoundRobin};
 pub use record::{Record, RecordMetadata};
 
 /// The partition that a key goes to in a topic of `partitions` partitions: the same as Kafka's Java client chooses.

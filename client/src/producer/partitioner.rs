@@ -1,7 +1,78 @@
-//! Which partition a record goes to: by its key as Java's client has it, or, without a key, to
-//! one partition for a while.
+//! Which partition a record goes to: by its key as Java's client has it, or, without a key, to one partition for a
+//! while, or as the application says.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::record::Record;
+use crate::cluster::TopicView;
 use crate::runtime::Rng;
+
+/// Chooses partitions instead of the producer, for records that do not name one
+/// ([`ProducerBuilder::partitioner`](super::ProducerBuilder::partitioner)).
+///
+/// It is called once a record, on the caller's thread, and must be quick. A panic in it fails that record.
+pub trait Partitioner: fmt::Debug + Send + Sync + 'static {
+    /// The partition for a record, from 0 to below [`Partitions::count`].
+    fn partition(&self, record: &Record, partitions: Partitions<'_>) -> i32;
+}
+
+/// The partitions that a record may go to.
+#[derive(Debug, Clone, Copy)]
+pub struct Partitions<'a> {
+    view: &'a TopicView,
+}
+
+impl<'a> Partitions<'a> {
+    pub(super) fn new(view: &'a TopicView) -> Self {
+        Self { view }
+    }
+
+    /// How many there are; at least one.
+    pub fn count(&self) -> i32 {
+        self.view.partition_count()
+    }
+
+    /// Whether a partition has a leader as far as it is known: without one, records for it have to wait.
+    pub fn has_leader(&self, partition: i32) -> bool {
+        let known = usize::try_from(partition).ok().and_then(|at| self.view.partitions.get(at));
+        known.is_some_and(|partition| partition.leader.is_some())
+    }
+}
+
+/// Every partition in turn, topic by topic, whatever the key; those without a leader are left out while others have one
+/// (Kafka's `RoundRobinPartitioner`).
+#[derive(Debug, Default)]
+pub struct RoundRobin {
+    turns: RwLock<BTreeMap<Arc<str>, AtomicU32>>,
+}
+
+impl RoundRobin {
+    fn turn(&self, topic: &Arc<str>) -> u32 {
+        if let Some(turn) = self.turns.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
+            return turn.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut turns = self.turns.write().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(Arc::clone(topic)).or_default().fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Partitioner for RoundRobin {
+    fn partition(&self, record: &Record, partitions: Partitions<'_>) -> i32 {
+        let count = partitions.count().max(1).unsigned_abs();
+        let mut first = None;
+        for _ in 0..count {
+            let partition = (self.turn(&record.topic) % count) as i32;
+            if partitions.has_leader(partition) {
+                return partition;
+            }
+            first.get_or_insert(partition);
+        }
+        first.unwrap_or(0)
+    }
+}
 
 /// Bytes that go to one partition before the next is drawn (KIP-794, with Kafka's default `batch.size`): enough to fill
 /// batches, little enough to use all partitions.
@@ -43,12 +114,15 @@ pub(crate) struct Sticky {
 }
 
 impl Sticky {
-    /// The partition for a record of `size` bytes. `usable` says whether a partition has a leader.
+    /// The partition for a record of `size` bytes. `usable` says whether a partition has a leader, `queued` how much
+    /// waits for it: a slow broker's partitions are chosen less often (KIP-794, but by the better of two drawn instead
+    /// of a table of all, which costs the same for any number of partitions).
     pub(crate) fn choose(
         &mut self,
         size: usize,
         partitions: i32,
         usable: impl Fn(i32) -> bool,
+        queued: impl Fn(i32) -> usize,
         rng: &dyn Rng,
     ) -> i32 {
         self.bytes += size;
@@ -57,7 +131,9 @@ impl Sticky {
                 partition
             }
             before => {
-                let partition = draw(partitions, before, usable, rng);
+                let first = draw(partitions, before, &usable, rng);
+                let second = draw(partitions, before, &usable, rng);
+                let partition = if queued(second) < queued(first) { second } else { first };
                 self.partition = Some(partition);
                 self.bytes = size;
                 partition
@@ -104,15 +180,15 @@ mod tests {
     fn sticky_stays_then_moves_and_avoids_leaderless_partitions() {
         let rng = SeededRng::new(3);
         let mut sticky = Sticky::default();
-        let first = sticky.choose(1, 4, |_| true, &rng);
+        let first = sticky.choose(1, 4, |_| true, |_| 0, &rng);
         // A little less than 16 KiB in all.
-        assert!((0..1_600).all(|_| sticky.choose(10, 4, |_| true, &rng) == first));
-        assert_ne!(sticky.choose(STICKY_BYTES, 4, |_| true, &rng), first);
+        assert!((0..1_600).all(|_| sticky.choose(10, 4, |_| true, |_| 0, &rng) == first));
+        assert_ne!(sticky.choose(STICKY_BYTES, 4, |_| true, |_| 0, &rng), first);
         for _ in 0..100 {
-            assert_eq!(sticky.choose(STICKY_BYTES, 4, |partition| partition == 2, &rng), 2);
+            assert_eq!(sticky.choose(STICKY_BYTES, 4, |partition| partition == 2, |_| 0, &rng), 2);
         }
         let seen: std::collections::BTreeSet<i32> =
-            (0..200).map(|_| sticky.choose(STICKY_BYTES, 4, |_| true, &rng)).collect();
+            (0..200).map(|_| sticky.choose(STICKY_BYTES, 4, |_| true, |_| 0, &rng)).collect();
         assert_eq!(seen, (0..4).collect());
     }
 
@@ -121,12 +197,12 @@ mod tests {
         let rng = SeededRng::new(3);
         let mut sticky = Sticky::default();
         for _ in 0..10 {
-            let here = sticky.choose(1, 4, |_| true, &rng);
-            assert_eq!(sticky.choose(STICKY_BYTES - 1, 4, |_| true, &rng), here, "exactly full");
-            assert_ne!(sticky.choose(STICKY_BYTES, 4, |_| true, &rng), here, "its share is used up");
+            let here = sticky.choose(1, 4, |_| true, |_| 0, &rng);
+            assert_eq!(sticky.choose(STICKY_BYTES - 1, 4, |_| true, |_| 0, &rng), here, "exactly full");
+            assert_ne!(sticky.choose(STICKY_BYTES, 4, |_| true, |_| 0, &rng), here, "its share is used up");
             // What made it move counts for the new partition.
-            let next = sticky.choose(0, 4, |_| true, &rng);
-            assert_ne!(sticky.choose(1, 4, |_| true, &rng), next);
+            let next = sticky.choose(0, 4, |_| true, |_| 0, &rng);
+            assert_ne!(sticky.choose(1, 4, |_| true, |_| 0, &rng), next);
             sticky = Sticky::default();
         }
     }
@@ -136,7 +212,7 @@ mod tests {
         let rng = SeededRng::new(3);
         for _ in 0..50 {
             let mut sticky = Sticky { partition: Some(3), bytes: 0 };
-            let chosen = sticky.choose(1, 3, |_| true, &rng);
+            let chosen = sticky.choose(1, 3, |_| true, |_| 0, &rng);
             assert!((0..3).contains(&chosen), "the topic was made anew with three partitions");
         }
     }
@@ -150,10 +226,11 @@ mod tests {
                 1,
                 partitions,
                 |_| false,
+                |_| 0,
                 &rng
             ))));
         }
-        assert_eq!(sticky.choose(1, 0, |_| true, &rng), 0, "a topic that is being made");
+        assert_eq!(sticky.choose(1, 0, |_| true, |_| 0, &rng), 0, "a topic that is being made");
         assert_eq!(partition_for_key(b"21", 0), 0);
     }
 }

@@ -1,96 +1,41 @@
-//! The producer's task: takes ready batches, sends them to their leaders, and settles their fates by the answers.
+//! The producer's task: runs the commands of [`Dispatch`] and tells it how they ended.
 //!
 //! It never waits for one thing while another could go on: connecting, metadata, producer ids and
 //! answers are events of one loop.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use klamm_protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
+use klamm_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
 use klamm_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
-use klamm_protocol::records::{BatchBuilder, RecordError, patch};
 use klamm_protocol::{ErrorCode, Records, Request};
 use tokio::time::Instant;
 
-use super::accumulator::Gathered;
-use super::answer::{Verdict, judge, judge_failure};
+use super::batch::Batch;
 use super::builder::Acks;
-use super::delivery::{Acknowledged, Decider};
+use super::dispatch::{Cluster, Command, Dispatch, Rules, Slot};
 use super::handle::Shared;
-use super::lane::{Blocked, Identity, Lane, Sequenced, Stamp};
-use crate::client::Core;
-use crate::connection::{Connection, Links, pause_after};
-use crate::error::{ProduceError, RequestError};
+use super::lane::Identity;
+use crate::cluster::{ClusterView, Core};
+use crate::connection::{Brokers, Connection, Links};
+use crate::error::RequestError;
+use crate::types::TopicPartition;
 
 /// From version 13 on topics go by id; a name is enough, and works with every broker.
 const PRODUCE_VERSION_CAP: i16 = 12;
-
-/// A batch on its way.
-#[derive(Debug)]
-struct Outgoing {
-    content: Content,
-    decider: Decider,
-    created: Instant,
-    reserved: usize,
-    id: u64,
-    /// The last failure, for the error that tells of the deadline.
-    last: Option<Arc<str>>,
-}
-
-#[derive(Debug)]
-enum Content {
-    Open(BatchBuilder),
-    Built(Bytes),
-    /// While one form turns into the other.
-    Nothing,
-}
-
-impl Outgoing {
-    fn new(gathered: Gathered) -> Self {
-        let Gathered { builder, decider, created, reserved, id } = gathered;
-        Self { content: Content::Open(builder), decider, created, reserved, id, last: None }
-    }
-
-    /// The bytes to send, under this stamp if it is new.
-    fn bytes(&mut self, fresh_stamp: Option<Stamp>) -> Result<Bytes, RecordError> {
-        let built = match std::mem::replace(&mut self.content, Content::Nothing) {
-            Content::Open(mut builder) => {
-                if let Some(Stamp { identity, sequence }) = fresh_stamp {
-                    builder.set_producer(identity.producer_id, identity.epoch, sequence);
-                }
-                builder.build()?
-            }
-            Content::Built(bytes) => match fresh_stamp {
-                None => bytes,
-                Some(Stamp { identity, sequence }) => {
-                    let mut bytes: Vec<u8> = bytes.into();
-                    patch::set_producer(&mut bytes, identity.producer_id, identity.epoch, sequence)?;
-                    Bytes::from(bytes)
-                }
-            },
-            Content::Nothing => return Err(RecordError::Empty),
-        };
-        self.content = Content::Built(built.clone());
-        Ok(built)
-    }
-}
-
-type Sent = (usize, Sequenced<Outgoing>);
 
 /// What the loop waits for.
 enum Event {
     Answered {
         request: u64,
-        node: i32,
         result: Result<ProduceResponse, RequestError>,
     },
     /// With `acks` 0.
     Written {
         request: u64,
-        node: i32,
         result: Result<(), RequestError>,
     },
     Connected {
@@ -101,227 +46,177 @@ enum Event {
     Identified(Result<Identity, RequestError>),
 }
 
-#[derive(Debug, Default)]
-struct Node {
-    requests_in_flight: usize,
-    connecting: bool,
-}
-
 /// The task's state.
 pub(super) struct Sender {
     shared: Arc<Shared>,
     links: Arc<Links>,
-    /// By the accumulator's places.
-    lanes: Vec<Lane<Outgoing>>,
-    nodes: HashMap<i32, Node>,
-    /// The batches of unanswered requests.
-    flying: HashMap<u64, Vec<Sent>>,
-    next_request: u64,
+    dispatch: Dispatch<Batch>,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
-    identity: Option<Identity>,
-    identifying: bool,
-    refreshing: bool,
-    /// No batch reaches its delivery deadline before.
-    next_expiry: Instant,
-    /// Where the next pass over the partitions begins, so that none is preferred.
-    next_start: usize,
+    _ending: Ending,
 }
 
-/// What one pass over the partitions found.
-#[derive(Default)]
-struct Pass {
-    requests: BTreeMap<i32, (Connection, usize, Vec<Sent>)>,
-    doubtful: Vec<Sequenced<Outgoing>>,
-    connect: Vec<i32>,
-    refresh: bool,
-    identify: bool,
-    wake_at: Option<Instant>,
+/// Says that nothing will be sent any more, however the task ends.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
-impl Pass {
-    fn wake_at(&mut self, at: Instant) {
-        self.wake_at = Some(self.wake_at.map_or(at, |before| before.min(at)));
+/// The brokers as they are during a pass.
+struct Now<'a> {
+    core: &'a Core,
+    view: &'a ClusterView,
+    links: &'a Links,
+}
+
+impl Cluster for Now<'_> {
+    fn version(&self) -> u64 {
+        self.view.version
+    }
+
+    fn leader(&self, partition: &TopicPartition) -> Option<i32> {
+        self.view.leader(&partition.topic, partition.partition)
+    }
+
+    fn connected(&self, node: i32) -> bool {
+        self.links.existing(self.core, node).is_some()
     }
 }
 
 impl Sender {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            links: Arc::default(),
-            lanes: Vec::new(),
-            nodes: HashMap::new(),
-            flying: HashMap::new(),
-            next_request: 0,
-            events: FuturesUnordered::new(),
-            identity: None,
-            identifying: false,
-            refreshing: false,
-            next_expiry: Instant::now(),
-            next_start: 0,
-        }
+        let (config, client) = (&shared.config, &shared.core.config);
+        let dispatch = Dispatch::new(Rules {
+            idempotent: config.idempotent,
+            max_in_flight: config.max_in_flight,
+            max_request_bytes: config.max_request_bytes,
+            delivery_timeout: config.delivery_timeout,
+            retry_backoff: client.retry_backoff,
+            retry_backoff_max: client.retry_backoff_max,
+            idle_after: config.metadata_max_idle,
+            rng: Arc::clone(&client.rng),
+        });
+        let _ending = Ending(Arc::clone(&shared));
+        Self { shared, links: Arc::default(), dispatch, events: FuturesUnordered::new(), _ending }
     }
 
     /// Runs until it is aborted. Batches that are dropped then tell their records.
     pub(super) async fn run(mut self) {
         loop {
-            let now = Instant::now();
-            self.expire(now);
-            let wake_at = self.dispatch(now).map_or(self.next_expiry, |at| at.min(self.next_expiry));
-            let shared = Arc::clone(&self.shared);
+            self.work(Instant::now());
+            let wake_at = self.dispatch.wake_at();
+            let due = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = shared.wake.notified() => {}
+                () = self.shared.wake.notified() => {}
                 Some(event) = self.events.next(), if !self.events.is_empty() => self.handle(event),
-                () = tokio::time::sleep_until(wake_at) => {}
+                () = due => {}
             }
         }
     }
 
-    /// Sends all that can be sent. Gives the instant at which time alone makes more ready.
-    fn dispatch(&mut self, now: Instant) -> Option<Instant> {
+    /// Does what is to be done, until nothing is.
+    fn work(&mut self, now: Instant) {
         loop {
-            let mut pass = self.collect(now);
-            for batch in std::mem::take(&mut pass.doubtful) {
-                let partition = batch.batch.decider.partition().clone();
-                let code = ErrorCode::OutOfOrderSequenceNumber;
-                let error = ProduceError::Broker { partition, code, message: None, possibly_written: true };
-                self.finish(batch.batch, Err(error));
+            {
+                let view = self.shared.core.metadata.view();
+                let cluster = Now { core: &self.shared.core, view: &view, links: &self.links };
+                let mut gathering = self.shared.gathering();
+                self.dispatch.pass(now, &mut gathering.accumulator, &cluster);
+                gathering.forget_topics();
             }
-            for node in std::mem::take(&mut pass.connect) {
-                self.connect(node);
+            let commands = self.dispatch.commands();
+            if commands.is_empty() {
+                return;
             }
-            if pass.refresh {
-                self.refresh_metadata();
+            let mut released = Vec::new();
+            for command in commands {
+                self.run_command(command, now, &mut released);
             }
-            if pass.identify {
-                self.identify();
-            }
-            if pass.requests.is_empty() {
-                return pass.wake_at;
-            }
-            for (node, (connection, _, sent)) in pass.requests {
-                self.send(node, &connection, sent);
-            }
+            self.release(released);
         }
     }
 
-    /// Takes at most one batch of each partition, where one is ready and may go.
-    fn collect(&mut self, now: Instant) -> Pass {
-        let mut pass = Pass::default();
-        let shared = Arc::clone(&self.shared);
-        let view = shared.core.metadata.view();
-        let mut gathering = shared.gathering();
-        let accumulator = &mut gathering.accumulator;
-        let places = accumulator.places();
-        self.lanes.resize_with(places, || Lane::new(shared.config.idempotent));
-        self.next_start = if places == 0 { 0 } else { (self.next_start + 1) % places };
-
-        for place in (0..places).map(|step| (self.next_start + step) % places) {
-            let lane = &mut self.lanes[place];
-            if !lane.has_again() {
-                match accumulator.ready_at(place, now) {
-                    None => continue,
-                    Some(ready_at) if ready_at > now => {
-                        pass.wake_at(ready_at);
-                        continue;
-                    }
-                    Some(_) => {}
-                }
+    fn run_command(&mut self, command: Command<Batch>, now: Instant, released: &mut Vec<Batch>) {
+        let core = Arc::clone(&self.shared.core);
+        let links = Arc::clone(&self.links);
+        match command {
+            Command::Decide { promise, outcome } => promise.decide(outcome),
+            Command::Release { batch } => released.push(batch),
+            Command::Send { node, request } => self.send(node, request, now),
+            Command::Shrink { slot, bytes } => self.shared.gathering().accumulator.shrink(slot, bytes),
+            Command::Learn(hint) => {
+                let endpoint = hint.endpoint.as_ref().map(|(host, port)| (&**host, *port));
+                let partition = &hint.partition;
+                core.metadata.learn_leader(partition, hint.leader, hint.leader_epoch, endpoint);
             }
-            let partition = accumulator.partition(place);
-            let Some(leader) = view.leader(&partition.topic, partition.partition) else {
-                pass.refresh = true;
-                continue;
-            };
-            let node = self.nodes.entry(leader).or_default();
-            if node.requests_in_flight >= shared.config.max_in_flight {
-                continue;
+            Command::Report { node, error, first: true } => {
+                tracing::warn!(node, %error, "a broker cannot be reached by the producer, which goes on trying");
             }
-            match lane.check(leader, now) {
-                Ok(()) => {}
-                Err(Blocked::InFlight) => continue,
-                Err(Blocked::Until(at)) => {
-                    pass.wake_at(at);
-                    continue;
-                }
-                Err(Blocked::Identity) => match self.identity {
-                    Some(identity) if lane.rejected_identity() != Some(identity) => {
-                        pass.doubtful.extend(lane.identify(identity));
-                        if !lane.has_again() && accumulator.ready_at(place, now).is_none_or(|at| at > now) {
-                            continue;
-                        }
-                    }
-                    _ => {
-                        pass.identify = true;
-                        continue;
-                    }
-                },
+            Command::Report { node, error, first: false } => {
+                tracing::debug!(node, %error, "the broker still cannot be reached by the producer");
             }
-            let request = match pass.requests.get_mut(&leader) {
-                Some(request) => request,
-                None => match self.links.existing(&shared.core, leader) {
-                    Some(connection) => pass.requests.entry(leader).or_insert((connection, 0, Vec::new())),
-                    None => {
-                        if !node.connecting {
-                            pass.connect.push(leader);
-                            node.connecting = true;
-                        }
-                        continue;
-                    }
-                },
-            };
-            let (_, size, sent) = request;
-            if *size > 0 && *size + accumulator.next_bytes(place) > shared.config.max_request_bytes {
-                continue;
+            Command::Connect { node } => self.events.push(Box::pin(async move {
+                Event::Connected { node, result: links.connection(&*core, node).await.map(drop) }
+            })),
+            Command::Refresh => {
+                let seen = core.metadata.view().version;
+                self.events.push(Box::pin(async move {
+                    Event::Refreshed(core.refresh_metadata(seen).await.map(drop))
+                }));
             }
-            let batch = lane.next_again().or_else(|| {
-                let gathered = accumulator.take(place)?;
-                let records = i32::try_from(gathered.builder.record_count()).unwrap_or(i32::MAX);
-                Some(lane.admit(Outgoing::new(gathered), records))
-            });
-            if let Some(batch) = batch {
-                *size += match &batch.batch.content {
-                    Content::Open(builder) => builder.len_bytes(),
-                    Content::Built(bytes) => bytes.len(),
-                    Content::Nothing => 0,
-                };
-                sent.push((place, batch));
-            }
+            Command::Identify => self
+                .events
+                .push(Box::pin(async move { Event::Identified(new_identity(&links, &core).await) })),
         }
-        pass.requests.retain(|_, (_, _, sent)| !sent.is_empty());
-        pass
+    }
+
+    /// Gives the room of batches back.
+    fn release(&self, released: Vec<Batch>) {
+        if released.is_empty() {
+            return;
+        }
+        let mut gathering = self.shared.gathering();
+        let mut reserved = 0;
+        for batch in &released {
+            gathering.accumulator.finish(batch.id);
+            reserved += batch.reserved;
+        }
+        drop(gathering);
+        self.shared.room.add_permits(reserved);
     }
 
     /// Sends one request.
-    fn send(&mut self, node: i32, connection: &Connection, batches: Vec<Sent>) {
-        let mut sent = Vec::with_capacity(batches.len());
+    fn send(&mut self, node: i32, request: u64, now: Instant) {
         let mut topics: BTreeMap<Arc<str>, Vec<PartitionProduceData>> = BTreeMap::new();
-        for (place, mut batch) in batches {
-            let fresh = self.lanes[place].send(&mut batch, node);
-            let stamp = batch.stamp.filter(|_| fresh);
-            match batch.batch.bytes(stamp) {
+        let mut unwritable: Vec<(Slot, String)> = Vec::new();
+        for flying in self.dispatch.flight(request) {
+            let stamp = flying.batch.stamp.filter(|_| flying.fresh);
+            let batch = &mut flying.batch.batch;
+            match batch.write(stamp) {
                 Ok(bytes) => {
-                    let partition = batch.batch.decider.partition();
-                    let data = PartitionProduceData {
-                        index: partition.partition,
-                        records: Some(Records::Bytes(bytes)),
-                        ..Default::default()
-                    };
+                    let partition = batch.decider.partition();
+                    let records = Some(Records::Bytes(bytes));
+                    let data =
+                        PartitionProduceData { index: partition.partition, records, ..Default::default() };
                     topics.entry(Arc::clone(&partition.topic)).or_default().push(data);
-                    sent.push((place, batch));
                 }
-                Err(error) => {
-                    self.lanes[place].give_up(&batch);
-                    let error = ProduceError::InvalidRecord { reason: Arc::from(error.to_string()) };
-                    self.finish(batch.batch, Err(error));
-                }
+                Err(error) => unwritable.push((flying.slot, error.to_string())),
             }
         }
-        if sent.is_empty() {
-            return;
+        for (slot, reason) in unwritable {
+            if self.dispatch.unwritable(request, slot, &reason, now) == 0 {
+                return;
+            }
         }
         let config = &self.shared.config;
-        let request = ProduceRequest {
+        let message = ProduceRequest {
             acks: config.acks.wire(),
             timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: topics
@@ -334,270 +229,55 @@ impl Sender {
                 .collect(),
             ..Default::default()
         };
-        let id = self.next_request;
-        let timeout = config.request_timeout;
-        let started = connection.version_up_to::<ProduceRequest>(PRODUCE_VERSION_CAP).and_then(|version| {
-            let event: BoxFuture<'static, Event> = if config.acks == Acks::None {
-                let written = connection.send_only(&request, version)?;
-                Box::pin(async move {
-                    Event::Written { request: id, node, result: written.within(timeout).await }
-                })
-            } else {
-                let answer = connection.start(&request, version)?;
-                Box::pin(async move {
-                    Event::Answered { request: id, node, result: answer.within(timeout).await }
-                })
-            };
-            Ok(event)
-        });
-        match started {
-            Ok(event) => {
-                for (_, batch) in &mut sent {
-                    // Until an answer tells otherwise; also for those whose producer is dropped now.
-                    batch.batch.decider.possibly_written = true;
-                }
-                self.next_request += 1;
-                self.flying.insert(id, sent);
-                self.nodes.entry(node).or_default().requests_in_flight += 1;
-                self.events.push(event);
+        match self.start(node, request, &message) {
+            Ok(event) => self.events.push(event),
+            Err(error) => self.dispatch.answered(request, Err(error), now),
+        }
+    }
+
+    fn start(
+        &self,
+        node: i32,
+        request: u64,
+        message: &ProduceRequest,
+    ) -> Result<BoxFuture<'static, Event>, RequestError> {
+        let connection = self.connection(node)?;
+        let version = connection.version_up_to::<ProduceRequest>(PRODUCE_VERSION_CAP)?;
+        let timeout = self.shared.config.request_timeout;
+        if self.shared.config.acks == Acks::None {
+            let written = connection.send_only(message, version)?;
+            return Ok(Box::pin(
+                async move { Event::Written { request, result: written.within(timeout).await } },
+            ));
+        }
+        let answer = connection.start(message, version)?;
+        Ok(Box::pin(async move { Event::Answered { request, result: answer.within(timeout).await } }))
+    }
+
+    fn connection(&self, node: i32) -> Result<Connection, RequestError> {
+        let core = &*self.shared.core;
+        self.links.existing(core, node).ok_or_else(|| match core.address(node) {
+            Some(address) => {
+                RequestError::Connect { address, source: Arc::new(io::ErrorKind::NotConnected.into()) }
             }
-            Err(error) => self.settle_failed(sent, &error),
-        }
-    }
-
-    /// The batches of a request that was not answered.
-    fn settle_failed(&mut self, sent: Vec<Sent>, error: &RequestError) {
-        for (place, batch) in sent {
-            let verdict = judge_failure(batch.batch.decider.partition(), error, batch.possibly_written);
-            self.settle(place, batch, verdict);
-        }
-    }
-
-    /// The batches of a request that is over.
-    fn landed(&mut self, node: i32, request: u64) -> Vec<Sent> {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.requests_in_flight = node.requests_in_flight.saturating_sub(1);
-        }
-        self.flying.remove(&request).unwrap_or_default()
+            None => RequestError::UnknownNode { node },
+        })
     }
 
     fn handle(&mut self, event: Event) {
+        let now = Instant::now();
         match event {
-            Event::Answered { request, node, result } => {
-                let sent = self.landed(node, request);
-                match result {
-                    Ok(answer) => self.answered(sent, answer),
-                    Err(error) => self.settle_failed(sent, &error),
-                }
-            }
-            Event::Written { request, node, result } => {
-                let sent = self.landed(node, request);
-                match result {
-                    // Nobody tells more than that the bytes were taken.
-                    Ok(()) => sent.into_iter().for_each(|(place, batch)| {
-                        let taken = Acknowledged { base_offset: -1, log_append_time_ms: None };
-                        self.settle(place, batch, Verdict::Acknowledged(taken));
-                    }),
-                    Err(error) => self.settle_failed(sent, &error),
-                }
-            }
-            Event::Connected { node, result } => {
-                self.nodes.entry(node).or_default().connecting = false;
-                if let Err(error) = result {
-                    tracing::debug!(node, %error, "cannot connect");
-                    self.refresh_metadata();
-                }
-            }
+            Event::Answered { request, result } => self.dispatch.answered(request, result, now),
+            Event::Written { request, result } => self.dispatch.written(request, result, now),
+            Event::Connected { node, result } => self.dispatch.connected(node, result),
+            Event::Identified(result) => self.dispatch.identified(result),
             Event::Refreshed(result) => {
-                self.refreshing = false;
                 if let Err(error) = result {
                     tracing::debug!(%error, "metadata refresh failed");
                 }
-            }
-            Event::Identified(result) => {
-                self.identifying = false;
-                match result {
-                    Ok(identity) => self.identity = Some(identity),
-                    Err(error) => self.fail_unsent(&error),
-                }
+                self.dispatch.refreshed();
             }
         }
-    }
-
-    fn answered(&mut self, sent: Vec<Sent>, answer: ProduceResponse) {
-        let mut answers: HashMap<(&str, i32), &PartitionProduceResponse> = HashMap::new();
-        for topic in &answer.responses {
-            answers.extend(topic.partition_responses.iter().map(|part| ((&*topic.name, part.index), part)));
-        }
-        for (place, batch) in sent {
-            let partition = batch.batch.decider.partition();
-            let verdict = match answers.get(&(&*partition.topic, partition.partition)) {
-                Some(part) => {
-                    judge(partition, part, self.lanes[place].is_first(&batch), batch.possibly_written)
-                }
-                None => Verdict::Retry {
-                    possibly_written: true,
-                    refresh: false,
-                    why: Arc::from("the broker's answer leaves this partition out"),
-                },
-            };
-            self.settle(place, batch, verdict);
-        }
-    }
-
-    /// Ends a batch's flight.
-    fn settle(&mut self, place: usize, mut batch: Sequenced<Outgoing>, verdict: Verdict) {
-        let config = &self.shared.core.config;
-        let lane = &mut self.lanes[place];
-        match verdict {
-            Verdict::Acknowledged(acknowledged) => {
-                lane.done(&batch);
-                self.finish(batch.batch, Ok(acknowledged));
-            }
-            Verdict::Retry { possibly_written, refresh, why } => {
-                batch.possibly_written |= possibly_written;
-                batch.batch.decider.possibly_written = batch.possibly_written;
-                batch.batch.last = Some(why);
-                if batch.batch.decider.is_decided() {
-                    // Its deadline passed in flight.
-                    lane.give_up(&batch);
-                    self.release(&batch.batch);
-                } else {
-                    let failures = batch.attempts.saturating_sub(1);
-                    let pause =
-                        pause_after(failures, config.retry_backoff, config.retry_backoff_max, &*config.rng);
-                    lane.retry(batch, Instant::now() + pause);
-                }
-                if refresh {
-                    self.refresh_metadata();
-                }
-            }
-            Verdict::IdentityLost { code } => {
-                lane.reject_identity();
-                if batch.possibly_written {
-                    // It is or is not in the log under the old identity; under a new one it might be there twice.
-                    lane.give_up(&batch);
-                    let partition = batch.batch.decider.partition().clone();
-                    let error =
-                        ProduceError::Broker { partition, code, message: None, possibly_written: true };
-                    self.finish(batch.batch, Err(error));
-                } else {
-                    batch.batch.decider.possibly_written = false;
-                    lane.retry(batch, Instant::now());
-                }
-            }
-            Verdict::Failed(error) => {
-                lane.give_up(&batch);
-                self.finish(batch.batch, Err(error));
-            }
-        }
-    }
-
-    fn finish(&self, mut batch: Outgoing, outcome: Result<Acknowledged, ProduceError>) {
-        self.release(&batch);
-        batch.decider.decide(outcome);
-    }
-
-    /// Gives a batch's room back.
-    fn release(&self, batch: &Outgoing) {
-        self.shared.gathering().accumulator.finish(batch.id);
-        self.shared.room.add_permits(batch.reserved);
-    }
-
-    /// Fails what is past its delivery deadline.
-    fn expire(&mut self, now: Instant) {
-        if now < self.next_expiry {
-            return;
-        }
-        let timeout = self.shared.config.delivery_timeout;
-        let expired = |created: Instant| created + timeout <= now;
-        let mut oldest = now;
-        let mut failed = Vec::new();
-        {
-            let mut gathering = self.shared.gathering();
-            for place in 0..gathering.accumulator.places() {
-                while let Some(created) = gathering.accumulator.oldest(place) {
-                    if !expired(created) {
-                        oldest = oldest.min(created);
-                        break;
-                    }
-                    failed.extend(gathering.accumulator.take(place).map(Outgoing::new));
-                }
-            }
-        }
-        for lane in &mut self.lanes {
-            failed.extend(
-                lane.expire(|batch| expired(batch.batch.created)).into_iter().map(|batch| batch.batch),
-            );
-            oldest = lane.waiting().map(|batch| batch.batch.created).fold(oldest, Instant::min);
-        }
-        for batch in failed {
-            let error = timed_out(&batch, timeout, batch.decider.possibly_written);
-            self.finish(batch, Err(error));
-        }
-        // Those in flight keep their place until they are answered, but nobody waits for them any longer.
-        for (_, batch) in self.flying.values_mut().flatten() {
-            if expired(batch.batch.created) {
-                let error = timed_out(&batch.batch, timeout, true);
-                batch.batch.decider.decide(Err(error));
-            } else {
-                oldest = oldest.min(batch.batch.created);
-            }
-        }
-        self.next_expiry = oldest + timeout;
-    }
-
-    /// Without a producer id nothing can be sent.
-    fn fail_unsent(&self, source: &RequestError) {
-        let mut failed = Vec::new();
-        {
-            let mut gathering = self.shared.gathering();
-            for place in 0..gathering.accumulator.places() {
-                failed.extend(std::iter::from_fn(|| gathering.accumulator.take(place)));
-            }
-        }
-        for gathered in failed {
-            let partition = gathered.decider.partition().clone();
-            let source = source.clone();
-            let error = ProduceError::Request { partition, source, possibly_written: false };
-            self.finish(Outgoing::new(gathered), Err(error));
-        }
-    }
-
-    fn connect(&self, node: i32) {
-        let (links, core) = (Arc::clone(&self.links), Arc::clone(&self.shared.core));
-        self.events.push(Box::pin(async move {
-            Event::Connected { node, result: links.connection(&core, node).await.map(drop) }
-        }));
-    }
-
-    fn refresh_metadata(&mut self) {
-        if self.refreshing {
-            return;
-        }
-        self.refreshing = true;
-        let core = Arc::clone(&self.shared.core);
-        let seen = core.metadata.view().version;
-        self.events
-            .push(Box::pin(async move { Event::Refreshed(core.refresh_metadata(seen).await.map(drop)) }));
-    }
-
-    fn identify(&mut self) {
-        if self.identifying {
-            return;
-        }
-        self.identifying = true;
-        let (links, core) = (Arc::clone(&self.links), Arc::clone(&self.shared.core));
-        self.events.push(Box::pin(async move { Event::Identified(new_identity(&links, &core).await) }));
-    }
-}
-
-fn timed_out(batch: &Outgoing, after: std::time::Duration, possibly_written: bool) -> ProduceError {
-    ProduceError::DeliveryTimeout {
-        partition: batch.decider.partition().clone(),
-        after,
-        last: batch.last.clone().unwrap_or_else(|| Arc::from("none")),
-        possibly_written,
     }
 }
 

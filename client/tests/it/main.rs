@@ -2,8 +2,13 @@
 // The helpers are test code too, but clippy only knows that of functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod admin;
 mod broken_brokers;
+mod connections;
 mod fake;
+mod fetching;
+mod producing;
+mod real_broker;
 mod retries;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.

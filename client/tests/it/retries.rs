@@ -73,7 +73,7 @@ async fn a_refused_batch_does_not_block_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_forgot_the_producer_is_met_with_a_new_id() {
+async fn a_broker_that_forgot_the_producer_is_met_with_the_next_epoch() {
     let broker = FakeBroker::start(1).await;
     let client = broker.client().await;
     let producer = client.producer().build().unwrap();
@@ -81,7 +81,8 @@ async fn a_broker_that_forgot_the_producer_is_met_with_a_new_id() {
     broker.script(ApiKey::Produce, [Fault::Refuse(ErrorCode::UnknownProducerId)]);
     producer.send(record(0, "b")).await.unwrap();
     assert_eq!(broker.values(0), ["a", "b"]);
-    assert_eq!(broker.state().seen[&ApiKey::InitProducerId.code()], 2);
+    assert_eq!(broker.state().seen[&ApiKey::InitProducerId.code()], 1);
+    assert_eq!(broker.state().logs[0][1].header().producer_epoch, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,10 +132,10 @@ async fn a_full_buffer_waits_and_then_says_so() {
     broker.script(ApiKey::Produce, vec![Fault::ServeThenSilence; 100]);
     let mut error = None;
     for number in 0..3 {
-        error = producer.enqueue(record(0, format!("{number:0>900}"))).await.err();
+        error = producer.enqueue(record(0, format!("{number:0>900}"))).await.err().map(ProduceError::from);
     }
     assert!(matches!(error, Some(ProduceError::Blocked { .. })), "{error:?}");
-    let too_large = producer.enqueue(record(0, "x".repeat(1_000))).await.unwrap_err();
+    let too_large = producer.try_enqueue(record(0, "x".repeat(1_000))).unwrap_err().into_parts().0;
     assert!(matches!(too_large, ProduceError::RecordTooLarge { .. }), "{too_large}");
 }
 
@@ -146,7 +147,7 @@ async fn close_drains_and_drop_tells() {
     let delivery = producer.enqueue(record(0, "a")).await.unwrap();
     producer.close().await.unwrap();
     assert_eq!(delivery.await.unwrap().offset, 0);
-    let closed = producer.enqueue(record(0, "b")).await.unwrap_err();
+    let closed = producer.enqueue(record(0, "b")).await.unwrap_err().into_parts().0;
     assert!(matches!(closed, ProduceError::Closed { possibly_written: false }), "{closed}");
 
     let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::Client;
-use klamm_client::runtime::{Rng, SeededRng};
+use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
 
 pub use error::{RunError, StartError};

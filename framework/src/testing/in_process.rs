@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use klamm_broker::Broker;
 use klamm_broker::disk::{MemoryDisk, Tear};
-use klamm_client::runtime::{MemoryNet, SeededRng, TokioClock};
 use klamm_client::{Client, ClientError};
+use klamm_runtime::{MemoryNet, SeededRng, TokioClock};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 

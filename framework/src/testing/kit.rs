@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_client::runtime::{SeededRng, SystemClock};
 use klamm_client::{Client, ClientError, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
+use klamm_runtime::{SeededRng, SystemClock};
 
 use super::app::TestApp;
 use super::in_process::{InProcess, SEED};

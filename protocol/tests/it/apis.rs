@@ -22,6 +22,38 @@ macro_rules! for_all_apis {
             create_topics: CreateTopicsRequest, CreateTopicsResponse;
             delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;
             init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
+            sasl_handshake: SaslHandshakeRequest, SaslHandshakeResponse;
+            delete_records: DeleteRecordsRequest, DeleteRecordsResponse;
+            offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
+            write_txn_markers: WriteTxnMarkersRequest, WriteTxnMarkersResponse;
+            describe_acls: DescribeAclsRequest, DescribeAclsResponse;
+            create_acls: CreateAclsRequest, CreateAclsResponse;
+            delete_acls: DeleteAclsRequest, DeleteAclsResponse;
+            describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
+            alter_configs: AlterConfigsRequest, AlterConfigsResponse;
+            describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
+            sasl_authenticate: SaslAuthenticateRequest, SaslAuthenticateResponse;
+            create_partitions: CreatePartitionsRequest, CreatePartitionsResponse;
+            delete_groups: DeleteGroupsRequest, DeleteGroupsResponse;
+            elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
+            incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+            alter_partition_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+            list_partition_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+            offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
+            describe_client_quotas: DescribeClientQuotasRequest, DescribeClientQuotasResponse;
+            alter_client_quotas: AlterClientQuotasRequest, AlterClientQuotasResponse;
+            describe_user_scram_credentials: DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse;
+            alter_user_scram_credentials: AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse;
+            describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
+            update_features: UpdateFeaturesRequest, UpdateFeaturesResponse;
+            describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+            describe_producers: DescribeProducersRequest, DescribeProducersResponse;
+            describe_transactions: DescribeTransactionsRequest, DescribeTransactionsResponse;
+            list_transactions: ListTransactionsRequest, ListTransactionsResponse;
+            consumer_group_describe: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
+            list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
+            share_group_describe: ShareGroupDescribeRequest, ShareGroupDescribeResponse;
+            consumer_group_heartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
         }
     };
 }

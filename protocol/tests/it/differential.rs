@@ -84,7 +84,8 @@ fn through_theirs<T: Encodable + Decodable + Debug>(
     message
         .encode(&mut out, version)
         .map_err(|error| format!("theirs cannot write {message:#?}: {error}"))?;
-    Ok((format!("{message:?}"), out.freeze()))
+    // A word of Rust's, which both crates have to spell in a way of their own.
+    Ok((format!("{message:?}").replace(" _match: ", " match: "), out.freeze()))
 }
 
 /// `name: value` of every number, truth value, text and array of them in a `Debug` output, sorted because the

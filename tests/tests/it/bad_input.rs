@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use klamm_client::runtime::{Rng, SeededRng};
+use klamm_runtime::{Rng, SeededRng};
 use klamm_tests::{BrokerProcess, seed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

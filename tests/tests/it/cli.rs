@@ -231,3 +231,58 @@ async fn a_server_properties_file_is_read() {
     stdout.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "", "one line is all there is on standard output");
 }
+
+#[tokio::test]
+async fn what_consume_writes_as_json_produce_reads() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = BrokerProcess::start(data.path()).await;
+    let produce = ["produce", "from", "--key-separator", ":", "--null-marker", "NULL", "--timestamp", "7"];
+    let lines = "k:v\nk:NULL\nno key\n";
+    succeeded(klamm_with_input(&broker, &[&produce[..], &["--header", "h=1"]].concat(), lines).await);
+    let consume = ["--from", "beginning", "--until-end"];
+    let json = klamm(&broker, &[&["consume", "from", "--format", "json"], &consume[..]].concat()).await;
+    let first = concat!(
+        r#"{"topic":"from","partition":0,"offset":0,"timestamp_ms":7,"key":"k","value":"v","#,
+        r#""headers":[{"name":"h","value":"1"}]}"#
+    );
+    let same = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    assert_eq!(same(json.lines().next().unwrap()), same(first));
+
+    succeeded(klamm_with_input(&broker, &["produce", "to", "--input", "json"], &json).await);
+    let copied = klamm(&broker, &[&["consume", "to", "--format", "json"], &consume[..]].concat()).await;
+    assert_eq!(copied, json.replace(r#""topic":"from""#, r#""topic":"to""#));
+
+    let both =
+        klamm(&broker, &[&["consume", "from", "to", "--format", "%T %k"], &consume[..]].concat()).await;
+    let mut both: Vec<&str> = both.lines().collect();
+    both.sort_unstable();
+    assert_eq!(both, ["from ", "from k", "from k", "to ", "to k", "to k"]);
+
+    let wrong = klamm_with_input(&broker, &["produce", "to", "--input", "json"], "{\"valeu\":1}\n").await;
+    assert!(!wrong.success && wrong.stderr.contains("line 1: there is no field `valeu`"), "{}", wrong.stderr);
+}
+
+#[tokio::test]
+async fn latency_is_measured_from_end_to_end() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = BrokerProcess::start(data.path()).await;
+    let measured = json(&broker, &["perf", "latency", "t", "--records", "50", "--rate", "500"]).await;
+    assert_eq!(measured["records"], 50);
+    let p50_ms = measured["latency_ms"]["p50"].as_f64().unwrap();
+    assert!(p50_ms > 0.0 && p50_ms < 10_000.0, "{measured}");
+}
+
+#[tokio::test]
+async fn shells_and_man_are_told_of_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = klamm_tests::run(klamm_binary().await, ["completions", shell], DEADLINE).await;
+        assert!(script.success && script.stdout.contains("until-end"), "{shell}: {}", script.stderr);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pages =
+        klamm_tests::run(klamm_binary().await, ["man".as_ref(), folder.path().as_os_str()], DEADLINE).await;
+    assert!(pages.success, "{}", pages.stderr);
+    for page in ["klamm.1", "klamm-consume.1", "klamm-topic-create.1", "klamm-perf-latency.1"] {
+        assert!(folder.path().join(page).is_file(), "{page}");
+    }
+}

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_broker::Broker;
-use klamm_client::runtime::MemoryNet;
 use klamm_client::{
     Acks, Assignor, Client, Compression, ConsumeError, Consumer, ConsumerRecord, NewTopic, OffsetReset,
     RebalanceListener, Record, TopicPartition, async_trait,
 };
+use klamm_runtime::MemoryNet;
 use tokio::time::Instant;
 
 /// Generous: a loaded machine is not a defect.
@@ -125,14 +125,14 @@ async fn a_group_commits_and_resumes() {
     consumer.commit(&records[3]).await.unwrap();
     let partition: TopicPartition = ("t", 0).into();
     let committed = consumer.handle().committed(std::slice::from_ref(&partition)).await.unwrap();
-    assert_eq!(committed[&partition], 4);
+    assert_eq!(committed[&partition].offset, 4);
     consumer.close().await.unwrap();
 
     let mut consumer = start().await;
     let records = take(&mut consumer, 6).await;
     assert_eq!(records.iter().map(number).collect::<Vec<_>>(), [4, 5, 6, 7, 8, 9]);
-    consumer.handle().commit_async([(partition.clone(), 7)].into());
-    consumer.handle().commit_async([(partition.clone(), 9)].into());
+    consumer.handle().commit_async([(partition.clone(), 7)]);
+    consumer.handle().commit_async([(partition.clone(), 9)]);
     consumer.close().await.unwrap();
     assert_eq!(client.admin().committed_offsets("g").await.unwrap()[&partition], 9);
     let groups = client.admin().list_groups().await.unwrap();
@@ -458,7 +458,7 @@ async fn restarts_lose_and_reorder_nothing() {
             assert!(index <= next[partition], "a gap: {index} instead of {}", next[partition]);
             next[partition] = index + 2;
             if index % 100 == 0 {
-                consumer.handle().commit_async([(record.topic_partition(), record.offset + 1)].into());
+                consumer.handle().commit_async([(record.topic_partition(), record.offset + 1)]);
             }
         }
         consumer.close().await.unwrap();

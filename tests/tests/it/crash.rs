@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use klamm_client::runtime::{Rng, SeededRng};
 use klamm_client::{Client, Record};
+use klamm_runtime::{Rng, SeededRng};
 use klamm_tests::{BrokerProcess, seed};
 use tokio::time::{Instant, timeout};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use klamm_client::runtime::{Rng, SeededRng};
+use klamm_runtime::{Rng, SeededRng};
 use klamm_tests::{build_programs, klamm_binary, run, run_with_input, seed, skip};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use klamm_broker::disk::{Disk, MemoryDisk, Tear};
 use klamm_broker::{Broker, BrokerError};
-use klamm_client::runtime::MemoryNet;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest};
+use klamm_runtime::MemoryNet;
 
 use super::wire::*;
 

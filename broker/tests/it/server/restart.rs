@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use klamm_broker::disk::{MemoryDisk, Tear};
 use klamm_broker::{Broker, BrokerError};
-use klamm_client::runtime::MemoryNet;
 use klamm_protocol::messages::*;
+use klamm_runtime::MemoryNet;
 
 use super::groups::{commit, committed, join_alone};
 use super::wire::*;
@@ -118,7 +118,7 @@ async fn several_listeners_are_each_told_their_own_address() {
     let bootstraps: Vec<&str> = broker.bootstrap().split(',').collect();
     assert_eq!(bootstraps.len(), 2);
     for bootstrap in bootstraps {
-        let mut wire = Wire::connect(&klamm_client::runtime::TcpNet, bootstrap).await;
+        let mut wire = Wire::connect(&klamm_runtime::TcpNet, bootstrap).await;
         let broker = wire.metadata(&[]).await.brokers.remove(0);
         assert_eq!(format!("{}:{}", broker.host, broker.port), bootstrap);
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use klamm_broker::{Broker, BrokerBuilder};
-use klamm_client::runtime::{MemoryNet, Net, Stream, TcpNet, TokioClock};
 use klamm_protocol::frame::{decode_response, encode_request};
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use klamm_protocol::messages::metadata::MetadataRequestTopic;
@@ -15,6 +14,7 @@ use klamm_protocol::messages::produce::{PartitionProduceData, PartitionProduceRe
 use klamm_protocol::messages::{FetchRequest, MetadataRequest, MetadataResponse, ProduceRequest};
 use klamm_protocol::records::{BatchBuilder, BatchOptions, batches};
 use klamm_protocol::{Message, Records, Request};
+use klamm_runtime::{MemoryNet, Net, Stream, TcpNet, TokioClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// No test takes as long, on real time or on a paused clock.

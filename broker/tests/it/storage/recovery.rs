@@ -256,8 +256,8 @@ async fn a_directory_of_another_node_or_cluster_is_refused() {
             cluster_id: cluster_id.map(str::to_owned),
             ..LogManagerOptions::new(data.dirs.clone())
         };
-        let clock = std::sync::Arc::new(klamm_client::runtime::TokioClock::starting_at(NOW_MS));
-        let rng = std::sync::Arc::new(klamm_client::runtime::SeededRng::new(1));
+        let clock = std::sync::Arc::new(klamm_runtime::TokioClock::starting_at(NOW_MS));
+        let rng = std::sync::Arc::new(klamm_runtime::SeededRng::new(1));
         let opened = klamm_broker::partition::LogManager::open(data.disk.clone(), clock, rng, options).await;
         assert!(opened.unwrap_err().to_string().contains("belongs to node 1 of cluster"));
     }

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use klamm_broker::disk::{Disk, FileDisk, MemoryDisk};
 use klamm_broker::log::{LogConfig, LogError};
 use klamm_broker::partition::{AppendOrigin, Appended, Isolation, LogManager, LogManagerOptions, Partition};
-use klamm_client::runtime::{SeededRng, TokioClock};
 use klamm_protocol::Uuid;
 use klamm_protocol::records::{BatchBuilder, BatchOptions, RecordBatch, batches};
+use klamm_runtime::{SeededRng, TokioClock};
 
 /// The wall clock of these tests when they begin: November 2023.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;

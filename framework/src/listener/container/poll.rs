@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::runtime::{Rng, Tasks};
 use klamm_client::{Client, ClientError, Consumer, ConsumerRecords, Producer};
+use klamm_runtime::{Rng, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 

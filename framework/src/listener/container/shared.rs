@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use klamm_client::runtime::Rng;
 use klamm_client::{ConsumeError, ConsumerHandle, RebalanceListener, TopicPartition};
+use klamm_runtime::Rng;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
@@ -130,7 +130,8 @@ impl Shared {
         let safe: Vec<_> =
             partitions.iter().filter_map(|partition| Some((partition, partition.committable()?))).collect();
         let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
-        let offsets = safe.iter().map(|(partition, offset)| (partition.place.clone(), *offset)).collect();
+        let offsets: Vec<_> =
+            safe.iter().map(|(partition, offset)| (partition.place.clone(), *offset)).collect();
         let committed = consumer.commit(offsets).await;
         match &committed {
             Ok(()) => safe.iter().for_each(|(partition, offset)| partition.committed(*offset)),

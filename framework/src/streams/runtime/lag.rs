@@ -34,7 +34,8 @@ pub(super) async fn lag(shared: &Shared) -> Result<u64, StreamsError> {
         };
         #[expect(clippy::iter_over_hash_type, reason = "it is a sum that is made")]
         for (partition, end) in ends {
-            let at = committed.get(&partition).or_else(|| beginnings.get(&partition)).copied().unwrap_or(0);
+            let committed = committed.get(&partition).map(|committed| committed.offset);
+            let at = committed.or_else(|| beginnings.get(&partition).copied()).unwrap_or(0);
             left += u64::try_from(end - at).unwrap_or(0);
         }
     }

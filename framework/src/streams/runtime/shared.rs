@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread::ThreadId;
 
-use klamm_client::runtime::Tasks;
 use klamm_client::{Client, ConsumerHandle, TopicPartition};
+use klamm_runtime::Tasks;
 use tokio::sync::{oneshot, watch};
 
 use super::config::StreamsConfig;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::shared::{Shared, lock};
+use klamm_runtime::Blocking;
+
 use crate::store::{StateStore, StoreError};
 use crate::streams::query::StoreReader;
 use crate::streams::windows::{Window, Windowed};
@@ -48,7 +50,7 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
     ) -> Result<R, StoreError> {
         let engines = self.engines()?;
         let (reader, store) = (self.reader.clone(), self.name.to_string());
-        tokio::task::spawn_blocking(move || read(&reader, &engines))
+        Blocking::start(move || read(&reader, &engines))
             .await
             .unwrap_or_else(|error| Err(StoreError::Engine { store, source: Box::new(error) }))
     }

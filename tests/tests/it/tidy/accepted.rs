@@ -2,7 +2,7 @@
 //! gets worse, and also when an entry is not needed any more, with a word on what to write instead.
 
 /// A tenth of the source files may be longer than this without their unit tests, rounded up to the next ten.
-pub(super) const FILE_LINES_P90: usize = 300;
+pub(super) const FILE_LINES_P90: usize = 290;
 
 /// File, function, its lines.
 pub(super) type LongFunction = (&'static str, &'static str, usize);
@@ -19,11 +19,7 @@ pub(super) const FOLDER_CIRCLES: &[FolderCircle] = &[
     ("klamm-protocol", "decoder", "primitives", WIRE_TAGS),
     ("klamm-protocol", "encoder", "primitives", WIRE_TAGS),
     ("klamm-client", "admin", "client", CLIENT),
-    ("klamm-client", "admin", "consumer", CLIENT),
-    ("klamm-client", "admin", "offsets", CLIENT),
-    ("klamm-client", "client", "connection", CLIENT),
     ("klamm-client", "client", "consumer", CLIENT),
-    ("klamm-client", "client", "metadata", CLIENT),
     ("klamm-client", "client", "producer", CLIENT),
     (
         "klamm-broker",
@@ -44,20 +40,12 @@ pub(super) const FILE_CIRCLES: &[FileCircle] = &[
         &[
             "admin/handle.rs",
             "client.rs",
-            "connection/links.rs",
-            "connection/negotiate.rs",
-            "connection/socket.rs",
-            "consumer/assignors.rs",
             "consumer/builder.rs",
             "consumer/fetcher.rs",
-            "consumer/group.rs",
             "consumer/handle.rs",
             "consumer/membership.rs",
             "consumer/shared.rs",
             "consumer/stream.rs",
-            "coordinator.rs",
-            "metadata.rs",
-            "offsets.rs",
             "producer/builder.rs",
             "producer/handle.rs",
             "producer/sender.rs",
@@ -90,4 +78,4 @@ pub(super) const FILE_CIRCLES: &[FileCircle] = &[
 
 const WIRE_TAGS: &str =
     "a message's tagged fields are read and written by the codec and are values themselves";
-const CLIENT: &str = "`client.rs` has both the face of the crate and the core that every part of it needs";
+const CLIENT: &str = "the face makes the builders, and what they build keeps the face";

@@ -10,14 +10,15 @@ use klamm_tests::repository;
 const ALLOWED_ARROWS: &[(&str, &[&str])] = &[
     ("klamm-protocol-derive", &[]),
     ("klamm-protocol", &["klamm-protocol-derive"]),
-    ("klamm-client", &["klamm-protocol"]),
-    ("klamm-broker", &["klamm-protocol", "klamm-client"]),
+    ("klamm-runtime", &[]),
+    ("klamm-client", &["klamm-protocol", "klamm-runtime"]),
+    ("klamm-broker", &["klamm-protocol", "klamm-runtime"]),
     ("klamm-macros", &[]),
-    ("klamm", &["klamm-protocol", "klamm-client", "klamm-broker", "klamm-macros"]),
-    ("klamm-cli", &["klamm", "klamm-protocol", "klamm-client", "klamm-broker"]),
+    ("klamm", &["klamm-protocol", "klamm-runtime", "klamm-client", "klamm-broker", "klamm-macros"]),
+    ("klamm-cli", &["klamm", "klamm-protocol", "klamm-runtime", "klamm-client", "klamm-broker"]),
     ("klamm-examples", &["klamm"]),
-    ("klamm-tests", &["klamm", "klamm-protocol", "klamm-client", "klamm-broker"]),
-    ("klamm-bench", &["klamm", "klamm-protocol", "klamm-client", "klamm-broker"]),
+    ("klamm-tests", &["klamm", "klamm-protocol", "klamm-runtime", "klamm-client", "klamm-broker"]),
+    ("klamm-bench", &["klamm", "klamm-protocol", "klamm-runtime", "klamm-client", "klamm-broker"]),
 ];
 
 /// Crates that must not come in, whoever asks for them.

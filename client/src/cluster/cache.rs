@@ -1,0 +1,246 @@
+//! The cluster as it was last seen, shared by everything that is made from one client, and the requests that renew it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use klamm_protocol::messages::metadata::MetadataRequestTopic;
+use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
+use klamm_protocol::{ApiKey, ErrorCode};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::core::Core;
+use super::view::{ClusterView, TopicView};
+use crate::connection::{Connection, Retry};
+use crate::error::RequestError;
+use crate::types::TopicPartition;
+
+/// How soon a topic that is being created is asked for again.
+const CREATION_POLL: Duration = Duration::from_millis(10);
+
+/// Topics asked about in one request.
+const LEARNED_AT_ONCE: usize = 1_000;
+
+/// The cache and what it must cover.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    view: watch::Sender<Arc<ClusterView>>,
+    /// Held during a refresh; when the last one ended.
+    refreshing: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while topics that are not known are asked about.
+    learning: tokio::sync::Mutex<()>,
+    /// What is to be asked about next: whoever gets the turn asks for all.
+    unknown: Mutex<BTreeMap<Arc<str>, Vec<Asker>>>,
+    interest: Mutex<Interest>,
+}
+
+/// Told what the request about its topic brought.
+type Asker = oneshot::Sender<Result<Arc<ClusterView>, RequestError>>;
+
+#[derive(Debug, Default)]
+struct Interest {
+    topics: BTreeSet<Arc<str>>,
+    /// How many pattern subscriptions need all topics.
+    all: usize,
+}
+
+/// Keeps all topics in the cache while it lives.
+#[derive(Debug)]
+pub(crate) struct AllTopics {
+    core: Arc<Core>,
+}
+
+impl Drop for AllTopics {
+    fn drop(&mut self) {
+        self.core.metadata.interest().all -= 1;
+    }
+}
+
+impl Metadata {
+    pub(crate) fn new() -> Self {
+        Self {
+            view: watch::Sender::default(),
+            refreshing: tokio::sync::Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
+            unknown: Mutex::default(),
+            interest: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> Arc<ClusterView> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Tells of every refresh.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.view.subscribe()
+    }
+
+    /// Notes a leader that a broker told instead of serving a partition, with its address where it told that (KIP-951).
+    /// One that is not newer than what is known changes nothing.
+    pub(crate) fn learn_leader(
+        &self,
+        partition: &TopicPartition,
+        leader: i32,
+        leader_epoch: i32,
+        endpoint: Option<(&str, i32)>,
+    ) {
+        self.view.send_if_modified(|view| {
+            match view.with_leader(partition, leader, leader_epoch, endpoint) {
+                Some(next) => {
+                    *view = Arc::new(next);
+                    true
+                }
+                None => false,
+            }
+        });
+    }
+
+    /// Refreshes these topics from now on.
+    pub(crate) fn follow(&self, topics: &[Arc<str>]) {
+        self.interest().topics.extend(topics.iter().cloned());
+    }
+
+    pub(crate) fn follow_all(core: &Arc<Core>) -> AllTopics {
+        core.metadata.interest().all += 1;
+        AllTopics { core: Arc::clone(core) }
+    }
+
+    fn unknown(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Vec<Asker>>> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn interest(&self) -> MutexGuard<'_, Interest> {
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// Asks the cluster, unless somebody did since `seen` was the version: many askers make one request, and a failing
+    /// cluster is asked once per `retry_backoff`.
+    pub(crate) async fn refresh_metadata(&self, seen: u64) -> Result<Arc<ClusterView>, RequestError> {
+        let mut last = self.metadata.refreshing.lock().await;
+        let view = self.metadata.view();
+        if view.version > seen {
+            return Ok(view);
+        }
+        if let Some(last) = *last {
+            tokio::time::sleep_until(last + self.config.retry_backoff).await;
+        }
+        *last = Some(Instant::now());
+        let (all, topics) = {
+            let interest = self.metadata.interest();
+            (interest.all > 0, interest.topics.iter().cloned().collect::<Vec<_>>())
+        };
+        // A refresh never creates topics: it would bring deleted ones back.
+        let result = self.ask_metadata(if all { None } else { Some(&topics) }, false).await;
+        *last = Some(Instant::now());
+        result
+    }
+
+    /// A usable topic, created if the settings and the broker allow it.
+    pub(crate) async fn topic(&self, topic: &Arc<str>, deadline: Instant) -> Result<TopicView, RequestError> {
+        self.metadata.follow(std::slice::from_ref(topic));
+        let retry = Retry::new(&self.config, "learning about a topic", deadline);
+        let mut retry = retry.first_pause(CREATION_POLL);
+        loop {
+            if let Some(view) = retry.attempt(self.topic_once(topic)).await? {
+                return Ok(view);
+            }
+        }
+    }
+
+    async fn topic_once(&self, topic: &Arc<str>) -> Result<TopicView, RequestError> {
+        if let Some(view) = self.metadata.view().usable(topic) {
+            return Ok(view.clone());
+        }
+        let view = self.learn(topic).await?;
+        if let Some(usable) = view.usable(topic) {
+            return Ok(usable.clone());
+        }
+        let code = match view.topics.get(topic).map(|topic| topic.error) {
+            None => ErrorCode::UnknownTopicOrPartition,
+            // It is there and has no partitions yet.
+            Some(ErrorCode::None) => ErrorCode::LeaderNotAvailable,
+            Some(code) => code,
+        };
+        Err(RequestError::Broker { address: Arc::from("the cluster"), api: ApiKey::Metadata, code })
+    }
+
+    /// Asks about a topic, one asker at a time and for all that wait: a thousand senders of first records to a thousand
+    /// topics make a few requests.
+    async fn learn(&self, topic: &Arc<str>) -> Result<Arc<ClusterView>, RequestError> {
+        loop {
+            let (sender, told) = oneshot::channel();
+            self.metadata.unknown().entry(Arc::clone(topic)).or_default().push(sender);
+            let asked = tokio::select! {
+                biased;
+                // An error: whoever asked for all went away. Then it is somebody else's turn.
+                Ok(result) = told => return result,
+                _turn = self.metadata.learning.lock() => self.learn_unknown().await,
+            };
+            if let Some(result) = asked {
+                return result;
+            }
+        }
+    }
+
+    /// Asks for all topics that somebody waits for, and tells them. `None` when somebody else did so meanwhile.
+    async fn learn_unknown(&self) -> Option<Result<Arc<ClusterView>, RequestError>> {
+        let mut asked = Vec::new();
+        let mut names = Vec::new();
+        while names.len() < LEARNED_AT_ONCE
+            && let Some((name, askers)) = self.metadata.unknown().pop_first()
+        {
+            names.push(name);
+            asked.extend(askers);
+        }
+        if names.is_empty() {
+            return None;
+        }
+        let result = self.ask_metadata(Some(&names), self.config.allow_auto_create_topics).await;
+        for asker in asked {
+            // Its caller may have gone.
+            let _ = asker.send(result.clone());
+        }
+        Some(result)
+    }
+
+    /// One request about some topics, or about all; the view is updated by the answer.
+    pub(crate) async fn ask_metadata(
+        &self,
+        topics: Option<&[Arc<str>]>,
+        create: bool,
+    ) -> Result<Arc<ClusterView>, RequestError> {
+        let answer = self.fetch_metadata(topics, create).await?;
+        let mut result = Arc::default();
+        self.metadata.view.send_modify(|view| {
+            *view = Arc::new(view.updated(answer, topics.is_none()));
+            result = Arc::clone(view);
+        });
+        Ok(result)
+    }
+
+    /// The bare request.
+    pub(crate) async fn fetch_metadata(
+        &self,
+        topics: Option<&[Arc<str>]>,
+        create: bool,
+    ) -> Result<MetadataResponse, RequestError> {
+        let named =
+            |name: &Arc<str>| MetadataRequestTopic { name: Some((&**name).into()), ..Default::default() };
+        let request = MetadataRequest {
+            topics: topics.map(|topics| topics.iter().map(named).collect()),
+            allow_auto_topic_creation: create,
+            ..Default::default()
+        };
+        let timeout = self.config.request_timeout;
+        let request = &request;
+        let ask = |connection: Connection| -> BoxFuture<'_, _> {
+            Box::pin(async move { connection.call(request, timeout).await })
+        };
+        self.links.ask_any(self, &ask).await
+    }
+}

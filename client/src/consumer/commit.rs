@@ -1,0 +1,555 @@
+//! The order of one consumer's commits: what goes into the next request, who waits for what, what is tried again.
+//! Pure: it is told the time.
+//!
+//! One request is in flight at a time, so that no commit overtakes another. Meanwhile calls gather: of two that name a
+//! partition the later one counts, and the earlier one is answered with it. What a member does not own (any more) is
+//! refused here, because a coordinator would take it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_protocol::ErrorCode;
+use klamm_runtime::Rng;
+use tokio::time::Instant;
+
+use super::membership::Standing;
+use crate::connection::Backoff;
+use crate::error::{ConsumeError, RequestError};
+use crate::types::{OffsetAndMetadata, TopicPartition};
+
+/// Offsets by partition.
+pub(super) type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
+
+/// One partition's offset and the calls that wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    offset: OffsetAndMetadata,
+    calls: Vec<u64>,
+}
+
+/// A call that is not answered.
+#[derive(Debug)]
+struct Call {
+    /// Partitions without an answer.
+    open: usize,
+    /// The first partition's that was refused.
+    error: Option<ConsumeError>,
+    deadline: Instant,
+}
+
+/// What has to happen before the next request.
+#[derive(Debug, PartialEq, Eq)]
+enum Hold {
+    Until(Instant),
+    /// The coordinator did not know who committed: this must have changed.
+    NotAs(Standing),
+}
+
+/// A request in flight.
+#[derive(Debug)]
+struct Sent {
+    by: Standing,
+    entries: BTreeMap<TopicPartition, Entry>,
+}
+
+/// The commits of one consumer.
+#[derive(Debug)]
+pub(super) struct Commits {
+    group: Arc<str>,
+    request_timeout: Duration,
+    backoff: Backoff,
+    rng: Arc<dyn Rng>,
+    last_call: u64,
+    calls: BTreeMap<u64, Call>,
+    waiting: BTreeMap<TopicPartition, Entry>,
+    sent: Option<Sent>,
+    hold: Option<Hold>,
+    /// Why the last request failed.
+    failure: Option<ConsumeError>,
+    answers: Vec<(u64, Result<(), ConsumeError>)>,
+}
+
+impl Commits {
+    pub(super) fn new(
+        group: Arc<str>,
+        request_timeout: Duration,
+        backoff: Backoff,
+        rng: Arc<dyn Rng>,
+    ) -> Self {
+        Self {
+            group,
+            request_timeout,
+            backoff,
+            rng,
+            last_call: 0,
+            calls: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            sent: None,
+            hold: None,
+            failure: None,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Commits these after everything that was asked for before. Gives the call's number.
+    pub(super) fn call(&mut self, offsets: Offsets, deadline: Instant) -> u64 {
+        let call = self.open(offsets.len(), deadline);
+        for (partition, offset) in offsets {
+            match self.waiting.get_mut(&partition) {
+                Some(entry) => {
+                    entry.offset = offset;
+                    entry.calls.push(call);
+                }
+                None => drop(self.waiting.insert(partition, Entry { offset, calls: vec![call] })),
+            }
+        }
+        call
+    }
+
+    /// A call that is answered when everything asked for before is.
+    pub(super) fn flush(&mut self, deadline: Instant) -> u64 {
+        let sent = self.sent.iter_mut().flat_map(|sent| sent.entries.values_mut());
+        let number = self.last_call + 1;
+        let mut open = 0;
+        for entry in self.waiting.values_mut().chain(sent) {
+            entry.calls.push(number);
+            open += 1;
+        }
+        self.open(open, deadline)
+    }
+
+    fn open(&mut self, open: usize, deadline: Instant) -> u64 {
+        self.last_call += 1;
+        let call = self.last_call;
+        if open == 0 {
+            self.answers.push((call, Ok(())));
+        } else {
+            self.calls.insert(call, Call { open, error: None, deadline });
+        }
+        call
+    }
+
+    /// What is to be sent now, if anything. `owned` is what the consumer owns as a member of its group; `None` for one
+    /// that assigns partitions by hand, which may commit anything.
+    pub(super) fn next(
+        &mut self,
+        standing: &Standing,
+        owned: Option<&BTreeSet<TopicPartition>>,
+        now: Instant,
+    ) -> Option<Offsets> {
+        if let Some(owned) = owned {
+            self.refuse_foreign(owned);
+        }
+        if self.sent.is_some() {
+            return None;
+        }
+        match &self.hold {
+            Some(Hold::Until(at)) if now < *at => return None,
+            Some(Hold::NotAs(before)) if before == standing => return None,
+            _ => self.hold = None,
+        }
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let entries = std::mem::take(&mut self.waiting);
+        let offsets =
+            entries.iter().map(|(partition, entry)| (partition.clone(), entry.offset.clone())).collect();
+        self.sent = Some(Sent { by: standing.clone(), entries });
+        Some(offsets)
+    }
+
+    /// What moved away meanwhile belongs to another member.
+    fn refuse_foreign(&mut self, owned: &BTreeSet<TopicPartition>) {
+        let foreign: Vec<TopicPartition> =
+            self.waiting.keys().filter(|partition| !owned.contains(partition)).cloned().collect();
+        for partition in foreign {
+            if let Some(entry) = self.waiting.remove(&partition) {
+                self.settle(&entry, &Err(ConsumeError::NotAssigned { partition }));
+            }
+        }
+    }
+
+    /// The request in flight was answered with these refusals, or failed.
+    pub(super) fn answered(
+        &mut self,
+        result: Result<BTreeMap<TopicPartition, ErrorCode>, RequestError>,
+        now: Instant,
+    ) {
+        let Some(Sent { by, entries }) = self.sent.take() else { return };
+        let refused = match result {
+            Ok(refused) => refused,
+            Err(error) => {
+                let retriable = error.is_retriable();
+                let error = ConsumeError::Request(error);
+                for (partition, entry) in entries {
+                    if retriable {
+                        self.put_back(partition, entry);
+                    } else {
+                        self.settle(&entry, &Err(error.clone()));
+                    }
+                }
+                return self.pause(error, now);
+            }
+        };
+        if refused.is_empty() {
+            self.backoff.reset();
+            self.failure = None;
+        }
+        for (partition, entry) in entries {
+            let Some(&code) = refused.get(&partition) else {
+                self.settle(&entry, &Ok(()));
+                continue;
+            };
+            let error =
+                ConsumeError::Commit { group: Arc::clone(&self.group), partition: partition.clone(), code };
+            if is_stale(code) {
+                // Inside `revoked` the rebalance waits for this very commit.
+                if by.revoking || by.generation < 0 {
+                    self.settle(&entry, &Err(error));
+                } else {
+                    self.put_back(partition, entry);
+                    self.failure = Some(error);
+                    self.hold = Some(Hold::NotAs(by.clone()));
+                }
+            } else if code.is_retriable() && code != ErrorCode::UnknownTopicOrPartition {
+                self.put_back(partition, entry);
+                if !matches!(self.hold, Some(Hold::NotAs(_))) {
+                    self.pause(error, now);
+                }
+            } else {
+                self.settle(&entry, &Err(error));
+            }
+        }
+    }
+
+    fn pause(&mut self, error: ConsumeError, now: Instant) {
+        self.failure = Some(error);
+        if !matches!(self.hold, Some(Hold::Until(_))) {
+            self.hold = Some(Hold::Until(now + self.backoff.next(&*self.rng)));
+        }
+    }
+
+    /// To be sent again, unless a later call has another offset for the partition.
+    fn put_back(&mut self, partition: TopicPartition, entry: Entry) {
+        match self.waiting.get_mut(&partition) {
+            Some(newer) => newer.calls.extend(entry.calls),
+            None => drop(self.waiting.insert(partition, entry)),
+        }
+    }
+
+    fn settle(&mut self, entry: &Entry, result: &Result<(), ConsumeError>) {
+        for number in &entry.calls {
+            let Some(call) = self.calls.get_mut(number) else { continue };
+            call.open -= 1;
+            if let Err(error) = result {
+                call.error.get_or_insert_with(|| error.clone());
+            }
+            if call.open == 0 {
+                let error = call.error.take();
+                self.calls.remove(number);
+                self.answers.push((*number, error.map_or(Ok(()), Err)));
+            }
+        }
+    }
+
+    /// Answers calls whose deadline has passed. What nobody waits for any more is not sent.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let expired: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.deadline <= now).map(|(number, _)| *number).collect();
+        if expired.is_empty() {
+            return;
+        }
+        let after = self.request_timeout;
+        let last = self.failure.as_ref().map_or_else(|| "no answer".to_owned(), ToString::to_string);
+        let late = RequestError::Deadline { what: "committing offsets", after, last: Arc::from(last) };
+        for number in expired {
+            let error = self.calls.remove(&number).and_then(|call| call.error);
+            let error = error.or_else(|| self.failure.clone()).unwrap_or_else(|| late.clone().into());
+            self.answers.push((number, Err(error)));
+        }
+        let calls = &self.calls;
+        self.waiting.retain(|_, entry| entry.calls.iter().any(|number| calls.contains_key(number)));
+    }
+
+    /// When time alone brings something.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let hold = match self.hold {
+            Some(Hold::Until(at)) if self.sent.is_none() && !self.waiting.is_empty() => Some(at),
+            _ => None,
+        };
+        self.calls.values().map(|call| call.deadline).chain(hold).min()
+    }
+
+    /// Calls that are answered.
+    pub(super) fn take_answers(&mut self) -> Vec<(u64, Result<(), ConsumeError>)> {
+        std::mem::take(&mut self.answers)
+    }
+}
+
+/// Whether the coordinator has another generation, or counts the consumer out.
+fn is_stale(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::RebalanceInProgress
+            | ErrorCode::IllegalGeneration
+            | ErrorCode::UnknownMemberId
+            | ErrorCode::StaleMemberEpoch
+            | ErrorCode::FencedMemberEpoch
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_runtime::SeededRng;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    fn commits() -> (Commits, Instant) {
+        let backoff = Backoff::new(PAUSE, SECOND);
+        (Commits::new("g".into(), 30 * SECOND, backoff, Arc::new(SeededRng::new(1))), Instant::now())
+    }
+
+    fn at(partition: i32) -> TopicPartition {
+        TopicPartition::new("t", partition)
+    }
+
+    fn offsets(of: &[(i32, i64)]) -> Offsets {
+        of.iter().map(|&(partition, offset)| (at(partition), offset.into())).collect()
+    }
+
+    fn member(generation: i32) -> Standing {
+        Standing { generation, member_id: "m".into(), revoking: false }
+    }
+
+    fn owned(partitions: impl IntoIterator<Item = i32>) -> BTreeSet<TopicPartition> {
+        partitions.into_iter().map(at).collect()
+    }
+
+    fn refused(of: &[(i32, ErrorCode)]) -> BTreeMap<TopicPartition, ErrorCode> {
+        of.iter().map(|&(partition, code)| (at(partition), code)).collect()
+    }
+
+    fn disconnected() -> RequestError {
+        RequestError::Disconnected { address: "b".into(), reason: "gone".into() }
+    }
+
+    /// Calls that are answered, with their errors in words.
+    fn answers(commits: &mut Commits) -> Vec<(u64, Option<String>)> {
+        let told = commits.take_answers().into_iter();
+        told.map(|(call, answer)| (call, answer.err().map(|error| error.to_string()))).collect()
+    }
+
+    #[test]
+    fn one_request_is_in_flight_and_later_calls_win() {
+        let (mut commits, now) = commits();
+        let all = owned(0..9);
+        assert_eq!(commits.wake_at(), None);
+        let first = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+        assert_eq!(commits.next(&member(1), Some(&all), now), Some(offsets(&[(0, 5)])));
+        let second = commits.call(offsets(&[(0, 9), (1, 1)]), now + 31 * SECOND);
+        let third = commits.call(offsets(&[(0, 7)]), now + 32 * SECOND);
+        assert_eq!(commits.next(&member(1), Some(&all), now), None, "the first is not answered");
+        assert_eq!(commits.wake_at(), Some(now + 30 * SECOND));
+        commits.answered(Ok(refused(&[])), now);
+        assert_eq!(answers(&mut commits), [(first, None)]);
+        // The order of calls counts, not the size of offsets.
+        assert_eq!(commits.next(&member(1), Some(&all), now), Some(offsets(&[(0, 7), (1, 1)])));
+        commits.answered(Ok(refused(&[(1, ErrorCode::OffsetMetadataTooLarge)])), now);
+        let told = answers(&mut commits);
+        assert_eq!(told[0], (third, None));
+        assert_eq!(told[1].0, second);
+        assert!(told[1].1.as_ref().unwrap().contains("t-1"), "{told:?}");
+        assert_eq!(commits.next(&member(1), Some(&all), now), None);
+    }
+
+    #[test]
+    fn nothing_to_commit_is_committed_at_once() {
+        let (mut commits, now) = commits();
+        let call = commits.call(Offsets::new(), now);
+        let flush = commits.flush(now);
+        assert_eq!(answers(&mut commits), [(call, None), (flush, None)]);
+        assert_eq!(commits.next(&member(1), None, now), None);
+    }
+
+    #[test]
+    fn what_a_member_does_not_own_is_refused_and_the_rest_is_committed() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5), (1, 5)]), now + SECOND);
+        assert_eq!(commits.next(&member(1), Some(&owned([1])), now), Some(offsets(&[(1, 5)])));
+        commits.answered(Ok(refused(&[])), now);
+        assert_eq!(answers(&mut commits), [(call, Some("t-0 is not assigned to this consumer".into()))]);
+        // While a request hangs, too.
+        commits.call(offsets(&[(1, 6)]), now + SECOND);
+        assert!(commits.next(&member(1), Some(&owned([1])), now).is_some());
+        let foreign = commits.call(offsets(&[(0, 6)]), now + SECOND);
+        assert_eq!(commits.next(&member(1), Some(&owned([1])), now), None);
+        assert_eq!(answers(&mut commits)[0].0, foreign);
+        // By hand anything may be committed.
+        commits.answered(Ok(refused(&[])), now);
+        commits.call(offsets(&[(0, 6)]), now + SECOND);
+        assert_eq!(commits.next(&Standing::default(), None, now), Some(offsets(&[(0, 6)])));
+    }
+
+    #[test]
+    fn an_unknown_topic_is_answered_at_once_and_the_others_are_committed() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5), (1, 5)]), now + 30 * SECOND);
+        commits.next(&member(1), None, now).unwrap();
+        commits.answered(Ok(refused(&[(0, ErrorCode::UnknownTopicOrPartition)])), now);
+        let told = answers(&mut commits);
+        assert_eq!((told.len(), told[0].0), (1, call));
+        assert!(told[0].1.as_ref().unwrap().contains("UNKNOWN_TOPIC_OR_PARTITION"));
+        assert_eq!(commits.next(&member(1), None, now), None, "nothing is tried again");
+        assert_eq!(commits.wake_at(), None);
+    }
+
+    #[test]
+    fn failures_are_tried_again_after_a_pause_until_the_deadline() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5), (1, 5)]), now + 30 * SECOND);
+        let other = commits.call(offsets(&[(2, 5)]), now + 2 * SECOND);
+        assert_eq!(commits.next(&member(1), None, now), Some(offsets(&[(0, 5), (1, 5), (2, 5)])));
+        commits.answered(Err(disconnected()), now);
+        let again = commits.wake_at().unwrap();
+        assert!((now + PAUSE * 8 / 10..=now + PAUSE * 12 / 10).contains(&again));
+        assert_eq!(commits.next(&member(1), None, again - Duration::from_millis(1)), None);
+        // A newer offset of a partition replaces what is to be sent again.
+        let newer = commits.call(offsets(&[(1, 8)]), now + 30 * SECOND);
+        assert_eq!(commits.next(&member(1), None, again), Some(offsets(&[(0, 5), (1, 8), (2, 5)])));
+        commits.answered(
+            Ok(refused(&[(0, ErrorCode::CoordinatorLoadInProgress), (2, ErrorCode::NotCoordinator)])),
+            again,
+        );
+        assert_eq!(answers(&mut commits), [(newer, None)]);
+        commits.expire(now + 2 * SECOND - Duration::from_nanos(1));
+        assert_eq!(answers(&mut commits), []);
+        commits.expire(now + 2 * SECOND);
+        let told = answers(&mut commits);
+        assert_eq!(told[0].0, other);
+        assert!(told[0].1.as_ref().unwrap().contains("COORDINATOR"), "{told:?}");
+        // What nobody waits for any more is not sent.
+        assert_eq!(commits.next(&member(1), None, now + 2 * SECOND), Some(offsets(&[(0, 5)])));
+        commits.answered(Ok(refused(&[])), now);
+        assert_eq!(answers(&mut commits), [(call, None)]);
+    }
+
+    #[test]
+    fn without_an_answer_the_deadline_says_so_and_the_next_commits_go_on() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+        commits.next(&member(1), None, now).unwrap();
+        commits.expire(now + 30 * SECOND);
+        let told = answers(&mut commits);
+        assert_eq!(told[0].0, call);
+        assert!(told[0].1.as_ref().unwrap().contains("no answer"), "{told:?}");
+        commits.answered(Err(disconnected()), now + 30 * SECOND);
+        let next = commits.call(offsets(&[(0, 6)]), now + 60 * SECOND);
+        let later = now + 31 * SECOND;
+        assert_eq!(commits.next(&member(1), None, later), Some(offsets(&[(0, 6)])));
+        commits.answered(Ok(refused(&[])), later);
+        assert_eq!(answers(&mut commits), [(next, None)]);
+    }
+
+    #[test]
+    fn a_final_failure_is_told_at_once() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5), (1, 5)]), now + 30 * SECOND);
+        commits.next(&member(1), None, now).unwrap();
+        commits.answered(Err(RequestError::Closed), now);
+        assert_eq!(answers(&mut commits), [(call, Some("the client is closed".into()))]);
+        assert_eq!(commits.next(&member(1), None, now + 60 * SECOND), None);
+    }
+
+    #[test]
+    fn a_rebalance_is_waited_for_and_what_moved_is_refused_after_it() {
+        for code in [
+            ErrorCode::RebalanceInProgress,
+            ErrorCode::IllegalGeneration,
+            ErrorCode::UnknownMemberId,
+            ErrorCode::StaleMemberEpoch,
+            ErrorCode::FencedMemberEpoch,
+        ] {
+            let (mut commits, now) = commits();
+            let stays = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+            let moves = commits.call(offsets(&[(1, 5)]), now + 30 * SECOND);
+            commits.next(&member(1), Some(&owned(0..2)), now).unwrap();
+            commits.answered(Ok(refused(&[(0, code), (1, code)])), now);
+            let later = now + 5 * SECOND;
+            assert_eq!(
+                commits.next(&member(1), Some(&owned(0..2)), later),
+                None,
+                "the same member would fail again"
+            );
+            assert_eq!(commits.wake_at(), Some(now + 30 * SECOND));
+            assert_eq!(commits.next(&member(2), Some(&owned([0])), later), Some(offsets(&[(0, 5)])));
+            commits.answered(Ok(refused(&[])), later);
+            let told = answers(&mut commits);
+            assert_eq!(told[0], (moves, Some("t-1 is not assigned to this consumer".into())));
+            assert_eq!(told[1], (stays, None));
+        }
+    }
+
+    #[test]
+    fn inside_revoked_and_outside_a_group_nothing_is_waited_for() {
+        for standing in [Standing { revoking: true, ..member(1) }, Standing::default()] {
+            let (mut commits, now) = commits();
+            let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+            commits.next(&standing, Some(&owned([0])), now).unwrap();
+            commits.answered(Ok(refused(&[(0, ErrorCode::IllegalGeneration)])), now);
+            let told = answers(&mut commits);
+            assert_eq!(told[0].0, call);
+            assert!(told[0].1.as_ref().unwrap().contains("ILLEGAL_GENERATION"));
+        }
+    }
+
+    #[test]
+    fn a_flush_waits_for_all_that_was_asked_before_it() {
+        let (mut commits, now) = commits();
+        let first = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+        commits.next(&member(1), None, now).unwrap();
+        let second = commits.call(offsets(&[(0, 6), (1, 6)]), now + 30 * SECOND);
+        let flush = commits.flush(now + 30 * SECOND);
+        let third = commits.call(offsets(&[(2, 6)]), now + 30 * SECOND);
+        // It fails, and what is sent again waits for the newer offset.
+        commits.answered(Err(disconnected()), now);
+        assert_eq!(answers(&mut commits), []);
+        let later = now + SECOND;
+        assert_eq!(commits.next(&member(1), None, later), Some(offsets(&[(0, 6), (1, 6), (2, 6)])));
+        commits.answered(Ok(refused(&[(2, ErrorCode::CoordinatorLoadInProgress)])), later);
+        let mut told: Vec<u64> = answers(&mut commits).into_iter().map(|(call, _)| call).collect();
+        told.sort_unstable();
+        assert_eq!(told, [first, second, flush]);
+        assert!(third > flush);
+    }
+
+    /// A pause grows with failures in a row, and is short again after a success.
+    #[test]
+    fn pauses_grow_and_start_afresh() {
+        let (mut commits, now) = commits();
+        commits.call(offsets(&[(0, 5)]), now + 3_000 * SECOND);
+        let mut at = now;
+        for _ in 0..8 {
+            commits.next(&member(1), None, at).unwrap();
+            commits.answered(Err(disconnected()), at);
+            let again = commits.wake_at().unwrap();
+            assert!(again > at);
+            at = again;
+        }
+        commits.next(&member(1), None, at).unwrap();
+        commits.answered(Err(disconnected()), at);
+        let long = commits.wake_at().unwrap() - at;
+        assert!(long >= 8 * PAUSE, "{long:?}");
+        at += long;
+        commits.next(&member(1), None, at).unwrap();
+        commits.answered(Ok(refused(&[])), at);
+        commits.call(offsets(&[(0, 6)]), now + 3_000 * SECOND);
+        commits.next(&member(1), None, at).unwrap();
+        commits.answered(Err(disconnected()), at);
+        let short = commits.wake_at().unwrap() - at;
+        assert!(short <= PAUSE * 12 / 10, "{short:?}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Offsets of groups, committed and fetched at their coordinators.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use klamm_protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use klamm_protocol::messages::offset_fetch::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use klamm_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse};
+use klamm_protocol::{ErrorCode, Request, Utf8Bytes};
+use tokio::time::Instant;
+
+use super::coordinator::CoordinatorLink;
+use crate::cluster::Core;
+use crate::connection::Retry;
+use crate::error::RequestError;
+use crate::types::{OffsetAndMetadata, TopicPartition};
+
+/// Before these versions topics go by name, which serves every broker; after them by id.
+const COMMIT_VERSION_CAP: i16 = 9;
+const FETCH_VERSION_CAP: i16 = 9;
+/// From here on several groups are asked for at once.
+const FETCH_BATCHED_FROM: i16 = 8;
+/// From here on offsets of open transactions can be waited for.
+const REQUIRE_STABLE_FROM: i16 = 7;
+
+/// The committed offsets of a group, of some partitions or of all. Partitions without one are missing.
+pub(crate) async fn committed(
+    core: &Core,
+    link: &CoordinatorLink,
+    partitions: Option<&[TopicPartition]>,
+    deadline: Instant,
+) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError> {
+    if partitions.is_some_and(<[_]>::is_empty) {
+        return Ok(HashMap::new());
+    }
+    let mut retry = Retry::new(&core.config, "fetching committed offsets", deadline);
+    loop {
+        let attempt = async {
+            let result = ask_committed(core, link, partitions).await;
+            if let Err(error) = &result {
+                link.learn_from(error);
+            }
+            result
+        };
+        if let Some(committed) = retry.attempt(attempt).await? {
+            return Ok(committed);
+        }
+    }
+}
+
+async fn ask_committed(
+    core: &Core,
+    link: &CoordinatorLink,
+    partitions: Option<&[TopicPartition]>,
+) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError> {
+    let connection = link.connection(core).await?;
+    let version = connection.version_up_to::<OffsetFetchRequest>(FETCH_VERSION_CAP)?;
+    let group: Utf8Bytes = (&**link.group()).into();
+    let by_topic = partitions.map(|partitions| {
+        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for partition in partitions {
+            topics.entry(&partition.topic).or_default().push(partition.partition);
+        }
+        topics
+    });
+    // Offsets of open transactions are not answered with but waited for, so that nothing is read twice (KIP-447).
+    let mut request =
+        OffsetFetchRequest { require_stable: version >= REQUIRE_STABLE_FROM, ..Default::default() };
+    if version >= FETCH_BATCHED_FROM {
+        let topics = by_topic.map(|topics| {
+            let topic = |(name, partition_indexes): (&str, Vec<i32>)| OffsetFetchRequestTopics {
+                name: name.into(),
+                partition_indexes,
+                ..Default::default()
+            };
+            topics.into_iter().map(topic).collect()
+        });
+        request.groups = vec![OffsetFetchRequestGroup { group_id: group, topics, ..Default::default() }];
+    } else {
+        request.group_id = group;
+        request.topics = by_topic.map(|topics| {
+            let topic = |(name, partition_indexes): (&str, Vec<i32>)| OffsetFetchRequestTopic {
+                name: name.into(),
+                partition_indexes,
+                ..Default::default()
+            };
+            topics.into_iter().map(topic).collect()
+        });
+    }
+    let answer = connection.start(&request, version)?.within(core.config.request_timeout).await?;
+    read_committed(answer).map_err(|code| RequestError::Broker {
+        address: Arc::clone(connection.address()),
+        api: OffsetFetchRequest::KEY,
+        code,
+    })
+}
+
+fn read_committed(
+    answer: OffsetFetchResponse,
+) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, ErrorCode> {
+    let mut committed = HashMap::new();
+    let mut take = |topic: &str, partition, code, offset, epoch: i32, metadata: Option<&str>| {
+        check(code)?;
+        if offset >= 0 {
+            let offset = OffsetAndMetadata::new(offset)
+                .with_leader_epoch(Some(epoch).filter(|&epoch| epoch >= 0))
+                .with_metadata(metadata.unwrap_or_default());
+            committed.insert(TopicPartition::new(topic, partition), offset);
+        }
+        Ok::<(), ErrorCode>(())
+    };
+    check(answer.error_code)?;
+    for topic in &answer.topics {
+        for part in &topic.partitions {
+            let (offset, epoch) = (part.committed_offset, part.committed_leader_epoch);
+            let metadata = part.metadata.as_deref();
+            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata)?;
+        }
+    }
+    for group in &answer.groups {
+        check(group.error_code)?;
+        for part in
+            group.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (topic, part)))
+        {
+            let (topic, part) = part;
+            let (offset, epoch) = (part.committed_offset, part.committed_leader_epoch);
+            let metadata = part.metadata.as_deref();
+            take(&topic.name, part.partition_index, part.error_code, offset, epoch, metadata)?;
+        }
+    }
+    Ok(committed)
+}
+
+fn check(code: i16) -> Result<(), ErrorCode> {
+    match ErrorCode::from_code(code) {
+        ErrorCode::None => Ok(()),
+        code => Err(code),
+    }
+}
+
+/// Who commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committer {
+    /// -1 for consumers outside the group's membership.
+    pub(crate) generation: i32,
+    pub(crate) member_id: Arc<str>,
+    pub(crate) group_instance_id: Option<Arc<str>>,
+}
+
+/// Commits once. Gives the partitions that were refused.
+pub(crate) async fn commit(
+    core: &Core,
+    link: &CoordinatorLink,
+    committer: &Committer,
+    offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
+    timeout: std::time::Duration,
+) -> Result<BTreeMap<TopicPartition, ErrorCode>, RequestError> {
+    let connection = link.connection(core).await?;
+    let version = connection.version_up_to::<OffsetCommitRequest>(COMMIT_VERSION_CAP)?;
+    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for (partition, committed) in offsets {
+        topics.entry(&partition.topic).or_default().push(OffsetCommitRequestPartition {
+            partition_index: partition.partition,
+            committed_offset: committed.offset,
+            committed_leader_epoch: committed.leader_epoch.unwrap_or(-1),
+            committed_metadata: Some((&*committed.metadata).into()),
+            ..Default::default()
+        });
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| OffsetCommitRequestTopic {
+        name: name.into(),
+        partitions,
+        ..Default::default()
+    });
+    let request = OffsetCommitRequest {
+        group_id: (&**link.group()).into(),
+        generation_id_or_member_epoch: committer.generation,
+        member_id: (&*committer.member_id).into(),
+        group_instance_id: committer.group_instance_id.as_ref().map(|id| (&**id).into()),
+        topics: topics.collect(),
+        ..Default::default()
+    };
+    let answer = connection.start(&request, version)?.within(timeout).await?;
+    let mut refused = BTreeMap::new();
+    for topic in &answer.topics {
+        for part in &topic.partitions {
+            let code = ErrorCode::from_code(part.error_code);
+            if code != ErrorCode::None {
+                refused.insert(TopicPartition::new(&*topic.name, part.partition_index), code);
+            }
+        }
+    }
+    Ok(refused)
+}

@@ -1,0 +1,35 @@
+//! Administration through faults.
+
+use klamm_client::NewTopic;
+use klamm_protocol::ApiKey;
+
+use crate::fake::{FakeBroker, Fault};
+
+/// A hundred groups were a hundred connections, made one after the other, each with its own search for the coordinator.
+#[tokio::test(start_paused = true)]
+async fn many_groups_are_described_by_few_requests_on_the_shared_connection() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let names: Vec<String> = (0..100).map(|number| format!("group-{number}")).collect();
+    // The first may open a connection to the broker by its id, beside that to the bootstrap address.
+    client.admin().list_topics().await.unwrap();
+    let before = broker.state().connections;
+    let described = client.admin().describe_groups(&names).await.unwrap();
+    assert_eq!(described.len(), 100);
+    assert_eq!(&*described["group-42"].as_ref().unwrap().state, "Stable");
+    let state = broker.state();
+    assert!(state.connections <= before + 1, "{before} connections, then {}", state.connections);
+    assert_eq!(state.seen[&ApiKey::FindCoordinator.code()], 1);
+    assert_eq!(state.seen[&ApiKey::DescribeGroups.code()], 1);
+}
+
+/// The topic was there, but the call failed because the metadata request after it did; trying again said that
+/// the topic exists.
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_created_although_the_metadata_request_after_it_fails() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    broker.script(ApiKey::Metadata, vec![Fault::Disconnect; 1_000]);
+    let created = client.admin().create_topics(&[NewTopic::new("t")]).await.unwrap();
+    assert!(created["t"].is_ok(), "{created:?}");
+}

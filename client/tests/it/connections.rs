@@ -1,0 +1,124 @@
+//! Brokers that keep silent: at connecting, and in the middle of a conversation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::runtime::{MemoryNet, Net, Tasks};
+use klamm_client::{Client, Record};
+use klamm_protocol::ApiKey;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use tokio::time::Instant;
+
+use crate::fake::{FakeBroker, Fault, TOPIC};
+
+/// An address that takes connections and never answers.
+async fn silent(net: &MemoryNet, tasks: &Tasks) -> String {
+    let mut listener = net.bind("silent:0").await.unwrap();
+    let address = listener.local_address();
+    tasks.spawn("silent broker", async move {
+        let mut held = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            held.push(connection);
+        }
+    });
+    address
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_bootstrap_address_does_not_hide_another() {
+    let (broker, tasks) = (FakeBroker::start(1).await, Tasks::new());
+    for silent_ones in 1..=2 {
+        let mut addresses = Vec::new();
+        for _ in 0..silent_ones {
+            addresses.push(silent(&broker.net, &tasks).await);
+        }
+        addresses.push(broker.address.clone());
+        let started = Instant::now();
+        let net = Arc::new(broker.net.clone());
+        let client = Client::builder().bootstrap(addresses.join(",")).net(net).build().await.unwrap();
+        assert!(started.elapsed() <= Duration::from_secs(silent_ones), "{:?}", started.elapsed());
+        assert_eq!(client.partition_count(TOPIC).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_ends_though_nobody_has_the_patience_to_see_it() {
+    let broker = FakeBroker::start(1).await;
+    let net = Arc::new(broker.net.clone());
+    let builder = Client::builder().bootstrap(&broker.address).net(net);
+    let client = builder.request_timeout(Duration::from_secs(10)).build().await.unwrap();
+    broker.script(ApiKey::Metadata, [Fault::Hang]);
+    let started = Instant::now();
+    let mut failed = 0;
+    loop {
+        // Each caller goes away after a second; the connection's own deadline counts from the first request.
+        let listed = tokio::time::timeout(Duration::from_secs(1), client.admin().list_topics()).await;
+        if matches!(listed, Ok(Ok(_))) {
+            break;
+        }
+        failed += 1;
+        assert!(failed < 15, "the silent connection is given out for ever");
+    }
+    assert!(started.elapsed() <= Duration::from_secs(12), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_sent_once_its_broker_can_be_reached_again() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let producer = client.producer().build().unwrap();
+    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    let started = Instant::now();
+    producer.send(Record::to(TOPIC).value("a")).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(30), "the request timeout");
+    assert_eq!(broker.values(0), ["a"], "recognised when it is sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_unknown_topics_are_asked_about_together() {
+    let broker = FakeBroker::start(1).await;
+    let builder = Client::builder().bootstrap(&broker.address).net(Arc::new(broker.net.clone()));
+    // Too short for a second round.
+    let client = builder.request_timeout(Duration::from_millis(5)).build().await.unwrap();
+    let before = broker.state().seen[&ApiKey::Metadata.code()];
+    // The broker knows one topic only and says nothing about the others.
+    let asked = (0..200).map(|number| {
+        let client = client.clone();
+        async move { client.partition_count(&format!("unknown-{number}")).await.unwrap_err() }
+    });
+    futures::future::join_all(asked).await;
+    let requests = broker.state().seen[&ApiKey::Metadata.code()] - before;
+    assert!((1..=3).contains(&requests), "{requests} requests");
+}
+
+#[test]
+fn requests_are_counted_for_the_programs_recorder() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let broker = FakeBroker::start(1).await;
+            let client = broker.client().await;
+            let producer = client.producer().build().unwrap();
+            broker.script(ApiKey::Produce, [Fault::Disconnect]);
+            producer.send(Record::to(TOPIC).value("a")).await.unwrap();
+        });
+    });
+    let mut told = BTreeMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+        told.insert(format!("{}{labels:?}", key.key().name()), value);
+    }
+    assert_eq!(told["klamm_client_requests_total[\"Produce\"]"], DebugValue::Counter(2));
+    assert_eq!(told["klamm_client_requests_failed_total[\"Produce\"]"], DebugValue::Counter(1));
+    match &told["klamm_client_request_seconds[\"Produce\"]"] {
+        DebugValue::Histogram(times) => assert_eq!(times.len(), 1),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(told["klamm_client_sent_bytes_total[]"], DebugValue::Counter(bytes) if bytes > 100));
+    assert!(matches!(told["klamm_client_received_bytes_total[]"], DebugValue::Counter(bytes) if bytes > 100));
+    assert_eq!(told["klamm_client_connections_total[\"opened\"]"], DebugValue::Counter(3));
+}

@@ -1,0 +1,282 @@
+//! Administration of a real cluster: runs where `KLAMM_TEST_KAFKA` names the address of an Apache Kafka 4.3 that has
+//! one broker with id 1 and that a test may change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::admin::{
+    ConfigChange, ConfigResource, ConfigResourceType, ConfigSource, GroupFilter, HangingTransaction,
+    MemberToRemove, NewPartitions, OffsetSpec, TransactionFilter,
+};
+use klamm_client::runtime::{Rng, SeededRng};
+use klamm_client::{Admin, Client, ErrorCode, NewTopic, OffsetAndMetadata, Record, TopicPartition};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A client of the cluster, if there is one.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub(crate) async fn connect() -> Option<Client> {
+    let Ok(bootstrap) = std::env::var("KLAMM_TEST_KAFKA") else {
+        eprintln!("skipped: KLAMM_TEST_KAFKA names no broker");
+        return None;
+    };
+    Some(Client::connect(bootstrap).await.unwrap())
+}
+
+/// A name that no earlier run has used.
+fn unique(name: &str) -> Arc<str> {
+    format!("{name}-{:x}", SeededRng::from_os().next_u64()).into()
+}
+
+async fn topic(client: &Client, partitions: i32) -> Arc<str> {
+    let name = unique("admin");
+    let created =
+        client.admin().create_topics(&[NewTopic::new(&*name).partitions(partitions)]).await.unwrap();
+    assert!(created[&name].is_ok(), "{created:?}");
+    name
+}
+
+fn code<T: std::fmt::Debug>(result: &Result<T, klamm_client::AdminError>) -> Option<ErrorCode> {
+    result.as_ref().unwrap_err().code()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("in time")
+}
+
+#[tokio::test]
+async fn topics_partitions_and_records() {
+    let Some(client) = connect().await else { return };
+    within(async {
+        let admin = client.admin();
+        let name = topic(&client, 2).await;
+        let checked = admin.validate_topics(&[NewTopic::new(&*name), NewTopic::new("a/b")]).await.unwrap();
+        assert_eq!(code(&checked[&name]), Some(ErrorCode::TopicAlreadyExists));
+        assert_eq!(code(&checked["a/b"]), Some(ErrorCode::InvalidTopicException));
+        let placed = unique("placed");
+        let wanted = NewTopic::new(&*placed).on_brokers(vec![vec![1], vec![1], vec![1]]);
+        assert!(admin.create_topics(&[wanted]).await.unwrap()[&placed].is_ok());
+
+        let missing = unique("missing");
+        let wanted = HashMap::from([
+            (Arc::clone(&name), NewPartitions::total(3)),
+            (Arc::clone(&placed), NewPartitions::total(4).on_brokers(vec![vec![1]])),
+            (Arc::clone(&missing), NewPartitions::total(3)),
+        ]);
+        let added = admin.create_partitions(&wanted).await.unwrap();
+        assert!(added[&name].is_ok() && added[&placed].is_ok(), "{added:?}");
+        assert_eq!(code(&added[&missing]), Some(ErrorCode::UnknownTopicOrPartition));
+        let described = admin.describe_topics(&[&*name, &*placed, &*missing]).await.unwrap();
+        assert_eq!(described[&name].as_ref().unwrap().partitions.len(), 3);
+        assert_eq!(described[&placed].as_ref().unwrap().partitions.len(), 4);
+        assert_eq!(code(&described[&missing]), Some(ErrorCode::UnknownTopicOrPartition));
+
+        let producer = client.producer().build().unwrap();
+        for number in 0..10 {
+            producer.send(Record::to(&*name).partition(0).value(number.to_string())).await.unwrap();
+        }
+        let at = |partition| TopicPartition::new(Arc::clone(&name), partition);
+        let before =
+            HashMap::from([(at(0), 4), (at(1), -1), (at(2), 99), (TopicPartition::new(&*missing, 0), 1)]);
+        let deleted = admin.delete_records(&before).await.unwrap();
+        assert_eq!(deleted[&at(0)].as_ref().unwrap(), &4);
+        assert_eq!(deleted[&at(1)].as_ref().unwrap(), &0);
+        assert_eq!(code(&deleted[&at(2)]), Some(ErrorCode::OffsetOutOfRange));
+        assert_eq!(
+            code(&deleted[&TopicPartition::new(&*missing, 0)]),
+            Some(ErrorCode::UnknownTopicOrPartition)
+        );
+        let earliest = admin.offsets(&HashMap::from([(at(0), OffsetSpec::Earliest)])).await.unwrap();
+        assert_eq!(earliest[&at(0)].as_ref().unwrap().offset, Some(4));
+
+        let gone = admin.delete_topics(&[&*name, &*placed, &*missing]).await.unwrap();
+        assert!(gone[&name].is_ok() && gone[&placed].is_ok(), "{gone:?}");
+        assert_eq!(code(&gone[&missing]), Some(ErrorCode::UnknownTopicOrPartition));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settings() {
+    let Some(client) = connect().await else { return };
+    within(async {
+        let admin = client.admin();
+        let name = topic(&client, 1).await;
+        let (resource, group) = (ConfigResource::topic(&*name), ConfigResource::group(&*unique("group")));
+        let missing = ConfigResource::topic(&*unique("missing"));
+        let changes = HashMap::from([
+            (
+                resource.clone(),
+                vec![
+                    ConfigChange::set("retention.ms", "3600000"),
+                    ConfigChange::Append("cleanup.policy".into(), "compact".into()),
+                ],
+            ),
+            (group.clone(), vec![ConfigChange::set("consumer.session.timeout.ms", "50000")]),
+            (missing.clone(), vec![ConfigChange::set("retention.ms", "1")]),
+        ]);
+        let checked = admin.validate_configs(&changes).await.unwrap();
+        assert!(checked[&resource].is_ok(), "{checked:?}");
+        let changed = admin.alter_configs(&changes).await.unwrap();
+        assert!(changed[&resource].is_ok() && changed[&group].is_ok(), "{changed:?}");
+        assert_eq!(code(&changed[&missing]), Some(ErrorCode::UnknownTopicOrPartition));
+
+        let broker = ConfigResource::broker(1);
+        let asked = [resource.clone(), group.clone(), broker.clone(), ConfigResource::broker(77)];
+        let described = admin.describe_configs(&asked).await.unwrap();
+        let value = |resource: &ConfigResource, name: &str| {
+            let entries = described[resource].as_ref().unwrap();
+            entries.iter().find(|entry| &*entry.name == name).cloned().unwrap()
+        };
+        let retention = value(&resource, "retention.ms");
+        assert_eq!(retention.value.as_deref(), Some("3600000"));
+        assert_eq!(retention.source, ConfigSource::Topic);
+        assert_eq!(value(&resource, "cleanup.policy").value.as_deref(), Some("delete,compact"));
+        assert_eq!(value(&group, "consumer.session.timeout.ms").source, ConfigSource::Group);
+        assert_eq!(value(&broker, "node.id").value.as_deref(), Some("1"));
+        assert!(described[&ConfigResource::broker(77)].is_err());
+
+        let back = HashMap::from([(resource.clone(), vec![ConfigChange::reset("retention.ms")])]);
+        assert!(admin.alter_configs(&back).await.unwrap()[&resource].is_ok());
+        let groups = admin.list_config_resources(&[ConfigResourceType::Group]).await.unwrap();
+        assert!(groups.contains(&group), "{groups:?}");
+        assert!(admin.list_config_resources(&[]).await.unwrap().contains(&resource));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn groups_and_their_offsets() {
+    let Some(client) = connect().await else { return };
+    within(async {
+        let admin = client.admin();
+        let (name, group) = (topic(&client, 2).await, unique("group"));
+        let at = |partition| TopicPartition::new(Arc::clone(&name), partition);
+        let offset = OffsetAndMetadata::new(7).with_leader_epoch(Some(0)).with_metadata("by hand");
+        let set = HashMap::from([(at(0), offset.clone()), (at(1), 3.into()), (at(9), 1.into())]);
+        let altered = admin.alter_group_offsets(&group, &set).await.unwrap();
+        assert!(altered[&at(0)].is_ok() && altered[&at(1)].is_ok(), "{altered:?}");
+        assert_eq!(code(&altered[&at(9)]), Some(ErrorCode::UnknownTopicOrPartition));
+        let empty = unique("empty");
+        let offsets = admin.list_group_offsets(&[&*group, &*empty]).await.unwrap();
+        assert_eq!(offsets[&group].as_ref().unwrap()[&at(0)], offset);
+        assert!(offsets[&empty].as_ref().unwrap().is_empty());
+        assert_eq!(admin.committed_offsets(&group).await.unwrap()[&at(1)], 3);
+        let deleted = admin.delete_group_offsets(&group, &[at(1)]).await.unwrap();
+        assert!(deleted[&at(1)].is_ok(), "{deleted:?}");
+        assert_eq!(admin.committed_offsets(&group).await.unwrap().len(), 1);
+
+        let consumer = client.consumer().group(&*group).topics([&*name]).start().await.unwrap();
+        let stable = async {
+            loop {
+                let described = admin.describe_groups(&[&*group, &*empty]).await.unwrap();
+                assert_eq!(code(&described[&empty]), Some(ErrorCode::GroupIdNotFound));
+                let described = described[&group].as_ref().unwrap();
+                if &*described.state == "Stable" && described.members[0].assignment.len() == 2 {
+                    return described.clone();
+                }
+            }
+        };
+        let described = stable.await;
+        assert_eq!((&*described.group_type, described.coordinator), ("classic", 1));
+        let listed = admin.list_groups_with(&GroupFilter::new().state("Stable")).await.unwrap();
+        assert!(listed.iter().any(|listed| listed.group == group), "{listed:?}");
+        let listed = admin.list_groups_with(&GroupFilter::new().state("Empty")).await.unwrap();
+        assert!(listed.iter().all(|listed| listed.group != group), "{listed:?}");
+        let refused = admin.alter_group_offsets(&group, &HashMap::from([(at(0), 1.into())])).await.unwrap();
+        assert_eq!(code(&refused[&at(0)]), Some(ErrorCode::UnknownMemberId));
+        let refused = admin.delete_groups(&[&*group]).await.unwrap();
+        assert_eq!(code(&refused[&group]), Some(ErrorCode::NonEmptyGroup));
+        let refused = admin.delete_group_offsets(&group, &[at(0)]).await.unwrap();
+        assert_eq!(code(&refused[&at(0)]), Some(ErrorCode::GroupSubscribedToTopic));
+
+        let member = MemberToRemove::Dynamic(Arc::clone(&described.members[0].member_id));
+        let stranger = MemberToRemove::Static("stranger".into());
+        let removed = admin.remove_members(&group, &[member.clone(), stranger.clone()]).await.unwrap();
+        assert!(removed[&member].is_ok(), "{removed:?}");
+        assert_eq!(code(&removed[&stranger]), Some(ErrorCode::UnknownMemberId));
+        consumer.close().await.unwrap();
+        let deleted = admin.delete_groups(&[&*group, &*empty]).await.unwrap();
+        assert!(deleted[&group].is_ok(), "{deleted:?}");
+        assert_eq!(code(&deleted[&empty]), Some(ErrorCode::GroupIdNotFound));
+        let share = admin.describe_share_groups(&[&*empty]).await.unwrap();
+        assert_eq!(code(&share[&empty]), Some(ErrorCode::GroupIdNotFound));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn transactions_and_producers() {
+    let Some(client) = connect().await else { return };
+    within(async {
+        let admin = client.admin();
+        let (name, id) = (topic(&client, 1).await, unique("transactional"));
+        let at = TopicPartition::new(Arc::clone(&name), 0);
+        let fenced = admin.fence_producers(&[&*id]).await.unwrap();
+        let (producer_id, epoch) = *fenced[&id].as_ref().unwrap();
+        assert!(producer_id >= 0);
+        let again = admin.fence_producers(&[&*id]).await.unwrap();
+        assert_eq!(*again[&id].as_ref().unwrap(), (producer_id, epoch + 1));
+        let described = admin.describe_transactions(&[&*id, "missing"]).await.unwrap();
+        let state = described[&id].as_ref().unwrap();
+        assert_eq!(
+            (&*state.state, state.producer_id, state.producer_epoch),
+            ("Empty", producer_id, epoch + 1)
+        );
+        assert_eq!(code(&described["missing"]), Some(ErrorCode::TransactionalIdNotFound));
+        let all =
+            TransactionFilter::new().state("Empty").producer_id(producer_id).id_pattern("transactional-.*");
+        let listed = admin.list_transactions(&all).await.unwrap();
+        assert!(listed.len() == 1 && listed[0].transactional_id == id, "{listed:?}");
+        let long = TransactionFilter::new().open_longer_than(Duration::from_secs(1)).state("Ongoing");
+        assert!(admin.list_transactions(&long).await.unwrap().is_empty());
+
+        client.producer().build().unwrap().send(Record::to(&*name).value("v")).await.unwrap();
+        let producers = admin.describe_producers(std::slice::from_ref(&at)).await.unwrap();
+        let producers = producers[&at].as_ref().unwrap();
+        assert_eq!((producers.len(), producers[0].last_sequence), (1, Some(0)));
+        assert_eq!(producers[0].transaction_start, None);
+        // The marker of a producer that the partition does not know is written all the same, as an abort of nothing;
+        // one of an older epoch than known is refused.
+        let abort = HangingTransaction {
+            partition: at.clone(),
+            producer_id,
+            producer_epoch: epoch,
+            coordinator_epoch: 0,
+        };
+        let aborted = admin.abort_transaction(&abort).await;
+        assert!(aborted.is_ok(), "{aborted:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_cluster() {
+    let Some(client) = connect().await else { return };
+    within(async {
+        let admin: Admin = client.admin().timeout(Duration::from_secs(20));
+        let name = topic(&client, 1).await;
+        let cluster = admin.describe_cluster().await.unwrap();
+        assert!(cluster.cluster_id.is_some() && cluster.controller == Some(1), "{cluster:?}");
+        assert_eq!(cluster.brokers.iter().map(|broker| broker.id).collect::<Vec<_>>(), [1]);
+        let features = admin.describe_features().await.unwrap();
+        assert!(features["metadata.version"].level.is_some(), "{features:?}");
+        assert!(features["transaction.version"].supported.is_some(), "{features:?}");
+        let quorum = admin.describe_quorum().await.unwrap();
+        assert_eq!((quorum.leader, quorum.voters.len()), (Some(1), 1));
+        assert!(quorum.high_watermark > 0);
+        let at = TopicPartition::new(Arc::clone(&name), 0);
+        // The log of a new partition comes a moment after its topic.
+        loop {
+            let directories = admin.describe_log_dirs(&[1, 77]).await.unwrap();
+            assert!(directories[&77].is_err());
+            let own = directories[&1].as_ref().unwrap().values().next().unwrap();
+            assert!(own.error.is_none() && own.total_bytes > Some(0), "{own:?}");
+            if own.replicas.contains_key(&at) {
+                break;
+            }
+        }
+    })
+    .await;
+}
