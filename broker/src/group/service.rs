@@ -421,6 +421,8 @@ async fn load(service: Weak<GroupService>, shards: Arc<[Arc<Shard>]>) {
 async fn keep_time(service: Weak<GroupService>, rearm: Arc<Notify>) {
     loop {
         let Some(due) = service.upgrade().map(|service| {
+            // Whoever sets an earlier deadline while this is found out wakes the timer by comparing with it.
+            service.armed_ms.store(NEVER, Ordering::Release);
             service.on_time();
             let deadline_ms = service.next_deadline();
             service.armed_ms.store(deadline_ms, Ordering::Release);

@@ -374,6 +374,11 @@ mod tests {
         index.grow(5 * 12).unwrap();
         assert_eq!((file.size().unwrap(), index.is_full()), (60, false));
         index.trim().unwrap();
+        assert_eq!(
+            (file.size().unwrap(), index.is_full()),
+            (36, true),
+            "all room that was not used is given back"
+        );
         index.grow(0).unwrap();
         assert_eq!(file.size().unwrap(), 48, "room for one more");
         assert!(index.is_full(), "which is the one that is kept");

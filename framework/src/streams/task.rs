@@ -112,15 +112,8 @@ impl Task {
     /// Whether a record waits that may be processed now. A partition that is empty though it has more to fetch holds
     /// the others back, because its next record may be the oldest: Kafka's `max.task.idle.ms=0`.
     pub(crate) fn is_ready(&self) -> bool {
-        let mut waiting = false;
-        for input in &self.inputs {
-            match input.queue.is_empty() {
-                true if !input.caught_up && self.inputs.len() > 1 => return false,
-                true => {}
-                false => waiting = true,
-            }
-        }
-        waiting
+        let held_back = self.inputs.iter().any(|input| input.queue.is_empty() && !input.caught_up);
+        !held_back && self.inputs.iter().any(|input| !input.queue.is_empty())
     }
 
     /// Processes the oldest of the records at the queues' heads; gives its topic, if there was one.
@@ -283,7 +276,7 @@ mod tests {
 
     fn drain(task: &mut Task) {
         while task.is_ready() {
-            task.process_next().unwrap();
+            task.process_next().unwrap().expect("it was ready");
         }
     }
 
@@ -407,5 +400,174 @@ mod tests {
         let output = task.take_outputs().pop().unwrap();
         assert_eq!(output.value.unwrap(), 8_i64.to_be_bytes().as_slice());
         assert_eq!(output.timestamp_ms, 9);
+    }
+
+    /// Echoes `in` to `out`; the keys are read as strings, the values are strings too.
+    fn echo(inputs: &'static [&'static str]) -> Topology {
+        let mut streams = StreamsBuilder::new();
+        streams.stream::<String, String>(inputs.to_vec()).to("out");
+        streams.build().unwrap()
+    }
+
+    fn positions(task: &Task) -> Vec<(TopicId, i64)> {
+        let mut positions: Vec<_> = task.positions().collect();
+        positions.sort();
+        positions
+    }
+
+    #[test]
+    fn a_task_says_who_it_is_and_what_it_did() {
+        let id = TaskId { sub_topology: 3, partition: 14 };
+        assert_eq!(id.to_string(), "3_14");
+        let mut task = task(&echo(&["in"]), &memory(), CACHED);
+        let input = topic(&task, "in");
+        task.add(input, batch(0, &[("a", 1), ("b", 2), ("c", 3)], true));
+        for processed in 0..3 {
+            assert_eq!(task.processed(), processed);
+            assert_eq!(task.process_next().unwrap(), Some(input));
+        }
+        assert_eq!((task.processed(), task.process_next().unwrap()), (3, None));
+        assert_eq!(task.processed(), 3);
+        let text = format!("{task:?}");
+        assert_eq!(text, "Task { id: TaskId { sub_topology: 0, partition: 0 }, processed: 3, .. }");
+    }
+
+    /// What is committed is the next record while there is one, and behind the last what the fetch said:
+    /// markers of transactions may follow it.
+    #[test]
+    fn a_position_is_the_first_offset_that_is_not_processed() {
+        let mut task = task(&echo(&["in"]), &memory(), CACHED);
+        let input = topic(&task, "in");
+        assert_eq!(positions(&task), []);
+        task.add(input, IncomingBatch { next_offset: 9, ..batch(5, &[("a", 1), ("b", 2)], true) });
+        assert_eq!(positions(&task), [], "nothing is processed yet");
+        task.process_next().unwrap();
+        assert_eq!(positions(&task), [(input, 6)]);
+        task.process_next().unwrap();
+        assert_eq!(positions(&task), [(input, 9)]);
+        task.add(input, batch(12, &[], true));
+        assert_eq!(positions(&task), [(input, 12)]);
+        task.add(input, IncomingBatch { next_offset: 0, ..batch(20, &[("c", 3)], true) });
+        task.process_next().unwrap();
+        assert_eq!(positions(&task), [(input, 21)], "never before what was processed");
+    }
+
+    #[test]
+    fn an_empty_partition_holds_others_back_until_it_is_read_to_its_end() {
+        let mut task = task(&echo(&["a", "b"]), &memory(), CACHED);
+        let (a, b) = (topic(&task, "a"), topic(&task, "b"));
+        assert!(!task.is_ready());
+        task.add(a, batch(0, &[("1", 1)], false));
+        assert!(!task.is_ready());
+        task.set_caught_up(b);
+        assert!(task.is_ready());
+        task.add(b, batch(0, &[], false));
+        assert!(!task.is_ready(), "there is more to fetch after all");
+        task.add(b, batch(0, &[], true));
+        assert!(task.is_ready());
+        task.process_next().unwrap();
+        assert!(!task.is_ready(), "nothing is left");
+        task.add(TopicId(99), batch(0, &[("?", 1)], true));
+        task.set_caught_up(TopicId(99));
+        assert!(!task.is_ready(), "of a topic that is not the task's");
+    }
+
+    #[test]
+    fn a_negative_timestamp_is_left_out_and_zero_is_a_time() {
+        let mut task = task(&echo(&["in"]), &memory(), CACHED);
+        let input = topic(&task, "in");
+        task.add(
+            input,
+            batch(0, &[("before", -1), ("long before", i64::MIN), ("at", 0), ("after", 1)], true),
+        );
+        drain(&mut task);
+        let keys: Vec<_> = task.take_outputs().into_iter().map(|output| output.key.unwrap()).collect();
+        assert_eq!(keys, ["at", "after"]);
+        assert_eq!((task.dropped().negative_timestamp, task.dropped().total()), (2, 2));
+        assert_eq!((task.processed(), positions(&task)), (4, vec![(input, 4)]));
+    }
+
+    #[test]
+    fn a_bad_record_is_skipped_only_where_it_may_be() {
+        for on_bad_record in [OnBadRecord::Skip, OnBadRecord::Fail] {
+            let mut task = task(&echo(&["in"]), &memory(), TaskOptions { on_bad_record, ..CACHED });
+            let input = topic(&task, "in");
+            let mut records = batch(0, &[("a", 1), ("b", 2), ("c", 3)], true);
+            records.records[0].key = None;
+            records.records[1].value = Some(Bytes::from_static(&[0xff]));
+            task.add(input, records);
+            if on_bad_record == OnBadRecord::Fail {
+                assert!(matches!(task.process_next(), Err(TaskError::UnexpectedNull { offset: 0, .. })));
+                assert!(matches!(task.process_next(), Err(TaskError::Unreadable { offset: 1, .. })));
+                assert_eq!((task.processed(), positions(&task)), (0, vec![]), "neither counts as processed");
+            }
+            drain(&mut task);
+            let skipped = if on_bad_record == OnBadRecord::Skip { 2 } else { 0 };
+            assert_eq!((task.dropped().unreadable, task.dropped().total()), (skipped, skipped));
+            assert_eq!((task.take_outputs().len(), positions(&task)), (1, vec![(input, 3)]));
+        }
+    }
+
+    /// The records are sound, so skipping them would lose what the store failed to keep.
+    #[test]
+    fn a_store_that_fails_ends_the_task_even_where_bad_records_are_skipped() {
+        let engine = memory();
+        let mut damaged = crate::store::Batch::new();
+        damaged.put(Bytes::from_static(b"a"), Bytes::from_static(b"too short"));
+        engine.apply(&damaged).unwrap();
+        let mut task = task(&counting(), &engine, TaskOptions { on_bad_record: OnBadRecord::Skip, ..CACHED });
+        let input = topic(&task, "in");
+        task.add(input, batch(0, &[("a", 1)], true));
+        assert!(matches!(task.process_next(), Err(TaskError::Store(_))));
+        assert_eq!(task.dropped().total(), 0);
+    }
+
+    /// A store that only notes what its task asks for.
+    #[derive(Default)]
+    struct Noted(Vec<(Option<i64>, usize)>);
+
+    impl TaskStore for Noted {
+        fn name(&self) -> &Arc<str> {
+            unreachable!("a commit needs no name")
+        }
+
+        fn changelog(&self) -> Option<TopicId> {
+            Some(TopicId(7))
+        }
+
+        fn engine(&self) -> Arc<dyn StateStore> {
+            memory()
+        }
+
+        fn position(&self) -> crate::store::Position {
+            crate::store::Position::default()
+        }
+
+        fn restore(&mut self, _: &[Incoming], _: i64) -> Result<(), crate::store::StoreError> {
+            Ok(())
+        }
+
+        fn commit(
+            &mut self,
+            offset: Option<i64>,
+            cache_bytes: usize,
+        ) -> Result<(), crate::store::StoreError> {
+            self.0.push((offset, cache_bytes));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn stores_share_the_cache_evenly() {
+        let options = TaskOptions { cache_bytes: 100, ..CACHED };
+        let mut task = task(&echo(&["in"]), &memory(), options);
+        task.commit_stores(&HashMap::new()).unwrap();
+        let stores = [(); 3].map(|()| Rc::new(RefCell::new(Noted::default())));
+        task.stores = stores.iter().map(|store| Rc::clone(store) as Rc<RefCell<dyn TaskStore>>).collect();
+        task.commit_stores(&[(TopicId(7), 5), (TopicId(8), 6)].into()).unwrap();
+        task.commit_stores(&[(TopicId(8), 6)].into()).unwrap();
+        for store in stores {
+            assert_eq!(store.borrow().0, [(Some(5), 33), (None, 33)]);
+        }
     }
 }

@@ -176,27 +176,82 @@ impl<K: 'static> Serde<Windowed<K>> for WindowStoreKeySerde<K> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::serde::StringSerde;
+    use crate::serde::{NullableSerde, StringSerde};
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
 
     #[test]
     fn windows_are_aligned_to_the_epoch() {
-        let windows = TumblingWindows::of(Duration::from_millis(10));
+        let windows = TumblingWindows::of(ms(10));
         assert_eq!(windows.window_of(0), Window { start_ms: 0, end_ms: 10 });
         assert_eq!(windows.window_of(9), Window { start_ms: 0, end_ms: 10 });
         assert_eq!(windows.window_of(10), Window { start_ms: 10, end_ms: 20 });
+        assert_eq!(windows.window_of(-1), Window { start_ms: -10, end_ms: 0 });
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_lies_in_exactly_one_window(timestamp_ms in 0..i64::MAX, size_ms in 1..u64::MAX) {
+            let windows = TumblingWindows::of(ms(size_ms));
+            let window = windows.window_of(timestamp_ms);
+            prop_assert!(window.start_ms <= timestamp_ms && timestamp_ms < window.end_ms);
+            prop_assert_eq!(window.start_ms % windows.size_ms(), 0);
+            let size_ms = i64::try_from(size_ms).unwrap_or(i64::MAX);
+            prop_assert_eq!(window.end_ms, window.start_ms.saturating_add(size_ms), "the last one may be cut short");
+        }
+    }
+
+    #[test]
+    fn size_and_grace_are_whole_milliseconds() {
+        let windows = TumblingWindows::of(Duration::from_micros(10_999)).grace(ms(5));
+        assert_eq!(
+            (windows.size(), windows.size_ms(), windows.grace_ms()),
+            (Duration::from_micros(10_999), 10, 5)
+        );
+        assert_eq!(windows.lifetime(), Duration::from_micros(15_999));
+        assert_eq!(TumblingWindows::of(ms(10)).grace_ms(), 0, "none unless stated");
+        let forever = TumblingWindows::of(Duration::MAX).grace(Duration::MAX);
+        assert_eq!(
+            (forever.size_ms(), forever.grace_ms(), forever.lifetime()),
+            (i64::MAX, i64::MAX, Duration::MAX)
+        );
+        assert_eq!(forever.window_of(7), Window { start_ms: 0, end_ms: i64::MAX });
+    }
+
+    fn ab(start_ms: i64) -> Windowed<String> {
+        Windowed { key: "ab".to_owned(), window: Window { start_ms, end_ms: start_ms + 10 } }
     }
 
     #[test]
     fn a_windowed_key_is_the_key_and_the_start() {
-        let serde = WindowedSerde::of(StringSerde, Duration::from_millis(10));
-        let key = Windowed { key: "ab".to_owned(), window: Window { start_ms: 258, end_ms: 268 } };
-        let bytes = serde.serialize("t", &key).unwrap();
+        let serde = WindowedSerde::of(StringSerde, ms(10));
+        let bytes = serde.serialize("t", &ab(258)).unwrap();
         assert_eq!(&bytes[..], b"ab\0\0\0\0\0\0\x01\x02");
         assert_eq!(Serde::<Windowed<String>>::partition_bytes(&serde, &bytes), 2);
-        assert_eq!(serde.deserialize("t", &bytes).unwrap(), key);
+        assert_eq!(serde.deserialize("t", &bytes).unwrap(), ab(258));
         assert!(Serde::<Windowed<String>>::deserialize(&serde, "t", &bytes.slice(..7)).is_err());
         let unsized_windows = WindowedSerde::<StringSerde>::default();
         assert!(Serde::<Windowed<String>>::deserialize(&unsized_windows, "t", &bytes).is_err());
+    }
+
+    #[test]
+    fn a_window_store_writes_key_start_and_a_number_that_is_always_0() {
+        let serde = WindowStoreKeySerde { inner: Arc::new(StringSerde), size_ms: 10 };
+        let bytes = serde.serialize("t", &ab(258)).unwrap();
+        assert_eq!(&bytes[..], b"ab\0\0\0\0\0\0\x01\x02\0\0\0\0");
+        assert_eq!(serde.deserialize("t", &bytes).unwrap(), ab(258));
+        assert!(serde.deserialize("t", &bytes.slice(..11)).is_err());
+        assert!(!serde.is_null(&ab(0)));
+        assert_eq!(format!("{serde:?}"), "WindowStoreKeySerde { inner: StringSerde, size_ms: 10 }");
+
+        let nullable = WindowStoreKeySerde { inner: Arc::new(NullableSerde(StringSerde)), size_ms: 10 };
+        let window = Window { start_ms: 0, end_ms: 10 };
+        assert!(nullable.is_null(&Windowed { key: None::<String>, window }));
+        assert!(!nullable.is_null(&Windowed { key: Some(String::new()), window }));
     }
 }

@@ -136,9 +136,6 @@ impl Batches {
 
     /// The next batch's length in bytes, or `None` at the end of the walk.
     fn next_len(&self) -> Result<Option<usize>, RecordError> {
-        if self.rest.len() <= at::MAGIC {
-            return Ok(None);
-        }
         match BatchHeader::parse(&self.rest) {
             Ok(header) => Ok(Some(header.total_len()).filter(|len| *len <= self.rest.len())),
             Err(RecordError::Truncated(_)) => Ok(None),

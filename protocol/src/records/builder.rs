@@ -60,10 +60,13 @@ impl Default for BatchOptions {
 impl BatchOptions {
     fn attributes(&self) -> i16 {
         let flag = |set: bool, bit: i16| if set { bit } else { 0 };
-        i16::from(self.compression.id())
-            | flag(self.timestamp_type == TimestampType::LogAppendTime, LOG_APPEND_TIME)
-            | flag(self.transactional, TRANSACTIONAL)
-            | flag(self.control, CONTROL)
+        let bits = [
+            i16::from(self.compression.id()),
+            flag(self.timestamp_type == TimestampType::LogAppendTime, LOG_APPEND_TIME),
+            flag(self.transactional, TRANSACTIONAL),
+            flag(self.control, CONTROL),
+        ];
+        bits.into_iter().sum()
     }
 }
 
@@ -113,9 +116,7 @@ impl BatchBuilder {
         let (header_count, headers_len) = measure_headers(headers.clone());
         let body_len = body_len(timestamp_delta, offset_delta, key, value, header_count, headers_len);
         let record_len = framed_len(body_len);
-        if self.buffer.len().saturating_add(record_len) > i32::MAX as usize || offset_delta == i32::MAX {
-            return Err(RecordError::TooLarge);
-        }
+        check_room(self.buffer.len(), record_len, offset_delta)?;
 
         // Below i32::MAX as a whole, so every length and count inside is too.
         let out = &mut self.buffer;
@@ -220,10 +221,19 @@ impl BatchBuilder {
 
 /// A new buffer with room for the header and the compressed records of `buffer`.
 fn compressed(codec: Compression, level: Option<i32>, buffer: &[u8]) -> Result<Vec<u8>, RecordError> {
-    let mut batch = Vec::with_capacity(BATCH_HEADER_LEN + buffer.len() / 2);
+    let mut batch = Vec::with_capacity(buffer.len().div_ceil(2).max(BATCH_HEADER_LEN));
     batch.resize(BATCH_HEADER_LEN, 0);
     compression::compress_at(codec, level, &buffer[BATCH_HEADER_LEN..], &mut batch)?;
     Ok(batch)
+}
+
+/// Lengths and counts of a batch are below 2^31.
+#[inline]
+fn check_room(batch_len: usize, record_len: usize, offset_delta: i32) -> Result<(), RecordError> {
+    match batch_len.saturating_add(record_len) > i32::MAX as usize || offset_delta == i32::MAX {
+        true => Err(RecordError::TooLarge),
+        false => Ok(()),
+    }
 }
 
 /// Bytes that a record takes in a batch, its length field included.
@@ -282,5 +292,37 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
             put_varint(out, bytes.len() as i32);
             out.extend_from_slice(bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_stays_below_2_gib_and_2_pow_31_records() {
+        let most = i32::MAX as usize;
+        for (batch_len, record_len, offset_delta, fits) in [
+            (most - 7, 7, 0, true),
+            (most - 7, 8, 0, false),
+            (most, 0, 0, true),
+            (0, usize::MAX, 0, false),
+            (61, 7, i32::MAX - 1, true),
+            (61, 7, i32::MAX, false),
+        ] {
+            let expected = if fits { Ok(()) } else { Err(RecordError::TooLarge) };
+            assert_eq!(check_room(batch_len, record_len, offset_delta), expected, "{batch_len} {record_len}");
+        }
+    }
+
+    #[test]
+    fn a_refused_record_leaves_the_batch_as_it_was() {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(5, None, None, []).unwrap();
+        builder.record_count = i32::MAX;
+        let (before, len) = (builder.buffer.clone(), builder.len_bytes());
+        assert_eq!(builder.append(9, None, None, []), Err(RecordError::TooLarge));
+        assert_eq!((builder.len_bytes(), builder.max_timestamp(), builder.record_count), (len, 5, i32::MAX));
+        assert_eq!(builder.buffer, before);
     }
 }

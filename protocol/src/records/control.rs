@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::builder::{BatchBuilder, BatchOptions};
 use super::error::RecordError;
-use super::header::NO_SEQUENCE;
 
 const KIND_ABORT: i16 = 0;
 const KIND_COMMIT: i16 = 1;
@@ -82,10 +81,9 @@ pub fn end_txn_batch(
     let options = BatchOptions {
         producer_id,
         producer_epoch,
-        // A marker is no record of the producer's and takes no number of its sequence.
-        base_sequence: NO_SEQUENCE,
         transactional: true,
         control: true,
+        // A marker is no record of the producer's and takes no number of its sequence.
         ..BatchOptions::default()
     };
     let mut batch = BatchBuilder::new(options);

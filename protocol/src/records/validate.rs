@@ -6,9 +6,11 @@ use thiserror::Error;
 use super::batch::verify_crc;
 use super::error::RecordError;
 use super::header::{BATCH_HEADER_LEN, BatchHeader, NO_PRODUCER_ID};
-use super::view::MIN_RECORD_LEN;
 use crate::compression::Compression;
 use crate::error_code::ErrorCode;
+
+/// The least bytes of a record: length, attributes, two deltas, null key, null value, no headers.
+const MIN_RECORD_LEN: usize = 7;
 
 /// Who hands the batch in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

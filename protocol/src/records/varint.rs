@@ -201,4 +201,61 @@ mod tests {
         nine[9] = 2;
         assert_eq!(Reader::new(&nine).varlong("x"), Err(RecordError::Varint(64)));
     }
+
+    /// On both sides of each length, and cut at each byte.
+    #[test]
+    fn each_length_of_a_varint() {
+        let cases: [(i64, &[u8]); 17] = [
+            (0, &[0]),
+            (-1, &[1]),
+            (1, &[2]),
+            (63, &[0x7E]),
+            (-64, &[0x7F]),
+            (64, &[0x80, 1]),
+            (-65, &[0x81, 1]),
+            (8_191, &[0xFE, 0x7F]),
+            (-8_192, &[0xFF, 0x7F]),
+            (8_192, &[0x80, 0x80, 1]),
+            (-8_193, &[0x81, 0x80, 1]),
+            (1 << 20, &[0x80, 0x80, 0x80, 1]),
+            (1 << 27, &[0x80, 0x80, 0x80, 0x80, 1]),
+            (i64::from(i32::MIN), &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F]),
+            (1 << 34, &[0x80, 0x80, 0x80, 0x80, 0x80, 1]),
+            (1 << 62, &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1]),
+            (i64::MIN, &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1]),
+        ];
+        for (value, bytes) in cases {
+            let followed = [bytes, &[0x55]].concat();
+            let mut out = Vec::new();
+            put_varlong(&mut out, value);
+            assert_eq!((&out[..], varlong_len(value)), (bytes, bytes.len()), "{value}");
+            let mut reader = Reader::new(&followed);
+            assert_eq!((reader.varlong("x"), reader.rest()), (Ok(value), &[0x55][..]));
+            let cut = &bytes[..bytes.len() - 1];
+            assert_eq!(Reader::new(cut).varlong("x"), Err(RecordError::Truncated("x")));
+            let Ok(value) = i32::try_from(value) else { continue };
+            out.clear();
+            put_varint(&mut out, value);
+            assert_eq!((&out[..], varint_len(value)), (bytes, bytes.len()), "{value}");
+            let mut reader = Reader::new(&followed);
+            assert_eq!((reader.varint("x"), reader.rest()), (Ok(value), &[0x55][..]));
+            assert_eq!(Reader::new(cut).varint("x"), Err(RecordError::Truncated("x")));
+        }
+    }
+
+    #[test]
+    fn slices_are_taken_whole_or_not_at_all() {
+        let mut reader = Reader::new(&[7, 1, 2, 3]);
+        assert_eq!((reader.u8("x"), reader.len()), (Ok(7), 3));
+        assert_eq!(reader.take(4, "x"), Err(RecordError::Truncated("x")));
+        assert_eq!((reader.take(2, "x"), reader.rest()), (Ok(&[1, 2][..]), &[3][..]));
+        assert_eq!((reader.take(1, "x"), reader.take(0, "x")), (Ok(&[3][..]), Ok(&[][..])));
+        assert_eq!(reader.u8("x"), Err(RecordError::Truncated("x")));
+
+        let nullable = |bytes: &'static [u8]| Reader::new(bytes).nullable_bytes("x");
+        let length = |value| Err(RecordError::Length { what: "x", value });
+        assert_eq!((nullable(&[1]), nullable(&[3]), nullable(&[2])), (Ok(None), length(-2), length(1)));
+        assert_eq!((nullable(&[0]), nullable(&[4, 8, 9])), (Ok(Some(&[][..])), Ok(Some(&[8, 9][..]))));
+        assert_eq!(nullable(&[6, 8, 9]), length(3));
+    }
 }

@@ -148,8 +148,8 @@ impl<'a> Iterator for RecordViews<'a> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // The count is the peer's claim; no record takes fewer than 7 bytes.
-        (0, Some((self.left as usize).min(self.reader.len() / MIN_RECORD_LEN) + 1))
+        // The count is the peer's claim, but each item takes a byte, its length, or is the last.
+        (0, Some((self.left as usize).min(self.reader.len()) + 1))
     }
 }
 
@@ -162,9 +162,6 @@ pub(super) struct Walk {
     left: u32,
     check_end: bool,
 }
-
-/// The least bytes of a record: length, attributes, two deltas, null key, null value, no headers.
-pub(super) const MIN_RECORD_LEN: usize = 7;
 
 /// The headers of one record: key and nullable value, in order, duplicates included. After an error the iterator ends.
 #[derive(Clone, Debug)]

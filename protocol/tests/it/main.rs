@@ -7,6 +7,7 @@ mod compression;
 mod differential;
 mod frames;
 mod records;
+mod records_bounds;
 mod records_oracle;
 mod tags;
 mod totality;

@@ -12,7 +12,7 @@ use klamm_protocol::records::{
 };
 use proptest::prelude::*;
 
-const CAP: usize = 64 << 20;
+pub(crate) const CAP: usize = 64 << 20;
 
 /// A record as the tests think of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,18 +84,18 @@ pub(crate) fn read(batch: &RecordBatch) -> Vec<(i64, Model)> {
     read
 }
 
-fn one_record(options: BatchOptions) -> Bytes {
+pub(crate) fn one_record(options: BatchOptions) -> Bytes {
     let mut builder = BatchBuilder::new(options);
     builder.append(1000, Some(b"key"), Some(b"value"), [("h", Some(&b"1"[..])), ("h", None)]).unwrap();
     builder.build().unwrap()
 }
 
-fn parsed(bytes: impl Into<Bytes>) -> RecordBatch {
+pub(crate) fn parsed(bytes: impl Into<Bytes>) -> RecordBatch {
     RecordBatch::parse(bytes.into()).unwrap()
 }
 
 /// A batch around encoded records that need not be sound, with a right length and checksum.
-fn forged(record_count: i32, records: &[u8]) -> RecordBatch {
+pub(crate) fn forged(record_count: i32, records: &[u8]) -> RecordBatch {
     let mut header = *parsed(one_record(BatchOptions::default())).header();
     header.record_count = record_count;
     header.batch_length = (BATCH_HEADER_LEN - 12 + records.len()) as i32;
