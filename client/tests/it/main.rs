@@ -7,6 +7,7 @@ mod broken_brokers;
 mod connections;
 mod fake;
 mod fake_group;
+mod fetching;
 mod groups;
 mod producing;
 mod real_broker;
