@@ -63,9 +63,9 @@ pub(crate) struct State {
     pub(crate) max_batch_bytes: Option<usize>,
     /// Highest version of ApiVersions that is understood.
     pub(crate) api_versions_up_to: Option<i16>,
-    pub(crate) group: Group,
     /// Connections taken.
     pub(crate) connections: usize,
+    pub(crate) group: Group,
     /// Partitions that a broker leads at whose address nobody listens.
     pub(crate) led_by_nobody: BTreeSet<usize>,
     /// Zero for a broker that does not tell.

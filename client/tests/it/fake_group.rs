@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use klamm_protocol::messages::join_group::JoinGroupResponseMember;
-use klamm_protocol::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use klamm_protocol::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use klamm_protocol::messages::offset_fetch::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
@@ -15,14 +14,13 @@ use tokio::time::{Duration, Instant};
 
 use crate::fake::encode;
 
-pub(crate) const APIS: [ApiKey; 7] = [
+pub(crate) const APIS: [ApiKey; 6] = [
     ApiKey::JoinGroup,
     ApiKey::SyncGroup,
     ApiKey::Heartbeat,
     ApiKey::LeaveGroup,
     ApiKey::OffsetCommit,
     ApiKey::OffsetFetch,
-    ApiKey::ListOffsets,
 ];
 
 #[derive(Default)]
@@ -94,10 +92,6 @@ impl Group {
             ApiKey::OffsetFetch => {
                 let request = OffsetFetchRequest::decode(input, version).unwrap();
                 encode(key, &self.fetch(request), version, id)
-            }
-            ApiKey::ListOffsets => {
-                let request = ListOffsetsRequest::decode(input, version).unwrap();
-                encode(key, &list_offsets(request), version, id)
             }
             other => panic!("the fake broker does not serve {other:?}"),
         }
@@ -174,23 +168,4 @@ impl Group {
         }
         OffsetFetchResponse { groups: vec![answered], ..Default::default() }
     }
-}
-
-/// Every log begins at 0, and nobody asks for its end.
-fn list_offsets(request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let topics = request.topics.into_iter().map(|topic| ListOffsetsTopicResponse {
-        name: topic.name,
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|part| ListOffsetsPartitionResponse {
-                partition_index: part.partition_index,
-                offset: 0,
-                leader_epoch: 0,
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
-    });
-    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
 }
