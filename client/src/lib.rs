@@ -66,8 +66,9 @@ pub use async_trait::async_trait;
 pub use client::{Client, ClientBuilder};
 pub use config::SETTINGS;
 pub use consumer::{
-    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, ConsumerRecords, GroupMember,
-    GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor, RebalanceListener,
+    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
+    ConsumerRecords, GroupMember, GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor,
+    RebalanceListener,
 };
 pub use error::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError};
 pub use klamm_protocol::compression::Compression;

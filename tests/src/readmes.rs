@@ -1,4 +1,4 @@
-//! The programs in the crates' README files, as documentation tests of this crate: here they may use every crate of the
+//! The programs in the crates' README files and in the guides, as documentation tests of this crate: here they may use every crate of the
 //! house, and the packages stay free of it.
 
 #[doc = include_str!("../../broker/README.md")]
@@ -9,7 +9,11 @@ struct Client;
 struct Framework;
 #[doc = include_str!("../../macros/README.md")]
 struct Macros;
+#[doc = include_str!("../../docs/client.md")]
+struct ClientGuide;
 #[doc = include_str!("../../protocol/README.md")]
 struct Protocol;
 #[doc = include_str!("../../protocol/derive/README.md")]
 struct ProtocolDerive;
+#[doc = include_str!("../../runtime/README.md")]
+struct Runtime;

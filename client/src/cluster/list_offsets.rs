@@ -125,7 +125,8 @@ fn cluster_said(api: ApiKey, code: ErrorCode) -> RequestError {
     RequestError::Broker { address: Arc::from("the cluster"), api, code }
 }
 
-async fn ask_leader(
+/// Asks one leader once. Partitions that it does not answer for are missing.
+pub(crate) async fn ask_leader(
     core: &Core,
     links: &Links,
     leader: i32,

@@ -187,6 +187,30 @@ fn topic_view(topic: &MetadataResponseTopic, before: Option<&TopicView>) -> Topi
     }
 }
 
+/// Views for the tests of what decides by them.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// One topic, with leader (below 0 for none) and leader epoch of each partition.
+    pub(crate) fn view(topic: &str, partitions: &[(i32, i32)]) -> ClusterView {
+        view_with_id(topic, Uuid::ZERO, partitions)
+    }
+
+    /// The same, with the topic's id.
+    pub(crate) fn view_with_id(topic: &str, id: Uuid, partitions: &[(i32, i32)]) -> ClusterView {
+        let partition = |&(leader, leader_epoch): &(i32, i32)| PartitionView {
+            leader: Some(leader).filter(|&id| id >= 0),
+            leader_epoch,
+        };
+        let partitions = partitions.iter().map(partition).collect();
+        let mut view = ClusterView::default();
+        view.topics
+            .insert(Arc::from(topic), TopicView { id, internal: false, error: ErrorCode::None, partitions });
+        view
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use klamm_protocol::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition};

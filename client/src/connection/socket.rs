@@ -191,6 +191,11 @@ impl Connection {
         &self.inner.address
     }
 
+    /// Whether these are handles to the same connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Whether it ended. A new one must be made.
     pub(crate) fn is_closed(&self) -> bool {
         self.inner.state.waiting().failure.is_some()

@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chunk::Reading;
+use super::fetching::FetchRules;
+use super::interceptor::{ConsumerInterceptor, Interceptors};
 use super::listener::RebalanceListener;
 use super::stream::Consumer;
 use crate::client::Client;
@@ -15,12 +18,16 @@ use crate::types::{IsolationLevel, TopicPartition};
 /// Where to start in a partition without a committed offset, or whose position is no longer in the
 /// log (`auto.offset.reset`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OffsetReset {
     /// At the oldest record.
     Earliest,
     /// After the newest record. Kafka's default.
     #[default]
     Latest,
+    /// At the first record that is not older than this (Kafka's `by_duration`, KIP-1106), by the clock of this client;
+    /// after the newest if there is none.
+    ByDuration(Duration),
     /// Nowhere: it is an error.
     None,
 }
@@ -69,6 +76,7 @@ pub(crate) struct ConsumerConfig {
     pub(crate) isolation: IsolationLevel,
     pub(crate) request_timeout: Duration,
     pub(crate) listener: Option<Arc<dyn RebalanceListener>>,
+    pub(crate) interceptors: Interceptors,
 }
 
 impl Default for ConsumerConfig {
@@ -95,6 +103,7 @@ impl Default for ConsumerConfig {
             isolation: IsolationLevel::ReadUncommitted,
             request_timeout: Duration::from_secs(30),
             listener: None,
+            interceptors: Interceptors::default(),
         }
     }
 }
@@ -131,7 +140,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Reads these partitions, without group membership. A group, if set, only names where offsets are committed.
+    /// Reads these partitions, without group membership. A group, if set, only names where offsets are committed. They
+    /// can be changed later: [`ConsumerHandle::assign`](super::ConsumerHandle::assign).
     #[must_use]
     pub fn assign<P: Into<TopicPartition>>(mut self, partitions: impl IntoIterator<Item = P>) -> Self {
         self.config.subscription = Subscription::Partitions(partitions.into_iter().map(Into::into).collect());
@@ -195,13 +205,6 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The rack that this consumer is in (`client.rack`), which assignors of the group may heed.
-    #[must_use]
-    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
-        self.config.rack = Some(rack.into());
-        self
-    }
-
     /// Silence after which the group takes this member for dead (`session.timeout.ms`). Default 45 s.
     #[must_use]
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
@@ -262,9 +265,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. Records
-    /// of paused partitions are not counted, so that they cannot starve the others; each of those holds at most
-    /// twice `partition_fetch_bytes`.
+    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. They wait as
+    /// they came over the wire and are decompressed batch by batch when they are handed out. What one broker sends at
+    /// once may exceed this by one batch. Paused partitions keep what was fetched, but together no more than half of
+    /// this: the rest is fetched again when they are resumed.
     #[must_use]
     pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
         self.config.prefetch_bytes = bytes;
@@ -300,10 +304,25 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Where this consumer is (`client.rack`). Brokers that choose replicas by rack (`replica.selector.class`) let it
+    /// read from a near one instead of the leader (KIP-392), and assignors of the group may heed it. Default none.
+    #[must_use]
+    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
+        self.config.rack = Some(rack.into());
+        self
+    }
+
     /// Is told when partitions come and go.
     #[must_use]
     pub fn rebalance_listener(mut self, listener: Arc<dyn RebalanceListener>) -> Self {
         self.config.listener = Some(listener);
+        self
+    }
+
+    /// Sees every record that is handed out and every commit. Several are called in the order in which they are added.
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: Arc<dyn ConsumerInterceptor>) -> Self {
+        self.config.interceptors.add(interceptor);
         self
     }
 
@@ -326,6 +345,26 @@ impl ConsumerBuilder {
 }
 
 impl ConsumerConfig {
+    /// What fetches ask for, and how answers are read. `replica_age`: how long a nearer replica is read from before
+    /// the leader is asked again.
+    pub(super) fn fetch_rules(&self, replica_age: Duration) -> FetchRules {
+        FetchRules {
+            max_wait: self.fetch_max_wait,
+            min_bytes: self.fetch_min_bytes,
+            max_bytes: self.fetch_max_bytes,
+            partition_bytes: self.partition_fetch_bytes,
+            isolation: self.isolation.wire(),
+            rack: self.rack.clone().unwrap_or_default(),
+            replica_age,
+            reading: Reading {
+                check_crcs: self.check_crcs,
+                max_batch_bytes: self.max_batch_bytes,
+                committed_only: self.isolation == IsolationLevel::ReadCommitted,
+                together_bytes: self.partition_fetch_bytes,
+            },
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let subscribes = match &self.subscription {
             Subscription::Nothing => {

@@ -1,15 +1,22 @@
-//! What a fetch brought of one partition: checked and decompressed batches, handed out record by record. Pure.
+//! What a fetch brought of one partition: whole batches, read record by record when they are handed out. Pure.
+//!
+//! Checksums and decompression are left to whoever takes the records, so that they happen on its thread and not on
+//! the fetcher's, and so that what waits in the buffer takes no more room than it did on the wire.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_protocol::messages::fetch::AbortedTransaction;
-use klamm_protocol::records::{ControlRecord, OwnedRecords, RecordBatch, RecordSet, batches};
+use klamm_protocol::records::{BatchHeader, ControlRecord, OwnedRecord, OwnedRecords, RecordBatch, batches};
 
+use super::positions::Anchor;
 use super::record::{ConsumerRecord, ConsumerRecords};
 use crate::error::ConsumeError;
 use crate::types::{Headers, TopicPartition};
+
+/// The least bytes that a record takes in a batch: what a batch says of its count is believed up to here.
+const LEAST_RECORD_BYTES: usize = 7;
 
 /// How fetched bytes are read.
 #[derive(Debug, Clone, Copy)]
@@ -19,29 +26,48 @@ pub(super) struct Reading {
     pub(super) max_batch_bytes: usize,
     /// Whether records of aborted transactions are left out.
     pub(super) committed_only: bool,
+    /// After this many bytes, decompressed, records are handed out together with no further batch.
+    pub(super) together_bytes: usize,
 }
 
-/// Records of one partition, in order.
+/// Batches of one partition, in order.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) partition: TopicPartition,
-    batches: VecDeque<RecordSet>,
-    current: Option<(OwnedRecords, Option<i32>)>,
+    reading: Reading,
+    /// Not yet looked into.
+    batches: VecDeque<RecordBatch>,
+    transactions: Transactions,
+    /// Checked and decompressed.
+    opened: VecDeque<Opened>,
     /// Records before this offset are skipped: a fetch brings the whole batch that holds the offset asked for.
     position: i64,
     /// Where to go on when all is handed out.
-    pub(super) next_offset: i64,
-    /// What they take, decompressed.
+    pub(super) next: Anchor,
+    /// What is left of it in the buffer, as it came over the wire.
     pub(super) bytes: usize,
     pub(super) high_watermark: i64,
     /// What stopped it from being longer: told after the last record.
     failure: Option<ConsumeError>,
 }
 
-/// Reads what a fetch from `position` brought.
+/// A batch that can be handed out.
+#[derive(Debug)]
+struct Opened {
+    records: OwnedRecords,
+    leader_epoch: Option<i32>,
+    /// The offset after the batch.
+    end_offset: i64,
+    /// Where to go on after it: behind what follows and is not for the program.
+    next_offset: i64,
+    /// Its records, decompressed.
+    bytes: usize,
+}
+
+/// Takes in what a fetch from `position` brought. Only headers are looked at.
 pub(super) fn read(
     partition: &TopicPartition,
-    position: i64,
+    position: Anchor,
     records: Bytes,
     aborted: &[AbortedTransaction],
     high_watermark: i64,
@@ -50,81 +76,58 @@ pub(super) fn read(
     let empty = records.is_empty();
     let mut chunk = Chunk {
         partition: partition.clone(),
+        reading,
         batches: VecDeque::new(),
-        current: None,
-        position,
-        next_offset: position,
+        transactions: Transactions::new(aborted),
+        opened: VecDeque::new(),
+        position: position.offset,
+        next: position,
         bytes: 0,
         high_watermark,
         failure: None,
     };
-    let mut transactions = Transactions::new(aborted);
     let mut any = false;
     for batch in batches(records) {
         let result = batch.map_err(|error| error.to_string()).and_then(|batch| {
             any = true;
-            chunk.add(&batch, &mut transactions, reading)
+            chunk.add(batch).map_err(str::to_owned)
         });
         if let Err(reason) = result {
-            chunk.failure = Some(chunk.corrupt(reason));
+            chunk.failure = Some(chunk.corrupt(chunk.next.offset, None, reason));
             break;
         }
     }
     if !any && !empty && chunk.failure.is_none() {
-        chunk.failure =
-            Some(chunk.corrupt(
-                "the broker sent no whole batch (settings `partition_fetch_bytes`, `fetch_max_bytes`)",
-            ));
+        let reason = "the broker sent no whole batch (settings `partition_fetch_bytes`, `fetch_max_bytes`)";
+        chunk.failure = Some(chunk.corrupt(chunk.next.offset, None, reason));
     }
     chunk
 }
 
 impl Chunk {
-    fn corrupt(&self, reason: impl Into<Arc<str>>) -> ConsumeError {
+    fn corrupt(&self, offset: i64, next_offset: Option<i64>, reason: impl Into<Arc<str>>) -> ConsumeError {
         ConsumeError::Corrupt {
             partition: self.partition.clone(),
-            offset: self.next_offset,
+            offset,
+            next_offset,
             reason: reason.into(),
         }
     }
 
-    fn add(
-        &mut self,
-        batch: &RecordBatch,
-        transactions: &mut Transactions,
-        reading: Reading,
-    ) -> Result<(), String> {
-        let header = *batch.header();
-        let next_offset = header
-            .base_offset
-            .checked_add(i64::from(header.last_offset_delta))
-            .and_then(|last| last.checked_add(1));
-        let Some(next_offset) =
-            next_offset.filter(|&next| header.last_offset_delta >= 0 && next > header.base_offset)
-        else {
-            return Err("its offsets are out of range".to_owned());
-        };
-        if next_offset <= self.next_offset {
+    /// Queues a batch if its offsets go on from what is there.
+    fn add(&mut self, batch: RecordBatch) -> Result<(), &'static str> {
+        let header = batch.header();
+        let next_offset = next_offset(header).ok_or("its offsets are out of range")?;
+        if next_offset <= self.next.offset {
             // Before the position: brokers may begin earlier, but what was read already must not come again.
-            return match self.batches.is_empty() && self.next_offset == self.position {
+            return match self.batches.is_empty() && self.next.offset == self.position {
                 true => Ok(()),
-                false => Err(format!("offsets go back to {}", header.base_offset)),
+                false => Err("offsets go back"),
             };
         }
-        if reading.check_crcs {
-            batch.verify_crc().map_err(|error| error.to_string())?;
-        }
-        if header.is_control() {
-            transactions.marker(batch, reading);
-        } else if !(reading.committed_only
-            && header.is_transactional()
-            && transactions.is_aborted(header.producer_id, next_offset))
-        {
-            let records = batch.records(reading.max_batch_bytes).map_err(|error| error.to_string())?;
-            self.bytes += records.data().len();
-            self.batches.push_back(records);
-        }
-        self.next_offset = next_offset;
+        self.next = Anchor { offset: next_offset, epoch: leader_epoch(header).or(self.next.epoch) };
+        self.bytes += batch.bytes().len();
+        self.batches.push_back(batch);
         Ok(())
     }
 
@@ -133,67 +136,135 @@ impl Chunk {
         self.failure.is_some()
     }
 
-    /// The next record. An error ends the chunk.
-    pub(super) fn next(&mut self) -> Option<Result<ConsumerRecord, ConsumeError>> {
-        loop {
-            let Some((records, leader_epoch)) = &mut self.current else {
-                let Some(set) = self.batches.pop_front() else {
-                    self.position = self.next_offset;
-                    return self.failure.take().map(Err);
-                };
-                let epoch = set.header().partition_leader_epoch;
-                self.current = Some((set.owned(), Some(epoch).filter(|&epoch| epoch >= 0)));
-                continue;
-            };
-            let leader_epoch = *leader_epoch;
-            match records.next() {
-                None => self.current = None,
-                Some(Ok(record)) if record.offset < self.position => {}
-                // Beyond its own batch: such a record would make the position jump.
-                Some(Ok(record)) if record.offset >= self.next_offset => {
-                    self.end_with("a record's offset is outside its batch");
-                }
-                Some(Ok(record)) => {
-                    self.position = record.offset + 1;
-                    return Some(Ok(ConsumerRecord {
-                        topic: Arc::clone(&self.partition.topic),
-                        partition: self.partition.partition,
-                        offset: record.offset,
-                        timestamp_ms: record.timestamp,
-                        timestamp_type: record.timestamp_type,
-                        leader_epoch,
-                        key: record.key,
-                        value: record.value,
-                        headers: Headers::from_wire(record.headers),
-                    }));
-                }
-                Some(Err(error)) => self.end_with(&error.to_string()),
+    /// Lets go of the buffer that it shares with other partitions of the same answer.
+    pub(super) fn detach(&mut self) {
+        for batch in &mut self.batches {
+            // It was parsed before, and is the same now.
+            if let Ok(own) = RecordBatch::parse(Bytes::copy_from_slice(batch.bytes())) {
+                *batch = own;
             }
         }
     }
 
-    /// All records that are left. An error comes alone: first what is before it, then, with the next call, the error.
-    pub(super) fn take_all(&mut self) -> Option<Result<ConsumerRecords, ConsumeError>> {
-        let mut records = Vec::new();
-        loop {
-            match self.next() {
-                Some(Ok(record)) => records.push(record),
-                Some(Err(error)) if records.is_empty() => return Some(Err(error)),
-                Some(Err(error)) => {
-                    self.failure = Some(error);
-                    break;
-                }
-                None if records.is_empty() => return None,
-                None => break,
+    /// Checks and decompresses batches until at least this many bytes can be handed out, or all there are.
+    pub(super) fn prepare(&mut self, bytes: usize) {
+        let mut ready = self.opened.iter().map(|opened| opened.bytes).fold(0, usize::saturating_add);
+        while ready < bytes || self.opened.is_empty() {
+            let Some(batch) = self.batches.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(batch.bytes().len());
+            let end_offset = next_offset(batch.header()).unwrap_or(self.position);
+            match self.open(&batch, end_offset) {
+                Ok(opened) => ready = ready.saturating_add(opened),
+                Err(reason) => return self.end_at(end_offset, &reason),
             }
+        }
+    }
+
+    /// Opens a batch, or passes over one that is not for the program. Gives how many bytes it adds.
+    fn open(&mut self, batch: &RecordBatch, end_offset: i64) -> Result<usize, String> {
+        let header = batch.header();
+        if self.reading.check_crcs {
+            batch.verify_crc().map_err(|error| error.to_string())?;
+        }
+        if header.is_control() {
+            self.transactions.marker(batch, self.reading);
+        } else if !(self.reading.committed_only
+            && header.is_transactional()
+            && self.transactions.is_aborted(header.producer_id, end_offset))
+        {
+            let set = batch.records(self.reading.max_batch_bytes).map_err(|error| error.to_string())?;
+            let bytes = set.data().len();
+            self.opened.push_back(Opened {
+                records: set.owned(),
+                leader_epoch: leader_epoch(header),
+                end_offset,
+                next_offset: end_offset,
+                bytes,
+            });
+            return Ok(bytes);
+        }
+        match self.opened.back_mut() {
+            Some(before) => before.next_offset = end_offset,
+            None => self.position = self.position.max(end_offset),
+        }
+        Ok(0)
+    }
+
+    /// The next record. An error ends the chunk.
+    pub(super) fn next(&mut self) -> Option<Result<ConsumerRecord, ConsumeError>> {
+        loop {
+            self.prepare(0);
+            if self.opened.is_empty() {
+                self.position = self.position.max(self.next.offset);
+                return self.failure.take().map(Err);
+            }
+            if let Some(record) = self.next_of_opened() {
+                return Some(Ok(record));
+            }
+        }
+    }
+
+    /// The next record of the first open batch, which goes when it has no more.
+    fn next_of_opened(&mut self) -> Option<ConsumerRecord> {
+        loop {
+            let opened = self.opened.front_mut()?;
+            match opened.records.next() {
+                None => {
+                    self.position = self.position.max(opened.next_offset);
+                    self.opened.pop_front();
+                    return None;
+                }
+                Some(Ok(record)) if record.offset < self.position => {}
+                // Beyond its own batch: such a record would make the position jump.
+                Some(Ok(record)) if record.offset >= opened.end_offset => {
+                    let end_offset = opened.end_offset;
+                    self.opened.clear();
+                    self.end_at(end_offset, "a record's offset is outside its batch");
+                }
+                Some(Ok(record)) => {
+                    self.position = record.offset + 1;
+                    let leader_epoch = opened.leader_epoch;
+                    return Some(consumer_record(&self.partition, leader_epoch, record));
+                }
+                Some(Err(error)) => {
+                    let end_offset = opened.end_offset;
+                    self.opened.clear();
+                    self.end_at(end_offset, &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Records of the batches that come next, of as many as make `together_bytes`. An error comes alone: first what is
+    /// before it, then, with the next call, the error.
+    pub(super) fn take_together(&mut self) -> Option<Result<ConsumerRecords, ConsumeError>> {
+        let mut records = Vec::new();
+        while records.is_empty() {
+            self.prepare(self.reading.together_bytes);
+            if self.opened.is_empty() {
+                self.position = self.position.max(self.next.offset);
+                return self.failure.take().map(Err);
+            }
+            records.reserve(self.opened.iter().map(room_for).sum());
+            while !self.opened.is_empty() {
+                records.extend(std::iter::from_fn(|| self.next_of_opened()));
+            }
+        }
+        if self.batches.is_empty() {
+            self.position = self.position.max(self.next.offset);
         }
         Some(Ok(ConsumerRecords {
             topic: Arc::clone(&self.partition.topic),
             partition: self.partition.partition,
             records,
             high_watermark: self.high_watermark,
-            next_offset: self.next_offset,
+            next_offset: self.position,
         }))
+    }
+
+    /// How far [`Chunk::take_together`] prepares.
+    pub(super) fn together_bytes(&self) -> usize {
+        self.reading.together_bytes
     }
 
     /// The offset of the next record to be handed out, as far as it is known.
@@ -201,16 +272,52 @@ impl Chunk {
         self.position
     }
 
-    /// Cuts the chunk at the record that cannot be read.
-    fn end_with(&mut self, reason: &str) {
+    /// Cuts the chunk behind what is open, in a batch that ends before `end_offset`.
+    fn end_at(&mut self, end_offset: i64, reason: &str) {
         self.batches.clear();
-        self.current = None;
-        self.next_offset = self.position;
-        self.failure = Some(self.corrupt(reason));
+        self.bytes = 0;
+        let offset = self.opened.back().map_or(self.position, |last| last.next_offset);
+        self.next = Anchor { offset, epoch: None };
+        self.failure = Some(self.corrupt(offset, Some(end_offset), reason));
     }
 }
 
+fn consumer_record(
+    partition: &TopicPartition,
+    leader_epoch: Option<i32>,
+    record: OwnedRecord,
+) -> ConsumerRecord {
+    ConsumerRecord {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+        offset: record.offset,
+        timestamp_ms: record.timestamp,
+        timestamp_type: record.timestamp_type,
+        leader_epoch,
+        key: record.key,
+        value: record.value,
+        headers: Headers::from_wire(record.headers),
+    }
+}
+
+fn leader_epoch(header: &BatchHeader) -> Option<i32> {
+    Some(header.partition_leader_epoch).filter(|&epoch| epoch >= 0)
+}
+
+/// The offset after a batch, if its header makes sense.
+fn next_offset(header: &BatchHeader) -> Option<i64> {
+    let last = header.base_offset.checked_add(i64::from(header.last_offset_delta))?;
+    last.checked_add(1).filter(|_| header.base_offset >= 0 && header.last_offset_delta >= 0)
+}
+
+/// How many records a batch can have at most, by what it says and by what it holds.
+fn room_for(opened: &Opened) -> usize {
+    let said = usize::try_from(opened.records.header().record_count).unwrap_or(0);
+    said.min(opened.bytes / LEAST_RECORD_BYTES)
+}
+
 /// Which producers' transactions are aborted at the place where reading is.
+#[derive(Debug)]
 struct Transactions {
     /// By first offset.
     coming: VecDeque<(i64, i64)>,
@@ -262,7 +369,12 @@ mod tests {
 
     use super::*;
 
-    const READING: Reading = Reading { check_crcs: true, max_batch_bytes: 1_000_000, committed_only: false };
+    const READING: Reading = Reading {
+        check_crcs: true,
+        max_batch_bytes: 1_000_000,
+        committed_only: false,
+        together_bytes: 1_000_000,
+    };
 
     fn batch(options: BatchOptions, values: &[&str]) -> Vec<u8> {
         let mut batch = BatchBuilder::new(options);
@@ -279,7 +391,7 @@ mod tests {
     }
 
     fn fetch(position: i64, batches: &[Vec<u8>], aborted: &[AbortedTransaction], reading: Reading) -> Chunk {
-        read(&TopicPartition::new("t", 0), position, batches.concat().into(), aborted, 100, reading)
+        read(&TopicPartition::new("t", 0), position.into(), batches.concat().into(), aborted, 100, reading)
     }
 
     /// What is left, up to an error, which stays for the test to look at.
@@ -304,12 +416,28 @@ mod tests {
         }
     }
 
+    fn next_offset_of(error: &ConsumeError) -> Option<i64> {
+        match error {
+            ConsumeError::Corrupt { next_offset, .. } => *next_offset,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn damaged(base_offset: i64, values: &[&str]) -> Vec<u8> {
+        let mut damaged = batch(at(base_offset), values);
+        let in_a_value = damaged.len() - 2;
+        damaged[in_a_value] ^= 1;
+        damaged
+    }
+
     #[test]
     fn a_fetch_inside_a_batch_skips_what_is_before() {
         let mut fetched = fetch(2, &[batch(at(0), &["a", "b", "c"]), batch(at(3), &["d"])], &[], READING);
         assert!(!fetched.is_broken());
+        assert_eq!(fetched.next, Anchor::from(4));
+        assert_eq!(fetched.position(), 2);
         assert_eq!(values(&mut fetched), ["c", "d"]);
-        assert_eq!(fetched.next_offset, 4);
+        assert_eq!(fetched.position(), 4);
     }
 
     #[test]
@@ -319,44 +447,107 @@ mod tests {
         let mut fetched = fetch(0, &[batch(at(0), &["a"]), tail.clone()], &[], READING);
         assert!(!fetched.is_broken());
         assert_eq!(values(&mut fetched), ["a"]);
-        assert_eq!(fetched.next_offset, 1);
+        assert_eq!(fetched.next.offset, 1);
         // Nothing but a tail would be asked for again and again.
         assert_eq!(offset_of(&fetch(1, &[tail], &[], READING).failure.unwrap()), 1);
+        assert!(!fetch(1, &[], &[], READING).is_broken());
+    }
+
+    /// Nothing is decompressed before it is asked for: what waits takes as much room as it did on the wire.
+    #[test]
+    fn what_waits_is_as_small_as_it_came() {
+        let compressed = |base_offset| {
+            batch(BatchOptions { compression: Compression::Zstd, ..at(base_offset) }, &[&"0".repeat(100_000)])
+        };
+        let batches = [compressed(0), compressed(1), compressed(2)];
+        let mut fetched = fetch(0, &batches, &[], Reading { together_bytes: 150_000, ..READING });
+        let whole: usize = batches.iter().map(Vec::len).sum();
+        assert_eq!(fetched.bytes, whole);
+        assert!(whole < 1_000);
+        fetched.prepare(0);
+        assert_eq!(fetched.bytes, whole - batches[0].len());
+        fetched.prepare(0);
+        fetched.prepare(100_000);
+        assert_eq!(fetched.opened.len(), 1, "there is enough");
+        let records = fetched.take_together().unwrap().unwrap();
+        assert_eq!((records.records.len(), records.next_offset), (2, 2), "no more than it takes");
+        let records = fetched.take_together().unwrap().unwrap();
+        assert_eq!((records.records.len(), records.next_offset, fetched.bytes), (1, 3, 0));
+        assert!(fetched.take_together().is_none());
     }
 
     #[test]
-    fn damage_is_told_with_its_offset_after_what_is_whole() {
-        let mut damaged = batch(at(1), &["b"]);
-        *damaged.last_mut().unwrap() ^= 1;
-        let mut fetched =
-            fetch(0, &[batch(at(0), &["a"]), damaged.clone(), batch(at(2), &["c"])], &[], READING);
+    fn damage_is_told_with_its_place_after_what_is_whole() {
+        let log = [batch(at(0), &["a"]), damaged(1, &["b", "c"]), batch(at(3), &["d"])];
+        let mut fetched = fetch(0, &log, &[], READING);
+        assert!(!fetched.is_broken(), "it is found when it is read");
         assert_eq!(values(&mut fetched), ["a"]);
-        assert_eq!(offset_of(fetched.failure.as_ref().unwrap()), 1);
-        assert_eq!(fetched.next_offset, 1);
+        let failure = fetched.failure.as_ref().unwrap();
+        assert_eq!((offset_of(failure), next_offset_of(failure)), (1, Some(3)));
+        assert_eq!((fetched.next.offset, fetched.bytes), (1, 0));
+
+        let mut fetched = fetch(0, &log, &[], READING);
+        fetched.prepare(usize::MAX);
+        let records = fetched.take_together().unwrap().unwrap();
+        assert_eq!((records.records.len(), records.next_offset), (1, 1));
+        assert_eq!(next_offset_of(&fetched.take_together().unwrap().unwrap_err()), Some(3));
+        assert!(fetched.take_together().is_none());
 
         let trusting = Reading { check_crcs: false, ..READING };
-        assert!(fetch(1, &[damaged], &[], trusting).failure.is_none());
+        assert_eq!(values(&mut fetch(1, &[damaged(1, &["b"])], &[], trusting)).len(), 1);
     }
 
     #[test]
     fn offsets_that_go_back_are_refused() {
-        let fetched = fetch(5, &[batch(at(5), &["a"]), batch(at(3), &["b"])], &[], READING);
+        let mut fetched = fetch(5, &[batch(at(5), &["a"]), batch(at(3), &["b"])], &[], READING);
+        assert!(fetched.is_broken());
+        assert_eq!(values(&mut fetched), ["a"]);
         assert_eq!(offset_of(&fetched.failure.unwrap()), 6);
         let mut beyond = batch(at(0), &["a"]);
         patch::set_base_offset(&mut beyond, i64::MAX).unwrap();
         assert!(fetch(0, &[beyond], &[], READING).is_broken());
+        let mut below = batch(at(0), &["a"]);
+        patch::set_base_offset(&mut below, -1).unwrap();
+        assert!(fetch(0, &[below], &[], READING).is_broken());
         // A batch wholly before the position is nothing new.
         let fetched = fetch(5, &[batch(at(0), &["a"])], &[], READING);
-        assert_eq!((fetched.next_offset, !fetched.is_broken()), (5, true));
+        assert_eq!((fetched.next.offset, !fetched.is_broken()), (5, true));
+        let mut fetched = fetch(5, &[batch(at(0), &["a"]), batch(at(5), &["b"])], &[], READING);
+        assert_eq!(values(&mut fetched), ["b"]);
     }
 
     #[test]
     fn a_bomb_costs_no_more_than_its_cap() {
         for compression in [Compression::Gzip, Compression::Zstd, Compression::Lz4, Compression::Snappy] {
             let bomb = batch(BatchOptions { compression, ..at(0) }, &[&"0".repeat(2_000_000)]);
-            let error = fetch(0, &[bomb], &[], READING).failure.unwrap();
-            assert_eq!(offset_of(&error), 0, "{compression}");
+            let error = fetch(0, &[bomb], &[], READING).next().unwrap().unwrap_err();
+            assert_eq!((offset_of(&error), next_offset_of(&error)), (0, Some(1)), "{compression}");
         }
+    }
+
+    #[test]
+    fn the_leader_epoch_of_the_last_batch_goes_with_the_position() {
+        let with_epoch = |base_offset, epoch| {
+            let mut bytes = batch(at(base_offset), &["a"]);
+            patch::set_leader_epoch(&mut bytes, epoch).unwrap();
+            bytes
+        };
+        let mut fetched = fetch(0, &[with_epoch(0, 3), with_epoch(1, 5), with_epoch(2, -1)], &[], READING);
+        assert_eq!(fetched.next, Anchor { offset: 3, epoch: Some(5) });
+        let epochs = std::iter::from_fn(|| fetched.next()).map(|record| record.unwrap().leader_epoch);
+        assert_eq!(epochs.collect::<Vec<_>>(), [Some(3), Some(5), None]);
+    }
+
+    #[test]
+    fn a_detached_chunk_holds_nothing_of_the_answer_that_brought_it() {
+        let bytes = Bytes::from([batch(at(0), &["a", "b"]), batch(at(2), &["c"])].concat());
+        let partition = TopicPartition::new("t", 0);
+        let mut fetched = read(&partition, 0.into(), bytes.clone(), &[], 3, READING);
+        assert!(!bytes.is_unique());
+        fetched.detach();
+        assert!(bytes.is_unique());
+        assert_eq!(fetched.bytes, bytes.len());
+        assert_eq!(values(&mut fetched), ["a", "b", "c"]);
     }
 
     #[test]
@@ -400,9 +591,37 @@ mod tests {
         // The header count of the last record becomes absurd.
         broken[last] = 0x7f;
         patch::set_producer(&mut broken, -1, -1, -1).unwrap();
+        let mut fetched = fetch(0, &[broken.clone(), batch(at(2), &["c"])], &[], READING);
+        let records = fetched.take_together().unwrap().unwrap();
+        assert_eq!((records.records.len(), records.next_offset), (1, 1));
+        assert_eq!((fetched.next.offset, fetched.position()), (1, 1), "where to go on");
+        let error = fetched.take_together().unwrap().unwrap_err();
+        assert_eq!((offset_of(&error), next_offset_of(&error)), (1, Some(2)));
         let mut fetched = fetch(0, &[broken], &[], READING);
-        assert_eq!(fetched.take_all().unwrap().unwrap().records.len(), 1);
-        assert_eq!(fetched.next_offset, 1, "where to go on");
-        assert_eq!(offset_of(&fetched.take_all().unwrap().unwrap_err()), 1);
+        assert_eq!(values(&mut fetched), ["a"]);
+        assert_eq!(offset_of(fetched.failure.as_ref().unwrap()), 1);
+    }
+
+    #[test]
+    fn markers_and_aborted_records_are_passed_over_in_the_position_too() {
+        let marker = |base_offset| {
+            let marker = EndTxnMarker { committed: true, coordinator_epoch: 0 };
+            let mut bytes = klamm_protocol::records::end_txn_batch(marker, 1, 0, 0).unwrap().to_vec();
+            patch::set_base_offset(&mut bytes, base_offset).unwrap();
+            bytes
+        };
+        let log = [marker(0), batch(at(1), &["a"]), marker(2), marker(3), batch(at(4), &["b"]), marker(5)];
+        let mut fetched = fetch(0, &log, &[], READING);
+        fetched.prepare(usize::MAX);
+        assert_eq!(fetched.position(), 1);
+        let mut positions = Vec::new();
+        while let Some(record) = fetched.next() {
+            positions.push((record.unwrap().offset, fetched.position()));
+        }
+        assert_eq!(positions, [(1, 2), (4, 5)]);
+        assert_eq!(fetched.position(), 6);
+        let records = fetch(0, &log, &[], READING).take_together().unwrap().unwrap();
+        assert_eq!((records.records.len(), records.next_offset), (2, 6));
+        assert!(fetch(0, &[marker(0)], &[], READING).take_together().is_none());
     }
 }

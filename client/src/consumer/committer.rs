@@ -180,8 +180,16 @@ async fn send(
         offsets::commit(&shared.core, link, &committer, &offsets, shared.config.request_timeout).await;
     match &result {
         Err(error) => link.learn_from(error),
-        Ok(refused) if refused.values().any(|&code| moved(code)) => link.forget(),
+        Ok(refused) if !shared.config.interceptors.is_empty() => {
+            let committed = offsets.iter().filter(|(partition, _)| !refused.contains_key(*partition));
+            let committed = committed.map(|(partition, at)| (partition.clone(), at.clone())).collect();
+            shared.config.interceptors.committed(&committed);
+        }
         Ok(_) => {}
+    }
+    match &result {
+        Ok(refused) if refused.values().any(|&code| moved(code)) => link.forget(),
+        _ => {}
     }
     result
 }

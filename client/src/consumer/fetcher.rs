@@ -1,84 +1,95 @@
-//! The fetching task: keeps a fetch under way to every leader, and finds out where to start.
+//! The fetching task: asks what the cores want asked, and tells them what was answered.
 //!
-//! A broker holds a fetch without data for a while. What becomes fetchable meanwhile (a seek, a resumed
-//! partition, room in the buffer) must not wait for that, so there are two connections to a broker, and a fetch
-//! of what is idle may use the second.
+//! There are two connections to a broker, one for each line of `fetching.rs`; look-ups go over the prompt one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
+use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
-use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
-use super::builder::{OffsetReset, Subscription};
-use super::chunk::{self, Reading};
-use super::partitions::{ERROR_PAUSE, Start, Task};
+use super::builder::Subscription;
+use super::fetching::{Fetch, Fetching, Line, NoAnswer, Way};
+use super::lookups::{Ask, Plan};
+use super::positions::{Anchor, Leader, Place};
 use super::shared::Shared;
-use crate::cluster::{self, ClusterView, OffsetAt};
-use crate::connection::Links;
-use crate::error::{ConsumeError, RequestError};
+use crate::cluster::{self, Epochs, OffsetAt};
+use crate::connection::{Connection, Links};
+use crate::error::RequestError;
 use crate::group::offsets;
-use crate::types::{IsolationLevel, OffsetAndMetadata, TopicPartition};
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
-/// Connections to each broker.
-const LANES: usize = 2;
-/// From here on topics go by id.
-const IDS_FROM: i16 = 13;
+type Answers<T> = HashMap<TopicPartition, Result<T, ErrorCode>>;
 
 /// What the loop waits for.
 enum Event {
     Fetched {
         way: Way,
-        tasks: Vec<Task>,
-        result: Result<FetchResponse, RequestError>,
-        names: HashMap<Uuid, Arc<str>>,
+        /// The answer, and the connection that it came over.
+        result: Result<(FetchResponse, Connection), Missing>,
     },
     Committed {
-        tasks: Vec<Task>,
-        result: Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError>,
+        asked: Vec<Ask>,
+        result: Result<Answers<Anchor>, RequestError>,
     },
-    Listed {
-        tasks: Vec<Task>,
-        result: Result<HashMap<TopicPartition, Result<OffsetAt, ErrorCode>>, RequestError>,
+    Found {
+        asked: Vec<(Ask, Leader, Place)>,
+        result: Result<Answers<OffsetAt>, RequestError>,
+    },
+    Checked {
+        asked: Vec<(Ask, Leader, Anchor)>,
+        result: Result<Option<Epochs>, RequestError>,
     },
     Refreshed,
+    Learned,
 }
 
-/// One of the connections to a broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Way {
-    node: i32,
-    lane: usize,
+/// Why a fetch brought nothing.
+enum Missing {
+    /// It belongs to a session on a connection that is gone.
+    SessionGone,
+    Failed(RequestError),
+}
+
+impl From<RequestError> for Missing {
+    fn from(error: RequestError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The task's state.
 pub(super) struct Fetcher {
     shared: Arc<Shared>,
-    lanes: [Arc<Links>; LANES],
-    /// Ways with a fetch on them.
-    taken: HashSet<Way>,
+    fetching: Fetching,
+    patient: Arc<Links>,
+    prompt: Arc<Links>,
+    /// The connections that fetch sessions belong to.
+    sessions: BTreeMap<i32, Connection>,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
     refreshing: bool,
+    /// Topics of partitions assigned by hand that were asked about, which may have created them.
+    learned: BTreeSet<Arc<str>>,
 }
 
 impl Fetcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            fetching: Fetching::new(shared.config.fetch_rules(shared.core.config.metadata_max_age)),
             shared,
-            lanes: Default::default(),
-            taken: HashSet::new(),
+            patient: Arc::default(),
+            prompt: Arc::default(),
+            sessions: BTreeMap::new(),
             events: FuturesUnordered::new(),
             refreshing: false,
+            learned: BTreeSet::new(),
         }
     }
 
     /// Runs until it is aborted.
     pub(super) async fn run(mut self) {
-        learn_topics(&self.shared).await;
         loop {
             let wake_at = self.dispatch(Instant::now());
             let shared = Arc::clone(&self.shared);
@@ -98,138 +109,102 @@ impl Fetcher {
 
     /// Starts all that can be started. Gives the instant at which time alone brings more.
     fn dispatch(&mut self, now: Instant) -> Option<Instant> {
-        let view = self.shared.core.metadata.view();
-        let (tasks, wake_at) = self.shared.partitions().tasks(now);
-        let mut fetch: BTreeMap<i32, Vec<Task>> = BTreeMap::new();
-        let mut committed = Vec::new();
-        let mut list = Vec::new();
-        let mut leaderless = false;
-        for task in tasks {
-            match task.start {
-                Start::Committed if self.shared.offsets.is_some() => committed.push(task),
-                Start::Committed => self.start_without_commit(task, &mut list),
-                Start::Earliest | Start::Latest => list.push(task),
-                Start::At(_) => match view.leader(&task.partition.topic, task.partition.partition) {
-                    Some(leader) => fetch.entry(leader).or_default().push(task),
-                    None => leaderless = true,
-                },
-            }
+        self.learn_topics();
+        let shared = Arc::clone(&self.shared);
+        let view = shared.core.metadata.view();
+        let mut partitions = shared.partitions();
+        let plan = partitions.plan(&view, now);
+        let Plan { committed, find, check, fetch, refresh, wake_at } = plan;
+        let (fetches, fetch_at) = self.fetching.send(&mut partitions, fetch, now);
+        let news = partitions.has_errors();
+        drop(partitions);
+        if news {
+            shared.reader.wake();
         }
-        if leaderless {
+        if refresh {
             self.refresh();
         }
         if !committed.is_empty() {
             self.find_committed(committed);
         }
-        if !list.is_empty() {
-            self.find_ends(list);
+        for (node, asked) in find {
+            self.find_places(node, asked);
         }
-        for (node, tasks) in fetch {
-            let free = (0..LANES).map(|lane| Way { node, lane }).find(|way| !self.taken.contains(way));
-            if let Some(way) = free {
-                self.fetch(way, tasks, &view);
-            }
+        for (node, asked) in check {
+            self.check_epochs(node, asked);
         }
-        wake_at
-    }
-
-    fn begin(&self, tasks: &[Task]) {
-        let mut partitions = self.shared.partitions();
-        tasks.iter().for_each(|task| partitions.begin(task));
-    }
-
-    /// Where to start when nothing is committed.
-    fn start_without_commit(&self, mut task: Task, list: &mut Vec<Task>) {
-        let start = match self.shared.config.offset_reset {
-            OffsetReset::Earliest => Some(Start::Earliest),
-            OffsetReset::Latest => Some(Start::Latest),
-            OffsetReset::None => None,
-        };
-        match start {
-            Some(start) => {
-                self.shared.partitions().resolved(&task, start);
-                task.start = start;
-                list.push(task);
-            }
-            None => self.no_offset(&task, None),
+        for fetch in fetches {
+            self.fetch(fetch);
         }
+        [wake_at, fetch_at].into_iter().flatten().min()
     }
 
-    fn no_offset(&self, task: &Task, offset: Option<i64>) {
-        self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
-        self.shared.tell_reader(ConsumeError::NoOffset { partition: task.partition.clone(), offset });
-    }
-
-    fn find_committed(&self, tasks: Vec<Task>) {
-        self.begin(&tasks);
+    fn find_committed(&self, asked: Vec<Ask>) {
         let shared = Arc::clone(&self.shared);
         self.events.push(Box::pin(async move {
-            let partitions: Vec<TopicPartition> = tasks.iter().map(|task| task.partition.clone()).collect();
+            let partitions: Vec<TopicPartition> = asked.iter().map(|ask| ask.partition.clone()).collect();
             let deadline = Instant::now() + shared.config.request_timeout;
             let result = match &shared.offsets {
                 Some(link) => offsets::committed(&shared.core, link, Some(&partitions), deadline).await,
                 None => Ok(HashMap::new()),
             };
-            Event::Committed { tasks, result }
+            let anchored = |offsets: HashMap<TopicPartition, OffsetAndMetadata>| {
+                let anchor = |at: OffsetAndMetadata| Anchor { offset: at.offset, epoch: at.leader_epoch };
+                offsets.into_iter().map(|(partition, at)| (partition, Ok(anchor(at)))).collect()
+            };
+            Event::Committed { asked, result: result.map(anchored) }
         }));
     }
 
-    fn find_ends(&self, tasks: Vec<Task>) {
-        self.begin(&tasks);
-        let (shared, links) = (Arc::clone(&self.shared), Arc::clone(&self.lanes[LANES - 1]));
+    fn find_places(&self, node: i32, asked: Vec<(Ask, Leader, Place)>) {
+        let (shared, links) = (Arc::clone(&self.shared), Arc::clone(&self.prompt));
         self.events.push(Box::pin(async move {
-            let place = |task: &Task| if task.start == Start::Earliest { -2 } else { -1 };
-            let wanted = tasks.iter().map(|task| (task.partition.clone(), place(task))).collect();
-            let deadline = Instant::now() + shared.config.request_timeout;
+            let now_ms = shared.core.config.clock.now_ms();
+            let wanted: Vec<(&TopicPartition, i64)> =
+                asked.iter().map(|(ask, _, place)| (&ask.partition, place.wire(now_ms))).collect();
             let isolation = shared.config.isolation;
-            let result = cluster::list_offsets(&shared.core, &links, &wanted, isolation, deadline).await;
-            Event::Listed { tasks, result }
+            let result = cluster::ask_leader(&shared.core, &links, node, &wanted, isolation).await;
+            Event::Found { result: result.map(|found| found.into_iter().collect()), asked }
         }));
     }
 
-    fn fetch(&mut self, way: Way, tasks: Vec<Task>, view: &ClusterView) {
-        self.begin(&tasks);
-        self.taken.insert(way);
-        let room = self.shared.partitions().room();
-        let mut names = HashMap::new();
-        let mut topics: BTreeMap<&Arc<str>, FetchTopic> = BTreeMap::new();
-        let mut all_ids_known = true;
-        for task in &tasks {
-            let Start::At(fetch_offset) = task.start else { continue };
-            let name = &task.partition.topic;
-            let topic = topics.entry(name).or_insert_with(|| {
-                let topic_id = view.topics.get(name).map_or(Uuid::ZERO, |topic| topic.id);
-                all_ids_known &= topic_id != Uuid::ZERO;
-                names.insert(topic_id, Arc::clone(name));
-                FetchTopic { topic: (&**name).into(), topic_id, ..Default::default() }
-            });
-            topic.partitions.push(FetchPartition {
-                partition: task.partition.partition,
-                fetch_offset,
-                partition_max_bytes: wire_size(self.shared.config.partition_fetch_bytes),
-                ..Default::default()
-            });
-        }
-        let config = &self.shared.config;
-        let request = FetchRequest {
-            max_wait_ms: i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: wire_size(config.fetch_min_bytes),
-            max_bytes: wire_size(config.fetch_max_bytes.min(room.max(config.partition_fetch_bytes))),
-            isolation_level: config.isolation.wire(),
-            topics: topics.into_values().collect(),
-            ..Default::default()
+    fn check_epochs(&self, node: i32, asked: Vec<(Ask, Leader, Anchor)>) {
+        let (shared, links) = (Arc::clone(&self.shared), Arc::clone(&self.prompt));
+        self.events.push(Box::pin(async move {
+            let wanted: Vec<(&TopicPartition, i32, i32)> = asked
+                .iter()
+                .map(|(ask, leader, anchor)| (&ask.partition, leader.epoch, anchor.epoch.unwrap_or(-1)))
+                .collect();
+            let result = match cluster::epoch_ends(&shared.core, &links, node, &wanted).await {
+                Ok(ends) => Ok(Some(ends)),
+                Err(RequestError::Unsupported { .. }) => Ok(None),
+                Err(error) => Err(error),
+            };
+            Event::Checked { asked, result }
+        }));
+    }
+
+    fn fetch(&self, fetch: Fetch) {
+        let Fetch { way, request, cap, in_session } = fetch;
+        let shared = Arc::clone(&self.shared);
+        let links = match way.line {
+            Line::Patient => Arc::clone(&self.patient),
+            Line::Prompt => Arc::clone(&self.prompt),
         };
-        let cap = if all_ids_known { i16::MAX } else { IDS_FROM - 1 };
-        let (shared, links) = (Arc::clone(&self.shared), Arc::clone(&self.lanes[way.lane]));
+        let session = self.sessions.get(&way.node).cloned();
         self.events.push(Box::pin(async move {
             let answer = async {
                 let connection = links.connection(&shared.core, way.node).await?;
+                if in_session && !session.is_some_and(|session| session.is(&connection)) {
+                    return Err(Missing::SessionGone);
+                }
                 let version = connection.version_up_to::<FetchRequest>(cap)?;
                 // The broker may rightly hold the fetch for `fetch_max_wait`.
                 let timeout = shared.config.request_timeout + shared.config.fetch_max_wait;
-                connection.start(&request, version)?.within(timeout).await
+                let answer = connection.start(&request, version)?.within(timeout).await?;
+                Ok((answer, connection))
             };
-            Event::Fetched { way, result: answer.await, tasks, names }
+            Event::Fetched { way, result: answer.await }
         }));
     }
 
@@ -250,197 +225,102 @@ impl Fetcher {
         }));
     }
 
-    fn pause(&self) -> Instant {
-        Instant::now() + self.shared.core.config.retry_backoff
-    }
-
-    fn fail(&self, tasks: &[Task]) {
-        let not_before = self.pause();
-        let mut partitions = self.shared.partitions();
-        tasks.iter().for_each(|task| partitions.failed(task, not_before));
+    /// The first look at the topics of partitions assigned by hand, which may create them. A member's topics are its
+    /// group task's.
+    fn learn_topics(&mut self) {
+        if !matches!(self.shared.config.subscription, Subscription::Partitions(_)) {
+            return;
+        }
+        let topics = self.shared.partitions().topics();
+        let new: Vec<Arc<str>> = topics.into_iter().filter(|topic| !self.learned.contains(topic)).collect();
+        if new.is_empty() {
+            return;
+        }
+        self.learned.extend(new.iter().cloned());
+        let core = Arc::clone(&self.shared.core);
+        core.metadata.follow(&new);
+        let view = core.metadata.view();
+        let unknown: Vec<Arc<str>> = new.into_iter().filter(|topic| view.usable(topic).is_none()).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        self.events.push(Box::pin(async move {
+            if let Err(error) = core.ask_metadata(Some(&unknown), core.config.allow_auto_create_topics).await
+            {
+                tracing::debug!(%error, "the assigned topics are not known yet");
+            }
+            Event::Learned
+        }));
     }
 
     fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        let shared = Arc::clone(&self.shared);
         match event {
             Event::Refreshed => self.refreshing = false,
-            Event::Committed { tasks, result } => self.committed(&tasks, result),
-            Event::Listed { tasks, result } => self.listed(&tasks, result),
-            Event::Fetched { way, tasks, result, names } => {
-                self.taken.remove(&way);
-                match result {
-                    Ok(answer) => self.fetched(&tasks, answer, &names),
-                    Err(error) => {
-                        tracing::debug!(node = way.node, %error, "a fetch failed");
-                        self.fail(&tasks);
-                        if !error.is_retriable() {
-                            self.shared.tell_reader(error.into());
-                        }
-                        self.refresh();
+            Event::Learned => {}
+            Event::Committed { asked, result: Ok(found) } => {
+                shared.partitions().committed_found(&asked, &found, now);
+            }
+            Event::Committed { asked, result: Err(error) } => self.failed(asked.iter(), error, now),
+            Event::Found { asked, result: Ok(mut found) } => {
+                let mut partitions = shared.partitions();
+                for one in &asked {
+                    partitions.place_found(one, found.remove(&one.0.partition), now);
+                }
+            }
+            Event::Found { asked, result: Err(error) } => {
+                self.failed(asked.iter().map(|(ask, ..)| ask), error, now);
+            }
+            Event::Checked { asked, result: Ok(ends) } => {
+                let mut partitions = shared.partitions();
+                for one in &asked {
+                    let answer = ends.as_ref().map(|ends| ends.get(&one.0.partition).copied());
+                    match answer {
+                        Some(None) => partitions.not_answered([&one.0], now),
+                        answer => partitions.checked(one, answer.flatten(), now),
                     }
                 }
             }
+            Event::Checked { asked, result: Err(error) } => {
+                self.failed(asked.iter().map(|(ask, ..)| ask), error, now);
+            }
+            Event::Fetched { way, result } => self.fetched(way, result, now),
         }
     }
 
-    fn committed(
-        &self,
-        tasks: &[Task],
-        result: Result<HashMap<TopicPartition, OffsetAndMetadata>, RequestError>,
-    ) {
-        match result {
-            Ok(offsets) => {
-                let mut list = Vec::new();
-                for task in tasks {
-                    match offsets.get(&task.partition) {
-                        Some(committed) => {
-                            self.shared.partitions().resolved(task, Start::At(committed.offset));
-                        }
-                        None => self.start_without_commit(task.clone(), &mut list),
-                    }
+    fn fetched(&mut self, way: Way, result: Result<(FetchResponse, Connection), Missing>, now: Instant) {
+        let answer = match result {
+            Ok((answer, connection)) => {
+                if way.line == Line::Patient {
+                    self.sessions.insert(way.node, connection);
                 }
-                // The rest starts with the next pass.
+                Ok(answer)
             }
-            Err(error) => {
-                self.fail(tasks);
-                // One that only took too long is tried again without a word.
+            Err(Missing::SessionGone) => Err(NoAnswer::SessionGone),
+            Err(Missing::Failed(error)) => {
+                tracing::debug!(node = way.node, %error, "a fetch failed");
                 if !error.is_retriable() {
                     self.shared.tell_reader(error.into());
                 }
-            }
-        }
-    }
-
-    fn listed(
-        &self,
-        tasks: &[Task],
-        result: Result<HashMap<TopicPartition, Result<OffsetAt, ErrorCode>>, RequestError>,
-    ) {
-        let offsets = match result {
-            Ok(offsets) => offsets,
-            Err(error) => {
-                tracing::debug!(%error, "offset look-up failed");
-                return self.fail(tasks);
+                Err(NoAnswer::Failed)
             }
         };
-        for task in tasks {
-            match offsets.get(&task.partition) {
-                Some(Ok(OffsetAt { offset: Some(offset), .. })) => {
-                    self.shared.partitions().resolved(task, Start::At(*offset));
-                }
-                Some(Err(code)) => {
-                    self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
-                    self.shared
-                        .tell_reader(ConsumeError::Fetch { partition: task.partition.clone(), code: *code });
-                }
-                _ => self.shared.partitions().failed(task, self.pause()),
-            }
-        }
-    }
-
-    fn fetched(&mut self, tasks: &[Task], answer: FetchResponse, names: &HashMap<Uuid, Arc<str>>) {
-        let code = ErrorCode::from_code(answer.error_code);
-        if code != ErrorCode::None {
-            tracing::debug!(%code, "a fetch was refused");
-            self.fail(tasks);
-            self.refresh();
-            return;
-        }
-        let mut parts: HashMap<(Arc<str>, i32), PartitionData> = HashMap::new();
-        for topic in answer.responses {
-            let name = match topic.topic.is_empty() {
-                true => names.get(&topic.topic_id).cloned(),
-                false => Some(Arc::from(&*topic.topic)),
-            };
-            let Some(name) = name else { continue };
-            parts.extend(
-                topic.partitions.into_iter().map(|part| ((Arc::clone(&name), part.partition_index), part)),
-            );
-        }
-        let mut news = false;
-        for task in tasks {
-            let key = (Arc::clone(&task.partition.topic), task.partition.partition);
-            match parts.remove(&key) {
-                Some(part) => news |= self.partition_fetched(task, part),
-                None => self.shared.partitions().failed(task, self.pause()),
-            }
-        }
+        let news = self.fetching.answered(&mut self.shared.partitions(), way, answer, now);
         if news {
             self.shared.reader.wake();
         }
     }
 
-    /// Takes in one partition's part. Returns whether the reader has something new.
-    fn partition_fetched(&mut self, task: &Task, part: PartitionData) -> bool {
-        let Start::At(position) = task.start else { return false };
-        let code = ErrorCode::from_code(part.error_code);
-        match code {
-            ErrorCode::None => {}
-            ErrorCode::OffsetOutOfRange => {
-                self.out_of_range(task, position);
-                return false;
-            }
-            ErrorCode::CorruptMessage => {
-                self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
-                self.shared.tell_reader(ConsumeError::Corrupt {
-                    partition: task.partition.clone(),
-                    offset: position,
-                    reason: Arc::from("the broker found it corrupt"),
-                });
-                return false;
-            }
-            code if code.is_retriable() => {
-                tracing::debug!(partition = %task.partition, %code, "fetch later");
-                self.shared.partitions().failed(task, self.pause());
-                self.refresh();
-                return false;
-            }
-            code => {
-                self.shared.partitions().failed(task, Instant::now() + ERROR_PAUSE);
-                self.shared.tell_reader(ConsumeError::Fetch { partition: task.partition.clone(), code });
-                return false;
-            }
+    /// A look-up failed. One that only took too long is tried again without a word.
+    fn failed<'a>(&self, asked: impl IntoIterator<Item = &'a Ask>, error: RequestError, now: Instant) {
+        tracing::debug!(%error, "a look-up failed");
+        let mut partitions = self.shared.partitions();
+        partitions.not_answered(asked, now);
+        partitions.stale = true;
+        drop(partitions);
+        if !error.is_retriable() {
+            self.shared.tell_reader(error.into());
         }
-        let records = part.records.and_then(klamm_protocol::Records::into_bytes).unwrap_or_default();
-        let committed_only = self.shared.config.isolation == IsolationLevel::ReadCommitted;
-        let reading = Reading {
-            check_crcs: self.shared.config.check_crcs,
-            max_batch_bytes: self.shared.config.max_batch_bytes,
-            committed_only,
-        };
-        let aborted = part.aborted_transactions.unwrap_or_default();
-        let end = if committed_only { part.last_stable_offset } else { part.high_watermark };
-        let chunk = chunk::read(&task.partition, position, records, &aborted, end, reading);
-        self.shared.partitions().fetched(task, chunk)
     }
-
-    fn out_of_range(&self, task: &Task, position: i64) {
-        let start = match self.shared.config.offset_reset {
-            OffsetReset::Earliest => Start::Earliest,
-            OffsetReset::Latest => Start::Latest,
-            OffsetReset::None => return self.no_offset(task, Some(position)),
-        };
-        tracing::warn!(partition = %task.partition, position, ?start, "the position is not in the log; it is reset");
-        self.shared.partitions().resolved(task, start);
-    }
-}
-
-/// The first look at the topics of partitions assigned by hand, which may create them. A member's
-/// topics are its group task's.
-async fn learn_topics(shared: &Shared) {
-    let Subscription::Partitions(assigned) = &shared.config.subscription else { return };
-    let core = &shared.core;
-    let view = core.metadata.view();
-    let topics: BTreeSet<&Arc<str>> = assigned.iter().map(|partition| &partition.topic).collect();
-    let unknown: Vec<Arc<str>> =
-        topics.into_iter().filter(|topic| view.usable(topic).is_none()).cloned().collect();
-    if unknown.is_empty() {
-        return;
-    }
-    if let Err(error) = core.ask_metadata(Some(&unknown), core.config.allow_auto_create_topics).await {
-        tracing::debug!(%error, "the assigned topics are not known yet");
-    }
-}
-
-fn wire_size(bytes: usize) -> i32 {
-    i32::try_from(bytes).unwrap_or(i32::MAX)
 }

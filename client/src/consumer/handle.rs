@@ -1,12 +1,14 @@
 //! `ConsumerHandle`: what can be asked of a consumer from elsewhere while it reads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use tokio::time::Instant;
 
-use super::partitions::Start;
+use super::builder::Subscription;
+use super::partitions::{Partitions, lag};
+use super::positions::{Place, Start};
 use super::shared::Shared;
 use crate::cluster::{self, OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;
@@ -114,7 +116,7 @@ impl ConsumerHandle {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn seek_to_beginning(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
-        self.seek_to(partition, Start::Earliest)
+        self.seek_to(partition, Start::Find(Place::Earliest))
     }
 
     /// Goes on after the newest record.
@@ -122,11 +124,24 @@ impl ConsumerHandle {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn seek_to_end(&self, partition: &TopicPartition) -> Result<(), ConsumeError> {
-        self.seek_to(partition, Start::Latest)
+        self.seek_to(partition, Start::Find(Place::Latest))
+    }
+
+    /// Goes on from the first record whose timestamp is at or after this time (milliseconds since the Unix epoch);
+    /// after the newest record if there is none.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn seek_to_timestamp(
+        &self,
+        partition: &TopicPartition,
+        timestamp_ms: i64,
+    ) -> Result<(), ConsumeError> {
+        self.seek_to(partition, Start::Find(Place::Time(timestamp_ms)))
     }
 
     fn seek_to(&self, partition: &TopicPartition, start: Start) -> Result<(), ConsumeError> {
-        if !self.shared.partitions().seek(partition, start) {
+        if !self.shared.partitions().seek(partition, start, None) {
             return Err(ConsumeError::NotAssigned { partition: partition.clone() });
         }
         self.shared.fetch.notify_one();
@@ -151,6 +166,59 @@ impl ConsumerHandle {
         Ok(offsets::committed(&self.shared.core, link, Some(partitions), self.deadline()).await?)
     }
 
+    /// Reads these partitions from now on, and no others. Those that stay go on where they are; new ones start as with
+    /// [`ConsumerBuilder::assign`](super::ConsumerBuilder::assign).
+    ///
+    /// # Errors
+    /// [`ConsumeError::Subscribed`] when the group assigns this consumer's partitions.
+    pub fn assign<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), ConsumeError> {
+        let wanted: BTreeSet<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        let given_up = self.assignment().into_iter().filter(|partition| !wanted.contains(partition));
+        self.unassign(given_up.collect::<Vec<_>>())?;
+        self.assign_also(wanted)
+    }
+
+    /// Reads these partitions too.
+    ///
+    /// # Errors
+    /// As [`ConsumerHandle::assign`].
+    pub fn assign_also<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), ConsumeError> {
+        let mut state = self.assigned_by_hand()?;
+        for partition in partitions {
+            state.add(partition.into(), Start::Committed, false);
+        }
+        drop(state);
+        self.shared.fetch.notify_one();
+        Ok(())
+    }
+
+    /// Reads these partitions no longer: nothing more of them is handed out. Nothing is committed by this.
+    ///
+    /// # Errors
+    /// As [`ConsumerHandle::assign`].
+    pub fn unassign<P: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = P>,
+    ) -> Result<(), ConsumeError> {
+        let partitions: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        self.assigned_by_hand()?.remove(&partitions);
+        self.shared.fetch.notify_one();
+        Ok(())
+    }
+
+    fn assigned_by_hand(&self) -> Result<MutexGuard<'_, Partitions>, ConsumeError> {
+        match self.shared.config.subscription {
+            Subscription::Partitions(_) => Ok(self.shared.partitions()),
+            _ => Err(ConsumeError::Subscribed),
+        }
+    }
+
     /// The partitions that this consumer owns now.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.shared.partitions().assignment()
@@ -159,6 +227,26 @@ impl ConsumerHandle {
     /// Records between the position and the end of the partition, as of the last fetch; `None` before it.
     pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
         self.shared.partitions().lag(partition)
+    }
+
+    /// Records between the group's committed offsets and the ends of the partitions, asked for now; partitions without
+    /// a committed offset are missing from the answer.
+    ///
+    /// # Errors
+    /// No group; no coordinator or leader in time; a partition that does not exist.
+    pub async fn committed_lag(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+        let committed = self.committed(partitions).await?;
+        let known: Vec<TopicPartition> =
+            partitions.iter().filter(|partition| committed.contains_key(partition)).cloned().collect();
+        let ends = self.end_offsets(&known).await?;
+        let lags = committed.into_iter().filter_map(|(partition, offset)| {
+            let end = *ends.get(&partition)?;
+            Some((partition, lag(end, offset.offset)))
+        });
+        Ok(lags.collect())
     }
 
     /// The offsets of the oldest records.

@@ -7,7 +7,7 @@ use klamm_protocol::Uuid;
 use tokio::sync::watch;
 
 use super::builder::Subscription;
-use super::partitions::Start;
+use super::positions::Start;
 use super::shared::Shared;
 use crate::error::ConsumeError;
 use crate::group::{MemberTask, Membership, Owner, Report, Settings, Wanted};

@@ -7,9 +7,14 @@
 //! stream.rs      Consumer: the stream of records
 //! handle.rs      ConsumerHandle: pause, seek, commit, look-ups
 //! listener.rs    the hook into rebalances
-//! partitions.rs  positions, what is fetched and may be                           (pure)
+//! interceptor.rs the hooks into records and commits
+//! positions.rs   one partition: where to go on, and how that is found and checked (pure)
+//! partitions.rs  all of them: assignment, pausing, the buffer and its budget     (pure)
+//! lookups.rs     what they need to be asked, and what the answers mean           (pure)
+//! fetching.rs    which of them go into which fetch                               (pure)
+//! session.rs     what a broker remembers between fetches                         (pure)
 //! chunk.rs       fetched bytes to records                                        (pure)
-//! fetcher.rs     the task that fetches
+//! fetcher.rs     the task that asks and fetches
 //! commit.rs      the order of commits                                              (pure)
 //! committer.rs   makes them
 //! membership.rs  what membership of a group does to its consumer
@@ -21,18 +26,26 @@ mod chunk;
 mod commit;
 mod committer;
 mod fetcher;
+mod fetching;
 mod handle;
+mod interceptor;
 mod listener;
+mod lookups;
 mod membership;
 mod partitions;
+mod positions;
 mod record;
+mod session;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod stream;
 
 pub use crate::group::{Assignor, GroupMember, GroupProtocol, PartitionAssignor};
 pub use builder::{ConsumerBuilder, OffsetReset};
 pub use handle::{ConsumerHandle, GroupMetadata};
+pub use interceptor::ConsumerInterceptor;
 pub use listener::RebalanceListener;
 pub use record::{ConsumerRecord, ConsumerRecords};
 pub use stream::Consumer;

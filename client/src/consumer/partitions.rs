@@ -1,16 +1,24 @@
-//! The partitions of a consumer: positions, what is fetched, what may be fetched next. Pure: it is told the time.
+//! The partitions of a consumer: what is assigned, paused, fetched and handed out, within one budget. Pure: it is told
+//! the time.
 //!
-//! A partition's records flow through here: the fetcher asks what it may fetch and brings chunks, the reader takes
-//! chunks out in turn. Whatever makes fetched records invalid (a seek, a rebalance) gives the partition a new [`Cell`];
-//! answers and chunks that belong to an old one are recognised by it and dropped.
+//! A partition's records flow through here: the fetcher brings chunks, the reader takes them out in turn. Whatever makes
+//! fetched records invalid (a seek, a rebalance, a log that lost records) gives the partition a new [`Cell`]; answers
+//! and chunks that belong to an old one are recognised by it and dropped.
+//!
+//! # The budget
+//!
+//! `prefetch_bytes` bounds what waits here, of paused partitions too, as it came over the wire: it is decompressed batch
+//! by batch when it is handed out. Paused partitions keep at most half of it, so that they cannot starve the others;
+//! what does not fit is fetched again when they are resumed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::builder::OffsetReset;
 use super::chunk::Chunk;
+use super::positions::{Anchor, Pauses, Position, Start};
 use crate::error::ConsumeError;
 use crate::types::TopicPartition;
 
@@ -44,8 +52,8 @@ pub(super) enum Handed<T> {
 }
 
 impl Cell {
-    fn new(position: Option<i64>, paused: bool) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(CellState { live: true, paused, position, processed: position })))
+    fn new(position: Option<i64>, processed: Option<i64>, paused: bool) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(CellState { live: true, paused, position, processed })))
     }
 
     fn state(&self) -> MutexGuard<'_, CellState> {
@@ -67,6 +75,15 @@ impl Cell {
         given.map_or(Handed::Empty, Handed::Given)
     }
 
+    /// The offset to begin with is found. What was handed out before it is not processed by that.
+    pub(super) fn begin(&self, offset: i64, nothing_waits: bool) {
+        let mut state = self.state();
+        if nothing_waits || state.position.is_none() {
+            state.position = Some(offset);
+        }
+        state.processed = state.processed.or(Some(offset));
+    }
+
     /// What was handed out is processed: the program came back for more.
     pub(super) fn processed(&self) {
         let mut state = self.state();
@@ -74,100 +91,111 @@ impl Cell {
     }
 }
 
-/// Where fetching goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// At the committed offset, or else as `auto_offset_reset` has it.
-    Committed,
-    /// At the oldest record.
-    Earliest,
-    /// After the newest.
-    Latest,
-    At(i64),
-}
-
-/// A piece of work for the fetcher.
-#[derive(Debug, Clone)]
-pub(super) struct Task {
-    pub(super) partition: TopicPartition,
-    pub(super) start: Start,
-    pub(super) cell: Arc<Cell>,
+/// What `Partitions` goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// Most bytes that wait here.
+    pub(super) prefetch_bytes: usize,
+    /// Most bytes that one fetch of one partition brings.
+    pub(super) partition_bytes: usize,
+    pub(super) reset: OffsetReset,
+    /// Whether there is a group whose committed offsets can be asked for.
+    pub(super) has_group: bool,
+    pub(super) pauses: Pauses,
 }
 
 #[derive(Debug)]
-struct Partition {
-    cell: Arc<Cell>,
-    start: Start,
+pub(super) struct Partition {
+    pub(super) cell: Arc<Cell>,
+    pub(super) position: Position,
     chunks: VecDeque<Chunk>,
     chunk_bytes: usize,
-    /// A request for it is under way.
-    busy: bool,
+    /// The last chunk ends with an error: nothing more is fetched before the reader gets there.
+    broken: bool,
     paused: bool,
     /// Nothing is fetched yet: the rebalance listener has not returned.
     held: bool,
     /// About to go: nothing is fetched or handed out any more.
     leaving: bool,
-    not_before: Option<Instant>,
     high_watermark: Option<i64>,
+    /// When it last brought records, counted in answers.
+    pub(super) served: u64,
 }
 
 impl Partition {
     fn new(start: Start, held: bool) -> Self {
         Self {
-            cell: Cell::new(None, false),
-            start,
+            cell: Cell::new(None, None, false),
+            position: Position::new(start),
             chunks: VecDeque::new(),
             chunk_bytes: 0,
-            busy: false,
+            broken: false,
             paused: false,
             held,
             leaving: false,
-            not_before: None,
             high_watermark: None,
+            served: 0,
         }
     }
 
-    /// Forgets what is fetched and goes on from `start`. Returns the bytes set free.
-    fn restart(&mut self, start: Start, position: Option<i64>) -> usize {
-        self.cell.state().live = false;
-        self.cell = Cell::new(position, self.paused);
-        self.start = start;
-        // A request under way brings an answer for the old cell.
-        self.busy = false;
-        self.not_before = None;
-        self.drop_chunks()
+    /// Where the next record to hand out is.
+    pub(super) fn handed_out(&self) -> Option<i64> {
+        self.cell.state().position
     }
 
-    fn drop_chunks(&mut self) -> usize {
-        self.chunks.clear();
-        std::mem::take(&mut self.chunk_bytes)
+    /// Whether records may be asked for: it is not paused and has less than `share` waiting.
+    pub(super) fn wants_records(&self, share: usize) -> bool {
+        !self.paused && !self.broken && self.chunk_bytes < share
+    }
+
+    /// Whether all that was fetched is with the reader.
+    pub(super) fn has_nothing_waiting(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Whether anything may be asked for at all.
+    pub(super) fn is_active(&self) -> bool {
+        !self.held && !self.leaving
+    }
+
+    /// Forgets what is fetched. Answers to what is under way come for the old cell.
+    fn renew(&mut self, position: Option<i64>, processed: Option<i64>) {
+        self.cell.state().live = false;
+        self.cell = Cell::new(position, processed, self.paused);
+        self.broken = false;
     }
 }
 
 /// The partitions of one consumer.
 #[derive(Debug)]
 pub(super) struct Partitions {
-    partitions: HashMap<TopicPartition, Partition>,
+    pub(super) rules: Rules,
+    pub(super) all: BTreeMap<TopicPartition, Partition>,
     /// Partitions with chunks, in the order in which they get their turn.
     ready: VecDeque<TopicPartition>,
-    /// Bytes of chunks of partitions that are not paused.
+    /// Bytes of all chunks, and of those of paused partitions.
     buffered: usize,
-    prefetch_bytes: usize,
-    partition_bytes: usize,
+    paused_bytes: usize,
     errors: VecDeque<ConsumeError>,
+    /// Metadata was found to be old.
+    pub(super) stale: bool,
+    /// Answers that brought records, counted.
+    answers: u64,
     /// Nothing more comes.
     finished: bool,
 }
 
 impl Partitions {
-    pub(super) fn new(prefetch_bytes: usize, partition_bytes: usize) -> Self {
+    pub(super) fn new(rules: Rules) -> Self {
         Self {
-            partitions: HashMap::new(),
+            rules,
+            all: BTreeMap::new(),
             ready: VecDeque::new(),
             buffered: 0,
-            prefetch_bytes,
-            partition_bytes,
+            paused_bytes: 0,
             errors: VecDeque::new(),
+            stale: false,
+            answers: 0,
             finished: false,
         }
     }
@@ -176,24 +204,21 @@ impl Partitions {
 
     /// Adds a partition. While it is held nothing is fetched.
     pub(super) fn add(&mut self, partition: TopicPartition, start: Start, held: bool) {
-        self.partitions.entry(partition).or_insert_with(|| Partition::new(start, held));
+        self.all.entry(partition).or_insert_with(|| Partition::new(start, held));
     }
 
     /// Lets held partitions be fetched.
     pub(super) fn release(&mut self) {
-        self.partitions.values_mut().for_each(|partition| partition.held = false);
+        self.all.values_mut().for_each(|partition| partition.held = false);
     }
 
     /// From now on nothing of these partitions is handed out. They are still owned.
     pub(super) fn stop(&mut self, partitions: &[TopicPartition]) {
         for name in partitions {
-            if let Some(partition) = self.partitions.get_mut(name) {
+            if let Some(partition) = self.all.get_mut(name) {
                 partition.cell.state().live = false;
                 partition.leaving = true;
-                let freed = partition.drop_chunks();
-                if !partition.paused {
-                    self.buffered -= freed;
-                }
+                self.drop_chunks(name);
             }
         }
     }
@@ -202,32 +227,38 @@ impl Partitions {
     pub(super) fn remove(&mut self, partitions: &[TopicPartition]) {
         self.stop(partitions);
         for name in partitions {
-            self.partitions.remove(name);
+            self.all.remove(name);
         }
     }
 
     /// Everything that is owned, also what is about to go.
     pub(super) fn assignment(&self) -> Vec<TopicPartition> {
-        let mut all: Vec<_> = self.partitions.keys().cloned().collect();
-        all.sort_unstable();
-        all
+        self.all.keys().cloned().collect()
+    }
+
+    /// The topics of what is owned.
+    pub(super) fn topics(&self) -> BTreeSet<Arc<str>> {
+        self.all.keys().map(|partition| Arc::clone(&partition.topic)).collect()
     }
 
     // ---- control
 
     /// Pauses or resumes; returns whether something changed.
     pub(super) fn pause(&mut self, name: &TopicPartition, paused: bool) -> bool {
-        let Some(partition) = self.partitions.get_mut(name).filter(|partition| partition.paused != paused)
-        else {
+        let Some(partition) = self.all.get_mut(name).filter(|partition| partition.paused != paused) else {
             return false;
         };
         partition.paused = paused;
         partition.cell.state().paused = paused;
         if paused {
-            self.buffered -= partition.chunk_bytes;
+            self.paused_bytes += partition.chunk_bytes;
+            // It may wait for long, and the rest of the answer that it shares a buffer with would wait along.
+            partition.chunks.iter_mut().for_each(Chunk::detach);
+            self.trim_paused(name);
         } else {
-            self.buffered += partition.chunk_bytes;
-            if !partition.chunks.is_empty() && !self.ready.contains(name) {
+            self.paused_bytes -= partition.chunk_bytes;
+            let has_chunks = !partition.chunks.is_empty();
+            if has_chunks && !self.ready.contains(name) {
                 self.ready.push_back(name.clone());
             }
         }
@@ -235,24 +266,43 @@ impl Partitions {
     }
 
     pub(super) fn paused(&self) -> Vec<TopicPartition> {
-        let paused = self.partitions.iter().filter(|(_, partition)| partition.paused);
+        let paused = self.all.iter().filter(|(_, partition)| partition.paused);
         paused.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Whether it is owned and not about to go.
+    pub(super) fn is_assigned(&self, name: &TopicPartition) -> bool {
+        self.all.get(name).is_some_and(|partition| !partition.leaving)
+    }
+
     /// Goes on elsewhere; false when the partition is not owned.
-    pub(super) fn seek(&mut self, name: &TopicPartition, start: Start) -> bool {
-        let Some(partition) = self.partitions.get_mut(name).filter(|partition| !partition.leaving) else {
+    pub(super) fn seek(&mut self, name: &TopicPartition, start: Start, epoch: Option<i32>) -> bool {
+        if !self.is_assigned(name) {
             return false;
-        };
-        let position = match start {
-            Start::At(offset) => Some(offset),
-            _ => None,
-        };
-        let freed = partition.restart(start, position);
-        if !partition.paused {
-            self.buffered -= freed;
+        }
+        self.drop_chunks(name);
+        if let Some(partition) = self.all.get_mut(name) {
+            let offset = match start {
+                Start::At(offset) => Some(offset),
+                _ => None,
+            };
+            partition.renew(offset, offset);
+            match offset {
+                Some(offset) => partition.position.found(Anchor { offset, epoch }, None),
+                None => partition.position.look(start),
+            }
         }
         true
+    }
+
+    /// Fetches again from where the reader is: what is buffered is dropped.
+    pub(super) fn refetch(&mut self, name: &TopicPartition, anchor: Anchor) {
+        self.drop_chunks(name);
+        if let Some(partition) = self.all.get_mut(name) {
+            let processed = partition.cell.state().processed;
+            partition.renew(Some(anchor.offset), processed);
+            partition.position.found(anchor, None);
+        }
     }
 
     /// Goes back to the position of `cell` after a pause: its records cannot be read now.
@@ -263,16 +313,22 @@ impl Partitions {
         position: i64,
         not_before: Instant,
     ) {
-        if self.current(name, cell).is_some()
-            && self.seek(name, Start::At(position))
-            && let Some(partition) = self.partitions.get_mut(name)
-        {
-            partition.not_before = Some(not_before);
+        if self.current(name, cell).is_some() {
+            self.refetch(name, Anchor { offset: position, epoch: self.last_epoch(name) });
+            if let Some(partition) = self.all.get_mut(name) {
+                partition.position.rest(not_before);
+            }
         }
     }
 
+    /// The leader epoch of what was fetched last. It does for earlier offsets too: a log that has another at their
+    /// place has none of it.
+    fn last_epoch(&self, name: &TopicPartition) -> Option<i32> {
+        self.all.get(name)?.position.anchor()?.epoch
+    }
+
     pub(super) fn position(&self, name: &TopicPartition) -> Option<i64> {
-        self.partitions.get(name)?.cell.state().position
+        self.all.get(name)?.handed_out()
     }
 
     /// The positions of all partitions that have one.
@@ -281,113 +337,118 @@ impl Partitions {
             let state = *partition.cell.state();
             if processed_only { state.processed } else { state.position }
         };
-        self.partitions
-            .iter()
-            .filter_map(|(name, partition)| Some((name.clone(), position(partition)?)))
-            .collect()
+        self.all.iter().filter_map(|(name, partition)| Some((name.clone(), position(partition)?))).collect()
     }
 
+    /// The offset after the last record that may be read, as of the last fetch.
+    pub(super) fn end_offset(&self, name: &TopicPartition) -> Option<i64> {
+        self.all.get(name)?.high_watermark
+    }
+
+    /// Records between the position and the end, as of the last fetch.
     pub(super) fn lag(&self, name: &TopicPartition) -> Option<i64> {
-        let partition = self.partitions.get(name)?;
-        Some((partition.high_watermark? - partition.cell.state().position?).max(0))
+        Some(lag(self.end_offset(name)?, self.position(name)?))
     }
 
     // ---- fetching
 
-    /// What the fetcher can do now, and when time alone brings more. What it takes it marks with [`Partitions::begin`].
-    pub(super) fn tasks(&self, now: Instant) -> (Vec<Task>, Option<Instant>) {
-        let mut wake_at: Option<Instant> = None;
-        let mut tasks = Vec::new();
-        let active =
-            self.partitions.values().filter(|partition| !partition.paused && !partition.leaving).count();
-        let share = (self.prefetch_bytes / active.max(1)).max(self.partition_bytes);
-        #[expect(
-            clippy::iter_over_hash_type,
-            reason = "tasks are sorted below, and the time is the least of all"
-        )]
-        for (name, partition) in &self.partitions {
-            if partition.busy || partition.held || partition.leaving || self.finished {
-                continue;
-            }
-            if let Some(not_before) = partition.not_before.filter(|&at| at > now) {
-                wake_at = Some(wake_at.map_or(not_before, |at| at.min(not_before)));
-                continue;
-            }
-            if matches!(partition.start, Start::At(_))
-                && (partition.paused
-                    || partition.chunk_bytes >= share
-                    || self.buffered >= self.prefetch_bytes)
-            {
-                continue;
-            }
-            tasks.push(Task {
-                partition: name.clone(),
-                start: partition.start,
-                cell: Arc::clone(&partition.cell),
-            });
-        }
-        tasks.sort_by(|a, b| a.partition.cmp(&b.partition));
-        (tasks, wake_at)
+    /// How many bytes of one partition may wait before it is not fetched for a while.
+    pub(super) fn share(&self) -> usize {
+        let active = self.all.values().filter(|partition| !partition.paused && !partition.leaving).count();
+        (self.rules.prefetch_bytes / active.max(1)).max(self.rules.partition_bytes)
     }
 
     /// How much more may be buffered.
     pub(super) fn room(&self) -> usize {
-        self.prefetch_bytes.saturating_sub(self.buffered)
+        self.rules.prefetch_bytes.saturating_sub(self.buffered)
     }
 
-    pub(super) fn begin(&mut self, task: &Task) {
-        if let Some(partition) = self.current(&task.partition, &task.cell) {
-            partition.busy = true;
-        }
-    }
-
-    /// A request for this partition ended and brought nothing of use; try again after a pause.
-    pub(super) fn failed(&mut self, task: &Task, not_before: Instant) {
-        if let Some(partition) = self.current(&task.partition, &task.cell) {
-            partition.busy = false;
-            partition.not_before = Some(not_before);
-        }
-    }
-
-    /// A start is found, or another way to find it.
-    pub(super) fn resolved(&mut self, task: &Task, start: Start) {
-        if let Some(partition) = self.current(&task.partition, &task.cell) {
-            partition.busy = false;
-            partition.start = start;
-            if let Start::At(offset) = start {
-                let mut state = partition.cell.state();
-                state.position = Some(offset);
-                state.processed = Some(offset);
-            }
-        }
+    /// Bytes that wait.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered
     }
 
     /// A fetch brought this. Returns whether the reader has something new.
-    pub(super) fn fetched(&mut self, task: &Task, chunk: Chunk) -> bool {
-        let Some(partition) = self.current(&task.partition, &task.cell) else { return false };
-        // One that ends with an error is not fetched on: the reader sends it back when it gets there.
-        partition.busy = chunk.is_broken();
+    pub(super) fn fetched(
+        &mut self,
+        name: &TopicPartition,
+        cell: &Arc<Cell>,
+        chunk: Chunk,
+        now: Instant,
+    ) -> bool {
+        let paused_room = (self.rules.prefetch_bytes / 2).saturating_sub(self.paused_bytes);
+        let Some(partition) = self.current(name, cell) else { return false };
         partition.high_watermark = Some(chunk.high_watermark);
-        if Start::At(chunk.next_offset) == task.start && !chunk.is_broken() {
+        let anchor = partition.position.anchor();
+        if anchor.is_none_or(|anchor| anchor.offset == chunk.next.offset) && !chunk.is_broken() {
+            partition.position.nothing_new(now);
             return false;
         }
-        partition.start = Start::At(chunk.next_offset);
-        partition.chunk_bytes += chunk.bytes;
-        let (bytes, paused) = (chunk.bytes, partition.paused);
-        partition.chunks.push_back(chunk);
-        if !paused {
-            self.buffered += bytes;
-            if !self.ready.contains(&task.partition) {
-                self.ready.push_back(task.partition.clone());
-            }
+        if partition.paused && chunk.bytes > paused_room {
+            partition.position.unasked();
+            return false;
         }
+        partition.position.advance(chunk.next);
+        // One that ends with an error is not fetched on: the reader sends it back when it gets there.
+        partition.broken = chunk.is_broken();
+        self.answers += 1;
+        let answers = self.answers;
+        if let Some(partition) = self.all.get_mut(name) {
+            partition.served = answers;
+        }
+        self.keep(name, chunk, false);
         true
     }
 
-    fn current(&mut self, name: &TopicPartition, cell: &Arc<Cell>) -> Option<&mut Partition> {
-        self.partitions
-            .get_mut(name)
-            .filter(|partition| Arc::ptr_eq(&partition.cell, cell) && !partition.leaving)
+    /// The partition, if `cell` is still its own and it is not about to go.
+    pub(super) fn current(&mut self, name: &TopicPartition, cell: &Arc<Cell>) -> Option<&mut Partition> {
+        self.all.get_mut(name).filter(|partition| Arc::ptr_eq(&partition.cell, cell) && !partition.leaving)
+    }
+
+    // ---- the buffer
+
+    /// Puts a chunk behind or before the others of its partition.
+    fn keep(&mut self, name: &TopicPartition, mut chunk: Chunk, first: bool) {
+        let Some(partition) = self.all.get_mut(name) else { return };
+        let bytes = chunk.bytes;
+        partition.chunk_bytes += bytes;
+        self.buffered += bytes;
+        if partition.paused {
+            chunk.detach();
+            self.paused_bytes += bytes;
+        }
+        let paused = partition.paused;
+        match first {
+            true => partition.chunks.push_front(chunk),
+            false => partition.chunks.push_back(chunk),
+        }
+        if !paused && !self.ready.contains(name) {
+            match first {
+                true => self.ready.push_front(name.clone()),
+                false => self.ready.push_back(name.clone()),
+            }
+        }
+    }
+
+    fn drop_chunks(&mut self, name: &TopicPartition) {
+        let Some(partition) = self.all.get_mut(name) else { return };
+        partition.chunks.clear();
+        let freed = std::mem::take(&mut partition.chunk_bytes);
+        self.buffered -= freed;
+        if partition.paused {
+            self.paused_bytes -= freed;
+        }
+    }
+
+    /// Drops what a paused partition holds when paused partitions hold too much.
+    fn trim_paused(&mut self, name: &TopicPartition) {
+        if self.paused_bytes <= self.rules.prefetch_bytes / 2 {
+            return;
+        }
+        if let Some(offset) = self.position(name) {
+            self.refetch(name, Anchor { offset, epoch: self.last_epoch(name) });
+        }
     }
 
     // ---- reading
@@ -395,7 +456,7 @@ impl Partitions {
     /// The next chunk of the partition whose turn it is.
     pub(super) fn take(&mut self) -> Option<(Chunk, Arc<Cell>)> {
         while let Some(name) = self.ready.pop_front() {
-            let Some(partition) = self.partitions.get_mut(&name).filter(|partition| !partition.paused) else {
+            let Some(partition) = self.all.get_mut(&name).filter(|partition| !partition.paused) else {
                 continue;
             };
             let Some(chunk) = partition.chunks.pop_front() else { continue };
@@ -413,15 +474,10 @@ impl Partitions {
     /// Puts a chunk back that was begun when its partition was paused.
     pub(super) fn put_back(&mut self, chunk: Chunk, cell: &Arc<Cell>) {
         let name = chunk.partition.clone();
-        let Some(partition) = self.current(&name, cell) else { return };
-        partition.chunk_bytes += chunk.bytes;
-        let (bytes, paused) = (chunk.bytes, partition.paused);
-        partition.chunks.push_front(chunk);
-        if !paused {
-            // Resumed in the meantime.
-            self.buffered += bytes;
-            if !self.ready.contains(&name) {
-                self.ready.push_front(name);
+        if self.current(&name, cell).is_some() {
+            self.keep(&name, chunk, true);
+            if self.all.get(&name).is_some_and(|partition| partition.paused) {
+                self.trim_paused(&name);
             }
         }
     }
@@ -445,133 +501,340 @@ impl Partitions {
         self.stop(&all);
     }
 
+    /// Whether the program is to be told something.
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.finished
     }
 }
 
-/// How long a partition rests after an error that a refetch may cure.
-pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
+/// Records between a position and the end; what brokers say of an end may be anything.
+pub(super) fn lag(end_offset: i64, position: i64) -> i64 {
+    end_offset.saturating_sub(position).max(0)
+}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
     use klamm_protocol::records::{BatchBuilder, BatchOptions};
 
     use super::super::chunk::{self, Reading};
+    use super::super::lookups::{Plan, Wanted};
     use super::*;
+    use crate::cluster::testing;
 
     const PREFETCH: usize = 1_000;
     const SHARE: usize = 100;
+
+    fn rules() -> Rules {
+        Rules {
+            prefetch_bytes: PREFETCH,
+            partition_bytes: SHARE,
+            reset: OffsetReset::Earliest,
+            has_group: false,
+            pauses: Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(1) },
+        }
+    }
 
     fn partition(number: i32) -> TopicPartition {
         TopicPartition::new("t", number)
     }
 
-    /// A chunk of `count` records from `position` on.
+    /// A chunk of `count` records of 100 bytes and a batch's header from `position` on.
     fn chunk(number: i32, position: i64, count: i64) -> Chunk {
         let mut batch = BatchBuilder::new(BatchOptions { base_offset: position, ..BatchOptions::default() });
         for _ in 0..count {
-            batch.append(0, None, Some(&[0; 90]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
+            batch.append(0, None, Some(&[0; 91]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
         }
-        let reading = Reading { check_crcs: true, max_batch_bytes: 1_000_000, committed_only: false };
-        chunk::read(&partition(number), position, batch.build().unwrap(), &[], position + count, reading)
+        let reading = Reading {
+            check_crcs: true,
+            max_batch_bytes: 1_000_000,
+            committed_only: false,
+            together_bytes: 1_000_000,
+        };
+        let position = Anchor::from(position);
+        let batch = if count == 0 { Bytes::new() } else { batch.build().unwrap() };
+        chunk::read(&partition(number), position, batch, &[], position.offset + count, reading)
     }
 
     /// Partitions at offset 0, ready to be fetched.
     fn partitions(count: i32) -> Partitions {
-        let mut partitions = Partitions::new(PREFETCH, SHARE);
+        let mut partitions = Partitions::new(rules());
         for number in 0..count {
             partitions.add(partition(number), Start::At(0), false);
-        }
-        for task in partitions.tasks(Instant::now()).0 {
-            partitions.resolved(&task, Start::At(0));
+            partitions.seek(&partition(number), Start::At(0), None);
         }
         partitions
     }
 
-    fn begin(partitions: &mut Partitions) -> Vec<Task> {
-        let (tasks, _) = partitions.tasks(Instant::now());
-        tasks.iter().for_each(|task| partitions.begin(task));
-        tasks
+    /// What can be fetched; it counts as asked from here on.
+    fn begin(partitions: &mut Partitions) -> Vec<Wanted> {
+        let Plan { mut fetch, .. } = partitions.plan(&testing::view("t", &[(1, 0); 9]), Instant::now());
+        let wanted = fetch.remove(&1).unwrap_or_default();
+        for one in &wanted {
+            partitions.current(&one.ask.partition, &one.ask.cell).unwrap().position.ask();
+        }
+        wanted
     }
 
-    fn names(tasks: &[Task]) -> Vec<i32> {
-        tasks.iter().map(|task| task.partition.partition).collect()
+    fn fetched(partitions: &mut Partitions, wanted: &Wanted, chunk: Chunk) -> bool {
+        partitions.fetched(&wanted.ask.partition, &wanted.ask.cell, chunk, Instant::now())
+    }
+
+    fn names(wanted: &[Wanted]) -> Vec<i32> {
+        wanted.iter().map(|wanted| wanted.ask.partition.partition).collect()
+    }
+
+    fn next(chunk: &mut Chunk) -> (Option<i64>, i64) {
+        let offset = chunk.next().map(|record| record.unwrap().offset);
+        (offset, chunk.position())
+    }
+
+    fn waiting(partitions: &Partitions) -> usize {
+        partitions.buffered
     }
 
     #[test]
-    fn fetching_stops_at_the_budget_and_paused_partitions_do_not_count() {
+    fn a_partition_with_its_share_is_not_fetched() {
         let mut state = partitions(2);
-        let tasks = begin(&mut state);
-        assert!(begin(&mut state).is_empty(), "both are busy");
-        state.fetched(&tasks[0], chunk(0, 0, 12));
-        state.fetched(&tasks[1], chunk(1, 0, 1));
-        assert_eq!(state.room(), 0);
-        assert!(begin(&mut state).is_empty(), "the budget is used up");
+        assert_eq!(state.share(), 500);
+        let wanted = begin(&mut state);
+        assert_eq!(names(&wanted), [0, 1]);
+        assert!(begin(&mut state).is_empty(), "both are asked for");
+        assert!(fetched(&mut state, &wanted[0], chunk(0, 0, 5)));
+        assert!(fetched(&mut state, &wanted[1], chunk(1, 0, 1)));
+        assert_eq!(names(&begin(&mut state)), [1]);
+        assert_eq!(waiting(&state), 61 + 500 + 61 + 100);
+        state.take().unwrap();
+        assert_eq!(names(&begin(&mut state)), [0]);
+    }
+
+    #[test]
+    fn shares_are_of_what_is_not_paused_and_never_below_one_fetch() {
+        let mut state = partitions(4);
+        assert_eq!(state.share(), 250);
         state.pause(&partition(0), true);
-        assert_eq!(names(&begin(&mut state)), [1], "one paused partition does not starve the other");
+        assert_eq!(state.share(), 333);
+        state.stop(&[partition(1)]);
+        assert_eq!(state.share(), 500);
+        assert_eq!(partitions(0).share(), PREFETCH);
+        assert_eq!(partitions(20).share(), SHARE);
+    }
+
+    /// Pausing partitions in turn used to let each of them keep what it had without counting it: sixteen times the
+    /// budget with the defaults.
+    #[test]
+    fn paused_partitions_count_and_keep_at_most_half() {
+        let mut state = partitions(9);
+        let wanted = begin(&mut state);
+        for number in 0..9 {
+            fetched(&mut state, &wanted[number as usize], chunk(number, 0, 1));
+        }
+        for number in 0..3 {
+            assert!(state.pause(&partition(number), true));
+            assert!(!state.pause(&partition(number), true), "it is paused already");
+        }
+        assert_eq!(waiting(&state), 9 * 161, "three of 161 bytes are not half");
+        assert!(state.pause(&partition(3), true));
+        assert_eq!(waiting(&state), 8 * 161, "the fourth is dropped");
+        assert_eq!(state.paused(), (0..4).map(partition).collect::<Vec<_>>());
+        for number in 4..9 {
+            assert_eq!(state.take().unwrap().0.partition, partition(number));
+        }
+        assert!(state.take().is_none(), "paused ones are not handed out");
+        for number in 0..4 {
+            assert!(state.pause(&partition(number), false));
+            assert!(!state.pause(&partition(number), false));
+        }
+        assert_eq!(names(&begin(&mut state)), [3, 4, 5, 6, 7, 8]);
+        for number in 0..3 {
+            assert_eq!(state.take().unwrap().0.partition, partition(number));
+        }
+        assert_eq!(state.room(), PREFETCH);
+        assert_eq!(state.paused_bytes, 0);
+    }
+
+    #[test]
+    fn an_answer_for_a_paused_partition_is_dropped_when_paused_ones_hold_enough() {
+        let mut state = partitions(2);
+        let wanted = begin(&mut state);
+        state.pause(&partition(0), true);
+        assert!(!fetched(&mut state, &wanted[0], chunk(0, 0, 5)));
+        assert_eq!(state.room(), PREFETCH);
         state.pause(&partition(0), false);
-        assert_eq!(state.room(), 0);
-        let (taken, _) = state.take().unwrap();
-        assert_eq!(taken.partition.partition, 0);
-        assert!(state.room() > 800);
+        let wanted = begin(&mut state);
+        assert_eq!((names(&wanted), wanted[0].offset), (vec![0], 0));
+        state.pause(&partition(0), true);
+        assert!(fetched(&mut state, &wanted[0], chunk(0, 0, 4)), "461 bytes fit");
+        assert_eq!((state.paused_bytes, waiting(&state)), (461, 461));
+        assert!(state.take().is_none());
     }
 
     #[test]
     fn an_answer_from_before_a_seek_is_dropped() {
         let mut state = partitions(1);
-        let tasks = begin(&mut state);
-        assert!(state.seek(&partition(0), Start::At(50)));
-        assert!(!state.fetched(&tasks[0], chunk(0, 0, 3)));
+        let wanted = begin(&mut state);
+        assert!(state.seek(&partition(0), Start::At(50), Some(3)));
+        assert!(!fetched(&mut state, &wanted[0], chunk(0, 0, 3)));
         assert!(state.take().is_none());
         assert_eq!(state.position(&partition(0)), Some(50));
-        assert_eq!(begin(&mut state)[0].start, Start::At(50));
+        assert_eq!(state.positions(true)[&partition(0)], 50);
+        let anchor = state.all[&partition(0)].position.anchor();
+        assert_eq!(anchor, Some(Anchor { offset: 50, epoch: Some(3) }));
+        assert!(!state.seek(&partition(7), Start::At(50), None), "it is not owned");
+        assert!(state.seek(&partition(0), Start::Committed, None));
+        assert_eq!(state.position(&partition(0)), None, "until it is found");
     }
 
     #[test]
     fn nothing_is_handed_out_of_a_stopped_partition() {
         let mut state = partitions(1);
-        let tasks = begin(&mut state);
-        state.fetched(&tasks[0], chunk(0, 0, 3));
+        let wanted = begin(&mut state);
+        fetched(&mut state, &wanted[0], chunk(0, 0, 3));
         let (mut chunk, cell) = state.take().unwrap();
-        let mut hand_out = || cell.hand_out(|| (chunk.next(), chunk.position()));
-        assert!(matches!(hand_out(), Handed::Given(Ok(_))));
+        assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
         state.stop(&[partition(0)]);
-        assert!(matches!(hand_out(), Handed::Dead));
+        assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Dead));
         assert_eq!(state.assignment(), [partition(0)], "still owned");
+        assert!(!state.is_assigned(&partition(0)));
+        assert!(!state.seek(&partition(0), Start::At(5), None));
         state.remove(&[partition(0)]);
         state.add(partition(0), Start::Committed, false);
         assert_eq!(state.position(&partition(0)), None, "where it was is forgotten");
+        state.remove(&[partition(0)]);
         assert_eq!(state.room(), PREFETCH);
+        assert!(state.assignment().is_empty());
     }
 
     #[test]
     fn a_chunk_begun_before_a_pause_comes_back_after_it() {
         let mut state = partitions(1);
-        let tasks = begin(&mut state);
-        state.fetched(&tasks[0], chunk(0, 0, 3));
+        let wanted = begin(&mut state);
+        fetched(&mut state, &wanted[0], chunk(0, 0, 3));
         let (mut chunk, cell) = state.take().unwrap();
-        assert!(matches!(cell.hand_out(|| (chunk.next(), chunk.position())), Handed::Given(Ok(_))));
+        assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
         state.pause(&partition(0), true);
-        assert!(matches!(cell.hand_out(|| (chunk.next(), chunk.position())), Handed::Paused));
+        assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Paused));
         state.put_back(chunk, &cell);
         assert!(state.take().is_none());
         state.pause(&partition(0), false);
         let (mut chunk, _) = state.take().unwrap();
-        assert_eq!(chunk.next().unwrap().unwrap().offset, 1);
+        assert_eq!(next(&mut chunk), (Some(1), 2));
         assert_eq!(state.room(), PREFETCH);
     }
 
     #[test]
-    fn processed_trails_the_position() {
+    fn a_chunk_put_back_of_an_old_cell_is_dropped() {
         let mut state = partitions(1);
-        let tasks = begin(&mut state);
-        state.fetched(&tasks[0], chunk(0, 0, 3));
+        let wanted = begin(&mut state);
+        fetched(&mut state, &wanted[0], chunk(0, 0, 3));
+        let (chunk, cell) = state.take().unwrap();
+        state.seek(&partition(0), Start::At(9), None);
+        state.put_back(chunk, &cell);
+        assert!(state.take().is_none());
+        assert_eq!(state.room(), PREFETCH);
+    }
+
+    #[test]
+    fn a_resumed_chunk_put_back_comes_first() {
+        let mut state = partitions(2);
+        let wanted = begin(&mut state);
+        fetched(&mut state, &wanted[0], chunk(0, 0, 1));
+        fetched(&mut state, &wanted[1], chunk(1, 0, 1));
+        let (taken, cell) = state.take().unwrap();
+        state.put_back(taken, &cell);
+        assert_eq!(waiting(&state), 2 * 161);
+        assert_eq!(state.take().unwrap().0.partition, partition(0));
+        assert_eq!(state.take().unwrap().0.partition, partition(1));
+        assert!(state.take().is_none());
+    }
+
+    #[test]
+    fn processed_trails_the_position_also_when_records_are_fetched_again() {
+        let mut state = partitions(1);
+        let wanted = begin(&mut state);
+        fetched(&mut state, &wanted[0], chunk(0, 0, 3));
         let (mut chunk, cell) = state.take().unwrap();
-        assert!(matches!(cell.hand_out(|| (chunk.next(), chunk.position())), Handed::Given(Ok(_))));
+        assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
         assert_eq!(state.positions(true)[&partition(0)], 0);
-        cell.processed();
-        assert_eq!(state.positions(true)[&partition(0)], 1);
+        assert_eq!(state.positions(false)[&partition(0)], 1);
+        let now = Instant::now();
+        state.rewind(&partition(0), &cell, 1, now + Duration::from_secs(1));
+        assert_eq!(state.positions(true)[&partition(0)], 0);
+        assert_eq!(state.positions(false)[&partition(0)], 1);
         assert_eq!(state.lag(&partition(0)), Some(2));
+        assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Dead));
+        state.rewind(&partition(0), &cell, 0, now);
+        assert_eq!(state.position(&partition(0)), Some(1), "that cell is gone");
+        assert!(begin(&mut state).is_empty(), "it rests");
+        let current = Arc::clone(&state.all[&partition(0)].cell);
+        current.processed();
+        assert_eq!(state.positions(true)[&partition(0)], 1);
+    }
+
+    #[test]
+    fn an_offset_that_is_found_does_not_make_what_was_handed_out_processed() {
+        let cell = Cell::new(None, None, false);
+        let offsets = || {
+            let state = *cell.state();
+            (state.position, state.processed)
+        };
+        cell.begin(5, true);
+        assert_eq!(offsets(), (Some(5), Some(5)));
+        cell.begin(9, false);
+        assert_eq!(offsets(), (Some(5), Some(5)), "records still wait");
+        cell.begin(9, true);
+        assert_eq!(offsets(), (Some(9), Some(5)));
+    }
+
+    /// It used to be computed without a thought for what a broker may say.
+    #[test]
+    fn no_high_watermark_makes_the_lag_panic() {
+        assert_eq!(lag(i64::MIN, 5), 0);
+        assert_eq!(lag(i64::MAX, i64::MIN), i64::MAX);
+        assert_eq!(lag(-1, i64::MAX), 0);
+        assert_eq!((lag(7, 5), lag(5, 5), lag(4, 5)), (2, 0, 0));
+    }
+
+    #[test]
+    fn who_brought_nothing_is_known_to_have_nothing() {
+        let mut state = partitions(1);
+        let wanted = begin(&mut state);
+        assert!(!fetched(&mut state, &wanted[0], chunk(0, 0, 0)));
+        assert!(begin(&mut state)[0].peek_at.is_some());
+        assert_eq!(state.end_offset(&partition(0)), Some(0));
+        assert_eq!(state.lag(&partition(0)), Some(0));
+    }
+
+    #[test]
+    fn errors_are_told_in_order_and_not_without_end() {
+        let mut state = partitions(1);
+        for _ in 0..2_000 {
+            state.report(ConsumeError::NoGroup);
+        }
+        assert!(state.has_errors());
+        assert_eq!(std::iter::from_fn(|| state.take_error()).count(), 1_000);
+        assert!(!state.has_errors());
+        assert!(!state.is_finished());
+        state.finish();
+        assert!(state.is_finished());
+        assert!(begin(&mut state).is_empty());
+    }
+
+    #[test]
+    fn held_partitions_wait_for_their_release() {
+        let mut state = Partitions::new(rules());
+        state.add(partition(0), Start::At(3), true);
+        assert!(begin(&mut state).is_empty());
+        state.release();
+        assert_eq!(begin(&mut state)[0].offset, 3);
+        state.add(partition(0), Start::At(8), false);
+        assert_eq!(state.all[&partition(0)].position.anchor(), Some(Anchor::from(3)), "it was there already");
+        assert_eq!(state.topics().into_iter().collect::<Vec<_>>(), [Arc::from("t")]);
     }
 }

@@ -9,7 +9,8 @@ use super::builder::ConsumerConfig;
 use super::commit::Commits;
 use super::committer::CommitQueue;
 use super::membership::{Standing, wanted};
-use super::partitions::Partitions;
+use super::partitions::{Partitions, Rules};
+use super::positions::Pauses;
 use crate::cluster::Core;
 use crate::error::ConsumeError;
 use crate::group::{Close, CoordinatorLink, Wanted};
@@ -37,8 +38,15 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(core: Arc<Core>, config: ConsumerConfig) -> Self {
+        let rules = Rules {
+            prefetch_bytes: config.prefetch_bytes,
+            partition_bytes: config.partition_fetch_bytes,
+            reset: config.offset_reset,
+            has_group: config.group.is_some(),
+            pauses: Pauses { first: core.config.retry_backoff, longest: core.config.retry_backoff_max },
+        };
         Self {
-            partitions: Mutex::new(Partitions::new(config.prefetch_bytes, config.partition_fetch_bytes)),
+            partitions: Mutex::new(Partitions::new(rules)),
             reader: AtomicWaker::new(),
             fetch: Notify::new(),
             offsets: config.group.clone().map(|group| Arc::new(CoordinatorLink::new(group))),

@@ -16,7 +16,8 @@ use super::committer::{commit_by_clock, run_commits};
 use super::fetcher::Fetcher;
 use super::handle::ConsumerHandle;
 use super::membership::member_task;
-use super::partitions::{Cell, ERROR_PAUSE, Handed, Start};
+use super::partitions::{Cell, Handed};
+use super::positions::{ERROR_PAUSE, Start};
 use super::record::{ConsumerRecord, ConsumerRecords};
 use super::shared::Shared;
 use crate::client::Client;
@@ -183,26 +184,37 @@ impl Consumer {
     }
 
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
-        self.poll_taken(cx, |chunk| {
-            let taken = chunk.next();
-            let position = if taken.is_some() { chunk.position() } else { chunk.next_offset };
-            (taken, position)
-        })
+        let mut polled = self.poll_taken(cx, |_| 0, |chunk| (chunk.next(), chunk.position()));
+        if let Poll::Ready(Some(Ok(record))) = &mut polled {
+            self.shared.config.interceptors.consumed(record);
+        }
+        polled
     }
 
     fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecords, ConsumeError>>> {
-        self.poll_taken(cx, |chunk| (chunk.take_all(), chunk.next_offset))
+        let mut polled =
+            self.poll_taken(cx, Chunk::together_bytes, |chunk| (chunk.take_together(), chunk.position()));
+        let interceptors = &self.shared.config.interceptors;
+        if let Poll::Ready(Some(Ok(batch))) = &mut polled
+            && !interceptors.is_empty()
+        {
+            batch.records.iter_mut().for_each(|record| interceptors.consumed(record));
+        }
+        polled
     }
 
     /// Takes something out of the current chunk, or out of the next one that has something.
     fn poll_taken<T>(
         &mut self,
         cx: &mut Context<'_>,
+        wanted_bytes: impl Fn(&Chunk) -> usize,
         mut take: impl FnMut(&mut Chunk) -> (Option<Result<T, ConsumeError>>, i64),
     ) -> Poll<Option<Result<T, ConsumeError>>> {
         self.mark_processed();
         loop {
             while let Some((chunk, cell)) = &mut self.current {
+                // Before anything is locked: to decompress takes its time.
+                chunk.prepare(wanted_bytes(chunk));
                 match cell.hand_out(|| take(chunk)) {
                     Handed::Given(Ok(taken)) => {
                         if self.shared.config.auto_commit.is_some() {

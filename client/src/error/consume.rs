@@ -12,13 +12,15 @@ use crate::types::TopicPartition;
 #[non_exhaustive]
 pub enum ConsumeError {
     /// A batch in the log is damaged: its checksum, its compression or its layout is wrong.
-    /// Seek past `offset` to go on.
+    /// Seek to `next_offset` to go on without its records.
     #[error("{partition}: the batch at offset {offset} is corrupt: {reason}")]
     Corrupt {
         /// The partition.
         partition: TopicPartition,
         /// The first offset that could not be read.
         offset: i64,
+        /// The offset after the batch, where its header could be read.
+        next_offset: Option<i64>,
         /// What is wrong.
         reason: Arc<str>,
     },
@@ -32,6 +34,20 @@ pub enum ConsumeError {
         partition: TopicPartition,
         /// The position that is not in the log.
         offset: Option<i64>,
+    },
+    /// The log lost records that this consumer has handed out already (its leader failed before others had them, and
+    /// `unclean.leader.election.enable` lets that happen), and `auto_offset_reset` is `None`.
+    #[error("{partition}: records before offset {offset} are lost{}; set `auto_offset_reset` or seek", match diverged_at {
+        Some(diverged_at) => format!(", from offset {diverged_at} on the log has others"),
+        None => String::new(),
+    })]
+    LogTruncation {
+        /// The partition.
+        partition: TopicPartition,
+        /// The position: the offset of the record that would have come next.
+        offset: i64,
+        /// The first offset whose record may be another than the one that was handed out, where the leader can tell.
+        diverged_at: Option<i64>,
     },
     /// The broker answered a fetch of this partition with an error that retrying does not cure.
     #[error("{partition}: the broker answered {code}")]
@@ -77,6 +93,11 @@ pub enum ConsumeError {
     /// The call needs a subscription, and the consumer reads partitions that were assigned by hand.
     #[error("the consumer has no subscription: its partitions are assigned by hand (setting `assign`)")]
     NotSubscribed,
+    /// The call changes what is assigned by hand, but the consumer's group assigns its partitions.
+    #[error(
+        "the group assigns this consumer's partitions; only a consumer built with `assign` can change them"
+    )]
+    Subscribed,
     /// The call needs a group, and the consumer was built without one.
     #[error("the consumer has no group (setting `group`)")]
     NoGroup,
@@ -104,7 +125,9 @@ impl ConsumeError {
             | Self::Topic { code, .. } => code.is_retriable(),
             Self::Corrupt { .. }
             | Self::NoOffset { .. }
+            | Self::LogTruncation { .. }
             | Self::NotAssigned { .. }
+            | Self::Subscribed
             | Self::NoGroup
             | Self::NotSubscribed
             | Self::AutoCommit

@@ -1,8 +1,9 @@
 //! A broker in a few lines: one node, one topic, a log per partition with Kafka's rules for idempotent
 //! producers, and a script of faults.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::Client;
@@ -13,17 +14,20 @@ use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicResu
 use klamm_protocol::messages::describe_groups::DescribedGroup;
 use klamm_protocol::messages::fetch::{FetchableTopicResponse, PartitionData};
 use klamm_protocol::messages::find_coordinator::Coordinator;
+use klamm_protocol::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use klamm_protocol::messages::metadata::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use klamm_protocol::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
 use klamm_protocol::messages::*;
 use klamm_protocol::records::{RecordBatch, patch};
-use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Utf8Bytes, supported_versions};
+use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Utf8Bytes, Uuid, supported_versions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) const TOPIC: &str = "t";
 const NODE: i32 = 1;
+/// A broker that is down.
+const NOBODY: i32 = 2;
 
 /// What happens to the next request of an API instead of the usual.
 #[derive(Debug, Clone)]
@@ -61,6 +65,12 @@ pub(crate) struct State {
     pub(crate) session_lifetime_ms: i64,
     /// Requests that came in the middle of a login, which Kafka's brokers close the connection for.
     pub(crate) interrupted_logins: usize,
+    /// Partitions that a broker leads at whose address nobody listens.
+    pub(crate) led_by_nobody: BTreeSet<usize>,
+    /// Zero for a broker that does not tell.
+    pub(crate) topic_id: Uuid,
+    /// What fetches say of the end of the log, instead of the truth.
+    pub(crate) high_watermark: Option<i64>,
 }
 
 pub(crate) struct FakeBroker {
@@ -147,9 +157,9 @@ async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str)
             logging_in = key == handshake;
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        let wait = key == ApiKey::Fetch.code() && nothing_to_fetch(&frame, &state.lock().unwrap());
-        if wait {
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        if key == ApiKey::Fetch.code() {
+            let wait = nothing_to_fetch(&frame, &state.lock().unwrap());
+            tokio::time::sleep(wait.unwrap_or_default()).await;
         }
         let answer = answer(frame.into(), &mut state.lock().unwrap(), address, refuse);
         match fault {
@@ -167,7 +177,14 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
     let (version, id) = (header.api_version, header.correlation_id);
     match key {
         ApiKey::ApiVersions => api_versions(state, version, id),
-        ApiKey::Metadata => encode(key, &metadata(state, address), version, id),
+        ApiKey::Metadata => {
+            let request = MetadataRequest::decode(&mut input, version).unwrap();
+            encode(key, &metadata(state, &request, address), version, id)
+        }
+        ApiKey::ListOffsets => {
+            let request = ListOffsetsRequest::decode(&mut input, version).unwrap();
+            encode(key, &list_offsets(state, request), version, id)
+        }
         ApiKey::InitProducerId => {
             state.producers += 1;
             let answer = InitProducerIdResponse { producer_id: state.producers, ..Default::default() };
@@ -222,6 +239,7 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
         ApiKey::CreateTopics,
         ApiKey::SaslHandshake,
         ApiKey::SaslAuthenticate,
+        ApiKey::ListOffsets,
     ];
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()
@@ -245,27 +263,36 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
     encode(ApiKey::ApiVersions, &answer, version, id)
 }
 
-fn metadata(state: &State, address: &str) -> MetadataResponse {
+fn metadata(state: &State, request: &MetadataRequest, address: &str) -> MetadataResponse {
     let (host, port) = address.rsplit_once(':').unwrap();
     let partition = |index: usize| MetadataResponsePartition {
         partition_index: index as i32,
-        leader_id: NODE,
+        leader_id: if state.led_by_nobody.contains(&index) { NOBODY } else { NODE },
         leader_epoch: 0,
         ..Default::default()
     };
+    let broker = |node_id, host: &str| MetadataResponseBroker {
+        node_id,
+        host: host.into(),
+        port: port.parse().unwrap(),
+        ..Default::default()
+    };
+    let named = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
+    let missing = named.filter(|name| **name != *TOPIC).map(|name| MetadataResponseTopic {
+        error_code: ErrorCode::UnknownTopicOrPartition.code(),
+        name: Some(name),
+        ..Default::default()
+    });
+    let topic = MetadataResponseTopic {
+        name: Some(TOPIC.into()),
+        topic_id: state.topic_id,
+        partitions: (0..state.logs.len()).map(partition).collect(),
+        ..Default::default()
+    };
     MetadataResponse {
-        brokers: vec![MetadataResponseBroker {
-            node_id: NODE,
-            host: host.into(),
-            port: port.parse().unwrap(),
-            ..Default::default()
-        }],
+        brokers: vec![broker(NODE, host), broker(NOBODY, "nobody")],
         controller_id: NODE,
-        topics: vec![MetadataResponseTopic {
-            name: Some(TOPIC.into()),
-            partitions: (0..state.logs.len()).map(partition).collect(),
-            ..Default::default()
-        }],
+        topics: std::iter::once(topic).chain(missing).collect(),
         ..Default::default()
     }
 }
@@ -344,15 +371,35 @@ fn append(log: &mut Vec<RecordBatch>, batch: Bytes) -> Result<i64, ErrorCode> {
     Ok(base_offset)
 }
 
-fn nothing_to_fetch(frame: &[u8], state: &State) -> bool {
+/// The end of the log for -1, else its beginning.
+fn list_offsets(state: &State, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let mut response = ListOffsetsResponse::default();
+    for topic in request.topics {
+        let mut answered = ListOffsetsTopicResponse { name: topic.name, ..Default::default() };
+        for part in topic.partitions {
+            let log = &state.logs[part.partition_index as usize];
+            let end = log.last().map_or(0, |last| last.header().next_offset());
+            answered.partitions.push(ListOffsetsPartitionResponse {
+                partition_index: part.partition_index,
+                offset: if part.timestamp == -1 { end } else { 0 },
+                ..Default::default()
+            });
+        }
+        response.topics.push(answered);
+    }
+    response
+}
+
+/// How long a fetch is held.
+fn nothing_to_fetch(frame: &[u8], state: &State) -> Option<Duration> {
     let mut input = Decoder::new(Bytes::copy_from_slice(frame));
     let header = decode_request_header(&mut input).unwrap();
     let request = FetchRequest::decode(&mut input, header.api_version).unwrap();
-    fetch(state, request)
-        .responses
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .all(|part| part.records.as_ref().is_none_or(Records::is_empty))
+    let max_wait = Duration::from_millis(request.max_wait_ms as u64);
+    let nothing =
+        |part: &PartitionData| part.error_code == 0 && part.records.as_ref().is_none_or(Records::is_empty);
+    let answer = fetch(state, request);
+    answer.responses.iter().flat_map(|topic| &topic.partitions).all(nothing).then_some(max_wait)
 }
 
 fn fetch(state: &State, request: FetchRequest) -> FetchResponse {
@@ -364,9 +411,16 @@ fn fetch(state: &State, request: FetchRequest) -> FetchResponse {
             let log = &state.logs[part.partition as usize];
             let wanted = log.iter().filter(|batch| batch.header().last_offset() >= part.fetch_offset);
             let records = wanted.flat_map(|batch| batch.bytes().to_vec()).collect::<Vec<u8>>();
+            let end = log.last().map_or(0, |last| last.header().next_offset());
+            let error_code = match () {
+                () if topic.topic_id != state.topic_id => ErrorCode::UnknownTopicId,
+                () if part.fetch_offset > end => ErrorCode::OffsetOutOfRange,
+                () => ErrorCode::None,
+            };
             answered.partitions.push(PartitionData {
                 partition_index: part.partition,
-                high_watermark: log.last().map_or(0, |last| last.header().next_offset()),
+                error_code: error_code.code(),
+                high_watermark: state.high_watermark.unwrap_or(end),
                 records: Some(Records::Bytes(records.into())),
                 ..Default::default()
             });

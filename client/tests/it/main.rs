@@ -6,6 +6,7 @@ mod admin;
 mod broken_brokers;
 mod connections;
 mod fake;
+mod fetching;
 mod producing;
 mod real_broker;
 mod retries;

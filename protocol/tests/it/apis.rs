@@ -24,6 +24,7 @@ macro_rules! for_all_apis {
             init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
             sasl_handshake: SaslHandshakeRequest, SaslHandshakeResponse;
             delete_records: DeleteRecordsRequest, DeleteRecordsResponse;
+            offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
             write_txn_markers: WriteTxnMarkersRequest, WriteTxnMarkersResponse;
             describe_acls: DescribeAclsRequest, DescribeAclsResponse;
             create_acls: CreateAclsRequest, CreateAclsResponse;

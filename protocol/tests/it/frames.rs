@@ -260,6 +260,7 @@ fn versions_as_kafka_serves_them() {
         (ApiKey::InitProducerId, 0..=6),
         (ApiKey::SaslHandshake, 0..=1),
         (ApiKey::DeleteRecords, 0..=2),
+        (ApiKey::OffsetForLeaderEpoch, 2..=4),
         (ApiKey::WriteTxnMarkers, 1..=1),
         (ApiKey::DescribeAcls, 1..=3),
         (ApiKey::CreateAcls, 1..=3),

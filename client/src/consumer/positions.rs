@@ -1,0 +1,345 @@
+//! Where reading goes on in one partition, and what must be asked of whom to find out. Pure: it is told the time.
+//!
+//! A position is first looked for (the committed offset, an end of the log, a time), then read from. When the
+//! partition gets a new leader it is checked once against that leader's log before it is read from again (KIP-320):
+//! a log that lost records would otherwise go on with others under the same offsets. Each partition has pauses of its
+//! own, so that one that cannot be looked up keeps no other waiting.
+
+use std::time::Duration;
+
+use klamm_protocol::Uuid;
+use tokio::time::Instant;
+
+use super::builder::OffsetReset;
+
+/// Where reading is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At the committed offset, or else as `auto_offset_reset` has it.
+    Committed,
+    /// At a place that the leader knows.
+    Find(Place),
+    /// At this offset.
+    At(i64),
+}
+
+/// A place in the log that its leader can tell the offset of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The oldest record.
+    Earliest,
+    /// After the newest.
+    Latest,
+    /// The first record at or after this time, in milliseconds since the Unix epoch; the end if there is none.
+    Time(i64),
+    /// The first record that is not older than this.
+    Ago(Duration),
+}
+
+impl Place {
+    /// As ListOffsets spells it.
+    pub(super) fn wire(self, now_ms: i64) -> i64 {
+        match self {
+            Self::Earliest => -2,
+            Self::Latest => -1,
+            Self::Time(timestamp_ms) => timestamp_ms.max(0),
+            Self::Ago(age) => {
+                now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).max(0)
+            }
+        }
+    }
+}
+
+/// Where to start by policy; `None` when that is an error.
+pub(super) fn by_policy(reset: OffsetReset) -> Option<Place> {
+    match reset {
+        OffsetReset::Earliest => Some(Place::Earliest),
+        OffsetReset::Latest => Some(Place::Latest),
+        OffsetReset::ByDuration(age) => Some(Place::Ago(age)),
+        OffsetReset::None => None,
+    }
+}
+
+/// An offset, and the leader epoch of the record before it where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub(super) offset: i64,
+    pub(super) epoch: Option<i32>,
+}
+
+impl From<i64> for Anchor {
+    fn from(offset: i64) -> Self {
+        Self { offset, epoch: None }
+    }
+}
+
+/// Who leads a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) node: i32,
+    /// -1 when the cluster does not tell.
+    pub(super) epoch: i32,
+}
+
+/// What metadata says of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Zero when the cluster does not tell.
+    pub(super) topic_id: Uuid,
+    pub(super) leader: Option<Leader>,
+}
+
+/// What is to be done for a partition now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing: an answer is on its way.
+    Wait,
+    /// Nothing before this instant.
+    Rest(Instant),
+    /// Nobody is known to ask; metadata must be refreshed, and is looked at again at this instant at the latest.
+    Refresh(Instant),
+    /// Ask the group's coordinator.
+    Committed,
+    /// Ask the leader for the offset of a place.
+    Find(Leader, Place),
+    /// Ask the leader where the epoch of the position ends in its log.
+    Check(Leader, Anchor),
+    /// Fetch from this broker.
+    Fetch { node: i32, leader: Leader, offset: i64 },
+    /// The topic is another than the one that the position belongs to.
+    Recreated,
+}
+
+/// Pauses between attempts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pauses {
+    pub(super) first: Duration,
+    pub(super) longest: Duration,
+}
+
+impl Pauses {
+    /// The pause after that many failures before the last one.
+    fn after(self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.min(20)).min(self.longest)
+    }
+}
+
+/// How long a partition rests after an error that the program was told.
+pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
+/// How soon a partition without new records is looked at again over a connection that does not wait for them.
+const FIRST_PEEK: Duration = Duration::from_millis(10);
+const LONGEST_PEEK: Duration = Duration::from_millis(50);
+
+/// One partition's position and what is under way to find or check it.
+#[derive(Debug)]
+pub(super) struct Position {
+    start: Start,
+    /// The epoch that goes with `Start::At`.
+    epoch: Option<i32>,
+    /// The topic that the offset belongs to; zero while that is not known.
+    topic_id: Uuid,
+    /// The leader epoch against which the position was checked.
+    checked: Option<i32>,
+    /// A request is under way.
+    asked: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+    /// Who refused: another leader is asked without a pause.
+    refused_by: Option<Leader>,
+    /// How often nobody was there to ask, and when that is looked at again.
+    leaderless: u32,
+    refresh_at: Option<Instant>,
+    /// A nearer replica (KIP-392), until this instant.
+    replica: Option<(i32, Instant)>,
+    /// The last fetch from here brought nothing.
+    idle: Option<Idle>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    peek_at: Instant,
+    pause: Duration,
+}
+
+impl Position {
+    pub(super) fn new(start: Start) -> Self {
+        Self {
+            start,
+            epoch: None,
+            topic_id: Uuid::ZERO,
+            checked: None,
+            asked: false,
+            failures: 0,
+            not_before: None,
+            refused_by: None,
+            leaderless: 0,
+            refresh_at: None,
+            replica: None,
+            idle: None,
+        }
+    }
+
+    /// The place in the log to read from, once it is known.
+    pub(super) fn anchor(&self) -> Option<Anchor> {
+        match self.start {
+            Start::At(offset) => Some(Anchor { offset, epoch: self.epoch }),
+            _ => None,
+        }
+    }
+
+    /// What to do now. Nothing is asked before what is under way is answered.
+    pub(super) fn step(&mut self, known: Known, now: Instant, pauses: Pauses) -> Step {
+        if self.asked {
+            return Step::Wait;
+        }
+        let refuser_left =
+            self.refused_by.is_some() && known.leader.is_some() && self.refused_by != known.leader;
+        if let Some(not_before) = self.not_before.filter(|&at| at > now && !refuser_left) {
+            return Step::Rest(not_before);
+        }
+        if matches!(self.start, Start::Committed) {
+            return Step::Committed;
+        }
+        let Some(leader) = known.leader else { return self.leaderless(now, pauses) };
+        (self.leaderless, self.refresh_at) = (0, None);
+        match self.start {
+            Start::Find(place) => Step::Find(leader, place),
+            Start::At(offset) => self.read_step(offset, leader, known.topic_id, now),
+            Start::Committed => Step::Committed,
+        }
+    }
+
+    fn leaderless(&mut self, now: Instant, pauses: Pauses) -> Step {
+        if let Some(refresh_at) = self.refresh_at.filter(|&at| at > now) {
+            return Step::Rest(refresh_at);
+        }
+        let refresh_at = now + pauses.after(self.leaderless);
+        self.leaderless = self.leaderless.saturating_add(1);
+        self.refresh_at = Some(refresh_at);
+        Step::Refresh(refresh_at)
+    }
+
+    fn read_step(&mut self, offset: i64, leader: Leader, topic_id: Uuid, now: Instant) -> Step {
+        if self.topic_id == Uuid::ZERO {
+            self.topic_id = topic_id;
+        } else if topic_id != Uuid::ZERO && topic_id != self.topic_id {
+            return Step::Recreated;
+        }
+        if self.checked != Some(leader.epoch) {
+            if let Some(epoch) = self.epoch.filter(|_| leader.epoch >= 0) {
+                return Step::Check(leader, Anchor { offset, epoch: Some(epoch) });
+            }
+            self.checked = Some(leader.epoch);
+        }
+        if self.replica.is_some_and(|(_, until)| until <= now) {
+            self.replica = None;
+        }
+        let node = self.replica.map_or(leader.node, |(node, _)| node);
+        Step::Fetch { node, leader, offset }
+    }
+
+    /// A request is on its way.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+        self.not_before = None;
+        self.refused_by = None;
+    }
+
+    /// Looks elsewhere for the start: what was asked led there.
+    pub(super) fn look(&mut self, start: Start) {
+        *self = Self::new(start);
+    }
+
+    /// The offset is found, by a look-up or in the group. What the leader of `checked` itself told needs no check.
+    pub(super) fn found(&mut self, anchor: Anchor, checked: Option<i32>) {
+        *self = Self { epoch: anchor.epoch, checked, ..Self::new(Start::At(anchor.offset)) };
+    }
+
+    /// The position holds in the log of the leader with this epoch.
+    pub(super) fn holds(&mut self, leader_epoch: i32) {
+        self.asked = false;
+        self.failures = 0;
+        self.checked = Some(leader_epoch);
+    }
+
+    /// Records up to `next` arrived.
+    pub(super) fn advance(&mut self, next: Anchor) {
+        self.asked = false;
+        self.failures = 0;
+        self.start = Start::At(next.offset);
+        self.epoch = next.epoch.or(self.epoch);
+        self.idle = None;
+    }
+
+    /// There is nothing new.
+    pub(super) fn nothing_new(&mut self, now: Instant) {
+        self.asked = false;
+        self.failures = 0;
+        let pause = self.idle.map_or(FIRST_PEEK, |idle| (idle.pause * 2).min(LONGEST_PEEK));
+        self.idle = Some(Idle { peek_at: now + pause, pause });
+    }
+
+    /// When to look again over a connection that does not wait for records; `None` is at once, because there may be
+    /// records.
+    pub(super) fn peek_at(&self) -> Option<Instant> {
+        self.idle.map(|idle| idle.peek_at)
+    }
+
+    /// The request brought nothing of use: again after a pause, or at once when somebody else leads.
+    pub(super) fn failed(&mut self, now: Instant, pauses: Pauses, by: Option<Leader>) {
+        self.asked = false;
+        self.not_before = Some(now + pauses.after(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        self.refused_by = by;
+        self.replica = None;
+        self.idle = None;
+    }
+
+    /// Not before this instant.
+    pub(super) fn rest(&mut self, until: Instant) {
+        self.asked = false;
+        self.not_before = Some(until);
+        self.refused_by = None;
+        self.replica = None;
+    }
+
+    /// The request was not made, or its answer cannot be known.
+    pub(super) fn unasked(&mut self) {
+        self.asked = false;
+    }
+
+    /// Read from this replica for a while.
+    pub(super) fn prefer(&mut self, node: i32, until: Instant) {
+        self.asked = false;
+        self.replica = Some((node, until));
+    }
+
+    /// Whether it is read from another broker than its leader.
+    pub(super) fn leaves_replica(&mut self) -> bool {
+        self.replica.take().is_some()
+    }
+}
+
+/// Where a position lies in the log of a leader that says where its epoch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// In it.
+    Holds,
+    /// The log went another way from this place on, as far as the leader can tell.
+    Diverged(Option<Anchor>),
+}
+
+/// Judges a position by the leader's answer: the greatest epoch not above the asked one, and the offset after it.
+pub(super) fn judge(position: Anchor, epoch: i32, end_offset: i64) -> Verdict {
+    if epoch < 0 || end_offset < 0 {
+        return Verdict::Diverged(None);
+    }
+    let older = position.epoch.is_some_and(|own| epoch < own);
+    match end_offset < position.offset || older {
+        // With an older epoch the log may have grown past the position all the same: what is there is other records.
+        true => {
+            Verdict::Diverged(Some(Anchor { offset: end_offset.min(position.offset), epoch: Some(epoch) }))
+        }
+        false => Verdict::Holds,
+    }
+}

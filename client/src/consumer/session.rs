@@ -1,0 +1,125 @@
+//! A fetch session (KIP-227): the broker remembers what is read, and is told only what changed. Pure.
+//!
+//! It belongs to the connection over which it was begun. Brokers may decline sessions, and may forget one at any time;
+//! then everything is named again.
+
+use std::collections::BTreeMap;
+
+use klamm_protocol::Uuid;
+use klamm_protocol::messages::fetch::ForgottenTopic;
+
+use super::lookups::Wanted;
+use crate::types::TopicPartition;
+
+/// The epoch of a request that begins a session.
+const FIRST_EPOCH: i32 = 0;
+
+/// What the broker at the other end remembers.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// 0 when there is none.
+    id: i32,
+    /// Of the next request; 0 begins a session.
+    epoch: i32,
+    /// Whether topics go by id in it.
+    by_id: bool,
+    remembered: BTreeMap<TopicPartition, Remembered>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Remembered {
+    topic_id: Uuid,
+    offset: i64,
+    leader_epoch: i32,
+}
+
+/// What a request of the session says.
+#[derive(Debug)]
+pub(super) struct SessionPart {
+    pub(super) id: i32,
+    pub(super) epoch: i32,
+    /// Which of those wanted are named.
+    pub(super) changed: Vec<usize>,
+    pub(super) forgotten: Vec<ForgottenTopic>,
+}
+
+impl Session {
+    /// What the next request has to say so that the broker reads exactly what is wanted.
+    pub(super) fn next(&mut self, wanted: &[Wanted], by_id: bool) -> SessionPart {
+        if self.by_id != by_id {
+            // One session cannot have both.
+            self.uncertain();
+            self.by_id = by_id;
+        }
+        if self.epoch == FIRST_EPOCH {
+            self.remembered =
+                wanted.iter().map(|wanted| (wanted.ask.partition.clone(), remembered(wanted))).collect();
+            return SessionPart {
+                id: self.id,
+                epoch: FIRST_EPOCH,
+                changed: (0..wanted.len()).collect(),
+                forgotten: Vec::new(),
+            };
+        }
+        let mut before = std::mem::take(&mut self.remembered);
+        let mut changed = Vec::new();
+        let mut forgotten = Forgotten::default();
+        for (at, wanted) in wanted.iter().enumerate() {
+            let now = remembered(wanted);
+            let then = before.remove(&wanted.ask.partition);
+            if let Some(then) = then.filter(|then| then.topic_id != now.topic_id) {
+                forgotten.add(&wanted.ask.partition, then.topic_id);
+            }
+            if then != Some(now) {
+                changed.push(at);
+            }
+            self.remembered.insert(wanted.ask.partition.clone(), now);
+        }
+        for (partition, then) in before {
+            forgotten.add(&partition, then.topic_id);
+        }
+        SessionPart { id: self.id, epoch: self.epoch, changed, forgotten: forgotten.topics() }
+    }
+
+    /// An answer came. `id` is 0 when the broker declines sessions or gave this one up.
+    pub(super) fn answered(&mut self, id: i32) {
+        if id == 0 || (self.epoch != FIRST_EPOCH && id != self.id) {
+            return self.gone();
+        }
+        self.id = id;
+        self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+    }
+
+    /// What the broker remembers is not known any more: the next request replaces it.
+    pub(super) fn uncertain(&mut self) {
+        self.epoch = FIRST_EPOCH;
+        self.remembered.clear();
+    }
+
+    /// There is no session.
+    pub(super) fn gone(&mut self) {
+        self.id = 0;
+        self.uncertain();
+    }
+}
+
+fn remembered(wanted: &Wanted) -> Remembered {
+    Remembered { topic_id: wanted.topic_id, offset: wanted.offset, leader_epoch: wanted.leader.epoch }
+}
+
+/// What is to be forgotten, by topic.
+#[derive(Default)]
+struct Forgotten(BTreeMap<(std::sync::Arc<str>, Uuid), Vec<i32>>);
+
+impl Forgotten {
+    fn add(&mut self, partition: &TopicPartition, topic_id: Uuid) {
+        self.0.entry((partition.topic.clone(), topic_id)).or_default().push(partition.partition);
+    }
+
+    fn topics(self) -> Vec<ForgottenTopic> {
+        let topic = |((name, topic_id), partitions): ((std::sync::Arc<str>, Uuid), Vec<i32>)| {
+            ForgottenTopic { topic: (&*name).into(), topic_id, partitions, ..Default::default() }
+        };
+        self.0.into_iter().map(topic).collect()
+    }
+}
