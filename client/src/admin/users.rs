@@ -251,8 +251,8 @@ pub enum ScramChange {
 }
 
 impl ScramChange {
-    /// Sets the password of a user for a mechanism, hashed `iterations` times (Kafka takes 4,096 to 16,384) with a salt of
-    /// its own. Hashing takes milliseconds.
+    /// Sets the password of a user for a mechanism, hashed `iterations` times (Kafka takes 4,096 to 16,384) with a salt
+    /// of its own. Hashing takes milliseconds.
     ///
     /// # Errors
     /// The operating system has no random numbers for the salt.

@@ -66,16 +66,16 @@ pub(crate) struct State {
     /// Connections taken.
     pub(crate) connections: usize,
     pub(crate) group: Group,
+    /// How long a session lasts, in milliseconds; 0 for ever.
+    pub(crate) session_lifetime_ms: i64,
+    /// Requests that came in the middle of a login, which Kafka's brokers close the connection for.
+    pub(crate) interrupted_logins: usize,
     /// Partitions that a broker leads at whose address nobody listens.
     pub(crate) led_by_nobody: BTreeSet<usize>,
     /// Zero for a broker that does not tell.
     pub(crate) topic_id: Uuid,
     /// What fetches say of the end of the log, instead of the truth.
     pub(crate) high_watermark: Option<i64>,
-    /// How long a session lasts, in milliseconds; 0 for ever.
-    pub(crate) session_lifetime_ms: i64,
-    /// Requests that came in the middle of a login, which Kafka's brokers close the connection for.
-    pub(crate) interrupted_logins: usize,
 }
 
 pub(crate) struct FakeBroker {
