@@ -206,6 +206,7 @@ impl ClientBuilder {
     #[must_use]
     pub fn security(mut self, security: Security) -> Self {
         self.config.security = security;
+        self.config.secured_in_code = true;
         self
     }
 
@@ -213,7 +214,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// No broker answers at any of the addresses within `connect_timeout`.
-    pub async fn build(self) -> Result<Client, ClientError> {
+    pub async fn build(mut self) -> Result<Client, ClientError> {
+        self.config.secure().await?;
         self.config.check()?;
         let (core, tasks) = Core::connect(self.config).await?;
         Ok(Client { core, _tasks: tasks })

@@ -26,6 +26,7 @@ pub(crate) struct ClientConfig {
     pub(crate) max_response_bytes: usize,
     pub(crate) allow_auto_create_topics: bool,
     pub(crate) security: Security,
+    pub(crate) secured_in_code: bool,
     /// What was given as text, also for producers and consumers.
     pub(crate) properties: Properties,
 }
@@ -47,6 +48,7 @@ impl Default for ClientConfig {
             max_response_bytes: 100 * 1024 * 1024,
             allow_auto_create_topics: true,
             security: Security::default(),
+            secured_in_code: false,
             properties: Properties::default(),
         }
     }
@@ -71,6 +73,20 @@ impl ClientConfig {
             return Err(ConfigError::new("max_response_bytes", "must be positive"));
         }
         self.security.check()
+    }
+
+    /// Takes over security that was given as text, unless it was set in code.
+    pub(crate) async fn secure(&mut self) -> Result<(), ConfigError> {
+        match super::security::security(&self.properties).await? {
+            Some(_) if self.secured_in_code => {
+                Err(ConfigError::new("security.protocol", "is given beside `ClientBuilder::security`"))
+            }
+            Some(security) => {
+                self.security = security;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes over what was given as text.

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! table.rs        every setting: name, default, what a value must be, what it does
+//! security.rs     security given as text
 //! properties.rs   what was given as text, checked against the table
 //! client.rs       the settings of a client
 //! ```
 
 mod client;
 mod properties;
+mod security;
 mod table;
 
 pub(crate) use client::{ClientConfig, addresses, check_duration};

@@ -1,16 +1,17 @@
 //! Settings given as text under Kafka's names: checked against the table, read by whom they concern.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use klamm_runtime::settings::{Key, parse_bool, parse_properties};
 
-use super::table::{OF_JAVA_ONLY, SETTINGS};
+use super::table::{OF_JAVA_ONLY, SECRETS, SETTINGS};
 use crate::error::ConfigError;
 
 /// Settings that were given, each a value that its row of the table takes.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Properties(BTreeMap<&'static str, String>);
 
 impl Properties {
@@ -59,9 +60,21 @@ impl Properties {
         self.text(name)?.parse().ok()
     }
 
+    /// The value given, a level of compression.
+    pub(crate) fn level(&self, name: &str) -> Option<i32> {
+        self.text(name)?.parse().ok()
+    }
+
     /// The value given, yes or no.
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         parse_bool(self.text(name)?)
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |name: &'static str, value| if SECRETS.contains(&name) { "***" } else { value };
+        f.debug_map().entries(self.0.iter().map(|(name, value)| (name, shown(name, value.as_str())))).finish()
     }
 }
 

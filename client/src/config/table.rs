@@ -69,6 +69,40 @@ pub const SETTINGS: &[Key] = &[
         Expectation::Bool,
         "Whether naming a topic may create it, if the broker allows it.",
     ),
+    // Security.
+    key(
+        "security.protocol",
+        "PLAINTEXT",
+        Expectation::OneOf(&[
+            "PLAINTEXT",
+            "SSL",
+            "SASL_PLAINTEXT",
+            "SASL_SSL",
+            "plaintext",
+            "ssl",
+            "sasl_plaintext",
+            "sasl_ssl",
+        ]),
+        "Whether connections are encrypted and logged in.",
+    ),
+    key("sasl.mechanism", "", Expectation::Text, "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; OAUTHBEARER is set in code."),
+    key("sasl.username", "", Expectation::Text, "Who logs in (librdkafka's name)."),
+    key("sasl.password", "", Expectation::Text, "The password (librdkafka's name)."),
+    key("sasl.jaas.config", "", Expectation::Text, "Java's line with username and password."),
+    key("ssl.truststore.location", "", Expectation::Text, "File of trusted roots in PEM; else those of the system."),
+    key("ssl.ca.location", "", Expectation::Text, "The same under librdkafka's name."),
+    key("ssl.truststore.certificates", "", Expectation::Text, "Trusted roots in PEM, as they are."),
+    key("ssl.truststore.type", "PEM", Expectation::OneOf(&["PEM"]), "Java's own formats are not read."),
+    key("ssl.keystore.location", "", Expectation::Text, "File with the client's certificate chain and key in PEM."),
+    key("ssl.keystore.type", "PEM", Expectation::OneOf(&["PEM"]), "Java's own formats are not read."),
+    key("ssl.certificate.location", "", Expectation::Text, "File of the client's certificate chain (librdkafka's name)."),
+    key("ssl.key.location", "", Expectation::Text, "File of its key, not encrypted (librdkafka's name)."),
+    key(
+        "ssl.endpoint.identification.algorithm",
+        "https",
+        Expectation::OneOf(&["https", ""]),
+        "Empty takes a trusted certificate for any host, which is dangerous.",
+    ),
     // Producers.
     key("acks", "all", Expectation::OneOf(&["all", "-1", "1", "0"]), "When a record counts as delivered."),
     key(
@@ -90,6 +124,15 @@ pub const SETTINGS: &[Key] = &[
         "none",
         Expectation::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]),
         "How batches are compressed.",
+    ),
+    key("compression.gzip.level", "6", Expectation::Int(1, 9), "How hard gzip tries, if it is used."),
+    key("compression.zstd.level", "3", Expectation::Int(-131_072, 22), "How hard zstd tries, if it is used."),
+    key("metadata.max.idle.ms", "300000", POSITIVE_MS, "After so long without a record a partition is forgotten."),
+    key(
+        "transaction.timeout.ms",
+        "60000",
+        POSITIVE_MS,
+        "How long a transaction may be open before the broker aborts it. Its id is set in code (`transactional_id`).",
     ),
     key(
         "delivery.timeout.ms",
@@ -175,6 +218,9 @@ pub const SETTINGS: &[Key] = &[
         "Which records of transactions are seen.",
     ),
 ];
+
+/// Settings whose values are never shown.
+pub(super) const SECRETS: &[&str] = &["sasl.password", "sasl.jaas.config"];
 
 /// Properties of Kafka's Java clients that often stand in their files and mean nothing here: values are bytes, and
 /// listeners and metrics are set in code.

@@ -12,7 +12,7 @@ use super::positions::{Place, Start};
 use super::shared::Shared;
 use crate::cluster::{self, OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;
-use crate::group::{Wanted, offsets};
+use crate::group::{GroupMetadata, Wanted, offsets};
 use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// Controls a [`Consumer`](super::Consumer) from any task. Cheap to clone; it does not keep the consumer alive.
@@ -328,17 +328,4 @@ impl fmt::Debug for ConsumerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerHandle").field("config", &self.shared.config).finish_non_exhaustive()
     }
-}
-
-/// Who this consumer is in its group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupMetadata {
-    /// The group.
-    pub group: Arc<str>,
-    /// The generation; -1 before the first join and for consumers that assign partitions themselves.
-    pub generation: i32,
-    /// The member id that the coordinator gave; empty before the first join.
-    pub member_id: Arc<str>,
-    /// The static member's id.
-    pub group_instance_id: Option<Arc<str>>,
 }

@@ -42,9 +42,9 @@ mod shared;
 mod simulation;
 mod stream;
 
-pub use crate::group::{Assignor, GroupMember, GroupProtocol, PartitionAssignor};
+pub use crate::group::{Assignor, GroupMember, GroupMetadata, GroupProtocol, PartitionAssignor};
 pub use builder::{ConsumerBuilder, OffsetReset};
-pub use handle::{ConsumerHandle, GroupMetadata};
+pub use handle::ConsumerHandle;
 pub use interceptor::ConsumerInterceptor;
 pub use listener::RebalanceListener;
 pub use record::{ConsumerRecord, ConsumerRecords};

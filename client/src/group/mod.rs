@@ -13,6 +13,7 @@
 //! task.rs          runs what a member asks for
 //! coordinator.rs   the way to a group's coordinator
 //! requests.rs      a member's requests
+//! metadata.rs      who a consumer is in its group
 //! offsets.rs       committing and fetching committed offsets
 //! ```
 
@@ -23,6 +24,7 @@ mod epochs;
 mod event;
 mod heart;
 mod member;
+mod metadata;
 pub(crate) mod offsets;
 mod protocol;
 mod reconciler;
@@ -40,6 +42,7 @@ pub use assignors::Assignor;
 pub(crate) use coordinator::CoordinatorLink;
 pub use event::GroupProtocol;
 pub(crate) use event::{Report, Settings, moved};
+pub use metadata::GroupMetadata;
 pub(crate) use protocol::decode_assignment;
 pub(crate) use strategy::Strategy;
 pub use strategy::{GroupMember, PartitionAssignor};

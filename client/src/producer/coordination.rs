@@ -21,9 +21,8 @@ use super::handle::Shared;
 use super::lane::Identity;
 use super::transaction::{Beginning, Ending, Meaning, Transactions, meaning};
 use crate::connection::Connection;
-use crate::consumer::GroupMetadata;
 use crate::error::{ProduceError, RequestError, TransactionError};
-use crate::group::CoordinatorLink;
+use crate::group::{GroupMetadata, CoordinatorLink};
 use crate::types::{OffsetAndMetadata, TopicPartition};
 
 type Outcome = Result<(), TransactionError>;

@@ -14,6 +14,8 @@ impl ProducerConfig {
         change(&mut config.delivery_timeout, "delivery.timeout.ms");
         change(&mut config.request_timeout, "request.timeout.ms");
         change(&mut config.max_block, "max.block.ms");
+        change(&mut config.metadata_max_idle, "metadata.max.idle.ms");
+        change(&mut config.transaction_timeout, "transaction.timeout.ms");
         let change = |setting: &mut _, name| *setting = given.size(name).unwrap_or(*setting);
         change(&mut config.batch_bytes, "batch.size");
         change(&mut config.buffer_bytes, "buffer.memory");
@@ -28,6 +30,11 @@ impl ProducerConfig {
         let codec = given.text("compression.type");
         let named = codec.and_then(|name| Compression::ALL.into_iter().find(|codec| codec.name() == name));
         config.compression = named.unwrap_or(config.compression);
+        config.compression_level = match config.compression {
+            Compression::Gzip => given.level("compression.gzip.level"),
+            Compression::Zstd => given.level("compression.zstd.level"),
+            _ => None,
+        };
         (config, given.flag("enable.idempotence"))
     }
 }
@@ -43,7 +50,8 @@ mod tests {
         let mut given = Properties::default();
         let text = "acks=1 enable.idempotence=false linger.ms=7 batch.size=8 buffer.memory=9 compression.type=zstd \
             delivery.timeout.ms=10 max.block.ms=11 max.in.flight.requests.per.connection=12 max.request.size=13 \
-            request.timeout.ms=14";
+            request.timeout.ms=14 metadata.max.idle.ms=15 transaction.timeout.ms=16 compression.zstd.level=17 \
+            compression.gzip.level=1";
         given.extend(text.split(' ').filter_map(|pair| pair.split_once('='))).unwrap();
         let (config, idempotent) = ProducerConfig::from_properties(&given);
         assert_eq!(
@@ -52,6 +60,8 @@ mod tests {
         );
         let times = [config.linger, config.delivery_timeout, config.max_block, config.request_timeout];
         assert_eq!(times, [7, 10, 11, 14].map(Duration::from_millis));
+        let more = [config.metadata_max_idle, config.transaction_timeout];
+        assert_eq!((more, config.compression_level), ([15, 16].map(Duration::from_millis), Some(17)));
         let sizes = [config.batch_bytes, config.buffer_bytes, config.max_in_flight, config.max_request_bytes];
         assert_eq!(sizes, [8, 9, 12, 13]);
         for (text, acks) in [("all", Acks::All), ("-1", Acks::All), ("0", Acks::None)] {

@@ -10,7 +10,7 @@ use super::enqueue_error::EnqueueError;
 use super::handle::Producer;
 use super::record::{Record, RecordMetadata};
 use crate::client::Client;
-use crate::consumer::GroupMetadata;
+use crate::group::GroupMetadata;
 use crate::error::{ConfigError, ProduceError, TransactionError};
 use crate::runtime::Tasks;
 use crate::types::{OffsetAndMetadata, TopicPartition};

@@ -132,7 +132,7 @@ async fn settings_come_from_a_file_and_from_the_builder() {
         "# a test\nlog.dirs={}/one,{0}/two\nnum.partitions=2\nnum.partition=5\n",
         dir.path().display()
     );
-    tokio::fs::write(&file, text).await.unwrap();
+    std::fs::write(&file, text).unwrap();
     let broker = Broker::builder().config_file(&file).set("num.partitions", 3).start().await.unwrap();
     let mut wire = tcp(&broker).await;
     assert_eq!(wire.metadata(&["t"]).await.topics[0].partitions.len(), 3);
