@@ -125,6 +125,7 @@ async fn several_listeners_are_each_told_their_own_address() {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods)] // A file of settings, as a user would write it.
 async fn settings_come_from_a_file_and_from_the_builder() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("server.properties");
