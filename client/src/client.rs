@@ -7,21 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
+pub use crate::cluster::Client;
 use crate::cluster::Core;
 use crate::config::{ClientConfig, addresses};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{ClientError, ConfigError};
 use crate::producer::ProducerBuilder;
-use crate::runtime::{Clock, Net, Rng, Tasks};
+use crate::runtime::{Clock, Net, Rng};
 use crate::security::Security;
-
-/// A connection to a cluster. Cheap to clone: producers, consumers and admins made from it share its metadata.
-#[derive(Debug, Clone)]
-pub struct Client {
-    core: Arc<Core>,
-    /// Refreshes metadata by age.
-    _tasks: Tasks,
-}
 
 impl Client {
     /// Connects with default settings. `bootstrap` is one address (`host:port`) or several, separated by commas.
@@ -54,11 +47,7 @@ impl Client {
 
     /// The clock that timestamps come from.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.core.config.clock
-    }
-
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+        &self.core().config.clock
     }
 
     /// The number of partitions of a topic. Asks the cluster when the topic is not known yet.
@@ -66,8 +55,8 @@ impl Client {
     /// # Errors
     /// The topic does not exist (and is not created), or no broker answers in time.
     pub async fn partition_count(&self, topic: &str) -> Result<i32, ClientError> {
-        let deadline = Instant::now() + self.core.config.request_timeout;
-        Ok(self.core.topic(&Arc::from(topic), deadline).await?.partition_count())
+        let deadline = Instant::now() + self.core().config.request_timeout;
+        Ok(self.core().topic(&Arc::from(topic), deadline).await?.partition_count())
     }
 }
 
@@ -218,6 +207,6 @@ impl ClientBuilder {
         self.config.secure().await?;
         self.config.check()?;
         let (core, tasks) = Core::connect(self.config).await?;
-        Ok(Client { core, _tasks: tasks })
+        Ok(Client::over(core, tasks))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::Client;
+use crate::cluster::Client;
 use crate::cluster::Core;
 
 /// As long as Kafka's 32-bit milliseconds reach: adding `Duration::MAX` to a time is a panic.

@@ -36,6 +36,24 @@ impl Core {
     }
 }
 
+/// A connection to a cluster. Cheap to clone: producers, consumers and admins made from it share its metadata.
+#[derive(Debug, Clone)]
+pub struct Client {
+    core: Arc<Core>,
+    /// Refreshes metadata by age.
+    _tasks: Tasks,
+}
+
+impl Client {
+    pub(crate) fn over(core: Arc<Core>, tasks: Tasks) -> Self {
+        Self { core, _tasks: tasks }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
 impl Brokers for Core {
     fn config(&self) -> &ClientConfig {
         &self.config

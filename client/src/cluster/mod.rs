@@ -15,6 +15,7 @@ mod list_offsets;
 mod view;
 
 pub(crate) use cache::{AllTopics, Metadata};
+pub use core::Client;
 pub(crate) use core::Core;
 pub(crate) use epoch_ends::{Epochs, epoch_ends};
 pub use list_offsets::{OffsetAt, OffsetSpec};

@@ -12,9 +12,10 @@ use crate::security::{Sasl, Security};
 pub(super) async fn security(given: &Properties) -> Result<Option<Security>, ConfigError> {
     let Some(protocol) = given.text("security.protocol").map(str::to_ascii_uppercase) else {
         return match ONLY_WITH_PROTOCOL.iter().find(|name| given.text(name).is_some()) {
-            Some(name) => {
-                Err(ConfigError::new(*name, "has no effect without `security.protocol` (SSL, SASL_SSL, SASL_PLAINTEXT)"))
-            }
+            Some(name) => Err(ConfigError::new(
+                *name,
+                "has no effect without `security.protocol` (SSL, SASL_SSL, SASL_PLAINTEXT)",
+            )),
             None => Ok(None),
         };
     };
@@ -53,8 +54,12 @@ async fn encrypted(given: &Properties) -> Result<Security, ConfigError> {
             tls = tls.client_certificate_pem(chain, file("ssl.key.location", key).await?);
         }
         (None, None) => {}
-        (Some(_), None) => return Err(ConfigError::new("ssl.key.location", "is missing beside the certificate")),
-        (None, Some(_)) => return Err(ConfigError::new("ssl.certificate.location", "is missing beside the key")),
+        (Some(_), None) => {
+            return Err(ConfigError::new("ssl.key.location", "is missing beside the certificate"));
+        }
+        (None, Some(_)) => {
+            return Err(ConfigError::new("ssl.certificate.location", "is missing beside the key"));
+        }
     }
     if given.text("ssl.endpoint.identification.algorithm").is_some_and(str::is_empty) {
         tls = tls.danger_accept_any_host_name();
@@ -64,7 +69,10 @@ async fn encrypted(given: &Properties) -> Result<Security, ConfigError> {
 
 #[cfg(not(feature = "tls"))]
 async fn encrypted(_: &Properties) -> Result<Security, ConfigError> {
-    Err(ConfigError::new("security.protocol", "TLS is not in this program: it was built without the feature `tls`"))
+    Err(ConfigError::new(
+        "security.protocol",
+        "TLS is not in this program: it was built without the feature `tls`",
+    ))
 }
 
 #[cfg(feature = "tls")]
@@ -91,8 +99,9 @@ fn sasl(given: &Properties) -> Result<Sasl, ConfigError> {
     let of = |name: &'static str, option: &str| match given.text(name) {
         Some(text) => Ok(text.to_owned()),
         // Its text is not repeated: it has the password in it.
-        None => jaas_option(jaas, option)
-            .ok_or_else(|| ConfigError::new(name, format!("is missing, and `sasl.jaas.config` has no {option}=\"...\""))),
+        None => jaas_option(jaas, option).ok_or_else(|| {
+            ConfigError::new(name, format!("is missing, and `sasl.jaas.config` has no {option}=\"...\""))
+        }),
     };
     Ok(make(of("sasl.username", "username")?, of("sasl.password", "password")?))
 }
@@ -137,7 +146,10 @@ mod tests {
     #[tokio::test]
     async fn a_login_is_read_from_either_clients_names() {
         assert_eq!(made(&[]).await, Ok(None));
-        assert_eq!(made(&[("security.protocol", "PLAINTEXT")]).await, made(&[("security.protocol", "plaintext")]).await);
+        assert_eq!(
+            made(&[("security.protocol", "PLAINTEXT")]).await,
+            made(&[("security.protocol", "plaintext")]).await
+        );
         let ours = made(&[
             ("security.protocol", "SASL_PLAINTEXT"),
             ("sasl.mechanism", "SCRAM-SHA-256"),
@@ -148,7 +160,11 @@ mod tests {
         assert!(ours.contains("SCRAM-SHA-256") && !ours.contains("hunter2"), "{ours}");
         let module = "org.apache.kafka.common.security.scram.ScramLoginModule required";
         let jaas = format!("{module} username=\"u\" password=\"hunter2\";");
-        let java = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.jaas.config", &jaas)];
+        let java = [
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "SCRAM-SHA-256"),
+            ("sasl.jaas.config", &jaas),
+        ];
         assert_eq!(made(&java).await.unwrap().unwrap(), ours);
     }
 
@@ -161,7 +177,10 @@ mod tests {
             (vec![plain, ("sasl.mechanism", "OAUTHBEARER")], "TokenProvider"),
             (vec![plain, ("sasl.mechanism", "PLAIN")], "sasl.username"),
             (vec![plain, ("sasl.mechanism", "PLAIN"), ("sasl.username", "u")], "sasl.password"),
-            (vec![plain, ("sasl.mechanism", "PLAIN"), ("sasl.jaas.config", "x password=\"hunter2\";")], "sasl.username"),
+            (
+                vec![plain, ("sasl.mechanism", "PLAIN"), ("sasl.jaas.config", "x password=\"hunter2\";")],
+                "sasl.username",
+            ),
         ] {
             let error = made(&pairs).await.unwrap_err();
             assert!(error.contains(because) && !error.contains("hunter2"), "{error}");
@@ -178,7 +197,12 @@ mod tests {
         }
         let error = made(&[ssl, ("ssl.certificate.location", "a.pem")]).await.unwrap_err();
         assert!(error.contains("ssl.key.location"), "{error}");
-        assert!(made(&[ssl, ("ssl.key.location", "a.pem")]).await.unwrap_err().contains("ssl.certificate.location"));
+        assert!(
+            made(&[ssl, ("ssl.key.location", "a.pem")])
+                .await
+                .unwrap_err()
+                .contains("ssl.certificate.location")
+        );
         assert!(made(&[ssl]).await.unwrap().is_some());
     }
 

@@ -13,7 +13,7 @@ use klamm_protocol::ErrorCode;
 use klamm_runtime::Rng;
 use tokio::time::Instant;
 
-use super::membership::Standing;
+use super::standing::Standing;
 use crate::connection::Backoff;
 use crate::error::{ConsumeError, RequestError};
 use crate::types::{OffsetAndMetadata, TopicPartition};

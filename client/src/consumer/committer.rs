@@ -9,8 +9,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::commit::{Commits, Offsets};
-use super::membership::Standing;
 use super::shared::Shared;
+use super::standing::Standing;
 use crate::error::{ConsumeError, RequestError};
 use crate::group::offsets::{self, Committer};
 use crate::group::{CoordinatorLink, moved};

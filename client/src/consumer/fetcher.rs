@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -11,16 +12,17 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::Instant;
 
-use super::builder::Subscription;
-use super::fetching::{Fetch, Fetching, Line, NoAnswer, Way};
+use super::chunk::Reading;
+use super::fetching::{Fetch, FetchRules, Fetching, Line, NoAnswer, Way};
 use super::lookups::{Ask, Plan};
 use super::positions::{Anchor, Leader, Place};
+use super::settings::{ConsumerConfig, Subscription};
 use super::shared::Shared;
 use crate::cluster::{self, Epochs, OffsetAt};
 use crate::connection::{Connection, Links};
 use crate::error::RequestError;
 use crate::group::offsets;
-use crate::types::{OffsetAndMetadata, TopicPartition};
+use crate::types::{IsolationLevel, OffsetAndMetadata, TopicPartition};
 
 type Answers<T> = HashMap<TopicPartition, Result<T, ErrorCode>>;
 
@@ -77,7 +79,7 @@ pub(super) struct Fetcher {
 impl Fetcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            fetching: Fetching::new(shared.config.fetch_rules(shared.core.config.metadata_max_age)),
+            fetching: Fetching::new(fetch_rules(&shared.config, shared.core.config.metadata_max_age)),
             shared,
             patient: Arc::default(),
             prompt: Arc::default(),
@@ -321,5 +323,25 @@ impl Fetcher {
         if !error.is_retriable() {
             self.shared.tell_reader(error.into());
         }
+    }
+}
+
+/// What fetches ask for, and how answers are read. `replica_age`: how long a nearer replica is read from before the
+/// leader is asked again.
+fn fetch_rules(config: &ConsumerConfig, replica_age: Duration) -> FetchRules {
+    FetchRules {
+        max_wait: config.fetch_max_wait,
+        min_bytes: config.fetch_min_bytes,
+        max_bytes: config.fetch_max_bytes,
+        partition_bytes: config.partition_fetch_bytes,
+        isolation: config.isolation.wire(),
+        rack: config.rack.clone().unwrap_or_default(),
+        replica_age,
+        reading: Reading {
+            check_crcs: config.check_crcs,
+            max_batch_bytes: config.max_batch_bytes,
+            committed_only: config.isolation == IsolationLevel::ReadCommitted,
+            together_bytes: config.partition_fetch_bytes,
+        },
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, MutexGuard};
 
 use tokio::time::Instant;
 
-use super::builder::Subscription;
 use super::partitions::{Partitions, lag};
 use super::positions::{Place, Start};
+use super::settings::Subscription;
 use super::shared::Shared;
 use crate::cluster::{self, OffsetAt, OffsetSpec};
 use crate::error::ConsumeError;

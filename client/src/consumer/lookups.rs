@@ -321,9 +321,9 @@ fn known(view: &ClusterView, name: &TopicPartition) -> Known {
 mod tests {
     use std::time::Duration;
 
-    use super::super::builder::OffsetReset;
     use super::super::partitions::Rules;
     use super::super::positions::Pauses;
+    use super::super::settings::OffsetReset;
     use super::*;
     use crate::cluster::testing;
 

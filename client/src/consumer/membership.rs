@@ -6,37 +6,11 @@ use async_trait::async_trait;
 use klamm_protocol::Uuid;
 use tokio::sync::watch;
 
-use super::builder::Subscription;
 use super::positions::Start;
 use super::shared::Shared;
 use crate::error::ConsumeError;
 use crate::group::{MemberTask, Membership, Owner, Report, Settings, Wanted};
 use crate::types::TopicPartition;
-
-/// Where this consumer stands in its group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// The generation, or the epoch; -1 for none.
-    pub(super) generation: i32,
-    pub(super) member_id: Arc<str>,
-    /// Partitions are being given up: a rebalance will not finish before.
-    pub(super) revoking: bool,
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self { generation: -1, member_id: Arc::from(""), revoking: false }
-    }
-}
-
-/// What a subscription asks of a group; `None` for partitions that are assigned by hand.
-pub(super) fn wanted(subscription: &Subscription) -> Option<Wanted> {
-    match subscription {
-        Subscription::Topics(topics) => Some(Wanted::Topics(topics.clone())),
-        Subscription::Pattern(pattern) => Some(Wanted::Pattern(pattern.clone())),
-        Subscription::Nothing | Subscription::Partitions(_) => None,
-    }
-}
 
 /// The task that makes this consumer a member of its group; `None` when it is not to be one.
 pub(super) fn member_task(

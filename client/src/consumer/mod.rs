@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! record.rs      what is handed out
-//! builder.rs     settings
-//! settings.rs    the same as text
+//! builder.rs     how a consumer is made
+//! settings.rs    its settings, also from text
 //! stream.rs      Consumer: the stream of records
 //! handle.rs      ConsumerHandle: pause, seek, commit, look-ups
 //! listener.rs    the hook into rebalances
@@ -17,6 +17,7 @@
 //! fetcher.rs     the task that asks and fetches
 //! commit.rs      the order of commits                                              (pure)
 //! committer.rs   makes them
+//! standing.rs    where a consumer stands in its group
 //! membership.rs  what membership of a group does to its consumer
 //! shared.rs      what all of these share; committing
 //! ```
@@ -40,12 +41,14 @@ mod settings;
 mod shared;
 #[cfg(test)]
 mod simulation;
+mod standing;
 mod stream;
 
 pub use crate::group::{Assignor, GroupMember, GroupMetadata, GroupProtocol, PartitionAssignor};
-pub use builder::{ConsumerBuilder, OffsetReset};
+pub use builder::ConsumerBuilder;
 pub use handle::ConsumerHandle;
 pub use interceptor::ConsumerInterceptor;
 pub use listener::RebalanceListener;
 pub use record::{ConsumerRecord, ConsumerRecords};
+pub use settings::OffsetReset;
 pub use stream::Consumer;

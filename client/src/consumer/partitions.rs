@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::builder::OffsetReset;
 use super::chunk::Chunk;
 use super::positions::{Anchor, Pauses, Position, Start};
+use super::settings::OffsetReset;
 use crate::error::ConsumeError;
 use crate::types::TopicPartition;
 

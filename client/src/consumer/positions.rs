@@ -10,7 +10,7 @@ use std::time::Duration;
 use klamm_protocol::Uuid;
 use tokio::time::Instant;
 
-use super::builder::OffsetReset;
+use super::settings::OffsetReset;
 
 /// Where reading is to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

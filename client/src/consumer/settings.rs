@@ -1,16 +1,101 @@
-//! A consumer's settings as text, under Kafka's names.
+//! A consumer's settings: their defaults, what cannot work, and how they are read from text.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::{ConsumerConfig, OffsetReset};
-use crate::config::Properties;
+use super::interceptor::Interceptors;
+use super::listener::RebalanceListener;
+use crate::config::{Properties, check_duration};
 use crate::error::ConfigError;
 use crate::group::{Assignor, GroupProtocol, Strategy};
-use crate::types::IsolationLevel;
+use crate::types::{IsolationLevel, TopicPartition};
 
 /// Kafka's default for `auto.commit.interval.ms`.
 const AUTO_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where to start in a partition without a committed offset, or whose position is no longer in the
+/// log (`auto.offset.reset`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OffsetReset {
+    /// At the oldest record.
+    Earliest,
+    /// After the newest record. Kafka's default.
+    #[default]
+    Latest,
+    /// At the first record that is not older than this (Kafka's `by_duration`, KIP-1106), by the clock of this client;
+    /// after the newest if there is none.
+    ByDuration(Duration),
+    /// Nowhere: it is an error.
+    None,
+}
+
+/// What to read.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Subscription {
+    #[default]
+    Nothing,
+    Topics(Vec<Arc<str>>),
+    Pattern(regex_lite::Regex),
+    Partitions(Vec<TopicPartition>),
+}
+
+/// The settings.
+#[derive(Clone)]
+pub(crate) struct ConsumerConfig {
+    pub(crate) group: Option<Arc<str>>,
+    pub(crate) subscription: Subscription,
+    pub(crate) offset_reset: OffsetReset,
+    pub(crate) auto_commit: Option<Duration>,
+    pub(crate) group_protocol: GroupProtocol,
+    pub(crate) strategies: Vec<Strategy>,
+    pub(crate) rack: Option<Arc<str>>,
+    pub(crate) session_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) rebalance_timeout: Duration,
+    pub(crate) group_instance_id: Option<Arc<str>>,
+    pub(crate) fetch_min_bytes: usize,
+    pub(crate) fetch_max_wait: Duration,
+    pub(crate) fetch_max_bytes: usize,
+    pub(crate) partition_fetch_bytes: usize,
+    pub(crate) prefetch_bytes: usize,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) check_crcs: bool,
+    pub(crate) isolation: IsolationLevel,
+    pub(crate) request_timeout: Duration,
+    pub(crate) listener: Option<Arc<dyn RebalanceListener>>,
+    pub(crate) interceptors: Interceptors,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            group: None,
+            subscription: Subscription::Nothing,
+            offset_reset: OffsetReset::Latest,
+            auto_commit: None,
+            group_protocol: GroupProtocol::default(),
+            strategies: vec![Strategy::BuiltIn(Assignor::default())],
+            rack: None,
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
+            rebalance_timeout: Duration::from_secs(300),
+            group_instance_id: None,
+            fetch_min_bytes: 1,
+            fetch_max_wait: Duration::from_millis(500),
+            fetch_max_bytes: 16 * 1024 * 1024,
+            partition_fetch_bytes: 1024 * 1024,
+            prefetch_bytes: 32 * 1024 * 1024,
+            max_batch_bytes: 128 * 1024 * 1024,
+            check_crcs: true,
+            isolation: IsolationLevel::ReadUncommitted,
+            request_timeout: Duration::from_secs(30),
+            listener: None,
+            interceptors: Interceptors::default(),
+        }
+    }
+}
 
 impl ConsumerConfig {
     /// The defaults, changed by what was given as text.
@@ -110,6 +195,63 @@ fn assignor(name: &str) -> Result<Assignor, ConfigError> {
             "partition.assignment.strategy",
             format!("`{name}` must be range, roundrobin, sticky or cooperative-sticky"),
         )),
+    }
+}
+
+impl ConsumerConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let subscribes = match &self.subscription {
+            Subscription::Nothing => {
+                return Err(ConfigError::new("topics", "nothing to read: set topics, pattern or assign"));
+            }
+            Subscription::Topics(topics) if topics.is_empty() => {
+                return Err(ConfigError::new("topics", "is empty"));
+            }
+            Subscription::Topics(_) | Subscription::Pattern(_) => true,
+            Subscription::Partitions(_) => false,
+        };
+        if subscribes && self.group.is_none() {
+            return Err(ConfigError::new("group", "topics and pattern need one; assign does not"));
+        }
+        if self.group.as_ref().is_some_and(|group| group.is_empty()) {
+            return Err(ConfigError::new("group", "is empty"));
+        }
+        if self.auto_commit.is_some() && self.group.is_none() {
+            return Err(ConfigError::new("auto_commit", "needs a group"));
+        }
+        if self.auto_commit.is_some_and(|interval| interval.is_zero()) {
+            return Err(ConfigError::new("auto_commit", "the interval must be positive"));
+        }
+        if self.heartbeat_interval.is_zero() || self.heartbeat_interval >= self.session_timeout {
+            return Err(ConfigError::new(
+                "heartbeat_interval",
+                "must be positive and shorter than session_timeout",
+            ));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        if self.strategies.is_empty() || !self.strategies.iter().all(|strategy| names.insert(strategy.name()))
+        {
+            return Err(ConfigError::new("assignors", "name at least one, and none twice"));
+        }
+        check_duration("session_timeout", self.session_timeout)?;
+        check_duration("rebalance_timeout", self.rebalance_timeout)?;
+        check_duration("request_timeout", self.request_timeout)?;
+        if !self.fetch_max_wait.is_zero() {
+            check_duration("fetch_max_wait", self.fetch_max_wait)?;
+        }
+        if self.partition_fetch_bytes == 0 || self.fetch_max_bytes == 0 || self.prefetch_bytes == 0 {
+            return Err(ConfigError::new("prefetch_bytes", "and the fetch sizes must be positive"));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ConsumerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerConfig")
+            .field("group", &self.group)
+            .field("subscription", &self.subscription)
+            .finish_non_exhaustive()
     }
 }
 

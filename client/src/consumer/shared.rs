@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, watch};
 
-use super::builder::ConsumerConfig;
 use super::commit::Commits;
 use super::committer::CommitQueue;
-use super::membership::{Standing, wanted};
 use super::partitions::{Partitions, Rules};
 use super::positions::Pauses;
+use super::settings::ConsumerConfig;
+use super::standing::{Standing, wanted};
 use crate::cluster::Core;
 use crate::error::ConsumeError;
 use crate::group::{Close, CoordinatorLink, Wanted};

@@ -13,12 +13,12 @@ use klamm_protocol::records::{BatchBuilder, BatchOptions, patch};
 use klamm_protocol::{ErrorCode, Records, Uuid};
 use tokio::time::Instant;
 
-use super::builder::OffsetReset;
 use super::chunk::{Chunk, Reading};
 use super::fetching::{Fetch, FetchRules, Fetching, Line, NoAnswer, Way};
 use super::lookups::{Ask, Plan};
 use super::partitions::{Cell, Handed, Partitions, Rules};
 use super::positions::{Anchor, Leader, Pauses, Place, Start};
+use super::settings::OffsetReset;
 use crate::cluster::{ClusterView, OffsetAt, testing};
 use crate::runtime::{Rng, SeededRng};
 use crate::types::TopicPartition;

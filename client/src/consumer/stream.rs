@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::time::Instant;
 
-use super::builder::{ConsumerConfig, Subscription};
 use super::chunk::Chunk;
 use super::committer::{commit_by_clock, run_commits};
 use super::fetcher::Fetcher;
@@ -19,8 +18,9 @@ use super::membership::member_task;
 use super::partitions::{Cell, Handed};
 use super::positions::{ERROR_PAUSE, Start};
 use super::record::{ConsumerRecord, ConsumerRecords};
+use super::settings::{ConsumerConfig, Subscription};
 use super::shared::Shared;
-use crate::client::Client;
+use crate::cluster::Client;
 use crate::error::{ClientError, ConsumeError};
 use crate::group::Close;
 use crate::runtime::Tasks;

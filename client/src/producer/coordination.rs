@@ -22,7 +22,7 @@ use super::lane::Identity;
 use super::transaction::{Beginning, Ending, Meaning, Transactions, meaning};
 use crate::connection::Connection;
 use crate::error::{ProduceError, RequestError, TransactionError};
-use crate::group::{GroupMetadata, CoordinatorLink};
+use crate::group::{CoordinatorLink, GroupMetadata};
 use crate::types::{OffsetAndMetadata, TopicPartition};
 
 type Outcome = Result<(), TransactionError>;

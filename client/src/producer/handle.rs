@@ -11,7 +11,6 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Appended, Closing, Limits};
-use super::builder::ProducerConfig;
 use super::coordination::Coordination;
 use super::delivery::{Callback, Delivery, Settled};
 use super::enqueue_error::EnqueueError;
@@ -19,8 +18,9 @@ use super::interceptor::{on_acknowledgement, on_send};
 use super::partitioner::{Partitions, Sticky, partition_for_key};
 use super::record::{Record, RecordMetadata};
 use super::sender::Sender;
+use super::settings::ProducerConfig;
 use super::transaction::Exchange;
-use crate::client::Client;
+use crate::cluster::Client;
 use crate::cluster::{Core, TopicView};
 use crate::error::{ProduceError, RequestError};
 use crate::runtime::Tasks;

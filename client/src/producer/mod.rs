@@ -38,13 +38,14 @@ mod settings;
 mod transaction;
 mod transactional;
 
-pub use builder::{Acks, ProducerBuilder};
+pub use builder::ProducerBuilder;
 pub use delivery::Delivery;
 pub use enqueue_error::EnqueueError;
 pub use handle::Producer;
 pub use interceptor::Interceptor;
 pub use partitioner::{Partitioner, Partitions, RoundRobin};
 pub use record::{Record, RecordMetadata};
+pub use settings::Acks;
 pub use transactional::{Transaction, TransactionalProducer, TransactionalProducerBuilder};
 
 /// The partition that a key goes to in a topic of `partitions` partitions: the same as Kafka's Java client chooses.

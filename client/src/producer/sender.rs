@@ -15,10 +15,10 @@ use klamm_protocol::{ErrorCode, Records, Request};
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::builder::Acks;
 use super::dispatch::{Cluster, Command, Dispatch, Rules, Slot};
 use super::handle::Shared;
 use super::lane::Identity;
+use super::settings::Acks;
 use crate::cluster::{ClusterView, Core};
 use crate::connection::{Brokers, Connection, Links};
 use crate::error::RequestError;

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::builder::{Acks, ProducerBuilder};
+use super::builder::ProducerBuilder;
 use super::coordination::{Coordination, Coordinator};
 use super::delivery::Delivery;
 use super::enqueue_error::EnqueueError;
 use super::handle::Producer;
 use super::record::{Record, RecordMetadata};
-use crate::client::Client;
-use crate::group::GroupMetadata;
+use super::settings::Acks;
+use crate::cluster::Client;
 use crate::error::{ConfigError, ProduceError, TransactionError};
+use crate::group::GroupMetadata;
 use crate::runtime::Tasks;
 use crate::types::{OffsetAndMetadata, TopicPartition};
 

@@ -3,9 +3,9 @@
 use klamm_protocol::messages::fetch::FetchableTopicResponse;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 
-use super::super::builder::OffsetReset;
 use super::super::partitions::Rules;
 use super::super::positions::{Pauses, Start};
+use super::super::settings::OffsetReset;
 use super::*;
 use crate::cluster::testing;
 use crate::types::TopicPartition;
