@@ -82,7 +82,8 @@ pub(crate) struct LatencyArgs {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
     /// Records a second, evenly apart
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
     /// Bytes of a record's value, at least 8
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(8..))]
@@ -183,7 +184,7 @@ async fn partitions_of(session: &Session, topic: &str) -> Result<Vec<TopicPartit
 }
 
 /// One record at a time would measure an idle system; these go out at a rate, each at its time whether or not earlier
-/// ones have arrived. What counts is when a record was due, not when it was sent: a stall delays all that wait behind it.
+/// ones have arrived. What counts is when a record was due, not when it was sent: a stall delays all behind it.
 async fn latency(args: LatencyArgs) -> Result<(), CliError> {
     let session = args.client.connect().await?;
     create_topic(&session, &args.topic, 1).await?;

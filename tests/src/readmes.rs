@@ -1,5 +1,5 @@
-//! The programs in the crates' README files and in the guides, as documentation tests of this crate: here they may use every crate of the
-//! house, and the packages stay free of it.
+//! The programs in the crates' README files and in the guides, as documentation tests of this crate: here they may use
+//! every crate of the house, and the packages stay free of it.
 
 #[doc = include_str!("../../broker/README.md")]
 struct Broker;

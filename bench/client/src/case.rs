@@ -61,7 +61,8 @@ impl Case {
 
     pub fn words(&self) -> [String; 5] {
         let codec = if self.lz4 { "lz4" } else { "none" };
-        [self.client.name().into(), self.work.name().into(), self.size.to_string(), codec.into(), self.records.to_string()]
+        let (size, records) = (self.size.to_string(), self.records.to_string());
+        [self.client.name().into(), self.work.name().into(), size, codec.into(), records]
     }
 
     /// A value that compresses to about half, different from its neighbours.
@@ -116,7 +117,9 @@ pub enum Measured {
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Speed { records_per_s, cpu_us_per_record } => write!(f, "speed {records_per_s:.0} {cpu_us_per_record:.4}"),
+            Self::Speed { records_per_s, cpu_us_per_record } => {
+                write!(f, "speed {records_per_s:.0} {cpu_us_per_record:.4}")
+            }
             Self::Latency { p50_ms, p99_ms } => write!(f, "latency {p50_ms:.3} {p99_ms:.3}"),
         }
     }
@@ -153,7 +156,8 @@ impl Stopwatch {
 /// User and system seconds of a process.
 pub fn cpu_seconds(pid: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<f64> = stat.rsplit(") ").next().unwrap_or("").split(' ').map(|field| field.parse().unwrap_or(0.0)).collect();
+    let fields = stat.rsplit(") ").next().unwrap_or("").split(' ');
+    let fields: Vec<f64> = fields.map(|field| field.parse().unwrap_or(0.0)).collect();
     match fields[..] {
         [_, _, _, _, _, _, _, _, _, _, _, user, system, ..] => (user + system) / 100.0,
         _ => 0.0,

@@ -1,7 +1,7 @@
 //! Klamm's client beside `rdkafka` and `krafka`: the same work on the same broker, in turns, medians.
 //!
-//! `bench/client/run` builds everything, starts a broker and calls this. Every single measurement is a process of its own,
-//! so that none finds what another left behind; the one that starts them also reads the broker's processor time.
+//! `bench/client/run` builds everything, starts a broker and calls this. Each measurement is a process of its own, so
+//! that none finds what another left behind; the one that starts them also reads the broker's processor time.
 //!
 //! ```text
 //! compare.rs   the rounds: which measurement comes when, medians, ratios
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
         ["compare", bootstrap, broker_pid, rounds] => {
             compare::run(bootstrap, broker_pid.parse()?, rounds.parse()?, &std::env::var("ONLY").unwrap_or_default())
         }
-        _ => Err("usage: compare HOST:PORT BROKER_PID ROUNDS | one HOST:PORT TOPIC CLIENT WORK SIZE CODEC RECORDS".into()),
+        _ => Err("usage: compare HOST:PORT BROKER_PID ROUNDS | one HOST:PORT TOPIC CASE".into()),
     }
 }
 

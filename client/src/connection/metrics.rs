@@ -1,4 +1,5 @@
-//! What connections tell the program's metrics recorder (the facade of the crate `metrics`): nothing is kept without one.
+//! What connections tell the program's metrics recorder (the facade of the
+//! crate `metrics`): nothing is kept without one.
 //!
 //! | metric | kind | labels |
 //! |---|---|---|

@@ -244,7 +244,8 @@ impl Partitions {
                 self.report(ConsumeError::LogTruncation { partition, offset: position, diverged_at });
             }
             (Some(_), Some(common)) => {
-                tracing::warn!(partition = %name, position, end = common.offset, "the log lost records; reading goes on at its end");
+                let end = common.offset;
+                tracing::warn!(partition = %name, position, end, "the log lost records; reading goes on at its end");
                 self.seek(name, Start::At(common.offset), common.epoch);
             }
             (Some(place), None) => {
@@ -282,7 +283,8 @@ impl Partitions {
         }
         match policy {
             Some(place) => {
-                tracing::warn!(partition = %ask.partition, offset, ?place, "the position is not in the log; it is reset");
+                let partition = &ask.partition;
+                tracing::warn!(%partition, offset, ?place, "the position is not in the log; it is reset");
                 partition.position.look(Start::Find(place));
             }
             None => {

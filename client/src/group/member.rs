@@ -386,7 +386,7 @@ impl Member {
         self.heart.iter_mut().for_each(|heart| heart.hurry(now));
     }
 
-    /// A coordinator that was silent for a session timeout has expelled this member, or will have by the time it speaks.
+    /// A coordinator that was silent for a session timeout has expelled this member, or will have when it speaks.
     fn expire(&mut self, now: Instant) {
         if self.heart.as_mut().is_some_and(|heart| heart.give_up(now)) {
             self.heartbeat_failed(now);

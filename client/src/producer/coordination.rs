@@ -17,8 +17,8 @@ use klamm_protocol::{ApiKey, ErrorCode, Request};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::handle::Shared;
 use super::lane::Identity;
+use super::shared::Shared;
 use super::transaction::{Beginning, Ending, Meaning, Transactions, meaning};
 use crate::connection::Connection;
 use crate::error::{ProduceError, RequestError, TransactionError};

@@ -35,6 +35,7 @@ mod partitioner;
 mod record;
 mod sender;
 mod settings;
+mod shared;
 mod transaction;
 mod transactional;
 

@@ -177,12 +177,14 @@ mod tests {
     }
 
     /// Ten thousand keys, the nth of n % 40 bytes, each the lowest of the next number of SplitMix64 from seed 1. Of
-    /// each, murmur2.golden has the partition of 997 as two digits of base 32, 55 keys a line: what
+    /// each, tests/golden/murmur2.txt has the partition of 997 as two digits of base 32, 55 keys a line: what
     /// `Utils.toPositive(Utils.murmur2(key)) % 997` of the Java client 4.3.0 gave.
     #[test]
     fn keys_go_where_java_sends_them() {
-        let digits: Vec<u32> =
-            include_str!("murmur2.golden").chars().filter_map(|char| char.to_digit(32)).collect();
+        let digits: Vec<u32> = include_str!("../../tests/golden/murmur2.txt")
+            .chars()
+            .filter_map(|char| char.to_digit(32))
+            .collect();
         let (expected, rest) = digits.as_chunks::<2>();
         assert_eq!((expected.len(), rest.len()), (10_000, 0));
         let rng = SeededRng::new(1);

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::dispatch::{Cluster, Command, Dispatch, Rules, Slot};
-use super::handle::Shared;
 use super::lane::Identity;
 use super::settings::Acks;
+use super::shared::Shared;
 use crate::cluster::{ClusterView, Core};
 use crate::connection::{Brokers, Connection, Links};
 use crate::error::RequestError;

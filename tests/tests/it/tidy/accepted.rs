@@ -2,14 +2,13 @@
 //! gets worse, and also when an entry is not needed any more, with a word on what to write instead.
 
 /// A tenth of the source files may be longer than this without their unit tests, rounded up to the next ten.
-pub(super) const FILE_LINES_P90: usize = 290;
+pub(super) const FILE_LINES_P90: usize = 330;
 
 /// File, function, its lines.
 pub(super) type LongFunction = (&'static str, &'static str, usize);
 
 /// Functions over 70 lines.
-pub(super) const LONG_FUNCTIONS: &[LongFunction] =
-    &[("client/src/producer/sender.rs", "collect", 85), ("client/src/producer/sender.rs", "send", 71)];
+pub(super) const LONG_FUNCTIONS: &[LongFunction] = &[];
 
 /// Crate, the two folders in alphabetical order, the reason.
 pub(super) type FolderCircle = (&'static str, &'static str, &'static str, &'static str);
@@ -18,9 +17,6 @@ pub(super) type FolderCircle = (&'static str, &'static str, &'static str, &'stat
 pub(super) const FOLDER_CIRCLES: &[FolderCircle] = &[
     ("klamm-protocol", "decoder", "primitives", WIRE_TAGS),
     ("klamm-protocol", "encoder", "primitives", WIRE_TAGS),
-    ("klamm-client", "admin", "client", CLIENT),
-    ("klamm-client", "client", "consumer", CLIENT),
-    ("klamm-client", "client", "producer", CLIENT),
     (
         "klamm-broker",
         "api",
@@ -35,23 +31,6 @@ pub(super) type FileCircle = (&'static str, &'static [&'static str], &'static st
 /// Three and more files that use one another in a circle.
 pub(super) const FILE_CIRCLES: &[FileCircle] = &[
     ("klamm-protocol", &["decoder.rs", "encoder.rs", "primitives/unknown_tags.rs"], WIRE_TAGS),
-    (
-        "klamm-client",
-        &[
-            "admin/handle.rs",
-            "client.rs",
-            "consumer/builder.rs",
-            "consumer/fetcher.rs",
-            "consumer/handle.rs",
-            "consumer/membership.rs",
-            "consumer/shared.rs",
-            "consumer/stream.rs",
-            "producer/builder.rs",
-            "producer/handle.rs",
-            "producer/sender.rs",
-        ],
-        CLIENT,
-    ),
     (
         "klamm",
         &[
@@ -78,4 +57,3 @@ pub(super) const FILE_CIRCLES: &[FileCircle] = &[
 
 const WIRE_TAGS: &str =
     "a message's tagged fields are read and written by the codec and are values themselves";
-const CLIENT: &str = "the face makes the builders, and what they build keeps the face";
