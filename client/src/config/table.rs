@@ -205,7 +205,7 @@ pub const SETTINGS: &[Key] = &[
         "partition.assignment.strategy",
         "cooperative-sticky",
         Expectation::Text,
-        "range, roundrobin, sticky or cooperative-sticky, or their Java names; several with commas. The default is ours.",
+        "range, roundrobin, sticky or cooperative-sticky, or their Java names, with commas. The default is ours.",
     ),
     key("session.timeout.ms", "45000", POSITIVE_MS, "Silence after which the group takes a member for dead."),
     key("heartbeat.interval.ms", "3000", POSITIVE_MS, "How often the group hears of a member."),

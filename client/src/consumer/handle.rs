@@ -30,8 +30,8 @@ impl ConsumerHandle {
     /// answer. Legal from inside [`RebalanceListener::revoked`](super::RebalanceListener::revoked). Retried within
     /// `request_timeout`.
     ///
-    /// The commits of one consumer are made in the order of the calls: of two that wait for the same partition the later
-    /// one counts. When the future is dropped the commit is made all the same.
+    /// The commits of one consumer are made in the order of the calls: of two that wait for the same partition the
+    /// later one counts. When the future is dropped the commit is made all the same.
     ///
     /// # Errors
     /// No group; a partition that this consumer, as a member of its group, does not own (any more); the group refused a

@@ -283,8 +283,8 @@ impl Partitions {
         }
         match policy {
             Some(place) => {
-                let partition = &ask.partition;
-                tracing::warn!(%partition, offset, ?place, "the position is not in the log; it is reset");
+                let name = &ask.partition;
+                tracing::warn!(partition = %name, offset, ?place, "the position is not in the log; it is reset");
                 partition.position.look(Start::Find(place));
             }
             None => {

@@ -37,10 +37,10 @@ pub enum ConsumeError {
     },
     /// The log lost records that this consumer has handed out already (its leader failed before others had them, and
     /// `unclean.leader.election.enable` lets that happen), and `auto_offset_reset` is `None`.
-    #[error("{partition}: records before offset {offset} are lost{}; set `auto_offset_reset` or seek", match diverged_at {
-        Some(diverged_at) => format!(", from offset {diverged_at} on the log has others"),
-        None => String::new(),
-    })]
+    #[error(
+        "{partition}: records before offset {offset} are lost{}; set `auto_offset_reset` or seek",
+        diverged_at.map(|at| format!(", from offset {at} on the log has others")).unwrap_or_default()
+    )]
     LogTruncation {
         /// The partition.
         partition: TopicPartition,

@@ -19,8 +19,8 @@ pub enum TransactionError {
         /// Kafka's error code.
         code: ErrorCode,
     },
-    /// A record or a step failed, or the coordinator gave the transaction up, for instance because `transaction_timeout`
-    /// had passed: it was not committed. Begin another.
+    /// A record or a step failed, or the coordinator gave the transaction up, for instance because
+    /// `transaction_timeout` had passed: it was not committed. Begin another.
     #[error("{transactional_id}: the transaction was not committed: {reason}")]
     Aborted {
         /// The transactional id.
