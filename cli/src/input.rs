@@ -32,12 +32,12 @@ impl Lines {
     /// The record of a line; an error says what is wrong with it.
     pub(crate) fn record(&self, line: Bytes) -> Result<Record, String> {
         match self.format {
-            InputFormat::Text => Ok(self.from_text(line)),
-            InputFormat::Json => self.from_json(&line),
+            InputFormat::Text => Ok(self.of_text(line)),
+            InputFormat::Json => self.of_json(&line),
         }
     }
 
-    fn from_text(&self, line: Bytes) -> Record {
+    fn of_text(&self, line: Bytes) -> Record {
         let mut record = self.template.clone();
         let (key, value) = split(line, self.key_separator.as_deref().map(str::as_bytes));
         let null = self.null_marker.as_deref().map(str::as_bytes);
@@ -49,7 +49,7 @@ impl Lines {
         record
     }
 
-    fn from_json(&self, line: &[u8]) -> Result<Record, String> {
+    fn of_json(&self, line: &[u8]) -> Result<Record, String> {
         let Value::Object(object) =
             serde_json::from_slice(line).map_err(|error| format!("no JSON: {error}"))?
         else {
@@ -68,7 +68,7 @@ impl Lines {
         match object.get("timestamp_ms") {
             None | Some(Value::Null) => {}
             Some(time) => {
-                record.timestamp_ms = Some(time.as_i64().ok_or("`timestamp_ms` is no whole number")?)
+                record.timestamp_ms = Some(time.as_i64().ok_or("`timestamp_ms` is no whole number")?);
             }
         }
         match object.get("headers") {

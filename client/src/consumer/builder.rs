@@ -180,10 +180,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. They wait
-    /// as they came over the wire and are decompressed batch by batch when they are handed out. What one broker sends at
-    /// once may exceed this by one batch. Paused partitions keep what was fetched, but together no more than half of
-    /// this: the rest is fetched again when they are resumed.
+    /// Bytes of fetched records that may wait to be handed out; beyond them fetching pauses. Default 32 MiB. They
+    /// wait as they came over the wire and are decompressed batch by batch when they are handed out. What one broker
+    /// sends at once may exceed this by one batch. Paused partitions keep what was fetched, but together no more than
+    /// half of this: the rest is fetched again when they are resumed.
     #[must_use]
     pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
         self.config.prefetch_bytes = bytes;

@@ -1,11 +1,11 @@
 //! Which partitions go into which fetch, over which connection, in which session. Pure: it is told the time.
 //!
 //! A broker holds a fetch without records for a while, and answers the requests of one connection in order. So there
-//! are two lines to each broker. The *patient* line carries the fetch that is held: it covers all that can be read, and
-//! in a fetch session (KIP-227) it names only what changed, so that idle partitions cost nothing. What becomes of interest
-//! while it is held (a seek, a resumed partition, room in the buffer) goes over the *prompt* line, whose fetches are
-//! never held; partitions that turn out to have nothing new are looked at again there, with pauses, until the patient
-//! line is free and takes them over. Nothing ever waits out another's wait.
+//! are two lines to each broker. The *patient* line carries the fetch that is held: it covers all that can be read,
+//! and in a fetch session (KIP-227) it names only what changed, so that idle partitions cost nothing. What becomes of
+//! interest while it is held (a seek, a resumed partition, room in the buffer) goes over the *prompt* line, whose
+//! fetches are never held; partitions that turn out to have nothing new are looked at again there, with pauses, until
+//! the patient line is free and takes them over. Nothing ever waits out another's wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,14 +2,14 @@
 //! the time.
 //!
 //! A partition's records flow through here: the fetcher brings chunks, the reader takes them out in turn. Whatever
-//! makes fetched records invalid (a seek, a rebalance, a log that lost records) gives the partition a new [`Cell`]; answers
-//! and chunks that belong to an old one are recognised by it and dropped.
+//! makes fetched records invalid (a seek, a rebalance, a log that lost records) gives the partition a new [`Cell`];
+//! answers and chunks that belong to an old one are recognised by it and dropped.
 //!
 //! # The budget
 //!
 //! `prefetch_bytes` bounds what waits here, of paused partitions too, as it came over the wire: it is decompressed
-//! batch by batch when it is handed out. Paused partitions keep at most half of it, so that they cannot starve the others;
-//! what does not fit is fetched again when they are resumed.
+//! batch by batch when it is handed out. Paused partitions keep at most half of it, so that they cannot starve the
+//! others; what does not fit is fetched again when they are resumed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
