@@ -73,6 +73,33 @@ async fn topics_that_were_just_made_keep_their_order() {
     }
 }
 
+/// A broker tells of a new topic's leaders before it has made their logs: of many partitions the last ones refuse what
+/// comes first, and take what comes a moment later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_whose_logs_are_still_being_made_keep_their_order() {
+    const PARTITIONS: usize = 60;
+    const RECORDS: i64 = 10;
+    let Some(client) = client().await else { return };
+    for _ in 0..40 {
+        let topic = topic(&client, "many", PARTITIONS as i32).await;
+        // Each record is a batch of its own, so that a partition has several on their way at once.
+        let producer = client.producer().batch_bytes(1_000).build().unwrap();
+        let mut deliveries = Vec::new();
+        for number in 0..RECORDS {
+            for partition in 0..PARTITIONS {
+                let record = Record::to(&*topic).partition(partition as i32).value(format!("{number:>900}"));
+                let delivery = timeout(STEP, producer.enqueue(record)).await.unwrap().unwrap();
+                deliveries.push((partition, number, delivery));
+            }
+        }
+        for (partition, number, delivery) in deliveries {
+            let at = timeout(STEP, delivery).await.unwrap().unwrap();
+            assert_eq!(at.offset, number, "{topic}-{partition}");
+        }
+        producer.close().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn committed_is_visible_and_aborted_is_not() {
     let Some(client) = client().await else { return };
