@@ -8,28 +8,33 @@ use klamm_client::{Client, IsolationLevel, NewTopic, Record, TopicPartition, Tra
 use tokio::time::timeout;
 
 /// Longest that one step may take.
-const STEP: Duration = Duration::from_secs(60);
+pub(crate) const STEP: Duration = Duration::from_secs(60);
 
-async fn client() -> Option<Client> {
-    let Ok(bootstrap) = std::env::var("KLAMM_APACHE_KAFKA") else {
+/// Where the broker is, if there is one.
+pub(crate) fn address() -> Option<String> {
+    let address = std::env::var("KLAMM_APACHE_KAFKA").ok();
+    if address.is_none() {
         #[allow(clippy::print_stdout)] // Whoever runs it is told.
         {
             println!("skipped: KLAMM_APACHE_KAFKA names no broker");
         }
-        return None;
-    };
-    Some(timeout(STEP, Client::connect(bootstrap)).await.unwrap().unwrap())
+    }
+    address
+}
+
+async fn client() -> Option<Client> {
+    Some(timeout(STEP, Client::connect(address()?)).await.unwrap().unwrap())
 }
 
 /// A name that no earlier run has used.
-fn fresh(name: &str) -> String {
+pub(crate) fn fresh(name: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let random = klamm_client::runtime::Rng::next_u64(&klamm_client::runtime::SeededRng::from_os());
     format!("{name}-{random:x}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-async fn topic(client: &Client, name: &str, partitions: i32) -> String {
+pub(crate) async fn topic(client: &Client, name: &str, partitions: i32) -> String {
     let topic = fresh(name);
     timeout(STEP, client.admin().create_topics(&[NewTopic::new(&*topic).partitions(partitions)]))
         .await
@@ -38,9 +43,20 @@ async fn topic(client: &Client, name: &str, partitions: i32) -> String {
     topic
 }
 
+/// What the first partition holds for this kind of reader.
+pub(crate) async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<String> {
+    read_partition(client, topic, 0, isolation).await
+}
+
 /// What a partition holds for this kind of reader: nothing more comes for a while.
-async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<String> {
-    let consumer = client.consumer().assign([(topic, 0)]).isolation(isolation).from_beginning().start();
+pub(crate) async fn read_partition(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+    isolation: IsolationLevel,
+) -> Vec<String> {
+    let consumer =
+        client.consumer().assign([(topic, partition)]).isolation(isolation).from_beginning().start();
     let mut consumer = timeout(STEP, consumer).await.unwrap().unwrap();
     let mut values = Vec::new();
     while let Ok(Some(record)) = timeout(Duration::from_secs(2), consumer.next()).await {
