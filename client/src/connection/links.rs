@@ -79,8 +79,8 @@ impl Pace {
     }
 
     fn recovered(&mut self, node: i32, address: &str) {
+        // `not_before` stays: a broker that closes every connection must not be asked as fast as it closes them.
         self.backoff.reset();
-        self.not_before = None;
         if std::mem::take(&mut self.told) {
             tracing::info!(node, address, "the broker can be reached again");
         }

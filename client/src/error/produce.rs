@@ -16,7 +16,7 @@ pub enum ProduceError {
     /// The record alone exceeds `max_request_bytes`.
     #[error("the record takes {size} bytes, more than {limit} (setting `max_request_bytes`)")]
     RecordTooLarge {
-        /// Its encoded size in bytes.
+        /// The size in bytes of a batch with this record alone, at most.
         size: usize,
         /// The limit in bytes.
         limit: usize,

@@ -112,8 +112,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Largest record, and about the largest request per broker, in bytes before compression (`max.request.size`).
-    /// Default 1 MiB, as brokers accept by default (`message.max.bytes`).
+    /// Largest record in a batch of its own, and about the largest request per broker, in bytes before compression
+    /// (`max.request.size`). Default 1 MiB, as brokers accept by default (`message.max.bytes`).
     #[must_use]
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
         self.config.max_request_bytes = bytes;

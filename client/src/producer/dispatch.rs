@@ -506,6 +506,9 @@ impl<B: Parcel> Dispatch<B> {
     pub(super) fn assign(&mut self, identity: Identity) {
         self.identities.take(Some(identity));
         self.broken = None;
+        for entry in self.entries.values_mut() {
+            entry.lane.leave_for(identity);
+        }
         self.touched.extend(self.entries.keys());
     }
 
@@ -551,10 +554,11 @@ impl<B: Parcel> Dispatch<B> {
             };
             let first = entry.lane.is_first(&flying.batch);
             let verdict = judge(partition, part, first, flying.batch.possibly_written);
-            // Only a leader that is newer than the last one told: two brokers may point at each other.
+            // Only a leader that is newer than the last one told: two brokers may point at each other, or one at itself.
             let leader = &part.current_leader;
             let hinted = matches!(verdict, Verdict::Retry { .. })
                 && leader.leader_id >= 0
+                && leader.leader_id != node
                 && leader.leader_epoch > entry.hinted_epoch;
             if hinted {
                 entry.hinted_epoch = leader.leader_epoch;

@@ -1,10 +1,12 @@
 //! `Producer`: the handle that records are given to.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_protocol::records::BATCH_HEADER_LEN;
 use tokio::sync::TryAcquireError;
 use tokio::time::Instant;
 
@@ -88,8 +90,8 @@ impl Producer {
     /// # Errors
     /// The record cannot be taken: it is too large, the topic is unknown, the buffer stayed full for `max_block`. The
     /// error hands the record back.
-    pub async fn enqueue(&self, mut record: Record) -> Result<Delivery, EnqueueError> {
-        match self.append(&mut record, None, None).await {
+    pub async fn enqueue(&self, record: Record) -> Result<Delivery, EnqueueError> {
+        match self.append(&record, None, None).await {
             Ok(appended) => Ok(Delivery::from(appended)),
             Err(error) => Err(EnqueueError::new(error, record)),
         }
@@ -100,8 +102,8 @@ impl Producer {
     /// # Errors
     /// As of [`Producer::enqueue`]; [`ProduceError::WouldBlock`] when that would have waited. The error hands the
     /// record back.
-    pub fn try_enqueue(&self, mut record: Record) -> Result<Delivery, EnqueueError> {
-        match self.append_now(&mut record) {
+    pub fn try_enqueue(&self, record: Record) -> Result<Delivery, EnqueueError> {
+        match self.append_now(&record) {
             Ok(appended) => Ok(Delivery::from(appended)),
             Err(error) => Err(EnqueueError::new(error, record)),
         }
@@ -114,10 +116,10 @@ impl Producer {
     /// The record cannot be taken; the callback is not called then.
     pub async fn send_with(
         &self,
-        mut record: Record,
+        record: Record,
         callback: impl FnOnce(Result<RecordMetadata, ProduceError>) + Send + 'static,
     ) -> Result<(), ProduceError> {
-        self.append(&mut record, Some(Box::new(callback)), None).await.map(drop)
+        self.append(&record, Some(Box::new(callback)), None).await.map(drop)
     }
 
     /// Sends what is buffered without lingering, and waits until every record enqueued before
@@ -170,11 +172,12 @@ impl Producer {
     /// Takes a record, as part of a transaction if one is given.
     pub(super) async fn append(
         &self,
-        record: &mut Record,
+        record: &Record,
         callback: Option<Callback>,
         enlist: Option<&Coordination>,
     ) -> Result<Appended, ProduceError> {
-        let size = self.admit(record)?;
+        let (record, size) = self.admit(record)?;
+        let record = &*record;
         let view = self.shared.core.metadata.view();
         let topic = match view.usable(&record.topic) {
             Some(topic) => topic,
@@ -227,8 +230,9 @@ impl Producer {
     }
 
     /// As `append`, where nothing has to be waited for.
-    fn append_now(&self, record: &mut Record) -> Result<Appended, ProduceError> {
-        let size = self.admit(record)?;
+    fn append_now(&self, record: &Record) -> Result<Appended, ProduceError> {
+        let (record, size) = self.admit(record)?;
+        let record = &*record;
         let would_block = |reason: &str| ProduceError::WouldBlock { reason: Arc::from(reason) };
         let view = self.shared.core.metadata.view();
         let topic = view.usable(&record.topic).ok_or_else(|| would_block("the topic is not known yet"))?;
@@ -243,18 +247,23 @@ impl Producer {
         self.put(record, partition, topic, size, None)
     }
 
-    /// What is checked of every record before anything is waited for. Gives its size.
-    fn admit(&self, record: &mut Record) -> Result<usize, ProduceError> {
+    /// What is checked of every record before anything is waited for. Gives it as the interceptors leave it, and its
+    /// size. The one that was given stays as it is: it goes back to the caller if it cannot be taken.
+    fn admit<'a>(&self, record: &'a Record) -> Result<(Cow<'a, Record>, usize), ProduceError> {
         let shared = &*self.shared;
         if shared.gathering().closed {
             return Err(ProduceError::Closed { possibly_written: false });
         }
-        on_send(&shared.config.interceptors, record)?;
-        let size = buffered_size(record);
-        if size > shared.config.max_request_bytes {
-            return Err(ProduceError::RecordTooLarge { size, limit: shared.config.max_request_bytes });
+        let mut record = Cow::Borrowed(record);
+        if !shared.config.interceptors.is_empty() {
+            on_send(&shared.config.interceptors, record.to_mut())?;
         }
-        Ok(size)
+        let size = buffered_size(&record);
+        let (alone, limit) = (size.saturating_add(BATCH_HEADER_LEN), shared.config.max_request_bytes);
+        if alone > limit {
+            return Err(ProduceError::RecordTooLarge { size: alone, limit });
+        }
+        Ok((record, size))
     }
 
     /// The partition that the record, its key or the application's partitioner names; `None` leaves it to the load.

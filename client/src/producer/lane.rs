@@ -341,6 +341,13 @@ impl<B> Lane<B> {
         }
     }
 
+    /// Whoever gave this identity wants nothing more to go under another one, also not behind what is in flight.
+    pub(super) fn leave_for(&mut self, identity: Identity) {
+        if self.identity.is_some_and(|own| own != identity) {
+            self.restart(false, false);
+        }
+    }
+
     /// Whether no earlier batch is in flight or waits to be sent again.
     pub(super) fn is_first<C>(&self, batch: &Sequenced<C>) -> bool {
         self.in_flight.iter().all(|flying| flying.order >= batch.order)

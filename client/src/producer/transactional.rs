@@ -150,9 +150,9 @@ impl Transaction<'_> {
     /// # Errors
     /// The record cannot be taken; the error hands it back. Without it the transaction can still be committed, unless
     /// the error is a [`ProduceError::TransactionBroken`].
-    pub async fn enqueue(&self, mut record: Record) -> Result<Delivery, EnqueueError> {
+    pub async fn enqueue(&self, record: Record) -> Result<Delivery, EnqueueError> {
         let coordination = &self.producer.coordination;
-        match self.producer.producer.append(&mut record, None, Some(coordination)).await {
+        match self.producer.producer.append(&record, None, Some(coordination)).await {
             Ok(appended) => Ok(Delivery::from(appended)),
             Err(error) => Err(EnqueueError::new(error, record)),
         }

@@ -8,28 +8,33 @@ use klamm_client::{Client, IsolationLevel, NewTopic, Record, TopicPartition, Tra
 use tokio::time::timeout;
 
 /// Longest that one step may take.
-const STEP: Duration = Duration::from_secs(60);
+pub(crate) const STEP: Duration = Duration::from_secs(60);
 
-async fn client() -> Option<Client> {
-    let Ok(bootstrap) = std::env::var("KLAMM_APACHE_KAFKA") else {
+/// Where the broker is, if there is one.
+pub(crate) fn address() -> Option<String> {
+    let address = std::env::var("KLAMM_APACHE_KAFKA").ok();
+    if address.is_none() {
         #[allow(clippy::print_stdout)] // Whoever runs it is told.
         {
             println!("skipped: KLAMM_APACHE_KAFKA names no broker");
         }
-        return None;
-    };
-    Some(timeout(STEP, Client::connect(bootstrap)).await.unwrap().unwrap())
+    }
+    address
+}
+
+async fn client() -> Option<Client> {
+    Some(timeout(STEP, Client::connect(address()?)).await.unwrap().unwrap())
 }
 
 /// A name that no earlier run has used.
-fn fresh(name: &str) -> String {
+pub(crate) fn fresh(name: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let random = klamm_client::runtime::Rng::next_u64(&klamm_client::runtime::SeededRng::from_os());
     format!("{name}-{random:x}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-async fn topic(client: &Client, name: &str, partitions: i32) -> String {
+pub(crate) async fn topic(client: &Client, name: &str, partitions: i32) -> String {
     let topic = fresh(name);
     timeout(STEP, client.admin().create_topics(&[NewTopic::new(&*topic).partitions(partitions)]))
         .await
@@ -38,9 +43,20 @@ async fn topic(client: &Client, name: &str, partitions: i32) -> String {
     topic
 }
 
+/// What the first partition holds for this kind of reader.
+pub(crate) async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<String> {
+    read_partition(client, topic, 0, isolation).await
+}
+
 /// What a partition holds for this kind of reader: nothing more comes for a while.
-async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<String> {
-    let consumer = client.consumer().assign([(topic, 0)]).isolation(isolation).from_beginning().start();
+pub(crate) async fn read_partition(
+    client: &Client,
+    topic: &str,
+    partition: i32,
+    isolation: IsolationLevel,
+) -> Vec<String> {
+    let consumer =
+        client.consumer().assign([(topic, partition)]).isolation(isolation).from_beginning().start();
     let mut consumer = timeout(STEP, consumer).await.unwrap().unwrap();
     let mut values = Vec::new();
     while let Ok(Some(record)) = timeout(Duration::from_secs(2), consumer.next()).await {
@@ -70,6 +86,33 @@ async fn topics_that_were_just_made_keep_their_order() {
             let at = timeout(STEP, delivery).await.unwrap().unwrap();
             assert_eq!(at.offset, number, "{topic}");
         }
+    }
+}
+
+/// A broker tells of a new topic's leaders before it has made their logs: of many partitions the last ones refuse what
+/// comes first, and take what comes a moment later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_whose_logs_are_still_being_made_keep_their_order() {
+    const PARTITIONS: usize = 60;
+    const RECORDS: i64 = 10;
+    let Some(client) = client().await else { return };
+    for _ in 0..40 {
+        let topic = topic(&client, "many", PARTITIONS as i32).await;
+        // Each record is a batch of its own, so that a partition has several on their way at once.
+        let producer = client.producer().batch_bytes(1_000).build().unwrap();
+        let mut deliveries = Vec::new();
+        for number in 0..RECORDS {
+            for partition in 0..PARTITIONS {
+                let record = Record::to(&*topic).partition(partition as i32).value(format!("{number:>900}"));
+                let delivery = timeout(STEP, producer.enqueue(record)).await.unwrap().unwrap();
+                deliveries.push((partition, number, delivery));
+            }
+        }
+        for (partition, number, delivery) in deliveries {
+            let at = timeout(STEP, delivery).await.unwrap().unwrap();
+            assert_eq!(at.offset, number, "{topic}-{partition}");
+        }
+        producer.close().await.unwrap();
     }
 }
 

@@ -75,6 +75,25 @@ async fn a_record_is_sent_once_its_broker_can_be_reached_again() {
     assert_eq!(broker.values(0), ["a"], "recognised when it is sent again");
 }
 
+/// A broker that takes connections, negotiates, and closes them was connected to as fast as it closed.
+#[tokio::test]
+async fn a_broker_that_closes_every_connection_is_not_stormed() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let producer = client.producer().build().unwrap();
+    producer.send(Record::to(TOPIC).value("a")).await.unwrap();
+    broker.script(ApiKey::ApiVersions, vec![Fault::ServeThenClose; 1_000_000]);
+    broker.script(ApiKey::Produce, vec![Fault::Disconnect; 1_000_000]);
+    let before = broker.state().connections;
+    let waiting = producer.enqueue(Record::to(TOPIC).value("b")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let made = broker.state().connections - before;
+    // 50 ms to 1 s lie between two attempts of the producer, and of what looks for the metadata.
+    assert!((2..=80).contains(&made), "{made} connections in 2 s");
+    broker.state().faults.clear();
+    waiting.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_unknown_topics_are_asked_about_together() {
     let broker = FakeBroker::start(1).await;

@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     Disconnect,
     /// It is served, and the connection is closed instead of the answer.
     ServeThenDisconnect,
+    /// It is served and answered, and the connection is closed after that.
+    ServeThenClose,
     /// It is served, and the answer never comes.
     ServeThenSilence,
     /// The connection stays open, and nothing ever comes on it again.
@@ -169,6 +171,7 @@ async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str)
         let answer = answer(frame.into(), &mut state.lock().unwrap(), address, refuse);
         match fault {
             Fault::ServeThenDisconnect => return Ok(()),
+            Fault::ServeThenClose => return stream.write_all(&answer).await,
             Fault::ServeThenSilence => {}
             _ => stream.write_all(&answer).await?,
         }

@@ -7,6 +7,7 @@ mod alloc;
 mod apache_kafka;
 mod broken_brokers;
 mod connections;
+mod cutting;
 mod fake;
 mod fake_group;
 mod fetching;

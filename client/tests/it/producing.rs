@@ -383,3 +383,51 @@ async fn a_broker_without_transactions_is_a_clear_error() {
     let none = client.producer().transactional_id("t").transaction_timeout(Duration::ZERO);
     assert_eq!(none.build().unwrap_err().setting, "transaction_timeout");
 }
+
+/// What came back was the record as the interceptors had left it: given again, it went through them again, and a
+/// record that had to be tried five times had five times their headers.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_comes_back_is_as_it_was_given() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    let interceptor = Watching { name: "second", seen: Arc::default() };
+    let builder = client.producer().interceptor(interceptor).max_block(Duration::from_secs(1));
+    let producer = builder.max_request_bytes(1_000).buffer_bytes(1_000).build().unwrap();
+    let given = record(0, "x".repeat(800));
+    let error = producer.try_enqueue(record(7, "unknown")).unwrap_err();
+    assert_eq!(error.into_record(), record(7, "unknown"));
+    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    let first = producer.enqueue(given.clone()).await.unwrap();
+    let mut again = given.clone();
+    for _ in 0..3 {
+        again = producer.enqueue(again).await.unwrap_err().into_record();
+        again = producer.try_enqueue(again).unwrap_err().into_record();
+        assert_eq!(again, given);
+    }
+    first.await.unwrap();
+    producer.send(again).await.unwrap();
+    let batch = broker.state().logs[0][1].clone();
+    let records: Vec<_> = batch.records(10_000).unwrap().owned().map(Result::unwrap).collect();
+    assert_eq!(records[0].headers.len(), 1, "sent once, intercepted once");
+}
+
+/// The largest record that the default settings take did not fit into what a broker takes by default: its batch has a
+/// header too.
+#[tokio::test(start_paused = true)]
+async fn the_largest_record_that_is_taken_fits_into_a_batch_of_that_size() {
+    let broker = FakeBroker::start(1).await;
+    let client = broker.client().await;
+    for limit in [1_000_usize, 1024 * 1024] {
+        broker.state().max_batch_bytes = Some(limit);
+        let producer = client.producer().max_request_bytes(limit).build().unwrap();
+        let mut taken = 0;
+        for size in limit - 200..=limit {
+            match producer.send(record(0, "x".repeat(size))).await {
+                Ok(_) => taken = size,
+                Err(ProduceError::RecordTooLarge { limit: told, .. }) => assert_eq!(told, limit),
+                Err(error) => panic!("{size} of {limit}: {error}"),
+            }
+        }
+        assert!(taken >= limit - 150, "{taken} of {limit}");
+    }
+}

@@ -802,6 +802,56 @@ fn a_deadline_in_flight_breaks_a_transaction_too() {
     assert!(told[1].starts_with("[2] failed, maybe written false: the transaction"), "{told:?}");
 }
 
+/// What is overdue in flight kept its lane under the identity of its transaction, and the records of the next one went
+/// out under it too: refused at best, and at worst part of a transaction that was over.
+#[test]
+fn the_next_transaction_waits_for_what_is_in_flight_of_the_one_before() {
+    let mut bench = Bench::new(Rules { transactional: true, ..rules() });
+    let given = |epoch| Identity { producer_id: 7, epoch };
+    bench.dispatch.assign(given(0));
+    bench.add(0, 1);
+    assert_eq!(bench.pass(), ["send 0 to 1: 0:[1]@7.0.0"]);
+    bench.answer(0, ErrorCode::None);
+    assert_eq!(bench.pass(), ["[1] at 50", "release [1]"]);
+    bench.add(0, 2);
+    assert_eq!(bench.pass(), ["send 1 to 1: 0:[2]@7.0.1"]);
+    bench.now += 120 * SECOND;
+    assert!(bench.pass()[0].starts_with("[2] failed, maybe written true"));
+    bench.dispatch.assign(given(1));
+    bench.add(0, 3);
+    bench.add(1, 4);
+    assert_eq!(bench.pass(), ["send 2 to 1: 1:[4]@7.1.0"], "not under the epoch of the one before");
+    bench.answer(1, ErrorCode::None);
+    assert_eq!(bench.pass(), ["[2] at 50", "release [2]", "send 3 to 1: 0:[3]@7.1.0"]);
+    bench.answer(2, ErrorCode::None);
+    bench.answer(3, ErrorCode::None);
+    bench.pass();
+    // The older flow keeps its epoch after a commit, and its sequences with it.
+    bench.dispatch.assign(given(1));
+    bench.add(0, 5);
+    assert_eq!(bench.pass(), ["send 4 to 1: 0:[5]@7.1.1"]);
+}
+
+/// A broker that says that it is not the leader, and that it is, was asked again as fast as it answered.
+#[test]
+fn a_leader_that_points_to_itself_is_asked_after_a_pause() {
+    let mut bench = Bench::settled();
+    bench.add(0, 1);
+    bench.pass();
+    for (request, leader_epoch) in (1..20).zip(6..) {
+        bench.answer_each(request, |_| PartitionProduceResponse {
+            error_code: ErrorCode::NotLeaderOrFollower.code(),
+            current_leader: LeaderIdAndEpoch { leader_id: 1, leader_epoch, ..Default::default() },
+            ..Default::default()
+        });
+        let told = bench.pass();
+        assert!(!told.iter().any(|told| told.starts_with("send")), "{request}: {told:?}");
+        bench.dispatch.refreshed();
+        bench.now += 2 * SECOND;
+        assert_eq!(bench.pass(), [format!("send {} to 1: 0:[1]@7.0.1 again", request + 1)]);
+    }
+}
+
 /// With all partitions' slots known, a pass looks at one.
 #[test]
 fn a_pass_costs_what_is_ready() {
