@@ -136,6 +136,12 @@ impl Chunk {
         self.failure.is_some()
     }
 
+    /// What it takes: batches as they came, and what is open.
+    pub(super) fn held_bytes(&self) -> usize {
+        let batches = self.batches.iter().map(|batch| batch.bytes().len());
+        batches.chain(self.opened.iter().map(|opened| opened.bytes)).fold(0, usize::saturating_add)
+    }
+
     /// Lets go of the buffer that it shares with other partitions of the same answer.
     pub(super) fn detach(&mut self) {
         for batch in &mut self.batches {
@@ -144,6 +150,7 @@ impl Chunk {
                 *batch = own;
             }
         }
+        self.opened.iter_mut().for_each(|opened| opened.records.detach());
     }
 
     /// Checks and decompresses batches until at least this many bytes can be handed out, or all there are.

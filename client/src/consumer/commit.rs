@@ -22,10 +22,12 @@ use crate::types::{OffsetAndMetadata, TopicPartition};
 pub(super) type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
 /// One partition's offset and the calls that wait for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Entry {
     offset: OffsetAndMetadata,
     calls: Vec<u64>,
+    /// Asked for also by whom nobody waits, until then: such calls are not kept one by one.
+    until: Option<Instant>,
 }
 
 /// A call that is not answered.
@@ -51,6 +53,8 @@ enum Hold {
 struct Sent {
     by: Standing,
     entries: BTreeMap<TopicPartition, Entry>,
+    /// What was not owned at some time since: whoever owned it then may have committed more.
+    foreign: BTreeSet<TopicPartition>,
 }
 
 /// The commits of one consumer.
@@ -101,10 +105,21 @@ impl Commits {
                     entry.offset = offset;
                     entry.calls.push(call);
                 }
-                None => drop(self.waiting.insert(partition, Entry { offset, calls: vec![call] })),
+                None => {
+                    drop(self.waiting.insert(partition, Entry { offset, calls: vec![call], until: None }))
+                }
             }
         }
         call
+    }
+
+    /// As [`Commits::call`], but nobody waits. However many there are, they take no more room than their partitions.
+    pub(super) fn later(&mut self, offsets: Offsets, deadline: Instant) {
+        for (partition, offset) in offsets {
+            let entry = self.waiting.entry(partition).or_default();
+            entry.offset = offset;
+            entry.until = entry.until.max(Some(deadline));
+        }
     }
 
     /// A call that is answered when everything asked for before is.
@@ -139,7 +154,11 @@ impl Commits {
         now: Instant,
     ) -> Option<Offsets> {
         if let Some(owned) = owned {
-            self.refuse_foreign(owned);
+            // Without a generation all that is still there is lost: a group without members would take it.
+            match standing.generation < 0 {
+                true => self.refuse_foreign(&BTreeSet::new()),
+                false => self.refuse_foreign(owned),
+            }
         }
         if self.sent.is_some() {
             return None;
@@ -155,7 +174,7 @@ impl Commits {
         let entries = std::mem::take(&mut self.waiting);
         let offsets =
             entries.iter().map(|(partition, entry)| (partition.clone(), entry.offset.clone())).collect();
-        self.sent = Some(Sent { by: standing.clone(), entries });
+        self.sent = Some(Sent { by: standing.clone(), entries, foreign: BTreeSet::new() });
         Some(offsets)
     }
 
@@ -168,6 +187,9 @@ impl Commits {
                 self.settle(&entry, &Err(ConsumeError::NotAssigned { partition }));
             }
         }
+        if let Some(Sent { entries, foreign, .. }) = &mut self.sent {
+            foreign.extend(entries.keys().filter(|partition| !owned.contains(partition)).cloned());
+        }
     }
 
     /// The request in flight was answered with these refusals, or failed.
@@ -176,7 +198,7 @@ impl Commits {
         result: Result<BTreeMap<TopicPartition, ErrorCode>, RequestError>,
         now: Instant,
     ) {
-        let Some(Sent { by, entries }) = self.sent.take() else { return };
+        let Some(Sent { by, entries, foreign }) = self.sent.take() else { return };
         let refused = match result {
             Ok(refused) => refused,
             Err(error) => {
@@ -184,7 +206,7 @@ impl Commits {
                 let error = ConsumeError::Request(error);
                 for (partition, entry) in entries {
                     if retriable {
-                        self.put_back(partition, entry);
+                        self.put_back(partition, entry, &foreign);
                     } else {
                         self.settle(&entry, &Err(error.clone()));
                     }
@@ -208,12 +230,12 @@ impl Commits {
                 if by.revoking || by.generation < 0 {
                     self.settle(&entry, &Err(error));
                 } else {
-                    self.put_back(partition, entry);
+                    self.put_back(partition, entry, &foreign);
                     self.failure = Some(error);
                     self.hold = Some(Hold::NotAs(by.clone()));
                 }
             } else if code.is_retriable() && code != ErrorCode::UnknownTopicOrPartition {
-                self.put_back(partition, entry);
+                self.put_back(partition, entry, &foreign);
                 if !matches!(self.hold, Some(Hold::NotAs(_))) {
                     self.pause(error, now);
                 }
@@ -230,15 +252,24 @@ impl Commits {
         }
     }
 
-    /// To be sent again, unless a later call has another offset for the partition.
-    fn put_back(&mut self, partition: TopicPartition, entry: Entry) {
+    /// To be sent again, unless a later call has another offset for the partition or it was another member's meanwhile.
+    fn put_back(&mut self, partition: TopicPartition, entry: Entry, foreign: &BTreeSet<TopicPartition>) {
+        if foreign.contains(&partition) {
+            return self.settle(&entry, &Err(ConsumeError::NotAssigned { partition }));
+        }
         match self.waiting.get_mut(&partition) {
-            Some(newer) => newer.calls.extend(entry.calls),
+            Some(newer) => {
+                newer.calls.extend(entry.calls);
+                newer.until = newer.until.max(entry.until);
+            }
             None => drop(self.waiting.insert(partition, entry)),
         }
     }
 
     fn settle(&mut self, entry: &Entry, result: &Result<(), ConsumeError>) {
+        if let (Some(_), Err(error)) = (entry.until, result) {
+            tracing::warn!(%error, "a background commit failed");
+        }
         for number in &entry.calls {
             let Some(call) = self.calls.get_mut(number) else { continue };
             call.open -= 1;
@@ -257,9 +288,6 @@ impl Commits {
     pub(super) fn expire(&mut self, now: Instant) {
         let expired: Vec<u64> =
             self.calls.iter().filter(|(_, call)| call.deadline <= now).map(|(number, _)| *number).collect();
-        if expired.is_empty() {
-            return;
-        }
         let after = self.request_timeout;
         let last = self.failure.as_ref().map_or_else(|| "no answer".to_owned(), ToString::to_string);
         let late = RequestError::Deadline { what: "committing offsets", after, last: Arc::from(last) };
@@ -269,7 +297,14 @@ impl Commits {
             self.answers.push((number, Err(error)));
         }
         let calls = &self.calls;
-        self.waiting.retain(|_, entry| entry.calls.iter().any(|number| calls.contains_key(number)));
+        self.waiting.retain(|partition, entry| {
+            let wanted = entry.calls.iter().any(|number| calls.contains_key(number));
+            let late = entry.until.take_if(|until| *until <= now).is_some();
+            if late && !wanted {
+                tracing::warn!(%partition, "a background commit came too late");
+            }
+            wanted || entry.until.is_some()
+        });
     }
 
     /// When time alone brings something.
@@ -495,10 +530,13 @@ mod tests {
 
     #[test]
     fn inside_revoked_and_outside_a_group_nothing_is_waited_for() {
-        for standing in [Standing { revoking: true, ..member(1) }, Standing::default()] {
+        let all = owned([0]);
+        for (standing, owned) in
+            [(Standing { revoking: true, ..member(1) }, Some(&all)), (Standing::default(), None)]
+        {
             let (mut commits, now) = commits();
             let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
-            commits.next(&standing, Some(&owned([0])), now).unwrap();
+            commits.next(&standing, owned, now).unwrap();
             commits.answered(Ok(refused(&[(0, ErrorCode::IllegalGeneration)])), now);
             let told = answers(&mut commits);
             assert_eq!(told[0].0, call);
@@ -551,5 +589,76 @@ mod tests {
         commits.answered(Err(disconnected()), at);
         let short = commits.wake_at().unwrap() - at;
         assert!(short <= PAUSE * 12 / 10, "{short:?}");
+    }
+
+    /// A request is on its way when the partition goes to another member and comes back: what that one committed counts.
+    #[test]
+    fn what_moved_away_while_its_commit_was_in_flight_is_not_sent_again() {
+        let failures = [
+            Err(disconnected()),
+            Ok(refused(&[(0, ErrorCode::UnknownMemberId)])),
+            Ok(refused(&[(0, ErrorCode::CoordinatorLoadInProgress)])),
+        ];
+        for failure in failures {
+            let (mut commits, now) = commits();
+            let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+            commits.next(&member(1), Some(&owned([0])), now).unwrap();
+            assert_eq!(commits.next(&Standing::default(), Some(&owned([])), now), None);
+            assert_eq!(commits.next(&member(3), Some(&owned([0])), now), None);
+            commits.answered(failure, now);
+            assert_eq!(answers(&mut commits), [(call, Some("t-0 is not assigned to this consumer".into()))]);
+            assert_eq!(commits.next(&member(3), Some(&owned([0])), now + 10 * SECOND), None);
+            // A new call is another matter.
+            commits.call(offsets(&[(0, 9)]), now + 30 * SECOND);
+            let sent = commits.next(&member(3), Some(&owned([0])), now + 10 * SECOND);
+            assert_eq!(sent, Some(offsets(&[(0, 9)])));
+        }
+        // It was committed all the same.
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+        commits.next(&member(1), Some(&owned([0])), now).unwrap();
+        assert_eq!(commits.next(&Standing::default(), Some(&owned([])), now), None);
+        commits.answered(Ok(refused(&[])), now);
+        assert_eq!(answers(&mut commits), [(call, None)]);
+    }
+
+    #[test]
+    fn without_a_generation_a_member_owns_nothing_that_it_may_commit() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+        assert_eq!(commits.next(&Standing::default(), Some(&owned([0])), now), None);
+        assert_eq!(answers(&mut commits), [(call, Some("t-0 is not assigned to this consumer".into()))]);
+        commits.call(offsets(&[(0, 6)]), now + 30 * SECOND);
+        assert_eq!(commits.next(&member(0), Some(&owned([0])), now), Some(offsets(&[(0, 6)])));
+    }
+
+    /// A commit for each of a million records while the coordinator is silent.
+    #[test]
+    fn commits_that_nobody_waits_for_take_no_room() {
+        let (mut commits, now) = commits();
+        let all = owned(0..2);
+        for offset in 0..1_000 {
+            commits.later(offsets(&[(0, offset), (1, 7)]), now + 30 * SECOND);
+            if offset == 0 {
+                assert_eq!(commits.next(&member(1), Some(&all), now), Some(offsets(&[(0, 0), (1, 7)])));
+            }
+        }
+        let waiting: usize = commits.waiting.values().map(|entry| entry.calls.len()).sum();
+        assert!(commits.calls.len() + waiting <= 4, "{} calls, {waiting} waiting", commits.calls.len());
+        commits.answered(Ok(refused(&[])), now);
+        assert_eq!(commits.next(&member(1), Some(&all), now), Some(offsets(&[(0, 999), (1, 7)])));
+        // One that waits too hears of them.
+        let flush = commits.flush(now + 30 * SECOND);
+        commits.answered(Ok(refused(&[(1, ErrorCode::OffsetMetadataTooLarge)])), now);
+        assert_eq!(answers(&mut commits)[0].0, flush);
+        // They end with their time, and are tried again before.
+        commits.later(offsets(&[(0, 1_000)]), now + 30 * SECOND);
+        commits.next(&member(1), Some(&all), now).unwrap();
+        commits.answered(Err(disconnected()), now);
+        commits.expire(now + 29 * SECOND);
+        assert_eq!(commits.next(&member(1), Some(&all), now + 29 * SECOND), Some(offsets(&[(0, 1_000)])));
+        commits.answered(Err(disconnected()), now + 29 * SECOND);
+        commits.expire(now + 30 * SECOND);
+        assert_eq!(commits.next(&member(1), Some(&all), now + 60 * SECOND), None);
     }
 }

@@ -75,7 +75,7 @@ impl Shared {
     /// Commits in the background; refusals are logged.
     pub(super) fn commit_later(&self, offsets: Offsets) {
         let Some(queue) = &self.commits else { return };
-        queue.state().commits.call(offsets, Instant::now() + self.config.request_timeout);
+        queue.state().commits.later(offsets, Instant::now() + self.config.request_timeout);
         queue.called.notify_one();
     }
 

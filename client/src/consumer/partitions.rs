@@ -8,8 +8,9 @@
 //! # The budget
 //!
 //! `prefetch_bytes` bounds what waits here, of paused partitions too, as it came over the wire: it is decompressed
-//! batch by batch when it is handed out. Paused partitions keep at most half of it, so that they cannot starve the
-//! others; what does not fit is fetched again when they are resumed.
+//! batch by batch when it is handed out (what was begun when its partition was paused waits decompressed, and counts
+//! so). Paused partitions keep at most half of it, so that they cannot starve the others; what does not fit is
+//! fetched again when they are resumed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -472,8 +473,10 @@ impl Partitions {
     }
 
     /// Puts a chunk back that was begun when its partition was paused.
-    pub(super) fn put_back(&mut self, chunk: Chunk, cell: &Arc<Cell>) {
+    pub(super) fn put_back(&mut self, mut chunk: Chunk, cell: &Arc<Cell>) {
         let name = chunk.partition.clone();
+        // What was opened waits now, too, decompressed.
+        chunk.bytes = chunk.held_bytes();
         if self.current(&name, cell).is_some() {
             self.keep(&name, chunk, true);
             if self.all.get(&name).is_some_and(|partition| partition.paused) {

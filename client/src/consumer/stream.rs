@@ -29,6 +29,9 @@ use crate::types::OffsetAndMetadata;
 /// How long leaving may take: it is a courtesy.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a deadline beyond what clocks can tell stands for.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// Hands out records. Fetching, heartbeats and rebalances go on in the background whether or not records are asked for.
 ///
 /// ```no_run
@@ -154,7 +157,8 @@ impl Consumer {
     }
 
     async fn end(mut self, within: Duration, leave: bool) -> Result<(), ConsumeError> {
-        let deadline = Instant::now() + within;
+        let now = Instant::now();
+        let deadline = now.checked_add(within).unwrap_or(now + NEVER);
         self.mark_processed();
         let end = async {
             self.fetching.shutdown().await;

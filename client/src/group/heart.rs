@@ -38,10 +38,10 @@ impl Heart {
         self.alive_until = self.alive_until.max(at + self.session);
     }
 
-    /// The coordinator wishes for another interval.
+    /// The coordinator wishes for another interval. It does not know how long this member takes itself for alive.
     pub(super) fn set_interval(&mut self, interval: Duration, now: Instant) {
-        self.interval = interval;
-        self.due = self.due.min(now + interval);
+        self.interval = interval.min(self.session / 2);
+        self.due = self.due.min(now + self.interval);
     }
 
     /// One is to be sent at that instant at the latest.
@@ -131,6 +131,23 @@ mod tests {
         heart.renew(now);
         assert!(!heart.is_expelled(now + INTERVAL + SESSION - TICK), "never earlier");
         assert!(heart.is_expelled(now + INTERVAL + SESSION));
+    }
+
+    /// In the protocol of KIP-848 the session is the broker's and the coordinator names the interval; with a longer one
+    /// the member would take itself for expelled between two heartbeats.
+    #[test]
+    fn an_interval_beyond_the_session_is_not_followed() {
+        let (mut heart, now) = heart();
+        heart.set_interval(2 * SESSION, now);
+        heart.send(1, 1, now + INTERVAL);
+        heart.answered(1).unwrap();
+        heart.set_interval(2 * SESSION, now + INTERVAL);
+        heart.renew(now + INTERVAL);
+        let due = now + INTERVAL + SESSION / 2;
+        assert_eq!(heart.wake_at(true), due);
+        assert!(heart.is_due(due) && !heart.is_due(due - TICK) && !heart.is_expelled(due));
+        heart.set_interval(Duration::from_secs(u64::from(u32::MAX)), due);
+        assert_eq!(heart.wake_at(true), due);
     }
 
     #[test]

@@ -109,12 +109,15 @@ async fn ask_committed(
         });
     }
     let answer = connection.start(&request, version)?.within(core.config.request_timeout).await?;
-    read_committed(answer).map_err(|code| refused(Arc::clone(connection.address()), code))
+    let committed = read_committed(answer, partitions.unwrap_or_default());
+    committed.map_err(|code| refused(Arc::clone(connection.address()), code))
 }
 
-/// An error of the whole answer, or of each partition its own.
-fn read_committed(answer: OffsetFetchResponse) -> Result<Committed, ErrorCode> {
-    let mut committed = HashMap::new();
+/// An error of the whole answer, or of each partition its own. To say nothing of one that was asked for is an error too:
+/// taken for "nothing is committed" it would make a reader begin somewhere else.
+fn read_committed(answer: OffsetFetchResponse, asked: &[TopicPartition]) -> Result<Committed, ErrorCode> {
+    let untold = |partition: &TopicPartition| (partition.clone(), Err(ErrorCode::CoordinatorNotAvailable));
+    let mut committed: Committed = asked.iter().map(untold).collect();
     let mut take = |topic: &str, partition, code, offset, epoch: i32, metadata: Option<&str>| {
         let partition = TopicPartition::new(topic, partition);
         if let Err(code) = check(code) {
@@ -124,6 +127,8 @@ fn read_committed(answer: OffsetFetchResponse) -> Result<Committed, ErrorCode> {
                 .with_leader_epoch(Some(epoch).filter(|&epoch| epoch >= 0))
                 .with_metadata(metadata.unwrap_or_default());
             committed.insert(partition, Ok(offset));
+        } else {
+            committed.remove(&partition);
         }
     };
     check(answer.error_code)?;
@@ -239,13 +244,16 @@ mod tests {
         };
         let group = OffsetFetchResponseGroup { topics: vec![topic], ..Default::default() };
         let answer = OffsetFetchResponse { groups: vec![group.clone()], ..Default::default() };
-        let committed = read_committed(answer).unwrap();
-        assert_eq!(committed.len(), 2);
+        // One that is not told is an error, one that has none is not.
+        let asked = [0, 1, 2, 3].map(|partition| TopicPartition::new("t", partition));
+        let committed = read_committed(answer, &asked).unwrap();
+        assert_eq!(committed.len(), 3);
+        assert_eq!(committed[&asked[3]], Err(ErrorCode::CoordinatorNotAvailable));
         let first = committed[&TopicPartition::new("t", 0)].clone().unwrap();
         assert_eq!((first.offset, first.leader_epoch), (5, Some(2)));
         assert_eq!(committed[&TopicPartition::new("t", 1)], Err(ErrorCode::UnstableOffsetCommit));
         let group = OffsetFetchResponseGroup { error_code: ErrorCode::NotCoordinator.code(), ..group };
         let answer = OffsetFetchResponse { groups: vec![group], ..Default::default() };
-        assert_eq!(read_committed(answer), Err(ErrorCode::NotCoordinator));
+        assert_eq!(read_committed(answer, &[]), Err(ErrorCode::NotCoordinator));
     }
 }

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_client::{
-    Client, ConsumeError, Consumer, ErrorCode, RebalanceListener, Record, TopicPartition, async_trait,
+    Client, ConsumeError, Consumer, ConsumerHandle, ErrorCode, OffsetReset, RebalanceListener, Record,
+    TopicPartition, async_trait,
 };
 use klamm_protocol::ApiKey;
 use tokio::time::{Instant, timeout};
@@ -240,4 +241,60 @@ async fn a_listener_that_panics_ends_the_consumer() {
     let error = timeout(5 * SECOND, consumer.next()).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(error, ConsumeError::Closed) && error.is_fatal(), "{error}");
     assert!(timeout(SECOND, consumer.next()).await.unwrap().is_none());
+}
+
+/// Whoever takes what was lost commits too, and may have left since: a coordinator whose group is empty takes anything.
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_is_not_committed_over_its_owner() {
+    struct Commits(Mutex<Option<ConsumerHandle>>, Mutex<Vec<Result<(), String>>>);
+    #[async_trait]
+    impl RebalanceListener for Commits {
+        // Lost partitions come here too.
+        async fn revoked(&self, partitions: &[TopicPartition]) {
+            let handle = self.0.lock().unwrap().clone().unwrap();
+            let result = handle.commit([(partitions[0].clone(), 2)]).await;
+            self.1.lock().unwrap().push(result.map_err(|error| error.to_string()));
+        }
+    }
+    let (broker, client) = broker(3).await;
+    let commits = Arc::new(Commits(Mutex::default(), Mutex::default()));
+    let listener = Arc::clone(&commits) as Arc<dyn RebalanceListener>;
+    let builder = client.consumer().group("g").topics([TOPIC]).from_beginning();
+    let mut consumer = builder.rebalance_listener(listener).start().await.unwrap();
+    *commits.0.lock().unwrap() = Some(consumer.handle());
+    offsets(&mut consumer, 2).await;
+    {
+        let mut state = broker.state();
+        state.group.expel();
+        state.group.committed.insert((TOPIC.to_owned(), 0), 9);
+    }
+    tokio::time::sleep(5 * SECOND).await;
+    let results = commits.1.lock().unwrap().clone();
+    assert_eq!(results, [Err("t-0 is not assigned to this consumer".to_owned())]);
+    assert_eq!(broker.state().group.committed[&(TOPIC.to_owned(), 0)], 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_beyond_all_time_is_none() {
+    let (_broker, client) = broker(1).await;
+    let mut consumer = member(&client, &[TOPIC], &Arc::default()).await;
+    offsets(&mut consumer, 1).await;
+    consumer.close_within(Duration::MAX).await.unwrap();
+    let consumer = member(&client, &[TOPIC], &Arc::default()).await;
+    consumer.leave_within(Duration::MAX).await.unwrap();
+}
+
+/// A coordinator that says nothing of a partition has not said that nothing is committed: to start at the end would
+/// skip records.
+#[tokio::test(start_paused = true)]
+async fn a_committed_offset_that_is_not_told_is_asked_for_again() {
+    let (broker, client) = broker(3).await;
+    {
+        let mut state = broker.state();
+        state.group.committed.insert((TOPIC.to_owned(), 0), 1);
+        state.group.untold_fetches = 2;
+    }
+    let builder = client.consumer().group("g").assign([(TOPIC, 0)]);
+    let mut consumer = builder.auto_offset_reset(OffsetReset::Latest).start().await.unwrap();
+    assert_eq!(offsets(&mut consumer, 2).await, [1, 2]);
 }

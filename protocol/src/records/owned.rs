@@ -57,6 +57,11 @@ impl OwnedRecords {
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
+
+    /// Copies the records, so that a larger buffer that they are a part of can go. Records taken before keep it alive.
+    pub fn detach(&mut self) {
+        self.data = Bytes::copy_from_slice(&self.data);
+    }
 }
 
 impl Iterator for OwnedRecords {

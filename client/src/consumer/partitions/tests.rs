@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use klamm_protocol::compression::Compression;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 
 use super::super::chunk::{self, Reading};
@@ -27,21 +28,31 @@ fn partition(number: i32) -> TopicPartition {
     TopicPartition::new("t", number)
 }
 
+fn chunk_reading() -> Reading {
+    Reading { check_crcs: true, max_batch_bytes: 1_000_000, committed_only: false, together_bytes: 1_000_000 }
+}
+
 /// A chunk of `count` records of 100 bytes and a batch's header from `position` on.
 fn chunk(number: i32, position: i64, count: i64) -> Chunk {
     let mut batch = BatchBuilder::new(BatchOptions { base_offset: position, ..BatchOptions::default() });
     for _ in 0..count {
         batch.append(0, None, Some(&[0; 91]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
     }
-    let reading = Reading {
-        check_crcs: true,
-        max_batch_bytes: 1_000_000,
-        committed_only: false,
-        together_bytes: 1_000_000,
-    };
+    let reading = chunk_reading();
     let position = Anchor::from(position);
     let batch = if count == 0 { Bytes::new() } else { batch.build().unwrap() };
     chunk::read(&partition(number), position, batch, &[], position.offset + count, reading)
+}
+
+/// A chunk of `count` records of 100 bytes that take next to nothing on the wire.
+fn compressed(number: i32, count: i64) -> Chunk {
+    let options = BatchOptions { compression: Compression::Gzip, ..BatchOptions::default() };
+    let mut batch = BatchBuilder::new(options);
+    for _ in 0..count {
+        batch.append(0, None, Some(&[0; 91]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
+    }
+    let reading = chunk_reading();
+    chunk::read(&partition(number), Anchor::from(0), batch.build().unwrap(), &[], count, reading)
 }
 
 /// Partitions at offset 0, ready to be fetched.
@@ -318,4 +329,56 @@ fn held_partitions_wait_for_their_release() {
     state.add(partition(0), Start::At(8), false);
     assert_eq!(state.all[&partition(0)].position.anchor(), Some(Anchor::from(3)), "it was there already");
     assert_eq!(state.topics().into_iter().collect::<Vec<_>>(), [Arc::from("t")]);
+}
+
+/// One record of each, and then a pause: what was opened for it waits, however small it was on the wire.
+#[test]
+fn what_paused_partitions_keep_open_counts() {
+    let mut state = partitions(9);
+    let mut open = Vec::new();
+    for wanted in begin(&mut state) {
+        let number = wanted.ask.partition.partition;
+        fetched(&mut state, &wanted, compressed(number, 30));
+        let (mut chunk, cell) = state.take().unwrap();
+        assert!(chunk.bytes < 200, "{} bytes on the wire", chunk.bytes);
+        assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
+        state.pause(&partition(number), true);
+        state.put_back(chunk, &cell);
+        open.push(number);
+    }
+    let kept: usize = state.all.values().flat_map(|partition| &partition.chunks).map(Chunk::held_bytes).sum();
+    assert!(kept <= PREFETCH, "{kept} bytes wait");
+    assert_eq!(state.paused_bytes, kept);
+    // Nothing is lost by it.
+    for number in open {
+        state.pause(&partition(number), false);
+        assert_eq!(state.position(&partition(number)), Some(1));
+    }
+    let again = begin(&mut state);
+    assert!(again.iter().all(|wanted| wanted.offset == 1 || wanted.offset == 30), "{again:?}");
+}
+
+/// What was opened when its partition was paused lets go of the answer that it came in.
+#[test]
+fn a_paused_partition_keeps_no_answer_alive() {
+    let mut batch = BatchBuilder::new(BatchOptions::default());
+    for _ in 0..2 {
+        batch.append(0, None, Some(&[0; 9]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
+    }
+    let batch = batch.build().unwrap();
+    let answer = Bytes::from([&batch[..], &[0; 9_000]].concat());
+    let mut state = partitions(1);
+    let wanted = begin(&mut state).remove(0);
+    let reading = chunk_reading();
+    let part = answer.slice(..batch.len());
+    fetched(&mut state, &wanted, chunk::read(&partition(0), Anchor::from(0), part, &[], 2, reading));
+    let (mut chunk, cell) = state.take().unwrap();
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
+    assert!(!answer.is_unique());
+    state.pause(&partition(0), true);
+    state.put_back(chunk, &cell);
+    assert!(answer.is_unique());
+    state.pause(&partition(0), false);
+    let (mut chunk, cell) = state.take().unwrap();
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(1)));
 }
