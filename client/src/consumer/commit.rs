@@ -106,7 +106,7 @@ impl Commits {
                     entry.calls.push(call);
                 }
                 None => {
-                    drop(self.waiting.insert(partition, Entry { offset, calls: vec![call], until: None }))
+                    drop(self.waiting.insert(partition, Entry { offset, calls: vec![call], until: None }));
                 }
             }
         }
