@@ -100,15 +100,9 @@ impl Commits {
     pub(super) fn call(&mut self, offsets: Offsets, deadline: Instant) -> u64 {
         let call = self.open(offsets.len(), deadline);
         for (partition, offset) in offsets {
-            match self.waiting.get_mut(&partition) {
-                Some(entry) => {
-                    entry.offset = offset;
-                    entry.calls.push(call);
-                }
-                None => {
-                    drop(self.waiting.insert(partition, Entry { offset, calls: vec![call], until: None }));
-                }
-            }
+            let entry = self.waiting.entry(partition).or_default();
+            entry.offset = offset;
+            entry.calls.push(call);
         }
         call
     }

@@ -32,6 +32,8 @@ const MOST_REFUSALS: u32 = 3;
 /// Pauses after a held fetch that came back too early and empty: something is wrong with the broker, or it knows of
 /// changes that are none to us.
 const LONGEST_CALM: Duration = Duration::from_millis(100);
+/// A broker that is to be left alone for longer says so again.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(30);
 
 /// What fetches ask for, and how answers are read.
 #[derive(Debug, Clone)]
@@ -273,7 +275,7 @@ impl Fetching {
             }
         };
         if let Some(throttled) = positive_millis(answer.throttle_time_ms) {
-            let until = now + throttled;
+            let until = now + throttled.min(LONGEST_THROTTLE);
             broker.muted_until = Some(broker.muted_until.map_or(until, |other| other.max(until)));
         }
         let code = ErrorCode::from_code(answer.error_code);

@@ -28,16 +28,19 @@ use crate::types::TopicPartition;
 #[derive(Debug)]
 pub(super) struct Cell(Mutex<CellState>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct CellState {
     /// False after a seek or when the partition is given up: its records must not be handed out any more.
     live: bool,
     paused: bool,
     /// Offset of the next record to hand out.
     position: Option<i64>,
-    /// Offset of the next record that is not processed for certain.
-    processed: Option<i64>,
+    /// Offset of the next record that is not processed for certain. Shared with the cells before it, back to the last
+    /// seek: what they handed out is processed later than it is handed out.
+    processed: Processed,
 }
+
+pub(super) type Processed = Arc<Mutex<Option<i64>>>;
 
 /// What came of asking for records.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ pub(super) enum Handed<T> {
 }
 
 impl Cell {
-    pub(super) fn new(position: Option<i64>, processed: Option<i64>, paused: bool) -> Arc<Self> {
+    pub(super) fn new(position: Option<i64>, processed: Processed, paused: bool) -> Arc<Self> {
         Arc::new(Self(Mutex::new(CellState { live: true, paused, position, processed })))
     }
 
@@ -82,13 +85,19 @@ impl Cell {
         if nothing_waits || state.position.is_none() {
             state.position = Some(offset);
         }
-        state.processed = state.processed.or(Some(offset));
+        state.processed().get_or_insert(offset);
     }
 
     /// What was handed out is processed: the program came back for more.
     pub(super) fn processed(&self) {
-        let mut state = self.state();
-        state.processed = state.position;
+        let state = self.state();
+        *state.processed() = state.position;
+    }
+}
+
+impl CellState {
+    fn processed(&self) -> MutexGuard<'_, Option<i64>> {
+        self.processed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,7 +135,7 @@ pub(super) struct Partition {
 impl Partition {
     fn new(start: Start, held: bool) -> Self {
         Self {
-            cell: Cell::new(None, None, false),
+            cell: Cell::new(None, Processed::default(), false),
             position: Position::new(start),
             chunks: VecDeque::new(),
             chunk_bytes: 0,
@@ -160,7 +169,7 @@ impl Partition {
     }
 
     /// Forgets what is fetched. Answers to what is under way come for the old cell.
-    fn renew(&mut self, position: Option<i64>, processed: Option<i64>) {
+    fn renew(&mut self, position: Option<i64>, processed: Processed) {
         self.cell.state().live = false;
         self.cell = Cell::new(position, processed, self.paused);
         self.broken = false;
@@ -287,7 +296,7 @@ impl Partitions {
                 Start::At(offset) => Some(offset),
                 _ => None,
             };
-            partition.renew(offset, offset);
+            partition.renew(offset, Arc::new(Mutex::new(offset)));
             match offset {
                 Some(offset) => partition.position.found(Anchor { offset, epoch }, None),
                 None => partition.position.look(start),
@@ -300,7 +309,7 @@ impl Partitions {
     pub(super) fn refetch(&mut self, name: &TopicPartition, anchor: Anchor) {
         self.drop_chunks(name);
         if let Some(partition) = self.all.get_mut(name) {
-            let processed = partition.cell.state().processed;
+            let processed = Arc::clone(&partition.cell.state().processed);
             partition.renew(Some(anchor.offset), processed);
             partition.position.found(anchor, None);
         }
@@ -335,8 +344,8 @@ impl Partitions {
     /// The positions of all partitions that have one.
     pub(super) fn positions(&self, processed_only: bool) -> HashMap<TopicPartition, i64> {
         let position = |partition: &Partition| {
-            let state = *partition.cell.state();
-            if processed_only { state.processed } else { state.position }
+            let state = partition.cell.state();
+            if processed_only { *state.processed() } else { state.position }
         };
         self.all.iter().filter_map(|(name, partition)| Some((name.clone(), position(partition)?))).collect()
     }

@@ -134,7 +134,7 @@ mod tests {
     fn wanted(partition: i32, offset: i64, epoch: i32, topic_id: u128) -> Wanted {
         let partition = TopicPartition::new("t", partition);
         Wanted {
-            ask: Ask { partition, cell: Cell::new(None, None, false) },
+            ask: Ask { partition, cell: Cell::new(None, std::sync::Arc::default(), false) },
             leader: Leader { node: 1, epoch },
             offset,
             topic_id: Uuid::from_u128(topic_id),

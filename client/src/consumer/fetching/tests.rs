@@ -257,6 +257,22 @@ fn a_broker_that_throttles_is_left_alone_on_both_lines() {
     assert_eq!(side.one().way, PATIENT);
 }
 
+/// One that means it says so again; one that does not would otherwise stop its partitions for 25 days.
+#[test]
+fn no_throttle_time_lasts_for_ever() {
+    let mut side = side(&[(1, 0)]);
+    side.settle();
+    side.seek(0, 0);
+    side.one();
+    let answer = FetchResponse { throttle_time_ms: i32::MAX, session_id: 5, ..Default::default() };
+    side.fetching.answered(&mut side.partitions, PROMPT, Ok(answer.clone()), side.now);
+    side.fetching.answered(&mut side.partitions, PATIENT, Ok(answer), side.now);
+    side.seek(0, 0);
+    assert_eq!(side.send().1, Some(side.now + LONGEST_THROTTLE));
+    side.now += LONGEST_THROTTLE;
+    assert_eq!(side.one().way, PATIENT);
+}
+
 #[test]
 fn held_fetches_that_come_back_early_and_empty_are_calmed_down() {
     let mut side = side(&[(1, 0)]);

@@ -272,10 +272,10 @@ fn processed_trails_the_position_also_when_records_are_fetched_again() {
 
 #[test]
 fn an_offset_that_is_found_does_not_make_what_was_handed_out_processed() {
-    let cell = Cell::new(None, None, false);
+    let cell = Cell::new(None, Arc::default(), false);
     let offsets = || {
-        let state = *cell.state();
-        (state.position, state.processed)
+        let state = cell.state();
+        (state.position, *state.processed())
     };
     cell.begin(5, true);
     assert_eq!(offsets(), (Some(5), Some(5)));
@@ -381,4 +381,23 @@ fn a_paused_partition_keeps_no_answer_alive() {
     state.pause(&partition(0), false);
     let (mut chunk, cell) = state.take().unwrap();
     assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(1)));
+}
+
+/// What was handed out before its partition's buffer was dropped is processed like any other: without a seek in between
+/// the program has it.
+#[test]
+fn what_is_processed_counts_also_when_it_is_fetched_again() {
+    let mut state = partitions(1);
+    let wanted = begin(&mut state).remove(0);
+    fetched(&mut state, &wanted, chunk(0, 0, 7));
+    let (mut chunk, cell) = state.take().unwrap();
+    assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(0)));
+    state.refetch(&partition(0), Anchor::from(1));
+    assert_eq!(state.positions(true)[&partition(0)], 0, "not yet");
+    cell.processed();
+    assert_eq!(state.positions(true)[&partition(0)], 1);
+    // After a seek the old place says nothing.
+    state.seek(&partition(0), Start::At(5), None);
+    cell.processed();
+    assert_eq!(state.positions(true)[&partition(0)], 5);
 }
