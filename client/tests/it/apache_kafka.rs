@@ -312,3 +312,27 @@ async fn a_commit_that_nobody_waits_for_is_carried_out() {
     timeout(STEP, producer.close()).await.unwrap().unwrap();
     assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["a", "b", "c"]);
 }
+
+/// A function that fails with `?` drops its transaction and the producer: the abort was dropped with them, and readers
+/// of committed records waited for the transaction's timeout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_dropped_with_its_producer_is_aborted() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "dropped", 1).await;
+    let mut producer = client.producer().transactional_id(fresh("dropped")).build().unwrap();
+    let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    timeout(STEP, transaction.send(Record::to(&*topic).value("never"))).await.unwrap().unwrap();
+    drop(transaction);
+    drop(producer);
+    let plain = client.producer().build().unwrap();
+    timeout(STEP, plain.send(Record::to(&*topic).value("behind it"))).await.unwrap().unwrap();
+    let committed = timeout(Duration::from_secs(20), async {
+        loop {
+            let committed = read(&client, &topic, IsolationLevel::ReadCommitted).await;
+            if !committed.is_empty() {
+                return committed;
+            }
+        }
+    });
+    assert_eq!(committed.await.unwrap(), ["behind it"]);
+}
