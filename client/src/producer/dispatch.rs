@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::ProduceResponse;
 use klamm_protocol::messages::produce::PartitionProduceResponse;
+use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
 pub(super) use self::command::{Cluster, Command, Hint, Parcel, Slot, Waiting};
@@ -70,6 +70,8 @@ struct Entry<B> {
     /// When its deadlines, or its being idle, are looked at.
     care_at: Instant,
     used: Instant,
+    /// The topic that batches were last sent to, of those that had its name.
+    topic_id: Option<Uuid>,
     /// The newest leader epoch that a broker told when it refused a batch.
     hinted_epoch: i32,
     /// What the broker said when it last did not accept the sequences.
@@ -93,6 +95,8 @@ pub(super) struct Flying<B> {
     pub(super) batch: Sequenced<B>,
     /// Whether the stamp was given for this flight.
     pub(super) fresh: bool,
+    /// The topic that it is for, where brokers tell.
+    pub(super) topic_id: Option<Uuid>,
     /// Its deadline passed in flight: its records know, but its place is kept until the answer.
     overdue: bool,
 }
@@ -251,8 +255,10 @@ impl<B: Parcel> Dispatch<B> {
         let partition = partition.clone();
         let stand = Stand::Nowhere;
         let (hinted_epoch, lost_by) = (-1, ErrorCode::None);
-        self.entries
-            .insert(slot, Entry { partition, lane, stand, care_at, used: now, hinted_epoch, lost_by });
+        self.entries.insert(
+            slot,
+            Entry { partition, lane, stand, care_at, used: now, topic_id: None, hinted_epoch, lost_by },
+        );
         self.care.insert((care_at, slot));
         true
     }
@@ -321,7 +327,7 @@ impl<B: Parcel> Dispatch<B> {
         // What is queued from here on had its turn.
         let end = self.next_ticket;
         while let Some(&(ticket, slot)) = self.nodes.get(&id).and_then(|node| node.queue.first()) {
-            if ticket >= end || !self.may_go(id, slot, now) {
+            if ticket >= end || !self.may_go(id, slot, now, cluster) {
                 break;
             }
             let Some(entry) = self.entries.get_mut(&slot) else { break };
@@ -345,7 +351,7 @@ impl<B: Parcel> Dispatch<B> {
                     // Until an answer tells otherwise; also for those whose producer is dropped now.
                     batch.batch.doubt(true);
                     size = size.saturating_add(bytes);
-                    batches.push(Flying { slot, batch, fresh, overdue: false });
+                    batches.push(Flying { slot, batch, fresh, topic_id: entry.topic_id, overdue: false });
                 }
             }
             self.stand(slot, Stand::Nowhere);
@@ -355,8 +361,16 @@ impl<B: Parcel> Dispatch<B> {
     }
 
     /// Sees to the identity of the lane whose turn it is. `false` when nobody can go on before there is one.
-    fn may_go(&mut self, node: i32, slot: Slot, now: Instant) -> bool {
+    fn may_go(&mut self, node: i32, slot: Slot, now: Instant, cluster: &impl Cluster) -> bool {
         let Some(entry) = self.entries.get_mut(&slot) else { return false };
+        if let Some(told) = cluster.topic_id(&entry.partition) {
+            let before = entry.topic_id.replace(told);
+            let own = self.rules.idempotent && !self.rules.transactional;
+            if own && before.is_some_and(|before| before != told) && cluster.goes_by_id(node) {
+                // The topic was made anew: nothing that was sent to the old one is in it, and nothing will get there.
+                entry.lane.restart(true, false);
+            }
+        }
         if entry.lane.check(node, self.identities.present(), now) != Err(Blocked::Identity) {
             return true;
         }
@@ -538,15 +552,21 @@ impl<B: Parcel> Dispatch<B> {
             Err(error) => return self.failed(node, flying, &error, now),
         };
         self.nodes.entry(node).or_default().failing = false;
-        let parts: BTreeMap<(&str, i32), &PartitionProduceResponse> = answer
+        // Topics are named or have an id, by the version of the request.
+        let parts: BTreeMap<(&str, Uuid, i32), &PartitionProduceResponse> = answer
             .responses
             .iter()
-            .flat_map(|topic| topic.partition_responses.iter().map(|part| ((&*topic.name, part.index), part)))
+            .flat_map(|topic| {
+                let of = move |part: &PartitionProduceResponse| (&*topic.name, topic.topic_id, part.index);
+                topic.partition_responses.iter().map(move |part| (of(part), part))
+            })
             .collect();
         for flying in flying {
             let Some(entry) = self.entries.get_mut(&flying.slot) else { continue };
             let partition = &entry.partition;
-            let Some(part) = parts.get(&(&*partition.topic, partition.partition)) else {
+            let named = parts.get(&(&*partition.topic, Uuid::ZERO, partition.partition));
+            let by_id = flying.topic_id.and_then(|id| parts.get(&("", id, partition.partition)));
+            let Some(part) = named.or(by_id) else {
                 let why = Arc::from("the broker's answer leaves this partition out");
                 let verdict = Verdict::Retry { possibly_written: true, refresh: false, why };
                 self.settle(flying, verdict, false, now);

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
 use klamm_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
-use klamm_protocol::{ErrorCode, Records, Request};
+use klamm_protocol::{ErrorCode, Records, Request, Uuid};
 use tokio::time::Instant;
 
 use super::batch::Batch;
@@ -24,8 +24,10 @@ use crate::connection::{Brokers, Connection, Links};
 use crate::error::RequestError;
 use crate::types::TopicPartition;
 
-/// From version 13 on topics go by id; a name is enough, and works with every broker.
-const PRODUCE_VERSION_CAP: i16 = 12;
+/// The highest version without ids of topics.
+const PRODUCE_BY_NAME: i16 = 12;
+/// From here on topics go by id: what was meant for a topic that is gone does not get into one of the same name.
+const PRODUCE_BY_ID: i16 = 13;
 /// From version 12 on a produced partition joins the transaction by itself (KIP-890).
 const PRODUCE_VERSION_CAP_OF_ENLISTED: i16 = 11;
 
@@ -80,6 +82,16 @@ impl Cluster for Now<'_> {
 
     fn leader(&self, partition: &TopicPartition) -> Option<i32> {
         self.view.leader(&partition.topic, partition.partition)
+    }
+
+    fn topic_id(&self, partition: &TopicPartition) -> Option<Uuid> {
+        self.view.topics.get(&partition.topic).map(|topic| topic.id).filter(|id| *id != Uuid::ZERO)
+    }
+
+    fn goes_by_id(&self, node: i32) -> bool {
+        let connection = self.links.existing(self.core, node);
+        let version = connection.map(|connection| connection.version_up_to::<ProduceRequest>(PRODUCE_BY_ID));
+        matches!(version, Some(Ok(PRODUCE_BY_ID)))
     }
 
     fn connected(&self, node: i32) -> bool {
@@ -203,10 +215,11 @@ impl Sender {
 
     /// Sends one request.
     fn send(&mut self, node: i32, request: u64, now: Instant) {
-        let mut topics: BTreeMap<Arc<str>, Vec<PartitionProduceData>> = BTreeMap::new();
+        let mut topics: BTreeMap<Arc<str>, (Option<Uuid>, Vec<PartitionProduceData>)> = BTreeMap::new();
         let mut unwritable: Vec<(Slot, String)> = Vec::new();
         for flying in self.dispatch.flight(request) {
             let stamp = flying.batch.stamp.filter(|_| flying.fresh);
+            let topic_id = flying.topic_id;
             let batch = &mut flying.batch.batch;
             match batch.write(stamp) {
                 Ok(bytes) => {
@@ -214,7 +227,9 @@ impl Sender {
                     let records = Some(Records::Bytes(bytes));
                     let data =
                         PartitionProduceData { index: partition.partition, records, ..Default::default() };
-                    topics.entry(Arc::clone(&partition.topic)).or_default().push(data);
+                    let topic = topics.entry(Arc::clone(&partition.topic)).or_default();
+                    topic.0 = topic_id;
+                    topic.1.push(data);
                 }
                 Err(error) => unwritable.push((flying.slot, error.to_string())),
             }
@@ -225,21 +240,24 @@ impl Sender {
             }
         }
         let config = &self.shared.config;
+        let by_id = config.transactional_id.is_none() && topics.values().all(|(id, _)| id.is_some());
+        let cap = if by_id { PRODUCE_BY_ID } else { PRODUCE_BY_NAME };
         let message = ProduceRequest {
             transactional_id: config.transactional_id.as_deref().map(Into::into),
             acks: config.acks.wire(),
             timeout_ms: i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: topics
                 .into_iter()
-                .map(|(name, partition_data)| TopicProduceData {
+                .map(|(name, (topic_id, partition_data))| TopicProduceData {
                     name: (&*name).into(),
+                    topic_id: topic_id.unwrap_or(Uuid::ZERO),
                     partition_data,
                     ..Default::default()
                 })
                 .collect(),
             ..Default::default()
         };
-        match self.start(node, request, &message) {
+        match self.start(node, request, &message, cap) {
             Ok(event) => self.events.push(event),
             Err(error) => self.dispatch.answered(request, Err(error), now),
         }
@@ -250,11 +268,12 @@ impl Sender {
         node: i32,
         request: u64,
         message: &ProduceRequest,
+        cap: i16,
     ) -> Result<BoxFuture<'static, Event>, RequestError> {
         let connection = self.connection(node)?;
         let enlisted =
             self.shared.gathering().transaction.as_ref().is_some_and(|transaction| transaction.enlists);
-        let cap = if enlisted { PRODUCE_VERSION_CAP_OF_ENLISTED } else { PRODUCE_VERSION_CAP };
+        let cap = if enlisted { PRODUCE_VERSION_CAP_OF_ENLISTED } else { cap };
         let version = connection.version_up_to::<ProduceRequest>(cap)?;
         let timeout = self.shared.config.request_timeout;
         if self.shared.config.acks == Acks::None {

@@ -55,7 +55,7 @@ impl TransactionalProducerBuilder {
         let (coordinator, coordination) = Coordinator::new(producer.shared.clone(), id);
         let tasks = Tasks::new();
         tasks.spawn("transactions", coordinator.run());
-        Ok(TransactionalProducer { producer, coordination, tasks })
+        Ok(TransactionalProducer { producer, coordination, tasks, unsettled: false })
     }
 }
 
@@ -88,6 +88,8 @@ pub struct TransactionalProducer {
     producer: Producer,
     coordination: Coordination,
     tasks: Tasks,
+    /// Whether a transaction was begun whose end nobody has seen.
+    unsettled: bool,
 }
 
 impl TransactionalProducer {
@@ -100,6 +102,7 @@ impl TransactionalProducer {
     /// or refuses them; no answer within `max_block`.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
         self.coordination.begin().await?;
+        self.unsettled = true;
         Ok(Transaction { producer: self, open: true })
     }
 
@@ -112,12 +115,35 @@ impl TransactionalProducer {
     ///
     /// # Errors
     /// None of a transaction that was committed or aborted: those were told there.
-    pub async fn close(self) -> Result<(), TransactionError> {
+    pub async fn close(mut self) -> Result<(), TransactionError> {
         let ended = self.coordination.end(false).await;
+        self.unsettled = false;
         self.tasks.shutdown().await;
         // Nothing is left that could fail.
         drop(self.producer.close().await);
         ended
+    }
+}
+
+/// A transaction that was dropped, or whose commit nobody waits for, is ended before the tasks are: without that,
+/// readers of committed records would wait for the transaction's timeout.
+impl Drop for TransactionalProducer {
+    fn drop(&mut self) {
+        // Without a runtime there is nothing to end it with.
+        if !self.unsettled || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (producer, coordination, tasks) =
+            (self.producer.clone(), self.coordination.clone(), self.tasks.clone());
+        let last = Tasks::new();
+        let itself = last.clone();
+        last.spawn("last transaction", async move {
+            if let Err(error) = coordination.end(false).await {
+                tracing::warn!(%error, "a dropped transaction was not aborted");
+            }
+            // All that is needed until here, this task included, ends now.
+            drop((producer, tasks, itself));
+        });
     }
 }
 
@@ -127,7 +153,8 @@ impl fmt::Debug for TransactionalProducer {
     }
 }
 
-/// An open transaction. Dropping it aborts it, in the background; the next `begin` waits for that.
+/// An open transaction. Dropping it aborts it, in the background, also when the producer is dropped with it; the next
+/// `begin` waits for that.
 #[derive(Debug)]
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction<'a> {
@@ -190,7 +217,9 @@ impl Transaction<'_> {
     /// another producer has the transactional id, which aborted this transaction.
     pub async fn commit(mut self) -> Result<(), TransactionError> {
         self.open = false;
-        self.producer.coordination.end(true).await
+        let ended = self.producer.coordination.end(true).await;
+        self.producer.unsettled = false;
+        ended
     }
 
     /// Aborts: records that were not sent yet are not sent any more. When this future is dropped, the transaction is
@@ -201,7 +230,9 @@ impl Transaction<'_> {
     /// `transaction_timeout` has passed.
     pub async fn abort(mut self) -> Result<(), TransactionError> {
         self.open = false;
-        self.producer.coordination.end(false).await
+        let ended = self.producer.coordination.end(false).await;
+        self.producer.unsettled = false;
+        ended
     }
 }
 

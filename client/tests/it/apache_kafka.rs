@@ -2,6 +2,7 @@
 //! `KLAMM_APACHE_KAFKA=127.0.0.1:9092 cargo test -p klamm-client --test it apache_kafka`. Without the variable each
 //! test says that it was skipped.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use klamm_client::{Client, IsolationLevel, NewTopic, Record, TopicPartition, TransactionError};
@@ -113,6 +114,48 @@ async fn partitions_whose_logs_are_still_being_made_keep_their_order() {
             assert_eq!(at.offset, number, "{topic}-{partition}");
         }
         producer.close().await.unwrap();
+    }
+}
+
+/// The logs of a topic that is made anew know no producer: they took a batch from the middle of those on their way as
+/// the first one, and the ones before came behind it, in one partition of three.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_made_anew_under_load_keeps_its_order() {
+    const PARTITIONS: i32 = 60;
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "anew", PARTITIONS).await;
+    let producer = client.producer().batch_bytes(3_000).build().unwrap();
+    let stop = AtomicBool::new(false);
+    let load = async {
+        let mut number = 0;
+        while !stop.load(Ordering::Relaxed) {
+            for partition in 0..PARTITIONS {
+                let record = Record::to(&*topic).partition(partition).value(format!("{number:>1000}"));
+                drop(timeout(STEP, producer.enqueue(record)).await.unwrap().unwrap());
+            }
+            number += 1;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let make_anew = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        timeout(STEP, client.admin().delete_topics(&[&*topic])).await.unwrap().unwrap();
+        // A record may have made it already.
+        let again = NewTopic::new(&*topic).partitions(PARTITIONS);
+        drop(timeout(STEP, client.admin().create_topics(&[again])).await.unwrap().unwrap());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(load, make_anew);
+    timeout(STEP, producer.flush()).await.unwrap().unwrap();
+    let reads = (0..PARTITIONS).map(|partition| {
+        let (client, topic) = (client.clone(), topic.clone());
+        async move { read_partition(&client, &topic, partition, IsolationLevel::ReadUncommitted).await }
+    });
+    for (partition, values) in futures::future::join_all(reads).await.into_iter().enumerate() {
+        // Numbers of one width: their order is that of the texts.
+        let unordered: Vec<_> = values.windows(2).filter(|two| two[0] >= two[1]).take(3).collect();
+        assert!(unordered.is_empty(), "{topic}-{partition}: {unordered:?}");
     }
 }
 
@@ -268,4 +311,28 @@ async fn a_commit_that_nobody_waits_for_is_carried_out() {
     }
     timeout(STEP, producer.close()).await.unwrap().unwrap();
     assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["a", "b", "c"]);
+}
+
+/// A function that fails with `?` drops its transaction and the producer: the abort was dropped with them, and readers
+/// of committed records waited for the transaction's timeout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_dropped_with_its_producer_is_aborted() {
+    let Some(client) = client().await else { return };
+    let topic = topic(&client, "dropped", 1).await;
+    let mut producer = client.producer().transactional_id(fresh("dropped")).build().unwrap();
+    let transaction = timeout(STEP, producer.begin()).await.unwrap().unwrap();
+    timeout(STEP, transaction.send(Record::to(&*topic).value("never"))).await.unwrap().unwrap();
+    drop(transaction);
+    drop(producer);
+    let plain = client.producer().build().unwrap();
+    timeout(STEP, plain.send(Record::to(&*topic).value("behind it"))).await.unwrap().unwrap();
+    let committed = timeout(Duration::from_secs(20), async {
+        loop {
+            let committed = read(&client, &topic, IsolationLevel::ReadCommitted).await;
+            if !committed.is_empty() {
+                return committed;
+            }
+        }
+    });
+    assert_eq!(committed.await.unwrap(), ["behind it"]);
 }

@@ -226,6 +226,7 @@ const DOOMED: &str = "KLAMM_TEST_DOOMED";
 
 /// The process that the next test kills: not a test of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "two processes meet at a file")]
 async fn doomed_process() {
     let (Some(bootstrap), Ok(doom)) = (address(), std::env::var(DOOMED)) else { return };
     let [topic, id, ready] = doom.split(' ').collect::<Vec<_>>()[..] else { panic!("{doom}") };
@@ -246,6 +247,7 @@ async fn doomed_process() {
 /// A process is killed in the middle of its transactions, again and again: the next one goes on at once, and no part
 /// of a transaction is to be seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "two processes meet at a file")]
 async fn a_killed_process_leaves_whole_transactions_alone() {
     let Some(bootstrap) = address() else { return };
     let client = timeout(STEP, Client::connect(bootstrap)).await.unwrap().unwrap();

@@ -337,11 +337,14 @@ fn groups(request: DescribeGroupsRequest) -> DescribeGroupsResponse {
 fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>) -> ProduceResponse {
     let mut response = ProduceResponse::default();
     for topic in request.topic_data {
-        let mut answered = TopicProduceResponse { name: topic.name, ..Default::default() };
+        let topic_id = topic.topic_id;
+        let mut answered = TopicProduceResponse { name: topic.name, topic_id, ..Default::default() };
         for data in topic.partition_data {
             let batch = data.records.unwrap().into_bytes().unwrap();
             let too_large = state.max_batch_bytes.is_some_and(|most| batch.len() > most);
             let refuse = refuse.or(too_large.then_some(ErrorCode::MessageTooLarge));
+            let another = topic_id != Uuid::ZERO && topic_id != state.topic_id;
+            let refuse = refuse.or(another.then_some(ErrorCode::UnknownTopicId));
             let log = &mut state.logs[data.index as usize];
             let result = refuse.map_or_else(|| append(log, batch), Err);
             answered.partition_responses.push(PartitionProduceResponse {

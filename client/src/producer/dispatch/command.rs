@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use klamm_protocol::Uuid;
 use tokio::time::Instant;
 
 use crate::error::{ProduceError, RequestError};
@@ -85,5 +86,9 @@ pub(in crate::producer) trait Cluster {
     /// Changes with what `leader` says.
     fn version(&self) -> u64;
     fn leader(&self, partition: &TopicPartition) -> Option<i32>;
+    /// Which of the topics that had this name it is, where brokers tell.
+    fn topic_id(&self, partition: &TopicPartition) -> Option<Uuid>;
+    /// Whether a broker takes records by their topic's id.
+    fn goes_by_id(&self, node: i32) -> bool;
     fn connected(&self, node: i32) -> bool;
 }

@@ -143,6 +143,8 @@ pub(super) struct Nodes {
     pub(super) version: u64,
     pub(super) leaders: BTreeMap<i32, i32>,
     pub(super) connected: BTreeSet<i32>,
+    topic_id: Option<Uuid>,
+    by_name: bool,
 }
 
 impl Cluster for Nodes {
@@ -152,6 +154,14 @@ impl Cluster for Nodes {
 
     fn leader(&self, partition: &TopicPartition) -> Option<i32> {
         self.leaders.get(&partition.partition).copied()
+    }
+
+    fn topic_id(&self, _partition: &TopicPartition) -> Option<Uuid> {
+        self.topic_id
+    }
+
+    fn goes_by_id(&self, _node: i32) -> bool {
+        !self.by_name
     }
 
     fn connected(&self, node: i32) -> bool {
@@ -172,7 +182,7 @@ impl Bench {
     /// Partitions 0 to 9 at node 1, which is connected.
     fn new(rules: Rules) -> Self {
         let leaders = (0..10).map(|partition| (partition, 1)).collect();
-        let nodes = Nodes { version: 1, leaders, connected: BTreeSet::from([1]) };
+        let nodes = Nodes { version: 1, leaders, connected: BTreeSet::from([1]), ..Nodes::default() };
         let now = Instant::now();
         Self { dispatch: Dispatch::new(rules), store: Store::default(), nodes, now, start: now }
     }
@@ -852,6 +862,40 @@ fn a_leader_that_points_to_itself_is_asked_after_a_pause() {
     }
 }
 
+/// The log of a topic that was made anew knows nobody: it took a batch in the middle of those on their way as the first
+/// one, and the others came behind it.
+#[test]
+fn a_topic_that_was_made_anew_gets_one_batch_until_it_knows_the_producer() {
+    let id = |number: u128| Some(Uuid::from_u128(number));
+    for by_name in [false, true] {
+        let mut bench = Bench::settled();
+        bench.nodes.by_name = by_name;
+        bench.nodes.topic_id = id(1);
+        bench.add(0, 1);
+        assert_eq!(bench.pass(), ["send 1 to 1: 0:[1]@7.0.1"]);
+        bench.add(0, 2);
+        assert_eq!(bench.pass(), ["send 2 to 1: 0:[2]@7.0.2"]);
+        bench.nodes.topic_id = id(2);
+        bench.add(0, 3);
+        let told = bench.pass();
+        if by_name {
+            assert_eq!(told, ["send 3 to 1: 0:[3]@7.0.3"], "no way to tell them apart");
+            continue;
+        }
+        assert_eq!(told, NOTHING, "until the old one has answered");
+        bench.lose(1);
+        bench.answer(2, ErrorCode::UnknownTopicId);
+        bench.pass();
+        bench.dispatch.refreshed();
+        bench.now += SECOND;
+        assert_eq!(bench.pass(), ["send 3 to 1: 0:[1]@7.1.0"], "what was lost cannot be in the new one");
+        assert_eq!(bench.pass(), NOTHING, "one at a time");
+        bench.answer(3, ErrorCode::None);
+        let told = bench.pass();
+        assert_eq!(told[2..], ["send 4 to 1: 0:[2]@7.1.1", "send 5 to 1: 0:[3]@7.1.2"]);
+    }
+}
+
 /// With all partitions' slots known, a pass looks at one.
 #[test]
 fn a_pass_costs_what_is_ready() {
@@ -898,6 +942,7 @@ fn a_pass_costs_what_is_ready() {
         version: 1,
         leaders: (0..10_000).map(|partition| (partition, 1)).collect(),
         connected: BTreeSet::from([1]),
+        ..Nodes::default()
     };
     let mut counting = Counting::default();
     for partition in 0..10_000 {
