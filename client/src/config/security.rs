@@ -1,5 +1,6 @@
 //! Security given as text, under the names of Kafka's Java client and of librdkafka.
 
+#[cfg(feature = "tls")]
 use std::path::Path;
 
 use super::properties::Properties;
