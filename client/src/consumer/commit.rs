@@ -585,7 +585,8 @@ mod tests {
         assert!(short <= PAUSE * 12 / 10, "{short:?}");
     }
 
-    /// A request is on its way when the partition goes to another member and comes back: what that one committed counts.
+    /// A request is on its way when the partition goes to another member and comes back: what that one committed
+    /// counts.
     #[test]
     fn what_moved_away_while_its_commit_was_in_flight_is_not_sent_again() {
         let failures = [

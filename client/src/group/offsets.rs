@@ -113,7 +113,7 @@ async fn ask_committed(
     committed.map_err(|code| refused(Arc::clone(connection.address()), code))
 }
 
-/// An error of the whole answer, or of each partition its own. To say nothing of one that was asked for is an error too:
+/// An error of the whole answer, or of each partition its own. To say nothing of one that was asked for is one, too:
 /// taken for "nothing is committed" it would make a reader begin somewhere else.
 fn read_committed(answer: OffsetFetchResponse, asked: &[TopicPartition]) -> Result<Committed, ErrorCode> {
     let untold = |partition: &TopicPartition| (partition.clone(), Err(ErrorCode::CoordinatorNotAvailable));

@@ -195,7 +195,8 @@ impl Coordinator {
             let code = ErrorCode::from_code(answer.error_code);
             match meaning(code) {
                 Meaning::Done => {
-                    let identity = Identity { producer_id: answer.producer_id, epoch: answer.producer_epoch };
+                    let coordinator = Arc::from("the coordinator");
+                    let identity = Identity::told(answer.producer_id, answer.producer_epoch, &coordinator)?;
                     return Ok((identity, version));
                 }
                 _ => patience.judge(self, ApiKey::InitProducerId, code).await?,

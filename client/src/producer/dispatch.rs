@@ -574,7 +574,7 @@ impl<B: Parcel> Dispatch<B> {
             };
             let first = entry.lane.is_first(&flying.batch);
             let verdict = judge(partition, part, first, flying.batch.possibly_written);
-            // Only a leader that is newer than the last one told: two brokers may point at each other, or one at itself.
+            // Only a leader that is newer than the last one told: two may point at each other, or one at itself.
             let leader = &part.current_leader;
             let hinted = matches!(verdict, Verdict::Retry { .. })
                 && leader.leader_id >= 0

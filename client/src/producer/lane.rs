@@ -11,8 +11,11 @@
 //! goes under another identity, from sequence 0 (KIP-360).
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use tokio::time::Instant;
+
+use crate::error::RequestError;
 
 /// Sequences wrap to 0 after this one.
 const MAX_SEQUENCE: i32 = i32::MAX;
@@ -29,6 +32,20 @@ const ORDER_STEP: u64 = 1 << 20;
 pub(super) struct Identity {
     pub(super) producer_id: i64,
     pub(super) epoch: i16,
+}
+
+impl Identity {
+    /// As a broker told it. Numbers below zero mean "none" in a batch: with them nothing would be recognised, and no
+    /// error would say so.
+    pub(super) fn told(producer_id: i64, epoch: i16, address: &Arc<str>) -> Result<Self, RequestError> {
+        match producer_id >= 0 && epoch >= 0 {
+            true => Ok(Self { producer_id, epoch }),
+            false => Err(RequestError::Protocol {
+                address: Arc::clone(address),
+                reason: Arc::from(format!("a producer id of {producer_id} with epoch {epoch}")),
+            }),
+        }
+    }
 }
 
 /// What a batch carries to be recognised.

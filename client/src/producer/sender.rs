@@ -335,7 +335,7 @@ async fn ask_identity(links: &Links, core: &Core) -> Result<Identity, RequestErr
     let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
     let answer = connection.call(&request, core.config.request_timeout).await?;
     match ErrorCode::from_code(answer.error_code) {
-        ErrorCode::None => Ok(Identity { producer_id: answer.producer_id, epoch: answer.producer_epoch }),
+        ErrorCode::None => Identity::told(answer.producer_id, answer.producer_epoch, connection.address()),
         code => Err(RequestError::Broker {
             address: Arc::clone(connection.address()),
             api: InitProducerIdRequest::KEY,

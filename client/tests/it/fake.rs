@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) logs: Vec<Vec<RecordBatch>>,
     /// Next producer id.
     producers: i64,
+    /// Asked for a producer id, it answers -1 and no error.
+    pub(crate) has_no_producer_ids: bool,
     /// Larger batches are refused.
     pub(crate) max_batch_bytes: Option<usize>,
     /// Highest version of ApiVersions that is understood.
@@ -195,7 +197,8 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
         }
         ApiKey::InitProducerId => {
             state.producers += 1;
-            let answer = InitProducerIdResponse { producer_id: state.producers, ..Default::default() };
+            let producer_id = if state.has_no_producer_ids { -1 } else { state.producers };
+            let answer = InitProducerIdResponse { producer_id, ..Default::default() };
             encode(key, &answer, version, id)
         }
         ApiKey::Produce => {

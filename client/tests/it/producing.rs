@@ -431,3 +431,14 @@ async fn the_largest_record_that_is_taken_fits_into_a_batch_of_that_size() {
         assert!(taken >= limit - 150, "{taken} of {limit}");
     }
 }
+
+/// It would have been sent, and nothing would have told that retries are not recognised.
+#[tokio::test(start_paused = true)]
+async fn an_id_that_means_none_does_not_switch_idempotence_off() {
+    let broker = FakeBroker::start(1).await;
+    broker.state().has_no_producer_ids = true;
+    let producer = broker.client().await.producer().build().unwrap();
+    let error = producer.send(Record::to(TOPIC).value("a")).await.unwrap_err();
+    assert!(error.to_string().contains("a producer id of -1"), "{error}");
+    assert!(broker.values(0).is_empty());
+}

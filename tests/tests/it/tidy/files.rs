@@ -1,7 +1,5 @@
 //! Each source file by itself: how long it is, that it says its job, that nothing in it is a stub, and how wide it is.
 
-use std::collections::BTreeSet;
-
 use super::accepted::FILE_LINES_P90;
 use super::{Source, sources};
 
@@ -27,8 +25,8 @@ fn lines_are_at_most_120_wide() {
 #[test]
 fn nine_of_ten_files_do_not_grow() {
     let sources = sources();
-    let tests: BTreeSet<String> = sources.iter().flat_map(test_modules).collect();
-    let counted = sources.iter().filter(|source| !tests.contains(&source.path));
+    let tests: Vec<String> = sources.iter().flat_map(test_modules).collect();
+    let counted = sources.iter().filter(|source| !tests.iter().any(|test| source.path.starts_with(test)));
     let lengths = counted.map(|source| lines_before_tests(&source.text)).collect();
     if let Some(wrong) = against_p90(lengths, FILE_LINES_P90) {
         panic!("{wrong}");
@@ -73,7 +71,7 @@ fn lines_before_tests(text: &str) -> usize {
     text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default().lines().count()
 }
 
-/// The files that a source declares as unit tests: modules that are in no program.
+/// Where the modules are that a source declares as unit tests, and that are in no program: a file, or a folder.
 fn test_modules(Source { path, text }: &Source) -> Vec<String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let base = match name {
@@ -83,7 +81,7 @@ fn test_modules(Source { path, text }: &Source) -> Vec<String> {
     let declared = text.split("#[cfg(test)]\nmod ").skip(1).filter_map(|rest| rest.split_once(';'));
     let names =
         declared.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'));
-    names.flat_map(|name| [format!("{base}/{name}.rs"), format!("{base}/{name}/mod.rs")]).collect()
+    names.flat_map(|name| [format!("{base}/{name}.rs"), format!("{base}/{name}/")]).collect()
 }
 
 fn against_p90(mut lengths: Vec<usize>, accepted: usize) -> Option<String> {
