@@ -168,23 +168,18 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// The first decision stands.
+    /// The first decision stands. Callbacks run before anybody who waits for the whole batch goes on: what they note
+    /// is there when `flush` returns.
     pub(super) fn decide(&self, outcome: Outcome) {
-        let (wakers, callbacks) = {
+        let callbacks: Vec<_> = {
             let mut state = self.promise.state();
             if state.outcome(self.part.start).is_some() {
                 return;
             }
             state.outcomes.push((self.part.clone(), outcome.clone()));
-            state.open = state.open.saturating_sub(1);
             let own = |(record, _): &mut (RecordInBatch, Callback)| self.part.contains(&record.index);
-            let callbacks: Vec<_> = state.callbacks.extract_if(.., own).collect();
-            // While parts are open their records' wakers keep their places.
-            let wakers =
-                if state.open == 0 { std::mem::take(&mut state.wakers) } else { state.wakers.clone() };
-            (wakers, callbacks)
+            state.callbacks.extract_if(.., own).collect()
         };
-        wakers.into_iter().for_each(Waker::wake);
         for (record, callback) in callbacks {
             let result =
                 outcome.clone().map(|acknowledged| self.promise.metadata(&self.part, acknowledged, record));
@@ -193,6 +188,13 @@ impl Share {
                 tracing::error!(partition = %self.promise.partition, "a delivery callback panicked");
             }
         }
+        let wakers = {
+            let mut state = self.promise.state();
+            state.open = state.open.saturating_sub(1);
+            // While parts are open their records' wakers keep their places.
+            if state.open == 0 { std::mem::take(&mut state.wakers) } else { state.wakers.clone() }
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -271,6 +273,19 @@ mod tests {
 
     fn at(base_offset: i64) -> Outcome {
         Ok(Acknowledged { base_offset, log_append_time_ms: None })
+    }
+
+    /// What a callback notes belongs to what `flush` promises: a store's changelog offset was missing without it.
+    #[test]
+    fn whoever_flushes_goes_on_after_the_callbacks() {
+        let mut decider = Decider::new(TopicPartition::new("t", 0));
+        let promise = Arc::clone(decider.promise());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let seen = Arc::clone(&promise);
+        decider.call_back(record(0), Box::new(move |_| sender.send(seen.is_settled()).unwrap()));
+        decider.share().decide(Ok(Acknowledged { base_offset: 0, log_append_time_ms: None }));
+        assert!(!receiver.recv().unwrap(), "it was settled while the callback ran");
+        assert!(promise.is_settled());
     }
 
     #[tokio::test]

@@ -39,6 +39,11 @@ pub(super) async fn lag(shared: &Shared) -> Result<u64, StreamsError> {
             left += u64::try_from(end - at).unwrap_or(0);
         }
     }
+    if left == 0 {
+        // Offsets are committed before the stores are written: who reads a store now must find all of it.
+        let mut committing = shared.committing.subscribe();
+        committing.wait_for(|workers| *workers == 0).await.map_err(|_| StreamsError::Closed)?;
+    }
     Ok(left)
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) processed: AtomicU64,
     pub(super) restored: AtomicU64,
     pub(super) commits: AtomicU64,
+    /// How many workers are between committing offsets and writing their stores.
+    pub(super) committing: watch::Sender<usize>,
     /// By worker.
     pub(super) dropped: Mutex<HashMap<ThreadId, Dropped>>,
 }
@@ -190,3 +192,19 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The background tasks of an application; they end with it.
 pub(super) type Background = Tasks;
+
+/// A worker between committing offsets and writing its stores, while this lives.
+pub(super) struct Committing(Arc<Shared>);
+
+impl Committing {
+    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+        shared.committing.send_modify(|workers| *workers += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        self.0.committing.send_modify(|workers| *workers = workers.saturating_sub(1));
+    }
+}

@@ -121,6 +121,7 @@ fn shared(
         processed: AtomicU64::new(0),
         restored: AtomicU64::new(0),
         commits: AtomicU64::new(0),
+        committing: watch::Sender::new(0),
         dropped: Mutex::default(),
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use super::error::StreamsError;
 use super::outbox::{ChangelogOffsets, Outgoing};
 use super::restore::{ChangelogStart, RestoreRequest};
-use super::shared::{Command, Flow, Shared, lock};
+use super::shared::{Command, Committing, Flow, Shared, lock};
 use crate::store::{MemoryStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
 use crate::store::{StoreMemory, TaskDatabase};
@@ -177,6 +177,8 @@ impl Worker {
             let written = self.changelogs.entry(changelog).or_insert(0);
             *written = offset.max(*written);
         }
+        // Whoever sees the offsets committed must not see the stores as they were before.
+        let _committing = Committing::begin(&self.links.shared);
         let offsets = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();
         if !self.commit_offsets(offsets)? {
             return Ok(());
