@@ -57,6 +57,12 @@ macro_rules! for_all_apis {
             consumer_group_describe: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
             list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
             share_group_describe: ShareGroupDescribeRequest, ShareGroupDescribeResponse;
+            share_group_heartbeat: ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse;
+            share_fetch: ShareFetchRequest, ShareFetchResponse;
+            share_acknowledge: ShareAcknowledgeRequest, ShareAcknowledgeResponse;
+            describe_share_group_offsets: DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse;
+            alter_share_group_offsets: AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse;
+            delete_share_group_offsets: DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse;
             consumer_group_heartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
         }
     };

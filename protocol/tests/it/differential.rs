@@ -24,11 +24,17 @@ const VALUES: u64 = 60;
 const NEWER: &[(&str, i16)] = &[
     ("ApiVersionsRequest", 5),
     ("ApiVersionsResponse", 5),
+    ("DescribeShareGroupOffsetsRequest", 1),
+    ("DescribeShareGroupOffsetsResponse", 1),
     ("InitProducerIdRequest", 6),
     ("ListOffsetsRequest", 11),
     ("ListOffsetsResponse", 11),
     ("OffsetCommitRequest", 10),
     ("OffsetFetchRequest", 10),
+    ("ShareAcknowledgeRequest", 2),
+    ("ShareAcknowledgeResponse", 2),
+    ("ShareFetchRequest", 2),
+    ("ShareFetchResponse", 2),
 ];
 
 fn check<O, T>()
