@@ -15,6 +15,7 @@ use crate::error::{ClientError, ConfigError};
 use crate::producer::ProducerBuilder;
 use crate::runtime::{Clock, Net, Rng};
 use crate::security::Security;
+use crate::share::ShareConsumerBuilder;
 
 impl Client {
     /// Connects with default settings. `bootstrap` is one address (`host:port`) or several, separated by commas.
@@ -38,6 +39,12 @@ impl Client {
     /// Settings for a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone())
+    }
+
+    /// Settings for a member of a share group: a queue whose records go to one member at a time, and come back until
+    /// one accepts them (KIP-932; Apache Kafka from 4.2 on, or from 4.1 with `share.version=1`).
+    pub fn share_consumer(&self, group: impl Into<Arc<str>>) -> ShareConsumerBuilder {
+        ShareConsumerBuilder::new(self.clone(), group.into())
     }
 
     /// Administration of the cluster.

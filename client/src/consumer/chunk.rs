@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_protocol::messages::fetch::AbortedTransaction;
-use klamm_protocol::records::{BatchHeader, ControlRecord, OwnedRecord, OwnedRecords, RecordBatch, batches};
+use klamm_protocol::records::{BatchHeader, ControlRecord, OwnedRecords, RecordBatch, batches};
 
 use super::positions::Anchor;
 use super::record::{ConsumerRecord, ConsumerRecords};
 use crate::error::ConsumeError;
-use crate::types::{Headers, TopicPartition};
+use crate::types::TopicPartition;
 
 /// The least bytes that a record takes in a batch: what a batch says of its count is believed up to here.
 const LEAST_RECORD_BYTES: usize = 7;
@@ -231,7 +231,7 @@ impl Chunk {
                 Some(Ok(record)) => {
                     self.position = record.offset + 1;
                     let leader_epoch = opened.leader_epoch;
-                    return Some(consumer_record(&self.partition, leader_epoch, record));
+                    return Some(ConsumerRecord::from_wire(&self.partition, leader_epoch, record));
                 }
                 Some(Err(error)) => {
                     let end_offset = opened.end_offset;
@@ -286,24 +286,6 @@ impl Chunk {
         let offset = self.opened.back().map_or(self.position, |last| last.next_offset);
         self.next = Anchor { offset, epoch: None };
         self.failure = Some(self.corrupt(offset, Some(end_offset), reason));
-    }
-}
-
-fn consumer_record(
-    partition: &TopicPartition,
-    leader_epoch: Option<i32>,
-    record: OwnedRecord,
-) -> ConsumerRecord {
-    ConsumerRecord {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
-        offset: record.offset,
-        timestamp_ms: record.timestamp,
-        timestamp_type: record.timestamp_type,
-        leader_epoch,
-        key: record.key,
-        value: record.value,
-        headers: Headers::from_wire(record.headers),
     }
 }
 

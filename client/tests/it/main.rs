@@ -19,6 +19,7 @@ mod real_broker;
 mod retries;
 mod secured_broker;
 mod sessions;
+mod share_groups;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {
