@@ -341,3 +341,69 @@ async fn another_subscription_is_followed() {
     record.accept().unwrap();
     close(member).await;
 }
+
+/// From where a group reads is told, set and forgotten; what is locked by a member keeps others from setting it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_of_a_group_are_told_and_set() {
+    let Some(queue) = Queue::new("offsets", 5, &[]).await else { return };
+    let admin = queue.client.admin();
+    let mut member = queue.explicit().await;
+    for _ in 0..3 {
+        next(&mut member).await.accept().unwrap();
+    }
+    assert_eq!(committed(&mut member).await, 3);
+    let described = timeout(STEP, admin.describe_share_groups(&[&*queue.group])).await.unwrap().unwrap();
+    let group = described[&*queue.group].as_ref().unwrap();
+    assert_eq!((&*group.state, &*group.group_type, group.members.len()), ("Stable", "share", 1));
+    let filter = klamm_client::admin::GroupFilter::new().group_type("share");
+    let listed = timeout(STEP, admin.list_groups_with(&filter)).await.unwrap().unwrap();
+    assert!(listed.iter().any(|listed| *listed.group == *queue.group), "{listed:?}");
+
+    let at = |offset| [((&*queue.topic, 0).into(), offset)].into();
+    let refused =
+        timeout(STEP, admin.alter_share_group_offsets(&queue.group, &at(1))).await.unwrap().unwrap();
+    assert!(refused.into_values().all(|result| result.is_err()), "it has a member");
+    close(member).await;
+    let position = async || {
+        let groups = timeout(STEP, admin.list_share_group_offsets(&[&*queue.group])).await.unwrap().unwrap();
+        groups[&*queue.group].as_ref().unwrap().get(&(&*queue.topic, 0).into()).copied()
+    };
+    let told = position().await.unwrap();
+    assert_eq!((told.start_offset, told.lag), (3, Some(2)));
+    let set = timeout(STEP, admin.alter_share_group_offsets(&queue.group, &at(1))).await.unwrap().unwrap();
+    set.into_values().for_each(|result| result.unwrap());
+    assert_eq!(position().await.unwrap().start_offset, 1);
+    let mut member = queue.explicit().await;
+    let record = next(&mut member).await;
+    assert_eq!((number(&record), record.delivery_count()), (1, 1));
+    close(member).await;
+    let topics = [&*queue.topic];
+    let deleted =
+        timeout(STEP, admin.delete_share_group_offsets(&queue.group, &topics)).await.unwrap().unwrap();
+    deleted.into_values().for_each(|result| result.unwrap());
+    assert_eq!(position().await, None);
+}
+
+/// The broker is one without logins: it refuses each of these in its own words, which shows that it understood them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_and_tokens_that_are_not_there_are_errors() {
+    use klamm_client::ErrorCode;
+    use klamm_client::admin::NewDelegationToken;
+    let Some(address) = address() else { return };
+    let client = timeout(STEP, Client::connect(address)).await.unwrap().unwrap();
+    let admin = client.admin();
+    let group = fresh("nobody");
+    let streams = timeout(STEP, admin.describe_streams_groups(&[&*group])).await.unwrap().unwrap();
+    assert_eq!(streams[&*group].as_ref().unwrap_err().code(), Some(ErrorCode::GroupIdNotFound));
+    let hmac = bytes::Bytes::from_static(b"none");
+    let created = timeout(STEP, admin.create_delegation_token(&NewDelegationToken::new())).await.unwrap();
+    let described = timeout(STEP, admin.describe_delegation_tokens(&[])).await.unwrap();
+    let renewed = timeout(STEP, admin.renew_delegation_token(&hmac, None)).await.unwrap();
+    let expired = timeout(STEP, admin.expire_delegation_token(&hmac, None)).await.unwrap();
+    let codes = [created.unwrap_err(), described.unwrap_err(), renewed.unwrap_err(), expired.unwrap_err()];
+    for error in codes {
+        let code = error.code();
+        let expected = [ErrorCode::DelegationTokenRequestNotAllowed, ErrorCode::DelegationTokenAuthDisabled];
+        assert!(expected.iter().any(|expected| code == Some(*expected)), "{error}");
+    }
+}

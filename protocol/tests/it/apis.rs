@@ -63,6 +63,10 @@ macro_rules! for_all_apis {
             describe_share_group_offsets: DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse;
             alter_share_group_offsets: AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse;
             delete_share_group_offsets: DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse;
+            create_delegation_token: CreateDelegationTokenRequest, CreateDelegationTokenResponse;
+            renew_delegation_token: RenewDelegationTokenRequest, RenewDelegationTokenResponse;
+            expire_delegation_token: ExpireDelegationTokenRequest, ExpireDelegationTokenResponse;
+            describe_delegation_token: DescribeDelegationTokenRequest, DescribeDelegationTokenResponse;
             consumer_group_heartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
         }
     };
