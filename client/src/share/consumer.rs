@@ -217,6 +217,8 @@ impl ShareConsumer {
         self.shared.sharing().close();
         self.shared.work();
         if tokio::time::timeout_at(deadline, self.tasks.join()).await.is_err() {
+            // The task is gone only when it is polled next.
+            self.shared.sharing().abandon();
             let last = Arc::from("a leader or the coordinator took too long");
             return Err(
                 RequestError::Deadline { what: "closing a share consumer", after: within, last }.into()

@@ -180,10 +180,15 @@ mod tests {
         ranges.iter().map(range).collect()
     }
 
+    /// Offset, value and number of deliveries.
+    type Read = (i64, String, i16);
+    /// First offset, last offset, and what is said of them.
+    type PassedOver = (i64, i64, Verdict);
+
     fn opened(
         batches: &[Vec<u8>],
         acquired: &[(i64, i64, i16)],
-    ) -> (Vec<(i64, String, i16)>, Vec<(i64, i64, Verdict)>, Option<String>) {
+    ) -> (Vec<Read>, Vec<PassedOver>, Option<String>) {
         let bytes: BytesMut = batches.iter().flatten().copied().collect();
         let opened = open(&TopicPartition::new("t", 3), bytes.freeze(), &ranges(acquired), READING);
         let records = opened.records.into_iter().map(|(record, deliveries)| {
@@ -193,7 +198,7 @@ mod tests {
         (records.collect(), opened.passed_over, opened.broken.map(|error| error.to_string()))
     }
 
-    fn record(offset: i64, value: &str, deliveries: i16) -> (i64, String, i16) {
+    fn record(offset: i64, value: &str, deliveries: i16) -> Read {
         (offset, value.to_owned(), deliveries)
     }
 

@@ -101,8 +101,11 @@ impl ShareTask {
     pub(super) async fn run(mut self) {
         self.subscribe();
         let shared = Arc::clone(&self.shared);
-        while !self.done {
+        loop {
             let wake_at = self.dispatch(Instant::now());
+            if self.done {
+                return;
+            }
             let timer = async {
                 match wake_at {
                     Some(at) => tokio::time::sleep_until(at).await,

@@ -25,6 +25,7 @@ use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Utf8Bytes, Uu
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake_group::{self, Group};
+use crate::fake_share::{self, Share};
 
 pub(crate) const TOPIC: &str = "t";
 pub(crate) const NODE: i32 = 1;
@@ -70,6 +71,7 @@ pub(crate) struct State {
     /// Connections taken.
     pub(crate) connections: usize,
     pub(crate) group: Group,
+    pub(crate) share: Share,
     /// How long a session lasts, in milliseconds; 0 for ever.
     pub(crate) session_lifetime_ms: i64,
     /// Requests that came in the middle of a login, which Kafka's brokers close the connection for.
@@ -170,6 +172,10 @@ async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str)
             let wait = nothing_to_fetch(&frame, &state.lock().unwrap());
             tokio::time::sleep(wait.unwrap_or_default()).await;
         }
+        if key == ApiKey::ShareFetch.code() {
+            let wait = fake_share::hold(&frame, &state.lock().unwrap());
+            tokio::time::sleep(wait).await;
+        }
         let answer = answer(frame.into(), &mut state.lock().unwrap(), address, refuse);
         match fault {
             Fault::ServeThenDisconnect => return Ok(()),
@@ -230,6 +236,9 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
             let topics = request.topics.into_iter().map(created).collect();
             encode(key, &CreateTopicsResponse { topics, ..Default::default() }, version, id)
         }
+        share if fake_share::APIS.contains(&share) => {
+            fake_share::answer(state, share, &mut input, version, id)
+        }
         group => state.group.answer(group, &mut input, version, id),
     }
 }
@@ -255,6 +264,7 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()
         .chain(fake_group::APIS)
+        .chain(fake_share::APIS)
         .map(|key| {
             let versions = supported_versions(key).unwrap();
             ApiVersion {
@@ -269,6 +279,9 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
     api_keys.iter_mut().filter(|api| api.api_key == ApiKey::ApiVersions.code()).for_each(|api| {
         api.max_version = api.max_version.min(up_to);
     });
+    let share_up_to = state.share.up_to.unwrap_or(i16::MAX);
+    let of_share = |api: &&mut ApiVersion| fake_share::APIS.iter().any(|key| key.code() == api.api_key);
+    api_keys.iter_mut().filter(of_share).for_each(|api| api.max_version = api.max_version.min(share_up_to));
     let (code, version) =
         if version > up_to { (ErrorCode::UnsupportedVersion, 0) } else { (ErrorCode::None, version) };
     let answer = ApiVersionsResponse { error_code: code.code(), api_keys, ..Default::default() };

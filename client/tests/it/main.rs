@@ -12,6 +12,7 @@ mod connections;
 mod cutting;
 mod fake;
 mod fake_group;
+mod fake_share;
 mod fetching;
 mod groups;
 mod producing;
@@ -20,6 +21,7 @@ mod retries;
 mod secured_broker;
 mod sessions;
 mod share_groups;
+mod sharing;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {

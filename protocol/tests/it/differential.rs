@@ -68,7 +68,9 @@ where
                 let mut ours = values_by_name(&format!("{original:?}"));
                 // Fields of newer versions, which are at their defaults here.
                 ours.retain(|(name, _)| read_by_them.contains(&format!(" {name}: ")));
-                let theirs = values_by_name(&read_by_them);
+                let mut theirs = values_by_name(&read_by_them);
+                // One of a version before ours, which stays at its default.
+                theirs.retain(|(name, _)| O::NAME != "ShareFetchRequest" || name != "partition_max_bytes");
                 assert_eq!(ours, theirs, "{} version {version} seed {seed}", O::NAME);
             }
             assert_eq!(decode::<O>(&bytes, version), original, "version {version} seed {seed}");

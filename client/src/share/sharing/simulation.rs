@@ -266,18 +266,18 @@ fn step(
     member.held.extend(member.sharing.take(most, now));
     while !member.held.is_empty() && rng.below(3) > 0 {
         let handed = member.held.remove(0);
-        match rng.below(8) {
-            0 => drop(member.sharing.renew(handed.node, handed.id, now).map(|()| member.held.push(handed))),
-            1 => {
-                member.said +=
-                    u64::from(member.sharing.decide(handed.node, handed.id, Verdict::Release, now).is_ok())
+        let verdict = match rng.below(8) {
+            0 => {
+                let renewed = member.sharing.renew(handed.node, handed.id, now);
+                member.held.extend(renewed.is_ok().then_some(handed));
+                continue;
             }
-            2 if troubled => {} // Forgotten: its lock runs out.
-            _ => {
-                member.said +=
-                    u64::from(member.sharing.decide(handed.node, handed.id, Verdict::Accept, now).is_ok())
-            }
-        }
+            1 => Verdict::Release,
+            // Forgotten: its lock runs out.
+            2 if troubled => continue,
+            _ => Verdict::Accept,
+        };
+        member.said += u64::from(member.sharing.decide(handed.node, handed.id, verdict, now).is_ok());
     }
     if rng.below(5) == 0 {
         member.sharing.flush();

@@ -132,7 +132,10 @@ fn accept(sharing: &mut Sharing, handed: &Handed, now: Instant) -> Result<bool, 
     sharing.decide(handed.node, handed.id, Verdict::Accept, now)
 }
 
-fn outcomes(sharing: &mut Sharing) -> Vec<(String, u64, Option<(u64, Loss)>)> {
+/// By partition: how many came to something, how many to nothing.
+type Told = Vec<(String, u64, Option<(u64, Loss)>)>;
+
+fn outcomes(sharing: &mut Sharing) -> Told {
     let outcomes = sharing.take_outcomes().into_iter();
     outcomes.map(|(partition, tally)| (partition.to_string(), tally.done, tally.failed)).collect()
 }
