@@ -147,7 +147,6 @@ impl Sender {
                     transaction.hand_over(&mut self.dispatch);
                 }
                 self.dispatch.pass(now, &mut gathering.accumulator, &cluster);
-                gathering.forget_topics();
                 if let Some(transaction) = &mut gathering.transaction {
                     transaction.broken = self.dispatch.broken().cloned();
                 }
