@@ -14,7 +14,7 @@ mod epoch_ends;
 mod list_offsets;
 mod view;
 
-pub(crate) use cache::{AllTopics, Metadata};
+pub(crate) use cache::{AllTopics, Followed, Metadata};
 pub use core::Client;
 pub(crate) use core::Core;
 pub(crate) use epoch_ends::{Epochs, epoch_ends};

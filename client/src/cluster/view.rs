@@ -45,6 +45,19 @@ impl Topics {
         self.shards.iter().flat_map(|shard| shard.keys())
     }
 
+    /// Those of which `gone` does not hold; `None` when that is all.
+    fn without(&self, gone: impl Fn(&str) -> bool) -> Option<Self> {
+        let mut next = self.clone();
+        let mut changed = false;
+        for shard in &mut next.shards {
+            if shard.keys().any(|topic| gone(topic)) {
+                Arc::make_mut(shard).retain(|topic, _| !gone(topic));
+                changed = true;
+            }
+        }
+        changed.then_some(next)
+    }
+
     fn insert(&mut self, name: Arc<str>, topic: TopicView) {
         if let Some(shard) = self.shards.get_mut(shard(&name)) {
             Arc::make_mut(shard).insert(name, Arc::new(topic));
@@ -128,6 +141,12 @@ impl ClusterView {
         next.topics.insert(Arc::clone(&partition.topic), topic);
         next.version += 1;
         Some(next)
+    }
+
+    /// This view without the topics of which `gone` holds; `None` when there are none. It is not newer by that: nobody
+    /// learned anything.
+    pub(super) fn without(&self, gone: impl Fn(&str) -> bool) -> Option<Self> {
+        Some(Self { topics: self.topics.without(gone)?, ..self.clone() })
     }
 
     /// This view changed by an answer about some topics, or about all.

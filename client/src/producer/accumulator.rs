@@ -195,6 +195,11 @@ impl Accumulator {
         }
     }
 
+    /// The topics that records were given for, until their last partition is forgotten.
+    pub(super) fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.values().map(|topic| &topic.name)
+    }
+
     /// From now on nothing lingers, until [`Accumulator::calm`] was called as often.
     pub(super) fn hurry(&mut self) {
         self.hurried += 1;

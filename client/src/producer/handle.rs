@@ -373,6 +373,7 @@ impl Producer {
     async fn learn(&self, topic: &Arc<str>) -> Result<TopicView, ProduceError> {
         let max_block = self.shared.config.max_block;
         let partition = || TopicPartition { topic: Arc::clone(topic), partition: -1 };
+        self.shared.followed.add(std::slice::from_ref(topic));
         match self.shared.core.topic(topic, Instant::now() + max_block).await {
             Ok(topic) => Ok(topic),
             Err(RequestError::Deadline { last, .. }) => Err(ProduceError::Blocked {

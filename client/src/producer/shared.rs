@@ -9,7 +9,7 @@ use super::accumulator::{Accumulator, Closing, Limits};
 use super::delivery::Settled;
 use super::settings::ProducerConfig;
 use super::transaction::Exchange;
-use crate::cluster::{ClusterView, Core};
+use crate::cluster::{ClusterView, Core, Followed};
 use crate::error::ProduceError;
 
 /// Shared by the handles and the sender task.
@@ -21,6 +21,8 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// One permit a byte that may still be buffered.
     pub(super) room: Semaphore,
+    /// The topics that are written to.
+    pub(super) followed: Arc<Followed>,
 }
 
 /// What is changed by every record.
@@ -58,6 +60,7 @@ impl Shared {
             transaction,
         };
         Self {
+            followed: core.metadata.follow(&[]),
             core,
             room: Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS)),
             config,
