@@ -198,7 +198,8 @@ pub struct Delays(Vec<u64>);
 
 impl Delays {
     pub fn note(&mut self, value: Option<&[u8]>) {
-        let stamp = value.and_then(|value| value.first_chunk::<8>()).map_or(0, |stamp| u64::from_be_bytes(*stamp));
+        let stamp =
+            value.and_then(|value| value.first_chunk::<8>()).map_or(0, |stamp| u64::from_be_bytes(*stamp));
         if stamp != 0 {
             self.0.push(now_us().saturating_sub(stamp));
         }

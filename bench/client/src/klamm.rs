@@ -57,7 +57,8 @@ pub async fn consume(bootstrap: &str, topic: &str, case: Case) -> Result<Measure
         if seen == 0 {
             watch = Stopwatch::start();
         }
-        bytes += batch.records.iter().map(|record| record.value.as_ref().map_or(0, Bytes::len)).sum::<usize>();
+        bytes +=
+            batch.records.iter().map(|record| record.value.as_ref().map_or(0, Bytes::len)).sum::<usize>();
         seen += batch.records.len();
     }
     let measured = watch.stop(seen);
@@ -72,7 +73,8 @@ pub async fn latency(bootstrap: &str, topic: &str, case: Case) -> Result<Measure
     let group = format!("bench-{}", std::process::id());
     let mut consumer = client.consumer().group(group).topics([topic]).start().await?;
     let producer = producer(&client, case).linger(Duration::ZERO).build()?;
-    let send = send_paced(case, async |value| Ok(drop(producer.enqueue(Record::to(topic).value(value)).await?)));
+    let send =
+        send_paced(case, async |value| Ok(drop(producer.enqueue(Record::to(topic).value(value)).await?)));
     let receive = async {
         let mut delays = Delays::default();
         while delays.count() < case.records {
