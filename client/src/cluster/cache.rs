@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::core::Core;
-use super::view::{ClusterView, TopicView};
+use super::view::{ClusterView, LeaderHint, TopicView};
 use crate::connection::{Connection, Retry};
 use crate::error::RequestError;
 use crate::types::TopicPartition;
@@ -101,23 +101,15 @@ impl Metadata {
         self.view.subscribe()
     }
 
-    /// Notes a leader that a broker told instead of serving a partition, with its address where it told that (KIP-951).
-    /// One that is not newer than what is known changes nothing.
-    pub(crate) fn learn_leader(
-        &self,
-        partition: &TopicPartition,
-        leader: i32,
-        leader_epoch: i32,
-        endpoint: Option<(&str, i32)>,
-    ) {
-        self.view.send_if_modified(|view| {
-            match view.with_leader(partition, leader, leader_epoch, endpoint) {
-                Some(next) => {
-                    *view = Arc::new(next);
-                    true
-                }
-                None => false,
+    /// Notes a leader that a broker told instead of serving a partition. One that is not newer than what is known
+    /// changes nothing.
+    pub(crate) fn learn_leader(&self, hint: &LeaderHint) {
+        self.view.send_if_modified(|view| match view.with_leader(hint) {
+            Some(next) => {
+                *view = Arc::new(next);
+                true
             }
+            None => false,
         });
     }
 

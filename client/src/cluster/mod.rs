@@ -20,7 +20,7 @@ pub(crate) use core::Core;
 pub(crate) use epoch_ends::{Epochs, epoch_ends};
 pub use list_offsets::{OffsetAt, OffsetSpec};
 pub(crate) use list_offsets::{ask_leader, list_offsets};
-pub(crate) use view::{ClusterView, TopicView};
+pub(crate) use view::{ClusterView, LeaderHint, TopicView};
 
 #[cfg(test)]
 pub(crate) use view::PartitionView;

@@ -322,6 +322,9 @@ impl Fetcher {
             }
         };
         let news = self.fetching.answered(&mut self.shared.partitions(), way, answer, now);
+        for hint in self.fetching.hints() {
+            self.shared.core.metadata.learn_leader(&hint);
+        }
         if news {
             self.shared.reader.wake();
         }

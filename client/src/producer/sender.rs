@@ -177,11 +177,7 @@ impl Sender {
             Command::Release { batch } => released.push(batch),
             Command::Send { node, request } => self.send(node, request, now),
             Command::Shrink { slot, bytes } => self.shared.gathering().accumulator.shrink(slot, bytes),
-            Command::Learn(hint) => {
-                let endpoint = hint.endpoint.as_ref().map(|(host, port)| (&**host, *port));
-                let partition = &hint.partition;
-                core.metadata.learn_leader(partition, hint.leader, hint.leader_epoch, endpoint);
-            }
+            Command::Learn(hint) => core.metadata.learn_leader(&hint),
             Command::Report { node, error, first: true } => {
                 tracing::warn!(node, %error, "a broker cannot be reached by the producer, which goes on trying");
             }
