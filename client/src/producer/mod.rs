@@ -19,6 +19,8 @@
 //! transactional.rs  TransactionalProducer and Transaction
 //! delivery.rs       what becomes of a record, as a future
 //! ```
+//!
+#![doc = include_str!("sending.md")]
 
 mod accumulator;
 mod answer;
