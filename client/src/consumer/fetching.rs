@@ -94,6 +94,17 @@ pub(super) struct Fetching {
     brokers: BTreeMap<i32, Broker>,
     /// Bytes that answers may bring.
     reserved: usize,
+    /// What answers have brought since that was asked last.
+    brought: Vec<Brought>,
+}
+
+/// What one answer brought of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Brought {
+    pub(super) topic: Arc<str>,
+    /// As its batches have it.
+    pub(super) records: usize,
+    pub(super) bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -138,13 +149,18 @@ struct Ready {
 
 impl Fetching {
     pub(super) fn new(rules: FetchRules) -> Self {
-        Self { rules, brokers: BTreeMap::new(), reserved: 0 }
+        Self { rules, brokers: BTreeMap::new(), reserved: 0, brought: Vec::new() }
     }
 
     /// Bytes that answers under way may bring.
     #[cfg(test)]
     pub(super) fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    /// What answers have brought since this was asked last.
+    pub(super) fn take_brought(&mut self) -> Vec<Brought> {
+        std::mem::take(&mut self.brought)
     }
 
     /// The fetches to send now, and when time alone brings more.
@@ -363,7 +379,7 @@ impl Fetching {
 
     /// Takes in one partition's part. Returns whether the reader has something new.
     fn part_taken(
-        &self,
+        &mut self,
         partitions: &mut Partitions,
         node: i32,
         wanted: &Wanted,
@@ -397,6 +413,10 @@ impl Fetching {
         let end = if reading.committed_only { part.last_stable_offset } else { part.high_watermark };
         let Some(anchor) = partitions.anchor(ask) else { return false };
         let chunk = chunk::read(&ask.partition, anchor, records, &aborted, end, reading);
+        if chunk.bytes > 0 {
+            let topic = Arc::clone(&ask.partition.topic);
+            self.brought.push(Brought { topic, records: chunk.records, bytes: chunk.bytes });
+        }
         partitions.fetched(&ask.partition, &ask.cell, chunk, now)
     }
 }

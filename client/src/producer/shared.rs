@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::accumulator::{Accumulator, Closing, Limits};
 use super::delivery::Settled;
+use super::metrics::ProducerMetrics;
 use super::partitioner::{Partitions, Sticky};
 use super::settings::ProducerConfig;
 use super::transaction::Exchange;
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// One permit a byte that may still be buffered.
     pub(super) room: Semaphore,
+    pub(super) metrics: ProducerMetrics,
 }
 
 /// What is changed by every record.
@@ -56,6 +58,7 @@ impl Shared {
             transaction,
         };
         Self {
+            metrics: ProducerMetrics::new(&core.config.client_id),
             core,
             room: Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS)),
             config,
@@ -66,6 +69,12 @@ impl Shared {
 
     pub(super) fn gathering(&self) -> MutexGuard<'_, Gathering> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that wait or are in flight.
+    pub(super) fn buffered(&self) -> usize {
+        let all = self.config.buffer_bytes.min(Semaphore::MAX_PERMITS);
+        all.saturating_sub(self.room.available_permits())
     }
 
     /// While the guard lives, nothing lingers.

@@ -14,6 +14,7 @@ mod fake;
 mod fake_group;
 mod fetching;
 mod groups;
+mod observing;
 mod producing;
 mod real_broker;
 mod retries;
