@@ -56,7 +56,10 @@ impl CliError {
 }
 
 /// What a person can do about a request that a broker does not know.
-const NOT_THERE: &str = "the broker does not serve this. Klamm's broker does not yet, and skipped-features.md says so; Apache Kafka 4.3 does";
+const NOT_THERE: &str = concat!(
+    "the broker does not serve this. Klamm's broker does not yet, and skipped-features.md says so; ",
+    "Apache Kafka 4.3 does"
+);
 
 /// The words of an administrative error. That a broker lacks a request is said as such, with what to do about it.
 fn words(error: &AdminError) -> String {

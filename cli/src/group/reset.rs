@@ -287,7 +287,7 @@ async fn bounds(
     Ok(bounds)
 }
 
-/// Tells of partitions for which there is no plan, or another than was asked for. Gives how many of the first there are.
+/// Tells of partitions for which there is no plan, or another than was asked for. Gives how many have none.
 fn tell_refused(resets: &[Reset]) -> usize {
     let mut refused = 0;
     for Reset { group, planned } in resets {

@@ -1,4 +1,5 @@
-//! `klamm produce --input json` fed with lines that are wrong: the line is named, and what was written before it is told.
+//! `klamm produce --input json` fed with lines that are wrong: the line is named, and what was written before it is
+//! told.
 
 use crate::broker::Broker;
 use crate::{fails_at, succeeds};

@@ -80,7 +80,12 @@ fn resets_offsets(address: &str) {
     let mut again: Vec<String> = succeeds(address, &consume, b"").lines().map(str::to_owned).collect();
     again.sort_unstable();
     assert_eq!(again, ["4", "6"]);
+}
 
+/// From a file that `--export` could have written.
+fn resets_offsets_from_a_file(address: &str) {
+    let (topic, group) = group_that_has_read(address);
+    let consume = ["consume", &topic, "--group", &group, "--from", "beginning", "--until-end"];
     let file = std::env::temp_dir().join(format!("{group}.csv"));
     std::fs::write(&file, format!("{topic},0,1\n")).expect("a file");
     let path = file.to_str().expect("a path of text");
@@ -99,7 +104,10 @@ fn resets_offsets(address: &str) {
         "{wrong:?}"
     );
     std::fs::remove_file(&file).expect("it was there");
+}
 
+fn refuses_what_cannot_be_reset(address: &str) {
+    let (topic, group) = group_that_has_read(address);
     let missing =
         fails_at(address, &["group", "reset-offsets", &group, "--topic", "no-such", "--to-latest"], b"");
     assert!(missing.contains("topic no-such: UNKNOWN_TOPIC_OR_PARTITION"), "{missing}");
@@ -120,6 +128,8 @@ fn resets_offsets(address: &str) {
 fn groups_go_on_where_they_are_told_to() {
     let broker = Broker::start(&["group.initial.rebalance.delay.ms=0"]);
     resets_offsets(&broker.address);
+    resets_offsets_from_a_file(&broker.address);
+    refuses_what_cannot_be_reset(&broker.address);
 }
 
 #[test]
@@ -171,6 +181,8 @@ fn what_klamms_broker_lacks_is_told_in_words() {
 fn groups_of_apache_kafka() {
     let Some(address) = apache_kafka() else { return };
     resets_offsets(&address);
+    resets_offsets_from_a_file(&address);
+    refuses_what_cannot_be_reset(&address);
     let (_, group) = group_that_has_read(&address);
     let nobody = fresh("nobody");
     let deleted = klamm_at(&address, &["group", "delete", &group, &nobody], b"");
