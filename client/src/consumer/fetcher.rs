@@ -19,7 +19,7 @@ use super::lookups::{Ask, Plan};
 use super::positions::{Anchor, Leader, Place};
 use super::settings::{ConsumerConfig, Subscription};
 use super::shared::Shared;
-use crate::cluster::{self, Epochs, OffsetAt};
+use crate::cluster::{self, Epochs, Followed, OffsetAt};
 use crate::connection::{Connection, Links};
 use crate::error::RequestError;
 use crate::group::offsets;
@@ -79,6 +79,9 @@ pub(super) struct Fetcher {
     refreshing: bool,
     /// Topics of partitions assigned by hand that were asked about, which may have created them.
     learned: BTreeSet<Arc<str>>,
+    followed: Arc<Followed>,
+    /// As of which assignment they are.
+    assignment: Option<u64>,
     /// When metrics are told next where the consumer stands, unless that many partitions are not assigned any more.
     sample_at: Option<(Instant, usize)>,
 }
@@ -87,6 +90,8 @@ impl Fetcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             fetching: Fetching::new(fetch_rules(&shared.config, shared.core.config.metadata_max_age)),
+            followed: shared.core.metadata.follow(&[]),
+            assignment: None,
             shared,
             patient: Arc::default(),
             prompt: Arc::default(),
@@ -249,14 +254,23 @@ impl Fetcher {
         if !matches!(self.shared.config.subscription, Subscription::Partitions(_)) {
             return;
         }
-        let topics = self.shared.partitions().topics();
+        let (assignment, topics) = {
+            let partitions = self.shared.partitions();
+            if self.assignment == Some(partitions.changes()) {
+                return;
+            }
+            (partitions.changes(), partitions.topics())
+        };
+        self.assignment = Some(assignment);
+        self.followed.set(topics.iter().cloned());
+        // What is given up and comes back is a new topic to us.
+        self.learned.retain(|topic| topics.contains(topic));
         let new: Vec<Arc<str>> = topics.into_iter().filter(|topic| !self.learned.contains(topic)).collect();
         if new.is_empty() {
             return;
         }
         self.learned.extend(new.iter().cloned());
         let core = Arc::clone(&self.shared.core);
-        core.metadata.follow(&new);
         let view = core.metadata.view();
         let unknown: Vec<Arc<str>> = new.into_iter().filter(|topic| view.usable(topic).is_none()).collect();
         if unknown.is_empty() {
@@ -328,6 +342,9 @@ impl Fetcher {
         let news = self.fetching.answered(&mut self.shared.partitions(), way, answer, now);
         for brought in self.fetching.take_brought() {
             self.shared.metrics.fetched(&brought);
+        }
+        for hint in self.fetching.hints() {
+            self.shared.core.metadata.learn_leader(&hint);
         }
         if news {
             self.shared.reader.wake();

@@ -21,6 +21,7 @@ use super::lookups::{Ask, Wanted};
 use super::partitions::Partitions;
 use super::positions::{Anchor, ERROR_PAUSE};
 use super::session::Session;
+use crate::cluster::LeaderHint;
 use crate::error::ConsumeError;
 
 /// From here on topics go by id.
@@ -96,6 +97,8 @@ pub(super) struct Fetching {
     reserved: usize,
     /// What answers have brought since that was asked last.
     brought: Vec<Brought>,
+    /// What brokers told of other leaders.
+    hints: Vec<LeaderHint>,
 }
 
 /// What one answer brought of one partition.
@@ -149,7 +152,12 @@ struct Ready {
 
 impl Fetching {
     pub(super) fn new(rules: FetchRules) -> Self {
-        Self { rules, brokers: BTreeMap::new(), reserved: 0, brought: Vec::new() }
+        Self { rules, brokers: BTreeMap::new(), reserved: 0, hints: Vec::new(), brought: Vec::new() }
+    }
+
+    /// The leaders that brokers told of since this was asked last.
+    pub(super) fn hints(&mut self) -> Vec<LeaderHint> {
+        std::mem::take(&mut self.hints)
     }
 
     /// Bytes that answers under way may bring.
@@ -355,6 +363,7 @@ impl Fetching {
         answer: FetchResponse,
         now: Instant,
     ) -> bool {
+        self.note_hints(&answer, &flight.wanted);
         let mut parts = by_place(answer, &flight.wanted);
         let (mut news, mut early) = (false, true);
         for (at, wanted) in flight.wanted.iter().enumerate() {
@@ -375,6 +384,34 @@ impl Fetching {
             broker.calm_until = early.then(|| now + calm(broker.early));
         }
         news
+    }
+
+    /// A broker that does not lead a partition any more may tell who does.
+    fn note_hints(&mut self, answer: &FetchResponse, wanted: &[Wanted]) {
+        if answer.node_endpoints.is_empty() {
+            return;
+        }
+        let endpoint = |id| answer.node_endpoints.iter().find(|node| node.node_id == id);
+        let parts =
+            answer.responses.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (topic, part)));
+        for (topic, part) in parts {
+            let of = |wanted: &&Wanted| {
+                let same_topic = match topic.topic.is_empty() {
+                    true => wanted.topic_id == topic.topic_id,
+                    false => *wanted.ask.partition.topic == *topic.topic,
+                };
+                same_topic && wanted.ask.partition.partition == part.partition_index
+            };
+            let leader = &part.current_leader;
+            let Some(node) = endpoint(leader.leader_id).filter(|_| part.error_code != 0) else { continue };
+            let Some(wanted) = wanted.iter().find(of) else { continue };
+            self.hints.push(LeaderHint {
+                partition: wanted.ask.partition.clone(),
+                leader: leader.leader_id,
+                leader_epoch: leader.leader_epoch,
+                endpoint: Some((Arc::from(&*node.host), node.port)),
+            });
+        }
     }
 
     /// Takes in one partition's part. Returns whether the reader has something new.

@@ -22,6 +22,8 @@
 //! membership.rs  what membership of a group does to its consumer
 //! shared.rs      what all of these share; committing
 //! ```
+//!
+#![doc = include_str!("reading.md")]
 
 mod builder;
 mod chunk;

@@ -202,6 +202,8 @@ pub(super) struct Partitions {
     answers: u64,
     /// Nothing more comes.
     finished: bool,
+    /// How often the assignment changed.
+    changes: u64,
 }
 
 impl Partitions {
@@ -216,6 +218,7 @@ impl Partitions {
             stale: false,
             answers: 0,
             finished: false,
+            changes: 0,
         }
     }
 
@@ -223,6 +226,7 @@ impl Partitions {
 
     /// Adds a partition. While it is held nothing is fetched.
     pub(super) fn add(&mut self, partition: TopicPartition, start: Start, held: bool) {
+        self.changes += 1;
         self.all.entry(partition).or_insert_with(|| Partition::new(start, held));
     }
 
@@ -244,6 +248,7 @@ impl Partitions {
 
     /// Removes partitions. Nothing is remembered of them: when they come back, what is committed counts.
     pub(super) fn remove(&mut self, partitions: &[TopicPartition]) {
+        self.changes += 1;
         self.stop(partitions);
         for name in partitions {
             self.all.remove(name);
@@ -253,6 +258,11 @@ impl Partitions {
     /// Everything that is owned, also what is about to go.
     pub(super) fn assignment(&self) -> Vec<TopicPartition> {
         self.all.keys().cloned().collect()
+    }
+
+    /// Counts changes of what is owned.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The topics of what is owned.

@@ -71,9 +71,6 @@ impl Consumer {
         let (fetching, membership, committing) = (Tasks::new(), Tasks::new(), Tasks::new());
         match &shared.config.subscription {
             Subscription::Partitions(assigned) => {
-                let topics: Vec<Arc<str>> =
-                    assigned.iter().map(|partition| Arc::clone(&partition.topic)).collect();
-                shared.core.metadata.follow(&topics);
                 let mut partitions = shared.partitions();
                 for partition in assigned {
                     partitions.add(partition.clone(), Start::Committed, false);

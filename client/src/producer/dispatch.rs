@@ -22,11 +22,12 @@ use klamm_protocol::messages::produce::PartitionProduceResponse;
 use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
-pub(super) use self::command::{Cluster, Command, Hint, Parcel, Slot, Waiting};
+pub(super) use self::command::{Cluster, Command, Parcel, Slot, Waiting};
 use self::identity::Identities;
 use super::answer::{Loss, Verdict, judge, judge_failure};
 use super::delivery::Acknowledged;
 use super::lane::{Blocked, Identity, Lane, Parked, Sequenced};
+use crate::cluster::LeaderHint;
 use crate::connection::pause_after;
 use crate::error::{ProduceError, RequestError};
 use crate::runtime::Rng;
@@ -583,7 +584,7 @@ impl<B: Parcel> Dispatch<B> {
             if hinted {
                 entry.hinted_epoch = leader.leader_epoch;
                 let endpoint = answer.node_endpoints.iter().find(|node| node.node_id == leader.leader_id);
-                self.commands.push(Command::Learn(Hint {
+                self.commands.push(Command::Learn(LeaderHint {
                     partition: partition.clone(),
                     leader: leader.leader_id,
                     leader_epoch: leader.leader_epoch,

@@ -20,6 +20,8 @@
 //! delivery.rs       what becomes of a record, as a future
 //! metrics.rs        what is told to the program's metrics recorder
 //! ```
+//!
+#![doc = include_str!("sending.md")]
 
 mod accumulator;
 mod answer;

@@ -60,6 +60,8 @@ pub(super) struct Sender {
     links: Arc<Links>,
     dispatch: Dispatch<Batch>,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// The version of the metadata that was looked at last.
+    seen: u64,
     _ending: Ending,
 }
 
@@ -118,7 +120,7 @@ impl Sender {
             rng: Arc::clone(&client.rng),
         });
         let _ending = Ending(Arc::clone(&shared));
-        Self { shared, links: Arc::default(), dispatch, events: FuturesUnordered::new(), _ending }
+        Self { shared, links: Arc::default(), dispatch, events: FuturesUnordered::new(), seen: 0, _ending }
     }
 
     /// Runs until it is aborted. Batches that are dropped then tell their records.
@@ -147,11 +149,14 @@ impl Sender {
                 let view = self.shared.core.metadata.view();
                 let cluster = Now { core: &self.shared.core, view: &view, links: &self.links };
                 let mut gathering = self.shared.gathering();
+                if std::mem::replace(&mut self.seen, view.version) != view.version {
+                    // What is not written to any more need not be kept fresh.
+                    self.shared.followed.set(gathering.accumulator.topics().cloned());
+                }
                 if let Some(transaction) = &mut gathering.transaction {
                     transaction.hand_over(&mut self.dispatch);
                 }
                 self.dispatch.pass(now, &mut gathering.accumulator, &cluster);
-                gathering.forget_topics();
                 if let Some(transaction) = &mut gathering.transaction {
                     transaction.broken = self.dispatch.broken().cloned();
                 }
@@ -179,11 +184,7 @@ impl Sender {
             }
             Command::Send { node, request } => self.send(node, request, now),
             Command::Shrink { slot, bytes } => self.shared.gathering().accumulator.shrink(slot, bytes),
-            Command::Learn(hint) => {
-                let endpoint = hint.endpoint.as_ref().map(|(host, port)| (&**host, *port));
-                let partition = &hint.partition;
-                core.metadata.learn_leader(partition, hint.leader, hint.leader_epoch, endpoint);
-            }
+            Command::Learn(hint) => core.metadata.learn_leader(&hint),
             Command::Report { node, error, first: true } => {
                 tracing::warn!(node, %error, "a broker answers the producer nothing of use, which goes on trying");
             }

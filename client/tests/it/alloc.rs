@@ -1,4 +1,4 @@
-//! How often the consumer allocates: counted on the test's own thread, on which client and fake broker run.
+//! How often producer and consumer allocate: counted on the test's own thread, on which client and fake broker run.
 
 #![expect(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -69,6 +69,33 @@ async fn reading_allocates_once_for_many_records() {
             }
             let allocations = ALLOCATIONS.get() - before;
             assert!(allocations * 10 <= RECORDS, "{compression}, batches {batches}: {allocations}");
+        }
+    }
+}
+
+/// A record's value is copied into its batch, and that is all: neither its delivery nor its callback needs an
+/// allocation of its own, that of the broker in the test included.
+#[tokio::test(start_paused = true)]
+async fn sending_allocates_once_for_many_records() {
+    const RECORDS: usize = 20_000;
+    for compression in [Compression::None, Compression::Lz4] {
+        for callbacks in [true, false] {
+            let broker = FakeBroker::start(1).await;
+            let client = broker.client().await;
+            let producer = client.producer().compression(compression).build().unwrap();
+            let (value, topic) = (Bytes::from(vec![7; 100]), std::sync::Arc::<str>::from(TOPIC));
+            producer.send(Record::to(topic.clone()).value("first")).await.unwrap();
+            let before = ALLOCATIONS.get();
+            for _ in 0..RECORDS {
+                let record = Record::to(topic.clone()).value(value.clone());
+                match callbacks {
+                    true => producer.send_with(record, |result| assert!(result.is_ok())).await.unwrap(),
+                    false => drop(producer.enqueue(record).await.unwrap()),
+                }
+            }
+            producer.flush().await.unwrap();
+            let allocations = ALLOCATIONS.get() - before;
+            assert!(allocations * 10 <= RECORDS, "{compression}, callbacks {callbacks}: {allocations}");
         }
     }
 }

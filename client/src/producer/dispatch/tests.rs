@@ -236,7 +236,7 @@ impl Bench {
                 }
                 text
             }
-            Command::Learn(Hint { partition, leader, leader_epoch, endpoint }) => {
+            Command::Learn(LeaderHint { partition, leader, leader_epoch, endpoint }) => {
                 format!("{partition} is at {leader} since {leader_epoch}: {endpoint:?}")
             }
             Command::Decide { promise, outcome: Ok(acknowledged) } => {
