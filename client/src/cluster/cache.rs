@@ -18,7 +18,6 @@ use crate::connection::{Connection, Retry};
 use crate::error::RequestError;
 use crate::observe::ClientEvent;
 use crate::observe::names::METADATA_REFRESHES;
-use crate::types::TopicPartition;
 
 /// How soon a topic that is being created is asked for again.
 const CREATION_POLL: Duration = Duration::from_millis(10);
