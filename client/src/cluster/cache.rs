@@ -15,7 +15,6 @@ use super::core::Core;
 use super::view::{ClusterView, LeaderHint, TopicView};
 use crate::connection::{Connection, Retry};
 use crate::error::RequestError;
-use crate::types::TopicPartition;
 
 /// How soon a topic that is being created is asked for again.
 const CREATION_POLL: Duration = Duration::from_millis(10);

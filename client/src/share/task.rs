@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::member::{Beat, Change, Member, Slot, Told, Vain};
-use super::requests::{self, Hint};
+use super::requests;
 use super::shared::Shared;
 use super::sharing::{AcquireMode, Answer, NoAnswer, Send, What};
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, Followed, LeaderHint};
 use crate::connection::{Connection, Links};
 use crate::error::{RequestError, ShareError};
 use crate::group::CoordinatorLink;
@@ -32,7 +32,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the loop waits for.
 enum Event {
     Beaten(u64, Result<ShareGroupHeartbeatResponse, RequestError>),
-    Answered(i32, Result<(Answer, Vec<Hint>, Connection), Failed>),
+    Answered(i32, Result<(Answer, Vec<LeaderHint>, Connection), Failed>),
     Refreshed,
     Learned,
     Left,
@@ -62,6 +62,7 @@ pub(super) struct ShareTask {
     sessions: BTreeMap<i32, Connection>,
     topics: watch::Receiver<Vec<Arc<str>>>,
     metadata: watch::Receiver<Arc<ClusterView>>,
+    followed: Arc<Followed>,
     work: FuturesUnordered<BoxFuture<'static, Event>>,
     refreshing: bool,
     leaving: bool,
@@ -89,6 +90,7 @@ impl ShareTask {
             sessions: BTreeMap::new(),
             topics,
             metadata: core.metadata.watch(),
+            followed: core.metadata.follow(&[]),
             work: FuturesUnordered::new(),
             refreshing: false,
             leaving: false,
@@ -150,7 +152,7 @@ impl ShareTask {
     fn subscribe(&mut self) {
         let topics = self.topics.borrow_and_update().clone();
         let core = Arc::clone(&self.shared.core);
-        core.metadata.follow(&topics);
+        self.followed.set(topics.iter().cloned());
         self.member.subscribe(topics.clone(), Instant::now());
         self.work.push(Box::pin(async move {
             // The first look, which may create them.
@@ -265,11 +267,11 @@ impl ShareTask {
         });
     }
 
-    fn answered(&mut self, node: i32, answered: Result<(Answer, Vec<Hint>, Connection), Failed>) {
+    fn answered(&mut self, node: i32, answered: Result<(Answer, Vec<LeaderHint>, Connection), Failed>) {
         let answer = match answered {
             Ok((answer, hints, connection)) => {
                 self.sessions.insert(node, connection);
-                self.learn_leaders(hints);
+                hints.iter().for_each(|hint| self.shared.core.metadata.learn_leader(hint));
                 Ok(answer)
             }
             Err(Failed { why, error }) => {
@@ -284,14 +286,6 @@ impl ShareTask {
             }
         };
         self.shared.sharing().answered(node, answer, Instant::now());
-    }
-
-    fn learn_leaders(&self, hints: Vec<Hint>) {
-        for Hint { slot, leader, epoch, endpoint } in hints {
-            let partition = self.shared.sharing().named(slot);
-            let endpoint = endpoint.as_ref().map(|(host, port)| (&**host, *port));
-            self.shared.core.metadata.learn_leader(&partition, leader, epoch, endpoint);
-        }
     }
 
     /// Tells the names and leaders of what is read.
@@ -328,7 +322,7 @@ async fn ask_leader(
     links: &Links,
     session: Option<Connection>,
     send: Send,
-) -> Result<(Answer, Vec<Hint>, Connection), Failed> {
+) -> Result<(Answer, Vec<LeaderHint>, Connection), Failed> {
     let Send { node, epoch, what, said } = send;
     let connection = match session.filter(|session| !session.is_closed()) {
         Some(session) if epoch != 0 => session,
@@ -336,6 +330,7 @@ async fn ask_leader(
         _ => links.connection(&shared.core, node).await?,
     };
     let (config, member_id) = (&shared.config, &*shared.member_id);
+    let name = |slot| shared.sharing().named(slot);
     let (answer, hints) = match what {
         What::Fetch { added, forgotten } => {
             let version = version_for::<ShareFetchRequest>(&connection, config.acquire)?;
@@ -343,14 +338,13 @@ async fn ask_leader(
             // The broker may rightly hold the fetch for `fetch_max_wait`.
             let timeout = config.request_timeout + config.fetch_max_wait;
             let answer = connection.start(&request, version)?.within(timeout).await?;
-            let name = |slot| shared.sharing().named(slot);
             requests::fetch_answer(answer, version >= RENEWS_FROM, requests::reading(config), name)
         }
         What::Acknowledge => {
             let version = connection.version::<ShareAcknowledgeRequest>()?;
             let request = requests::acknowledge(config, member_id, epoch, said);
             let answer = connection.start(&request, version)?.within(config.request_timeout).await?;
-            requests::acknowledge_answer(answer, version >= RENEWS_FROM)
+            requests::acknowledge_answer(answer, version >= RENEWS_FROM, name)
         }
     };
     Ok((answer, hints, connection))
