@@ -59,6 +59,7 @@ mod connection;
 pub mod consumer;
 mod error;
 mod group;
+mod observe;
 pub mod producer;
 pub mod security;
 pub mod share;
@@ -83,6 +84,7 @@ pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
 /// The seams: clock, network, randomness, tasks.
 pub use klamm_runtime as runtime;
+pub use observe::{ClientEvent, METRICS, Metric, MetricKind, Observer};
 pub use producer::{
     Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
     RecordMetadata, RoundRobin, Transaction, TransactionalProducer, TransactionalProducerBuilder,

@@ -44,6 +44,8 @@ pub(super) struct Chunk {
     position: i64,
     /// Where to go on when all is handed out.
     pub(super) next: Anchor,
+    /// How many records its batches say they have.
+    pub(super) records: usize,
     /// What is left of it in the buffer, as it came over the wire.
     pub(super) bytes: usize,
     pub(super) high_watermark: i64,
@@ -82,6 +84,7 @@ pub(super) fn read(
         opened: VecDeque::new(),
         position: position.offset,
         next: position,
+        records: 0,
         bytes: 0,
         high_watermark,
         failure: None,
@@ -126,6 +129,7 @@ impl Chunk {
             };
         }
         self.next = Anchor { offset: next_offset, epoch: leader_epoch(header).or(self.next.epoch) };
+        self.records = self.records.saturating_add(usize::try_from(header.record_count).unwrap_or(0));
         self.bytes += batch.bytes().len();
         self.batches.push_back(batch);
         Ok(())

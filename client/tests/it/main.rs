@@ -15,6 +15,7 @@ mod fake_group;
 mod fake_share;
 mod fetching;
 mod groups;
+mod observing;
 mod producing;
 mod real_broker;
 mod retries;
