@@ -23,6 +23,7 @@ mod secured_broker;
 mod sessions;
 mod share_groups;
 mod sharing;
+mod spans;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {
