@@ -58,6 +58,8 @@ mod error;
 mod group;
 pub mod producer;
 pub mod security;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod types;
 
 pub use admin::{Admin, NewTopic};

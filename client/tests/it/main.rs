@@ -11,7 +11,7 @@ mod broken_brokers;
 mod connections;
 mod cutting;
 mod fake;
-mod fake_group;
+mod fake_broker;
 mod fetching;
 mod groups;
 mod producing;
