@@ -7,6 +7,7 @@ use bytes::Bytes;
 use klamm_protocol::records::{OwnedRecord, RecordBatch};
 use klamm_protocol::{ApiKey, ErrorCode};
 
+use super::group::Group;
 use super::received::SeenRequest;
 use super::script::{Answer, Target};
 use super::serve::{Shared, serve};
@@ -267,6 +268,6 @@ impl FakeBroker {
 
     /// How many members a group has dropped, for their silence or by [`FakeBroker::expel`].
     pub fn expelled(&self, group: &str) -> usize {
-        self.shared.state().groups.get(group).map_or(0, |group| group.expelled())
+        self.shared.state().groups.get(group).map_or(0, Group::expelled)
     }
 }

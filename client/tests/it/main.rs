@@ -1,6 +1,6 @@
 //! The client against a broker that does what a test tells it to, on a network in memory and a paused clock.
 // The helpers are test code too, but clippy only knows that of functions marked as tests.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 // Files here are how one process tells another that it is ready.
 #![allow(clippy::disallowed_methods)]
 
@@ -14,6 +14,7 @@ mod fake;
 mod fake_broker;
 mod fetching;
 mod groups;
+mod hostile;
 mod producing;
 mod real_broker;
 mod retries;
