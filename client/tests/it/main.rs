@@ -12,6 +12,7 @@ mod connections;
 mod cutting;
 mod fake;
 mod fake_broker;
+mod faults;
 mod fetching;
 mod groups;
 mod hostile;
