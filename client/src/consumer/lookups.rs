@@ -275,7 +275,7 @@ impl Partitions {
 
     /// The position is not in the log.
     pub(super) fn out_of_range(&mut self, ask: &Ask, offset: i64, now: Instant) {
-        let policy = by_policy(self.rules.reset);
+        let (policy, pauses) = (by_policy(self.rules.reset), self.rules.pauses);
         let Some(partition) = self.current(&ask.partition, &ask.cell) else { return };
         if partition.position.leaves_replica() {
             // A replica may lag behind, its leader is asked before anything is given up.
@@ -285,7 +285,7 @@ impl Partitions {
             Some(place) => {
                 let name = &ask.partition;
                 tracing::warn!(partition = %name, offset, ?place, "the position is not in the log; it is reset");
-                partition.position.look(Start::Find(place));
+                partition.position.reset(place, now, pauses);
             }
             None => {
                 partition.position.rest(now + ERROR_PAUSE);

@@ -78,6 +78,8 @@ pub(crate) struct Member {
     pub(super) generation: i32,
     /// There is a reason to join again.
     pub(super) rejoin: bool,
+    /// Generations in a row that ended before this member had its part.
+    pub(super) overtaken: u32,
     /// No look-up and no join before: the last one failed.
     not_before: Option<Instant>,
     backoff: Backoff,
@@ -117,6 +119,7 @@ impl Member {
             member_id,
             generation: -1,
             rejoin: false,
+            overtaken: 0,
             not_before: None,
             heart: None,
             shared_for: None,

@@ -519,6 +519,48 @@ fn joins_and_syncs_that_fail_are_made_again_after_a_pause() {
     assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "at once: {effects:?}");
 }
 
+/// A coordinator that ended every generation before it gave anybody anything was asked as fast as it answered.
+#[test]
+fn generations_that_end_one_after_the_other_are_joined_at_once_only_so_often() {
+    let overtake = |story: &mut Story, join| {
+        let effects = story.on(Event::JoinAnswered(join, Ok(following(1))));
+        let sync = Story::attempt(&effects);
+        story.on(Event::SyncAnswered(sync, Err(said(ErrorCode::RebalanceInProgress))))
+    };
+    let (mut story, mut join) = Story::joining(settings());
+    for _ in 0..5 {
+        let effects = overtake(&mut story, join);
+        assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "at once: {effects:?}");
+        join = Story::attempt(&effects);
+    }
+    for _ in 0..3 {
+        assert_eq!(overtake(&mut story, join), []);
+        assert_eq!(story.after(Duration::from_millis(75)), [], "less than any pause");
+        let effects = story.after(PAUSE);
+        let effects: Vec<_> =
+            effects.into_iter().filter(|effect| matches!(effect, Effect::SendJoin { .. })).collect();
+        join = Story::attempt(&effects);
+    }
+    // With a part in a generation it begins anew.
+    let effects = story.on(Event::JoinAnswered(join, Ok(following(2))));
+    let sync = Story::attempt(&effects);
+    story.on(Event::SyncAnswered(sync, Ok(Vec::new())));
+    story.on(Event::ListenerReturned);
+    let beat = story.beat();
+    let effects = story.on(Event::HeartbeatAnswered(beat, Err(said(ErrorCode::RebalanceInProgress))));
+    let effects = overtake(&mut story, Story::attempt(&effects));
+    assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "at once: {effects:?}");
+}
+
+/// A coordinator that asked for an id and gave none was asked again as fast as it answered.
+#[test]
+fn an_id_that_is_required_and_not_given_is_final() {
+    let (mut story, join) = Story::joining(settings());
+    let required = Failure::Coordinator { code: ErrorCode::MemberIdRequired, member_id: Some("".into()) };
+    let refused = Effect::Report(Report::Refused(ErrorCode::MemberIdRequired));
+    assert_eq!(story.on(Event::JoinAnswered(join, Err(required))), [refused, Effect::Done]);
+}
+
 #[test]
 fn some_failures_are_final() {
     let refused = |code| [Effect::Report(Report::Refused(code)), Effect::Done];
