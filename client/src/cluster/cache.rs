@@ -1,6 +1,7 @@
 //! The cluster as it was last seen, shared by everything that is made from one client, and the requests that renew it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use super::core::Core;
 use super::view::{ClusterView, LeaderHint, TopicView};
 use crate::connection::{Connection, Retry};
 use crate::error::RequestError;
-use crate::types::TopicPartition;
+use crate::observe::ClientEvent;
+use crate::observe::names::METADATA_REFRESHES;
 
 /// How soon a topic that is being created is asked for again.
 const CREATION_POLL: Duration = Duration::from_millis(10);
@@ -34,6 +36,8 @@ pub(crate) struct Metadata {
     /// What is to be asked about next: whoever gets the turn asks for all.
     unknown: Mutex<BTreeMap<Arc<str>, Vec<Asker>>>,
     interest: Mutex<Interest>,
+    /// The last request failed.
+    lost: AtomicBool,
 }
 
 /// Told what the request about its topic brought.
@@ -89,6 +93,7 @@ impl Metadata {
             learning: tokio::sync::Mutex::default(),
             unknown: Mutex::default(),
             interest: Mutex::default(),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -257,13 +262,29 @@ impl Core {
         topics: Option<&[Arc<str>]>,
         create: bool,
     ) -> Result<Arc<ClusterView>, RequestError> {
-        let answer = self.fetch_metadata(topics, create).await?;
+        let answer = self.fetch_metadata(topics, create).await;
+        self.note_metadata(answer.as_ref().err());
+        let answer = answer?;
         let mut result = Arc::default();
         self.metadata.view.send_modify(|view| {
             *view = Arc::new(view.updated(answer, topics.is_none()));
             result = Arc::clone(view);
         });
         Ok(result)
+    }
+
+    /// Tells how a request for metadata ended.
+    fn note_metadata(&self, error: Option<&RequestError>) {
+        METADATA_REFRESHES.counter(&[if error.is_none() { "ok" } else { "failed" }.into()]).increment(1);
+        let was_lost = self.metadata.lost.swap(error.is_some(), Ordering::Relaxed);
+        match (was_lost, error) {
+            (false, Some(error)) => {
+                let error = error.clone();
+                self.config.observers.tell(|| ClientEvent::MetadataLost { error });
+            }
+            (true, None) => self.config.observers.tell(|| ClientEvent::MetadataRestored),
+            _ => {}
+        }
     }
 
     /// The bare request.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
+use klamm_protocol::{ApiKey, ErrorCode};
 use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
 
 use super::chunk::Reading;
 use super::fetching::{Fetch, FetchRules, Fetching, Line, NoAnswer, Way};
@@ -22,7 +23,11 @@ use crate::cluster::{self, Epochs, Followed, OffsetAt};
 use crate::connection::{Connection, Links};
 use crate::error::RequestError;
 use crate::group::offsets;
+use crate::observe::ClientEvent;
 use crate::types::{IsolationLevel, OffsetAndMetadata, TopicPartition};
+
+/// How often metrics are told where the consumer stands, while anything happens.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 type Answers<T> = HashMap<TopicPartition, Result<T, ErrorCode>>;
 
@@ -77,6 +82,8 @@ pub(super) struct Fetcher {
     followed: Arc<Followed>,
     /// As of which assignment they are.
     assignment: Option<u64>,
+    /// When metrics are told next where the consumer stands, unless that many partitions are not assigned any more.
+    sample_at: Option<(Instant, usize)>,
 }
 
 impl Fetcher {
@@ -92,6 +99,7 @@ impl Fetcher {
             events: FuturesUnordered::new(),
             refreshing: false,
             learned: BTreeSet::new(),
+            sample_at: None,
         }
     }
 
@@ -124,7 +132,14 @@ impl Fetcher {
         let Plan { committed, find, check, fetch, refresh, wake_at } = plan;
         let (fetches, fetch_at) = self.fetching.send(&mut partitions, fetch, now);
         let news = partitions.has_errors();
+        let assigned = partitions.all.len();
+        let due = self.sample_at.is_none_or(|(at, before)| at <= now || before != assigned);
+        let sample = due.then(|| partitions.sample());
         drop(partitions);
+        if let Some(sample) = sample {
+            self.sample_at = Some((now + SAMPLE_EVERY, assigned));
+            shared.metrics.sample(&sample);
+        }
         if news {
             shared.reader.wake();
         }
@@ -198,6 +213,8 @@ impl Fetcher {
             Line::Prompt => Arc::clone(&self.prompt),
         };
         let session = self.sessions.get(&way.node).cloned();
+        let partitions: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let span = debug_span!("fetch", node = way.node, held = way.line == Line::Patient, partitions);
         self.events.push(Box::pin(async move {
             let answer = async {
                 let connection = links.connection(&shared.core, way.node).await?;
@@ -210,7 +227,7 @@ impl Fetcher {
                 let answer = connection.start(&request, version)?.within(timeout).await?;
                 Ok((answer, connection))
             };
-            Event::Fetched { way, result: answer.await }
+            Event::Fetched { way, result: answer.instrument(span).await }
         }));
     }
 
@@ -310,6 +327,7 @@ impl Fetcher {
                 if way.line == Line::Patient {
                     self.sessions.insert(way.node, connection);
                 }
+                self.note_throttle(way.node, answer.throttle_time_ms);
                 Ok(answer)
             }
             Err(Missing::SessionGone) => Err(NoAnswer::SessionGone),
@@ -322,12 +340,25 @@ impl Fetcher {
             }
         };
         let news = self.fetching.answered(&mut self.shared.partitions(), way, answer, now);
+        for brought in self.fetching.take_brought() {
+            self.shared.metrics.fetched(&brought);
+        }
         for hint in self.fetching.hints() {
             self.shared.core.metadata.learn_leader(&hint);
         }
         if news {
             self.shared.reader.wake();
         }
+    }
+
+    fn note_throttle(&self, node: i32, pause_ms: i32) {
+        let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0));
+        if pause.is_zero() {
+            return;
+        }
+        self.shared.metrics.throttled(pause);
+        let api = ApiKey::Fetch;
+        self.shared.core.config.observers.tell(|| ClientEvent::Throttled { node, api, pause });
     }
 
     /// A look-up failed. One that only took too long is tried again without a word.

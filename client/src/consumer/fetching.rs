@@ -95,8 +95,19 @@ pub(super) struct Fetching {
     brokers: BTreeMap<i32, Broker>,
     /// Bytes that answers may bring.
     reserved: usize,
+    /// What answers have brought since that was asked last.
+    brought: Vec<Brought>,
     /// What brokers told of other leaders.
     hints: Vec<LeaderHint>,
+}
+
+/// What one answer brought of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Brought {
+    pub(super) topic: Arc<str>,
+    /// As its batches have it.
+    pub(super) records: usize,
+    pub(super) bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +152,7 @@ struct Ready {
 
 impl Fetching {
     pub(super) fn new(rules: FetchRules) -> Self {
-        Self { rules, brokers: BTreeMap::new(), reserved: 0, hints: Vec::new() }
+        Self { rules, brokers: BTreeMap::new(), reserved: 0, hints: Vec::new(), brought: Vec::new() }
     }
 
     /// The leaders that brokers told of since this was asked last.
@@ -153,6 +164,11 @@ impl Fetching {
     #[cfg(test)]
     pub(super) fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    /// What answers have brought since this was asked last.
+    pub(super) fn take_brought(&mut self) -> Vec<Brought> {
+        std::mem::take(&mut self.brought)
     }
 
     /// The fetches to send now, and when time alone brings more.
@@ -400,7 +416,7 @@ impl Fetching {
 
     /// Takes in one partition's part. Returns whether the reader has something new.
     fn part_taken(
-        &self,
+        &mut self,
         partitions: &mut Partitions,
         node: i32,
         wanted: &Wanted,
@@ -434,6 +450,10 @@ impl Fetching {
         let end = if reading.committed_only { part.last_stable_offset } else { part.high_watermark };
         let Some(anchor) = partitions.anchor(ask) else { return false };
         let chunk = chunk::read(&ask.partition, anchor, records, &aborted, end, reading);
+        if chunk.bytes > 0 {
+            let topic = Arc::clone(&ask.partition.topic);
+            self.brought.push(Brought { topic, records: chunk.records, bytes: chunk.bytes });
+        }
         partitions.fetched(&ask.partition, &ask.cell, chunk, now)
     }
 }

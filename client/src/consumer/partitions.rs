@@ -176,6 +176,15 @@ impl Partition {
     }
 }
 
+/// What metrics tell of where a consumer stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) assigned: usize,
+    pub(super) buffered_bytes: usize,
+    /// Records up to the end, of partitions where that is known.
+    pub(super) lags: BTreeMap<TopicPartition, i64>,
+}
+
 /// The partitions of one consumer.
 #[derive(Debug)]
 pub(super) struct Partitions {
@@ -368,6 +377,14 @@ impl Partitions {
     /// Records between the position and the end, as of the last fetch.
     pub(super) fn lag(&self, name: &TopicPartition) -> Option<i64> {
         Some(lag(self.end_offset(name)?, self.position(name)?))
+    }
+
+    /// Where the consumer stands, for metrics.
+    pub(super) fn sample(&self) -> Sample {
+        let lags = self.all.iter().filter_map(|(name, partition)| {
+            Some((name.clone(), lag(partition.high_watermark?, partition.handed_out()?)))
+        });
+        Sample { assigned: self.all.len(), buffered_bytes: self.buffered, lags: lags.collect() }
     }
 
     // ---- fetching

@@ -639,7 +639,8 @@ mod tests {
             for (number, (partition, padding)) in records.into_iter().enumerate() {
                 let mut value = (number as u32).to_be_bytes().to_vec();
                 value.resize(4 + padding, 0);
-                accumulator.append(&Record::to("t").value(value), Aim::Partition(partition), 0, 1, None, || now).unwrap();
+                let (record, aim) = (Record::to("t").value(value), Aim::Partition(partition));
+                accumulator.append(&record, aim, 0, 1, None, || now).unwrap();
                 expected.entry(partition).or_default().push(number as u32);
                 if number % 17 == 0 {
                     drain(&mut accumulator, 0);

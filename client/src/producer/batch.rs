@@ -86,6 +86,12 @@ impl Batch {
         self.len_bytes
     }
 
+    /// What of the uncompressed bytes these are; `None` where nothing is compressed.
+    pub(super) fn ratio(&self, bytes: usize) -> Option<f64> {
+        let compressed = self.options.compression != Compression::None && self.len_bytes > 0;
+        compressed.then(|| bytes as f64 / self.len_bytes as f64)
+    }
+
     /// Whether closing it is work that is better not left to the sender.
     pub(super) fn is_worth_closing(&self) -> bool {
         self.options.compression != Compression::None && matches!(self.content, Content::Open(_))

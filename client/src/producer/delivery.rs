@@ -41,7 +41,7 @@ pub(super) struct Acknowledged {
     pub(super) log_append_time_ms: Option<i64>,
 }
 
-type Outcome = Result<Acknowledged, ProduceError>;
+pub(super) type Outcome = Result<Acknowledged, ProduceError>;
 
 /// What the records of a batch wait for.
 #[derive(Debug)]
@@ -231,6 +231,11 @@ impl Decider {
 
     pub(super) fn share(&self) -> Share {
         self.share.clone()
+    }
+
+    /// Reads what was decided, if anything was.
+    pub(super) fn outcome<T>(&self, read: impl FnOnce(&Outcome) -> T) -> Option<T> {
+        self.share.promise.state().outcome(self.share.part.start).map(|(_, outcome)| read(outcome))
     }
 
     pub(super) fn call_back(&mut self, record: RecordInBatch, callback: Callback) {

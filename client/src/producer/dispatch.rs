@@ -627,11 +627,9 @@ impl<B: Parcel> Dispatch<B> {
         let node = self.nodes.entry(id).or_default();
         node.connecting = false;
         match result {
-            Ok(()) => node.failing = false,
-            Err(error) => {
-                self.refresh_wanted = true;
-                self.report(id, &error);
-            }
+            Ok(()) => {}
+            // Whoever connects has told of it.
+            Err(_) => self.refresh_wanted = true,
         }
     }
 
@@ -777,7 +775,9 @@ impl<B: Parcel> Dispatch<B> {
     }
 
     fn report(&mut self, id: i32, error: &RequestError) {
-        let first = !std::mem::replace(&mut self.nodes.entry(id).or_default().failing, true);
+        // A connection that ended is made anew; it is told when that fails.
+        let lost = matches!(error, RequestError::Connect { .. } | RequestError::Disconnected { .. });
+        let first = !lost && !std::mem::replace(&mut self.nodes.entry(id).or_default().failing, true);
         self.commands.push(Command::Report { node: id, error: error.clone(), first });
     }
 }

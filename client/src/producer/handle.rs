@@ -93,7 +93,7 @@ impl Producer {
     pub async fn enqueue(&self, record: Record) -> Result<Delivery, EnqueueError> {
         match self.append(&record, None, None).await {
             Ok(appended) => Ok(Delivery::from(appended)),
-            Err(error) => Err(EnqueueError::new(error, record)),
+            Err(error) => Err(self.refused(error, record)),
         }
     }
 
@@ -109,7 +109,7 @@ impl Producer {
         });
         match appended {
             Ok(appended) => Ok(Delivery::from(appended)),
-            Err(error) => Err(EnqueueError::new(error, record)),
+            Err(error) => Err(self.refused(error, record)),
         }
     }
 
@@ -123,7 +123,8 @@ impl Producer {
         record: Record,
         callback: impl FnOnce(Result<RecordMetadata, ProduceError>) + Send + 'static,
     ) -> Result<(), ProduceError> {
-        self.append(&record, Some(Box::new(callback)), None).await.map(drop)
+        let taken = self.append(&record, Some(Box::new(callback)), None).await;
+        taken.map(drop).inspect_err(|error| self.shared.metrics.failed(error.kind(), 1))
     }
 
     /// Sends what is buffered without lingering, and waits until every record enqueued before
@@ -166,6 +167,12 @@ impl Producer {
     /// The client this producer was made from.
     pub fn client(&self) -> &Client {
         &self._client
+    }
+
+    /// A record that was not taken goes back.
+    pub(super) fn refused(&self, error: ProduceError, record: Record) -> EnqueueError {
+        self.shared.metrics.failed(error.kind(), 1);
+        EnqueueError::new(error, record)
     }
 
     fn refuse_records(&self) {
@@ -402,7 +409,10 @@ impl Producer {
             return Ok(());
         }
         let _hurry = shared.hurry();
-        match tokio::time::timeout(shared.config.max_block, shared.room.acquire_many(permits)).await {
+        let since = Instant::now();
+        let room = tokio::time::timeout(shared.config.max_block, shared.room.acquire_many(permits)).await;
+        shared.metrics.waited_for_room(since.elapsed());
+        match room {
             Ok(Ok(permit)) => {
                 permit.forget();
                 Ok(())

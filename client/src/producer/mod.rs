@@ -18,6 +18,7 @@
 //! coordination.rs   the task that talks to the transactions' coordinator
 //! transactional.rs  TransactionalProducer and Transaction
 //! delivery.rs       what becomes of a record, as a future
+//! metrics.rs        what is told to the program's metrics recorder
 //! ```
 //!
 #![doc = include_str!("sending.md")]
@@ -33,6 +34,7 @@ mod enqueue_error;
 mod handle;
 mod interceptor;
 mod lane;
+mod metrics;
 mod partitioner;
 mod record;
 mod sender;

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::accumulator::{Accumulator, Closing, Limits};
 use super::delivery::Settled;
+use super::metrics::ProducerMetrics;
 use super::settings::ProducerConfig;
 use super::transaction::Exchange;
 use crate::cluster::{ClusterView, Core, Followed};
@@ -21,6 +22,7 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// One permit a byte that may still be buffered.
     pub(super) room: Semaphore,
+    pub(super) metrics: ProducerMetrics,
     /// The topics that are written to.
     pub(super) followed: Arc<Followed>,
 }
@@ -60,6 +62,7 @@ impl Shared {
             transaction,
         };
         Self {
+            metrics: ProducerMetrics::new(&core.config.client_id),
             followed: core.metadata.follow(&[]),
             core,
             room: Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS)),
@@ -71,6 +74,12 @@ impl Shared {
 
     pub(super) fn gathering(&self) -> MutexGuard<'_, Gathering> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that wait or are in flight.
+    pub(super) fn buffered(&self) -> usize {
+        let all = self.config.buffer_bytes.min(Semaphore::MAX_PERMITS);
+        all.saturating_sub(self.room.available_permits())
     }
 
     /// While the guard lives, nothing lingers.

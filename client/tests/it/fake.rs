@@ -9,6 +9,9 @@ use bytes::Bytes;
 use klamm_client::Client;
 use klamm_client::runtime::{MemoryNet, Net, Stream, Tasks};
 use klamm_protocol::frame::{decode_request_header, encode_response};
+use klamm_protocol::messages::add_partitions_to_txn::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopic, AddPartitionsToTxnTopicResult,
+};
 use klamm_protocol::messages::api_versions::ApiVersion;
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicResult};
 use klamm_protocol::messages::describe_groups::DescribedGroup;
@@ -25,6 +28,7 @@ use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records, Utf8Bytes, Uu
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake_group::{self, Group};
+use crate::fake_share::{self, Share};
 
 pub(crate) const TOPIC: &str = "t";
 pub(crate) const NODE: i32 = 1;
@@ -70,6 +74,7 @@ pub(crate) struct State {
     /// Connections taken.
     pub(crate) connections: usize,
     pub(crate) group: Group,
+    pub(crate) share: Share,
     /// How long a session lasts, in milliseconds; 0 for ever.
     pub(crate) session_lifetime_ms: i64,
     /// Requests that came in the middle of a login, which Kafka's brokers close the connection for.
@@ -80,6 +85,11 @@ pub(crate) struct State {
     pub(crate) topic_id: Uuid,
     /// What fetches say of the end of the log, instead of the truth.
     pub(crate) high_watermark: Option<i64>,
+    /// How long produced and fetched data is asked to stay away, in milliseconds.
+    pub(crate) throttle_ms: i32,
+    /// Whether it coordinates transactions: each ends as it is told to.
+    pub(crate) has_transactions: bool,
+    pub(crate) refuses_logins: bool,
 }
 
 pub(crate) struct FakeBroker {
@@ -170,6 +180,10 @@ async fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, address: &str)
             let wait = nothing_to_fetch(&frame, &state.lock().unwrap());
             tokio::time::sleep(wait.unwrap_or_default()).await;
         }
+        if key == ApiKey::ShareFetch.code() {
+            let wait = fake_share::hold(&frame, &state.lock().unwrap());
+            tokio::time::sleep(wait).await;
+        }
         let answer = answer(frame.into(), &mut state.lock().unwrap(), address, refuse);
         match fault {
             Fault::ServeThenDisconnect => return Ok(()),
@@ -211,16 +225,26 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
         }
         ApiKey::FindCoordinator => {
             let request = FindCoordinatorRequest::decode(&mut input, version).unwrap();
-            encode(key, &coordinators(request), version, id)
+            encode(key, &coordinators(request, state.has_transactions), version, id)
         }
         ApiKey::DescribeGroups => {
             let request = DescribeGroupsRequest::decode(&mut input, version).unwrap();
             encode(key, &groups(request), version, id)
         }
+        ApiKey::AddPartitionsToTxn => {
+            let request = AddPartitionsToTxnRequest::decode(&mut input, version).unwrap();
+            encode(key, &added(request), version, id)
+        }
+        ApiKey::EndTxn => {
+            let error_code = refuse.unwrap_or(ErrorCode::None).code();
+            encode(key, &EndTxnResponse { error_code, ..Default::default() }, version, id)
+        }
         ApiKey::SaslHandshake => encode(key, &SaslHandshakeResponse::default(), version, id),
         ApiKey::SaslAuthenticate => {
             let session_lifetime_ms = state.session_lifetime_ms;
-            let answer = SaslAuthenticateResponse { session_lifetime_ms, ..Default::default() };
+            let error_code =
+                if state.refuses_logins { ErrorCode::SaslAuthenticationFailed.code() } else { 0 };
+            let answer = SaslAuthenticateResponse { session_lifetime_ms, error_code, ..Default::default() };
             encode(key, &answer, version, id)
         }
         ApiKey::CreateTopics => {
@@ -229,6 +253,9 @@ fn answer(frame: Bytes, state: &mut State, address: &str, refuse: Option<ErrorCo
                 |topic: CreatableTopic| CreatableTopicResult { name: topic.name, ..Default::default() };
             let topics = request.topics.into_iter().map(created).collect();
             encode(key, &CreateTopicsResponse { topics, ..Default::default() }, version, id)
+        }
+        share if fake_share::APIS.contains(&share) => {
+            fake_share::answer(state, share, &mut input, version, id)
         }
         group => state.group.answer(group, &mut input, version, id),
     }
@@ -251,10 +278,13 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
         ApiKey::ListOffsets,
         ApiKey::SaslHandshake,
         ApiKey::SaslAuthenticate,
+        ApiKey::AddPartitionsToTxn,
+        ApiKey::EndTxn,
     ];
     let mut api_keys: Vec<ApiVersion> = served
         .into_iter()
         .chain(fake_group::APIS)
+        .chain(fake_share::APIS)
         .map(|key| {
             let versions = supported_versions(key).unwrap();
             ApiVersion {
@@ -269,6 +299,9 @@ fn api_versions(state: &State, version: i16, id: i32) -> Bytes {
     api_keys.iter_mut().filter(|api| api.api_key == ApiKey::ApiVersions.code()).for_each(|api| {
         api.max_version = api.max_version.min(up_to);
     });
+    let share_up_to = state.share.up_to.unwrap_or(i16::MAX);
+    let of_share = |api: &&mut ApiVersion| fake_share::APIS.iter().any(|key| key.code() == api.api_key);
+    api_keys.iter_mut().filter(of_share).for_each(|api| api.max_version = api.max_version.min(share_up_to));
     let (code, version) =
         if version > up_to { (ErrorCode::UnsupportedVersion, 0) } else { (ErrorCode::None, version) };
     let answer = ApiVersionsResponse { error_code: code.code(), api_keys, ..Default::default() };
@@ -314,9 +347,23 @@ fn metadata(state: &State, request: &MetadataRequest, address: &str) -> Metadata
 }
 
 /// It coordinates every group, and no transactions: those it refuses as Klamm's broker does.
-fn coordinators(request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+/// All partitions join the transaction.
+fn added(request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse {
+    let result =
+        |partition_index| AddPartitionsToTxnPartitionResult { partition_index, ..Default::default() };
+    let topic = |topic: AddPartitionsToTxnTopic| AddPartitionsToTxnTopicResult {
+        name: topic.name,
+        results_by_partition: topic.partitions.into_iter().map(result).collect(),
+        ..Default::default()
+    };
+    let results_by_topic_v3_and_below = request.v3_and_below_topics.into_iter().map(topic).collect();
+    AddPartitionsToTxnResponse { results_by_topic_v3_and_below, ..Default::default() }
+}
+
+fn coordinators(request: FindCoordinatorRequest, of_transactions: bool) -> FindCoordinatorResponse {
     let (node_id, code) = match request.key_type {
         0 => (NODE, ErrorCode::None),
+        _ if of_transactions => (NODE, ErrorCode::None),
         _ => (-1, ErrorCode::TransactionalIdAuthorizationFailed),
     };
     let coordinator = |key| Coordinator { key, node_id, error_code: code.code(), ..Default::default() };
@@ -338,7 +385,7 @@ fn groups(request: DescribeGroupsRequest) -> DescribeGroupsResponse {
 }
 
 fn produce(state: &mut State, request: ProduceRequest, refuse: Option<ErrorCode>) -> ProduceResponse {
-    let mut response = ProduceResponse::default();
+    let mut response = ProduceResponse { throttle_time_ms: state.throttle_ms, ..Default::default() };
     for topic in request.topic_data {
         let topic_id = topic.topic_id;
         let mut answered = TopicProduceResponse { name: topic.name, topic_id, ..Default::default() };
@@ -428,7 +475,7 @@ fn nothing_to_fetch(frame: &[u8], state: &State) -> Option<Duration> {
 }
 
 fn fetch(state: &State, request: FetchRequest) -> FetchResponse {
-    let mut response = FetchResponse::default();
+    let mut response = FetchResponse { throttle_time_ms: state.throttle_ms, ..Default::default() };
     for topic in request.topics {
         let mut answered =
             FetchableTopicResponse { topic: topic.topic, topic_id: topic.topic_id, ..Default::default() };

@@ -12,13 +12,17 @@ mod connections;
 mod cutting;
 mod fake;
 mod fake_group;
+mod fake_share;
 mod fetching;
 mod groups;
+mod observing;
 mod producing;
 mod real_broker;
 mod retries;
 mod secured_broker;
 mod sessions;
+mod share_groups;
+mod sharing;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {

@@ -490,3 +490,15 @@ fn a_broker_that_does_not_lead_any_more_may_say_who_does() {
     let other = PartitionData { partition_index: 1, ..told(ErrorCode::NotLeaderOrFollower, 3) };
     assert!(ask(true, other).1.is_empty(), "not asked for");
 }
+
+#[test]
+fn what_an_answer_brought_is_told_once() {
+    let mut side = side(&[(1, 3), (1, -1)]);
+    side.one();
+    let part = records(0, 0, 20);
+    let bytes = part.records.as_ref().map_or(0, |records| records.clone().into_bytes().unwrap().len());
+    assert!(bytes > 20);
+    assert!(side.answer(PATIENT, vec![part, PartitionData { partition_index: 1, ..Default::default() }]));
+    assert_eq!(side.fetching.take_brought(), [Brought { topic: Arc::from("t"), records: 1, bytes }]);
+    assert_eq!(side.fetching.take_brought(), []);
+}

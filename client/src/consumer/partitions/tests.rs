@@ -401,3 +401,16 @@ fn what_is_processed_counts_also_when_it_is_fetched_again() {
     cell.processed();
     assert_eq!(state.positions(true)[&partition(0)], 5);
 }
+
+#[test]
+fn a_sample_has_what_is_known() {
+    let mut state = partitions(2);
+    let wanted = begin(&mut state);
+    let fetched_first = chunk(0, 0, 3);
+    assert_eq!(fetched_first.records, 3);
+    assert!(fetched(&mut state, &wanted[0], fetched_first));
+    let sample = state.sample();
+    assert_eq!((sample.assigned, sample.buffered_bytes), (2, state.buffered()));
+    assert!(sample.buffered_bytes > 0);
+    assert_eq!(sample.lags, BTreeMap::from([(partition(0), 3)]), "of the other nothing is known");
+}

@@ -32,7 +32,7 @@ pub(in crate::producer) enum Command<B: Parcel> {
     Release { batch: B },
     /// Batches of this partition have at most this size from now on: the broker refused larger ones.
     Shrink { slot: Slot, bytes: usize },
-    /// A broker failed; `first` in a series of failures.
+    /// A request failed; `first` of a series that nobody else tells of.
     Report { node: i32, error: RequestError, first: bool },
 }
 
