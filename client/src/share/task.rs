@@ -17,7 +17,7 @@ use super::member::{Beat, Change, Member, Slot, Told, Vain};
 use super::requests::{self, Hint};
 use super::shared::Shared;
 use super::sharing::{AcquireMode, Answer, NoAnswer, Send, What};
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, Followed, LeaderHint};
 use crate::connection::{Connection, Links};
 use crate::error::{RequestError, ShareError};
 use crate::group::CoordinatorLink;
@@ -63,6 +63,7 @@ pub(super) struct ShareTask {
     topics: watch::Receiver<Vec<Arc<str>>>,
     metadata: watch::Receiver<Arc<ClusterView>>,
     work: FuturesUnordered<BoxFuture<'static, Event>>,
+    followed: Arc<Followed>,
     refreshing: bool,
     leaving: bool,
     done: bool,
@@ -90,6 +91,7 @@ impl ShareTask {
             topics,
             metadata: core.metadata.watch(),
             work: FuturesUnordered::new(),
+            followed: core.metadata.follow(&[]),
             refreshing: false,
             leaving: false,
             done: false,
@@ -150,7 +152,7 @@ impl ShareTask {
     fn subscribe(&mut self) {
         let topics = self.topics.borrow_and_update().clone();
         let core = Arc::clone(&self.shared.core);
-        core.metadata.follow(&topics);
+        self.followed.set(topics.iter().cloned());
         self.member.subscribe(topics.clone(), Instant::now());
         self.work.push(Box::pin(async move {
             // The first look, which may create them.
@@ -289,8 +291,9 @@ impl ShareTask {
     fn learn_leaders(&self, hints: Vec<Hint>) {
         for Hint { slot, leader, epoch, endpoint } in hints {
             let partition = self.shared.sharing().named(slot);
-            let endpoint = endpoint.as_ref().map(|(host, port)| (&**host, *port));
-            self.shared.core.metadata.learn_leader(&partition, leader, epoch, endpoint);
+            let endpoint = endpoint.map(|(host, port)| (Arc::from(&*host), port));
+            let hint = LeaderHint { partition, leader, leader_epoch: epoch, endpoint };
+            self.shared.core.metadata.learn_leader(&hint);
         }
     }
 
