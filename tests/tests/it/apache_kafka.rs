@@ -39,14 +39,17 @@ async fn a_listener_a_pipeline_and_the_command_line_run_on_apache_kafka() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clients_own_tests_against_apache_kafka_pass() {
     let Some(jars) = java_jars("the client's tests against Apache Kafka") else { return };
-    let (kafka, tests) = tokio::join!(Kafka::start(jars, 1, &["auto.create.topics.enable=true"]), client_tests());
+    let (kafka, tests) =
+        tokio::join!(Kafka::start(jars, 1, &["auto.create.topics.enable=true"]), client_tests());
     let mut command = Command::new(tests);
     command.args(["apache_kafka::", "cutting::", "real_broker::", "--nocapture"]);
-    let ran = run_command(command.env("KLAMM_APACHE_KAFKA", kafka.bootstrap()), CLIENT_TESTS).await;
+    command.env("KLAMM_APACHE_KAFKA", kafka.bootstrap());
+    let ran = run_command(command, CLIENT_TESTS).await;
     let said = format!("{}{}", ran.stdout, ran.stderr);
     assert!(ran.success, "{said}");
     assert!(!said.contains("skipped"), "{said}");
-    let passed = said.split_once("test result: ok. ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    let passed =
+        said.split_once("test result: ok. ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
     assert!(passed >= Some(CLIENT_TESTS_MIN), "{passed:?} tests ran: are the filters still right?\n{said}");
 }
 
@@ -65,7 +68,8 @@ async fn client_tests() -> PathBuf {
     let messages = cargo_metadata::Message::parse_stream(built.stdout.as_bytes());
     let found = messages.filter_map(Result::ok).find_map(|message| match message {
         cargo_metadata::Message::CompilerArtifact(artifact) => {
-            let client = artifact.manifest_path.ends_with("client/Cargo.toml") && artifact.target.name == "it";
+            let client =
+                artifact.manifest_path.ends_with("client/Cargo.toml") && artifact.target.name == "it";
             artifact.executable.filter(|_| client)
         }
         _ => None,

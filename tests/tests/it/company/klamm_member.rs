@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -10,11 +11,16 @@ use klamm_client::{
     async_trait,
 };
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::now_us;
 
 /// `BOOTSTRAP TOPIC GROUP PROTOCOL` for the process that is a member.
 pub(super) const VARIABLE: &str = "KLAMM_TEST_MEMBER";
+
+/// After so many batches it commits, or when nothing comes for so long.
+const BATCHES: usize = 50;
+const IDLE: Duration = Duration::from_millis(100);
 
 /// The command that starts a member. The words that follow it are filters of tests, which match none.
 pub(super) fn command() -> Command {
@@ -52,10 +58,11 @@ async fn member_process() {
     loop {
         tokio::select! {
             _ = &mut told_to_leave => break,
-            batch = consumer.next_batch() => match batch {
-                Some(Ok(batch)) => listener.process(batch).await,
-                Some(Err(error)) => eprintln!("{error}"),
-                None => panic!("the consumer has ended"),
+            batch = timeout(IDLE, consumer.next_batch()) => match batch {
+                Ok(Some(Ok(batch))) => listener.process(batch).await,
+                Ok(Some(Err(error))) => eprintln!("{error}"),
+                Ok(None) => panic!("the consumer has ended"),
+                Err(_) => listener.commit(&mut *listener.owned.lock().await).await,
             },
         }
     }
@@ -79,6 +86,8 @@ struct Worker {
     /// By partition that it owns, what is processed and not committed. Held while records are processed, so that giving
     /// up waits.
     owned: tokio::sync::Mutex<BTreeMap<TopicPartition, Option<i64>>>,
+    /// How many were processed.
+    batches: AtomicUsize,
 }
 
 impl Worker {
@@ -95,7 +104,9 @@ impl Worker {
             say(&format!("record {} {} {}", at.partition, record.offset, String::from_utf8_lossy(&value)));
         }
         owned.insert(at, Some(batch.next_offset));
-        self.commit(&mut owned).await;
+        if self.batches.fetch_add(1, Ordering::Relaxed) % BATCHES == BATCHES - 1 {
+            self.commit(&mut owned).await;
+        }
     }
 
     async fn commit(&self, owned: &mut BTreeMap<TopicPartition, Option<i64>>) {
