@@ -1,79 +1,28 @@
-//! Where users go when one machine is too small: the same listener, pipeline and command line,
-//! unchanged, on Apache Kafka.
+//! Apache Kafka itself: the same listener, pipeline and command line run on it unchanged, where users go when one machine
+//! is too small; and the client's own tests against it run here, where there is one.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use klamm_client::Client;
-use klamm_tests::{klamm_binary, run, run_with_input};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use klamm_tests::{klamm_binary, repository, run, run_command, run_with_input};
+use tokio::process::Command;
 
+use crate::company::Kafka;
 use crate::foreign::java_jars;
 use crate::job::shout_and_hear;
 
 const STEP: Duration = Duration::from_secs(60);
-/// A JVM on a busy machine takes its time.
-const START: Duration = Duration::from_secs(120);
-
-/// One Kafka node, broker and controller in one; killed when dropped.
-async fn start(folder: &Path, jars: &str) -> (Child, String) {
-    let [port, controller_port] = free_ports();
-    let data = folder.join("data");
-    let properties = folder.join("server.properties");
-    let settings = format!(
-        "process.roles=broker,controller\nnode.id=1\n\
-         controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
-         offsets.topic.replication.factor=1\ngroup.initial.rebalance.delay.ms=0\nlog.dirs={}\n",
-        data.display()
-    );
-    std::fs::write(&properties, settings).unwrap();
-    let java =
-        ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars];
-    let properties = properties.to_str().unwrap();
-    let format = [
-        "kafka.tools.StorageTool",
-        "format",
-        "--standalone",
-        "-t",
-        "4L6g3nShT-eMCtK--X86sw",
-        "-c",
-        properties,
-    ];
-    let formatted = run("java", java.into_iter().chain(format), STEP).await;
-    assert!(formatted.success, "{}{}", formatted.stdout, formatted.stderr);
-
-    let mut node = Command::new("java");
-    node.args(java).args(["kafka.Kafka", properties]);
-    let node = node
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let bootstrap = format!("127.0.0.1:{port}");
-    let answers = async { while Client::connect(&bootstrap).await.is_err() {} };
-    timeout(START, answers).await.expect("Kafka starts");
-    (node, bootstrap)
-}
-
-fn free_ports() -> [u16; 2] {
-    let held = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
-}
+/// Cold, this compiles the client and its tests.
+const BUILD: Duration = Duration::from_secs(600);
+/// A filter that matches nothing any more is a failure.
+const CLIENT_TESTS_MIN: u32 = 20;
+const CLIENT_TESTS: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_a_pipeline_and_the_command_line_run_on_apache_kafka() {
     let Some(jars) = java_jars("the same job on Apache Kafka") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (mut node, bootstrap) = start(folder.path(), &jars).await;
+    let kafka = Kafka::start(jars, 1, &[]).await;
+    let bootstrap = kafka.bootstrap();
     shout_and_hear(&bootstrap).await;
 
     let klamm = klamm_binary().await;
@@ -84,5 +33,46 @@ async fn a_listener_a_pipeline_and_the_command_line_run_on_apache_kafka() {
     let consumed = run(klamm, arguments, STEP).await;
     assert!(consumed.success, "{}", consumed.stderr);
     assert_eq!(consumed.stdout, "one\ntwo\nthree\n");
-    node.kill().await.unwrap();
+}
+
+/// The tests of client/tests/it that say that they are skipped where `KLAMM_APACHE_KAFKA` names no broker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clients_own_tests_against_apache_kafka_pass() {
+    let Some(jars) = java_jars("the client's tests against Apache Kafka") else { return };
+    let (kafka, tests) =
+        tokio::join!(Kafka::start(jars, 1, &["auto.create.topics.enable=true"]), client_tests());
+    let mut command = Command::new(tests);
+    command.args(["apache_kafka::", "cutting::", "real_broker::", "--nocapture"]);
+    command.env("KLAMM_APACHE_KAFKA", kafka.bootstrap());
+    let ran = run_command(command, CLIENT_TESTS).await;
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(ran.success, "{said}");
+    assert!(!said.contains("skipped"), "{said}");
+    let passed =
+        said.split_once("test result: ok. ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    assert!(passed >= Some(CLIENT_TESTS_MIN), "{passed:?} tests ran: are the filters still right?\n{said}");
+}
+
+/// The test program of client/tests/it. Who has just built everything needs only its name, and asks with the same
+/// features: with others cargo would compile the dependencies again.
+async fn client_tests() -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]).current_dir(repository());
+    if std::env::var_os("KLAMM_PROGRAMS_BUILT").is_some() {
+        cargo.args(["--workspace", "--all-features"]);
+    } else {
+        cargo.args(["-p", "klamm-client", "--test", "it"]);
+    }
+    let built = run_command(cargo, BUILD).await;
+    assert!(built.success, "{}", built.stderr);
+    let messages = cargo_metadata::Message::parse_stream(built.stdout.as_bytes());
+    let found = messages.filter_map(Result::ok).find_map(|message| match message {
+        cargo_metadata::Message::CompilerArtifact(artifact) => {
+            let client =
+                artifact.manifest_path.ends_with("client/Cargo.toml") && artifact.target.name == "it";
+            artifact.executable.filter(|_| client)
+        }
+        _ => None,
+    });
+    found.expect("cargo names the client's tests").into_std_path_buf()
 }

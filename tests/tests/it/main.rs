@@ -12,6 +12,7 @@ mod apache_kafka;
 mod bad_input;
 mod cli;
 mod client;
+mod company;
 mod container;
 mod crash;
 mod examples;

@@ -34,7 +34,7 @@ pub(crate) fn java_jars(what: &str) -> Option<String> {
 }
 
 /// The interpreter that has what `pins` names.
-pub(super) fn python(what: &str, pins: &str) -> Option<PathBuf> {
+pub(crate) fn python(what: &str, pins: &str) -> Option<PathBuf> {
     installed(what, pins, &format!("python/requirements/{pins}.txt")).map(|folder| folder.join("bin/python"))
 }
 
@@ -44,7 +44,7 @@ pub(super) fn node_modules(what: &str) -> Option<PathBuf> {
 }
 
 /// The program of a package of tests/foreign/go, linked from what is in Go's caches.
-pub(super) async fn go_build(what: &str, package: &str) -> Option<PathBuf> {
+pub(crate) async fn go_build(what: &str, package: &str) -> Option<PathBuf> {
     let folder = installed(what, "go", "go/go.sum")?;
     let newer = folder.join("toolchain/bin/go");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(package);

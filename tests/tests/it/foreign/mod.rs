@@ -12,4 +12,4 @@ mod page;
 mod scenario;
 mod steps;
 
-pub(crate) use installed::java_jars;
+pub(crate) use installed::{go_build, java_jars, python};
