@@ -1,7 +1,7 @@
 //! A broker for tests that misbehaves on request: how does your service take an error, a slow answer, a lost one?
 //!
-//! A [`FakeBroker`] keeps topics, groups and transactions as a real broker does, as far as a client can see. In front of
-//! that stands a script: the next requests of an API get an error, come late, lose their connection before or after they
+//! A [`FakeBroker`] keeps topics, groups and transactions as a real broker does, as far as a client can see. In front
+//! of that stands a script: the next requests of an API get an error, come late, lose their connection before or after they
 //! are carried out, are never answered, or are answered with something that is not true.
 //!
 //! ```

@@ -111,8 +111,8 @@ fn a_deadline_before_the_end_of_idleness_is_kept() {
     assert!(bench.pass()[0].starts_with("[1] failed, maybe written false"));
 }
 
-/// Its end of idleness is the very instant of its deadline, and its batch is still in flight: it is looked at later, not
-/// for ever at this instant.
+/// Its end of idleness is the very instant of its deadline, and its batch is still in flight: it is looked at later,
+/// not for ever at this instant.
 #[test]
 fn what_is_in_flight_at_the_end_of_idleness_is_looked_at_later() {
     let idle_after = 120 * SECOND - LINGER;
