@@ -196,6 +196,11 @@ impl Locks {
             .all(|(slot, partition)| of(slot) && !partition.is_renewing() && partition.portion.is_none())
     }
 
+    /// Whether one request may not be enough for all there is to say.
+    pub(super) fn has_portions(&self) -> bool {
+        self.partitions.values().any(|partition| partition.is_pending() && partition.portion.is_some())
+    }
+
     /// Whether nothing is locked and nothing is to be said.
     pub(super) fn is_empty(&self) -> bool {
         self.partitions.values().all(|partition| partition.locks.is_empty() && partition.ranges.is_empty())

@@ -240,9 +240,13 @@ impl Sharing {
                 continue;
             }
             let mine = readable.remove(&node).unwrap_or_default();
-            let leaves = self.closing || (!led.contains(&node) && leader.locks.is_empty());
+            // A last request carries one portion; what is said in several is said before it.
+            let parting = self.closing && !leader.locks.has_portions();
+            let leaves = parting || (!led.contains(&node) && leader.locks.is_empty());
             let send = if leaves {
                 leader.leave(node, now)
+            } else if self.closing {
+                Some(leader.acknowledge(node, now))
             } else if fetching.contains(&node) && leader.fits_into_fetch(&mine) {
                 self.fetches_made += 1;
                 leader.turn = self.fetches_made;

@@ -678,3 +678,25 @@ fn errors_do_not_pile_up_without_bounds() {
     sharing.report(ShareError::Closed);
     assert!(sharing.is_finished());
 }
+
+/// After a refusal acknowledgements go in portions. Closing must not give up those beyond the first portion.
+#[test]
+fn closing_says_everything_that_goes_in_portions() {
+    let (mut sharing, now, handed) = handed(&[5, 6, 7, 8]);
+    for handed in &handed {
+        accept(&mut sharing, handed, now).unwrap();
+    }
+    sharing.flush();
+    assert_eq!(sends(&mut sharing, now), [tells(1, 1, &[(5, 8, &[1])])]);
+    sharing.close();
+    let refused = Part { acknowledged: ErrorCode::InvalidRecordState, ..part(0) };
+    sharing.answered(1, Ok(answer(vec![refused])), now);
+    assert_eq!(sends(&mut sharing, now), [tells(1, 2, &[(5, 6, &[1])])]);
+    sharing.answered(1, Ok(answer(vec![part(0)])), now);
+    assert_eq!(sends(&mut sharing, now), [tells(1, 3, &[(7, 8, &[1])])]);
+    sharing.answered(1, Ok(answer(vec![part(0)])), now);
+    assert_eq!(sends(&mut sharing, now), [tells(1, -1, &[])], "nothing is left to say");
+    sharing.answered(1, Ok(answer(vec![])), now);
+    assert!(sharing.is_closed());
+    assert_eq!(outcomes(&mut sharing), [("t-0".to_owned(), 4, None)]);
+}
