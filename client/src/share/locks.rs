@@ -121,6 +121,8 @@ struct Partition {
     locks: BTreeMap<i64, Lock>,
     /// Offsets of which nobody is told, to be sent with the next acknowledgements.
     ranges: Vec<(i64, i64, Verdict)>,
+    /// Whether some of them are under way.
+    ranges_sent: bool,
     /// Most acknowledgements in the next request.
     portion: Option<usize>,
 }
@@ -284,6 +286,7 @@ impl Partition {
 
     fn take(&mut self) -> Said {
         let ranges = std::mem::take(&mut self.ranges);
+        self.ranges_sent = !ranges.is_empty();
         let mut said = Said::default();
         let mut left = self.portion.unwrap_or(usize::MAX);
         let mut singles: BTreeMap<i64, Verdict> = BTreeMap::new();
@@ -333,8 +336,10 @@ impl Partition {
     fn refused(&mut self, loss: Loss) -> Tally {
         let sent = |lock: &Lock| matches!(lock.stage, Stage::Sent(..)) || lock.renewal == Renewal::Sent;
         let count = self.locks.values().filter(|lock| sent(lock)).count();
-        if loss == Loss::Refused(ErrorCode::InvalidRecordState) && count > 1 {
-            self.portion = Some(count / 2);
+        // Ranges are not told again: where their locks ran out, nobody has to know of it.
+        let alone = count <= 1 && !self.ranges_sent;
+        if loss == Loss::Refused(ErrorCode::InvalidRecordState) && !alone && count > 0 {
+            self.portion = Some((count / 2).max(1));
             for lock in self.locks.values_mut() {
                 if let Stage::Sent(verdict, at) = lock.stage {
                     lock.stage = Stage::Decided(verdict, at);
