@@ -166,7 +166,10 @@ impl Locks {
     pub(super) fn decide(&mut self, id: LockId, verdict: Verdict, at: u64, now: Instant) -> Result<(), Gone> {
         let lock = self.held(id, now)?;
         lock.stage = Stage::Decided(verdict, at);
-        lock.renewal = Renewal::None;
+        // One that is under way may prolong the lock until the verdict is sent.
+        if lock.renewal == Renewal::Wanted {
+            lock.renewal = Renewal::None;
+        }
         Ok(())
     }
 
@@ -334,6 +337,10 @@ impl Partition {
     }
 
     fn refused(&mut self, loss: Loss) -> Tally {
+        // Of a record that was decided meanwhile the verdict counts, not the renewal.
+        for lock in self.locks.values_mut().filter(|lock| lock.stage != Stage::Held) {
+            lock.renewal = Renewal::None;
+        }
         let sent = |lock: &Lock| matches!(lock.stage, Stage::Sent(..)) || lock.renewal == Renewal::Sent;
         let count = self.locks.values().filter(|lock| sent(lock)).count();
         // Ranges are not told again: where their locks ran out, nobody has to know of it.
