@@ -61,9 +61,9 @@ impl Leader {
         self.flight.as_ref().is_some_and(|flight| flight.fetches)
     }
 
-    /// Nothing is sent to it for a while.
+    /// Nothing is sent to it for a while, or for as long as it asked for before.
     pub(super) fn pause(&mut self, now: Instant, rules: &Rules) {
-        self.not_before = Some(now + self.backoff.next(&*rules.rng));
+        self.not_before = self.not_before.max(Some(now + self.backoff.next(&*rules.rng)));
     }
 
     /// Whether a fetch of these partitions can carry what is to be said. Somebody who waits for an answer does not wait

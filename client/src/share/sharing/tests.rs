@@ -700,3 +700,12 @@ fn closing_says_everything_that_goes_in_portions() {
     assert!(sharing.is_closed());
     assert_eq!(outcomes(&mut sharing), [("t-0".to_owned(), 4, None)]);
 }
+
+#[test]
+fn a_refusal_does_not_shorten_what_a_quota_asks_for() {
+    let (mut sharing, now) = waiting();
+    sends(&mut sharing, now);
+    let code = Some(ErrorCode::ShareSessionLimitReached);
+    sharing.answered(1, Ok(Answer { throttle: LASTS, code, ..answer(vec![]) }), now);
+    assert_eq!(sharing.send(now), (vec![], Some(now + LASTS)));
+}
