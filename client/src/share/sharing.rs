@@ -376,6 +376,8 @@ impl Sharing {
         leader.renews = answer.renews;
         let mut unanswered = flight.said.clone();
         let mut tallies = Vec::new();
+        // Locks that do not last bring nothing either.
+        let in_vain = answer.lasts.is_zero();
         let mut empty = true;
         for part in &answer.parts {
             if !unanswered.remove(&part.slot) {
@@ -397,7 +399,7 @@ impl Sharing {
         }
         if flight.fetches {
             for part in answer.parts {
-                empty &= part.code == ErrorCode::None && part.records.is_empty();
+                empty &= part.code == ErrorCode::None && (in_vain || part.records.is_empty());
                 self.acquire(node, part, now + answer.lasts, now);
             }
             self.keep_calm(node, flight, empty, now);

@@ -709,3 +709,13 @@ fn a_refusal_does_not_shorten_what_a_quota_asks_for() {
     sharing.answered(1, Ok(Answer { throttle: LASTS, code, ..answer(vec![]) }), now);
     assert_eq!(sharing.send(now), (vec![], Some(now + LASTS)));
 }
+
+/// Else nothing would hold up a broker that says so: it locks, and nothing is ever handed out.
+#[test]
+fn records_whose_locks_do_not_last_are_not_asked_for_as_fast_as_they_come() {
+    let (mut sharing, now) = waiting();
+    sends(&mut sharing, now);
+    sharing.answered(1, Ok(Answer { lasts: Duration::ZERO, ..brings(0, &[5]) }), now);
+    assert_eq!(sharing.take(9, now), []);
+    assert_eq!(sharing.send(now), (vec![], Some(now + FIRST_CALM)));
+}
