@@ -73,6 +73,11 @@ impl Leader {
         !waits && self.locks.fits_into_fetch(|slot| of.contains(slot))
     }
 
+    /// Nothing is due where what was said came to nothing before it was sent.
+    pub(super) fn forget_due(&mut self) {
+        self.due_at = self.due_at.filter(|_| self.locks.has_pending());
+    }
+
     /// Whether what was said is to be sent now by itself; else when, if there is something. `blocks`: a fetch waits for
     /// it.
     pub(super) fn due(&self, now: Instant, blocks: bool) -> Result<(), Option<Instant>> {

@@ -252,6 +252,7 @@ impl Sharing {
                 leader.turn = self.fetches_made;
                 Some(leader.fetch(node, mine, now))
             } else {
+                leader.forget_due();
                 let due = leader.due(now, fetching.contains(&node));
                 due.map_or_else(
                     |at| {

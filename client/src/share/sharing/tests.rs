@@ -719,3 +719,15 @@ fn records_whose_locks_do_not_last_are_not_asked_for_as_fast_as_they_come() {
     assert_eq!(sharing.take(9, now), []);
     assert_eq!(sharing.send(now), (vec![], Some(now + FIRST_CALM)));
 }
+
+#[test]
+fn a_verdict_after_one_that_was_never_sent_wakes_whoever_sends_it() {
+    let (mut sharing, now, handed) = handed(&[5, 6]);
+    sharing.renew(1, handed[1].id, now).unwrap();
+    sends(&mut sharing, now);
+    sharing.answered(1, Ok(Answer { lasts: 3 * LASTS, ..answer(vec![part(0)]) }), now);
+    let late = now + LASTS - TICK;
+    assert_eq!(accept(&mut sharing, &handed[0], late), Ok(true));
+    assert_eq!(sharing.send(now + LASTS), (vec![], None), "its lock ran out");
+    assert_eq!(accept(&mut sharing, &handed[1], now + LASTS), Ok(true), "there was nothing to be sent");
+}
