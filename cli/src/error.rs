@@ -2,7 +2,7 @@
 
 use std::io;
 
-use klamm_client::{AdminError, ClientError};
+use klamm_client::{AdminError, ClientError, ErrorCode, RequestError};
 
 /// Why a command did not do its job.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +35,15 @@ impl CliError {
         Self::Failed(message.into())
     }
 
-    /// An error about one item, which the broker's own answers name already.
+    /// An error about one item.
     pub(crate) fn about(kind: &str, name: &str, error: &AdminError) -> Self {
-        match error.code() {
-            Some(_) => Self::Failed(format!("{kind} {error}")),
-            None => Self::Failed(format!("{kind} {name}: {error}")),
-        }
+        let why = match error {
+            AdminError::Broker { code: ErrorCode::UnsupportedVersion, .. } => NOT_THERE.to_owned(),
+            AdminError::Broker { code, message: Some(message), .. } => format!("{code}: {message}"),
+            AdminError::Broker { code, .. } => code.to_string(),
+            other => words(other),
+        };
+        Self::Failed(format!("{kind} {name}: {why}"))
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
@@ -49,6 +52,28 @@ impl CliError {
             Self::Failed(_) | Self::Some { .. } => 1,
             Self::Usage(_) => 2,
         }
+    }
+}
+
+/// What a person can do about a request that a broker does not know.
+const NOT_THERE: &str = concat!(
+    "the broker does not serve this. Klamm's broker does not yet, and skipped-features.md says so; ",
+    "Apache Kafka 4.3 does"
+);
+
+/// The words of an administrative error. That a broker lacks a request is said as such, with what to do about it.
+fn words(error: &AdminError) -> String {
+    match error {
+        AdminError::Request(RequestError::Unsupported { address, api }) => {
+            format!("{address} does not know {api:?}: {NOT_THERE}")
+        }
+        other => other.to_string(),
+    }
+}
+
+impl From<AdminError> for CliError {
+    fn from(error: AdminError) -> Self {
+        Self::Failed(words(&error))
     }
 }
 
@@ -68,8 +93,7 @@ from_client_errors!(
     klamm_client::ConfigError,
     klamm_client::RequestError,
     klamm_client::ProduceError,
-    klamm_client::ConsumeError,
-    AdminError
+    klamm_client::ConsumeError
 );
 
 /// Standard output is the only stream that commands write to with `?`.
@@ -85,6 +109,30 @@ impl From<io::Error> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_that_a_broker_lacks_is_told_in_words() {
+        let api = klamm_client::ApiKey::DescribeConfigs;
+        let lacking = || AdminError::from(RequestError::Unsupported { address: "b:1".into(), api });
+        let text = CliError::from(lacking()).to_string();
+        assert!(
+            text.starts_with("b:1 does not know DescribeConfigs: the broker does not serve this."),
+            "{text}"
+        );
+        assert!(text.contains("Klamm's broker does not yet") && !text.contains("UNSUPPORTED"), "{text}");
+        let text = CliError::about("topic", "t", &lacking()).to_string();
+        assert!(text.starts_with("topic t: b:1 does not know DescribeConfigs"), "{text}");
+        let refused =
+            AdminError::Broker { what: "t".into(), code: ErrorCode::UnsupportedVersion, message: None };
+        let text = CliError::about("topic", "t", &refused).to_string();
+        assert!(
+            text.starts_with("topic t: the broker does not serve this") && !text.contains("UNSUPPORTED"),
+            "{text}"
+        );
+        let refused =
+            AdminError::Broker { what: "Topic t".into(), code: ErrorCode::InvalidConfig, message: None };
+        assert_eq!(CliError::about("topic", "t", &refused).to_string(), "topic t: INVALID_CONFIG");
+    }
 
     #[test]
     fn exit_codes_are_the_documented_ones() {

@@ -1,11 +1,13 @@
 //! What `klamm produce` makes of a line: a value, a key and a value, or a record in JSON as `klamm consume` writes it.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use clap::ValueEnum;
 use klamm_client::Record;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 /// `--input`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -50,39 +52,32 @@ impl Lines {
     }
 
     fn of_json(&self, line: &[u8]) -> Result<Record, String> {
-        let Value::Object(object) =
-            serde_json::from_slice(line).map_err(|error| format!("no JSON: {error}"))?
-        else {
-            return Err("no JSON object".to_owned());
-        };
+        let object: Object<'_> = serde_json::from_slice(line).map_err(|error| no_json(&error))?;
         let mut record = self.template.clone();
-        for name in object.keys() {
-            if !KNOWN.contains(&name.as_str()) {
-                return Err(format!("there is no field `{name}`; there are {}", KNOWN.join(", ")));
-            }
+        if let Some(name) = object.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+            return Err(format!("there is no field `{name}`; there are {}", KNOWN.join(", ")));
         }
         if let Some(key) = bytes(&object, "key")? {
             record.key = key;
         }
         record.value = bytes(&object, "value")?.flatten();
-        match object.get("timestamp_ms") {
-            None | Some(Value::Null) => {}
-            Some(time) => {
-                record.timestamp_ms = Some(time.as_i64().ok_or("`timestamp_ms` is no whole number")?);
-            }
+        if let Some(time) = present(&object, "timestamp_ms") {
+            let time = time.get().parse();
+            record.timestamp_ms = Some(time.map_err(|_| "`timestamp_ms` is no whole number of 64 bits")?);
         }
-        match object.get("headers") {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(headers)) => {
-                for header in headers {
-                    record.headers.push(self::header(header)?);
-                }
+        if let Some(headers) = present(&object, "headers") {
+            let headers: Vec<&RawValue> =
+                serde_json::from_str(headers.get()).map_err(|_| "`headers` is no list")?;
+            for header in headers {
+                record.headers.push(self::header(header)?);
             }
-            Some(_) => return Err("`headers` is no list".to_owned()),
         }
         Ok(record)
     }
 }
+
+/// Fields as they stand there: a number that is too large for a computer's is not made another one.
+type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 const KNOWN: &[&str] = &[
     "key",
@@ -96,28 +91,62 @@ const KNOWN: &[&str] = &[
     "offset",
 ];
 
-fn header(header: &Value) -> Result<(std::sync::Arc<str>, Option<Bytes>), String> {
+/// The fields of a header.
+const KNOWN_OF_HEADERS: &[&str] = &["name", "value", "value_base64"];
+
+/// What is wrong with a line. It is one line here, whatever the parser counts.
+fn no_json(error: &serde_json::Error) -> String {
+    if error.is_data() {
+        return "no JSON object".to_owned();
+    }
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    format!("no JSON: {text} at column {}", error.column())
+}
+
+/// A field that is there and not null.
+fn present<'a>(object: &Object<'a>, name: &str) -> Option<&'a RawValue> {
+    object.get(name).copied().filter(|value| value.get() != NULL)
+}
+
+const NULL: &str = "null";
+
+fn header(header: &RawValue) -> Result<(std::sync::Arc<str>, Option<Bytes>), String> {
     let wrong = "a header is no object with `name` and `value`";
-    let object = header.as_object().ok_or(wrong)?;
-    let name = object.get("name").and_then(Value::as_str).ok_or(wrong)?;
-    Ok((name.into(), bytes(object, "value")?.flatten()))
+    let object: Object<'_> = serde_json::from_str(header.get()).map_err(|_| wrong)?;
+    if let Some(name) = object.keys().find(|name| !KNOWN_OF_HEADERS.contains(&name.as_str())) {
+        return Err(format!("a header has no field `{name}`; it has {}", KNOWN_OF_HEADERS.join(", ")));
+    }
+    let name: String =
+        object.get("name").and_then(|name| serde_json::from_str(name.get()).ok()).ok_or(wrong)?;
+    Ok((name.into(), bytes(&object, "value")?.flatten()))
 }
 
 /// Bytes under a name, as text, or under the name with `_base64`. `None` when neither is there; null is no bytes.
-fn bytes(object: &Map<String, Value>, name: &str) -> Result<Option<Option<Bytes>>, String> {
+fn bytes(object: &Object<'_>, name: &str) -> Result<Option<Option<Bytes>>, String> {
     let encoded = format!("{name}_base64");
     match (object.get(name), object.get(&encoded)) {
         (Some(_), Some(_)) => Err(format!("there are both `{name}` and `{encoded}`")),
         (None, None) => Ok(None),
-        (Some(Value::Null), None) | (None, Some(Value::Null)) => Ok(Some(None)),
-        (Some(Value::String(text)), None) => Ok(Some(Some(text.clone().into()))),
-        (None, Some(Value::String(text))) => match BASE64_STANDARD.decode(text) {
-            Ok(bytes) => Ok(Some(Some(bytes.into()))),
-            Err(error) => Err(format!("`{encoded}` is no base64: {error}")),
+        (Some(value), None) => match value.get() {
+            NULL => Ok(Some(None)),
+            text if text.starts_with('"') => {
+                let text: String =
+                    serde_json::from_str(text).map_err(|error| format!("`{name}`: {}", no_json(&error)))?;
+                Ok(Some(Some(text.into())))
+            }
+            // A document as a value is most often meant as its own text.
+            text => Ok(Some(Some(Bytes::copy_from_slice(text.as_bytes())))),
         },
-        // A document as a value is most often meant as its own text.
-        (Some(value), None) => Ok(Some(Some(value.to_string().into()))),
-        (None, Some(_)) => Err(format!("`{encoded}` is no text")),
+        (None, Some(value)) if value.get() == NULL => Ok(Some(None)),
+        (None, Some(value)) => {
+            let text: String =
+                serde_json::from_str(value.get()).map_err(|_| format!("`{encoded}` is no text"))?;
+            match BASE64_STANDARD.decode(text) {
+                Ok(bytes) => Ok(Some(Some(bytes.into()))),
+                Err(error) => Err(format!("`{encoded}` is no base64: {error}")),
+            }
+        }
     }
 }
 
@@ -192,9 +221,37 @@ mod tests {
             (r#"{"headers":{}}"#, "no list"),
             (r#"{"headers":[{"value":"a"}]}"#, "a header"),
             (r#"{"timestamp_ms":"now"}"#, "whole number"),
+            (r#"{"timestamp_ms":1.5}"#, "whole number"),
+            (r#"{"timestamp_ms":9223372036854775808}"#, "whole number of 64 bits"),
+            (r#"{"headers":[{"name":"a","valeu":"1"}]}"#, "a header has no field `valeu`"),
+            (r#"{"headers":[{"name":1}]}"#, "a header is no object"),
+            (r#"{"headers":[{"name":"a","value_base64":"YQ="}]}"#, "no base64"),
+            ("5", "no JSON object"),
+            ("", "no JSON: EOF while parsing a value at column 0"),
+            (r#"{"value":"a"} {"value":"b"}"#, "no JSON: trailing characters at column 15"),
         ] {
             let error = record(line).unwrap_err();
             assert!(error.contains(because), "{line}: {error}");
+            assert!(!error.contains("line 1"), "{error}");
         }
+    }
+
+    /// What is in none of the documented forms must be an error in bounded time, or come out as it went in.
+    #[test]
+    fn hostile_lines() {
+        let record = |line: &[u8]| lines(InputFormat::Json).record(Bytes::copy_from_slice(line));
+        let error = record(b"{\"value\":\"\xff\"}").unwrap_err();
+        assert!(error.contains("no JSON") && error.contains("unicode"), "{error}");
+        let error = record(b"\xff\xfe{\0}\0").unwrap_err();
+        assert!(error.contains("no JSON"), "{error}");
+        let error = record(br#"{"value":"\ud800"}"#).unwrap_err();
+        assert!(error.contains("no JSON"), "{error}");
+        let deep = [br#"{"value":"#.as_slice(), &b"[".repeat(1_000_000)].concat();
+        let error = record(&deep).unwrap_err();
+        assert!(error.contains("no JSON: EOF"), "{error}");
+        // It was sent as 1.2345678901234568e22.
+        let same = record(br#"{"value":12345678901234567890123,"key":{"b":1.10, "a":2}}"#).unwrap();
+        assert_eq!(same.value.as_deref(), Some(&b"12345678901234567890123"[..]));
+        assert_eq!(same.key.as_deref(), Some(&br#"{"b":1.10, "a":2}"#[..]));
     }
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod completions;
+mod config;
 mod connect;
 mod consume;
 mod error;
@@ -13,8 +14,10 @@ mod output;
 mod perf;
 mod produce;
 mod properties;
+mod report;
 mod start;
 mod topic;
+mod txn;
 
 use std::process::ExitCode;
 
@@ -42,12 +45,18 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Reads a topic to standard output.
     Consume(consume::ConsumeArgs),
-    /// Creates, lists, describes and deletes topics.
+    /// Creates, lists, describes, alters and deletes topics.
     #[command(subcommand)]
     Topic(topic::TopicCommand),
-    /// Lists and describes consumer groups.
+    /// Lists and describes consumer groups, resets their offsets, deletes them.
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Describes and changes settings of topics, brokers and groups.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Lists and describes transactions, aborts those that hang.
+    #[command(subcommand)]
+    Txn(txn::TxnCommand),
     /// Measures how fast this client and a broker are together.
     #[command(subcommand)]
     Perf(perf::PerfCommand),
@@ -72,6 +81,8 @@ fn main() -> ExitCode {
             Command::Consume(args) => consume::run(args).await,
             Command::Topic(command) => topic::run(command).await,
             Command::Group(command) => group::run(command).await,
+            Command::Config(command) => config::run(command).await,
+            Command::Txn(command) => txn::run(command).await,
             Command::Perf(command) => perf::run(command).await,
             Command::Completions(args) => completions::write_completions(&args, Cli::command()),
             Command::Man(args) => completions::write_man_pages(&args, Cli::command()),
@@ -133,6 +144,31 @@ mod tests {
         accepted("klamm topic delete t u");
         accepted("klamm group list");
         accepted("klamm group describe g h");
+        accepted("klamm group delete g h");
+        accepted("klamm group reset-offsets g h --topic t:0,1 --topic u --to-offset 5 --execute");
+        for to in [
+            "--to-earliest",
+            "--to-latest",
+            "--to-current",
+            "--shift-by -5",
+            "--to-datetime 2026-01-31T12:00:00Z",
+            "--by-duration PT1H",
+            "--by-duration 15m",
+        ] {
+            accepted(&format!("klamm group reset-offsets g --all-topics {to} --output json"));
+            accepted(&format!("klamm group reset-offsets g --topic t {to} --export"));
+        }
+        accepted("klamm group reset-offsets g --from-file offsets.csv --execute");
+        accepted("klamm topic alter t --partitions 5 --config a=b --delete-config c");
+        accepted("klamm config describe --topic t --topic u --broker 1 --all-brokers --group g --all");
+        accepted("klamm config describe --broker-logger 1 --client-metrics m --output json");
+        accepted(
+            "klamm config alter --topic t --set a=b --set c= --delete d --append e=f,g --subtract h=i --dry-run",
+        );
+        accepted("klamm txn list --state Ongoing --producer-id 5 --open-longer-than 15m --id-pattern a.*");
+        accepted("klamm txn describe a b");
+        accepted("klamm txn abort a b");
+        accepted("klamm txn abort --topic t --partition 0 --start-offset 5");
         accepted("klamm perf produce t --records 10 --size 5 --partitions 2 --linger 5 --batch-bytes 1000");
         accepted("klamm perf consume t --records 10");
         accepted("klamm perf latency t --records 10 --rate 100 --size 8 --output json");
@@ -157,7 +193,27 @@ mod tests {
         refused("klamm consume t --group g --partition 1", "cannot be used with");
         refused("klamm consume t --format %x", "%x");
         refused("klamm topic create t --partitions 0", "0");
-        refused("klamm topic alter t", "alter");
+        refused("klamm topic alter t", "--partitions");
+        refused("klamm group reset-offsets g --all-topics", "--to-earliest");
+        refused("klamm group reset-offsets g --all-topics --to-earliest --to-latest", "cannot be used with");
+        refused("klamm group reset-offsets g --all-topics --topic t --to-earliest", "cannot be used with");
+        refused("klamm group reset-offsets g --topic t --from-file f", "cannot be used with");
+        refused("klamm group reset-offsets g --topic t:x --to-earliest", "TOPIC:0,1");
+        refused("klamm group reset-offsets g --topic t --by-duration soon", "PT1H30M");
+        refused("klamm group reset-offsets g --topic t --to-datetime soon", "RFC 3339");
+        refused("klamm group reset-offsets g --topic t --to-offset -1", "-1");
+        refused(
+            "klamm group reset-offsets g --topic t --to-latest --execute --export",
+            "cannot be used with",
+        );
+        refused("klamm config describe", "--topic");
+        refused("klamm config alter --topic t", "--set");
+        refused("klamm config alter --set a=b", "--topic");
+        refused("klamm config alter --topic t --set a", "key=value");
+        refused("klamm txn abort", "ID");
+        refused("klamm txn abort --topic t", "--partition");
+        refused("klamm txn abort a --topic t --partition 0 --start-offset 1", "cannot be used with");
+        refused("klamm txn describe", "ID");
         refused("klamm topic delete", "TOPIC");
         refused("klamm consume", "TOPIC");
         refused("klamm perf latency t --rate 0", "0");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Args;
 use klamm_client::{ProduceError, Record};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use crate::connect::{AcksArg, ClientArgs, CompressionArg};
 use crate::error::CliError;
@@ -17,6 +17,8 @@ use crate::properties;
 
 /// Bytes of standard input read at once.
 const READ_BYTES: usize = 256 * 1024;
+/// A longer line is not read: no broker takes a request of 100 MiB, which is less than this in base64.
+const LONGEST_LINE_BYTES: usize = 256 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(crate) struct ProduceArgs {
@@ -78,9 +80,14 @@ pub(crate) async fn run(args: ProduceArgs) -> Result<(), CliError> {
     let mut refused = Ok(());
     // After a failure the rest of the input is not read: what comes after the failed line would be out of place.
     while !outcome.has_failed() {
-        let Some(line) = next_line(&mut input).await? else { break };
+        // What was taken so far is sent and told of, whatever is wrong with what follows.
+        let record = match next_line(&mut input, LONGEST_LINE_BYTES).await {
+            Ok(None) => break,
+            Ok(Some(line)) => lines.record(line),
+            Err(wrong) => Err(wrong),
+        };
         number += 1;
-        let record = match lines.record(line) {
+        let record = match record {
             Ok(record) => record,
             Err(wrong) => {
                 refused = Err(CliError::failed(format!("line {number}: {wrong}")));
@@ -162,14 +169,22 @@ impl Outcome {
 }
 
 /// The next line without its end; `None` after the last.
-async fn next_line(input: &mut (impl AsyncBufReadExt + Unpin)) -> Result<Option<Bytes>, CliError> {
+async fn next_line(
+    input: &mut (impl AsyncBufReadExt + Unpin),
+    longest_bytes: usize,
+) -> Result<Option<Bytes>, String> {
     let mut line = Vec::new();
-    let read = input.read_until(b'\n', &mut line).await;
-    if read.map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))? == 0 {
+    // With its end, which does not count.
+    let mut limited = input.take(longest_bytes as u64 + 1);
+    let read = limited.read_until(b'\n', &mut line).await;
+    if read.map_err(|error| format!("cannot read standard input: {error}"))? == 0 {
         return Ok(None);
     }
     if line.last() == Some(&b'\n') {
         line.pop();
+    }
+    if line.len() > longest_bytes {
+        return Err(format!("it is longer than {longest_bytes} bytes"));
     }
     Ok(Some(line.into()))
 }
@@ -182,10 +197,19 @@ mod tests {
     async fn lines_are_taken_as_their_bytes() {
         let mut input: &[u8] = b"one\n\n\xff\r\nlast";
         let mut lines = Vec::new();
-        while let Some(line) = next_line(&mut input).await.unwrap() {
+        while let Some(line) = next_line(&mut input, 5).await.unwrap() {
             lines.push(line);
         }
         assert_eq!(lines, [&b"one"[..], b"", b"\xff\r", b"last"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_given_up() {
+        let mut input: &[u8] = b"12345\n123456\n";
+        assert_eq!(next_line(&mut input, 5).await.unwrap().as_deref(), Some(&b"12345"[..]));
+        assert_eq!(next_line(&mut input, 5).await.unwrap_err(), "it is longer than 5 bytes");
+        let mut endless = BufReader::new(tokio::io::repeat(b'x'));
+        assert!(next_line(&mut endless, 1_000_000).await.unwrap_err().contains("longer than 1000000"));
     }
 
     #[test]

@@ -9,10 +9,13 @@ use crate::error::CliError;
 
 /// The settings of the file that `option` names, a later one of the same key last.
 pub(crate) async fn read_file(option: &str, path: &Path) -> Result<Vec<(String, String)>, CliError> {
-    match read_text_file(path).await {
-        Ok(text) => Ok(parse_properties(&text)),
-        Err(error) => Err(CliError::usage(format!("cannot read {option} {}: {error}", path.display()))),
-    }
+    Ok(parse_properties(&read_lines(option, path).await?))
+}
+
+/// The text of the file that `option` names.
+pub(crate) async fn read_lines(option: &str, path: &Path) -> Result<String, CliError> {
+    let text = read_text_file(path).await;
+    text.map_err(|error| CliError::usage(format!("cannot read {option} {}: {error}", path.display())))
 }
 
 /// Reads a `key=value` argument.

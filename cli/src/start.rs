@@ -1,6 +1,9 @@
-//! Where `klamm consume --from` begins: at an end, at an offset, or at a time.
+//! Where `klamm consume --from` begins: at an end, at an offset, or at a time. Also how times are written elsewhere.
 
 use std::str::FromStr;
+use std::time::Duration;
+
+use klamm_runtime::settings::parse_duration;
 
 const MS_PER_DAY: i64 = 24 * 60 * 60 * 1_000;
 
@@ -59,18 +62,44 @@ impl FromStr for Start {
     }
 }
 
+/// Reads a duration on the command line: `500ms`, `30s`, `15m`, `2h`, `1d`, or as ISO 8601 has it (`PT1H30M`).
+///
+/// # Errors
+/// It is none of these.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let count = text.strip_suffix("ms").map_or_else(|| in_units_ms(text), digits);
+    let short = count.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+    short
+        .or_else(|| parse_duration(text))
+        .ok_or_else(|| "a duration is like 500ms, 30s, 15m, 2h, 1d, or PT1H30M (ISO 8601)".to_owned())
+}
+
+/// Reads a time on the command line: milliseconds since 1970, or RFC 3339; a time without a zone is UTC.
+///
+/// # Errors
+/// It is neither.
+pub(crate) fn datetime(text: &str) -> Result<i64, String> {
+    digits(text).or_else(|| parse_rfc3339(text)).ok_or_else(|| {
+        "a time is milliseconds since 1970, 2026-01-31, or 2026-01-31T12:00:00Z (RFC 3339)".to_owned()
+    })
+}
+
+/// A number with a unit of time, in milliseconds.
+fn in_units_ms(text: &str) -> Option<i64> {
+    let unit = text.chars().last()?;
+    let unit_ms = match unit {
+        's' => 1_000,
+        'm' => 60 * 1_000,
+        'h' => 60 * 60 * 1_000,
+        'd' => MS_PER_DAY,
+        _ => return None,
+    };
+    digits(text.strip_suffix(unit)?)?.checked_mul(unit_ms)
+}
+
 fn parse_time(text: &str) -> Option<Time> {
     if let Some(ago) = text.strip_prefix('-') {
-        let unit = ago.chars().last()?;
-        let count = ago.strip_suffix(unit)?;
-        let unit_ms = match unit {
-            's' => 1_000,
-            'm' => 60 * 1_000,
-            'h' => 60 * 60 * 1_000,
-            'd' => MS_PER_DAY,
-            _ => return None,
-        };
-        return digits(count)?.checked_mul(unit_ms).map(Time::Ago);
+        return in_units_ms(ago).map(Time::Ago);
     }
     digits(text).or_else(|| parse_rfc3339(text)).map(Time::At)
 }
@@ -201,6 +230,30 @@ mod tests {
         check("@-1d", Start::Time(Time::Ago(86_400_000)));
         assert_eq!(Time::Ago(900_000).resolve(1_000_000), 100_000);
         assert_eq!(Time::At(5).resolve(1_000_000), 5);
+    }
+
+    #[test]
+    fn durations_and_times_outside_of_from() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("15m", 900_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+            ("PT1H30M", 5_400_000),
+            ("PT0.5S", 500),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for wrong in ["", "5", "-5m", "ms", "m", "1.5h", "5y", "PT", "99999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(datetime("5"), Ok(5));
+        assert_eq!(datetime("1970-01-02T00:00:01Z"), Ok(86_401_000));
+        assert_eq!(datetime("1970-01-01T00:00:00.250"), Ok(250));
+        for wrong in ["", "noon", "-15m", "@5"] {
+            assert!(datetime(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

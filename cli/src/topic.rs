@@ -1,10 +1,12 @@
-//! `klamm topic`: creates, lists, describes and deletes topics.
+//! `klamm topic`: creates, lists, describes, alters and deletes topics.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use klamm_client::admin::{OffsetSpec, PartitionDescription, TopicDescription};
+use klamm_client::admin::{
+    ConfigChange, ConfigResource, NewPartitions, OffsetSpec, PartitionDescription, TopicDescription,
+};
 use klamm_client::{AdminError, Client, ErrorCode, NewTopic, TopicPartition};
 use serde_json::{Value, json};
 
@@ -12,6 +14,7 @@ use crate::connect::ClientArgs;
 use crate::error::CliError;
 use crate::output::{self, OutputFormat, Table};
 use crate::properties;
+use crate::report::{self, Subject};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
@@ -21,6 +24,8 @@ pub(crate) enum TopicCommand {
     List(ListArgs),
     /// Describes topics: partitions, leaders, replicas, offsets
     Describe(NamedArgs),
+    /// Adds partitions to a topic, changes its settings
+    Alter(AlterArgs),
     /// Deletes topics with all their records
     Delete(NamedArgs),
 }
@@ -60,11 +65,43 @@ pub(crate) struct NamedArgs {
     client: ClientArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct AlterArgs {
+    /// Name of the topic
+    topic: String,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// What to change.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// How many partitions it is to have in all; records with keys go to other partitions from then on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// Sets a setting under Kafka's name; may be repeated
+    #[arg(long, value_name = "key=value", value_parser = properties::key_value)]
+    config: Vec<(String, String)>,
+    /// Puts a setting back to its default; may be repeated
+    #[arg(long, value_name = "KEY")]
+    delete_config: Vec<String>,
+}
+
+impl Changes {
+    fn is_partitions_only(&self) -> bool {
+        self.config.is_empty() && self.delete_config.is_empty()
+    }
+}
+
 pub(crate) async fn run(command: TopicCommand) -> Result<(), CliError> {
     match command {
         TopicCommand::Create(args) => create(args).await,
         TopicCommand::List(args) => list(args).await,
         TopicCommand::Describe(args) => describe(args).await,
+        TopicCommand::Alter(args) => alter(args).await,
         TopicCommand::Delete(args) => delete(args).await,
     }
 }
@@ -78,45 +115,51 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
         topic = topic.config(key, value);
     }
     let results = session.client.admin().create_topics(&[topic]).await?;
-    report("created", results, &[args.topic], args.client.output)
+    report::per_item("created", results, &subjects(&[args.topic]), args.client.output)
 }
 
 async fn delete(args: NamedArgs) -> Result<(), CliError> {
     let session = args.client.connect().await?;
     let results = session.client.admin().delete_topics(&args.topics).await?;
-    report("deleted", results, &args.topics, args.client.output)
+    report::per_item("deleted", results, &subjects(&args.topics), args.client.output)
 }
 
-/// Tells what became of each topic, in the order they were named.
-fn report(
-    done: &str,
-    mut results: HashMap<Arc<str>, Result<(), AdminError>>,
-    topics: &[String],
-    format: OutputFormat,
-) -> Result<(), CliError> {
-    let mut documents = Vec::new();
-    let mut failed = 0;
-    for topic in topics {
-        match results.remove(topic.as_str()) {
-            None => {} // Named twice: told already.
-            Some(Ok(())) => match format {
-                OutputFormat::Table => output::note(&format!("{done} {topic}")),
-                OutputFormat::Json => documents.push(json!({ "topic": topic, done: true })),
-            },
-            Some(Err(error)) => {
-                failed += 1;
-                output::note(&CliError::about("topic", topic, &error).to_string());
-                documents.push(json!({ "topic": topic, done: false, "error": error.to_string() }));
-            }
+async fn alter(args: AlterArgs) -> Result<(), CliError> {
+    let session = args.client.connect().await?;
+    let admin = session.client.admin();
+    let AlterArgs { topic, changes, client } = args;
+    let set = changes.config.iter().map(|(key, value)| ConfigChange::set(key.as_str(), value.as_str()));
+    let reset = changes.delete_config.iter().map(|key| ConfigChange::reset(key.as_str()));
+    let settings: Vec<ConfigChange> = set.chain(reset).collect();
+    // One that fails says why the other was not tried: a topic that is altered by half is told as such.
+    let mut result = Ok(());
+    if !settings.is_empty() {
+        let resource = ConfigResource::topic(topic.as_str());
+        let changed = admin.alter_configs(&HashMap::from([(resource.clone(), settings)])).await?;
+        result = changed.into_values().next().unwrap_or(Ok(()));
+    }
+    if let (Some(total), Ok(())) = (changes.partitions, &result) {
+        let wanted = HashMap::from([(Arc::from(topic.as_str()), NewPartitions::total(total))]);
+        let added = admin.create_partitions(&wanted).await?;
+        result = added.into_values().next().unwrap_or(Ok(()));
+        if result.is_err() && !changes.is_partitions_only() {
+            output::note(&format!("the settings of topic {topic} are changed, its partitions are not"));
         }
     }
-    if format == OutputFormat::Json {
-        output::json(&Value::Array(documents))?;
-    }
-    match failed {
-        0 => Ok(()),
-        failed => Err(CliError::Some { failed, of: topics.len() }),
-    }
+    report::per_item(
+        "altered",
+        HashMap::from([(Arc::from(topic.as_str()), result)]),
+        &subjects(&[topic]),
+        client.output,
+    )
+}
+
+/// The topics of a command, as they are told of.
+fn subjects(topics: &[String]) -> Vec<Subject<Arc<str>>> {
+    topics
+        .iter()
+        .map(|topic| Subject { key: topic.as_str().into(), kind: "topic", name: topic.clone() })
+        .collect()
 }
 
 async fn list(args: ListArgs) -> Result<(), CliError> {

@@ -12,9 +12,11 @@ use crate::cluster::Core;
 use crate::config::{ClientConfig, addresses};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{ClientError, ConfigError};
+use crate::observe::{Observer, describe_all};
 use crate::producer::ProducerBuilder;
 use crate::runtime::{Clock, Net, Rng};
 use crate::security::Security;
+use crate::share::ShareConsumerBuilder;
 
 impl Client {
     /// Connects with default settings. `bootstrap` is one address (`host:port`) or several, separated by commas.
@@ -38,6 +40,12 @@ impl Client {
     /// Settings for a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone())
+    }
+
+    /// Settings for a member of a share group: a queue whose records go to one member at a time, and come back until
+    /// one accepts them (KIP-932; Apache Kafka from 4.2 on, or from 4.1 with `share.version=1`).
+    pub fn share_consumer(&self, group: impl Into<Arc<str>>) -> ShareConsumerBuilder {
+        ShareConsumerBuilder::new(self.clone(), group.into())
     }
 
     /// Administration of the cluster.
@@ -194,8 +202,14 @@ impl ClientBuilder {
     /// How connections are encrypted, and who the client is (`security.protocol`, `sasl.mechanism`). Default: neither.
     #[must_use]
     pub fn security(mut self, security: Security) -> Self {
-        self.config.security = security;
-        self.config.secured_in_code = true;
+        self.config.security = Some(security);
+        self
+    }
+
+    /// Adds a listener to what happens to the client and to all that is made from it, behind those added before.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.config.observers.add(Arc::new(observer));
         self
     }
 
@@ -206,6 +220,7 @@ impl ClientBuilder {
     pub async fn build(mut self) -> Result<Client, ClientError> {
         self.config.secure().await?;
         self.config.check()?;
+        describe_all();
         let (core, tasks) = Core::connect(self.config).await?;
         Ok(Client::over(core, tasks))
     }

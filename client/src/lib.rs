@@ -44,6 +44,9 @@
 //! [`Consumer::next_batch`] is the fast path; a [`ConsumerHandle`] pauses, seeks and commits from any task, also from
 //! inside a [`RebalanceListener`].
 //!
+//! A [`ShareConsumer`] reads from a share group, which is a queue: its members have partitions in common, each record
+//! is locked for one of them at a time, and it comes back until one accepts it.
+//!
 //! # Time, network and tasks
 //!
 //! They enter through the traits of [`runtime`], so that a test can run everything in memory on a paused clock.
@@ -56,8 +59,10 @@ mod connection;
 pub mod consumer;
 mod error;
 mod group;
+mod observe;
 pub mod producer;
 pub mod security;
+pub mod share;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod types;
@@ -73,16 +78,19 @@ pub use consumer::{
     RebalanceListener,
 };
 pub use error::{
-    AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError, TransactionError,
+    AdminError, ClientError, ConfigError, ConsumeError, ProduceError, RequestError, ShareError,
+    TransactionError,
 };
 pub use klamm_protocol::compression::Compression;
 pub use klamm_protocol::records::TimestampType;
 pub use klamm_protocol::{ApiKey, ErrorCode, Uuid};
 /// The seams: clock, network, randomness, tasks.
 pub use klamm_runtime as runtime;
+pub use observe::{ClientEvent, METRICS, Metric, MetricKind, Observer};
 pub use producer::{
     Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
     RecordMetadata, RoundRobin, Transaction, TransactionalProducer, TransactionalProducerBuilder,
 };
 pub use security::{Sasl, Security};
+pub use share::{AcknowledgementMode, AcquireMode, ShareConsumer, ShareConsumerBuilder, ShareRecord};
 pub use types::{Headers, IsolationLevel, OffsetAndMetadata, TopicPartition};

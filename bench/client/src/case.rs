@@ -174,13 +174,19 @@ const WARM_UP_RECORDS: u64 = 2 * RATE;
 /// Sends at [`RATE`]; each record begins with when it was due. Ends when the receiver has all.
 pub async fn send_paced(case: Case, mut send: impl AsyncFnMut(Vec<u8>) -> Result<()>) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(2)).await; // the consumer finds its place meanwhile
-    let started = now_us();
-    for number in 0..case.records as u64 + WARM_UP_RECORDS {
-        let due = started + number * 1_000_000 / RATE;
-        tokio::time::sleep(Duration::from_micros(due.saturating_sub(now_us()))).await;
+    let (sender, mut due) = tokio::sync::mpsc::unbounded_channel();
+    // A thread of its own: the timer of tokio is a millisecond coarse, which is more than what is measured.
+    std::thread::spawn(move || {
+        let started = now_us();
+        for number in 0..case.records as u64 + WARM_UP_RECORDS {
+            let due = started + number * 1_000_000 / RATE;
+            std::thread::sleep(Duration::from_micros(due.saturating_sub(now_us())));
+            let _ = sender.send(if number < WARM_UP_RECORDS { 0 } else { due });
+        }
+    });
+    while let Some(stamp) = due.recv().await {
         let mut value = vec![b'x'; case.size.max(8)];
-        let stamp = if number < WARM_UP_RECORDS { 0 } else { due };
-        value[..8].copy_from_slice(&stamp.to_be_bytes());
+        value[..8].copy_from_slice(&u64::to_be_bytes(stamp));
         send(value).await?;
     }
     std::future::pending().await
@@ -192,7 +198,8 @@ pub struct Delays(Vec<u64>);
 
 impl Delays {
     pub fn note(&mut self, value: Option<&[u8]>) {
-        let stamp = value.and_then(|value| value.first_chunk::<8>()).map_or(0, |stamp| u64::from_be_bytes(*stamp));
+        let stamp =
+            value.and_then(|value| value.first_chunk::<8>()).map_or(0, |stamp| u64::from_be_bytes(*stamp));
         if stamp != 0 {
             self.0.push(now_us().saturating_sub(stamp));
         }

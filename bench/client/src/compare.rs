@@ -56,7 +56,8 @@ pub fn run(bootstrap: &str, broker_pid: u32, rounds: usize, only: &str) -> Resul
             for client in in_turn(round) {
                 let topic = format!("bench-latency-{}-{round}", client.name());
                 create(bootstrap, &topic, 1)?;
-                let case = Case { client, work: Work::Latency, size: 100, lz4: false, records: LATENCY_RECORDS };
+                let case =
+                    Case { client, work: Work::Latency, size: 100, lz4: false, records: LATENCY_RECORDS };
                 measure(bootstrap, broker_pid, &topic, case, name.clone(), &mut figures)?;
             }
         }
@@ -86,7 +87,8 @@ fn measure(
     figures: &mut BTreeMap<(String, Client), Figures>,
 ) -> Result<()> {
     let before = cpu_seconds(&broker_pid.to_string());
-    let output = Command::new(std::env::current_exe()?).args(["one", bootstrap, topic]).args(case.words()).output()?;
+    let output =
+        Command::new(std::env::current_exe()?).args(["one", bootstrap, topic]).args(case.words()).output()?;
     let broker_us = (cpu_seconds(&broker_pid.to_string()) - before) * 1e6 / case.records as f64;
     let line = String::from_utf8_lossy(&output.stdout);
     let Ok(measured) = Measured::parse(&line) else {
@@ -112,7 +114,9 @@ fn median(values: &[f64]) -> f64 {
 }
 
 fn summary(figures: &BTreeMap<(String, Client), Figures>, rounds: usize) {
-    println!("\nmedians of {rounds}; speed: records/s, client us/record, broker us/record; latency: p50 ms, p99 ms");
+    println!(
+        "\nmedians of {rounds}; speed: records/s, client us/record, broker us/record; latency: p50 ms, p99 ms"
+    );
     let names: std::collections::BTreeSet<&String> = figures.keys().map(|(name, _)| name).collect();
     for name in names {
         let of = |client| figures.get(&(name.clone(), client));
@@ -140,7 +144,9 @@ fn summary(figures: &BTreeMap<(String, Client), Figures>, rounds: usize) {
             (best(|figures| &figures.first, f64::max), best(|figures| &figures.second, f64::min))
         {
             let (speed, cpu) = (median(&ours.first) / fastest, median(&ours.second) / leanest);
-            println!("{name:<36} {speed:.2} times the faster peer, {cpu:.2} of the leaner peer's processor time");
+            println!(
+                "{name:<36} {speed:.2} times the faster peer, {cpu:.2} of the leaner peer's processor time"
+            );
         }
     }
 }

@@ -10,6 +10,9 @@ use klamm_client::{Client, Compression, NewTopic, ProducerBuilder, Record};
 use crate::Result;
 use crate::case::{BATCH_BYTES, Case, Delays, LINGER, Measured, Stopwatch, send_paced, until_received};
 
+/// As the context of rdkafka's producer has it: one for all records, so that none brings a reference to count.
+static ACKNOWLEDGED: AtomicUsize = AtomicUsize::new(0);
+
 pub async fn create_topic(bootstrap: &str, topic: &str, partitions: i32) -> Result<()> {
     let client = Client::connect(bootstrap).await?;
     for (_, result) in client.admin().create_topics(&[NewTopic::new(topic).partitions(partitions)]).await? {
@@ -27,20 +30,18 @@ pub async fn produce(bootstrap: &str, topic: &str, case: Case) -> Result<Measure
     let client = Client::connect(bootstrap).await?;
     let producer = producer(&client, case).build()?;
     let (values, topic): (Bytes, Arc<str>) = (case.values().into(), topic.into());
-    let acknowledged = Arc::new(AtomicUsize::new(0));
     let watch = Stopwatch::start();
     for number in 0..case.records {
         let at = Case::at(number);
         let record = Record::to(Arc::clone(&topic)).value(values.slice(at..at + case.size));
-        let acknowledged = Arc::clone(&acknowledged);
-        let note = move |result: std::result::Result<_, _>| {
-            acknowledged.fetch_add(usize::from(result.is_ok()), Ordering::Relaxed);
+        let note = |result: std::result::Result<_, _>| {
+            ACKNOWLEDGED.fetch_add(usize::from(result.is_ok()), Ordering::Relaxed);
         };
         producer.send_with(record, note).await?;
     }
     producer.flush().await?;
     let measured = watch.stop(case.records);
-    match acknowledged.load(Ordering::Relaxed) == case.records {
+    match ACKNOWLEDGED.load(Ordering::Relaxed) == case.records {
         true => Ok(measured),
         false => Err("records failed".into()),
     }
@@ -56,7 +57,8 @@ pub async fn consume(bootstrap: &str, topic: &str, case: Case) -> Result<Measure
         if seen == 0 {
             watch = Stopwatch::start();
         }
-        bytes += batch.records.iter().map(|record| record.value.as_ref().map_or(0, Bytes::len)).sum::<usize>();
+        bytes +=
+            batch.records.iter().map(|record| record.value.as_ref().map_or(0, Bytes::len)).sum::<usize>();
         seen += batch.records.len();
     }
     let measured = watch.stop(seen);
@@ -71,7 +73,8 @@ pub async fn latency(bootstrap: &str, topic: &str, case: Case) -> Result<Measure
     let group = format!("bench-{}", std::process::id());
     let mut consumer = client.consumer().group(group).topics([topic]).start().await?;
     let producer = producer(&client, case).linger(Duration::ZERO).build()?;
-    let send = send_paced(case, async |value| Ok(drop(producer.enqueue(Record::to(topic).value(value)).await?)));
+    let send =
+        send_paced(case, async |value| Ok(drop(producer.enqueue(Record::to(topic).value(value)).await?)));
     let receive = async {
         let mut delays = Delays::default();
         while delays.count() < case.records {

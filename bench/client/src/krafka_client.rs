@@ -9,7 +9,9 @@ use krafka::producer::Acks;
 use krafka::{Kafka, Record};
 
 use crate::Result;
-use crate::case::{BATCH_BYTES, Case, Delays, IN_FLIGHT, LINGER, Measured, Stopwatch, send_paced, until_received};
+use crate::case::{
+    BATCH_BYTES, Case, Delays, IN_FLIGHT, LINGER, Measured, Stopwatch, send_paced, until_received,
+};
 
 fn codec(case: Case) -> krafka::Compression {
     if case.lz4 { krafka::Compression::Lz4 } else { krafka::Compression::None }
@@ -46,7 +48,8 @@ fn consumer(kafka: &Kafka, reset: AutoOffsetReset) -> ConsumerBuilder {
 
 pub async fn consume(bootstrap: &str, topic: &str, case: Case) -> Result<Measured> {
     let kafka = Kafka::builder(bootstrap).connect().await?;
-    let builder = consumer(&kafka, AutoOffsetReset::Earliest).max_poll_records(10_000).max_buffered_records(100_000);
+    let builder =
+        consumer(&kafka, AutoOffsetReset::Earliest).max_poll_records(10_000).max_buffered_records(100_000);
     let consumer = builder.build().await?;
     consumer.subscribe([topic]).await?;
     let (mut seen, mut bytes, mut watch) = (0, 0, Stopwatch::start());
@@ -55,7 +58,8 @@ pub async fn consume(bootstrap: &str, topic: &str, case: Case) -> Result<Measure
         if seen == 0 && !records.is_empty() {
             watch = Stopwatch::start();
         }
-        bytes += records.iter().map(|record| record.value.as_ref().map_or(0, |value| value.len())).sum::<usize>();
+        bytes +=
+            records.iter().map(|record| record.value.as_ref().map_or(0, |value| value.len())).sum::<usize>();
         seen += records.len();
     }
     let measured = watch.stop(seen);

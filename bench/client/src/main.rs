@@ -5,12 +5,14 @@
 //!
 //! ```text
 //! compare.rs   the rounds: which measurement comes when, medians, ratios
+//! idle.rs      what a consumer costs that has nothing to do
 //! case.rs      one measurement's parameters, and its result as a line of text
 //! klamm.rs, rdkafka.rs, krafka.rs   the work as each client's users write it
 //! ```
 
 mod case;
 mod compare;
+mod idle;
 mod klamm;
 mod krafka_client;
 mod rdkafka_client;
@@ -37,10 +39,12 @@ fn main() -> Result<()> {
                 Ok(())
             })
         }
+        ["idle", client, bootstrap, topic] => idle::run(client, bootstrap, topic),
         ["compare", bootstrap, broker_pid, rounds] => {
             compare::run(bootstrap, broker_pid.parse()?, rounds.parse()?, &std::env::var("ONLY").unwrap_or_default())
         }
-        _ => Err("usage: compare HOST:PORT BROKER_PID ROUNDS | one HOST:PORT TOPIC CASE".into()),
+        _ => Err("usage: compare HOST:PORT BROKER_PID ROUNDS | one HOST:PORT TOPIC CASE | idle CLIENT HOST:PORT TOPIC"
+            .into()),
     }
 }
 

@@ -14,9 +14,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const DELAY: Duration = Duration::from_secs(3);
 
 /// A broker in memory that is killed at the end.
-struct Broker {
+pub(crate) struct Broker {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Broker {
@@ -27,7 +27,7 @@ impl Drop for Broker {
 }
 
 impl Broker {
-    fn start(settings: &[&str]) -> Self {
+    pub(crate) fn start(settings: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_klamm"))
             .args(["broker", "--ephemeral", "--listen", "127.0.0.1:0"])
             .args(settings.iter().flat_map(|setting| ["--set", setting]))

@@ -3,7 +3,11 @@
 #![allow(clippy::disallowed_methods)]
 
 mod broker;
+mod produce;
+mod transactions;
+mod verbs;
 
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 fn klamm(arguments: &[&str]) -> Output {
@@ -13,6 +17,39 @@ fn klamm(arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("klamm runs")
+}
+
+/// `klamm ARGUMENTS --bootstrap ADDRESS` with this on standard input.
+fn klamm_at(address: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_klamm"))
+        .args(arguments)
+        .args(["--bootstrap", address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("klamm runs");
+    // A command that ends early does not read it all.
+    let _ = child.stdin.take().expect("stdin is piped").write_all(input);
+    child.wait_with_output().expect("klamm ends")
+}
+
+/// As [`klamm_at`]; it must succeed. Gives standard output.
+#[track_caller]
+fn succeeds(address: &str, arguments: &[&str], input: &[u8]) -> String {
+    let output = klamm_at(address, arguments, input);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// As [`klamm_at`]; it must fail with exit code 1. Gives standard error.
+#[track_caller]
+fn fails_at(address: &str, arguments: &[&str], input: &[u8]) -> String {
+    let output = klamm_at(address, arguments, input);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+    stderr
 }
 
 /// Runs to exit code `code`, with nothing on standard output and `said` on standard error.

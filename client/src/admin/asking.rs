@@ -233,6 +233,7 @@ impl Admin {
             .collect();
         let refused = self.find_coordinators(&routed, found, progress).await?;
         let topics = self.leaders(&routed).await?;
+        let leaders = Leaders::of(topics.as_ref());
         let mut nodes: BTreeMap<Node, Vec<K>> = BTreeMap::new();
         for (item, destination) in routed {
             let node = match destination {
@@ -244,7 +245,7 @@ impl Admin {
                     None => continue,
                 },
                 Destination::Leader(partition) => {
-                    match leader(topics.as_ref(), &partition.topic, partition.partition) {
+                    match leaders.leader(&partition.topic, partition.partition) {
                         Ok(id) => Node::Id(id),
                         Err(code) if may_appear(code, found.attempts) => {
                             progress.failed(&[], &cluster_said(code));
@@ -428,18 +429,32 @@ fn many_coordinators(answer: FindCoordinatorResponse, keys: &[Arc<str>]) -> Vec<
     keys.iter().map(|key| (Arc::clone(key), told.remove(key).unwrap_or_else(|| known(-1)))).collect()
 }
 
-/// The leader of a partition by the metadata that was asked for.
-fn leader(answer: Option<&MetadataResponse>, topic: &str, partition: i32) -> Result<i32, ErrorCode> {
-    let described = answer.into_iter().flat_map(|answer| &answer.topics);
-    let found = described.into_iter().find(|found| found.name.as_deref() == Some(topic));
-    let found = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    match ErrorCode::from_code(found.error_code) {
-        ErrorCode::None => {}
-        code => return Err(code),
+/// The leaders of partitions by the metadata that was asked for.
+#[derive(Debug, Default)]
+struct Leaders<'a>(BTreeMap<&'a str, Result<BTreeMap<i32, i32>, ErrorCode>>);
+
+impl<'a> Leaders<'a> {
+    fn of(answer: Option<&'a MetadataResponse>) -> Self {
+        let mut leaders = BTreeMap::new();
+        for topic in answer.into_iter().flat_map(|answer| &answer.topics) {
+            let Some(name) = topic.name.as_deref() else { continue };
+            let led = match ErrorCode::from_code(topic.error_code) {
+                ErrorCode::None => {
+                    Ok(topic.partitions.iter().map(|part| (part.partition_index, part.leader_id)).collect())
+                }
+                code => Err(code),
+            };
+            leaders.insert(name, led);
+        }
+        Self(leaders)
     }
-    let part = found.partitions.iter().find(|part| part.partition_index == partition);
-    let part = part.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if part.leader_id >= 0 { Ok(part.leader_id) } else { Err(ErrorCode::LeaderNotAvailable) }
+
+    fn leader(&self, topic: &str, partition: i32) -> Result<i32, ErrorCode> {
+        let led = self.0.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let leader = led.as_ref().map_err(|code| *code)?.get(&partition);
+        let leader = *leader.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if leader >= 0 { Ok(leader) } else { Err(ErrorCode::LeaderNotAvailable) }
+    }
 }
 
 #[cfg(test)]
@@ -494,14 +509,15 @@ mod tests {
         };
         let topics = vec![topic("bad", ErrorCode::TopicAuthorizationFailed), topic("t", ErrorCode::None)];
         let answer = MetadataResponse { topics, ..Default::default() };
-        let leader = |topic, partition| super::leader(Some(&answer), topic, partition);
+        let leaders = Leaders::of(Some(&answer));
+        let leader = |topic, partition| leaders.leader(topic, partition);
         assert_eq!(leader("t", 0), Ok(7));
         assert_eq!(leader("t", 1), Ok(0));
         assert_eq!(leader("t", 2), Err(ErrorCode::LeaderNotAvailable));
         assert_eq!(leader("t", 3), Err(ErrorCode::UnknownTopicOrPartition));
         assert_eq!(leader("bad", 0), Err(ErrorCode::TopicAuthorizationFailed));
         assert_eq!(leader("missing", 0), Err(ErrorCode::UnknownTopicOrPartition));
-        assert_eq!(super::leader(None, "t", 0), Err(ErrorCode::UnknownTopicOrPartition));
+        assert_eq!(Leaders::of(None).leader("t", 0), Err(ErrorCode::UnknownTopicOrPartition));
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! records.rs    offsets of partitions, deleting records
 //! groups.rs     groups: listing, describing, deleting, removing members
 //! offsets.rs    committed offsets of groups
+//! shares.rs     from where share groups read
+//! streams_groups.rs  groups of Kafka Streams
+//! tokens.rs     delegation tokens
 //! configs.rs    settings of topics, brokers, groups
 //! transactions.rs  transactions and their producers
 //! cluster.rs    brokers, features, quorum, log directories
@@ -30,6 +33,9 @@ mod progress;
 mod records;
 mod replicas;
 mod route;
+mod shares;
+mod streams_groups;
+mod tokens;
 mod topics;
 mod transactions;
 mod types;
@@ -46,6 +52,9 @@ pub use groups::{GroupFilter, MemberToRemove};
 pub use handle::Admin;
 pub use progress::PerItem;
 pub use replicas::Reassignment;
+pub use shares::SharePosition;
+pub use streams_groups::{StreamsGroupDescription, StreamsMemberDescription, StreamsTask, StreamsTasks};
+pub use tokens::{DelegationToken, NewDelegationToken, Principal};
 pub use topics::NewPartitions;
 pub use transactions::{
     HangingTransaction, ProducerDescription, TransactionDescription, TransactionFilter, TransactionListing,

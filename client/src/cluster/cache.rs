@@ -1,7 +1,8 @@
 //! The cluster as it was last seen, shared by everything that is made from one client, and the requests that renew it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,10 +13,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::core::Core;
-use super::view::{ClusterView, TopicView};
+use super::view::{ClusterView, LeaderHint, TopicView};
 use crate::connection::{Connection, Retry};
 use crate::error::RequestError;
-use crate::types::TopicPartition;
+use crate::observe::ClientEvent;
+use crate::observe::names::METADATA_REFRESHES;
 
 /// How soon a topic that is being created is asked for again.
 const CREATION_POLL: Duration = Duration::from_millis(10);
@@ -34,6 +36,8 @@ pub(crate) struct Metadata {
     /// What is to be asked about next: whoever gets the turn asks for all.
     unknown: Mutex<BTreeMap<Arc<str>, Vec<Asker>>>,
     interest: Mutex<Interest>,
+    /// The last request failed.
+    lost: AtomicBool,
 }
 
 /// Told what the request about its topic brought.
@@ -41,9 +45,32 @@ type Asker = oneshot::Sender<Result<Arc<ClusterView>, RequestError>>;
 
 #[derive(Debug, Default)]
 struct Interest {
-    topics: BTreeSet<Arc<str>>,
+    followed: Vec<Weak<Followed>>,
     /// How many pattern subscriptions need all topics.
     all: usize,
+}
+
+/// Topics that somebody needs: every refresh asks for them while this lives. What nobody follows any more is forgotten
+/// with the next refresh.
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    topics: Mutex<BTreeSet<Arc<str>>>,
+}
+
+impl Followed {
+    /// These too.
+    pub(crate) fn add(&self, topics: &[Arc<str>]) {
+        self.topics().extend(topics.iter().cloned());
+    }
+
+    /// These and no others.
+    pub(crate) fn set(&self, topics: impl IntoIterator<Item = Arc<str>>) {
+        *self.topics() = topics.into_iter().collect();
+    }
+
+    fn topics(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Keeps all topics in the cache while it lives.
@@ -66,6 +93,7 @@ impl Metadata {
             learning: tokio::sync::Mutex::default(),
             unknown: Mutex::default(),
             interest: Mutex::default(),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -78,34 +106,56 @@ impl Metadata {
         self.view.subscribe()
     }
 
-    /// Notes a leader that a broker told instead of serving a partition, with its address where it told that (KIP-951).
-    /// One that is not newer than what is known changes nothing.
-    pub(crate) fn learn_leader(
-        &self,
-        partition: &TopicPartition,
-        leader: i32,
-        leader_epoch: i32,
-        endpoint: Option<(&str, i32)>,
-    ) {
-        self.view.send_if_modified(|view| {
-            match view.with_leader(partition, leader, leader_epoch, endpoint) {
-                Some(next) => {
-                    *view = Arc::new(next);
-                    true
-                }
-                None => false,
+    /// Notes a leader that a broker told instead of serving a partition. One that is not newer than what is known
+    /// changes nothing.
+    pub(crate) fn learn_leader(&self, hint: &LeaderHint) {
+        self.view.send_if_modified(|view| match view.with_leader(hint) {
+            Some(next) => {
+                *view = Arc::new(next);
+                true
             }
+            None => false,
         });
     }
 
-    /// Refreshes these topics from now on.
-    pub(crate) fn follow(&self, topics: &[Arc<str>]) {
-        self.interest().topics.extend(topics.iter().cloned());
+    /// Refreshes these topics while what this gives lives.
+    pub(crate) fn follow(&self, topics: &[Arc<str>]) -> Arc<Followed> {
+        let followed = Arc::new(Followed::default());
+        followed.add(topics);
+        let mut interest = self.interest();
+        interest.followed.retain(|followed| followed.strong_count() > 0);
+        interest.followed.push(Arc::downgrade(&followed));
+        followed
+    }
+
+    /// The topics that a refresh asks for; `None` is all.
+    fn followed(&self) -> Option<BTreeSet<Arc<str>>> {
+        let interest = self.interest();
+        if interest.all > 0 {
+            return None;
+        }
+        let mut topics = BTreeSet::new();
+        for followed in interest.followed.iter().filter_map(Weak::upgrade) {
+            topics.extend(followed.topics().iter().cloned());
+        }
+        Some(topics)
     }
 
     pub(crate) fn follow_all(core: &Arc<Core>) -> AllTopics {
         core.metadata.interest().all += 1;
         AllTopics { core: Arc::clone(core) }
+    }
+
+    /// Forgets topics that nobody follows.
+    fn forget(&self) {
+        let Some(followed) = self.followed() else { return };
+        self.view.send_if_modified(|view| match view.without(|topic| !followed.contains(topic)) {
+            Some(next) => {
+                *view = Arc::new(next);
+                true
+            }
+            None => false,
+        });
     }
 
     fn unknown(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Vec<Asker>>> {
@@ -130,19 +180,17 @@ impl Core {
             tokio::time::sleep_until(last + self.config.retry_backoff).await;
         }
         *last = Some(Instant::now());
-        let (all, topics) = {
-            let interest = self.metadata.interest();
-            (interest.all > 0, interest.topics.iter().cloned().collect::<Vec<_>>())
-        };
+        let topics = self.metadata.followed().map(|topics| topics.into_iter().collect::<Vec<_>>());
         // A refresh never creates topics: it would bring deleted ones back.
-        let result = self.ask_metadata(if all { None } else { Some(&topics) }, false).await;
+        let result = self.ask_metadata(topics.as_deref(), false).await;
+        self.metadata.forget();
         *last = Some(Instant::now());
         result
     }
 
     /// A usable topic, created if the settings and the broker allow it.
     pub(crate) async fn topic(&self, topic: &Arc<str>, deadline: Instant) -> Result<TopicView, RequestError> {
-        self.metadata.follow(std::slice::from_ref(topic));
+        let _followed = self.metadata.follow(std::slice::from_ref(topic));
         let retry = Retry::new(&self.config, "learning about a topic", deadline);
         let mut retry = retry.first_pause(CREATION_POLL);
         loop {
@@ -214,13 +262,29 @@ impl Core {
         topics: Option<&[Arc<str>]>,
         create: bool,
     ) -> Result<Arc<ClusterView>, RequestError> {
-        let answer = self.fetch_metadata(topics, create).await?;
+        let answer = self.fetch_metadata(topics, create).await;
+        self.note_metadata(answer.as_ref().err());
+        let answer = answer?;
         let mut result = Arc::default();
         self.metadata.view.send_modify(|view| {
             *view = Arc::new(view.updated(answer, topics.is_none()));
             result = Arc::clone(view);
         });
         Ok(result)
+    }
+
+    /// Tells how a request for metadata ended.
+    fn note_metadata(&self, error: Option<&RequestError>) {
+        METADATA_REFRESHES.counter(&[if error.is_none() { "ok" } else { "failed" }.into()]).increment(1);
+        let was_lost = self.metadata.lost.swap(error.is_some(), Ordering::Relaxed);
+        match (was_lost, error) {
+            (false, Some(error)) => {
+                let error = error.clone();
+                self.config.observers.tell(|| ClientEvent::MetadataLost { error });
+            }
+            (true, None) => self.config.observers.tell(|| ClientEvent::MetadataRestored),
+            _ => {}
+        }
     }
 
     /// The bare request.
@@ -242,5 +306,49 @@ impl Core {
             Box::pin(async move { connection.call(request, timeout).await })
         };
         self.links.ask_any(self, &ask).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_protocol::messages::metadata::MetadataResponseTopic;
+
+    use super::*;
+
+    fn names(topics: &[&str]) -> Vec<Arc<str>> {
+        topics.iter().map(|&topic| Arc::from(topic)).collect()
+    }
+
+    #[test]
+    fn what_nobody_follows_any_more_is_neither_asked_for_nor_kept() {
+        let metadata = Metadata::new();
+        let known = |topic: &str| metadata.view().topics.get(topic).is_some();
+        let topic = |name: &str| MetadataResponseTopic { name: Some(name.into()), ..Default::default() };
+        let answer = MetadataResponse { topics: ["a", "b", "c"].map(topic).into(), ..Default::default() };
+        metadata.view.send_modify(|view| *view = Arc::new(view.updated(answer, true)));
+        let version = metadata.view().version;
+        let (first, second) = (metadata.follow(&names(&["a", "b"])), metadata.follow(&names(&["b"])));
+        second.add(&names(&["c"]));
+        assert_eq!(metadata.followed(), Some(names(&["a", "b", "c"]).into_iter().collect()));
+        metadata.forget();
+        assert!(known("a") && known("b") && known("c"));
+        drop(first);
+        assert_eq!(metadata.followed(), Some(names(&["b", "c"]).into_iter().collect()));
+        metadata.forget();
+        assert!(!known("a") && known("b") && known("c"));
+        second.set(names(&["c"]));
+        metadata.forget();
+        assert!(!known("b") && known("c"));
+        assert_eq!(metadata.view().version, version, "nobody learned anything");
+        drop(metadata.follow(&[]));
+        assert_eq!(metadata.interest().followed.len(), 2, "one is gone, one lives, one was still new");
+        metadata.interest().all = 1;
+        assert_eq!(metadata.followed(), None, "a pattern needs all");
+        drop(second);
+        metadata.forget();
+        assert!(known("c"));
+        metadata.interest().all = 0;
+        metadata.forget();
+        assert!(!known("c"));
     }
 }

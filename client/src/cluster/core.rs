@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::cache::Metadata;
 use crate::config::ClientConfig;
-use crate::connection::{Backoff, Brokers, Links, Retry};
+use crate::connection::{Backoff, Brokers, Faults, Links, Retry};
 use crate::error::RequestError;
 use crate::runtime::Tasks;
 
@@ -18,12 +18,14 @@ pub(crate) struct Core {
     pub(crate) metadata: Metadata,
     /// For metadata and administration.
     pub(crate) links: Links,
+    faults: Faults,
 }
 
 impl Core {
     /// Learns the cluster's brokers from one of the bootstrap addresses. The tasks keep metadata fresh.
     pub(crate) async fn connect(config: ClientConfig) -> Result<(Arc<Self>, Tasks), RequestError> {
-        let core = Arc::new(Self { config, metadata: Metadata::new(), links: Links::default() });
+        let (metadata, links, faults) = (Metadata::new(), Links::default(), Faults::default());
+        let core = Arc::new(Self { config, metadata, links, faults });
         learn_brokers(&core).await?;
         let tasks = Tasks::new();
         tasks.spawn("metadata refresh", refresh_by_age(Arc::downgrade(&core), core.config.metadata_max_age));
@@ -65,6 +67,10 @@ impl Brokers for Core {
             Ok(index) => self.config.bootstrap.get(index).cloned(),
             Err(_) => self.metadata.view().brokers.get(&node).cloned(),
         }
+    }
+
+    fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Brokers to ask what any of them can answer: the cluster's in random order, then the bootstrap addresses, so that

@@ -59,7 +59,7 @@ pub(crate) async fn list_offsets(
     deadline: Instant,
 ) -> Result<HashMap<TopicPartition, Result<OffsetAt, ErrorCode>>, RequestError> {
     let topics: Vec<Arc<str>> = wanted.keys().map(|partition| Arc::clone(&partition.topic)).collect();
-    core.metadata.follow(&topics);
+    let _followed = core.metadata.follow(&topics);
     let mut found = HashMap::new();
     let mut retry = Retry::new(&core.config, "looking up offsets", deadline);
     let mut seen = None;

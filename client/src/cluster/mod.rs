@@ -14,13 +14,13 @@ mod epoch_ends;
 mod list_offsets;
 mod view;
 
-pub(crate) use cache::{AllTopics, Metadata};
+pub(crate) use cache::{AllTopics, Followed, Metadata};
 pub use core::Client;
 pub(crate) use core::Core;
 pub(crate) use epoch_ends::{Epochs, epoch_ends};
 pub use list_offsets::{OffsetAt, OffsetSpec};
 pub(crate) use list_offsets::{ask_leader, list_offsets};
-pub(crate) use view::{ClusterView, TopicView};
+pub(crate) use view::{ClusterView, LeaderHint, TopicView};
 
 #[cfg(test)]
 pub(crate) use view::PartitionView;

@@ -9,6 +9,16 @@ use klamm_protocol::{ErrorCode, Uuid};
 
 use crate::types::TopicPartition;
 
+/// A partition's leader by the word of a broker that is not it (KIP-951).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaderHint {
+    pub(crate) partition: TopicPartition,
+    pub(crate) leader: i32,
+    pub(crate) leader_epoch: i32,
+    /// Host and port of the leader, where the broker tells them.
+    pub(crate) endpoint: Option<(Arc<str>, i32)>,
+}
+
 /// A consistent view. Never changed: a refresh makes a new one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClusterView {
@@ -43,6 +53,19 @@ impl Topics {
     /// The names, in no useful order, but in the same one every time.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
         self.shards.iter().flat_map(|shard| shard.keys())
+    }
+
+    /// Those of which `gone` does not hold; `None` when that is all.
+    fn without(&self, gone: impl Fn(&str) -> bool) -> Option<Self> {
+        let mut next = self.clone();
+        let mut changed = false;
+        for shard in &mut next.shards {
+            if shard.keys().any(|topic| gone(topic)) {
+                Arc::make_mut(shard).retain(|topic, _| !gone(topic));
+                changed = true;
+            }
+        }
+        changed.then_some(next)
     }
 
     fn insert(&mut self, name: Arc<str>, topic: TopicView) {
@@ -103,31 +126,32 @@ impl ClusterView {
 
     /// This view changed by what a broker that is not the leader told; `None` when it is nothing new, or of no use
     /// because the leader's address is not known.
-    pub(super) fn with_leader(
-        &self,
-        partition: &TopicPartition,
-        leader: i32,
-        leader_epoch: i32,
-        endpoint: Option<(&str, i32)>,
-    ) -> Option<Self> {
+    pub(super) fn with_leader(&self, hint: &LeaderHint) -> Option<Self> {
+        let LeaderHint { partition, leader, leader_epoch, endpoint } = hint;
         let known = self.partition(&partition.topic, partition.partition)?;
-        if leader < 0 || leader_epoch <= known.leader_epoch {
+        if *leader < 0 || *leader_epoch <= known.leader_epoch {
             return None;
         }
         let mut next = self.clone();
         match endpoint {
-            Some((host, port)) => drop(next.brokers.insert(leader, address(host, port))),
-            None if self.brokers.contains_key(&leader) => {}
+            Some((host, port)) => drop(next.brokers.insert(*leader, address(host, *port))),
+            None if self.brokers.contains_key(leader) => {}
             None => return None,
         }
         let mut topic = TopicView::clone(self.topics.get(&partition.topic)?);
         let mut partitions = topic.partitions.to_vec();
         let at = usize::try_from(partition.partition).ok()?;
-        *partitions.get_mut(at)? = PartitionView { leader: Some(leader), leader_epoch };
+        *partitions.get_mut(at)? = PartitionView { leader: Some(*leader), leader_epoch: *leader_epoch };
         topic.partitions = partitions.into();
         next.topics.insert(Arc::clone(&partition.topic), topic);
         next.version += 1;
         Some(next)
+    }
+
+    /// This view without the topics of which `gone` holds; `None` when there are none. It is not newer by that: nobody
+    /// learned anything.
+    pub(super) fn without(&self, gone: impl Fn(&str) -> bool) -> Option<Self> {
+        Some(Self { topics: self.topics.without(gone)?, ..self.clone() })
     }
 
     /// This view changed by an answer about some topics, or about all.
@@ -276,14 +300,19 @@ mod tests {
     fn a_newer_leader_is_taken_from_a_broker_that_is_not_it() {
         let view = ClusterView::default().updated(answer("t", &[(0, 1, 5)]), false);
         let partition = TopicPartition::new("t", 0);
+        let hint = |leader, leader_epoch, endpoint: Option<(&str, i32)>| {
+            let endpoint = endpoint.map(|(host, port)| (Arc::from(host), port));
+            LeaderHint { partition: partition.clone(), leader, leader_epoch, endpoint }
+        };
         let there = Some(("host", 9));
-        assert!(view.with_leader(&partition, 2, 5, there).is_none(), "not newer");
-        assert!(view.with_leader(&partition, -1, 6, there).is_none());
-        assert!(view.with_leader(&partition, 2, 6, None).is_none(), "nobody knows where that is");
-        assert!(view.with_leader(&TopicPartition::new("t", 1), 2, 6, there).is_none());
-        let moved = view.with_leader(&partition, 2, 6, there).unwrap();
+        assert!(view.with_leader(&hint(2, 5, there)).is_none(), "not newer");
+        assert!(view.with_leader(&hint(-1, 6, there)).is_none());
+        assert!(view.with_leader(&hint(2, 6, None)).is_none(), "nobody knows where that is");
+        let elsewhere = LeaderHint { partition: TopicPartition::new("t", 1), ..hint(2, 6, there) };
+        assert!(view.with_leader(&elsewhere).is_none());
+        let moved = view.with_leader(&hint(2, 6, there)).unwrap();
         assert_eq!((moved.leader("t", 0), &*moved.brokers[&2], moved.version), (Some(2), "host:9", 2));
-        let back = moved.with_leader(&partition, 1, 7, None).unwrap();
+        let back = moved.with_leader(&hint(1, 7, None)).unwrap();
         assert_eq!(back.leader("t", 0), Some(1));
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::properties::Properties;
 use super::table::LONGEST_MS;
 use crate::error::ConfigError;
+use crate::observe::Observers;
 use crate::runtime::{Clock, Net, Rng, SeededRng, SystemClock, TcpNet};
 use crate::security::Security;
 
@@ -25,8 +26,9 @@ pub(crate) struct ClientConfig {
     pub(crate) retry_backoff_max: Duration,
     pub(crate) max_response_bytes: usize,
     pub(crate) allow_auto_create_topics: bool,
-    pub(crate) security: Security,
-    pub(crate) secured_in_code: bool,
+    /// As it was set in code, or given as text; `None` is neither TLS nor a login.
+    pub(crate) security: Option<Security>,
+    pub(crate) observers: Observers,
     /// What was given as text, also for producers and consumers.
     pub(crate) properties: Properties,
 }
@@ -47,8 +49,8 @@ impl Default for ClientConfig {
             retry_backoff_max: Duration::from_secs(1),
             max_response_bytes: 100 * 1024 * 1024,
             allow_auto_create_topics: true,
-            security: Security::default(),
-            secured_in_code: false,
+            security: None,
+            observers: Observers::default(),
             properties: Properties::default(),
         }
     }
@@ -66,23 +68,21 @@ impl ClientConfig {
         check_duration("connect_timeout", self.connect_timeout)?;
         check_duration("request_timeout", self.request_timeout)?;
         check_duration("metadata_max_age", self.metadata_max_age)?;
-        if self.retry_backoff_max > LONGEST {
-            return Err(too_long("retry_backoff", self.retry_backoff_max));
-        }
+        check_longest("retry_backoff", self.retry_backoff_max)?;
         if self.max_response_bytes == 0 {
             return Err(ConfigError::new("max_response_bytes", "must be positive"));
         }
-        self.security.check()
+        self.security.as_ref().map_or(Ok(()), Security::check)
     }
 
     /// Takes over security that was given as text, unless it was set in code.
     pub(crate) async fn secure(&mut self) -> Result<(), ConfigError> {
         match super::security::security(&self.properties).await? {
-            Some(_) if self.secured_in_code => {
+            Some(_) if self.security.is_some() => {
                 Err(ConfigError::new("security.protocol", "is given beside `ClientBuilder::security`"))
             }
             Some(security) => {
-                self.security = security;
+                self.security = Some(security);
                 Ok(())
             }
             None => Ok(()),
@@ -121,17 +121,16 @@ pub(crate) fn check_duration(setting: &'static str, duration: Duration) -> Resul
     if duration.is_zero() {
         return Err(ConfigError::new(setting, "must be longer than zero"));
     }
-    if duration > LONGEST {
-        return Err(too_long(setting, duration));
-    }
-    Ok(())
+    check_longest(setting, duration)
 }
 
-fn too_long(setting: &'static str, duration: Duration) -> ConfigError {
-    ConfigError::new(
-        setting,
-        format!("{duration:?} is more than {LONGEST:?} (24 days), the longest there is"),
-    )
+/// As [`check_duration`], where no time at all is one.
+pub(crate) fn check_longest(setting: &'static str, duration: Duration) -> Result<(), ConfigError> {
+    if duration <= LONGEST {
+        return Ok(());
+    }
+    let reason = format!("{duration:?} is more than {LONGEST:?} (24 days), the longest there is");
+    Err(ConfigError::new(setting, reason))
 }
 
 /// The addresses of a list with commas.

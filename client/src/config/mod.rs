@@ -12,6 +12,6 @@ mod properties;
 mod security;
 mod table;
 
-pub(crate) use client::{ClientConfig, addresses, check_duration};
+pub(crate) use client::{ClientConfig, addresses, check_duration, check_longest};
 pub(crate) use properties::Properties;
 pub use table::SETTINGS;

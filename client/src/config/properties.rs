@@ -44,6 +44,11 @@ impl Properties {
         self.extend(parse_properties(&text))
     }
 
+    /// The names of what was given, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.keys().copied()
+    }
+
     /// The value given, as text.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         debug_assert!(Key::find(SETTINGS, name).is_some(), "{name} is not in the table");

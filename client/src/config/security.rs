@@ -12,9 +12,9 @@ use crate::security::{Sasl, Security};
 /// What the properties say of security; `None` when they say nothing. Reads the files that they name.
 pub(super) async fn security(given: &Properties) -> Result<Option<Security>, ConfigError> {
     let Some(protocol) = given.text("security.protocol").map(str::to_ascii_uppercase) else {
-        return match ONLY_WITH_PROTOCOL.iter().find(|name| given.text(name).is_some()) {
+        return match given.names().find(|name| name.starts_with("sasl.") || name.starts_with("ssl.")) {
             Some(name) => Err(ConfigError::new(
-                *name,
+                name,
                 "has no effect without `security.protocol` (SSL, SASL_SSL, SASL_PLAINTEXT)",
             )),
             None => Ok(None),
@@ -29,9 +29,6 @@ pub(super) async fn security(given: &Properties) -> Result<Option<Security>, Con
         false => Ok(Some(security)),
     }
 }
-
-const ONLY_WITH_PROTOCOL: &[&str] =
-    &["sasl.mechanism", "sasl.username", "sasl.jaas.config", "ssl.truststore.location", "ssl.ca.location"];
 
 #[cfg(feature = "tls")]
 async fn encrypted(given: &Properties) -> Result<Security, ConfigError> {
@@ -174,6 +171,8 @@ mod tests {
         let plain = ("security.protocol", "sasl_plaintext");
         for (pairs, because) in [
             (vec![("sasl.username", "u")], "no effect without `security.protocol`"),
+            (vec![("sasl.password", "hunter2")], "no effect without `security.protocol`"),
+            (vec![("ssl.key.location", "a.pem")], "no effect without `security.protocol`"),
             (vec![plain], "sasl.mechanism"),
             (vec![plain, ("sasl.mechanism", "OAUTHBEARER")], "TokenProvider"),
             (vec![plain, ("sasl.mechanism", "PLAIN")], "sasl.username"),

@@ -242,6 +242,25 @@ pub const SETTINGS: &[Key] = &[
         Expectation::OneOf(&["read_uncommitted", "read_committed"]),
         "Which records of transactions are seen.",
     ),
+    // Share consumers.
+    key(
+        "share.acknowledgement.mode",
+        "implicit",
+        Expectation::OneOf(&["implicit", "explicit"]),
+        "Whether asking for more records accepts those handed out before.",
+    ),
+    key(
+        "share.acquire.mode",
+        "batch_optimized",
+        Expectation::OneOf(&["batch_optimized", "record_limit"]),
+        "Whether max.poll.records may be exceeded up to the end of a batch (record_limit: Apache Kafka from 4.2).",
+    ),
+    key(
+        "max.poll.records",
+        "500",
+        BYTES,
+        "Records that a share consumer acquires at once; consumers of other groups have prefetch.bytes.",
+    ),
 ];
 
 /// Settings whose values are never shown.
@@ -264,7 +283,6 @@ pub(super) const OF_JAVA_ONLY: &[&str] = &[
     "client.dns.lookup",
     "send.buffer.bytes",
     "receive.buffer.bytes",
-    "max.poll.records",
     "default.api.timeout.ms",
     "connections.max.idle.ms",
     "metadata.recovery.strategy",

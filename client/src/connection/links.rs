@@ -9,10 +9,12 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::faults::Faults;
 use super::login;
 use super::socket::Connection;
 use crate::config::ClientConfig;
 use crate::error::RequestError;
+use crate::observe::ClientEvent;
 
 /// How long one of several brokers may keep silent before the next is asked beside it.
 const NEXT_CANDIDATE_AFTER: Duration = Duration::from_secs(1);
@@ -27,6 +29,9 @@ pub(crate) trait Brokers: Send + Sync {
 
     /// Brokers to ask what any of them can answer, in the order in which they are tried.
     fn candidates(&self) -> Vec<i32>;
+
+    /// Which of them an operator was told of.
+    fn faults(&self) -> &Faults;
 }
 
 impl<B: Brokers + ?Sized> Brokers for Arc<B> {
@@ -40,6 +45,10 @@ impl<B: Brokers + ?Sized> Brokers for Arc<B> {
 
     fn candidates(&self) -> Vec<i32> {
         (**self).candidates()
+    }
+
+    fn faults(&self) -> &Faults {
+        (**self).faults()
     }
 }
 
@@ -65,26 +74,26 @@ struct Slot {
 struct Pace {
     backoff: Backoff,
     not_before: Option<Instant>,
-    /// Whether an operator has been told that this broker cannot be reached.
-    told: bool,
 }
 
-impl Pace {
-    /// Tells an operator once that a broker cannot be reached; what follows is for whoever looks closer.
-    fn tell(&mut self, node: i32, error: &RequestError) {
-        match std::mem::replace(&mut self.told, true) {
-            false => tracing::warn!(node, %error, "a broker cannot be reached; it is tried again"),
-            true => tracing::debug!(node, %error, "a broker cannot be reached"),
-        }
+/// Tells that a broker cannot be reached: an operator once, and whoever looks closer, or listens, every time.
+fn tell_failed(brokers: &dyn Brokers, node: i32, address: Arc<str>, error: &RequestError) {
+    match brokers.faults().begin(&address) {
+        true => tracing::warn!(node, %error, "a broker cannot be reached; it is tried again"),
+        false => tracing::debug!(node, %error, "a broker cannot be reached"),
     }
+    let error = error.clone();
+    brokers.config().observers.tell(|| match error {
+        RequestError::Authentication { .. } => ClientEvent::AuthenticationFailed { address, error },
+        error => ClientEvent::ConnectFailed { address, error },
+    });
+}
 
-    fn recovered(&mut self, node: i32, address: &str) {
-        // `not_before` stays: a broker that closes every connection must not be asked as fast as it closes them.
-        self.backoff.reset();
-        if std::mem::take(&mut self.told) {
-            tracing::info!(node, address, "the broker can be reached again");
-        }
+fn tell_connected(brokers: &dyn Brokers, node: i32, connection: &Connection) {
+    if brokers.faults().end(connection.address()) {
+        tracing::info!(node, address = %connection.address(), "the broker can be reached again");
     }
+    connection.announce();
 }
 
 impl Slot {
@@ -125,15 +134,19 @@ impl Links {
         let pause = pace.backoff.next(&*brokers.config().rng);
         pace.not_before = Some(Instant::now() + pause);
         let address = brokers.address(node).ok_or(RequestError::UnknownNode { node })?;
-        let connection = match login::open(address, brokers.config()).await {
+        let connection = match login::open(Arc::clone(&address), brokers.config()).await {
             Ok(connection) => connection,
             Err(error) => {
-                pace.tell(node, &error);
+                drop(pace);
+                tell_failed(brokers, node, address, &error);
                 return Err(error);
             }
         };
-        pace.recovered(node, connection.address());
+        // `not_before` stays: a broker that closes every connection must not be asked as fast as it closes them.
+        pace.backoff.reset();
         *slot.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        drop(pace);
+        tell_connected(brokers, node, &connection);
         Ok(connection)
     }
 
@@ -197,7 +210,7 @@ impl Links {
         let slot = slots.entry(node).or_insert_with(|| {
             let backoff =
                 Backoff::new(brokers.config().reconnect_backoff, brokers.config().retry_backoff_max);
-            let connecting = tokio::sync::Mutex::new(Pace { backoff, not_before: None, told: false });
+            let connecting = tokio::sync::Mutex::new(Pace { backoff, not_before: None });
             Arc::new(Slot { connecting, live: Mutex::new(None) })
         });
         Arc::clone(slot)

@@ -14,7 +14,7 @@ use super::socket::{Connection, Living};
 use crate::config::ClientConfig;
 use crate::error::RequestError;
 use crate::runtime::Rng;
-use crate::security::{Sasl, SaslTransport, log_in, renew_after};
+use crate::security::{Sasl, SaslTransport, Security, log_in, renew_after};
 
 /// The version after which the mechanism's messages have frames.
 const HANDSHAKE_VERSION: i16 = 1;
@@ -39,7 +39,7 @@ pub(super) async fn open(address: Arc<str>, config: &ClientConfig) -> Result<Con
 
 /// Logs in, if the settings say so, and sees to it that the session does not end.
 async fn begin_session(connection: &Connection, config: &ClientConfig) -> Result<(), RequestError> {
-    let Some(sasl) = config.security.login() else { return Ok(()) };
+    let Some(sasl) = config.security.as_ref().and_then(Security::login) else { return Ok(()) };
     let lifetime = log_in(&Login { connection, timeout: config.connect_timeout }, sasl).await?;
     connection.release();
     if let Some(lifetime) = lifetime {

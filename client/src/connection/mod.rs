@@ -6,6 +6,7 @@
 //! login.rs       the login on a connection, and again before the session ends
 //! links.rs       connections by broker, made on demand, remade with backoff
 //! backoff.rs     growing pauses with jitter (pure)
+//! faults.rs      which brokers an operator was told of (pure)
 //! metrics.rs     what is told to the program's metrics recorder
 //! retry.rs       the one retry: attempts within a deadline
 //! ```
@@ -15,6 +16,7 @@
 //! [`Links`], and metadata and administration share another.
 
 mod backoff;
+mod faults;
 mod links;
 mod login;
 mod metrics;
@@ -23,6 +25,7 @@ mod retry;
 mod socket;
 
 pub(crate) use backoff::{Backoff, pause_after};
+pub(crate) use faults::Faults;
 pub(crate) use links::{Brokers, Links};
 pub(crate) use retry::Retry;
 pub(crate) use socket::Connection;

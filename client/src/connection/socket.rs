@@ -21,10 +21,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::metrics;
+use super::metrics::{self, ConnectionMetrics};
 use super::negotiate::{Versions, negotiate};
 use crate::config::ClientConfig;
 use crate::error::RequestError;
+use crate::observe::{ClientEvent, Observers};
 use crate::runtime::Tasks;
 use crate::security::encrypt;
 
@@ -72,6 +73,9 @@ struct Frame {
 /// Shared by the handle and the two tasks.
 #[derive(Debug)]
 struct State {
+    address: Arc<str>,
+    observers: Observers,
+    metrics: ConnectionMetrics,
     waiting: Mutex<Waiting>,
     /// Wakes the tasks so that they end.
     ended: Notify,
@@ -89,6 +93,8 @@ struct Waiting {
     looks_at: Option<Instant>,
     /// Why the connection ended.
     failure: Option<RequestError>,
+    /// Observers know of it, and are to hear of its end.
+    announced: bool,
 }
 
 #[derive(Debug)]
@@ -108,21 +114,34 @@ impl State {
 
     /// Ends the connection; the first reason stays.
     fn fail(&self, error: RequestError) {
-        let requests = {
+        let (requests, announced) = {
             let mut waiting = self.waiting();
             if waiting.failure.is_some() {
                 return;
             }
             waiting.failure = Some(error.clone());
             let held = waiting.held.take().into_iter().flatten().filter_map(|(_, waits)| waits);
-            std::mem::take(&mut waiting.requests).into_iter().chain(held).collect::<Vec<_>>()
+            let requests = std::mem::take(&mut waiting.requests).into_iter().chain(held).collect::<Vec<_>>();
+            (requests, waiting.announced)
         };
         self.ended.notify_waiters();
         for request in requests {
-            metrics::unanswered(request.api);
+            self.metrics.unanswered(request.api);
             // Nobody waits any more: fine.
             let _ = request.sender.send(Err(error.clone()));
         }
+        if announced {
+            self.tell_end(error);
+        }
+    }
+
+    fn tell_end(&self, error: RequestError) {
+        if matches!(error, RequestError::Authentication { .. }) {
+            let (address, error) = (Arc::clone(&self.address), error.clone());
+            self.observers.tell(|| ClientEvent::AuthenticationFailed { address, error });
+        }
+        let address = Arc::clone(&self.address);
+        self.observers.tell(|| ClientEvent::Disconnected { address, error });
     }
 
     /// Makes sure that the reader looks at deadlines in time for this one.
@@ -142,7 +161,7 @@ impl Connection {
                 address: Arc::clone(&address),
                 source: Arc::new(error),
             })?;
-            let stream = encrypt(stream, &address, &config.security).await?;
+            let stream = encrypt(stream, &address, config.security.as_ref()).await?;
             let connection = Self::over(stream, Arc::clone(&address), config);
             let versions = negotiate(&connection, config.connect_timeout).await?;
             // It was not set before: the connection is new.
@@ -159,13 +178,19 @@ impl Connection {
                 )),
             }),
         };
-        metrics::connection(opened.is_ok());
+        metrics::connected(opened.is_ok());
         opened
     }
 
     fn over(stream: Box<dyn crate::runtime::Stream>, address: Arc<str>, config: &ClientConfig) -> Self {
-        let state =
-            Arc::new(State { waiting: Mutex::default(), ended: Notify::new(), earlier: Notify::new() });
+        let state = Arc::new(State {
+            address: Arc::clone(&address),
+            observers: config.observers.clone(),
+            metrics: ConnectionMetrics::new(),
+            waiting: Mutex::default(),
+            ended: Notify::new(),
+            earlier: Notify::new(),
+        });
         let (frames, queue) = mpsc::unbounded_channel();
         let (reader, writer) = tokio::io::split(stream);
         let tasks = Tasks::new();
@@ -197,6 +222,21 @@ impl Connection {
     /// Whether these are handles to the same connection.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// It can be used: observers hear of it, and of its end.
+    pub(super) fn announce(&self) {
+        let state = &self.inner.state;
+        state.observers.tell(|| ClientEvent::Connected { address: Arc::clone(self.address()) });
+        // It may have ended just now, when nobody knew of it.
+        let ended = {
+            let mut waiting = state.waiting();
+            waiting.announced = true;
+            waiting.failure.clone()
+        };
+        if let Some(error) = ended {
+            state.tell_end(error);
+        }
     }
 
     /// Whether it ended. A new one must be made.
@@ -280,7 +320,7 @@ impl Connection {
             api: R::KEY,
             reason: Arc::from(error.to_string()),
         })?;
-        metrics::sent(R::KEY, frame.iter().map(Bytes::len).sum());
+        self.inner.state.metrics.sent(R::KEY, frame.iter().map(Bytes::len).sum());
         Ok((correlation, frame))
     }
 
@@ -532,7 +572,7 @@ async fn read_answers(
             return RequestError::Protocol { address: Arc::clone(address), reason };
         }
         drop(waiting);
-        metrics::answered(oldest.api, oldest.queued.elapsed(), LENGTH_BYTES + frame.len());
+        state.metrics.answered(oldest.api, oldest.queued.elapsed(), LENGTH_BYTES + frame.len());
         // Whoever asked may have gone.
         let _ = oldest.sender.send(Ok(frame));
     }

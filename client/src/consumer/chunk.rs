@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_protocol::messages::fetch::AbortedTransaction;
-use klamm_protocol::records::{BatchHeader, ControlRecord, OwnedRecord, OwnedRecords, RecordBatch, batches};
+use klamm_protocol::records::{BatchHeader, ControlRecord, OwnedRecords, RecordBatch, batches};
 
 use super::positions::Anchor;
 use super::record::{ConsumerRecord, ConsumerRecords};
 use crate::error::ConsumeError;
-use crate::types::{Headers, TopicPartition};
+use crate::types::TopicPartition;
 
 /// The least bytes that a record takes in a batch: what a batch says of its count is believed up to here.
 const LEAST_RECORD_BYTES: usize = 7;
@@ -44,6 +44,8 @@ pub(super) struct Chunk {
     position: i64,
     /// Where to go on when all is handed out.
     pub(super) next: Anchor,
+    /// How many records its batches say they have.
+    pub(super) records: usize,
     /// What is left of it in the buffer, as it came over the wire.
     pub(super) bytes: usize,
     pub(super) high_watermark: i64,
@@ -82,6 +84,7 @@ pub(super) fn read(
         opened: VecDeque::new(),
         position: position.offset,
         next: position,
+        records: 0,
         bytes: 0,
         high_watermark,
         failure: None,
@@ -126,6 +129,7 @@ impl Chunk {
             };
         }
         self.next = Anchor { offset: next_offset, epoch: leader_epoch(header).or(self.next.epoch) };
+        self.records = self.records.saturating_add(usize::try_from(header.record_count).unwrap_or(0));
         self.bytes += batch.bytes().len();
         self.batches.push_back(batch);
         Ok(())
@@ -231,7 +235,7 @@ impl Chunk {
                 Some(Ok(record)) => {
                     self.position = record.offset + 1;
                     let leader_epoch = opened.leader_epoch;
-                    return Some(consumer_record(&self.partition, leader_epoch, record));
+                    return Some(ConsumerRecord::from_wire(&self.partition, leader_epoch, record));
                 }
                 Some(Err(error)) => {
                     let end_offset = opened.end_offset;
@@ -286,24 +290,6 @@ impl Chunk {
         let offset = self.opened.back().map_or(self.position, |last| last.next_offset);
         self.next = Anchor { offset, epoch: None };
         self.failure = Some(self.corrupt(offset, Some(end_offset), reason));
-    }
-}
-
-fn consumer_record(
-    partition: &TopicPartition,
-    leader_epoch: Option<i32>,
-    record: OwnedRecord,
-) -> ConsumerRecord {
-    ConsumerRecord {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
-        offset: record.offset,
-        timestamp_ms: record.timestamp,
-        timestamp_type: record.timestamp_type,
-        leader_epoch,
-        key: record.key,
-        value: record.value,
-        headers: Headers::from_wire(record.headers),
     }
 }
 

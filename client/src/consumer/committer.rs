@@ -7,8 +7,10 @@ use futures::future::BoxFuture;
 use klamm_protocol::ErrorCode;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
 
 use super::commit::{Commits, Offsets};
+use super::metrics::CommitEnd;
 use super::shared::Shared;
 use super::standing::Standing;
 use crate::error::{ConsumeError, RequestError};
@@ -176,8 +178,17 @@ async fn send(
         generation: by.generation,
         member_id: by.member_id,
     };
-    let result =
-        offsets::commit(&shared.core, link, &committer, &offsets, shared.config.request_timeout).await;
+    let started = Instant::now();
+    let timeout = shared.config.request_timeout;
+    let span = debug_span!("commit", group = %link.group(), partitions = offsets.len());
+    let commit = offsets::commit(&shared.core, link, &committer, &offsets, timeout).instrument(span);
+    let result = commit.await;
+    let end = match &result {
+        Ok(refused) if refused.is_empty() => CommitEnd::Made,
+        Ok(_) => CommitEnd::Refused,
+        Err(_) => CommitEnd::Failed,
+    };
+    shared.metrics.committed(end, started.elapsed());
     match &result {
         Err(error) => link.learn_from(error),
         Ok(refused) if !shared.config.interceptors.is_empty() => {

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
+use klamm_protocol::{ApiKey, ErrorCode};
 use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
 
 use super::chunk::Reading;
 use super::fetching::{Fetch, FetchRules, Fetching, Line, NoAnswer, Way};
@@ -18,11 +19,15 @@ use super::lookups::{Ask, Plan};
 use super::positions::{Anchor, Leader, Place};
 use super::settings::{ConsumerConfig, Subscription};
 use super::shared::Shared;
-use crate::cluster::{self, Epochs, OffsetAt};
+use crate::cluster::{self, Epochs, Followed, OffsetAt};
 use crate::connection::{Connection, Links};
 use crate::error::RequestError;
 use crate::group::offsets;
+use crate::observe::ClientEvent;
 use crate::types::{IsolationLevel, OffsetAndMetadata, TopicPartition};
+
+/// How often metrics are told where the consumer stands, while anything happens.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 type Answers<T> = HashMap<TopicPartition, Result<T, ErrorCode>>;
 
@@ -74,12 +79,19 @@ pub(super) struct Fetcher {
     refreshing: bool,
     /// Topics of partitions assigned by hand that were asked about, which may have created them.
     learned: BTreeSet<Arc<str>>,
+    followed: Arc<Followed>,
+    /// As of which assignment they are.
+    assignment: Option<u64>,
+    /// When metrics are told next where the consumer stands, unless that many partitions are not assigned any more.
+    sample_at: Option<(Instant, usize)>,
 }
 
 impl Fetcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             fetching: Fetching::new(fetch_rules(&shared.config, shared.core.config.metadata_max_age)),
+            followed: shared.core.metadata.follow(&[]),
+            assignment: None,
             shared,
             patient: Arc::default(),
             prompt: Arc::default(),
@@ -87,6 +99,7 @@ impl Fetcher {
             events: FuturesUnordered::new(),
             refreshing: false,
             learned: BTreeSet::new(),
+            sample_at: None,
         }
     }
 
@@ -119,7 +132,14 @@ impl Fetcher {
         let Plan { committed, find, check, fetch, refresh, wake_at } = plan;
         let (fetches, fetch_at) = self.fetching.send(&mut partitions, fetch, now);
         let news = partitions.has_errors();
+        let assigned = partitions.all.len();
+        let due = self.sample_at.is_none_or(|(at, before)| at <= now || before != assigned);
+        let sample = due.then(|| partitions.sample());
         drop(partitions);
+        if let Some(sample) = sample {
+            self.sample_at = Some((now + SAMPLE_EVERY, assigned));
+            shared.metrics.sample(&sample);
+        }
         if news {
             shared.reader.wake();
         }
@@ -193,6 +213,8 @@ impl Fetcher {
             Line::Prompt => Arc::clone(&self.prompt),
         };
         let session = self.sessions.get(&way.node).cloned();
+        let partitions: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let span = debug_span!("fetch", node = way.node, held = way.line == Line::Patient, partitions);
         self.events.push(Box::pin(async move {
             let answer = async {
                 let connection = links.connection(&shared.core, way.node).await?;
@@ -205,7 +227,7 @@ impl Fetcher {
                 let answer = connection.start(&request, version)?.within(timeout).await?;
                 Ok((answer, connection))
             };
-            Event::Fetched { way, result: answer.await }
+            Event::Fetched { way, result: answer.instrument(span).await }
         }));
     }
 
@@ -232,14 +254,23 @@ impl Fetcher {
         if !matches!(self.shared.config.subscription, Subscription::Partitions(_)) {
             return;
         }
-        let topics = self.shared.partitions().topics();
+        let (assignment, topics) = {
+            let partitions = self.shared.partitions();
+            if self.assignment == Some(partitions.changes()) {
+                return;
+            }
+            (partitions.changes(), partitions.topics())
+        };
+        self.assignment = Some(assignment);
+        self.followed.set(topics.iter().cloned());
+        // What is given up and comes back is a new topic to us.
+        self.learned.retain(|topic| topics.contains(topic));
         let new: Vec<Arc<str>> = topics.into_iter().filter(|topic| !self.learned.contains(topic)).collect();
         if new.is_empty() {
             return;
         }
         self.learned.extend(new.iter().cloned());
         let core = Arc::clone(&self.shared.core);
-        core.metadata.follow(&new);
         let view = core.metadata.view();
         let unknown: Vec<Arc<str>> = new.into_iter().filter(|topic| view.usable(topic).is_none()).collect();
         if unknown.is_empty() {
@@ -296,6 +327,7 @@ impl Fetcher {
                 if way.line == Line::Patient {
                     self.sessions.insert(way.node, connection);
                 }
+                self.note_throttle(way.node, answer.throttle_time_ms);
                 Ok(answer)
             }
             Err(Missing::SessionGone) => Err(NoAnswer::SessionGone),
@@ -308,9 +340,25 @@ impl Fetcher {
             }
         };
         let news = self.fetching.answered(&mut self.shared.partitions(), way, answer, now);
+        for brought in self.fetching.take_brought() {
+            self.shared.metrics.fetched(&brought);
+        }
+        for hint in self.fetching.hints() {
+            self.shared.core.metadata.learn_leader(&hint);
+        }
         if news {
             self.shared.reader.wake();
         }
+    }
+
+    fn note_throttle(&self, node: i32, pause_ms: i32) {
+        let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0));
+        if pause.is_zero() {
+            return;
+        }
+        self.shared.metrics.throttled(pause);
+        let api = ApiKey::Fetch;
+        self.shared.core.config.observers.tell(|| ClientEvent::Throttled { node, api, pause });
     }
 
     /// A look-up failed. One that only took too long is tried again without a word.

@@ -21,12 +21,11 @@ use super::lookups::{Ask, Wanted};
 use super::partitions::Partitions;
 use super::positions::{Anchor, ERROR_PAUSE};
 use super::session::Session;
+use crate::cluster::LeaderHint;
 use crate::error::ConsumeError;
 
 /// From here on topics go by id.
 const IDS_FROM: i16 = 13;
-/// The epoch of a fetch outside any session.
-const NO_SESSION: i32 = -1;
 /// After so many sessions that a broker refused in a row, there is a pause before the next.
 const MOST_REFUSALS: u32 = 3;
 /// Pauses after a held fetch that came back too early and empty: something is wrong with the broker, or it knows of
@@ -94,6 +93,19 @@ pub(super) struct Fetching {
     brokers: BTreeMap<i32, Broker>,
     /// Bytes that answers may bring.
     reserved: usize,
+    /// What answers have brought since that was asked last.
+    brought: Vec<Brought>,
+    /// What brokers told of other leaders.
+    hints: Vec<LeaderHint>,
+}
+
+/// What one answer brought of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Brought {
+    pub(super) topic: Arc<str>,
+    /// As its batches have it.
+    pub(super) records: usize,
+    pub(super) bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -138,13 +150,23 @@ struct Ready {
 
 impl Fetching {
     pub(super) fn new(rules: FetchRules) -> Self {
-        Self { rules, brokers: BTreeMap::new(), reserved: 0 }
+        Self { rules, brokers: BTreeMap::new(), reserved: 0, hints: Vec::new(), brought: Vec::new() }
+    }
+
+    /// The leaders that brokers told of since this was asked last.
+    pub(super) fn hints(&mut self) -> Vec<LeaderHint> {
+        std::mem::take(&mut self.hints)
     }
 
     /// Bytes that answers under way may bring.
     #[cfg(test)]
     pub(super) fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    /// What answers have brought since this was asked last.
+    pub(super) fn take_brought(&mut self) -> Vec<Brought> {
+        std::mem::take(&mut self.brought)
     }
 
     /// The fetches to send now, and when time alone brings more.
@@ -217,6 +239,7 @@ impl Fetching {
         (room >= worthwhile).then(|| self.rules.max_bytes.min(room / left.max(1)).max(1))
     }
 
+    /// Outside of a session, which is what a request says when nothing else is said, or in the one of the patient line.
     fn fetch(&mut self, ready: Ready, bytes: usize, now: Instant) -> Fetch {
         let Ready { way, wanted, .. } = ready;
         let patient = way.line == Line::Patient;
@@ -227,7 +250,6 @@ impl Fetching {
             min_bytes: wire_size(self.rules.min_bytes),
             max_bytes: wire_size(bytes),
             isolation_level: self.rules.isolation,
-            session_epoch: NO_SESSION,
             rack_id: (&*self.rules.rack).into(),
             ..FetchRequest::default()
         };
@@ -274,10 +296,8 @@ impl Fetching {
                 return false;
             }
         };
-        if let Some(throttled) = positive_millis(answer.throttle_time_ms) {
-            let until = now + throttled.min(LONGEST_THROTTLE);
-            broker.muted_until = Some(broker.muted_until.map_or(until, |other| other.max(until)));
-        }
+        let throttled = Duration::from_millis(u64::try_from(answer.throttle_time_ms).unwrap_or(0));
+        broker.muted_until = broker.muted_until.max(Some(now + throttled.min(LONGEST_THROTTLE)));
         let code = ErrorCode::from_code(answer.error_code);
         if code != ErrorCode::None {
             return self.refused(partitions, way, flight, code, now);
@@ -339,6 +359,7 @@ impl Fetching {
         answer: FetchResponse,
         now: Instant,
     ) -> bool {
+        self.note_hints(&answer, &flight.wanted);
         let mut parts = by_place(answer, &flight.wanted);
         let (mut news, mut early) = (false, true);
         for (at, wanted) in flight.wanted.iter().enumerate() {
@@ -361,9 +382,37 @@ impl Fetching {
         news
     }
 
+    /// A broker that does not lead a partition any more may tell who does.
+    fn note_hints(&mut self, answer: &FetchResponse, wanted: &[Wanted]) {
+        if answer.node_endpoints.is_empty() {
+            return;
+        }
+        let endpoint = |id| answer.node_endpoints.iter().find(|node| node.node_id == id);
+        let parts =
+            answer.responses.iter().flat_map(|topic| topic.partitions.iter().map(move |part| (topic, part)));
+        for (topic, part) in parts {
+            let of = |wanted: &&Wanted| {
+                let same_topic = match topic.topic.is_empty() {
+                    true => wanted.topic_id == topic.topic_id,
+                    false => *wanted.ask.partition.topic == *topic.topic,
+                };
+                same_topic && wanted.ask.partition.partition == part.partition_index
+            };
+            let leader = &part.current_leader;
+            let Some(node) = endpoint(leader.leader_id).filter(|_| part.error_code != 0) else { continue };
+            let Some(wanted) = wanted.iter().find(of) else { continue };
+            self.hints.push(LeaderHint {
+                partition: wanted.ask.partition.clone(),
+                leader: leader.leader_id,
+                leader_epoch: leader.leader_epoch,
+                endpoint: Some((Arc::from(&*node.host), node.port)),
+            });
+        }
+    }
+
     /// Takes in one partition's part. Returns whether the reader has something new.
     fn part_taken(
-        &self,
+        &mut self,
         partitions: &mut Partitions,
         node: i32,
         wanted: &Wanted,
@@ -397,6 +446,10 @@ impl Fetching {
         let end = if reading.committed_only { part.last_stable_offset } else { part.high_watermark };
         let Some(anchor) = partitions.anchor(ask) else { return false };
         let chunk = chunk::read(&ask.partition, anchor, records, &aborted, end, reading);
+        if chunk.bytes > 0 {
+            let topic = Arc::clone(&ask.partition.topic);
+            self.brought.push(Brought { topic, records: chunk.records, bytes: chunk.bytes });
+        }
         partitions.fetched(&ask.partition, &ask.cell, chunk, now)
     }
 }
@@ -499,10 +552,6 @@ fn topics<'a>(wanted: impl Iterator<Item = &'a Wanted>, partition_bytes: usize) 
 
 fn calm(early: u32) -> Duration {
     Duration::from_millis(1 << early.min(10)).min(LONGEST_CALM)
-}
-
-fn positive_millis(millis: i32) -> Option<Duration> {
-    u64::try_from(millis).ok().filter(|&millis| millis > 0).map(Duration::from_millis)
 }
 
 fn wire_millis(wait: Duration) -> i32 {

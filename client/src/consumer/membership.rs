@@ -5,11 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use klamm_protocol::Uuid;
 use tokio::sync::watch;
+use tracing::{Instrument, debug_span};
 
 use super::positions::Start;
 use super::shared::Shared;
 use crate::error::ConsumeError;
 use crate::group::{MemberTask, Membership, Owner, Report, Settings, Wanted};
+use crate::observe::ClientEvent;
 use crate::types::TopicPartition;
 
 /// The task that makes this consumer a member of its group; `None` when it is not to be one.
@@ -62,9 +64,12 @@ impl Owner for Shared {
 
     fn release(&self, partitions: &[TopicPartition]) {
         self.partitions().remove(partitions);
+        // Metrics tell of it.
+        self.fetch.notify_one();
     }
 
     fn identify(&self, member_id: Arc<str>, generation: i32) {
+        self.metrics.joined(generation >= 0);
         self.change_standing(|standing| {
             standing.member_id = member_id;
             standing.generation = generation;
@@ -74,7 +79,8 @@ impl Owner for Shared {
     fn report(&self, report: Report) {
         self.tell_reader(match report {
             Report::Refused(code) => {
-                ConsumeError::Group { group: self.config.group.clone().unwrap_or_default(), code }
+                self.core.config.observers.tell(|| ClientEvent::MemberRefused { group: self.group(), code });
+                ConsumeError::Group { group: self.group(), code }
             }
             Report::Topic(topic, code) => ConsumeError::Topic { topic, code },
         });
@@ -88,22 +94,46 @@ impl Owner for Shared {
         self.change_standing(|standing| standing.revoking = true);
         // Also when the call is ended by its deadline.
         let _over = Revoking(self);
-        self.commit_before_revoke(partitions).await;
-        if let Some(listener) = &self.config.listener {
-            listener.revoked(partitions).await;
-        }
+        let event =
+            || ClientEvent::PartitionsRevoked { group: self.group(), partitions: partitions.to_vec() };
+        self.core.config.observers.tell(event);
+        let revoke = async {
+            self.commit_before_revoke(partitions).await;
+            if let Some(listener) = &self.config.listener {
+                listener.revoked(partitions).await;
+            }
+        };
+        revoke.instrument(self.rebalance("revoked", partitions)).await;
     }
 
     async fn assigned(&self, partitions: &[TopicPartition]) {
+        self.metrics.rebalanced();
+        let event =
+            || ClientEvent::PartitionsAssigned { group: self.group(), partitions: partitions.to_vec() };
+        self.core.config.observers.tell(event);
         if let Some(listener) = &self.config.listener {
-            listener.assigned(partitions).await;
+            listener.assigned(partitions).instrument(self.rebalance("assigned", partitions)).await;
         }
     }
 
     async fn lost(&self, partitions: &[TopicPartition]) {
+        self.metrics.lost(partitions.len());
+        let event = || ClientEvent::PartitionsLost { group: self.group(), partitions: partitions.to_vec() };
+        self.core.config.observers.tell(event);
         if let Some(listener) = &self.config.listener {
-            listener.lost(partitions).await;
+            listener.lost(partitions).instrument(self.rebalance("lost", partitions)).await;
         }
+    }
+}
+
+impl Shared {
+    fn group(&self) -> Arc<str> {
+        self.config.group.clone().unwrap_or_default()
+    }
+
+    /// The span of one step of a rebalance.
+    fn rebalance(&self, step: &'static str, partitions: &[TopicPartition]) -> tracing::Span {
+        debug_span!("rebalance", group = %self.group(), step, partitions = partitions.len())
     }
 }
 

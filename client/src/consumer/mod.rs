@@ -18,9 +18,12 @@
 //! commit.rs      the order of commits                                              (pure)
 //! committer.rs   makes them
 //! standing.rs    where a consumer stands in its group
+//! metrics.rs     what is told to the program's metrics recorder
 //! membership.rs  what membership of a group does to its consumer
 //! shared.rs      what all of these share; committing
 //! ```
+//!
+#![doc = include_str!("reading.md")]
 
 mod builder;
 mod chunk;
@@ -33,6 +36,7 @@ mod interceptor;
 mod listener;
 mod lookups;
 mod membership;
+mod metrics;
 mod partitions;
 mod positions;
 mod record;

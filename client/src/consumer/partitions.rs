@@ -176,6 +176,15 @@ impl Partition {
     }
 }
 
+/// What metrics tell of where a consumer stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) assigned: usize,
+    pub(super) buffered_bytes: usize,
+    /// Records up to the end, of partitions where that is known.
+    pub(super) lags: BTreeMap<TopicPartition, i64>,
+}
+
 /// The partitions of one consumer.
 #[derive(Debug)]
 pub(super) struct Partitions {
@@ -193,6 +202,8 @@ pub(super) struct Partitions {
     answers: u64,
     /// Nothing more comes.
     finished: bool,
+    /// How often the assignment changed.
+    changes: u64,
 }
 
 impl Partitions {
@@ -207,6 +218,7 @@ impl Partitions {
             stale: false,
             answers: 0,
             finished: false,
+            changes: 0,
         }
     }
 
@@ -214,6 +226,7 @@ impl Partitions {
 
     /// Adds a partition. While it is held nothing is fetched.
     pub(super) fn add(&mut self, partition: TopicPartition, start: Start, held: bool) {
+        self.changes += 1;
         self.all.entry(partition).or_insert_with(|| Partition::new(start, held));
     }
 
@@ -235,6 +248,7 @@ impl Partitions {
 
     /// Removes partitions. Nothing is remembered of them: when they come back, what is committed counts.
     pub(super) fn remove(&mut self, partitions: &[TopicPartition]) {
+        self.changes += 1;
         self.stop(partitions);
         for name in partitions {
             self.all.remove(name);
@@ -244,6 +258,11 @@ impl Partitions {
     /// Everything that is owned, also what is about to go.
     pub(super) fn assignment(&self) -> Vec<TopicPartition> {
         self.all.keys().cloned().collect()
+    }
+
+    /// Counts changes of what is owned.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The topics of what is owned.
@@ -358,6 +377,14 @@ impl Partitions {
     /// Records between the position and the end, as of the last fetch.
     pub(super) fn lag(&self, name: &TopicPartition) -> Option<i64> {
         Some(lag(self.end_offset(name)?, self.position(name)?))
+    }
+
+    /// Where the consumer stands, for metrics.
+    pub(super) fn sample(&self) -> Sample {
+        let lags = self.all.iter().filter_map(|(name, partition)| {
+            Some((name.clone(), lag(partition.high_watermark?, partition.handed_out()?)))
+        });
+        Sample { assigned: self.all.len(), buffered_bytes: self.buffered, lags: lags.collect() }
     }
 
     // ---- fetching

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_protocol::records::TimestampType;
+use klamm_protocol::records::{OwnedRecord, TimestampType};
 
 use crate::types::{Headers, TopicPartition};
 
@@ -34,6 +34,24 @@ pub struct ConsumerRecord {
 }
 
 impl ConsumerRecord {
+    pub(crate) fn from_wire(
+        partition: &TopicPartition,
+        leader_epoch: Option<i32>,
+        record: OwnedRecord,
+    ) -> Self {
+        Self {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp,
+            timestamp_type: record.timestamp_type,
+            leader_epoch,
+            key: record.key,
+            value: record.value,
+            headers: Headers::from_wire(record.headers),
+        }
+    }
+
     /// The topic and partition.
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition { topic: Arc::clone(&self.topic), partition: self.partition }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_runtime::settings::parse_duration;
+
 use super::interceptor::Interceptors;
 use super::listener::RebalanceListener;
 use crate::config::{Properties, check_duration};
@@ -148,40 +150,12 @@ fn offset_reset(text: &str) -> Result<OffsetReset, ConfigError> {
         "earliest" => Some(OffsetReset::Earliest),
         "latest" => Some(OffsetReset::Latest),
         "none" => Some(OffsetReset::None),
-        other => other.strip_prefix("by_duration:").and_then(iso_duration).map(OffsetReset::ByDuration),
+        other => other.strip_prefix("by_duration:").and_then(parse_duration).map(OffsetReset::ByDuration),
     };
     policy.ok_or_else(|| {
         let reason = format!("`{text}` must be earliest, latest, none or like by_duration:P1DT2H3M4.5S");
         ConfigError::new("auto.offset.reset", reason)
     })
-}
-
-/// `P1DT2H3M4.5S`: days, hours, minutes and seconds, each at most once and in this order.
-fn iso_duration(text: &str) -> Option<Duration> {
-    let (days, time) = match text.strip_prefix('P')?.split_once('T') {
-        Some((days, time)) if !time.is_empty() => (days, time),
-        Some(_) => return None,
-        None => (text.strip_prefix('P')?, ""),
-    };
-    if days.is_empty() && time.is_empty() {
-        return None;
-    }
-    let mut total = Duration::ZERO;
-    for (mut rest, units) in [(days, &[('D', 86_400)][..]), (time, &[('H', 3_600), ('M', 60), ('S', 1)][..])]
-    {
-        for &(unit, seconds) in units {
-            let Some((number, behind)) = rest.split_once(unit) else { continue };
-            let exact = number.parse::<u32>().ok().map(|count| Duration::from_secs(seconds) * count);
-            let fraction = || Duration::try_from_secs_f64(number.parse().ok()?).ok();
-            let part = if unit == 'S' { exact.or_else(fraction) } else { exact };
-            total = total.checked_add(part?)?;
-            rest = behind;
-        }
-        if !rest.is_empty() {
-            return None;
-        }
-    }
-    Some(total)
 }
 
 /// An assignor by the name that members know it by, or by that of its Java class.

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use super::commit::Commits;
 use super::committer::CommitQueue;
+use super::metrics::ConsumerMetrics;
 use super::partitions::{Partitions, Rules};
 use super::positions::Pauses;
 use super::settings::ConsumerConfig;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) closing: watch::Sender<Option<Close>>,
     /// What is subscribed to now; `None` when partitions are assigned by hand.
     pub(super) wanted: Option<watch::Sender<Wanted>>,
+    pub(super) metrics: ConsumerMetrics,
 }
 
 impl Shared {
@@ -57,6 +59,7 @@ impl Shared {
             }),
             closing: watch::Sender::default(),
             wanted: wanted(&config.subscription).map(watch::Sender::new),
+            metrics: ConsumerMetrics::new(&core.config.client_id, &config.group.clone().unwrap_or_default()),
             core,
             config,
         }

@@ -51,6 +51,8 @@ pub struct Consumer {
     shared: Arc<Shared>,
     /// What is being handed out.
     current: Option<(Chunk, Arc<Cell>)>,
+    /// When `current` was taken up, until the program asks beyond it.
+    taken_up: Option<Instant>,
     /// What was handed out last from, for `auto_commit`.
     last: Option<Arc<Cell>>,
     fetching: Tasks,
@@ -69,9 +71,6 @@ impl Consumer {
         let (fetching, membership, committing) = (Tasks::new(), Tasks::new(), Tasks::new());
         match &shared.config.subscription {
             Subscription::Partitions(assigned) => {
-                let topics: Vec<Arc<str>> =
-                    assigned.iter().map(|partition| Arc::clone(&partition.topic)).collect();
-                shared.core.metadata.follow(&topics);
                 let mut partitions = shared.partitions();
                 for partition in assigned {
                     partitions.add(partition.clone(), Start::Committed, false);
@@ -90,6 +89,7 @@ impl Consumer {
         Ok(Self {
             shared,
             current: None,
+            taken_up: None,
             last: None,
             refused_stream: false,
             fetching,
@@ -227,6 +227,7 @@ impl Consumer {
                         return Poll::Ready(Some(Ok(taken)));
                     }
                     Handed::Given(Err(error)) => {
+                        self.shared.metrics.failed(&error);
                         let not_before = Instant::now() + ERROR_PAUSE;
                         self.shared.partitions().rewind(&chunk.partition, cell, chunk.position(), not_before);
                         self.shared.fetch.notify_one();
@@ -241,10 +242,15 @@ impl Consumer {
                     Handed::Empty | Handed::Dead => self.current = None,
                 }
             }
+            if let Some(since) = self.taken_up.take() {
+                self.shared.metrics.poll_gap(since.elapsed());
+            }
             // Registered first: what comes between looking and waiting wakes.
             self.shared.reader.register(cx.waker());
             let mut partitions = self.shared.partitions();
             if let Some(error) = partitions.take_error() {
+                drop(partitions);
+                self.shared.metrics.failed(&error);
                 return Poll::Ready(Some(Err(error)));
             }
             if partitions.is_finished() {
@@ -255,6 +261,7 @@ impl Consumer {
             if self.current.is_none() {
                 return Poll::Pending;
             }
+            self.taken_up = Some(Instant::now());
             self.shared.fetch.notify_one();
         }
     }

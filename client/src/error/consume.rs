@@ -115,6 +115,27 @@ pub enum ConsumeError {
 }
 
 impl ConsumeError {
+    /// What kind of error it is, in one word: the label `error` of
+    /// [`klamm_client_consumer_errors_total`](crate::METRICS).
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Corrupt { .. } => "corrupt",
+            Self::NoOffset { .. } => "no_offset",
+            Self::LogTruncation { .. } => "log_truncation",
+            Self::Fetch { .. } => "fetch",
+            Self::Group { .. } => "group",
+            Self::Topic { .. } => "topic",
+            Self::Commit { .. } => "commit",
+            Self::NotAssigned { .. } => "not_assigned",
+            Self::NotSubscribed => "not_subscribed",
+            Self::Subscribed => "subscribed",
+            Self::NoGroup => "no_group",
+            Self::AutoCommit => "auto_commit",
+            Self::Request(_) => "request",
+            Self::Closed => "closed",
+        }
+    }
+
     /// Whether the consumer goes on by itself, or the same call may succeed later.
     pub fn is_retriable(&self) -> bool {
         match self {

@@ -9,6 +9,7 @@
 //! request.rs   a request to a broker
 //! produce.rs   a record that was not delivered
 //! consume.rs   reading, committing, group membership
+//! share.rs     reading from share groups, acknowledging
 //! transaction.rs  a transaction
 //! admin.rs     administration
 //! ```
@@ -20,12 +21,14 @@ mod admin;
 mod consume;
 mod produce;
 mod request;
+mod share;
 mod transaction;
 
 pub use admin::AdminError;
 pub use consume::ConsumeError;
 pub use produce::ProduceError;
 pub use request::RequestError;
+pub use share::ShareError;
 pub use transaction::TransactionError;
 
 /// Any error of this crate.
@@ -44,6 +47,9 @@ pub enum ClientError {
     /// Reading, committing or group membership failed.
     #[error(transparent)]
     Consume(#[from] ConsumeError),
+    /// Reading from a share group, or acknowledging to it, failed.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// An administrative request failed.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -60,6 +66,7 @@ impl ClientError {
             Self::Request(error) => error.is_retriable(),
             Self::Produce(error) => error.is_retriable(),
             Self::Consume(error) => error.is_retriable(),
+            Self::Share(error) => error.is_retriable(),
             Self::Admin(error) => error.is_retriable(),
             Self::Transaction(error) => error.is_retriable(),
         }

@@ -107,6 +107,23 @@ pub enum ProduceError {
 }
 
 impl ProduceError {
+    /// What kind of error it is, in one word: the label `error` of
+    /// [`klamm_client_producer_errors_total`](crate::METRICS).
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RecordTooLarge { .. } => "record_too_large",
+            Self::InvalidRecord { .. } => "invalid_record",
+            Self::UnknownPartition { .. } => "unknown_partition",
+            Self::Blocked { .. } => "blocked",
+            Self::WouldBlock { .. } => "would_block",
+            Self::DeliveryTimeout { .. } => "delivery_timeout",
+            Self::Broker { .. } => "broker",
+            Self::TransactionBroken { .. } => "transaction_broken",
+            Self::Request { .. } => "request",
+            Self::Closed { .. } => "closed",
+        }
+    }
+
     /// Whether sending the record again may succeed. The producer has used up its own retries when you see this.
     pub fn is_retriable(&self) -> bool {
         match self {

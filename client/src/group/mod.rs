@@ -16,6 +16,8 @@
 //! metadata.rs      who a consumer is in its group
 //! offsets.rs       committing and fetching committed offsets
 //! ```
+//!
+#![doc = include_str!("membership.md")]
 
 pub(crate) mod assignors;
 mod classic;

@@ -16,7 +16,7 @@ use super::coordinator::CoordinatorLink;
 use super::event::{Effect, Event, GroupProtocol, Report, Settings, Topics};
 use super::member::Member;
 use super::requests::{BeatRequest, MemberSettings, Requests};
-use crate::cluster::{AllTopics, ClusterView, Core, Metadata};
+use crate::cluster::{AllTopics, ClusterView, Core, Followed, Metadata};
 use crate::types::TopicPartition;
 
 /// Who owns the partitions of a membership and is told what happens to them.
@@ -83,6 +83,7 @@ pub(crate) struct MemberTask<O: Owner> {
     /// What runs; each ends with an event.
     work: FuturesUnordered<BoxFuture<'static, Event>>,
     all_topics: Option<AllTopics>,
+    followed: Arc<Followed>,
     done: bool,
 }
 
@@ -120,6 +121,7 @@ impl<O: Owner> MemberTask<O> {
             wanted: membership.wanted,
             closing: membership.closing,
             metadata: core.metadata.watch(),
+            followed: core.metadata.follow(&[]),
             core,
             owner,
             work: FuturesUnordered::new(),
@@ -179,7 +181,7 @@ impl<O: Owner> MemberTask<O> {
         self.all_topics = match &wanted {
             Wanted::Pattern(_) => Some(Metadata::follow_all(&self.core)),
             Wanted::Topics(topics) => {
-                self.core.metadata.follow(topics);
+                self.followed.set(topics.iter().cloned());
                 None
             }
         };
@@ -217,7 +219,7 @@ impl<O: Owner> MemberTask<O> {
             Effect::CallAssigned(partitions, by) => {
                 let topics: Vec<_> =
                     partitions.iter().map(|partition| Arc::clone(&partition.topic)).collect();
-                self.core.metadata.follow(&topics);
+                self.followed.add(&topics);
                 self.owner.take(&partitions);
                 self.call(by, |owner| Box::pin(async move { owner.assigned(&partitions).await }));
             }
@@ -278,7 +280,7 @@ impl<O: Owner> MemberTask<O> {
 
     fn ask_topics(&self, ask: u64, topics: Vec<Arc<str>>, create: bool) {
         let (core, all) = (Arc::clone(&self.core), self.all_topics.is_some() && topics.is_empty());
-        core.metadata.follow(&topics);
+        self.followed.add(&topics);
         self.start(async move {
             let view = core.metadata.view();
             let known_already = !all && topics.iter().all(|topic| view.usable(topic).is_some());

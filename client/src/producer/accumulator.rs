@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::delivery::{Callback, Delivery, Promise, RecordInBatch};
 use super::dispatch::{Parcel, Slot, Waiting};
+use super::partitioner::{Partitions, Sticky};
 use super::record::Record;
+use crate::runtime::Rng;
 use crate::types::TopicPartition;
 
 /// When batches are closed, and what they are like.
@@ -19,6 +21,17 @@ pub(super) struct Limits {
     pub(super) batch_bytes: usize,
     pub(super) linger: Duration,
     pub(super) options: BatchOptions,
+}
+
+/// Which partition a record is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Aim<'a> {
+    Partition(i32),
+    /// Whichever suits the load.
+    Any {
+        partitions: Partitions<'a>,
+        rng: &'a dyn Rng,
+    },
 }
 
 /// What became of an append.
@@ -43,8 +56,7 @@ pub(super) struct Closing {
 #[derive(Debug)]
 pub(super) struct Accumulator {
     limits: Limits,
-    /// By topic and partition number.
-    slots: HashMap<Arc<str>, BTreeMap<i32, Slot>>,
+    topics: HashMap<Arc<str>, Topic>,
     queues: BTreeMap<Slot, Queue>,
     next_slot: Slot,
     /// Slots that have records.
@@ -56,8 +68,15 @@ pub(super) struct Accumulator {
     next_id: u64,
     /// While above zero nothing lingers: somebody flushes, or waits for room.
     hurried: usize,
-    /// Topics of which no partition is left.
-    forgotten: Vec<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    /// Not the caller's: counting references to one name from two threads would make both wait for the other's cache.
+    name: Arc<str>,
+    /// By partition number.
+    slots: BTreeMap<i32, Slot>,
+    sticky: Sticky,
 }
 
 #[derive(Debug)]
@@ -67,6 +86,8 @@ struct Queue {
     open: Option<Batch>,
     /// What a batch of this partition may take.
     batch_bytes: usize,
+    /// What the last one took that was full: the next is given as much room at once.
+    last_bytes: usize,
 }
 
 /// A batch that takes no more records.
@@ -100,7 +121,7 @@ impl Accumulator {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            slots: HashMap::new(),
+            topics: HashMap::new(),
             queues: BTreeMap::new(),
             next_slot: 0,
             filled: BTreeSet::new(),
@@ -108,51 +129,55 @@ impl Accumulator {
             unfinished: BTreeMap::new(),
             next_id: 0,
             hurried: 0,
-            forgotten: Vec::new(),
         }
     }
 
-    /// Appends a record to the open batch of its partition, or to a new one when that is full.
+    /// Appends a record to the open batch of its partition, or to a new one when that is full. It takes `size` bytes
+    /// of the room for all. The time is asked for where a batch begins.
     pub(super) fn append(
         &mut self,
         record: &Record,
-        partition: i32,
+        aim: Aim<'_>,
         timestamp_ms: i64,
-        reserved: usize,
+        size: usize,
         callback: Option<Callback>,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> Result<Appended, RecordError> {
-        let slot = self.slot(&record.topic, partition);
+        let slot = self.slot(&record.topic, aim, size);
         let limits = self.limits;
-        let queue = self.queues.entry(slot).or_insert_with(|| Queue {
-            partition: TopicPartition { topic: Arc::clone(&record.topic), partition },
-            closed: VecDeque::new(),
-            open: None,
-            batch_bytes: limits.batch_bytes,
-        });
-        let batch_bytes = queue.batch_bytes;
-        let full = |open: &Batch| open.size_with(record, timestamp_ms) > batch_bytes;
+        // A slot is never without its queue.
+        let queue = self.queues.get_mut(&slot).ok_or(RecordError::Empty)?;
         let (mut wake_sender, mut closing) = (false, None);
-        let index = match queue.open.as_mut().filter(|open| !full(open)) {
-            Some(open) => open.append(record, timestamp_ms)?,
+        let joined = match &mut queue.open {
+            Some(open) => open.append(record, timestamp_ms, queue.batch_bytes)?,
+            None => None,
+        };
+        let index = match joined {
+            Some(index) => index,
             None => {
-                let mut batch = Batch::new(limits.options, queue.partition.clone(), self.next_id, now);
+                let expected_bytes = queue.last_bytes.min(queue.batch_bytes);
+                let partition = queue.partition.clone();
+                let mut batch = Batch::new(limits.options, partition, self.next_id, expected_bytes, now());
                 // Tried before anything else changes: a record that cannot be encoded leaves no empty batch behind.
-                let index = batch.append(record, timestamp_ms)?;
+                let index = batch.append(record, timestamp_ms, usize::MAX)?.ok_or(RecordError::TooLarge)?;
                 self.next_id += 1;
                 self.unfinished.insert(batch.id, Arc::clone(batch.decider.promise()));
+                // With one that is ready the sender knows already that there is something for it.
+                wake_sender = queue.closed.is_empty();
                 if let Some(full) = queue.open.replace(batch) {
+                    queue.last_bytes = full.len_bytes();
                     closing = queue.retire(slot, full);
                 }
-                wake_sender = true;
                 self.filled.insert(slot);
-                self.changed.insert(slot);
+                if wake_sender {
+                    self.changed.insert(slot);
+                }
                 index
             }
         };
         // It was there or has just been put there.
         let open = queue.open.as_mut().ok_or(RecordError::Empty)?;
-        open.reserved += reserved;
+        open.reserved += size;
         let record = RecordInBatch { index, timestamp_ms };
         if let Some(callback) = callback {
             open.decider.call_back(record, callback);
@@ -168,6 +193,11 @@ impl Accumulator {
             *full = Full::Here(batch);
             self.changed.insert(slot);
         }
+    }
+
+    /// The topics that records were given for, until their last partition is forgotten.
+    pub(super) fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.values().map(|topic| &topic.name)
     }
 
     /// From now on nothing lingers, until [`Accumulator::calm`] was called as often.
@@ -187,16 +217,21 @@ impl Accumulator {
         }
     }
 
-    /// How many bytes of a partition wait to be sent: what a partitioner goes by.
-    pub(super) fn queued_batches(&self, topic: &str, partition: i32) -> usize {
-        let slot = self.slots.get(topic).and_then(|slots| slots.get(&partition));
-        slot.and_then(|slot| self.queues.get(slot))
-            .map_or(0, |queue| queue.closed.len() + usize::from(queue.open.is_some()))
-    }
-
-    /// The topics that were forgotten since this was asked last.
-    pub(super) fn forgotten(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.forgotten)
+    /// The partition that suits the load for a record of `size` bytes, where it has to be known before the record is
+    /// appended to it.
+    pub(super) fn choose(
+        &mut self,
+        topic: &Arc<str>,
+        partitions: Partitions<'_>,
+        size: usize,
+        rng: &dyn Rng,
+    ) -> i32 {
+        let Self { topics, queues, limits, .. } = self;
+        let choose = |topic: &mut Topic| topic.choose(partitions, size, queues, rng);
+        match topics.get_mut(topic) {
+            Some(topic) => choose(topic),
+            None => choose(topics.entry(Arc::clone(topic)).or_insert_with(|| Topic::new(topic, limits))),
+        }
     }
 
     /// Forgets a batch whose records have all met their fates.
@@ -227,19 +262,57 @@ impl Accumulator {
         batches
     }
 
-    fn slot(&mut self, topic: &Arc<str>, partition: i32) -> Slot {
-        let slots = match self.slots.get_mut(topic) {
-            Some(slots) => slots,
-            None => self.slots.entry(Arc::clone(topic)).or_default(),
+    fn slot(&mut self, topic: &Arc<str>, aim: Aim<'_>, size: usize) -> Slot {
+        let Self { topics, queues, limits, next_slot, .. } = self;
+        let mut slot = |topic: &mut Topic| {
+            let partition = match aim {
+                Aim::Partition(partition) => partition,
+                Aim::Any { partitions, rng } => topic.choose(partitions, size, queues, rng),
+            };
+            let Topic { name, slots, .. } = topic;
+            *slots.entry(partition).or_insert_with(|| {
+                let slot = *next_slot;
+                *next_slot += 1;
+                let partition = TopicPartition { topic: Arc::clone(name), partition };
+                let (closed, batch_bytes) = (VecDeque::new(), limits.batch_bytes);
+                queues.insert(slot, Queue { partition, closed, open: None, batch_bytes, last_bytes: 0 });
+                slot
+            })
         };
-        *slots.entry(partition).or_insert_with(|| {
-            self.next_slot += 1;
-            self.next_slot - 1
-        })
+        match topics.get_mut(topic) {
+            Some(topic) => slot(topic),
+            None => slot(topics.entry(Arc::clone(topic)).or_insert_with(|| Topic::new(topic, limits))),
+        }
+    }
+}
+
+impl Topic {
+    fn new(name: &str, limits: &Limits) -> Self {
+        let sticky = Sticky::with_share(limits.batch_bytes);
+        Self { name: Arc::from(name), slots: BTreeMap::new(), sticky }
+    }
+
+    /// The partition for a record of `size` bytes that names none.
+    fn choose(
+        &mut self,
+        partitions: Partitions<'_>,
+        size: usize,
+        queues: &BTreeMap<Slot, Queue>,
+        rng: &dyn Rng,
+    ) -> i32 {
+        let Self { sticky, slots, .. } = self;
+        let queue = |partition| slots.get(&partition).and_then(|slot| queues.get(slot));
+        let queued = |partition| queue(partition).map_or(0, Queue::batches);
+        sticky.choose(size, partitions.count(), |partition| partitions.has_leader(partition), queued, rng)
     }
 }
 
 impl Queue {
+    /// How many wait to be sent.
+    fn batches(&self) -> usize {
+        self.closed.len() + usize::from(self.open.is_some())
+    }
+
     /// A full batch takes its place in the queue, now or when it comes back.
     fn retire(&mut self, slot: Slot, batch: Batch) -> Option<Closing> {
         if !batch.is_worth_closing() {
@@ -307,11 +380,10 @@ impl Waiting<Batch> for Accumulator {
         }
         let Some(queue) = self.queues.remove(&slot) else { return true };
         let TopicPartition { topic, partition } = queue.partition;
-        if let Some(slots) = self.slots.get_mut(&topic) {
-            slots.remove(&partition);
-            if slots.is_empty() {
-                self.slots.remove(&topic);
-                self.forgotten.push(topic);
+        if let Some(known) = self.topics.get_mut(&topic) {
+            known.slots.remove(&partition);
+            if known.slots.is_empty() {
+                self.topics.remove(&topic);
             }
         }
         self.changed.remove(&slot);
@@ -333,6 +405,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cluster::{PartitionView, TopicView};
+    use crate::runtime::SeededRng;
 
     const LINGER: Duration = Duration::from_millis(10);
 
@@ -342,7 +416,43 @@ mod tests {
 
     fn append(accumulator: &mut Accumulator, size: usize, partition: i32, now: Instant) -> Appended {
         let record = Record::to("t").value(vec![0; size]);
-        accumulator.append(&record, partition, 0, size, None, now).unwrap()
+        accumulator.append(&record, Aim::Partition(partition), 0, size, None, || now).unwrap()
+    }
+
+    fn batches(accumulator: &Accumulator, slot: Slot) -> usize {
+        accumulator.queues[&slot].batches()
+    }
+
+    /// Where a record goes that names no partition; partition `slow` has many batches waiting.
+    #[test]
+    fn the_load_decides_where_nobody_else_does() {
+        let (now, rng) = (Instant::now(), SeededRng::new(3));
+        let view = TopicView {
+            id: klamm_protocol::Uuid::ZERO,
+            internal: false,
+            error: klamm_protocol::ErrorCode::None,
+            partitions: vec![PartitionView { leader: Some(1), leader_epoch: 0 }; 3].into(),
+        };
+        let mut accumulator = accumulator(100);
+        (0..10).for_each(|_| drop(append(&mut accumulator, 60, 1, now)));
+        let topic = Arc::from("t");
+        let mut chosen = [0; 3];
+        for _ in 0..300 {
+            chosen[accumulator.choose(&topic, Partitions::new(&view), 101, &rng) as usize] += 1;
+        }
+        let [first, slow, third] = chosen;
+        assert!(slow * 3 < first.min(third) * 2, "{chosen:?}");
+        let mut accumulator = self::accumulator(100);
+        let record = Record::to("t").value("v");
+        let aim = Aim::Any { partitions: Partitions::new(&view), rng: &rng };
+        for _ in 0..9 {
+            accumulator.append(&record, aim, 0, 10, None, || now).unwrap();
+        }
+        assert_eq!(accumulator.queues.len(), 1, "it stays until its share is used up");
+        let partition = accumulator.queues[&0].partition.clone();
+        accumulator.append(&record, aim, 0, 11, None, || now).unwrap();
+        assert_ne!(accumulator.queues[&1].partition, partition);
+        assert!(!Arc::ptr_eq(&record.topic, &partition.topic) && record.topic == partition.topic);
     }
 
     #[test]
@@ -404,6 +514,23 @@ mod tests {
         assert_eq!(accumulator.partition(1), Some(&TopicPartition::new("t", 1)));
     }
 
+    /// A sender that is behind is not woken by every batch that it will come to anyway.
+    #[test]
+    fn more_behind_what_is_ready_is_no_news() {
+        let now = Instant::now();
+        let mut accumulator = accumulator(100);
+        let woken: Vec<bool> = (0..4).map(|_| append(&mut accumulator, 60, 0, now).wake_sender).collect();
+        assert_eq!(woken, [true, true, false, false], "the first batch, and that it is full");
+        assert_eq!(accumulator.changed(), [0]);
+        append(&mut accumulator, 60, 0, now);
+        assert_eq!(accumulator.changed(), [0; 0]);
+        while accumulator.queues[&0].closed.front().is_some() {
+            accumulator.take(0).unwrap();
+        }
+        assert!(append(&mut accumulator, 60, 0, now).wake_sender);
+        assert_eq!(accumulator.changed(), [0]);
+    }
+
     #[test]
     fn a_slot_is_forgotten_only_without_records() {
         let now = Instant::now();
@@ -415,11 +542,10 @@ mod tests {
         assert!(accumulator.forget(0) && accumulator.forget(0));
         assert_eq!(accumulator.partition(0), None);
         assert_eq!(accumulator.changed(), [1]);
-        assert!(accumulator.forgotten().is_empty());
+        assert_eq!(accumulator.topics().collect::<Vec<_>>(), [&Arc::from("t")]);
         accumulator.take(1).unwrap();
         assert!(accumulator.forget(1));
-        assert_eq!(accumulator.forgotten(), [Arc::from("t")]);
-        assert!(accumulator.forgotten().is_empty());
+        assert_eq!(accumulator.topics().next(), None, "a topic without partitions goes too");
         append(&mut accumulator, 1, 0, now);
         assert_eq!(accumulator.changed(), [2], "numbers are not used again");
     }
@@ -433,7 +559,7 @@ mod tests {
         append(&mut accumulator, 60, 0, now);
         let mut closing = append(&mut accumulator, 60, 0, later).closing.unwrap();
         let second = append(&mut accumulator, 60, 0, later).closing.unwrap();
-        assert_eq!(accumulator.queued_batches("t", 0), 3);
+        assert_eq!(batches(&accumulator, 0), 3);
         assert_eq!(accumulator.oldest(0), Some(now));
         assert_eq!((accumulator.ready_at(0, later), accumulator.next_bytes(0)), (None, 0));
         assert!(accumulator.take(0).is_none());
@@ -449,7 +575,7 @@ mod tests {
         assert!(accumulator.next_bytes(0) < 100, "compressed");
         let taken: Vec<u64> = std::iter::from_fn(|| accumulator.take(0)).map(|batch| batch.id).collect();
         assert_eq!(taken, [id, id + 1, id + 2]);
-        assert_eq!(accumulator.queued_batches("t", 0), 0);
+        assert_eq!(batches(&accumulator, 0), 0);
     }
 
     #[test]
@@ -513,7 +639,8 @@ mod tests {
             for (number, (partition, padding)) in records.into_iter().enumerate() {
                 let mut value = (number as u32).to_be_bytes().to_vec();
                 value.resize(4 + padding, 0);
-                accumulator.append(&Record::to("t").value(value), partition, 0, 1, None, now).unwrap();
+                let (record, aim) = (Record::to("t").value(value), Aim::Partition(partition));
+                accumulator.append(&record, aim, 0, 1, None, || now).unwrap();
                 expected.entry(partition).or_default().push(number as u32);
                 if number % 17 == 0 {
                     drain(&mut accumulator, 0);

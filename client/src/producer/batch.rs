@@ -41,9 +41,16 @@ enum Content {
 }
 
 impl Batch {
-    pub(super) fn new(options: BatchOptions, partition: TopicPartition, id: u64, now: Instant) -> Self {
+    /// An empty batch, which will probably take about `expected_bytes`.
+    pub(super) fn new(
+        options: BatchOptions,
+        partition: TopicPartition,
+        id: u64,
+        expected_bytes: usize,
+        now: Instant,
+    ) -> Self {
         Self {
-            content: Content::Open(BatchBuilder::new(options)),
+            content: Content::Open(BatchBuilder::with_capacity(options, expected_bytes)),
             options,
             decider: Decider::new(partition),
             created: now,
@@ -55,26 +62,34 @@ impl Batch {
         }
     }
 
-    /// Appends a record and gives its place in the batch.
-    pub(super) fn append(&mut self, record: &Record, timestamp_ms: i64) -> Result<i32, RecordError> {
-        let Content::Open(builder) = &mut self.content else { return Err(RecordError::TooLarge) };
+    /// Appends a record and gives its place in the batch; `None` when it would be larger than `limit_bytes` then,
+    /// before compression, or takes no more records.
+    pub(super) fn append(
+        &mut self,
+        record: &Record,
+        timestamp_ms: i64,
+        limit_bytes: usize,
+    ) -> Result<Option<i32>, RecordError> {
+        let Content::Open(builder) = &mut self.content else { return Ok(None) };
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let headers = record.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
-        let index = builder.append(timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers)?;
-        self.records = index.saturating_add(1);
-        self.len_bytes = builder.len_bytes();
+        let index = builder.append_within(limit_bytes, timestamp_ms, key, value, headers)?;
+        if let Some(index) = index {
+            self.records = index.saturating_add(1);
+            self.len_bytes = builder.len_bytes();
+        }
         Ok(index)
-    }
-
-    /// What it would take with one more record, before compression.
-    pub(super) fn size_with(&self, record: &Record, timestamp_ms: i64) -> usize {
-        let Content::Open(builder) = &self.content else { return usize::MAX };
-        let headers = record.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
-        builder.size_with(timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers)
     }
 
     /// What it takes before compression.
     pub(super) fn len_bytes(&self) -> usize {
         self.len_bytes
+    }
+
+    /// What of the uncompressed bytes these are; `None` where nothing is compressed.
+    pub(super) fn ratio(&self, bytes: usize) -> Option<f64> {
+        let compressed = self.options.compression != Compression::None && self.len_bytes > 0;
+        compressed.then(|| bytes as f64 / self.len_bytes as f64)
     }
 
     /// Whether closing it is work that is better not left to the sender.

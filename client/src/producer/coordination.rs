@@ -16,6 +16,7 @@ use klamm_protocol::messages::{
 use klamm_protocol::{ApiKey, ErrorCode, Request};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::{Instrument, Span, debug_span, field};
 
 use super::lane::Identity;
 use super::shared::Shared;
@@ -23,6 +24,7 @@ use super::transaction::{Beginning, Ending, Meaning, Transactions, meaning};
 use crate::connection::Connection;
 use crate::error::{ProduceError, RequestError, TransactionError};
 use crate::group::{CoordinatorLink, GroupMetadata};
+use crate::observe::ClientEvent;
 use crate::types::{OffsetAndMetadata, TopicPartition};
 
 type Outcome = Result<(), TransactionError>;
@@ -94,6 +96,8 @@ pub(super) struct Coordinator {
     transactions: Transactions,
     /// When the open transaction began.
     begun: Instant,
+    /// Of the transaction that is open.
+    span: Span,
     steps: mpsc::UnboundedReceiver<Step>,
 }
 
@@ -103,29 +107,45 @@ impl Coordinator {
         let link = CoordinatorLink::of_transactions(Arc::clone(&transactional_id));
         let transactions = Transactions::default();
         let begun = Instant::now();
-        (Self { shared, transactional_id, link, transactions, begun, steps }, Coordination { steps: sender })
+        let span = Span::none();
+        (
+            Self { shared, transactional_id, link, transactions, begun, span, steps },
+            Coordination { steps: sender },
+        )
     }
 
     pub(super) async fn run(mut self) {
         while let Some(step) = self.steps.recv().await {
             match step {
                 Step::Begin(reply) => {
-                    let outcome = self.begin().await;
+                    let id = &*self.transactional_id;
+                    self.span = debug_span!("transaction", transactional_id = id, outcome = field::Empty);
+                    let span = self.span.clone();
+                    let outcome = self.begin().instrument(span).await;
+                    self.tell_fenced(&outcome);
                     // Whoever asked has gone: nothing was sent, so nothing is left open.
                     if reply.send(outcome).is_err() && self.transactions.is_open() {
                         self.transactions.end();
                     }
                 }
                 Step::Enlist(partition, reply) => {
-                    let outcome = self.enlist(partition).await;
+                    let span = self.span.clone();
+                    let outcome = self.enlist(partition).instrument(span).await;
                     let _ = reply.send(self.noted(outcome));
                 }
                 Step::Offsets(offsets, group, reply) => {
-                    let outcome = self.send_offsets(offsets, group).await;
+                    let span = self.span.clone();
+                    let outcome = self.send_offsets(offsets, group).instrument(span).await;
                     let _ = reply.send(self.noted(outcome));
                 }
                 Step::End { commit, reply } => {
-                    let outcome = self.end(commit).await;
+                    let open = self.transactions.is_open();
+                    let span = std::mem::replace(&mut self.span, Span::none());
+                    let outcome = self.end(commit).instrument(span.clone()).await;
+                    if open {
+                        span.record("outcome", self.shared.metrics.transaction_ended(commit, &outcome));
+                        self.tell_fenced(&outcome);
+                    }
                     match (reply, outcome) {
                         (Some(reply), outcome) => drop(reply.send(outcome)),
                         (None, Ok(())) => {}
@@ -138,10 +158,18 @@ impl Coordinator {
 
     /// A step that failed breaks the transaction: it must not be committed without it.
     fn noted(&mut self, outcome: Outcome) -> Outcome {
+        self.tell_fenced(&outcome);
         if let Err(error) = &outcome {
             self.break_off(ProduceError::from(error.clone()));
         }
         outcome
+    }
+
+    fn tell_fenced(&self, outcome: &Outcome) {
+        if let Err(TransactionError::Fenced { transactional_id, code }) = outcome {
+            let (transactional_id, code) = (Arc::clone(transactional_id), *code);
+            self.shared.core.config.observers.tell(|| ClientEvent::ProducerFenced { transactional_id, code });
+        }
     }
 
     async fn begin(&mut self) -> Outcome {

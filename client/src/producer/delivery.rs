@@ -41,7 +41,7 @@ pub(super) struct Acknowledged {
     pub(super) log_append_time_ms: Option<i64>,
 }
 
-type Outcome = Result<Acknowledged, ProduceError>;
+pub(super) type Outcome = Result<Acknowledged, ProduceError>;
 
 /// What the records of a batch wait for.
 #[derive(Debug)]
@@ -160,6 +160,9 @@ impl Future for Settled {
 /// Called with what became of one record.
 pub(super) type Callback = Box<dyn FnOnce(Result<RecordMetadata, ProduceError>) + Send>;
 
+/// All records of a batch.
+const WHOLE: Range<i32> = 0..i32::MAX;
+
 /// A part of a batch that has one fate; without splits, all of it.
 #[derive(Debug, Clone)]
 pub(super) struct Share {
@@ -177,8 +180,13 @@ impl Share {
                 return;
             }
             state.outcomes.push((self.part.clone(), outcome.clone()));
-            let own = |(record, _): &mut (RecordInBatch, Callback)| self.part.contains(&record.index);
-            state.callbacks.extract_if(.., own).collect()
+            match self.part == WHOLE {
+                true => std::mem::take(&mut state.callbacks),
+                false => {
+                    let own = |(record, _): &mut (RecordInBatch, Callback)| self.part.contains(&record.index);
+                    state.callbacks.extract_if(.., own).collect()
+                }
+            }
         };
         for (record, callback) in callbacks {
             let result =
@@ -210,7 +218,7 @@ impl Decider {
     pub(super) fn new(partition: TopicPartition) -> Self {
         let state = State { outcomes: Vec::new(), open: 1, wakers: Vec::new(), callbacks: Vec::new() };
         let promise = Arc::new(Promise { partition, state: Mutex::new(state) });
-        Self { share: Share { promise, part: 0..i32::MAX }, possibly_written: false }
+        Self { share: Share { promise, part: WHOLE }, possibly_written: false }
     }
 
     pub(super) fn partition(&self) -> &TopicPartition {
@@ -223,6 +231,11 @@ impl Decider {
 
     pub(super) fn share(&self) -> Share {
         self.share.clone()
+    }
+
+    /// Reads what was decided, if anything was.
+    pub(super) fn outcome<T>(&self, read: impl FnOnce(&Outcome) -> T) -> Option<T> {
+        self.share.promise.state().outcome(self.share.part.start).map(|(_, outcome)| read(outcome))
     }
 
     pub(super) fn call_back(&mut self, record: RecordInBatch, callback: Callback) {

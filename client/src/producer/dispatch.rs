@@ -22,11 +22,12 @@ use klamm_protocol::messages::produce::PartitionProduceResponse;
 use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
-pub(super) use self::command::{Cluster, Command, Hint, Parcel, Slot, Waiting};
+pub(super) use self::command::{Cluster, Command, Parcel, Slot, Waiting};
 use self::identity::Identities;
 use super::answer::{Loss, Verdict, judge, judge_failure};
 use super::delivery::Acknowledged;
 use super::lane::{Blocked, Identity, Lane, Parked, Sequenced};
+use crate::cluster::LeaderHint;
 use crate::connection::pause_after;
 use crate::error::{ProduceError, RequestError};
 use crate::runtime::Rng;
@@ -235,7 +236,8 @@ impl<B: Parcel> Dispatch<B> {
             },
         };
         if let Some(oldest) = waiting.oldest(slot) {
-            let deadline = oldest + self.rules.delivery_timeout;
+            // One that is past it is being closed elsewhere, or it would not be here any more.
+            let deadline = (oldest + self.rules.delivery_timeout).max(now + MOMENT);
             if deadline < entry.care_at {
                 self.care.remove(&(entry.care_at, slot));
                 entry.care_at = deadline;
@@ -583,7 +585,7 @@ impl<B: Parcel> Dispatch<B> {
             if hinted {
                 entry.hinted_epoch = leader.leader_epoch;
                 let endpoint = answer.node_endpoints.iter().find(|node| node.node_id == leader.leader_id);
-                self.commands.push(Command::Learn(Hint {
+                self.commands.push(Command::Learn(LeaderHint {
                     partition: partition.clone(),
                     leader: leader.leader_id,
                     leader_epoch: leader.leader_epoch,
@@ -626,11 +628,9 @@ impl<B: Parcel> Dispatch<B> {
         let node = self.nodes.entry(id).or_default();
         node.connecting = false;
         match result {
-            Ok(()) => node.failing = false,
-            Err(error) => {
-                self.refresh_wanted = true;
-                self.report(id, &error);
-            }
+            Ok(()) => {}
+            // Whoever connects has told of it.
+            Err(_) => self.refresh_wanted = true,
         }
     }
 
@@ -776,7 +776,9 @@ impl<B: Parcel> Dispatch<B> {
     }
 
     fn report(&mut self, id: i32, error: &RequestError) {
-        let first = !std::mem::replace(&mut self.nodes.entry(id).or_default().failing, true);
+        // A connection that ended is made anew; it is told when that fails.
+        let lost = matches!(error, RequestError::Connect { .. } | RequestError::Disconnected { .. });
+        let first = !lost && !std::mem::replace(&mut self.nodes.entry(id).or_default().failing, true);
         self.commands.push(Command::Report { node: id, error: error.clone(), first });
     }
 }

@@ -10,7 +10,7 @@ use klamm_protocol::records::BATCH_HEADER_LEN;
 use tokio::sync::TryAcquireError;
 use tokio::time::Instant;
 
-use super::accumulator::Appended;
+use super::accumulator::{Aim, Appended};
 use super::coordination::Coordination;
 use super::delivery::{Callback, Delivery};
 use super::enqueue_error::EnqueueError;
@@ -19,7 +19,7 @@ use super::partitioner::{Partitions, partition_for_key};
 use super::record::{Record, RecordMetadata};
 use super::sender::Sender;
 use super::settings::ProducerConfig;
-use super::shared::Shared;
+use super::shared::{Gathering, Shared};
 use crate::cluster::{Client, TopicView};
 use crate::error::{ProduceError, RequestError};
 use crate::runtime::Tasks;
@@ -93,7 +93,7 @@ impl Producer {
     pub async fn enqueue(&self, record: Record) -> Result<Delivery, EnqueueError> {
         match self.append(&record, None, None).await {
             Ok(appended) => Ok(Delivery::from(appended)),
-            Err(error) => Err(EnqueueError::new(error, record)),
+            Err(error) => Err(self.refused(error, record)),
         }
     }
 
@@ -103,9 +103,13 @@ impl Producer {
     /// As of [`Producer::enqueue`]; [`ProduceError::WouldBlock`] when that would have waited. The error hands the
     /// record back.
     pub fn try_enqueue(&self, record: Record) -> Result<Delivery, EnqueueError> {
-        match self.append_now(&record) {
+        let appended = self.admit(&record).and_then(|(admitted, size)| {
+            let mut callback = on_acknowledgement(&self.shared.config.interceptors, None);
+            self.append_now(&admitted, size, &mut callback)
+        });
+        match appended {
             Ok(appended) => Ok(Delivery::from(appended)),
-            Err(error) => Err(EnqueueError::new(error, record)),
+            Err(error) => Err(self.refused(error, record)),
         }
     }
 
@@ -119,7 +123,8 @@ impl Producer {
         record: Record,
         callback: impl FnOnce(Result<RecordMetadata, ProduceError>) + Send + 'static,
     ) -> Result<(), ProduceError> {
-        self.append(&record, Some(Box::new(callback)), None).await.map(drop)
+        let taken = self.append(&record, Some(Box::new(callback)), None).await;
+        taken.map(drop).inspect_err(|error| self.shared.metrics.failed(error.kind(), 1))
     }
 
     /// Sends what is buffered without lingering, and waits until every record enqueued before
@@ -164,6 +169,12 @@ impl Producer {
         &self._client
     }
 
+    /// A record that was not taken goes back.
+    pub(super) fn refused(&self, error: ProduceError, record: Record) -> EnqueueError {
+        self.shared.metrics.failed(error.kind(), 1);
+        EnqueueError::new(error, record)
+    }
+
     fn refuse_records(&self) {
         self.shared.gathering().closed = true;
         self.shared.room.close();
@@ -178,6 +189,14 @@ impl Producer {
     ) -> Result<Appended, ProduceError> {
         let (record, size) = self.admit(record)?;
         let record = &*record;
+        let mut callback = on_acknowledgement(&self.shared.config.interceptors, callback);
+        // The application's own partitioner is asked once a record.
+        if enlist.is_none() && self.shared.config.partitioner.is_none() {
+            match self.append_now(record, size, &mut callback) {
+                Err(ProduceError::WouldBlock { .. } | ProduceError::UnknownPartition { .. }) => {}
+                result => return result,
+            }
+        }
         let view = self.shared.core.metadata.view();
         let topic = match view.usable(&record.topic) {
             Some(topic) => topic,
@@ -198,7 +217,11 @@ impl Producer {
             partition = self.enlist(coordination, record, topic, partition, size).await?;
         }
         self.reserve(&record.topic, size).await?;
-        self.put(record, partition, topic, size, callback)
+        let mut gathering = self.shared.gathering();
+        let appended =
+            self.put(&mut gathering, record, aim(partition, topic, &self.shared), size, &mut callback);
+        drop(gathering);
+        self.put_done(appended, size)
     }
 
     /// Sees to it that the coordinator knows of a record's partition, where it has to, which is then chosen.
@@ -215,10 +238,9 @@ impl Producer {
             if gathering.transaction.as_ref().is_none_or(|transaction| !transaction.enlists) {
                 return Ok(partition);
             }
-            let number = match partition {
-                Some(partition) => partition,
-                None => gathering.sticky_partition(&record.topic, size, topic, &self.shared.core),
-            };
+            let rng = &*self.shared.core.config.rng;
+            let any = || gathering.accumulator.choose(&record.topic, Partitions::new(topic), size, rng);
+            let number = partition.unwrap_or_else(any);
             let partition = TopicPartition { topic: Arc::clone(&record.topic), partition: number };
             let must = gathering.transaction.as_ref().is_some_and(|all| all.must_announce(&partition));
             (number, must.then_some(partition))
@@ -229,29 +251,51 @@ impl Producer {
         Ok(Some(number))
     }
 
-    /// As `append`, where nothing has to be waited for.
-    fn append_now(&self, record: &Record) -> Result<Appended, ProduceError> {
-        let (record, size) = self.admit(record)?;
-        let record = &*record;
+    /// As `append`, where nothing has to be waited for: that is the way of most records, and everything else about
+    /// them is looked at under one lock. What could be otherwise after waiting leaves the callback
+    /// where it is.
+    fn append_now(
+        &self,
+        record: &Record,
+        size: usize,
+        callback: &mut Option<Callback>,
+    ) -> Result<Appended, ProduceError> {
+        let shared = &*self.shared;
         let would_block = |reason: &str| ProduceError::WouldBlock { reason: Arc::from(reason) };
-        let view = self.shared.core.metadata.view();
-        let topic = view.usable(&record.topic).ok_or_else(|| would_block("the topic is not known yet"))?;
-        let partition = self.partition(record, topic)?;
-        match self.shared.room.try_acquire_many(permits(size)) {
+        let unknown = || would_block("the topic is not known yet");
+        // The application's code runs without our lock: it may send.
+        let chosen = match &shared.config.partitioner {
+            Some(_) => self
+                .partition(record, shared.core.metadata.view().usable(&record.topic).ok_or_else(unknown)?)?,
+            None => None,
+        };
+        match shared.room.try_acquire_many(permits(size)) {
             Ok(permit) => permit.forget(),
             Err(TryAcquireError::Closed) => return Err(ProduceError::Closed { possibly_written: false }),
             Err(TryAcquireError::NoPermits) => {
                 return Err(would_block("the buffer is full (setting `buffer_bytes`)"));
             }
         }
-        self.put(record, partition, topic, size, None)
+        let mut gathering = shared.gathering();
+        let view = gathering.view();
+        let appended = view.usable(&record.topic).ok_or_else(unknown).and_then(|topic| {
+            let partition = match chosen {
+                Some(chosen) => Some(chosen),
+                None => self.partition(record, topic)?,
+            };
+            self.put(&mut gathering, record, aim(partition, topic, shared), size, callback)
+        });
+        gathering.keep(view);
+        drop(gathering);
+        self.put_done(appended, size)
     }
 
     /// What is checked of every record before anything is waited for. Gives it as the interceptors leave it, and its
     /// size. The one that was given stays as it is: it goes back to the caller if it cannot be taken.
     fn admit<'a>(&self, record: &'a Record) -> Result<(Cow<'a, Record>, usize), ProduceError> {
         let shared = &*self.shared;
-        if shared.gathering().closed {
+        // It is closed together with the producer.
+        if shared.room.is_closed() {
             return Err(ProduceError::Closed { possibly_written: false });
         }
         let mut record = Cow::Borrowed(record);
@@ -286,50 +330,47 @@ impl Producer {
         Err(ProduceError::UnknownPartition { topic: Arc::clone(&record.topic), partition, count })
     }
 
-    /// Puts a record, for which there is room, into its batch.
+    /// Puts a record, for which there is room, into its batch. [`Producer::put_done`] follows, without the lock.
     fn put(
         &self,
+        gathering: &mut Gathering,
         record: &Record,
-        partition: Option<i32>,
-        topic: &TopicView,
+        aim: Aim<'_>,
         size: usize,
-        callback: Option<Callback>,
+        callback: &mut Option<Callback>,
     ) -> Result<Appended, ProduceError> {
-        let shared = &*self.shared;
-        let callback = on_acknowledgement(&shared.config.interceptors, callback);
-        let timestamp_ms = record.timestamp_ms.unwrap_or_else(|| shared.core.config.clock.now_ms());
-        let mut gathering = shared.gathering();
-        let broken = gathering.transaction.as_ref().and_then(|transaction| transaction.broken.clone());
-        let result = if gathering.closed {
-            Err(ProduceError::Closed { possibly_written: false })
-        } else if let Some(broken) = broken {
-            Err(broken)
-        } else {
-            let partition = match partition {
-                Some(partition) => partition,
-                None => gathering.sticky_partition(&record.topic, size, topic, &shared.core),
-            };
-            if let Some(transaction) = &mut gathering.transaction {
-                transaction.started = true;
+        if gathering.closed {
+            return Err(ProduceError::Closed { possibly_written: false });
+        }
+        if let Some(transaction) = &mut gathering.transaction {
+            if let Some(broken) = &transaction.broken {
+                return Err(broken.clone());
             }
-            gathering
-                .accumulator
-                .append(record, partition, timestamp_ms, size, callback, Instant::now())
-                .map_err(|error| ProduceError::InvalidRecord { reason: Arc::from(error.to_string()) })
-        };
-        drop(gathering);
+            transaction.started = true;
+        }
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(|| self.shared.core.config.clock.now_ms());
+        let appended =
+            gathering.accumulator.append(record, aim, timestamp_ms, size, callback.take(), Instant::now);
+        appended.map_err(|error| ProduceError::InvalidRecord { reason: Arc::from(error.to_string()) })
+    }
+
+    fn put_done(
+        &self,
+        result: Result<Appended, ProduceError>,
+        size: usize,
+    ) -> Result<Appended, ProduceError> {
         match result {
             Ok(mut appended) => {
                 if appended.wake_sender {
-                    shared.wake.notify_one();
+                    self.shared.wake.notify_one();
                 }
                 if let Some(closing) = appended.closing.take() {
-                    shared.close_batch(closing);
+                    self.shared.close_batch(closing);
                 }
                 Ok(appended)
             }
             Err(error) => {
-                shared.room.add_permits(size);
+                self.shared.room.add_permits(size);
                 Err(error)
             }
         }
@@ -339,6 +380,7 @@ impl Producer {
     async fn learn(&self, topic: &Arc<str>) -> Result<TopicView, ProduceError> {
         let max_block = self.shared.config.max_block;
         let partition = || TopicPartition { topic: Arc::clone(topic), partition: -1 };
+        self.shared.followed.add(std::slice::from_ref(topic));
         match self.shared.core.topic(topic, Instant::now() + max_block).await {
             Ok(topic) => Ok(topic),
             Err(RequestError::Deadline { last, .. }) => Err(ProduceError::Blocked {
@@ -367,7 +409,10 @@ impl Producer {
             return Ok(());
         }
         let _hurry = shared.hurry();
-        match tokio::time::timeout(shared.config.max_block, shared.room.acquire_many(permits)).await {
+        let since = Instant::now();
+        let room = tokio::time::timeout(shared.config.max_block, shared.room.acquire_many(permits)).await;
+        shared.metrics.waited_for_room(since.elapsed());
+        match room {
             Ok(Ok(permit)) => {
                 permit.forget();
                 Ok(())
@@ -379,6 +424,14 @@ impl Producer {
                 reason: Arc::from("the buffer stayed full (setting `buffer_bytes`)"),
             }),
         }
+    }
+}
+
+/// Where a record goes for which no partition is chosen: by the load.
+fn aim<'a>(partition: Option<i32>, topic: &'a TopicView, shared: &'a Shared) -> Aim<'a> {
+    match partition {
+        Some(partition) => Aim::Partition(partition),
+        None => Aim::Any { partitions: Partitions::new(topic), rng: &*shared.core.config.rng },
     }
 }
 

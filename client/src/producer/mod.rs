@@ -18,7 +18,10 @@
 //! coordination.rs   the task that talks to the transactions' coordinator
 //! transactional.rs  TransactionalProducer and Transaction
 //! delivery.rs       what becomes of a record, as a future
+//! metrics.rs        what is told to the program's metrics recorder
 //! ```
+//!
+#![doc = include_str!("sending.md")]
 
 mod accumulator;
 mod answer;
@@ -31,6 +34,7 @@ mod enqueue_error;
 mod handle;
 mod interceptor;
 mod lane;
+mod metrics;
 mod partitioner;
 mod record;
 mod sender;

@@ -74,9 +74,10 @@ impl Partitioner for RoundRobin {
     }
 }
 
-/// Bytes that go to one partition before the next is drawn (KIP-794, with Kafka's default `batch.size`): enough to fill
-/// batches, little enough to use all partitions.
-const STICKY_BYTES: usize = 16 * 1024;
+/// Bytes that go to one partition before the next is drawn, where a batch may take as many: enough to fill batches,
+/// little enough to use all partitions. Kafka's `batch.size` is 16 KiB by default (KIP-794); ours is larger, for
+/// batches that grow while requests are in flight.
+const STICKY_BYTES_MAX: usize = 64 * 1024;
 
 /// The partition of a key: the same as of Kafka's Java client, librdkafka's `murmur2_random` and
 /// everything compatible with them.
@@ -107,13 +108,20 @@ pub(crate) fn murmur2(data: &[u8]) -> i32 {
 }
 
 /// Where the records of one topic without keys go now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sticky {
     partition: Option<i32>,
     bytes: usize,
+    /// Bytes for one partition before the next is drawn.
+    share_bytes: usize,
 }
 
 impl Sticky {
+    /// For batches of at most so many bytes.
+    pub(crate) fn with_share(batch_bytes: usize) -> Self {
+        Self { partition: None, bytes: 0, share_bytes: batch_bytes.min(STICKY_BYTES_MAX) }
+    }
+
     /// The partition for a record of `size` bytes. `usable` says whether a partition has a leader, `queued` how much
     /// waits for it: a slow broker's partitions are chosen less often (KIP-794, but by the better of two drawn instead
     /// of a table of all, which costs the same for any number of partitions).
@@ -127,7 +135,9 @@ impl Sticky {
     ) -> i32 {
         self.bytes += size;
         match self.partition {
-            Some(partition) if partition < partitions && usable(partition) && self.bytes <= STICKY_BYTES => {
+            Some(partition)
+                if partition < partitions && usable(partition) && self.bytes <= self.share_bytes =>
+            {
                 partition
             }
             before => {
@@ -157,6 +167,8 @@ fn draw(partitions: i32, before: Option<i32>, usable: impl Fn(i32) -> bool, rng:
 mod tests {
     use super::*;
     use crate::runtime::SeededRng;
+
+    const STICKY_BYTES: usize = 16 * 1024;
 
     /// The vectors of Kafka's own `UtilsTest`.
     #[test]
@@ -225,7 +237,7 @@ mod tests {
     #[test]
     fn less_goes_where_more_is_waiting() {
         let rng = SeededRng::new(3);
-        let mut sticky = Sticky::default();
+        let mut sticky = Sticky::with_share(STICKY_BYTES);
         let mut chosen = [0; 4];
         for _ in 0..4_000 {
             let queued = |partition| if partition == 2 { 10 } else { 1 };
@@ -238,7 +250,7 @@ mod tests {
     #[test]
     fn sticky_stays_then_moves_and_avoids_leaderless_partitions() {
         let rng = SeededRng::new(3);
-        let mut sticky = Sticky::default();
+        let mut sticky = Sticky::with_share(STICKY_BYTES);
         let first = sticky.choose(1, 4, |_| true, |_| 0, &rng);
         // A little less than 16 KiB in all.
         assert!((0..1_600).all(|_| sticky.choose(10, 4, |_| true, |_| 0, &rng) == first));
@@ -254,7 +266,7 @@ mod tests {
     #[test]
     fn a_partition_is_left_when_the_next_record_would_exceed_its_share() {
         let rng = SeededRng::new(3);
-        let mut sticky = Sticky::default();
+        let mut sticky = Sticky::with_share(STICKY_BYTES);
         for _ in 0..10 {
             let here = sticky.choose(1, 4, |_| true, |_| 0, &rng);
             assert_eq!(sticky.choose(STICKY_BYTES - 1, 4, |_| true, |_| 0, &rng), here, "exactly full");
@@ -262,7 +274,7 @@ mod tests {
             // What made it move counts for the new partition.
             let next = sticky.choose(0, 4, |_| true, |_| 0, &rng);
             assert_ne!(sticky.choose(1, 4, |_| true, |_| 0, &rng), next);
-            sticky = Sticky::default();
+            sticky = Sticky::with_share(STICKY_BYTES);
         }
     }
 
@@ -270,7 +282,7 @@ mod tests {
     fn a_partition_that_is_gone_is_left_at_once() {
         let rng = SeededRng::new(3);
         for _ in 0..50 {
-            let mut sticky = Sticky { partition: Some(3), bytes: 0 };
+            let mut sticky = Sticky { partition: Some(3), ..Sticky::with_share(STICKY_BYTES) };
             let chosen = sticky.choose(1, 3, |_| true, |_| 0, &rng);
             assert!((0..3).contains(&chosen), "the topic was made anew with three partitions");
         }
@@ -279,7 +291,7 @@ mod tests {
     #[test]
     fn without_any_leader_a_partition_is_chosen_all_the_same() {
         let rng = SeededRng::new(3);
-        let mut sticky = Sticky::default();
+        let mut sticky = Sticky::with_share(STICKY_BYTES);
         for partitions in [1, 4] {
             assert!((0..100).all(|_| (0..partitions).contains(&sticky.choose(
                 1,
@@ -291,5 +303,16 @@ mod tests {
         }
         assert_eq!(sticky.choose(1, 0, |_| true, |_| 0, &rng), 0, "a topic that is being made");
         assert_eq!(partition_for_key(b"21", 0), 0);
+    }
+
+    #[test]
+    fn a_partition_gets_what_makes_a_batch_but_not_more_than_its_share() {
+        let rng = SeededRng::new(3);
+        for (batch_bytes, share) in [(100, 100), (STICKY_BYTES_MAX, STICKY_BYTES_MAX), (1 << 30, 64 * 1024)] {
+            let mut sticky = Sticky::with_share(batch_bytes);
+            let here = sticky.choose(share, 4, |_| true, |_| 0, &rng);
+            assert_eq!(sticky.choose(0, 4, |_| true, |_| 0, &rng), here, "exactly full");
+            assert_ne!(sticky.choose(1, 4, |_| true, |_| 0, &rng), here);
+        }
     }
 }

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_protocol::messages::produce::{PartitionProduceData, TopicProduceData};
 use klamm_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
-use klamm_protocol::{ErrorCode, Records, Request, Uuid};
+use klamm_protocol::{ApiKey, ErrorCode, Records, Request, Uuid};
 use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
 
 use super::batch::Batch;
 use super::dispatch::{Cluster, Command, Dispatch, Rules, Slot};
@@ -22,6 +24,7 @@ use super::shared::Shared;
 use crate::cluster::{ClusterView, Core};
 use crate::connection::{Brokers, Connection, Links};
 use crate::error::RequestError;
+use crate::observe::ClientEvent;
 use crate::types::TopicPartition;
 
 /// The highest version without ids of topics.
@@ -34,6 +37,7 @@ const PRODUCE_VERSION_CAP_OF_ENLISTED: i16 = 11;
 /// What the loop waits for.
 enum Event {
     Answered {
+        node: i32,
         request: u64,
         result: Result<ProduceResponse, RequestError>,
     },
@@ -56,6 +60,8 @@ pub(super) struct Sender {
     links: Arc<Links>,
     dispatch: Dispatch<Batch>,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// The version of the metadata that was looked at last.
+    seen: u64,
     _ending: Ending,
 }
 
@@ -114,7 +120,7 @@ impl Sender {
             rng: Arc::clone(&client.rng),
         });
         let _ending = Ending(Arc::clone(&shared));
-        Self { shared, links: Arc::default(), dispatch, events: FuturesUnordered::new(), _ending }
+        Self { shared, links: Arc::default(), dispatch, events: FuturesUnordered::new(), seen: 0, _ending }
     }
 
     /// Runs until it is aborted. Batches that are dropped then tell their records.
@@ -143,18 +149,21 @@ impl Sender {
                 let view = self.shared.core.metadata.view();
                 let cluster = Now { core: &self.shared.core, view: &view, links: &self.links };
                 let mut gathering = self.shared.gathering();
+                if std::mem::replace(&mut self.seen, view.version) != view.version {
+                    // What is not written to any more need not be kept fresh.
+                    self.shared.followed.set(gathering.accumulator.topics().cloned());
+                }
                 if let Some(transaction) = &mut gathering.transaction {
                     transaction.hand_over(&mut self.dispatch);
                 }
                 self.dispatch.pass(now, &mut gathering.accumulator, &cluster);
-                gathering.forget_topics();
                 if let Some(transaction) = &mut gathering.transaction {
                     transaction.broken = self.dispatch.broken().cloned();
                 }
             }
             let commands = self.dispatch.commands();
             if commands.is_empty() {
-                return;
+                return self.shared.metrics.buffered(self.shared.buffered());
             }
             let mut released = Vec::new();
             for command in commands {
@@ -169,19 +178,18 @@ impl Sender {
         let links = Arc::clone(&self.links);
         match command {
             Command::Decide { promise, outcome } => promise.decide(outcome),
-            Command::Release { batch } => released.push(batch),
+            Command::Release { batch } => {
+                self.shared.metrics.finished(&batch, now);
+                released.push(batch);
+            }
             Command::Send { node, request } => self.send(node, request, now),
             Command::Shrink { slot, bytes } => self.shared.gathering().accumulator.shrink(slot, bytes),
-            Command::Learn(hint) => {
-                let endpoint = hint.endpoint.as_ref().map(|(host, port)| (&**host, *port));
-                let partition = &hint.partition;
-                core.metadata.learn_leader(partition, hint.leader, hint.leader_epoch, endpoint);
-            }
+            Command::Learn(hint) => core.metadata.learn_leader(&hint),
             Command::Report { node, error, first: true } => {
-                tracing::warn!(node, %error, "a broker cannot be reached by the producer, which goes on trying");
+                tracing::warn!(node, %error, "a broker answers the producer nothing of use, which goes on trying");
             }
             Command::Report { node, error, first: false } => {
-                tracing::debug!(node, %error, "the broker still cannot be reached by the producer");
+                tracing::debug!(node, %error, "a request of the producer failed");
             }
             Command::Connect { node } => self.events.push(Box::pin(async move {
                 Event::Connected { node, result: links.connection(&*core, node).await.map(drop) }
@@ -219,10 +227,11 @@ impl Sender {
         let mut unwritable: Vec<(Slot, String)> = Vec::new();
         for flying in self.dispatch.flight(request) {
             let stamp = flying.batch.stamp.filter(|_| flying.fresh);
-            let topic_id = flying.topic_id;
+            let (topic_id, attempts) = (flying.topic_id, flying.batch.attempts);
             let batch = &mut flying.batch.batch;
             match batch.write(stamp) {
                 Ok(bytes) => {
+                    self.shared.metrics.sent(batch, bytes.len(), attempts, now);
                     let partition = batch.decider.partition();
                     let records = Some(Records::Bytes(bytes));
                     let data =
@@ -276,14 +285,24 @@ impl Sender {
         let cap = if enlisted { PRODUCE_VERSION_CAP_OF_ENLISTED } else { cap };
         let version = connection.version_up_to::<ProduceRequest>(cap)?;
         let timeout = self.shared.config.request_timeout;
+        let partitions: usize = message.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+        let span = debug_span!("produce", node, partitions);
         if self.shared.config.acks == Acks::None {
-            let written = connection.send_only(message, version)?;
-            return Ok(Box::pin(
-                async move { Event::Written { request, result: written.within(timeout).await } },
-            ));
+            let written = connection.send_only(message, version)?.within(timeout).instrument(span);
+            return Ok(Box::pin(async move { Event::Written { request, result: written.await } }));
         }
-        let answer = connection.start(message, version)?;
-        Ok(Box::pin(async move { Event::Answered { request, result: answer.within(timeout).await } }))
+        let answer = connection.start(message, version)?.within(timeout).instrument(span);
+        Ok(Box::pin(async move { Event::Answered { node, request, result: answer.await } }))
+    }
+
+    fn note_throttle(&self, node: i32, pause_ms: i32) {
+        let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0));
+        if pause.is_zero() {
+            return;
+        }
+        self.shared.metrics.throttled(pause);
+        let api = ApiKey::Produce;
+        self.shared.core.config.observers.tell(|| ClientEvent::Throttled { node, api, pause });
     }
 
     fn connection(&self, node: i32) -> Result<Connection, RequestError> {
@@ -299,7 +318,12 @@ impl Sender {
     fn handle(&mut self, event: Event) {
         let now = Instant::now();
         match event {
-            Event::Answered { request, result } => self.dispatch.answered(request, result, now),
+            Event::Answered { node, request, result } => {
+                if let Ok(answer) = &result {
+                    self.note_throttle(node, answer.throttle_time_ms);
+                }
+                self.dispatch.answered(request, result, now);
+            }
             Event::Written { request, result } => self.dispatch.written(request, result, now),
             Event::Connected { node, result } => self.dispatch.connected(node, result),
             Event::Identified(result) => self.dispatch.identified(result),

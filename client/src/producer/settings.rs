@@ -7,7 +7,7 @@ use klamm_protocol::compression::Compression;
 
 use super::interceptor::Interceptor;
 use super::partitioner::Partitioner;
-use crate::config::Properties;
+use crate::config::{Properties, check_duration, check_longest};
 use crate::error::ConfigError;
 
 /// When a record counts as delivered (Kafka's `acks`): what an acknowledgement promises.
@@ -82,9 +82,6 @@ impl Default for ProducerConfig {
     }
 }
 
-/// Kafka's durations are 32-bit milliseconds: 24 days. A clock cannot add much larger ones.
-const LONGEST_DURATION: Duration = Duration::from_millis(i32::MAX as u64);
-
 impl ProducerConfig {
     /// What cannot work, named; and what follows from other settings.
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
@@ -93,11 +90,10 @@ impl ProducerConfig {
             ("delivery_timeout", self.delivery_timeout),
             ("request_timeout", self.request_timeout),
             ("max_block", self.max_block),
-            ("metadata_max_idle", self.metadata_max_idle),
             ("transaction_timeout", self.transaction_timeout),
         ];
-        if let Some((setting, _)) = durations.into_iter().find(|(_, duration)| *duration > LONGEST_DURATION) {
-            return Err(ConfigError::new(setting, "is at most 2,147,483,647 ms (24 days)"));
+        for (setting, duration) in durations {
+            check_longest(setting, duration)?;
         }
         if let Some(level) = self.compression_level
             && !self.compression.levels().is_some_and(|levels| levels.contains(&level))
@@ -105,9 +101,7 @@ impl ProducerConfig {
             let reason = format!("{} has no level {level}", self.compression);
             return Err(ConfigError::new("compression_level", reason));
         }
-        if self.metadata_max_idle.is_zero() {
-            return Err(ConfigError::new("metadata_max_idle", "must be positive"));
-        }
+        check_duration("metadata_max_idle", self.metadata_max_idle)?;
         if self.idempotent && self.acks != Acks::All {
             return Err(ConfigError::new("idempotent", "needs acks(Acks::All)"));
         }

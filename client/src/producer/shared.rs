@@ -1,17 +1,16 @@
 //! What a producer's handles and its tasks share: the records that wait, and the room for them.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_protocol::records::BatchOptions;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::accumulator::{Accumulator, Closing, Limits};
 use super::delivery::Settled;
-use super::partitioner::{Partitions, Sticky};
+use super::metrics::ProducerMetrics;
 use super::settings::ProducerConfig;
 use super::transaction::Exchange;
-use crate::cluster::{Core, TopicView};
+use crate::cluster::{ClusterView, Core, Followed};
 use crate::error::ProduceError;
 
 /// Shared by the handles and the sender task.
@@ -23,12 +22,18 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// One permit a byte that may still be buffered.
     pub(super) room: Semaphore,
+    pub(super) metrics: ProducerMetrics,
+    /// The topics that are written to.
+    pub(super) followed: Arc<Followed>,
 }
 
 /// What is changed by every record.
 pub(super) struct Gathering {
     pub(super) accumulator: Accumulator,
-    sticky: HashMap<Arc<str>, Sticky>,
+    /// Tells of refreshes, so that a record costs no look at what is shared with everybody.
+    refreshes: watch::Receiver<Arc<ClusterView>>,
+    /// `None` while a record is being placed.
+    view: Option<Arc<ClusterView>>,
     /// Takes no more records.
     pub(super) closed: bool,
     /// Its task has ended: nothing is sent any more.
@@ -50,12 +55,15 @@ impl Shared {
         let transaction = transactional.then(Exchange::default);
         let gathering = Gathering {
             accumulator: Accumulator::new(limits),
-            sticky: HashMap::new(),
+            refreshes: core.metadata.watch(),
+            view: None,
             closed: false,
             ended: false,
             transaction,
         };
         Self {
+            metrics: ProducerMetrics::new(&core.config.client_id),
+            followed: core.metadata.follow(&[]),
             core,
             room: Semaphore::new(config.buffer_bytes.min(Semaphore::MAX_PERMITS)),
             config,
@@ -66,6 +74,12 @@ impl Shared {
 
     pub(super) fn gathering(&self) -> MutexGuard<'_, Gathering> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that wait or are in flight.
+    pub(super) fn buffered(&self) -> usize {
+        let all = self.config.buffer_bytes.min(Semaphore::MAX_PERMITS);
+        all.saturating_sub(self.room.available_permits())
     }
 
     /// While the guard lives, nothing lingers.
@@ -136,27 +150,17 @@ impl Drop for PutBack<'_> {
 }
 
 impl Gathering {
-    pub(super) fn sticky_partition(
-        &mut self,
-        topic: &Arc<str>,
-        size: usize,
-        view: &TopicView,
-        core: &Core,
-    ) -> i32 {
-        let partitions = Partitions::new(view);
-        let sticky = match self.sticky.get_mut(topic) {
-            Some(sticky) => sticky,
-            None => self.sticky.entry(Arc::clone(topic)).or_default(),
-        };
-        let queued = |partition| self.accumulator.queued_batches(topic, partition);
-        let usable = |partition| partitions.has_leader(partition);
-        sticky.choose(size, partitions.count(), usable, queued, &*core.config.rng)
+    /// The cluster as it is known now; to be kept again afterwards, so that a record counts no reference.
+    pub(super) fn view(&mut self) -> Arc<ClusterView> {
+        // An error means that the client is gone, which keeps this producer from nothing that it knows.
+        let changed = self.refreshes.has_changed().unwrap_or(false);
+        match self.view.take().filter(|_| !changed) {
+            Some(view) => view,
+            None => Arc::clone(&self.refreshes.borrow_and_update()),
+        }
     }
 
-    /// Nothing is kept about topics that were not used for long.
-    pub(super) fn forget_topics(&mut self) {
-        for topic in self.accumulator.forgotten() {
-            self.sticky.remove(&topic);
-        }
+    pub(super) fn keep(&mut self, view: Arc<ClusterView>) {
+        self.view = Some(view);
     }
 }

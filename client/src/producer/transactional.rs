@@ -181,7 +181,7 @@ impl Transaction<'_> {
         let coordination = &self.producer.coordination;
         match self.producer.producer.append(&record, None, Some(coordination)).await {
             Ok(appended) => Ok(Delivery::from(appended)),
-            Err(error) => Err(EnqueueError::new(error, record)),
+            Err(error) => Err(self.producer.producer.refused(error, record)),
         }
     }
 

@@ -37,10 +37,10 @@ use crate::runtime::Stream;
 pub(crate) async fn encrypt(
     stream: Box<dyn Stream>,
     address: &Arc<str>,
-    security: &Security,
+    security: Option<&Security>,
 ) -> Result<Box<dyn Stream>, RequestError> {
     #[cfg(feature = "tls")]
-    if let Some(tls) = security.encryption() {
+    if let Some(tls) = security.and_then(Security::encryption) {
         return tls::encrypt(stream, address, tls).await;
     }
     let _ = (address, security);

@@ -12,15 +12,22 @@ mod connections;
 mod cutting;
 mod fake;
 mod fake_broker;
+mod fake_group;
+mod fake_share;
 mod faults;
 mod fetching;
 mod groups;
 mod hostile;
+mod observing;
 mod producing;
 mod real_broker;
 mod retries;
+mod scripted;
 mod secured_broker;
 mod sessions;
+mod share_groups;
+mod sharing;
+mod spans;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {

@@ -1,4 +1,4 @@
-//! Administration of a real cluster: runs where `KLAMM_TEST_KAFKA` names the address of an Apache Kafka 4.3 that has
+//! Administration of a real cluster: runs where `KLAMM_APACHE_KAFKA` names the address of an Apache Kafka 4.3 that has
 //! one broker with id 1 and that a test may change.
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,13 +15,8 @@ use klamm_client::{Admin, Client, ErrorCode, NewTopic, OffsetAndMetadata, Record
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A client of the cluster, if there is one.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub(crate) async fn connect() -> Option<Client> {
-    let Ok(bootstrap) = std::env::var("KLAMM_TEST_KAFKA") else {
-        eprintln!("skipped: KLAMM_TEST_KAFKA names no broker");
-        return None;
-    };
-    Some(Client::connect(bootstrap).await.unwrap())
+    Some(Client::connect(crate::apache_kafka::address()?).await.unwrap())
 }
 
 /// A name that no earlier run has used.

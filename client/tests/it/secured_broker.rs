@@ -146,6 +146,74 @@ async fn certificates_on_both_sides() {
     kafka.connect(0, Security::tls(any).sasl(sasl)).await.unwrap();
 }
 
+impl Kafka {
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().unwrap().to_owned()
+    }
+
+    async fn connect_by(&self, listener: u16, text: &[(&str, &str)]) -> Result<Client, ClientError> {
+        let bootstrap = format!("127.0.0.1:{}", self.port + listener);
+        let builder = Client::builder().bootstrap(bootstrap).properties(text.iter().copied())?;
+        tokio::time::timeout(DEADLINE, builder.build()).await.expect("in time")
+    }
+}
+
+/// The same settings as text, under either client's names, and in a file.
+#[tokio::test]
+async fn settings_given_as_properties_secure_connections() {
+    let Some(kafka) = Kafka::find() else { return };
+    let roots = kafka.path("ca.pem");
+    let tls = [("security.protocol", "SASL_SSL"), ("ssl.ca.location", roots.as_str())];
+    for (mechanism, password) in
+        [("PLAIN", "al=ice,pw"), ("SCRAM-SHA-256", "scrampw"), ("SCRAM-SHA-512", "scrampw")]
+    {
+        let librdkafka =
+            [("sasl.mechanism", mechanism), ("sasl.username", "alice"), ("sasl.password", password)];
+        works(&kafka.connect_by(0, &[&tls[..], &librdkafka].concat()).await.unwrap()).await;
+        let module = match mechanism {
+            "PLAIN" => "org.apache.kafka.common.security.plain.PlainLoginModule",
+            _ => "org.apache.kafka.common.security.scram.ScramLoginModule",
+        };
+        let jaas = format!("{module} required username=\"alice\" password=\"{password}\";");
+        let java = [("sasl.mechanism", mechanism), ("sasl.jaas.config", jaas.as_str())];
+        works(&kafka.connect_by(0, &[&tls[..], &java].concat()).await.unwrap()).await;
+    }
+    let scram = [("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.username", "alice")];
+    let wrong = [&tls[..], &scram, &[("sasl.password", "hunter2")]].concat();
+    let text = refusal(kafka.connect_by(0, &wrong).await);
+    assert!(text.contains("SCRAM-SHA-512") && !text.contains("hunter2"), "{text}");
+    let no_roots =
+        [&[("security.protocol", "SASL_SSL")][..], &scram, &[("sasl.password", "scrampw")]].concat();
+    let text = refusal(kafka.connect_by(0, &no_roots).await);
+    assert!(text.contains("certificate"), "{text}");
+
+    let plaintext = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.password", "scrampw")];
+    works(&kafka.connect_by(3, &[&plaintext[..], &scram].concat()).await.unwrap()).await;
+    let plain = [("sasl.mechanism", "PLAIN"), ("sasl.username", "alice")];
+    let error = kafka.connect_by(3, &[&plaintext[..], &plain].concat()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Config(_)), "a password in the clear has no name in text: {error}");
+
+    let (chain, key) = (kafka.path("orders.pem"), kafka.path("orders.key"));
+    let certificates = [
+        ("security.protocol", "ssl"),
+        ("ssl.truststore.location", roots.as_str()),
+        ("ssl.truststore.type", "PEM"),
+        ("ssl.certificate.location", chain.as_str()),
+        ("ssl.key.location", key.as_str()),
+    ];
+    works(&kafka.connect_by(2, &certificates).await.unwrap()).await;
+    assert!(kafka.connect_by(2, &certificates[..3]).await.is_err(), "without a certificate of its own");
+
+    let file = std::env::temp_dir().join(format!("klamm-secured-{:x}.properties", client_random()));
+    let lines = [&tls[..], &scram, &[("sasl.password", "scrampw")]].concat();
+    let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let bootstrap = format!("127.0.0.1:{}", kafka.port);
+    let builder = Client::builder().bootstrap(bootstrap).properties_file(&file).await.unwrap();
+    works(&builder.build().await.unwrap()).await;
+    std::fs::remove_file(&file).unwrap();
+}
+
 /// Sessions of 2 s, with requests going all the time: a broker closes connections that do not log in again.
 #[tokio::test]
 async fn sessions_are_renewed_under_load() {

@@ -107,6 +107,24 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>), IntoIter: Clone>,
     ) -> Result<i32, RecordError> {
+        let appended = self.append_within(usize::MAX, timestamp_ms, key, value, headers)?;
+        appended.ok_or(RecordError::TooLarge)
+    }
+
+    /// As [`BatchBuilder::append`], unless [`BatchBuilder::len_bytes`] would then be more than `limit_bytes`: that is
+    /// `None`, and the batch unchanged.
+    ///
+    /// # Errors
+    /// As of [`BatchBuilder::append`].
+    #[inline]
+    pub fn append_within<'h>(
+        &mut self,
+        limit_bytes: usize,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>), IntoIter: Clone>,
+    ) -> Result<Option<i32>, RecordError> {
         let first = self.record_count == 0;
         let base_timestamp = if first { timestamp_ms } else { self.base_timestamp };
         // Readers add with wrap-around too, so that even deltas beyond an i64 come back right.
@@ -116,6 +134,9 @@ impl BatchBuilder {
         let (header_count, headers_len) = measure_headers(headers.clone());
         let body_len = body_len(timestamp_delta, offset_delta, key, value, header_count, headers_len);
         let record_len = framed_len(body_len);
+        if self.buffer.len().saturating_add(record_len) > limit_bytes {
+            return Ok(None);
+        }
         check_room(self.buffer.len(), record_len, offset_delta)?;
 
         // Below i32::MAX as a whole, so every length and count inside is too.
@@ -136,7 +157,7 @@ impl BatchBuilder {
         self.base_timestamp = base_timestamp;
         self.max_timestamp = if first { timestamp_ms } else { self.max_timestamp.max(timestamp_ms) };
         self.record_count += 1;
-        Ok(offset_delta)
+        Ok(Some(offset_delta))
     }
 
     /// Bytes of the batch so far, header included, before compression.

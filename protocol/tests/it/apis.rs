@@ -57,6 +57,16 @@ macro_rules! for_all_apis {
             consumer_group_describe: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
             list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
             share_group_describe: ShareGroupDescribeRequest, ShareGroupDescribeResponse;
+            share_group_heartbeat: ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse;
+            share_fetch: ShareFetchRequest, ShareFetchResponse;
+            share_acknowledge: ShareAcknowledgeRequest, ShareAcknowledgeResponse;
+            describe_share_group_offsets: DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse;
+            alter_share_group_offsets: AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse;
+            delete_share_group_offsets: DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse;
+            create_delegation_token: CreateDelegationTokenRequest, CreateDelegationTokenResponse;
+            renew_delegation_token: RenewDelegationTokenRequest, RenewDelegationTokenResponse;
+            expire_delegation_token: ExpireDelegationTokenRequest, ExpireDelegationTokenResponse;
+            describe_delegation_token: DescribeDelegationTokenRequest, DescribeDelegationTokenResponse;
             consumer_group_heartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
         }
     };

@@ -24,11 +24,17 @@ const VALUES: u64 = 60;
 const NEWER: &[(&str, i16)] = &[
     ("ApiVersionsRequest", 5),
     ("ApiVersionsResponse", 5),
+    ("DescribeShareGroupOffsetsRequest", 1),
+    ("DescribeShareGroupOffsetsResponse", 1),
     ("InitProducerIdRequest", 6),
     ("ListOffsetsRequest", 11),
     ("ListOffsetsResponse", 11),
     ("OffsetCommitRequest", 10),
     ("OffsetFetchRequest", 10),
+    ("ShareAcknowledgeRequest", 2),
+    ("ShareAcknowledgeResponse", 2),
+    ("ShareFetchRequest", 2),
+    ("ShareFetchResponse", 2),
 ];
 
 fn check<O, T>()
@@ -62,7 +68,9 @@ where
                 let mut ours = values_by_name(&format!("{original:?}"));
                 // Fields of newer versions, which are at their defaults here.
                 ours.retain(|(name, _)| read_by_them.contains(&format!(" {name}: ")));
-                let theirs = values_by_name(&read_by_them);
+                let mut theirs = values_by_name(&read_by_them);
+                // One of a version before ours, which stays at its default.
+                theirs.retain(|(name, _)| O::NAME != "ShareFetchRequest" || name != "partition_max_bytes");
                 assert_eq!(ours, theirs, "{} version {version} seed {seed}", O::NAME);
             }
             assert_eq!(decode::<O>(&bytes, version), original, "version {version} seed {seed}");

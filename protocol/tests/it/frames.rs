@@ -329,6 +329,17 @@ fn versions_as_kafka_serves_them() {
         (ApiKey::ListConfigResources, 0..=1),
         (ApiKey::ShareGroupDescribe, 1..=1),
         (ApiKey::ConsumerGroupHeartbeat, 0..=1),
+        (ApiKey::ShareGroupHeartbeat, 1..=1),
+        (ApiKey::ShareFetch, 1..=2),
+        (ApiKey::ShareAcknowledge, 1..=2),
+        (ApiKey::DescribeShareGroupOffsets, 0..=1),
+        (ApiKey::AlterShareGroupOffsets, 0..=0),
+        (ApiKey::DeleteShareGroupOffsets, 0..=0),
+        (ApiKey::StreamsGroupDescribe, 0..=0),
+        (ApiKey::CreateDelegationToken, 1..=3),
+        (ApiKey::RenewDelegationToken, 1..=2),
+        (ApiKey::ExpireDelegationToken, 1..=2),
+        (ApiKey::DescribeDelegationToken, 1..=3),
     ];
     for key in ApiKey::ALL {
         let versions = expected.iter().find(|(known, _)| known == key).map(|(_, versions)| versions.clone());

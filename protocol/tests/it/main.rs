@@ -9,6 +9,7 @@ mod frames;
 mod records;
 mod records_bounds;
 mod records_oracle;
+mod share_golden;
 mod tags;
 mod totality;
 

@@ -3,10 +3,12 @@
 //! Broker and client have a table each; what a table's row is, how a value is checked and which name was probably meant
 //! is the same for both.
 
+mod duration;
 mod properties;
 
 use std::fmt;
 
+pub use duration::parse_duration;
 pub use properties::parse_properties;
 
 /// What a value must be.

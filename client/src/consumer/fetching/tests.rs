@@ -1,6 +1,6 @@
 //! Tests of `fetching.rs`: which partitions go into which fetch.
 
-use klamm_protocol::messages::fetch::FetchableTopicResponse;
+use klamm_protocol::messages::fetch::{FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint};
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 
 use super::super::partitions::Rules;
@@ -219,6 +219,20 @@ fn brokers_share_the_room_and_small_rooms_are_not_worth_a_fetch() {
     assert_eq!(side.one().request.max_bytes, 1_200);
 }
 
+/// Where nothing is expected half of the room stays for others, and brokers share the other half.
+#[test]
+fn little_is_set_aside_for_what_is_idle() {
+    let mut two = side(&[(1, 0), (2, 0)]);
+    assert_eq!(two.send().0.len(), 2);
+    two.now += WAIT;
+    for node in [1, 2] {
+        two.answer(Way { node, line: Line::Patient }, Vec::new());
+    }
+    two.partitions.rules.prefetch_bytes = 600;
+    let sizes: Vec<i32> = two.send().0.iter().map(|fetch| fetch.request.max_bytes).collect();
+    assert_eq!(sizes, [150, 225]);
+}
+
 #[test]
 fn a_full_buffer_asks_nothing_even_of_the_idle() {
     let mut side = side(&[(1, 0), (1, 0)]);
@@ -298,6 +312,14 @@ fn held_fetches_that_come_back_early_and_empty_are_calmed_down() {
     side.answer(PATIENT, vec![error(0, ErrorCode::NotLeaderOrFollower)]);
     side.seek(0, 0);
     assert_eq!(side.one().way, PATIENT, "nor are errors, which have pauses of their own");
+    side.answer(PATIENT, vec![error(0, ErrorCode::None)]);
+    assert_eq!(side.send().1, Some(side.now + ms(2)), "a part without records is as empty as none");
+    // Nor is a word about a nearer replica, which the partition goes to.
+    let mut two = self::side(&[(1, 0), (1, 0)]);
+    two.one();
+    two.answer(PATIENT, vec![PartitionData { preferred_read_replica: 0, ..error(0, ErrorCode::None) }]);
+    let ways: Vec<Way> = two.send().0.iter().map(|fetch| fetch.way).collect();
+    assert_eq!(ways, [Way { node: 0, line: Line::Patient }, PATIENT]);
 }
 
 #[test]
@@ -452,4 +474,53 @@ fn committed_readers_see_the_last_stable_offset() {
         side.answer(PATIENT, vec![part]);
         assert_eq!(side.partitions.end_offset(&name(0)), Some(end));
     }
+}
+
+/// KIP-951: no metadata has to be asked for.
+#[test]
+fn a_broker_that_does_not_lead_any_more_may_say_who_does() {
+    let told = |code: ErrorCode, leader_id| PartitionData {
+        current_leader: LeaderIdAndEpoch { leader_id, leader_epoch: 6, ..Default::default() },
+        ..error(0, code)
+    };
+    let node = |node_id| NodeEndpoint { node_id, host: "h".into(), port: 9, ..Default::default() };
+    let ask = |by_name: bool, part: PartitionData| {
+        let mut side = side(&[(1, 5)]);
+        side.one();
+        let topic = FetchableTopicResponse {
+            topic_id: if by_name { Uuid::ZERO } else { side.topic_id },
+            topic: if by_name { "t".into() } else { "".into() },
+            partitions: vec![part],
+            ..Default::default()
+        };
+        let (responses, node_endpoints) = (vec![topic], vec![node(2), node(3)]);
+        let answer = FetchResponse { session_id: 5, responses, node_endpoints, ..Default::default() };
+        side.fetching.answered(&mut side.partitions, PATIENT, Ok(answer), side.now);
+        let hints = side.fetching.hints();
+        assert!(side.fetching.hints().is_empty(), "told once");
+        (side, hints)
+    };
+    for by_name in [true, false] {
+        let (mut side, hints) = ask(by_name, told(ErrorCode::NotLeaderOrFollower, 3));
+        let endpoint = Some((Arc::from("h"), 9));
+        assert_eq!(hints, [LeaderHint { partition: name(0), leader: 3, leader_epoch: 6, endpoint }]);
+        side.leaders = vec![(3, 6)];
+        assert_eq!(side.one().way.node, 3, "at once");
+    }
+    assert!(ask(true, told(ErrorCode::NotLeaderOrFollower, 4)).1.is_empty(), "nobody knows where that is");
+    assert!(ask(true, told(ErrorCode::None, 3)).1.is_empty());
+    let other = PartitionData { partition_index: 1, ..told(ErrorCode::NotLeaderOrFollower, 3) };
+    assert!(ask(true, other).1.is_empty(), "not asked for");
+}
+
+#[test]
+fn what_an_answer_brought_is_told_once() {
+    let mut side = side(&[(1, 3), (1, -1)]);
+    side.one();
+    let part = records(0, 0, 20);
+    let bytes = part.records.as_ref().map_or(0, |records| records.clone().into_bytes().unwrap().len());
+    assert!(bytes > 20);
+    assert!(side.answer(PATIENT, vec![part, PartitionData { partition_index: 1, ..Default::default() }]));
+    assert_eq!(side.fetching.take_brought(), [Brought { topic: Arc::from("t"), records: 1, bytes }]);
+    assert_eq!(side.fetching.take_brought(), []);
 }

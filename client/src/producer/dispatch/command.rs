@@ -5,6 +5,7 @@ use std::sync::Arc;
 use klamm_protocol::Uuid;
 use tokio::time::Instant;
 
+use crate::cluster::LeaderHint;
 use crate::error::{ProduceError, RequestError};
 use crate::producer::delivery::Acknowledged;
 use crate::types::TopicPartition;
@@ -24,25 +25,15 @@ pub(in crate::producer) enum Command<B: Parcel> {
     /// Write the batches of this request and tell the answer.
     Send { node: i32, request: u64 },
     /// A broker told where a partition is.
-    Learn(Hint),
+    Learn(LeaderHint),
     /// The records of a batch meet their fate.
     Decide { promise: B::Promise, outcome: Result<Acknowledged, ProduceError> },
     /// A batch is done with: its room is free.
     Release { batch: B },
     /// Batches of this partition have at most this size from now on: the broker refused larger ones.
     Shrink { slot: Slot, bytes: usize },
-    /// A broker failed; `first` in a series of failures.
+    /// A request failed; `first` of a series that nobody else tells of.
     Report { node: i32, error: RequestError, first: bool },
-}
-
-/// A partition's leader by the word of a broker that is not it (KIP-951).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::producer) struct Hint {
-    pub(in crate::producer) partition: TopicPartition,
-    pub(in crate::producer) leader: i32,
-    pub(in crate::producer) leader_epoch: i32,
-    /// Host and port of the leader, where the broker tells them.
-    pub(in crate::producer) endpoint: Option<(Arc<str>, i32)>,
 }
 
 /// A batch as far as decisions about it go.

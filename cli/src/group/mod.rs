@@ -1,4 +1,17 @@
-//! `klamm group`: lists consumer groups, and describes who is in them and how far they are.
+//! `klamm group`: lists consumer groups, describes who is in them and how far they are, sets where they go on, deletes
+//! them.
+//!
+//! ```text
+//! reset.rs         the verb reset-offsets
+//! scope.rs         which partitions it is about, where they begin and end
+//! plan.rs          where a group goes on after it   (pure)
+//! offsets_file.rs  offsets as lines of text         (pure)
+//! ```
+
+mod offsets_file;
+mod plan;
+mod reset;
+mod scope;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,9 +24,12 @@ use serde_json::{Value, json};
 use crate::connect::ClientArgs;
 use crate::error::CliError;
 use crate::output::{self, OutputFormat, Table};
+use crate::report::{self, Subject};
 
 /// The state that a coordinator gives to a group it does not know.
 const DEAD: &str = "Dead";
+/// The state of a group without members.
+const EMPTY: &str = "Empty";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupCommand {
@@ -21,6 +37,10 @@ pub(crate) enum GroupCommand {
     List(ListArgs),
     /// Describes groups: state, members, committed offsets, lag
     Describe(DescribeArgs),
+    /// Sets where groups without members go on; without --execute it only shows what it would set
+    ResetOffsets(Box<reset::ResetArgs>),
+    /// Deletes groups without members, and their committed offsets
+    Delete(DeleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -38,10 +58,21 @@ pub(crate) struct DescribeArgs {
     client: ClientArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Names of the groups
+    #[arg(required = true, value_name = "GROUP")]
+    groups: Vec<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 pub(crate) async fn run(command: GroupCommand) -> Result<(), CliError> {
     match command {
         GroupCommand::List(args) => list(args).await,
         GroupCommand::Describe(args) => describe(args).await,
+        GroupCommand::ResetOffsets(args) => reset::run(*args).await,
+        GroupCommand::Delete(args) => delete(args).await,
     }
 }
 
@@ -99,6 +130,17 @@ async fn describe(args: DescribeArgs) -> Result<(), CliError> {
         0 => Ok(()),
         failed => Err(CliError::Some { failed, of: args.groups.len() }),
     }
+}
+
+async fn delete(args: DeleteArgs) -> Result<(), CliError> {
+    let session = args.client.connect().await?;
+    let results = session.client.admin().delete_groups(&args.groups).await?;
+    let subjects: Vec<Subject<Arc<str>>> = args
+        .groups
+        .iter()
+        .map(|group| Subject { key: group.as_str().into(), kind: "group", name: group.clone() })
+        .collect();
+    report::per_item("deleted", results, &subjects, args.client.output)
 }
 
 /// A group with how far it is.
