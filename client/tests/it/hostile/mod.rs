@@ -24,7 +24,7 @@ use klamm_protocol::{ApiKey, Request};
 use tokio::time::{Instant, timeout};
 
 use crate::alloc::Peak;
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// How many records are in the topic, or are sent.
 const RECORDS: usize = 20;
@@ -154,7 +154,7 @@ fn producer(client: &Client) -> Producer {
 }
 
 async fn filled() -> (FakeBroker, Client) {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     let client = client(&broker).await;
     let producer = producer(&client);
     for number in 0..RECORDS {
@@ -182,7 +182,7 @@ async fn each(cases: Vec<Case>, drive: impl AsyncFn(&Case)) {
 async fn sends_through(cases: Vec<Case>) {
     each(cases, async |case| {
         let name = &case.name;
-        let broker = fake::start(2).await;
+        let broker = scripted::start(2).await;
         let client = client(&broker).await;
         let watch = Watch::begin(case, &broker);
         let lied_to = producer(&client);
