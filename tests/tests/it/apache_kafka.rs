@@ -39,8 +39,7 @@ async fn a_listener_a_pipeline_and_the_command_line_run_on_apache_kafka() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clients_own_tests_against_apache_kafka_pass() {
     let Some(jars) = java_jars("the client's tests against Apache Kafka") else { return };
-    let (kafka, tests) =
-        tokio::join!(Kafka::start(jars, 1, &["auto.create.topics.enable=true"]), client_tests());
+    let (kafka, tests) = tokio::join!(Kafka::start(jars, 1, &[]), client_tests());
     let mut command = Command::new(tests);
     command.args(["apache_kafka::", "cutting::", "real_broker::", "--nocapture"]);
     command.env("KLAMM_APACHE_KAFKA", kafka.bootstrap());
