@@ -74,7 +74,7 @@ pub(super) fn faults(writes: &[Write], found: &Found, certain_from_us: i64) -> V
                 ));
             }
             (Outcome::Refused, Some(place)) => {
-                faults.push(format!("A8: {value} was refused and is at {place:?}"))
+                faults.push(format!("A8: {value} was refused and is at {place:?}"));
             }
             _ => {}
         }
