@@ -63,6 +63,8 @@ mod observe;
 pub mod producer;
 pub mod security;
 pub mod share;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod types;
 
 pub use admin::{Admin, NewTopic};

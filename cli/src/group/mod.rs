@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! reset.rs         the verb reset-offsets
+//! scope.rs         which partitions it is about, where they begin and end
 //! plan.rs          where a group goes on after it   (pure)
 //! offsets_file.rs  offsets as lines of text         (pure)
 //! ```
@@ -10,6 +11,7 @@
 mod offsets_file;
 mod plan;
 mod reset;
+mod scope;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

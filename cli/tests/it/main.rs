@@ -4,6 +4,7 @@
 
 mod broker;
 mod produce;
+mod transactions;
 mod verbs;
 
 use std::io::Write;

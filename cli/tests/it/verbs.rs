@@ -1,16 +1,16 @@
-//! The verbs that manage groups, topics, settings and transactions: what they print, against Klamm's broker and, where
+//! The verbs that manage groups, topics and settings: what they print, against Klamm's broker and, where
 //! `KLAMM_APACHE_KAFKA` names its address, against Apache Kafka 4.3, which answers more.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use klamm_client::{Client, Record};
+use klamm_client::Client;
 
 use crate::broker::Broker;
 use crate::{fails_at, klamm_at, succeeds};
 
 /// Where Apache Kafka is, if it is.
 #[allow(clippy::print_stderr)] // Whoever runs it is told.
-fn apache_kafka() -> Option<String> {
+pub(crate) fn apache_kafka() -> Option<String> {
     let address = std::env::var("KLAMM_APACHE_KAFKA").ok();
     if address.is_none() {
         eprintln!("skipped: KLAMM_APACHE_KAFKA names no broker");
@@ -19,7 +19,7 @@ fn apache_kafka() -> Option<String> {
 }
 
 /// A name that no earlier run has used.
-fn fresh(name: &str) -> String {
+pub(crate) fn fresh(name: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     format!("{name}-{:x}", now.as_nanos())
 }
@@ -270,58 +270,7 @@ fn topics_of_apache_kafka_are_altered() {
     assert!(refused.contains(&format!("topic {topic}: INVALID_PARTITIONS: ")), "{refused}");
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     // The blocking commands run on it as well.
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads")
-}
-
-#[test]
-fn transactions_of_apache_kafka() {
-    let Some(address) = apache_kafka() else { return };
-    let (topic, id, hanging) = (fresh("t"), fresh("open"), fresh("hanging"));
-    succeeds(&address, &["topic", "create", &topic, "--partitions", "2"], b"");
-    runtime().block_on(async {
-        let client = Client::connect(address.as_str()).await.expect("a broker");
-        let mut producer = client.producer().transactional_id(id.as_str()).build().expect("settings");
-        let transaction = producer.begin().await.expect("a transaction");
-        transaction.send(Record::to(&*topic).partition(0).value("a")).await.expect("a record");
-        let mut forgotten = client.producer().transactional_id(hanging.as_str()).build().expect("settings");
-        let forgotten = forgotten.begin().await.expect("a transaction");
-        let started =
-            forgotten.send(Record::to(&*topic).partition(1).value("b")).await.expect("a record").offset;
-
-        let list =
-            ["txn", "list", "--state", "Ongoing", "--id-pattern", &format!("{id}.*"), "--output", "json"];
-        let listed: serde_json::Value = serde_json::from_str(&succeeds(&address, &list, b"")).expect("JSON");
-        assert_eq!(
-            (&listed[0]["transactional_id"], &listed[0]["state"]),
-            (&id.as_str().into(), &"Ongoing".into())
-        );
-        assert_eq!(listed.as_array().map(Vec::len), Some(1));
-        let later = succeeds(&address, &["txn", "list", "--open-longer-than", "1d"], b"");
-        assert!(later.starts_with("ID") && !later.contains(&id), "{later}");
-
-        let described = succeeds(&address, &["txn", "describe", &id], b"");
-        let mut lines = described.lines();
-        let heading: Vec<&str> = lines.next().expect("a heading").split_whitespace().collect();
-        assert_eq!(heading, ["ID", "STATE", "PRODUCER", "EPOCH", "TIMEOUT_MS", "STARTED_MS", "PARTITIONS"]);
-        let row: Vec<&str> = lines.next().expect("a row").split_whitespace().collect();
-        assert_eq!(
-            (row[0], row[1], row[4], row[6]),
-            (id.as_str(), "Ongoing", "60000", format!("{topic}-0").as_str())
-        );
-
-        let unknown = fails_at(&address, &["txn", "abort", &id, "no-such-id"], b"");
-        assert!(unknown.contains(&format!("aborted transactional id {id}\n")), "{unknown}");
-        assert!(unknown.contains("transactional id no-such-id: TRANSACTIONAL_ID_NOT_FOUND"), "{unknown}");
-        transaction.commit().await.expect_err("its producer is fenced");
-
-        let hangs = ["txn", "abort", "--topic", &topic, "--partition", "1", "--start-offset"];
-        let wrong = fails_at(&address, &[&hangs[..], &["77"]].concat(), b"");
-        assert!(wrong.contains(&format!("no open transaction starts at 77; open from {started}")), "{wrong}");
-        succeeds(&address, &[&hangs[..], &[&started.to_string()]].concat(), b"");
-        let again = fails_at(&address, &[&hangs[..], &[&started.to_string()]].concat(), b"");
-        assert!(again.contains("none is open"), "{again}");
-        drop(forgotten);
-    });
 }

@@ -83,8 +83,8 @@ impl Admin {
         self.ask_one((), Destination::Controller, exchange).await
     }
 
-    /// Ends a token's life after `period`, or at once with `None`. Gives when it expires, in milliseconds since the Unix
-    /// epoch.
+    /// Ends a token's life after `period`, or at once with `None`. Gives when it expires, in milliseconds since the
+    /// Unix epoch.
     ///
     /// # Errors
     /// No controller in time, or it refuses.

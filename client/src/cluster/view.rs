@@ -168,7 +168,8 @@ impl ClusterView {
         }
         for topic in answer.topics {
             let Some(name) = topic.name.as_ref().map(|name| Arc::<str>::from(&**name)) else { continue };
-            let view = topic_view(&topic, self.topics.get(&name).map(|topic| &**topic));
+            let before = self.topics.get(&name).map(|topic| &**topic);
+            let view = topic_view(&topic, before, &next.brokers);
             next.topics.insert(name, view);
         }
         next
@@ -182,7 +183,11 @@ fn address(host: &str, port: i32) -> Arc<str> {
     }
 }
 
-fn topic_view(topic: &MetadataResponseTopic, before: Option<&TopicView>) -> TopicView {
+fn topic_view(
+    topic: &MetadataResponseTopic,
+    before: Option<&TopicView>,
+    brokers: &BTreeMap<i32, Arc<str>>,
+) -> TopicView {
     let unknown = PartitionView { leader: None, leader_epoch: -1 };
     // Numbers beyond the count cannot be trusted: a topic's partitions are numbered without gaps.
     let mut partitions = vec![unknown; topic.partitions.len()];
@@ -200,7 +205,9 @@ fn topic_view(topic: &MetadataResponseTopic, before: Option<&TopicView>) -> Topi
         let newer = before
             .filter(|before| before.id == topic.topic_id)
             .and_then(|before| before.partitions.get(usize::try_from(partition.partition_index).ok()?))
-            .filter(|before| told.leader_epoch >= 0 && before.leader_epoch > told.leader_epoch);
+            .filter(|before| told.leader_epoch >= 0 && before.leader_epoch > told.leader_epoch)
+            // A leader that was told beside a refusal (KIP-951) may not exist: nobody could be asked for ever.
+            .filter(|before| before.leader.is_none_or(|leader| brokers.contains_key(&leader)));
         *slot = *newer.unwrap_or(&told);
     }
     TopicView {
@@ -275,6 +282,24 @@ mod tests {
         assert_eq!(view.leader("t", 1), Some(2));
         assert_eq!(view.version, 2);
         assert_eq!(&*view.brokers[&1], "[::1]:9092");
+    }
+
+    /// A broker refused a batch and told a leader of a later epoch that there is not; no later metadata brought the
+    /// real one back.
+    #[test]
+    fn a_later_leader_that_no_broker_is_gives_way() {
+        let view = ClusterView::default().updated(answer("t", &[(0, 1, 5), (1, -1, 7)]), false);
+        let hint = LeaderHint {
+            partition: TopicPartition::new("t", 0),
+            leader: 7,
+            leader_epoch: 6,
+            endpoint: Some((Arc::from("nowhere"), 1)),
+        };
+        let lie = view.with_leader(&hint).unwrap();
+        assert_eq!(lie.leader("t", 0), Some(7));
+        let view = lie.updated(answer("t", &[(0, 1, 5), (1, 1, 6)]), false);
+        assert_eq!(view.leader("t", 0), Some(1));
+        assert_eq!(view.leader("t", 1), None, "that there is none is no lie about a broker");
     }
 
     #[test]

@@ -123,14 +123,14 @@ impl Links {
         }
         let mut pace = slot.connecting.lock().await;
         // Somebody else may have connected, and the broker may have moved, while this waited.
-        let address = brokers.address(node).ok_or(RequestError::UnknownNode { node })?;
-        if let Some(connection) = slot.live(&address) {
+        if let Some(connection) = brokers.address(node).and_then(|address| slot.live(&address)) {
             return Ok(connection);
         }
         if let Some(not_before) = pace.not_before {
             tokio::time::sleep_until(not_before).await;
         }
-        // Set first: a cancelled attempt counts as one.
+        // Set first: a cancelled attempt counts as one, and so does one to a broker that nobody knows, for whoever asks
+        // may ask again as soon as he is told.
         let pause = pace.backoff.next(&*brokers.config().rng);
         pace.not_before = Some(Instant::now() + pause);
         let address = brokers.address(node).ok_or(RequestError::UnknownNode { node })?;

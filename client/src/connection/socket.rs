@@ -31,6 +31,8 @@ use crate::security::encrypt;
 
 /// The correlation id alone.
 const LEAST_ANSWER_BYTES: i32 = 4;
+/// What a length is believed up to: more room is made when that much has come.
+const BELIEVED_BYTES: usize = 4 * 1024 * 1024;
 /// Small answers are read several at a time.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Frames that wait to be written go out together, up to this many per system call.
@@ -600,9 +602,13 @@ async fn read_frame(
             limit,
         });
     }
-    let mut frame = BytesMut::with_capacity(size);
+    let mut frame = BytesMut::with_capacity(size.min(BELIEVED_BYTES));
     let mut rest = stream.take(size as u64);
     while frame.len() < size {
+        if frame.len() == frame.capacity() {
+            // Twice as much, so that what came is moved seldom.
+            frame.reserve((size - frame.len()).min(frame.len()));
+        }
         if rest.read_buf(&mut frame).await.map_err(failed)? == 0 {
             return Err(disconnected(address, "the broker closed it in the middle of an answer"));
         }

@@ -304,7 +304,7 @@ impl Commits {
     /// When time alone brings something.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let hold = match self.hold {
-            Some(Hold::Until(at)) if self.sent.is_none() && !self.waiting.is_empty() => Some(at),
+            Some(Hold::Until(at)) if !self.waiting.is_empty() => Some(at),
             _ => None,
         };
         self.calls.values().map(|call| call.deadline).chain(hold).min()
@@ -505,11 +505,12 @@ mod tests {
             let (mut commits, now) = commits();
             let stays = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
             let moves = commits.call(offsets(&[(1, 5)]), now + 30 * SECOND);
-            commits.next(&member(1), Some(&owned(0..2)), now).unwrap();
+            // Of the first generation, too.
+            commits.next(&member(0), Some(&owned(0..2)), now).unwrap();
             commits.answered(Ok(refused(&[(0, code), (1, code)])), now);
             let later = now + 5 * SECOND;
             assert_eq!(
-                commits.next(&member(1), Some(&owned(0..2)), later),
+                commits.next(&member(0), Some(&owned(0..2)), later),
                 None,
                 "the same member would fail again"
             );
@@ -556,6 +557,40 @@ mod tests {
         told.sort_unstable();
         assert_eq!(told, [first, second, flush]);
         assert!(third > flush);
+    }
+
+    /// While its answer is waited for nothing is known of it, so that the look at what is owned must not count it out.
+    #[test]
+    fn what_stays_is_sent_again_when_its_request_failed() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+        commits.next(&member(1), Some(&owned([0])), now).unwrap();
+        assert_eq!(commits.next(&member(1), Some(&owned([0])), now), None);
+        commits.answered(Err(disconnected()), now);
+        let again = commits.wake_at().unwrap();
+        assert_eq!(commits.next(&member(1), Some(&owned([0])), again), Some(offsets(&[(0, 5)])));
+        commits.answered(Ok(refused(&[])), again);
+        assert_eq!(answers(&mut commits), [(call, None)]);
+    }
+
+    /// The end of a pause is no reason to wake when there is nothing left to send.
+    #[test]
+    fn a_pause_counts_for_what_waits() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5)]), now + PAUSE / 2);
+        commits.next(&member(1), None, now).unwrap();
+        commits.answered(Err(disconnected()), now);
+        assert_eq!(commits.wake_at(), Some(now + PAUSE / 2), "the call's deadline is nearer");
+        commits.expire(now + PAUSE / 2);
+        assert_eq!(answers(&mut commits)[0].0, call);
+        assert_eq!(commits.wake_at(), None);
+        let next = commits.call(offsets(&[(0, 6)]), now + 30 * SECOND);
+        let again = commits.wake_at().unwrap();
+        assert!(again < now + SECOND, "the coordinator is left alone for as long: {:?}", again - now);
+        assert_eq!(commits.next(&member(1), None, again - Duration::from_nanos(1)), None);
+        assert_eq!(commits.next(&member(1), None, again), Some(offsets(&[(0, 6)])));
+        commits.answered(Ok(refused(&[])), again);
+        assert_eq!(answers(&mut commits), [(next, None)]);
     }
 
     /// A pause grows with failures in a row, and is short again after a success.

@@ -26,8 +26,6 @@ use crate::error::ConsumeError;
 
 /// From here on topics go by id.
 const IDS_FROM: i16 = 13;
-/// The epoch of a fetch outside any session.
-const NO_SESSION: i32 = -1;
 /// After so many sessions that a broker refused in a row, there is a pause before the next.
 const MOST_REFUSALS: u32 = 3;
 /// Pauses after a held fetch that came back too early and empty: something is wrong with the broker, or it knows of
@@ -241,6 +239,7 @@ impl Fetching {
         (room >= worthwhile).then(|| self.rules.max_bytes.min(room / left.max(1)).max(1))
     }
 
+    /// Outside of a session, which is what a request says when nothing else is said, or in the one of the patient line.
     fn fetch(&mut self, ready: Ready, bytes: usize, now: Instant) -> Fetch {
         let Ready { way, wanted, .. } = ready;
         let patient = way.line == Line::Patient;
@@ -251,7 +250,6 @@ impl Fetching {
             min_bytes: wire_size(self.rules.min_bytes),
             max_bytes: wire_size(bytes),
             isolation_level: self.rules.isolation,
-            session_epoch: NO_SESSION,
             rack_id: (&*self.rules.rack).into(),
             ..FetchRequest::default()
         };
@@ -298,10 +296,8 @@ impl Fetching {
                 return false;
             }
         };
-        if let Some(throttled) = positive_millis(answer.throttle_time_ms) {
-            let until = now + throttled.min(LONGEST_THROTTLE);
-            broker.muted_until = Some(broker.muted_until.map_or(until, |other| other.max(until)));
-        }
+        let throttled = Duration::from_millis(u64::try_from(answer.throttle_time_ms).unwrap_or(0));
+        broker.muted_until = broker.muted_until.max(Some(now + throttled.min(LONGEST_THROTTLE)));
         let code = ErrorCode::from_code(answer.error_code);
         if code != ErrorCode::None {
             return self.refused(partitions, way, flight, code, now);
@@ -556,10 +552,6 @@ fn topics<'a>(wanted: impl Iterator<Item = &'a Wanted>, partition_bytes: usize) 
 
 fn calm(early: u32) -> Duration {
     Duration::from_millis(1 << early.min(10)).min(LONGEST_CALM)
-}
-
-fn positive_millis(millis: i32) -> Option<Duration> {
-    u64::try_from(millis).ok().filter(|&millis| millis > 0).map(Duration::from_millis)
 }
 
 fn wire_millis(wait: Duration) -> i32 {

@@ -275,7 +275,7 @@ impl Partitions {
 
     /// The position is not in the log.
     pub(super) fn out_of_range(&mut self, ask: &Ask, offset: i64, now: Instant) {
-        let policy = by_policy(self.rules.reset);
+        let (policy, pauses) = (by_policy(self.rules.reset), self.rules.pauses);
         let Some(partition) = self.current(&ask.partition, &ask.cell) else { return };
         if partition.position.leaves_replica() {
             // A replica may lag behind, its leader is asked before anything is given up.
@@ -285,7 +285,7 @@ impl Partitions {
             Some(place) => {
                 let name = &ask.partition;
                 tracing::warn!(partition = %name, offset, ?place, "the position is not in the log; it is reset");
-                partition.position.look(Start::Find(place));
+                partition.position.reset(place, now, pauses);
             }
             None => {
                 partition.position.rest(now + ERROR_PAUSE);
@@ -323,6 +323,9 @@ fn known(view: &ClusterView, name: &TopicPartition) -> Known {
 mod tests {
     use std::time::Duration;
 
+    use klamm_protocol::records::{BatchBuilder, BatchOptions};
+
+    use super::super::chunk::{self, Chunk, Reading};
     use super::super::partitions::Rules;
     use super::super::positions::Pauses;
     use super::super::settings::OffsetReset;
@@ -368,6 +371,19 @@ mod tests {
         let plan = state.plan(&view(), Instant::now());
         state.place_found(&plan.find[&1][0], found(Some(offset)), Instant::now());
         state
+    }
+
+    /// A chunk with the record at this offset.
+    fn a_record(offset: i64) -> Chunk {
+        let mut batch = BatchBuilder::new(BatchOptions { base_offset: offset, ..BatchOptions::default() });
+        batch.append(0, None, Some(&[0; 9]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
+        let reading = Reading {
+            check_crcs: true,
+            max_batch_bytes: 1_000,
+            committed_only: false,
+            together_bytes: 1_000,
+        };
+        chunk::read(&name(0), Anchor::from(offset), batch.build().unwrap(), &[], offset + 1, reading)
     }
 
     fn told(state: &mut Partitions) -> String {
@@ -553,6 +569,21 @@ mod tests {
         state.out_of_range(&asked, 8, now);
         assert_eq!(told(&mut state), "t-0: offset 8 is not in the log; set `auto_offset_reset` or seek");
         assert_eq!(state.plan(&view(), now).wake_at, Some(now + ERROR_PAUSE));
+        // What was fetched before is still to be read: the position is the reader's until it has come that far.
+        let mut state = at(OffsetReset::Latest, 8);
+        let asked = ask(&mut state);
+        assert!(state.fetched(&asked.partition, &asked.cell, a_record(8), now));
+        state.out_of_range(&asked, 9, now);
+        let find = state.plan(&view(), now).find;
+        state.place_found(&find[&1][0], found(Some(20)), now);
+        assert_eq!((state.position(&name(0)), state.plan(&view(), now).fetch[&1][0].offset), (Some(8), 20));
+        // With nothing left to read it is where reading goes on.
+        let mut state = at(OffsetReset::Latest, 8);
+        let asked = ask(&mut state);
+        state.out_of_range(&asked, 8, now);
+        let find = state.plan(&view(), now).find;
+        state.place_found(&find[&1][0], found(Some(20)), now);
+        assert_eq!(state.position(&name(0)), Some(20));
         // A replica may lag behind: its leader is asked.
         let mut state = at(OffsetReset::None, 8);
         let asked = ask(&mut state);

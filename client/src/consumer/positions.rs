@@ -153,6 +153,8 @@ pub(super) struct Position {
     replica: Option<(i32, Instant)>,
     /// The last fetch from here brought nothing.
     idle: Option<Idle>,
+    /// How often the place that was found was not in the log, with nothing read since.
+    resets: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -176,6 +178,7 @@ impl Position {
             refresh_at: None,
             replica: None,
             idle: None,
+            resets: 0,
         }
     }
 
@@ -250,9 +253,20 @@ impl Position {
         *self = Self::new(start);
     }
 
+    /// The log does not hold the position: another is looked for. When what was found is not in the log either that has
+    /// growing pauses, for a broker may contradict itself as fast as it answers.
+    pub(super) fn reset(&mut self, place: Place, now: Instant, pauses: Pauses) {
+        let resets = self.resets;
+        self.look(Start::Find(place));
+        self.not_before = resets.checked_sub(1).map(|before| now + pauses.after(before));
+        self.resets = resets.saturating_add(1);
+    }
+
     /// The offset is found, by a look-up or in the group. What the leader of `checked` itself told needs no check.
     pub(super) fn found(&mut self, anchor: Anchor, checked: Option<i32>) {
-        *self = Self { epoch: anchor.epoch, checked, ..Self::new(Start::At(anchor.offset)) };
+        // Whoever seeks begins anew.
+        let resets = if checked.is_some() { self.resets } else { 0 };
+        *self = Self { epoch: anchor.epoch, checked, resets, ..Self::new(Start::At(anchor.offset)) };
     }
 
     /// The position holds in the log of the leader with this epoch.
@@ -269,12 +283,14 @@ impl Position {
         self.start = Start::At(next.offset);
         self.epoch = next.epoch.or(self.epoch);
         self.idle = None;
+        self.resets = 0;
     }
 
     /// There is nothing new.
     pub(super) fn nothing_new(&mut self, now: Instant) {
         self.asked = false;
         self.failures = 0;
+        self.resets = 0;
         let pause = self.idle.map_or(FIRST_PEEK, |idle| (idle.pause * 2).min(LONGEST_PEEK));
         self.idle = Some(Idle { peek_at: now + pause, pause });
     }
@@ -397,6 +413,41 @@ mod tests {
         position.found(Anchor { offset: 9, epoch: Some(2) }, Some(5));
         assert_eq!(position.anchor(), Some(Anchor { offset: 9, epoch: Some(2) }));
         assert_eq!(position.step(led_by(LEADER), now, PAUSES), fetch(1, LEADER, 9), "its leader told it");
+    }
+
+    /// A broker said that the log begins where it then said that there is no log, as fast as it was asked.
+    #[test]
+    fn a_position_that_is_reset_in_vain_waits_longer_each_time() {
+        let now = Instant::now();
+        let mut position = Position::new(Start::Committed);
+        let find = Step::Find(LEADER, Place::Earliest);
+        for (number, pause) in [0, 100, 200, 350, 350].into_iter().enumerate() {
+            position.ask();
+            position.reset(Place::Earliest, now, PAUSES);
+            if pause > 0 {
+                let before = now + ms(pause - 1);
+                assert_eq!(
+                    position.step(led_by(LEADER), before, PAUSES),
+                    Step::Rest(now + ms(pause)),
+                    "{number}"
+                );
+            }
+            assert_eq!(position.step(led_by(LEADER), now + ms(pause), PAUSES), find, "{number}");
+            position.ask();
+            position.found(9.into(), Some(LEADER.epoch));
+        }
+        // What was read, or that there is nothing to read, or a seek: it begins anew.
+        let again: [fn(&mut Position); 2] = [|at| at.advance(10.into()), |at| at.found(3.into(), None)];
+        for again in again {
+            again(&mut position);
+            position.reset(Place::Earliest, now, PAUSES);
+            assert_eq!(position.step(led_by(LEADER), now, PAUSES), find);
+            position.reset(Place::Earliest, now, PAUSES);
+            assert_eq!(position.step(led_by(LEADER), now, PAUSES), Step::Rest(now + ms(100)));
+        }
+        position.nothing_new(now);
+        position.reset(Place::Earliest, now, PAUSES);
+        assert_eq!(position.step(led_by(LEADER), now, PAUSES), find);
     }
 
     #[test]

@@ -208,8 +208,13 @@ mod tests {
         session.answered(0);
         assert_eq!(next(&mut session, &all), (0, 0, vec![0], vec![]), "sessions are declined");
         session.answered(81);
-        let part = session.next(&all, false);
-        assert_eq!((part.id, part.epoch), (81, 0), "names and ids cannot be in one session");
+        for (by_id, id) in [(false, 81), (true, 82)] {
+            let part = session.next(&all, by_id);
+            assert_eq!((part.id, part.epoch), (id, 0), "names and ids cannot be in one session");
+            session.answered(82);
+            let part = session.next(&all, by_id);
+            assert_eq!((part.id, part.epoch), (82, 1), "it goes on");
+        }
     }
 
     #[test]

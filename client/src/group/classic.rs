@@ -14,6 +14,9 @@ use super::protocol::MemberSubscription;
 use super::strategy::Strategy;
 use crate::types::TopicPartition;
 
+/// So many generations in a row may end before this member has its part, as when a whole fleet starts, without a pause.
+const OVERTAKEN_AT_ONCE: u32 = 5;
+
 impl Member {
     /// With a coordinator, no pause to wait out and nothing under way in the reconciler: joins if there is a reason to.
     pub(super) fn enter_classic(&mut self, now: Instant) {
@@ -69,7 +72,7 @@ impl Member {
         let joined = match result {
             Ok(joined) => joined,
             Err(Failure::Coordinator { code: ErrorCode::MemberIdRequired, member_id: Some(id) })
-                if self.member_id.is_empty() =>
+                if self.member_id.is_empty() && !id.is_empty() =>
             {
                 self.member_id = id;
                 return self.send_join();
@@ -149,13 +152,15 @@ impl Member {
             Err(failure) => {
                 self.phase = Phase::Outside;
                 return match failure {
-                    // The next generation begins already.
-                    Failure::Coordinator { code: ErrorCode::RebalanceInProgress, .. } => {}
+                    Failure::Coordinator { code: ErrorCode::RebalanceInProgress, .. } => {
+                        self.was_overtaken(now);
+                    }
                     failure => self.failed(failure, now),
                 };
             }
         };
         self.phase = Phase::Stable;
+        self.overtaken = 0;
         self.recovered();
         self.heart.iter_mut().for_each(|heart| heart.renew(now));
         self.generation = generation;
@@ -165,6 +170,14 @@ impl Member {
         let wanted = assigned.into_iter().filter(|partition| self.subscription.contains(&partition.topic));
         let wanted = wanted.collect();
         self.reconciler.own(wanted);
+    }
+
+    /// The next generation begins already: it is joined at once, unless that goes on and on.
+    fn was_overtaken(&mut self, now: Instant) {
+        self.overtaken = self.overtaken.saturating_add(1);
+        if self.overtaken > OVERTAKEN_AT_ONCE {
+            self.pause(now);
+        }
     }
 
     /// Whether everything is given up before a rebalance. It is, unless every offered assignor can do without.

@@ -78,6 +78,8 @@ pub(crate) struct Member {
     pub(super) generation: i32,
     /// There is a reason to join again.
     pub(super) rejoin: bool,
+    /// Generations in a row that ended before this member had its part.
+    pub(super) overtaken: u32,
     /// No look-up and no join before: the last one failed.
     not_before: Option<Instant>,
     backoff: Backoff,
@@ -117,6 +119,7 @@ impl Member {
             member_id,
             generation: -1,
             rejoin: false,
+            overtaken: 0,
             not_before: None,
             heart: None,
             shared_for: None,
@@ -152,16 +155,7 @@ impl Member {
         let heart = self.heart.as_ref().map(|heart| heart.wake_at(known));
         let closing = self.closing.map(|closing| closing.deadline);
         let refused = matches!(self.phase, Phase::Refused(_) | Phase::Leaving);
-        let wants = match self.phase {
-            Phase::Outside => true,
-            Phase::Stable => self.rejoin,
-            _ => false,
-        };
-        let enters = wants && self.reconciler.is_idle();
-        let paused = self.not_before.filter(|_| {
-            !refused
-                && (self.coordinator == Coordinator::Unknown || (known && enters && self.closing.is_none()))
-        });
+        let paused = self.not_before.filter(|_| !refused);
         let look = self.look_at.filter(|_| self.asking.look.is_none() && self.closing.is_none() && !refused);
         [heart, closing, paused, look].into_iter().flatten().min()
     }
@@ -210,6 +204,9 @@ impl Member {
     fn advance(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Done) {
             return;
+        }
+        if !self.is_paused(now) {
+            self.not_before = None;
         }
         self.expire(now);
         while let Some(reached) = self.reconciler.step(now, &mut self.effects) {
@@ -446,18 +443,13 @@ impl Member {
         if now >= closing.deadline || matches!(self.phase, Phase::Leaving) {
             return self.close_in_time(now);
         }
-        if self.member_id.is_empty() || !says_goodbye || !self.may_be_known() {
+        if self.member_id.is_empty() || !says_goodbye {
             return self.done();
         }
         let epoch = if closing.leave { -1 } else { -2 };
         self.heart = None;
         self.phase = Phase::Leaving;
         self.effects.push(Effect::SendLeave { member_id: Arc::clone(&self.member_id), epoch });
-    }
-
-    /// Whether the coordinator may have heard of this member: in the classic protocol it has given the id.
-    fn may_be_known(&self) -> bool {
-        self.settings.protocol == GroupProtocol::Classic || self.attempt > 0
     }
 
     /// The deadline of closing ends everything.

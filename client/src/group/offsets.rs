@@ -7,7 +7,9 @@ use klamm_protocol::messages::offset_commit::{OffsetCommitRequestPartition, Offs
 use klamm_protocol::messages::offset_fetch::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
-use klamm_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse};
+use klamm_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+};
 use klamm_protocol::{ErrorCode, Request, Utf8Bytes};
 use tokio::time::Instant;
 
@@ -203,25 +205,59 @@ pub(crate) async fn commit(
         ..Default::default()
     };
     let answer = connection.start(&request, version)?.within(timeout).await?;
-    let mut refused = BTreeMap::new();
+    Ok(not_committed(offsets.keys(), &answer))
+}
+
+/// The partitions that were not committed, and why. One that is not told is an error too: it may not have been.
+fn not_committed<'a>(
+    asked: impl IntoIterator<Item = &'a TopicPartition>,
+    answer: &OffsetCommitResponse,
+) -> BTreeMap<TopicPartition, ErrorCode> {
+    let mut refused: BTreeMap<TopicPartition, ErrorCode> =
+        asked.into_iter().map(|partition| (partition.clone(), ErrorCode::CoordinatorNotAvailable)).collect();
     for topic in &answer.topics {
         for part in &topic.partitions {
-            let code = ErrorCode::from_code(part.error_code);
-            if code != ErrorCode::None {
-                refused.insert(TopicPartition::new(&*topic.name, part.partition_index), code);
+            let partition = TopicPartition::new(&*topic.name, part.partition_index);
+            match ErrorCode::from_code(part.error_code) {
+                ErrorCode::None => drop(refused.remove(&partition)),
+                code => drop(refused.get_mut(&partition).map(|refused| *refused = code)),
             }
         }
     }
-    Ok(refused)
+    refused
 }
 
 #[cfg(test)]
 mod tests {
+    use klamm_protocol::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
     use klamm_protocol::messages::offset_fetch::{
         OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
     };
 
     use super::*;
+
+    /// A commit that the answer did not speak of was taken for done.
+    #[test]
+    fn what_an_answer_leaves_out_is_not_committed() {
+        let part = |partition_index, code: ErrorCode| OffsetCommitResponsePartition {
+            partition_index,
+            error_code: code.code(),
+            ..Default::default()
+        };
+        let topic = |name: &str, partitions| OffsetCommitResponseTopic {
+            name: name.into(),
+            partitions,
+            ..Default::default()
+        };
+        let told =
+            vec![part(0, ErrorCode::None), part(1, ErrorCode::IllegalGeneration), part(9, ErrorCode::None)];
+        let topics = vec![topic("t", told), topic("other", vec![part(2, ErrorCode::None)])];
+        let answer = OffsetCommitResponse { topics, ..Default::default() };
+        let asked = [0, 1, 2].map(|partition| TopicPartition::new("t", partition));
+        let expected = [(1, ErrorCode::IllegalGeneration), (2, ErrorCode::CoordinatorNotAvailable)];
+        let expected = expected.map(|(partition, code)| (TopicPartition::new("t", partition), code));
+        assert_eq!(not_committed(&asked, &answer), BTreeMap::from(expected));
+    }
 
     /// A partition whose offset was not stable kept all others from starting.
     #[test]

@@ -98,8 +98,20 @@ impl Story {
         Self { member: Member::new(settings, vec!["t".into()], "".into()), now: Instant::now() }
     }
 
+    /// Whatever happens, all that is due is done, and time alone brings nothing before the member wakes.
     fn on(&mut self, event: Event) -> Vec<Effect> {
-        self.member.on(event, self.now)
+        let effects = self.member.on(event, self.now);
+        assert!(self.member.wake_at().is_none_or(|at| at > self.now), "it would wake for nothing, for ever");
+        effects
+    }
+
+    /// To where the pause after a first failure ends: what it does there, and not before.
+    fn after_pause(&mut self) -> Vec<Effect> {
+        let ends = self.member.wake_at().unwrap();
+        let pause = ends - self.now;
+        assert!((80..=120).contains(&pause.as_millis()), "{pause:?}");
+        assert_eq!(self.after(pause - TICK), []);
+        self.after(TICK)
     }
 
     fn after(&mut self, time: Duration) -> Vec<Effect> {
@@ -170,6 +182,7 @@ fn a_member_joins_syncs_and_takes_over() {
     let protocols = vec![("cooperative-sticky".into(), told.encode())];
     assert_eq!(effects, [Effect::SendJoin { attempt: join, member_id: "m".into(), protocols }]);
     assert_eq!(story.on(Event::JoinAnswered(join - 1, Ok(following(9)))), [], "of an older attempt");
+    assert_eq!(story.member.wake_at(), Some(story.now + INTERVAL), "topics that are missing are looked for");
 
     let effects = story.on(Event::JoinAnswered(join, Ok(following(3))));
     let sync = Story::attempt(&effects);
@@ -188,10 +201,24 @@ fn a_member_joins_syncs_and_takes_over() {
     assert!(effects.contains(&heartbeat(beat, 3)), "{effects:?}");
     assert_eq!(story.on(Event::HeartbeatAnswered(beat, Err(said(ErrorCode::RebalanceInProgress)))), []);
 
+    assert_eq!(story.on(Event::SyncAnswered(sync - 1, Ok(at(&[9])))), [], "of an older attempt");
     let effects = story.on(Event::SyncAnswered(sync, Ok([at(&[0, 1]), vec![("other", 0).into()]].concat())));
     assert_eq!(effects, [identify(3), Effect::CallAssigned(at(&[0, 1]), story.by())]);
     assert_eq!(story.on(Event::ListenerReturned), [Effect::StartFetching(at(&[0, 1]))]);
     assert_eq!(story.on(Event::SyncAnswered(sync, Ok(at(&[3])))), [], "answered already");
+}
+
+/// A coordinator that asks for an id and does not take the one that it gave would otherwise be asked without a pause.
+#[test]
+fn an_id_is_given_once() {
+    let (mut story, join) = Story::joining(settings());
+    let required =
+        |id: &str| Failure::Coordinator { code: ErrorCode::MemberIdRequired, member_id: Some(id.into()) };
+    let effects = story.on(Event::JoinAnswered(join, Err(required("m"))));
+    let join = Story::attempt(&effects);
+    let effects = story.on(Event::JoinAnswered(join, Err(required("n"))));
+    let refused = Effect::Report(Report::Refused(ErrorCode::MemberIdRequired));
+    assert_eq!(effects, [refused, Effect::Done]);
 }
 
 #[test]
@@ -255,6 +282,10 @@ fn a_leader_shares_out_and_watches_partition_counts() {
     let ask = Story::attempt(&effects);
     let names = vec!["t".into(), "u".into()];
     assert_eq!(effects, [Effect::AskTopics { ask, topics: names, create: true }]);
+    // The answer takes its time: the new generation lives already.
+    let effects = story.after(INTERVAL);
+    let beat = Story::attempt(&effects);
+    assert_eq!(effects, [heartbeat(beat, 1)]);
     let effects = story.on(Event::TopicsAnswered(ask, Ok(topics(&[("u", 1)]))));
     let sync = Story::attempt(&effects);
     let [Effect::SendSync { assignment, .. }] = &effects[..] else { panic!("{effects:?}") };
@@ -388,6 +419,7 @@ fn a_silent_coordinator_ends_the_membership_after_a_session() {
     let last = story.now;
     let lost = story.beat();
     // Its answer is waited for half a session, then the coordinator is looked for again.
+    assert_eq!(Member::heartbeat_patience(SESSION), SESSION / 2);
     story.now = last + INTERVAL + SESSION / 2 - TICK;
     assert_eq!(story.on(Event::Time), []);
     assert_eq!(story.after(TICK), []);
@@ -444,8 +476,7 @@ fn a_heartbeat_that_fails_is_sent_again_when_the_coordinator_is_found() {
         let mut story = Story::stable(settings(), &[0]);
         let beat = story.beat();
         assert_eq!(story.on(Event::HeartbeatAnswered(beat, Err(failure))), [], "after a pause");
-        let effects = story.after(Duration::from_millis(130));
-        assert_eq!(effects, [Effect::FindCoordinator]);
+        assert_eq!(story.after_pause(), [Effect::FindCoordinator]);
         let effects = story.on(Event::CoordinatorFound);
         assert!(matches!(&effects[..], [Effect::SendHeartbeat { generation: 1, .. }]), "{effects:?}");
     }
@@ -478,14 +509,56 @@ fn joins_and_syncs_that_fail_are_made_again_after_a_pause() {
     {
         let (mut story, join) = Story::joining(settings());
         assert_eq!(story.on(Event::JoinAnswered(join, Err(said(code)))), []);
-        let effects = story.after(PAUSE);
-        assert!(effects.iter().any(|effect| matches!(effect, Effect::SendJoin { .. })), "{effects:?}");
+        let effects = story.after_pause();
+        assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "{effects:?}");
     }
     let (mut story, join) = Story::joining(settings());
     let effects = story.on(Event::JoinAnswered(join, Ok(following(1))));
     let sync = Story::attempt(&effects);
     let effects = story.on(Event::SyncAnswered(sync, Err(said(ErrorCode::RebalanceInProgress))));
     assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "at once: {effects:?}");
+}
+
+/// A coordinator that ended every generation before it gave anybody anything was asked as fast as it answered.
+#[test]
+fn generations_that_end_one_after_the_other_are_joined_at_once_only_so_often() {
+    let overtake = |story: &mut Story, join| {
+        let effects = story.on(Event::JoinAnswered(join, Ok(following(1))));
+        let sync = Story::attempt(&effects);
+        story.on(Event::SyncAnswered(sync, Err(said(ErrorCode::RebalanceInProgress))))
+    };
+    let (mut story, mut join) = Story::joining(settings());
+    for _ in 0..5 {
+        let effects = overtake(&mut story, join);
+        assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "at once: {effects:?}");
+        join = Story::attempt(&effects);
+    }
+    for _ in 0..3 {
+        assert_eq!(overtake(&mut story, join), []);
+        assert_eq!(story.after(Duration::from_millis(75)), [], "less than any pause");
+        let effects = story.after(PAUSE);
+        let effects: Vec<_> =
+            effects.into_iter().filter(|effect| matches!(effect, Effect::SendJoin { .. })).collect();
+        join = Story::attempt(&effects);
+    }
+    // With a part in a generation it begins anew.
+    let effects = story.on(Event::JoinAnswered(join, Ok(following(2))));
+    let sync = Story::attempt(&effects);
+    story.on(Event::SyncAnswered(sync, Ok(Vec::new())));
+    story.on(Event::ListenerReturned);
+    let beat = story.beat();
+    let effects = story.on(Event::HeartbeatAnswered(beat, Err(said(ErrorCode::RebalanceInProgress))));
+    let effects = overtake(&mut story, Story::attempt(&effects));
+    assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "at once: {effects:?}");
+}
+
+/// A coordinator that asked for an id and gave none was asked again as fast as it answered.
+#[test]
+fn an_id_that_is_required_and_not_given_is_final() {
+    let (mut story, join) = Story::joining(settings());
+    let required = Failure::Coordinator { code: ErrorCode::MemberIdRequired, member_id: Some("".into()) };
+    let refused = Effect::Report(Report::Refused(ErrorCode::MemberIdRequired));
+    assert_eq!(story.on(Event::JoinAnswered(join, Err(required))), [refused, Effect::Done]);
 }
 
 #[test]
@@ -503,6 +576,13 @@ fn some_failures_are_final() {
     let (mut story, join) = Story::joining(settings());
     let effects = story.on(Event::JoinAnswered(join, Err(said(ErrorCode::GroupMaxSizeReached))));
     assert_eq!(effects, refused(ErrorCode::GroupMaxSizeReached));
+    // What passes by itself is not, also when the broker's refusal comes as a failure of the way.
+    let code = ErrorCode::CoordinatorNotAvailable;
+    let passing = RequestError::Broker { address: "b".into(), api: ApiKey::FindCoordinator, code };
+    let mut story = Story::new(settings());
+    story.on(Event::Started);
+    assert_eq!(story.on(Event::CoordinatorFailed(passing.into())), []);
+    assert_eq!(story.after_pause(), [Effect::FindCoordinator]);
 }
 
 #[test]
@@ -669,7 +749,12 @@ fn a_fenced_member_loses_everything_and_joins_again_as_itself() {
 
 #[test]
 fn after_a_failure_everything_is_told_again() {
-    for (failure, finds) in [(broken(), true), (said(ErrorCode::CoordinatorLoadInProgress), false)] {
+    let failures = [
+        (broken(), true),
+        (said(ErrorCode::NotCoordinator), true),
+        (said(ErrorCode::CoordinatorLoadInProgress), false),
+    ];
+    for (failure, finds) in failures {
         let mut story = Story::owning(&[0]);
         let effects = story.after(2 * INTERVAL);
         let attempt = effects.iter().find_map(|effect| match effect {
@@ -677,7 +762,7 @@ fn after_a_failure_everything_is_told_again() {
             _ => None,
         });
         assert_eq!(story.on(Event::BeatAnswered(attempt.unwrap(), Err(failure))), []);
-        let mut effects = story.after(PAUSE);
+        let mut effects = story.after_pause();
         assert_eq!(effects.contains(&Effect::FindCoordinator), finds);
         effects.extend(story.on(Event::CoordinatorFound));
         let again = effects.iter().any(|effect| {
@@ -686,6 +771,38 @@ fn after_a_failure_everything_is_told_again() {
         });
         assert!(again, "{effects:?}");
     }
+}
+
+/// A pause that was over still counted as something to wake for, until the coordinator answered well: with something to
+/// tell and a heartbeat under way the member woke at once, again and again, and its shell heard nothing else.
+#[test]
+fn a_pause_that_is_over_wakes_nobody() {
+    let mut story = Story::owning(&[0]);
+    let effects = story.after(2 * INTERVAL);
+    let attempt = Story::attempt(&effects[effects.len() - 1..]);
+    let loading = said(ErrorCode::CoordinatorLoadInProgress);
+    assert_eq!(story.on(Event::BeatAnswered(attempt, Err(loading))), []);
+    let effects = story.after_pause();
+    let again = Story::attempt(&effects);
+    // While it is under way there is more to tell, which waits for its answer.
+    let effects = story.on(Event::SubscriptionChanged(vec!["u".into()]));
+    assert!(matches!(&effects[..], [Effect::AskTopics { .. }]), "{effects:?}");
+    let effects = story.on(Event::BeatAnswered(again, Ok(beat(1, None))));
+    assert!(matches!(&effects[..], [Effect::SendBeat { topics: Some(_), .. }]), "{effects:?}");
+}
+
+/// It waited for the longest pause that there is, because nothing woke it after its own.
+#[test]
+fn one_that_could_not_enter_tries_again_after_a_pause() {
+    let (mut story, first) = Story::entering();
+    let loading = said(ErrorCode::CoordinatorLoadInProgress);
+    assert_eq!(story.on(Event::BeatAnswered(first, Err(loading))), []);
+    let effects = story.after_pause();
+    let again = Story::attempt(&effects);
+    let topics = Some(vec![Arc::from("t")]);
+    let first =
+        Effect::SendBeat { attempt: again, member_id: "m".into(), epoch: 0, topics, owned: Some(vec![]) };
+    assert_eq!(effects, [first]);
 }
 
 /// Found by the simulation: told in two heartbeats, it was never everything, and the coordinator did not repeat an

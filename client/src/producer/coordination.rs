@@ -10,8 +10,8 @@ use klamm_protocol::messages::txn_offset_commit::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use klamm_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest,
-    TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest,
+    InitProducerIdRequest, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use klamm_protocol::{ApiKey, ErrorCode, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -251,22 +251,15 @@ impl Coordinator {
         loop {
             match self.ask(&request, PRODUCERS_ADD_PARTITIONS).await {
                 Err(error) => patience.pause(self, error).await?,
-                Ok(answer) => {
-                    let results = answer.results_by_topic_v3_and_below.iter();
-                    let mut codes = results.flat_map(|topic| &topic.results_by_partition);
-                    let code = codes
-                        .next()
-                        .map_or(ErrorCode::UnknownServerError.code(), |part| part.partition_error_code);
-                    match ErrorCode::from_code(code) {
-                        ErrorCode::None => {
-                            if let Some(exchange) = &mut self.shared.gathering().transaction {
-                                exchange.announced(partition);
-                            }
-                            return Ok(());
+                Ok(answer) => match enlisted(&answer, &partition) {
+                    ErrorCode::None => {
+                        if let Some(exchange) = &mut self.shared.gathering().transaction {
+                            exchange.announced(partition);
                         }
-                        code => patience.judge(self, ApiKey::AddPartitionsToTxn, code).await?,
+                        return Ok(());
                     }
-                }
+                    code => patience.judge(self, ApiKey::AddPartitionsToTxn, code).await?,
+                },
             }
         }
     }
@@ -320,19 +313,15 @@ impl Coordinator {
                     link.learn_from(&error);
                     patience.pause(self, error).await?;
                 }
-                Ok(answer) => {
-                    let parts = answer.topics.iter().flat_map(|topic| &topic.partitions);
-                    let mut codes = parts.map(|part| ErrorCode::from_code(part.error_code));
-                    match codes.find(|code| *code != ErrorCode::None) {
-                        None => return Ok(()),
-                        Some(code) => {
-                            if meaning(code) == Meaning::Elsewhere {
-                                link.forget();
-                            }
-                            patience.judge(self, ApiKey::TxnOffsetCommit, code).await?;
+                Ok(answer) => match refused_offset(request, &answer) {
+                    None => return Ok(()),
+                    Some(code) => {
+                        if meaning(code) == Meaning::Elsewhere {
+                            link.forget();
                         }
+                        patience.judge(self, ApiKey::TxnOffsetCommit, code).await?;
                     }
-                }
+                },
             }
         }
     }
@@ -487,6 +476,33 @@ fn offset_request(
         topics: topics.collect(),
         ..Default::default()
     }
+}
+
+/// What became of a partition; one that the answer leaves out was not taken.
+fn enlisted(answer: &AddPartitionsToTxnResponse, partition: &TopicPartition) -> ErrorCode {
+    let topics = answer.results_by_topic_v3_and_below.iter();
+    let mut parts =
+        topics.filter(|topic| *topic.name == *partition.topic).flat_map(|topic| &topic.results_by_partition);
+    let told = parts.find(|part| part.partition_index == partition.partition);
+    told.map_or(ErrorCode::UnknownServerError, |part| ErrorCode::from_code(part.partition_error_code))
+}
+
+/// Why the first of the offsets was not taken that was not; one that the answer leaves out was not either.
+fn refused_offset(request: &TxnOffsetCommitRequest, answer: &TxnOffsetCommitResponse) -> Option<ErrorCode> {
+    let told: BTreeMap<(&str, i32), i16> = answer
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|part| (&*topic.name, part)))
+        .map(|(topic, part)| ((topic, part.partition_index), part.error_code))
+        .collect();
+    let asked = request
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|part| (&*topic.name, part.partition_index)));
+    let mut codes = asked.map(|partition| {
+        told.get(&partition).map_or(ErrorCode::UnknownServerError, |&code| ErrorCode::from_code(code))
+    });
+    codes.find(|code| *code != ErrorCode::None)
 }
 
 /// How long a step is tried, and the pauses in between.

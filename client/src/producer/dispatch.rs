@@ -236,7 +236,8 @@ impl<B: Parcel> Dispatch<B> {
             },
         };
         if let Some(oldest) = waiting.oldest(slot) {
-            let deadline = oldest + self.rules.delivery_timeout;
+            // One that is past it is being closed elsewhere, or it would not be here any more.
+            let deadline = (oldest + self.rules.delivery_timeout).max(now + MOMENT);
             if deadline < entry.care_at {
                 self.care.remove(&(entry.care_at, slot));
                 entry.care_at = deadline;

@@ -488,6 +488,7 @@ mod tests {
         assert!(lane.is_first(&a) && !lane.is_first(&b));
         // c and a fail, b is still in flight.
         lane.retry(c, later);
+        assert!(lane.is_first(&a), "what waits to be sent again is behind it");
         lane.retry(a, later);
         assert!(!lane.is_first(&b));
         assert_eq!(lane.check(NODE, present(), later), Err(Blocked::InFlight));
@@ -642,6 +643,7 @@ mod tests {
         let next = Some(identity(1));
         let a = send(&mut lane, 'a');
         lane.check(NODE, next, now).unwrap();
+        assert_eq!(lane.check(NODE, None, now), Err(Blocked::Identity), "nobody goes on without one");
         lane.retry(a, now);
         lane.check(NODE, next, now).unwrap();
         let a = again(&mut lane);
@@ -722,6 +724,51 @@ mod tests {
         let sent: Vec<_> =
             (0..4).map(|_| again(&mut lane)).map(|batch| (batch.batch, sequence(&batch))).collect();
         assert_eq!(sent, [('e', 10), ('f', 11), ('d', 14), ('b', 20)]);
+    }
+
+    /// Each part has a place of its own, so that the end of one is not taken for the end of another.
+    #[test]
+    fn the_parts_of_parts_come_back_one_by_one() {
+        let now = Instant::now();
+        let mut lane = settled(now);
+        let (_, a) = send(&mut lane, 'a').apart();
+        lane.split(a, [('b', 5), ('c', 5)], now);
+        let (_, b) = again(&mut lane).apart();
+        lane.split(b, [('d', 2), ('e', 3)], now);
+        let parts: Vec<_> = (0..3).map(|_| again(&mut lane)).collect();
+        assert_eq!(parts.iter().map(|part| part.batch).collect::<String>(), "dec");
+        for part in parts {
+            assert!(lane.has_in_flight(), "{} is still there", part.batch);
+            assert!(lane.is_first(&part));
+            lane.done(&part);
+        }
+        assert!(lane.is_idle());
+    }
+
+    /// What the broker has under an old identity does not tell that it knows the new one.
+    #[test]
+    fn an_answer_under_an_old_identity_settles_nothing() {
+        let now = Instant::now();
+        let mut lane = settled(now);
+        let old = send(&mut lane, 'a');
+        lane.identify(identity(1));
+        let new = send(&mut lane, 'b');
+        lane.done(&old);
+        assert_eq!(lane.check(NODE, Some(identity(1)), now), Err(Blocked::InFlight));
+        lane.done(&new);
+        let _next = send(&mut lane, 'c');
+        lane.check(NODE, Some(identity(1)), now).unwrap();
+    }
+
+    #[test]
+    fn an_identity_below_zero_is_none() {
+        for (producer_id, epoch, is_one) in [(0, 0, true), (-1, 0, false), (0, -1, false), (-1, -1, false)] {
+            assert_eq!(
+                Identity::told(producer_id, epoch, &"b".into()).is_ok(),
+                is_one,
+                "{producer_id} {epoch}"
+            );
+        }
     }
 
     #[test]

@@ -234,7 +234,11 @@ impl Transactions {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::dispatch::Rules;
     use super::*;
+    use crate::runtime::SeededRng;
 
     fn identity(epoch: i16) -> Identity {
         Identity { producer_id: 7, epoch }
@@ -349,6 +353,31 @@ mod tests {
                 assert_eq!(meaning(code), expected, "{code}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_told_reaches_the_dispatch_once() {
+        let mut dispatch = Dispatch::new(Rules {
+            idempotent: true,
+            transactional: true,
+            max_in_flight: 5,
+            max_request_bytes: 1_000,
+            delivery_timeout: Duration::from_secs(120),
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            idle_after: Duration::from_secs(30),
+            rng: Arc::new(SeededRng::new(1)),
+        });
+        let mut exchange = Exchange::default();
+        exchange.break_off(ProduceError::Closed { possibly_written: false });
+        exchange.hand_over(&mut dispatch);
+        assert!(matches!(dispatch.broken(), Some(ProduceError::Closed { .. })));
+        exchange.assign(identity(3), false);
+        exchange.hand_over(&mut dispatch);
+        assert!(dispatch.broken().is_none(), "another transaction");
+        dispatch.break_off(ProduceError::Closed { possibly_written: false });
+        exchange.hand_over(&mut dispatch);
+        assert!(dispatch.broken().is_some(), "it is still the same one");
     }
 
     #[test]

@@ -160,8 +160,8 @@ impl ShareConsumer {
         Ok(self.acknowledged())
     }
 
-    /// Sends everything that was said of records at once, in the background. [`ShareConsumer::commit`] tells what became
-    /// of it; what came to nothing is logged too.
+    /// Sends everything that was said of records at once, in the background. [`ShareConsumer::commit`] tells what
+    /// became of it; what came to nothing is logged too.
     pub fn commit_async(&mut self) {
         self.flush();
     }

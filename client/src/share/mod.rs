@@ -15,6 +15,8 @@
 //! task.rs       the task that sends them
 //! shared.rs     what all of these share
 //! ```
+//!
+#![doc = include_str!("sharing.md")]
 
 mod builder;
 mod consumer;

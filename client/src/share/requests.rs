@@ -14,22 +14,15 @@ use klamm_protocol::messages::{
     ShareAcknowledgeRequest, ShareAcknowledgeResponse, ShareFetchRequest, ShareFetchResponse,
     ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
 };
-use klamm_protocol::{ErrorCode, Records, Utf8Bytes, Uuid};
+use klamm_protocol::{ErrorCode, Records, Uuid};
 
 use super::locks::Said;
 use super::member::{Beat, Slot, Told, Vain};
 use super::opened::{self, Reading};
 use super::settings::ShareConfig;
 use super::sharing::{AcquireMode, Answer, Part};
+use crate::cluster::LeaderHint;
 use crate::types::TopicPartition;
-
-/// A leader that does not lead (any more) tells who does, with its address.
-pub(super) struct Hint {
-    pub(super) slot: Slot,
-    pub(super) leader: i32,
-    pub(super) epoch: i32,
-    pub(super) endpoint: Option<(Utf8Bytes, i32)>,
-}
 
 /// What a member tells its coordinator.
 pub(super) fn heartbeat(config: &ShareConfig, member_id: &str, beat: Beat) -> ShareGroupHeartbeatRequest {
@@ -145,13 +138,13 @@ pub(super) fn fetch_answer(
     renews: bool,
     reading: Reading,
     name: impl Fn(Slot) -> TopicPartition,
-) -> (Answer, Vec<Hint>) {
+) -> (Answer, Vec<LeaderHint>) {
     let mut hints = Vec::new();
     let mut parts = Vec::new();
     for topic in answer.responses {
         for part in topic.partitions {
             let slot = Slot { topic_id: topic.topic_id, partition: part.partition_index };
-            hints.extend(hint(slot, part.error_code, &part.current_leader, &answer.node_endpoints));
+            hints.extend(hint(name(slot), part.error_code, &part.current_leader, &answer.node_endpoints));
             parts.push(part_of(slot, part, reading, &name));
         }
     }
@@ -184,13 +177,17 @@ fn part_of(
 }
 
 /// Reads an answer to acknowledgements.
-pub(super) fn acknowledge_answer(answer: ShareAcknowledgeResponse, renews: bool) -> (Answer, Vec<Hint>) {
+pub(super) fn acknowledge_answer(
+    answer: ShareAcknowledgeResponse,
+    renews: bool,
+    name: impl Fn(Slot) -> TopicPartition,
+) -> (Answer, Vec<LeaderHint>) {
     let mut hints = Vec::new();
     let mut parts = Vec::new();
     for topic in &answer.responses {
         for part in &topic.partitions {
             let slot = Slot { topic_id: topic.topic_id, partition: part.partition_index };
-            hints.extend(hint(slot, part.error_code, &part.current_leader, &answer.node_endpoints));
+            hints.extend(hint(name(slot), part.error_code, &part.current_leader, &answer.node_endpoints));
             parts.push(Part {
                 slot,
                 code: ErrorCode::None,
@@ -212,15 +209,20 @@ pub(super) fn acknowledge_answer(answer: ShareAcknowledgeResponse, renews: bool)
 }
 
 /// Who leads instead, where the broker tells.
-fn hint(slot: Slot, code: i16, leader: &ShareLeaderIdAndEpoch, nodes: &[ShareNodeEndpoint]) -> Option<Hint> {
+fn hint(
+    partition: TopicPartition,
+    code: i16,
+    leader: &ShareLeaderIdAndEpoch,
+    nodes: &[ShareNodeEndpoint],
+) -> Option<LeaderHint> {
     let moved =
         matches!(ErrorCode::from_code(code), ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
     let node = nodes.iter().find(|node| node.node_id == leader.leader_id);
-    (moved && leader.leader_id >= 0).then(|| Hint {
-        slot,
+    (moved && leader.leader_id >= 0).then(|| LeaderHint {
+        partition,
         leader: leader.leader_id,
-        epoch: leader.leader_epoch,
-        endpoint: node.map(|node| (node.host.clone(), node.port)),
+        leader_epoch: leader.leader_epoch,
+        endpoint: node.map(|node| (Arc::from(&*node.host), node.port)),
     })
 }
 

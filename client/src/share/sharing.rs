@@ -539,7 +539,8 @@ impl Sharing {
         std::mem::take(&mut self.outcomes)
     }
 
-    /// Acquires nothing any more, says what is to be said, and ends all sessions: leaders give what is locked to others.
+    /// Acquires nothing any more, says what is to be said, and ends all sessions: leaders give what is locked to
+    /// others.
     pub(super) fn close(&mut self) {
         self.closing = true;
         self.finished = true;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::member::{Beat, Change, Member, Slot, Told, Vain};
-use super::requests::{self, Hint};
+use super::requests;
 use super::shared::Shared;
 use super::sharing::{AcquireMode, Answer, NoAnswer, Send, What};
 use crate::cluster::{ClusterView, Followed, LeaderHint};
@@ -32,7 +32,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the loop waits for.
 enum Event {
     Beaten(u64, Result<ShareGroupHeartbeatResponse, RequestError>),
-    Answered(i32, Result<(Answer, Vec<Hint>, Connection), Failed>),
+    Answered(i32, Result<(Answer, Vec<LeaderHint>, Connection), Failed>),
     Refreshed,
     Learned,
     Left,
@@ -62,8 +62,8 @@ pub(super) struct ShareTask {
     sessions: BTreeMap<i32, Connection>,
     topics: watch::Receiver<Vec<Arc<str>>>,
     metadata: watch::Receiver<Arc<ClusterView>>,
-    work: FuturesUnordered<BoxFuture<'static, Event>>,
     followed: Arc<Followed>,
+    work: FuturesUnordered<BoxFuture<'static, Event>>,
     refreshing: bool,
     leaving: bool,
     done: bool,
@@ -90,8 +90,8 @@ impl ShareTask {
             sessions: BTreeMap::new(),
             topics,
             metadata: core.metadata.watch(),
-            work: FuturesUnordered::new(),
             followed: core.metadata.follow(&[]),
+            work: FuturesUnordered::new(),
             refreshing: false,
             leaving: false,
             done: false,
@@ -267,11 +267,11 @@ impl ShareTask {
         });
     }
 
-    fn answered(&mut self, node: i32, answered: Result<(Answer, Vec<Hint>, Connection), Failed>) {
+    fn answered(&mut self, node: i32, answered: Result<(Answer, Vec<LeaderHint>, Connection), Failed>) {
         let answer = match answered {
             Ok((answer, hints, connection)) => {
                 self.sessions.insert(node, connection);
-                self.learn_leaders(hints);
+                hints.iter().for_each(|hint| self.shared.core.metadata.learn_leader(hint));
                 Ok(answer)
             }
             Err(Failed { why, error }) => {
@@ -286,15 +286,6 @@ impl ShareTask {
             }
         };
         self.shared.sharing().answered(node, answer, Instant::now());
-    }
-
-    fn learn_leaders(&self, hints: Vec<Hint>) {
-        for Hint { slot, leader, epoch, endpoint } in hints {
-            let partition = self.shared.sharing().named(slot);
-            let endpoint = endpoint.map(|(host, port)| (Arc::from(&*host), port));
-            let hint = LeaderHint { partition, leader, leader_epoch: epoch, endpoint };
-            self.shared.core.metadata.learn_leader(&hint);
-        }
     }
 
     /// Tells the names and leaders of what is read.
@@ -331,7 +322,7 @@ async fn ask_leader(
     links: &Links,
     session: Option<Connection>,
     send: Send,
-) -> Result<(Answer, Vec<Hint>, Connection), Failed> {
+) -> Result<(Answer, Vec<LeaderHint>, Connection), Failed> {
     let Send { node, epoch, what, said } = send;
     let connection = match session.filter(|session| !session.is_closed()) {
         Some(session) if epoch != 0 => session,
@@ -339,6 +330,7 @@ async fn ask_leader(
         _ => links.connection(&shared.core, node).await?,
     };
     let (config, member_id) = (&shared.config, &*shared.member_id);
+    let name = |slot| shared.sharing().named(slot);
     let (answer, hints) = match what {
         What::Fetch { added, forgotten } => {
             let version = version_for::<ShareFetchRequest>(&connection, config.acquire)?;
@@ -346,14 +338,13 @@ async fn ask_leader(
             // The broker may rightly hold the fetch for `fetch_max_wait`.
             let timeout = config.request_timeout + config.fetch_max_wait;
             let answer = connection.start(&request, version)?.within(timeout).await?;
-            let name = |slot| shared.sharing().named(slot);
             requests::fetch_answer(answer, version >= RENEWS_FROM, requests::reading(config), name)
         }
         What::Acknowledge => {
             let version = connection.version::<ShareAcknowledgeRequest>()?;
             let request = requests::acknowledge(config, member_id, epoch, said);
             let answer = connection.start(&request, version)?.within(config.request_timeout).await?;
-            requests::acknowledge_answer(answer, version >= RENEWS_FROM)
+            requests::acknowledge_answer(answer, version >= RENEWS_FROM, name)
         }
     };
     Ok((answer, hints, connection))

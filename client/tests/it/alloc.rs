@@ -1,4 +1,5 @@
-//! How often producer and consumer allocate: counted on the test's own thread, on which client and fake broker run.
+//! How often producer and consumer allocate, and how much memory a client takes at most: counted on the test's own
+//! thread, on which client and fake broker run.
 
 #![expect(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -8,7 +9,7 @@ use std::cell::Cell;
 use bytes::Bytes;
 use klamm_client::{Compression, Record};
 
-use crate::fake::{FakeBroker, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -17,28 +18,71 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread has allocated, less those that it has freed.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    /// The most that those were since a [`Peak`] was begun.
+    static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(bytes: usize) {
     // After the thread-locals are gone nobody measures any more.
     let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+    change(bytes.cast_signed());
+}
+
+fn change(bytes: isize) {
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + bytes);
+        let _ = MOST.try_with(|most| most.set(most.get().max(live.get())));
+    });
+}
+
+/// How much more memory this thread comes to hold.
+pub(crate) struct Peak {
+    before: isize,
+}
+
+impl Peak {
+    pub(crate) fn begin() -> Self {
+        let before = LIVE.get();
+        MOST.set(before);
+        Self { before }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(MOST.get() - self.before).unwrap_or(0)
+    }
+}
+
+#[test]
+fn the_peak_is_seen() {
+    let peak = Peak::begin();
+    drop(Vec::<u8>::with_capacity(1_000_000));
+    let kept = Vec::<u8>::with_capacity(1_000);
+    assert!((1_000_000..1_010_000).contains(&peak.bytes()), "{}", peak.bytes());
+    let peak = Peak::begin();
+    assert_eq!(peak.bytes(), 0);
+    drop(kept);
 }
 
 // SAFETY: everything is passed on to the system allocator unchanged; the counter allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        change(-layout.size().cast_signed());
         // SAFETY: `block` came from `alloc` above, hence from the system allocator, with this layout.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
+        // Old and new block may be there at the same time.
+        count(new_size);
+        change(-layout.size().cast_signed());
         // SAFETY: as above.
         unsafe { System.realloc(block, layout, new_size) }
     }
@@ -49,8 +93,8 @@ unsafe impl GlobalAlloc for Counting {
 async fn reading_allocates_once_for_many_records() {
     const RECORDS: usize = 20_000;
     for compression in [Compression::None, Compression::Lz4] {
-        let broker = FakeBroker::start(1).await;
-        let client = broker.client().await;
+        let broker = scripted::start(1).await;
+        let client = broker.client().await.unwrap();
         let producer = client.producer().compression(compression).build().unwrap();
         let value = Bytes::from(vec![7; 100]);
         for _ in 0..RECORDS {
@@ -80,8 +124,8 @@ async fn sending_allocates_once_for_many_records() {
     const RECORDS: usize = 20_000;
     for compression in [Compression::None, Compression::Lz4] {
         for callbacks in [true, false] {
-            let broker = FakeBroker::start(1).await;
-            let client = broker.client().await;
+            let broker = scripted::start(1).await;
+            let client = broker.client().await.unwrap();
             let producer = client.producer().compression(compression).build().unwrap();
             let (value, topic) = (Bytes::from(vec![7; 100]), std::sync::Arc::<str>::from(TOPIC));
             producer.send(Record::to(topic.clone()).value("first")).await.unwrap();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::runtime::{MemoryNet, Net};
+use klamm_client::testing::Answer;
 use klamm_client::{Client, ClientError, ConsumeError, Record, RequestError};
 use klamm_protocol::ApiKey;
-use klamm_protocol::records::RecordBatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fake::{FakeBroker, Fault, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 fn nonsense() -> Vec<Vec<u8>> {
     let framed = |body: &[u8]| [&(body.len() as i32).to_be_bytes()[..], body].concat();
@@ -57,16 +57,20 @@ async fn connecting_to_something_else_is_a_clear_error() {
 
 #[tokio::test(start_paused = true)]
 async fn nonsense_instead_of_answers_is_survived() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     for api in [ApiKey::Produce, ApiKey::Metadata] {
-        broker.script(api, nonsense().into_iter().map(Fault::Bytes));
+        for bytes in nonsense() {
+            broker.next(api, 1, Answer::Bytes(bytes.into()));
+        }
     }
     for number in 0..20 {
         producer.send(Record::to(TOPIC).value(number.to_string())).await.unwrap();
     }
-    broker.script(ApiKey::Fetch, nonsense().into_iter().map(Fault::Bytes));
+    for bytes in nonsense() {
+        broker.next(ApiKey::Fetch, 1, Answer::Bytes(bytes.into()));
+    }
     let mut consumer =
         client.consumer().assign([(TOPIC, 0)]).request_timeout(Duration::from_secs(2)).start().await.unwrap();
     consumer.handle().seek(&(TOPIC, 0).into(), 0).unwrap();
@@ -83,25 +87,25 @@ async fn nonsense_instead_of_answers_is_survived() {
 #[tokio::test(start_paused = true)]
 async fn an_older_broker_is_asked_in_its_version() {
     for up_to in [0, 2, 3] {
-        let broker = FakeBroker::start(1).await;
-        broker.state().api_versions_up_to = Some(up_to);
-        let client = broker.client().await;
+        let broker = scripted::start(1).await;
+        broker.up_to_version(ApiKey::ApiVersions, up_to);
+        let client = broker.client().await.unwrap();
         client.producer().build().unwrap().send(Record::to(TOPIC).value("a")).await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_batch_is_told_and_read_when_it_is_whole_again() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     for value in ["a", "b"] {
         producer.send(Record::to(TOPIC).value(value)).await.unwrap();
     }
-    let whole = broker.state().logs[0][1].clone();
+    let whole = broker.batches(TOPIC, 0)[1].clone();
     let mut damaged = whole.bytes().to_vec();
     *damaged.last_mut().unwrap() ^= 0x55;
-    broker.state().logs[0][1] = RecordBatch::parse(damaged.into()).unwrap();
+    assert!(broker.replace_batch(TOPIC, 0, 1, damaged));
 
     let mut consumer = client.consumer().assign([(TOPIC, 0)]).start().await.unwrap();
     consumer.handle().seek(&(TOPIC, 0).into(), 0).unwrap();
@@ -117,7 +121,7 @@ async fn a_damaged_batch_is_told_and_read_when_it_is_whole_again() {
         }
         other => panic!("{other}"),
     }
-    broker.state().logs[0][1] = whole;
+    assert!(broker.replace_batch(TOPIC, 0, 1, whole.into_bytes()));
     let next = loop {
         if let Ok(record) = consumer.next().await.unwrap() {
             break record;

@@ -1,19 +1,19 @@
 //! Brokers that keep silent: at connecting, and in the middle of a conversation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::runtime::{MemoryNet, Net, Tasks};
-use klamm_client::{Client, Record};
+use klamm_client::Record;
+use klamm_client::runtime::{Net, Tasks};
+use klamm_client::testing::Answer;
 use klamm_protocol::ApiKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio::time::Instant;
 
-use crate::fake::{FakeBroker, Fault, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// An address that takes connections and never answers.
-async fn silent(net: &MemoryNet, tasks: &Tasks) -> String {
+async fn silent(net: &dyn Net, tasks: &Tasks) -> String {
     let mut listener = net.bind("silent:0").await.unwrap();
     let address = listener.local_address();
     tasks.spawn("silent broker", async move {
@@ -27,16 +27,15 @@ async fn silent(net: &MemoryNet, tasks: &Tasks) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_bootstrap_address_does_not_hide_another() {
-    let (broker, tasks) = (FakeBroker::start(1).await, Tasks::new());
+    let (broker, tasks) = (scripted::start(1).await, Tasks::new());
     for silent_ones in 1..=2 {
         let mut addresses = Vec::new();
         for _ in 0..silent_ones {
-            addresses.push(silent(&broker.net, &tasks).await);
+            addresses.push(silent(&*broker.net(), &tasks).await);
         }
-        addresses.push(broker.address.clone());
+        addresses.push(broker.bootstrap().to_owned());
         let started = Instant::now();
-        let net = Arc::new(broker.net.clone());
-        let client = Client::builder().bootstrap(addresses.join(",")).net(net).build().await.unwrap();
+        let client = broker.client_builder().bootstrap(addresses.join(",")).build().await.unwrap();
         assert!(started.elapsed() <= Duration::from_secs(silent_ones), "{:?}", started.elapsed());
         assert_eq!(client.partition_count(TOPIC).await.unwrap(), 1);
     }
@@ -44,11 +43,9 @@ async fn a_silent_bootstrap_address_does_not_hide_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_ends_though_nobody_has_the_patience_to_see_it() {
-    let broker = FakeBroker::start(1).await;
-    let net = Arc::new(broker.net.clone());
-    let builder = Client::builder().bootstrap(&broker.address).net(net);
-    let client = builder.request_timeout(Duration::from_secs(10)).build().await.unwrap();
-    broker.script(ApiKey::Metadata, [Fault::Hang]);
+    let broker = scripted::start(1).await;
+    let client = broker.client_builder().request_timeout(Duration::from_secs(10)).build().await.unwrap();
+    broker.next(ApiKey::Metadata, 1, Answer::Hang);
     let started = Instant::now();
     let mut failed = 0;
     loop {
@@ -65,49 +62,48 @@ async fn a_silent_connection_ends_though_nobody_has_the_patience_to_see_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_is_sent_once_its_broker_can_be_reached_again() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
-    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    broker.next(ApiKey::Produce, 1, Answer::Never);
     let started = Instant::now();
     producer.send(Record::to(TOPIC).value("a")).await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(30), "the request timeout");
-    assert_eq!(broker.values(0), ["a"], "recognised when it is sent again");
+    assert_eq!(broker.values(TOPIC, 0), ["a"], "recognised when it is sent again");
 }
 
 /// A broker that takes connections, negotiates, and closes them was connected to as fast as it closed.
 #[tokio::test]
 async fn a_broker_that_closes_every_connection_is_not_stormed() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(Record::to(TOPIC).value("a")).await.unwrap();
-    broker.script(ApiKey::ApiVersions, vec![Fault::ServeThenClose; 1_000_000]);
-    broker.script(ApiKey::Produce, vec![Fault::Disconnect; 1_000_000]);
-    let before = broker.state().connections;
+    broker.next(ApiKey::ApiVersions, 1_000_000, Answer::ThenDisconnect);
+    broker.next(ApiKey::Produce, 1_000_000, Answer::DisconnectBefore);
+    let before = broker.connections();
     let waiting = producer.enqueue(Record::to(TOPIC).value("b")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let made = broker.state().connections - before;
+    let made = broker.connections() - before;
     // 50 ms to 1 s lie between two attempts of the producer, and of what looks for the metadata.
     assert!((2..=80).contains(&made), "{made} connections in 2 s");
-    broker.state().faults.clear();
+    broker.behave();
     waiting.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_unknown_topics_are_asked_about_together() {
-    let broker = FakeBroker::start(1).await;
-    let builder = Client::builder().bootstrap(&broker.address).net(Arc::new(broker.net.clone()));
+    let broker = scripted::start(1).await;
     // Too short for a second round.
-    let client = builder.request_timeout(Duration::from_millis(5)).build().await.unwrap();
-    let before = broker.state().seen[&ApiKey::Metadata.code()];
+    let client = broker.client_builder().request_timeout(Duration::from_millis(5)).build().await.unwrap();
+    let before = broker.requests(ApiKey::Metadata);
     // The broker knows one topic only and says nothing about the others.
     let asked = (0..200).map(|number| {
         let client = client.clone();
         async move { client.partition_count(&format!("unknown-{number}")).await.unwrap_err() }
     });
     futures::future::join_all(asked).await;
-    let requests = broker.state().seen[&ApiKey::Metadata.code()] - before;
+    let requests = broker.requests(ApiKey::Metadata) - before;
     assert!((1..=3).contains(&requests), "{requests} requests");
 }
 
@@ -119,10 +115,10 @@ fn requests_are_counted_for_the_programs_recorder() {
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
-            let broker = FakeBroker::start(1).await;
-            let client = broker.client().await;
+            let broker = scripted::start(1).await;
+            let client = broker.client().await.unwrap();
             let producer = client.producer().build().unwrap();
-            broker.script(ApiKey::Produce, [Fault::Disconnect]);
+            broker.next(ApiKey::Produce, 1, Answer::DisconnectBefore);
             producer.send(Record::to(TOPIC).value("a")).await.unwrap();
         });
     });

@@ -1,6 +1,8 @@
 //! A broker in a few lines: one node, one topic, a log per partition with Kafka's rules for idempotent
 //! producers, and a script of faults.
 
+#![allow(dead_code, reason = "what is left until its users move to klamm_client::testing")]
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

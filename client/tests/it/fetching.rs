@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use klamm_client::testing::Answer;
 use klamm_client::{
     Client, ConsumeError, Consumer, ConsumerInterceptor, ConsumerRecord, OffsetReset, Record, TopicPartition,
-    Uuid,
 };
-use klamm_protocol::records::RecordBatch;
+use klamm_protocol::ApiKey;
+use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::{Instant, timeout};
 
-use crate::fake::{FakeBroker, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// Far less than any request timeout, far more than any answer takes.
 const SOON: Duration = Duration::from_secs(5);
@@ -41,9 +42,9 @@ async fn values(consumer: &mut Consumer, count: usize) -> Vec<String> {
 /// up for all of them together, and that failed together.
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_cannot_be_looked_up_keeps_no_other_waiting() {
-    let broker = FakeBroker::start(3).await;
-    broker.state().led_by_nobody.insert(1);
-    let client = broker.client().await;
+    let broker = scripted::start(3).await;
+    broker.reachable((TOPIC, 1), false);
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a"]).await;
     send(&client, 2, &["b"]).await;
     let partitions = [(TOPIC, 0), (TOPIC, 1), (TOPIC, 2), ("missing", 0), (TOPIC, 99)];
@@ -52,7 +53,7 @@ async fn a_partition_that_cannot_be_looked_up_keeps_no_other_waiting() {
     both.sort();
     assert_eq!(both, ["a", "b"]);
     // When the broker is back its partition goes on by itself.
-    broker.state().led_by_nobody.clear();
+    broker.reachable((TOPIC, 1), true);
     send(&client, 1, &["c"]).await;
     assert_eq!(values(&mut consumer, 1).await, ["c"]);
 }
@@ -61,8 +62,8 @@ async fn a_partition_that_cannot_be_looked_up_keeps_no_other_waiting() {
 /// second one for the other.
 #[tokio::test(start_paused = true)]
 async fn a_seek_waits_for_no_fetch_that_is_held() {
-    let broker = FakeBroker::start(2).await;
-    let client = broker.client().await;
+    let broker = scripted::start(2).await;
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a"]).await;
     let wait = Duration::from_secs(2);
     let consumer = client.consumer().assign([(TOPIC, 0), (TOPIC, 1)]).from_beginning().fetch_max_wait(wait);
@@ -83,8 +84,8 @@ async fn a_seek_waits_for_no_fetch_that_is_held() {
 /// An idle partition that is paused and sought took both connections, and a busy one got 12 MB/s instead of 321.
 #[tokio::test(start_paused = true)]
 async fn an_idle_partition_that_is_sought_slows_no_other_down() {
-    let broker = FakeBroker::start(2).await;
-    let client = broker.client().await;
+    let broker = scripted::start(2).await;
+    let client = broker.client().await.unwrap();
     let consumer = client.consumer().assign([(TOPIC, 0), (TOPIC, 1)]).from_beginning();
     let mut consumer = consumer.start().await.unwrap();
     let handle = consumer.handle();
@@ -101,11 +102,15 @@ async fn an_idle_partition_that_is_sought_slows_no_other_down() {
 /// `lag` subtracted without a thought for what brokers may say.
 #[tokio::test(start_paused = true)]
 async fn a_hostile_high_watermark_makes_no_lag_panic() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b"]).await;
     for (high_watermark, lag) in [(i64::MIN, 0), (i64::MAX, i64::MAX - 2), (-1, 0)] {
-        broker.state().high_watermark = Some(high_watermark);
+        let lie = move |answer: &mut FetchResponse| {
+            let parts = answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
+            parts.for_each(|part| part.high_watermark = high_watermark);
+        };
+        broker.behave().always(ApiKey::Fetch, Answer::edited::<FetchRequest>(lie));
         let mut consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning().start().await.unwrap();
         assert_eq!(values(&mut consumer, 2).await, ["a", "b"]);
         assert_eq!(consumer.handle().lag(&(TOPIC, 0).into()), Some(lag));
@@ -115,27 +120,21 @@ async fn a_hostile_high_watermark_makes_no_lag_panic() {
 /// A topic that was deleted and made anew was read on at the old position.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
-    let broker = FakeBroker::start(1).await;
-    broker.state().topic_id = Uuid::from_u128(1);
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b", "c"]).await;
     let mut consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning().start().await.unwrap();
     assert_eq!(values(&mut consumer, 3).await, ["a", "b", "c"]);
-    {
-        let mut state = broker.state();
-        state.topic_id = Uuid::from_u128(2);
-        state.logs[0].clear();
-    }
-    send(&broker.client().await, 0, &["d", "e", "f", "g"]).await;
+    broker.remove_topic(TOPIC).topic(TOPIC, 1);
+    send(&broker.client().await.unwrap(), 0, &["d", "e", "f", "g"]).await;
     assert_eq!(values(&mut consumer, 4).await, ["d", "e", "f", "g"]);
 }
 
 /// Without a policy it is for the program to say where to go on.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_is_made_anew_is_an_error_without_a_policy() {
-    let broker = FakeBroker::start(1).await;
-    broker.state().topic_id = Uuid::from_u128(1);
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a"]).await;
     let consumer = client.consumer().assign([(TOPIC, 0)]).auto_offset_reset(OffsetReset::None);
     let mut consumer = consumer.start().await.unwrap();
@@ -144,7 +143,8 @@ async fn a_topic_that_is_made_anew_is_an_error_without_a_policy() {
     assert!(matches!(first, ConsumeError::NoOffset { offset: None, .. }), "{first}");
     consumer.handle().seek(&partition, 0).unwrap();
     assert_eq!(values(&mut consumer, 1).await, ["a"]);
-    broker.state().topic_id = Uuid::from_u128(2);
+    broker.remove_topic(TOPIC).topic(TOPIC, 1);
+    send(&broker.client().await.unwrap(), 0, &["a"]).await;
     let told = timeout(SOON, consumer.next()).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(told, ConsumeError::NoOffset { offset: Some(1), .. }), "{told}");
     consumer.handle().seek(&partition, 0).unwrap();
@@ -154,16 +154,13 @@ async fn a_topic_that_is_made_anew_is_an_error_without_a_policy() {
 /// The error did not say where the batch ends, so that a program could only try one offset after the other.
 #[tokio::test(start_paused = true)]
 async fn a_corrupt_batch_says_where_to_go_on() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b", "c"]).await;
-    {
-        let mut state = broker.state();
-        let mut damaged = state.logs[0][1].bytes().to_vec();
-        let in_the_value = damaged.len() - 2;
-        damaged[in_the_value] ^= 1;
-        state.logs[0][1] = RecordBatch::parse(damaged.into()).unwrap();
-    }
+    let mut damaged = broker.batches(TOPIC, 0)[1].bytes().to_vec();
+    let in_the_value = damaged.len() - 2;
+    damaged[in_the_value] ^= 1;
+    assert!(broker.replace_batch(TOPIC, 0, 1, damaged));
     let mut consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning().start().await.unwrap();
     assert_eq!(values(&mut consumer, 1).await, ["a"]);
     let error = timeout(SOON, consumer.next()).await.unwrap().unwrap().unwrap_err();
@@ -176,8 +173,8 @@ async fn a_corrupt_batch_says_where_to_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_assigned_by_hand_can_change() {
-    let broker = FakeBroker::start(3).await;
-    let client = broker.client().await;
+    let broker = scripted::start(3).await;
+    let client = broker.client().await.unwrap();
     for (partition, value) in [(0, "a"), (1, "b"), (2, "c")] {
         send(&client, partition, &[value]).await;
     }
@@ -199,8 +196,8 @@ async fn what_is_assigned_by_hand_can_change() {
 
 #[tokio::test(start_paused = true)]
 async fn partitions_are_sought_by_time_and_by_ends() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b"]).await;
     let mut consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning().start().await.unwrap();
     let (handle, partition) = (consumer.handle(), TopicPartition::from((TOPIC, 0)));
@@ -233,8 +230,8 @@ impl ConsumerInterceptor for Shouting {
 
 #[tokio::test(start_paused = true)]
 async fn interceptors_see_every_record_and_may_panic() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b", "c"]).await;
     let shouting = Arc::new(Shouting::default());
     let consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning();

@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use klamm_client::testing::{Answer, FakeBroker};
 use klamm_client::{
     Client, ConsumeError, Consumer, ConsumerHandle, ErrorCode, OffsetReset, RebalanceListener, Record,
     TopicPartition, async_trait,
 };
 use klamm_protocol::ApiKey;
+use klamm_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use tokio::time::{Instant, timeout};
 
-use crate::fake::{FakeBroker, Fault, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -43,8 +45,8 @@ impl RebalanceListener for Notes {
 }
 
 async fn broker(records: usize) -> (FakeBroker, Client) {
-    let broker = FakeBroker::start(2).await;
-    let client = broker.client().await;
+    let broker = scripted::start(2).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     for number in 0..records {
         producer.send(Record::to(TOPIC).partition(0).value(number.to_string())).await.unwrap();
@@ -83,13 +85,13 @@ async fn answers_about_topics_do_not_put_heartbeats_off() {
     let notes = Arc::new(Notes::default());
     let mut consumer = member(&client, &[TOPIC], &notes).await;
     offsets(&mut consumer, 1).await;
-    let beats = || broker.state().seen.get(&ApiKey::Heartbeat.code()).copied().unwrap_or(0);
+    let beats = || broker.requests(ApiKey::Heartbeat);
     let before = beats();
     for _ in 0..300 {
         // Each asks for metadata.
         let _ = timeout(SECOND / 10, client.partition_count("mispelt")).await;
     }
-    assert_eq!(broker.state().group.expelled, 0);
+    assert_eq!(broker.expelled("g"), 0);
     let beats = beats() - before;
     assert!((28..=32).contains(&beats), "{beats} heartbeats in 30 s");
     assert_eq!(notes.all(), ["assigned 2"]);
@@ -102,9 +104,9 @@ async fn a_look_up_that_hangs_does_not_hold_up_heartbeats() {
     let notes = Arc::new(Notes::default());
     let mut consumer = member(&client, &[TOPIC, "mispelt"], &notes).await;
     offsets(&mut consumer, 1).await;
-    broker.script(ApiKey::Metadata, std::iter::repeat_n(Fault::ServeThenSilence, 100));
+    broker.next(ApiKey::Metadata, 100, Answer::Never);
     tokio::time::sleep(40 * SECOND).await;
-    assert_eq!((broker.state().group.expelled, notes.all()), (0, vec!["assigned 2".to_owned()]));
+    assert_eq!((broker.expelled("g"), notes.all()), (0, vec!["assigned 2".to_owned()]));
 }
 
 /// A member whose coordinator falls silent stops handing out within the session timeout.
@@ -114,8 +116,8 @@ async fn a_member_without_a_coordinator_knows_that_it_is_expelled() {
     let notes = Arc::new(Notes::default());
     let mut consumer = member(&client, &[TOPIC], &notes).await;
     offsets(&mut consumer, 2).await;
-    broker.script(ApiKey::Heartbeat, std::iter::repeat_n(Fault::ServeThenSilence, 1_000));
-    broker.script(ApiKey::JoinGroup, std::iter::repeat_n(Fault::ServeThenSilence, 1_000));
+    broker.next(ApiKey::Heartbeat, 1_000, Answer::Never);
+    broker.next(ApiKey::JoinGroup, 1_000, Answer::Never);
     tokio::time::sleep(8 * SECOND).await;
     assert_eq!(notes.all(), ["assigned 2", "lost 2"]);
     assert_eq!(consumer.handle().assignment(), []);
@@ -129,7 +131,7 @@ async fn what_was_handed_out_but_not_committed_comes_again() {
     let notes = Arc::new(Notes::default());
     let mut consumer = member(&client, &[TOPIC], &notes).await;
     assert_eq!(offsets(&mut consumer, 4).await, [0, 1, 2, 3]);
-    broker.state().group.expel();
+    broker.expel("g");
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(notes.all(), ["assigned 2", "lost 2", "assigned 2"]);
     assert_eq!(offsets(&mut consumer, 1).await, [0]);
@@ -137,7 +139,8 @@ async fn what_was_handed_out_but_not_committed_comes_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_cannot_be_read_is_an_error_in_time() {
-    let (_broker, client) = broker(1).await;
+    let (broker, client) = broker(1).await;
+    broker.always_for("secret", ApiKey::Metadata, Answer::Error(ErrorCode::TopicAuthorizationFailed));
     for (name, expected) in
         [("no name!", ErrorCode::InvalidTopicException), ("secret", ErrorCode::TopicAuthorizationFailed)]
     {
@@ -159,14 +162,14 @@ async fn a_later_commit_is_not_overtaken() {
     let (broker, client) = broker(1).await;
     let mut consumer = member(&client, &[TOPIC], &Arc::default()).await;
     offsets(&mut consumer, 1).await;
-    broker.script(ApiKey::OffsetCommit, [Fault::Disconnect]);
+    broker.next(ApiKey::OffsetCommit, 1, Answer::DisconnectBefore);
     let handle = consumer.handle();
     let at = |offset: i64| [((TOPIC, 0).into(), offset)];
     // The first is polled, and so asked for, first.
     let (early, late) = tokio::join!(handle.commit(at(5)), handle.commit(at(9)));
     early.unwrap();
     late.unwrap();
-    assert_eq!(broker.state().group.committed[&(TOPIC.to_owned(), 0)], 9);
+    assert_eq!(broker.committed("g", (TOPIC, 0)), Some(9));
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,15 +180,13 @@ async fn what_a_member_does_not_own_it_may_not_commit() {
     let error =
         consumer.handle().commit([((TOPIC, 0).into(), 1), (("other", 3).into(), 7)]).await.unwrap_err();
     assert_eq!(error.to_string(), "other-3 is not assigned to this consumer");
-    let committed = broker.state().group.committed.clone();
-    assert_eq!(committed.into_iter().collect::<Vec<_>>(), [((TOPIC.to_owned(), 0), 1)]);
+    assert_eq!((broker.committed("g", (TOPIC, 0)), broker.committed("g", ("other", 3))), (Some(1), None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_for_a_topic_that_is_gone_is_answered_at_once() {
     let (broker, client) = broker(1).await;
     let consumer = client.consumer().group("g").assign([(TOPIC, 0)]).start().await.unwrap();
-    broker.state().group.commits_refused.insert("gone".to_owned(), ErrorCode::UnknownTopicOrPartition);
     let started = Instant::now();
     let error =
         consumer.handle().commit([((TOPIC, 0).into(), 1), (("gone", 0).into(), 7)]).await.unwrap_err();
@@ -194,7 +195,7 @@ async fn a_commit_for_a_topic_that_is_gone_is_answered_at_once() {
         "{error} {:?}",
         started.elapsed()
     );
-    assert_eq!(broker.state().group.committed[&(TOPIC.to_owned(), 0)], 1);
+    assert_eq!(broker.committed("g", (TOPIC, 0)), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -263,15 +264,11 @@ async fn what_was_lost_is_not_committed_over_its_owner() {
     let mut consumer = builder.rebalance_listener(listener).start().await.unwrap();
     *commits.0.lock().unwrap() = Some(consumer.handle());
     offsets(&mut consumer, 2).await;
-    {
-        let mut state = broker.state();
-        state.group.expel();
-        state.group.committed.insert((TOPIC.to_owned(), 0), 9);
-    }
+    broker.expel("g").commit("g", (TOPIC, 0), 9);
     tokio::time::sleep(5 * SECOND).await;
     let results = commits.1.lock().unwrap().clone();
     assert_eq!(results, [Err("t-0 is not assigned to this consumer".to_owned())]);
-    assert_eq!(broker.state().group.committed[&(TOPIC.to_owned(), 0)], 9);
+    assert_eq!(broker.committed("g", (TOPIC, 0)), Some(9));
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,11 +286,11 @@ async fn a_deadline_beyond_all_time_is_none() {
 #[tokio::test(start_paused = true)]
 async fn a_committed_offset_that_is_not_told_is_asked_for_again() {
     let (broker, client) = broker(3).await;
-    {
-        let mut state = broker.state();
-        state.group.committed.insert((TOPIC.to_owned(), 0), 1);
-        state.group.untold_fetches = 2;
-    }
+    let untold = |answer: &mut OffsetFetchResponse| {
+        answer.groups.iter_mut().for_each(|group| group.topics.clear());
+    };
+    broker.commit("g", (TOPIC, 0), 1);
+    broker.next(ApiKey::OffsetFetch, 2, Answer::edited::<OffsetFetchRequest>(untold));
     let builder = client.consumer().group("g").assign([(TOPIC, 0)]);
     let mut consumer = builder.auto_offset_reset(OffsetReset::Latest).start().await.unwrap();
     assert_eq!(offsets(&mut consumer, 2).await, [1, 2]);

@@ -1,6 +1,6 @@
 //! The client against a broker that does what a test tells it to, on a network in memory and a paused clock.
 // The helpers are test code too, but clippy only knows that of functions marked as tests.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 // Files here are how one process tells another that it is ready.
 #![allow(clippy::disallowed_methods)]
 
@@ -11,18 +11,23 @@ mod broken_brokers;
 mod connections;
 mod cutting;
 mod fake;
+mod fake_broker;
 mod fake_group;
 mod fake_share;
+mod faults;
 mod fetching;
 mod groups;
+mod hostile;
 mod observing;
 mod producing;
 mod real_broker;
 mod retries;
+mod scripted;
 mod secured_broker;
 mod sessions;
 mod share_groups;
 mod sharing;
+mod spans;
 
 /// The seed of this run: `KLAMM_SEED`, which `make soak` sets, else the same for everybody.
 fn seed() -> u64 {

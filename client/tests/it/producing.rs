@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use klamm_client::testing::Answer;
 use klamm_client::{
     Compression, ConfigError, ErrorCode, Interceptor, Partitioner, Partitions, ProduceError, ProducerBuilder,
     Record, RecordMetadata, RoundRobin,
 };
 use klamm_protocol::ApiKey;
+use klamm_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use tokio::time::Instant;
 
-use crate::fake::{FakeBroker, Fault, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 fn record(partition: i32, value: impl ToString) -> Record {
     Record::to(TOPIC).partition(partition).value(value.to_string())
@@ -21,10 +23,10 @@ fn record(partition: i32, value: impl ToString) -> Record {
 #[tokio::test(start_paused = true)]
 async fn the_first_batches_of_a_partition_keep_their_order() {
     for refused in 1..6 {
-        let broker = FakeBroker::start(1).await;
-        let client = broker.client().await;
+        let broker = scripted::start(1).await;
+        let client = broker.client().await.unwrap();
         let producer = client.producer().batch_bytes(100).build().unwrap();
-        broker.script(ApiKey::Produce, vec![Fault::Refuse(ErrorCode::NotLeaderOrFollower); refused]);
+        broker.next(ApiKey::Produce, refused, Answer::Error(ErrorCode::NotLeaderOrFollower));
         let mut deliveries = Vec::new();
         for number in 0..50 {
             deliveries.push(producer.enqueue(record(0, number)).await.unwrap());
@@ -33,7 +35,7 @@ async fn the_first_batches_of_a_partition_keep_their_order() {
             assert_eq!(delivery.await.unwrap().offset, number, "{refused} refused");
         }
         let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
-        assert_eq!(broker.values(0), expected, "{refused} refused");
+        assert_eq!(broker.values(TOPIC, 0), expected, "{refused} refused");
     }
 }
 
@@ -47,8 +49,8 @@ async fn absurd_durations_are_refused_by_name() {
         ("request_timeout", ProducerBuilder::request_timeout),
         ("max_block", ProducerBuilder::max_block),
     ];
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     for (name, set) in setters {
         let longest = Duration::from_millis(i32::MAX as u64);
         let too_long = longest + Duration::from_millis(1);
@@ -69,9 +71,9 @@ async fn absurd_durations_are_refused_by_name() {
 fn a_producer_whose_runtime_is_gone_says_so() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
-    let broker = first.block_on(FakeBroker::start(1));
+    let broker = first.block_on(scripted::start(1));
     let (producer, waiting) = first.block_on(async {
-        let client = broker.client().await;
+        let client = broker.client().await.unwrap();
         let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
         let waiting = producer.enqueue(record(0, "a")).await.unwrap();
         (producer, waiting)
@@ -92,13 +94,13 @@ fn a_producer_whose_runtime_is_gone_says_so() {
 /// A partition that was added to a topic after its metadata was learnt was called unknown until the metadata aged.
 #[tokio::test(start_paused = true)]
 async fn a_partition_beyond_the_known_ones_is_looked_for() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
-    broker.state().logs.push(Vec::new());
+    broker.topic(TOPIC, 2);
     producer.send(record(1, "b")).await.unwrap();
-    assert_eq!(broker.values(1), ["b"]);
+    assert_eq!(broker.values(TOPIC, 1), ["b"]);
     let error = producer.send(record(2, "c")).await.unwrap_err();
     assert!(matches!(error, ProduceError::UnknownPartition { partition: 2, count: 2, .. }), "{error}");
     let error = producer.send(record(-1, "d")).await.unwrap_err();
@@ -109,9 +111,9 @@ async fn a_partition_beyond_the_known_ones_is_looked_for() {
 /// OUT_OF_ORDER_SEQUENCE_NUMBER that no broker had said.
 #[tokio::test(start_paused = true)]
 async fn an_expired_batch_does_not_fail_the_younger_ones() {
-    for fault in [Fault::Disconnect, Fault::ServeThenDisconnect, Fault::ServeThenSilence] {
-        let broker = FakeBroker::start(1).await;
-        let client = broker.client().await;
+    for fault in [Answer::DisconnectBefore, Answer::DisconnectAfter, Answer::Never] {
+        let broker = scripted::start(1).await;
+        let client = broker.client().await.unwrap();
         let producer = client
             .producer()
             .request_timeout(Duration::from_secs(1))
@@ -119,7 +121,7 @@ async fn an_expired_batch_does_not_fail_the_younger_ones() {
             .build()
             .unwrap();
         producer.send(record(0, "first")).await.unwrap();
-        broker.script(ApiKey::Produce, vec![fault.clone(); 1_000]);
+        broker.next(ApiKey::Produce, 1_000, fault.clone());
         let expires = producer.enqueue(record(0, "expires")).await.unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
         let mut younger = Vec::new();
@@ -129,11 +131,11 @@ async fn an_expired_batch_does_not_fail_the_younger_ones() {
         }
         let error = expires.await.unwrap_err();
         assert!(matches!(error, ProduceError::DeliveryTimeout { possibly_written: true, .. }), "{error}");
-        broker.state().faults.clear();
+        broker.behave();
         for delivery in younger {
             delivery.await.unwrap();
         }
-        let mut values = broker.values(0);
+        let mut values = broker.values(TOPIC, 0);
         values.retain(|value| value != "expires");
         assert_eq!(values, ["first", "0", "1", "2", "3"], "{fault:?}");
     }
@@ -143,8 +145,8 @@ async fn an_expired_batch_does_not_fail_the_younger_ones() {
 /// a delayed copy of the lost batch would not have minded. Now they go under the next epoch, which fences it (KIP-360).
 #[tokio::test(start_paused = true)]
 async fn what_follows_a_gap_goes_under_the_next_epoch() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client
         .producer()
         .request_timeout(Duration::from_secs(1))
@@ -152,44 +154,44 @@ async fn what_follows_a_gap_goes_under_the_next_epoch() {
         .build()
         .unwrap();
     producer.send(record(0, "a")).await.unwrap();
-    broker.script(ApiKey::Produce, vec![Fault::Disconnect; 1_000]);
+    broker.next(ApiKey::Produce, 1_000, Answer::DisconnectBefore);
     producer.send(record(0, "lost")).await.unwrap_err();
-    broker.state().faults.clear();
+    broker.behave();
     for value in ["b", "c"] {
         producer.send(record(0, value)).await.unwrap();
     }
-    assert_eq!(broker.values(0), ["a", "b", "c"]);
-    let stamps: Vec<_> = broker.state().logs[0].iter().map(|batch| *batch.header()).collect();
+    assert_eq!(broker.values(TOPIC, 0), ["a", "b", "c"]);
+    let stamps: Vec<_> = broker.batches(TOPIC, 0).iter().map(|batch| *batch.header()).collect();
     let stamps: Vec<_> = stamps
         .iter()
         .map(|header| (header.producer_id, header.producer_epoch, header.base_sequence))
         .collect();
     assert_eq!(stamps, [(1, 0, 0), (1, 1, 0), (1, 1, 1)]);
-    assert_eq!(broker.state().seen[&ApiKey::InitProducerId.code()], 1);
+    assert_eq!(broker.requests(ApiKey::InitProducerId), 1);
 }
 
 /// A broker that went on saying that it does not know the producer was asked as fast as it answered.
 #[tokio::test(start_paused = true)]
 async fn a_lost_identity_is_tried_again_after_a_pause() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
-    broker.script(ApiKey::Produce, vec![Fault::Refuse(ErrorCode::UnknownProducerId); 5]);
+    broker.next(ApiKey::Produce, 5, Answer::Error(ErrorCode::UnknownProducerId));
     let started = Instant::now();
     producer.send(record(0, "b")).await.unwrap();
     // 100, 200, 400, 800 and 1,000 ms, less a jitter of 20 %.
     assert!(started.elapsed() >= Duration::from_millis(2_000), "{:?}", started.elapsed());
-    assert_eq!(broker.values(0), ["a", "b"]);
+    assert_eq!(broker.values(TOPIC, 0), ["a", "b"]);
 }
 
 /// A broker whose limit is below the batch size refused every full batch, and its records failed.
 #[tokio::test(start_paused = true)]
 async fn batches_that_are_too_large_for_the_broker_go_in_parts() {
     for codec in [Compression::None, Compression::Lz4] {
-        let broker = FakeBroker::start(1).await;
-        broker.state().max_batch_bytes = Some(2_000);
-        let client = broker.client().await;
+        let broker = scripted::start(1).await;
+        broker.max_batch_bytes(2_000);
+        let client = broker.client().await.unwrap();
         let producer = client.producer().compression(codec).batch_bytes(20_000).build().unwrap();
         let value = |number: u64| {
             // Nothing that could be compressed.
@@ -205,7 +207,7 @@ async fn batches_that_are_too_large_for_the_broker_go_in_parts() {
             assert_eq!(delivery.await.unwrap().offset, number, "{codec}");
         }
         let expected: Vec<String> = (0..300).map(value).collect();
-        assert_eq!(broker.values(0), expected, "{codec}");
+        assert_eq!(broker.values(TOPIC, 0), expected, "{codec}");
         // A record that is too large alone fails, and only that.
         let error = producer.send(record(0, "x".repeat(3_000)).key("a")).await;
         let too_large = matches!(error, Err(ProduceError::Broker { code: ErrorCode::MessageTooLarge, .. }));
@@ -216,8 +218,8 @@ async fn batches_that_are_too_large_for_the_broker_go_in_parts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_not_taken_comes_back() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let builder = client.producer().max_request_bytes(1_000).buffer_bytes(1_000);
     let producer = builder.max_block(Duration::from_secs(1)).build().unwrap();
     let strange = Record::to("not known yet").value("a");
@@ -226,7 +228,7 @@ async fn a_record_that_is_not_taken_comes_back() {
     assert_eq!(back, strange);
     producer.send(record(0, "a")).await.unwrap();
 
-    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    broker.next(ApiKey::Produce, 1, Answer::Never);
     let large = || record(0, "x".repeat(900));
     let waiting = producer.try_enqueue(large()).unwrap();
     let error = producer.try_enqueue(large()).unwrap_err();
@@ -264,8 +266,8 @@ impl Interceptor for Watching {
 
 #[tokio::test(start_paused = true)]
 async fn interceptors_see_every_record_and_harm_at_most_one() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let watching = |name| Watching { name, seen: Arc::clone(&seen) };
     let builder = client.producer().interceptor(watching("first")).interceptor(watching("second"));
@@ -276,11 +278,11 @@ async fn interceptors_see_every_record_and_harm_at_most_one() {
     let (sender, told) = tokio::sync::oneshot::channel();
     producer.send_with(record(0, "b"), |result| sender.send(result.unwrap().offset).unwrap()).await.unwrap();
     assert_eq!(told.await.unwrap(), 1);
-    broker.script(ApiKey::Produce, [Fault::Refuse(ErrorCode::TopicAuthorizationFailed)]);
+    broker.next(ApiKey::Produce, 1, Answer::Error(ErrorCode::TopicAuthorizationFailed));
     producer.send(record(0, "c")).await.unwrap_err();
     let expected = ["first 0", "second 0", "first 1", "second 1", "first failed", "second failed"];
     assert_eq!(*seen.lock().unwrap(), expected);
-    let batch = broker.state().logs[0][0].clone();
+    let batch = broker.batches(TOPIC, 0)[0].clone();
     let records: Vec<_> = batch.records(1_000).unwrap().owned().map(Result::unwrap).collect();
     assert_eq!(records[0].headers.len(), 2);
 }
@@ -299,8 +301,8 @@ impl Partitioner for ByLength {
 
 #[tokio::test(start_paused = true)]
 async fn the_application_may_choose_partitions() {
-    let broker = FakeBroker::start(3).await;
-    let client = broker.client().await;
+    let broker = scripted::start(3).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().partitioner(ByLength).build().unwrap();
     let free = |value: &'static str| Record::to(TOPIC).key("k").value(value);
     assert_eq!(producer.send(free("ab")).await.unwrap().partition, 2);
@@ -319,11 +321,11 @@ async fn the_application_may_choose_partitions() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_has_a_deadline() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
-    broker.script(ApiKey::Produce, vec![Fault::ServeThenSilence; 10]);
+    broker.next(ApiKey::Produce, 10, Answer::Never);
     let delivery = producer.enqueue(record(0, "b")).await.unwrap();
     let started = Instant::now();
     let error = producer.close_within(Duration::from_secs(3)).await.unwrap_err();
@@ -332,7 +334,7 @@ async fn closing_has_a_deadline() {
     assert!(delivery.await.unwrap_err().may_have_been_written());
 
     let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
-    broker.state().faults.clear();
+    broker.behave();
     let delivery = producer.enqueue(record(0, "c")).await.unwrap();
     producer.close_within(Duration::from_secs(3)).await.unwrap();
     delivery.await.unwrap();
@@ -342,12 +344,12 @@ async fn closing_has_a_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_future_has_taken_nothing_or_is_carried_out() {
     let moment = Duration::from_millis(50);
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let builder = client.producer().max_request_bytes(1_000).buffer_bytes(1_000);
     let producer = builder.linger(Duration::from_secs(60)).build().unwrap();
     // Waiting for room: nothing is taken, and no room is lost.
-    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    broker.next(ApiKey::Produce, 1, Answer::Never);
     let first = producer.enqueue(record(0, "x".repeat(900))).await.unwrap();
     for _ in 0..5 {
         let waiting = producer.enqueue(record(0, "y".repeat(900)));
@@ -358,20 +360,22 @@ async fn a_dropped_future_has_taken_nothing_or_is_carried_out() {
     // A flush: what was buffered is sent all the same.
     assert!(tokio::time::timeout(Duration::ZERO, producer.flush()).await.is_err());
     tokio::time::sleep(moment).await;
-    assert_eq!(broker.values(0).len(), 2);
+    assert_eq!(broker.values(TOPIC, 0).len(), 2);
     // A close: nothing more is taken, and what was is sent.
     let last = producer.enqueue(record(0, "last")).await.unwrap();
     assert!(tokio::time::timeout(Duration::ZERO, producer.close()).await.is_err());
     producer.enqueue(record(0, "too late")).await.map(drop).unwrap_err();
     last.await.unwrap();
-    assert_eq!(broker.values(0).last().unwrap(), "last");
+    assert_eq!(broker.values(TOPIC, 0).last().unwrap(), "last");
 }
 
 /// A broker without transactions is told from one that is slow.
 #[tokio::test(start_paused = true)]
 async fn a_broker_without_transactions_is_a_clear_error() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
+    // What Klamm's broker says.
+    broker.always(ApiKey::FindCoordinator, Answer::Error(ErrorCode::TransactionalIdAuthorizationFailed));
     let mut producer = client.producer().transactional_id("t").build().unwrap();
     let started = Instant::now();
     let error = producer.begin().await.map(drop).unwrap_err();
@@ -388,15 +392,15 @@ async fn a_broker_without_transactions_is_a_clear_error() {
 /// record that had to be tried five times had five times their headers.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_comes_back_is_as_it_was_given() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let interceptor = Watching { name: "second", seen: Arc::default() };
     let builder = client.producer().interceptor(interceptor).max_block(Duration::from_secs(1));
     let producer = builder.max_request_bytes(1_000).buffer_bytes(1_000).build().unwrap();
     let given = record(0, "x".repeat(800));
     let error = producer.try_enqueue(record(7, "unknown")).unwrap_err();
     assert_eq!(error.into_record(), record(7, "unknown"));
-    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    broker.next(ApiKey::Produce, 1, Answer::Never);
     let first = producer.enqueue(given.clone()).await.unwrap();
     let mut again = given.clone();
     for _ in 0..3 {
@@ -406,7 +410,7 @@ async fn a_record_that_comes_back_is_as_it_was_given() {
     }
     first.await.unwrap();
     producer.send(again).await.unwrap();
-    let batch = broker.state().logs[0][1].clone();
+    let batch = broker.batches(TOPIC, 0)[1].clone();
     let records: Vec<_> = batch.records(10_000).unwrap().owned().map(Result::unwrap).collect();
     assert_eq!(records[0].headers.len(), 1, "sent once, intercepted once");
 }
@@ -415,10 +419,10 @@ async fn a_record_that_comes_back_is_as_it_was_given() {
 /// header too.
 #[tokio::test(start_paused = true)]
 async fn the_largest_record_that_is_taken_fits_into_a_batch_of_that_size() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     for limit in [1_000_usize, 1024 * 1024] {
-        broker.state().max_batch_bytes = Some(limit);
+        broker.max_batch_bytes(limit);
         let producer = client.producer().max_request_bytes(limit).build().unwrap();
         let mut taken = 0;
         for size in limit - 200..=limit {
@@ -435,10 +439,11 @@ async fn the_largest_record_that_is_taken_fits_into_a_batch_of_that_size() {
 /// It would have been sent, and nothing would have told that retries are not recognised.
 #[tokio::test(start_paused = true)]
 async fn an_id_that_means_none_does_not_switch_idempotence_off() {
-    let broker = FakeBroker::start(1).await;
-    broker.state().has_no_producer_ids = true;
-    let producer = broker.client().await.producer().build().unwrap();
+    let broker = scripted::start(1).await;
+    let none = |answer: &mut InitProducerIdResponse| answer.producer_id = -1;
+    broker.always(ApiKey::InitProducerId, Answer::edited::<InitProducerIdRequest>(none));
+    let producer = broker.client().await.unwrap().producer().build().unwrap();
     let error = producer.send(Record::to(TOPIC).value("a")).await.unwrap_err();
     assert!(error.to_string().contains("a producer id of -1"), "{error}");
-    assert!(broker.values(0).is_empty());
+    assert!(broker.values(TOPIC, 0).is_empty());
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use klamm_client::runtime::{Rng, SeededRng};
+use klamm_client::testing::Answer;
 use klamm_client::{ErrorCode, ProduceError, Record};
 use klamm_protocol::ApiKey;
 use tokio::time::Instant;
 
-use crate::fake::{FakeBroker, Fault, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 fn record(partition: i32, value: impl ToString) -> Record {
     Record::to(TOPIC).partition(partition).value(value.to_string())
@@ -18,19 +19,19 @@ fn record(partition: i32, value: impl ToString) -> Record {
 async fn faults_neither_lose_nor_reorder_nor_repeat() {
     for seed in crate::seed() * 60..(crate::seed() + 1) * 60 {
         let rng = SeededRng::new(seed);
-        let broker = FakeBroker::start(3).await;
-        broker.script(
-            ApiKey::Produce,
-            (0..40).map(|_| match rng.below(8) {
-                0 => Fault::Disconnect,
-                1 => Fault::ServeThenDisconnect,
-                2 => Fault::ServeThenSilence,
-                3 => Fault::Refuse(ErrorCode::NotLeaderOrFollower),
-                4 => Fault::Refuse(ErrorCode::NotEnoughReplicas),
-                _ => Fault::None,
-            }),
-        );
-        let client = broker.client().await;
+        let broker = scripted::start(3).await;
+        for _ in 0..40 {
+            let answer = match rng.below(8) {
+                0 => Answer::DisconnectBefore,
+                1 => Answer::DisconnectAfter,
+                2 => Answer::Never,
+                3 => Answer::Error(ErrorCode::NotLeaderOrFollower),
+                4 => Answer::Error(ErrorCode::NotEnoughReplicas),
+                _ => Answer::Usual,
+            };
+            broker.next(ApiKey::Produce, 1, answer);
+        }
+        let client = broker.client().await.unwrap();
         let producer = client
             .producer()
             .batch_bytes(300)
@@ -52,7 +53,7 @@ async fn faults_neither_lose_nor_reorder_nor_repeat() {
         for partition in 0..3_usize {
             let expected: Vec<String> =
                 (0..200).skip(partition).step_by(3).map(|number| number.to_string()).collect();
-            assert_eq!(broker.values(partition), expected, "seed {seed}");
+            assert_eq!(broker.values(TOPIC, partition as i32), expected, "seed {seed}");
         }
     }
 }
@@ -60,38 +61,38 @@ async fn faults_neither_lose_nor_reorder_nor_repeat() {
 /// A batch that is refused for good must not leave a gap of sequences that stops everything behind it.
 #[tokio::test(start_paused = true)]
 async fn a_refused_batch_does_not_block_the_next() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
-    broker.script(ApiKey::Produce, [Fault::Refuse(ErrorCode::MessageTooLarge)]);
+    broker.next(ApiKey::Produce, 1, Answer::Error(ErrorCode::MessageTooLarge));
     let error = producer.send(record(0, "b")).await.unwrap_err();
     assert!(matches!(error, ProduceError::Broker { code: ErrorCode::MessageTooLarge, .. }), "{error}");
     assert!(!error.may_have_been_written() && !error.is_retriable());
     producer.send(record(0, "c")).await.unwrap();
-    assert_eq!(broker.values(0), ["a", "c"]);
+    assert_eq!(broker.values(TOPIC, 0), ["a", "c"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_forgot_the_producer_is_met_with_the_next_epoch() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
-    broker.script(ApiKey::Produce, [Fault::Refuse(ErrorCode::UnknownProducerId)]);
+    broker.next(ApiKey::Produce, 1, Answer::Error(ErrorCode::UnknownProducerId));
     producer.send(record(0, "b")).await.unwrap();
-    assert_eq!(broker.values(0), ["a", "b"]);
-    assert_eq!(broker.state().seen[&ApiKey::InitProducerId.code()], 1);
-    assert_eq!(broker.state().logs[0][1].header().producer_epoch, 1);
+    assert_eq!(broker.values(TOPIC, 0), ["a", "b"]);
+    assert_eq!(broker.requests(ApiKey::InitProducerId), 1);
+    assert_eq!(broker.batches(TOPIC, 0)[1].header().producer_epoch, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_delivery_deadline_holds_and_says_what_may_have_happened() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
-    broker.script(ApiKey::Produce, vec![Fault::ServeThenSilence; 100]);
+    broker.next(ApiKey::Produce, 100, Answer::Never);
     let started = Instant::now();
     let error = producer.send(record(0, "b")).await.unwrap_err();
     assert!(matches!(error, ProduceError::DeliveryTimeout { .. }), "{error}");
@@ -99,7 +100,7 @@ async fn the_delivery_deadline_holds_and_says_what_may_have_happened() {
     assert_eq!(started.elapsed().as_secs(), 120);
 
     // A broker that cannot be reached has nothing.
-    let net = broker.net.clone();
+    let net = broker.net();
     drop(broker);
     // The client notices that the connection ended.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -112,8 +113,8 @@ async fn the_delivery_deadline_holds_and_says_what_may_have_happened() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_waits_and_then_says_so() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client
         .producer()
         .max_request_bytes(1_000)
@@ -129,7 +130,7 @@ async fn a_full_buffer_waits_and_then_says_so() {
     }
     assert!(started.elapsed() < Duration::from_secs(1));
     producer.flush().await.unwrap();
-    broker.script(ApiKey::Produce, vec![Fault::ServeThenSilence; 100]);
+    broker.next(ApiKey::Produce, 100, Answer::Never);
     let mut error = None;
     for number in 0..3 {
         error = producer.enqueue(record(0, format!("{number:0>900}"))).await.err().map(ProduceError::from);
@@ -141,8 +142,8 @@ async fn a_full_buffer_waits_and_then_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn close_drains_and_drop_tells() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
     let delivery = producer.enqueue(record(0, "a")).await.unwrap();
     producer.close().await.unwrap();
@@ -154,17 +155,17 @@ async fn close_drains_and_drop_tells() {
     let delivery = producer.enqueue(record(0, "c")).await.unwrap();
     drop(producer);
     assert!(!delivery.await.unwrap_err().may_have_been_written());
-    assert_eq!(broker.values(0), ["a"]);
+    assert_eq!(broker.values(TOPIC, 0), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_gave_up_waiting_harms_nobody() {
-    let broker = FakeBroker::start(1).await;
-    let client = broker.client().await;
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
     let producer = client.producer().request_timeout(Duration::from_secs(1)).build().unwrap();
-    broker.script(ApiKey::Produce, [Fault::ServeThenSilence]);
+    broker.next(ApiKey::Produce, 1, Answer::Never);
     let send = producer.send(record(0, "a"));
     assert!(tokio::time::timeout(Duration::from_millis(10), send).await.is_err());
     assert_eq!(producer.send(record(0, "b")).await.unwrap().offset, 1);
-    assert_eq!(broker.values(0), ["a", "b"]);
+    assert_eq!(broker.values(TOPIC, 0), ["a", "b"]);
 }

@@ -219,6 +219,20 @@ fn brokers_share_the_room_and_small_rooms_are_not_worth_a_fetch() {
     assert_eq!(side.one().request.max_bytes, 1_200);
 }
 
+/// Where nothing is expected half of the room stays for others, and brokers share the other half.
+#[test]
+fn little_is_set_aside_for_what_is_idle() {
+    let mut two = side(&[(1, 0), (2, 0)]);
+    assert_eq!(two.send().0.len(), 2);
+    two.now += WAIT;
+    for node in [1, 2] {
+        two.answer(Way { node, line: Line::Patient }, Vec::new());
+    }
+    two.partitions.rules.prefetch_bytes = 600;
+    let sizes: Vec<i32> = two.send().0.iter().map(|fetch| fetch.request.max_bytes).collect();
+    assert_eq!(sizes, [150, 225]);
+}
+
 #[test]
 fn a_full_buffer_asks_nothing_even_of_the_idle() {
     let mut side = side(&[(1, 0), (1, 0)]);
@@ -298,6 +312,14 @@ fn held_fetches_that_come_back_early_and_empty_are_calmed_down() {
     side.answer(PATIENT, vec![error(0, ErrorCode::NotLeaderOrFollower)]);
     side.seek(0, 0);
     assert_eq!(side.one().way, PATIENT, "nor are errors, which have pauses of their own");
+    side.answer(PATIENT, vec![error(0, ErrorCode::None)]);
+    assert_eq!(side.send().1, Some(side.now + ms(2)), "a part without records is as empty as none");
+    // Nor is a word about a nearer replica, which the partition goes to.
+    let mut two = self::side(&[(1, 0), (1, 0)]);
+    two.one();
+    two.answer(PATIENT, vec![PartitionData { preferred_read_replica: 0, ..error(0, ErrorCode::None) }]);
+    let ways: Vec<Way> = two.send().0.iter().map(|fetch| fetch.way).collect();
+    assert_eq!(ways, [Way { node: 0, line: Line::Patient }, PATIENT]);
 }
 
 #[test]

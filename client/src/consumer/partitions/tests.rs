@@ -107,6 +107,38 @@ fn a_partition_with_its_share_is_not_fetched() {
     assert_eq!(names(&begin(&mut state)), [0]);
 }
 
+/// The share is what may wait, not what must wait before it is enough.
+#[test]
+fn exactly_its_share_is_enough() {
+    for (prefetch_bytes, wants) in [(461, false), (462, true)] {
+        let mut state = partitions(1);
+        state.rules.prefetch_bytes = prefetch_bytes;
+        let wanted = begin(&mut state);
+        assert!(fetched(&mut state, &wanted[0], chunk(0, 0, 4)));
+        assert_eq!(waiting(&state), 461);
+        assert_eq!(begin(&mut state).len(), usize::from(wants), "{prefetch_bytes}");
+    }
+}
+
+/// One chunk each, however many it has, and whether or not it was paused and resumed meanwhile.
+#[test]
+fn partitions_take_turns() {
+    for pauses in [false, true] {
+        let mut state = partitions(2);
+        state.rules.prefetch_bytes = 10_000;
+        for (number, at) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] {
+            let name = partition(number);
+            let cell = Arc::clone(&state.all[&name].cell);
+            assert!(state.fetched(&name, &cell, chunk(number, at, 1), Instant::now()));
+        }
+        if pauses {
+            assert!(state.pause(&partition(0), true) && state.pause(&partition(0), false));
+        }
+        let turns = std::iter::from_fn(|| state.take()).map(|(chunk, _)| chunk.partition.partition);
+        assert_eq!(turns.collect::<Vec<_>>(), [0, 1, 0, 1, 0], "paused: {pauses}");
+    }
+}
+
 #[test]
 fn shares_are_of_what_is_not_paused_and_never_below_one_fetch() {
     let mut state = partitions(4);
@@ -166,6 +198,15 @@ fn an_answer_for_a_paused_partition_is_dropped_when_paused_ones_hold_enough() {
     assert!(fetched(&mut state, &wanted[0], chunk(0, 0, 4)), "461 bytes fit");
     assert_eq!((state.paused_bytes, waiting(&state)), (461, 461));
     assert!(state.take().is_none());
+    // Exactly half of the budget is theirs.
+    for (prefetch_bytes, fits) in [(921, false), (922, true)] {
+        let mut state = partitions(1);
+        state.rules.prefetch_bytes = prefetch_bytes;
+        let wanted = begin(&mut state);
+        state.pause(&partition(0), true);
+        assert_eq!(fetched(&mut state, &wanted[0], chunk(0, 0, 4)), fits, "{prefetch_bytes}");
+        assert_eq!(waiting(&state), if fits { 461 } else { 0 });
+    }
 }
 
 #[test]
@@ -331,6 +372,20 @@ fn held_partitions_wait_for_their_release() {
     assert_eq!(state.topics().into_iter().collect::<Vec<_>>(), [Arc::from("t")]);
 }
 
+#[test]
+fn changes_of_what_is_owned_are_counted() {
+    let mut state = Partitions::new(rules());
+    assert_eq!(state.changes(), 0);
+    for owned in 1..3 {
+        state.add(partition(owned), Start::At(0), false);
+        assert_eq!(state.changes(), owned as u64);
+    }
+    state.stop(&[partition(1)]);
+    assert_eq!(state.changes(), 2, "still owned");
+    state.remove(&[partition(1)]);
+    assert_eq!(state.changes(), 3);
+}
+
 /// One record of each, and then a pause: what was opened for it waits, however small it was on the wire.
 #[test]
 fn what_paused_partitions_keep_open_counts() {
@@ -381,6 +436,26 @@ fn a_paused_partition_keeps_no_answer_alive() {
     state.pause(&partition(0), false);
     let (mut chunk, cell) = state.take().unwrap();
     assert!(matches!(cell.hand_out(|| next(&mut chunk)), Handed::Given(1)));
+}
+
+/// A position that goes back keeps the epoch of what was fetched last: the next leader is asked whether it has it.
+#[test]
+fn what_is_fetched_again_is_checked_by_its_epoch() {
+    let epoch = Some(3);
+    let mut state = partitions(1);
+    let at = |state: &mut Partitions, offset| {
+        state.all.get_mut(&partition(0)).unwrap().position.found(Anchor { offset, epoch }, None);
+    };
+    let anchor = |state: &Partitions| state.all[&partition(0)].position.anchor();
+    at(&mut state, 7);
+    let cell = Arc::clone(&state.all[&partition(0)].cell);
+    state.rewind(&partition(0), &cell, 5, Instant::now());
+    assert_eq!(anchor(&state), Some(Anchor { offset: 5, epoch }));
+    // The same for what a pause dropped.
+    let cell = Arc::clone(&state.all[&partition(0)].cell);
+    assert!(state.fetched(&partition(0), &cell, chunk(0, 5, 5), Instant::now()));
+    state.pause(&partition(0), true);
+    assert_eq!(anchor(&state), Some(Anchor { offset: 5, epoch }));
 }
 
 /// What was handed out before its partition's buffer was dropped is processed like any other: without a seek in between

@@ -11,6 +11,8 @@ use klamm_protocol::messages::produce::{
 use super::*;
 use crate::runtime::SeededRng;
 
+mod deadlines;
+
 const LINGER: Duration = Duration::from_millis(5);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -85,6 +87,8 @@ pub(super) struct Store {
     partitions: BTreeMap<Slot, TopicPartition>,
     queues: BTreeMap<Slot, VecDeque<Load>>,
     changed: BTreeSet<Slot>,
+    /// Whose batches are being closed elsewhere.
+    away: BTreeSet<Slot>,
     next: Slot,
 }
 
@@ -112,7 +116,7 @@ impl Waiting<Load> for Store {
     }
 
     fn ready_at(&self, slot: Slot, _now: Instant) -> Option<Instant> {
-        self.oldest(slot).map(|created| created + LINGER)
+        self.oldest(slot).filter(|_| !self.away.contains(&slot)).map(|created| created + LINGER)
     }
 
     fn next_bytes(&self, slot: Slot) -> usize {
@@ -124,7 +128,7 @@ impl Waiting<Load> for Store {
     }
 
     fn take(&mut self, slot: Slot) -> Option<Load> {
-        self.queues.get_mut(&slot)?.pop_front()
+        self.queues.get_mut(&slot).filter(|_| !self.away.contains(&slot))?.pop_front()
     }
 
     fn forget(&mut self, slot: Slot) -> bool {
@@ -190,7 +194,11 @@ impl Bench {
 
     /// As `new`, with an identity, and whose partitions 0 to 2 the broker knows.
     fn settled() -> Self {
-        let mut bench = Self::new(rules());
+        Self::settled_by(rules())
+    }
+
+    fn settled_by(rules: Rules) -> Self {
+        let mut bench = Self::new(rules);
         for partition in 0..3 {
             bench.store.add(partition, vec![1_000], bench.now);
         }
@@ -364,8 +372,12 @@ fn what_waits_longest_goes_first() {
         bench.nodes.connected.clear();
         bench.pass();
     }
+    // More records do not cost a partition its turn.
+    bench.add(2, 2);
+    bench.pass();
     bench.nodes.connected.insert(1);
-    assert_eq!(bench.pass(), ["send 1 to 1: 2:[1]@7.0.1 0:[1]@7.0.1 1:[1]@7.0.1"]);
+    let sent = bench.pass();
+    assert_eq!(sent[0], "send 1 to 1: 2:[1]@7.0.1 0:[1]@7.0.1 1:[1]@7.0.1");
 }
 
 #[test]
@@ -480,6 +492,12 @@ fn a_moved_leader_is_refreshed_or_hinted() {
     assert_eq!(bench.pass()[0], "t-0 is at 3 since 7: None");
     bench.answer_each(5, hint(-1, 8));
     assert_eq!(bench.pass(), ["refresh"]);
+    // The epoch of a topic's first leader is 0.
+    let mut bench = Bench::settled();
+    bench.add(0, 1);
+    bench.pass();
+    bench.answer_each(1, hint(2, 0));
+    assert_eq!(bench.pass()[0], "t-0 is at 2 since 0: Some((\"two\", 9))");
 }
 
 #[test]
@@ -573,140 +591,6 @@ fn a_batch_that_is_too_large_goes_in_parts() {
     bench.answer(5, ErrorCode::OutOfOrderSequenceNumber);
     bench.now += SECOND;
     assert_eq!(bench.pass(), ["send 6 to 1: 0:[2, 3]@7.1.0"]);
-}
-
-#[test]
-fn deadlines_hold_where_a_batch_waits_and_where_it_flies() {
-    let mut bench = Bench::settled();
-    let timeout = rules().delivery_timeout;
-    bench.add(0, 1);
-    bench.pass();
-    bench.add(1, 2);
-    bench.pass();
-    bench.answer(2, ErrorCode::NotEnoughReplicas);
-    bench.nodes.connected.clear();
-    bench.now += SECOND;
-    bench.pass();
-    bench.add(2, 3);
-    bench.pass();
-    bench.now = bench.start + LINGER - LINGER + timeout - Duration::from_nanos(1);
-    assert!(!bench.pass().iter().any(|told| told.contains("failed")));
-    bench.now += Duration::from_nanos(1);
-    let told = bench.pass();
-    let failed: Vec<_> = told.iter().filter(|told| told.contains("failed")).collect();
-    assert_eq!(failed.len(), 2, "{told:?}");
-    assert!(failed[0].starts_with("[2] failed, maybe written false"), "{told:?}");
-    assert!(failed[0].contains("the broker answered NOT_ENOUGH_REPLICAS"), "{told:?}");
-    assert!(failed[1].starts_with("[1] failed, maybe written true"), "{told:?}");
-    assert!(told.contains(&"release [2]".to_owned()) && !told.contains(&"release [1]".to_owned()));
-    bench.now += SECOND;
-    let told = bench.pass();
-    assert!(told[0].starts_with("[3] failed, maybe written false"), "{told:?}");
-    assert!(told[0].contains("last error: none"), "{told:?}");
-    // Its place is free when it comes back.
-    bench.lose(1);
-    assert_eq!(bench.pass(), ["report 1, first false", "release [1]", "refresh"]);
-}
-
-#[test]
-fn what_is_behind_an_expired_batch_goes_on() {
-    let mut bench = Bench::settled();
-    bench.add(0, 1);
-    bench.pass();
-    bench.now += 60 * SECOND;
-    bench.add(0, 2);
-    bench.pass();
-    bench.lose(1);
-    bench.lose(2);
-    bench.nodes.connected.clear();
-    bench.pass();
-    bench.now += 60 * SECOND;
-    let told = bench.pass();
-    assert!(told[0].starts_with("[1] failed, maybe written true"), "{told:?}");
-    bench.nodes.connected.insert(1);
-    assert_eq!(bench.pass(), ["send 3 to 1: 0:[2]@7.0.2 again"], "the broker knows whether it has them");
-    bench.answer(3, ErrorCode::OutOfOrderSequenceNumber);
-    bench.now += SECOND;
-    assert_eq!(bench.pass(), ["send 4 to 1: 0:[2]@7.1.0"]);
-}
-
-#[test]
-fn what_is_overdue_in_flight_is_told_once_and_released_when_it_is_over() {
-    for code in [ErrorCode::None, ErrorCode::OutOfOrderSequenceNumber, ErrorCode::MessageTooLarge] {
-        let mut bench = Bench::settled();
-        bench.store.add(0, vec![1, 2], bench.now - LINGER);
-        bench.pass();
-        bench.now += 120 * SECOND;
-        let told = bench.pass();
-        assert!(told[0].starts_with("[1, 2] failed, maybe written true"), "{told:?}");
-        assert_eq!(told.len(), 1);
-        bench.now += 31 * SECOND;
-        assert_eq!(bench.pass(), NOTHING, "its place is kept");
-        bench.answer(1, code);
-        let told = bench.pass();
-        let released = told.iter().filter(|told| told.starts_with("release")).count();
-        assert_eq!(released, 1, "{told:?}");
-    }
-}
-
-#[test]
-fn idle_lanes_are_forgotten_but_not_their_sequences() {
-    let mut bench = Bench::settled();
-    assert_eq!(bench.wakes_in(), Some(120 * SECOND - LINGER));
-    bench.now = bench.start + 120 * SECOND;
-    assert_eq!(bench.pass(), NOTHING);
-    assert!(bench.dispatch.entries.is_empty(), "not used for 30 s");
-    assert!(bench.store.partitions.is_empty());
-    assert_eq!(bench.wakes_in(), None);
-    bench.add(0, 1);
-    assert_eq!(bench.pass(), ["send 1 to 1: 3:[1]@7.0.1"]);
-    // One that is used is kept for as long again.
-    bench.now += 119 * SECOND;
-    bench.answer(1, ErrorCode::None);
-    bench.pass();
-    bench.now += SECOND - LINGER;
-    bench.pass();
-    assert_eq!(bench.wakes_in(), Some(29 * SECOND + LINGER));
-    bench.now += 29 * SECOND + LINGER - Duration::from_nanos(1);
-    bench.pass();
-    assert_eq!(bench.dispatch.entries.len(), 1);
-    bench.now += Duration::from_nanos(1);
-    bench.pass();
-    assert_eq!(bench.dispatch.entries.len(), 0);
-}
-
-#[test]
-fn sequences_of_the_past_and_of_too_many_are_forgotten_too() {
-    let mut bench = Bench::settled();
-    bench.add(0, 1);
-    bench.pass();
-    bench.answer(1, ErrorCode::OutOfOrderSequenceNumber);
-    bench.now += SECOND;
-    assert_eq!(bench.pass(), ["send 2 to 1: 0:[1]@7.1.0"]);
-    bench.answer(2, ErrorCode::None);
-    bench.pass();
-    bench.now += 150 * SECOND;
-    bench.pass();
-    let parked: Vec<i32> = bench.dispatch.parked.keys().map(|partition| partition.partition).collect();
-    assert_eq!(parked, [0], "the others' are of the epoch before");
-
-    let parked = bench.dispatch.parked.first_key_value().map(|(_, parked)| *parked).unwrap();
-    for partition in 1..MAX_PARKED as i32 {
-        bench.dispatch.parked.insert(TopicPartition::new("many", partition), parked);
-    }
-    for partition in [0, 1] {
-        bench.add(partition, 2);
-        bench.pass();
-        let request = bench.dispatch.next_request - 1;
-        bench.answer(request, ErrorCode::None);
-        bench.pass();
-    }
-    assert_eq!(bench.dispatch.parked.len(), MAX_PARKED - 1);
-    bench.now += 150 * SECOND;
-    bench.pass();
-    assert_eq!(bench.dispatch.parked.len(), 0);
-    bench.add(0, 3);
-    assert!(bench.pass()[0].ends_with("[3]@7.2.0"));
 }
 
 #[test]
@@ -908,6 +792,26 @@ fn a_topic_that_was_made_anew_gets_one_batch_until_it_knows_the_producer() {
         bench.answer(3, ErrorCode::None);
         let told = bench.pass();
         assert_eq!(told[2..], ["send 4 to 1: 0:[2]@7.1.1", "send 5 to 1: 0:[3]@7.1.2"]);
+    }
+}
+
+/// What goes under no identity, or under one that was given, is nothing to begin anew.
+#[test]
+fn without_an_identity_of_its_own_a_producer_goes_on_when_a_topic_was_made_anew() {
+    for transactional in [false, true] {
+        let mut bench = Bench::new(Rules { idempotent: transactional, transactional, ..rules() });
+        let stamp = |sequence| if transactional { format!("@7.0.{sequence}") } else { String::new() };
+        bench.dispatch.assign(Identity { producer_id: 7, epoch: 0 });
+        bench.nodes.topic_id = Some(Uuid::from_u128(1));
+        bench.add(0, 1);
+        assert_eq!(bench.pass(), [format!("send 0 to 1: 0:[1]{}", stamp(0))]);
+        bench.answer(0, ErrorCode::None);
+        bench.pass();
+        bench.add(0, 2);
+        assert_eq!(bench.pass(), [format!("send 1 to 1: 0:[2]{}", stamp(1))]);
+        bench.nodes.topic_id = Some(Uuid::from_u128(2));
+        bench.add(0, 3);
+        assert_eq!(bench.pass(), [format!("send 2 to 1: 0:[3]{}", stamp(2))]);
     }
 }
 

@@ -127,8 +127,8 @@ impl Cluster {
             for (offset, at) in (batch.first_offset..=batch.last_offset).zip(0..) {
                 let kinds = &batch.acknowledge_types;
                 let kind = *kinds.get(at).or(kinds.first()).unwrap();
-                if !matches!(self.records.get(&(partition, offset)), Some(State::Acquired(holder, _)) if *holder == member)
-                {
+                let state = self.records.get(&(partition, offset));
+                if !matches!(state, Some(State::Acquired(holder, _)) if *holder == member) {
                     return ErrorCode::InvalidRecordState;
                 }
                 changes.push((offset, kind));
