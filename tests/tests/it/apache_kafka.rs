@@ -1,5 +1,5 @@
-//! Apache Kafka itself: the same listener, pipeline and command line run on it unchanged, where users go when one machine
-//! is too small; and the client's own tests against it run here, where there is one.
+//! Apache Kafka itself: the same listener, pipeline and command line run on it unchanged, where users go when one
+//! machine is too small; and the client's own tests against it run here, where there is one.
 
 use std::path::PathBuf;
 use std::time::Duration;
