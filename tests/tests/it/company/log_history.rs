@@ -1,5 +1,5 @@
-//! What writers were told against what the log holds: lost, doubled, misplaced, reordered, invented, and visible although
-//! refused. Pure; linear in the number of writes but for sorting.
+//! What writers were told against what the log holds: lost, doubled, misplaced, reordered, invented, and visible
+//! although refused. Pure; linear in the number of writes but for sorting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

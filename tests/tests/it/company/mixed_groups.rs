@@ -1,5 +1,5 @@
-//! Groups in which members of four makes share the partitions, join, leave and are killed, on Klamm's broker and on Apache
-//! Kafka, with what all of them offer: range, cooperative-sticky, and the groups of KIP-848.
+//! Groups in which members of four makes share the partitions, join, leave and are killed, on Klamm's broker and on
+//! Apache Kafka, with what all of them offer: range, cooperative-sticky, and the groups of KIP-848.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Three brokers of Apache Kafka with three replicas of everything: leaders are moved, a topic is made anew, a broker is
-//! killed, and all are restarted one after another, under writers and groups.
+//! Three brokers of Apache Kafka with three replicas of everything: leaders are moved, a topic is made anew, a broker
+//! is killed, and all are restarted one after another, under writers and groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
