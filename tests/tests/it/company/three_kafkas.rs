@@ -9,7 +9,7 @@ use klamm_client::{Admin, Client, TopicPartition};
 use tokio::time::{Instant, timeout};
 
 use super::load::{Load, Topic};
-use super::{Kafka, now_us};
+use super::{Kafka, in_soak, now_us};
 use crate::foreign::java_jars;
 
 const KEPT: &str = "kept";
@@ -25,6 +25,9 @@ const LATE_US: i64 = 2_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_brokers_that_move_die_and_restart_break_no_promise() {
+    if !in_soak() {
+        return;
+    }
     let Some(jars) = java_jars("three brokers of Apache Kafka under load") else { return };
     let began = Instant::now();
     let told = |what: &str| println!("{:>5.1} s: {what}", began.elapsed().as_secs_f32());
