@@ -1,5 +1,5 @@
-//! Brokers that lie: whatever they answer, the client gives an error in time or carries on, takes bounded memory, storms
-//! nobody, and works again when the broker comes to its senses.
+//! Brokers that lie: whatever they answer, the client gives an error in time or carries on, takes bounded memory,
+//! storms nobody, and works again when the broker comes to its senses.
 //!
 //! Each case is a line in a table. A driver has a client do its usual work while the lie stands, then has the broker
 //! behave, and expects the same client to work.
