@@ -472,15 +472,15 @@ mod tests {
         let (first, second) = (batch(at(0), &["a", "b"]), batch(at(2), &["c"]));
         let whole = first.len() + second.len();
         let reading = |together_bytes| Reading { together_bytes, ..READING };
-        let behind = || fetch(2, &[second.clone()], &[], READING);
-        let mut chunk = fetch(0, &[first.clone()], &[], reading(whole));
+        let behind = || fetch(2, std::slice::from_ref(&second), &[], READING);
+        let mut chunk = fetch(0, std::slice::from_ref(&first), &[], reading(whole));
         assert!(chunk.join(behind()).is_none());
         assert_eq!((chunk.next, chunk.bytes, chunk.high_watermark), (Anchor::from(3), whole, 100));
         assert_eq!(chunk.take_together().unwrap().unwrap().records.len(), 3);
         assert!(chunk.take_together().is_none());
 
         // What the next fetch found wrong comes after what both have.
-        let mut chunk = fetch(0, &[first.clone()], &[], READING);
+        let mut chunk = fetch(0, std::slice::from_ref(&first), &[], READING);
         assert!(chunk.join(fetch(2, &[second.clone(), batch(at(1), &["b"])], &[], READING)).is_none());
         assert!(chunk.is_broken());
         assert_eq!(values(&mut chunk), ["a", "b", "c"]);
@@ -491,11 +491,14 @@ mod tests {
             let bytes = next.bytes;
             assert_eq!(chunk.join(next).unwrap().bytes, bytes, "it is given back whole");
         };
-        refuses(fetch(0, &[first.clone()], &[], reading(whole - 1)), behind());
+        refuses(fetch(0, std::slice::from_ref(&first), &[], reading(whole - 1)), behind());
         refuses(fetch(0, &[batch(at(0), &["a"])], &[], READING), behind());
         let aborted = [AbortedTransaction { producer_id: 1, first_offset: 9, ..Default::default() }];
-        refuses(fetch(0, &[first.clone()], &aborted, READING), behind());
-        refuses(fetch(0, &[first.clone()], &[], READING), fetch(2, &[second.clone()], &aborted, READING));
+        refuses(fetch(0, std::slice::from_ref(&first), &aborted, READING), behind());
+        refuses(
+            fetch(0, std::slice::from_ref(&first), &[], READING),
+            fetch(2, std::slice::from_ref(&second), &aborted, READING),
+        );
         let mut begun = behind();
         begun.prepare(0);
         assert!(fetch(0, &[first], &[], READING).join(begun).is_some(), "it was opened already");
