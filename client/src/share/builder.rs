@@ -107,7 +107,8 @@ impl ShareConsumerBuilder {
         self
     }
 
-    /// How long one request may take, and the deadline of commits and renewals (`request.timeout.ms`). Default 30 s.
+    /// How long one request may take, and with `fetch_max_wait` the deadline of commits and renewals
+    /// (`request.timeout.ms`). Default 30 s.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_timeout = timeout;

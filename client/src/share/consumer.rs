@@ -18,7 +18,7 @@ use crate::error::{RequestError, ShareError};
 use crate::runtime::Tasks;
 use crate::types::TopicPartition;
 
-/// How long closing may take: the request that is under way, the last one to each leader, and leaving.
+/// How long closing may take beyond a fetch that is held: the last request to each leader, and leaving.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a deadline beyond what clocks can tell stands for.
@@ -142,7 +142,7 @@ impl ShareConsumer {
     /// sent all the same, and the next call tells what became of it.
     ///
     /// # Errors
-    /// Not everything was answered within `request_timeout`; it is still under way.
+    /// Not everything was answered within `request_timeout` after that fetch; it is still under way.
     pub async fn commit(&mut self) -> Result<Acknowledged, ShareError> {
         let mut progress = self.shared.progress();
         let mark = self.flush();
@@ -152,7 +152,7 @@ impl ShareConsumer {
                 let _ = progress.changed().await;
             }
         };
-        let timeout = self.shared.config.request_timeout;
+        let timeout = self.shared.config.patience();
         if tokio::time::timeout(timeout, settled).await.is_err() {
             let last = Arc::from("no answer");
             return Err(RequestError::Deadline { what: "acknowledging", after: timeout, last }.into());
@@ -198,12 +198,14 @@ impl ShareConsumer {
     }
 
     /// Sends what was said of records, gives the others back to the group at once, and leaves it. With implicit
-    /// acknowledgement this accepts what was handed out. Within 30 s, or see [`ShareConsumer::close_within`].
+    /// acknowledgement this accepts what was handed out. Within 30 s and `fetch_max_wait`, or see [`ShareConsumer::close_within`].
     ///
     /// # Errors
     /// Something that was said came to nothing, or it was not done in time.
     pub async fn close(self) -> Result<(), ShareError> {
-        self.close_within(CLOSE_TIMEOUT).await
+        // A fetch that is held goes before the last request.
+        let within = CLOSE_TIMEOUT.saturating_add(self.shared.config.fetch_max_wait);
+        self.close_within(within).await
     }
 
     /// As [`ShareConsumer::close`], with a deadline: what is not sent by then is left to the end of the connections.

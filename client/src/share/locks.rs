@@ -121,6 +121,8 @@ struct Partition {
     locks: BTreeMap<i64, Lock>,
     /// Offsets of which nobody is told, to be sent with the next acknowledgements.
     ranges: Vec<(i64, i64, Verdict)>,
+    /// Whether some of them are under way.
+    ranges_sent: bool,
     /// Most acknowledgements in the next request.
     portion: Option<usize>,
 }
@@ -164,7 +166,10 @@ impl Locks {
     pub(super) fn decide(&mut self, id: LockId, verdict: Verdict, at: u64, now: Instant) -> Result<(), Gone> {
         let lock = self.held(id, now)?;
         lock.stage = Stage::Decided(verdict, at);
-        lock.renewal = Renewal::None;
+        // One that is under way may prolong the lock until the verdict is sent.
+        if lock.renewal == Renewal::Wanted {
+            lock.renewal = Renewal::None;
+        }
         Ok(())
     }
 
@@ -194,6 +199,11 @@ impl Locks {
             .iter()
             .filter(|(_, partition)| partition.is_pending())
             .all(|(slot, partition)| of(slot) && !partition.is_renewing() && partition.portion.is_none())
+    }
+
+    /// Whether one request may not be enough for all there is to say.
+    pub(super) fn has_portions(&self) -> bool {
+        self.partitions.values().any(|partition| partition.is_pending() && partition.portion.is_some())
     }
 
     /// Whether nothing is locked and nothing is to be said.
@@ -279,6 +289,7 @@ impl Partition {
 
     fn take(&mut self) -> Said {
         let ranges = std::mem::take(&mut self.ranges);
+        self.ranges_sent = !ranges.is_empty();
         let mut said = Said::default();
         let mut left = self.portion.unwrap_or(usize::MAX);
         let mut singles: BTreeMap<i64, Verdict> = BTreeMap::new();
@@ -326,10 +337,16 @@ impl Partition {
     }
 
     fn refused(&mut self, loss: Loss) -> Tally {
+        // Of a record that was decided meanwhile the verdict counts, not the renewal.
+        for lock in self.locks.values_mut().filter(|lock| lock.stage != Stage::Held) {
+            lock.renewal = Renewal::None;
+        }
         let sent = |lock: &Lock| matches!(lock.stage, Stage::Sent(..)) || lock.renewal == Renewal::Sent;
         let count = self.locks.values().filter(|lock| sent(lock)).count();
-        if loss == Loss::Refused(ErrorCode::InvalidRecordState) && count > 1 {
-            self.portion = Some(count / 2);
+        // Ranges are not told again: where their locks ran out, nobody has to know of it.
+        let alone = count <= 1 && !self.ranges_sent;
+        if loss == Loss::Refused(ErrorCode::InvalidRecordState) && !alone && count > 0 {
+            self.portion = Some((count / 2).max(1));
             for lock in self.locks.values_mut() {
                 if let Stage::Sent(verdict, at) = lock.stage {
                     lock.stage = Stage::Decided(verdict, at);

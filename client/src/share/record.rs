@@ -68,7 +68,7 @@ impl ShareRecord {
     ///
     /// # Errors
     /// [`ShareError::LockLost`]: it ran out before. [`ShareError::CannotRenew`]: the broker is too old. No answer
-    /// within `request_timeout`.
+    /// within `request_timeout` after that fetch.
     pub async fn renew(&mut self) -> Result<(), ShareError> {
         let (node, id) = (self.handed.node, self.handed.id);
         let mut progress = self.shared.progress();
@@ -80,7 +80,7 @@ impl ShareRecord {
             }
             Ok(())
         };
-        let timeout = self.shared.config.request_timeout;
+        let timeout = self.shared.config.patience();
         tokio::time::timeout(timeout, answered).await.unwrap_or_else(|_| {
             let last = Arc::from("no answer");
             Err(RequestError::Deadline { what: "renewing a lock", after: timeout, last }.into())

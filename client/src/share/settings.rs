@@ -77,6 +77,11 @@ impl ShareConfig {
         config
     }
 
+    /// How long an answer to what is said may take: a fetch that is held goes before it.
+    pub(super) fn patience(&self) -> Duration {
+        self.request_timeout.saturating_add(self.fetch_max_wait)
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.group.is_empty() {
             return Err(ConfigError::new("group", "is empty"));

@@ -240,14 +240,19 @@ impl Sharing {
                 continue;
             }
             let mine = readable.remove(&node).unwrap_or_default();
-            let leaves = self.closing || (!led.contains(&node) && leader.locks.is_empty());
+            // A last request carries one portion; what is said in several is said before it.
+            let parting = self.closing && !leader.locks.has_portions();
+            let leaves = parting || (!led.contains(&node) && leader.locks.is_empty());
             let send = if leaves {
                 leader.leave(node, now)
+            } else if self.closing {
+                Some(leader.acknowledge(node, now))
             } else if fetching.contains(&node) && leader.fits_into_fetch(&mine) {
                 self.fetches_made += 1;
                 leader.turn = self.fetches_made;
                 Some(leader.fetch(node, mine, now))
             } else {
+                leader.forget_due();
                 let due = leader.due(now, fetching.contains(&node));
                 due.map_or_else(
                     |at| {
@@ -291,7 +296,7 @@ impl Sharing {
 
     fn expire(&mut self, now: Instant) {
         let lost: Vec<(Slot, Tally)> =
-            self.leaders.values_mut().flat_map(|leader| leader.locks.expire(now)).collect();
+            self.leaders.values_mut().flat_map(|leader| leader.expire(now)).collect();
         self.note(lost);
     }
 
@@ -372,6 +377,8 @@ impl Sharing {
         leader.renews = answer.renews;
         let mut unanswered = flight.said.clone();
         let mut tallies = Vec::new();
+        // Locks that do not last bring nothing either.
+        let in_vain = answer.lasts.is_zero();
         let mut empty = true;
         for part in &answer.parts {
             if !unanswered.remove(&part.slot) {
@@ -393,7 +400,7 @@ impl Sharing {
         }
         if flight.fetches {
             for part in answer.parts {
-                empty &= part.code == ErrorCode::None && part.records.is_empty();
+                empty &= part.code == ErrorCode::None && (in_vain || part.records.is_empty());
                 self.acquire(node, part, now + answer.lasts, now);
             }
             self.keep_calm(node, flight, empty, now);

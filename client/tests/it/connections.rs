@@ -137,3 +137,56 @@ fn requests_are_counted_for_the_programs_recorder() {
     assert!(matches!(told["klamm_client_received_bytes_total[]"], DebugValue::Counter(bytes) if bytes > 100));
     assert_eq!(told["klamm_client_connections_total[\"opened\"]"], DebugValue::Counter(3));
 }
+
+/// Whatever listens there: an error in time, and no more memory than a handshake takes.
+#[tokio::test]
+async fn peers_that_speak_no_tls_or_half_of_it_are_an_error_in_time() {
+    use klamm_client::Security;
+    use klamm_client::security::Tls;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let hello: &[u8] = &[22, 3, 3, 0, 4, 2, 0, 255, 255];
+    let record = |kind: u8, length: usize| {
+        let mut record = vec![kind, 3, 3, (length >> 8) as u8, length as u8];
+        record.resize(5 + length, 0);
+        record
+    };
+    let mut certificates = record(22, 16_000);
+    certificates[5..9].copy_from_slice(&[11, 255, 255, 255]);
+    let peers: [(&str, Vec<u8>, usize); 7] = [
+        ("silence", vec![], 0),
+        ("plain text", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), 1),
+        ("zeros", vec![0; 65_536], 10),
+        ("half a hello", hello.to_vec(), 1),
+        ("16 MB of certificates", certificates, 1_024),
+        ("alerts without end", vec![21, 3, 3, 0, 2, 1, 90], 100_000),
+        ("empty records without end", record(22, 0), 100_000),
+    ];
+    for (name, bytes, times) in peers {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let peer = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut nothing = [0; 512];
+                let _ = stream.read(&mut nothing).await;
+                for _ in 0..times {
+                    if stream.write_all(&bytes).await.is_err() {
+                        break;
+                    }
+                }
+                tokio::spawn(async move {
+                    let _held = stream;
+                    std::future::pending::<()>().await
+                });
+            }
+        });
+        let begun = std::time::Instant::now();
+        let client = klamm_client::Client::builder().bootstrap(&*address).security(Security::tls(Tls::new()));
+        let client = client.connect_timeout(Duration::from_secs(1)).request_timeout(Duration::from_secs(1));
+        let result = tokio::time::timeout(Duration::from_secs(20), client.build()).await;
+        let error = result.unwrap_or_else(|_| panic!("{name}: nobody was told")).err();
+        assert!(error.is_some() && begun.elapsed() < Duration::from_secs(10), "{name}: {error:?}");
+        peer.abort();
+    }
+}

@@ -269,3 +269,69 @@ async fn observers_hear_of_a_refused_login() {
     assert!(events.count("AuthenticationFailed") > 0, "{:?}", events.0);
     assert_eq!((events.count("Connected"), events.count("Disconnected")), (0, 0));
 }
+
+/// A recorder that breaks once everything is running. What it breaks is told to those who wait; nobody waits for ever.
+struct Breaks(std::sync::atomic::AtomicBool);
+
+impl metrics::CounterFn for Breaks {
+    fn increment(&self, _: u64) {
+        assert!(!self.0.load(std::sync::atomic::Ordering::Relaxed), "a defect of the recorder's");
+    }
+
+    fn absolute(&self, _: u64) {}
+}
+
+struct Recorder(Arc<Breaks>);
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn register_counter(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::from_arc(Arc::clone(&self.0))
+    }
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[test]
+fn nobody_waits_for_ever_because_of_a_recorder_that_panics() {
+    let breaks = Arc::new(Breaks(Default::default()));
+    let recorder = Recorder(Arc::clone(&breaks));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let broker = FakeBroker::start(1).await;
+            broker.state().topic_id = klamm_client::Uuid::from_u128(7);
+            let client = broker.client().await;
+            let producer = client.producer().build().unwrap();
+            producer.send(Record::to(TOPIC).partition(0).value("v")).await.unwrap();
+            let mut consumer = client
+                .consumer()
+                .group("g")
+                .topics([TOPIC])
+                .auto_offset_reset(OffsetReset::Earliest)
+                .start()
+                .await
+                .unwrap();
+            let mut share = client.share_consumer("s").topics([TOPIC]).explicit().start().await.unwrap();
+            timeout(5 * SECOND, consumer.next()).await.unwrap().unwrap().unwrap();
+            let record = timeout(5 * SECOND, share.next()).await.unwrap().unwrap().unwrap();
+            breaks.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            let sent = tokio::spawn(async move {
+                timeout(DEADLINE, producer.send(Record::to(TOPIC).partition(0).value("w"))).await.is_ok()
+            });
+            assert!(sent.await.unwrap_or(true), "a panic goes to whoever asked, at worst");
+            let _ = record.accept();
+            timeout(DEADLINE, share.commit()).await.expect("an answer or an error").unwrap();
+            timeout(DEADLINE, share.close()).await.expect("an answer or an error").unwrap();
+            let got = tokio::spawn(async move { timeout(DEADLINE, consumer.next()).await.is_ok() });
+            assert!(got.await.unwrap_or(true));
+        });
+    });
+}

@@ -407,3 +407,112 @@ async fn groups_and_tokens_that_are_not_there_are_errors() {
         assert!(expected.iter().any(|expected| code == Some(*expected)), "{error}");
     }
 }
+
+/// Sends from a thread of its own, and stops this one for so long, as a process is that gets no time.
+fn send_and_stand_still(queue: &Queue, numbers: std::ops::Range<usize>, pause: Duration) {
+    let (topic, group) = (queue.topic.clone(), queue.group.clone());
+    let sender = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = timeout(STEP, Client::connect(address().unwrap())).await.unwrap().unwrap();
+            Queue { client, topic, group }.send(numbers).await;
+        });
+    });
+    sender.join().unwrap();
+    std::thread::sleep(pause);
+}
+
+/// Locks that ran out at the broker are told together with others that last, as they are when the answer of a fetch was
+/// read late: the broker refuses all of them at first.
+#[tokio::test]
+async fn locks_that_ran_out_at_the_broker_do_not_fail_the_others() {
+    let Some(queue) = Queue::new("halves", 0, &[("share.record.lock.duration.ms", "15000")]).await else {
+        return;
+    };
+    let pause = Duration::from_secs(5);
+    let held = queue.member().explicit().fetch_max_wait(Duration::from_secs(20));
+    let mut member = held.start().await.unwrap();
+    // Until it has joined, and then until a fetch is held.
+    while member.assignment().is_empty() {
+        nothing_comes(&mut member, QUIET / 10).await;
+    }
+    nothing_comes(&mut member, QUIET).await;
+    send_and_stand_still(&queue, 0..7, pause);
+    let acquired = Instant::now() - pause;
+    let mut records = timeout(STEP, member.next_batch()).await.unwrap().unwrap().unwrap();
+    assert_eq!(records.len(), 7);
+    tokio::time::sleep_until(acquired + Duration::from_secs(10)).await;
+    queue.send(7..40).await;
+    while records.len() < 40 {
+        records.extend(timeout(STEP, member.next_batch()).await.unwrap().unwrap().unwrap());
+    }
+    tokio::time::sleep_until(acquired + Duration::from_secs(17)).await;
+    for record in records {
+        record.accept().unwrap();
+    }
+    let result = timeout(STEP, member.commit()).await.unwrap().unwrap().into_values().next().unwrap();
+    let error = result.unwrap_err();
+    assert!(matches!(error, ShareError::NotAcknowledged { records: 7, .. }), "{error}");
+    let mut again = BTreeSet::new();
+    while again.len() < 7 {
+        let record = next(&mut member).await;
+        assert_eq!(record.delivery_count(), 2);
+        again.insert(number(&record));
+        record.accept().unwrap();
+    }
+    assert_eq!(again, (0..7).collect());
+    assert_eq!(committed(&mut member).await, 7);
+    close(member).await;
+}
+
+/// Futures are dropped at any moment, from many tasks verdicts come, and each record is done once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waits_that_are_given_up_lose_nothing() {
+    let Some(queue) = Queue::over("dropped", 3, 2_000, &[]).await else { return };
+    let mut member = queue.member().explicit().max_poll_records(50).start().await.unwrap();
+    let (mut seen, mut asked, mut said) = (BTreeMap::new(), 0_u64, Vec::new());
+    let deadline = Instant::now() + 3 * STEP;
+    while seen.len() < 2_000 && Instant::now() < deadline {
+        asked += 1;
+        let wait = Duration::from_micros(asked * 37 % 3_000);
+        match timeout(wait, member.next_batch()).await {
+            Ok(records) => {
+                for record in records.unwrap().unwrap() {
+                    *seen.entry(number(&record)).or_insert(0) += 1;
+                    said.push(tokio::spawn(async move { record.accept() }));
+                }
+            }
+            Err(_) if asked % 5 == 0 => drop(timeout(wait, member.commit()).await),
+            Err(_) => {}
+        }
+    }
+    for said in said {
+        said.await.unwrap().unwrap();
+    }
+    timeout(STEP, member.commit()).await.unwrap().unwrap();
+    assert!(seen.values().all(|&count| count == 1), "{seen:?}");
+    assert_eq!(seen.len(), 2_000);
+    close(member).await;
+    let mut later = queue.explicit().await;
+    nothing_comes(&mut later, QUIET).await;
+    close(later).await;
+}
+
+/// A subscription to nothing is no reason to be thrown out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_may_subscribe_to_nothing_for_a_while() {
+    let Some(queue) = Queue::new("nothing", 2, &[]).await else { return };
+    let mut member = queue.explicit().await;
+    let record = next(&mut member).await;
+    assert_eq!(committed(&mut member).await, 0);
+    member.subscribe(Vec::<String>::new());
+    while !member.assignment().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    record.accept().unwrap();
+    assert_eq!(committed(&mut member).await, 1);
+    member.subscribe([queue.topic.clone()]);
+    let again = next(&mut member).await;
+    again.accept().unwrap();
+    close(member).await;
+}

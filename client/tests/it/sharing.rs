@@ -201,3 +201,23 @@ async fn settings_that_cannot_work_are_refused() {
     let error = client.share_consumer("g").start().await.unwrap_err();
     assert_eq!(error.to_string(), "setting `topics`: nothing to read: name at least one");
 }
+
+/// A fetch that is under way may be held longer than `request_timeout`, and what is said goes after it.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_held_fetch_is_not_given_up_before_its_time() {
+    let (broker, client) = broker(2).await;
+    let members = client.share_consumer("g").topics([TOPIC]).explicit();
+    let members = members.request_timeout(2 * SECOND).fetch_max_wait(10 * SECOND);
+    let mut member = members.start().await.unwrap();
+    let mut records = timeout(5 * SECOND, member.next_batch()).await.unwrap().unwrap().unwrap();
+    assert!(timeout(SECOND / 10, member.next()).await.is_err(), "a fetch is held from now on");
+    timeout(60 * SECOND, records[0].renew()).await.unwrap().unwrap();
+    for record in records {
+        record.accept().unwrap();
+    }
+    assert!(timeout(SECOND / 10, member.next()).await.is_err(), "and another one");
+    assert_eq!(committed(&mut member).await.unwrap().unwrap(), 2);
+    assert!((0..2).all(|offset| broker.state().share.is_done(offset)));
+    assert!(timeout(SECOND / 10, member.next()).await.is_err());
+    member.close().await.unwrap();
+}

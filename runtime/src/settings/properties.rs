@@ -1,5 +1,7 @@
 //! The `.properties` format: `key=value` lines, comments, continued lines, escapes.
 
+use std::str::Chars;
+
 /// The pairs of a properties text, in order. A later pair of the same key is meant to win.
 ///
 /// As Java reads it: `#` and `!` begin comments, `=`, `:` or blanks end a key, a `\` at the end of a line
@@ -13,7 +15,8 @@ pub fn parse_properties(text: &str) -> Vec<(String, String)> {
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut begun: Option<String> = None;
-    for line in text.lines() {
+    // Between the two characters of one end there is an empty line, which must not end a line that is continued.
+    for line in text.replace("\r\n", "\n").split(['\n', '\r']) {
         let line = line.trim_start();
         if begun.is_none() && (line.is_empty() || line.starts_with(['#', '!'])) {
             continue;
@@ -59,16 +62,33 @@ fn unescape(text: &str) -> String {
             Some('n') => plain.push('\n'),
             Some('r') => plain.push('\r'),
             Some('f') => plain.push('\u{c}'),
-            Some('u') => {
-                let digits: String = chars.by_ref().take(4).collect();
-                let code = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
-                plain.push(code.unwrap_or(char::REPLACEMENT_CHARACTER));
-            }
+            Some('u') => plain.push(unicode(&mut chars)),
             Some(other) => plain.push(other),
             None => {}
         }
     }
     plain
+}
+
+/// The character of an escape, behind its `\u`. One beyond the first plane has two of them.
+fn unicode(chars: &mut Chars<'_>) -> char {
+    let unit = |chars: &mut Chars<'_>| {
+        let digits: String = chars.take(4).collect();
+        let whole = digits.len() == 4 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u16::from_str_radix(&digits, 16).ok().filter(|_| whole)
+    };
+    let first = unit(chars);
+    let mut ahead = chars.clone();
+    let second = match (ahead.next(), ahead.next()) {
+        (Some('\\'), Some('u')) => unit(&mut ahead),
+        _ => None,
+    };
+    let mut decoded = char::decode_utf16(first.into_iter().chain(second));
+    let Some(Ok(character)) = decoded.next() else { return char::REPLACEMENT_CHARACTER };
+    if character.len_utf16() == 2 {
+        *chars = ahead;
+    }
+    character
 }
 
 #[cfg(test)]
@@ -91,5 +111,18 @@ mod tests {
         check("a\\=b=c\\u00e4\\t", &[("a=b", "cä\t")]);
         check("a=1\r\nb=2\r\n", &[("a", "1"), ("b", "2")]);
         check("a=1\\", &[("a", "1")]);
+    }
+
+    /// Java's own `Properties.store` writes characters beyond the first plane so.
+    #[test]
+    fn characters_of_two_escapes() {
+        check("a=x\\ud83d\\ude00y", &[("a", "x\u{1f600}y")]);
+        check("a=\\ude00\\ud83d.\\u+041", &[("a", "\u{fffd}\u{fffd}.\u{fffd}")]);
+        check("a=\\ud83d\\u0041\\ud83d", &[("a", "\u{fffd}A\u{fffd}")]);
+    }
+
+    #[test]
+    fn lines_may_end_in_a_carriage_return_alone() {
+        check("a=1\rb=2\r\n\rc=3\\\r  4\rd=5\\\r\n 6", &[("a", "1"), ("b", "2"), ("c", "34"), ("d", "56")]);
     }
 }

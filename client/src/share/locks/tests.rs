@@ -311,3 +311,50 @@ fn tallies_add_up_and_keep_the_first_reason() {
     tally.add(Tally { done: 3, failed: Some((2, Loss::RanOut)) });
     assert_eq!(tally, Tally { done: 5, failed: Some((3, MOVED)) });
 }
+
+/// Which of them the leader does not take is not known: it may be the offsets of which nobody is told.
+#[test]
+fn offsets_that_nobody_is_told_of_do_not_fail_a_verdict() {
+    let (mut locks, now) = locks([1]);
+    locks.pass_over(slot(0), vec![(5, 9, Verdict::Gap)]);
+    locks.decide(id(0, 1), Verdict::Accept, 0, now).unwrap();
+    assert_eq!(take(&mut locks), [(0, vec![(1, 1, vec![1]), (5, 9, vec![0])], false)]);
+    assert_eq!(locks.answered(slot(0), Err(STALE), LASTS, now), done(0));
+    assert_eq!(take(&mut locks), [(0, vec![(1, 1, vec![1])], false)], "by itself");
+    assert_eq!(locks.answered(slot(0), Err(STALE), LASTS, now), failed(1, STALE));
+    locks.pass_over(slot(0), vec![(5, 9, Verdict::Gap)]);
+    take(&mut locks);
+    assert_eq!(locks.answered(slot(0), Err(STALE), LASTS, now), done(0));
+    assert!(!locks.has_pending(), "they are not said again");
+}
+
+/// The leader prolonged the lock. That the program is done with the record meanwhile does not shorten it.
+#[test]
+fn a_verdict_during_a_renewal_has_the_time_that_it_brings() {
+    let (mut locks, now) = locks([1]);
+    locks.renew(id(0, 1), now).unwrap();
+    take(&mut locks);
+    locks.decide(id(0, 1), Verdict::Accept, 0, now).unwrap();
+    let late = now + LASTS;
+    assert_eq!(locks.expire(late), [], "the answer may still prolong it");
+    assert_eq!(locks.answered(slot(0), Ok(()), LASTS, late), done(0));
+    assert_eq!(locks.expire(late + LASTS - TICK), []);
+    assert_eq!(take(&mut locks), [(0, vec![(1, 1, vec![1])], false)]);
+    assert_eq!(locks.answered(slot(0), Ok(()), LASTS, late), done(1));
+}
+
+#[test]
+fn a_verdict_during_a_renewal_that_is_refused_is_said_and_counted_once() {
+    for (offsets, code) in [(1..2, STALE), (1..3, STALE), (1..3, MOVED)] {
+        let (mut locks, now) = locks(offsets.clone());
+        for offset in offsets.clone() {
+            locks.renew(id(0, offset), now).unwrap();
+        }
+        take(&mut locks);
+        locks.decide(id(0, 1), Verdict::Accept, 0, now).unwrap();
+        assert_eq!(locks.answered(slot(0), Err(code), LASTS, now), done(0));
+        assert_eq!(take(&mut locks)[0].1[0], (1, 1, vec![1]));
+        assert_eq!(locks.answered(slot(0), Err(STALE), LASTS, now), failed(1, STALE));
+        assert_eq!(locks.expire(now + LASTS), []);
+    }
+}

@@ -311,8 +311,34 @@ fn what_is_said_of_an_earlier_lock_comes_to_nothing() {
     sharing.answered(1, Ok(brings(0, &[5])), now);
     assert_eq!(outcomes(&mut sharing), [("t-0".to_owned(), 0, Some((1, Loss::RanOut)))]);
     let again = sharing.take(9, now);
+    sharing.want(false);
+    assert_eq!(sharing.send(now), (vec![], None), "there is nothing to be sent any more");
     assert_eq!(accept(&mut sharing, &handed[0], now), Err(Gone));
-    assert_eq!(accept(&mut sharing, &again[0], now), Ok(false));
+    assert_eq!(accept(&mut sharing, &again[0], now), Ok(true), "the first to be sent");
+    assert_eq!(sharing.send(now), (vec![], Some(now + LINGER)));
+}
+
+/// With what ran out unsent goes the hurry with which it was to be sent: what is said next is the first again, of which
+/// the task is told, and waits for company.
+#[test]
+fn what_ran_out_is_not_due_any_more() {
+    for flushes in [false, true] {
+        let (mut sharing, now, first) = handed(&[5]);
+        sharing.want(true);
+        sends(&mut sharing, now);
+        sharing.answered(1, Ok(brings(0, &[6])), now + MAX_WAIT);
+        let second = sharing.take(9, now + MAX_WAIT);
+        sharing.want(false);
+        assert_eq!(accept(&mut sharing, &first[0], now + MAX_WAIT), Ok(true));
+        if flushes {
+            sharing.flush();
+        }
+        let late = now + LASTS;
+        assert_eq!(sharing.send(late), (vec![], None));
+        assert_eq!(outcomes(&mut sharing), [("t-0".to_owned(), 0, Some((1, Loss::RanOut)))]);
+        assert_eq!(accept(&mut sharing, &second[0], late), Ok(true), "flushed: {flushes}");
+        assert_eq!(sharing.send(late), (vec![], Some(late + LINGER)), "flushed: {flushes}");
+    }
 }
 
 #[test]
@@ -677,4 +703,57 @@ fn errors_do_not_pile_up_without_bounds() {
     assert_eq!((told, sharing.is_finished()), (MOST_ERRORS, false));
     sharing.report(ShareError::Closed);
     assert!(sharing.is_finished());
+}
+
+/// After a refusal acknowledgements go in portions. Closing must not give up those beyond the first portion.
+#[test]
+fn closing_says_everything_that_goes_in_portions() {
+    let (mut sharing, now, handed) = handed(&[5, 6, 7, 8]);
+    for handed in &handed {
+        accept(&mut sharing, handed, now).unwrap();
+    }
+    sharing.flush();
+    assert_eq!(sends(&mut sharing, now), [tells(1, 1, &[(5, 8, &[1])])]);
+    sharing.close();
+    let refused = Part { acknowledged: ErrorCode::InvalidRecordState, ..part(0) };
+    sharing.answered(1, Ok(answer(vec![refused])), now);
+    assert_eq!(sends(&mut sharing, now), [tells(1, 2, &[(5, 6, &[1])])]);
+    sharing.answered(1, Ok(answer(vec![part(0)])), now);
+    assert_eq!(sends(&mut sharing, now), [tells(1, 3, &[(7, 8, &[1])])]);
+    sharing.answered(1, Ok(answer(vec![part(0)])), now);
+    assert_eq!(sends(&mut sharing, now), [tells(1, -1, &[])], "nothing is left to say");
+    sharing.answered(1, Ok(answer(vec![])), now);
+    assert!(sharing.is_closed());
+    assert_eq!(outcomes(&mut sharing), [("t-0".to_owned(), 4, None)]);
+}
+
+#[test]
+fn a_refusal_does_not_shorten_what_a_quota_asks_for() {
+    let (mut sharing, now) = waiting();
+    sends(&mut sharing, now);
+    let code = Some(ErrorCode::ShareSessionLimitReached);
+    sharing.answered(1, Ok(Answer { throttle: LASTS, code, ..answer(vec![]) }), now);
+    assert_eq!(sharing.send(now), (vec![], Some(now + LASTS)));
+}
+
+/// Else nothing would hold up a broker that says so: it locks, and nothing is ever handed out.
+#[test]
+fn records_whose_locks_do_not_last_are_not_asked_for_as_fast_as_they_come() {
+    let (mut sharing, now) = waiting();
+    sends(&mut sharing, now);
+    sharing.answered(1, Ok(Answer { lasts: Duration::ZERO, ..brings(0, &[5]) }), now);
+    assert_eq!(sharing.take(9, now), []);
+    assert_eq!(sharing.send(now), (vec![], Some(now + FIRST_CALM)));
+}
+
+#[test]
+fn a_verdict_after_one_that_was_never_sent_wakes_whoever_sends_it() {
+    let (mut sharing, now, handed) = handed(&[5, 6]);
+    sharing.renew(1, handed[1].id, now).unwrap();
+    sends(&mut sharing, now);
+    sharing.answered(1, Ok(Answer { lasts: 3 * LASTS, ..answer(vec![part(0)]) }), now);
+    let late = now + LASTS - TICK;
+    assert_eq!(accept(&mut sharing, &handed[0], late), Ok(true));
+    assert_eq!(sharing.send(now + LASTS), (vec![], None), "its lock ran out");
+    assert_eq!(accept(&mut sharing, &handed[1], now + LASTS), Ok(true), "there was nothing to be sent");
 }
