@@ -177,7 +177,7 @@ async fn peers_that_speak_no_tls_or_half_of_it_are_an_error_in_time() {
                 }
                 tokio::spawn(async move {
                     let _held = stream;
-                    std::future::pending::<()>().await
+                    std::future::pending::<()>().await;
                 });
             }
         });
