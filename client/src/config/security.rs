@@ -106,21 +106,39 @@ fn sasl(given: &Properties) -> Result<Sasl, ConfigError> {
 
 /// An option of a line such as `org...ScramLoginModule required username="u" password="p";`, quoted or not.
 fn jaas_option(line: &str, option: &str) -> Option<String> {
-    let start = line.match_indices(option).find_map(|(at, _)| {
-        let before = line[..at].chars().next_back().is_none_or(char::is_whitespace);
-        let rest = line[at + option.len()..].trim_start().strip_prefix('=')?;
-        before.then_some(rest.trim_start())
-    })?;
-    let Some(quoted) = start.strip_prefix('"') else {
-        let end = start.find([' ', '\t', '\n', ';']).unwrap_or(start.len());
-        return Some(start[..end].to_owned());
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        let ends = |c: char| c == '=' || c == ';' || c.is_whitespace();
+        let (name, behind) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
+        rest = match behind.trim_start().strip_prefix('=') {
+            Some(value) => {
+                let (value, behind) = jaas_value(value.trim_start())?;
+                if name == option {
+                    return Some(value);
+                }
+                behind
+            }
+            // A word of its own: the module, or `required`.
+            None => behind.strip_prefix(';').unwrap_or(behind),
+        };
+        rest = rest.trim_start();
+    }
+    None
+}
+
+/// A value, and what stands behind it. `None` when its quotation does not end.
+fn jaas_value(text: &str) -> Option<(String, &str)> {
+    let Some(quote) = text.chars().next().filter(|&first| matches!(first, '"' | '\'')) else {
+        let (value, behind) = text.split_at(text.find([' ', '\t', '\n', ';']).unwrap_or(text.len()));
+        return Some((value.to_owned(), behind));
     };
     let mut value = String::new();
-    let mut characters = quoted.chars();
+    let mut characters = text.chars();
+    characters.next();
     loop {
         match characters.next()? {
-            '"' => return Some(value),
             '\\' => value.push(characters.next()?),
+            end if end == quote => return Some((value, characters.as_str())),
             other => value.push(other),
         }
     }
@@ -215,5 +233,17 @@ mod tests {
         assert_eq!(jaas_option(line, "name"), None, "the end of another name");
         assert_eq!(jaas_option("password=\"open", "password"), None);
         assert_eq!(jaas_option("", "password"), None);
+    }
+
+    #[test]
+    fn options_of_a_login_are_read_as_java_reads_them() {
+        assert_eq!(jaas_option(";= ;M required;;", "password"), None);
+        for (line, expected) in [
+            ("M required username='u' password='a b';", "a b"),
+            (r#"M required username="say \" password=b" password="c";"#, "c"),
+            (r#"M required username='password=b ' password=c;"#, "c"),
+        ] {
+            assert_eq!(jaas_option(line, "password").as_deref(), Some(expected), "{line}");
+        }
     }
 }
