@@ -136,8 +136,8 @@ impl Chunk {
     }
 
     /// Takes in what the next fetch brought, if it goes on where this one ends and both are small: a reader that is
-    /// behind then gets many records at a time instead of what each fetch happened to bring. Gives back what it does not
-    /// take.
+    /// behind then gets many records at a time instead of what each fetch happened to bring. Gives back what it does
+    /// not take.
     pub(super) fn join(&mut self, next: Self) -> Option<Self> {
         let goes_on = self.failure.is_none() && self.next.offset == next.position && next.opened.is_empty();
         let plain = self.transactions.is_empty() && next.transactions.is_empty();

@@ -22,7 +22,8 @@ pub(crate) use kafka::Kafka;
 /// Longest that anything may stand still once nothing is broken any more.
 const STUCK: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// What takes minutes runs in `make soak` (suites `company` and `kafka`), which sets a seed; `make test` has a slice of it.
+/// What takes minutes runs in `make soak` (suites `company` and `kafka`), which sets a seed; `make test` has a slice of
+/// it.
 fn in_soak() -> bool {
     std::env::var_os("KLAMM_SEED").is_some()
 }
