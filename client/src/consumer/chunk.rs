@@ -135,6 +135,23 @@ impl Chunk {
         Ok(())
     }
 
+    /// Takes in what the next fetch brought, if it goes on where this one ends and both are small: a reader that is
+    /// behind then gets many records at a time instead of what each fetch happened to bring. Gives back what it does
+    /// not take.
+    pub(super) fn join(&mut self, next: Self) -> Option<Self> {
+        let goes_on = self.failure.is_none() && self.next.offset == next.position && next.opened.is_empty();
+        let plain = self.transactions.is_empty() && next.transactions.is_empty();
+        if !goes_on || !plain || self.bytes.saturating_add(next.bytes) > self.reading.together_bytes {
+            return Some(next);
+        }
+        self.batches.extend(next.batches);
+        self.next = Anchor { offset: next.next.offset, epoch: next.next.epoch.or(self.next.epoch) };
+        self.bytes += next.bytes;
+        self.high_watermark = next.high_watermark;
+        self.failure = next.failure;
+        None
+    }
+
     /// Whether it ends with an error.
     pub(super) fn is_broken(&self) -> bool {
         self.failure.is_some()
@@ -325,6 +342,10 @@ impl Transactions {
         Self { coming: coming.into(), aborted: BTreeSet::new() }
     }
 
+    fn is_empty(&self) -> bool {
+        self.coming.is_empty() && self.aborted.is_empty()
+    }
+
     fn is_aborted(&mut self, producer_id: i64, before: i64) -> bool {
         while let Some(&(first_offset, producer)) = self.coming.front()
             && first_offset < before
@@ -444,6 +465,43 @@ mod tests {
         // Nothing but a tail would be asked for again and again.
         assert_eq!(offset_of(&fetch(1, &[tail], &[], READING).failure.unwrap()), 1);
         assert!(!fetch(1, &[], &[], READING).is_broken());
+    }
+
+    #[test]
+    fn what_goes_on_where_it_ends_is_joined() {
+        let (first, second) = (batch(at(0), &["a", "b"]), batch(at(2), &["c"]));
+        let whole = first.len() + second.len();
+        let reading = |together_bytes| Reading { together_bytes, ..READING };
+        let behind = || fetch(2, std::slice::from_ref(&second), &[], READING);
+        let mut chunk = fetch(0, std::slice::from_ref(&first), &[], reading(whole));
+        assert!(chunk.join(behind()).is_none());
+        assert_eq!((chunk.next, chunk.bytes, chunk.high_watermark), (Anchor::from(3), whole, 100));
+        assert_eq!(chunk.take_together().unwrap().unwrap().records.len(), 3);
+        assert!(chunk.take_together().is_none());
+
+        // What the next fetch found wrong comes after what both have.
+        let mut chunk = fetch(0, std::slice::from_ref(&first), &[], READING);
+        assert!(chunk.join(fetch(2, &[second.clone(), batch(at(1), &["b"])], &[], READING)).is_none());
+        assert!(chunk.is_broken());
+        assert_eq!(values(&mut chunk), ["a", "b", "c"]);
+        let behind_damage = fetch(3, &[batch(at(3), &["d"])], &[], READING);
+        assert!(chunk.join(behind_damage).is_some(), "an error is the end");
+
+        let refuses = |mut chunk: Chunk, next: Chunk| {
+            let bytes = next.bytes;
+            assert_eq!(chunk.join(next).unwrap().bytes, bytes, "it is given back whole");
+        };
+        refuses(fetch(0, std::slice::from_ref(&first), &[], reading(whole - 1)), behind());
+        refuses(fetch(0, &[batch(at(0), &["a"])], &[], READING), behind());
+        let aborted = [AbortedTransaction { producer_id: 1, first_offset: 9, ..Default::default() }];
+        refuses(fetch(0, std::slice::from_ref(&first), &aborted, READING), behind());
+        refuses(
+            fetch(0, std::slice::from_ref(&first), &[], READING),
+            fetch(2, std::slice::from_ref(&second), &aborted, READING),
+        );
+        let mut begun = behind();
+        begun.prepare(0);
+        assert!(fetch(0, &[first], &[], READING).join(begun).is_some(), "it was opened already");
     }
 
     /// Nothing is decompressed before it is asked for: what waits takes as much room as it did on the wire.

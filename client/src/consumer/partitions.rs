@@ -456,9 +456,14 @@ impl Partitions {
             self.paused_bytes += bytes;
         }
         let paused = partition.paused;
-        match first {
-            true => partition.chunks.push_front(chunk),
-            false => partition.chunks.push_back(chunk),
+        if first {
+            partition.chunks.push_front(chunk);
+        } else {
+            let apart = match partition.chunks.back_mut() {
+                Some(last) => last.join(chunk),
+                None => Some(chunk),
+            };
+            partition.chunks.extend(apart);
         }
         if !paused && !self.ready.contains(name) {
             match first {

@@ -198,7 +198,8 @@ impl ShareConsumer {
     }
 
     /// Sends what was said of records, gives the others back to the group at once, and leaves it. With implicit
-    /// acknowledgement this accepts what was handed out. Within 30 s and `fetch_max_wait`, or see [`ShareConsumer::close_within`].
+    /// acknowledgement this accepts what was handed out. Within 30 s and `fetch_max_wait`, or see
+    /// [`ShareConsumer::close_within`].
     ///
     /// # Errors
     /// Something that was said came to nothing, or it was not done in time.

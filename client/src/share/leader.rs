@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::locks::{Locks, Said};
+use super::locks::{Locks, Said, Tally};
 use super::member::Slot;
 use super::session::{FINAL_EPOCH, Session};
 use super::sharing::{Rules, Send, What};
@@ -66,6 +66,21 @@ impl Leader {
         self.not_before = self.not_before.max(Some(now + self.backoff.next(&*rules.rng)));
     }
 
+    /// Lets go of locks that ran out. Gives what came to nothing by that.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(Slot, Tally)> {
+        let lost = self.locks.expire(now);
+        self.calm_down();
+        lost
+    }
+
+    /// Where nothing is to be said any more, nothing is due: what is said next is the first again.
+    fn calm_down(&mut self) {
+        if !self.locks.has_pending() {
+            self.flush = false;
+            self.due_at = None;
+        }
+    }
+
     /// Whether a fetch of these partitions can carry what is to be said. Somebody who waits for an answer does not wait
     /// for records.
     pub(super) fn fits_into_fetch(&self, of: &BTreeSet<Slot>) -> bool {
@@ -79,11 +94,8 @@ impl Leader {
     }
 
     /// Whether what was said is to be sent now by itself; else when, if there is something. `blocks`: a fetch waits for
-    /// it.
+    /// it. After [`Leader::expire`], so nothing is due where nothing is to be said.
     pub(super) fn due(&self, now: Instant, blocks: bool) -> Result<(), Option<Instant>> {
-        if !self.session.is_open() || !self.locks.has_pending() {
-            return Err(None);
-        }
         match self.due_at {
             _ if self.flush || blocks => Ok(()),
             Some(at) if at <= now => Ok(()),
@@ -110,8 +122,8 @@ impl Leader {
 
     fn send(&mut self, node: i32, epoch: i32, what: What, now: Instant) -> Send {
         let said: BTreeMap<Slot, Said> = self.locks.take();
-        self.flush &= self.locks.has_pending();
-        self.due_at = self.locks.has_pending().then_some(now);
+        self.due_at = Some(now);
+        self.calm_down();
         self.flight = Some(Flight {
             fetches: what != What::Acknowledge,
             ends: epoch == FINAL_EPOCH,

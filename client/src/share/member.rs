@@ -16,7 +16,7 @@ use crate::runtime::Rng;
 
 /// The epoch with which a member joins, and the one with which it leaves.
 const JOINING: i32 = 0;
-pub(super) const LEAVING: i32 = -1;
+const LEAVING: i32 = -1;
 /// The coordinator names the interval; a shorter one than this is not followed, nor a longer one than that.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
@@ -158,10 +158,11 @@ impl Member {
         told.assignment.map_or(Change::Nothing, Change::Read)
     }
 
-    /// Ends the membership. Returns whether the coordinator may know this member and is to be told.
-    pub(super) fn leave(&mut self) -> bool {
+    /// Ends the membership. Gives the member's last word, if the coordinator may know it; its answer changes nothing.
+    pub(super) fn leave(&mut self) -> Option<Beat> {
         let known = self.epoch != JOINING || self.under_way.is_some();
-        !std::mem::replace(&mut self.ended, true) && known
+        let tells = !std::mem::replace(&mut self.ended, true) && known;
+        tells.then_some(Beat { attempt: 0, epoch: LEAVING, topics: None })
     }
 }
 
@@ -297,21 +298,21 @@ mod tests {
         let code = ErrorCode::GroupAuthorizationFailed;
         assert_eq!(member.answered(2, Err(Vain::Refused(code)), now), Change::Refused(code));
         assert_eq!((member.beat(now + 9 * INTERVAL), member.wake_at()), (None, None));
-        assert!(!member.leave(), "it is out already");
+        assert_eq!(member.leave(), None, "it is out already");
     }
 
     #[test]
     fn whoever_may_be_known_leaves_once() {
         let (mut one, _) = joined();
-        assert!(one.leave());
-        assert!(!one.leave());
+        assert_eq!(one.leave(), beat(0, -1, None));
+        assert_eq!(one.leave(), None);
         assert_eq!(one.wake_at(), None);
         let (mut two, now) = member();
-        assert!(!two.leave(), "nobody has heard of it");
+        assert_eq!(two.leave(), None, "nobody has heard of it");
         assert_eq!(two.beat(now), None);
         let (mut three, now) = member();
         three.beat(now).unwrap();
-        assert!(three.leave(), "it may have joined");
+        assert_eq!(three.leave(), beat(0, -1, None), "it may have joined");
         assert_eq!(three.answered(1, told(3, Some(&[0])), now), Change::Nothing);
         assert_eq!(three.wake_at(), None);
     }

@@ -262,7 +262,10 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_released_without_a_word() {
-        assert_eq!(opened(&[], &[(3, 4, 1)]), (vec![], vec![(3, 4, Verdict::Release)], None));
+        for (first, last) in [(3, 4), (0, 1), (0, 0)] {
+            let released = vec![(first, last, Verdict::Release)];
+            assert_eq!(opened(&[], &[(first, last, 1)]), (vec![], released, None));
+        }
         let (records, passed_over, broken) = opened(
             &[b"nonsense, and quite a lot of it, longer than a batch's header is, by far".to_vec()],
             &[],
@@ -276,6 +279,17 @@ mod tests {
         let (records, passed_over, _) = opened(&[batch(0, &["a", "b", "c", "d"])], &lies);
         assert_eq!(records, [record(0, "a", 7), record(1, "b", 3), record(2, "c", 3)]);
         assert_eq!(passed_over, [(i64::MAX, i64::MAX, Verdict::Release)]);
+    }
+
+    #[test]
+    fn records_say_in_which_epoch_of_the_leader_they_were_written_where_that_is_known() {
+        for (written, told) in [(7, Some(7)), (0, Some(0)), (-1, None)] {
+            let mut bytes = batch(0, &["a"]);
+            patch::set_leader_epoch(&mut bytes, written).unwrap();
+            let opened = open(&TopicPartition::new("t", 0), bytes.into(), &ranges(&[(0, 0, 1)]), READING);
+            assert_eq!(opened.records.len(), 1);
+            assert_eq!(opened.records[0].0.leader_epoch, told);
+        }
     }
 
     #[test]

@@ -242,8 +242,3 @@ fn wire_size(size: usize) -> i32 {
 pub(super) fn reading(config: &ShareConfig) -> Reading {
     Reading { check_crcs: config.check_crcs, max_batch_bytes: config.max_batch_bytes }
 }
-
-/// A member's last word.
-pub(super) fn leave(config: &ShareConfig, member_id: &Arc<str>) -> ShareGroupHeartbeatRequest {
-    heartbeat(config, member_id, Beat { attempt: 0, epoch: super::member::LEAVING, topics: None })
-}

@@ -296,7 +296,7 @@ impl Sharing {
 
     fn expire(&mut self, now: Instant) {
         let lost: Vec<(Slot, Tally)> =
-            self.leaders.values_mut().flat_map(|leader| leader.locks.expire(now)).collect();
+            self.leaders.values_mut().flat_map(|leader| leader.expire(now)).collect();
         self.note(lost);
     }
 

@@ -175,11 +175,11 @@ impl ShareTask {
 
     fn leave(&mut self) {
         self.leaving = true;
-        if !self.member.leave() {
+        let Some(beat) = self.member.leave() else {
             self.done = true;
             return;
-        }
-        let request = requests::leave(&self.shared.config, &self.shared.member_id);
+        };
+        let request = requests::heartbeat(&self.shared.config, &self.shared.member_id, beat);
         let (shared, link) = (Arc::clone(&self.shared), Arc::clone(&self.link));
         self.work.push(Box::pin(async move {
             if let Err(error) = exchange(&shared, &link, &request, LEAVE_TIMEOUT).await {

@@ -1,8 +1,8 @@
 //! A broker for tests that misbehaves on request: how does your service take an error, a slow answer, a lost one?
 //!
-//! A [`FakeBroker`] keeps topics, groups and transactions as a real broker does, as far as a client can see. In front
-//! of that stands a script: the next requests of an API get an error, come late, lose their connection before or after they
-//! are carried out, are never answered, or are answered with something that is not true.
+//! A [`FakeBroker`] keeps topics, groups and transactions as a real broker does, as far as a client can see. In
+//! front of that stands a script: the next requests of an API get an error, come late, lose their connection before
+//! or after they are carried out, are never answered, or are answered with something that is not true.
 //!
 //! ```
 //! use klamm_client::testing::{Answer, FakeBroker};
@@ -38,10 +38,10 @@
 //!
 //! # What it is not
 //!
-//! It has one node, classic groups, and transactions of the flow before KIP-890, which do not time out. It offers no
-//! fetch sessions, no groups of KIP-848, no share groups and, of administration, the creation of topics and the
-//! description of groups; nothing is ever deleted. A login always succeeds, unless the script says otherwise. To try out
-//! what your service does when all is well, take the real broker: `klamm`'s feature `testing`.
+//! It has one node, classic groups, and transactions of the flow before KIP-890, which do not time out. It offers
+//! no fetch sessions, no groups of KIP-848, no share groups and, of administration, the creation of topics and the
+//! description of groups; nothing is ever deleted. A login always succeeds, unless the script says otherwise. To
+//! try out what your service does when all is well, take the real broker: `klamm`'s feature `testing`.
 //!
 //! ```text
 //! broker.rs         what a test calls

@@ -1,4 +1,5 @@
-//! A request as it came in: its header, its body, the partitions that it names; and those that a test may look at. Pure.
+//! A request as it came in: its header, its body, the partitions that it names; and those that a test may look at.
+//! Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What a test wants to happen: rules for the next requests of an API, used up in the order in which they were made. Pure.
+//! What a test wants to happen: rules for the next requests of an API, used up in the order in which they were
+//! made. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;

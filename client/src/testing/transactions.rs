@@ -1,4 +1,5 @@
-//! The coordinator of transactions, as it was before KIP-890: producer ids, epochs, and what each transaction holds. Pure.
+//! The coordinator of transactions, as it was before KIP-890: producer ids, epochs, and what each transaction
+//! holds. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

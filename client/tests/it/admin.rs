@@ -7,12 +7,12 @@ use klamm_client::{AdminError, NewTopic, RequestError, TopicPartition};
 use klamm_protocol::ApiKey;
 use klamm_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// A hundred groups were a hundred connections, made one after the other, each with its own search for the coordinator.
 #[tokio::test(start_paused = true)]
 async fn many_groups_are_described_by_few_requests_on_the_shared_connection() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let stable = |answer: &mut DescribeGroupsResponse| {
         answer.groups.iter_mut().for_each(|group| group.group_state = "Stable".into());
@@ -35,7 +35,7 @@ async fn many_groups_are_described_by_few_requests_on_the_shared_connection() {
 /// the topic exists.
 #[tokio::test(start_paused = true)]
 async fn a_topic_is_created_although_the_metadata_request_after_it_fails() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     broker.next(ApiKey::Metadata, 1_000, Answer::DisconnectBefore);
     let created = client.admin().create_topics(&[NewTopic::new("new")]).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_topic_is_created_although_the_metadata_request_after_it_fails() {
 /// A broker that cannot do something says so at once; what can be had in an older way is.
 #[tokio::test(start_paused = true)]
 async fn what_a_broker_lacks_is_told_or_had_in_another_way() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let admin = broker.client().await.unwrap().admin();
     let cluster = admin.clone().timeout(std::time::Duration::MAX).describe_cluster().await.unwrap();
     assert_eq!(cluster.controller, Some(1), "from its metadata");

@@ -1,5 +1,5 @@
-//! How often producer and consumer allocate, and how much memory a client takes at most: counted on the test's own thread,
-//! on which client and fake broker run.
+//! How often producer and consumer allocate, and how much memory a client takes at most: counted on the test's own
+//! thread, on which client and fake broker run.
 
 #![expect(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -9,7 +9,7 @@ use std::cell::Cell;
 use bytes::Bytes;
 use klamm_client::{Compression, Record};
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -93,7 +93,7 @@ unsafe impl GlobalAlloc for Counting {
 async fn reading_allocates_once_for_many_records() {
     const RECORDS: usize = 20_000;
     for compression in [Compression::None, Compression::Lz4] {
-        let broker = fake::start(1).await;
+        let broker = scripted::start(1).await;
         let client = broker.client().await.unwrap();
         let producer = client.producer().compression(compression).build().unwrap();
         let value = Bytes::from(vec![7; 100]);
@@ -124,7 +124,7 @@ async fn sending_allocates_once_for_many_records() {
     const RECORDS: usize = 20_000;
     for compression in [Compression::None, Compression::Lz4] {
         for callbacks in [true, false] {
-            let broker = fake::start(1).await;
+            let broker = scripted::start(1).await;
             let client = broker.client().await.unwrap();
             let producer = client.producer().compression(compression).build().unwrap();
             let (value, topic) = (Bytes::from(vec![7; 100]), std::sync::Arc::<str>::from(TOPIC));

@@ -122,7 +122,10 @@ async fn partitions_whose_logs_are_still_being_made_keep_their_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_is_made_anew_under_load_keeps_its_order() {
     const PARTITIONS: i32 = 60;
-    let Some(client) = client().await else { return };
+    let Some(address) = address() else { return };
+    // A record on its way would make it with as many partitions as the broker likes.
+    let client = Client::builder().bootstrap(address).allow_auto_create_topics(false).build();
+    let client = timeout(STEP, client).await.unwrap().unwrap();
     let topic = topic(&client, "anew", PARTITIONS).await;
     let producer = client.producer().batch_bytes(3_000).build().unwrap();
     let stop = AtomicBool::new(false);
@@ -140,9 +143,17 @@ async fn a_topic_that_is_made_anew_under_load_keeps_its_order() {
     let make_anew = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         timeout(STEP, client.admin().delete_topics(&[&*topic])).await.unwrap().unwrap();
-        // A record may have made it already.
-        let again = NewTopic::new(&*topic).partitions(PARTITIONS);
-        drop(timeout(STEP, client.admin().create_topics(&[again])).await.unwrap().unwrap());
+        let made = async {
+            loop {
+                let again = [NewTopic::new(&*topic).partitions(PARTITIONS)];
+                if client.admin().create_topics(&again).await.unwrap().values().all(Result::is_ok) {
+                    break;
+                }
+                // The controller has not come to the end of the deletion.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(STEP, made).await.unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
         stop.store(true, Ordering::Relaxed);
     };

@@ -10,7 +10,7 @@ use klamm_client::{Client, ClientError, ConsumeError, Record, RequestError};
 use klamm_protocol::ApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 fn nonsense() -> Vec<Vec<u8>> {
     let framed = |body: &[u8]| [&(body.len() as i32).to_be_bytes()[..], body].concat();
@@ -57,7 +57,7 @@ async fn connecting_to_something_else_is_a_clear_error() {
 
 #[tokio::test(start_paused = true)]
 async fn nonsense_instead_of_answers_is_survived() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     for api in [ApiKey::Produce, ApiKey::Metadata] {
@@ -87,7 +87,7 @@ async fn nonsense_instead_of_answers_is_survived() {
 #[tokio::test(start_paused = true)]
 async fn an_older_broker_is_asked_in_its_version() {
     for up_to in [0, 2, 3] {
-        let broker = fake::start(1).await;
+        let broker = scripted::start(1).await;
         broker.up_to_version(ApiKey::ApiVersions, up_to);
         let client = broker.client().await.unwrap();
         client.producer().build().unwrap().send(Record::to(TOPIC).value("a")).await.unwrap();
@@ -96,7 +96,7 @@ async fn an_older_broker_is_asked_in_its_version() {
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_batch_is_told_and_read_when_it_is_whole_again() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     for value in ["a", "b"] {

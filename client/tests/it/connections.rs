@@ -10,7 +10,7 @@ use klamm_protocol::ApiKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio::time::Instant;
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// An address that takes connections and never answers.
 async fn silent(net: &dyn Net, tasks: &Tasks) -> String {
@@ -27,7 +27,7 @@ async fn silent(net: &dyn Net, tasks: &Tasks) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_bootstrap_address_does_not_hide_another() {
-    let (broker, tasks) = (fake::start(1).await, Tasks::new());
+    let (broker, tasks) = (scripted::start(1).await, Tasks::new());
     for silent_ones in 1..=2 {
         let mut addresses = Vec::new();
         for _ in 0..silent_ones {
@@ -43,7 +43,7 @@ async fn a_silent_bootstrap_address_does_not_hide_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_ends_though_nobody_has_the_patience_to_see_it() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client_builder().request_timeout(Duration::from_secs(10)).build().await.unwrap();
     broker.next(ApiKey::Metadata, 1, Answer::Hang);
     let started = Instant::now();
@@ -62,7 +62,7 @@ async fn a_silent_connection_ends_though_nobody_has_the_patience_to_see_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_is_sent_once_its_broker_can_be_reached_again() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     broker.next(ApiKey::Produce, 1, Answer::Never);
@@ -75,7 +75,7 @@ async fn a_record_is_sent_once_its_broker_can_be_reached_again() {
 /// A broker that takes connections, negotiates, and closes them was connected to as fast as it closed.
 #[tokio::test]
 async fn a_broker_that_closes_every_connection_is_not_stormed() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(Record::to(TOPIC).value("a")).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_broker_that_closes_every_connection_is_not_stormed() {
 
 #[tokio::test(start_paused = true)]
 async fn many_unknown_topics_are_asked_about_together() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     // Too short for a second round.
     let client = broker.client_builder().request_timeout(Duration::from_millis(5)).build().await.unwrap();
     let before = broker.requests(ApiKey::Metadata);
@@ -115,7 +115,7 @@ fn requests_are_counted_for_the_programs_recorder() {
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
-            let broker = fake::start(1).await;
+            let broker = scripted::start(1).await;
             let client = broker.client().await.unwrap();
             let producer = client.producer().build().unwrap();
             broker.next(ApiKey::Produce, 1, Answer::DisconnectBefore);

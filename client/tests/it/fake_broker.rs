@@ -11,7 +11,7 @@ use klamm_protocol::ApiKey;
 use klamm_protocol::messages::ProduceRequest;
 use tokio::time::{Instant, timeout};
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -60,7 +60,7 @@ async fn it_serves_over_tcp() {
 
 #[tokio::test(start_paused = true)]
 async fn each_answer_does_what_it_says() {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     let client = broker.client_builder().request_timeout(Duration::from_secs(5)).build().await.unwrap();
     let builder = client.producer().request_timeout(Duration::from_secs(5));
     let producer = builder.delivery_timeout(Duration::from_secs(9)).build().unwrap();
@@ -103,7 +103,7 @@ async fn each_answer_does_what_it_says() {
 
 #[tokio::test(start_paused = true)]
 async fn one_partition_misbehaves_and_the_others_do_not() {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     broker.topic("other", 1);
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
@@ -121,7 +121,7 @@ async fn one_partition_misbehaves_and_the_others_do_not() {
 
 #[tokio::test(start_paused = true)]
 async fn members_share_a_topic_and_take_over_from_each_other() {
-    let broker = fake::start(4).await;
+    let broker = scripted::start(4).await;
     let client = broker.client().await.unwrap();
     let member = async || {
         let builder = client.consumer().group("g").topics([TOPIC]).from_beginning();
@@ -152,7 +152,7 @@ async fn members_share_a_topic_and_take_over_from_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn transactions_are_all_or_nothing() {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     let client = broker.client().await.unwrap();
     let mut producer = client.producer().transactional_id("x").build().unwrap();
     for (value, commit) in [("a", true), ("b", false), ("c", true)] {
@@ -191,7 +191,7 @@ async fn transactions_are_all_or_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_older_or_poorer_broker_can_be_had() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     broker
         .up_to_version(ApiKey::Produce, 12)
         .up_to_version(ApiKey::Fetch, 12)
@@ -210,7 +210,7 @@ async fn an_older_or_poorer_broker_can_be_had() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_are_cut_and_made_again() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(Record::to(TOPIC).value("a")).await.unwrap();

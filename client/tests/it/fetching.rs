@@ -12,7 +12,7 @@ use klamm_protocol::ApiKey;
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::{Instant, timeout};
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// Far less than any request timeout, far more than any answer takes.
 const SOON: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ async fn values(consumer: &mut Consumer, count: usize) -> Vec<String> {
 /// up for all of them together, and that failed together.
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_cannot_be_looked_up_keeps_no_other_waiting() {
-    let broker = fake::start(3).await;
+    let broker = scripted::start(3).await;
     broker.reachable((TOPIC, 1), false);
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a"]).await;
@@ -62,7 +62,7 @@ async fn a_partition_that_cannot_be_looked_up_keeps_no_other_waiting() {
 /// second one for the other.
 #[tokio::test(start_paused = true)]
 async fn a_seek_waits_for_no_fetch_that_is_held() {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a"]).await;
     let wait = Duration::from_secs(2);
@@ -84,7 +84,7 @@ async fn a_seek_waits_for_no_fetch_that_is_held() {
 /// An idle partition that is paused and sought took both connections, and a busy one got 12 MB/s instead of 321.
 #[tokio::test(start_paused = true)]
 async fn an_idle_partition_that_is_sought_slows_no_other_down() {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     let client = broker.client().await.unwrap();
     let consumer = client.consumer().assign([(TOPIC, 0), (TOPIC, 1)]).from_beginning();
     let mut consumer = consumer.start().await.unwrap();
@@ -102,7 +102,7 @@ async fn an_idle_partition_that_is_sought_slows_no_other_down() {
 /// `lag` subtracted without a thought for what brokers may say.
 #[tokio::test(start_paused = true)]
 async fn a_hostile_high_watermark_makes_no_lag_panic() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b"]).await;
     for (high_watermark, lag) in [(i64::MIN, 0), (i64::MAX, i64::MAX - 2), (-1, 0)] {
@@ -120,7 +120,7 @@ async fn a_hostile_high_watermark_makes_no_lag_panic() {
 /// A topic that was deleted and made anew was read on at the old position.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b", "c"]).await;
     let mut consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning().start().await.unwrap();
@@ -133,7 +133,7 @@ async fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
 /// Without a policy it is for the program to say where to go on.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_is_made_anew_is_an_error_without_a_policy() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a"]).await;
     let consumer = client.consumer().assign([(TOPIC, 0)]).auto_offset_reset(OffsetReset::None);
@@ -154,7 +154,7 @@ async fn a_topic_that_is_made_anew_is_an_error_without_a_policy() {
 /// The error did not say where the batch ends, so that a program could only try one offset after the other.
 #[tokio::test(start_paused = true)]
 async fn a_corrupt_batch_says_where_to_go_on() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b", "c"]).await;
     let mut damaged = broker.batches(TOPIC, 0)[1].bytes().to_vec();
@@ -173,7 +173,7 @@ async fn a_corrupt_batch_says_where_to_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_assigned_by_hand_can_change() {
-    let broker = fake::start(3).await;
+    let broker = scripted::start(3).await;
     let client = broker.client().await.unwrap();
     for (partition, value) in [(0, "a"), (1, "b"), (2, "c")] {
         send(&client, partition, &[value]).await;
@@ -196,7 +196,7 @@ async fn what_is_assigned_by_hand_can_change() {
 
 #[tokio::test(start_paused = true)]
 async fn partitions_are_sought_by_time_and_by_ends() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b"]).await;
     let mut consumer = client.consumer().assign([(TOPIC, 0)]).from_beginning().start().await.unwrap();
@@ -230,7 +230,7 @@ impl ConsumerInterceptor for Shouting {
 
 #[tokio::test(start_paused = true)]
 async fn interceptors_see_every_record_and_may_panic() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     send(&client, 0, &["a", "b", "c"]).await;
     let shouting = Arc::new(Shouting::default());

@@ -12,7 +12,7 @@ use klamm_protocol::ApiKey;
 use klamm_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use tokio::time::{Instant, timeout};
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,7 @@ impl RebalanceListener for Notes {
 }
 
 async fn broker(records: usize) -> (FakeBroker, Client) {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     for number in 0..records {

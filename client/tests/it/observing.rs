@@ -12,7 +12,7 @@ use klamm_protocol::ApiKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio::time::timeout;
 
-use crate::scripted_broker::{FakeBroker, Fault, TOPIC};
+use crate::fake::{FakeBroker, Fault, TOPIC};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const DEADLINE: Duration = Duration::from_secs(600);

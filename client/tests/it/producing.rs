@@ -12,7 +12,7 @@ use klamm_protocol::ApiKey;
 use klamm_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use tokio::time::Instant;
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 fn record(partition: i32, value: impl ToString) -> Record {
     Record::to(TOPIC).partition(partition).value(value.to_string())
@@ -23,7 +23,7 @@ fn record(partition: i32, value: impl ToString) -> Record {
 #[tokio::test(start_paused = true)]
 async fn the_first_batches_of_a_partition_keep_their_order() {
     for refused in 1..6 {
-        let broker = fake::start(1).await;
+        let broker = scripted::start(1).await;
         let client = broker.client().await.unwrap();
         let producer = client.producer().batch_bytes(100).build().unwrap();
         broker.next(ApiKey::Produce, refused, Answer::Error(ErrorCode::NotLeaderOrFollower));
@@ -49,7 +49,7 @@ async fn absurd_durations_are_refused_by_name() {
         ("request_timeout", ProducerBuilder::request_timeout),
         ("max_block", ProducerBuilder::max_block),
     ];
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     for (name, set) in setters {
         let longest = Duration::from_millis(i32::MAX as u64);
@@ -71,7 +71,7 @@ async fn absurd_durations_are_refused_by_name() {
 fn a_producer_whose_runtime_is_gone_says_so() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
-    let broker = first.block_on(fake::start(1));
+    let broker = first.block_on(scripted::start(1));
     let (producer, waiting) = first.block_on(async {
         let client = broker.client().await.unwrap();
         let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
@@ -94,7 +94,7 @@ fn a_producer_whose_runtime_is_gone_says_so() {
 /// A partition that was added to a topic after its metadata was learnt was called unknown until the metadata aged.
 #[tokio::test(start_paused = true)]
 async fn a_partition_beyond_the_known_ones_is_looked_for() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_partition_beyond_the_known_ones_is_looked_for() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_batch_does_not_fail_the_younger_ones() {
     for fault in [Answer::DisconnectBefore, Answer::DisconnectAfter, Answer::Never] {
-        let broker = fake::start(1).await;
+        let broker = scripted::start(1).await;
         let client = broker.client().await.unwrap();
         let producer = client
             .producer()
@@ -145,7 +145,7 @@ async fn an_expired_batch_does_not_fail_the_younger_ones() {
 /// a delayed copy of the lost batch would not have minded. Now they go under the next epoch, which fences it (KIP-360).
 #[tokio::test(start_paused = true)]
 async fn what_follows_a_gap_goes_under_the_next_epoch() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client
         .producer()
@@ -173,7 +173,7 @@ async fn what_follows_a_gap_goes_under_the_next_epoch() {
 /// A broker that went on saying that it does not know the producer was asked as fast as it answered.
 #[tokio::test(start_paused = true)]
 async fn a_lost_identity_is_tried_again_after_a_pause() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_lost_identity_is_tried_again_after_a_pause() {
 #[tokio::test(start_paused = true)]
 async fn batches_that_are_too_large_for_the_broker_go_in_parts() {
     for codec in [Compression::None, Compression::Lz4] {
-        let broker = fake::start(1).await;
+        let broker = scripted::start(1).await;
         broker.max_batch_bytes(2_000);
         let client = broker.client().await.unwrap();
         let producer = client.producer().compression(codec).batch_bytes(20_000).build().unwrap();
@@ -218,7 +218,7 @@ async fn batches_that_are_too_large_for_the_broker_go_in_parts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_not_taken_comes_back() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let builder = client.producer().max_request_bytes(1_000).buffer_bytes(1_000);
     let producer = builder.max_block(Duration::from_secs(1)).build().unwrap();
@@ -266,7 +266,7 @@ impl Interceptor for Watching {
 
 #[tokio::test(start_paused = true)]
 async fn interceptors_see_every_record_and_harm_at_most_one() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let watching = |name| Watching { name, seen: Arc::clone(&seen) };
@@ -301,7 +301,7 @@ impl Partitioner for ByLength {
 
 #[tokio::test(start_paused = true)]
 async fn the_application_may_choose_partitions() {
-    let broker = fake::start(3).await;
+    let broker = scripted::start(3).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().partitioner(ByLength).build().unwrap();
     let free = |value: &'static str| Record::to(TOPIC).key("k").value(value);
@@ -321,7 +321,7 @@ async fn the_application_may_choose_partitions() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_has_a_deadline() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
@@ -344,7 +344,7 @@ async fn closing_has_a_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_future_has_taken_nothing_or_is_carried_out() {
     let moment = Duration::from_millis(50);
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let builder = client.producer().max_request_bytes(1_000).buffer_bytes(1_000);
     let producer = builder.linger(Duration::from_secs(60)).build().unwrap();
@@ -372,7 +372,7 @@ async fn a_dropped_future_has_taken_nothing_or_is_carried_out() {
 /// A broker without transactions is told from one that is slow.
 #[tokio::test(start_paused = true)]
 async fn a_broker_without_transactions_is_a_clear_error() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     // What Klamm's broker says.
     broker.always(ApiKey::FindCoordinator, Answer::Error(ErrorCode::TransactionalIdAuthorizationFailed));
@@ -392,7 +392,7 @@ async fn a_broker_without_transactions_is_a_clear_error() {
 /// record that had to be tried five times had five times their headers.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_comes_back_is_as_it_was_given() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let interceptor = Watching { name: "second", seen: Arc::default() };
     let builder = client.producer().interceptor(interceptor).max_block(Duration::from_secs(1));
@@ -419,7 +419,7 @@ async fn a_record_that_comes_back_is_as_it_was_given() {
 /// header too.
 #[tokio::test(start_paused = true)]
 async fn the_largest_record_that_is_taken_fits_into_a_batch_of_that_size() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     for limit in [1_000_usize, 1024 * 1024] {
         broker.max_batch_bytes(limit);
@@ -439,7 +439,7 @@ async fn the_largest_record_that_is_taken_fits_into_a_batch_of_that_size() {
 /// It would have been sent, and nothing would have told that retries are not recognised.
 #[tokio::test(start_paused = true)]
 async fn an_id_that_means_none_does_not_switch_idempotence_off() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let none = |answer: &mut InitProducerIdResponse| answer.producer_id = -1;
     broker.always(ApiKey::InitProducerId, Answer::edited::<InitProducerIdRequest>(none));
     let producer = broker.client().await.unwrap().producer().build().unwrap();

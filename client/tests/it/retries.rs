@@ -8,7 +8,7 @@ use klamm_client::{ErrorCode, ProduceError, Record};
 use klamm_protocol::ApiKey;
 use tokio::time::Instant;
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 fn record(partition: i32, value: impl ToString) -> Record {
     Record::to(TOPIC).partition(partition).value(value.to_string())
@@ -19,7 +19,7 @@ fn record(partition: i32, value: impl ToString) -> Record {
 async fn faults_neither_lose_nor_reorder_nor_repeat() {
     for seed in crate::seed() * 60..(crate::seed() + 1) * 60 {
         let rng = SeededRng::new(seed);
-        let broker = fake::start(3).await;
+        let broker = scripted::start(3).await;
         for _ in 0..40 {
             let answer = match rng.below(8) {
                 0 => Answer::DisconnectBefore,
@@ -61,7 +61,7 @@ async fn faults_neither_lose_nor_reorder_nor_repeat() {
 /// A batch that is refused for good must not leave a gap of sequences that stops everything behind it.
 #[tokio::test(start_paused = true)]
 async fn a_refused_batch_does_not_block_the_next() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_refused_batch_does_not_block_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_forgot_the_producer_is_met_with_the_next_epoch() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_broker_that_forgot_the_producer_is_met_with_the_next_epoch() {
 
 #[tokio::test(start_paused = true)]
 async fn the_delivery_deadline_holds_and_says_what_may_have_happened() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().build().unwrap();
     producer.send(record(0, "a")).await.unwrap();
@@ -113,7 +113,7 @@ async fn the_delivery_deadline_holds_and_says_what_may_have_happened() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_waits_and_then_says_so() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client
         .producer()
@@ -142,7 +142,7 @@ async fn a_full_buffer_waits_and_then_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn close_drains_and_drop_tells() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().linger(Duration::from_secs(60)).build().unwrap();
     let delivery = producer.enqueue(record(0, "a")).await.unwrap();
@@ -160,7 +160,7 @@ async fn close_drains_and_drop_tells() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_gave_up_waiting_harms_nobody() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = broker.client().await.unwrap();
     let producer = client.producer().request_timeout(Duration::from_secs(1)).build().unwrap();
     broker.next(ApiKey::Produce, 1, Answer::Never);

@@ -7,7 +7,7 @@ use klamm_client::{Client, Record, Sasl, Security};
 use klamm_protocol::ApiKey;
 use klamm_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// Logins take a while, and the sessions after them last so long.
 fn sessions_last(broker: &FakeBroker, lifetime_ms: i64) {
@@ -18,7 +18,7 @@ fn sessions_last(broker: &FakeBroker, lifetime_ms: i64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_renewed_between_requests_and_none_is_lost() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     sessions_last(&broker, 1_000);
     let security = Security::plaintext().danger_plaintext_credentials().sasl(Sasl::plain("alice", "pw"));
     let net = broker.net();
@@ -43,7 +43,7 @@ async fn a_session_is_renewed_between_requests_and_none_is_lost() {
 /// A hostile broker: sessions of a millisecond would have the client do nothing but log in.
 #[tokio::test(start_paused = true)]
 async fn sessions_of_no_time_do_not_keep_the_client_busy() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     sessions_last(&broker, 1);
     let security = Security::plaintext().danger_plaintext_credentials().sasl(Sasl::plain("alice", "pw"));
     let builder = Client::builder().bootstrap(broker.bootstrap()).net(broker.net());
@@ -56,7 +56,7 @@ async fn sessions_of_no_time_do_not_keep_the_client_busy() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_wants_no_login_gets_none() {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     broker.client().await.unwrap().admin().list_topics().await.unwrap();
     assert_eq!(broker.requests(ApiKey::SaslHandshake), 0);
 }

@@ -6,7 +6,7 @@ use klamm_client::{Client, ErrorCode, Record, ShareConsumer, ShareError, ShareRe
 use klamm_protocol::ApiKey;
 use tokio::time::{Instant, timeout};
 
-use crate::scripted_broker::{FakeBroker, Fault, TOPIC};
+use crate::fake::{FakeBroker, Fault, TOPIC};
 
 const SECOND: Duration = Duration::from_secs(1);
 

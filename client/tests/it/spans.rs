@@ -11,8 +11,8 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Level, Metadata, Subscriber};
 
+use crate::fake::{FakeBroker, Fault, TOPIC};
 use crate::observing::{DEADLINE, SECOND, builder, everything};
-use crate::scripted_broker::{FakeBroker, Fault, TOPIC};
 
 /// Notes spans, and events at a level or above.
 #[derive(Default)]

@@ -1,5 +1,5 @@
-//! Apache Kafka itself: the same listener, pipeline and command line run on it unchanged, where users go when one machine
-//! is too small; and the client's own tests against it run here, where there is one.
+//! Apache Kafka itself: the same listener, pipeline and command line run on it unchanged, where users go when one
+//! machine is too small; and the client's own tests against it run here, where there is one.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,10 +39,11 @@ async fn a_listener_a_pipeline_and_the_command_line_run_on_apache_kafka() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clients_own_tests_against_apache_kafka_pass() {
     let Some(jars) = java_jars("the client's tests against Apache Kafka") else { return };
-    let (kafka, tests) =
-        tokio::join!(Kafka::start(jars, 1, &["auto.create.topics.enable=true"]), client_tests());
+    let (kafka, tests) = tokio::join!(Kafka::start(jars, 1, &[]), client_tests());
     let mut command = Command::new(tests);
     command.args(["apache_kafka::", "cutting::", "real_broker::", "--nocapture"]);
+    // Most of them wait for the broker's clock.
+    command.arg("--test-threads=6");
     command.env("KLAMM_APACHE_KAFKA", kafka.bootstrap());
     let ran = run_command(command, CLIENT_TESTS).await;
     let said = format!("{}{}", ran.stdout, ran.stderr);

@@ -34,11 +34,14 @@ fn chunk_reading() -> Reading {
 
 /// A chunk of `count` records of 100 bytes and a batch's header from `position` on.
 fn chunk(number: i32, position: i64, count: i64) -> Chunk {
+    chunk_read(number, position, count, chunk_reading())
+}
+
+fn chunk_read(number: i32, position: i64, count: i64, reading: Reading) -> Chunk {
     let mut batch = BatchBuilder::new(BatchOptions { base_offset: position, ..BatchOptions::default() });
     for _ in 0..count {
         batch.append(0, None, Some(&[0; 91]), std::iter::empty::<(&str, Option<&[u8]>)>()).unwrap();
     }
-    let reading = chunk_reading();
     let position = Anchor::from(position);
     let batch = if count == 0 { Bytes::new() } else { batch.build().unwrap() };
     chunk::read(&partition(number), position, batch, &[], position.offset + count, reading)
@@ -129,7 +132,8 @@ fn partitions_take_turns() {
         for (number, at) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] {
             let name = partition(number);
             let cell = Arc::clone(&state.all[&name].cell);
-            assert!(state.fetched(&name, &cell, chunk(number, at, 1), Instant::now()));
+            let alone = Reading { together_bytes: 1, ..chunk_reading() };
+            assert!(state.fetched(&name, &cell, chunk_read(number, at, 1, alone), Instant::now()));
         }
         if pauses {
             assert!(state.pause(&partition(0), true) && state.pause(&partition(0), false));
@@ -488,4 +492,20 @@ fn a_sample_has_what_is_known() {
     assert_eq!((sample.assigned, sample.buffered_bytes), (2, state.buffered()));
     assert!(sample.buffered_bytes > 0);
     assert_eq!(sample.lags, BTreeMap::from([(partition(0), 3)]), "of the other nothing is known");
+}
+
+/// A program that commits after each batch never caught up with a topic of small fetches: what came meanwhile waited in
+/// as many pieces as it had come in.
+#[test]
+fn a_reader_that_is_behind_gets_many_records_at_a_time() {
+    let mut state = partitions(1);
+    for offset in 0..3 {
+        let wanted = begin(&mut state).remove(0);
+        assert!(fetched(&mut state, &wanted, chunk(0, offset, 1)));
+    }
+    assert_eq!(waiting(&state), 3 * 161);
+    let (mut chunk, _) = state.take().unwrap();
+    assert_eq!(chunk.take_together().unwrap().unwrap().records.len(), 3);
+    assert_eq!(waiting(&state), 0);
+    assert!(state.take().is_none());
 }

@@ -311,8 +311,34 @@ fn what_is_said_of_an_earlier_lock_comes_to_nothing() {
     sharing.answered(1, Ok(brings(0, &[5])), now);
     assert_eq!(outcomes(&mut sharing), [("t-0".to_owned(), 0, Some((1, Loss::RanOut)))]);
     let again = sharing.take(9, now);
+    sharing.want(false);
+    assert_eq!(sharing.send(now), (vec![], None), "there is nothing to be sent any more");
     assert_eq!(accept(&mut sharing, &handed[0], now), Err(Gone));
-    assert_eq!(accept(&mut sharing, &again[0], now), Ok(false));
+    assert_eq!(accept(&mut sharing, &again[0], now), Ok(true), "the first to be sent");
+    assert_eq!(sharing.send(now), (vec![], Some(now + LINGER)));
+}
+
+/// With what ran out unsent goes the hurry with which it was to be sent: what is said next is the first again, of which
+/// the task is told, and waits for company.
+#[test]
+fn what_ran_out_is_not_due_any_more() {
+    for flushes in [false, true] {
+        let (mut sharing, now, first) = handed(&[5]);
+        sharing.want(true);
+        sends(&mut sharing, now);
+        sharing.answered(1, Ok(brings(0, &[6])), now + MAX_WAIT);
+        let second = sharing.take(9, now + MAX_WAIT);
+        sharing.want(false);
+        assert_eq!(accept(&mut sharing, &first[0], now + MAX_WAIT), Ok(true));
+        if flushes {
+            sharing.flush();
+        }
+        let late = now + LASTS;
+        assert_eq!(sharing.send(late), (vec![], None));
+        assert_eq!(outcomes(&mut sharing), [("t-0".to_owned(), 0, Some((1, Loss::RanOut)))]);
+        assert_eq!(accept(&mut sharing, &second[0], late), Ok(true), "flushed: {flushes}");
+        assert_eq!(sharing.send(late), (vec![], Some(late + LINGER)), "flushed: {flushes}");
+    }
 }
 
 #[test]

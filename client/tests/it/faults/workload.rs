@@ -223,11 +223,14 @@ async fn read(
     rng: &SeededRng,
     pace: &Pace,
 ) {
-    let mut last: BTreeMap<i32, i64> = BTreeMap::new();
+    // With the assignment that it was read in: what was read before another member had the partition is not to be
+    // committed over that.
+    let mut last: BTreeMap<i32, (usize, i64)> = BTreeMap::new();
     loop {
         let Ok(next) = timeout(10 * pace.look_every, consumer.next()).await else {
             // Nothing came: what was refused or lost on its way is committed again, each for itself.
-            for (&partition, &offset) in &last {
+            for (&partition, &(_, offset)) in last.iter().filter(|(at, (of, _))| assignments.of(**at) == *of)
+            {
                 let _ = consumer.handle().commit([(TopicPartition::new(TOPIC, partition), offset + 1)]).await;
             }
             continue;
@@ -244,7 +247,7 @@ async fn read(
                     history.hand_out(Handed { member, assignment, partition, offset, value });
                     history.process(partition, offset);
                 }
-                last.insert(partition, offset);
+                last.insert(partition, (assignments.of(partition), offset));
                 if rng.below(4) == 0 || world.is_over() {
                     // A commit that is refused or lost is followed by another.
                     let _ =

@@ -16,7 +16,7 @@ use klamm_protocol::{ApiKey, ErrorCode, Records, Uuid};
 use tokio::time::timeout;
 
 use super::{Case, LIE, Watch, client, reads_through};
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 fn answer(name: &str, edit: impl Fn(&mut FetchResponse) + Clone + Send + Sync + 'static) -> Case {
     Case::edited::<FetchRequest>(format!("fetch: {name}"), edit)
@@ -294,7 +294,7 @@ async fn about_transactions() {
             [before, &at(1), &at(1), after].concat()
         });
         for isolation in [IsolationLevel::ReadCommitted, IsolationLevel::ReadUncommitted] {
-            let broker = fake::start(1).await;
+            let broker = scripted::start(1).await;
             with_a_transaction(&broker).await;
             let client = client(&broker).await;
             let watch = Watch::begin(&case, &broker);

@@ -105,11 +105,11 @@ async fn to_a_member() {
 async fn bytes_behind_an_answer_are_ignored() {
     let trailing: Make = |exchange| framed(length(exchange) + 3, &[body(exchange), &[1, 2, 3]].concat());
     for api in [ApiKey::Metadata, ApiKey::Produce, ApiKey::InitProducerId, ApiKey::ApiVersions] {
-        let broker = crate::fake::start(1).await;
+        let broker = crate::scripted::start(1).await;
         broker.always(api, Answer::tampered(trailing));
         let client = broker.client().await.unwrap();
         let producer = client.producer().build().unwrap();
-        producer.send(klamm_client::Record::to(crate::fake::TOPIC).value("a")).await.unwrap();
+        producer.send(klamm_client::Record::to(crate::scripted::TOPIC).value("a")).await.unwrap();
         assert_eq!(broker.requests(ApiKey::Produce), 1, "{api:?}");
     }
 }

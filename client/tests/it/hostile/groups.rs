@@ -12,7 +12,7 @@ use klamm_protocol::{ApiKey, ErrorCode};
 use tokio::time::timeout;
 
 use super::{Case, LIE, RECOVERY, Watch, each, filled, reads_through};
-use crate::fake::TOPIC;
+use crate::scripted::TOPIC;
 
 fn coordinators() -> Vec<Case> {
     type Edit = fn(&mut Coordinator);

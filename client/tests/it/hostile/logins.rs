@@ -11,7 +11,7 @@ use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message};
 use tokio::time::{Instant, timeout};
 
 use super::{Case, Watch, each};
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// Only what the client itself waits may pass.
 const IN_TIME: Duration = Duration::from_secs(20);
@@ -116,7 +116,7 @@ fn of_any_mechanism() -> Vec<Case> {
 async fn logs_in_through(cases: Vec<Case>, sasl: fn() -> Sasl) {
     each(cases, async |case| {
         let name = &case.name;
-        let broker = fake::start(1).await;
+        let broker = scripted::start(1).await;
         let watch = Watch::begin(case, &broker);
         let builder = || {
             let security = Security::plaintext().danger_plaintext_credentials().sasl(sasl());
@@ -156,7 +156,7 @@ async fn about_logins() {
 #[tokio::test(start_paused = true)]
 async fn about_the_length_of_sessions() {
     for lifetime_ms in [i64::MIN, -1, 1, i64::from(i32::MAX) + 1, i64::MAX] {
-        let broker = fake::start(1).await;
+        let broker = scripted::start(1).await;
         let name = format!("a session of {lifetime_ms} ms");
         let case = Case::edited::<SaslAuthenticateRequest>(name, move |answer| {
             answer.session_lifetime_ms = lifetime_ms;

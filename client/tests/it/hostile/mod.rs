@@ -1,5 +1,5 @@
-//! Brokers that lie: whatever they answer, the client gives an error in time or carries on, takes bounded memory, storms
-//! nobody, and works again when the broker comes to its senses.
+//! Brokers that lie: whatever they answer, the client gives an error in time or carries on, takes bounded memory,
+//! storms nobody, and works again when the broker comes to its senses.
 //!
 //! Each case is a line in a table. A driver has a client do its usual work while the lie stands, then has the broker
 //! behave, and expects the same client to work.
@@ -24,7 +24,7 @@ use klamm_protocol::{ApiKey, Request};
 use tokio::time::{Instant, timeout};
 
 use crate::alloc::Peak;
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 /// How many records are in the topic, or are sent.
 const RECORDS: usize = 20;
@@ -154,7 +154,7 @@ fn producer(client: &Client) -> Producer {
 }
 
 async fn filled() -> (FakeBroker, Client) {
-    let broker = fake::start(2).await;
+    let broker = scripted::start(2).await;
     let client = client(&broker).await;
     let producer = producer(&client);
     for number in 0..RECORDS {
@@ -182,7 +182,7 @@ async fn each(cases: Vec<Case>, drive: impl AsyncFn(&Case)) {
 async fn sends_through(cases: Vec<Case>) {
     each(cases, async |case| {
         let name = &case.name;
-        let broker = fake::start(2).await;
+        let broker = scripted::start(2).await;
         let client = client(&broker).await;
         let watch = Watch::begin(case, &broker);
         let lied_to = producer(&client);
@@ -264,7 +264,8 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads until the record with this number was handed out, whose value is its offset. Never returns while the broker gives no more.
+    /// Reads until the record with this number was handed out, whose value is its offset. Never returns while the broker
+    /// gives no more.
     async fn on(&mut self, consumer: &mut Consumer, name: &str, last: usize) {
         while self.next <= i64::try_from(last).unwrap_or(i64::MAX) {
             match consumer.next().await {

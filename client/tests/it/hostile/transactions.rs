@@ -9,12 +9,12 @@ use klamm_protocol::messages::*;
 use tokio::time::{Instant, timeout};
 
 use super::{Case, LIE, RECOVERY, Watch, client, each, watch_panics};
-use crate::fake::{self, TOPIC};
+use crate::scripted::{self, TOPIC};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn with_a_producer() -> (FakeBroker, Client, TransactionalProducer) {
-    let broker = fake::start(1).await;
+    let broker = scripted::start(1).await;
     let client = client(&broker).await;
     let builder = client.producer().request_timeout(Duration::from_secs(3)).max_block(PATIENCE);
     let builder = builder.delivery_timeout(PATIENCE).transactional_id("x");

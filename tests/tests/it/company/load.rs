@@ -1,5 +1,5 @@
-//! Load on one topic while something is done to its brokers: writers, and a group of members that process and commit. At
-//! the end both histories are judged.
+//! Load on one topic while something is done to its brokers: writers, and a group of members that process and commit.
+//! At the end both histories are judged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What writers were told against what the log holds: lost, doubled, misplaced, reordered, invented, and visible although
-//! refused. Pure; linear in the number of writes but for sorting.
+//! What writers were told against what the log holds: lost, doubled, misplaced, reordered, invented, and visible
+//! although refused. Pure; linear in the number of writes but for sorting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -74,7 +74,7 @@ pub(super) fn faults(writes: &[Write], found: &Found, certain_from_us: i64) -> V
                 ));
             }
             (Outcome::Refused, Some(place)) => {
-                faults.push(format!("A8: {value} was refused and is at {place:?}"))
+                faults.push(format!("A8: {value} was refused and is at {place:?}"));
             }
             _ => {}
         }

@@ -1,8 +1,8 @@
-//! Members of a group, each a process of its own: of this client, and of three that we did not write. A member prints one
-//! line for each thing that it does, is told to leave by the end of its standard input, and can be killed.
+//! Members of a group, each a process of its own: of this client, and of three that we did not write. A member prints
+//! one line for each thing that it does, is told to leave by the end of its standard input, and can be killed.
 //!
-//! A line is `TIME_US EVENT ARGUMENTS`: `assigned P,P`, `revoked P,P`, `lost P,P`, `record P OFFSET VALUE`,
-//! `commit P OFFSET` before and `committed P OFFSET` after the group has taken it. tests/foreign/README.md tells the rest.
+//! A line is `TIME_US EVENT ARGUMENTS`: `assigned P,P`, `revoked P,P`, `lost P,P`, `record P OFFSET VALUE`, `commit P
+//! OFFSET` before and `committed P OFFSET` after the group has taken it. tests/foreign/README.md tells the rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Groups in which members of four makes share the partitions, join, leave and are killed, on Klamm's broker and on Apache
-//! Kafka, with what all of them offer: range, cooperative-sticky, and the groups of KIP-848.
+//! Groups in which members of four makes share the partitions, join, leave and are killed, on Klamm's broker and on
+//! Apache Kafka, with what all of them offer: range, cooperative-sticky, and the groups of KIP-848.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +8,17 @@ use klamm_runtime::{Rng, SeededRng};
 use klamm_tests::{BrokerProcess, seed};
 use tokio::time::Instant;
 
-use super::Kafka;
 use super::load::{Load, Topic};
 use super::members::{CONSUMER, COOPERATIVE, Make, Member, Programs, RANGE};
+use super::{Kafka, in_soak};
 use crate::foreign::java_jars;
 
 const MAKES: [Make; 4] = [Make::Klamm, Make::Java, Make::Librdkafka, Make::FranzGo];
 const PARTITIONS: i32 = 8;
 const MEMBERS_MAX: usize = 6;
-/// After the first member of each make has joined.
+/// After the first member of each make has joined; and outside of `make soak`.
 const CHANGES: usize = 6;
+const CHANGES_OF_A_SLICE: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_four_makes_share_a_group_of_klamm() {
@@ -26,7 +27,8 @@ async fn members_of_four_makes_share_a_group_of_klamm() {
     let data = tempfile::tempdir().unwrap();
     let settings = ["group.min.session.timeout.ms=1000"];
     let broker = BrokerProcess::start_with(data.path(), "127.0.0.1:0", &settings).await;
-    for protocol in [RANGE, COOPERATIVE] {
+    let protocols: &[_] = if in_soak() { &[RANGE, COOPERATIVE] } else { &[COOPERATIVE] };
+    for &protocol in protocols {
         share(broker.bootstrap(), protocol, &programs, &rng).await;
     }
     broker.stop(Duration::from_secs(20)).await;
@@ -34,6 +36,9 @@ async fn members_of_four_makes_share_a_group_of_klamm() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_four_makes_share_a_group_of_apache_kafka() {
+    if !in_soak() {
+        return;
+    }
     let Some(jars) = java_jars("groups of clients of four makes") else { return };
     let Some(programs) = Programs::find(Path::new(env!("CARGO_TARGET_TMPDIR"))).await else { return };
     let rng = SeededRng::new(seed(848));
@@ -58,7 +63,8 @@ async fn share(bootstrap: &str, protocol: &'static str, programs: &Programs, rng
         join(&mut load, make);
         load.group.settled(&load.members).await;
     }
-    for _ in 0..CHANGES {
+    let changes = if in_soak() { CHANGES } else { CHANGES_OF_A_SLICE };
+    for _ in 0..changes {
         let kind = rng.below(3);
         if load.members.len() < 2 || (kind == 0 && load.members.len() < MEMBERS_MAX) {
             let make = MAKES[usize::try_from(rng.below(MAKES.len() as u64)).unwrap()];
@@ -73,6 +79,6 @@ async fn share(bootstrap: &str, protocol: &'static str, programs: &Programs, rng
         load.group.settled(&load.members).await;
         load.progress().await;
     }
-    println!("{protocol}: {} changes in {:?}", MAKES.len() + CHANGES, began.elapsed());
+    println!("{protocol}: {} changes in {:?}", MAKES.len() + changes, began.elapsed());
     load.finish(Topic::Kept).await;
 }

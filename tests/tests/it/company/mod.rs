@@ -1,9 +1,10 @@
-//! The client in real company: three Apache Kafka brokers that lose their leaders, groups in which clients of four makes
-//! share the partitions, brokers that are killed under load. What everybody was told is noted and judged afterwards.
+//! The client in real company: three Apache Kafka brokers that lose their leaders, groups in which clients of four
+//! makes share the partitions, brokers that are killed under load. What everybody was told is noted and judged
+//! afterwards.
 //!
-//! `log_history` judges what writers were told against what the log holds (A1 to A8), `group_history` what the members
-//! of a group did (B1 to B6); both are pure. `writers` and `members` make such histories, `load` is both at once, `kafka`
-//! runs nodes of Apache Kafka. `three_kafkas`, `klamm_restarts` and `mixed_groups` are the tests.
+//! `log_history` judges what writers were told against what the log holds (A1 to A8), `group_history` what the
+//! members of a group did (B1 to B6); both are pure. `writers` and `members` make such histories, `load` is both at
+//! once, `kafka` runs nodes of Apache Kafka. `three_kafkas`, `klamm_restarts` and `mixed_groups` are the tests.
 
 mod group_history;
 mod kafka;
@@ -20,6 +21,12 @@ pub(crate) use kafka::Kafka;
 
 /// Longest that anything may stand still once nothing is broken any more.
 const STUCK: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What takes minutes runs in `make soak` (suites `company` and `kafka`), which sets a seed; `make test` has a slice of
+/// it.
+fn in_soak() -> bool {
+    std::env::var_os("KLAMM_SEED").is_some()
+}
 
 /// Microseconds of the clock that all processes of this machine share.
 fn now_us() -> i64 {

@@ -1,5 +1,5 @@
-//! Three brokers of Apache Kafka with three replicas of everything: leaders are moved, a topic is made anew, a broker is
-//! killed, and all are restarted one after another, under writers and groups.
+//! Three brokers of Apache Kafka with three replicas of everything: leaders are moved, a topic is made anew, a broker
+//! is killed, and all are restarted one after another, under writers and groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use klamm_client::{Admin, Client, TopicPartition};
 use tokio::time::{Instant, timeout};
 
 use super::load::{Load, Topic};
-use super::{Kafka, now_us};
+use super::{Kafka, in_soak, now_us};
 use crate::foreign::java_jars;
 
 const KEPT: &str = "kept";
@@ -25,10 +25,14 @@ const LATE_US: i64 = 2_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_brokers_that_move_die_and_restart_break_no_promise() {
+    if !in_soak() {
+        return;
+    }
     let Some(jars) = java_jars("three brokers of Apache Kafka under load") else { return };
     let began = Instant::now();
     let told = |what: &str| println!("{:>5.1} s: {what}", began.elapsed().as_secs_f32());
-    let mut kafka = Kafka::start(jars, 3, &[]).await;
+    // A record on its way would make the deleted topic again, and with one partition.
+    let mut kafka = Kafka::start(jars, 3, &["auto.create.topics.enable=false"]).await;
     told("three brokers run");
     let client = Client::connect(kafka.bootstrap()).await.unwrap();
     let admin = client.admin().timeout(CALL);

@@ -14,7 +14,7 @@ use klamm_protocol::messages::share_group_heartbeat::{ShareGroupAssignment, Shar
 use klamm_protocol::messages::*;
 use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message, Records};
 
-use crate::scripted_broker::{State, encode};
+use crate::fake::{State, encode};
 
 pub(crate) const APIS: [ApiKey; 3] =
     [ApiKey::ShareGroupHeartbeat, ApiKey::ShareFetch, ApiKey::ShareAcknowledge];

@@ -12,7 +12,7 @@ use klamm_protocol::messages::*;
 use klamm_protocol::{ApiKey, Decoder, ErrorCode, Message};
 use tokio::time::{Duration, Instant};
 
-use crate::scripted_broker::encode;
+use crate::fake::encode;
 
 pub(crate) const APIS: [ApiKey; 6] = [
     ApiKey::JoinGroup,
