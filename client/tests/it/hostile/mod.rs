@@ -264,8 +264,8 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads until the record with this number was handed out, whose value is its offset. Never returns while the broker
-    /// gives no more.
+    /// Reads until the record with this number was handed out, whose value is its offset. Never returns while the
+    /// broker gives no more.
     async fn on(&mut self, consumer: &mut Consumer, name: &str, last: usize) {
         while self.next <= i64::try_from(last).unwrap_or(i64::MAX) {
             match consumer.next().await {
