@@ -81,6 +81,7 @@ impl Load {
     /// Ends the load; everything that the log holds has been processed, and no promise was broken.
     pub(super) async fn finish(self, became: Topic) {
         let Self { client, group, writers, members } = self;
+        writers.decided(WRITES_MIN).await;
         let writes = writers.finish().await;
         let found = read_all(&client, &group.topic, group.partitions).await;
         processed_to_the_end(&group, &members, &found).await;

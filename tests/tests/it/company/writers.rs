@@ -75,6 +75,15 @@ impl Writers {
         }
     }
 
+    /// Waits until so many writes are decided: with fewer there is nothing to judge.
+    pub(super) async fn decided(&self, count: usize) {
+        let began = Instant::now();
+        while self.writes.lock().unwrap().len() < count {
+            assert!(began.elapsed() < STUCK, "B7: {count} writes take too long");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Ends the load and waits until everything is decided.
     pub(super) async fn finish(self) -> Vec<Write> {
         self.stop.store(true, Ordering::Relaxed);
