@@ -16,6 +16,7 @@ mod fake_group;
 mod fake_share;
 mod faults;
 mod fetching;
+mod following;
 mod groups;
 mod hostile;
 mod observing;
