@@ -17,7 +17,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 async fn forgetting_harms_nobody_who_writes() {
     const TOPICS: usize = 40;
     let broker = FakeBroker::start_in_memory().await.unwrap();
-    (0..TOPICS).for_each(|topic| drop(broker.topic(&format!("t{topic}"), 2)));
+    for topic in 0..TOPICS {
+        broker.topic(&format!("t{topic}"), 2);
+    }
     let often = Duration::from_millis(1);
     let client = broker.client_builder().metadata_max_age(often).retry_backoff(often, 10 * often);
     let client = client.build().await.unwrap();
