@@ -19,6 +19,7 @@ pub mod controller;
 pub mod disk;
 mod embedded;
 pub mod group;
+mod ids;
 pub mod log;
 mod net;
 pub mod partition;

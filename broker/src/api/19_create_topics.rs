@@ -1,10 +1,11 @@
-//! CreateTopics, key 19: versions 2 to 7. Topics are created one after the other; each has a result of its own.
+//! CreateTopics, key 19: versions 2 to 7. The topics of a request are created together; each has a result of its own.
 //! `timeout_ms` has nothing to bound: a topic is there when it is answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
 use klamm_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
@@ -25,19 +26,19 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         .filter(|topic| !seen.insert(&topic.name))
         .map(|topic| topic.name.clone())
         .collect();
-    let mut response = CreateTopicsResponse::default();
-    for topic in request.topics {
-        let result = if doubled.contains(&topic.name) {
+    let (doubled, validate_only) = (&doubled, request.validate_only);
+    let results = request.topics.into_iter().map(|topic| async move {
+        if doubled.contains(&topic.name) {
             refused(&topic, ErrorCode::InvalidRequest, "the topic is in the request twice".into())
         } else if is_internal(&topic.name) {
             let message = "the broker creates its own topics when it needs them";
             refused(&topic, ErrorCode::InvalidTopicException, message.into())
         } else {
-            create(context, topic, request.validate_only).await
-        };
-        response.topics.push(result);
-    }
-    call.answer(&response)
+            create(context, topic, validate_only).await
+        }
+    });
+    let topics = join_all(results).await;
+    call.answer(&CreateTopicsResponse { topics, ..CreateTopicsResponse::default() })
 }
 
 async fn create(context: &Context, wanted: CreatableTopic, validate_only: bool) -> CreatableTopicResult {

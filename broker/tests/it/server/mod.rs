@@ -2,11 +2,14 @@
 
 mod bad_input;
 mod big_requests;
+mod cut_commands;
 mod ends;
 mod failing_disk;
+mod failing_steps;
 mod fetch_waits;
 mod floods;
 mod groups;
+mod long_names;
 mod produce_fetch;
 mod record_errors;
 mod restart;
