@@ -1,7 +1,9 @@
 //! The server, spoken to in raw frames.
 
 mod bad_input;
+mod bad_records;
 mod big_requests;
+mod bounds;
 mod cut_commands;
 mod ends;
 mod failing_disk;
