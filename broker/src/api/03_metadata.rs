@@ -17,7 +17,7 @@ use klamm_protocol::{ErrorCode, Utf8Bytes, Uuid};
 
 use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
-use crate::controller::{CreateTopic, Topic, View, is_valid_name};
+use crate::controller::{COMMANDS_AT_ONCE, CreateTopic, Topic, View, is_valid_name};
 use crate::group::OFFSETS_TOPIC;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
@@ -65,9 +65,14 @@ fn named(wanted: &MetadataRequestTopic) -> (Uuid, Option<Utf8Bytes>) {
 async fn make_missing(context: &Context, wanted: &[MetadataRequestTopic]) -> BTreeMap<Utf8Bytes, ErrorCode> {
     let view = context.view();
     let names = wanted.iter().filter_map(|wanted| named(wanted).1);
-    let missing = names.filter(|name| is_valid_name(name) && view.image.topic(name).is_none());
-    let made = missing.map(|name| async move { make(context, &name).await.err().map(|error| (name, error)) });
-    join_all(made).await.into_iter().flatten().collect()
+    let missing: Vec<_> =
+        names.filter(|name| is_valid_name(name) && view.image.topic(name).is_none()).collect();
+    let mut refused = BTreeMap::new();
+    for some in missing.chunks(COMMANDS_AT_ONCE) {
+        let made = join_all(some.iter().map(|name| make(context, name))).await;
+        refused.extend(some.iter().zip(made).filter_map(|(name, made)| Some((name.clone(), made.err()?))));
+    }
+    refused
 }
 
 fn one(

@@ -10,6 +10,7 @@ use klamm_protocol::messages::delete_topics::{DeletableTopicResult, DeleteTopicS
 use klamm_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 
 use super::{Answer, Call, Context, Refusal};
+use crate::controller::COMMANDS_AT_ONCE;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=6;
 /// From here on a topic may be named by its id.
@@ -22,7 +23,10 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         request.topics =
             named.map(|name| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() }).collect();
     }
-    let responses = join_all(request.topics.iter().map(|topic| answer_for(context, topic))).await;
+    let mut responses = Vec::new();
+    for some in request.topics.chunks(COMMANDS_AT_ONCE) {
+        responses.extend(join_all(some.iter().map(|topic| answer_for(context, topic))).await);
+    }
     call.answer(&DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() })
 }
 

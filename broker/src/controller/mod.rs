@@ -34,3 +34,6 @@ pub use service::Controller;
 pub use view::View;
 
 pub(crate) use view::Logs;
+
+/// How many commands one request has under way at the same time: enough to share an fsync, few enough to cost nothing.
+pub(crate) const COMMANDS_AT_ONCE: usize = 64;

@@ -17,15 +17,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use klamm_broker::config::{BrokerConfig, Values};
-use klamm_broker::controller::{Controller, CreateTopic, DeletedTopic, METADATA_TOPIC};
+use klamm_broker::controller::{Controller, CreateTopic, DeletedTopic, METADATA_TOPIC, MetadataRecord};
 use klamm_broker::disk::{DirEntry, Disk, DiskFile, DiskLock, MemoryDisk, Tear};
+use klamm_broker::log::LogConfig;
 use klamm_broker::partition::{AppendOrigin, LogManager, LogManagerOptions};
 use klamm_broker::{Broker, BrokerBuilder};
 use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest,
 };
-use klamm_protocol::{ErrorCode, Request};
+use klamm_protocol::records::{BatchBuilder, BatchOptions};
+use klamm_protocol::{ErrorCode, Request, Uuid};
 use klamm_runtime::{MemoryNet, SeededRng, TokioClock};
 
 use super::wire::*;
@@ -306,6 +308,57 @@ async fn commands_that_come_together_share_a_sync() {
     let site = site.crash(&disk).await;
     assert_eq!(site.controller.view().image.topics().count(), 0);
     site.check(&disk);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_closes_ends_what_it_began_and_begins_nothing_more() {
+    for threaded in [false, true] {
+        let disk = MemoryDisk::new();
+        let site = Site::open(&disk, threaded).await;
+        let (before, after) = (topic("before"), topic("after"));
+        let created = site.controller.create_topic(&before, false);
+        let (created, ()) = tokio::join!(created, site.controller.close());
+        assert_eq!(created.unwrap().partitions, 2);
+        assert_eq!(site.write_to("before").await, 2);
+        let refused = site.controller.create_topic(&after, false).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotController);
+        assert!(site.controller.next_producer_id().await.is_err());
+        site.logs.shutdown().await.unwrap();
+        let site = site.crash(&disk).await;
+        assert!(site.controller.view().image.topic("after").is_none());
+        assert_eq!(site.write_to("before").await, 2);
+    }
+}
+
+/// What the handlers that did the work themselves left behind: the topic twice in the log, with two ids, and directories
+/// of the first.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_created_twice_is_whole_again_after_a_start() {
+    let disk = MemoryDisk::new();
+    let (first, second) = (Uuid::from_u128(0xa << 100), Uuid::from_u128(0xb << 100));
+    let site = Site::open(&disk, false).await;
+    let log = site.logs.partition(METADATA_TOPIC, 0).unwrap();
+    for id in [first, second] {
+        let records = [
+            MetadataRecord::Topic { name: "t".into(), id },
+            MetadataRecord::Partition { topic_id: id, index: 0 },
+        ];
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        for record in records {
+            batch.append(NOW_MS, None, Some(&record.encode(1).unwrap()), []).unwrap();
+        }
+        let appended = log.append(batch.build().unwrap(), AppendOrigin::Coordinator, NOW_MS).unwrap();
+        log.wait_durable(appended.last_offset).await.unwrap();
+    }
+    site.logs.create_partition("t", 0, first, LogConfig::default()).unwrap();
+    settle().await;
+    let site = site.crash(&disk).await;
+    assert_eq!(site.controller.view().image.topic("t").map(|topic| topic.id), Some(second));
+    assert_eq!(site.write_to("t").await, 1);
+    site.check(&disk);
+    let site = site.crash(&disk).await;
+    assert_eq!(site.write_to("t").await, 1);
+    assert_eq!(site.controller.view().partition("t", 0).unwrap().high_watermark(), 2);
 }
 
 /// A broker whose disk and network outlive it.
