@@ -156,7 +156,7 @@ impl LogManager {
     }
 
     /// All partitions of a topic, by number.
-    pub fn partitions_of(&self, topic: &str) -> Vec<Arc<Partition>> {
+    pub(crate) fn partitions_of(&self, topic: &str) -> Vec<Arc<Partition>> {
         let mut all: Vec<_> = self.dirs.iter().flat_map(|dir| dir.partitions_of(topic)).collect();
         all.sort_by_key(|partition| partition.index());
         all
