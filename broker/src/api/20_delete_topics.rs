@@ -64,6 +64,6 @@ async fn delete(
     result.name = Some(topic.name.as_ref().into());
     result.topic_id = topic.id;
     context.controller().delete_topic(topic.id).await.map_err(|error| (error.code, error.message))?;
-    context.groups().topic_deleted(&topic.name);
+    context.groups().topic_deleted(topic.id, &topic.name);
     Ok(())
 }
