@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_records;
 mod big_requests;
 mod bounds;
+mod coordinator;
 mod cut_commands;
 mod ends;
 mod failing_disk;
