@@ -7,14 +7,14 @@ use klamm_runtime::Blocking;
 
 use crate::disk::Disk;
 use crate::log::StorageError;
-use crate::partition::{Isolation, Partition, ReadError};
+use crate::partition::{Isolation, Partition, ReadError, Wanted};
 
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 /// How much one batch may decompress to. Ours are not compressed; those of a Kafka that ran here before may be.
 const BATCH_CAP_BYTES: usize = 256 << 20;
 
-/// Gives `visit` every record of a partition, in order, except control records.
+/// Gives `visit` every record of a partition, in order, except control records. Blocks on the disk.
 ///
 /// # Errors
 /// When the partition cannot be read, or holds what is not a record.
@@ -28,11 +28,11 @@ pub(crate) fn replay(
     let mut offset = partition.log_start_offset();
     let end = partition.log_end_offset();
     while offset < end {
-        let read =
-            partition.read(offset, CHUNK_BYTES, true, Isolation::Log).map_err(|error| match error {
-                ReadError::Storage(error) => error,
-                other => unreadable(&other),
-            })?;
+        let wanted = Wanted { offset, max_bytes: CHUNK_BYTES, at_least_one: true, isolation: Isolation::Log };
+        let read = partition.read_blocking(wanted).map_err(|error| match error {
+            ReadError::Storage(error) => error,
+            other => unreadable(&other),
+        })?;
         let bytes = read.slice.read_bytes().map_err(|error| unreadable(&error))?;
         let before = offset;
         for batch in batches(bytes) {

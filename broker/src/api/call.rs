@@ -9,7 +9,7 @@ use klamm_protocol::frame::{decode_request_header, encode_response};
 use klamm_protocol::{ApiKey, Decoder, Encoded, Message, Request, Utf8Bytes};
 
 use super::context::Peer;
-use crate::log::LogSlice;
+use crate::partition::StoredRecords;
 
 /// A request.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Response {
     /// The frame; the token of a splice counts into `slices`.
     pub(crate) encoded: Encoded,
     /// Records that are still in their files.
-    pub(crate) slices: Vec<LogSlice>,
+    pub(crate) slices: Vec<StoredRecords>,
 }
 
 /// What becomes of a request.
@@ -128,7 +128,7 @@ impl Reply {
     pub(crate) fn encode_with<M: Message>(
         self,
         body: &M,
-        slices: Vec<LogSlice>,
+        slices: Vec<StoredRecords>,
     ) -> Result<Response, Refusal> {
         let encoded =
             encode_response(self.api, body, self.version, self.correlation_id).map_err(|error| {

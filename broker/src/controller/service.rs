@@ -295,7 +295,7 @@ impl Controller {
                 .map_err(|error| StorageError::new(error.to_string()))?;
         }
         let batch = batch.build().map_err(|error| StorageError::new(error.to_string()))?;
-        let appended = self.metadata.append(batch, AppendOrigin::Coordinator, now_ms)?;
+        let appended = self.metadata.append(batch, AppendOrigin::Coordinator, now_ms).await?;
         Ok(self.metadata.wait_durable(appended.last_offset).await?)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, Shared};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 
@@ -26,8 +27,16 @@ pub(super) struct Shard {
 struct State {
     coordinator: Coordinator,
     readiness: Readiness,
-    /// The last offset that was written; nothing is told that depends on records which are not durable.
-    last_written: i64,
+    /// The last offset that was written, or what is under way; nothing is told that depends on records which are not
+    /// durable.
+    last_written: Written,
+}
+
+/// The last offset of what is being written; nothing when it could not be.
+type Written = Shared<BoxFuture<'static, Option<i64>>>;
+
+fn written(last_offset: Option<i64>) -> Written {
+    std::future::ready(last_offset).boxed().shared()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,18 +51,20 @@ enum Readiness {
 #[derive(Debug)]
 pub(super) struct Durable {
     log: Arc<Partition>,
-    last_offset: i64,
-    /// Something could not even be written.
-    failed: bool,
+    written: Written,
 }
 
 impl Durable {
     pub(super) fn is_reached(&self) -> bool {
-        !self.failed && self.log.high_watermark() > self.last_offset
+        let written = self.written.clone().now_or_never().flatten();
+        written.is_some_and(|last_offset| self.log.high_watermark() > last_offset)
     }
 
     pub(super) async fn comes(&self) -> bool {
-        !self.failed && self.log.wait_durable(self.last_offset).await.is_ok()
+        match self.written.clone().await {
+            Some(last_offset) => self.log.wait_durable(last_offset).await.is_ok(),
+            None => false,
+        }
     }
 }
 
@@ -61,7 +72,7 @@ impl Shard {
     /// A shard whose log is yet to be read.
     pub(super) fn loading(log: Arc<Partition>, config: GroupConfig) -> Self {
         let coordinator = Coordinator::new(config.clone());
-        let state = State { coordinator, readiness: Readiness::Loading, last_written: -1 };
+        let state = State { coordinator, readiness: Readiness::Loading, last_written: written(Some(-1)) };
         Self { log, config, state: Mutex::new(state) }
     }
 
@@ -96,7 +107,7 @@ impl Shard {
                 Readiness::Failed
             }
         };
-        state.last_written = self.log.log_end_offset() - 1;
+        state.last_written = written(Some(self.log.log_end_offset() - 1));
         // A crash may have come between a topic's end and that of its offsets.
         let mut effects = Effects::default();
         state.coordinator.retain_topics(|topic| image.topic(topic).is_some(), &mut effects);
@@ -116,11 +127,14 @@ impl Shard {
         let mut effects = Effects::default();
         let answer = act(&mut state.coordinator, &mut effects);
         let appended = state.append(&self.log, &effects.records, now);
-        if let Err(error) = &appended {
-            tracing::error!(partition = self.log.index(), %error, "__consumer_offsets cannot be written");
-        }
-        let (log, last_offset) = (self.log.clone(), state.last_written);
-        Ok((answer, effects, Durable { log, last_offset, failed: appended.is_err() }))
+        let written = match appended {
+            Ok(()) => state.last_written.clone(),
+            Err(error) => {
+                tracing::error!(partition = self.log.index(), %error, "__consumer_offsets cannot be written");
+                written(None)
+            }
+        };
+        Ok((answer, effects, Durable { log: self.log.clone(), written }))
     }
 
     /// Asks the coordinator something that changes nothing.
@@ -152,7 +166,12 @@ impl Shard {
 }
 
 impl State {
-    fn append(&mut self, log: &Partition, records: &[StoredRecord], now: Now) -> Result<(), StorageError> {
+    fn append(
+        &mut self,
+        log: &Arc<Partition>,
+        records: &[StoredRecord],
+        now: Now,
+    ) -> Result<(), StorageError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -164,9 +183,15 @@ impl State {
                 .map_err(|error| refused(&error))?;
         }
         let batch = batch.build().map_err(|error| refused(&error))?;
-        let appended =
-            log.append(batch, AppendOrigin::Coordinator, now.wall_ms).map_err(|error| refused(&error))?;
-        self.last_written = appended.last_offset;
+        // Queued here, so that the order is that of the turns.
+        let (log, append) = (log.clone(), log.append(batch, AppendOrigin::Coordinator, now.wall_ms));
+        let told = async move {
+            let appended = append.await.inspect_err(
+                |error| tracing::error!(partition = log.index(), %error, "__consumer_offsets cannot be written"),
+            );
+            appended.ok().map(|appended| appended.last_offset)
+        };
+        self.last_written = told.boxed().shared();
         Ok(())
     }
 }

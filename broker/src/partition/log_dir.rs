@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_protocol::Uuid;
+use tokio::sync::Semaphore;
 
 use super::flush::FlushQueue;
-use super::handle::{Partition, Place};
-use crate::disk::{Disk, DiskLock};
+use super::handle::{Home, Partition};
+use super::upkeep::Checkpoint;
+use crate::disk::{Disk, DiskLock, Executor};
 use crate::log::checkpoint::{
     HIGH_WATERMARKS, LOG_STARTS, Offsets, RECOVERY_POINTS, parse_offsets, print_offsets,
 };
@@ -24,6 +26,11 @@ const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
 /// Suffix of the directory of a partition that is being deleted.
 pub(super) const DELETED: &str = "-delete";
 
+/// How many threads read and write. A partition whose disk calls hang holds one.
+const THREADS_MAX: usize = 16;
+/// How many bytes of batches and questions may wait for the disk, of all partitions together.
+const ROOM_BYTES: usize = 128 << 20;
+
 /// Names of partitions, ordered so that checkpoints and listings are.
 pub(super) type Key = (String, i32);
 
@@ -31,7 +38,9 @@ pub(super) type Key = (String, i32);
 pub(super) struct LogDir {
     path: PathBuf,
     disk: Arc<dyn Disk>,
-    queue: Arc<FlushQueue>,
+    executor: Executor,
+    room: Arc<Semaphore>,
+    flushes: Arc<FlushQueue>,
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// What the checkpoint files hold, so that they are written only when something changed.
     written: Mutex<BTreeMap<&'static str, Offsets>>,
@@ -65,7 +74,9 @@ impl LogDir {
         let dir = Self {
             path: path.to_owned(),
             disk: disk.clone(),
-            queue: Arc::default(),
+            executor: Executor::new(&**disk, "klamm-disk", THREADS_MAX),
+            room: Arc::new(Semaphore::new(ROOM_BYTES)),
+            flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
             written: Mutex::default(),
             meta,
@@ -114,8 +125,8 @@ impl LogDir {
                 start_offset: starts.get(&key).copied().unwrap_or(0),
                 now_ms,
             };
-            let place = self.place(&key, dir);
-            let partition = Partition::open(place, config_of(&key.0), known);
+            let home = self.home(&key, dir);
+            let partition = Partition::open(home, config_of(&key.0), known);
             if let Some(high_watermark) = high_watermarks.get(&key)
                 && partition.offline().is_none()
                 && partition.high_watermark() < *high_watermark
@@ -150,7 +161,7 @@ impl LogDir {
             // An earlier topic had this name. What was synced of that one says nothing about the new one.
             self.write_checkpoints()?;
         }
-        let partition = Partition::create(self.place(&key, dir), topic_id, config, now_ms)?;
+        let partition = Partition::create(self.home(&key, dir), topic_id, config, now_ms)?;
         self.partitions().insert(key, partition.clone());
         Ok(partition)
     }
@@ -163,15 +174,23 @@ impl LogDir {
     /// Takes a partition out and renames its directory, which is given back for removal.
     pub(super) fn delete(&self, key: &Key, unique: Uuid) -> Result<Option<PathBuf>, LogError> {
         let Some(partition) = self.partitions().remove(key) else { return Ok(None) };
-        partition.retire("the topic was deleted");
+        partition.leave("the topic was deleted");
         let (topic, index) = key;
         let renamed = self.path.join(format!("{topic}-{index}.{unique}{DELETED}"));
         self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
         Ok(Some(renamed))
     }
 
-    fn place(&self, key: &Key, dir: PathBuf) -> Place {
-        Place { topic: key.0.clone(), index: key.1, dir, disk: self.disk.clone(), queue: self.queue.clone() }
+    fn home(&self, key: &Key, dir: PathBuf) -> Home {
+        Home {
+            topic: key.0.as_str().into(),
+            index: key.1,
+            dir,
+            disk: self.disk.clone(),
+            executor: self.executor.clone(),
+            room: self.room.clone(),
+            flushes: self.flushes.clone(),
+        }
     }
 
     /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the
@@ -180,12 +199,12 @@ impl LogDir {
         // Held over the writes, so that an older checkpoint never replaces a newer one.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let partitions = self.partitions().clone();
-        let known: Vec<(&Key, (i64, i64, i64))> =
+        let known: Vec<(&Key, Checkpoint)> =
             partitions.iter().filter_map(|(key, partition)| Some((key, partition.checkpoint()?))).collect();
         for (name, pick) in [
-            (RECOVERY_POINTS, (|offsets| offsets.0) as fn((i64, i64, i64)) -> i64),
-            (LOG_STARTS, |offsets| offsets.1),
-            (HIGH_WATERMARKS, |offsets| offsets.2),
+            (RECOVERY_POINTS, (|offsets| offsets.recovery_point) as fn(Checkpoint) -> i64),
+            (LOG_STARTS, |offsets| offsets.log_start),
+            (HIGH_WATERMARKS, |offsets| offsets.high_watermark),
         ] {
             let before = written.entry(name).or_default();
             let mut offsets: Offsets =
@@ -256,12 +275,19 @@ impl LogDir {
         &self.path
     }
 
-    pub(super) fn queue(&self) -> &Arc<FlushQueue> {
-        &self.queue
+    pub(super) fn flushes(&self) -> &Arc<FlushQueue> {
+        &self.flushes
     }
 
-    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
+    pub(super) fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Begins no more disk work. The lock is let go when none is under way any more.
+    pub(super) fn close_threads(&self, lock: DiskLock) {
+        let lock = Arc::new(lock);
+        self.executor.close(lock.clone());
+        self.flushes.close_threads(lock);
     }
 
     pub(super) fn partitions(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Partition>>> {

@@ -9,8 +9,8 @@ use std::fmt;
 use bytes::Bytes;
 use klamm_protocol::Utf8Bytes;
 use klamm_protocol::records::{
-    BatchHeader, BatchLimits, BatchOrigin, InvalidBatch, NO_TIMESTAMP, RecordBatch, RecordView,
-    TimestampType, validate_batch,
+    BatchHeader, BatchLimits, BatchOrigin, NO_TIMESTAMP, RecordBatch, RecordView, TimestampType,
+    validated_batch,
 };
 
 use super::error::AppendError;
@@ -74,18 +74,15 @@ pub(super) fn validate(
         AppendOrigin::Coordinator => BatchOrigin::Broker,
     };
     let limits = BatchLimits { max_bytes: config.max_message_bytes as usize, origin };
-    let header = validate_batch(&records, &limits)?;
-    if records.len() as u64 > config.segment_bytes {
-        return Err(AppendError::LargerThanSegment {
-            bytes: records.len(),
-            segment_bytes: config.segment_bytes,
-        });
+    let batch = validated_batch(records, &limits)?;
+    let bytes = batch.bytes().len();
+    if bytes as u64 > config.segment_bytes {
+        return Err(AppendError::LargerThanSegment { bytes, segment_bytes: config.segment_bytes });
     }
-    let batch = RecordBatch::parse(records).map_err(InvalidBatch::from)?;
     if config.timestamp_type == TimestampType::CreateTime && origin == BatchOrigin::Client {
         check_timestamps(&batch, config, now_ms)?;
     }
-    if config.compact && !header.is_control() {
+    if config.compact && !batch.header().is_control() {
         check_keys(&batch, config)?;
     }
     Ok(batch)
