@@ -7,6 +7,7 @@ mod failing_disk;
 mod fetch_waits;
 mod floods;
 mod groups;
+mod hanging_disk;
 mod produce_fetch;
 mod record_errors;
 mod restart;
