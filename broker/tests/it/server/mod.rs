@@ -12,6 +12,7 @@ mod failing_steps;
 mod fetch_waits;
 mod floods;
 mod groups;
+mod hanging_disk;
 mod long_names;
 mod produce_fetch;
 mod record_errors;
