@@ -30,8 +30,11 @@ fn follow_one(logs: &LogManager, image: &Image, name: &Arc<str>, defaults: &LogC
     let mut failure: Option<String> = None;
     for action in plan(name, image, &found) {
         if let Err(why) = carry_out(logs, name, wanted.map(|topic| &**topic), config.as_ref(), action) {
-            tracing::error!(topic = %name, ?action, error = why, "a directory is not as the metadata says");
-            failure.get_or_insert(why);
+            // One line for each name: on a full disk all of them fail, and again and again.
+            if failure.is_none() {
+                tracing::error!(topic = %name, ?action, error = why, "a directory is not as the metadata says");
+                failure = Some(why);
+            }
         }
     }
     let made = wanted.map(|topic| {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::command::TopicError;
 use super::decide::{Accepted, Answer, Attempt, Command, Core, DeletedTopic, Done, Ticket};
 use super::directories::{Looked, follow};
-use super::image::METADATA_TOPIC;
+use super::image::{METADATA_TOPIC, Topic};
 use super::metadata_log::{ControllerError, MetadataLog};
 use super::view::View;
 use crate::disk::Disk;
@@ -264,6 +264,11 @@ impl Task {
             // After the view: who begins to follow sees a deletion in one of the two.
             self.shared.tell(&effects.deleted);
             for (ticket, answer) in effects.answers {
+                if let Ok(Done::Created(Topic { name, id, partitions, .. })) = &answer
+                    && !id.is_zero()
+                {
+                    tracing::info!(topic = %name, partitions, %id, "topic created");
+                }
                 if let Some(waits) = self.waiting.remove(&ticket) {
                     let _ = waits.send(answer);
                 }
@@ -319,7 +324,6 @@ fn take_logs(view: &mut View, core: &Core, looked: &[Looked]) {
         if let (Some(id), Some(logs)) = (attempt.topic, logs)
             && core.committed().topic_by_id(id).is_some()
         {
-            tracing::debug!(topic = %attempt.name, partitions = logs.len(), %id, "the logs of a topic are there");
             view.logs.insert_mut(id, logs.clone());
         }
     }
