@@ -322,7 +322,7 @@ impl Broker {
             let groups = groups.clone();
             async move {
                 while let Some(deleted) = deletions.recv().await {
-                    groups.topic_deleted(&deleted.name);
+                    groups.topic_deleted(deleted.id, &deleted.name);
                 }
             }
         });

@@ -97,7 +97,7 @@ impl MetadataLog {
 
     /// Appends the records of one command as one batch, which a crash keeps or loses as a whole. They are committed
     /// when [`Self::committed`] returns for the offset.
-    pub(super) fn append(&self, records: &[MetadataRecord]) -> Result<i64, ControllerError> {
+    pub(super) async fn append(&self, records: &[MetadataRecord]) -> Result<i64, ControllerError> {
         let now_ms = self.clock.now_ms();
         let mut batch = BatchBuilder::new(BatchOptions::default());
         for record in records {
@@ -107,7 +107,7 @@ impl MetadataLog {
                 .map_err(|error| StorageError::new(error.to_string()))?;
         }
         let batch = batch.build().map_err(|error| StorageError::new(error.to_string()))?;
-        Ok(self.partition.append(batch, AppendOrigin::Coordinator, now_ms)?.last_offset)
+        Ok(self.partition.append(batch, AppendOrigin::Coordinator, now_ms).await?.last_offset)
     }
 
     /// Waits until everything up to the record at `last_offset` is durable. On an error it may be or not, and the log

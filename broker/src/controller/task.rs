@@ -2,10 +2,11 @@
 //! directories looked at. It lives as long as the controller, so that no caller who goes away can leave anything half
 //! done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use klamm_protocol::ErrorCode;
 use klamm_runtime::{Blocking, Rng};
@@ -85,6 +86,9 @@ pub(super) struct Means {
     pub(super) metadata: MetadataLog,
 }
 
+/// An accepted command, and where its last record is.
+type Wrote = (Accepted, Result<i64, ControllerError>);
+
 /// What a look found; or why it broke off, and the names.
 type Seen = Result<Vec<Looked>, (String, Vec<Arc<str>>)>;
 
@@ -98,6 +102,13 @@ pub(super) struct Task {
     /// Those who wait, by their tickets.
     waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: Ticket,
+    /// What is left of a round, whose commands are written one after the other: each is decided by what is in the log
+    /// before it.
+    round: VecDeque<Proposal>,
+    /// Records on their way into the log.
+    writing: Option<BoxFuture<'static, Wrote>>,
+    /// The last record of the round that is in the log.
+    last_offset: Option<i64>,
     /// Records on their way to the disk.
     committing: Option<BoxFuture<'static, Result<(), ControllerError>>>,
     /// A look at directories.
@@ -134,6 +145,9 @@ impl Task {
             proposals,
             waiting: HashMap::new(),
             next_ticket: 0,
+            round: VecDeque::new(),
+            writing: None,
+            last_offset: None,
             committing: None,
             looking: None,
         }
@@ -145,7 +159,7 @@ impl Task {
 
     /// Works until `stopping` turns true and what was proposed before is done.
     pub(super) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
-        let mut round = Vec::new();
+        let mut taken = Vec::new();
         let (mut ended, mut asked_to_stop) = (false, false);
         loop {
             let retry_at = self.core.retry_at().filter(|_| self.looking.is_none() && !asked_to_stop);
@@ -159,12 +173,18 @@ impl Task {
                         Err(error) => self.core.lost(&error.into()),
                     }
                 }
+                (accepted, wrote) = wait_for(&mut self.writing) => {
+                    self.writing = None;
+                    self.end_write(accepted, wrote);
+                    self.write();
+                }
                 looked = wait_for(&mut self.looking) => self.end_look(looked),
-                taken = self.proposals.recv_many(&mut round, COMMANDS_PER_ROUND),
-                    if self.committing.is_none() && !ended =>
+                count = self.proposals.recv_many(&mut taken, COMMANDS_PER_ROUND),
+                    if self.is_between_rounds() && !ended =>
                 {
-                    ended = taken == 0;
-                    self.write(round.drain(..));
+                    ended = count == 0;
+                    self.round.extend(taken.drain(..));
+                    self.write();
                 }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
                 _ = stopping.wait_for(|stopping| *stopping), if !asked_to_stop => {
@@ -173,16 +193,19 @@ impl Task {
                 }
             }
             self.carry_out();
-            if ended && self.committing.is_none() && self.looking.is_none() {
+            if ended && self.is_between_rounds() && self.looking.is_none() {
                 return;
             }
         }
     }
 
-    /// Decides commands and writes what is accepted: one batch each, one wait for all.
-    fn write(&mut self, round: impl Iterator<Item = Proposal>) {
-        let mut last_offset = None;
-        for Proposal { command, answer } in round {
+    fn is_between_rounds(&self) -> bool {
+        self.writing.is_none() && self.committing.is_none()
+    }
+
+    /// Decides the commands of a round and writes what is accepted: one batch each, one wait for all.
+    fn write(&mut self) {
+        while let Some(Proposal { command, answer }) = self.round.pop_front() {
             let there_are_ids =
                 matches!(command, Command::ProducerIds) && !self.shared.producer_ids().is_empty();
             if there_are_ids {
@@ -194,21 +217,33 @@ impl Task {
             self.waiting.insert(ticket, answer);
             let rng = self.means.rng.clone();
             let Some(accepted) = self.core.propose(ticket, &command, || fresh_uuid(&*rng)) else { continue };
-            match self.append(&accepted) {
-                Ok(offset) => {
-                    last_offset = Some(offset);
-                    self.core.written(accepted);
+            let metadata = self.means.metadata.clone();
+            let mut writing: BoxFuture<'static, Wrote> = Box::pin(async move {
+                let wrote = metadata.append(&accepted.records).await;
+                (accepted, wrote)
+            });
+            // In place, where the disk does not block.
+            match (&mut writing).now_or_never() {
+                Some((accepted, wrote)) => self.end_write(accepted, wrote),
+                None => {
+                    self.writing = Some(writing);
+                    return;
                 }
-                Err(error) => self.core.not_written(&accepted, error),
             }
         }
-        if let Some(offset) = last_offset {
+        if let Some(offset) = self.last_offset.take() {
             self.committing = Some(Box::pin(self.means.metadata.clone().committed(offset)));
         }
     }
 
-    fn append(&self, accepted: &Accepted) -> Result<i64, TopicError> {
-        self.means.metadata.append(&accepted.records).map_err(TopicError::from)
+    fn end_write(&mut self, accepted: Accepted, wrote: Result<i64, ControllerError>) {
+        match wrote {
+            Ok(offset) => {
+                self.last_offset = Some(offset);
+                self.core.written(accepted);
+            }
+            Err(error) => self.core.not_written(&accepted, error.into()),
+        }
     }
 
     /// Does what the core wants done, until it wants nothing more at this moment.

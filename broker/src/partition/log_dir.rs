@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_protocol::Uuid;
+use tokio::sync::Semaphore;
 
 use super::flush::FlushQueue;
-use super::handle::{Partition, Place};
-use crate::disk::{Disk, DiskLock};
+use super::handle::{Home, Partition};
+use super::upkeep::Checkpoint;
+use crate::disk::{Disk, DiskLock, Executor};
 use crate::log::checkpoint::{
     HIGH_WATERMARKS, LOG_STARTS, Offsets, RECOVERY_POINTS, parse_offsets, print_offsets,
 };
@@ -26,6 +28,11 @@ const DELETED: &str = "-delete";
 /// What file systems let a name be.
 const MAX_NAME_LEN: usize = 255;
 
+/// How many threads read and write. A partition whose disk calls hang holds one.
+const THREADS_MAX: usize = 16;
+/// How many bytes of batches and questions may wait for the disk, of all partitions together.
+const ROOM_BYTES: usize = 128 << 20;
+
 /// Names of partitions, ordered so that checkpoints and listings are.
 pub(super) type Key = (String, i32);
 
@@ -33,7 +40,9 @@ pub(super) type Key = (String, i32);
 pub(super) struct LogDir {
     path: PathBuf,
     disk: Arc<dyn Disk>,
-    queue: Arc<FlushQueue>,
+    executor: Executor,
+    room: Arc<Semaphore>,
+    flushes: Arc<FlushQueue>,
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// Partitions that could not be made and whose directories could not be taken back.
     unfinished: Mutex<BTreeSet<Key>>,
@@ -69,7 +78,9 @@ impl LogDir {
         let dir = Self {
             path: path.to_owned(),
             disk: disk.clone(),
-            queue: Arc::default(),
+            executor: Executor::new(&**disk, "klamm-disk", THREADS_MAX),
+            room: Arc::new(Semaphore::new(ROOM_BYTES)),
+            flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
             unfinished: Mutex::default(),
             written: Mutex::default(),
@@ -121,8 +132,8 @@ impl LogDir {
                 start_offset: starts.get(&key).copied().unwrap_or(0),
                 now_ms,
             };
-            let place = self.place(&key, dir);
-            let partition = Partition::open(place, config_of(&key.0), known);
+            let home = self.home(&key, dir);
+            let partition = Partition::open(home, config_of(&key.0), known);
             if let Some(high_watermark) = high_watermarks.get(&key)
                 && partition.offline().is_none()
                 && partition.high_watermark() < *high_watermark
@@ -163,7 +174,7 @@ impl LogDir {
             // Not of our making, or it would be among the partitions: whatever is in it would become the new log's.
             return Err(LogError::Exists { name: format!("{}-{}", key.0, key.1), path: self.path.clone() });
         }
-        let partition = match Partition::create(self.place(&key, dir.clone()), topic_id, config, now_ms) {
+        let partition = match Partition::create(self.home(&key, dir.clone()), topic_id, config, now_ms) {
             Ok(partition) => partition,
             Err(error) => {
                 self.unfinished().insert(key.clone());
@@ -193,7 +204,7 @@ impl LogDir {
     /// Takes a partition out and renames its directory, which is given back for removal.
     pub(super) fn delete(&self, key: &Key, unique: Uuid) -> Result<Option<PathBuf>, LogError> {
         let Some(partition) = self.partitions().get(key).cloned() else { return Ok(None) };
-        partition.retire("the topic was deleted");
+        partition.leave("the topic was deleted");
         let renamed = self.path.join(deleted_name(key, unique));
         // It is gone when its directory has another name. As long as it has not, no new log may take its place.
         self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
@@ -201,8 +212,16 @@ impl LogDir {
         Ok(Some(renamed))
     }
 
-    fn place(&self, key: &Key, dir: PathBuf) -> Place {
-        Place { topic: key.0.clone(), index: key.1, dir, disk: self.disk.clone(), queue: self.queue.clone() }
+    fn home(&self, key: &Key, dir: PathBuf) -> Home {
+        Home {
+            topic: key.0.as_str().into(),
+            index: key.1,
+            dir,
+            disk: self.disk.clone(),
+            executor: self.executor.clone(),
+            room: self.room.clone(),
+            flushes: self.flushes.clone(),
+        }
     }
 
     /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the
@@ -211,12 +230,12 @@ impl LogDir {
         // Held over the writes, so that an older checkpoint never replaces a newer one.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let partitions = self.partitions().clone();
-        let known: Vec<(&Key, (i64, i64, i64))> =
+        let known: Vec<(&Key, Checkpoint)> =
             partitions.iter().filter_map(|(key, partition)| Some((key, partition.checkpoint()?))).collect();
         for (name, pick) in [
-            (RECOVERY_POINTS, (|offsets| offsets.0) as fn((i64, i64, i64)) -> i64),
-            (LOG_STARTS, |offsets| offsets.1),
-            (HIGH_WATERMARKS, |offsets| offsets.2),
+            (RECOVERY_POINTS, (|offsets| offsets.recovery_point) as fn(Checkpoint) -> i64),
+            (LOG_STARTS, |offsets| offsets.log_start),
+            (HIGH_WATERMARKS, |offsets| offsets.high_watermark),
         ] {
             let before = written.entry(name).or_default();
             let mut offsets: Offsets =
@@ -293,12 +312,19 @@ impl LogDir {
         &self.path
     }
 
-    pub(super) fn queue(&self) -> &Arc<FlushQueue> {
-        &self.queue
+    pub(super) fn flushes(&self) -> &Arc<FlushQueue> {
+        &self.flushes
     }
 
-    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
+    pub(super) fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Begins no more disk work. The lock is let go when none is under way any more.
+    pub(super) fn close_threads(&self, lock: DiskLock) {
+        let lock = Arc::new(lock);
+        self.executor.close(lock.clone());
+        self.flushes.close_threads(lock);
     }
 
     /// The partitions of one topic.

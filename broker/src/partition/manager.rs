@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::join_all;
 use klamm_protocol::Uuid;
 use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 
@@ -70,8 +71,8 @@ pub struct LogManager {
     node_id: i32,
     flushers: Tasks,
     removals: Tasks,
-    /// Not with the directories: tasks hold those a moment longer than the manager lives.
-    _locks: Vec<DiskLock>,
+    /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
+    locks: Vec<DiskLock>,
 }
 
 impl Drop for LogManager {
@@ -81,6 +82,9 @@ impl Drop for LogManager {
             for partition in dir.partitions().values() {
                 partition.retire("the broker was stopped");
             }
+        }
+        for (dir, lock) in self.dirs.iter().zip(self.locks.drain(..)) {
+            dir.close_threads(lock);
         }
     }
 }
@@ -125,7 +129,8 @@ impl LogManager {
                     }
                 }
             };
-            flushers.spawn("log flusher", run_flusher(dir.queue().clone(), dir.disk().clone(), after_roll));
+            flushers
+                .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
         }
         Ok(Self {
             disk,
@@ -137,7 +142,7 @@ impl LogManager {
             node_id: options.node_id,
             flushers,
             removals: Tasks::new(),
-            _locks: locks,
+            locks,
         })
     }
 
@@ -215,9 +220,9 @@ impl LogManager {
     /// Applies retention, forgets expired producers and writes the checkpoints: to be called
     /// every few seconds to minutes.
     pub async fn housekeeping(&self, now_ms: i64) {
-        for dir in self.dirs.clone() {
-            on_disk(&self.disk, move || dir.housekeeping(now_ms)).await;
-        }
+        // Side by side: one of them may hang.
+        let dirs = self.dirs.iter().cloned();
+        join_all(dirs.map(|dir| on_disk(&self.disk, move || dir.housekeeping(now_ms)))).await;
     }
 
     /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
@@ -228,7 +233,7 @@ impl LogManager {
     pub async fn shutdown(&self) -> Result<(), LogError> {
         self.removals.join().await;
         for dir in &self.dirs {
-            dir.queue().close();
+            dir.flushes().close();
         }
         self.flushers.join().await;
         let mut result = Ok(());

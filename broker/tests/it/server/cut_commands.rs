@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
@@ -85,7 +86,16 @@ impl Disk for Threaded {
     }
 }
 
+thread_local! {
+    /// Tests begin on a paused clock.
+    static PAUSED: Cell<bool> = const { Cell::new(true) };
+}
+
+/// On threads the clock is the real one: a paused one would run ahead of them.
 fn shared(disk: &MemoryDisk, threaded: bool) -> Arc<dyn Disk> {
+    if PAUSED.replace(!threaded) == threaded {
+        if threaded { tokio::time::resume() } else { tokio::time::pause() }
+    }
     if threaded { Arc::new(Threaded(disk.clone())) } else { Arc::new(disk.clone()) }
 }
 
@@ -125,7 +135,7 @@ impl Site {
         let partitions = view.image.topic(name).map_or(0, |topic| topic.partitions);
         for index in 0..partitions {
             let log = view.partition(name, index).expect("what is seen has logs");
-            let appended = log.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).unwrap();
+            let appended = log.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).await.unwrap();
             tokio::time::timeout(DEADLINE, log.wait_durable(appended.last_offset)).await.unwrap().unwrap();
         }
         partitions
@@ -154,7 +164,8 @@ fn directories(disk: &MemoryDisk) -> BTreeSet<String> {
 
 /// Lets everything that can go on go on.
 async fn settle() {
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let long_enough = if PAUSED.get() { Duration::from_secs(1) } else { Duration::from_millis(150) };
+    tokio::time::sleep(long_enough).await;
 }
 
 /// Polls a future so often, each time when it is woken, and drops it. Gives what it came to if it came to an end.
@@ -347,7 +358,7 @@ async fn a_topic_that_was_created_twice_is_whole_again_after_a_start() {
         for record in records {
             batch.append(NOW_MS, None, Some(&record.encode(1).unwrap()), []).unwrap();
         }
-        let appended = log.append(batch.build().unwrap(), AppendOrigin::Coordinator, NOW_MS).unwrap();
+        let appended = log.append(batch.build().unwrap(), AppendOrigin::Coordinator, NOW_MS).await.unwrap();
         log.wait_durable(appended.last_offset).await.unwrap();
     }
     site.logs.create_partition("t", 0, first, LogConfig::default()).unwrap();
