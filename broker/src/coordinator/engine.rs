@@ -216,7 +216,7 @@ impl<C: Core> Engine<C> {
         self.told.extend(due.map(|((_, ticket), reply)| (ticket, Ok(reply))));
     }
 
-    /// The broker stops: whoever waits for the core, now and from now on, is told so. What is written is still answered.
+    /// The broker stops: whoever waits for the core, now and from now on, is told. What is written is still answered.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.dismiss();

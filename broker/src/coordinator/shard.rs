@@ -129,8 +129,10 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
     }
 
     /// Does what nobody waits for; while loading, later.
-    pub(super) fn inform(&self, command: C::Command) {
-        self.change(|state, now| state.engine.inform(now, command));
+    /// `command` is made under the lock, so that what it says of the world is no older than what commands before it
+    /// were checked against.
+    pub(super) fn inform(&self, command: impl FnOnce() -> C::Command) {
+        self.change(|state, now| state.engine.inform(now, command()));
     }
 
     /// Asks something that changes nothing.

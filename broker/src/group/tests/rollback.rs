@@ -1,5 +1,5 @@
-//! Groups on a log that refuses, gets lost and loses power: what was told is durable, and what is undone is as if it had
-//! never been.
+//! Groups on a log that refuses, gets lost and loses power: what was told is durable, and what is undone is as if it
+//! had never been.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -329,9 +329,8 @@ fn heard(
             Ok(Reply::Offsets(found)) => {
                 for (_, offset) in found.into_iter().flat_map(|topic| topic.partitions) {
                     let Some(offset) = offset else { continue };
-                    assert!(
-                        has_offset(offset.offset) && offset.topic_id == topic || offset.topic_id != topic
-                    );
+                    // One of a topic that was deleted in the meantime may be taken back already.
+                    assert!(offset.topic_id != topic || has_offset(offset.offset));
                     count += 1;
                 }
             }

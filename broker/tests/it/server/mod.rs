@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod big_requests;
+mod coordinator;
 mod ends;
 mod failing_disk;
 mod fetch_waits;
