@@ -189,7 +189,8 @@ async fn a_deadline_that_is_set_while_the_task_sleeps_wakes_it() {
         }
         let waiter = shard.submit(Ask::Wait(CLOCK)).await;
         shard.submit(Ask::SetAt(started_ms + 20, round)).await.await.unwrap().unwrap();
-        assert_eq!(waiter.await.unwrap(), Ok(round));
+        let woken = timeout(Duration::from_secs(60), waiter).await.expect("the task sleeps on");
+        assert_eq!(woken.unwrap(), Ok(round));
         assert!(now_ms.elapsed() <= Duration::from_millis(22), "late: {:?}", now_ms.elapsed());
     }
 }
@@ -209,6 +210,28 @@ async fn what_comes_while_loading_is_refused_or_done_later() {
     }
     assert_eq!(values(&runtime), [(1, 10), (2, 5)]);
     assert_eq!(ask(&runtime, Ask::Get(2)).await, Ok(5));
+}
+
+/// What a crash left in the log was perhaps never durable.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_served_before_what_was_loaded_is_durable() {
+    for fails in [false, true] {
+        let log = Held::default();
+        assert_eq!(ask(&runtime(&log, None), Ask::Set(1, 10)).await, Ok(10));
+        log.shared.flushes.set(false);
+        let runtime = runtime(&log, None);
+        log.shared.flushes.reached.notified().await;
+        log.shared.flushes.reached.notified().await;
+        let loading = Err(ErrorCode::CoordinatorLoadInProgress);
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, loading);
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, loading);
+        *log.shared.flush_fails.lock().unwrap() = fails;
+        log.shared.flushes.set(true);
+        sleep(Duration::from_secs(1)).await;
+        let expected = if fails { Err(ErrorCode::CoordinatorNotAvailable) } else { Ok(10) };
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

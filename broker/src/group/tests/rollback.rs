@@ -171,6 +171,10 @@ fn an_offset_without_an_id_is_adopted_by_the_topic_of_its_name() {
         coordinator.replay(now, &record).unwrap();
     }
     coordinator.replayed();
+    let mut deleted = effects(1);
+    coordinator.topic_deleted(TOPIC, "gone", &mut deleted);
+    assert_eq!(deleted.records.len(), 1, "before it is adopted it goes with whatever topic of its name goes");
+    coordinator.roll_back(now, 0, &mut effects(1));
     let mut loaded = effects(1);
     let id_of = |topic: &str| (topic == "here").then_some(TOPIC);
     coordinator.adopt_topics(id_of, &mut loaded);
