@@ -227,9 +227,18 @@ impl<C: Core> Engine<C> {
         if self.phase == Phase::Ready {
             self.roll_back(now, self.durable);
         }
+        self.abandon();
+    }
+
+    /// The core must not be asked any more, not even to roll back: it panicked. Nobody is served until the next start.
+    pub(super) fn abandon(&mut self) {
         self.phase = Phase::Failed;
+        self.last = self.durable;
+        self.open.clear();
         self.written.clear();
         self.postponed.clear();
+        let held = std::mem::take(&mut self.held).into_keys();
+        self.told.extend(held.map(|(_, ticket)| (ticket, Err(ErrorCode::CoordinatorNotAvailable))));
         self.dismiss();
     }
 

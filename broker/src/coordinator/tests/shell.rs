@@ -32,6 +32,7 @@ struct Shared {
     /// How appends end from now on.
     failure: Mutex<Option<AppendFailure>>,
     flush_fails: Mutex<bool>,
+    panics: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -72,6 +73,7 @@ impl DurableLog for Held {
 
     async fn append(&self, records: Vec<StoredRecord>, _: i64) -> Result<i64, AppendFailure> {
         self.shared.appends.pass().await;
+        assert!(!*self.shared.panics.lock().unwrap(), "as the test wants");
         if let Some(failure) = self.shared.failure.lock().unwrap().clone() {
             return Err(failure);
         }
@@ -245,6 +247,36 @@ async fn a_flush_that_fails_ends_the_shard() {
     assert_eq!(ask(&runtime, Ask::Set(1, 10)).await, unavailable);
     assert_eq!(waiting.await.unwrap(), unavailable);
     assert_eq!(ask(&runtime, Ask::Get(1)).await, unavailable);
+}
+
+/// Neither a core nor a log that panics leaves anybody waiting, or serves from what is half done.
+#[tokio::test(start_paused = true)]
+async fn a_panic_ends_the_shard_and_not_the_callers() {
+    let unavailable = Err(ErrorCode::CoordinatorNotAvailable);
+    for in_log in [false, true] {
+        let log = Held::default();
+        let runtime = runtime(&log, None);
+        let shard = runtime.shard("k").unwrap();
+        let waiting = shard.submit(Ask::Wait(7)).await;
+        log.shared.appends.set(false);
+        let written = shard.submit(Ask::Set(1, 10)).await;
+        log.shared.appends.reached.notified().await;
+        if in_log {
+            *log.shared.panics.lock().unwrap() = true;
+            log.shared.appends.set(true);
+        } else {
+            let caller = shard.clone();
+            let tasks = klamm_runtime::Tasks::new();
+            tasks.spawn("caller", async move { drop(caller.submit(Ask::Panic).await) });
+            tasks.join().await;
+            assert!(shard.ask(|_| ()).is_err());
+        }
+        for receiver in [waiting, written] {
+            let told = timeout(Duration::from_secs(60), receiver).await.expect("nobody is told");
+            assert_eq!(told.unwrap(), unavailable);
+        }
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, unavailable);
+    }
 }
 
 #[tokio::test(start_paused = true)]
