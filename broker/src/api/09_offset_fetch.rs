@@ -1,8 +1,8 @@
 //! OffsetFetch, key 9: versions 1 to 10; several groups at once from 8 on, topics by id from 10 on.
 //!
-//! The answer waits until what was committed for the group before is durable, and shows nothing that is not. A partition
-//! without a committed offset, or with one for another topic of this name, is answered with -1 and no error. No topics (null) asks for everything
-//! committed. `require_stable` concerns offsets of open transactions, of which there are none.
+//! The answer waits until what was committed for the group before is durable, and shows nothing that is not. A
+//! partition without a committed offset, or with one for another topic of this name, is answered with -1 and no error.
+//! No topics (null) asks for everything committed. `require_stable` concerns offsets of open transactions, of which there are none.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -200,7 +200,7 @@ impl Fetch {
         };
         match self.wanted {
             _ if error != ErrorCode::None && self.version >= GROUP_ERRORS => {
-                response.error_code = error.code()
+                response.error_code = error.code();
             }
             None => {
                 let is_current = |topic: &FetchedTopic| {

@@ -216,7 +216,7 @@ impl<C: Core> Engine<C> {
         self.told.extend(due.map(|((_, ticket), reply)| (ticket, Ok(reply))));
     }
 
-    /// The broker stops: whoever waits for the core, now and from now on, is told so. What is written is still answered.
+    /// The broker stops: whoever waits for the core, now and from now on, is told. What is written is still answered.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.dismiss();
@@ -227,9 +227,18 @@ impl<C: Core> Engine<C> {
         if self.phase == Phase::Ready {
             self.roll_back(now, self.durable);
         }
+        self.abandon();
+    }
+
+    /// The core must not be asked any more, not even to roll back: it panicked. Nobody is served until the next start.
+    pub(super) fn abandon(&mut self) {
         self.phase = Phase::Failed;
+        self.last = self.durable;
+        self.open.clear();
         self.written.clear();
         self.postponed.clear();
+        let held = std::mem::take(&mut self.held).into_keys();
+        self.told.extend(held.map(|(_, ticket)| (ticket, Err(ErrorCode::CoordinatorNotAvailable))));
         self.dismiss();
     }
 

@@ -85,7 +85,7 @@ impl<C: Core, L: DurableLog> Runtime<C, L> {
     /// Has every partition do something that nobody waits for; those that are loading do it when they have loaded.
     pub(crate) fn inform_all(&self, command: impl Fn() -> C::Command) {
         for shard in self.shards().iter().flatten() {
-            shard.inform(command());
+            shard.inform(&command);
         }
     }
 

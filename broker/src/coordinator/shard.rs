@@ -129,8 +129,10 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
     }
 
     /// Does what nobody waits for; while loading, later.
-    pub(super) fn inform(&self, command: C::Command) {
-        self.change(|state, now| state.engine.inform(now, command));
+    /// `command` is made under the lock, so that what it says of the world is no older than what commands before it
+    /// were checked against.
+    pub(super) fn inform(&self, command: impl FnOnce() -> C::Command) {
+        self.change(|state, now| state.engine.inform(now, command()));
     }
 
     /// Asks something that changes nothing.
@@ -154,6 +156,7 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
         loading: Arc<Semaphore>,
         first: impl Fn() -> Option<C::Command>,
     ) {
+        let _watch = Watch(self);
         if self.ask(|_| ()) == Err(ErrorCode::CoordinatorLoadInProgress) {
             // Some at a time: they share the disk.
             let _turn = loading.acquire().await;
@@ -166,6 +169,13 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
             }
         }
         self.serve().await;
+    }
+
+    /// The task or a core panicked: whoever waits is told, and nobody is served from what may be half done.
+    fn abandon(&self, state: &mut State<C>) {
+        tracing::error!(log = self.log.name(), "a coordinator panicked and serves nobody until a restart");
+        state.engine.abandon();
+        state.settle();
     }
 
     async fn load(&self, mut core: C) -> Result<C, StorageError> {
@@ -258,7 +268,25 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            self.abandon(&mut state);
+            self.state.clear_poison();
+            state
+        })
+    }
+}
+
+/// Sees to it that nobody waits for a task that has panicked.
+struct Watch<'a, C: Core, L: DurableLog>(&'a Shard<C, L>);
+
+impl<C: Core, L: DurableLog> Drop for Watch<'_, C, L> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.abandon(&mut state);
+            self.0.state.clear_poison();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One time for each key that waits for one, and none for a key that is gone: what comes and goes leaves nothing behind.
+/// One time for each key that waits for one, and none for a key that is gone: what comes and goes leaves nothing.
 /// Everything takes time in the logarithm of the keys.
 #[derive(Debug)]
 pub(crate) struct Timers<K> {

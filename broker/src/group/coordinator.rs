@@ -1,9 +1,9 @@
 //! All groups of one partition of `__consumer_offsets`: finds the group of a call, keeps the
 //! timers, replays what was stored, takes back what was not.
 //!
-//! Pure like the groups themselves. Members live in memory; what is written down, a generation and its offsets, is noted
-//! in a journal before it changes, so that a step which does not become durable can be undone. A group whose record is
-//! undone is what it was when it was last written, as after a restart.
+//! Pure like the groups themselves. Members live in memory; what is written down, a generation and its offsets, is
+//! noted in a journal before it changes, so that a step which does not become durable can be undone. A group whose
+//! record is undone is what it was when it was last written, as after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -313,9 +313,14 @@ impl Coordinator {
 
     /// Time has passed: ends the sessions and rebalances that are due.
     pub fn on_time(&mut self, now: Now, effects: &mut Effects<Reply>) {
-        // Each group once: one that is due again at once is looked at in the next call.
+        // Each group once: one that is due again at once is looked at in the next call, as are those that would make the
+        // step too large to be written.
         for name in self.timers.take_due(now.ms) {
-            self.turn(now, &name, effects, Group::on_time);
+            if effects.is_half_full() {
+                self.timers.set(&name, Some(now.ms));
+            } else {
+                self.turn(now, &name, effects, Group::on_time);
+            }
         }
     }
 

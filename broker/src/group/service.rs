@@ -215,8 +215,7 @@ impl GroupService {
 
     /// Forgets offsets that are too old (`offsets.retention.minutes`), and what is left of topics that are gone.
     pub fn expire_offsets(&self) {
-        let view = self.controller.view();
-        self.runtime.inform_all(|| Command::Expire(view.clone()));
+        self.runtime.inform_all(|| Command::Expire(self.controller.view()));
     }
 
     async fn submit(&self, group: &str, command: Command) -> Waiting {

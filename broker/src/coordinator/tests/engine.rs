@@ -53,6 +53,20 @@ fn an_answer_waits_until_what_it_rests_on_is_durable() {
 }
 
 #[test]
+fn a_step_that_writes_nothing_has_no_number_to_rest_on() {
+    let mut engine = ready();
+    engine.on(NOW, 1, Ask::Claim);
+    assert_eq!(told(&mut engine), [(1, Ok(0))]);
+    engine.on(NOW, 2, Ask::Set(1, 10));
+    engine.on(NOW, 3, Ask::Claim);
+    assert_eq!(told(&mut engine), []);
+    engine.next_append();
+    engine.appended(NOW, Ok(0));
+    engine.durable(0);
+    assert_eq!(told(&mut engine), [(2, Ok(10)), (3, Ok(0))]);
+}
+
+#[test]
 fn commands_gather_while_an_append_is_under_way() {
     let mut engine = ready();
     engine.on(NOW, 1, Ask::Set(1, 10));

@@ -14,6 +14,10 @@ pub(super) enum Ask {
     Set(u8, u64),
     /// As `Set`, in a record of so many bytes.
     SetLarge(u8, u64, usize),
+    /// Writes nothing, and yet says that its answer rests on what it wrote.
+    Claim,
+    /// A defect of the core.
+    Panic,
     /// Cannot be written down.
     SetInVain(u8),
     Get(u8),
@@ -74,6 +78,8 @@ impl Core for Registers {
                 let value = self.values.get(&key).copied().unwrap_or(0);
                 return effects.answer(ticket, value, self.journal.pending(&key));
             }
+            Ask::Panic => panic!("as the test wants"),
+            Ask::Claim => return effects.answer(ticket, 0, effects.step),
             Ask::Wait(key) => return self.waiting.entry(key).or_default().push(ticket),
             Ask::SetAt(at_ms, value) => {
                 self.timer = Some((at_ms, value));

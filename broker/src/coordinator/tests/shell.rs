@@ -32,6 +32,7 @@ struct Shared {
     /// How appends end from now on.
     failure: Mutex<Option<AppendFailure>>,
     flush_fails: Mutex<bool>,
+    panics: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -72,6 +73,7 @@ impl DurableLog for Held {
 
     async fn append(&self, records: Vec<StoredRecord>, _: i64) -> Result<i64, AppendFailure> {
         self.shared.appends.pass().await;
+        assert!(!*self.shared.panics.lock().unwrap(), "as the test wants");
         if let Some(failure) = self.shared.failure.lock().unwrap().clone() {
             return Err(failure);
         }
@@ -189,7 +191,8 @@ async fn a_deadline_that_is_set_while_the_task_sleeps_wakes_it() {
         }
         let waiter = shard.submit(Ask::Wait(CLOCK)).await;
         shard.submit(Ask::SetAt(started_ms + 20, round)).await.await.unwrap().unwrap();
-        assert_eq!(waiter.await.unwrap(), Ok(round));
+        let woken = timeout(Duration::from_secs(60), waiter).await.expect("the task sleeps on");
+        assert_eq!(woken.unwrap(), Ok(round));
         assert!(now_ms.elapsed() <= Duration::from_millis(22), "late: {:?}", now_ms.elapsed());
     }
 }
@@ -211,6 +214,28 @@ async fn what_comes_while_loading_is_refused_or_done_later() {
     assert_eq!(ask(&runtime, Ask::Get(2)).await, Ok(5));
 }
 
+/// What a crash left in the log was perhaps never durable.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_served_before_what_was_loaded_is_durable() {
+    for fails in [false, true] {
+        let log = Held::default();
+        assert_eq!(ask(&runtime(&log, None), Ask::Set(1, 10)).await, Ok(10));
+        log.shared.flushes.set(false);
+        let runtime = runtime(&log, None);
+        log.shared.flushes.reached.notified().await;
+        log.shared.flushes.reached.notified().await;
+        let loading = Err(ErrorCode::CoordinatorLoadInProgress);
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, loading);
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, loading);
+        *log.shared.flush_fails.lock().unwrap() = fails;
+        log.shared.flushes.set(true);
+        sleep(Duration::from_secs(1)).await;
+        let expected = if fails { Err(ErrorCode::CoordinatorNotAvailable) } else { Ok(10) };
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flush_that_fails_ends_the_shard() {
     let log = Held::default();
@@ -222,6 +247,36 @@ async fn a_flush_that_fails_ends_the_shard() {
     assert_eq!(ask(&runtime, Ask::Set(1, 10)).await, unavailable);
     assert_eq!(waiting.await.unwrap(), unavailable);
     assert_eq!(ask(&runtime, Ask::Get(1)).await, unavailable);
+}
+
+/// Neither a core nor a log that panics leaves anybody waiting, or serves from what is half done.
+#[tokio::test(start_paused = true)]
+async fn a_panic_ends_the_shard_and_not_the_callers() {
+    let unavailable = Err(ErrorCode::CoordinatorNotAvailable);
+    for in_log in [false, true] {
+        let log = Held::default();
+        let runtime = runtime(&log, None);
+        let shard = runtime.shard("k").unwrap();
+        let waiting = shard.submit(Ask::Wait(7)).await;
+        log.shared.appends.set(false);
+        let written = shard.submit(Ask::Set(1, 10)).await;
+        log.shared.appends.reached.notified().await;
+        if in_log {
+            *log.shared.panics.lock().unwrap() = true;
+            log.shared.appends.set(true);
+        } else {
+            let caller = shard.clone();
+            let tasks = klamm_runtime::Tasks::new();
+            tasks.spawn("caller", async move { drop(caller.submit(Ask::Panic).await) });
+            tasks.join().await;
+            assert!(shard.ask(|_| ()).is_err());
+        }
+        for receiver in [waiting, written] {
+            let told = timeout(Duration::from_secs(60), receiver).await.expect("nobody is told");
+            assert_eq!(told.unwrap(), unavailable);
+        }
+        assert_eq!(ask(&runtime, Ask::Get(1)).await, unavailable);
+    }
 }
 
 #[tokio::test(start_paused = true)]

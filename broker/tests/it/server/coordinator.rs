@@ -29,13 +29,8 @@ impl OnDisk {
     }
 
     async fn broker(disk: &MemoryDisk, net: &Arc<MemoryNet>) -> Broker {
-        Broker::builder()
-            .data_dir("/data")
-            .disk(Arc::new(disk.clone()))
-            .net(net.clone())
-            .start()
-            .await
-            .unwrap()
+        let builder = Broker::builder().data_dir("/data").disk(Arc::new(disk.clone())).net(net.clone());
+        builder.start().await.expect("the broker starts")
     }
 
     async fn connect(&self) -> Wire {
@@ -200,7 +195,7 @@ async fn answers_about_what_does_not_exist_are_bounded() {
     let mut wire = memory.connect().await;
     assert_eq!(wire.ask(&describe(20_000)).await.groups.len(), 20_000);
     wire.send_in(&describe(20_001), newest::<DescribeGroupsRequest>()).await;
-    assert_eq!(wire.receive_raw().await, None);
+    assert!(wire.receive_raw().await.is_none(), "the connection ends");
     // The same name is one, however often it comes.
     let mut wire = memory.connect().await;
     let same =
@@ -212,7 +207,7 @@ async fn answers_about_what_does_not_exist_are_bounded() {
     let found = wire.ask_in(&fetch("g", "t", (0..100_001).collect()), 9).await;
     assert_eq!(found.groups[0].topics[0].partitions[0].committed_offset, 5, "one of them is there");
     wire.send_in(&fetch("g", "t", (1..100_002).collect()), 9).await;
-    assert_eq!(wire.receive_raw().await, None);
+    assert!(wire.receive_raw().await.is_none(), "the connection ends");
 
     let mut wire = memory.connect().await;
     let same = OffsetFetchRequest {
@@ -248,4 +243,30 @@ async fn the_last_offset_of_a_request_counts() {
     assert_eq!(committed(&mut wire, "g", "t").await, 5_000);
     let broker = broker.crashed().await;
     assert_eq!(committed(&mut broker.connect().await, "g", "t").await, 5_000);
+}
+
+/// From some sync on nothing gets to the disk; the power goes a little later. Nothing that was answered is lost, and
+/// nothing is shown that was never committed.
+#[tokio::test(start_paused = true)]
+async fn wherever_the_power_goes_commits_that_were_answered_are_there() {
+    for point in 1..60 {
+        let broker = OnDisk::start().await;
+        let mut wire = broker.connect().await;
+        wire.metadata(&["t"]).await;
+        broker.disk.fail_nth_sync(point);
+        let (mut answered, mut tried) = (-1, -1);
+        for offset in 0..20 {
+            tried = offset;
+            if commit_code(&mut wire, "t", offset).await != 0 {
+                break;
+            }
+            answered = offset;
+        }
+        let OnDisk { disk, net, broker } = broker;
+        drop(broker);
+        disk.crash(Tear::Prefix(point));
+        let broker = OnDisk { broker: OnDisk::broker(&disk, &net).await, disk, net };
+        let found = committed(&mut broker.connect().await, "g", "t").await;
+        assert!(found == answered || found == tried, "point {point}: {answered} of {tried}, found {found}");
+    }
 }
