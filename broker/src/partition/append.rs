@@ -80,6 +80,14 @@ struct Written {
     rolled: bool,
 }
 
+/// What is left to do when appends are published.
+#[derive(Clone, Copy)]
+struct Published {
+    flush: bool,
+    /// More is visible, and nobody was woken yet: who appended comes first, then those who wait for records.
+    visible: bool,
+}
+
 impl Partition {
     /// Appends one record batch as it came from the wire: checks header and checksum (records are looked at
     /// only on compacted topics), the producer's sequence, stamps offset and leader epoch, and writes it to
@@ -157,11 +165,9 @@ impl Partition {
         writer.follow(&config);
         let mut written = Written::default();
         let result = self.write(&mut writer, batch, &config, &mut written);
-        let flush = self.publish(&mut writer, written, &config);
+        let published = self.publish(&mut writer, written, &config);
         drop(writer);
-        if flush {
-            self.enqueue_flush();
-        }
+        self.after(published);
         result
     }
 
@@ -181,13 +187,20 @@ impl Partition {
         for append in &appends {
             results.push(self.write(&mut writer, &append.batch, &config, &mut written));
         }
-        let flush = self.publish(&mut writer, written, &config);
+        let published = self.publish(&mut writer, written, &config);
         drop(writer);
-        if flush {
-            self.enqueue_flush();
-        }
         let mut results = results.into_iter();
         tell(appends, |_| results.next().unwrap_or_else(|| Err(interrupted().into())));
+        self.after(published);
+    }
+
+    fn after(self: &Arc<Self>, published: Published) {
+        if published.visible {
+            self.wake();
+        }
+        if published.flush {
+            self.enqueue_flush();
+        }
     }
 
     fn write(
@@ -206,7 +219,8 @@ impl Partition {
         let rolled = writer.log.roll_if_needed(&stamped.header, batch.now_ms);
         drop(names);
         if rolled.map_err(|error| self.write_failed(&error, true))? {
-            self.publish(writer, std::mem::take(written), config);
+            let before = self.publish(writer, std::mem::take(written), config);
+            self.after(before);
             if let Ok(mut marks) = self.marks() {
                 marks.new_segment(&writer.log);
             }
@@ -220,10 +234,10 @@ impl Partition {
         Ok(appended)
     }
 
-    /// Lets everybody know of what was written. Says whether it has to be flushed.
-    fn publish(&self, writer: &mut Writer, written: Written, config: &LogConfig) -> bool {
+    /// Makes known what was written.
+    fn publish(&self, writer: &mut Writer, written: Written, config: &LogConfig) -> Published {
         let Written { marks: batches, rolled } = written;
-        let Ok(mut marks) = self.marks() else { return false };
+        let Ok(mut marks) = self.marks() else { return Published { flush: false, visible: false } };
         batches.iter().for_each(|batch| marks.appended(batch));
         marks.to_sync(writer.log.take_unsynced());
         marks.rolled |= rolled;
@@ -231,9 +245,9 @@ impl Partition {
             let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
             marks.show(end, max_timestamp);
             drop(marks);
-            self.raise_high_watermark(end.offset);
+            return Published { flush: rolled, visible: self.raise_silently(end.offset) };
         }
-        rolled || (config.flush == FlushMode::Sync && !batches.is_empty())
+        Published { flush: rolled || !batches.is_empty(), visible: false }
     }
 
     /// A write error ends the partition's life until a restart, except for want of space or descriptors: then nothing
