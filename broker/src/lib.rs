@@ -14,6 +14,7 @@
 //! | [`config`] | settings under Kafka's names |
 
 pub mod api;
+mod budget;
 pub mod config;
 pub mod controller;
 pub mod disk;
@@ -22,6 +23,7 @@ pub mod group;
 pub mod log;
 mod net;
 pub mod partition;
+mod quiet;
 mod replay;
 
 pub use embedded::{Broker, BrokerBuilder, BrokerError};

@@ -1,7 +1,9 @@
 //! The server, spoken to in raw frames.
 
 mod bad_input;
+mod bad_records;
 mod big_requests;
+mod bounds;
 mod ends;
 mod failing_disk;
 mod fetch_waits;

@@ -1,7 +1,6 @@
 //! What goes on in one partition at the same time, and must not get in each other's way: flushes and truncation,
 //! deletion, checkpoints, snapshots; and how much may wait.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
