@@ -463,7 +463,7 @@ async fn read_from_disk(
         let log = log_of(view, topic, partition, reply).ok()?;
         let wanted = limits.wanted(partition);
         let unknown = matches!(log.read_known(wanted), Ok(None));
-        unknown.then(|| async move { (number, read(log, wanted, patience).await) })
+        unknown.then_some(async move { (number, read(log, wanted, patience).await) })
     });
     join_all(reads).await.into_iter().collect()
 }

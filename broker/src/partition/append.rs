@@ -19,7 +19,8 @@ use super::rules::AppendOrigin;
 use super::writer::Writer;
 use crate::log::{FlushMode, LogConfig, StorageError};
 
-type Answer = oneshot::Receiver<Result<Appended, AppendError>>;
+/// What a disk thread says.
+struct Answer(oneshot::Receiver<Result<Appended, AppendError>>);
 
 /// An append under way. Batches get their offsets in the order of the calls of [`Partition::append`], as far as they
 /// were queued at once ([`Appending::queued`]); what was queued is appended or refused also when this is dropped.
@@ -65,7 +66,7 @@ impl Future for Appending {
                     self.0 = Stage::Queued(answer);
                 }
                 Stage::Queued(answer) => {
-                    let told = ready!(answer.poll_unpin(context));
+                    let told = ready!(answer.0.poll_unpin(context));
                     return Poll::Ready(told.unwrap_or_else(|_| Err(interrupted().into())));
                 }
             }
@@ -156,7 +157,7 @@ impl Partition {
     fn queue_append(self: &Arc<Self>, batch: CheckedBatch, room: Option<Room>) -> Answer {
         let (answer, receiver) = oneshot::channel();
         self.queue(Job::Append(PendingAppend { batch, answer, _room: room }));
-        receiver
+        Answer(receiver)
     }
 
     fn append_in_place(self: &Arc<Self>, batch: &CheckedBatch) -> Result<Appended, AppendError> {
@@ -239,7 +240,7 @@ impl Partition {
         let Written { marks: batches, rolled } = written;
         let Ok(mut marks) = self.marks() else { return Published { flush: false, visible: false } };
         batches.iter().for_each(|batch| marks.appended(batch));
-        marks.to_sync(writer.log.take_unsynced());
+        marks.note_unsynced(writer.log.take_unsynced());
         marks.rolled |= rolled;
         if config.flush == FlushMode::Os && !batches.is_empty() {
             let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);

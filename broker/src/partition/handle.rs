@@ -171,7 +171,7 @@ impl Partition {
 
     /// The end of what readers of committed records may see: the high watermark, or the first open transaction.
     pub fn last_stable_offset(&self) -> i64 {
-        self.with_marks(0, |marks| marks.last_stable_offset())
+        self.with_marks(0, Marks::last_stable_offset)
     }
 
     /// The largest leader epoch that is at most `epoch` and the offset where it ends; -1 and -1 when unknown
