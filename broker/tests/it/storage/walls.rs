@@ -24,7 +24,7 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what}"));
+    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
 }
 
 async fn durable(partition: &Arc<Partition>, last_offset: i64) {
