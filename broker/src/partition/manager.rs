@@ -13,6 +13,7 @@ use super::flush::run_flusher;
 use super::handle::Partition;
 use super::log_dir::LogDir;
 use crate::disk::{Disk, DiskLock};
+use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
 use crate::log::{LogConfig, LogError};
 
@@ -159,6 +160,13 @@ impl LogManager {
         self.dirs.iter().find_map(|dir| dir.partitions().get(&key).cloned())
     }
 
+    /// All partitions of a topic, by number.
+    pub fn partitions_of(&self, topic: &str) -> Vec<Arc<Partition>> {
+        let mut all: Vec<_> = self.dirs.iter().flat_map(|dir| dir.partitions_of(topic)).collect();
+        all.sort_by_key(|partition| partition.index());
+        all
+    }
+
     /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
     /// durable with its first flush, which is under way.
     ///
@@ -184,12 +192,12 @@ impl LogManager {
     /// Deletes a partition: it is gone at once, its files are removed in the background. `false` when there is none.
     ///
     /// # Errors
-    /// Its directory cannot be renamed; the partition is offline then.
+    /// Its directory cannot be renamed; the partition takes no more records then, but is still there.
     pub fn delete_partition(&self, topic: &str, index: i32) -> Result<bool, LogError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (topic.to_owned(), index);
         for dir in &self.dirs {
-            if let Some(trash) = dir.delete(&key, Uuid::from_random(self.rng.next_u128()))? {
+            if let Some(trash) = dir.delete(&key, fresh_uuid(&*self.rng))? {
                 let disk = self.disk.clone();
                 self.removals.spawn("partition removal", async move {
                     let removal = {
@@ -291,11 +299,7 @@ fn open_dirs(
 /// Makes sure that all directories belong to this node of one cluster, and marks new ones.
 fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Result<String, LogError> {
     let known = dirs.iter().find_map(|dir| dir.meta().map(|meta| meta.cluster_id.clone()));
-    let cluster_id = options
-        .cluster_id
-        .clone()
-        .or(known)
-        .unwrap_or_else(|| Uuid::from_random(rng.next_u128()).to_string());
+    let cluster_id = options.cluster_id.clone().or(known).unwrap_or_else(|| fresh_uuid(rng).to_string());
     for dir in dirs {
         let node_id = options.node_id;
         match dir.meta() {
@@ -312,7 +316,7 @@ fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Resu
             }
             Some(_) => {}
             None => {
-                let directory_id = Some(Uuid::from_random(rng.next_u128()));
+                let directory_id = Some(fresh_uuid(rng));
                 dir.write_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id })?;
             }
         }

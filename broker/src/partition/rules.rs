@@ -84,6 +84,7 @@ pub(super) fn validate(
         return Ok(batch);
     }
     let max_timestamp = check_records(&batch, config, now_ms)?;
+    let header = batch.header();
     if config.timestamp_type == TimestampType::LogAppendTime || max_timestamp == header.max_timestamp {
         return Ok(batch);
     }
