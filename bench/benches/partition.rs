@@ -28,8 +28,11 @@ struct Server {
 impl Server {
     fn start(settings: &[(&str, &str)]) -> Self {
         let dir = PathBuf::from(format!("target/bench-partition-{}", std::process::id()));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
         let mut builder = Broker::builder().data_dir(&dir).set("log.segment.bytes", 64 << 20);
         for (key, value) in settings {
             builder = builder.set(*key, value);
@@ -122,6 +125,7 @@ fn fetch(partitions: i32, offset: i64, max_bytes: i32, max_wait_ms: i32, min_byt
 }
 
 /// Prints what `count` runs took.
+#[allow(clippy::print_stdout)] // What it is for.
 fn report(case: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
@@ -148,7 +152,7 @@ fn small_batches(bytes: usize) {
     let mut wire = server.connect();
     wire.create("t", 4, &[]);
     let request = produce([0], &batch(bytes, BatchOptions::default()));
-    let mut one = |wire: &mut Wire| {
+    let one = |wire: &mut Wire| {
         wire.send(&request, 9);
         wire.receive();
     };
@@ -233,7 +237,7 @@ fn long_polls() {
     let mut wire = server.connect();
     wire.create("t", 2_000, &[("segment.index.bytes", "4096")]);
     let request = produce([7], &batch(100, BatchOptions::default()));
-    let mut one = |wire: &mut Wire| {
+    let one = |wire: &mut Wire| {
         wire.send(&request, 9);
         wire.receive();
     };

@@ -31,10 +31,12 @@
 //! A disk that hangs holds only its own partitions: what it has not found by [`PATIENCE`] is answered as if there were
 //! nothing yet.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse, PartitionData};
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
@@ -416,24 +418,54 @@ fn look_without_disk(context: &Context, request: &FetchRequest, reply: Reply) ->
     Some(found)
 }
 
-/// What there is for a fetch. A disk that does not answer by `patience` has nothing.
+/// What there is for a fetch. A disk that does not answer by `patience` has nothing; the others are asked meanwhile.
 async fn look(context: &Context, request: &FetchRequest, reply: Reply, patience: Instant) -> Found {
     let view = context.view();
     let mut found = Found::nothing(context, request);
-    for wanted in &request.topics {
-        found.topic(wanted);
-        for partition in &wanted.partitions {
-            let read = match log_of(&view, wanted, partition, reply) {
+    let mut from_disk = read_from_disk(&view, request, reply, &found, patience).await;
+    let mut number = 0;
+    for topic in &request.topics {
+        found.topic(topic);
+        for partition in &topic.partitions {
+            let read = match log_of(&view, topic, partition, reply) {
                 Err(error) => Err(error),
-                Ok(log) => match read(log, found.wanted(partition), patience).await {
-                    Ok(read) => Ok((log, read)),
-                    Err(error) => Err(error.error_code()),
-                },
+                Ok(log) => {
+                    let wanted = found.wanted(partition);
+                    let fits = |read: &LogRead| read.slice.len <= wanted.max_bytes || found.bytes == 0;
+                    match from_disk.remove(&number) {
+                        Some(Ok(read)) if fits(&read) => Ok((log, read)),
+                        Some(Err(error)) => Err(error.error_code()),
+                        _ => match read(log, wanted, patience).await {
+                            Ok(read) => Ok((log, read)),
+                            Err(error) => Err(error.error_code()),
+                        },
+                    }
+                }
             };
             found.partition(partition.partition, read);
+            number += 1;
         }
     }
     found
+}
+
+/// Of the partitions that the disk has to be asked for, each by its number in the request: what they have, when nobody
+/// else takes of the room.
+async fn read_from_disk(
+    view: &View,
+    request: &FetchRequest,
+    reply: Reply,
+    limits: &Found,
+    patience: Instant,
+) -> BTreeMap<usize, Result<LogRead, ReadError>> {
+    let all = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |one| (topic, one)));
+    let reads = all.enumerate().filter_map(|(number, (topic, partition))| {
+        let log = log_of(view, topic, partition, reply).ok()?;
+        let wanted = limits.wanted(partition);
+        let unknown = matches!(log.read_known(wanted), Ok(None));
+        unknown.then_some(async move { (number, read(log, wanted, patience).await) })
+    });
+    join_all(reads).await.into_iter().collect()
 }
 
 /// The log of a partition, if it leads in the epoch that the client knows.

@@ -19,7 +19,8 @@ use super::rules::AppendOrigin;
 use super::writer::Writer;
 use crate::log::{FlushMode, LogConfig, StorageError};
 
-type Answer = oneshot::Receiver<Result<Appended, AppendError>>;
+/// What a disk thread says.
+struct Answer(oneshot::Receiver<Result<Appended, AppendError>>);
 
 /// An append under way. Batches get their offsets in the order of the calls of [`Partition::append`], as far as they
 /// were queued at once ([`Appending::queued`]); what was queued is appended or refused also when this is dropped.
@@ -65,7 +66,7 @@ impl Future for Appending {
                     self.0 = Stage::Queued(answer);
                 }
                 Stage::Queued(answer) => {
-                    let told = ready!(answer.poll_unpin(context));
+                    let told = ready!(answer.0.poll_unpin(context));
                     return Poll::Ready(told.unwrap_or_else(|_| Err(interrupted().into())));
                 }
             }
@@ -78,6 +79,14 @@ impl Future for Appending {
 struct Written {
     marks: Vec<BatchMark>,
     rolled: bool,
+}
+
+/// What is left to do when appends are published.
+#[derive(Clone, Copy)]
+struct Published {
+    flush: bool,
+    /// More is visible, and nobody was woken yet: who appended comes first, then those who wait for records.
+    visible: bool,
 }
 
 impl Partition {
@@ -148,7 +157,7 @@ impl Partition {
     fn queue_append(self: &Arc<Self>, batch: CheckedBatch, room: Option<Room>) -> Answer {
         let (answer, receiver) = oneshot::channel();
         self.queue(Job::Append(PendingAppend { batch, answer, _room: room }));
-        receiver
+        Answer(receiver)
     }
 
     fn append_in_place(self: &Arc<Self>, batch: &CheckedBatch) -> Result<Appended, AppendError> {
@@ -157,11 +166,9 @@ impl Partition {
         writer.follow(&config);
         let mut written = Written::default();
         let result = self.write(&mut writer, batch, &config, &mut written);
-        let flush = self.publish(&mut writer, written, &config);
+        let published = self.publish(&mut writer, written, &config);
         drop(writer);
-        if flush {
-            self.enqueue_flush();
-        }
+        self.after(published);
         result
     }
 
@@ -181,13 +188,20 @@ impl Partition {
         for append in &appends {
             results.push(self.write(&mut writer, &append.batch, &config, &mut written));
         }
-        let flush = self.publish(&mut writer, written, &config);
+        let published = self.publish(&mut writer, written, &config);
         drop(writer);
-        if flush {
-            self.enqueue_flush();
-        }
         let mut results = results.into_iter();
         tell(appends, |_| results.next().unwrap_or_else(|| Err(interrupted().into())));
+        self.after(published);
+    }
+
+    fn after(self: &Arc<Self>, published: Published) {
+        if published.visible {
+            self.wake();
+        }
+        if published.flush {
+            self.enqueue_flush();
+        }
     }
 
     fn write(
@@ -206,7 +220,8 @@ impl Partition {
         let rolled = writer.log.roll_if_needed(&stamped.header, batch.now_ms);
         drop(names);
         if rolled.map_err(|error| self.write_failed(&error, true))? {
-            self.publish(writer, std::mem::take(written), config);
+            let before = self.publish(writer, std::mem::take(written), config);
+            self.after(before);
             if let Ok(mut marks) = self.marks() {
                 marks.new_segment(&writer.log);
             }
@@ -220,20 +235,20 @@ impl Partition {
         Ok(appended)
     }
 
-    /// Lets everybody know of what was written. Says whether it has to be flushed.
-    fn publish(&self, writer: &mut Writer, written: Written, config: &LogConfig) -> bool {
+    /// Makes known what was written.
+    fn publish(&self, writer: &mut Writer, written: Written, config: &LogConfig) -> Published {
         let Written { marks: batches, rolled } = written;
-        let Ok(mut marks) = self.marks() else { return false };
+        let Ok(mut marks) = self.marks() else { return Published { flush: false, visible: false } };
         batches.iter().for_each(|batch| marks.appended(batch));
-        marks.to_sync(writer.log.take_unsynced());
+        marks.note_unsynced(writer.log.take_unsynced());
         marks.rolled |= rolled;
         if config.flush == FlushMode::Os && !batches.is_empty() {
             let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
             marks.show(end, max_timestamp);
             drop(marks);
-            self.raise_high_watermark(end.offset);
+            return Published { flush: rolled, visible: self.raise_silently(end.offset) };
         }
-        rolled || (config.flush == FlushMode::Sync && !batches.is_empty())
+        Published { flush: rolled || !batches.is_empty(), visible: false }
     }
 
     /// A write error ends the partition's life until a restart, except for want of space or descriptors: then nothing

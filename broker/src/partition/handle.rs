@@ -171,7 +171,7 @@ impl Partition {
 
     /// The end of what readers of committed records may see: the high watermark, or the first open transaction.
     pub fn last_stable_offset(&self) -> i64 {
-        self.with_marks(0, |marks| marks.last_stable_offset())
+        self.with_marks(0, Marks::last_stable_offset)
     }
 
     /// The largest leader epoch that is at most `epoch` and the offset where it ends; -1 and -1 when unknown
@@ -247,11 +247,20 @@ impl Partition {
 
     /// Tells everybody who waits that more is visible. It never goes back.
     pub(super) fn raise_high_watermark(&self, offset: i64) {
+        if self.raise_silently(offset) {
+            self.wake();
+        }
+    }
+
+    /// The same without waking anybody, which is left to the caller; says whether there is more.
+    pub(super) fn raise_silently(&self, offset: i64) -> bool {
+        let mut advanced = false;
         self.high_watermark.send_if_modified(|known| {
-            let advanced = *known < offset;
+            advanced = *known < offset;
             *known = offset.max(*known);
-            advanced
+            false
         });
+        advanced
     }
 
     pub(super) fn check_writable(&self) -> Result<(), StorageError> {

@@ -18,11 +18,13 @@ const ROUNDS_MAX: usize = 16;
 /// What a question counts while it waits, in bytes.
 const QUESTION_BYTES: usize = 4_096;
 
+type Work = Box<dyn FnOnce(&Arc<Partition>) + Send>;
+
 /// Something to be done.
 pub(super) enum Job {
     /// Batches that wait together are written together.
     Append(PendingAppend),
-    Other(Box<dyn FnOnce(&Arc<Partition>) + Send>),
+    Other(Work),
 }
 
 impl std::fmt::Debug for Job {

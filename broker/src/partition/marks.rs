@@ -92,7 +92,7 @@ impl Marks {
     }
 
     /// More for the next flush.
-    pub(super) fn to_sync(&mut self, unsynced: Unsynced) {
+    pub(super) fn note_unsynced(&mut self, unsynced: Unsynced) {
         unsynced.files.iter().for_each(|file| self.unsynced.file(file));
         unsynced.dirs.iter().for_each(|dir| self.unsynced.dir(dir));
     }

@@ -67,7 +67,7 @@ fn opened(
     epochs_changed: bool,
 ) -> Opened {
     let mut marks = Marks::of(&log, transactions, epochs, epochs_changed);
-    marks.to_sync(log.take_unsynced());
+    marks.note_unsynced(log.take_unsynced());
     Opened { writer: Mutex::new(Writer { log, producers }), marks: Mutex::new(marks) }
 }
 

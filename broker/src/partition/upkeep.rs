@@ -77,7 +77,7 @@ impl Partition {
         let (producers, transactions) = load_producers(self.disk(), &writer.log, now_ms)?;
         writer.producers = producers;
         let mut marks = self.marks().map_err(io::Error::other)?;
-        marks.to_sync(writer.log.take_unsynced());
+        marks.note_unsynced(writer.log.take_unsynced());
         marks.truncated(&writer.log, transactions);
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Partition {
         writer.producers.expire(now_ms, config.producer_id_expiration_ms);
         let cleaned = self.delete_old_segments(&mut writer, now_ms);
         if let Ok(mut marks) = self.marks() {
-            marks.to_sync(writer.log.take_unsynced());
+            marks.note_unsynced(writer.log.take_unsynced());
         }
         drop(writer);
         if cleaned.as_ref().is_ok_and(|trash| !trash.is_empty()) {

@@ -3,6 +3,8 @@
 //! Two writes, or two reads, that hung on one partition stopped the whole broker on two cores: they ran on the
 //! runtime's workers, and whoever asked the partition for anything waited behind them.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
