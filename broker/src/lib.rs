@@ -15,15 +15,18 @@
 //! | [`config`] | settings under Kafka's names |
 
 pub mod api;
+mod budget;
 pub mod config;
 pub mod controller;
 mod coordinator;
 pub mod disk;
 mod embedded;
 pub mod group;
+mod ids;
 pub mod log;
 mod net;
 pub mod partition;
+mod quiet;
 mod replay;
 
 pub use embedded::{Broker, BrokerBuilder, BrokerError};

@@ -7,14 +7,14 @@ use klamm_runtime::Blocking;
 
 use crate::disk::Disk;
 use crate::log::StorageError;
-use crate::partition::{Isolation, Partition, ReadError};
+use crate::partition::{Isolation, Partition, ReadError, Wanted};
 
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 /// How much one batch may decompress to. Ours are not compressed; those of a Kafka that ran here before may be.
 const BATCH_CAP_BYTES: usize = 256 << 20;
 
-/// Gives `visit` every record of a partition, in order, except control records.
+/// Gives `visit` every record of a partition, in order, except control records. Blocks on the disk.
 ///
 /// # Errors
 /// When the partition cannot be read, or holds what is not a record.
@@ -43,7 +43,9 @@ pub(crate) fn read_chunk(
     let unreadable = |what: &dyn std::fmt::Display| {
         StorageError::new(format!("{}-{} cannot be read back: {what}", partition.topic(), partition.index()))
     };
-    let read = partition.read(from, CHUNK_BYTES, true, Isolation::Log).map_err(|error| match error {
+    let wanted =
+        Wanted { offset: from, max_bytes: CHUNK_BYTES, at_least_one: true, isolation: Isolation::Log };
+    let read = partition.read_blocking(wanted).map_err(|error| match error {
         ReadError::Storage(error) => error,
         other => unreadable(&other),
     })?;

@@ -28,6 +28,7 @@ pub struct BrokerConfig {
     pub max_in_flight: usize,
     /// `None` is no limit.
     pub queued_max_request_bytes: Option<usize>,
+    pub request_elements_max: usize,
     pub fetch_max_bytes: usize,
     pub retention_check_interval: Duration,
     pub offsets_topic_partitions: i32,
@@ -69,6 +70,7 @@ impl BrokerConfig {
             request_read_timeout: millis("request.read.timeout.ms"),
             max_in_flight: values.size("max.in.flight.requests.per.connection"),
             queued_max_request_bytes: usize::try_from(values.int("queued.max.request.bytes")).ok(),
+            request_elements_max: values.size("request.elements.max"),
             fetch_max_bytes: values.size("fetch.max.bytes"),
             retention_check_interval: millis("log.retention.check.interval.ms"),
             offsets_topic_partitions: values.int32("offsets.topic.num.partitions"),
@@ -155,6 +157,7 @@ fn log_config(values: &Values) -> LogConfig {
         timestamp_after_max_ms: values.int("log.message.timestamp.after.max.ms"),
         timestamp_before_max_ms: values.int("log.message.timestamp.before.max.ms"),
         producer_id_expiration_ms: values.int("producer.id.expiration.ms"),
+        producer_ids_max: values.size("max.producer.ids.per.partition"),
         flush: if values.text("flush") == "os" { FlushMode::Os } else { FlushMode::Sync },
     }
 }

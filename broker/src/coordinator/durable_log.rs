@@ -83,7 +83,7 @@ impl DurableLog for PartitionLog {
 
     async fn append(&self, records: Vec<StoredRecord>, now_ms: i64) -> Result<i64, AppendFailure> {
         let batch = batch(&records, now_ms).map_err(AppendFailure::Refused)?;
-        match self.partition.append(batch, AppendOrigin::Coordinator, now_ms) {
+        match self.partition.append(batch, AppendOrigin::Coordinator, now_ms).await {
             Ok(appended) => Ok(appended.last_offset),
             // For want of space, for instance: what was written is taken back, and the next append may succeed.
             Err(error) if self.partition.offline().is_none() => {

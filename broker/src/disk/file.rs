@@ -2,12 +2,15 @@
 #![allow(clippy::disallowed_methods)] // This is the one place where std::fs is used.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{DirEntry, Disk, DiskFile, DiskLock};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes};
 
 /// Files and directories of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -103,6 +106,15 @@ impl DiskFile for OsFile {
         Ok(filled)
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.0, &mut parts, position, ReadWriteFlags::NOWAIT) {
+            // Not every file system can tell.
+            Err(Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
+            result => Ok(result?),
+        }
+    }
+
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, position)
     }
@@ -111,7 +123,7 @@ impl DiskFile for OsFile {
         let total = parts[0].len() + parts[1].len();
         let written = loop {
             match rustix::io::pwritev(&self.0, &parts.map(IoSlice::new), position) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 result => break result?,
             }
         };
@@ -134,7 +146,19 @@ impl DiskFile for OsFile {
         self.0.sync_data()
     }
 
+    fn times(&self) -> FileTimes {
+        let Ok(metadata) = self.0.metadata() else { return FileTimes::default() };
+        FileTimes {
+            created_ms: metadata.created().ok().and_then(epoch_ms),
+            modified_ms: metadata.modified().ok().and_then(epoch_ms),
+        }
+    }
+
     fn as_file(&self) -> Option<&File> {
         Some(&self.0)
     }
+}
+
+fn epoch_ms(time: SystemTime) -> Option<i64> {
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
