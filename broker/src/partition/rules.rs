@@ -74,7 +74,6 @@ pub(super) fn validate(
     };
     let limits = BatchLimits { max_bytes: config.max_message_bytes as usize, origin };
     let batch = validated_batch(records, &limits)?;
-    let header = *batch.header();
     let bytes = batch.bytes().len();
     if bytes as u64 > config.segment_bytes {
         return Err(AppendError::LargerThanSegment { bytes, segment_bytes: config.segment_bytes });
