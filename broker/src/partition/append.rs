@@ -11,7 +11,7 @@ use super::error::AppendError;
 use super::handle::{Partition, State, end_txn_marker};
 use super::producer_state::Verdict;
 use super::rules::{AppendOrigin, validate};
-use crate::log::{FlushMode, LogConfig, StorageError};
+use crate::log::{FlushMode, LogConfig, StorageError, is_passing};
 
 /// Where a batch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,15 +180,18 @@ fn append_time(config: &LogConfig, timestamp: i64) -> i64 {
     }
 }
 
-/// A write error ends the partition's life until a restart, except for want of space: then nothing was lost, what was
-/// written could be taken back, and the next write may succeed.
+/// A write error ends the partition's life until a restart, except for want of space or descriptors: then nothing was
+/// lost, what was written could be taken back, and the next write may succeed.
 fn write_failed(partition: &Partition, error: &io::Error, taken_back: bool) -> StorageError {
     let dir = partition.dir().display();
-    let no_space = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if no_space && taken_back {
-        return StorageError::new(format!(
-            "no space left for {dir}: {error}. Free some space, or lower retention.bytes; no restart is needed"
-        ));
+    if is_passing(error) && taken_back {
+        let (what, help) = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                ("no space left for", "Free some space, or lower retention.bytes")
+            }
+            _ => ("cannot open a file of", "Raise the limit of open files, or lower max.connections"),
+        };
+        return StorageError::new(format!("{what} {dir}: {error}. {help}; no restart is needed"));
     }
     let failure = StorageError::new(format!(
         "writing to {dir} failed: {error}. The partition is read-only until the broker is restarted; check the disk \

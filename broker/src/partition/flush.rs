@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::handle::Partition;
 use crate::disk::Disk;
 use crate::log::checkpoint::LEADER_EPOCHS;
-use crate::log::{FlushMode, LogPosition, StorageError, Unsynced};
+use crate::log::{FlushMode, LogPosition, StorageError, Unsynced, is_passing};
 
 /// How many partitions of a directory are synced at the same time: enough for a journal to commit several in one go.
 const PARALLEL_SYNCS: usize = 4;
@@ -136,8 +136,8 @@ impl Partition {
         self.queued.store(false, Ordering::Release);
         let Some(work) = self.begin_flush()? else { return Ok(false) };
         match self.sync(&work) {
-            Ok(()) => {
-                self.finish_flush(&work)?;
+            Ok(epochs_written) => {
+                self.finish_flush(&work, epochs_written)?;
                 Ok(work.rolled)
             }
             Err(error) => {
@@ -164,22 +164,34 @@ impl Partition {
         Ok(Some(Work { unsynced, epochs, end: state.log.end(), rolled }))
     }
 
-    fn sync(&self, work: &Work) -> io::Result<()> {
-        for file in &work.unsynced.files {
-            file.sync_data()?;
-        }
+    /// Says whether the epochs were written, too. Without them recovery has to look at the records again, so nothing is
+    /// noted as synced that they do not cover.
+    fn sync(&self, work: &Work) -> io::Result<bool> {
+        let mut epochs_written = true;
         if let Some(epochs) = &work.epochs {
-            self.disk().write_atomically(&self.dir().join(LEADER_EPOCHS), epochs)?;
+            match self.disk().write_atomically(&self.dir().join(LEADER_EPOCHS), epochs) {
+                Err(error) if is_passing(&error) => {
+                    tracing::warn!(dir = %self.dir().display(), %error, "cannot write the leader epochs yet");
+                    epochs_written = false;
+                }
+                written => written?,
+            }
         }
-        for dir in &work.unsynced.dirs {
-            self.disk().sync_dir(dir)?;
-        }
-        Ok(())
+        work.unsynced.sync(&**self.disk(), epochs_written)?;
+        Ok(epochs_written)
     }
 
-    fn finish_flush(&self, work: &Work) -> Result<(), StorageError> {
+    fn finish_flush(&self, work: &Work, epochs_written: bool) -> Result<(), StorageError> {
         let mut state = self.write_state()?;
-        state.synced_offset = state.synced_offset.max(work.end.offset);
+        if !state.log.still_has(&work.unsynced) {
+            // Truncated meanwhile; the flush that was asked for then covers what there is now.
+            return Ok(());
+        }
+        if epochs_written {
+            state.synced_offset = state.synced_offset.max(work.end.offset);
+        } else {
+            state.epochs_changed = true;
+        }
         if state.log.config().flush == FlushMode::Sync && work.end.offset >= state.visible.offset {
             state.visible = work.end;
             let high_watermark = work.end.offset;

@@ -16,7 +16,9 @@ use crate::disk::Disk;
 use crate::log::checkpoint::{EpochCache, LEADER_EPOCHS};
 use crate::log::metadata::{PARTITION_METADATA, parse_topic_id, print_topic_id};
 use crate::log::recovery::{Known, RecoveryReport, load};
-use crate::log::{FlushMode, IoContext, Log, LogConfig, LogError, LogPosition, StorageError, TRASH_SUFFIX};
+use crate::log::{
+    FlushMode, IoContext, Log, LogConfig, LogError, LogPosition, OpenFiles, StorageError, TRASH_SUFFIX,
+};
 
 /// How much a control record may take when its batch is compressed; none is.
 const MAX_MARKER_BYTES: usize = 4_096;
@@ -68,6 +70,7 @@ pub(super) struct Place {
     pub(super) index: i32,
     pub(super) dir: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) open_files: Arc<OpenFiles>,
     pub(super) queue: Arc<FlushQueue>,
 }
 
@@ -82,8 +85,8 @@ impl Partition {
         let config = Arc::new(config);
         let Place { disk, dir, .. } = &place;
         disk.create_dir_all(dir).at("create", dir)?;
-        let mut log =
-            Log::create(disk.clone(), dir.clone(), config.clone(), 0, now_ms).at("create a log in", dir)?;
+        let files = place.open_files.of_log(dir);
+        let mut log = Log::create(files, config.clone(), 0, now_ms).at("create a log in", dir)?;
         let path = dir.join(PARTITION_METADATA);
         let metadata = disk.create(&path).at("create", &path)?;
         metadata.write_all_at(print_topic_id(topic_id).as_bytes(), 0).at("write", &path)?;
@@ -109,9 +112,14 @@ impl Partition {
     /// A partition whose directory exists. One that cannot be opened is there too, but offline: every call says why.
     pub(super) fn open(place: Place, config: LogConfig, known: Known) -> Arc<Self> {
         let config = Arc::new(config);
-        let topic_id = place.disk.read_to_string(&place.dir.join(PARTITION_METADATA));
-        let topic_id = topic_id.ok().as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
-        let opened = open_state(&place, &config, known);
+        let path = place.dir.join(PARTITION_METADATA);
+        let (topic_id, opened) = match read_if_there(&*place.disk, &path) {
+            Ok(text) => {
+                let topic_id = text.as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
+                (topic_id, open_state(&place, &config, known))
+            }
+            Err(error) => (Uuid::ZERO, Err(error)),
+        };
         Self::assemble(place, topic_id, config, opened)
     }
 
@@ -431,13 +439,7 @@ impl State {
     fn close(&mut self, disk: &dyn Disk) -> io::Result<()> {
         self.log.close()?;
         self.write_snapshot(disk)?;
-        let unsynced = self.log.take_unsynced();
-        for file in &unsynced.files {
-            file.sync_data()?;
-        }
-        for dir in &unsynced.dirs {
-            disk.sync_dir(dir)?;
-        }
+        self.log.take_unsynced().sync(disk, true)?;
         self.visible = self.log.end();
         self.synced_offset = self.visible.offset;
         Ok(())
@@ -451,9 +453,9 @@ fn open_state(
 ) -> Result<(State, RecoveryReport), LogError> {
     let Place { dir, disk, .. } = place;
     let path = dir.join(LEADER_EPOCHS);
-    let written = disk.read_to_string(&path).ok();
+    let written = read_if_there(&**disk, &path)?;
     let mut epochs = written.as_deref().and_then(EpochCache::parse).unwrap_or_default();
-    let (mut log, report) = load(disk, dir, config, known, |header| {
+    let (mut log, report) = load(&place.open_files.of_log(dir), config, known, |header| {
         epochs.assign(header.partition_leader_epoch, header.base_offset);
     })?;
     if epochs.latest().is_none() && log.next_offset() > log.start_offset() {
@@ -483,6 +485,17 @@ fn open_state(
     let state =
         State { log, producers, epochs, epochs_changed, leader_epoch, visible, synced_offset, rolled: false };
     Ok((state, report))
+}
+
+/// The text of a file; nothing when there is none or it is no text.
+fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<String>, LogError> {
+    match disk.read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            Ok(None)
+        }
+        Err(error) => Err(error).at("read", path),
+    }
 }
 
 /// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of

@@ -85,7 +85,7 @@ impl Partition {
     /// The partition is offline or cannot be read.
     pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, StorageError> {
         let state = self.read_state()?;
-        state.log.find_max_timestamp(SEARCH_CAP_BYTES).map_err(|error| self.unreadable(&error))
+        state.log.find_max_timestamp(state.visible, SEARCH_CAP_BYTES).map_err(|error| self.unreadable(&error))
     }
 
     /// Moves the log's start up to `before_offset`, -1 for the high watermark, and says where it is now. Segments that

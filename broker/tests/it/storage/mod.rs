@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
+mod acknowledged;
 mod durability;
+mod failing_steps;
 mod gated;
 mod model;
 mod produce_rules;
