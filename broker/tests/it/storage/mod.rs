@@ -5,6 +5,7 @@
 
 mod acknowledged;
 mod durability;
+mod ends;
 mod failing_steps;
 mod gated;
 mod model;
