@@ -14,6 +14,8 @@
 //!
 //! This module knows nothing of producers, replicas or waiting; that is [`crate::partition`]. It never decodes records
 //! except to answer a question about timestamps.
+//!
+#![doc = include_str!("recovery.md")]
 
 pub(crate) mod checkpoint;
 mod config;

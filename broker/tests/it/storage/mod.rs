@@ -9,6 +9,7 @@ mod ends;
 mod failing_steps;
 mod gated;
 mod model;
+mod open_files;
 mod produce_rules;
 mod recovery;
 mod retention;

@@ -22,15 +22,26 @@ pub(super) struct Data {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dirs: Vec<PathBuf>,
     pub(super) config: LogConfig,
+    pub(super) open_files_max: usize,
 }
 
 impl Data {
     pub(super) fn in_memory(disk: &MemoryDisk) -> Self {
-        Self { disk: Arc::new(disk.clone()), dirs: vec!["/data".into()], config: small() }
+        Self {
+            disk: Arc::new(disk.clone()),
+            dirs: vec!["/data".into()],
+            config: small(),
+            open_files_max: 1_000,
+        }
     }
 
     pub(super) fn in_files(dir: &Path) -> Self {
-        Self { disk: Arc::new(FileDisk::new()), dirs: vec![dir.join("data")], config: small() }
+        Self {
+            disk: Arc::new(FileDisk::new()),
+            dirs: vec![dir.join("data")],
+            config: small(),
+            open_files_max: 1_000,
+        }
     }
 
     pub(super) async fn try_open(&self) -> Result<LogManager, LogError> {
@@ -38,8 +49,9 @@ impl Data {
     }
 
     async fn try_open_at(&self, now_ms: i64) -> Result<LogManager, LogError> {
-        let options =
-            LogManagerOptions { defaults: self.config.clone(), ..LogManagerOptions::new(self.dirs.clone()) };
+        let mut options = LogManagerOptions::new(self.dirs.clone());
+        options.defaults = self.config.clone();
+        options.open_files_max = self.open_files_max;
         let clock = Arc::new(TokioClock::starting_at(now_ms));
         LogManager::open(self.disk.clone(), clock, Arc::new(SeededRng::new(1)), options).await
     }
