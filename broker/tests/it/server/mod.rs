@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod big_requests;
+mod damaged_metadata;
 mod ends;
 mod failing_disk;
 mod fetch_waits;
