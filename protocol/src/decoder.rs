@@ -18,13 +18,30 @@ pub struct Decoder {
     flexible: bool,
     /// What the elements of arrays may still take once they are decoded.
     elements_bytes_left: usize,
+    /// How many elements there may still be.
+    elements_left: usize,
+    /// How many were announced so far, and what they take.
+    elements: (usize, usize),
 }
 
-/// An element of an array takes more memory than bytes on the wire: a topic without a name 56 for 2. All of them
-/// together may take this many times the frame, and [`ELEMENTS_BYTES_MIN`] whatever its size.
-const ELEMENTS_BYTES_FACTOR: usize = 16;
-/// What the elements of a small frame may take.
-const ELEMENTS_BYTES_MIN: usize = 1 << 20;
+/// How much the elements of a frame's arrays may take once they are decoded, and how many there may be: an element
+/// takes more memory than bytes on the wire, a topic without a name 56 for 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ElementLimits {
+    /// All of them together may take this many times the frame.
+    pub factor: usize,
+    /// What they may take whatever the frame's size.
+    pub least_bytes: usize,
+    /// How many there may be, of all arrays together.
+    pub count: usize,
+}
+
+impl Default for ElementLimits {
+    /// Sixteen times the frame, one mebibyte, any number: fits every honest answer of a broker.
+    fn default() -> Self {
+        Self { factor: 16, least_bytes: 1 << 20, count: usize::MAX }
+    }
+}
 
 macro_rules! take_fixed {
     ($($(#[$doc:meta])* $name:ident -> $type:ty;)*) => {$(
@@ -39,9 +56,28 @@ impl Decoder {
     /// Reads `bytes` from their start, as version 0 and not flexible until [`Decoder::set_version`] or
     /// a message says otherwise.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
+        Self::with_limits(bytes, ElementLimits::default())
+    }
+
+    /// As [`Self::new`], with other limits on what arrays may take.
+    pub fn with_limits(bytes: impl Into<Bytes>, limits: ElementLimits) -> Self {
         let buf = bytes.into();
-        let elements_bytes_left = buf.len().saturating_mul(ELEMENTS_BYTES_FACTOR).max(ELEMENTS_BYTES_MIN);
-        Self { buf, position: 0, version: 0, flexible: false, elements_bytes_left }
+        let elements_bytes_left = buf.len().saturating_mul(limits.factor).max(limits.least_bytes);
+        Self {
+            buf,
+            position: 0,
+            version: 0,
+            flexible: false,
+            elements_bytes_left,
+            elements_left: limits.count,
+            elements: (0, 0),
+        }
+    }
+
+    /// How many elements of arrays were decoded so far, and how many bytes they take in memory, without what they point
+    /// to.
+    pub fn elements(&self) -> (usize, usize) {
+        self.elements
     }
 
     /// The version being read.
@@ -183,12 +219,16 @@ impl Decoder {
 
     /// Counts `count` elements of `size` bytes each in memory, which have yet to be decoded.
     pub(crate) fn expect_elements(&mut self, count: usize, size: usize) -> Result<(), DecodeError> {
-        match self.elements_bytes_left.checked_sub(count.saturating_mul(size)) {
-            Some(left) => {
-                self.elements_bytes_left = left;
+        let bytes = count.saturating_mul(size);
+        match (self.elements_bytes_left.checked_sub(bytes), self.elements_left.checked_sub(count)) {
+            (Some(bytes_left), Some(left)) => {
+                self.elements_bytes_left = bytes_left;
+                self.elements_left = left;
+                self.elements.0 += count;
+                self.elements.1 += bytes;
                 Ok(())
             }
-            None => Err(self.error(DecodeErrorKind::TooManyElements(count))),
+            _ => Err(self.error(DecodeErrorKind::TooManyElements(count))),
         }
     }
 

@@ -39,7 +39,7 @@ pub enum DecodeErrorKind {
         remaining: usize,
     },
     /// More elements of arrays, all together, than a frame of this size may hold.
-    #[error("{0} more elements are more than a frame of this size may hold")]
+    #[error("{0} more elements are more than a frame of this size, or any frame, may hold")]
     TooManyElements(usize),
     /// A variable-length integer that does not end or exceeds its type.
     #[error("a varint is too long")]

@@ -175,10 +175,14 @@ impl<T: Field> Field for Vec<T> {
         let Some(count) = input.take_array_len(T::MIN_SIZE)? else { return Ok(None) };
         input.expect_elements(count, size_of::<T>())?;
         // The count is possible but not yet true, and an element takes more room here than on the wire. So no more is
-        // allocated ahead than the bytes that are left; a vector that needs more grows as its elements arrive.
+        // allocated ahead than the bytes that are left; the rest when so many elements have arrived, and at once, for a
+        // vector that grows step by step holds its elements twice.
         let affordable = input.remaining() / size_of::<T>().max(1) + 1;
         let mut elements = Self::with_capacity(count.min(affordable));
-        for _ in 0..count {
+        for index in 0..count {
+            if index == elements.capacity() {
+                elements.reserve_exact(count - index);
+            }
             elements.push(T::take(input)?);
         }
         Ok(Some(elements))

@@ -71,7 +71,7 @@ mod primitives;
 pub mod records;
 
 pub use api_key::{ApiKey, UnknownApiKey};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, ElementLimits};
 pub use encoder::{Encoded, Encoder, Splice};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use error_code::ErrorCode;

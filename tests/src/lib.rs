@@ -11,6 +11,6 @@ mod seed;
 mod skip;
 
 pub use command::{Finished, repository, run, run_command, run_with_input};
-pub use process::{BrokerProcess, build_programs, klamm_binary};
+pub use process::{BrokerProcess, Signal, build_programs, klamm_binary, signal};
 pub use seed::seed;
 pub use skip::skip;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
@@ -30,6 +32,12 @@ pub async fn klamm_binary() -> &'static Path {
             binary
         })
         .await
+}
+
+/// Sends a signal to a process of the test's own. By system call: a minimal Debian has no program `kill`.
+pub fn signal(id: u32, signal: Signal) {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw).expect("the id of a process");
+    kill_process(id, signal).expect("a process of our own takes signals");
 }
 
 /// Builds the programs of a crate, unless KLAMM_PROGRAMS_BUILT says that somebody just did: `scripts/test` builds all
@@ -135,8 +143,7 @@ impl BrokerProcess {
 
     /// SIGTERM, then waits for the graceful end; panics when the broker does not exit 0 within `deadline`.
     pub async fn stop(mut self, deadline: Duration) {
-        let killed = Command::new("kill").arg(self.id().to_string()).status().await.expect("kill runs");
-        assert!(killed.success());
+        signal(self.id(), Signal::TERM);
         let status = tokio::time::timeout(deadline, self.child.wait()).await;
         let status =
             status.unwrap_or_else(|_| panic!("the broker did not stop within {deadline:?}:\n{}", self.log()));

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use klamm_protocol::frame::{decode_request_header, encode_response};
-use klamm_protocol::{ApiKey, Decoder, Encoded, Message, Request, Utf8Bytes};
+use klamm_protocol::{ApiKey, DecodeErrorKind, Decoder, ElementLimits, Encoded, Message, Request, Utf8Bytes};
 
 use super::context::Peer;
-use crate::log::LogSlice;
+use crate::budget::Share;
+use crate::partition::StoredRecords;
+
+/// What the answer to one element of a request takes, more or less: a partition, a topic, a group.
+const ANSWERED_ELEMENT_BYTES: usize = 256;
 
 /// A request.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub(crate) struct Call {
     pub(crate) peer: Arc<Peer>,
     correlation_id: i32,
     body: Decoder,
+    share: Arc<Share>,
 }
 
 /// What it takes to answer a request, once the request itself is no longer needed.
@@ -36,7 +41,7 @@ pub(crate) struct Response {
     /// The frame; the token of a splice counts into `slices`.
     pub(crate) encoded: Encoded,
     /// Records that are still in their files.
-    pub(crate) slices: Vec<LogSlice>,
+    pub(crate) slices: Vec<StoredRecords>,
 }
 
 /// What becomes of a request.
@@ -78,9 +83,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Call {
-    /// Reads the header of a request.
-    pub(crate) fn read(peer: Arc<Peer>, frame: Bytes) -> Result<Self, Refusal> {
-        let mut body = Decoder::new(frame);
+    /// Reads the header of a request. What its body decodes to is bounded by `limits` and charged to `share`.
+    pub(crate) fn read(
+        peer: Arc<Peer>,
+        frame: Bytes,
+        limits: ElementLimits,
+        share: Arc<Share>,
+    ) -> Result<Self, Refusal> {
+        let mut body = Decoder::with_limits(frame, limits);
         let header = decode_request_header(&mut body)
             .map_err(|error| Refusal::new(format!("a request header cannot be read: {error}")))?;
         let api = ApiKey::try_from(header.api_key).map_err(|error| Refusal::new(error.to_string()))?;
@@ -91,14 +101,26 @@ impl Call {
             peer,
             correlation_id: header.correlation_id,
             body,
+            share,
         })
     }
 
     /// Reads the body. What follows its last field is not looked at, as in Kafka: librdkafka from 2.1 on asks for the
     /// metadata of all topics with three bytes too many.
     pub(crate) fn decode<R: Request>(&mut self) -> Result<R, Refusal> {
-        R::decode(&mut self.body, self.version).map_err(|error| {
-            Refusal::new(format!("{} version {} cannot be read: {error}", self.api.name(), self.version))
+        let decoded = R::decode(&mut self.body, self.version);
+        let (elements, bytes) = self.body.elements();
+        self.share.charge(bytes + elements * ANSWERED_ELEMENT_BYTES);
+        decoded.map_err(|error| {
+            let cure = match error.kind {
+                DecodeErrorKind::TooManyElements(_) => " (request.elements.max)",
+                _ => "",
+            };
+            Refusal::new(format!(
+                "{} version {} cannot be read: {error}{cure}",
+                self.api.name(),
+                self.version
+            ))
         })
     }
 
@@ -128,7 +150,7 @@ impl Reply {
     pub(crate) fn encode_with<M: Message>(
         self,
         body: &M,
-        slices: Vec<LogSlice>,
+        slices: Vec<StoredRecords>,
     ) -> Result<Response, Refusal> {
         let encoded =
             encode_response(self.api, body, self.version, self.correlation_id).map_err(|error| {

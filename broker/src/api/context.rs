@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
-use crate::net::QuietLog;
+use crate::quiet::QuietLog;
 
 /// The broker, as request handlers see it.
 #[derive(Debug)]

@@ -46,10 +46,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_protocol::ApiKey;
+use klamm_protocol::{ApiKey, ElementLimits};
 
 pub(crate) use call::{Answer, Call, Refusal, Reply, Response};
 pub(crate) use context::{Context, Peer};
+
+use crate::budget::Share;
+
+/// What the topics, partitions, groups and so on of a request may take in memory, beside how many there may be
+/// (`request.elements.max`): four times the request, or 4 MiB.
+const ELEMENTS: ElementLimits = ElementLimits { factor: 4, least_bytes: 4 << 20, count: usize::MAX };
 
 macro_rules! apis {
     ($($key:ident in $module:ident),* $(,)?) => {
@@ -88,13 +94,16 @@ apis! {
     InitProducerId in init_producer_id,
 }
 
-/// Works on one request. When it returns, everything is done that later requests of the connection must not overtake.
+/// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the
+/// connection must not overtake.
 pub(crate) async fn answer(
     context: &Arc<Context>,
     peer: &Arc<Peer>,
     frame: Bytes,
+    share: &Arc<Share>,
 ) -> Result<Answer, Refusal> {
-    let call = Call::read(peer.clone(), frame)?;
+    let limits = ElementLimits { count: context.config().request_elements_max, ..ELEMENTS };
+    let call = Call::read(peer.clone(), frame, limits, share.clone())?;
     let served = SERVED.iter().find(|(api, _)| *api == call.api).map(|(_, versions)| versions);
     match served {
         Some(versions) if versions.contains(&call.version) => serve(context, call).await,

@@ -28,6 +28,7 @@ pub struct BrokerConfig {
     pub max_in_flight: usize,
     /// `None` is no limit.
     pub queued_max_request_bytes: Option<usize>,
+    pub request_elements_max: usize,
     pub fetch_max_bytes: usize,
     pub log_open_files_max: usize,
     pub recovery_threads: usize,
@@ -71,6 +72,7 @@ impl BrokerConfig {
             request_read_timeout: millis("request.read.timeout.ms"),
             max_in_flight: values.size("max.in.flight.requests.per.connection"),
             queued_max_request_bytes: usize::try_from(values.int("queued.max.request.bytes")).ok(),
+            request_elements_max: values.size("request.elements.max"),
             fetch_max_bytes: values.size("fetch.max.bytes"),
             log_open_files_max: values.size("log.open.files.max"),
             recovery_threads: values.size("num.recovery.threads.per.data.dir"),
@@ -168,6 +170,7 @@ fn log_config(values: &Values) -> LogConfig {
         timestamp_after_max_ms: values.int("log.message.timestamp.after.max.ms"),
         timestamp_before_max_ms: values.int("log.message.timestamp.before.max.ms"),
         producer_id_expiration_ms: values.int("producer.id.expiration.ms"),
+        producer_ids_max: values.size("max.producer.ids.per.partition"),
         flush: if values.text("flush") == "os" { FlushMode::Os } else { FlushMode::Sync },
     }
 }

@@ -73,7 +73,14 @@ pub const KEYS: &[Key] = &[
         "queued.max.request.bytes",
         "536870912",
         Expectation::Int(-1, 1 << 50),
-        "Bytes of requests being read or worked on, of all connections together; -1 is no limit.",
+        "Bytes of requests being read or worked on, and of answers until they are sent, of all connections together; \
+         -1 is no limit.",
+    ),
+    key(
+        "request.elements.max",
+        "100000",
+        COUNT,
+        "Topics, partitions, groups and whatever else one request may list, all together (ours).",
     ),
     key(
         "fetch.max.bytes",
@@ -211,6 +218,12 @@ pub const KEYS: &[Key] = &[
         "86400000",
         COUNT,
         "An idempotent producer silent for so long is forgotten.",
+    ),
+    key(
+        "max.producer.ids.per.partition",
+        "100000",
+        COUNT,
+        "Idempotent producers that a partition remembers; of more, those silent for longest are forgotten (ours).",
     ),
     key(
         "flush",

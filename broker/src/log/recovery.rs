@@ -84,7 +84,8 @@ pub(crate) fn load(
     };
     recovery.refuse_lost_end(next_offset)?;
     active.reopen(config).at("open", active.path())?;
-    let mut log = Log::of_segments(files.clone(), config.clone(), segments, active, next_offset);
+    let mut log =
+        Log::of_segments(files.clone(), config.clone(), segments, active, next_offset).at("open", dir)?;
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;

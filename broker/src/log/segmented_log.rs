@@ -99,6 +99,13 @@ impl Unsynced {
         }
     }
 
+    /// Adds what was taken later, with its promise.
+    pub(crate) fn add(&mut self, later: Self) {
+        later.files.iter().for_each(|file| self.file(file));
+        later.dirs.iter().for_each(|dir| self.dir(dir));
+        self.promise = later.promise.or(self.promise.take());
+    }
+
     /// Syncs it all, and, unless something else is missing, writes down how far the log is synced now.
     ///
     /// # Errors
@@ -125,6 +132,7 @@ pub(crate) struct Log {
     config: Arc<LogConfig>,
     closed: BTreeMap<i64, Segment>,
     active: Segment,
+    active_file: Arc<dyn DiskFile>,
     start_offset: i64,
     next_offset: i64,
     unsynced: Unsynced,
@@ -141,7 +149,7 @@ impl Log {
     ) -> io::Result<Self> {
         let active = Segment::create(&files, start_offset, &config, now_ms)?;
         let file = active.file()?;
-        let mut log = Self::of_segments(files, config, Vec::new(), active, start_offset);
+        let mut log = Self::of_segments(files, config, Vec::new(), active, start_offset)?;
         log.unsynced.dir(log.files.dir());
         log.unsynced.file(&file);
         // Made now, so that its name is durable with the others.
@@ -156,13 +164,14 @@ impl Log {
         closed: Vec<Segment>,
         active: Segment,
         next_offset: i64,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let active_file = active.file()?;
         let closed: BTreeMap<i64, Segment> =
             closed.into_iter().map(|segment| (segment.base_offset(), segment)).collect();
         let start_offset = closed.keys().next().copied().unwrap_or(active.base_offset());
         let noted = Arc::new(NotedEnd::new(&files));
         let unsynced = Unsynced::default();
-        Self { files, config, closed, active, start_offset, next_offset, unsynced, noted }
+        Ok(Self { files, config, closed, active, active_file, start_offset, next_offset, unsynced, noted })
     }
 
     /// Notes that everything is synced: nothing was appended yet, or recovery synced it.
@@ -216,6 +225,16 @@ impl Log {
         self.segments().map(Segment::size).sum()
     }
 
+    /// The greatest timestamp of all records, or -1.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.segments().map(|segment| segment.max_timestamp().0).max().unwrap_or(NO_TIMESTAMP)
+    }
+
+    /// The file that batches are appended to.
+    pub(crate) fn active_file(&self) -> &Arc<dyn DiskFile> {
+        &self.active_file
+    }
+
     /// The base offsets of all segments, ascending.
     pub(crate) fn segment_bases(&self) -> Vec<i64> {
         self.segments().map(Segment::base_offset).collect()
@@ -226,11 +245,6 @@ impl Log {
         let truncations = self.noted.truncations();
         let promise = Promise { noted: self.noted.clone(), end: self.synced_end(), truncations };
         Unsynced { promise: Some(promise), ..std::mem::take(&mut self.unsynced) }
-    }
-
-    /// Whether the log was not truncated since this was taken. If it was, what was synced is not what the log has now.
-    pub(crate) fn still_has(&self, unsynced: &Unsynced) -> bool {
-        unsynced.promise.as_ref().is_none_or(|promise| promise.truncations == self.noted.truncations())
     }
 
     pub(crate) fn unsynced(&mut self) -> &mut Unsynced {
@@ -265,6 +279,7 @@ impl Log {
         self.active.close()?;
         let files = self.active.files()?;
         let fresh = Segment::create(&self.files, self.next_offset, &self.config, now_ms)?;
+        self.active_file = fresh.file()?;
         let mut closed = std::mem::replace(&mut self.active, fresh);
         closed.release();
         for file in files {
@@ -282,10 +297,7 @@ impl Log {
         header: &BatchHeader,
         parts: [&[u8]; 2],
     ) -> Result<(), (io::Error, bool)> {
-        match self.active.file() {
-            Ok(file) => self.unsynced.file(&file),
-            Err(error) => return Err((error, true)),
-        }
+        self.unsynced.file(&self.active_file);
         if let Err(error) = self.active.append(header, parts, &self.config) {
             let taken_back = self.active.drop_partial_append().is_ok();
             return Err((error, taken_back));
@@ -303,11 +315,11 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> io::Result<LogSlice> {
-        let empty = || Ok(LogSlice { file: self.active.file()?, position: self.active.size(), len: 0 });
+        let empty = || LogSlice { file: self.active_file.clone(), position: self.active.size(), len: 0 };
         if offset >= end.offset {
-            return empty();
+            return Ok(empty());
         }
-        let Some((segment, first)) = self.find(offset, end)? else { return empty() };
+        let Some((segment, first)) = self.find(offset, end)? else { return Ok(empty()) };
         let segment_end = self.end_within(segment, end);
         let limit = first.position.saturating_add(max_bytes as u64);
         let mut slice_end = segment_end;
@@ -384,30 +396,6 @@ impl Log {
         Ok(None)
     }
 
-    /// The record with the largest timestamp before `end`; of equals the first, as Kafka.
-    pub(crate) fn find_max_timestamp(
-        &self,
-        end: LogPosition,
-        cap_bytes: usize,
-    ) -> io::Result<Option<TimestampOffset>> {
-        let mut youngest: Option<(i64, &Segment)> = None;
-        for segment in self.segments().take_while(|segment| segment.base_offset() <= end.segment) {
-            let (timestamp, _) = if segment.base_offset() == end.segment {
-                segment.max_timestamp_before(end.offset, end.position)?
-            } else {
-                segment.max_timestamp()
-            };
-            if timestamp > youngest.map_or(NO_TIMESTAMP, |(youngest, _)| youngest) {
-                youngest = Some((timestamp, segment));
-            }
-        }
-        let Some((timestamp, segment)) = youngest else { return Ok(None) };
-        match segment.find_timestamp(timestamp, self.end_within(segment, end))? {
-            Some(batch) => self.record_at_or_after(segment, batch, timestamp, cap_bytes),
-            None => Ok(None),
-        }
-    }
-
     fn record_at_or_after(
         &self,
         segment: &Segment,
@@ -467,7 +455,8 @@ impl Log {
         } else {
             self.next_offset = offset.max(self.active.base_offset());
         }
-        self.unsynced.file(&self.active.file()?);
+        self.active_file = self.active.file()?;
+        self.unsynced.file(&self.active_file);
         self.unsynced.dir(self.files.dir());
         Ok(())
     }
@@ -488,7 +477,8 @@ impl Log {
             self.remove_files(base_offset)?;
         }
         (self.start_offset, self.next_offset) = (offset, offset);
-        self.unsynced.file(&self.active.file()?);
+        self.active_file = self.active.file()?;
+        self.unsynced.file(&self.active_file);
         self.unsynced.dir(self.files.dir());
         Ok(())
     }

@@ -10,13 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::connection::serve;
 use super::frame::FrameLimits;
 use crate::api::{Context, Peer};
+use crate::budget::Budget;
 use crate::config::{BrokerConfig, Endpoint};
 
 /// How long to wait after the system refused to accept, for instance for want of file descriptors.
 const RETRY_ACCEPT: Duration = Duration::from_millis(50);
-
-/// Room for requests that wait, beside the largest one, however small `queued.max.request.bytes` is.
-const WAITING_REQUESTS_BYTES: usize = 1 << 20;
 
 /// The limits that all connections share.
 #[derive(Debug)]
@@ -30,13 +28,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// From `max.connections` and its like.
     pub(crate) fn new(config: &BrokerConfig) -> Arc<Self> {
-        let budget = config.queued_max_request_bytes.map(|bytes| {
-            // A request must fit that is alone in the broker but for some that wait, such as the fetches of idle
-            // consumers.
-            let least = config.request_max_bytes.saturating_add(WAITING_REQUESTS_BYTES);
-            let bytes = bytes.max(least).min(Semaphore::MAX_PERMITS);
-            Arc::new(Semaphore::new(bytes))
-        });
+        let budget = Budget::new(config.queued_max_request_bytes);
         Arc::new(Self {
             total: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
             per_address: Mutex::new(HashMap::new()),

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use klamm_runtime::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::frame::{FrameError, FrameLimits, FrameReader};
 use super::transport::{Reader, Writer, split};
-use crate::api::{self, Answer, Context, Peer, Refusal};
+use crate::api::{self, Answer, Context, Peer, Refusal, Response};
+use crate::budget::{SMALL_BYTES, Share};
 
 /// How long answers that are under way may still take after the peer has sent its last request.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -28,8 +29,11 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// requests are read. One answer may be larger.
 const UNSENT_BYTES_MAX: u32 = 4 << 20;
 
-/// An answer in its place in the queue, with its part of [`UNSENT_BYTES_MAX`].
-type Queued = (Answer, Option<OwnedSemaphorePermit>);
+/// How long an answer may take to be sent beside a second for each MiB, while others wait for the memory it holds.
+const SEND_TIME_WANTED: Duration = Duration::from_secs(10);
+
+/// An answer in its place in the queue, with its part of [`UNSENT_BYTES_MAX`] and of the memory for requests.
+type Queued = (Answer, Option<OwnedSemaphorePermit>, Arc<Share>);
 
 /// What the writer lets the reader know.
 #[derive(Debug, Default)]
@@ -107,21 +111,22 @@ async fn read_requests(
             Err(FrameError::Io(_)) => return Ok(Ending::Peer),
             Err(broken) => return Err(Refusal::new(broken.to_string())),
         };
-        let answer = api::answer(context, peer, frame.bytes).await?;
-        // Nothing holds the frame any more, and the answer is no request.
-        drop(frame.share);
+        let share = Arc::new(frame.share);
+        let answer = api::answer(context, peer, frame.bytes, &share).await?;
         let bytes = match &answer {
             Answer::None => continue,
             Answer::Ready(response) => response.encoded.bytes.len(),
             Answer::Later(_, held_bytes) => *held_bytes,
         };
+        // Nothing holds the frame any more; what the answer takes is taken until it is out.
+        share.resize(bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
         let Some(part) = room(unsent.clone().acquire_many_owned(bytes), context, progress).await else {
             return Ok(Ending::Peer);
         };
         progress.unanswered.fetch_add(1, Ordering::Relaxed);
         // Never closed, so that there is a permit; the answer goes out in any case.
-        place.send((answer, part.ok()));
+        place.send((answer, part.ok(), share));
     }
 }
 
@@ -145,15 +150,16 @@ async fn write_answers(
     progress: &Progress,
 ) -> Result<(), Refusal> {
     // What the answer holds is given back when it is out.
-    while let Some((answer, _part)) = answers.recv().await {
+    while let Some((answer, _part, share)) = answers.recv().await {
         let response = match answer {
             Answer::None => None,
             Answer::Ready(response) => Some(response),
             Answer::Later(later, _) => later.await?,
         };
         if let Some(response) = response {
+            share.resize(response.encoded.bytes.len());
             progress.sending.store(true, Ordering::Relaxed);
-            if writer.send(response).await.is_err() {
+            if !send(&mut writer, response, &share).await? {
                 // The peer is gone, or does not read.
                 return Ok(());
             }
@@ -162,4 +168,25 @@ async fn write_answers(
         progress.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Sends a response; false when that cannot be done. A peer that takes a large one so slowly that others wait for the
+/// memory is let go.
+async fn send(writer: &mut Writer, response: Response, share: &Share) -> Result<bool, Refusal> {
+    let begun = Instant::now();
+    let bytes = response.encoded.total_len();
+    let sending = writer.send(response);
+    tokio::pin!(sending);
+    let patience = SEND_TIME_WANTED + Duration::from_secs((bytes >> 20) as u64);
+    loop {
+        match timeout(SEND_TIME_WANTED, &mut sending).await {
+            Ok(sent) => return Ok(sent.is_ok()),
+            Err(_) if share.held_bytes() <= SMALL_BYTES || begun.elapsed() < patience => {}
+            Err(_) if share.budget().is_wanted() => {
+                let why = "an answer was read so slowly that others waited for its memory (queued.max.request.bytes)";
+                return Err(Refusal::new(why));
+            }
+            Err(_) => {}
+        }
+    }
 }

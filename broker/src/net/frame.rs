@@ -1,4 +1,7 @@
 //! Frames: a length and that many bytes, cut from a stream without trusting the length.
+//!
+//! The buffer of a connection grows with its frames and is used again for the next ones. A connection that is silent
+//! for [`SHED_AFTER`] lets it go.
 
 use std::io;
 use std::sync::Arc;
@@ -6,10 +9,10 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use klamm_protocol::frame::LENGTH_BYTES;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::transport::Reader;
+use crate::budget::{Budget, Share};
 
 /// API, version and correlation id: what the shortest request has.
 const SHORTEST_BYTES: usize = 8;
@@ -19,6 +22,10 @@ const IDLE_ROOM_BYTES: usize = 4 * 1024;
 const TRUSTED_ROOM_BYTES: usize = 128 * 1024;
 /// How much longer a frame may take for each MiB it has.
 const READ_TIME_PER_MIB: Duration = Duration::from_secs(1);
+/// How long a connection may be silent and keep a large buffer for its next request.
+const SHED_AFTER: Duration = Duration::from_secs(1);
+/// How long a frame may take beside [`READ_TIME_PER_MIB`] of what has come of it, while others wait for its memory.
+const READ_TIME_WANTED: Duration = Duration::from_secs(1);
 
 /// The limits of frames.
 #[derive(Debug, Clone)]
@@ -29,8 +36,8 @@ pub(super) struct FrameLimits {
     pub(super) idle: Duration,
     /// `request.read.timeout.ms`
     pub(super) read_timeout: Duration,
-    /// `queued.max.request.bytes`, shared by all connections; none is no limit.
-    pub(super) budget: Option<Arc<Semaphore>>,
+    /// `queued.max.request.bytes`, shared by all connections.
+    pub(super) budget: Arc<Budget>,
 }
 
 /// Why no frame came.
@@ -40,6 +47,12 @@ pub(super) enum FrameError {
     Length(i64),
     #[error("the rest of a request did not come in time")]
     TooSlow,
+    #[error(
+        "the rest of a request came so slowly that others waited for its memory (queued.max.request.bytes)"
+    )]
+    InTheWay,
+    #[error("there was no memory for a request within connections.max.idle.ms (queued.max.request.bytes)")]
+    NoRoom,
     #[error("the stream ended inside a request")]
     Truncated,
     /// No request for connections.max.idle.ms: nothing wrong with that.
@@ -57,10 +70,6 @@ pub(super) struct Frame {
     pub(super) share: Share,
 }
 
-/// What a frame takes of `queued.max.request.bytes`, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Share(#[expect(dead_code, reason = "it is held, not read")] Option<OwnedSemaphorePermit>);
-
 /// Cuts frames from a stream.
 #[derive(Debug)]
 pub(super) struct FrameReader {
@@ -76,75 +85,75 @@ impl FrameReader {
     /// The next frame; `None` when the peer has closed the stream between two. Not cancel-safe, except before
     /// the first byte of a frame.
     pub(super) async fn next(&mut self, source: &mut Reader) -> Result<Option<Frame>, FrameError> {
-        if self.buffer.is_empty() {
-            self.buffer.reserve(IDLE_ROOM_BYTES);
-            let idle_until = Instant::now() + self.limits.idle;
-            match timeout_at(idle_until, source.read(&mut self.buffer)).await {
-                Err(_) => return Err(FrameError::Idle),
-                Ok(Ok(0)) => return Ok(None),
-                Ok(read) => {
-                    read?;
-                }
-            }
+        if self.buffer.is_empty() && !self.first_bytes(source).await? {
+            return Ok(None);
         }
-        let begun = Instant::now();
-        self.fill(source, LENGTH_BYTES, begun + self.limits.read_timeout).await?;
+        let deadline = Instant::now() + self.limits.read_timeout;
+        while self.buffer.len() < LENGTH_BYTES {
+            self.read(source, LENGTH_BYTES, deadline).await?;
+        }
         let len = i64::from((&self.buffer[..LENGTH_BYTES]).get_i32());
         let fits = |len: &usize| (SHORTEST_BYTES..=self.limits.max_bytes).contains(len);
         let len = usize::try_from(len).ok().filter(fits).ok_or(FrameError::Length(len))?;
-        let mebibytes = u32::try_from(len >> 20).unwrap_or(u32::MAX);
-        let deadline = begun + self.limits.read_timeout + READ_TIME_PER_MIB * mebibytes;
-        let share = self.read_body(source, LENGTH_BYTES + len, deadline).await?;
+        let share = timeout_at(Instant::now() + self.limits.idle, self.limits.budget.reserve(len)).await;
+        let share = share.map_err(|_| FrameError::NoRoom)?;
+        self.read_body(source, LENGTH_BYTES + len).await?;
         self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(Frame { bytes: self.buffer.split_to(len).freeze(), share: Share(share) }))
+        Ok(Some(Frame { bytes: self.buffer.split_to(len).freeze(), share }))
     }
 
-    /// Fills the buffer to `total` bytes, taking its share of the budget as it grows.
-    async fn read_body(
-        &mut self,
-        source: &mut Reader,
-        total: usize,
-        deadline: Instant,
-    ) -> Result<Option<OwnedSemaphorePermit>, FrameError> {
-        let Some(budget) = self.limits.budget.clone() else {
-            return self.fill(source, total, deadline).await.map(|()| None);
+    /// Waits for the first bytes of a frame; false when the stream ended.
+    async fn first_bytes(&mut self, source: &mut Reader) -> Result<bool, FrameError> {
+        let silent_since = Instant::now();
+        // What is left of the buffer of earlier frames, if nothing else holds it.
+        self.buffer.reserve(IDLE_ROOM_BYTES);
+        let read = match timeout_at(silent_since + SHED_AFTER, source.read(&mut self.buffer)).await {
+            Ok(read) => read?,
+            Err(_) => {
+                self.buffer = BytesMut::with_capacity(IDLE_ROOM_BYTES);
+                let read = timeout_at(silent_since + self.limits.idle, source.read(&mut self.buffer)).await;
+                read.map_err(|_| FrameError::Idle)??
+            }
         };
-        let mut share: Option<OwnedSemaphorePermit> = None;
-        let mut target = self.buffer.len().min(total);
-        loop {
-            let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            let missing = u32::try_from(target.saturating_sub(held)).unwrap_or(u32::MAX);
-            let more = timeout_at(deadline, budget.clone().acquire_many_owned(missing)).await;
-            let more = more.map_err(|_| FrameError::TooSlow)?.map_err(|_| FrameError::TooSlow)?;
-            match &mut share {
-                Some(share) => share.merge(more),
-                None => share = Some(more),
-            }
-            self.fill(source, target, deadline).await?;
-            if target == total {
-                return Ok(share);
-            }
-            target = total.min((target * 2).max(TRUSTED_ROOM_BYTES));
-        }
+        Ok(read > 0)
     }
 
-    /// Reads until the buffer has `total` bytes or more.
-    async fn fill(&mut self, source: &mut Reader, total: usize, deadline: Instant) -> Result<(), FrameError> {
+    /// Fills the buffer to `total` bytes.
+    async fn read_body(&mut self, source: &mut Reader, total: usize) -> Result<(), FrameError> {
+        let begun = Instant::now();
+        let deadline = begun + self.limits.read_timeout + time_for(total);
         while self.buffer.len() < total {
-            let missing = total - self.buffer.len();
-            self.buffer.reserve(missing.min(TRUSTED_ROOM_BYTES.max(self.buffer.len())));
-            // Silence inside a request is borne no longer than between two.
-            let deadline = deadline.min(Instant::now() + self.limits.idle);
-            match timeout_at(deadline, source.read(&mut self.buffer)).await {
-                Err(_) => return Err(FrameError::TooSlow),
-                Ok(Ok(0)) => return Err(FrameError::Truncated),
-                Ok(read) => {
-                    read?;
-                }
+            // Whoever has room and brings nothing is in the way of others. Looked at once a second.
+            let look = deadline.min(Instant::now() + READ_TIME_WANTED);
+            match self.read(source, total, look).await {
+                Err(FrameError::TooSlow) if look < deadline => {}
+                read => read?,
+            }
+            let taken = begun.elapsed();
+            if taken >= READ_TIME_WANTED + time_for(self.buffer.len()) && self.limits.budget.is_wanted() {
+                return Err(FrameError::InTheWay);
             }
         }
         Ok(())
     }
+
+    /// Reads what there is, towards `total` bytes.
+    async fn read(&mut self, source: &mut Reader, total: usize, deadline: Instant) -> Result<(), FrameError> {
+        let missing = total - self.buffer.len();
+        self.buffer.reserve(missing.min(TRUSTED_ROOM_BYTES.max(self.buffer.len())));
+        match timeout_at(deadline, source.read(&mut self.buffer)).await {
+            Err(_) => Err(FrameError::TooSlow),
+            Ok(Ok(0)) => Err(FrameError::Truncated),
+            Ok(read) => {
+                read?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn time_for(bytes: usize) -> Duration {
+    READ_TIME_PER_MIB * u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -160,7 +169,7 @@ mod tests {
             max_bytes: 100,
             idle: Duration::from_secs(600),
             read_timeout: Duration::from_secs(30),
-            budget: Some(Arc::new(Semaphore::new(1_000))),
+            budget: Budget::new(Some(1_000)),
         }
     }
 
@@ -219,14 +228,74 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 30);
     }
 
+    /// A request waits for its memory before it takes any, however much of it has come.
     #[tokio::test(start_paused = true)]
     async fn the_memory_for_requests_is_shared_and_given_back() {
-        let limits = FrameLimits { budget: Some(Arc::new(Semaphore::new(150))), ..limits() };
-        let (mut peer, mut source, mut frames) = pair(limits);
-        peer.write_all(&[frame(96), frame(96)].concat()).await.unwrap();
+        let limits = FrameLimits { max_bytes: 1 << 20, budget: Budget::new(Some(1 << 20)), ..limits() };
+        let (mut peer, mut source, mut frames) = pair(limits.clone());
+        peer.write_all(&[frame(900_000), frame(200_000)].concat()[..1_000_000]).await.unwrap();
         let first = frames.next(&mut source).await.unwrap().unwrap();
-        assert!(matches!(frames.next(&mut source).await, Err(FrameError::TooSlow)));
-        drop(first);
-        assert_eq!(frames.next(&mut source).await.unwrap().unwrap().bytes.len(), 96);
+        assert_eq!(first.share.held_bytes(), 900_000);
+        let start = Instant::now();
+        let (second, ()) = tokio::join!(frames.next(&mut source), async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            drop(first);
+            peer.write_all(&frame(200_000)[1_000_000 - 900_004..]).await.unwrap();
+        });
+        assert_eq!((second.unwrap().unwrap().bytes.len(), start.elapsed().as_secs()), (200_000, 20));
+        let held = limits.budget.reserve(1 << 20).await;
+        peer.write_all(&frame(200_000)).await.unwrap();
+        assert!(matches!(frames.next(&mut source).await, Err(FrameError::NoRoom)));
+        assert_eq!(start.elapsed().as_secs(), 620);
+        drop(held);
+    }
+
+    /// Whoever promises much and brings little keeps nobody waiting for long; alone, it may take its time.
+    #[tokio::test(start_paused = true)]
+    async fn who_brings_nothing_makes_room_for_those_who_wait() {
+        let limits = FrameLimits { max_bytes: 8 << 20, budget: Budget::new(Some(8 << 20)), ..limits() };
+        for (wanted, seconds) in [(false, 38), (true, 2)] {
+            let (mut peer, mut source, mut frames) = pair(limits.clone());
+            peer.write_all(&(8_i32 << 20).to_be_bytes()).await.unwrap();
+            let start = Instant::now();
+            let trickle = async {
+                loop {
+                    peer.write_all(&[1]).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            };
+            let other = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if wanted {
+                    drop(limits.budget.reserve(1 << 20).await);
+                }
+                std::future::pending::<()>().await;
+            };
+            let error = tokio::select! {
+                frame = frames.next(&mut source) => frame.unwrap_err(),
+                () = trickle => unreachable!(),
+                () = other => unreachable!(),
+            };
+            assert_eq!(matches!(error, FrameError::InTheWay), wanted, "{error}");
+            assert!(matches!(error, FrameError::InTheWay | FrameError::TooSlow), "{error}");
+            assert!(start.elapsed().as_secs().abs_diff(seconds) <= 1, "{:?}", start.elapsed());
+        }
+    }
+
+    /// Each idle connection kept the buffer of the largest request that it ever sent.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_keeps_no_large_buffer() {
+        let limits = FrameLimits { max_bytes: 1 << 20, budget: Budget::new(None), ..limits() };
+        let (mut peer, mut source, mut frames) = pair(limits);
+        peer.write_all(&frame(900_000)).await.unwrap();
+        drop(frames.next(&mut source).await.unwrap().unwrap());
+        assert!(frames.buffer.capacity() > 0 || frames.buffer.try_reclaim(900_000));
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            peer.write_all(&frame(50)).await.unwrap();
+        };
+        let (next, ()) = tokio::join!(frames.next(&mut source), later);
+        assert_eq!(next.unwrap().unwrap().bytes.len(), 50);
+        assert!(!frames.buffer.try_reclaim(IDLE_ROOM_BYTES + 1));
     }
 }

@@ -3,8 +3,6 @@
 mod accept;
 mod connection;
 mod frame;
-mod quiet;
 mod transport;
 
 pub(crate) use accept::{Acceptor, Limits};
-pub(crate) use quiet::QuietLog;

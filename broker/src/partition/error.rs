@@ -6,6 +6,7 @@ use klamm_protocol::records::InvalidBatch;
 use super::producer_state::ProducerError;
 use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
+pub(super) use crate::log::is_passing;
 
 /// A batch was not appended. Nothing of it is in the log.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -112,5 +113,25 @@ impl ReadError {
             Self::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::Storage(_) => ErrorCode::KafkaStorageError,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_will_be_there_again_is_passing_and_a_failing_disk_is_not() {
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(is_passing(&io::Error::from_raw_os_error(errno.raw_os_error())), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::ROFS, Errno::NOENT] {
+            assert!(!is_passing(&io::Error::from_raw_os_error(errno.raw_os_error())), "{errno}");
+        }
+        assert!(is_passing(&io::ErrorKind::StorageFull.into()) && !is_passing(&io::Error::other("?")));
     }
 }

@@ -1,16 +1,15 @@
 //! What a batch must be like to be appended, and which of its records are not.
 //!
-//! Header and checksum are enough for most rules. Records are decoded where a rule is about each of them (a key on
-//! compacted topics), and where the header shows that a rule is broken (timestamps), to name the records to blame. A
-//! batch is taken whole or not at all.
+//! Header and checksum first; then all records are walked over, decompressed where they must be, because a batch that
+//! cannot be read stops every consumer of its partition. A batch is taken whole or not at all.
 
 use std::fmt;
 
 use bytes::Bytes;
 use klamm_protocol::Utf8Bytes;
 use klamm_protocol::records::{
-    BatchHeader, BatchLimits, BatchOrigin, InvalidBatch, NO_TIMESTAMP, RecordBatch, RecordView,
-    TimestampType, validate_batch,
+    BATCH_HEADER_LEN, BatchLimits, BatchOrigin, InvalidBatch, NO_TIMESTAMP, RecordBatch, RecordError,
+    RecordView, TimestampType, patch, validated_batch,
 };
 
 use super::error::AppendError;
@@ -62,7 +61,7 @@ impl fmt::Display for RefusedRecords {
     }
 }
 
-/// Checks a batch as it came from the wire.
+/// Checks a batch as it came from the wire, and puts its greatest timestamp right.
 pub(super) fn validate(
     records: Bytes,
     origin: AppendOrigin,
@@ -74,21 +73,25 @@ pub(super) fn validate(
         AppendOrigin::Coordinator => BatchOrigin::Broker,
     };
     let limits = BatchLimits { max_bytes: config.max_message_bytes as usize, origin };
-    let header = validate_batch(&records, &limits)?;
-    if records.len() as u64 > config.segment_bytes {
-        return Err(AppendError::LargerThanSegment {
-            bytes: records.len(),
-            segment_bytes: config.segment_bytes,
-        });
+    let batch = validated_batch(records, &limits)?;
+    let bytes = batch.bytes().len();
+    if bytes as u64 > config.segment_bytes {
+        return Err(AppendError::LargerThanSegment { bytes, segment_bytes: config.segment_bytes });
     }
-    let batch = RecordBatch::parse(records).map_err(InvalidBatch::from)?;
-    if config.timestamp_type == TimestampType::CreateTime && origin == BatchOrigin::Client {
-        check_timestamps(&batch, config, now_ms)?;
+    if origin == BatchOrigin::Broker {
+        // Its own coordinators write records that can be read.
+        return Ok(batch);
     }
-    if config.compact && !header.is_control() {
-        check_keys(&batch, config)?;
+    let max_timestamp = check_records(&batch, config, now_ms)?;
+    let header = batch.header();
+    if config.timestamp_type == TimestampType::LogAppendTime || max_timestamp == header.max_timestamp {
+        return Ok(batch);
     }
-    Ok(batch)
+    // As Kafka: what is searched by time and kept by age goes by the records, not by what the header claims.
+    let (mut header_bytes, body) = (header.to_bytes(), batch.bytes().slice(BATCH_HEADER_LEN..));
+    patch::stamp_max_timestamp(&mut header_bytes, &body, TimestampType::CreateTime, max_timestamp);
+    let stamped = Bytes::from([&header_bytes[..], &body].concat());
+    Ok(RecordBatch::parse(stamped).map_err(InvalidBatch::from)?)
 }
 
 /// How far a timestamp may be from the broker's clock.
@@ -101,7 +104,7 @@ impl TimestampLimits<'_> {
     /// The setting that a timestamp violates, and its value.
     fn violated(&self, timestamp: i64) -> Option<(&'static str, i64)> {
         let LogConfig { timestamp_after_max_ms: after, timestamp_before_max_ms: before, .. } = *self.config;
-        if timestamp == NO_TIMESTAMP {
+        if timestamp == NO_TIMESTAMP || self.config.timestamp_type == TimestampType::LogAppendTime {
             None
         } else if timestamp.saturating_sub(self.now_ms) > after {
             Some(("message.timestamp.after.max.ms", after))
@@ -113,57 +116,62 @@ impl TimestampLimits<'_> {
     }
 }
 
-/// The header has the first and the greatest timestamp; one too old between them goes unseen, and does no harm.
-fn check_timestamps(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result<(), AppendError> {
-    let limits = TimestampLimits { config, now_ms };
+/// Walks over the records as Kafka's log validator does: each can be read, their offsets count up from 0, there are as
+/// many as the header says; timestamps are near the clock, and on a compacted topic each record has a key. Gives the
+/// greatest timestamp.
+///
+/// A header may claim two billion records of bytes that are none: it would take as many offsets, and no consumer would
+/// get past it.
+fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result<i64, AppendError> {
     let header = batch.header();
-    let ends = [header.max_timestamp, header.base_timestamp];
-    let Some((timestamp, (setting, limit_ms))) =
-        ends.into_iter().find_map(|timestamp| Some((timestamp, limits.violated(timestamp)?)))
-    else {
-        return Ok(());
-    };
-    let why = |header: &BatchHeader, record: &RecordView<'_>| {
-        let timestamp = record.timestamp(header);
-        let (setting, limit_ms) = limits.violated(timestamp)?;
-        Some(format!("timestamp {timestamp} is more than {setting}={limit_ms} away from {now_ms}").into())
-    };
-    // What cannot be decoded is refused all the same, with nobody to blame.
-    let records =
-        refused(batch, config, why).unwrap_or(RefusedRecords { named: Vec::new(), of: header.record_count });
-    Err(AppendError::Timestamp { records, timestamp, now_ms, setting, limit_ms })
-}
-
-/// Compaction keeps the last record of each key, so that a record without one has no place on the topic.
-fn check_keys(batch: &RecordBatch, config: &LogConfig) -> Result<(), AppendError> {
-    let why = |_: &BatchHeader, record: &RecordView<'_>| {
-        record.key.is_none().then_some(Utf8Bytes::from_static(NO_KEY))
-    };
-    let records = refused(batch, config, why)?;
-    if records.named.is_empty() { Ok(()) } else { Err(AppendError::KeyMissing { records }) }
-}
-
-/// The records that `why` has something against.
-fn refused(
-    batch: &RecordBatch,
-    config: &LogConfig,
-    why: impl Fn(&BatchHeader, &RecordView<'_>) -> Option<Utf8Bytes>,
-) -> Result<RefusedRecords, AppendError> {
+    let unreadable = |index, what: String| AppendError::Record { index, what };
     let cap = (config.max_message_bytes as usize).saturating_mul(DECOMPRESSION_LIMIT);
-    let unreadable = |index, error: klamm_protocol::records::RecordError| AppendError::Record {
-        index,
-        what: error.to_string(),
-    };
-    let mut refused = RefusedRecords { named: Vec::new(), of: batch.header().record_count };
-    let records = batch.records(cap).map_err(|error| unreadable(0, error))?;
+    let records = batch.records(cap).map_err(|error| unreadable(0, error.to_string()))?;
+    let limits = TimestampLimits { config, now_ms };
+    let mut max_timestamp = NO_TIMESTAMP;
+    let mut untimely = None;
+    let (mut off_time, mut keyless) = (Vec::new(), Vec::new());
     for (index, record) in (0..).zip(records.iter()) {
-        let record = record.map_err(|error| unreadable(index, error))?;
-        if let Some(why) = why(batch.header(), &record) {
-            refused.named.push(RefusedRecord { index, why });
-            if refused.named.len() == NAMED_RECORDS_MAX {
-                break;
-            }
+        let record = record.map_err(|error| unreadable(index, error.to_string()))?;
+        if record.offset_delta != index {
+            let what = format!("its offset delta is {} where {index} comes next", record.offset_delta);
+            return Err(unreadable(index, what));
+        }
+        check_headers(&record).map_err(|error| unreadable(index, error.to_string()))?;
+        let timestamp = record.timestamp(header);
+        max_timestamp = max_timestamp.max(timestamp);
+        if let Some((setting, limit_ms)) = limits.violated(timestamp) {
+            untimely.get_or_insert((timestamp, setting, limit_ms));
+            let why = || {
+                format!("timestamp {timestamp} is more than {setting}={limit_ms} away from {now_ms}").into()
+            };
+            name(&mut off_time, index, why);
+        }
+        if config.compact && record.key.is_none() {
+            name(&mut keyless, index, || Utf8Bytes::from_static(NO_KEY));
         }
     }
-    Ok(refused)
+    let of = header.record_count;
+    if let Some((timestamp, setting, limit_ms)) = untimely {
+        let records = RefusedRecords { named: off_time, of };
+        return Err(AppendError::Timestamp { records, timestamp, now_ms, setting, limit_ms });
+    }
+    if !keyless.is_empty() {
+        return Err(AppendError::KeyMissing { records: RefusedRecords { named: keyless, of } });
+    }
+    Ok(max_timestamp)
+}
+
+/// That a header's key is no text is between producer and consumer.
+fn check_headers(record: &RecordView<'_>) -> Result<(), RecordError> {
+    match record.headers().find_map(Result::err) {
+        None | Some(RecordError::HeaderKey) => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+fn name(named: &mut Vec<RefusedRecord>, index: i32, why: impl FnOnce() -> Utf8Bytes) {
+    if named.len() < NAMED_RECORDS_MAX {
+        named.push(RefusedRecord { index, why: why() });
+    }
 }

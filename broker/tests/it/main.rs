@@ -1,4 +1,5 @@
 //! Tests of the broker through its public face: storage on its own, and the server through real frames.
 
+mod alloc;
 mod server;
 mod storage;

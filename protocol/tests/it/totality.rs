@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use klamm_protocol::arbitrary::{Arbitrary, Gen};
 use klamm_protocol::frame::{decode_request_header, decode_response};
-use klamm_protocol::{DecodeErrorKind, Decoder, Encoder, Message, Request, messages};
+use klamm_protocol::{
+    DecodeErrorKind, Decoder, ElementLimits, Encoder, Message, Request, Utf8Bytes, messages,
+};
 use proptest::prelude::*;
 
 use crate::alloc::peak_of;
@@ -191,6 +193,37 @@ fn elements_are_bounded_by_the_size_of_the_frame() {
     let (decoded, peak) = peak_of(|| messages::MetadataRequest::decode(&mut Decoder::new(large), 1));
     assert!(matches!(decoded.unwrap_err().kind, DecodeErrorKind::TooManyElements(1_000_000)));
     assert!(peak < 4_096, "{peak}");
+}
+
+/// Who reads the frames of strangers sets narrower limits, on memory and on the number of elements, and can ask what
+/// they came to.
+#[test]
+fn elements_are_bounded_as_the_reader_wishes() {
+    let groups = |count: usize, name: &'static str| {
+        let request =
+            messages::DescribeGroupsRequest { groups: vec![name.into(); count], ..Default::default() };
+        encode(&request, 5)
+    };
+    let limits = ElementLimits { factor: 4, least_bytes: 64 << 10, count: 10_000 };
+    let decode = |frame: Bytes| {
+        let mut input = Decoder::with_limits(frame, limits);
+        let decoded = messages::DescribeGroupsRequest::decode(&mut input, 5);
+        (decoded.map(|request| request.groups.len()).map_err(|error| error.kind), input.elements().1)
+    };
+    let size = size_of::<Utf8Bytes>();
+    // By count: at the limit, and one beyond.
+    assert_eq!(decode(groups(10_000, "a group's name")), (Ok(10_000), 10_000 * size));
+    let (refused, taken) = decode(groups(10_001, "a group's name"));
+    assert_eq!((refused, taken), (Err(DecodeErrorKind::TooManyElements(10_001)), 0));
+    // By memory: empty names take a byte each.
+    let fitting = (64 << 10) / size;
+    assert_eq!(decode(groups(fitting, "")).0, Ok(fitting));
+    assert_eq!(decode(groups(fitting + 1, "")).0, Err(DecodeErrorKind::TooManyElements(fitting + 1)));
+    // A vector is never held twice while it grows.
+    let frame = groups(9_000, "12345678");
+    let (decoded, peak) = peak_of(|| decode(frame).0);
+    assert_eq!(decoded, Ok(9_000));
+    assert!(peak < 9_000 * size * 3 / 2, "{peak}");
 }
 
 /// What a large cluster may really send stays well within that bound.

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use klamm_tests::{BrokerProcess, Finished, klamm_binary, run_with_input};
+use klamm_tests::{BrokerProcess, Finished, Signal, klamm_binary, run_with_input, signal};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
@@ -222,8 +222,7 @@ async fn a_server_properties_file_is_read() {
     assert!(log_dirs.join("auto-0").is_dir());
 
     // SIGINT is as good as SIGTERM, and nothing more is printed.
-    let pid = broker.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    signal(broker.id().unwrap(), Signal::INT);
     let status =
         tokio::time::timeout(Duration::from_secs(10), broker.wait()).await.expect("it drains").unwrap();
     assert!(status.success());

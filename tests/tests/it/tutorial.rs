@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use klamm_tests::{BrokerProcess, klamm_binary, repository};
+use klamm_tests::{BrokerProcess, Signal, klamm_binary, repository, signal};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -312,9 +312,7 @@ impl Running {
 
     /// Ctrl-C.
     async fn interrupt(mut self, page: &str) {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-INT", &id]).status().await.unwrap();
-        assert!(sent.success());
+        signal(self.child.id().expect("it runs"), Signal::INT);
         let ended = timeout(STOP_DEADLINE, self.child.wait()).await;
         let said = self.said.borrow().join("\n");
         let status =

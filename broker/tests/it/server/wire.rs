@@ -55,6 +55,21 @@ impl Wire {
         tokio::time::timeout(DEADLINE, read).await.expect("no answer in time")
     }
 
+    /// Reads the next frame and keeps nothing of it; says how many bytes it had.
+    pub(super) async fn swallow(&mut self) -> usize {
+        let read = async {
+            let len = usize::try_from(self.stream.read_i32().await.ok()?).unwrap();
+            let mut piece = [0; 16 << 10];
+            let mut left = len;
+            while left > 0 {
+                let most = left.min(piece.len());
+                left -= self.stream.read_exact(&mut piece[..most]).await.ok()?;
+            }
+            Some(len)
+        };
+        tokio::time::timeout(DEADLINE, read).await.expect("no answer in time").unwrap_or(0)
+    }
+
     pub(super) async fn receive_in<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
         let frame = self.receive_raw().await.expect("the broker closed the connection");
         decode_response::<R>(frame, version).unwrap()

@@ -52,7 +52,7 @@ async fn refused(data: &Data) -> String {
     let manager = data.open().await;
     let partition = manager.partition(TOPIC, 0).unwrap();
     let why = partition.offline().expect("the partition is offline").to_string();
-    let read = partition.read(0, 1_000, true, Isolation::ReadUncommitted).unwrap_err();
+    let read = partition.read(0, 1_000, true, Isolation::ReadUncommitted).await.unwrap_err();
     assert_eq!(read.error_code(), ErrorCode::KafkaStorageError);
     why
 }
@@ -60,7 +60,7 @@ async fn refused(data: &Data) -> String {
 async fn opened(data: &Data, records: usize) -> (LogManager, Arc<Partition>) {
     let (manager, partition) = data.open_partition().await;
     assert!(partition.offline().is_none(), "{:?}", partition.offline());
-    assert_eq!(read_all(&partition).len(), records);
+    assert_eq!(read_all(&partition).await.len(), records);
     assert_eq!(produce(&partition, batch(&["next"])).await.base_offset, records as i64);
     (manager, partition)
 }
@@ -147,17 +147,15 @@ async fn what_was_never_promised_is_cut_though_it_has_holes() {
             produce(&partition, batch(&[&format!("{number}")])).await;
         }
         for number in 3..40 {
-            append(
-                &partition,
-                batch(&[&format!("{number}{}", "x".repeat(1_000 + seed as usize * 7 % 2_000))]),
-            );
+            let value = format!("{number}{}", "x".repeat(1_000 + seed as usize * 7 % 2_000));
+            append(&partition, batch(&[&value])).await;
         }
         let tear = if seed % 2 == 0 { Tear::Holes(seed) } else { Tear::Prefix(seed) };
         disk.crash(tear);
         drop((manager, partition));
         let (_manager, partition) = data.open_partition().await;
         assert!(partition.offline().is_none(), "seed {seed}: {:?}", partition.offline());
-        let found = read_all(&partition);
+        let found = read_all(&partition).await;
         assert!(found.len() >= 3, "seed {seed}");
         for (at, (offset, value)) in found.iter().enumerate() {
             assert_eq!(
@@ -166,7 +164,7 @@ async fn what_was_never_promised_is_cut_though_it_has_holes() {
                 "seed {seed}"
             );
         }
-        let refused = partition.append(batch(&["y"]), AppendOrigin::Client, NOW_MS);
+        let refused = partition.append(batch(&["y"]), AppendOrigin::Client, NOW_MS).await;
         assert_eq!(refused.unwrap().base_offset, found.len() as i64);
     }
 }

@@ -37,15 +37,15 @@ async fn a_truncation_during_a_flush_leaves_the_high_watermark_at_the_log_end_at
     for again in [false, true] {
         let hang = disk.hang(Calls::of(&[DiskCall::Sync]).on(".log"));
         for _ in 0..3 {
-            append(&partition, batch(&["lost"]));
+            append(&partition, batch(&["lost"])).await;
         }
         until_it_hangs(&hang).await;
         let end = partition.high_watermark();
-        partition.truncate(end, NOW_MS).unwrap();
+        partition.truncate(end, NOW_MS).await.unwrap();
         if again {
             // Not what the flush under way is about to promise.
-            append(&partition, batch(&["other", "other", "other", "other"]));
-            partition.truncate(end, NOW_MS).unwrap();
+            append(&partition, batch(&["other", "other", "other", "other"])).await;
+            partition.truncate(end, NOW_MS).await.unwrap();
         }
         hang.release();
         let durable = produce(&partition, batch(&["next"])).await;
@@ -56,7 +56,7 @@ async fn a_truncation_during_a_flush_leaves_the_high_watermark_at_the_log_end_at
     drop((manager, partition));
     let (_manager, partition) = data.open_partition().await;
     assert!(partition.offline().is_none(), "{:?}", partition.offline());
-    assert_eq!(read_all(&partition).len(), 3);
+    assert_eq!(read_all(&partition).await.len(), 3);
 }
 
 /// An empty segment that consumers' view ended in was removed by a truncation. Then everything that came after was
@@ -77,11 +77,11 @@ async fn what_consumers_see_never_ends_in_a_segment_that_is_gone() {
     manager.housekeeping(NOW_MS).await;
     assert_eq!(files(&disk, &data.partition_dir(), ".log").len(), 2);
     let end = partition.log_end_offset();
-    append(&partition, batch(&["unsynced"]));
-    partition.truncate(end, NOW_MS).unwrap();
-    append(&partition, batch(&["unsynced"]));
+    append(&partition, batch(&["unsynced"])).await;
+    partition.truncate(end, NOW_MS).await.unwrap();
+    append(&partition, batch(&["unsynced"])).await;
     assert_eq!((partition.high_watermark(), partition.log_end_offset()), (end, end + 1));
-    let all = partition.read(0, 1 << 20, true, Isolation::ReadUncommitted).unwrap();
+    let all = partition.read(0, 1 << 20, true, Isolation::ReadUncommitted).await.unwrap();
     let seen: Vec<_> = whole_batches(all.slice.read_bytes().unwrap()).iter().flat_map(values).collect();
     assert_eq!(seen, [(0, "a".to_owned()), (1, "a".to_owned()), (2, "a".to_owned())]);
 }
@@ -96,15 +96,15 @@ async fn no_timestamp_is_found_above_the_high_watermark() {
     let value = "x".repeat(400);
     for minute in 0..10 {
         produce(&partition, batch_at(NOW_MS + minute % 7, &[&value])).await;
-        append(&partition, batch_at(NOW_MS + 100 + minute, &[&value, &value]));
-        append(&partition, batch_at(NOW_MS + 50, &[&value]));
-        let found = partition.max_timestamp().unwrap().unwrap();
+        append(&partition, batch_at(NOW_MS + 100 + minute, &[&value, &value])).await;
+        append(&partition, batch_at(NOW_MS + 50, &[&value])).await;
+        let found = partition.max_timestamp().await.unwrap().unwrap();
         let high_watermark = partition.high_watermark();
         assert!(found.offset < high_watermark, "{found:?} at high watermark {high_watermark}");
-        let all = read_all(&partition);
+        let all = read_all(&partition).await;
         assert_eq!(all.len() as i64, high_watermark);
         for timestamp in [NOW_MS, NOW_MS + 7, NOW_MS + 50, NOW_MS + 99 + minute, NOW_MS + 200] {
-            let found = partition.offset_for_timestamp(timestamp, Isolation::ReadUncommitted).unwrap();
+            let found = partition.offset_for_timestamp(timestamp, Isolation::ReadUncommitted).await.unwrap();
             assert!(found.is_none_or(|found| found.offset < high_watermark), "{found:?}");
         }
     }
@@ -134,7 +134,7 @@ async fn a_restart_does_not_renew_the_age_of_records_without_timestamps() {
         let now_ms = NOW_MS + week * 5 * DAY_MS;
         set(now_ms);
         let (manager, partition) = data.open_partition_at(now_ms).await;
-        let appended = partition.append(batch_at(-1, &["x"]), AppendOrigin::Client, now_ms).unwrap();
+        let appended = partition.append(batch_at(-1, &["x"]), AppendOrigin::Client, now_ms).await.unwrap();
         partition.wait_durable(appended.last_offset).await.unwrap();
         manager.housekeeping(now_ms).await;
         if week % 2 == 0 {
@@ -170,7 +170,7 @@ async fn a_deleted_partition_never_reads_the_files_of_the_new_one() {
         produce(&new, batch(&[&"n".repeat(900)])).await;
     }
     for offset in 0..20 {
-        if let Ok(read) = old.read(offset, 1, true, Isolation::ReadUncommitted) {
+        if let Ok(read) = old.read(offset, 1, true, Isolation::ReadUncommitted).await {
             let records = values(&whole_batches(read.slice.read_bytes().unwrap())[0]);
             assert_eq!(records, [(offset, value.clone())]);
         }

@@ -51,12 +51,12 @@ impl History {
     }
 
     /// Sends one record after the other, as far as they are taken. A failed one is tried again once.
-    async fn send(&mut self, partition: &Partition, count: i64) {
+    async fn send(&mut self, partition: &Arc<Partition>, count: i64) {
         let end = self.client.acknowledged + count;
         let mut failed = 0;
         while self.client.acknowledged < end && failed < 2 {
             let batch = record(self.client.acknowledged);
-            let Ok(appended) = partition.append(batch, AppendOrigin::Client, NOW_MS) else {
+            let Ok(appended) = partition.append(batch, AppendOrigin::Client, NOW_MS).await else {
                 failed += 1;
                 continue;
             };
@@ -74,7 +74,7 @@ impl History {
         for value in ["first", "second"] {
             let made = manager.create_partition(OTHER, 0, Uuid::from_u128(9), self.data.config.clone());
             let Ok(partition) = made else { continue };
-            if let Ok(appended) = partition.append(batch(&[value]), AppendOrigin::Client, NOW_MS) {
+            if let Ok(appended) = partition.append(batch(&[value]), AppendOrigin::Client, NOW_MS).await {
                 let durable =
                     tokio::time::timeout(DEADLINE, partition.wait_durable(appended.last_offset)).await;
                 let _ = durable.expect("an answer in time");
@@ -92,7 +92,7 @@ impl History {
             manager.create_partition(OTHER, 0, Uuid::from_u128(9), self.data.config.clone()).unwrap()
         });
         assert!(other.offline().is_none(), "{what}: {:?}", other.offline());
-        let there = read_all(&other);
+        let there = read_all(&other).await;
         let values: Vec<&str> = there.iter().map(|(_, value)| value.as_str()).collect();
         assert!(matches!(values.as_slice(), [] | ["first"] | ["second"]), "{what}: {there:?}");
         assert_eq!(produce(&other, batch(&["next"])).await.base_offset, there.len() as i64, "{what}");
@@ -102,7 +102,7 @@ impl History {
     async fn run(&mut self) {
         let Some((manager, partition)) = self.open().await else { return };
         self.send(&partition, 12).await;
-        if partition.delete_records(7).is_ok() {
+        if partition.delete_records(7).await.is_ok() {
             self.client.deleted_to = 7;
         }
         manager.housekeeping(NOW_MS).await;
@@ -111,9 +111,9 @@ impl History {
         // As a replica does that has records which its leader does not.
         let end = partition.log_end_offset();
         for sequence in [end, end + 1] {
-            let _ = partition.append(record(sequence), AppendOrigin::Client, NOW_MS);
+            let _ = partition.append(record(sequence), AppendOrigin::Client, NOW_MS).await;
         }
-        let _ = partition.truncate(end.max(partition.high_watermark()), NOW_MS);
+        let _ = partition.truncate(end.max(partition.high_watermark()), NOW_MS).await;
         self.send(&partition, 3).await;
         let _ = manager.shutdown().await;
         drop((manager, partition));
@@ -134,11 +134,11 @@ impl History {
         let acknowledged = self.client.acknowledged;
         assert!(end >= acknowledged, "{what}: acknowledged up to {acknowledged}, and the log ends at {end}");
         assert!(start <= self.client.deleted_to, "{what}: the log starts at {start}");
-        let found = read_all(&partition);
+        let found = read_all(&partition).await;
         let expected: Vec<_> = (start..end).map(|offset| (offset, value(offset))).collect();
         assert_eq!(found, expected, "{what}");
         if end > start {
-            let again = append(&partition, record(end - 1));
+            let again = append(&partition, record(end - 1)).await;
             assert!(again.duplicate && again.last_offset == end - 1, "{what}: {again:?}");
         }
         assert_eq!(produce(&partition, record(end)).await.base_offset, end, "{what}");

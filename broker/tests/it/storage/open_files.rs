@@ -35,15 +35,18 @@ async fn descriptors_and_maps_do_not_grow_with_segments() {
     let (manager, partition) = data.open_partition().await;
     let value = "x".repeat(800);
     for number in 0..120 {
-        partition.append(batch(&[&format!("{number:03}{value}")]), AppendOrigin::Client, NOW_MS).unwrap();
+        partition
+            .append(batch(&[&format!("{number:03}{value}")]), AppendOrigin::Client, NOW_MS)
+            .await
+            .unwrap();
     }
-    let check = async |partition: &klamm_broker::partition::Partition| {
+    let check = async |partition: &std::sync::Arc<klamm_broker::partition::Partition>| {
         assert!(files(&*data.disk, &data.partition_dir(), ".log").len() >= 120);
         for offset in (0..120).rev() {
-            let read = partition.read(offset, 1, true, Isolation::ReadUncommitted).unwrap();
+            let read = partition.read(offset, 1, true, Isolation::ReadUncommitted).await.unwrap();
             assert_eq!(values(&whole_batches(read.slice.read_bytes().unwrap())[0])[0].0, offset);
         }
-        let found = partition.offset_for_timestamp(NOW_MS, Isolation::ReadUncommitted).unwrap();
+        let found = partition.offset_for_timestamp(NOW_MS, Isolation::ReadUncommitted).await.unwrap();
         assert_eq!(found.unwrap().offset, 0);
     };
     check(&partition).await;

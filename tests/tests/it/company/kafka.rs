@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use klamm_client::Client;
-use klamm_tests::run;
+use klamm_tests::{Signal, run, signal};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -80,8 +80,7 @@ impl Kafka {
     /// A polite end, in which its partitions move first.
     pub(crate) async fn stop(&mut self, node: usize) {
         let mut child = self.nodes[node - 1].child.take().expect("it runs");
-        let id = child.id().expect("it runs").to_string();
-        assert!(Command::new("kill").arg(id).status().await.unwrap().success());
+        signal(child.id().expect("it runs"), Signal::TERM);
         timeout(STOP, child.wait()).await.expect("a node stops in time").unwrap();
     }
 
