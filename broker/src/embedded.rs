@@ -12,7 +12,7 @@ use tokio::time::{interval_at, timeout};
 use crate::api::Context;
 use crate::config::{BrokerConfig, ConfigError, EMBEDDED_DEFAULTS, Endpoint, Values, parse_properties};
 use crate::controller::{Controller, ControllerError, METADATA_TOPIC};
-use crate::disk::{Disk, FileDisk, MemoryDisk};
+use crate::disk::{Disk, FileDisk, MemoryDisk, raise_open_files_limit, shortage};
 use crate::group::GroupService;
 use crate::log::LogError;
 use crate::net::{Acceptor, Limits};
@@ -267,6 +267,13 @@ impl Broker {
         options.defaults = config.log.clone();
         options.topic_configs.insert(METADATA_TOPIC.to_owned(), Controller::metadata_log_config());
         options.node_id = config.node_id;
+        options.open_files_max = config.log_open_files_max;
+        options.recovery_threads = config.recovery_threads;
+        if disk.is_blocking()
+            && let Some(shortage) = shortage(raise_open_files_limit(), &config.open_files_needs())
+        {
+            tracing::warn!("{shortage}");
+        }
         let logs = Arc::new(LogManager::open(disk.clone(), clock.clone(), rng.clone(), options).await?);
         let controller =
             Controller::open(disk.clone(), logs.clone(), clock.clone(), rng.clone(), &config).await?;

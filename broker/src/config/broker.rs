@@ -30,6 +30,8 @@ pub struct BrokerConfig {
     pub queued_max_request_bytes: Option<usize>,
     pub request_elements_max: usize,
     pub fetch_max_bytes: usize,
+    pub log_open_files_max: usize,
+    pub recovery_threads: usize,
     pub retention_check_interval: Duration,
     pub offsets_topic_partitions: i32,
     pub offsets_topic_segment_bytes: u64,
@@ -72,6 +74,8 @@ impl BrokerConfig {
             queued_max_request_bytes: usize::try_from(values.int("queued.max.request.bytes")).ok(),
             request_elements_max: values.size("request.elements.max"),
             fetch_max_bytes: values.size("fetch.max.bytes"),
+            log_open_files_max: values.size("log.open.files.max"),
+            recovery_threads: values.size("num.recovery.threads.per.data.dir"),
             retention_check_interval: millis("log.retention.check.interval.ms"),
             offsets_topic_partitions: values.int32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes") as u64,
@@ -86,6 +90,15 @@ impl BrokerConfig {
                 offsets_retention_ms: values.int("offsets.retention.minutes") * 60_000,
             },
         })
+    }
+
+    /// How many files may be open at a time, by setting.
+    pub(crate) fn open_files_needs(&self) -> [(&'static str, u64); 3] {
+        [
+            ("max.connections", self.max_connections as u64),
+            ("max.partitions", self.max_partitions as u64),
+            ("log.open.files.max", self.log_open_files_max as u64),
+        ]
     }
 }
 

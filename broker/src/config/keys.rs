@@ -109,6 +109,18 @@ pub const KEYS: &[Key] = &[
     ),
     key("log.index.size.max.bytes", "10485760", Expectation::Int(4, INT_MAX), "Largest index of a segment."),
     key(
+        "log.open.files.max",
+        "1000",
+        COUNT,
+        "Files of logs that are open beside those that are appended to, one for each partition (ours).",
+    ),
+    key(
+        "num.recovery.threads.per.data.dir",
+        "2",
+        Expectation::Int(1, 1_000),
+        "Partitions of a data directory that are opened at the same time at a start.",
+    ),
+    key(
         "log.retention.hours",
         "168",
         Expectation::Int(-1, INT_MAX),

@@ -4,6 +4,7 @@
 //! in memory and can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse any
 //! call, hang. Storage code is written against the traits, so every crash test runs the code that production runs.
 
+mod descriptors;
 mod executor;
 mod faults;
 mod file;
@@ -14,6 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use descriptors::{raise_open_files_limit, shortage};
 pub(crate) use executor::{Executor, Held, Serial};
 pub use faults::{Calls, DiskCall, Failure, Hang};
 pub use file::FileDisk;

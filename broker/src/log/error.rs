@@ -29,14 +29,16 @@ pub enum LogError {
         /// The lock file.
         lock: PathBuf,
     },
-    /// A record batch is damaged although valid batches come after it: what was acknowledged has changed on disk.
+    /// A record batch is damaged that had been synced, or that right batches come after: what was acknowledged has
+    /// changed on disk.
     #[error(
-        "{path} is damaged at position {position} (offset {offset}): {what}, and valid records follow it. These \
-         records had been acknowledged, so the partition stays offline rather than lose them silently. Restore the \
-         partition directory from a backup or a replica; to accept the loss of offset {offset} and everything after it \
-         in this partition, cut the file there (truncate --size={position} {path}), delete the segments with a higher \
-         base offset and the file recovery-point-offset-checkpoint of the log directory, and restart",
-        path = path.display()
+        "{path} is damaged at position {position} (offset {offset}): {what}, and {why}. The partition stays offline \
+         rather than lose these records silently. Restore the partition directory from a backup or a replica; to accept \
+         the loss of offset {offset} and everything after it in this partition, cut the file there (truncate \
+         --size={position} {path}), delete the segments with a higher base offset and the file synced-end-checkpoint \
+         beside it, and the file recovery-point-offset-checkpoint of the log directory, and restart",
+        path = path.display(),
+        why = if *acknowledged { "this place had been synced" } else { "right records follow it" }
     )]
     Damaged {
         /// The segment file.
@@ -47,6 +49,8 @@ pub enum LogError {
         offset: i64,
         /// What is wrong there.
         what: String,
+        /// Whether the offset is known to have been synced. Otherwise records behind it say that it probably was.
+        acknowledged: bool,
     },
     /// Segments do not follow each other.
     #[error(
@@ -67,8 +71,8 @@ pub enum LogError {
     #[error(
         "the log in {dir} ends at offset {end}, but it had been synced up to offset {synced_to}: a segment file is \
          missing or was shortened. The partition stays offline rather than lose acknowledged records silently. Put the \
-         file back or restore the directory from a backup; to accept the loss, delete the file \
-         recovery-point-offset-checkpoint of the log directory and restart",
+         file back or restore the directory from a backup; to accept the loss, delete the file synced-end-checkpoint \
+         in it and the file recovery-point-offset-checkpoint of the log directory, and restart",
         dir = dir.display()
     )]
     LostEnd {
@@ -109,6 +113,21 @@ impl<T> IoContext<T> for io::Result<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, LogError> {
         self.map_err(|source| LogError::Io { action, path: path.to_owned(), source })
     }
+}
+
+/// Whether an error passes when somebody frees what there is too little of: space, descriptors, memory. What failed with
+/// it had no effect and may be tried again.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    const OUT_OF_MEMORY: i32 = 12;
+    const TOO_MANY_OPEN_FILES_IN_SYSTEM: i32 = 23;
+    const TOO_MANY_OPEN_FILES: i32 = 24;
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
+    ) || matches!(
+        error.raw_os_error(),
+        Some(OUT_OF_MEMORY | TOO_MANY_OPEN_FILES_IN_SYSTEM | TOO_MANY_OPEN_FILES)
+    )
 }
 
 /// The storage of a partition failed or was found damaged. It is sticky: the partition takes no more records until the

@@ -1,229 +1,331 @@
-//! The two sparse indexes of a segment: offset to file position, and timestamp to offset. Entries
-//! are Kafka's, byte for byte.
+//! The two sparse indexes of a segment: offset to file position, and timestamp to offset. Entries are Kafka's, byte for
+//! byte.
+//!
+//! The newest entries are in memory until there are enough of them for a write; lookups near the log's end touch no
+//! file. What is in the file is read with plain reads: an index page that cannot be read is an error of that lookup.
 
 use std::io;
 use std::sync::Arc;
 
-use super::index_file::IndexFile;
+use super::open_files::LogFile;
 use crate::disk::DiskFile;
 
-/// Offset relative to the segment's base (i32) and file position (i32).
-pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
-/// Timestamp (i64) and offset relative to the segment's base (i32).
-pub(crate) const TIME_ENTRY_BYTES: usize = 12;
+/// How many entries are gathered before they are written to the file.
+const GATHERED_ENTRIES: usize = 128;
+/// How many entries a lookup reads at once, after it has found among which of them it must look.
+const BLOCK_ENTRIES: usize = 256;
 
-/// The number of the last of `count` entries whose key is at most `target`; keys ascend.
-pub(crate) fn last_at_most(count: usize, key: impl Fn(usize) -> i64, target: i64) -> Option<usize> {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if key(middle) <= target {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low.checked_sub(1)
+/// One entry of an index. The file keeps offsets relative to the segment's base.
+pub(crate) trait IndexEntry: Copy {
+    /// Its size in the file.
+    const BYTES: usize;
+    /// Entries that must have room at least.
+    const LEAST_CAPACITY: usize;
+
+    fn write(&self, base_offset: i64, bytes: &mut Vec<u8>) -> io::Result<()>;
+    fn read(base_offset: i64, bytes: &[u8]) -> Self;
+    fn offset(&self) -> i64;
+    /// Whether this one may follow `before`.
+    fn may_follow(&self, before: &Self) -> bool;
 }
 
-/// `.index`: the last offset of a batch, and where that batch starts.
+/// An entry of `.index`: the last offset of a batch, and where that batch starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchPlace {
+    pub(crate) last_offset: i64,
+    pub(crate) position: u64,
+}
+
+/// An entry of `.timeindex`: the largest timestamp so far, and the last offset of the batch that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MaxTimestamp {
+    pub(crate) timestamp: i64,
+    pub(crate) last_offset: i64,
+}
+
+impl IndexEntry for BatchPlace {
+    const BYTES: usize = 8;
+    const LEAST_CAPACITY: usize = 1;
+
+    fn write(&self, base_offset: i64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let offset = relative(self.last_offset, base_offset)?;
+        let position = i32::try_from(self.position).map_err(io::Error::other)?;
+        bytes.extend_from_slice(&offset.to_be_bytes());
+        bytes.extend_from_slice(&position.to_be_bytes());
+        Ok(())
+    }
+
+    fn read(base_offset: i64, bytes: &[u8]) -> Self {
+        let last_offset = base_offset + i64::from(be_i32(&bytes[..4]));
+        Self { last_offset, position: u64::from(be_i32(&bytes[4..]).cast_unsigned()) }
+    }
+
+    fn offset(&self) -> i64 {
+        self.last_offset
+    }
+
+    fn may_follow(&self, before: &Self) -> bool {
+        self.last_offset > before.last_offset && self.position > before.position
+    }
+}
+
+impl IndexEntry for MaxTimestamp {
+    const BYTES: usize = 12;
+    /// One is kept for the entry at the segment's end.
+    const LEAST_CAPACITY: usize = 2;
+
+    fn write(&self, base_offset: i64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let offset = relative(self.last_offset, base_offset)?;
+        bytes.extend_from_slice(&self.timestamp.to_be_bytes());
+        bytes.extend_from_slice(&offset.to_be_bytes());
+        Ok(())
+    }
+
+    fn read(base_offset: i64, bytes: &[u8]) -> Self {
+        let mut timestamp = [0; 8];
+        timestamp.copy_from_slice(&bytes[..8]);
+        Self {
+            timestamp: i64::from_be_bytes(timestamp),
+            last_offset: base_offset + i64::from(be_i32(&bytes[8..])),
+        }
+    }
+
+    fn offset(&self) -> i64 {
+        self.last_offset
+    }
+
+    fn may_follow(&self, before: &Self) -> bool {
+        self.timestamp > before.timestamp && self.last_offset >= before.last_offset
+    }
+}
+
+/// `.index`.
+pub(crate) type OffsetIndex = Index<BatchPlace>;
+/// `.timeindex`.
+pub(crate) type TimeIndex = Index<MaxTimestamp>;
+
+/// Entries in ascending order: the older ones in a file, the newest in memory.
 #[derive(Debug)]
-pub(crate) struct OffsetIndex {
-    file: IndexFile,
+pub(crate) struct Index<E> {
+    file: LogFile,
     base_offset: i64,
-    count: usize,
+    /// Whether the file is there and holds `written` entries (and perhaps some behind them that do not count).
+    made: bool,
+    written: usize,
+    gathered: Vec<E>,
+    last: Option<E>,
     capacity: usize,
 }
 
-impl OffsetIndex {
-    /// An empty index with room for `max_bytes` of entries.
-    pub(crate) fn create(file: Arc<dyn DiskFile>, base_offset: i64, max_bytes: u32) -> io::Result<Self> {
-        let capacity = (max_bytes as usize / OFFSET_ENTRY_BYTES).max(1);
-        let file = IndexFile::new(file, capacity * OFFSET_ENTRY_BYTES)?;
-        Ok(Self { file, base_offset, count: 0, capacity })
+impl<E: IndexEntry> Index<E> {
+    /// An empty index with room for `max_bytes` of entries. A file that is there already counts as nothing.
+    pub(crate) fn empty(file: LogFile, base_offset: i64, max_bytes: u32) -> Self {
+        let capacity = capacity::<E>(max_bytes);
+        Self { file, base_offset, made: false, written: 0, gathered: Vec::new(), last: None, capacity }
     }
 
-    /// An index that was trimmed when its segment was closed. `None` when it cannot be right for
-    /// a log file of `log_bytes`.
+    /// An index that was completed when its segment was closed. `None` when its file is missing or cannot be right;
+    /// `sound` looks at the last entry.
     pub(crate) fn open(
-        file: Arc<dyn DiskFile>,
+        file: LogFile,
         base_offset: i64,
-        log_bytes: u64,
+        sound: impl FnOnce(Option<E>) -> bool,
     ) -> io::Result<Option<Self>> {
-        let len = file.size()? as usize;
-        if !len.is_multiple_of(OFFSET_ENTRY_BYTES) {
+        let Some((open, len)) = open_if_there(&file)? else { return Ok(None) };
+        if !len.is_multiple_of(E::BYTES) {
             return Ok(None);
         }
-        let count = len / OFFSET_ENTRY_BYTES;
-        let index = Self { file: IndexFile::new(file, len)?, base_offset, count, capacity: count };
-        let sound = match index.last() {
-            None => true,
-            Some((offset, position)) => {
-                offset >= base_offset
-                    && position < log_bytes
-                    && (count < 2 || index.entry(count - 2).1 < position)
-            }
+        let written = len / E::BYTES;
+        let mut index = Self { made: true, written, capacity: written, ..Self::empty(file, base_offset, 0) };
+        let ends = index.read_entries(&*open, written.saturating_sub(2), written)?;
+        let ascending = match ends.as_slice() {
+            [before, last] => last.may_follow(before),
+            _ => true,
         };
-        Ok(sound.then_some(index))
+        index.last = ends.last().copied();
+        let above_base = index.last.is_none_or(|last| last.offset() >= base_offset);
+        Ok((ascending && above_base && sound(index.last)).then_some(index))
     }
 
-    fn entry(&self, number: usize) -> (i64, u64) {
-        let bytes: [u8; OFFSET_ENTRY_BYTES] = self.file.read(number * OFFSET_ENTRY_BYTES);
-        let (offset, position) = bytes.split_at(4);
-        (self.base_offset + i64::from(be_i32(offset)), u64::from(be_i32(position).cast_unsigned()))
+    /// What is left of the index of a segment that was being written when the broker died: its first entries, as long
+    /// as they ascend and `known` holds for them.
+    pub(crate) fn resume(
+        file: LogFile,
+        base_offset: i64,
+        max_bytes: u32,
+        known: impl Fn(&E) -> bool,
+    ) -> io::Result<Self> {
+        let Some((open, len)) = open_if_there(&file)? else {
+            return Ok(Self::empty(file, base_offset, max_bytes));
+        };
+        let mut index = Self { made: true, ..Self::empty(file, base_offset, max_bytes) };
+        let count = (len / E::BYTES).min(index.capacity);
+        for start in (0..count).step_by(BLOCK_ENTRIES) {
+            for entry in index.read_entries(&*open, start, count.min(start + BLOCK_ENTRIES))? {
+                let follows = index.last.is_none_or(|before| entry.may_follow(&before));
+                if !follows || entry.offset() < base_offset || !known(&entry) {
+                    return Ok(index);
+                }
+                index.written += 1;
+                index.last = Some(entry);
+            }
+        }
+        Ok(index)
     }
 
-    /// Where to start looking for the batch that holds `offset`: at or before it.
-    pub(crate) fn position_for_offset(&self, offset: i64) -> u64 {
-        last_at_most(self.count, |number| self.entry(number).0, offset)
-            .map_or(0, |number| self.entry(number).1)
+    /// The last entry for which `holds`, which must hold for all entries up to some one and for none behind it.
+    pub(crate) fn last_where(&self, holds: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
+        Ok(self.search(holds)?.map(|(_, entry)| entry))
     }
 
-    /// The last known batch start that is at most `position`.
-    pub(crate) fn batch_start_before(&self, position: u64) -> u64 {
-        let target = i64::try_from(position).unwrap_or(i64::MAX);
-        last_at_most(self.count, |number| self.entry(number).1.cast_signed(), target)
-            .map_or(0, |number| self.entry(number).1)
+    fn search(&self, holds: impl Fn(&E) -> bool) -> io::Result<Option<(usize, E)>> {
+        if let Some(found) = self.gathered.partition_point(&holds).checked_sub(1) {
+            return Ok(Some((self.written + found, self.gathered[found])));
+        }
+        if self.written == 0 {
+            return Ok(None);
+        }
+        let file = self.file.open()?;
+        let (mut low, mut high) = (0, self.written.div_ceil(BLOCK_ENTRIES));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let first = middle * BLOCK_ENTRIES;
+            if self.read_entries(&*file, first, first + 1)?.iter().all(&holds) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let Some(block) = low.checked_sub(1) else { return Ok(None) };
+        let start = block * BLOCK_ENTRIES;
+        let entries = self.read_entries(&*file, start, self.written.min(start + BLOCK_ENTRIES))?;
+        Ok(entries.partition_point(&holds).checked_sub(1).map(|found| (start + found, entries[found])))
+    }
+
+    fn read_entries(&self, file: &dyn DiskFile, start: usize, end: usize) -> io::Result<Vec<E>> {
+        let mut bytes = vec![0; (end - start) * E::BYTES];
+        file.read_exact_at(&mut bytes, (start * E::BYTES) as u64)?;
+        Ok(bytes.chunks_exact(E::BYTES).map(|entry| E::read(self.base_offset, entry)).collect())
     }
 
     /// The last entry.
-    pub(crate) fn last(&self) -> Option<(i64, u64)> {
-        self.count.checked_sub(1).map(|number| self.entry(number))
+    pub(crate) fn last(&self) -> Option<E> {
+        self.last
     }
 
+    fn count(&self) -> usize {
+        self.written + self.gathered.len()
+    }
+
+    /// Whether there is only the room left that is kept for the segment's end, if any is.
     pub(crate) fn is_full(&self) -> bool {
-        self.count >= self.capacity
+        self.count() + E::LEAST_CAPACITY > self.capacity
     }
 
-    pub(crate) fn append(&mut self, last_offset: i64, position: u64) -> io::Result<()> {
-        let mut entry = [0; OFFSET_ENTRY_BYTES];
-        entry[..4].copy_from_slice(&relative(last_offset, self.base_offset)?.to_be_bytes());
-        entry[4..].copy_from_slice(&i32::try_from(position).map_err(io::Error::other)?.to_be_bytes());
-        self.file.write(self.count * OFFSET_ENTRY_BYTES, &entry)?;
-        self.count += 1;
+    /// Adds an entry, which must be above the last.
+    ///
+    /// # Errors
+    /// The entry cannot be written in the file's form; it is not added then. A file that cannot be written is no error:
+    /// the entries stay in memory and are tried again with the next.
+    pub(crate) fn append(&mut self, entry: E) -> io::Result<()> {
+        entry.write(self.base_offset, &mut Vec::with_capacity(E::BYTES))?;
+        self.gathered.push(entry);
+        self.last = Some(entry);
+        if self.gathered.len() >= GATHERED_ENTRIES
+            && let Err(error) = self.write_gathered()
+        {
+            tracing::warn!(path = %self.file.path().display(), %error, "cannot write index entries yet");
+        }
         Ok(())
     }
 
     /// Forgets the entries of `offset` and above.
-    pub(crate) fn truncate(&mut self, offset: i64) {
-        self.count =
-            last_at_most(self.count, |number| self.entry(number).0, offset - 1).map_or(0, |last| last + 1);
+    pub(crate) fn truncate(&mut self, offset: i64) -> io::Result<()> {
+        let found = self.search(|entry| entry.offset() < offset)?;
+        let kept = found.map_or(0, |(last, _)| last + 1);
+        self.last = found.map(|(_, last)| last);
+        self.gathered.truncate(kept.saturating_sub(self.written));
+        self.written = self.written.min(kept);
+        Ok(())
     }
 
-    /// Cuts the unused room off; the segment is closed.
-    pub(crate) fn trim(&mut self) -> io::Result<()> {
-        self.capacity = self.count;
-        self.file.trim(self.count * OFFSET_ENTRY_BYTES)
+    /// Writes everything to the file, which then holds nothing else; the segment is closed.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        self.write_gathered()?;
+        let (file, len) = (self.file.open()?, (self.written * E::BYTES) as u64);
+        if file.size()? != len {
+            file.set_len(len)?;
+        }
+        self.gathered = Vec::new();
+        self.capacity = self.written;
+        Ok(())
     }
 
     /// Makes room for more entries: a closed segment becomes the active one after a restart.
-    pub(crate) fn grow(&mut self, max_bytes: u32) -> io::Result<()> {
-        self.capacity = (max_bytes as usize / OFFSET_ENTRY_BYTES).max(self.count + 1);
-        self.file.resize(self.capacity * OFFSET_ENTRY_BYTES)
+    pub(crate) fn grow(&mut self, max_bytes: u32) {
+        self.capacity = capacity::<E>(max_bytes).max(self.count() + 1);
     }
 
-    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
-        self.file.file()
-    }
-}
-
-/// `.timeindex`: the largest timestamp so far, and the last offset of the batch that has it.
-#[derive(Debug)]
-pub(crate) struct TimeIndex {
-    file: IndexFile,
-    base_offset: i64,
-    count: usize,
-    capacity: usize,
-}
-
-impl TimeIndex {
-    /// An empty index with room for `max_bytes` of entries.
-    pub(crate) fn create(file: Arc<dyn DiskFile>, base_offset: i64, max_bytes: u32) -> io::Result<Self> {
-        let capacity = (max_bytes as usize / TIME_ENTRY_BYTES).max(2);
-        let file = IndexFile::new(file, capacity * TIME_ENTRY_BYTES)?;
-        Ok(Self { file, base_offset, count: 0, capacity })
-    }
-
-    /// An index that was trimmed when its segment was closed. `None` when it cannot be right: a closed segment that has
-    /// batches has at least one entry, and both columns ascend.
-    pub(crate) fn open(
-        file: Arc<dyn DiskFile>,
-        base_offset: i64,
-        log_bytes: u64,
-    ) -> io::Result<Option<Self>> {
-        let len = file.size()? as usize;
-        if !len.is_multiple_of(TIME_ENTRY_BYTES) {
-            return Ok(None);
+    fn write_gathered(&mut self) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(self.gathered.len() * E::BYTES);
+        for entry in &self.gathered {
+            entry.write(self.base_offset, &mut bytes)?;
         }
-        let count = len / TIME_ENTRY_BYTES;
-        let index = Self { file: IndexFile::new(file, len)?, base_offset, count, capacity: count };
-        let sound = match index.last() {
-            None => log_bytes == 0,
-            Some((timestamp, offset)) => {
-                offset >= base_offset && (count < 2 || index.entry(count - 2).0 < timestamp)
-            }
-        };
-        Ok(sound.then_some(index))
+        let file = if self.made { self.file.open()? } else { self.file.create()? };
+        self.made = true;
+        file.write_all_at(&bytes, (self.written * E::BYTES) as u64)?;
+        self.written += self.gathered.len();
+        self.gathered.clear();
+        Ok(())
     }
 
-    fn entry(&self, number: usize) -> (i64, i64) {
-        let bytes: [u8; TIME_ENTRY_BYTES] = self.file.read(number * TIME_ENTRY_BYTES);
-        let (timestamp, offset) = bytes.split_at(8);
-        let mut eight = [0; 8];
-        eight.copy_from_slice(timestamp);
-        (i64::from_be_bytes(eight), self.base_offset + i64::from(be_i32(offset)))
+    /// The file, to be synced.
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        self.file.open()
+    }
+}
+
+impl Index<BatchPlace> {
+    /// Where to start looking for the batch that holds `offset`: at or before it.
+    pub(crate) fn position_for_offset(&self, offset: i64) -> io::Result<u64> {
+        Ok(self.last_where(|entry| entry.last_offset <= offset)?.map_or(0, |entry| entry.position))
     }
 
+    /// The last known batch start that is at most `position`.
+    pub(crate) fn batch_start_before(&self, position: u64) -> io::Result<u64> {
+        Ok(self.last_where(|entry| entry.position <= position)?.map_or(0, |entry| entry.position))
+    }
+}
+
+impl Index<MaxTimestamp> {
     /// An offset at or before the first record whose timestamp is at least `timestamp`.
-    pub(crate) fn offset_before(&self, timestamp: i64) -> i64 {
-        last_at_most(self.count, |number| self.entry(number).0, timestamp - 1)
-            .map_or(self.base_offset, |number| self.entry(number).1)
-    }
-
-    /// The last entry: timestamp and offset.
-    pub(crate) fn last(&self) -> Option<(i64, i64)> {
-        self.count.checked_sub(1).map(|number| self.entry(number))
-    }
-
-    /// Whether the only room left is the one kept for the entry at the segment's end.
-    pub(crate) fn is_full(&self) -> bool {
-        self.count + 1 >= self.capacity
+    pub(crate) fn offset_before(&self, timestamp: i64) -> io::Result<i64> {
+        let before = self.last_where(|entry| entry.timestamp < timestamp)?;
+        Ok(before.map_or(self.base_offset, |entry| entry.last_offset))
     }
 
     /// Adds an entry unless the last one has this timestamp or a later one.
-    pub(crate) fn append(&mut self, timestamp: i64, last_offset: i64) -> io::Result<()> {
+    pub(crate) fn note(&mut self, timestamp: i64, last_offset: i64) -> io::Result<()> {
         // -1 is "no timestamp" and never gets an entry.
-        if timestamp <= self.last().map_or(-1, |(last, _)| last) {
+        if timestamp <= self.last.map_or(-1, |last| last.timestamp) {
             return Ok(());
         }
-        let mut entry = [0; TIME_ENTRY_BYTES];
-        entry[..8].copy_from_slice(&timestamp.to_be_bytes());
-        entry[8..].copy_from_slice(&relative(last_offset, self.base_offset)?.to_be_bytes());
-        self.file.write(self.count * TIME_ENTRY_BYTES, &entry)?;
-        self.count += 1;
-        Ok(())
+        self.append(MaxTimestamp { timestamp, last_offset })
     }
+}
 
-    /// Forgets the entries of `offset` and above.
-    pub(crate) fn truncate(&mut self, offset: i64) {
-        self.count =
-            last_at_most(self.count, |number| self.entry(number).1, offset - 1).map_or(0, |last| last + 1);
-    }
+fn capacity<E: IndexEntry>(max_bytes: u32) -> usize {
+    (max_bytes as usize / E::BYTES).max(E::LEAST_CAPACITY)
+}
 
-    /// Cuts the unused room off; the segment is closed.
-    pub(crate) fn trim(&mut self) -> io::Result<()> {
-        self.capacity = self.count;
-        self.file.trim(self.count * TIME_ENTRY_BYTES)
-    }
-
-    /// Makes room for more entries: a closed segment becomes the active one after a restart.
-    pub(crate) fn grow(&mut self, max_bytes: u32) -> io::Result<()> {
-        self.capacity = (max_bytes as usize / TIME_ENTRY_BYTES).max(self.count + 1);
-        self.file.resize(self.capacity * TIME_ENTRY_BYTES)
-    }
-
-    pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
-        self.file.file()
+fn open_if_there(file: &LogFile) -> io::Result<Option<(Arc<dyn DiskFile>, usize)>> {
+    match file.open() {
+        Ok(open) => {
+            let len = usize::try_from(open.size()?).map_err(io::Error::other)?;
+            Ok(Some((open, len)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -243,225 +345,231 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::open_files::{LogFiles, OpenFiles};
     use super::*;
-    use crate::disk::{Disk, FileDisk, MemoryDisk};
+    use crate::disk::{Calls, Disk, DiskCall, Failure, FileDisk, MemoryDisk};
+
+    fn log_in(disk: Arc<dyn Disk>, dir: &Path) -> Arc<LogFiles> {
+        OpenFiles::new(disk, 4).of_log(dir)
+    }
+
+    fn memory() -> (MemoryDisk, Arc<LogFiles>) {
+        let disk = MemoryDisk::new();
+        (disk.clone(), log_in(Arc::new(disk), Path::new("/")))
+    }
+
+    fn place(last_offset: i64, position: u64) -> BatchPlace {
+        BatchPlace { last_offset, position }
+    }
+
+    fn time(timestamp: i64, last_offset: i64) -> MaxTimestamp {
+        MaxTimestamp { timestamp, last_offset }
+    }
+
+    fn opened<E: IndexEntry>(log: &Arc<LogFiles>, base: i64) -> Option<Index<E>> {
+        Index::open(log.file("/index".into()), base, |_| true).unwrap()
+    }
 
     proptest! {
+        /// Entries in memory, in a file that grows, and in a file that was closed and opened again: a lookup agrees
+        /// with looking at every entry, before and after a part is forgotten.
         #[test]
-        fn the_search_agrees_with_looking_at_every_entry(
-            mut keys in prop::collection::vec(-50..50_i64, 0..40), target in -60..60_i64,
-        ) {
-            keys.sort_unstable();
-            let expected = keys.iter().rposition(|key| *key <= target);
-            prop_assert_eq!(last_at_most(keys.len(), |number| keys[number], target), expected);
-        }
-
-        #[test]
-        fn offsets_are_found_in_memory_and_in_files(
-            steps in prop::collection::vec((1..50_i64, 1..9_000_u64), 1..60),
-            base_offset in prop_oneof![Just(0_i64), Just(1_i64 << 40)],
-            probe in 0..4_000_i64,
+        fn lookups_agree_with_looking_at_every_entry(
+            steps in prop::collection::vec((1..50_i64, 1..9_000_u64, 0..40_i64), 1..600),
+            base in prop_oneof![Just(0_i64), Just(1_i64 << 40)],
+            probes in prop::collection::vec(0..16_000_i64, 8),
+            cut in any::<prop::sample::Index>(),
+            real in any::<bool>(),
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let memory = MemoryDisk::new().create(Path::new("/index")).unwrap();
-            let real = FileDisk::new().create(&dir.path().join("index")).unwrap();
-            for file in [memory, real] {
-                let mut index = OffsetIndex::create(file.clone(), base_offset, 1_024).unwrap();
-                let (mut offset, mut position) = (base_offset, 0);
-                let mut entries = Vec::new();
-                for (records, bytes) in &steps {
-                    offset += records;
-                    position += bytes;
-                    index.append(offset, position).unwrap();
-                    entries.push((offset, position));
+            let (_, log) = memory();
+            let log = if real { log_in(Arc::new(FileDisk::new()), dir.path()) } else { log };
+            let path = |name: &str| log.dir().join(name);
+            let mut index = OffsetIndex::empty(log.file(path("index")), base, 1 << 20);
+            let mut times = TimeIndex::empty(log.file(path("times")), base, 1 << 20);
+            let (mut at, mut now) = (place(base, 0), 0);
+            let (mut all, mut all_times) = (Vec::new(), Vec::<MaxTimestamp>::new());
+            for (records, bytes, ms) in &steps {
+                at = place(at.last_offset + records, at.position + bytes);
+                now += ms - 10;
+                index.append(at).unwrap();
+                times.note(now, at.last_offset).unwrap();
+                all.push(at);
+                if now > all_times.last().map_or(-1, |last| last.timestamp) {
+                    all_times.push(time(now, at.last_offset));
                 }
-                let check = |index: &OffsetIndex| {
-                    let target = base_offset + probe;
-                    let naive = entries.iter().rev().find(|(offset, _)| *offset <= target).map_or(0, |entry| entry.1);
-                    assert_eq!(index.position_for_offset(target), naive);
-                    let place = probe as u64 * 100;
-                    let naive = entries.iter().rev().find(|(_, at)| *at <= place).map_or(0, |entry| entry.1);
-                    assert_eq!(index.batch_start_before(place), naive);
-                };
-                check(&index);
-                index.trim().unwrap();
-                prop_assert_eq!(file.size().unwrap(), (entries.len() * OFFSET_ENTRY_BYTES) as u64);
-                let opened = OffsetIndex::open(file, base_offset, position + 1).unwrap().unwrap();
-                check(&opened);
+            }
+            for round in 0..3 {
+                prop_assert_eq!((index.last(), index.count()), (all.last().copied(), all.len()));
+                prop_assert_eq!((times.last(), times.count()), (all_times.last().copied(), all_times.len()));
+                for probe in &probes {
+                    let offset = base + probe;
+                    let naive = all.iter().rev().find(|at| at.last_offset <= offset).map_or(0, |at| at.position);
+                    prop_assert_eq!(index.position_for_offset(offset).unwrap(), naive);
+                    let position = *probe as u64 * 300;
+                    let naive = all.iter().rev().find(|at| at.position <= position).map_or(0, |at| at.position);
+                    prop_assert_eq!(index.batch_start_before(position).unwrap(), naive);
+                    let naive = all_times.iter().rev().find(|at| at.timestamp < *probe);
+                    prop_assert_eq!(times.offset_before(*probe).unwrap(), naive.map_or(base, |at| at.last_offset));
+                }
+                if round == 0 {
+                    index.close().unwrap();
+                    times.close().unwrap();
+                    prop_assert_eq!(index.file().unwrap().size().unwrap(), (all.len() * BatchPlace::BYTES) as u64);
+                    prop_assert!(index.is_full(), "a closed index takes no more");
+                    index = OffsetIndex::open(log.file(path("index")), base, |_| true).unwrap().unwrap();
+                    times = TimeIndex::open(log.file(path("times")), base, |_| true).unwrap().unwrap();
+                } else {
+                    let from = all.get(cut.index(all.len().max(1))).map_or(base, |at| at.last_offset);
+                    index.truncate(from).unwrap();
+                    times.truncate(from).unwrap();
+                    all.retain(|at| at.last_offset < from);
+                    all_times.retain(|at| at.last_offset < from);
+                }
             }
         }
     }
 
     #[test]
+    fn entries_are_those_of_kafka() {
+        let (disk, log) = memory();
+        let mut index = OffsetIndex::empty(log.file("/index".into()), 100, 1_024);
+        index.append(place(103, 258)).unwrap();
+        index.close().unwrap();
+        assert_eq!(disk.read_to_vec(Path::new("/index")).unwrap(), [0, 0, 0, 3, 0, 0, 1, 2]);
+        let mut times = TimeIndex::empty(log.file("/times".into()), 100, 1_024);
+        times.note(257, 103).unwrap();
+        times.close().unwrap();
+        assert_eq!(disk.read_to_vec(Path::new("/times")).unwrap(), [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 3]);
+    }
+
+    #[test]
     fn indexes_that_cannot_be_right_are_not_opened() {
-        let disk = MemoryDisk::new();
-        let file = disk.create(Path::new("/index")).unwrap();
-        let mut index = OffsetIndex::create(file.clone(), 100, 1_024).unwrap();
-        index.append(120, 5_000).unwrap();
-        index.append(140, 9_000).unwrap();
-        assert!(OffsetIndex::open(file.clone(), 100, 9_001).unwrap().is_some());
-        assert!(OffsetIndex::open(file.clone(), 100, 9_000).unwrap().is_none(), "it points behind the log");
-        file.set_len(12).unwrap();
-        assert!(OffsetIndex::open(file.clone(), 100, 9_001).unwrap().is_none(), "half an entry");
-        file.set_len(1_024).unwrap();
-        assert!(OffsetIndex::open(file, 100, 9_001).unwrap().is_none(), "not trimmed");
+        let (disk, log) = memory();
+        let bytes = |entries: &[(i32, i32)]| -> Vec<u8> {
+            entries.iter().flat_map(|(a, b)| [a.to_be_bytes(), b.to_be_bytes()].concat()).collect()
+        };
+        let sound = |content: &[u8]| {
+            disk.create(Path::new("/index")).unwrap().write_all_at(content, 0).unwrap();
+            opened::<BatchPlace>(&log, 100).is_some()
+        };
+        assert!(opened::<BatchPlace>(&log, 100).is_none(), "missing");
+        assert!(sound(&[]) && sound(&bytes(&[(0, 0)])) && sound(&bytes(&[(10, 50), (11, 51)])));
+        assert!(!sound(&bytes(&[(0, 0)])[..7]), "half an entry");
+        assert!(!sound(&bytes(&[(-1, 0)])), "below the segment's base");
+        assert!(!sound(&bytes(&[(10, 50), (11, 50)])) && !sound(&bytes(&[(10, 50), (10, 60)])));
+        let last = |wanted: Option<BatchPlace>| {
+            Index::open(log.file("/index".into()), 100, |last| last == wanted).unwrap().is_some()
+        };
+        assert!(sound(&bytes(&[(7, 40)])) && last(Some(place(107, 40))) && !last(None));
+    }
+
+    #[test]
+    fn time_entries_ascend_in_time_and_not_back_in_offsets() {
+        assert!(time(2, 10).may_follow(&time(1, 10)) && time(2, 11).may_follow(&time(1, 10)));
+        assert!(!time(1, 11).may_follow(&time(1, 10)) && !time(2, 9).may_follow(&time(1, 10)));
     }
 
     #[test]
     fn the_time_index_keeps_growing_timestamps_only() {
-        let file = MemoryDisk::new().create(Path::new("/timeindex")).unwrap();
-        let mut index = TimeIndex::create(file.clone(), 0, 1_024).unwrap();
+        let (_, log) = memory();
+        let mut index = TimeIndex::empty(log.file("/times".into()), 0, 1_024);
         for (timestamp, offset) in [(-1, 5), (1_000, 10), (1_000, 20), (900, 30), (2_000, 40)] {
-            index.append(timestamp, offset).unwrap();
+            index.note(timestamp, offset).unwrap();
         }
-        assert_eq!(index.last(), Some((2_000, 40)));
-        assert_eq!(index.offset_before(1_000), 0);
-        assert_eq!(index.offset_before(1_001), 10);
-        assert_eq!(index.offset_before(9_000), 40);
-        index.truncate(40);
-        assert_eq!(index.last(), Some((1_000, 10)));
-        assert!(TimeIndex::open(file, 0, 1).unwrap().is_some());
+        assert_eq!((index.last(), index.count()), (Some(time(2_000, 40)), 2));
+        assert_eq!(index.offset_before(1_000).unwrap(), 0);
+        assert_eq!(index.offset_before(1_001).unwrap(), 10);
     }
 
-    fn memory() -> Arc<dyn DiskFile> {
-        MemoryDisk::new().create(Path::new("/index")).unwrap()
-    }
-
-    /// On a real file, because only there room is taken in advance.
     #[test]
-    fn an_offset_index_is_full_when_its_room_is_used() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = FileDisk::new().create(&dir.path().join("index")).unwrap();
-        let mut index = OffsetIndex::create(file.clone(), 100, 3 * 8 + 7).unwrap();
-        assert_eq!((file.size().unwrap(), index.last()), (24, None));
+    fn an_index_is_full_when_its_room_is_used() {
+        let (_, log) = memory();
+        let mut index = OffsetIndex::empty(log.file("/index".into()), 100, 3 * 8 + 7);
         for at in 1..=3 {
             assert!(!index.is_full());
-            index.append(100 + at, at as u64 * 10).unwrap();
+            index.append(place(100 + at, at as u64 * 10)).unwrap();
         }
         assert!(index.is_full());
-        index.grow(5 * 8).unwrap();
-        assert_eq!(file.size().unwrap(), 40);
-        index.append(104, 40).unwrap();
+        index.grow(5 * 8);
+        index.append(place(104, 40)).unwrap();
         assert!(!index.is_full());
-        index.trim().unwrap();
-        assert_eq!((file.size().unwrap(), index.last(), index.is_full()), (32, Some((104, 40)), true));
-        index.grow(8).unwrap();
+        index.grow(8);
         assert!(!index.is_full(), "there is always room for one more");
-        assert_eq!(file.size().unwrap(), 40);
-        assert!(Arc::ptr_eq(&index.file(), &file));
+        assert!(!OffsetIndex::empty(log.file("/index".into()), 0, 0).is_full());
 
-        let mut least = OffsetIndex::create(memory(), 0, 0).unwrap();
-        assert!(!least.is_full());
-        least.append(1, 1).unwrap();
-        assert!(least.is_full());
-    }
-
-    /// One entry's room is kept for the largest timestamp at the segment's end.
-    #[test]
-    fn a_time_index_keeps_room_for_its_last_entry() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = FileDisk::new().create(&dir.path().join("timeindex")).unwrap();
-        let mut index = TimeIndex::create(file.clone(), 100, 3 * 12 + 11).unwrap();
-        assert_eq!((file.size().unwrap(), index.last()), (36, None));
+        // One entry's room is kept for the largest timestamp at the segment's end.
+        let mut times = TimeIndex::empty(log.file("/times".into()), 100, 3 * 12 + 11);
         for at in 1..=2 {
-            assert!(!index.is_full());
-            index.append(at * 1_000, 100 + at).unwrap();
+            assert!(!times.is_full());
+            times.note(at * 1_000, 100 + at).unwrap();
         }
-        assert!(index.is_full());
-        index.append(3_000, 103).unwrap();
-        index.trim().unwrap();
-        assert_eq!((file.size().unwrap(), index.last()), (36, Some((3_000, 103))));
-        index.grow(5 * 12).unwrap();
-        assert_eq!((file.size().unwrap(), index.is_full()), (60, false));
-        index.trim().unwrap();
-        assert_eq!(
-            (file.size().unwrap(), index.is_full()),
-            (36, true),
-            "all room that was not used is given back"
-        );
-        index.grow(0).unwrap();
-        assert_eq!(file.size().unwrap(), 48, "room for one more");
-        assert!(index.is_full(), "which is the one that is kept");
-        assert!(Arc::ptr_eq(&index.file(), &file));
-
-        let mut least = TimeIndex::create(memory(), 0, 0).unwrap();
-        assert!(!least.is_full());
-        least.append(1, 1).unwrap();
-        assert!(least.is_full());
-    }
-
-    #[test]
-    fn what_is_truncated_is_written_over() {
-        let mut index = OffsetIndex::create(memory(), 100, 1_024).unwrap();
-        let mut times = TimeIndex::create(memory(), 100, 1_024).unwrap();
-        for at in 1..=3 {
-            index.append(100 + at * 10, at as u64 * 50).unwrap();
-            times.append(at * 1_000, 100 + at * 10).unwrap();
-        }
-        index.truncate(121);
-        times.truncate(121);
-        assert_eq!((index.last(), times.last()), (Some((120, 100)), Some((2_000, 120))));
-        index.truncate(120);
-        times.truncate(120);
-        assert_eq!((index.last(), times.last()), (Some((110, 50)), Some((1_000, 110))));
-        index.append(115, 70).unwrap();
-        times.append(1_500, 115).unwrap();
-        assert_eq!((index.position_for_offset(119), times.offset_before(1_501)), (70, 115));
-        index.truncate(0);
-        times.truncate(0);
-        assert_eq!((index.last(), times.last()), (None, None));
-        assert_eq!((index.position_for_offset(119), times.offset_before(9_999)), (0, 100));
+        assert!(times.is_full());
+        assert!(!TimeIndex::empty(log.file("/times".into()), 0, 0).is_full());
     }
 
     /// Entries hold 32 bits. What does not fit is an error, not an entry that leads somewhere else.
     #[test]
     fn what_an_entry_cannot_hold_is_refused() {
+        let (_, log) = memory();
         let base = 1_i64 << 40;
-        let mut index = OffsetIndex::create(memory(), base, 1_024).unwrap();
-        let mut times = TimeIndex::create(memory(), base, 1_024).unwrap();
         let far = base + i64::from(i32::MAX);
-        assert!(index.append(far + 1, 0).is_err() && index.append(base, 1 << 31).is_err());
-        assert!(times.append(1, far + 1).is_err());
+        let mut index = OffsetIndex::empty(log.file("/index".into()), base, 1_024);
+        let mut times = TimeIndex::empty(log.file("/times".into()), base, 1_024);
+        assert!(index.append(place(far + 1, 0)).is_err() && index.append(place(base, 1 << 31)).is_err());
+        assert!(times.note(1, far + 1).is_err());
         assert_eq!((index.last(), times.last()), (None, None));
-        index.append(far, (1 << 31) - 1).unwrap();
-        times.append(1, far).unwrap();
-        assert_eq!((index.last(), times.last()), (Some((far, (1 << 31) - 1)), Some((1, far))));
+        index.append(place(far, (1 << 31) - 1)).unwrap();
+        times.note(1, far).unwrap();
+        assert_eq!((index.last(), times.last()), (Some(place(far, (1 << 31) - 1)), Some(time(1, far))));
+    }
+
+    /// A full disk costs lookups nothing: entries wait in memory for better times.
+    #[test]
+    fn entries_that_cannot_be_written_are_kept_and_tried_again() {
+        let (disk, log) = memory();
+        let mut index = OffsetIndex::empty(log.file("/index".into()), 0, 1 << 20);
+        disk.fail(Calls::of(&[DiskCall::Write, DiskCall::Create]).and_all_after(), Failure::Os(28));
+        let count = GATHERED_ENTRIES as i64 + 5;
+        (1..=count).for_each(|at| index.append(place(at, at as u64)).unwrap());
+        assert_eq!((index.gathered.len() as i64, index.position_for_offset(3).unwrap()), (count, 3));
+        assert!(index.close().is_err());
+        disk.clear_faults();
+        index.append(place(count + 1, 9_000)).unwrap();
+        assert_eq!((index.written as i64, index.gathered.len()), (count + 1, 0));
+        assert_eq!(index.position_for_offset(3).unwrap(), 3);
+        index.close().unwrap();
+        assert_eq!(opened::<BatchPlace>(&log, 0).unwrap().count() as i64, count + 1);
+        disk.fail(Calls::of(&[DiskCall::Read]), Failure::Os(5));
+        assert_eq!(
+            index.position_for_offset(3).unwrap_err().raw_os_error(),
+            Some(5),
+            "an error of this lookup"
+        );
+        assert_eq!(index.position_for_offset(3).unwrap(), 3);
     }
 
     #[test]
-    fn offset_indexes_whose_entries_do_not_ascend_are_not_opened() {
-        let opened = |base: i64, entries: &[(i64, u64)]| {
-            let file = memory();
-            let mut index = OffsetIndex::create(file.clone(), 100, 1_024).unwrap();
-            entries.iter().for_each(|(offset, position)| index.append(*offset, *position).unwrap());
-            OffsetIndex::open(file, base, 1_000).unwrap().is_some()
+    fn what_a_dead_broker_left_of_an_index_is_used_as_far_as_it_goes() {
+        let (disk, log) = memory();
+        let resume = |known: i64| {
+            Index::<BatchPlace>::resume(log.file("/index".into()), 0, 1 << 20, |at| at.last_offset < known)
+                .unwrap()
         };
-        assert!(opened(100, &[]));
-        assert!(opened(100, &[(100, 0)]) && opened(100, &[(110, 50), (120, 51)]));
-        assert!(!opened(100, &[(99, 0)]), "below the segment's base");
-        assert!(!opened(100, &[(110, 50), (120, 50)]) && !opened(100, &[(110, 50), (120, 40)]));
-    }
-
-    #[test]
-    fn time_indexes_that_cannot_be_right_are_not_opened() {
-        let file = memory();
-        let open = |log_bytes: u64| TimeIndex::open(file.clone(), 100, log_bytes).unwrap().is_some();
-        assert!(open(0) && !open(1), "a segment with batches has an entry");
-        let mut index = TimeIndex::create(file.clone(), 100, 1_024).unwrap();
-        index.append(2_000, 100).unwrap();
-        assert!(open(1));
-        index.append(3_000, 120).unwrap();
-        assert!(open(1));
-        file.set_len(25).unwrap();
-        assert!(!open(1), "half an entry");
-        file.set_len(24).unwrap();
-        for (first, sound) in [(2_999, true), (3_000, false), (5_000, false)] {
-            index.truncate(0);
-            index.append(first, 110).unwrap();
-            assert_eq!(open(1), sound, "{first}, then 3000");
-        }
-        let below = memory();
-        TimeIndex::create(below.clone(), 100, 1_024).unwrap().append(1, 99).unwrap();
-        assert!(TimeIndex::open(below, 100, 1).unwrap().is_none(), "below the segment's base");
+        assert_eq!(resume(1_000).count(), 0, "there is none");
+        let mut index = OffsetIndex::empty(log.file("/index".into()), 0, 1 << 20);
+        let count = 2 * BLOCK_ENTRIES as i64;
+        (1..=count).for_each(|at| index.append(place(at * 10, at as u64)).unwrap());
+        index.close().unwrap();
+        assert_eq!(resume(i64::MAX).count() as i64, count);
+        let mut some = resume(301);
+        assert_eq!((some.count(), some.last()), (30, Some(place(300, 30))));
+        // A page that never reached the disk.
+        disk.open(Path::new("/index")).unwrap().write_all_at(&[0; 8 * 10], 8 * 300).unwrap();
+        assert_eq!(resume(i64::MAX).count(), 300);
+        // What is written next replaces what does not count.
+        some.append(place(5_000, 99)).unwrap();
+        some.close().unwrap();
+        assert_eq!(opened::<BatchPlace>(&log, 0).unwrap().last(), Some(place(5_000, 99)));
     }
 }

@@ -3,31 +3,39 @@
 //!
 //! ```text
 //! config       settings of a log            error          what can go wrong
-//! index        .index and .timeindex        index_file     their bytes, memory-mapped
-//! scan         walking and searching batches in a file
+//! index        .index and .timeindex        open_files     which files are open: not all at once
+//! scan         walking batches in a file
 //! segment      one .log with its indexes    segmented_log  segments in order: append, read, roll, retain
+//! synced_end   how far the log was synced   noted_end      writes it down after every flush
 //! recovery     from a directory to a log: what to trust, scan, rebuild, cut or refuse
+//! damage       whether a damaged place is a torn end or changed records
 //! checkpoint   offset checkpoints, leader epochs             metadata  meta.properties and partition.metadata
 //! ```
 //!
 //! This module knows nothing of producers, replicas or waiting; that is [`crate::partition`]. It never decodes records
 //! except to answer a question about timestamps.
+//!
+#![doc = include_str!("recovery.md")]
 
 pub(crate) mod checkpoint;
 mod config;
+mod damage;
 mod error;
 mod index;
-mod index_file;
 pub(crate) mod metadata;
+mod noted_end;
+mod open_files;
 pub(crate) mod recovery;
 mod scan;
 mod segment;
 mod segmented_log;
+mod synced_end;
 
 pub use config::{FlushMode, LogConfig};
-pub(crate) use error::IoContext;
+pub(crate) use error::{IoContext, is_passing};
 pub use error::{LogError, StorageError};
 pub use klamm_protocol::records::TimestampType;
+pub(crate) use open_files::OpenFiles;
 pub use recovery::{CutTail, RecoveryReport};
 pub(crate) use segmented_log::{Log, LogPosition, TRASH_SUFFIX, Unsynced};
 pub use segmented_log::{LogSlice, TimestampOffset};

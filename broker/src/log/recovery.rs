@@ -1,9 +1,5 @@
-//! From a partition's directory to its log: what to trust, what to scan, what to rebuild, what to
-//! cut off and what to refuse.
-//!
-//! The rule: bytes behind the last sync may be lost or torn in a crash, nobody was told that they are safe,
-//! and they are cut off. Anything else that is damaged had been acknowledged; it is refused with a message,
-//! never dropped in silence.
+//! From a partition's directory to its log: what to trust, what to scan, what to rebuild, what to cut off and what to
+//! refuse. `recovery.md` tells the rule; `damage.rs` decides about a damaged place.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,11 +9,14 @@ use std::sync::Arc;
 use klamm_protocol::records::{BatchHeader, RecordBatch};
 
 use super::config::LogConfig;
+use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
 use super::error::{IoContext, LogError};
-use super::scan::{BatchScan, Scanned, ends_early, has_unwritten_sector, valid_batch_within};
+use super::open_files::LogFiles;
+use super::scan::{BatchScan, Scanned};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
 use super::segmented_log::{Log, TRASH_SUFFIX};
-use crate::disk::{Disk, DiskFile};
+use super::synced_end::{SYNCED_END, SyncedEnd};
+use crate::disk::Disk;
 
 /// Files of a compaction that was not finished, and of one that was finished but for the renames.
 const CLEANED: &str = ".cleaned";
@@ -38,7 +37,7 @@ pub(crate) struct Known {
 /// What recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Bytes whose checksums were verified; zero after a clean shutdown but for the end of the last segment.
+    /// Bytes whose checksums were verified: of what is known to have been synced, only the end of the last segment.
     pub scanned_bytes: u64,
     /// Segments whose indexes were missing or wrong and were built anew.
     pub rebuilt_indexes: usize,
@@ -61,113 +60,165 @@ pub struct CutTail {
     pub what: String,
 }
 
-/// Opens the log in `dir`, repairing what may be repaired. `visit` sees the header of every batch that was scanned.
+/// Opens the log whose files these are, repairing what may be repaired. `visit` sees the header of every batch that was
+/// scanned.
 pub(crate) fn load(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
+    files: &Arc<LogFiles>,
     config: &Arc<LogConfig>,
     known: Known,
     mut visit: impl FnMut(&BatchHeader),
 ) -> Result<(Log, RecoveryReport), LogError> {
-    let mut bases = tidy(&**disk, dir).at("tidy", dir)?;
-    let mut recovery = Recovery { disk: &**disk, dir, config, known, report: RecoveryReport::default() };
+    let (disk, dir) = (files.disk().clone(), files.dir());
+    let bases = tidy(&*disk, dir).at("tidy", dir)?;
+    let synced = read_synced_end(&*disk, dir)?;
+    let mut recovery = Recovery::new(files, config, known, synced);
     if bases.is_empty() {
-        refuse_lost_end(dir, known, known.start_offset)?;
-        let log = Log::create(disk.clone(), dir.to_owned(), config.clone(), known.start_offset, known.now_ms)
+        recovery.refuse_lost_end(known.start_offset)?;
+        let log = Log::create(files.clone(), config.clone(), known.start_offset, known.now_ms)
             .at("create a segment in", dir)?;
         return Ok((log, recovery.report));
     }
-
-    let mut segments = Vec::new();
-    let mut next_offset = None;
-    let mut number = 0;
-    while number < bases.len() {
-        let base = bases[number];
-        let following = bases.get(number + 1).copied();
-        if recovery.tail_is_lost(base, next_offset)? {
-            recovery.remove_segments(&bases[number..]).at("remove segments in", dir)?;
-            break;
-        }
-        let (segment, end) = match recovery.trusted(base, following)? {
-            Some(trusted) => trusted,
-            None => {
-                let scanned = recovery.scan(base, &bases[number + 1..], &mut visit)?;
-                if scanned.2 {
-                    recovery.remove_segments(&bases[number + 1..]).at("remove segments in", dir)?;
-                    bases.truncate(number + 1);
-                }
-                (scanned.0, scanned.1)
-            }
-        };
-        next_offset = Some(end);
-        segments.push(segment);
-        number += 1;
-    }
-
-    let report = recovery.report;
+    let (mut segments, next_offset) = recovery.segments(bases, &mut visit)?;
     let Some(mut active) = segments.pop() else {
         return Err(LogError::Invalid { path: dir.to_owned(), what: "no segment is left".to_owned() });
     };
+    recovery.refuse_lost_end(next_offset)?;
     active.reopen(config).at("open", active.path())?;
-    let next_offset = next_offset.unwrap_or(active.base_offset());
-    if report.cut.is_none() {
-        refuse_lost_end(dir, known, next_offset)?;
-    }
     let mut log =
-        Log::of_segments(disk.clone(), dir.to_owned(), config.clone(), segments, active, next_offset);
+        Log::of_segments(files.clone(), config.clone(), segments, active, next_offset).at("open", dir)?;
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;
+    } else if synced.is_none_or(|synced| synced.offset != next_offset) {
+        log.note_synced();
+    }
+    if recovery.changed {
+        disk.sync_dir(dir).at("sync", dir)?;
     }
     log.raise_start_offset(known.start_offset);
-    Ok((log, report))
+    Ok((log, recovery.report))
 }
 
-/// What was synced cannot be missing at the end unless files were changed or taken away.
-fn refuse_lost_end(dir: &Path, known: Known, end: i64) -> Result<(), LogError> {
-    match known.recovery_point {
-        Some(synced_to) if end < synced_to => Err(LogError::LostEnd { dir: dir.to_owned(), end, synced_to }),
-        _ => Ok(()),
+fn read_synced_end(disk: &dyn Disk, dir: &Path) -> Result<Option<SyncedEnd>, LogError> {
+    let path = dir.join(SYNCED_END);
+    match disk.read_to_vec(&path) {
+        Ok(line) => Ok(std::str::from_utf8(&line).ok().and_then(SyncedEnd::parse)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).at("read", &path),
     }
 }
 
 struct Recovery<'a> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
+    files: &'a Arc<LogFiles>,
     config: &'a Arc<LogConfig>,
     known: Known,
+    synced: Option<SyncedEnd>,
+    /// Everything below is known to have been synced.
+    vouched: i64,
     report: RecoveryReport,
+    /// Names in the directory have changed, or are perhaps not durable.
+    changed: bool,
 }
 
-impl Recovery<'_> {
-    /// The segment and the offset behind it, when its checksums need not be verified: all of it was synced, its indexes
-    /// are sound, and its batches fill it to the end.
-    fn trusted(&mut self, base: i64, following: Option<i64>) -> Result<Option<(Segment, i64)>, LogError> {
-        let synced = match (self.known.recovery_point, following) {
-            (Some(_), _) if self.known.clean => true,
-            (Some(point), Some(following)) => following <= point,
-            _ => false,
+/// A segment that is sound now.
+struct Sound {
+    segment: Segment,
+    /// The offset behind it.
+    end: i64,
+    /// It was cut, so that those after it go.
+    cut: bool,
+}
+
+impl<'a> Recovery<'a> {
+    fn new(
+        files: &'a Arc<LogFiles>,
+        config: &'a Arc<LogConfig>,
+        known: Known,
+        synced: Option<SyncedEnd>,
+    ) -> Self {
+        let vouched = known.recovery_point.max(synced.map(|synced| synced.offset)).unwrap_or(0);
+        let report = RecoveryReport::default();
+        Self { files, config, known, synced, vouched, report, changed: false }
+    }
+
+    /// All segments, sound, and the offset behind the last.
+    fn segments(
+        &mut self,
+        mut bases: Vec<i64>,
+        visit: &mut impl FnMut(&BatchHeader),
+    ) -> Result<(Vec<Segment>, i64), LogError> {
+        let mut segments = Vec::new();
+        let mut next_offset = None;
+        while let Some(&base) = bases.get(segments.len()) {
+            let number = segments.len();
+            if self.is_empty_leftover(base, next_offset)? {
+                self.remove_segments(&bases[number..=number])?;
+                bases.remove(number);
+                continue;
+            }
+            if self.tail_is_lost(base, next_offset)? {
+                self.remove_segments(&bases[number..])?;
+                break;
+            }
+            let sound = match self.trusted(base, bases.get(number + 1).copied())? {
+                Some(trusted) => trusted,
+                None => self.scan(base, &bases[number + 1..], visit)?,
+            };
+            if sound.cut {
+                self.remove_segments(&bases[number + 1..])?;
+                bases.truncate(number + 1);
+            }
+            next_offset = Some(sound.end);
+            segments.push(sound.segment);
+        }
+        Ok((segments, next_offset.unwrap_or(self.known.start_offset)))
+    }
+
+    /// What was synced cannot be missing at the end unless files were changed or taken away.
+    fn refuse_lost_end(&self, end: i64) -> Result<(), LogError> {
+        let synced_to = self.vouched;
+        if end < synced_to {
+            return Err(LogError::LostEnd { dir: self.files.dir().to_owned(), end, synced_to });
+        }
+        Ok(())
+    }
+
+    /// The segment, when its checksums need not be verified: all of it was synced, its indexes are sound, and its
+    /// batches fill it to the end.
+    fn trusted(&mut self, base: i64, following: Option<i64>) -> Result<Option<Sound>, LogError> {
+        let Known { clean, recovery_point, .. } = self.known;
+        let synced = match following {
+            // A promise that was made before the roll says nothing about the indexes, which are written with it.
+            Some(following) => {
+                following < self.vouched
+                    || self.synced.is_some_and(|synced| synced.segment >= following)
+                    || (clean && recovery_point == Some(following))
+            }
+            // Whether it is as it was left shows below: a partition that was offline was not closed.
+            None => clean,
         };
         if !synced {
             return Ok(None);
         }
-        let path = segment_path(self.dir, base, LOG);
-        let opened = Segment::open_closed(self.disk, self.dir, base, self.known.now_ms).at("open", &path)?;
+        let path = self.path(base);
+        let opened =
+            Segment::open_closed(self.files, base, self.config, self.known.now_ms).at("open", &path)?;
         let Some(segment) = opened else { return Ok(None) };
         let Some(end) = segment.read_next_offset() else { return Ok(None) };
         if following.is_none() && !self.last_segment_as_left(&segment, end)? {
             return Ok(None);
         }
-        Ok(Some((segment, end)))
+        Ok(Some(Sound { segment, end, cut: false }))
     }
 
     /// After a clean shutdown the last segment ends where the recovery point says; its last batches are the ones that a
     /// disk is most likely to have damaged since, and verifying them costs no more than an index interval.
     fn last_segment_as_left(&mut self, segment: &Segment, end: i64) -> Result<bool, LogError> {
-        if self.known.recovery_point.is_some_and(|point| point != end) {
+        if self.known.recovery_point.is_none_or(|point| point != end) {
             return Ok(false);
         }
-        let mut scan = BatchScan::new(&**segment.file(), segment.unindexed_position(), segment.size());
+        let file = segment.file().at("open", segment.path())?;
+        let mut scan = BatchScan::new(&*file, segment.unindexed_position(), segment.size());
         self.report.scanned_bytes += segment.size() - segment.unindexed_position();
         loop {
             match scan.next().at("read", segment.path())? {
@@ -178,21 +229,19 @@ impl Recovery<'_> {
         }
     }
 
-    /// Verifies every batch of a segment and builds its indexes. The flag says that the segment was cut,
-    /// so that those after it go.
+    /// Verifies the batches of a segment and builds its indexes; those of the segment that was appended to last only
+    /// from the last index entry on that lies in front of the synced end.
     fn scan(
         &mut self,
         base: i64,
         later: &[i64],
         visit: &mut impl FnMut(&BatchHeader),
-    ) -> Result<(Segment, i64, bool), LogError> {
-        let path = segment_path(self.dir, base, LOG);
-        let mut segment = Segment::reindex(self.disk, self.dir, base, self.config, self.known.now_ms)
-            .at("build the indexes of", &path)?;
-        let file = segment.file().clone();
-        let size = file.size().at("read", &path)?;
-        let mut scan = BatchScan::new(&*file, 0, size);
-        let mut expected = Expected { offset: base, epoch: -1, gaps: self.config.compact, first: true };
+    ) -> Result<Sound, LogError> {
+        let path = self.path(base);
+        let (mut segment, mut expected) = self.begin_scan(base).at("open", &path)?;
+        let file = segment.file().at("open", &path)?;
+        let (start, size) = (segment.size(), file.size().at("read", &path)?);
+        let mut scan = BatchScan::new(&*file, start, size);
         let mut cut = false;
         loop {
             let (position, what) = match scan.next().at("read", &path)? {
@@ -207,72 +256,98 @@ impl Recovery<'_> {
                 },
                 Scanned::Damage(position, what) => (position, what),
             };
-            self.judge(&path, &*file, size, Damage { position, offset: expected.offset, what }, later)?;
+            let look = look_at(&*file, position, size, expected.offset).at("read", &path)?;
+            self.judge(&path, size, Damage { position, offset: expected.offset, what }, look, later)?;
             segment.drop_partial_append().at("cut", &path)?;
             cut = true;
             break;
         }
-        self.report.scanned_bytes += size;
+        self.report.scanned_bytes += size - start;
         self.report.rebuilt_indexes += 1;
-        segment.close().at("close", &path)?;
-        // What was only in the page cache after a crash of the process must not be promised to
-        // consumers before it is on disk.
-        for file in segment.files() {
+        let end = expected.offset;
+        if cut || end > self.vouched || self.known.clean {
+            // What was only in the page cache after a crash of the process must not be promised to consumers before
+            // it is on disk.
             file.sync_data().at("sync", &path)?;
+            self.changed = true;
         }
-        self.disk.sync_dir(self.dir).at("sync", self.dir)?;
-        Ok((segment, expected.offset, cut))
+        if !later.is_empty() && !cut {
+            self.complete(&mut segment).at("complete the indexes of", &path)?;
+        }
+        Ok(Sound { segment, end, cut })
+    }
+
+    fn begin_scan(&self, base: i64) -> io::Result<(Segment, Expected)> {
+        let gaps = self.config.compact;
+        if let Some(synced) = self.synced.filter(|synced| synced.segment == base && !self.known.clean) {
+            let resumed = Segment::resume(self.files, synced, self.config, self.known.now_ms)?;
+            if let Some((segment, offset)) = resumed {
+                return Ok((segment, Expected { offset, epoch: -1, gaps, first: false }));
+            }
+        }
+        let segment = Segment::reindex(self.files, base, self.config, self.known.now_ms)?;
+        Ok((segment, Expected { offset: base, epoch: -1, gaps, first: true }))
+    }
+
+    /// Writes the indexes of a segment that is not the last: they are trusted as soon as it is.
+    fn complete(&mut self, segment: &mut Segment) -> io::Result<()> {
+        segment.close()?;
+        for file in segment.files()?.into_iter().skip(1) {
+            file.sync_data()?;
+        }
+        segment.release();
+        self.changed = true;
+        Ok(())
     }
 
     /// Decides whether damage is a torn tail, and notes it; otherwise the log cannot be used.
     fn judge(
         &mut self,
         path: &Path,
-        file: &dyn DiskFile,
         size: u64,
         damage: Damage,
+        look: Look,
         later: &[i64],
     ) -> Result<(), LogError> {
         let Damage { position, offset, what } = damage;
-        let in_file = valid_batch_within(file, position + 1, size, offset).at("read", path)?.is_some();
-        let in_later = || self.valid_batch_in(later, offset).at("read", path);
-        if in_file || in_later()? {
-            // A power cut loses what was not synced in any order: sectors that were never written, or a
-            // file's end while a later segment is there. Nobody was told that these records are safe. A
-            // flipped bit looks different.
-            let never_written = has_unwritten_sector(file, position, size, offset).at("read", path)?
-                || (!in_file && ends_early(file, position, size, offset).at("read", path)?);
-            if !(self.is_pending(offset) && never_written) {
-                return Err(LogError::Damaged { path: path.to_owned(), position, offset, what });
-            }
+        let followed = match look.followed {
+            true => Followed::InTheFile,
+            false if self.has_right_batch_in(later, offset).at("read", path)? => Followed::InALaterSegment,
+            false => Followed::Nowhere,
+        };
+        let Look { unwritten, ends_early, .. } = look;
+        let evidence = Evidence { offset, vouched: self.vouched, unwritten, ends_early, followed };
+        if evidence.judge() == Judgement::Refuse {
+            return Err(LogError::Damaged {
+                path: path.to_owned(),
+                position,
+                offset,
+                what,
+                acknowledged: offset < self.vouched,
+            });
         }
         let bytes = size - position;
-        if let Some(point) = self.known.recovery_point.filter(|point| offset < *point) {
-            tracing::error!(
-                path = %path.display(), position, bytes, offset, synced_to = point, %what,
-                "the end of the log is damaged although it had been synced: offsets from {offset} to {} are lost",
-                point - 1
-            );
-        } else {
-            tracing::warn!(path = %path.display(), position, bytes, offset, %what, "cut off a torn tail");
-        }
+        tracing::warn!(path = %path.display(), position, bytes, offset, %what, "cut off a torn tail");
         self.report.cut = Some(CutTail { path: path.to_owned(), position, offset, bytes, what });
         Ok(())
     }
 
-    fn valid_batch_in(&self, segments: &[i64], offset: i64) -> io::Result<bool> {
+    fn has_right_batch_in(&self, segments: &[i64], offset: i64) -> io::Result<bool> {
         for base in segments {
-            let file = self.disk.open(&segment_path(self.dir, *base, LOG))?;
-            if valid_batch_within(&*file, 0, file.size()?, offset)?.is_some() {
+            let file = self.files.disk().open(&self.path(*base))?;
+            if has_right_batch(&*file, 0, file.size()?, offset)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Whether a crash may have lost the record at `offset`: it was never known to be synced.
-    fn is_pending(&self, offset: i64) -> bool {
-        !self.known.clean && self.known.recovery_point.is_none_or(|point| offset >= point)
+    /// An empty file that stands where no segment begins: a roll that failed left it behind.
+    fn is_empty_leftover(&self, base: i64, before: Option<i64>) -> Result<bool, LogError> {
+        if before.is_none_or(|expected| base == expected) {
+            return Ok(false);
+        }
+        Ok(self.size_of(base)? == 0)
     }
 
     /// Segments must follow each other; only compaction leaves gaps. `true` when the segment before `base` lost its end
@@ -282,11 +357,11 @@ impl Recovery<'_> {
         if base == expected || (base > expected && self.config.compact) {
             return Ok(false);
         }
-        let path = segment_path(self.dir, base, LOG);
-        if base < expected || !self.is_pending(expected) {
+        let path = self.path(base);
+        if base < expected || expected < self.vouched {
             return Err(LogError::MissingSegment { path, expected, found: base });
         }
-        let bytes = self.disk.open(&path).and_then(|file| file.size()).at("open", &path)?;
+        let bytes = self.size_of(base)?;
         let what = format!("the segment before ends at offset {expected}");
         tracing::warn!(
             path = %path.display(), bytes, offset = expected, %what,
@@ -296,13 +371,24 @@ impl Recovery<'_> {
         Ok(true)
     }
 
-    fn remove_segments(&self, bases: &[i64]) -> io::Result<()> {
+    fn size_of(&self, base: i64) -> Result<u64, LogError> {
+        let path = self.path(base);
+        self.files.disk().open(&path).and_then(|file| file.size()).at("open", &path)
+    }
+
+    fn path(&self, base: i64) -> PathBuf {
+        segment_path(self.files.dir(), base, LOG)
+    }
+
+    fn remove_segments(&mut self, bases: &[i64]) -> Result<(), LogError> {
         for base in bases {
             for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
-                remove_if_there(self.disk, &segment_path(self.dir, *base, suffix))?;
+                let path = segment_path(self.files.dir(), *base, suffix);
+                remove_if_there(&**self.files.disk(), &path).at("remove", &path)?;
             }
         }
-        self.disk.sync_dir(self.dir)
+        self.changed |= !bases.is_empty();
+        Ok(())
     }
 }
 
@@ -358,7 +444,12 @@ fn tidy(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<i64>> {
     }
     finish_swaps(disk, dir, &names, first_cleaned)?;
 
-    let names: BTreeSet<String> = disk.read_dir(dir)?.into_iter().map(|entry| entry.name).collect();
+    let in_between =
+        |name: &String| [TRASH_SUFFIX, CLEANED, SWAP, ".tmp"].iter().any(|suffix| name.ends_with(suffix));
+    let names: BTreeSet<String> = match names.iter().any(in_between) {
+        true => disk.read_dir(dir)?.into_iter().map(|entry| entry.name).collect(),
+        false => names.into_iter().collect(),
+    };
     let bases: Vec<i64> = names.iter().filter_map(|name| base_offset_of(name, LOG)).collect();
     for name in &names {
         let of_segment =

@@ -1,7 +1,7 @@
-//! Walking the batches of a segment file: headers only for lookups, with checksums for recovery, and
-//! the search behind damage.
+//! Walking the batches of a segment file: headers only for lookups, with checksums for recovery.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_protocol::records::{BATCH_HEADER_LEN, BatchHeader, RecordBatch};
@@ -12,11 +12,6 @@ use crate::disk::DiskFile;
 const WINDOW_BYTES: u64 = 4_096;
 /// How much a recovery scan reads at once, unless a batch is larger.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// The unit that a disk writes whole or not at all.
-const SECTOR_BYTES: u64 = 512;
-/// Base offset and length: a lost piece of a batch that covers them is recognised without looking further.
-const LENGTH_END: u64 = 12;
-
 /// A batch's header and where in the file it starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchAt {
@@ -33,16 +28,16 @@ impl BatchAt {
 
 /// Reads the headers of successive batches between a batch start and `end`. The bytes were checked when they were
 /// appended or recovered, so anything that does not parse is an error.
-pub(crate) struct HeaderWalk<'a> {
-    file: &'a dyn DiskFile,
+pub(crate) struct HeaderWalk {
+    file: Arc<dyn DiskFile>,
     position: u64,
     end: u64,
     window: Vec<u8>,
     window_position: u64,
 }
 
-impl<'a> HeaderWalk<'a> {
-    pub(crate) fn new(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
+impl HeaderWalk {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, position: u64, end: u64) -> Self {
         Self { file, position, end, window: Vec::new(), window_position: position }
     }
 
@@ -142,94 +137,6 @@ impl<'a> BatchScan<'a> {
         }
         Ok(self.chunk.slice(start as usize..(start + len) as usize))
     }
-}
-
-/// The position of a batch with a right checksum and an offset of at least `min_offset` somewhere in `start..end`, if
-/// there is one. It is what tells damage in the middle from a torn tail, and it looks at every position, because
-/// damage may have hit a length.
-pub(crate) fn valid_batch_within(
-    file: &dyn DiskFile,
-    start: u64,
-    end: u64,
-    min_offset: i64,
-) -> io::Result<Option<u64>> {
-    let mut window_position = start;
-    while window_position + BATCH_HEADER_LEN as u64 <= end {
-        let mut window = vec![0; (end - window_position).min(CHUNK_BYTES) as usize];
-        file.read_exact_at(&mut window, window_position)?;
-        // Windows overlap by a header, so that one across their border is seen.
-        let starts = window.len() - BATCH_HEADER_LEN + 1;
-        for start in 0..starts {
-            let position = window_position + start as u64;
-            if let Some(len) = plausible_len(&window[start..], end - position, min_offset) {
-                let mut batch = vec![0; len];
-                file.read_exact_at(&mut batch, position)?;
-                if RecordBatch::parse(batch.into()).is_ok_and(|batch| batch.verify_crc().is_ok()) {
-                    return Ok(Some(position));
-                }
-            }
-        }
-        window_position += starts as u64;
-    }
-    Ok(None)
-}
-
-fn plausible_len(bytes: &[u8], left: u64, min_offset: i64) -> Option<usize> {
-    let header = BatchHeader::parse(bytes).ok()?;
-    let ahead = header.base_offset.checked_sub(min_offset)?;
-    let plausible = (0..=i64::from(u32::MAX)).contains(&ahead)
-        && header.record_count >= 0
-        && header.last_offset_delta >= 0
-        && header.total_len() as u64 <= left;
-    plausible.then(|| header.total_len())
-}
-
-/// Whether a piece of the damaged batch at `position` was never written: some whole sector of it reads as zeros. That
-/// is what a power cut leaves of bytes that were not synced; a flipped bit does not look like it.
-pub(crate) fn has_unwritten_sector(
-    file: &dyn DiskFile,
-    position: u64,
-    file_end: u64,
-    expected_offset: i64,
-) -> io::Result<bool> {
-    let mut head = vec![0; (file_end - position).min(BATCH_HEADER_LEN as u64) as usize];
-    file.read_exact_at(&mut head, position)?;
-    let header = BatchHeader::parse(&head).ok().filter(|header| header.base_offset == expected_offset);
-    let batch_end = match &header {
-        Some(header) => (position + header.total_len() as u64).min(file_end),
-        None => position + head.len() as u64,
-    };
-    let mut sector = position - position % SECTOR_BYTES;
-    while sector < batch_end {
-        let start = sector.max(position);
-        let end = (sector + SECTOR_BYTES).min(file_end);
-        let mut bytes = vec![0; (end - start) as usize];
-        file.read_exact_at(&mut bytes, start)?;
-        // A short piece in front of the length may be zeros by right, unless the header shows that it is not.
-        let telling = end - start >= LENGTH_END || header.is_none();
-        if telling && bytes.iter().all(|byte| *byte == 0) {
-            return Ok(true);
-        }
-        sector += SECTOR_BYTES;
-    }
-    Ok(false)
-}
-
-/// Whether the file simply ends inside the batch at `position`: its header, as far as it is there, is the expected one.
-pub(crate) fn ends_early(
-    file: &dyn DiskFile,
-    position: u64,
-    file_end: u64,
-    expected_offset: i64,
-) -> io::Result<bool> {
-    let left = file_end - position;
-    if left < BATCH_HEADER_LEN as u64 {
-        return Ok(true);
-    }
-    let mut head = [0; BATCH_HEADER_LEN];
-    file.read_exact_at(&mut head, position)?;
-    let header = BatchHeader::parse(&head).ok();
-    Ok(header.is_some_and(|header| header.base_offset == expected_offset && header.total_len() as u64 > left))
 }
 
 pub(crate) fn damaged(what: String) -> io::Error {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP};
 
 use super::config::LogConfig;
-use super::index::{OffsetIndex, TimeIndex};
+use super::index::{BatchPlace, OffsetIndex, TimeIndex};
+use super::open_files::{LogFile, LogFiles};
 use super::scan::{BatchAt, HeaderWalk};
-use crate::disk::{Disk, DiskFile};
+use super::synced_end::SyncedEnd;
+use crate::disk::DiskFile;
 
 /// Suffixes of the files that a segment may have.
 pub(crate) const LOG: &str = ".log";
@@ -31,8 +33,9 @@ pub(crate) fn base_offset_of(name: &str, suffix: &str) -> Option<i64> {
 #[derive(Debug)]
 pub(crate) struct Segment {
     base_offset: i64,
-    path: PathBuf,
-    file: Arc<dyn DiskFile>,
+    log: LogFile,
+    /// The `.log` of the segment that is appended to; others are opened when they are read.
+    open: Option<Arc<dyn DiskFile>>,
     size: u64,
     offsets: OffsetIndex,
     times: TimeIndex,
@@ -43,96 +46,124 @@ pub(crate) struct Segment {
     max_timestamp_offset: i64,
     /// The largest timestamp of the first batch, once known; what time-based rolling counts from.
     first_timestamp: Option<i64>,
+    /// When the file was made, and when it was last appended to: what counts where records have no timestamps.
     created_ms: i64,
+    touched_ms: i64,
 }
 
 impl Segment {
     /// A new, empty segment.
     pub(crate) fn create(
-        disk: &dyn Disk,
-        dir: &Path,
+        files: &Arc<LogFiles>,
         base_offset: i64,
         config: &LogConfig,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let file = disk.create(&segment_path(dir, base_offset, LOG))?;
-        Self::with_empty_indexes(disk, dir, base_offset, file, config, now_ms)
+        let log = files.file(segment_path(files.dir(), base_offset, LOG));
+        let open = files.disk().create(log.path())?;
+        Ok(Self::with_empty_indexes(files, base_offset, log, open, config, (now_ms, now_ms)))
     }
 
     /// The segment over an existing `.log` with empty, growing indexes, to be filled with [`Self::note`].
     pub(crate) fn reindex(
-        disk: &dyn Disk,
-        dir: &Path,
+        files: &Arc<LogFiles>,
         base_offset: i64,
         config: &LogConfig,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let file = disk.open(&segment_path(dir, base_offset, LOG))?;
-        Self::with_empty_indexes(disk, dir, base_offset, file, config, now_ms)
+        let log = files.file(segment_path(files.dir(), base_offset, LOG));
+        let open = log.open()?;
+        let times = times_of(&*open, now_ms);
+        Ok(Self::with_empty_indexes(files, base_offset, log, open, config, times))
     }
 
     fn with_empty_indexes(
-        disk: &dyn Disk,
-        dir: &Path,
+        files: &Arc<LogFiles>,
         base_offset: i64,
-        file: Arc<dyn DiskFile>,
+        log: LogFile,
+        open: Arc<dyn DiskFile>,
         config: &LogConfig,
-        now_ms: i64,
-    ) -> io::Result<Self> {
+        (created_ms, touched_ms): (i64, i64),
+    ) -> Self {
         let max_bytes = config.segment_index_bytes;
-        let index = disk.create(&segment_path(dir, base_offset, INDEX))?;
-        let time_index = disk.create(&segment_path(dir, base_offset, TIME_INDEX))?;
-        Ok(Self {
+        let index = |suffix| files.file(segment_path(files.dir(), base_offset, suffix));
+        Self {
             base_offset,
-            path: segment_path(dir, base_offset, LOG),
-            file,
+            log,
+            open: Some(open),
             size: 0,
-            offsets: OffsetIndex::create(index, base_offset, max_bytes)?,
-            times: TimeIndex::create(time_index, base_offset, max_bytes)?,
+            offsets: OffsetIndex::empty(index(INDEX), base_offset, max_bytes),
+            times: TimeIndex::empty(index(TIME_INDEX), base_offset, max_bytes),
             unindexed_bytes: 0,
             max_timestamp: NO_TIMESTAMP,
             max_timestamp_offset: base_offset,
             first_timestamp: None,
-            created_ms: now_ms,
-        })
+            created_ms,
+            touched_ms,
+        }
+    }
+
+    /// The segment that was appended to when the broker died, as of the last index entry that is left in front of what
+    /// is known to be synced, to be filled with [`Self::note`] from there on; and the offset that comes there. `None`
+    /// when there is no such entry.
+    pub(crate) fn resume(
+        files: &Arc<LogFiles>,
+        synced: SyncedEnd,
+        config: &LogConfig,
+        now_ms: i64,
+    ) -> io::Result<Option<(Self, i64)>> {
+        let base_offset = synced.segment;
+        let max_bytes = config.segment_index_bytes;
+        let index = |suffix| files.file(segment_path(files.dir(), base_offset, suffix));
+        let offsets = OffsetIndex::resume(index(INDEX), base_offset, max_bytes, |entry| {
+            entry.last_offset < synced.offset && entry.position < synced.position
+        })?;
+        let Some(last) = offsets.last() else { return Ok(None) };
+        let mut segment = Self::reindex(files, base_offset, config, now_ms)?;
+        let file = segment.file()?;
+        if file.size()? < synced.position {
+            return Ok(None);
+        }
+        // The entry must be one of this file: it says where a batch starts, and with which offset it ends.
+        let there = HeaderWalk::new(file, last.position, synced.position).next();
+        let there = there.ok().flatten().filter(|batch| batch.header.last_offset() == last.last_offset);
+        let Some(batch) = there else { return Ok(None) };
+        segment.times = TimeIndex::resume(index(TIME_INDEX), base_offset, max_bytes, |entry| {
+            entry.last_offset < synced.offset && entry.timestamp <= synced.max_timestamp
+        })?;
+        segment.offsets = offsets;
+        segment.size = last.position;
+        (segment.max_timestamp, segment.max_timestamp_offset) =
+            (synced.max_timestamp, synced.max_timestamp_offset);
+        Ok(Some((segment, batch.header.base_offset)))
     }
 
     /// A segment that was closed in an orderly way, as its files say; no data is read. `None` when an index is missing
     /// or cannot be right, and has to be rebuilt.
     pub(crate) fn open_closed(
-        disk: &dyn Disk,
-        dir: &Path,
+        files: &Arc<LogFiles>,
         base_offset: i64,
+        config: &LogConfig,
         now_ms: i64,
     ) -> io::Result<Option<Self>> {
-        let path = segment_path(dir, base_offset, LOG);
-        let file = disk.open(&path)?;
+        let mut segment = Self::reindex(files, base_offset, config, now_ms)?;
+        let file = segment.file()?;
         let size = file.size()?;
-        let (Some(index), Some(time_index)) = (
-            open_if_there(disk, &segment_path(dir, base_offset, INDEX))?,
-            open_if_there(disk, &segment_path(dir, base_offset, TIME_INDEX))?,
-        ) else {
-            return Ok(None);
-        };
-        let (Some(offsets), Some(times)) =
-            (OffsetIndex::open(index, base_offset, size)?, TimeIndex::open(time_index, base_offset, size)?)
-        else {
-            return Ok(None);
-        };
-        let (max_timestamp, max_timestamp_offset) = times.last().unwrap_or((NO_TIMESTAMP, base_offset));
-        Ok(Some(Self {
-            base_offset,
-            path,
-            file,
-            size,
-            offsets,
-            times,
-            unindexed_bytes: 0,
-            max_timestamp,
-            max_timestamp_offset,
-            first_timestamp: None,
-            created_ms: now_ms,
-        }))
+        let index = |suffix| files.file(segment_path(files.dir(), base_offset, suffix));
+        let offsets = OffsetIndex::open(index(INDEX), base_offset, |last| {
+            last.is_none_or(|last| last.position < size)
+        })?;
+        let times = TimeIndex::open(index(TIME_INDEX), base_offset, |last| {
+            // Only a segment without timestamps has no entry.
+            last.is_some()
+                || size == 0
+                || first_timestamp(&file, size).is_ok_and(|first| first == NO_TIMESTAMP)
+        })?;
+        let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
+        if let Some(last) = times.last() {
+            (segment.max_timestamp, segment.max_timestamp_offset) = (last.timestamp, last.last_offset);
+        }
+        Ok(Some(Self { size, offsets, times, open: None, ..segment }))
     }
 
     /// Appends a batch, given as its header in two forms and its records. After an error
@@ -143,7 +174,7 @@ impl Segment {
         parts: [&[u8]; 2],
         config: &LogConfig,
     ) -> io::Result<()> {
-        self.file.write_parts_at(parts, self.size)?;
+        self.file()?.write_parts_at(parts, self.size)?;
         self.note(header, config);
         Ok(())
     }
@@ -154,7 +185,7 @@ impl Segment {
             self.max_timestamp = header.max_timestamp;
             self.max_timestamp_offset = header.last_offset();
         }
-        if self.first_timestamp.is_none() {
+        if self.size == 0 {
             self.first_timestamp = Some(header.max_timestamp);
         }
         if self.unindexed_bytes > u64::from(config.index_interval_bytes) {
@@ -166,65 +197,82 @@ impl Segment {
     }
 
     fn index(&mut self, last_offset: i64) {
-        let mut written = Ok(());
+        let mut noted = Ok(());
         if !self.offsets.is_full() {
-            written = self.offsets.append(last_offset, self.size);
+            noted = self.offsets.append(BatchPlace { last_offset, position: self.size });
         }
         if !self.times.is_full() {
-            written = written.and(self.times.append(self.max_timestamp, self.max_timestamp_offset));
+            noted = noted.and(self.times.note(self.max_timestamp, self.max_timestamp_offset));
         }
-        match written {
+        match noted {
             Ok(()) => self.unindexed_bytes = 0,
             // The index is sparse anyway: an entry less costs time, not records. The next batch tries again.
-            Err(error) => tracing::warn!(path = %self.path.display(), %error, "cannot write an index entry"),
+            Err(error) => tracing::warn!(path = %self.path().display(), %error, "cannot note an index entry"),
         }
     }
 
     /// Takes back what a failed append may have left behind the last batch.
     pub(crate) fn drop_partial_append(&self) -> io::Result<()> {
-        self.file.set_len(self.size)
+        self.file()?.set_len(self.size)
     }
 
-    /// Closes the segment: the time index gets its last entry, both indexes are trimmed.
+    /// Closes the segment: the time index gets its last entry, both indexes are written. Closing it again after that
+    /// failed is fine; until then it counts as full.
     pub(crate) fn close(&mut self) -> io::Result<()> {
-        self.times.append(self.max_timestamp, self.max_timestamp_offset)?;
-        self.offsets.trim()?;
-        self.times.trim()
+        self.times.note(self.max_timestamp, self.max_timestamp_offset)?;
+        self.offsets.close()?;
+        self.times.close()
     }
 
     /// Makes a closed segment take appends again. Index entries go on after one more interval.
     pub(crate) fn reopen(&mut self, config: &LogConfig) -> io::Result<()> {
-        self.offsets.grow(config.segment_index_bytes)?;
-        self.times.grow(config.segment_index_bytes)
+        self.open = Some(self.file()?);
+        self.offsets.grow(config.segment_index_bytes);
+        self.times.grow(config.segment_index_bytes);
+        Ok(())
+    }
+
+    /// No more is appended: the file need not stay open.
+    pub(crate) fn release(&mut self) {
+        self.open = None;
     }
 
     /// Cuts everything from the batch at `position` on, which begins with `offset`.
     pub(crate) fn truncate(&mut self, position: u64, offset: i64) -> io::Result<()> {
-        self.file.set_len(position)?;
+        self.offsets.truncate(offset)?;
+        self.times.truncate(offset)?;
+        self.file()?.set_len(position)?;
         self.size = position;
-        self.offsets.truncate(offset);
-        self.times.truncate(offset);
         self.unindexed_bytes = 0;
-        let (timestamp, at) = self.times.last().unwrap_or((NO_TIMESTAMP, self.base_offset));
-        (self.max_timestamp, self.max_timestamp_offset) = (timestamp, at);
-        // The batches behind the last index entries may be younger than what the time index says.
-        let mut walk = self.walk(self.offsets.last().map_or(0, |(_, position)| position), position);
-        let mut max = (timestamp, at);
-        while let Some(batch) = walk.next()? {
-            if batch.header.max_timestamp > max.0 {
-                max = (batch.header.max_timestamp, batch.header.last_offset());
-            }
-        }
-        (self.max_timestamp, self.max_timestamp_offset) = max;
+        (self.max_timestamp, self.max_timestamp_offset) = self.max_timestamp_before(offset, position)?;
         if position == 0 {
             self.first_timestamp = None;
         }
         Ok(())
     }
 
+    /// The largest timestamp in front of the batch at `position`, which begins with `offset`, and the last offset of
+    /// the batch that has it.
+    pub(crate) fn max_timestamp_before(&self, offset: i64, position: u64) -> io::Result<(i64, i64)> {
+        if self.max_timestamp == NO_TIMESTAMP || self.max_timestamp_offset < offset {
+            return Ok((self.max_timestamp, self.max_timestamp_offset));
+        }
+        let known = self.times.last_where(|entry| entry.last_offset < offset)?;
+        let mut max = known.map_or((NO_TIMESTAMP, self.base_offset), |at| (at.timestamp, at.last_offset));
+        // Batches behind that entry may be younger.
+        let start = self.offsets.position_for_offset(max.1)?.min(position);
+        let mut walk = self.walk(start, position)?;
+        while let Some(batch) = walk.next()? {
+            if batch.header.max_timestamp > max.0 {
+                max = (batch.header.max_timestamp, batch.header.last_offset());
+            }
+        }
+        Ok(max)
+    }
+
     /// The first batch whose last offset is at least `offset`, before `end`.
     pub(crate) fn find(&self, offset: i64, end: u64) -> io::Result<Option<BatchAt>> {
-        let mut walk = self.walk(self.offsets.position_for_offset(offset), end);
+        let mut walk = self.walk(self.offsets.position_for_offset(offset)?, end)?;
         while let Some(batch) = walk.next()? {
             if batch.header.last_offset() >= offset {
                 return Ok(Some(batch));
@@ -235,8 +283,8 @@ impl Segment {
 
     /// The end of the last batch that ends at or before `limit`, counted from the batch that starts at `start`.
     pub(crate) fn last_batch_end(&self, start: u64, limit: u64) -> io::Result<u64> {
-        let mut end = start.max(self.offsets.batch_start_before(limit));
-        let mut walk = self.walk(end, self.size);
+        let mut end = start.max(self.offsets.batch_start_before(limit)?);
+        let mut walk = self.walk(end, self.size)?;
         while let Some(batch) = walk.next()? {
             if batch.end() > limit {
                 break;
@@ -248,8 +296,8 @@ impl Segment {
 
     /// The first batch whose largest timestamp is at least `timestamp`, before `end`.
     pub(crate) fn find_timestamp(&self, timestamp: i64, end: u64) -> io::Result<Option<BatchAt>> {
-        let start = self.offsets.position_for_offset(self.times.offset_before(timestamp));
-        let mut walk = self.walk(start, end);
+        let start = self.offsets.position_for_offset(self.times.offset_before(timestamp)?)?;
+        let mut walk = self.walk(start, end)?;
         while let Some(batch) = walk.next()? {
             if batch.header.max_timestamp >= timestamp {
                 return Ok(Some(batch));
@@ -261,7 +309,7 @@ impl Segment {
     /// The offset behind the last batch, and nothing if the batches behind the last index entry do
     /// not fill the file exactly.
     pub(crate) fn read_next_offset(&self) -> Option<i64> {
-        let mut walk = self.walk(self.offsets.last().map_or(0, |(_, position)| position), self.size);
+        let mut walk = self.walk(self.unindexed_position(), self.size).ok()?;
         let mut next_offset = self.base_offset;
         loop {
             match walk.next() {
@@ -274,20 +322,19 @@ impl Segment {
 
     /// Where the part begins that no index entry covers.
     pub(crate) fn unindexed_position(&self) -> u64 {
-        self.offsets.last().map_or(0, |(_, position)| position)
+        self.offsets.last().map_or(0, |last| last.position)
     }
 
     /// The headers from a batch start to `end`.
-    pub(crate) fn walk(&self, position: u64, end: u64) -> HeaderWalk<'_> {
-        HeaderWalk::new(&*self.file, position, end)
+    pub(crate) fn walk(&self, position: u64, end: u64) -> io::Result<HeaderWalk> {
+        Ok(HeaderWalk::new(self.file()?, position, end))
     }
 
     /// Milliseconds that the newest record is after the first, or that have passed since the segment was made when
     /// records have no timestamps.
     pub(crate) fn age_ms(&mut self, newest_timestamp: i64, now_ms: i64) -> io::Result<i64> {
-        if self.first_timestamp.is_none() {
-            let first = self.walk(0, self.size).next()?;
-            self.first_timestamp = first.map(|batch| batch.header.max_timestamp);
+        if self.first_timestamp.is_none() && self.size > 0 {
+            self.first_timestamp = Some(first_timestamp(&self.file()?, self.size)?);
         }
         Ok(match self.first_timestamp {
             Some(first) if first >= 0 => newest_timestamp.saturating_sub(first),
@@ -305,15 +352,16 @@ impl Segment {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.log.path()
     }
 
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    pub(crate) fn file(&self) -> &Arc<dyn DiskFile> {
-        &self.file
+    /// The `.log`, open.
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        self.open.clone().map_or_else(|| self.log.open(), Ok)
     }
 
     /// The largest timestamp, or -1, and the last offset of the batch that has it.
@@ -321,21 +369,31 @@ impl Segment {
         (self.max_timestamp, self.max_timestamp_offset)
     }
 
-    /// When the segment was made or opened.
-    pub(crate) fn created_ms(&self) -> i64 {
-        self.created_ms
+    /// When the newest record came, as far as records or the file tell.
+    pub(crate) fn newest_ms(&self) -> i64 {
+        if self.max_timestamp == NO_TIMESTAMP { self.touched_ms } else { self.max_timestamp }
     }
 
-    /// All files of the segment, to be synced.
-    pub(crate) fn files(&self) -> [Arc<dyn DiskFile>; 3] {
-        [self.file.clone(), self.offsets.file(), self.times.file()]
+    /// Takes note that a record comes now.
+    pub(crate) fn touch(&mut self, now_ms: i64) {
+        self.touched_ms = now_ms;
+    }
+
+    /// All files of a closed segment, to be synced.
+    pub(crate) fn files(&self) -> io::Result<[Arc<dyn DiskFile>; 3]> {
+        Ok([self.file()?, self.offsets.file()?, self.times.file()?])
     }
 }
 
-fn open_if_there(disk: &dyn Disk, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
-    match disk.open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+/// The largest timestamp of the first batch of a file that has one.
+fn first_timestamp(file: &Arc<dyn DiskFile>, size: u64) -> io::Result<i64> {
+    let first = HeaderWalk::new(file.clone(), 0, size).next()?;
+    Ok(first.map_or(NO_TIMESTAMP, |batch| batch.header.max_timestamp))
+}
+
+/// When a file was made and last written. A disk that does not know says now, and so does one whose clock is ahead.
+fn times_of(file: &dyn DiskFile, now_ms: i64) -> (i64, i64) {
+    let times = file.times();
+    let touched_ms = times.modified_ms.unwrap_or(now_ms).min(now_ms);
+    (times.created_ms.unwrap_or(touched_ms).min(touched_ms), touched_ms)
 }

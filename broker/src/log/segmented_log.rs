@@ -9,8 +9,11 @@ use bytes::Bytes;
 use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP, RecordBatch};
 
 use super::config::LogConfig;
+use super::noted_end::NotedEnd;
+use super::open_files::LogFiles;
 use super::scan::{BatchAt, damaged};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, segment_path};
+use super::synced_end::SyncedEnd;
 use crate::disk::{Disk, DiskFile};
 
 /// What a file is renamed to before it is removed.
@@ -67,11 +70,20 @@ pub(crate) struct LogPosition {
     pub(crate) position: u64,
 }
 
-/// What the next flush has to sync.
+/// What the next flush has to sync, and what it may promise then.
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced {
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     pub(crate) dirs: Vec<PathBuf>,
+    promise: Option<Promise>,
+}
+
+/// What is true when everything was synced.
+#[derive(Debug)]
+struct Promise {
+    noted: Arc<NotedEnd>,
+    end: SyncedEnd,
+    truncations: u64,
 }
 
 impl Unsynced {
@@ -86,51 +98,97 @@ impl Unsynced {
             self.dirs.push(dir.to_owned());
         }
     }
+
+    /// Adds what was taken later, with its promise.
+    pub(crate) fn add(&mut self, later: Self) {
+        later.files.iter().for_each(|file| self.file(file));
+        later.dirs.iter().for_each(|dir| self.dir(dir));
+        self.promise = later.promise.or(self.promise.take());
+    }
+
+    /// Syncs it all, and, unless something else is missing, writes down how far the log is synced now.
+    ///
+    /// # Errors
+    /// What the operating system says about a sync, which must not be tried again.
+    pub(crate) fn sync(&self, disk: &dyn Disk, complete: bool) -> io::Result<()> {
+        for file in &self.files {
+            file.sync_data()?;
+        }
+        for dir in &self.dirs {
+            disk.sync_dir(dir)?;
+        }
+        if let Some(promise) = self.promise.as_ref().filter(|_| complete) {
+            promise.noted.write(promise.end, promise.truncations);
+        }
+        Ok(())
+    }
 }
 
 /// The log of one partition. It is not synchronised and keeps no promise of durability: [`Self::take_unsynced`] says
 /// what has to be synced before one can be made.
 #[derive(Debug)]
 pub(crate) struct Log {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
+    files: Arc<LogFiles>,
     config: Arc<LogConfig>,
     closed: BTreeMap<i64, Segment>,
     active: Segment,
+    active_file: Arc<dyn DiskFile>,
     start_offset: i64,
     next_offset: i64,
     unsynced: Unsynced,
+    noted: Arc<NotedEnd>,
 }
 
 impl Log {
     /// A new log in an existing directory that has no segments.
     pub(crate) fn create(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
+        files: Arc<LogFiles>,
         config: Arc<LogConfig>,
         start_offset: i64,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let active = Segment::create(&*disk, &dir, start_offset, &config, now_ms)?;
-        let mut log = Self::of_segments(disk, dir, config, Vec::new(), active, start_offset);
-        log.unsynced.dir(&log.dir);
-        log.unsynced.file(log.active.file());
+        let active = Segment::create(&files, start_offset, &config, now_ms)?;
+        let file = active.file()?;
+        let mut log = Self::of_segments(files, config, Vec::new(), active, start_offset)?;
+        log.unsynced.dir(log.files.dir());
+        log.unsynced.file(&file);
+        // Made now, so that its name is durable with the others.
+        log.note_synced();
         Ok(log)
     }
 
     /// A log of segments that were loaded and are known to be sound.
     pub(crate) fn of_segments(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
+        files: Arc<LogFiles>,
         config: Arc<LogConfig>,
         closed: Vec<Segment>,
         active: Segment,
         next_offset: i64,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let active_file = active.file()?;
         let closed: BTreeMap<i64, Segment> =
             closed.into_iter().map(|segment| (segment.base_offset(), segment)).collect();
         let start_offset = closed.keys().next().copied().unwrap_or(active.base_offset());
-        Self { disk, dir, config, closed, active, start_offset, next_offset, unsynced: Unsynced::default() }
+        let noted = Arc::new(NotedEnd::new(&files));
+        let unsynced = Unsynced::default();
+        Ok(Self { files, config, closed, active, active_file, start_offset, next_offset, unsynced, noted })
+    }
+
+    /// Notes that everything is synced: nothing was appended yet, or recovery synced it.
+    pub(crate) fn note_synced(&self) {
+        self.noted.write(self.synced_end(), 0);
+    }
+
+    /// What may be promised when everything up to [`Self::end`] is synced.
+    fn synced_end(&self) -> SyncedEnd {
+        let (max_timestamp, max_timestamp_offset) = self.active.max_timestamp();
+        SyncedEnd {
+            offset: self.next_offset,
+            segment: self.active.base_offset(),
+            position: self.active.size(),
+            max_timestamp,
+            max_timestamp_offset,
+        }
     }
 
     pub(crate) fn start_offset(&self) -> i64 {
@@ -142,7 +200,7 @@ impl Log {
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.files.dir()
     }
 
     pub(crate) fn config(&self) -> &Arc<LogConfig> {
@@ -174,7 +232,7 @@ impl Log {
 
     /// The file that batches are appended to.
     pub(crate) fn active_file(&self) -> &Arc<dyn DiskFile> {
-        self.active.file()
+        &self.active_file
     }
 
     /// The base offsets of all segments, ascending.
@@ -184,7 +242,9 @@ impl Log {
 
     /// What has to be synced so that everything up to [`Self::end`] is durable.
     pub(crate) fn take_unsynced(&mut self) -> Unsynced {
-        std::mem::take(&mut self.unsynced)
+        let truncations = self.noted.truncations();
+        let promise = Promise { noted: self.noted.clone(), end: self.synced_end(), truncations };
+        Unsynced { promise: Some(promise), ..std::mem::take(&mut self.unsynced) }
     }
 
     pub(crate) fn unsynced(&mut self) -> &mut Unsynced {
@@ -198,6 +258,7 @@ impl Log {
         let segment_ms = self.config.segment_ms;
         let active = &mut self.active;
         if active.size() == 0 {
+            active.touch(now_ms);
             return Ok(false);
         }
         let needed = active.size() + header.total_len() as u64 > segment_bytes
@@ -207,18 +268,24 @@ impl Log {
         if needed {
             self.roll(now_ms)?;
         }
+        self.active.touch(now_ms);
         Ok(needed)
     }
 
-    /// Closes the active segment and begins one at the next offset.
+    /// Closes the active segment and begins one at the next offset. On an error the active segment is still the same
+    /// one, and the next batch tries again: the new segment's file is made last, so that no step that fails leaves one
+    /// behind while records are appended to the old.
     pub(crate) fn roll(&mut self, now_ms: i64) -> io::Result<()> {
-        let fresh = Segment::create(&*self.disk, &self.dir, self.next_offset, &self.config, now_ms)?;
         self.active.close()?;
-        let closed = std::mem::replace(&mut self.active, fresh);
-        for file in closed.files() {
+        let files = self.active.files()?;
+        let fresh = Segment::create(&self.files, self.next_offset, &self.config, now_ms)?;
+        self.active_file = fresh.file()?;
+        let mut closed = std::mem::replace(&mut self.active, fresh);
+        closed.release();
+        for file in files {
             self.unsynced.file(&file);
         }
-        self.unsynced.dir(&self.dir);
+        self.unsynced.dir(self.files.dir());
         self.closed.insert(closed.base_offset(), closed);
         Ok(())
     }
@@ -230,7 +297,7 @@ impl Log {
         header: &BatchHeader,
         parts: [&[u8]; 2],
     ) -> Result<(), (io::Error, bool)> {
-        self.unsynced.file(self.active.file());
+        self.unsynced.file(&self.active_file);
         if let Err(error) = self.active.append(header, parts, &self.config) {
             let taken_back = self.active.drop_partial_append().is_ok();
             return Err((error, taken_back));
@@ -248,7 +315,7 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> io::Result<LogSlice> {
-        let empty = || LogSlice { file: self.active.file().clone(), position: self.active.size(), len: 0 };
+        let empty = || LogSlice { file: self.active_file.clone(), position: self.active.size(), len: 0 };
         if offset >= end.offset {
             return Ok(empty());
         }
@@ -263,7 +330,7 @@ impl Log {
             slice_end = first.end();
         }
         let len = usize::try_from(slice_end - first.position).map_err(io::Error::other)?;
-        Ok(LogSlice { file: segment.file().clone(), position: first.position, len })
+        Ok(LogSlice { file: segment.file()?, position: first.position, len })
     }
 
     /// The first batch whose last offset is at least `offset`, before `end`. Compaction may have
@@ -317,7 +384,7 @@ impl Log {
                     return Ok(found);
                 }
                 // The batch's young records lie before the log's start; look behind it.
-                let mut walk = segment.walk(batch.end(), segment_end);
+                let mut walk = segment.walk(batch.end(), segment_end)?;
                 match std::iter::from_fn(|| walk.next().transpose())
                     .find(|next| next.as_ref().map_or(true, |next| next.header.max_timestamp >= timestamp))
                 {
@@ -360,7 +427,7 @@ impl Log {
     ) -> io::Result<()> {
         for segment in self.segments_from(offset) {
             let Some(first) = segment.find(offset, segment.size())? else { continue };
-            let mut walk = segment.walk(first.position, segment.size());
+            let mut walk = segment.walk(first.position, segment.size())?;
             while let Some(batch) = walk.next()? {
                 let bytes = if whole(&batch.header) { Some(read_batch(segment, batch)?) } else { None };
                 visit(&batch.header, bytes);
@@ -374,7 +441,9 @@ impl Log {
         if offset >= self.next_offset {
             return Ok(());
         }
-        while self.active.base_offset() >= offset {
+        self.noted.lower(self.synced_end_before(offset)?)?;
+        // A segment that begins at the offset stays, empty: what consumers may see can end in it.
+        while self.active.base_offset() > offset {
             let Some((_, previous)) = self.closed.pop_last() else { break };
             let removed = std::mem::replace(&mut self.active, previous);
             self.remove_files(removed.base_offset())?;
@@ -386,27 +455,37 @@ impl Log {
         } else {
             self.next_offset = offset.max(self.active.base_offset());
         }
-        self.unsynced.file(self.active.file());
-        self.unsynced.dir(&self.dir);
+        self.active_file = self.active.file()?;
+        self.unsynced.file(&self.active_file);
+        self.unsynced.dir(self.files.dir());
         Ok(())
+    }
+
+    fn synced_end_before(&self, offset: i64) -> io::Result<SyncedEnd> {
+        let Some((segment, batch)) = self.find(offset, self.end())? else { return Ok(self.synced_end()) };
+        let offset = batch.header.base_offset;
+        let (max_timestamp, max_timestamp_offset) = segment.max_timestamp_before(offset, batch.position)?;
+        let (position, segment) = (batch.position, segment.base_offset());
+        Ok(SyncedEnd { offset, segment, position, max_timestamp, max_timestamp_offset })
     }
 
     /// Throws all segments away and begins with an empty one at `offset`.
     pub(crate) fn restart_at(&mut self, offset: i64, now_ms: i64) -> io::Result<()> {
-        let fresh = Segment::create(&*self.disk, &self.dir, offset, &self.config, now_ms)?;
+        let fresh = Segment::create(&self.files, offset, &self.config, now_ms)?;
         let removed = std::mem::replace(&mut self.active, fresh);
         for base_offset in std::mem::take(&mut self.closed).into_keys().chain([removed.base_offset()]) {
             self.remove_files(base_offset)?;
         }
         (self.start_offset, self.next_offset) = (offset, offset);
-        self.unsynced.file(self.active.file());
-        self.unsynced.dir(&self.dir);
+        self.active_file = self.active.file()?;
+        self.unsynced.file(&self.active_file);
+        self.unsynced.dir(self.files.dir());
         Ok(())
     }
 
     fn remove_files(&self, base_offset: i64) -> io::Result<()> {
         for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
-            match self.disk.remove(&segment_path(&self.dir, base_offset, suffix)) {
+            match self.files.disk().remove(&segment_path(self.files.dir(), base_offset, suffix)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -437,7 +516,15 @@ impl Log {
                 break;
             }
             excess = excess.saturating_sub(oldest.size());
-            trash.extend(self.rename_to_trash(base_offset)?);
+            match self.rename_to_trash(base_offset) {
+                Ok(renamed) => trash.extend(renamed),
+                // The next time tries again; what went before this one is gone.
+                Err(error) if !trash.is_empty() => {
+                    tracing::warn!(dir = %self.files.dir().display(), %error, "cannot delete an old segment yet");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
             self.closed.pop_first();
             self.start_offset = self.start_offset.max(end_offset);
         }
@@ -466,32 +553,32 @@ impl Log {
         if !self.config.delete || self.config.retention_ms < 0 {
             return false;
         }
-        let newest = match segment.max_timestamp().0 {
-            NO_TIMESTAMP => segment.created_ms(),
-            timestamp => timestamp,
-        };
-        now_ms.saturating_sub(newest) > self.config.retention_ms
+        now_ms.saturating_sub(segment.newest_ms()) > self.config.retention_ms
     }
 
+    /// The segment is gone when its `.log` is, which comes first: indexes without one are tidied at the next start.
     fn rename_to_trash(&self, base_offset: i64) -> io::Result<Vec<PathBuf>> {
         let mut trash = Vec::new();
-        for suffix in [INDEX, TIME_INDEX, TXN_INDEX, LOG] {
-            let path = segment_path(&self.dir, base_offset, suffix);
-            let renamed = segment_path(&self.dir, base_offset, &format!("{suffix}{TRASH_SUFFIX}"));
-            match self.disk.rename(&path, &renamed) {
+        for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+            let path = segment_path(self.files.dir(), base_offset, suffix);
+            let renamed = segment_path(self.files.dir(), base_offset, &format!("{suffix}{TRASH_SUFFIX}"));
+            match self.files.disk().rename(&path, &renamed) {
                 Ok(()) => trash.push(renamed),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) if suffix == LOG => return Err(error),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot rename; the next start removes it");
+                }
             }
         }
         Ok(trash)
     }
 
-    /// Trims the active segment's indexes as at a roll: what a clean shutdown leaves behind. Nothing
+    /// Completes the active segment's indexes as at a roll: what a clean shutdown leaves behind. Nothing
     /// can be appended afterwards.
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.active.close()?;
-        for file in self.active.files() {
+        for file in self.active.files()? {
             self.unsynced.file(&file);
         }
         Ok(())
@@ -511,6 +598,6 @@ impl Log {
 
 fn read_batch(segment: &Segment, batch: BatchAt) -> io::Result<RecordBatch> {
     let mut bytes = vec![0; batch.header.total_len()];
-    segment.file().read_exact_at(&mut bytes, batch.position)?;
+    segment.file()?.read_exact_at(&mut bytes, batch.position)?;
     RecordBatch::parse(bytes.into()).map_err(|error| damaged(error.to_string()))
 }

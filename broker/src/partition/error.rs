@@ -1,14 +1,12 @@
 //! Why a partition refuses a batch or a read, and Kafka's code for it.
 
-use std::io;
-
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::InvalidBatch;
-use rustix::io::Errno;
 
 use super::producer_state::ProducerError;
 use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
+pub(super) use crate::log::is_passing;
 
 /// A batch was not appended. Nothing of it is in the log.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -118,15 +116,12 @@ impl ReadError {
     }
 }
 
-/// Whether something is missing that will be there again: space, or file descriptors.
-pub(super) fn is_passing(error: &io::Error) -> bool {
-    let want = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::OutOfMemory];
-    kinds.contains(&error.kind()) || Errno::from_io_error(error).is_some_and(|errno| want.contains(&errno))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]

@@ -218,16 +218,12 @@ impl Partition {
 
     /// Says whether the epochs are in their file, if they had changed.
     fn sync(&self, work: &Work) -> io::Result<bool> {
-        for file in &work.unsynced.files {
-            file.sync_data()?;
-        }
         let epochs_written = match &work.epochs {
             Some(epochs) => self.write_epochs(epochs)?,
             None => true,
         };
-        for dir in &work.unsynced.dirs {
-            self.disk().sync_dir(dir)?;
-        }
+        // Without the epochs recovery has to look at the records again: nothing is noted as synced then.
+        work.unsynced.sync(self.disk(), epochs_written)?;
         Ok(epochs_written)
     }
 

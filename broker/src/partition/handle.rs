@@ -13,7 +13,7 @@ use super::marks::Marks;
 use super::writer::Writer;
 use crate::disk::{Disk, Executor, Serial};
 use crate::log::recovery::RecoveryReport;
-use crate::log::{LogConfig, StorageError};
+use crate::log::{LogConfig, OpenFiles, StorageError};
 
 /// One partition of a topic: its records, and who may see how many of them. Shared as `Arc<Partition>`.
 ///
@@ -61,6 +61,7 @@ pub(super) struct Home {
     pub(super) index: i32,
     pub(super) dir: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) open_files: Arc<OpenFiles>,
     pub(super) executor: Executor,
     /// How many bytes may wait in the whole log directory.
     pub(super) room: Arc<Semaphore>,

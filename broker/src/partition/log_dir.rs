@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_protocol::Uuid;
@@ -17,7 +18,7 @@ use crate::log::checkpoint::{
 };
 use crate::log::metadata::{META_PROPERTIES, MetaProperties};
 use crate::log::recovery::Known;
-use crate::log::{IoContext, LogConfig, LogError, StorageError};
+use crate::log::{IoContext, LogConfig, LogError, OpenFiles, StorageError};
 
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
@@ -40,6 +41,7 @@ pub(super) type Key = (String, i32);
 pub(super) struct LogDir {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+    open_files: Arc<OpenFiles>,
     executor: Executor,
     room: Arc<Semaphore>,
     flushes: Arc<FlushQueue>,
@@ -54,12 +56,21 @@ pub(super) struct LogDir {
 impl LogDir {
     /// Makes the directory where it is missing, takes its lock and reads whose it is. The directory is
     /// usable while the lock is held.
-    pub(super) fn acquire(disk: &Arc<dyn Disk>, path: &Path) -> Result<(Self, DiskLock), LogError> {
+    pub(super) fn acquire(
+        disk: &Arc<dyn Disk>,
+        open_files: &Arc<OpenFiles>,
+        path: &Path,
+    ) -> Result<(Self, DiskLock), LogError> {
         if !disk.exists(path) {
+            let parents = path.ancestors().skip(1);
+            let missing = parents.clone().take_while(|parent| !disk.exists(parent)).count();
             disk.create_dir_all(path).at("create log directory", path)?;
-            for parent in path.ancestors().skip(1) {
-                // Not every parent is ours to sync.
-                let _ = disk.sync_dir(parent);
+            for parent in parents.take(missing + 1) {
+                match disk.sync_dir(parent) {
+                    // One may be allowed to make directories in it and not to read it.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                    synced => synced.at("sync", parent)?,
+                }
             }
         }
         let lock_path = path.join(LOCK);
@@ -78,6 +89,7 @@ impl LogDir {
         let dir = Self {
             path: path.to_owned(),
             disk: disk.clone(),
+            open_files: open_files.clone(),
             executor: Executor::new(&**disk, "klamm-disk", THREADS_MAX),
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
             flushes: Arc::new(FlushQueue::new(&**disk)),
@@ -99,8 +111,14 @@ impl LogDir {
         self.disk.write_atomically(&path, &meta.print()).at("write", &path)
     }
 
-    /// Opens every partition in the directory and removes what was being deleted.
-    pub(super) fn load(&self, config_of: &dyn Fn(&str) -> LogConfig, now_ms: i64) -> Result<(), LogError> {
+    /// Opens every partition in the directory, several at a time where the disk has threads of its own, and removes
+    /// what was being deleted.
+    pub(super) fn load(
+        &self,
+        config_of: &(dyn Fn(&str) -> LogConfig + Sync),
+        threads: usize,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
         let marker = self.path.join(CLEAN_SHUTDOWN);
         let clean = self.disk.exists(&marker);
         if clean {
@@ -108,9 +126,10 @@ impl LogDir {
             self.disk.remove(&marker).at("remove", &marker)?;
             self.disk.sync_dir(&self.path).at("sync", &self.path)?;
         }
-        let recovery_points = self.read_offsets(RECOVERY_POINTS);
-        let starts = self.read_offsets(LOG_STARTS);
-        let high_watermarks = self.read_offsets(HIGH_WATERMARKS);
+        let recovery_points = self.read_offsets(RECOVERY_POINTS)?;
+        let starts = self.read_offsets(LOG_STARTS)?;
+        let high_watermarks = self.read_offsets(HIGH_WATERMARKS)?;
+        let mut found = Vec::new();
         for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
             if !entry.is_dir {
                 continue;
@@ -132,8 +151,13 @@ impl LogDir {
                 start_offset: starts.get(&key).copied().unwrap_or(0),
                 now_ms,
             };
-            let home = self.home(&key, dir);
-            let partition = Partition::open(home, config_of(&key.0), known);
+            found.push((key, dir, known));
+        }
+        let threads = if self.disk.is_blocking() { threads } else { 1 };
+        let opened = in_parallel(&found, threads, |(key, dir, known)| {
+            Partition::open(self.home(key, dir.clone()), config_of(&key.0), *known)
+        });
+        for ((key, ..), partition) in found.into_iter().zip(opened) {
             if let Some(high_watermark) = high_watermarks.get(&key)
                 && partition.offline().is_none()
                 && partition.high_watermark() < *high_watermark
@@ -205,6 +229,7 @@ impl LogDir {
     pub(super) fn delete(&self, key: &Key, unique: Uuid) -> Result<Option<PathBuf>, LogError> {
         let Some(partition) = self.partitions().get(key).cloned() else { return Ok(None) };
         partition.leave("the topic was deleted");
+        self.open_files.leave(partition.dir());
         let renamed = self.path.join(deleted_name(key, unique));
         // It is gone when its directory has another name. As long as it has not, no new log may take its place.
         self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
@@ -218,6 +243,7 @@ impl LogDir {
             index: key.1,
             dir,
             disk: self.disk.clone(),
+            open_files: self.open_files.clone(),
             executor: self.executor.clone(),
             room: self.room.clone(),
             flushes: self.flushes.clone(),
@@ -341,17 +367,23 @@ impl LogDir {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_offsets(&self, name: &'static str) -> Offsets {
+    fn read_offsets(&self, name: &'static str) -> Result<Offsets, LogError> {
         let path = self.path.join(name);
         let offsets = match self.disk.read_to_string(&path) {
             Ok(text) => parse_offsets(&text).unwrap_or_else(|| {
                 tracing::warn!(path = %path.display(), "damaged; the logs are checked from their start instead");
                 Offsets::new()
             }),
-            Err(_) => Offsets::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Offsets::new(),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!(path = %path.display(), "not text; the logs are checked from their start instead");
+                Offsets::new()
+            }
+            // What it vouches for must not be taken for unknown because nobody can read it now.
+            Err(error) => return Err(error).at("read", &path),
         };
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name, offsets.clone());
-        offsets
+        Ok(offsets)
     }
 }
 
@@ -378,6 +410,34 @@ fn is_deleted(name: &str) -> bool {
     parse_dir_name(partition).is_some() && matches!(unique.len(), 22 | 32) && unique.chars().all(ours)
 }
 
+/// What `work` makes of each item, in order, done by at most so many threads.
+pub(super) fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    if threads <= 1 || items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(items.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(items.len()) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(number) else { return };
+                    let result = work(item);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((number, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
 /// Topic and partition number of a directory `<topic>-<number>`.
 fn parse_dir_name(name: &str) -> Option<Key> {
     let (topic, index) = name.rsplit_once('-')?;
@@ -388,6 +448,18 @@ fn parse_dir_name(name: &str) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_in_parallel_keeps_its_order() {
+        let items: Vec<u64> = (0..100).collect();
+        for threads in [0, 1, 2, 7, 200] {
+            assert_eq!(
+                in_parallel(&items, threads, |item| item * 2),
+                items.iter().map(|item| item * 2).collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(in_parallel(&[0_u8; 0], 4, |item| *item), [0; 0]);
+    }
 
     #[test]
     fn directory_names_are_topic_and_number() {

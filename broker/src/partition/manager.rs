@@ -11,11 +11,11 @@ use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 
 use super::flush::run_flusher;
 use super::handle::Partition;
-use super::log_dir::LogDir;
+use super::log_dir::{LogDir, in_parallel};
 use crate::disk::{Disk, DiskLock};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
-use crate::log::{LogConfig, LogError};
+use crate::log::{LogConfig, LogError, OpenFiles};
 
 /// Internal topics, which are compacted, begin like this.
 const INTERNAL_PREFIX: &str = "__";
@@ -31,6 +31,10 @@ pub struct LogManagerOptions {
     pub topic_configs: HashMap<String, LogConfig>,
     /// `node.id`; must be the one in `meta.properties` where there is one.
     pub node_id: i32,
+    /// `log.open.files.max`: files of logs that are open beside those that are appended to.
+    pub open_files_max: usize,
+    /// `num.recovery.threads.per.data.dir`: partitions of a directory that are opened at the same time.
+    pub recovery_threads: usize,
     /// The cluster's id; without one it is taken from `meta.properties`, or made up for a new broker.
     pub cluster_id: Option<String>,
 }
@@ -43,6 +47,8 @@ impl LogManagerOptions {
             defaults: LogConfig::default(),
             topic_configs: HashMap::new(),
             node_id: 1,
+            open_files_max: 1_000,
+            recovery_threads: 2,
             cluster_id: None,
         }
     }
@@ -282,16 +288,19 @@ fn open_dirs(
     if options.dirs.is_empty() {
         return Err(LogError::NoLogDirs);
     }
+    let open_files = OpenFiles::new(disk.clone(), options.open_files_max);
     let (mut dirs, mut locks) = (Vec::new(), Vec::new());
     for path in &options.dirs {
-        let (dir, lock) = LogDir::acquire(disk, path)?;
+        let (dir, lock) = LogDir::acquire(disk, &open_files, path)?;
         dirs.push(dir);
         locks.push(lock);
     }
     let cluster_id = identify(&dirs, rng, options)?;
-    for dir in &dirs {
-        dir.load(&|topic| options.config_of(topic), now_ms)?;
-    }
+    let at_once = if disk.is_blocking() { dirs.len() } else { 1 };
+    let loaded = in_parallel(&dirs, at_once, |dir| {
+        dir.load(&|topic| options.config_of(topic), options.recovery_threads, now_ms)
+    });
+    loaded.into_iter().collect::<Result<Vec<()>, _>>()?;
     refuse_doubles(&dirs)?;
     Ok(Opened { dirs: dirs.into_iter().map(Arc::new).collect(), locks, cluster_id })
 }

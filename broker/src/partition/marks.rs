@@ -93,8 +93,7 @@ impl Marks {
 
     /// More for the next flush.
     pub(super) fn note_unsynced(&mut self, unsynced: Unsynced) {
-        unsynced.files.iter().for_each(|file| self.unsynced.file(file));
-        unsynced.dirs.iter().for_each(|dir| self.unsynced.dir(dir));
+        self.unsynced.add(unsynced);
     }
 
     /// The log has a new segment, whose batches are not known here.

@@ -32,8 +32,8 @@ impl Partition {
         let config = Arc::new(config);
         let Home { disk, dir, .. } = &home;
         disk.create_dir_all(dir).at("create", dir)?;
-        let mut log =
-            Log::create(disk.clone(), dir.clone(), config.clone(), 0, now_ms).at("create a log in", dir)?;
+        let files = home.open_files.of_log(dir);
+        let mut log = Log::create(files, config.clone(), 0, now_ms).at("create a log in", dir)?;
         let path = dir.join(PARTITION_METADATA);
         let metadata = disk.create(&path).at("create", &path)?;
         metadata.write_all_at(print_topic_id(topic_id).as_bytes(), 0).at("write", &path)?;
@@ -52,9 +52,14 @@ impl Partition {
     /// Blocks on the disk.
     pub(super) fn open(home: Home, config: LogConfig, known: Known) -> Arc<Self> {
         let config = Arc::new(config);
-        let topic_id = home.disk.read_to_string(&home.dir.join(PARTITION_METADATA));
-        let topic_id = topic_id.ok().as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
-        let found = find(&*home.disk, &home, &config, known).map_err(StorageError::from);
+        let (topic_id, found) = match read_if_there(&*home.disk, &home.dir.join(PARTITION_METADATA)) {
+            Ok(text) => {
+                let topic_id = text.as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
+                (topic_id, find(&*home.disk, &home, &config, known))
+            }
+            Err(error) => (Uuid::ZERO, Err(error)),
+        };
+        let found = found.map_err(StorageError::from);
         Self::assemble(home, topic_id, config, found)
     }
 }
@@ -78,9 +83,9 @@ fn find(
     known: Known,
 ) -> Result<(Opened, i32, RecoveryReport), LogError> {
     let dir = &home.dir;
-    let written = disk.read_to_string(&dir.join(LEADER_EPOCHS)).ok();
+    let written = read_if_there(disk, &dir.join(LEADER_EPOCHS))?;
     let mut epochs = written.as_deref().and_then(EpochCache::parse).unwrap_or_default();
-    let (mut log, report) = load(&home.disk, dir, config, known, |header| {
+    let (mut log, report) = load(&home.open_files.of_log(dir), config, known, |header| {
         epochs.assign(header.partition_leader_epoch, header.base_offset);
     })?;
     if epochs.latest().is_none() && log.next_offset() > log.start_offset() {
@@ -106,6 +111,17 @@ fn find(
     }
     let leader_epoch = epochs.latest().unwrap_or(0);
     Ok((opened(log, producers, transactions, epochs, epochs_changed), leader_epoch, report))
+}
+
+/// The text of a file; nothing when there is none or it is no text.
+fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<String>, LogError> {
+    match disk.read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            Ok(None)
+        }
+        Err(error) => Err(error).at("read", path),
+    }
 }
 
 /// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of

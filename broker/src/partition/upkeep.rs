@@ -210,15 +210,8 @@ impl Partition {
             Err(error) => return Err(error),
         }
         let mut unsynced = std::mem::take(&mut self.marks().map_err(io::Error::other)?.unsynced);
-        let last = writer.log.take_unsynced();
-        last.files.iter().for_each(|file| unsynced.file(file));
-        last.dirs.iter().for_each(|dir| unsynced.dir(dir));
-        for file in &unsynced.files {
-            file.sync_data()?;
-        }
-        for dir in &unsynced.dirs {
-            self.disk().sync_dir(dir)?;
-        }
+        unsynced.add(writer.log.take_unsynced());
+        unsynced.sync(self.disk(), true)?;
         let mut marks = self.marks().map_err(io::Error::other)?;
         let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
         marks.show(end, max_timestamp);

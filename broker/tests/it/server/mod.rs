@@ -6,6 +6,7 @@ mod big_requests;
 mod bounds;
 mod coordinator;
 mod cut_commands;
+mod damaged_metadata;
 mod ends;
 mod failing_disk;
 mod failing_steps;

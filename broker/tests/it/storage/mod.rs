@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
+mod acknowledged;
 mod durability;
+mod ends;
+mod failing_steps;
 mod gated;
 mod model;
+mod open_files;
 mod produce_rules;
 mod recovery;
 mod retention;

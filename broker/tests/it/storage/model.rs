@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_broker::disk::{Disk, MemoryDisk, Tear};
 use klamm_broker::partition::{AppendOrigin, Isolation, LogManager, Partition};
 use proptest::prelude::*;
 
@@ -177,6 +177,45 @@ impl Run {
         self.check_all().await;
     }
 
+    /// Changes one byte of a segment behind the broker's back, after a kill or a power cut. What was acknowledged is
+    /// refused then, or served (what was synced is not read at a start, and consumers check each batch), but not cut.
+    async fn damage(mut self, at: prop::sample::Index, tear: Option<Tear>) {
+        let dir = self.data.partition_dir();
+        if let Some(tear) = tear {
+            // The kernel had half a minute to write back what nobody synced.
+            if let Ok(noted) = self.disk.open(&dir.join("synced-end-checkpoint")) {
+                noted.sync_data().unwrap();
+            }
+            self.disk.crash(tear);
+        }
+        if !self.disk.exists(&dir) {
+            return assert_eq!(self.durable, 0, "it was created and nothing was ever flushed");
+        }
+        let logs = files(&self.disk, &dir, ".log");
+        let sizes: Vec<u64> =
+            logs.iter().map(|log| self.disk.open(&dir.join(log)).unwrap().size().unwrap()).collect();
+        let total: u64 = sizes.iter().sum();
+        if total == 0 {
+            return;
+        }
+        let mut position = at.index(total as usize) as u64;
+        let log = sizes.iter().position(|size| {
+            let here = position < *size;
+            position -= if here { 0 } else { *size };
+            here
+        });
+        flip(&self.disk, &dir.join(&logs[log.unwrap()]), position);
+        self.manager = Data::in_memory(&MemoryDisk::new()).open().await;
+        let manager = self.data.open().await;
+        let Some(partition) = manager.partition(TOPIC, 0) else { return assert_eq!(self.durable, 0) };
+        let end = partition.log_end_offset();
+        assert!(
+            partition.offline().is_some() || end >= self.durable,
+            "acknowledged up to {}, and cut to {end}",
+            self.durable
+        );
+    }
+
     async fn check_all(&self) {
         let found = read_all(&self.partition).await;
         let expected: Vec<_> = self
@@ -185,6 +224,25 @@ impl Run {
             .map(|(offset, (value, _))| (*offset, value.clone()))
             .collect();
         assert_eq!(found, expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #[test]
+    fn damage_never_cuts_what_was_acknowledged(
+        steps in prop::collection::vec(step(), 1..40),
+        at in any::<prop::sample::Index>(),
+        tear in prop::option::of(any::<u64>().prop_map(Tear::Holes)),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut run = Run::new().await;
+            for step in steps {
+                run.take(step).await;
+            }
+            run.damage(at, tear).await;
+        });
     }
 }
 

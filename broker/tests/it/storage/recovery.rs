@@ -46,6 +46,14 @@ impl Left {
         self.logs().pop().unwrap()
     }
 
+    /// Puts the first bytes of a batch behind the acknowledged records: all but the last `torn`.
+    fn append_torn(&self, torn: usize) {
+        let file = self.disk().open(&self.last_log()).unwrap();
+        let mut bytes = batch(&[&"y".repeat(400)]).to_vec();
+        bytes[..8].copy_from_slice(&30_i64.to_be_bytes());
+        file.write_all_at(&bytes[..bytes.len() - torn], file.size().unwrap()).unwrap();
+    }
+
     /// Opens, expects the first `count` records, and that appends and reads go on from there.
     async fn expect(&self, count: usize) {
         let (_manager, partition) = self.data.open_partition().await;
@@ -106,10 +114,22 @@ async fn a_crash_loses_nothing() {
 async fn a_torn_tail_is_cut_to_the_last_whole_batch() {
     for torn in [1, 60, 61, 200, 400] {
         let left = Left::behind(false).await;
-        let file = left.disk().open(&left.last_log()).unwrap();
-        let size = file.size().unwrap();
-        file.set_len(size - torn).unwrap();
-        left.expect(29).await;
+        left.append_torn(torn);
+        left.expect(30).await;
+    }
+}
+
+/// What was acknowledged is not a torn tail when it is missing.
+#[tokio::test]
+async fn a_file_that_lost_its_acknowledged_end_is_refused() {
+    for clean in [false, true] {
+        for lost in [1, 60, 61, 200, 400] {
+            let left = Left::behind(clean).await;
+            let file = left.disk().open(&left.last_log()).unwrap();
+            file.set_len(file.size().unwrap() - lost).unwrap();
+            left.expect_refused(&["(offset 29)", "this place had been synced", "synced-end-checkpoint"])
+                .await;
+        }
     }
 }
 
@@ -124,12 +144,12 @@ async fn garbage_and_zeros_behind_the_last_batch_are_cut() {
 }
 
 #[tokio::test]
-async fn a_flipped_byte_in_the_last_batch_cuts_it() {
+async fn a_flipped_byte_in_the_last_batch_is_refused() {
     for clean in [false, true] {
         let left = Left::behind(clean).await;
         let size = left.disk().open(&left.last_log()).unwrap().size().unwrap();
         flip(left.disk(), &left.last_log(), size - 100);
-        left.expect(29).await;
+        left.expect_refused(&["(offset 29)", "this place had been synced", "backup"]).await;
     }
 }
 
@@ -142,6 +162,7 @@ async fn a_flipped_byte_in_the_middle_is_refused() {
         if segment != usize::MAX {
             // Segments below the recovery point are not read at a start.
             left.disk().remove(&left.data.dirs[0].join("recovery-point-offset-checkpoint")).unwrap();
+            left.disk().remove(&left.data.partition_dir().join("synced-end-checkpoint")).unwrap();
         }
         flip(left.disk(), &log, within);
         let name = log.file_name().unwrap().to_str().unwrap();

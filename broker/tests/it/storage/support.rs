@@ -22,21 +22,37 @@ pub(super) struct Data {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dirs: Vec<PathBuf>,
     pub(super) config: LogConfig,
+    pub(super) open_files_max: usize,
 }
 
 impl Data {
     pub(super) fn in_memory(disk: &MemoryDisk) -> Self {
-        Self { disk: Arc::new(disk.clone()), dirs: vec!["/data".into()], config: small() }
+        Self {
+            disk: Arc::new(disk.clone()),
+            dirs: vec!["/data".into()],
+            config: small(),
+            open_files_max: 1_000,
+        }
     }
 
     pub(super) fn in_files(dir: &Path) -> Self {
-        Self { disk: Arc::new(FileDisk::new()), dirs: vec![dir.join("data")], config: small() }
+        Self {
+            disk: Arc::new(FileDisk::new()),
+            dirs: vec![dir.join("data")],
+            config: small(),
+            open_files_max: 1_000,
+        }
     }
 
     pub(super) async fn try_open(&self) -> Result<LogManager, LogError> {
-        let options =
-            LogManagerOptions { defaults: self.config.clone(), ..LogManagerOptions::new(self.dirs.clone()) };
-        let clock = Arc::new(TokioClock::starting_at(NOW_MS));
+        self.try_open_at(NOW_MS).await
+    }
+
+    async fn try_open_at(&self, now_ms: i64) -> Result<LogManager, LogError> {
+        let mut options = LogManagerOptions::new(self.dirs.clone());
+        options.defaults = self.config.clone();
+        options.open_files_max = self.open_files_max;
+        let clock = Arc::new(TokioClock::starting_at(now_ms));
         LogManager::open(self.disk.clone(), clock, Arc::new(SeededRng::new(1)), options).await
     }
 
@@ -46,7 +62,12 @@ impl Data {
 
     /// Opens, and makes partition 0 of [`TOPIC`] where there is none.
     pub(super) async fn open_partition(&self) -> (LogManager, Arc<Partition>) {
-        let manager = self.open().await;
+        self.open_partition_at(NOW_MS).await
+    }
+
+    /// As [`Self::open_partition`], with this on the clock.
+    pub(super) async fn open_partition_at(&self, now_ms: i64) -> (LogManager, Arc<Partition>) {
+        let manager = self.try_open_at(now_ms).await.unwrap();
         let partition = match manager.partition(TOPIC, 0) {
             Some(partition) => partition,
             None => manager.create_partition(TOPIC, 0, Uuid::from_u128(7), self.config.clone()).unwrap(),

@@ -1,0 +1,74 @@
+//! Writes down how far a log is synced, for the log and the flush under way.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::open_files::{LogFile, LogFiles};
+use super::synced_end::{SYNCED_END, SyncedEnd};
+use crate::disk::DiskFile;
+
+/// The file of a log's [`SyncedEnd`].
+#[derive(Debug)]
+pub(super) struct NotedEnd {
+    file: LogFile,
+    state: Mutex<Noted>,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// How often the log was truncated: what a flush that began before had promised no longer holds.
+    truncations: u64,
+    /// What the file says, if it was written by us: offset and segment.
+    end: Option<(i64, i64)>,
+}
+
+impl NotedEnd {
+    pub(super) fn new(files: &Arc<LogFiles>) -> Self {
+        Self { file: files.file(files.dir().join(SYNCED_END)), state: Mutex::default() }
+    }
+
+    pub(super) fn truncations(&self) -> u64 {
+        self.state().truncations
+    }
+
+    /// Writes that everything before `end` is synced, if the log was truncated as often as when that was begun. Not
+    /// having it costs time at the next start, and doubt if something is damaged then: no reason to stop.
+    pub(super) fn write(&self, end: SyncedEnd, truncations: u64) {
+        let mut noted = self.state();
+        let new = (end.offset, end.segment);
+        if noted.truncations != truncations || noted.end.is_some_and(|known| new <= known) {
+            return;
+        }
+        match self.put(end) {
+            Ok(_) => noted.end = Some(new),
+            Err(error) => {
+                tracing::warn!(path = %self.file.path().display(), %error, "cannot note how far the log is synced");
+            }
+        }
+    }
+
+    /// To be called before the log is cut to `end`: nobody may find later that more was promised.
+    pub(super) fn lower(&self, end: SyncedEnd) -> io::Result<()> {
+        let mut noted = self.state();
+        noted.truncations += 1;
+        let new = (end.offset, end.segment);
+        if noted.end.is_none_or(|known| new < known) {
+            self.put(end)?.sync_data()?;
+            noted.end = Some(new);
+        }
+        Ok(())
+    }
+
+    fn put(&self, end: SyncedEnd) -> io::Result<Arc<dyn DiskFile>> {
+        let file = match self.file.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file.create()?,
+            opened => opened?,
+        };
+        file.write_all_at(end.print().as_bytes(), 0)?;
+        Ok(file)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Noted> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
