@@ -1,11 +1,12 @@
 //! A disk in memory that knows which bytes and names are durable, and can crash, tear, hang and fail on command.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_runtime::{Clock, Rng, SeededRng};
+use rpds::RedBlackTreeMapSync;
 
 use super::faults::{Calls, DiskCall, Effect, Failure, Faults, Hang};
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes};
@@ -52,11 +53,14 @@ enum Node {
     Directory(Arc<Mutex<Directory>>),
 }
 
+/// The names in a directory. A copy costs nothing: a directory of ten thousand partitions is synced for each new one.
+type Names = RedBlackTreeMapSync<String, Node>;
+
 /// Names now, and names that survive a crash.
 #[derive(Debug, Default)]
 struct Directory {
-    live: BTreeMap<String, Node>,
-    durable: BTreeMap<String, Node>,
+    live: Names,
+    durable: Names,
 }
 
 /// Bytes now, and how to get back to what survives a crash.
@@ -234,7 +238,7 @@ impl Disk for MemoryDisk {
             None => {
                 let times = FileTimes { created_ms: now_ms, modified_ms: now_ms };
                 let contents = Arc::new(Mutex::new(Contents { times, ..Contents::default() }));
-                parent.live.insert(name.to_owned(), Node::File(contents.clone()));
+                parent.live.insert_mut(name.to_owned(), Node::File(contents.clone()));
                 Ok(contents)
             }
         })?;
@@ -267,10 +271,12 @@ impl Disk for MemoryDisk {
         self.begin_or_fail(DiskCall::Rename, from)?;
         let mut shared = self.shared();
         let node = with_parent(&mut shared.root, from, |parent, name| {
-            parent.live.remove(name).ok_or_else(|| io::ErrorKind::NotFound.into())
+            let node = parent.live.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
+            parent.live.remove_mut(name);
+            Ok(node)
         })?;
         with_parent(&mut shared.root, to, |parent, name| {
-            parent.live.insert(name.to_owned(), node);
+            parent.live.insert_mut(name.to_owned(), node);
             Ok(())
         })
     }
@@ -280,7 +286,7 @@ impl Disk for MemoryDisk {
         let mut shared = self.shared();
         with_parent(&mut shared.root, path, |parent, name| match parent.live.get(name) {
             Some(Node::File(_)) => {
-                parent.live.remove(name);
+                parent.live.remove_mut(name);
                 Ok(())
             }
             Some(Node::Directory(_)) => Err(io::ErrorKind::IsADirectory.into()),
@@ -292,7 +298,7 @@ impl Disk for MemoryDisk {
         self.begin_or_fail(DiskCall::RemoveDir, path)?;
         let mut shared = self.shared();
         with_parent(&mut shared.root, path, |parent, name| {
-            parent.live.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+            if parent.live.remove_mut(name) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
         })
     }
 
@@ -531,13 +537,15 @@ fn with_parent<T>(
 
 fn create_dirs(directory: &mut Directory, names: &[String]) -> io::Result<()> {
     let Some((name, rest)) = names.split_first() else { return Ok(()) };
-    let node = directory.live.entry(name.clone()).or_insert_with(|| Node::Directory(Arc::default()));
-    match node {
-        Node::Directory(inner) => {
+    if !directory.live.contains_key(name) {
+        directory.live.insert_mut(name.clone(), Node::Directory(Arc::default()));
+    }
+    match directory.live.get(name) {
+        Some(Node::Directory(inner)) => {
             let inner = inner.clone();
             create_dirs(&mut lock(&inner), rest)
         }
-        Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+        _ => Err(io::ErrorKind::NotADirectory.into()),
     }
 }
 
