@@ -6,8 +6,9 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{DirEntry, Disk, DiskFile, DiskLock};
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes};
 
 /// Files and directories of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,7 +135,19 @@ impl DiskFile for OsFile {
         self.0.sync_data()
     }
 
+    fn times(&self) -> FileTimes {
+        let Ok(metadata) = self.0.metadata() else { return FileTimes::default() };
+        FileTimes {
+            created_ms: metadata.created().ok().and_then(epoch_ms),
+            modified_ms: metadata.modified().ok().and_then(epoch_ms),
+        }
+    }
+
     fn as_file(&self) -> Option<&File> {
         Some(&self.0)
     }
+}
+
+fn epoch_ms(time: SystemTime) -> Option<i64> {
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }

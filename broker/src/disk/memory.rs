@@ -1,13 +1,14 @@
-//! A disk in memory that knows which bytes and names are durable, and can crash, tear and fail on command.
+//! A disk in memory that knows which bytes and names are durable, and can crash, tear, hang and fail on command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_runtime::{Rng, SeededRng};
+use klamm_runtime::{Clock, Rng, SeededRng};
 
-use super::{DirEntry, Disk, DiskFile, DiskLock};
+use super::faults::{Calls, DiskCall, Effect, Failure, Faults, Hang};
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes};
 
 /// What a disk sector is: the unit that is written whole or not at all.
 const SECTOR_BYTES: u64 = 512;
@@ -16,6 +17,8 @@ const SECTOR_BYTES: u64 = 512;
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDisk {
     shared: Arc<Mutex<Shared>>,
+    /// See [`MemoryDisk::on_threads`].
+    blocking: bool,
 }
 
 /// What a crash does to bytes that were appended to a file and not yet synced.
@@ -36,15 +39,11 @@ struct Shared {
     locks: BTreeSet<PathBuf>,
     /// Handles opened before the last crash belong to a dead process.
     generation: u64,
+    /// The power was cut by a fault and is not on again.
+    off: bool,
+    /// Tells when files are made and written; without it nobody knows.
+    clock: Option<Arc<dyn Clock>>,
     faults: Faults,
-}
-
-#[derive(Debug, Default)]
-struct Faults {
-    syncs: u64,
-    writes: u64,
-    fail_sync: Option<u64>,
-    fail_write: Option<(u64, io::ErrorKind)>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +68,7 @@ struct Contents {
     undo: Vec<(usize, Vec<u8>)>,
     /// A sync failed: what was pending then never becomes durable, whatever later syncs say.
     lost_writes: bool,
+    times: FileTimes,
 }
 
 impl MemoryDisk {
@@ -77,58 +77,152 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// Pulls the plug: names and bytes that were not synced are lost (`tear` says how), locks are free again, and
-    /// handles opened before fail from now on.
+    /// Lets the disk remember when files were made and written.
+    pub fn set_clock(&self, clock: Arc<dyn Clock>) {
+        self.shared().clock = Some(clock);
+    }
+
+    fn now_ms(&self) -> Option<i64> {
+        let clock = self.shared().clock.clone();
+        clock.map(|clock| clock.now_ms())
+    }
+
+    /// The same files, with calls that may block the thread: what storage code does on threads of its own for a real
+    /// disk it does for this one too. For tests with calls that hang.
+    pub fn on_threads(&self) -> Self {
+        Self { shared: self.shared.clone(), blocking: true }
+    }
+
+    /// Pulls the plug: names and bytes that were not synced are lost (`tear` says how), locks are free again, handles
+    /// opened before fail from now on, and faults are forgotten.
     pub fn crash(&self, tear: Tear) {
+        self.shared().crash(tear);
+    }
+
+    /// Pulls the plug as [`Self::crash`] does when the call is made, before it has any effect. From then on everything
+    /// fails, so that the broker that was running can do no more, until [`Self::power_on`].
+    pub fn cut_power(&self, calls: Calls, tear: Tear) {
+        self.shared().faults.order(calls, Effect::CutPower(tear));
+    }
+
+    /// Ends what [`Self::cut_power`] began; to be called when the broker that was running is gone. Says whether the
+    /// power had been cut.
+    pub fn power_on(&self) -> bool {
         let mut shared = self.shared();
-        shared.generation += 1;
-        shared.locks.clear();
-        shared.faults.fail_sync = None;
-        shared.faults.fail_write = None;
-        let rng = match tear {
-            Tear::None => SeededRng::new(0),
-            Tear::Prefix(seed) | Tear::Holes(seed) => SeededRng::new(seed),
-        };
-        crash_directory(&mut shared.root, tear, &rng);
+        shared.faults.clear();
+        std::mem::take(&mut shared.off)
+    }
+
+    /// Lets these calls fail.
+    pub fn fail(&self, calls: Calls, failure: impl Into<Failure>) {
+        self.shared().faults.order(calls, Effect::Fail(failure.into()));
+    }
+
+    /// Lets these calls hang, before they have any effect, until they are released.
+    pub fn hang(&self, calls: Calls) -> Hang {
+        self.shared().faults.order_hang(calls)
+    }
+
+    /// Forgets the faults that were ordered; calls that hang stay where they are.
+    pub fn clear_faults(&self) {
+        self.shared().faults.clear();
     }
 
     /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The pending
     /// bytes never become durable.
     pub fn fail_nth_sync(&self, n: u64) {
-        let mut shared = self.shared();
-        shared.faults.fail_sync = Some(shared.faults.syncs + n);
+        self.fail(Calls::of(&[DiskCall::Sync, DiskCall::SyncDir]).nth(n), io::ErrorKind::Other);
     }
 
     /// Lets the `n`-th write from now fail (1 is the next one) after half of its bytes.
     pub fn fail_nth_write(&self, n: u64, kind: io::ErrorKind) {
-        let mut shared = self.shared();
-        shared.faults.fail_write = Some((shared.faults.writes + n, kind));
+        self.fail(Calls::of(&[DiskCall::Write]).nth(n), kind);
     }
 
     /// How many syncs of files and directories there were.
     pub fn sync_count(&self) -> u64 {
-        self.shared().faults.syncs
+        self.shared().faults.syncs()
+    }
+
+    /// Begins to note every call, so that a test can go through them one by one.
+    pub fn start_journal(&self) {
+        self.shared().faults.start_journal();
+    }
+
+    /// The calls since [`Self::start_journal`], in order.
+    pub fn journal(&self) -> Vec<(DiskCall, PathBuf)> {
+        self.shared().faults.journal()
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
     }
 
-    fn handle(&self, contents: Arc<Mutex<Contents>>, generation: u64) -> Arc<dyn DiskFile> {
-        Arc::new(MemoryFile { disk: self.clone(), contents, generation })
+    fn handle(&self, contents: Arc<Mutex<Contents>>, path: &Path, generation: u64) -> Arc<dyn DiskFile> {
+        Arc::new(MemoryFile { disk: self.clone(), contents, path: path.to_owned(), generation })
+    }
+
+    /// To be called first by every call: what was ordered for it happens. The error inside is one to fail with after
+    /// the effects that a failed call of this kind has.
+    fn begin(&self, kind: DiskCall, path: &Path) -> io::Result<Option<io::Error>> {
+        let mut shared = self.shared();
+        if shared.off {
+            return Err(no_power());
+        }
+        match shared.faults.at_call(kind, path) {
+            None => Ok(None),
+            Some(Effect::Fail(failure)) => Ok(Some(failure.error(kind))),
+            Some(Effect::CutPower(tear)) => {
+                shared.crash(tear);
+                shared.off = true;
+                Err(no_power())
+            }
+            Some(Effect::Hang(gate)) => {
+                let generation = shared.generation;
+                drop(shared);
+                gate.wait();
+                let shared = self.shared();
+                if shared.off || shared.generation != generation { Err(no_power()) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// As [`Self::begin`] for calls that have no effect when they fail.
+    fn begin_or_fail(&self, kind: DiskCall, path: &Path) -> io::Result<()> {
+        self.begin(kind, path)?.map_or(Ok(()), Err)
+    }
+}
+
+fn no_power() -> io::Error {
+    io::Error::other("the power was cut")
+}
+
+impl Shared {
+    fn crash(&mut self, tear: Tear) {
+        self.generation += 1;
+        self.locks.clear();
+        self.faults.clear();
+        let rng = match tear {
+            Tear::None => SeededRng::new(0),
+            Tear::Prefix(seed) | Tear::Holes(seed) => SeededRng::new(seed),
+        };
+        crash_directory(&mut self.root, tear, &rng);
     }
 }
 
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.begin_or_fail(DiskCall::Open, path)?;
         let shared = self.shared();
         match find(&shared.root, path)? {
-            Node::File(contents) => Ok(self.handle(contents, shared.generation)),
+            Node::File(contents) => Ok(self.handle(contents, path, shared.generation)),
             Node::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
         }
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.begin_or_fail(DiskCall::Create, path)?;
+        let now_ms = self.now_ms();
         let mut shared = self.shared();
         let generation = shared.generation;
         let contents = with_parent(&mut shared.root, path, |parent, name| match parent.live.get(name) {
@@ -138,20 +232,23 @@ impl Disk for MemoryDisk {
                 Ok(contents.clone())
             }
             None => {
-                let contents = Arc::<Mutex<Contents>>::default();
+                let times = FileTimes { created_ms: now_ms, modified_ms: now_ms };
+                let contents = Arc::new(Mutex::new(Contents { times, ..Contents::default() }));
                 parent.live.insert(name.to_owned(), Node::File(contents.clone()));
                 Ok(contents)
             }
         })?;
-        Ok(self.handle(contents, generation))
+        Ok(self.handle(contents, path, generation))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.begin_or_fail(DiskCall::CreateDir, path)?;
         let mut shared = self.shared();
         create_dirs(&mut shared.root, &names(path))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.begin_or_fail(DiskCall::ReadDir, path)?;
         let mut shared = self.shared();
         with_directory(&mut shared.root, &names(path), |directory| {
             let entry = |(name, node): (&String, &Node)| DirEntry {
@@ -167,6 +264,7 @@ impl Disk for MemoryDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.begin_or_fail(DiskCall::Rename, from)?;
         let mut shared = self.shared();
         let node = with_parent(&mut shared.root, from, |parent, name| {
             parent.live.remove(name).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -178,6 +276,7 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.begin_or_fail(DiskCall::Remove, path)?;
         let mut shared = self.shared();
         with_parent(&mut shared.root, path, |parent, name| match parent.live.get(name) {
             Some(Node::File(_)) => {
@@ -190,6 +289,7 @@ impl Disk for MemoryDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.begin_or_fail(DiskCall::RemoveDir, path)?;
         let mut shared = self.shared();
         with_parent(&mut shared.root, path, |parent, name| {
             parent.live.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -197,12 +297,9 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.begin_or_fail(DiskCall::SyncDir, path)?;
         let mut shared = self.shared();
-        let failed = shared.faults.count_sync();
         with_directory(&mut shared.root, &names(path), |directory| {
-            if failed {
-                return Err(io::Error::other("injected failure of a directory sync"));
-            }
             directory.durable = directory.live.clone();
             Ok(())
         })
@@ -213,6 +310,9 @@ impl Disk for MemoryDisk {
             self.create(path)?;
         }
         let mut shared = self.shared();
+        if shared.off {
+            return Err(no_power());
+        }
         let generation = shared.generation;
         if !shared.locks.insert(path.to_owned()) {
             return Ok(None);
@@ -221,7 +321,7 @@ impl Disk for MemoryDisk {
     }
 
     fn is_blocking(&self) -> bool {
-        false
+        self.blocking
     }
 }
 
@@ -245,12 +345,14 @@ impl Drop for HeldLock {
 struct MemoryFile {
     disk: MemoryDisk,
     contents: Arc<Mutex<Contents>>,
+    /// What it was opened as.
+    path: PathBuf,
     generation: u64,
 }
 
 impl MemoryFile {
-    fn check_alive(&self, shared: &Shared) -> io::Result<()> {
-        if shared.generation == self.generation {
+    fn check_alive(&self) -> io::Result<()> {
+        if self.disk.shared().generation == self.generation {
             Ok(())
         } else {
             Err(io::Error::other("this handle was opened before the crash"))
@@ -264,6 +366,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.disk.begin_or_fail(DiskCall::Read, &self.path)?;
         let contents = lock(&self.contents);
         let start = usize::try_from(position).unwrap_or(usize::MAX).min(contents.live.len());
         let available = &contents.live[start..];
@@ -273,48 +376,39 @@ impl DiskFile for MemoryFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let mut shared = self.disk.shared();
-        self.check_alive(&shared)?;
-        let failure = shared.faults.count_write();
-        drop(shared);
+        self.check_alive()?;
+        let failure = self.disk.begin(DiskCall::Write, &self.path)?;
         let position = usize::try_from(position).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let written = if failure.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
-        lock(&self.contents).write(position, written);
-        match failure {
-            Some(kind) => Err(io::Error::new(kind, "injected failure of a write")),
-            None => Ok(()),
-        }
+        let now_ms = self.disk.now_ms();
+        let mut contents = lock(&self.contents);
+        contents.write(position, written);
+        contents.times.modified_ms = now_ms.or(contents.times.modified_ms);
+        drop(contents);
+        failure.map_or(Ok(()), Err)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check_alive(&self.disk.shared())?;
+        self.check_alive()?;
+        self.disk.begin_or_fail(DiskCall::SetLen, &self.path)?;
         lock(&self.contents).set_len(usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut shared = self.disk.shared();
-        self.check_alive(&shared)?;
-        let failed = shared.faults.count_sync();
+        self.check_alive()?;
+        let failure = self.disk.begin(DiskCall::Sync, &self.path)?;
         let mut contents = lock(&self.contents);
-        if failed {
+        if let Some(error) = failure {
             contents.lost_writes = true;
-            return Err(io::Error::other("injected failure of a sync"));
+            return Err(error);
         }
         contents.sync();
         Ok(())
     }
-}
 
-impl Faults {
-    fn count_sync(&mut self) -> bool {
-        self.syncs += 1;
-        self.fail_sync == Some(self.syncs)
-    }
-
-    fn count_write(&mut self) -> Option<io::ErrorKind> {
-        self.writes += 1;
-        self.fail_write.filter(|(at, _)| *at == self.writes).map(|(_, kind)| kind)
+    fn times(&self) -> FileTimes {
+        lock(&self.contents).times
     }
 }
 
@@ -513,5 +607,70 @@ mod tests {
         disk.crash(Tear::None);
         assert_eq!(disk.read_to_string(Path::new("/a/b/text")).unwrap(), "one");
         assert!(!disk.exists(Path::new("/a/c")));
+    }
+
+    #[test]
+    fn a_call_fails_with_the_error_that_was_ordered_and_has_no_effect() {
+        let (disk, file) = disk_with("/log", b"ab");
+        let full = Failure::Os(28);
+        for (call, work) in [
+            (DiskCall::Create, (&|| disk.create(Path::new("/new")).map(drop)) as &dyn Fn() -> io::Result<()>),
+            (DiskCall::Open, &|| disk.open(Path::new("/log")).map(drop)),
+            (DiskCall::Rename, &|| disk.rename(Path::new("/log"), Path::new("/gol"))),
+            (DiskCall::Remove, &|| disk.remove(Path::new("/log"))),
+            (DiskCall::RemoveDir, &|| disk.remove_dir_all(Path::new("/log"))),
+            (DiskCall::SetLen, &|| file.set_len(1)),
+            (DiskCall::Read, &|| file.read_exact_at(&mut [0], 0)),
+            (DiskCall::SyncDir, &|| disk.sync_dir(Path::new("/"))),
+            (DiskCall::ReadDir, &|| disk.read_dir(Path::new("/")).map(drop)),
+            (DiskCall::CreateDir, &|| disk.create_dir_all(Path::new("/dir"))),
+        ] {
+            disk.fail(Calls::of(&[call]), full);
+            assert_eq!(work().unwrap_err().raw_os_error(), Some(28), "{call:?}");
+            assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"ab");
+            assert_eq!(disk.read_dir(Path::new("/")).unwrap().len(), 1, "{call:?}");
+        }
+        disk.fail(Calls::of(&[DiskCall::Write]), io::ErrorKind::StorageFull);
+        assert_eq!(file.write_all_at(b"cdef", 2).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"abcd", "half of a failed write is there");
+    }
+
+    #[test]
+    fn power_that_was_cut_stays_off_until_it_is_on_again() {
+        let (disk, file) = disk_with("/log", b"ab");
+        file.write_all_at(b"cd", 2).unwrap();
+        disk.start_journal();
+        disk.cut_power(Calls::of(&[DiskCall::Sync]).nth(2), Tear::None);
+        file.sync_data().unwrap();
+        file.write_all_at(b"ef", 4).unwrap();
+        assert!(file.sync_data().is_err(), "between the two syncs of a flush");
+        assert!(disk.create(Path::new("/ghost")).is_err() && disk.open(Path::new("/log")).is_err());
+        assert!(disk.lock(Path::new("/lock")).is_err());
+        assert_eq!(disk.journal().len(), 3);
+        assert!(disk.power_on() && !disk.power_on());
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"abcd");
+        assert!(file.write_all_at(b"ghost", 0).is_err());
+    }
+
+    #[test]
+    fn a_call_hangs_until_it_is_released() {
+        let (disk, file) = disk_with("/log", b"ab");
+        let disk = disk.on_threads();
+        assert!(disk.is_blocking() && !MemoryDisk::new().is_blocking());
+        for crash in [false, true] {
+            let hang = disk.hang(Calls::of(&[DiskCall::Write]).on("log"));
+            let file = if crash { disk.open(Path::new("/log")).unwrap() } else { file.clone() };
+            let write = std::thread::spawn(move || file.write_all_at(b"cd", 2));
+            while hang.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            if crash {
+                disk.crash(Tear::None);
+            } else {
+                assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"ab");
+            }
+            hang.release();
+            assert_eq!(write.join().unwrap().is_err(), crash, "what a dead process had under way is lost");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! The disk seam: what storage code may ask of files and directories.
 //!
 //! [`FileDisk`] is the machine's file system and the only place that touches `std::fs`. [`MemoryDisk`] keeps everything
-//! in memory and can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse a
-//! sync. Storage code is written against the traits, so every crash test runs the code that production runs.
+//! in memory and can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse any
+//! call, hang. Storage code is written against the traits, so every crash test runs the code that production runs.
 
+mod faults;
 mod file;
 mod memory;
 
@@ -12,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use faults::{Calls, DiskCall, Failure, Hang};
 pub use file::FileDisk;
 pub use memory::{MemoryDisk, Tear};
 
@@ -168,7 +170,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// call succeeds without having written them.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// The operating system's file, where there is one: for `sendfile` and memory maps.
+    /// When the file was made and last written, as far as the disk knows.
+    fn times(&self) -> FileTimes {
+        FileTimes::default()
+    }
+
+    /// The operating system's file, where there is one: for `sendfile`.
     fn as_file(&self) -> Option<&std::fs::File> {
         None
     }
@@ -181,6 +188,15 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
         let read = self.read_at(buffer, position)?;
         if read == buffer.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
+}
+
+/// When something happened to a file, in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileTimes {
+    /// It was made.
+    pub created_ms: Option<i64>,
+    /// It was last written.
+    pub modified_ms: Option<i64>,
 }
 
 /// One name in a directory.
