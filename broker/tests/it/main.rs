@@ -2,4 +2,5 @@
 
 mod alloc;
 mod server;
+mod simulation;
 mod storage;
