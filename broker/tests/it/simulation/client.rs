@@ -18,6 +18,9 @@ use super::planted::Planted;
 /// How many of the last happenings are told with a failure.
 const TOLD: usize = 60;
 
+/// The number of a leader's request and what it gave to a member.
+pub(super) type Assignment = (u64, Vec<Place>);
+
 /// What every client and the world have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -36,7 +39,7 @@ pub(super) struct Shared {
     /// How often a broker was started.
     pub(super) life: u64,
     /// Group, generation and member: what leaders gave it, each with the number of the leader's request.
-    pub(super) assignments: BTreeMap<(String, i32, String), Vec<(u64, Vec<Place>)>>,
+    pub(super) assignments: BTreeMap<(String, i32, String), Vec<Assignment>>,
     /// By life, group and generation: which of the leaders' requests counted.
     pub(super) counted: BTreeMap<(u64, String, i32), u64>,
     last_number: u64,

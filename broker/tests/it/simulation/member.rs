@@ -157,7 +157,7 @@ impl Member {
         match ErrorCode::from_code(code) {
             ErrorCode::RebalanceInProgress => self.out(true),
             ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration | ErrorCode::FencedInstanceId => {
-                self.out(false)
+                self.out(false);
             }
             _ => {}
         }
