@@ -57,8 +57,8 @@ impl Data {
     fn append_all(&self, batch: &Bytes) -> i64 {
         let mut last_offset = 0;
         for _ in 0..BATCHES {
-            let appended = self.partition.append(batch.clone(), AppendOrigin::Client, NOW_MS);
-            last_offset = appended.expect("an append").last_offset;
+            let append = self.partition.append(batch.clone(), AppendOrigin::Client, NOW_MS);
+            last_offset = self.runtime.block_on(append).expect("an append").last_offset;
         }
         last_offset
     }
@@ -115,8 +115,8 @@ fn log(c: &mut Criterion) {
             let (mut offset, end) = (0, data.partition.high_watermark());
             let records = end / BATCHES as i64;
             while offset < end {
-                let read =
-                    data.partition.read(offset, 1 << 20, true, Isolation::ReadUncommitted).expect("a read");
+                let read = data.partition.read(offset, 1 << 20, true, Isolation::ReadUncommitted);
+                let read = data.runtime.block_on(read).expect("a read");
                 let bytes = read.slice.read_bytes().expect("the bytes");
                 offset += (bytes.len() / batch.len()) as i64 * records;
                 black_box(bytes);
@@ -129,7 +129,8 @@ fn log(c: &mut Criterion) {
         let mut offset = 0;
         b.iter(|| {
             offset = (offset + 7_919) % end;
-            black_box(data.partition.read(offset, 1, true, Isolation::ReadUncommitted).expect("a read"))
+            let read = data.partition.read(offset, 1, true, Isolation::ReadUncommitted);
+            black_box(data.runtime.block_on(read).expect("a read"))
         });
     });
     group.finish();

@@ -210,6 +210,7 @@ pub struct Broker {
     acceptors: Tasks,
     connections: Tasks,
     chores: Tasks,
+    controller: Arc<Controller>,
     groups: Arc<GroupService>,
     logs: Arc<LogManager>,
 }
@@ -256,6 +257,7 @@ impl Broker {
         self.connections.shutdown().await;
         self.chores.shutdown().await;
         self.groups.close().await;
+        self.controller.close().await;
         Ok(self.logs.shutdown().await?)
     }
 
@@ -279,14 +281,22 @@ impl Broker {
         let addresses: Vec<String> = bound.iter().map(|listener| listener.local_address()).collect();
         let advertised = advertised(&config, &addresses)?;
 
+        // Before the groups are loaded: what they do not find in the metadata then, they hear of.
+        let mut deletions = controller.deletions();
         let groups = GroupService::start(&config, controller.clone(), clock.clone(), rng, disk);
         let (stopping, stops) = watch::channel(false);
         let limits = Limits::new(&config);
         let cluster_id = logs.cluster_id().to_owned();
         let check_retention = config.retention_check_interval;
         let check_offsets = config.offsets_retention_check_interval;
-        let context =
-            Context::new(config, cluster_id, controller, groups.clone(), clock.clone(), stops.clone());
+        let context = Context::new(
+            config,
+            cluster_id,
+            controller.clone(),
+            groups.clone(),
+            clock.clone(),
+            stops.clone(),
+        );
         let context = Arc::new(context);
         let (acceptors, connections, chores) = (Tasks::new(), Tasks::new(), Tasks::new());
         for (listener, advertised) in bound.into_iter().zip(advertised.clone()) {
@@ -308,6 +318,14 @@ impl Broker {
                 std::future::ready(())
             })
         });
+        chores.spawn("topic deletions", {
+            let groups = groups.clone();
+            async move {
+                while let Some(deleted) = deletions.recv().await {
+                    groups.topic_deleted(deleted.id, &deleted.name);
+                }
+            }
+        });
         let bootstrap: Vec<String> = advertised.iter().map(ToString::to_string).collect();
         Ok(Self {
             bootstrap: bootstrap.join(","),
@@ -316,6 +334,7 @@ impl Broker {
             acceptors,
             connections,
             chores,
+            controller,
             groups,
             logs,
         })

@@ -1,9 +1,9 @@
 //! Produce, key 0: versions 3 to 13 (0 to 2 are announced and refused, see [`SERVED`](super::SERVED)).
 //!
-//! Every partition's batch is validated and appended before the next request of the connection is looked at; the answer
-//! waits until what was appended is durable, for acks 1 and -1 alike, because one replica is all there is. `timeout_ms`
-//! bounds the wait for other replicas in Kafka and so has nothing to bound here. With acks 0 nothing is answered, and
-//! an error ends the connection.
+//! Every partition's batch is validated and has its place in the partition's queue before the next request of the
+//! connection is looked at; the answer waits until it is written and durable, for acks 1 and -1 alike, because one
+//! replica is all there is. `timeout_ms` bounds the wait for other replicas in Kafka and so has nothing to bound here.
+//! With acks 0 nothing is answered, and an error ends the connection.
 //!
 //! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in
 //! `record_errors`, from version 8 on and as many as [`NAMED_RECORDS_MAX`] allows; before, there is only the code. Not
@@ -16,13 +16,12 @@ use klamm_protocol::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
-use klamm_protocol::records::BatchHeader;
 use klamm_protocol::{ErrorCode, Records, Utf8Bytes};
 
 use super::context::{NO_TRANSACTIONS, named};
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::View;
-use crate::partition::{AppendError, AppendOrigin, Appended, Partition, RefusedRecord};
+use crate::partition::{AppendError, AppendOrigin, Appending, Partition, RefusedRecord};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
 /// The first version that can be read: older ones carry older record formats.
@@ -47,39 +46,52 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     let refusal = refuse_all(&request);
     let acks = request.acks;
-    let topics = request.topic_data.into_iter().enumerate();
-    let responses = topics.map(|(place, topic)| work.append_topic(place, topic, refusal.as_ref())).collect();
-    let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
+    let mut response = ProduceResponse::default();
+    for (number, topic) in request.topic_data.into_iter().enumerate() {
+        let topic = work.append_topic(number, topic, refusal.as_ref()).await;
+        response.responses.push(topic);
+    }
     let waits = work.waits;
+    let reply = call.reply();
     if acks == 0 {
-        let failed = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-        return match failed.map(|partition| partition.error_code).find(|code| *code != 0) {
-            // The one way to tell a producer that does not listen: it notices, and asks for metadata.
-            Some(code) => {
-                Err(Refusal::new(format!("produce with acks 0 failed: {}", ErrorCode::from_code(code))))
+        told_nothing(&response)?;
+        if waits.is_empty() {
+            return Ok(Answer::None);
+        }
+        return Ok(Answer::later(held_bytes(&response), async move {
+            for wait in waits {
+                wait.tell_where(&mut response).await;
             }
-            None => Ok(Answer::None),
-        };
+            told_nothing(&response).map(|()| None)
+        }));
     }
     if waits.is_empty() {
         return call.answer(&response);
     }
-    let reply = call.reply();
     Ok(Answer::later(held_bytes(&response), async move {
         for wait in waits {
-            if let Err(error) = wait.partition.wait_durable(wait.last_offset).await {
-                let topic = &mut response.responses[wait.place.0];
-                let answer = &mut topic.partition_responses[wait.place.1];
-                Refused::because(ErrorCode::KafkaStorageError, error.to_string()).tell(answer);
-            }
+            wait.tell_when_durable(&mut response).await;
         }
         reply.encode(&response).map(Some)
     }))
 }
 
+/// The one way to tell a producer that does not listen: its connection ends. It notices, and asks for metadata.
+fn told_nothing(response: &ProduceResponse) -> Result<(), Refusal> {
+    let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    match answers.map(|partition| partition.error_code).find(|code| *code != 0) {
+        Some(code) => {
+            Err(Refusal::new(format!("produce with acks 0 failed: {}", ErrorCode::from_code(code))))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What the answer takes until it is sent; for each partition there may be a log to wait for, too.
 fn held_bytes(response: &ProduceResponse) -> usize {
-    const PARTITION: usize = size_of::<PartitionProduceResponse>() + size_of::<Wait>();
+    /// What a batch can be refused for by the log takes a line of text.
+    const LOG_ERROR: usize = 512;
+    const PARTITION: usize = size_of::<PartitionProduceResponse>() + size_of::<Wait>() + LOG_ERROR;
     let words = |text: &Option<Utf8Bytes>| text.as_ref().map_or(0, |text| text.len());
     let record = |error: &BatchIndexAndErrorMessage| {
         size_of::<BatchIndexAndErrorMessage>() + words(&error.batch_index_error_message)
@@ -146,9 +158,37 @@ impl From<AppendError> for Refused {
 /// What the answer to one partition has to wait for.
 struct Wait {
     /// Topic and partition, counted within the response.
-    place: (usize, usize),
+    answer: (usize, usize),
     partition: Arc<Partition>,
-    last_offset: i64,
+    append: Appending,
+}
+
+impl Wait {
+    /// Says where the batch is, as soon as that is known.
+    async fn tell_where(self, response: &mut ProduceResponse) -> Option<(Arc<Partition>, i64)> {
+        let answer = &mut response.responses[self.answer.0].partition_responses[self.answer.1];
+        match self.append.await {
+            Ok(appended) => {
+                answer.base_offset = appended.base_offset;
+                answer.log_append_time_ms = appended.log_append_time_ms;
+                answer.log_start_offset = appended.log_start_offset;
+                Some((self.partition, appended.last_offset))
+            }
+            Err(error) => {
+                Refused::from(error).tell(answer);
+                None
+            }
+        }
+    }
+
+    async fn tell_when_durable(self, response: &mut ProduceResponse) {
+        let (topic, partition) = self.answer;
+        let Some((log, last_offset)) = self.tell_where(response).await else { return };
+        if let Err(error) = log.wait_durable(last_offset).await {
+            let answer = &mut response.responses[topic].partition_responses[partition];
+            Refused::because(ErrorCode::KafkaStorageError, error.to_string()).tell(answer);
+        }
+    }
 }
 
 struct Work<'a> {
@@ -161,9 +201,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn append_topic(
+    async fn append_topic(
         &mut self,
-        topic_place: usize,
+        number: usize,
         data: TopicProduceData,
         refusal: Option<&Refused>,
     ) -> TopicProduceResponse {
@@ -173,19 +213,17 @@ impl Work<'_> {
             topic_id: data.topic_id,
             ..TopicProduceResponse::default()
         };
-        for (place, partition) in data.partition_data.into_iter().enumerate() {
+        for (index, partition) in data.partition_data.into_iter().enumerate() {
             let mut answer = PartitionProduceResponse { index: partition.index, ..Default::default() };
-            let appended = match refusal {
+            let appending = match refusal {
                 Some(refused) => Err(refused.clone()),
                 None => self.append(&response, partition.index, partition.records),
             };
-            match appended {
-                Ok((log, appended)) => {
-                    answer.base_offset = appended.base_offset;
-                    answer.log_append_time_ms = appended.log_append_time_ms;
-                    answer.log_start_offset = appended.log_start_offset;
-                    let place = (topic_place, place);
-                    self.waits.push(Wait { place, partition: log, last_offset: appended.last_offset });
+            match appending {
+                Ok((partition, mut append)) => {
+                    // What comes next must come behind it.
+                    append.queued().await;
+                    self.waits.push(Wait { answer: (number, index), partition, append });
                 }
                 Err(mut refused) => {
                     refused.records.truncate(self.names_left.max(1));
@@ -204,7 +242,7 @@ impl Work<'_> {
         topic: &TopicProduceResponse,
         index: i32,
         records: Option<Records>,
-    ) -> Result<(Arc<Partition>, Appended), Refused> {
+    ) -> Result<(Arc<Partition>, Appending), Refused> {
         let topic = named(&self.view, self.by_id, topic.topic_id, &topic.name)?;
         if topic.is_internal() {
             let message = format!("{} is the broker's own", topic.name);
@@ -212,10 +250,10 @@ impl Work<'_> {
         }
         let log = self.view.log(topic, index)?;
         let records = records.and_then(Records::into_bytes).unwrap_or_default();
-        if BatchHeader::parse(&records).is_ok_and(|header| header.is_transactional()) {
+        let batch = log.check(records, AppendOrigin::Client, self.context.now_ms())?;
+        if batch.header().is_transactional() {
             return Err(Refused::because(NO_TRANSACTIONS.0, NO_TRANSACTIONS.1));
         }
-        let appended = log.append(records, AppendOrigin::Client, self.context.now_ms())?;
-        Ok((log.clone(), appended))
+        Ok((log.clone(), log.append_checked(batch)))
     }
 }

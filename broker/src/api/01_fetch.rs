@@ -1,7 +1,8 @@
 //! Fetch, key 1: versions 4 to 18.
 //!
 //! Records are not read here: a response names the places in the segment files, and the connection sends them from
-//! there. Whole batches are sent, from the one that holds the offset; the first batch of the first partition that has
+//! there. Where the places of the last batches are known, nothing waits for the disk; otherwise its threads look, beside
+//! the work on later requests. Whole batches are sent, from the one that holds the offset; the first batch of the first partition that has
 //! any is sent whatever the limits say, so that a consumer never gets stuck. A partition that is named twice is
 //! answered twice, within the same limits. Fetch sessions (KIP-227) are declined with session id 0. Not there yet:
 //! followers and reading from followers.
@@ -25,28 +26,34 @@
 //!
 //! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares
 //! otherwise than when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention,
-//! or can no longer be read.
+//! or can no longer be read. Each move of a partition is looked at alone, however many others the fetch names.
+//!
+//! A disk that hangs holds only its own partitions: what it has not found by [`PATIENCE`] is answered as if there were
+//! nothing yet.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::select_all;
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse, PartitionData};
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use klamm_protocol::{ErrorCode, Records, UnknownTags};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::context::named;
 use super::{Answer, Call, Context, Refusal, Reply, Response};
-use crate::controller::{Logs, Topic, View};
-use crate::log::LogSlice;
-use crate::partition::{Isolation, Partition};
+use crate::controller::{Logs, View};
+use crate::partition::{Isolation, LogRead, Partition, ReadError, StoredRecords, Wanted};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 4..=18;
 /// From here on topics are named by their id.
 const TOPIC_IDS: i16 = 13;
+/// How long a fetch waits for a disk at least, however little it wants to wait for records.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: FetchRequest = call.decode()?;
@@ -55,19 +62,36 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     }
     let reply = call.reply();
     let started = Instant::now();
-    let found = look(context, &request, reply);
-    if found.is_due(&request, &found.fates) {
-        return found.respond(reply).map(Answer::Ready);
-    }
+    let known = match look_without_disk(context, &request, reply) {
+        Some(found) if found.is_due(&request, &found.fates) => {
+            return found.respond(reply).map(Answer::Ready);
+        }
+        known => known,
+    };
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let patience = started + max_wait.max(PATIENCE);
     let Some(room) = call.peer.room_to_wait(call.read_bytes()) else {
+        let found = match known {
+            Some(found) => found,
+            None => look(context, &request, reply, patience).await,
+        };
         return found.respond(reply).map(Answer::Ready);
     };
     let context = context.clone();
     let request = without_frame(request);
     Ok(Answer::later(0, async move {
         let _room = room;
-        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-        let found = wait(&context, &request, reply, &found.fates, started + max_wait).await;
+        let first = match known {
+            Some(found) => found.fates,
+            None => {
+                let found = look(&context, &request, reply, patience).await;
+                if found.is_due(&request, &found.fates) {
+                    return found.respond(reply).map(Some);
+                }
+                found.fates
+            }
+        };
+        let found = wait(&context, &request, reply, &first, started + max_wait).await;
         found.respond(reply).map(Some)
     }))
 }
@@ -107,7 +131,7 @@ fn without_frame(request: FetchRequest) -> FetchRequest {
     }
 }
 
-/// Looks again whenever something may have changed, until the answer is due or the time is up.
+/// Looks again whenever enough may have changed, until the answer is due or the time is up.
 async fn wait(
     context: &Arc<Context>,
     request: &FetchRequest,
@@ -117,28 +141,122 @@ async fn wait(
 ) -> Found {
     let mut stopping = context.stopping();
     let mut views = context.views();
+    let patience = deadline.max(Instant::now() + PATIENCE);
     loop {
         // First listen, then look: what comes in between is heard.
         views.mark_unchanged();
-        let topics: Vec<_> = logs_of_topics(&context.view(), request, reply).collect();
-        let mut moves = watches(context, request, reply);
-        let found = look(context, request, reply);
+        let view = context.view();
+        let topics: Vec<_> = logs_of_topics(&view, request, reply).collect();
+        let mut moves: FuturesUnordered<_> = watches(&view, request, reply)
+            .map(|watched| {
+                let receiver = watched.log.watch();
+                next_move(watched, receiver)
+            })
+            .collect();
+        drop(view);
+        let found = look(context, request, reply, patience).await;
         if found.is_due(request, first) || *stopping.borrow() || Instant::now() >= deadline {
             return found;
         }
-        let moved = async {
-            if moves.is_empty() {
-                std::future::pending::<()>().await;
+        let mut balance = Balance::of(found);
+        let due = async {
+            while let Some((watched, receiver)) = moves.next().await {
+                if balance.moved(&watched, request, first, patience).await {
+                    return;
+                }
+                moves.push(next_move(watched, receiver));
             }
-            // A log that is gone counts as moved: the next look says so.
-            let _ = select_all(moves.iter_mut().map(|moves| Box::pin(moves.changed()))).await;
+            std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = moved => {}
+            () = due => {}
             () = news_of(&topics, &mut views, request, reply) => {}
             () = sleep_until(deadline) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
+    }
+}
+
+/// A partition that a fetch waits for.
+struct Watched {
+    /// Which of the request's, all topics counted through.
+    number: usize,
+    /// Its topic and itself, in the request.
+    named: (usize, usize),
+    log: Arc<Partition>,
+}
+
+/// Waits for the next thing to happen to a partition.
+async fn next_move(watched: Watched, mut receiver: watch::Receiver<i64>) -> (Watched, watch::Receiver<i64>) {
+    if receiver.changed().await.is_err() {
+        // It is gone; the metadata says so, too.
+        std::future::pending::<()>().await;
+    }
+    (watched, receiver)
+}
+
+/// The partitions that are there.
+fn watches(view: &View, request: &FetchRequest, reply: Reply) -> impl Iterator<Item = Watched> {
+    let all = request.topics.iter().enumerate().flat_map(|(topic, wanted)| {
+        wanted.partitions.iter().enumerate().map(move |(index, partition)| (topic, index, wanted, partition))
+    });
+    all.enumerate().filter_map(move |(number, (topic_number, index, wanted, partition))| {
+        let topic = named(view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic).ok()?;
+        let log = view.log(topic, partition.partition).ok()?.clone();
+        Some(Watched { number, named: (topic_number, index), log })
+    })
+}
+
+/// How much there is for a fetch that waits, kept up with one partition after the other.
+struct Balance {
+    bytes: usize,
+    /// Of each partition.
+    sizes: Vec<usize>,
+    enough: usize,
+    max_bytes: usize,
+    isolation: Isolation,
+}
+
+impl Balance {
+    fn of(found: Found) -> Self {
+        Self {
+            bytes: found.bytes,
+            sizes: found.sizes,
+            enough: found.enough,
+            max_bytes: found.max_bytes,
+            isolation: found.isolation,
+        }
+    }
+
+    /// Looks at a partition that has moved. Says whether the answer may be due.
+    async fn moved(
+        &mut self,
+        watched: &Watched,
+        request: &FetchRequest,
+        first: &[ErrorCode],
+        patience: Instant,
+    ) -> bool {
+        let (topic, index) = watched.named;
+        let Some(partition) = request.topics.get(topic).and_then(|topic| topic.partitions.get(index)) else {
+            return true;
+        };
+        let before = self.sizes.get(watched.number).copied().unwrap_or(0);
+        let others = self.bytes - before;
+        let wanted = wanted(partition, self.max_bytes.saturating_sub(others), others == 0, self.isolation);
+        let read = match check_epoch(&watched.log, partition.current_leader_epoch) {
+            Ok(()) => read(&watched.log, wanted, patience).await.map_err(|error| error.error_code()),
+            Err(error) => Err(error),
+        };
+        let fate = read.as_ref().err().copied().unwrap_or(ErrorCode::None);
+        if first.get(watched.number) != Some(&fate) || asks_for_action(fate) {
+            return true;
+        }
+        let size = read.map_or(0, |read| read.slice.len);
+        self.bytes = others + size;
+        if let Some(known) = self.sizes.get_mut(watched.number) {
+            *known = size;
+        }
+        self.bytes >= self.enough
     }
 }
 
@@ -174,31 +292,41 @@ async fn news_of(
     std::future::pending::<()>().await;
 }
 
-fn watches(context: &Context, request: &FetchRequest, reply: Reply) -> Vec<watch::Receiver<i64>> {
-    let view = context.view();
-    let mut moves = Vec::new();
-    for wanted in &request.topics {
-        let Ok(topic) = named(&view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic) else {
-            continue;
-        };
-        let logs = wanted.partitions.iter().filter_map(|partition| view.log(topic, partition.partition).ok());
-        moves.extend(logs.map(|log| log.watch()));
-    }
-    moves
-}
-
 /// What one look at the logs found.
 struct Found {
     response: FetchResponse,
-    slices: Vec<LogSlice>,
+    slices: Vec<StoredRecords>,
     bytes: usize,
     /// How many bytes make the answer due.
     enough: usize,
-    /// How each partition fared, in the order of the request.
+    /// How many bytes the answer may have.
+    max_bytes: usize,
+    isolation: Isolation,
+    /// How each partition fared, and how many bytes it has, in the order of the request.
     fates: Vec<ErrorCode>,
+    sizes: Vec<usize>,
 }
 
 impl Found {
+    fn nothing(context: &Context, request: &FetchRequest) -> Self {
+        let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(context.config().fetch_max_bytes);
+        let isolation =
+            if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+        let count = request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
+        let too_many = count > context.config().max_partitions;
+        let enough = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
+        Self {
+            response: FetchResponse::default(),
+            slices: Vec::new(),
+            bytes: 0,
+            enough: if too_many { 0 } else { enough },
+            max_bytes,
+            isolation,
+            fates: Vec::new(),
+            sizes: Vec::new(),
+        }
+    }
+
     /// Whether to answer now rather than to wait; `first` is how the partitions fared when the fetch came.
     fn is_due(&self, request: &FetchRequest, first: &[ErrorCode]) -> bool {
         let nothing_to_wait_for = !self.fates.contains(&ErrorCode::None);
@@ -212,6 +340,56 @@ impl Found {
     fn respond(self, reply: Reply) -> Result<Response, Refusal> {
         reply.encode_with(&self.response, self.slices)
     }
+
+    /// What is to be read of a partition, with the room that those before it have left.
+    fn wanted(&self, partition: &FetchPartition) -> Wanted {
+        wanted(partition, self.max_bytes.saturating_sub(self.bytes), self.bytes == 0, self.isolation)
+    }
+
+    /// Begins the answer for a topic.
+    fn topic(&mut self, wanted: &FetchTopic) {
+        self.response.responses.push(FetchableTopicResponse {
+            topic: wanted.topic.clone(),
+            topic_id: wanted.topic_id,
+            partitions: Vec::with_capacity(wanted.partitions.len()),
+            ..FetchableTopicResponse::default()
+        });
+    }
+
+    /// The answer for the next partition of the topic.
+    fn partition(&mut self, index: i32, read: Result<(&Arc<Partition>, LogRead), ErrorCode>) {
+        self.fates.push(read.as_ref().err().copied().unwrap_or(ErrorCode::None));
+        self.sizes.push(read.as_ref().map_or(0, |(_, read)| read.slice.len));
+        let answer = match read {
+            Ok((log, read)) => self.records(index, log, read),
+            Err(error) => failed(index, error),
+        };
+        if let Some(topic) = self.response.responses.last_mut() {
+            topic.partitions.push(answer);
+        }
+    }
+
+    fn records(&mut self, partition_index: i32, log: &Partition, read: LogRead) -> PartitionData {
+        let records = if read.slice.is_empty() {
+            // Empty, not null: librdkafka takes null for a broken response.
+            Records::default()
+        } else {
+            let token = self.slices.len() as u64;
+            let len = read.slice.len;
+            self.bytes += len;
+            self.slices.push(log.stored(read.slice));
+            Records::External { len, token }
+        };
+        PartitionData {
+            partition_index,
+            high_watermark: read.high_watermark,
+            last_stable_offset: read.last_stable_offset,
+            log_start_offset: read.log_start_offset,
+            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(Vec::new),
+            records: Some(records),
+            ..PartitionData::default()
+        }
+    }
 }
 
 /// Whether a client that is told this does something else than to ask again.
@@ -219,74 +397,103 @@ fn asks_for_action(fate: ErrorCode) -> bool {
     matches!(fate, ErrorCode::OffsetOutOfRange | ErrorCode::FencedLeaderEpoch)
 }
 
-fn look(context: &Context, request: &FetchRequest, reply: Reply) -> Found {
-    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(context.config().fetch_max_bytes);
-    let isolation =
-        if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+/// What there is for a fetch, as far as nobody has to look at the disk for it; nothing otherwise.
+fn look_without_disk(context: &Context, request: &FetchRequest, reply: Reply) -> Option<Found> {
     let view = context.view();
-    let mut found = Found {
-        response: FetchResponse::default(),
-        slices: Vec::new(),
-        bytes: 0,
-        enough: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
-        fates: Vec::new(),
-    };
+    let mut found = Found::nothing(context, request);
     for wanted in &request.topics {
-        let topic = named(&view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic);
-        let partitions = wanted.partitions.iter().map(|partition| {
-            let room = max_bytes.saturating_sub(found.bytes);
-            let read = read(&view, topic, partition, room, isolation, &mut found);
-            found.fates.push(read.as_ref().err().copied().unwrap_or(ErrorCode::None));
-            read.unwrap_or_else(|error| failed(partition.partition, error))
-        });
-        let partitions = partitions.collect();
-        found.response.responses.push(FetchableTopicResponse {
-            topic: wanted.topic.clone(),
-            topic_id: wanted.topic_id,
-            partitions,
-            ..FetchableTopicResponse::default()
-        });
+        found.topic(wanted);
+        for partition in &wanted.partitions {
+            let read = match log_of(&view, wanted, partition, reply) {
+                Err(error) => Err(error),
+                Ok(log) => match log.read_known(found.wanted(partition)) {
+                    Ok(Some(read)) => Ok((log, read)),
+                    Ok(None) => return None,
+                    Err(error) => Err(error.error_code()),
+                },
+            };
+            found.partition(partition.partition, read);
+        }
     }
-    if found.fates.len() > context.config().max_partitions {
-        found.enough = 0;
+    Some(found)
+}
+
+/// What there is for a fetch. A disk that does not answer by `patience` has nothing; the others are asked meanwhile.
+async fn look(context: &Context, request: &FetchRequest, reply: Reply, patience: Instant) -> Found {
+    let view = context.view();
+    let mut found = Found::nothing(context, request);
+    let mut from_disk = read_from_disk(&view, request, reply, &found, patience).await;
+    let mut number = 0;
+    for topic in &request.topics {
+        found.topic(topic);
+        for partition in &topic.partitions {
+            let read = match log_of(&view, topic, partition, reply) {
+                Err(error) => Err(error),
+                Ok(log) => {
+                    let wanted = found.wanted(partition);
+                    let fits = |read: &LogRead| read.slice.len <= wanted.max_bytes || found.bytes == 0;
+                    match from_disk.remove(&number) {
+                        Some(Ok(read)) if fits(&read) => Ok((log, read)),
+                        Some(Err(error)) => Err(error.error_code()),
+                        _ => match read(log, wanted, patience).await {
+                            Ok(read) => Ok((log, read)),
+                            Err(error) => Err(error.error_code()),
+                        },
+                    }
+                }
+            };
+            found.partition(partition.partition, read);
+            number += 1;
+        }
     }
     found
 }
 
-fn read(
+/// Of the partitions that the disk has to be asked for, each by its number in the request: what they have, when nobody
+/// else takes of the room.
+async fn read_from_disk(
     view: &View,
-    topic: Result<&Arc<Topic>, ErrorCode>,
+    request: &FetchRequest,
+    reply: Reply,
+    limits: &Found,
+    patience: Instant,
+) -> BTreeMap<usize, Result<LogRead, ReadError>> {
+    let all = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |one| (topic, one)));
+    let reads = all.enumerate().filter_map(|(number, (topic, partition))| {
+        let log = log_of(view, topic, partition, reply).ok()?;
+        let wanted = limits.wanted(partition);
+        let unknown = matches!(log.read_known(wanted), Ok(None));
+        unknown.then_some(async move { (number, read(log, wanted, patience).await) })
+    });
+    join_all(reads).await.into_iter().collect()
+}
+
+/// The log of a partition, if it leads in the epoch that the client knows.
+fn log_of<'a>(
+    view: &'a View,
+    topic: &FetchTopic,
     wanted: &FetchPartition,
-    room: usize,
-    isolation: Isolation,
-    found: &mut Found,
-) -> Result<PartitionData, ErrorCode> {
-    let log = view.log(topic?, wanted.partition)?;
+    reply: Reply,
+) -> Result<&'a Arc<Partition>, ErrorCode> {
+    let topic = named(view, reply.version >= TOPIC_IDS, topic.topic_id, &topic.topic)?;
+    let log = view.log(topic, wanted.partition)?;
     check_epoch(log, wanted.current_leader_epoch)?;
-    let max_bytes = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(room);
-    let read = log
-        .read(wanted.fetch_offset, max_bytes, found.bytes == 0, isolation)
-        .map_err(|error| error.error_code())?;
-    let records = if read.slice.is_empty() {
-        // Empty, not null: librdkafka takes null for a broken response.
-        Records::default()
-    } else {
-        let token = found.slices.len() as u64;
-        let len = read.slice.len;
-        found.bytes += len;
-        found.slices.push(read.slice);
-        Records::External { len, token }
-    };
-    let aborted_transactions = (isolation == Isolation::ReadCommitted).then(Vec::new);
-    Ok(PartitionData {
-        partition_index: wanted.partition,
-        high_watermark: read.high_watermark,
-        last_stable_offset: read.last_stable_offset,
-        log_start_offset: read.log_start_offset,
-        aborted_transactions,
-        records: Some(records),
-        ..PartitionData::default()
-    })
+    Ok(log)
+}
+
+fn wanted(partition: &FetchPartition, room: usize, at_least_one: bool, isolation: Isolation) -> Wanted {
+    let max_bytes = usize::try_from(partition.partition_max_bytes).unwrap_or(0).min(room);
+    Wanted { offset: partition.fetch_offset, max_bytes, at_least_one, isolation }
+}
+
+async fn read(log: &Arc<Partition>, wanted: Wanted, patience: Instant) -> Result<LogRead, ReadError> {
+    if let Some(read) = log.read_known(wanted)? {
+        return Ok(read);
+    }
+    match timeout_at(patience, log.read_wanted(wanted)).await {
+        Ok(read) => read,
+        Err(_) => log.read_nothing(),
+    }
 }
 
 /// A reader that knows of an older leader must find out where its log ends; one that knows of a newer one is ahead of

@@ -21,6 +21,8 @@ use crate::log::TimestampOffset;
 use crate::partition::{Isolation, Partition};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=11;
+/// From here on there is a field for the epoch of a record's leader.
+const LEADER_EPOCHS: i16 = 4;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -34,43 +36,79 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let isolation =
         if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
     let doubles = doubles(&request);
-    let topics = request.topics.iter().map(|topic| {
-        let answer = |wanted: &ListOffsetsPartition| {
+    let mut searches = Vec::new();
+    let mut response = ListOffsetsResponse::default();
+    for (number, topic) in request.topics.iter().enumerate() {
+        let mut answers = Vec::new();
+        for (index, wanted) in topic.partitions.iter().enumerate() {
             let found = match doubles.contains(&(topic.name.clone(), wanted.partition_index)) {
-                true => Err(ErrorCode::InvalidRequest),
+                true => Found::Known(Err(ErrorCode::InvalidRequest)),
                 false => find(&view, &topic.name, wanted, isolation),
             };
-            let partition_index = wanted.partition_index;
-            match found {
-                Ok(found) => ListOffsetsPartitionResponse {
-                    partition_index,
-                    timestamp: found.timestamp,
-                    offset: found.offset,
-                    leader_epoch: found.leader_epoch,
-                    ..ListOffsetsPartitionResponse::default()
-                },
-                Err(error) => ListOffsetsPartitionResponse {
-                    partition_index,
-                    error_code: error.code(),
-                    ..ListOffsetsPartitionResponse::default()
-                },
-            }
-        };
-        let partitions = topic.partitions.iter().map(answer).collect();
-        ListOffsetsTopicResponse {
+            let known = match found {
+                Found::Known(known) => known,
+                Found::BySearch(search) => {
+                    searches.push(((number, index), search));
+                    Ok(None)
+                }
+            };
+            answers.push(answer(call.version, wanted.partition_index, known));
+        }
+        response.topics.push(ListOffsetsTopicResponse {
             name: topic.name.clone(),
-            partitions,
+            partitions: answers,
             ..ListOffsetsTopicResponse::default()
+        });
+    }
+    if searches.is_empty() {
+        return call.answer(&response);
+    }
+    for topic in &mut response.topics {
+        // A copy: the disk may take long, and the name would keep the request's frame.
+        topic.name = topic.name.to_string().into();
+    }
+    let reply = call.reply();
+    Ok(Answer::later(held_bytes(&response), async move {
+        for ((topic, partition), search) in searches {
+            let answers = &mut response.topics[topic].partitions;
+            let index = answers[partition].partition_index;
+            answers[partition] = answer(reply.version, index, search.run().await);
         }
-    });
-    let topics = topics.map(|mut topic| {
-        if call.version < 4 {
-            // No field for it there.
-            topic.partitions.iter_mut().for_each(|partition| partition.leader_epoch = -1);
+        reply.encode(&response).map(Some)
+    }))
+}
+
+/// What the answer and its searches take until it is sent.
+fn held_bytes(response: &ListOffsetsResponse) -> usize {
+    const PARTITION: usize = size_of::<ListOffsetsPartitionResponse>() + size_of::<Search>();
+    let topic = |topic: &ListOffsetsTopicResponse| {
+        size_of::<ListOffsetsTopicResponse>() + topic.name.len() + topic.partitions.len() * PARTITION
+    };
+    response.topics.iter().map(topic).sum()
+}
+
+fn answer(
+    version: i16,
+    partition_index: i32,
+    found: Result<Option<TimestampOffset>, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
+    match found {
+        Ok(found) => {
+            let TimestampOffset { timestamp, offset, leader_epoch } = found.unwrap_or(NOWHERE);
+            ListOffsetsPartitionResponse {
+                partition_index,
+                timestamp,
+                offset,
+                leader_epoch: if version < LEADER_EPOCHS { -1 } else { leader_epoch },
+                ..ListOffsetsPartitionResponse::default()
+            }
         }
-        topic
-    });
-    call.answer(&ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() })
+        Err(error) => ListOffsetsPartitionResponse {
+            partition_index,
+            error_code: error.code(),
+            ..ListOffsetsPartitionResponse::default()
+        },
+    }
 }
 
 /// The partitions that are named more than once. They are refused, as in Kafka: a search by time may decompress a batch
@@ -85,29 +123,57 @@ fn doubles(request: &ListOffsetsRequest) -> HashSet<(Utf8Bytes, i32)> {
 
 const NOWHERE: TimestampOffset = TimestampOffset { timestamp: -1, offset: -1, leader_epoch: -1 };
 
-fn find(
-    view: &View,
-    topic: &str,
-    wanted: &ListOffsetsPartition,
+/// What a partition is asked for.
+enum Found {
+    /// What is known without the disk.
+    Known(Result<Option<TimestampOffset>, ErrorCode>),
+    BySearch(Search),
+}
+
+/// A record that is looked for in the log, by disk threads.
+struct Search {
+    log: Arc<Partition>,
+    /// A time, or [`MAX_TIMESTAMP`].
+    timestamp: i64,
     isolation: Isolation,
-) -> Result<TimestampOffset, ErrorCode> {
-    let log = view.partition(topic, wanted.partition_index)?;
-    check_epoch(log, wanted.current_leader_epoch)?;
-    if log.offline().is_some() && log.log_end_offset() == 0 {
-        return Err(ErrorCode::KafkaStorageError);
+}
+
+impl Search {
+    async fn run(self) -> Result<Option<TimestampOffset>, ErrorCode> {
+        let found = match self.timestamp {
+            MAX_TIMESTAMP => self.log.max_timestamp().await,
+            time => self.log.offset_for_timestamp(time, self.isolation).await,
+        };
+        let found = found.map_err(|_| ErrorCode::KafkaStorageError)?;
+        let end = match self.isolation {
+            Isolation::ReadCommitted => self.log.last_stable_offset(),
+            _ => self.log.high_watermark(),
+        };
+        Ok(found.filter(|found| found.offset < end))
     }
-    let place =
-        |log: &Partition, offset| TimestampOffset { timestamp: -1, offset, leader_epoch: log.leader_epoch() };
-    let found = match wanted.timestamp {
-        LATEST if isolation == Isolation::ReadCommitted => Some(place(log, log.last_stable_offset())),
-        LATEST => Some(place(log, log.high_watermark())),
-        EARLIEST | EARLIEST_LOCAL => Some(place(log, log.log_start_offset())),
-        MAX_TIMESTAMP => log.max_timestamp().map_err(|_| ErrorCode::KafkaStorageError)?,
-        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
-        time if time >= 0 => {
-            log.offset_for_timestamp(time, isolation).map_err(|_| ErrorCode::KafkaStorageError)?
-        }
-        _ => return Err(ErrorCode::UnsupportedVersion),
+}
+
+fn find(view: &View, topic: &str, wanted: &ListOffsetsPartition, isolation: Isolation) -> Found {
+    let log = view.partition(topic, wanted.partition_index);
+    let log = match log.and_then(|log| check_epoch(log, wanted.current_leader_epoch).map(|()| log)) {
+        Ok(log) => log,
+        Err(error) => return Found::Known(Err(error)),
     };
-    Ok(found.unwrap_or(NOWHERE))
+    if log.offline().is_some() && log.log_end_offset() == 0 {
+        return Found::Known(Err(ErrorCode::KafkaStorageError));
+    }
+    let at = |offset| {
+        let leader_epoch = log.leader_epoch();
+        Found::Known(Ok(Some(TimestampOffset { timestamp: -1, offset, leader_epoch })))
+    };
+    match wanted.timestamp {
+        LATEST if isolation == Isolation::ReadCommitted => at(log.last_stable_offset()),
+        LATEST => at(log.high_watermark()),
+        EARLIEST | EARLIEST_LOCAL => at(log.log_start_offset()),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Found::Known(Ok(None)),
+        timestamp if timestamp >= 0 || timestamp == MAX_TIMESTAMP => {
+            Found::BySearch(Search { log: log.clone(), timestamp, isolation })
+        }
+        _ => Found::Known(Err(ErrorCode::UnsupportedVersion)),
+    }
 }

@@ -4,9 +4,11 @@
 //! `auto.create.topics.enable` allow it. There is one broker, which leads everything and is its own controller. Its
 //! address is the one advertised for the listener that the client came through.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use klamm_protocol::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -15,7 +17,7 @@ use klamm_protocol::{ErrorCode, Utf8Bytes, Uuid};
 
 use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
-use crate::controller::{CreateTopic, Topic, View};
+use crate::controller::{COMMANDS_AT_ONCE, CreateTopic, Topic, View, is_valid_name};
 use crate::group::OFFSETS_TOPIC;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
@@ -32,11 +34,10 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         }
         Some(wanted) => {
             let create = request.allow_auto_topic_creation && context.config().auto_create_topics;
-            let mut topics = Vec::new();
-            for wanted in each_once(wanted, named) {
-                topics.push(one(context, wanted, create).await);
-            }
-            topics
+            let wanted: Vec<_> = each_once(wanted, named).collect();
+            let refused = if create { make_missing(context, &wanted).await } else { BTreeMap::new() };
+            let view = context.view();
+            wanted.into_iter().map(|wanted| one(context, &view, wanted, &refused)).collect()
         }
     };
     let broker = MetadataResponseBroker {
@@ -60,12 +61,30 @@ fn named(wanted: &MetadataRequestTopic) -> (Uuid, Option<Utf8Bytes>) {
     (id, wanted.name.clone().filter(|_| id.is_zero()))
 }
 
-async fn one(context: &Context, wanted: MetadataRequestTopic, create: bool) -> MetadataResponseTopic {
+/// Creates the topics that are asked for by name and are not there, together. Says which cannot be.
+async fn make_missing(context: &Context, wanted: &[MetadataRequestTopic]) -> BTreeMap<Utf8Bytes, ErrorCode> {
     let view = context.view();
+    let names = wanted.iter().filter_map(|wanted| named(wanted).1);
+    let missing: Vec<_> =
+        names.filter(|name| is_valid_name(name) && view.image.topic(name).is_none()).collect();
+    let mut refused = BTreeMap::new();
+    for some in missing.chunks(COMMANDS_AT_ONCE) {
+        let made = join_all(some.iter().map(|name| make(context, name))).await;
+        refused.extend(some.iter().zip(made).filter_map(|(name, made)| Some((name.clone(), made.err()?))));
+    }
+    refused
+}
+
+fn one(
+    context: &Context,
+    view: &View,
+    wanted: MetadataRequestTopic,
+    refused: &BTreeMap<Utf8Bytes, ErrorCode>,
+) -> MetadataResponseTopic {
     let (id, name) = named(&wanted);
     let Some(name) = name else {
         return match view.image.topic_by_id(id) {
-            Some(topic) => describe(context, &view, topic),
+            Some(topic) => describe(context, view, topic),
             None => MetadataResponseTopic {
                 error_code: ErrorCode::UnknownTopicId.code(),
                 topic_id: id,
@@ -75,19 +94,14 @@ async fn one(context: &Context, wanted: MetadataRequestTopic, create: bool) -> M
             },
         };
     };
-    if let Some(topic) = view.image.topic(&name) {
-        return describe(context, &view, topic);
-    }
-    match if create { make(context, &name).await } else { Err(why_unknown(&name)) } {
-        Ok(()) => {
-            let view = context.view();
-            match view.image.topic(&name) {
-                Some(topic) => describe(context, &view, topic),
-                // Deleted again by somebody.
-                None => unknown(name, ErrorCode::UnknownTopicOrPartition),
-            }
+    match (view.image.topic(&name), refused.get(&name)) {
+        (Some(topic), _) => describe(context, view, topic),
+        (None, Some(error)) => unknown(name, *error),
+        // Nobody tried to create it, or somebody has deleted it again.
+        (None, None) => {
+            let error = why_unknown(&name);
+            unknown(name, error)
         }
-        Err(error) => unknown(name, error),
     }
 }
 
@@ -113,11 +127,7 @@ async fn make(context: &Context, name: &str) -> Result<(), ErrorCode> {
 }
 
 fn why_unknown(name: &str) -> ErrorCode {
-    if crate::controller::is_valid_name(name) {
-        ErrorCode::UnknownTopicOrPartition
-    } else {
-        ErrorCode::InvalidTopicException
-    }
+    if is_valid_name(name) { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException }
 }
 
 fn unknown(name: Utf8Bytes, error: ErrorCode) -> MetadataResponseTopic {

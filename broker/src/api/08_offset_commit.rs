@@ -1,15 +1,15 @@
 //! OffsetCommit, key 8: versions 2 to 10.
 //!
-//! Offsets are written to `__consumer_offsets` before the next request of the connection is looked at, and answered
-//! when they are durable. `retention_time_ms` (up to version 4) is ignored, as Kafka's default does: offsets live by
+//! Offsets are handed to their group before the next request of the connection is looked at, and answered when they are
+//! durable. `retention_time_ms` (up to version 4) is ignored, as Kafka's default does: offsets live by
 //! `offsets.retention.minutes`.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use klamm_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use klamm_protocol::{ErrorCode, Uuid};
 
 use super::context::named;
 use super::{Answer, Call, Context, Refusal};
@@ -37,6 +37,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
                     places.push((topic_place, place));
                     commits.push(Commit {
                         topic: known.map_or_else(|_| String::new(), |topic| topic.name.to_string()),
+                        topic_id: known.map_or(Uuid::ZERO, |topic| topic.id),
                         partition: index,
                         offset: partition.committed_offset,
                         leader_epoch: partition.committed_leader_epoch,
@@ -66,11 +67,11 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         instance_id: request.group_instance_id.map(Into::into),
         generation: request.generation_id_or_member_epoch,
     };
-    let committing = context.groups().commit(&request.group_id, &caller, commits).await;
+    let committing = context.groups().commit(&request.group_id, caller, commits).await;
     let reply = call.reply();
     let held_bytes = held_bytes(&topics);
     Ok(Answer::later(held_bytes, async move {
-        for ((topic, partition), code) in places.into_iter().zip(committing.finish().await) {
+        for ((topic, partition), code) in places.into_iter().zip(committing.await) {
             topics[topic].partitions[partition].error_code = code.code();
         }
         reply.encode(&OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }).map(Some)

@@ -1,12 +1,14 @@
 //! OffsetFetch, key 9: versions 1 to 10; several groups at once from 8 on, topics by id from 10 on.
 //!
-//! A partition without a committed offset is answered with -1 and no error. No topics (null) asks for everything
-//! committed. `require_stable` concerns offsets of open transactions, of which there are none.
+//! The answer waits until what was committed for the group before is durable, and shows nothing that is not. A
+//! partition without a committed offset, or with one for another topic of this name, is answered with -1 and no error.
+//! No topics (null) asks for everything committed. `require_stable` concerns offsets of open transactions, of which there are none.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use klamm_protocol::messages::offset_fetch::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponseGroup,
     OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -17,7 +19,8 @@ use klamm_protocol::{ErrorCode, Utf8Bytes, Uuid};
 
 use super::context::named;
 use super::{Answer, Call, Context, Refusal};
-use crate::group::{CommittedOffset, Coordinator};
+use crate::controller::View;
+use crate::group::{CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=10;
 /// From here on a request asks for several groups.
@@ -27,30 +30,57 @@ const TOPIC_IDS: i16 = 10;
 /// From here on there is a place for the error of the whole group.
 const GROUP_ERRORS: i16 = 2;
 
+/// How many partitions a request may ask for in vain: that much of the answer is not bounded by what is committed. Each
+/// takes 20 bytes there, which is five times what it takes in the request.
+const IN_VAIN_MAX: usize = 100_000;
+
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: OffsetFetchRequest = call.decode()?;
-    if call.version >= GROUPS {
-        let groups = once_each(request.groups).into_iter();
-        let groups = groups.map(|group| fetch(context, call.version, group)).collect();
-        return call.answer(&OffsetFetchResponse { groups, ..OffsetFetchResponse::default() });
-    }
-    let topics = request.topics.map(|topics| {
-        let newer = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
-            name: topic.name,
-            partition_indexes: topic.partition_indexes,
-            ..OffsetFetchRequestTopics::default()
+    let reply = call.reply();
+    let is_older = call.version < GROUPS;
+    let groups = if is_older {
+        let topics = request.topics.map(|topics| {
+            let newer = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+                name: topic.name,
+                partition_indexes: topic.partition_indexes,
+                ..OffsetFetchRequestTopics::default()
+            });
+            newer.collect()
         });
-        newer.collect()
-    });
-    let group =
-        OffsetFetchRequestGroup { group_id: request.group_id, topics, ..OffsetFetchRequestGroup::default() };
-    let mut only = once_each(vec![group]);
-    let answered = only.pop().map(|group| fetch(context, call.version, group)).unwrap_or_default();
-    call.answer(&OffsetFetchResponse {
-        topics: answered.topics.into_iter().map(older).collect(),
-        error_code: answered.error_code,
-        ..OffsetFetchResponse::default()
-    })
+        vec![OffsetFetchRequestGroup {
+            group_id: request.group_id,
+            topics,
+            ..OffsetFetchRequestGroup::default()
+        }]
+    } else {
+        request.groups
+    };
+    // All are asked before any is waited for: what is asked later on this connection comes after.
+    let fetches: Vec<Fetch> =
+        once_each(groups).into_iter().map(|group| Fetch::begin(context, call.version, group)).collect();
+    let held_bytes = fetches.iter().map(Fetch::held_bytes).sum();
+    Ok(Answer::later(held_bytes, async move {
+        let mut groups = Vec::with_capacity(fetches.len());
+        let mut in_vain = 0;
+        for fetch in fetches {
+            groups.push(fetch.finish(&mut in_vain).await);
+            if in_vain > IN_VAIN_MAX {
+                let why =
+                    format!("more than {IN_VAIN_MAX} partitions without a committed offset are asked for");
+                return Err(Refusal::new(why));
+            }
+        }
+        if !is_older {
+            return reply.encode(&OffsetFetchResponse { groups, ..Default::default() }).map(Some);
+        }
+        let only = groups.pop().unwrap_or_default();
+        let response = OffsetFetchResponse {
+            topics: only.topics.into_iter().map(older).collect(),
+            error_code: only.error_code,
+            ..OffsetFetchResponse::default()
+        };
+        reply.encode(&response).map(Some)
+    }))
 }
 
 fn older(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
@@ -103,79 +133,136 @@ fn once_each(mut groups: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequest
     groups
 }
 
-fn fetch(context: &Context, version: i16, wanted: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    let view = context.view();
-    let group = &wanted.group_id;
-    let question = |coordinator: &Coordinator| match &wanted.topics {
-        None => {
-            let all = coordinator.all_committed(group).into_iter().map(|(topic, partitions)| {
-                let partitions = partitions.iter().map(|(index, offset)| answered(*index, Some(offset)));
-                OffsetFetchResponseTopics {
-                    topic_id: view.image.topic(&topic).map(|topic| topic.id).unwrap_or_default(),
-                    name: topic.into(),
-                    partitions: partitions.collect(),
-                    ..OffsetFetchResponseTopics::default()
-                }
-            });
-            all.collect()
-        }
-        Some(topics) => {
-            let one = |topic: &OffsetFetchRequestTopics| {
-                let known = if version >= TOPIC_IDS {
-                    named(&view, true, topic.topic_id, "").map(|topic| topic.name.to_string())
-                } else {
-                    // Of a topic that does not exist there is just no offset.
-                    Ok(topic.name.to_string())
-                };
-                let partitions = topic.partition_indexes.iter().map(|index| match &known {
-                    Ok(name) => answered(*index, coordinator.committed(group, name, *index)),
-                    Err(error) => refused(*index, *error),
-                });
-                OffsetFetchResponseTopics {
-                    name: topic.name.clone(),
-                    topic_id: topic.topic_id,
-                    partitions: partitions.collect(),
-                    ..OffsetFetchResponseTopics::default()
-                }
+/// One group that was asked for.
+struct Fetch {
+    view: Arc<View>,
+    version: i16,
+    group: String,
+    /// What the answer says of each topic beside its offsets; nothing when everything is asked for.
+    wanted: Option<Vec<Wanted>>,
+    asked: BoxFuture<'static, Result<Option<Vec<FetchedTopic>>, ErrorCode>>,
+}
+
+/// A topic that was asked for.
+struct Wanted {
+    name: Utf8Bytes,
+    id: Uuid,
+    partitions: Vec<i32>,
+    /// There is no topic of this id.
+    error: ErrorCode,
+}
+
+impl Fetch {
+    fn begin(context: &Context, version: i16, request: OffsetFetchRequestGroup) -> Self {
+        let view = context.view();
+        let group = request.group_id.to_string();
+        let want = |topic: OffsetFetchRequestTopics| {
+            let known = named(&view, version >= TOPIC_IDS, topic.topic_id, &topic.name);
+            let wanted = Wanted {
+                // A copy: the answer may wait, and would keep the request's frame.
+                name: topic.name.to_string().into(),
+                id: topic.topic_id,
+                partitions: topic.partition_indexes,
+                // By name, of a topic that does not exist there is just no offset.
+                error: known.err().filter(|_| version >= TOPIC_IDS).unwrap_or(ErrorCode::None),
             };
-            topics.iter().map(one).collect()
-        }
-    };
-    let asked = match context.groups().ask(group, question) {
-        Ok(Some(topics)) => Ok(topics),
-        // No group ever committed anything here: ask one that knows nothing.
-        Ok(None) => Ok(question(&Coordinator::new(context.config().group.clone()))),
-        Err(error) => Err(error),
-    };
-    let mut response =
-        OffsetFetchResponseGroup { group_id: group.clone(), ..OffsetFetchResponseGroup::default() };
-    match asked {
-        Ok(topics) => response.topics = topics,
-        Err(error) if version >= GROUP_ERRORS => response.error_code = error.code(),
-        Err(error) => {
-            for topic in wanted.topics.unwrap_or_default() {
-                let partitions = topic.partition_indexes.iter().map(|index| refused(*index, error));
-                response.topics.push(OffsetFetchResponseTopics {
-                    name: topic.name,
-                    partitions: partitions.collect(),
-                    ..OffsetFetchResponseTopics::default()
-                });
+            // A topic that does not exist is asked for too, so that each has its place: nothing is found.
+            let (name, id) =
+                known.map_or((String::new(), Uuid::ZERO), |topic| (topic.name.to_string(), topic.id));
+            let partitions = if known.is_ok() { wanted.partitions.clone() } else { Vec::new() };
+            (wanted, FetchTopic { name, id, partitions })
+        };
+        let (wanted, topics) = match request.topics {
+            Some(topics) => {
+                let (wanted, topics) = topics.into_iter().map(want).unzip();
+                (Some(wanted), Some(topics))
+            }
+            None => (None, None),
+        };
+        let asked = context.groups().fetch(FetchOffsets { group: group.clone(), topics });
+        Self { view, version, group, wanted, asked: Box::pin(asked) }
+    }
+
+    /// What is kept until the answer is there.
+    fn held_bytes(&self) -> usize {
+        let of = |topic: &Wanted| {
+            size_of::<Wanted>() + topic.name.len() + 2 * topic.partitions.len() * size_of::<i32>()
+        };
+        size_of::<Self>() + self.group.len() + self.wanted.iter().flatten().map(of).sum::<usize>()
+    }
+
+    async fn finish(self, in_vain: &mut usize) -> OffsetFetchResponseGroup {
+        let mut response =
+            OffsetFetchResponseGroup { group_id: self.group.into(), ..OffsetFetchResponseGroup::default() };
+        let (found, error) = match self.asked.await {
+            Ok(found) => (found.unwrap_or_default(), ErrorCode::None),
+            Err(error) => (Vec::new(), error),
+        };
+        match self.wanted {
+            _ if error != ErrorCode::None && self.version >= GROUP_ERRORS => {
+                response.error_code = error.code();
+            }
+            None => {
+                let is_current = |topic: &FetchedTopic| {
+                    self.view.image.topic(&topic.name).is_some_and(|current| current.id == topic.id)
+                };
+                response.topics = found.into_iter().filter(is_current).map(everything_of).collect();
+            }
+            Some(wanted) => {
+                let mut found = found.into_iter();
+                for topic in wanted {
+                    let error = if error == ErrorCode::None { topic.error } else { error };
+                    response.topics.push(answered_topic(topic, found.next(), error, in_vain));
+                }
             }
         }
+        response
     }
-    response
 }
 
-fn answered(partition_index: i32, offset: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {
+fn everything_of(topic: FetchedTopic) -> OffsetFetchResponseTopics {
+    let partitions = topic.partitions.into_iter();
+    OffsetFetchResponseTopics {
+        topic_id: topic.id,
+        name: topic.name.into(),
+        partitions: partitions.map(|(index, offset)| answered(index, offset, ErrorCode::None)).collect(),
+        ..OffsetFetchResponseTopics::default()
+    }
+}
+
+fn answered_topic(
+    wanted: Wanted,
+    found: Option<FetchedTopic>,
+    error: ErrorCode,
+    in_vain: &mut usize,
+) -> OffsetFetchResponseTopics {
+    let mut found = found.map(|topic| topic.partitions).unwrap_or_default().into_iter();
+    let one = |index: i32| {
+        let offset = found.next().and_then(|(_, offset)| offset);
+        *in_vain += usize::from(offset.is_none());
+        answered(index, offset, error)
+    };
+    OffsetFetchResponseTopics {
+        name: wanted.name,
+        topic_id: wanted.id,
+        partitions: wanted.partitions.into_iter().map(one).collect(),
+        ..OffsetFetchResponseTopics::default()
+    }
+}
+
+fn answered(
+    partition_index: i32,
+    offset: Option<CommittedOffset>,
+    error: ErrorCode,
+) -> OffsetFetchResponsePartitions {
+    let (committed_offset, committed_leader_epoch, metadata) =
+        offset.map_or((-1, -1, String::new()), |found| (found.offset, found.leader_epoch, found.metadata));
     OffsetFetchResponsePartitions {
         partition_index,
-        committed_offset: offset.map_or(-1, |offset| offset.offset),
-        committed_leader_epoch: offset.map_or(-1, |offset| offset.leader_epoch),
-        metadata: Some(offset.map_or_else(Utf8Bytes::new, |offset| offset.metadata.as_str().into())),
+        committed_offset,
+        committed_leader_epoch,
+        metadata: Some(metadata.into()),
+        error_code: error.code(),
         ..OffsetFetchResponsePartitions::default()
     }
-}
-
-fn refused(partition_index: i32, error: ErrorCode) -> OffsetFetchResponsePartitions {
-    OffsetFetchResponsePartitions { error_code: error.code(), ..answered(partition_index, None) }
 }

@@ -1,4 +1,4 @@
-//! Heartbeat, key 12: versions 0 to 4.
+//! Heartbeat, key 12: versions 0 to 4. Answered at once, unless what is said of the group is not durable yet.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,6 +17,10 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         instance_id: request.group_instance_id.map(Into::into),
         generation: request.generation_id,
     };
-    let error_code = context.groups().heartbeat(&request.group_id, &caller).code();
-    call.answer(&HeartbeatResponse { error_code, ..HeartbeatResponse::default() })
+    let beating = context.groups().heartbeat(&request.group_id, caller);
+    let reply = call.reply();
+    Ok(Answer::later(0, async move {
+        let error_code = beating.await.code();
+        reply.encode(&HeartbeatResponse { error_code, ..HeartbeatResponse::default() }).map(Some)
+    }))
 }

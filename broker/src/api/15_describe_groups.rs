@@ -14,12 +14,23 @@ use super::{Answer, Call, Context, Refusal};
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=6;
 /// From here on a group that does not exist is an error.
 const NOT_FOUND: i16 = 6;
+/// How many groups that do not exist a request may name: so much of the answer is not bounded by what exists.
+const UNKNOWN_MAX: usize = 20_000;
 const DEAD: Utf8Bytes = Utf8Bytes::from_static("Dead");
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: DescribeGroupsRequest = call.decode()?;
-    let groups = each_once(request.groups, Utf8Bytes::clone);
-    let groups = groups.map(|group| describe(context, call.version, group)).collect();
+    let mut unknown = 0;
+    let mut groups = Vec::new();
+    for group in each_once(request.groups, Utf8Bytes::clone) {
+        let described = describe(context, call.version, group);
+        unknown += usize::from(described.group_state == DEAD || described.error_code != 0);
+        if unknown > UNKNOWN_MAX {
+            let why = format!("more than {UNKNOWN_MAX} groups that do not exist are asked for at once");
+            return Err(Refusal::new(why));
+        }
+        groups.push(described);
+    }
     call.answer(&DescribeGroupsResponse { groups, ..DescribeGroupsResponse::default() })
 }
 

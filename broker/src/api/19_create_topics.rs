@@ -1,16 +1,17 @@
-//! CreateTopics, key 19: versions 2 to 7. Topics are created one after the other; each has a result of its own.
+//! CreateTopics, key 19: versions 2 to 7. The topics of a request are created together; each has a result of its own.
 //! `timeout_ms` has nothing to bound: a topic is there when it is answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use klamm_protocol::ErrorCode;
+use futures::future::join_all;
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
 use klamm_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use klamm_protocol::{ErrorCode, Utf8Bytes};
 
 use super::{Answer, Call, Context, Refusal};
-use crate::controller::{CreateTopic, is_internal};
+use crate::controller::{COMMANDS_AT_ONCE, CreateTopic, is_internal};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 2..=7;
 /// Kafka's number for a setting that a topic has of its own.
@@ -25,22 +26,31 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         .filter(|topic| !seen.insert(&topic.name))
         .map(|topic| topic.name.clone())
         .collect();
-    let mut response = CreateTopicsResponse::default();
-    for topic in request.topics {
-        let result = if doubled.contains(&topic.name) {
-            refused(&topic, ErrorCode::InvalidRequest, "the topic is in the request twice".into())
-        } else if is_internal(&topic.name) {
-            let message = "the broker creates its own topics when it needs them";
-            refused(&topic, ErrorCode::InvalidTopicException, message.into())
-        } else {
-            create(context, topic, request.validate_only).await
-        };
-        response.topics.push(result);
+    let mut topics = Vec::new();
+    for some in request.topics.chunks(COMMANDS_AT_ONCE) {
+        let results = some.iter().map(|topic| answer_for(context, topic, &doubled, request.validate_only));
+        topics.extend(join_all(results).await);
     }
-    call.answer(&response)
+    call.answer(&CreateTopicsResponse { topics, ..CreateTopicsResponse::default() })
 }
 
-async fn create(context: &Context, wanted: CreatableTopic, validate_only: bool) -> CreatableTopicResult {
+async fn answer_for(
+    context: &Context,
+    topic: &CreatableTopic,
+    doubled: &BTreeSet<Utf8Bytes>,
+    validate_only: bool,
+) -> CreatableTopicResult {
+    if doubled.contains(&topic.name) {
+        refused(topic, ErrorCode::InvalidRequest, "the topic is in the request twice".into())
+    } else if is_internal(&topic.name) {
+        let message = "the broker creates its own topics when it needs them";
+        refused(topic, ErrorCode::InvalidTopicException, message.into())
+    } else {
+        create(context, topic, validate_only).await
+    }
+}
+
+async fn create(context: &Context, wanted: &CreatableTopic, validate_only: bool) -> CreatableTopicResult {
     let settings: BTreeMap<String, String> = wanted
         .configs
         .iter()
@@ -55,7 +65,7 @@ async fn create(context: &Context, wanted: CreatableTopic, validate_only: bool) 
         settings,
     };
     match context.controller().create_topic(&command, validate_only).await {
-        Err(error) => refused(&wanted, error.code, error.message),
+        Err(error) => refused(wanted, error.code, error.message),
         Ok(topic) => {
             let configs = topic.settings.iter().map(|(name, value)| CreatableTopicConfigs {
                 name: name.into(),
@@ -64,7 +74,7 @@ async fn create(context: &Context, wanted: CreatableTopic, validate_only: bool) 
                 ..CreatableTopicConfigs::default()
             });
             CreatableTopicResult {
-                name: wanted.name,
+                name: wanted.name.clone(),
                 topic_id: topic.id,
                 num_partitions: topic.partitions,
                 replication_factor: 1,

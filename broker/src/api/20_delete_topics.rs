@@ -1,14 +1,16 @@
-//! DeleteTopics, key 20: versions 1 to 6; by id too from 6 on. The offsets that groups committed for a topic go with
-//! it.
+//! DeleteTopics, key 20: versions 1 to 6; by id too from 6 on. The topics of a request are deleted together. The offsets
+//! that groups committed for a topic go with it.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::delete_topics::{DeletableTopicResult, DeleteTopicState};
 use klamm_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 
 use super::{Answer, Call, Context, Refusal};
+use crate::controller::COMMANDS_AT_ONCE;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=6;
 /// From here on a topic may be named by its id.
@@ -21,20 +23,24 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         request.topics =
             named.map(|name| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() }).collect();
     }
-    let mut response = DeleteTopicsResponse::default();
-    for topic in request.topics {
-        let mut result = DeletableTopicResult {
-            name: topic.name.clone(),
-            topic_id: topic.topic_id,
-            ..DeletableTopicResult::default()
-        };
-        if let Err((error, message)) = delete(context, &topic, &mut result).await {
-            result.error_code = error.code();
-            result.error_message = Some(message.into());
-        }
-        response.responses.push(result);
+    let mut responses = Vec::new();
+    for some in request.topics.chunks(COMMANDS_AT_ONCE) {
+        responses.extend(join_all(some.iter().map(|topic| answer_for(context, topic))).await);
     }
-    call.answer(&response)
+    call.answer(&DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() })
+}
+
+async fn answer_for(context: &Context, topic: &DeleteTopicState) -> DeletableTopicResult {
+    let mut result = DeletableTopicResult {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        ..DeletableTopicResult::default()
+    };
+    if let Err((error, message)) = delete(context, topic, &mut result).await {
+        result.error_code = error.code();
+        result.error_message = Some(message.into());
+    }
+    result
 }
 
 async fn delete(
@@ -63,7 +69,9 @@ async fn delete(
     }
     result.name = Some(topic.name.as_ref().into());
     result.topic_id = topic.id;
-    context.controller().delete_topic(topic.id).await.map_err(|error| (error.code, error.message))?;
-    context.groups().topic_deleted(&topic.name);
-    Ok(())
+    context.controller().delete_topic(topic.id).await.map_err(|error| {
+        // Somebody was faster; who named it knows no id.
+        let by_name = error.code == ErrorCode::UnknownTopicId && wanted.name.is_some();
+        (if by_name { ErrorCode::UnknownTopicOrPartition } else { error.code }, error.message)
+    })
 }

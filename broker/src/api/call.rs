@@ -10,7 +10,7 @@ use klamm_protocol::{ApiKey, DecodeErrorKind, Decoder, ElementLimits, Encoded, M
 
 use super::context::Peer;
 use crate::budget::Share;
-use crate::log::LogSlice;
+use crate::partition::StoredRecords;
 
 /// What the answer to one element of a request takes, more or less: a partition, a topic, a group.
 const ANSWERED_ELEMENT_BYTES: usize = 256;
@@ -41,7 +41,7 @@ pub(crate) struct Response {
     /// The frame; the token of a splice counts into `slices`.
     pub(crate) encoded: Encoded,
     /// Records that are still in their files.
-    pub(crate) slices: Vec<LogSlice>,
+    pub(crate) slices: Vec<StoredRecords>,
 }
 
 /// What becomes of a request.
@@ -150,7 +150,7 @@ impl Reply {
     pub(crate) fn encode_with<M: Message>(
         self,
         body: &M,
-        slices: Vec<LogSlice>,
+        slices: Vec<StoredRecords>,
     ) -> Result<Response, Refusal> {
         let encoded =
             encode_response(self.api, body, self.version, self.correlation_id).map_err(|error| {

@@ -157,6 +157,7 @@ fn log_config(values: &Values) -> LogConfig {
         timestamp_after_max_ms: values.int("log.message.timestamp.after.max.ms"),
         timestamp_before_max_ms: values.int("log.message.timestamp.before.max.ms"),
         producer_id_expiration_ms: values.int("producer.id.expiration.ms"),
+        producer_ids_max: values.size("max.producer.ids.per.partition"),
         flush: if values.text("flush") == "os" { FlushMode::Os } else { FlushMode::Sync },
     }
 }

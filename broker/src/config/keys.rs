@@ -208,6 +208,12 @@ pub const KEYS: &[Key] = &[
         "An idempotent producer silent for so long is forgotten.",
     ),
     key(
+        "max.producer.ids.per.partition",
+        "100000",
+        COUNT,
+        "Idempotent producers that a partition remembers; of more, those silent for longest are forgotten (ours).",
+    ),
+    key(
         "flush",
         "sync",
         Expectation::OneOf(&["sync", "os"]),

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use klamm_protocol::{ErrorCode, Uuid};
 
-use super::image::{Image, Topic};
+use super::image::{Image, METADATA_TOPIC, Topic};
 use super::record::MetadataRecord;
 use crate::config::topic;
 
 /// Kafka's limit for names of topics, which become names of directories.
 const MAX_NAME_LEN: usize = 249;
+/// What file systems let the name of a directory be: `<topic>-<partition>`.
+const MAX_DIR_NAME_LEN: usize = 255;
 
 /// A topic to be created.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +62,7 @@ pub(super) fn check_name(name: &str) -> Result<(), TopicError> {
     if name.is_empty() || name == "." || name == ".." {
         return invalid("a topic name cannot be empty, '.' or '..'".into());
     }
-    if name == super::METADATA_TOPIC {
+    if name == METADATA_TOPIC {
         return invalid(format!("{name} is the broker's own"));
     }
     if name.len() > MAX_NAME_LEN {
@@ -96,14 +98,8 @@ impl CreateTopic {
                 format!("topic {} exists", self.name),
             ));
         }
-        // Kafka turns dots into underscores in the names of metrics; two topics that differ only there would be one.
-        let metric_name = |name: &str| name.replace('.', "_");
-        let collides = |topic: &&std::sync::Arc<Topic>| metric_name(&topic.name) == metric_name(&self.name);
-        if self.name.contains(['.', '_'])
-            && let Some(other) = image.topics().find(collides)
-        {
-            let message =
-                format!("topic {} collides with {}: '.' and '_' count as the same", self.name, other.name);
+        if let Some(other) = image.collision(&self.name) {
+            let message = format!("topic {} collides with {other}: '.' and '_' count as the same", self.name);
             return Err(TopicError::new(ErrorCode::InvalidTopicException, message));
         }
         let partitions = self.partition_count(image, surroundings)?;
@@ -162,6 +158,14 @@ impl CreateTopic {
             );
             return Err(TopicError::new(ErrorCode::InvalidPartitions, message));
         }
+        let last = format!("{}-{}", self.name, count - 1);
+        if last.len() > MAX_DIR_NAME_LEN {
+            let message = format!(
+                "a partition's directory, {last}, would have more than {MAX_DIR_NAME_LEN} characters: \
+                 fewer partitions or a shorter name"
+            );
+            return Err(TopicError::new(ErrorCode::InvalidPartitions, message));
+        }
         Ok(partitions)
     }
 }
@@ -217,11 +221,7 @@ mod tests {
 
     #[test]
     fn names_may_be_asked_for_and_the_metadata_log_is_not_to_be_had() {
-        assert!(
-            is_valid_name("orders")
-                && !is_valid_name("or/ders")
-                && !is_valid_name(super::super::METADATA_TOPIC)
-        );
+        assert!(is_valid_name("orders") && !is_valid_name("or/ders") && !is_valid_name(METADATA_TOPIC));
     }
 
     #[test]
@@ -261,6 +261,19 @@ mod tests {
         for bad in [0, 2, -2] {
             assert_eq!(code(&image, &sized(1, bad)), ErrorCode::InvalidReplicationFactor);
         }
+    }
+
+    #[test]
+    fn a_directory_has_room_for_a_long_name_and_its_number() {
+        let here = Surroundings { max_partitions: 1_000_000, ..HERE };
+        let code = |name_len: usize, partitions| {
+            let command = CreateTopic { partitions, ..topic(&"n".repeat(name_len)) };
+            let records = command.records(&Image::default(), here, Uuid::from_u128(9));
+            records.map_or_else(|error| error.code, |_| ErrorCode::None)
+        };
+        assert_eq!(code(249, 100_000), ErrorCode::None, "the last one is 99999");
+        assert_eq!(code(249, 100_001), ErrorCode::InvalidPartitions);
+        assert_eq!(code(248, 100_001), ErrorCode::None);
     }
 
     #[test]

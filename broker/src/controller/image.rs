@@ -1,11 +1,15 @@
 //! What the cluster is: topics with their ids, sizes and settings, and which producer ids are taken. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_protocol::Uuid;
+use rpds::{HashTrieMapSync, HashTrieSetSync, RedBlackTreeMapSync};
 
 use super::record::MetadataRecord;
+
+/// The topic whose only partition is the metadata log. Clients never see it.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +36,18 @@ pub fn is_internal(name: &str) -> bool {
     name == "__consumer_offsets" || name == "__transaction_state"
 }
 
-/// The cluster's metadata after some number of records.
+/// The cluster's metadata after some number of records. A clone costs nothing and shares what later changes leave alone,
+/// so that every reader can have an image of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
-    by_name: BTreeMap<Arc<str>, Arc<Topic>>,
-    names: HashMap<Uuid, Arc<str>>,
+    by_name: RedBlackTreeMapSync<Arc<str>, Arc<Topic>>,
+    names: HashTrieMapSync<Uuid, Arc<str>>,
+    /// The topics whose names could be taken for another's where dots become underscores: by the name in which they are.
+    by_metric_name: HashTrieMapSync<String, Arc<str>>,
     /// Ids of topics that are gone. What is left of them on disk may be removed.
-    deleted: HashSet<Uuid>,
+    deleted: HashTrieSetSync<Uuid>,
+    /// Their names. Only under these may there be something on disk that does not know whose it is.
+    deleted_names: HashTrieSetSync<Arc<str>>,
     /// The first producer id that no broker has been given.
     next_producer_id: i64,
     partition_count: usize,
@@ -65,6 +74,17 @@ impl Image {
         self.deleted.contains(&id)
     }
 
+    /// Whether records ever spoke of a topic of this name.
+    pub fn was_spoken_of(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.deleted_names.contains(name)
+    }
+
+    /// The topic whose name differs from this one only in dots and underscores, if there is one. Kafka turns dots into
+    /// underscores in the names of metrics, where the two would be one.
+    pub fn collision(&self, name: &str) -> Option<&Arc<str>> {
+        self.by_metric_name.get(&metric_name(name)?).filter(|other| ***other != *name)
+    }
+
     /// The first producer id that has not been handed out.
     pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id
@@ -78,12 +98,7 @@ impl Image {
     /// Takes a record in.
     pub fn apply(&mut self, record: &MetadataRecord) {
         match record {
-            MetadataRecord::Topic { name, id } => {
-                let name: Arc<str> = name.as_str().into();
-                let topic = Topic { name: name.clone(), id: *id, partitions: 0, settings: BTreeMap::new() };
-                self.by_name.insert(name.clone(), Arc::new(topic));
-                self.names.insert(*id, name);
-            }
+            MetadataRecord::Topic { name, id } => self.add(name.as_str().into(), *id),
             MetadataRecord::Partition { topic_id, index } => {
                 if let Some(topic) = self.topic_mut(*topic_id) {
                     let grown = (*index + 1).max(topic.partitions);
@@ -100,20 +115,63 @@ impl Image {
                     };
                 }
             }
-            MetadataRecord::RemoveTopic { id } => {
-                if let Some(topic) = self.names.remove(id).and_then(|name| self.by_name.remove(&name)) {
-                    self.partition_count -= usize::try_from(topic.partitions).unwrap_or(0);
-                    self.deleted.insert(*id);
-                }
-            }
+            MetadataRecord::RemoveTopic { id } => self.remove(*id),
             MetadataRecord::ProducerIds { next } => self.next_producer_id = *next,
         }
+    }
+
+    /// The image without a topic, as if nothing had ever been said of it.
+    pub(super) fn hide(&mut self, id: Uuid) {
+        self.take_out(id);
+    }
+
+    /// Another topic of the name ends here, as if it had been removed: there is one of a name. Brokers of ours that were
+    /// interrupted at the right moment have left such logs.
+    fn add(&mut self, name: Arc<str>, id: Uuid) {
+        if let Some(before) = self.by_name.get(&name).map(|topic| topic.id) {
+            if before == id {
+                self.take_out(id);
+            } else {
+                self.remove(before);
+            }
+        }
+        let topic = Topic { name: name.clone(), id, partitions: 0, settings: BTreeMap::new() };
+        if let Some(metric_name) = metric_name(&name) {
+            self.by_metric_name.insert_mut(metric_name, name.clone());
+        }
+        self.by_name.insert_mut(name.clone(), Arc::new(topic));
+        self.names.insert_mut(id, name);
+    }
+
+    fn remove(&mut self, id: Uuid) {
+        if let Some(topic) = self.take_out(id) {
+            self.deleted.insert_mut(id);
+            self.deleted_names.insert_mut(topic.name.clone());
+        }
+    }
+
+    fn take_out(&mut self, id: Uuid) -> Option<Arc<Topic>> {
+        let topic = self.topic_by_id(id)?.clone();
+        self.names.remove_mut(&id);
+        self.by_name.remove_mut(&topic.name);
+        if let Some(metric_name) = metric_name(&topic.name)
+            && self.by_metric_name.get(&metric_name) == Some(&topic.name)
+        {
+            self.by_metric_name.remove_mut(&metric_name);
+        }
+        self.partition_count -= usize::try_from(topic.partitions).unwrap_or(0);
+        Some(topic)
     }
 
     fn topic_mut(&mut self, id: Uuid) -> Option<&mut Topic> {
         let name = self.names.get(&id)?;
         self.by_name.get_mut(name).map(Arc::make_mut)
     }
+}
+
+/// The name of a topic in metrics; nothing when it is its own and can be no other's.
+fn metric_name(name: &str) -> Option<String> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_"))
 }
 
 #[cfg(test)]
@@ -176,6 +234,49 @@ mod tests {
         assert_eq!((again.id, again.partitions, again.settings.len()), (B, 0, 0));
         assert_eq!(image.topic_by_id(B), Some(again));
         assert_eq!(image.partition_count(), 0);
+    }
+
+    #[test]
+    fn of_two_topics_of_one_name_the_later_stands_and_the_earlier_is_gone() {
+        let first = [topic("a.x", A), partition(A, 0), partition(A, 1)];
+        let mut image = image(&first);
+        image.apply(&topic("a.x", B));
+        image.apply(&partition(B, 0));
+        assert_eq!(image.topic("a.x").map(|topic| topic.id), Some(B));
+        assert!(image.topic_by_id(A).is_none() && image.was_deleted(A) && !image.was_deleted(B));
+        assert_eq!(image.partition_count(), 1);
+        image.apply(&MetadataRecord::RemoveTopic { id: A });
+        assert_eq!(image.topic("a.x").map(|topic| topic.id), Some(B), "it is another's name now");
+        // The same topic again begins anew.
+        image.apply(&topic("a.x", B));
+        assert_eq!((image.topic("a.x").unwrap().partitions, image.partition_count()), (0, 0));
+        assert!(!image.was_deleted(B));
+    }
+
+    #[test]
+    fn names_collide_in_dots_and_underscores_as_long_as_the_topic_is_there() {
+        let mut image = image(&[topic("a.b", A), topic("c", B)]);
+        assert_eq!(image.collision("a_b").map(|name| &**name), Some("a.b"));
+        assert_eq!(image.collision("a.b"), None, "that is the topic itself");
+        assert_eq!(image.collision("ab"), None);
+        assert_eq!(image.collision("c"), None);
+        image.apply(&MetadataRecord::RemoveTopic { id: A });
+        assert_eq!(image.collision("a_b"), None);
+    }
+
+    #[test]
+    fn names_are_remembered_and_what_is_hidden_was_never_there() {
+        let mut image = image(&[topic("a", A), topic("b_", B), partition(B, 0)]);
+        assert!(image.was_spoken_of("a") && image.was_spoken_of("b_") && !image.was_spoken_of("c"));
+        let before = image.clone();
+        image.hide(B);
+        assert!(image.topic("b_").is_none() && image.topic_by_id(B).is_none() && !image.was_deleted(B));
+        assert!(!image.was_spoken_of("b_") && image.collision("b.").is_none());
+        assert_eq!(image.partition_count(), 0);
+        assert_eq!(before.partition_count(), 1, "a clone keeps what it had");
+        assert!(before.topic("b_").is_some());
+        image.apply(&MetadataRecord::RemoveTopic { id: A });
+        assert!(image.was_spoken_of("a"));
     }
 
     #[test]

@@ -1,15 +1,39 @@
-//! Cluster metadata: commands are checked against the image, become records, and the records become the next image.
+//! Cluster metadata: commands are checked against the image, become records, and what is committed makes the next
+//! image, which the directories on disk follow.
 //!
-//! [`Image`] and the commands are pure; [`Controller`] keeps the records in a log of its own, the partition
-//! `__cluster_metadata-0`, and makes partitions on disk follow the image.
+//! ```text
+//! service       Controller: where commands are handed in and the metadata is seen
+//! task          the one task that takes them: writes, publishes, has directories looked at
+//! decide        what it decides; pure       command   what may be done, and its records; pure
+//! image         what there is; pure         record    the records of the metadata log
+//! reconcile     what to do on disk; pure    directories   does it
+//! metadata_log  the partition __cluster_metadata-0, in the place of a quorum
+//! view          what requests see: an image with its logs
+//! ```
+#![doc = include_str!("metadata.md")]
 
 mod command;
+mod decide;
+mod directories;
 mod image;
+mod metadata_log;
+mod reconcile;
 mod record;
 mod service;
+#[cfg(test)]
+mod simulation;
+mod task;
+mod view;
 
 pub use command::{CreateTopic, TopicError, is_valid_name};
-pub use image::{Image, Topic, is_internal};
+pub use decide::DeletedTopic;
+pub use image::{Image, METADATA_TOPIC, Topic, is_internal};
+pub use metadata_log::ControllerError;
 pub use record::MetadataRecord;
-pub(crate) use service::Logs;
-pub use service::{Controller, ControllerError, METADATA_TOPIC, View};
+pub use service::Controller;
+pub use view::View;
+
+pub(crate) use view::Logs;
+
+/// How many commands one request has under way at the same time: enough to share an fsync, few enough to cost nothing.
+pub(crate) const COMMANDS_AT_ONCE: usize = 64;

@@ -2,11 +2,13 @@
 #![allow(clippy::disallowed_methods)] // This is the one place where std::fs is used.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes};
 
@@ -104,6 +106,15 @@ impl DiskFile for OsFile {
         Ok(filled)
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.0, &mut parts, position, ReadWriteFlags::NOWAIT) {
+            // Not every file system can tell.
+            Err(Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
+            result => Ok(result?),
+        }
+    }
+
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, position)
     }
@@ -112,7 +123,7 @@ impl DiskFile for OsFile {
         let total = parts[0].len() + parts[1].len();
         let written = loop {
             match rustix::io::pwritev(&self.0, &parts.map(IoSlice::new), position) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 result => break result?,
             }
         };

@@ -4,6 +4,7 @@
 //! in memory and can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse any
 //! call, hang. Storage code is written against the traits, so every crash test runs the code that production runs.
 
+mod executor;
 mod faults;
 mod file;
 mod memory;
@@ -13,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use executor::{Executor, Held, Serial};
 pub use faults::{Calls, DiskCall, Failure, Hang};
 pub use file::FileDisk;
 pub use memory::{MemoryDisk, Tear};
@@ -80,8 +82,8 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// What the operating system says.
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>>;
 
-    /// Whether calls may block the thread for milliseconds. Work on such a disk that syncs or scans runs on tokio's
-    /// blocking threads; on one that does not, it runs in place, which keeps tokio's paused clock exact.
+    /// Whether calls may block the thread for milliseconds, or for ever. Work on such a disk runs on threads for it; on
+    /// one that does not, it runs in place, which keeps tokio's paused clock exact.
     fn is_blocking(&self) -> bool;
 
     /// The bytes of a small file.
@@ -169,6 +171,16 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// What the operating system says. Never retry: the kernel may have dropped the unwritten pages, so that a second
     /// call succeeds without having written them.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// As [`Self::read_at`], but only what can be had without waiting for the disk: fewer bytes than asked, or
+    /// `WouldBlock`, when the rest is not in memory.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is in memory, or nobody knows; otherwise what the operating system says.
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let _ = (buffer, position);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 
     /// When the file was made and last written, as far as the disk knows.
     fn times(&self) -> FileTimes {

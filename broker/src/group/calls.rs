@@ -1,18 +1,56 @@
 //! What goes into the group coordinator and what comes out of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use klamm_protocol::ErrorCode;
+use klamm_protocol::{ErrorCode, Uuid};
 
-use super::member::{Protocol, Ticket};
+use super::member::Protocol;
+use crate::controller::View;
 
-/// The time, twice: sessions and rebalances are measured by a clock that never jumps, what is written down
-/// is dated by the wall clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds since some fixed point; never goes back.
-    pub ms: i64,
-    /// Milliseconds since the Unix epoch.
-    pub wall_ms: i64,
+/// Something that the coordinator is asked to do. The first six are answered, the others come from the broker itself.
+#[derive(Debug)]
+pub enum Command {
+    /// Answered with [`Reply::Join`] when the next generation begins.
+    Join(JoinGroup),
+    /// Answered with [`Reply::Sync`] when the leader has assigned.
+    Sync(SyncGroup),
+    /// Answered with one code.
+    Heartbeat {
+        /// The group.
+        group: String,
+        /// Who.
+        caller: Caller,
+    },
+    /// Answered with one code for each caller.
+    Leave {
+        /// The group.
+        group: String,
+        /// Who.
+        callers: Vec<Caller>,
+    },
+    /// Answered with one code for each offset.
+    Commit {
+        /// The group.
+        group: String,
+        /// Who.
+        caller: Caller,
+        /// The offsets.
+        commits: Vec<Commit>,
+    },
+    /// Answered with [`Reply::Offsets`].
+    Fetch(FetchOffsets),
+    /// A topic is gone.
+    TopicDeleted {
+        /// Its id.
+        id: Uuid,
+        /// Its name.
+        name: String,
+    },
+    /// The partition has been loaded: how the topics are now.
+    Loaded(Arc<View>),
+    /// Forget what is too old, and what is left of topics that are gone.
+    Expire(Arc<View>),
 }
 
 /// A JoinGroup request.
@@ -147,6 +185,8 @@ pub struct Caller {
 pub struct Commit {
     /// Topic name.
     pub topic: String,
+    /// The topic's id.
+    pub topic_id: Uuid,
     /// Partition.
     pub partition: i32,
     /// The next offset to be read.
@@ -160,6 +200,8 @@ pub struct Commit {
 /// An offset as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
+    /// The id of the topic; zero when the record does not say, as those of Kafka before 4.1 do not.
+    pub topic_id: Uuid,
     /// The next offset to be read.
     pub offset: i64,
     /// Epoch of the record before it; -1 for none.
@@ -170,31 +212,48 @@ pub struct CommittedOffset {
     pub committed_at_ms: i64,
 }
 
-/// What a call brought about besides its own answer.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// Answers for callers that waited. To be given only when the records are durable.
-    pub replies: Vec<(Ticket, Reply)>,
-    /// To be appended to the group's partition of `__consumer_offsets`, in this order.
-    pub records: Vec<StoredRecord>,
-}
-
-/// An answer for a caller that waited.
+/// The answer to a [`Command`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// To a JoinGroup.
     Join(JoinReply),
     /// To a SyncGroup.
     Sync(SyncReply),
+    /// To a Heartbeat one, to a LeaveGroup and an OffsetCommit one for each member or offset.
+    Codes(Vec<ErrorCode>),
+    /// To an OffsetFetch.
+    Offsets(Vec<FetchedTopic>),
 }
 
-/// A record of `__consumer_offsets`. No value is a tombstone.
+/// An OffsetFetch request, for one group.
+#[derive(Debug, Clone)]
+pub struct FetchOffsets {
+    /// The group.
+    pub group: String,
+    /// What is asked for; without it everything that is committed.
+    pub topics: Option<Vec<FetchTopic>>,
+}
+
+/// A topic of an OffsetFetch request.
+#[derive(Debug, Clone)]
+pub struct FetchTopic {
+    /// Topic name.
+    pub name: String,
+    /// Its id now: offsets committed for another topic of this name are not its own.
+    pub id: Uuid,
+    /// Partitions.
+    pub partitions: Vec<i32>,
+}
+
+/// What is committed for a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
-    /// The key, in Kafka's layout.
-    pub key: Bytes,
-    /// The value, in Kafka's layout.
-    pub value: Option<Bytes>,
+pub struct FetchedTopic {
+    /// Topic name.
+    pub name: String,
+    /// The id that it had.
+    pub id: Uuid,
+    /// Partitions with their offsets; all that were asked for, or all that have one.
+    pub partitions: Vec<(i32, Option<CommittedOffset>)>,
 }
 
 /// A group as DescribeGroups shows it.

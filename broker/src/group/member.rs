@@ -1,9 +1,11 @@
 //! One member of a group, and the vote for a protocol.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
-/// What a caller that must wait is known by. The shell makes one per waiting request and finds the caller again by it.
-pub type Ticket = u64;
+use crate::coordinator::Ticket;
 
 /// A protocol that a member offers (for consumers: an assignor), with what the member tells the leader about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,7 @@ impl Member {
         self.deadline_ms = now_ms + i64::from(self.session_timeout_ms);
     }
 
+    #[cfg(test)]
     pub(super) fn supports(&self, name: &str) -> bool {
         self.protocols.iter().any(|protocol| protocol.name == name)
     }
@@ -68,20 +71,18 @@ impl Member {
 
 /// The protocol that all members support and most prefer; among equals the one that the first
 /// member to list it lists first.
-pub(super) fn vote<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Option<String> {
-    let supported = |name: &str| members.clone().all(|member| member.supports(name));
-    let mut votes: Vec<(&str, usize)> = Vec::new();
-    for member in members.clone() {
-        let Some(choice) = member.protocols.iter().find(|protocol| supported(&protocol.name)) else {
-            continue;
-        };
-        match votes.iter_mut().find(|(name, _)| *name == choice.name) {
-            Some((_, count)) => *count += 1,
-            None => votes.push((&choice.name, 1)),
+pub(super) fn vote<'a>(
+    members: impl Iterator<Item = &'a Member>,
+    all_support: impl Fn(&str) -> bool,
+) -> Option<String> {
+    // How many prefer it, and the place of the first who does, backwards.
+    let mut votes: BTreeMap<&str, (usize, Reverse<usize>)> = BTreeMap::new();
+    for (place, member) in members.enumerate() {
+        if let Some(choice) = member.protocols.iter().find(|protocol| all_support(&protocol.name)) {
+            votes.entry(&choice.name).or_insert((0, Reverse(place))).0 += 1;
         }
     }
-    let most = votes.iter().map(|(_, count)| *count).max()?;
-    votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
+    votes.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned())
 }
 
 #[cfg(test)]
@@ -132,7 +133,7 @@ mod tests {
     fn the_vote() {
         let elected = |offers: &[&[&str]]| {
             let members: Vec<Member> = offers.iter().map(|protocols| member(protocols)).collect();
-            vote(members.iter())
+            vote(members.iter(), |name| members.iter().all(|member| member.supports(name)))
         };
         let check = |offers: &[&[&str]], winner: Option<&str>| {
             assert_eq!(elected(offers).as_deref(), winner, "{offers:?}");

@@ -1,23 +1,35 @@
-//! The group coordinator: a pure state machine ([`Coordinator`]) and the service that feeds it and keeps its log.
+//! The group coordinator: what happens to groups and their offsets, on the runtime that all coordinators share.
+//!
+//! ```text
+//! service        what requests ask                    offsets_topic  `__consumer_offsets` is there
+//! machine        the groups of one partition as the runtime knows them
+//! coordinator    the groups of one partition: pure    calls          what goes in and comes out
+//! state          one group from generation to generation             requests  what members ask of it
+//! members        its members: who has joined, whose session ends     member    one of them
+//! offsets        what it committed                    records        how both are written down
+//! ```
 
 mod calls;
 mod coordinator;
+mod machine;
 mod member;
+mod members;
 mod offsets;
+mod offsets_topic;
 mod records;
 mod requests;
 mod service;
-mod shard;
 mod state;
 #[cfg(test)]
 mod tests;
-mod timers;
 
 pub use crate::config::GroupConfig;
+pub use crate::coordinator::{Answer, Effects, Now, Step, StoredRecord, Ticket};
 pub use calls::{
-    Caller, Commit, CommittedOffset, Effects, GroupDescription, GroupListing, JoinGroup, JoinReply,
-    JoinedMember, MemberDescription, Now, Reply, StoredRecord, SyncGroup, SyncReply,
+    Caller, Command, Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic, GroupDescription,
+    GroupListing, JoinGroup, JoinReply, JoinedMember, MemberDescription, Reply, SyncGroup, SyncReply,
 };
 pub use coordinator::Coordinator;
-pub use member::{Protocol, Ticket};
-pub use service::{Committing, GroupService, OFFSETS_TOPIC};
+pub use member::Protocol;
+pub use offsets_topic::OFFSETS_TOPIC;
+pub use service::GroupService;

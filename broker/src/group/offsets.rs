@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::calls::CommittedOffset;
+use klamm_protocol::Uuid;
+
+use super::calls::{CommittedOffset, FetchedTopic};
 
 /// Offsets by topic and partition.
 #[derive(Debug, Default)]
@@ -19,46 +21,79 @@ impl Offsets {
         self.by_topic.get(topic)?.get(&partition)
     }
 
-    pub(super) fn set(&mut self, topic: &str, partition: i32, offset: CommittedOffset) {
+    pub(super) fn len(&self) -> usize {
+        self.by_topic.values().map(BTreeMap::len).sum()
+    }
+
+    /// Sets an offset; gives the one before.
+    pub(super) fn set(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: CommittedOffset,
+    ) -> Option<CommittedOffset> {
         match self.by_topic.get_mut(topic) {
-            Some(partitions) => {
-                partitions.insert(partition, offset);
-            }
+            Some(partitions) => partitions.insert(partition, offset),
             None => {
                 self.by_topic.insert(topic.to_owned(), BTreeMap::from([(partition, offset)]));
+                None
             }
         }
     }
 
-    pub(super) fn remove(&mut self, topic: &str, partition: i32) {
-        if let Some(partitions) = self.by_topic.get_mut(topic) {
-            partitions.remove(&partition);
-            if partitions.is_empty() {
-                self.by_topic.remove(topic);
-            }
+    /// Takes an offset away; gives it.
+    pub(super) fn remove(&mut self, topic: &str, partition: i32) -> Option<CommittedOffset> {
+        let partitions = self.by_topic.get_mut(topic)?;
+        let offset = partitions.remove(&partition);
+        if partitions.is_empty() {
+            self.by_topic.remove(topic);
         }
-    }
-
-    /// Takes out all of a topic and says which partitions there were.
-    pub(super) fn remove_topic(&mut self, topic: &str) -> Vec<i32> {
-        self.by_topic.remove(topic).map(|partitions| partitions.into_keys().collect()).unwrap_or_default()
+        offset
     }
 
     /// All offsets, topics in order of their names.
+    #[cfg(test)]
     pub(super) fn all(&self) -> BTreeMap<String, BTreeMap<i32, CommittedOffset>> {
         self.by_topic.clone()
     }
 
-    /// The topics and partitions committed at or before a time.
-    pub(super) fn committed_until(&self, time_ms: i64) -> Vec<(String, i32)> {
-        let old = |offset: &CommittedOffset| offset.committed_at_ms <= time_ms;
-        self.by_topic
-            .iter()
-            .flat_map(|(topic, partitions)| {
-                let expired = partitions.iter().filter(|(_, offset)| old(offset));
-                expired.map(|(partition, _)| (topic.clone(), *partition))
-            })
-            .collect()
+    /// All offsets by topic. A name that several topics had comes once for each.
+    pub(super) fn by_topic_and_id(&self) -> Vec<FetchedTopic> {
+        let mut all = Vec::new();
+        for (name, partitions) in &self.by_topic {
+            let mut by_id: BTreeMap<Uuid, Vec<(i32, Option<CommittedOffset>)>> = BTreeMap::new();
+            for (partition, offset) in partitions {
+                by_id.entry(offset.topic_id).or_default().push((*partition, Some(offset.clone())));
+            }
+            let of_id = |(id, partitions)| FetchedTopic { name: name.clone(), id, partitions };
+            all.extend(by_id.into_iter().map(of_id));
+        }
+        all
+    }
+
+    /// Offsets without the id of their topic get one.
+    pub(super) fn adopt(&mut self, id_of: impl Fn(&str) -> Uuid) {
+        for (topic, partitions) in &mut self.by_topic {
+            for offset in partitions.values_mut().filter(|offset| offset.topic_id.is_zero()) {
+                offset.topic_id = id_of(topic);
+            }
+        }
+    }
+
+    /// The partitions of a topic whose offset is like this.
+    pub(super) fn partitions_where(&self, topic: &str, is: impl Fn(&CommittedOffset) -> bool) -> Vec<i32> {
+        let partitions = self.by_topic.get(topic).into_iter().flatten();
+        partitions.filter(|(_, offset)| is(offset)).map(|(partition, _)| *partition).collect()
+    }
+
+    /// The topics and partitions whose offset is like this.
+    pub(super) fn all_where(&self, is: impl Fn(&str, &CommittedOffset) -> bool) -> Vec<(String, i32)> {
+        let mut found = Vec::new();
+        for (topic, partitions) in &self.by_topic {
+            let like_this = partitions.iter().filter(|(_, offset)| is(topic, offset));
+            found.extend(like_this.map(|(partition, _)| (topic.clone(), *partition)));
+        }
+        found
     }
 }
 
@@ -68,55 +103,63 @@ mod tests {
 
     use super::*;
 
+    fn offset(id: u128, committed_at_ms: i64) -> CommittedOffset {
+        let topic_id = Uuid::from_u128(id);
+        CommittedOffset { topic_id, offset: 1, leader_epoch: 2, metadata: String::new(), committed_at_ms }
+    }
+
     proptest! {
         /// Against one flat map.
         #[test]
         fn offsets_are_kept_by_topic_and_partition(
-            steps in prop::collection::vec((0..4_u8, 0..3_usize, 0..3_i32, 0..50_i64), 1..60), time_ms in -1..51_i64,
+            steps in prop::collection::vec(
+                (0..4_u8, 0..3_usize, 0..3_i32, 0..3_u128, 0..50_i64), 1..60,
+            ),
+            time_ms in -1..51_i64,
         ) {
             let names = ["a", "b", "c"];
             let (mut offsets, mut model) = (Offsets::default(), BTreeMap::new());
-            for (step, topic, partition, committed_at_ms) in steps {
+            for (step, topic, partition, id, committed_at_ms) in steps {
                 let name = names[topic];
+                let key = (name.to_owned(), partition);
                 match step {
                     0 | 1 => {
-                        let metadata = String::new();
-                        let offset = CommittedOffset { offset: 1, leader_epoch: 2, metadata, committed_at_ms };
-                        offsets.set(name, partition, offset.clone());
-                        model.insert((name.to_owned(), partition), offset);
+                        let offset = offset(id, committed_at_ms);
+                        prop_assert_eq!(offsets.set(name, partition, offset.clone()), model.insert(key, offset));
                     }
-                    2 => {
-                        offsets.remove(name, partition);
-                        model.remove(&(name.to_owned(), partition));
-                    }
+                    2 => prop_assert_eq!(offsets.remove(name, partition), model.remove(&key)),
                     _ => {
-                        let of_topic = |(topic, _): &&(String, i32)| topic == name;
-                        let gone: Vec<_> = model.keys().filter(of_topic).cloned().collect();
-                        let partitions: Vec<i32> = gone.iter().map(|(_, partition)| *partition).collect();
-                        prop_assert_eq!(offsets.remove_topic(name), partitions);
-                        gone.iter().for_each(|key| drop(model.remove(key)));
+                        let now = |topic: &str| Uuid::from_u128(if topic == name { 1 } else { 2 });
+                        offsets.adopt(now);
+                        for ((topic, _), offset) in model.iter_mut().filter(|(_, o)| o.topic_id.is_zero()) {
+                            offset.topic_id = now(topic);
+                        }
                     }
                 }
-                prop_assert_eq!(offsets.is_empty(), model.is_empty());
+                prop_assert_eq!((offsets.is_empty(), offsets.len()), (model.is_empty(), model.len()));
                 prop_assert_eq!(offsets.get(name, partition), model.get(&(name.to_owned(), partition)));
                 let all = offsets.all().into_iter().flat_map(|(topic, partitions)| {
                     partitions.into_iter().map(move |(partition, offset)| ((topic.clone(), partition), offset))
                 });
                 prop_assert_eq!(all.collect::<BTreeMap<_, _>>(), model.clone());
-                let old = model.iter().filter(|(_, offset)| offset.committed_at_ms <= time_ms);
+                let by_id = offsets.by_topic_and_id().into_iter().flat_map(|topic| {
+                    let one = move |(partition, offset): (i32, Option<CommittedOffset>)| {
+                        ((topic.name.clone(), topic.id, partition), offset.unwrap())
+                    };
+                    topic.partitions.into_iter().map(one)
+                });
+                let expected = model.iter().map(|((topic, partition), offset)| {
+                    ((topic.clone(), offset.topic_id, *partition), offset.clone())
+                });
+                prop_assert_eq!(by_id.collect::<BTreeMap<_, _>>(), expected.collect::<BTreeMap<_, _>>());
+                let is = |topic: &str, offset: &CommittedOffset| topic != "b" && offset.committed_at_ms <= time_ms;
+                let old = model.iter().filter(|((topic, _), offset)| is(topic, offset));
                 let old: Vec<_> = old.map(|(key, _)| key.clone()).collect();
-                prop_assert_eq!(offsets.committed_until(time_ms), old);
+                prop_assert_eq!(offsets.all_where(is), old);
+                let of_topic = model.iter().filter(|((topic, _), o)| topic == name && is("a", o));
+                let of_topic: Vec<i32> = of_topic.map(|((_, partition), _)| *partition).collect();
+                prop_assert_eq!(offsets.partitions_where(name, |offset| is("a", offset)), of_topic);
             }
         }
-    }
-
-    #[test]
-    fn an_offset_is_old_at_the_very_time() {
-        let mut offsets = Offsets::default();
-        let offset =
-            CommittedOffset { offset: 1, leader_epoch: -1, metadata: String::new(), committed_at_ms: 20 };
-        offsets.set("t", 3, offset);
-        assert_eq!(offsets.committed_until(19), []);
-        assert_eq!(offsets.committed_until(20), [("t".to_owned(), 3)]);
     }
 }

@@ -4,12 +4,20 @@ use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
 use super::calls::{Caller, JoinGroup, JoinReply, SyncGroup, SyncReply};
-use super::member::{Member, PendingJoin, Protocol, Ticket};
+use super::member::{Member, PendingJoin, Protocol};
 use super::state::{Group, State, Turn};
+use crate::coordinator::Ticket;
+
+/// Kafka's clients take a `group.instance.id` of up to so many characters of a topic's name; its broker does not look.
+const INSTANCE_ID_MAX_BYTES: usize = 249;
 
 impl Group {
     /// A JoinGroup. The answer comes by `ticket`, perhaps later.
     pub(super) fn join(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: JoinGroup) {
+        // What begins a member id comes back in every answer and record that names the member.
+        if join.instance_id.as_ref().is_some_and(|instance| instance.len() > INSTANCE_ID_MAX_BYTES) {
+            return turn.reply_join(ticket, JoinReply::error(ErrorCode::InvalidRequest, join.member_id));
+        }
         // Copies: the request's frame would otherwise live as long as the member.
         for protocol in &mut join.protocols {
             protocol.metadata = Bytes::copy_from_slice(&protocol.metadata);
@@ -35,13 +43,13 @@ impl Group {
     fn admits(&self, turn: &Turn<'_>, join: &JoinGroup) -> bool {
         let max = turn.config.max_size;
         let replaces =
-            join.instance_id.as_ref().is_some_and(|instance| self.static_ids.contains_key(instance));
+            join.instance_id.as_ref().is_some_and(|instance| self.members.static_id(instance).is_some());
         let known = self.members.get(&join.member_id);
         match self.state {
             State::Empty => true,
             State::PreparingRebalance => {
-                let joining = self.members.values().filter(|member| member.joining.is_some()).count();
-                replaces || known.is_some_and(|member| member.joining.is_some()) || joining < max
+                let joined = known.is_some_and(|member| member.joining.is_some());
+                replaces || joined || self.members.joining() < max
             }
             State::CompletingRebalance | State::Stable => {
                 replaces || known.is_some() || self.members.len() < max
@@ -57,7 +65,7 @@ impl Group {
         if self.members.is_empty() {
             return true;
         }
-        let all_support = |offer: &Protocol| self.members.values().all(|member| member.supports(&offer.name));
+        let all_support = |offer: &Protocol| self.members.all_support(&offer.name);
         self.protocol_type.as_ref() == Some(&join.protocol_type) && join.protocols.iter().any(all_support)
     }
 
@@ -65,12 +73,13 @@ impl Group {
     fn join_first(&mut self, turn: &mut Turn<'_>, ticket: Ticket, mut join: JoinGroup) {
         let prefix = join.instance_id.as_ref().unwrap_or(&join.client_id);
         join.member_id = format!("{prefix}-{}", join.fresh_id);
-        let current = join.instance_id.as_ref().and_then(|instance| self.static_ids.get(instance)).cloned();
+        let current =
+            join.instance_id.as_ref().and_then(|instance| self.members.static_id(instance)).cloned();
         if let Some(current) = current {
             self.replace_static(turn, ticket, &current, join);
         } else if join.knows_member_id_required && join.instance_id.is_none() {
             let deadline_ms = turn.now.ms + i64::from(join.session_timeout_ms);
-            self.pending.insert(join.member_id.clone(), deadline_ms);
+            self.pending.set(&join.member_id, Some(deadline_ms));
             turn.reply_join(ticket, JoinReply::error(ErrorCode::MemberIdRequired, join.member_id));
         } else {
             self.take_in(turn, ticket, join);
@@ -79,7 +88,7 @@ impl Group {
 
     /// The caller says it has a member id.
     fn join_again(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: JoinGroup) {
-        if join.instance_id.is_none() && self.pending.remove(&join.member_id).is_some() {
+        if join.instance_id.is_none() && self.pending.remove(&join.member_id) {
             return self.take_in(turn, ticket, join);
         }
         if let Err(error) = self.validate(&join.member_id, join.instance_id.as_deref()) {
@@ -103,9 +112,7 @@ impl Group {
 
     fn repeat_generation(&mut self, turn: &mut Turn<'_>, ticket: Ticket, member_id: &str) {
         let reply = self.current_generation(member_id);
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.touch(turn.now.ms);
-        }
+        self.members.touch(member_id, turn.now.ms);
         turn.reply_join(ticket, reply);
     }
 
@@ -132,14 +139,16 @@ impl Group {
 
     /// What a member says of itself replaces what it said before, and its JoinGroup waits.
     fn update(&mut self, turn: &mut Turn<'_>, ticket: Ticket, member_id: &str, join: JoinGroup) {
-        let Some(member) = self.members.get_mut(member_id) else { return };
-        member.protocols = join.protocols;
-        member.session_timeout_ms = join.session_timeout_ms;
-        member.rebalance_timeout_ms = join.rebalance_timeout_ms;
-        member.client_id = join.client_id;
-        member.client_host = join.client_host;
         let now_waiting = PendingJoin { ticket, skips_assignment: join.knows_skip_assignment };
-        if let Some(before) = member.joining.replace(now_waiting) {
+        self.members.set_protocols(member_id, join.protocols);
+        let before = self.members.change(member_id, |member| {
+            member.session_timeout_ms = join.session_timeout_ms;
+            member.rebalance_timeout_ms = join.rebalance_timeout_ms;
+            member.client_id = join.client_id;
+            member.client_host = join.client_host;
+            member.joining.replace(now_waiting)
+        });
+        if let Some(before) = before.flatten() {
             // The client gave up on its first request and sent another; should it still read
             // that answer, it tries again.
             turn.reply_join(before.ticket, JoinReply::error(ErrorCode::RebalanceInProgress, member_id));
@@ -150,7 +159,7 @@ impl Group {
     /// and the old one is fenced.
     fn replace_static(&mut self, turn: &mut Turn<'_>, ticket: Ticket, old_id: &str, join: JoinGroup) {
         let Some(mut member) = self.members.remove(old_id) else { return };
-        let (new_id, instance_id) = (join.member_id.clone(), join.instance_id.clone().unwrap_or_default());
+        let new_id = join.member_id.clone();
         if let Some(old) = member.joining.take() {
             turn.reply_join(old.ticket, JoinReply::error(ErrorCode::FencedInstanceId, old_id));
         }
@@ -159,8 +168,7 @@ impl Group {
         }
         member.id.clone_from(&new_id);
         member.is_new = false;
-        self.members.insert(new_id.clone(), member);
-        self.static_ids.insert(instance_id, new_id.clone());
+        self.members.insert(member);
         if self.unsynced.remove(old_id) {
             self.unsynced.insert(new_id.clone());
         }
@@ -169,16 +177,16 @@ impl Group {
             self.leader = Some(new_id.clone());
         }
         self.update(turn, ticket, &new_id, join);
-        let same_protocol = super::member::vote(self.members.values()) == self.protocol;
+        let same_protocol = self.members.vote() == self.protocol;
         if self.state != State::Stable || !same_protocol {
             return self.rebalance(turn);
         }
         let mut reply = self.current_generation(&new_id);
-        let joining = self.members.get_mut(&new_id).and_then(|member| {
+        let joining = self.members.change(&new_id, |member| {
             member.touch(turn.now.ms);
             member.joining.take()
         });
-        if joining.is_some_and(|join| join.skips_assignment) {
+        if joining.flatten().is_some_and(|join| join.skips_assignment) {
             reply.skip_assignment = reply.leader == new_id;
         } else {
             // An older client that finds itself the leader computes an assignment, which a stable group would not take.
@@ -197,10 +205,10 @@ impl Group {
         }
         self.unsynced.remove(&sync.member_id);
         let is_leader = self.leader.as_ref() == Some(&sync.member_id);
-        let Some(member) = self.members.get_mut(&sync.member_id) else { return };
         match self.state {
             State::CompletingRebalance => {
-                if let Some(before) = member.syncing.replace(ticket) {
+                let before = self.members.change(&sync.member_id, |member| member.syncing.replace(ticket));
+                if let Some(before) = before.flatten() {
                     turn.reply_sync(before, SyncReply::error(ErrorCode::RebalanceInProgress));
                 }
                 if is_leader {
@@ -208,8 +216,9 @@ impl Group {
                 }
             }
             _ => {
-                member.touch(turn.now.ms);
-                let assignment = member.assignment.clone();
+                self.members.touch(&sync.member_id, turn.now.ms);
+                let assignment = self.members.get(&sync.member_id).map(|member| member.assignment.clone());
+                let assignment = assignment.unwrap_or_default();
                 let (protocol_type, protocol) = (self.protocol_type.clone(), self.protocol.clone());
                 turn.reply_sync(
                     ticket,
@@ -242,22 +251,20 @@ impl Group {
         if caller.generation != self.generation {
             return ErrorCode::IllegalGeneration;
         }
-        if let Some(member) = self.members.get_mut(&caller.member_id) {
-            member.touch(turn.now.ms);
-        }
+        self.members.touch(&caller.member_id, turn.now.ms);
         if self.state == State::PreparingRebalance { ErrorCode::RebalanceInProgress } else { ErrorCode::None }
     }
 
     /// One member of a LeaveGroup. A static member may be named by its instance id alone.
     pub(super) fn leave(&mut self, turn: &mut Turn<'_>, caller: &Caller) -> ErrorCode {
         let member_id = match &caller.instance_id {
-            Some(instance) if caller.member_id.is_empty() => match self.static_ids.get(instance) {
+            Some(instance) if caller.member_id.is_empty() => match self.members.static_id(instance) {
                 Some(current) => current.clone(),
                 None => return ErrorCode::UnknownMemberId,
             },
             _ => caller.member_id.clone(),
         };
-        if caller.instance_id.is_none() && self.pending.remove(&member_id).is_some() {
+        if caller.instance_id.is_none() && self.pending.remove(&member_id) {
             self.check_join(turn);
             return ErrorCode::None;
         }
@@ -280,9 +287,7 @@ impl Group {
         if self.state == State::CompletingRebalance {
             return Err(ErrorCode::RebalanceInProgress);
         }
-        if let Some(member) = self.members.get_mut(&caller.member_id) {
-            member.touch(turn.now.ms);
-        }
+        self.members.touch(&caller.member_id, turn.now.ms);
         Ok(())
     }
 }

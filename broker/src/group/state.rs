@@ -9,18 +9,19 @@
 //! Semantics are those of Apache Kafka's classic groups. Requests are in `requests.rs`; this
 //! file holds what they share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
-use super::calls::{
-    Effects, GroupDescription, JoinReply, JoinedMember, MemberDescription, Now, Reply, SyncReply,
-};
-use super::member::{Member, vote};
+use super::calls::{GroupDescription, JoinReply, JoinedMember, MemberDescription, Reply, SyncReply};
+use super::member::Member;
+use super::members::Members;
 use super::offsets::Offsets;
-use super::records;
+use super::records::{StoredGroup, StoredMember, group_record};
 use crate::config::GroupConfig;
+use crate::coordinator::{Effects, Journal, Now, Timers};
 
 /// How long the JoinGroup of a member that does not know its id yet is kept waiting.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 5 * 60 * 1_000;
@@ -54,16 +55,21 @@ impl State {
 pub(super) struct Turn<'a> {
     pub(super) now: Now,
     pub(super) config: &'a GroupConfig,
-    pub(super) effects: &'a mut Effects,
+    pub(super) effects: &'a mut Effects<Reply>,
+    /// What groups were when they were last written down durably.
+    pub(super) written: &'a mut Written,
 }
+
+/// What was last written down of a group before each write that is not durable.
+pub(super) type Written = Journal<String, Option<Arc<StoredGroup>>>;
 
 impl Turn<'_> {
     pub(super) fn reply_join(&mut self, ticket: u64, reply: JoinReply) {
-        self.effects.replies.push((ticket, Reply::Join(reply)));
+        self.effects.answer(ticket, Reply::Join(reply), 0);
     }
 
     pub(super) fn reply_sync(&mut self, ticket: u64, reply: SyncReply) {
-        self.effects.replies.push((ticket, Reply::Sync(reply)));
+        self.effects.answer(ticket, Reply::Sync(reply), 0);
     }
 }
 
@@ -105,12 +111,12 @@ pub(super) struct Group {
     pub(super) protocol_type: Option<String>,
     pub(super) protocol: Option<String>,
     pub(super) leader: Option<String>,
-    pub(super) members: BTreeMap<String, Member>,
-    /// `group.instance.id` to member id.
-    pub(super) static_ids: BTreeMap<String, String>,
+    pub(super) members: Members,
     /// Member ids handed out with MEMBER_ID_REQUIRED that nobody has joined with yet, and until when they are good.
-    pub(super) pending: BTreeMap<String, i64>,
+    pub(super) pending: Timers<String>,
     pub(super) offsets: Offsets,
+    /// The group as it was last written down.
+    pub(super) stored: Option<Arc<StoredGroup>>,
     join_phase: Option<JoinPhase>,
     /// Members of this generation that have not sent SyncGroup, and when that gets them removed.
     pub(super) unsynced: BTreeSet<String>,
@@ -127,33 +133,57 @@ impl Group {
             protocol_type: None,
             protocol: None,
             leader: None,
-            members: BTreeMap::new(),
-            static_ids: BTreeMap::new(),
-            pending: BTreeMap::new(),
+            members: Members::default(),
+            pending: Timers::default(),
             offsets: Offsets::default(),
+            stored: None,
             join_phase: None,
             unsynced: BTreeSet::new(),
             sync_deadline_ms: 0,
         }
     }
 
-    /// A group as it was stored: what was stable is stable again, and every member has one session to be heard of.
-    pub(super) fn restore(&mut self, stored: records::StoredGroup, now: Now) {
-        self.generation = stored.generation;
-        self.protocol_type = Some(stored.protocol_type).filter(|text| !text.is_empty());
-        self.protocol = stored.protocol.clone();
-        self.leader = stored.leader;
-        self.state_since_ms = stored.state_since_ms;
-        self.state = if stored.members.is_empty() { State::Empty } else { State::Stable };
+    /// The group is as it was stored, or was never stored: what was stable is stable again, and every member has one
+    /// session to be heard of. Nobody waits.
+    pub(super) fn restore(&mut self, stored: Option<Arc<StoredGroup>>, now: Now) {
+        self.stored = stored;
+        self.join_phase = None;
+        self.unsynced.clear();
         self.members.clear();
-        self.static_ids.clear();
-        for stored_member in stored.members {
-            let member = stored_member.into_member(stored.protocol.clone().unwrap_or_default(), now.ms);
-            if let Some(instance) = &member.instance_id {
-                self.static_ids.insert(instance.clone(), member.id.clone());
+        let (mut state, mut since_ms) = (State::Empty, now.wall_ms);
+        (self.generation, self.protocol_type, self.protocol, self.leader) = (0, None, None, None);
+        if let Some(stored) = &self.stored {
+            self.generation = stored.generation;
+            self.protocol_type = Some(stored.protocol_type.clone()).filter(|text| !text.is_empty());
+            self.protocol.clone_from(&stored.protocol);
+            self.leader.clone_from(&stored.leader);
+            since_ms = stored.state_since_ms;
+            let protocol = stored.protocol.as_deref().unwrap_or_default();
+            for member in &stored.members {
+                state = State::Stable;
+                self.members.insert(member.to_member(protocol, now.ms));
             }
-            self.members.insert(member.id.clone(), member);
         }
+        (self.state, self.state_since_ms) = (state, since_ms);
+    }
+
+    /// What was written down last never happened. Whoever waits for an answer is told to find the coordinator again.
+    pub(super) fn roll_back(
+        &mut self,
+        stored: Option<Arc<StoredGroup>>,
+        now: Now,
+        effects: &mut Effects<Reply>,
+    ) {
+        let error = ErrorCode::CoordinatorNotAvailable;
+        for member in self.members.iter() {
+            if let Some(join) = member.joining {
+                effects.answer(join.ticket, Reply::Join(JoinReply::error(error, &member.id)), 0);
+            }
+            if let Some(ticket) = member.syncing {
+                effects.answer(ticket, Reply::Sync(SyncReply::error(error)), 0);
+            }
+        }
+        self.restore(stored, now);
     }
 
     /// Nothing would be lost by forgetting the group.
@@ -163,24 +193,16 @@ impl Group {
 
     /// When [`Group::on_time`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<i64> {
-        let sessions = self.members.values().filter_map(Member::expires_at);
-        let pending = self.pending.values().copied();
         let joins = self.join_phase.map(|phase| phase.deadline_ms);
         let syncs = (!self.unsynced.is_empty()).then_some(self.sync_deadline_ms);
-        sessions.chain(pending).chain(joins).chain(syncs).min()
+        [self.members.next_deadline(), self.pending.next(), joins, syncs].into_iter().flatten().min()
     }
 
     /// Time has passed: ends sessions and phases that are due.
     pub(super) fn on_time(&mut self, turn: &mut Turn<'_>) {
         let now_ms = turn.now.ms;
-        self.pending.retain(|_, deadline_ms| *deadline_ms > now_ms);
-        let silent: Vec<String> = self
-            .members
-            .values()
-            .filter(|member| member.expires_at().is_some_and(|deadline_ms| deadline_ms <= now_ms))
-            .map(|member| member.id.clone())
-            .collect();
-        for id in silent {
+        self.pending.take_due(now_ms);
+        for id in self.members.take_silent(now_ms) {
             tracing::info!(
                 group = self.id,
                 member = id,
@@ -200,13 +222,13 @@ impl Group {
     /// Checks that the caller is a member, and the right one for its `group.instance.id`.
     pub(super) fn validate(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), ErrorCode> {
         if let Some(instance) = instance_id {
-            match self.static_ids.get(instance) {
+            match self.members.static_id(instance) {
                 None => return Err(ErrorCode::UnknownMemberId),
                 Some(current) if current != member_id => return Err(ErrorCode::FencedInstanceId),
                 Some(_) => {}
             }
         }
-        if self.members.contains_key(member_id) { Ok(()) } else { Err(ErrorCode::UnknownMemberId) }
+        if self.members.contains(member_id) { Ok(()) } else { Err(ErrorCode::UnknownMemberId) }
     }
 
     /// Takes in a member that waits in its JoinGroup.
@@ -216,10 +238,7 @@ impl Group {
             initial.member_came = true;
         }
         self.leader.get_or_insert_with(|| member.id.clone());
-        if let Some(instance) = &member.instance_id {
-            self.static_ids.insert(instance.clone(), member.id.clone());
-        }
-        self.members.insert(member.id.clone(), member);
+        self.members.insert(member);
         self.rebalance(turn);
     }
 
@@ -233,11 +252,8 @@ impl Group {
         if let Some(ticket) = member.syncing {
             turn.reply_sync(ticket, SyncReply::error(ErrorCode::UnknownMemberId));
         }
-        if let Some(instance) = &member.instance_id {
-            self.static_ids.remove(instance);
-        }
         if self.leader.as_deref() == Some(id) {
-            self.leader = self.members.keys().next().cloned();
+            self.leader = self.members.first_id().cloned();
         }
         self.unsynced.remove(id);
         self.rebalance(turn);
@@ -266,16 +282,16 @@ impl Group {
     }
 
     fn all_joined(&self) -> bool {
-        self.members.values().all(|member| member.joining.is_some())
+        self.members.joining() == self.members.len()
     }
 
     fn prepare(&mut self, turn: &mut Turn<'_>) {
-        for member in self.members.values_mut() {
+        self.members.change_all(|member| {
             if let Some(ticket) = member.syncing.take() {
                 member.touch(turn.now.ms);
                 turn.reply_sync(ticket, SyncReply::error(ErrorCode::RebalanceInProgress));
             }
-        }
+        });
         self.unsynced.clear();
         let rebalance_ms = self.rebalance_timeout_ms();
         self.join_phase = Some(if self.state == State::Empty {
@@ -291,10 +307,12 @@ impl Group {
     /// Everybody who came is the next generation.
     fn complete_join(&mut self, turn: &mut Turn<'_>) {
         // A static member that has not come back keeps its place until its session ends: it may be restarting.
-        self.members.retain(|_, member| member.joining.is_some() || member.instance_id.is_some());
+        let gone = |member: &&Member| member.joining.is_none() && member.instance_id.is_none();
+        let gone: Vec<String> = self.members.iter().filter(gone).map(|member| member.id.clone()).collect();
+        gone.iter().for_each(|id| drop(self.members.remove(id)));
         let joined = |id: &String| self.members.get(id).is_some_and(|member| member.joining.is_some());
         if !self.leader.as_ref().is_some_and(joined) {
-            self.leader = self.members.values().find(|member| member.joining.is_some()).map(|m| m.id.clone());
+            self.leader = self.members.iter().find(|member| member.joining.is_some()).map(|m| m.id.clone());
         }
         if self.leader.is_none() && !self.members.is_empty() {
             // Only static members, none of which came: wait for them or for the end of their sessions.
@@ -311,16 +329,18 @@ impl Group {
             self.store(turn);
             return;
         }
-        self.protocol = vote(self.members.values());
+        self.protocol = self.members.vote();
         self.enter(State::CompletingRebalance, turn.now);
         let joined: Vec<String> =
-            self.members.values().filter(|m| m.joining.is_some()).map(|m| m.id.clone()).collect();
+            self.members.iter().filter(|m| m.joining.is_some()).map(|m| m.id.clone()).collect();
         for id in &joined {
             let reply = self.current_generation(id);
-            let Some(member) = self.members.get_mut(id) else { continue };
-            member.is_new = false;
-            member.touch(turn.now.ms);
-            if let Some(join) = member.joining.take() {
+            let join = self.members.change(id, |member| {
+                member.is_new = false;
+                member.touch(turn.now.ms);
+                member.joining.take()
+            });
+            if let Some(join) = join.flatten() {
                 turn.reply_join(join.ticket, reply);
             }
         }
@@ -347,7 +367,7 @@ impl Group {
     fn joined_members(&self) -> Vec<JoinedMember> {
         let protocol = self.protocol.as_deref().unwrap_or_default();
         self.members
-            .values()
+            .iter()
             .map(|member| JoinedMember {
                 id: member.id.clone(),
                 instance_id: member.instance_id.clone(),
@@ -358,19 +378,15 @@ impl Group {
 
     /// The leader has spoken: the generation is stable once this is durable.
     pub(super) fn assign(&mut self, turn: &mut Turn<'_>, assignments: Vec<(String, Bytes)>) {
-        for member in self.members.values_mut() {
-            member.assignment = Bytes::new();
-        }
+        self.members.change_all(|member| member.assignment = Bytes::new());
         for (id, assignment) in assignments {
-            if let Some(member) = self.members.get_mut(&id) {
-                // A copy: the request's frame would otherwise live as long as the assignment.
-                member.assignment = Bytes::copy_from_slice(&assignment);
-            }
+            // A copy: the request's frame would otherwise live as long as the assignment.
+            self.members.change(&id, |member| member.assignment = Bytes::copy_from_slice(&assignment));
         }
         self.enter(State::Stable, turn.now);
         self.store(turn);
         let (protocol_type, protocol) = (self.protocol_type.clone(), self.protocol.clone());
-        for member in self.members.values_mut() {
+        self.members.change_all(|member| {
             if let Some(ticket) = member.syncing.take() {
                 member.touch(turn.now.ms);
                 let assignment = member.assignment.clone();
@@ -380,12 +396,26 @@ impl Group {
                     SyncReply { error: ErrorCode::None, protocol_type, protocol, assignment },
                 );
             }
-        }
+        });
     }
 
     /// Writes the group down as it is now.
-    pub(super) fn store(&self, turn: &mut Turn<'_>) {
-        turn.effects.records.push(records::group_record(self));
+    pub(super) fn store(&mut self, turn: &mut Turn<'_>) {
+        let protocol = self.protocol.as_deref().unwrap_or_default();
+        let stored = StoredGroup {
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            generation: self.generation,
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone().filter(|_| self.state != State::Empty),
+            state_since_ms: self.state_since_ms,
+            members: self.members.iter().map(|member| StoredMember::of(member, protocol)).collect(),
+        };
+        match group_record(&self.id, &stored) {
+            Ok(record) => turn.effects.write(record),
+            Err(_) => turn.effects.refused = Some(ErrorCode::UnknownServerError),
+        }
+        let before = self.stored.replace(Arc::new(stored));
+        turn.written.note(turn.effects.step, &self.id, before);
     }
 
     fn enter(&mut self, state: State, now: Now) {
@@ -400,13 +430,23 @@ impl Group {
     }
 
     fn rebalance_timeout_ms(&self) -> i64 {
-        self.members.values().map(|member| i64::from(member.rebalance_timeout_ms)).max().unwrap_or(0)
+        self.members.iter().map(|member| i64::from(member.rebalance_timeout_ms)).max().unwrap_or(0)
     }
 
-    pub(super) fn describe(&self) -> GroupDescription {
-        let stable = self.state == State::Stable;
+    /// The state as it may be told: a state that rests on a record which is not durable has not been reached.
+    pub(super) fn told_state(&self, is_pending: bool) -> State {
+        match self.state {
+            State::Stable if is_pending => State::CompletingRebalance,
+            State::Empty if is_pending => State::PreparingRebalance,
+            state => state,
+        }
+    }
+
+    pub(super) fn describe(&self, is_pending: bool) -> GroupDescription {
+        let state = self.told_state(is_pending);
+        let stable = state == State::Stable;
         let protocol = self.protocol.clone().filter(|_| stable).unwrap_or_default();
-        let members = self.members.values().map(|member| MemberDescription {
+        let members = self.members.iter().map(|member| MemberDescription {
             id: member.id.clone(),
             instance_id: member.instance_id.clone(),
             client_id: member.client_id.clone(),
@@ -415,7 +455,7 @@ impl Group {
             assignment: if stable { member.assignment.clone() } else { Bytes::new() },
         });
         GroupDescription {
-            state: self.state.name(),
+            state: state.name(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             members: members.collect(),
             protocol,

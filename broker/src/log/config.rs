@@ -44,6 +44,9 @@ pub struct LogConfig {
     pub timestamp_before_max_ms: i64,
     /// `producer.id.expiration.ms` (1 day): idempotent producers silent for so long are forgotten.
     pub producer_id_expiration_ms: i64,
+    /// `max.producer.ids.per.partition` (100,000, ours): of more idempotent producers, those silent for longest are
+    /// forgotten.
+    pub producer_ids_max: usize,
     /// When an acknowledgement may be sent; set for the whole broker.
     pub flush: FlushMode,
 }
@@ -67,6 +70,7 @@ impl Default for LogConfig {
             timestamp_after_max_ms: HOUR_MS,
             timestamp_before_max_ms: i64::MAX,
             producer_id_expiration_ms: DAY_MS,
+            producer_ids_max: 100_000,
             flush: FlushMode::Sync,
         }
     }

@@ -167,6 +167,16 @@ impl Log {
         self.segments().map(Segment::size).sum()
     }
 
+    /// The greatest timestamp of all records, or -1.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.segments().map(|segment| segment.max_timestamp().0).max().unwrap_or(NO_TIMESTAMP)
+    }
+
+    /// The file that batches are appended to.
+    pub(crate) fn active_file(&self) -> &Arc<dyn DiskFile> {
+        self.active.file()
+    }
+
     /// The base offsets of all segments, ascending.
     pub(crate) fn segment_bases(&self) -> Vec<i64> {
         self.segments().map(Segment::base_offset).collect()
@@ -317,23 +327,6 @@ impl Log {
             }
         }
         Ok(None)
-    }
-
-    /// The record with the largest timestamp.
-    pub(crate) fn find_max_timestamp(&self, cap_bytes: usize) -> io::Result<Option<TimestampOffset>> {
-        let youngest = self.segments().map(|segment| (segment.max_timestamp().0, segment)).reduce(|a, b| {
-            // Of equals the first, as Kafka.
-            if b.0 > a.0 { b } else { a }
-        });
-        match youngest {
-            Some((timestamp, segment)) if timestamp > NO_TIMESTAMP => {
-                match segment.find_timestamp(timestamp, segment.size())? {
-                    Some(batch) => self.record_at_or_after(segment, batch, timestamp, cap_bytes),
-                    None => Ok(None),
-                }
-            }
-            _ => Ok(None),
-        }
     }
 
     fn record_at_or_after(

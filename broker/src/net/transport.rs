@@ -13,10 +13,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::api::Response;
-use crate::log::LogSlice;
+use crate::partition::StoredRecords;
 
 /// Records up to this size are copied behind their header: one call to the kernel instead of three.
 const COPY_UP_TO_BYTES: usize = 32 * 1024;
+/// How much is sent from a file at a time, after a look at whether it is in memory.
+const SENDFILE_BYTES: usize = 512 * 1024;
 /// How much is read from a file at a time when it cannot be sent directly.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -88,7 +90,8 @@ impl Writer {
             let mut sent = 0;
             for splice in &encoded.splices {
                 whole.extend_from_slice(&encoded.bytes[sent..splice.position]);
-                whole.extend_from_slice(&slice_of(splice.token)?.read_bytes()?);
+                let records = slice_of(splice.token)?;
+                whole.extend_from_slice(&records.read(0, records.len()).await?);
                 sent = splice.position;
             }
             whole.extend_from_slice(&encoded.bytes[sent..]);
@@ -124,31 +127,50 @@ impl Writer {
         }
     }
 
-    async fn send_slice(&mut self, slice: &LogSlice) -> io::Result<()> {
-        if let (Sink::Tcp(stream), Some(file)) = (&self.sink, slice.file.as_file()) {
-            let stream = tcp(stream)?;
-            let (mut position, mut left) = (slice.position, slice.len);
-            while left > 0 {
-                let sent = when_writable(stream, self.stall, || {
-                    Ok(rustix::fs::sendfile(stream, file, Some(&mut position), left)?)
-                })
-                .await?;
-                if sent == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                left -= sent;
-            }
-            return Ok(());
+    async fn send_slice(&mut self, records: &StoredRecords) -> io::Result<()> {
+        if let (Sink::Tcp(stream), Some(_)) = (&self.sink, records.as_file()) {
+            return send_file(tcp(stream)?, self.stall, records).await;
         }
         let mut done = 0;
-        while done < slice.len {
-            let len = CHUNK_BYTES.min(slice.len - done);
-            let part = LogSlice { file: slice.file.clone(), position: slice.position + done as u64, len };
-            self.send_bytes(part.read_bytes()?, true).await?;
+        while done < records.len() {
+            let len = CHUNK_BYTES.min(records.len() - done);
+            self.send_bytes(records.read(done, len).await?, true).await?;
             done += len;
         }
         Ok(())
     }
+}
+
+/// Sends records from their file. A page that is not in memory would hold the worker for as long as the disk takes, so
+/// that each part is looked at first, and brought into memory by a disk thread where it is not there.
+async fn send_file(stream: &TcpStream, stall: Duration, records: &StoredRecords) -> io::Result<()> {
+    let Some((file, start)) = records.as_file() else {
+        return Err(io::Error::other("the records are in no file"));
+    };
+    let (mut done, mut in_memory_to) = (0, 0);
+    while done < records.len() {
+        if done >= in_memory_to {
+            let part = SENDFILE_BYTES.min(records.len() - done);
+            if !records.is_cached(done, part) {
+                records.load(done, part).await?;
+            }
+            in_memory_to = done + part;
+        }
+        let mut position = start + done as u64;
+        let send = || Ok(rustix::fs::sendfile(stream, file, Some(&mut position), in_memory_to - done)?);
+        match stream.try_io(Interest::WRITABLE, send) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => done += sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                writable(stream, stall).await?;
+                // That may have taken long.
+                in_memory_to = done;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Tries `write` whenever the socket has room, until it is done.
@@ -159,16 +181,16 @@ async fn when_writable(
 ) -> io::Result<usize> {
     loop {
         match stream.try_io(Interest::WRITABLE, &mut write) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match timeout(stall, stream.writable()).await {
-                    Ok(ready) => ready?,
-                    Err(_) => return Err(stalled()),
-                }
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream, stall).await?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return done,
         }
     }
+}
+
+/// Waits until the socket has room.
+async fn writable(stream: &TcpStream, stall: Duration) -> io::Result<()> {
+    timeout(stall, stream.writable()).await.unwrap_or_else(|_| Err(stalled()))
 }
 
 fn stalled() -> io::Error {

@@ -1,64 +1,139 @@
-//! What produce does: validate ([`super::rules`]), stamp, append, and wait for the disk.
+//! What produce does: check ([`super::batch`]), queue, write, and wait for the disk.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use klamm_protocol::records::{
-    BATCH_HEADER_LEN, BatchHeader, EndTxnMarker, NO_TIMESTAMP, RecordBatch, TimestampType, patch,
-};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
-use super::error::AppendError;
-use super::handle::{Partition, State, end_txn_marker};
-use super::producer_state::Verdict;
-use super::rules::{AppendOrigin, validate};
+use super::batch::{Appended, CheckedBatch};
+use super::error::{AppendError, is_passing};
+use super::handle::{Partition, interrupted};
+use super::job::{Job, PendingAppend, Room};
+use super::marks::BatchMark;
+use super::rules::AppendOrigin;
+use super::writer::Writer;
 use crate::log::{FlushMode, LogConfig, StorageError};
 
-/// Where a batch is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// The offset of its first record.
-    pub base_offset: i64,
-    /// The offset of its last record, to be given to [`Partition::wait_durable`].
-    pub last_offset: i64,
-    /// The broker's timestamp in milliseconds if the topic's timestamps are the broker's, otherwise -1.
-    pub log_append_time_ms: i64,
-    /// The first offset of the log.
-    pub log_start_offset: i64,
-    /// The producer sent the batch before, and this is where it is. It may not be durable yet.
-    pub duplicate: bool,
+/// What a disk thread says.
+struct Answer(oneshot::Receiver<Result<Appended, AppendError>>);
+
+/// An append under way. Batches get their offsets in the order of the calls of [`Partition::append`], as far as they
+/// were queued at once ([`Appending::queued`]); what was queued is appended or refused also when this is dropped.
+#[must_use = "only waiting for it says whether the batch was appended"]
+pub struct Appending(Stage);
+
+enum Stage {
+    Told(Result<Appended, AppendError>),
+    /// Too much waits for the disk already; nothing has happened yet.
+    WaitsForRoom(BoxFuture<'static, Answer>),
+    Queued(Answer),
+}
+
+impl std::fmt::Debug for Appending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Stage::Told(_) => "Appending(told)",
+            Stage::WaitsForRoom(_) => "Appending(waits for room)",
+            Stage::Queued(_) => "Appending(queued)",
+        })
+    }
+}
+
+impl Appending {
+    /// Waits until the batch has its place in the queue: what is appended later comes behind it. From then on it needs
+    /// nobody who waits. Cancel-safe.
+    pub async fn queued(&mut self) {
+        if let Stage::WaitsForRoom(queued) = &mut self.0 {
+            self.0 = Stage::Queued(queued.await);
+        }
+    }
+}
+
+impl Future for Appending {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut self.0 {
+                Stage::Told(result) => return Poll::Ready(result.clone()),
+                Stage::WaitsForRoom(queued) => {
+                    let answer = ready!(queued.poll_unpin(context));
+                    self.0 = Stage::Queued(answer);
+                }
+                Stage::Queued(answer) => {
+                    let told = ready!(answer.0.poll_unpin(context));
+                    return Poll::Ready(told.unwrap_or_else(|_| Err(interrupted().into())));
+                }
+            }
+        }
+    }
+}
+
+/// What the appends of one turn came to, before it is published.
+#[derive(Default)]
+struct Written {
+    marks: Vec<BatchMark>,
+    rolled: bool,
+}
+
+/// What is left to do when appends are published.
+#[derive(Clone, Copy)]
+struct Published {
+    flush: bool,
+    /// More is visible, and nobody was woken yet: who appended comes first, then those who wait for records.
+    visible: bool,
 }
 
 impl Partition {
     /// Appends one record batch as it came from the wire: checks header and checksum (records are looked at
     /// only on compacted topics), the producer's sequence, stamps offset and leader epoch, and writes it to
-    /// the page cache. Never waits for the disk; the batch may be acknowledged once [`Self::wait_durable`]
-    /// returned for its last offset.
+    /// the page cache. The check is done and the batch is queued when this returns, unless too much waits for the disk
+    /// already; see [`Appending`]. The batch may be acknowledged once [`Self::wait_durable`] returned for its last
+    /// offset.
     ///
     /// # Errors
-    /// See [`AppendError`]; nothing was appended then.
-    pub fn append(&self, records: Bytes, origin: AppendOrigin, now_ms: i64) -> Result<Appended, AppendError> {
-        self.check_writable()?;
-        let config = self.config();
-        let batch = validate(records, origin, &config, now_ms)?;
-        let header = *batch.header();
-        let marker = if header.is_control() { end_txn_marker(&batch) } else { None };
+    /// The future gives an [`AppendError`]; nothing was appended then.
+    pub fn append(self: &Arc<Self>, records: Bytes, origin: AppendOrigin, now_ms: i64) -> Appending {
+        match self.check(records, origin, now_ms) {
+            Ok(batch) => self.append_checked(batch),
+            Err(error) => Appending(Stage::Told(Err(error))),
+        }
+    }
 
-        let mut state = self.write_state()?;
+    /// The first part of [`Self::append`]: what can be told without the log.
+    pub(crate) fn check(
+        &self,
+        records: Bytes,
+        origin: AppendOrigin,
+        now_ms: i64,
+    ) -> Result<CheckedBatch, AppendError> {
         self.check_writable()?;
-        if let Some(duplicate) = state.check_producer(&header, marker, origin)? {
-            return Ok(duplicate);
+        CheckedBatch::new(records, origin, &self.config(), now_ms)
+    }
+
+    /// The rest of [`Self::append`].
+    pub(crate) fn append_checked(self: &Arc<Self>, batch: CheckedBatch) -> Appending {
+        if self.home.executor.runs_in_place() {
+            return Appending(Stage::Told(self.append_in_place(&batch)));
         }
-        let stamped = Stamped::new(&batch, &state, &config, now_ms);
-        let appended = state.write(self, &stamped, marker, now_ms)?;
-        if config.flush == FlushMode::Os {
-            self.make_visible(&mut state);
+        // The broker's own records are few, and their order is that of the calls.
+        let room = match batch.origin {
+            AppendOrigin::Coordinator => Some(None),
+            AppendOrigin::Client => self.try_room_for(batch.len()).map(Some),
+        };
+        if let Some(room) = room {
+            return Appending(Stage::Queued(self.queue_append(batch, room)));
         }
-        let flush = config.flush == FlushMode::Sync || state.rolled;
-        drop(state);
-        if flush {
-            self.enqueue_flush();
-        }
-        Ok(appended)
+        let partition = self.clone();
+        Appending(Stage::WaitsForRoom(Box::pin(async move {
+            let room = partition.room_for(batch.len()).await;
+            partition.queue_append(batch, Some(room))
+        })))
     }
 
     /// Waits until the record at `last_offset` is durable and visible to consumers. With
@@ -79,121 +154,126 @@ impl Partition {
         }
     }
 
-    /// Lets consumers see everything that was appended.
-    pub(super) fn make_visible(&self, state: &mut State) {
-        state.visible = state.log.end();
-        state.producers.advance_high_watermark(state.visible.offset);
-        self.raise_high_watermark(state.visible.offset);
+    fn queue_append(self: &Arc<Self>, batch: CheckedBatch, room: Option<Room>) -> Answer {
+        let (answer, receiver) = oneshot::channel();
+        self.queue(Job::Append(PendingAppend { batch, answer, _room: room }));
+        Answer(receiver)
     }
-}
 
-/// A batch with its final header.
-struct Stamped {
-    header: BatchHeader,
-    header_bytes: [u8; BATCH_HEADER_LEN],
-    records: Bytes,
-}
+    fn append_in_place(self: &Arc<Self>, batch: &CheckedBatch) -> Result<Appended, AppendError> {
+        let mut writer = self.writer()?;
+        let config = self.config();
+        writer.follow(&config);
+        let mut written = Written::default();
+        let result = self.write(&mut writer, batch, &config, &mut written);
+        let published = self.publish(&mut writer, written, &config);
+        drop(writer);
+        self.after(published);
+        result
+    }
 
-impl Stamped {
-    fn new(batch: &RecordBatch, state: &State, config: &LogConfig, now_ms: i64) -> Self {
-        let records = batch.bytes().slice(BATCH_HEADER_LEN..);
-        let stamped = BatchHeader {
-            base_offset: state.log.next_offset(),
-            partition_leader_epoch: state.leader_epoch,
-            ..*batch.header()
+    /// Writes batches that waited together. Who waits is told when all of it is published.
+    pub(super) fn append_all(self: &Arc<Self>, appends: Vec<PendingAppend>) {
+        if appends.is_empty() {
+            return;
+        }
+        let mut writer = match self.writer() {
+            Ok(writer) => writer,
+            Err(error) => return tell(appends, |_| Err(error.clone().into())),
         };
-        let mut header_bytes = stamped.to_bytes();
-        if config.timestamp_type == TimestampType::LogAppendTime {
-            patch::stamp_max_timestamp(&mut header_bytes, &records, TimestampType::LogAppendTime, now_ms);
+        let config = self.config();
+        writer.follow(&config);
+        let mut written = Written::default();
+        let mut results = Vec::with_capacity(appends.len());
+        for append in &appends {
+            results.push(self.write(&mut writer, &append.batch, &config, &mut written));
         }
-        let header = BatchHeader::parse(&header_bytes).unwrap_or(stamped);
-        Self { header, header_bytes, records }
+        let published = self.publish(&mut writer, written, &config);
+        drop(writer);
+        let mut results = results.into_iter();
+        tell(appends, |_| results.next().unwrap_or_else(|| Err(interrupted().into())));
+        self.after(published);
     }
-}
 
-impl State {
-    /// The answer to a batch that was appended before; nothing when it is new and in order.
-    fn check_producer(
-        &self,
-        header: &BatchHeader,
-        marker: Option<EndTxnMarker>,
-        origin: AppendOrigin,
-    ) -> Result<Option<Appended>, AppendError> {
-        if let Some(marker) = marker {
-            self.producers.check_marker(header, marker)?;
-            return Ok(None);
+    fn after(self: &Arc<Self>, published: Published) {
+        if published.visible {
+            self.wake();
         }
-        if origin == AppendOrigin::Coordinator {
-            return Ok(None);
+        if published.flush {
+            self.enqueue_flush();
         }
-        Ok(match self.producers.check(header)? {
-            Verdict::Append => None,
-            Verdict::Duplicate(batch) => Some(Appended {
-                base_offset: batch.base_offset(),
-                last_offset: batch.last_offset,
-                log_append_time_ms: append_time(self.log.config(), batch.timestamp),
-                log_start_offset: self.log.start_offset(),
-                duplicate: true,
-            }),
-        })
     }
 
     fn write(
-        &mut self,
-        partition: &Partition,
-        batch: &Stamped,
-        marker: Option<EndTxnMarker>,
-        now_ms: i64,
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        batch: &CheckedBatch,
+        config: &LogConfig,
+        written: &mut Written,
     ) -> Result<Appended, AppendError> {
-        let header = &batch.header;
-        let rolled = self.log.roll_if_needed(header, now_ms);
-        if rolled.map_err(|error| write_failed(partition, &error, true))? {
-            self.rolled = true;
-            if let Err(error) = self.write_snapshot(&**partition.disk()) {
-                // Without it the next start replays more.
-                tracing::warn!(
-                    topic = %partition.topic(), partition = partition.index(), %error,
-                    "no producer snapshot"
-                );
-            }
+        self.check_writable()?;
+        if let Some(duplicate) = writer.check(batch)? {
+            return Ok(duplicate);
         }
-        let parts = [&batch.header_bytes[..], &batch.records];
-        self.log
-            .append(header, parts)
-            .map_err(|(error, taken_back)| write_failed(partition, &error, taken_back))?;
-        self.producers.appended(header, marker, now_ms);
-        self.epochs_changed |= self.epochs.assign(header.partition_leader_epoch, header.base_offset);
-        Ok(Appended {
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            log_append_time_ms: append_time(self.log.config(), header.max_timestamp),
-            log_start_offset: self.log.start_offset(),
-            duplicate: false,
-        })
+        let stamped = batch.stamp(writer.log.next_offset(), self.leader_epoch(), config);
+        let names = self.names()?;
+        let rolled = writer.log.roll_if_needed(&stamped.header, batch.now_ms);
+        drop(names);
+        if rolled.map_err(|error| self.write_failed(&error, true))? {
+            let before = self.publish(writer, std::mem::take(written), config);
+            self.after(before);
+            if let Ok(mut marks) = self.marks() {
+                marks.new_segment(&writer.log);
+            }
+            written.rolled = true;
+            self.begin_snapshot(writer);
+        }
+        let (appended, mark) = writer
+            .write(batch, &stamped)
+            .map_err(|(error, taken_back)| self.write_failed(&error, taken_back))?;
+        written.marks.push(mark);
+        Ok(appended)
     }
-}
 
-fn append_time(config: &LogConfig, timestamp: i64) -> i64 {
-    match config.timestamp_type {
-        TimestampType::CreateTime => NO_TIMESTAMP,
-        TimestampType::LogAppendTime => timestamp,
+    /// Makes known what was written.
+    fn publish(&self, writer: &mut Writer, written: Written, config: &LogConfig) -> Published {
+        let Written { marks: batches, rolled } = written;
+        let Ok(mut marks) = self.marks() else { return Published { flush: false, visible: false } };
+        batches.iter().for_each(|batch| marks.appended(batch));
+        marks.note_unsynced(writer.log.take_unsynced());
+        marks.rolled |= rolled;
+        if config.flush == FlushMode::Os && !batches.is_empty() {
+            let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
+            marks.show(end, max_timestamp);
+            drop(marks);
+            return Published { flush: rolled, visible: self.raise_silently(end.offset) };
+        }
+        Published { flush: rolled || !batches.is_empty(), visible: false }
     }
-}
 
-/// A write error ends the partition's life until a restart, except for want of space: then nothing was lost, what was
-/// written could be taken back, and the next write may succeed.
-fn write_failed(partition: &Partition, error: &io::Error, taken_back: bool) -> StorageError {
-    let dir = partition.dir().display();
-    let no_space = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if no_space && taken_back {
-        return StorageError::new(format!(
-            "no space left for {dir}: {error}. Free some space, or lower retention.bytes; no restart is needed"
+    /// A write error ends the partition's life until a restart, except for want of space or descriptors: then nothing
+    /// was lost, what was written could be taken back, and the next write may succeed.
+    fn write_failed(&self, error: &io::Error, taken_back: bool) -> StorageError {
+        let dir = self.dir().display();
+        if is_passing(error) && taken_back {
+            return StorageError::new(format!(
+                "no space left for {dir}, or no file descriptors: {error}. Free some space, lower retention.bytes or \
+                 raise the limit of open files; no restart is needed"
+            ));
+        }
+        let failure = StorageError::new(format!(
+            "writing to {dir} failed: {error}. The partition is read-only until the broker is restarted; check the \
+             disk before"
         ));
+        self.fail(failure.clone());
+        failure
     }
-    let failure = StorageError::new(format!(
-        "writing to {dir} failed: {error}. The partition is read-only until the broker is restarted; check the disk \
-         before"
-    ));
-    partition.fail(failure.clone());
-    failure
+}
+
+fn tell(appends: Vec<PendingAppend>, mut result: impl FnMut(&CheckedBatch) -> Result<Appended, AppendError>) {
+    for append in appends {
+        let result = result(&append.batch);
+        // Whoever waited may be gone; the batch is in the log all the same.
+        let _ = append.answer.send(result);
+    }
 }

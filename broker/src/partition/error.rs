@@ -1,7 +1,10 @@
 //! Why a partition refuses a batch or a read, and Kafka's code for it.
 
+use std::io;
+
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::InvalidBatch;
+use rustix::io::Errno;
 
 use super::producer_state::ProducerError;
 use super::rules::{RefusedRecord, RefusedRecords};
@@ -112,5 +115,28 @@ impl ReadError {
             Self::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::Storage(_) => ErrorCode::KafkaStorageError,
         }
+    }
+}
+
+/// Whether something is missing that will be there again: space, or file descriptors.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    let want = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::OutOfMemory];
+    kinds.contains(&error.kind()) || Errno::from_io_error(error).is_some_and(|errno| want.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_will_be_there_again_is_passing_and_a_failing_disk_is_not() {
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(is_passing(&io::Error::from_raw_os_error(errno.raw_os_error())), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::ROFS, Errno::NOENT] {
+            assert!(!is_passing(&io::Error::from_raw_os_error(errno.raw_os_error())), "{errno}");
+        }
+        assert!(is_passing(&io::ErrorKind::StorageFull.into()) && !is_passing(&io::Error::other("?")));
     }
 }

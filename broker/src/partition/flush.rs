@@ -1,57 +1,95 @@
-//! Group commit: one flusher for each log directory syncs every partition that was appended to, then
-//! moves their high watermarks.
+//! Group commit: what was appended to a partition is synced, then becomes visible.
 //!
-//! Whatever arrives while a round is at the disk waits for the next, so the number of syncs depends on the disk's speed
-//! and not on the number of producers.
+//! Every partition goes its own way: it is synced as soon as a thread for it is free, and what is appended meanwhile
+//! waits for its next turn, so the number of syncs depends on the disk's speed and not on the number of producers.
+//! Nobody waits for the slowest of a round. On a disk that does not block, a task does it, one partition after the
+//! other.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use klamm_runtime::Blocking;
 use tokio::sync::Notify;
 
-use super::handle::Partition;
-use crate::disk::Disk;
+use super::error::is_passing;
+use super::handle::{Partition, interrupted};
+use crate::disk::{Disk, Executor, Held};
 use crate::log::checkpoint::LEADER_EPOCHS;
 use crate::log::{FlushMode, LogPosition, StorageError, Unsynced};
 
-/// How many partitions of a directory are synced at the same time: enough for a journal to commit several in one go.
-const PARALLEL_SYNCS: usize = 4;
+/// How many partitions of a directory are synced at the same time: a journal commits those that wait together in one
+/// go, and the device merges their barriers. Threads come as they are needed.
+const SYNCS_MAX: usize = 64;
 
-/// The partitions that wait for a flush.
-#[derive(Debug, Default)]
+/// Where a partition is on its way to the disk: one flush of it at a time, because a sync that fails must not be taken
+/// back by another one that succeeds.
+mod state {
+    pub(super) const IDLE: u8 = 0;
+    pub(super) const QUEUED: u8 = 1;
+    pub(super) const RUNNING: u8 = 2;
+    /// Running, and to be queued again.
+    pub(super) const AGAIN: u8 = 3;
+}
+
+/// The partitions of a log directory that wait for a flush.
+#[derive(Debug)]
 pub(super) struct FlushQueue {
+    syncs: Executor,
     waiting: Mutex<Waiting>,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// Where syncs run in place; elsewhere they wait for a thread.
     partitions: Vec<Weak<Partition>>,
+    /// Segments were closed and are durable.
+    rolled: bool,
     closed: bool,
 }
 
 impl FlushQueue {
-    pub(super) fn push(&self, partition: Weak<Partition>) {
-        self.waiting().partitions.push(partition);
+    pub(super) fn new(disk: &dyn Disk) -> Self {
+        let syncs = Executor::new(disk, "klamm-sync", SYNCS_MAX);
+        Self { syncs, waiting: Mutex::default(), wake: Notify::new() }
+    }
+
+    fn push(&self, partition: &Arc<Partition>) {
+        if self.syncs.runs_in_place() {
+            self.waiting().partitions.push(Arc::downgrade(partition));
+            return self.wake.notify_one();
+        }
+        let partition = partition.clone();
+        self.syncs.start(move || partition.flush_queued());
+    }
+
+    /// Segments were closed and are durable.
+    fn rolled(&self) {
+        self.waiting().rolled = true;
         self.wake.notify_one();
     }
 
-    /// Lets the flusher end after what is queued.
+    /// Lets [`run_flusher`] end after what is queued.
     pub(super) fn close(&self) {
         self.waiting().closed = true;
         self.wake.notify_one();
     }
 
-    /// Waits for partitions to flush; `None` when the queue is closed and empty.
-    async fn next(&self) -> Option<Vec<Arc<Partition>>> {
+    /// Begins no more syncs; see [`Executor::close`].
+    pub(super) fn close_threads(&self, held: Held) {
+        self.syncs.close(held);
+    }
+
+    /// Waits for partitions to flush in place, or a roll. Nothing when the queue is closed and empty.
+    async fn next(&self) -> Option<(Vec<Arc<Partition>>, bool)> {
         loop {
             {
                 let mut waiting = self.waiting();
-                if !waiting.partitions.is_empty() {
-                    let taken = std::mem::take(&mut waiting.partitions);
-                    return Some(taken.iter().filter_map(Weak::upgrade).collect());
+                if !waiting.partitions.is_empty() || waiting.rolled {
+                    let partitions = std::mem::take(&mut waiting.partitions);
+                    let rolled = std::mem::take(&mut waiting.rolled);
+                    return Some((partitions.iter().filter_map(Weak::upgrade).collect(), rolled));
                 }
                 if waiting.closed {
                     return None;
@@ -61,83 +99,91 @@ impl FlushQueue {
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Flushes until the queue is closed. `after_roll` runs after rounds in which segments were closed.
+/// Runs `after_roll` whenever segments were closed, beside the flushes; where the disk does not block, flushes, too.
+/// Until the queue is closed.
 pub(super) async fn run_flusher(
     queue: Arc<FlushQueue>,
-    disk: Arc<dyn Disk>,
+    executor: Executor,
     after_roll: impl Fn() + Send + Sync + 'static,
 ) {
     let after_roll = Arc::new(after_roll);
-    while let Some(partitions) = queue.next().await {
-        let rolled =
-            if disk.is_blocking() { flush_in_threads(partitions).await } else { flush_all(&partitions) };
+    while let Some((partitions, rolled)) = queue.next().await {
+        partitions.iter().for_each(Partition::flush_queued);
         if rolled {
             let after_roll = after_roll.clone();
-            if disk.is_blocking() {
-                let _ = Blocking::start(move || after_roll()).await;
-            } else {
-                after_roll();
-            }
+            let _ = executor.run(move || after_roll()).await;
         }
     }
 }
 
-async fn flush_in_threads(partitions: Vec<Arc<Partition>>) -> bool {
-    let share = partitions.len().div_ceil(PARALLEL_SYNCS).max(1);
-    let threads: Vec<_> = partitions
-        .chunks(share)
-        .map(|chunk| {
-            let chunk = chunk.to_vec();
-            (chunk.clone(), Blocking::start(move || flush_all(&chunk)))
-        })
-        .collect();
-    let mut rolled = false;
-    for (chunk, thread) in threads {
-        match thread.await {
-            Ok(did_roll) => rolled |= did_roll,
-            Err(error) => {
-                for partition in chunk {
-                    partition.fail(StorageError::new(format!("the flusher ended unexpectedly: {error}")));
-                }
-            }
-        }
-    }
-    rolled
-}
-
-fn flush_all(partitions: &[Arc<Partition>]) -> bool {
-    let mut rolled = false;
-    for partition in partitions {
-        rolled |= partition.flush().unwrap_or(false);
-    }
-    rolled
-}
-
-/// What a round does for one partition.
+/// What a flush does for one partition.
 struct Work {
     unsynced: Unsynced,
     /// The text of the epoch checkpoint, if it changed.
     epochs: Option<String>,
     end: LogPosition,
+    max_timestamp: i64,
+    truncations: u64,
     rolled: bool,
 }
 
 impl Partition {
+    /// Asks for a flush.
+    pub(super) fn enqueue_flush(self: &Arc<Self>) {
+        let next = |now| match now {
+            state::IDLE => Some(state::QUEUED),
+            state::RUNNING => Some(state::AGAIN),
+            // It will see what was appended.
+            _ => None,
+        };
+        if self.flush_state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(state::IDLE) {
+            self.home.flushes.push(self);
+        }
+    }
+
+    /// The flush that was asked for.
+    fn flush_queued(self: &Arc<Self>) {
+        // Before anything is looked at: what is appended after that asks again.
+        self.flush_state.store(state::RUNNING, Ordering::Release);
+        match catch_unwind(AssertUnwindSafe(|| self.flush())) {
+            Ok(rolled) => {
+                if rolled.unwrap_or(false) {
+                    self.home.flushes.rolled();
+                }
+            }
+            Err(_) => self.fail(interrupted()),
+        }
+        let idle = self.flush_state.compare_exchange(
+            state::RUNNING,
+            state::IDLE,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if idle.is_err() {
+            self.flush_state.store(state::QUEUED, Ordering::Release);
+            self.home.flushes.push(self);
+        }
+    }
+
     /// Makes everything appended so far durable, then visible. Says whether a segment had been closed. On
     /// an error the partition is read-only: a sync is never tried again, because the kernel may have
     /// dropped what it could not write.
-    pub(super) fn flush(&self) -> Result<bool, StorageError> {
-        // Before the state is looked at: an append after that asks for the next round.
-        self.queued.store(false, Ordering::Release);
+    pub(super) fn flush(self: &Arc<Self>) -> Result<bool, StorageError> {
+        let _one_at_a_time = self.flushing.lock().map_err(|_| interrupted())?;
+        self.flush_now()
+    }
+
+    /// The same for who holds the lock.
+    pub(super) fn flush_now(self: &Arc<Self>) -> Result<bool, StorageError> {
         let Some(work) = self.begin_flush()? else { return Ok(false) };
         match self.sync(&work) {
-            Ok(()) => {
-                self.finish_flush(&work)?;
+            Ok(epochs_written) => {
+                self.finish_flush(&work, epochs_written)?;
                 Ok(work.rolled)
             }
             Err(error) => {
@@ -153,38 +199,71 @@ impl Partition {
     }
 
     fn begin_flush(&self) -> Result<Option<Work>, StorageError> {
-        let mut state = self.write_state()?;
+        let mut marks = self.marks()?;
         self.check_writable()?;
-        let unsynced = state.log.take_unsynced();
-        let epochs = std::mem::take(&mut state.epochs_changed).then(|| state.epochs.print());
+        let unsynced = std::mem::take(&mut marks.unsynced);
+        let epochs = std::mem::take(&mut marks.epochs_changed).then(|| marks.epochs.print());
         if unsynced.files.is_empty() && unsynced.dirs.is_empty() && epochs.is_none() {
             return Ok(None);
         }
-        let rolled = std::mem::take(&mut state.rolled);
-        Ok(Some(Work { unsynced, epochs, end: state.log.end(), rolled }))
+        Ok(Some(Work {
+            unsynced,
+            epochs,
+            end: marks.end(),
+            max_timestamp: marks.max_timestamp,
+            truncations: marks.truncations,
+            rolled: std::mem::take(&mut marks.rolled),
+        }))
     }
 
-    fn sync(&self, work: &Work) -> io::Result<()> {
+    /// Says whether the epochs are in their file, if they had changed.
+    fn sync(&self, work: &Work) -> io::Result<bool> {
         for file in &work.unsynced.files {
             file.sync_data()?;
         }
-        if let Some(epochs) = &work.epochs {
-            self.disk().write_atomically(&self.dir().join(LEADER_EPOCHS), epochs)?;
-        }
+        let epochs_written = match &work.epochs {
+            Some(epochs) => self.write_epochs(epochs)?,
+            None => true,
+        };
         for dir in &work.unsynced.dirs {
             self.disk().sync_dir(dir)?;
         }
-        Ok(())
+        Ok(epochs_written)
     }
 
-    fn finish_flush(&self, work: &Work) -> Result<(), StorageError> {
-        let mut state = self.write_state()?;
-        state.synced_offset = state.synced_offset.max(work.end.offset);
-        if state.log.config().flush == FlushMode::Sync && work.end.offset >= state.visible.offset {
-            state.visible = work.end;
-            let high_watermark = work.end.offset;
-            state.producers.advance_high_watermark(high_watermark);
-            self.raise_high_watermark(high_watermark);
+    /// The epochs follow from the records, so that a checkpoint that cannot be written now can be written later.
+    fn write_epochs(&self, epochs: &str) -> io::Result<bool> {
+        // Another partition may have this directory's name by now.
+        let _names = self.names().map_err(io::Error::other)?;
+        match self.disk().write_atomically(&self.dir().join(LEADER_EPOCHS), epochs) {
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(
+                    topic = %self.topic(), partition = self.index(), %error,
+                    "the leader epochs cannot be written down now; the next flush tries again"
+                );
+                Ok(false)
+            }
+            written => written.map(|()| true),
+        }
+    }
+
+    fn finish_flush(self: &Arc<Self>, work: &Work, epochs_written: bool) -> Result<(), StorageError> {
+        let mut marks = self.marks()?;
+        marks.epochs_changed |= !epochs_written;
+        if marks.truncations != work.truncations {
+            // What was synced may be gone, and what is there instead was not synced.
+            drop(marks);
+            self.enqueue_flush();
+            return Ok(());
+        }
+        if epochs_written {
+            marks.synced_offset = marks.synced_offset.max(work.end.offset);
+        }
+        if self.config().flush == FlushMode::Sync {
+            marks.show(work.end, work.max_timestamp);
+            let visible = marks.visible.offset;
+            drop(marks);
+            self.raise_high_watermark(visible);
         }
         Ok(())
     }

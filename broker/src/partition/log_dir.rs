@@ -1,15 +1,17 @@
 //! One log directory: its lock and identity, its checkpoints, and the partitions in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_protocol::Uuid;
+use tokio::sync::Semaphore;
 
 use super::flush::FlushQueue;
-use super::handle::{Partition, Place};
-use crate::disk::{Disk, DiskLock};
+use super::handle::{Home, Partition};
+use super::upkeep::Checkpoint;
+use crate::disk::{Disk, DiskLock, Executor};
 use crate::log::checkpoint::{
     HIGH_WATERMARKS, LOG_STARTS, Offsets, RECOVERY_POINTS, parse_offsets, print_offsets,
 };
@@ -22,7 +24,14 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// What Kafka writes into the marker; the epoch is that of a cluster's controller, which a single node does not have.
 const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
 /// Suffix of the directory of a partition that is being deleted.
-pub(super) const DELETED: &str = "-delete";
+const DELETED: &str = "-delete";
+/// What file systems let a name be.
+const MAX_NAME_LEN: usize = 255;
+
+/// How many threads read and write. A partition whose disk calls hang holds one.
+const THREADS_MAX: usize = 16;
+/// How many bytes of batches and questions may wait for the disk, of all partitions together.
+const ROOM_BYTES: usize = 128 << 20;
 
 /// Names of partitions, ordered so that checkpoints and listings are.
 pub(super) type Key = (String, i32);
@@ -31,8 +40,12 @@ pub(super) type Key = (String, i32);
 pub(super) struct LogDir {
     path: PathBuf,
     disk: Arc<dyn Disk>,
-    queue: Arc<FlushQueue>,
+    executor: Executor,
+    room: Arc<Semaphore>,
+    flushes: Arc<FlushQueue>,
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
+    /// Partitions that could not be made and whose directories could not be taken back.
+    unfinished: Mutex<BTreeSet<Key>>,
     /// What the checkpoint files hold, so that they are written only when something changed.
     written: Mutex<BTreeMap<&'static str, Offsets>>,
     meta: Option<MetaProperties>,
@@ -65,8 +78,11 @@ impl LogDir {
         let dir = Self {
             path: path.to_owned(),
             disk: disk.clone(),
-            queue: Arc::default(),
+            executor: Executor::new(&**disk, "klamm-disk", THREADS_MAX),
+            room: Arc::new(Semaphore::new(ROOM_BYTES)),
+            flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
+            unfinished: Mutex::default(),
             written: Mutex::default(),
             meta,
         };
@@ -100,8 +116,10 @@ impl LogDir {
                 continue;
             }
             let dir = self.path.join(&entry.name);
-            if entry.name.ends_with(DELETED) {
-                self.disk.remove_dir_all(&dir).at("remove", &dir)?;
+            if is_deleted(&entry.name) {
+                if let Err(error) = self.disk.remove_dir_all(&dir) {
+                    tracing::warn!(dir = %dir.display(), %error, "cannot remove a deleted partition; the next start will");
+                }
                 continue;
             }
             let Some(key) = parse_dir_name(&entry.name) else {
@@ -114,8 +132,8 @@ impl LogDir {
                 start_offset: starts.get(&key).copied().unwrap_or(0),
                 now_ms,
             };
-            let place = self.place(&key, dir);
-            let partition = Partition::open(place, config_of(&key.0), known);
+            let home = self.home(&key, dir);
+            let partition = Partition::open(home, config_of(&key.0), known);
             if let Some(high_watermark) = high_watermarks.get(&key)
                 && partition.offline().is_none()
                 && partition.high_watermark() < *high_watermark
@@ -150,9 +168,32 @@ impl LogDir {
             // An earlier topic had this name. What was synced of that one says nothing about the new one.
             self.write_checkpoints()?;
         }
-        let partition = Partition::create(self.place(&key, dir), topic_id, config, now_ms)?;
+        if self.unfinished().contains(&key) {
+            self.take_back(&key, &dir)?;
+        } else if self.disk.exists(&dir) {
+            // Not of our making, or it would be among the partitions: whatever is in it would become the new log's.
+            return Err(LogError::Exists { name: format!("{}-{}", key.0, key.1), path: self.path.clone() });
+        }
+        let partition = match Partition::create(self.home(&key, dir.clone()), topic_id, config, now_ms) {
+            Ok(partition) => partition,
+            Err(error) => {
+                self.unfinished().insert(key.clone());
+                // What is left over for want of space or descriptors is removed before the next try.
+                let _ = self.take_back(&key, &dir);
+                return Err(error);
+            }
+        };
         self.partitions().insert(key, partition.clone());
         Ok(partition)
+    }
+
+    /// Removes what is there of a partition that could not be made.
+    fn take_back(&self, key: &Key, dir: &Path) -> Result<(), LogError> {
+        if self.disk.exists(dir) {
+            self.disk.remove_dir_all(dir).at("remove", dir)?;
+        }
+        self.unfinished().remove(key);
+        Ok(())
     }
 
     fn has_checkpoint(&self, key: &Key) -> bool {
@@ -162,16 +203,25 @@ impl LogDir {
 
     /// Takes a partition out and renames its directory, which is given back for removal.
     pub(super) fn delete(&self, key: &Key, unique: Uuid) -> Result<Option<PathBuf>, LogError> {
-        let Some(partition) = self.partitions().remove(key) else { return Ok(None) };
-        partition.retire("the topic was deleted");
-        let (topic, index) = key;
-        let renamed = self.path.join(format!("{topic}-{index}.{unique}{DELETED}"));
+        let Some(partition) = self.partitions().get(key).cloned() else { return Ok(None) };
+        partition.leave("the topic was deleted");
+        let renamed = self.path.join(deleted_name(key, unique));
+        // It is gone when its directory has another name. As long as it has not, no new log may take its place.
         self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
+        self.partitions().remove(key);
         Ok(Some(renamed))
     }
 
-    fn place(&self, key: &Key, dir: PathBuf) -> Place {
-        Place { topic: key.0.clone(), index: key.1, dir, disk: self.disk.clone(), queue: self.queue.clone() }
+    fn home(&self, key: &Key, dir: PathBuf) -> Home {
+        Home {
+            topic: key.0.as_str().into(),
+            index: key.1,
+            dir,
+            disk: self.disk.clone(),
+            executor: self.executor.clone(),
+            room: self.room.clone(),
+            flushes: self.flushes.clone(),
+        }
     }
 
     /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the
@@ -180,12 +230,12 @@ impl LogDir {
         // Held over the writes, so that an older checkpoint never replaces a newer one.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let partitions = self.partitions().clone();
-        let known: Vec<(&Key, (i64, i64, i64))> =
+        let known: Vec<(&Key, Checkpoint)> =
             partitions.iter().filter_map(|(key, partition)| Some((key, partition.checkpoint()?))).collect();
         for (name, pick) in [
-            (RECOVERY_POINTS, (|offsets| offsets.0) as fn((i64, i64, i64)) -> i64),
-            (LOG_STARTS, |offsets| offsets.1),
-            (HIGH_WATERMARKS, |offsets| offsets.2),
+            (RECOVERY_POINTS, (|offsets| offsets.recovery_point) as fn(Checkpoint) -> i64),
+            (LOG_STARTS, |offsets| offsets.log_start),
+            (HIGH_WATERMARKS, |offsets| offsets.high_watermark),
         ] {
             let before = written.entry(name).or_default();
             let mut offsets: Offsets =
@@ -198,8 +248,14 @@ impl LogDir {
             }
             if *before != offsets {
                 let path = self.path.join(name);
-                self.disk.write_atomically(&path, &print_offsets(&offsets)).at("write", &path)?;
-                *before = offsets;
+                let replaced = self.disk.write_atomically(&path, &print_offsets(&offsets)).at("write", &path);
+                if replaced.is_err() {
+                    // Either may be in the file.
+                    before.extend(offsets);
+                    replaced?;
+                } else {
+                    *before = offsets;
+                }
             }
         }
         Ok(())
@@ -256,12 +312,29 @@ impl LogDir {
         &self.path
     }
 
-    pub(super) fn queue(&self) -> &Arc<FlushQueue> {
-        &self.queue
+    pub(super) fn flushes(&self) -> &Arc<FlushQueue> {
+        &self.flushes
     }
 
-    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
+    pub(super) fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Begins no more disk work. The lock is let go when none is under way any more.
+    pub(super) fn close_threads(&self, lock: DiskLock) {
+        let lock = Arc::new(lock);
+        self.executor.close(lock.clone());
+        self.flushes.close_threads(lock);
+    }
+
+    /// The partitions of one topic.
+    pub(super) fn partitions_of(&self, topic: &str) -> Vec<Arc<Partition>> {
+        let all = (topic.to_owned(), i32::MIN)..=(topic.to_owned(), i32::MAX);
+        self.partitions().range(all).map(|(_, partition)| partition.clone()).collect()
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn partitions(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Partition>>> {
@@ -282,6 +355,29 @@ impl LogDir {
     }
 }
 
+/// The name of the directory of a partition that is being deleted, as Kafka's: `<topic>-<number>.<32 digits>-delete`,
+/// where the topic's name gives way if there is not enough room.
+fn deleted_name((topic, index): &Key, unique: Uuid) -> String {
+    let unique = u128::from_be_bytes(*unique.as_bytes());
+    let suffix = format!("-{index}.{unique:032x}{DELETED}");
+    // Names of topics are ASCII, but a directory could be anybody's.
+    let mut kept = topic.len().min(MAX_NAME_LEN.saturating_sub(suffix.len()));
+    while !topic.is_char_boundary(kept) {
+        kept -= 1;
+    }
+    format!("{}{suffix}", &topic[..kept])
+}
+
+/// Whether a directory has such a name, or the one that earlier brokers of ours gave, with an id of 22 letters. Whose it
+/// was does not matter any more.
+fn is_deleted(name: &str) -> bool {
+    let Some((partition, unique)) = name.strip_suffix(DELETED).and_then(|name| name.rsplit_once('.')) else {
+        return false;
+    };
+    let ours = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    parse_dir_name(partition).is_some() && matches!(unique.len(), 22 | 32) && unique.chars().all(ours)
+}
+
 /// Topic and partition number of a directory `<topic>-<number>`.
 fn parse_dir_name(name: &str) -> Option<Key> {
     let (topic, index) = name.rsplit_once('-')?;
@@ -299,5 +395,24 @@ mod tests {
         for other in ["topic", "-1", "topic-", "topic-01", "topic-0.abc-delete", "topic-0.abc-future"] {
             assert_eq!(parse_dir_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_deleted_directory_is_known_by_its_name_however_long_the_topics_is() {
+        let unique = Uuid::from_u128(0xabc);
+        let short = deleted_name(&("a.b-c".to_owned(), 12), unique);
+        assert_eq!(short, "a.b-c-12.00000000000000000000000000000abc-delete");
+        assert!(is_deleted(&short));
+        assert!(is_deleted("t-0.4L6g3nShT-eMCtK--X86sw-delete"), "as an earlier broker named it");
+        for (len, index) in [(207, 99), (213, 1), (214, 0), (249, 0), (249, 99_999)] {
+            let name = deleted_name(&("n".repeat(len), index), unique);
+            assert!(name.len() <= 255 && is_deleted(&name), "{len} {index}: {}", name.len());
+        }
+        assert_eq!(deleted_name(&("ä".repeat(200), 0), unique).len(), 254);
+        let hex = "00000000000000000000000000000abc";
+        for other in ["-delete", "backup-delete", "t-0-delete", "t-0.abc-delete", "t-0", "t-delete-0"] {
+            assert!(!is_deleted(other), "{other}");
+        }
+        assert!(!is_deleted(&format!("t.{hex}-delete")) && !is_deleted(&format!("t-0.{hex}")));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::join_all;
 use klamm_protocol::Uuid;
 use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 
@@ -12,6 +13,7 @@ use super::flush::run_flusher;
 use super::handle::Partition;
 use super::log_dir::LogDir;
 use crate::disk::{Disk, DiskLock};
+use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
 use crate::log::{LogConfig, LogError};
 
@@ -69,8 +71,8 @@ pub struct LogManager {
     node_id: i32,
     flushers: Tasks,
     removals: Tasks,
-    /// Not with the directories: tasks hold those a moment longer than the manager lives.
-    _locks: Vec<DiskLock>,
+    /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
+    locks: Vec<DiskLock>,
 }
 
 impl Drop for LogManager {
@@ -80,6 +82,9 @@ impl Drop for LogManager {
             for partition in dir.partitions().values() {
                 partition.retire("the broker was stopped");
             }
+        }
+        for (dir, lock) in self.dirs.iter().zip(self.locks.drain(..)) {
+            dir.close_threads(lock);
         }
     }
 }
@@ -124,7 +129,8 @@ impl LogManager {
                     }
                 }
             };
-            flushers.spawn("log flusher", run_flusher(dir.queue().clone(), dir.disk().clone(), after_roll));
+            flushers
+                .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
         }
         Ok(Self {
             disk,
@@ -136,7 +142,7 @@ impl LogManager {
             node_id: options.node_id,
             flushers,
             removals: Tasks::new(),
-            _locks: locks,
+            locks,
         })
     }
 
@@ -152,6 +158,13 @@ impl LogManager {
     pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         let key = (topic.to_owned(), index);
         self.dirs.iter().find_map(|dir| dir.partitions().get(&key).cloned())
+    }
+
+    /// All partitions of a topic, by number.
+    pub(crate) fn partitions_of(&self, topic: &str) -> Vec<Arc<Partition>> {
+        let mut all: Vec<_> = self.dirs.iter().flat_map(|dir| dir.partitions_of(topic)).collect();
+        all.sort_by_key(|partition| partition.index());
+        all
     }
 
     /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
@@ -179,12 +192,12 @@ impl LogManager {
     /// Deletes a partition: it is gone at once, its files are removed in the background. `false` when there is none.
     ///
     /// # Errors
-    /// Its directory cannot be renamed; the partition is offline then.
+    /// Its directory cannot be renamed; the partition takes no more records then, but is still there.
     pub fn delete_partition(&self, topic: &str, index: i32) -> Result<bool, LogError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (topic.to_owned(), index);
         for dir in &self.dirs {
-            if let Some(trash) = dir.delete(&key, Uuid::from_random(self.rng.next_u128()))? {
+            if let Some(trash) = dir.delete(&key, fresh_uuid(&*self.rng))? {
                 let disk = self.disk.clone();
                 self.removals.spawn("partition removal", async move {
                     let removal = {
@@ -207,9 +220,9 @@ impl LogManager {
     /// Applies retention, forgets expired producers and writes the checkpoints: to be called
     /// every few seconds to minutes.
     pub async fn housekeeping(&self, now_ms: i64) {
-        for dir in self.dirs.clone() {
-            on_disk(&self.disk, move || dir.housekeeping(now_ms)).await;
-        }
+        // Side by side: one of them may hang.
+        let dirs = self.dirs.iter().cloned();
+        join_all(dirs.map(|dir| on_disk(&self.disk, move || dir.housekeeping(now_ms)))).await;
     }
 
     /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
@@ -220,7 +233,7 @@ impl LogManager {
     pub async fn shutdown(&self) -> Result<(), LogError> {
         self.removals.join().await;
         for dir in &self.dirs {
-            dir.queue().close();
+            dir.flushes().close();
         }
         self.flushers.join().await;
         let mut result = Ok(());
@@ -286,11 +299,7 @@ fn open_dirs(
 /// Makes sure that all directories belong to this node of one cluster, and marks new ones.
 fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Result<String, LogError> {
     let known = dirs.iter().find_map(|dir| dir.meta().map(|meta| meta.cluster_id.clone()));
-    let cluster_id = options
-        .cluster_id
-        .clone()
-        .or(known)
-        .unwrap_or_else(|| Uuid::from_random(rng.next_u128()).to_string());
+    let cluster_id = options.cluster_id.clone().or(known).unwrap_or_else(|| fresh_uuid(rng).to_string());
     for dir in dirs {
         let node_id = options.node_id;
         match dir.meta() {
@@ -307,7 +316,7 @@ fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Resu
             }
             Some(_) => {}
             None => {
-                let directory_id = Some(Uuid::from_random(rng.next_u128()));
+                let directory_id = Some(fresh_uuid(rng));
                 dir.write_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id })?;
             }
         }

@@ -3,32 +3,56 @@
 //!
 //! ```text
 //! manager         LogManager: log directories, load, create, delete, housekeeping, shutdown
-//! log_dir         one log directory: its lock, identity, checkpoints and partitions
-//! handle          Partition: opening, offsets, failure            append, read   what requests do with it
-//! rules           which batches are taken, and which records are to blame; pure
-//! flush           group commit: one flusher for each log directory
-//! producer_state  who wrote what last: duplicates, gaps, epochs, open transactions; pure
-//! snapshot        the producer state in a file                    error          what can go wrong
+//! log_dir         one log directory: its lock, identity, checkpoints, partitions and disk threads
+//! handle          Partition: what is known of it without the disk, settings, failure
+//! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
+//! append, read    what requests do with it    stored    what was read, on its way to the socket
+//! job             what waits for the disk: one thing after the other
+//! flush           group commit: each partition for itself
+//! writer          the log and its producers: the side that changes, on disk threads
+//! marks           what is published of it: ends, high watermark, transactions      (pure)
+//! tail            where the last batches lie                                       (pure)
+//! batch           a batch on its way in: checked, stamped                          (pure)
+//! rules           which batches are taken, and which records are to blame          (pure)
+//! producer_state  who wrote what last: duplicates, gaps, epochs, the limit         (pure)
+//! layered_map     a map that can be looked at while it changes                     (pure)
+//! transactions    where readers of committed records stop                          (pure)
+//! snapshot        the producer state in a file            error      what can go wrong
 //! ```
 //!
 //! With one replica the in-sync set is that replica, and the high watermark is the end of what is durable. Nothing here
 //! knows requests, connections or topics' settings.
+//!
+#![doc = include_str!("appending.md")]
 
 mod append;
+mod batch;
 mod error;
 mod flush;
 mod handle;
+mod job;
+mod layered_map;
 mod log_dir;
 mod manager;
+mod marks;
+mod open;
 mod producer_state;
 mod read;
 mod rules;
 mod snapshot;
+mod stored;
+mod tail;
+mod transactions;
+mod upkeep;
+mod writer;
 
-pub use append::Appended;
+pub use append::Appending;
+pub use batch::Appended;
 pub use error::{AppendError, ReadError};
 pub use handle::Partition;
 pub use manager::{LogManager, LogManagerOptions};
 pub use producer_state::{ActiveProducer, ProducerError};
+pub(crate) use read::Wanted;
 pub use read::{Isolation, LogRead};
 pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};
+pub(crate) use stored::StoredRecords;

@@ -1,9 +1,12 @@
-//! What each producer wrote last to a partition: the state machine behind idempotence and the last stable offset. Pure.
+//! What each producer wrote last to a partition: the state machine behind idempotence. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::{BatchHeader, EndTxnMarker, NO_SEQUENCE, next_sequence};
+
+use super::layered_map::{Frozen, LayeredMap};
+use super::transactions::TransactionStep;
 
 /// How many batches of a producer are remembered: a client has at most 5 requests in flight, so
 /// any of these may come again.
@@ -46,6 +49,17 @@ pub enum ProducerError {
         /// The producer.
         producer_id: i64,
     },
+    /// The partition remembers as many producers as it may, and all of them are in the middle of a transaction.
+    #[error(
+        "the partition remembers {limit} producers, which is max.producer.ids.per.partition, and each has a \
+         transaction open: producer {producer_id} has to wait for one of them to end"
+    )]
+    TooManyProducers {
+        /// The producer.
+        producer_id: i64,
+        /// The setting.
+        limit: usize,
+    },
     /// A transaction marker of a coordinator that was replaced.
     #[error("transaction marker of coordinator epoch {found}, but {current} has written already")]
     CoordinatorFenced {
@@ -63,6 +77,8 @@ impl ProducerError {
             Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             Self::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             Self::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+            // Retriable, and the batch was not written.
+            Self::TooManyProducers { .. } => ErrorCode::ThrottlingQuotaExceeded,
             Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
         }
     }
@@ -126,6 +142,29 @@ impl Producer {
         self.batches.back().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
     }
 
+    /// Takes note of a batch of its epoch.
+    fn note(&mut self, header: &BatchHeader, marker: Option<EndTxnMarker>) -> Option<TransactionStep> {
+        if let Some(marker) = marker {
+            self.coordinator_epoch = marker.coordinator_epoch;
+            let start = self.txn_start.take()?;
+            return Some(TransactionStep::Ended { start, end: header.last_offset() });
+        }
+        if header.is_control() {
+            return None;
+        }
+        self.remember(AppendedBatch {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: header.max_timestamp,
+        });
+        if !header.is_transactional() || self.txn_start.is_some() {
+            return None;
+        }
+        self.txn_start = Some(header.base_offset);
+        Some(TransactionStep::Began { start: header.base_offset, producer_id: header.producer_id })
+    }
+
     pub(crate) fn remember(&mut self, batch: AppendedBatch) {
         if self.batches.len() == REMEMBERED_BATCHES {
             self.batches.pop_front();
@@ -143,21 +182,18 @@ pub(crate) enum Verdict {
 }
 
 /// The producers of a partition. Ordered maps, so that the same history gives the same snapshot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ProducerStates {
-    producers: BTreeMap<i64, Producer>,
-    /// First offsets of transactions that are open.
-    open: BTreeMap<i64, i64>,
-    /// First offsets of transactions that have ended, with the offset of the marker, while that is not
-    /// below the high watermark.
-    ended: BTreeMap<i64, i64>,
+    producers: LayeredMap<Producer>,
+    /// When each producer wrote last, and its id: those that may be forgotten, because they have no transaction open.
+    idle: BTreeSet<(i64, i64)>,
 }
 
 impl ProducerStates {
     /// Whether a producer's batch may be appended. `header` has been validated.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Verdict, ProducerError> {
         let producer_id = header.producer_id;
-        let Some(known) = self.producers.get(&producer_id).filter(|_| header.has_producer_id()) else {
+        let Some(known) = self.producers.get(producer_id).filter(|_| header.has_producer_id()) else {
             // Nothing is known of it, perhaps because it expired: any sequence number is taken (KIP-360).
             return Ok(Verdict::Append);
         };
@@ -192,7 +228,7 @@ impl ProducerStates {
         header: &BatchHeader,
         marker: EndTxnMarker,
     ) -> Result<(), ProducerError> {
-        let Some(known) = self.producers.get(&header.producer_id) else { return Ok(()) };
+        let Some(known) = self.producers.get(header.producer_id) else { return Ok(()) };
         if header.producer_epoch < known.epoch {
             return Err(ProducerError::InvalidEpoch {
                 producer_id: header.producer_id,
@@ -207,73 +243,85 @@ impl ProducerStates {
         Ok(())
     }
 
-    /// Takes note of a batch that is in the log.
-    pub(crate) fn appended(&mut self, header: &BatchHeader, marker: Option<EndTxnMarker>, now_ms: i64) {
-        if !header.has_producer_id() {
-            return;
+    /// Makes room for the producer of a batch, if it is not known yet: of those without an open transaction, the one
+    /// that has been idle for longest is forgotten. It may come back at any sequence number, as if it had expired.
+    pub(crate) fn make_room(&mut self, header: &BatchHeader, limit: usize) -> Result<(), ProducerError> {
+        let producer_id = header.producer_id;
+        if !header.has_producer_id() || self.producers.get(producer_id).is_some() {
+            return Ok(());
         }
-        let epoch = header.producer_epoch;
-        let known = self.producers.entry(header.producer_id).or_insert_with(|| Producer::new(epoch));
+        while self.producers.len() >= limit.max(1) {
+            let (_, longest_idle) =
+                self.idle.pop_first().ok_or(ProducerError::TooManyProducers { producer_id, limit })?;
+            self.producers.remove(longest_idle);
+        }
+        Ok(())
+    }
+
+    /// Takes note of a batch that is in the log. Says what it means for the transactions.
+    pub(crate) fn appended(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<EndTxnMarker>,
+        now_ms: i64,
+    ) -> Option<TransactionStep> {
+        if !header.has_producer_id() {
+            return None;
+        }
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        if self.producers.get(producer_id).is_none() {
+            self.producers.insert(producer_id, Producer::new(epoch));
+        }
+        let known = self.producers.edit(producer_id)?;
         if known.epoch != epoch {
             known.epoch = epoch;
             known.batches.clear();
         }
-        known.seen_ms = now_ms;
-        if let Some(marker) = marker {
-            known.coordinator_epoch = marker.coordinator_epoch;
-            if let Some(start) = known.txn_start.take() {
-                self.open.remove(&start);
-                self.ended.insert(start, header.last_offset());
-            }
-            return;
+        let before_ms = std::mem::replace(&mut known.seen_ms, now_ms);
+        let step = known.note(header, marker);
+        let may_be_forgotten = known.txn_start.is_none();
+        self.idle.remove(&(before_ms, producer_id));
+        if may_be_forgotten {
+            self.idle.insert((now_ms, producer_id));
         }
-        if header.is_control() {
-            return;
-        }
-        known.remember(AppendedBatch {
-            last_sequence: header.last_sequence(),
-            last_offset: header.last_offset(),
-            offset_delta: header.last_offset_delta,
-            timestamp: header.max_timestamp,
-        });
-        if header.is_transactional() && known.txn_start.is_none() {
-            known.txn_start = Some(header.base_offset);
-            self.open.insert(header.base_offset, header.producer_id);
-        }
-    }
-
-    /// The first offset whose transaction is not decided below `high_watermark`; readers of committed
-    /// records stop in front of it.
-    pub(crate) fn last_stable_offset(&self, high_watermark: i64) -> i64 {
-        let first_open = self.open.keys().next().copied().unwrap_or(i64::MAX);
-        // A marker that is not durable has decided nothing yet.
-        let first_ended =
-            self.ended.iter().find(|(_, end)| **end >= high_watermark).map_or(i64::MAX, |(start, _)| *start);
-        high_watermark.min(first_open).min(first_ended)
-    }
-
-    /// Forgets ended transactions whose markers are below the high watermark.
-    pub(crate) fn advance_high_watermark(&mut self, high_watermark: i64) {
-        self.ended.retain(|_, end| *end >= high_watermark);
+        step
     }
 
     /// Forgets producers that have written nothing for `expiration_ms` and have no transaction open.
     pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
-        self.producers.retain(|_, producer| {
-            producer.txn_start.is_some() || now_ms.saturating_sub(producer.seen_ms) < expiration_ms
-        });
+        while let Some((seen_ms, producer_id)) = self.idle.first().copied()
+            && now_ms.saturating_sub(seen_ms) >= expiration_ms
+        {
+            self.idle.pop_first();
+            self.producers.remove(producer_id);
+        }
     }
 
-    /// Puts back what a snapshot says of a producer.
+    /// Puts in what is known of a producer.
     pub(crate) fn restore(&mut self, producer_id: i64, producer: Producer) {
-        if let Some(start) = producer.txn_start {
-            self.open.insert(start, producer_id);
+        if let Some(before) = self.producers.get(producer_id) {
+            self.idle.remove(&(before.seen_ms, producer_id));
+        }
+        if producer.txn_start.is_none() {
+            self.idle.insert((producer.seen_ms, producer_id));
         }
         self.producers.insert(producer_id, producer);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
-        self.producers.iter().map(|(id, producer)| (*id, producer))
+        self.producers.iter()
+    }
+
+    /// The transactions that are open, as they began.
+    pub(crate) fn open_transactions(&self) -> impl Iterator<Item = TransactionStep> {
+        self.iter().filter_map(|(producer_id, producer)| {
+            Some(TransactionStep::Began { start: producer.txn_start?, producer_id })
+        })
+    }
+
+    /// The producers as they are now, while they go on changing; none while an earlier such look is still held.
+    pub(crate) fn freeze(&mut self) -> Option<Frozen<Producer>> {
+        self.producers.freeze()
     }
 
     pub(crate) fn active(&self) -> Vec<ActiveProducer> {
@@ -293,7 +341,43 @@ impl ProducerStates {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::transactions::Transactions;
     use super::*;
+
+    /// Producers and transactions, as a partition has them.
+    #[derive(Debug, Default)]
+    struct Known {
+        producers: ProducerStates,
+        transactions: Transactions,
+    }
+
+    impl Known {
+        fn appended(&mut self, header: &BatchHeader, marker: Option<EndTxnMarker>, now_ms: i64) {
+            if let Some(step) = self.producers.appended(header, marker, now_ms) {
+                self.transactions.apply(step);
+            }
+        }
+
+        fn check(&self, header: &BatchHeader) -> Result<Verdict, ProducerError> {
+            self.producers.check(header)
+        }
+
+        fn check_marker(&self, header: &BatchHeader, marker: EndTxnMarker) -> Result<(), ProducerError> {
+            self.producers.check_marker(header, marker)
+        }
+
+        fn last_stable_offset(&self, high_watermark: i64) -> i64 {
+            self.transactions.last_stable_offset(high_watermark)
+        }
+
+        fn active(&self) -> Vec<ActiveProducer> {
+            self.producers.active()
+        }
+
+        fn ids(&self) -> Vec<i64> {
+            self.active().iter().map(|active| active.producer_id).collect()
+        }
+    }
 
     fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32, offset: i64) -> BatchHeader {
         BatchHeader {
@@ -318,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_sequence_wraps_and_a_gap_is_refused() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         let first = header(1, 0, i32::MAX - 1, 2, 0);
         assert_eq!(states.check(&first), Ok(Verdict::Append), "an unknown producer may begin anywhere");
         states.appended(&first, None, 0);
@@ -334,7 +418,7 @@ mod tests {
 
     #[test]
     fn an_old_epoch_is_fenced_and_a_new_one_begins_at_zero() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         states.appended(&header(1, 3, 0, 5, 0), None, 0);
         let fenced = states.check(&header(1, 2, 5, 1, 5)).unwrap_err();
         assert_eq!(fenced.error_code(), ErrorCode::InvalidProducerEpoch);
@@ -344,7 +428,7 @@ mod tests {
 
     #[test]
     fn the_last_stable_offset_waits_for_a_durable_marker() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         let mut data = header(1, 0, 0, 2, 10);
         data.attributes = TRANSACTIONAL;
         states.appended(&data, None, 0);
@@ -360,7 +444,7 @@ mod tests {
         states.appended(&end, Some(marker), 0);
         assert_eq!(states.last_stable_offset(12), 10, "the marker is not durable");
         assert_eq!(states.last_stable_offset(13), 13);
-        states.advance_high_watermark(13);
+        states.transactions.advance_high_watermark(13);
         let old = EndTxnMarker { committed: true, coordinator_epoch: 1 };
         assert_eq!(
             states.check_marker(&end, old).unwrap_err().error_code(),
@@ -372,7 +456,7 @@ mod tests {
     /// defect and must not be answered as if it were in the log.
     #[test]
     fn only_the_very_same_batch_is_a_duplicate() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         states.appended(&header(1, 0, 0, 5, 0), None, 0);
         assert!(matches!(states.check(&header(1, 0, 0, 5, 5)), Ok(Verdict::Duplicate(_))));
         for (sequence, count) in [(0, 4), (0, 6), (1, 4), (4, 1)] {
@@ -383,16 +467,16 @@ mod tests {
 
     #[test]
     fn producers_without_an_id_are_not_remembered() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         let anonymous = header(-1, -1, NO_SEQUENCE, 3, 0);
         states.appended(&anonymous, None, 0);
-        assert_eq!(states, ProducerStates::default());
+        assert_eq!(states.ids(), [0; 0]);
         assert_eq!(states.check(&anonymous), Ok(Verdict::Append));
     }
 
     #[test]
     fn what_is_known_of_a_producer_is_listed() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         states.appended(&header(7, 2, 0, 3, 10), None, 1_000);
         let mut open = header(7, 2, 3, 2, 13);
         open.attributes = TRANSACTIONAL;
@@ -426,7 +510,7 @@ mod tests {
     /// Control batches of kinds that are not markers may come; they are not the producer's records.
     #[test]
     fn a_control_batch_is_no_data() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         states.appended(&header(1, 0, 0, 2, 0), None, 0);
         let mut control = header(1, 0, NO_SEQUENCE, 1, 2);
         control.attributes = TRANSACTIONAL | CONTROL;
@@ -437,7 +521,7 @@ mod tests {
 
     #[test]
     fn markers_of_older_epochs_are_fenced() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         let end = |epoch: i16| {
             let mut header = header(1, epoch, NO_SEQUENCE, 1, 9);
             header.attributes = TRANSACTIONAL | CONTROL;
@@ -452,51 +536,67 @@ mod tests {
         assert_eq!(older.error_code(), ErrorCode::InvalidProducerEpoch);
     }
 
-    /// Ended transactions are kept while their markers could still be lost, and no longer: every transaction would stay
-    /// in memory.
-    #[test]
-    fn ended_transactions_are_forgotten_when_their_markers_are_durable() {
-        let mut states = ProducerStates::default();
-        for (producer_id, offset) in [(1, 10), (2, 20)] {
-            let mut data = header(producer_id, 0, 0, 1, offset);
-            data.attributes = TRANSACTIONAL;
-            states.appended(&data, None, 0);
-            let mut end = header(producer_id, 0, NO_SEQUENCE, 1, offset + 1);
-            end.attributes = TRANSACTIONAL | CONTROL;
-            states.appended(&end, Some(EndTxnMarker { committed: true, coordinator_epoch: 0 }), 0);
-        }
-        assert!(states.open.is_empty());
-        states.advance_high_watermark(21);
-        assert_eq!(states.ended, BTreeMap::from([(20, 21)]), "21 is not below the high watermark");
-        assert_eq!(states.last_stable_offset(21), 20);
-        states.advance_high_watermark(22);
-        assert!(states.ended.is_empty());
-    }
-
     #[test]
     fn a_snapshot_brings_open_transactions_back() {
-        let mut before = ProducerStates::default();
+        let mut before = Known::default();
         let mut open = header(5, 1, 0, 1, 30);
         open.attributes = TRANSACTIONAL;
         before.appended(&header(4, 0, 0, 1, 29), None, 7);
         before.appended(&open, None, 8);
         let mut after = ProducerStates::default();
-        before.iter().for_each(|(id, producer)| after.restore(id, producer.clone()));
-        assert_eq!(after, before);
-        assert_eq!(after.last_stable_offset(40), 30);
+        before.producers.iter().for_each(|(id, producer)| after.restore(id, producer.clone()));
+        assert!(after.iter().eq(before.producers.iter()));
+        assert_eq!(after.idle, before.producers.idle);
+        let began = TransactionStep::Began { start: 30, producer_id: 5 };
+        assert_eq!(after.open_transactions().collect::<Vec<_>>(), [began]);
     }
 
     #[test]
     fn idle_producers_expire_unless_a_transaction_is_open() {
-        let mut states = ProducerStates::default();
+        let mut states = Known::default();
         states.appended(&header(1, 0, 0, 1, 0), None, 1_000);
         let mut open = header(2, 0, 0, 1, 1);
         open.attributes = TRANSACTIONAL;
         states.appended(&open, None, 1_000);
-        states.expire(1_999, 1_000);
-        assert_eq!(states.iter().count(), 2);
-        states.expire(2_000, 1_000);
-        assert_eq!(states.active().iter().map(|active| active.producer_id).collect::<Vec<_>>(), [2]);
+        states.producers.expire(1_999, 1_000);
+        assert_eq!(states.ids(), [1, 2]);
+        states.producers.expire(2_000, 1_000);
+        assert_eq!(states.ids(), [2]);
+        states.producers.expire(i64::MAX, 0);
+        assert_eq!(states.ids(), [2]);
+    }
+
+    /// 400,000 producers that came once each were remembered for a day. Now those idle for longest give way, and what
+    /// has a transaction open stays.
+    #[test]
+    fn so_many_producers_are_remembered_and_the_longest_idle_goes_first() {
+        let mut states = Known::default();
+        let append = |states: &mut Known, producer_id: i64, now_ms: i64, attributes: i16| {
+            let mut header = header(producer_id, 0, 0, 1, now_ms);
+            header.attributes = attributes;
+            let room = states.producers.make_room(&header, 3);
+            if room.is_ok() {
+                states.appended(&header, None, now_ms);
+            }
+            room
+        };
+        for (producer_id, now_ms) in [(1, 10), (2, 11), (3, 12), (1, 13)] {
+            append(&mut states, producer_id, now_ms, 0).unwrap();
+        }
+        assert_eq!(states.ids(), [1, 2, 3]);
+        append(&mut states, 4, 14, 0).unwrap();
+        assert_eq!(states.ids(), [1, 3, 4], "1 has written since");
+        append(&mut states, -1, 15, 0).unwrap();
+        assert_eq!(states.ids(), [1, 3, 4], "who has no id needs no room");
+        for producer_id in [3, 1, 5] {
+            append(&mut states, producer_id, 16, TRANSACTIONAL).unwrap();
+        }
+        assert_eq!(states.ids(), [1, 3, 5], "4 was the only one without a transaction");
+        let refused = append(&mut states, 6, 17, 0).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::ThrottlingQuotaExceeded);
+        assert!(refused.to_string().contains("max.producer.ids.per.partition"), "{refused}");
+        assert_eq!(states.ids(), [1, 3, 5]);
+        append(&mut states, 5, 18, TRANSACTIONAL).unwrap();
     }
 
     /// What a client may do next with a producer.
@@ -526,7 +626,7 @@ mod tests {
             steps in prop::collection::vec(step(), 1..200),
             start in prop_oneof![Just(0), Just(i32::MAX - 30)],
         ) {
-            let mut states = ProducerStates::default();
+            let mut states = Known::default();
             let mut log_end = 0_i64;
             // For each producer: epoch, next sequence number, all batches of the epoch with their offsets.
             let mut model = vec![(0_i16, start, Vec::<(i32, i32, i64)>::new()); 3];

@@ -2,9 +2,12 @@
 //! the front belongs here too.
 
 use std::io;
+use std::sync::Arc;
 
 use super::error::ReadError;
-use super::handle::{Partition, State};
+use super::handle::Partition;
+use super::marks::Marks;
+use super::writer::Writer;
 use crate::log::{LogPosition, LogSlice, StorageError, TimestampOffset};
 
 /// How much one batch may decompress to while a timestamp is searched in it.
@@ -34,6 +37,16 @@ pub struct LogRead {
     pub log_start_offset: i64,
 }
 
+/// What is to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) offset: i64,
+    pub(crate) max_bytes: usize,
+    /// The first batch even if it is larger.
+    pub(crate) at_least_one: bool,
+    pub(crate) isolation: Isolation,
+}
+
 impl Partition {
     /// Whole batches from the one that holds `offset`: at most `max_bytes`, and with `at_least_one` the first batch
     /// even if it is larger. A slice ends with its segment; the reader comes again for the next. No record is decoded,
@@ -42,50 +55,97 @@ impl Partition {
     /// # Errors
     /// The offset is below the log's start or above its end, or the partition is offline. A
     /// read-only partition can be read.
-    pub fn read(
-        &self,
+    pub async fn read(
+        self: &Arc<Self>,
         offset: i64,
         max_bytes: usize,
         at_least_one: bool,
         isolation: Isolation,
     ) -> Result<LogRead, ReadError> {
-        let state = self.read_state()?;
-        let (start_offset, end_offset) = (state.log.start_offset(), state.log.next_offset());
-        if offset < start_offset || offset > end_offset {
-            return Err(ReadError::OutOfRange { offset, start_offset, end_offset });
+        self.read_wanted(Wanted { offset, max_bytes, at_least_one, isolation }).await
+    }
+
+    /// As [`Self::read`].
+    pub(crate) async fn read_wanted(self: &Arc<Self>, wanted: Wanted) -> Result<LogRead, ReadError> {
+        match self.read_known(wanted)? {
+            Some(read) => Ok(read),
+            None => self.ask(move |partition, writer| partition.read_log(writer, wanted)).await?,
         }
-        let end = state.end_for(isolation).map_err(|error| self.unreadable(&error))?;
-        let slice = state.log.read(offset, end, max_bytes, at_least_one);
-        Ok(LogRead {
-            slice: slice.map_err(|error| self.unreadable(&error))?,
-            high_watermark: state.visible.offset,
-            last_stable_offset: state.producers.last_stable_offset(state.visible.offset),
-            log_start_offset: start_offset,
-        })
+    }
+
+    /// As [`Self::read`], if the answer is known without the disk: when there is nothing to read, and of the last
+    /// batches.
+    pub(crate) fn read_known(&self, wanted: Wanted) -> Result<Option<LogRead>, ReadError> {
+        let marks = self.marks()?;
+        check_range(&marks, wanted.offset)?;
+        let Some(end) = end_for(&marks, wanted.isolation) else { return Ok(None) };
+        let slice = marks.tail.read(wanted.offset, end, wanted.max_bytes, wanted.at_least_one);
+        Ok(slice.map(|slice| read_of(&marks, slice)))
+    }
+
+    /// What a reader is told when there is nothing for it, or no telling: the offsets alone.
+    pub(crate) fn read_nothing(&self) -> Result<LogRead, ReadError> {
+        let marks = self.marks()?;
+        Ok(read_of(&marks, marks.tail.nothing()))
+    }
+
+    /// As [`Self::read`], for a thread of the caller's own. Blocks on the disk.
+    pub(crate) fn read_blocking(&self, wanted: Wanted) -> Result<LogRead, ReadError> {
+        self.read_log(&*self.writer()?, wanted)
+    }
+
+    fn read_log(&self, writer: &Writer, wanted: Wanted) -> Result<LogRead, ReadError> {
+        let end = {
+            let marks = self.marks()?;
+            check_range(&marks, wanted.offset)?;
+            end_for(&marks, wanted.isolation).ok_or_else(|| marks.last_stable_offset())
+        };
+        let end =
+            end.or_else(|stable| writer.log.position_of(stable)).map_err(|error| self.unreadable(&error))?;
+        let slice = writer.log.read(wanted.offset, end, wanted.max_bytes, wanted.at_least_one);
+        let slice = slice.map_err(|error| self.unreadable(&error))?;
+        Ok(read_of(&*self.marks()?, slice))
     }
 
     /// The first record whose timestamp is at least `timestamp`, as far as `isolation` sees.
     ///
     /// # Errors
     /// The partition is offline or cannot be read.
-    pub fn offset_for_timestamp(
-        &self,
+    pub async fn offset_for_timestamp(
+        self: &Arc<Self>,
         timestamp: i64,
         isolation: Isolation,
     ) -> Result<Option<TimestampOffset>, StorageError> {
-        let state = self.read_state()?;
-        let end = state.end_for(isolation).map_err(|error| self.unreadable(&error))?;
-        let found = state.log.find_timestamp(timestamp, end, SEARCH_CAP_BYTES);
-        found.map_err(|error| self.unreadable(&error))
+        self.ask(move |partition, writer| {
+            let end = {
+                let marks = partition.marks()?;
+                end_for(&marks, isolation).ok_or_else(|| marks.last_stable_offset())
+            };
+            let end = end.or_else(|stable| writer.log.position_of(stable));
+            let found = end.and_then(|end| writer.log.find_timestamp(timestamp, end, SEARCH_CAP_BYTES));
+            found.map_err(|error| partition.unreadable(&error))
+        })
+        .await?
     }
 
-    /// The record with the greatest timestamp; the first of several (`ListOffsets` with timestamp -3).
+    /// The record with the greatest timestamp, of those that consumers may see; the first of several (`ListOffsets`
+    /// with timestamp -3).
     ///
     /// # Errors
     /// The partition is offline or cannot be read.
-    pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, StorageError> {
-        let state = self.read_state()?;
-        state.log.find_max_timestamp(SEARCH_CAP_BYTES).map_err(|error| self.unreadable(&error))
+    pub async fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimestampOffset>, StorageError> {
+        self.ask(|partition, writer| {
+            let (end, timestamp) = {
+                let marks = partition.marks()?;
+                (marks.visible, marks.visible_max_timestamp)
+            };
+            if timestamp < 0 {
+                return Ok(None);
+            }
+            let found = writer.log.find_timestamp(timestamp, end, SEARCH_CAP_BYTES);
+            found.map_err(|error| partition.unreadable(&error))
+        })
+        .await?
     }
 
     /// Moves the log's start up to `before_offset`, -1 for the high watermark, and says where it is now. Segments that
@@ -93,16 +153,20 @@ impl Partition {
     ///
     /// # Errors
     /// The offset is above the high watermark, or the partition is offline or read-only.
-    pub fn delete_records(&self, before_offset: i64) -> Result<i64, ReadError> {
+    pub async fn delete_records(self: &Arc<Self>, before_offset: i64) -> Result<i64, ReadError> {
         self.check_writable()?;
-        let mut state = self.write_state()?;
-        let (start_offset, end_offset) = (state.log.start_offset(), state.visible.offset);
-        let offset = if before_offset == -1 { end_offset } else { before_offset };
-        if offset < 0 || offset > end_offset {
-            return Err(ReadError::OutOfRange { offset, start_offset, end_offset });
-        }
-        state.log.raise_start_offset(offset);
-        Ok(state.log.start_offset())
+        self.change(move |partition, writer| {
+            let mut marks = partition.marks()?;
+            let (start_offset, end_offset) = (marks.start_offset, marks.visible.offset);
+            let offset = if before_offset == -1 { end_offset } else { before_offset };
+            if offset < 0 || offset > end_offset {
+                return Err(ReadError::OutOfRange { offset, start_offset, end_offset });
+            }
+            writer.log.raise_start_offset(offset);
+            marks.start_offset = writer.log.start_offset();
+            Ok(marks.start_offset)
+        })
+        .await?
     }
 
     fn unreadable(&self, error: &io::Error) -> StorageError {
@@ -110,15 +174,31 @@ impl Partition {
     }
 }
 
-impl State {
-    fn end_for(&self, isolation: Isolation) -> io::Result<LogPosition> {
-        match isolation {
-            Isolation::ReadUncommitted => Ok(self.visible),
-            Isolation::Log => Ok(self.log.end()),
-            Isolation::ReadCommitted => match self.producers.last_stable_offset(self.visible.offset) {
-                stable if stable == self.visible.offset => Ok(self.visible),
-                stable => self.log.position_of(stable),
-            },
-        }
+fn check_range(marks: &Marks, offset: i64) -> Result<(), ReadError> {
+    let (start_offset, end_offset) = (marks.start_offset, marks.end().offset);
+    match (start_offset..=end_offset).contains(&offset) {
+        true => Ok(()),
+        false => Err(ReadError::OutOfRange { offset, start_offset, end_offset }),
+    }
+}
+
+/// Where a reader's sight ends; nothing where the place of that offset is not known without the log.
+fn end_for(marks: &Marks, isolation: Isolation) -> Option<LogPosition> {
+    match isolation {
+        Isolation::ReadUncommitted => Some(marks.visible),
+        Isolation::Log => Some(marks.end()),
+        Isolation::ReadCommitted => match marks.last_stable_offset() {
+            stable if stable == marks.visible.offset => Some(marks.visible),
+            stable => marks.tail.position_of(stable),
+        },
+    }
+}
+
+fn read_of(marks: &Marks, slice: LogSlice) -> LogRead {
+    LogRead {
+        slice,
+        high_watermark: marks.visible.offset,
+        last_stable_offset: marks.last_stable_offset(),
+        log_start_offset: marks.start_offset,
     }
 }

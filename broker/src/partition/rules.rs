@@ -9,7 +9,7 @@ use bytes::Bytes;
 use klamm_protocol::Utf8Bytes;
 use klamm_protocol::records::{
     BATCH_HEADER_LEN, BatchLimits, BatchOrigin, InvalidBatch, NO_TIMESTAMP, RecordBatch, RecordError,
-    RecordView, TimestampType, patch, validate_batch,
+    RecordView, TimestampType, patch, validated_batch,
 };
 
 use super::error::AppendError;
@@ -73,19 +73,17 @@ pub(super) fn validate(
         AppendOrigin::Coordinator => BatchOrigin::Broker,
     };
     let limits = BatchLimits { max_bytes: config.max_message_bytes as usize, origin };
-    let header = validate_batch(&records, &limits)?;
-    if records.len() as u64 > config.segment_bytes {
-        return Err(AppendError::LargerThanSegment {
-            bytes: records.len(),
-            segment_bytes: config.segment_bytes,
-        });
+    let batch = validated_batch(records, &limits)?;
+    let bytes = batch.bytes().len();
+    if bytes as u64 > config.segment_bytes {
+        return Err(AppendError::LargerThanSegment { bytes, segment_bytes: config.segment_bytes });
     }
-    let batch = RecordBatch::parse(records).map_err(InvalidBatch::from)?;
     if origin == BatchOrigin::Broker {
         // Its own coordinators write records that can be read.
         return Ok(batch);
     }
     let max_timestamp = check_records(&batch, config, now_ms)?;
+    let header = batch.header();
     if config.timestamp_type == TimestampType::LogAppendTime || max_timestamp == header.max_timestamp {
         return Ok(batch);
     }

@@ -30,6 +30,11 @@ impl RecordBatch {
         }
     }
 
+    /// `header` is what `bytes` begin with, and they are as many as it says.
+    pub(super) fn of(header: BatchHeader, bytes: Bytes) -> Self {
+        Self { header, bytes }
+    }
+
     /// The decoded header.
     pub fn header(&self) -> &BatchHeader {
         &self.header

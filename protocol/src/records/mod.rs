@@ -31,7 +31,7 @@ pub use header::{
     NO_TIMESTAMP, TimestampType, next_sequence,
 };
 pub use owned::{OwnedRecord, OwnedRecords, RecordHeaders, RecordHeadersIter};
-pub use validate::{BatchLimits, BatchOrigin, InvalidBatch, validate_batch};
+pub use validate::{BatchLimits, BatchOrigin, InvalidBatch, validate_batch, validated_batch};
 pub use view::{HeaderViews, RecordView, RecordViews};
 
 /// CRC-32C (Castagnoli) of `bytes`: the checksum of a batch, taken from its attributes (byte 21) to its end.

@@ -1,9 +1,10 @@
 //! What a broker asks of a batch before it appends it: everything that the header and the checksum can tell, without
 //! decompressing or decoding a record. The rules are those of Kafka's log validator for format v2.
 
+use bytes::Bytes;
 use thiserror::Error;
 
-use super::batch::verify_crc;
+use super::batch::{RecordBatch, verify_crc};
 use super::error::RecordError;
 use super::header::{BATCH_HEADER_LEN, BatchHeader, NO_PRODUCER_ID};
 use crate::compression::Compression;
@@ -148,6 +149,15 @@ pub fn validate_batch(bytes: &[u8], limits: &BatchLimits) -> Result<BatchHeader,
     }
     check_producer(&header)?;
     Ok(header)
+}
+
+/// As [`validate_batch`], and gives the batch itself, whose header is then decoded.
+///
+/// # Errors
+/// Those of [`validate_batch`].
+pub fn validated_batch(bytes: Bytes, limits: &BatchLimits) -> Result<RecordBatch, InvalidBatch> {
+    let header = validate_batch(&bytes, limits)?;
+    Ok(RecordBatch::of(header, bytes))
 }
 
 fn check_counts(header: &BatchHeader, origin: BatchOrigin) -> Result<(), InvalidBatch> {

@@ -68,7 +68,8 @@ fn nothing_happens_before_its_time() {
     for (ms, state) in [(9_999, "Stable"), (10_000, "Empty")] {
         let mut effects = Effects::default();
         sim.coordinator.on_time(Now { ms, wall_ms: ms }, &mut effects);
-        assert_eq!((sim.state(), effects.replies.len()), (state, 0));
+        sim.coordinator.durable(effects.step);
+        assert_eq!((sim.state(), effects.answers.len()), (state, 0));
         assert_eq!(
             effects.records.len(),
             usize::from(state == "Empty"),

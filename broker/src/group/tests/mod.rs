@@ -5,6 +5,7 @@ mod deadlines;
 mod random;
 mod refusals;
 mod retention;
+mod rollback;
 mod sim;
 mod static_members;
 mod stories;

@@ -1,9 +1,9 @@
 //! What is forgotten when, and what is written about it.
 
 use bytes::Bytes;
-use klamm_protocol::ErrorCode;
+use klamm_protocol::{ErrorCode, Uuid};
 
-use super::super::records::{group_tombstone, offset_record};
+use super::super::records::{group_tombstone, offset_record, offset_tombstone};
 use super::super::*;
 use super::sim::*;
 
@@ -18,7 +18,7 @@ fn expire(sim: &mut Sim) -> Vec<StoredRecord> {
 }
 
 fn offset_gone(topic: &str) -> StoredRecord {
-    offset_record(GROUP, topic, 0, None)
+    offset_tombstone(GROUP, topic, 0).unwrap()
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_group_with_members_is_kept_however_old_its_offsets_are() {
     sim.pass(99);
     assert_eq!(expire(&mut sim), [], "it counts from when the group became empty");
     sim.pass(1);
-    assert_eq!(expire(&mut sim), [offset_gone("t"), group_tombstone(GROUP)]);
+    assert_eq!(expire(&mut sim), [offset_gone("t"), group_tombstone(GROUP).unwrap()]);
     assert_eq!(sim.state(), "Dead");
 }
 
@@ -85,7 +85,7 @@ fn an_offset_committed_since_the_group_became_empty_keeps_the_group() {
     sim.pass(59);
     assert_eq!((expire(&mut sim), sim.state()), (vec![], "Empty"));
     sim.pass(1);
-    assert_eq!(expire(&mut sim), [offset_gone("set"), group_tombstone(GROUP)]);
+    assert_eq!(expire(&mut sim), [offset_gone("set"), group_tombstone(GROUP).unwrap()]);
 }
 
 #[test]
@@ -93,9 +93,14 @@ fn a_group_whose_topics_are_gone_goes_without_a_word() {
     let mut sim = Sim::eager();
     assert_eq!(sim.commit(&caller("", -1), "t", 1), ErrorCode::None);
     let mut effects = Effects::default();
-    sim.coordinator.topic_deleted("other", &mut effects);
-    assert_eq!(effects.records, []);
-    sim.coordinator.topic_deleted("t", &mut effects);
+    sim.coordinator.topic_deleted(TOPIC, "other", &mut effects);
+    sim.coordinator.topic_deleted(Uuid::from_u128(8), "t", &mut effects);
+    assert_eq!(
+        effects.records,
+        [],
+        "neither the same id under another name nor the same name with another id"
+    );
+    sim.coordinator.topic_deleted(TOPIC, "t", &mut effects);
     assert_eq!((effects.records, sim.state()), (vec![offset_gone("t")], "Empty"));
     assert_eq!((expire(&mut sim), sim.state()), (vec![], "Dead"));
 }
@@ -105,14 +110,15 @@ fn tombstones_are_read_back() {
     let mut sim = Sim::eager();
     let mut replay = |records: &[StoredRecord]| {
         for record in records {
-            sim.coordinator.replay(sim.now(), &record.key, record.value.as_ref()).unwrap();
+            sim.coordinator.replay(sim.now(), record).unwrap();
         }
         sim.coordinator.all_committed(GROUP).into_keys().collect::<Vec<_>>()
     };
     assert!(replay(&[offset_gone("never there")]).is_empty());
+    let metadata = String::new();
     let committed =
-        CommittedOffset { offset: 1, leader_epoch: -1, metadata: String::new(), committed_at_ms: 5 };
-    let stored = |topic| offset_record(GROUP, topic, 0, Some(&committed));
+        CommittedOffset { topic_id: TOPIC, offset: 1, leader_epoch: -1, metadata, committed_at_ms: 5 };
+    let stored = |topic| offset_record(GROUP, topic, 0, &committed).unwrap();
     assert_eq!(replay(&[stored("a"), stored("b")]), ["a", "b"]);
     assert_eq!(replay(&[offset_gone("a")]), ["b"]);
     assert!(replay(&[offset_gone("b")]).is_empty());
@@ -124,14 +130,16 @@ fn tombstones_are_read_back() {
     other.stable(&["a"]);
     let mut restarted = other.restarted(GroupConfig::default());
     assert_eq!(restarted.state(), "Stable");
-    restarted.coordinator.replay(other.now(), &group_tombstone(GROUP).key, None).unwrap();
+    restarted.coordinator.replay(other.now(), &group_tombstone(GROUP).unwrap()).unwrap();
     assert_eq!(restarted.state(), "Dead");
 }
 
 #[test]
 fn what_cannot_be_read_is_an_error_and_what_is_not_ours_is_skipped() {
     let mut sim = Sim::eager();
-    let mut replay = |key: &'static [u8]| sim.coordinator.replay(sim.now(), &Bytes::from_static(key), None);
+    let mut replay = |key: &'static [u8]| {
+        sim.coordinator.replay(sim.now(), &StoredRecord { key: Bytes::from_static(key), value: None })
+    };
     assert!(replay(b"\x00\x01\x00\x09").is_err());
     assert!(replay(b"\x00\x05...").is_ok());
 }

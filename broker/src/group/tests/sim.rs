@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use klamm_protocol::ErrorCode;
+use klamm_protocol::{ErrorCode, Uuid};
 
 use super::super::*;
 
 pub(super) const GROUP: &str = "g";
+pub(super) const TOPIC: Uuid = Uuid::from_u128(7);
 
 #[derive(Debug)]
 pub(super) struct Sim {
@@ -33,11 +34,14 @@ impl Sim {
         Now { ms: self.now_ms, wall_ms: 1_000_000 + self.now_ms }
     }
 
-    pub(super) fn take(&mut self, effects: Effects) {
-        for (ticket, reply) in effects.replies {
+    /// What comes of a step, which is durable at once.
+    pub(super) fn take(&mut self, effects: Effects<Reply>) {
+        assert_eq!(effects.refused, None);
+        for Answer { ticket, reply, .. } in effects.answers {
             assert!(self.answers.insert(ticket, reply).is_none(), "ticket {ticket} answered twice");
         }
         self.records.extend(effects.records);
+        self.coordinator.durable(effects.step);
     }
 
     pub(super) fn ask_join(&mut self, join: JoinGroup) -> Ticket {
@@ -51,7 +55,7 @@ impl Sim {
     pub(super) fn joined(&self, ticket: Ticket) -> Option<JoinReply> {
         match self.answers.get(&ticket)? {
             Reply::Join(reply) => Some(reply.clone()),
-            Reply::Sync(_) => panic!("a JoinGroup got the answer of a SyncGroup"),
+            other => panic!("a JoinGroup got {other:?}"),
         }
     }
 
@@ -91,7 +95,7 @@ impl Sim {
     pub(super) fn synced(&self, ticket: Ticket) -> Option<SyncReply> {
         match self.answers.get(&ticket)? {
             Reply::Sync(reply) => Some(reply.clone()),
-            Reply::Join(_) => panic!("a SyncGroup got the answer of a JoinGroup"),
+            other => panic!("a SyncGroup got {other:?}"),
         }
     }
 
@@ -117,8 +121,9 @@ impl Sim {
         offset: i64,
         metadata: &str,
     ) -> ErrorCode {
+        let metadata = metadata.into();
         let commit =
-            Commit { topic: topic.into(), partition: 0, offset, leader_epoch: -1, metadata: metadata.into() };
+            Commit { topic: topic.into(), topic_id: TOPIC, partition: 0, offset, leader_epoch: -1, metadata };
         let mut effects = Effects::default();
         let codes = self.coordinator.commit(self.now(), GROUP, caller, vec![commit], &mut effects);
         self.take(effects);
@@ -148,7 +153,7 @@ impl Sim {
         let mut next = Self::new(config);
         next.now_ms = self.now_ms;
         for record in &self.records {
-            next.coordinator.replay(next.now(), &record.key, record.value.as_ref()).unwrap();
+            next.coordinator.replay(next.now(), record).unwrap();
         }
         next.coordinator.replayed();
         next

@@ -266,7 +266,7 @@ fn offsets_of_deleted_topics_and_of_abandoned_groups_go_away() {
     sim.commit(&caller(&ids[0], generation), "t", 1);
     sim.commit(&caller(&ids[0], generation), "gone", 1);
     let mut effects = Effects::default();
-    sim.coordinator.topic_deleted("gone", &mut effects);
+    sim.coordinator.topic_deleted(TOPIC, "gone", &mut effects);
     assert_eq!(effects.records.len(), 1);
     sim.take(effects);
     let expire = |sim: &mut Sim| {
@@ -293,7 +293,7 @@ fn offsets_of_topics_that_are_not_there_go_away() {
         assert_eq!(sim.commit(&caller("", -1), topic, offset), ErrorCode::None);
     }
     let mut effects = Effects::default();
-    sim.coordinator.retain_topics(|topic| topic == "kept", &mut effects);
+    sim.coordinator.sweep_topics(|topic| (topic == "kept").then_some(TOPIC), &mut effects);
     assert_eq!(effects.records.len(), 2);
     sim.take(effects);
     let all = sim.coordinator.all_committed(GROUP);

@@ -90,7 +90,7 @@ fn greedy() -> Vec<(&'static str, Bytes)> {
         ("Metadata", frame(&metadata, 12)),
         (
             "DescribeGroups",
-            frame(&DescribeGroupsRequest { groups: names().collect(), ..Default::default() }, 6),
+            frame(&DescribeGroupsRequest { groups: some().collect(), ..Default::default() }, 6),
         ),
         (
             "FindCoordinator",

@@ -14,16 +14,16 @@ use super::support::*;
 async fn nothing_is_visible_before_it_is_durable() {
     let disk = MemoryDisk::new();
     let (_manager, partition) = Data::in_memory(&disk).open_partition().await;
-    let appended = append(&partition, batch(&["a", "b"]));
+    let appended = append(&partition, batch(&["a", "b"])).await;
     assert_eq!((partition.high_watermark(), partition.log_end_offset()), (0, 2));
-    let read = |isolation| partition.read(0, 1_000, true, isolation).unwrap().slice;
-    assert!(read(Isolation::ReadUncommitted).is_empty());
-    assert!(!read(Isolation::Log).is_empty());
+    let read = async |isolation| partition.read(0, 1_000, true, isolation).await.unwrap().slice;
+    assert!(read(Isolation::ReadUncommitted).await.is_empty());
+    assert!(!read(Isolation::Log).await.is_empty());
 
     let mut watch = partition.watch();
     partition.wait_durable(appended.last_offset).await.unwrap();
     assert_eq!(*watch.borrow_and_update(), 2);
-    assert!(!read(Isolation::ReadUncommitted).is_empty());
+    assert!(!read(Isolation::ReadUncommitted).await.is_empty());
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn many_appends_share_few_syncs() {
     let before = disk.sync_count();
     let mut last = 0;
     for _ in 0..1_000 {
-        last = append(&partition, batch(&["x"])).last_offset;
+        last = append(&partition, batch(&["x"])).await.last_offset;
     }
     partition.wait_durable(last).await.unwrap();
     let syncs = disk.sync_count() - before;
@@ -64,7 +64,7 @@ async fn concurrent_producers_on_files_share_syncs_and_all_are_acknowledged() {
     assert_eq!(partition.high_watermark(), 500);
     drop((manager, partition));
     let (_manager, partition) = data.open_partition().await;
-    assert_eq!(read_all(&partition).len(), 500);
+    assert_eq!(read_all(&partition).await.len(), 500);
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +76,7 @@ async fn a_failed_sync_is_told_at_once_and_never_tried_again() {
     disk.fail_nth_sync(1);
     let mut watch = partition.watch();
     watch.mark_unchanged();
-    let lost = append(&partition, batch(&["lost"]));
+    let lost = append(&partition, batch(&["lost"])).await;
     let told = tokio::time::timeout(DEADLINE, partition.wait_durable(lost.last_offset)).await;
     let error = told.expect("an answer in time").unwrap_err();
     assert!(error.to_string().contains("syncing /data/clicks-0 failed"), "{error}");
@@ -84,12 +84,12 @@ async fn a_failed_sync_is_told_at_once_and_never_tried_again() {
 
     // Sticky: no append, no flush, the high watermark stays, what was durable can be read.
     let syncs = disk.sync_count();
-    let refused = partition.append(batch(&["more"]), AppendOrigin::Client, NOW_MS).unwrap_err();
+    let refused = partition.append(batch(&["more"]), AppendOrigin::Client, NOW_MS).await.unwrap_err();
     assert_eq!(refused.error_code(), ErrorCode::KafkaStorageError);
     assert!(partition.offline().is_some());
     until_idle().await;
     assert_eq!(disk.sync_count(), syncs);
-    assert_eq!(read_all(&partition), [(0, "kept".to_owned())]);
+    assert_eq!(read_all(&partition).await, [(0, "kept".to_owned())]);
 
     // Others go on; the shutdown is not clean; a restart recovers.
     let other = manager.create_partition("other", 0, Uuid::from_u128(8), data.config.clone()).unwrap();
@@ -98,7 +98,7 @@ async fn a_failed_sync_is_told_at_once_and_never_tried_again() {
     disk.crash(Tear::None);
     drop(manager);
     let (_manager, partition) = data.open_partition().await;
-    assert_eq!(read_all(&partition), [(0, "kept".to_owned())]);
+    assert_eq!(read_all(&partition).await, [(0, "kept".to_owned())]);
     produce(&partition, batch(&["again"])).await;
 }
 
@@ -109,12 +109,12 @@ async fn a_failed_write_leaves_nothing_behind_and_the_partition_read_only() {
     let (manager, partition) = data.open_partition().await;
     produce(&partition, batch(&["kept"])).await;
     disk.fail_nth_write(1, io::ErrorKind::Other);
-    let error = partition.append(batch(&["lost"]), AppendOrigin::Client, NOW_MS).unwrap_err();
+    let error = partition.append(batch(&["lost"]), AppendOrigin::Client, NOW_MS).await.unwrap_err();
     assert_eq!(error.error_code(), ErrorCode::KafkaStorageError);
-    assert!(partition.append(batch(&["more"]), AppendOrigin::Client, NOW_MS).is_err());
+    assert!(partition.append(batch(&["more"]), AppendOrigin::Client, NOW_MS).await.is_err());
     drop((manager, partition));
     let (_manager, partition) = data.open_partition().await;
-    assert_eq!(read_all(&partition), [(0, "kept".to_owned())]);
+    assert_eq!(read_all(&partition).await, [(0, "kept".to_owned())]);
     assert_eq!(partition.recovery_report().cut, None);
 }
 
@@ -124,11 +124,11 @@ async fn a_full_disk_is_an_error_until_there_is_room_again() {
     let (_manager, partition) = Data::in_memory(&disk).open_partition().await;
     produce(&partition, batch(&["a"])).await;
     disk.fail_nth_write(1, io::ErrorKind::StorageFull);
-    let error = partition.append(batch(&["b"]), AppendOrigin::Client, NOW_MS).unwrap_err();
+    let error = partition.append(batch(&["b"]), AppendOrigin::Client, NOW_MS).await.unwrap_err();
     assert!(error.to_string().contains("no space left"), "{error}");
-    assert_eq!(read_all(&partition).len(), 1);
+    assert_eq!(read_all(&partition).await.len(), 1);
     produce(&partition, batch(&["c"])).await;
-    assert_eq!(read_all(&partition), [(0, "a".to_owned()), (1, "c".to_owned())]);
+    assert_eq!(read_all(&partition).await, [(0, "a".to_owned()), (1, "c".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,15 +138,15 @@ async fn flush_os_acknowledges_at_once_and_syncs_closed_segments() {
     data.config.flush = FlushMode::Os;
     let (_manager, partition) = data.open_partition().await;
     let large = "x".repeat(1_500);
-    let appended = append(&partition, batch(&[&large]));
+    let appended = append(&partition, batch(&[&large])).await;
     assert_eq!(partition.high_watermark(), 1);
     partition.wait_durable(appended.last_offset).await.unwrap();
     until_idle().await;
     let before = disk.sync_count();
-    append(&partition, batch(&[&large]));
+    append(&partition, batch(&[&large])).await;
     until_idle().await;
     assert_eq!(disk.sync_count(), before);
-    append(&partition, batch(&[&large]));
+    append(&partition, batch(&[&large])).await;
     until_idle().await;
     assert!(disk.sync_count() > before, "a roll syncs the closed segment");
 }
@@ -155,11 +155,11 @@ async fn flush_os_acknowledges_at_once_and_syncs_closed_segments() {
 async fn after_a_shutdown_appends_fail_and_reads_work() {
     let disk = MemoryDisk::new();
     let (manager, partition) = Data::in_memory(&disk).open_partition().await;
-    let appended = append(&partition, batch(&["a"]));
+    let appended = append(&partition, batch(&["a"])).await;
     manager.shutdown().await.unwrap();
     partition.wait_durable(appended.last_offset).await.unwrap();
-    assert!(partition.append(batch(&["b"]), AppendOrigin::Client, NOW_MS).is_err());
-    assert_eq!(read_all(&partition).len(), 1);
+    assert!(partition.append(batch(&["b"]), AppendOrigin::Client, NOW_MS).await.is_err());
+    assert_eq!(read_all(&partition).await.len(), 1);
 }
 
 /// A fetch that waits must hear of it: its client has to find out where the older leader's log ended.

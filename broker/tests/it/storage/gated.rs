@@ -153,14 +153,14 @@ async fn an_append_during_a_flush_waits_for_the_next_one() {
     produce(&partition, batch(&["before"])).await;
 
     gate.let_pass(0);
-    append(&partition, batch(&["first"]));
+    append(&partition, batch(&["first"])).await;
     tokio::time::timeout(DEADLINE, gate.is_waiting()).await.unwrap();
-    let second = append(&partition, batch(&["second"]));
+    let second = append(&partition, batch(&["second"])).await;
     let mut watch = partition.watch();
     gate.let_pass(1);
     tokio::time::timeout(DEADLINE, watch.changed()).await.unwrap().unwrap();
     assert_eq!(partition.high_watermark(), 2, "the second was not covered by that flush");
-    assert_eq!(read_all(&partition).len(), 2);
+    assert_eq!(read_all(&partition).await.len(), 2);
     tokio::time::timeout(DEADLINE, gate.is_waiting()).await.unwrap();
 
     // Pulling the plug now must leave at least what was said to be durable.
@@ -169,5 +169,5 @@ async fn an_append_during_a_flush_waits_for_the_next_one() {
     memory.crash(Tear::None);
     drop(manager);
     let (_manager, partition) = data.open_partition().await;
-    assert_eq!(read_all(&partition).len(), 3);
+    assert_eq!(read_all(&partition).await.len(), 3);
 }

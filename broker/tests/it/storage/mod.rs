@@ -10,3 +10,4 @@ mod produce_rules;
 mod recovery;
 mod retention;
 mod support;
+mod walls;

@@ -72,7 +72,7 @@ impl Run {
 
     async fn take(&mut self, step: Step) {
         match step {
-            Step::Append { records, bytes } => self.append(records, bytes),
+            Step::Append { records, bytes } => self.append(records, bytes).await,
             Step::Flush => {
                 tokio::time::timeout(DEADLINE, self.partition.wait_durable(self.end() - 1))
                     .await
@@ -80,7 +80,7 @@ impl Run {
                     .unwrap();
                 self.durable = self.end();
             }
-            Step::Read { from, max_bytes, at_least_one } => self.read(from, max_bytes, at_least_one),
+            Step::Read { from, max_bytes, at_least_one } => self.read(from, max_bytes, at_least_one).await,
             Step::Crash(tear) => {
                 self.disk.crash(tear);
                 self.reopen().await;
@@ -108,7 +108,7 @@ impl Run {
 
     /// Never waits, so that the flusher, which is another task of this thread, sees nothing of it
     /// before the next step that does.
-    fn append(&mut self, records: usize, bytes: usize) {
+    async fn append(&mut self, records: usize, bytes: usize) {
         let values: Vec<String> = (0..records)
             .map(|_| {
                 self.written += 1;
@@ -116,7 +116,7 @@ impl Run {
             })
             .collect();
         let batch = batch(&values.iter().map(String::as_str).collect::<Vec<_>>());
-        let appended = self.partition.append(batch, AppendOrigin::Client, NOW_MS).unwrap();
+        let appended = self.partition.append(batch, AppendOrigin::Client, NOW_MS).await.unwrap();
         assert_eq!(appended.base_offset, self.end());
         for (offset, value) in (appended.base_offset..).zip(values) {
             self.model.insert(offset, (value, appended.base_offset));
@@ -124,10 +124,11 @@ impl Run {
         assert_eq!(appended.last_offset + 1, self.end());
     }
 
-    fn read(&self, from: prop::sample::Index, max_bytes: usize, at_least_one: bool) {
+    async fn read(&self, from: prop::sample::Index, max_bytes: usize, at_least_one: bool) {
         let high_watermark = self.partition.high_watermark();
         let from = from.index(high_watermark as usize + 1) as i64;
-        let read = self.partition.read(from, max_bytes, at_least_one, Isolation::ReadUncommitted).unwrap();
+        let read =
+            self.partition.read(from, max_bytes, at_least_one, Isolation::ReadUncommitted).await.unwrap();
         let batches = whole_batches(read.slice.read_bytes().unwrap());
         if from == high_watermark {
             return assert!(batches.is_empty());
@@ -173,11 +174,11 @@ impl Run {
         self.model.split_off(&survived);
         assert_eq!(self.end(), survived, "nothing that was not written");
         self.durable = survived;
-        self.check_all();
+        self.check_all().await;
     }
 
-    fn check_all(&self) {
-        let found = read_all(&self.partition);
+    async fn check_all(&self) {
+        let found = read_all(&self.partition).await;
         let expected: Vec<_> = self
             .model
             .range(..self.partition.high_watermark())
@@ -198,9 +199,9 @@ proptest! {
                 run.take(step).await;
             }
             run.take(Step::Flush).await;
-            run.check_all();
+            run.check_all().await;
             run.take(Step::Crash(Tear::None)).await;
-            run.check_all();
+            run.check_all().await;
         });
     }
 }

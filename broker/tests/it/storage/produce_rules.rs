@@ -14,7 +14,7 @@ async fn answer(config: LogConfig, batch: bytes::Bytes) -> Result<(), AppendErro
     let mut data = Data::in_memory(&disk);
     data.config = config;
     let (_manager, partition) = data.open_partition().await;
-    let result = partition.append(batch, AppendOrigin::Client, NOW_MS);
+    let result = partition.append(batch, AppendOrigin::Client, NOW_MS).await;
     assert_eq!(partition.log_end_offset() > 0, result.is_ok(), "a refused batch leaves nothing behind");
     result.map(|_| ())
 }
@@ -76,11 +76,11 @@ async fn log_append_time_replaces_the_producers() {
     let (_manager, partition) = data.open_partition().await;
     let appended = produce(&partition, batch_at(5, &["x"])).await;
     assert_eq!(appended.log_append_time_ms, NOW_MS);
-    let read = partition.read(0, 1_000, true, Isolation::ReadUncommitted).unwrap();
+    let read = partition.read(0, 1_000, true, Isolation::ReadUncommitted).await.unwrap();
     let batch = &whole_batches(read.slice.read_bytes().unwrap())[0];
     assert_eq!(batch.header().log_append_time(), Some(NOW_MS));
     assert_eq!(
-        partition.offset_for_timestamp(NOW_MS, Isolation::ReadUncommitted).unwrap().unwrap().offset,
+        partition.offset_for_timestamp(NOW_MS, Isolation::ReadUncommitted).await.unwrap().unwrap().offset,
         0
     );
 }
@@ -104,11 +104,11 @@ async fn a_repeated_batch_gets_its_first_answer_even_after_restarts() {
     for clean in [true, false, true] {
         // The last five may come again, in any order; one older may not.
         for sequence in (35..40).rev() {
-            let again = append(&partition, idempotent(9, 0, sequence * 2, 2));
+            let again = append(&partition, idempotent(9, 0, sequence * 2, 2)).await;
             assert!(again.duplicate);
             assert_eq!(again.base_offset, i64::from(sequence) * 2, "clean {clean}");
         }
-        let old = partition.append(idempotent(9, 0, 68, 2), AppendOrigin::Client, NOW_MS).unwrap_err();
+        let old = partition.append(idempotent(9, 0, 68, 2), AppendOrigin::Client, NOW_MS).await.unwrap_err();
         assert_eq!(old.error_code(), ErrorCode::OutOfOrderSequenceNumber);
         assert_eq!(partition.log_end_offset(), 80);
         if clean {
@@ -119,12 +119,12 @@ async fn a_repeated_batch_gets_its_first_answer_even_after_restarts() {
         drop(manager);
         (manager, partition) = data.open_partition().await;
     }
-    let gap = partition.append(idempotent(9, 0, 81, 1), AppendOrigin::Client, NOW_MS).unwrap_err();
+    let gap = partition.append(idempotent(9, 0, 81, 1), AppendOrigin::Client, NOW_MS).await.unwrap_err();
     assert_eq!(gap.error_code(), ErrorCode::OutOfOrderSequenceNumber);
     assert!(!produce(&partition, idempotent(9, 0, 80, 1)).await.duplicate);
-    let fenced = partition.append(idempotent(9, -1, 0, 1), AppendOrigin::Client, NOW_MS).unwrap_err();
+    let fenced = partition.append(idempotent(9, -1, 0, 1), AppendOrigin::Client, NOW_MS).await.unwrap_err();
     assert_eq!(fenced.error_code(), ErrorCode::InvalidRecord);
-    let producers = partition.active_producers();
+    let producers = partition.active_producers().await.unwrap();
     assert_eq!((producers.len(), producers[0].producer_id, producers[0].last_sequence), (1, 9, 80));
 }
 
@@ -149,7 +149,7 @@ async fn producer_state_is_rebuilt_without_and_with_damaged_snapshots() {
         }
         drop(manager);
         let (_manager, partition) = data.open_partition().await;
-        assert!(append(&partition, idempotent(3, 1, 57, 1)).duplicate);
+        assert!(append(&partition, idempotent(3, 1, 57, 1)).await.duplicate);
         assert!(!produce(&partition, idempotent(3, 1, 60, 1)).await.duplicate);
     }
 }
@@ -169,24 +169,27 @@ async fn readers_of_committed_records_stop_at_open_transactions() {
     };
     produce(&partition, build(options, [(NOW_MS, None, "in doubt")])).await;
     produce(&partition, batch(&["behind"])).await;
-    let seen = |partition: &klamm_broker::partition::Partition| {
-        let read = partition.read(0, 10_000, true, Isolation::ReadCommitted).unwrap();
+    let seen = async |partition: &std::sync::Arc<klamm_broker::partition::Partition>| {
+        let read = partition.read(0, 10_000, true, Isolation::ReadCommitted).await.unwrap();
         batches(read.slice.read_bytes().unwrap()).count()
     };
-    assert_eq!((partition.high_watermark(), partition.last_stable_offset(), seen(&partition)), (3, 1, 1));
+    assert_eq!(
+        (partition.high_watermark(), partition.last_stable_offset(), seen(&partition).await),
+        (3, 1, 1)
+    );
 
     disk.crash(Tear::None);
     drop(manager);
     let (_manager, partition) = data.open_partition().await;
     assert_eq!(
-        (partition.last_stable_offset(), seen(&partition)),
+        (partition.last_stable_offset(), seen(&partition).await),
         (1, 1),
         "an open transaction survives a crash"
     );
     let marker =
         end_txn_batch(EndTxnMarker { committed: false, coordinator_epoch: 0 }, 5, 0, NOW_MS).unwrap();
-    let appended = partition.append(marker, AppendOrigin::Coordinator, NOW_MS).unwrap();
+    let appended = partition.append(marker, AppendOrigin::Coordinator, NOW_MS).await.unwrap();
     assert_eq!(partition.last_stable_offset(), 1, "not before the marker is durable");
     partition.wait_durable(appended.last_offset).await.unwrap();
-    assert_eq!((partition.last_stable_offset(), seen(&partition)), (4, 4));
+    assert_eq!((partition.last_stable_offset(), seen(&partition).await), (4, 4));
 }

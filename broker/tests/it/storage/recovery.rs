@@ -25,7 +25,7 @@ impl Left {
         for number in 0..30 {
             produce(&partition, batch(&[&format!("{number:04}{}", "x".repeat(400))])).await;
         }
-        let expected = read_all(&partition);
+        let expected = read_all(&partition).await;
         assert_eq!(expected.len(), 30);
         if clean {
             manager.shutdown().await.unwrap();
@@ -50,15 +50,15 @@ impl Left {
     async fn expect(&self, count: usize) {
         let (_manager, partition) = self.data.open_partition().await;
         assert!(partition.offline().is_none(), "{:?}", partition.offline());
-        assert_eq!(read_all(&partition), self.expected[..count]);
+        assert_eq!(read_all(&partition).await, self.expected[..count]);
         for (offset, value) in &self.expected[..count] {
-            let read = partition.read(*offset, 1, true, Isolation::ReadUncommitted).unwrap();
+            let read = partition.read(*offset, 1, true, Isolation::ReadUncommitted).await.unwrap();
             let found = values(&whole_batches(read.slice.read_bytes().unwrap())[0]);
             assert!(found.contains(&(*offset, value.clone())));
         }
         let appended = produce(&partition, batch(&["next"])).await;
         assert_eq!(appended.base_offset, count as i64);
-        assert_eq!(read_all(&partition).len(), count + 1);
+        assert_eq!(read_all(&partition).await.len(), count + 1);
     }
 
     /// Opens and expects the partition to be refused, with a message that holds these words.
@@ -70,9 +70,9 @@ impl Left {
             for word in words {
                 assert!(why.contains(word), "{word:?} is not in {why:?}");
             }
-            let append = partition.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).unwrap_err();
+            let append = partition.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).await.unwrap_err();
             assert_eq!(append.error_code(), ErrorCode::KafkaStorageError);
-            let read = partition.read(0, 1_000, true, Isolation::ReadUncommitted).unwrap_err();
+            let read = partition.read(0, 1_000, true, Isolation::ReadUncommitted).await.unwrap_err();
             assert_eq!(read.error_code(), ErrorCode::KafkaStorageError);
 
             let other = manager.partition("other", 0).unwrap_or_else(|| {
@@ -93,7 +93,7 @@ async fn a_clean_start_reads_no_data() {
     let report = partition.recovery_report();
     assert_eq!((report.rebuilt_indexes, &report.cut), (0, &None));
     assert!(report.scanned_bytes < 1_200, "{report:?}");
-    assert_eq!(read_all(&partition), left.expected);
+    assert_eq!(read_all(&partition).await, left.expected);
     assert_eq!(partition.topic_id(), Uuid::from_u128(7));
 }
 
@@ -300,8 +300,8 @@ async fn a_deleted_topic_is_gone_and_its_name_is_free() {
     manager.housekeeping(NOW_MS).await;
     assert!(manager.delete_partition(TOPIC, 0).unwrap());
     assert!(!manager.delete_partition(TOPIC, 0).unwrap());
-    assert!(partition.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).is_err());
-    assert_eq!(read_all(&partition).len(), 20, "a fetch under way may finish");
+    assert!(partition.append(batch(&["x"]), AppendOrigin::Client, NOW_MS).await.is_err());
+    assert_eq!(read_all(&partition).await.len(), 20, "a fetch under way may finish");
 
     let again = manager.create_partition(TOPIC, 0, Uuid::from_u128(8), data.config.clone()).unwrap();
     produce(&again, batch(&["new"])).await;
@@ -311,7 +311,7 @@ async fn a_deleted_topic_is_gone_and_its_name_is_free() {
     let (_manager, partition) = data.open_partition().await;
     assert!(partition.offline().is_none(), "{:?}", partition.offline());
     assert_eq!(partition.topic_id(), Uuid::from_u128(8));
-    assert_eq!(read_all(&partition), [(0, "new".to_owned())]);
+    assert_eq!(read_all(&partition).await, [(0, "new".to_owned())]);
     assert_eq!(files(&disk, Path::new("/data"), "-delete"), [""; 0]);
 }
 

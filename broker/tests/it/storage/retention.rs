@@ -34,14 +34,14 @@ async fn old_segments_go_and_the_log_start_moves() {
     assert_eq!(partition.log_start_offset(), 15);
     assert_eq!(files(&disk, &data.partition_dir(), ".log").len(), 3);
     assert_eq!(files(&disk, &data.partition_dir(), ".deleted"), [""; 0]);
-    let gone = partition.read(14, 1_000, true, Isolation::ReadUncommitted).unwrap_err();
+    let gone = partition.read(14, 1_000, true, Isolation::ReadUncommitted).await.unwrap_err();
     assert_eq!(gone.error_code(), ErrorCode::OffsetOutOfRange);
-    assert_eq!(read_all(&partition).first().unwrap().0, 15);
+    assert_eq!(read_all(&partition).await.first().unwrap().0, 15);
 
     disk.crash(Tear::None);
     drop(manager);
     let (manager, partition) = data.open_partition().await;
-    assert_eq!((partition.log_start_offset(), read_all(&partition).len()), (15, 15));
+    assert_eq!((partition.log_start_offset(), read_all(&partition).await.len()), (15, 15));
 
     // A day later all of it is old, the active segment too; offsets go on.
     manager.housekeeping(NOW_MS + 24 * 60 * MINUTE_MS).await;
@@ -86,17 +86,17 @@ async fn deleted_records_stay_deleted() {
     let disk = MemoryDisk::new();
     let data = Data::in_memory(&disk);
     let (manager, partition) = filled(&data, 30).await;
-    assert_eq!(partition.delete_records(12).unwrap(), 12);
-    assert_eq!(partition.delete_records(5).unwrap(), 12, "the start never goes back");
-    assert_eq!(partition.delete_records(31).unwrap_err().error_code(), ErrorCode::OffsetOutOfRange);
-    assert_eq!(read_all(&partition).first().unwrap().0, 12);
+    assert_eq!(partition.delete_records(12).await.unwrap(), 12);
+    assert_eq!(partition.delete_records(5).await.unwrap(), 12, "the start never goes back");
+    assert_eq!(partition.delete_records(31).await.unwrap_err().error_code(), ErrorCode::OffsetOutOfRange);
+    assert_eq!(read_all(&partition).await.first().unwrap().0, 12);
     manager.housekeeping(NOW_MS).await;
     assert_eq!(files(&disk, &data.partition_dir(), ".log")[0], "00000000000000000010.log");
     disk.crash(Tear::None);
     drop(manager);
     let (_manager, partition) = data.open_partition().await;
-    assert_eq!((partition.log_start_offset(), read_all(&partition).len()), (12, 18));
-    assert_eq!(partition.delete_records(-1).unwrap(), 30);
+    assert_eq!((partition.log_start_offset(), read_all(&partition).await.len()), (12, 18));
+    assert_eq!(partition.delete_records(-1).await.unwrap(), 30);
 }
 
 #[tokio::test]
@@ -115,18 +115,18 @@ async fn a_truncated_log_forgets_its_tail_and_goes_on() {
     let data = Data::in_memory(&disk);
     let (manager, partition) = filled(&data, 12).await;
     for sequence in 0..20 {
-        append(&partition, idempotent(4, 0, sequence, 1));
+        append(&partition, idempotent(4, 0, sequence, 1)).await;
     }
-    assert!(partition.truncate(11, NOW_MS).is_err(), "not below the high watermark");
-    partition.truncate(15, NOW_MS).unwrap();
+    assert!(partition.truncate(11, NOW_MS).await.is_err(), "not below the high watermark");
+    partition.truncate(15, NOW_MS).await.unwrap();
     assert_eq!((partition.high_watermark(), partition.log_end_offset()), (12, 15));
-    let gap = partition.append(idempotent(4, 0, 4, 1), AppendOrigin::Client, NOW_MS).unwrap_err();
+    let gap = partition.append(idempotent(4, 0, 4, 1), AppendOrigin::Client, NOW_MS).await.unwrap_err();
     assert_eq!(gap.error_code(), ErrorCode::OutOfOrderSequenceNumber);
     assert_eq!(produce(&partition, idempotent(4, 0, 3, 1)).await.base_offset, 15);
     disk.crash(Tear::None);
     drop(manager);
     let (_manager, partition) = data.open_partition().await;
-    assert_eq!(read_all(&partition).len(), 16);
+    assert_eq!(read_all(&partition).await.len(), 16);
 }
 
 proptest! {
@@ -150,24 +150,24 @@ proptest! {
                 produce(&partition, build(BatchOptions::default(), records)).await;
             }
             let all: Vec<i64> = sent.concat();
-            let check = |partition: &Partition| {
+            let check = async |partition: &Arc<Partition>| {
                 for timestamp in &wanted {
                     let expected = all.iter().position(|at| at >= timestamp).map(|at| at as i64);
-                    let found = partition.offset_for_timestamp(*timestamp, Isolation::ReadUncommitted).unwrap();
+                    let found = partition.offset_for_timestamp(*timestamp, Isolation::ReadUncommitted).await.unwrap();
                     assert_eq!(found.map(|found| found.offset), expected, "timestamp {timestamp} in {sent:?}");
                 }
-                let youngest = partition.max_timestamp().unwrap().unwrap();
+                let youngest = partition.max_timestamp().await.unwrap().unwrap();
                 let max = *all.iter().max().unwrap();
                 let offset = all.iter().position(|at| *at == max).unwrap() as i64;
                 assert_eq!((youngest.timestamp, youngest.offset), (max, offset));
             };
-            check(&partition);
+            check(&partition).await;
             if clean {
                 manager.shutdown().await.unwrap();
             }
             drop(manager);
             let (_manager, partition) = data.open_partition().await;
-            check(&partition);
+            check(&partition).await;
         });
     }
 }

@@ -95,24 +95,24 @@ pub(super) fn build<'a>(
     builder.build().unwrap()
 }
 
-pub(super) fn append(partition: &Partition, batch: Bytes) -> Appended {
-    partition.append(batch, AppendOrigin::Client, NOW_MS).unwrap()
+pub(super) async fn append(partition: &Arc<Partition>, batch: Bytes) -> Appended {
+    partition.append(batch, AppendOrigin::Client, NOW_MS).await.unwrap()
 }
 
 /// Appends and waits until it is durable.
-pub(super) async fn produce(partition: &Partition, batch: Bytes) -> Appended {
-    let appended = append(partition, batch);
+pub(super) async fn produce(partition: &Arc<Partition>, batch: Bytes) -> Appended {
+    let appended = append(partition, batch).await;
     let durable = partition.wait_durable(appended.last_offset);
     tokio::time::timeout(DEADLINE, durable).await.expect("a flush in time").unwrap();
     appended
 }
 
 /// Offsets and values of every record that consumers may see.
-pub(super) fn read_all(partition: &Partition) -> Vec<(i64, String)> {
+pub(super) async fn read_all(partition: &Arc<Partition>) -> Vec<(i64, String)> {
     let mut records = Vec::new();
     let mut offset = partition.log_start_offset();
     loop {
-        let read = partition.read(offset, 1 << 20, true, Isolation::ReadUncommitted).unwrap();
+        let read = partition.read(offset, 1 << 20, true, Isolation::ReadUncommitted).await.unwrap();
         if read.slice.is_empty() {
             return records;
         }

@@ -1,0 +1,344 @@
+//! The one task of the controller: takes proposals, writes what [`Core`] accepts, publishes what is committed, and has
+//! directories looked at. It lives as long as the controller, so that no caller who goes away can leave anything half
+//! done.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use klamm_protocol::ErrorCode;
+use klamm_runtime::{Blocking, Rng};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::command::TopicError;
+use super::decide::{Accepted, Answer, Attempt, Command, Core, DeletedTopic, Done, Ticket};
+use super::directories::{Looked, follow};
+use super::image::{METADATA_TOPIC, Topic};
+use super::metadata_log::{ControllerError, MetadataLog};
+use super::view::View;
+use crate::disk::Disk;
+use crate::ids::fresh_uuid;
+use crate::log::LogConfig;
+use crate::partition::LogManager;
+
+/// How many commands share an fsync at most.
+pub(super) const COMMANDS_PER_ROUND: usize = 1_024;
+
+/// A command, and where its answer goes. Whether anybody waits for that is of no concern here.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) command: Command,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// What the task shares with those who ask the controller.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) view: watch::Sender<Arc<View>>,
+    producer_ids: Mutex<Range<i64>>,
+    followers: Mutex<Vec<mpsc::UnboundedSender<DeletedTopic>>>,
+}
+
+impl Shared {
+    pub(super) fn new(view: View) -> Self {
+        Self {
+            view: watch::Sender::new(Arc::new(view)),
+            producer_ids: Mutex::new(0..0),
+            followers: Mutex::default(),
+        }
+    }
+
+    /// A producer id out of the block, if there are any left.
+    pub(super) fn take_producer_id(&self) -> Option<i64> {
+        self.producer_ids().next()
+    }
+
+    /// Hears of every deletion from now on.
+    pub(super) fn follow_deletions(&self) -> mpsc::UnboundedReceiver<DeletedTopic> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    fn tell(&self, deleted: &[DeletedTopic]) {
+        if deleted.is_empty() {
+            return;
+        }
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|follower| deleted.iter().all(|deleted| follower.send(deleted.clone()).is_ok()));
+    }
+
+    fn producer_ids(&self) -> MutexGuard<'_, Range<i64>> {
+        self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the controller works with.
+#[derive(Debug, Clone)]
+pub(super) struct Means {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) logs: Arc<LogManager>,
+    pub(super) rng: Arc<dyn Rng>,
+    pub(super) defaults: LogConfig,
+    pub(super) metadata: MetadataLog,
+}
+
+/// An accepted command, and where its last record is.
+type Wrote = (Accepted, Result<i64, ControllerError>);
+
+/// What a look found; or why it broke off, and the names.
+type Seen = Result<Vec<Looked>, (String, Vec<Arc<str>>)>;
+
+/// The task's own.
+pub(super) struct Task {
+    means: Means,
+    core: Core,
+    shared: Arc<Shared>,
+    view: View,
+    proposals: mpsc::Receiver<Proposal>,
+    /// Those who wait, by their tickets.
+    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
+    next_ticket: Ticket,
+    /// What is left of a round, whose commands are written one after the other: each is decided by what is in the log
+    /// before it.
+    round: VecDeque<Proposal>,
+    /// Records on their way into the log.
+    writing: Option<BoxFuture<'static, Wrote>>,
+    /// The last record of the round that is in the log.
+    last_offset: Option<i64>,
+    /// Records on their way to the disk.
+    committing: Option<BoxFuture<'static, Result<(), ControllerError>>>,
+    /// A look at directories.
+    looking: Option<BoxFuture<'static, Seen>>,
+}
+
+impl Task {
+    /// The task of a controller whose log has been read. Makes all directories what the image says, which blocks on the
+    /// disk.
+    pub(super) fn new(
+        means: Means,
+        mut core: Core,
+        proposals: mpsc::Receiver<Proposal>,
+        now: Instant,
+    ) -> Self {
+        let on_disk = means.logs.partitions();
+        let on_disk = on_disk.iter().map(|log| log.topic().clone()).filter(|name| **name != *METADATA_TOPIC);
+        let in_image: Vec<_> = core.committed().topics().map(|topic| topic.name.clone()).collect();
+        core.suspect(on_disk.chain(in_image));
+        let mut view = View { image: core.visible(), ..View::default() };
+        if let Some(names) = core.begin_pass(now) {
+            let looked = follow(&means.logs, core.committed(), &names, &means.defaults);
+            take_logs(&mut view, &core, &looked);
+            core.end_pass(&looked.into_iter().map(|(attempt, _)| attempt).collect::<Vec<_>>(), now);
+        }
+        // Nobody waits yet, and nobody sees the view yet.
+        let _ = core.take_effects();
+        let shared = Arc::new(Shared::new(view.clone()));
+        Self {
+            means,
+            core,
+            shared,
+            view,
+            proposals,
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            round: VecDeque::new(),
+            writing: None,
+            last_offset: None,
+            committing: None,
+            looking: None,
+        }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Works until `stopping` turns true and what was proposed before is done.
+    pub(super) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let mut taken = Vec::new();
+        let (mut ended, mut asked_to_stop) = (false, false);
+        loop {
+            let retry_at = self.core.retry_at().filter(|_| self.looking.is_none() && !asked_to_stop);
+            tokio::select! {
+                // The same history makes the same moves.
+                biased;
+                durable = wait_for(&mut self.committing) => {
+                    self.committing = None;
+                    match durable {
+                        Ok(()) => self.core.commit(),
+                        Err(error) => self.core.lost(&error.into()),
+                    }
+                }
+                (accepted, wrote) = wait_for(&mut self.writing) => {
+                    self.writing = None;
+                    self.end_write(accepted, wrote);
+                    self.write();
+                }
+                looked = wait_for(&mut self.looking) => self.end_look(looked),
+                count = self.proposals.recv_many(&mut taken, COMMANDS_PER_ROUND),
+                    if self.is_between_rounds() && !ended =>
+                {
+                    ended = count == 0;
+                    self.round.extend(taken.drain(..));
+                    self.write();
+                }
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
+                _ = stopping.wait_for(|stopping| *stopping), if !asked_to_stop => {
+                    asked_to_stop = true;
+                    self.proposals.close();
+                }
+            }
+            self.carry_out();
+            if ended && self.is_between_rounds() && self.looking.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn is_between_rounds(&self) -> bool {
+        self.writing.is_none() && self.committing.is_none()
+    }
+
+    /// Decides the commands of a round and writes what is accepted: one batch each, one wait for all.
+    fn write(&mut self) {
+        while let Some(Proposal { command, answer }) = self.round.pop_front() {
+            let there_are_ids =
+                matches!(command, Command::ProducerIds) && !self.shared.producer_ids().is_empty();
+            if there_are_ids {
+                let _ = answer.send(Ok(Done::ProducerIds));
+                continue;
+            }
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            self.waiting.insert(ticket, answer);
+            let rng = self.means.rng.clone();
+            let Some(accepted) = self.core.propose(ticket, &command, || fresh_uuid(&*rng)) else { continue };
+            let metadata = self.means.metadata.clone();
+            let mut writing: BoxFuture<'static, Wrote> = Box::pin(async move {
+                let wrote = metadata.append(&accepted.records).await;
+                (accepted, wrote)
+            });
+            // In place, where the disk does not block.
+            match (&mut writing).now_or_never() {
+                Some((accepted, wrote)) => self.end_write(accepted, wrote),
+                None => {
+                    self.writing = Some(writing);
+                    return;
+                }
+            }
+        }
+        if let Some(offset) = self.last_offset.take() {
+            self.committing = Some(Box::pin(self.means.metadata.clone().committed(offset)));
+        }
+    }
+
+    fn end_write(&mut self, accepted: Accepted, wrote: Result<i64, ControllerError>) {
+        match wrote {
+            Ok(offset) => {
+                self.last_offset = Some(offset);
+                self.core.written(accepted);
+            }
+            Err(error) => self.core.not_written(&accepted, error.into()),
+        }
+    }
+
+    /// Does what the core wants done, until it wants nothing more at this moment.
+    fn carry_out(&mut self) {
+        loop {
+            let effects = self.core.take_effects();
+            if let Some(ids) = effects.producer_ids {
+                *self.shared.producer_ids() = ids;
+            }
+            for deleted in &effects.deleted {
+                self.view.logs.remove_mut(&deleted.id);
+                tracing::info!(topic = deleted.name, id = %deleted.id, "topic deleted");
+            }
+            if effects.publish {
+                self.view.image = self.core.visible();
+                self.shared.view.send_replace(Arc::new(self.view.clone()));
+            }
+            // After the view: who begins to follow sees a deletion in one of the two.
+            self.shared.tell(&effects.deleted);
+            for (ticket, answer) in effects.answers {
+                if let Ok(Done::Created(Topic { name, id, partitions, .. })) = &answer
+                    && !id.is_zero()
+                {
+                    tracing::info!(topic = %name, partitions, %id, "topic created");
+                }
+                if let Some(waits) = self.waiting.remove(&ticket) {
+                    let _ = waits.send(answer);
+                }
+            }
+            if !self.look() {
+                return;
+            }
+        }
+    }
+
+    /// Begins to look at directories if that is due; says whether it is already done.
+    fn look(&mut self) -> bool {
+        let Some(names) = self.core.begin_pass(Instant::now()) else { return false };
+        let (logs, image) = (self.means.logs.clone(), self.core.committed().clone());
+        let (defaults, these) = (self.means.defaults.clone(), names.clone());
+        let work = move || follow(&logs, &image, &these, &defaults);
+        if self.means.disk.is_blocking() {
+            let looking = Blocking::start(work);
+            self.looking =
+                Some(Box::pin(async move { looking.await.map_err(|error| (error.to_string(), names)) }));
+            return false;
+        }
+        self.looked_at(work());
+        true
+    }
+
+    fn end_look(&mut self, looked: Seen) {
+        self.looking = None;
+        match looked {
+            Ok(looked) => self.looked_at(looked),
+            Err((why, names)) => {
+                tracing::error!(error = why, "looking after directories ended unexpectedly");
+                let failed = |name: Arc<str>| {
+                    let topic = self.core.committed().topic(&name).map(|topic| topic.id);
+                    Attempt { name, topic, failure: Some(why.clone()) }
+                };
+                let attempts: Vec<_> = names.into_iter().map(failed).collect();
+                self.core.end_pass(&attempts, Instant::now());
+            }
+        }
+    }
+
+    fn looked_at(&mut self, looked: Vec<Looked>) {
+        take_logs(&mut self.view, &self.core, &looked);
+        let attempts: Vec<_> = looked.into_iter().map(|(attempt, _)| attempt).collect();
+        self.core.end_pass(&attempts, Instant::now());
+    }
+}
+
+/// The logs that were found or made, of topics that are still there.
+fn take_logs(view: &mut View, core: &Core, looked: &[Looked]) {
+    for (attempt, logs) in looked {
+        if let (Some(id), Some(logs)) = (attempt.topic, logs)
+            && core.committed().topic_by_id(id).is_some()
+        {
+            view.logs.insert_mut(id, logs.clone());
+        }
+    }
+}
+
+/// The end of what is under way; never, when nothing is.
+async fn wait_for<T>(under_way: &mut Option<BoxFuture<'static, T>>) -> T {
+    match under_way {
+        Some(under_way) => under_way.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The controller is not there to do anything.
+pub(super) fn stopped() -> TopicError {
+    let message = "the broker is stopping; what was asked for may have been done, the metadata says so";
+    TopicError::new(ErrorCode::NotController, message)
+}

@@ -1,0 +1,138 @@
+//! What others ask a partition for: where its log begins and ends, how much of it is durable and visible. Pure.
+//!
+//! It is published when a change is done, behind a lock that nobody holds over a disk call. Who asks never waits for
+//! the disk, even when it hangs.
+
+use super::tail::Tail;
+use super::transactions::{TransactionStep, Transactions};
+use crate::log::checkpoint::EpochCache;
+use crate::log::{Log, LogPosition, Unsynced};
+
+/// What is known of a log without asking it.
+#[derive(Debug)]
+pub(super) struct Marks {
+    pub(super) start_offset: i64,
+    pub(super) size_bytes: u64,
+    /// What consumers may see ends here.
+    pub(super) visible: LogPosition,
+    /// Everything below was synced.
+    pub(super) synced_offset: i64,
+    pub(super) transactions: Transactions,
+    pub(super) epochs: EpochCache,
+    /// The epoch cache has changed since it was written.
+    pub(super) epochs_changed: bool,
+    /// What the next flush has to sync.
+    pub(super) unsynced: Unsynced,
+    /// Set at a roll: the recovery point is worth writing down after the next flush.
+    pub(super) rolled: bool,
+    /// How often the end went back: what a flush began to sync before says nothing about what came after.
+    pub(super) truncations: u64,
+    /// The greatest timestamp of the log, and of what is visible.
+    pub(super) max_timestamp: i64,
+    pub(super) visible_max_timestamp: i64,
+    /// Where the last batches lie, up to the log's end.
+    pub(super) tail: Tail,
+}
+
+/// What a batch changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchMark {
+    pub(super) end: LogPosition,
+    pub(super) base_offset: i64,
+    pub(super) len: u64,
+    pub(super) leader_epoch: i32,
+    pub(super) max_timestamp: i64,
+    pub(super) transaction: Option<TransactionStep>,
+}
+
+impl Marks {
+    /// Of a log all of which is visible and durable.
+    pub(super) fn of(
+        log: &Log,
+        transactions: Transactions,
+        epochs: EpochCache,
+        epochs_changed: bool,
+    ) -> Self {
+        Self {
+            start_offset: log.start_offset(),
+            size_bytes: log.size_bytes(),
+            visible: log.end(),
+            synced_offset: log.next_offset(),
+            transactions,
+            epochs,
+            epochs_changed,
+            unsynced: Unsynced::default(),
+            rolled: false,
+            truncations: 0,
+            max_timestamp: log.max_timestamp(),
+            visible_max_timestamp: log.max_timestamp(),
+            tail: Tail::new(log.active_file().clone(), log.end()),
+        }
+    }
+
+    /// The place behind the last batch.
+    pub(super) fn end(&self) -> LogPosition {
+        self.tail.end()
+    }
+
+    /// The end of what readers of committed records may see.
+    pub(super) fn last_stable_offset(&self) -> i64 {
+        self.transactions.last_stable_offset(self.visible.offset)
+    }
+
+    /// A batch is in the log.
+    pub(super) fn appended(&mut self, batch: &BatchMark) {
+        self.tail.push(batch.end);
+        self.size_bytes += batch.len;
+        self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
+        self.epochs_changed |= self.epochs.assign(batch.leader_epoch, batch.base_offset);
+        if let Some(step) = batch.transaction {
+            self.transactions.apply(step);
+        }
+    }
+
+    /// More for the next flush.
+    pub(super) fn note_unsynced(&mut self, unsynced: Unsynced) {
+        unsynced.files.iter().for_each(|file| self.unsynced.file(file));
+        unsynced.dirs.iter().for_each(|dir| self.unsynced.dir(dir));
+    }
+
+    /// The log has a new segment, whose batches are not known here.
+    pub(super) fn new_segment(&mut self, log: &Log) {
+        self.tail = Tail::new(log.active_file().clone(), log.end());
+    }
+
+    /// Segments were taken out.
+    pub(super) fn shortened(&mut self, log: &Log) {
+        self.start_offset = log.start_offset();
+        self.size_bytes = log.size_bytes();
+        self.max_timestamp = log.max_timestamp();
+        self.visible_max_timestamp = self.visible_max_timestamp.min(self.max_timestamp);
+        self.epochs_changed |= self.epochs.truncate_start(self.start_offset);
+    }
+
+    /// Everything from the log's end on is gone.
+    pub(super) fn truncated(&mut self, log: &Log, transactions: Transactions) {
+        self.truncations += 1;
+        self.new_segment(log);
+        self.transactions = transactions;
+        self.transactions.advance_high_watermark(self.visible.offset);
+        self.size_bytes = log.size_bytes();
+        self.max_timestamp = log.max_timestamp();
+        self.epochs_changed |= self.epochs.truncate_end(log.next_offset());
+        self.synced_offset = self.synced_offset.min(log.next_offset());
+        if self.visible.offset >= log.next_offset() {
+            // The segment that it was at the beginning of may be gone.
+            self.visible = log.end();
+        }
+    }
+
+    /// Lets consumers see everything up to `end`, where the greatest timestamp is `max_timestamp`.
+    pub(super) fn show(&mut self, end: LogPosition, max_timestamp: i64) {
+        if end.offset >= self.visible.offset {
+            self.visible = end;
+            self.visible_max_timestamp = max_timestamp;
+            self.transactions.advance_high_watermark(end.offset);
+        }
+    }
+}

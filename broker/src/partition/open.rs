@@ -1,0 +1,156 @@
+//! How a partition comes to be: made new, or found in its directory.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use klamm_protocol::Uuid;
+use klamm_protocol::records::BatchHeader;
+
+use super::batch::end_txn_marker;
+use super::handle::{Home, Opened, Partition};
+use super::marks::Marks;
+use super::producer_state::ProducerStates;
+use super::snapshot::{self, SNAPSHOT, snapshot_path};
+use super::transactions::Transactions;
+use super::writer::Writer;
+use crate::disk::Disk;
+use crate::log::checkpoint::{EpochCache, LEADER_EPOCHS};
+use crate::log::metadata::{PARTITION_METADATA, parse_topic_id, print_topic_id};
+use crate::log::recovery::{Known, RecoveryReport, load};
+use crate::log::{FlushMode, IoContext, Log, LogConfig, LogError, StorageError};
+
+impl Partition {
+    /// A partition that is new: makes its directory and first segment, durable with the first flush. Blocks on the
+    /// disk.
+    pub(super) fn create(
+        home: Home,
+        topic_id: Uuid,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Arc<Self>, LogError> {
+        let config = Arc::new(config);
+        let Home { disk, dir, .. } = &home;
+        disk.create_dir_all(dir).at("create", dir)?;
+        let mut log =
+            Log::create(disk.clone(), dir.clone(), config.clone(), 0, now_ms).at("create a log in", dir)?;
+        let path = dir.join(PARTITION_METADATA);
+        let metadata = disk.create(&path).at("create", &path)?;
+        metadata.write_all_at(print_topic_id(topic_id).as_bytes(), 0).at("write", &path)?;
+        log.unsynced().file(&metadata);
+        if let Some(parent) = dir.parent() {
+            log.unsynced().dir(parent);
+        }
+        let opened =
+            opened(log, ProducerStates::default(), Transactions::default(), EpochCache::default(), false);
+        let partition = Self::assemble(home, topic_id, config, Ok((opened, 0, RecoveryReport::default())));
+        partition.enqueue_flush();
+        Ok(partition)
+    }
+
+    /// A partition whose directory exists. One that cannot be opened is there too, but offline: every call says why.
+    /// Blocks on the disk.
+    pub(super) fn open(home: Home, config: LogConfig, known: Known) -> Arc<Self> {
+        let config = Arc::new(config);
+        let topic_id = home.disk.read_to_string(&home.dir.join(PARTITION_METADATA));
+        let topic_id = topic_id.ok().as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
+        let found = find(&*home.disk, &home, &config, known).map_err(StorageError::from);
+        Self::assemble(home, topic_id, config, found)
+    }
+}
+
+fn opened(
+    mut log: Log,
+    producers: ProducerStates,
+    transactions: Transactions,
+    epochs: EpochCache,
+    epochs_changed: bool,
+) -> Opened {
+    let mut marks = Marks::of(&log, transactions, epochs, epochs_changed);
+    marks.note_unsynced(log.take_unsynced());
+    Opened { writer: Mutex::new(Writer { log, producers }), marks: Mutex::new(marks) }
+}
+
+fn find(
+    disk: &dyn Disk,
+    home: &Home,
+    config: &Arc<LogConfig>,
+    known: Known,
+) -> Result<(Opened, i32, RecoveryReport), LogError> {
+    let dir = &home.dir;
+    let written = disk.read_to_string(&dir.join(LEADER_EPOCHS)).ok();
+    let mut epochs = written.as_deref().and_then(EpochCache::parse).unwrap_or_default();
+    let (mut log, report) = load(&home.disk, dir, config, known, |header| {
+        epochs.assign(header.partition_leader_epoch, header.base_offset);
+    })?;
+    if epochs.latest().is_none() && log.next_offset() > log.start_offset() {
+        let rebuilt = log.replay(
+            log.start_offset(),
+            |_| false,
+            |header, _| {
+                epochs.assign(header.partition_leader_epoch, header.base_offset);
+            },
+        );
+        rebuilt.at("read", dir)?;
+    }
+    epochs.truncate_end(log.next_offset());
+    let epochs_changed = written.as_deref() != Some(epochs.print().as_str()) && epochs.latest().is_some();
+
+    let found = load_producers(disk, &log, known.now_ms).at("rebuild the producer state from", dir);
+    let (producers, mut transactions) = found?;
+    transactions.advance_high_watermark(log.next_offset());
+    if config.flush == FlushMode::Sync {
+        // Everything that was not trusted was synced by recovery; what it noted beside that can
+        // wait for the first flush.
+        log.unsynced().dir(dir);
+    }
+    let leader_epoch = epochs.latest().unwrap_or(0);
+    Ok((opened(log, producers, transactions, epochs, epochs_changed), leader_epoch, report))
+}
+
+/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of
+/// the log belong to records that were lost.
+pub(super) fn load_producers(
+    disk: &dyn Disk,
+    log: &Log,
+    now_ms: i64,
+) -> io::Result<(ProducerStates, Transactions)> {
+    let mut offsets: Vec<i64> = snapshot_offsets(disk, log.dir())?.collect();
+    let mut producers = ProducerStates::default();
+    let mut from = log.start_offset();
+    while let Some(offset) = offsets.pop() {
+        let path = snapshot_path(log.dir(), offset);
+        let decoded =
+            if offset > log.next_offset() { None } else { snapshot::decode(&disk.read_to_vec(&path)?) };
+        if let Some(decoded) = decoded {
+            producers = decoded;
+            from = offset.max(from);
+            break;
+        }
+        disk.remove(&path)?;
+    }
+    let config = log.config();
+    producers.expire(now_ms, config.producer_id_expiration_ms);
+    let mut transactions = Transactions::default();
+    producers.open_transactions().for_each(|began| transactions.apply(began));
+    log.replay(from, BatchHeader::is_control, |header, batch| {
+        let marker = batch.as_ref().and_then(end_txn_marker);
+        // Too many cannot be refused any more.
+        let _ = producers.make_room(header, config.producer_ids_max);
+        if let Some(step) = producers.appended(header, marker, now_ms) {
+            transactions.apply(step);
+        }
+    })?;
+    // Snapshots that are neither the newest nor at a segment's start serve nothing.
+    let bases = log.segment_bases();
+    for offset in offsets.into_iter().filter(|offset| bases.binary_search(offset).is_err()) {
+        disk.remove(&snapshot_path(log.dir(), offset))?;
+    }
+    Ok((producers, transactions))
+}
+
+/// The offsets of the snapshots in a directory, ascending.
+pub(super) fn snapshot_offsets(disk: &dyn Disk, dir: &Path) -> io::Result<impl Iterator<Item = i64> + use<>> {
+    let names = disk.read_dir(dir)?;
+    Ok(names.into_iter().filter_map(|entry| entry.name.strip_suffix(SNAPSHOT)?.parse().ok()))
+}

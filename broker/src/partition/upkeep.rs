@@ -1,0 +1,238 @@
+//! What a partition needs beside appends and reads: retention, expiry, snapshots of its producers, truncation, closing.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::handle::{Partition, interrupted};
+use super::layered_map::Frozen;
+use super::open::{load_producers, snapshot_offsets};
+use super::producer_state::{ActiveProducer, Producer};
+use super::snapshot::{self, snapshot_path};
+use super::writer::Writer;
+use crate::log::{StorageError, TRASH_SUFFIX};
+
+/// What the checkpoint files say of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    /// Everything below was synced.
+    pub(super) recovery_point: i64,
+    pub(super) log_start: i64,
+    pub(super) high_watermark: i64,
+}
+
+impl Partition {
+    /// The producers that the partition remembers.
+    ///
+    /// # Errors
+    /// The partition is offline.
+    pub async fn active_producers(self: &Arc<Self>) -> Result<Vec<ActiveProducer>, StorageError> {
+        self.ask(|_, writer| writer.producers.active()).await
+    }
+
+    /// Removes everything from `offset` on, and the whole batch that holds it: what a replica does that has records
+    /// which its leader does not.
+    ///
+    /// # Errors
+    /// The offset is below the high watermark, which never goes back, or the disk refuses; the
+    /// partition is read-only then.
+    pub async fn truncate(self: &Arc<Self>, offset: i64, now_ms: i64) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.change(move |partition, writer| partition.truncate_log(writer, offset, now_ms)).await?
+    }
+
+    fn truncate_log(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        offset: i64,
+        now_ms: i64,
+    ) -> Result<(), StorageError> {
+        self.check_writable()?;
+        let high_watermark = {
+            let mut marks = self.marks()?;
+            // A flush that is under way could make visible what goes away.
+            marks.truncations += 1;
+            marks.visible.offset
+        };
+        if offset < high_watermark {
+            return Err(StorageError::new(format!(
+                "cannot truncate to offset {offset}: everything below the high watermark {high_watermark} is \
+                 acknowledged"
+            )));
+        }
+        let truncated = self.cut(writer, offset, now_ms);
+        self.enqueue_flush();
+        truncated.map_err(|error| {
+            let failure = StorageError::new(format!("truncating {} failed: {error}", self.dir().display()));
+            self.fail(failure.clone());
+            failure
+        })
+    }
+
+    fn cut(&self, writer: &mut Writer, offset: i64, now_ms: i64) -> io::Result<()> {
+        // A snapshot that is being written may be of what goes away.
+        let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
+        let _names = self.names().map_err(io::Error::other)?;
+        writer.log.truncate(offset)?;
+        let (producers, transactions) = load_producers(self.disk(), &writer.log, now_ms)?;
+        writer.producers = producers;
+        let mut marks = self.marks().map_err(io::Error::other)?;
+        marks.note_unsynced(writer.log.take_unsynced());
+        marks.truncated(&writer.log, transactions);
+        Ok(())
+    }
+
+    /// Applies retention and expires producers. The files that were taken out are renamed; removing them is up to the
+    /// caller, because it can take long. Blocks on the disk.
+    pub(super) fn housekeeping(self: &Arc<Self>, now_ms: i64) -> Result<Vec<PathBuf>, StorageError> {
+        let mut writer = self.writer()?;
+        self.check_writable()?;
+        let config = self.config();
+        writer.follow(&config);
+        writer.producers.expire(now_ms, config.producer_id_expiration_ms);
+        let cleaned = self.delete_old_segments(&mut writer, now_ms);
+        if let Ok(mut marks) = self.marks() {
+            marks.note_unsynced(writer.log.take_unsynced());
+        }
+        drop(writer);
+        if cleaned.as_ref().is_ok_and(|trash| !trash.is_empty()) {
+            self.wake();
+        }
+        self.enqueue_flush();
+        cleaned.map_err(|error| {
+            StorageError::new(format!("delete old segments in {}: {error}", self.dir().display()))
+        })
+    }
+
+    fn delete_old_segments(self: &Arc<Self>, writer: &mut Writer, now_ms: i64) -> io::Result<Vec<PathBuf>> {
+        let visible = self.marks().map_err(io::Error::other)?.visible;
+        let names = self.names().map_err(io::Error::other)?;
+        if writer.log.next_offset() <= visible.offset && writer.log.roll_if_expired(now_ms)? {
+            if let Ok(mut marks) = self.marks() {
+                marks.rolled = true;
+                marks.new_segment(&writer.log);
+                marks.visible = writer.log.end();
+            }
+            drop(names);
+            self.begin_snapshot(writer);
+        } else {
+            drop(names);
+        }
+        let _names = self.names().map_err(io::Error::other)?;
+        let mut trash = writer.log.delete_old_segments(now_ms, visible.offset)?;
+        if !trash.is_empty() {
+            let start_offset = writer.log.start_offset();
+            if let Ok(mut marks) = self.marks() {
+                marks.shortened(&writer.log);
+            }
+            let dir = writer.log.dir();
+            for offset in snapshot_offsets(self.disk(), dir)?.filter(|offset| *offset < start_offset) {
+                let path = snapshot_path(dir, offset);
+                let renamed = path.with_extension(format!("snapshot{TRASH_SUFFIX}"));
+                self.disk().rename(&path, &renamed)?;
+                trash.push(renamed);
+            }
+        }
+        Ok(trash)
+    }
+
+    /// Has the producer state as of the log's end written beside the new segment. Appends go on meanwhile, and when it
+    /// cannot be written: without it the next start replays more.
+    pub(super) fn begin_snapshot(self: &Arc<Self>, writer: &mut Writer) {
+        let offset = writer.log.next_offset();
+        let Some(producers) = writer.producers.freeze() else {
+            tracing::debug!(
+                topic = %self.topic(), partition = self.index(), offset,
+                "no snapshot of the producers: the one before is still being written"
+            );
+            return;
+        };
+        let Ok(truncations) = self.marks().map(|marks| marks.truncations) else { return };
+        let partition = self.clone();
+        self.home.executor.start(move || {
+            if let Err(error) = partition.write_snapshot(&producers, offset, truncations) {
+                tracing::warn!(
+                    topic = %partition.topic(), partition = partition.index(), %error,
+                    "no snapshot of the producers; the next start takes longer"
+                );
+            }
+        });
+    }
+
+    fn write_snapshot(&self, producers: &Frozen<Producer>, offset: i64, truncations: u64) -> io::Result<()> {
+        let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
+        self.check_writable().map_err(io::Error::other)?;
+        if self.marks().is_ok_and(|marks| marks.truncations != truncations) {
+            // What it tells of may be gone.
+            return Ok(());
+        }
+        let bytes = snapshot::encode(producers.iter().map(|(id, producer)| (*id, producer)));
+        let _names = self.names().map_err(io::Error::other)?;
+        let file = self.disk().create(&snapshot_path(self.dir(), offset))?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync_data()?;
+        self.disk().sync_dir(self.dir())
+    }
+
+    /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What
+    /// follows needs no recovery. Blocks on the disk.
+    pub(super) fn close(self: &Arc<Self>) -> Result<(), StorageError> {
+        let _no_other_flush = self.flushing.lock().map_err(|_| interrupted())?;
+        self.flush_now()?;
+        if self.marks()?.epochs_changed {
+            let what = format!("{} has no room for its leader epochs", self.dir().display());
+            return Err(StorageError::new(what));
+        }
+        let mut writer = self.writer()?;
+        self.retire("the broker is stopping");
+        self.close_log(&mut writer).map_err(|error| {
+            StorageError::new(format!("closing the log in {} failed: {error}", self.dir().display()))
+        })?;
+        self.raise_high_watermark(writer.log.next_offset());
+        Ok(())
+    }
+
+    fn close_log(&self, writer: &mut Writer) -> io::Result<()> {
+        writer.log.close()?;
+        let path = snapshot_path(self.dir(), writer.log.next_offset());
+        let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
+        let bytes = snapshot::encode(writer.producers.iter());
+        let written = self.disk().create(&path).and_then(|file| file.write_all_at(&bytes, 0).map(|()| file));
+        match written {
+            Ok(file) => {
+                writer.log.unsynced().file(&file);
+                let dir = self.dir().to_owned();
+                writer.log.unsynced().dir(&dir);
+            }
+            Err(error) if super::error::is_passing(&error) => tracing::warn!(
+                path = %path.display(), %error, "no snapshot of the producers; the next start takes longer"
+            ),
+            Err(error) => return Err(error),
+        }
+        let mut unsynced = std::mem::take(&mut self.marks().map_err(io::Error::other)?.unsynced);
+        let last = writer.log.take_unsynced();
+        last.files.iter().for_each(|file| unsynced.file(file));
+        last.dirs.iter().for_each(|dir| unsynced.dir(dir));
+        for file in &unsynced.files {
+            file.sync_data()?;
+        }
+        for dir in &unsynced.dirs {
+            self.disk().sync_dir(dir)?;
+        }
+        let mut marks = self.marks().map_err(io::Error::other)?;
+        let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
+        marks.show(end, max_timestamp);
+        marks.synced_offset = end.offset;
+        Ok(())
+    }
+
+    /// What is to be written to the checkpoints; nothing when the log was not opened.
+    pub(super) fn checkpoint(&self) -> Option<Checkpoint> {
+        let marks = self.marks().ok()?;
+        Some(Checkpoint {
+            recovery_point: marks.synced_offset,
+            log_start: marks.start_offset,
+            high_watermark: marks.visible.offset,
+        })
+    }
+}
