@@ -183,6 +183,12 @@ impl SimDisk {
             }
             *left -= 1;
         }
+        let suffix = path.extension().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+        let of_segment = matches!(kind, DiskCall::Create | DiskCall::SetLen)
+            && matches!(suffix, "log" | "index" | "timeindex");
+        if of_segment && !stands(Known::SegmentCreations) {
+            return Ok(());
+        }
         if let Some(failure) = control.failure(kind) {
             control.fired();
             if let Some(calls) = &mut control.calls {

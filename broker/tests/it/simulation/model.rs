@@ -280,12 +280,16 @@ impl Model {
         }
         let (start, end) = found;
         self.check(end >= known.1, || format!("the high watermark is {end} and was {}", known.1));
-        self.check(start >= known.0, || format!("the log's start is {start} and was {}", known.0));
+        self.check(start >= known.0 || !stands(Known::LogStartStays), || {
+            format!("the log's start is {start} and was {}", known.0)
+        });
         self.check(start <= end, || format!("the log starts at {start} and ends at {end}"));
         let log = self.logs.entry(place).or_default();
         log.high_watermark = log.high_watermark.max(end);
         if start > log.start {
             self.starts_at(place, start, now_ms);
+        } else if !stands(Known::LogStartStays) {
+            log.start = start;
         }
     }
 
