@@ -184,9 +184,12 @@ impl SimDisk {
             *left -= 1;
         }
         let suffix = path.extension().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
-        let of_segment = matches!(kind, DiskCall::Create | DiskCall::SetLen)
-            && matches!(suffix, "log" | "index" | "timeindex");
-        if of_segment && !stands(Known::SegmentCreations) {
+        let of_segment = match kind {
+            DiskCall::Create | DiskCall::SetLen => matches!(suffix, "log" | "index" | "timeindex"),
+            DiskCall::Write => matches!(suffix, "index" | "timeindex"),
+            _ => false,
+        };
+        if of_segment && !stands(Known::SegmentFiles) {
             return Ok(());
         }
         if let Some(failure) = control.failure(kind) {

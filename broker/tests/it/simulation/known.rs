@@ -33,8 +33,8 @@ pub(super) enum Known {
     DeletedOffsetsStayGone,
     /// A process that begins anew after a failed sync, on a machine that stays up, keeps what it acknowledges.
     KillsAfterFailedSyncs,
-    /// Creating and cutting a segment's files fails.
-    SegmentCreations,
+    /// Creating and cutting a segment's files fails, and writing to its indexes.
+    SegmentFiles,
     /// A log's start does not go back.
     LogStartStays,
     /// What is answered while the broker stops is the same for the same seed.
@@ -49,7 +49,7 @@ pub(super) enum Known {
 
 /// What does not hold yet, and why.
 const NOT_YET: &[(Known, &str)] = &[
-    (Known::SegmentCreations, "a roll that fails half way leaves a segment that the next start refuses"),
+    (Known::SegmentFiles, "after half a roll or index entry the next start refuses the partition"),
     (Known::LogStartStays, "segments that retention took are back after a loss of power"),
     (Known::FullDisk, "after a time without space the next start refuses a partition"),
     (Known::KillsAfterFailedSyncs, "the next process reads what a failed sync did not write"),

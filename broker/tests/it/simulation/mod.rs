@@ -111,7 +111,7 @@ fn a_seed_repeats_to_the_byte() {
 #[test]
 fn planted_bugs_are_found() {
     std::thread::scope(|scope| {
-        for planted in Planted::ALL.into_iter().filter(|planted| planted.counts()) {
+        for planted in Planted::ALL {
             scope.spawn(move || {
                 let mut seeds = 1..=PLANTED_SEEDS;
                 let found =

@@ -8,7 +8,6 @@ use klamm_broker::disk::{Disk, DiskFile, MemoryDisk};
 use klamm_protocol::records::{BatchBuilder, BatchOptions, RecordBatch, batches, crc32c};
 
 use super::DATA_DIR;
-use super::known::{Known, stands};
 
 /// Where a batch has its checksum, and where what is checked begins.
 const CRC_AT: usize = 17;
@@ -40,12 +39,10 @@ pub(super) enum Planted {
     IgnoresFullDisk,
     /// A deleted topic leaves its log to the next of its name.
     KeepsDeletedLog,
-    /// A deleted topic leaves its offsets to the next of its name.
-    ForgetsTombstones,
 }
 
 impl Planted {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::AcknowledgesRecordsBeforeSync,
         Self::AcknowledgesOffsetsBeforeSync,
         Self::AcknowledgesTopicsBeforeSync,
@@ -58,13 +55,7 @@ impl Planted {
         Self::AcceptsDuplicates,
         Self::IgnoresFullDisk,
         Self::KeepsDeletedLog,
-        Self::ForgetsTombstones,
     ];
-
-    /// Whether what it breaks is held against the broker now.
-    pub(super) fn counts(self) -> bool {
-        self != Self::ForgetsTombstones || stands(Known::DeletedOffsetsStayGone)
-    }
 
     pub(super) fn skips_sync(self, path: &Path) -> bool {
         let path = path.to_string_lossy();
@@ -99,9 +90,6 @@ impl Planted {
         let name = path.to_string_lossy();
         match self {
             Self::ForgetsProducers if name.contains(".snapshot") => no_producers(),
-            Self::ForgetsTombstones if name.contains("/__consumer_offsets") && name.ends_with(".log") => {
-                without_tombstones(bytes)
-            }
             _ => bytes.to_vec(),
         }
     }
@@ -193,30 +181,4 @@ fn cut_last_batch(file: &dyn DiskFile) {
 fn no_producers() -> Vec<u8> {
     let count = 0_i32.to_be_bytes();
     [&1_i16.to_be_bytes()[..], &crc32c(&count).to_be_bytes(), &count].concat()
-}
-
-/// A batch whose tombstones are for keys that mean nothing.
-fn without_tombstones(bytes: &[u8]) -> Vec<u8> {
-    let unchanged = || bytes.to_vec();
-    let Ok(batch) = RecordBatch::parse(Bytes::copy_from_slice(bytes)) else { return unchanged() };
-    let Ok(records) = batch.records(1 << 20) else { return unchanged() };
-    let header = batch.header();
-    let mut builder = BatchBuilder::new(BatchOptions {
-        base_offset: header.base_offset,
-        leader_epoch: header.partition_leader_epoch,
-        producer_id: header.producer_id,
-        producer_epoch: header.producer_epoch,
-        base_sequence: header.base_sequence,
-        ..BatchOptions::default()
-    });
-    for record in records.iter().map(Result::unwrap) {
-        let mut key = record.key.unwrap_or_default().to_vec();
-        if record.value.is_none() && key.len() > 2 {
-            key[..2].copy_from_slice(&i16::MAX.to_be_bytes());
-        }
-        builder.append(header.base_timestamp + record.timestamp_delta, Some(&key), record.value, []).unwrap();
-    }
-    let built = builder.build().unwrap().to_vec();
-    assert_eq!(built.len(), bytes.len(), "the log must not notice");
-    built
 }
