@@ -1,5 +1,5 @@
-//! What the clients know: what was sent and acknowledged and what anybody has seen, topic by topic id. Whatever is learned
-//! is held against what was known before.
+//! What the clients know: what was sent, acknowledged and seen, topic by topic id. Whatever is learned is held against
+//! what was known before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
