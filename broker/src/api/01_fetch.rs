@@ -169,6 +169,8 @@ async fn wait(
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            // The same history makes the same moves.
+            biased;
             () = due => {}
             () = news_of(&topics, &mut views, request, reply) => {}
             () = sleep_until(deadline) => {}

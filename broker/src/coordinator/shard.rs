@@ -217,6 +217,8 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
                 });
             }
             tokio::select! {
+                // The same history makes the same moves.
+                biased;
                 ended = ended(&mut append) => {
                     append = None;
                     if let Err(AppendFailure::Refused(why) | AppendFailure::Lost(why)) = &ended {

@@ -428,6 +428,8 @@ impl Contents {
     }
 
     fn set_len(&mut self, len: usize) {
+        // Nothing is left of what a failed sync did not write.
+        self.lost_writes &= len > 0;
         self.remember(len, self.live.len());
         self.live.resize(len, 0);
     }

@@ -98,8 +98,10 @@ impl Acceptor {
     pub(crate) async fn run(mut self, context: Arc<Context>, mut stopping: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                // First, so that nobody who connects without a pause holds up the stop.
+                biased;
                 _ = stopping.wait_for(|stopping| *stopping) => return,
+                accepted = self.listener.accept() => accepted,
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,

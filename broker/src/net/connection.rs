@@ -60,6 +60,8 @@ pub(super) async fn serve(
     let writing = write_answers(writer, answers, &progress);
     tokio::pin!(reading, writing);
     let ended = tokio::select! {
+        // The same history makes the same moves.
+        biased;
         ended = &mut reading => match ended {
             // The peer broke a rule: what it asked before is still answered, if that can be done now.
             Err(refusal) => {
@@ -98,8 +100,10 @@ async fn read_requests(
             return Ok(Ending::Peer);
         };
         let frame = tokio::select! {
-            frame = frames.next(&mut source) => frame,
+            // First, so that nobody who sends without a pause holds up the stop.
+            biased;
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(Ending::Stopping),
+            frame = frames.next(&mut source) => frame,
         };
         let frame = match frame {
             Ok(Some(frame)) => frame,

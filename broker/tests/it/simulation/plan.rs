@@ -1,0 +1,80 @@
+//! What a seed means: every seed draws its own settings and its own rates.
+
+use klamm_runtime::{Rng, SeededRng};
+
+use super::disk::DiskRates;
+use super::known::{Known, stands};
+use super::model::Retention;
+use super::planted::Planted;
+
+/// As long as a name may be.
+const LONG_NAME_BYTES: usize = 249;
+
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) steps: u64,
+    pub(super) names: Vec<String>,
+    pub(super) deletes_percent: u64,
+    pub(super) idempotent: u64,
+    pub(super) plain: u64,
+    pub(super) members: u64,
+    pub(super) readers: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) offsets_segment_bytes: u64,
+    pub(super) retention: Retention,
+    pub(super) disk: DiskRates,
+    /// Of a thousand steps.
+    pub(super) cuts: u64,
+    pub(super) power_cuts: u64,
+    pub(super) power_cuts_in_calls: u64,
+    pub(super) kills: u64,
+    pub(super) restarts: u64,
+    pub(super) full: u64,
+}
+
+impl Plan {
+    pub(super) fn of(seed: u64, planted: Option<Planted>) -> Self {
+        let rng = SeededRng::new(seed ^ 0x9E37_79B9);
+        // Half of the seeds have none of a fault.
+        let rate = |known: Known, most: u64| {
+            let (drawn, here) = (rng.below(most + 1), rng.below(2) == 0);
+            if here && stands(known) { drawn } else { 0 }
+        };
+        let disk = DiskRates {
+            read: rate(Known::Reads, 300),
+            write: rate(Known::Writes, 1_000),
+            sync: rate(Known::Syncs, 1_000),
+            names: rate(Known::Names, 2_000),
+            descriptors: rate(Known::Descriptors, 1_000),
+        };
+        let cuts = rate(Known::Cuts, 60);
+        let power_cuts_in_calls = rate(Known::PowerInCalls, 30);
+        let full = rate(Known::FullDisk, 30);
+        let long = if stands(Known::LongNames) && rng.below(4) == 0 { LONG_NAME_BYTES } else { 1 };
+        let names = ["a", "b"].map(|name| name.repeat(long)).to_vec();
+        let (ms, bytes) = match rng.below(3) {
+            0 => (None, None),
+            1 => (Some(1_000 * (1 + rng.below(20)) as i64), None),
+            _ => (None, Some(2_048 + rng.below(8_192))),
+        };
+        Self {
+            steps: 60 + rng.below(200),
+            names,
+            deletes_percent: rng.below(70),
+            idempotent: 1 + rng.below(3),
+            plain: rng.below(3),
+            members: rng.below(4),
+            readers: rng.below(3),
+            segment_bytes: 1_024 + rng.below(4_096),
+            offsets_segment_bytes: 1_024 + rng.below(4_096),
+            retention: Retention { ms, bytes, slack_bytes: 8_192 },
+            disk: if planted.is_some() { DiskRates::default() } else { disk },
+            cuts,
+            power_cuts: rng.below(12),
+            power_cuts_in_calls,
+            kills: rng.below(12),
+            restarts: rng.below(12),
+            full: if planted == Some(Planted::IgnoresFullDisk) { 30 } else { full },
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Bugs planted on purpose, to see that the simulation finds them: each is brought about from outside of the broker, by
+//! a disk or a client that makes it behave as it would with the bug.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use klamm_broker::disk::{Disk, DiskFile, MemoryDisk};
+use klamm_protocol::records::{BatchBuilder, BatchOptions, RecordBatch, batches, crc32c};
+
+use super::DATA_DIR;
+
+/// Where a batch has its checksum, and where what is checked begins.
+const CRC_AT: usize = 17;
+const CRC_FROM: usize = 21;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planted {
+    /// Records are acknowledged before they are on the disk.
+    AcknowledgesRecordsBeforeSync,
+    /// So are committed offsets.
+    AcknowledgesOffsetsBeforeSync,
+    /// So are topics and producer ids.
+    AcknowledgesTopicsBeforeSync,
+    /// Directories are never synced.
+    NeverSyncsNames,
+    /// Recovery keeps a torn tail.
+    KeepsTornTail,
+    /// Recovery checks no checksums.
+    ChecksNoChecksum,
+    /// Recovery cuts what was acknowledged.
+    CutsBelowHighWatermark,
+    /// Retention takes what it has to leave.
+    DeletesYoungSegment,
+    /// What producers wrote is forgotten at a restart.
+    ForgetsProducers,
+    /// A batch that comes again is appended again.
+    AcceptsDuplicates,
+    /// Writes for which there is no space are taken for done.
+    IgnoresFullDisk,
+    /// A deleted topic leaves its log to the next of its name.
+    KeepsDeletedLog,
+}
+
+impl Planted {
+    pub(super) const ALL: [Self; 12] = [
+        Self::AcknowledgesRecordsBeforeSync,
+        Self::AcknowledgesOffsetsBeforeSync,
+        Self::AcknowledgesTopicsBeforeSync,
+        Self::NeverSyncsNames,
+        Self::KeepsTornTail,
+        Self::ChecksNoChecksum,
+        Self::CutsBelowHighWatermark,
+        Self::DeletesYoungSegment,
+        Self::ForgetsProducers,
+        Self::AcceptsDuplicates,
+        Self::IgnoresFullDisk,
+        Self::KeepsDeletedLog,
+    ];
+
+    pub(super) fn skips_sync(self, path: &Path) -> bool {
+        let path = path.to_string_lossy();
+        let of = |part: &str| path.contains(part);
+        match self {
+            Self::AcknowledgesRecordsBeforeSync => !of("/__") && of(".log"),
+            Self::AcknowledgesOffsetsBeforeSync => of("/__consumer_offsets"),
+            Self::AcknowledgesTopicsBeforeSync => of("/__cluster_metadata"),
+            _ => false,
+        }
+    }
+
+    pub(super) fn skips_sync_dir(self) -> bool {
+        self == Self::NeverSyncsNames
+    }
+
+    pub(super) fn skips_rename(self, to: &Path) -> bool {
+        self == Self::KeepsDeletedLog && to.to_string_lossy().ends_with("-delete")
+    }
+
+    pub(super) fn hides_full_disk(self) -> bool {
+        self == Self::IgnoresFullDisk
+    }
+
+    /// Whether a batch that comes again looks like a new one.
+    pub(super) fn hides_repeats(self) -> bool {
+        self == Self::AcceptsDuplicates
+    }
+
+    /// What gets to the disk when these bytes are written.
+    pub(super) fn written(self, path: &Path, bytes: &[u8]) -> Vec<u8> {
+        let name = path.to_string_lossy();
+        match self {
+            Self::ForgetsProducers if name.contains(".snapshot") => no_producers(),
+            _ => bytes.to_vec(),
+        }
+    }
+
+    /// What happens to the files while no broker runs.
+    pub(super) fn between_lives(self, disk: &MemoryDisk) {
+        let change: fn(&dyn DiskFile) = match self {
+            Self::KeepsTornTail => append_stray_batch,
+            Self::ChecksNoChecksum => change_last_batch,
+            Self::CutsBelowHighWatermark => cut_last_batch,
+            Self::DeletesYoungSegment => {
+                for (dir, logs) in user_logs(disk).into_iter().filter(|(_, logs)| logs.len() > 1) {
+                    disk.remove(&dir.join(&logs[0])).unwrap();
+                    disk.sync_dir(&dir).unwrap();
+                }
+                return;
+            }
+            _ => return,
+        };
+        for (dir, logs) in user_logs(disk) {
+            let file = disk.open(&dir.join(logs.last().unwrap())).unwrap();
+            change(&*file);
+            file.sync_data().unwrap();
+        }
+    }
+}
+
+/// The directories of partitions that are not the broker's own, with their segments.
+fn user_logs(disk: &MemoryDisk) -> Vec<(PathBuf, Vec<String>)> {
+    let root = Path::new(DATA_DIR);
+    let entries = disk.read_dir(root).unwrap_or_default();
+    let dirs = entries.into_iter().filter(|entry| entry.is_dir && !entry.name.starts_with("__"));
+    let logs = |dir: PathBuf| {
+        let names = disk.read_dir(&dir).unwrap().into_iter().map(|entry| entry.name);
+        let logs: Vec<String> = names.filter(|name| name.ends_with(".log")).collect();
+        (dir, logs)
+    };
+    dirs.map(|entry| logs(root.join(entry.name))).filter(|(_, logs)| !logs.is_empty()).collect()
+}
+
+/// The last batch of a segment and where it stands.
+fn last_batch(file: &dyn DiskFile) -> Option<(u64, RecordBatch)> {
+    let mut bytes = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let mut position = 0;
+    let mut last = None;
+    for batch in batches(Bytes::from(bytes)) {
+        let Ok(batch) = batch else { break };
+        if batch.verify_crc().is_err() {
+            break;
+        }
+        let len = batch.bytes().len() as u64;
+        last = Some((position, batch));
+        position += len;
+    }
+    last
+}
+
+fn append_stray_batch(file: &dyn DiskFile) {
+    let Some((position, last)) = last_batch(file) else { return };
+    let header = last.header();
+    let options = BatchOptions {
+        base_offset: header.next_offset(),
+        leader_epoch: header.partition_leader_epoch,
+        ..BatchOptions::default()
+    };
+    let mut stray = BatchBuilder::new(options);
+    stray.append(header.max_timestamp, None, Some(b"half of a record"), []).unwrap();
+    file.write_all_at(&stray.build().unwrap(), position + last.bytes().len() as u64).unwrap();
+}
+
+fn change_last_batch(file: &dyn DiskFile) {
+    let Some((position, last)) = last_batch(file) else { return };
+    let mut bytes = last.bytes().to_vec();
+    let byte = bytes.len() - 3;
+    bytes[byte] ^= 1;
+    let crc = crc32c(&bytes[CRC_FROM..]);
+    bytes[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    file.write_all_at(&bytes, position).unwrap();
+}
+
+fn cut_last_batch(file: &dyn DiskFile) {
+    if let Some((position, _)) = last_batch(file) {
+        file.set_len(position).unwrap();
+    }
+}
+
+/// A producer snapshot without producers.
+fn no_producers() -> Vec<u8> {
+    let count = 0_i32.to_be_bytes();
+    [&1_i16.to_be_bytes()[..], &crc32c(&count).to_be_bytes(), &count].concat()
+}
