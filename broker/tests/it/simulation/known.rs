@@ -49,9 +49,8 @@ pub(super) enum Known {
 
 /// What does not hold yet, and why.
 const NOT_YET: &[(Known, &str)] = &[
-    (Known::SegmentFiles, "after half a roll or index entry the next start refuses the partition"),
-    (Known::LogStartStays, "segments that retention took are back after a loss of power"),
-    (Known::FullDisk, "after a time without space the next start refuses a partition"),
+    (Known::SegmentFiles, "after half a roll a start may refuse the partition: seed 2897269753"),
+    (Known::FullDisk, "after a time without space records are missing: seed 1575265787"),
     (Known::KillsAfterFailedSyncs, "the next process reads what a failed sync did not write"),
 ];
 
