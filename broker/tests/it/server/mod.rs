@@ -18,6 +18,7 @@ mod long_names;
 mod produce_fetch;
 mod record_errors;
 mod restart;
+mod slow_directories;
 mod topics;
 mod transactional;
 mod wire;
