@@ -19,6 +19,7 @@ mod produce_fetch;
 mod record_errors;
 mod restart;
 mod slow_directories;
+mod storms;
 mod topics;
 mod transactional;
 mod wire;
