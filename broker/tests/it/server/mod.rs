@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_records;
 mod big_requests;
 mod bounds;
+mod command_storms;
 mod coordinator;
 mod cut_commands;
 mod damaged_metadata;
