@@ -85,8 +85,7 @@ impl Budget {
     }
 
     /// How many bytes are taken.
-    #[cfg(test)]
-    fn taken_bytes(&self) -> usize {
+    pub(crate) fn taken_bytes(&self) -> usize {
         let state = self.state();
         state.taken_bytes + state.small_taken_bytes
     }
@@ -174,14 +173,31 @@ impl Drop for Leaving<'_> {
 impl Share {
     /// Takes so many bytes more, whether or not they are there.
     pub(crate) fn charge(&self, more_bytes: usize) {
-        self.bytes().0 += more_bytes;
-        self.budget.state().taken_bytes += more_bytes;
+        let mut held = self.bytes();
+        let mut state = self.budget.state();
+        if held.1 > 0 && held.1.saturating_add(more_bytes) <= SMALL_BYTES {
+            held.1 += more_bytes;
+            state.small_taken_bytes += more_bytes;
+        } else {
+            held.0 += more_bytes;
+            state.taken_bytes += more_bytes;
+        }
     }
 
-    /// Takes so many bytes instead, whether or not they are there.
+    /// Takes so many bytes instead, whether or not they are there. Who came in by the room for small requests stays
+    /// there while it is small: else large ones that wait would wait for everybody who comes after them.
     pub(crate) fn resize(&self, new_bytes: usize) {
-        let (bytes, small_bytes) = std::mem::replace(&mut *self.bytes(), (new_bytes, 0));
-        self.budget.state().taken_bytes += new_bytes;
+        let (bytes, small_bytes) = {
+            let mut held = self.bytes();
+            let mut state = self.budget.state();
+            if held.1 > 0 && new_bytes <= SMALL_BYTES {
+                state.small_taken_bytes += new_bytes;
+                std::mem::replace(&mut *held, (0, new_bytes))
+            } else {
+                state.taken_bytes += new_bytes;
+                std::mem::replace(&mut *held, (new_bytes, 0))
+            }
+        };
         self.budget.give_back(bytes, small_bytes);
     }
 
@@ -314,6 +330,26 @@ mod tests {
         assert_eq!(budget.taken_bytes(), 2 * MEBIBYTE);
         drop(granted);
         assert_eq!(budget.taken_bytes(), 0);
+    }
+
+    /// While somebody always has a little, a request as large as the limit was never alone, and waited for ever.
+    #[test]
+    fn a_stream_of_small_requests_does_not_keep_out_a_large_one() {
+        for limit in [MEBIBYTE, 2 * MEBIBYTE] {
+            let budget = Budget::new(Some(limit));
+            let mut before = at_once(&budget, 200);
+            let mut large = waiting(&budget, 2 * MEBIBYTE);
+            let admitted = (0..100).find_map(|_| {
+                // Each comes before the last has its answer, and waits for the disk.
+                let next = at_once(&budget, 200);
+                next.resize(100);
+                before = next;
+                (&mut large).now_or_never()
+            });
+            let admitted = admitted.expect("a large request is let in");
+            drop((before, admitted));
+            assert_eq!(budget.taken_bytes(), 0);
+        }
     }
 
     #[test]

@@ -215,6 +215,7 @@ pub struct Broker {
     controller: Arc<Controller>,
     groups: Arc<GroupService>,
     logs: Arc<LogManager>,
+    limits: Arc<Limits>,
 }
 
 /// What a broker is made of.
@@ -241,6 +242,12 @@ impl Broker {
     /// The addresses that it listens on, with the real ports.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// How much of `queued.max.request.bytes` is taken. For tests.
+    #[doc(hidden)]
+    pub fn request_bytes_taken(&self) -> usize {
+        self.limits.request_bytes_taken()
     }
 
     /// Stops: takes no more connections and requests, answers those under way (for at most 5 s), makes everything
@@ -307,6 +314,7 @@ impl Broker {
             controller,
             groups,
             logs,
+            limits,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,6 +27,9 @@ pub(crate) struct Chunk {
 pub(crate) trait DurableLog: fmt::Debug + Send + Sync + 'static {
     /// Which one, for messages.
     fn name(&self) -> String;
+
+    /// The log directory that it is in. A slow one holds up its own logs and no others.
+    fn directory(&self) -> &Path;
 
     /// The largest batch that it takes, in bytes of its records.
     fn max_batch_bytes(&self) -> usize;
@@ -66,6 +70,11 @@ impl PartitionLog {
 impl DurableLog for PartitionLog {
     fn name(&self) -> String {
         format!("{}-{}", self.partition.topic(), self.partition.index())
+    }
+
+    fn directory(&self) -> &Path {
+        let dir = self.partition.dir();
+        dir.parent().unwrap_or(dir)
     }
 
     fn max_batch_bytes(&self) -> usize {

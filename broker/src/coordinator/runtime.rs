@@ -1,6 +1,8 @@
 //! All partitions of a coordinator's topic: which of them a key lives in, and the tasks that serve them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use klamm_runtime::{Clock, Tasks};
 use tokio::sync::Semaphore;
@@ -9,7 +11,7 @@ use super::core::Core;
 use super::durable_log::DurableLog;
 use super::shard::{Shard, Time};
 
-/// How many partitions are loaded at the same time.
+/// How many partitions of a log directory are loaded at the same time.
 const PARALLEL_LOADS: usize = 4;
 
 /// The partitions, by index; nothing where there is no log.
@@ -21,7 +23,8 @@ pub(crate) struct Runtime<C: Core, L: DurableLog> {
     time: Time,
     /// Empty until the topic is there.
     shards: RwLock<Shards<C, L>>,
-    loading: Arc<Semaphore>,
+    /// The turns to load, of each log directory: one that hangs keeps its own.
+    loading: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
     tasks: Tasks,
 }
 
@@ -31,7 +34,7 @@ impl<C: Core, L: DurableLog> Runtime<C, L> {
         Self {
             time: Time::new(clock),
             shards: RwLock::new(Arc::new([])),
-            loading: Arc::new(Semaphore::new(PARALLEL_LOADS)),
+            loading: Mutex::default(),
             tasks: Tasks::new(),
         }
     }
@@ -42,7 +45,7 @@ impl<C: Core, L: DurableLog> Runtime<C, L> {
     pub(crate) fn open(
         &self,
         logs: impl IntoIterator<Item = Option<L>>,
-        fresh: impl Fn() -> C,
+        fresh: impl Fn() -> C + Clone + Send + Sync + 'static,
         first: impl Fn() -> Option<C::Command> + Clone + Send + Sync + 'static,
     ) {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
@@ -51,10 +54,11 @@ impl<C: Core, L: DurableLog> Runtime<C, L> {
             if let Some(Some(shard)) = served.get(index) {
                 return Some(shard.clone());
             }
-            let shard = Arc::new(Shard::new(log?, self.time.clone(), fresh(), fresh()));
-            let (served, loading, core, first) =
-                (shard.clone(), self.loading.clone(), fresh(), first.clone());
-            self.tasks.spawn("coordinator", async move { served.run(core, loading, first).await });
+            let log = log?;
+            let (loading, fresh, first) = (self.turns(log.directory()), fresh.clone(), first.clone());
+            let shard = Arc::new(Shard::new(log, self.time.clone(), fresh(), fresh()));
+            let served = shard.clone();
+            self.tasks.spawn("coordinator", async move { served.run(fresh, loading, first).await });
             Some(shard)
         };
         *shards = logs.into_iter().enumerate().map(open).collect();
@@ -87,6 +91,12 @@ impl<C: Core, L: DurableLog> Runtime<C, L> {
         for shard in self.shards().iter().flatten() {
             shard.inform(&command);
         }
+    }
+
+    fn turns(&self, directory: &Path) -> Arc<Semaphore> {
+        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = loading.entry(directory.to_owned());
+        turns.or_insert_with(|| Arc::new(Semaphore::new(PARALLEL_LOADS))).clone()
     }
 
     /// Ends the waits for others, now and from now on.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use klamm_protocol::ErrorCode;
 use klamm_runtime::Clock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::core::{Core, Now, Step, Ticket};
 use super::durable_log::DurableLog;
@@ -20,6 +20,10 @@ use crate::log::StorageError;
 
 /// How many commands may have written something that is not durable. Further ones wait their turn.
 const PENDING_COMMANDS_MAX: usize = 1_024;
+/// How long after one that failed a log is read again, the first time; twice as long each further time, up to
+/// [`LAST_RELOAD`].
+const FIRST_RELOAD: Duration = Duration::from_millis(100);
+const LAST_RELOAD: Duration = Duration::from_secs(30);
 /// No deadline.
 const NEVER: i64 = i64::MAX;
 
@@ -43,6 +47,15 @@ impl Time {
     fn instant(&self, ms: i64) -> Instant {
         self.started + Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
+}
+
+/// Why a log could not be loaded.
+#[derive(Debug)]
+enum Unloaded {
+    /// It could not be read this time.
+    Unread(StorageError),
+    /// It is lost until the broker starts again.
+    Lost(StorageError),
 }
 
 /// One partition of a coordinator's topic.
@@ -152,19 +165,29 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
     /// that a loaded core begins with.
     pub(super) async fn run(
         &self,
-        fresh: C,
+        fresh: impl Fn() -> C,
         loading: Arc<Semaphore>,
         first: impl Fn() -> Option<C::Command>,
     ) {
         let _watch = Watch(self);
-        if self.ask(|_| ()) == Err(ErrorCode::CoordinatorLoadInProgress) {
-            // Some at a time: they share the disk.
-            let _turn = loading.acquire().await;
-            match self.load(fresh).await {
+        let mut pause = FIRST_RELOAD;
+        while self.ask(|_| ()) == Err(ErrorCode::CoordinatorLoadInProgress) {
+            let loaded = {
+                // Some at a time: they share the disk.
+                let _turn = loading.acquire().await;
+                self.load(fresh()).await
+            };
+            match loaded {
                 Ok(core) => self.change(|state, now| state.engine.loaded(now, core, first())),
-                Err(error) => {
-                    tracing::error!(log = self.log.name(), %error, "the coordinator's log cannot be read");
+                Err(Unloaded::Lost(error)) => {
+                    tracing::error!(log = self.log.name(), %error, "the coordinator's log is lost");
                     self.change(|state, now| state.engine.fail(now));
+                }
+                // For want of descriptors, for instance, which will be there again.
+                Err(Unloaded::Unread(error)) => {
+                    tracing::error!(log = self.log.name(), %error, "the coordinator's log cannot be read now");
+                    sleep(pause).await;
+                    pause = (2 * pause).min(LAST_RELOAD);
                 }
             }
         }
@@ -178,12 +201,15 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
         state.settle();
     }
 
-    async fn load(&self, mut core: C) -> Result<C, StorageError> {
-        let Range { start, end } = self.log.offsets()?;
+    async fn load(&self, mut core: C) -> Result<C, Unloaded> {
+        let Range { start, end } = self.log.offsets().map_err(Unloaded::Lost)?;
         let started = Instant::now();
         let mut offset = start;
         while offset < end {
-            let chunk = self.log.read(offset).await?;
+            let chunk = self.log.read(offset).await.map_err(|error| match self.log.offsets() {
+                Ok(_) => Unloaded::Unread(error),
+                Err(_) => Unloaded::Lost(error),
+            })?;
             let now = self.time.now();
             for record in &chunk.records {
                 if let Err(error) = core.replay(now, record) {
@@ -195,7 +221,7 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
         }
         if start < end {
             // What a crash left may not have been durable before.
-            self.log.wait_durable(end - 1).await?;
+            self.log.wait_durable(end - 1).await.map_err(Unloaded::Lost)?;
         }
         core.replayed();
         tracing::debug!(log = self.log.name(), took_ms = started.elapsed().as_millis(), "coordinator loaded");

@@ -42,6 +42,11 @@ impl Limits {
         })
     }
 
+    /// How much of the memory for requests is taken.
+    pub(crate) fn request_bytes_taken(&self) -> usize {
+        self.frames.budget.taken_bytes()
+    }
+
     /// A place for one more connection from `host`, or the limit that there is none.
     fn admit(self: &Arc<Self>, host: &str) -> Result<Place, &'static str> {
         let Ok(total) = self.total.clone().try_acquire_owned() else {

@@ -35,13 +35,30 @@ const SEND_TIME_WANTED: Duration = Duration::from_secs(10);
 /// An answer in its place in the queue, with its part of [`UNSENT_BYTES_MAX`] and of the memory for requests.
 type Queued = (Answer, Option<OwnedSemaphorePermit>, Arc<Share>);
 
-/// What the writer lets the reader know.
-#[derive(Debug, Default)]
+/// What the reader and the writer let each other know.
+#[derive(Debug)]
 struct Progress {
     /// Answers that are owed.
     unanswered: AtomicUsize,
     /// Whether an answer is on its way to the peer.
     sending: AtomicBool,
+    /// What is left of [`UNSENT_BYTES_MAX`].
+    unsent: Arc<Semaphore>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            unanswered: AtomicUsize::new(0),
+            sending: AtomicBool::new(false),
+            unsent: Arc::new(Semaphore::new(UNSENT_BYTES_MAX as usize)),
+        }
+    }
+
+    /// What all answers in the queue hold, the one at its head included.
+    fn unsent_bytes(&self) -> usize {
+        (UNSENT_BYTES_MAX as usize).saturating_sub(self.unsent.available_permits())
+    }
 }
 
 /// Serves a connection until one side has had enough.
@@ -54,7 +71,7 @@ pub(super) async fn serve(
 ) {
     let (reader, writer) = split(stream, limits.idle);
     let (queue, answers) = mpsc::channel(context.config().max_in_flight);
-    let progress = Progress::default();
+    let progress = Progress::new();
     let reading =
         read_requests(&context, &peer, reader, FrameReader::new(limits), queue, stopping, &progress);
     let writing = write_answers(writer, answers, &progress);
@@ -93,7 +110,6 @@ async fn read_requests(
     mut stopping: watch::Receiver<bool>,
     progress: &Progress,
 ) -> Result<Ending, Refusal> {
-    let unsent = Arc::new(Semaphore::new(UNSENT_BYTES_MAX as usize));
     loop {
         // Room for the answer first: a peer that does not read its answers is not read from either.
         let Some(Ok(place)) = room(queue.reserve(), context, progress).await else {
@@ -125,7 +141,8 @@ async fn read_requests(
         // Nothing holds the frame any more; what the answer takes is taken until it is out.
         share.resize(bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
-        let Some(part) = room(unsent.clone().acquire_many_owned(bytes), context, progress).await else {
+        let Some(part) = room(progress.unsent.clone().acquire_many_owned(bytes), context, progress).await
+        else {
             return Ok(Ending::Peer);
         };
         progress.unanswered.fetch_add(1, Ordering::Relaxed);
@@ -154,16 +171,19 @@ async fn write_answers(
     progress: &Progress,
 ) -> Result<(), Refusal> {
     // What the answer holds is given back when it is out.
-    while let Some((answer, _part, share)) = answers.recv().await {
+    while let Some((answer, part, share)) = answers.recv().await {
         let response = match answer {
             Answer::None => None,
             Answer::Ready(response) => Some(response),
-            Answer::Later(later, _) => later.await?,
+            Answer::Later(later, _) => {
+                let own_bytes = part.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+                wait(later, own_bytes, &share, progress).await?
+            }
         };
         if let Some(response) = response {
             share.resize(response.encoded.bytes.len());
             progress.sending.store(true, Ordering::Relaxed);
-            if !send(&mut writer, response, &share).await? {
+            if !send(&mut writer, response, &share, progress).await? {
                 // The peer is gone, or does not read.
                 return Ok(());
             }
@@ -174,23 +194,49 @@ async fn write_answers(
     Ok(())
 }
 
-/// Sends a response; false when that cannot be done. A peer that takes a large one so slowly that others wait for the
-/// memory is let go.
-async fn send(writer: &mut Writer, response: Response, share: &Share) -> Result<bool, Refusal> {
+/// Waits for an answer. When others wait for the memory that the answers behind it hold, the peer is let go.
+async fn wait(
+    later: impl Future<Output = Result<Option<Response>, Refusal>>,
+    own_bytes: usize,
+    share: &Share,
+    progress: &Progress,
+) -> Result<Option<Response>, Refusal> {
+    tokio::pin!(later);
+    loop {
+        if let Ok(response) = timeout(SEND_TIME_WANTED, &mut later).await {
+            return response;
+        }
+        let behind_bytes = progress.unsent_bytes().saturating_sub(own_bytes);
+        if behind_bytes > SMALL_BYTES && share.budget().is_wanted() {
+            let why = "answers behind one that has to wait kept memory that others waited for \
+                       (queued.max.request.bytes)";
+            return Err(Refusal::new(why));
+        }
+    }
+}
+
+/// Sends a response; false when that cannot be done. A peer that takes it so slowly that others wait for the memory that
+/// this one and those behind it hold is let go.
+async fn send(
+    writer: &mut Writer,
+    response: Response,
+    share: &Share,
+    progress: &Progress,
+) -> Result<bool, Refusal> {
     let begun = Instant::now();
     let bytes = response.encoded.total_len();
     let sending = writer.send(response);
     tokio::pin!(sending);
     let patience = SEND_TIME_WANTED + Duration::from_secs((bytes >> 20) as u64);
     loop {
-        match timeout(SEND_TIME_WANTED, &mut sending).await {
-            Ok(sent) => return Ok(sent.is_ok()),
-            Err(_) if share.held_bytes() <= SMALL_BYTES || begun.elapsed() < patience => {}
-            Err(_) if share.budget().is_wanted() => {
-                let why = "an answer was read so slowly that others waited for its memory (queued.max.request.bytes)";
-                return Err(Refusal::new(why));
-            }
-            Err(_) => {}
+        if let Ok(sent) = timeout(SEND_TIME_WANTED, &mut sending).await {
+            return Ok(sent.is_ok());
+        }
+        let held_bytes = share.held_bytes().max(progress.unsent_bytes());
+        if held_bytes > SMALL_BYTES && begun.elapsed() >= patience && share.budget().is_wanted() {
+            let why =
+                "an answer was read so slowly that others waited for its memory (queued.max.request.bytes)";
+            return Err(Refusal::new(why));
         }
     }
 }

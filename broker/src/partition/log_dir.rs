@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_protocol::Uuid;
@@ -48,6 +48,8 @@ pub(super) struct LogDir {
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// Partitions that could not be made and whose directories could not be taken back.
     unfinished: Mutex<BTreeSet<Key>>,
+    /// Directories of deleted partitions may have their old names again after a crash.
+    renamed: AtomicBool,
     /// What the checkpoint files hold, so that they are written only when something changed.
     written: Mutex<BTreeMap<&'static str, Offsets>>,
     meta: Option<MetaProperties>,
@@ -95,6 +97,7 @@ impl LogDir {
             flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
             unfinished: Mutex::default(),
+            renamed: AtomicBool::new(false),
             written: Mutex::default(),
             meta,
         };
@@ -236,8 +239,21 @@ impl LogDir {
         let renamed = self.path.join(deleted_name(key, unique));
         // It is gone when its directory has another name. As long as it has not, no new log may take its place.
         self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
+        self.renamed.store(true, Ordering::Relaxed);
         self.partitions().remove(key);
         Ok(Some(renamed))
+    }
+
+    /// Makes it durable that deleted partitions have other names. In one directory that comes before what is made there
+    /// later; another directory knows nothing of it.
+    pub(super) fn settle_renames(&self) -> Result<(), LogError> {
+        if self.renamed.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.disk.sync_dir(&self.path).at("sync", &self.path)
+        {
+            self.renamed.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
+        Ok(())
     }
 
     fn home(&self, key: &Key, dir: PathBuf) -> Home {

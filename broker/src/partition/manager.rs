@@ -192,6 +192,10 @@ impl LogManager {
         }
         let emptiest =
             self.dirs.iter().min_by_key(|dir| dir.partitions().len()).ok_or(LogError::NoLogDirs)?;
+        // Else a crash leaves the old one in its directory beside the new one in this, and no start takes both.
+        for other in self.dirs.iter().filter(|dir| dir.path() != emptiest.path()) {
+            other.settle_renames()?;
+        }
         emptiest.create((topic.to_owned(), index), topic_id, config, self.clock.now_ms())
     }
 

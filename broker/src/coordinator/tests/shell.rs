@@ -1,6 +1,7 @@
 //! The shell on a paused clock, over a log that the test holds in its hands.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::log::StorageError;
 #[derive(Debug, Clone, Default)]
 struct Held {
     shared: Arc<Shared>,
+    directory: PathBuf,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,10 @@ impl Gate {
 impl DurableLog for Held {
     fn name(&self) -> String {
         "held".into()
+    }
+
+    fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn max_batch_bytes(&self) -> usize {
