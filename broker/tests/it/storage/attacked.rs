@@ -1,0 +1,74 @@
+//! What breaking the storage on purpose found: an index that lies, a truncation that has nothing to do, disk work that
+//! outlives its broker, a producer's first batch that finds no space, a directory that cannot be opened to be synced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
+use klamm_broker::log::LogError;
+use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
+use klamm_protocol::ErrorCode;
+
+use super::support::*;
+
+const NO_SPACE: Failure = Failure::Os(28);
+const NO_DESCRIPTORS: Failure = Failure::Os(24);
+const IO_ERROR: Failure = Failure::Os(5);
+
+fn on_threads(disk: &MemoryDisk) -> Data {
+    Data { disk: Arc::new(disk.on_threads()), ..Data::in_memory(disk) }
+}
+
+async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let wait = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
+}
+
+async fn first_read(partition: &Arc<Partition>, offset: i64) -> Vec<(i64, String)> {
+    let read = partition.read(offset, 1, true, Isolation::ReadUncommitted).await.unwrap();
+    let found = whole_batches(read.slice.read_bytes().unwrap());
+    found.iter().flat_map(values).filter(|(at, _)| *at >= offset).collect()
+}
+
+/// An entry whose offset was damaged led behind the records that were asked for, and nobody noticed.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_lies_costs_time_and_never_records() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = data.open_partition().await;
+    let mut next = 0;
+    while files(&disk, &data.partition_dir(), ".log").len() < 3 {
+        produce(&partition, batch_at(NOW_MS + next, &[&format!("{next:04}")])).await;
+        next += 1;
+    }
+    manager.shutdown().await.unwrap();
+    drop((manager, partition));
+    let index = data.partition_dir().join("00000000000000000000.index");
+    let whole = disk.read_to_vec(&index).unwrap();
+    assert!(whole.len() >= 32, "{} bytes", whole.len());
+    // The first entries and the last one: what lies between is like them.
+    let bytes = (0..32).chain(whole.len() - 8..whole.len());
+    for bit in bytes.flat_map(|byte| byte * 8..byte * 8 + 8) {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let file = disk.open(&index).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        file.sync_data().unwrap();
+        let (manager, partition) = data.open_partition().await;
+        for offset in 0..40 {
+            let found = first_read(&partition, offset).await;
+            assert_eq!(found, [(offset, format!("{offset:04}"))], "bit {bit}, offset {offset}");
+            let at = partition.offset_for_timestamp(NOW_MS + offset, Isolation::ReadUncommitted).await;
+            assert_eq!(at.unwrap().unwrap().offset, offset, "bit {bit}, by time");
+        }
+        manager.shutdown().await.unwrap();
+        drop((manager, partition));
+        let file = disk.create(&index).unwrap();
+        file.write_all_at(&whole, 0).unwrap();
+        file.sync_data().unwrap();
+    }
+}
