@@ -72,3 +72,20 @@ async fn an_index_that_lies_costs_time_and_never_records() {
         file.sync_data().unwrap();
     }
 }
+
+/// It made the flush under way count for nothing, and left nothing for the next one to do: nobody was answered.
+#[tokio::test]
+async fn a_truncation_that_cuts_nothing_leaves_the_flush_under_way_alone() {
+    for offset in [0, 2, 7] {
+        let disk = MemoryDisk::new();
+        let (_manager, partition) = on_threads(&disk).open_partition().await;
+        produce(&partition, batch(&["a"])).await;
+        let hang = disk.hang(Calls::of(&[DiskCall::Sync]).on(".log"));
+        append(&partition, batch(&["b"])).await;
+        until("the flush is at the disk", || hang.waiting() == 1).await;
+        assert_eq!(partition.truncate(offset, NOW_MS).await.is_err(), offset == 0, "{offset}");
+        drop(hang);
+        let durable = tokio::time::timeout(Duration::from_secs(5), partition.wait_durable(1)).await;
+        durable.expect("an acknowledgement").unwrap();
+    }
+}
