@@ -89,3 +89,49 @@ async fn a_truncation_that_cuts_nothing_leaves_the_flush_under_way_alone() {
         durable.expect("an acknowledgement").unwrap();
     }
 }
+
+/// Another broker could open the directory, and then the old one's checkpoint was written into it.
+#[tokio::test]
+async fn a_directory_stays_locked_while_its_disk_work_hangs() {
+    let calls = [
+        (Calls::of(&[DiskCall::Write]).on("recovery-point-offset-checkpoint"), false),
+        (Calls::of(&[DiskCall::Write]).on(".kafka_cleanshutdown"), true),
+        (Calls::of(&[DiskCall::Create]).on(".snapshot"), true),
+    ];
+    for (calls, closing) in calls {
+        let what = format!("{calls:?}");
+        let disk = MemoryDisk::new();
+        let data = on_threads(&disk);
+        let (manager, partition) = data.open_partition().await;
+        produce(&partition, batch(&["a"])).await;
+        let hang = disk.hang(calls);
+        let manager = Arc::new(manager);
+        let work = tokio::spawn({
+            let manager = manager.clone();
+            async move {
+                match closing {
+                    true => drop(manager.shutdown().await),
+                    false => manager.housekeeping(NOW_MS).await,
+                }
+            }
+        });
+        until("it hangs", || hang.waiting() == 1).await;
+        work.abort();
+        let _ = work.await;
+        drop((manager, partition));
+        let refused = data.try_open().await;
+        assert!(matches!(refused, Err(LogError::Locked { .. })), "{what}: {:?}", refused.err());
+        drop(hang);
+        let again = async {
+            loop {
+                match data.try_open().await {
+                    Ok(manager) => return manager,
+                    Err(LogError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+                    Err(error) => panic!("{what}: {error}"),
+                }
+            }
+        };
+        let manager = tokio::time::timeout(DEADLINE, again).await.expect("let go when it ends");
+        assert_eq!(read_all(&manager.partition(TOPIC, 0).unwrap()).await.len(), 1, "{what}");
+    }
+}
