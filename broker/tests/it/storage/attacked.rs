@@ -135,3 +135,26 @@ async fn a_directory_stays_locked_while_its_disk_work_hangs() {
         assert_eq!(read_all(&manager.partition(TOPIC, 0).unwrap()).await.len(), 1, "{what}");
     }
 }
+
+/// The second of three batches in flight was taken as the first of a producer that nobody knew.
+#[tokio::test(start_paused = true)]
+async fn what_a_new_producer_has_in_flight_stays_in_order_when_its_first_batch_finds_no_space() {
+    for failure in [NO_SPACE, NO_DESCRIPTORS] {
+        let disk = MemoryDisk::new();
+        let (_manager, partition) = Data::in_memory(&disk).open_partition().await;
+        disk.fail(Calls::of(&[DiskCall::Write]).on(".log"), failure);
+        let sent = [0, 1, 2]
+            .map(|sequence| partition.append(idempotent(9, 0, sequence, 1), AppendOrigin::Client, NOW_MS));
+        let [first, second, third] = sent;
+        assert_eq!(first.await.unwrap_err().error_code(), ErrorCode::KafkaStorageError);
+        for later in [second, third] {
+            assert_eq!(later.await.unwrap_err().error_code(), ErrorCode::OutOfOrderSequenceNumber);
+        }
+        for sequence in 0..3 {
+            assert_eq!(
+                append(&partition, idempotent(9, 0, sequence, 1)).await.base_offset,
+                i64::from(sequence)
+            );
+        }
+    }
+}
