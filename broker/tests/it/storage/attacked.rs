@@ -158,3 +158,21 @@ async fn what_a_new_producer_has_in_flight_stays_in_order_when_its_first_batch_f
         }
     }
 }
+
+/// The state can be had from the log.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_cannot_be_read_costs_time_and_not_the_partition() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = data.open_partition().await;
+    for sequence in 0..100 {
+        produce(&partition, idempotent(1, 0, sequence, 1)).await;
+    }
+    manager.shutdown().await.unwrap();
+    drop((manager, partition));
+    disk.fail(Calls::of(&[DiskCall::Read]).on(".snapshot").and_all_after(), IO_ERROR);
+    let (_manager, partition) = data.open_partition().await;
+    assert!(partition.offline().is_none(), "{:?}", partition.offline());
+    assert!(append(&partition, idempotent(1, 0, 99, 1)).await.duplicate);
+    assert_eq!(append(&partition, idempotent(1, 0, 100, 1)).await.base_offset, 100);
+}
