@@ -176,3 +176,22 @@ async fn a_snapshot_that_cannot_be_read_costs_time_and_not_the_partition() {
     assert!(append(&partition, idempotent(1, 0, 99, 1)).await.duplicate);
     assert_eq!(append(&partition, idempotent(1, 0, 100, 1)).await.base_offset, 100);
 }
+
+/// A directory is opened to be synced. That there was no descriptor for it ended the partition's writing for good.
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_cannot_be_opened_to_be_synced_is_synced_later() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (_manager, partition) = data.open_partition().await;
+    produce(&partition, batch(&["a"])).await;
+    disk.fail(Calls::of(&[DiskCall::SyncDir]).and_all_after(), NO_DESCRIPTORS);
+    let rolled = append(&partition, batch(&[&"x".repeat(4_000)])).await;
+    let early =
+        tokio::time::timeout(Duration::from_secs(5), partition.wait_durable(rolled.last_offset)).await;
+    assert!(!matches!(early, Ok(Ok(()))), "nothing is durable yet");
+    assert!(partition.offline().is_none(), "{:?}", partition.offline());
+    disk.clear_faults();
+    let durable = tokio::time::timeout(DEADLINE, partition.wait_durable(rolled.last_offset)).await;
+    durable.expect("an acknowledgement without being asked again").unwrap();
+    assert_eq!(produce(&partition, batch(&["b"])).await.base_offset, 2);
+}
