@@ -195,3 +195,113 @@ async fn a_directory_that_cannot_be_opened_to_be_synced_is_synced_later() {
     durable.expect("an acknowledgement without being asked again").unwrap();
     assert_eq!(produce(&partition, batch(&["b"])).await.base_offset, 2);
 }
+
+/// Whoever restores single files from yesterday's backup, or loses them, has the same records as before.
+#[tokio::test(start_paused = true)]
+async fn small_files_that_are_old_or_missing_cost_no_records_and_no_start() {
+    let names = [
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+        "replication-offset-checkpoint",
+        ".kafka_cleanshutdown",
+        "clicks-0/synced-end-checkpoint",
+        "clicks-0/leader-epoch-checkpoint",
+        "clicks-0/partition.metadata",
+        "clicks-0/00000000000000000000.index",
+        "clicks-0/00000000000000000000.timeindex",
+    ];
+    for name in names {
+        for (clean, at) in [(false, 0), (false, 1), (false, 2), (true, 0), (true, 1), (true, 2)] {
+            let what = format!("{name} of time {at}, clean {clean}");
+            let disk = MemoryDisk::new();
+            let mut data = Data::in_memory(&disk);
+            data.config.retention_bytes = -1;
+            let path = data.dirs[0].join(name);
+            let mut backups = vec![None];
+            let mut sequence = 0;
+            for round in 0..3 {
+                let (manager, partition) = data.open_partition().await;
+                for _ in 0..40 {
+                    produce(&partition, idempotent(1, 0, sequence, 1)).await;
+                    sequence += 1;
+                }
+                if round == 1 {
+                    partition.delete_records(10).await.unwrap();
+                }
+                manager.housekeeping(NOW_MS).await;
+                if round < 2 || clean {
+                    manager.shutdown().await.unwrap();
+                }
+                drop((manager, partition));
+                backups.push(disk.read_to_vec(&path).ok());
+            }
+            match &backups[at] {
+                Some(bytes) => {
+                    let file = disk.create(&path).unwrap();
+                    file.write_all_at(bytes, 0).unwrap();
+                }
+                None => drop(disk.remove(&path)),
+            }
+            let (_manager, partition) = data.open_partition().await;
+            assert!(partition.offline().is_none(), "{what}: {:?}", partition.offline());
+            assert_eq!(partition.log_end_offset(), 120, "{what}");
+            let offsets: Vec<i64> =
+                read_all(&partition).await.into_iter().map(|(offset, _)| offset).collect();
+            let start = partition.log_start_offset();
+            assert!(start <= 10 && offsets == (start..120).collect::<Vec<_>>(), "{what}: {offsets:?}");
+            assert!(append(&partition, idempotent(1, 0, 119, 1)).await.duplicate, "{what}");
+            assert_eq!(produce(&partition, idempotent(1, 0, 120, 1)).await.base_offset, 120, "{what}");
+        }
+    }
+}
+
+/// Every read opens its file anew, while files are rolled, renamed and removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_one_open_file_reads_race_rolls_and_retention() {
+    let disk = MemoryDisk::new();
+    let mut data = Data { open_files_max: 1, ..on_threads(&disk) };
+    data.config.retention_bytes = 20_000;
+    let (manager, partition) = data.open_partition().await;
+    let (manager, mut readers) = (Arc::new(manager), Vec::new());
+    for number in 0..4 {
+        let partition = partition.clone();
+        readers.push(tokio::spawn(async move {
+            let (mut offset, mut seen, mut last_high_watermark) = (0, 0, 0);
+            while offset < 1_500 {
+                let high_watermark = partition.high_watermark();
+                assert!(high_watermark >= last_high_watermark);
+                last_high_watermark = high_watermark;
+                let read = partition.read(offset, 700 * (number + 1), true, Isolation::ReadUncommitted).await;
+                let Ok(read) = read else {
+                    let start = partition.log_start_offset();
+                    assert!(offset < start, "reader {number} at {offset} from {start}: {:?}", read.err());
+                    offset = start;
+                    continue;
+                };
+                if read.slice.is_empty() {
+                    tokio::task::yield_now().await;
+                }
+                for batch in whole_batches(read.slice.read_bytes().unwrap()) {
+                    for (at, value) in values(&batch) {
+                        assert_eq!(value, format!("{at:0100}"));
+                        seen += 1;
+                    }
+                    offset = batch.header().next_offset();
+                }
+            }
+            seen
+        }));
+    }
+    for number in 0..1_500 {
+        produce(&partition, batch(&[&format!("{number:0100}")])).await;
+        if number % 50 == 0 {
+            manager.housekeeping(NOW_MS).await;
+            let _ = partition.delete_records(number - 60).await;
+        }
+    }
+    for reader in readers {
+        let seen = tokio::time::timeout(DEADLINE, reader).await.expect("a reader ends").unwrap();
+        assert!(seen > 0);
+    }
+    assert!(partition.offline().is_none());
+}
