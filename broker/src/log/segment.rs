@@ -10,7 +10,7 @@ use klamm_protocol::records::{BATCH_HEADER_LEN, BatchHeader, NO_TIMESTAMP};
 use super::config::LogConfig;
 use super::index::{BatchPlace, OffsetIndex, TimeIndex};
 use super::open_files::{LogFile, LogFiles};
-use super::scan::{BatchAt, HeaderWalk};
+use super::scan::{BatchAt, HeaderWalk, damaged};
 use super::synced_end::SyncedEnd;
 use crate::disk::DiskFile;
 
@@ -50,6 +50,8 @@ pub(crate) struct Segment {
     /// When the file was made, and when it was last appended to: what counts where records have no timestamps.
     created_ms: i64,
     touched_ms: i64,
+    /// Compaction may have taken batches out.
+    gaps: bool,
     /// An entry of an index was found wrong, and the operator was told.
     told_of_damaged_index: AtomicBool,
 }
@@ -103,6 +105,7 @@ impl Segment {
             first_timestamp: None,
             created_ms,
             touched_ms,
+            gaps: config.compact,
             told_of_damaged_index: AtomicBool::new(false),
         }
     }
@@ -276,11 +279,21 @@ impl Segment {
 
     /// The first batch whose last offset is at least `offset`, before `end`.
     pub(crate) fn find(&self, offset: i64, end: u64) -> io::Result<Option<BatchAt>> {
-        let mut walk = self.walk(self.position_for_offset(offset)?, end)?;
+        let start = self.position_for_offset(offset)?;
+        let mut walk = self.walk(start, end)?;
+        // Base offsets lie outside of the checksum: a wrong one would lead past records, and nobody else could tell.
+        let mut expected = Some(self.base_offset).filter(|_| start == 0);
         while let Some(batch) = walk.next()? {
+            let found = batch.header.base_offset;
+            if let Some(expected) = expected.filter(|expected| *expected != found && !self.gaps) {
+                let what =
+                    format!("offset {expected} should be at position {}, and {found} is", batch.position);
+                return Err(damaged(what));
+            }
             if batch.header.last_offset() >= offset {
                 return Ok(Some(batch));
             }
+            expected = Some(batch.header.next_offset());
         }
         Ok(None)
     }
