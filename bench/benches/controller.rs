@@ -1,8 +1,8 @@
 //! Creating and deleting a topic when there are 10, 1,000, 14,000 and 20,000 already, in memory and on files, alone and
 //! 64 at a time; and Metadata for 2,000 names that are not to be had, at 6,000 topics.
 //!
-//! The targets: what is there costs no more than twice as much at 20,000 as at 10, and Metadata takes less than 20 ms. A
-//! topic has one partition. The data directory lies in the working directory, not in `/tmp`, which is often memory; a
+//! The targets: what is there costs no more than twice as much at 20,000 as at 10, and Metadata takes less than 20 ms.
+//! A topic has one partition. The data directory lies in the working directory, not in `/tmp`, which is often memory; a
 //! size for which there are not enough descriptors is left out, with a word.
 
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! How long a start takes after a kill: many small partitions, and few large ones.
 //!
-//! `cargo bench --bench start`, or `cargo bench --bench start -- PARTITIONS GIGABYTES`; 2,000 and 1 where nothing is said. The data
+//! `cargo bench --bench start`, or `cargo bench --bench start -- PARTITIONS GIGABYTES`;
+//! 2,000 and 1 where nothing is said. The data
 //! lies in the working directory, not in `/tmp`, which is often memory. It is in the page cache when the start is
 //! measured, as it is after a kill.
 

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_runtime::{Clock, Net, Rng, SeededRng, SystemClock, Tasks, TcpNet, TokioClock, read_text_file};
-use tokio::sync::watch;
+use klamm_runtime::{
+    Clock, Listener, Net, Rng, SeededRng, SystemClock, Tasks, TcpNet, TokioClock, read_text_file,
+};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{interval_at, timeout};
 
 use crate::api::Context;
 use crate::config::{BrokerConfig, ConfigError, EMBEDDED_DEFAULTS, Endpoint, Values, parse_properties};
-use crate::controller::{Controller, ControllerError, METADATA_TOPIC};
+use crate::controller::{Controller, ControllerError, DeletedTopic, METADATA_TOPIC};
 use crate::disk::{Disk, FileDisk, MemoryDisk, raise_open_files_limit, shortage};
 use crate::group::GroupService;
 use crate::log::LogError;
@@ -263,76 +265,37 @@ impl Broker {
 
     async fn start(parts: Parts) -> Result<Self, BrokerError> {
         let Parts { config, disk, dirs, clock, rng, net } = parts;
-        let mut options = LogManagerOptions::new(dirs);
-        options.defaults = config.log.clone();
-        options.topic_configs.insert(METADATA_TOPIC.to_owned(), Controller::metadata_log_config());
-        options.node_id = config.node_id;
-        options.open_files_max = config.log_open_files_max;
-        options.recovery_threads = config.recovery_threads;
         if disk.is_blocking()
             && let Some(shortage) = shortage(raise_open_files_limit(), &config.open_files_needs())
         {
             tracing::warn!("{shortage}");
         }
+        let options = log_options(&config, dirs);
         let logs = Arc::new(LogManager::open(disk.clone(), clock.clone(), rng.clone(), options).await?);
         let controller =
             Controller::open(disk.clone(), logs.clone(), clock.clone(), rng.clone(), &config).await?;
         let controller = Arc::new(controller);
 
-        let mut bound = Vec::new();
-        for endpoint in &config.listeners {
-            let address = endpoint.to_string();
-            let listener = net.bind(&address).await;
-            bound.push(listener.map_err(|source| BrokerError::Listen { address, source })?);
-        }
+        let bound = bind(&*net, &config.listeners).await?;
         let addresses: Vec<String> = bound.iter().map(|listener| listener.local_address()).collect();
         let advertised = advertised(&config, &addresses)?;
 
         // Before the groups are loaded: what they do not find in the metadata then, they hear of.
-        let mut deletions = controller.deletions();
+        let deletions = controller.deletions();
         let groups = GroupService::start(&config, controller.clone(), clock.clone(), rng, disk);
         let (stopping, stops) = watch::channel(false);
         let limits = Limits::new(&config);
         let cluster_id = logs.cluster_id().to_owned();
-        let check_retention = config.retention_check_interval;
-        let check_offsets = config.offsets_retention_check_interval;
-        let context = Context::new(
-            config,
-            cluster_id,
-            controller.clone(),
-            groups.clone(),
-            clock.clone(),
-            stops.clone(),
-        );
-        let context = Arc::new(context);
         let (acceptors, connections, chores) = (Tasks::new(), Tasks::new(), Tasks::new());
+        start_chores(&chores, &config, clock.clone(), &logs, &groups, deletions);
+        let context =
+            Context::new(config, cluster_id, controller.clone(), groups.clone(), clock, stops.clone());
+        let context = Arc::new(context);
         for (listener, advertised) in bound.into_iter().zip(advertised.clone()) {
             let (limits, connections) = (limits.clone(), connections.clone());
             let acceptor = Acceptor { listener, advertised, limits, connections };
             acceptors.spawn("acceptor", acceptor.run(context.clone(), stops.clone()));
         }
-        chores.spawn("retention", {
-            let logs = logs.clone();
-            every(check_retention, move || {
-                let (logs, now_ms) = (logs.clone(), clock.now_ms());
-                async move { logs.housekeeping(now_ms).await }
-            })
-        });
-        chores.spawn("offset expiry", {
-            let groups = groups.clone();
-            every(check_offsets, move || {
-                groups.expire_offsets();
-                std::future::ready(())
-            })
-        });
-        chores.spawn("topic deletions", {
-            let groups = groups.clone();
-            async move {
-                while let Some(deleted) = deletions.recv().await {
-                    groups.topic_deleted(deleted.id, &deleted.name);
-                }
-            }
-        });
         let bootstrap: Vec<String> = advertised.iter().map(ToString::to_string).collect();
         Ok(Self {
             bootstrap: bootstrap.join(","),
@@ -346,6 +309,59 @@ impl Broker {
             logs,
         })
     }
+}
+
+fn log_options(config: &BrokerConfig, dirs: Vec<PathBuf>) -> LogManagerOptions {
+    let mut options = LogManagerOptions::new(dirs);
+    options.defaults = config.log.clone();
+    options.topic_configs.insert(METADATA_TOPIC.to_owned(), Controller::metadata_log_config());
+    options.node_id = config.node_id;
+    options.open_files_max = config.log_open_files_max;
+    options.recovery_threads = config.recovery_threads;
+    options
+}
+
+async fn bind(net: &dyn Net, endpoints: &[Endpoint]) -> Result<Vec<Box<dyn Listener>>, BrokerError> {
+    let mut bound = Vec::new();
+    for endpoint in endpoints {
+        let address = endpoint.to_string();
+        let listener = net.bind(&address).await;
+        bound.push(listener.map_err(|source| BrokerError::Listen { address, source })?);
+    }
+    Ok(bound)
+}
+
+/// What goes on beside the requests.
+fn start_chores(
+    chores: &Tasks,
+    config: &BrokerConfig,
+    clock: Arc<dyn Clock>,
+    logs: &Arc<LogManager>,
+    groups: &Arc<GroupService>,
+    mut deletions: mpsc::UnboundedReceiver<DeletedTopic>,
+) {
+    chores.spawn("retention", {
+        let logs = logs.clone();
+        every(config.retention_check_interval, move || {
+            let (logs, now_ms) = (logs.clone(), clock.now_ms());
+            async move { logs.housekeeping(now_ms).await }
+        })
+    });
+    chores.spawn("offset expiry", {
+        let groups = groups.clone();
+        every(config.offsets_retention_check_interval, move || {
+            groups.expire_offsets();
+            std::future::ready(())
+        })
+    });
+    chores.spawn("topic deletions", {
+        let groups = groups.clone();
+        async move {
+            while let Some(deleted) = deletions.recv().await {
+                groups.topic_deleted(deleted.id, &deleted.name);
+            }
+        }
+    });
 }
 
 /// What clients are told, for each listener: what the settings say, or what is listened on.

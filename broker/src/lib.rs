@@ -8,7 +8,7 @@
 //! | [`log`] | segments, indexes, recovery, retention |
 //! | [`partition`] | a log with producer state, leader epoch and high watermark |
 //! | [`controller`] | cluster metadata: topics, their ids and settings, producer ids |
-//! | `coordinator` | what all coordinators run on: a log of their own, answers when it is durable, rollback, timers, loading |
+//! | `coordinator` | what all coordinators run on: a log, answers when it is durable, rollback, timers, loading |
 //! | [`group`] | the group coordinator and `__consumer_offsets` |
 //! | [`api`] | one file for each request |
 //! | `net` | connections: frames, limits, answers in order |

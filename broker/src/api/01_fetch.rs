@@ -1,11 +1,11 @@
 //! Fetch, key 1: versions 4 to 18.
 //!
 //! Records are not read here: a response names the places in the segment files, and the connection sends them from
-//! there. Where the places of the last batches are known, nothing waits for the disk; otherwise its threads look, beside
-//! the work on later requests. Whole batches are sent, from the one that holds the offset; the first batch of the first partition that has
-//! any is sent whatever the limits say, so that a consumer never gets stuck. A partition that is named twice is
-//! answered twice, within the same limits. Fetch sessions (KIP-227) are declined with session id 0. Not there yet:
-//! followers and reading from followers.
+//! there. Where the places of the last batches are known, nothing waits for the disk; otherwise its threads look,
+//! beside the work on later requests. Whole batches are sent, from the one that holds the offset; the first batch of
+//! the first partition that has any is sent whatever the limits say, so that a consumer never gets stuck. A partition
+//! that is named twice is answered twice, within the same limits. Fetch sessions (KIP-227) are declined with session id
+//! 0. Not there yet: followers and reading from followers.
 //!
 //! # When a fetch is answered
 //!

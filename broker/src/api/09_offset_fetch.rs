@@ -2,7 +2,8 @@
 //!
 //! The answer waits until what was committed for the group before is durable, and shows nothing that is not. A
 //! partition without a committed offset, or with one for another topic of this name, is answered with -1 and no error.
-//! No topics (null) asks for everything committed. `require_stable` concerns offsets of open transactions, of which there are none.
+//! No topics (null) asks for everything committed. `require_stable` concerns offsets of open transactions, of which
+//! there are none.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;

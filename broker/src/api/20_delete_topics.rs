@@ -1,5 +1,5 @@
-//! DeleteTopics, key 20: versions 1 to 6; by id too from 6 on. The topics of a request are deleted together. The offsets
-//! that groups committed for a topic go with it.
+//! DeleteTopics, key 20: versions 1 to 6; by id too from 6 on. The topics of a request are deleted together. The
+//! offsets that groups committed for a topic go with it.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -90,7 +90,8 @@ pub(super) struct Effects {
 pub(super) struct Core {
     surroundings: Surroundings,
     committed: Image,
-    /// The committed image and, on top of it, what is written but perhaps not durable: what commands are checked against.
+    /// The committed image and, on top of it, what is written but perhaps not durable: what commands are checked
+    /// against.
     written: Image,
     /// What waits for the disk, in the order of the log.
     in_flight: Vec<InFlight>,

@@ -36,13 +36,14 @@ pub fn is_internal(name: &str) -> bool {
     name == "__consumer_offsets" || name == "__transaction_state"
 }
 
-/// The cluster's metadata after some number of records. A clone costs nothing and shares what later changes leave alone,
-/// so that every reader can have an image of its own.
+/// The cluster's metadata after some number of records. A clone costs nothing and shares what later changes leave
+/// alone, so that every reader can have an image of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
     by_name: RedBlackTreeMapSync<Arc<str>, Arc<Topic>>,
     names: HashTrieMapSync<Uuid, Arc<str>>,
-    /// The topics whose names could be taken for another's where dots become underscores: by the name in which they are.
+    /// The topics whose names could be taken for another's where dots become underscores: by the name in which they
+    /// are.
     by_metric_name: HashTrieMapSync<String, Arc<str>>,
     /// Ids of topics that are gone. What is left of them on disk may be removed.
     deleted: HashTrieSetSync<Uuid>,
@@ -125,8 +126,8 @@ impl Image {
         self.take_out(id);
     }
 
-    /// Another topic of the name ends here, as if it had been removed: there is one of a name. Brokers of ours that were
-    /// interrupted at the right moment have left such logs.
+    /// Another topic of the name ends here, as if it had been removed: there is one of a name. Brokers of ours that
+    /// were interrupted at the right moment have left such logs.
     fn add(&mut self, name: Arc<str>, id: Uuid) {
         if let Some(before) = self.by_name.get(&name).map(|topic| topic.id) {
             if before == id {

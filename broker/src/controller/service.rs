@@ -21,8 +21,8 @@ use crate::replay::on_disk;
 
 /// The controller of a cluster of one. Dropping it ends its task as a crash would; better call [`Self::close`].
 ///
-/// A command is carried out by the controller's own task. Whoever drops the future of one gives up the answer and nothing
-/// else: the command is either not proposed yet, and never will be, or it takes its course.
+/// A command is carried out by the controller's own task. Whoever drops the future of one gives up the answer and
+/// nothing else: the command is either not proposed yet, and never will be, or it takes its course.
 #[derive(Debug)]
 pub struct Controller {
     proposals: mpsc::Sender<Proposal>,

@@ -313,8 +313,8 @@ impl Coordinator {
 
     /// Time has passed: ends the sessions and rebalances that are due.
     pub fn on_time(&mut self, now: Now, effects: &mut Effects<Reply>) {
-        // Each group once: one that is due again at once is looked at in the next call, as are those that would make the
-        // step too large to be written.
+        // Each group once: one that is due again at once is looked at in the next call, as are those that would make
+        // the step too large to be written.
         for name in self.timers.take_due(now.ms) {
             if effects.is_half_full() {
                 self.timers.set(&name, Some(now.ms));

@@ -33,7 +33,7 @@ pub enum LogError {
     /// changed on disk.
     #[error(
         "{path} is damaged at position {position} (offset {offset}): {what}, and {why}. The partition stays offline \
-         rather than lose these records silently. Restore the partition directory from a backup or a replica; to accept \
+         rather than lose these records silently. Restore the partition directory from a backup; to accept \
          the loss of offset {offset} and everything after it in this partition, cut the file there (truncate \
          --size={position} {path}), delete the segments with a higher base offset and the file synced-end-checkpoint \
          beside it, and the file recovery-point-offset-checkpoint of the log directory, and restart",
@@ -115,8 +115,8 @@ impl<T> IoContext<T> for io::Result<T> {
     }
 }
 
-/// Whether an error passes when somebody frees what there is too little of: space, descriptors, memory. What failed with
-/// it had no effect and may be tried again.
+/// Whether an error passes when somebody frees what there is too little of: space, descriptors, memory. What failed
+/// with it had no effect and may be tried again.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     const OUT_OF_MEMORY: i32 = 12;
     matches!(

@@ -1,8 +1,9 @@
 //! How far a log was synced: a line that is written beside the segments after every flush, and never synced itself.
 //!
 //! It is true whenever it is read: it is written when the sync that it speaks of is over, and says that everything in
-//! front of an offset is on disk. After the death of the process it is exact. After a power cut it may be as old as what
-//! the kernel had not written back by itself, about half a minute; then it says less than it could, but nothing wrong.
+//! front of an offset is on disk. After the death of the process it is exact. After a power cut it may be as old as
+//! what the kernel had not written back by itself, about half a minute; then it says less than it could, but nothing
+//! wrong.
 
 use klamm_protocol::records::crc32c;
 

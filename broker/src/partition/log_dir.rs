@@ -137,7 +137,10 @@ impl LogDir {
             let dir = self.path.join(&entry.name);
             if is_deleted(&entry.name) {
                 if let Err(error) = self.disk.remove_dir_all(&dir) {
-                    tracing::warn!(dir = %dir.display(), %error, "cannot remove a deleted partition; the next start will");
+                    tracing::warn!(
+                        dir = %dir.display(), %error,
+                        "cannot remove a deleted partition; the next start will"
+                    );
                 }
                 continue;
             }
@@ -399,8 +402,8 @@ fn deleted_name((topic, index): &Key, unique: Uuid) -> String {
     format!("{}{suffix}", &topic[..kept])
 }
 
-/// Whether a directory has such a name, or the one that earlier brokers of ours gave, with an id of 22 letters. Whose it
-/// was does not matter any more.
+/// Whether a directory has such a name, or the one that earlier brokers of ours gave, with an id of 22 letters. Whose
+/// it was does not matter any more.
 fn is_deleted(name: &str) -> bool {
     let Some((partition, unique)) = name.strip_suffix(DELETED).and_then(|name| name.rsplit_once('.')) else {
         return false;

@@ -39,98 +39,93 @@ fn names() -> impl Iterator<Item = Utf8Bytes> {
     (0..ELEMENTS).map(|index| format!("{index:x}").into())
 }
 
+/// What has much more in memory than on the wire is refused before it comes to as many.
+fn some() -> impl Iterator<Item = Utf8Bytes> {
+    names().take(ELEMENTS / 5)
+}
+
+type Case = (&'static str, Bytes);
+
 /// Requests that list as much as they may, in all the ways that requests list things.
-fn greedy() -> Vec<(&'static str, Bytes)> {
+fn greedy() -> Vec<Case> {
+    [of_topics(), of_groups(), of_offsets(), of_records()].concat()
+}
+
+fn of_topics() -> Vec<Case> {
     let topics =
         names().map(|name| MetadataRequestTopic { name: Some(name), ..Default::default() }).collect();
     let metadata = MetadataRequest { topics: Some(topics), ..Default::default() };
-    let offsets = ListOffsetsTopic {
+    let delete = DeleteTopicsRequest { topic_names: names().collect(), ..Default::default() };
+    let create = |name| CreatableTopic { name, num_partitions: 0, ..Default::default() };
+    let create = CreateTopicsRequest { topics: some().map(create).collect(), ..Default::default() };
+    vec![
+        ("Metadata", frame(&metadata, 12)),
+        ("DeleteTopics", frame(&delete, 5)),
+        ("CreateTopics", frame(&create, 7)),
+    ]
+}
+
+fn of_groups() -> Vec<Case> {
+    let describe = DescribeGroupsRequest { groups: some().collect(), ..Default::default() };
+    let find = FindCoordinatorRequest { coordinator_keys: names().collect(), ..Default::default() };
+    let members = some().map(|member_id| MemberIdentity { member_id, ..Default::default() }).collect();
+    let leave = LeaveGroupRequest { group_id: "g".into(), members, ..Default::default() };
+    let assignments =
+        some().map(|member_id| SyncGroupRequestAssignment { member_id, ..Default::default() }).collect();
+    let sync = SyncGroupRequest { group_id: "g".into(), assignments, ..Default::default() };
+    vec![
+        ("DescribeGroups", frame(&describe, 6)),
+        ("FindCoordinator", frame(&find, 6)),
+        ("LeaveGroup", frame(&leave, 5)),
+        ("SyncGroup", frame(&sync, 5)),
+    ]
+}
+
+fn of_offsets() -> Vec<Case> {
+    let indexes = || 0..ELEMENTS as i32 - 2;
+    let partitions = indexes()
+        .map(|partition_index| ListOffsetsPartition { partition_index, ..Default::default() })
+        .collect();
+    let topic = ListOffsetsTopic { name: "t".into(), partitions, ..Default::default() };
+    let list = ListOffsetsRequest { topics: vec![topic], ..Default::default() };
+    let partitions = indexes()
+        .map(|partition_index| OffsetCommitRequestPartition { partition_index, ..Default::default() })
+        .collect();
+    let topic = OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() };
+    let commit = OffsetCommitRequest { group_id: "g".into(), topics: vec![topic], ..Default::default() };
+    let topic = OffsetFetchRequestTopics {
         name: "t".into(),
-        partitions: (0..ELEMENTS as i32 - 1)
-            .map(|partition_index| ListOffsetsPartition { partition_index, ..Default::default() })
-            .collect(),
+        partition_indexes: indexes().collect(),
         ..Default::default()
     };
-    let commit = OffsetCommitRequestTopic {
-        name: "t".into(),
-        partitions: (0..ELEMENTS as i32 - 1)
-            .map(|partition_index| OffsetCommitRequestPartition { partition_index, ..Default::default() })
-            .collect(),
-        ..Default::default()
-    };
-    let fetched = OffsetFetchRequestTopics {
-        name: "t".into(),
-        partition_indexes: (0..ELEMENTS as i32 - 2).collect(),
-        ..Default::default()
-    };
-    let fetched =
-        OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![fetched]), ..Default::default() };
-    // What has much more in memory than on the wire is refused before it comes to so many.
-    let some = || names().take(ELEMENTS / 5);
+    let group =
+        OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
+    let fetch = OffsetFetchRequest { groups: vec![group], ..Default::default() };
     let groups = some().map(|group_id| OffsetFetchRequestGroup { group_id, ..Default::default() }).collect();
-    let fetch = |topic| FetchTopic {
+    let fetch_groups = OffsetFetchRequest { groups, ..Default::default() };
+    vec![
+        ("ListOffsets", frame(&list, 9)),
+        ("OffsetCommit", frame(&commit, 9)),
+        ("OffsetFetch of partitions", frame(&fetch, 9)),
+        ("OffsetFetch of groups", frame(&fetch_groups, 9)),
+    ]
+}
+
+fn of_records() -> Vec<Case> {
+    let topic = |topic| FetchTopic {
         topic,
         partitions: vec![FetchPartition { partition: 0, ..Default::default() }],
         ..Default::default()
     };
-    let produce = |name| TopicProduceData {
-        name,
-        partition_data: vec![PartitionProduceData {
-            records: Some(Records::Bytes(Bytes::new())),
-            ..Default::default()
-        }],
-        ..Default::default()
+    let topics = names().take(ELEMENTS / 2).map(topic).collect();
+    let fetch = FetchRequest { topics, ..Default::default() };
+    let topic = |name| {
+        let records = Some(Records::Bytes(Bytes::new()));
+        let partition = PartitionProduceData { records, ..Default::default() };
+        TopicProduceData { name, partition_data: vec![partition], ..Default::default() }
     };
-    let half = || names().take(ELEMENTS / 2);
-    let members = some().map(|member_id| MemberIdentity { member_id, ..Default::default() }).collect();
-    let assignments =
-        some().map(|member_id| SyncGroupRequestAssignment { member_id, ..Default::default() }).collect();
-    let create = |name| CreatableTopic { name, num_partitions: 0, ..Default::default() };
-    vec![
-        ("Metadata", frame(&metadata, 12)),
-        (
-            "DescribeGroups",
-            frame(&DescribeGroupsRequest { groups: some().collect(), ..Default::default() }, 6),
-        ),
-        (
-            "FindCoordinator",
-            frame(&FindCoordinatorRequest { coordinator_keys: names().collect(), ..Default::default() }, 6),
-        ),
-        (
-            "DeleteTopics",
-            frame(&DeleteTopicsRequest { topic_names: names().collect(), ..Default::default() }, 5),
-        ),
-        (
-            "CreateTopics",
-            frame(&CreateTopicsRequest { topics: some().map(create).collect(), ..Default::default() }, 7),
-        ),
-        ("ListOffsets", frame(&ListOffsetsRequest { topics: vec![offsets], ..Default::default() }, 9)),
-        (
-            "OffsetCommit",
-            frame(
-                &OffsetCommitRequest { group_id: "g".into(), topics: vec![commit], ..Default::default() },
-                9,
-            ),
-        ),
-        (
-            "OffsetFetch of partitions",
-            frame(&OffsetFetchRequest { groups: vec![fetched], ..Default::default() }, 9),
-        ),
-        ("OffsetFetch of groups", frame(&OffsetFetchRequest { groups, ..Default::default() }, 9)),
-        ("Fetch", frame(&FetchRequest { topics: half().map(fetch).collect(), ..Default::default() }, 12)),
-        (
-            "Produce",
-            frame(
-                &ProduceRequest { acks: 1, topic_data: some().map(produce).collect(), ..Default::default() },
-                12,
-            ),
-        ),
-        ("LeaveGroup", frame(&LeaveGroupRequest { group_id: "g".into(), members, ..Default::default() }, 5)),
-        (
-            "SyncGroup",
-            frame(&SyncGroupRequest { group_id: "g".into(), assignments, ..Default::default() }, 5),
-        ),
-    ]
+    let produce = ProduceRequest { acks: 1, topic_data: some().map(topic).collect(), ..Default::default() };
+    vec![("Fetch", frame(&fetch, 12)), ("Produce", frame(&produce, 12))]
 }
 
 /// Four megabytes of empty names took a gigabyte, decoded and answered.

@@ -1,9 +1,9 @@
-//! Callers who go away in the middle of a command: at every await of its future, and by closing their connection at every
-//! moment. The command takes its course or was never proposed, and nobody after them notices anything.
+//! Callers who go away in the middle of a command: at every await of its future, and by closing their connection at
+//! every moment. The command takes its course or was never proposed, and nobody after them notices anything.
 //!
-//! What this guards against was seen: DeleteTopics behind a long poll on a connection that went away left the topic listed
-//! and acknowledging, its records unreadable after a restart; a first FindCoordinator that was cut off left the broker
-//! without a coordinator for ever; CreateTopics left topics without logs.
+//! What this guards against was seen: DeleteTopics behind a long poll on a connection that went away left the topic
+//! listed and acknowledging, its records unreadable after a restart; a first FindCoordinator that was cut off left the
+//! broker without a coordinator for ever; CreateTopics left topics without logs.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
@@ -341,8 +341,8 @@ async fn a_controller_that_closes_ends_what_it_began_and_begins_nothing_more() {
     }
 }
 
-/// What the handlers that did the work themselves left behind: the topic twice in the log, with two ids, and directories
-/// of the first.
+/// What the handlers that did the work themselves left behind: the topic twice in the log, with two ids, and
+/// directories of the first.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_was_created_twice_is_whole_again_after_a_start() {
     let disk = MemoryDisk::new();

@@ -1,6 +1,6 @@
 //! Every step on the disk that creating and deleting topics takes, failing once or for a while: for want of space, for
-//! want of descriptors, or because the disk is broken. What was acknowledged is there afterwards, and nothing is refused
-//! without need: not after a restart, and, where the reason has passed, not before either.
+//! want of descriptors, or because the disk is broken. What was acknowledged is there afterwards, and nothing is
+//! refused without need: not after a restart, and, where the reason has passed, not before either.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
@@ -307,8 +307,8 @@ async fn prepared(disk: &Troubled, net: &Arc<MemoryNet>) -> (Broker, Wire, Ackno
     (broker, wire, told)
 }
 
-/// Fails every step, one history for each. A short while without trouble must be enough unless a sync failed, which only
-/// a restart makes good.
+/// Fails every step, one history for each. A short while without trouble must be enough unless a sync failed, which
+/// only a restart makes good.
 async fn every_step(trouble: Trouble) -> (u64, u64) {
     let mut later = 0;
     for n in 1.. {

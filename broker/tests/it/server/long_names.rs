@@ -1,6 +1,7 @@
-//! Topics with names as long as they may be, on the machine's own files: created, deleted, created anew, and again after
-//! an end without a shutdown. A deleted partition's directory used to have a longer name than the topic's, too long from
-//! 224 bytes on: the partition was forgotten, its directory stayed, and the next topic of the name found the old records.
+//! Topics with names as long as they may be, on the machine's own files: created, deleted, created anew, and again
+//! after an end without a shutdown. A deleted partition's directory used to have a longer name than the topic's, too
+//! long from 224 bytes on: the partition was forgotten, its directory stayed, and the next topic of the name found the
+//! old records.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 

@@ -1,8 +1,8 @@
 //! Every call to the disk of a whole history, one after the other: it fails, or the power goes, and after the next
 //! start nothing acknowledged is missing and nothing is refused.
 //!
-//! The history has rolls, checkpoints, snapshots, deleted records, retention, a truncation, a clean restart, a topic that
-//! is deleted and made again, and an idempotent producer, which repeats what failed as a client does.
+//! The history has rolls, checkpoints, snapshots, deleted records, retention, a truncation, a clean restart, a topic
+//! that is deleted and made again, and an idempotent producer, which repeats what failed as a client does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

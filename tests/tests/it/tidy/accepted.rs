@@ -17,12 +17,6 @@ pub(super) type FolderCircle = (&'static str, &'static str, &'static str, &'stat
 pub(super) const FOLDER_CIRCLES: &[FolderCircle] = &[
     ("klamm-protocol", "decoder", "primitives", WIRE_TAGS),
     ("klamm-protocol", "encoder", "primitives", WIRE_TAGS),
-    (
-        "klamm-broker",
-        "api",
-        "net",
-        "the requests' context has the log limiter `net/quiet.rs`, which needs a place below both",
-    ),
 ];
 
 /// Crate, the files below its `src`, the reason.
