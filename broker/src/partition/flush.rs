@@ -115,8 +115,8 @@ impl FlushQueue {
         self.syncs.close(held);
     }
 
-    /// Waits for partitions to flush in place, a roll, or what is to be tried again. Nothing when the queue is closed and
-    /// empty; then nothing is tried again.
+    /// Waits for partitions to flush in place, a roll, or what is to be tried again. Nothing when the queue is closed
+    /// and empty; then nothing is tried again.
     async fn next(&self) -> Option<Due> {
         loop {
             {

@@ -287,8 +287,8 @@ impl ProducerStates {
         step
     }
 
-    /// Takes note that a batch could not be written. If it was to be the first of a producer that nobody knows, what the
-    /// producer has in flight behind it must not be taken for its beginning.
+    /// Takes note that a batch could not be written. If it was to be the first of a producer that nobody knows, what
+    /// the producer has in flight behind it must not be taken for its beginning.
     pub(crate) fn not_written(&mut self, header: &BatchHeader, now_ms: i64) {
         let first = header.has_producer_id() && header.base_sequence == 0;
         if first && self.producers.get(header.producer_id).is_none() {

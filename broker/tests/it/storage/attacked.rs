@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{join, join_all};
 use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
 use klamm_broker::log::LogError;
 use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
@@ -105,19 +106,17 @@ async fn a_directory_stays_locked_while_its_disk_work_hangs() {
         let (manager, partition) = data.open_partition().await;
         produce(&partition, batch(&["a"])).await;
         let hang = disk.hang(calls);
-        let manager = Arc::new(manager);
-        let work = tokio::spawn({
-            let manager = manager.clone();
-            async move {
-                match closing {
-                    true => drop(manager.shutdown().await),
-                    false => manager.housekeeping(NOW_MS).await,
-                }
+        let work = async {
+            match closing {
+                true => drop(manager.shutdown().await),
+                false => manager.housekeeping(NOW_MS).await,
             }
-        });
-        until("it hangs", || hang.waiting() == 1).await;
-        work.abort();
-        let _ = work.await;
+        };
+        // Whoever waits for it is dropped.
+        tokio::select! {
+            () = work => panic!("{what} does not hang"),
+            () = until("it hangs", || hang.waiting() == 1) => {}
+        }
         drop((manager, partition));
         let refused = data.try_open().await;
         assert!(matches!(refused, Err(LogError::Locked { .. })), "{what}: {:?}", refused.err());
@@ -262,10 +261,10 @@ async fn with_one_open_file_reads_race_rolls_and_retention() {
     let mut data = Data { open_files_max: 1, ..on_threads(&disk) };
     data.config.retention_bytes = 20_000;
     let (manager, partition) = data.open_partition().await;
-    let (manager, mut readers) = (Arc::new(manager), Vec::new());
+    let mut readers = Vec::new();
     for number in 0..4 {
         let partition = partition.clone();
-        readers.push(tokio::spawn(async move {
+        readers.push(async move {
             let (mut offset, mut seen, mut last_high_watermark) = (0, 0, 0);
             while offset < 1_500 {
                 let high_watermark = partition.high_watermark();
@@ -290,24 +289,25 @@ async fn with_one_open_file_reads_race_rolls_and_retention() {
                 }
             }
             seen
-        }));
+        });
     }
-    for number in 0..1_500 {
-        produce(&partition, batch(&[&format!("{number:0100}")])).await;
-        if number % 50 == 0 {
-            manager.housekeeping(NOW_MS).await;
-            let _ = partition.delete_records(number - 60).await;
+    let writer = async {
+        for number in 0..1_500 {
+            produce(&partition, batch(&[&format!("{number:0100}")])).await;
+            if number % 50 == 0 {
+                manager.housekeeping(NOW_MS).await;
+                let _ = partition.delete_records(number - 60).await;
+            }
         }
-    }
-    for reader in readers {
-        let seen = tokio::time::timeout(DEADLINE, reader).await.expect("a reader ends").unwrap();
-        assert!(seen > 0);
-    }
+    };
+    let all = tokio::time::timeout(DEADLINE, join(writer, join_all(readers)));
+    let ((), seen) = all.await.expect("the readers end");
+    assert!(seen.iter().all(|seen| *seen > 0));
     assert!(partition.offline().is_none());
 }
 
-/// What a bit of a header decides over is not always covered by the checksum, and closed segments are not read at a start:
-/// records behind the damage were served for those that were asked for.
+/// What a bit of a header decides over is not always covered by the checksum, and closed segments are not read at a
+/// start: records behind the damage were served for those that were asked for.
 #[tokio::test(start_paused = true)]
 async fn a_damaged_header_of_a_closed_segment_never_leads_past_records() {
     let disk = MemoryDisk::new();
