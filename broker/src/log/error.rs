@@ -119,15 +119,18 @@ impl<T> IoContext<T> for io::Result<T> {
 /// with it had no effect and may be tried again.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     const OUT_OF_MEMORY: i32 = 12;
-    const TOO_MANY_OPEN_FILES_IN_SYSTEM: i32 = 23;
-    const TOO_MANY_OPEN_FILES: i32 = 24;
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
-    ) || matches!(
-        error.raw_os_error(),
-        Some(OUT_OF_MEMORY | TOO_MANY_OPEN_FILES_IN_SYSTEM | TOO_MANY_OPEN_FILES)
-    )
+    ) || error.raw_os_error() == Some(OUT_OF_MEMORY)
+        || is_want_of_descriptors(error)
+}
+
+/// Whether something could not be opened because there are too many open files; nothing was done to it then.
+pub(crate) fn is_want_of_descriptors(error: &io::Error) -> bool {
+    const TOO_MANY_OPEN_FILES_IN_SYSTEM: i32 = 23;
+    const TOO_MANY_OPEN_FILES: i32 = 24;
+    matches!(error.raw_os_error(), Some(TOO_MANY_OPEN_FILES_IN_SYSTEM | TOO_MANY_OPEN_FILES))
 }
 
 /// The storage of a partition failed or was found damaged. It is sticky: the partition takes no more records until the

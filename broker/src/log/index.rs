@@ -199,7 +199,10 @@ impl<E: IndexEntry> Index<E> {
         let Some(block) = low.checked_sub(1) else { return Ok(None) };
         let start = block * BLOCK_ENTRIES;
         let entries = self.read_entries(&*file, start, self.written.min(start + BLOCK_ENTRIES))?;
-        Ok(entries.partition_point(&holds).checked_sub(1).map(|found| (start + found, entries[found])))
+        let found =
+            entries.partition_point(&holds).checked_sub(1).map(|found| (start + found, entries[found]));
+        // Entries that were damaged need not ascend.
+        Ok(found.filter(|(_, entry)| holds(entry)))
     }
 
     fn read_entries(&self, file: &dyn DiskFile, start: usize, end: usize) -> io::Result<Vec<E>> {
@@ -286,22 +289,21 @@ impl<E: IndexEntry> Index<E> {
 }
 
 impl Index<BatchPlace> {
-    /// Where to start looking for the batch that holds `offset`: at or before it.
-    pub(crate) fn position_for_offset(&self, offset: i64) -> io::Result<u64> {
-        Ok(self.last_where(|entry| entry.last_offset <= offset)?.map_or(0, |entry| entry.position))
+    /// The last known batch that is at or before the one that holds `offset`.
+    pub(crate) fn place_for_offset(&self, offset: i64) -> io::Result<Option<BatchPlace>> {
+        self.last_where(|entry| entry.last_offset <= offset)
     }
 
-    /// The last known batch start that is at most `position`.
-    pub(crate) fn batch_start_before(&self, position: u64) -> io::Result<u64> {
-        Ok(self.last_where(|entry| entry.position <= position)?.map_or(0, |entry| entry.position))
+    /// The last known batch whose start is at most `position`.
+    pub(crate) fn place_before(&self, position: u64) -> io::Result<Option<BatchPlace>> {
+        self.last_where(|entry| entry.position <= position)
     }
 }
 
 impl Index<MaxTimestamp> {
-    /// An offset at or before the first record whose timestamp is at least `timestamp`.
-    pub(crate) fn offset_before(&self, timestamp: i64) -> io::Result<i64> {
-        let before = self.last_where(|entry| entry.timestamp < timestamp)?;
-        Ok(before.map_or(self.base_offset, |entry| entry.last_offset))
+    /// The last known batch before the first record whose timestamp is at least `timestamp`.
+    pub(crate) fn entry_before(&self, timestamp: i64) -> io::Result<Option<MaxTimestamp>> {
+        self.last_where(|entry| entry.timestamp < timestamp)
     }
 
     /// Adds an entry unless the last one has this timestamp or a later one.
@@ -405,12 +407,12 @@ mod tests {
                 for probe in &probes {
                     let offset = base + probe;
                     let naive = all.iter().rev().find(|at| at.last_offset <= offset).map_or(0, |at| at.position);
-                    prop_assert_eq!(index.position_for_offset(offset).unwrap(), naive);
+                    prop_assert_eq!(index.place_for_offset(offset).unwrap().map_or(0, |at| at.position), naive);
                     let position = *probe as u64 * 300;
                     let naive = all.iter().rev().find(|at| at.position <= position).map_or(0, |at| at.position);
-                    prop_assert_eq!(index.batch_start_before(position).unwrap(), naive);
+                    prop_assert_eq!(index.place_before(position).unwrap().map_or(0, |at| at.position), naive);
                     let naive = all_times.iter().rev().find(|at| at.timestamp < *probe);
-                    prop_assert_eq!(times.offset_before(*probe).unwrap(), naive.map_or(base, |at| at.last_offset));
+                    prop_assert_eq!(times.entry_before(*probe).unwrap(), naive.copied());
                 }
                 if round == 0 {
                     index.close().unwrap();
@@ -478,8 +480,8 @@ mod tests {
             index.note(timestamp, offset).unwrap();
         }
         assert_eq!((index.last(), index.count()), (Some(time(2_000, 40)), 2));
-        assert_eq!(index.offset_before(1_000).unwrap(), 0);
-        assert_eq!(index.offset_before(1_001).unwrap(), 10);
+        assert_eq!(index.entry_before(1_000).unwrap(), None);
+        assert_eq!(index.entry_before(1_001).unwrap().map(|at| at.last_offset), Some(10));
     }
 
     #[test]
@@ -532,21 +534,20 @@ mod tests {
         disk.fail(Calls::of(&[DiskCall::Write, DiskCall::Create]).and_all_after(), Failure::Os(28));
         let count = GATHERED_ENTRIES as i64 + 5;
         (1..=count).for_each(|at| index.append(place(at, at as u64)).unwrap());
-        assert_eq!((index.gathered.len() as i64, index.position_for_offset(3).unwrap()), (count, 3));
+        assert_eq!(
+            (index.gathered.len() as i64, index.place_for_offset(3).unwrap().map_or(0, |at| at.position)),
+            (count, 3)
+        );
         assert!(index.close().is_err());
         disk.clear_faults();
         index.append(place(count + 1, 9_000)).unwrap();
         assert_eq!((index.written as i64, index.gathered.len()), (count + 1, 0));
-        assert_eq!(index.position_for_offset(3).unwrap(), 3);
+        assert_eq!(index.place_for_offset(3).unwrap().map_or(0, |at| at.position), 3);
         index.close().unwrap();
         assert_eq!(opened::<BatchPlace>(&log, 0).unwrap().count() as i64, count + 1);
         disk.fail(Calls::of(&[DiskCall::Read]), Failure::Os(5));
-        assert_eq!(
-            index.position_for_offset(3).unwrap_err().raw_os_error(),
-            Some(5),
-            "an error of this lookup"
-        );
-        assert_eq!(index.position_for_offset(3).unwrap(), 3);
+        assert_eq!(index.place_for_offset(3).unwrap_err().raw_os_error(), Some(5), "an error of this lookup");
+        assert_eq!(index.place_for_offset(3).unwrap().map_or(0, |at| at.position), 3);
     }
 
     #[test]

@@ -37,5 +37,5 @@ pub use error::{LogError, StorageError};
 pub use klamm_protocol::records::TimestampType;
 pub(crate) use open_files::OpenFiles;
 pub use recovery::{CutTail, RecoveryReport};
-pub(crate) use segmented_log::{Log, LogPosition, TRASH_SUFFIX, Unsynced};
+pub(crate) use segmented_log::{Log, LogPosition, SyncError, TRASH_SUFFIX, Unsynced};
 pub use segmented_log::{LogSlice, TimestampOffset};

@@ -3,13 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP};
+use klamm_protocol::records::{BATCH_HEADER_LEN, BatchHeader, NO_TIMESTAMP};
 
 use super::config::LogConfig;
 use super::index::{BatchPlace, OffsetIndex, TimeIndex};
 use super::open_files::{LogFile, LogFiles};
-use super::scan::{BatchAt, HeaderWalk};
+use super::scan::{BatchAt, HeaderWalk, damaged};
 use super::synced_end::SyncedEnd;
 use crate::disk::DiskFile;
 
@@ -49,6 +50,10 @@ pub(crate) struct Segment {
     /// When the file was made, and when it was last appended to: what counts where records have no timestamps.
     created_ms: i64,
     touched_ms: i64,
+    /// Compaction may have taken batches out.
+    gaps: bool,
+    /// An entry of an index was found wrong, and the operator was told.
+    told_of_damaged_index: AtomicBool,
 }
 
 impl Segment {
@@ -100,6 +105,8 @@ impl Segment {
             first_timestamp: None,
             created_ms,
             touched_ms,
+            gaps: config.compact,
+            told_of_damaged_index: AtomicBool::new(false),
         }
     }
 
@@ -260,7 +267,7 @@ impl Segment {
         let known = self.times.last_where(|entry| entry.last_offset < offset)?;
         let mut max = known.map_or((NO_TIMESTAMP, self.base_offset), |at| (at.timestamp, at.last_offset));
         // Batches behind that entry may be younger.
-        let start = self.offsets.position_for_offset(max.1)?.min(position);
+        let start = self.position_for_offset(max.1)?.min(position);
         let mut walk = self.walk(start, position)?;
         while let Some(batch) = walk.next()? {
             if batch.header.max_timestamp > max.0 {
@@ -272,18 +279,28 @@ impl Segment {
 
     /// The first batch whose last offset is at least `offset`, before `end`.
     pub(crate) fn find(&self, offset: i64, end: u64) -> io::Result<Option<BatchAt>> {
-        let mut walk = self.walk(self.offsets.position_for_offset(offset)?, end)?;
+        let start = self.position_for_offset(offset)?;
+        let mut walk = self.walk(start, end)?;
+        // Base offsets lie outside of the checksum: a wrong one would lead past records, and nobody else could tell.
+        let mut expected = Some(self.base_offset).filter(|_| start == 0);
         while let Some(batch) = walk.next()? {
+            let found = batch.header.base_offset;
+            if let Some(expected) = expected.filter(|expected| *expected != found && !self.gaps) {
+                let what =
+                    format!("offset {expected} should be at position {}, and {found} is", batch.position);
+                return Err(damaged(what));
+            }
             if batch.header.last_offset() >= offset {
                 return Ok(Some(batch));
             }
+            expected = Some(batch.header.next_offset());
         }
         Ok(None)
     }
 
     /// The end of the last batch that ends at or before `limit`, counted from the batch that starts at `start`.
     pub(crate) fn last_batch_end(&self, start: u64, limit: u64) -> io::Result<u64> {
-        let mut end = start.max(self.offsets.batch_start_before(limit)?);
+        let mut end = start.max(self.position_of(self.offsets.place_before(limit)?)?);
         let mut walk = self.walk(end, self.size)?;
         while let Some(batch) = walk.next()? {
             if batch.end() > limit {
@@ -296,14 +313,53 @@ impl Segment {
 
     /// The first batch whose largest timestamp is at least `timestamp`, before `end`.
     pub(crate) fn find_timestamp(&self, timestamp: i64, end: u64) -> io::Result<Option<BatchAt>> {
-        let start = self.offsets.position_for_offset(self.times.offset_before(timestamp)?)?;
-        let mut walk = self.walk(start, end)?;
+        let mut walk = self.walk(self.position_before(timestamp)?, end)?;
         while let Some(batch) = walk.next()? {
             if batch.header.max_timestamp >= timestamp {
                 return Ok(Some(batch));
             }
         }
         Ok(None)
+    }
+
+    /// A place at or in front of the batch that holds `offset`.
+    fn position_for_offset(&self, offset: i64) -> io::Result<u64> {
+        self.position_of(self.offsets.place_for_offset(offset)?)
+    }
+
+    /// A place at or in front of the first batch that is as young as `timestamp`.
+    fn position_before(&self, timestamp: i64) -> io::Result<u64> {
+        let Some(entry) = self.times.entry_before(timestamp)? else { return Ok(0) };
+        let batch = self.find(entry.last_offset, self.size)?.filter(|batch| {
+            let header = &batch.header;
+            header.last_offset() == entry.last_offset && header.max_timestamp == entry.timestamp
+        });
+        Ok(batch.map_or_else(|| self.start_for_damaged_index(), |batch| batch.position))
+    }
+
+    /// Where the batch of an index entry starts, if one that ends with its offset does: an index is trusted as a whole
+    /// when its segment is opened, and an entry that was damaged would lead past records.
+    fn position_of(&self, entry: Option<BatchPlace>) -> io::Result<u64> {
+        let Some(entry) = entry else { return Ok(0) };
+        if entry.position.saturating_add(BATCH_HEADER_LEN as u64) > self.size {
+            return Ok(self.start_for_damaged_index());
+        }
+        let mut head = [0; BATCH_HEADER_LEN];
+        self.file()?.read_exact_at(&mut head, entry.position)?;
+        let is_there =
+            BatchHeader::parse(&head).is_ok_and(|header| header.last_offset() == entry.last_offset);
+        Ok(if is_there { entry.position } else { self.start_for_damaged_index() })
+    }
+
+    fn start_for_damaged_index(&self) -> u64 {
+        if !self.told_of_damaged_index.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                path = %self.path().display(),
+                "an index of this segment is damaged, so that the segment is read from its start. Remove its .index \
+                 and .timeindex while the broker is stopped: they are built anew"
+            );
+        }
+        0
     }
 
     /// The offset behind the last batch, and nothing if the batches behind the last index entry do

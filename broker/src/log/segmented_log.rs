@@ -9,6 +9,7 @@ use bytes::Bytes;
 use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP, RecordBatch};
 
 use super::config::LogConfig;
+use super::error::is_want_of_descriptors;
 use super::noted_end::NotedEnd;
 use super::open_files::LogFiles;
 use super::scan::{BatchAt, damaged};
@@ -86,6 +87,17 @@ struct Promise {
     truncations: u64,
 }
 
+/// Something is not durable.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SyncError {
+    /// A sync failed. Another one that succeeds would say nothing.
+    #[error(transparent)]
+    Failed(#[from] io::Error),
+    /// There was no descriptor for a directory: no sync has failed, and all of it may be tried again.
+    #[error(transparent)]
+    NotOpened(io::Error),
+}
+
 impl Unsynced {
     pub(crate) fn file(&mut self, file: &Arc<dyn DiskFile>) {
         if !self.files.iter().any(|known| Arc::ptr_eq(known, file)) {
@@ -109,13 +121,17 @@ impl Unsynced {
     /// Syncs it all, and, unless something else is missing, writes down how far the log is synced now.
     ///
     /// # Errors
-    /// What the operating system says about a sync, which must not be tried again.
-    pub(crate) fn sync(&self, disk: &dyn Disk, complete: bool) -> io::Result<()> {
+    /// What the operating system says about a sync, which must not be tried again; or that a directory could not be
+    /// opened for it ([`SyncError::NotOpened`]).
+    pub(crate) fn sync(&self, disk: &dyn Disk, complete: bool) -> Result<(), SyncError> {
         for file in &self.files {
             file.sync_data()?;
         }
         for dir in &self.dirs {
-            disk.sync_dir(dir)?;
+            match disk.sync_dir(dir) {
+                Err(error) if is_want_of_descriptors(&error) => return Err(SyncError::NotOpened(error)),
+                synced => synced?,
+            }
         }
         if let Some(promise) = self.promise.as_ref().filter(|_| complete) {
             promise.noted.write(promise.end, promise.truncations);

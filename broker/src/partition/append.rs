@@ -215,6 +215,20 @@ impl Partition {
         if let Some(duplicate) = writer.check(batch)? {
             return Ok(duplicate);
         }
+        let result = self.write_new(writer, batch, config, written);
+        if result.is_err() {
+            writer.producers.not_written(batch.header(), batch.now_ms);
+        }
+        result
+    }
+
+    fn write_new(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        batch: &CheckedBatch,
+        config: &LogConfig,
+        written: &mut Written,
+    ) -> Result<Appended, AppendError> {
         let stamped = batch.stamp(writer.log.next_offset(), self.leader_epoch(), config);
         let names = self.names()?;
         let rolled = writer.log.roll_if_needed(&stamped.header, batch.now_ms);

@@ -9,6 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -16,11 +17,13 @@ use super::error::is_passing;
 use super::handle::{Partition, interrupted};
 use crate::disk::{Disk, Executor, Held};
 use crate::log::checkpoint::LEADER_EPOCHS;
-use crate::log::{FlushMode, LogPosition, StorageError, Unsynced};
+use crate::log::{FlushMode, LogPosition, StorageError, SyncError, Unsynced};
 
 /// How many partitions of a directory are synced at the same time: a journal commits those that wait together in one
 /// go, and the device merges their barriers. Threads come as they are needed.
 const SYNCS_MAX: usize = 64;
+/// How long after a flush for which there was no descriptor or no thread it is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where a partition is on its way to the disk: one flush of it at a time, because a sync that fails must not be taken
 /// back by another one that succeeds.
@@ -46,7 +49,32 @@ struct Waiting {
     partitions: Vec<Weak<Partition>>,
     /// Segments were closed and are durable.
     rolled: bool,
+    /// What could not be flushed now, for want of a descriptor or a thread.
+    later: Vec<Weak<Partition>>,
     closed: bool,
+}
+
+/// A flush that a thread was asked for.
+struct FlushTurn {
+    partition: Arc<Partition>,
+    began: bool,
+}
+
+impl FlushTurn {
+    fn run(mut self) {
+        self.began = true;
+        self.partition.flush_queued();
+    }
+}
+
+impl Drop for FlushTurn {
+    fn drop(&mut self) {
+        if !self.began {
+            // There is no thread. Whoever asks now is not told that it is under way.
+            self.partition.flush_state.store(state::IDLE, Ordering::Release);
+            self.partition.home.flushes.later(&self.partition);
+        }
+    }
 }
 
 impl FlushQueue {
@@ -60,8 +88,14 @@ impl FlushQueue {
             self.waiting().partitions.push(Arc::downgrade(partition));
             return self.wake.notify_one();
         }
-        let partition = partition.clone();
-        self.syncs.start(move || partition.flush_queued());
+        let turn = FlushTurn { partition: partition.clone(), began: false };
+        self.syncs.start(move || turn.run());
+    }
+
+    /// Has a flush tried again in a moment.
+    fn later(&self, partition: &Arc<Partition>) {
+        self.waiting().later.push(Arc::downgrade(partition));
+        self.wake.notify_one();
     }
 
     /// Segments were closed and are durable.
@@ -81,15 +115,21 @@ impl FlushQueue {
         self.syncs.close(held);
     }
 
-    /// Waits for partitions to flush in place, or a roll. Nothing when the queue is closed and empty.
-    async fn next(&self) -> Option<(Vec<Arc<Partition>>, bool)> {
+    /// Waits for partitions to flush in place, a roll, or what is to be tried again. Nothing when the queue is closed
+    /// and empty; then nothing is tried again.
+    async fn next(&self) -> Option<Due> {
         loop {
             {
                 let mut waiting = self.waiting();
-                if !waiting.partitions.is_empty() || waiting.rolled {
-                    let partitions = std::mem::take(&mut waiting.partitions);
-                    let rolled = std::mem::take(&mut waiting.rolled);
-                    return Some((partitions.iter().filter_map(Weak::upgrade).collect(), rolled));
+                if waiting.closed {
+                    waiting.later.clear();
+                }
+                if !waiting.partitions.is_empty() || waiting.rolled || !waiting.later.is_empty() {
+                    return Some(Due {
+                        partitions: std::mem::take(&mut waiting.partitions),
+                        rolled: std::mem::take(&mut waiting.rolled),
+                        later: std::mem::take(&mut waiting.later),
+                    });
                 }
                 if waiting.closed {
                     return None;
@@ -112,13 +152,23 @@ pub(super) async fn run_flusher(
     after_roll: impl Fn() + Send + Sync + 'static,
 ) {
     let after_roll = Arc::new(after_roll);
-    while let Some((partitions, rolled)) = queue.next().await {
-        partitions.iter().for_each(Partition::flush_queued);
+    while let Some(Due { partitions, rolled, later }) = queue.next().await {
+        partitions.iter().filter_map(Weak::upgrade).for_each(|partition| partition.flush_queued());
         if rolled {
             let after_roll = after_roll.clone();
             let _ = executor.run(move || after_roll()).await;
         }
+        if !later.is_empty() {
+            tokio::time::sleep(TRY_AGAIN).await;
+            later.iter().filter_map(Weak::upgrade).for_each(|partition| partition.enqueue_flush());
+        }
     }
+}
+
+struct Due {
+    partitions: Vec<Weak<Partition>>,
+    rolled: bool,
+    later: Vec<Weak<Partition>>,
 }
 
 /// What a flush does for one partition.
@@ -186,7 +236,15 @@ impl Partition {
                 self.finish_flush(&work, epochs_written)?;
                 Ok(work.rolled)
             }
-            Err(error) => {
+            Err(SyncError::NotOpened(error)) => {
+                tracing::warn!(
+                    topic = %self.topic(), partition = self.index(), %error,
+                    "a directory cannot be opened to be synced; it is tried again"
+                );
+                self.flush_again(work)?;
+                Ok(false)
+            }
+            Err(SyncError::Failed(error)) => {
                 let failure = StorageError::new(format!(
                     "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the \
                      disk before",
@@ -196,6 +254,18 @@ impl Partition {
                 Err(failure)
             }
         }
+    }
+
+    /// Puts back what was to be flushed, to be flushed in a moment.
+    fn flush_again(self: &Arc<Self>, work: Work) -> Result<(), StorageError> {
+        let mut marks = self.marks()?;
+        let newer = std::mem::replace(&mut marks.unsynced, work.unsynced);
+        marks.unsynced.add(newer);
+        marks.epochs_changed |= work.epochs.is_some();
+        marks.rolled |= work.rolled;
+        drop(marks);
+        self.home.flushes.later(self);
+        Ok(())
     }
 
     fn begin_flush(&self) -> Result<Option<Work>, StorageError> {
@@ -217,7 +287,7 @@ impl Partition {
     }
 
     /// Says whether the epochs are in their file, if they had changed.
-    fn sync(&self, work: &Work) -> io::Result<bool> {
+    fn sync(&self, work: &Work) -> Result<bool, SyncError> {
         let epochs_written = match &work.epochs {
             Some(epochs) => self.write_epochs(epochs)?,
             None => true,
@@ -262,5 +332,42 @@ impl Partition {
             self.raise_high_watermark(visible);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use klamm_protocol::Uuid;
+    use klamm_runtime::{SeededRng, TokioClock};
+
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::log::LogConfig;
+    use crate::partition::{LogManager, LogManagerOptions};
+
+    /// Whoever asked later was told that a flush is under way, and nobody was ever answered.
+    #[tokio::test]
+    async fn a_flush_for_which_there_is_no_thread_is_tried_again() {
+        let disk = Arc::new(MemoryDisk::new().on_threads());
+        let clock = Arc::new(TokioClock::starting_at(0));
+        let options = LogManagerOptions::new(vec!["/data".into()]);
+        let manager = LogManager::open(disk, clock, Arc::new(SeededRng::new(1)), options).await.unwrap();
+        let made = manager.create_partition("clicks", 0, Uuid::from_u128(7), LogConfig::default());
+        let partition = made.unwrap();
+        let state = || partition.flush_state.load(Ordering::Acquire);
+        let idle = async || {
+            while state() != state::IDLE || !partition.marks().unwrap().unsynced.dirs.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), idle()).await.expect("the flush of a new partition");
+        partition.marks().unwrap().unsynced.dir(partition.dir());
+        // What becomes of one that was queued when no thread can be made.
+        partition.flush_state.store(state::QUEUED, Ordering::Release);
+        drop(FlushTurn { partition: partition.clone(), began: false });
+        assert_eq!(state(), state::IDLE);
+        tokio::time::timeout(Duration::from_secs(60), idle()).await.expect("a flush without being asked");
     }
 }

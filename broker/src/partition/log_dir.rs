@@ -366,8 +366,7 @@ impl LogDir {
     }
 
     /// Begins no more disk work. The lock is let go when none is under way any more.
-    pub(super) fn close_threads(&self, lock: DiskLock) {
-        let lock = Arc::new(lock);
+    pub(super) fn close_threads(&self, lock: Arc<DiskLock>) {
         self.executor.close(lock.clone());
         self.flushes.close_threads(lock);
     }

@@ -78,7 +78,7 @@ pub struct LogManager {
     flushers: Tasks,
     removals: Tasks,
     /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
-    locks: Vec<DiskLock>,
+    locks: Vec<Arc<DiskLock>>,
 }
 
 impl Drop for LogManager {
@@ -148,7 +148,7 @@ impl LogManager {
             node_id: options.node_id,
             flushers,
             removals: Tasks::new(),
-            locks,
+            locks: locks.into_iter().map(Arc::new).collect(),
         })
     }
 
@@ -231,8 +231,13 @@ impl LogManager {
     /// every few seconds to minutes.
     pub async fn housekeeping(&self, now_ms: i64) {
         // Side by side: one of them may hang.
-        let dirs = self.dirs.iter().cloned();
-        join_all(dirs.map(|dir| on_disk(&self.disk, move || dir.housekeeping(now_ms)))).await;
+        let work = self.locked_dirs().map(|(dir, lock)| {
+            on_disk(&self.disk, move || {
+                let _locked = lock;
+                dir.housekeeping(now_ms);
+            })
+        });
+        join_all(work).await;
     }
 
     /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
@@ -247,10 +252,20 @@ impl LogManager {
         }
         self.flushers.join().await;
         let mut result = Ok(());
-        for dir in self.dirs.clone() {
-            result = result.and(on_disk(&self.disk, move || dir.close()).await);
+        for (dir, lock) in self.locked_dirs() {
+            let closed = on_disk(&self.disk, move || {
+                let _locked = lock;
+                dir.close()
+            });
+            result = result.and(closed.await);
         }
         result
+    }
+
+    /// With their locks, for work that may still hang when the manager is gone: nobody else may have the directory
+    /// then.
+    fn locked_dirs(&self) -> impl Iterator<Item = (Arc<LogDir>, Arc<DiskLock>)> {
+        self.dirs.iter().cloned().zip(self.locks.iter().cloned())
     }
 
     /// The cluster's id, a base64url UUID unless it was given otherwise.

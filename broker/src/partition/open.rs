@@ -8,6 +8,7 @@ use klamm_protocol::Uuid;
 use klamm_protocol::records::BatchHeader;
 
 use super::batch::end_txn_marker;
+use super::error::is_passing;
 use super::handle::{Home, Opened, Partition};
 use super::marks::Marks;
 use super::producer_state::ProducerStates;
@@ -136,8 +137,15 @@ pub(super) fn load_producers(
     let mut from = log.start_offset();
     while let Some(offset) = offsets.pop() {
         let path = snapshot_path(log.dir(), offset);
-        let decoded =
-            if offset > log.next_offset() { None } else { snapshot::decode(&disk.read_to_vec(&path)?) };
+        let decoded = match disk.read_to_vec(&path) {
+            _ if offset > log.next_offset() => None,
+            Ok(bytes) => snapshot::decode(&bytes),
+            Err(error) if is_passing(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a snapshot of the producers cannot be read");
+                continue;
+            }
+        };
         if let Some(decoded) = decoded {
             producers = decoded;
             from = offset.max(from);

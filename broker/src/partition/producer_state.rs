@@ -287,6 +287,16 @@ impl ProducerStates {
         step
     }
 
+    /// Takes note that a batch could not be written. If it was to be the first of a producer that nobody knows, what
+    /// the producer has in flight behind it must not be taken for its beginning.
+    pub(crate) fn not_written(&mut self, header: &BatchHeader, now_ms: i64) {
+        let first = header.has_producer_id() && header.base_sequence == 0;
+        if first && self.producers.get(header.producer_id).is_none() {
+            let producer = Producer { seen_ms: now_ms, ..Producer::new(header.producer_epoch) };
+            self.restore(header.producer_id, producer);
+        }
+    }
+
     /// Forgets producers that have written nothing for `expiration_ms` and have no transaction open.
     pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
         while let Some((seen_ms, producer_id)) = self.idle.first().copied()
@@ -414,6 +424,28 @@ mod tests {
         states.appended(&across, None, 0);
         assert_eq!(across.last_sequence(), 1);
         assert!(matches!(states.check(&across), Ok(Verdict::Duplicate(batch)) if batch.base_offset() == 2));
+    }
+
+    #[test]
+    fn a_first_batch_that_was_not_written_must_come_before_the_others() {
+        let mut states = ProducerStates::default();
+        states.not_written(&header(1, 3, 0, 2, 0), 50);
+        assert_eq!(states.active()[0].last_timestamp, 50);
+        assert!(matches!(
+            states.check(&header(1, 3, 2, 1, 0)),
+            Err(ProducerError::OutOfOrderSequence { found: 2, expected: 0, .. })
+        ));
+        assert_eq!(states.check(&header(1, 3, 0, 2, 0)), Ok(Verdict::Append));
+        // It may be forgotten like others, and what is known of others stays.
+        states.expire(60, 10);
+        assert_eq!(states.active(), []);
+        states.appended(&header(1, 3, 0, 1, 0), None, 70);
+        states.not_written(&header(1, 3, 0, 1, 0), 80);
+        assert_eq!((states.active()[0].last_sequence, states.active()[0].last_timestamp), (0, 70));
+        // Who begins in the middle has been forgotten, and nobody knows where it was; who has no id is nobody.
+        states.not_written(&header(2, 0, 7, 1, 0), 80);
+        states.not_written(&header(-1, -1, 0, 1, 0), 80);
+        assert_eq!(states.active().len(), 1);
     }
 
     #[test]

@@ -48,17 +48,20 @@ impl Partition {
         now_ms: i64,
     ) -> Result<(), StorageError> {
         self.check_writable()?;
-        let high_watermark = {
+        {
             let mut marks = self.marks()?;
+            let high_watermark = marks.visible.offset;
+            if offset < high_watermark {
+                return Err(StorageError::new(format!(
+                    "cannot truncate to offset {offset}: everything below the high watermark {high_watermark} is \
+                     acknowledged"
+                )));
+            }
+            if offset >= writer.log.next_offset() {
+                return Ok(());
+            }
             // A flush that is under way could make visible what goes away.
             marks.truncations += 1;
-            marks.visible.offset
-        };
-        if offset < high_watermark {
-            return Err(StorageError::new(format!(
-                "cannot truncate to offset {offset}: everything below the high watermark {high_watermark} is \
-                 acknowledged"
-            )));
         }
         let truncated = self.cut(writer, offset, now_ms);
         self.enqueue_flush();
@@ -211,7 +214,7 @@ impl Partition {
         }
         let mut unsynced = std::mem::take(&mut self.marks().map_err(io::Error::other)?.unsynced);
         unsynced.add(writer.log.take_unsynced());
-        unsynced.sync(self.disk(), true)?;
+        unsynced.sync(self.disk(), true).map_err(io::Error::other)?;
         let mut marks = self.marks().map_err(io::Error::other)?;
         let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
         marks.show(end, max_timestamp);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
 mod acknowledged;
+mod attacked;
 mod durability;
 mod ends;
 mod failing_steps;

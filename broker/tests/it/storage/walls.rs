@@ -77,11 +77,46 @@ async fn a_truncation_that_takes_the_segment_of_the_high_watermark_shows_nothing
     assert_eq!(whole_batches(seen.slice.read_bytes().unwrap()).len(), 1);
 }
 
-/// The flush wrote the leader epochs by their path, which by then led into the topic that has the name now.
+/// The flush wrote the leader epochs by their path, which by then led into the topic that has the name now. They come
+/// before the records' sync, so deletion waits for them.
+#[tokio::test]
+async fn a_deletion_waits_for_the_name_that_a_flush_makes() {
+    let disk = MemoryDisk::new();
+    let data = on_threads(&disk);
+    let (manager, partition) = data.open_partition().await;
+    produce(&partition, batch(&["a"])).await;
+    partition.set_leader_epoch(7).unwrap();
+    let hang = disk.hang(Calls::of(&[DiskCall::Create]).on("leader-epoch-checkpoint"));
+    append(&partition, batch(&["b"])).await;
+    until("the flush makes the checkpoint", || hang.waiting() == 1).await;
+    let manager = Arc::new(manager);
+    let deletion = std::thread::spawn({
+        let (manager, runtime) = (manager.clone(), tokio::runtime::Handle::current());
+        move || {
+            let _entered = runtime.enter();
+            manager.delete_partition(TOPIC, 0).unwrap()
+        }
+    });
+    until("the deletion is under way", || partition.offline().is_some()).await;
+    // As long as the name may be made, the directory keeps its own.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!deletion.is_finished() && manager.partition(TOPIC, 0).is_some());
+    drop(hang);
+    assert!(deletion.join().unwrap());
+    let again = manager.create_partition(TOPIC, 0, Uuid::from_u128(8), data.config.clone()).unwrap();
+    produce(&again, batch(&["new"])).await;
+    drop((partition, again));
+    manager.shutdown().await.unwrap();
+    let epochs = disk.read_to_string(Path::new("/data/clicks-0/leader-epoch-checkpoint"));
+    assert_eq!(epochs.unwrap(), "0\n1\n0 0\n");
+}
+
+/// What it does when the records are synced, it does to the files that it had, whatever has their names now.
 #[tokio::test]
 async fn a_flush_of_a_deleted_partition_leaves_its_successor_alone() {
     let disk = MemoryDisk::new();
-    let data = on_threads(&disk);
+    // Nothing but what is appended to stays open, so that the rest is found by its name.
+    let data = Data { open_files_max: 1, ..on_threads(&disk) };
     let (manager, partition) = data.open_partition().await;
     produce(&partition, batch(&["a"])).await;
     partition.set_leader_epoch(7).unwrap();
@@ -91,15 +126,21 @@ async fn a_flush_of_a_deleted_partition_leaves_its_successor_alone() {
     assert!(manager.delete_partition(TOPIC, 0).unwrap());
     let again = manager.create_partition(TOPIC, 0, Uuid::from_u128(8), data.config.clone()).unwrap();
     produce(&again, batch(&["new"])).await;
-    let epochs = || disk.read_to_string(Path::new("/data/clicks-0/leader-epoch-checkpoint")).unwrap();
-    assert_eq!(epochs(), "0\n1\n0 0\n");
+    let written = || {
+        let read = |name| disk.read_to_string(&Path::new("/data/clicks-0").join(name)).unwrap();
+        [read("leader-epoch-checkpoint"), read("synced-end-checkpoint")]
+    };
+    let before = written();
+    assert_eq!(before[0], "0\n1\n0 0\n");
     drop(hang);
-    assert!(partition.wait_durable(1).await.is_err());
+    // The records were synced in time or not: either may be said of a topic that is deleted meanwhile, but at once.
+    let told = tokio::time::timeout(DEADLINE, partition.wait_durable(1)).await;
+    let _ = told.expect("an answer in time");
     drop(partition);
-    // Everything that was under way has ended when the manager has closed.
-    manager.shutdown().await.unwrap();
-    drop(manager);
-    assert_eq!(epochs(), "0\n1\n0 0\n");
+    // Everything that was under way has ended when the threads have: the directory can be had again then.
+    drop((again, manager));
+    until("the directory is free", || disk.lock(Path::new("/data/.lock")).unwrap().is_some()).await;
+    assert_eq!(written(), before);
 }
 
 /// No space or no descriptor for a small file beside the log made the partition read-only until a restart.
