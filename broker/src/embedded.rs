@@ -266,7 +266,9 @@ impl Broker {
         self.connections.shutdown().await;
         self.chores.shutdown().await;
         self.groups.close().await;
-        self.controller.close().await;
+        if timeout(DRAIN_DEADLINE, self.controller.close()).await.is_err() {
+            tracing::warn!("a directory that is being made does not end within {DRAIN_DEADLINE:?}; is its disk well?");
+        }
         Ok(self.logs.shutdown().await?)
     }
 
