@@ -267,7 +267,9 @@ impl Broker {
         self.chores.shutdown().await;
         self.groups.close().await;
         if timeout(DRAIN_DEADLINE, self.controller.close()).await.is_err() {
-            tracing::warn!("a directory that is being made does not end within {DRAIN_DEADLINE:?}; is its disk well?");
+            tracing::warn!(
+                "a directory that is being made does not end within {DRAIN_DEADLINE:?}; is its disk well?"
+            );
         }
         Ok(self.logs.shutdown().await?)
     }

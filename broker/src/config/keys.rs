@@ -79,7 +79,8 @@ pub const KEYS: &[Key] = &[
     key(
         "request.elements.max",
         "100000",
-        COUNT,
+        // Less, and clients could not say what they have to.
+        Expectation::Int(1_000, INT_MAX),
         "Topics, partitions, groups and whatever else one request may list, all together (ours).",
     ),
     key(

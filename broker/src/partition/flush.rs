@@ -1,29 +1,18 @@
 //! Group commit: what was appended to a partition is synced, then becomes visible.
 //!
-//! Every partition goes its own way: it is synced as soon as a thread for it is free, and what is appended meanwhile
-//! waits for its next turn, so the number of syncs depends on the disk's speed and not on the number of producers.
-//! Nobody waits for the slowest of a round. On a disk that does not block, a task does it, one partition after the
-//! other.
+//! Who waits for a flush and who does it: [`super::flush_queue`]. What is appended while a flush is under way waits for
+//! the next, so the number of syncs depends on the disk's speed and not on the number of producers.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use super::error::is_passing;
+use super::flush_queue::Flushed;
 use super::handle::{Partition, interrupted};
-use crate::disk::{Disk, Executor, Held};
 use crate::log::checkpoint::LEADER_EPOCHS;
 use crate::log::{FlushMode, LogPosition, StorageError, SyncError, Unsynced};
-
-/// How many partitions of a directory are synced at the same time: a journal commits those that wait together in one
-/// go, and the device merges their barriers. Threads come as they are needed.
-const SYNCS_MAX: usize = 64;
-/// How long after a flush for which there was no descriptor or no thread it is tried again.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where a partition is on its way to the disk: one flush of it at a time, because a sync that fails must not be taken
 /// back by another one that succeeds.
@@ -35,140 +24,20 @@ mod state {
     pub(super) const AGAIN: u8 = 3;
 }
 
-/// The partitions of a log directory that wait for a flush.
-#[derive(Debug)]
-pub(super) struct FlushQueue {
-    syncs: Executor,
-    waiting: Mutex<Waiting>,
-    wake: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// Where syncs run in place; elsewhere they wait for a thread.
-    partitions: Vec<Weak<Partition>>,
-    /// Segments were closed and are durable.
-    rolled: bool,
-    /// What could not be flushed now, for want of a descriptor or a thread.
-    later: Vec<Weak<Partition>>,
-    closed: bool,
-}
-
-/// A flush that a thread was asked for.
-struct FlushTurn {
-    partition: Arc<Partition>,
-    began: bool,
-}
-
-impl FlushTurn {
-    fn run(mut self) {
-        self.began = true;
-        self.partition.flush_queued();
-    }
-}
-
-impl Drop for FlushTurn {
-    fn drop(&mut self) {
-        if !self.began {
-            // There is no thread. Whoever asks now is not told that it is under way.
-            self.partition.flush_state.store(state::IDLE, Ordering::Release);
-            self.partition.home.flushes.later(&self.partition);
-        }
-    }
-}
-
-impl FlushQueue {
-    pub(super) fn new(disk: &dyn Disk) -> Self {
-        let syncs = Executor::new(disk, "klamm-sync", SYNCS_MAX);
-        Self { syncs, waiting: Mutex::default(), wake: Notify::new() }
+impl Flushed for Partition {
+    fn flush_queued(self: Arc<Self>) {
+        self.flush_and_go_on();
     }
 
-    fn push(&self, partition: &Arc<Partition>) {
-        if self.syncs.runs_in_place() {
-            self.waiting().partitions.push(Arc::downgrade(partition));
-            return self.wake.notify_one();
-        }
-        let turn = FlushTurn { partition: partition.clone(), began: false };
-        self.syncs.start(move || turn.run());
+    fn not_begun(self: Arc<Self>) {
+        // Whoever asks now is not told that it is under way.
+        self.flush_state.store(state::IDLE, Ordering::Release);
+        self.home.flushes.later(self.clone());
     }
 
-    /// Has a flush tried again in a moment.
-    fn later(&self, partition: &Arc<Partition>) {
-        self.waiting().later.push(Arc::downgrade(partition));
-        self.wake.notify_one();
+    fn ask_again(self: Arc<Self>) {
+        self.enqueue_flush();
     }
-
-    /// Segments were closed and are durable.
-    fn rolled(&self) {
-        self.waiting().rolled = true;
-        self.wake.notify_one();
-    }
-
-    /// Lets [`run_flusher`] end after what is queued.
-    pub(super) fn close(&self) {
-        self.waiting().closed = true;
-        self.wake.notify_one();
-    }
-
-    /// Begins no more syncs; see [`Executor::close`].
-    pub(super) fn close_threads(&self, held: Held) {
-        self.syncs.close(held);
-    }
-
-    /// Waits for partitions to flush in place, a roll, or what is to be tried again. Nothing when the queue is closed
-    /// and empty; then nothing is tried again.
-    async fn next(&self) -> Option<Due> {
-        loop {
-            {
-                let mut waiting = self.waiting();
-                if waiting.closed {
-                    waiting.later.clear();
-                }
-                if !waiting.partitions.is_empty() || waiting.rolled || !waiting.later.is_empty() {
-                    return Some(Due {
-                        partitions: std::mem::take(&mut waiting.partitions),
-                        rolled: std::mem::take(&mut waiting.rolled),
-                        later: std::mem::take(&mut waiting.later),
-                    });
-                }
-                if waiting.closed {
-                    return None;
-                }
-            }
-            self.wake.notified().await;
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Runs `after_roll` whenever segments were closed, beside the flushes; where the disk does not block, flushes, too.
-/// Until the queue is closed.
-pub(super) async fn run_flusher(
-    queue: Arc<FlushQueue>,
-    executor: Executor,
-    after_roll: impl Fn() + Send + Sync + 'static,
-) {
-    let after_roll = Arc::new(after_roll);
-    while let Some(Due { partitions, rolled, later }) = queue.next().await {
-        partitions.iter().filter_map(Weak::upgrade).for_each(|partition| partition.flush_queued());
-        if rolled {
-            let after_roll = after_roll.clone();
-            let _ = executor.run(move || after_roll()).await;
-        }
-        if !later.is_empty() {
-            tokio::time::sleep(TRY_AGAIN).await;
-            later.iter().filter_map(Weak::upgrade).for_each(|partition| partition.enqueue_flush());
-        }
-    }
-}
-
-struct Due {
-    partitions: Vec<Weak<Partition>>,
-    rolled: bool,
-    later: Vec<Weak<Partition>>,
 }
 
 /// What a flush does for one partition.
@@ -192,12 +61,12 @@ impl Partition {
             _ => None,
         };
         if self.flush_state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(state::IDLE) {
-            self.home.flushes.push(self);
+            self.home.flushes.push(self.clone());
         }
     }
 
     /// The flush that was asked for.
-    fn flush_queued(self: &Arc<Self>) {
+    fn flush_and_go_on(self: &Arc<Self>) {
         // Before anything is looked at: what is appended after that asks again.
         self.flush_state.store(state::RUNNING, Ordering::Release);
         match catch_unwind(AssertUnwindSafe(|| self.flush())) {
@@ -216,7 +85,7 @@ impl Partition {
         );
         if idle.is_err() {
             self.flush_state.store(state::QUEUED, Ordering::Release);
-            self.home.flushes.push(self);
+            self.home.flushes.push(self.clone());
         }
     }
 
@@ -264,7 +133,7 @@ impl Partition {
         marks.epochs_changed |= work.epochs.is_some();
         marks.rolled |= work.rolled;
         drop(marks);
-        self.home.flushes.later(self);
+        self.home.flushes.later(self.clone());
         Ok(())
     }
 
@@ -337,7 +206,7 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::time::Duration;
 
     use klamm_protocol::Uuid;
     use klamm_runtime::{SeededRng, TokioClock};
@@ -366,7 +235,7 @@ mod tests {
         partition.marks().unwrap().unsynced.dir(partition.dir());
         // What becomes of one that was queued when no thread can be made.
         partition.flush_state.store(state::QUEUED, Ordering::Release);
-        drop(FlushTurn { partition: partition.clone(), began: false });
+        Flushed::not_begun(partition.clone());
         assert_eq!(state(), state::IDLE);
         tokio::time::timeout(Duration::from_secs(60), idle()).await.expect("a flush without being asked");
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use klamm_protocol::Uuid;
 use tokio::sync::{Semaphore, watch};
 
-use super::flush::FlushQueue;
+use super::flush_queue::FlushQueue;
 use super::job::Job;
 use super::marks::Marks;
 use super::writer::Writer;

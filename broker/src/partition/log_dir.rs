@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use klamm_protocol::Uuid;
 use tokio::sync::Semaphore;
 
-use super::flush::FlushQueue;
+use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
 use super::upkeep::Checkpoint;
 use crate::disk::{Disk, DiskLock, Executor};

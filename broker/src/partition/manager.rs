@@ -9,7 +9,7 @@ use futures::future::join_all;
 use klamm_protocol::Uuid;
 use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 
-use super::flush::run_flusher;
+use super::flush_queue::run_flusher;
 use super::handle::Partition;
 use super::log_dir::{LogDir, in_parallel};
 use crate::disk::{Disk, DiskLock};

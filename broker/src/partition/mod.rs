@@ -29,6 +29,7 @@ mod append;
 mod batch;
 mod error;
 mod flush;
+mod flush_queue;
 mod handle;
 mod job;
 mod layered_map;

@@ -159,7 +159,7 @@ async fn no_request_takes_many_times_its_size() {
 /// `request.elements.max` holds for all that one request lists, wherever it does.
 #[tokio::test(start_paused = true)]
 async fn a_request_lists_so_many_things_and_no_more() {
-    let memory = InMemory::with(|builder| builder.set("request.elements.max", 10)).await;
+    let memory = InMemory::with(|builder| builder.set("request.elements.max", 1_000)).await;
     let request = |topics: usize, each: usize| {
         let topic = |index| ListOffsetsTopic {
             name: format!("t{index}").into(),
@@ -170,7 +170,9 @@ async fn a_request_lists_so_many_things_and_no_more() {
         };
         ListOffsetsRequest { topics: (0..topics).map(topic).collect(), ..Default::default() }
     };
-    for (topics, each, taken) in [(3, 2, true), (5, 1, true), (1, 9, true), (1, 10, false), (11, 0, false)] {
+    for (topics, each, taken) in
+        [(333, 2, true), (500, 1, true), (1, 999, true), (1, 1_000, false), (1_001, 0, false)]
+    {
         let mut wire = memory.connect().await;
         wire.send_in(&request(topics, each), 9).await;
         assert_eq!(wire.receive_raw().await.is_some(), taken, "{topics} topics of {each} partitions");

@@ -1,0 +1,163 @@
+//! Who waits for a flush, and the threads that do it.
+//!
+//! Every partition goes its own way: it is synced as soon as a thread for it is free, and nobody waits for the slowest
+//! of a round. On a disk that does not block, a task does it, one partition after the other.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::disk::{Disk, Executor, Held};
+
+/// How many partitions of a directory are synced at the same time: a journal commits those that wait together in one
+/// go, and the device merges their barriers. Threads come as they are needed.
+const SYNCS_MAX: usize = 64;
+/// How long after a flush for which there was no descriptor or no thread it is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// What waits in the queue: a partition.
+pub(super) trait Flushed: fmt::Debug + Send + Sync {
+    /// The flush that was asked for.
+    fn flush_queued(self: Arc<Self>);
+
+    /// There is no thread for the flush that was asked for.
+    fn not_begun(self: Arc<Self>);
+
+    /// Time to ask again for a flush that could not be.
+    fn ask_again(self: Arc<Self>);
+}
+
+/// The partitions of a log directory that wait for a flush.
+#[derive(Debug)]
+pub(super) struct FlushQueue {
+    syncs: Executor,
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Where syncs run in place; elsewhere they wait for a thread.
+    partitions: Vec<Weak<dyn Flushed>>,
+    /// Segments were closed and are durable.
+    rolled: bool,
+    /// What could not be flushed now, for want of a descriptor or a thread.
+    later: Vec<Weak<dyn Flushed>>,
+    closed: bool,
+}
+
+/// A flush that a thread was asked for.
+struct FlushTurn(Option<Arc<dyn Flushed>>);
+
+impl FlushTurn {
+    fn run(mut self) {
+        if let Some(partition) = self.0.take() {
+            partition.flush_queued();
+        }
+    }
+}
+
+impl Drop for FlushTurn {
+    fn drop(&mut self) {
+        if let Some(partition) = self.0.take() {
+            partition.not_begun();
+        }
+    }
+}
+
+impl FlushQueue {
+    pub(super) fn new(disk: &dyn Disk) -> Self {
+        let syncs = Executor::new(disk, "klamm-sync", SYNCS_MAX);
+        Self { syncs, waiting: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// Has a partition flushed.
+    pub(super) fn push(&self, partition: Arc<dyn Flushed>) {
+        if self.syncs.runs_in_place() {
+            self.waiting().partitions.push(Arc::downgrade(&partition));
+            return self.wake.notify_one();
+        }
+        let turn = FlushTurn(Some(partition));
+        self.syncs.start(move || turn.run());
+    }
+
+    /// Has a flush tried again in a moment.
+    pub(super) fn later(&self, partition: Arc<dyn Flushed>) {
+        self.waiting().later.push(Arc::downgrade(&partition));
+        self.wake.notify_one();
+    }
+
+    /// Segments were closed and are durable.
+    pub(super) fn rolled(&self) {
+        self.waiting().rolled = true;
+        self.wake.notify_one();
+    }
+
+    /// Lets [`run_flusher`] end after what is queued.
+    pub(super) fn close(&self) {
+        self.waiting().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Begins no more syncs; see [`Executor::close`].
+    pub(super) fn close_threads(&self, held: Held) {
+        self.syncs.close(held);
+    }
+
+    /// Waits for partitions to flush in place, a roll, or what is to be tried again. Nothing when the queue is closed
+    /// and empty; then nothing is tried again.
+    async fn next(&self) -> Option<Due> {
+        loop {
+            {
+                let mut waiting = self.waiting();
+                if waiting.closed {
+                    waiting.later.clear();
+                }
+                if !waiting.partitions.is_empty() || waiting.rolled || !waiting.later.is_empty() {
+                    return Some(Due {
+                        partitions: std::mem::take(&mut waiting.partitions),
+                        rolled: std::mem::take(&mut waiting.rolled),
+                        later: std::mem::take(&mut waiting.later),
+                    });
+                }
+                if waiting.closed {
+                    return None;
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `after_roll` whenever segments were closed, beside the flushes; where the disk does not block, flushes, too.
+/// Until the queue is closed.
+pub(super) async fn run_flusher(
+    queue: Arc<FlushQueue>,
+    executor: Executor,
+    after_roll: impl Fn() + Send + Sync + 'static,
+) {
+    let after_roll = Arc::new(after_roll);
+    while let Some(Due { partitions, rolled, later }) = queue.next().await {
+        partitions.iter().filter_map(Weak::upgrade).for_each(Flushed::flush_queued);
+        if rolled {
+            let after_roll = after_roll.clone();
+            let _ = executor.run(move || after_roll()).await;
+        }
+        if !later.is_empty() {
+            tokio::time::sleep(TRY_AGAIN).await;
+            later.iter().filter_map(Weak::upgrade).for_each(Flushed::ask_again);
+        }
+    }
+}
+
+struct Due {
+    partitions: Vec<Weak<dyn Flushed>>,
+    rolled: bool,
+    later: Vec<Weak<dyn Flushed>>,
+}
