@@ -132,10 +132,10 @@ fn topics(c: &mut Criterion) {
             for together in [1, TOGETHER] {
                 let label = |what: &str| format!("{what} {together} at {size} topics");
                 group.bench_function(label("create"), |b| {
-                    b.iter_custom(|rounds| site.measure(rounds, together).0)
+                    b.iter_custom(|rounds| site.measure(rounds, together).0);
                 });
                 group.bench_function(label("delete"), |b| {
-                    b.iter_custom(|rounds| site.measure(rounds, together).1)
+                    b.iter_custom(|rounds| site.measure(rounds, together).1);
                 });
             }
         }

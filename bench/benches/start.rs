@@ -53,7 +53,7 @@ impl Data {
             let batch = batch(NOW_MS + number as i64, batch_bytes);
             let mut last = Vec::new();
             for partition in &opened {
-                let appended = partition.append(batch.clone(), AppendOrigin::Client, NOW_MS);
+                let appended = partition.append(batch.clone(), AppendOrigin::Client, NOW_MS).await;
                 last.push(appended.expect("an append").last_offset);
             }
             if number % 64 == 0 || number + 1 == batches {
