@@ -251,7 +251,7 @@ fn long_polls() {
 
 fn many_producers() {
     let limit = [("flush", "os"), ("max.producer.ids.per.partition", "1000000")];
-    let server = Server::start(if cfg!(feature = "before") { &limit[..1] } else { &limit });
+    let server = Server::start(&limit);
     let mut wire = server.connect();
     wire.create("t", 1, &[("segment.bytes", "40000000")]);
     let of = |producer_id: i64, bytes: usize| {

@@ -5,6 +5,8 @@
 //! lies in the working directory, not in `/tmp`, which is often memory. It is in the page cache when the start is
 //! measured, as it is after a kill.
 
+#![allow(clippy::print_stdout)] // What it is for.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@
 
 pub mod api;
 mod budget;
+mod builder;
 pub mod config;
 pub mod controller;
 mod coordinator;
@@ -29,4 +30,5 @@ pub mod partition;
 mod quiet;
 mod replay;
 
-pub use embedded::{Broker, BrokerBuilder, BrokerError};
+pub use builder::BrokerBuilder;
+pub use embedded::{Broker, BrokerError};

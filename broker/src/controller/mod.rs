@@ -20,6 +20,7 @@ mod metadata_log;
 mod reconcile;
 mod record;
 mod service;
+mod shared;
 #[cfg(test)]
 mod simulation;
 mod task;

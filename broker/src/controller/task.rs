@@ -3,8 +3,7 @@
 //! done.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,10 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::command::TopicError;
-use super::decide::{Accepted, Answer, Attempt, Command, Core, DeletedTopic, Done, Ticket};
+use super::decide::{Accepted, Answer, Attempt, Command, Core, Done, Ticket};
 use super::directories::{Looked, follow};
 use super::image::{METADATA_TOPIC, Topic};
 use super::metadata_log::{ControllerError, MetadataLog};
+use super::shared::Shared;
 use super::view::View;
 use crate::disk::Disk;
 use crate::ids::fresh_uuid;
@@ -32,48 +32,6 @@ pub(super) const COMMANDS_PER_ROUND: usize = 1_024;
 pub(super) struct Proposal {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Answer>,
-}
-
-/// What the task shares with those who ask the controller.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) view: watch::Sender<Arc<View>>,
-    producer_ids: Mutex<Range<i64>>,
-    followers: Mutex<Vec<mpsc::UnboundedSender<DeletedTopic>>>,
-}
-
-impl Shared {
-    pub(super) fn new(view: View) -> Self {
-        Self {
-            view: watch::Sender::new(Arc::new(view)),
-            producer_ids: Mutex::new(0..0),
-            followers: Mutex::default(),
-        }
-    }
-
-    /// A producer id out of the block, if there are any left.
-    pub(super) fn take_producer_id(&self) -> Option<i64> {
-        self.producer_ids().next()
-    }
-
-    /// Hears of every deletion from now on.
-    pub(super) fn follow_deletions(&self) -> mpsc::UnboundedReceiver<DeletedTopic> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
-    }
-
-    fn tell(&self, deleted: &[DeletedTopic]) {
-        if deleted.is_empty() {
-            return;
-        }
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
-        followers.retain(|follower| deleted.iter().all(|deleted| follower.send(deleted.clone()).is_ok()));
-    }
-
-    fn producer_ids(&self) -> MutexGuard<'_, Range<i64>> {
-        self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What the controller works with.

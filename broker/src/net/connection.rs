@@ -215,8 +215,8 @@ async fn wait(
     }
 }
 
-/// Sends a response; false when that cannot be done. A peer that takes it so slowly that others wait for the memory that
-/// this one and those behind it hold is let go.
+/// Sends a response; false when that cannot be done. A peer that takes it so slowly that others wait for the memory
+/// that this one and those behind it hold is let go.
 async fn send(
     writer: &mut Writer,
     response: Response,

@@ -12,57 +12,11 @@ use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 use super::flush_queue::run_flusher;
 use super::handle::Partition;
 use super::log_dir::{LogDir, in_parallel};
+use super::options::LogManagerOptions;
 use crate::disk::{Disk, DiskLock};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
 use crate::log::{LogConfig, LogError, OpenFiles};
-
-/// Internal topics, which are compacted, begin like this.
-const INTERNAL_PREFIX: &str = "__";
-
-/// What a [`LogManager`] is opened with.
-#[derive(Debug, Clone)]
-pub struct LogManagerOptions {
-    /// `log.dirs`; made where they are missing. A partition lies in one of them.
-    pub dirs: Vec<PathBuf>,
-    /// Settings of topics that are not in `topic_configs`.
-    pub defaults: LogConfig,
-    /// Settings of topics that are known to differ.
-    pub topic_configs: HashMap<String, LogConfig>,
-    /// `node.id`; must be the one in `meta.properties` where there is one.
-    pub node_id: i32,
-    /// `log.open.files.max`: files of logs that are open beside those that are appended to.
-    pub open_files_max: usize,
-    /// `num.recovery.threads.per.data.dir`: partitions of a directory that are opened at the same time.
-    pub recovery_threads: usize,
-    /// The cluster's id; without one it is taken from `meta.properties`, or made up for a new broker.
-    pub cluster_id: Option<String>,
-}
-
-impl LogManagerOptions {
-    /// Node 1 with Kafka's defaults in these directories.
-    pub fn new(dirs: Vec<PathBuf>) -> Self {
-        Self {
-            dirs,
-            defaults: LogConfig::default(),
-            topic_configs: HashMap::new(),
-            node_id: 1,
-            open_files_max: 1_000,
-            recovery_threads: 2,
-            cluster_id: None,
-        }
-    }
-
-    fn config_of(&self, topic: &str) -> LogConfig {
-        let mut config = self.topic_configs.get(topic).unwrap_or(&self.defaults).clone();
-        if topic.starts_with(INTERNAL_PREFIX) && !self.topic_configs.contains_key(topic) {
-            // A compacted log may have gaps, which in any other would be damage.
-            config.compact = true;
-            config.delete = false;
-        }
-        config
-    }
-}
 
 /// The partitions of all log directories, and the tasks that flush them. Dropping it ends the tasks as a crash would;
 /// call [`Self::shutdown`] before for a quick next start.

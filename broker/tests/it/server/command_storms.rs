@@ -1,5 +1,6 @@
-//! Storms of commands: the same names created, deleted and asked for by many at once, who go away, while the broker stops,
-//! fails or loses its power. After each start the metadata and the directories are one, and every topic can be used.
+//! Storms of commands: the same names created, deleted and asked for by many at once, who go away, while the broker
+//! stops, fails or loses its power. After each start the metadata and the directories are one, and every topic can be
+//! used.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
