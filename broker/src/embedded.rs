@@ -1,5 +1,7 @@
 //! A broker in this process: [`Broker::builder`], start, and a stop that loses nothing.
 
+mod builder;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{interval_at, timeout};
 
 use crate::api::Context;
-use crate::builder::BrokerBuilder;
 use crate::config::{BrokerConfig, ConfigError, Endpoint};
 use crate::controller::{Controller, ControllerError, DeletedTopic, METADATA_TOPIC};
 use crate::disk::{Disk, raise_open_files_limit, shortage};
@@ -17,6 +18,8 @@ use crate::group::GroupService;
 use crate::log::LogError;
 use crate::net::{Acceptor, Limits};
 use crate::partition::{LogManager, LogManagerOptions};
+
+pub use builder::BrokerBuilder;
 
 /// How long requests under way may take when the broker stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -73,13 +76,13 @@ pub struct Broker {
 }
 
 /// What a broker is made of.
-pub(crate) struct Parts {
-    pub(crate) config: BrokerConfig,
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) dirs: Vec<PathBuf>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) rng: Arc<dyn Rng>,
-    pub(crate) net: Arc<dyn Net>,
+struct Parts {
+    config: BrokerConfig,
+    disk: Arc<dyn Disk>,
+    dirs: Vec<PathBuf>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    net: Arc<dyn Net>,
 }
 
 impl Broker {
@@ -128,7 +131,7 @@ impl Broker {
         Ok(self.logs.shutdown().await?)
     }
 
-    pub(crate) async fn start(parts: Parts) -> Result<Self, BrokerError> {
+    async fn start(parts: Parts) -> Result<Self, BrokerError> {
         let Parts { config, disk, dirs, clock, rng, net } = parts;
         if disk.is_blocking()
             && let Some(shortage) = shortage(raise_open_files_limit(), &config.open_files_needs())

@@ -16,7 +16,6 @@
 
 pub mod api;
 mod budget;
-mod builder;
 pub mod config;
 pub mod controller;
 mod coordinator;
@@ -30,5 +29,4 @@ pub mod partition;
 mod quiet;
 mod replay;
 
-pub use builder::BrokerBuilder;
-pub use embedded::{Broker, BrokerError};
+pub use embedded::{Broker, BrokerBuilder, BrokerError};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use klamm_runtime::{Clock, Net, Rng, SeededRng, SystemClock, TcpNet, TokioClock, read_text_file};
 
+use super::{Broker, BrokerError, Parts};
 use crate::config::{BrokerConfig, EMBEDDED_DEFAULTS, Values, parse_properties};
 use crate::disk::{Disk, FileDisk, MemoryDisk};
-use crate::embedded::{Broker, BrokerError, Parts};
 
 /// The data directory of a broker whose disk is memory.
 const EPHEMERAL_DIR: &str = "/klamm";
