@@ -8,7 +8,7 @@ use crate::log::LogConfig;
 /// Internal topics, which are compacted, begin like this.
 const INTERNAL_PREFIX: &str = "__";
 
-/// What a [`LogManager`] is opened with.
+/// What a [`LogManager`](super::LogManager) is opened with.
 #[derive(Debug, Clone)]
 pub struct LogManagerOptions {
     /// `log.dirs`; made where they are missing. A partition lies in one of them.
