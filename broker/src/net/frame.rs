@@ -90,7 +90,8 @@ impl FrameReader {
         }
         let deadline = Instant::now() + self.limits.read_timeout;
         while self.buffer.len() < LENGTH_BYTES {
-            self.read(source, LENGTH_BYTES, deadline).await?;
+            // Silence inside a request is borne no longer than between two.
+            self.read(source, LENGTH_BYTES, deadline.min(Instant::now() + self.limits.idle)).await?;
         }
         let len = i64::from((&self.buffer[..LENGTH_BYTES]).get_i32());
         let fits = |len: &usize| (SHORTEST_BYTES..=self.limits.max_bytes).contains(len);
@@ -122,12 +123,17 @@ impl FrameReader {
     async fn read_body(&mut self, source: &mut Reader, total: usize) -> Result<(), FrameError> {
         let begun = Instant::now();
         let deadline = begun + self.limits.read_timeout + time_for(total);
+        let mut silent_since = begun;
         while self.buffer.len() < total {
+            let until = deadline.min(silent_since + self.limits.idle);
             // Whoever has room and brings nothing is in the way of others. Looked at once a second.
-            let look = deadline.min(Instant::now() + READ_TIME_WANTED);
+            let look = until.min(Instant::now() + READ_TIME_WANTED);
             match self.read(source, total, look).await {
-                Err(FrameError::TooSlow) if look < deadline => {}
-                read => read?,
+                Err(FrameError::TooSlow) if look < until => {}
+                read => {
+                    read?;
+                    silent_since = Instant::now();
+                }
             }
             let taken = begun.elapsed();
             if taken >= READ_TIME_WANTED + time_for(self.buffer.len()) && self.limits.budget.is_wanted() {
@@ -213,6 +219,19 @@ mod tests {
             peer.write_all(&len.to_be_bytes()).await.unwrap();
             let refused = frames.next(&mut source).await.unwrap_err();
             assert!(matches!(refused, FrameError::Length(found) if found == i64::from(len)), "{len}");
+        }
+    }
+
+    /// `connections.max.idle.ms` bounds silence, wherever in a request it begins.
+    #[tokio::test(start_paused = true)]
+    async fn silence_inside_a_request_is_borne_no_longer_than_between_two() {
+        for bytes in [2, 4, 20] {
+            let (mut peer, mut source, mut frames) =
+                pair(FrameLimits { idle: Duration::from_secs(3), ..limits() });
+            peer.write_all(&frame(50)[..bytes]).await.unwrap();
+            let start = Instant::now();
+            assert!(matches!(frames.next(&mut source).await, Err(FrameError::TooSlow)), "{bytes}");
+            assert_eq!(start.elapsed().as_secs(), 3, "{bytes}");
         }
     }
 
