@@ -184,6 +184,15 @@ impl Share {
         }
     }
 
+    /// Parts with so many of its bytes, or all that it has, for something that goes its own way.
+    pub(crate) fn split(&self, bytes: usize) -> Self {
+        let mut held = self.bytes();
+        let small_bytes = held.1.min(bytes);
+        let rest_bytes = held.0.min(bytes - small_bytes);
+        *held = (held.0 - rest_bytes, held.1 - small_bytes);
+        self.budget.share(rest_bytes, small_bytes)
+    }
+
     /// Takes so many bytes instead, whether or not they are there. Who came in by the room for small requests stays
     /// there while it is small: else large ones that wait would wait for everybody who comes after them.
     pub(crate) fn resize(&self, new_bytes: usize) {
@@ -364,6 +373,27 @@ mod tests {
         assert_eq!((share.held_bytes(), budget.taken_bytes()), (50, 50));
         drop(share);
         assert_eq!(budget.taken_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_split_off_is_given_back_by_itself() {
+        let budget = Budget::new(Some(MEBIBYTE));
+        let share = at_once(&budget, 300_000);
+        let part = share.split(200_000);
+        assert_eq!((share.held_bytes(), part.held_bytes()), (100_000, 200_000));
+        share.resize(10);
+        assert_eq!(budget.taken_bytes(), 200_010);
+        drop(part);
+        assert_eq!(budget.taken_bytes(), 10);
+        assert_eq!((share.split(usize::MAX).held_bytes(), share.held_bytes()), (10, 0));
+        // One that came in by the room for small requests.
+        let all = at_once(&budget, MEBIBYTE);
+        let _large = waiting(&budget, MEBIBYTE);
+        let small = at_once(&budget, 1_000);
+        let part = small.split(600);
+        drop(all);
+        assert_eq!((small.held_bytes(), part.held_bytes()), (400, 600));
+        drop((small, part));
     }
 
     /// Whatever comes in whatever order: no more is admitted than there is, nobody waits where there is room for the

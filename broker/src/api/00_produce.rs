@@ -20,6 +20,7 @@ use klamm_protocol::{ErrorCode, Records, Utf8Bytes};
 
 use super::context::{NO_TRANSACTIONS, named};
 use super::{Answer, Call, Context, Refusal};
+use crate::budget::Share;
 use crate::controller::View;
 use crate::partition::{AppendError, AppendOrigin, Appending, Partition, RefusedRecord};
 
@@ -41,6 +42,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         context,
         view: context.view(),
         by_id: call.version >= TOPIC_IDS,
+        frame: call.frame_share(),
         waits: Vec::new(),
         names_left: NAMED_RECORDS_MAX,
     };
@@ -51,7 +53,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         let topic = work.append_topic(number, topic, refusal.as_ref()).await;
         response.responses.push(topic);
     }
-    let waits = work.waits;
+    // The frame is given back when the last of its batches is written.
+    let Work { waits, .. } = work;
     let reply = call.reply();
     if acks == 0 {
         told_nothing(&response)?;
@@ -195,6 +198,8 @@ struct Work<'a> {
     context: &'a Context,
     view: Arc<View>,
     by_id: bool,
+    /// Batches that wait for the disk are slices of the frame.
+    frame: Arc<Share>,
     waits: Vec<Wait>,
     /// What is left of [`NAMED_RECORDS_MAX`].
     names_left: usize,
@@ -254,6 +259,6 @@ impl Work<'_> {
         if batch.header().is_transactional() {
             return Err(Refused::because(NO_TRANSACTIONS.0, NO_TRANSACTIONS.1));
         }
-        Ok((log.clone(), log.append_checked(batch)))
+        Ok((log.clone(), log.append_checked(batch, Some(self.frame.clone()))))
     }
 }

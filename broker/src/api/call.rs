@@ -129,6 +129,11 @@ impl Call {
         self.body.position()
     }
 
+    /// What the frame takes, for something that keeps it when the request is answered or waits.
+    pub(crate) fn frame_share(&self) -> Arc<Share> {
+        Arc::new(self.share.split(self.body.position() + self.body.remaining()))
+    }
+
     /// What it takes to answer.
     pub(crate) fn reply(&self) -> Reply {
         Reply { api: self.api, version: self.version, correlation_id: self.correlation_id }

@@ -138,7 +138,7 @@ async fn read_requests(
             Answer::Ready(response) => response.encoded.bytes.len(),
             Answer::Later(_, held_bytes) => *held_bytes,
         };
-        // Nothing holds the frame any more; what the answer takes is taken until it is out.
+        // Whoever still holds the frame has its share; what the answer takes is taken until it is out.
         share.resize(bytes);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
         let Some(part) = room(progress.unsent.clone().acquire_many_owned(bytes), context, progress).await

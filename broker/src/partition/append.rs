@@ -17,6 +17,7 @@ use super::job::{Job, PendingAppend, Room};
 use super::marks::BatchMark;
 use super::rules::AppendOrigin;
 use super::writer::Writer;
+use crate::budget::Share;
 use crate::log::{FlushMode, LogConfig, StorageError};
 
 /// What a disk thread says.
@@ -100,7 +101,7 @@ impl Partition {
     /// The future gives an [`AppendError`]; nothing was appended then.
     pub fn append(self: &Arc<Self>, records: Bytes, origin: AppendOrigin, now_ms: i64) -> Appending {
         match self.check(records, origin, now_ms) {
-            Ok(batch) => self.append_checked(batch),
+            Ok(batch) => self.append_checked(batch, None),
             Err(error) => Appending(Stage::Told(Err(error))),
         }
     }
@@ -116,8 +117,12 @@ impl Partition {
         CheckedBatch::new(records, origin, &self.config(), now_ms)
     }
 
-    /// The rest of [`Self::append`].
-    pub(crate) fn append_checked(self: &Arc<Self>, batch: CheckedBatch) -> Appending {
+    /// The rest of [`Self::append`]. The frame that the batch is a slice of counts until the batch is written.
+    pub(crate) fn append_checked(
+        self: &Arc<Self>,
+        batch: CheckedBatch,
+        frame: Option<Arc<Share>>,
+    ) -> Appending {
         if self.home.executor.runs_in_place() {
             return Appending(Stage::Told(self.append_in_place(&batch)));
         }
@@ -127,12 +132,12 @@ impl Partition {
             AppendOrigin::Client => self.try_room_for(batch.len()).map(Some),
         };
         if let Some(room) = room {
-            return Appending(Stage::Queued(self.queue_append(batch, room)));
+            return Appending(Stage::Queued(self.queue_append(batch, frame, room)));
         }
         let partition = self.clone();
         Appending(Stage::WaitsForRoom(Box::pin(async move {
             let room = partition.room_for(batch.len()).await;
-            partition.queue_append(batch, Some(room))
+            partition.queue_append(batch, frame, Some(room))
         })))
     }
 

@@ -11,6 +11,7 @@ use super::batch::{Appended, CheckedBatch};
 use super::error::AppendError;
 use super::handle::{Partition, interrupted};
 use super::writer::Writer;
+use crate::budget::Share;
 use crate::log::StorageError;
 
 /// How often a thread looks for more work of the same partition before others have their turn.
@@ -40,6 +41,8 @@ impl std::fmt::Debug for Job {
 pub(super) struct PendingAppend {
     pub(super) batch: CheckedBatch,
     pub(super) answer: oneshot::Sender<Result<Appended, AppendError>>,
+    /// The share of the frame that the batch is a slice of.
+    pub(super) _frame: Option<Arc<Share>>,
     pub(super) _room: Option<Room>,
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use klamm_broker::Broker;
 use klamm_broker::disk::{Calls, Disk, DiskCall, Hang, MemoryDisk};
+use klamm_protocol::frame::encode_request;
 use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::{
@@ -157,6 +158,42 @@ async fn writes_that_hang_hold_only_their_partition() {
     }
     let all = broken.connect().await.read_all(&broken.slow).await;
     assert_eq!(all, ["one", "two", "late", "late", "late"]);
+}
+
+/// A batch that waits for the disk is a slice of its frame and keeps all of it. Only the batch was counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_count_for_as_long_as_their_batches_wait_for_the_disk() {
+    const FRAME_BYTES: usize = 1 << 20;
+    let broken = Broken::start().await;
+    let hang = broken.hang(DiskCall::Write);
+    let taken = || broken.broker.as_ref().unwrap().request_bytes_taken();
+    let mut wire = broken.connect().await;
+    let request = produce_request(&broken.slow, batch(&["late"]), -1);
+    let mut frame = encode_request(&request, 9, 1, Some("wire")).unwrap().to_vec();
+    frame.resize(4 + FRAME_BYTES, 0);
+    frame[..4].copy_from_slice(&(FRAME_BYTES as u32).to_be_bytes());
+    for _ in 0..3 {
+        wire.send_raw(&frame).await;
+    }
+    hang.is_reached().await;
+    // A later request on the connection was answered in its turn, so that all three were worked on.
+    let mut other = broken.connect().await;
+    let all_came = async {
+        while taken() < 3 * FRAME_BYTES {
+            other.metadata(&[&broken.elsewhere]).await;
+        }
+    };
+    tokio::time::timeout(SOON, all_came).await.expect("all three frames count");
+    hang.hang.release();
+    for _ in 0..3 {
+        wire.receive_in::<ProduceRequest>(9).await;
+    }
+    let given_back = async {
+        while taken() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, given_back).await.expect("all of it comes back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
