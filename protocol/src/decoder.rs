@@ -16,10 +16,8 @@ pub struct Decoder {
     position: usize,
     version: i16,
     flexible: bool,
-    /// What the elements of arrays may still take once they are decoded.
-    elements_bytes_left: usize,
-    /// How many elements there may still be.
-    elements_left: usize,
+    /// How many elements of arrays there may be, and how many bytes they may take once they are decoded.
+    elements_max: (usize, usize),
     /// How many were announced so far, and what they take.
     elements: (usize, usize),
 }
@@ -62,14 +60,13 @@ impl Decoder {
     /// As [`Self::new`], with other limits on what arrays may take.
     pub fn with_limits(bytes: impl Into<Bytes>, limits: ElementLimits) -> Self {
         let buf = bytes.into();
-        let elements_bytes_left = buf.len().saturating_mul(limits.factor).max(limits.least_bytes);
+        let bytes_max = buf.len().saturating_mul(limits.factor).max(limits.least_bytes);
         Self {
             buf,
             position: 0,
             version: 0,
             flexible: false,
-            elements_bytes_left,
-            elements_left: limits.count,
+            elements_max: (limits.count, bytes_max),
             elements: (0, 0),
         }
     }
@@ -219,17 +216,13 @@ impl Decoder {
 
     /// Counts `count` elements of `size` bytes each in memory, which have yet to be decoded.
     pub(crate) fn expect_elements(&mut self, count: usize, size: usize) -> Result<(), DecodeError> {
-        let bytes = count.saturating_mul(size);
-        match (self.elements_bytes_left.checked_sub(bytes), self.elements_left.checked_sub(count)) {
-            (Some(bytes_left), Some(left)) => {
-                self.elements_bytes_left = bytes_left;
-                self.elements_left = left;
-                self.elements.0 += count;
-                self.elements.1 += bytes;
-                Ok(())
-            }
-            _ => Err(self.error(DecodeErrorKind::TooManyElements(count))),
+        let all = self.elements.0.saturating_add(count);
+        let all_bytes = self.elements.1.saturating_add(count.saturating_mul(size));
+        if all > self.elements_max.0 || all_bytes > self.elements_max.1 {
+            return Err(self.error(DecodeErrorKind::TooManyElements(count)));
         }
+        self.elements = (all, all_bytes);
+        Ok(())
     }
 
     /// An error at the current position.
