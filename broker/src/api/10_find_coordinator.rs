@@ -29,11 +29,12 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         TRANSACTION => Err(NO_TRANSACTIONS),
         _ => Err((ErrorCode::InvalidRequest, "this broker has no coordinator of this kind")),
     };
+    let host: Utf8Bytes = call.peer.advertised.host.as_str().into();
     let coordinator = |key: Utf8Bytes| match found {
         Ok(()) => Coordinator {
             key,
             node_id: context.config().node_id,
-            host: call.peer.advertised.host.as_str().into(),
+            host: host.clone(),
             port: i32::from(call.peer.advertised.port),
             error_message: Some(Utf8Bytes::new()),
             ..Coordinator::default()
