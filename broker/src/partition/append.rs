@@ -159,9 +159,14 @@ impl Partition {
         }
     }
 
-    fn queue_append(self: &Arc<Self>, batch: CheckedBatch, room: Option<Room>) -> Answer {
+    fn queue_append(
+        self: &Arc<Self>,
+        batch: CheckedBatch,
+        frame: Option<Arc<Share>>,
+        room: Option<Room>,
+    ) -> Answer {
         let (answer, receiver) = oneshot::channel();
-        self.queue(Job::Append(PendingAppend { batch, answer, _room: room }));
+        self.queue(Job::Append(PendingAppend { batch, answer, _frame: frame, _room: room }));
         Answer(receiver)
     }
 
@@ -275,10 +280,13 @@ impl Partition {
     fn write_failed(&self, error: &io::Error, taken_back: bool) -> StorageError {
         let dir = self.dir().display();
         if is_passing(error) && taken_back {
-            return StorageError::new(format!(
-                "no space left for {dir}, or no file descriptors: {error}. Free some space, lower retention.bytes or \
-                 raise the limit of open files; no restart is needed"
-            ));
+            let (what, cure) = match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    ("no space left for", "Free some space, or lower retention.bytes")
+                }
+                _ => ("cannot open a file of", "Raise the limit of open files, or lower max.connections"),
+            };
+            return StorageError::new(format!("{what} {dir}: {error}. {cure}; no restart is needed"));
         }
         let failure = StorageError::new(format!(
             "writing to {dir} failed: {error}. The partition is read-only until the broker is restarted; check the \
