@@ -13,7 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::future::join_all;
 use klamm_broker::Broker;
 use klamm_broker::config::{BrokerConfig, Values};
-use klamm_broker::controller::{Controller, CreateTopic, METADATA_TOPIC};
+use klamm_broker::internals::{Controller, CreateTopic, METADATA_TOPIC};
 use klamm_broker::disk::{Disk, FileDisk, MemoryDisk};
 use klamm_broker::log::LogConfig;
 use klamm_broker::partition::{LogManager, LogManagerOptions};
