@@ -28,6 +28,7 @@ mod net;
 pub mod partition;
 mod quiet;
 mod replay;
+mod txn;
 
 /// What the broker's own tests and benches reach for; nothing here is promised to anybody.
 #[doc(hidden)]

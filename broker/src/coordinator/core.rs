@@ -128,7 +128,7 @@ pub(crate) trait Core: fmt::Debug + Send + 'static {
     fn replay(&mut self, now: Now, record: &StoredRecord) -> Result<(), DecodeError>;
 
     /// Everything stored has been replayed.
-    fn replayed(&mut self);
+    fn replayed(&mut self, now: Now);
 
     /// All steps up to this one are durable: they will not be taken back.
     fn durable(&mut self, step: Step);

@@ -223,7 +223,7 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
             // What a crash left may not have been durable before.
             self.log.wait_durable(end - 1).await.map_err(Unloaded::Lost)?;
         }
-        core.replayed();
+        core.replayed(self.time.now());
         tracing::debug!(log = self.log.name(), took_ms = started.elapsed().as_millis(), "coordinator loaded");
         Ok(core)
     }

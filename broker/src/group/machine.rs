@@ -54,7 +54,7 @@ impl Core for Coordinator {
         Coordinator::replay(self, now, record)
     }
 
-    fn replayed(&mut self) {
+    fn replayed(&mut self, _now: Now) {
         Coordinator::replayed(self);
     }
 

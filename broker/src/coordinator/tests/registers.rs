@@ -108,7 +108,7 @@ impl Core for Registers {
         Ok(())
     }
 
-    fn replayed(&mut self) {}
+    fn replayed(&mut self, _now: Now) {}
 
     fn durable(&mut self, step: Step) {
         self.journal.settle(step);

@@ -98,7 +98,7 @@ impl<C: Core> World<C> {
     pub(crate) fn replayed(&self) -> C {
         let mut core = (self.fresh)();
         self.durable_records().for_each(|record| core.replay(self.now(), record).unwrap());
-        core.replayed();
+        core.replayed(self.now());
         core
     }
 
