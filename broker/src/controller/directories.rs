@@ -73,9 +73,15 @@ fn carry_out(
             );
             Ok(())
         }
-        (Action::Blocked(index), ..) => Err(format!(
-            "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
-        )),
+        (Action::Blocked(index), ..) => {
+            Err(match logs.partition(name, index).and_then(|log| log.offline()) {
+                // Whose it is may be what cannot be read.
+                Some(error) => format!("the directory {name}-{index} cannot be used: {error}"),
+                None => format!(
+                    "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
+                ),
+            })
+        }
         (Action::Create(_) | Action::Keep(_), ..) => Ok(()),
     }
 }

@@ -104,6 +104,24 @@ pub enum LogError {
     NoLogDirs,
 }
 
+impl LogError {
+    /// Whether what was tried may succeed later as it is: the operating system could not do it now. A sync that failed
+    /// does not pass, see [`for_good`].
+    pub(crate) fn may_pass(&self) -> bool {
+        const IO_ERROR: i32 = 5;
+        match self {
+            Self::Io { source, .. } => is_passing(source) || source.raw_os_error() == Some(IO_ERROR),
+            _ => false,
+        }
+    }
+}
+
+/// The error of a sync, so that nobody takes it for one that passes: another sync that succeeds says nothing. Only where
+/// there was no descriptor for a directory, nothing was begun.
+pub(crate) fn for_good(error: io::Error) -> io::Error {
+    if is_want_of_descriptors(&error) { error } else { io::Error::other(error.to_string()) }
+}
+
 /// Adds the file and the verb to what the operating system said.
 pub(crate) trait IoContext<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, LogError>;
@@ -150,5 +168,24 @@ impl StorageError {
 impl From<LogError> for StorageError {
     fn from(error: LogError) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_cannot_do_now_may_pass_and_a_failed_sync_does_not() {
+        let io = |source: io::Error| LogError::Io { action: "open", path: "/x".into(), source };
+        for errno in [5, 12, 23, 24, 28] {
+            assert!(io(io::Error::from_raw_os_error(errno)).may_pass(), "{errno}");
+            let of_descriptors = matches!(errno, 23 | 24);
+            let synced = for_good(io::Error::from_raw_os_error(errno));
+            assert_eq!(io(synced).may_pass(), of_descriptors, "{errno}");
+        }
+        assert!(!io(io::Error::from_raw_os_error(13)).may_pass(), "no permission");
+        assert!(!io(io::ErrorKind::InvalidData.into()).may_pass());
+        assert!(!LogError::NoLogDirs.may_pass());
     }
 }

@@ -10,7 +10,7 @@ use klamm_protocol::records::{BatchHeader, RecordBatch};
 
 use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
-use super::error::{IoContext, LogError};
+use super::error::{IoContext, LogError, for_good};
 use super::open_files::LogFiles;
 use super::scan::{BatchScan, Scanned};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
@@ -93,7 +93,7 @@ pub(crate) fn load(
         log.note_synced();
     }
     if recovery.changed {
-        disk.sync_dir(dir).at("sync", dir)?;
+        disk.sync_dir(dir).map_err(for_good).at("sync", dir)?;
     }
     log.raise_start_offset(known.start_offset);
     Ok((log, recovery.report))
@@ -268,7 +268,7 @@ impl<'a> Recovery<'a> {
         if cut || end > self.vouched || self.known.clean {
             // What was only in the page cache after a crash of the process must not be promised to consumers before
             // it is on disk.
-            file.sync_data().at("sync", &path)?;
+            file.sync_data().map_err(for_good).at("sync", &path)?;
             self.changed = true;
         }
         if !later.is_empty() && !cut {
@@ -293,7 +293,7 @@ impl<'a> Recovery<'a> {
     fn complete(&mut self, segment: &mut Segment) -> io::Result<()> {
         segment.close()?;
         for file in segment.files()?.into_iter().skip(1) {
-            file.sync_data()?;
+            file.sync_data().map_err(for_good)?;
         }
         segment.release();
         self.changed = true;
@@ -489,7 +489,7 @@ fn finish_swaps(disk: &dyn Disk, dir: &Path, names: &[String], first_cleaned: i6
             }
         }
         disk.rename(&path, &segment_path(dir, base, LOG))?;
-        disk.sync_dir(dir)?;
+        disk.sync_dir(dir).map_err(for_good)?;
     }
     Ok(())
 }

@@ -336,9 +336,7 @@ impl LogDir {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         let mut failure: Option<StorageError> = None;
         for partition in partitions {
-            if partition.is_open()
-                && let Err(error) = partition.close()
-            {
+            if let Err(error) = partition.close() {
                 failure = Some(error);
             }
         }
@@ -375,6 +373,11 @@ impl LogDir {
     pub(super) fn partitions_of(&self, topic: &str) -> Vec<Arc<Partition>> {
         let all = (topic.to_owned(), i32::MIN)..=(topic.to_owned(), i32::MAX);
         self.partitions().range(all).map(|(_, partition)| partition.clone()).collect()
+    }
+
+    /// Partitions that could not be opened for a reason that passes.
+    pub(super) fn to_be_opened(&self) -> Vec<Arc<Partition>> {
+        self.partitions().values().filter(|partition| partition.comes_back()).cloned().collect()
     }
 
     fn unfinished(&self) -> MutexGuard<'_, BTreeSet<Key>> {

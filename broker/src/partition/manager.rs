@@ -13,6 +13,7 @@ use super::flush_queue::run_flusher;
 use super::handle::Partition;
 use super::log_dir::{LogDir, in_parallel};
 use super::options::LogManagerOptions;
+use super::reopen::open_again;
 use crate::disk::{Disk, DiskLock};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
@@ -30,6 +31,7 @@ pub struct LogManager {
     cluster_id: String,
     node_id: i32,
     flushers: Tasks,
+    openers: Tasks,
     removals: Tasks,
     /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
     locks: Vec<Arc<DiskLock>>,
@@ -61,7 +63,7 @@ impl fmt::Debug for LogManager {
 impl LogManager {
     /// Locks the directories, opens every partition in them (checking those that a crash left behind) and starts
     /// the flushers on the current tokio runtime. A partition that cannot be opened does not prevent the others:
-    /// it is there, but offline.
+    /// it is there, but offline; for a reason that passes, such as a want of descriptors, only until it can be opened.
     ///
     /// # Errors
     /// A directory cannot be used, is in use, or belongs to another node or cluster.
@@ -76,8 +78,12 @@ impl LogManager {
             let now_ms = clock.now_ms();
             on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
         };
-        let flushers = Tasks::new();
+        let (flushers, openers) = (Tasks::new(), Tasks::new());
         for dir in &dirs {
+            let unopened = dir.to_be_opened();
+            if !unopened.is_empty() {
+                openers.spawn("log opener", open_again(unopened, dir.executor().clone()));
+            }
             let after_roll = {
                 let dir = dir.clone();
                 move || {
@@ -101,6 +107,7 @@ impl LogManager {
             cluster_id,
             node_id: options.node_id,
             flushers,
+            openers,
             removals: Tasks::new(),
             locks: locks.into_iter().map(Arc::new).collect(),
         })
@@ -200,6 +207,7 @@ impl LogManager {
     /// # Errors
     /// A partition had failed or could not be synced; the next start checks the logs of its directory.
     pub async fn shutdown(&self) -> Result<(), LogError> {
+        self.openers.shutdown().await;
         self.removals.join().await;
         for dir in &self.dirs {
             dir.flushes().close();

@@ -6,6 +6,7 @@
 //! log_dir         one log directory: its lock, identity, checkpoints, partitions and disk threads
 //! handle          Partition: what is known of it without the disk, settings, failure
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
+//! reopen          what could not be opened is opened later, by itself
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
 //! job             what waits for the disk: one thing after the other
 //! flush           group commit: each partition for itself
@@ -40,6 +41,7 @@ mod open;
 mod options;
 mod producer_state;
 mod read;
+mod reopen;
 mod rules;
 mod snapshot;
 mod stored;

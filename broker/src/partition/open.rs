@@ -9,7 +9,7 @@ use klamm_protocol::records::BatchHeader;
 
 use super::batch::end_txn_marker;
 use super::error::is_passing;
-use super::handle::{Home, Opened, Partition};
+use super::handle::{Home, Opened, Partition, Unopened};
 use super::marks::Marks;
 use super::producer_state::ProducerStates;
 use super::snapshot::{self, SNAPSHOT, snapshot_path};
@@ -42,9 +42,12 @@ impl Partition {
         if let Some(parent) = dir.parent() {
             log.unsynced().dir(parent);
         }
-        let opened =
-            opened(log, ProducerStates::default(), Transactions::default(), EpochCache::default(), false);
-        let partition = Self::assemble(home, topic_id, config, Ok((opened, 0, RecoveryReport::default())));
+        let (producers, transactions) = (ProducerStates::default(), Transactions::default());
+        let made = opened(log, producers, transactions, EpochCache::default(), false);
+        let partition = Self::assemble(home, config);
+        partition.learn_topic_id(topic_id);
+        partition.install(made, 0);
+        let partition = Arc::new(partition);
         partition.enqueue_flush();
         Ok(partition)
     }
@@ -52,16 +55,40 @@ impl Partition {
     /// A partition whose directory exists. One that cannot be opened is there too, but offline: every call says why.
     /// Blocks on the disk.
     pub(super) fn open(home: Home, config: LogConfig, known: Known) -> Arc<Self> {
-        let config = Arc::new(config);
-        let (topic_id, found) = match read_if_there(&*home.disk, &home.dir.join(PARTITION_METADATA)) {
-            Ok(text) => {
-                let topic_id = text.as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
-                (topic_id, find(&*home.disk, &home, &config, known))
+        let partition = Self::assemble(home, Arc::new(config));
+        partition.try_to_open(known);
+        Arc::new(partition)
+    }
+
+    /// Tries once more to open a log that could not be opened for a reason that passes; says whether it is to be tried
+    /// again. Blocks on the disk.
+    pub(super) fn open_again(&self) -> bool {
+        // Closing waits for this, and deletion; after them there is nothing to be opened any more.
+        let Ok(_not_closed) = self.flushing.lock() else { return false };
+        let Ok(_not_deleted) = self.names() else { return false };
+        let Some(known) = self.to_be_opened() else { return false };
+        self.try_to_open(known);
+        if self.is_open() {
+            tracing::info!(topic = %self.topic(), partition = self.index(), "the partition could be opened");
+        }
+        self.comes_back()
+    }
+
+    fn try_to_open(&self, known: Known) {
+        match self.find_all(known) {
+            Ok((opened, leader_epoch)) => self.install(opened, leader_epoch),
+            Err(error) if error.may_pass() => {
+                let why = format!("{error}. It is tried again until it can be opened; no restart is needed");
+                self.put_off(Unopened { why: StorageError::new(why), again: Some(known) });
             }
-            Err(error) => (Uuid::ZERO, Err(error)),
-        };
-        let found = found.map_err(StorageError::from);
-        Self::assemble(home, topic_id, config, found)
+            Err(error) => self.put_off(Unopened { why: error.into(), again: None }),
+        }
+    }
+
+    fn find_all(&self, known: Known) -> Result<(Opened, i32), LogError> {
+        let id = read_if_there(self.disk(), &self.dir().join(PARTITION_METADATA))?;
+        self.learn_topic_id(id.as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO));
+        find(self.disk(), &self.home, &self.config(), known)
     }
 }
 
@@ -74,7 +101,8 @@ fn opened(
 ) -> Opened {
     let mut marks = Marks::of(&log, transactions, epochs, epochs_changed);
     marks.note_unsynced(log.take_unsynced());
-    Opened { writer: Mutex::new(Writer { log, producers }), marks: Mutex::new(marks) }
+    let report = RecoveryReport::default();
+    Opened { writer: Mutex::new(Writer { log, producers }), marks: Mutex::new(marks), report }
 }
 
 fn find(
@@ -82,7 +110,7 @@ fn find(
     home: &Home,
     config: &Arc<LogConfig>,
     known: Known,
-) -> Result<(Opened, i32, RecoveryReport), LogError> {
+) -> Result<(Opened, i32), LogError> {
     let dir = &home.dir;
     let written = read_if_there(disk, &dir.join(LEADER_EPOCHS))?;
     let mut epochs = written.as_deref().and_then(EpochCache::parse).unwrap_or_default();
@@ -111,7 +139,8 @@ fn find(
         log.unsynced().dir(dir);
     }
     let leader_epoch = epochs.latest().unwrap_or(0);
-    Ok((opened(log, producers, transactions, epochs, epochs_changed), leader_epoch, report))
+    let opened = opened(log, producers, transactions, epochs, epochs_changed);
+    Ok((Opened { report, ..opened }, leader_epoch))
 }
 
 /// The text of a file; nothing when there is none or it is no text.

@@ -178,9 +178,14 @@ impl Partition {
     }
 
     /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What
-    /// follows needs no recovery. Blocks on the disk.
+    /// follows needs no recovery. A log that was never opened is left as it is. Blocks on the disk.
     pub(super) fn close(self: &Arc<Self>) -> Result<(), StorageError> {
         let _no_other_flush = self.flushing.lock().map_err(|_| interrupted())?;
+        if !self.is_open() {
+            // Whatever is to be done about it is up to the next start.
+            self.retire("the broker is stopping");
+            return Ok(());
+        }
         self.flush_now()?;
         if self.marks()?.epochs_changed {
             let what = format!("{} has no room for its leader epochs", self.dir().display());

@@ -16,6 +16,7 @@ mod floods;
 mod groups;
 mod hanging_disk;
 mod long_names;
+mod passing_errors;
 mod produce_fetch;
 mod record_errors;
 mod restart;
