@@ -142,17 +142,42 @@ impl Partition {
     }
 
     /// Waits until the record at `last_offset` is durable and visible to consumers. With
-    /// [`FlushMode::Os`] it is at once.
+    /// [`FlushMode::Os`] it is at once. A sync that cannot be begun, for want of descriptors, is waited for.
     ///
     /// # Errors
     /// The disk failed; the records may or may not be there after a restart.
     pub async fn wait_durable(&self, last_offset: i64) -> Result<(), StorageError> {
+        self.wait_until_durable(last_offset, || None).await
+    }
+
+    /// As [`Self::wait_durable`], for who would rather be told that a sync cannot be begun now than wait for it.
+    ///
+    /// # Errors
+    /// As there; or a sync was put off, and the records become durable later, if at all.
+    pub(crate) async fn wait_durable_now(&self, last_offset: i64) -> Result<(), StorageError> {
+        let put_off = || self.marks().map(|marks| marks.put_off.clone()).unwrap_or_default();
+        let (before, _) = put_off();
+        self.wait_until_durable(last_offset, || {
+            let (times, why) = put_off();
+            why.filter(|_| times > before)
+        })
+        .await
+    }
+
+    async fn wait_until_durable(
+        &self,
+        last_offset: i64,
+        gives_up: impl Fn() -> Option<StorageError>,
+    ) -> Result<(), StorageError> {
         let mut high_watermark = self.watch();
         loop {
             if *high_watermark.borrow_and_update() > last_offset {
                 return Ok(());
             }
             self.check_writable()?;
+            if let Some(error) = gives_up() {
+                return Err(error);
+            }
             if high_watermark.changed().await.is_err() {
                 return Err(StorageError::new("the partition was closed"));
             }

@@ -6,7 +6,7 @@
 use super::tail::Tail;
 use super::transactions::{TransactionStep, Transactions};
 use crate::log::checkpoint::EpochCache;
-use crate::log::{Log, LogPosition, Unsynced};
+use crate::log::{Log, LogPosition, StorageError, Unsynced};
 
 /// What is known of a log without asking it.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Marks {
     pub(super) rolled: bool,
     /// How often the end went back: what a flush began to sync before says nothing about what came after.
     pub(super) truncations: u64,
+    /// How often a flush was put off, and why the last time.
+    pub(super) put_off: (u64, Option<StorageError>),
     /// The greatest timestamp of the log, and of what is visible.
     pub(super) max_timestamp: i64,
     pub(super) visible_max_timestamp: i64,
@@ -64,6 +66,7 @@ impl Marks {
             unsynced: Unsynced::default(),
             rolled: false,
             truncations: 0,
+            put_off: (0, None),
             max_timestamp: log.max_timestamp(),
             visible_max_timestamp: log.max_timestamp(),
             tail: Tail::new(log.active_file().clone(), log.end()),

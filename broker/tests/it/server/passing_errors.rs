@@ -157,3 +157,26 @@ async fn groups_whose_log_could_not_be_opened_are_loaded_when_it_can_be() {
         assert_eq!(committed(&mut wire, "g", "t").await, 2);
     }
 }
+
+/// Its producer heard nothing for as long as there were no descriptors.
+#[tokio::test(start_paused = true)]
+async fn a_produce_that_cannot_be_synced_now_is_told_so_and_the_next_one_may_do() {
+    let place = Place::default();
+    let (broker, mut wire) = place.start().await;
+    wire.metadata(&["first"]).await;
+    place.disk.fail(Calls::of(&[DiskCall::SyncDir]).and_all_after(), NO_DESCRIPTORS);
+    // The name of its directory is to be synced.
+    wire.metadata(&["t"]).await;
+    for value in ["one", "two"] {
+        let answer = tokio::time::timeout(Duration::from_secs(5), wire.produce("t", batch(&[value]))).await;
+        let refused = answer.expect("an answer");
+        assert_eq!(refused.error_code, REFUSED);
+        let message = refused.error_message.unwrap();
+        assert!(message.contains("open files") && message.contains("may be there"), "{message}");
+    }
+    assert!(wire.read_all("t").await.is_empty(), "nothing is visible before it is durable");
+    place.disk.clear_faults();
+    assert_eq!(wire.produce("t", batch(&["three"])).await.error_code, 0);
+    assert_eq!(wire.read_all("t").await, ["one", "two", "three"]);
+    broker.shutdown().await.unwrap();
+}
