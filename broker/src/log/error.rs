@@ -67,6 +67,22 @@ pub enum LogError {
         /// Where this one begins.
         found: i64,
     },
+    /// The segments that the log began with are gone.
+    #[error(
+        "{path} begins at offset {found} and is the first segment, but the log begins at offset {expected} and was closed \
+         so: a segment file is missing. The partition stays offline rather than lose acknowledged records silently. Put \
+         the missing file back, or restore the partition directory from a backup; to accept the loss, delete the files \
+         log-start-offset-checkpoint and lost-start-checkpoint of the log directory, and restart",
+        path = path.display()
+    )]
+    LostStart {
+        /// The first segment that is there.
+        path: PathBuf,
+        /// Where the log began when it was closed.
+        expected: i64,
+        /// Where it begins now.
+        found: i64,
+    },
     /// Records at the end that had been synced are gone.
     #[error(
         "the log in {dir} ends at offset {end}, but it had been synced up to offset {synced_to}: a segment file is \

@@ -31,6 +31,8 @@ pub(crate) struct Known {
     pub(crate) recovery_point: Option<i64>,
     /// The checkpointed start of the log.
     pub(crate) start_offset: i64,
+    /// Where it began when it was closed, if somebody wrote that down: not before old segments were taken out.
+    pub(crate) closed_start: Option<i64>,
     pub(crate) now_ms: i64,
 }
 
@@ -78,11 +80,13 @@ pub(crate) fn load(
             .at("create a segment in", dir)?;
         return Ok((log, recovery.report));
     }
+    let first = bases.first().copied();
     let (mut segments, next_offset) = recovery.segments(bases, &mut visit)?;
     let Some(mut active) = segments.pop() else {
         return Err(LogError::Invalid { path: dir.to_owned(), what: "no segment is left".to_owned() });
     };
     recovery.refuse_lost_end(next_offset)?;
+    recovery.refuse_lost_start(first, next_offset)?;
     active.reopen(config).at("open", active.path())?;
     let mut log =
         Log::of_segments(files.clone(), config.clone(), segments, active, next_offset).at("open", dir)?;
@@ -181,6 +185,18 @@ impl<'a> Recovery<'a> {
             return Err(LogError::LostEnd { dir: self.files.dir().to_owned(), end, synced_to });
         }
         Ok(())
+    }
+
+    /// Retention takes segments out before it is written down where the log starts, but closing writes it down last. A
+    /// log that ends elsewhere than where it was closed has been used since, or was not open then.
+    fn refuse_lost_start(&self, first: Option<i64>, end: i64) -> Result<(), LogError> {
+        let closed_start = self.known.closed_start.filter(|_| self.known.recovery_point == Some(end));
+        match (closed_start, first) {
+            (Some(expected), Some(found)) if found > expected => {
+                Err(LogError::LostStart { path: self.path(found), expected, found })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The segment, when its checksums need not be verified: all of it was synced, its indexes are sound, and its

@@ -65,6 +65,8 @@ pub(super) struct Unopened {
     pub(super) why: StorageError,
     /// What is known for another try; nothing when another one would come to the same.
     pub(super) again: Option<Known>,
+    /// Where the log began, if what it began with is missing.
+    pub(super) lost_start: Option<i64>,
 }
 
 /// Who a partition is, where its files are, and who does its disk work.
@@ -242,6 +244,11 @@ impl Partition {
     /// Whether the log is open.
     pub(super) fn is_open(&self) -> bool {
         self.opened.get().is_some()
+    }
+
+    /// Where the log began, if it is not open because what it began with is missing.
+    pub(super) fn lost_start(&self) -> Option<i64> {
+        self.unopened.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.lost_start
     }
 
     /// Whether the partition is offline for a reason that passes, so that its log will be opened without a restart.

@@ -24,6 +24,8 @@ const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// What Kafka writes into the marker; the epoch is that of a cluster's controller, which a single node does not have.
 const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
+/// Where logs began whose first segments are missing: after a crash nothing else would tell. Ours; Kafka leaves it alone.
+const LOST_STARTS: &str = "lost-start-checkpoint";
 /// Suffix of the directory of a partition that is being deleted.
 const DELETED: &str = "-delete";
 /// What file systems let a name be.
@@ -132,6 +134,7 @@ impl LogDir {
         let recovery_points = self.read_offsets(RECOVERY_POINTS)?;
         let starts = self.read_offsets(LOG_STARTS)?;
         let high_watermarks = self.read_offsets(HIGH_WATERMARKS)?;
+        let lost_starts = self.read_offsets(LOST_STARTS)?;
         let mut found = Vec::new();
         for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
             if !entry.is_dir {
@@ -155,6 +158,7 @@ impl LogDir {
                 clean,
                 recovery_point: recovery_points.get(&key).copied(),
                 start_offset: starts.get(&key).copied().unwrap_or(0),
+                closed_start: lost_starts.get(&key).or(starts.get(&key).filter(|_| clean)).copied(),
                 now_ms,
             };
             found.push((key, dir, known));
@@ -178,11 +182,27 @@ impl LogDir {
             }
             self.partitions().insert(key, partition);
         }
+        self.write_lost_starts(&lost_starts);
         if !clean {
             // What was only in the page cache counts as durable from here on, and so must the names of the directories.
             self.disk.sync_dir(&self.path).at("sync", &self.path)?;
         }
         Ok(())
+    }
+
+    /// Remembers which logs are refused for their beginning, beyond a crash.
+    fn write_lost_starts(&self, before: &Offsets) {
+        let partitions = self.partitions();
+        let lost = partitions.iter().filter_map(|(key, log)| Some((key.clone(), log.lost_start()?)));
+        let lost: Offsets = lost.collect();
+        drop(partitions);
+        if lost == *before {
+            return;
+        }
+        let path = self.path.join(LOST_STARTS);
+        if let Err(error) = self.disk.write_atomically(&path, &print_offsets(&lost)) {
+            tracing::warn!(path = %path.display(), %error, "cannot note which logs have lost their beginning");
+        }
     }
 
     /// Creates a partition; the caller made sure that there is none of that name.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use klamm_broker::disk::{Disk, MemoryDisk, Tear};
+use klamm_broker::disk::{Calls, Disk, DiskCall, MemoryDisk, Tear};
 use klamm_broker::log::LogError;
 use klamm_broker::partition::{AppendOrigin, Isolation, LogManagerOptions};
 use klamm_protocol::{ErrorCode, Uuid};
@@ -185,6 +185,75 @@ async fn a_missing_segment_is_refused() {
         left.disk().remove(&log).unwrap();
     }
     left.expect_refused(&["had been synced up to offset 30"]).await;
+}
+
+/// The segments behind it were served as if the log had never begun before.
+#[tokio::test]
+async fn a_missing_first_segment_is_refused_by_its_name() {
+    let left = Left::behind(true).await;
+    let first = left.logs().remove(0);
+    let bytes = left.disk().read_to_vec(&first).unwrap();
+    left.disk().remove(&first).unwrap();
+    let words = ["00000000000000000008.log begins at offset 8", "is missing", "begins at offset 0"];
+    left.expect_refused(&words).await;
+    // Nor does a crash behind a start that was clean.
+    for _ in 0..2 {
+        let manager = left.data.open().await;
+        assert!(manager.partition(TOPIC, 0).unwrap().offline().is_some());
+    }
+    left.disk().create(&first).unwrap().write_all_at(&bytes, 0).unwrap();
+    left.expect(30).await;
+    let noted = left.data.dirs[0].join("lost-start-checkpoint");
+    assert_eq!(left.disk().read_to_string(&noted).unwrap(), "0\n0\n");
+
+    // Where nobody wrote down where the log starts there is nothing to say: Kafka does so only for some logs.
+    for kept in [Some("0\n1\nother 0 5\n"), None] {
+        let left = Left::behind(true).await;
+        left.disk().remove(&left.logs().remove(0)).unwrap();
+        let starts = left.data.dirs[0].join("log-start-offset-checkpoint");
+        match kept {
+            Some(text) => left.disk().write_atomically(&starts, text).unwrap(),
+            None => left.disk().remove(&starts).unwrap(),
+        }
+        let (_manager, partition) = left.data.open_partition().await;
+        assert!(partition.offline().is_none(), "{:?}", partition.offline());
+        assert!(partition.log_start_offset() > 0);
+    }
+}
+
+/// Retention removes the files first and writes down later where the log starts.
+#[tokio::test]
+async fn a_log_whose_retention_was_cut_off_starts() {
+    for (clean_before, deleted_records) in [(true, false), (true, true), (false, false), (false, true)] {
+        let disk = MemoryDisk::new();
+        let mut data = Data::in_memory(&disk);
+        let (manager, partition) = data.open_partition().await;
+        for number in 0..40 {
+            produce(&partition, batch(&[&format!("{number:0500}")])).await;
+        }
+        manager.housekeeping(NOW_MS).await;
+        if clean_before {
+            manager.shutdown().await.unwrap();
+        }
+        drop((manager, partition));
+        let kept_bytes = if deleted_records { -1 } else { 8_192 };
+        data.config.retention_bytes = kept_bytes;
+        let (manager, partition) = data.open_partition().await;
+        if deleted_records {
+            partition.delete_records(25).await.unwrap();
+        }
+        let checkpoint = Calls::of(&[DiskCall::Create]).on("log-start-offset-checkpoint");
+        disk.fail(checkpoint.and_all_after(), std::io::ErrorKind::Other);
+        manager.housekeeping(NOW_MS).await;
+        let start = partition.log_start_offset();
+        assert!(start > 0);
+        drop((manager, partition));
+        disk.crash(Tear::Prefix(1));
+        let (_manager, partition) = data.open_partition().await;
+        assert!(partition.offline().is_none(), "{:?}", partition.offline());
+        let from = read_all(&partition).await.first().unwrap().0;
+        assert!(from <= start && partition.log_end_offset() == 40, "{from} {start}");
+    }
 }
 
 #[tokio::test]
