@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
+
 use super::decide::Attempt;
 use super::image::{Image, Topic};
 use super::reconcile::{Action, Found, plan};
@@ -13,38 +15,41 @@ use crate::partition::{LogManager, Partition};
 /// What a look at one name came to, and the logs of the topic that has it.
 pub(super) type Looked = (Attempt, Option<Logs>);
 
-/// Looks at each of these names. Blocks on the disk.
-pub(super) fn follow(
-    logs: &LogManager,
-    image: &Image,
-    names: &[Arc<str>],
-    defaults: &LogConfig,
-) -> Vec<Looked> {
-    names.iter().map(|name| follow_one(logs, image, name, defaults)).collect()
-}
-
-fn follow_one(logs: &LogManager, image: &Image, name: &Arc<str>, defaults: &LogConfig) -> Looked {
-    let found: Vec<Found> = logs.partitions_of(name).iter().map(|log| found(log)).collect();
-    let wanted = image.topic(name);
-    let config = wanted.map(|topic| topic::log_config(defaults, &topic.settings));
+/// Looks at one name. Every directory's work is done by its own threads, so that one that hangs holds up the names that
+/// have to do with it.
+pub(super) async fn follow(
+    logs: Arc<LogManager>,
+    image: Image,
+    name: Arc<str>,
+    defaults: LogConfig,
+) -> Looked {
+    let found: Vec<Found> = logs.partitions_of(&name).iter().map(|log| found(log)).collect();
+    let wanted = image.topic(&name).map(|topic| &**topic);
+    let config = wanted.map(|topic| topic::log_config(&defaults, &topic.settings));
+    let (removals, others): (Vec<Action>, Vec<Action>) =
+        plan(&name, &image, &found).into_iter().partition(|action| matches!(action, Action::Remove(_)));
     let mut failure: Option<String> = None;
-    for action in plan(name, image, &found) {
-        if let Err(why) = carry_out(logs, name, wanted.map(|topic| &**topic), config.as_ref(), action) {
+    for actions in [removals, others] {
+        let work = actions.iter().map(|action| carry_out(&logs, &name, wanted, config.as_ref(), *action));
+        for (action, done) in actions.iter().zip(join_all(work).await) {
             // One line for each name: on a full disk all of them fail, and again and again.
-            if failure.is_none() {
+            if let Err(why) = done
+                && failure.is_none()
+            {
                 tracing::error!(topic = %name, ?action, error = why, "a directory is not as the metadata says");
                 failure = Some(why);
             }
         }
     }
     let made = wanted.map(|topic| {
-        let log = |index| logs.partition(name, index).filter(|log| log.topic_id() == topic.id);
+        let log = |index| logs.partition(&name, index).filter(|log| log.topic_id() == topic.id);
         (0..topic.partitions).map(log).collect()
     });
-    (Attempt { name: name.clone(), topic: wanted.map(|topic| topic.id), failure }, made)
+    let topic = wanted.map(|topic| topic.id);
+    (Attempt { name, topic, failure }, made)
 }
 
-fn carry_out(
+async fn carry_out(
     logs: &LogManager,
     name: &str,
     wanted: Option<&Topic>,
@@ -54,12 +59,12 @@ fn carry_out(
     match (action, wanted, config) {
         (Action::Remove(index), ..) => {
             tracing::debug!(topic = name, partition = index, "removing what is left of a deleted topic");
-            logs.delete_partition(name, index).map(drop).map_err(|error| error.to_string())
+            logs.delete_on_thread(name, index).await.map(drop).map_err(|error| error.to_string())
         }
-        (Action::Create(index), Some(topic), Some(config)) => logs
-            .create_partition(name, index, topic.id, config.clone())
-            .map(drop)
-            .map_err(|error| error.to_string()),
+        (Action::Create(index), Some(topic), Some(config)) => {
+            let made = logs.create_on_thread(name, index, topic.id, config.clone()).await;
+            made.map(drop).map_err(|error| error.to_string())
+        }
         (Action::Keep(index), Some(_), Some(config)) => {
             if let Some(log) = logs.partition(name, index) {
                 log.set_config(config.clone());

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use descriptors::{raise_open_files_limit, shortage};
-pub(crate) use executor::{Executor, Held, Serial};
+pub(crate) use executor::{Ended, Executor, Held, Serial};
 pub use faults::{Calls, DiskCall, Failure, Hang};
 pub use file::FileDisk;
 pub use memory::{MemoryDisk, Tear};

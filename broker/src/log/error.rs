@@ -115,9 +115,22 @@ pub enum LogError {
         /// Its log directory.
         path: PathBuf,
     },
+    /// Directories could not be closed in time.
+    #[error(
+        "{} did not come back in time: is the disk well? What was acknowledged is safe; the next start checks the logs there",
+        print_dirs(dirs)
+    )]
+    NotClosed {
+        /// The log directories.
+        dirs: Vec<PathBuf>,
+    },
     /// No log directory was given.
     #[error("log.dirs is empty: at least one directory is needed")]
     NoLogDirs,
+}
+
+fn print_dirs(dirs: &[PathBuf]) -> String {
+    dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl LogError {

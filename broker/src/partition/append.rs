@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::batch::{Appended, CheckedBatch};
-use super::error::{AppendError, is_passing};
-use super::handle::{Partition, interrupted};
+use super::error::{AppendError, interrupted, is_passing};
+use super::handle::Partition;
 use super::job::{Job, PendingAppend, Room};
 use super::marks::BatchMark;
 use super::rules::AppendOrigin;

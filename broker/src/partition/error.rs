@@ -8,6 +8,13 @@ use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
 pub(super) use crate::log::is_passing;
 
+/// Nobody knows what it came to, or what state it left.
+pub(super) fn interrupted() -> StorageError {
+    StorageError::new(
+        "a thread panicked while it changed this partition; restart the broker to check its log",
+    )
+}
+
 /// A batch was not appended. Nothing of it is in the log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::error::is_passing;
+use super::error::{interrupted, is_passing};
 use super::flush_queue::Flushed;
-use super::handle::{Partition, interrupted};
+use super::handle::Partition;
 use crate::log::checkpoint::LEADER_EPOCHS;
 use crate::log::{FlushMode, LogPosition, StorageError, SyncError, Unsynced};
 

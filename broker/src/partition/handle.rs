@@ -1,12 +1,13 @@
 //! `Partition`: what is known of its offsets without asking the disk, its settings, and how it fails.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use klamm_protocol::Uuid;
 use tokio::sync::{Semaphore, watch};
 
+use super::error::interrupted;
 use super::flush_queue::FlushQueue;
 use super::job::Job;
 use super::marks::Marks;
@@ -47,6 +48,7 @@ pub struct Partition {
     /// Held by threads while they flush, or try once more to open the log.
     pub(super) flushing: Mutex<()>,
     pub(super) flush_state: AtomicU8,
+    pub(super) keeping_house: AtomicBool,
     pub(super) jobs: Serial<Job>,
     /// How many bytes of batches and questions may wait for the disk.
     pub(super) room: Arc<Semaphore>,
@@ -106,6 +108,7 @@ impl Partition {
             snapshotting: Mutex::new(()),
             flushing: Mutex::new(()),
             flush_state: AtomicU8::new(0),
+            keeping_house: AtomicBool::new(false),
             jobs: Serial::default(),
             room: Arc::new(Semaphore::new(Self::ROOM_BYTES as usize)),
         }
@@ -364,10 +367,4 @@ impl Opened {
         // Changed in one go or not at all.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(super) fn interrupted() -> StorageError {
-    StorageError::new(
-        "a thread panicked while it changed this partition; restart the broker to check its log",
-    )
 }

@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
+use futures::future::{join_all, ready};
+use futures::{StreamExt, stream};
 use klamm_protocol::Uuid;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
 use super::upkeep::Checkpoint;
-use crate::disk::{Disk, DiskLock, Executor};
+use crate::disk::{Disk, DiskLock, Ended, Executor};
 use crate::log::checkpoint::{
     HIGH_WATERMARKS, LOG_STARTS, Offsets, RECOVERY_POINTS, parse_offsets, print_offsets,
 };
@@ -31,10 +35,23 @@ const DELETED: &str = "-delete";
 /// What file systems let a name be.
 const MAX_NAME_LEN: usize = 255;
 
+/// How many names of deleted partitions are remembered until the directory is synced.
+const RENAMED_MAX: usize = 1_024;
+
 /// How many threads read and write. A partition whose disk calls hang holds one.
 const THREADS_MAX: usize = 16;
+/// How many threads make and remove partitions. One that waits for the disk holds one, so that it keeps from being served
+/// neither what is there nor, as long as there are not so many, what else is made or removed.
+const NAMING_THREADS_MAX: usize = 16;
+/// How long housekeeping waits for one partition, or for the checkpoints, before it goes on with the others.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many partitions it looks at at the same time. The threads are there for requests.
+const HOUSES_AT_ONCE: usize = 4;
 /// How many bytes of batches and questions may wait for the disk, of all partitions together.
 const ROOM_BYTES: usize = 128 << 20;
+
+/// What the checkpoint files hold, by their names.
+type Written = BTreeMap<&'static str, Offsets>;
 
 /// Names of partitions, ordered so that checkpoints and listings are.
 pub(super) type Key = (String, i32);
@@ -45,16 +62,33 @@ pub(super) struct LogDir {
     disk: Arc<dyn Disk>,
     open_files: Arc<OpenFiles>,
     executor: Executor,
+    naming: Executor,
     room: Arc<Semaphore>,
     flushes: Arc<FlushQueue>,
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// Partitions that could not be made and whose directories could not be taken back.
     unfinished: Mutex<BTreeSet<Key>>,
-    /// Directories of deleted partitions may have their old names again after a crash.
-    renamed: AtomicBool,
+    /// Deleted partitions whose directories may have their old names again after a crash.
+    renamed: Mutex<Renamed>,
     /// What the checkpoint files hold, so that they are written only when something changed.
-    written: Mutex<BTreeMap<&'static str, Offsets>>,
+    written: Mutex<Written>,
     meta: Option<MetaProperties>,
+}
+
+/// Partitions whose directories were renamed, with the number of the renaming.
+#[derive(Debug, Default)]
+struct Renamed {
+    count: u64,
+    keys: BTreeMap<Key, u64>,
+}
+
+impl Renamed {
+    /// Says whether there are too many to be remembered.
+    fn add(&mut self, key: Key) -> bool {
+        self.count += 1;
+        self.keys.insert(key, self.count);
+        self.keys.len() > RENAMED_MAX
+    }
 }
 
 impl LogDir {
@@ -95,11 +129,12 @@ impl LogDir {
             disk: disk.clone(),
             open_files: open_files.clone(),
             executor: Executor::new(&**disk, "klamm-disk", THREADS_MAX),
+            naming: Executor::new(&**disk, "klamm-names", NAMING_THREADS_MAX),
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
             flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
             unfinished: Mutex::default(),
-            renamed: AtomicBool::new(false),
+            renamed: Mutex::default(),
             written: Mutex::default(),
             meta,
         };
@@ -134,7 +169,11 @@ impl LogDir {
         let recovery_points = self.read_offsets(RECOVERY_POINTS)?;
         let starts = self.read_offsets(LOG_STARTS)?;
         let high_watermarks = self.read_offsets(HIGH_WATERMARKS)?;
-        let lost_starts = self.read_offsets(LOST_STARTS)?;
+        // Hardly ever there.
+        let lost_starts = match self.disk.exists(&self.path.join(LOST_STARTS)) {
+            true => self.read_offsets(LOST_STARTS)?,
+            false => Offsets::new(),
+        };
         let mut found = Vec::new();
         for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
             if !entry.is_dir {
@@ -259,20 +298,31 @@ impl LogDir {
         let renamed = self.path.join(deleted_name(key, unique));
         // It is gone when its directory has another name. As long as it has not, no new log may take its place.
         self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
-        self.renamed.store(true, Ordering::Relaxed);
+        let many = self.renamed().add(key.clone());
         self.partitions().remove(key);
+        if many && let Err(error) = self.settle_renames() {
+            tracing::warn!(dir = %self.path.display(), %error, "deleted partitions may come back after a crash");
+        }
         Ok(Some(renamed))
+    }
+
+    /// Whether the directory of a deleted partition may have its old name again after a crash.
+    pub(super) fn may_come_back(&self, key: &Key) -> bool {
+        self.renamed().keys.contains_key(key)
     }
 
     /// Makes it durable that deleted partitions have other names. In one directory that comes before what is made there
     /// later; another directory knows nothing of it.
     pub(super) fn settle_renames(&self) -> Result<(), LogError> {
-        if self.renamed.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.disk.sync_dir(&self.path).at("sync", &self.path)
-        {
-            self.renamed.store(true, Ordering::Relaxed);
-            return Err(error);
-        }
+        let settled = {
+            let renamed = self.renamed();
+            if renamed.keys.is_empty() {
+                return Ok(());
+            }
+            renamed.count
+        };
+        self.disk.sync_dir(&self.path).at("sync", &self.path)?;
+        self.renamed().keys.retain(|_, number| *number > settled);
         Ok(())
     }
 
@@ -292,8 +342,11 @@ impl LogDir {
     /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the
     /// next start, never records.
     pub(super) fn write_checkpoints(&self) -> Result<(), LogError> {
-        // Held over the writes, so that an older checkpoint never replaces a newer one.
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.replace_checkpoints(self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was written is locked over the writes, so that an older checkpoint never replaces a newer one.
+    fn replace_checkpoints(&self, mut written: MutexGuard<'_, Written>) -> Result<(), LogError> {
         let partitions = self.partitions().clone();
         let known: Vec<(&Key, Checkpoint)> =
             partitions.iter().filter_map(|(key, partition)| Some((key, partition.checkpoint()?))).collect();
@@ -326,22 +379,27 @@ impl LogDir {
         Ok(())
     }
 
-    /// Retention and expiry for all partitions, then the checkpoints.
-    pub(super) fn housekeeping(&self, now_ms: i64) {
+    /// Retention and expiry for all partitions, then the checkpoints. Waits for none of it longer than [`PATIENCE`].
+    pub(super) async fn housekeeping(self: &Arc<Self>, now_ms: i64) {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
-        for partition in partitions {
-            // A partition that is offline has said so when it failed.
-            let Ok(trash) = partition.housekeeping(now_ms) else { continue };
-            for path in trash {
-                if let Err(error) = self.disk.remove(&path) {
-                    tracing::warn!(
-                        path = %path.display(), %error,
-                        "cannot remove a deleted segment; the next start will"
-                    );
-                }
-            }
-        }
-        if let Err(error) = self.write_checkpoints() {
+        let all = partitions
+            .into_iter()
+            .map(|partition| timeout(PATIENCE, async move { partition.keep_house(now_ms).await }));
+        stream::iter(all).buffer_unordered(HOUSES_AT_ONCE).for_each(|_| ready(())).await;
+        let dir = self.clone();
+        // One that hangs goes on by itself.
+        let _ = timeout(PATIENCE, self.executor.run(move || dir.try_to_write_checkpoints())).await;
+    }
+
+    /// As [`Self::write_checkpoints`], where nobody can do anything about it. While somebody is at it, which may hang, it
+    /// is left to a later time: no other thread shall wait for that one.
+    pub(super) fn try_to_write_checkpoints(&self) {
+        let written = match self.written.try_lock() {
+            Ok(written) => written,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if let Err(error) = self.replace_checkpoints(written) {
             tracing::warn!(
                 dir = %self.path.display(), %error,
                 "cannot write the checkpoints; a restart would take longer"
@@ -351,15 +409,23 @@ impl LogDir {
 
     /// Closes all partitions and, when each was closed well, leaves the marker that makes the next start quick.
     /// Partitions that could not be opened do not count: their recovery points are not where their logs end, so
-    /// they are looked at again.
-    pub(super) fn close(&self) -> Result<(), LogError> {
+    /// they are looked at again. When this is dropped before it ends, there is no marker.
+    pub(super) async fn close(self: &Arc<Self>) -> Result<(), LogError> {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
-        let mut failure: Option<StorageError> = None;
-        for partition in partitions {
-            if let Err(error) = partition.close() {
-                failure = Some(error);
-            }
-        }
+        // Side by side: a journal commits those that wait together in one go.
+        let closing =
+            partitions.into_iter().map(|partition| self.flushes.syncs().run(move || partition.close()));
+        let ended = |ended: Ended| StorageError::new(ended.to_string());
+        let closed = join_all(closing).await.into_iter().map(|closed| closed.map_err(ended).flatten());
+        let failure = closed.filter_map(Result::err).last();
+        let dir = self.clone();
+        let marked = self.executor.run(move || dir.end_close(failure)).await;
+        marked.unwrap_or_else(|ended| {
+            Err(LogError::Io { action: "close", path: self.path.clone(), source: io::Error::other(ended) })
+        })
+    }
+
+    fn end_close(&self, failure: Option<StorageError>) -> Result<(), LogError> {
         self.write_checkpoints()?;
         if let Some(error) = failure {
             return Err(LogError::Invalid {
@@ -383,9 +449,15 @@ impl LogDir {
         &self.executor
     }
 
+    /// Where partitions are made and removed.
+    pub(super) fn naming(&self) -> &Executor {
+        &self.naming
+    }
+
     /// Begins no more disk work. The lock is let go when none is under way any more.
     pub(super) fn close_threads(&self, lock: Arc<DiskLock>) {
         self.executor.close(lock.clone());
+        self.naming.close(lock.clone());
         self.flushes.close_threads(lock);
     }
 
@@ -398,6 +470,10 @@ impl LogDir {
     /// Partitions that could not be opened for a reason that passes.
     pub(super) fn to_be_opened(&self) -> Vec<Arc<Partition>> {
         self.partitions().values().filter(|partition| partition.comes_back()).cloned().collect()
+    }
+
+    fn renamed(&self) -> MutexGuard<'_, Renamed> {
+        self.renamed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unfinished(&self) -> MutexGuard<'_, BTreeSet<Key>> {

@@ -1,23 +1,28 @@
 //! All logs of a broker: load them at start, create and delete them, keep house, and shut down cleanly.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use klamm_protocol::Uuid;
 use klamm_runtime::{Blocking, Clock, Rng, Tasks};
+use tokio::time::{Instant, timeout_at};
 
 use super::flush_queue::run_flusher;
 use super::handle::Partition;
-use super::log_dir::{LogDir, in_parallel};
+use super::log_dir::{Key, LogDir, in_parallel};
 use super::options::LogManagerOptions;
 use super::reopen::open_again;
-use crate::disk::{Disk, DiskLock};
+use crate::disk::{Disk, DiskLock, Ended};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
 use crate::log::{LogConfig, LogError, OpenFiles};
+
+/// How long closing the logs may take. What takes longer has a disk that hangs.
+pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(9);
 
 /// The partitions of all log directories, and the tasks that flush them. Dropping it ends the tasks as a crash would;
 /// call [`Self::shutdown`] before for a quick next start.
@@ -26,15 +31,64 @@ pub struct LogManager {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     dirs: Vec<Arc<LogDir>>,
-    /// Held while a partition is created or deleted, so that a name is in one directory only.
-    changing: Mutex<()>,
+    /// So that a name is in one directory only. Never locked over a disk call.
+    making: Arc<Mutex<Making>>,
     cluster_id: String,
     node_id: i32,
-    flushers: Tasks,
+    /// One for each directory, in their order.
+    flushers: Vec<Tasks>,
     openers: Tasks,
     removals: Tasks,
     /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
     locks: Vec<Arc<DiskLock>>,
+}
+
+/// Partitions that are being made.
+#[derive(Debug)]
+struct Making {
+    keys: BTreeSet<Key>,
+    /// How many there are in each directory.
+    per_dir: Vec<usize>,
+}
+
+/// A partition that is to be made.
+struct Creation {
+    dir: Arc<LogDir>,
+    /// Directories in which a deleted one of its name may come back.
+    to_settle: Vec<Arc<LogDir>>,
+    key: Key,
+    _place: Place,
+}
+
+impl Creation {
+    /// Blocks on the disk.
+    fn carry_out(self, topic_id: Uuid, config: LogConfig, now_ms: i64) -> Result<Arc<Partition>, LogError> {
+        for dir in &self.to_settle {
+            dir.settle_renames()?;
+        }
+        self.dir.create(self.key.clone(), topic_id, config, now_ms)
+    }
+}
+
+/// The place of a partition that is being made, until this is dropped.
+struct Place {
+    making: Arc<Mutex<Making>>,
+    number: usize,
+    key: Key,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.keys.remove(&self.key);
+        if let Some(count) = making.per_dir.get_mut(self.number) {
+            *count -= 1;
+        }
+    }
+}
+
+fn threads_ended(action: &'static str, dir: &LogDir, ended: Ended) -> LogError {
+    LogError::Io { action, path: dir.path().to_owned(), source: std::io::Error::other(ended) }
 }
 
 impl Drop for LogManager {
@@ -78,7 +132,8 @@ impl LogManager {
             let now_ms = clock.now_ms();
             on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
         };
-        let (flushers, openers) = (Tasks::new(), Tasks::new());
+        let (mut flushers, openers) = (Vec::new(), Tasks::new());
+        let making = Making { keys: BTreeSet::new(), per_dir: vec![0; dirs.len()] };
         for dir in &dirs {
             let unopened = dir.to_be_opened();
             if !unopened.is_empty() {
@@ -86,24 +141,19 @@ impl LogManager {
             }
             let after_roll = {
                 let dir = dir.clone();
-                move || {
-                    if let Err(error) = dir.write_checkpoints() {
-                        tracing::warn!(
-                            dir = %dir.path().display(), %error,
-                            "cannot write the checkpoints; a restart would take longer"
-                        );
-                    }
-                }
+                move || dir.try_to_write_checkpoints()
             };
-            flushers
+            let flusher = Tasks::new();
+            flusher
                 .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
+            flushers.push(flusher);
         }
         Ok(Self {
             disk,
             clock,
             rng,
             dirs,
-            changing: Mutex::new(()),
+            making: Arc::new(Mutex::new(making)),
             cluster_id,
             node_id: options.node_id,
             flushers,
@@ -135,7 +185,7 @@ impl LogManager {
     }
 
     /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
-    /// durable with its first flush, which is under way.
+    /// durable with its first flush, which is under way. Blocks on the disk.
     ///
     /// # Errors
     /// It exists, or the disk refuses.
@@ -146,88 +196,132 @@ impl LogManager {
         topic_id: Uuid,
         config: LogConfig,
     ) -> Result<Arc<Partition>, LogError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begin_creation(topic, index)?.carry_out(topic_id, config, self.clock.now_ms())
+    }
+
+    /// As [`Self::create_partition`], by a thread of the directory: one that hangs holds up nobody else's partitions.
+    pub(crate) async fn create_on_thread(
+        &self,
+        topic: &str,
+        index: i32,
+        topic_id: Uuid,
+        config: LogConfig,
+    ) -> Result<Arc<Partition>, LogError> {
+        let (creation, now_ms) = (self.begin_creation(topic, index)?, self.clock.now_ms());
+        let dir = creation.dir.clone();
+        let made = dir.naming().run(move || creation.carry_out(topic_id, config, now_ms)).await;
+        made.unwrap_or_else(|ended| Err(threads_ended("create a partition in", &dir, ended)))
+    }
+
+    /// Finds a place for a partition, without asking the disk.
+    fn begin_creation(&self, topic: &str, index: i32) -> Result<Creation, LogError> {
+        let key = (topic.to_owned(), index);
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = || format!("{topic}-{index}");
         if let Some(existing) = self.partition(topic, index) {
             let path = existing.dir().parent().unwrap_or(existing.dir()).to_owned();
-            return Err(LogError::Exists { name: format!("{topic}-{index}"), path });
+            return Err(LogError::Exists { name: name(), path });
         }
-        let emptiest =
-            self.dirs.iter().min_by_key(|dir| dir.partitions().len()).ok_or(LogError::NoLogDirs)?;
+        let partitions_in = |(number, dir): &(usize, &Arc<LogDir>)| {
+            dir.partitions().len() + making.per_dir.get(*number).unwrap_or(&0)
+        };
+        let emptiest = self.dirs.iter().enumerate().min_by_key(partitions_in).ok_or(LogError::NoLogDirs)?;
+        let (number, dir) = (emptiest.0, emptiest.1.clone());
+        if !making.keys.insert(key.clone()) {
+            return Err(LogError::Exists { name: name(), path: dir.path().to_owned() });
+        }
+        if let Some(count) = making.per_dir.get_mut(number) {
+            *count += 1;
+        }
+        drop(making);
         // Else a crash leaves the old one in its directory beside the new one in this, and no start takes both.
-        for other in self.dirs.iter().filter(|dir| dir.path() != emptiest.path()) {
-            other.settle_renames()?;
-        }
-        emptiest.create((topic.to_owned(), index), topic_id, config, self.clock.now_ms())
+        let others = self.dirs.iter().filter(|other| other.path() != dir.path() && other.may_come_back(&key));
+        let to_settle = others.cloned().collect();
+        let place = Place { making: self.making.clone(), number, key: key.clone() };
+        Ok(Creation { dir, to_settle, key, _place: place })
     }
 
     /// Deletes a partition: it is gone at once, its files are removed in the background. `false` when there is none.
+    /// Blocks on the disk.
     ///
     /// # Errors
     /// Its directory cannot be renamed; the partition takes no more records then, but is still there.
     pub fn delete_partition(&self, topic: &str, index: i32) -> Result<bool, LogError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((dir, key)) = self.place_of(topic, index) else { return Ok(false) };
+        let trash = dir.delete(&key, fresh_uuid(&*self.rng))?;
+        Ok(self.remove_trash(&dir, trash))
+    }
+
+    /// As [`Self::delete_partition`], by a thread of the directory: one that hangs holds up nobody else's partitions.
+    pub(crate) async fn delete_on_thread(&self, topic: &str, index: i32) -> Result<bool, LogError> {
+        let Some((dir, key)) = self.place_of(topic, index) else { return Ok(false) };
+        let (unique, deleting) = (fresh_uuid(&*self.rng), dir.clone());
+        let deleted = dir.naming().run(move || deleting.delete(&key, unique)).await;
+        let deleted =
+            deleted.unwrap_or_else(|ended| Err(threads_ended("delete a partition in", &dir, ended)));
+        Ok(self.remove_trash(&dir, deleted?))
+    }
+
+    fn place_of(&self, topic: &str, index: i32) -> Option<(Arc<LogDir>, Key)> {
         let key = (topic.to_owned(), index);
-        for dir in &self.dirs {
-            if let Some(trash) = dir.delete(&key, fresh_uuid(&*self.rng))? {
-                let disk = self.disk.clone();
-                self.removals.spawn("partition removal", async move {
-                    let removal = {
-                        let (disk, trash) = (disk.clone(), trash.clone());
-                        move || disk.remove_dir_all(&trash)
-                    };
-                    if let Err(error) = on_disk(&disk, removal).await {
-                        tracing::warn!(
-                            dir = %trash.display(), %error,
-                            "cannot remove a deleted partition; the next start will"
-                        );
-                    }
-                });
-                return Ok(true);
+        let dir = self.dirs.iter().find(|dir| dir.partitions().contains_key(&key))?;
+        Some((dir.clone(), key))
+    }
+
+    /// Removes the files of a deleted partition in the background; says whether there are any.
+    fn remove_trash(&self, dir: &Arc<LogDir>, trash: Option<PathBuf>) -> bool {
+        let Some(trash) = trash else { return false };
+        let (disk, naming) = (self.disk.clone(), dir.naming().clone());
+        self.removals.spawn("partition removal", async move {
+            let path = trash.clone();
+            if let Ok(Err(error)) = naming.run(move || disk.remove_dir_all(&path)).await {
+                tracing::warn!(
+                    dir = %trash.display(), %error,
+                    "cannot remove a deleted partition; the next start will"
+                );
             }
-        }
-        Ok(false)
+        });
+        true
     }
 
     /// Applies retention, forgets expired producers and writes the checkpoints: to be called
-    /// every few seconds to minutes.
+    /// every few seconds to minutes. A partition or a directory that hangs is left alone after a second: its turn comes
+    /// when its disk does.
     pub async fn housekeeping(&self, now_ms: i64) {
-        // Side by side: one of them may hang.
-        let work = self.locked_dirs().map(|(dir, lock)| {
-            on_disk(&self.disk, move || {
-                let _locked = lock;
-                dir.housekeeping(now_ms);
-            })
-        });
-        join_all(work).await;
+        join_all(self.dirs.iter().map(|dir| dir.housekeeping(now_ms))).await;
     }
 
     /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
-    /// from now on, reads still work. The locks are held until the manager is dropped.
+    /// from now on, reads still work. The locks are held until the manager is dropped. Takes 9 s at most.
     ///
     /// # Errors
-    /// A partition had failed or could not be synced; the next start checks the logs of its directory.
+    /// A partition had failed or could not be synced, or a disk hangs; the next start checks the logs of its directory.
     pub async fn shutdown(&self) -> Result<(), LogError> {
-        self.openers.shutdown().await;
-        self.removals.join().await;
-        for dir in &self.dirs {
-            dir.flushes().close();
-        }
-        self.flushers.join().await;
-        let mut result = Ok(());
-        for (dir, lock) in self.locked_dirs() {
-            let closed = on_disk(&self.disk, move || {
-                let _locked = lock;
-                dir.close()
-            });
-            result = result.and(closed.await);
-        }
-        result
+        self.shutdown_until(Instant::now() + SHUTDOWN_LIMIT).await
     }
 
-    /// With their locks, for work that may still hang when the manager is gone: nobody else may have the directory
-    /// then.
-    fn locked_dirs(&self) -> impl Iterator<Item = (Arc<LogDir>, Arc<DiskLock>)> {
-        self.dirs.iter().cloned().zip(self.locks.iter().cloned())
+    /// As [`Self::shutdown`], with less or more time.
+    pub(crate) async fn shutdown_until(&self, until: Instant) -> Result<(), LogError> {
+        self.openers.shutdown().await;
+        let closing = self.dirs.iter().zip(&self.flushers).map(|(dir, flusher)| {
+            timeout_at(until, async {
+                dir.flushes().close();
+                flusher.join().await;
+                dir.close().await
+            })
+        });
+        let (closed, removed) = join(join_all(closing), timeout_at(until, self.removals.join())).await;
+        if removed.is_err() {
+            tracing::warn!(
+                "the files of a deleted partition could not be removed in time; the next start will"
+            );
+        }
+        let hanging = self.dirs.iter().zip(&closed).filter(|(_, closed)| closed.is_err());
+        let hanging: Vec<PathBuf> = hanging.map(|(dir, _)| dir.path().to_owned()).collect();
+        if !hanging.is_empty() {
+            return Err(LogError::NotClosed { dirs: hanging });
+        }
+        closed.into_iter().flatten().collect()
     }
 
     /// The cluster's id, a base64url UUID unless it was given otherwise.

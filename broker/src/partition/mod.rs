@@ -57,6 +57,7 @@ pub use batch::Appended;
 pub use error::{AppendError, ReadError};
 pub use handle::Partition;
 pub use manager::LogManager;
+pub(crate) use manager::SHUTDOWN_LIMIT;
 pub use options::LogManagerOptions;
 pub use producer_state::{ActiveProducer, ProducerError};
 pub(crate) use read::Wanted;

@@ -3,8 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::handle::{Partition, interrupted};
+use tokio::sync::oneshot;
+
+use super::error::interrupted;
+use super::handle::Partition;
 use super::layered_map::Frozen;
 use super::open::{load_producers, snapshot_offsets};
 use super::producer_state::{ActiveProducer, Producer};
@@ -19,6 +23,15 @@ pub(super) struct Checkpoint {
     pub(super) recovery_point: i64,
     pub(super) log_start: i64,
     pub(super) high_watermark: i64,
+}
+
+/// Housekeeping of a partition, until it is done or nobody will do it.
+struct UnderWay(Arc<Partition>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.keeping_house.store(false, Ordering::Release);
+    }
 }
 
 impl Partition {
@@ -85,19 +98,56 @@ impl Partition {
         Ok(())
     }
 
-    /// Applies retention and expires producers. The files that were taken out are renamed; removing them is up to the
-    /// caller, because it can take long. Blocks on the disk.
-    pub(super) fn housekeeping(self: &Arc<Self>, now_ms: i64) -> Result<Vec<PathBuf>, StorageError> {
-        let mut writer = self.writer()?;
+    /// Applies retention and expires producers, in the partition's turn, and removes what was taken out. Whoever no
+    /// longer waits for it gives up nothing; while the last time is still under way, there is nothing to do.
+    pub(super) async fn keep_house(self: &Arc<Self>, now_ms: i64) {
+        if self.keeping_house.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let under_way = UnderWay(self.clone());
+        let kept = self.change(move |partition, writer| {
+            let _under_way = under_way;
+            // A partition that is offline has said so when it failed.
+            let trash = partition.housekeeping(writer, now_ms).unwrap_or_default();
+            partition.remove_trash(trash)
+        });
+        if let Ok(removed) = kept.await {
+            let _ = removed.await;
+        }
+    }
+
+    /// Removing files can take long, and nobody has to wait for it.
+    fn remove_trash(self: &Arc<Self>, trash: Vec<PathBuf>) -> oneshot::Receiver<()> {
+        let (done, removed) = oneshot::channel();
+        let partition = self.clone();
+        self.home.executor.start(move || {
+            for path in trash {
+                if let Err(error) = partition.disk().remove(&path) {
+                    tracing::warn!(
+                        path = %path.display(), %error,
+                        "cannot remove a deleted segment; the next start will"
+                    );
+                }
+            }
+            let _ = done.send(());
+        });
+        removed
+    }
+
+    /// Applies retention and expires producers. The files that were taken out are renamed, and given back for removal.
+    fn housekeeping(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        now_ms: i64,
+    ) -> Result<Vec<PathBuf>, StorageError> {
         self.check_writable()?;
         let config = self.config();
         writer.follow(&config);
         writer.producers.expire(now_ms, config.producer_id_expiration_ms);
-        let cleaned = self.delete_old_segments(&mut writer, now_ms);
+        let cleaned = self.delete_old_segments(writer, now_ms);
         if let Ok(mut marks) = self.marks() {
             marks.note_unsynced(writer.log.take_unsynced());
         }
-        drop(writer);
         if cleaned.as_ref().is_ok_and(|trash| !trash.is_empty()) {
             self.wake();
         }

@@ -14,6 +14,7 @@ mod failing_steps;
 mod fetch_waits;
 mod floods;
 mod groups;
+mod hanging_directories;
 mod hanging_disk;
 mod long_names;
 mod passing_errors;

@@ -5,29 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
+use klamm_broker::disk::{Calls, Disk, DiskCall, MemoryDisk};
 use klamm_broker::log::LogError;
 use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
 use klamm_protocol::ErrorCode;
 
 use super::support::*;
-
-const NO_SPACE: Failure = Failure::Os(28);
-const NO_DESCRIPTORS: Failure = Failure::Os(24);
-const IO_ERROR: Failure = Failure::Os(5);
-
-fn on_threads(disk: &MemoryDisk) -> Data {
-    Data { disk: Arc::new(disk.on_threads()), ..Data::in_memory(disk) }
-}
-
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    let wait = async {
-        while !reached() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
-}
 
 async fn first_read(partition: &Arc<Partition>, offset: i64) -> Vec<(i64, String)> {
     let read = partition.read(offset, 1, true, Isolation::ReadUncommitted).await.unwrap();
@@ -79,7 +62,7 @@ async fn an_index_that_lies_costs_time_and_never_records() {
 async fn a_truncation_that_cuts_nothing_leaves_the_flush_under_way_alone() {
     for offset in [0, 2, 7] {
         let disk = MemoryDisk::new();
-        let (_manager, partition) = on_threads(&disk).open_partition().await;
+        let (_manager, partition) = Data::on_threads(&disk).open_partition().await;
         produce(&partition, batch(&["a"])).await;
         let hang = disk.hang(Calls::of(&[DiskCall::Sync]).on(".log"));
         append(&partition, batch(&["b"])).await;
@@ -102,7 +85,7 @@ async fn a_directory_stays_locked_while_its_disk_work_hangs() {
     for (calls, closing) in calls {
         let what = format!("{calls:?}");
         let disk = MemoryDisk::new();
-        let data = on_threads(&disk);
+        let data = Data::on_threads(&disk);
         let (manager, partition) = data.open_partition().await;
         produce(&partition, batch(&["a"])).await;
         let hang = disk.hang(calls);
@@ -258,7 +241,7 @@ async fn small_files_that_are_old_or_missing_cost_no_records_and_no_start() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_one_open_file_reads_race_rolls_and_retention() {
     let disk = MemoryDisk::new();
-    let mut data = Data { open_files_max: 1, ..on_threads(&disk) };
+    let mut data = Data { open_files_max: 1, ..Data::on_threads(&disk) };
     data.config.retention_bytes = 20_000;
     let (manager, partition) = data.open_partition().await;
     let mut readers = Vec::new();

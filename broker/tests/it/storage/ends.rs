@@ -14,10 +14,6 @@ const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
 /// Data on a disk whose work runs on threads, so that a call may hang.
-fn on_threads(disk: &MemoryDisk) -> Data {
-    Data { disk: Arc::new(disk.on_threads()), ..Data::in_memory(disk) }
-}
-
 async fn until_it_hangs(hang: &Hang) {
     let hangs = async {
         while hang.waiting() == 0 {
@@ -31,7 +27,7 @@ async fn until_it_hangs(hang: &Hang) {
 #[tokio::test]
 async fn a_truncation_during_a_flush_leaves_the_high_watermark_at_the_log_end_at_most() {
     let disk = MemoryDisk::new();
-    let data = on_threads(&disk);
+    let data = Data::on_threads(&disk);
     let (manager, partition) = data.open_partition().await;
     produce(&partition, batch(&["kept"])).await;
     for again in [false, true] {

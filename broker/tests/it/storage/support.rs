@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use klamm_broker::disk::{Disk, FileDisk, MemoryDisk};
+use klamm_broker::disk::{Disk, Failure, FileDisk, MemoryDisk};
 use klamm_broker::log::{LogConfig, LogError};
 use klamm_broker::partition::{AppendOrigin, Appended, Isolation, LogManager, LogManagerOptions, Partition};
 use klamm_protocol::Uuid;
@@ -16,6 +16,10 @@ use klamm_runtime::{SeededRng, TokioClock};
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 pub(super) const TOPIC: &str = "clicks";
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) const NO_SPACE: Failure = Failure::Os(28);
+pub(super) const NO_DESCRIPTORS: Failure = Failure::Os(24);
+pub(super) const IO_ERROR: Failure = Failure::Os(5);
 
 /// Where a broker keeps its data. Opening it again is a restart.
 pub(super) struct Data {
@@ -33,6 +37,11 @@ impl Data {
             config: small(),
             open_files_max: 1_000,
         }
+    }
+
+    /// The same, with calls that may block: what they do is done by threads, as on a real disk.
+    pub(super) fn on_threads(disk: &MemoryDisk) -> Self {
+        Self { disk: Arc::new(disk.on_threads()), ..Self::in_memory(disk) }
     }
 
     pub(super) fn in_files(dir: &Path) -> Self {
@@ -78,6 +87,16 @@ impl Data {
     pub(super) fn partition_dir(&self) -> PathBuf {
         self.dirs[0].join(format!("{TOPIC}-0"))
     }
+}
+
+/// Waits until something is so that nothing tells of.
+pub(super) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let wait = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
 }
 
 /// Segments of a few kilobytes, with an index entry for every few batches.
