@@ -33,6 +33,8 @@ pub(crate) struct Known {
     pub(crate) start_offset: i64,
     /// Where it began when it was closed, if somebody wrote that down: not before old segments were taken out.
     pub(crate) closed_start: Option<i64>,
+    /// Below there records were compacted away, by Kafka: the log may have gaps.
+    pub(crate) compacted_to: i64,
     pub(crate) now_ms: i64,
 }
 
@@ -260,20 +262,24 @@ impl<'a> Recovery<'a> {
         let mut scan = BatchScan::new(&*file, start, size);
         let mut cut = false;
         loop {
-            let (position, what) = match scan.next().at("read", &path)? {
+            let damage = match scan.next().at("read", &path)? {
                 Scanned::End => break,
-                Scanned::Batch(position, batch) => match expected.accept(&batch) {
-                    Ok(()) => {
-                        segment.note(batch.header(), self.config);
-                        visit(batch.header());
-                        continue;
+                Scanned::Batch(position, batch) => {
+                    let (offset, end) = (expected.offset, position + batch.header().total_len() as u64);
+                    let accepted = expected.accept(position, &batch);
+                    match accepted.and_then(|next| self.check_synced_end(base, end, next)) {
+                        Ok(()) => {
+                            segment.note(batch.header(), self.config);
+                            visit(batch.header());
+                            continue;
+                        }
+                        Err(what) => expected.blame(Damage { position, offset, what }, &batch),
                     }
-                    Err(what) => (position, what),
-                },
-                Scanned::Damage(position, what) => (position, what),
+                }
+                Scanned::Damage(position, what) => Damage { position, offset: expected.offset, what },
             };
-            let look = look_at(&*file, position, size, expected.offset).at("read", &path)?;
-            self.judge(&path, size, Damage { position, offset: expected.offset, what }, look, later)?;
+            let look = look_at(&*file, damage.position, size, damage.offset).at("read", &path)?;
+            self.judge(&path, size, damage, look, later)?;
             segment.drop_partial_append().at("cut", &path)?;
             cut = true;
             break;
@@ -293,16 +299,36 @@ impl<'a> Recovery<'a> {
         Ok(Sound { segment, end, cut })
     }
 
+    /// Where in the file the synced end lies is where the offset must be that it speaks of.
+    fn check_synced_end(&self, base: i64, position: u64, offset: i64) -> Result<(), String> {
+        match self.synced {
+            Some(synced)
+                if (synced.segment, synced.position) == (base, position) && synced.offset != offset =>
+            {
+                Err(format!(
+                    "the batch ends at offset {offset}, and the log was synced up to {} here",
+                    synced.offset
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Compaction leaves gaps, and nothing else does.
+    fn gaps_to(&self) -> i64 {
+        if self.config.compact { i64::MAX } else { self.known.compacted_to }
+    }
+
     fn begin_scan(&self, base: i64) -> io::Result<(Segment, Expected)> {
-        let gaps = self.config.compact;
+        let gaps_to = self.gaps_to();
         if let Some(synced) = self.synced.filter(|synced| synced.segment == base && !self.known.clean) {
             let resumed = Segment::resume(self.files, synced, self.config, self.known.now_ms)?;
             if let Some((segment, offset)) = resumed {
-                return Ok((segment, Expected { offset, epoch: -1, gaps, first: false }));
+                return Ok((segment, Expected { offset, epoch: -1, gaps_to, gap: None, first: false }));
             }
         }
         let segment = Segment::reindex(self.files, base, self.config, self.known.now_ms)?;
-        Ok((segment, Expected { offset: base, epoch: -1, gaps, first: true }))
+        Ok((segment, Expected { offset: base, epoch: -1, gaps_to, gap: None, first: true }))
     }
 
     /// Writes the indexes of a segment that is not the last: they are trusted as soon as it is.
@@ -370,7 +396,7 @@ impl<'a> Recovery<'a> {
     /// in a crash before that was synced, so that everything from `base` on has to go.
     fn tail_is_lost(&mut self, base: i64, before: Option<i64>) -> Result<bool, LogError> {
         let Some(expected) = before else { return Ok(false) };
-        if base == expected || (base > expected && self.config.compact) {
+        if base == expected || (base > expected && base <= self.gaps_to()) {
             return Ok(false);
         }
         let path = self.path(base);
@@ -418,16 +444,20 @@ struct Damage {
 struct Expected {
     offset: i64,
     epoch: i32,
-    gaps: bool,
+    /// Up to there a batch may begin above the end of the one before.
+    gaps_to: i64,
+    /// The last batch that did: its position, and the offset that was expected there.
+    gap: Option<(u64, i64)>,
     first: bool,
 }
 
 impl Expected {
-    fn accept(&mut self, batch: &RecordBatch) -> Result<(), String> {
+    /// Gives the offset behind the batch.
+    fn accept(&mut self, position: u64, batch: &RecordBatch) -> Result<i64, String> {
         let header = batch.header();
         let found = header.base_offset;
         // The first batch may begin above the segment's base where compaction took those before it.
-        if found < self.offset || (found > self.offset && !self.gaps) {
+        if found < self.offset || (found > self.offset && found > self.gaps_to) {
             let place = if self.first { "the segment's first batch" } else { "the next batch" };
             return Err(format!("{place} has base offset {found}, not {}", self.offset));
         }
@@ -438,10 +468,24 @@ impl Expected {
             let epoch = header.partition_leader_epoch;
             return Err(format!("the batch has leader epoch {epoch}, behind one of epoch {}", self.epoch));
         }
+        if found > self.offset {
+            self.gap = Some((position, self.offset));
+        }
         self.offset = header.next_offset();
         self.epoch = header.partition_leader_epoch;
         self.first = false;
-        Ok(())
+        Ok(self.offset)
+    }
+
+    /// Damage to a base offset makes a gap that shows when what follows does not fit: it is not this batch then that is
+    /// damaged, and the offsets in the gap are at stake.
+    fn blame(&self, damage: Damage, batch: &RecordBatch) -> Damage {
+        match self.gap {
+            Some((position, offset)) if batch.header().base_offset >= offset => {
+                Damage { position, offset, ..damage }
+            }
+            _ => damage,
+        }
     }
 }
 

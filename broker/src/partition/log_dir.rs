@@ -28,6 +28,8 @@ const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// What Kafka writes into the marker; the epoch is that of a cluster's controller, which a single node does not have.
 const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
+/// Up to which offset Kafka has compacted logs. We only read it.
+const COMPACTED: &str = "cleaner-offset-checkpoint";
 /// Where logs began whose first segments are missing: after a crash nothing else would tell. Ours; Kafka leaves it alone.
 const LOST_STARTS: &str = "lost-start-checkpoint";
 /// Suffix of the directory of a partition that is being deleted.
@@ -169,11 +171,8 @@ impl LogDir {
         let recovery_points = self.read_offsets(RECOVERY_POINTS)?;
         let starts = self.read_offsets(LOG_STARTS)?;
         let high_watermarks = self.read_offsets(HIGH_WATERMARKS)?;
-        // Hardly ever there.
-        let lost_starts = match self.disk.exists(&self.path.join(LOST_STARTS)) {
-            true => self.read_offsets(LOST_STARTS)?,
-            false => Offsets::new(),
-        };
+        let lost_starts = self.read_rare_offsets(LOST_STARTS)?;
+        let compacted = self.read_rare_offsets(COMPACTED)?;
         let mut found = Vec::new();
         for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
             if !entry.is_dir {
@@ -197,6 +196,7 @@ impl LogDir {
                 clean,
                 recovery_point: recovery_points.get(&key).copied(),
                 start_offset: starts.get(&key).copied().unwrap_or(0),
+                compacted_to: compacted.get(&key).copied().unwrap_or(0),
                 closed_start: lost_starts.get(&key).or(starts.get(&key).filter(|_| clean)).copied(),
                 now_ms,
             };
@@ -482,6 +482,11 @@ impl LogDir {
 
     pub(super) fn partitions(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Partition>>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of a file that is hardly ever there.
+    fn read_rare_offsets(&self, name: &'static str) -> Result<Offsets, LogError> {
+        if self.disk.exists(&self.path.join(name)) { self.read_offsets(name) } else { Ok(Offsets::new()) }
     }
 
     fn read_offsets(&self, name: &'static str) -> Result<Offsets, LogError> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use klamm_broker::disk::{Calls, Disk, DiskCall, MemoryDisk, Tear};
 use klamm_broker::log::LogError;
 use klamm_broker::partition::{AppendOrigin, Isolation, LogManagerOptions};
+use klamm_protocol::records::BatchOptions;
 use klamm_protocol::{ErrorCode, Uuid};
 
 use super::support::*;
@@ -185,6 +186,67 @@ async fn a_missing_segment_is_refused() {
         left.disk().remove(&log).unwrap();
     }
     left.expect_refused(&["had been synced up to offset 30"]).await;
+}
+
+/// A log that Kafka has compacted is opened whatever its topic's settings are today, as in Kafka. What it compacted it has
+/// written down; behind that a gap is a segment that is missing.
+#[tokio::test]
+async fn gaps_of_a_compaction_are_no_damage_and_others_are() {
+    // Three records a segment or more: the second one ends below 16.
+    for (compacted_to, opens) in [(Some(16), true), (Some(8), false), (None, false)] {
+        let left = Left::behind(true).await;
+        let logs = left.logs();
+        assert!(
+            logs[1].ends_with("00000000000000000008.log") && logs[2].ends_with("00000000000000000016.log")
+        );
+        left.disk().remove(&logs[1]).unwrap();
+        if let Some(offset) = compacted_to {
+            let path = left.data.dirs[0].join("cleaner-offset-checkpoint");
+            left.disk().write_atomically(&path, &format!("0\n1\n{TOPIC} 0 {offset}\n")).unwrap();
+        }
+        if !opens {
+            left.expect_refused(&["00000000000000000016.log", "is missing"]).await;
+            continue;
+        }
+        let (_manager, partition) = left.data.open_partition().await;
+        assert!(partition.offline().is_none(), "{:?}", partition.offline());
+        let expected: Vec<_> =
+            left.expected.iter().filter(|(offset, _)| !(8..16).contains(offset)).cloned().collect();
+        assert_eq!(read_all(&partition).await, expected);
+    }
+}
+
+/// Where gaps are allowed, a damaged base offset made one: what followed was taken for a torn tail behind everything that
+/// had been synced, and cut off, or the log went on at a far offset.
+#[tokio::test]
+async fn a_gap_that_damage_made_is_no_gap() {
+    // After a clean shutdown nothing is cut, and not everything is looked at: readers are told then.
+    for (clean, back) in [(true, 0), (false, 0), (false, 1), (false, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut data = Data::in_files(dir.path());
+        data.config.compact = true;
+        data.config.index_interval_bytes = 4_096;
+        let (manager, partition) = data.open_partition().await;
+        let mut positions = Vec::new();
+        for number in 0..8 {
+            positions.push(partition.size_bytes());
+            let record = [(NOW_MS, Some("key"), format!("{number:0100}"))];
+            let records = record.iter().map(|(at, key, value)| (*at, *key, value.as_str()));
+            produce(&partition, build(BatchOptions::default(), records)).await;
+        }
+        if clean {
+            manager.shutdown().await.unwrap();
+        }
+        drop((manager, partition));
+        // A high bit of a base offset, which no checksum covers.
+        let log = data.partition_dir().join("00000000000000000000.log");
+        flip(&*data.disk, &log, positions[positions.len() - 1 - back] + 5);
+        let (_manager, partition) = data.open_partition().await;
+        let refused = partition.offline().map(|why| why.to_string());
+        let what =
+            format!("clean {clean}, {back} before the last: {refused:?}, end {}", partition.log_end_offset());
+        assert!(refused.is_some_and(|why| why.contains("is damaged at position")), "{what}");
+    }
 }
 
 /// The segments behind it were served as if the log had never begun before.
