@@ -114,8 +114,8 @@ impl Broker {
     /// value is dropped too. All of it takes 9 s at most: a disk that hangs is not waited for.
     ///
     /// # Errors
-    /// When something could not be made durable, or a directory did not come back in time, which is named then; the next
-    /// start checks its logs.
+    /// When something could not be made durable, or a directory did not come back in time, which is named then; the
+    /// next start checks its logs.
     pub async fn shutdown(&self) -> Result<(), BrokerError> {
         let until = Instant::now() + SHUTDOWN_LIMIT;
         self.stopping.send_replace(true);

@@ -171,13 +171,13 @@ async fn in_time<F: Future>(until: Option<Instant>, work: F) -> Result<F::Output
 }
 
 fn not_begun() -> TopicError {
-    let message = "there was no time left to begin with it: the cluster's metadata cannot be written at the moment. Nothing \
-                   was changed";
+    let message = "there was no time left to begin with it: the cluster's metadata cannot be written at the moment. \
+                   Nothing was changed";
     TopicError::new(ErrorCode::RequestTimedOut, message)
 }
 
 fn goes_on() -> TopicError {
-    let message = "it takes longer than the request's timeout; what was asked for goes on by itself, and the metadata will \
-                   show it. Is the disk of one of log.dirs well?";
+    let message = "it takes longer than the request's timeout; what was asked for goes on by itself, and the metadata \
+                   will show it. Is the disk of one of log.dirs well?";
     TopicError::new(ErrorCode::RequestTimedOut, message)
 }

@@ -69,10 +69,10 @@ pub enum LogError {
     },
     /// The segments that the log began with are gone.
     #[error(
-        "{path} begins at offset {found} and is the first segment, but the log begins at offset {expected} and was closed \
-         so: a segment file is missing. The partition stays offline rather than lose acknowledged records silently. Put \
-         the missing file back, or restore the partition directory from a backup; to accept the loss, delete the files \
-         log-start-offset-checkpoint and lost-start-checkpoint of the log directory, and restart",
+        "{path} begins at offset {found} and is the first segment, but the log begins at offset {expected} and was \
+         closed so: a segment file is missing. The partition stays offline rather than lose acknowledged records \
+         silently. Put the missing file back, or restore the partition directory from a backup; to accept the loss, \
+         delete the files log-start-offset-checkpoint and lost-start-checkpoint of the log directory, and restart",
         path = path.display()
     )]
     LostStart {
@@ -117,7 +117,8 @@ pub enum LogError {
     },
     /// Directories could not be closed in time.
     #[error(
-        "{} did not come back in time: is the disk well? What was acknowledged is safe; the next start checks the logs there",
+        "{} did not come back in time: is the disk well? What was acknowledged is safe; the next start checks the logs \
+         there",
         print_dirs(dirs)
     )]
     NotClosed {
@@ -145,8 +146,8 @@ impl LogError {
     }
 }
 
-/// The error of a sync, so that nobody takes it for one that passes: another sync that succeeds says nothing. Only where
-/// there was no descriptor for a directory, nothing was begun.
+/// The error of a sync, so that nobody takes it for one that passes: another sync that succeeds says nothing. Only
+/// where there was no descriptor for a directory, nothing was begun.
 pub(crate) fn for_good(error: io::Error) -> io::Error {
     if is_want_of_descriptors(&error) { error } else { io::Error::other(error.to_string()) }
 }

@@ -126,8 +126,8 @@ impl Partition {
     /// Puts back what was to be flushed, to be flushed in a moment, and tells those who want to know.
     fn put_off_flush(self: &Arc<Self>, work: Work, error: &io::Error) -> Result<(), StorageError> {
         let why = StorageError::new(format!(
-            "{} cannot be synced now: {error}. What was written may be there later: the sync is tried again until it can \
-             be done. Raise the limit of open files, or lower max.connections; no restart is needed",
+            "{} cannot be synced now: {error}. What was written may be there later: the sync is tried again until it \
+             can be done. Raise the limit of open files, or lower max.connections; no restart is needed",
             self.dir().display()
         ));
         tracing::warn!(topic = %self.topic(), partition = self.index(), error = %why, "a flush is put off");

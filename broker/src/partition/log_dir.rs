@@ -30,7 +30,8 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
 /// Up to which offset Kafka has compacted logs. We only read it.
 const COMPACTED: &str = "cleaner-offset-checkpoint";
-/// Where logs began whose first segments are missing: after a crash nothing else would tell. Ours; Kafka leaves it alone.
+/// Where logs began whose first segments are missing: after a crash nothing else would tell. Ours; Kafka leaves it
+/// alone.
 const LOST_STARTS: &str = "lost-start-checkpoint";
 /// Suffix of the directory of a partition that is being deleted.
 const DELETED: &str = "-delete";
@@ -42,8 +43,8 @@ const RENAMED_MAX: usize = 1_024;
 
 /// How many threads read and write. A partition whose disk calls hang holds one.
 const THREADS_MAX: usize = 16;
-/// How many threads make and remove partitions. One that waits for the disk holds one, so that it keeps from being served
-/// neither what is there nor, as long as there are not so many, what else is made or removed.
+/// How many threads make and remove partitions. One that waits for the disk holds one, and so neither what is there nor,
+/// as long as there are not so many, what else is made or removed.
 const NAMING_THREADS_MAX: usize = 16;
 /// How long housekeeping waits for one partition, or for the checkpoints, before it goes on with the others.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -174,24 +175,7 @@ impl LogDir {
         let lost_starts = self.read_rare_offsets(LOST_STARTS)?;
         let compacted = self.read_rare_offsets(COMPACTED)?;
         let mut found = Vec::new();
-        for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
-            if !entry.is_dir {
-                continue;
-            }
-            let dir = self.path.join(&entry.name);
-            if is_deleted(&entry.name) {
-                if let Err(error) = self.disk.remove_dir_all(&dir) {
-                    tracing::warn!(
-                        dir = %dir.display(), %error,
-                        "cannot remove a deleted partition; the next start will"
-                    );
-                }
-                continue;
-            }
-            let Some(key) = parse_dir_name(&entry.name) else {
-                tracing::warn!(dir = %dir.display(), "not the directory of a partition; left alone");
-                continue;
-            };
+        for (key, dir) in self.find_partitions()? {
             let known = Known {
                 clean,
                 recovery_point: recovery_points.get(&key).copied(),
@@ -227,6 +211,30 @@ impl LogDir {
             self.disk.sync_dir(&self.path).at("sync", &self.path)?;
         }
         Ok(())
+    }
+
+    /// The partitions that have a directory. What was being deleted is removed.
+    fn find_partitions(&self) -> Result<Vec<(Key, PathBuf)>, LogError> {
+        let mut found = Vec::new();
+        for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
+            if !entry.is_dir {
+                continue;
+            }
+            let dir = self.path.join(&entry.name);
+            if is_deleted(&entry.name) {
+                if let Err(error) = self.disk.remove_dir_all(&dir) {
+                    tracing::warn!(
+                        dir = %dir.display(), %error,
+                        "cannot remove a deleted partition; the next start will"
+                    );
+                }
+            } else if let Some(key) = parse_dir_name(&entry.name) {
+                found.push((key, dir));
+            } else {
+                tracing::warn!(dir = %dir.display(), "not the directory of a partition; left alone");
+            }
+        }
+        Ok(found)
     }
 
     /// Remembers which logs are refused for their beginning, beyond a crash.
@@ -391,8 +399,8 @@ impl LogDir {
         let _ = timeout(PATIENCE, self.executor.run(move || dir.try_to_write_checkpoints())).await;
     }
 
-    /// As [`Self::write_checkpoints`], where nobody can do anything about it. While somebody is at it, which may hang, it
-    /// is left to a later time: no other thread shall wait for that one.
+    /// As [`Self::write_checkpoints`], where nobody can do anything about it. While somebody is at it, which may hang,
+    /// it is left to a later time: no other thread shall wait for that one.
     pub(super) fn try_to_write_checkpoints(&self) {
         let written = match self.written.try_lock() {
             Ok(written) => written,

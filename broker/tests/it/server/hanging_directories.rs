@@ -1,5 +1,5 @@
-//! A log directory that hangs holds up the topics that are made or removed in it, and nobody else: neither the topics of
-//! other directories, nor who asks for a while and not longer, nor the broker's stop.
+//! A log directory that hangs holds up the topics that are made or removed in it, and nobody else: neither the topics
+//! of other directories, nor who asks for a while and not longer, nor the broker's stop.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 

@@ -188,8 +188,8 @@ async fn a_missing_segment_is_refused() {
     left.expect_refused(&["had been synced up to offset 30"]).await;
 }
 
-/// A log that Kafka has compacted is opened whatever its topic's settings are today, as in Kafka. What it compacted it has
-/// written down; behind that a gap is a segment that is missing.
+/// A log that Kafka has compacted is opened whatever its topic's settings are today, as in Kafka. What it compacted it
+/// has written down; behind that a gap is a segment that is missing.
 #[tokio::test]
 async fn gaps_of_a_compaction_are_no_damage_and_others_are() {
     // Three records a segment or more: the second one ends below 16.
@@ -216,8 +216,8 @@ async fn gaps_of_a_compaction_are_no_damage_and_others_are() {
     }
 }
 
-/// Where gaps are allowed, a damaged base offset made one: what followed was taken for a torn tail behind everything that
-/// had been synced, and cut off, or the log went on at a far offset.
+/// Where gaps are allowed, a damaged base offset made one: what followed was taken for a torn tail behind everything
+/// that had been synced, and cut off, or the log went on at a far offset.
 #[tokio::test]
 async fn a_gap_that_damage_made_is_no_gap() {
     // After a clean shutdown nothing is cut, and not everything is looked at: readers are told then.

@@ -263,8 +263,8 @@ async fn so_much_waits_for_a_disk_that_hangs_and_no_more() {
     assert_eq!(read_all(&partition).await.len(), 6);
 }
 
-/// It stopped in front of a partition whose disk hung: no other was kept below its limit, and no checkpoint was written,
-/// in no directory.
+/// It stopped in front of a partition whose disk hung: no other was kept below its limit, and no checkpoint was
+/// written, in no directory.
 #[tokio::test]
 async fn housekeeping_goes_on_behind_a_partition_that_hangs() {
     let disk = MemoryDisk::new();
