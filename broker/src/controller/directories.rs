@@ -67,6 +67,9 @@ fn carry_out(
             Ok(())
         }
         (Action::Leave(index, id), ..) => {
+            if let Some(log) = logs.partition(name, index) {
+                log.leave_alone();
+            }
             tracing::warn!(
                 topic = name, partition = index, %id,
                 "this partition is in no metadata: it is left alone and not served"

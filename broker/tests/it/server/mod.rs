@@ -21,6 +21,7 @@ mod record_errors;
 mod restart;
 mod slow_directories;
 mod storms;
+mod strangers;
 mod topics;
 mod transactional;
 mod wire;
