@@ -31,6 +31,8 @@ const MAX_NAME_LEN: usize = 255;
 
 /// How many threads read and write. A partition whose disk calls hang holds one.
 const THREADS_MAX: usize = 16;
+/// How many partitions are closed at the same time: as many as are synced while they serve.
+const CLOSED_AT_ONCE: usize = 64;
 /// How many bytes of batches and questions may wait for the disk, of all partitions together.
 const ROOM_BYTES: usize = 128 << 20;
 
@@ -334,14 +336,13 @@ impl LogDir {
     /// they are looked at again.
     pub(super) fn close(&self) -> Result<(), LogError> {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
-        let mut failure: Option<StorageError> = None;
-        for partition in partitions {
-            if partition.is_open()
-                && let Err(error) = partition.close()
-            {
-                failure = Some(error);
-            }
-        }
+        // Each waits for three syncs, which a disk does better together.
+        let threads = if self.disk.is_blocking() { CLOSED_AT_ONCE } else { 1 };
+        let closed = in_parallel(&partitions, threads, |partition| match partition.is_open() {
+            true => partition.close(),
+            false => Ok(()),
+        });
+        let failure: Option<StorageError> = closed.into_iter().find_map(Result::err);
         self.write_checkpoints()?;
         if let Some(error) = failure {
             return Err(LogError::Invalid {
