@@ -29,7 +29,11 @@ fn follow_one(logs: &LogManager, image: &Image, name: &Arc<str>, defaults: &LogC
     let config = wanted.map(|topic| topic::log_config(defaults, &topic.settings));
     let mut failure: Option<String> = None;
     for action in plan(name, image, &found) {
-        if let Err(why) = carry_out(logs, name, wanted.map(|topic| &**topic), config.as_ref(), action) {
+        let done = match lost(logs, name, image, action) {
+            Some(why) => Err(why),
+            None => carry_out(logs, name, wanted.map(|topic| &**topic), config.as_ref(), action),
+        };
+        if let Err(why) = done {
             // One line for each name: on a full disk all of them fail, and again and again.
             if failure.is_none() {
                 tracing::error!(topic = %name, ?action, error = why, "a directory is not as the metadata says");
@@ -42,6 +46,18 @@ fn follow_one(logs: &LogManager, image: &Image, name: &Arc<str>, defaults: &LogC
         (0..topic.partitions).map(log).collect()
     });
     (Attempt { name: name.clone(), topic: wanted.map(|topic| topic.id), failure }, made)
+}
+
+/// Why a partition must not be made: it was there with records, and its directory is gone. What is known of a name that
+/// other topics had may be of those.
+fn lost(logs: &LogManager, name: &str, image: &Image, action: Action) -> Option<String> {
+    let Action::Create(index) = action else { return None };
+    let (path, offset) = logs.missing(name, index).filter(|_| !image.had_another(name))?;
+    Some(format!(
+        "{} is missing, and had been synced up to offset {offset}. Put it back, from a backup if need be, and restart; \
+         or delete the topic to accept the loss",
+        path.display()
+    ))
 }
 
 fn carry_out(

@@ -84,6 +84,14 @@ impl MetadataLog {
         clock: Arc<dyn Clock>,
         node_id: i32,
     ) -> Result<(Self, Image), ControllerError> {
+        if let Some((path, offset)) = logs.missing(METADATA_TOPIC, 0) {
+            let what = format!(
+                "{} is missing, and had been synced up to offset {offset}. Without it no topic is known: put it back, \
+                 from a backup if need be; or, if no data is wanted, empty the log directory",
+                path.display()
+            );
+            return Err(StorageError::new(what).into());
+        }
         let partition = match logs.partition(METADATA_TOPIC, 0) {
             Some(partition) => partition,
             None => logs.create_partition(METADATA_TOPIC, 0, METADATA_TOPIC_ID, Self::config())?,

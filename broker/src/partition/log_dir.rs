@@ -50,6 +50,8 @@ pub(super) struct LogDir {
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// Partitions that could not be made and whose directories could not be taken back.
     unfinished: Mutex<BTreeSet<Key>>,
+    /// Partitions whose directories are gone, and up to where they had been synced.
+    missing: Mutex<BTreeMap<Key, i64>>,
     /// Directories of deleted partitions may have their old names again after a crash.
     renamed: AtomicBool,
     /// What the checkpoint files hold, so that they are written only when something changed.
@@ -99,6 +101,7 @@ impl LogDir {
             flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
             unfinished: Mutex::default(),
+            missing: Mutex::default(),
             renamed: AtomicBool::new(false),
             written: Mutex::default(),
             meta,
@@ -161,6 +164,9 @@ impl LogDir {
             };
             found.push((key, dir, known));
         }
+        let there: BTreeSet<&Key> = found.iter().map(|(key, ..)| key).collect();
+        let missing = recovery_points.into_iter().filter(|(key, offset)| *offset > 0 && !there.contains(key));
+        *self.missing() = missing.collect();
         let threads = if self.disk.is_blocking() { threads } else { 1 };
         let opened = in_parallel(&found, threads, |(key, dir, known)| {
             Partition::open(self.home(key, dir.clone()), config_of(&key.0), *known)
@@ -196,6 +202,7 @@ impl LogDir {
         now_ms: i64,
     ) -> Result<Arc<Partition>, LogError> {
         let dir = self.path.join(format!("{}-{}", key.0, key.1));
+        self.missing().remove(&key);
         if self.has_checkpoint(&key) {
             // An earlier topic had this name. What was synced of that one says nothing about the new one.
             self.write_checkpoints()?;
@@ -287,6 +294,9 @@ impl LogDir {
             let before = written.entry(name).or_default();
             let mut offsets: Offsets =
                 known.iter().map(|(key, offsets)| ((*key).clone(), pick(*offsets))).collect();
+            if name == RECOVERY_POINTS {
+                offsets.extend(self.missing().clone());
+            }
             for (key, partition) in &partitions {
                 // A log that could not be opened keeps what was known of it: it is what says that records are missing.
                 if let Some(offset) = before.get(key).filter(|_| !partition.is_open()) {
@@ -376,6 +386,11 @@ impl LogDir {
     pub(super) fn partitions_of(&self, topic: &str) -> Vec<Arc<Partition>> {
         let all = (topic.to_owned(), i32::MIN)..=(topic.to_owned(), i32::MAX);
         self.partitions().range(all).map(|(_, partition)| partition.clone()).collect()
+    }
+
+    /// Up to where a partition had been synced whose directory was not there at the start.
+    pub(super) fn missing(&self) -> MutexGuard<'_, BTreeMap<Key, i64>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unfinished(&self) -> MutexGuard<'_, BTreeSet<Key>> {

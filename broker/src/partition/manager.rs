@@ -127,6 +127,13 @@ impl LogManager {
         all
     }
 
+    /// Where a partition's directory should be that was gone at the start, and up to which offset it had been synced.
+    pub(crate) fn missing(&self, topic: &str, index: i32) -> Option<(PathBuf, i64)> {
+        let key = (topic.to_owned(), index);
+        let path = |dir: &LogDir| dir.path().join(format!("{topic}-{index}"));
+        self.dirs.iter().find_map(|dir| dir.missing().get(&key).map(|offset| (path(dir), *offset)))
+    }
+
     /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
     /// durable with its first flush, which is under way.
     ///
