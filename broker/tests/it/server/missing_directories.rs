@@ -1,4 +1,5 @@
 //! Directories that were taken away between two runs: what was in them is not begun anew as if it had never been.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
 use std::path::Path;
 use std::sync::Arc;

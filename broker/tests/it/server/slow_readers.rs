@@ -1,5 +1,6 @@
 //! A consumer that takes its time, while retention or a deletion removes the segment that is being sent to it: it gets
 //! the right bytes to the end.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
 use std::path::Path;
 use std::time::Duration;

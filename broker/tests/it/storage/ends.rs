@@ -191,18 +191,20 @@ async fn partitions_are_closed_at_the_same_time() {
         produce(&partition, batch(&["kept"])).await;
     }
     let hang = disk.hang(Calls::of(&[DiskCall::Sync]).on(".snapshot").and_all_after());
-    let stopping = tokio::spawn(async move {
-        manager.shutdown().await.unwrap();
-    });
     let all_hang = async {
         while hang.waiting() < 8 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let together = tokio::time::timeout(Duration::from_secs(10), all_hang).await;
-    hang.release();
-    stopping.await.unwrap();
+    let watching = async {
+        let together = tokio::time::timeout(Duration::from_secs(10), all_hang).await;
+        hang.release();
+        together
+    };
+    let (stopped, together) = tokio::join!(manager.shutdown(), watching);
+    stopped.unwrap();
     together.expect("all partitions are being closed");
+    drop(manager);
     let manager = data.open().await;
     for index in 0..8 {
         let partition = manager.partition(TOPIC, index).unwrap();

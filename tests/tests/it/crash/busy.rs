@@ -19,7 +19,7 @@ use super::ledger::{Acknowledged, Commits, Found, Keeps, PartitionLedger, only_o
 use super::wait_until;
 
 /// Kills in one run, beside those of starts; `make soak SUITE=crash` makes many runs.
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 3;
 const SETTINGS: &[&str] = &[
     "auto.create.topics.enable=false",
     "log.retention.check.interval.ms=20",

@@ -18,10 +18,20 @@ const ROUNDS: u64 = 5;
 /// record is there once, in order, at the offset that its acknowledgement named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_survive_kills() {
+    survive(&[]).await;
+}
+
+/// The kernel has what was acknowledged, and a kill leaves the kernel alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_sync_acknowledged_records_survive_kills() {
+    survive(&["flush=os", "log.segment.bytes=100000"]).await;
+}
+
+async fn survive(settings: &[&str]) {
     let seed = seed(20_261_120);
     let rng = SeededRng::new(seed);
     let data = tempfile::tempdir().unwrap();
-    let mut broker = BrokerProcess::start(data.path()).await;
+    let mut broker = BrokerProcess::start_with(data.path(), "127.0.0.1:0", settings).await;
     let address = broker.bootstrap().to_owned();
 
     let client = Client::connect(&address).await.unwrap();
@@ -57,7 +67,7 @@ async fn acknowledged_records_survive_kills() {
         broker.kill().await;
         let must_be_there = acknowledged.lock().unwrap().clone();
         let killed_after = round_began.elapsed();
-        broker = BrokerProcess::start_with(data.path(), &address, &[]).await;
+        broker = BrokerProcess::start_with(data.path(), &address, settings).await;
         let found = read_all(&address, TOPIC).await;
         check(&must_be_there, &found, round);
         let records = found.len();
