@@ -2,13 +2,15 @@
 //! runs. What was acknowledged is there once, in order, or the broker says clearly what is wrong with it.
 //!
 //! ```text
-//! kills.rs   one producer, one partition, kill after kill
-//! busy.rs    rolls, retention, groups, topics that come and go, kill after kill, starts that are killed too
-//! ledger.rs  what clients were told, and what that makes of what they are told later   (pure)
-//! damage.rs  files that were damaged between two runs
+//! kills.rs    one producer, one partition, kill after kill
+//! busy.rs     rolls, retention, groups, topics that come and go, kill after kill, starts that are killed too
+//! clients.rs  who keeps that broker busy, and what they were told
+//! ledger.rs   what clients were told, and what that makes of what they are told later   (pure)
+//! damage.rs   files that were damaged between two runs
 //! ```
 
 mod busy;
+mod clients;
 mod damage;
 mod kills;
 mod ledger;
