@@ -114,3 +114,40 @@ async fn a_broker_whose_metadata_log_is_gone_does_not_start() {
     let (_broker, mut wire) = place.start().await;
     assert_eq!(wire.read_all("t").await, ["kept"]);
 }
+
+/// Of two log directories one was on a file system that was not mounted. Its partitions were begun anew in the empty
+/// mount point, and what was acknowledged there was hidden when it was mounted again.
+#[tokio::test(start_paused = true)]
+async fn an_empty_log_directory_beside_others_is_not_taken_for_new_while_something_is_missing() {
+    let (disk, net) = (MemoryDisk::new(), Arc::new(MemoryNet::new()));
+    let start = |dirs: &str| {
+        let builder = Broker::builder().set("log.dirs", dirs).disk(Arc::new(disk.clone())).net(net.clone());
+        builder.set("num.partitions", 4).start()
+    };
+    let broker = start("/one,/two").await.unwrap();
+    let mut wire = Wire::connect(&*net, broker.bootstrap()).await;
+    wire.metadata(&["t"]).await;
+    wire.produce("t", batch(&["kept"])).await;
+    stop((broker, wire), true).await;
+    disk.create_dir_all(Path::new("/unmounted")).unwrap();
+    // The metadata log is in one of them.
+    for dir in ["/one", "/two"].map(Path::new) {
+        let unmounted = Path::new("/unmounted/it");
+        disk.rename(dir, unmounted).unwrap();
+        for _ in 0..2 {
+            let refused = start("/one,/two").await.map(drop).unwrap_err().to_string();
+            assert!(refused.contains(" is empty: is its file system mounted?"), "{refused}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        disk.remove_dir_all(dir).unwrap();
+        disk.rename(unmounted, dir).unwrap();
+    }
+    // One that is really new is taken, and belongs to the broker from then on.
+    let broker = start("/one,/two,/three").await.unwrap();
+    let wire = Wire::connect(&*net, broker.bootstrap()).await;
+    assert!(disk.exists(Path::new("/three/meta.properties")));
+    stop((broker, wire), true).await;
+    let broker = start("/one,/two,/three").await.unwrap();
+    let mut wire = Wire::connect(&*net, broker.bootstrap()).await;
+    assert_eq!(wire.fetch("t", 0).await.error_code, 0);
+}
