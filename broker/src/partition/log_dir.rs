@@ -164,9 +164,7 @@ impl LogDir {
             };
             found.push((key, dir, known));
         }
-        let there: BTreeSet<&Key> = found.iter().map(|(key, ..)| key).collect();
-        let missing = recovery_points.into_iter().filter(|(key, offset)| *offset > 0 && !there.contains(key));
-        *self.missing() = missing.collect();
+        self.note_missing(recovery_points, found.iter().map(|(key, ..)| key).collect());
         let threads = if self.disk.is_blocking() { threads } else { 1 };
         let opened = in_parallel(&found, threads, |(key, dir, known)| {
             Partition::open(self.home(key, dir.clone()), config_of(&key.0), *known)
@@ -191,6 +189,12 @@ impl LogDir {
             self.disk.sync_dir(&self.path).at("sync", &self.path)?;
         }
         Ok(())
+    }
+
+    /// Notes of which partitions records had been synced that are not there any more.
+    fn note_missing(&self, recovery_points: Offsets, there: BTreeSet<&Key>) {
+        let missing = recovery_points.into_iter().filter(|(key, offset)| *offset > 0 && !there.contains(key));
+        *self.missing() = missing.collect();
     }
 
     /// Creates a partition; the caller made sure that there is none of that name.
