@@ -29,7 +29,11 @@ fn follow_one(logs: &LogManager, image: &Image, name: &Arc<str>, defaults: &LogC
     let config = wanted.map(|topic| topic::log_config(defaults, &topic.settings));
     let mut failure: Option<String> = None;
     for action in plan(name, image, &found) {
-        if let Err(why) = carry_out(logs, name, wanted.map(|topic| &**topic), config.as_ref(), action) {
+        let done = match lost(logs, name, image, action) {
+            Some(why) => Err(why),
+            None => carry_out(logs, name, wanted.map(|topic| &**topic), config.as_ref(), action),
+        };
+        if let Err(why) = done {
             // One line for each name: on a full disk all of them fail, and again and again.
             if failure.is_none() {
                 tracing::error!(topic = %name, ?action, error = why, "a directory is not as the metadata says");
@@ -42,6 +46,18 @@ fn follow_one(logs: &LogManager, image: &Image, name: &Arc<str>, defaults: &LogC
         (0..topic.partitions).map(log).collect()
     });
     (Attempt { name: name.clone(), topic: wanted.map(|topic| topic.id), failure }, made)
+}
+
+/// Why a partition must not be made: it was there with records, and its directory is gone. What is known of a name that
+/// other topics had may be of those.
+fn lost(logs: &LogManager, name: &str, image: &Image, action: Action) -> Option<String> {
+    let Action::Create(index) = action else { return None };
+    let (path, offset) = logs.missing(name, index).filter(|_| !image.had_another(name))?;
+    Some(format!(
+        "{} is missing, and had been synced up to offset {offset}. Put it back, from a backup if need be, and restart; \
+         or delete the topic to accept the loss",
+        path.display()
+    ))
 }
 
 fn carry_out(
@@ -67,20 +83,85 @@ fn carry_out(
             Ok(())
         }
         (Action::Leave(index, id), ..) => {
+            let log = logs.partition(name, index);
+            if let Some(log) = &log {
+                log.leave_alone();
+            }
+            if log.is_some_and(|log| unreadable(&log).is_some()) {
+                // It has said so itself.
+                return Ok(());
+            }
             tracing::warn!(
                 topic = name, partition = index, %id,
                 "this partition is in no metadata: it is left alone and not served"
             );
             Ok(())
         }
-        (Action::Blocked(index), ..) => Err(format!(
-            "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
-        )),
+        (Action::Blocked(index), ..) => {
+            Err(match logs.partition(name, index).and_then(|log| unreadable(&log)) {
+                // The advice for a stranger's would take away the topic's own records.
+                Some(error) => {
+                    format!("{name}-{index} could not be read at the start, restart when it can be: {error}")
+                }
+                None => {
+                    format!(
+                        "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
+                    )
+                }
+            })
+        }
         (Action::Create(_) | Action::Keep(_), ..) => Ok(()),
     }
+}
+
+/// Why nobody knows whose it is, where that could not be read.
+fn unreadable(log: &Partition) -> Option<String> {
+    log.offline().filter(|_| log.topic_id().is_zero()).map(|error| error.to_string())
 }
 
 fn found(log: &Partition) -> Found {
     let empty = log.offline().is_none() && log.log_end_offset() == 0 && log.size_bytes() == 0;
     Found { index: log.index(), topic_id: log.topic_id(), empty }
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_protocol::Uuid;
+    use klamm_runtime::{SeededRng, TokioClock};
+
+    use super::super::record::MetadataRecord;
+    use super::*;
+    use crate::disk::{Calls, DiskCall, Failure, MemoryDisk};
+    use crate::partition::LogManagerOptions;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    async fn open(disk: &MemoryDisk) -> LogManager {
+        let (clock, rng) = (Arc::new(TokioClock::starting_at(0)), Arc::new(SeededRng::new(1)));
+        let options = LogManagerOptions::new(vec!["/data".into()]);
+        LogManager::open(Arc::new(disk.clone()), clock, rng, options).await.unwrap()
+    }
+
+    /// A start without descriptors could not read whose a partition was, and advised to move its directory away.
+    #[tokio::test]
+    async fn a_partition_that_could_not_be_read_is_not_taken_for_a_strangers() {
+        let disk = MemoryDisk::new();
+        let logs = open(&disk).await;
+        logs.create_partition("t", 0, ID, LogConfig::default()).unwrap();
+        logs.shutdown().await.unwrap();
+        drop(logs);
+        let mut image = Image::default();
+        image.apply(&MetadataRecord::Topic { name: "t".into(), id: ID });
+        image.apply(&MetadataRecord::Partition { topic_id: ID, index: 0 });
+
+        disk.fail(Calls::of(&[DiskCall::Open]).on("partition.metadata"), Failure::Os(24));
+        let logs = open(&disk).await;
+        let looked = follow(&logs, &image, &["t".into()], &LogConfig::default());
+        let said = looked[0].0.failure.clone().unwrap();
+        assert!(said.contains("t-0 could not be read") && !said.contains("move it away"), "{said}");
+        drop(logs);
+        let logs = open(&disk).await;
+        let looked = follow(&logs, &image, &["t".into()], &LogConfig::default());
+        assert_eq!(looked[0].0.failure, None);
+    }
 }

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
-use super::image::Topic;
-use super::metadata_log::{ControllerError, MetadataLog};
+use super::image::{Image, Topic};
+use super::metadata_log::{ControllerError, MetadataLog, unmounted};
 use super::shared::Shared;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
 use crate::config::BrokerConfig;
 use crate::disk::Disk;
-use crate::log::LogConfig;
+use crate::log::{LogConfig, StorageError};
 use crate::partition::LogManager;
 use crate::replay::on_disk;
 
@@ -62,6 +62,8 @@ impl Controller {
             let disk = disk.clone();
             move || {
                 let (metadata, image) = MetadataLog::open(&logs, clock, surroundings.node_id)?;
+                refuse_unmounted(&logs, &image)?;
+                logs.adopt_new_dirs()?;
                 let means = Means { disk, logs, rng, defaults, metadata };
                 Ok::<_, ControllerError>(Task::new(means, Core::new(image, surroundings), incoming, now))
             }
@@ -138,4 +140,17 @@ impl Controller {
         self.proposals.send(Proposal { command, answer }).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
+}
+
+/// A log directory that is empty beside others may have been added, if nothing is missing. If something is, it would be
+/// made anew there, and be in the way when the file system is mounted.
+fn refuse_unmounted(logs: &LogManager, image: &Image) -> Result<(), StorageError> {
+    if logs.new_dirs().is_empty() {
+        return Ok(());
+    }
+    let missing = image
+        .topics()
+        .flat_map(|topic| (0..topic.partitions).map(move |index| (&topic.name, index)))
+        .find(|(name, index)| logs.partition(name, *index).is_none());
+    missing.map_or(Ok(()), |(name, index)| Err(unmounted(logs, name, index)))
 }

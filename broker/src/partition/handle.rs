@@ -1,7 +1,7 @@
 //! `Partition`: what is known of its offsets without asking the disk, its settings, and how it fails.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use klamm_protocol::Uuid;
@@ -38,6 +38,8 @@ pub struct Partition {
     /// Whether the directory is no longer this partition's: it was deleted, and another may have its name. Whoever
     /// makes or changes names in it holds this meanwhile.
     gone: RwLock<bool>,
+    /// No metadata speaks of it: it may be anybody's, and retention is not for it.
+    left_alone: AtomicBool,
     /// Held while a snapshot of the producers is written.
     pub(super) snapshotting: Mutex<()>,
     /// Held by threads while they flush.
@@ -102,6 +104,7 @@ impl Partition {
             watchers: Arc::default(),
             report,
             gone: RwLock::new(false),
+            left_alone: AtomicBool::new(false),
             snapshotting: Mutex::new(()),
             flushing: Mutex::new(()),
             flush_state: AtomicU8::new(0),
@@ -140,6 +143,16 @@ impl Partition {
     /// Changes the settings, from the next append on.
     pub fn set_config(&self, config: LogConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// From now on nothing is taken out of it: it was found on disk, and no metadata says that it is ours.
+    pub(crate) fn leave_alone(&self) {
+        self.left_alone.store(true, Ordering::Relaxed);
+    }
+
+    /// See [`Self::leave_alone`].
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.left_alone.load(Ordering::Relaxed)
     }
 
     /// The epoch of this leader, stamped on every batch.

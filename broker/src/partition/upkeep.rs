@@ -88,6 +88,9 @@ impl Partition {
     /// Applies retention and expires producers. The files that were taken out are renamed; removing them is up to the
     /// caller, because it can take long. Blocks on the disk.
     pub(super) fn housekeeping(self: &Arc<Self>, now_ms: i64) -> Result<Vec<PathBuf>, StorageError> {
+        if self.is_left_alone() {
+            return Ok(Vec::new());
+        }
         let mut writer = self.writer()?;
         self.check_writable()?;
         let config = self.config();
