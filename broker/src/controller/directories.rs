@@ -30,7 +30,12 @@ pub(super) async fn follow(
         plan(&name, &image, &found).into_iter().partition(|action| matches!(action, Action::Remove(_)));
     let mut failure: Option<String> = None;
     for actions in [removals, others] {
-        let work = actions.iter().map(|action| carry_out(&logs, &name, wanted, config.as_ref(), *action));
+        let work = actions.iter().map(|action| async {
+            match lost(&logs, &name, &image, *action) {
+                Some(why) => Err(why),
+                None => carry_out(&logs, &name, wanted, config.as_ref(), *action).await,
+            }
+        });
         for (action, done) in actions.iter().zip(join_all(work).await) {
             // One line for each name: on a full disk all of them fail, and again and again.
             if let Err(why) = done
@@ -47,6 +52,18 @@ pub(super) async fn follow(
     });
     let topic = wanted.map(|topic| topic.id);
     (Attempt { name, topic, failure }, made)
+}
+
+/// Why a partition must not be made: it was there with records, and its directory is gone. What is known of a name that
+/// other topics had may be of those.
+fn lost(logs: &LogManager, name: &str, image: &Image, action: Action) -> Option<String> {
+    let Action::Create(index) = action else { return None };
+    let (path, offset) = logs.missing(name, index).filter(|_| !image.had_another(name))?;
+    Some(format!(
+        "{} is missing, and had been synced up to offset {offset}. Put it back, from a backup if need be, and restart; \
+         or delete the topic to accept the loss",
+        path.display()
+    ))
 }
 
 async fn carry_out(
@@ -68,10 +85,20 @@ async fn carry_out(
         (Action::Keep(index), Some(_), Some(config)) => {
             if let Some(log) = logs.partition(name, index) {
                 log.set_config(config.clone());
+                // Whose it is may not have been known before.
+                log.leave_alone(false);
             }
             Ok(())
         }
         (Action::Leave(index, id), ..) => {
+            let log = logs.partition(name, index);
+            if let Some(log) = &log {
+                log.leave_alone(true);
+            }
+            if log.is_some_and(|log| unreadable(&log).is_some()) {
+                // It has said so itself.
+                return Ok(());
+            }
             tracing::warn!(
                 topic = name, partition = index, %id,
                 "this partition is in no metadata: it is left alone and not served"
@@ -79,19 +106,77 @@ async fn carry_out(
             Ok(())
         }
         (Action::Blocked(index), ..) => {
-            Err(match logs.partition(name, index).and_then(|log| log.offline()) {
-                // Whose it is may be what cannot be read.
-                Some(error) => format!("the directory {name}-{index} cannot be used: {error}"),
-                None => format!(
-                    "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
-                ),
+            Err(match logs.partition(name, index).and_then(|log| unreadable(&log)) {
+                // The advice for a stranger's would take away the topic's own records.
+                Some(error) => {
+                    format!("{name}-{index} could not be read at the start: {error}")
+                }
+                None => {
+                    format!(
+                        "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
+                    )
+                }
             })
         }
         (Action::Create(_) | Action::Keep(_), ..) => Ok(()),
     }
 }
 
+/// Why nobody knows whose it is, where that could not be read.
+fn unreadable(log: &Partition) -> Option<String> {
+    log.offline().filter(|_| log.topic_id().is_zero()).map(|error| error.to_string())
+}
+
 fn found(log: &Partition) -> Found {
     let empty = log.offline().is_none() && log.log_end_offset() == 0 && log.size_bytes() == 0;
     Found { index: log.index(), topic_id: log.topic_id(), empty }
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_protocol::Uuid;
+    use klamm_runtime::{SeededRng, TokioClock};
+
+    use super::super::record::MetadataRecord;
+    use super::*;
+    use crate::disk::{Calls, DiskCall, Failure, MemoryDisk};
+    use crate::partition::LogManagerOptions;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    async fn open(disk: &MemoryDisk) -> LogManager {
+        let (clock, rng) = (Arc::new(TokioClock::starting_at(0)), Arc::new(SeededRng::new(1)));
+        let options = LogManagerOptions::new(vec!["/data".into()]);
+        LogManager::open(Arc::new(disk.clone()), clock, rng, options).await.unwrap()
+    }
+
+    /// A start without descriptors could not read whose a partition was, and advised to move its directory away.
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_that_could_not_be_read_is_not_taken_for_a_strangers() {
+        let disk = MemoryDisk::new();
+        let logs = open(&disk).await;
+        logs.create_partition("t", 0, ID, LogConfig::default()).unwrap();
+        logs.shutdown().await.unwrap();
+        drop(logs);
+        let mut image = Image::default();
+        image.apply(&MetadataRecord::Topic { name: "t".into(), id: ID });
+        image.apply(&MetadataRecord::Partition { topic_id: ID, index: 0 });
+
+        disk.fail(Calls::of(&[DiskCall::Open]).on("partition.metadata"), Failure::Os(24));
+        let logs = open(&disk).await;
+        let logs = Arc::new(logs);
+        let looked = follow(logs.clone(), image.clone(), "t".into(), LogConfig::default()).await;
+        let said = looked.0.failure.unwrap();
+        assert!(said.contains("t-0 could not be read") && !said.contains("move it away"), "{said}");
+        let log = logs.partition("t", 0).unwrap();
+        assert!(log.is_left_alone());
+        // It is read again by itself, and is the topic's then.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let looked = follow(logs.clone(), image.clone(), "t".into(), LogConfig::default()).await;
+        assert_eq!((looked.0.failure, log.is_left_alone()), (None, false));
+        drop((logs, log));
+        let logs = Arc::new(open(&disk).await);
+        let looked = follow(logs, image, "t".into(), LogConfig::default()).await;
+        assert_eq!(looked.0.failure, None);
+    }
 }

@@ -10,14 +10,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
-use super::image::Topic;
-use super::metadata_log::{ControllerError, MetadataLog};
+use super::image::{Image, Topic};
+use super::metadata_log::{ControllerError, MetadataLog, unmounted};
 use super::shared::Shared;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
 use crate::config::BrokerConfig;
 use crate::disk::Disk;
-use crate::log::LogConfig;
+use crate::log::{LogConfig, StorageError};
 use crate::partition::LogManager;
 use crate::replay::on_disk;
 
@@ -61,7 +61,12 @@ impl Controller {
         let (defaults, now) = (config.log.clone(), Instant::now());
         let load = {
             let logs = logs.clone();
-            move || MetadataLog::open(&logs, clock, surroundings.node_id)
+            move || {
+                let (metadata, image) = MetadataLog::open(&logs, clock, surroundings.node_id)?;
+                refuse_unmounted(&logs, &image)?;
+                logs.adopt_new_dirs()?;
+                Ok::<_, ControllerError>((metadata, image))
+            }
         };
         let (metadata, image) = on_disk(&disk, load).await?;
         let means = Means { logs, rng, defaults, metadata };
@@ -180,4 +185,17 @@ fn goes_on() -> TopicError {
     let message = "it takes longer than the request's timeout; what was asked for goes on by itself, and the metadata \
                    will show it. Is the disk of one of log.dirs well?";
     TopicError::new(ErrorCode::RequestTimedOut, message)
+}
+
+/// A log directory that is empty beside others may have been added, if nothing is missing. If something is, it would be
+/// made anew there, and be in the way when the file system is mounted.
+fn refuse_unmounted(logs: &LogManager, image: &Image) -> Result<(), StorageError> {
+    if logs.new_dirs().is_empty() {
+        return Ok(());
+    }
+    let missing = image
+        .topics()
+        .flat_map(|topic| (0..topic.partitions).map(move |index| (&topic.name, index)))
+        .find(|(name, index)| logs.partition(name, *index).is_none());
+    missing.map_or(Ok(()), |(name, index)| Err(unmounted(logs, name, index)))
 }

@@ -43,6 +43,8 @@ pub struct Partition {
     /// Whether the directory is no longer this partition's: it was deleted, and another may have its name. Whoever
     /// makes or changes names in it holds this meanwhile.
     gone: RwLock<bool>,
+    /// No metadata speaks of it: it may be anybody's, and retention is not for it.
+    left_alone: AtomicBool,
     /// Held while a snapshot of the producers is written.
     pub(super) snapshotting: Mutex<()>,
     /// Held by threads while they flush, or try once more to open the log.
@@ -105,6 +107,7 @@ impl Partition {
             high_watermark: watch::Sender::new(0),
             watchers: Arc::default(),
             gone: RwLock::new(false),
+            left_alone: AtomicBool::new(false),
             snapshotting: Mutex::new(()),
             flushing: Mutex::new(()),
             flush_state: AtomicU8::new(0),
@@ -179,6 +182,16 @@ impl Partition {
     /// Changes the settings, from the next append on.
     pub fn set_config(&self, config: LogConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Whether nothing is taken out of it: it was found on disk, and no metadata says that it is ours.
+    pub(crate) fn leave_alone(&self, alone: bool) {
+        self.left_alone.store(alone, Ordering::Relaxed);
+    }
+
+    /// See [`Self::leave_alone`].
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.left_alone.load(Ordering::Relaxed)
     }
 
     /// The epoch of this leader, stamped on every batch.

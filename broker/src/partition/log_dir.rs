@@ -43,8 +43,8 @@ const RENAMED_MAX: usize = 1_024;
 
 /// How many threads read and write. A partition whose disk calls hang holds one.
 const THREADS_MAX: usize = 16;
-/// How many threads make and remove partitions. One that waits for the disk holds one, and so neither what is there nor,
-/// as long as there are not so many, what else is made or removed.
+/// How many threads make and remove partitions. One that waits for the disk holds one of these, and so neither what is
+/// there nor, as long as there are not so many, what else is made or removed.
 const NAMING_THREADS_MAX: usize = 16;
 /// How long housekeeping waits for one partition, or for the checkpoints, before it goes on with the others.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -71,6 +71,8 @@ pub(super) struct LogDir {
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// Partitions that could not be made and whose directories could not be taken back.
     unfinished: Mutex<BTreeSet<Key>>,
+    /// Partitions whose directories are gone, and up to where they had been synced.
+    missing: Mutex<BTreeMap<Key, i64>>,
     /// Deleted partitions whose directories may have their old names again after a crash.
     renamed: Mutex<Renamed>,
     /// What the checkpoint files hold, so that they are written only when something changed.
@@ -137,6 +139,7 @@ impl LogDir {
             flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
             unfinished: Mutex::default(),
+            missing: Mutex::default(),
             renamed: Mutex::default(),
             written: Mutex::default(),
             meta,
@@ -186,6 +189,7 @@ impl LogDir {
             };
             found.push((key, dir, known));
         }
+        self.note_missing(recovery_points, found.iter().map(|(key, ..)| key).collect());
         let threads = if self.disk.is_blocking() { threads } else { 1 };
         let opened = in_parallel(&found, threads, |(key, dir, known)| {
             Partition::open(self.home(key, dir.clone()), config_of(&key.0), *known)
@@ -252,6 +256,12 @@ impl LogDir {
         }
     }
 
+    /// Notes of which partitions records had been synced that are not there any more.
+    fn note_missing(&self, recovery_points: Offsets, there: BTreeSet<&Key>) {
+        let missing = recovery_points.into_iter().filter(|(key, offset)| *offset > 0 && !there.contains(key));
+        *self.missing() = missing.collect();
+    }
+
     /// Creates a partition; the caller made sure that there is none of that name.
     pub(super) fn create(
         &self,
@@ -261,6 +271,7 @@ impl LogDir {
         now_ms: i64,
     ) -> Result<Arc<Partition>, LogError> {
         let dir = self.path.join(format!("{}-{}", key.0, key.1));
+        self.missing().remove(&key);
         if self.has_checkpoint(&key) {
             // An earlier topic had this name. What was synced of that one says nothing about the new one.
             self.write_checkpoints()?;
@@ -366,6 +377,9 @@ impl LogDir {
             let before = written.entry(name).or_default();
             let mut offsets: Offsets =
                 known.iter().map(|(key, offsets)| ((*key).clone(), pick(*offsets))).collect();
+            if name == RECOVERY_POINTS {
+                offsets.extend(self.missing().clone());
+            }
             for (key, partition) in &partitions {
                 // A log that could not be opened keeps what was known of it: it is what says that records are missing.
                 if let Some(offset) = before.get(key).filter(|_| !partition.is_open()) {
@@ -482,6 +496,11 @@ impl LogDir {
 
     fn renamed(&self) -> MutexGuard<'_, Renamed> {
         self.renamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to where a partition had been synced whose directory was not there at the start.
+    pub(super) fn missing(&self) -> MutexGuard<'_, BTreeMap<Key, i64>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unfinished(&self) -> MutexGuard<'_, BTreeSet<Key>> {

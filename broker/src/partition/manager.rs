@@ -31,6 +31,8 @@ pub struct LogManager {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     dirs: Vec<Arc<LogDir>>,
+    /// Log directories that were empty beside others that are not, and what is to be written to them.
+    new_dirs: Mutex<Vec<(Arc<LogDir>, MetaProperties)>>,
     /// So that a name is in one directory only. Never locked over a disk call.
     making: Arc<Mutex<Making>>,
     cluster_id: String,
@@ -127,7 +129,7 @@ impl LogManager {
         rng: Arc<dyn Rng>,
         options: LogManagerOptions,
     ) -> Result<Self, LogError> {
-        let Opened { dirs, locks, cluster_id } = {
+        let Opened { dirs, locks, cluster_id, new_dirs } = {
             let (disk, rng, options) = (disk.clone(), rng.clone(), options.clone());
             let now_ms = clock.now_ms();
             on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
@@ -153,6 +155,7 @@ impl LogManager {
             clock,
             rng,
             dirs,
+            new_dirs: Mutex::new(new_dirs),
             making: Arc::new(Mutex::new(making)),
             cluster_id,
             node_id: options.node_id,
@@ -182,6 +185,29 @@ impl LogManager {
         let mut all: Vec<_> = self.dirs.iter().flat_map(|dir| dir.partitions_of(topic)).collect();
         all.sort_by_key(|partition| partition.index());
         all
+    }
+
+    /// Log directories that hold nothing, not even whose they are, while others do: they were added, or their file
+    /// systems are not mounted. They belong to this broker from [`Self::adopt_new_dirs`] on.
+    pub(crate) fn new_dirs(&self) -> Vec<PathBuf> {
+        let new_dirs = self.new_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        new_dirs.iter().map(|(dir, _)| dir.path().to_owned()).collect()
+    }
+
+    /// Marks the new log directories as this broker's: nothing is missing that could be in them.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn adopt_new_dirs(&self) -> Result<(), LogError> {
+        let mut new_dirs = self.new_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        new_dirs.drain(..).try_for_each(|(dir, meta)| dir.write_meta(&meta))
+    }
+
+    /// Where a partition's directory should be that was gone at the start, and up to which offset it had been synced.
+    pub(crate) fn missing(&self, topic: &str, index: i32) -> Option<(PathBuf, i64)> {
+        let key = (topic.to_owned(), index);
+        let path = |dir: &LogDir| dir.path().join(format!("{topic}-{index}"));
+        self.dirs.iter().find_map(|dir| dir.missing().get(&key).map(|offset| (path(dir), *offset)))
     }
 
     /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
@@ -352,6 +378,7 @@ struct Opened {
     dirs: Vec<Arc<LogDir>>,
     locks: Vec<DiskLock>,
     cluster_id: String,
+    new_dirs: Vec<(Arc<LogDir>, MetaProperties)>,
 }
 
 fn open_dirs(
@@ -370,21 +397,31 @@ fn open_dirs(
         dirs.push(dir);
         locks.push(lock);
     }
-    let cluster_id = identify(&dirs, rng, options)?;
+    let (cluster_id, new_dirs) = identify(&dirs, rng, options)?;
     let at_once = if disk.is_blocking() { dirs.len() } else { 1 };
     let loaded = in_parallel(&dirs, at_once, |dir| {
         dir.load(&|topic| options.config_of(topic), options.recovery_threads, now_ms)
     });
     loaded.into_iter().collect::<Result<Vec<()>, _>>()?;
     refuse_doubles(&dirs)?;
-    Ok(Opened { dirs: dirs.into_iter().map(Arc::new).collect(), locks, cluster_id })
+    let dirs: Vec<Arc<LogDir>> = dirs.into_iter().map(Arc::new).collect();
+    let new_dirs = new_dirs.into_iter().filter_map(|(number, meta)| Some((dirs.get(number)?.clone(), meta)));
+    let new_dirs = new_dirs.collect();
+    Ok(Opened { dirs, locks, cluster_id, new_dirs })
 }
 
-/// Makes sure that all directories belong to this node of one cluster, and marks new ones.
-fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Result<String, LogError> {
+/// Makes sure that all directories belong to this node of one cluster, and marks them where all are new; of new ones
+/// beside others it says what would mark them.
+fn identify(
+    dirs: &[LogDir],
+    rng: &dyn Rng,
+    options: &LogManagerOptions,
+) -> Result<(String, Vec<(usize, MetaProperties)>), LogError> {
     let known = dirs.iter().find_map(|dir| dir.meta().map(|meta| meta.cluster_id.clone()));
+    let is_new = known.is_none();
     let cluster_id = options.cluster_id.clone().or(known).unwrap_or_else(|| fresh_uuid(rng).to_string());
-    for dir in dirs {
+    let mut new_dirs = Vec::new();
+    for (number, dir) in dirs.iter().enumerate() {
         let node_id = options.node_id;
         match dir.meta() {
             Some(meta) if meta.node_id != node_id || meta.cluster_id != cluster_id => {
@@ -401,11 +438,16 @@ fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Resu
             Some(_) => {}
             None => {
                 let directory_id = Some(fresh_uuid(rng));
-                dir.write_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id })?;
+                let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id };
+                if is_new {
+                    dir.write_meta(&meta)?;
+                } else {
+                    new_dirs.push((number, meta));
+                }
             }
         }
     }
-    Ok(cluster_id)
+    Ok((cluster_id, new_dirs))
 }
 
 fn refuse_doubles(dirs: &[LogDir]) -> Result<(), LogError> {

@@ -8,9 +8,10 @@
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
 //! reopen          what could not be opened is opened later, by itself
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
+//! isolation       how far readers see
 //! job             what waits for the disk: one thing after the other
 //! flush           group commit: each partition for itself
-//! watchers        who waits for records, and is woken when enough may have come    (pure)
+//! watchers        who waits for records, and is woken when enough may have come
 //! writer          the log and its producers: the side that changes, on disk threads
 //! marks           what is published of it: ends, high watermark, transactions      (pure)
 //! tail            where the last batches lie                                       (pure)
@@ -33,6 +34,7 @@ mod error;
 mod flush;
 mod flush_queue;
 mod handle;
+mod isolation;
 mod job;
 mod layered_map;
 mod log_dir;
@@ -56,12 +58,13 @@ pub use append::Appending;
 pub use batch::Appended;
 pub use error::{AppendError, ReadError};
 pub use handle::Partition;
+pub use isolation::Isolation;
 pub use manager::LogManager;
 pub(crate) use manager::SHUTDOWN_LIMIT;
 pub use options::LogManagerOptions;
 pub use producer_state::{ActiveProducer, ProducerError};
+pub use read::LogRead;
 pub(crate) use read::Wanted;
-pub use read::{Isolation, LogRead};
 pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};
 pub(crate) use stored::StoredRecords;
 pub(crate) use watchers::{Waiter, Watching};

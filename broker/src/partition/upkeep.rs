@@ -140,6 +140,9 @@ impl Partition {
         writer: &mut Writer,
         now_ms: i64,
     ) -> Result<Vec<PathBuf>, StorageError> {
+        if self.is_left_alone() {
+            return Ok(Vec::new());
+        }
         self.check_writable()?;
         let config = self.config();
         writer.follow(&config);

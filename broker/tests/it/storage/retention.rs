@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_broker::disk::{Disk, MemoryDisk, Tear};
 use klamm_broker::log::LogConfig;
 use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
 use klamm_protocol::ErrorCode;
@@ -51,6 +51,43 @@ async fn old_segments_go_and_the_log_start_moves() {
     disk.crash(Tear::None);
     let (_manager, partition) = data.open_partition().await;
     assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (30, 31));
+}
+
+/// The last entry of a segment's time index says how young the segment is. With the index of another segment, or a bit
+/// that had flipped in it, retention took records of the day, or kept a segment and all behind it for ever.
+#[tokio::test]
+async fn retention_believes_the_records_and_not_a_damaged_time_index() {
+    const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+    for (clean, wrong_ms) in [(true, -DAY_MS), (false, -DAY_MS), (true, 365 * DAY_MS), (false, 365 * DAY_MS)]
+    {
+        let disk = MemoryDisk::new();
+        let mut data = Data::in_memory(&disk);
+        data.config.retention_ms = DAY_MS / 2;
+        let (manager, partition) = filled(&data, 30).await;
+        if clean {
+            manager.shutdown().await.unwrap();
+        }
+        drop((manager, partition));
+        let mut changed = 0;
+        for name in files(&disk, &data.partition_dir(), ".timeindex") {
+            let index = disk.open(&data.partition_dir().join(name)).unwrap();
+            for entry in (0..index.size().unwrap()).step_by(12) {
+                let mut timestamp = [0; 8];
+                index.read_exact_at(&mut timestamp, entry).unwrap();
+                let wrong = i64::from_be_bytes(timestamp) + wrong_ms;
+                index.write_all_at(&wrong.to_be_bytes(), entry).unwrap();
+                changed += 1;
+            }
+        }
+        assert!(changed > 3, "{changed}");
+        let (manager, partition) = data.open_partition().await;
+        manager.housekeeping(NOW_MS).await;
+        let there = (partition.log_start_offset(), read_all(&partition).await.len());
+        assert_eq!(there, (0, 30), "clean: {clean}, wrong by {wrong_ms} ms");
+        manager.housekeeping(NOW_MS + DAY_MS).await;
+        let there = (partition.log_start_offset(), partition.log_end_offset());
+        assert_eq!(there, (30, 30), "clean: {clean}, wrong by {wrong_ms} ms");
+    }
 }
 
 #[tokio::test]
