@@ -115,11 +115,19 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// What the operating system says; the old text is then still in place.
     fn write_atomically(&self, path: &Path, text: &str) -> io::Result<()> {
+        self.replace(path, text.as_bytes())
+    }
+
+    /// As [`Self::write_atomically`], with bytes that need not be text.
+    ///
+    /// # Errors
+    /// What the operating system says; the old bytes are then still in place.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = path.with_file_name(name);
         let file = self.create(&temporary)?;
-        file.write_all_at(text.as_bytes(), 0)?;
+        file.write_all_at(bytes, 0)?;
         file.sync_data()?;
         self.rename(&temporary, path)?;
         match path.parent() {

@@ -11,12 +11,14 @@ use klamm_protocol::records::{BatchHeader, RecordBatch};
 use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
 use super::error::{IoContext, LogError};
+use super::metadata::PARTITION_METADATA;
 use super::open_files::LogFiles;
 use super::scan::{BatchScan, Scanned};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
 use super::segmented_log::{Log, TRASH_SUFFIX};
 use super::synced_end::{SYNCED_END, SyncedEnd};
-use crate::disk::Disk;
+use super::write_again::{WriteAgain, write_file_again};
+use crate::disk::{Disk, DiskFile};
 
 /// Files of a compaction that was not finished, and of one that was finished but for the renames.
 const CLEANED: &str = ".cleaned";
@@ -39,6 +41,9 @@ pub(crate) struct Known {
 pub struct RecoveryReport {
     /// Bytes whose checksums were verified: of what is known to have been synced, only the end of the last segment.
     pub scanned_bytes: u64,
+    /// Bytes that were found whole and that nobody vouched for: they were written again, because a process that died may
+    /// have failed to make them durable.
+    pub rewritten_bytes: u64,
     /// Segments whose indexes were missing or wrong and were built anew.
     pub rebuilt_indexes: usize,
     /// The tail that was cut off, if one was.
@@ -72,10 +77,12 @@ pub(crate) fn load(
     let bases = tidy(&*disk, dir).at("tidy", dir)?;
     let synced = read_synced_end(&*disk, dir)?;
     let mut recovery = Recovery::new(files, config, known, synced);
+    let metadata = recovery.write_metadata_again()?;
     if bases.is_empty() {
         recovery.refuse_lost_end(known.start_offset)?;
-        let log = Log::create(files.clone(), config.clone(), known.start_offset, known.now_ms)
+        let mut log = Log::create(files.clone(), config.clone(), known.start_offset, known.now_ms)
             .at("create a segment in", dir)?;
+        metadata.iter().for_each(|file| log.unsynced().file(file));
         return Ok((log, recovery.report));
     }
     let (mut segments, next_offset) = recovery.segments(bases, &mut visit)?;
@@ -83,6 +90,10 @@ pub(crate) fn load(
         return Err(LogError::Invalid { path: dir.to_owned(), what: "no segment is left".to_owned() });
     };
     recovery.refuse_lost_end(next_offset)?;
+    if let Some(file) = metadata.as_ref().filter(|_| next_offset > 0) {
+        // Before anything else is vouched for, or the next start would take it for durable.
+        file.sync_data().at("sync", &dir.join(PARTITION_METADATA))?;
+    }
     active.reopen(config).at("open", active.path())?;
     let mut log =
         Log::of_segments(files.clone(), config.clone(), segments, active, next_offset).at("open", dir)?;
@@ -92,6 +103,8 @@ pub(crate) fn load(
     } else if synced.is_none_or(|synced| synced.offset != next_offset) {
         log.note_synced();
     }
+    // Of a log without records nothing was vouched for: the first flush is early enough.
+    metadata.iter().filter(|_| next_offset == 0).for_each(|file| log.unsynced().file(file));
     if recovery.changed {
         disk.sync_dir(dir).at("sync", dir)?;
     }
@@ -139,6 +152,15 @@ impl<'a> Recovery<'a> {
         let vouched = known.recovery_point.max(synced.map(|synced| synced.offset)).unwrap_or(0);
         let report = RecoveryReport::default();
         Self { files, config, known, synced, vouched, report, changed: false }
+    }
+
+    /// Writes down again whose the partition is, if nothing says that its first flush came to an end.
+    fn write_metadata_again(&self) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
+        if self.vouched > 0 || self.known.clean {
+            return Ok(None);
+        }
+        let path = self.files.dir().join(PARTITION_METADATA);
+        write_file_again(&**self.files.disk(), &path).at("write", &path)
     }
 
     /// All segments, sound, and the offset behind the last.
@@ -242,6 +264,7 @@ impl<'a> Recovery<'a> {
         let file = segment.file().at("open", &path)?;
         let (start, size) = (segment.size(), file.size().at("read", &path)?);
         let mut scan = BatchScan::new(&*file, start, size);
+        let mut again = WriteAgain::new(&*file);
         let mut cut = false;
         loop {
             let (position, what) = match scan.next().at("read", &path)? {
@@ -250,6 +273,9 @@ impl<'a> Recovery<'a> {
                     Ok(()) => {
                         segment.note(batch.header(), self.config);
                         visit(batch.header());
+                        if batch.header().next_offset() > self.vouched {
+                            again.add(position, batch.bytes()).at("write", &path)?;
+                        }
                         continue;
                     }
                     Err(what) => (position, what),
@@ -262,12 +288,13 @@ impl<'a> Recovery<'a> {
             cut = true;
             break;
         }
+        self.report.rewritten_bytes += again.finish().at("write", &path)?;
         self.report.scanned_bytes += size - start;
         self.report.rebuilt_indexes += 1;
         let end = expected.offset;
         if cut || end > self.vouched || self.known.clean {
             // What was only in the page cache after a crash of the process must not be promised to consumers before
-            // it is on disk.
+            // it is on disk. If a sync had failed, the kernel takes it for written: it was written again above.
             file.sync_data().at("sync", &path)?;
             self.changed = true;
         }

@@ -171,10 +171,8 @@ impl Partition {
         }
         let bytes = snapshot::encode(producers.iter().map(|(id, producer)| (*id, producer)));
         let _names = self.names().map_err(io::Error::other)?;
-        let file = self.disk().create(&snapshot_path(self.dir(), offset))?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync_data()?;
-        self.disk().sync_dir(self.dir())
+        // It has its name only when it is on the disk: a process that begins anew takes what it can read for durable.
+        self.disk().replace(&snapshot_path(self.dir(), offset), &bytes)
     }
 
     /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What

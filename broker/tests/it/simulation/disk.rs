@@ -51,8 +51,6 @@ struct Control {
     off: bool,
     /// The broker is gone; what is left of its tasks does nothing any more.
     buried: bool,
-    /// A sync failed, and the power has not gone since.
-    failed_sync: bool,
     planted: Option<Planted>,
     /// How many faults there were since the last start of a broker.
     fired: u64,
@@ -73,7 +71,6 @@ impl SimDisk {
             power_left: None,
             off: false,
             buried: false,
-            failed_sync: false,
             planted,
             fired: 0,
             fired_in_all: 0,
@@ -111,11 +108,7 @@ impl SimDisk {
 
     /// The power goes now.
     pub(super) fn crash(&self) {
-        let tear = {
-            let mut control = self.control();
-            control.failed_sync = false;
-            control.tear()
-        };
+        let tear = self.control().tear();
         self.memory.crash(tear);
     }
 
@@ -130,10 +123,6 @@ impl SimDisk {
     /// Keeps the tasks of a broker that was dropped from the disk until they have ended.
     pub(super) fn bury(&self, buried: bool) {
         self.control().buried = buried;
-    }
-
-    pub(super) fn has_failed_sync(&self) -> bool {
-        self.control().failed_sync
     }
 
     /// Begins to count the faults of a life of the broker.
@@ -177,7 +166,7 @@ impl SimDisk {
             if *left == 0 {
                 control.power_left = None;
                 control.fired();
-                (control.off, control.failed_sync) = (true, false);
+                control.off = true;
                 self.memory.cut_power(Calls::any(), control.tear());
                 return Ok(());
             }
@@ -197,7 +186,6 @@ impl SimDisk {
             if let Some(calls) = &mut control.calls {
                 calls.push(format!("fails: {failure:?}"));
             }
-            control.failed_sync |= kind == DiskCall::Sync;
             self.memory.fail(Calls::any(), failure);
         }
         Ok(())

@@ -256,10 +256,9 @@ impl World {
         }
         sleep(Duration::from_millis(1)).await;
         self.shared.disk.bury(false);
-        let fooled = self.shared.disk.has_failed_sync() && !stands(Known::KillsAfterFailedSyncs);
         if self.shared.disk.is_off() {
             self.shared.disk.power_on();
-        } else if end == End::PowerCut || fooled {
+        } else if end == End::PowerCut {
             self.shared.disk.crash();
         }
         self.shared.disk.power_on();
