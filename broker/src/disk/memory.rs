@@ -39,7 +39,7 @@ pub enum Tear {
 struct Shared {
     root: Directory,
     locks: BTreeSet<PathBuf>,
-    /// Handles opened before the last crash belong to a dead process.
+    /// Handles opened before the last crash or kill belong to a dead process.
     generation: u64,
     /// The power was cut by a fault and is not on again.
     off: bool,
@@ -111,6 +111,12 @@ impl MemoryDisk {
     /// opened before fail from now on, and faults are forgotten.
     pub fn crash(&self, tear: Tear) {
         self.shared().crash(tear);
+    }
+
+    /// The process that uses the disk dies and the machine lives on: all that was written is there, locks are free again,
+    /// nothing can be written through handles that were opened before, and faults are forgotten.
+    pub fn kill(&self) {
+        self.shared().forget_process();
     }
 
     /// Pulls the plug as [`Self::crash`] does when the call is made, before it has any effect. From then on everything
@@ -212,10 +218,14 @@ fn no_power() -> io::Error {
 }
 
 impl Shared {
-    fn crash(&mut self, tear: Tear) {
+    fn forget_process(&mut self) {
         self.generation += 1;
         self.locks.clear();
         self.faults.clear();
+    }
+
+    fn crash(&mut self, tear: Tear) {
+        self.forget_process();
         let rng = match tear {
             Tear::None => SeededRng::new(0),
             Tear::Prefix(seed) | Tear::Holes(seed) => SeededRng::new(seed),
@@ -371,7 +381,7 @@ impl MemoryFile {
         if self.disk.shared().generation == self.generation {
             Ok(())
         } else {
-            Err(io::Error::other("this handle was opened before the crash"))
+            Err(io::Error::other("this handle was opened by a process that died"))
         }
     }
 }
@@ -649,6 +659,21 @@ mod tests {
         assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"durable");
         assert!(!disk.exists(Path::new("/never synced")));
         assert!(file.write_all_at(b"ghost", 0).is_err());
+    }
+
+    #[test]
+    fn a_kill_takes_the_process_and_nothing_else() {
+        let (disk, file) = disk_with("/log", b"durable");
+        file.write_all_at(b" and pending", 7).unwrap();
+        let _held = disk.lock(Path::new("/.lock")).unwrap().unwrap();
+        disk.kill();
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"durable and pending");
+        assert!(
+            file.write_all_at(b"ghost", 0).is_err() && file.set_len(0).is_err() && file.sync_data().is_err()
+        );
+        assert!(disk.lock(Path::new("/.lock")).unwrap().is_some());
+        disk.crash(Tear::None);
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"durable");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::error::is_passing;
 use super::handle::{Partition, interrupted};
 use super::layered_map::Frozen;
 use super::open::{load_producers, snapshot_offsets};
@@ -124,6 +125,7 @@ impl Partition {
         let _names = self.names().map_err(io::Error::other)?;
         let mut trash = writer.log.delete_old_segments(now_ms, visible.offset)?;
         if !trash.is_empty() {
+            self.sync_removals(writer);
             let start_offset = writer.log.start_offset();
             if let Ok(mut marks) = self.marks() {
                 marks.shortened(&writer.log);
@@ -137,6 +139,24 @@ impl Partition {
             }
         }
         Ok(trash)
+    }
+
+    /// Before anybody is told of it: what was seen to be gone does not come back, also when the checkpoint of the log's
+    /// start has no room.
+    fn sync_removals(&self, writer: &mut Writer) {
+        let dir = writer.log.dir().to_owned();
+        match self.disk().sync_dir(&dir) {
+            Ok(()) => {}
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(dir = %dir.display(), %error, "the directory is synced with the next flush");
+                writer.log.unsynced().dir(&dir);
+            }
+            Err(error) => self.fail(StorageError::new(format!(
+                "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the disk \
+                 before",
+                dir.display()
+            ))),
+        }
     }
 
     /// Has the producer state as of the log's end written beside the new segment. Appends go on meanwhile, and when it
@@ -205,7 +225,7 @@ impl Partition {
                 let dir = self.dir().to_owned();
                 writer.log.unsynced().dir(&dir);
             }
-            Err(error) if super::error::is_passing(&error) => tracing::warn!(
+            Err(error) if is_passing(&error) => tracing::warn!(
                 path = %path.display(), %error, "no snapshot of the producers; the next start takes longer"
             ),
             Err(error) => return Err(error),

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use klamm_broker::disk::{
-    Calls, DirEntry, Disk, DiskCall, DiskFile, DiskLock, Failure, FileTimes, MemoryDisk, Tear,
+    Calls, Delays, DirEntry, Disk, DiskCall, DiskFile, DiskLock, Failure, FileTimes, MemoryDisk, Tear,
 };
 use klamm_runtime::{Rng, SeededRng};
 
@@ -28,6 +29,8 @@ pub(super) struct DiskRates {
     pub(super) names: u64,
     /// Opening and creating, for want of descriptors.
     pub(super) descriptors: u64,
+    /// Work on a partition that hangs before its first call. Without any, all of it is done at once and in place.
+    pub(super) hangs: u64,
 }
 
 /// A [`MemoryDisk`] and what goes wrong with it.
@@ -35,6 +38,8 @@ pub(super) struct DiskRates {
 pub(super) struct SimDisk {
     memory: MemoryDisk,
     control: Arc<Mutex<Control>>,
+    /// What is left of a process that died does nothing any more.
+    life: u64,
 }
 
 #[derive(Debug)]
@@ -49,8 +54,8 @@ struct Control {
     power_left: Option<u64>,
     /// The power went.
     off: bool,
-    /// The broker is gone; what is left of its tasks does nothing any more.
-    buried: bool,
+    /// The process that has the disk now.
+    life: u64,
     planted: Option<Planted>,
     /// How many faults there were since the last start of a broker.
     fired: u64,
@@ -70,14 +75,14 @@ impl SimDisk {
             full: false,
             power_left: None,
             off: false,
-            buried: false,
+            life: 0,
             planted,
             fired: 0,
             fired_in_all: 0,
             history: 0,
             calls: std::env::var_os("KLAMM_CALLS").map(|_| Vec::new()),
         };
-        Self { memory: MemoryDisk::new(), control: Arc::new(Mutex::new(control)) }
+        Self { memory: MemoryDisk::new(), control: Arc::new(Mutex::new(control)), life: 0 }
     }
 
     /// Lets the rates count, or not.
@@ -120,9 +125,25 @@ impl SimDisk {
         }
     }
 
-    /// Keeps the tasks of a broker that was dropped from the disk until they have ended.
-    pub(super) fn bury(&self, buried: bool) {
-        self.control().buried = buried;
+    /// The process that has the disk dies.
+    pub(super) fn kill(&self) {
+        self.control().life += 1;
+        self.memory.kill();
+    }
+
+    /// The disk as the next process has it.
+    pub(super) fn of_next_process(&self) -> Self {
+        Self { life: self.control().life, ..self.clone() }
+    }
+
+    /// Whether the process that had this is dead, or without power.
+    pub(super) fn is_of_the_dead(&self) -> bool {
+        let control = self.control();
+        control.life != self.life || control.off
+    }
+
+    fn check_alive(&self, control: &Control) -> io::Result<()> {
+        if control.life == self.life { Ok(()) } else { Err(io::Error::other("this broker is gone")) }
     }
 
     /// Begins to count the faults of a life of the broker.
@@ -156,9 +177,7 @@ impl SimDisk {
     /// Orders what shall happen at the call that follows.
     fn before(&self, kind: DiskCall, path: &Path) -> io::Result<()> {
         let mut control = self.control();
-        if control.buried {
-            return Err(io::Error::other("this broker is gone"));
-        }
+        self.check_alive(&control)?;
         // A call on a file that died with its broker has not met what was ordered for it.
         self.memory.clear_faults();
         control.note(kind, path);
@@ -194,9 +213,7 @@ impl SimDisk {
     /// As [`Self::before`]. Which of several readers comes first is up to tokio, so nothing may follow from the order.
     fn before_read(&self, path: &Path, position: u64) -> io::Result<()> {
         let mut control = self.control();
-        if control.buried {
-            return Err(io::Error::other("this broker is gone"));
-        }
+        self.check_alive(&control)?;
         self.memory.clear_faults();
         let is_index = path.extension().is_some_and(|suffix| suffix != "log");
         let spared = !control.armed || (is_index && !stands(Known::ReadsOfIndexes));
@@ -240,8 +257,18 @@ impl Control {
         self.history = hash(path.as_os_str().as_encoded_bytes(), self.history ^ kind as u64);
     }
 
+    /// How long the next piece of work hangs.
+    fn hang(&mut self) -> Duration {
+        if !self.armed || self.rng.below(PER) >= self.rates.hangs {
+            return Duration::ZERO;
+        }
+        self.fired_in_all += 1;
+        let most_ms = [20, 500, 10_000, 40_000][self.rng.below(4) as usize];
+        Duration::from_millis(1 + self.rng.below(most_ms))
+    }
+
     fn failure(&self, kind: DiskCall) -> Option<Failure> {
-        let DiskRates { read, write, sync, names, descriptors } = self.rates;
+        let DiskRates { read, write, sync, names, descriptors, .. } = self.rates;
         let needs_space = matches!(kind, DiskCall::Write | DiskCall::Create | DiskCall::CreateDir);
         if self.full && needs_space {
             return Some(Failure::Os(NO_SPACE));
@@ -319,12 +346,19 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        self.check_alive(&self.control())?;
         self.memory.clear_faults();
         self.memory.lock(path)
     }
 
     fn is_blocking(&self) -> bool {
         false
+    }
+
+    fn delays(&self) -> Option<Delays> {
+        let control = self.control.clone();
+        let hang = move || control.lock().unwrap_or_else(PoisonError::into_inner).hang();
+        (self.control().rates.hangs > 0).then(|| Arc::new(hang) as Delays)
     }
 }
 

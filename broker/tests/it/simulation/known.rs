@@ -23,6 +23,8 @@ pub(super) enum Known {
     Names,
     /// There is no descriptor for a file.
     Descriptors,
+    /// Work on a partition hangs for a while.
+    Hangs,
     /// Names of topics that are as long as they may be.
     LongNames,
     /// A commit that failed at the disk is not seen before the next start.

@@ -10,7 +10,7 @@
 //! | `check` | looks at everything after a start; sees that everything serves at the end |
 //! | `client`, `connection` | what all clients are |
 //! | `producer`, `committer`, `member`, `admin`, `reader` | the clients |
-//! | `disk` | the disk that fails |
+//! | `disk`, `net` | the disk that fails and hangs, and the network as a broker has it that may die |
 //! | `planted` | bugs, to see that they are found |
 //!
 //! A failure names its seed. `KLAMM_SEED=seed KLAMM_SEEDS=1` runs that one; `KLAMM_SEEDS` says how many runs there are.
@@ -26,6 +26,7 @@ mod disk;
 mod known;
 mod member;
 mod model;
+mod net;
 mod offsets;
 mod plan;
 mod planted;

@@ -278,8 +278,9 @@ impl Batch {
         if is_unknown_topic(code) {
             check_unknown(self.place, shared);
         }
-        // After an error of the disk it may be in the log or not.
-        if code != ErrorCode::KafkaStorageError.code() {
+        // After an error of the disk, or when that took too long, it may be in the log or not.
+        let open = [ErrorCode::KafkaStorageError, ErrorCode::RequestTimedOut];
+        if !open.contains(&ErrorCode::from_code(code)) {
             self.tell_refused(shared);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_broker::disk::{Calls, DiskCall, Failure, MemoryDisk, Tear};
 use klamm_broker::log::LogConfig;
 use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
 use klamm_protocol::ErrorCode;
@@ -51,6 +51,45 @@ async fn old_segments_go_and_the_log_start_moves() {
     disk.crash(Tear::None);
     let (_manager, partition) = data.open_partition().await;
     assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (30, 31));
+}
+
+/// There is no room for the checkpoint of the log's start, and nothing else was synced when the power went.
+#[tokio::test]
+async fn what_retention_took_does_not_come_back_whatever_has_no_room() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.config.retention_ms = 12 * MINUTE_MS;
+    let (manager, partition) = filled(&data, 30).await;
+    disk.fail(Calls::of(&[DiskCall::Create, DiskCall::Write]).and_all_after(), Failure::Os(28));
+    manager.housekeeping(NOW_MS).await;
+    assert_eq!(partition.log_start_offset(), 15);
+    disk.crash(Tear::None);
+    drop(manager);
+    let (_manager, partition) = data.open_partition().await;
+    assert_eq!((partition.log_start_offset(), read_all(&partition).await.len()), (15, 15));
+}
+
+/// A sync of the directory that fails is one: no record is taken any more. Want of descriptors passes.
+#[tokio::test]
+async fn a_directory_that_cannot_be_synced_after_retention_is_told() {
+    for (error, fails) in [(5, true), (24, false)] {
+        let disk = MemoryDisk::new();
+        let mut data = Data::in_memory(&disk);
+        data.config.retention_ms = 12 * MINUTE_MS;
+        let (manager, partition) = filled(&data, 30).await;
+        disk.fail(Calls::of(&[DiskCall::SyncDir]).on("clicks-0"), Failure::Os(error));
+        manager.housekeeping(NOW_MS).await;
+        assert_eq!(partition.log_start_offset(), 15);
+        let told = partition.offline().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(told.contains("syncing /data/clicks-0 failed"), fails, "{told}");
+        if !fails {
+            produce(&partition, batch(&["next"])).await;
+            disk.crash(Tear::None);
+            drop(manager);
+            let (_manager, partition) = data.open_partition().await;
+            assert_eq!(partition.log_start_offset(), 15);
+        }
+    }
 }
 
 #[tokio::test]
