@@ -34,7 +34,7 @@ mod synced_end;
 mod write_again;
 
 pub use config::{FlushMode, LogConfig};
-pub(crate) use error::{IoContext, is_passing};
+pub(crate) use error::{IoContext, is_passing, is_want_of_space};
 pub use error::{LogError, StorageError};
 pub use klamm_protocol::records::TimestampType;
 pub(crate) use open_files::OpenFiles;

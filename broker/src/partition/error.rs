@@ -6,7 +6,7 @@ use klamm_protocol::records::InvalidBatch;
 use super::producer_state::ProducerError;
 use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
-pub(super) use crate::log::is_passing;
+pub(super) use crate::log::{is_passing, is_want_of_space};
 
 /// A batch was not appended. Nothing of it is in the log.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -103,7 +103,7 @@ fn find(
     let epochs_changed = written.as_deref() != Some(epochs.print().as_str()) && epochs.latest().is_some();
 
     let found = load_producers(disk, &log, known.now_ms).at("rebuild the producer state from", dir);
-    let (producers, mut transactions) = found?;
+    let (producers, mut transactions, snapshot) = found?;
     transactions.advance_high_watermark(log.next_offset());
     if config.flush == FlushMode::Sync {
         // Everything that was not trusted was synced by recovery; what it noted beside that can
@@ -111,7 +111,11 @@ fn find(
         log.unsynced().dir(dir);
     }
     let leader_epoch = epochs.latest().unwrap_or(0);
-    Ok((opened(log, producers, transactions, epochs, epochs_changed), leader_epoch, report))
+    let mut opened = opened(log, producers, transactions, epochs, epochs_changed);
+    if let Ok(marks) = opened.marks.get_mut() {
+        marks.snapshot = snapshot;
+    }
+    Ok((opened, leader_epoch, report))
 }
 
 /// The text of a file; nothing when there is none or it is no text.
@@ -125,20 +129,24 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<String>, LogErro
     }
 }
 
-/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of
-/// the log belong to records that were lost.
+/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it; gives its offset,
+/// too. Snapshots ahead of the log belong to records that were lost. With one from before the first record that is left,
+/// producers would be taken for being further behind than they are.
 pub(super) fn load_producers(
     disk: &dyn Disk,
     log: &Log,
     now_ms: i64,
-) -> io::Result<(ProducerStates, Transactions)> {
+) -> io::Result<(ProducerStates, Transactions, Option<i64>)> {
     let mut offsets: Vec<i64> = snapshot_offsets(disk, log.dir())?.collect();
     let mut producers = ProducerStates::default();
-    let mut from = log.start_offset();
+    let bases = log.segment_bases();
+    let mut from = bases.first().copied().unwrap_or(log.start_offset());
+    let known = from..=log.next_offset();
+    let mut snapshot = None;
     while let Some(offset) = offsets.pop() {
         let path = snapshot_path(log.dir(), offset);
         let decoded = match disk.read_to_vec(&path) {
-            _ if offset > log.next_offset() => None,
+            _ if !known.contains(&offset) => None,
             Ok(bytes) => snapshot::decode(&bytes),
             Err(error) if is_passing(&error) => return Err(error),
             Err(error) => {
@@ -148,7 +156,7 @@ pub(super) fn load_producers(
         };
         if let Some(decoded) = decoded {
             producers = decoded;
-            from = offset.max(from);
+            (from, snapshot) = (offset, Some(offset));
             break;
         }
         disk.remove(&path)?;
@@ -166,11 +174,10 @@ pub(super) fn load_producers(
         }
     })?;
     // Snapshots that are neither the newest nor at a segment's start serve nothing.
-    let bases = log.segment_bases();
     for offset in offsets.into_iter().filter(|offset| bases.binary_search(offset).is_err()) {
         disk.remove(&snapshot_path(log.dir(), offset))?;
     }
-    Ok((producers, transactions))
+    Ok((producers, transactions, snapshot))
 }
 
 /// The offsets of the snapshots in a directory, ascending.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::error::is_passing;
+use super::error::{is_passing, is_want_of_space};
 use super::handle::{Partition, interrupted};
 use super::layered_map::Frozen;
 use super::open::{load_producers, snapshot_offsets};
@@ -78,7 +78,7 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let (producers, transactions) = load_producers(self.disk(), &writer.log, now_ms)?;
+        let (producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
         writer.producers = producers;
         let mut marks = self.marks().map_err(io::Error::other)?;
         marks.note_unsynced(writer.log.take_unsynced());
@@ -111,7 +111,13 @@ impl Partition {
     fn delete_old_segments(self: &Arc<Self>, writer: &mut Writer, now_ms: i64) -> io::Result<Vec<PathBuf>> {
         let visible = self.marks().map_err(io::Error::other)?.visible;
         let names = self.names().map_err(io::Error::other)?;
-        if writer.log.next_offset() <= visible.offset && writer.log.roll_if_expired(now_ms)? {
+        let rolled = match writer.log.next_offset() <= visible.offset {
+            true => writer.log.roll_if_expired(now_ms),
+            false => Ok(false),
+        };
+        // What is closed already can go all the same, and that may make the room that was missing.
+        let rolled = rolled.or_else(|error| if is_passing(&error) { Ok(false) } else { Err(error) })?;
+        if rolled {
             if let Ok(mut marks) = self.marks() {
                 marks.rolled = true;
                 marks.new_segment(&writer.log);
@@ -122,8 +128,9 @@ impl Partition {
         } else {
             drop(names);
         }
+        let end = self.deletable_end(writer, visible.offset)?;
         let _names = self.names().map_err(io::Error::other)?;
-        let mut trash = writer.log.delete_old_segments(now_ms, visible.offset)?;
+        let mut trash = writer.log.delete_old_segments(now_ms, end)?;
         if !trash.is_empty() {
             self.sync_removals(writer);
             let start_offset = writer.log.start_offset();
@@ -139,6 +146,19 @@ impl Partition {
             }
         }
         Ok(trash)
+    }
+
+    /// How far retention may go. If a snapshot of the producers is missing for that, it is made for the next time.
+    fn deletable_end(self: &Arc<Self>, writer: &mut Writer, visible: i64) -> io::Result<i64> {
+        if writer.producers.is_empty() {
+            return Ok(visible);
+        }
+        let known = self.marks().map_err(io::Error::other)?.snapshot;
+        let bases = writer.log.segment_bases();
+        if bases.len() > 1 && known < bases.last().copied() {
+            self.begin_snapshot(writer);
+        }
+        Ok(self.marks().map_err(io::Error::other)?.deletable_end())
     }
 
     /// Before anybody is told of it: what was seen to be gone does not come back, also when the checkpoint of the log's
@@ -173,26 +193,41 @@ impl Partition {
         let Ok(truncations) = self.marks().map(|marks| marks.truncations) else { return };
         let partition = self.clone();
         self.home.executor.start(move || {
-            if let Err(error) = partition.write_snapshot(&producers, offset, truncations) {
+            let written = partition.write_snapshot(&producers, offset, truncations);
+            if let Err(error) = &written {
                 tracing::warn!(
                     topic = %partition.topic(), partition = partition.index(), %error,
-                    "no snapshot of the producers; the next start takes longer"
+                    "no snapshot of the producers; the next start takes longer, and retention waits"
                 );
+            }
+            let tried = match written {
+                Ok(written) => written.then_some(true),
+                Err(error) => is_want_of_space(&error).then_some(false),
+            };
+            if let (Some(written), Ok(mut marks)) = (tried, partition.marks())
+                && marks.truncations == truncations
+            {
+                marks.snapshot_tried(offset, written);
             }
         });
     }
 
-    fn write_snapshot(&self, producers: &Frozen<Producer>, offset: i64, truncations: u64) -> io::Result<()> {
+    /// Says whether it did: what the snapshot tells of may be gone.
+    fn write_snapshot(
+        &self,
+        producers: &Frozen<Producer>,
+        offset: i64,
+        truncations: u64,
+    ) -> io::Result<bool> {
         let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         self.check_writable().map_err(io::Error::other)?;
         if self.marks().is_ok_and(|marks| marks.truncations != truncations) {
-            // What it tells of may be gone.
-            return Ok(());
+            return Ok(false);
         }
         let bytes = snapshot::encode(producers.iter().map(|(id, producer)| (*id, producer)));
         let _names = self.names().map_err(io::Error::other)?;
         // It has its name only when it is on the disk: a process that begins anew takes what it can read for durable.
-        self.disk().replace(&snapshot_path(self.dir(), offset), &bytes)
+        self.disk().replace(&snapshot_path(self.dir(), offset), &bytes).map(|()| true)
     }
 
     /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What

@@ -11,7 +11,7 @@ use klamm_protocol::messages::{
 };
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 use klamm_protocol::{ErrorCode, Request, Uuid};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::client::Shared;
 use super::committer::Caller;
@@ -73,17 +73,11 @@ impl<'a> Checker<'a> {
             return None;
         }
         self.connection.send(request, version, Some(()));
-        loop {
-            tokio::task::yield_now().await;
-            if let Some(((), frame)) = self.connection.receive() {
-                return Some(frame);
-            }
-            if self.connection.is_closed() || Instant::now() > self.until {
-                self.shared.model.fail(format!("{:?} is not answered within {PATIENCE:?}", R::KEY));
-                return None;
-            }
-            sleep(Duration::from_millis(1)).await;
+        let answer = timeout_at(self.until, self.connection.answer()).await.ok().flatten();
+        if answer.is_none() {
+            self.shared.model.fail(format!("{:?} is not answered within {PATIENCE:?}", R::KEY));
         }
+        answer.map(|((), frame)| frame)
     }
 
     /// Whether to ask again: while a group is being loaded, for instance.

@@ -60,6 +60,8 @@ struct Control {
     /// How many faults there were since the last start of a broker.
     fired: u64,
     fired_in_all: u64,
+    /// How often there was no space for what is known of producers.
+    forgotten: u64,
     /// Everything that was called, in order, as a checksum.
     history: u64,
     /// The calls since they were asked for last, if anybody wants to see them.
@@ -79,6 +81,7 @@ impl SimDisk {
             planted,
             fired: 0,
             fired_in_all: 0,
+            forgotten: 0,
             history: 0,
             calls: std::env::var_os("KLAMM_CALLS").map(|_| Vec::new()),
         };
@@ -161,6 +164,11 @@ impl SimDisk {
         self.control().fired_in_all
     }
 
+    /// Whether retention may have taken what producers had sent before it was written down: space comes first.
+    pub(super) fn may_have_forgotten_producers(&self) -> bool {
+        self.control().forgotten > 1
+    }
+
     pub(super) fn history(&self) -> u64 {
         self.control().history
     }
@@ -205,6 +213,8 @@ impl SimDisk {
             if let Some(calls) = &mut control.calls {
                 calls.push(format!("fails: {failure:?}"));
             }
+            let of_producers = path.to_string_lossy().contains(".snapshot");
+            control.forgotten += u64::from(of_producers && failure == Failure::Os(NO_SPACE));
             self.memory.fail(Calls::any(), failure);
         }
         Ok(())

@@ -37,7 +37,8 @@ pub(super) struct Member {
     id: String,
     generation: i32,
     state: State,
-    /// When it was told that it is a member, as a number.
+    /// When it asked to be a member and when it was told that it is one, as numbers.
+    asked: u64,
     joined: u64,
     /// Whom to give something, when this one leads: member id and what it is known by.
     members: Vec<Named>,
@@ -134,6 +135,7 @@ impl Member {
         Self {
             group: group.to_owned(),
             instance,
+            asked: 0,
             joined: 0,
             id: String::new(),
             generation: -1,
@@ -176,14 +178,7 @@ impl Member {
                 self.id = answer.member_id.as_str().to_owned();
                 self.generation = answer.generation_id;
                 self.members = named(answer);
-                self.joined = shared.number();
-                if let Some(instance) = &self.instance {
-                    let takeover = Takeover { life: shared.life, sent, member_id: self.id.clone() };
-                    let last = shared.takeovers.entry(instance.clone()).or_insert_with(|| takeover.clone());
-                    if last.sent < sent {
-                        *last = takeover;
-                    }
-                }
+                (self.asked, self.joined) = (sent, shared.number());
             }
             ErrorCode::MemberIdRequired => self.id = answer.member_id.as_str().to_owned(),
             ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId => self.out(false),
@@ -207,6 +202,14 @@ impl Member {
             format!("generation {} has the assignments of leaders' requests {counts} and {request}", key.1)
         });
         (self.state, self.places) = (State::Stable, places);
+        // Only now it is durable that this is the member.
+        if let Some(instance) = &self.instance {
+            let takeover = Takeover { life: shared.life, sent: self.asked, member_id: self.id.clone() };
+            let last = shared.takeovers.entry(instance.clone()).or_insert_with(|| takeover.clone());
+            if last.sent < takeover.sent {
+                *last = takeover;
+            }
+        }
     }
 
     /// What an error of another request means for the membership.

@@ -171,7 +171,7 @@ impl Idempotent {
             self.batches.retain(|batch| batch.place != place);
             self.next.remove(&place);
         } else if code == ErrorCode::OutOfOrderSequenceNumber.code() && is_head {
-            let troubled = self.troubled.contains(&place);
+            let troubled = self.troubled.contains(&place) || shared.disk.may_have_forgotten_producers();
             shared
                 .model
                 .check(troubled, || format!("record {first} is in order and was refused as out of order"));

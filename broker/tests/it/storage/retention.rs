@@ -210,3 +210,73 @@ proptest! {
         });
     }
 }
+
+/// An idempotent producer's batch, then others that fill segments, all of them old.
+async fn filled_behind_a_producer(
+    disk: &MemoryDisk,
+) -> (Data, klamm_broker::partition::LogManager, Arc<Partition>) {
+    let mut data = Data::in_memory(disk);
+    data.config.retention_ms = MINUTE_MS;
+    let (manager, partition) = data.open_partition().await;
+    disk.fail(Calls::of(&[DiskCall::Create]).on(".snapshot").and_all_after(), Failure::Os(5));
+    produce(&partition, idempotent(5, 0, 0, 2)).await;
+    for _ in 0..12 {
+        produce(&partition, batch_at(NOW_MS - 60 * MINUTE_MS, &["x".repeat(700).as_str()])).await;
+    }
+    (data, manager, partition)
+}
+
+/// What a producer sends again is known though its segment is gone: that it is, was written down before.
+#[tokio::test]
+async fn retention_waits_until_it_is_written_down_what_producers_sent() {
+    let disk = MemoryDisk::new();
+    let (data, manager, partition) = filled_behind_a_producer(&disk).await;
+    let later = NOW_MS + 60 * MINUTE_MS;
+    manager.housekeeping(later).await;
+    assert_eq!(partition.log_start_offset(), 0, "there is no snapshot");
+    disk.clear_faults();
+    manager.housekeeping(later).await;
+    assert_eq!(partition.log_start_offset(), 14);
+    drop((manager, partition));
+    disk.crash(Tear::None);
+    let (_manager, partition) = data.open_partition().await;
+    assert_eq!(partition.log_start_offset(), 14);
+    let again = append(&partition, idempotent(5, 0, 0, 2)).await;
+    assert!(again.duplicate && again.base_offset == 0, "{again:?}");
+}
+
+/// There would never be any, if a full disk kept retention from making some.
+#[tokio::test]
+async fn retention_makes_space_though_there_is_none_for_a_snapshot() {
+    let disk = MemoryDisk::new();
+    let (_data, manager, partition) = filled_behind_a_producer(&disk).await;
+    disk.clear_faults();
+    disk.fail(Calls::of(&[DiskCall::Create, DiskCall::Write]).and_all_after(), Failure::Os(28));
+    let later = NOW_MS + 60 * MINUTE_MS;
+    manager.housekeeping(later).await;
+    assert_eq!(partition.log_start_offset(), 0);
+    manager.housekeeping(later).await;
+    assert!(partition.log_start_offset() > 0, "there was no space twice");
+}
+
+/// A log that begins in the middle of a segment, behind its snapshot: the records between the two count.
+#[tokio::test]
+async fn what_a_producer_sent_is_known_though_its_records_were_deleted() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = data.open_partition().await;
+    for sequence in 0..8 {
+        produce(&partition, idempotent(5, 0, sequence, 1)).await;
+        produce(&partition, batch(&["x".repeat(700).as_str()])).await;
+    }
+    let bases = files(&disk, &data.partition_dir(), ".snapshot");
+    assert!(!bases.is_empty(), "segments were closed");
+    assert_eq!(partition.delete_records(-1).await.unwrap(), 16);
+    manager.housekeeping(NOW_MS).await;
+    drop((manager, partition));
+    disk.kill();
+    let (_manager, partition) = data.open_partition().await;
+    let again = append(&partition, idempotent(5, 0, 7, 1)).await;
+    assert!(again.duplicate && again.base_offset == 14, "{again:?}");
+    assert_eq!(produce(&partition, idempotent(5, 0, 8, 1)).await.base_offset, 16);
+}
