@@ -11,7 +11,7 @@ use klamm_protocol::records::{BatchHeader, RecordBatch};
 use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
 use super::error::{IoContext, LogError};
-use super::metadata::PARTITION_METADATA;
+use super::metadata::{PARTITION_METADATA, parse_topic_id};
 use super::open_files::LogFiles;
 use super::scan::{BatchScan, Scanned};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
@@ -39,6 +39,8 @@ pub(crate) struct Known {
 /// What recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
+    /// Everything below was known to have been synced before anything was looked at.
+    pub vouched_offset: i64,
     /// Bytes whose checksums were verified: of what is known to have been synced, only the end of the last segment.
     pub scanned_bytes: u64,
     /// Bytes that were found whole and that nobody vouched for: they were written again, because a process that died may
@@ -100,7 +102,7 @@ pub(crate) fn load(
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;
-    } else if synced.is_none_or(|synced| synced.offset != next_offset) {
+    } else if !recovery.nameless && synced.is_none_or(|synced| synced.offset != next_offset) {
         log.note_synced();
     }
     // Of a log without records nothing was vouched for: the first flush is early enough.
@@ -131,6 +133,8 @@ struct Recovery<'a> {
     report: RecoveryReport,
     /// Names in the directory have changed, or are perhaps not durable.
     changed: bool,
+    /// The power went before the first flush was over: it is not known whose the partition is.
+    nameless: bool,
 }
 
 /// A segment that is sound now.
@@ -150,17 +154,22 @@ impl<'a> Recovery<'a> {
         synced: Option<SyncedEnd>,
     ) -> Self {
         let vouched = known.recovery_point.max(synced.map(|synced| synced.offset)).unwrap_or(0);
-        let report = RecoveryReport::default();
-        Self { files, config, known, synced, vouched, report, changed: false }
+        let report = RecoveryReport { vouched_offset: vouched, ..RecoveryReport::default() };
+        Self { files, config, known, synced, vouched, report, changed: false, nameless: false }
     }
 
     /// Writes down again whose the partition is, if nothing says that its first flush came to an end.
-    fn write_metadata_again(&self) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
+    fn write_metadata_again(&mut self) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
         if self.vouched > 0 || self.known.clean {
             return Ok(None);
         }
         let path = self.files.dir().join(PARTITION_METADATA);
-        write_file_again(&**self.files.disk(), &path).at("write", &path)
+        let written = write_file_again(&**self.files.disk(), &path).at("write", &path)?;
+        Ok(written.map(|(file, bytes)| {
+            let text = std::str::from_utf8(&bytes).ok();
+            self.nameless = text.and_then(parse_topic_id).is_none();
+            file
+        }))
     }
 
     /// All segments, sound, and the offset behind the last.

@@ -48,8 +48,11 @@ impl<'a> WriteAgain<'a> {
     }
 }
 
-/// Writes a small file again; gives it, to be synced. Nothing when it is not there.
-pub(super) fn write_file_again(disk: &dyn Disk, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+/// Writes a small file again; gives it, to be synced, and what is in it. Nothing when it is not there.
+pub(super) fn write_file_again(
+    disk: &dyn Disk,
+    path: &Path,
+) -> io::Result<Option<(Arc<dyn DiskFile>, Vec<u8>)>> {
     let file = match disk.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -57,7 +60,7 @@ pub(super) fn write_file_again(disk: &dyn Disk, path: &Path) -> io::Result<Optio
     let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     file.write_all_at(&bytes, 0)?;
-    Ok(Some(file))
+    Ok(Some((file, bytes)))
 }
 
 #[cfg(test)]
@@ -94,7 +97,9 @@ mod tests {
         file.write_all_at(b"whose", 0).unwrap();
         disk.fail_nth_sync(1);
         file.sync_data().unwrap_err();
-        write_file_again(&disk, path).unwrap().unwrap().sync_data().unwrap();
+        let (file, bytes) = write_file_again(&disk, path).unwrap().unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(bytes, b"whose");
         disk.crash(Tear::None);
         assert_eq!(disk.read_to_string(path).unwrap(), "whose");
     }

@@ -52,6 +52,8 @@ pub(super) struct Opened {
     pub(super) writer: Mutex<Writer>,
     /// Never locked over a disk call.
     pub(super) marks: Mutex<Marks>,
+    /// See [`Partition::is_unfinished`].
+    pub(super) unfinished: bool,
 }
 
 /// Who a partition is, where its files are, and who does its disk work.
@@ -200,6 +202,12 @@ impl Partition {
     /// Whether the log could be opened.
     pub(super) fn is_open(&self) -> bool {
         self.opened.is_some()
+    }
+
+    /// Whether the power went before its first flush was over: it does not know whose it is, and of what is in it nothing
+    /// was acknowledged.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.unfinished)
     }
 
     /// What was done when the log was opened.

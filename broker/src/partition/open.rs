@@ -55,8 +55,13 @@ impl Partition {
         let config = Arc::new(config);
         let (topic_id, found) = match read_if_there(&*home.disk, &home.dir.join(PARTITION_METADATA)) {
             Ok(text) => {
-                let topic_id = text.as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
-                (topic_id, find(&*home.disk, &home, &config, known))
+                let topic_id = text.as_deref().and_then(parse_topic_id);
+                let mut found = find(&*home.disk, &home, &config, known);
+                if let Ok((opened, _, report)) = &mut found {
+                    // The file is there and was never written to the disk, nor was anything that was promised.
+                    opened.unfinished = text.is_some() && topic_id.is_none() && report.vouched_offset == 0;
+                }
+                (topic_id.unwrap_or(Uuid::ZERO), found)
             }
             Err(error) => (Uuid::ZERO, Err(error)),
         };
@@ -74,7 +79,7 @@ fn opened(
 ) -> Opened {
     let mut marks = Marks::of(&log, transactions, epochs, epochs_changed);
     marks.note_unsynced(log.take_unsynced());
-    Opened { writer: Mutex::new(Writer { log, producers }), marks: Mutex::new(marks) }
+    Opened { writer: Mutex::new(Writer { log, producers }), marks: Mutex::new(marks), unfinished: false }
 }
 
 fn find(
@@ -184,4 +189,66 @@ pub(super) fn load_producers(
 pub(super) fn snapshot_offsets(disk: &dyn Disk, dir: &Path) -> io::Result<impl Iterator<Item = i64> + use<>> {
     let names = disk.read_dir(dir)?;
     Ok(names.into_iter().filter_map(|entry| entry.name.strip_suffix(SNAPSHOT)?.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use klamm_protocol::records::{BatchBuilder, BatchOptions};
+    use klamm_runtime::{SeededRng, TokioClock};
+
+    use super::super::AppendOrigin;
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::partition::{LogManager, LogManagerOptions};
+
+    async fn open(disk: &MemoryDisk) -> LogManager {
+        let clock = Arc::new(TokioClock::starting_at(0));
+        let options = LogManagerOptions::new(vec!["/data".into()]);
+        LogManager::open(Arc::new(disk.clone()), clock, Arc::new(SeededRng::new(1)), options).await.unwrap()
+    }
+
+    fn batch() -> Bytes {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.append(0, None, Some(b"value"), []).unwrap();
+        batch.build().unwrap()
+    }
+
+    /// What is left of a partition with a record when the power went before its first flush was over, and what looks
+    /// like it.
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_is_unfinished_as_long_as_nothing_of_it_was_promised() {
+        for (metadata, acknowledged, unfinished) in [
+            (Some(""), false, true),
+            (Some("\0\0\0\0"), false, true),
+            (Some("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABw\n"), false, false),
+            (Some(""), true, false),
+            (None, false, false),
+        ] {
+            let disk = MemoryDisk::new();
+            let manager = open(&disk).await;
+            let partition =
+                manager.create_partition("clicks", 0, Uuid::from_u128(7), LogConfig::default()).unwrap();
+            let appended = partition.append(batch(), AppendOrigin::Client, 0).await.unwrap();
+            if acknowledged {
+                partition.wait_durable(appended.last_offset).await.unwrap();
+            }
+            drop((manager, partition));
+            disk.kill();
+            let path = Path::new("/data/clicks-0").join(PARTITION_METADATA);
+            match metadata {
+                Some(text) => disk.create(&path).unwrap().write_all_at(text.as_bytes(), 0).unwrap(),
+                None => disk.remove(&path).unwrap(),
+            }
+            let manager = open(&disk).await;
+            let partition = manager.partition("clicks", 0).unwrap();
+            assert_eq!(partition.log_end_offset(), 1);
+            assert_eq!(partition.is_unfinished(), unfinished, "{metadata:?} {acknowledged}");
+            // Nothing is promised by looking at it.
+            drop((manager, partition));
+            disk.kill();
+            let partition = open(&disk).await.partition("clicks", 0).unwrap();
+            assert_eq!(partition.is_unfinished(), unfinished, "{metadata:?} {acknowledged}, again");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What a partition needs beside appends and reads: retention, expiry, snapshots of its producers, truncation, closing.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{is_passing, is_want_of_space};
@@ -250,20 +250,13 @@ impl Partition {
 
     fn close_log(&self, writer: &mut Writer) -> io::Result<()> {
         writer.log.close()?;
-        let path = snapshot_path(self.dir(), writer.log.next_offset());
         let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
-        let bytes = snapshot::encode(writer.producers.iter());
-        let written = self.disk().create(&path).and_then(|file| file.write_all_at(&bytes, 0).map(|()| file));
-        match written {
-            Ok(file) => {
-                writer.log.unsynced().file(&file);
-                let dir = self.dir().to_owned();
-                writer.log.unsynced().dir(&dir);
-            }
+        let path = snapshot_path(self.dir(), writer.log.next_offset());
+        match self.write_last_snapshot(writer, &path) {
             Err(error) if is_passing(&error) => tracing::warn!(
                 path = %path.display(), %error, "no snapshot of the producers; the next start takes longer"
             ),
-            Err(error) => return Err(error),
+            written => written?,
         }
         let mut unsynced = std::mem::take(&mut self.marks().map_err(io::Error::other)?.unsynced);
         unsynced.add(writer.log.take_unsynced());
@@ -272,6 +265,21 @@ impl Partition {
         let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
         marks.show(end, max_timestamp);
         marks.synced_offset = end.offset;
+        Ok(())
+    }
+
+    /// One of the log's end that is there is not touched: there may be no space for it a second time.
+    fn write_last_snapshot(&self, writer: &mut Writer, path: &Path) -> io::Result<()> {
+        if self.marks().map_err(io::Error::other)?.snapshot == Some(writer.log.next_offset()) {
+            return Ok(());
+        }
+        let temporary = path.with_extension("snapshot.tmp");
+        let file = self.disk().create(&temporary)?;
+        file.write_all_at(&snapshot::encode(writer.producers.iter()), 0)?;
+        file.sync_data()?;
+        self.disk().rename(&temporary, path)?;
+        // With the rest.
+        writer.log.unsynced().dir(self.dir());
         Ok(())
     }
 

@@ -192,7 +192,7 @@ async fn the_history_goes_through_everything() {
     let calls = calls_of_a_good_run().await;
     for (call, path) in [
         (DiskCall::Create, "timeindex"),
-        (DiskCall::Create, ".snapshot"),
+        (DiskCall::Rename, ".snapshot.tmp"),
         (DiskCall::Rename, "00000000000000000000.log"),
         (DiskCall::Remove, ".deleted"),
         (DiskCall::Rename, "leader-epoch-checkpoint.tmp"),

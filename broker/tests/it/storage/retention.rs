@@ -280,3 +280,19 @@ async fn what_a_producer_sent_is_known_though_its_records_were_deleted() {
     assert!(again.duplicate && again.base_offset == 14, "{again:?}");
     assert_eq!(produce(&partition, idempotent(5, 0, 8, 1)).await.base_offset, 16);
 }
+
+/// Nothing was sent since the last snapshot, and there is no space for another when the broker stops.
+#[tokio::test]
+async fn a_snapshot_of_the_producers_is_not_written_over() {
+    let disk = MemoryDisk::new();
+    let (data, manager, partition) = filled_behind_a_producer(&disk).await;
+    disk.clear_faults();
+    manager.housekeeping(NOW_MS + 60 * MINUTE_MS).await;
+    assert_eq!(partition.log_start_offset(), 14);
+    disk.fail(Calls::of(&[DiskCall::Write]).on(".snapshot").and_all_after(), Failure::Os(28));
+    manager.shutdown().await.unwrap();
+    drop((manager, partition));
+    disk.clear_faults();
+    let (_manager, partition) = data.open_partition().await;
+    assert!(append(&partition, idempotent(5, 0, 0, 2)).await.duplicate);
+}
