@@ -1,4 +1,4 @@
-//! Disk work in tasks, each held up for as long as the disk says: threads whose calls hang, on a clock that stands still.
+//! Disk work in tasks, each held up as long as the disk says: threads whose calls hang, on a clock that stands still.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

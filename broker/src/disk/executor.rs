@@ -2,7 +2,7 @@
 //!
 //! Every log directory has its own, so that a slow directory holds only its own partitions. Threads come when work
 //! waits that no thread is free for, up to a bound, and go when there was none for a while. On a disk that does not
-//! block, everything runs in place, which keeps tokio's paused clock exact; or in tasks, where a simulation wants delays.
+//! block, everything runs in place, which keeps tokio's paused clock exact; or in tasks, if it names delays.
 
 use std::any::Any;
 use std::collections::VecDeque;

@@ -113,7 +113,7 @@ impl MemoryDisk {
         self.shared().crash(tear);
     }
 
-    /// The process that uses the disk dies and the machine lives on: all that was written is there, locks are free again,
+    /// The process that uses the disk dies and the machine lives on: all that was written is there, locks are free,
     /// nothing can be written through handles that were opened before, and faults are forgotten.
     pub fn kill(&self) {
         self.shared().forget_process();
@@ -148,8 +148,8 @@ impl MemoryDisk {
         self.shared().faults.clear();
     }
 
-    /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The bytes that are pending then
-    /// can be read until the power goes and become durable only when they are written again.
+    /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The bytes that are pending
+    /// then can be read until the power goes and become durable only when they are written again.
     pub fn fail_nth_sync(&self, n: u64) {
         self.fail(Calls::of(&[DiskCall::Sync, DiskCall::SyncDir]).nth(n), io::ErrorKind::Other);
     }

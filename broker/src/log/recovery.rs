@@ -43,8 +43,8 @@ pub struct RecoveryReport {
     pub vouched_offset: i64,
     /// Bytes whose checksums were verified: of what is known to have been synced, only the end of the last segment.
     pub scanned_bytes: u64,
-    /// Bytes that were found whole and that nobody vouched for: they were written again, because a process that died may
-    /// have failed to make them durable.
+    /// Bytes that were found whole and that nobody vouched for: they were written again, because a process that died
+    /// may have failed to make them durable.
     pub rewritten_bytes: u64,
     /// Segments whose indexes were missing or wrong and were built anew.
     pub rebuilt_indexes: usize,

@@ -1,5 +1,5 @@
-//! Writes over bytes with themselves: after a failed sync the kernel may hold bytes that are not on the disk and that no
-//! later sync would write.
+//! Writes over bytes with themselves: after a failed sync the kernel may hold bytes that are not on the disk and that
+//! no later sync would write.
 
 use std::io;
 use std::path::Path;

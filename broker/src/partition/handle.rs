@@ -204,8 +204,8 @@ impl Partition {
         self.opened.is_some()
     }
 
-    /// Whether the power went before its first flush was over: it does not know whose it is, and of what is in it nothing
-    /// was acknowledged.
+    /// Whether the power went before its first flush was over: it does not know whose it is, and of what is in it
+    /// nothing was acknowledged.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.opened.as_ref().is_some_and(|opened| opened.unfinished)
     }

@@ -135,8 +135,8 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<String>, LogErro
 }
 
 /// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it; gives its offset,
-/// too. Snapshots ahead of the log belong to records that were lost. With one from before the first record that is left,
-/// producers would be taken for being further behind than they are.
+/// too. Snapshots ahead of the log belong to records that were lost. With one from before the first record that is
+/// left, producers would be taken for being further behind than they are.
 pub(super) fn load_producers(
     disk: &dyn Disk,
     log: &Log,
