@@ -51,7 +51,8 @@ pub(super) struct Shared {
     pub(super) fenced: u64,
     /// The last for each instance.
     pub(super) takeovers: BTreeMap<String, Takeover>,
-    /// Group, generation and member (its instance if it has one): what leaders gave it, each with the number of the leader's request.
+    /// Group, generation and member (its instance if it has one): what leaders gave it, each with the number of the
+    /// leader's request.
     pub(super) assignments: BTreeMap<(String, i32, String), Vec<Assignment>>,
     /// By life, group and generation: which of the leaders' requests counted.
     pub(super) counted: BTreeMap<(u64, String, i32), u64>,
