@@ -7,26 +7,32 @@
 //! | [`disk`] | the disk seam: files, and files in memory that can fail on purpose |
 //! | [`log`] | segments, indexes, recovery, retention |
 //! | [`partition`] | a log with producer state, leader epoch and high watermark |
-//! | [`controller`] | cluster metadata: topics, their ids and settings, producer ids |
+//! | `controller` | cluster metadata: topics, their ids and settings, producer ids |
 //! | `coordinator` | what all coordinators run on: a log, answers when it is durable, rollback, timers, loading |
-//! | [`group`] | the group coordinator and `__consumer_offsets` |
-//! | [`api`] | one file for each request |
+//! | `group` | the group coordinator and `__consumer_offsets` |
+//! | `api` | one file for each request |
 //! | `net` | connections: frames, limits, answers in order |
 //! | [`config`] | settings under Kafka's names |
 
-pub mod api;
+mod api;
 mod budget;
 pub mod config;
-pub mod controller;
+mod controller;
 mod coordinator;
 pub mod disk;
 mod embedded;
-pub mod group;
+mod group;
 mod ids;
 pub mod log;
 mod net;
 pub mod partition;
 mod quiet;
 mod replay;
+
+/// What the broker's own tests and benches reach for; nothing here is promised to anybody.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::controller::{Controller, CreateTopic, DeletedTopic, METADATA_TOPIC, MetadataRecord};
+}
 
 pub use embedded::{Broker, BrokerBuilder, BrokerError};

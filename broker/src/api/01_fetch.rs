@@ -26,7 +26,8 @@
 //!
 //! The wait ends before its time when enough has become visible, when the broker stops, and when any partition fares
 //! otherwise than when the fetch came: it was deleted or created, got a new leader epoch, lost the offset to retention,
-//! or can no longer be read. Each move of a partition is looked at alone, however many others the fetch names.
+//! or can no longer be read. Partitions count down what is missing, all together, and wake the fetch when it may be
+//! there; what moves before that is not looked at.
 //!
 //! A disk that hangs holds only its own partitions: what it has not found by [`PATIENCE`] is answered as if there were
 //! nothing yet.
@@ -37,7 +38,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse, PartitionData};
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use klamm_protocol::{ErrorCode, Records, UnknownTags};
@@ -47,7 +47,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::context::named;
 use super::{Answer, Call, Context, Refusal, Reply, Response};
 use crate::controller::{Logs, View};
-use crate::partition::{Isolation, LogRead, Partition, ReadError, StoredRecords, Wanted};
+use crate::partition::{Isolation, LogRead, Partition, ReadError, StoredRecords, Waiter, Wanted, Watching};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 4..=18;
 /// From here on topics are named by their id.
@@ -142,124 +142,45 @@ async fn wait(
     let mut stopping = context.stopping();
     let mut views = context.views();
     let patience = deadline.max(Instant::now() + PATIENCE);
+    let waiter = Waiter::new(isolation(request));
     loop {
         // First listen, then look: what comes in between is heard.
         views.mark_unchanged();
         let view = context.view();
         let topics: Vec<_> = logs_of_topics(&view, request, reply).collect();
-        let mut moves: FuturesUnordered<_> = watches(&view, request, reply)
-            .map(|watched| {
-                let receiver = watched.log.watch();
-                next_move(watched, receiver)
-            })
-            .collect();
+        let _watched: Vec<Watching> = logs(&view, request, reply).map(|log| log.watch_for(&waiter)).collect();
         drop(view);
-        let found = look(context, request, reply, patience).await;
-        if found.is_due(request, first) || *stopping.borrow() || Instant::now() >= deadline {
-            return found;
-        }
-        let mut balance = Balance::of(found);
-        let due = async {
-            while let Some((watched, receiver)) = moves.next().await {
-                if balance.moved(&watched, request, first, patience).await {
-                    return;
-                }
-                moves.push(next_move(watched, receiver));
+        loop {
+            waiter.begin();
+            let found = look(context, request, reply, patience).await;
+            if found.is_due(request, first) || *stopping.borrow() || Instant::now() >= deadline {
+                return found;
             }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            // The same history makes the same moves.
-            biased;
-            () = due => {}
-            () = news_of(&topics, &mut views, request, reply) => {}
-            () = sleep_until(deadline) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+            let missing_bytes = found.enough - found.bytes;
+            drop(found);
+            tokio::select! {
+                // The same history makes the same moves.
+                biased;
+                () = waiter.wait_for(missing_bytes) => {}
+                () = news_of(&topics, &mut views, request, reply) => break,
+                () = sleep_until(deadline) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
         }
     }
-}
-
-/// A partition that a fetch waits for.
-struct Watched {
-    /// Which of the request's, all topics counted through.
-    number: usize,
-    /// Its topic and itself, in the request.
-    named: (usize, usize),
-    log: Arc<Partition>,
-}
-
-/// Waits for the next thing to happen to a partition.
-async fn next_move(watched: Watched, mut receiver: watch::Receiver<i64>) -> (Watched, watch::Receiver<i64>) {
-    if receiver.changed().await.is_err() {
-        // It is gone; the metadata says so, too.
-        std::future::pending::<()>().await;
-    }
-    (watched, receiver)
 }
 
 /// The partitions that are there.
-fn watches(view: &View, request: &FetchRequest, reply: Reply) -> impl Iterator<Item = Watched> {
-    let all = request.topics.iter().enumerate().flat_map(|(topic, wanted)| {
-        wanted.partitions.iter().enumerate().map(move |(index, partition)| (topic, index, wanted, partition))
-    });
-    all.enumerate().filter_map(move |(number, (topic_number, index, wanted, partition))| {
-        let topic = named(view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic).ok()?;
-        let log = view.log(topic, partition.partition).ok()?.clone();
-        Some(Watched { number, named: (topic_number, index), log })
+fn logs<'a>(
+    view: &'a View,
+    request: &'a FetchRequest,
+    reply: Reply,
+) -> impl Iterator<Item = &'a Arc<Partition>> {
+    request.topics.iter().flat_map(move |wanted| {
+        let topic = named(view, reply.version >= TOPIC_IDS, wanted.topic_id, &wanted.topic).ok();
+        let partitions = wanted.partitions.iter();
+        partitions.filter_map(move |partition| view.log(topic?, partition.partition).ok())
     })
-}
-
-/// How much there is for a fetch that waits, kept up with one partition after the other.
-struct Balance {
-    bytes: usize,
-    /// Of each partition.
-    sizes: Vec<usize>,
-    enough: usize,
-    max_bytes: usize,
-    isolation: Isolation,
-}
-
-impl Balance {
-    fn of(found: Found) -> Self {
-        Self {
-            bytes: found.bytes,
-            sizes: found.sizes,
-            enough: found.enough,
-            max_bytes: found.max_bytes,
-            isolation: found.isolation,
-        }
-    }
-
-    /// Looks at a partition that has moved. Says whether the answer may be due.
-    async fn moved(
-        &mut self,
-        watched: &Watched,
-        request: &FetchRequest,
-        first: &[ErrorCode],
-        patience: Instant,
-    ) -> bool {
-        let (topic, index) = watched.named;
-        let Some(partition) = request.topics.get(topic).and_then(|topic| topic.partitions.get(index)) else {
-            return true;
-        };
-        let before = self.sizes.get(watched.number).copied().unwrap_or(0);
-        let others = self.bytes - before;
-        let wanted = wanted(partition, self.max_bytes.saturating_sub(others), others == 0, self.isolation);
-        let read = match check_epoch(&watched.log, partition.current_leader_epoch) {
-            Ok(()) => read(&watched.log, wanted, patience).await.map_err(|error| error.error_code()),
-            Err(error) => Err(error),
-        };
-        let fate = read.as_ref().err().copied().unwrap_or(ErrorCode::None);
-        if first.get(watched.number) != Some(&fate) || asks_for_action(fate) {
-            return true;
-        }
-        let size = read.map_or(0, |read| read.slice.len);
-        self.bytes = others + size;
-        if let Some(known) = self.sizes.get_mut(watched.number) {
-            *known = size;
-        }
-        self.bytes >= self.enough
-    }
 }
 
 /// The logs of each topic in the request; nothing where there is no such topic.
@@ -304,16 +225,13 @@ struct Found {
     /// How many bytes the answer may have.
     max_bytes: usize,
     isolation: Isolation,
-    /// How each partition fared, and how many bytes it has, in the order of the request.
+    /// How each partition fared, in the order of the request.
     fates: Vec<ErrorCode>,
-    sizes: Vec<usize>,
 }
 
 impl Found {
     fn nothing(context: &Context, request: &FetchRequest) -> Self {
         let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(context.config().fetch_max_bytes);
-        let isolation =
-            if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
         let count = request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
         let too_many = count > context.config().max_partitions;
         let enough = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
@@ -323,9 +241,8 @@ impl Found {
             bytes: 0,
             enough: if too_many { 0 } else { enough },
             max_bytes,
-            isolation,
+            isolation: isolation(request),
             fates: Vec::new(),
-            sizes: Vec::new(),
         }
     }
 
@@ -361,7 +278,6 @@ impl Found {
     /// The answer for the next partition of the topic.
     fn partition(&mut self, index: i32, read: Result<(&Arc<Partition>, LogRead), ErrorCode>) {
         self.fates.push(read.as_ref().err().copied().unwrap_or(ErrorCode::None));
-        self.sizes.push(read.as_ref().map_or(0, |(_, read)| read.slice.len));
         let answer = match read {
             Ok((log, read)) => self.records(index, log, read),
             Err(error) => failed(index, error),
@@ -391,6 +307,13 @@ impl Found {
             records: Some(records),
             ..PartitionData::default()
         }
+    }
+}
+
+fn isolation(request: &FetchRequest) -> Isolation {
+    match request.isolation_level {
+        1 => Isolation::ReadCommitted,
+        _ => Isolation::ReadUncommitted,
     }
 }
 

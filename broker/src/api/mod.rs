@@ -63,7 +63,7 @@ macro_rules! apis {
         ///
         /// Produce is announced from 0 though versions below 3 are not served: librdkafka before 2.12 concludes from
         /// another minimum that it may not compress (KAFKA-18659). Nobody sends them who can read ApiVersions.
-        pub const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[$((ApiKey::$key, $module::VERSIONS)),*];
+        pub(crate) const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[$((ApiKey::$key, $module::VERSIONS)),*];
 
         async fn serve(context: &Arc<Context>, call: Call) -> Result<Answer, Refusal> {
             match call.api {

@@ -76,7 +76,7 @@ pub(super) fn check_name(name: &str) -> Result<(), TopicError> {
 }
 
 /// Whether a topic may have this name.
-pub fn is_valid_name(name: &str) -> bool {
+pub(crate) fn is_valid_name(name: &str) -> bool {
     check_name(name).is_ok()
 }
 

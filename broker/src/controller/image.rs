@@ -32,7 +32,7 @@ impl Topic {
 }
 
 /// Whether a topic of this name is the broker's own.
-pub fn is_internal(name: &str) -> bool {
+pub(crate) fn is_internal(name: &str) -> bool {
     name == "__consumer_offsets" || name == "__transaction_state"
 }
 

@@ -26,15 +26,16 @@ mod simulation;
 mod task;
 mod view;
 
-pub use command::{CreateTopic, TopicError, is_valid_name};
+pub use command::CreateTopic;
 pub use decide::DeletedTopic;
-pub use image::{Image, METADATA_TOPIC, Topic, is_internal};
-pub use metadata_log::ControllerError;
+pub use image::METADATA_TOPIC;
 pub use record::MetadataRecord;
 pub use service::Controller;
-pub use view::View;
 
-pub(crate) use view::Logs;
+pub(crate) use command::is_valid_name;
+pub(crate) use image::{Topic, is_internal};
+pub(crate) use metadata_log::ControllerError;
+pub(crate) use view::{Logs, View};
 
 /// How many commands one request has under way at the same time: enough to share an fsync, few enough to cost nothing.
 pub(crate) const COMMANDS_AT_ONCE: usize = 64;

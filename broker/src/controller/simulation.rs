@@ -127,7 +127,7 @@ impl World {
         self.waiting.insert(ticket, command);
         let Some(accepted) = accepted else { return };
         if self.failing && self.rng.below(8) == 0 {
-            let full = super::TopicError::new(ErrorCode::KafkaStorageError, "full");
+            let full = super::command::TopicError::new(ErrorCode::KafkaStorageError, "full");
             return self.core.not_written(&accepted, full);
         }
         self.pending.push(accepted.records.clone());
@@ -137,7 +137,7 @@ impl World {
     fn commit(&mut self) {
         if self.failing && self.rng.below(20) == 0 {
             // A sync failed: nobody knows what is durable, and only a start helps.
-            self.core.lost(&super::TopicError::new(ErrorCode::KafkaStorageError, "sync"));
+            self.core.lost(&super::command::TopicError::new(ErrorCode::KafkaStorageError, "sync"));
             self.effects();
             return self.crash();
         }

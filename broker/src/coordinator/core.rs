@@ -6,10 +6,10 @@ use bytes::Bytes;
 use klamm_protocol::{DecodeError, ErrorCode};
 
 /// What a caller is known by until it has its answer.
-pub type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// The number of a step that wrote records, from 1 on. Steps that write nothing have none.
-pub type Step = u64;
+pub(crate) type Step = u64;
 
 /// The ticket of a command that nobody waits for.
 pub(crate) const NOBODY: Ticket = 0;
@@ -17,7 +17,7 @@ pub(crate) const NOBODY: Ticket = 0;
 /// The time, twice: sessions and rebalances are measured by a clock that never jumps, what is written down
 /// is dated by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
+pub(crate) struct Now {
     /// Milliseconds since some fixed point; never goes back.
     pub ms: i64,
     /// Milliseconds since the Unix epoch.
@@ -26,7 +26,7 @@ pub struct Now {
 
 /// A record of a coordinator's log. No value is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
+pub(crate) struct StoredRecord {
     /// The key, in Kafka's layout.
     pub key: Bytes,
     /// The value, in Kafka's layout.
@@ -45,7 +45,7 @@ impl StoredRecord {
 
 /// An answer, and what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer<R> {
+pub(crate) struct Answer<R> {
     /// Whose.
     pub ticket: Ticket,
     /// What is said.
@@ -56,7 +56,7 @@ pub struct Answer<R> {
 
 /// What a step brings about.
 #[derive(Debug)]
-pub struct Effects<R> {
+pub(crate) struct Effects<R> {
     /// The number this step has if it writes something.
     pub step: Step,
     /// To be appended, in this order.

@@ -23,8 +23,10 @@ mod shard;
 mod tests;
 mod timers;
 
+#[cfg(test)]
+pub(crate) use core::Answer;
 pub(crate) use core::Core;
-pub use core::{Answer, Effects, Now, Step, StoredRecord, Ticket};
+pub(crate) use core::{Effects, Now, Step, StoredRecord, Ticket};
 pub(crate) use durable_log::PartitionLog;
 pub(crate) use journal::Journal;
 pub(crate) use runtime::Runtime;

@@ -10,7 +10,7 @@ use crate::controller::View;
 
 /// Something that the coordinator is asked to do. The first six are answered, the others come from the broker itself.
 #[derive(Debug)]
-pub enum Command {
+pub(super) enum Command {
     /// Answered with [`Reply::Join`] when the next generation begins.
     Join(JoinGroup),
     /// Answered with [`Reply::Sync`] when the leader has assigned.
@@ -55,7 +55,7 @@ pub enum Command {
 
 /// A JoinGroup request.
 #[derive(Debug, Clone)]
-pub struct JoinGroup {
+pub(crate) struct JoinGroup {
     /// The group.
     pub group: String,
     /// Empty when the caller has none yet.
@@ -84,7 +84,7 @@ pub struct JoinGroup {
 
 /// The answer to a JoinGroup request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinReply {
+pub(crate) struct JoinReply {
     /// `None` (no error) or why not.
     pub error: ErrorCode,
     /// The generation joined; -1 on error.
@@ -105,7 +105,7 @@ pub struct JoinReply {
 
 impl JoinReply {
     /// A refusal.
-    pub fn error(error: ErrorCode, member_id: impl Into<String>) -> Self {
+    pub(crate) fn error(error: ErrorCode, member_id: impl Into<String>) -> Self {
         Self {
             error,
             generation: -1,
@@ -121,7 +121,7 @@ impl JoinReply {
 
 /// A member as the leader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinedMember {
+pub(crate) struct JoinedMember {
     /// Member id.
     pub id: String,
     /// `group.instance.id`.
@@ -132,7 +132,7 @@ pub struct JoinedMember {
 
 /// A SyncGroup request.
 #[derive(Debug, Clone)]
-pub struct SyncGroup {
+pub(crate) struct SyncGroup {
     /// The group.
     pub group: String,
     /// The generation joined.
@@ -151,7 +151,7 @@ pub struct SyncGroup {
 
 /// The answer to a SyncGroup request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyncReply {
+pub(crate) struct SyncReply {
     /// `None` (no error) or why not.
     pub error: ErrorCode,
     /// The group's protocol type.
@@ -164,14 +164,14 @@ pub struct SyncReply {
 
 impl SyncReply {
     /// A refusal.
-    pub fn error(error: ErrorCode) -> Self {
+    pub(crate) fn error(error: ErrorCode) -> Self {
         Self { error, protocol_type: None, protocol: None, assignment: Bytes::new() }
     }
 }
 
 /// Who calls: part of Heartbeat, OffsetCommit and LeaveGroup.
 #[derive(Debug, Clone, Default)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Member id.
     pub member_id: String,
     /// `group.instance.id`.
@@ -182,7 +182,7 @@ pub struct Caller {
 
 /// One offset of an OffsetCommit request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// Topic name.
     pub topic: String,
     /// The topic's id.
@@ -199,7 +199,7 @@ pub struct Commit {
 
 /// An offset as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedOffset {
+pub(crate) struct CommittedOffset {
     /// The id of the topic; zero when the record does not say, as those of Kafka before 4.1 do not.
     pub topic_id: Uuid,
     /// The next offset to be read.
@@ -214,7 +214,7 @@ pub struct CommittedOffset {
 
 /// The answer to a [`Command`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
+pub(super) enum Reply {
     /// To a JoinGroup.
     Join(JoinReply),
     /// To a SyncGroup.
@@ -227,7 +227,7 @@ pub enum Reply {
 
 /// An OffsetFetch request, for one group.
 #[derive(Debug, Clone)]
-pub struct FetchOffsets {
+pub(crate) struct FetchOffsets {
     /// The group.
     pub group: String,
     /// What is asked for; without it everything that is committed.
@@ -236,7 +236,7 @@ pub struct FetchOffsets {
 
 /// A topic of an OffsetFetch request.
 #[derive(Debug, Clone)]
-pub struct FetchTopic {
+pub(crate) struct FetchTopic {
     /// Topic name.
     pub name: String,
     /// Its id now: offsets committed for another topic of this name are not its own.
@@ -247,7 +247,7 @@ pub struct FetchTopic {
 
 /// What is committed for a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetchedTopic {
+pub(crate) struct FetchedTopic {
     /// Topic name.
     pub name: String,
     /// The id that it had.
@@ -258,7 +258,7 @@ pub struct FetchedTopic {
 
 /// A group as DescribeGroups shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupDescription {
+pub(crate) struct GroupDescription {
     /// For instance `Stable`.
     pub state: &'static str,
     /// For instance `consumer`.
@@ -271,7 +271,7 @@ pub struct GroupDescription {
 
 /// A member as DescribeGroups shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberDescription {
+pub(crate) struct MemberDescription {
     /// Member id.
     pub id: String,
     /// `group.instance.id`.
@@ -288,7 +288,7 @@ pub struct MemberDescription {
 
 /// A group as ListGroups shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupListing {
+pub(crate) struct GroupListing {
     /// The group.
     pub group: String,
     /// For instance `consumer`.

@@ -25,7 +25,7 @@ const GROUP_ID_MAX_BYTES: usize = 1_024;
 
 /// The groups of one partition of `__consumer_offsets`.
 #[derive(Debug)]
-pub struct Coordinator {
+pub(super) struct Coordinator {
     config: GroupConfig,
     groups: BTreeMap<String, Group>,
     /// When to look at which group.
@@ -46,7 +46,7 @@ struct BeforeCommit {
 
 impl Coordinator {
     /// No groups yet.
-    pub fn new(config: GroupConfig) -> Self {
+    pub(super) fn new(config: GroupConfig) -> Self {
         Self {
             config,
             groups: BTreeMap::new(),
@@ -57,7 +57,7 @@ impl Coordinator {
     }
 
     /// JoinGroup. The answer comes as a reply to `ticket`, now or later.
-    pub fn join(&mut self, now: Now, ticket: Ticket, join: JoinGroup, effects: &mut Effects<Reply>) {
+    pub(super) fn join(&mut self, now: Now, ticket: Ticket, join: JoinGroup, effects: &mut Effects<Reply>) {
         let timeouts = self.config.min_session_timeout_ms..=self.config.max_session_timeout_ms;
         let refusal = if join.group.is_empty() || join.group.len() > GROUP_ID_MAX_BYTES {
             Some(ErrorCode::InvalidGroupId)
@@ -80,7 +80,7 @@ impl Coordinator {
     }
 
     /// SyncGroup. The answer comes as a reply to `ticket`, now or later.
-    pub fn sync(&mut self, now: Now, ticket: Ticket, sync: SyncGroup, effects: &mut Effects<Reply>) {
+    pub(super) fn sync(&mut self, now: Now, ticket: Ticket, sync: SyncGroup, effects: &mut Effects<Reply>) {
         let name = sync.group.clone();
         if self.turn(now, &name, effects, |group, turn| group.sync(turn, ticket, sync)).is_none() {
             let reply = SyncReply::error(unknown_group(&name));
@@ -89,7 +89,7 @@ impl Coordinator {
     }
 
     /// Heartbeat.
-    pub fn heartbeat(&mut self, now: Now, group: &str, caller: &Caller) -> ErrorCode {
+    pub(super) fn heartbeat(&mut self, now: Now, group: &str, caller: &Caller) -> ErrorCode {
         // It changes nothing that is told or written.
         let mut effects = Effects::default();
         self.turn(now, group, &mut effects, |group, turn| group.heartbeat(turn, caller))
@@ -97,7 +97,7 @@ impl Coordinator {
     }
 
     /// LeaveGroup: one answer for each caller.
-    pub fn leave(
+    pub(super) fn leave(
         &mut self,
         now: Now,
         group: &str,
@@ -111,7 +111,7 @@ impl Coordinator {
     }
 
     /// OffsetCommit: one answer for each offset. The offsets count as committed when the records are durable.
-    pub fn commit(
+    pub(super) fn commit(
         &mut self,
         now: Now,
         group: &str,
@@ -146,7 +146,7 @@ impl Coordinator {
 
     /// OffsetFetch: what is committed, and what the answer rests on. An offset that was committed for another topic of
     /// the same name is none.
-    pub fn fetch(&self, fetch: &FetchOffsets) -> (Vec<FetchedTopic>, Step) {
+    pub(super) fn fetch(&self, fetch: &FetchOffsets) -> (Vec<FetchedTopic>, Step) {
         let offsets = self.groups.get(&fetch.group).map(|group| &group.offsets);
         let found = match &fetch.topics {
             Some(topics) => {
@@ -190,7 +190,7 @@ impl Coordinator {
     }
 
     /// DescribeGroups; `None` when there is no such group. Shows nothing that rests on a record which is not durable.
-    pub fn describe(&self, name: &str) -> Option<GroupDescription> {
+    pub(super) fn describe(&self, name: &str) -> Option<GroupDescription> {
         let is_pending = self.written.pending(name) > 0;
         match self.groups.get(name) {
             Some(group) if !self.is_only_pending(group) => Some(group.describe(is_pending)),
@@ -204,7 +204,7 @@ impl Coordinator {
     }
 
     /// ListGroups. Shows nothing that rests on a record which is not durable.
-    pub fn list(&self) -> Vec<GroupListing> {
+    pub(super) fn list(&self) -> Vec<GroupListing> {
         let listing = |group: &Group| GroupListing {
             group: group.id.clone(),
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
@@ -244,7 +244,7 @@ impl Coordinator {
     }
 
     /// A topic is gone: its offsets are too, and those that do not say for which topic of this name they are.
-    pub fn topic_deleted(&mut self, id: Uuid, name: &str, effects: &mut Effects<Reply>) {
+    pub(super) fn topic_deleted(&mut self, id: Uuid, name: &str, effects: &mut Effects<Reply>) {
         let of_it = |offset: &CommittedOffset| offset.topic_id == id || offset.topic_id.is_zero();
         for group in self.groups.values_mut() {
             let gone = group.offsets.partitions_where(name, of_it);
@@ -255,7 +255,11 @@ impl Coordinator {
 
     /// The partition has been loaded, and these are the topics now. Offsets that do not say for which topic they are,
     /// from before there were ids in records, are taken to be for the one that has the name.
-    pub fn adopt_topics(&mut self, id_of: impl Fn(&str) -> Option<Uuid>, effects: &mut Effects<Reply>) {
+    pub(super) fn adopt_topics(
+        &mut self,
+        id_of: impl Fn(&str) -> Option<Uuid>,
+        effects: &mut Effects<Reply>,
+    ) {
         self.groups
             .values_mut()
             .for_each(|group| group.offsets.adopt(|topic| id_of(topic).unwrap_or(NO_TOPIC)));
@@ -263,7 +267,11 @@ impl Coordinator {
     }
 
     /// Offsets of topics that are gone go away. What is too much for one step goes another time: nobody sees it.
-    pub fn sweep_topics(&mut self, id_of: impl Fn(&str) -> Option<Uuid>, effects: &mut Effects<Reply>) {
+    pub(super) fn sweep_topics(
+        &mut self,
+        id_of: impl Fn(&str) -> Option<Uuid>,
+        effects: &mut Effects<Reply>,
+    ) {
         for group in self.groups.values_mut() {
             if effects.is_half_full() {
                 return;
@@ -277,7 +285,7 @@ impl Coordinator {
     /// Forgets what `offsets.retention.minutes` says is too old: offsets of a group that has been empty for
     /// so long, offsets of consumers outside group management that were committed so long ago, and groups
     /// that then have nothing left.
-    pub fn expire(&mut self, now: Now, effects: &mut Effects<Reply>) {
+    pub(super) fn expire(&mut self, now: Now, effects: &mut Effects<Reply>) {
         let horizon_ms = now.wall_ms.saturating_sub(self.config.offsets_retention_ms);
         let Self { groups, timers, written, committed, .. } = self;
         groups.retain(|name, group| {
@@ -307,12 +315,12 @@ impl Coordinator {
     }
 
     /// When [`Coordinator::on_time`] should be called next. May be earlier than there is something to do.
-    pub fn next_deadline(&self) -> Option<i64> {
+    pub(super) fn next_deadline(&self) -> Option<i64> {
         self.timers.next()
     }
 
     /// Time has passed: ends the sessions and rebalances that are due.
-    pub fn on_time(&mut self, now: Now, effects: &mut Effects<Reply>) {
+    pub(super) fn on_time(&mut self, now: Now, effects: &mut Effects<Reply>) {
         // Each group once: one that is due again at once is looked at in the next call, as are those that would make
         // the step too large to be written.
         for name in self.timers.take_due(now.ms) {
@@ -328,7 +336,11 @@ impl Coordinator {
     ///
     /// # Errors
     /// When key or value are not in Kafka's layout.
-    pub fn replay(&mut self, now: Now, record: &StoredRecord) -> Result<(), klamm_protocol::DecodeError> {
+    pub(super) fn replay(
+        &mut self,
+        now: Now,
+        record: &StoredRecord,
+    ) -> Result<(), klamm_protocol::DecodeError> {
         match records::read(&record.key, record.value.as_ref())? {
             Stored::Other => {}
             Stored::Group { group, stored: None } => {
@@ -355,7 +367,7 @@ impl Coordinator {
     }
 
     /// Everything stored has been replayed: sessions begin to run.
-    pub fn replayed(&mut self) {
+    pub(super) fn replayed(&mut self) {
         self.groups.retain(|_, group| !group.is_vacant());
         for (name, group) in &self.groups {
             self.timers.set(name, group.next_deadline());
@@ -363,14 +375,14 @@ impl Coordinator {
     }
 
     /// All steps up to this one are durable.
-    pub fn durable(&mut self, step: Step) {
+    pub(super) fn durable(&mut self, step: Step) {
         self.written.settle(step);
         self.committed.settle(step);
     }
 
     /// What was written after a step never happened: groups are what they were when they were last written, and their
     /// offsets too.
-    pub fn roll_back(&mut self, now: Now, to: Step, effects: &mut Effects<Reply>) {
+    pub(super) fn roll_back(&mut self, now: Now, to: Step, effects: &mut Effects<Reply>) {
         // Undone from the newest to the oldest, so that the oldest is what remains.
         let stored: BTreeMap<String, _> = self.written.roll_back(to).into_iter().collect();
         let committed = self.committed.roll_back(to);

@@ -9,7 +9,7 @@ use crate::coordinator::Ticket;
 
 /// A protocol that a member offers (for consumers: an assignor), with what the member tells the leader about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Protocol {
+pub(crate) struct Protocol {
     /// The name, for instance `range`.
     pub name: String,
     /// Opaque to the broker; for consumers the subscription.

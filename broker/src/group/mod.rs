@@ -23,13 +23,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use crate::config::GroupConfig;
-pub use crate::coordinator::{Answer, Effects, Now, Step, StoredRecord, Ticket};
-pub use calls::{
-    Caller, Command, Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic, GroupDescription,
-    GroupListing, JoinGroup, JoinReply, JoinedMember, MemberDescription, Reply, SyncGroup, SyncReply,
+pub(crate) use calls::{
+    Caller, Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic, JoinGroup, JoinReply, SyncGroup,
 };
-pub use coordinator::Coordinator;
-pub use member::Protocol;
-pub use offsets_topic::OFFSETS_TOPIC;
-pub use service::GroupService;
+pub(crate) use member::Protocol;
+pub(crate) use offsets_topic::OFFSETS_TOPIC;
+pub(crate) use service::GroupService;

@@ -9,7 +9,7 @@ use crate::controller::{Controller, CreateTopic};
 use crate::partition::Partition;
 
 /// The topic that groups and offsets are kept in.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// A group may be as large as a request, so its record may be too.
 const OFFSETS_MAX_RECORD_BYTES: &str = "104857600";
 

@@ -22,7 +22,7 @@ type Waiting = Result<oneshot::Receiver<Result<Reply, ErrorCode>>, ErrorCode>;
 
 /// All groups of the broker.
 #[derive(Debug)]
-pub struct GroupService {
+pub(crate) struct GroupService {
     config: GroupConfig,
     controller: Arc<Controller>,
     rng: Arc<dyn Rng>,
@@ -33,7 +33,7 @@ pub struct GroupService {
 
 impl GroupService {
     /// Begins to load the groups, and to keep their time.
-    pub fn start(
+    pub(crate) fn start(
         config: &BrokerConfig,
         controller: Arc<Controller>,
         clock: Arc<dyn Clock>,
@@ -54,12 +54,12 @@ impl GroupService {
 
     /// Ends every wait, now and from now on: those who wait for a rebalance are told to find their coordinator again.
     /// What is written is still answered.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.runtime.stop();
     }
 
     /// Ends what runs in the background. After this, nothing is written and sessions no longer end.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.runtime.close().await;
     }
 
@@ -67,7 +67,7 @@ impl GroupService {
     ///
     /// # Errors
     /// `COORDINATOR_NOT_AVAILABLE` when it cannot be created.
-    pub async fn prepare(&self) -> Result<(), ErrorCode> {
+    pub(crate) async fn prepare(&self) -> Result<(), ErrorCode> {
         if self.runtime.is_open() {
             return Ok(());
         }
@@ -78,7 +78,7 @@ impl GroupService {
     }
 
     /// JoinGroup.
-    pub async fn join(&self, mut join: JoinGroup) -> impl Future<Output = JoinReply> + Send + 'static {
+    pub(crate) async fn join(&self, mut join: JoinGroup) -> impl Future<Output = JoinReply> + Send + 'static {
         let member_id = join.member_id.clone();
         join.fresh_id = Uuid::from_random(self.rng.next_u128()).hyphenated().to_string();
         let group = join.group.clone();
@@ -93,7 +93,7 @@ impl GroupService {
     }
 
     /// SyncGroup.
-    pub async fn sync(&self, sync: SyncGroup) -> impl Future<Output = SyncReply> + Send + 'static {
+    pub(crate) async fn sync(&self, sync: SyncGroup) -> impl Future<Output = SyncReply> + Send + 'static {
         let group = sync.group.clone();
         let waiting = self.submit(&group, Command::Sync(sync)).await;
         async move {
@@ -106,7 +106,11 @@ impl GroupService {
     }
 
     /// Heartbeat.
-    pub fn heartbeat(&self, group: &str, caller: Caller) -> impl Future<Output = ErrorCode> + Send + 'static {
+    pub(crate) fn heartbeat(
+        &self,
+        group: &str,
+        caller: Caller,
+    ) -> impl Future<Output = ErrorCode> + Send + 'static {
         let waiting = match self.runtime.shard(group) {
             Some(shard) => Ok(shard.submit_now(Command::Heartbeat { group: group.to_owned(), caller })),
             None => Err(self.without_shard(ErrorCode::UnknownMemberId)),
@@ -121,7 +125,7 @@ impl GroupService {
     }
 
     /// LeaveGroup: one code for each caller; an error when the group cannot be worked on now.
-    pub async fn leave(
+    pub(crate) async fn leave(
         &self,
         group: &str,
         callers: Vec<Caller>,
@@ -143,7 +147,7 @@ impl GroupService {
 
     /// OffsetCommit: one code for each offset, when they are durable. When this returns, later requests see that it
     /// came before them.
-    pub async fn commit(
+    pub(crate) async fn commit(
         &self,
         group: &str,
         caller: Caller,
@@ -163,7 +167,7 @@ impl GroupService {
 
     /// OffsetFetch: what is durably committed, commits that came before included; `None` when no group ever
     /// committed anything.
-    pub fn fetch(
+    pub(crate) fn fetch(
         &self,
         fetch: FetchOffsets,
     ) -> impl Future<Output = Result<Option<Vec<FetchedTopic>>, ErrorCode>> + Send + 'static {
@@ -185,7 +189,7 @@ impl GroupService {
     ///
     /// # Errors
     /// When the group is still being loaded, or cannot be.
-    pub fn describe(&self, group: &str) -> Result<Option<GroupDescription>, ErrorCode> {
+    pub(crate) fn describe(&self, group: &str) -> Result<Option<GroupDescription>, ErrorCode> {
         match self.runtime.shard(group) {
             Some(shard) => shard.ask(|coordinator| coordinator.describe(group)),
             None if self.runtime.is_empty() => Ok(None),
@@ -197,7 +201,7 @@ impl GroupService {
     ///
     /// # Errors
     /// When groups are still being loaded, or cannot be.
-    pub fn list(&self) -> Result<Vec<GroupListing>, ErrorCode> {
+    pub(crate) fn list(&self) -> Result<Vec<GroupListing>, ErrorCode> {
         let mut all = Vec::new();
         for shard in self.runtime.shards().iter() {
             let shard: &Arc<Shard<_, _>> = shard.as_ref().ok_or(ErrorCode::CoordinatorNotAvailable)?;
@@ -209,12 +213,12 @@ impl GroupService {
 
     /// A topic was deleted: so are the offsets committed for it. May be called at any time; partitions that are loading
     /// see to it when they have loaded.
-    pub fn topic_deleted(&self, id: Uuid, name: &str) {
+    pub(crate) fn topic_deleted(&self, id: Uuid, name: &str) {
         self.runtime.inform_all(|| Command::TopicDeleted { id, name: name.to_owned() });
     }
 
     /// Forgets offsets that are too old (`offsets.retention.minutes`), and what is left of topics that are gone.
-    pub fn expire_offsets(&self) {
+    pub(crate) fn expire_offsets(&self) {
         self.runtime.inform_all(|| Command::Expire(self.controller.view()));
     }
 

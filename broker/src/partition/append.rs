@@ -16,6 +16,7 @@ use super::handle::{Partition, interrupted};
 use super::job::{Job, PendingAppend, Room};
 use super::marks::BatchMark;
 use super::rules::AppendOrigin;
+use super::watchers::Shown;
 use super::writer::Writer;
 use crate::budget::Share;
 use crate::log::{FlushMode, LogConfig, StorageError};
@@ -87,7 +88,8 @@ struct Written {
 struct Published {
     flush: bool,
     /// More is visible, and nobody was woken yet: who appended comes first, then those who wait for records.
-    visible: bool,
+    /// What consumers see more than before.
+    shown: Option<Shown>,
 }
 
 impl Partition {
@@ -206,8 +208,8 @@ impl Partition {
     }
 
     fn after(self: &Arc<Self>, published: Published) {
-        if published.visible {
-            self.wake();
+        if let Some(shown) = published.shown {
+            self.announce(shown);
         }
         if published.flush {
             self.enqueue_flush();
@@ -262,17 +264,19 @@ impl Partition {
     /// Makes known what was written.
     fn publish(&self, writer: &mut Writer, written: Written, config: &LogConfig) -> Published {
         let Written { marks: batches, rolled } = written;
-        let Ok(mut marks) = self.marks() else { return Published { flush: false, visible: false } };
+        let Ok(mut marks) = self.marks() else { return Published { flush: false, shown: None } };
         batches.iter().for_each(|batch| marks.appended(batch));
         marks.note_unsynced(writer.log.take_unsynced());
         marks.rolled |= rolled;
         if config.flush == FlushMode::Os && !batches.is_empty() {
             let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
-            marks.show(end, max_timestamp);
+            let written_bytes = marks.written_bytes;
+            let shown = marks.show(end, max_timestamp, written_bytes);
             drop(marks);
-            return Published { flush: rolled, visible: self.raise_silently(end.offset) };
+            let shown = self.raise_silently(end.offset).then_some(shown);
+            return Published { flush: rolled, shown };
         }
-        Published { flush: rolled || !batches.is_empty(), visible: false }
+        Published { flush: rolled || !batches.is_empty(), shown: None }
     }
 
     /// A write error ends the partition's life until a restart, except for want of space or descriptors: then nothing

@@ -47,6 +47,8 @@ struct Work {
     epochs: Option<String>,
     end: LogPosition,
     max_timestamp: i64,
+    /// See [`Marks::written_bytes`](super::marks::Marks).
+    written_bytes: u64,
     truncations: u64,
     rolled: bool,
 }
@@ -150,6 +152,7 @@ impl Partition {
             epochs,
             end: marks.end(),
             max_timestamp: marks.max_timestamp,
+            written_bytes: marks.written_bytes,
             truncations: marks.truncations,
             rolled: std::mem::take(&mut marks.rolled),
         }))
@@ -195,10 +198,12 @@ impl Partition {
             marks.synced_offset = marks.synced_offset.max(work.end.offset);
         }
         if self.config().flush == FlushMode::Sync {
-            marks.show(work.end, work.max_timestamp);
+            let shown = marks.show(work.end, work.max_timestamp, work.written_bytes);
             let visible = marks.visible.offset;
             drop(marks);
-            self.raise_high_watermark(visible);
+            if self.raise_silently(visible) {
+                self.announce(shown);
+            }
         }
         Ok(())
     }

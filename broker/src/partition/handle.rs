@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use super::flush_queue::FlushQueue;
 use super::job::Job;
 use super::marks::Marks;
+use super::watchers::{Shown, Waiter, Watchers, Watching};
 use super::writer::Writer;
 use crate::disk::{Disk, Executor, Serial};
 use crate::log::recovery::RecoveryReport;
@@ -31,6 +32,8 @@ pub struct Partition {
     pub(super) opened: Option<Opened>,
     pub(super) failure: OnceLock<StorageError>,
     high_watermark: watch::Sender<i64>,
+    /// Fetches that wait.
+    watchers: Arc<Watchers>,
     report: RecoveryReport,
     /// Whether the directory is no longer this partition's: it was deleted, and another may have its name. Whoever
     /// makes or changes names in it holds this meanwhile.
@@ -98,6 +101,7 @@ impl Partition {
             opened,
             failure,
             high_watermark: watch::Sender::new(0),
+            watchers: Arc::default(),
             report,
             gone: RwLock::new(false),
             snapshotting: Mutex::new(()),
@@ -194,6 +198,12 @@ impl Partition {
         self.high_watermark.subscribe()
     }
 
+    /// Tells the waiter of what becomes visible here, until what is returned is dropped; and wakes it when the
+    /// partition fails, gets a new leader epoch or loses old records.
+    pub(crate) fn watch_for(&self, waiter: &Arc<Waiter>) -> Watching {
+        self.watchers.add(waiter)
+    }
+
     /// Why the partition takes no records: it was found damaged, its disk failed, or the broker is stopping.
     pub fn offline(&self) -> Option<StorageError> {
         self.failure.get().cloned()
@@ -252,16 +262,23 @@ impl Partition {
     /// Wakes everybody who waits for this partition, to look at it again.
     pub(super) fn wake(&self) {
         self.high_watermark.send_modify(|_| {});
+        self.watchers.stirred();
     }
 
-    /// Tells everybody who waits that more is visible. It never goes back.
+    /// Wakes those who waited for what is visible now. Who waits for an acknowledgement comes first.
+    pub(super) fn announce(&self, shown: Shown) {
+        self.high_watermark.send_modify(|_| {});
+        self.watchers.shown(shown);
+    }
+
+    /// Raises the high watermark and wakes everybody who waits. It never goes back.
     pub(super) fn raise_high_watermark(&self, offset: i64) {
         if self.raise_silently(offset) {
             self.wake();
         }
     }
 
-    /// The same without waking anybody, which is left to the caller; says whether there is more.
+    /// The same without waking anybody, which is left to the caller ([`Self::announce`]); says whether there is more.
     pub(super) fn raise_silently(&self, offset: i64) -> bool {
         let mut advanced = false;
         self.high_watermark.send_if_modified(|known| {

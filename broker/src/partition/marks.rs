@@ -5,6 +5,7 @@
 
 use super::tail::Tail;
 use super::transactions::{TransactionStep, Transactions};
+use super::watchers::Shown;
 use crate::log::checkpoint::EpochCache;
 use crate::log::{Log, LogPosition, Unsynced};
 
@@ -37,6 +38,9 @@ pub(super) struct Marks {
     /// The greatest timestamp of the log, and of what is visible.
     pub(super) max_timestamp: i64,
     pub(super) visible_max_timestamp: i64,
+    /// How many bytes were appended since the log was opened, and how many of those came before what is visible ended.
+    pub(super) written_bytes: u64,
+    shown_bytes: u64,
     /// Where the last batches lie, up to the log's end.
     pub(super) tail: Tail,
 }
@@ -75,6 +79,8 @@ impl Marks {
             snapshots_without_space: 0,
             max_timestamp: log.max_timestamp(),
             visible_max_timestamp: log.max_timestamp(),
+            written_bytes: 0,
+            shown_bytes: 0,
             tail: Tail::new(log.active_file().clone(), log.end()),
         }
     }
@@ -93,6 +99,7 @@ impl Marks {
     pub(super) fn appended(&mut self, batch: &BatchMark) {
         self.tail.push(batch.end);
         self.size_bytes += batch.len;
+        self.written_bytes += batch.len;
         self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
         self.epochs_changed |= self.epochs.assign(batch.leader_epoch, batch.base_offset);
         if let Some(step) = batch.transaction {
@@ -155,12 +162,25 @@ impl Marks {
         self.snapshot.map_or(i64::MIN, |offset| offset.min(self.visible.offset))
     }
 
-    /// Lets consumers see everything up to `end`, where the greatest timestamp is `max_timestamp`.
-    pub(super) fn show(&mut self, end: LogPosition, max_timestamp: i64) {
-        if end.offset >= self.visible.offset {
-            self.visible = end;
-            self.visible_max_timestamp = max_timestamp;
-            self.transactions.advance_high_watermark(end.offset);
+    /// Lets consumers see everything up to `end`, where the greatest timestamp is `max_timestamp` and so many bytes had
+    /// been written. Says how much more it is.
+    pub(super) fn show(&mut self, end: LogPosition, max_timestamp: i64, written_bytes: u64) -> Shown {
+        if end.offset < self.visible.offset {
+            return Shown { bytes: 0, stable_bytes: 0 };
         }
+        let (stable_before, visible_before) = (self.last_stable_offset(), self.visible.offset);
+        self.visible = end;
+        self.visible_max_timestamp = max_timestamp;
+        self.transactions.advance_high_watermark(end.offset);
+        // More may have been written since the flush began that showed the last.
+        let bytes = written_bytes.saturating_sub(self.shown_bytes);
+        self.shown_bytes = self.shown_bytes.max(written_bytes);
+        let stable_bytes = match self.last_stable_offset() {
+            stable if stable == stable_before => 0,
+            stable if stable == end.offset && stable_before == visible_before => bytes,
+            // Where it was is known as an offset only.
+            _ => u64::MAX,
+        };
+        Shown { bytes, stable_bytes }
     }
 }

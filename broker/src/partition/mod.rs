@@ -9,6 +9,7 @@
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
 //! job             what waits for the disk: one thing after the other
 //! flush           group commit: each partition for itself
+//! watchers        who waits for records, and is woken when enough may have come    (pure)
 //! writer          the log and its producers: the side that changes, on disk threads
 //! marks           what is published of it: ends, high watermark, transactions      (pure)
 //! tail            where the last batches lie                                       (pure)
@@ -46,6 +47,7 @@ mod stored;
 mod tail;
 mod transactions;
 mod upkeep;
+mod watchers;
 mod writer;
 
 pub use append::Appending;
@@ -59,3 +61,4 @@ pub(crate) use read::Wanted;
 pub use read::{Isolation, LogRead};
 pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};
 pub(crate) use stored::StoredRecords;
+pub(crate) use watchers::{Waiter, Watching};

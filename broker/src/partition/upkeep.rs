@@ -262,8 +262,9 @@ impl Partition {
         unsynced.add(writer.log.take_unsynced());
         unsynced.sync(self.disk(), true).map_err(io::Error::other)?;
         let mut marks = self.marks().map_err(io::Error::other)?;
-        let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
-        marks.show(end, max_timestamp);
+        let (end, max_timestamp, written_bytes) =
+            (writer.log.end(), marks.max_timestamp, marks.written_bytes);
+        marks.show(end, max_timestamp, written_bytes);
         marks.synced_offset = end.offset;
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::admin::{
-    ConfigChange, ConfigResource, ConfigResourceType, ConfigSource, FeatureUpdate, GroupFilter,
+    ConfigChange, ConfigEntry, ConfigResource, ConfigResourceType, ConfigSource, FeatureUpdate, GroupFilter,
     HangingTransaction, MemberToRemove, NewPartitions, OffsetSpec, QuotaEntity, TransactionFilter,
 };
 use klamm_client::runtime::{Rng, SeededRng};
@@ -124,16 +124,24 @@ async fn settings() {
 
         let broker = ConfigResource::broker(1);
         let asked = [resource.clone(), group.clone(), broker.clone(), ConfigResource::broker(77)];
-        let described = admin.describe_configs(&asked).await.unwrap();
-        let value = |resource: &ConfigResource, name: &str| {
-            let entries = described[resource].as_ref().unwrap();
+        let find = |entries: &[ConfigEntry], name: &str| {
             entries.iter().find(|entry| &*entry.name == name).cloned().unwrap()
         };
-        let retention = value(&resource, "retention.ms");
-        assert_eq!(retention.value.as_deref(), Some("3600000"));
-        assert_eq!(retention.source, ConfigSource::Topic);
+        // The broker hears of it a moment after the controller, of the topic's and the group's one after the other.
+        let described = loop {
+            let described = admin.describe_configs(&asked).await.unwrap();
+            let source = |resource, name| find(described[resource].as_ref().unwrap(), name).source;
+            if source(&resource, "retention.ms") == ConfigSource::Topic
+                && source(&resource, "cleanup.policy") == ConfigSource::Topic
+                && source(&group, "consumer.session.timeout.ms") == ConfigSource::Group
+            {
+                break described;
+            }
+        };
+        let value = |resource: &ConfigResource, name: &str| find(described[resource].as_ref().unwrap(), name);
+        assert_eq!(value(&resource, "retention.ms").value.as_deref(), Some("3600000"));
         assert_eq!(value(&resource, "cleanup.policy").value.as_deref(), Some("delete,compact"));
-        assert_eq!(value(&group, "consumer.session.timeout.ms").source, ConfigSource::Group);
+        assert_eq!(value(&group, "consumer.session.timeout.ms").value.as_deref(), Some("50000"));
         assert_eq!(value(&broker, "node.id").value.as_deref(), Some("1"));
         assert!(described[&ConfigResource::broker(77)].is_err());
 

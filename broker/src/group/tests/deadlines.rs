@@ -2,8 +2,8 @@
 
 use klamm_protocol::ErrorCode;
 
-use super::super::*;
 use super::sim::*;
+use super::*;
 
 fn delayed() -> Sim {
     Sim::new(GroupConfig { initial_rebalance_delay_ms: 3_000, ..GroupConfig::default() })

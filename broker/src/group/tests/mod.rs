@@ -9,3 +9,12 @@ mod rollback;
 mod sim;
 mod static_members;
 mod stories;
+
+use super::calls::{
+    Caller, Command, Commit, CommittedOffset, FetchOffsets, FetchTopic, GroupDescription, GroupListing,
+    JoinGroup, JoinReply, JoinedMember, MemberDescription, Reply, SyncGroup, SyncReply,
+};
+use super::coordinator::Coordinator;
+use super::member::Protocol;
+use crate::config::GroupConfig;
+use crate::coordinator::{Answer, Effects, Now, Step, StoredRecord, Ticket};

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use klamm_protocol::ErrorCode;
 use proptest::prelude::*;
 
-use super::super::*;
 use super::sim::*;
+use super::*;
 
 /// A client that does what a consumer does, when the history lets it act.
 #[derive(Debug, Default, Clone)]

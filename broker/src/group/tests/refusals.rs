@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
-use super::super::*;
 use super::sim::*;
+use super::*;
 
 fn offers(names: &[&str]) -> Vec<Protocol> {
     let offer =

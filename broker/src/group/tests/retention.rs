@@ -4,8 +4,8 @@ use bytes::Bytes;
 use klamm_protocol::{ErrorCode, Uuid};
 
 use super::super::records::{group_tombstone, offset_record, offset_tombstone};
-use super::super::*;
 use super::sim::*;
+use super::*;
 
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 

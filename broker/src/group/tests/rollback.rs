@@ -7,8 +7,8 @@ use std::sync::Arc;
 use klamm_protocol::{ErrorCode, Uuid};
 
 use super::super::records::StoredGroup;
-use super::super::*;
 use super::sim::*;
+use super::*;
 use crate::controller::{MetadataRecord, View};
 use crate::coordinator::World;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use klamm_protocol::{ErrorCode, Uuid};
 
-use super::super::*;
+use super::*;
 
 pub(super) const GROUP: &str = "g";
 pub(super) const TOPIC: Uuid = Uuid::from_u128(7);

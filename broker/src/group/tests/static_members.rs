@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
-use super::super::*;
 use super::sim::*;
+use super::*;
 
 fn named(instance: &str, id: &str, generation: i32) -> Caller {
     Caller { instance_id: Some(instance.into()), ..caller(id, generation) }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
-use super::super::*;
 use super::sim::*;
+use super::*;
 
 #[test]
 fn a_first_member_is_told_its_id_then_leads_then_is_stable() {

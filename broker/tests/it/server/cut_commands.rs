@@ -18,8 +18,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use klamm_broker::config::{BrokerConfig, Values};
-use klamm_broker::controller::{Controller, CreateTopic, DeletedTopic, METADATA_TOPIC, MetadataRecord};
 use klamm_broker::disk::{DirEntry, Disk, DiskFile, DiskLock, MemoryDisk, Tear};
+use klamm_broker::internals::{Controller, CreateTopic, DeletedTopic, METADATA_TOPIC, MetadataRecord};
 use klamm_broker::log::LogConfig;
 use klamm_broker::partition::{AppendOrigin, LogManager, LogManagerOptions};
 use klamm_broker::{Broker, BrokerBuilder};

@@ -11,6 +11,7 @@ use klamm_protocol::messages::delete_topics::DeleteTopicState;
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse};
 use klamm_protocol::{ErrorCode, Records, Uuid};
+use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
 
 use super::wire::*;
@@ -291,6 +292,39 @@ async fn an_answer_that_is_full_is_not_held_back() {
             (vec![Fine], Duration::ZERO),
             "{min_bytes} {max_bytes}"
         );
+    }
+}
+
+/// Partitions count down what a fetch misses, wherever it comes.
+#[tokio::test(start_paused = true)]
+async fn the_batch_that_makes_it_enough_is_answered_wherever_it_comes() {
+    let rng = SeededRng::new(8);
+    let memory = InMemory::start().await;
+    let (mut reader, mut writer) = (memory.connect().await, memory.connect().await);
+    let topics = ["a", "b", "c"];
+    reader.metadata(&topics).await;
+    let mut ends = [0; 3];
+    for isolation_level in [0, 1].repeat(20) {
+        let at = |topic: usize| (topics[topic], vec![partition(0, ends[topic], -1)]);
+        let min_bytes = 1 + (rng.next_u64() % 3_000) as i32;
+        let request = fetch([at(0), at(1), at(2)]);
+        let request = FetchRequest { max_wait_ms: 600_000, min_bytes, isolation_level, ..request };
+        let start = Instant::now();
+        reader.send_in(&request, 12).await;
+        let (mut bytes, mut batches) = (0, 0);
+        while bytes < min_bytes as usize {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let topic = (rng.next_u64() % 3) as usize;
+            let batch = batch(&[&"x".repeat((rng.next_u64() % 500) as usize)]);
+            (bytes, batches) = (bytes + batch.len(), batches + 1);
+            writer.produce(topics[topic], batch).await;
+            ends[topic] += 1;
+        }
+        let (_, response) = reader.receive_in::<FetchRequest>(12).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(batches), "{min_bytes} bytes");
+        let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+        let got = partitions.map(|partition| partition.records.as_ref().map_or(0, Records::len));
+        assert_eq!(got.sum::<usize>(), bytes);
     }
 }
 
