@@ -17,7 +17,7 @@ use super::scan::{BatchScan, Scanned};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
 use super::segmented_log::{Log, TRASH_SUFFIX};
 use super::synced_end::{SYNCED_END, SyncedEnd};
-use super::write_again::{WriteAgain, write_file_again};
+use super::write_again::{SmallFile, WriteAgain, write_file_again};
 use crate::disk::{Disk, DiskFile};
 
 /// Files of a compaction that was not finished, and of one that was finished but for the renames.
@@ -165,7 +165,7 @@ impl<'a> Recovery<'a> {
         }
         let path = self.files.dir().join(PARTITION_METADATA);
         let written = write_file_again(&**self.files.disk(), &path).at("write", &path)?;
-        Ok(written.map(|(file, bytes)| {
+        Ok(written.map(|SmallFile { file, bytes }| {
             let text = std::str::from_utf8(&bytes).ok();
             self.nameless = text.and_then(parse_topic_id).is_none();
             file

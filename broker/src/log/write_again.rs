@@ -48,11 +48,14 @@ impl<'a> WriteAgain<'a> {
     }
 }
 
+/// A file and all that is in it.
+pub(super) struct SmallFile {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) bytes: Vec<u8>,
+}
+
 /// Writes a small file again; gives it, to be synced, and what is in it. Nothing when it is not there.
-pub(super) fn write_file_again(
-    disk: &dyn Disk,
-    path: &Path,
-) -> io::Result<Option<(Arc<dyn DiskFile>, Vec<u8>)>> {
+pub(super) fn write_file_again(disk: &dyn Disk, path: &Path) -> io::Result<Option<SmallFile>> {
     let file = match disk.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -60,7 +63,7 @@ pub(super) fn write_file_again(
     let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     file.write_all_at(&bytes, 0)?;
-    Ok(Some((file, bytes)))
+    Ok(Some(SmallFile { file, bytes }))
 }
 
 #[cfg(test)]
@@ -97,7 +100,7 @@ mod tests {
         file.write_all_at(b"whose", 0).unwrap();
         disk.fail_nth_sync(1);
         file.sync_data().unwrap_err();
-        let (file, bytes) = write_file_again(&disk, path).unwrap().unwrap();
+        let SmallFile { file, bytes } = write_file_again(&disk, path).unwrap().unwrap();
         file.sync_data().unwrap();
         assert_eq!(bytes, b"whose");
         disk.crash(Tear::None);
