@@ -165,6 +165,8 @@ pub(super) fn load_producers(
             break;
         }
         disk.remove(&path)?;
+        // Or a power cut brings it back when the log has grown to where it was.
+        disk.sync_dir(log.dir())?;
     }
     let config = log.config();
     producers.expire(now_ms, config.producer_id_expiration_ms);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use klamm_broker::disk::{Calls, DiskCall, Failure, MemoryDisk, Tear};
+use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk, Tear};
 use klamm_broker::log::LogConfig;
 use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
 use klamm_protocol::ErrorCode;
@@ -295,4 +295,28 @@ async fn a_snapshot_of_the_producers_is_not_written_over() {
     disk.clear_faults();
     let (_manager, partition) = data.open_partition().await;
     assert!(append(&partition, idempotent(5, 0, 0, 2)).await.duplicate);
+}
+
+/// A snapshot of records that were lost must not be there again when the log has grown to where it was.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_ahead_of_the_log_does_not_come_back() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = data.open_partition().await;
+    produce(&partition, idempotent(5, 0, 0, 1)).await;
+    manager.shutdown().await.unwrap();
+    drop((manager, partition));
+    let path = |offset: i64| data.partition_dir().join(format!("{offset:020}.snapshot"));
+    let earlier = disk.read_to_vec(&path(1)).unwrap();
+    disk.replace(&path(3), &earlier).unwrap();
+    let (manager, partition) = data.open_partition().await;
+    // The records get to the disk, and the names do not.
+    disk.fail(Calls::of(&[DiskCall::SyncDir]).on("clicks-0"), Failure::Os(5));
+    let appended = append(&partition, idempotent(5, 0, 1, 2)).await;
+    let _ = tokio::time::timeout(DEADLINE, partition.wait_durable(appended.last_offset)).await.unwrap();
+    disk.crash(Tear::None);
+    drop((manager, partition));
+    let (_manager, partition) = data.open_partition().await;
+    assert_eq!(partition.log_end_offset(), 3);
+    assert!(append(&partition, idempotent(5, 0, 1, 2)).await.duplicate);
 }
