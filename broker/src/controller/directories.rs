@@ -128,7 +128,8 @@ fn unreadable(log: &Partition) -> Option<String> {
 }
 
 fn found(log: &Partition) -> Found {
-    let empty = log.offline().is_none() && log.log_end_offset() == 0 && log.size_bytes() == 0;
+    let nothing = log.offline().is_none() && log.log_end_offset() == 0 && log.size_bytes() == 0;
+    let empty = nothing || log.is_unfinished();
     Found { index: log.index(), topic_id: log.topic_id(), empty }
 }
 

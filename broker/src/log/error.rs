@@ -167,11 +167,15 @@ impl<T> IoContext<T> for io::Result<T> {
 /// with it had no effect and may be tried again.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     const OUT_OF_MEMORY: i32 = 12;
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
-    ) || error.raw_os_error() == Some(OUT_OF_MEMORY)
+    is_want_of_space(error)
+        || error.kind() == io::ErrorKind::OutOfMemory
+        || error.raw_os_error() == Some(OUT_OF_MEMORY)
         || is_want_of_descriptors(error)
+}
+
+/// Whether there is no room on the disk, or none left for us.
+pub(crate) fn is_want_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether something could not be opened because there are too many open files; nothing was done to it then.

@@ -11,12 +11,14 @@ use klamm_protocol::records::{BatchHeader, RecordBatch};
 use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
 use super::error::{IoContext, LogError, for_good};
+use super::metadata::{PARTITION_METADATA, parse_topic_id};
 use super::open_files::LogFiles;
 use super::scan::{BatchScan, Scanned};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
 use super::segmented_log::{Log, TRASH_SUFFIX};
 use super::synced_end::{SYNCED_END, SyncedEnd};
-use crate::disk::Disk;
+use super::write_again::{SmallFile, WriteAgain, write_file_again};
+use crate::disk::{Disk, DiskFile};
 
 /// Files of a compaction that was not finished, and of one that was finished but for the renames.
 const CLEANED: &str = ".cleaned";
@@ -41,8 +43,13 @@ pub(crate) struct Known {
 /// What recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
+    /// Everything below was known to have been synced before anything was looked at.
+    pub vouched_offset: i64,
     /// Bytes whose checksums were verified: of what is known to have been synced, only the end of the last segment.
     pub scanned_bytes: u64,
+    /// Bytes that were found whole and that nobody vouched for: they were written again, because a process that died
+    /// may have failed to make them durable.
+    pub rewritten_bytes: u64,
     /// Segments whose indexes were missing or wrong and were built anew.
     pub rebuilt_indexes: usize,
     /// The tail that was cut off, if one was.
@@ -76,10 +83,12 @@ pub(crate) fn load(
     let bases = tidy(&*disk, dir).at("tidy", dir)?;
     let synced = read_synced_end(&*disk, dir)?;
     let mut recovery = Recovery::new(files, config, known, synced);
+    let metadata = recovery.write_metadata_again()?;
     if bases.is_empty() {
         recovery.refuse_lost_end(known.start_offset)?;
-        let log = Log::create(files.clone(), config.clone(), known.start_offset, known.now_ms)
+        let mut log = Log::create(files.clone(), config.clone(), known.start_offset, known.now_ms)
             .at("create a segment in", dir)?;
+        metadata.iter().for_each(|file| log.unsynced().file(file));
         return Ok((log, recovery.report));
     }
     let first = bases.first().copied();
@@ -89,15 +98,21 @@ pub(crate) fn load(
     };
     recovery.refuse_lost_end(next_offset)?;
     recovery.refuse_lost_start(first, next_offset)?;
+    if let Some(file) = metadata.as_ref().filter(|_| next_offset > 0) {
+        // Before anything else is vouched for, or the next start would take it for durable.
+        file.sync_data().map_err(for_good).at("sync", &dir.join(PARTITION_METADATA))?;
+    }
     active.reopen(config).at("open", active.path())?;
     let mut log =
         Log::of_segments(files.clone(), config.clone(), segments, active, next_offset).at("open", dir)?;
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;
-    } else if synced.is_none_or(|synced| synced.offset != next_offset) {
+    } else if !recovery.nameless && synced.is_none_or(|synced| synced.offset != next_offset) {
         log.note_synced();
     }
+    // Of a log without records nothing was vouched for: the first flush is early enough.
+    metadata.iter().filter(|_| next_offset == 0).for_each(|file| log.unsynced().file(file));
     if recovery.changed {
         disk.sync_dir(dir).map_err(for_good).at("sync", dir)?;
     }
@@ -124,6 +139,8 @@ struct Recovery<'a> {
     report: RecoveryReport,
     /// Names in the directory have changed, or are perhaps not durable.
     changed: bool,
+    /// The power went before the first flush was over: it is not known whose the partition is.
+    nameless: bool,
 }
 
 /// A segment that is sound now.
@@ -143,8 +160,22 @@ impl<'a> Recovery<'a> {
         synced: Option<SyncedEnd>,
     ) -> Self {
         let vouched = known.recovery_point.max(synced.map(|synced| synced.offset)).unwrap_or(0);
-        let report = RecoveryReport::default();
-        Self { files, config, known, synced, vouched, report, changed: false }
+        let report = RecoveryReport { vouched_offset: vouched, ..RecoveryReport::default() };
+        Self { files, config, known, synced, vouched, report, changed: false, nameless: false }
+    }
+
+    /// Writes down again whose the partition is, if nothing says that its first flush came to an end.
+    fn write_metadata_again(&mut self) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
+        if self.vouched > 0 || self.known.clean {
+            return Ok(None);
+        }
+        let path = self.files.dir().join(PARTITION_METADATA);
+        let written = write_file_again(&**self.files.disk(), &path).at("write", &path)?;
+        Ok(written.map(|SmallFile { file, bytes }| {
+            let text = std::str::from_utf8(&bytes).ok();
+            self.nameless = text.and_then(parse_topic_id).is_none();
+            file
+        }))
     }
 
     /// All segments, sound, and the offset behind the last.
@@ -260,6 +291,7 @@ impl<'a> Recovery<'a> {
         let file = segment.file().at("open", &path)?;
         let (start, size) = (segment.size(), file.size().at("read", &path)?);
         let mut scan = BatchScan::new(&*file, start, size);
+        let mut again = WriteAgain::new(&*file);
         let mut cut = false;
         loop {
             let damage = match scan.next().at("read", &path)? {
@@ -271,6 +303,9 @@ impl<'a> Recovery<'a> {
                         Ok(()) => {
                             segment.note(batch.header(), self.config);
                             visit(batch.header());
+                            if batch.header().next_offset() > self.vouched {
+                                again.add(position, batch.bytes()).at("write", &path)?;
+                            }
                             continue;
                         }
                         Err(what) => expected.blame(Damage { position, offset, what }, &batch),
@@ -284,12 +319,13 @@ impl<'a> Recovery<'a> {
             cut = true;
             break;
         }
+        self.report.rewritten_bytes += again.finish().at("write", &path)?;
         self.report.scanned_bytes += size - start;
         self.report.rebuilt_indexes += 1;
         let end = expected.offset;
         if cut || end > self.vouched || self.known.clean {
             // What was only in the page cache after a crash of the process must not be promised to consumers before
-            // it is on disk.
+            // it is on disk. If a sync had failed, the kernel takes it for written: it was written again above.
             file.sync_data().map_err(for_good).at("sync", &path)?;
             self.changed = true;
         }

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::batch::{Appended, CheckedBatch};
-use super::error::{AppendError, interrupted, is_passing};
+use super::error::{AppendError, interrupted, is_passing, is_want_of_space};
 use super::handle::Partition;
 use super::job::{Job, PendingAppend, Room};
 use super::marks::BatchMark;
@@ -309,11 +309,9 @@ impl Partition {
     fn write_failed(&self, error: &io::Error, taken_back: bool) -> StorageError {
         let dir = self.dir().display();
         if is_passing(error) && taken_back {
-            let (what, cure) = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    ("no space left for", "Free some space, or lower retention.bytes")
-                }
-                _ => ("cannot open a file of", "Raise the limit of open files, or lower max.connections"),
+            let (what, cure) = match is_want_of_space(error) {
+                true => ("no space left for", "Free some space, or lower retention.bytes"),
+                false => ("cannot open a file of", "Raise the limit of open files, or lower max.connections"),
             };
             return StorageError::new(format!("{what} {dir}: {error}. {cure}; no restart is needed"));
         }

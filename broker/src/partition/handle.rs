@@ -18,7 +18,8 @@ use crate::log::recovery::{Known, RecoveryReport};
 use crate::log::{LogConfig, OpenFiles, StorageError};
 
 /// The report of a log that was not opened.
-static NOTHING_DONE: RecoveryReport = RecoveryReport { scanned_bytes: 0, rebuilt_indexes: 0, cut: None };
+static NOTHING_DONE: RecoveryReport =
+    RecoveryReport { scanned_bytes: 0, rebuilt_indexes: 0, cut: None, vouched_offset: 0, rewritten_bytes: 0 };
 
 /// One partition of a topic: its records, and who may see how many of them. Shared as `Arc<Partition>`.
 ///
@@ -64,6 +65,8 @@ pub(super) struct Opened {
     /// Never locked over a disk call.
     pub(super) marks: Mutex<Marks>,
     pub(super) report: RecoveryReport,
+    /// See [`Partition::is_unfinished`].
+    pub(super) unfinished: bool,
 }
 
 /// Why a log could not be opened.
@@ -280,6 +283,12 @@ impl Partition {
     /// Whether the partition is offline for a reason that passes, so that its log will be opened without a restart.
     pub(crate) fn comes_back(&self) -> bool {
         self.to_be_opened().is_some()
+    }
+
+    /// Whether the power went before its first flush was over: it does not know whose it is, and of what is in it
+    /// nothing was acknowledged.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.opened.get().is_some_and(|opened| opened.unfinished)
     }
 
     /// What was done when the log was opened.

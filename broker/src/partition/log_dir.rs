@@ -54,7 +54,15 @@ const HOUSES_AT_ONCE: usize = 4;
 const ROOM_BYTES: usize = 128 << 20;
 
 /// What the checkpoint files hold, by their names.
-type Written = BTreeMap<&'static str, Offsets>;
+type Written = BTreeMap<&'static str, Checkpointed>;
+
+/// What a checkpoint file holds.
+#[derive(Debug, Default)]
+struct Checkpointed {
+    offsets: Offsets,
+    /// The last write failed: any of these may be in the file, or what was there before.
+    is_doubtful: bool,
+}
 
 /// Names of partitions, ordered so that checkpoints and listings are.
 pub(super) type Key = (String, i32);
@@ -306,7 +314,7 @@ impl LogDir {
 
     fn has_checkpoint(&self, key: &Key) -> bool {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.values().any(|offsets| offsets.contains_key(key))
+        written.values().any(|checkpointed| checkpointed.offsets.contains_key(key))
     }
 
     /// Takes a partition out and renames its directory, which is given back for removal.
@@ -382,19 +390,19 @@ impl LogDir {
             }
             for (key, partition) in &partitions {
                 // A log that could not be opened keeps what was known of it: it is what says that records are missing.
-                if let Some(offset) = before.get(key).filter(|_| !partition.is_open()) {
+                if let Some(offset) = before.offsets.get(key).filter(|_| !partition.is_open()) {
                     offsets.insert(key.clone(), *offset);
                 }
             }
-            if *before != offsets {
+            if before.is_doubtful || before.offsets != offsets {
                 let path = self.path.join(name);
                 let replaced = self.disk.write_atomically(&path, &print_offsets(&offsets)).at("write", &path);
                 if replaced.is_err() {
-                    // Either may be in the file.
-                    before.extend(offsets);
+                    before.offsets.extend(offsets);
+                    before.is_doubtful = true;
                     replaced?;
                 } else {
-                    *before = offsets;
+                    *before = Checkpointed { offsets, is_doubtful: false };
                 }
             }
         }
@@ -531,7 +539,10 @@ impl LogDir {
             // What it vouches for must not be taken for unknown because nobody can read it now.
             Err(error) => return Err(error).at("read", &path),
         };
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name, offsets.clone());
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, Checkpointed { offsets: offsets.clone(), is_doubtful: false });
         Ok(offsets)
     }
 }

@@ -1,13 +1,13 @@
 //! What a partition needs beside appends and reads: retention, expiry, snapshots of its producers, truncation, closing.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::error::interrupted;
+use super::error::{interrupted, is_passing, is_want_of_space};
 use super::handle::Partition;
 use super::layered_map::Frozen;
 use super::open::{load_producers, snapshot_offsets};
@@ -90,7 +90,7 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let (producers, transactions) = load_producers(self.disk(), &writer.log, now_ms)?;
+        let (producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
         writer.producers = producers;
         let mut marks = self.marks().map_err(io::Error::other)?;
         marks.note_unsynced(writer.log.take_unsynced());
@@ -163,7 +163,13 @@ impl Partition {
     fn delete_old_segments(self: &Arc<Self>, writer: &mut Writer, now_ms: i64) -> io::Result<Vec<PathBuf>> {
         let visible = self.marks().map_err(io::Error::other)?.visible;
         let names = self.names().map_err(io::Error::other)?;
-        if writer.log.next_offset() <= visible.offset && writer.log.roll_if_expired(now_ms)? {
+        let rolled = match writer.log.next_offset() <= visible.offset {
+            true => writer.log.roll_if_expired(now_ms),
+            false => Ok(false),
+        };
+        // What is closed already can go all the same, and that may make the room that was missing.
+        let rolled = rolled.or_else(|error| if is_passing(&error) { Ok(false) } else { Err(error) })?;
+        if rolled {
             if let Ok(mut marks) = self.marks() {
                 marks.rolled = true;
                 marks.new_segment(&writer.log);
@@ -174,9 +180,11 @@ impl Partition {
         } else {
             drop(names);
         }
+        let end = self.deletable_end(writer, visible.offset)?;
         let _names = self.names().map_err(io::Error::other)?;
-        let mut trash = writer.log.delete_old_segments(now_ms, visible.offset)?;
+        let mut trash = writer.log.delete_old_segments(now_ms, end)?;
         if !trash.is_empty() {
+            self.sync_removals(writer);
             let start_offset = writer.log.start_offset();
             if let Ok(mut marks) = self.marks() {
                 marks.shortened(&writer.log);
@@ -190,6 +198,37 @@ impl Partition {
             }
         }
         Ok(trash)
+    }
+
+    /// How far retention may go. If a snapshot of the producers is missing for that, it is made for the next time.
+    fn deletable_end(self: &Arc<Self>, writer: &mut Writer, visible: i64) -> io::Result<i64> {
+        if writer.producers.is_empty() {
+            return Ok(visible);
+        }
+        let known = self.marks().map_err(io::Error::other)?.snapshot;
+        let bases = writer.log.segment_bases();
+        if bases.len() > 1 && known < bases.last().copied() {
+            self.begin_snapshot(writer);
+        }
+        Ok(self.marks().map_err(io::Error::other)?.deletable_end())
+    }
+
+    /// Before anybody is told of it: what was seen to be gone does not come back, also when the checkpoint of the log's
+    /// start has no room.
+    fn sync_removals(&self, writer: &mut Writer) {
+        let dir = writer.log.dir().to_owned();
+        match self.disk().sync_dir(&dir) {
+            Ok(()) => {}
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(dir = %dir.display(), %error, "the directory is synced with the next flush");
+                writer.log.unsynced().dir(&dir);
+            }
+            Err(error) => self.fail(StorageError::new(format!(
+                "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the disk \
+                 before",
+                dir.display()
+            ))),
+        }
     }
 
     /// Has the producer state as of the log's end written beside the new segment. Appends go on meanwhile, and when it
@@ -206,28 +245,41 @@ impl Partition {
         let Ok(truncations) = self.marks().map(|marks| marks.truncations) else { return };
         let partition = self.clone();
         self.home.executor.start(move || {
-            if let Err(error) = partition.write_snapshot(&producers, offset, truncations) {
+            let written = partition.write_snapshot(&producers, offset, truncations);
+            if let Err(error) = &written {
                 tracing::warn!(
                     topic = %partition.topic(), partition = partition.index(), %error,
-                    "no snapshot of the producers; the next start takes longer"
+                    "no snapshot of the producers; the next start takes longer, and retention waits"
                 );
+            }
+            let tried = match written {
+                Ok(written) => written.then_some(true),
+                Err(error) => is_want_of_space(&error).then_some(false),
+            };
+            if let (Some(written), Ok(mut marks)) = (tried, partition.marks())
+                && marks.truncations == truncations
+            {
+                marks.snapshot_tried(offset, written);
             }
         });
     }
 
-    fn write_snapshot(&self, producers: &Frozen<Producer>, offset: i64, truncations: u64) -> io::Result<()> {
+    /// Says whether it did: what the snapshot tells of may be gone.
+    fn write_snapshot(
+        &self,
+        producers: &Frozen<Producer>,
+        offset: i64,
+        truncations: u64,
+    ) -> io::Result<bool> {
         let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         self.check_writable().map_err(io::Error::other)?;
         if self.marks().is_ok_and(|marks| marks.truncations != truncations) {
-            // What it tells of may be gone.
-            return Ok(());
+            return Ok(false);
         }
         let bytes = snapshot::encode(producers.iter().map(|(id, producer)| (*id, producer)));
         let _names = self.names().map_err(io::Error::other)?;
-        let file = self.disk().create(&snapshot_path(self.dir(), offset))?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync_data()?;
-        self.disk().sync_dir(self.dir())
+        // It has its name only when it is on the disk: a process that begins anew takes what it can read for durable.
+        self.disk().replace(&snapshot_path(self.dir(), offset), &bytes).map(|()| true)
     }
 
     /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What
@@ -255,20 +307,13 @@ impl Partition {
 
     fn close_log(&self, writer: &mut Writer) -> io::Result<()> {
         writer.log.close()?;
-        let path = snapshot_path(self.dir(), writer.log.next_offset());
         let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
-        let bytes = snapshot::encode(writer.producers.iter());
-        let written = self.disk().create(&path).and_then(|file| file.write_all_at(&bytes, 0).map(|()| file));
-        match written {
-            Ok(file) => {
-                writer.log.unsynced().file(&file);
-                let dir = self.dir().to_owned();
-                writer.log.unsynced().dir(&dir);
-            }
-            Err(error) if super::error::is_passing(&error) => tracing::warn!(
+        let path = snapshot_path(self.dir(), writer.log.next_offset());
+        match self.write_last_snapshot(writer, &path) {
+            Err(error) if is_passing(&error) => tracing::warn!(
                 path = %path.display(), %error, "no snapshot of the producers; the next start takes longer"
             ),
-            Err(error) => return Err(error),
+            written => written?,
         }
         let mut unsynced = std::mem::take(&mut self.marks().map_err(io::Error::other)?.unsynced);
         unsynced.add(writer.log.take_unsynced());
@@ -278,6 +323,21 @@ impl Partition {
             (writer.log.end(), marks.max_timestamp, marks.written_bytes);
         marks.show(end, max_timestamp, written_bytes);
         marks.synced_offset = end.offset;
+        Ok(())
+    }
+
+    /// One of the log's end that is there is not touched: there may be no space for it a second time.
+    fn write_last_snapshot(&self, writer: &mut Writer, path: &Path) -> io::Result<()> {
+        if self.marks().map_err(io::Error::other)?.snapshot == Some(writer.log.next_offset()) {
+            return Ok(());
+        }
+        let temporary = path.with_extension("snapshot.tmp");
+        let file = self.disk().create(&temporary)?;
+        file.write_all_at(&snapshot::encode(writer.producers.iter()), 0)?;
+        file.sync_data()?;
+        self.disk().rename(&temporary, path)?;
+        // With the rest.
+        writer.log.unsynced().dir(self.dir());
         Ok(())
     }
 
