@@ -10,7 +10,7 @@ use klamm_broker::log::{LogConfig, LogError};
 use klamm_broker::partition::{AppendOrigin, Appended, Isolation, LogManager, LogManagerOptions, Partition};
 use klamm_protocol::Uuid;
 use klamm_protocol::records::{BatchBuilder, BatchOptions, RecordBatch, batches};
-use klamm_runtime::{SeededRng, TokioClock};
+use klamm_runtime::{Clock, SeededRng, SystemClock, TokioClock};
 
 /// The wall clock of these tests when they begin: November 2023.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -65,8 +65,17 @@ impl Data {
         LogManager::open(self.disk.clone(), clock, Arc::new(SeededRng::new(1)), options).await
     }
 
+    /// A manager that was dropped while its disk was busy holds the lock until that is done.
     pub(super) async fn open(&self) -> LogManager {
-        self.try_open().await.unwrap()
+        let deadline_ms = SystemClock.now_ms() + DEADLINE.as_millis() as i64;
+        loop {
+            match self.try_open().await {
+                Err(LogError::Locked { .. }) if SystemClock.now_ms() < deadline_ms => {
+                    tokio::task::yield_now().await;
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
     /// Opens, and makes partition 0 of [`TOPIC`] where there is none.
