@@ -20,7 +20,8 @@
 //! producer_state  who wrote what last: duplicates, gaps, epochs, the limit         (pure)
 //! layered_map     a map that can be looked at while it changes                     (pure)
 //! transactions    where readers of committed records stop                          (pure)
-//! snapshot        the producer state in a file            error      what can go wrong
+//! snapshot        the producer state in a file            snapshots  when it is written
+//! error           what can go wrong                       appending  an append under way, for who asked
 //! ```
 //!
 //! With one replica the in-sync set is that replica, and the high watermark is the end of what is durable. Nothing here
@@ -29,6 +30,7 @@
 #![doc = include_str!("appending.md")]
 
 mod append;
+mod appending;
 mod batch;
 mod error;
 mod flush;
@@ -47,6 +49,7 @@ mod read;
 mod reopen;
 mod rules;
 mod snapshot;
+mod snapshots;
 mod stored;
 mod tail;
 mod transactions;
@@ -54,7 +57,7 @@ mod upkeep;
 mod watchers;
 mod writer;
 
-pub use append::Appending;
+pub use appending::Appending;
 pub use batch::Appended;
 pub use error::{AppendError, ReadError};
 pub use handle::Partition;

@@ -60,6 +60,8 @@ struct Control {
     /// How many faults there were since the last start of a broker.
     fired: u64,
     fired_in_all: u64,
+    /// Whether anything hung since then.
+    hung: bool,
     /// How often there was no space for what is known of producers.
     forgotten: u64,
     /// Everything that was called, in order, as a checksum.
@@ -80,6 +82,7 @@ impl SimDisk {
             life: 0,
             planted,
             fired: 0,
+            hung: false,
             fired_in_all: 0,
             forgotten: 0,
             history: 0,
@@ -151,13 +154,18 @@ impl SimDisk {
 
     /// Begins to count the faults of a life of the broker.
     pub(super) fn new_life(&self) {
-        self.control().fired = 0;
+        let mut control = self.control();
+        (control.fired, control.hung) = (0, false);
         self.memory.clear_faults();
     }
 
     /// How many faults there were in this life.
     pub(super) fn fired(&self) -> u64 {
         self.control().fired
+    }
+
+    pub(super) fn has_hung(&self) -> bool {
+        self.control().hung
     }
 
     pub(super) fn fired_in_all(&self) -> u64 {
@@ -273,6 +281,7 @@ impl Control {
             return Duration::ZERO;
         }
         self.fired_in_all += 1;
+        self.hung = true;
         let most_ms = [20, 500, 10_000, 40_000][self.rng.below(4) as usize];
         Duration::from_millis(1 + self.rng.below(most_ms))
     }
