@@ -13,8 +13,9 @@ use super::error::{AppendError, interrupted};
 /// What a disk thread says.
 pub(super) struct Answer(pub(super) oneshot::Receiver<Result<Appended, AppendError>>);
 
-/// An append under way. Batches get their offsets in the order of the calls of [`Partition::append`], as far as they
-/// were queued at once ([`Appending::queued`]); what was queued is appended or refused also when this is dropped.
+/// An append under way. Batches get their offsets in the order of the calls of [`append`](super::Partition::append), as
+/// far as they were queued at once ([`Appending::queued`]); what was queued is appended or refused also when this is
+/// dropped.
 #[must_use = "only waiting for it says whether the batch was appended"]
 pub struct Appending(pub(super) Stage);
 
