@@ -45,8 +45,16 @@ struct Waiter {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
-    /// Of the limit, and of the room for small requests.
-    bytes: Mutex<(usize, usize)>,
+    held: Mutex<Held>,
+}
+
+/// What a share holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    /// Of the limit.
+    bytes: usize,
+    /// Of the room for small requests.
+    small_bytes: usize,
 }
 
 impl Budget {
@@ -113,7 +121,7 @@ impl Budget {
     }
 
     fn share(self: &Arc<Self>, bytes: usize, small_bytes: usize) -> Share {
-        Share { budget: self.clone(), bytes: Mutex::new((bytes, small_bytes)) }
+        Share { budget: self.clone(), held: Mutex::new(Held { bytes, small_bytes }) }
     }
 
     /// Lets in whom there is room for now.
@@ -140,7 +148,7 @@ impl Budget {
         let Some(waiter) = queue(state).pop_front() else { return };
         if let Err(share) = waiter.admit.send(share) {
             // It went this moment. The lock is held, so that the share cannot give back by itself.
-            let (bytes, small_bytes) = std::mem::take(&mut *share.bytes());
+            let Held { bytes, small_bytes } = std::mem::take(&mut *share.held());
             state.taken_bytes -= bytes;
             state.small_taken_bytes -= small_bytes;
         }
@@ -173,38 +181,38 @@ impl Drop for Leaving<'_> {
 impl Share {
     /// Takes so many bytes more, whether or not they are there.
     pub(crate) fn charge(&self, more_bytes: usize) {
-        let mut held = self.bytes();
+        let mut held = self.held();
         let mut state = self.budget.state();
-        if held.1 > 0 && held.1.saturating_add(more_bytes) <= SMALL_BYTES {
-            held.1 += more_bytes;
+        if held.small_bytes > 0 && held.small_bytes.saturating_add(more_bytes) <= SMALL_BYTES {
+            held.small_bytes += more_bytes;
             state.small_taken_bytes += more_bytes;
         } else {
-            held.0 += more_bytes;
+            held.bytes += more_bytes;
             state.taken_bytes += more_bytes;
         }
     }
 
     /// Parts with so many of its bytes, or all that it has, for something that goes its own way.
     pub(crate) fn split(&self, bytes: usize) -> Self {
-        let mut held = self.bytes();
-        let small_bytes = held.1.min(bytes);
-        let rest_bytes = held.0.min(bytes - small_bytes);
-        *held = (held.0 - rest_bytes, held.1 - small_bytes);
+        let mut held = self.held();
+        let small_bytes = held.small_bytes.min(bytes);
+        let rest_bytes = held.bytes.min(bytes - small_bytes);
+        *held = Held { bytes: held.bytes - rest_bytes, small_bytes: held.small_bytes - small_bytes };
         self.budget.share(rest_bytes, small_bytes)
     }
 
     /// Takes so many bytes instead, whether or not they are there. Who came in by the room for small requests stays
     /// there while it is small: else large ones that wait would wait for everybody who comes after them.
     pub(crate) fn resize(&self, new_bytes: usize) {
-        let (bytes, small_bytes) = {
-            let mut held = self.bytes();
+        let Held { bytes, small_bytes } = {
+            let mut held = self.held();
             let mut state = self.budget.state();
-            if held.1 > 0 && new_bytes <= SMALL_BYTES {
+            if held.small_bytes > 0 && new_bytes <= SMALL_BYTES {
                 state.small_taken_bytes += new_bytes;
-                std::mem::replace(&mut *held, (0, new_bytes))
+                std::mem::replace(&mut *held, Held { bytes: 0, small_bytes: new_bytes })
             } else {
                 state.taken_bytes += new_bytes;
-                std::mem::replace(&mut *held, (new_bytes, 0))
+                std::mem::replace(&mut *held, Held { bytes: new_bytes, small_bytes: 0 })
             }
         };
         self.budget.give_back(bytes, small_bytes);
@@ -212,7 +220,7 @@ impl Share {
 
     /// How many bytes are taken.
     pub(crate) fn held_bytes(&self) -> usize {
-        let (bytes, small_bytes) = *self.bytes();
+        let Held { bytes, small_bytes } = *self.held();
         bytes + small_bytes
     }
 
@@ -221,14 +229,14 @@ impl Share {
         &self.budget
     }
 
-    fn bytes(&self) -> MutexGuard<'_, (usize, usize)> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let (bytes, small_bytes) = *self.bytes();
+        let Held { bytes, small_bytes } = *self.held();
         self.budget.give_back(bytes, small_bytes);
     }
 }

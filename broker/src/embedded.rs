@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use klamm_runtime::{Clock, Listener, Net, Rng, Tasks};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{interval_at, timeout};
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
 use crate::api::Context;
 use crate::config::{BrokerConfig, ConfigError, Endpoint};
@@ -17,12 +17,14 @@ use crate::disk::{Disk, raise_open_files_limit, shortage};
 use crate::group::GroupService;
 use crate::log::LogError;
 use crate::net::{Acceptor, Limits};
-use crate::partition::{LogManager, LogManagerOptions};
+use crate::partition::{LogManager, LogManagerOptions, SHUTDOWN_LIMIT};
 
 pub use builder::BrokerBuilder;
 
 /// How long requests under way may take when the broker stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How much of the time for a stop ([`SHUTDOWN_LIMIT`]) is kept for closing the logs, whatever takes long before.
+const CLOSING_KEEPS: Duration = Duration::from_secs(3);
 
 /// A broker cannot start or stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -109,11 +111,13 @@ impl Broker {
 
     /// Stops: takes no more connections and requests, answers those under way (for at most 5 s), makes everything
     /// durable, and leaves the directories so that the next start is quick. They are free for another broker when this
-    /// value is dropped too.
+    /// value is dropped too. All of it takes 9 s at most: a disk that hangs is not waited for.
     ///
     /// # Errors
-    /// When something could not be made durable; the next start then checks the logs.
+    /// When something could not be made durable, or a directory did not come back in time, which is named then; the
+    /// next start checks its logs.
     pub async fn shutdown(&self) -> Result<(), BrokerError> {
+        let until = Instant::now() + SHUTDOWN_LIMIT;
         self.stopping.send_replace(true);
         self.acceptors.join().await;
         self.groups.stop();
@@ -123,12 +127,10 @@ impl Broker {
         self.connections.shutdown().await;
         self.chores.shutdown().await;
         self.groups.close().await;
-        if timeout(DRAIN_DEADLINE, self.controller.close()).await.is_err() {
-            tracing::warn!(
-                "a directory that is being made does not end within {DRAIN_DEADLINE:?}; is its disk well?"
-            );
+        if timeout_at(until - CLOSING_KEEPS, self.controller.close()).await.is_err() {
+            tracing::warn!("a directory is still being made or removed; is its disk well?");
         }
-        Ok(self.logs.shutdown().await?)
+        Ok(self.logs.shutdown_until(until).await?)
     }
 
     async fn start(parts: Parts) -> Result<Self, BrokerError> {
@@ -252,7 +254,7 @@ fn advertised(config: &BrokerConfig, addresses: &[String]) -> Result<Vec<Endpoin
 }
 
 async fn every<F: Future<Output = ()>>(period: Duration, mut chore: impl FnMut() -> F) {
-    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+    let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -79,16 +79,7 @@ impl BrokerProcess {
     /// # Errors
     /// With what the broker said when it refused to start.
     pub async fn try_start(data_dir: &Path, address: &str, settings: &[&str]) -> Result<Self, String> {
-        let mut command = Command::new(klamm_binary().await);
-        command.arg("broker").arg("--data-dir").arg(data_dir).args(["--listen", address]);
-        for setting in FAST.iter().chain(settings) {
-            command.args(["--set", setting]);
-        }
-        // To a file, not a pipe: nobody has to read along, and it can be shown when something fails.
-        let log = tempfile::NamedTempFile::new().expect("a temporary file");
-        let log_writer = log.reopen().expect("a temporary file opens twice");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_writer).kill_on_drop(true);
-        let mut child = command.spawn().expect("the klamm binary starts");
+        let (mut child, log) = Self::spawn(data_dir, address, settings).await;
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut ready_line = String::new();
         let read = tokio::time::timeout(START_DEADLINE, stdout.read_line(&mut ready_line)).await;
@@ -102,6 +93,32 @@ impl BrokerProcess {
             .unwrap_or_else(|| panic!("not a ready line: {ready_line:?}"))
             .to_owned();
         Ok(Self { child, bootstrap, ready_line, log })
+    }
+
+    /// Starts a broker and kills it after `lifetime`, whether it serves by then or not. Gives what it logged.
+    pub async fn start_and_kill(
+        data_dir: &Path,
+        address: &str,
+        settings: &[&str],
+        lifetime: Duration,
+    ) -> String {
+        let (mut child, log) = Self::spawn(data_dir, address, settings).await;
+        tokio::time::sleep(lifetime).await;
+        let _ = child.kill().await;
+        std::fs::read_to_string(log.path()).unwrap_or_default()
+    }
+
+    async fn spawn(data_dir: &Path, address: &str, settings: &[&str]) -> (Child, tempfile::NamedTempFile) {
+        let mut command = Command::new(klamm_binary().await);
+        command.arg("broker").arg("--data-dir").arg(data_dir).args(["--listen", address]);
+        for setting in FAST.iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        // To a file, not a pipe: nobody has to read along, and it can be shown when something fails.
+        let log = tempfile::NamedTempFile::new().expect("a temporary file");
+        let log_writer = log.reopen().expect("a temporary file opens twice");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_writer).kill_on_drop(true);
+        (command.spawn().expect("the klamm binary starts"), log)
     }
 
     /// `host:port` that clients connect to.

@@ -187,7 +187,7 @@ impl Wait {
     async fn tell_when_durable(self, response: &mut ProduceResponse) {
         let (topic, partition) = self.answer;
         let Some((log, last_offset)) = self.tell_where(response).await else { return };
-        if let Err(error) = log.wait_durable(last_offset).await {
+        if let Err(error) = log.wait_durable_now(last_offset).await {
             let answer = &mut response.responses[topic].partition_responses[partition];
             Refused::because(ErrorCode::KafkaStorageError, error.to_string()).tell(answer);
         }

@@ -1,5 +1,6 @@
 //! CreateTopics, key 19: versions 2 to 7. The topics of a request are created together; each has a result of its own.
-//! `timeout_ms` has nothing to bound: a topic is there when it is answered.
+//! A topic is there when it is answered. What is not there after `timeout_ms` is answered with `REQUEST_TIMED_OUT`, and
+//! made by itself. 0 or less is no limit, where Kafka would answer so at once whatever becomes of the topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -9,7 +10,9 @@ use futures::future::join_all;
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
 use klamm_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use klamm_protocol::{ErrorCode, Utf8Bytes};
+use tokio::time::Instant;
 
+use super::context::deadline;
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::{COMMANDS_AT_ONCE, CreateTopic, is_internal};
 
@@ -26,9 +29,11 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         .filter(|topic| !seen.insert(&topic.name))
         .map(|topic| topic.name.clone())
         .collect();
+    let until = deadline(request.timeout_ms);
     let mut topics = Vec::new();
     for some in request.topics.chunks(COMMANDS_AT_ONCE) {
-        let results = some.iter().map(|topic| answer_for(context, topic, &doubled, request.validate_only));
+        let results =
+            some.iter().map(|topic| answer_for(context, topic, &doubled, request.validate_only, until));
         topics.extend(join_all(results).await);
     }
     call.answer(&CreateTopicsResponse { topics, ..CreateTopicsResponse::default() })
@@ -39,6 +44,7 @@ async fn answer_for(
     topic: &CreatableTopic,
     doubled: &BTreeSet<Utf8Bytes>,
     validate_only: bool,
+    until: Option<Instant>,
 ) -> CreatableTopicResult {
     if doubled.contains(&topic.name) {
         refused(topic, ErrorCode::InvalidRequest, "the topic is in the request twice".into())
@@ -46,11 +52,16 @@ async fn answer_for(
         let message = "the broker creates its own topics when it needs them";
         refused(topic, ErrorCode::InvalidTopicException, message.into())
     } else {
-        create(context, topic, validate_only).await
+        create(context, topic, validate_only, until).await
     }
 }
 
-async fn create(context: &Context, wanted: &CreatableTopic, validate_only: bool) -> CreatableTopicResult {
+async fn create(
+    context: &Context,
+    wanted: &CreatableTopic,
+    validate_only: bool,
+    until: Option<Instant>,
+) -> CreatableTopicResult {
     let settings: BTreeMap<String, String> = wanted
         .configs
         .iter()
@@ -64,7 +75,7 @@ async fn create(context: &Context, wanted: &CreatableTopic, validate_only: bool)
         assignments: assignments.map(|one| (one.partition_index, one.broker_ids.clone())).collect(),
         settings,
     };
-    match context.controller().create_topic(&command, validate_only).await {
+    match context.controller().create_topic_until(&command, validate_only, until).await {
         Err(error) => refused(wanted, error.code, error.message),
         Ok(topic) => {
             let configs = topic.settings.iter().map(|(name, value)| CreatableTopicConfigs {

@@ -1,5 +1,6 @@
 //! DeleteTopics, key 20: versions 1 to 6; by id too from 6 on. The topics of a request are deleted together. The
-//! offsets that groups committed for a topic go with it.
+//! offsets that groups committed for a topic go with it. What is not done after `timeout_ms` is answered with
+//! `REQUEST_TIMED_OUT`, and done by itself. 0 or less is no limit: many clients leave it so.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -8,7 +9,9 @@ use futures::future::join_all;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::delete_topics::{DeletableTopicResult, DeleteTopicState};
 use klamm_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
+use tokio::time::Instant;
 
+use super::context::deadline;
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::COMMANDS_AT_ONCE;
 
@@ -23,20 +26,25 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         request.topics =
             named.map(|name| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() }).collect();
     }
+    let until = deadline(request.timeout_ms);
     let mut responses = Vec::new();
     for some in request.topics.chunks(COMMANDS_AT_ONCE) {
-        responses.extend(join_all(some.iter().map(|topic| answer_for(context, topic))).await);
+        responses.extend(join_all(some.iter().map(|topic| answer_for(context, topic, until))).await);
     }
     call.answer(&DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() })
 }
 
-async fn answer_for(context: &Context, topic: &DeleteTopicState) -> DeletableTopicResult {
+async fn answer_for(
+    context: &Context,
+    topic: &DeleteTopicState,
+    until: Option<Instant>,
+) -> DeletableTopicResult {
     let mut result = DeletableTopicResult {
         name: topic.name.clone(),
         topic_id: topic.topic_id,
         ..DeletableTopicResult::default()
     };
-    if let Err((error, message)) = delete(context, topic, &mut result).await {
+    if let Err((error, message)) = delete(context, topic, until, &mut result).await {
         result.error_code = error.code();
         result.error_message = Some(message.into());
     }
@@ -46,6 +54,7 @@ async fn answer_for(context: &Context, topic: &DeleteTopicState) -> DeletableTop
 async fn delete(
     context: &Context,
     wanted: &DeleteTopicState,
+    until: Option<Instant>,
     result: &mut DeletableTopicResult,
 ) -> Result<(), (ErrorCode, String)> {
     let refused = |error: ErrorCode, message: &str| Err((error, message.to_owned()));
@@ -69,7 +78,7 @@ async fn delete(
     }
     result.name = Some(topic.name.as_ref().into());
     result.topic_id = topic.id;
-    context.controller().delete_topic(topic.id).await.map_err(|error| {
+    context.controller().delete_topic_until(topic.id, until).await.map_err(|error| {
         // Somebody was faster; who named it knows no id.
         let by_name = error.code == ErrorCode::UnknownTopicId && wanted.name.is_some();
         (if by_name { ErrorCode::UnknownTopicOrPartition } else { error.code }, error.message)

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use klamm_protocol::{ErrorCode, Uuid};
 use klamm_runtime::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
@@ -122,6 +124,12 @@ pub(crate) fn named<'a>(
     } else {
         view.image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
     }
+}
+
+/// When the time is over that a request allows for what it asks for; nothing when it sets no limit.
+pub(super) fn deadline(timeout_ms: i32) -> Option<Instant> {
+    let timeout_ms = u64::try_from(timeout_ms).ok().filter(|timeout_ms| *timeout_ms > 0)?;
+    Some(Instant::now() + Duration::from_millis(timeout_ms))
 }
 
 /// What a request names, each once and in its order. Answered as often as it is named, a small request could ask for

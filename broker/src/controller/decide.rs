@@ -1,6 +1,7 @@
 //! What the controller decides: which commands become records, who is answered when, which topics others see, and when
 //! directories are looked at again. Pure: `task.rs` brings it what happens and does what it says.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -248,24 +249,28 @@ impl Core {
         }
     }
 
-    /// Begins to look at directories: those of the returned names, under the committed image as it is now. Nothing
-    /// when there is no need, or a look is under way; otherwise [`Self::end_pass`] has to come.
+    /// Begins to look at directories: those of the returned names, under the committed image as it is now. Nothing when
+    /// there is no need. A name that is being looked at has to wait for the end of that; for each of the others
+    /// [`Self::end_pass`] has to come, for all together or one after the other.
     pub(super) fn begin_pass(&mut self, now: Instant) -> Option<Vec<Arc<str>>> {
-        if !self.passing.is_empty() {
-            return None;
-        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.suspect(self.failed.clone());
         }
-        if self.dirty.is_empty() {
-            return None;
+        let mut names = Vec::new();
+        for (name, waiters) in std::mem::take(&mut self.dirty) {
+            match self.passing.entry(name) {
+                Entry::Occupied(under_way) => drop(self.dirty.insert(under_way.key().clone(), waiters)),
+                Entry::Vacant(free) => {
+                    names.push(free.key().clone());
+                    free.insert(waiters);
+                }
+            }
         }
-        self.passing = std::mem::take(&mut self.dirty);
-        Some(self.passing.keys().cloned().collect())
+        (!names.is_empty()).then_some(names)
     }
 
-    /// What came of it, for each of the names.
+    /// What came of it, for some of the names.
     pub(super) fn end_pass(&mut self, attempts: &[Attempt], now: Instant) {
         for attempt in attempts {
             if let Some(id) = attempt.topic {
@@ -282,7 +287,7 @@ impl Core {
         }
         if self.failed.is_empty() {
             (self.retry_at, self.retry_delay) = (None, FIRST_RETRY);
-        } else if self.retry_at.is_none() {
+        } else if self.retry_at.is_none() && self.failed.iter().any(|name| !self.passing.contains_key(name)) {
             self.retry_at = Some(now + self.retry_delay);
             self.retry_delay = (self.retry_delay * 2).min(LONGEST_RETRY);
         }
@@ -479,6 +484,36 @@ mod tests {
         core.begin_pass(now);
         core.end_pass(&[attempt("a", Some(A), Some("again"))], now);
         assert_eq!(core.retry_at(), Some(now + FIRST_RETRY), "and the delays begin anew");
+    }
+
+    /// A directory that hangs held up all names, because there was one look at a time.
+    #[test]
+    fn a_look_that_does_not_end_holds_up_its_own_name() {
+        let (mut core, now) = (core(), Instant::now());
+        write(&mut core, 1, &create("a"), A);
+        core.commit();
+        assert_eq!(core.begin_pass(now), Some(vec!["a".into()]));
+        write(&mut core, 2, &create("b"), B);
+        write(&mut core, 3, &Command::Delete(A), B);
+        core.commit();
+        assert_eq!(core.begin_pass(now), Some(vec!["b".into()]));
+        assert_eq!(core.begin_pass(now), None);
+        core.end_pass(&[attempt("b", Some(B), Some("no space"))], now);
+        assert_eq!(answers(&mut core), [(2, Err(ErrorCode::KafkaStorageError))]);
+        // It is tried again meanwhile, and nothing is due while that goes on.
+        let due = now + FIRST_RETRY;
+        assert_eq!((core.retry_at(), core.begin_pass(due)), (Some(due), Some(vec!["b".into()])));
+        core.suspect(["c".into()]);
+        assert_eq!(core.begin_pass(due), Some(vec!["c".into()]));
+        core.end_pass(&[attempt("c", None, None)], due);
+        assert_eq!(core.retry_at(), None);
+        core.end_pass(&[attempt("b", Some(B), Some("no space"))], due);
+        assert_eq!(core.retry_at(), Some(due + 2 * FIRST_RETRY));
+        core.end_pass(&[attempt("a", Some(A), None)], due);
+        assert_eq!(answers(&mut core), [(1, Ok(Done::Created(topic("a", A))))]);
+        assert_eq!(core.begin_pass(due), Some(vec!["a".into()]), "now its deletion is seen to");
+        core.end_pass(&[attempt("a", None, None)], due);
+        assert_eq!(answers(&mut core), [(3, Ok(Done::Deleted))]);
     }
 
     #[test]

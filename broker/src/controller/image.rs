@@ -80,6 +80,11 @@ impl Image {
         self.by_name.contains_key(name) || self.deleted_names.contains(name)
     }
 
+    /// Whether a topic of this name was deleted, whatever the one is that has it now.
+    pub(super) fn had_another(&self, name: &str) -> bool {
+        self.deleted_names.contains(name)
+    }
+
     /// The topic whose name differs from this one only in dots and underscores, if there is one. Kafka turns dots into
     /// underscores in the names of metrics, where the two would be one.
     pub fn collision(&self, name: &str) -> Option<&Arc<str>> {

@@ -84,8 +84,20 @@ impl MetadataLog {
         clock: Arc<dyn Clock>,
         node_id: i32,
     ) -> Result<(Self, Image), ControllerError> {
+        if let Some((path, offset)) = logs.missing(METADATA_TOPIC, 0) {
+            let what = format!(
+                "{} is missing, and had been synced up to offset {offset}. Without it no topic is known: put it back, \
+                 from a backup if need be; or, if no data is wanted, empty the log directory",
+                path.display()
+            );
+            return Err(StorageError::new(what).into());
+        }
         let partition = match logs.partition(METADATA_TOPIC, 0) {
             Some(partition) => partition,
+            // There are partitions, and no metadata: it is where nothing is now.
+            None if !logs.new_dirs().is_empty() && !logs.partitions().is_empty() => {
+                return Err(unmounted(logs, METADATA_TOPIC, 0).into());
+            }
             None => logs.create_partition(METADATA_TOPIC, 0, METADATA_TOPIC_ID, Self::config())?,
         };
         if let Some(error) = partition.offline() {
@@ -115,6 +127,17 @@ impl MetadataLog {
     pub(super) async fn committed(self, last_offset: i64) -> Result<(), ControllerError> {
         Ok(self.partition.wait_durable(last_offset).await?)
     }
+}
+
+/// What is said when a partition may be in a log directory that is empty now.
+pub(super) fn unmounted(logs: &LogManager, topic: &str, index: i32) -> StorageError {
+    let new_dirs = logs.new_dirs();
+    let empty: Vec<String> = new_dirs.iter().map(|dir| dir.display().to_string()).collect();
+    StorageError::new(format!(
+        "{topic}-{index} is in none of the log directories, and {} is empty: is its file system mounted? If it is new, \
+         start once without it",
+        empty.join(", ")
+    ))
 }
 
 fn read_image(metadata: &Partition) -> Result<Image, StorageError> {

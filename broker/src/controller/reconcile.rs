@@ -12,7 +12,7 @@ pub(super) struct Found {
     pub(super) index: i32,
     /// Whose it says it is; zero when it does not say.
     pub(super) topic_id: Uuid,
-    /// It never held anything: what a crash leaves that comes before a log's first flush.
+    /// It never held anything that was acknowledged: what a crash leaves that comes before a log's first flush.
     pub(super) empty: bool,
 }
 

@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use klamm_protocol::Uuid;
+use klamm_protocol::{ErrorCode, Uuid};
 use klamm_runtime::{Clock, Rng, Tasks};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
-use super::image::Topic;
-use super::metadata_log::{ControllerError, MetadataLog};
+use super::image::{Image, Topic};
+use super::metadata_log::{ControllerError, MetadataLog, unmounted};
 use super::shared::Shared;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
 use crate::config::BrokerConfig;
 use crate::disk::Disk;
-use crate::log::LogConfig;
+use crate::log::{LogConfig, StorageError};
 use crate::partition::LogManager;
 use crate::replay::on_disk;
 
@@ -59,14 +60,17 @@ impl Controller {
         let (proposals, incoming) = mpsc::channel(COMMANDS_PER_ROUND);
         let (defaults, now) = (config.log.clone(), Instant::now());
         let load = {
-            let disk = disk.clone();
+            let logs = logs.clone();
             move || {
                 let (metadata, image) = MetadataLog::open(&logs, clock, surroundings.node_id)?;
-                let means = Means { disk, logs, rng, defaults, metadata };
-                Ok::<_, ControllerError>(Task::new(means, Core::new(image, surroundings), incoming, now))
+                refuse_unmounted(&logs, &image)?;
+                logs.adopt_new_dirs()?;
+                Ok::<_, ControllerError>((metadata, image))
             }
         };
-        let task = on_disk(&disk, load).await?;
+        let (metadata, image) = on_disk(&disk, load).await?;
+        let means = Means { logs, rng, defaults, metadata };
+        let task = Task::new(means, Core::new(image, surroundings), incoming, now).await;
         let (shared, tasks) = (task.shared(), Tasks::new());
         let (stopping, stops) = watch::channel(false);
         tasks.spawn("controller", task.run(stops));
@@ -99,7 +103,21 @@ impl Controller {
         command: &CreateTopic,
         validate_only: bool,
     ) -> Result<Topic, TopicError> {
-        match self.propose(Command::Create(command.clone(), validate_only)).await? {
+        self.create_topic_until(command, validate_only, None).await
+    }
+
+    /// As [`Self::create_topic`], for a caller who waits no longer than that.
+    ///
+    /// # Errors
+    /// As there, and `REQUEST_TIMED_OUT`: then the command goes on by itself, unless the message says that it was not
+    /// begun.
+    pub async fn create_topic_until(
+        &self,
+        command: &CreateTopic,
+        validate_only: bool,
+        until: Option<Instant>,
+    ) -> Result<Topic, TopicError> {
+        match self.propose(Command::Create(command.clone(), validate_only), until).await? {
             Done::Created(topic) => Ok(topic),
             Done::Deleted | Done::ProducerIds => Err(stopped()),
         }
@@ -110,7 +128,15 @@ impl Controller {
     /// # Errors
     /// When there is no such topic, or its end cannot be written down.
     pub async fn delete_topic(&self, id: Uuid) -> Result<(), TopicError> {
-        self.propose(Command::Delete(id)).await.map(drop)
+        self.delete_topic_until(id, None).await
+    }
+
+    /// As [`Self::delete_topic`], for a caller who waits no longer than that.
+    ///
+    /// # Errors
+    /// As there, and as with [`Self::create_topic_until`].
+    pub async fn delete_topic_until(&self, id: Uuid, until: Option<Instant>) -> Result<(), TopicError> {
+        self.propose(Command::Delete(id), until).await.map(drop)
     }
 
     /// A producer id that was never given out before, whatever crashed in between.
@@ -123,7 +149,7 @@ impl Controller {
                 return Ok(id);
             }
             // Others may be faster and take the whole block.
-            self.propose(Command::ProducerIds).await?;
+            self.propose(Command::ProducerIds, None).await?;
         }
     }
 
@@ -133,9 +159,43 @@ impl Controller {
         self.tasks.join().await;
     }
 
-    async fn propose(&self, command: Command) -> Result<Done, TopicError> {
+    async fn propose(&self, command: Command, until: Option<Instant>) -> Result<Done, TopicError> {
         let (answer, answered) = oneshot::channel();
-        self.proposals.send(Proposal { command, answer }).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        let proposed = in_time(until, self.proposals.send(Proposal { command, answer })).await;
+        proposed.map_err(|_| not_begun())?.map_err(|_| stopped())?;
+        in_time(until, answered).await.map_err(|_| goes_on())?.map_err(|_| stopped())?
     }
+}
+
+/// Waits for as long as there is time, or for as long as it takes.
+async fn in_time<F: Future>(until: Option<Instant>, work: F) -> Result<F::Output, Elapsed> {
+    match until {
+        Some(until) => timeout_at(until, work).await,
+        None => Ok(work.await),
+    }
+}
+
+fn not_begun() -> TopicError {
+    let message = "there was no time left to begin with it: the cluster's metadata cannot be written at the moment. \
+                   Nothing was changed";
+    TopicError::new(ErrorCode::RequestTimedOut, message)
+}
+
+fn goes_on() -> TopicError {
+    let message = "it takes longer than the request's timeout; what was asked for goes on by itself, and the metadata \
+                   will show it. Is the disk of one of log.dirs well?";
+    TopicError::new(ErrorCode::RequestTimedOut, message)
+}
+
+/// A log directory that is empty beside others may have been added, if nothing is missing. If something is, it would be
+/// made anew there, and be in the way when the file system is mounted.
+fn refuse_unmounted(logs: &LogManager, image: &Image) -> Result<(), StorageError> {
+    if logs.new_dirs().is_empty() {
+        return Ok(());
+    }
+    let missing = image
+        .topics()
+        .flat_map(|topic| (0..topic.partitions).map(move |index| (&topic.name, index)))
+        .find(|(name, index)| logs.partition(name, *index).is_none());
+    missing.map_or(Ok(()), |(name, index)| Err(unmounted(logs, name, index)))
 }

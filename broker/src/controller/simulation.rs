@@ -37,7 +37,8 @@ struct World {
     disk: BTreeMap<(String, i32), Dir>,
     /// Removed, but a crash may bring them back.
     removed: BTreeMap<(String, i32), Dir>,
-    pass: Option<(Vec<Arc<str>>, Image)>,
+    /// Names that are being looked at, each under the image of its beginning.
+    passes: BTreeMap<Arc<str>, Image>,
     failing: bool,
     next_ticket: Ticket,
     waiting: BTreeMap<Ticket, Command>,
@@ -69,7 +70,7 @@ impl World {
             pending: Vec::new(),
             disk,
             removed: BTreeMap::new(),
-            pass: None,
+            passes: BTreeMap::new(),
             failing: true,
             next_ticket: 0,
             waiting: BTreeMap::new(),
@@ -93,7 +94,7 @@ impl World {
             9 => self.propose(Command::ProducerIds),
             10..=12 => self.commit(),
             13 | 14 => self.begin_pass(),
-            15 | 16 => self.end_pass(),
+            15 | 16 => self.end_passes(false),
             17 | 18 => self.now += Duration::from_millis(self.rng.below(400)),
             _ if self.rng.below(5) > 0 => {}
             _ => self.crash(),
@@ -146,17 +147,26 @@ impl World {
     }
 
     fn begin_pass(&mut self) {
-        if let Some(names) = self.core.begin_pass(self.now) {
-            assert!(self.pass.is_none(), "one look at a time");
-            self.pass = Some((names, self.core.committed().clone()));
+        for name in self.core.begin_pass(self.now).unwrap_or_default() {
+            let before = self.passes.insert(name, self.core.committed().clone());
+            assert!(before.is_none(), "one look at a name at a time");
         }
     }
 
-    fn end_pass(&mut self) {
-        let Some((names, image)) = self.pass.take() else { return };
-        let attempts: Vec<Attempt> = names.iter().map(|name| self.follow(name, &image)).collect();
-        self.attempted.extend(attempts.iter().filter_map(|attempt| attempt.topic));
-        self.core.end_pass(&attempts, self.now);
+    /// Looks end in any order, or all of them.
+    fn end_passes(&mut self, all: bool) {
+        let mut ended = Vec::new();
+        for (name, image) in std::mem::take(&mut self.passes) {
+            if all || self.rng.below(3) > 0 {
+                ended.push(self.follow(&name, &image));
+            } else {
+                self.passes.insert(name, image);
+            }
+        }
+        self.attempted.extend(ended.iter().filter_map(|attempt| attempt.topic));
+        if !ended.is_empty() {
+            self.core.end_pass(&ended, self.now);
+        }
     }
 
     fn follow(&mut self, name: &Arc<str>, image: &Image) -> Attempt {
@@ -216,7 +226,7 @@ impl World {
             }
         }
         self.waiting.clear();
-        self.pass = None;
+        self.passes.clear();
         self.start();
     }
 
@@ -236,7 +246,7 @@ impl World {
         (self.attempted, self.told) = (BTreeSet::new(), Vec::new());
         self.durable_at_start = self.log.len();
         self.begin_pass();
-        self.end_pass();
+        self.end_passes(true);
         self.core.take_effects();
         self.visible = self.core.visible();
     }
@@ -295,12 +305,12 @@ impl World {
         self.commit();
         self.effects();
         for _ in 0..10 {
-            self.end_pass();
+            self.end_passes(true);
             self.effects();
             self.now += Duration::from_secs(31);
             self.begin_pass();
         }
-        self.end_pass();
+        self.end_passes(true);
         self.effects();
         assert!(self.waiting.is_empty(), "nobody waits for ever: {:?}", self.waiting);
     }

@@ -5,21 +5,21 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use klamm_protocol::ErrorCode;
-use klamm_runtime::{Blocking, Rng};
+use klamm_runtime::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::command::TopicError;
-use super::decide::{Accepted, Answer, Attempt, Command, Core, Done, Ticket};
+use super::decide::{Accepted, Answer, Command, Core, Done, Ticket};
 use super::directories::{Looked, follow};
 use super::image::{METADATA_TOPIC, Topic};
 use super::metadata_log::{ControllerError, MetadataLog};
 use super::shared::Shared;
 use super::view::View;
-use crate::disk::Disk;
 use crate::ids::fresh_uuid;
 use crate::log::LogConfig;
 use crate::partition::LogManager;
@@ -37,18 +37,21 @@ pub(super) struct Proposal {
 /// What the controller works with.
 #[derive(Debug, Clone)]
 pub(super) struct Means {
-    pub(super) disk: Arc<dyn Disk>,
     pub(super) logs: Arc<LogManager>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) defaults: LogConfig,
     pub(super) metadata: MetadataLog,
 }
 
+impl Means {
+    /// A look at the directories of one name, under the metadata as it is committed now.
+    fn look(&self, core: &Core, name: Arc<str>) -> impl Future<Output = Looked> + Send + 'static {
+        follow(self.logs.clone(), core.committed().clone(), name, self.defaults.clone())
+    }
+}
+
 /// An accepted command, and where its last record is.
 type Wrote = (Accepted, Result<i64, ControllerError>);
-
-/// What a look found; or why it broke off, and the names.
-type Seen = Result<Vec<Looked>, (String, Vec<Arc<str>>)>;
 
 /// The task's own.
 pub(super) struct Task {
@@ -69,14 +72,13 @@ pub(super) struct Task {
     last_offset: Option<i64>,
     /// Records on their way to the disk.
     committing: Option<BoxFuture<'static, Result<(), ControllerError>>>,
-    /// A look at directories.
-    looking: Option<BoxFuture<'static, Seen>>,
+    /// Looks at directories, one for each name.
+    looking: FuturesUnordered<BoxFuture<'static, Looked>>,
 }
 
 impl Task {
-    /// The task of a controller whose log has been read. Makes all directories what the image says, which blocks on the
-    /// disk.
-    pub(super) fn new(
+    /// The task of a controller whose log has been read. Makes all directories what the image says.
+    pub(super) async fn new(
         means: Means,
         mut core: Core,
         proposals: mpsc::Receiver<Proposal>,
@@ -88,7 +90,7 @@ impl Task {
         core.suspect(on_disk.chain(in_image));
         let mut view = View { image: core.visible(), ..View::default() };
         if let Some(names) = core.begin_pass(now) {
-            let looked = follow(&means.logs, core.committed(), &names, &means.defaults);
+            let looked = join_all(names.into_iter().map(|name| means.look(&core, name))).await;
             take_logs(&mut view, &core, &looked);
             core.end_pass(&looked.into_iter().map(|(attempt, _)| attempt).collect::<Vec<_>>(), now);
         }
@@ -107,7 +109,7 @@ impl Task {
             writing: None,
             last_offset: None,
             committing: None,
-            looking: None,
+            looking: FuturesUnordered::new(),
         }
     }
 
@@ -120,7 +122,7 @@ impl Task {
         let mut taken = Vec::new();
         let (mut ended, mut asked_to_stop) = (false, false);
         loop {
-            let retry_at = self.core.retry_at().filter(|_| self.looking.is_none() && !asked_to_stop);
+            let retry_at = self.core.retry_at().filter(|_| !asked_to_stop);
             tokio::select! {
                 // The same history makes the same moves.
                 biased;
@@ -136,7 +138,7 @@ impl Task {
                     self.end_write(accepted, wrote);
                     self.write();
                 }
-                looked = wait_for(&mut self.looking) => self.end_look(looked),
+                Some(looked) = self.looking.next(), if !self.looking.is_empty() => self.end_looks(looked),
                 count = self.proposals.recv_many(&mut taken, COMMANDS_PER_ROUND),
                     if self.is_between_rounds() && !ended =>
                 {
@@ -151,7 +153,7 @@ impl Task {
                 }
             }
             self.carry_out();
-            if ended && self.is_between_rounds() && self.looking.is_none() {
+            if ended && self.is_between_rounds() && self.looking.is_empty() {
                 return;
             }
         }
@@ -237,36 +239,32 @@ impl Task {
         }
     }
 
-    /// Begins to look at directories if that is due; says whether it is already done.
+    /// Begins to look at directories if that is due; says whether some of it is already done.
     fn look(&mut self) -> bool {
         let Some(names) = self.core.begin_pass(Instant::now()) else { return false };
-        let (logs, image) = (self.means.logs.clone(), self.core.committed().clone());
-        let (defaults, these) = (self.means.defaults.clone(), names.clone());
-        let work = move || follow(&logs, &image, &these, &defaults);
-        if self.means.disk.is_blocking() {
-            let looking = Blocking::start(work);
-            self.looking =
-                Some(Box::pin(async move { looking.await.map_err(|error| (error.to_string(), names)) }));
+        let mut done = Vec::new();
+        for name in names {
+            let mut looking: BoxFuture<'static, Looked> = Box::pin(self.means.look(&self.core, name));
+            // Where there is nothing to do, or the disk does not block.
+            match (&mut looking).now_or_never() {
+                Some(looked) => done.push(looked),
+                None => self.looking.push(looking),
+            }
+        }
+        if done.is_empty() {
             return false;
         }
-        self.looked_at(work());
+        self.looked_at(done);
         true
     }
 
-    fn end_look(&mut self, looked: Seen) {
-        self.looking = None;
-        match looked {
-            Ok(looked) => self.looked_at(looked),
-            Err((why, names)) => {
-                tracing::error!(error = why, "looking after directories ended unexpectedly");
-                let failed = |name: Arc<str>| {
-                    let topic = self.core.committed().topic(&name).map(|topic| topic.id);
-                    Attempt { name, topic, failure: Some(why.clone()) }
-                };
-                let attempts: Vec<_> = names.into_iter().map(failed).collect();
-                self.core.end_pass(&attempts, Instant::now());
-            }
+    /// Takes what a look came to, and others that have ended with it: what others see is made once for all of them.
+    fn end_looks(&mut self, first: Looked) {
+        let mut looked = vec![first];
+        while let Some(Some(more)) = self.looking.next().now_or_never() {
+            looked.push(more);
         }
+        self.looked_at(looked);
     }
 
     fn looked_at(&mut self, looked: Vec<Looked>) {

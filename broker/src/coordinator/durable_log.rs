@@ -40,6 +40,9 @@ pub(crate) trait DurableLog: fmt::Debug + Send + Sync + 'static {
     /// When it cannot be read.
     fn offsets(&self) -> Result<Range<i64>, StorageError>;
 
+    /// Whether a log that cannot be read now will be read without a restart.
+    fn comes_back(&self) -> bool;
+
     /// Appends records as one batch, which a crash keeps or loses as a whole. Gives the offset of the last.
     fn append(
         &self,
@@ -88,6 +91,10 @@ impl DurableLog for PartitionLog {
             Some(error) => Err(error),
             None => Ok(self.partition.log_start_offset()..self.partition.log_end_offset()),
         }
+    }
+
+    fn comes_back(&self) -> bool {
+        self.partition.comes_back()
     }
 
     async fn append(&self, records: Vec<StoredRecord>, now_ms: i64) -> Result<i64, AppendFailure> {

@@ -202,14 +202,11 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
     }
 
     async fn load(&self, mut core: C) -> Result<C, Unloaded> {
-        let Range { start, end } = self.log.offsets().map_err(Unloaded::Lost)?;
+        let Range { start, end } = self.log.offsets().map_err(|error| self.unloaded(error))?;
         let started = Instant::now();
         let mut offset = start;
         while offset < end {
-            let chunk = self.log.read(offset).await.map_err(|error| match self.log.offsets() {
-                Ok(_) => Unloaded::Unread(error),
-                Err(_) => Unloaded::Lost(error),
-            })?;
+            let chunk = self.log.read(offset).await.map_err(|error| self.unloaded(error))?;
             let now = self.time.now();
             for record in &chunk.records {
                 if let Err(error) = core.replay(now, record) {
@@ -226,6 +223,13 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
         core.replayed(self.time.now());
         tracing::debug!(log = self.log.name(), took_ms = started.elapsed().as_millis(), "coordinator loaded");
         Ok(core)
+    }
+
+    fn unloaded(&self, error: StorageError) -> Unloaded {
+        match self.log.offsets().is_ok() || self.log.comes_back() {
+            true => Unloaded::Unread(error),
+            false => Unloaded::Lost(error),
+        }
     }
 
     async fn serve(&self) {

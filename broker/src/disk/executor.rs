@@ -2,7 +2,7 @@
 //!
 //! Every log directory has its own, so that a slow directory holds only its own partitions. Threads come when work
 //! waits that no thread is free for, up to a bound, and go when there was none for a while. On a disk that does not
-//! block, everything runs in place, which keeps tokio's paused clock exact.
+//! block, everything runs in place, which keeps tokio's paused clock exact; or in tasks, if it names delays.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Disk;
+use super::delayed::Delayed;
 
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -28,7 +29,14 @@ pub(crate) type Held = Arc<dyn Any + Send + Sync>;
 /// Where the disk calls of one log directory run. Clones share the threads.
 #[derive(Clone)]
 pub(crate) struct Executor {
-    pool: Option<Arc<Pool>>,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    Here,
+    Tasks(Arc<Delayed>),
+    Threads(Arc<Pool>),
 }
 
 /// The threads have ended, or the work panicked: nobody knows what it came to.
@@ -46,19 +54,25 @@ impl Executor {
     /// At most `threads_max` threads with this name, or none when the disk does not block.
     pub(crate) fn new(disk: &dyn Disk, name: &'static str, threads_max: usize) -> Self {
         let pool = || Pool { name, threads_max, state: Mutex::default(), wake: Condvar::new() };
-        Self { pool: disk.is_blocking().then(|| Arc::new(pool())) }
+        let place = match disk.delays() {
+            _ if disk.is_blocking() => Place::Threads(Arc::new(pool())),
+            Some(delays) => Place::Tasks(Delayed::new(delays)),
+            None => Place::Here,
+        };
+        Self { place }
     }
 
     /// Whether work is done by whoever brings it.
     pub(crate) fn runs_in_place(&self) -> bool {
-        self.pool.is_none()
+        matches!(self.place, Place::Here)
     }
 
     /// Runs `job` as soon as a thread is free, or at once in place. After [`Self::close`] it is dropped.
     pub(crate) fn start(&self, job: impl FnOnce() + Send + 'static) {
-        match &self.pool {
-            None => job(),
-            Some(pool) => pool.push(Box::new(job)),
+        match &self.place {
+            Place::Here => job(),
+            Place::Tasks(delayed) => delayed.start(job),
+            Place::Threads(pool) => pool.push(Box::new(job)),
         }
     }
 
@@ -86,8 +100,10 @@ impl Executor {
     /// Begins nothing more, and waits a moment for what is under way. What takes longer goes on alone, and lets `held`
     /// go when it ends.
     pub(crate) fn close(&self, held: Held) {
-        if let Some(pool) = &self.pool {
-            pool.close(held);
+        match &self.place {
+            Place::Here => {}
+            Place::Tasks(delayed) => delayed.close(held),
+            Place::Threads(pool) => pool.close(held),
         }
     }
 }
@@ -255,6 +271,13 @@ mod tests {
         Executor::new(&FileDisk::new(), "test", threads_max)
     }
 
+    fn pool_of(executor: &Executor) -> &Pool {
+        match &executor.place {
+            Place::Threads(pool) => pool,
+            _ => panic!("no threads"),
+        }
+    }
+
     fn hang(until_dropped: &mpsc::Receiver<()>) {
         let _ = until_dropped.recv();
     }
@@ -283,7 +306,7 @@ mod tests {
         let done: Vec<_> = (0..100).map(|_| receiver.recv_timeout(DEADLINE).unwrap()).collect();
         assert!(done.iter().enumerate().all(|(at, (number, _))| at == *number));
         assert!(done.iter().all(|(_, thread)| *thread == done[0].1), "the other thread hangs");
-        assert_eq!(executor.pool.as_ref().unwrap().state().threads, 2);
+        assert_eq!(pool_of(&executor).state().threads, 2);
         drop(release);
     }
 
@@ -292,7 +315,7 @@ mod tests {
         let executor = threads(1);
         assert!(executor.run(|| std::panic::panic_any("a defect")).await.is_err());
         assert_eq!(executor.run(|| 7).await.unwrap(), 7);
-        assert_eq!(executor.pool.as_ref().unwrap().state().threads, 1);
+        assert_eq!(pool_of(&executor).state().threads, 1);
     }
 
     #[tokio::test]

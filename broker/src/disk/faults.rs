@@ -24,7 +24,7 @@ pub enum DiskCall {
     Write,
     /// Cutting or extending a file.
     SetLen,
-    /// Making a file's bytes durable. What was pending when it fails never becomes durable.
+    /// Making a file's bytes durable. What was pending when it fails never becomes durable, unless it is written again.
     Sync,
     /// Giving a file or directory a new name.
     Rename,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,7 +39,7 @@ pub enum Tear {
 struct Shared {
     root: Directory,
     locks: BTreeSet<PathBuf>,
-    /// Handles opened before the last crash belong to a dead process.
+    /// Handles opened before the last crash or kill belong to a dead process.
     generation: u64,
     /// The power was cut by a fault and is not on again.
     off: bool,
@@ -70,9 +71,18 @@ struct Contents {
     durable_len: usize,
     /// Durable bytes that were overwritten or cut since the last sync, in order.
     undo: Vec<(usize, Vec<u8>)>,
-    /// A sync failed: what was pending then never becomes durable, whatever later syncs say.
-    lost_writes: bool,
+    /// Since a sync failed: what is durable is no longer the front part of what is there.
+    split: Option<Split>,
     times: FileTimes,
+}
+
+/// A file of which a sync failed. What was pending then is in memory and counts as written: no later sync makes it
+/// durable. What is written again from then on is.
+#[derive(Debug)]
+struct Split {
+    durable: Vec<u8>,
+    /// What was written since, as places in the bytes of now.
+    written: Vec<Range<usize>>,
 }
 
 impl MemoryDisk {
@@ -101,6 +111,12 @@ impl MemoryDisk {
     /// opened before fail from now on, and faults are forgotten.
     pub fn crash(&self, tear: Tear) {
         self.shared().crash(tear);
+    }
+
+    /// The process that uses the disk dies and the machine lives on: all that was written is there, locks are free,
+    /// nothing can be written through handles that were opened before, and faults are forgotten.
+    pub fn kill(&self) {
+        self.shared().forget_process();
     }
 
     /// Pulls the plug as [`Self::crash`] does when the call is made, before it has any effect. From then on everything
@@ -132,8 +148,8 @@ impl MemoryDisk {
         self.shared().faults.clear();
     }
 
-    /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The pending
-    /// bytes never become durable.
+    /// Lets the `n`-th sync from now fail (1 is the next one), of a file or a directory. The bytes that are pending
+    /// then can be read until the power goes and become durable only when they are written again.
     pub fn fail_nth_sync(&self, n: u64) {
         self.fail(Calls::of(&[DiskCall::Sync, DiskCall::SyncDir]).nth(n), io::ErrorKind::Other);
     }
@@ -202,10 +218,14 @@ fn no_power() -> io::Error {
 }
 
 impl Shared {
-    fn crash(&mut self, tear: Tear) {
+    fn forget_process(&mut self) {
         self.generation += 1;
         self.locks.clear();
         self.faults.clear();
+    }
+
+    fn crash(&mut self, tear: Tear) {
+        self.forget_process();
         let rng = match tear {
             Tear::None => SeededRng::new(0),
             Tear::Prefix(seed) | Tear::Holes(seed) => SeededRng::new(seed),
@@ -361,7 +381,7 @@ impl MemoryFile {
         if self.disk.shared().generation == self.generation {
             Ok(())
         } else {
-            Err(io::Error::other("this handle was opened before the crash"))
+            Err(io::Error::other("this handle was opened by a process that died"))
         }
     }
 }
@@ -406,7 +426,7 @@ impl DiskFile for MemoryFile {
         let failure = self.disk.begin(DiskCall::Sync, &self.path)?;
         let mut contents = lock(&self.contents);
         if let Some(error) = failure {
-            contents.lost_writes = true;
+            contents.sync_fails();
             return Err(error);
         }
         contents.sync();
@@ -420,41 +440,75 @@ impl DiskFile for MemoryFile {
 
 impl Contents {
     fn write(&mut self, position: usize, bytes: &[u8]) {
-        self.remember(position, position + bytes.len());
-        if self.live.len() < position + bytes.len() {
-            self.live.resize(position + bytes.len(), 0);
+        let end = position + bytes.len();
+        self.remember(position, end);
+        if self.live.len() < end {
+            self.live.resize(end, 0);
         }
-        self.live[position..position + bytes.len()].copy_from_slice(bytes);
+        self.live[position..end].copy_from_slice(bytes);
+        self.changed(position..end);
     }
 
     fn set_len(&mut self, len: usize) {
-        // Nothing is left of what a failed sync did not write.
-        self.lost_writes &= len > 0;
         self.remember(len, self.live.len());
+        let before = self.live.len();
         self.live.resize(len, 0);
+        self.changed(before..len);
     }
 
     /// Keeps the durable bytes in `start..end`, which are about to change.
     fn remember(&mut self, start: usize, end: usize) {
         let end = end.min(self.durable_len).min(self.live.len());
-        if start < end {
+        if start < end && self.split.is_none() {
             self.undo.push((start, self.live[start..end].to_vec()));
         }
     }
 
-    fn sync(&mut self) {
-        if !self.lost_writes {
-            self.undo.clear();
-            self.durable_len = self.live.len();
+    fn changed(&mut self, place: Range<usize>) {
+        if let Some(split) = self.split.as_mut().filter(|_| !place.is_empty()) {
+            split.written.push(place);
         }
     }
 
-    fn crash(&mut self, tear: Tear, rng: &SeededRng) {
-        let pending = self.live.get(self.durable_len..).map(<[u8]>::to_vec).unwrap_or_default();
-        self.live.resize(self.durable_len, 0);
-        for (position, bytes) in self.undo.drain(..).rev() {
-            self.live[position..position + bytes.len()].copy_from_slice(&bytes);
+    fn sync(&mut self) {
+        if let Some(split) = &mut self.split {
+            split.settle(&self.live);
+            return;
         }
+        self.undo.clear();
+        self.durable_len = self.live.len();
+    }
+
+    /// What is pending counts as written, and is not.
+    fn sync_fails(&mut self) {
+        match &mut self.split {
+            Some(split) => split.written.clear(),
+            None => self.split = Some(Split { durable: self.durable(), written: Vec::new() }),
+        }
+    }
+
+    /// What a power cut would leave at least.
+    fn durable(&mut self) -> Vec<u8> {
+        let mut durable = self.live.clone();
+        durable.resize(self.durable_len, 0);
+        for (position, bytes) in self.undo.drain(..).rev() {
+            durable[position..position + bytes.len()].copy_from_slice(&bytes);
+        }
+        durable
+    }
+
+    fn crash(&mut self, tear: Tear, rng: &SeededRng) {
+        let (durable, pending) = match self.split.take() {
+            Some(split) => {
+                let pending = split.pending(&self.live);
+                (split.durable, pending)
+            }
+            None => {
+                let pending = self.live.get(self.durable_len..).map(<[u8]>::to_vec).unwrap_or_default();
+                (self.durable(), pending)
+            }
+        };
+        self.live = durable;
         match tear {
             Tear::None => {}
             Tear::Prefix(_) => {
@@ -464,7 +518,6 @@ impl Contents {
             Tear::Holes(_) => self.extend_with_holes(&pending, rng),
         }
         self.durable_len = self.live.len();
-        self.lost_writes = false;
     }
 
     fn extend_with_holes(&mut self, pending: &[u8], rng: &SeededRng) {
@@ -475,6 +528,32 @@ impl Contents {
             }
             self.live.push(if sector_missing { 0 } else { *byte });
         }
+    }
+}
+
+impl Split {
+    /// Makes durable what was written since the sync that failed, and the length of a file that was cut.
+    fn settle(&mut self, live: &[u8]) {
+        for place in self.written.drain(..) {
+            let place = place.start.min(live.len())..place.end.min(live.len());
+            if self.durable.len() < place.end {
+                self.durable.resize(place.end, 0);
+            }
+            self.durable[place.clone()].copy_from_slice(&live[place]);
+        }
+        self.durable.truncate(live.len());
+    }
+
+    /// What was appended since that sync; what had failed to be written in front of it reads as zeros.
+    fn pending(&self, live: &[u8]) -> Vec<u8> {
+        let mut whole = vec![0; live.len()];
+        let mut end = 0;
+        for place in &self.written {
+            let place = place.start.min(live.len())..place.end.min(live.len());
+            whole[place.clone()].copy_from_slice(&live[place.clone()]);
+            end = end.max(place.end);
+        }
+        whole.get(self.durable.len()..end).map(<[u8]>::to_vec).unwrap_or_default()
     }
 }
 
@@ -583,6 +662,21 @@ mod tests {
     }
 
     #[test]
+    fn a_kill_takes_the_process_and_nothing_else() {
+        let (disk, file) = disk_with("/log", b"durable");
+        file.write_all_at(b" and pending", 7).unwrap();
+        let _held = disk.lock(Path::new("/.lock")).unwrap().unwrap();
+        disk.kill();
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"durable and pending");
+        assert!(
+            file.write_all_at(b"ghost", 0).is_err() && file.set_len(0).is_err() && file.sync_data().is_err()
+        );
+        assert!(disk.lock(Path::new("/.lock")).unwrap().is_some());
+        disk.crash(Tear::None);
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"durable");
+    }
+
+    #[test]
     fn a_tear_keeps_a_prefix_of_what_was_pending() {
         let (disk, file) = disk_with("/log", b"ab");
         file.write_all_at(b"cdefgh", 2).unwrap();
@@ -600,6 +694,36 @@ mod tests {
         file.sync_data().unwrap();
         disk.crash(Tear::None);
         assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"ab");
+    }
+
+    #[test]
+    fn what_is_written_again_after_a_failed_sync_becomes_durable_and_nothing_else() {
+        let (disk, file) = disk_with("/log", b"abc");
+        file.write_all_at(b"B", 1).unwrap();
+        file.write_all_at(b"de", 3).unwrap();
+        disk.fail_nth_sync(1);
+        file.sync_data().unwrap_err();
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"aBcde", "as any process sees it");
+        file.write_all_at(b"e", 4).unwrap();
+        file.sync_data().unwrap();
+        file.write_all_at(b"f", 5).unwrap();
+        disk.fail_nth_sync(1);
+        file.sync_data().unwrap_err();
+        file.write_all_at(b"g", 6).unwrap();
+        disk.crash(Tear::None);
+        assert_eq!(disk.read_to_vec(Path::new("/log")).unwrap(), b"abc\0e");
+
+        let file = disk.open(Path::new("/log")).unwrap();
+        disk.fail_nth_sync(1);
+        file.sync_data().unwrap_err();
+        file.set_len(2).unwrap();
+        file.write_all_at(b"xyz", 2).unwrap();
+        file.set_len(4).unwrap();
+        file.sync_data().unwrap();
+        file.write_all_at(b"!", 4).unwrap();
+        disk.crash(Tear::Holes(1));
+        let left = disk.read_to_vec(Path::new("/log")).unwrap();
+        assert!(left == b"abxy!" || left == b"abxy\0", "{left:?}");
     }
 
     #[test]

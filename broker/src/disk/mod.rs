@@ -4,6 +4,7 @@
 //! in memory and can do what real disks do on a bad day: forget what was not synced, tear the last write, refuse any
 //! call, hang. Storage code is written against the traits, so every crash test runs the code that production runs.
 
+mod delayed;
 mod descriptors;
 mod executor;
 mod faults;
@@ -14,12 +15,16 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use descriptors::{raise_open_files_limit, shortage};
-pub(crate) use executor::{Executor, Held, Serial};
+pub(crate) use executor::{Ended, Executor, Held, Serial};
 pub use faults::{Calls, DiskCall, Failure, Hang};
 pub use file::FileDisk;
 pub use memory::{MemoryDisk, Tear};
+
+/// How long the next piece of work waits before its first call.
+pub type Delays = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// A file system.
 ///
@@ -88,6 +93,13 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// one that does not, it runs in place, which keeps tokio's paused clock exact.
     fn is_blocking(&self) -> bool;
 
+    /// On a disk that does not block: what holds up work on partitions on tokio's clock, while everything else goes on.
+    /// With it a disk in memory is one that hangs now and then. `None`, which is the default, has all work done at once
+    /// and in place.
+    fn delays(&self) -> Option<Delays> {
+        None
+    }
+
     /// The bytes of a small file.
     ///
     /// # Errors
@@ -115,11 +127,19 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// What the operating system says; the old text is then still in place.
     fn write_atomically(&self, path: &Path, text: &str) -> io::Result<()> {
+        self.replace(path, text.as_bytes())
+    }
+
+    /// As [`Self::write_atomically`], with bytes that need not be text.
+    ///
+    /// # Errors
+    /// What the operating system says; the old bytes are then still in place.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = path.with_file_name(name);
         let file = self.create(&temporary)?;
-        file.write_all_at(text.as_bytes(), 0)?;
+        file.write_all_at(bytes, 0)?;
         file.sync_data()?;
         self.rename(&temporary, path)?;
         match path.parent() {

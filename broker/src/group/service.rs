@@ -16,6 +16,7 @@ use crate::config::{BrokerConfig, GroupConfig};
 use crate::controller::Controller;
 use crate::coordinator::{PartitionLog, Runtime, Shard};
 use crate::disk::Disk;
+use crate::ids::fresh_uuid;
 
 /// An answer to come, or why there is none.
 type Waiting = Result<oneshot::Receiver<Result<Reply, ErrorCode>>, ErrorCode>;
@@ -80,7 +81,7 @@ impl GroupService {
     /// JoinGroup.
     pub(crate) async fn join(&self, mut join: JoinGroup) -> impl Future<Output = JoinReply> + Send + 'static {
         let member_id = join.member_id.clone();
-        join.fresh_id = Uuid::from_random(self.rng.next_u128()).hyphenated().to_string();
+        join.fresh_id = fresh_uuid(&*self.rng).hyphenated().to_string();
         let group = join.group.clone();
         let waiting = self.submit(&group, Command::Join(join)).await;
         async move {

@@ -67,6 +67,22 @@ pub enum LogError {
         /// Where this one begins.
         found: i64,
     },
+    /// The segments that the log began with are gone.
+    #[error(
+        "{path} begins at offset {found} and is the first segment, but the log begins at offset {expected} and was \
+         closed so: a segment file is missing. The partition stays offline rather than lose acknowledged records \
+         silently. Put the missing file back, or restore the partition directory from a backup; to accept the loss, \
+         delete the files log-start-offset-checkpoint and lost-start-checkpoint of the log directory, and restart",
+        path = path.display()
+    )]
+    LostStart {
+        /// The first segment that is there.
+        path: PathBuf,
+        /// Where the log began when it was closed.
+        expected: i64,
+        /// Where it begins now.
+        found: i64,
+    },
     /// Records at the end that had been synced are gone.
     #[error(
         "the log in {dir} ends at offset {end}, but it had been synced up to offset {synced_to}: a segment file is \
@@ -99,9 +115,41 @@ pub enum LogError {
         /// Its log directory.
         path: PathBuf,
     },
+    /// Directories could not be closed in time.
+    #[error(
+        "{} did not come back in time: is the disk well? What was acknowledged is safe; the next start checks the logs \
+         there",
+        print_dirs(dirs)
+    )]
+    NotClosed {
+        /// The log directories.
+        dirs: Vec<PathBuf>,
+    },
     /// No log directory was given.
     #[error("log.dirs is empty: at least one directory is needed")]
     NoLogDirs,
+}
+
+fn print_dirs(dirs: &[PathBuf]) -> String {
+    dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl LogError {
+    /// Whether what was tried may succeed later as it is: the operating system could not do it now. A sync that failed
+    /// does not pass, see [`for_good`].
+    pub(crate) fn may_pass(&self) -> bool {
+        const IO_ERROR: i32 = 5;
+        match self {
+            Self::Io { source, .. } => is_passing(source) || source.raw_os_error() == Some(IO_ERROR),
+            _ => false,
+        }
+    }
+}
+
+/// The error of a sync, so that nobody takes it for one that passes: another sync that succeeds says nothing. Only
+/// where there was no descriptor for a directory, nothing was begun.
+pub(crate) fn for_good(error: io::Error) -> io::Error {
+    if is_want_of_descriptors(&error) { error } else { io::Error::other(error.to_string()) }
 }
 
 /// Adds the file and the verb to what the operating system said.
@@ -119,11 +167,15 @@ impl<T> IoContext<T> for io::Result<T> {
 /// with it had no effect and may be tried again.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     const OUT_OF_MEMORY: i32 = 12;
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
-    ) || error.raw_os_error() == Some(OUT_OF_MEMORY)
+    is_want_of_space(error)
+        || error.kind() == io::ErrorKind::OutOfMemory
+        || error.raw_os_error() == Some(OUT_OF_MEMORY)
         || is_want_of_descriptors(error)
+}
+
+/// Whether there is no room on the disk, or none left for us.
+pub(crate) fn is_want_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether something could not be opened because there are too many open files; nothing was done to it then.
@@ -150,5 +202,24 @@ impl StorageError {
 impl From<LogError> for StorageError {
     fn from(error: LogError) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_cannot_do_now_may_pass_and_a_failed_sync_does_not() {
+        let io = |source: io::Error| LogError::Io { action: "open", path: "/x".into(), source };
+        for errno in [5, 12, 23, 24, 28] {
+            assert!(io(io::Error::from_raw_os_error(errno)).may_pass(), "{errno}");
+            let of_descriptors = matches!(errno, 23 | 24);
+            let synced = for_good(io::Error::from_raw_os_error(errno));
+            assert_eq!(io(synced).may_pass(), of_descriptors, "{errno}");
+        }
+        assert!(!io(io::Error::from_raw_os_error(13)).may_pass(), "no permission");
+        assert!(!io(io::ErrorKind::InvalidData.into()).may_pass());
+        assert!(!LogError::NoLogDirs.may_pass());
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct Index<E> {
     base_offset: i64,
     /// Whether the file is there and holds `written` entries (and perhaps some behind them that do not count).
     made: bool,
+    /// The entries in the file were written by a process that died, and perhaps never got to the disk.
+    inherited: bool,
     written: usize,
     gathered: Vec<E>,
     last: Option<E>,
@@ -121,7 +123,16 @@ impl<E: IndexEntry> Index<E> {
     /// An empty index with room for `max_bytes` of entries. A file that is there already counts as nothing.
     pub(crate) fn empty(file: LogFile, base_offset: i64, max_bytes: u32) -> Self {
         let capacity = capacity::<E>(max_bytes);
-        Self { file, base_offset, made: false, written: 0, gathered: Vec::new(), last: None, capacity }
+        Self {
+            file,
+            base_offset,
+            made: false,
+            inherited: false,
+            written: 0,
+            gathered: Vec::new(),
+            last: None,
+            capacity,
+        }
     }
 
     /// An index that was completed when its segment was closed. `None` when its file is missing or cannot be right;
@@ -158,7 +169,7 @@ impl<E: IndexEntry> Index<E> {
         let Some((open, len)) = open_if_there(&file)? else {
             return Ok(Self::empty(file, base_offset, max_bytes));
         };
-        let mut index = Self { made: true, ..Self::empty(file, base_offset, max_bytes) };
+        let mut index = Self { made: true, inherited: true, ..Self::empty(file, base_offset, max_bytes) };
         let count = (len / E::BYTES).min(index.capacity);
         for start in (0..count).step_by(BLOCK_ENTRIES) {
             for entry in index.read_entries(&*open, start, count.min(start + BLOCK_ENTRIES))? {
@@ -259,6 +270,12 @@ impl<E: IndexEntry> Index<E> {
         if file.size()? != len {
             file.set_len(len)?;
         }
+        if self.inherited {
+            let mut bytes = vec![0; self.written * E::BYTES];
+            file.read_exact_at(&mut bytes, 0)?;
+            file.write_all_at(&bytes, 0)?;
+            self.inherited = false;
+        }
         self.gathered = Vec::new();
         self.capacity = self.written;
         Ok(())
@@ -349,7 +366,7 @@ mod tests {
 
     use super::super::open_files::{LogFiles, OpenFiles};
     use super::*;
-    use crate::disk::{Calls, Disk, DiskCall, Failure, FileDisk, MemoryDisk};
+    use crate::disk::{Calls, Disk, DiskCall, Failure, FileDisk, MemoryDisk, Tear};
 
     fn log_in(disk: Arc<dyn Disk>, dir: &Path) -> Arc<LogFiles> {
         OpenFiles::new(disk, 4).of_log(dir)
@@ -362,6 +379,27 @@ mod tests {
 
     fn place(last_offset: i64, position: u64) -> BatchPlace {
         BatchPlace { last_offset, position }
+    }
+
+    /// The process that wrote the entries died when their sync had failed: they were in memory alone.
+    #[test]
+    fn what_was_taken_over_is_durable_when_it_is_closed_and_synced() {
+        let (disk, log) = memory();
+        let mut index = OffsetIndex::empty(log.file("/index".into()), 0, 1 << 10);
+        index.append(place(4, 90)).unwrap();
+        index.close().unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.fail_nth_sync(1);
+        index.file().unwrap().sync_data().unwrap_err();
+        let mut index = OffsetIndex::resume(log.file("/index".into()), 0, 1 << 10, |_| true).unwrap();
+        index.append(place(9, 180)).unwrap();
+        index.close().unwrap();
+        index.file().unwrap().sync_data().unwrap();
+        disk.crash(Tear::None);
+        let log = log_in(Arc::new(disk), Path::new("/"));
+        let found = opened::<BatchPlace>(&log, 0).unwrap();
+        assert_eq!(found.place_for_offset(8).unwrap(), Some(place(4, 90)));
+        assert_eq!(found.last(), Some(place(9, 180)));
     }
 
     fn time(timestamp: i64, last_offset: i64) -> MaxTimestamp {

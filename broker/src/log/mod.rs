@@ -9,6 +9,7 @@
 //! synced_end   how far the log was synced   noted_end      writes it down after every flush
 //! recovery     from a directory to a log: what to trust, scan, rebuild, cut or refuse
 //! damage       whether a damaged place is a torn end or changed records
+//! write_again  what a sync that failed left in memory alone, made durable after all
 //! checkpoint   offset checkpoints, leader epochs             metadata  meta.properties and partition.metadata
 //! ```
 //!
@@ -30,9 +31,10 @@ mod scan;
 mod segment;
 mod segmented_log;
 mod synced_end;
+mod write_again;
 
 pub use config::{FlushMode, LogConfig};
-pub(crate) use error::{IoContext, is_passing};
+pub(crate) use error::{IoContext, is_passing, is_want_of_space};
 pub use error::{LogError, StorageError};
 pub use klamm_protocol::records::TimestampType;
 pub(crate) use open_files::OpenFiles;

@@ -10,13 +10,15 @@ use klamm_protocol::records::{BatchHeader, RecordBatch};
 
 use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
-use super::error::{IoContext, LogError};
+use super::error::{IoContext, LogError, for_good};
+use super::metadata::{PARTITION_METADATA, parse_topic_id};
 use super::open_files::LogFiles;
 use super::scan::{BatchScan, Scanned};
 use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
 use super::segmented_log::{Log, TRASH_SUFFIX};
 use super::synced_end::{SYNCED_END, SyncedEnd};
-use crate::disk::Disk;
+use super::write_again::{SmallFile, WriteAgain, write_file_again};
+use crate::disk::{Disk, DiskFile};
 
 /// Files of a compaction that was not finished, and of one that was finished but for the renames.
 const CLEANED: &str = ".cleaned";
@@ -31,14 +33,23 @@ pub(crate) struct Known {
     pub(crate) recovery_point: Option<i64>,
     /// The checkpointed start of the log.
     pub(crate) start_offset: i64,
+    /// Where it began when it was closed, if somebody wrote that down: not before old segments were taken out.
+    pub(crate) closed_start: Option<i64>,
+    /// Below there records were compacted away, by Kafka: the log may have gaps.
+    pub(crate) compacted_to: i64,
     pub(crate) now_ms: i64,
 }
 
 /// What recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
+    /// Everything below was known to have been synced before anything was looked at.
+    pub vouched_offset: i64,
     /// Bytes whose checksums were verified: of what is known to have been synced, only the end of the last segment.
     pub scanned_bytes: u64,
+    /// Bytes that were found whole and that nobody vouched for: they were written again, because a process that died
+    /// may have failed to make them durable.
+    pub rewritten_bytes: u64,
     /// Segments whose indexes were missing or wrong and were built anew.
     pub rebuilt_indexes: usize,
     /// The tail that was cut off, if one was.
@@ -72,28 +83,38 @@ pub(crate) fn load(
     let bases = tidy(&*disk, dir).at("tidy", dir)?;
     let synced = read_synced_end(&*disk, dir)?;
     let mut recovery = Recovery::new(files, config, known, synced);
+    let metadata = recovery.write_metadata_again()?;
     if bases.is_empty() {
         recovery.refuse_lost_end(known.start_offset)?;
-        let log = Log::create(files.clone(), config.clone(), known.start_offset, known.now_ms)
+        let mut log = Log::create(files.clone(), config.clone(), known.start_offset, known.now_ms)
             .at("create a segment in", dir)?;
+        metadata.iter().for_each(|file| log.unsynced().file(file));
         return Ok((log, recovery.report));
     }
+    let first = bases.first().copied();
     let (mut segments, next_offset) = recovery.segments(bases, &mut visit)?;
     let Some(mut active) = segments.pop() else {
         return Err(LogError::Invalid { path: dir.to_owned(), what: "no segment is left".to_owned() });
     };
     recovery.refuse_lost_end(next_offset)?;
+    recovery.refuse_lost_start(first, next_offset)?;
+    if let Some(file) = metadata.as_ref().filter(|_| next_offset > 0) {
+        // Before anything else is vouched for, or the next start would take it for durable.
+        file.sync_data().map_err(for_good).at("sync", &dir.join(PARTITION_METADATA))?;
+    }
     active.reopen(config).at("open", active.path())?;
     let mut log =
         Log::of_segments(files.clone(), config.clone(), segments, active, next_offset).at("open", dir)?;
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;
-    } else if synced.is_none_or(|synced| synced.offset != next_offset) {
+    } else if !recovery.nameless && synced.is_none_or(|synced| synced.offset != next_offset) {
         log.note_synced();
     }
+    // Of a log without records nothing was vouched for: the first flush is early enough.
+    metadata.iter().filter(|_| next_offset == 0).for_each(|file| log.unsynced().file(file));
     if recovery.changed {
-        disk.sync_dir(dir).at("sync", dir)?;
+        disk.sync_dir(dir).map_err(for_good).at("sync", dir)?;
     }
     log.raise_start_offset(known.start_offset);
     Ok((log, recovery.report))
@@ -118,6 +139,8 @@ struct Recovery<'a> {
     report: RecoveryReport,
     /// Names in the directory have changed, or are perhaps not durable.
     changed: bool,
+    /// The power went before the first flush was over: it is not known whose the partition is.
+    nameless: bool,
 }
 
 /// A segment that is sound now.
@@ -137,8 +160,22 @@ impl<'a> Recovery<'a> {
         synced: Option<SyncedEnd>,
     ) -> Self {
         let vouched = known.recovery_point.max(synced.map(|synced| synced.offset)).unwrap_or(0);
-        let report = RecoveryReport::default();
-        Self { files, config, known, synced, vouched, report, changed: false }
+        let report = RecoveryReport { vouched_offset: vouched, ..RecoveryReport::default() };
+        Self { files, config, known, synced, vouched, report, changed: false, nameless: false }
+    }
+
+    /// Writes down again whose the partition is, if nothing says that its first flush came to an end.
+    fn write_metadata_again(&mut self) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
+        if self.vouched > 0 || self.known.clean {
+            return Ok(None);
+        }
+        let path = self.files.dir().join(PARTITION_METADATA);
+        let written = write_file_again(&**self.files.disk(), &path).at("write", &path)?;
+        Ok(written.map(|SmallFile { file, bytes }| {
+            let text = std::str::from_utf8(&bytes).ok();
+            self.nameless = text.and_then(parse_topic_id).is_none();
+            file
+        }))
     }
 
     /// All segments, sound, and the offset behind the last.
@@ -181,6 +218,18 @@ impl<'a> Recovery<'a> {
             return Err(LogError::LostEnd { dir: self.files.dir().to_owned(), end, synced_to });
         }
         Ok(())
+    }
+
+    /// Retention takes segments out before it is written down where the log starts, but closing writes it down last. A
+    /// log that ends elsewhere than where it was closed has been used since, or was not open then.
+    fn refuse_lost_start(&self, first: Option<i64>, end: i64) -> Result<(), LogError> {
+        let closed_start = self.known.closed_start.filter(|_| self.known.recovery_point == Some(end));
+        match (closed_start, first) {
+            (Some(expected), Some(found)) if found > expected => {
+                Err(LogError::LostStart { path: self.path(found), expected, found })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The segment, when its checksums need not be verified: all of it was synced, its indexes are sound, and its
@@ -242,33 +291,42 @@ impl<'a> Recovery<'a> {
         let file = segment.file().at("open", &path)?;
         let (start, size) = (segment.size(), file.size().at("read", &path)?);
         let mut scan = BatchScan::new(&*file, start, size);
+        let mut again = WriteAgain::new(&*file);
         let mut cut = false;
         loop {
-            let (position, what) = match scan.next().at("read", &path)? {
+            let damage = match scan.next().at("read", &path)? {
                 Scanned::End => break,
-                Scanned::Batch(position, batch) => match expected.accept(&batch) {
-                    Ok(()) => {
-                        segment.note(batch.header(), self.config);
-                        visit(batch.header());
-                        continue;
+                Scanned::Batch(position, batch) => {
+                    let (offset, end) = (expected.offset, position + batch.header().total_len() as u64);
+                    let accepted = expected.accept(position, &batch);
+                    match accepted.and_then(|next| self.check_synced_end(base, end, next)) {
+                        Ok(()) => {
+                            segment.note(batch.header(), self.config);
+                            visit(batch.header());
+                            if batch.header().next_offset() > self.vouched {
+                                again.add(position, batch.bytes()).at("write", &path)?;
+                            }
+                            continue;
+                        }
+                        Err(what) => expected.blame(Damage { position, offset, what }, &batch),
                     }
-                    Err(what) => (position, what),
-                },
-                Scanned::Damage(position, what) => (position, what),
+                }
+                Scanned::Damage(position, what) => Damage { position, offset: expected.offset, what },
             };
-            let look = look_at(&*file, position, size, expected.offset).at("read", &path)?;
-            self.judge(&path, size, Damage { position, offset: expected.offset, what }, look, later)?;
+            let look = look_at(&*file, damage.position, size, damage.offset).at("read", &path)?;
+            self.judge(&path, size, damage, look, later)?;
             segment.drop_partial_append().at("cut", &path)?;
             cut = true;
             break;
         }
+        self.report.rewritten_bytes += again.finish().at("write", &path)?;
         self.report.scanned_bytes += size - start;
         self.report.rebuilt_indexes += 1;
         let end = expected.offset;
         if cut || end > self.vouched || self.known.clean {
             // What was only in the page cache after a crash of the process must not be promised to consumers before
-            // it is on disk.
-            file.sync_data().at("sync", &path)?;
+            // it is on disk. If a sync had failed, the kernel takes it for written: it was written again above.
+            file.sync_data().map_err(for_good).at("sync", &path)?;
             self.changed = true;
         }
         if !later.is_empty() && !cut {
@@ -277,23 +335,43 @@ impl<'a> Recovery<'a> {
         Ok(Sound { segment, end, cut })
     }
 
+    /// Where in the file the synced end lies is where the offset must be that it speaks of.
+    fn check_synced_end(&self, base: i64, position: u64, offset: i64) -> Result<(), String> {
+        match self.synced {
+            Some(synced)
+                if (synced.segment, synced.position) == (base, position) && synced.offset != offset =>
+            {
+                Err(format!(
+                    "the batch ends at offset {offset}, and the log was synced up to {} here",
+                    synced.offset
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Compaction leaves gaps, and nothing else does.
+    fn gaps_to(&self) -> i64 {
+        if self.config.compact { i64::MAX } else { self.known.compacted_to }
+    }
+
     fn begin_scan(&self, base: i64) -> io::Result<(Segment, Expected)> {
-        let gaps = self.config.compact;
+        let gaps_to = self.gaps_to();
         if let Some(synced) = self.synced.filter(|synced| synced.segment == base && !self.known.clean) {
             let resumed = Segment::resume(self.files, synced, self.config, self.known.now_ms)?;
             if let Some((segment, offset)) = resumed {
-                return Ok((segment, Expected { offset, epoch: -1, gaps, first: false }));
+                return Ok((segment, Expected { offset, epoch: -1, gaps_to, gap: None, first: false }));
             }
         }
         let segment = Segment::reindex(self.files, base, self.config, self.known.now_ms)?;
-        Ok((segment, Expected { offset: base, epoch: -1, gaps, first: true }))
+        Ok((segment, Expected { offset: base, epoch: -1, gaps_to, gap: None, first: true }))
     }
 
     /// Writes the indexes of a segment that is not the last: they are trusted as soon as it is.
     fn complete(&mut self, segment: &mut Segment) -> io::Result<()> {
         segment.close()?;
         for file in segment.files()?.into_iter().skip(1) {
-            file.sync_data()?;
+            file.sync_data().map_err(for_good)?;
         }
         segment.release();
         self.changed = true;
@@ -354,7 +432,7 @@ impl<'a> Recovery<'a> {
     /// in a crash before that was synced, so that everything from `base` on has to go.
     fn tail_is_lost(&mut self, base: i64, before: Option<i64>) -> Result<bool, LogError> {
         let Some(expected) = before else { return Ok(false) };
-        if base == expected || (base > expected && self.config.compact) {
+        if base == expected || (base > expected && base <= self.gaps_to()) {
             return Ok(false);
         }
         let path = self.path(base);
@@ -402,16 +480,20 @@ struct Damage {
 struct Expected {
     offset: i64,
     epoch: i32,
-    gaps: bool,
+    /// Up to there a batch may begin above the end of the one before.
+    gaps_to: i64,
+    /// The last batch that did: its position, and the offset that was expected there.
+    gap: Option<(u64, i64)>,
     first: bool,
 }
 
 impl Expected {
-    fn accept(&mut self, batch: &RecordBatch) -> Result<(), String> {
+    /// Gives the offset behind the batch.
+    fn accept(&mut self, position: u64, batch: &RecordBatch) -> Result<i64, String> {
         let header = batch.header();
         let found = header.base_offset;
         // The first batch may begin above the segment's base where compaction took those before it.
-        if found < self.offset || (found > self.offset && !self.gaps) {
+        if found < self.offset || (found > self.offset && found > self.gaps_to) {
             let place = if self.first { "the segment's first batch" } else { "the next batch" };
             return Err(format!("{place} has base offset {found}, not {}", self.offset));
         }
@@ -422,10 +504,24 @@ impl Expected {
             let epoch = header.partition_leader_epoch;
             return Err(format!("the batch has leader epoch {epoch}, behind one of epoch {}", self.epoch));
         }
+        if found > self.offset {
+            self.gap = Some((position, self.offset));
+        }
         self.offset = header.next_offset();
         self.epoch = header.partition_leader_epoch;
         self.first = false;
-        Ok(())
+        Ok(self.offset)
+    }
+
+    /// Damage to a base offset makes a gap that shows when what follows does not fit: it is not this batch then that is
+    /// damaged, and the offsets in the gap are at stake.
+    fn blame(&self, damage: Damage, batch: &RecordBatch) -> Damage {
+        match self.gap {
+            Some((position, offset)) if batch.header().base_offset >= offset => {
+                Damage { position, offset, ..damage }
+            }
+            _ => damage,
+        }
     }
 }
 
@@ -489,7 +585,7 @@ fn finish_swaps(disk: &dyn Disk, dir: &Path, names: &[String], first_cleaned: i6
             }
         }
         disk.rename(&path, &segment_path(dir, base, LOG))?;
-        disk.sync_dir(dir)?;
+        disk.sync_dir(dir).map_err(for_good)?;
     }
     Ok(())
 }

@@ -45,6 +45,8 @@ pub(crate) struct Segment {
     max_timestamp: i64,
     /// The last offset of the batch that has `max_timestamp`.
     max_timestamp_offset: i64,
+    /// Only the time index says so: nobody has looked whether the batch is there.
+    max_timestamp_hearsay: bool,
     /// The largest timestamp of the first batch, once known; what time-based rolling counts from.
     first_timestamp: Option<i64>,
     /// When the file was made, and when it was last appended to: what counts where records have no timestamps.
@@ -102,6 +104,7 @@ impl Segment {
             unindexed_bytes: 0,
             max_timestamp: NO_TIMESTAMP,
             max_timestamp_offset: base_offset,
+            max_timestamp_hearsay: false,
             first_timestamp: None,
             created_ms,
             touched_ms,
@@ -169,6 +172,7 @@ impl Segment {
         let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
         if let Some(last) = times.last() {
             (segment.max_timestamp, segment.max_timestamp_offset) = (last.timestamp, last.last_offset);
+            segment.max_timestamp_hearsay = true;
         }
         Ok(Some(Self { size, offsets, times, open: None, ..segment }))
     }
@@ -423,6 +427,31 @@ impl Segment {
     /// The largest timestamp, or -1, and the last offset of the batch that has it.
     pub(crate) fn max_timestamp(&self) -> (i64, i64) {
         (self.max_timestamp, self.max_timestamp_offset)
+    }
+
+    /// Makes sure that the records have the largest timestamp that is known, before anything goes for its age: the time
+    /// index may have been damaged, or be another segment's. Looks once, at one batch if all is well.
+    pub(crate) fn confirm_max_timestamp(&mut self) -> io::Result<()> {
+        if !self.max_timestamp_hearsay {
+            return Ok(());
+        }
+        let (timestamp, offset) = (self.max_timestamp, self.max_timestamp_offset);
+        let there = self
+            .find(offset, self.size)?
+            .filter(|batch| batch.header.base_offset <= offset && batch.header.max_timestamp == timestamp);
+        if there.is_none() {
+            self.start_for_damaged_index();
+            let mut max = (NO_TIMESTAMP, self.base_offset);
+            let mut walk = self.walk(0, self.size)?;
+            while let Some(batch) = walk.next()? {
+                if batch.header.max_timestamp > max.0 {
+                    max = (batch.header.max_timestamp, batch.header.last_offset());
+                }
+            }
+            (self.max_timestamp, self.max_timestamp_offset) = max;
+        }
+        self.max_timestamp_hearsay = false;
+        Ok(())
     }
 
     /// When the newest record came, as far as records or the file tell.

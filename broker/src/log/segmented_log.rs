@@ -524,14 +524,17 @@ impl Log {
     ) -> io::Result<Vec<PathBuf>> {
         let mut trash = Vec::new();
         let mut excess = self.excess_bytes();
-        while let Some((&base_offset, oldest)) = self.closed.first_key_value() {
+        while let Some(mut oldest) = self.closed.first_entry() {
+            let by_age = confirmed(&self.config, oldest.get_mut());
+            let (base_offset, size) = (*oldest.key(), oldest.get().size());
+            let expired = by_age && is_expired(&self.config, oldest.get(), now_ms);
             let end_offset = self.closed.keys().nth(1).copied().unwrap_or(self.active.base_offset());
-            let too_many = self.config.delete && oldest.size() <= excess;
+            let too_many = self.config.delete && size <= excess;
             let unreachable = end_offset <= self.start_offset;
-            if end_offset > durable_offset || !(too_many || unreachable || self.is_expired(oldest, now_ms)) {
+            if end_offset > durable_offset || !(too_many || unreachable || expired) {
                 break;
             }
-            excess = excess.saturating_sub(oldest.size());
+            excess = excess.saturating_sub(size);
             match self.rename_to_trash(base_offset) {
                 Ok(renamed) => trash.extend(renamed),
                 // The next time tries again; what went before this one is gone.
@@ -550,7 +553,9 @@ impl Log {
     /// Closes the active segment when retention would delete it, so that a topic nobody writes to becomes empty
     /// too; says whether it did.
     pub(crate) fn roll_if_expired(&mut self, now_ms: i64) -> io::Result<bool> {
-        let expired = self.active.size() > 0 && self.is_expired(&self.active, now_ms);
+        let expired = self.active.size() > 0
+            && confirmed(&self.config, &mut self.active)
+            && is_expired(&self.config, &self.active, now_ms);
         if expired {
             self.roll(now_ms)?;
         }
@@ -563,13 +568,6 @@ impl Log {
             Ok(kept) => self.size_bytes().saturating_sub(kept),
             Err(_) => 0,
         }
-    }
-
-    fn is_expired(&self, segment: &Segment, now_ms: i64) -> bool {
-        if !self.config.delete || self.config.retention_ms < 0 {
-            return false;
-        }
-        now_ms.saturating_sub(segment.newest_ms()) > self.config.retention_ms
     }
 
     /// The segment is gone when its `.log` is, which comes first: indexes without one are tidied at the next start.
@@ -609,6 +607,24 @@ impl Log {
         let first = self.closed.range(..=offset).next_back().map_or(i64::MIN, |(base, _)| *base);
         let first = if offset >= self.active.base_offset() { self.active.base_offset() } else { first };
         self.closed.range(first..).map(|(_, segment)| segment).chain([&self.active])
+    }
+}
+
+fn is_expired(config: &LogConfig, segment: &Segment, now_ms: i64) -> bool {
+    now_ms.saturating_sub(segment.newest_ms()) > config.retention_ms
+}
+
+/// Whether the age of a segment may decide over it: retention goes by age, and the records bear out the index.
+fn confirmed(config: &LogConfig, segment: &mut Segment) -> bool {
+    if !config.delete || config.retention_ms < 0 {
+        return false;
+    }
+    match segment.confirm_max_timestamp() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(path = %segment.path().display(), %error, "cannot tell how old this segment is: it is kept");
+            false
+        }
     }
 }
 

@@ -1,18 +1,15 @@
 //! What produce does: check ([`super::batch`]), queue, write, and wait for the disk.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use super::appending::{Answer, Appending, Stage};
 use super::batch::{Appended, CheckedBatch};
-use super::error::{AppendError, is_passing};
-use super::handle::{Partition, interrupted};
+use super::error::{AppendError, interrupted, is_passing, is_want_of_space};
+use super::handle::Partition;
 use super::job::{Job, PendingAppend, Room};
 use super::marks::BatchMark;
 use super::rules::AppendOrigin;
@@ -20,61 +17,6 @@ use super::watchers::Shown;
 use super::writer::Writer;
 use crate::budget::Share;
 use crate::log::{FlushMode, LogConfig, StorageError};
-
-/// What a disk thread says.
-struct Answer(oneshot::Receiver<Result<Appended, AppendError>>);
-
-/// An append under way. Batches get their offsets in the order of the calls of [`Partition::append`], as far as they
-/// were queued at once ([`Appending::queued`]); what was queued is appended or refused also when this is dropped.
-#[must_use = "only waiting for it says whether the batch was appended"]
-pub struct Appending(Stage);
-
-enum Stage {
-    Told(Result<Appended, AppendError>),
-    /// Too much waits for the disk already; nothing has happened yet.
-    WaitsForRoom(BoxFuture<'static, Answer>),
-    Queued(Answer),
-}
-
-impl std::fmt::Debug for Appending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.0 {
-            Stage::Told(_) => "Appending(told)",
-            Stage::WaitsForRoom(_) => "Appending(waits for room)",
-            Stage::Queued(_) => "Appending(queued)",
-        })
-    }
-}
-
-impl Appending {
-    /// Waits until the batch has its place in the queue: what is appended later comes behind it. From then on it needs
-    /// nobody who waits. Cancel-safe.
-    pub async fn queued(&mut self) {
-        if let Stage::WaitsForRoom(queued) = &mut self.0 {
-            self.0 = Stage::Queued(queued.await);
-        }
-    }
-}
-
-impl Future for Appending {
-    type Output = Result<Appended, AppendError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match &mut self.0 {
-                Stage::Told(result) => return Poll::Ready(result.clone()),
-                Stage::WaitsForRoom(queued) => {
-                    let answer = ready!(queued.poll_unpin(context));
-                    self.0 = Stage::Queued(answer);
-                }
-                Stage::Queued(answer) => {
-                    let told = ready!(answer.0.poll_unpin(context));
-                    return Poll::Ready(told.unwrap_or_else(|_| Err(interrupted().into())));
-                }
-            }
-        }
-    }
-}
 
 /// What the appends of one turn came to, before it is published.
 #[derive(Default)]
@@ -87,8 +29,8 @@ struct Written {
 #[derive(Clone, Copy)]
 struct Published {
     flush: bool,
-    /// More is visible, and nobody was woken yet: who appended comes first, then those who wait for records.
-    /// What consumers see more than before.
+    /// What consumers see more than before. Nobody was woken yet: who appended comes first, then those who wait for
+    /// records.
     shown: Option<Shown>,
 }
 
@@ -144,17 +86,42 @@ impl Partition {
     }
 
     /// Waits until the record at `last_offset` is durable and visible to consumers. With
-    /// [`FlushMode::Os`] it is at once.
+    /// [`FlushMode::Os`] it is at once. A sync that cannot be begun, for want of descriptors, is waited for.
     ///
     /// # Errors
     /// The disk failed; the records may or may not be there after a restart.
     pub async fn wait_durable(&self, last_offset: i64) -> Result<(), StorageError> {
+        self.wait_until_durable(last_offset, || None).await
+    }
+
+    /// As [`Self::wait_durable`], for who would rather be told that a sync cannot be begun now than wait for it.
+    ///
+    /// # Errors
+    /// As there; or a sync was put off, and the records become durable later, if at all.
+    pub(crate) async fn wait_durable_now(&self, last_offset: i64) -> Result<(), StorageError> {
+        let put_off = || self.marks().map(|marks| marks.put_off.clone()).unwrap_or_default();
+        let (before, _) = put_off();
+        self.wait_until_durable(last_offset, || {
+            let (times, why) = put_off();
+            why.filter(|_| times > before)
+        })
+        .await
+    }
+
+    async fn wait_until_durable(
+        &self,
+        last_offset: i64,
+        gives_up: impl Fn() -> Option<StorageError>,
+    ) -> Result<(), StorageError> {
         let mut high_watermark = self.watch();
         loop {
             if *high_watermark.borrow_and_update() > last_offset {
                 return Ok(());
             }
             self.check_writable()?;
+            if let Some(error) = gives_up() {
+                return Err(error);
+            }
             if high_watermark.changed().await.is_err() {
                 return Err(StorageError::new("the partition was closed"));
             }
@@ -284,11 +251,9 @@ impl Partition {
     fn write_failed(&self, error: &io::Error, taken_back: bool) -> StorageError {
         let dir = self.dir().display();
         if is_passing(error) && taken_back {
-            let (what, cure) = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    ("no space left for", "Free some space, or lower retention.bytes")
-                }
-                _ => ("cannot open a file of", "Raise the limit of open files, or lower max.connections"),
+            let (what, cure) = match is_want_of_space(error) {
+                true => ("no space left for", "Free some space, or lower retention.bytes"),
+                false => ("cannot open a file of", "Raise the limit of open files, or lower max.connections"),
             };
             return StorageError::new(format!("{what} {dir}: {error}. {cure}; no restart is needed"));
         }

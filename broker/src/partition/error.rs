@@ -6,7 +6,14 @@ use klamm_protocol::records::InvalidBatch;
 use super::producer_state::ProducerError;
 use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
-pub(super) use crate::log::is_passing;
+pub(super) use crate::log::{is_passing, is_want_of_space};
+
+/// Nobody knows what it came to, or what state it left.
+pub(super) fn interrupted() -> StorageError {
+    StorageError::new(
+        "a thread panicked while it changed this partition; restart the broker to check its log",
+    )
+}
 
 /// A batch was not appended. Nothing of it is in the log.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::error::is_passing;
+use super::error::{interrupted, is_passing};
 use super::flush_queue::Flushed;
-use super::handle::{Partition, interrupted};
+use super::handle::Partition;
 use crate::log::checkpoint::LEADER_EPOCHS;
 use crate::log::{FlushMode, LogPosition, StorageError, SyncError, Unsynced};
 
@@ -108,11 +108,7 @@ impl Partition {
                 Ok(work.rolled)
             }
             Err(SyncError::NotOpened(error)) => {
-                tracing::warn!(
-                    topic = %self.topic(), partition = self.index(), %error,
-                    "a directory cannot be opened to be synced; it is tried again"
-                );
-                self.flush_again(work)?;
+                self.put_off_flush(work, &error)?;
                 Ok(false)
             }
             Err(SyncError::Failed(error)) => {
@@ -127,14 +123,22 @@ impl Partition {
         }
     }
 
-    /// Puts back what was to be flushed, to be flushed in a moment.
-    fn flush_again(self: &Arc<Self>, work: Work) -> Result<(), StorageError> {
+    /// Puts back what was to be flushed, to be flushed in a moment, and tells those who want to know.
+    fn put_off_flush(self: &Arc<Self>, work: Work, error: &io::Error) -> Result<(), StorageError> {
+        let why = StorageError::new(format!(
+            "{} cannot be synced now: {error}. What was written may be there later: the sync is tried again until it \
+             can be done. Raise the limit of open files, or lower max.connections; no restart is needed",
+            self.dir().display()
+        ));
+        tracing::warn!(topic = %self.topic(), partition = self.index(), error = %why, "a flush is put off");
         let mut marks = self.marks()?;
         let newer = std::mem::replace(&mut marks.unsynced, work.unsynced);
         marks.unsynced.add(newer);
         marks.epochs_changed |= work.epochs.is_some();
         marks.rolled |= work.rolled;
+        marks.put_off = (marks.put_off.0 + 1, Some(why));
         drop(marks);
+        self.wake();
         self.home.flushes.later(self.clone());
         Ok(())
     }

@@ -101,6 +101,11 @@ impl FlushQueue {
         self.wake.notify_one();
     }
 
+    /// The threads that sync.
+    pub(super) fn syncs(&self) -> &Executor {
+        &self.syncs
+    }
+
     /// Begins no more syncs; see [`Executor::close`].
     pub(super) fn close_threads(&self, held: Held) {
         self.syncs.close(held);

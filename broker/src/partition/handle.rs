@@ -1,20 +1,25 @@
 //! `Partition`: what is known of its offsets without asking the disk, its settings, and how it fails.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use klamm_protocol::Uuid;
 use tokio::sync::{Semaphore, watch};
 
+use super::error::interrupted;
 use super::flush_queue::FlushQueue;
 use super::job::Job;
 use super::marks::Marks;
 use super::watchers::{Shown, Waiter, Watchers, Watching};
 use super::writer::Writer;
 use crate::disk::{Disk, Executor, Serial};
-use crate::log::recovery::RecoveryReport;
+use crate::log::recovery::{Known, RecoveryReport};
 use crate::log::{LogConfig, OpenFiles, StorageError};
+
+/// The report of a log that was not opened.
+static NOTHING_DONE: RecoveryReport =
+    RecoveryReport { scanned_bytes: 0, rebuilt_indexes: 0, cut: None, vouched_offset: 0, rewritten_bytes: 0 };
 
 /// One partition of a topic: its records, and who may see how many of them. Shared as `Arc<Partition>`.
 ///
@@ -25,24 +30,28 @@ use crate::log::{LogConfig, OpenFiles, StorageError};
 #[derive(Debug)]
 pub struct Partition {
     pub(super) home: Home,
-    topic_id: Uuid,
+    /// Nothing when it could not be read.
+    topic_id: OnceLock<Uuid>,
     config: RwLock<Arc<LogConfig>>,
     leader_epoch: AtomicI32,
-    /// Nothing when the log could not be opened; then `failure` says why.
-    pub(super) opened: Option<Opened>,
-    pub(super) failure: OnceLock<StorageError>,
+    /// Nothing as long as the log could not be opened; then `unopened` says why.
+    opened: OnceLock<Opened>,
+    unopened: Mutex<Option<Unopened>>,
+    failure: OnceLock<StorageError>,
     high_watermark: watch::Sender<i64>,
     /// Fetches that wait.
     watchers: Arc<Watchers>,
-    report: RecoveryReport,
     /// Whether the directory is no longer this partition's: it was deleted, and another may have its name. Whoever
     /// makes or changes names in it holds this meanwhile.
     gone: RwLock<bool>,
+    /// No metadata speaks of it: it may be anybody's, and retention is not for it.
+    left_alone: AtomicBool,
     /// Held while a snapshot of the producers is written.
     pub(super) snapshotting: Mutex<()>,
-    /// Held by threads while they flush.
+    /// Held by threads while they flush, or try once more to open the log.
     pub(super) flushing: Mutex<()>,
     pub(super) flush_state: AtomicU8,
+    pub(super) keeping_house: AtomicBool,
     pub(super) jobs: Serial<Job>,
     /// How many bytes of batches and questions may wait for the disk.
     pub(super) room: Arc<Semaphore>,
@@ -55,6 +64,19 @@ pub(super) struct Opened {
     pub(super) writer: Mutex<Writer>,
     /// Never locked over a disk call.
     pub(super) marks: Mutex<Marks>,
+    pub(super) report: RecoveryReport,
+    /// See [`Partition::is_unfinished`].
+    pub(super) unfinished: bool,
+}
+
+/// Why a log could not be opened.
+#[derive(Debug)]
+pub(super) struct Unopened {
+    pub(super) why: StorageError,
+    /// What is known for another try; nothing when another one would come to the same.
+    pub(super) again: Option<Known>,
+    /// Where the log began, if what it began with is missing.
+    pub(super) lost_start: Option<i64>,
 }
 
 /// Who a partition is, where its files are, and who does its disk work.
@@ -75,41 +97,60 @@ impl Partition {
     /// How many bytes of batches and questions may wait for the disk, for one partition.
     pub(super) const ROOM_BYTES: u32 = 4 << 20;
 
-    /// A partition over what was found or made in its directory.
-    pub(super) fn assemble(
-        home: Home,
-        topic_id: Uuid,
-        config: Arc<LogConfig>,
-        opened: Result<(Opened, i32, RecoveryReport), StorageError>,
-    ) -> Arc<Self> {
-        let failure = OnceLock::new();
-        let (opened, leader_epoch, report) = match opened {
-            Ok((opened, leader_epoch, report)) => (Some(opened), leader_epoch, report),
-            Err(error) => {
-                tracing::error!(topic = %home.topic, partition = home.index, %error, "the partition is offline");
-                let _ = failure.set(error);
-                (None, 0, RecoveryReport::default())
-            }
-        };
-        let partition = Self {
+    /// A partition whose log is yet to be made or opened.
+    pub(super) fn assemble(home: Home, config: Arc<LogConfig>) -> Self {
+        Self {
             home,
-            topic_id,
+            topic_id: OnceLock::new(),
             config: RwLock::new(config),
-            leader_epoch: AtomicI32::new(leader_epoch),
-            opened,
-            failure,
+            leader_epoch: AtomicI32::new(0),
+            opened: OnceLock::new(),
+            unopened: Mutex::new(None),
+            failure: OnceLock::new(),
             high_watermark: watch::Sender::new(0),
             watchers: Arc::default(),
-            report,
             gone: RwLock::new(false),
+            left_alone: AtomicBool::new(false),
             snapshotting: Mutex::new(()),
             flushing: Mutex::new(()),
             flush_state: AtomicU8::new(0),
+            keeping_house: AtomicBool::new(false),
             jobs: Serial::default(),
             room: Arc::new(Semaphore::new(Self::ROOM_BYTES as usize)),
-        };
-        partition.raise_high_watermark(partition.with_marks(0, |marks| marks.visible.offset));
-        Arc::new(partition)
+        }
+    }
+
+    /// Here is the log.
+    pub(super) fn install(&self, opened: Opened, leader_epoch: i32) {
+        self.leader_epoch.fetch_max(leader_epoch, Ordering::AcqRel);
+        // Before the log can be asked for anything.
+        self.raise_silently(opened.marks().visible.offset);
+        let _ = self.opened.set(opened);
+        self.wake();
+    }
+
+    /// The log cannot be opened, for ever or for now.
+    pub(super) fn put_off(&self, unopened: Unopened) {
+        let mut known = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = &unopened.why;
+        match &*known {
+            // Many of them may lack descriptors for long.
+            Some(before) if before.again.is_some() && unopened.again.is_some() => tracing::debug!(
+                topic = %self.home.topic, partition = self.home.index, %error, "the partition is still offline"
+            ),
+            _ => tracing::error!(
+                topic = %self.home.topic, partition = self.home.index, %error, "the partition is offline"
+            ),
+        }
+        *known = Some(unopened);
+    }
+
+    /// What is known for another try to open the log; nothing when it is open, or never will be.
+    pub(super) fn to_be_opened(&self) -> Option<Known> {
+        if self.is_open() || self.failure.get().is_some() {
+            return None;
+        }
+        self.unopened.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.again
     }
 
     /// The topic's name.
@@ -117,9 +158,13 @@ impl Partition {
         &self.home.topic
     }
 
-    /// The topic's id; zero when its `partition.metadata` is missing.
+    /// The topic's id; zero when its `partition.metadata` is missing or cannot be read.
     pub fn topic_id(&self) -> Uuid {
-        self.topic_id
+        self.topic_id.get().copied().unwrap_or(Uuid::ZERO)
+    }
+
+    pub(super) fn learn_topic_id(&self, id: Uuid) {
+        let _ = self.topic_id.set(id);
     }
 
     /// The partition's number in its topic.
@@ -140,6 +185,16 @@ impl Partition {
     /// Changes the settings, from the next append on.
     pub fn set_config(&self, config: LogConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Whether nothing is taken out of it: it was found on disk, and no metadata says that it is ours.
+    pub(crate) fn leave_alone(&self, alone: bool) {
+        self.left_alone.store(alone, Ordering::Relaxed);
+    }
+
+    /// See [`Self::leave_alone`].
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.left_alone.load(Ordering::Relaxed)
     }
 
     /// The epoch of this leader, stamped on every batch.
@@ -202,19 +257,43 @@ impl Partition {
         self.watchers.add(waiter)
     }
 
-    /// Why the partition takes no records: it was found damaged, its disk failed, or the broker is stopping.
+    /// Why the partition takes no records: it was found damaged, could not be opened yet, its disk failed, or the
+    /// broker is stopping.
     pub fn offline(&self) -> Option<StorageError> {
-        self.failure.get().cloned()
+        if let Some(failure) = self.failure.get() {
+            return Some(failure.clone());
+        }
+        if self.is_open() {
+            return None;
+        }
+        let unopened = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(unopened.as_ref().map_or_else(interrupted, |unopened| unopened.why.clone()))
     }
 
-    /// Whether the log could be opened.
+    /// Whether the log is open.
     pub(super) fn is_open(&self) -> bool {
-        self.opened.is_some()
+        self.opened.get().is_some()
+    }
+
+    /// Where the log began, if it is not open because what it began with is missing.
+    pub(super) fn lost_start(&self) -> Option<i64> {
+        self.unopened.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.lost_start
+    }
+
+    /// Whether the partition is offline for a reason that passes, so that its log will be opened without a restart.
+    pub(crate) fn comes_back(&self) -> bool {
+        self.to_be_opened().is_some()
+    }
+
+    /// Whether the power went before its first flush was over: it does not know whose it is, and of what is in it
+    /// nothing was acknowledged.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.opened.get().is_some_and(|opened| opened.unfinished)
     }
 
     /// What was done when the log was opened.
     pub fn recovery_report(&self) -> &RecoveryReport {
-        &self.report
+        self.opened.get().map_or(&NOTHING_DONE, |opened| &opened.report)
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -282,11 +361,11 @@ impl Partition {
     }
 
     pub(super) fn check_writable(&self) -> Result<(), StorageError> {
-        self.failure.get().cloned().map_or(Ok(()), Err)
+        self.offline().map_or(Ok(()), Err)
     }
 
     pub(super) fn opened(&self) -> Result<&Opened, StorageError> {
-        self.opened.as_ref().ok_or_else(|| self.offline().unwrap_or_else(interrupted))
+        self.opened.get().ok_or_else(|| self.offline().unwrap_or_else(interrupted))
     }
 
     /// To change the log or to read it from the disk. Only for threads that may block, and in place where the disk does
@@ -301,7 +380,7 @@ impl Partition {
     }
 
     fn with_marks<T>(&self, offline: T, read: impl FnOnce(&Marks) -> T) -> T {
-        self.opened.as_ref().map_or(offline, |opened| read(&opened.marks()))
+        self.opened.get().map_or(offline, |opened| read(&opened.marks()))
     }
 }
 
@@ -310,10 +389,4 @@ impl Opened {
         // Changed in one go or not at all.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(super) fn interrupted() -> StorageError {
-    StorageError::new(
-        "a thread panicked while it changed this partition; restart the broker to check its log",
-    )
 }

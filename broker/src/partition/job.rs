@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::batch::{Appended, CheckedBatch};
-use super::error::AppendError;
-use super::handle::{Partition, interrupted};
+use super::error::{AppendError, interrupted};
+use super::handle::Partition;
 use super::writer::Writer;
 use crate::budget::Share;
 use crate::log::StorageError;

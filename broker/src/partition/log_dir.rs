@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
+use futures::future::{join_all, ready};
+use futures::{StreamExt, stream};
 use klamm_protocol::Uuid;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
 use super::upkeep::Checkpoint;
-use crate::disk::{Disk, DiskLock, Executor};
+use crate::disk::{Disk, DiskLock, Ended, Executor};
 use crate::log::checkpoint::{
     HIGH_WATERMARKS, LOG_STARTS, Offsets, RECOVERY_POINTS, parse_offsets, print_offsets,
 };
@@ -24,15 +28,41 @@ const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// What Kafka writes into the marker; the epoch is that of a cluster's controller, which a single node does not have.
 const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
+/// Up to which offset Kafka has compacted logs. We only read it.
+const COMPACTED: &str = "cleaner-offset-checkpoint";
+/// Where logs began whose first segments are missing: after a crash nothing else would tell. Ours; Kafka leaves it
+/// alone.
+const LOST_STARTS: &str = "lost-start-checkpoint";
 /// Suffix of the directory of a partition that is being deleted.
 const DELETED: &str = "-delete";
 /// What file systems let a name be.
 const MAX_NAME_LEN: usize = 255;
 
+/// How many names of deleted partitions are remembered until the directory is synced.
+const RENAMED_MAX: usize = 1_024;
+
 /// How many threads read and write. A partition whose disk calls hang holds one.
 const THREADS_MAX: usize = 16;
+/// How many threads make and remove partitions. One that waits for the disk holds one of these, and so neither what is
+/// there nor, as long as there are not so many, what else is made or removed.
+const NAMING_THREADS_MAX: usize = 16;
+/// How long housekeeping waits for one partition, or for the checkpoints, before it goes on with the others.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many partitions it looks at at the same time. The threads are there for requests.
+const HOUSES_AT_ONCE: usize = 4;
 /// How many bytes of batches and questions may wait for the disk, of all partitions together.
 const ROOM_BYTES: usize = 128 << 20;
+
+/// What the checkpoint files hold, by their names.
+type Written = BTreeMap<&'static str, Checkpointed>;
+
+/// What a checkpoint file holds.
+#[derive(Debug, Default)]
+struct Checkpointed {
+    offsets: Offsets,
+    /// The last write failed: any of these may be in the file, or what was there before.
+    is_doubtful: bool,
+}
 
 /// Names of partitions, ordered so that checkpoints and listings are.
 pub(super) type Key = (String, i32);
@@ -43,16 +73,35 @@ pub(super) struct LogDir {
     disk: Arc<dyn Disk>,
     open_files: Arc<OpenFiles>,
     executor: Executor,
+    naming: Executor,
     room: Arc<Semaphore>,
     flushes: Arc<FlushQueue>,
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// Partitions that could not be made and whose directories could not be taken back.
     unfinished: Mutex<BTreeSet<Key>>,
-    /// Directories of deleted partitions may have their old names again after a crash.
-    renamed: AtomicBool,
+    /// Partitions whose directories are gone, and up to where they had been synced.
+    missing: Mutex<BTreeMap<Key, i64>>,
+    /// Deleted partitions whose directories may have their old names again after a crash.
+    renamed: Mutex<Renamed>,
     /// What the checkpoint files hold, so that they are written only when something changed.
-    written: Mutex<BTreeMap<&'static str, Offsets>>,
+    written: Mutex<Written>,
     meta: Option<MetaProperties>,
+}
+
+/// Partitions whose directories were renamed, with the number of the renaming.
+#[derive(Debug, Default)]
+struct Renamed {
+    count: u64,
+    keys: BTreeMap<Key, u64>,
+}
+
+impl Renamed {
+    /// Says whether there are too many to be remembered.
+    fn add(&mut self, key: Key) -> bool {
+        self.count += 1;
+        self.keys.insert(key, self.count);
+        self.keys.len() > RENAMED_MAX
+    }
 }
 
 impl LogDir {
@@ -93,11 +142,13 @@ impl LogDir {
             disk: disk.clone(),
             open_files: open_files.clone(),
             executor: Executor::new(&**disk, "klamm-disk", THREADS_MAX),
+            naming: Executor::new(&**disk, "klamm-names", NAMING_THREADS_MAX),
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
             flushes: Arc::new(FlushQueue::new(&**disk)),
             partitions: Mutex::default(),
             unfinished: Mutex::default(),
-            renamed: AtomicBool::new(false),
+            missing: Mutex::default(),
+            renamed: Mutex::default(),
             written: Mutex::default(),
             meta,
         };
@@ -132,33 +183,21 @@ impl LogDir {
         let recovery_points = self.read_offsets(RECOVERY_POINTS)?;
         let starts = self.read_offsets(LOG_STARTS)?;
         let high_watermarks = self.read_offsets(HIGH_WATERMARKS)?;
+        let lost_starts = self.read_rare_offsets(LOST_STARTS)?;
+        let compacted = self.read_rare_offsets(COMPACTED)?;
         let mut found = Vec::new();
-        for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
-            if !entry.is_dir {
-                continue;
-            }
-            let dir = self.path.join(&entry.name);
-            if is_deleted(&entry.name) {
-                if let Err(error) = self.disk.remove_dir_all(&dir) {
-                    tracing::warn!(
-                        dir = %dir.display(), %error,
-                        "cannot remove a deleted partition; the next start will"
-                    );
-                }
-                continue;
-            }
-            let Some(key) = parse_dir_name(&entry.name) else {
-                tracing::warn!(dir = %dir.display(), "not the directory of a partition; left alone");
-                continue;
-            };
+        for (key, dir) in self.find_partitions()? {
             let known = Known {
                 clean,
                 recovery_point: recovery_points.get(&key).copied(),
                 start_offset: starts.get(&key).copied().unwrap_or(0),
+                compacted_to: compacted.get(&key).copied().unwrap_or(0),
+                closed_start: lost_starts.get(&key).or(starts.get(&key).filter(|_| clean)).copied(),
                 now_ms,
             };
             found.push((key, dir, known));
         }
+        self.note_missing(recovery_points, found.iter().map(|(key, ..)| key).collect());
         let threads = if self.disk.is_blocking() { threads } else { 1 };
         let opened = in_parallel(&found, threads, |(key, dir, known)| {
             Partition::open(self.home(key, dir.clone()), config_of(&key.0), *known)
@@ -178,11 +217,57 @@ impl LogDir {
             }
             self.partitions().insert(key, partition);
         }
+        self.write_lost_starts(&lost_starts);
         if !clean {
             // What was only in the page cache counts as durable from here on, and so must the names of the directories.
             self.disk.sync_dir(&self.path).at("sync", &self.path)?;
         }
         Ok(())
+    }
+
+    /// The partitions that have a directory. What was being deleted is removed.
+    fn find_partitions(&self) -> Result<Vec<(Key, PathBuf)>, LogError> {
+        let mut found = Vec::new();
+        for entry in self.disk.read_dir(&self.path).at("list", &self.path)? {
+            if !entry.is_dir {
+                continue;
+            }
+            let dir = self.path.join(&entry.name);
+            if is_deleted(&entry.name) {
+                if let Err(error) = self.disk.remove_dir_all(&dir) {
+                    tracing::warn!(
+                        dir = %dir.display(), %error,
+                        "cannot remove a deleted partition; the next start will"
+                    );
+                }
+            } else if let Some(key) = parse_dir_name(&entry.name) {
+                found.push((key, dir));
+            } else {
+                tracing::warn!(dir = %dir.display(), "not the directory of a partition; left alone");
+            }
+        }
+        Ok(found)
+    }
+
+    /// Remembers which logs are refused for their beginning, beyond a crash.
+    fn write_lost_starts(&self, before: &Offsets) {
+        let partitions = self.partitions();
+        let lost = partitions.iter().filter_map(|(key, log)| Some((key.clone(), log.lost_start()?)));
+        let lost: Offsets = lost.collect();
+        drop(partitions);
+        if lost == *before {
+            return;
+        }
+        let path = self.path.join(LOST_STARTS);
+        if let Err(error) = self.disk.write_atomically(&path, &print_offsets(&lost)) {
+            tracing::warn!(path = %path.display(), %error, "cannot note which logs have lost their beginning");
+        }
+    }
+
+    /// Notes of which partitions records had been synced that are not there any more.
+    fn note_missing(&self, recovery_points: Offsets, there: BTreeSet<&Key>) {
+        let missing = recovery_points.into_iter().filter(|(key, offset)| *offset > 0 && !there.contains(key));
+        *self.missing() = missing.collect();
     }
 
     /// Creates a partition; the caller made sure that there is none of that name.
@@ -194,6 +279,7 @@ impl LogDir {
         now_ms: i64,
     ) -> Result<Arc<Partition>, LogError> {
         let dir = self.path.join(format!("{}-{}", key.0, key.1));
+        self.missing().remove(&key);
         if self.has_checkpoint(&key) {
             // An earlier topic had this name. What was synced of that one says nothing about the new one.
             self.write_checkpoints()?;
@@ -228,7 +314,7 @@ impl LogDir {
 
     fn has_checkpoint(&self, key: &Key) -> bool {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.values().any(|offsets| offsets.contains_key(key))
+        written.values().any(|checkpointed| checkpointed.offsets.contains_key(key))
     }
 
     /// Takes a partition out and renames its directory, which is given back for removal.
@@ -239,20 +325,31 @@ impl LogDir {
         let renamed = self.path.join(deleted_name(key, unique));
         // It is gone when its directory has another name. As long as it has not, no new log may take its place.
         self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
-        self.renamed.store(true, Ordering::Relaxed);
+        let many = self.renamed().add(key.clone());
         self.partitions().remove(key);
+        if many && let Err(error) = self.settle_renames() {
+            tracing::warn!(dir = %self.path.display(), %error, "deleted partitions may come back after a crash");
+        }
         Ok(Some(renamed))
+    }
+
+    /// Whether the directory of a deleted partition may have its old name again after a crash.
+    pub(super) fn may_come_back(&self, key: &Key) -> bool {
+        self.renamed().keys.contains_key(key)
     }
 
     /// Makes it durable that deleted partitions have other names. In one directory that comes before what is made there
     /// later; another directory knows nothing of it.
     pub(super) fn settle_renames(&self) -> Result<(), LogError> {
-        if self.renamed.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.disk.sync_dir(&self.path).at("sync", &self.path)
-        {
-            self.renamed.store(true, Ordering::Relaxed);
-            return Err(error);
-        }
+        let settled = {
+            let renamed = self.renamed();
+            if renamed.keys.is_empty() {
+                return Ok(());
+            }
+            renamed.count
+        };
+        self.disk.sync_dir(&self.path).at("sync", &self.path)?;
+        self.renamed().keys.retain(|_, number| *number > settled);
         Ok(())
     }
 
@@ -272,8 +369,11 @@ impl LogDir {
     /// Writes the three checkpoints where they changed. A checkpoint that is behind costs time at the
     /// next start, never records.
     pub(super) fn write_checkpoints(&self) -> Result<(), LogError> {
-        // Held over the writes, so that an older checkpoint never replaces a newer one.
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.replace_checkpoints(self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was written is locked over the writes, so that an older checkpoint never replaces a newer one.
+    fn replace_checkpoints(&self, mut written: MutexGuard<'_, Written>) -> Result<(), LogError> {
         let partitions = self.partitions().clone();
         let known: Vec<(&Key, Checkpoint)> =
             partitions.iter().filter_map(|(key, partition)| Some((key, partition.checkpoint()?))).collect();
@@ -285,43 +385,51 @@ impl LogDir {
             let before = written.entry(name).or_default();
             let mut offsets: Offsets =
                 known.iter().map(|(key, offsets)| ((*key).clone(), pick(*offsets))).collect();
+            if name == RECOVERY_POINTS {
+                offsets.extend(self.missing().clone());
+            }
             for (key, partition) in &partitions {
                 // A log that could not be opened keeps what was known of it: it is what says that records are missing.
-                if let Some(offset) = before.get(key).filter(|_| !partition.is_open()) {
+                if let Some(offset) = before.offsets.get(key).filter(|_| !partition.is_open()) {
                     offsets.insert(key.clone(), *offset);
                 }
             }
-            if *before != offsets {
+            if before.is_doubtful || before.offsets != offsets {
                 let path = self.path.join(name);
                 let replaced = self.disk.write_atomically(&path, &print_offsets(&offsets)).at("write", &path);
                 if replaced.is_err() {
-                    // Either may be in the file.
-                    before.extend(offsets);
+                    before.offsets.extend(offsets);
+                    before.is_doubtful = true;
                     replaced?;
                 } else {
-                    *before = offsets;
+                    *before = Checkpointed { offsets, is_doubtful: false };
                 }
             }
         }
         Ok(())
     }
 
-    /// Retention and expiry for all partitions, then the checkpoints.
-    pub(super) fn housekeeping(&self, now_ms: i64) {
+    /// Retention and expiry for all partitions, then the checkpoints. Waits for none of it longer than [`PATIENCE`].
+    pub(super) async fn housekeeping(self: &Arc<Self>, now_ms: i64) {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
-        for partition in partitions {
-            // A partition that is offline has said so when it failed.
-            let Ok(trash) = partition.housekeeping(now_ms) else { continue };
-            for path in trash {
-                if let Err(error) = self.disk.remove(&path) {
-                    tracing::warn!(
-                        path = %path.display(), %error,
-                        "cannot remove a deleted segment; the next start will"
-                    );
-                }
-            }
-        }
-        if let Err(error) = self.write_checkpoints() {
+        let all = partitions
+            .into_iter()
+            .map(|partition| timeout(PATIENCE, async move { partition.keep_house(now_ms).await }));
+        stream::iter(all).buffer_unordered(HOUSES_AT_ONCE).for_each(|_| ready(())).await;
+        let dir = self.clone();
+        // One that hangs goes on by itself.
+        let _ = timeout(PATIENCE, self.executor.run(move || dir.try_to_write_checkpoints())).await;
+    }
+
+    /// As [`Self::write_checkpoints`], where nobody can do anything about it. While somebody is at it, which may hang,
+    /// it is left to a later time: no other thread shall wait for that one.
+    pub(super) fn try_to_write_checkpoints(&self) {
+        let written = match self.written.try_lock() {
+            Ok(written) => written,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if let Err(error) = self.replace_checkpoints(written) {
             tracing::warn!(
                 dir = %self.path.display(), %error,
                 "cannot write the checkpoints; a restart would take longer"
@@ -331,17 +439,23 @@ impl LogDir {
 
     /// Closes all partitions and, when each was closed well, leaves the marker that makes the next start quick.
     /// Partitions that could not be opened do not count: their recovery points are not where their logs end, so
-    /// they are looked at again.
-    pub(super) fn close(&self) -> Result<(), LogError> {
+    /// they are looked at again. When this is dropped before it ends, there is no marker.
+    pub(super) async fn close(self: &Arc<Self>) -> Result<(), LogError> {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
-        let mut failure: Option<StorageError> = None;
-        for partition in partitions {
-            if partition.is_open()
-                && let Err(error) = partition.close()
-            {
-                failure = Some(error);
-            }
-        }
+        // Side by side: a journal commits those that wait together in one go.
+        let closing =
+            partitions.into_iter().map(|partition| self.flushes.syncs().run(move || partition.close()));
+        let ended = |ended: Ended| StorageError::new(ended.to_string());
+        let closed = join_all(closing).await.into_iter().map(|closed| closed.map_err(ended).flatten());
+        let failure = closed.filter_map(Result::err).last();
+        let dir = self.clone();
+        let marked = self.executor.run(move || dir.end_close(failure)).await;
+        marked.unwrap_or_else(|ended| {
+            Err(LogError::Io { action: "close", path: self.path.clone(), source: io::Error::other(ended) })
+        })
+    }
+
+    fn end_close(&self, failure: Option<StorageError>) -> Result<(), LogError> {
         self.write_checkpoints()?;
         if let Some(error) = failure {
             return Err(LogError::Invalid {
@@ -365,9 +479,15 @@ impl LogDir {
         &self.executor
     }
 
+    /// Where partitions are made and removed.
+    pub(super) fn naming(&self) -> &Executor {
+        &self.naming
+    }
+
     /// Begins no more disk work. The lock is let go when none is under way any more.
     pub(super) fn close_threads(&self, lock: Arc<DiskLock>) {
         self.executor.close(lock.clone());
+        self.naming.close(lock.clone());
         self.flushes.close_threads(lock);
     }
 
@@ -377,12 +497,31 @@ impl LogDir {
         self.partitions().range(all).map(|(_, partition)| partition.clone()).collect()
     }
 
+    /// Partitions that could not be opened for a reason that passes.
+    pub(super) fn to_be_opened(&self) -> Vec<Arc<Partition>> {
+        self.partitions().values().filter(|partition| partition.comes_back()).cloned().collect()
+    }
+
+    fn renamed(&self) -> MutexGuard<'_, Renamed> {
+        self.renamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to where a partition had been synced whose directory was not there at the start.
+    pub(super) fn missing(&self) -> MutexGuard<'_, BTreeMap<Key, i64>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn unfinished(&self) -> MutexGuard<'_, BTreeSet<Key>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn partitions(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Partition>>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of a file that is hardly ever there.
+    fn read_rare_offsets(&self, name: &'static str) -> Result<Offsets, LogError> {
+        if self.disk.exists(&self.path.join(name)) { self.read_offsets(name) } else { Ok(Offsets::new()) }
     }
 
     fn read_offsets(&self, name: &'static str) -> Result<Offsets, LogError> {
@@ -400,7 +539,10 @@ impl LogDir {
             // What it vouches for must not be taken for unknown because nobody can read it now.
             Err(error) => return Err(error).at("read", &path),
         };
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name, offsets.clone());
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, Checkpointed { offsets: offsets.clone(), is_doubtful: false });
         Ok(offsets)
     }
 }

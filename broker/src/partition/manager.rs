@@ -1,22 +1,28 @@
 //! All logs of a broker: load them at start, create and delete them, keep house, and shut down cleanly.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use klamm_protocol::Uuid;
 use klamm_runtime::{Blocking, Clock, Rng, Tasks};
+use tokio::time::{Instant, timeout_at};
 
 use super::flush_queue::run_flusher;
 use super::handle::Partition;
-use super::log_dir::{LogDir, in_parallel};
+use super::log_dir::{Key, LogDir, in_parallel};
 use super::options::LogManagerOptions;
-use crate::disk::{Disk, DiskLock};
+use super::reopen::open_again;
+use crate::disk::{Disk, DiskLock, Ended};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
 use crate::log::{LogConfig, LogError, OpenFiles};
+
+/// How long closing the logs may take. What takes longer has a disk that hangs.
+pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(9);
 
 /// The partitions of all log directories, and the tasks that flush them. Dropping it ends the tasks as a crash would;
 /// call [`Self::shutdown`] before for a quick next start.
@@ -25,14 +31,66 @@ pub struct LogManager {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     dirs: Vec<Arc<LogDir>>,
-    /// Held while a partition is created or deleted, so that a name is in one directory only.
-    changing: Mutex<()>,
+    /// Log directories that were empty beside others that are not, and what is to be written to them.
+    new_dirs: Mutex<Vec<(Arc<LogDir>, MetaProperties)>>,
+    /// So that a name is in one directory only. Never locked over a disk call.
+    making: Arc<Mutex<Making>>,
     cluster_id: String,
     node_id: i32,
-    flushers: Tasks,
+    /// One for each directory, in their order.
+    flushers: Vec<Tasks>,
+    openers: Tasks,
     removals: Tasks,
     /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
     locks: Vec<Arc<DiskLock>>,
+}
+
+/// Partitions that are being made.
+#[derive(Debug)]
+struct Making {
+    keys: BTreeSet<Key>,
+    /// How many there are in each directory.
+    per_dir: Vec<usize>,
+}
+
+/// A partition that is to be made.
+struct Creation {
+    dir: Arc<LogDir>,
+    /// Directories in which a deleted one of its name may come back.
+    to_settle: Vec<Arc<LogDir>>,
+    key: Key,
+    _place: Place,
+}
+
+impl Creation {
+    /// Blocks on the disk.
+    fn carry_out(self, topic_id: Uuid, config: LogConfig, now_ms: i64) -> Result<Arc<Partition>, LogError> {
+        for dir in &self.to_settle {
+            dir.settle_renames()?;
+        }
+        self.dir.create(self.key.clone(), topic_id, config, now_ms)
+    }
+}
+
+/// The place of a partition that is being made, until this is dropped.
+struct Place {
+    making: Arc<Mutex<Making>>,
+    number: usize,
+    key: Key,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.keys.remove(&self.key);
+        if let Some(count) = making.per_dir.get_mut(self.number) {
+            *count -= 1;
+        }
+    }
+}
+
+fn threads_ended(action: &'static str, dir: &LogDir, ended: Ended) -> LogError {
+    LogError::Io { action, path: dir.path().to_owned(), source: std::io::Error::other(ended) }
 }
 
 impl Drop for LogManager {
@@ -61,7 +119,7 @@ impl fmt::Debug for LogManager {
 impl LogManager {
     /// Locks the directories, opens every partition in them (checking those that a crash left behind) and starts
     /// the flushers on the current tokio runtime. A partition that cannot be opened does not prevent the others:
-    /// it is there, but offline.
+    /// it is there, but offline; for a reason that passes, such as a want of descriptors, only until it can be opened.
     ///
     /// # Errors
     /// A directory cannot be used, is in use, or belongs to another node or cluster.
@@ -71,36 +129,38 @@ impl LogManager {
         rng: Arc<dyn Rng>,
         options: LogManagerOptions,
     ) -> Result<Self, LogError> {
-        let Opened { dirs, locks, cluster_id } = {
+        let Opened { dirs, locks, cluster_id, new_dirs } = {
             let (disk, rng, options) = (disk.clone(), rng.clone(), options.clone());
             let now_ms = clock.now_ms();
             on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
         };
-        let flushers = Tasks::new();
+        let (mut flushers, openers) = (Vec::new(), Tasks::new());
+        let making = Making { keys: BTreeSet::new(), per_dir: vec![0; dirs.len()] };
         for dir in &dirs {
+            let unopened = dir.to_be_opened();
+            if !unopened.is_empty() {
+                openers.spawn("log opener", open_again(unopened, dir.executor().clone()));
+            }
             let after_roll = {
                 let dir = dir.clone();
-                move || {
-                    if let Err(error) = dir.write_checkpoints() {
-                        tracing::warn!(
-                            dir = %dir.path().display(), %error,
-                            "cannot write the checkpoints; a restart would take longer"
-                        );
-                    }
-                }
+                move || dir.try_to_write_checkpoints()
             };
-            flushers
+            let flusher = Tasks::new();
+            flusher
                 .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
+            flushers.push(flusher);
         }
         Ok(Self {
             disk,
             clock,
             rng,
             dirs,
-            changing: Mutex::new(()),
+            new_dirs: Mutex::new(new_dirs),
+            making: Arc::new(Mutex::new(making)),
             cluster_id,
             node_id: options.node_id,
             flushers,
+            openers,
             removals: Tasks::new(),
             locks: locks.into_iter().map(Arc::new).collect(),
         })
@@ -127,8 +187,31 @@ impl LogManager {
         all
     }
 
+    /// Log directories that hold nothing, not even whose they are, while others do: they were added, or their file
+    /// systems are not mounted. They belong to this broker from [`Self::adopt_new_dirs`] on.
+    pub(crate) fn new_dirs(&self) -> Vec<PathBuf> {
+        let new_dirs = self.new_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        new_dirs.iter().map(|(dir, _)| dir.path().to_owned()).collect()
+    }
+
+    /// Marks the new log directories as this broker's: nothing is missing that could be in them.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn adopt_new_dirs(&self) -> Result<(), LogError> {
+        let mut new_dirs = self.new_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        new_dirs.drain(..).try_for_each(|(dir, meta)| dir.write_meta(&meta))
+    }
+
+    /// Where a partition's directory should be that was gone at the start, and up to which offset it had been synced.
+    pub(crate) fn missing(&self, topic: &str, index: i32) -> Option<(PathBuf, i64)> {
+        let key = (topic.to_owned(), index);
+        let path = |dir: &LogDir| dir.path().join(format!("{topic}-{index}"));
+        self.dirs.iter().find_map(|dir| dir.missing().get(&key).map(|offset| (path(dir), *offset)))
+    }
+
     /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
-    /// durable with its first flush, which is under way.
+    /// durable with its first flush, which is under way. Blocks on the disk.
     ///
     /// # Errors
     /// It exists, or the disk refuses.
@@ -139,87 +222,132 @@ impl LogManager {
         topic_id: Uuid,
         config: LogConfig,
     ) -> Result<Arc<Partition>, LogError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begin_creation(topic, index)?.carry_out(topic_id, config, self.clock.now_ms())
+    }
+
+    /// As [`Self::create_partition`], by a thread of the directory: one that hangs holds up nobody else's partitions.
+    pub(crate) async fn create_on_thread(
+        &self,
+        topic: &str,
+        index: i32,
+        topic_id: Uuid,
+        config: LogConfig,
+    ) -> Result<Arc<Partition>, LogError> {
+        let (creation, now_ms) = (self.begin_creation(topic, index)?, self.clock.now_ms());
+        let dir = creation.dir.clone();
+        let made = dir.naming().run(move || creation.carry_out(topic_id, config, now_ms)).await;
+        made.unwrap_or_else(|ended| Err(threads_ended("create a partition in", &dir, ended)))
+    }
+
+    /// Finds a place for a partition, without asking the disk.
+    fn begin_creation(&self, topic: &str, index: i32) -> Result<Creation, LogError> {
+        let key = (topic.to_owned(), index);
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = || format!("{topic}-{index}");
         if let Some(existing) = self.partition(topic, index) {
             let path = existing.dir().parent().unwrap_or(existing.dir()).to_owned();
-            return Err(LogError::Exists { name: format!("{topic}-{index}"), path });
+            return Err(LogError::Exists { name: name(), path });
         }
-        let emptiest =
-            self.dirs.iter().min_by_key(|dir| dir.partitions().len()).ok_or(LogError::NoLogDirs)?;
+        let partitions_in = |(number, dir): &(usize, &Arc<LogDir>)| {
+            dir.partitions().len() + making.per_dir.get(*number).unwrap_or(&0)
+        };
+        let emptiest = self.dirs.iter().enumerate().min_by_key(partitions_in).ok_or(LogError::NoLogDirs)?;
+        let (number, dir) = (emptiest.0, emptiest.1.clone());
+        if !making.keys.insert(key.clone()) {
+            return Err(LogError::Exists { name: name(), path: dir.path().to_owned() });
+        }
+        if let Some(count) = making.per_dir.get_mut(number) {
+            *count += 1;
+        }
+        drop(making);
         // Else a crash leaves the old one in its directory beside the new one in this, and no start takes both.
-        for other in self.dirs.iter().filter(|dir| dir.path() != emptiest.path()) {
-            other.settle_renames()?;
-        }
-        emptiest.create((topic.to_owned(), index), topic_id, config, self.clock.now_ms())
+        let others = self.dirs.iter().filter(|other| other.path() != dir.path() && other.may_come_back(&key));
+        let to_settle = others.cloned().collect();
+        let place = Place { making: self.making.clone(), number, key: key.clone() };
+        Ok(Creation { dir, to_settle, key, _place: place })
     }
 
     /// Deletes a partition: it is gone at once, its files are removed in the background. `false` when there is none.
+    /// Blocks on the disk.
     ///
     /// # Errors
     /// Its directory cannot be renamed; the partition takes no more records then, but is still there.
     pub fn delete_partition(&self, topic: &str, index: i32) -> Result<bool, LogError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((dir, key)) = self.place_of(topic, index) else { return Ok(false) };
+        let trash = dir.delete(&key, fresh_uuid(&*self.rng))?;
+        Ok(self.remove_trash(&dir, trash))
+    }
+
+    /// As [`Self::delete_partition`], by a thread of the directory: one that hangs holds up nobody else's partitions.
+    pub(crate) async fn delete_on_thread(&self, topic: &str, index: i32) -> Result<bool, LogError> {
+        let Some((dir, key)) = self.place_of(topic, index) else { return Ok(false) };
+        let (unique, deleting) = (fresh_uuid(&*self.rng), dir.clone());
+        let deleted = dir.naming().run(move || deleting.delete(&key, unique)).await;
+        let deleted =
+            deleted.unwrap_or_else(|ended| Err(threads_ended("delete a partition in", &dir, ended)));
+        Ok(self.remove_trash(&dir, deleted?))
+    }
+
+    fn place_of(&self, topic: &str, index: i32) -> Option<(Arc<LogDir>, Key)> {
         let key = (topic.to_owned(), index);
-        for dir in &self.dirs {
-            if let Some(trash) = dir.delete(&key, fresh_uuid(&*self.rng))? {
-                let disk = self.disk.clone();
-                self.removals.spawn("partition removal", async move {
-                    let removal = {
-                        let (disk, trash) = (disk.clone(), trash.clone());
-                        move || disk.remove_dir_all(&trash)
-                    };
-                    if let Err(error) = on_disk(&disk, removal).await {
-                        tracing::warn!(
-                            dir = %trash.display(), %error,
-                            "cannot remove a deleted partition; the next start will"
-                        );
-                    }
-                });
-                return Ok(true);
+        let dir = self.dirs.iter().find(|dir| dir.partitions().contains_key(&key))?;
+        Some((dir.clone(), key))
+    }
+
+    /// Removes the files of a deleted partition in the background; says whether there are any.
+    fn remove_trash(&self, dir: &Arc<LogDir>, trash: Option<PathBuf>) -> bool {
+        let Some(trash) = trash else { return false };
+        let (disk, naming) = (self.disk.clone(), dir.naming().clone());
+        self.removals.spawn("partition removal", async move {
+            let path = trash.clone();
+            if let Ok(Err(error)) = naming.run(move || disk.remove_dir_all(&path)).await {
+                tracing::warn!(
+                    dir = %trash.display(), %error,
+                    "cannot remove a deleted partition; the next start will"
+                );
             }
-        }
-        Ok(false)
+        });
+        true
     }
 
     /// Applies retention, forgets expired producers and writes the checkpoints: to be called
-    /// every few seconds to minutes.
+    /// every few seconds to minutes. A partition or a directory that hangs is left alone after a second: its turn comes
+    /// when its disk does.
     pub async fn housekeeping(&self, now_ms: i64) {
-        // Side by side: one of them may hang.
-        let work = self.locked_dirs().map(|(dir, lock)| {
-            on_disk(&self.disk, move || {
-                let _locked = lock;
-                dir.housekeeping(now_ms);
-            })
-        });
-        join_all(work).await;
+        join_all(self.dirs.iter().map(|dir| dir.housekeeping(now_ms))).await;
     }
 
     /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
-    /// from now on, reads still work. The locks are held until the manager is dropped.
+    /// from now on, reads still work. The locks are held until the manager is dropped. Takes 9 s at most.
     ///
     /// # Errors
-    /// A partition had failed or could not be synced; the next start checks the logs of its directory.
+    /// A partition had failed or could not be synced, or a disk hangs; the next start checks the logs of its directory.
     pub async fn shutdown(&self) -> Result<(), LogError> {
-        self.removals.join().await;
-        for dir in &self.dirs {
-            dir.flushes().close();
-        }
-        self.flushers.join().await;
-        let mut result = Ok(());
-        for (dir, lock) in self.locked_dirs() {
-            let closed = on_disk(&self.disk, move || {
-                let _locked = lock;
-                dir.close()
-            });
-            result = result.and(closed.await);
-        }
-        result
+        self.shutdown_until(Instant::now() + SHUTDOWN_LIMIT).await
     }
 
-    /// With their locks, for work that may still hang when the manager is gone: nobody else may have the directory
-    /// then.
-    fn locked_dirs(&self) -> impl Iterator<Item = (Arc<LogDir>, Arc<DiskLock>)> {
-        self.dirs.iter().cloned().zip(self.locks.iter().cloned())
+    /// As [`Self::shutdown`], with less or more time.
+    pub(crate) async fn shutdown_until(&self, until: Instant) -> Result<(), LogError> {
+        self.openers.shutdown().await;
+        let closing = self.dirs.iter().zip(&self.flushers).map(|(dir, flusher)| {
+            timeout_at(until, async {
+                dir.flushes().close();
+                flusher.join().await;
+                dir.close().await
+            })
+        });
+        let (closed, removed) = join(join_all(closing), timeout_at(until, self.removals.join())).await;
+        if removed.is_err() {
+            tracing::warn!(
+                "the files of a deleted partition could not be removed in time; the next start will"
+            );
+        }
+        let hanging = self.dirs.iter().zip(&closed).filter(|(_, closed)| closed.is_err());
+        let hanging: Vec<PathBuf> = hanging.map(|(dir, _)| dir.path().to_owned()).collect();
+        if !hanging.is_empty() {
+            return Err(LogError::NotClosed { dirs: hanging });
+        }
+        closed.into_iter().flatten().collect()
     }
 
     /// The cluster's id, a base64url UUID unless it was given otherwise.
@@ -250,6 +378,7 @@ struct Opened {
     dirs: Vec<Arc<LogDir>>,
     locks: Vec<DiskLock>,
     cluster_id: String,
+    new_dirs: Vec<(Arc<LogDir>, MetaProperties)>,
 }
 
 fn open_dirs(
@@ -268,21 +397,31 @@ fn open_dirs(
         dirs.push(dir);
         locks.push(lock);
     }
-    let cluster_id = identify(&dirs, rng, options)?;
+    let (cluster_id, new_dirs) = identify(&dirs, rng, options)?;
     let at_once = if disk.is_blocking() { dirs.len() } else { 1 };
     let loaded = in_parallel(&dirs, at_once, |dir| {
         dir.load(&|topic| options.config_of(topic), options.recovery_threads, now_ms)
     });
     loaded.into_iter().collect::<Result<Vec<()>, _>>()?;
     refuse_doubles(&dirs)?;
-    Ok(Opened { dirs: dirs.into_iter().map(Arc::new).collect(), locks, cluster_id })
+    let dirs: Vec<Arc<LogDir>> = dirs.into_iter().map(Arc::new).collect();
+    let new_dirs = new_dirs.into_iter().filter_map(|(number, meta)| Some((dirs.get(number)?.clone(), meta)));
+    let new_dirs = new_dirs.collect();
+    Ok(Opened { dirs, locks, cluster_id, new_dirs })
 }
 
-/// Makes sure that all directories belong to this node of one cluster, and marks new ones.
-fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Result<String, LogError> {
+/// Makes sure that all directories belong to this node of one cluster, and marks them where all are new; of new ones
+/// beside others it says what would mark them.
+fn identify(
+    dirs: &[LogDir],
+    rng: &dyn Rng,
+    options: &LogManagerOptions,
+) -> Result<(String, Vec<(usize, MetaProperties)>), LogError> {
     let known = dirs.iter().find_map(|dir| dir.meta().map(|meta| meta.cluster_id.clone()));
+    let is_new = known.is_none();
     let cluster_id = options.cluster_id.clone().or(known).unwrap_or_else(|| fresh_uuid(rng).to_string());
-    for dir in dirs {
+    let mut new_dirs = Vec::new();
+    for (number, dir) in dirs.iter().enumerate() {
         let node_id = options.node_id;
         match dir.meta() {
             Some(meta) if meta.node_id != node_id || meta.cluster_id != cluster_id => {
@@ -299,11 +438,16 @@ fn identify(dirs: &[LogDir], rng: &dyn Rng, options: &LogManagerOptions) -> Resu
             Some(_) => {}
             None => {
                 let directory_id = Some(fresh_uuid(rng));
-                dir.write_meta(&MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id })?;
+                let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id };
+                if is_new {
+                    dir.write_meta(&meta)?;
+                } else {
+                    new_dirs.push((number, meta));
+                }
             }
         }
     }
-    Ok(cluster_id)
+    Ok((cluster_id, new_dirs))
 }
 
 fn refuse_doubles(dirs: &[LogDir]) -> Result<(), LogError> {

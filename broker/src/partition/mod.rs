@@ -6,10 +6,12 @@
 //! log_dir         one log directory: its lock, identity, checkpoints, partitions and disk threads
 //! handle          Partition: what is known of it without the disk, settings, failure
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
+//! reopen          what could not be opened is opened later, by itself
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
+//! isolation       how far readers see
 //! job             what waits for the disk: one thing after the other
 //! flush           group commit: each partition for itself
-//! watchers        who waits for records, and is woken when enough may have come    (pure)
+//! watchers        who waits for records, and is woken when enough may have come
 //! writer          the log and its producers: the side that changes, on disk threads
 //! marks           what is published of it: ends, high watermark, transactions      (pure)
 //! tail            where the last batches lie                                       (pure)
@@ -18,7 +20,8 @@
 //! producer_state  who wrote what last: duplicates, gaps, epochs, the limit         (pure)
 //! layered_map     a map that can be looked at while it changes                     (pure)
 //! transactions    where readers of committed records stop                          (pure)
-//! snapshot        the producer state in a file            error      what can go wrong
+//! snapshot        the producer state in a file            snapshots  when it is written
+//! error           what can go wrong                       appending  an append under way, for who asked
 //! ```
 //!
 //! With one replica the in-sync set is that replica, and the high watermark is the end of what is durable. Nothing here
@@ -27,11 +30,13 @@
 #![doc = include_str!("appending.md")]
 
 mod append;
+mod appending;
 mod batch;
 mod error;
 mod flush;
 mod flush_queue;
 mod handle;
+mod isolation;
 mod job;
 mod layered_map;
 mod log_dir;
@@ -41,8 +46,10 @@ mod open;
 mod options;
 mod producer_state;
 mod read;
+mod reopen;
 mod rules;
 mod snapshot;
+mod snapshots;
 mod stored;
 mod tail;
 mod transactions;
@@ -50,15 +57,17 @@ mod upkeep;
 mod watchers;
 mod writer;
 
-pub use append::Appending;
+pub use appending::Appending;
 pub use batch::Appended;
 pub use error::{AppendError, ReadError};
 pub use handle::Partition;
+pub use isolation::Isolation;
 pub use manager::LogManager;
+pub(crate) use manager::SHUTDOWN_LIMIT;
 pub use options::LogManagerOptions;
 pub use producer_state::{ActiveProducer, ProducerError};
+pub use read::LogRead;
 pub(crate) use read::Wanted;
-pub use read::{Isolation, LogRead};
 pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};
 pub(crate) use stored::StoredRecords;
 pub(crate) use watchers::{Waiter, Watching};

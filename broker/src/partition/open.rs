@@ -9,7 +9,7 @@ use klamm_protocol::records::BatchHeader;
 
 use super::batch::end_txn_marker;
 use super::error::is_passing;
-use super::handle::{Home, Opened, Partition};
+use super::handle::{Home, Opened, Partition, Unopened};
 use super::marks::Marks;
 use super::producer_state::ProducerStates;
 use super::snapshot::{self, SNAPSHOT, snapshot_path};
@@ -42,9 +42,12 @@ impl Partition {
         if let Some(parent) = dir.parent() {
             log.unsynced().dir(parent);
         }
-        let opened =
-            opened(log, ProducerStates::default(), Transactions::default(), EpochCache::default(), false);
-        let partition = Self::assemble(home, topic_id, config, Ok((opened, 0, RecoveryReport::default())));
+        let (producers, transactions) = (ProducerStates::default(), Transactions::default());
+        let made = opened(log, producers, transactions, EpochCache::default(), false);
+        let partition = Self::assemble(home, config);
+        partition.learn_topic_id(topic_id);
+        partition.install(made, 0);
+        let partition = Arc::new(partition);
         partition.enqueue_flush();
         Ok(partition)
     }
@@ -52,16 +55,50 @@ impl Partition {
     /// A partition whose directory exists. One that cannot be opened is there too, but offline: every call says why.
     /// Blocks on the disk.
     pub(super) fn open(home: Home, config: LogConfig, known: Known) -> Arc<Self> {
-        let config = Arc::new(config);
-        let (topic_id, found) = match read_if_there(&*home.disk, &home.dir.join(PARTITION_METADATA)) {
-            Ok(text) => {
-                let topic_id = text.as_deref().and_then(parse_topic_id).unwrap_or(Uuid::ZERO);
-                (topic_id, find(&*home.disk, &home, &config, known))
+        let partition = Self::assemble(home, Arc::new(config));
+        partition.try_to_open(known);
+        Arc::new(partition)
+    }
+
+    /// Tries once more to open a log that could not be opened for a reason that passes; says whether it is to be tried
+    /// again. Blocks on the disk.
+    pub(super) fn open_again(&self) -> bool {
+        // Closing waits for this, and deletion; after them there is nothing to be opened any more.
+        let Ok(_not_closed) = self.flushing.lock() else { return false };
+        let Ok(_not_deleted) = self.names() else { return false };
+        let Some(known) = self.to_be_opened() else { return false };
+        self.try_to_open(known);
+        if self.is_open() {
+            tracing::info!(topic = %self.topic(), partition = self.index(), "the partition could be opened");
+        }
+        self.comes_back()
+    }
+
+    fn try_to_open(&self, known: Known) {
+        match self.find_all(known) {
+            Ok((opened, leader_epoch)) => self.install(opened, leader_epoch),
+            Err(error) if error.may_pass() => {
+                let why = format!("{error}. It is tried again until it can be opened; no restart is needed");
+                self.put_off(Unopened { why: StorageError::new(why), again: Some(known), lost_start: None });
             }
-            Err(error) => (Uuid::ZERO, Err(error)),
-        };
-        let found = found.map_err(StorageError::from);
-        Self::assemble(home, topic_id, config, found)
+            Err(error) => {
+                let lost_start = match &error {
+                    LogError::LostStart { expected, .. } => Some(*expected),
+                    _ => None,
+                };
+                self.put_off(Unopened { why: error.into(), again: None, lost_start });
+            }
+        }
+    }
+
+    fn find_all(&self, known: Known) -> Result<(Opened, i32), LogError> {
+        let text = read_if_there(self.disk(), &self.dir().join(PARTITION_METADATA))?;
+        let topic_id = text.as_deref().and_then(parse_topic_id);
+        self.learn_topic_id(topic_id.unwrap_or(Uuid::ZERO));
+        let (mut opened, leader_epoch) = find(self.disk(), &self.home, &self.config(), known)?;
+        // The file is there and was never written to the disk, nor was anything that was promised.
+        opened.unfinished = text.is_some() && topic_id.is_none() && opened.report.vouched_offset == 0;
+        Ok((opened, leader_epoch))
     }
 }
 
@@ -74,7 +111,13 @@ fn opened(
 ) -> Opened {
     let mut marks = Marks::of(&log, transactions, epochs, epochs_changed);
     marks.note_unsynced(log.take_unsynced());
-    Opened { writer: Mutex::new(Writer { log, producers }), marks: Mutex::new(marks) }
+    let report = RecoveryReport::default();
+    Opened {
+        writer: Mutex::new(Writer { log, producers }),
+        marks: Mutex::new(marks),
+        report,
+        unfinished: false,
+    }
 }
 
 fn find(
@@ -82,7 +125,7 @@ fn find(
     home: &Home,
     config: &Arc<LogConfig>,
     known: Known,
-) -> Result<(Opened, i32, RecoveryReport), LogError> {
+) -> Result<(Opened, i32), LogError> {
     let dir = &home.dir;
     let written = read_if_there(disk, &dir.join(LEADER_EPOCHS))?;
     let mut epochs = written.as_deref().and_then(EpochCache::parse).unwrap_or_default();
@@ -103,7 +146,7 @@ fn find(
     let epochs_changed = written.as_deref() != Some(epochs.print().as_str()) && epochs.latest().is_some();
 
     let found = load_producers(disk, &log, known.now_ms).at("rebuild the producer state from", dir);
-    let (producers, mut transactions) = found?;
+    let (producers, mut transactions, snapshot) = found?;
     transactions.advance_high_watermark(log.next_offset());
     if config.flush == FlushMode::Sync {
         // Everything that was not trusted was synced by recovery; what it noted beside that can
@@ -111,7 +154,11 @@ fn find(
         log.unsynced().dir(dir);
     }
     let leader_epoch = epochs.latest().unwrap_or(0);
-    Ok((opened(log, producers, transactions, epochs, epochs_changed), leader_epoch, report))
+    let mut opened = opened(log, producers, transactions, epochs, epochs_changed);
+    if let Ok(marks) = opened.marks.get_mut() {
+        marks.snapshot = snapshot;
+    }
+    Ok((Opened { report, ..opened }, leader_epoch))
 }
 
 /// The text of a file; nothing when there is none or it is no text.
@@ -125,20 +172,24 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<String>, LogErro
     }
 }
 
-/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of
-/// the log belong to records that were lost.
+/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it; gives its offset,
+/// too. Snapshots ahead of the log belong to records that were lost. With one from before the first record that is
+/// left, producers would be taken for being further behind than they are.
 pub(super) fn load_producers(
     disk: &dyn Disk,
     log: &Log,
     now_ms: i64,
-) -> io::Result<(ProducerStates, Transactions)> {
+) -> io::Result<(ProducerStates, Transactions, Option<i64>)> {
     let mut offsets: Vec<i64> = snapshot_offsets(disk, log.dir())?.collect();
     let mut producers = ProducerStates::default();
-    let mut from = log.start_offset();
+    let bases = log.segment_bases();
+    let mut from = bases.first().copied().unwrap_or(log.start_offset());
+    let known = from..=log.next_offset();
+    let mut snapshot = None;
     while let Some(offset) = offsets.pop() {
         let path = snapshot_path(log.dir(), offset);
         let decoded = match disk.read_to_vec(&path) {
-            _ if offset > log.next_offset() => None,
+            _ if !known.contains(&offset) => None,
             Ok(bytes) => snapshot::decode(&bytes),
             Err(error) if is_passing(&error) => return Err(error),
             Err(error) => {
@@ -148,10 +199,12 @@ pub(super) fn load_producers(
         };
         if let Some(decoded) = decoded {
             producers = decoded;
-            from = offset.max(from);
+            (from, snapshot) = (offset, Some(offset));
             break;
         }
         disk.remove(&path)?;
+        // Or a power cut brings it back when the log has grown to where it was.
+        disk.sync_dir(log.dir())?;
     }
     let config = log.config();
     producers.expire(now_ms, config.producer_id_expiration_ms);
@@ -166,15 +219,76 @@ pub(super) fn load_producers(
         }
     })?;
     // Snapshots that are neither the newest nor at a segment's start serve nothing.
-    let bases = log.segment_bases();
     for offset in offsets.into_iter().filter(|offset| bases.binary_search(offset).is_err()) {
         disk.remove(&snapshot_path(log.dir(), offset))?;
     }
-    Ok((producers, transactions))
+    Ok((producers, transactions, snapshot))
 }
 
 /// The offsets of the snapshots in a directory, ascending.
 pub(super) fn snapshot_offsets(disk: &dyn Disk, dir: &Path) -> io::Result<impl Iterator<Item = i64> + use<>> {
     let names = disk.read_dir(dir)?;
     Ok(names.into_iter().filter_map(|entry| entry.name.strip_suffix(SNAPSHOT)?.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use klamm_protocol::records::{BatchBuilder, BatchOptions};
+    use klamm_runtime::{SeededRng, TokioClock};
+
+    use super::super::AppendOrigin;
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::partition::{LogManager, LogManagerOptions};
+
+    async fn open(disk: &MemoryDisk) -> LogManager {
+        let clock = Arc::new(TokioClock::starting_at(0));
+        let options = LogManagerOptions::new(vec!["/data".into()]);
+        LogManager::open(Arc::new(disk.clone()), clock, Arc::new(SeededRng::new(1)), options).await.unwrap()
+    }
+
+    fn batch() -> Bytes {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.append(0, None, Some(b"value"), []).unwrap();
+        batch.build().unwrap()
+    }
+
+    /// What is left of a partition with a record when the power went before its first flush was over, and what looks
+    /// like it.
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_is_unfinished_as_long_as_nothing_of_it_was_promised() {
+        for (metadata, acknowledged, unfinished) in [
+            (Some(""), false, true),
+            (Some("\0\0\0\0"), false, true),
+            (Some("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABw\n"), false, false),
+            (Some(""), true, false),
+            (None, false, false),
+        ] {
+            let disk = MemoryDisk::new();
+            let manager = open(&disk).await;
+            let partition =
+                manager.create_partition("clicks", 0, Uuid::from_u128(7), LogConfig::default()).unwrap();
+            let appended = partition.append(batch(), AppendOrigin::Client, 0).await.unwrap();
+            if acknowledged {
+                partition.wait_durable(appended.last_offset).await.unwrap();
+            }
+            drop((manager, partition));
+            disk.kill();
+            let path = Path::new("/data/clicks-0").join(PARTITION_METADATA);
+            match metadata {
+                Some(text) => disk.create(&path).unwrap().write_all_at(text.as_bytes(), 0).unwrap(),
+                None => disk.remove(&path).unwrap(),
+            }
+            let manager = open(&disk).await;
+            let partition = manager.partition("clicks", 0).unwrap();
+            assert_eq!(partition.log_end_offset(), 1);
+            assert_eq!(partition.is_unfinished(), unfinished, "{metadata:?} {acknowledged}");
+            // Nothing is promised by looking at it.
+            drop((manager, partition));
+            disk.kill();
+            let partition = open(&disk).await.partition("clicks", 0).unwrap();
+            assert_eq!(partition.is_unfinished(), unfinished, "{metadata:?} {acknowledged}, again");
+        }
+    }
 }

@@ -297,6 +297,11 @@ impl ProducerStates {
         }
     }
 
+    /// Whether no producer is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.producers.len() == 0
+    }
+
     /// Forgets producers that have written nothing for `expiration_ms` and have no transaction open.
     pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
         while let Some((seen_ms, producer_id)) = self.idle.first().copied()

@@ -6,23 +6,13 @@ use std::sync::Arc;
 
 use super::error::ReadError;
 use super::handle::Partition;
+use super::isolation::Isolation;
 use super::marks::Marks;
 use super::writer::Writer;
 use crate::log::{LogPosition, LogSlice, StorageError, TimestampOffset};
 
 /// How much one batch may decompress to while a timestamp is searched in it.
 const SEARCH_CAP_BYTES: usize = 256 << 20;
-
-/// How far a reader may see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// Up to the high watermark: consumers by default.
-    ReadUncommitted,
-    /// Up to the last stable offset: consumers of transactions.
-    ReadCommitted,
-    /// Up to the log's end, durable or not: coordinators that load their own records, followers.
-    Log,
-}
 
 /// What a read gives.
 #[derive(Debug, Clone)]

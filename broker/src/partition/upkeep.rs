@@ -3,12 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::handle::{Partition, interrupted};
-use super::layered_map::Frozen;
+use tokio::sync::oneshot;
+
+use super::error::{interrupted, is_passing};
+use super::handle::Partition;
 use super::open::{load_producers, snapshot_offsets};
-use super::producer_state::{ActiveProducer, Producer};
-use super::snapshot::{self, snapshot_path};
+use super::producer_state::ActiveProducer;
+use super::snapshot::snapshot_path;
 use super::writer::Writer;
 use crate::log::{StorageError, TRASH_SUFFIX};
 
@@ -19,6 +22,15 @@ pub(super) struct Checkpoint {
     pub(super) recovery_point: i64,
     pub(super) log_start: i64,
     pub(super) high_watermark: i64,
+}
+
+/// Housekeeping of a partition, until it is done or nobody will do it.
+struct UnderWay(Arc<Partition>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.keeping_house.store(false, Ordering::Release);
+    }
 }
 
 impl Partition {
@@ -77,7 +89,7 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let (producers, transactions) = load_producers(self.disk(), &writer.log, now_ms)?;
+        let (producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
         writer.producers = producers;
         let mut marks = self.marks().map_err(io::Error::other)?;
         marks.note_unsynced(writer.log.take_unsynced());
@@ -85,19 +97,59 @@ impl Partition {
         Ok(())
     }
 
-    /// Applies retention and expires producers. The files that were taken out are renamed; removing them is up to the
-    /// caller, because it can take long. Blocks on the disk.
-    pub(super) fn housekeeping(self: &Arc<Self>, now_ms: i64) -> Result<Vec<PathBuf>, StorageError> {
-        let mut writer = self.writer()?;
+    /// Applies retention and expires producers, in the partition's turn, and removes what was taken out. Whoever no
+    /// longer waits for it gives up nothing; while the last time is still under way, there is nothing to do.
+    pub(super) async fn keep_house(self: &Arc<Self>, now_ms: i64) {
+        if self.keeping_house.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let under_way = UnderWay(self.clone());
+        let kept = self.change(move |partition, writer| {
+            let _under_way = under_way;
+            // A partition that is offline has said so when it failed.
+            let trash = partition.housekeeping(writer, now_ms).unwrap_or_default();
+            partition.remove_trash(trash)
+        });
+        if let Ok(removed) = kept.await {
+            let _ = removed.await;
+        }
+    }
+
+    /// Removing files can take long, and nobody has to wait for it.
+    fn remove_trash(self: &Arc<Self>, trash: Vec<PathBuf>) -> oneshot::Receiver<()> {
+        let (done, removed) = oneshot::channel();
+        let partition = self.clone();
+        self.home.executor.start(move || {
+            for path in trash {
+                if let Err(error) = partition.disk().remove(&path) {
+                    tracing::warn!(
+                        path = %path.display(), %error,
+                        "cannot remove a deleted segment; the next start will"
+                    );
+                }
+            }
+            let _ = done.send(());
+        });
+        removed
+    }
+
+    /// Applies retention and expires producers. The files that were taken out are renamed, and given back for removal.
+    fn housekeeping(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        now_ms: i64,
+    ) -> Result<Vec<PathBuf>, StorageError> {
+        if self.is_left_alone() {
+            return Ok(Vec::new());
+        }
         self.check_writable()?;
         let config = self.config();
         writer.follow(&config);
         writer.producers.expire(now_ms, config.producer_id_expiration_ms);
-        let cleaned = self.delete_old_segments(&mut writer, now_ms);
+        let cleaned = self.delete_old_segments(writer, now_ms);
         if let Ok(mut marks) = self.marks() {
             marks.note_unsynced(writer.log.take_unsynced());
         }
-        drop(writer);
         if cleaned.as_ref().is_ok_and(|trash| !trash.is_empty()) {
             self.wake();
         }
@@ -110,7 +162,13 @@ impl Partition {
     fn delete_old_segments(self: &Arc<Self>, writer: &mut Writer, now_ms: i64) -> io::Result<Vec<PathBuf>> {
         let visible = self.marks().map_err(io::Error::other)?.visible;
         let names = self.names().map_err(io::Error::other)?;
-        if writer.log.next_offset() <= visible.offset && writer.log.roll_if_expired(now_ms)? {
+        let rolled = match writer.log.next_offset() <= visible.offset {
+            true => writer.log.roll_if_expired(now_ms),
+            false => Ok(false),
+        };
+        // What is closed already can go all the same, and that may make the room that was missing.
+        let rolled = rolled.or_else(|error| if is_passing(&error) { Ok(false) } else { Err(error) })?;
+        if rolled {
             if let Ok(mut marks) = self.marks() {
                 marks.rolled = true;
                 marks.new_segment(&writer.log);
@@ -121,9 +179,11 @@ impl Partition {
         } else {
             drop(names);
         }
+        let end = self.deletable_end(writer, visible.offset)?;
         let _names = self.names().map_err(io::Error::other)?;
-        let mut trash = writer.log.delete_old_segments(now_ms, visible.offset)?;
+        let mut trash = writer.log.delete_old_segments(now_ms, end)?;
         if !trash.is_empty() {
+            self.sync_removals(writer);
             let start_offset = writer.log.start_offset();
             if let Ok(mut marks) = self.marks() {
                 marks.shortened(&writer.log);
@@ -139,48 +199,46 @@ impl Partition {
         Ok(trash)
     }
 
-    /// Has the producer state as of the log's end written beside the new segment. Appends go on meanwhile, and when it
-    /// cannot be written: without it the next start replays more.
-    pub(super) fn begin_snapshot(self: &Arc<Self>, writer: &mut Writer) {
-        let offset = writer.log.next_offset();
-        let Some(producers) = writer.producers.freeze() else {
-            tracing::debug!(
-                topic = %self.topic(), partition = self.index(), offset,
-                "no snapshot of the producers: the one before is still being written"
-            );
-            return;
-        };
-        let Ok(truncations) = self.marks().map(|marks| marks.truncations) else { return };
-        let partition = self.clone();
-        self.home.executor.start(move || {
-            if let Err(error) = partition.write_snapshot(&producers, offset, truncations) {
-                tracing::warn!(
-                    topic = %partition.topic(), partition = partition.index(), %error,
-                    "no snapshot of the producers; the next start takes longer"
-                );
-            }
-        });
+    /// How far retention may go. If a snapshot of the producers is missing for that, it is made for the next time.
+    fn deletable_end(self: &Arc<Self>, writer: &mut Writer, visible: i64) -> io::Result<i64> {
+        if writer.producers.is_empty() {
+            return Ok(visible);
+        }
+        let known = self.marks().map_err(io::Error::other)?.snapshot;
+        let bases = writer.log.segment_bases();
+        if bases.len() > 1 && known < bases.last().copied() {
+            self.begin_snapshot(writer);
+        }
+        Ok(self.marks().map_err(io::Error::other)?.deletable_end())
     }
 
-    fn write_snapshot(&self, producers: &Frozen<Producer>, offset: i64, truncations: u64) -> io::Result<()> {
-        let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
-        self.check_writable().map_err(io::Error::other)?;
-        if self.marks().is_ok_and(|marks| marks.truncations != truncations) {
-            // What it tells of may be gone.
-            return Ok(());
+    /// Before anybody is told of it: what was seen to be gone does not come back, also when the checkpoint of the log's
+    /// start has no room.
+    fn sync_removals(&self, writer: &mut Writer) {
+        let dir = writer.log.dir().to_owned();
+        match self.disk().sync_dir(&dir) {
+            Ok(()) => {}
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(dir = %dir.display(), %error, "the directory is synced with the next flush");
+                writer.log.unsynced().dir(&dir);
+            }
+            Err(error) => self.fail(StorageError::new(format!(
+                "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the disk \
+                 before",
+                dir.display()
+            ))),
         }
-        let bytes = snapshot::encode(producers.iter().map(|(id, producer)| (*id, producer)));
-        let _names = self.names().map_err(io::Error::other)?;
-        let file = self.disk().create(&snapshot_path(self.dir(), offset))?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync_data()?;
-        self.disk().sync_dir(self.dir())
     }
 
     /// Stops appends, makes everything durable and leaves the files as a clean shutdown does. What
-    /// follows needs no recovery. Blocks on the disk.
+    /// follows needs no recovery. A log that was never opened is left as it is. Blocks on the disk.
     pub(super) fn close(self: &Arc<Self>) -> Result<(), StorageError> {
         let _no_other_flush = self.flushing.lock().map_err(|_| interrupted())?;
+        if !self.is_open() {
+            // Whatever is to be done about it is up to the next start.
+            self.retire("the broker is stopping");
+            return Ok(());
+        }
         self.flush_now()?;
         if self.marks()?.epochs_changed {
             let what = format!("{} has no room for its leader epochs", self.dir().display());
@@ -197,20 +255,13 @@ impl Partition {
 
     fn close_log(&self, writer: &mut Writer) -> io::Result<()> {
         writer.log.close()?;
-        let path = snapshot_path(self.dir(), writer.log.next_offset());
         let _one_at_a_time = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
-        let bytes = snapshot::encode(writer.producers.iter());
-        let written = self.disk().create(&path).and_then(|file| file.write_all_at(&bytes, 0).map(|()| file));
-        match written {
-            Ok(file) => {
-                writer.log.unsynced().file(&file);
-                let dir = self.dir().to_owned();
-                writer.log.unsynced().dir(&dir);
-            }
-            Err(error) if super::error::is_passing(&error) => tracing::warn!(
+        let path = snapshot_path(self.dir(), writer.log.next_offset());
+        match self.write_last_snapshot(writer, &path) {
+            Err(error) if is_passing(&error) => tracing::warn!(
                 path = %path.display(), %error, "no snapshot of the producers; the next start takes longer"
             ),
-            Err(error) => return Err(error),
+            written => written?,
         }
         let mut unsynced = std::mem::take(&mut self.marks().map_err(io::Error::other)?.unsynced);
         unsynced.add(writer.log.take_unsynced());

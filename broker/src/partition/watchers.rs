@@ -1,5 +1,4 @@
-//! Who waits for records, in many partitions at once, and is woken when enough of them may have come. Pure but for the
-//! waking.
+//! Who waits for records, in many partitions at once, and is woken when enough of them may have come.
 //!
 //! A fetch that waits for a megabyte in two thousand partitions must neither look at them whenever one of them gets a
 //! record, nor miss the record that makes it enough. So the partitions count down what it misses, each by what becomes
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::read::Isolation;
+use super::isolation::Isolation;
 
 /// How much more readers see than before, in bytes: as much or less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +218,20 @@ mod tests {
             one.shown(Shown { bytes: 0, stable_bytes: u64::MAX });
         }
         assert!(is_woken(&waiter, usize::MAX), "however much came");
+    }
+
+    #[test]
+    fn those_who_wait_for_one_partition_do_not_hide_one_another() {
+        let [one, _] = two();
+        let waiters = [1, 2, 3].map(|_| Waiter::new(Isolation::ReadUncommitted));
+        let watching = waiters.each_ref().map(|waiter| one.add(waiter));
+        waiters.iter().for_each(|waiter| waiter.begin());
+        assert!(waiters.iter().all(|waiter| !is_woken(waiter, 1)));
+        let [_, second, _] = watching;
+        drop(second);
+        one.shown(bytes(1));
+        let woken = waiters.each_ref().map(|waiter| waiter.enough.notified().now_or_never().is_some());
+        assert_eq!(woken, [true, false, true]);
     }
 
     #[test]

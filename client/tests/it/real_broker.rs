@@ -29,6 +29,9 @@ async fn topic(client: &Client, partitions: i32) -> Arc<str> {
     let created =
         client.admin().create_topics(&[NewTopic::new(&*name).partitions(partitions)]).await.unwrap();
     assert!(created[&name].is_ok(), "{created:?}");
+    // Brokers hear of it a moment after the controller.
+    let known = async { while client.admin().describe_topics(&[&*name]).await.unwrap()[&name].is_err() {} };
+    within(known).await;
     name
 }
 

@@ -35,6 +35,8 @@ struct Shared {
     failure: Mutex<Option<AppendFailure>>,
     flush_fails: Mutex<bool>,
     panics: Mutex<bool>,
+    unopened: Mutex<bool>,
+    comes_back: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,14 @@ impl DurableLog for Held {
     }
 
     fn offsets(&self) -> Result<Range<i64>, StorageError> {
+        if *self.shared.unopened.lock().unwrap() {
+            return Err(StorageError::new("not open"));
+        }
         Ok(0..self.shared.records.lock().unwrap().len() as i64)
+    }
+
+    fn comes_back(&self) -> bool {
+        *self.shared.comes_back.lock().unwrap()
     }
 
     async fn append(&self, records: Vec<StoredRecord>, _: i64) -> Result<i64, AppendFailure> {
@@ -302,4 +311,27 @@ async fn a_runtime_opens_the_logs_that_appear_and_keeps_those_it_has() {
     let waiting = shard.submit(Ask::Wait(1)).await;
     assert_eq!(waiting.await.unwrap(), Err(ErrorCode::CoordinatorNotAvailable));
     runtime.close().await;
+}
+
+/// A log that was not open was lost until the broker started again.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_comes_back_is_loaded_then_and_another_is_lost() {
+    for comes_back in [true, false] {
+        let log = Held::default();
+        let set = |flag: &Mutex<bool>, value: bool| *flag.lock().unwrap() = value;
+        set(&log.shared.unopened, true);
+        set(&log.shared.comes_back, comes_back);
+        let runtime = runtime(&log, None);
+        assert_eq!(ask(&runtime, Ask::Set(1, 10)).await, Err(ErrorCode::CoordinatorLoadInProgress));
+        sleep(Duration::from_secs(100)).await;
+        let meanwhile = match comes_back {
+            true => ErrorCode::CoordinatorLoadInProgress,
+            false => ErrorCode::CoordinatorNotAvailable,
+        };
+        assert_eq!(ask(&runtime, Ask::Set(1, 11)).await, Err(meanwhile));
+        set(&log.shared.unopened, false);
+        sleep(Duration::from_secs(31)).await;
+        let expected = if comes_back { Ok(12) } else { Err(ErrorCode::CoordinatorNotAvailable) };
+        assert_eq!(ask(&runtime, Ask::Set(1, 12)).await, expected);
+    }
 }

@@ -66,7 +66,7 @@ fn of_topics() -> Vec<Case> {
 }
 
 fn of_groups() -> Vec<Case> {
-    let describe = DescribeGroupsRequest { groups: some().collect(), ..Default::default() };
+    let describe = DescribeGroupsRequest { groups: names().collect(), ..Default::default() };
     let find = FindCoordinatorRequest { coordinator_keys: names().collect(), ..Default::default() };
     let members = some().map(|member_id| MemberIdentity { member_id, ..Default::default() }).collect();
     let leave = LeaveGroupRequest { group_id: "g".into(), members, ..Default::default() };

@@ -70,6 +70,20 @@ impl Wire {
         tokio::time::timeout(DEADLINE, read).await.expect("no answer in time").unwrap_or(0)
     }
 
+    /// Waits until the next frame has begun to come, and says how long it is; [`Self::receive_rest`] has to follow.
+    pub(super) async fn receive_len(&mut self) -> usize {
+        let len = tokio::time::timeout(DEADLINE, self.stream.read_i32()).await.expect("no answer in time");
+        usize::try_from(len.unwrap()).unwrap()
+    }
+
+    /// The frame that [`Self::receive_len`] saw the length of.
+    pub(super) async fn receive_rest<R: Request>(&mut self, len: usize, version: i16) -> R::Response {
+        let mut frame = BytesMut::zeroed(len);
+        let read = self.stream.read_exact(&mut frame);
+        tokio::time::timeout(DEADLINE, read).await.expect("no answer in time").unwrap();
+        decode_response::<R>(frame.freeze(), version).unwrap().1
+    }
+
     pub(super) async fn receive_in<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
         let frame = self.receive_raw().await.expect("the broker closed the connection");
         decode_response::<R>(frame, version).unwrap()

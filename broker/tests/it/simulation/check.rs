@@ -11,9 +11,10 @@ use klamm_protocol::messages::{
 };
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 use klamm_protocol::{ErrorCode, Request, Uuid};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::client::Shared;
+use super::committer::Caller;
 use super::connection::{Connection, decoded};
 use super::model::{Place, value_of};
 use super::{admin, committer, member, producer, reader};
@@ -72,17 +73,11 @@ impl<'a> Checker<'a> {
             return None;
         }
         self.connection.send(request, version, Some(()));
-        loop {
-            tokio::task::yield_now().await;
-            if let Some(((), frame)) = self.connection.receive() {
-                return Some(frame);
-            }
-            if self.connection.is_closed() || Instant::now() > self.until {
-                self.shared.model.fail(format!("{:?} is not answered within {PATIENCE:?}", R::KEY));
-                return None;
-            }
-            sleep(Duration::from_millis(1)).await;
+        let answer = timeout_at(self.until, self.connection.answer()).await.ok().flatten();
+        if answer.is_none() {
+            self.shared.model.fail(format!("{:?} is not answered within {PATIENCE:?}", R::KEY));
         }
+        answer.map(|((), frame)| frame)
     }
 
     /// Whether to ask again: while a group is being loaded, for instance.
@@ -261,15 +256,14 @@ impl<'a> Checker<'a> {
     async fn joins(&mut self) -> Option<()> {
         let mut id = String::new();
         loop {
-            let joined = self.ask(&member::join("group", &id), member::JOIN).await?;
+            let joined = self.ask(&member::join("group", &id, None), member::JOIN).await?;
             let joined = decoded::<JoinGroupRequest>(joined, member::JOIN);
             joined.member_id.as_str().clone_into(&mut id);
             if self.retries(joined.error_code, "joining").await {
                 continue;
             }
-            let members: Vec<String> =
-                joined.members.iter().map(|member| member.member_id.as_str().to_owned()).collect();
-            let request = member::sync("group", (&id, joined.generation_id), &members, self.shared);
+            let caller = Caller { id: &id, instance: None, generation: joined.generation_id };
+            let request = member::sync("group", caller, &member::named(&joined), self.shared);
             let synced = decoded::<SyncGroupRequest>(self.ask(&request, member::SYNC).await?, member::SYNC);
             if !self.retries(synced.error_code, "syncing").await {
                 return Some(());

@@ -18,6 +18,15 @@ use super::planted::Planted;
 /// How many of the last happenings are told with a failure.
 const TOLD: usize = 60;
 
+/// A join with a `group.instance.id` that was answered: nobody who joined with it before is a member any more.
+#[derive(Debug, Clone)]
+pub(super) struct Takeover {
+    pub(super) life: u64,
+    /// Everything that happened before has a smaller number.
+    pub(super) sent: u64,
+    pub(super) member_id: String,
+}
+
 /// The number of a leader's request and what it gave to a member.
 pub(super) type Assignment = (u64, Vec<Place>);
 
@@ -38,7 +47,12 @@ pub(super) struct Shared {
     pub(super) doubtful: bool,
     /// How often a broker was started.
     pub(super) life: u64,
-    /// Group, generation and member: what leaders gave it, each with the number of the leader's request.
+    /// Requests of members whose place another had taken.
+    pub(super) fenced: u64,
+    /// The last for each instance.
+    pub(super) takeovers: BTreeMap<String, Takeover>,
+    /// Group, generation and member (its instance if it has one): what leaders gave it, each with the number of the
+    /// leader's request.
     pub(super) assignments: BTreeMap<(String, i32, String), Vec<Assignment>>,
     /// By life, group and generation: which of the leaders' requests counted.
     pub(super) counted: BTreeMap<(u64, String, i32), u64>,
@@ -65,6 +79,8 @@ impl Shared {
             settled: false,
             doubtful: false,
             life: 0,
+            fenced: 0,
+            takeovers: BTreeMap::new(),
             assignments: BTreeMap::new(),
             counted: BTreeMap::new(),
             last_number: 0,

@@ -32,11 +32,16 @@ pub(super) struct Question {
     changes: u64,
 }
 
-/// As which member and in which generation an offset is committed.
-pub(super) type Caller<'a> = (&'a str, i32);
+/// As which member an offset is committed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) id: &'a str,
+    pub(super) instance: Option<&'a str>,
+    pub(super) generation: i32,
+}
 
 /// One that is in no group.
-pub(super) const NOBODY: Caller<'static> = ("", -1);
+pub(super) const NOBODY: Caller<'static> = Caller { id: "", instance: None, generation: -1 };
 
 /// A commit for a partition that nobody else commits for now.
 pub(super) fn commit(
@@ -64,8 +69,9 @@ pub(super) fn commit(
     };
     let request = OffsetCommitRequest {
         group_id: group.into(),
-        member_id: caller.0.into(),
-        generation_id_or_member_epoch: caller.1,
+        member_id: caller.id.into(),
+        group_instance_id: caller.instance.map(Into::into),
+        generation_id_or_member_epoch: caller.generation,
         topics: vec![topic],
         ..OffsetCommitRequest::default()
     };
@@ -83,9 +89,12 @@ pub(super) fn committed(sent: &Sent, frame: Bytes, shared: &mut Shared) -> i16 {
         ErrorCode::IllegalGeneration
         | ErrorCode::UnknownMemberId
         | ErrorCode::RebalanceInProgress
+        | ErrorCode::FencedInstanceId
         | ErrorCode::UnknownTopicId
         | ErrorCode::CoordinatorLoadInProgress
         | ErrorCode::UnknownTopicOrPartition => register.refused(sent.commit),
+        // It goes on at a disk that hangs.
+        ErrorCode::RequestTimedOut => register.unanswered(sent.commit),
         // Its record may have been written.
         _ if stands(Known::FailedCommitsAreNotSeen) => register.failed(sent.commit),
         _ => register.unanswered(sent.commit),

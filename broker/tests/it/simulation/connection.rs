@@ -10,6 +10,9 @@ use klamm_runtime::{MemoryNet, Net, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::unconstrained;
 
+/// How much is read at once.
+const PIECE_BYTES: usize = 1 << 10;
+
 /// A stream of frames to a broker, with what is to be remembered for each answer that is to come.
 #[derive(Debug)]
 pub(super) struct Connection<T> {
@@ -39,6 +42,11 @@ impl<T> Connection<T> {
 
     /// The next answer that is there, without its length.
     pub(super) fn receive(&mut self) -> Option<(T, Bytes)> {
+        unconstrained(self.answer()).now_or_never().flatten()
+    }
+
+    /// Waits for the next answer; nothing when the broker has ended the connection. Cancel-safe.
+    pub(super) async fn answer(&mut self) -> Option<(T, Bytes)> {
         loop {
             if let Some(len) = self.received.first_chunk::<4>().map(|len| i32::from_be_bytes(*len) as usize)
                 && self.received.len() >= 4 + len
@@ -47,15 +55,11 @@ impl<T> Connection<T> {
                 let frame = self.received.split_to(len).freeze();
                 return Some((self.waiting.pop_front()?, frame));
             }
-            let mut piece = [0; 16 << 10];
-            match unconstrained(self.stream.read(&mut piece)).now_or_never() {
-                Some(Ok(0) | Err(_)) => {
-                    self.closed = true;
-                    return None;
-                }
-                Some(Ok(read)) => self.received.extend_from_slice(&piece[..read]),
-                None => return None,
+            if self.closed {
+                return None;
             }
+            self.received.reserve(PIECE_BYTES);
+            self.closed = !matches!(self.stream.read_buf(&mut self.received).await, Ok(1..));
         }
     }
 

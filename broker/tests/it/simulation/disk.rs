@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use klamm_broker::disk::{
-    Calls, DirEntry, Disk, DiskCall, DiskFile, DiskLock, Failure, FileTimes, MemoryDisk, Tear,
+    Calls, Delays, DirEntry, Disk, DiskCall, DiskFile, DiskLock, Failure, FileTimes, MemoryDisk, Tear,
 };
 use klamm_runtime::{Rng, SeededRng};
 
@@ -28,6 +29,8 @@ pub(super) struct DiskRates {
     pub(super) names: u64,
     /// Opening and creating, for want of descriptors.
     pub(super) descriptors: u64,
+    /// Work on a partition that hangs before its first call. Without any, all of it is done at once and in place.
+    pub(super) hangs: u64,
 }
 
 /// A [`MemoryDisk`] and what goes wrong with it.
@@ -35,6 +38,8 @@ pub(super) struct DiskRates {
 pub(super) struct SimDisk {
     memory: MemoryDisk,
     control: Arc<Mutex<Control>>,
+    /// What is left of a process that died does nothing any more.
+    life: u64,
 }
 
 #[derive(Debug)]
@@ -49,14 +54,16 @@ struct Control {
     power_left: Option<u64>,
     /// The power went.
     off: bool,
-    /// The broker is gone; what is left of its tasks does nothing any more.
-    buried: bool,
-    /// A sync failed, and the power has not gone since.
-    failed_sync: bool,
+    /// The process that has the disk now.
+    life: u64,
     planted: Option<Planted>,
     /// How many faults there were since the last start of a broker.
     fired: u64,
     fired_in_all: u64,
+    /// Whether anything hung since then.
+    hung: bool,
+    /// How often there was no space for what is known of producers.
+    forgotten: u64,
     /// Everything that was called, in order, as a checksum.
     history: u64,
     /// The calls since they were asked for last, if anybody wants to see them.
@@ -72,15 +79,16 @@ impl SimDisk {
             full: false,
             power_left: None,
             off: false,
-            buried: false,
-            failed_sync: false,
+            life: 0,
             planted,
             fired: 0,
+            hung: false,
             fired_in_all: 0,
+            forgotten: 0,
             history: 0,
             calls: std::env::var_os("KLAMM_CALLS").map(|_| Vec::new()),
         };
-        Self { memory: MemoryDisk::new(), control: Arc::new(Mutex::new(control)) }
+        Self { memory: MemoryDisk::new(), control: Arc::new(Mutex::new(control)), life: 0 }
     }
 
     /// Lets the rates count, or not.
@@ -111,11 +119,7 @@ impl SimDisk {
 
     /// The power goes now.
     pub(super) fn crash(&self) {
-        let tear = {
-            let mut control = self.control();
-            control.failed_sync = false;
-            control.tear()
-        };
+        let tear = self.control().tear();
         self.memory.crash(tear);
     }
 
@@ -127,18 +131,31 @@ impl SimDisk {
         }
     }
 
-    /// Keeps the tasks of a broker that was dropped from the disk until they have ended.
-    pub(super) fn bury(&self, buried: bool) {
-        self.control().buried = buried;
+    /// The process that has the disk dies.
+    pub(super) fn kill(&self) {
+        self.control().life += 1;
+        self.memory.kill();
     }
 
-    pub(super) fn has_failed_sync(&self) -> bool {
-        self.control().failed_sync
+    /// The disk as the next process has it.
+    pub(super) fn of_next_process(&self) -> Self {
+        Self { life: self.control().life, ..self.clone() }
+    }
+
+    /// Whether the process that had this is dead, or without power.
+    pub(super) fn is_of_the_dead(&self) -> bool {
+        let control = self.control();
+        control.life != self.life || control.off
+    }
+
+    fn check_alive(&self, control: &Control) -> io::Result<()> {
+        if control.life == self.life { Ok(()) } else { Err(io::Error::other("this broker is gone")) }
     }
 
     /// Begins to count the faults of a life of the broker.
     pub(super) fn new_life(&self) {
-        self.control().fired = 0;
+        let mut control = self.control();
+        (control.fired, control.hung) = (0, false);
         self.memory.clear_faults();
     }
 
@@ -147,8 +164,17 @@ impl SimDisk {
         self.control().fired
     }
 
+    pub(super) fn has_hung(&self) -> bool {
+        self.control().hung
+    }
+
     pub(super) fn fired_in_all(&self) -> u64 {
         self.control().fired_in_all
+    }
+
+    /// Whether retention may have taken what producers had sent before it was written down: space comes first.
+    pub(super) fn may_have_forgotten_producers(&self) -> bool {
+        self.control().forgotten > 1
     }
 
     pub(super) fn history(&self) -> u64 {
@@ -167,9 +193,7 @@ impl SimDisk {
     /// Orders what shall happen at the call that follows.
     fn before(&self, kind: DiskCall, path: &Path) -> io::Result<()> {
         let mut control = self.control();
-        if control.buried {
-            return Err(io::Error::other("this broker is gone"));
-        }
+        self.check_alive(&control)?;
         // A call on a file that died with its broker has not met what was ordered for it.
         self.memory.clear_faults();
         control.note(kind, path);
@@ -177,7 +201,7 @@ impl SimDisk {
             if *left == 0 {
                 control.power_left = None;
                 control.fired();
-                (control.off, control.failed_sync) = (true, false);
+                control.off = true;
                 self.memory.cut_power(Calls::any(), control.tear());
                 return Ok(());
             }
@@ -197,7 +221,8 @@ impl SimDisk {
             if let Some(calls) = &mut control.calls {
                 calls.push(format!("fails: {failure:?}"));
             }
-            control.failed_sync |= kind == DiskCall::Sync;
+            let of_producers = path.to_string_lossy().contains(".snapshot");
+            control.forgotten += u64::from(of_producers && failure == Failure::Os(NO_SPACE));
             self.memory.fail(Calls::any(), failure);
         }
         Ok(())
@@ -206,9 +231,7 @@ impl SimDisk {
     /// As [`Self::before`]. Which of several readers comes first is up to tokio, so nothing may follow from the order.
     fn before_read(&self, path: &Path, position: u64) -> io::Result<()> {
         let mut control = self.control();
-        if control.buried {
-            return Err(io::Error::other("this broker is gone"));
-        }
+        self.check_alive(&control)?;
         self.memory.clear_faults();
         let is_index = path.extension().is_some_and(|suffix| suffix != "log");
         let spared = !control.armed || (is_index && !stands(Known::ReadsOfIndexes));
@@ -252,8 +275,19 @@ impl Control {
         self.history = hash(path.as_os_str().as_encoded_bytes(), self.history ^ kind as u64);
     }
 
+    /// How long the next piece of work hangs.
+    fn hang(&mut self) -> Duration {
+        if !self.armed || self.rng.below(PER) >= self.rates.hangs {
+            return Duration::ZERO;
+        }
+        self.fired_in_all += 1;
+        self.hung = true;
+        let most_ms = [20, 500, 10_000, 40_000][self.rng.below(4) as usize];
+        Duration::from_millis(1 + self.rng.below(most_ms))
+    }
+
     fn failure(&self, kind: DiskCall) -> Option<Failure> {
-        let DiskRates { read, write, sync, names, descriptors } = self.rates;
+        let DiskRates { read, write, sync, names, descriptors, .. } = self.rates;
         let needs_space = matches!(kind, DiskCall::Write | DiskCall::Create | DiskCall::CreateDir);
         if self.full && needs_space {
             return Some(Failure::Os(NO_SPACE));
@@ -331,12 +365,19 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        self.check_alive(&self.control())?;
         self.memory.clear_faults();
         self.memory.lock(path)
     }
 
     fn is_blocking(&self) -> bool {
         false
+    }
+
+    fn delays(&self) -> Option<Delays> {
+        let control = self.control.clone();
+        let hang = move || control.lock().unwrap_or_else(PoisonError::into_inner).hang();
+        (self.control().rates.hangs > 0).then(|| Arc::new(hang) as Delays)
     }
 }
 

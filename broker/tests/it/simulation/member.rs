@@ -1,16 +1,16 @@
 //! Members of a group: they join, share the partitions, commit, and leave or fall silent.
 
 use bytes::Bytes;
-use klamm_protocol::ErrorCode;
-use klamm_protocol::messages::join_group::JoinGroupRequestProtocol;
+use klamm_protocol::messages::join_group::{JoinGroupRequestProtocol, JoinGroupResponseMember};
 use klamm_protocol::messages::leave_group::MemberIdentity;
 use klamm_protocol::messages::sync_group::SyncGroupRequestAssignment;
 use klamm_protocol::messages::{
     HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
 };
+use klamm_protocol::{ErrorCode, Request};
 
-use super::client::{Role, Shared};
-use super::committer::{self, COMMIT, FETCH, Question, Sent};
+use super::client::{Role, Shared, Takeover};
+use super::committer::{self, COMMIT, Caller, FETCH, Question, Sent};
 use super::connection::{Connection, decoded};
 use super::model::Place;
 
@@ -32,19 +32,36 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Member {
     group: String,
+    /// `group.instance.id`. Another client may have the same: the one that joins last is the member.
+    instance: Option<String>,
     id: String,
     generation: i32,
     state: State,
-    /// What to give the members, when this one leads.
-    members: Vec<String>,
+    /// When it asked to be a member and when it was told that it is one, as numbers.
+    asked: u64,
+    joined: u64,
+    /// Whom to give something, when this one leads: member id and what it is known by.
+    members: Vec<Named>,
     places: Vec<Place>,
     /// Waits for the answer to a join or sync.
     waits: bool,
 }
 
+/// A member's id, and what it is known by: its instance, which keeps what a member was given when another takes its
+/// place, or the same again.
+pub(super) type Named = (String, String);
+
 #[derive(Debug)]
-pub(super) enum Asked {
-    Join,
+pub(super) struct Asked {
+    what: What,
+    /// Another had its instance for sure when this was sent.
+    fenced: bool,
+}
+
+#[derive(Debug)]
+enum What {
+    /// When it was sent.
+    Join(u64),
     Sync,
     Heartbeat,
     Leave,
@@ -52,7 +69,17 @@ pub(super) enum Asked {
     Question(Question),
 }
 
-pub(super) fn join(group: &str, member_id: &str) -> JoinGroupRequest {
+/// Whom a leader's answer to a join names.
+pub(super) fn named(answer: &JoinGroupResponse) -> Vec<Named> {
+    let named = |member: &JoinGroupResponseMember| {
+        let id = member.member_id.as_str().to_owned();
+        let instance = member.group_instance_id.as_ref().map(|instance| instance.as_str().to_owned());
+        (id.clone(), instance.unwrap_or(id))
+    };
+    answer.members.iter().map(named).collect()
+}
+
+pub(super) fn join(group: &str, member_id: &str, instance: Option<&str>) -> JoinGroupRequest {
     let protocol = JoinGroupRequestProtocol {
         name: "range".into(),
         metadata: Bytes::from_static(b"all"),
@@ -63,6 +90,7 @@ pub(super) fn join(group: &str, member_id: &str) -> JoinGroupRequest {
         session_timeout_ms: SESSION_MS,
         rebalance_timeout_ms: SESSION_MS,
         member_id: member_id.into(),
+        group_instance_id: instance.map(Into::into),
         protocol_type: "consumer".into(),
         protocols: vec![protocol],
         ..JoinGroupRequest::default()
@@ -72,16 +100,16 @@ pub(super) fn join(group: &str, member_id: &str) -> JoinGroupRequest {
 /// Gives every member its share of all partitions, with a number by which it can be known.
 pub(super) fn sync(
     group: &str,
-    joined: (&str, i32),
-    members: &[String],
+    caller: Caller<'_>,
+    members: &[Named],
     shared: &mut Shared,
 ) -> SyncGroupRequest {
     let request = shared.number();
     let places = shared.model.places();
     let mut assignments = Vec::new();
-    for (at, member) in members.iter().enumerate() {
+    for (at, (member, known_as)) in members.iter().enumerate() {
         let share = places.iter().enumerate().filter(|(index, _)| index % members.len() == at);
-        let key = (group.to_owned(), joined.1, member.clone());
+        let key = (group.to_owned(), caller.generation, known_as.clone());
         let share = share.map(|(_, place)| *place).collect();
         shared.assignments.entry(key).or_default().push((request, share));
         assignments.push(SyncGroupRequestAssignment {
@@ -92,8 +120,9 @@ pub(super) fn sync(
     }
     SyncGroupRequest {
         group_id: group.into(),
-        generation_id: joined.1,
-        member_id: joined.0.into(),
+        generation_id: caller.generation,
+        member_id: caller.id.into(),
+        group_instance_id: caller.instance.map(Into::into),
         protocol_type: Some("consumer".into()),
         protocol_name: Some("range".into()),
         assignments,
@@ -102,9 +131,12 @@ pub(super) fn sync(
 }
 
 impl Member {
-    pub(super) fn of(group: &str) -> Self {
+    pub(super) fn of(group: &str, instance: Option<String>) -> Self {
         Self {
             group: group.to_owned(),
+            instance,
+            asked: 0,
+            joined: 0,
             id: String::new(),
             generation: -1,
             state: State::Out,
@@ -117,20 +149,39 @@ impl Member {
     /// Everything that is known of the group is void.
     fn out(&mut self, with_id: bool) {
         let id = if with_id { std::mem::take(&mut self.id) } else { String::new() };
-        *self = Self { id, waits: self.waits, ..Self::of(&self.group) };
+        *self = Self { id, waits: self.waits, ..Self::of(&self.group, self.instance.take()) };
     }
 
-    fn joined(&mut self, answer: JoinGroupResponse) {
+    fn caller(&self) -> Caller<'_> {
+        Caller { id: &self.id, instance: self.instance.as_deref(), generation: self.generation }
+    }
+
+    /// Sends it, with what is known of whether this is a member.
+    fn ask<R: Request>(
+        &self,
+        (request, version): (&R, i16),
+        what: What,
+        connection: &mut Connection<Asked>,
+        shared: &Shared,
+    ) {
+        let takeover = self.instance.as_ref().and_then(|instance| shared.takeovers.get(instance));
+        let fenced = takeover.is_some_and(|Takeover { life, sent, member_id }| {
+            *life == shared.life && *sent > self.joined && *member_id != self.id && !self.id.is_empty()
+        });
+        connection.send(request, version, Some(Asked { what, fenced }));
+    }
+
+    fn joined(&mut self, sent: u64, answer: &JoinGroupResponse, shared: &mut Shared) {
         match ErrorCode::from_code(answer.error_code) {
             ErrorCode::None => {
                 self.state = State::Joined;
                 self.id = answer.member_id.as_str().to_owned();
                 self.generation = answer.generation_id;
-                self.members =
-                    answer.members.iter().map(|member| member.member_id.as_str().to_owned()).collect();
+                self.members = named(answer);
+                (self.asked, self.joined) = (sent, shared.number());
             }
             ErrorCode::MemberIdRequired => self.id = answer.member_id.as_str().to_owned(),
-            ErrorCode::UnknownMemberId => self.out(false),
+            ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId => self.out(false),
             _ => {}
         }
     }
@@ -138,7 +189,8 @@ impl Member {
     /// Takes an assignment, which has to be one that a leader made for this member and generation.
     fn assigned(&mut self, assignment: &[u8], shared: &mut Shared) {
         let request = std::str::from_utf8(assignment).ok().and_then(|number| number.parse::<u64>().ok());
-        let key = (self.group.clone(), self.generation, self.id.clone());
+        let known_as = self.instance.clone().unwrap_or_else(|| self.id.clone());
+        let key = (self.group.clone(), self.generation, known_as);
         let made =
             shared.assignments.get(&key).into_iter().flatten().find(|(number, _)| Some(*number) == request);
         let Some((request, places)) = made.cloned() else {
@@ -150,6 +202,14 @@ impl Member {
             format!("generation {} has the assignments of leaders' requests {counts} and {request}", key.1)
         });
         (self.state, self.places) = (State::Stable, places);
+        // Only now it is durable that this is the member.
+        if let Some(instance) = &self.instance {
+            let takeover = Takeover { life: shared.life, sent: self.asked, member_id: self.id.clone() };
+            let last = shared.takeovers.entry(instance.clone()).or_insert_with(|| takeover.clone());
+            if last.sent < takeover.sent {
+                *last = takeover;
+            }
+        }
     }
 
     /// What an error of another request means for the membership.
@@ -166,14 +226,19 @@ impl Member {
     fn act_as_member(&mut self, connection: &mut Connection<Asked>, shared: &mut Shared) {
         let group = self.group.clone();
         let generation_id = self.generation;
+        let group_instance_id = self.instance.as_deref().map(Into::into);
         if shared.chance(4) {
-            let member = MemberIdentity { member_id: self.id.as_str().into(), ..MemberIdentity::default() };
+            let member = MemberIdentity {
+                member_id: self.id.as_str().into(),
+                group_instance_id,
+                ..MemberIdentity::default()
+            };
             let request = LeaveGroupRequest {
                 group_id: group.as_str().into(),
                 members: vec![member],
                 ..Default::default()
             };
-            connection.send(&request, LEAVE, Some(Asked::Leave));
+            self.ask((&request, LEAVE), What::Leave, connection, shared);
             return self.out(false);
         }
         let places = if shared.chance(90) { self.places.clone() } else { shared.model.places() };
@@ -183,17 +248,16 @@ impl Member {
                 group_id: group.as_str().into(),
                 generation_id,
                 member_id: self.id.as_str().into(),
+                group_instance_id,
                 ..HeartbeatRequest::default()
             };
-            return connection.send(&request, HEARTBEAT, Some(Asked::Heartbeat));
+            return self.ask((&request, HEARTBEAT), What::Heartbeat, connection, shared);
         };
         if shared.chance(30) {
             let (request, question) = committer::question(&group, place, shared);
-            connection.send(&request, FETCH, Some(Asked::Question(question)));
-        } else if let Some((request, sent)) =
-            committer::commit(&group, place, (&self.id, generation_id), shared)
-        {
-            connection.send(&request, COMMIT, Some(Asked::Commit(sent)));
+            connection.send(&request, FETCH, Some(Asked { what: What::Question(question), fenced: false }));
+        } else if let Some((request, sent)) = committer::commit(&group, place, self.caller(), shared) {
+            self.ask((&request, COMMIT), What::Commit(sent), connection, shared);
         }
     }
 }
@@ -208,28 +272,31 @@ impl Role for Member {
         match self.state {
             State::Out => {
                 self.waits = true;
-                connection.send(&join(&self.group, &self.id), JOIN, Some(Asked::Join));
+                let sent = shared.number();
+                let request = join(&self.group, &self.id, self.instance.as_deref());
+                connection.send(&request, JOIN, Some(Asked { what: What::Join(sent), fenced: false }));
             }
             State::Joined => {
                 self.waits = true;
-                let request = sync(&self.group, (&self.id, self.generation), &self.members, shared);
-                connection.send(&request, SYNC, Some(Asked::Sync));
+                let request = sync(&self.group, self.caller(), &self.members, shared);
+                self.ask((&request, SYNC), What::Sync, connection, shared);
             }
             State::Stable => self.act_as_member(connection, shared),
         }
     }
 
     fn answered(&mut self, asked: Asked, frame: Bytes, shared: &mut Shared) {
-        let code = match asked {
-            Asked::Join => {
+        let Asked { what, fenced } = asked;
+        let code = match what {
+            What::Join(sent) => {
                 self.waits = false;
                 let answer = decoded::<JoinGroupRequest>(frame, JOIN);
                 let (code, generation) = (answer.error_code, answer.generation_id);
-                self.joined(answer);
+                self.joined(sent, &answer, shared);
                 shared.note(format!("  join of {}: {code}, generation {generation}", self.group));
                 return;
             }
-            Asked::Sync => {
+            What::Sync => {
                 self.waits = false;
                 let answer = decoded::<SyncGroupRequest>(frame, SYNC);
                 shared.note(format!("  sync of {}: {}", self.group, answer.error_code));
@@ -238,22 +305,26 @@ impl Role for Member {
                 }
                 answer.error_code
             }
-            Asked::Heartbeat => decoded::<HeartbeatRequest>(frame, HEARTBEAT).error_code,
-            Asked::Leave => return drop(decoded::<LeaveGroupRequest>(frame, LEAVE)),
-            Asked::Commit(sent) => committer::committed(&sent, frame, shared),
-            Asked::Question(question) => {
+            What::Heartbeat => decoded::<HeartbeatRequest>(frame, HEARTBEAT).error_code,
+            What::Leave => return drop(decoded::<LeaveGroupRequest>(frame, LEAVE)),
+            What::Commit(sent) => committer::committed(&sent, frame, shared),
+            What::Question(question) => {
                 let _ = committer::told(&question, frame, shared);
                 return;
             }
         };
+        shared.fenced += u64::from(fenced);
+        shared.model.check(!fenced || code != 0, || {
+            format!("a member is served, and another had taken its place as {:?}", self.instance)
+        });
         self.heard(code);
     }
 
     fn lost(&mut self, asked: Asked, shared: &mut Shared) {
-        match asked {
-            Asked::Commit(sent) => committer::unanswered(&sent, shared),
+        match asked.what {
+            What::Commit(sent) => committer::unanswered(&sent, shared),
             // Whether it counted is not known.
-            Asked::Join | Asked::Sync => (self.waits, self.state) = (false, State::Out),
+            What::Join(_) | What::Sync => (self.waits, self.state) = (false, State::Out),
             _ => {}
         }
     }

@@ -49,6 +49,8 @@ pub(super) struct Log {
     pub(super) facts: BTreeMap<i64, u64>,
     pub(super) high_watermark: i64,
     pub(super) start: i64,
+    /// When that was learned.
+    start_ms: i64,
 }
 
 /// What may be deleted by age or size.
@@ -232,7 +234,10 @@ impl Model {
             return;
         }
         let log = self.logs.entry(place).or_default();
-        let before = log.facts.insert(offset, number);
+        // A repeated batch is told where it was, and that may have been deleted meanwhile.
+        let deleted = offset < log.start;
+        let before = if deleted { None } else { log.facts.insert(offset, number) };
+        let start_ms = log.start_ms;
         self.check(before.is_none_or(|before| before == number), || {
             format!("offset {offset} is {how} with record {number} and had {before:?}")
         });
@@ -240,7 +245,13 @@ impl Model {
             return self.fail(format!("record {number} at {offset} was never sent"));
         };
         let (at, floor, fate, of) = (sent.offset, sent.floor, sent.fate, sent.place);
+        let too_young = deleted
+            && self.retention.bytes.is_none()
+            && self.retention.ms.is_none_or(|ms| sent.sent_ms + ms >= start_ms);
         sent.offset = Some(offset);
+        self.check(!too_young, || {
+            format!("record {number} at {offset} was deleted, which retention does not allow")
+        });
         self.check(of == place, || format!("record {number} at {offset} was sent to another partition"));
         self.check(at.is_none_or(|at| at == offset), || {
             format!("record {number} is at {offset} and was at {at:?}: it is there twice")
@@ -296,6 +307,7 @@ impl Model {
     fn starts_at(&mut self, place: Place, start: i64, now_ms: i64) {
         let log = self.logs.entry(place).or_default();
         let before = std::mem::replace(&mut log.start, start);
+        log.start_ms = now_ms;
         let kept = log.facts.split_off(&start);
         let deleted = std::mem::replace(&mut log.facts, kept);
         let end = log.high_watermark;

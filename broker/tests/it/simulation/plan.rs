@@ -18,6 +18,8 @@ pub(super) struct Plan {
     pub(super) idempotent: u64,
     pub(super) plain: u64,
     pub(super) members: u64,
+    /// Members with a `group.instance.id`, each of which two may have.
+    pub(super) static_members: u64,
     pub(super) readers: u64,
     pub(super) segment_bytes: u64,
     pub(super) offsets_segment_bytes: u64,
@@ -46,6 +48,7 @@ impl Plan {
             sync: rate(Known::Syncs, 1_000),
             names: rate(Known::Names, 2_000),
             descriptors: rate(Known::Descriptors, 1_000),
+            hangs: rate(Known::Hangs, 4_000),
         };
         let cuts = rate(Known::Cuts, 60);
         let power_cuts_in_calls = rate(Known::PowerInCalls, 30);
@@ -64,6 +67,7 @@ impl Plan {
             idempotent: 1 + rng.below(3),
             plain: rng.below(3),
             members: rng.below(4),
+            static_members: rng.below(2) * rng.below(4),
             readers: rng.below(3),
             segment_bytes: 1_024 + rng.below(4_096),
             offsets_segment_bytes: 1_024 + rng.below(4_096),

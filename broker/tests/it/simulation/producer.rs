@@ -171,7 +171,7 @@ impl Idempotent {
             self.batches.retain(|batch| batch.place != place);
             self.next.remove(&place);
         } else if code == ErrorCode::OutOfOrderSequenceNumber.code() && is_head {
-            let troubled = self.troubled.contains(&place);
+            let troubled = self.troubled.contains(&place) || shared.disk.may_have_forgotten_producers();
             shared
                 .model
                 .check(troubled, || format!("record {first} is in order and was refused as out of order"));
@@ -278,8 +278,9 @@ impl Batch {
         if is_unknown_topic(code) {
             check_unknown(self.place, shared);
         }
-        // After an error of the disk it may be in the log or not.
-        if code != ErrorCode::KafkaStorageError.code() {
+        // After an error of the disk, or when that took too long, it may be in the log or not.
+        let open = [ErrorCode::KafkaStorageError, ErrorCode::RequestTimedOut];
+        if !open.contains(&ErrorCode::from_code(code)) {
             self.tell_refused(shared);
         }
     }

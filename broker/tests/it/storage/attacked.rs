@@ -4,30 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{join, join_all};
-use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
+use klamm_broker::disk::{Calls, Disk, DiskCall, MemoryDisk};
 use klamm_broker::log::LogError;
 use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
 use klamm_protocol::ErrorCode;
 
 use super::support::*;
-
-const NO_SPACE: Failure = Failure::Os(28);
-const NO_DESCRIPTORS: Failure = Failure::Os(24);
-const IO_ERROR: Failure = Failure::Os(5);
-
-fn on_threads(disk: &MemoryDisk) -> Data {
-    Data { disk: Arc::new(disk.on_threads()), ..Data::in_memory(disk) }
-}
-
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    let wait = async {
-        while !reached() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
-}
 
 async fn first_read(partition: &Arc<Partition>, offset: i64) -> Vec<(i64, String)> {
     let read = partition.read(offset, 1, true, Isolation::ReadUncommitted).await.unwrap();
@@ -79,7 +61,7 @@ async fn an_index_that_lies_costs_time_and_never_records() {
 async fn a_truncation_that_cuts_nothing_leaves_the_flush_under_way_alone() {
     for offset in [0, 2, 7] {
         let disk = MemoryDisk::new();
-        let (_manager, partition) = on_threads(&disk).open_partition().await;
+        let (_manager, partition) = Data::on_threads(&disk).open_partition().await;
         produce(&partition, batch(&["a"])).await;
         let hang = disk.hang(Calls::of(&[DiskCall::Sync]).on(".log"));
         append(&partition, batch(&["b"])).await;
@@ -102,7 +84,7 @@ async fn a_directory_stays_locked_while_its_disk_work_hangs() {
     for (calls, closing) in calls {
         let what = format!("{calls:?}");
         let disk = MemoryDisk::new();
-        let data = on_threads(&disk);
+        let data = Data::on_threads(&disk);
         let (manager, partition) = data.open_partition().await;
         produce(&partition, batch(&["a"])).await;
         let hang = disk.hang(calls);
@@ -252,58 +234,6 @@ async fn small_files_that_are_old_or_missing_cost_no_records_and_no_start() {
             assert_eq!(produce(&partition, idempotent(1, 0, 120, 1)).await.base_offset, 120, "{what}");
         }
     }
-}
-
-/// Every read opens its file anew, while files are rolled, renamed and removed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn with_one_open_file_reads_race_rolls_and_retention() {
-    let disk = MemoryDisk::new();
-    let mut data = Data { open_files_max: 1, ..on_threads(&disk) };
-    data.config.retention_bytes = 20_000;
-    let (manager, partition) = data.open_partition().await;
-    let mut readers = Vec::new();
-    for number in 0..4 {
-        let partition = partition.clone();
-        readers.push(async move {
-            let (mut offset, mut seen, mut last_high_watermark) = (0, 0, 0);
-            while offset < 1_500 {
-                let high_watermark = partition.high_watermark();
-                assert!(high_watermark >= last_high_watermark);
-                last_high_watermark = high_watermark;
-                let read = partition.read(offset, 700 * (number + 1), true, Isolation::ReadUncommitted).await;
-                let Ok(read) = read else {
-                    let start = partition.log_start_offset();
-                    assert!(offset < start, "reader {number} at {offset} from {start}: {:?}", read.err());
-                    offset = start;
-                    continue;
-                };
-                if read.slice.is_empty() {
-                    tokio::task::yield_now().await;
-                }
-                for batch in whole_batches(read.slice.read_bytes().unwrap()) {
-                    for (at, value) in values(&batch) {
-                        assert_eq!(value, format!("{at:0100}"));
-                        seen += 1;
-                    }
-                    offset = batch.header().next_offset();
-                }
-            }
-            seen
-        });
-    }
-    let writer = async {
-        for number in 0..1_500 {
-            produce(&partition, batch(&[&format!("{number:0100}")])).await;
-            if number % 50 == 0 {
-                manager.housekeeping(NOW_MS).await;
-                let _ = partition.delete_records(number - 60).await;
-            }
-        }
-    };
-    let all = tokio::time::timeout(DEADLINE, join(writer, join_all(readers)));
-    let ((), seen) = all.await.expect("the readers end");
-    assert!(seen.iter().all(|seen| *seen > 0));
-    assert!(partition.offline().is_none());
 }
 
 /// What a bit of a header decides over is not always covered by the checksum, and closed segments are not read at a

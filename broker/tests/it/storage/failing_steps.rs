@@ -126,10 +126,20 @@ impl History {
         self.send(&partition, 4).await;
     }
 
+    /// A process that was killed is followed by one on the same machine, which takes more records and is killed too.
+    async fn go_on(&mut self, what: &str) {
+        let (_manager, partition) = self.data.open_partition().await;
+        assert!(partition.offline().is_none(), "{what}: {:?}", partition.offline());
+        let sent = self.client.acknowledged;
+        self.send(&partition, 2).await;
+        assert_eq!(self.client.acknowledged, sent + 2, "{what}");
+    }
+
     /// A start without faults: the log is there, and the producer goes on where it was.
     async fn check(&mut self, what: &str) {
         let (manager, partition) = self.data.open_partition().await;
         assert!(partition.offline().is_none(), "{what}: {:?}", partition.offline());
+        assert_eq!(partition.topic_id(), Uuid::from_u128(7), "{what}");
         let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
         let acknowledged = self.client.acknowledged;
         assert!(end >= acknowledged, "{what}: acknowledged up to {acknowledged}, and the log ends at {end}");
@@ -182,7 +192,7 @@ async fn the_history_goes_through_everything() {
     let calls = calls_of_a_good_run().await;
     for (call, path) in [
         (DiskCall::Create, "timeindex"),
-        (DiskCall::Create, ".snapshot"),
+        (DiskCall::Rename, ".snapshot.tmp"),
         (DiskCall::Rename, "00000000000000000000.log"),
         (DiskCall::Remove, ".deleted"),
         (DiskCall::Rename, "leader-epoch-checkpoint.tmp"),
@@ -213,6 +223,28 @@ async fn any_call_may_fail_and_nothing_is_lost_or_refused() {
                 history.disk.crash(Tear::Holes(number as u64));
             }
             let what = format!("error {error} at call {number}, {call:?} of {}", path.display());
+            history.check(&what).await;
+        }
+    }
+}
+
+/// A sync fails, and the operating system takes the bytes for written that are not on the disk. Each process that comes
+/// after reads them from memory; what it builds on them stays when the power goes.
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_sync_left_in_memory_alone_is_made_durable_by_the_next_process() {
+    let calls = calls_of_a_good_run().await;
+    let syncs = calls.iter().enumerate().filter(|(_, (call, _))| *call == DiskCall::Sync);
+    for (number, (_, path)) in syncs {
+        let failing = Calls::any().nth(number as u64 + 1);
+        for (dies, calls) in [(false, failing.clone()), (true, failing.and_all_after())] {
+            let mut history = History::new();
+            history.disk.fail(calls, Failure::Os(IO_ERROR));
+            history.run().await;
+            history.disk.clear_faults();
+            let what = format!("call {number}, the sync of {} fails, all after it: {dies}", path.display());
+            history.go_on(&what).await;
+            history.go_on(&what).await;
+            history.disk.crash(Tear::None);
             history.check(&what).await;
         }
     }

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use klamm_broker::disk::{Disk, MemoryDisk, Tear};
+use klamm_broker::disk::{Calls, Disk, DiskCall, MemoryDisk, Tear};
 use klamm_broker::log::LogError;
 use klamm_broker::partition::{AppendOrigin, Isolation, LogManagerOptions};
+use klamm_protocol::records::BatchOptions;
 use klamm_protocol::{ErrorCode, Uuid};
 
 use super::support::*;
@@ -185,6 +186,136 @@ async fn a_missing_segment_is_refused() {
         left.disk().remove(&log).unwrap();
     }
     left.expect_refused(&["had been synced up to offset 30"]).await;
+}
+
+/// A log that Kafka has compacted is opened whatever its topic's settings are today, as in Kafka. What it compacted it
+/// has written down; behind that a gap is a segment that is missing.
+#[tokio::test]
+async fn gaps_of_a_compaction_are_no_damage_and_others_are() {
+    // Three records a segment or more: the second one ends below 16.
+    for (compacted_to, opens) in [(Some(16), true), (Some(8), false), (None, false)] {
+        let left = Left::behind(true).await;
+        let logs = left.logs();
+        assert!(
+            logs[1].ends_with("00000000000000000008.log") && logs[2].ends_with("00000000000000000016.log")
+        );
+        left.disk().remove(&logs[1]).unwrap();
+        if let Some(offset) = compacted_to {
+            let path = left.data.dirs[0].join("cleaner-offset-checkpoint");
+            left.disk().write_atomically(&path, &format!("0\n1\n{TOPIC} 0 {offset}\n")).unwrap();
+        }
+        if !opens {
+            left.expect_refused(&["00000000000000000016.log", "is missing"]).await;
+            continue;
+        }
+        let (_manager, partition) = left.data.open_partition().await;
+        assert!(partition.offline().is_none(), "{:?}", partition.offline());
+        let expected: Vec<_> =
+            left.expected.iter().filter(|(offset, _)| !(8..16).contains(offset)).cloned().collect();
+        assert_eq!(read_all(&partition).await, expected);
+    }
+}
+
+/// Where gaps are allowed, a damaged base offset made one: what followed was taken for a torn tail behind everything
+/// that had been synced, and cut off, or the log went on at a far offset.
+#[tokio::test]
+async fn a_gap_that_damage_made_is_no_gap() {
+    // After a clean shutdown nothing is cut, and not everything is looked at: readers are told then.
+    for (clean, back) in [(true, 0), (false, 0), (false, 1), (false, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut data = Data::in_files(dir.path());
+        data.config.compact = true;
+        data.config.index_interval_bytes = 4_096;
+        let (manager, partition) = data.open_partition().await;
+        let mut positions = Vec::new();
+        for number in 0..8 {
+            positions.push(partition.size_bytes());
+            let record = [(NOW_MS, Some("key"), format!("{number:0100}"))];
+            let records = record.iter().map(|(at, key, value)| (*at, *key, value.as_str()));
+            produce(&partition, build(BatchOptions::default(), records)).await;
+        }
+        if clean {
+            manager.shutdown().await.unwrap();
+        }
+        drop((manager, partition));
+        // A high bit of a base offset, which no checksum covers.
+        let log = data.partition_dir().join("00000000000000000000.log");
+        flip(&*data.disk, &log, positions[positions.len() - 1 - back] + 5);
+        let (_manager, partition) = data.open_partition().await;
+        let refused = partition.offline().map(|why| why.to_string());
+        let what =
+            format!("clean {clean}, {back} before the last: {refused:?}, end {}", partition.log_end_offset());
+        assert!(refused.is_some_and(|why| why.contains("is damaged at position")), "{what}");
+    }
+}
+
+/// The segments behind it were served as if the log had never begun before.
+#[tokio::test]
+async fn a_missing_first_segment_is_refused_by_its_name() {
+    let left = Left::behind(true).await;
+    let first = left.logs().remove(0);
+    let bytes = left.disk().read_to_vec(&first).unwrap();
+    left.disk().remove(&first).unwrap();
+    let words = ["00000000000000000008.log begins at offset 8", "is missing", "begins at offset 0"];
+    left.expect_refused(&words).await;
+    // Nor does a crash behind a start that was clean.
+    for _ in 0..2 {
+        let manager = left.data.open().await;
+        assert!(manager.partition(TOPIC, 0).unwrap().offline().is_some());
+    }
+    left.disk().create(&first).unwrap().write_all_at(&bytes, 0).unwrap();
+    left.expect(30).await;
+    let noted = left.data.dirs[0].join("lost-start-checkpoint");
+    assert_eq!(left.disk().read_to_string(&noted).unwrap(), "0\n0\n");
+
+    // Where nobody wrote down where the log starts there is nothing to say: Kafka does so only for some logs.
+    for kept in [Some("0\n1\nother 0 5\n"), None] {
+        let left = Left::behind(true).await;
+        left.disk().remove(&left.logs().remove(0)).unwrap();
+        let starts = left.data.dirs[0].join("log-start-offset-checkpoint");
+        match kept {
+            Some(text) => left.disk().write_atomically(&starts, text).unwrap(),
+            None => left.disk().remove(&starts).unwrap(),
+        }
+        let (_manager, partition) = left.data.open_partition().await;
+        assert!(partition.offline().is_none(), "{:?}", partition.offline());
+        assert!(partition.log_start_offset() > 0);
+    }
+}
+
+/// Retention removes the files first and writes down later where the log starts.
+#[tokio::test]
+async fn a_log_whose_retention_was_cut_off_starts() {
+    for (clean_before, deleted_records) in [(true, false), (true, true), (false, false), (false, true)] {
+        let disk = MemoryDisk::new();
+        let mut data = Data::in_memory(&disk);
+        let (manager, partition) = data.open_partition().await;
+        for number in 0..40 {
+            produce(&partition, batch(&[&format!("{number:0500}")])).await;
+        }
+        manager.housekeeping(NOW_MS).await;
+        if clean_before {
+            manager.shutdown().await.unwrap();
+        }
+        drop((manager, partition));
+        let kept_bytes = if deleted_records { -1 } else { 8_192 };
+        data.config.retention_bytes = kept_bytes;
+        let (manager, partition) = data.open_partition().await;
+        if deleted_records {
+            partition.delete_records(25).await.unwrap();
+        }
+        let checkpoint = Calls::of(&[DiskCall::Create]).on("log-start-offset-checkpoint");
+        disk.fail(checkpoint.and_all_after(), std::io::ErrorKind::Other);
+        manager.housekeeping(NOW_MS).await;
+        let start = partition.log_start_offset();
+        assert!(start > 0);
+        drop((manager, partition));
+        disk.crash(Tear::Prefix(1));
+        let (_manager, partition) = data.open_partition().await;
+        assert!(partition.offline().is_none(), "{:?}", partition.offline());
+        let from = read_all(&partition).await.first().unwrap().0;
+        assert!(from <= start && partition.log_end_offset() == 40, "{from} {start}");
+    }
 }
 
 #[tokio::test]

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use klamm_broker::disk::{Disk, FileDisk, MemoryDisk};
+use klamm_broker::disk::{Disk, Failure, FileDisk, MemoryDisk};
 use klamm_broker::log::{LogConfig, LogError};
 use klamm_broker::partition::{AppendOrigin, Appended, Isolation, LogManager, LogManagerOptions, Partition};
 use klamm_protocol::Uuid;
 use klamm_protocol::records::{BatchBuilder, BatchOptions, RecordBatch, batches};
-use klamm_runtime::{SeededRng, TokioClock};
+use klamm_runtime::{Clock, SeededRng, SystemClock, TokioClock};
 
 /// The wall clock of these tests when they begin: November 2023.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 pub(super) const TOPIC: &str = "clicks";
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) const NO_SPACE: Failure = Failure::Os(28);
+pub(super) const NO_DESCRIPTORS: Failure = Failure::Os(24);
+pub(super) const IO_ERROR: Failure = Failure::Os(5);
 
 /// Where a broker keeps its data. Opening it again is a restart.
 pub(super) struct Data {
@@ -33,6 +37,11 @@ impl Data {
             config: small(),
             open_files_max: 1_000,
         }
+    }
+
+    /// The same, with calls that may block: what they do is done by threads, as on a real disk.
+    pub(super) fn on_threads(disk: &MemoryDisk) -> Self {
+        Self { disk: Arc::new(disk.on_threads()), ..Self::in_memory(disk) }
     }
 
     pub(super) fn in_files(dir: &Path) -> Self {
@@ -56,8 +65,17 @@ impl Data {
         LogManager::open(self.disk.clone(), clock, Arc::new(SeededRng::new(1)), options).await
     }
 
+    /// A manager that was dropped while its disk was busy holds the lock until that is done.
     pub(super) async fn open(&self) -> LogManager {
-        self.try_open().await.unwrap()
+        let deadline_ms = SystemClock.now_ms() + DEADLINE.as_millis() as i64;
+        loop {
+            match self.try_open().await {
+                Err(LogError::Locked { .. }) if SystemClock.now_ms() < deadline_ms => {
+                    tokio::task::yield_now().await;
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
     /// Opens, and makes partition 0 of [`TOPIC`] where there is none.
@@ -78,6 +96,16 @@ impl Data {
     pub(super) fn partition_dir(&self) -> PathBuf {
         self.dirs[0].join(format!("{TOPIC}-0"))
     }
+}
+
+/// Waits until something is so that nothing tells of.
+pub(super) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let wait = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
 }
 
 /// Segments of a few kilobytes, with an index entry for every few batches.

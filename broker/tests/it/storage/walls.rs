@@ -5,27 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
+use klamm_broker::disk::{Calls, Disk, DiskCall, MemoryDisk};
 use klamm_broker::partition::{AppendOrigin, Isolation, Partition};
 use klamm_protocol::{ErrorCode, Uuid};
 
 use super::support::*;
-
-const NO_SPACE: Failure = Failure::Os(28);
-const NO_DESCRIPTORS: Failure = Failure::Os(24);
-
-fn on_threads(disk: &MemoryDisk) -> Data {
-    Data { disk: Arc::new(disk.on_threads()), ..Data::in_memory(disk) }
-}
-
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    let wait = async {
-        while !reached() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
-}
 
 async fn durable(partition: &Arc<Partition>, last_offset: i64) {
     let durable = partition.wait_durable(last_offset);
@@ -36,7 +20,7 @@ async fn durable(partition: &Arc<Partition>, last_offset: i64) {
 #[tokio::test]
 async fn a_log_that_is_truncated_during_a_flush_is_not_visible_beyond_its_end() {
     let disk = MemoryDisk::new();
-    let (_manager, partition) = on_threads(&disk).open_partition().await;
+    let (_manager, partition) = Data::on_threads(&disk).open_partition().await;
     produce(&partition, batch(&["kept"])).await;
     let first = disk.hang(Calls::of(&[DiskCall::Sync]).on(".log"));
     append(&partition, batch(&["a"])).await;
@@ -82,7 +66,7 @@ async fn a_truncation_that_takes_the_segment_of_the_high_watermark_shows_nothing
 #[tokio::test]
 async fn a_deletion_waits_for_the_name_that_a_flush_makes() {
     let disk = MemoryDisk::new();
-    let data = on_threads(&disk);
+    let data = Data::on_threads(&disk);
     let (manager, partition) = data.open_partition().await;
     produce(&partition, batch(&["a"])).await;
     partition.set_leader_epoch(7).unwrap();
@@ -116,7 +100,7 @@ async fn a_deletion_waits_for_the_name_that_a_flush_makes() {
 async fn a_flush_of_a_deleted_partition_leaves_its_successor_alone() {
     let disk = MemoryDisk::new();
     // Nothing but what is appended to stays open, so that the rest is found by its name.
-    let data = Data { open_files_max: 1, ..on_threads(&disk) };
+    let data = Data { open_files_max: 1, ..Data::on_threads(&disk) };
     let (manager, partition) = data.open_partition().await;
     produce(&partition, batch(&["a"])).await;
     partition.set_leader_epoch(7).unwrap();
@@ -181,7 +165,7 @@ async fn without_descriptors_an_append_is_refused_and_the_next_one_may_do() {
 #[tokio::test]
 async fn a_snapshot_that_hangs_or_fails_holds_nobody() {
     let disk = MemoryDisk::new();
-    let (_manager, partition) = on_threads(&disk).open_partition().await;
+    let (_manager, partition) = Data::on_threads(&disk).open_partition().await;
     let hang = disk.hang(Calls::of(&[DiskCall::Create]).on(".snapshot"));
     for sequence in 0..200 {
         produce(&partition, idempotent(1, 0, sequence, 1)).await;
@@ -200,7 +184,7 @@ async fn a_snapshot_that_hangs_or_fails_holds_nobody() {
 #[tokio::test]
 async fn checkpoints_that_hang_hold_nobody() {
     let disk = MemoryDisk::new();
-    let (_manager, partition) = on_threads(&disk).open_partition().await;
+    let (_manager, partition) = Data::on_threads(&disk).open_partition().await;
     let hang = disk.hang(Calls::any().on("recovery-point-offset-checkpoint"));
     for _ in 0..200 {
         produce(&partition, batch(&["x"])).await;
@@ -215,7 +199,7 @@ async fn checkpoints_that_hang_hold_nobody() {
 #[tokio::test]
 async fn nobody_waits_for_the_slowest_flush() {
     let disk = MemoryDisk::new();
-    let data = on_threads(&disk);
+    let data = Data::on_threads(&disk);
     let (manager, slow) = data.open_partition().await;
     let others: Vec<_> = (1..20)
         .map(|index| manager.create_partition(TOPIC, index, Uuid::from_u128(7), data.config.clone()).unwrap())
@@ -237,7 +221,7 @@ async fn nobody_waits_for_the_slowest_flush() {
 #[tokio::test]
 async fn the_greatest_timestamp_is_that_of_a_visible_record() {
     let disk = MemoryDisk::new();
-    let (_manager, partition) = on_threads(&disk).open_partition().await;
+    let (_manager, partition) = Data::on_threads(&disk).open_partition().await;
     assert_eq!(partition.max_timestamp().await.unwrap(), None);
     produce(&partition, batch_at(NOW_MS - 5, &["a"])).await;
     produce(&partition, batch_at(NOW_MS - 9, &["b"])).await;
@@ -254,7 +238,7 @@ async fn the_greatest_timestamp_is_that_of_a_visible_record() {
 #[tokio::test]
 async fn so_much_waits_for_a_disk_that_hangs_and_no_more() {
     let disk = MemoryDisk::new();
-    let mut data = on_threads(&disk);
+    let mut data = Data::on_threads(&disk);
     data.config.segment_bytes = 1 << 30;
     let (_manager, partition) = data.open_partition().await;
     produce(&partition, batch(&["first"])).await;
@@ -277,4 +261,43 @@ async fn so_much_waits_for_a_disk_that_hangs_and_no_more() {
     assert_eq!(last.base_offset, 5);
     durable(&partition, last.last_offset).await;
     assert_eq!(read_all(&partition).await.len(), 6);
+}
+
+/// It stopped in front of a partition whose disk hung: no other was kept below its limit, and no checkpoint was
+/// written, in no directory.
+#[tokio::test]
+async fn housekeeping_goes_on_behind_a_partition_that_hangs() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::on_threads(&disk);
+    data.dirs.push("/more".into());
+    data.config.retention_bytes = 8_192;
+    let (manager, slow) = data.open_partition().await;
+    let make = |index| manager.create_partition(TOPIC, index, Uuid::from_u128(7), data.config.clone());
+    let others: Vec<_> = (1..4).map(|index| make(index).unwrap()).collect();
+    for other in others.iter().chain([&slow]) {
+        for _ in 0..40 {
+            produce(other, batch(&[&"x".repeat(500)])).await;
+        }
+    }
+    let hang = disk.hang(Calls::of(&[DiskCall::Write]).on("clicks-0/0"));
+    let mut written = Box::pin(slow.append(batch(&["late"]), AppendOrigin::Client, NOW_MS));
+    assert!(futures::poll!(&mut written).is_pending());
+    until("a write hangs", || hang.waiting() == 1).await;
+    let kept = tokio::time::timeout(DEADLINE, manager.housekeeping(NOW_MS)).await;
+    kept.expect("an end to the housekeeping");
+    for other in &others {
+        assert!(other.log_start_offset() > 0, "{}", other.index());
+    }
+    for dir in &data.dirs {
+        let starts = disk.read_to_string(&dir.join("log-start-offset-checkpoint")).unwrap();
+        assert!(starts.lines().any(|line| line.starts_with(TOPIC) && !line.ends_with(" 0")), "{starts}");
+    }
+    // Once more, and the first is still at it.
+    let again = tokio::time::timeout(DEADLINE, manager.housekeeping(NOW_MS)).await;
+    again.expect("an end to the housekeeping");
+    assert_eq!(slow.log_start_offset(), 0);
+    drop(hang);
+    written.await.unwrap();
+    until("its own turn comes", || slow.log_start_offset() > 0).await;
+    manager.shutdown().await.unwrap();
 }
