@@ -171,6 +171,7 @@ fn log_config(values: &Values) -> LogConfig {
         timestamp_before_max_ms: values.int("log.message.timestamp.before.max.ms"),
         producer_id_expiration_ms: values.int("producer.id.expiration.ms"),
         producer_ids_max: values.size("max.producer.ids.per.partition"),
+        producer_snapshot_interval_bytes: values.size("producer.snapshot.interval.bytes") as u64,
         flush: if values.text("flush") == "os" { FlushMode::Os } else { FlushMode::Sync },
     }
 }

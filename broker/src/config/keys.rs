@@ -227,6 +227,13 @@ pub const KEYS: &[Key] = &[
         "Idempotent producers that a partition remembers; of more, those silent for longest are forgotten (ours).",
     ),
     key(
+        "producer.snapshot.interval.bytes",
+        "16777216",
+        BYTES,
+        "So much log is between two snapshots of the idempotent producers, more where they are many; a start after a \
+         crash walks over no more. With flush=os at rolls alone, as in Kafka (ours).",
+    ),
+    key(
         "flush",
         "sync",
         Expectation::OneOf(&["sync", "os"]),

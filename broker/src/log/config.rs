@@ -47,6 +47,10 @@ pub struct LogConfig {
     /// `max.producer.ids.per.partition` (100,000, ours): of more idempotent producers, those silent for longest are
     /// forgotten.
     pub producer_ids_max: usize,
+    /// `producer.snapshot.interval.bytes` (16 MiB, ours): so much log is between two snapshots of the idempotent
+    /// producers, more where those are many. A start after a crash walks over no more. With [`FlushMode::Os`] they are
+    /// written at rolls alone, as in Kafka.
+    pub producer_snapshot_interval_bytes: u64,
     /// When an acknowledgement may be sent; set for the whole broker.
     pub flush: FlushMode,
 }
@@ -71,6 +75,7 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             producer_id_expiration_ms: DAY_MS,
             producer_ids_max: 100_000,
+            producer_snapshot_interval_bytes: 16 << 20,
             flush: FlushMode::Sync,
         }
     }

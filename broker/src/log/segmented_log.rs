@@ -246,6 +246,11 @@ impl Log {
         self.segments().map(|segment| segment.max_timestamp().0).max().unwrap_or(NO_TIMESTAMP)
     }
 
+    /// The first offset of the segment that is appended to.
+    pub(crate) fn active_base(&self) -> i64 {
+        self.active.base_offset()
+    }
+
     /// The file that batches are appended to.
     pub(crate) fn active_file(&self) -> &Arc<dyn DiskFile> {
         &self.active_file

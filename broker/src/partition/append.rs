@@ -225,6 +225,9 @@ impl Partition {
             .write(batch, &stamped)
             .map_err(|(error, taken_back)| self.write_failed(&error, taken_back))?;
         written.marks.push(mark);
+        if writer.is_snapshot_due() {
+            self.begin_snapshot(writer);
+        }
         Ok(appended)
     }
 

@@ -3,14 +3,12 @@
 //! It is published when a change is done, behind a lock that nobody holds over a disk call. Who asks never waits for
 //! the disk, even when it hangs.
 
+use super::kept_snapshots::KeptSnapshots;
 use super::tail::Tail;
 use super::transactions::{TransactionStep, Transactions};
 use super::watchers::Shown;
 use crate::log::checkpoint::EpochCache;
 use crate::log::{Log, LogPosition, StorageError, Unsynced};
-
-/// After so many snapshots for which there was no space, retention does not wait for one.
-const SNAPSHOTS_IN_VAIN: u32 = 2;
 
 /// What is known of a log without asking it.
 #[derive(Debug)]
@@ -33,10 +31,8 @@ pub(super) struct Marks {
     pub(super) truncations: u64,
     /// How often a flush was put off, and why the last time.
     pub(super) put_off: (u64, Option<StorageError>),
-    /// The newest snapshot of the producers that is on the disk, if any is, speaks of everything below.
-    pub(super) snapshot: Option<i64>,
-    /// How many snapshots in a row there was no space for.
-    pub(super) snapshots_without_space: u32,
+    /// The snapshots of the producers that are on the disk.
+    pub(super) snapshots: KeptSnapshots,
     /// The greatest timestamp of the log, and of what is visible.
     pub(super) max_timestamp: i64,
     pub(super) visible_max_timestamp: i64,
@@ -78,8 +74,7 @@ impl Marks {
             rolled: false,
             truncations: 0,
             put_off: (0, None),
-            snapshot: None,
-            snapshots_without_space: 0,
+            snapshots: KeptSnapshots::default(),
             max_timestamp: log.max_timestamp(),
             visible_max_timestamp: log.max_timestamp(),
             written_bytes: 0,
@@ -132,7 +127,7 @@ impl Marks {
     /// Everything from the log's end on is gone.
     pub(super) fn truncated(&mut self, log: &Log, transactions: Transactions) {
         self.truncations += 1;
-        self.snapshot = self.snapshot.filter(|offset| *offset <= log.next_offset());
+        self.snapshots.truncated(log.next_offset());
         self.new_segment(log);
         self.transactions = transactions;
         self.transactions.advance_high_watermark(self.visible.offset);
@@ -146,23 +141,9 @@ impl Marks {
         }
     }
 
-    /// A snapshot is on the disk, or there was no space for it.
-    pub(super) fn snapshot_tried(&mut self, offset: i64, written: bool) {
-        if written {
-            self.snapshot = self.snapshot.max(Some(offset));
-            self.snapshots_without_space = 0;
-        } else {
-            self.snapshots_without_space += 1;
-        }
-    }
-
-    /// How far retention may go where there are producers: what they sent has to be known when it is gone. But space
-    /// comes first, or there would never be any for a snapshot.
+    /// How far retention may go where there are producers.
     pub(super) fn deletable_end(&self) -> i64 {
-        if self.snapshots_without_space >= SNAPSHOTS_IN_VAIN {
-            return self.visible.offset;
-        }
-        self.snapshot.map_or(i64::MIN, |offset| offset.min(self.visible.offset))
+        self.snapshots.deletable_end(self.synced_offset, self.visible.offset)
     }
 
     /// Lets consumers see everything up to `end`, where the greatest timestamp is `max_timestamp` and so many bytes had

@@ -21,6 +21,7 @@
 //! layered_map     a map that can be looked at while it changes                     (pure)
 //! transactions    where readers of committed records stop                          (pure)
 //! snapshot        the producer state in a file            snapshots  when it is written
+//! kept_snapshots  which of those files are needed                                 (pure)
 //! error           what can go wrong                       appending  an append under way, for who asked
 //! ```
 //!
@@ -38,6 +39,7 @@ mod flush_queue;
 mod handle;
 mod isolation;
 mod job;
+mod kept_snapshots;
 mod layered_map;
 mod log_dir;
 mod manager;

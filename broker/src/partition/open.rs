@@ -10,6 +10,7 @@ use klamm_protocol::records::BatchHeader;
 use super::batch::end_txn_marker;
 use super::error::is_passing;
 use super::handle::{Home, Opened, Partition, Unopened};
+use super::kept_snapshots::KeptSnapshots;
 use super::marks::Marks;
 use super::producer_state::ProducerStates;
 use super::snapshot::{self, SNAPSHOT, snapshot_path};
@@ -42,8 +43,7 @@ impl Partition {
         if let Some(parent) = dir.parent() {
             log.unsynced().dir(parent);
         }
-        let (producers, transactions) = (ProducerStates::default(), Transactions::default());
-        let made = opened(log, producers, transactions, EpochCache::default(), false);
+        let made = opened(log, FoundProducers::default(), EpochCache::default(), false);
         let partition = Self::assemble(home, config);
         partition.learn_topic_id(topic_id);
         partition.install(made, 0);
@@ -102,18 +102,14 @@ impl Partition {
     }
 }
 
-fn opened(
-    mut log: Log,
-    producers: ProducerStates,
-    transactions: Transactions,
-    epochs: EpochCache,
-    epochs_changed: bool,
-) -> Opened {
+fn opened(mut log: Log, found: FoundProducers, epochs: EpochCache, epochs_changed: bool) -> Opened {
+    let FoundProducers { producers, transactions, snapshots, replayed_bytes } = found;
     let mut marks = Marks::of(&log, transactions, epochs, epochs_changed);
+    marks.snapshots = snapshots;
     marks.note_unsynced(log.take_unsynced());
     let report = RecoveryReport::default();
     Opened {
-        writer: Mutex::new(Writer { log, producers }),
+        writer: Mutex::new(Writer { log, producers, bytes_since_snapshot: replayed_bytes }),
         marks: Mutex::new(marks),
         report,
         unfinished: false,
@@ -146,18 +142,15 @@ fn find(
     let epochs_changed = written.as_deref() != Some(epochs.print().as_str()) && epochs.latest().is_some();
 
     let found = load_producers(disk, &log, known.now_ms).at("rebuild the producer state from", dir);
-    let (producers, mut transactions, snapshot) = found?;
-    transactions.advance_high_watermark(log.next_offset());
+    let mut found = found?;
+    found.transactions.advance_high_watermark(log.next_offset());
     if config.flush == FlushMode::Sync {
         // Everything that was not trusted was synced by recovery; what it noted beside that can
         // wait for the first flush.
         log.unsynced().dir(dir);
     }
     let leader_epoch = epochs.latest().unwrap_or(0);
-    let mut opened = opened(log, producers, transactions, epochs, epochs_changed);
-    if let Ok(marks) = opened.marks.get_mut() {
-        marks.snapshot = snapshot;
-    }
+    let opened = opened(log, found, epochs, epochs_changed);
     Ok((Opened { report, ..opened }, leader_epoch))
 }
 
@@ -172,14 +165,20 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<String>, LogErro
     }
 }
 
-/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it; gives its offset,
-/// too. Snapshots ahead of the log belong to records that were lost. With one from before the first record that is
-/// left, producers would be taken for being further behind than they are.
-pub(super) fn load_producers(
-    disk: &dyn Disk,
-    log: &Log,
-    now_ms: i64,
-) -> io::Result<(ProducerStates, Transactions, Option<i64>)> {
+/// What is known of a log's producers when it is opened.
+#[derive(Default)]
+pub(super) struct FoundProducers {
+    pub(super) producers: ProducerStates,
+    pub(super) transactions: Transactions,
+    pub(super) snapshots: KeptSnapshots,
+    /// How much of the log came after the snapshot.
+    pub(super) replayed_bytes: u64,
+}
+
+/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of
+/// the log belong to records that were lost. With one from before the first record that is left, producers would be
+/// taken for being further behind than they are.
+pub(super) fn load_producers(disk: &dyn Disk, log: &Log, now_ms: i64) -> io::Result<FoundProducers> {
     let mut offsets: Vec<i64> = snapshot_offsets(disk, log.dir())?.collect();
     let mut producers = ProducerStates::default();
     let bases = log.segment_bases();
@@ -210,7 +209,9 @@ pub(super) fn load_producers(
     producers.expire(now_ms, config.producer_id_expiration_ms);
     let mut transactions = Transactions::default();
     producers.open_transactions().for_each(|began| transactions.apply(began));
+    let mut replayed_bytes = 0;
     log.replay(from, BatchHeader::is_control, |header, batch| {
+        replayed_bytes += header.total_len() as u64;
         let marker = batch.as_ref().and_then(end_txn_marker);
         // Too many cannot be refused any more.
         let _ = producers.make_room(header, config.producer_ids_max);
@@ -222,7 +223,9 @@ pub(super) fn load_producers(
     for offset in offsets.into_iter().filter(|offset| bases.binary_search(offset).is_err()) {
         disk.remove(&snapshot_path(log.dir(), offset))?;
     }
-    Ok((producers, transactions, snapshot))
+    let at_segment = snapshot.is_some_and(|offset| bases.binary_search(&offset).is_ok());
+    let snapshots = KeptSnapshots::found(snapshot, at_segment);
+    Ok(FoundProducers { producers, transactions, snapshots, replayed_bytes })
 }
 
 /// The offsets of the snapshots in a directory, ascending.

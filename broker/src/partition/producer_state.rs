@@ -10,7 +10,7 @@ use super::transactions::TransactionStep;
 
 /// How many batches of a producer are remembered: a client has at most 5 requests in flight, so
 /// any of these may come again.
-const REMEMBERED_BATCHES: usize = 5;
+pub(super) const REMEMBERED_BATCHES: usize = 5;
 
 /// A batch does not fit what its producer wrote before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -299,7 +299,12 @@ impl ProducerStates {
 
     /// Whether no producer is known.
     pub(crate) fn is_empty(&self) -> bool {
-        self.producers.len() == 0
+        self.len() == 0
+    }
+
+    /// How many are known.
+    pub(crate) fn len(&self) -> usize {
+        self.producers.len()
     }
 
     /// Forgets producers that have written nothing for `expiration_ms` and have no transaction open.

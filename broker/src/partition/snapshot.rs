@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use klamm_protocol::records::{NO_SEQUENCE, crc32c};
 
-use super::producer_state::{AppendedBatch, Producer, ProducerStates};
+use super::producer_state::{AppendedBatch, Producer, ProducerStates, REMEMBERED_BATCHES};
 
 /// File name suffix; the name is the offset behind the last batch that is covered, as 20 digits.
 pub(crate) const SNAPSHOT: &str = ".snapshot";
@@ -19,6 +19,8 @@ const VERSION: i16 = 1;
 /// Version and checksum.
 const HEADER_BYTES: usize = 6;
 const ENTRY_BYTES: usize = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8;
+/// What a producer takes, at most.
+pub(crate) const PRODUCER_MAX_BYTES: usize = REMEMBERED_BATCHES * ENTRY_BYTES;
 
 pub(crate) fn snapshot_path(dir: &Path, offset: i64) -> PathBuf {
     dir.join(format!("{offset:020}{SNAPSHOT}"))

@@ -89,11 +89,12 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let (producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
-        writer.producers = producers;
+        let found = load_producers(self.disk(), &writer.log, now_ms)?;
+        writer.producers = found.producers;
+        writer.bytes_since_snapshot = found.replayed_bytes;
         let mut marks = self.marks().map_err(io::Error::other)?;
         marks.note_unsynced(writer.log.take_unsynced());
-        marks.truncated(&writer.log, transactions);
+        marks.truncated(&writer.log, found.transactions);
         Ok(())
     }
 
@@ -204,7 +205,7 @@ impl Partition {
         if writer.producers.is_empty() {
             return Ok(visible);
         }
-        let known = self.marks().map_err(io::Error::other)?.snapshot;
+        let known = self.marks().map_err(io::Error::other)?.snapshots.newest();
         let bases = writer.log.segment_bases();
         if bases.len() > 1 && known < bases.last().copied() {
             self.begin_snapshot(writer);

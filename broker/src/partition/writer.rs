@@ -8,12 +8,18 @@ use super::error::AppendError;
 use super::marks::BatchMark;
 use super::producer_state::{ProducerStates, Verdict};
 use super::rules::AppendOrigin;
-use crate::log::{Log, LogConfig};
+use super::snapshot;
+use crate::log::{FlushMode, Log, LogConfig};
+
+/// So much more is appended between two snapshots than one of them takes.
+const LOG_TO_SNAPSHOT: u64 = 8;
 
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) log: Log,
     pub(super) producers: ProducerStates,
+    /// How much was appended since the producers were last written down.
+    pub(super) bytes_since_snapshot: u64,
 }
 
 impl Writer {
@@ -22,6 +28,16 @@ impl Writer {
         if !Arc::ptr_eq(self.log.config(), config) {
             self.log.set_config(config.clone());
         }
+    }
+
+    /// Whether a start would walk over so much that the producers are better written down again. Where they are many
+    /// that costs more, and is done more rarely; and where records are not synced either, such a start verifies all of
+    /// them anyway.
+    pub(super) fn is_snapshot_due(&self) -> bool {
+        let snapshot_bytes = self.producers.len() as u64 * snapshot::PRODUCER_MAX_BYTES as u64;
+        let LogConfig { producer_snapshot_interval_bytes: interval_bytes, flush, .. } = **self.log.config();
+        flush == FlushMode::Sync
+            && self.bytes_since_snapshot >= interval_bytes.max(LOG_TO_SNAPSHOT * snapshot_bytes)
     }
 
     /// The answer to a batch that was appended before; nothing when it is new and in order, and there is room for its
@@ -55,6 +71,7 @@ impl Writer {
     ) -> Result<(Appended, BatchMark), (io::Error, bool)> {
         let header = &stamped.header;
         self.log.append(header, stamped.parts())?;
+        self.bytes_since_snapshot += header.total_len() as u64;
         let transaction = self.producers.appended(header, batch.marker, batch.now_ms);
         let mark = BatchMark {
             end: self.log.end(),

@@ -23,6 +23,7 @@ pub(super) struct Plan {
     pub(super) readers: u64,
     pub(super) segment_bytes: u64,
     pub(super) offsets_segment_bytes: u64,
+    pub(super) snapshot_interval_bytes: u64,
     pub(super) retention: Retention,
     pub(super) disk: DiskRates,
     /// Of a thousand steps.
@@ -71,6 +72,7 @@ impl Plan {
             readers: rng.below(3),
             segment_bytes: 1_024 + rng.below(4_096),
             offsets_segment_bytes: 1_024 + rng.below(4_096),
+            snapshot_interval_bytes: 500 + rng.below(4_096),
             retention: Retention { ms, bytes, slack_bytes: 8_192 },
             disk: if planted.is_some() { DiskRates::default() } else { disk },
             cuts,

@@ -329,6 +329,7 @@ impl World {
             .set("auto.create.topics.enable", false)
             .set("offsets.topic.num.partitions", 2)
             .set("offsets.topic.segment.bytes", plan.offsets_segment_bytes)
+            .set("producer.snapshot.interval.bytes", plan.snapshot_interval_bytes)
             .set("log.segment.bytes", plan.segment_bytes)
             .set("log.index.interval.bytes", 512)
             .set("log.index.size.max.bytes", 1_024)

@@ -375,3 +375,50 @@ async fn a_checkpoint_that_could_not_be_written_is_written_before_the_clean_end(
     let (_manager, partition) = data.open_partition().await;
     assert_eq!((partition.log_start_offset(), read_all(&partition).await.len()), (15, 15));
 }
+
+/// In a segment that is far from full a start would have to look at every batch to know what producers sent last.
+#[tokio::test]
+async fn producers_are_written_down_within_a_segment_and_few_of_these_files_stay() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.config.segment_bytes = 1 << 20;
+    let (manager, partition) = data.open_partition().await;
+    for sequence in 0..40 {
+        produce(&partition, idempotent(5, 0, 2 * sequence, 1)).await;
+        let filling = batch(&["x".repeat(700).as_str()]);
+        produce(&partition, filling).await;
+        produce(&partition, idempotent(5, 0, 2 * sequence + 1, 1)).await;
+        let snapshots = files(&disk, &data.partition_dir(), ".snapshot");
+        assert!(snapshots.len() <= 2, "{snapshots:?}");
+    }
+    let newest = files(&disk, &data.partition_dir(), ".snapshot").pop().unwrap();
+    let offset: i64 = newest.strip_suffix(".snapshot").unwrap().parse().unwrap();
+    assert!(offset >= 120 - 9, "within 2,000 bytes of the end: {offset}");
+    drop((manager, partition));
+    for crash in [false, true] {
+        if crash {
+            disk.crash(Tear::None);
+        } else {
+            disk.kill();
+        }
+        let (_manager, partition) = data.open_partition().await;
+        let again = append(&partition, idempotent(5, 0, 79, 1)).await;
+        assert!(again.duplicate && again.base_offset == 119, "{again:?}");
+    }
+}
+
+/// A process that is killed again and again walks over more each time, if nobody counts what was walked over.
+#[tokio::test]
+async fn producers_are_written_down_though_no_process_lives_long() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    data.config.segment_bytes = 1 << 20;
+    for sequence in 0..12 {
+        let (manager, partition) = data.open_partition().await;
+        produce(&partition, batch(&["x".repeat(400).as_str()])).await;
+        produce(&partition, idempotent(5, 0, sequence, 1)).await;
+        drop((manager, partition));
+        disk.kill();
+    }
+    assert!(!files(&disk, &data.partition_dir(), ".snapshot").is_empty());
+}

@@ -108,12 +108,13 @@ pub(super) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "in time: {what}");
 }
 
-/// Segments of a few kilobytes, with an index entry for every few batches.
+/// Segments of a few kilobytes, with an index entry for every few batches and some snapshots.
 pub(super) fn small() -> LogConfig {
     LogConfig {
         segment_bytes: 4_096,
         index_interval_bytes: 256,
         segment_index_bytes: 4_096,
+        producer_snapshot_interval_bytes: 1_000,
         ..LogConfig::default()
     }
 }
