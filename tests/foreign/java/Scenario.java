@@ -25,7 +25,6 @@ import org.apache.kafka.common.utils.AppInfoParser;
 public class Scenario {
     /** What is known not to work, and what it waits for. */
     static final Map<String, String> NEEDS = new TreeMap<>(Map.of(
-        "transaction", "transactions",
         "describe-configs", "DescribeConfigs",
         "alter-configs", "IncrementalAlterConfigs",
         "create-partitions", "CreatePartitions",
@@ -106,6 +105,7 @@ public class Scenario {
             check(!await(admin.listTopics().names()).contains(prefix + "-acks-all"), "still listed");
         });
         step("transaction", this::transaction);
+        step("transaction-offsets", this::transactionOffsets);
         administration();
         admin.close();
     }
@@ -237,13 +237,47 @@ public class Scenario {
     }
 
     void transaction() throws Exception {
-        Map<String, Object> config = config("transactional.id", prefix + "-tx", "max.block.ms", 15_000);
-        try (var producer = producer(config)) {
-            producer.initTransactions();
-            producer.beginTransaction();
-            producer.send(new ProducerRecord<>(prefix + "-tx", "value-0")).get(15, SECONDS);
-            producer.commitTransaction();
+        String to = prefix + "-tx";
+        try (var producer = transactional(to)) {
+            for (int first : List.of(0, 6, 3)) {
+                producer.beginTransaction();
+                for (int number = first; number < first + 3; number++) {
+                    producer.send(new ProducerRecord<>(to, "value-" + number)).get(15, SECONDS);
+                }
+                if (first == 6) producer.abortTransaction();
+                else producer.commitTransaction();
+            }
         }
+        try (var reader = consumer(null, "isolation.level", "read_committed")) {
+            reader.assign(partitions(to));
+            reader.seekToBeginning(partitions(to));
+            Seen seen = new Seen();
+            while (seen.waitsFor(6)) seen.addAll(reader.poll(Duration.ofMillis(200)));
+            seen.expect(0, 6);
+        }
+    }
+
+    void transactionOffsets() {
+        String id = prefix + "-tx-offsets";
+        TopicPartition partition = partitions.get(0);
+        try (var producer = transactional(id); var reader = consumer(id, "isolation.level", "read_committed")) {
+            for (long offset : List.of(2, 5, 3)) {
+                producer.beginTransaction();
+                var offsets = Map.of(partition, new OffsetAndMetadata(offset));
+                producer.sendOffsetsToTransaction(offsets, reader.groupMetadata());
+                if (offset == 5) producer.abortTransaction();
+                else producer.commitTransaction();
+                // Who reads committed records waits for what is not decided.
+                long committed = reader.committed(Set.of(partition)).get(partition).offset();
+                check(committed == (offset == 5 ? 2 : offset), offset + " was sent, committed: " + committed);
+            }
+        }
+    }
+
+    KafkaProducer<String, String> transactional(String id) {
+        var producer = producer(config("transactional.id", id, "max.block.ms", 15_000));
+        producer.initTransactions();
+        return producer;
     }
 
     static KafkaProducer<String, String> producer(Map<String, Object> config) {

@@ -9,7 +9,6 @@ const zstd = require('@bokuweb/zstd-wasm')
 const { Seen, begin, check, step } = require('./steps')
 
 const NEEDS = {
-  transaction: 'transactions',
   'describe-configs': 'DescribeConfigs',
   'alter-configs': 'AlterConfigs',
   'create-partitions': 'CreatePartitions',
@@ -125,16 +124,48 @@ async function resume() {
   return member
 }
 
-async function transaction() {
-  const producer = kafka.producer({ transactionalId: `${prefix}-tx`, maxInFlightRequests: 1, idempotent: true })
+/** A transaction for each number; that of the largest is aborted. */
+async function transactions(name, numbers, work) {
+  const producer = kafka.producer({ transactionalId: name, maxInFlightRequests: 1, idempotent: true })
   await producer.connect()
   try {
-    const transaction = await producer.transaction()
-    await transaction.send({ topic: `${prefix}-tx`, messages: records(0, 1) })
-    await transaction.commit()
+    for (const number of numbers) {
+      const transaction = await producer.transaction()
+      await work(transaction, number)
+      await (number === Math.max(...numbers) ? transaction.abort() : transaction.commit())
+    }
   } finally {
     await producer.disconnect()
   }
+}
+
+async function transaction() {
+  const to = `${prefix}-tx`
+  await transactions(to, [0, 6, 3], (transaction, first) =>
+    transaction.send({ topic: to, messages: records(first, 3) }))
+  const seen = new Seen()
+  // It reads committed records where it is not told otherwise.
+  const { consumer } = await join(`${prefix}-tx-reader`, to, seen)
+  await seen.until(() => seen.values.size >= 6)
+  await consumer.disconnect()
+  seen.expect(0, 6)
+}
+
+async function transactionOffsets() {
+  const name = `${prefix}-tx-offsets`
+  await transactions(name, [2, 5, 3], (transaction, offset) =>
+    transaction.sendOffsets({
+      consumerGroupId: name,
+      topics: [{ topic, partitions: [{ partition: 0, offset: String(offset) }] }],
+    }))
+  const seen = new Seen()
+  let offset
+  while (offset !== '3' && Date.now() < seen.deadline) {
+    const [found] = await admin.fetchOffsets({ groupId: name, topics: [topic] })
+    offset = found.partitions.find(one => one.partition === 0)?.offset
+    check(offset !== '5', 'an aborted offset is there')
+  }
+  check(offset === '3', `committed: ${offset}`)
 }
 
 async function administration() {
@@ -208,6 +239,7 @@ async function main() {
     check(!(await admin.listTopics()).includes(`${prefix}-acks-all`), 'still listed')
   })
   await step('transaction', transaction)
+  await step('transaction-offsets', transactionOffsets)
   await administration()
   await admin.disconnect()
 }

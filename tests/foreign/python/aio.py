@@ -12,7 +12,6 @@ from aiokafka.errors import for_code
 from steps import CODECS, Seen, async_step, begin, check, pairs, values
 
 NEEDS = {
-    "transaction": "transactions",
     "describe-configs": "DescribeConfigs",
     "alter-configs": "AlterConfigs",
     "create-partitions": "CreatePartitions",
@@ -31,7 +30,7 @@ topic, group = f"{prefix}-none", f"{prefix}-group"
 partitions = [TopicPartition(topic, number) for number in range(4)]
 
 
-def member_of(name, *topics):
+def member_of(name, *topics, **more):
     return AIOKafkaConsumer(
         *topics,
         bootstrap_servers=bootstrap,
@@ -41,6 +40,7 @@ def member_of(name, *topics):
         session_timeout_ms=6000,
         heartbeat_interval_ms=500,
         metadata_max_age_ms=1000,
+        **more,
     )
 
 
@@ -151,18 +151,53 @@ async def delete_topic():
     check(f"{prefix}-acks-all" not in await admin.list_topics(), "still listed")
 
 
-async def transaction():
+async def transactions(name, numbers, work):
+    """A transaction for each number; that of the largest is aborted."""
+
     async def whole():
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{prefix}-tx")
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=name)
         try:
             await producer.start()
-            async with producer.transaction():
-                await producer.send_and_wait(f"{prefix}-tx", b"value-0")
+            for number in numbers:
+                await producer.begin_transaction()
+                await work(producer, number)
+                if number == max(numbers):
+                    await producer.abort_transaction()
+                else:
+                    await producer.commit_transaction()
         finally:
             await producer.stop()
 
     # It has no limit of its own for the first step of a transactional producer.
     await asyncio.wait_for(whole(), 15)
+
+
+async def transaction():
+    to = f"{prefix}-tx"
+
+    async def send(producer, first):
+        for key, value in pairs(first, 3):
+            await producer.send_and_wait(to, value, key)
+
+    await transactions(to, [0, 6, 3], send)
+    async with member_of(None, isolation_level="read_committed") as reader:
+        reader.assign([TopicPartition(to, number) for number in range(4)])
+        (await read(reader, 6)).expect(values(0, 6))
+
+
+async def transaction_offsets():
+    name, seen = f"{prefix}-tx-offsets", Seen()
+
+    async def commit(producer, offset):
+        await producer.send_offsets_to_transaction({partitions[0]: offset}, name)
+
+    await transactions(name, [2, 5, 3], commit)
+    committed = None
+    while committed != 3 and seen.waits_for(1):
+        offsets = await admin.list_consumer_group_offsets(name)
+        committed = offsets[partitions[0]].offset if partitions[0] in offsets else None
+        check(committed != 5, "an aborted offset is there")
+    check(committed == 3, f"committed: {committed}")
 
 
 def configs(**settings):
@@ -200,6 +235,7 @@ async def main():
         await member.stop()
     await async_step("delete-topic", delete_topic)
     await async_step("transaction", transaction)
+    await async_step("transaction-offsets", transaction_offsets)
     await async_step("describe-cluster", admin.describe_cluster)
     await async_step("describe-configs", lambda: admin.describe_configs(configs()))
     await async_step("alter-configs", lambda: admin.alter_configs(configs(**{"retention.ms": "1000"})))

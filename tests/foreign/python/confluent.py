@@ -12,7 +12,6 @@ from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, Resou
 from steps import CODECS, KEYLESS, Seen, begin, check, pairs, step, values
 
 NEEDS = {
-    "transaction": "transactions",
     "describe-configs": "DescribeConfigs",
     "alter-configs": "IncrementalAlterConfigs",
     "create-partitions": "CreatePartitions",
@@ -43,7 +42,7 @@ def members_of(name, **more):
     return Consumer(
         settings(group_id=name, auto_offset_reset="earliest", enable_auto_commit=False)
         | {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "topic.metadata.refresh.interval.ms": 1000}
-        | more
+        | {key.replace("_", "."): value for key, value in more.items()}
     )
 
 
@@ -180,12 +179,49 @@ def record_errors():
     check(codes == wanted, f"told: {codes}")
 
 
-def transaction():
-    producer = Producer(settings(transactional_id=f"{prefix}-tx"))
+def transactions(name, numbers, work):
+    """A transaction for each number; that of the largest is aborted."""
+    producer = Producer(settings(transactional_id=name))
     producer.init_transactions(15)
-    producer.begin_transaction()
-    producer.produce(f"{prefix}-tx", b"value-0")
-    producer.commit_transaction(15)
+    for number in numbers:
+        producer.begin_transaction()
+        work(producer, number)
+        if number == max(numbers):
+            producer.abort_transaction(15)
+        else:
+            producer.commit_transaction(15)
+
+
+def transaction():
+    to = f"{prefix}-tx"
+
+    def send(producer, first):
+        for key, value in pairs(first, 3):
+            producer.produce(to, value, key)
+        check(producer.flush(15) == 0, "not all records were delivered")
+
+    transactions(to, [0, 6, 3], send)
+    reader = members_of("unused", isolation_level="read_committed")
+    reader.assign([TopicPartition(to, number, 0) for number in range(4)])
+    read(reader, 6).expect(values(0, 6))
+    reader.close()
+
+
+def transaction_offsets():
+    name, seen = f"{prefix}-tx-offsets", Seen()
+    member = members_of(name)
+
+    def commit(producer, offset):
+        offsets = [TopicPartition(topic, 0, offset)]
+        producer.send_offsets_to_transaction(offsets, member.consumer_group_metadata(), 15)
+
+    transactions(name, [2, 5, 3], commit)
+    committed = None
+    while committed != 3 and seen.waits_for(1):
+        committed = member.committed([TopicPartition(topic, 0)], 10)[0].offset
+        check(committed != 5, "an aborted offset is there")
+    check(committed == 3, f"committed: {committed}")
+    member.close()
 
 
 def alter_configs():
@@ -255,6 +291,7 @@ if member:
     member.close()
 step("delete-topic", delete_topic)
 step("transaction", transaction)
+step("transaction-offsets", transaction_offsets)
 step("describe-cluster", lambda: admin.describe_cluster().result(10))
 step("describe-configs", lambda: only(admin.describe_configs([ConfigResource("TOPIC", topic)])))
 step("alter-configs", alter_configs)

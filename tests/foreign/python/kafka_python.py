@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import kafka
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import (
     ACLFilter,
     ACLOperation,
@@ -23,7 +23,6 @@ from kafka.errors import InvalidRecordError, KafkaError, for_code
 from steps import CODECS, KEYLESS, Seen, begin, check, pairs, step, values
 
 NEEDS = {
-    "transaction": "transactions",
     "describe-configs": "DescribeConfigs",
     "alter-configs": "DescribeConfigs, IncrementalAlterConfigs",
     "create-partitions": "CreatePartitions",
@@ -183,12 +182,47 @@ def record_errors():
     check(invalid == KEYLESS and len(another) == 10 - len(KEYLESS), f"told: {told}")
 
 
-def transaction():
-    with KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{prefix}-tx", max_block_ms=15000) as producer:
+def transactions(name, numbers, work):
+    """A transaction for each number; that of the largest is aborted."""
+    with KafkaProducer(bootstrap_servers=bootstrap, transactional_id=name, max_block_ms=15000) as producer:
         producer.init_transactions()
-        producer.begin_transaction()
-        producer.send(f"{prefix}-tx", b"value-0").get(timeout=15)
-        producer.commit_transaction()
+        for number in numbers:
+            producer.begin_transaction()
+            work(producer, number)
+            if number == max(numbers):
+                producer.abort_transaction()
+            else:
+                producer.commit_transaction()
+
+
+def transaction():
+    to = f"{prefix}-tx"
+
+    def send(producer, first):
+        for one in [producer.send(to, value, key) for key, value in pairs(first, 3)]:
+            one.get(timeout=15)
+
+    transactions(to, [0, 6, 3], send)
+    with member_of(None, isolation_level="read_committed") as reader:
+        written = [TopicPartition(to, number) for number in range(4)]
+        reader.assign(written)
+        reader.seek_to_beginning(*written)
+        read(reader, 6).expect(values(0, 6))
+
+
+def transaction_offsets():
+    name, seen = f"{prefix}-tx-offsets", Seen()
+
+    def commit(producer, offset):
+        producer.send_offsets_to_transaction({partitions[0]: OffsetAndMetadata(offset, "", -1)}, name)
+
+    transactions(name, [2, 5, 3], commit)
+    committed = None
+    while committed != 3 and seen.waits_for(1):
+        offsets = admin.list_group_offsets(name)[name]
+        committed = offsets[partitions[0]].offset if partitions[0] in offsets else None
+        check(committed != 5, "an aborted offset is there")
+    check(committed == 3, f"committed: {committed}")
 
 
 def describe_configs():
@@ -238,6 +272,7 @@ if member:
     member.close()
 step("delete-topic", delete_topic)
 step("transaction", transaction)
+step("transaction-offsets", transaction_offsets)
 step("describe-cluster", admin.describe_cluster)
 step("describe-configs", describe_configs)
 step("alter-configs", alter_configs)

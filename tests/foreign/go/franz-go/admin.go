@@ -82,6 +82,7 @@ func (s *scenario) administration() {
 		return first(err, steps.Check(!topics.Has(s.prefix+"-acks-all"), "still listed"))
 	})
 	steps.Run("transaction", s.transaction)
+	steps.Run("transaction-offsets", s.transactionOffsets)
 	asked("describe-cluster", func(ctx context.Context) error {
 		metadata, err := s.admin.BrokerMetadata(ctx)
 		return first(err, steps.Check(len(metadata.Brokers) == 1, "brokers: %v", metadata.Brokers))

@@ -15,7 +15,6 @@ import (
 )
 
 var needs = map[string]string{
-	"transaction":          "transactions",
 	"describe-configs":     "DescribeConfigs",
 	"alter-configs":        "IncrementalAlterConfigs",
 	"create-partitions":    "CreatePartitions",
@@ -151,15 +150,17 @@ func (s *scenario) groupOfTwo() (err error) {
 }
 
 func (s *scenario) committed(wanted int64) error {
+	sum, err := s.committedBy(s.group)
+	return first(err, steps.Check(sum == wanted, "committed %d, not %d", sum, wanted))
+}
+
+// committedBy is the sum of a group's committed offsets.
+func (s *scenario) committedBy(group string) (sum int64, err error) {
 	ctx, cancel := bounded()
 	defer cancel()
-	offsets, err := s.admin.FetchOffsets(ctx, s.group)
-	if err != nil {
-		return err
-	}
-	var sum int64
+	offsets, err := s.admin.FetchOffsets(ctx, group)
 	offsets.Each(func(offset kadm.OffsetResponse) { sum += offset.At })
-	return steps.Check(sum == wanted, "committed %d, not %d", sum, wanted)
+	return sum, err
 }
 
 func (s *scenario) commit() error {
@@ -183,24 +184,6 @@ func (s *scenario) resume() (err error) {
 		}
 	}
 	return seen.Expect(100, 10)
-}
-
-func (s *scenario) transaction() error {
-	producer, err := s.client(kgo.TransactionalID(s.prefix + "-tx"))
-	if err != nil {
-		return err
-	}
-	defer producer.Close()
-	ctx, cancel := bounded()
-	defer cancel()
-	if err := producer.BeginTransaction(); err != nil {
-		return err
-	}
-	record := &kgo.Record{Topic: s.prefix + "-tx", Value: []byte("value-0")}
-	if err := producer.ProduceSync(ctx, record).FirstErr(); err != nil {
-		return err
-	}
-	return producer.EndTransaction(ctx, kgo.TryCommit)
 }
 
 func (s *scenario) consumerProtocol() error {

@@ -12,7 +12,6 @@ import (
 )
 
 var needs = map[string]string{
-	"transaction":          "transactions",
 	"describe-configs":     "DescribeConfigs",
 	"alter-configs":        "IncrementalAlterConfigs",
 	"create-partitions":    "CreatePartitions",
@@ -93,16 +92,25 @@ func (s *scenario) listOffsets() error {
 }
 
 func (s *scenario) readKlamm() error {
-	consumer, err := sarama.NewConsumerFromClient(s.client)
+	seen, err := read(s.client, s.prefix+"-from-klamm", 500)
 	if err != nil {
 		return err
+	}
+	return seen.Expect(0, 500)
+}
+
+// read waits for so many records of a topic with four partitions.
+func read(client sarama.Client, topic string, count int) (*steps.Seen, error) {
+	consumer, err := sarama.NewConsumerFromClient(client)
+	if err != nil {
+		return nil, err
 	}
 	defer consumer.Close()
 	messages := make(chan *sarama.ConsumerMessage)
 	for partition := range int32(4) {
-		reader, err := consumer.ConsumePartition(s.prefix+"-from-klamm", partition, sarama.OffsetOldest)
+		reader, err := consumer.ConsumePartition(topic, partition, sarama.OffsetOldest)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		go func() {
 			for message := range reader.Messages() {
@@ -112,37 +120,14 @@ func (s *scenario) readKlamm() error {
 		defer reader.AsyncClose()
 	}
 	seen := steps.NewSeen()
-	for seen.WaitsFor(500) {
+	for seen.WaitsFor(count) {
 		select {
 		case message := <-messages:
 			seen.Add(message.Value)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	return seen.Expect(0, 500)
-}
-
-func (s *scenario) transaction() error {
-	config := config()
-	config.Producer.Idempotent = true
-	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.Transaction.ID = s.prefix + "-tx"
-	config.Producer.Transaction.Retry.Max = 5
-	config.Net.MaxOpenRequests = 1
-	producer, err := sarama.NewSyncProducer([]string{s.bootstrap}, config)
-	if err != nil {
-		return err
-	}
-	defer producer.Close()
-	if err := producer.BeginTxn(); err != nil {
-		return err
-	}
-	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{
-		Topic: s.prefix + "-tx", Value: sarama.StringEncoder("value-0"),
-	}); err != nil {
-		return err
-	}
-	return producer.CommitTxn()
+	return seen, nil
 }
 
 func main() {
@@ -178,6 +163,7 @@ func main() {
 	steps.Run("resume", s.resume)
 	s.groups()
 	steps.Run("transaction", s.transaction)
+	steps.Run("transaction-offsets", s.transactionOffsets)
 	s.administration()
 }
 
