@@ -1,10 +1,10 @@
 //! Apache Kafka itself: the same listener, pipeline and command line run on it unchanged, where users go when one
 //! machine is too small; and the client's own tests against it run here, where there is one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use klamm_tests::{klamm_binary, repository, run, run_command, run_with_input};
+use klamm_tests::{BrokerProcess, klamm_binary, repository, run, run_command, run_with_input};
 use tokio::process::Command;
 
 use crate::company::Kafka;
@@ -16,6 +16,7 @@ const STEP: Duration = Duration::from_secs(60);
 const BUILD: Duration = Duration::from_secs(600);
 /// A filter that matches nothing any more is a failure.
 const CLIENT_TESTS_MIN: u32 = 20;
+const TRANSACTION_TESTS_MIN: u32 = 12;
 const CLIENT_TESTS: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,18 +41,33 @@ async fn a_listener_a_pipeline_and_the_command_line_run_on_apache_kafka() {
 async fn the_clients_own_tests_against_apache_kafka_pass() {
     let Some(jars) = java_jars("the client's tests against Apache Kafka") else { return };
     let (kafka, tests) = tokio::join!(Kafka::start(jars, 1, &[]), client_tests());
+    let filters = ["apache_kafka::", "cutting::", "real_broker::"];
+    run_client_tests(&tests, &kafka.bootstrap(), &filters, CLIENT_TESTS_MIN).await;
+}
+
+/// Those of them that need no more than our own broker has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clients_own_tests_of_transactions_pass_on_klamm() {
+    let data = tempfile::tempdir().unwrap();
+    let (broker, tests) = tokio::join!(BrokerProcess::start(data.path()), client_tests());
+    let filters = ["apache_kafka::", "cutting::"];
+    run_client_tests(&tests, broker.bootstrap(), &filters, TRANSACTION_TESTS_MIN).await;
+    broker.stop(Duration::from_secs(10)).await;
+}
+
+async fn run_client_tests(tests: &Path, bootstrap: &str, filters: &[&str], at_least: u32) {
     let mut command = Command::new(tests);
-    command.args(["apache_kafka::", "cutting::", "real_broker::", "--nocapture"]);
+    command.args(filters).arg("--nocapture");
     // Most of them wait for the broker's clock.
     command.arg("--test-threads=6");
-    command.env("KLAMM_APACHE_KAFKA", kafka.bootstrap());
+    command.env("KLAMM_APACHE_KAFKA", bootstrap);
     let ran = run_command(command, CLIENT_TESTS).await;
     let said = format!("{}{}", ran.stdout, ran.stderr);
     assert!(ran.success, "{said}");
     assert!(!said.contains("skipped"), "{said}");
     let passed =
         said.split_once("test result: ok. ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-    assert!(passed >= Some(CLIENT_TESTS_MIN), "{passed:?} tests ran: are the filters still right?\n{said}");
+    assert!(passed >= Some(at_least), "{passed:?} tests ran: are the filters still right?\n{said}");
 }
 
 /// The test program of client/tests/it. Who has just built everything needs only its name, and asks with the same

@@ -7,11 +7,13 @@
 //! clients.rs  who keeps that broker busy, and what they were told
 //! ledger.rs   what clients were told, and what that makes of what they are told later   (pure)
 //! damage.rs   files that were damaged between two runs
+//! exactly_once.rs  a copier that works in transactions, kill after kill
 //! ```
 
 mod busy;
 mod clients;
 mod damage;
+mod exactly_once;
 mod kills;
 mod ledger;
 

@@ -134,7 +134,8 @@ impl Kcat {
             self.produce("kcat-tx", range, &transactional).await?;
         }
         let committed = ["-X", "isolation.level=read_committed"];
-        let said = self.run(&[&["-C", "-t", "kcat-tx", "-e", "-q", "-f", "%s\\n"], &committed[..]].concat()).await?;
+        let said =
+            self.run(&[&["-C", "-t", "kcat-tx", "-e", "-q", "-f", "%s\\n"], &committed[..]].concat()).await?;
         check(lines(&said) == values(0..6), || said)
     }
 

@@ -48,7 +48,10 @@ pub(super) const PARTS: &[Part] = &[
                 "record-errors",
                 "of ten records two break the topic's rule: these two are told, the others hear of another one",
             ),
-            ("transaction", "two transactions that commit and one that does not: who reads committed records sees six"),
+            (
+                "transaction",
+                "two transactions that commit and one that does not: who reads committed records sees six",
+            ),
             (
                 "transaction-offsets",
                 "what a transaction says that a group has read counts when it commits, and never when it does not",
