@@ -2,7 +2,7 @@
 //!
 //! `clients` is the table of them, `steps` the scenario and the judgement of how it went, `scenario` runs a program,
 //! `kcat` does the same by command lines, `page` keeps docs/compatibility.md, `dumper` reads our segments with
-//! Kafka's tool, `installed` finds all of it.
+//! Kafka's tool, `transactions` looks at ours with Kafka's command for them, `installed` finds all of it.
 
 mod clients;
 mod dumper;
@@ -11,5 +11,6 @@ mod kcat;
 mod page;
 mod scenario;
 mod steps;
+mod transactions;
 
 pub(crate) use installed::{go_build, java_jars, python};
