@@ -259,6 +259,6 @@ impl Work<'_> {
         if batch.header().is_transactional() {
             return Err(Refused::because(NO_TRANSACTIONS.0, NO_TRANSACTIONS.1));
         }
-        Ok((log.clone(), log.append_checked(batch, Some(self.frame.clone()))))
+        Ok((log.clone(), log.append_checked(batch, Some(self.frame.clone()), None)))
     }
 }
