@@ -11,10 +11,10 @@ use super::calls::{
     JoinReply, Reply, SyncGroup, SyncReply,
 };
 use super::coordinator::Coordinator;
-use super::offsets_topic::OffsetsTopic;
+use super::offsets_topic::offsets_topic;
 use crate::config::{BrokerConfig, GroupConfig};
 use crate::controller::Controller;
-use crate::coordinator::{PartitionLog, Runtime, Shard};
+use crate::coordinator::{PartitionLog, Runtime, Shard, StateTopic};
 use crate::disk::Disk;
 use crate::ids::fresh_uuid;
 
@@ -28,7 +28,7 @@ pub(crate) struct GroupService {
     controller: Arc<Controller>,
     rng: Arc<dyn Rng>,
     disk: Arc<dyn Disk>,
-    topic: OffsetsTopic,
+    topic: StateTopic,
     runtime: Runtime<Coordinator, PartitionLog>,
 }
 
@@ -43,7 +43,7 @@ impl GroupService {
     ) -> Arc<Self> {
         let service = Self {
             config: config.group.clone(),
-            topic: OffsetsTopic::new(config, controller.clone()),
+            topic: offsets_topic(config, controller.clone()),
             controller,
             rng,
             disk,
