@@ -27,5 +27,6 @@ mod slow_readers;
 mod storms;
 mod strangers;
 mod topics;
-mod transactional;
+mod transactions;
+mod transactions_cut;
 mod wire;
