@@ -35,12 +35,8 @@ async fn add(
     producer: ProducerIdAndEpoch,
     group: &str,
 ) -> Result<(), ErrorCode> {
-    let index = partition_of(context, group).await?;
+    let index = context.groups().partition_of(group).await?;
     let partitions = Partitions::from([(OFFSETS_TOPIC.to_owned(), [index].into())]);
     let version = TransactionVersion::V1;
     context.transactions().add_partitions(AddPartitions { id, producer, partitions, version }).await
-}
-
-async fn partition_of(_: &Context, _: &str) -> Result<i32, ErrorCode> {
-    Err(ErrorCode::CoordinatorNotAvailable)
 }

@@ -28,7 +28,7 @@ mod topic;
 #[cfg(test)]
 pub(crate) use core::Answer;
 pub(crate) use core::Core;
-pub(crate) use core::{Effects, Now, Step, StoredRecord, Ticket};
+pub(crate) use core::{Effects, Now, Producer, Step, StoredRecord, Ticket};
 pub(crate) use durable_log::PartitionLog;
 pub(crate) use journal::Journal;
 pub(crate) use runtime::Runtime;

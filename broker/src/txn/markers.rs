@@ -80,8 +80,12 @@ impl MarkerWriter {
     }
 
     async fn write_offsets_marker(&self, index: i32, marker: Marker) -> Result<(), ErrorCode> {
-        let _ = (&self.groups, index, marker);
-        Ok(())
+        let Marker { producer_id, producer_epoch, commit, .. } = marker;
+        match self.groups.write_marker(index, producer_id, producer_epoch, commit).await {
+            // There is one, which the groups are about to hear of.
+            Err(ErrorCode::UnknownTopicOrPartition) => Err(ErrorCode::CoordinatorNotAvailable),
+            written => written,
+        }
     }
 
     fn turns(&self, log: &Partition) -> Arc<Semaphore> {

@@ -153,7 +153,7 @@ impl Sim {
         let mut next = Self::new(config);
         next.now_ms = self.now_ms;
         for record in &self.records {
-            next.coordinator.replay(next.now(), record).unwrap();
+            next.coordinator.replay(next.now(), None, record).unwrap();
         }
         next.coordinator.replayed();
         next
