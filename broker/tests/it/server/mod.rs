@@ -29,4 +29,5 @@ mod strangers;
 mod topics;
 mod transactions;
 mod transactions_cut;
+mod transactions_waits;
 mod wire;
