@@ -29,5 +29,6 @@ mod strangers;
 mod topics;
 mod transactions;
 mod transactions_cut;
+mod transactions_random;
 mod transactions_waits;
 mod wire;
