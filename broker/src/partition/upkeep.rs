@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::error::{interrupted, is_passing};
 use super::handle::Partition;
-use super::open::{load_producers, snapshot_offsets};
+use super::loading::{load_producers, snapshot_offsets};
 use super::producer_state::ActiveProducer;
 use super::snapshot::snapshot_path;
 use super::writer::Writer;
@@ -89,7 +89,7 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let (mut producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
+        let (mut producers, transactions, _) = load_producers(self.disk(), &mut writer.log, now_ms)?;
         producers.count_on_from(&writer.producers);
         writer.producers = producers;
         let mut marks = self.marks().map_err(io::Error::other)?;
