@@ -109,7 +109,9 @@ pub(crate) fn load(
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;
-    } else if !recovery.nameless && synced.is_none_or(|synced| synced.offset != next_offset) {
+    } else if let Some(synced) = synced.filter(|synced| synced.offset == next_offset) {
+        log.found_noted(synced);
+    } else if !recovery.nameless {
         log.note_synced();
     }
     // Of a log without records nothing was vouched for: the first flush is early enough.

@@ -200,6 +200,11 @@ impl Log {
         self.noted.write(self.synced_end(), 0);
     }
 
+    /// This was found noted, and the log ends there.
+    pub(crate) fn found_noted(&self, end: SyncedEnd) {
+        self.noted.found(end);
+    }
+
     /// What may be promised when everything up to [`Self::end`] is synced.
     fn synced_end(&self) -> SyncedEnd {
         let (max_timestamp, max_timestamp_offset) = self.active.max_timestamp();

@@ -147,7 +147,8 @@ impl Marks {
         self.snapshot = self.snapshot.filter(|offset| *offset <= log.next_offset());
         self.new_segment(log);
         self.aborted.truncate(log.next_offset());
-        self.transactions = transactions;
+        let before = std::mem::replace(&mut self.transactions, transactions);
+        self.transactions.keep_ended(&before, log.next_offset());
         self.transactions.advance_high_watermark(self.visible.offset);
         self.size_bytes = log.size_bytes();
         self.max_timestamp = log.max_timestamp();
