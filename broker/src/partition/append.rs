@@ -247,6 +247,8 @@ impl Partition {
             written.rolled = true;
             self.begin_snapshot(writer);
         }
+        let makes_name = batch.aborts() && !writer.log.has_txn_index();
+        let _names = if makes_name { Some(self.names()?) } else { None };
         let (appended, mark) = writer
             .write(batch, &stamped)
             .map_err(|(error, taken_back)| self.write_failed(&error, taken_back))?;

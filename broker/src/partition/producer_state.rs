@@ -8,6 +8,7 @@ use klamm_protocol::records::{BatchHeader, EndTxnMarker, NO_SEQUENCE, next_seque
 use super::layered_map::{Frozen, LayeredMap};
 use super::marker::{End, Guard};
 use super::transactions::TransactionStep;
+use crate::log::AbortedTransaction;
 
 /// How many batches of a producer are remembered: a client has at most 5 requests in flight, so
 /// any of these may come again.
@@ -203,6 +204,8 @@ pub(crate) struct ProducerStates {
     producers: LayeredMap<Producer>,
     /// When each producer wrote last, and its id: those that may be forgotten, because they have no transaction open.
     idle: BTreeSet<(i64, i64)>,
+    /// Where each open transaction begins, and whose it is.
+    open: BTreeSet<(i64, i64)>,
     /// How many transactions have ended that guards have to know of.
     ends: u64,
     /// How many there had been with the last of a producer that was forgotten since.
@@ -306,6 +309,21 @@ impl ProducerStates {
         self.ends
     }
 
+    /// The transaction that a marker aborts, which is about to be taken note of; nothing when none is open, or it is
+    /// committed.
+    pub(crate) fn aborted_by(
+        &self,
+        header: &BatchHeader,
+        marker: EndTxnMarker,
+    ) -> Option<AbortedTransaction> {
+        let (producer_id, last_offset) = (header.producer_id, header.last_offset());
+        let known = self.producers.get(producer_id).filter(|_| !marker.committed)?;
+        let first_offset = known.txn_start?;
+        let next_open = self.open.iter().find(|(_, other)| *other != producer_id);
+        let last_stable_offset = next_open.map_or(last_offset + 1, |(start, _)| *start);
+        Some(AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset })
+    }
+
     /// Counts the end of a transaction, whose marker was just taken note of, if batches of the transaction could still
     /// come: where markers raise the epoch, older batches are refused anyway, and those of the marker's epoch are of
     /// the next transaction.
@@ -355,6 +373,11 @@ impl ProducerStates {
         let before_ms = std::mem::replace(&mut known.seen_ms, now_ms);
         let step = known.note(header, marker);
         let may_be_forgotten = known.txn_start.is_none();
+        match step {
+            Some(TransactionStep::Began { start, .. }) => drop(self.open.insert((start, producer_id))),
+            Some(TransactionStep::Ended { start, .. }) => drop(self.open.remove(&(start, producer_id))),
+            None => {}
+        }
         self.idle.remove(&(before_ms, producer_id));
         if may_be_forgotten {
             self.idle.insert((now_ms, producer_id));
@@ -392,9 +415,11 @@ impl ProducerStates {
     pub(crate) fn restore(&mut self, producer_id: i64, producer: Producer) {
         if let Some(before) = self.producers.get(producer_id) {
             self.idle.remove(&(before.seen_ms, producer_id));
+            self.open.remove(&(before.txn_start.unwrap_or(-1), producer_id));
         }
-        if producer.txn_start.is_none() {
-            self.idle.insert((producer.seen_ms, producer_id));
+        match producer.txn_start {
+            Some(start) => drop(self.open.insert((start, producer_id))),
+            None => drop(self.idle.insert((producer.seen_ms, producer_id))),
         }
         self.producers.insert(producer_id, producer);
     }
