@@ -38,6 +38,8 @@ mod offset_fetch;
 mod produce;
 #[path = "14_sync_group.rs"]
 mod sync_group;
+#[path = "28_txn_offset_commit.rs"]
+mod txn_offset_commit;
 
 mod call;
 mod context;
@@ -92,6 +94,7 @@ apis! {
     CreateTopics in create_topics,
     DeleteTopics in delete_topics,
     InitProducerId in init_producer_id,
+    TxnOffsetCommit in txn_offset_commit,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the
