@@ -48,6 +48,8 @@ mod offset_fetch;
 mod produce;
 #[path = "14_sync_group.rs"]
 mod sync_group;
+#[path = "28_txn_offset_commit.rs"]
+mod txn_offset_commit;
 #[path = "27_write_txn_markers.rs"]
 mod write_txn_markers;
 
@@ -109,6 +111,7 @@ apis! {
     AddOffsetsToTxn in add_offsets_to_txn,
     EndTxn in end_txn,
     WriteTxnMarkers in write_txn_markers,
+    TxnOffsetCommit in txn_offset_commit,
     DescribeTransactions in describe_transactions,
     ListTransactions in list_transactions,
 }

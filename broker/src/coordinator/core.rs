@@ -162,7 +162,7 @@ impl<R> Effects<R> {
     }
 
     /// What is to be appended, if anything is.
-    pub(super) fn take_batch(&mut self) -> Option<StoredBatch> {
+    pub(crate) fn take_batch(&mut self) -> Option<StoredBatch> {
         let kind = self.kind.take()?;
         Some(StoredBatch { kind, records: std::mem::take(&mut self.records) })
     }
@@ -231,7 +231,7 @@ pub(crate) trait Core: fmt::Debug + Send + 'static {
 
 /// Gives a core what was stored. `unreadable` is told of records that it cannot read, one by one: one record of a later
 /// Kafka must not cost all the others.
-pub(super) fn replay_batch<C: Core>(
+pub(crate) fn replay_batch<C: Core>(
     core: &mut C,
     now: Now,
     batch: &StoredBatch,

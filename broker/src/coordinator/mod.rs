@@ -25,9 +25,9 @@ mod tests;
 mod timers;
 mod topic;
 
-#[cfg(test)]
-pub(crate) use core::Answer;
 pub(crate) use core::Core;
+#[cfg(test)]
+pub(crate) use core::{Answer, BatchKind, StoredBatch, replay_batch};
 pub(crate) use core::{Effects, Now, Producer, Step, StoredRecord, Ticket};
 pub(crate) use durable_log::PartitionLog;
 pub(crate) use journal::Journal;

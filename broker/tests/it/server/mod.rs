@@ -29,6 +29,7 @@ mod strangers;
 mod topics;
 mod transactions;
 mod transactions_cut;
+mod transactions_offsets;
 mod transactions_random;
 mod transactions_waits;
 mod wire;

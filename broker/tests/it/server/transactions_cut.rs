@@ -6,7 +6,9 @@ use std::time::Duration;
 use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
 use klamm_protocol::ErrorCode;
 
+use super::groups::committed;
 use super::transactions::*;
+use super::transactions_offsets::*;
 use super::wire::*;
 
 const TOPICS: [&str; 3] = ["t", "u", "v"];
@@ -14,7 +16,8 @@ const TOPICS: [&str; 3] = ["t", "u", "v"];
 /// How far a client came.
 #[derive(Debug, Default)]
 struct Told {
-    written: usize,
+    /// What it has consumed counts with it.
+    offset_written: bool,
     /// It asked for an end.
     asked_to_end: bool,
     ended: bool,
@@ -35,8 +38,16 @@ async fn transact(wire: &mut Wire, client: Client, commit: bool, version_2: bool
         if produce(wire, &write(client, topic, 0, "x"), produce_version).await.error_code != 0 {
             return told;
         }
-        told.written += 1;
     }
+    if !version_2 && add_offsets(wire, client).await != ErrorCode::None {
+        return told;
+    }
+    let offsets_version = if version_2 { OFFSETS_2 } else { 3 };
+    let offset = offset_request(client, "t", 7);
+    if commit_offset(wire, &offset, offsets_version).await != ErrorCode::None {
+        return told;
+    }
+    told.offset_written = true;
     told.asked_to_end = true;
     told.ended = wire.ask_in(&end_request(client, commit), end_version).await.error_code == 0;
     told
@@ -51,6 +62,13 @@ async fn is_ended_everywhere(wire: &mut Wire, told: &Told, commit: bool, point: 
         if let Some(end) = log.iter().find(|value| *value != "x") {
             ends.push(end.clone());
         }
+    }
+    let offset = committed(wire, "g", "t").await;
+    if told.offset_written {
+        let commits = ends.first().is_some_and(|end| end == "COMMIT");
+        assert_eq!(offset, if commits { 7 } else { -1 }, "{point}: {ends:?}");
+    } else {
+        assert_eq!(offset, -1, "{point}");
     }
     ends.dedup();
     assert!(ends.len() <= 1, "{point}: all the same: {ends:?} ({told:?})");
