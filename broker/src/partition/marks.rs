@@ -3,12 +3,13 @@
 //! It is published when a change is done, behind a lock that nobody holds over a disk call. Who asks never waits for
 //! the disk, even when it hangs.
 
+use super::aborted::RecentlyAborted;
 use super::kept_snapshots::KeptSnapshots;
 use super::tail::Tail;
 use super::transactions::{TransactionStep, Transactions};
 use super::watchers::Shown;
 use crate::log::checkpoint::EpochCache;
-use crate::log::{Log, LogPosition, StorageError, Unsynced};
+use crate::log::{AbortedTransaction, Log, LogPosition, StorageError, Unsynced};
 
 /// What is known of a log without asking it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Marks {
     /// Everything below was synced.
     pub(super) synced_offset: i64,
     pub(super) transactions: Transactions,
+    /// How many ends the producers' states have counted; see [`Guard`](super::marker::Guard).
+    pub(super) transaction_ends: u64,
     pub(super) epochs: EpochCache,
     /// The epoch cache has changed since it was written.
     pub(super) epochs_changed: bool,
@@ -41,6 +44,8 @@ pub(super) struct Marks {
     shown_bytes: u64,
     /// Where the last batches lie, up to the log's end.
     pub(super) tail: Tail,
+    /// What readers of those have to know of.
+    pub(super) aborted: RecentlyAborted,
 }
 
 /// What a batch changed.
@@ -52,6 +57,8 @@ pub(super) struct BatchMark {
     pub(super) leader_epoch: i32,
     pub(super) max_timestamp: i64,
     pub(super) transaction: Option<TransactionStep>,
+    /// The transaction that it aborts.
+    pub(super) aborted: Option<AbortedTransaction>,
 }
 
 impl Marks {
@@ -68,6 +75,7 @@ impl Marks {
             visible: log.end(),
             synced_offset: log.next_offset(),
             transactions,
+            transaction_ends: 0,
             epochs,
             epochs_changed,
             unsynced: Unsynced::default(),
@@ -80,6 +88,7 @@ impl Marks {
             written_bytes: 0,
             shown_bytes: 0,
             tail: Tail::new(log.active_file().clone(), log.end()),
+            aborted: RecentlyAborted::new(log.next_offset()),
         }
     }
 
@@ -88,9 +97,9 @@ impl Marks {
         self.tail.end()
     }
 
-    /// The end of what readers of committed records may see.
+    /// The end of what readers of committed records may see. A transaction may be open whose first records are gone.
     pub(super) fn last_stable_offset(&self) -> i64 {
-        self.transactions.last_stable_offset(self.visible.offset)
+        self.transactions.last_stable_offset(self.visible.offset).max(self.start_offset)
     }
 
     /// A batch is in the log.
@@ -102,6 +111,9 @@ impl Marks {
         self.epochs_changed |= self.epochs.assign(batch.leader_epoch, batch.base_offset);
         if let Some(step) = batch.transaction {
             self.transactions.apply(step);
+        }
+        if let Some(aborted) = batch.aborted {
+            self.aborted.push(aborted);
         }
     }
 
@@ -129,7 +141,9 @@ impl Marks {
         self.truncations += 1;
         self.snapshots.truncated(log.next_offset());
         self.new_segment(log);
-        self.transactions = transactions;
+        self.aborted.truncate(log.next_offset());
+        let before = std::mem::replace(&mut self.transactions, transactions);
+        self.transactions.keep_ended(&before, log.next_offset());
         self.transactions.advance_high_watermark(self.visible.offset);
         self.size_bytes = log.size_bytes();
         self.max_timestamp = log.max_timestamp();

@@ -7,6 +7,7 @@
 //! handle          Partition: what is known of it without the disk, settings, failure
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
 //! reopen          what could not be opened is opened later, by itself
+//! loading         what a start knows of producers, and of transactions that were aborted
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
 //! isolation       how far readers see
 //! job             what waits for the disk: one thing after the other
@@ -16,10 +17,12 @@
 //! marks           what is published of it: ends, high watermark, transactions      (pure)
 //! tail            where the last batches lie                                       (pure)
 //! batch           a batch on its way in: checked, stamped                          (pure)
+//! marker          the end of a transaction, and who may begin one after it         (pure)
 //! rules           which batches are taken, and which records are to blame          (pure)
 //! producer_state  who wrote what last: duplicates, gaps, epochs, the limit         (pure)
 //! layered_map     a map that can be looked at while it changes                     (pure)
 //! transactions    where readers of committed records stop                          (pure)
+//! aborted         which transactions they leave out, at the end of the log         (pure)
 //! snapshot        the producer state in a file            snapshots  when it is written
 //! kept_snapshots  which of those files are needed                                 (pure)
 //! error           what can go wrong                       appending  an append under way, for who asked
@@ -30,6 +33,7 @@
 //!
 #![doc = include_str!("appending.md")]
 
+mod aborted;
 mod append;
 mod appending;
 mod batch;
@@ -41,8 +45,10 @@ mod isolation;
 mod job;
 mod kept_snapshots;
 mod layered_map;
+mod loading;
 mod log_dir;
 mod manager;
+mod marker;
 mod marks;
 mod open;
 mod options;
@@ -66,6 +72,7 @@ pub use handle::Partition;
 pub use isolation::Isolation;
 pub use manager::LogManager;
 pub(crate) use manager::SHUTDOWN_LIMIT;
+pub use marker::{Guard, Marker};
 pub use options::LogManagerOptions;
 pub use producer_state::{ActiveProducer, ProducerError};
 pub use read::LogRead;
