@@ -9,6 +9,7 @@
 //! durable_log  what is needed of a log, and how a partition gives it
 //! shard        one partition, alive: callers under a lock, one task for the log, the time and loading
 //! runtime      all partitions of the topic: which one a key lives in
+//! topic        the topic itself: created when it is needed
 //! ```
 //!
 #![doc = include_str!("runtime.md")]
@@ -22,6 +23,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod topic;
 
 pub(crate) use core::Core;
 #[cfg(test)]
@@ -34,3 +36,4 @@ pub(crate) use shard::Shard;
 #[cfg(test)]
 pub(crate) use tests::world::World;
 pub(crate) use timers::Timers;
+pub(crate) use topic::StateTopic;

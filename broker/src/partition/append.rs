@@ -11,6 +11,7 @@ use super::batch::{Appended, CheckedBatch};
 use super::error::{AppendError, interrupted, is_passing, is_want_of_space};
 use super::handle::Partition;
 use super::job::{Job, PendingAppend, Room};
+use super::marker::{Guard, Marker};
 use super::marks::BatchMark;
 use super::rules::AppendOrigin;
 use super::watchers::Shown;
@@ -45,7 +46,25 @@ impl Partition {
     /// The future gives an [`AppendError`]; nothing was appended then.
     pub fn append(self: &Arc<Self>, records: Bytes, origin: AppendOrigin, now_ms: i64) -> Appending {
         match self.check(records, origin, now_ms) {
-            Ok(batch) => self.append_checked(batch, None),
+            Ok(batch) => self.begin_append(batch, None),
+            Err(error) => Appending(Stage::Told(Err(error))),
+        }
+    }
+
+    /// Appends the marker that ends a transaction, as a control batch. As in Kafka it is written also when the producer
+    /// has no transaction open here, or is not known: from then on its epoch is, and batches of older ones are refused.
+    /// It is queued when this returns, behind what was queued before; [`Self::wait_durable`] says when readers of
+    /// committed records go by it.
+    ///
+    /// # Errors
+    /// The future gives an [`AppendError`]; nothing was appended then. [`ProducerError::InvalidEpoch`] says that the
+    /// producer has gone on: with transaction version 2 the transaction has ended before, or there was none.
+    ///
+    /// [`ProducerError::InvalidEpoch`]: super::ProducerError::InvalidEpoch
+    pub fn append_marker(self: &Arc<Self>, marker: Marker, now_ms: i64) -> Appending {
+        let batch = CheckedBatch::of_marker(&marker, now_ms);
+        match self.check_writable().map_err(AppendError::from).and(batch) {
+            Ok(batch) => self.begin_append(batch, None),
             Err(error) => Appending(Stage::Told(Err(error))),
         }
     }
@@ -61,12 +80,19 @@ impl Partition {
         CheckedBatch::new(records, origin, &self.config(), now_ms)
     }
 
-    /// The rest of [`Self::append`]. The frame that the batch is a slice of counts until the batch is written.
+    /// The rest of [`Self::append`], for a client's batch. The frame that the batch is a slice of counts until the batch
+    /// is written. One that begins a transaction needs a guard that was taken before the coordinator was asked whether
+    /// the transaction is open ([`Self::transaction_guard`]); otherwise it is refused with INVALID_TXN_STATE.
     pub(crate) fn append_checked(
         self: &Arc<Self>,
         batch: CheckedBatch,
         frame: Option<Arc<Share>>,
+        guard: Option<Guard>,
     ) -> Appending {
+        self.begin_append(batch.guarded(guard), frame)
+    }
+
+    fn begin_append(self: &Arc<Self>, batch: CheckedBatch, frame: Option<Arc<Share>>) -> Appending {
         if self.home.executor.runs_in_place() {
             return Appending(Stage::Told(self.append_in_place(&batch)));
         }
@@ -234,6 +260,7 @@ impl Partition {
         let Ok(mut marks) = self.marks() else { return Published { flush: false, shown: None } };
         batches.iter().for_each(|batch| marks.appended(batch));
         marks.note_unsynced(writer.log.take_unsynced());
+        marks.transaction_ends = writer.producers.ends();
         marks.rolled |= rolled;
         if config.flush == FlushMode::Os && !batches.is_empty() {
             let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use klamm_protocol::records::{
-    BATCH_HEADER_LEN, BatchHeader, ControlRecord, EndTxnMarker, NO_TIMESTAMP, RecordBatch, TimestampType,
-    patch,
+    BATCH_HEADER_LEN, BatchHeader, ControlRecord, EndTxnMarker, InvalidBatch, NO_TIMESTAMP, RecordBatch,
+    TimestampType, patch,
 };
 
 use super::error::AppendError;
+use super::marker::{End, Guard, Marker, MayBegin};
 use super::rules::{AppendOrigin, validate};
 use crate::log::LogConfig;
 
@@ -32,7 +33,8 @@ pub struct Appended {
 #[derive(Debug)]
 pub(crate) struct CheckedBatch {
     batch: RecordBatch,
-    pub(super) marker: Option<EndTxnMarker>,
+    pub(super) end: Option<End>,
+    pub(super) may_begin: MayBegin,
     pub(super) origin: AppendOrigin,
     pub(super) now_ms: i64,
 }
@@ -47,7 +49,19 @@ impl CheckedBatch {
     ) -> Result<Self, AppendError> {
         let batch = validate(records, origin, config, now_ms)?;
         let marker = if batch.header().is_control() { end_txn_marker(&batch) } else { None };
-        Ok(Self { batch, marker, origin, now_ms })
+        Ok(Self { batch, end: marker.map(End::of), may_begin: MayBegin::Always, origin, now_ms })
+    }
+
+    /// The control batch of a marker.
+    pub(super) fn of_marker(marker: &Marker, now_ms: i64) -> Result<Self, AppendError> {
+        let batch = marker.batch(now_ms).map_err(InvalidBatch::from)?;
+        let (end, origin) = (Some(marker.end()), AppendOrigin::Coordinator);
+        Ok(Self { batch, end, may_begin: MayBegin::Always, origin, now_ms })
+    }
+
+    /// The same, with what it needs to begin a transaction.
+    pub(super) fn guarded(self, guard: Option<Guard>) -> Self {
+        Self { may_begin: MayBegin::Guarded(guard), ..self }
     }
 
     /// The header as it came.

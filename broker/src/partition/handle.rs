@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use super::error::interrupted;
 use super::flush_queue::FlushQueue;
 use super::job::Job;
+use super::marker::Guard;
 use super::marks::Marks;
 use super::watchers::{Shown, Waiter, Watchers, Watching};
 use super::writer::Writer;
@@ -232,6 +233,16 @@ impl Partition {
     /// The end of what readers of committed records may see: the high watermark, or the first open transaction.
     pub fn last_stable_offset(&self) -> i64 {
         self.with_marks(0, Marks::last_stable_offset)
+    }
+
+    /// Nothing when the producer has a transaction of this epoch open here; otherwise what a batch of it needs to begin
+    /// one, once the coordinator was asked. To be taken before that.
+    pub fn transaction_guard(&self, producer_id: i64, producer_epoch: i16) -> Option<Guard> {
+        let none_seen = Some(Guard::new(producer_id, producer_epoch, 0));
+        self.with_marks(none_seen, |marks| {
+            let open = marks.transactions.is_open(producer_id, producer_epoch);
+            (!open).then(|| Guard::new(producer_id, producer_epoch, marks.transaction_ends))
+        })
     }
 
     /// The largest leader epoch that is at most `epoch` and the offset where it ends; -1 and -1 when unknown

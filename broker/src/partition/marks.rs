@@ -22,6 +22,8 @@ pub(super) struct Marks {
     /// Everything below was synced.
     pub(super) synced_offset: i64,
     pub(super) transactions: Transactions,
+    /// How many ends the producers' states have counted; see [`Guard`](super::marker::Guard).
+    pub(super) transaction_ends: u64,
     pub(super) epochs: EpochCache,
     /// The epoch cache has changed since it was written.
     pub(super) epochs_changed: bool,
@@ -72,6 +74,7 @@ impl Marks {
             visible: log.end(),
             synced_offset: log.next_offset(),
             transactions,
+            transaction_ends: 0,
             epochs,
             epochs_changed,
             unsynced: Unsynced::default(),

@@ -16,6 +16,7 @@
 //! marks           what is published of it: ends, high watermark, transactions      (pure)
 //! tail            where the last batches lie                                       (pure)
 //! batch           a batch on its way in: checked, stamped                          (pure)
+//! marker          the end of a transaction, and who may begin one after it         (pure)
 //! rules           which batches are taken, and which records are to blame          (pure)
 //! producer_state  who wrote what last: duplicates, gaps, epochs, the limit         (pure)
 //! layered_map     a map that can be looked at while it changes                     (pure)
@@ -41,6 +42,7 @@ mod job;
 mod layered_map;
 mod log_dir;
 mod manager;
+mod marker;
 mod marks;
 mod open;
 mod options;
@@ -64,6 +66,7 @@ pub use handle::Partition;
 pub use isolation::Isolation;
 pub use manager::LogManager;
 pub(crate) use manager::SHUTDOWN_LIMIT;
+pub use marker::{Guard, Marker};
 pub use options::LogManagerOptions;
 pub use producer_state::{ActiveProducer, ProducerError};
 pub use read::LogRead;

@@ -6,6 +6,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::records::{BatchHeader, EndTxnMarker, NO_SEQUENCE, next_sequence};
 
 use super::layered_map::{Frozen, LayeredMap};
+use super::marker::{End, Guard};
 use super::transactions::TransactionStep;
 
 /// How many batches of a producer are remembered: a client has at most 5 requests in flight, so
@@ -43,6 +44,17 @@ pub enum ProducerError {
         /// The newest epoch.
         current: i16,
     },
+    /// A batch that would begin a transaction that the coordinator has ended already, or was not asked for.
+    #[error(
+        "producer {producer_id} (epoch {epoch}) sent a batch of a transaction that is not open: it has ended, or this \
+         partition does not take part in it"
+    )]
+    NoTransaction {
+        /// The producer.
+        producer_id: i64,
+        /// Its epoch.
+        epoch: i16,
+    },
     /// A batch outside the transaction that its producer has open.
     #[error("producer {producer_id} sent a batch outside of its open transaction")]
     InvalidTransactionState {
@@ -76,7 +88,7 @@ impl ProducerError {
         match self {
             Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             Self::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-            Self::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+            Self::NoTransaction { .. } | Self::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
             // Retriable, and the batch was not written.
             Self::TooManyProducers { .. } => ErrorCode::ThrottlingQuotaExceeded,
             Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
@@ -131,11 +143,14 @@ pub(crate) struct Producer {
     pub(crate) txn_start: Option<i64>,
     /// The broker's clock when it wrote last. Not its records' timestamps: a producer that writes history is not idle.
     pub(crate) seen_ms: i64,
+    /// How many ends had been counted with the last of its own, see [`ProducerStates::count_end`].
+    pub(crate) ended_at: u64,
 }
 
 impl Producer {
     fn new(epoch: i16) -> Self {
-        Self { epoch, batches: VecDeque::new(), coordinator_epoch: -1, txn_start: None, seen_ms: -1 }
+        let (batches, coordinator_epoch) = (VecDeque::new(), -1);
+        Self { epoch, batches, coordinator_epoch, txn_start: None, seen_ms: -1, ended_at: 0 }
     }
 
     fn last_sequence(&self) -> i32 {
@@ -162,7 +177,8 @@ impl Producer {
             return None;
         }
         self.txn_start = Some(header.base_offset);
-        Some(TransactionStep::Began { start: header.base_offset, producer_id: header.producer_id })
+        let (producer_id, producer_epoch) = (header.producer_id, header.producer_epoch);
+        Some(TransactionStep::Began { start: header.base_offset, producer_id, producer_epoch })
     }
 
     pub(crate) fn remember(&mut self, batch: AppendedBatch) {
@@ -187,6 +203,10 @@ pub(crate) struct ProducerStates {
     producers: LayeredMap<Producer>,
     /// When each producer wrote last, and its id: those that may be forgotten, because they have no transaction open.
     idle: BTreeSet<(i64, i64)>,
+    /// How many transactions have ended that guards have to know of.
+    ends: u64,
+    /// How many there had been with the last of a producer that was forgotten since.
+    forgotten_at: u64,
 }
 
 impl ProducerStates {
@@ -222,14 +242,31 @@ impl ProducerStates {
         Ok(Verdict::Append)
     }
 
-    /// Whether a transaction marker may be appended.
-    pub(crate) fn check_marker(
+    /// Whether a batch of a transaction may be appended: it goes on with the one that is open, or may begin one, because
+    /// none of its producer has ended since the guard was taken.
+    pub(crate) fn check_begin(
         &self,
         header: &BatchHeader,
-        marker: EndTxnMarker,
+        guard: Option<Guard>,
     ) -> Result<(), ProducerError> {
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        let known = self.producers.get(producer_id);
+        let goes_on = known.is_some_and(|known| known.txn_start.is_some() && known.epoch == epoch);
+        let ended_at = known.map_or(self.forgotten_at, |known| known.ended_at);
+        if goes_on || guard.is_some_and(|guard| guard.covers(header, ended_at)) {
+            return Ok(());
+        }
+        Err(ProducerError::NoTransaction { producer_id, epoch })
+    }
+
+    /// Whether the marker of a transaction may be appended. Where markers raise the epoch, one of the epoch that is
+    /// known already is another transaction's, or comes a second time; then it does no harm.
+    pub(crate) fn check_end(&self, header: &BatchHeader, end: End) -> Result<(), ProducerError> {
         let Some(known) = self.producers.get(header.producer_id) else { return Ok(()) };
-        if header.producer_epoch < known.epoch {
+        let ends_the_next =
+            end.raises_epoch && header.producer_epoch == known.epoch && known.txn_start.is_some();
+        let marker = end.marker;
+        if header.producer_epoch < known.epoch || ends_the_next {
             return Err(ProducerError::InvalidEpoch {
                 producer_id: header.producer_id,
                 found: header.producer_epoch,
@@ -253,9 +290,46 @@ impl ProducerStates {
         while self.producers.len() >= limit.max(1) {
             let (_, longest_idle) =
                 self.idle.pop_first().ok_or(ProducerError::TooManyProducers { producer_id, limit })?;
-            self.producers.remove(longest_idle);
+            self.forget(longest_idle);
         }
         Ok(())
+    }
+
+    fn forget(&mut self, producer_id: i64) {
+        if let Some(known) = self.producers.remove(producer_id) {
+            self.forgotten_at = self.forgotten_at.max(known.ended_at);
+        }
+    }
+
+    /// How many ends have been counted, for [`Guard`].
+    pub(crate) fn ends(&self) -> u64 {
+        self.ends
+    }
+
+    /// Counts the end of a transaction, whose marker was just taken note of, if batches of the transaction could still
+    /// come: where markers raise the epoch, older batches are refused anyway, and those of the marker's epoch are of
+    /// the next transaction.
+    pub(crate) fn count_end(&mut self, header: &BatchHeader, end: End) {
+        if end.raises_epoch {
+            return;
+        }
+        self.ends += 1;
+        let ends = self.ends;
+        if let Some(known) = self.producers.edit(header.producer_id) {
+            known.ended_at = ends;
+        }
+    }
+
+    /// Goes on with the ends that another counted, who knew what this does not: every guard of before is worthless.
+    pub(crate) fn count_on_from(&mut self, before: &Self) {
+        self.ends = before.ends + 1;
+        self.forgotten_at = self.ends;
+        let known: Vec<i64> = self.producers.iter().map(|(producer_id, _)| producer_id).collect();
+        for producer_id in known {
+            if let Some(known) = self.producers.edit(producer_id) {
+                known.ended_at = self.ends;
+            }
+        }
     }
 
     /// Takes note of a batch that is in the log. Says what it means for the transactions.
@@ -270,7 +344,8 @@ impl ProducerStates {
         }
         let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
         if self.producers.get(producer_id).is_none() {
-            self.producers.insert(producer_id, Producer::new(epoch));
+            let producer = Producer { ended_at: self.forgotten_at, ..Producer::new(epoch) };
+            self.producers.insert(producer_id, producer);
         }
         let known = self.producers.edit(producer_id)?;
         if known.epoch != epoch {
@@ -292,7 +367,8 @@ impl ProducerStates {
     pub(crate) fn not_written(&mut self, header: &BatchHeader, now_ms: i64) {
         let first = header.has_producer_id() && header.base_sequence == 0;
         if first && self.producers.get(header.producer_id).is_none() {
-            let producer = Producer { seen_ms: now_ms, ..Producer::new(header.producer_epoch) };
+            let ended_at = self.forgotten_at;
+            let producer = Producer { seen_ms: now_ms, ended_at, ..Producer::new(header.producer_epoch) };
             self.restore(header.producer_id, producer);
         }
     }
@@ -308,7 +384,7 @@ impl ProducerStates {
             && now_ms.saturating_sub(seen_ms) >= expiration_ms
         {
             self.idle.pop_first();
-            self.producers.remove(producer_id);
+            self.forget(producer_id);
         }
     }
 
@@ -330,7 +406,8 @@ impl ProducerStates {
     /// The transactions that are open, as they began.
     pub(crate) fn open_transactions(&self) -> impl Iterator<Item = TransactionStep> {
         self.iter().filter_map(|(producer_id, producer)| {
-            Some(TransactionStep::Began { start: producer.txn_start?, producer_id })
+            let producer_epoch = producer.epoch;
+            Some(TransactionStep::Began { start: producer.txn_start?, producer_id, producer_epoch })
         })
     }
 
@@ -378,7 +455,7 @@ mod tests {
         }
 
         fn check_marker(&self, header: &BatchHeader, marker: EndTxnMarker) -> Result<(), ProducerError> {
-            self.producers.check_marker(header, marker)
+            self.producers.check_end(header, End::of(marker))
         }
 
         fn last_stable_offset(&self, high_watermark: i64) -> i64 {
@@ -573,6 +650,129 @@ mod tests {
         assert_eq!(older.error_code(), ErrorCode::InvalidProducerEpoch);
     }
 
+    /// Who ends a transaction with a raised epoch may say so twice, but not into the next one (KAFKA-19999).
+    #[test]
+    fn a_marker_that_raises_the_epoch_ends_no_transaction_of_its_own_epoch() {
+        let mut states = Known::default();
+        let batch = |epoch: i16, attributes: i16, offset: i64| {
+            let sequence = if attributes & CONTROL == 0 { 0 } else { NO_SEQUENCE };
+            BatchHeader { attributes, ..header(1, epoch, sequence, 1, offset) }
+        };
+        let end = |raises_epoch| {
+            let marker = EndTxnMarker { committed: true, coordinator_epoch: 2 };
+            End { marker, raises_epoch }
+        };
+        let check = |states: &Known, epoch, raises| {
+            let marker = batch(epoch, TRANSACTIONAL | CONTROL, 9);
+            states.producers.check_end(&marker, end(raises)).map_err(|error| error.error_code())
+        };
+        let fenced = Err(ErrorCode::InvalidProducerEpoch);
+        assert_eq!((check(&states, 3, true), check(&states, 3, false)), (Ok(()), Ok(())), "not known");
+        states.appended(&batch(3, TRANSACTIONAL, 0), None, 0);
+        assert_eq!((check(&states, 2, true), check(&states, 2, false)), (fenced, fenced));
+        assert_eq!((check(&states, 3, true), check(&states, 3, false)), (fenced, Ok(())));
+        assert_eq!((check(&states, 4, true), check(&states, 4, false)), (Ok(()), Ok(())));
+        states.appended(&batch(4, TRANSACTIONAL | CONTROL, 1), Some(end(true).marker), 0);
+        assert_eq!((check(&states, 3, true), check(&states, 4, true)), (fenced, Ok(())), "once more");
+        states.appended(&batch(4, TRANSACTIONAL, 2), None, 0);
+        assert_eq!(check(&states, 4, true), fenced, "the next transaction has begun");
+    }
+
+    /// As [`ProducerStates::check_begin`] sees it: `true` when the batch may be appended.
+    fn may_begin(states: &Known, header: &BatchHeader, guard: Option<Guard>) -> bool {
+        match states.producers.check_begin(header, guard) {
+            Ok(()) => true,
+            Err(error) => {
+                assert_eq!(error.error_code(), ErrorCode::InvalidTxnState);
+                assert!(error.to_string().contains("not open"), "{error}");
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn a_transaction_begins_with_a_guard_that_no_marker_came_after() {
+        let mut states = Known::default();
+        let data = |offset| BatchHeader { attributes: TRANSACTIONAL, ..header(1, 3, 0, 1, offset) };
+        let marker = |producer_id, offset| {
+            let attributes = TRANSACTIONAL | CONTROL;
+            BatchHeader { attributes, ..header(producer_id, 3, NO_SEQUENCE, 1, offset) }
+        };
+        let end = End::of(EndTxnMarker { committed: false, coordinator_epoch: 0 });
+        let guard_of = |states: &Known, id, epoch| Some(Guard::new(id, epoch, states.producers.ends()));
+        let first = guard_of(&states, 1, 3);
+        assert!(may_begin(&states, &data(0), first) && !may_begin(&states, &data(0), None));
+        assert!(!may_begin(&states, &data(0), guard_of(&states, 2, 3)), "of another producer");
+        assert!(!may_begin(&states, &data(0), guard_of(&states, 1, 2)), "of another epoch");
+        // A marker for a producer that nobody knows counts, too: the batch that is late may be its first.
+        states.appended(&marker(1, 0), Some(end.marker), 0);
+        states.producers.count_end(&marker(1, 0), end);
+        assert_eq!(states.producers.ends(), 1);
+        assert!(!may_begin(&states, &data(1), first));
+        let second = guard_of(&states, 1, 3);
+        states.appended(&marker(2, 1), Some(end.marker), 0);
+        states.producers.count_end(&marker(2, 1), end);
+        assert!(may_begin(&states, &data(2), second), "that was another producer's");
+        states.appended(&data(2), None, 0);
+        assert!(may_begin(&states, &data(3), None), "it goes on");
+        let next_epoch = BatchHeader { producer_epoch: 4, ..data(3) };
+        assert!(!may_begin(&states, &next_epoch, None));
+        assert!(may_begin(&states, &next_epoch, guard_of(&states, 1, 4)));
+        // With a raised epoch the marker is of the transaction before.
+        let raised = BatchHeader { producer_epoch: 4, ..marker(1, 3) };
+        let third = guard_of(&states, 1, 4);
+        states.appended(&raised, Some(end.marker), 0);
+        states.producers.count_end(&raised, End { raises_epoch: true, ..end });
+        assert_eq!(states.producers.ends(), 2);
+        assert!(may_begin(&states, &next_epoch, third));
+    }
+
+    /// What ended a producer's transaction is remembered for as long as somebody may hold a guard.
+    #[test]
+    fn a_producer_that_was_forgotten_leaves_its_last_end_behind() {
+        let end = End::of(EndTxnMarker { committed: true, coordinator_epoch: 0 });
+        let marker = |producer_id| {
+            let attributes = TRANSACTIONAL | CONTROL;
+            BatchHeader { attributes, ..header(producer_id, 0, NO_SEQUENCE, 1, 0) }
+        };
+        let forget: [fn(&mut ProducerStates); 2] =
+            [|states| states.expire(100, 10), |states| states.make_room(&header(9, 0, 0, 1, 0), 1).unwrap()];
+        for forget in forget {
+            let mut states = Known::default();
+            let before = Some(Guard::new(1, 0, states.producers.ends()));
+            states.appended(&marker(1), Some(end.marker), 0);
+            states.producers.count_end(&marker(1), end);
+            let after = Some(Guard::new(1, 0, states.producers.ends()));
+            forget(&mut states.producers);
+            assert_eq!(states.ids(), [0; 0]);
+            let data = BatchHeader { attributes: TRANSACTIONAL, ..header(1, 0, 0, 1, 1) };
+            assert!(!may_begin(&states, &data, before) && may_begin(&states, &data, after));
+            // And when something of it comes again.
+            states.producers.not_written(&data, 200);
+            assert!(!may_begin(&states, &data, before) && may_begin(&states, &data, after));
+            states.producers.expire(300, 10);
+            states.appended(&header(1, 0, 0, 1, 1), None, 300);
+            assert!(!may_begin(&states, &data, before) && may_begin(&states, &data, after));
+        }
+    }
+
+    #[test]
+    fn no_guard_outlives_a_truncation() {
+        let mut before = Known::default();
+        let end = End::of(EndTxnMarker { committed: true, coordinator_epoch: 0 });
+        before.producers.count_end(&header(1, 0, NO_SEQUENCE, 1, 0), end);
+        let guards = [1, 2].map(|id| Some(Guard::new(id, 0, before.producers.ends())));
+        let mut after = Known::default();
+        after.appended(&header(1, 0, 0, 1, 0), None, 0);
+        after.producers.count_on_from(&before.producers);
+        assert_eq!(after.producers.ends(), 2);
+        for (id, guard) in [1, 2].into_iter().zip(guards) {
+            let data = BatchHeader { attributes: TRANSACTIONAL, ..header(id, 0, 1, 1, 1) };
+            assert!(!may_begin(&after, &data, guard), "{id}");
+            assert!(may_begin(&after, &data, Some(Guard::new(id, 0, 2))), "{id}");
+        }
+    }
+
     #[test]
     fn a_snapshot_brings_open_transactions_back() {
         let mut before = Known::default();
@@ -584,7 +784,7 @@ mod tests {
         before.producers.iter().for_each(|(id, producer)| after.restore(id, producer.clone()));
         assert!(after.iter().eq(before.producers.iter()));
         assert_eq!(after.idle, before.producers.idle);
-        let began = TransactionStep::Began { start: 30, producer_id: 5 };
+        let began = TransactionStep::Began { start: 30, producer_id: 5, producer_epoch: 1 };
         assert_eq!(after.open_transactions().collect::<Vec<_>>(), [began]);
     }
 

@@ -84,7 +84,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<ProducerStates> {
                     states.restore(id, producer);
                 }
                 let txn_start = (txn_start >= 0).then_some(txn_start);
-                Producer { epoch, batches: VecDeque::new(), coordinator_epoch, txn_start, seen_ms }
+                let batches = VecDeque::new();
+                Producer { epoch, batches, coordinator_epoch, txn_start, seen_ms, ended_at: 0 }
             }
         };
         if last_sequence >= 0 {
@@ -127,6 +128,7 @@ mod tests {
             coordinator_epoch: -1,
             txn_start: None,
             seen_ms: 77,
+            ended_at: 0,
         };
         let ended = Producer {
             epoch: 0,
@@ -134,6 +136,7 @@ mod tests {
             coordinator_epoch: 4,
             txn_start: Some(12),
             seen_ms: 5,
+            ended_at: 0,
         };
         states.restore(7, busy);
         states.restore(8, ended);

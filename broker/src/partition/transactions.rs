@@ -11,6 +11,8 @@ pub(crate) enum TransactionStep {
         start: i64,
         /// Whose it is.
         producer_id: i64,
+        /// The epoch of the producer.
+        producer_epoch: i16,
     },
     /// The marker that ends one.
     Ended {
@@ -24,8 +26,10 @@ pub(crate) enum TransactionStep {
 /// The transactions that readers of committed records have to know of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Transactions {
-    /// First offsets of transactions that are open.
+    /// First offsets of transactions that are open, and whose they are.
     open: BTreeMap<i64, i64>,
+    /// The producers that have one open, with the epoch in which it began. Each has one at most.
+    producers: BTreeMap<i64, i16>,
     /// First offsets of transactions that have ended, with the offset of the marker, while that is not
     /// below the high watermark.
     ended: BTreeMap<i64, i64>,
@@ -34,14 +38,22 @@ pub(crate) struct Transactions {
 impl Transactions {
     pub(crate) fn apply(&mut self, step: TransactionStep) {
         match step {
-            TransactionStep::Began { start, producer_id } => {
+            TransactionStep::Began { start, producer_id, producer_epoch } => {
                 self.open.insert(start, producer_id);
+                self.producers.insert(producer_id, producer_epoch);
             }
             TransactionStep::Ended { start, end } => {
-                self.open.remove(&start);
+                if let Some(producer_id) = self.open.remove(&start) {
+                    self.producers.remove(&producer_id);
+                }
                 self.ended.insert(start, end);
             }
         }
+    }
+
+    /// Whether a producer has a transaction open that began in this epoch.
+    pub(crate) fn is_open(&self, producer_id: i64, producer_epoch: i16) -> bool {
+        self.producers.get(&producer_id) == Some(&producer_epoch)
     }
 
     /// The first offset whose transaction is not decided below `high_watermark`; readers of committed
@@ -67,7 +79,7 @@ mod tests {
     use super::*;
 
     fn began(start: i64) -> TransactionStep {
-        TransactionStep::Began { start, producer_id: start * 100 }
+        TransactionStep::Began { start, producer_id: start * 100, producer_epoch: 3 }
     }
 
     #[test]
@@ -81,6 +93,19 @@ mod tests {
         assert_eq!(transactions.last_stable_offset(13), 13);
     }
 
+    #[test]
+    fn a_producer_has_a_transaction_open_in_one_epoch_until_its_marker() {
+        let mut transactions = Transactions::default();
+        [began(10), began(20)].into_iter().for_each(|step| transactions.apply(step));
+        let open = |transactions: &Transactions| {
+            [(1_000, 3), (1_000, 2), (1_000, 4), (2_000, 3), (3_000, 3)]
+                .map(|(producer_id, epoch)| transactions.is_open(producer_id, epoch))
+        };
+        assert_eq!(open(&transactions), [true, false, false, true, false]);
+        transactions.apply(TransactionStep::Ended { start: 10, end: 21 });
+        assert_eq!(open(&transactions), [false, false, false, true, false], "durable or not");
+    }
+
     /// Ended transactions are kept while their markers could still be lost, and no longer: every transaction would stay
     /// in memory.
     #[test]
@@ -90,7 +115,7 @@ mod tests {
             transactions.apply(began(start));
             transactions.apply(TransactionStep::Ended { start, end: start + 1 });
         }
-        assert!(transactions.open.is_empty());
+        assert!(transactions.open.is_empty() && transactions.producers.is_empty());
         transactions.advance_high_watermark(21);
         assert_eq!(transactions.ended, BTreeMap::from([(20, 21)]), "21 is not below the high watermark");
         assert_eq!(transactions.last_stable_offset(21), 20);

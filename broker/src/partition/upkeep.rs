@@ -89,9 +89,11 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let (producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
+        let (mut producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
+        producers.count_on_from(&writer.producers);
         writer.producers = producers;
         let mut marks = self.marks().map_err(io::Error::other)?;
+        marks.transaction_ends = writer.producers.ends();
         marks.note_unsynced(writer.log.take_unsynced());
         marks.truncated(&writer.log, transactions);
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::batch::{Appended, CheckedBatch, Stamped, append_time};
 use super::error::AppendError;
+use super::marker::MayBegin;
 use super::marks::BatchMark;
 use super::producer_state::{ProducerStates, Verdict};
 use super::rules::AppendOrigin;
@@ -29,8 +30,8 @@ impl Writer {
     pub(super) fn check(&mut self, batch: &CheckedBatch) -> Result<Option<Appended>, AppendError> {
         let header = batch.header();
         let limit = self.log.config().producer_ids_max;
-        if let Some(marker) = batch.marker {
-            self.producers.check_marker(header, marker)?;
+        if let Some(end) = batch.end {
+            self.producers.check_end(header, end)?;
         } else if batch.origin == AppendOrigin::Client
             && let Verdict::Duplicate(known) = self.producers.check(header)?
         {
@@ -41,6 +42,11 @@ impl Writer {
                 log_start_offset: self.log.start_offset(),
                 duplicate: true,
             }));
+        }
+        if let MayBegin::Guarded(guard) = batch.may_begin
+            && header.is_transactional()
+        {
+            self.producers.check_begin(header, guard)?;
         }
         self.producers.make_room(header, limit)?;
         Ok(None)
@@ -55,7 +61,10 @@ impl Writer {
     ) -> Result<(Appended, BatchMark), (io::Error, bool)> {
         let header = &stamped.header;
         self.log.append(header, stamped.parts())?;
-        let transaction = self.producers.appended(header, batch.marker, batch.now_ms);
+        let transaction = self.producers.appended(header, batch.end.map(|end| end.marker), batch.now_ms);
+        if let Some(end) = batch.end {
+            self.producers.count_end(header, end);
+        }
         let mark = BatchMark {
             end: self.log.end(),
             base_offset: header.base_offset,
