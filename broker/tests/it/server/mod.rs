@@ -27,6 +27,8 @@ mod slow_readers;
 mod storms;
 mod strangers;
 mod topics;
+mod transactional_offsets;
+mod transactional_offsets_cut;
 mod transactions;
 mod transactions_cut;
 mod transactions_offsets;
