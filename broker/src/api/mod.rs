@@ -12,6 +12,8 @@ mod create_topics;
 mod delete_topics;
 #[path = "15_describe_groups.rs"]
 mod describe_groups;
+#[path = "61_describe_producers.rs"]
+mod describe_producers;
 #[path = "01_fetch.rs"]
 mod fetch;
 #[path = "10_find_coordinator.rs"]
@@ -92,6 +94,7 @@ apis! {
     CreateTopics in create_topics,
     DeleteTopics in delete_topics,
     InitProducerId in init_producer_id,
+    DescribeProducers in describe_producers,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the

@@ -245,8 +245,8 @@ impl ProducerStates {
         Ok(Verdict::Append)
     }
 
-    /// Whether a batch of a transaction may be appended: it goes on with the one that is open, or may begin one, because
-    /// none of its producer has ended since the guard was taken.
+    /// Whether a batch of a transaction may be appended: it goes on with the one that is open, or may begin one,
+    /// because none of its producer has ended since the guard was taken.
     pub(crate) fn check_begin(
         &self,
         header: &BatchHeader,
