@@ -20,6 +20,8 @@ mod describe_groups;
 mod describe_transactions;
 #[path = "26_end_txn.rs"]
 mod end_txn;
+#[path = "61_describe_producers.rs"]
+mod describe_producers;
 #[path = "01_fetch.rs"]
 mod fetch;
 #[path = "10_find_coordinator.rs"]
@@ -114,6 +116,7 @@ apis! {
     TxnOffsetCommit in txn_offset_commit,
     DescribeTransactions in describe_transactions,
     ListTransactions in list_transactions,
+    DescribeProducers in describe_producers,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the

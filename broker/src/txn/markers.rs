@@ -63,7 +63,11 @@ impl MarkerWriter {
         if topic == OFFSETS_TOPIC {
             // Among what the groups there write, so that what the transaction has committed for them becomes visible.
             let Marker { producer_id, producer_epoch, commit, .. } = marker;
-            return self.groups.write_marker(index, producer_id, producer_epoch, commit).await;
+            return match self.groups.write_marker(index, producer_id, producer_epoch, commit).await {
+                // There is one, which the groups are about to hear of.
+                Err(ErrorCode::UnknownTopicOrPartition) => Err(ErrorCode::CoordinatorNotAvailable),
+                written => written,
+            };
         }
         append_marker(&log, marker, self.clock.now_ms()).await
     }
