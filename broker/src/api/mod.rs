@@ -4,12 +4,22 @@
 //! A request that cannot be read, or an API or version that is not served, ends its connection; the one exception is
 //! ApiVersions, by which a client finds out. Bytes behind the last field of a request are ignored.
 
+#[path = "33_alter_configs.rs"]
+mod alter_configs;
 #[path = "18_api_versions.rs"]
 mod api_versions;
+#[path = "37_create_partitions.rs"]
+mod create_partitions;
 #[path = "19_create_topics.rs"]
 mod create_topics;
+#[path = "21_delete_records.rs"]
+mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
+#[path = "60_describe_cluster.rs"]
+mod describe_cluster;
+#[path = "32_describe_configs.rs"]
+mod describe_configs;
 #[path = "15_describe_groups.rs"]
 mod describe_groups;
 #[path = "01_fetch.rs"]
@@ -18,6 +28,8 @@ mod fetch;
 mod find_coordinator;
 #[path = "12_heartbeat.rs"]
 mod heartbeat;
+#[path = "44_incremental_alter_configs.rs"]
+mod incremental_alter_configs;
 #[path = "22_init_producer_id.rs"]
 mod init_producer_id;
 #[path = "11_join_group.rs"]
@@ -40,6 +52,7 @@ mod produce;
 mod sync_group;
 
 mod call;
+mod configs;
 mod context;
 
 use std::ops::RangeInclusive;
@@ -91,7 +104,13 @@ apis! {
     ApiVersions in api_versions,
     CreateTopics in create_topics,
     DeleteTopics in delete_topics,
+    DeleteRecords in delete_records,
     InitProducerId in init_producer_id,
+    DescribeConfigs in describe_configs,
+    AlterConfigs in alter_configs,
+    CreatePartitions in create_partitions,
+    IncrementalAlterConfigs in incremental_alter_configs,
+    DescribeCluster in describe_cluster,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the

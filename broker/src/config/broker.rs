@@ -38,6 +38,8 @@ pub struct BrokerConfig {
     pub offsets_retention_check_interval: Duration,
     pub log: LogConfig,
     pub group: GroupConfig,
+    /// What it was put together from.
+    pub given: Values,
 }
 
 impl BrokerConfig {
@@ -89,6 +91,7 @@ impl BrokerConfig {
                 offset_metadata_max_bytes: values.size("offset.metadata.max.bytes"),
                 offsets_retention_ms: values.int("offsets.retention.minutes") * 60_000,
             },
+            given: values.clone(),
         })
     }
 
