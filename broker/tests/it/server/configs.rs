@@ -38,7 +38,7 @@ struct Durable {
 impl Durable {
     async fn start(&self) -> Broker {
         let builder = Broker::builder().data_dir("/data").disk(Arc::new(self.disk.clone()));
-        builder.net(self.net.clone()).start().await.unwrap()
+        builder.net(self.net.clone()).start().await.expect("a broker")
     }
 
     async fn crash(&self, broker: Broker) -> Broker {
