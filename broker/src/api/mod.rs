@@ -8,26 +8,38 @@
 mod add_offsets_to_txn;
 #[path = "24_add_partitions_to_txn.rs"]
 mod add_partitions_to_txn;
+#[path = "33_alter_configs.rs"]
+mod alter_configs;
 #[path = "18_api_versions.rs"]
 mod api_versions;
+#[path = "37_create_partitions.rs"]
+mod create_partitions;
 #[path = "19_create_topics.rs"]
 mod create_topics;
+#[path = "21_delete_records.rs"]
+mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
+#[path = "60_describe_cluster.rs"]
+mod describe_cluster;
+#[path = "32_describe_configs.rs"]
+mod describe_configs;
 #[path = "15_describe_groups.rs"]
 mod describe_groups;
+#[path = "61_describe_producers.rs"]
+mod describe_producers;
 #[path = "65_describe_transactions.rs"]
 mod describe_transactions;
 #[path = "26_end_txn.rs"]
 mod end_txn;
-#[path = "61_describe_producers.rs"]
-mod describe_producers;
 #[path = "01_fetch.rs"]
 mod fetch;
 #[path = "10_find_coordinator.rs"]
 mod find_coordinator;
 #[path = "12_heartbeat.rs"]
 mod heartbeat;
+#[path = "44_incremental_alter_configs.rs"]
+mod incremental_alter_configs;
 #[path = "22_init_producer_id.rs"]
 mod init_producer_id;
 #[path = "11_join_group.rs"]
@@ -56,6 +68,7 @@ mod txn_offset_commit;
 mod write_txn_markers;
 
 mod call;
+mod configs;
 mod context;
 mod taking_part;
 
@@ -108,6 +121,7 @@ apis! {
     ApiVersions in api_versions,
     CreateTopics in create_topics,
     DeleteTopics in delete_topics,
+    DeleteRecords in delete_records,
     InitProducerId in init_producer_id,
     AddPartitionsToTxn in add_partitions_to_txn,
     AddOffsetsToTxn in add_offsets_to_txn,
@@ -117,6 +131,11 @@ apis! {
     DescribeTransactions in describe_transactions,
     ListTransactions in list_transactions,
     DescribeProducers in describe_producers,
+    DescribeConfigs in describe_configs,
+    AlterConfigs in alter_configs,
+    CreatePartitions in create_partitions,
+    IncrementalAlterConfigs in incremental_alter_configs,
+    DescribeCluster in describe_cluster,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the

@@ -43,6 +43,8 @@ pub struct BrokerConfig {
     pub log: LogConfig,
     pub group: GroupConfig,
     pub transaction: TransactionConfig,
+    /// What it was put together from.
+    pub given: Values,
 }
 
 impl BrokerConfig {
@@ -103,6 +105,7 @@ impl BrokerConfig {
                 offset_metadata_max_bytes: values.size("offset.metadata.max.bytes"),
                 offsets_retention_ms: values.int("offsets.retention.minutes") * 60_000,
             },
+            given: values.clone(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Settings, under Kafka's names: `server.properties` ([`parse_properties`]), the table of what there is ([`KEYS`]),
-//! the broker's own settings ([`BrokerConfig`]) and those of topics ([`topic`]).
+//! the broker's own settings ([`BrokerConfig`]) and those of topics ([`topic`]), and how they are told.
 
 mod broker;
+mod described;
 mod group;
 mod keys;
 mod listeners;
@@ -9,6 +10,7 @@ pub mod topic;
 mod transaction;
 
 pub use broker::BrokerConfig;
+pub(crate) use described::{Described, of_broker};
 pub use group::GroupConfig;
 pub use keys::{ConfigError, EMBEDDED_DEFAULTS, KEYS, Values};
 pub use klamm_runtime::settings::{Expectation, Key, parse_properties};

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use klamm_runtime::settings::Expectation;
+use klamm_runtime::settings::{Expectation, Key};
 
-use super::keys::ConfigError;
+use super::described::{Described, Kind, Source, Synonym};
+use super::keys::{ConfigError, KEYS as BROKER_KEYS, Values};
 use crate::log::LogConfig;
 
 const BYTES: Expectation = Expectation::Int(0, i32::MAX as i64);
@@ -12,45 +13,211 @@ const MS: Expectation = Expectation::Int(0, i64::MAX);
 const MS_OR_NONE: Expectation = Expectation::Int(-1, i64::MAX);
 const POLICIES: &[&str] = &["delete", "compact", "compact,delete", "delete,compact"];
 
-/// The settings of a topic and what their values must be.
-const KEYS: &[(&str, Expectation)] = &[
-    ("cleanup.policy", Expectation::OneOf(POLICIES)),
-    ("retention.ms", MS_OR_NONE),
-    ("retention.bytes", MS_OR_NONE),
-    ("segment.bytes", Expectation::Int(1024, i32::MAX as i64)),
-    ("segment.ms", Expectation::Int(1, i64::MAX)),
-    ("segment.index.bytes", Expectation::Int(4, i32::MAX as i64)),
-    ("index.interval.bytes", BYTES),
-    ("max.message.bytes", BYTES),
-    ("message.timestamp.type", Expectation::OneOf(&["CreateTime", "LogAppendTime"])),
-    ("message.timestamp.before.max.ms", MS),
-    ("message.timestamp.after.max.ms", MS),
-    // One value each is what this broker does; to take another and not do it would be a lie.
-    ("compression.type", Expectation::OneOf(&["producer"])),
-    ("min.insync.replicas", Expectation::Int(1, 1)),
-    ("unclean.leader.election.enable", Expectation::OneOf(&["false"])),
-    ("preallocate", Expectation::OneOf(&["false"])),
+/// A setting of topics.
+struct TopicKey {
+    name: &'static str,
+    expects: Expectation,
+    kind: Kind,
+    /// The broker's settings that it has its default from: the first that is set, or else the last.
+    of_broker: &'static [&'static str],
+    /// The default, where there is none of the broker.
+    default: &'static str,
+    doc: &'static str,
+}
+
+const fn key(
+    name: &'static str,
+    expects: Expectation,
+    kind: Kind,
+    of_broker: &'static [&'static str],
+    doc: &'static str,
+) -> TopicKey {
+    TopicKey { name, expects, kind, of_broker, default: "", doc }
+}
+
+/// One value each is what this broker does; to take another and not do it would be a lie.
+const fn fixed(
+    name: &'static str,
+    value: &'static [&'static str],
+    kind: Kind,
+    doc: &'static str,
+) -> TopicKey {
+    TopicKey { name, expects: Expectation::OneOf(value), kind, of_broker: &[], default: value[0], doc }
+}
+
+/// Kept for the day when logs are compacted, because Kafka Streams and others set them on every topic.
+const fn kept(name: &'static str, kind: Kind, default: &'static str) -> TopicKey {
+    let doc = "Has no effect yet: logs are not compacted.";
+    TopicKey { name, expects: Expectation::Text, kind, of_broker: &[], default, doc }
+}
+
+/// The settings of topics.
+const KEYS: &[TopicKey] = &[
+    key(
+        "cleanup.policy",
+        Expectation::OneOf(POLICIES),
+        Kind::List,
+        &["log.cleanup.policy"],
+        "What becomes of old records.",
+    ),
+    key(
+        "retention.ms",
+        MS_OR_NONE,
+        Kind::Long,
+        &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+        "Segments whose youngest record is older are deleted; -1 keeps them.",
+    ),
+    key(
+        "retention.bytes",
+        MS_OR_NONE,
+        Kind::Long,
+        &["log.retention.bytes"],
+        "The oldest segments are deleted while the others hold so much; -1 keeps them.",
+    ),
+    key(
+        "segment.bytes",
+        Expectation::Int(1024, i32::MAX as i64),
+        Kind::Int,
+        &["log.segment.bytes"],
+        "Size at which a segment is closed.",
+    ),
+    key(
+        "segment.ms",
+        Expectation::Int(1, i64::MAX),
+        Kind::Long,
+        &["log.roll.ms", "log.roll.hours"],
+        "Age at which a segment is closed.",
+    ),
+    key(
+        "segment.index.bytes",
+        Expectation::Int(4, i32::MAX as i64),
+        Kind::Int,
+        &["log.index.size.max.bytes"],
+        "Largest index of a segment.",
+    ),
+    key(
+        "index.interval.bytes",
+        BYTES,
+        Kind::Int,
+        &["log.index.interval.bytes"],
+        "One index entry for about so many bytes of log.",
+    ),
+    key(
+        "max.message.bytes",
+        BYTES,
+        Kind::Int,
+        &["message.max.bytes"],
+        "Largest record batch, after compression.",
+    ),
+    key(
+        "message.timestamp.type",
+        Expectation::OneOf(&["CreateTime", "LogAppendTime"]),
+        Kind::String,
+        &["log.message.timestamp.type"],
+        "Whose clock dates records: the producer's or the broker's.",
+    ),
+    key(
+        "message.timestamp.before.max.ms",
+        MS,
+        Kind::Long,
+        &["log.message.timestamp.before.max.ms"],
+        "A record may be so much older than the broker's clock.",
+    ),
+    key(
+        "message.timestamp.after.max.ms",
+        MS,
+        Kind::Long,
+        &["log.message.timestamp.after.max.ms"],
+        "A record may be so far in the future.",
+    ),
+    fixed(
+        "compression.type",
+        &["producer"],
+        Kind::String,
+        "Batches stay as their producers compressed them.",
+    ),
+    fixed("min.insync.replicas", &["1"], Kind::Int, "There is one replica."),
+    fixed("unclean.leader.election.enable", &["false"], Kind::Boolean, "There is one replica to lead."),
+    fixed("preallocate", &["false"], Kind::Boolean, "Segments grow as they are written."),
+    kept("min.cleanable.dirty.ratio", Kind::Double, "0.5"),
+    kept("min.compaction.lag.ms", Kind::Long, "0"),
+    kept("max.compaction.lag.ms", Kind::Long, "9223372036854775807"),
+    kept("delete.retention.ms", Kind::Long, "86400000"),
 ];
 
-/// Settings of compaction, kept for the day when logs are compacted, because Kafka Streams and
-/// others set them on every topic.
-const KEPT_FOR_COMPACTION: &[&str] =
-    &["min.cleanable.dirty.ratio", "min.compaction.lag.ms", "max.compaction.lag.ms", "delete.retention.ms"];
+fn find(name: &str) -> Option<&'static TopicKey> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// What a setting that is a list has where nothing is set; nothing when it is no list.
+pub(crate) fn default_list(name: &str) -> Option<&'static str> {
+    let key = find(name).filter(|key| key.kind == Kind::List)?;
+    Some(
+        key.of_broker
+            .last()
+            .and_then(|name| Key::find(BROKER_KEYS, name))
+            .map_or(key.default, |key| key.default),
+    )
+}
+
+/// What a topic's settings are and where they come from: all of those that there are, and what else the topic has.
+pub(crate) fn described(settings: &BTreeMap<String, String>, broker: &Values) -> Vec<Described> {
+    let known = KEYS.iter().map(|key| {
+        let own = settings.get(key.name);
+        let mut synonyms: Vec<Synonym> = own.iter().map(|value| Synonym::of_topic(key.name, value)).collect();
+        let (set, default) = match key.of_broker.split_last() {
+            None => (None, Synonym::default(key.name, key.default)),
+            Some((last, _)) => {
+                let set = key.of_broker.iter().find(|name| broker.is_set(name));
+                let default = Key::find(BROKER_KEYS, last).map_or("", |key| key.default);
+                (set.map(|name| Synonym::of_file(name, broker.text(name))), Synonym::default(last, default))
+            }
+        };
+        synonyms.extend(set);
+        synonyms.push(default);
+        let source = synonyms[0].source;
+        let value = own.cloned().unwrap_or_else(|| effective(key, &synonyms[0]));
+        let (name, kind, doc) = (key.name.to_owned(), key.kind, key.doc);
+        Described { name, value: Some(value), source, kind, read_only: false, doc, synonyms }
+    });
+    let others = settings.iter().filter(|(name, _)| find(name).is_none()).map(|(name, value)| Described {
+        name: name.clone(),
+        value: Some(value.clone()),
+        source: Source::Topic,
+        kind: Kind::Unknown,
+        read_only: false,
+        doc: "",
+        synonyms: vec![Synonym::of_topic(name, value)],
+    });
+    known.chain(others).collect()
+}
+
+/// The value that a topic gets from the broker's: hours and minutes are milliseconds there.
+fn effective(key: &TopicKey, from: &Synonym) -> String {
+    let unit_ms = match from.name.rsplit('.').next() {
+        Some("hours") => 3_600_000,
+        Some("minutes") => 60_000,
+        _ => return from.value.clone(),
+    };
+    match from.value.parse::<i64>() {
+        Ok(number) if key.name.ends_with(".ms") && number >= 0 => number.saturating_mul(unit_ms).to_string(),
+        _ => from.value.clone(),
+    }
+}
 
 /// Checks one setting of a topic.
 ///
 /// # Errors
 /// When there is no such setting, or the value is not what it expects.
 pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
-    if KEPT_FOR_COMPACTION.contains(&name) {
-        return match value.parse::<f64>() {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ConfigError::new(name, value, "must be a number")),
-        };
-    }
-    let Some((_, expects)) = KEYS.iter().find(|(known, _)| *known == name) else {
+    let Some(TopicKey { expects, kind, .. }) = find(name) else {
         return Err(ConfigError::new(name, value, "is not a topic setting of this broker"));
     };
+    if matches!((expects, kind), (Expectation::Text, Kind::Long | Kind::Double))
+        && value.parse::<f64>().is_err()
+    {
+        return Err(ConfigError::new(name, value, "must be a number"));
+    }
     // What is stored is read again as it is, so there are no blanks around it.
     let fits = value == value.trim() && expects.accepts(value);
     if fits { Ok(()) } else { Err(ConfigError::new(name, value, format!("must be {expects}"))) }
@@ -110,6 +277,48 @@ mod tests {
             ..LogConfig::default()
         };
         assert_eq!(log_config(&LogConfig::default(), &topic), expected);
+    }
+
+    #[test]
+    fn every_default_is_a_value_that_would_be_taken() {
+        for described in described(&BTreeMap::new(), &Values::new()) {
+            let Described { name, value, source, synonyms, .. } = described;
+            assert_eq!((source, synonyms.len()), (Source::Default, 1), "{name}");
+            check(&name, &value.unwrap()).unwrap();
+            assert!(find(&name).unwrap().of_broker.iter().all(|name| Key::find(BROKER_KEYS, name).is_some()));
+        }
+    }
+
+    #[test]
+    fn a_value_is_the_topics_or_the_files_or_the_default() {
+        let mut broker = Values::new();
+        broker.set("log.retention.minutes", "2").unwrap();
+        broker.set("log.roll.hours", "3").unwrap();
+        let settings = BTreeMap::from([
+            ("segment.bytes".to_owned(), "4096".to_owned()),
+            ("of.an.older.broker".to_owned(), "x".to_owned()),
+        ]);
+        let all = described(&settings, &broker);
+        let one = |name: &str| {
+            let found = all.iter().find(|described| described.name == name).unwrap();
+            let from = found.synonyms.iter().map(|synonym| (synonym.name.as_str(), synonym.value.as_str()));
+            (found.value.as_deref().unwrap(), found.source, from.collect::<Vec<_>>())
+        };
+        let default = ("log.retention.hours", "168");
+        let minutes = ("log.retention.minutes", "2");
+        assert_eq!(one("retention.ms"), ("120000", Source::File, vec![minutes, default]));
+        let hours = vec![("log.roll.hours", "3"), ("log.roll.hours", "168")];
+        assert_eq!(one("segment.ms"), ("10800000", Source::File, hours));
+        let own = vec![("segment.bytes", "4096"), ("log.segment.bytes", "1073741824")];
+        assert_eq!(one("segment.bytes"), ("4096", Source::Topic, own));
+        assert_eq!(
+            one("compression.type"),
+            ("producer", Source::Default, vec![("compression.type", "producer")])
+        );
+        assert_eq!(one("of.an.older.broker").1, Source::Topic);
+        // As the log has them.
+        let config = crate::config::BrokerConfig::from_values(&broker).unwrap();
+        assert_eq!((config.log.retention_ms, config.log.segment_ms), (120_000, 10_800_000));
     }
 
     #[test]

@@ -150,24 +150,36 @@ impl CreateTopic {
             let message = format!("a topic has at least 1 partition, not {partitions}");
             return Err(TopicError::new(ErrorCode::InvalidPartitions, message));
         }
-        if image.partition_count().saturating_add(count) > surroundings.max_partitions {
-            let message = format!(
-                "{count} partitions more would exceed max.partitions = {} of this broker, which has {}",
-                surroundings.max_partitions,
-                image.partition_count()
-            );
-            return Err(TopicError::new(ErrorCode::InvalidPartitions, message));
-        }
-        let last = format!("{}-{}", self.name, count - 1);
-        if last.len() > MAX_DIR_NAME_LEN {
-            let message = format!(
-                "a partition's directory, {last}, would have more than {MAX_DIR_NAME_LEN} characters: \
-                 fewer partitions or a shorter name"
-            );
-            return Err(TopicError::new(ErrorCode::InvalidPartitions, message));
-        }
+        check_room(&self.name, partitions, count, image, surroundings)?;
         Ok(partitions)
     }
+}
+
+/// Whether a topic can have so many partitions, some of which are new.
+pub(super) fn check_room(
+    name: &str,
+    partitions: i32,
+    new: usize,
+    image: &Image,
+    surroundings: Surroundings,
+) -> Result<(), TopicError> {
+    if image.partition_count().saturating_add(new) > surroundings.max_partitions {
+        let message = format!(
+            "{new} partitions more would exceed max.partitions = {} of this broker, which has {}",
+            surroundings.max_partitions,
+            image.partition_count()
+        );
+        return Err(TopicError::new(ErrorCode::InvalidPartitions, message));
+    }
+    let last = format!("{name}-{}", partitions.saturating_sub(1));
+    if last.len() > MAX_DIR_NAME_LEN {
+        let message = format!(
+            "a partition's directory, {last}, would have more than {MAX_DIR_NAME_LEN} characters: \
+             fewer partitions or a shorter name"
+        );
+        return Err(TopicError::new(ErrorCode::InvalidPartitions, message));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

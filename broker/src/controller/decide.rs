@@ -10,6 +10,7 @@ use std::time::Duration;
 use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
+use super::change::ChangeTopic;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::image::{Image, Topic};
 use super::record::MetadataRecord;
@@ -28,6 +29,8 @@ pub(super) type Ticket = u64;
 pub(super) enum Command {
     /// A topic, or with the flag only to be told what would come of it.
     Create(CreateTopic, bool),
+    /// A change of a topic, or with the flag only to be told whether it can be.
+    Change(ChangeTopic, bool),
     /// A topic's end.
     Delete(Uuid),
     /// More producer ids.
@@ -38,6 +41,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Done {
     Created(Topic),
+    Changed(Topic),
     Deleted,
     ProducerIds,
 }
@@ -178,6 +182,20 @@ impl Core {
                     (Err(error), there)
                 }
             },
+            Command::Change(wanted, validate_only) => {
+                match wanted.records(&self.written, self.surroundings) {
+                    Ok((topic, records)) if !records.is_empty() && !validate_only => {
+                        let about = Some((topic.name.clone(), topic.id));
+                        return Some(Accepted { ticket, records, done: Done::Changed(topic), topic: about });
+                    }
+                    Ok((topic, _)) => {
+                        // What it is like already may not be in its directories yet.
+                        let about = (!validate_only).then(|| (topic.name.clone(), topic.id));
+                        (Ok(Done::Changed(topic)), about)
+                    }
+                    Err(error) => (Err(error), None),
+                }
+            }
             Command::Delete(id) => match self.written.topic_by_id(*id) {
                 Some(topic) => {
                     let (topic, records) =
@@ -323,6 +341,15 @@ impl Core {
                 self.fresh.insert(*id);
                 self.dirty.entry(name.clone()).or_default().push(Waiter { ticket, answer });
             }
+            (Ok(Done::Changed(_)), Some((name, _)), Some(_)) => {
+                self.dirty.entry(name.clone()).or_default().push(Waiter { ticket, answer });
+            }
+            (Ok(Done::Changed(_)), Some((name, _)), None) => {
+                match self.dirty.get_mut(name).or_else(|| self.passing.get_mut(name)) {
+                    Some(waiters) => waiters.push(Waiter { ticket, answer }),
+                    None => self.effects.answers.push((ticket, answer)),
+                }
+            }
             (Ok(Done::Deleted), Some((name, id)), Some(_)) => {
                 self.fresh.remove(id);
                 self.effects.publish = true;
@@ -354,6 +381,14 @@ impl Attempt {
                 let message = format!(
                     "topic {} was created, but not all of its logs could be: {why}. The broker goes on trying; there \
                      is no need to create the topic again",
+                    topic.name
+                );
+                Err(TopicError::new(ErrorCode::KafkaStorageError, message))
+            }
+            (Ok(Done::Changed(topic)), Some(why)) if self.topic == Some(topic.id) => {
+                let message = format!(
+                    "topic {} was changed, but not all of its logs are as they should be: {why}. The broker goes on \
+                     trying; there is no need to change the topic again",
                     topic.name
                 );
                 Err(TopicError::new(ErrorCode::KafkaStorageError, message))

@@ -5,6 +5,7 @@
 //! service       Controller: where commands are handed in and the metadata is seen
 //! task          the one task that takes them: writes, publishes, has directories looked at
 //! decide        what it decides; pure       command   what may be done, and its records; pure
+//!                                           change    changes of topics that exist; pure
 //! image         what there is; pure         record    the records of the metadata log
 //! reconcile     what to do on disk; pure    directories   does it
 //! metadata_log  the partition __cluster_metadata-0, in the place of a quorum
@@ -12,6 +13,7 @@
 //! ```
 #![doc = include_str!("metadata.md")]
 
+mod change;
 mod command;
 mod decide;
 mod directories;
@@ -26,6 +28,7 @@ mod simulation;
 mod task;
 mod view;
 
+pub(crate) use change::{Adjustment, Change, ChangeTopic};
 pub use command::CreateTopic;
 pub use decide::DeletedTopic;
 pub use image::METADATA_TOPIC;

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::change::ChangeTopic;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
 use super::image::{Image, Topic};
@@ -119,8 +120,22 @@ impl Controller {
     ) -> Result<Topic, TopicError> {
         match self.propose(Command::Create(command.clone(), validate_only), until).await? {
             Done::Created(topic) => Ok(topic),
-            Done::Deleted | Done::ProducerIds => Err(stopped()),
+            Done::Changed(_) | Done::Deleted | Done::ProducerIds => Err(stopped()),
         }
+    }
+
+    /// Changes a topic, and its logs with it; with `validate_only` only says whether that can be.
+    ///
+    /// # Errors
+    /// When there is no such topic, or the change cannot be or not be written down. The message says when the topic was
+    /// changed all the same and only its logs are still to follow. As with [`Self::create_topic_until`].
+    pub async fn change_topic_until(
+        &self,
+        command: ChangeTopic,
+        validate_only: bool,
+        until: Option<Instant>,
+    ) -> Result<(), TopicError> {
+        self.propose(Command::Change(command, validate_only), until).await.map(drop)
     }
 
     /// Deletes a topic and its logs.

@@ -9,9 +9,10 @@ use klamm_protocol::{ErrorCode, Uuid};
 use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
 
+use super::change::{Adjustment, Change, ChangeTopic};
 use super::command::{CreateTopic, Surroundings};
 use super::decide::{Attempt, Command, Core, DeletedTopic, Done, Ticket};
-use super::image::Image;
+use super::image::{Image, Topic};
 use super::reconcile::{Action, Found, plan};
 use super::record::MetadataRecord;
 
@@ -92,6 +93,7 @@ impl World {
             0..=5 => self.propose_create(),
             6..=8 => self.propose_delete(),
             9 => self.propose(Command::ProducerIds),
+            19 if self.rng.below(2) == 0 => self.propose_change(),
             10..=12 => self.commit(),
             13 | 14 => self.begin_pass(),
             15 | 16 => self.end_passes(false),
@@ -118,6 +120,20 @@ impl World {
         };
         self.to_be_deleted.insert(id);
         self.propose(Command::Delete(id));
+    }
+
+    fn propose_change(&mut self) {
+        let name = NAMES[self.rng.below(NAMES.len() as u64) as usize].to_owned();
+        let change = match self.rng.below(3) {
+            0 => Change::Grow { partitions: self.rng.below(7) as i32, assignments: None },
+            1 => Change::Replace(BTreeMap::new()),
+            _ => {
+                let value = self.rng.below(3).to_string();
+                Change::Adjust(vec![("retention.ms".to_owned(), Adjustment::Set(value))])
+            }
+        };
+        let validate_only = self.rng.below(10) == 0;
+        self.propose(Command::Change(ChangeTopic { name, change }, validate_only));
     }
 
     fn propose(&mut self, command: Command) {
@@ -233,9 +249,14 @@ impl World {
     fn start(&mut self) {
         let mut image = Image::default();
         self.log.iter().flatten().for_each(|record| image.apply(record));
-        for id in self.created.keys() {
+        for (id, partitions) in &self.created {
             let gone = image.was_deleted(*id) && self.to_be_deleted.contains(id);
-            assert!(image.topic_by_id(*id).is_some() || gone, "an acknowledged topic is lost");
+            let topic = image.topic_by_id(*id);
+            assert!(topic.is_some() || gone, "an acknowledged topic is lost");
+            assert!(
+                topic.is_none_or(|topic| topic.partitions >= *partitions),
+                "an acknowledged partition is lost"
+            );
         }
         assert!(self.deleted.iter().all(|id| image.was_deleted(*id)), "a deleted topic is back");
         assert!(image.next_producer_id() >= self.next_producer_id);
@@ -289,6 +310,10 @@ impl World {
                         "it exists, and is seen"
                     );
                 }
+                (Command::Change(_, true), Ok(Done::Changed(_))) => {}
+                (Command::Change(command, _), Ok(Done::Changed(topic))) => {
+                    self.changed(&topic, matches!(command.change, Change::Grow { .. }));
+                }
                 (Command::Delete(id), Ok(Done::Deleted)) => {
                     self.deleted.insert(id);
                     assert!(self.visible.topic_by_id(id).is_none() && self.visible.was_deleted(id));
@@ -296,6 +321,19 @@ impl World {
                 (Command::ProducerIds, Ok(Done::ProducerIds)) | (_, Err(_)) => {}
                 (command, answer) => panic!("{command:?} is answered with {answer:?}"),
             }
+        }
+    }
+
+    /// A topic that was changed is seen so, and one that has grown can be used, unless it is gone.
+    fn changed(&mut self, topic: &Topic, grown: bool) {
+        let Some(seen) = self.visible.topic_by_id(topic.id) else { return };
+        assert!(seen.partitions >= topic.partitions, "no partition is lost");
+        if let Some(known) = self.created.get_mut(&topic.id) {
+            *known = (*known).max(topic.partitions);
+        }
+        for index in (0..topic.partitions).filter(|_| grown) {
+            let dir = self.disk.get(&(topic.name.to_string(), index));
+            assert_eq!(dir.map(|dir| dir.id), Some(topic.id), "it can be used at once");
         }
     }
 
