@@ -25,10 +25,6 @@ import org.apache.kafka.common.utils.AppInfoParser;
 public class Scenario {
     /** What is known not to work, and what it waits for. */
     static final Map<String, String> NEEDS = new TreeMap<>(Map.of(
-        "describe-configs", "DescribeConfigs",
-        "alter-configs", "IncrementalAlterConfigs",
-        "create-partitions", "CreatePartitions",
-        "delete-records", "DeleteRecords",
         "delete-group", "DeleteGroups",
         "delete-group-offsets", "OffsetDelete",
         "describe-acls", "DescribeAcls",

@@ -9,10 +9,6 @@ const zstd = require('@bokuweb/zstd-wasm')
 const { Seen, begin, check, step } = require('./steps')
 
 const NEEDS = {
-  'describe-configs': 'DescribeConfigs',
-  'alter-configs': 'AlterConfigs',
-  'create-partitions': 'CreatePartitions',
-  'delete-records': 'DeleteRecords',
   'delete-group': 'DeleteGroups',
   'describe-acls': 'DescribeAcls',
 }

@@ -12,10 +12,6 @@ from aiokafka.errors import for_code
 from steps import CODECS, Seen, async_step, begin, check, pairs, values
 
 NEEDS = {
-    "describe-configs": "DescribeConfigs",
-    "alter-configs": "AlterConfigs",
-    "create-partitions": "CreatePartitions",
-    "delete-records": "DeleteRecords",
 }
 LACKS = {
     "record-errors": "a batch fails as a whole",

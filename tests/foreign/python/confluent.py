@@ -12,10 +12,6 @@ from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, Resou
 from steps import CODECS, KEYLESS, Seen, begin, check, pairs, step, values
 
 NEEDS = {
-    "describe-configs": "DescribeConfigs",
-    "alter-configs": "IncrementalAlterConfigs",
-    "create-partitions": "CreatePartitions",
-    "delete-records": "DeleteRecords",
     "delete-group": "DeleteGroups",
     "describe-acls": "DescribeAcls",
     "consumer-protocol": "ConsumerGroupHeartbeat",

@@ -23,10 +23,6 @@ from kafka.errors import InvalidRecordError, KafkaError, for_code
 from steps import CODECS, KEYLESS, Seen, begin, check, pairs, step, values
 
 NEEDS = {
-    "describe-configs": "DescribeConfigs",
-    "alter-configs": "DescribeConfigs, IncrementalAlterConfigs",
-    "create-partitions": "CreatePartitions",
-    "delete-records": "DeleteRecords",
     "delete-group": "DeleteGroups",
     "delete-group-offsets": "OffsetDelete",
     "describe-acls": "DescribeAcls",

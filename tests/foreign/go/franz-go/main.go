@@ -15,10 +15,6 @@ import (
 )
 
 var needs = map[string]string{
-	"describe-configs":     "DescribeConfigs",
-	"alter-configs":        "IncrementalAlterConfigs",
-	"create-partitions":    "CreatePartitions",
-	"delete-records":       "DeleteRecords",
 	"delete-group":         "DeleteGroups",
 	"delete-group-offsets": "OffsetDelete",
 	"describe-acls":        "DescribeAcls",
