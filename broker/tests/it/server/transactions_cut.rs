@@ -1,6 +1,8 @@
 //! A transaction of which the power goes, or the broker dies, before each of its writes and syncs. After the next start
 //! it ends in all of its partitions in the same way, and as the client was told.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use std::time::Duration;
 
 use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};

@@ -1,5 +1,7 @@
 //! Transactions when somebody has to wait: for the request before, for a disk that is full, for the broker's end.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use std::io::ErrorKind;
 use std::time::Duration;
 
