@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
@@ -128,6 +129,18 @@ async fn at_every_point(cut: impl Fn(&MemoryDisk, u64) + Copy) {
             point += 1;
         }
         assert!(point > 10, "a transaction has more steps than {point}");
+    }
+}
+
+/// The broker is killed, and what it has written is there. A write that is cut off is there by half.
+#[tokio::test(start_paused = true)]
+async fn wherever_the_broker_dies_a_transaction_ends_everywhere_alike() {
+    for point in 1..=70 {
+        let stop = |disk: &MemoryDisk, point| {
+            let calls = Calls::of(&[DiskCall::Write, DiskCall::Sync, DiskCall::SyncDir]);
+            disk.fail(calls.nth(point).and_all_after(), ErrorKind::Other);
+        };
+        cut_at(point, stop, point % 2 == 0, point % 3 != 0).await;
     }
 }
 
