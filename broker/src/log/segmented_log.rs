@@ -316,9 +316,9 @@ impl Log {
         Ok(())
     }
 
-    /// Appends a batch that has its final offset, given as its decoded header, and its bytes in two parts; and notes the
-    /// transaction that it aborts. On an error nothing was appended; `false` says that the bytes could not be taken back
-    /// from the file either.
+    /// Appends a batch that has its final offset, given as its decoded header, and its bytes in two parts; and notes
+    /// the transaction that it aborts. On an error nothing was appended; `false` says that the bytes could not be taken
+    /// back from the file either.
     pub(crate) fn append(
         &mut self,
         header: &BatchHeader,

@@ -272,3 +272,178 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::open_files::OpenFiles;
+    use super::*;
+    use crate::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
+
+    const DIR: &str = "/t-0";
+
+    fn files(disk: &MemoryDisk) -> Arc<LogFiles> {
+        disk.create_dir_all(Path::new(DIR)).unwrap();
+        OpenFiles::new(Arc::new(disk.clone()), 10).of_log(Path::new(DIR))
+    }
+
+    /// Of a transaction that begins at `first_offset` and ends with the marker at `last_offset`; the oldest that was
+    /// open then begins at `stable`.
+    fn aborted(first_offset: i64, last_offset: i64, last_stable_offset: i64) -> AbortedTransaction {
+        AbortedTransaction { producer_id: first_offset, first_offset, last_offset, last_stable_offset }
+    }
+
+    /// Of a segment that begins at 100.
+    fn filled(disk: &MemoryDisk) -> TxnIndex {
+        let mut index = TxnIndex::empty(&files(disk), 100);
+        for entry in [aborted(101, 110, 50), aborted(50, 115, 105), aborted(105, 120, 121)] {
+            index.append(&entry).unwrap();
+        }
+        index
+    }
+
+    fn collected(index: &TxnIndex, from: i64, end: i64) -> (Vec<i64>, bool) {
+        let mut found = Vec::new();
+        let goes_on = index.collect(from, end, &mut found).unwrap();
+        (found.iter().map(|entry| entry.first_offset).collect(), goes_on)
+    }
+
+    #[test]
+    fn readers_get_what_overlaps_and_know_when_there_is_no_more() {
+        let disk = MemoryDisk::new();
+        let index = filled(&disk);
+        for (from, end, found, goes_on) in [
+            (100, 104, vec![101, 50], false),
+            (100, 101, vec![50], false),
+            (111, 106, vec![50, 105], false),
+            (115, 121, vec![50, 105], false),
+            (116, 122, vec![105], true),
+            (120, 122, vec![105], true),
+            (121, 130, vec![], true),
+            (0, 50, vec![], false),
+            (0, 51, vec![50], false),
+        ] {
+            assert_eq!(collected(&index, from, end), (found, goes_on), "{from} {end}");
+        }
+        let empty = TxnIndex::empty(&files(&disk), 100);
+        assert_eq!(collected(&empty, 0, 1_000), (vec![], true));
+        assert!(!empty.has_file() && index.has_file());
+    }
+
+    #[test]
+    fn what_was_closed_is_opened_and_what_is_unknown_is_not_used() {
+        let disk = MemoryDisk::new();
+        let mut index = filled(&disk);
+        let known = index.known;
+        assert_eq!(index.files().unwrap_err().kind(), io::ErrorKind::NotFound, "no sum yet");
+        index.close().unwrap();
+        index.close().unwrap();
+        assert_eq!(index.files().unwrap().len(), 2);
+        let opened = TxnIndex::open(&files(&disk), 100).unwrap();
+        assert!(opened.is_known() && opened.known == known && opened.has_file());
+        assert_eq!(collected(&opened, 100, 200), (vec![101, 50, 105], true));
+        let later = TxnIndex::open(&files(&disk), 111).unwrap();
+        assert!(later.is_known() && !later.has_file(), "there is none of that segment");
+
+        let mut unknown = TxnIndex::unknown(&files(&disk), 100);
+        assert!(!unknown.is_known());
+        assert!(unknown.append(&aborted(1, 200, 3)).is_err());
+        assert!(unknown.collect(0, 1, &mut Vec::new()).is_err());
+        unknown.close().unwrap();
+        unknown.truncate(0).unwrap();
+        assert!(unknown.files().unwrap().is_empty());
+        assert_eq!(TxnIndex::open(&files(&disk), 100).unwrap().known, known, "it was left alone");
+        unknown.begin_anew().unwrap();
+        unknown.close().unwrap();
+        assert!(!disk.exists(&unknown.path(TXN_INDEX)) && !disk.exists(&unknown.path(TXN_SUM)));
+        assert!(!unknown.has_file() && unknown.files().unwrap().is_empty());
+    }
+
+    /// The entries are right, and of a segment before.
+    #[test]
+    fn an_index_of_another_segment_is_not_believed() {
+        let disk = MemoryDisk::new();
+        filled(&disk).close().unwrap();
+        let bytes = disk.read_to_vec(&segment_path(Path::new(DIR), 100, TXN_INDEX)).unwrap();
+        for (base_offset, believed) in [(110, true), (111, false)] {
+            let path = segment_path(Path::new(DIR), base_offset, TXN_INDEX);
+            disk.create(&path).unwrap().write_all_at(&bytes, 0).unwrap();
+            let opened = TxnIndex::open(&files(&disk), base_offset).unwrap();
+            assert_eq!(opened.is_known(), believed, "{base_offset}");
+        }
+        let sum = segment_path(Path::new(DIR), 120, TXN_SUM);
+        disk.create(&sum).unwrap();
+        assert!(!TxnIndex::open(&files(&disk), 120).unwrap().is_known(), "a sum, and nothing that it is of");
+    }
+
+    #[test]
+    fn an_entry_may_be_taken_back_and_the_end_cut_off() {
+        let disk = MemoryDisk::new();
+        let mut index = filled(&disk);
+        let before = index.known;
+        let entry = aborted(121, 130, 131);
+        let back = index.append(&entry).unwrap();
+        index.take_back(back);
+        assert_eq!(index.known, before);
+        assert!(index.append(&aborted(1, 120, 121)).is_err() && index.known == before, "not in order");
+        index.close().unwrap();
+        assert_eq!(disk.read_to_vec(&index.path(TXN_INDEX)).unwrap().len(), 3 * ENTRY_BYTES);
+        index.truncate(121).unwrap();
+        assert_eq!(index.known, before, "nothing ended there");
+        index.truncate(120).unwrap();
+        assert_eq!(collected(&index, 100, 200), (vec![101, 50], true));
+        assert_eq!(disk.read_to_vec(&index.path(TXN_INDEX)).unwrap().len(), 2 * ENTRY_BYTES);
+        index.append(&aborted(105, 119, 120)).unwrap();
+        assert_eq!(collected(&index, 116, 200), (vec![105], true));
+        index.truncate(0).unwrap();
+        assert_eq!((collected(&index, 0, 200), index.known), ((vec![], true), Some(Summary::default())));
+        index.close().unwrap();
+        assert!(!disk.exists(&index.path(TXN_INDEX)) && !disk.exists(&index.path(TXN_SUM)));
+    }
+
+    /// Changed under a running broker: refused, not believed.
+    #[test]
+    fn an_entry_that_cannot_be_right_is_an_error() {
+        let disk = MemoryDisk::new();
+        let index = filled(&disk);
+        disk.open(&index.path(TXN_INDEX)).unwrap().write_all_at(&[1], 1).unwrap();
+        let error = index.collect(0, 200, &mut Vec::new()).unwrap_err();
+        assert!(
+            error.kind() == io::ErrorKind::InvalidData && error.to_string().contains(TXN_INDEX),
+            "{error}"
+        );
+        assert_eq!(collected(&index, 116, 200), (vec![105], true), "the rest is");
+    }
+
+    #[test]
+    fn a_call_that_fails_changes_nothing() {
+        let disk = MemoryDisk::new();
+        let mut index = TxnIndex::empty(&files(&disk), 100);
+        for call in [DiskCall::Create, DiskCall::Write] {
+            disk.fail(Calls::of(&[call]), Failure::Os(28));
+            assert!(index.append(&aborted(101, 110, 105)).is_err());
+            assert_eq!(index.known, Some(Summary::default()));
+        }
+        index.append(&aborted(101, 110, 105)).unwrap();
+        assert_eq!(collected(&index, 100, 200), (vec![101], true));
+        index.truncate(0).unwrap();
+        disk.fail(Calls::of(&[DiskCall::Remove]), Failure::Os(5));
+        assert!(index.close().is_err() && index.has_file());
+        index.close().unwrap();
+        assert!(!disk.exists(&index.path(TXN_INDEX)));
+    }
+
+    #[test]
+    fn many_entries_are_searched() {
+        let disk = MemoryDisk::new();
+        let mut index = TxnIndex::empty(&files(&disk), 0);
+        let count = 2 * CHUNK as i64 + 7;
+        (0..count).for_each(|at| drop(index.append(&aborted(10 * at, 10 * at + 5, 10 * at + 6)).unwrap()));
+        for at in [0, 1, CHUNK as i64 - 1, CHUNK as i64, CHUNK as i64 + 1, count - 1] {
+            assert_eq!(collected(&index, 10 * at + 5, 10 * at + 6), (vec![10 * at], false), "{at}");
+            assert_eq!(collected(&index, 10 * at + 6, 10 * at + 10).0, [0; 0], "{at}");
+        }
+        assert_eq!(collected(&index, 0, i64::MAX).0.len() as i64, count);
+    }
+}

@@ -65,14 +65,14 @@ mod writer;
 
 pub use appending::Appending;
 pub use batch::Appended;
-pub use error::{AppendError, ReadError};
+pub use error::{AppendError, ProducerError, ReadError};
 pub use handle::Partition;
 pub use isolation::Isolation;
 pub use manager::LogManager;
 pub(crate) use manager::SHUTDOWN_LIMIT;
 pub use marker::{Guard, Marker};
 pub use options::LogManagerOptions;
-pub use producer_state::{ActiveProducer, ProducerError};
+pub use producer_state::ActiveProducer;
 pub use read::LogRead;
 pub(crate) use read::Wanted;
 pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};

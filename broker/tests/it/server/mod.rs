@@ -24,6 +24,7 @@ mod record_errors;
 mod restart;
 mod slow_directories;
 mod slow_readers;
+mod stable;
 mod storms;
 mod strangers;
 mod topics;

@@ -201,17 +201,17 @@ async fn every_call_for_an_index_may_fail() {
     for failure in [NO_SPACE, NO_DESCRIPTORS, IO_ERROR] {
         for nth in 1..=count {
             for (lasting, power) in [(false, false), (true, false), (false, true)] {
-                fail_at(nth, failure, lasting, power).await;
+                fail_at(Calls::any().on(".txn"), nth, failure, lasting, power).await;
             }
         }
     }
 }
 
-async fn fail_at(nth: u64, failure: Failure, lasting: bool, power: bool) {
-    let what = format!("call {nth}: {failure:?}, lasting {lasting}, power {power}");
+async fn fail_at(calls: Calls, nth: u64, failure: Failure, lasting: bool, power: bool) {
+    let what = format!("call {nth} of {calls:?}: {failure:?}, lasting {lasting}, power {power}");
     let disk = MemoryDisk::new();
     let (manager, partition) = data(&disk).open_partition().await;
-    let calls = Calls::any().on(".txn").nth(nth);
+    let calls = calls.nth(nth);
     disk.fail(if lasting { calls.and_all_after() } else { calls }, failure);
     let mut history = History::default();
     history.run(&partition, 12).await;
@@ -230,6 +230,35 @@ async fn fail_at(nth: u64, failure: Failure, lasting: bool, power: bool) {
     }
     let (_manager, partition) = reopened(&disk, &mut history, &what).await;
     history.check(&partition, &what).await;
+}
+
+/// An entry is written before its marker, and taken back when the marker cannot be written.
+#[tokio::test(start_paused = true)]
+async fn a_marker_that_is_not_written_leaves_no_entry_behind() {
+    for failure in [NO_SPACE, IO_ERROR] {
+        for nth in 1..=50 {
+            fail_at(Calls::of(&[DiskCall::Write]).on(".log"), nth, failure, false, nth % 2 == 0).await;
+        }
+    }
+}
+
+/// Whatever it lacks to build an index anew, the start is tried again until it is there.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_build_an_index_is_tried_again() {
+    for failure in [NO_SPACE, NO_DESCRIPTORS] {
+        for nth in 1..=40 {
+            let disk = MemoryDisk::new();
+            let history = filled(&disk, nth % 2 == 0).await;
+            paths(&disk, INDEX).iter().step_by(2).for_each(|path| flip(&disk, path, 3));
+            disk.fail(
+                Calls::of(&[DiskCall::Open, DiskCall::Create, DiskCall::Write]).on(".txn").nth(nth),
+                failure,
+            );
+            let (_manager, partition) = data(&disk).open_partition().await;
+            until("opened", || partition.offline().is_none()).await;
+            history.check(&partition, &format!("{failure:?} at call {nth}")).await;
+        }
+    }
 }
 
 async fn reopened(disk: &MemoryDisk, history: &mut History, what: &str) -> (LogManager, Arc<Partition>) {
