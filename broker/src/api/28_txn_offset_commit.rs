@@ -31,8 +31,7 @@ const ADDS_PARTITION: i16 = 5;
 struct Asked {
     version: i16,
     transactional_id: String,
-    producer_id: i64,
-    producer_epoch: i16,
+    producer: ProducerIdAndEpoch,
     group: String,
     caller: Caller,
     commits: Vec<Commit>,
@@ -47,8 +46,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let asked = Asked {
         version: call.version,
         transactional_id: request.transactional_id.into(),
-        producer_id: request.producer_id,
-        producer_epoch: request.producer_epoch,
+        producer: ProducerIdAndEpoch { id: request.producer_id, epoch: request.producer_epoch },
         group: request.group_id.into(),
         caller: Caller {
             member_id: request.member_id.into(),
@@ -120,25 +118,26 @@ fn known_partitions(
 }
 
 /// One code for each offset. A caller that goes away in between has at most made the partition take part.
+///
+/// Where the partition is added, that may have waited for the transaction before to be marked here, too: so what ends
+/// this one is looked for from then on, and the coordinator is asked once more, which costs nothing but its lock.
 async fn commit(context: &Context, asked: Asked) -> Result<Vec<ErrorCode>, ErrorCode> {
+    let partition = context.groups().partition_of(&asked.group).await?;
     if asked.version >= ADDS_PARTITION {
-        // Before the guard: this may wait for the transaction before to be marked, which the guard would notice.
-        let partition = context.groups().partition_of(&asked.group).await?;
         take_part(context, &asked, partition, true).await?;
     }
-    // What ends the transaction from here on is noticed.
-    let guard = context.groups().transaction_guard(&asked.group).await?;
-    take_part(context, &asked, guard.partition, false).await?;
-    let Asked { producer_id, producer_epoch, group, caller, commits, .. } = asked;
-    let transaction = (producer_id, producer_epoch, guard);
+    let guard = context.groups().transaction_guard(&asked.group)?;
+    take_part(context, &asked, partition, false).await?;
+    let Asked { producer, group, caller, commits, .. } = asked;
+    let transaction = (producer.id, producer.epoch, guard);
     Ok(context.groups().commit_in_transaction(&group, transaction, caller, commits).await)
 }
 
 /// Makes the group's partition take part in the transaction, or sees whether it does.
 async fn take_part(context: &Context, asked: &Asked, partition: i32, adds: bool) -> Result<(), ErrorCode> {
-    let producer = ProducerIdAndEpoch { id: asked.producer_id, epoch: asked.producer_epoch };
+    let Asked { transactional_id, producer, .. } = asked;
     let transactions = context.transactions();
-    match transactions.take_part(&asked.transactional_id, producer, OFFSETS_TOPIC, partition, adds).await {
+    match transactions.take_part(transactional_id, *producer, OFFSETS_TOPIC, partition, adds).await {
         ErrorCode::None => Ok(()),
         // What a broker that is asked by another one calls it, and clients take for the end of their epoch alone.
         ErrorCode::ProducerFenced => Err(ErrorCode::InvalidProducerEpoch),

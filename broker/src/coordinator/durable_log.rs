@@ -206,9 +206,14 @@ fn encoded(batch: &StoredBatch, coordinator_epoch: i32, now_ms: i64) -> Result<B
 
 #[cfg(test)]
 mod tests {
+    use klamm_protocol::Uuid;
     use klamm_protocol::records::{NO_SEQUENCE, RecordBatch};
+    use klamm_runtime::{SeededRng, TokioClock};
 
     use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::log::LogConfig;
+    use crate::partition::{LogManager, LogManagerOptions};
 
     const PRODUCER: Producer = Producer { id: 7, epoch: 3 };
 
@@ -258,5 +263,59 @@ mod tests {
         assert_eq!(sequences, [NO_SEQUENCE, 0, 0, NO_SEQUENCE, NO_SEQUENCE, NO_SEQUENCE, NO_SEQUENCE]);
         let marker = |committed| EndTxnMarker { committed, coordinator_epoch: 5 };
         assert_eq!(markers, [marker(true), marker(false)]);
+    }
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    async fn log() -> (LogManager, PartitionLog) {
+        let clock = Arc::new(TokioClock::starting_at(NOW_MS));
+        let (disk, options) = (Arc::new(MemoryDisk::new()), LogManagerOptions::new(vec!["/data".into()]));
+        let rng = Arc::new(SeededRng::new(1));
+        let manager = LogManager::open(disk.clone(), clock, rng, options).await.unwrap();
+        let partition =
+            manager.create_partition("state", 0, Uuid::from_u128(7), LogConfig::default()).unwrap();
+        (manager, PartitionLog::new(partition, disk))
+    }
+
+    fn marker(producer: Producer, commit: bool) -> StoredBatch {
+        StoredBatch { kind: BatchKind::Marker { producer, commit }, records: vec![] }
+    }
+
+    /// As any transaction: readers of what is committed stop in front of it until its marker is durable.
+    #[tokio::test(start_paused = true)]
+    async fn a_transaction_is_open_in_the_log_until_its_marker() {
+        let (_manager, log) = log().await;
+        let records = vec![a_record(1, Some(1)), a_record(2, None)];
+        let pending = StoredBatch { kind: BatchKind::Transactional(PRODUCER), records: records.clone() };
+        let batches = [
+            (StoredBatch { kind: BatchKind::Plain, records: records.clone() }, 1, 2),
+            (pending.clone(), 3, 2),
+            // Its sequence numbers are those of the first, and it is no duplicate.
+            (pending, 5, 2),
+            (StoredBatch { kind: BatchKind::Plain, records }, 7, 2),
+            (marker(PRODUCER, true), 8, 9),
+            (marker(PRODUCER, false), 9, 10),
+        ];
+        for (batch, last_offset, stable) in &batches {
+            assert_eq!(log.append(batch.clone(), NOW_MS).await, Ok(*last_offset));
+            log.wait_durable(*last_offset).await.unwrap();
+            assert_eq!(log.partition.last_stable_offset(), *stable, "{batch:?}");
+        }
+        let read = log.read(0).await.unwrap();
+        assert_eq!(read.batches, batches.map(|(batch, ..)| batch));
+        assert_eq!(read.next_offset, 10);
+    }
+
+    /// A Kafka that had this log had several epochs of coordinators; there are none here.
+    #[tokio::test(start_paused = true)]
+    async fn markers_of_kafka_do_not_shut_ours_out() {
+        let (_manager, log) = log().await;
+        let theirs = encoded(&marker(PRODUCER, true), 9, NOW_MS).unwrap();
+        log.partition.append(theirs, AppendOrigin::Coordinator, NOW_MS).await.unwrap();
+        let refused = log.append(marker(PRODUCER, true), NOW_MS).await;
+        assert!(matches!(refused, Err(AppendFailure::Refused(_))), "{refused:?}");
+        // A coordinator reads its log before it writes.
+        log.read(0).await.unwrap();
+        assert_eq!(log.append(marker(PRODUCER, true), NOW_MS).await, Ok(1));
     }
 }

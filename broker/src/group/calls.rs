@@ -53,7 +53,7 @@ pub(super) enum Command {
         /// The offsets.
         commits: Vec<Commit>,
     },
-    /// A transaction has been decided. Answered with [`Reply::Marked`].
+    /// A transaction has been decided. Answered with one code.
     EndTransaction {
         /// Whose.
         producer: Producer,
@@ -245,8 +245,6 @@ pub(super) enum Reply {
     Codes(Vec<ErrorCode>),
     /// To an OffsetFetch.
     Offsets(Vec<FetchedTopic>),
-    /// The marker is durable.
-    Marked,
 }
 
 /// An OffsetFetch request, for one group.

@@ -48,10 +48,17 @@ impl Coordinator {
         commits: Vec<Commit>,
         effects: &mut Effects<Reply>,
     ) -> Vec<ErrorCode> {
-        if self.markers.came_since(producer.id, marker) {
-            return vec![ErrorCode::InvalidTxnState; commits.len()];
+        let has_ended = self.producers.ended_since(producer.id, marker).then_some(ErrorCode::InvalidTxnState);
+        if let Some(error) = self.producers.refusal(producer).or(has_ended) {
+            return vec![error; commits.len()];
         }
-        self.commit_as(now, group, &Committing { caller, producer: Some(producer) }, commits, effects)
+        let by = Committing { caller, producer: Some(producer) };
+        let codes = self.commit_as(now, group, &by, commits, effects);
+        if effects.has_written() {
+            let before = self.producers.wrote(producer, false);
+            self.epochs.note(effects.step, &producer.id, before);
+        }
+        codes
     }
 
     fn commit_as(
@@ -99,7 +106,7 @@ impl Coordinator {
 
     /// The number of the last marker.
     pub(super) fn last_marker(&self) -> u64 {
-        self.markers.last()
+        self.producers.last_marker()
     }
 
     /// A transaction has been decided: what it has written becomes visible, or never was.
@@ -109,9 +116,13 @@ impl Coordinator {
         producer: Producer,
         commit: bool,
         effects: &mut Effects<Reply>,
-    ) {
+    ) -> ErrorCode {
+        if let Some(error) = self.producers.refusal(producer) {
+            return error;
+        }
         effects.marker(producer, commit);
-        self.markers.note(producer.id);
+        let before = self.producers.wrote(producer, true);
+        self.epochs.note(effects.step, &producer.id, before);
         for name in self.committed.groups_of(producer.id) {
             for before in self.decide(now, &name, producer.id, commit) {
                 let group = group_in(&mut self.groups, &name, now);
@@ -119,10 +130,12 @@ impl Coordinator {
             }
             self.tidy(&name);
         }
+        ErrorCode::None
     }
 
     /// The marker of a transaction in the log.
     pub(super) fn replay_marker(&mut self, now: Now, producer: Producer, commit: bool) {
+        self.producers.wrote(producer, true);
         for name in self.committed.groups_of(producer.id) {
             self.decide(now, &name, producer.id, commit);
             let group = group_in(&mut self.groups, &name, now);
@@ -169,9 +182,10 @@ impl Coordinator {
         let group = group_in(&mut self.groups, name, now);
         match producer {
             None => drop(group.offsets.set(topic, partition, kept)),
-            Some(Producer { id, .. }) => {
-                group.pending_offsets.set(topic, partition, id, Some(kept));
-                self.committed.look_at(group, id);
+            Some(producer) => {
+                group.pending_offsets.set(topic, partition, producer.id, Some(kept));
+                self.committed.look_at(group, producer.id);
+                self.producers.wrote(producer, false);
             }
         }
     }

@@ -16,7 +16,7 @@ use super::calls::{
     Caller, GroupDescription, GroupListing, JoinGroup, JoinReply, Reply, SyncGroup, SyncReply,
 };
 use super::changes::Changes;
-use super::markers::Markers;
+use super::producers::Producers;
 use super::records::{self, Stored, StoredGroup};
 use super::state::{Group, Turn, Written};
 use crate::config::GroupConfig;
@@ -42,8 +42,10 @@ pub(super) struct Coordinator {
     pub(super) written: Written,
     /// Offsets as they were before writes that are not durable.
     pub(super) committed: Changes,
-    /// Which transactions have ended of late.
-    pub(super) markers: Markers,
+    /// Who has written offsets in transactions of late.
+    pub(super) producers: Producers,
+    /// The epochs of producers as they were before writes that are not durable.
+    pub(super) epochs: Journal<i64, Option<i16>>,
 }
 
 impl Coordinator {
@@ -55,7 +57,8 @@ impl Coordinator {
             timers: Timers::default(),
             written: Journal::default(),
             committed: Changes::default(),
-            markers: Markers::default(),
+            producers: Producers::default(),
+            epochs: Journal::default(),
         }
     }
 
@@ -271,6 +274,7 @@ impl Coordinator {
     pub(super) fn durable(&mut self, step: Step) {
         self.written.settle(step);
         self.committed.settle(step);
+        self.epochs.settle(step);
     }
 
     /// What was written after a step never happened: groups are what they were when they were last written, and their
@@ -286,6 +290,9 @@ impl Coordinator {
         }
         for (name, before) in committed {
             self.put_back(now, &name, before);
+        }
+        for (producer_id, epoch) in self.epochs.roll_back(to) {
+            self.producers.put_back(producer_id, epoch);
         }
         touched.iter().for_each(|name| self.tidy(name));
     }

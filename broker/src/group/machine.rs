@@ -34,8 +34,8 @@ impl Core for Coordinator {
                 effects.answer(ticket, Reply::Codes(codes), rests_on);
             }
             Command::EndTransaction { producer, commit } => {
-                self.end_transaction(now, producer, commit, effects);
-                effects.answer(ticket, Reply::Marked, effects.step);
+                let code = self.end_transaction(now, producer, commit, effects);
+                effects.answer(ticket, Reply::Codes(vec![code]), effects.step);
             }
             Command::Fetch(fetch) => {
                 let (found, rests_on) = self.fetch(&fetch);

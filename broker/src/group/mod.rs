@@ -8,7 +8,7 @@
 //! state          one group from generation to generation             requests  what members ask of it
 //! members        its members: who has joined, whose session ends     member    one of them
 //! offsets        what it committed                    pending        what open transactions have written for it
-//! changes        what is not durable of its offsets   markers        which transactions have ended of late
+//! changes        what is not durable of its offsets   producers      who wrote what open transactions have, of late
 //! ```
 
 mod calls;
@@ -16,12 +16,12 @@ mod changes;
 mod commits;
 mod coordinator;
 mod machine;
-mod markers;
 mod member;
 mod members;
 mod offsets;
 mod offsets_topic;
 mod pending;
+mod producers;
 mod records;
 mod requests;
 mod service;

@@ -21,13 +21,11 @@ use crate::ids::fresh_uuid;
 /// An answer to come, or why there is none.
 type Waiting = Result<oneshot::Receiver<Result<Reply, ErrorCode>>, ErrorCode>;
 
-/// Where a group's offsets go, and how far the markers there had come. To be had before the transaction coordinator is
-/// asked whether a transaction is open, and given with what the transaction commits.
+/// How far the markers of a group's partition had come. To be had before the transaction coordinator is asked whether a
+/// transaction is open, and given with what the transaction commits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TransactionGuard {
-    /// The partition of `__consumer_offsets`.
-    pub(crate) partition: i32,
-    /// The number of its last marker.
+    /// The number of the last one.
     marker: u64,
 }
 
@@ -193,12 +191,10 @@ impl GroupService {
     /// What [`Self::commit_in_transaction`] has to be given.
     ///
     /// # Errors
-    /// Those of [`Self::partition_of`]; `COORDINATOR_LOAD_IN_PROGRESS` while the partition is loading.
-    pub(crate) async fn transaction_guard(&self, group: &str) -> Result<TransactionGuard, ErrorCode> {
-        let partition = self.partition_of(group).await?;
+    /// `COORDINATOR_NOT_AVAILABLE`, and `COORDINATOR_LOAD_IN_PROGRESS` while the partition is loading.
+    pub(crate) fn transaction_guard(&self, group: &str) -> Result<TransactionGuard, ErrorCode> {
         let shard = self.runtime.shard(group).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let marker = shard.ask(Coordinator::last_marker)?;
-        Ok(TransactionGuard { partition, marker })
+        Ok(TransactionGuard { marker: shard.ask(Coordinator::last_marker)? })
     }
 
     /// TxnOffsetCommit, of a transaction in which the group's partition takes part: one code for each offset, when they
@@ -228,8 +224,9 @@ impl GroupService {
     /// of the same decision changes nothing.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION` when there is no such partition, which trying again does not help. Any other says
-    /// that the marker is not durable yet, and may be or not when the broker starts again.
+    /// `UNKNOWN_TOPIC_OR_PARTITION` when there is no such partition, `INVALID_PRODUCER_EPOCH` when the producer has
+    /// gone on, `INVALID_PRODUCER_ID_MAPPING` when nobody has this id: trying again does not help. Any other says that
+    /// the marker is not durable yet, and may be or not when the broker starts again.
     pub(crate) async fn write_marker(
         &self,
         partition: i32,
@@ -244,7 +241,8 @@ impl GroupService {
         let producer = Producer { id: producer_id, epoch: producer_epoch };
         let waiting = shard.submit(Command::EndTransaction { producer, commit }).await;
         match reply(Ok(waiting), CANNOT_BE_WRITTEN).await? {
-            Reply::Marked => Ok(()),
+            Reply::Codes(codes) if codes == [ErrorCode::None] => Ok(()),
+            Reply::Codes(codes) => Err(codes.first().copied().unwrap_or(ErrorCode::UnknownServerError)),
             _ => Err(ErrorCode::UnknownServerError),
         }
     }

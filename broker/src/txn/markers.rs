@@ -61,7 +61,13 @@ impl MarkerWriter {
         // Never closed, so that there is one.
         let _turn = turns.acquire().await.ok();
         if topic == OFFSETS_TOPIC {
-            return self.write_offsets_marker(index, marker).await;
+            // Among what the groups there write, so that what the transaction has committed for them becomes visible.
+            let Marker { producer_id, producer_epoch, commit, .. } = marker;
+            return match self.groups.write_marker(index, producer_id, producer_epoch, commit).await {
+                // There is such a partition, which the groups are about to hear of.
+                Err(ErrorCode::UnknownTopicOrPartition) => Err(ErrorCode::CoordinatorNotAvailable),
+                written => written,
+            };
         }
         append_marker(&log, marker, self.clock.now_ms()).await
     }
@@ -79,15 +85,6 @@ impl MarkerWriter {
                 tracing::warn!(topic, partition = index, %error, held_back, "a transaction marker is tried again");
             }
             pause.wait().await;
-        }
-    }
-
-    async fn write_offsets_marker(&self, index: i32, marker: Marker) -> Result<(), ErrorCode> {
-        let Marker { producer_id, producer_epoch, commit, .. } = marker;
-        match self.groups.write_marker(index, producer_id, producer_epoch, commit).await {
-            // There is one, which the groups are about to hear of.
-            Err(ErrorCode::UnknownTopicOrPartition) => Err(ErrorCode::CoordinatorNotAvailable),
-            written => written,
         }
     }
 

@@ -235,7 +235,8 @@ impl History {
                     assert_eq!(durable.iter().filter(|entry| is_it(entry)).count(), codes.len());
                     self.committed += 1;
                 }
-                (Asked::End(id, commit), Ok(Reply::Marked)) => {
+                (Asked::End(id, commit), Ok(Reply::Codes(codes))) => {
+                    assert_eq!(codes, [ErrorCode::None]);
                     let is_it = |entry: &Entry| match entry {
                         Entry::Marker { producer_id, commit: durable } => {
                             (*producer_id, *durable) == (id, commit)

@@ -47,7 +47,8 @@ impl Sim {
 
     fn end(&mut self, id: i64, commit: bool) {
         let mut effects = Effects::default();
-        self.coordinator.end_transaction(self.now(), producer(id), commit, &mut effects);
+        let code = self.coordinator.end_transaction(self.now(), producer(id), commit, &mut effects);
+        assert_eq!(code, ErrorCode::None);
         assert!(effects.records.is_empty() && effects.has_written(), "a marker and nothing beside it");
         self.take(effects);
     }
@@ -219,6 +220,41 @@ fn what_comes_after_its_marker_is_refused() {
     assert_eq!(one(&mut sim, 2, before), [ErrorCode::None; 2], "it was another one's");
     let after = sim.coordinator.last_marker();
     assert_eq!(one(&mut sim, 1, after), [ErrorCode::None; 2]);
+}
+
+/// The log would refuse its marker, and take back what others have written meanwhile.
+#[test]
+fn a_producer_whose_epoch_is_over_is_refused() {
+    let mut sim = Sim::eager();
+    let now = sim.now();
+    let at = |epoch| Producer { id: 1, epoch };
+    let commit = |sim: &mut Sim, epoch| {
+        let mut effects = Effects::default();
+        let (by, commits) = ((&caller("", -1), at(epoch), 99), vec![a_commit("t", 0, 1)]);
+        let codes = sim.coordinator.commit_in_transaction(now, GROUP, by, commits, &mut effects);
+        assert_eq!(effects.has_written(), codes == [ErrorCode::None]);
+        sim.take(effects);
+        codes[0]
+    };
+    let end = |sim: &mut Sim, epoch| {
+        let mut effects = Effects::default();
+        let code = sim.coordinator.end_transaction(now, at(epoch), true, &mut effects);
+        assert_eq!(effects.has_written(), code == ErrorCode::None);
+        sim.take(effects);
+        code
+    };
+    let over = ErrorCode::InvalidProducerEpoch;
+    assert_eq!((commit(&mut sim, 3), commit(&mut sim, 2), end(&mut sim, 2)), (ErrorCode::None, over, over));
+    assert_eq!((sim.pending(), end(&mut sim, 4)), (vec![(1, 1)], ErrorCode::None));
+    assert_eq!((commit(&mut sim, 3), end(&mut sim, 3), sim.visible()), (over, over, Some(1)));
+    let mut restarted = sim.restarted(GroupConfig::default());
+    assert_eq!((commit(&mut restarted, 3), commit(&mut restarted, 4)), (over, ErrorCode::None));
+    assert_eq!(end(&mut restarted, -1), ErrorCode::InvalidProducerIdMapping);
+    // What is undone was nobody's epoch.
+    let mut undone = Effects::new(9, usize::MAX);
+    sim.coordinator.end_transaction(now, at(7), true, &mut undone);
+    sim.coordinator.roll_back(now, 8, &mut Effects::new(9, usize::MAX));
+    assert_eq!(commit(&mut sim, 4), ErrorCode::None);
 }
 
 #[test]

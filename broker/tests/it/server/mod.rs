@@ -28,6 +28,8 @@ mod stable;
 mod storms;
 mod strangers;
 mod topics;
+mod transactional_offsets;
+mod transactional_offsets_cut;
 mod transactions;
 mod transactions_cut;
 mod transactions_offsets;
