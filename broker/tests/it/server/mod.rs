@@ -34,5 +34,6 @@ mod transactions;
 mod transactions_cut;
 mod transactions_offsets;
 mod transactions_random;
+mod transactions_told;
 mod transactions_waits;
 mod wire;
