@@ -81,6 +81,8 @@ async fn an_operator_ends_a_transaction_in_one_partition() {
         producer_id: client.id,
         producer_epoch: client.epoch,
         transaction_result: false,
+        // Of a coordinator that there never was: ours goes on all the same.
+        coordinator_epoch: 9,
         topics: topics
             .iter()
             .map(|(name, partition_indexes)| WritableTxnMarkerTopic {
@@ -117,6 +119,12 @@ async fn an_operator_ends_a_transaction_in_one_partition() {
     assert_eq!(state(&mut wire, TX).await, "Ongoing", "its coordinator was not asked");
     end(&mut wire, client, false, 4).await;
     until(&mut wire, TX, "CompleteAbort").await;
+    add(&mut wire, &add_request(client, &[("t", &[0])]), 3).await;
+    assert_eq!(produce(&mut wire, &write(client, "t", 1, "b"), 9).await.error_code, 0);
+    end(&mut wire, client, true, 4).await;
+    until(&mut wire, TX, "CompleteCommit").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "ABORT", "ABORT", "b", "COMMIT"]);
+    assert_eq!(stable(&mut wire, "t").await, 5);
 }
 
 #[tokio::test(start_paused = true)]
