@@ -10,7 +10,7 @@ use klamm_runtime::{Clock, Listener, Net, Rng, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
-use crate::api::Context;
+use crate::api::{Context, Coordinators};
 use crate::config::{BrokerConfig, ConfigError, Endpoint};
 use crate::controller::{Controller, ControllerError, DeletedTopic, METADATA_TOPIC};
 use crate::disk::{Disk, raise_open_files_limit, shortage};
@@ -18,6 +18,7 @@ use crate::group::GroupService;
 use crate::log::LogError;
 use crate::net::{Acceptor, Limits};
 use crate::partition::{LogManager, LogManagerOptions, SHUTDOWN_LIMIT};
+use crate::txn::TransactionService;
 
 pub use builder::BrokerBuilder;
 
@@ -73,6 +74,7 @@ pub struct Broker {
     chores: Tasks,
     controller: Arc<Controller>,
     groups: Arc<GroupService>,
+    transactions: Arc<TransactionService>,
     logs: Arc<LogManager>,
     limits: Arc<Limits>,
 }
@@ -121,11 +123,14 @@ impl Broker {
         self.stopping.send_replace(true);
         self.acceptors.join().await;
         self.groups.stop();
+        self.transactions.stop();
         if timeout(DRAIN_DEADLINE, self.connections.join()).await.is_err() {
             tracing::warn!("some requests did not end within {DRAIN_DEADLINE:?} and are cut off");
         }
         self.connections.shutdown().await;
         self.chores.shutdown().await;
+        // Markers go through the groups, too.
+        self.transactions.close().await;
         self.groups.close().await;
         if timeout_at(until - CLOSING_KEEPS, self.controller.close()).await.is_err() {
             tracing::warn!("a directory is still being made or removed; is its disk well?");
@@ -152,14 +157,24 @@ impl Broker {
 
         // Before the groups are loaded: what they do not find in the metadata then, they hear of.
         let deletions = controller.deletions();
-        let groups = GroupService::start(&config, controller.clone(), clock.clone(), rng, disk);
+        let groups = GroupService::start(&config, controller.clone(), clock.clone(), rng, disk.clone());
+        let transactions =
+            TransactionService::start(&config, controller.clone(), groups.clone(), clock.clone(), disk);
         let (stopping, stops) = watch::channel(false);
         let limits = Limits::new(&config);
         let cluster_id = logs.cluster_id().to_owned();
         let (acceptors, connections, chores) = (Tasks::new(), Tasks::new(), Tasks::new());
         start_chores(&chores, &config, clock.clone(), &logs, &groups, deletions);
+        chores.spawn("transactional id expiry", {
+            let transactions = transactions.clone();
+            every(config.transactional_id_check_interval, move || {
+                transactions.expire();
+                std::future::ready(())
+            })
+        });
+        let coordinators = Coordinators { groups: groups.clone(), transactions: transactions.clone() };
         let context =
-            Context::new(config, cluster_id, controller.clone(), groups.clone(), clock, stops.clone());
+            Context::new(config, cluster_id, controller.clone(), coordinators, clock, stops.clone());
         let context = Arc::new(context);
         for (listener, advertised) in bound.into_iter().zip(advertised.clone()) {
             let (limits, connections) = (limits.clone(), connections.clone());
@@ -176,6 +191,7 @@ impl Broker {
             chores,
             controller,
             groups,
+            transactions,
             logs,
             limits,
         })

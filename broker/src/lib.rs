@@ -10,6 +10,7 @@
 //! | `controller` | cluster metadata: topics, their ids and settings, producer ids |
 //! | `coordinator` | what all coordinators run on: a log, answers when it is durable, rollback, timers, loading |
 //! | `group` | the group coordinator and `__consumer_offsets` |
+//! | `txn` | the transaction coordinator and `__transaction_state` |
 //! | `api` | one file for each request |
 //! | `net` | connections: frames, limits, answers in order |
 //! | [`config`] | settings under Kafka's names |

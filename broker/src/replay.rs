@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use klamm_protocol::records::{RecordView, batches};
+use klamm_protocol::records::{BatchHeader, RecordView, batches};
 use klamm_runtime::Blocking;
 
 use crate::disk::Disk;
@@ -25,20 +25,26 @@ pub(crate) fn replay(
     let mut offset = partition.log_start_offset();
     let end = partition.log_end_offset();
     while offset < end {
-        offset = read_chunk(partition, offset, &mut visit)?;
+        offset = read_chunk(
+            partition,
+            offset,
+            |header, record| {
+                if header.is_control() { Ok(()) } else { visit(record) }
+            },
+        )?;
     }
     Ok(())
 }
 
-/// Gives `visit` some records of a partition from an offset on, which must be below its end; gives the offset to go on
-/// at.
+/// Gives `visit` some records of a partition from an offset on, which must be below its end, control records included,
+/// each with the header of its batch; gives the offset to go on at.
 ///
 /// # Errors
 /// When the partition cannot be read, or holds what is not a record.
 pub(crate) fn read_chunk(
     partition: &Partition,
     from: i64,
-    mut visit: impl FnMut(&RecordView<'_>) -> Result<(), StorageError>,
+    mut visit: impl FnMut(&BatchHeader, &RecordView<'_>) -> Result<(), StorageError>,
 ) -> Result<i64, StorageError> {
     let unreadable = |what: &dyn std::fmt::Display| {
         StorageError::new(format!("{}-{} cannot be read back: {what}", partition.topic(), partition.index()))
@@ -54,12 +60,9 @@ pub(crate) fn read_chunk(
     for batch in batches(bytes) {
         let batch = batch.map_err(|error| unreadable(&error))?;
         offset = batch.header().next_offset();
-        if batch.header().is_control() {
-            continue;
-        }
         let records = batch.records(BATCH_CAP_BYTES).map_err(|error| unreadable(&error))?;
         for record in records.iter() {
-            visit(&record.map_err(|error| unreadable(&error))?)?;
+            visit(batch.header(), &record.map_err(|error| unreadable(&error))?)?;
         }
     }
     if offset == from {

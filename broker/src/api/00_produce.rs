@@ -6,8 +6,10 @@
 //! With acks 0 nothing is answered, and an error ends the connection.
 //!
 //! A batch is written whole or not at all. When records of it break a rule of the topic, they are named in
-//! `record_errors`, from version 8 on and as many as [`NAMED_RECORDS_MAX`] allows; before, there is only the code. Not
-//! there yet: transactions (see [`NO_TRANSACTIONS`]).
+//! `record_errors`, from version 8 on and as many as [`NAMED_RECORDS_MAX`] allows; before, there is only the code.
+//!
+//! A batch of a transaction is appended when its partition takes part in it, see [`taking_part`](super::taking_part).
+//! Until that is known the next request of the connection waits, too: batches of a partition stay in their order.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -18,11 +20,12 @@ use klamm_protocol::messages::produce::{
 use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
 use klamm_protocol::{ErrorCode, Records, Utf8Bytes};
 
-use super::context::{NO_TRANSACTIONS, named};
+use super::context::named;
+use super::taking_part::{Admissions, Place, take_part};
 use super::{Answer, Call, Context, Refusal};
 use crate::budget::Share;
 use crate::controller::View;
-use crate::partition::{AppendError, AppendOrigin, Appending, Partition, RefusedRecord};
+use crate::partition::{AppendError, AppendOrigin, Appending, Guard, Partition, RefusedRecord};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
 /// The first version that can be read: older ones carry older record formats.
@@ -38,15 +41,24 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         return Err(Refusal::new(format!("Produce version {} is older than record batches", call.version)));
     }
     let request: ProduceRequest = call.decode()?;
+    let view = context.view();
+    let refusal = refuse_all(&request);
+    let admissions = match &request.transactional_id {
+        Some(id) if refusal.is_none() => {
+            // In a box: what other requests are does not grow by it.
+            Some(Box::pin(take_part(context, &view, id, &request.topic_data, call.version)).await)
+        }
+        _ => None,
+    };
     let mut work = Work {
         context,
-        view: context.view(),
-        by_id: call.version >= TOPIC_IDS,
+        view,
+        by_id: names_by_id(call.version),
+        admissions,
         frame: call.frame_share(),
         waits: Vec::new(),
         names_left: NAMED_RECORDS_MAX,
     };
-    let refusal = refuse_all(&request);
     let acks = request.acks;
     let mut response = ProduceResponse::default();
     for (number, topic) in request.topic_data.into_iter().enumerate() {
@@ -77,6 +89,11 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         }
         reply.encode(&response).map(Some)
     }))
+}
+
+/// Whether topics are named by their ids.
+pub(super) fn names_by_id(version: i16) -> bool {
+    version >= TOPIC_IDS
 }
 
 /// The one way to tell a producer that does not listen: its connection ends. It notices, and asks for metadata.
@@ -114,7 +131,7 @@ fn refuse_all(request: &ProduceRequest) -> Option<Refused> {
     if !(-1..=1).contains(&request.acks) {
         return Some(Refused::because(ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"));
     }
-    request.transactional_id.is_some().then(|| Refused::because(NO_TRANSACTIONS.0, NO_TRANSACTIONS.1))
+    None
 }
 
 /// Why a partition's batch was not written.
@@ -198,6 +215,8 @@ struct Work<'a> {
     context: &'a Context,
     view: Arc<View>,
     by_id: bool,
+    /// Which batches of transactions may be appended; nothing when the request names no transactional id.
+    admissions: Option<Admissions>,
     /// Batches that wait for the disk are slices of the frame.
     frame: Arc<Share>,
     waits: Vec<Wait>,
@@ -222,7 +241,7 @@ impl Work<'_> {
             let mut answer = PartitionProduceResponse { index: partition.index, ..Default::default() };
             let appending = match refusal {
                 Some(refused) => Err(refused.clone()),
-                None => self.append(&response, partition.index, partition.records),
+                None => self.append(&response, (number, index), partition.index, partition.records),
             };
             match appending {
                 Ok((partition, mut append)) => {
@@ -245,6 +264,7 @@ impl Work<'_> {
     fn append(
         &self,
         topic: &TopicProduceResponse,
+        place: Place,
         index: i32,
         records: Option<Records>,
     ) -> Result<(Arc<Partition>, Appending), Refused> {
@@ -256,9 +276,26 @@ impl Work<'_> {
         let log = self.view.log(topic, index)?;
         let records = records.and_then(Records::into_bytes).unwrap_or_default();
         let batch = log.check(records, AppendOrigin::Client, self.context.now_ms())?;
-        if batch.header().is_transactional() {
-            return Err(Refused::because(NO_TRANSACTIONS.0, NO_TRANSACTIONS.1));
+        let guard = if batch.header().is_transactional() { self.admitted(place)? } else { None };
+        Ok((log.clone(), log.append_checked(batch, Some(self.frame.clone()), guard)))
+    }
+
+    /// What a batch of a transaction needs to be appended.
+    fn admitted(&self, place: Place) -> Result<Option<Guard>, Refused> {
+        let Some(admissions) = &self.admissions else {
+            let message = "a batch of a transaction came without a transactional id";
+            return Err(Refused::because(ErrorCode::TransactionalIdAuthorizationFailed, message));
+        };
+        match admissions.get(&place) {
+            Some(Ok(guard)) => Ok(*guard),
+            Some(Err(ErrorCode::InvalidTxnState)) | None => {
+                let message = "the partition does not take part in the transaction";
+                Err(Refused::because(ErrorCode::InvalidTxnState, message))
+            }
+            Some(Err(error)) => Err(Refused::because(
+                *error,
+                "the transaction's coordinator does not let the partition take part",
+            )),
         }
-        Ok((log.clone(), log.append_checked(batch, Some(self.frame.clone()), None)))
     }
 }

@@ -19,6 +19,7 @@ use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::{COMMANDS_AT_ONCE, CreateTopic, Topic, View, is_valid_name};
 use crate::group::OFFSETS_TOPIC;
+use crate::txn::TRANSACTIONS_TOPIC;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
 
@@ -108,6 +109,9 @@ fn one(
 async fn make(context: &Context, name: &str) -> Result<(), ErrorCode> {
     if name == OFFSETS_TOPIC {
         return context.groups().prepare().await;
+    }
+    if name == TRANSACTIONS_TOPIC {
+        return context.transactions().prepare().await;
     }
     let topic = CreateTopic {
         name: name.to_owned(),

@@ -2,8 +2,9 @@
 //!
 //! The answer waits until what was committed for the group before is durable, and shows nothing that is not. A
 //! partition without a committed offset, or with one for another topic of this name, is answered with -1 and no error.
-//! No topics (null) asks for everything committed. `require_stable` concerns offsets of open transactions, of which
-//! there are none. How much may be asked for in vain is bounded by `request.elements.max`.
+//! No topics (null) asks for everything committed. Who asks for what is stable (`require_stable`, from 7 on) is told
+//! UNSTABLE_OFFSET_COMMIT for a partition that an open transaction has committed an offset for, and tries again. How
+//! much may be asked for in vain is bounded by `request.elements.max`.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -35,6 +36,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let request: OffsetFetchRequest = call.decode()?;
     let reply = call.reply();
     let is_older = call.version < GROUPS;
+    let asks = Asks { version: call.version, require_stable: request.require_stable };
     let groups = if is_older {
         let topics = request.topics.map(|topics| {
             let newer = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
@@ -54,7 +56,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     // All are asked before any is waited for: what is asked later on this connection comes after.
     let fetches: Vec<Fetch> =
-        once_each(groups).into_iter().map(|group| Fetch::begin(context, call.version, group)).collect();
+        once_each(groups).into_iter().map(|group| Fetch::begin(context, asks, group)).collect();
     let held_bytes = fetches.iter().map(Fetch::held_bytes).sum();
     Ok(Answer::later(held_bytes, async move {
         let mut groups = Vec::with_capacity(fetches.len());
@@ -124,6 +126,13 @@ fn once_each(mut groups: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequest
     groups
 }
 
+/// What holds for all groups of a request.
+#[derive(Clone, Copy)]
+struct Asks {
+    version: i16,
+    require_stable: bool,
+}
+
 /// One group that was asked for.
 struct Fetch {
     view: Arc<View>,
@@ -144,7 +153,8 @@ struct Wanted {
 }
 
 impl Fetch {
-    fn begin(context: &Context, version: i16, request: OffsetFetchRequestGroup) -> Self {
+    fn begin(context: &Context, asks: Asks, request: OffsetFetchRequestGroup) -> Self {
+        let Asks { version, require_stable } = asks;
         let view = context.view();
         let group = request.group_id.to_string();
         let want = |topic: OffsetFetchRequestTopics| {
@@ -170,7 +180,7 @@ impl Fetch {
             }
             None => (None, None),
         };
-        let asked = context.groups().fetch(FetchOffsets { group: group.clone(), topics });
+        let asked = context.groups().fetch(FetchOffsets { group: group.clone(), topics, require_stable });
         Self { view, version, group, wanted, asked: Box::pin(asked) }
     }
 
@@ -212,11 +222,15 @@ impl Fetch {
 }
 
 fn everything_of(topic: FetchedTopic) -> OffsetFetchResponseTopics {
-    let partitions = topic.partitions.into_iter();
+    let unstable = topic.unstable;
+    let one = |(index, offset)| match unstable.contains(&index) {
+        true => answered(index, None, ErrorCode::UnstableOffsetCommit),
+        false => answered(index, offset, ErrorCode::None),
+    };
     OffsetFetchResponseTopics {
         topic_id: topic.id,
         name: topic.name.into(),
-        partitions: partitions.map(|(index, offset)| answered(index, offset, ErrorCode::None)).collect(),
+        partitions: topic.partitions.into_iter().map(one).collect(),
         ..OffsetFetchResponseTopics::default()
     }
 }
@@ -226,10 +240,11 @@ fn answered_topic(
     found: Option<FetchedTopic>,
     error: ErrorCode,
 ) -> OffsetFetchResponseTopics {
-    let mut found = found.map(|topic| topic.partitions).unwrap_or_default().into_iter();
-    let one = |index: i32| {
-        let offset = found.next().and_then(|(_, offset)| offset);
-        answered(index, offset, error)
+    let (found, unstable) = found.map(|topic| (topic.partitions, topic.unstable)).unwrap_or_default();
+    let mut found = found.into_iter();
+    let one = |index: i32| match found.next().and_then(|(_, offset)| offset) {
+        _ if unstable.contains(&index) => answered(index, None, ErrorCode::UnstableOffsetCommit),
+        offset => answered(index, offset, error),
     };
     OffsetFetchResponseTopics {
         name: wanted.name,

@@ -1,8 +1,7 @@
 //! FindCoordinator, key 10: versions 0 to 6; several keys at once from 4 on.
 //!
-//! Groups live on this broker, and asking for one makes sure that `__consumer_offsets` is there. Not there yet:
-//! coordinators of transactions (key type 1, see [`NO_TRANSACTIONS`]) and of share groups (key type 2,
-//! INVALID_REQUEST).
+//! Groups and transactional ids live on this broker, and asking for one makes sure that `__consumer_offsets` or
+//! `__transaction_state` is there. Not there yet: coordinators of share groups (key type 2, INVALID_REQUEST).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use klamm_protocol::messages::find_coordinator::Coordinator;
 use klamm_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 
-use super::context::NO_TRANSACTIONS;
 use super::{Answer, Call, Context, Refusal};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=6;
@@ -26,7 +24,10 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         GROUP => {
             context.groups().prepare().await.map_err(|error| (error, "__consumer_offsets cannot be created"))
         }
-        TRANSACTION => Err(NO_TRANSACTIONS),
+        TRANSACTION => {
+            let prepared = context.transactions().prepare().await;
+            prepared.map_err(|error| (error, "__transaction_state cannot be created"))
+        }
         _ => Err((ErrorCode::InvalidRequest, "this broker has no coordinator of this kind")),
     };
     let host: Utf8Bytes = call.peer.advertised.host.as_str().into();

@@ -14,6 +14,7 @@ use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
 use crate::quiet::QuietLog;
+use crate::txn::TransactionService;
 
 /// The broker, as request handlers see it.
 #[derive(Debug)]
@@ -21,10 +22,19 @@ pub(crate) struct Context {
     config: BrokerConfig,
     cluster_id: String,
     controller: Arc<Controller>,
-    groups: Arc<GroupService>,
+    coordinators: Coordinators,
     clock: Arc<dyn Clock>,
     quiet_log: QuietLog,
     stopping: watch::Receiver<bool>,
+}
+
+/// What is kept for clients beside their records.
+#[derive(Debug)]
+pub(crate) struct Coordinators {
+    /// Groups and their offsets.
+    pub(crate) groups: Arc<GroupService>,
+    /// Transactional ids.
+    pub(crate) transactions: Arc<TransactionService>,
 }
 
 /// The other side of a connection.
@@ -60,11 +70,11 @@ impl Context {
         config: BrokerConfig,
         cluster_id: String,
         controller: Arc<Controller>,
-        groups: Arc<GroupService>,
+        coordinators: Coordinators,
         clock: Arc<dyn Clock>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, cluster_id, controller, groups, clock, quiet_log: QuietLog::default(), stopping }
+        Self { config, cluster_id, controller, coordinators, clock, quiet_log: QuietLog::default(), stopping }
     }
 
     pub(crate) fn config(&self) -> &BrokerConfig {
@@ -80,7 +90,11 @@ impl Context {
     }
 
     pub(crate) fn groups(&self) -> &Arc<GroupService> {
-        &self.groups
+        &self.coordinators.groups
+    }
+
+    pub(crate) fn transactions(&self) -> &Arc<TransactionService> {
+        &self.coordinators.transactions
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -106,11 +120,13 @@ impl Context {
     }
 }
 
-/// What a transactional client is told, at the first request by which it shows that it is one, until there are
-/// transactions. The code is one that every client takes for the end, which UNSUPPORTED_VERSION is not: librdkafka then
-/// asks for its coordinator for ever.
-pub(super) const NO_TRANSACTIONS: (ErrorCode, &str) =
-    (ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not supported yet");
+/// What a producer is told that another one has taken the place of: old clients know one word for it.
+pub(super) fn told_of_fencing(error: ErrorCode, knows_fencing: bool) -> ErrorCode {
+    match error {
+        ErrorCode::ProducerFenced if !knows_fencing => ErrorCode::InvalidProducerEpoch,
+        told => told,
+    }
+}
 
 /// The topic that a request names, by id or by name according to its version.
 pub(crate) fn named<'a>(

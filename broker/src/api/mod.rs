@@ -4,6 +4,10 @@
 //! A request that cannot be read, or an API or version that is not served, ends its connection; the one exception is
 //! ApiVersions, by which a client finds out. Bytes behind the last field of a request are ignored.
 
+#[path = "25_add_offsets_to_txn.rs"]
+mod add_offsets_to_txn;
+#[path = "24_add_partitions_to_txn.rs"]
+mod add_partitions_to_txn;
 #[path = "18_api_versions.rs"]
 mod api_versions;
 #[path = "19_create_topics.rs"]
@@ -14,6 +18,10 @@ mod delete_topics;
 mod describe_groups;
 #[path = "61_describe_producers.rs"]
 mod describe_producers;
+#[path = "65_describe_transactions.rs"]
+mod describe_transactions;
+#[path = "26_end_txn.rs"]
+mod end_txn;
 #[path = "01_fetch.rs"]
 mod fetch;
 #[path = "10_find_coordinator.rs"]
@@ -30,6 +38,8 @@ mod leave_group;
 mod list_groups;
 #[path = "02_list_offsets.rs"]
 mod list_offsets;
+#[path = "66_list_transactions.rs"]
+mod list_transactions;
 #[path = "03_metadata.rs"]
 mod metadata;
 #[path = "08_offset_commit.rs"]
@@ -40,9 +50,14 @@ mod offset_fetch;
 mod produce;
 #[path = "14_sync_group.rs"]
 mod sync_group;
+#[path = "28_txn_offset_commit.rs"]
+mod txn_offset_commit;
+#[path = "27_write_txn_markers.rs"]
+mod write_txn_markers;
 
 mod call;
 mod context;
+mod taking_part;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -51,7 +66,7 @@ use bytes::Bytes;
 use klamm_protocol::{ApiKey, ElementLimits};
 
 pub(crate) use call::{Answer, Call, Refusal, Reply, Response};
-pub(crate) use context::{Context, Peer};
+pub(crate) use context::{Context, Coordinators, Peer};
 
 use crate::budget::Share;
 
@@ -94,7 +109,14 @@ apis! {
     CreateTopics in create_topics,
     DeleteTopics in delete_topics,
     InitProducerId in init_producer_id,
+    AddPartitionsToTxn in add_partitions_to_txn,
+    AddOffsetsToTxn in add_offsets_to_txn,
+    EndTxn in end_txn,
+    WriteTxnMarkers in write_txn_markers,
+    TxnOffsetCommit in txn_offset_commit,
     DescribeProducers in describe_producers,
+    DescribeTransactions in describe_transactions,
+    ListTransactions in list_transactions,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::group::GroupConfig;
 use super::keys::{ConfigError, Values};
 use super::listeners::Endpoint;
+use super::transaction::TransactionConfig;
 use crate::log::{FlushMode, LogConfig, TimestampType};
 
 /// The settings of a broker. Field names follow the names of the keys; see [`KEYS`](super::KEYS) for what they do.
@@ -36,8 +37,12 @@ pub struct BrokerConfig {
     pub offsets_topic_partitions: i32,
     pub offsets_topic_segment_bytes: u64,
     pub offsets_retention_check_interval: Duration,
+    pub transaction_topic_partitions: i32,
+    pub transaction_topic_segment_bytes: u64,
+    pub transactional_id_check_interval: Duration,
     pub log: LogConfig,
     pub group: GroupConfig,
+    pub transaction: TransactionConfig,
 }
 
 impl BrokerConfig {
@@ -80,7 +85,16 @@ impl BrokerConfig {
             offsets_topic_partitions: values.int32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes") as u64,
             offsets_retention_check_interval: millis("offsets.retention.check.interval.ms"),
+            transaction_topic_partitions: values.int32("transaction.state.log.num.partitions"),
+            transaction_topic_segment_bytes: values.size("transaction.state.log.segment.bytes") as u64,
+            transactional_id_check_interval: millis(
+                "transaction.remove.expired.transaction.cleanup.interval.ms",
+            ),
             log: log_config(values),
+            transaction: TransactionConfig {
+                max_timeout_ms: values.int32("transaction.max.timeout.ms"),
+                id_expiration_ms: values.int("transactional.id.expiration.ms"),
+            },
             group: GroupConfig {
                 min_session_timeout_ms: values.int32("group.min.session.timeout.ms"),
                 max_session_timeout_ms: values.int32("group.max.session.timeout.ms"),
@@ -210,9 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_logs_and_groups_too() {
+    fn defaults_are_those_of_logs_groups_and_transactions_too() {
         assert_eq!(config("").unwrap().log, LogConfig::default());
         assert_eq!(config("").unwrap().group, GroupConfig::default());
+        assert_eq!(config("").unwrap().transaction, TransactionConfig::default());
     }
 
     #[test]

@@ -6,9 +6,11 @@ mod group;
 mod keys;
 mod listeners;
 pub mod topic;
+mod transaction;
 
 pub use broker::BrokerConfig;
 pub use group::GroupConfig;
 pub use keys::{ConfigError, EMBEDDED_DEFAULTS, KEYS, Values};
 pub use klamm_runtime::settings::{Expectation, Key, parse_properties};
 pub use listeners::Endpoint;
+pub use transaction::TransactionConfig;

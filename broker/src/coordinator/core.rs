@@ -33,8 +33,45 @@ pub(crate) struct StoredRecord {
     pub value: Option<Bytes>,
 }
 
+/// A transactional producer, as its batches name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Producer {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+}
+
+/// What the records of a batch count for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum BatchKind {
+    /// They count as they are written.
+    #[default]
+    Plain,
+    /// They are part of this producer's transaction, and count or not as its marker says.
+    Transactional(Producer),
+    /// The marker of a producer's transaction, which has no records.
+    Marker {
+        /// Whose.
+        producer: Producer,
+        /// Commit, or abort.
+        commit: bool,
+    },
+}
+
+/// What a coordinator's log takes, and keeps or loses, as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StoredBatch {
+    /// What the records count for.
+    pub kind: BatchKind,
+    /// The records, in their order.
+    pub records: Vec<StoredRecord>,
+}
+
 /// What a record takes in a batch beside key and value, at most: its length, deltas, two lengths and a header count.
 const RECORD_OVERHEAD_BYTES: usize = 40;
+/// What a marker takes in its batch, at most.
+const MARKER_BYTES: usize = RECORD_OVERHEAD_BYTES + 10;
 
 impl StoredRecord {
     /// What the record takes in a batch, at most.
@@ -61,6 +98,8 @@ pub(crate) struct Effects<R> {
     pub step: Step,
     /// To be appended, in this order.
     pub records: Vec<StoredRecord>,
+    /// What it counts for; nothing while nothing is written.
+    kind: Option<BatchKind>,
     /// For callers that wait.
     pub answers: Vec<Answer<R>>,
     /// Something could not be written down: the whole step is taken back, and this is why.
@@ -78,13 +117,54 @@ impl<R> Default for Effects<R> {
 
 impl<R> Effects<R> {
     pub(crate) fn new(step: Step, max_bytes: usize) -> Self {
-        Self { step, records: Vec::new(), answers: Vec::new(), refused: None, max_bytes, written_bytes: 0 }
+        Self {
+            step,
+            records: Vec::new(),
+            kind: None,
+            answers: Vec::new(),
+            refused: None,
+            max_bytes,
+            written_bytes: 0,
+        }
     }
 
-    /// Writes a record down.
+    /// Writes a record down. A step is one batch at most, so that all of it is written in one of the three ways, or it
+    /// is refused.
     pub(crate) fn write(&mut self, record: StoredRecord) {
+        self.write_in(BatchKind::Plain, record);
+    }
+
+    /// Writes a record down that is part of a producer's transaction.
+    pub(crate) fn write_as(&mut self, producer: Producer, record: StoredRecord) {
+        self.write_in(BatchKind::Transactional(producer), record);
+    }
+
+    /// Ends a producer's transaction in the log. A step has one marker and no records beside it.
+    pub(crate) fn marker(&mut self, producer: Producer, commit: bool) {
+        if self.has_written() {
+            self.refused = Some(ErrorCode::UnknownServerError);
+        }
+        self.kind = Some(BatchKind::Marker { producer, commit });
+        self.written_bytes = MARKER_BYTES;
+    }
+
+    fn write_in(&mut self, kind: BatchKind, record: StoredRecord) {
+        if *self.kind.get_or_insert(kind) != kind {
+            self.refused = Some(ErrorCode::UnknownServerError);
+        }
         self.written_bytes = self.written_bytes.saturating_add(record.max_bytes());
         self.records.push(record);
+    }
+
+    /// Whether anything is to be appended.
+    pub(crate) fn has_written(&self) -> bool {
+        self.kind.is_some()
+    }
+
+    /// What is to be appended, if anything is.
+    pub(crate) fn take_batch(&mut self) -> Option<StoredBatch> {
+        let kind = self.kind.take()?;
+        Some(StoredBatch { kind, records: std::mem::take(&mut self.records) })
     }
 
     /// Says something that rests on a step: 0 for what is known anyway.
@@ -127,6 +207,18 @@ pub(crate) trait Core: fmt::Debug + Send + 'static {
     /// Takes in a stored record, at start and in the order of the log.
     fn replay(&mut self, now: Now, record: &StoredRecord) -> Result<(), DecodeError>;
 
+    /// Takes in a stored record that is part of a producer's transaction, in the order of the log. Coordinators that
+    /// write none find none, but for what somebody else has put into their topic.
+    fn replay_as(&mut self, now: Now, producer: Producer, record: &StoredRecord) -> Result<(), DecodeError> {
+        let _ = producer;
+        self.replay(now, record)
+    }
+
+    /// Takes in the marker of a producer's transaction, in the order of the log.
+    fn replay_marker(&mut self, now: Now, producer: Producer, commit: bool) {
+        let _ = (now, producer, commit);
+    }
+
     /// Everything stored has been replayed.
     fn replayed(&mut self, now: Now);
 
@@ -135,4 +227,24 @@ pub(crate) trait Core: fmt::Debug + Send + 'static {
 
     /// What was written after a step never happened. Those who wait for something that cannot come any more are told.
     fn roll_back(&mut self, now: Now, to: Step, effects: &mut Effects<Self::Reply>);
+}
+
+/// Gives a core what was stored. `unreadable` is told of records that it cannot read, one by one: one record of a later
+/// Kafka must not cost all the others.
+pub(crate) fn replay_batch<C: Core>(
+    core: &mut C,
+    now: Now,
+    batch: &StoredBatch,
+    mut unreadable: impl FnMut(DecodeError),
+) {
+    for record in &batch.records {
+        let read = match batch.kind {
+            BatchKind::Transactional(producer) => core.replay_as(now, producer, record),
+            _ => core.replay(now, record),
+        };
+        read.unwrap_or_else(&mut unreadable);
+    }
+    if let BatchKind::Marker { producer, commit } = batch.kind {
+        core.replay_marker(now, producer, commit);
+    }
 }

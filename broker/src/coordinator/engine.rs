@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use klamm_protocol::ErrorCode;
 
-use super::core::{Core, Effects, NOBODY, Now, Step, StoredRecord, Ticket};
+use super::core::{BatchKind, Core, Effects, NOBODY, Now, Step, StoredBatch, Ticket};
 
 /// Steps are gathered in one batch up to this size. A single step may be larger.
 const BATCH_TARGET_BYTES: usize = 1 << 20;
@@ -35,10 +35,10 @@ enum Phase {
     Failed,
 }
 
-/// Records that are appended together.
+/// Steps that are appended together: as many as fit that follow each other and are of one kind.
 #[derive(Debug)]
 struct Batch {
-    records: Vec<StoredRecord>,
+    stored: StoredBatch,
     bytes: usize,
     last: Step,
 }
@@ -170,13 +170,13 @@ impl<C: Core> Engine<C> {
     }
 
     /// Takes the next batch to be appended, unless one is under way.
-    pub(super) fn next_append(&mut self) -> Option<Vec<StoredRecord>> {
+    pub(super) fn next_append(&mut self) -> Option<StoredBatch> {
         if !self.has_append() {
             return None;
         }
         let batch = self.open.pop_front()?;
         self.appending = Some(batch.last);
-        Some(batch.records)
+        Some(batch.stored)
     }
 
     /// The append under way ended: at this last offset, or in vain.
@@ -270,11 +270,12 @@ impl<C: Core> Engine<C> {
             self.take_back(now, ticket, error, &effects);
             return None;
         }
-        let wrote = !effects.records.is_empty();
-        if wrote {
+        let bytes = effects.written_bytes();
+        let written = effects.take_batch();
+        let wrote = written.is_some();
+        if let Some(batch) = written {
             self.last += 1;
-            let bytes = effects.written_bytes();
-            self.gather(effects.records, bytes);
+            self.gather(batch, bytes);
         }
         for answer in effects.answers {
             self.answer(answer.ticket, answer.reply, answer.rests_on.min(self.last));
@@ -295,15 +296,21 @@ impl<C: Core> Engine<C> {
         }
     }
 
-    fn gather(&mut self, records: Vec<StoredRecord>, bytes: usize) {
+    fn gather(&mut self, stored: StoredBatch, bytes: usize) {
         let target_bytes = BATCH_TARGET_BYTES.min(self.max_batch_bytes);
-        match self.open.back_mut().filter(|batch| batch.bytes.saturating_add(bytes) <= target_bytes) {
+        // A marker is a batch by itself. What is between it and an earlier batch of its kind keeps its place, too.
+        let takes = |batch: &&mut Batch| {
+            batch.stored.kind == stored.kind
+                && !matches!(stored.kind, BatchKind::Marker { .. })
+                && batch.bytes.saturating_add(bytes) <= target_bytes
+        };
+        match self.open.back_mut().filter(takes) {
             Some(batch) => {
-                batch.records.extend(records);
+                batch.stored.records.extend(stored.records);
                 batch.bytes += bytes;
                 batch.last = self.last;
             }
-            None => self.open.push_back(Batch { records, bytes, last: self.last }),
+            None => self.open.push_back(Batch { stored, bytes, last: self.last }),
         }
     }
 

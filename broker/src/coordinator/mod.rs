@@ -9,6 +9,7 @@
 //! durable_log  what is needed of a log, and how a partition gives it
 //! shard        one partition, alive: callers under a lock, one task for the log, the time and loading
 //! runtime      all partitions of the topic: which one a key lives in
+//! topic        the topic itself: created when it is needed
 //! ```
 //!
 #![doc = include_str!("runtime.md")]
@@ -22,11 +23,12 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod topic;
 
-#[cfg(test)]
-pub(crate) use core::Answer;
 pub(crate) use core::Core;
-pub(crate) use core::{Effects, Now, Step, StoredRecord, Ticket};
+#[cfg(test)]
+pub(crate) use core::{Answer, BatchKind, StoredBatch, replay_batch};
+pub(crate) use core::{Effects, Now, Producer, Step, StoredRecord, Ticket};
 pub(crate) use durable_log::PartitionLog;
 pub(crate) use journal::Journal;
 pub(crate) use runtime::Runtime;
@@ -34,3 +36,4 @@ pub(crate) use shard::Shard;
 #[cfg(test)]
 pub(crate) use tests::world::World;
 pub(crate) use timers::Timers;
+pub(crate) use topic::StateTopic;

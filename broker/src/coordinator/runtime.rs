@@ -81,6 +81,11 @@ impl<C: Core, L: DurableLog> Runtime<C, L> {
         shards.get(partition_for(key, shards.len())?).cloned().flatten()
     }
 
+    /// The number of the partition that a key lives in; none while the topic is not there.
+    pub(crate) fn partition(&self, key: &str) -> Option<usize> {
+        partition_for(key, self.shards().len())
+    }
+
     /// The partitions, by index; nothing where there is no log.
     pub(crate) fn shards(&self) -> Shards<C, L> {
         self.shards.read().unwrap_or_else(PoisonError::into_inner).clone()

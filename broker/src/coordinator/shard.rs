@@ -13,7 +13,7 @@ use klamm_runtime::Clock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::core::{Core, Now, Step, Ticket};
+use super::core::{Core, Now, Step, StoredBatch, Ticket, replay_batch};
 use super::durable_log::DurableLog;
 use super::engine::{AppendFailure, Engine, Told};
 use crate::log::StorageError;
@@ -208,11 +208,10 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
         while offset < end {
             let chunk = self.log.read(offset).await.map_err(|error| self.unloaded(error))?;
             let now = self.time.now();
-            for record in &chunk.records {
-                if let Err(error) = core.replay(now, record) {
-                    // One record of a later Kafka must not cost all the others.
+            for batch in &chunk.batches {
+                replay_batch(&mut core, now, batch, |error| {
                     tracing::warn!(log = self.log.name(), %error, "a coordinator's record cannot be read");
-                }
+                });
             }
             offset = chunk.next_offset;
         }
@@ -237,9 +236,9 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
         let mut append: Work<'_, Result<i64, AppendFailure>> = None;
         let mut durable: Work<'_, (i64, Result<(), StorageError>)> = None;
         loop {
-            let (records, offset, now, due) = self.next_work();
-            if let Some(records) = records {
-                append = Some(Box::pin(self.log.append(records, now.wall_ms)));
+            let (batch, offset, now, due) = self.next_work();
+            if let Some(batch) = batch {
+                append = Some(Box::pin(self.log.append(batch, now.wall_ms)));
             }
             if durable.is_none() {
                 durable = offset.map(|offset| -> Pin<Box<dyn Future<Output = _> + Send + '_>> {
@@ -274,16 +273,16 @@ impl<C: Core, L: DurableLog> Shard<C, L> {
 
     /// Sees to what is due, and says what to append, what to wait for, and until when to sleep. From here on whoever
     /// sets an earlier deadline wakes the task: it is one lock that both hold.
-    fn next_work(&self) -> (Option<Vec<super::core::StoredRecord>>, Option<i64>, Now, Option<Instant>) {
+    fn next_work(&self) -> (Option<StoredBatch>, Option<i64>, Now, Option<Instant>) {
         let mut state = self.state();
         let now = self.time.now();
         state.engine.on_time(now);
-        let records = state.engine.next_append();
+        let batch = state.engine.next_append();
         let offset = state.engine.next_durable();
         let deadline_ms = state.engine.next_deadline();
         state.armed_ms = deadline_ms.unwrap_or(NEVER);
         state.settle();
-        (records, offset, now, deadline_ms.map(|ms| self.time.instant(ms)))
+        (batch, offset, now, deadline_ms.map(|ms| self.time.instant(ms)))
     }
 
     fn change<T>(&self, act: impl FnOnce(&mut State<C>, Now) -> T) -> T {

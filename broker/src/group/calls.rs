@@ -1,5 +1,6 @@
 //! What goes into the group coordinator and what comes out of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,8 +8,9 @@ use klamm_protocol::{ErrorCode, Uuid};
 
 use super::member::Protocol;
 use crate::controller::View;
+use crate::coordinator::Producer;
 
-/// Something that the coordinator is asked to do. The first six are answered, the others come from the broker itself.
+/// Something that the coordinator is asked to do. The last three come from the broker itself and are not answered.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Answered with [`Reply::Join`] when the next generation begins.
@@ -37,6 +39,26 @@ pub(super) enum Command {
         caller: Caller,
         /// The offsets.
         commits: Vec<Commit>,
+    },
+    /// Answered with one code for each offset. They count when the transaction is committed.
+    CommitInTransaction {
+        /// The group.
+        group: String,
+        /// Who.
+        caller: Caller,
+        /// Whose transaction.
+        producer: Producer,
+        /// The number of the last marker when it was asked whether the transaction is open.
+        marker: u64,
+        /// The offsets.
+        commits: Vec<Commit>,
+    },
+    /// A transaction has been decided. Answered with [`Reply::Marked`].
+    EndTransaction {
+        /// Whose.
+        producer: Producer,
+        /// Commit, or abort.
+        commit: bool,
     },
     /// Answered with [`Reply::Offsets`].
     Fetch(FetchOffsets),
@@ -223,6 +245,8 @@ pub(super) enum Reply {
     Codes(Vec<ErrorCode>),
     /// To an OffsetFetch.
     Offsets(Vec<FetchedTopic>),
+    /// The marker is durable.
+    Marked,
 }
 
 /// An OffsetFetch request, for one group.
@@ -232,6 +256,8 @@ pub(crate) struct FetchOffsets {
     pub group: String,
     /// What is asked for; without it everything that is committed.
     pub topics: Option<Vec<FetchTopic>>,
+    /// What open transactions may change is not told (KIP-447).
+    pub require_stable: bool,
 }
 
 /// A topic of an OffsetFetch request.
@@ -254,6 +280,8 @@ pub(crate) struct FetchedTopic {
     pub id: Uuid,
     /// Partitions with their offsets; all that were asked for, or all that have one.
     pub partitions: Vec<(i32, Option<CommittedOffset>)>,
+    /// Those of them that an open transaction may change, when only what is stable was asked for.
+    pub unstable: BTreeSet<i32>,
 }
 
 /// A group as DescribeGroups shows it.

@@ -4,7 +4,7 @@ use klamm_protocol::DecodeError;
 
 use super::calls::{Command, Reply};
 use super::coordinator::Coordinator;
-use crate::coordinator::{Core, Effects, Now, Step, StoredRecord, Ticket};
+use crate::coordinator::{Core, Effects, Now, Producer, Step, StoredRecord, Ticket};
 
 impl Core for Coordinator {
     type Command = Command;
@@ -24,8 +24,18 @@ impl Core for Coordinator {
             }
             Command::Commit { group, caller, commits } => {
                 let codes = self.commit(now, &group, &caller, commits, effects);
-                let rests_on = if effects.records.is_empty() { self.rests_on(&group) } else { effects.step };
+                let rests_on = if effects.has_written() { effects.step } else { self.rests_on(&group) };
                 effects.answer(ticket, Reply::Codes(codes), rests_on);
+            }
+            Command::CommitInTransaction { group, caller, producer, marker, commits } => {
+                let by = (&caller, producer, marker);
+                let codes = self.commit_in_transaction(now, &group, by, commits, effects);
+                let rests_on = if effects.has_written() { effects.step } else { self.rests_on(&group) };
+                effects.answer(ticket, Reply::Codes(codes), rests_on);
+            }
+            Command::EndTransaction { producer, commit } => {
+                self.end_transaction(now, producer, commit, effects);
+                effects.answer(ticket, Reply::Marked, effects.step);
             }
             Command::Fetch(fetch) => {
                 let (found, rests_on) = self.fetch(&fetch);
@@ -51,7 +61,15 @@ impl Core for Coordinator {
     }
 
     fn replay(&mut self, now: Now, record: &StoredRecord) -> Result<(), DecodeError> {
-        Coordinator::replay(self, now, record)
+        Coordinator::replay(self, now, None, record)
+    }
+
+    fn replay_as(&mut self, now: Now, producer: Producer, record: &StoredRecord) -> Result<(), DecodeError> {
+        Coordinator::replay(self, now, Some(producer), record)
+    }
+
+    fn replay_marker(&mut self, now: Now, producer: Producer, commit: bool) {
+        Coordinator::replay_marker(self, now, producer, commit);
     }
 
     fn replayed(&mut self, _now: Now) {

@@ -3,19 +3,25 @@
 //! ```text
 //! service        what requests ask                    offsets_topic  `__consumer_offsets` is there
 //! machine        the groups of one partition as the runtime knows them
-//! coordinator    the groups of one partition: pure    calls          what goes in and comes out
+//! coordinator    the groups of one partition: pure    commits        what happens to their offsets
+//! calls          what goes in and comes out           records        how groups and offsets are written down
 //! state          one group from generation to generation             requests  what members ask of it
 //! members        its members: who has joined, whose session ends     member    one of them
-//! offsets        what it committed                    records        how both are written down
+//! offsets        what it committed                    pending        what open transactions have written for it
+//! changes        what is not durable of its offsets   markers        which transactions have ended of late
 //! ```
 
 mod calls;
+mod changes;
+mod commits;
 mod coordinator;
 mod machine;
+mod markers;
 mod member;
 mod members;
 mod offsets;
 mod offsets_topic;
+mod pending;
 mod records;
 mod requests;
 mod service;

@@ -1,15 +1,23 @@
 //! The offsets that a group has committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_protocol::Uuid;
 
 use super::calls::{CommittedOffset, FetchedTopic};
 
+/// An offset with its place among the commits of all groups: of two for the same partition the one counts that came
+/// later in the log, even if it is a transaction's and the other was committed before the transaction was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) offset: CommittedOffset,
+    pub(super) order: u64,
+}
+
 /// Offsets by topic and partition.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
-    by_topic: BTreeMap<String, BTreeMap<i32, CommittedOffset>>,
+    by_topic: BTreeMap<String, BTreeMap<i32, Kept>>,
 }
 
 impl Offsets {
@@ -18,7 +26,13 @@ impl Offsets {
     }
 
     pub(super) fn get(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.by_topic.get(topic)?.get(&partition)
+        Some(&self.by_topic.get(topic)?.get(&partition)?.offset)
+    }
+
+    /// Where the offset is among the commits, 0 when there is none.
+    pub(super) fn order(&self, topic: &str, partition: i32) -> u64 {
+        let kept = self.by_topic.get(topic).and_then(|partitions| partitions.get(&partition));
+        kept.map_or(0, |kept| kept.order)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -26,23 +40,18 @@ impl Offsets {
     }
 
     /// Sets an offset; gives the one before.
-    pub(super) fn set(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        offset: CommittedOffset,
-    ) -> Option<CommittedOffset> {
+    pub(super) fn set(&mut self, topic: &str, partition: i32, kept: Kept) -> Option<Kept> {
         match self.by_topic.get_mut(topic) {
-            Some(partitions) => partitions.insert(partition, offset),
+            Some(partitions) => partitions.insert(partition, kept),
             None => {
-                self.by_topic.insert(topic.to_owned(), BTreeMap::from([(partition, offset)]));
+                self.by_topic.insert(topic.to_owned(), BTreeMap::from([(partition, kept)]));
                 None
             }
         }
     }
 
     /// Takes an offset away; gives it.
-    pub(super) fn remove(&mut self, topic: &str, partition: i32) -> Option<CommittedOffset> {
+    pub(super) fn remove(&mut self, topic: &str, partition: i32) -> Option<Kept> {
         let partitions = self.by_topic.get_mut(topic)?;
         let offset = partitions.remove(&partition);
         if partitions.is_empty() {
@@ -54,7 +63,11 @@ impl Offsets {
     /// All offsets, topics in order of their names.
     #[cfg(test)]
     pub(super) fn all(&self) -> BTreeMap<String, BTreeMap<i32, CommittedOffset>> {
-        self.by_topic.clone()
+        let offset_of = |(partition, kept): (&i32, &Kept)| (*partition, kept.offset.clone());
+        let of_topic = |(topic, partitions): (&String, &BTreeMap<i32, Kept>)| {
+            (topic.clone(), partitions.iter().map(offset_of).collect())
+        };
+        self.by_topic.iter().map(of_topic).collect()
     }
 
     /// All offsets by topic. A name that several topics had comes once for each.
@@ -62,10 +75,12 @@ impl Offsets {
         let mut all = Vec::new();
         for (name, partitions) in &self.by_topic {
             let mut by_id: BTreeMap<Uuid, Vec<(i32, Option<CommittedOffset>)>> = BTreeMap::new();
-            for (partition, offset) in partitions {
+            for (partition, Kept { offset, .. }) in partitions {
                 by_id.entry(offset.topic_id).or_default().push((*partition, Some(offset.clone())));
             }
-            let of_id = |(id, partitions)| FetchedTopic { name: name.clone(), id, partitions };
+            let unstable = BTreeSet::new;
+            let of_id =
+                |(id, partitions)| FetchedTopic { name: name.clone(), id, partitions, unstable: unstable() };
             all.extend(by_id.into_iter().map(of_id));
         }
         all
@@ -74,8 +89,8 @@ impl Offsets {
     /// Offsets without the id of their topic get one.
     pub(super) fn adopt(&mut self, id_of: impl Fn(&str) -> Uuid) {
         for (topic, partitions) in &mut self.by_topic {
-            for offset in partitions.values_mut().filter(|offset| offset.topic_id.is_zero()) {
-                offset.topic_id = id_of(topic);
+            for kept in partitions.values_mut().filter(|kept| kept.offset.topic_id.is_zero()) {
+                kept.offset.topic_id = id_of(topic);
             }
         }
     }
@@ -83,14 +98,14 @@ impl Offsets {
     /// The partitions of a topic whose offset is like this.
     pub(super) fn partitions_where(&self, topic: &str, is: impl Fn(&CommittedOffset) -> bool) -> Vec<i32> {
         let partitions = self.by_topic.get(topic).into_iter().flatten();
-        partitions.filter(|(_, offset)| is(offset)).map(|(partition, _)| *partition).collect()
+        partitions.filter(|(_, kept)| is(&kept.offset)).map(|(partition, _)| *partition).collect()
     }
 
     /// The topics and partitions whose offset is like this.
     pub(super) fn all_where(&self, is: impl Fn(&str, &CommittedOffset) -> bool) -> Vec<(String, i32)> {
         let mut found = Vec::new();
         for (topic, partitions) in &self.by_topic {
-            let like_this = partitions.iter().filter(|(_, offset)| is(topic, offset));
+            let like_this = partitions.iter().filter(|(_, kept)| is(topic, &kept.offset));
             found.extend(like_this.map(|(partition, _)| (topic.clone(), *partition)));
         }
         found
@@ -124,10 +139,16 @@ mod tests {
                 let key = (name.to_owned(), partition);
                 match step {
                     0 | 1 => {
-                        let offset = offset(id, committed_at_ms);
-                        prop_assert_eq!(offsets.set(name, partition, offset.clone()), model.insert(key, offset));
+                        let (offset, order) = (offset(id, committed_at_ms), u64::try_from(committed_at_ms).unwrap());
+                        let before = offsets.set(name, partition, Kept { offset: offset.clone(), order });
+                        prop_assert_eq!(before.map(|kept| kept.offset), model.insert(key, offset));
+                        prop_assert_eq!(offsets.order(name, partition), order);
                     }
-                    2 => prop_assert_eq!(offsets.remove(name, partition), model.remove(&key)),
+                    2 => {
+                        let before = offsets.remove(name, partition).map(|kept| kept.offset);
+                        prop_assert_eq!(before, model.remove(&key));
+                        prop_assert_eq!(offsets.order(name, partition), 0);
+                    }
                     _ => {
                         let now = |topic: &str| Uuid::from_u128(if topic == name { 1 } else { 2 });
                         offsets.adopt(now);

@@ -290,4 +290,16 @@ impl Group {
         self.members.touch(&caller.member_id, turn.now.ms);
         Ok(())
     }
+
+    /// May the caller commit offsets in a transaction? As in Kafka, whoever does not say who it is may, for older clients
+    /// cannot, and so may a member while its group is between two generations. It counts as no sign of life.
+    pub(super) fn may_commit_in_transaction(&self, caller: &Caller) -> Result<(), ErrorCode> {
+        let is_outside = caller.generation < 0;
+        let is_nobody = caller.member_id.is_empty() && caller.instance_id.is_none();
+        if is_outside && (is_nobody || self.members.is_empty()) {
+            return Ok(());
+        }
+        self.validate(&caller.member_id, caller.instance_id.as_deref())?;
+        if caller.generation == self.generation { Ok(()) } else { Err(ErrorCode::IllegalGeneration) }
+    }
 }

@@ -19,6 +19,7 @@ use super::calls::{GroupDescription, JoinReply, JoinedMember, MemberDescription,
 use super::member::Member;
 use super::members::Members;
 use super::offsets::Offsets;
+use super::pending::PendingOffsets;
 use super::records::{StoredGroup, StoredMember, group_record};
 use crate::config::GroupConfig;
 use crate::coordinator::{Effects, Journal, Now, Timers};
@@ -115,6 +116,8 @@ pub(super) struct Group {
     /// Member ids handed out with MEMBER_ID_REQUIRED that nobody has joined with yet, and until when they are good.
     pub(super) pending: Timers<String>,
     pub(super) offsets: Offsets,
+    /// What transactions have written that are not decided.
+    pub(super) pending_offsets: PendingOffsets,
     /// The group as it was last written down.
     pub(super) stored: Option<Arc<StoredGroup>>,
     join_phase: Option<JoinPhase>,
@@ -136,6 +139,7 @@ impl Group {
             members: Members::default(),
             pending: Timers::default(),
             offsets: Offsets::default(),
+            pending_offsets: PendingOffsets::default(),
             stored: None,
             join_phase: None,
             unsynced: BTreeSet::new(),
@@ -188,7 +192,8 @@ impl Group {
 
     /// Nothing would be lost by forgetting the group.
     pub(super) fn is_vacant(&self) -> bool {
-        self.members.is_empty() && self.pending.is_empty() && self.offsets.is_empty() && self.generation == 0
+        let has_offsets = !self.offsets.is_empty() || !self.pending_offsets.is_empty();
+        self.members.is_empty() && self.pending.is_empty() && !has_offsets && self.generation == 0
     }
 
     /// When [`Group::on_time`] has something to do.

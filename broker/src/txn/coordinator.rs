@@ -14,22 +14,8 @@ use super::calls::{
 };
 use super::records;
 use super::transaction::{End, Init, Next, State, Transaction};
+use crate::config::TransactionConfig;
 use crate::coordinator::{Effects, Journal, Now, Step, StoredRecord, Ticket, Timers};
-
-/// The settings of the transaction coordinator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TransactionConfig {
-    /// `transaction.max.timeout.ms`
-    pub(crate) max_timeout_ms: i32,
-    /// `transactional.id.expiration.ms`
-    pub(crate) id_expiration_ms: i64,
-}
-
-impl Default for TransactionConfig {
-    fn default() -> Self {
-        Self { max_timeout_ms: 900_000, id_expiration_ms: 7 * 24 * 60 * 60 * 1_000 }
-    }
-}
 
 /// Kafka has no bound but that of its strings, 32,767 bytes. The id is in every record of every transaction.
 const ID_MAX_BYTES: usize = 1_024;

@@ -19,8 +19,7 @@ const PREVIOUS_PRODUCER_ID: u32 = 0;
 const NEXT_PRODUCER_ID: u32 = 1;
 const CLIENT_VERSION: u32 = 2;
 
-/// Kafka's numbers of what a client knows.
-const VERSION_1: i16 = 1;
+/// Kafka's number of what a client knows that knows transactions of version 2.
 const VERSION_2: i16 = 2;
 
 /// Kafka knows two more, which it does not write any more than we do: of an id that is being forgotten, and of one that is
@@ -72,10 +71,7 @@ fn value(transaction: &Transaction) -> Result<Bytes, EncodeError> {
     out.put_i64(transaction.updated_at_ms);
     out.put_i64(transaction.started_at_ms);
     let long = |tag: u32, value: i64| (tag, value.to_be_bytes().to_vec());
-    let version = match transaction.version {
-        TransactionVersion::V1 => VERSION_1,
-        TransactionVersion::V2 => VERSION_2,
-    };
+    let version = transaction.version.number();
     let mut tags = Vec::new();
     if transaction.previous_producer_id != NONE {
         tags.push(long(PREVIOUS_PRODUCER_ID, transaction.previous_producer_id));

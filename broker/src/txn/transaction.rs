@@ -38,6 +38,16 @@ pub(crate) enum TransactionVersion {
     V2,
 }
 
+impl TransactionVersion {
+    /// Kafka's number for it.
+    pub(super) fn number(self) -> i16 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
 /// Where a transaction is. The numbers are Kafka's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
@@ -69,6 +79,11 @@ impl State {
             Self::CompleteCommit => "CompleteCommit",
             Self::CompleteAbort => "CompleteAbort",
         }
+    }
+
+    /// The state that has this name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
     /// Decided, and not yet marked in every partition.

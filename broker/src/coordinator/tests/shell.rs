@@ -10,7 +10,7 @@ use klamm_runtime::TokioClock;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::super::core::StoredRecord;
+use super::super::core::StoredBatch;
 use super::super::durable_log::{Chunk, DurableLog};
 use super::super::engine::AppendFailure;
 use super::super::runtime::Runtime;
@@ -26,7 +26,8 @@ struct Held {
 
 #[derive(Debug, Default)]
 struct Shared {
-    records: Mutex<Vec<StoredRecord>>,
+    /// Each with one record.
+    log: Mutex<Vec<StoredBatch>>,
     batches: Mutex<Vec<usize>>,
     appends: Gate,
     flushes: Gate,
@@ -79,22 +80,23 @@ impl DurableLog for Held {
         if *self.shared.unopened.lock().unwrap() {
             return Err(StorageError::new("not open"));
         }
-        Ok(0..self.shared.records.lock().unwrap().len() as i64)
+        Ok(0..self.shared.log.lock().unwrap().len() as i64)
     }
 
     fn comes_back(&self) -> bool {
         *self.shared.comes_back.lock().unwrap()
     }
 
-    async fn append(&self, records: Vec<StoredRecord>, _: i64) -> Result<i64, AppendFailure> {
+    async fn append(&self, batch: StoredBatch, _: i64) -> Result<i64, AppendFailure> {
         self.shared.appends.pass().await;
         assert!(!*self.shared.panics.lock().unwrap(), "as the test wants");
         if let Some(failure) = self.shared.failure.lock().unwrap().clone() {
             return Err(failure);
         }
-        self.shared.batches.lock().unwrap().push(records.len());
-        let mut log = self.shared.records.lock().unwrap();
-        log.extend(records);
+        self.shared.batches.lock().unwrap().push(batch.records.len());
+        let mut log = self.shared.log.lock().unwrap();
+        let one = |record| StoredBatch { kind: batch.kind, records: vec![record] };
+        log.extend(batch.records.into_iter().map(one));
         Ok(log.len() as i64 - 1)
     }
 
@@ -105,9 +107,9 @@ impl DurableLog for Held {
 
     async fn read(&self, offset: i64) -> Result<Chunk, StorageError> {
         self.shared.reads.pass().await;
-        let log = self.shared.records.lock().unwrap();
-        let records = vec![log[usize::try_from(offset).unwrap()].clone()];
-        Ok(Chunk { records, next_offset: offset + 1 })
+        let log = self.shared.log.lock().unwrap();
+        let batches = vec![log[usize::try_from(offset).unwrap()].clone()];
+        Ok(Chunk { batches, next_offset: offset + 1 })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use klamm_protocol::ErrorCode;
 use klamm_runtime::{Rng, SeededRng};
 
-use super::super::core::{Core, Now, StoredRecord, Ticket};
+use super::super::core::{BatchKind, Core, Now, StoredBatch, StoredRecord, Ticket, replay_batch};
 use super::super::engine::{AppendFailure, Engine, Told};
 
 /// How large a batch the log takes.
@@ -19,9 +19,9 @@ pub(crate) struct World<C: Core> {
     rng: SeededRng,
     now_ms: i64,
     /// The batches in the log. Those from `durable` on may be lost with the power.
-    log: Vec<Vec<StoredRecord>>,
+    log: Vec<StoredBatch>,
     durable: usize,
-    appending: Option<Vec<StoredRecord>>,
+    appending: Option<StoredBatch>,
     /// The log takes nothing until the next start.
     lost: bool,
     next_ticket: Ticket,
@@ -87,17 +87,23 @@ impl<C: Core> World<C> {
     }
 
     pub(crate) fn durable_records(&self) -> impl Iterator<Item = &StoredRecord> {
-        self.log[..self.durable].iter().flatten()
+        self.durable_batches().iter().flat_map(|batch| &batch.records)
     }
 
-    pub(crate) fn log(&self) -> &[Vec<StoredRecord>] {
+    pub(crate) fn durable_batches(&self) -> &[StoredBatch] {
+        &self.log[..self.durable]
+    }
+
+    pub(crate) fn log(&self) -> &[StoredBatch] {
         &self.log
     }
 
     /// A core that has read what is durable.
     pub(crate) fn replayed(&self) -> C {
         let mut core = (self.fresh)();
-        self.durable_records().for_each(|record| core.replay(self.now(), record).unwrap());
+        for batch in self.durable_batches() {
+            replay_batch(&mut core, self.now(), batch, |error| panic!("{error}"));
+        }
         core.replayed(self.now());
         core
     }
@@ -169,25 +175,26 @@ impl<C: Core> World<C> {
     }
 
     fn begin_append(&mut self) {
-        if let Some(records) = self.engine.next_append() {
-            assert!(self.appending.replace(records).is_none(), "two appends at a time");
+        if let Some(batch) = self.engine.next_append() {
+            assert!(self.appending.replace(batch).is_none(), "two appends at a time");
         }
     }
 
     fn end_append(&mut self, ended: Result<(), AppendFailure>) {
-        let Some(records) = self.appending.take() else { return };
-        let taken: usize = records.iter().map(StoredRecord::max_bytes).sum();
-        assert!(taken <= MAX_BATCH_BYTES && !records.is_empty());
+        let Some(batch) = self.appending.take() else { return };
+        let taken: usize = batch.records.iter().map(StoredRecord::max_bytes).sum();
+        let is_marker = matches!(batch.kind, BatchKind::Marker { .. });
+        assert!(taken <= MAX_BATCH_BYTES && batch.records.is_empty() == is_marker);
         let ended = match ended {
             Ok(()) => {
-                self.log.push(records);
+                self.log.push(batch);
                 Ok(i64::try_from(self.log.len()).unwrap() - 1)
             }
             Err(failure) => {
                 self.refused += 1;
                 if matches!(failure, AppendFailure::Lost(_)) && self.rng.below(2) == 0 {
                     // It is in the log all the same.
-                    self.log.push(records);
+                    self.log.push(batch);
                 }
                 Err(failure)
             }

@@ -1,6 +1,7 @@
 //! Tests of the coordinator: stories of single groups, what happens at each deadline, who is refused what, and random
 //! histories that check what must always hold.
 
+mod atomicity;
 mod deadlines;
 mod random;
 mod refusals;
@@ -9,10 +10,11 @@ mod rollback;
 mod sim;
 mod static_members;
 mod stories;
+mod transactions;
 
 use super::calls::{
-    Caller, Command, Commit, CommittedOffset, FetchOffsets, FetchTopic, GroupDescription, GroupListing,
-    JoinGroup, JoinReply, JoinedMember, MemberDescription, Reply, SyncGroup, SyncReply,
+    Caller, Command, Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic, GroupDescription,
+    GroupListing, JoinGroup, JoinReply, JoinedMember, MemberDescription, Reply, SyncGroup, SyncReply,
 };
 use super::coordinator::Coordinator;
 use super::member::Protocol;

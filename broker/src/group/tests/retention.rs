@@ -110,7 +110,7 @@ fn tombstones_are_read_back() {
     let mut sim = Sim::eager();
     let mut replay = |records: &[StoredRecord]| {
         for record in records {
-            sim.coordinator.replay(sim.now(), record).unwrap();
+            sim.coordinator.replay(sim.now(), None, record).unwrap();
         }
         sim.coordinator.all_committed(GROUP).into_keys().collect::<Vec<_>>()
     };
@@ -130,7 +130,7 @@ fn tombstones_are_read_back() {
     other.stable(&["a"]);
     let mut restarted = other.restarted(GroupConfig::default());
     assert_eq!(restarted.state(), "Stable");
-    restarted.coordinator.replay(other.now(), &group_tombstone(GROUP).unwrap()).unwrap();
+    restarted.coordinator.replay(other.now(), None, &group_tombstone(GROUP).unwrap()).unwrap();
     assert_eq!(restarted.state(), "Dead");
 }
 
@@ -138,7 +138,7 @@ fn tombstones_are_read_back() {
 fn what_cannot_be_read_is_an_error_and_what_is_not_ours_is_skipped() {
     let mut sim = Sim::eager();
     let mut replay = |key: &'static [u8]| {
-        sim.coordinator.replay(sim.now(), &StoredRecord { key: Bytes::from_static(key), value: None })
+        sim.coordinator.replay(sim.now(), None, &StoredRecord { key: Bytes::from_static(key), value: None })
     };
     assert!(replay(b"\x00\x01\x00\x09").is_err());
     assert!(replay(b"\x00\x05...").is_ok());

@@ -121,7 +121,7 @@ fn a_group_that_is_gone_but_not_durably_is_still_shown() {
     sim.coordinator.expire(now, &mut expired);
     assert_eq!(expired.records.len(), 2);
     assert_eq!((sim.coordinator.list(), sim.state()), (listed.clone(), "Empty"));
-    let fetch = FetchOffsets { group: GROUP.into(), topics: None };
+    let fetch = FetchOffsets { group: GROUP.into(), topics: None, require_stable: false };
     assert_eq!(sim.coordinator.fetch(&fetch), (vec![], 2), "that there is nothing rests on the tombstones");
     sim.coordinator.roll_back(now, 1, &mut effects(2));
     assert_eq!((sim.coordinator.list(), written(&sim.coordinator)), (listed, before));
@@ -141,6 +141,7 @@ fn an_offset_belongs_to_one_topic_and_not_to_its_name() {
     let asked = |id| FetchOffsets {
         group: GROUP.into(),
         topics: Some(vec![FetchTopic { name: "t".into(), id, partitions: vec![0, 1] }]),
+        require_stable: false,
     };
     let found = |sim: &Sim, id| {
         let partitions = sim.coordinator.fetch(&asked(id)).0.remove(0).partitions;
@@ -168,7 +169,7 @@ fn an_offset_without_an_id_is_adopted_by_the_topic_of_its_name() {
     let now = Now { ms: 1, wall_ms: 1 };
     for topic in ["here", "gone"] {
         let record = super::super::records::offset_record(GROUP, topic, 0, &committed).unwrap();
-        coordinator.replay(now, &record).unwrap();
+        coordinator.replay(now, None, &record).unwrap();
     }
     coordinator.replayed();
     let mut deleted = effects(1);
@@ -274,7 +275,7 @@ fn history(seed: u64) -> (World<Coordinator>, usize) {
             }
             9 => {
                 let topics = Some(vec![FetchTopic { name: "t".into(), id: topic, partitions: vec![0] }]);
-                world.ask(Command::Fetch(FetchOffsets { group, topics }));
+                world.ask(Command::Fetch(FetchOffsets { group, topics, require_stable: number % 2 == 0 }));
             }
             10 if number % 4 == 0 => {
                 let id = std::mem::replace(&mut topic, Uuid::from_u128(u128::from(number) + 1));

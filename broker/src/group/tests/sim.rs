@@ -6,6 +6,7 @@ use bytes::Bytes;
 use klamm_protocol::{ErrorCode, Uuid};
 
 use super::*;
+use crate::coordinator::{StoredBatch, replay_batch};
 
 pub(super) const GROUP: &str = "g";
 pub(super) const TOPIC: Uuid = Uuid::from_u128(7);
@@ -16,13 +17,15 @@ pub(super) struct Sim {
     pub(super) now_ms: i64,
     pub(super) answers: HashMap<Ticket, Reply>,
     pub(super) records: Vec<StoredRecord>,
+    log: Vec<StoredBatch>,
     next_ticket: Ticket,
 }
 
 impl Sim {
     pub(super) fn new(config: GroupConfig) -> Self {
         let coordinator = Coordinator::new(config);
-        Self { coordinator, now_ms: 0, answers: HashMap::new(), records: Vec::new(), next_ticket: 0 }
+        let (answers, records, log) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { coordinator, now_ms: 0, answers, records, log, next_ticket: 0 }
     }
 
     /// Without initial delay, so that a first member is a generation at once.
@@ -35,12 +38,15 @@ impl Sim {
     }
 
     /// What comes of a step, which is durable at once.
-    pub(super) fn take(&mut self, effects: Effects<Reply>) {
+    pub(super) fn take(&mut self, mut effects: Effects<Reply>) {
         assert_eq!(effects.refused, None);
+        if let Some(batch) = effects.take_batch() {
+            self.records.extend(batch.records.clone());
+            self.log.push(batch);
+        }
         for Answer { ticket, reply, .. } in effects.answers {
             assert!(self.answers.insert(ticket, reply).is_none(), "ticket {ticket} answered twice");
         }
-        self.records.extend(effects.records);
         self.coordinator.durable(effects.step);
     }
 
@@ -152,8 +158,9 @@ impl Sim {
     pub(super) fn restarted(&self, config: GroupConfig) -> Self {
         let mut next = Self::new(config);
         next.now_ms = self.now_ms;
-        for record in &self.records {
-            next.coordinator.replay(next.now(), record).unwrap();
+        for batch in &self.log {
+            let now = next.now();
+            replay_batch(&mut next.coordinator, now, batch, |error| panic!("{error}"));
         }
         next.coordinator.replayed();
         next

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use klamm_protocol::ErrorCode;
 
 use super::super::calls::{AddPartitions, Command, Decision, EndTransaction, InitProducer, Markers, Reply};
-use super::super::coordinator::{Coordinator, TransactionConfig};
+use super::super::coordinator::Coordinator;
 use super::super::transaction::{Partitions, ProducerIdAndEpoch, TransactionVersion};
+use crate::config::TransactionConfig;
 use crate::coordinator::{Ticket, World};
 
 const IDS: u64 = 3;

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use klamm_protocol::ErrorCode;
 
 use super::super::calls::{AddPartitions, Command, EndTransaction, InitProducer, Markers, Reply};
-use super::super::coordinator::{Coordinator, TransactionConfig};
+use super::super::coordinator::Coordinator;
 use super::super::transaction::{Partitions, ProducerIdAndEpoch, State, TransactionVersion};
+use crate::config::TransactionConfig;
 use crate::coordinator::{Core, Effects, Now, StoredRecord, Ticket};
 
 pub(super) const ID: &str = "payments";

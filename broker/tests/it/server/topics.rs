@@ -162,10 +162,9 @@ async fn what_is_served_is_announced_to_any_version() {
             ..ApiVersionsRequest::default()
         };
         let response = wire.ask_in(&request, version).await;
-        assert_eq!((response.error_code, response.api_keys.len()), (0, 18));
+        assert_eq!((response.error_code, response.api_keys.len()), (0, 25));
         let produce = response.api_keys.iter().find(|api| api.api_key == 0).unwrap();
         assert_eq!((produce.min_version, produce.max_version), (0, 13));
-        assert!(response.finalized_features.is_empty() && response.supported_features.is_empty());
     }
     let nameless = wire.ask_in(&ApiVersionsRequest::default(), 3).await;
     assert_eq!(nameless.error_code, ErrorCode::InvalidRequest.code());

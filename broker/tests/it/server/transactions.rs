@@ -1,0 +1,772 @@
+//! Transactions as clients of both versions make them: begun, committed, aborted, fenced, timed out, looked at.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
+use klamm_broker::{Broker, BrokerBuilder};
+use klamm_protocol::ErrorCode;
+use klamm_protocol::messages::add_partitions_to_txn::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
+use klamm_protocol::messages::produce::PartitionProduceResponse;
+use klamm_protocol::messages::write_txn_markers::{WritableTxnMarker, WritableTxnMarkerTopic};
+use klamm_protocol::messages::*;
+use klamm_protocol::records::{BatchOptions, ControlRecord, batches};
+use klamm_runtime::{MemoryNet, TokioClock};
+
+use super::wire::*;
+
+/// A broker whose wall clock goes with tokio's, on a disk that outlives it.
+pub(super) struct Powered {
+    pub(super) disk: MemoryDisk,
+    net: Arc<MemoryNet>,
+    clock: Arc<TokioClock>,
+    pub(super) broker: Broker,
+}
+
+impl Powered {
+    pub(super) async fn start() -> Self {
+        let (disk, net) = (MemoryDisk::new(), Arc::new(MemoryNet::new()));
+        let clock = Arc::new(TokioClock::starting_at(1_700_000_000_000));
+        let broker = Self::builder(&disk, &net, &clock).start().await.unwrap();
+        Self { disk, net, clock, broker }
+    }
+
+    fn builder(disk: &MemoryDisk, net: &Arc<MemoryNet>, clock: &Arc<TokioClock>) -> BrokerBuilder {
+        Broker::builder()
+            .data_dir("/data")
+            .set("transaction.state.log.num.partitions", 2)
+            .set("offsets.topic.num.partitions", 2)
+            .disk(Arc::new(disk.clone()))
+            .net(net.clone())
+            .clock(clock.clone())
+    }
+
+    pub(super) async fn connect(&self) -> Wire {
+        Wire::connect(&*self.net, self.broker.bootstrap()).await
+    }
+
+    /// What becomes of the broker, and another one after it.
+    pub(super) async fn again(self, end: impl FnOnce(&MemoryDisk)) -> Self {
+        let Self { disk, net, clock, broker } = self;
+        drop(broker);
+        end(&disk);
+        let broker = Self::builder(&disk, &net, &clock).start().await.unwrap();
+        Self { disk, net, clock, broker }
+    }
+}
+
+/// Who a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+}
+
+pub(super) const TX: &str = "payments";
+
+/// From these versions on clients know transactions of version 2.
+pub(super) const PRODUCE_2: i16 = 12;
+pub(super) const END_2: i16 = 5;
+
+pub(super) async fn init(wire: &mut Wire) -> Client {
+    let given = ask_init(wire, TX, 60_000, None).await;
+    assert_eq!(given.error_code, 0);
+    Client { id: given.producer_id, epoch: given.producer_epoch }
+}
+
+pub(super) async fn ask_init(
+    wire: &mut Wire,
+    id: &str,
+    timeout_ms: i32,
+    was: Option<Client>,
+) -> InitProducerIdResponse {
+    let was = was.unwrap_or(Client { id: -1, epoch: -1 });
+    let request = InitProducerIdRequest {
+        transactional_id: Some(id.into()),
+        transaction_timeout_ms: timeout_ms,
+        producer_id: was.id,
+        producer_epoch: was.epoch,
+        ..InitProducerIdRequest::default()
+    };
+    wire.ask_in(&request, 5).await
+}
+
+/// A transactional batch of one record, in a request for partition 0.
+pub(super) fn write(client: Client, topic: &str, sequence: i32, value: &str) -> ProduceRequest {
+    let options = BatchOptions {
+        producer_id: client.id,
+        producer_epoch: client.epoch,
+        base_sequence: sequence,
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    let mut request = produce_request(topic, batch_with(options, &[value]), -1);
+    request.transactional_id = Some(TX.into());
+    request
+}
+
+pub(super) async fn produce(
+    wire: &mut Wire,
+    request: &ProduceRequest,
+    version: i16,
+) -> PartitionProduceResponse {
+    wire.ask_in(request, version).await.responses.remove(0).partition_responses.remove(0)
+}
+
+pub(super) fn end_request(client: Client, commit: bool) -> EndTxnRequest {
+    EndTxnRequest {
+        transactional_id: TX.into(),
+        producer_id: client.id,
+        producer_epoch: client.epoch,
+        committed: commit,
+        ..EndTxnRequest::default()
+    }
+}
+
+/// Ends a transaction; who the client is then.
+pub(super) async fn end(wire: &mut Wire, client: Client, commit: bool, version: i16) -> Client {
+    let ended = wire.ask_in(&end_request(client, commit), version).await;
+    assert_eq!(ended.error_code, 0);
+    if version < END_2 {
+        return client;
+    }
+    Client { id: ended.producer_id, epoch: ended.producer_epoch }
+}
+
+pub(super) fn add_request(client: Client, topics: &[(&str, &[i32])]) -> AddPartitionsToTxnRequest {
+    AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: TX.into(),
+        v3_and_below_producer_id: client.id,
+        v3_and_below_producer_epoch: client.epoch,
+        v3_and_below_topics: named(topics),
+        ..AddPartitionsToTxnRequest::default()
+    }
+}
+
+fn named(topics: &[(&str, &[i32])]) -> Vec<AddPartitionsToTxnTopic> {
+    let topic = |(name, partitions): &(&str, &[i32])| AddPartitionsToTxnTopic {
+        name: (*name).into(),
+        partitions: partitions.to_vec(),
+        ..AddPartitionsToTxnTopic::default()
+    };
+    topics.iter().map(topic).collect()
+}
+
+/// Codes by topic and partition.
+type Codes = BTreeMap<(String, i32), i16>;
+
+pub(super) async fn add(wire: &mut Wire, request: &AddPartitionsToTxnRequest, version: i16) -> Codes {
+    let answer = wire.ask_in(request, version).await;
+    let topics = answer.results_by_topic_v3_and_below.iter();
+    let all = topics.flat_map(|topic| {
+        let results = topic.results_by_partition.iter();
+        results.map(|one| ((topic.name.to_string(), one.partition_index), one.partition_error_code))
+    });
+    all.collect()
+}
+
+/// What is in a log: values, and how transactions ended.
+pub(super) async fn log(wire: &mut Wire, topic: &str) -> Vec<String> {
+    let (mut offset, mut all) = (0, Vec::new());
+    loop {
+        // An answer ends with its segment, and a marker may begin one: it is dated much later than the records are.
+        let found = wire.fetch(topic, offset).await;
+        assert_eq!(found.error_code, 0);
+        let before = offset;
+        for batch in batches(found.records.unwrap().into_bytes().unwrap()) {
+            let batch = batch.unwrap();
+            offset = batch.header().next_offset();
+            for record in batch.records(1 << 20).unwrap().iter() {
+                let record = record.unwrap();
+                all.push(match batch.header().is_control() {
+                    false => String::from_utf8(record.value.unwrap().to_vec()).unwrap(),
+                    true => end_of(ControlRecord::parse(record.key, record.value).unwrap()),
+                });
+            }
+        }
+        if offset == before {
+            return all;
+        }
+    }
+}
+
+fn end_of(record: ControlRecord) -> String {
+    match record {
+        ControlRecord::EndTxn(end) if end.committed => "COMMIT".to_owned(),
+        ControlRecord::EndTxn(_) => "ABORT".to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// How much of a log readers of committed records see.
+pub(super) async fn stable(wire: &mut Wire, topic: &str) -> i64 {
+    wire.fetch(topic, 0).await.last_stable_offset
+}
+
+/// Where the transaction of an id is.
+pub(super) async fn state(wire: &mut Wire, id: &str) -> String {
+    let request = DescribeTransactionsRequest {
+        transactional_ids: vec![id.into()],
+        ..DescribeTransactionsRequest::default()
+    };
+    let found = wire.ask(&request).await.transaction_states.remove(0);
+    match found.error_code {
+        0 => found.transaction_state.to_string(),
+        code => ErrorCode::from_code(code).name().to_owned(),
+    }
+}
+
+/// Waits until the transaction is ended everywhere.
+pub(super) async fn until(wire: &mut Wire, id: &str, wanted: &str) {
+    for _ in 0..10_000 {
+        if state(wire, id).await == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{id} does not become {wanted}: {}", state(wire, id).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_take_part_by_what_is_written_into_them() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t", "u"]).await;
+    let client = init(&mut wire).await;
+    assert_eq!(client.epoch, 0);
+    assert_eq!(state(&mut wire, TX).await, "Empty");
+    for (topic, sequence, value) in [("t", 0, "a"), ("t", 1, "b"), ("u", 0, "c")] {
+        let written = produce(&mut wire, &write(client, topic, sequence, value), PRODUCE_2).await;
+        assert_eq!(written.error_code, 0);
+    }
+    assert_eq!(state(&mut wire, TX).await, "Ongoing");
+    assert_eq!((stable(&mut wire, "t").await, stable(&mut wire, "u").await), (0, 0));
+    let client = end(&mut wire, client, true, END_2).await;
+    assert_eq!(client.epoch, 1, "the end raises the epoch");
+    until(&mut wire, TX, "CompleteCommit").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "b", "COMMIT"]);
+    assert_eq!(log(&mut wire, "u").await, ["c", "COMMIT"]);
+    assert_eq!((stable(&mut wire, "t").await, stable(&mut wire, "u").await), (3, 2));
+
+    assert_eq!(produce(&mut wire, &write(client, "t", 0, "d"), PRODUCE_2).await.error_code, 0);
+    assert_eq!(stable(&mut wire, "t").await, 3);
+    let client = end(&mut wire, client, false, END_2).await;
+    assert_eq!(client.epoch, 2);
+    until(&mut wire, TX, "CompleteAbort").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "b", "COMMIT", "d", "ABORT"]);
+    assert_eq!(stable(&mut wire, "t").await, 5);
+    assert_eq!(log(&mut wire, "u").await, ["c", "COMMIT"], "it took no part in the second one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_take_part_when_they_were_added() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t", "u"]).await;
+    let client = init(&mut wire).await;
+    let refused = ErrorCode::InvalidTxnState.code();
+    assert_eq!(produce(&mut wire, &write(client, "t", 0, "a"), 9).await.error_code, refused);
+    let codes = add(&mut wire, &add_request(client, &[("t", &[0])]), 3).await;
+    assert_eq!(codes, Codes::from([(("t".to_owned(), 0), 0)]));
+    for sequence in 0..2 {
+        let written = produce(&mut wire, &write(client, "t", sequence, "a"), 9).await;
+        assert_eq!(written.error_code, 0);
+    }
+    // It was not added.
+    assert_eq!(produce(&mut wire, &write(client, "u", 0, "a"), 10).await.error_code, refused);
+    let abortable = ErrorCode::TransactionAbortable.code();
+    assert_eq!(produce(&mut wire, &write(client, "u", 0, "a"), 11).await.error_code, abortable);
+    assert!(log(&mut wire, "u").await.is_empty());
+    assert_eq!(end(&mut wire, client, true, 4).await, client, "the epoch stays");
+    until(&mut wire, TX, "CompleteCommit").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "a", "COMMIT"]);
+    // To end it once more is no error: the answer may have been lost.
+    assert_eq!(wire.ask_in(&end_request(client, true), 4).await.error_code, 0);
+    assert_eq!(wire.ask_in(&end_request(client, false), 4).await.error_code, refused);
+    // The next one of the same epoch has to add it anew.
+    assert_eq!(produce(&mut wire, &write(client, "t", 2, "b"), 9).await.error_code, refused);
+    add(&mut wire, &add_request(client, &[("t", &[0])]), 0).await;
+    assert_eq!(produce(&mut wire, &write(client, "t", 2, "b"), 9).await.error_code, 0);
+    end(&mut wire, client, false, 0).await;
+    until(&mut wire, TX, "CompleteAbort").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "a", "COMMIT", "b", "ABORT"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_anew_fences_who_was_there() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let old = init(&mut wire).await;
+    produce(&mut wire, &write(old, "t", 0, "old"), PRODUCE_2).await;
+    // The open transaction is aborted first, and the one who asks does not notice.
+    let new = init(&mut wire).await;
+    assert_eq!((new.id, new.epoch), (old.id, old.epoch + 2));
+    assert_eq!(log(&mut wire, "t").await, ["old", "ABORT"]);
+    let code = |error: ErrorCode| error.code();
+    for version in [9, 12] {
+        let late = produce(&mut wire, &write(old, "t", 1, "late"), version).await;
+        assert_eq!(late.error_code, code(ErrorCode::InvalidProducerEpoch), "version {version}");
+    }
+    for (version, told) in
+        [(1, ErrorCode::InvalidProducerEpoch), (2, ErrorCode::ProducerFenced), (5, ErrorCode::ProducerFenced)]
+    {
+        let ended = wire.ask_in(&end_request(old, true), version).await;
+        assert_eq!(ended.error_code, code(told), "version {version}");
+        assert_eq!((ended.producer_id, ended.producer_epoch), (-1, -1));
+    }
+    let codes = add(&mut wire, &add_request(old, &[("t", &[0])]), 1).await;
+    assert_eq!(codes[&("t".to_owned(), 0)], code(ErrorCode::InvalidProducerEpoch));
+    let codes = add(&mut wire, &add_request(old, &[("t", &[0])]), 2).await;
+    assert_eq!(codes[&("t".to_owned(), 0)], code(ErrorCode::ProducerFenced));
+    let fenced = ask_init(&mut wire, TX, 60_000, Some(old)).await;
+    assert_eq!(fenced.error_code, code(ErrorCode::ProducerFenced));
+    assert_eq!((fenced.producer_id, fenced.producer_epoch), (-1, -1));
+    let request = InitProducerIdRequest {
+        transactional_id: Some(TX.into()),
+        transaction_timeout_ms: 60_000,
+        producer_id: old.id,
+        producer_epoch: old.epoch,
+        ..InitProducerIdRequest::default()
+    };
+    let fenced = wire.ask_in(&request, 3).await;
+    assert_eq!(fenced.error_code, code(ErrorCode::InvalidProducerEpoch));
+    assert_eq!(produce(&mut wire, &write(new, "t", 0, "new"), PRODUCE_2).await.error_code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_too_long_is_aborted() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let client = init(&mut wire).await;
+    produce(&mut wire, &write(client, "t", 0, "a"), PRODUCE_2).await;
+    tokio::time::sleep(Duration::from_millis(59_900)).await;
+    assert_eq!(state(&mut wire, TX).await, "Ongoing");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    until(&mut wire, TX, "CompleteAbort").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "ABORT"]);
+    let late = produce(&mut wire, &write(client, "t", 1, "b"), PRODUCE_2).await;
+    assert_eq!(late.error_code, ErrorCode::InvalidProducerEpoch.code());
+    // By version 2 this may be the client's own end, whose answer was lost: it hears who it is.
+    let ended = wire.ask_in(&end_request(client, true), 4).await;
+    assert_eq!(ended.error_code, ErrorCode::ProducerFenced.code());
+}
+
+/// Sent without a pause: the batches of a transaction stay in their order, and the one that comes while the transaction
+/// before is being marked waits.
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_sent_together_are_done_in_their_order() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let mut client = init(&mut wire).await;
+    let mut wanted = Vec::new();
+    for round in 0..10 {
+        for sequence in 0..5 {
+            wanted.push(format!("{round}.{sequence}"));
+            wire.send_in(&write(client, "t", sequence, wanted.last().unwrap()), PRODUCE_2).await;
+        }
+        for _ in 0..5 {
+            let (_, answer) = wire.receive_in::<ProduceRequest>(PRODUCE_2).await;
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+        }
+        let commit = round % 2 == 0;
+        wanted.push(if commit { "COMMIT".to_owned() } else { "ABORT".to_owned() });
+        // The next round's first batch is sent before the markers can be there.
+        client = end(&mut wire, client, commit, END_2).await;
+    }
+    until(&mut wire, TX, "CompleteAbort").await;
+    assert_eq!(log(&mut wire, "t").await, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_are_of_no_transaction_and_transactions_without_an_id() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let client = init(&mut wire).await;
+    let mut nameless = write(client, "t", 0, "a");
+    nameless.transactional_id = None;
+    let refused = produce(&mut wire, &nameless, 9).await;
+    assert_eq!(refused.error_code, ErrorCode::TransactionalIdAuthorizationFailed.code());
+    let mut plain = produce_request("t", batch(&["plain"]), -1);
+    plain.transactional_id = Some(TX.into());
+    assert_eq!(produce(&mut wire, &plain, 9).await.error_code, 0);
+    let mut stranger = write(client, "t", 0, "a");
+    stranger.transactional_id = Some("nobody".into());
+    let refused = produce(&mut wire, &stranger, PRODUCE_2).await;
+    assert_eq!(refused.error_code, ErrorCode::InvalidProducerIdMapping.code());
+    assert_eq!(log(&mut wire, "t").await, ["plain"]);
+    assert_eq!(state(&mut wire, TX).await, "Empty");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_holds_up_nobody() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t", "u"]).await;
+    let client = init(&mut wire).await;
+    for topic in ["t", "u"] {
+        assert_eq!(produce(&mut wire, &write(client, topic, 0, "a"), PRODUCE_2).await.error_code, 0);
+    }
+    let delete = DeleteTopicsRequest { topic_names: vec!["u".into()], ..DeleteTopicsRequest::default() };
+    assert_eq!(wire.ask_in(&delete, 5).await.responses[0].error_code, 0);
+    let client = end(&mut wire, client, true, END_2).await;
+    until(&mut wire, TX, "CompleteCommit").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "COMMIT"]);
+    wire.metadata(&["u"]).await;
+    assert!(log(&mut wire, "u").await.is_empty());
+    assert_eq!(produce(&mut wire, &write(client, "u", 0, "b"), PRODUCE_2).await.error_code, 0);
+}
+
+/// A marker that cannot be written is written later; until then the next transaction waits, and is told so if it takes
+/// long.
+#[tokio::test(start_paused = true)]
+async fn a_marker_for_which_there_is_no_space_is_written_later() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let client = init(&mut wire).await;
+    produce(&mut wire, &write(client, "t", 0, "a"), PRODUCE_2).await;
+    let full = Calls::of(&[DiskCall::Write]).on("/t-0/").and_all_after();
+    broker.disk.fail(full, ErrorKind::StorageFull);
+    let client = end(&mut wire, client, true, END_2).await;
+    let early = produce(&mut wire, &write(client, "t", 0, "b"), PRODUCE_2).await;
+    assert_eq!(early.error_code, ErrorCode::ConcurrentTransactions.code());
+    assert_eq!(state(&mut wire, TX).await, "PrepareCommit");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(state(&mut wire, TX).await, "PrepareCommit");
+    broker.disk.clear_faults();
+    // What was refused for coming early has begun the next one meanwhile.
+    until(&mut wire, TX, "Ongoing").await;
+    assert_eq!(produce(&mut wire, &write(client, "t", 0, "b"), PRODUCE_2).await.error_code, 0);
+    assert_eq!(log(&mut wire, "t").await, ["a", "COMMIT", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn transactions_are_described_and_listed() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t", "u"]).await;
+    assert_eq!(state(&mut wire, TX).await, "TRANSACTIONAL_ID_NOT_FOUND", "no topic yet");
+    assert!(wire.ask(&ListTransactionsRequest::default()).await.transaction_states.is_empty());
+    let client = init(&mut wire).await;
+    ask_init(&mut wire, "other", 60_000, None).await;
+    for topic in ["t", "u"] {
+        produce(&mut wire, &write(client, topic, 0, "a"), PRODUCE_2).await;
+    }
+    let ids = vec![TX.into(), "nobody".into(), "".into(), TX.into()];
+    let request = DescribeTransactionsRequest { transactional_ids: ids, ..Default::default() };
+    let described = wire.ask(&request).await.transaction_states;
+    assert_eq!(described.len(), 3, "each id once");
+    let found = &described[0];
+    assert_eq!((found.error_code, &*found.transaction_state), (0, "Ongoing"));
+    assert_eq!((found.producer_id, found.producer_epoch), (client.id, client.epoch));
+    assert_eq!(found.transaction_timeout_ms, 60_000);
+    assert!(found.transaction_start_time_ms >= 1_700_000_000_000);
+    let topics = found.topics.iter().map(|topic| (&*topic.topic, topic.partitions.clone()));
+    assert_eq!(topics.collect::<Vec<_>>(), [("t", vec![0]), ("u", vec![0])]);
+    assert_eq!(described[1].error_code, ErrorCode::TransactionalIdNotFound.code());
+    assert_eq!(described[2].error_code, ErrorCode::InvalidRequest.code());
+
+    let listed = async |wire: &mut Wire, request: ListTransactionsRequest| {
+        let answer = wire.ask(&request).await;
+        assert_eq!(answer.error_code, 0);
+        let all = answer.transaction_states.into_iter();
+        all.map(|one| format!("{} {}", one.transactional_id, one.transaction_state)).collect::<Vec<_>>()
+    };
+    let all = listed(&mut wire, ListTransactionsRequest::default()).await;
+    assert_eq!(all, ["other Empty", "payments Ongoing"]);
+    let state_filters = vec!["Ongoing".into()];
+    let ongoing = ListTransactionsRequest { state_filters, ..ListTransactionsRequest::default() };
+    assert_eq!(listed(&mut wire, ongoing).await, ["payments Ongoing"]);
+    let producer_id_filters = vec![client.id + 1];
+    let other = ListTransactionsRequest { producer_id_filters, ..ListTransactionsRequest::default() };
+    assert_eq!(listed(&mut wire, other).await, ["other Empty"]);
+    let old = |duration_filter| ListTransactionsRequest {
+        duration_filter,
+        state_filters: vec!["Ongoing".into()],
+        ..ListTransactionsRequest::default()
+    };
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(listed(&mut wire, old(20_000)).await.is_empty());
+    assert_eq!(listed(&mut wire, old(9_000)).await, ["payments Ongoing"]);
+    let matching = |pattern: &str| ListTransactionsRequest {
+        transactional_id_pattern: Some(pattern.into()),
+        ..ListTransactionsRequest::default()
+    };
+    assert_eq!(listed(&mut wire, matching("pay.*")).await, ["payments Ongoing"]);
+    let broken = wire.ask(&matching("(")).await;
+    assert_eq!(broken.error_code, ErrorCode::InvalidRegularExpression.code());
+}
+
+/// What `kafka-transactions.sh abort` does to a transaction that keeps readers waiting.
+#[tokio::test(start_paused = true)]
+async fn an_operator_ends_a_transaction_in_one_partition() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let client = init(&mut wire).await;
+    add(&mut wire, &add_request(client, &[("t", &[0])]), 3).await;
+    produce(&mut wire, &write(client, "t", 0, "a"), 9).await;
+    let marker = |topics: &[(&str, &[i32])]| WritableTxnMarker {
+        producer_id: client.id,
+        producer_epoch: client.epoch,
+        transaction_result: false,
+        topics: topics
+            .iter()
+            .map(|(name, partition_indexes)| WritableTxnMarkerTopic {
+                name: (*name).into(),
+                partition_indexes: partition_indexes.to_vec(),
+                ..WritableTxnMarkerTopic::default()
+            })
+            .collect(),
+        ..WritableTxnMarker::default()
+    };
+    let own: (&str, &[i32]) = ("__transaction_state", &[0]);
+    let markers = vec![marker(&[("t", &[0, 7]), ("nowhere", &[0]), own])];
+    let answer = wire.ask(&WriteTxnMarkersRequest { markers, ..Default::default() }).await;
+    let told: Vec<(String, i32, ErrorCode)> = answer.markers[0]
+        .topics
+        .iter()
+        .flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|one| {
+                (topic.name.to_string(), one.partition_index, ErrorCode::from_code(one.error_code))
+            })
+        })
+        .collect();
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let wanted = [
+        ("__transaction_state", 0, ErrorCode::InvalidTopicException),
+        ("nowhere", 0, unknown),
+        ("t", 0, ErrorCode::None),
+        ("t", 7, unknown),
+    ];
+    assert_eq!(told, wanted.map(|(topic, index, code)| (topic.to_owned(), index, code)));
+    assert_eq!(log(&mut wire, "t").await, ["a", "ABORT"]);
+    assert_eq!(stable(&mut wire, "t").await, 2);
+    assert_eq!(state(&mut wire, TX).await, "Ongoing", "its coordinator was not asked");
+    end(&mut wire, client, false, 4).await;
+    until(&mut wire, TX, "CompleteAbort").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_that_are_not_there_keep_the_others_out() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let client = init(&mut wire).await;
+    let request = add_request(client, &[("t", &[0, 9]), ("nowhere", &[0]), ("__transaction_state", &[0])]);
+    let codes = add(&mut wire, &request, 3).await;
+    let of = |topic: &str, index| ErrorCode::from_code(codes[&(topic.to_owned(), index)]);
+    assert_eq!(of("t", 0), ErrorCode::OperationNotAttempted);
+    assert_eq!(of("t", 9), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(of("nowhere", 0), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(of("__transaction_state", 0), ErrorCode::InvalidTopicException);
+    assert_eq!(state(&mut wire, TX).await, "Empty");
+}
+
+/// As brokers ask for clients that write elsewhere.
+#[tokio::test(start_paused = true)]
+async fn brokers_ask_for_several_transactions() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t", "u"]).await;
+    let client = init(&mut wire).await;
+    let one = |id: &str, topics: &[(&str, &[i32])], verify_only| AddPartitionsToTxnTransaction {
+        transactional_id: id.into(),
+        producer_id: client.id,
+        producer_epoch: client.epoch,
+        verify_only,
+        topics: named(topics),
+        ..AddPartitionsToTxnTransaction::default()
+    };
+    let mut ask = async |transactions: Vec<AddPartitionsToTxnTransaction>, version| {
+        let request = AddPartitionsToTxnRequest { transactions, ..Default::default() };
+        let answer = wire.ask_in(&request, version).await;
+        assert_eq!(answer.error_code, 0);
+        let mut told = Vec::new();
+        for result in answer.results_by_transaction {
+            for topic in result.topic_results {
+                for partition in topic.results_by_partition {
+                    let code = ErrorCode::from_code(partition.partition_error_code);
+                    told.push((result.transactional_id.to_string(), topic.name.to_string(), code));
+                }
+            }
+        }
+        told
+    };
+    let told = |id: &str, topic: &str, code| (id.to_owned(), topic.to_owned(), code);
+    let asked = vec![one(TX, &[("t", &[0])], true), one("nobody", &[("t", &[0])], true)];
+    let none_yet = [
+        told(TX, "t", ErrorCode::TransactionAbortable),
+        told("nobody", "t", ErrorCode::InvalidProducerIdMapping),
+    ];
+    assert_eq!(ask(asked, 4).await, none_yet);
+    assert_eq!(ask(vec![one(TX, &[("t", &[0])], false)], 5).await, [told(TX, "t", ErrorCode::None)]);
+    let asked = vec![one(TX, &[("t", &[0]), ("u", &[0])], true)];
+    let verified = [told(TX, "t", ErrorCode::None), told(TX, "u", ErrorCode::TransactionAbortable)];
+    assert_eq!(ask(asked, 5).await, verified);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_is_found_and_its_topic_made() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    for version in 1..=3 {
+        let request = FindCoordinatorRequest { key: TX.into(), key_type: 1, ..Default::default() };
+        let answer = wire.ask_in(&request, version).await;
+        assert_eq!((answer.error_code, answer.node_id), (0, 1), "version {version}");
+    }
+    for version in 4..=6 {
+        let keys = vec![TX.into(), "other".into()];
+        let request = FindCoordinatorRequest { coordinator_keys: keys, key_type: 1, ..Default::default() };
+        let found = wire.ask_in(&request, version).await.coordinators;
+        assert!(found.len() == 2 && found.iter().all(|one| (one.error_code, one.node_id) == (0, 1)));
+    }
+    let topic = wire.metadata(&["__transaction_state"]).await.topics.remove(0);
+    assert_eq!((topic.error_code, topic.is_internal, topic.partitions.len()), (0, true, 2));
+    let written = wire.produce("__transaction_state", batch(&["x"])).await;
+    assert_eq!(written.error_code, ErrorCode::InvalidTopicException.code());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_begun_is_refused() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    let code = async |wire: &mut Wire, id: &str, timeout_ms, was| {
+        ErrorCode::from_code(ask_init(wire, id, timeout_ms, was).await.error_code)
+    };
+    assert_eq!(code(&mut wire, "", 60_000, None).await, ErrorCode::InvalidRequest);
+    for timeout_ms in [0, -1, 900_001] {
+        let told = code(&mut wire, TX, timeout_ms, None).await;
+        assert_eq!(told, ErrorCode::InvalidTransactionTimeout, "{timeout_ms}");
+    }
+    for was in [Client { id: 5, epoch: -1 }, Client { id: -1, epoch: 5 }] {
+        assert_eq!(code(&mut wire, TX, 60_000, Some(was)).await, ErrorCode::InvalidRequest);
+    }
+    assert_eq!(code(&mut wire, TX, 900_000, None).await, ErrorCode::None);
+    let nobody = Client { id: 99, epoch: 0 };
+    let ended = wire.ask_in(&end_request(nobody, true), 5).await;
+    assert_eq!(ended.error_code, ErrorCode::InvalidProducerIdMapping.code());
+}
+
+/// The last epoch that a client can have is followed by a new producer id.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_used_up_its_epochs_gets_a_new_id() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let first = init(&mut wire).await;
+    let request = InitProducerIdRequest {
+        transactional_id: Some(TX.into()),
+        transaction_timeout_ms: 60_000,
+        ..InitProducerIdRequest::default()
+    };
+    let last_epoch = i16::MAX - 1;
+    let mut client = first;
+    while client.epoch < last_epoch {
+        let sent = (last_epoch - client.epoch).min(50);
+        for _ in 0..sent {
+            wire.send_in(&request, 5).await;
+        }
+        for _ in 0..sent {
+            let (_, given) = wire.receive_in::<InitProducerIdRequest>(5).await;
+            assert_eq!(given.error_code, 0);
+            client = Client { id: given.producer_id, epoch: given.producer_epoch };
+        }
+    }
+    assert_eq!(client, Client { id: first.id, epoch: last_epoch });
+    assert_eq!(produce(&mut wire, &write(client, "t", 0, "a"), PRODUCE_2).await.error_code, 0);
+    let next = end(&mut wire, client, true, END_2).await;
+    assert!(next.id > first.id && next.epoch == 0, "{next:?}");
+    // The answer was lost, and is given once more.
+    assert_eq!(end(&mut wire, client, true, END_2).await, next);
+    assert_eq!(produce(&mut wire, &write(next, "t", 0, "b"), PRODUCE_2).await.error_code, 0);
+    end(&mut wire, next, true, END_2).await;
+    until(&mut wire, TX, "CompleteCommit").await;
+    assert_eq!(log(&mut wire, "t").await, ["a", "COMMIT", "b", "COMMIT"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_nobody_uses_are_forgotten() {
+    let clock = Arc::new(TokioClock::starting_at(1_700_000_000_000));
+    let memory = InMemory::with(|builder| {
+        builder
+            .set("transactional.id.expiration.ms", 3_600_000)
+            .set("transaction.remove.expired.transaction.cleanup.interval.ms", 60_000)
+            .set("transaction.state.log.num.partitions", 1)
+            .clock(clock)
+    })
+    .await;
+    let mut wire = memory.connect().await;
+    let first = init(&mut wire).await;
+    tokio::time::sleep(Duration::from_secs(59 * 60)).await;
+    // Connections do not stay open that long.
+    let mut wire = memory.connect().await;
+    assert_eq!(state(&mut wire, TX).await, "Empty");
+    tokio::time::sleep(Duration::from_secs(3 * 60)).await;
+    assert_eq!(state(&mut wire, TX).await, "TRANSACTIONAL_ID_NOT_FOUND");
+    let again = init(&mut wire).await;
+    assert!(again.id > first.id && again.epoch == 0);
+}
+
+/// Transactions of version 2 are in force, and clients hear of it.
+#[tokio::test(start_paused = true)]
+async fn the_version_of_transactions_is_announced() {
+    let memory = InMemory::start().await;
+    let mut wire = memory.connect().await;
+    for version in 0..=5 {
+        let request = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1.0".into(),
+            ..ApiVersionsRequest::default()
+        };
+        let answer = wire.ask_in(&request, version).await;
+        let level = |name: &str, min, max| (name.to_owned(), min, max);
+        let supported: Vec<_> = answer
+            .supported_features
+            .iter()
+            .map(|one| level(&one.name, one.min_version, one.max_version))
+            .collect();
+        let finalized: Vec<_> = answer
+            .finalized_features
+            .iter()
+            .map(|one| level(&one.name, one.min_version_level, one.max_version_level))
+            .collect();
+        // Clients before version 4 do not understand a feature that may be at level 0.
+        let none = Vec::new();
+        let wanted = if version >= 4 { vec![level("transaction.version", 0, 2)] } else { none.clone() };
+        assert_eq!(supported, wanted, "version {version}");
+        let wanted = if version >= 3 { vec![level("transaction.version", 2, 2)] } else { none };
+        assert_eq!(finalized, wanted, "version {version}");
+        assert_eq!(answer.finalized_features_epoch, if version >= 3 { 0 } else { -1 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_and_a_start_go_on_where_it_was() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t"]).await;
+    let client = init(&mut wire).await;
+    produce(&mut wire, &write(client, "t", 0, "a"), PRODUCE_2).await;
+    broker.broker.shutdown().await.unwrap();
+    let broker = broker.again(|disk| disk.kill()).await;
+    let mut wire = broker.connect().await;
+    until(&mut wire, TX, "Ongoing").await;
+    assert_eq!(produce(&mut wire, &write(client, "t", 1, "b"), PRODUCE_2).await.error_code, 0);
+    end(&mut wire, client, true, END_2).await;
+    broker.broker.shutdown().await.unwrap();
+    let broker = broker.again(|disk| disk.crash(Tear::None)).await;
+    let mut wire = broker.connect().await;
+    until(&mut wire, TX, "CompleteCommit").await;
+    assert_eq!(log(&mut wire, "t").await.first().unwrap(), "a");
+    assert_eq!(stable(&mut wire, "t").await, i64::try_from(log(&mut wire, "t").await.len()).unwrap());
+}
