@@ -22,9 +22,14 @@ struct State {
 impl QuietLog {
     /// Warns about a peer, unless it was warned of one within the last second. `why` never holds what the peer sent.
     pub(crate) fn warn(&self, peer: &str, why: &dyn std::fmt::Display) {
-        if let Some(held_back) = self.admit(Instant::now()) {
+        if let Some(held_back) = self.may_warn() {
             tracing::warn!(peer, held_back, "connection closed: {why}");
         }
+    }
+
+    /// As [`Self::admit`], now.
+    pub(crate) fn may_warn(&self) -> Option<u64> {
+        self.admit(Instant::now())
     }
 
     /// How many were held back before this one, if it may be told.

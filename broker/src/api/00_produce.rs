@@ -45,7 +45,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let refusal = refuse_all(&request);
     let admissions = match &request.transactional_id {
         Some(id) if refusal.is_none() => {
-            Some(take_part(context, &view, id, &request.topic_data, call.version).await)
+            // In a box: what other requests are does not grow by it.
+            Some(Box::pin(take_part(context, &view, id, &request.topic_data, call.version)).await)
         }
         _ => None,
     };

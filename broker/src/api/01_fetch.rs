@@ -4,7 +4,8 @@
 //! there. Where the places of the last batches are known, nothing waits for the disk; otherwise its threads look,
 //! beside the work on later requests. Whole batches are sent, from the one that holds the offset; the first batch of
 //! the first partition that has any is sent whatever the limits say, so that a consumer never gets stuck. A partition
-//! that is named twice is answered twice, within the same limits. Fetch sessions (KIP-227) are declined with session id
+//! that is named twice is answered twice, within the same limits. Readers of committed records are told which
+//! transactions among them were aborted. Fetch sessions (KIP-227) are declined with session id
 //! 0. Not there yet: followers and reading from followers.
 //!
 //! # When a fetch is answered
@@ -38,7 +39,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse, PartitionData};
+use klamm_protocol::messages::fetch::{
+    AbortedTransaction as AbortedInResponse, FetchPartition, FetchTopic, FetchableTopicResponse,
+    PartitionData,
+};
 use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use klamm_protocol::{ErrorCode, Records, UnknownTags};
 use tokio::sync::watch;
@@ -47,6 +51,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::context::named;
 use super::{Answer, Call, Context, Refusal, Reply, Response};
 use crate::controller::{Logs, View};
+use crate::log::AbortedTransaction;
 use crate::partition::{Isolation, LogRead, Partition, ReadError, StoredRecords, Waiter, Wanted, Watching};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 4..=18;
@@ -288,6 +293,7 @@ impl Found {
     }
 
     fn records(&mut self, partition_index: i32, log: &Partition, read: LogRead) -> PartitionData {
+        let aborted = read.aborted.iter().map(to_be_left_out).collect();
         let records = if read.slice.is_empty() {
             // Empty, not null: librdkafka takes null for a broken response.
             Records::default()
@@ -303,10 +309,18 @@ impl Found {
             high_watermark: read.high_watermark,
             last_stable_offset: read.last_stable_offset,
             log_start_offset: read.log_start_offset,
-            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(Vec::new),
+            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then_some(aborted),
             records: Some(records),
             ..PartitionData::default()
         }
+    }
+}
+
+fn to_be_left_out(aborted: &AbortedTransaction) -> AbortedInResponse {
+    AbortedInResponse {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
+        ..AbortedInResponse::default()
     }
 }
 

@@ -38,13 +38,14 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         fresh_producer_id: None,
     });
     let (held_bytes, context) = (size_of::<InitProducer>() + id.len(), context.clone());
-    Ok(Answer::later(held_bytes, async move {
+    Answer::begun(held_bytes, async move {
         let given = match init {
             Ok(init) => context.transactions().init(init).await,
             Err(error) => Err(error),
         };
         reply.encode(&response(given.map_err(|error| told_of_fencing(error, knows_fencing)))).map(Some)
-    }))
+    })
+    .await
 }
 
 async fn idempotent(context: &Context) -> Result<ProducerIdAndEpoch, ErrorCode> {

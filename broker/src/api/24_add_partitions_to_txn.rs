@@ -51,7 +51,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let asked: Vec<Asked> = transactions.iter().map(|one| asked(one, version)).collect();
     let held_bytes = asked.iter().map(held_bytes).sum();
     let context = context.clone();
-    Ok(Answer::later(held_bytes, async move {
+    Answer::begun(held_bytes, async move {
         let answers = asked.into_iter().map(|asked| answer(&context, asked, version));
         let mut results = join_all(answers).await;
         let response = match version >= BATCHED {
@@ -65,7 +65,8 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
             },
         };
         reply.encode(&response).map(Some)
-    }))
+    })
+    .await
 }
 
 fn asked(transaction: &AddPartitionsToTxnTransaction, version: i16) -> Asked {

@@ -22,11 +22,12 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let (id, group) = (request.transactional_id.to_string(), request.group_id.to_string());
     let producer = ProducerIdAndEpoch { id: request.producer_id, epoch: request.producer_epoch };
     let context = context.clone();
-    Ok(Answer::later(size_of::<AddPartitions>() + 2 * id.len() + group.len(), async move {
+    Answer::begun(size_of::<AddPartitions>() + 2 * id.len() + group.len(), async move {
         let added = add(&context, id, producer, &group).await;
         let error = told_of_fencing(added.err().unwrap_or(ErrorCode::None), knows_fencing);
         reply.encode(&AddOffsetsToTxnResponse { error_code: error.code(), ..Default::default() }).map(Some)
-    }))
+    })
+    .await
 }
 
 async fn add(

@@ -28,7 +28,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         fresh_producer_id: None,
     };
     let context = context.clone();
-    Ok(Answer::later(size_of::<EndTransaction>() + 2 * end.id.len(), async move {
+    Answer::begun(size_of::<EndTransaction>() + 2 * end.id.len(), async move {
         let mut response = EndTxnResponse::default();
         match context.transactions().end(end).await {
             Ok(producer) if version >= VERSION_2 => {
@@ -38,5 +38,6 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
             Err(error) => response.error_code = told_of_fencing(error, version >= FENCED).code(),
         }
         reply.encode(&response).map(Some)
-    }))
+    })
+    .await
 }

@@ -29,11 +29,12 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let asked: Vec<(Marker, Partitions)> = request.markers.iter().map(asked).collect();
     let held_bytes = asked.iter().map(|(_, partitions)| held_bytes(partitions)).sum();
     let context = context.clone();
-    Ok(Answer::later(held_bytes, async move {
+    Answer::begun(held_bytes, async move {
         let answers = asked.iter().map(|(marker, partitions)| answer(&context, *marker, partitions));
         let response = WriteTxnMarkersResponse { markers: join_all(answers).await, ..Default::default() };
         reply.encode(&response).map(Some)
-    }))
+    })
+    .await
 }
 
 /// What is asked, with nothing of the frame.

@@ -57,14 +57,15 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     let (reply, context) = (call.reply(), context.clone());
     let held_bytes = held_bytes(&topics, &asked);
-    Ok(Answer::later(held_bytes, async move {
+    Answer::begun(held_bytes, async move {
         let (version, count) = (asked.version, asked.commits.len());
         let codes = commit(&context, asked).await.unwrap_or_else(|error| vec![error; count]);
         for ((topic, partition), code) in places.into_iter().zip(codes) {
             topics[topic].partitions[partition].error_code = as_told(code, version).code();
         }
         reply.encode(&TxnOffsetCommitResponse { topics, ..Default::default() }).map(Some)
-    }))
+    })
+    .await
 }
 
 /// The offsets for partitions that there are, where in the answer the code of each belongs, and the answer, which says

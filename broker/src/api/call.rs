@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::{FutureExt, poll};
 use klamm_protocol::frame::{decode_request_header, encode_response};
 use klamm_protocol::{ApiKey, DecodeErrorKind, Decoder, ElementLimits, Encoded, Message, Request, Utf8Bytes};
 
@@ -63,6 +65,19 @@ impl Answer {
         response: impl Future<Output = Result<Option<Response>, Refusal>> + Send + 'static,
     ) -> Self {
         Self::Later(Box::pin(response), held_bytes)
+    }
+
+    /// As [`Self::later`], but begun: what it does before it has to wait is done when this returns, and so not
+    /// overtaken by later requests.
+    pub(crate) async fn begun(
+        held_bytes: usize,
+        response: impl Future<Output = Result<Option<Response>, Refusal>> + Send + 'static,
+    ) -> Result<Self, Refusal> {
+        let mut response = response.boxed();
+        Ok(match poll!(&mut response) {
+            Poll::Ready(response) => response?.map_or(Self::None, Self::Ready),
+            Poll::Pending => Self::Later(response, held_bytes),
+        })
     }
 }
 

@@ -16,6 +16,8 @@ mod create_topics;
 mod delete_topics;
 #[path = "15_describe_groups.rs"]
 mod describe_groups;
+#[path = "61_describe_producers.rs"]
+mod describe_producers;
 #[path = "65_describe_transactions.rs"]
 mod describe_transactions;
 #[path = "26_end_txn.rs"]
@@ -112,6 +114,7 @@ apis! {
     EndTxn in end_txn,
     WriteTxnMarkers in write_txn_markers,
     TxnOffsetCommit in txn_offset_commit,
+    DescribeProducers in describe_producers,
     DescribeTransactions in describe_transactions,
     ListTransactions in list_transactions,
 }

@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! config       settings of a log            error          what can go wrong
-//! index        .index and .timeindex        open_files     which files are open: not all at once
+//! names        what files are called        open_files     which files are open: not all at once
+//! index        .index and .timeindex        txn_index      .txnindex: which transactions were aborted
+//! aborted      its entries          (pure)  rebuilt        an index that is not believed, built anew
 //! scan         walking batches in a file
 //! segment      one .log with its indexes    segmented_log  segments in order: append, read, roll, retain
 //! synced_end   how far the log was synced   noted_end      writes it down after every flush
@@ -18,26 +20,32 @@
 //!
 #![doc = include_str!("recovery.md")]
 
+mod aborted;
 pub(crate) mod checkpoint;
 mod config;
 mod damage;
 mod error;
 mod index;
 pub(crate) mod metadata;
+mod names;
 mod noted_end;
 mod open_files;
+mod rebuilt;
 pub(crate) mod recovery;
 mod scan;
 mod segment;
 mod segmented_log;
 mod synced_end;
+mod txn_index;
 mod write_again;
 
+pub use aborted::AbortedTransaction;
 pub use config::{FlushMode, LogConfig};
 pub(crate) use error::{IoContext, is_passing, is_want_of_space};
 pub use error::{LogError, StorageError};
 pub use klamm_protocol::records::TimestampType;
 pub(crate) use open_files::OpenFiles;
+pub(crate) use rebuilt::Rebuild;
 pub use recovery::{CutTail, RecoveryReport};
 pub(crate) use segmented_log::{Log, LogPosition, SyncError, TRASH_SUFFIX, Unsynced};
 pub use segmented_log::{LogSlice, TimestampOffset};

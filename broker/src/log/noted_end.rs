@@ -18,7 +18,7 @@ pub(super) struct NotedEnd {
 struct Noted {
     /// How often the log was truncated: what a flush that began before had promised no longer holds.
     truncations: u64,
-    /// What the file says, if it was written by us: offset and segment.
+    /// What the file says, if that is known: offset and segment.
     end: Option<(i64, i64)>,
 }
 
@@ -29,6 +29,11 @@ impl NotedEnd {
 
     pub(super) fn truncations(&self) -> u64 {
         self.state().truncations
+    }
+
+    /// The file says so, as it was found.
+    pub(super) fn found(&self, end: SyncedEnd) {
+        self.state().end = Some((end.offset, end.segment));
     }
 
     /// Writes that everything before `end` is synced, if the log was truncated as often as when that was begun. Not
@@ -52,10 +57,14 @@ impl NotedEnd {
         let mut noted = self.state();
         noted.truncations += 1;
         let new = (end.offset, end.segment);
-        if noted.end.is_none_or(|known| new < known) {
-            self.put(end)?.sync_data()?;
-            noted.end = Some(new);
-        }
+        let lower = match noted.end {
+            Some(known) if new >= known => return Ok(()),
+            Some(_) => end,
+            // The end of the cut need not be synced itself.
+            None => SyncedEnd::NOTHING,
+        };
+        self.put(lower)?.sync_data()?;
+        noted.end = Some((lower.offset, lower.segment));
         Ok(())
     }
 

@@ -12,9 +12,10 @@ use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
 use super::error::{IoContext, LogError, for_good};
 use super::metadata::{PARTITION_METADATA, parse_topic_id};
+use super::names::{ALL, BESIDE, LOG, base_offset_of, segment_path};
 use super::open_files::LogFiles;
 use super::scan::{BatchScan, Scanned};
-use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
+use super::segment::Segment;
 use super::segmented_log::{Log, TRASH_SUFFIX};
 use super::synced_end::{SYNCED_END, SyncedEnd};
 use super::write_again::{SmallFile, WriteAgain, write_file_again};
@@ -108,7 +109,9 @@ pub(crate) fn load(
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;
-    } else if !recovery.nameless && synced.is_none_or(|synced| synced.offset != next_offset) {
+    } else if let Some(synced) = synced.filter(|synced| synced.offset == next_offset) {
+        log.found_noted(synced);
+    } else if !recovery.nameless {
         log.note_synced();
     }
     // Of a log without records nothing was vouched for: the first flush is early enough.
@@ -460,7 +463,7 @@ impl<'a> Recovery<'a> {
 
     fn remove_segments(&mut self, bases: &[i64]) -> Result<(), LogError> {
         for base in bases {
-            for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+            for suffix in ALL {
                 let path = segment_path(self.files.dir(), *base, suffix);
                 remove_if_there(&**self.files.disk(), &path).at("remove", &path)?;
             }
@@ -548,8 +551,7 @@ fn tidy(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<i64>> {
     };
     let bases: Vec<i64> = names.iter().filter_map(|name| base_offset_of(name, LOG)).collect();
     for name in &names {
-        let of_segment =
-            [INDEX, TIME_INDEX, TXN_INDEX].iter().find_map(|suffix| base_offset_of(name, suffix));
+        let of_segment = BESIDE.iter().find_map(|suffix| base_offset_of(name, suffix));
         if of_segment.is_some_and(|base| bases.binary_search(&base).is_err()) {
             disk.remove(&dir.join(name))?;
         }
@@ -577,7 +579,7 @@ fn finish_swaps(disk: &dyn Disk, dir: &Path, names: &[String], first_cleaned: i6
         }
         let replaced = names.iter().filter_map(|name| base_offset_of(name, LOG));
         for old in replaced.filter(|old| (base..end).contains(old)) {
-            for suffix in [INDEX, TIME_INDEX, TXN_INDEX] {
+            for suffix in BESIDE {
                 remove_if_there(disk, &segment_path(dir, old, suffix))?;
             }
             if old != base {

@@ -1,35 +1,21 @@
-//! One segment: a `.log` file of batches, and the two indexes into it.
+//! One segment: a `.log` file of batches, the two indexes into it, and the index of aborted transactions.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use klamm_protocol::records::{BATCH_HEADER_LEN, BatchHeader, NO_TIMESTAMP};
 
+use super::aborted::AbortedTransaction;
 use super::config::LogConfig;
 use super::index::{BatchPlace, OffsetIndex, TimeIndex};
+use super::names::{INDEX, LOG, TIME_INDEX, segment_path};
 use super::open_files::{LogFile, LogFiles};
 use super::scan::{BatchAt, HeaderWalk, damaged};
 use super::synced_end::SyncedEnd;
+use super::txn_index::TxnIndex;
 use crate::disk::DiskFile;
-
-/// Suffixes of the files that a segment may have.
-pub(crate) const LOG: &str = ".log";
-pub(crate) const INDEX: &str = ".index";
-pub(crate) const TIME_INDEX: &str = ".timeindex";
-pub(crate) const TXN_INDEX: &str = ".txnindex";
-
-/// `<base offset as 20 digits><suffix>` in `dir`.
-pub(crate) fn segment_path(dir: &Path, base_offset: i64, suffix: &str) -> PathBuf {
-    dir.join(format!("{base_offset:020}{suffix}"))
-}
-
-/// The base offset that a file name of a segment begins with.
-pub(crate) fn base_offset_of(name: &str, suffix: &str) -> Option<i64> {
-    let digits = name.strip_suffix(suffix)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
-}
 
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -40,6 +26,7 @@ pub(crate) struct Segment {
     size: u64,
     offsets: OffsetIndex,
     times: TimeIndex,
+    aborted: TxnIndex,
     /// Bytes appended since the last index entry.
     unindexed_bytes: u64,
     max_timestamp: i64,
@@ -68,7 +55,8 @@ impl Segment {
     ) -> io::Result<Self> {
         let log = files.file(segment_path(files.dir(), base_offset, LOG));
         let open = files.disk().create(log.path())?;
-        Ok(Self::with_empty_indexes(files, base_offset, log, open, config, (now_ms, now_ms)))
+        let segment = Self::with_empty_indexes(files, base_offset, log, open, config, (now_ms, now_ms));
+        Ok(Self { aborted: TxnIndex::empty(files, base_offset), ..segment })
     }
 
     /// The segment over an existing `.log` with empty, growing indexes, to be filled with [`Self::note`].
@@ -101,6 +89,7 @@ impl Segment {
             size: 0,
             offsets: OffsetIndex::empty(index(INDEX), base_offset, max_bytes),
             times: TimeIndex::empty(index(TIME_INDEX), base_offset, max_bytes),
+            aborted: TxnIndex::unknown(files, base_offset),
             unindexed_bytes: 0,
             max_timestamp: NO_TIMESTAMP,
             max_timestamp_offset: base_offset,
@@ -174,7 +163,8 @@ impl Segment {
             (segment.max_timestamp, segment.max_timestamp_offset) = (last.timestamp, last.last_offset);
             segment.max_timestamp_hearsay = true;
         }
-        Ok(Some(Self { size, offsets, times, open: None, ..segment }))
+        let aborted = TxnIndex::open(files, base_offset)?;
+        Ok(Some(Self { size, offsets, times, aborted, open: None, ..segment }))
     }
 
     /// Appends a batch, given as its header in two forms and its records. After an error
@@ -232,7 +222,8 @@ impl Segment {
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.times.note(self.max_timestamp, self.max_timestamp_offset)?;
         self.offsets.close()?;
-        self.times.close()
+        self.times.close()?;
+        self.aborted.close()
     }
 
     /// Makes a closed segment take appends again. Index entries go on after one more interval.
@@ -252,6 +243,7 @@ impl Segment {
     pub(crate) fn truncate(&mut self, position: u64, offset: i64) -> io::Result<()> {
         self.offsets.truncate(offset)?;
         self.times.truncate(offset)?;
+        self.aborted.truncate(offset)?;
         self.file()?.set_len(position)?;
         self.size = position;
         self.unindexed_bytes = 0;
@@ -302,15 +294,17 @@ impl Segment {
         Ok(None)
     }
 
-    /// The end of the last batch that ends at or before `limit`, counted from the batch that starts at `start`.
-    pub(crate) fn last_batch_end(&self, start: u64, limit: u64) -> io::Result<u64> {
-        let mut end = start.max(self.position_of(self.offsets.place_before(limit)?)?);
-        let mut walk = self.walk(end, self.size)?;
+    /// The end of the last batch that ends at or before `limit`, counted from the batch that starts at `start`; and the
+    /// offset there.
+    pub(crate) fn last_batch_end(&self, start: u64, limit: u64) -> io::Result<(u64, i64)> {
+        let mut end = (start.max(self.position_of(self.offsets.place_before(limit)?)?), i64::MAX);
+        let mut walk = self.walk(end.0, self.size)?;
         while let Some(batch) = walk.next()? {
             if batch.end() > limit {
+                end.1 = end.1.min(batch.header.base_offset);
                 break;
             }
-            end = batch.end();
+            end = (batch.end(), batch.header.next_offset());
         }
         Ok(end)
     }
@@ -402,6 +396,27 @@ impl Segment {
         })
     }
 
+    /// The index of the transactions that were aborted here.
+    pub(super) fn txn_index(&mut self) -> &mut TxnIndex {
+        &mut self.aborted
+    }
+
+    /// Whether that has a file.
+    pub(crate) fn has_txn_index(&self) -> bool {
+        self.aborted.has_file()
+    }
+
+    /// Adds the transactions to `found` that were aborted here and overlap with what lies from `from` up to `end`. Says
+    /// whether those that were aborted later may do so, too.
+    pub(crate) fn aborted_transactions(
+        &self,
+        from: i64,
+        end: i64,
+        found: &mut Vec<AbortedTransaction>,
+    ) -> io::Result<bool> {
+        self.aborted.collect(from, end, found)
+    }
+
     /// Whether an index has no room left.
     pub(crate) fn index_full(&self) -> bool {
         self.offsets.is_full() || self.times.is_full()
@@ -465,8 +480,10 @@ impl Segment {
     }
 
     /// All files of a closed segment, to be synced.
-    pub(crate) fn files(&self) -> io::Result<[Arc<dyn DiskFile>; 3]> {
-        Ok([self.file()?, self.offsets.file()?, self.times.file()?])
+    pub(crate) fn files(&self) -> io::Result<Vec<Arc<dyn DiskFile>>> {
+        let mut files = vec![self.file()?, self.offsets.file()?, self.times.file()?];
+        files.extend(self.aborted.files()?);
+        Ok(files)
     }
 }
 

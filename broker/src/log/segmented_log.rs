@@ -8,13 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP, RecordBatch};
 
+use super::aborted::AbortedTransaction;
 use super::config::LogConfig;
-use super::error::is_want_of_descriptors;
+use super::error::{for_good, is_want_of_descriptors};
+use super::names::{ALL, LOG, segment_path};
 use super::noted_end::NotedEnd;
 use super::open_files::LogFiles;
 use super::scan::{BatchAt, damaged};
-use super::segment::{INDEX, LOG, Segment, TIME_INDEX, TXN_INDEX, segment_path};
+use super::segment::Segment;
 use super::synced_end::SyncedEnd;
+use super::txn_index::TxnIndex;
 use crate::disk::{Disk, DiskFile};
 
 /// What a file is renamed to before it is removed.
@@ -30,6 +33,8 @@ pub struct LogSlice {
     pub position: u64,
     /// How many bytes; zero when there is nothing to read.
     pub len: usize,
+    /// The offset behind the last batch.
+    pub end_offset: i64,
 }
 
 impl LogSlice {
@@ -195,6 +200,11 @@ impl Log {
         self.noted.write(self.synced_end(), 0);
     }
 
+    /// This was found noted, and the log ends there.
+    pub(crate) fn found_noted(&self, end: SyncedEnd) {
+        self.noted.found(end);
+    }
+
     /// What may be promised when everything up to [`Self::end`] is synced.
     fn synced_end(&self) -> SyncedEnd {
         let (max_timestamp, max_timestamp_offset) = self.active.max_timestamp();
@@ -306,15 +316,20 @@ impl Log {
         Ok(())
     }
 
-    /// Appends a batch that has its final offset, given as its decoded header, and its bytes in two parts. On an error
-    /// nothing was appended; `false` says that the bytes could not be taken back from the file either.
+    /// Appends a batch that has its final offset, given as its decoded header, and its bytes in two parts; and notes
+    /// the transaction that it aborts. On an error nothing was appended; `false` says that the bytes could not be taken
+    /// back from the file either.
     pub(crate) fn append(
         &mut self,
         header: &BatchHeader,
         parts: [&[u8]; 2],
+        aborted: Option<&AbortedTransaction>,
     ) -> Result<(), (io::Error, bool)> {
         self.unsynced.file(&self.active_file);
+        let noted = aborted.map(|aborted| self.active.txn_index().append(aborted)).transpose();
+        let noted = noted.map_err(|error| (error, true))?;
         if let Err(error) = self.active.append(header, parts, &self.config) {
+            noted.into_iter().for_each(|noted| self.active.txn_index().take_back(noted));
             let taken_back = self.active.drop_partial_append().is_ok();
             return Err((error, taken_back));
         }
@@ -331,22 +346,74 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> io::Result<LogSlice> {
-        let empty = || LogSlice { file: self.active_file.clone(), position: self.active.size(), len: 0 };
+        let empty = || LogSlice {
+            file: self.active_file.clone(),
+            position: self.active.size(),
+            len: 0,
+            end_offset: offset,
+        };
         if offset >= end.offset {
             return Ok(empty());
         }
         let Some((segment, first)) = self.find(offset, end)? else { return Ok(empty()) };
         let segment_end = self.end_within(segment, end);
         let limit = first.position.saturating_add(max_bytes as u64);
-        let mut slice_end = segment_end;
+        let (mut slice_end, mut end_offset) = (segment_end, self.end_offset_within(segment, end));
         if limit < segment_end {
-            slice_end = segment.last_batch_end(first.position, limit)?;
+            (slice_end, end_offset) = segment.last_batch_end(first.position, limit)?;
         }
         if slice_end <= first.position && at_least_one {
-            slice_end = first.end();
+            (slice_end, end_offset) = (first.end(), first.header.next_offset());
         }
         let len = usize::try_from(slice_end - first.position).map_err(io::Error::other)?;
-        Ok(LogSlice { file: segment.file()?, position: first.position, len })
+        Ok(LogSlice { file: segment.file()?, position: first.position, len, end_offset })
+    }
+
+    /// The transactions aborted in this log that overlap with what lies from `from` up to `end`. Their markers may lie
+    /// behind that.
+    pub(crate) fn aborted_transactions(&self, from: i64, end: i64) -> io::Result<Vec<AbortedTransaction>> {
+        let mut found = Vec::new();
+        for segment in self.segments_from(from) {
+            if !segment.aborted_transactions(from, end, &mut found)? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the active segment has a file for aborted transactions. The first makes one.
+    pub(crate) fn has_txn_index(&self) -> bool {
+        self.active.has_txn_index()
+    }
+
+    /// The indexes of aborted transactions that are not known, by base offset, each with the offset behind its segment.
+    pub(super) fn take_unknown_txn_indexes(&mut self) -> BTreeMap<i64, (TxnIndex, i64)> {
+        let mut unknown = BTreeMap::new();
+        let mut end = self.next_offset;
+        for segment in [&mut self.active].into_iter().chain(self.closed.values_mut().rev()) {
+            let base_offset = segment.base_offset();
+            if !segment.txn_index().is_known() {
+                let none = TxnIndex::unknown(&self.files, base_offset);
+                unknown.insert(base_offset, (std::mem::replace(segment.txn_index(), none), end));
+            }
+            end = base_offset;
+        }
+        unknown
+    }
+
+    /// Puts an index of aborted transactions into its segment; where that is closed, durable.
+    pub(super) fn put_txn_index(&mut self, base_offset: i64, mut index: TxnIndex) -> io::Result<()> {
+        if let Some(segment) = self.closed.get_mut(&base_offset) {
+            index.close()?;
+            for file in index.files()? {
+                file.sync_data().map_err(for_good)?;
+            }
+            self.files.disk().sync_dir(self.files.dir()).map_err(for_good)?;
+            *segment.txn_index() = index;
+        } else if self.active.base_offset() == base_offset {
+            *self.active.txn_index() = index;
+        }
+        Ok(())
     }
 
     /// The first batch whose last offset is at least `offset`, before `end`. Compaction may have
@@ -365,6 +432,14 @@ impl Log {
 
     fn end_within(&self, segment: &Segment, end: LogPosition) -> u64 {
         if segment.base_offset() == end.segment { end.position } else { segment.size() }
+    }
+
+    fn end_offset_within(&self, segment: &Segment, end: LogPosition) -> i64 {
+        if segment.base_offset() == end.segment {
+            return end.offset;
+        }
+        let next = self.closed.range(segment.base_offset() + 1..).next();
+        next.map_or(self.active.base_offset(), |(base_offset, _)| *base_offset)
     }
 
     /// The place in front of the batch that holds `offset`.
@@ -434,17 +509,22 @@ impl Log {
         Ok(None)
     }
 
-    /// Shows every batch from the one that holds `offset` to the end, with its bytes where `whole` wants them.
+    /// Shows every batch from the one that holds `offset` to the one in front of `end`, with its bytes where `whole`
+    /// wants them.
     pub(crate) fn replay(
         &self,
         offset: i64,
+        end: i64,
         mut whole: impl FnMut(&BatchHeader) -> bool,
         mut visit: impl FnMut(&BatchHeader, Option<RecordBatch>),
     ) -> io::Result<()> {
         for segment in self.segments_from(offset) {
+            if segment.base_offset() >= end {
+                break;
+            }
             let Some(first) = segment.find(offset, segment.size())? else { continue };
             let mut walk = segment.walk(first.position, segment.size())?;
-            while let Some(batch) = walk.next()? {
+            while let Some(batch) = walk.next()?.filter(|batch| batch.header.base_offset < end) {
                 let bytes = if whole(&batch.header) { Some(read_batch(segment, batch)?) } else { None };
                 visit(&batch.header, bytes);
             }
@@ -500,7 +580,7 @@ impl Log {
     }
 
     fn remove_files(&self, base_offset: i64) -> io::Result<()> {
-        for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+        for suffix in ALL {
             match self.files.disk().remove(&segment_path(self.files.dir(), base_offset, suffix)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -573,7 +653,7 @@ impl Log {
     /// The segment is gone when its `.log` is, which comes first: indexes without one are tidied at the next start.
     fn rename_to_trash(&self, base_offset: i64) -> io::Result<Vec<PathBuf>> {
         let mut trash = Vec::new();
-        for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+        for suffix in ALL {
             let path = segment_path(self.files.dir(), base_offset, suffix);
             let renamed = segment_path(self.files.dir(), base_offset, &format!("{suffix}{TRASH_SUFFIX}"));
             match self.files.disk().rename(&path, &renamed) {

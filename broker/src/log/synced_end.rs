@@ -26,6 +26,10 @@ pub(crate) struct SyncedEnd {
 }
 
 impl SyncedEnd {
+    /// Nothing is known to be synced.
+    pub(crate) const NOTHING: Self =
+        Self { offset: 0, segment: 0, position: 0, max_timestamp: -1, max_timestamp_offset: 0 };
+
     /// A line of always the same length, so that it can be written over the one before.
     pub(crate) fn print(&self) -> String {
         let Self { offset, segment, position, max_timestamp, max_timestamp_offset } = self;

@@ -80,8 +80,8 @@ impl Partition {
         CheckedBatch::new(records, origin, &self.config(), now_ms)
     }
 
-    /// The rest of [`Self::append`], for a client's batch. The frame that the batch is a slice of counts until the batch
-    /// is written. One that begins a transaction needs a guard that was taken before the coordinator was asked whether
+    /// The rest of [`Self::append`], for a client's batch. The frame that the batch is a slice of counts until the
+    /// batch is written. One that begins a transaction needs a guard that was taken before the coordinator was asked whether
     /// the transaction is open ([`Self::transaction_guard`]); otherwise it is refused with INVALID_TXN_STATE.
     pub(crate) fn append_checked(
         self: &Arc<Self>,
@@ -247,6 +247,8 @@ impl Partition {
             written.rolled = true;
             self.begin_snapshot(writer);
         }
+        let makes_name = batch.aborts() && !writer.log.has_txn_index();
+        let _names = if makes_name { Some(self.names()?) } else { None };
         let (appended, mark) = writer
             .write(batch, &stamped)
             .map_err(|(error, taken_back)| self.write_failed(&error, taken_back))?;

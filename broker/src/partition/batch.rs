@@ -69,6 +69,11 @@ impl CheckedBatch {
         self.batch.header()
     }
 
+    /// Whether it says that a transaction is aborted.
+    pub(super) fn aborts(&self) -> bool {
+        self.end.is_some_and(|end| !end.marker.committed)
+    }
+
     /// Bytes of the whole batch.
     pub(super) fn len(&self) -> usize {
         self.batch.bytes().len()

@@ -3,7 +3,6 @@
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::InvalidBatch;
 
-use super::producer_state::ProducerError;
 use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
 pub(super) use crate::log::{is_passing, is_want_of_space};
@@ -90,6 +89,89 @@ impl AppendError {
         match self {
             Self::Timestamp { records, .. } | Self::KeyMissing { records } => records.named,
             _ => Vec::new(),
+        }
+    }
+}
+
+/// A batch does not fit what its producer wrote before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProducerError {
+    /// A batch between this one and the last is missing.
+    #[error(
+        "producer {producer_id} (epoch {epoch}) sent sequence number {found} where {expected} was expected: a batch in \
+         between was lost"
+    )]
+    OutOfOrderSequence {
+        /// The producer.
+        producer_id: i64,
+        /// Its epoch.
+        epoch: i16,
+        /// The first sequence number of the batch.
+        found: i32,
+        /// The one after the last that was appended.
+        expected: i32,
+    },
+    /// A newer incarnation of the producer has written already.
+    #[error(
+        "producer {producer_id} sent epoch {found}, but epoch {current} has written already: this producer is fenced"
+    )]
+    InvalidEpoch {
+        /// The producer.
+        producer_id: i64,
+        /// The batch's epoch.
+        found: i16,
+        /// The newest epoch.
+        current: i16,
+    },
+    /// A batch that would begin a transaction that the coordinator has ended already, or was not asked for.
+    #[error(
+        "producer {producer_id} (epoch {epoch}) sent a batch of a transaction that is not open: it has ended, or this \
+         partition does not take part in it"
+    )]
+    NoTransaction {
+        /// The producer.
+        producer_id: i64,
+        /// Its epoch.
+        epoch: i16,
+    },
+    /// A batch outside the transaction that its producer has open.
+    #[error("producer {producer_id} sent a batch outside of its open transaction")]
+    InvalidTransactionState {
+        /// The producer.
+        producer_id: i64,
+    },
+    /// The partition remembers as many producers as it may, and all of them are in the middle of a transaction.
+    #[error(
+        "the partition remembers {limit} producers, which is max.producer.ids.per.partition, and each has a \
+         transaction open: producer {producer_id} has to wait for one of them to end"
+    )]
+    TooManyProducers {
+        /// The producer.
+        producer_id: i64,
+        /// The setting.
+        limit: usize,
+    },
+    /// A transaction marker of a coordinator that was replaced.
+    #[error("transaction marker of coordinator epoch {found}, but {current} has written already")]
+    CoordinatorFenced {
+        /// The marker's epoch.
+        found: i32,
+        /// The newest epoch.
+        current: i32,
+    },
+}
+
+impl ProducerError {
+    /// What a response says.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            Self::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            Self::NoTransaction { .. } | Self::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
+            // Retriable, and the batch was not written.
+            Self::TooManyProducers { .. } => ErrorCode::ThrottlingQuotaExceeded,
+            Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
         }
     }
 }

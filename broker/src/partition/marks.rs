@@ -3,11 +3,12 @@
 //! It is published when a change is done, behind a lock that nobody holds over a disk call. Who asks never waits for
 //! the disk, even when it hangs.
 
+use super::aborted::RecentlyAborted;
 use super::tail::Tail;
 use super::transactions::{TransactionStep, Transactions};
 use super::watchers::Shown;
 use crate::log::checkpoint::EpochCache;
-use crate::log::{Log, LogPosition, StorageError, Unsynced};
+use crate::log::{AbortedTransaction, Log, LogPosition, StorageError, Unsynced};
 
 /// After so many snapshots for which there was no space, retention does not wait for one.
 const SNAPSHOTS_IN_VAIN: u32 = 2;
@@ -47,6 +48,8 @@ pub(super) struct Marks {
     shown_bytes: u64,
     /// Where the last batches lie, up to the log's end.
     pub(super) tail: Tail,
+    /// What readers of those have to know of.
+    pub(super) aborted: RecentlyAborted,
 }
 
 /// What a batch changed.
@@ -58,6 +61,8 @@ pub(super) struct BatchMark {
     pub(super) leader_epoch: i32,
     pub(super) max_timestamp: i64,
     pub(super) transaction: Option<TransactionStep>,
+    /// The transaction that it aborts.
+    pub(super) aborted: Option<AbortedTransaction>,
 }
 
 impl Marks {
@@ -88,6 +93,7 @@ impl Marks {
             written_bytes: 0,
             shown_bytes: 0,
             tail: Tail::new(log.active_file().clone(), log.end()),
+            aborted: RecentlyAborted::new(log.next_offset()),
         }
     }
 
@@ -96,9 +102,9 @@ impl Marks {
         self.tail.end()
     }
 
-    /// The end of what readers of committed records may see.
+    /// The end of what readers of committed records may see. A transaction may be open whose first records are gone.
     pub(super) fn last_stable_offset(&self) -> i64 {
-        self.transactions.last_stable_offset(self.visible.offset)
+        self.transactions.last_stable_offset(self.visible.offset).max(self.start_offset)
     }
 
     /// A batch is in the log.
@@ -110,6 +116,9 @@ impl Marks {
         self.epochs_changed |= self.epochs.assign(batch.leader_epoch, batch.base_offset);
         if let Some(step) = batch.transaction {
             self.transactions.apply(step);
+        }
+        if let Some(aborted) = batch.aborted {
+            self.aborted.push(aborted);
         }
     }
 
@@ -137,7 +146,9 @@ impl Marks {
         self.truncations += 1;
         self.snapshot = self.snapshot.filter(|offset| *offset <= log.next_offset());
         self.new_segment(log);
-        self.transactions = transactions;
+        self.aborted.truncate(log.next_offset());
+        let before = std::mem::replace(&mut self.transactions, transactions);
+        self.transactions.keep_ended(&before, log.next_offset());
         self.transactions.advance_high_watermark(self.visible.offset);
         self.size_bytes = log.size_bytes();
         self.max_timestamp = log.max_timestamp();

@@ -7,6 +7,7 @@
 //! handle          Partition: what is known of it without the disk, settings, failure
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
 //! reopen          what could not be opened is opened later, by itself
+//! loading         what a start knows of producers, and of transactions that were aborted
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
 //! isolation       how far readers see
 //! job             what waits for the disk: one thing after the other
@@ -21,6 +22,7 @@
 //! producer_state  who wrote what last: duplicates, gaps, epochs, the limit         (pure)
 //! layered_map     a map that can be looked at while it changes                     (pure)
 //! transactions    where readers of committed records stop                          (pure)
+//! aborted         which transactions they leave out, at the end of the log         (pure)
 //! snapshot        the producer state in a file            snapshots  when it is written
 //! error           what can go wrong                       appending  an append under way, for who asked
 //! ```
@@ -30,6 +32,7 @@
 //!
 #![doc = include_str!("appending.md")]
 
+mod aborted;
 mod append;
 mod appending;
 mod batch;
@@ -40,6 +43,7 @@ mod handle;
 mod isolation;
 mod job;
 mod layered_map;
+mod loading;
 mod log_dir;
 mod manager;
 mod marker;
@@ -61,14 +65,14 @@ mod writer;
 
 pub use appending::Appending;
 pub use batch::Appended;
-pub use error::{AppendError, ReadError};
+pub use error::{AppendError, ProducerError, ReadError};
 pub use handle::Partition;
 pub use isolation::Isolation;
 pub use manager::LogManager;
 pub(crate) use manager::SHUTDOWN_LIMIT;
 pub use marker::{Guard, Marker};
 pub use options::LogManagerOptions;
-pub use producer_state::{ActiveProducer, ProducerError};
+pub use producer_state::ActiveProducer;
 pub use read::LogRead;
 pub(crate) use read::Wanted;
 pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};

@@ -5,14 +5,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use klamm_protocol::Uuid;
-use klamm_protocol::records::BatchHeader;
 
-use super::batch::end_txn_marker;
-use super::error::is_passing;
 use super::handle::{Home, Opened, Partition, Unopened};
+use super::loading::load_producers;
 use super::marks::Marks;
 use super::producer_state::ProducerStates;
-use super::snapshot::{self, SNAPSHOT, snapshot_path};
 use super::transactions::Transactions;
 use super::writer::Writer;
 use crate::disk::Disk;
@@ -135,6 +132,7 @@ fn find(
     if epochs.latest().is_none() && log.next_offset() > log.start_offset() {
         let rebuilt = log.replay(
             log.start_offset(),
+            i64::MAX,
             |_| false,
             |header, _| {
                 epochs.assign(header.partition_leader_epoch, header.base_offset);
@@ -145,7 +143,7 @@ fn find(
     epochs.truncate_end(log.next_offset());
     let epochs_changed = written.as_deref() != Some(epochs.print().as_str()) && epochs.latest().is_some();
 
-    let found = load_producers(disk, &log, known.now_ms).at("rebuild the producer state from", dir);
+    let found = load_producers(disk, &mut log, known.now_ms).at("rebuild the producer state from", dir);
     let (producers, mut transactions, snapshot) = found?;
     transactions.advance_high_watermark(log.next_offset());
     if config.flush == FlushMode::Sync {
@@ -170,65 +168,6 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<String>, LogErro
         }
         Err(error) => Err(error).at("read", path),
     }
-}
-
-/// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it; gives its offset,
-/// too. Snapshots ahead of the log belong to records that were lost. With one from before the first record that is
-/// left, producers would be taken for being further behind than they are.
-pub(super) fn load_producers(
-    disk: &dyn Disk,
-    log: &Log,
-    now_ms: i64,
-) -> io::Result<(ProducerStates, Transactions, Option<i64>)> {
-    let mut offsets: Vec<i64> = snapshot_offsets(disk, log.dir())?.collect();
-    let mut producers = ProducerStates::default();
-    let bases = log.segment_bases();
-    let mut from = bases.first().copied().unwrap_or(log.start_offset());
-    let known = from..=log.next_offset();
-    let mut snapshot = None;
-    while let Some(offset) = offsets.pop() {
-        let path = snapshot_path(log.dir(), offset);
-        let decoded = match disk.read_to_vec(&path) {
-            _ if !known.contains(&offset) => None,
-            Ok(bytes) => snapshot::decode(&bytes),
-            Err(error) if is_passing(&error) => return Err(error),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a snapshot of the producers cannot be read");
-                continue;
-            }
-        };
-        if let Some(decoded) = decoded {
-            producers = decoded;
-            (from, snapshot) = (offset, Some(offset));
-            break;
-        }
-        disk.remove(&path)?;
-        // Or a power cut brings it back when the log has grown to where it was.
-        disk.sync_dir(log.dir())?;
-    }
-    let config = log.config();
-    producers.expire(now_ms, config.producer_id_expiration_ms);
-    let mut transactions = Transactions::default();
-    producers.open_transactions().for_each(|began| transactions.apply(began));
-    log.replay(from, BatchHeader::is_control, |header, batch| {
-        let marker = batch.as_ref().and_then(end_txn_marker);
-        // Too many cannot be refused any more.
-        let _ = producers.make_room(header, config.producer_ids_max);
-        if let Some(step) = producers.appended(header, marker, now_ms) {
-            transactions.apply(step);
-        }
-    })?;
-    // Snapshots that are neither the newest nor at a segment's start serve nothing.
-    for offset in offsets.into_iter().filter(|offset| bases.binary_search(offset).is_err()) {
-        disk.remove(&snapshot_path(log.dir(), offset))?;
-    }
-    Ok((producers, transactions, snapshot))
-}
-
-/// The offsets of the snapshots in a directory, ascending.
-pub(super) fn snapshot_offsets(disk: &dyn Disk, dir: &Path) -> io::Result<impl Iterator<Item = i64> + use<>> {
-    let names = disk.read_dir(dir)?;
-    Ok(names.into_iter().filter_map(|entry| entry.name.strip_suffix(SNAPSHOT)?.parse().ok()))
 }
 
 #[cfg(test)]

@@ -2,99 +2,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use klamm_protocol::ErrorCode;
 use klamm_protocol::records::{BatchHeader, EndTxnMarker, NO_SEQUENCE, next_sequence};
 
+use super::error::ProducerError;
 use super::layered_map::{Frozen, LayeredMap};
 use super::marker::{End, Guard};
 use super::transactions::TransactionStep;
+use crate::log::AbortedTransaction;
 
 /// How many batches of a producer are remembered: a client has at most 5 requests in flight, so
 /// any of these may come again.
 const REMEMBERED_BATCHES: usize = 5;
-
-/// A batch does not fit what its producer wrote before.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProducerError {
-    /// A batch between this one and the last is missing.
-    #[error(
-        "producer {producer_id} (epoch {epoch}) sent sequence number {found} where {expected} was expected: a batch in \
-         between was lost"
-    )]
-    OutOfOrderSequence {
-        /// The producer.
-        producer_id: i64,
-        /// Its epoch.
-        epoch: i16,
-        /// The first sequence number of the batch.
-        found: i32,
-        /// The one after the last that was appended.
-        expected: i32,
-    },
-    /// A newer incarnation of the producer has written already.
-    #[error(
-        "producer {producer_id} sent epoch {found}, but epoch {current} has written already: this producer is fenced"
-    )]
-    InvalidEpoch {
-        /// The producer.
-        producer_id: i64,
-        /// The batch's epoch.
-        found: i16,
-        /// The newest epoch.
-        current: i16,
-    },
-    /// A batch that would begin a transaction that the coordinator has ended already, or was not asked for.
-    #[error(
-        "producer {producer_id} (epoch {epoch}) sent a batch of a transaction that is not open: it has ended, or this \
-         partition does not take part in it"
-    )]
-    NoTransaction {
-        /// The producer.
-        producer_id: i64,
-        /// Its epoch.
-        epoch: i16,
-    },
-    /// A batch outside the transaction that its producer has open.
-    #[error("producer {producer_id} sent a batch outside of its open transaction")]
-    InvalidTransactionState {
-        /// The producer.
-        producer_id: i64,
-    },
-    /// The partition remembers as many producers as it may, and all of them are in the middle of a transaction.
-    #[error(
-        "the partition remembers {limit} producers, which is max.producer.ids.per.partition, and each has a \
-         transaction open: producer {producer_id} has to wait for one of them to end"
-    )]
-    TooManyProducers {
-        /// The producer.
-        producer_id: i64,
-        /// The setting.
-        limit: usize,
-    },
-    /// A transaction marker of a coordinator that was replaced.
-    #[error("transaction marker of coordinator epoch {found}, but {current} has written already")]
-    CoordinatorFenced {
-        /// The marker's epoch.
-        found: i32,
-        /// The newest epoch.
-        current: i32,
-    },
-}
-
-impl ProducerError {
-    /// What a response says.
-    pub fn error_code(&self) -> ErrorCode {
-        match self {
-            Self::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-            Self::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-            Self::NoTransaction { .. } | Self::InvalidTransactionState { .. } => ErrorCode::InvalidTxnState,
-            // Retriable, and the batch was not written.
-            Self::TooManyProducers { .. } => ErrorCode::ThrottlingQuotaExceeded,
-            Self::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
-        }
-    }
-}
 
 /// A producer that the partition remembers (`DescribeProducers`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +121,8 @@ pub(crate) struct ProducerStates {
     producers: LayeredMap<Producer>,
     /// When each producer wrote last, and its id: those that may be forgotten, because they have no transaction open.
     idle: BTreeSet<(i64, i64)>,
+    /// Where each open transaction begins, and whose it is.
+    open: BTreeSet<(i64, i64)>,
     /// How many transactions have ended that guards have to know of.
     ends: u64,
     /// How many there had been with the last of a producer that was forgotten since.
@@ -242,8 +162,8 @@ impl ProducerStates {
         Ok(Verdict::Append)
     }
 
-    /// Whether a batch of a transaction may be appended: it goes on with the one that is open, or may begin one, because
-    /// none of its producer has ended since the guard was taken.
+    /// Whether a batch of a transaction may be appended: it goes on with the one that is open, or may begin one,
+    /// because none of its producer has ended since the guard was taken.
     pub(crate) fn check_begin(
         &self,
         header: &BatchHeader,
@@ -306,6 +226,21 @@ impl ProducerStates {
         self.ends
     }
 
+    /// The transaction that a marker aborts, which is about to be taken note of; nothing when none is open, or it is
+    /// committed.
+    pub(crate) fn aborted_by(
+        &self,
+        header: &BatchHeader,
+        marker: EndTxnMarker,
+    ) -> Option<AbortedTransaction> {
+        let (producer_id, last_offset) = (header.producer_id, header.last_offset());
+        let known = self.producers.get(producer_id).filter(|_| !marker.committed)?;
+        let first_offset = known.txn_start?;
+        let next_open = self.open.iter().find(|(_, other)| *other != producer_id);
+        let last_stable_offset = next_open.map_or(last_offset + 1, |(start, _)| *start);
+        Some(AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset })
+    }
+
     /// Counts the end of a transaction, whose marker was just taken note of, if batches of the transaction could still
     /// come: where markers raise the epoch, older batches are refused anyway, and those of the marker's epoch are of
     /// the next transaction.
@@ -355,6 +290,11 @@ impl ProducerStates {
         let before_ms = std::mem::replace(&mut known.seen_ms, now_ms);
         let step = known.note(header, marker);
         let may_be_forgotten = known.txn_start.is_none();
+        match step {
+            Some(TransactionStep::Began { start, .. }) => drop(self.open.insert((start, producer_id))),
+            Some(TransactionStep::Ended { start, .. }) => drop(self.open.remove(&(start, producer_id))),
+            None => {}
+        }
         self.idle.remove(&(before_ms, producer_id));
         if may_be_forgotten {
             self.idle.insert((now_ms, producer_id));
@@ -392,9 +332,11 @@ impl ProducerStates {
     pub(crate) fn restore(&mut self, producer_id: i64, producer: Producer) {
         if let Some(before) = self.producers.get(producer_id) {
             self.idle.remove(&(before.seen_ms, producer_id));
+            self.open.remove(&(before.txn_start.unwrap_or(-1), producer_id));
         }
-        if producer.txn_start.is_none() {
-            self.idle.insert((producer.seen_ms, producer_id));
+        match producer.txn_start {
+            Some(start) => drop(self.open.insert((start, producer_id))),
+            None => drop(self.idle.insert((producer.seen_ms, producer_id))),
         }
         self.producers.insert(producer_id, producer);
     }
@@ -431,6 +373,7 @@ impl ProducerStates {
 
 #[cfg(test)]
 mod tests {
+    use klamm_protocol::ErrorCode;
     use proptest::prelude::*;
 
     use super::super::transactions::Transactions;

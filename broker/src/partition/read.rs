@@ -9,7 +9,7 @@ use super::handle::Partition;
 use super::isolation::Isolation;
 use super::marks::Marks;
 use super::writer::Writer;
-use crate::log::{LogPosition, LogSlice, StorageError, TimestampOffset};
+use crate::log::{AbortedTransaction, LogPosition, LogSlice, StorageError, TimestampOffset};
 
 /// How much one batch may decompress to while a timestamp is searched in it.
 const SEARCH_CAP_BYTES: usize = 256 << 20;
@@ -25,6 +25,9 @@ pub struct LogRead {
     pub last_stable_offset: i64,
     /// See [`Partition::log_start_offset`].
     pub log_start_offset: i64,
+    /// For readers of committed records: the transactions, in the order of their markers, whose records among these are
+    /// to be left out.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 /// What is to be read.
@@ -35,6 +38,12 @@ pub(crate) struct Wanted {
     /// The first batch even if it is larger.
     pub(crate) at_least_one: bool,
     pub(crate) isolation: Isolation,
+}
+
+impl Wanted {
+    fn has_to_know_of_aborted(&self, slice: &LogSlice) -> bool {
+        self.isolation == Isolation::ReadCommitted && !slice.is_empty()
+    }
 }
 
 impl Partition {
@@ -70,13 +79,19 @@ impl Partition {
         check_range(&marks, wanted.offset)?;
         let Some(end) = end_for(&marks, wanted.isolation) else { return Ok(None) };
         let slice = marks.tail.read(wanted.offset, end, wanted.max_bytes, wanted.at_least_one);
-        Ok(slice.map(|slice| read_of(&marks, slice)))
+        Ok(slice.and_then(|slice| {
+            let aborted = match wanted.has_to_know_of_aborted(&slice) {
+                true => marks.aborted.overlapping(wanted.offset, slice.end_offset)?,
+                false => Vec::new(),
+            };
+            Some(read_of(&marks, slice, aborted))
+        }))
     }
 
     /// What a reader is told when there is nothing for it, or no telling: the offsets alone.
     pub(crate) fn read_nothing(&self) -> Result<LogRead, ReadError> {
         let marks = self.marks()?;
-        Ok(read_of(&marks, marks.tail.nothing()))
+        Ok(read_of(&marks, marks.tail.nothing(), Vec::new()))
     }
 
     /// As [`Self::read`], for a thread of the caller's own. Blocks on the disk.
@@ -94,7 +109,11 @@ impl Partition {
             end.or_else(|stable| writer.log.position_of(stable)).map_err(|error| self.unreadable(&error))?;
         let slice = writer.log.read(wanted.offset, end, wanted.max_bytes, wanted.at_least_one);
         let slice = slice.map_err(|error| self.unreadable(&error))?;
-        Ok(read_of(&*self.marks()?, slice))
+        let aborted = match wanted.has_to_know_of_aborted(&slice) {
+            true => writer.log.aborted_transactions(wanted.offset, slice.end_offset),
+            false => Ok(Vec::new()),
+        };
+        Ok(read_of(&*self.marks()?, slice, aborted.map_err(|error| self.unreadable(&error))?))
     }
 
     /// The first record whose timestamp is at least `timestamp`, as far as `isolation` sees.
@@ -184,11 +203,12 @@ fn end_for(marks: &Marks, isolation: Isolation) -> Option<LogPosition> {
     }
 }
 
-fn read_of(marks: &Marks, slice: LogSlice) -> LogRead {
+fn read_of(marks: &Marks, slice: LogSlice, aborted: Vec<AbortedTransaction>) -> LogRead {
     LogRead {
         slice,
         high_watermark: marks.visible.offset,
         last_stable_offset: marks.last_stable_offset(),
         log_start_offset: marks.start_offset,
+        aborted,
     }
 }

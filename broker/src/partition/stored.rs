@@ -74,6 +74,7 @@ impl StoredRecords {
             file: self.slice.file.clone(),
             position: self.slice.position + from as u64,
             len: len.min(self.slice.len - from),
+            end_offset: self.slice.end_offset,
         }
     }
 }

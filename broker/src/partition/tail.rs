@@ -7,7 +7,7 @@ use crate::disk::DiskFile;
 use crate::log::{LogPosition, LogSlice};
 
 /// How many batches are known. A consumer that is further behind costs a trip to the disk's threads.
-const BATCHES_MAX: usize = 128;
+pub(super) const BATCHES_MAX: usize = 128;
 
 /// The last batches of the segment that is appended to.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Tail {
 
     /// Nothing, at the end.
     pub(super) fn nothing(&self) -> LogSlice {
-        LogSlice { file: self.file.clone(), position: self.end.position, len: 0 }
+        LogSlice { file: self.file.clone(), position: self.end.position, len: 0, end_offset: self.end.offset }
     }
 
     /// The place in front of the batch that begins with `offset`, if that is known.
@@ -71,19 +71,15 @@ impl Tail {
         let begin = self.batches[first].1;
         let limit = begin.saturating_add(max_bytes as u64).min(end.position);
         // Where the batch behind each begins is where it ends.
-        let behind =
-            self.batches.range(first + 1..).map(|(_, position)| *position).chain([self.end.position]);
-        let fitting = behind.clone().take_while(|end| *end <= limit).last();
-        let slice_end = match fitting {
+        let behind = self.batches.range(first + 1..).copied().chain([(self.end.offset, self.end.position)]);
+        let fitting = behind.clone().take_while(|(_, end)| *end <= limit).last();
+        let (end_offset, slice_end) = match fitting {
             Some(end) => end,
             None if at_least_one => behind.into_iter().next()?,
-            None => begin,
+            None => (offset, begin),
         };
-        Some(LogSlice {
-            file: self.file.clone(),
-            position: begin,
-            len: usize::try_from(slice_end - begin).ok()?,
-        })
+        let len = usize::try_from(slice_end - begin).ok()?;
+        Some(LogSlice { file: self.file.clone(), position: begin, len, end_offset })
     }
 }
 
@@ -124,6 +120,12 @@ mod tests {
             assert_eq!(read(113, max_bytes, true), Some((60, len.max(10))), "{max_bytes}");
         }
         assert_eq!((read(120, 9, true), read(121, 9, true)), (Some((100, 0)), Some((100, 0))));
+        let end_offset =
+            |offset, max_bytes| tail.read(offset, tail.end(), max_bytes, true).map(|slice| slice.end_offset);
+        for (max_bytes, end) in [(9, 114), (10, 114), (19, 114), (20, 116), (39, 118), (40, 120), (99, 120)] {
+            assert_eq!(end_offset(113, max_bytes), Some(end), "{max_bytes}");
+        }
+        assert_eq!(end_offset(120, 99), Some(120));
     }
 
     #[test]

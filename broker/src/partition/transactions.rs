@@ -66,6 +66,12 @@ impl Transactions {
         high_watermark.min(first_open).min(first_ended)
     }
 
+    /// After a truncation to `end`: what had ended in front of it still waits for its marker to be durable, although
+    /// what this was made from may not know of it any more.
+    pub(crate) fn keep_ended(&mut self, before: &Self, end: i64) {
+        self.ended.extend(before.ended.iter().filter(|(_, marker)| **marker < end));
+    }
+
     /// Forgets ended transactions whose markers are below the high watermark.
     pub(crate) fn advance_high_watermark(&mut self, high_watermark: i64) {
         if !self.ended.is_empty() {
@@ -91,6 +97,22 @@ mod tests {
         transactions.apply(TransactionStep::Ended { start: 10, end: 12 });
         assert_eq!(transactions.last_stable_offset(12), 10, "the marker is not durable");
         assert_eq!(transactions.last_stable_offset(13), 13);
+    }
+
+    /// A snapshot of the producers, taken between marker and truncation, knows nothing of the transaction.
+    #[test]
+    fn a_truncation_decides_nothing() {
+        let mut before = Transactions::default();
+        for start in [10, 20] {
+            before.apply(began(start));
+            before.apply(TransactionStep::Ended { start, end: start + 5 });
+        }
+        let mut after = Transactions::default();
+        after.keep_ended(&before, 25);
+        assert_eq!(after.ended, BTreeMap::from([(10, 15)]));
+        assert_eq!((after.last_stable_offset(15), after.last_stable_offset(16)), (10, 16));
+        after.keep_ended(&before, 26);
+        assert_eq!(after.ended, before.ended);
     }
 
     #[test]

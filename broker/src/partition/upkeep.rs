@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::error::{interrupted, is_passing};
 use super::handle::Partition;
-use super::open::{load_producers, snapshot_offsets};
+use super::loading::{load_producers, snapshot_offsets};
 use super::producer_state::ActiveProducer;
 use super::snapshot::snapshot_path;
 use super::writer::Writer;
@@ -89,7 +89,7 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let (mut producers, transactions, _) = load_producers(self.disk(), &writer.log, now_ms)?;
+        let (mut producers, transactions, _) = load_producers(self.disk(), &mut writer.log, now_ms)?;
         producers.count_on_from(&writer.producers);
         writer.producers = producers;
         let mut marks = self.marks().map_err(io::Error::other)?;
@@ -186,12 +186,13 @@ impl Partition {
         let mut trash = writer.log.delete_old_segments(now_ms, end)?;
         if !trash.is_empty() {
             self.sync_removals(writer);
-            let start_offset = writer.log.start_offset();
+            // Not the log's start, which may lie within a segment: what was open at the segment's is known from there.
+            let first_base = writer.log.segment_bases().first().copied().unwrap_or(i64::MIN);
             if let Ok(mut marks) = self.marks() {
                 marks.shortened(&writer.log);
             }
             let dir = writer.log.dir();
-            for offset in snapshot_offsets(self.disk(), dir)?.filter(|offset| *offset < start_offset) {
+            for offset in snapshot_offsets(self.disk(), dir)?.filter(|offset| *offset < first_base) {
                 let path = snapshot_path(dir, offset);
                 let renamed = path.with_extension(format!("snapshot{TRASH_SUFFIX}"));
                 self.disk().rename(&path, &renamed)?;

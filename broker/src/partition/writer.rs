@@ -60,7 +60,8 @@ impl Writer {
         stamped: &Stamped,
     ) -> Result<(Appended, BatchMark), (io::Error, bool)> {
         let header = &stamped.header;
-        self.log.append(header, stamped.parts())?;
+        let aborted = batch.end.and_then(|end| self.producers.aborted_by(header, end.marker));
+        self.log.append(header, stamped.parts(), aborted.as_ref())?;
         let transaction = self.producers.appended(header, batch.end.map(|end| end.marker), batch.now_ms);
         if let Some(end) = batch.end {
             self.producers.count_end(header, end);
@@ -72,6 +73,7 @@ impl Writer {
             leader_epoch: header.partition_leader_epoch,
             max_timestamp: header.max_timestamp,
             transaction,
+            aborted,
         };
         let appended = Appended {
             base_offset: header.base_offset,

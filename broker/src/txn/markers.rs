@@ -22,6 +22,7 @@ use crate::controller::Controller;
 use crate::coordinator::{PartitionLog, Shard};
 use crate::group::{GroupService, OFFSETS_TOPIC};
 use crate::partition::{Marker, Partition};
+use crate::quiet::QuietLog;
 
 /// How many markers are on their way into one log directory at a time. One that hangs keeps its own waiting.
 const MARKERS_AT_ONCE: usize = 1_024;
@@ -29,7 +30,7 @@ const MARKERS_AT_ONCE: usize = 1_024;
 /// How long until something that failed is tried again, the first time; twice as long each further time, up to
 /// [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(10);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The epoch of the coordinators: there is one broker, and nobody takes over from it.
 const COORDINATOR_EPOCH: i32 = 0;
@@ -42,11 +43,12 @@ pub(super) struct MarkerWriter {
     clock: Arc<dyn Clock>,
     /// The turns of each log directory.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
+    quiet_log: QuietLog,
 }
 
 impl MarkerWriter {
     pub(super) fn new(controller: Arc<Controller>, groups: Arc<GroupService>, clock: Arc<dyn Clock>) -> Self {
-        Self { controller, groups, clock, turns: Mutex::default() }
+        Self { controller, groups, clock, turns: Mutex::default(), quiet_log: QuietLog::default() }
     }
 
     /// Writes a marker; it is durable when this answers.
@@ -61,7 +63,11 @@ impl MarkerWriter {
         if topic == OFFSETS_TOPIC {
             // Among what the groups there write, so that what the transaction has committed for them becomes visible.
             let Marker { producer_id, producer_epoch, commit, .. } = marker;
-            return self.groups.write_marker(index, producer_id, producer_epoch, commit).await;
+            return match self.groups.write_marker(index, producer_id, producer_epoch, commit).await {
+                // There is such a partition, which the groups are about to hear of.
+                Err(ErrorCode::UnknownTopicOrPartition) => Err(ErrorCode::CoordinatorNotAvailable),
+                written => written,
+            };
         }
         append_marker(&log, marker, self.clock.now_ms()).await
     }
@@ -74,8 +80,9 @@ impl MarkerWriter {
                 tracing::warn!(topic, partition = index, ?marker, %error, "a transaction marker is not written");
                 return;
             }
-            if pause.is_first() {
-                tracing::warn!(topic, partition = index, %error, "a transaction marker is tried again");
+            // There may be very many, for as long as a disk is full.
+            if let Some(held_back) = self.quiet_log.may_warn() {
+                tracing::warn!(topic, partition = index, %error, held_back, "a transaction marker is tried again");
             }
             pause.wait().await;
         }
@@ -187,10 +194,6 @@ async fn end(shard: &Shard<Coordinator, PartitionLog>, writer: &MarkerWriter, ma
 struct Pause(Option<Duration>);
 
 impl Pause {
-    fn is_first(&self) -> bool {
-        self.0.is_none()
-    }
-
     /// The next pause.
     fn next(&mut self) -> Duration {
         let next = self.0.map_or(FIRST_PAUSE, |last| (2 * last).min(LAST_PAUSE));
@@ -210,10 +213,8 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_limit() {
         let mut pause = Pause::default();
-        assert!(pause.is_first());
         let pauses: Vec<u128> = (0..10).map(|_| pause.next().as_millis()).collect();
-        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
-        assert!(!pause.is_first());
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000, 1_000, 1_000, 1_000]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Transactions as clients of both versions make them: begun, committed, aborted, fenced, timed out, looked at.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests fail like tests.
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -758,7 +760,7 @@ async fn a_stop_and_a_start_go_on_where_it_was() {
     let client = init(&mut wire).await;
     produce(&mut wire, &write(client, "t", 0, "a"), PRODUCE_2).await;
     broker.broker.shutdown().await.unwrap();
-    let broker = broker.again(|disk| disk.kill()).await;
+    let broker = broker.again(MemoryDisk::kill).await;
     let mut wire = broker.connect().await;
     until(&mut wire, TX, "Ongoing").await;
     assert_eq!(produce(&mut wire, &write(client, "t", 1, "b"), PRODUCE_2).await.error_code, 0);

@@ -1,12 +1,17 @@
 //! A transaction of which the power goes, or the broker dies, before each of its writes and syncs. After the next start
 //! it ends in all of its partitions in the same way, and as the client was told.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
 use klamm_protocol::ErrorCode;
 
+use super::groups::committed;
 use super::transactions::*;
+use super::transactions_offsets::*;
 use super::wire::*;
 
 const TOPICS: [&str; 3] = ["t", "u", "v"];
@@ -14,7 +19,8 @@ const TOPICS: [&str; 3] = ["t", "u", "v"];
 /// How far a client came.
 #[derive(Debug, Default)]
 struct Told {
-    written: usize,
+    /// What it has consumed counts with it.
+    offset_written: bool,
     /// It asked for an end.
     asked_to_end: bool,
     ended: bool,
@@ -35,8 +41,16 @@ async fn transact(wire: &mut Wire, client: Client, commit: bool, version_2: bool
         if produce(wire, &write(client, topic, 0, "x"), produce_version).await.error_code != 0 {
             return told;
         }
-        told.written += 1;
     }
+    if !version_2 && add_offsets(wire, client).await != ErrorCode::None {
+        return told;
+    }
+    let offsets_version = if version_2 { OFFSETS_2 } else { 3 };
+    let offset = offset_request(client, "t", 7);
+    if commit_offset(wire, &offset, offsets_version).await != ErrorCode::None {
+        return told;
+    }
+    told.offset_written = true;
     told.asked_to_end = true;
     told.ended = wire.ask_in(&end_request(client, commit), end_version).await.error_code == 0;
     told
@@ -51,6 +65,13 @@ async fn is_ended_everywhere(wire: &mut Wire, told: &Told, commit: bool, point: 
         if let Some(end) = log.iter().find(|value| *value != "x") {
             ends.push(end.clone());
         }
+    }
+    let offset = committed(wire, "g", "t").await;
+    if told.offset_written {
+        let commits = ends.first().is_some_and(|end| end == "COMMIT");
+        assert_eq!(offset, if commits { 7 } else { -1 }, "{point}: {ends:?}");
+    } else {
+        assert_eq!(offset, -1, "{point}");
     }
     ends.dedup();
     assert!(ends.len() <= 1, "{point}: all the same: {ends:?} ({told:?})");
@@ -108,6 +129,18 @@ async fn at_every_point(cut: impl Fn(&MemoryDisk, u64) + Copy) {
             point += 1;
         }
         assert!(point > 10, "a transaction has more steps than {point}");
+    }
+}
+
+/// The broker is killed, and what it has written is there. A write that is cut off is there by half.
+#[tokio::test(start_paused = true)]
+async fn wherever_the_broker_dies_a_transaction_ends_everywhere_alike() {
+    for point in 1..=70 {
+        let stop = |disk: &MemoryDisk, point| {
+            let calls = Calls::of(&[DiskCall::Write, DiskCall::Sync, DiskCall::SyncDir]);
+            disk.fail(calls.nth(point).and_all_after(), ErrorKind::Other);
+        };
+        cut_at(point, stop, point % 2 == 0, point % 3 != 0).await;
     }
 }
 

@@ -182,3 +182,26 @@ async fn a_new_leader_epoch_wakes_who_waits_and_an_old_one_does_not() {
 async fn until_idle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
+
+/// After a start nobody knew what the note of the synced end said, and the first truncation wrote its own offset into
+/// it: records in front of that which nobody had synced were promised, and the start after a power cut missed them.
+#[tokio::test(start_paused = true)]
+async fn a_truncation_after_a_start_promises_nothing_that_was_not_synced() {
+    let disk = MemoryDisk::new();
+    let data = Data::in_memory(&disk);
+    let (manager, partition) = data.open_partition().await;
+    produce(&partition, batch(&["synced"])).await;
+    drop((manager, partition));
+    disk.kill();
+    let (manager, partition) = data.open_partition().await;
+    for value in ["written", "cut"] {
+        append(&partition, batch(&[value])).await;
+    }
+    partition.truncate(2, NOW_MS).await.unwrap();
+    assert_eq!((partition.high_watermark(), partition.log_end_offset()), (1, 2));
+    disk.crash(Tear::None);
+    drop((manager, partition));
+    let (_manager, partition) = data.open_partition().await;
+    assert!(partition.offline().is_none(), "{:?}", partition.offline());
+    assert_eq!(read_all(&partition).await, [(0, "synced".to_owned())]);
+}

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
+mod aborted;
 mod acknowledged;
 mod attacked;
 mod durability;
@@ -15,4 +16,5 @@ mod produce_rules;
 mod recovery;
 mod retention;
 mod support;
+mod transactions;
 mod walls;
