@@ -70,8 +70,6 @@ pub(crate) struct StoredBatch {
 
 /// What a record takes in a batch beside key and value, at most: its length, deltas, two lengths and a header count.
 const RECORD_OVERHEAD_BYTES: usize = 40;
-/// What a marker takes in its batch, at most.
-const MARKER_BYTES: usize = RECORD_OVERHEAD_BYTES + 10;
 
 impl StoredRecord {
     /// What the record takes in a batch, at most.
@@ -145,7 +143,6 @@ impl<R> Effects<R> {
             self.refused = Some(ErrorCode::UnknownServerError);
         }
         self.kind = Some(BatchKind::Marker { producer, commit });
-        self.written_bytes = MARKER_BYTES;
     }
 
     fn write_in(&mut self, kind: BatchKind, record: StoredRecord) {

@@ -142,7 +142,7 @@ impl DurableLog for PartitionLog {
 /// What is read of a log, batch by batch as it was written.
 struct Read {
     batches: Vec<StoredBatch>,
-    /// Where the last of them begins.
+    /// Where the last of them that has records begins.
     base_offset: i64,
 }
 
@@ -157,7 +157,6 @@ impl Read {
             };
             let kind = BatchKind::Marker { producer, commit: marker.committed };
             self.batches.push(StoredBatch { kind, records: Vec::new() });
-            self.base_offset = header.base_offset;
             return Some(marker);
         }
         if self.batches.is_empty() || self.base_offset != header.base_offset {

@@ -133,7 +133,9 @@ impl Coordinator {
     pub(super) fn all_pending(&self) -> BTreeMap<(String, String, i32, i64), CommittedOffset> {
         let mut all = BTreeMap::new();
         for (producer_id, groups) in self.committed.all_groups() {
+            assert!(!groups.is_empty(), "nothing is left behind");
             for name in groups {
+                assert!(self.groups[name].pending_offsets.has_producer(*producer_id));
                 let pending = &self.groups[name].pending_offsets;
                 for (topic, partition) in pending.of_producer(*producer_id) {
                     let (_, kept) = pending.at(&topic, partition).find(|(id, _)| id == producer_id).unwrap();

@@ -33,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The epoch of the coordinators: there is one broker, and nobody takes over from it.
-const COORDINATOR_EPOCH: i32 = 0;
+pub(super) const COORDINATOR_EPOCH: i32 = 0;
 
 /// Writes markers into partitions.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl MarkerWriter {
             // Among what the groups there write, so that what the transaction has committed for them becomes visible.
             let Marker { producer_id, producer_epoch, commit, .. } = marker;
             return match self.groups.write_marker(index, producer_id, producer_epoch, commit).await {
-                // There is one, which the groups are about to hear of.
+                // There is such a partition, which the groups are about to hear of.
                 Err(ErrorCode::UnknownTopicOrPartition) => Err(ErrorCode::CoordinatorNotAvailable),
                 written => written,
             };

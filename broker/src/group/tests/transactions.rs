@@ -245,6 +245,11 @@ fn a_producer_whose_epoch_is_over_is_refused() {
     };
     let over = ErrorCode::InvalidProducerEpoch;
     assert_eq!((commit(&mut sim, 3), commit(&mut sim, 2), end(&mut sim, 2)), (ErrorCode::None, over, over));
+    assert_eq!(
+        commit(&mut sim.restarted(GroupConfig::default()), 2),
+        over,
+        "what is pending tells of it, too"
+    );
     assert_eq!((sim.pending(), end(&mut sim, 4)), (vec![(1, 1)], ErrorCode::None));
     assert_eq!((commit(&mut sim, 3), end(&mut sim, 3), sim.visible()), (over, over, Some(1)));
     let mut restarted = sim.restarted(GroupConfig::default());
@@ -255,6 +260,7 @@ fn a_producer_whose_epoch_is_over_is_refused() {
     sim.coordinator.end_transaction(now, at(7), true, &mut undone);
     sim.coordinator.roll_back(now, 8, &mut Effects::new(9, usize::MAX));
     assert_eq!(commit(&mut sim, 4), ErrorCode::None);
+    assert_eq!(sim.coordinator.epochs.keys().count(), 0, "what is durable needs no way back");
 }
 
 #[test]
@@ -378,6 +384,10 @@ fn a_group_that_is_only_pending_is_shown_when_that_is_durable() {
     assert!(first.has_written() && sim.coordinator.list().is_empty());
     sim.coordinator.durable(1);
     assert_eq!((sim.coordinator.list().len(), sim.state()), (1, "Empty"));
+    let (by, commits) = ((&caller("", -1), producer(1), 0), vec![a_commit("t", 1, 1)]);
+    sim.coordinator.commit_in_transaction(now, GROUP, by, commits, &mut Effects::new(2, usize::MAX));
+    assert_eq!(sim.coordinator.list().len(), 1, "with something that is not durable beside it");
+    sim.coordinator.roll_back(now, 1, &mut Effects::new(2, usize::MAX));
     let mut aborted = Effects::new(2, usize::MAX);
     sim.coordinator.end_transaction(now, producer(1), false, &mut aborted);
     assert_eq!((sim.coordinator.list().len(), sim.state()), (1, "Empty"), "that it is gone is not durable");

@@ -293,7 +293,7 @@ fn a_transaction_ends_one_way_whatever_happens() {
         }
         assert!(history.world.all_are_answered() || history.marker_asks, "seed {seed}: an answer was lost");
         let durable = history.world.replayed();
-        let now = history.world.look(|core| core.stored());
+        let now = history.world.look(Coordinator::stored);
         assert_eq!(now, durable.stored(), "seed {seed}: rolled back is as if replayed");
         ended += history.ended;
         crashes += history.world.crashes;

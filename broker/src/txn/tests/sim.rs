@@ -165,7 +165,7 @@ impl Sim {
         let until = self.ms + ms;
         while let Some(deadline) = self.coordinator.next_deadline().filter(|deadline| *deadline <= until) {
             self.ms = self.ms.max(deadline);
-            self.step(|core, now, effects| core.on_time(now, effects));
+            self.step(Coordinator::on_time);
         }
         self.ms = until;
     }

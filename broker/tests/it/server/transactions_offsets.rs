@@ -1,10 +1,12 @@
 //! Offsets that are committed with a transaction: what was consumed and what was made of it count together or not at
 //! all.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use klamm_broker::disk::{Calls, DiskCall};
+use klamm_broker::disk::{Calls, DiskCall, MemoryDisk};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use klamm_protocol::messages::txn_offset_commit::{
@@ -104,7 +106,7 @@ async fn offsets_count_when_the_transaction_is_committed() {
             assert_eq!(committed(&mut wire, "g", "in").await, seen);
             assert_eq!(stable_offset(&mut wire, "in").await, (seen, ErrorCode::None));
         }
-        let broker = broker.again(|disk| disk.kill()).await;
+        let broker = broker.again(MemoryDisk::kill).await;
         assert_eq!(committed(&mut broker.connect().await, "g", "in").await, 9);
     }
 }

@@ -2,6 +2,8 @@
 //! is full now and then, with a power that goes. In the end every transaction is decided everywhere, alike in all of its
 //! partitions, and as its client was told.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests fail like tests.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::time::Duration;
