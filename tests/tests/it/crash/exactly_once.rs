@@ -124,7 +124,11 @@ async fn copy_until_something_fails(
 ) -> Result<(), Failure> {
     let client = timeout(STEP, Client::connect(address)).await??;
     let consumer = client.consumer().group(GROUP).topics([INPUT]).isolation(IsolationLevel::ReadCommitted);
-    let consumer = consumer.session_timeout(Duration::from_secs(6)).from_beginning().start();
+    let consumer = consumer
+        .session_timeout(Duration::from_secs(6))
+        .heartbeat_interval(Duration::from_millis(100))
+        .from_beginning()
+        .start();
     let mut consumer = timeout(STEP, consumer).await??;
     let mut producer = client.producer().transactional_id(format!("copier-{number}")).build()?;
     loop {
