@@ -174,8 +174,8 @@ impl GroupService {
         }
     }
 
-    /// The partition of `__consumer_offsets` that a group lives in, which a transaction that commits offsets for it takes
-    /// part in. Creates the topic if need be.
+    /// The partition of `__consumer_offsets` that a group lives in, which a transaction that commits offsets for it
+    /// takes part in. Creates the topic if need be.
     ///
     /// # Errors
     /// `INVALID_GROUP_ID`, which trying again does not help, and `COORDINATOR_NOT_AVAILABLE`.
