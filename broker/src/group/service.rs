@@ -198,8 +198,8 @@ impl GroupService {
     }
 
     /// TxnOffsetCommit, of a transaction in which the group's partition takes part: one code for each offset, when
-    /// they are durably pending. They are committed with the transaction. `INVALID_TXN_STATE` says that it has ended since
-    /// the guard was taken.
+    /// they are durably pending. They are committed with the transaction. `INVALID_TXN_STATE` says that it has ended
+    /// since the guard was taken.
     pub(crate) async fn commit_in_transaction(
         &self,
         group: &str,
