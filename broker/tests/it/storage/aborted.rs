@@ -308,7 +308,7 @@ async fn the_power_may_go_at_every_call() {
     }
 }
 
-/// Without a snapshot nothing else had the directory synced at the end, and a clean start believes that there is no index.
+/// Without a snapshot nothing had the directory synced at the end, and a clean start believes that there is no index.
 #[tokio::test(start_paused = true)]
 async fn after_a_clean_shutdown_the_index_keeps_its_name() {
     let disk = MemoryDisk::new();
