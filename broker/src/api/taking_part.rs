@@ -54,7 +54,9 @@ pub(super) async fn take_part(
     let left = beginnings.into_iter().filter(|beginning| !admissions.contains_key(&beginning.place));
     let left: Vec<Beginning<'_>> = left.collect();
     for Beginning { place, producer, log, .. } in &left {
-        admissions.insert(*place, Ok(log.transaction_guard(producer.id, producer.epoch)));
+        let guard = log.transaction_guard(producer.id, producer.epoch);
+        let guard = if version >= ADDS { guard.map(Guard::of_new_epoch) } else { guard };
+        admissions.insert(*place, Ok(guard));
     }
     ask(context, transactional_id, &left, false, &mut admissions).await;
     for admission in admissions.values_mut() {

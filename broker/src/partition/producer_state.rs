@@ -173,10 +173,16 @@ impl ProducerStates {
         let known = self.producers.get(producer_id);
         let goes_on = known.is_some_and(|known| known.txn_start.is_some() && known.epoch == epoch);
         let ended_at = known.map_or(self.forgotten_at, |known| known.ended_at);
-        if goes_on || guard.is_some_and(|guard| guard.covers(header, ended_at)) {
+        if goes_on {
             return Ok(());
         }
-        Err(ProducerError::NoTransaction { producer_id, epoch })
+        let guard = guard.filter(|guard| guard.covers(header, ended_at));
+        let guard = guard.ok_or(ProducerError::NoTransaction { producer_id, epoch })?;
+        let (found, expected) = (header.base_sequence, 0);
+        if guard.is_of_new_epoch() && known.is_none() && found != expected {
+            return Err(ProducerError::OutOfOrderSequence { producer_id, epoch, found, expected });
+        }
+        Ok(())
     }
 
     /// Whether the marker of a transaction may be appended. Where markers raise the epoch, one of the epoch that is
@@ -668,6 +674,25 @@ mod tests {
         states.producers.count_end(&raised, End { raises_epoch: true, ..end });
         assert_eq!(states.producers.ends(), 2);
         assert!(may_begin(&states, &next_epoch, third));
+    }
+
+    #[test]
+    fn with_an_epoch_for_each_transaction_the_first_batch_has_number_zero() {
+        let mut states = Known::default();
+        let data = |sequence| BatchHeader { attributes: TRANSACTIONAL, ..header(1, 3, sequence, 1, 0) };
+        let guard = Guard::new(1, 3, 0);
+        let check = |states: &Known, sequence, guard| {
+            states.producers.check_begin(&data(sequence), Some(guard)).map_err(|error| error.error_code())
+        };
+        assert_eq!((check(&states, 0, guard), check(&states, 5, guard)), (Ok(()), Ok(())));
+        let lost = Err(ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(check(&states, 0, guard.of_new_epoch()), Ok(()));
+        assert_eq!(check(&states, 5, guard.of_new_epoch()), lost);
+        // Who is known is held to what it wrote last.
+        states.appended(&header(1, 3, 0, 5, 0), None, 0);
+        assert_eq!(check(&states, 5, guard.of_new_epoch()), Ok(()));
+        states.appended(&data(5), None, 0);
+        assert_eq!(check(&states, 6, guard.of_new_epoch()), Ok(()));
     }
 
     /// What ended a producer's transaction is remembered for as long as somebody may hold a guard.

@@ -185,7 +185,7 @@ async fn an_index_without_a_sum_is_kafkas() {
     let history = filled(&disk, true).await;
     paths(&disk, SUM).iter().for_each(|path| disk.remove(path).unwrap());
     check_once(&disk, &history, "as Kafka leaves it").await;
-    assert_eq!(paths(&disk, SUM), [PathBuf::new(); 0], "nothing was built anew");
+    assert_eq!(paths(&disk, SUM), Vec::<PathBuf>::new(), "nothing was built anew");
 }
 
 /// Every call for an index fails once, or from then on; nothing is lost and nothing is wrong, then and after a restart.
@@ -325,7 +325,7 @@ async fn an_index_goes_with_its_segment() {
     let of_a_segment = |path: &PathBuf| left.contains(&path.with_extension("log"));
     assert!(paths(&disk, INDEX).len() < before && paths(&disk, INDEX).iter().all(of_a_segment));
     assert!(paths(&disk, SUM).len() < sums && paths(&disk, SUM).iter().all(of_a_segment));
-    assert_eq!(paths(&disk, ".deleted"), [PathBuf::new(); 0]);
+    assert_eq!(paths(&disk, ".deleted"), Vec::<PathBuf>::new());
     // What a crash leaves behind is removed by the next start.
     drop((manager, partition));
     disk.kill();
