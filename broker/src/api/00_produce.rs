@@ -41,19 +41,20 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         return Err(Refusal::new(format!("Produce version {} is older than record batches", call.version)));
     }
     let request: ProduceRequest = call.decode()?;
-    let view = context.view();
+    let (view, by_id) = (context.view(), call.version >= TOPIC_IDS);
     let refusal = refuse_all(&request);
     let admissions = match &request.transactional_id {
         Some(id) if refusal.is_none() => {
             // In a box: what other requests are does not grow by it.
-            Some(Box::pin(take_part(context, &view, id, &request.topic_data, call.version)).await)
+            let how = (call.version, by_id);
+            Some(Box::pin(take_part(context, &view, id, &request.topic_data, how)).await)
         }
         _ => None,
     };
     let mut work = Work {
         context,
         view,
-        by_id: names_by_id(call.version),
+        by_id,
         admissions,
         frame: call.frame_share(),
         waits: Vec::new(),
@@ -89,11 +90,6 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         }
         reply.encode(&response).map(Some)
     }))
-}
-
-/// Whether topics are named by their ids.
-pub(super) fn names_by_id(version: i16) -> bool {
-    version >= TOPIC_IDS
 }
 
 /// The one way to tell a producer that does not listen: its connection ends. It notices, and asks for metadata.
@@ -288,14 +284,24 @@ impl Work<'_> {
         };
         match admissions.get(&place) {
             Some(Ok(guard)) => Ok(*guard),
-            Some(Err(ErrorCode::InvalidTxnState)) | None => {
-                let message = "the partition does not take part in the transaction";
-                Err(Refused::because(ErrorCode::InvalidTxnState, message))
-            }
-            Some(Err(error)) => Err(Refused::because(
-                *error,
-                "the transaction's coordinator does not let the partition take part",
-            )),
+            Some(Err(error)) => Err(Refused::because(*error, why_not_admitted(*error))),
+            None => Err(Refused::from(ErrorCode::InvalidTxnState)),
         }
+    }
+}
+
+/// What the coordinator of a transaction means by a code.
+fn why_not_admitted(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::InvalidTxnState | ErrorCode::TransactionAbortable => {
+            "the partition does not take part in the transaction"
+        }
+        ErrorCode::InvalidProducerEpoch => {
+            "another producer has the transactional id now, or the transaction took too long"
+        }
+        ErrorCode::InvalidProducerIdMapping => "the transactional id has another producer id, or none",
+        ErrorCode::ConcurrentTransactions => "the transaction before has not ended everywhere yet; try again",
+        ErrorCode::NotEnoughReplicas => "the coordinator of the transaction cannot say yet; try again",
+        _ => "",
     }
 }

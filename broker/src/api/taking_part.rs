@@ -44,17 +44,19 @@ pub(super) async fn take_part(
     view: &View,
     transactional_id: &str,
     topics: &[TopicProduceData],
-    version: i16,
+    (version, by_id): (i16, bool),
 ) -> Admissions {
     let mut admissions = Admissions::new();
-    let beginnings = beginnings(view, topics, version, &mut admissions);
+    let beginnings = beginnings(view, topics, by_id, &mut admissions);
     if version >= ADDS {
         ask(context, transactional_id, &beginnings, true, &mut admissions).await;
     }
     let left = beginnings.into_iter().filter(|beginning| !admissions.contains_key(&beginning.place));
     let left: Vec<Beginning<'_>> = left.collect();
     for Beginning { place, producer, log, .. } in &left {
-        admissions.insert(*place, Ok(log.transaction_guard(producer.id, producer.epoch)));
+        let guard = log.transaction_guard(producer.id, producer.epoch);
+        let guard = if version >= ADDS { guard.map(Guard::of_new_epoch) } else { guard };
+        admissions.insert(*place, Ok(guard));
     }
     ask(context, transactional_id, &left, false, &mut admissions).await;
     for admission in admissions.values_mut() {
@@ -67,12 +69,11 @@ pub(super) async fn take_part(
 fn beginnings<'a>(
     view: &'a View,
     topics: &[TopicProduceData],
-    version: i16,
+    by_id: bool,
     admissions: &mut Admissions,
 ) -> Vec<Beginning<'a>> {
     let mut beginnings = Vec::new();
     for (number, data) in topics.iter().enumerate() {
-        let by_id = super::produce::names_by_id(version);
         let Ok(topic) = named(view, by_id, data.topic_id, &data.name) else { continue };
         if topic.is_internal() {
             continue;

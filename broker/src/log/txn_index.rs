@@ -439,7 +439,9 @@ mod tests {
         let disk = MemoryDisk::new();
         let mut index = TxnIndex::empty(&files(&disk), 0);
         let count = 2 * CHUNK as i64 + 7;
-        (0..count).for_each(|at| drop(index.append(&aborted(10 * at, 10 * at + 5, 10 * at + 6)).unwrap()));
+        for at in 0..count {
+            index.append(&aborted(10 * at, 10 * at + 5, 10 * at + 6)).unwrap();
+        }
         for at in [0, 1, CHUNK as i64 - 1, CHUNK as i64, CHUNK as i64 + 1, count - 1] {
             assert_eq!(collected(&index, 10 * at + 5, 10 * at + 6), (vec![10 * at], false), "{at}");
             assert_eq!(collected(&index, 10 * at + 6, 10 * at + 10).0, [0; 0], "{at}");

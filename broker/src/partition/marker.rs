@@ -67,11 +67,25 @@ pub struct Guard {
     producer_epoch: i16,
     /// How many ends had been counted.
     ends: u64,
+    /// See [`Self::of_new_epoch`].
+    new_epoch: bool,
 }
 
 impl Guard {
     pub(super) fn new(producer_id: i64, producer_epoch: i16, ends: u64) -> Self {
-        Self { producer_id, producer_epoch, ends }
+        Self { producer_id, producer_epoch, ends, new_epoch: false }
+    }
+
+    /// For transaction version 2, where each transaction has an epoch of its own, so that the first batch on a
+    /// partition has sequence number 0. Another one, of a producer that the partition does not know, is behind one that was lost.
+    #[must_use]
+    pub fn of_new_epoch(self) -> Self {
+        Self { new_epoch: true, ..self }
+    }
+
+    /// Whether the first batch has to have sequence number 0.
+    pub(super) fn is_of_new_epoch(&self) -> bool {
+        self.new_epoch
     }
 
     /// Whether it is of the batch's producer, and was taken when so many ends had been counted, or later.

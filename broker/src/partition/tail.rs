@@ -71,13 +71,14 @@ impl Tail {
         let begin = self.batches[first].1;
         let limit = begin.saturating_add(max_bytes as u64).min(end.position);
         // Where the batch behind each begins is where it ends.
-        let behind = self.batches.range(first + 1..).copied().chain([(self.end.offset, self.end.position)]);
-        let fitting = behind.clone().take_while(|(_, end)| *end <= limit).last();
-        let (end_offset, slice_end) = match fitting {
-            Some(end) => end,
-            None if at_least_one => behind.into_iter().next()?,
-            None => (offset, begin),
+        let end_of =
+            |number| self.batches.get(number).copied().unwrap_or((self.end.offset, self.end.position));
+        let behind = match self.end.position <= limit {
+            true => self.batches.len(),
+            false => self.batches.partition_point(|(_, position)| *position <= limit).max(first + 1) - 1,
         };
+        let behind = if behind == first && at_least_one { first + 1 } else { behind };
+        let (end_offset, slice_end) = end_of(behind);
         let len = usize::try_from(slice_end - begin).ok()?;
         Some(LogSlice { file: self.file.clone(), position: begin, len, end_offset })
     }

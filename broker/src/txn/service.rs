@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::calls::{AddPartitions, Command, Description, EndTransaction, InitProducer, Reply};
 use super::coordinator::Coordinator;
-use super::markers::{MarkerWriter, write_all_markers};
+use super::markers::{COORDINATOR_EPOCH, MarkerWriter, write_all_markers};
 use super::transaction::{Partitions, ProducerIdAndEpoch, TransactionVersion};
 use crate::config::{BrokerConfig, TransactionConfig};
 use crate::controller::Controller;
@@ -209,7 +209,7 @@ impl TransactionService {
     }
 
     /// WriteTxnMarkers: ends a transaction in one partition, whatever its coordinator thinks of it. Durable when it is
-    /// answered.
+    /// answered. The coordinator's epoch is ours in any case: with a newer one, our own markers would be refused.
     ///
     /// # Errors
     /// What a response says.
@@ -219,7 +219,7 @@ impl TransactionService {
         partition: i32,
         marker: Marker,
     ) -> Result<(), ErrorCode> {
-        self.writer.write(topic, partition, marker).await
+        self.writer.write(topic, partition, Marker { coordinator_epoch: COORDINATOR_EPOCH, ..marker }).await
     }
 
     /// Forgets transactional ids that nobody has used for long (`transactional.id.expiration.ms`).

@@ -176,3 +176,29 @@ async fn offsets_take_part() {
     late.group_id = "".into();
     assert_eq!(wire.ask_in(&late, 4).await.error_code, ErrorCode::InvalidGroupId.code());
 }
+
+/// A log that is lost until the next start holds up its transaction until then, and what is decided stays so.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_lost_is_marked_after_the_next_start() {
+    let broker = Powered::start().await;
+    let mut wire = broker.connect().await;
+    wire.metadata(&["t", "lost"]).await;
+    let client = init(&mut wire).await;
+    for topic in ["t", "lost"] {
+        assert_eq!(produce(&mut wire, &write(client, topic, 0, "a"), PRODUCE_2).await.error_code, 0);
+    }
+    broker.disk.fail(Calls::of(&[DiskCall::Sync]).on("/lost-0/").and_all_after(), ErrorKind::Other);
+    end(&mut wire, client, true, END_2).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(state(&mut wire, TX).await, "PrepareCommit");
+    assert_eq!(log(&mut wire, "t").await, ["a", "COMMIT"]);
+    let given = ask_init(&mut wire, TX, 60_000, None).await;
+    assert_eq!(ErrorCode::from_code(given.error_code), ErrorCode::ConcurrentTransactions);
+    let broker = broker.again(|disk| disk.crash(Tear::None)).await;
+    let mut wire = broker.connect().await;
+    until(&mut wire, TX, "CompleteCommit").await;
+    assert_eq!(log(&mut wire, "lost").await, ["a", "COMMIT"]);
+    // Once more: the broker did not hear that it was there.
+    assert_eq!(log(&mut wire, "t").await, ["a", "COMMIT", "COMMIT"]);
+    assert_eq!((stable(&mut wire, "t").await, stable(&mut wire, "lost").await), (3, 2));
+}

@@ -185,7 +185,7 @@ async fn an_index_without_a_sum_is_kafkas() {
     let history = filled(&disk, true).await;
     paths(&disk, SUM).iter().for_each(|path| disk.remove(path).unwrap());
     check_once(&disk, &history, "as Kafka leaves it").await;
-    assert_eq!(paths(&disk, SUM), [PathBuf::new(); 0], "nothing was built anew");
+    assert_eq!(paths(&disk, SUM), Vec::<PathBuf>::new(), "nothing was built anew");
 }
 
 /// Every call for an index fails once, or from then on; nothing is lost and nothing is wrong, then and after a restart.
@@ -308,6 +308,24 @@ async fn the_power_may_go_at_every_call() {
     }
 }
 
+/// Without a snapshot nothing had the directory synced at the end, and a clean start believes that there is no index.
+#[tokio::test(start_paused = true)]
+async fn after_a_clean_shutdown_the_index_keeps_its_name() {
+    let disk = MemoryDisk::new();
+    let (manager, partition) = data(&disk).open_partition().await;
+    let mut history = History::default();
+    history.send(&partition, Some(1)).await;
+    history.finish(&partition, 1, false).await;
+    history.flush(&partition).await;
+    disk.fail(Calls::any().on(".snapshot").and_all_after(), NO_SPACE);
+    manager.shutdown().await.unwrap();
+    drop((manager, partition));
+    disk.crash(Tear::None);
+    let (_manager, partition) = data(&disk).open_partition().await;
+    assert_eq!(partition.recovery_report().rebuilt_indexes, 0, "it was clean");
+    history.check(&partition, "after the power was cut").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_index_goes_with_its_segment() {
     let disk = MemoryDisk::new();
@@ -325,7 +343,7 @@ async fn an_index_goes_with_its_segment() {
     let of_a_segment = |path: &PathBuf| left.contains(&path.with_extension("log"));
     assert!(paths(&disk, INDEX).len() < before && paths(&disk, INDEX).iter().all(of_a_segment));
     assert!(paths(&disk, SUM).len() < sums && paths(&disk, SUM).iter().all(of_a_segment));
-    assert_eq!(paths(&disk, ".deleted"), [PathBuf::new(); 0]);
+    assert_eq!(paths(&disk, ".deleted"), Vec::<PathBuf>::new());
     // What a crash leaves behind is removed by the next start.
     drop((manager, partition));
     disk.kill();

@@ -3,6 +3,7 @@
 //! size.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use klamm_broker::disk::{MemoryDisk, Tear};
@@ -384,30 +385,21 @@ fn histories(seeds: std::ops::Range<u64>, steps: usize) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     for seed in seeds {
-        let _told = Told(seed);
-        runtime.block_on(async {
-            let mut run = Run::new(seed).await;
-            for _ in 0..steps {
-                run.step().await;
-            }
-            run.flush().await;
-            let all: Vec<i64> = (run.partition.log_start_offset()..=run.model.end()).collect();
-            run.model.check(&run.partition, &all, &[1, 700, 1 << 20], "at the end").await;
-            run.reopen().await;
-            run.model.check(&run.partition, &all, &[1, 700], "after a kill").await;
-        });
+        let history = AssertUnwindSafe(|| runtime.block_on(history(seed, steps)));
+        assert!(std::panic::catch_unwind(history).is_ok(), "seed {seed}");
     }
 }
 
-/// Says which history failed.
-struct Told(u64);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {}", self.0);
-        }
+async fn history(seed: u64, steps: usize) {
+    let mut run = Run::new(seed).await;
+    for _ in 0..steps {
+        run.step().await;
     }
+    run.flush().await;
+    let all: Vec<i64> = (run.partition.log_start_offset()..=run.model.end()).collect();
+    run.model.check(&run.partition, &all, &[1, 700, 1 << 20], "at the end").await;
+    run.reopen().await;
+    run.model.check(&run.partition, &all, &[1, 700], "after a kill").await;
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What transactions leave behind on a partition, as clients see it: which records count, and who wrote. Written beside
 //! the broker while it is stopped, so that nothing here depends on who coordinates.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use std::path::Path;
 use std::sync::Arc;
 
