@@ -284,14 +284,24 @@ impl Work<'_> {
         };
         match admissions.get(&place) {
             Some(Ok(guard)) => Ok(*guard),
-            Some(Err(ErrorCode::InvalidTxnState)) | None => {
-                let message = "the partition does not take part in the transaction";
-                Err(Refused::because(ErrorCode::InvalidTxnState, message))
-            }
-            Some(Err(error)) => Err(Refused::because(
-                *error,
-                "the transaction's coordinator does not let the partition take part",
-            )),
+            Some(Err(error)) => Err(Refused::because(*error, why_not_admitted(*error))),
+            None => Err(Refused::from(ErrorCode::InvalidTxnState)),
         }
+    }
+}
+
+/// What the coordinator of a transaction means by a code.
+fn why_not_admitted(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::InvalidTxnState | ErrorCode::TransactionAbortable => {
+            "the partition does not take part in the transaction"
+        }
+        ErrorCode::InvalidProducerEpoch => {
+            "another producer has the transactional id now, or the transaction took too long"
+        }
+        ErrorCode::InvalidProducerIdMapping => "the transactional id has another producer id, or none",
+        ErrorCode::ConcurrentTransactions => "the transaction before has not ended everywhere yet; try again",
+        ErrorCode::NotEnoughReplicas => "the coordinator of the transaction cannot say yet; try again",
+        _ => "",
     }
 }

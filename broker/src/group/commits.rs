@@ -38,8 +38,8 @@ impl Coordinator {
         self.commit_as(now, group, &Committing { caller, producer: None }, commits, effects)
     }
 
-    /// TxnOffsetCommit: one answer for each offset. The offsets are pending when the records are durable. The transaction
-    /// was open when the marker of this number had been the last, and must not have ended since.
+    /// TxnOffsetCommit: one answer for each offset. The offsets are pending when the records are durable. The
+    /// transaction was open when the marker of this number had been the last, and must not have ended since.
     pub(super) fn commit_in_transaction(
         &mut self,
         now: Now,

@@ -15,8 +15,8 @@ use klamm_protocol::ErrorCode;
 
 use crate::coordinator::Producer;
 
-/// How many are known, those that wrote last. Whoever was verified before the last marker of another one, and that takes
-/// as many transactions as this in the time of one request, has to ask again.
+/// How many are known, those that wrote last. Whoever was verified before the last marker of one that is not known any
+/// more, which takes as many transactions as this in the time of one request, is refused to be safe.
 const KNOWN_MAX: usize = 10_000;
 
 /// What is known of one.

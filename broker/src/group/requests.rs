@@ -291,8 +291,8 @@ impl Group {
         Ok(())
     }
 
-    /// May the caller commit offsets in a transaction? As in Kafka, whoever does not say who it is may, for older clients
-    /// cannot, and so may a member while its group is between two generations. It counts as no sign of life.
+    /// May the caller commit offsets in a transaction? As in Kafka, whoever does not say who it is may, for older
+    /// clients cannot, and so may a member while its group is between two generations. It counts as no sign of life.
     pub(super) fn may_commit_in_transaction(&self, caller: &Caller) -> Result<(), ErrorCode> {
         let is_outside = caller.generation < 0;
         let is_nobody = caller.member_id.is_empty() && caller.instance_id.is_none();

@@ -174,8 +174,8 @@ impl GroupService {
         }
     }
 
-    /// The partition of `__consumer_offsets` that a group lives in, which a transaction that commits offsets for it takes
-    /// part in. Creates the topic if need be.
+    /// The partition of `__consumer_offsets` that a group lives in, which a transaction that commits offsets for it
+    /// takes part in. Creates the topic if need be.
     ///
     /// # Errors
     /// `INVALID_GROUP_ID`, which trying again does not help, and `COORDINATOR_NOT_AVAILABLE`.
@@ -197,9 +197,9 @@ impl GroupService {
         Ok(TransactionGuard { marker: shard.ask(Coordinator::last_marker)? })
     }
 
-    /// TxnOffsetCommit, of a transaction in which the group's partition takes part: one code for each offset, when they
-    /// are durably pending. They are committed with the transaction. `INVALID_TXN_STATE` says that it has ended since
-    /// the guard was taken.
+    /// TxnOffsetCommit, of a transaction in which the group's partition takes part: one code for each offset, when
+    /// they are durably pending. They are committed with the transaction. `INVALID_TXN_STATE` says that it has ended
+    /// since the guard was taken.
     pub(crate) async fn commit_in_transaction(
         &self,
         group: &str,

@@ -680,6 +680,10 @@ impl Log {
         for file in self.active.files()? {
             self.unsynced.file(&file);
         }
+        if self.active.has_txn_index() {
+            // What vouches for it may be new.
+            self.unsynced.dir(self.files.dir());
+        }
         Ok(())
     }
 

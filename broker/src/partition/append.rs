@@ -81,8 +81,8 @@ impl Partition {
     }
 
     /// The rest of [`Self::append`], for a client's batch. The frame that the batch is a slice of counts until the
-    /// batch is written. One that begins a transaction needs a guard that was taken before the coordinator was asked whether
-    /// the transaction is open ([`Self::transaction_guard`]); otherwise it is refused with INVALID_TXN_STATE.
+    /// batch is written. One that begins a transaction needs a guard that was taken before the coordinator was asked
+    /// whether the transaction is open ([`Self::transaction_guard`]); otherwise it is refused with INVALID_TXN_STATE.
     pub(crate) fn append_checked(
         self: &Arc<Self>,
         batch: CheckedBatch,

@@ -67,6 +67,7 @@ pub struct Guard {
     producer_epoch: i16,
     /// How many ends had been counted.
     ends: u64,
+    /// See [`Self::of_new_epoch`].
     new_epoch: bool,
 }
 
@@ -75,8 +76,8 @@ impl Guard {
         Self { producer_id, producer_epoch, ends, new_epoch: false }
     }
 
-    /// For transaction version 2, where each transaction has an epoch of its own, so that the first batch on a partition
-    /// has sequence number 0. Another one, of a producer that the partition does not know, is behind one that was lost.
+    /// For transaction version 2, where each transaction has an epoch of its own, so that the first batch on a
+    /// partition has sequence number 0. Another one, of a producer that the partition does not know, is behind one that was lost.
     #[must_use]
     pub fn of_new_epoch(self) -> Self {
         Self { new_epoch: true, ..self }

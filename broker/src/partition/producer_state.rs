@@ -632,6 +632,40 @@ mod tests {
         assert_eq!(check(&states, 4, true), fenced, "the next transaction has begun");
     }
 
+    #[test]
+    fn what_a_marker_aborts_is_known_before_it_is_written() {
+        let mut states = Known::default();
+        let data = |id, offset| BatchHeader { attributes: TRANSACTIONAL, ..header(id, 0, 0, 1, offset) };
+        let marker = |id, offset| {
+            let attributes = TRANSACTIONAL | CONTROL;
+            BatchHeader { attributes, ..header(id, 0, NO_SEQUENCE, 1, offset) }
+        };
+        let end = |committed| EndTxnMarker { committed, coordinator_epoch: 0 };
+        for (id, offset) in [(1, 10), (2, 12), (3, 13)] {
+            states.appended(&data(id, offset), None, 0);
+        }
+        states.appended(&header(4, 0, 0, 1, 14), None, 0);
+        let aborted =
+            |states: &ProducerStates, id, offset| states.aborted_by(&marker(id, offset), end(false));
+        let expected = |producer_id, first_offset, last_offset, last_stable_offset| {
+            Some(AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset })
+        };
+        assert_eq!(states.producers.aborted_by(&marker(2, 15), end(true)), None, "committed");
+        assert_eq!([4, 5].map(|id| aborted(&states.producers, id, 15)), [None, None], "none is open");
+        let mut from_snapshot = ProducerStates::default();
+        states.producers.iter().for_each(|(id, producer)| from_snapshot.restore(id, producer.clone()));
+        for producers in [&states.producers, &from_snapshot] {
+            assert_eq!(aborted(producers, 2, 15), expected(2, 12, 15, 10));
+            assert_eq!(aborted(producers, 1, 15), expected(1, 10, 15, 12), "its own does not count");
+        }
+        states.appended(&marker(1, 15), Some(end(true)), 0);
+        assert_eq!(aborted(&states.producers, 2, 16), expected(2, 12, 16, 13));
+        states.appended(&marker(3, 16), Some(end(false)), 0);
+        assert_eq!(aborted(&states.producers, 2, 17), expected(2, 12, 17, 18), "everything is decided");
+        from_snapshot.restore(1, Producer::new(0));
+        assert_eq!(aborted(&from_snapshot, 2, 17), expected(2, 12, 17, 13), "1 is known to have none open");
+    }
+
     /// As [`ProducerStates::check_begin`] sees it: `true` when the batch may be appended.
     fn may_begin(states: &Known, header: &BatchHeader, guard: Option<Guard>) -> bool {
         match states.producers.check_begin(header, guard) {

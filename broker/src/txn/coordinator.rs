@@ -1,5 +1,5 @@
-//! All transactional ids of one partition of `__transaction_state`: finds the one of a call, keeps the timers, hands out
-//! markers to be written, replays what was stored, takes back what was not.
+//! All transactional ids of one partition of `__transaction_state`: finds the one of a call, keeps the timers, hands
+//! out markers to be written, replays what was stored, takes back what was not.
 //!
 //! Pure. What is written down is noted in a journal before it changes, so that a step which does not become durable can
 //! be undone. A call that comes while the transaction before is being marked waits for it, so that a client needn't ask

@@ -22,8 +22,8 @@ const CLIENT_VERSION: u32 = 2;
 /// Kafka's number of what a client knows that knows transactions of version 2.
 const VERSION_2: i16 = 2;
 
-/// Kafka knows two more, which it does not write any more than we do: of an id that is being forgotten, and of one that is
-/// being fenced.
+/// Kafka knows two more, which it does not write any more than we do: of an id that is being forgotten, and of one that
+/// is being fenced.
 const DEAD: i8 = 6;
 const PREPARE_EPOCH_FENCE: i8 = 7;
 

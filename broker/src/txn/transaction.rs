@@ -7,8 +7,8 @@
 //! Empty, Complete ──end(abort), version 2──▶ PrepareAbort          Empty, Complete ──init──▶ Empty
 //! ```
 //!
-//! Behaviour as Apache Kafka's coordinator has it (KIP-98, KIP-360, KIP-588, KIP-890), but for one thing: who asks for a
-//! newer epoch with one that is neither the current nor the last one is fenced also while a transaction is open, and
+//! Behaviour as Apache Kafka's coordinator has it (KIP-98, KIP-360, KIP-588, KIP-890), but for one thing: who asks for
+//! a newer epoch with one that is neither the current nor the last one is fenced also while a transaction is open, and
 //! cannot abort it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Random histories: clients, zombies, timeouts and one that writes markers, on a log that is slow, refuses, gets lost and
-//! loses power. Each partition number is added once, so that it tells its transaction.
+//! Random histories: clients, zombies, timeouts and one that writes markers, on a log that is slow, refuses, gets lost
+//! and loses power. Each partition number is added once, so that it tells its transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 

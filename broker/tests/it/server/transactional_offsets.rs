@@ -1,5 +1,9 @@
 //! Offsets that are committed with a transaction: who sees them when, who may commit them, and what becomes of them.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use klamm_broker::disk::{Calls, DiskCall};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::offset_fetch::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -240,6 +244,46 @@ async fn one_transaction_follows_the_other_without_a_pause() {
     }
     until(&mut wire, TX, "CompleteCommit").await;
     assert_eq!(stable_offset(&mut wire, "t").await, (0, expected));
+}
+
+/// The partition of the group has no room for the marker: nothing of the transaction is seen until there is, and what
+/// the next one commits waits for it.
+#[tokio::test(start_paused = true)]
+async fn the_next_transaction_waits_for_the_marker_of_the_one_before() {
+    for version_2 in [true, false] {
+        let broker = Powered::start().await;
+        let mut wire = broker.connect().await;
+        wire.metadata(&["t"]).await;
+        let client = init(&mut wire).await;
+        let (version, end_version) = if version_2 { (ADDS, END_2) } else { (4, 4) };
+        if !version_2 {
+            assert_eq!(add_offsets(&mut wire, client).await, ErrorCode::None);
+        }
+        let request = offset_request(client, "t", 7);
+        assert_eq!(commit_in(&mut wire, &request, version).await, ErrorCode::None);
+        let full = Calls::of(&[DiskCall::Write]).on("/__consumer_offsets-0/").and_all_after();
+        broker.disk.fail(full, ErrorKind::StorageFull);
+        let client = end(&mut wire, client, true, end_version).await;
+        assert_eq!(state(&mut wire, TX).await, "PrepareCommit");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(stable_offset(&mut wire, "t").await, (UNSTABLE, -1));
+        let request = offset_request(client, "t", 8);
+        if version_2 {
+            wire.send_in(&request, version).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            broker.disk.clear_faults();
+            let (_, answer) = wire.receive_in::<TxnOffsetCommitRequest>(version).await;
+            assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+        } else {
+            // It has not been added to the next one, which there is not.
+            assert_ne!(commit_in(&mut wire, &request, version).await, ErrorCode::None);
+            broker.disk.clear_faults();
+            until(&mut wire, TX, "CompleteCommit").await;
+        }
+        assert_eq!(committed(&mut wire, GROUP, "t").await, 7);
+        let stable = if version_2 { (UNSTABLE, -1) } else { (0, 7) };
+        assert_eq!(stable_offset(&mut wire, "t").await, stable);
+    }
 }
 
 #[tokio::test(start_paused = true)]

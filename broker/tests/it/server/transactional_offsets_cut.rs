@@ -1,5 +1,5 @@
-//! A transaction that reads, writes and commits how far it has read, and of which the power goes or tears at each of its
-//! writes and syncs: what it has written and how far it has read are there together, or neither is.
+//! A transaction that reads, writes and commits how far it has read, and of which the power goes or tears at each of
+//! its writes and syncs: what it has written and how far it has read are there together, or neither is.
 
 use std::time::Duration;
 

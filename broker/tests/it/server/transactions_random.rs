@@ -1,6 +1,6 @@
-//! Random histories of transactions: clients of both versions that commit, abort, give up and come anew, on a disk that
-//! is full now and then, with a power that goes. In the end every transaction is decided everywhere, alike in all of its
-//! partitions, and as its client was told.
+//! Random histories of transactions: clients of both versions that commit, abort, give up and come anew, on a disk
+//! that is full now and then, with a power that goes. In the end every transaction is decided everywhere, alike in all
+//! of its partitions, and as its client was told.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests fail like tests.
 

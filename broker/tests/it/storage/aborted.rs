@@ -308,6 +308,24 @@ async fn the_power_may_go_at_every_call() {
     }
 }
 
+/// Without a snapshot nothing had the directory synced at the end, and a clean start believes that there is no index.
+#[tokio::test(start_paused = true)]
+async fn after_a_clean_shutdown_the_index_keeps_its_name() {
+    let disk = MemoryDisk::new();
+    let (manager, partition) = data(&disk).open_partition().await;
+    let mut history = History::default();
+    history.send(&partition, Some(1)).await;
+    history.finish(&partition, 1, false).await;
+    history.flush(&partition).await;
+    disk.fail(Calls::any().on(".snapshot").and_all_after(), NO_SPACE);
+    manager.shutdown().await.unwrap();
+    drop((manager, partition));
+    disk.crash(Tear::None);
+    let (_manager, partition) = data(&disk).open_partition().await;
+    assert_eq!(partition.recovery_report().rebuilt_indexes, 0, "it was clean");
+    history.check(&partition, "after the power was cut").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_index_goes_with_its_segment() {
     let disk = MemoryDisk::new();
