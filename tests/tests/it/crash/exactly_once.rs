@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use klamm_client::{Client, IsolationLevel, NewTopic, Record, TopicPartition};
+use klamm_client::{
+    Client, Consumer, IsolationLevel, NewTopic, Record, TopicPartition, TransactionalProducer,
+};
 use klamm_runtime::{Rng, SeededRng};
 use klamm_tests::{BrokerProcess, seed};
 use tokio::time::timeout;
@@ -30,6 +32,8 @@ const SETTINGS: &[&str] = &[
     "transaction.state.log.num.partitions=2",
     "transaction.state.log.segment.bytes=4000",
     "producer.snapshot.interval.bytes=2000",
+    // A member that a kill kept from leaving is waited for.
+    "group.min.session.timeout.ms=1000",
 ];
 const STEP: Duration = Duration::from_secs(30);
 
@@ -124,13 +128,24 @@ async fn copy_until_something_fails(
 ) -> Result<(), Failure> {
     let client = timeout(STEP, Client::connect(address)).await??;
     let consumer = client.consumer().group(GROUP).topics([INPUT]).isolation(IsolationLevel::ReadCommitted);
-    let consumer = consumer
-        .session_timeout(Duration::from_secs(6))
-        .heartbeat_interval(Duration::from_millis(100))
-        .from_beginning()
-        .start();
-    let mut consumer = timeout(STEP, consumer).await??;
+    // Its fellow shall hear soon of a rebalance.
+    let consumer =
+        consumer.session_timeout(Duration::from_secs(2)).heartbeat_interval(Duration::from_millis(100));
+    let mut consumer = timeout(STEP, consumer.from_beginning().start()).await??;
     let mut producer = client.producer().transactional_id(format!("copier-{number}")).build()?;
+    let ended = copy_in_transactions(&mut consumer, &mut producer, rng, progress).await;
+    // What was read and not copied is to be read again. A member that only goes away is waited for by its fellow.
+    timeout(STEP, consumer.close()).await??;
+    ended
+}
+
+/// Until a transaction was aborted, or something fails.
+async fn copy_in_transactions(
+    consumer: &mut Consumer,
+    producer: &mut TransactionalProducer,
+    rng: &SeededRng,
+    progress: &Progress,
+) -> Result<(), Failure> {
     loop {
         let Some(first) = consumer.next().await else { return Ok(()) };
         let transaction = timeout(STEP, producer.begin()).await??;
@@ -153,8 +168,6 @@ async fn copy_until_something_fails(
         if rng.below(10) == 0 {
             timeout(STEP, transaction.abort()).await??;
             progress.aborted.fetch_add(1, Ordering::Relaxed);
-            // What was read is to be read again.
-            timeout(STEP, consumer.close()).await??;
             return Ok(());
         }
         timeout(STEP, transaction.commit()).await??;
