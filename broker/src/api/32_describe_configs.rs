@@ -1,5 +1,5 @@
-//! DescribeConfigs, key 32: versions 1 to 4. Settings of topics and of the broker, with where they come from. The broker
-//! has the settings that it was started with, and the default of all brokers has none of its own.
+//! DescribeConfigs, key 32: versions 1 to 4. Settings of topics and of the broker, with where they come from. The
+//! broker has the settings that it was started with, and the default of all brokers has none of its own.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

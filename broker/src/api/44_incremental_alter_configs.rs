@@ -1,5 +1,5 @@
-//! IncrementalAlterConfigs, key 44: versions 0 and 1. Single settings of topics are set, taken back, or have words added
-//! to their lists. The changes of a topic are made together or not at all.
+//! IncrementalAlterConfigs, key 44: versions 0 and 1. Single settings of topics are set, taken back, or have words
+//! added to their lists. The changes of a topic are made together or not at all.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

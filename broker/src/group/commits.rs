@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_protocol::{EncodeError, ErrorCode, Uuid};
 
-use super::calls::{Caller, Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic, Reply};
+use super::calls::{Caller, Reply};
 use super::changes::{Before, Changes};
 use super::coordinator::{Coordinator, group_in, is_group_id};
+use super::offset_calls::{Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic};
 use super::offsets::Kept;
 use super::records;
 use super::state::{Group, State, Turn};

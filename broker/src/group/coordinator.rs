@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use klamm_protocol::ErrorCode;
 
-#[cfg(test)]
-use super::calls::CommittedOffset;
-use super::calls::{
-    Caller, GroupDescription, GroupListing, JoinGroup, JoinReply, Reply, SyncGroup, SyncReply,
-};
+use super::calls::{Caller, JoinGroup, JoinReply, Reply, SyncGroup, SyncReply};
 use super::changes::Changes;
+#[cfg(test)]
+use super::offset_calls::CommittedOffset;
+use super::offset_calls::{GroupDescription, GroupListing};
 use super::producers::Producers;
 use super::records::{self, Stored, StoredGroup};
 use super::state::{Group, Turn, Written};

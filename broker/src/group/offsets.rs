@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_protocol::Uuid;
 
-use super::calls::{CommittedOffset, FetchedTopic};
+use super::offset_calls::{CommittedOffset, FetchedTopic};
 
 /// An offset with its place among the commits of all groups: of two for the same partition the one counts that came
 /// later in the log, even if it is a transaction's and the other was committed before the transaction was.

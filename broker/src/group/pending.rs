@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::group::calls::CommittedOffset;
+    use crate::group::offset_calls::CommittedOffset;
 
     fn kept(id: u128, order: u64) -> Kept {
         let topic_id = Uuid::from_u128(id);

@@ -9,8 +9,8 @@
 use bytes::Bytes;
 use klamm_protocol::{DecodeError, Decoder, EncodeError, Encoder, Uuid};
 
-use super::calls::CommittedOffset;
 use super::member::{Member, Protocol};
+use super::offset_calls::CommittedOffset;
 use crate::coordinator::StoredRecord;
 
 const OFFSET_KEY: i16 = 1;

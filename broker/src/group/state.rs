@@ -15,9 +15,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 
-use super::calls::{GroupDescription, JoinReply, JoinedMember, MemberDescription, Reply, SyncReply};
+use super::calls::{JoinReply, JoinedMember, Reply, SyncReply};
 use super::member::Member;
 use super::members::Members;
+use super::offset_calls::{GroupDescription, MemberDescription};
 use super::offsets::Offsets;
 use super::pending::PendingOffsets;
 use super::records::{StoredGroup, StoredMember, group_record};

@@ -1,4 +1,4 @@
-//! Which snapshots of the producers are on the disk, which of them may go, and how far retention may rely on them. Pure.
+//! Which snapshots of the producers are on the disk, which may go, and how far retention may rely on them. Pure.
 //!
 //! A snapshot may speak of records that a power cut takes away; then it is worth nothing. So two are kept: the newest,
 //! and the newest that speaks of synced records alone. Those at a segment's start stay with the segment.

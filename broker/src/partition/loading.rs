@@ -101,8 +101,8 @@ fn rebuild_from_before(
     Ok(true)
 }
 
-/// Shows the batches between two offsets to the producers, and the transactions that they abort to the indexes. Says how
-/// many bytes these were.
+/// Shows the batches between two offsets to the producers, and the transactions that they abort to the indexes. Says
+/// how many bytes these were.
 fn replay(
     log: &Log,
     (from, end): (i64, i64),

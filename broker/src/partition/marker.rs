@@ -77,7 +77,8 @@ impl Guard {
     }
 
     /// For transaction version 2, where each transaction has an epoch of its own, so that the first batch on a
-    /// partition has sequence number 0. Another one, of a producer that the partition does not know, is behind one that was lost.
+    /// partition has sequence number 0. Another one, of a producer that the partition does not know, is behind one that
+    /// was lost.
     #[must_use]
     pub fn of_new_epoch(self) -> Self {
         Self { new_epoch: true, ..self }

@@ -12,11 +12,12 @@ mod static_members;
 mod stories;
 mod transactions;
 
-use super::calls::{
-    Caller, Command, Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic, GroupDescription,
-    GroupListing, JoinGroup, JoinReply, JoinedMember, MemberDescription, Reply, SyncGroup, SyncReply,
-};
+use super::calls::{Caller, Command, JoinGroup, JoinReply, JoinedMember, Reply, SyncGroup, SyncReply};
 use super::coordinator::Coordinator;
 use super::member::Protocol;
+use super::offset_calls::{
+    Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic, GroupDescription, GroupListing,
+    MemberDescription,
+};
 use crate::config::GroupConfig;
 use crate::coordinator::{Answer, Effects, Now, Step, StoredRecord, Ticket};

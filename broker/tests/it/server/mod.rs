@@ -29,6 +29,7 @@ mod slow_readers;
 mod storms;
 mod strangers;
 mod topics;
+mod transacting;
 mod transactional_offsets;
 mod transactional_offsets_cut;
 mod transactions;

@@ -14,7 +14,7 @@ use klamm_protocol::messages::txn_offset_commit::{
 use klamm_protocol::messages::*;
 
 use super::groups::{commit, committed, join_alone};
-use super::transactions::*;
+use super::transacting::*;
 use super::wire::*;
 
 /// It lives in partition 0 of two.

@@ -7,8 +7,8 @@ use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
 use klamm_protocol::ErrorCode;
 
 use super::groups::{commit, committed};
+use super::transacting::*;
 use super::transactional_offsets::*;
-use super::transactions::*;
 use super::wire::*;
 
 /// What the group had committed before, and what the transaction commits.

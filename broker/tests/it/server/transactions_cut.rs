@@ -10,7 +10,7 @@ use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
 use klamm_protocol::ErrorCode;
 
 use super::groups::committed;
-use super::transactions::*;
+use super::transacting::*;
 use super::transactions_offsets::*;
 use super::wire::*;
 

@@ -15,7 +15,7 @@ use klamm_protocol::messages::txn_offset_commit::{
 use klamm_protocol::messages::*;
 
 use super::groups::{commit, committed};
-use super::transactions::*;
+use super::transacting::*;
 use super::wire::*;
 
 /// From here on clients know transactions of version 2.

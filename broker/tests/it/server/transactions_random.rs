@@ -13,7 +13,7 @@ use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
 use klamm_protocol::records::{ControlRecord, batches};
 use klamm_runtime::{Rng, SeededRng};
 
-use super::transactions::*;
+use super::transacting::*;
 use super::wire::*;
 
 const TOPICS: [&str; 3] = ["t", "u", "v"];

@@ -9,7 +9,7 @@ use klamm_protocol::messages::add_partitions_to_txn::AddPartitionsToTxnTransacti
 use klamm_protocol::messages::write_txn_markers::{WritableTxnMarker, WritableTxnMarkerTopic};
 use klamm_protocol::messages::*;
 
-use super::transactions::*;
+use super::transacting::*;
 use super::wire::*;
 
 #[tokio::test(start_paused = true)]

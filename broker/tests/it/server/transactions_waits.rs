@@ -10,7 +10,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::*;
 use tokio::time::Instant;
 
-use super::transactions::*;
+use super::transacting::*;
 use super::wire::*;
 
 /// No client does so, but whoever does is served in this order. The batch overtook the partition that it needs.

@@ -8,7 +8,7 @@ use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk, Tear};
 use klamm_broker::partition::{Isolation, LogManager, Partition};
 
 use super::support::*;
-use super::transactions::Model;
+use super::transacted::Model;
 
 const INDEX: &str = ".txnindex";
 const SUM: &str = ".txnsum";

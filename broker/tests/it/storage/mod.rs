@@ -16,5 +16,6 @@ mod produce_rules;
 mod recovery;
 mod retention;
 mod support;
+mod transacted;
 mod transactions;
 mod walls;
