@@ -62,11 +62,17 @@ async fn create(
     validate_only: bool,
     until: Option<Instant>,
 ) -> CreatableTopicResult {
-    let settings: BTreeMap<String, String> = wanted
-        .configs
-        .iter()
-        .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
-        .collect();
+    let mut settings = BTreeMap::new();
+    for config in &wanted.configs {
+        let Some(value) = &config.value else {
+            return refused(
+                wanted,
+                ErrorCode::InvalidConfig,
+                format!("setting {} has no value", config.name),
+            );
+        };
+        settings.insert(config.name.to_string(), value.to_string());
+    }
     let assignments = wanted.assignments.iter();
     let command = CreateTopic {
         name: wanted.name.to_string(),

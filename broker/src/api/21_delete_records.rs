@@ -60,6 +60,11 @@ async fn delete(
         return Err(ErrorCode::InvalidTopicException);
     }
     let log = view.log(topic, wanted.partition_index)?;
+    let config = log.config();
+    if config.compact && !config.delete {
+        // What a key had last is all that there is of it.
+        return Err(ErrorCode::PolicyViolation);
+    }
     let deletion = log.delete_records(wanted.offset);
     let deleted = match until {
         Some(until) => timeout_at(until, deletion).await.map_err(|_| ErrorCode::RequestTimedOut)?,

@@ -29,7 +29,10 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         (id, epoch) => Ok(Some(ProducerIdAndEpoch { id, epoch })),
     };
     let Some(id) = request.transactional_id.as_deref() else {
-        return call.answer(&response(idempotent(context).await));
+        return match expected {
+            Ok(_) => call.answer(&response(idempotent(context).await)),
+            Err(error) => call.answer(&response(Err(error))),
+        };
     };
     let init = expected.map(|expected| InitProducer {
         id: id.to_owned(),

@@ -80,6 +80,8 @@ async fn write(
         // What is kept there is not a transaction's.
         let written = match topic {
             TRANSACTIONS_TOPIC => Err(ErrorCode::InvalidTopicException),
+            // No producer has such an id or epoch: a marker of it would end nothing, and be read for ever.
+            _ if marker.producer_id < 0 || marker.producer_epoch < 0 => Err(ErrorCode::InvalidRequest),
             _ => context.transactions().write_marker(topic, *index, marker).await,
         };
         WritableTxnMarkerPartitionResult {

@@ -15,6 +15,8 @@ use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
 use crate::config::{Described, of_broker, topic};
 
+/// What a setting takes in the answer, more or less, with its synonyms and documentation.
+const TOLD_SETTING_BYTES: usize = 512;
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=4;
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
@@ -39,7 +41,9 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         }
         result
     });
-    let results = results.collect();
+    let results: Vec<_> = results.collect();
+    let settings: usize = results.iter().map(|result| result.configs.len()).sum();
+    call.charge(settings * TOLD_SETTING_BYTES);
     call.answer(&DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() })
 }
 

@@ -139,6 +139,11 @@ impl Call {
         })
     }
 
+    /// Counts what the answer takes beside what its elements are taken for.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.share.charge(bytes);
+    }
+
     /// How many bytes of the frame have been read, which leaves out what follows the last field.
     pub(crate) fn read_bytes(&self) -> usize {
         self.body.position()

@@ -1,5 +1,7 @@
 //! What the requests about settings have in common: whose they are, and how a change is carried out.
 
+use std::collections::BTreeSet;
+
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
@@ -13,9 +15,21 @@ pub(super) const BROKER: i8 = 4;
 /// Why a change was refused.
 pub(super) type Refused = (ErrorCode, String);
 
+/// What a request names more than once: which of the changes is meant is not said.
+pub(super) fn named_twice<T: Ord>(named: impl Iterator<Item = T>) -> BTreeSet<T> {
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for one in named {
+        if let Some(before) = seen.replace(one) {
+            twice.insert(before);
+        }
+    }
+    twice
+}
+
 /// Whether a resource of this name is the broker that is asked.
 pub(super) fn is_this_broker(context: &Context, name: &str) -> bool {
-    name.parse() == Ok(context.config().node_id)
+    // As it is written, and no other way: "01" and "+1" would each be answered with all settings.
+    name == context.config().node_id.to_string()
 }
 
 /// Changes settings of whoever has them.

@@ -46,9 +46,9 @@ const fn fixed(
 }
 
 /// Kept for the day when logs are compacted, because Kafka Streams and others set them on every topic.
-const fn kept(name: &'static str, kind: Kind, default: &'static str) -> TopicKey {
+const fn kept(name: &'static str, expects: Expectation, kind: Kind, default: &'static str) -> TopicKey {
     let doc = "Has no effect yet: logs are not compacted.";
-    TopicKey { name, expects: Expectation::Text, kind, of_broker: &[], default, doc }
+    TopicKey { name, expects, kind, of_broker: &[], default, doc }
 }
 
 /// The settings of topics.
@@ -139,10 +139,10 @@ const KEYS: &[TopicKey] = &[
     fixed("min.insync.replicas", &["1"], Kind::Int, "There is one replica."),
     fixed("unclean.leader.election.enable", &["false"], Kind::Boolean, "There is one replica to lead."),
     fixed("preallocate", &["false"], Kind::Boolean, "Segments grow as they are written."),
-    kept("min.cleanable.dirty.ratio", Kind::Double, "0.5"),
-    kept("min.compaction.lag.ms", Kind::Long, "0"),
-    kept("max.compaction.lag.ms", Kind::Long, "9223372036854775807"),
-    kept("delete.retention.ms", Kind::Long, "86400000"),
+    kept("min.cleanable.dirty.ratio", Expectation::Text, Kind::Double, "0.5"),
+    kept("min.compaction.lag.ms", MS, Kind::Long, "0"),
+    kept("max.compaction.lag.ms", Expectation::Int(1, i64::MAX), Kind::Long, "9223372036854775807"),
+    kept("delete.retention.ms", MS, Kind::Long, "86400000"),
 ];
 
 fn find(name: &str) -> Option<&'static TopicKey> {
@@ -213,10 +213,8 @@ pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     let Some(TopicKey { expects, kind, .. }) = find(name) else {
         return Err(ConfigError::new(name, value, "is not a topic setting of this broker"));
     };
-    if matches!((expects, kind), (Expectation::Text, Kind::Long | Kind::Double))
-        && value.parse::<f64>().is_err()
-    {
-        return Err(ConfigError::new(name, value, "must be a number"));
+    if *kind == Kind::Double && !value.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)) {
+        return Err(ConfigError::new(name, value, "must be a number from 0 to 1"));
     }
     // What is stored is read again as it is, so there are no blanks around it.
     let fits = value == value.trim() && expects.accepts(value);
@@ -327,5 +325,16 @@ mod tests {
         assert_eq!(error("compression.type", "gzip"), "setting compression.type=gzip: must be producer");
         assert!(error("no.such.thing", "1").contains("is not a topic setting"));
         assert!(error("retention.ms", "soon").contains("whole number"));
+        for (name, value) in [
+            ("min.cleanable.dirty.ratio", "1.5"),
+            ("min.cleanable.dirty.ratio", "nan"),
+            ("min.cleanable.dirty.ratio", "-0.1"),
+            ("min.compaction.lag.ms", "-1"),
+            ("max.compaction.lag.ms", "0"),
+            ("delete.retention.ms", "0.5"),
+        ] {
+            assert!(error(name, value).contains("must be"), "{name}={value}");
+        }
+        check("min.cleanable.dirty.ratio", "1").unwrap();
     }
 }

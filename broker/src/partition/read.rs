@@ -173,7 +173,10 @@ impl Partition {
             }
             writer.log.raise_start_offset(offset);
             marks.start_offset = writer.log.start_offset();
-            Ok(marks.start_offset)
+            drop(marks);
+            // Written down soon, and not only with the next housekeeping: a process may be killed.
+            partition.home.flushes.rolled();
+            Ok(writer.log.start_offset())
         })
         .await?
     }

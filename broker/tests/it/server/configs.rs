@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_broker::Broker;
-use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_broker::disk::{Disk, MemoryDisk, Tear};
 use klamm_protocol::messages::create_partitions::CreatePartitionsTopic;
 use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -52,7 +52,7 @@ impl Durable {
     }
 }
 
-fn resource(resource_type: i8, name: &str) -> DescribeConfigsResource {
+fn resource_named(resource_type: i8, name: &str) -> DescribeConfigsResource {
     let resource_name = name.into();
     DescribeConfigsResource {
         resource_type,
@@ -74,7 +74,7 @@ async fn describe(wire: &mut Wire, resource: DescribeConfigsResource) -> Describ
 
 /// Values and where they come from.
 async fn told(wire: &mut Wire, kind: i8, name: &str) -> BTreeMap<String, (Option<String>, i8)> {
-    let result = describe(wire, resource(kind, name)).await;
+    let result = describe(wire, resource_named(kind, name)).await;
     assert_eq!(result.error_code, 0, "{:?}", result.error_message);
     let configs = result.configs.into_iter();
     let value = |value: Utf8Bytes| value.to_string();
@@ -133,16 +133,16 @@ async fn settings_are_told_with_where_they_come_from() {
     assert!(told(&mut wire, BROKER, "").await.is_empty());
 
     let keys = Some(vec!["segment.bytes".into(), "no.such.thing".into()]);
-    let some = DescribeConfigsResource { configuration_keys: keys, ..resource(TOPIC, "t") };
+    let some = DescribeConfigsResource { configuration_keys: keys, ..resource_named(TOPIC, "t") };
     let some = describe(&mut wire, some).await.configs;
     assert_eq!(some.len(), 1);
     let names: Vec<&str> = some[0].synonyms.iter().map(|one| &*one.name).collect();
     assert_eq!(names, ["segment.bytes", "log.segment.bytes"]);
     assert!(some[0].documentation.as_ref().is_some_and(|doc| doc.ends_with('.')) && !some[0].read_only);
     for (wrong, error) in [
-        (resource(TOPIC, "u"), ErrorCode::UnknownTopicOrPartition),
-        (resource(BROKER, "2"), ErrorCode::InvalidRequest),
-        (resource(32, "group"), ErrorCode::InvalidRequest),
+        (resource_named(TOPIC, "u"), ErrorCode::UnknownTopicOrPartition),
+        (resource_named(BROKER, "2"), ErrorCode::InvalidRequest),
+        (resource_named(32, "group"), ErrorCode::InvalidRequest),
     ] {
         assert_eq!(describe(&mut wire, wrong).await.error_code, error.code());
     }
@@ -282,6 +282,84 @@ async fn records_are_deleted_from_the_front() {
     assert_eq!(values(&wire.fetch("t", 2).await), [(2, "c".to_owned())]);
     let all = wire.ask(&delete("t", 0, -1)).await.topics.remove(0).partitions.remove(0);
     assert_eq!(all.low_watermark, 3);
+    assert_eq!(adjust(&mut wire, TOPIC, "t", &[("cleanup.policy", SET, Some("compact"))], false).await, 0);
+    let compacted = wire.ask(&delete("t", 0, 3)).await.topics.remove(0).partitions.remove(0);
+    assert_eq!(compacted.error_code, ErrorCode::PolicyViolation.code());
+}
+
+/// Which of two changes is meant is not said, so none is made.
+#[tokio::test(start_paused = true)]
+async fn what_is_named_twice_is_not_changed() {
+    let memory = InMemory::start().await;
+    let mut wire = memory.connect().await;
+    create(&mut wire, "t").await;
+    let resource = |value: &str| {
+        let config = incremental_alter_configs::AlterableConfig {
+            name: "retention.ms".into(),
+            value: Some(value.into()),
+            ..Default::default()
+        };
+        incremental_alter_configs::AlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: "t".into(),
+            configs: vec![config],
+            ..Default::default()
+        }
+    };
+    let resources = vec![resource("5"), resource("6")];
+    let request = IncrementalAlterConfigsRequest { resources, ..IncrementalAlterConfigsRequest::default() };
+    let codes: Vec<i16> = wire.ask(&request).await.responses.iter().map(|one| one.error_code).collect();
+    assert_eq!(codes, [ErrorCode::InvalidRequest.code()]);
+    for values in [&[Some("5"), Some("6")][..], &[None]] {
+        let configs = values.iter().map(|value| alter_configs::AlterableConfig {
+            name: "retention.ms".into(),
+            value: value.map(Into::into),
+            ..Default::default()
+        });
+        let resource = alter_configs::AlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: "t".into(),
+            configs: configs.collect(),
+            ..Default::default()
+        };
+        let request = AlterConfigsRequest { resources: vec![resource], ..AlterConfigsRequest::default() };
+        assert_eq!(wire.ask(&request).await.responses[0].error_code, ErrorCode::InvalidRequest.code());
+    }
+    assert_eq!(told(&mut wire, TOPIC, "t").await["retention.ms"].1, DEFAULT);
+    // Each spelling would be told all settings of the broker.
+    for name in ["01", "+1"] {
+        let refused = describe(&mut wire, resource_named(BROKER, name)).await;
+        assert_eq!((refused.error_code, refused.configs.len()), (ErrorCode::InvalidRequest.code(), 0));
+    }
+}
+
+/// It was written down with the next housekeeping, five minutes later.
+#[tokio::test]
+async fn records_that_were_deleted_do_not_come_back_when_the_process_is_killed() {
+    let disk = Durable::default();
+    let broker = disk.start().await;
+    let mut wire = disk.connect(&broker).await;
+    create(&mut wire, "t").await;
+    for value in ["a", "b", "c"] {
+        wire.produce("t", batch(&[value])).await;
+    }
+    let partition = DeleteRecordsPartition { partition_index: 0, offset: 2, ..Default::default() };
+    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
+    let request = DeleteRecordsRequest { topics: vec![topic], ..DeleteRecordsRequest::default() };
+    assert_eq!(wire.ask(&request).await.topics[0].partitions[0].low_watermark, 2);
+    let path = std::path::Path::new("/data/log-start-offset-checkpoint");
+    let written = async {
+        while !disk.disk.read_to_string(path).is_ok_and(|text| text.contains("t 0 2")) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), written).await.expect("it is written down");
+    drop(broker);
+    disk.disk.kill();
+    let broker = disk.start().await;
+    let mut wire = disk.connect(&broker).await;
+    assert_eq!(wire.fetch("t", 1).await.error_code, ErrorCode::OffsetOutOfRange.code());
+    assert_eq!(values(&wire.fetch("t", 2).await), [(2, "c".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
