@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use klamm_tests::{BrokerProcess, klamm_binary, repository, run, run_command, run_with_input};
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use crate::company::Kafka;
 use crate::foreign::java_jars;
@@ -42,7 +43,7 @@ async fn the_clients_own_tests_against_apache_kafka_pass() {
     let Some(jars) = java_jars("the client's tests against Apache Kafka") else { return };
     let (kafka, tests) = tokio::join!(Kafka::start(jars, 1, &[]), client_tests());
     let filters = ["apache_kafka::", "cutting::", "real_broker::"];
-    run_client_tests(&tests, &kafka.bootstrap(), &filters, CLIENT_TESTS_MIN).await;
+    run_client_tests(tests, &kafka.bootstrap(), &filters, CLIENT_TESTS_MIN).await;
 }
 
 /// Those of them that need no more than our own broker has.
@@ -51,7 +52,7 @@ async fn the_clients_own_tests_of_transactions_pass_on_klamm() {
     let data = tempfile::tempdir().unwrap();
     let (broker, tests) = tokio::join!(BrokerProcess::start(data.path()), client_tests());
     let filters = ["apache_kafka::", "cutting::"];
-    run_client_tests(&tests, broker.bootstrap(), &filters, TRANSACTION_TESTS_MIN).await;
+    run_client_tests(tests, broker.bootstrap(), &filters, TRANSACTION_TESTS_MIN).await;
     broker.stop(Duration::from_secs(10)).await;
 }
 
@@ -72,8 +73,22 @@ async fn run_client_tests(tests: &Path, bootstrap: &str, filters: &[&str], at_le
 
 /// The test program of client/tests/it. Who has just built everything needs only its name, and asks with the same
 /// features: with others cargo would compile the dependencies again.
-async fn client_tests() -> PathBuf {
+async fn client_tests() -> &'static Path {
+    // Once: two would build the same at the same time.
+    static TESTS: OnceCell<PathBuf> = OnceCell::const_new();
+    TESTS.get_or_init(built_client_tests).await
+}
+
+async fn built_client_tests() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells this program about its package would make others' build scripts run again, and with them all of
+    // the build: this very program would be replaced while it runs.
+    for (name, _) in std::env::vars_os() {
+        let of_package = |prefix: &str| name.to_string_lossy().starts_with(prefix);
+        if of_package("CARGO_PKG_") || of_package("CARGO_MANIFEST_") || of_package("CARGO_CRATE_") {
+            cargo.env_remove(name);
+        }
+    }
     cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]).current_dir(repository());
     if std::env::var_os("KLAMM_PROGRAMS_BUILT").is_some() {
         cargo.args(["--workspace", "--all-features"]);

@@ -1,16 +1,14 @@
-//! Settings that are told and changed, topics that grow, records that are deleted from the front.
+//! Settings that are told and changed, and the cluster as it is told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_broker::Broker;
-use klamm_broker::disk::{Disk, MemoryDisk, Tear};
-use klamm_protocol::messages::create_partitions::CreatePartitionsTopic;
+use klamm_broker::disk::{MemoryDisk, Tear};
 use klamm_protocol::messages::create_topics::CreatableTopic;
-use klamm_protocol::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use klamm_protocol::messages::describe_configs::{DescribeConfigsResource, DescribeConfigsResult};
 use klamm_protocol::messages::{
-    AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    AlterConfigsRequest, CreateTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, alter_configs,
     incremental_alter_configs,
 };
@@ -19,9 +17,9 @@ use klamm_runtime::MemoryNet;
 
 use super::wire::*;
 
-const TOPIC: i8 = 2;
+pub(super) const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-const SET: i8 = 0;
+pub(super) const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const OF_TOPIC: i8 = 1;
@@ -30,24 +28,24 @@ const DEFAULT: i8 = 5;
 
 /// A broker whose power goes.
 #[derive(Default)]
-struct Durable {
-    disk: MemoryDisk,
+pub(super) struct Durable {
+    pub(super) disk: MemoryDisk,
     net: Arc<MemoryNet>,
 }
 
 impl Durable {
-    async fn start(&self) -> Broker {
+    pub(super) async fn start(&self) -> Broker {
         let builder = Broker::builder().data_dir("/data").disk(Arc::new(self.disk.clone()));
         builder.net(self.net.clone()).start().await.expect("a broker")
     }
 
-    async fn crash(&self, broker: Broker) -> Broker {
+    pub(super) async fn crash(&self, broker: Broker) -> Broker {
         drop(broker);
         self.disk.crash(Tear::None);
         self.start().await
     }
 
-    async fn connect(&self, broker: &Broker) -> Wire {
+    pub(super) async fn connect(&self, broker: &Broker) -> Wire {
         Wire::connect(&*self.net, broker.bootstrap()).await
     }
 }
@@ -81,7 +79,7 @@ async fn told(wire: &mut Wire, kind: i8, name: &str) -> BTreeMap<String, (Option
     configs.map(|one| (one.name.to_string(), (one.value.map(value), one.config_source))).collect()
 }
 
-async fn adjust(
+pub(super) async fn adjust(
     wire: &mut Wire,
     resource_type: i8,
     name: &str,
@@ -105,7 +103,7 @@ async fn adjust(
     wire.ask(&request).await.responses[0].error_code
 }
 
-async fn create(wire: &mut Wire, name: &str) {
+pub(super) async fn create(wire: &mut Wire, name: &str) {
     let topic = CreatableTopic {
         name: name.into(),
         num_partitions: 1,
@@ -213,80 +211,6 @@ async fn changes_that_cannot_be_change_nothing() {
     assert_eq!(told(&mut wire, TOPIC, "t").await["retention.ms"].1, DEFAULT);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_topic_that_grows_can_be_used_at_once_and_after_a_restart() {
-    let disk = Durable::default();
-    let mut broker = disk.start().await;
-    let mut wire = disk.connect(&broker).await;
-    create(&mut wire, "t").await;
-    let grow = |count: i32, validate_only: bool| {
-        let topic = CreatePartitionsTopic {
-            name: "t".into(),
-            count,
-            assignments: None,
-            ..CreatePartitionsTopic::default()
-        };
-        CreatePartitionsRequest { topics: vec![topic], validate_only, ..CreatePartitionsRequest::default() }
-    };
-    assert_eq!(wire.ask(&grow(3, true)).await.results[0].error_code, 0);
-    assert_eq!(wire.metadata(&["t"]).await.topics[0].partitions.len(), 1, "only asked");
-    assert_eq!(wire.ask(&grow(3, false)).await.results[0].error_code, 0);
-    for _ in 0..2 {
-        let partitions = wire.metadata(&["t"]).await.topics.remove(0).partitions;
-        assert!(partitions.len() == 3 && partitions.iter().all(|one| one.error_code == 0));
-        let mut request = produce_request("t", batch(&["x"]), -1);
-        request.topic_data[0].partition_data[0].index = 2;
-        let produced = wire.ask_in(&request, 12).await.responses.remove(0).partition_responses.remove(0);
-        assert_eq!((produced.index, produced.error_code), (2, 0));
-        broker = disk.crash(broker).await;
-        wire = disk.connect(&broker).await;
-    }
-    let refused = wire.ask(&grow(2, false)).await.results.remove(0);
-    assert_eq!(refused.error_code, ErrorCode::InvalidPartitions.code());
-    assert!(refused.error_message.is_some_and(|message| message.contains("cannot lose any")));
-    let mut twice = grow(5, false);
-    twice.topics.push(twice.topics[0].clone());
-    let twice = wire.ask(&twice).await.results;
-    assert_eq!((twice.len(), twice[0].error_code), (1, ErrorCode::InvalidRequest.code()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn records_are_deleted_from_the_front() {
-    let memory = InMemory::start().await;
-    let mut wire = memory.connect().await;
-    create(&mut wire, "t").await;
-    for value in ["a", "b", "c"] {
-        wire.produce("t", batch(&[value])).await;
-    }
-    let delete = |name: &str, partition_index: i32, offset: i64| {
-        let partition = DeleteRecordsPartition { partition_index, offset, ..Default::default() };
-        let topic =
-            DeleteRecordsTopic { name: name.into(), partitions: vec![partition], ..Default::default() };
-        DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1_000, ..DeleteRecordsRequest::default() }
-    };
-    for (name, index, offset, low_watermark, error) in [
-        ("t", 0, 2, 2, ErrorCode::None),
-        ("t", 0, 1, 2, ErrorCode::None),
-        ("t", 0, 4, -1, ErrorCode::OffsetOutOfRange),
-        ("t", 1, 0, -1, ErrorCode::UnknownTopicOrPartition),
-        ("u", 0, 0, -1, ErrorCode::UnknownTopicOrPartition),
-    ] {
-        let answered = wire.ask(&delete(name, index, offset)).await.topics.remove(0).partitions.remove(0);
-        assert_eq!(
-            (answered.low_watermark, answered.error_code),
-            (low_watermark, error.code()),
-            "{name} {offset}"
-        );
-    }
-    assert_eq!(wire.fetch("t", 1).await.error_code, ErrorCode::OffsetOutOfRange.code());
-    assert_eq!(values(&wire.fetch("t", 2).await), [(2, "c".to_owned())]);
-    let all = wire.ask(&delete("t", 0, -1)).await.topics.remove(0).partitions.remove(0);
-    assert_eq!(all.low_watermark, 3);
-    assert_eq!(adjust(&mut wire, TOPIC, "t", &[("cleanup.policy", SET, Some("compact"))], false).await, 0);
-    let compacted = wire.ask(&delete("t", 0, 3)).await.topics.remove(0).partitions.remove(0);
-    assert_eq!(compacted.error_code, ErrorCode::PolicyViolation.code());
-}
-
 /// Which of two changes is meant is not said, so none is made.
 #[tokio::test(start_paused = true)]
 async fn what_is_named_twice_is_not_changed() {
@@ -331,35 +255,6 @@ async fn what_is_named_twice_is_not_changed() {
         let refused = describe(&mut wire, resource_named(BROKER, name)).await;
         assert_eq!((refused.error_code, refused.configs.len()), (ErrorCode::InvalidRequest.code(), 0));
     }
-}
-
-/// It was written down with the next housekeeping, five minutes later.
-#[tokio::test]
-async fn records_that_were_deleted_do_not_come_back_when_the_process_is_killed() {
-    let disk = Durable::default();
-    let broker = disk.start().await;
-    let mut wire = disk.connect(&broker).await;
-    create(&mut wire, "t").await;
-    for value in ["a", "b", "c"] {
-        wire.produce("t", batch(&[value])).await;
-    }
-    let partition = DeleteRecordsPartition { partition_index: 0, offset: 2, ..Default::default() };
-    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
-    let request = DeleteRecordsRequest { topics: vec![topic], ..DeleteRecordsRequest::default() };
-    assert_eq!(wire.ask(&request).await.topics[0].partitions[0].low_watermark, 2);
-    let path = std::path::Path::new("/data/log-start-offset-checkpoint");
-    let written = async {
-        while !disk.disk.read_to_string(path).is_ok_and(|text| text.contains("t 0 2")) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), written).await.expect("it is written down");
-    drop(broker);
-    disk.disk.kill();
-    let broker = disk.start().await;
-    let mut wire = disk.connect(&broker).await;
-    assert_eq!(wire.fetch("t", 1).await.error_code, ErrorCode::OffsetOutOfRange.code());
-    assert_eq!(values(&wire.fetch("t", 2).await), [(2, "c".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]

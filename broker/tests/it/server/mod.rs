@@ -15,6 +15,7 @@ mod failing_steps;
 mod fetch_waits;
 mod floods;
 mod groups;
+mod grown_topics;
 mod hanging_directories;
 mod hanging_disk;
 mod long_names;
