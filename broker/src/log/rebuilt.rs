@@ -30,6 +30,18 @@ impl Rebuild {
         Some((*first, *end))
     }
 
+    /// Whether nothing was aborted in the one segment that it is about, as far as what was synced tells: the first
+    /// index entry makes the file, whose name is synced with the marker.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub(crate) fn is_of_one_without_files(&self) -> io::Result<bool> {
+        match self.indexes.values().collect::<Vec<_>>()[..] {
+            [(index, _)] => index.has_no_files(),
+            _ => Ok(false),
+        }
+    }
+
     /// Here is one. Those of other segments are known already.
     pub(crate) fn note(&mut self, entry: &AbortedTransaction) {
         let index = self.indexes.range_mut(..=entry.last_offset).next_back();

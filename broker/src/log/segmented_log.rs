@@ -331,6 +331,10 @@ impl Log {
         aborted: Option<&AbortedTransaction>,
     ) -> Result<(), (io::Error, bool)> {
         self.unsynced.file(&self.active_file);
+        if aborted.is_some() && !self.active.has_txn_index() {
+            // So that where there is no index, none of what was synced aborted anything.
+            self.unsynced.dir(self.files.dir());
+        }
         let noted = aborted.map(|aborted| self.active.txn_index().append(aborted)).transpose();
         let noted = noted.map_err(|error| (error, true))?;
         if let Err(error) = self.active.append(header, parts, &self.config) {

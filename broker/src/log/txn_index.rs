@@ -73,6 +73,12 @@ impl TxnIndex {
         self.file.is_some()
     }
 
+    /// Whether there is neither a file nor anything that vouched for one.
+    pub(super) fn has_no_files(&self) -> io::Result<bool> {
+        let sum = if_there(self.files.disk().read_to_vec(&self.path(TXN_SUM)))?;
+        Ok(self.file.is_none() && sum.is_none())
+    }
+
     /// Begins it anew, to be filled with [`Self::append`] and closed. The file is written over, which needs no space.
     pub(crate) fn begin_anew(&mut self) -> io::Result<()> {
         self.find()?;

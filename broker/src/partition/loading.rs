@@ -28,7 +28,14 @@ pub(super) struct FoundProducers {
 /// Takes the newest snapshot that is whole and not ahead of the log, and replays what came after it. Snapshots ahead of
 /// the log belong to records that were lost. With one from before the first record that is left, producers would be
 /// taken for being further behind than they are.
-pub(super) fn load_producers(disk: &dyn Disk, log: &mut Log, now_ms: i64) -> io::Result<FoundProducers> {
+///
+/// Everything below `synced` was synced at some time.
+pub(super) fn load_producers(
+    disk: &dyn Disk,
+    log: &mut Log,
+    synced: i64,
+    now_ms: i64,
+) -> io::Result<FoundProducers> {
     let mut offsets: Vec<i64> = snapshot_offsets(disk, log.dir())?.collect();
     let mut producers = ProducerStates::default();
     let bases = log.segment_bases();
@@ -59,7 +66,9 @@ pub(super) fn load_producers(disk: &dyn Disk, log: &mut Log, now_ms: i64) -> io:
     let mut transactions = Transactions::default();
     producers.open_transactions().for_each(|began| transactions.apply(began));
     let mut rebuild = log.begin_rebuild()?;
-    let rebuilt = rebuild_from_before(disk, log, &offsets, from, &mut rebuild)?;
+    // Otherwise the whole segment would be walked over for nothing after every crash.
+    let nothing_to_build = from <= synced && rebuild.is_of_one_without_files()?;
+    let rebuilt = !nothing_to_build && rebuild_from_before(disk, log, &offsets, from, &mut rebuild)?;
     let after = (from, i64::MAX);
     let not_rebuilt = Some(&mut rebuild).filter(|_| !rebuilt);
     let replayed_bytes =

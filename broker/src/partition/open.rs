@@ -136,7 +136,8 @@ fn find(
     epochs.truncate_end(log.next_offset());
     let epochs_changed = written.as_deref() != Some(epochs.print().as_str()) && epochs.latest().is_some();
 
-    let found = load_producers(disk, &mut log, known.now_ms).at("rebuild the producer state from", dir);
+    let found = load_producers(disk, &mut log, report.vouched_offset, known.now_ms)
+        .at("rebuild the producer state from", dir);
     let mut found = found?;
     found.transactions.advance_high_watermark(log.next_offset());
     if config.flush == FlushMode::Sync {

@@ -89,7 +89,7 @@ impl Partition {
         let _no_snapshot = self.snapshotting.lock().map_err(|_| io::Error::other(interrupted()))?;
         let _names = self.names().map_err(io::Error::other)?;
         writer.log.truncate(offset)?;
-        let mut found = load_producers(self.disk(), &mut writer.log, now_ms)?;
+        let mut found = load_producers(self.disk(), &mut writer.log, 0, now_ms)?;
         found.producers.count_on_from(&writer.producers);
         writer.producers = found.producers;
         writer.bytes_since_snapshot = found.replayed_bytes;

@@ -8,9 +8,8 @@ use klamm_broker::disk::{MemoryDisk, Tear};
 use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::describe_configs::{DescribeConfigsResource, DescribeConfigsResult};
 use klamm_protocol::messages::{
-    AlterConfigsRequest, CreateTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, alter_configs,
-    incremental_alter_configs,
+    AlterConfigsRequest, CreateTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    IncrementalAlterConfigsRequest, alter_configs, incremental_alter_configs,
 };
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 use klamm_runtime::MemoryNet;
