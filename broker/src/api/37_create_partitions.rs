@@ -11,7 +11,7 @@ use klamm_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 use tokio::time::Instant;
 
-use super::configs::{Refused, change_topic};
+use super::configs::{Refused, change_topic, named_twice};
 use super::context::{deadline, each_once};
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::{COMMANDS_AT_ONCE, Change};
@@ -20,9 +20,7 @@ pub(super) const VERSIONS: RangeInclusive<i16> = 0..=3;
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
     let request: CreatePartitionsRequest = call.decode()?;
-    let mut seen = BTreeSet::new();
-    let doubled: BTreeSet<Utf8Bytes> =
-        request.topics.iter().filter(|one| !seen.insert(&one.name)).map(|one| one.name.clone()).collect();
+    let doubled = named_twice(request.topics.iter().map(|one| one.name.clone()));
     let until = deadline(request.timeout_ms);
     let topics: Vec<_> = each_once(request.topics, |one| one.name.clone()).collect();
     let mut results = Vec::new();

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use klamm_protocol::ErrorCode;
+use futures::future::join_all;
+use klamm_protocol::{ErrorCode, Utf8Bytes};
 use tokio::time::Instant;
 
 use super::Context;
-use crate::controller::{Change, ChangeTopic};
+use super::context::each_once;
+use crate::controller::{COMMANDS_AT_ONCE, Change, ChangeTopic};
 
 /// Kafka's numbers for those who have settings.
 pub(super) const TOPIC: i8 = 2;
@@ -32,11 +34,57 @@ pub(super) fn is_this_broker(context: &Context, name: &str) -> bool {
     name == context.config().node_id.to_string()
 }
 
-/// Changes settings of whoever has them.
-///
-/// # Errors
-/// What its owner is told.
-pub(super) async fn change(
+/// A resource whose settings are to change.
+pub(super) struct Wanted {
+    pub(super) resource_type: i8,
+    pub(super) name: Utf8Bytes,
+    /// Or why the request makes no sense.
+    pub(super) change: Result<Change, Refused>,
+}
+
+/// What came of it.
+pub(super) struct Outcome {
+    pub(super) resource_type: i8,
+    pub(super) name: Utf8Bytes,
+    pub(super) error: ErrorCode,
+    pub(super) message: Option<Utf8Bytes>,
+}
+
+/// Changes settings of whoever has them, each once and in the order of the request.
+pub(super) async fn change_all(
+    context: &Context,
+    resources: Vec<Wanted>,
+    validate_only: bool,
+) -> Vec<Outcome> {
+    let key = |one: &Wanted| (one.resource_type, one.name.clone());
+    let twice = named_twice(resources.iter().map(key));
+    let mut resources = each_once(resources, key);
+    let mut outcomes = Vec::new();
+    loop {
+        let some: Vec<Wanted> = resources.by_ref().take(COMMANDS_AT_ONCE).collect();
+        if some.is_empty() {
+            return outcomes;
+        }
+        let changes = some.into_iter().map(async |wanted| {
+            let refused = match twice.contains(&key(&wanted)) {
+                true => Err((ErrorCode::InvalidRequest, "it is in the request twice".to_owned())),
+                false => wanted.change,
+            };
+            let Wanted { resource_type, name, .. } = wanted;
+            let changed = match refused {
+                Ok(wanted) => change(context, resource_type, &name, wanted, validate_only).await,
+                Err(refused) => Err(refused),
+            };
+            let (error, message) = changed
+                .err()
+                .map_or((ErrorCode::None, None), |(error, message)| (error, Some(message.into())));
+            Outcome { resource_type, name, error, message }
+        });
+        outcomes.extend(join_all(changes).await);
+    }
+}
+
+async fn change(
     context: &Context,
     resource_type: i8,
     name: &str,

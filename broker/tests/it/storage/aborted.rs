@@ -363,3 +363,23 @@ async fn an_index_goes_with_its_segment() {
         .unwrap();
     assert_eq!(read.aborted, [], "who reads everything is told of nothing");
 }
+
+/// A start takes it that nothing was aborted where there is no index, and does not walk over the segment.
+#[tokio::test(start_paused = true)]
+async fn the_name_of_an_index_is_on_the_disk_when_its_first_marker_is() {
+    let disk = MemoryDisk::new();
+    let mut data = Data::in_memory(&disk);
+    // Neither a roll nor a snapshot syncs the directory.
+    data.config.segment_bytes = 1 << 20;
+    data.config.producer_snapshot_interval_bytes = 1 << 20;
+    let (manager, partition) = data.open_partition().await;
+    let mut history = History::default();
+    history.send(&partition, None).await;
+    history.flush(&partition).await;
+    history.send(&partition, Some(1)).await;
+    history.finish(&partition, 1, false).await;
+    history.flush(&partition).await;
+    drop((manager, partition));
+    disk.crash(Tear::None);
+    assert_eq!(files(&disk, &data.partition_dir(), INDEX).len(), 1);
+}
