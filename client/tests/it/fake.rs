@@ -348,7 +348,6 @@ fn metadata(state: &State, request: &MetadataRequest, address: &str) -> Metadata
     }
 }
 
-/// It coordinates every group, and no transactions: those it refuses as Klamm's broker does.
 /// All partitions join the transaction.
 fn added(request: AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse {
     let result =
