@@ -12,6 +12,7 @@ mod kcat;
 mod page;
 mod scenario;
 mod steps;
+mod streams;
 mod tools;
 mod transactions;
 
