@@ -13,6 +13,7 @@
 //! | `txn` | the transaction coordinator and `__transaction_state` |
 //! | `api` | one file for each request |
 //! | `net` | connections: frames, limits, answers in order |
+//! | [`inspect`] | a data directory looked into offline |
 //! | [`config`] | settings under Kafka's names |
 
 mod api;
@@ -24,6 +25,7 @@ pub mod disk;
 mod embedded;
 mod group;
 mod ids;
+pub mod inspect;
 pub mod log;
 mod net;
 pub mod partition;

@@ -10,6 +10,7 @@ mod format;
 mod group;
 mod histogram;
 mod input;
+mod log;
 mod output;
 mod perf;
 mod produce;
@@ -57,6 +58,9 @@ enum Command {
     /// Lists and describes transactions, aborts those that hang.
     #[command(subcommand)]
     Txn(txn::TxnCommand),
+    /// Looks into a data directory, offline: what is in it, and whether it is sound.
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Measures how fast this client and a broker are together.
     #[command(subcommand)]
     Perf(perf::PerfCommand),
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
             Command::Group(command) => group::run(command).await,
             Command::Config(command) => config::run(command).await,
             Command::Txn(command) => txn::run(command).await,
+            Command::Log(command) => log::run(&command),
             Command::Perf(command) => perf::run(command).await,
             Command::Completions(args) => completions::write_completions(&args, Cli::command()),
             Command::Man(args) => completions::write_man_pages(&args, Cli::command()),
@@ -169,6 +174,8 @@ mod tests {
         accepted("klamm txn describe a b");
         accepted("klamm txn abort a b");
         accepted("klamm txn abort --topic t --partition 0 --start-offset 5");
+        accepted("klamm log dump some/folder --records --from 5 --max 10 --output json");
+        accepted("klamm log verify some/folder other --output json");
         accepted("klamm perf produce t --records 10 --size 5 --partitions 2 --linger 5 --batch-bytes 1000");
         accepted("klamm perf consume t --records 10");
         accepted("klamm perf latency t --records 10 --rate 100 --size 8 --output json");
@@ -214,6 +221,8 @@ mod tests {
         refused("klamm txn abort --topic t", "--partition");
         refused("klamm txn abort a --topic t --partition 0 --start-offset 1", "cannot be used with");
         refused("klamm txn describe", "ID");
+        refused("klamm log dump", "PATH");
+        refused("klamm log verify", "DIR");
         refused("klamm topic delete", "TOPIC");
         refused("klamm consume", "TOPIC");
         refused("klamm perf latency t --rate 0", "0");

@@ -3,7 +3,7 @@
 use klamm_protocol::records::crc32c;
 
 /// Bytes of an entry.
-pub(super) const ENTRY_BYTES: usize = 2 + 4 * 8;
+pub(crate) const ENTRY_BYTES: usize = 2 + 4 * 8;
 const VERSION: i16 = 0;
 
 /// A transaction whose records do not count.
@@ -31,7 +31,7 @@ impl AbortedTransaction {
     }
 
     /// Nothing when it is of another version, or cannot be right.
-    pub(super) fn parse(bytes: &[u8; ENTRY_BYTES]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8; ENTRY_BYTES]) -> Option<Self> {
         let (version, fields) = bytes.split_first_chunk::<2>()?;
         let mut fields = fields.as_chunks::<8>().0.iter().map(|field| i64::from_be_bytes(*field));
         let found = Self {

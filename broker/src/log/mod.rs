@@ -39,6 +39,16 @@ mod synced_end;
 mod txn_index;
 mod write_again;
 
+/// The files as they are, for who looks at them from outside.
+pub(crate) mod raw {
+    pub(crate) use super::aborted::ENTRY_BYTES as ABORTED_ENTRY_BYTES;
+    pub(crate) use super::checkpoint::{EpochCache, LEADER_EPOCHS};
+    pub(crate) use super::index::{BatchPlace, IndexEntry, MaxTimestamp};
+    pub(crate) use super::metadata::{PARTITION_METADATA, parse_topic_id};
+    pub(crate) use super::names::{INDEX, LOG, TIME_INDEX, TXN_INDEX, base_offset_of, segment_path};
+    pub(crate) use super::scan::{BatchScan, Scanned};
+}
+
 pub use aborted::AbortedTransaction;
 pub use config::{FlushMode, LogConfig};
 pub(crate) use error::{IoContext, is_passing, is_want_of_space};

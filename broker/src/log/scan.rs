@@ -1,6 +1,7 @@
 //! Walking the batches of a segment file: headers only for lookups, with checksums for recovery.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -86,16 +87,17 @@ pub(crate) enum Scanned {
 }
 
 /// Reads and checks the batches of a file one after the other.
-pub(crate) struct BatchScan<'a> {
-    file: &'a dyn DiskFile,
+#[derive(Debug)]
+pub(crate) struct BatchScan<F> {
+    file: F,
     position: u64,
     end: u64,
     chunk: Bytes,
     chunk_position: u64,
 }
 
-impl<'a> BatchScan<'a> {
-    pub(crate) fn new(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
+impl<F: Deref<Target: DiskFile>> BatchScan<F> {
+    pub(crate) fn new(file: F, position: u64, end: u64) -> Self {
         Self { file, position, end, chunk: Bytes::new(), chunk_position: position }
     }
 

@@ -78,5 +78,6 @@ pub use producer_state::ActiveProducer;
 pub use read::LogRead;
 pub(crate) use read::Wanted;
 pub use rules::{AppendOrigin, RefusedRecord, RefusedRecords};
+pub(crate) use snapshot::decode as decode_snapshot;
 pub(crate) use stored::StoredRecords;
 pub(crate) use watchers::{Waiter, Watching};

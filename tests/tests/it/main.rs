@@ -18,6 +18,7 @@ mod crash;
 mod examples;
 mod foreign;
 mod job;
+mod offline;
 mod packaging;
 mod rocksdb;
 mod tidy;

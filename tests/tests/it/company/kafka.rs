@@ -21,7 +21,7 @@ const FORMAT: Duration = Duration::from_secs(60);
 pub(crate) struct Kafka {
     jars: String,
     nodes: Vec<Node>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Kafka {
             std::fs::write(&properties, text).unwrap();
             nodes.push(Node { address: format!("127.0.0.1:{port}"), properties, child: None });
         }
-        let mut kafka = Self { jars, nodes, _folder: folder };
+        let mut kafka = Self { jars, nodes, folder };
         for node in 1..=count {
             kafka.format(node).await;
         }
@@ -70,6 +70,11 @@ impl Kafka {
     pub(crate) fn bootstrap(&self) -> String {
         let addresses: Vec<&str> = self.nodes.iter().map(|node| node.address.as_str()).collect();
         addresses.join(",")
+    }
+
+    /// The data directory of a node.
+    pub(crate) fn data(&self, node: usize) -> PathBuf {
+        self.folder.path().join(format!("data-{node}"))
     }
 
     /// `kill -9`.
