@@ -64,7 +64,7 @@ impl Times {
     }
 }
 
-/// `.txnindex`: it has each transaction that a marker of the segment aborts and that records are left of, and no others.
+/// `.txnindex`: it has each transaction that a marker of the segment aborts and that records are left of, and no other.
 #[derive(Debug)]
 pub(super) struct Aborts {
     /// By the offset of the marker.
@@ -82,7 +82,7 @@ impl Aborts {
     pub(super) fn marker(&mut self, header: &BatchHeader, first_offset: Option<i64>) {
         let (producer_id, marker) = (header.producer_id, header.base_offset);
         let entry = self.entries.remove(&marker);
-        // One that records were compacted out of began earlier than it seems; one that nothing is left of hides nothing.
+        // One that records were compacted out of began earlier than it seems; of one that is gone nothing is hidden.
         let Some(first_offset) = first_offset else { return };
         let there =
             entry.is_some_and(|entry| entry.producer_id == producer_id && entry.first_offset <= first_offset);

@@ -113,11 +113,7 @@ impl BatchScan {
         Ok(Self { file: file.clone(), size, rest: Some(raw::BatchScan::new(file, 0, size)) })
     }
 
-    /// What comes next; nothing at the end of the file, and behind damage.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn next(&mut self) -> io::Result<Option<Found>> {
+    fn find_next(&mut self) -> io::Result<Option<Found>> {
         let Some(rest) = &mut self.rest else { return Ok(None) };
         Ok(match rest.next()? {
             raw::Scanned::End => None,
@@ -130,6 +126,15 @@ impl BatchScan {
                 (!unwritten).then_some(Found::Damage { position, what, rest_bytes })
             }
         })
+    }
+}
+
+/// Ends at the end of the file, and behind damage.
+impl Iterator for BatchScan {
+    type Item = io::Result<Found>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.find_next().transpose()
     }
 }
 

@@ -92,10 +92,9 @@ impl Walk {
             self.note(&path, format!("the segment before goes up to offset {end}"));
         }
         let mut beside = self.read_beside(base_offset)?;
-        let mut scan = BatchScan::open(&path)?;
         self.found.segments += 1;
-        while let Some(next) = scan.next()? {
-            match next {
+        for next in BatchScan::open(&path)? {
+            match next? {
                 Found::Batch { position, batch } => self.batch(&path, position, &batch, &mut beside),
                 Found::Damage { position, what, rest_bytes } => {
                     let what = format!("at position {position}, {rest_bytes} bytes before the end: {what}");

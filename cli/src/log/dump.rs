@@ -117,9 +117,8 @@ impl<W: Write> Printer<W> {
 
     fn segment(&mut self, path: &Path, args: &DumpArgs) -> Result<bool, CliError> {
         let cannot = |error: io::Error| unreadable(path, &error);
-        let mut scan = BatchScan::open(path).map_err(cannot)?;
-        while let Some(found) = scan.next().map_err(cannot)? {
-            match found {
+        for found in BatchScan::open(path).map_err(cannot)? {
+            match found.map_err(cannot)? {
                 Found::Damage { position, what, rest_bytes } => {
                     self.damaged = Some(format!(
                         "{}: at position {position}, {rest_bytes} bytes before the end: {what}",

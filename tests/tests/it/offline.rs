@@ -103,19 +103,21 @@ async fn write(bootstrap: &str) {
     }
 }
 
+type Damage = Box<dyn Fn(&mut Vec<u8>)>;
+
 /// Changes each kind of file of a sound partition, sees that it is named, and puts it back.
 async fn each_damage_is_found(data: &Path, folder: &Path) {
     let last = |suffix: &str| files(folder, suffix).pop().unwrap();
     let first = |suffix: &str| files(folder, suffix).remove(0);
     let flipped = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
-    let damages: [(PathBuf, Box<dyn Fn(&mut Vec<u8>)>, &str); 7] = [
+    let damages: [(PathBuf, Damage, &str); 7] = [
         (first("log"), Box::new(flipped(100)), "at position "),
         (last("log"), Box::new(|bytes| bytes.truncate(bytes.len() - 1)), "the file ends after"),
         (first("index"), Box::new(flipped(7)), "starts at position"),
         (first("timeindex"), Box::new(flipped(0)), "is not the greatest timestamp"),
         (first("txnindex"), Box::new(|bytes| bytes.truncate(bytes.len() - 34)), "are read as committed"),
         (first("snapshot"), Box::new(flipped(3)), "checksum"),
-        (folder.join("leader-epoch-checkpoint"), Box::new(|bytes| bytes.clear()), "cannot be understood"),
+        (folder.join("leader-epoch-checkpoint"), Box::new(Vec::clear), "cannot be understood"),
     ];
     for (file, damage, what) in damages {
         let sound = std::fs::read(&file).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! `clients` is the table of them, `steps` the scenario and the judgement of how it went, `scenario` runs a program,
 //! `kcat` does the same by command lines, `page` keeps docs/compatibility.md, `dumper` reads our segments with
-//! Kafka's tool, `transactions` looks at ours with Kafka's command for them, `tools` compares what all of its commands print of ours
-//! and of Kafka's, `installed` finds all of it.
+//! Kafka's tool, `transactions` looks at ours with Kafka's command for them, `tools` compares what all of its commands
+//! print of ours and of Kafka's, `streams` is Kafka Streams' word count through kills, `installed` finds all of it.
 
 mod clients;
 mod dumper;
