@@ -77,6 +77,8 @@ pub struct Broker {
     transactions: Arc<TransactionService>,
     logs: Arc<LogManager>,
     limits: Arc<Limits>,
+    /// Turns true when it stops because all its log directories have failed.
+    gave_up: watch::Sender<bool>,
 }
 
 /// What a broker is made of.
@@ -109,6 +111,13 @@ impl Broker {
     #[doc(hidden)]
     pub fn request_bytes_taken(&self) -> usize {
         self.limits.request_bytes_taken()
+    }
+
+    /// Waits until the disks of all log directories have failed. From then on it takes no connections and no requests, as
+    /// a broker of Apache Kafka would; [`Self::shutdown`] is all that is left to do.
+    pub async fn gave_up(&self) {
+        // It lives as long as this does.
+        let _ = self.gave_up.subscribe().wait_for(|gave_up| *gave_up).await;
     }
 
     /// Stops: takes no more connections and requests, answers those under way (for at most 5 s), makes everything
@@ -147,6 +156,7 @@ impl Broker {
         }
         let options = log_options(&config, dirs);
         let logs = Arc::new(LogManager::open(disk.clone(), clock.clone(), rng.clone(), options).await?);
+        logs.set_reserve(config.reserve);
         let controller =
             Controller::open(disk.clone(), logs.clone(), clock.clone(), rng.clone(), &config).await?;
         let controller = Arc::new(controller);
@@ -172,9 +182,17 @@ impl Broker {
                 std::future::ready(())
             })
         });
+        let gave_up = watch::Sender::new(false);
+        chores.spawn("failing disks", give_up(logs.clone(), stopping.clone(), gave_up.clone()));
         let coordinators = Coordinators { groups: groups.clone(), transactions: transactions.clone() };
-        let context =
-            Context::new(config, cluster_id, controller.clone(), coordinators, clock, stops.clone());
+        let context = Context::new(
+            config,
+            cluster_id,
+            (controller.clone(), logs.clone()),
+            coordinators,
+            clock,
+            stops.clone(),
+        );
         let context = Arc::new(context);
         for (listener, advertised) in bound.into_iter().zip(advertised.clone()) {
             let (limits, connections) = (limits.clone(), connections.clone());
@@ -194,8 +212,19 @@ impl Broker {
             transactions,
             logs,
             limits,
+            gave_up,
         })
     }
+}
+
+/// Stops taking connections and requests when no log directory is left.
+async fn give_up(logs: Arc<LogManager>, stopping: watch::Sender<bool>, gave_up: watch::Sender<bool>) {
+    logs.all_failed().await;
+    tracing::error!(
+        "the disks of all log directories have failed: the broker stops. Repair them and start it again"
+    );
+    stopping.send_replace(true);
+    gave_up.send_replace(true);
 }
 
 fn log_options(config: &BrokerConfig, dirs: Vec<PathBuf>) -> LogManagerOptions {

@@ -77,6 +77,12 @@ pub(crate) async fn run(args: BrokerArgs, started: Instant) -> Result<(), CliErr
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        () = broker.gave_up() => {
+            let _ = tokio::time::timeout(STOP_DEADLINE, broker.shutdown()).await;
+            return Err(CliError::failed(
+                "the disks of all log directories have failed; repair them and start the broker again",
+            ));
+        }
     };
     tracing::info!("{name}: draining");
     match tokio::time::timeout(STOP_DEADLINE, broker.shutdown()).await {

@@ -2,7 +2,8 @@
 //!
 //! A topic that is asked for by name and does not exist is created and described at once, if the request and
 //! `auto.create.topics.enable` allow it. There is one broker, which leads everything and is its own controller. Its
-//! address is the one advertised for the listener that the client came through.
+//! address is the one advertised for the listener that the client came through. A partition in a log directory whose disk
+//! has failed has no leader, as in Kafka: it keeps its one replica, which is offline.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -142,6 +143,18 @@ fn describe(context: &Context, view: &View, topic: &Topic) -> MetadataResponseTo
     let here = context.config().node_id;
     let partitions = (0..topic.partitions).map(|index| {
         let leader_epoch = view.log(topic, index).map_or(0, |log| log.leader_epoch());
+        if context.is_offline(view, topic, index) {
+            return MetadataResponsePartition {
+                error_code: ErrorCode::LeaderNotAvailable.code(),
+                partition_index: index,
+                leader_id: -1,
+                leader_epoch,
+                replica_nodes: vec![here],
+                isr_nodes: vec![here],
+                offline_replicas: vec![here],
+                ..MetadataResponsePartition::default()
+            };
+        }
         MetadataResponsePartition {
             partition_index: index,
             leader_id: here,

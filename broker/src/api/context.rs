@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
+use crate::partition::LogManager;
 use crate::quiet::QuietLog;
 use crate::txn::TransactionService;
 
@@ -22,6 +23,7 @@ pub(crate) struct Context {
     config: BrokerConfig,
     cluster_id: String,
     controller: Arc<Controller>,
+    logs: Arc<LogManager>,
     coordinators: Coordinators,
     clock: Arc<dyn Clock>,
     quiet_log: QuietLog,
@@ -69,12 +71,21 @@ impl Context {
     pub(crate) fn new(
         config: BrokerConfig,
         cluster_id: String,
-        controller: Arc<Controller>,
+        (controller, logs): (Arc<Controller>, Arc<LogManager>),
         coordinators: Coordinators,
         clock: Arc<dyn Clock>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, cluster_id, controller, coordinators, clock, quiet_log: QuietLog::default(), stopping }
+        Self {
+            config,
+            cluster_id,
+            controller,
+            logs,
+            coordinators,
+            clock,
+            quiet_log: QuietLog::default(),
+            stopping,
+        }
     }
 
     pub(crate) fn config(&self) -> &BrokerConfig {
@@ -87,6 +98,18 @@ impl Context {
 
     pub(crate) fn controller(&self) -> &Controller {
         &self.controller
+    }
+
+    pub(crate) fn logs(&self) -> &Arc<LogManager> {
+        &self.logs
+    }
+
+    /// Whether a partition has no leader, because the disk of its log directory has failed.
+    pub(crate) fn is_offline(&self, view: &View, topic: &Topic, index: i32) -> bool {
+        match view.log(topic, index) {
+            Ok(log) => log.is_in_failed_dir(),
+            Err(_) => self.logs.is_presumed_offline(&topic.name, index, topic.id),
+        }
     }
 
     pub(crate) fn groups(&self) -> &Arc<GroupService> {

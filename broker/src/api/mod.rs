@@ -26,6 +26,8 @@ mod describe_cluster;
 mod describe_configs;
 #[path = "15_describe_groups.rs"]
 mod describe_groups;
+#[path = "35_describe_log_dirs.rs"]
+mod describe_log_dirs;
 #[path = "61_describe_producers.rs"]
 mod describe_producers;
 #[path = "65_describe_transactions.rs"]
@@ -133,6 +135,7 @@ apis! {
     ListTransactions in list_transactions,
     DescribeConfigs in describe_configs,
     AlterConfigs in alter_configs,
+    DescribeLogDirs in describe_log_dirs,
     CreatePartitions in create_partitions,
     IncrementalAlterConfigs in incremental_alter_configs,
     DescribeCluster in describe_cluster,

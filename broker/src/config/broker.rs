@@ -8,6 +8,7 @@ use super::keys::{ConfigError, Values};
 use super::listeners::Endpoint;
 use super::transaction::TransactionConfig;
 use crate::log::{FlushMode, LogConfig, TimestampType};
+use crate::partition::DiskReserve;
 
 /// The settings of a broker. Field names follow the names of the keys; see [`KEYS`](super::KEYS) for what they do.
 #[derive(Debug, Clone)]
@@ -33,6 +34,7 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: usize,
     pub log_open_files_max: usize,
     pub recovery_threads: usize,
+    pub reserve: DiskReserve,
     pub retention_check_interval: Duration,
     pub offsets_topic_partitions: i32,
     pub offsets_topic_segment_bytes: u64,
@@ -83,6 +85,7 @@ impl BrokerConfig {
             fetch_max_bytes: values.size("fetch.max.bytes"),
             log_open_files_max: values.size("log.open.files.max"),
             recovery_threads: values.size("num.recovery.threads.per.data.dir"),
+            reserve: DiskReserve { bytes: values.size("log.dir.reserve.bytes") as u64 },
             retention_check_interval: millis("log.retention.check.interval.ms"),
             offsets_topic_partitions: values.int32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes") as u64,
@@ -230,6 +233,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_logs_groups_and_transactions_too() {
         assert_eq!(config("").unwrap().log, LogConfig::default());
+        assert_eq!(config("").unwrap().reserve, DiskReserve::default());
         assert_eq!(config("").unwrap().group, GroupConfig::default());
         assert_eq!(config("").unwrap().transaction, TransactionConfig::default());
     }

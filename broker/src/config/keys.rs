@@ -116,6 +116,13 @@ pub const KEYS: &[Key] = &[
         "Files of logs that are open beside those that are appended to, one for each partition (ours).",
     ),
     key(
+        "log.dir.reserve.bytes",
+        "268435456",
+        MS,
+        "Where less is free, clients write nothing to a log directory (POLICY_VIOLATION); a quarter of it is kept from \
+         offsets, transactions and metadata, too. Of a small file system a twentieth at most; 0 is no reserve (ours).",
+    ),
+    key(
         "num.recovery.threads.per.data.dir",
         "2",
         Expectation::Int(1, 1_000),

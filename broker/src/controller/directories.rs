@@ -78,6 +78,8 @@ async fn carry_out(
             tracing::debug!(topic = name, partition = index, "removing what is left of a deleted topic");
             logs.delete_on_thread(name, index).await.map(drop).map_err(|error| error.to_string())
         }
+        // Where it should be was said at the start, once for all of them.
+        (Action::Create(index), Some(topic), _) if logs.is_presumed_offline(name, index, topic.id) => Ok(()),
         (Action::Create(index), Some(topic), Some(config)) => {
             let made = logs.create_on_thread(name, index, topic.id, config.clone()).await;
             made.map(drop).map_err(|error| error.to_string())
@@ -128,7 +130,7 @@ fn unreadable(log: &Partition) -> Option<String> {
 }
 
 fn found(log: &Partition) -> Found {
-    let nothing = log.offline().is_none() && log.log_end_offset() == 0 && log.size_bytes() == 0;
+    let nothing = log.offline().is_none() && log.is_without_records();
     let empty = nothing || log.is_unfinished();
     Found { index: log.index(), topic_id: log.topic_id(), empty }
 }

@@ -92,7 +92,12 @@ impl MetadataLog {
             );
             return Err(StorageError::new(what).into());
         }
-        let partition = match logs.partition(METADATA_TOPIC, 0) {
+        let found = logs.partition(METADATA_TOPIC, 0);
+        if let Some(why) = logs.offline_since_the_start().filter(|_| found.is_none()) {
+            let what = format!("it is in no other log directory, and without it no topic is known: {why}");
+            return Err(StorageError::new(what).into());
+        }
+        let partition = match found {
             Some(partition) => partition,
             // There are partitions, and no metadata: it is where nothing is now.
             None if !logs.new_dirs().is_empty() && !logs.partitions().is_empty() => {

@@ -64,7 +64,9 @@ impl Controller {
             let logs = logs.clone();
             move || {
                 let (metadata, image) = MetadataLog::open(&logs, clock, surroundings.node_id)?;
+                logs.settle_doubles(|id| image.was_deleted(id))?;
                 refuse_unmounted(&logs, &image)?;
+                logs.expect_partitions(partitions_of(&image));
                 logs.adopt_new_dirs()?;
                 Ok::<_, ControllerError>((metadata, image))
             }
@@ -200,6 +202,13 @@ fn goes_on() -> TopicError {
     let message = "it takes longer than the request's timeout; what was asked for goes on by itself, and the metadata \
                    will show it. Is the disk of one of log.dirs well?";
     TopicError::new(ErrorCode::RequestTimedOut, message)
+}
+
+/// The partitions that there have to be.
+fn partitions_of(image: &Image) -> impl Iterator<Item = ((String, i32), Uuid)> {
+    image
+        .topics()
+        .flat_map(|topic| (0..topic.partitions).map(|index| ((topic.name.to_string(), index), topic.id)))
 }
 
 /// A log directory that is empty beside others may have been added, if nothing is missing. If something is, it would be

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes};
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes, Space};
 
 /// Files and directories of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,6 +86,12 @@ impl Disk for FileDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let told = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+        Ok(Space { total_bytes: bytes(told.f_blocks), free_bytes: bytes(told.f_bavail) })
     }
 
     fn is_blocking(&self) -> bool {

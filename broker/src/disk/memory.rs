@@ -1,6 +1,6 @@
 //! A disk in memory that knows which bytes and names are durable, and can crash, tear, hang and fail on command.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
@@ -10,7 +10,7 @@ use klamm_runtime::{Clock, Rng, SeededRng};
 use rpds::RedBlackTreeMapSync;
 
 use super::faults::{Calls, DiskCall, Effect, Failure, Faults, Hang};
-use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes};
+use super::{DirEntry, Disk, DiskFile, DiskLock, FileTimes, Space};
 
 /// What a disk sector is: the unit that is written whole or not at all.
 const SECTOR_BYTES: u64 = 512;
@@ -46,6 +46,8 @@ struct Shared {
     /// Tells when files are made and written; without it nobody knows.
     clock: Option<Arc<dyn Clock>>,
     faults: Faults,
+    /// See [`MemoryDisk::limit`].
+    limits: BTreeMap<PathBuf, u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -136,6 +138,25 @@ impl MemoryDisk {
     /// Lets these calls fail.
     pub fn fail(&self, calls: Calls, failure: impl Into<Failure>) {
         self.shared().faults.order(calls, Effect::Fail(failure.into()));
+    }
+
+    /// Makes a directory one of a file system of so many bytes: a write that does not fit fails with
+    /// `StorageFull` and writes nothing.
+    pub fn limit(&self, dir: impl Into<PathBuf>, total_bytes: u64) {
+        self.shared().limits.insert(dir.into(), total_bytes);
+    }
+
+    /// The size of the file system that a path is in and what is taken of it, if it has a limit.
+    fn taken(&self, path: &Path) -> Option<(u64, u64)> {
+        let shared = self.shared();
+        let (dir, total_bytes) = shared.limits.iter().find(|(dir, _)| path.starts_with(dir))?;
+        let taken = find(&shared.root, dir).map_or(0, |node| live_bytes(&node));
+        Some((*total_bytes, taken))
+    }
+
+    /// Whether a file may be so much longer.
+    fn has_room(&self, path: &Path, growth: u64) -> bool {
+        growth == 0 || self.taken(path).is_none_or(|(total, taken)| growth <= total.saturating_sub(taken))
     }
 
     /// Lets these calls hang, before they have any effect, until they are released.
@@ -346,6 +367,11 @@ impl Disk for MemoryDisk {
         Ok(Some(DiskLock::new(HeldLock { disk: self.clone(), path: path.to_owned(), generation })))
     }
 
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let (total_bytes, taken) = self.taken(path).ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Space { total_bytes, free_bytes: total_bytes.saturating_sub(taken) })
+    }
+
     fn is_blocking(&self) -> bool {
         self.blocking
     }
@@ -405,7 +431,14 @@ impl DiskFile for MemoryFile {
         self.check_alive()?;
         let failure = self.disk.begin(DiskCall::Write, &self.path)?;
         let position = usize::try_from(position).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let written = if failure.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
+        let growth = (position + bytes.len()).saturating_sub(lock(&self.contents).live.len()) as u64;
+        let is_full = !self.disk.has_room(&self.path, growth);
+        let failure = failure.or_else(|| is_full.then(|| io::ErrorKind::StorageFull.into()));
+        let written = match (is_full, &failure) {
+            (true, _) => &bytes[..0],
+            (false, Some(_)) => &bytes[..bytes.len() / 2],
+            (false, None) => bytes,
+        };
         let now_ms = self.disk.now_ms();
         let mut contents = lock(&self.contents);
         contents.write(position, written);
@@ -554,6 +587,13 @@ impl Split {
             end = end.max(place.end);
         }
         whole.get(self.durable.len()..end).map(<[u8]>::to_vec).unwrap_or_default()
+    }
+}
+
+fn live_bytes(node: &Node) -> u64 {
+    match node {
+        Node::File(contents) => lock(contents).live.len() as u64,
+        Node::Directory(directory) => lock(directory).live.values().map(live_bytes).sum(),
     }
 }
 

@@ -89,6 +89,15 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// What the operating system says.
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>>;
 
+    /// How large the file system of a directory is, and how much of it is free.
+    ///
+    /// # Errors
+    /// `Unsupported`, which is the default, where nobody knows; or what the operating system says.
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Whether calls may block the thread for milliseconds, or for ever. Work on such a disk runs on threads for it; on
     /// one that does not, it runs in place, which keeps tokio's paused clock exact.
     fn is_blocking(&self) -> bool;
@@ -222,6 +231,20 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
         let read = self.read_at(buffer, position)?;
         if read == buffer.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
+}
+
+/// The size of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What may still be written to it.
+    pub free_bytes: u64,
+}
+
+impl Space {
+    /// What is reckoned with where the disk does not say.
+    pub(crate) const UNKNOWN: Self = Self { total_bytes: u64::MAX, free_bytes: u64::MAX };
 }
 
 /// When something happened to a file, in milliseconds since the Unix epoch.

@@ -125,6 +125,14 @@ pub enum LogError {
         /// The log directories.
         dirs: Vec<PathBuf>,
     },
+    /// The disk of a log directory has failed.
+    #[error("{why}")]
+    DirFailed {
+        /// The log directory.
+        dir: PathBuf,
+        /// What happened, and what to do.
+        why: StorageError,
+    },
     /// No log directory was given.
     #[error("log.dirs is empty: at least one directory is needed")]
     NoLogDirs,
@@ -141,6 +149,15 @@ impl LogError {
         const IO_ERROR: i32 = 5;
         match self {
             Self::Io { source, .. } => is_passing(source) || source.raw_os_error() == Some(IO_ERROR),
+            _ => false,
+        }
+    }
+
+    /// Whether the disk of the log directory has failed, see [`is_of_disk`].
+    pub(crate) fn is_of_disk(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_of_disk(source),
+            Self::DirFailed { .. } => true,
             _ => false,
         }
     }
@@ -185,6 +202,34 @@ pub(crate) fn is_want_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(TOO_MANY_OPEN_FILES_IN_SYSTEM | TOO_MANY_OPEN_FILES))
 }
 
+/// Whether an error says that the disk or its file system has failed as a whole, and not the one call: everything else
+/// in the same log directory is as good as failed, too.
+pub(crate) fn is_of_disk(error: &io::Error) -> bool {
+    const IO_ERROR: i32 = 5;
+    const NO_SUCH_DEVICE_OR_ADDRESS: i32 = 6;
+    const NO_SUCH_DEVICE: i32 = 19;
+    const READ_ONLY: i32 = 30;
+    const NOT_CONNECTED: i32 = 107;
+    const SHUT_DOWN: i32 = 108;
+    const STALE: i32 = 116;
+    const NEEDS_CLEANING: i32 = 117;
+    const REMOTE_IO_ERROR: i32 = 121;
+    matches!(
+        error.raw_os_error(),
+        Some(
+            IO_ERROR
+                | NO_SUCH_DEVICE_OR_ADDRESS
+                | NO_SUCH_DEVICE
+                | READ_ONLY
+                | NOT_CONNECTED
+                | SHUT_DOWN
+                | STALE
+                | NEEDS_CLEANING
+                | REMOTE_IO_ERROR
+        )
+    )
+}
+
 /// The storage of a partition failed or was found damaged. It is sticky: the partition takes no more records until the
 /// broker is restarted. On the wire it is `KAFKA_STORAGE_ERROR`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -208,6 +253,21 @@ impl From<LogError> for StorageError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_failed_is_told_from_one_that_is_full() {
+        for errno in [5, 6, 19, 30, 107, 108, 116, 117, 121] {
+            let failed = || io::Error::from_raw_os_error(errno);
+            assert!(is_of_disk(&failed()), "{errno}");
+            assert!(LogError::Io { action: "write", path: "/x".into(), source: failed() }.is_of_disk());
+        }
+        for errno in [2, 12, 13, 23, 24, 28, 122] {
+            assert!(!is_of_disk(&io::Error::from_raw_os_error(errno)), "{errno}");
+        }
+        assert!(!is_of_disk(&io::Error::other("a word")) && !LogError::NoLogDirs.is_of_disk());
+        let why = StorageError::new("gone");
+        assert!(LogError::DirFailed { dir: "/x".into(), why }.is_of_disk());
+    }
 
     #[test]
     fn what_the_system_cannot_do_now_may_pass_and_a_failed_sync_does_not() {

@@ -51,7 +51,7 @@ pub(crate) mod raw {
 
 pub use aborted::AbortedTransaction;
 pub use config::{FlushMode, LogConfig};
-pub(crate) use error::{IoContext, is_passing, is_want_of_space};
+pub(crate) use error::{IoContext, is_of_disk, is_passing, is_want_of_space};
 pub use error::{LogError, StorageError};
 pub use klamm_protocol::records::TimestampType;
 pub(crate) use open_files::OpenFiles;

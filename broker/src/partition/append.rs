@@ -234,6 +234,7 @@ impl Partition {
         config: &LogConfig,
         written: &mut Written,
     ) -> Result<Appended, AppendError> {
+        self.home.health.admit(batch.origin, batch.len() as u64, batch.now_ms)?;
         let stamped = batch.stamp(writer.log.next_offset(), self.leader_epoch(), config);
         let names = self.names()?;
         let rolled = writer.log.roll_if_needed(&stamped.header, batch.now_ms);
@@ -293,7 +294,7 @@ impl Partition {
             "writing to {dir} failed: {error}. The partition is read-only until the broker is restarted; check the \
              disk before"
         ));
-        self.fail(failure.clone());
+        self.fail_by(error, failure.clone());
         failure
     }
 }

@@ -1,11 +1,13 @@
 //! Why a partition refuses a batch or a read, and Kafka's code for it.
 
+use std::path::PathBuf;
+
 use klamm_protocol::ErrorCode;
 use klamm_protocol::records::InvalidBatch;
 
 use super::rules::{RefusedRecord, RefusedRecords};
 use crate::log::StorageError;
-pub(super) use crate::log::{is_passing, is_want_of_space};
+pub(super) use crate::log::{is_of_disk, is_passing, is_want_of_space};
 
 /// Nobody knows what it came to, or what state it left.
 pub(super) fn interrupted() -> StorageError {
@@ -65,6 +67,20 @@ pub enum AppendError {
     /// The producer's id, epoch or sequence number does not fit what it wrote before.
     #[error(transparent)]
     Producer(#[from] ProducerError),
+    /// The log directory has less free than what is kept free in it.
+    #[error(
+        "{} has {free_bytes} bytes free, and {reserve_bytes} are kept free (log.dir.reserve.bytes): the batch was not \
+         written. Free some space, or lower retention.bytes; no restart is needed",
+        dir.display()
+    )]
+    NoRoom {
+        /// The log directory.
+        dir: PathBuf,
+        /// What is free.
+        free_bytes: u64,
+        /// What has to stay free when records of this origin are written.
+        reserve_bytes: u64,
+    },
     /// The disk failed, now or before.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -80,6 +96,8 @@ impl AppendError {
             // The checksum is right: it was written so, and would be no better the next time.
             Self::KeyMissing { .. } | Self::Record { .. } => ErrorCode::InvalidRecord,
             Self::Producer(error) => error.error_code(),
+            // Not retriable: clients hide one that is behind their delivery timeout, and ask for metadata all the while.
+            Self::NoRoom { .. } => ErrorCode::PolicyViolation,
             Self::Storage(_) => ErrorCode::KafkaStorageError,
         }
     }

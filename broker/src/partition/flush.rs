@@ -117,7 +117,7 @@ impl Partition {
                      disk before",
                     self.dir().display()
                 ));
-                self.fail(failure.clone());
+                self.fail_by(&error, failure.clone());
                 Err(failure)
             }
         }

@@ -1,5 +1,6 @@
 //! `Partition`: what is known of its offsets without asking the disk, its settings, and how it fails.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -7,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use klamm_protocol::Uuid;
 use tokio::sync::{Semaphore, watch};
 
-use super::error::interrupted;
+use super::dir_health::DirHealth;
+use super::error::{interrupted, is_of_disk};
 use super::flush_queue::FlushQueue;
 use super::job::Job;
 use super::marker::Guard;
@@ -92,6 +94,8 @@ pub(super) struct Home {
     /// How many bytes may wait in the whole log directory.
     pub(super) room: Arc<Semaphore>,
     pub(super) flushes: Arc<FlushQueue>,
+    /// How the log directory is.
+    pub(super) health: Arc<DirHealth>,
 }
 
 impl Partition {
@@ -148,7 +152,7 @@ impl Partition {
 
     /// What is known for another try to open the log; nothing when it is open, or never will be.
     pub(super) fn to_be_opened(&self) -> Option<Known> {
-        if self.is_open() || self.failure.get().is_some() {
+        if self.is_open() || self.failure.get().is_some() || self.is_in_failed_dir() {
             return None;
         }
         self.unopened.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.again
@@ -271,7 +275,7 @@ impl Partition {
     /// Why the partition takes no records: it was found damaged, could not be opened yet, its disk failed, or the
     /// broker is stopping.
     pub fn offline(&self) -> Option<StorageError> {
-        if let Some(failure) = self.failure.get() {
+        if let Some(failure) = self.failure.get().or_else(|| self.home.health.failure()) {
             return Some(failure.clone());
         }
         if self.is_open() {
@@ -279,6 +283,11 @@ impl Partition {
         }
         let unopened = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
         Some(unopened.as_ref().map_or_else(interrupted, |unopened| unopened.why.clone()))
+    }
+
+    /// Whether the disk of its log directory has failed, and so everything in that.
+    pub(crate) fn is_in_failed_dir(&self) -> bool {
+        self.home.health.failure().is_some()
     }
 
     /// Whether the log is open.
@@ -302,6 +311,11 @@ impl Partition {
         self.opened.get().is_some_and(|opened| opened.unfinished)
     }
 
+    /// Whether it holds no record and never did.
+    pub(crate) fn is_without_records(&self) -> bool {
+        self.log_end_offset() == 0 && self.size_bytes() == 0
+    }
+
     /// What was done when the log was opened.
     pub fn recovery_report(&self) -> &RecoveryReport {
         self.opened.get().map_or(&NOTHING_DONE, |opened| &opened.report)
@@ -319,6 +333,17 @@ impl Partition {
                 "the partition is read-only from now on"
             );
         }
+        self.wake();
+    }
+
+    /// As [`Self::fail`], by an error of the operating system. If it is one of the disk, nothing else in the log
+    /// directory takes records either, and that is told once for all of it.
+    pub(super) fn fail_by(&self, error: &io::Error, failure: StorageError) {
+        if !is_of_disk(error) {
+            return self.fail(failure);
+        }
+        let _ = self.failure.set(failure.clone());
+        self.home.health.fail(failure);
         self.wake();
     }
 

@@ -13,10 +13,11 @@ use klamm_protocol::Uuid;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::dir_health::DirHealth;
 use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
 use super::upkeep::Checkpoint;
-use crate::disk::{Disk, DiskLock, Ended, Executor};
+use crate::disk::{Disk, DiskLock, Ended, Executor, Space};
 use crate::log::checkpoint::{
     HIGH_WATERMARKS, LOG_STARTS, Offsets, RECOVERY_POINTS, parse_offsets, print_offsets,
 };
@@ -86,6 +87,7 @@ pub(super) struct LogDir {
     /// What the checkpoint files hold, so that they are written only when something changed.
     written: Mutex<Written>,
     meta: Option<MetaProperties>,
+    health: Arc<DirHealth>,
 }
 
 /// Partitions whose directories were renamed, with the number of the renaming.
@@ -151,6 +153,7 @@ impl LogDir {
             renamed: Mutex::default(),
             written: Mutex::default(),
             meta,
+            health: Arc::new(DirHealth::new(disk, path)),
         };
         Ok((dir, lock))
     }
@@ -296,6 +299,9 @@ impl LogDir {
                 self.unfinished().insert(key.clone());
                 // What is left over for want of space or descriptors is removed before the next try.
                 let _ = self.take_back(&key, &dir);
+                if error.is_of_disk() {
+                    self.health.fail(&error);
+                }
                 return Err(error);
             }
         };
@@ -320,11 +326,21 @@ impl LogDir {
     /// Takes a partition out and renames its directory, which is given back for removal.
     pub(super) fn delete(&self, key: &Key, unique: Uuid) -> Result<Option<PathBuf>, LogError> {
         let Some(partition) = self.partitions().get(key).cloned() else { return Ok(None) };
+        if self.health.failure().is_some() {
+            // Its directory stays, and is removed by the first start that can.
+            partition.retire("the topic was deleted");
+            self.partitions().remove(key);
+            return Ok(None);
+        }
         partition.leave("the topic was deleted");
         self.open_files.leave(partition.dir());
         let renamed = self.path.join(deleted_name(key, unique));
         // It is gone when its directory has another name. As long as it has not, no new log may take its place.
-        self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir())?;
+        let done = self.disk.rename(partition.dir(), &renamed).at("rename", partition.dir());
+        if let Some(error) = done.as_ref().err().filter(|error| error.is_of_disk()) {
+            self.health.fail(error);
+        }
+        done?;
         let many = self.renamed().add(key.clone());
         self.partitions().remove(key);
         if many && let Err(error) = self.settle_renames() {
@@ -363,6 +379,7 @@ impl LogDir {
             executor: self.executor.clone(),
             room: self.room.clone(),
             flushes: self.flushes.clone(),
+            health: self.health.clone(),
         }
     }
 
@@ -411,6 +428,9 @@ impl LogDir {
 
     /// Retention and expiry for all partitions, then the checkpoints. Waits for none of it longer than [`PATIENCE`].
     pub(super) async fn housekeeping(self: &Arc<Self>, now_ms: i64) {
+        if self.health.failure().is_some() {
+            return;
+        }
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         let all = partitions
             .into_iter()
@@ -429,7 +449,13 @@ impl LogDir {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        if self.health.failure().is_some() {
+            return;
+        }
         if let Err(error) = self.replace_checkpoints(written) {
+            if error.is_of_disk() {
+                return self.health.fail(&error);
+            }
             tracing::warn!(
                 dir = %self.path.display(), %error,
                 "cannot write the checkpoints; a restart would take longer"
@@ -442,6 +468,10 @@ impl LogDir {
     /// they are looked at again. When this is dropped before it ends, there is no marker.
     pub(super) async fn close(self: &Arc<Self>) -> Result<(), LogError> {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
+        if let Some(why) = self.health.failure() {
+            partitions.iter().for_each(|partition| partition.retire("the broker is stopping"));
+            return Err(LogError::DirFailed { dir: self.path.clone(), why: why.clone() });
+        }
         // Side by side: a journal commits those that wait together in one go.
         let closing =
             partitions.into_iter().map(|partition| self.flushes.syncs().run(move || partition.close()));
@@ -469,6 +499,16 @@ impl LogDir {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn health(&self) -> &Arc<DirHealth> {
+        &self.health
+    }
+
+    /// How large its file system is, and what is free; nothing when the disk does not say so within [`PATIENCE`].
+    pub(super) async fn space(&self) -> Option<Space> {
+        let (disk, path) = (self.disk.clone(), self.path.clone());
+        timeout(PATIENCE, self.executor.run(move || disk.space(&path).ok())).await.ok()?.ok()?
     }
 
     pub(super) fn flushes(&self) -> &Arc<FlushQueue> {

@@ -1,25 +1,27 @@
 //! All logs of a broker: load them at start, create and delete them, keep house, and shut down cleanly.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{join, join_all};
 use klamm_protocol::Uuid;
 use klamm_runtime::{Blocking, Clock, Rng, Tasks};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::flush_queue::run_flusher;
 use super::handle::Partition;
-use super::log_dir::{Key, LogDir, in_parallel};
+use super::log_dir::{Key, LogDir};
+use super::opening::{Double, OfflineDir, Opened, open_dirs};
 use super::options::LogManagerOptions;
 use super::reopen::open_again;
 use crate::disk::{Disk, DiskLock, Ended};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
-use crate::log::{LogConfig, LogError, OpenFiles};
+use crate::log::{LogConfig, LogError};
 
 /// How long closing the logs may take. What takes longer has a disk that hangs.
 pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(9);
@@ -27,10 +29,20 @@ pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(9);
 /// The partitions of all log directories, and the tasks that flush them. Dropping it ends the tasks as a crash would;
 /// call [`Self::shutdown`] before for a quick next start.
 pub struct LogManager {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
-    rng: Arc<dyn Rng>,
-    dirs: Vec<Arc<LogDir>>,
+    pub(super) rng: Arc<dyn Rng>,
+    pub(super) dirs: Vec<Arc<LogDir>>,
+    /// `log.dirs`, as they were given.
+    pub(super) configured_dirs: Vec<PathBuf>,
+    /// Those of them that were not to be used at the start.
+    pub(super) offline: Vec<OfflineDir>,
+    /// Partitions that must be in one of these, and the ids of their topics.
+    presumed: Mutex<BTreeMap<Key, Uuid>>,
+    /// Partitions that are in two directories, until the metadata says which of the two is gone.
+    doubles: Mutex<Vec<Double>>,
+    /// Turns true when no directory is left.
+    pub(super) all_failed: watch::Sender<bool>,
     /// Log directories that were empty beside others that are not, and what is to be written to them.
     new_dirs: Mutex<Vec<(Arc<LogDir>, MetaProperties)>>,
     /// So that a name is in one directory only. Never locked over a disk call.
@@ -40,6 +52,8 @@ pub struct LogManager {
     /// One for each directory, in their order.
     flushers: Vec<Tasks>,
     openers: Tasks,
+    /// Waits for directories to fail.
+    _watch: Tasks,
     removals: Tasks,
     /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
     locks: Vec<Arc<DiskLock>>,
@@ -129,7 +143,7 @@ impl LogManager {
         rng: Arc<dyn Rng>,
         options: LogManagerOptions,
     ) -> Result<Self, LogError> {
-        let Opened { dirs, locks, cluster_id, new_dirs } = {
+        let Opened { dirs, locks, cluster_id, new_dirs, offline, doubles } = {
             let (disk, rng, options) = (disk.clone(), rng.clone(), options.clone());
             let now_ms = clock.now_ms();
             on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
@@ -150,11 +164,19 @@ impl LogManager {
                 .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
             flushers.push(flusher);
         }
+        let (watch, all_failed) = (Tasks::new(), watch::Sender::new(false));
+        watch.spawn("log directories", watch_dirs(&dirs, all_failed.clone()));
         Ok(Self {
             disk,
             clock,
             rng,
             dirs,
+            configured_dirs: options.dirs,
+            offline,
+            presumed: Mutex::default(),
+            doubles: Mutex::new(doubles),
+            all_failed,
+            _watch: watch,
             new_dirs: Mutex::new(new_dirs),
             making: Arc::new(Mutex::new(making)),
             cluster_id,
@@ -210,7 +232,8 @@ impl LogManager {
         self.dirs.iter().find_map(|dir| dir.missing().get(&key).map(|offset| (path(dir), *offset)))
     }
 
-    /// Creates a partition in the directory that has the fewest. It can be appended to at once; its files become
+    /// Creates a partition in the directory that has the fewest, of those whose disks are well and, where that can be,
+    /// have room. It can be appended to at once; its files become
     /// durable with its first flush, which is under way. Blocks on the disk.
     ///
     /// # Errors
@@ -222,7 +245,19 @@ impl LogManager {
         topic_id: Uuid,
         config: LogConfig,
     ) -> Result<Arc<Partition>, LogError> {
-        self.begin_creation(topic, index)?.carry_out(topic_id, config, self.clock.now_ms())
+        loop {
+            let creation = self.begin_creation(topic, index)?;
+            let dir = creation.dir.clone();
+            let made = creation.carry_out(topic_id, config.clone(), self.clock.now_ms());
+            if made.is_ok() || !self.is_elsewhere_better(&dir) {
+                return made;
+            }
+        }
+    }
+
+    /// Whether what could not be made in a directory is to be made in another: its disk has failed.
+    fn is_elsewhere_better(&self, dir: &LogDir) -> bool {
+        dir.health().failure().is_some() && self.dirs.iter().any(|dir| dir.health().failure().is_none())
     }
 
     /// As [`Self::create_partition`], by a thread of the directory: one that hangs holds up nobody else's partitions.
@@ -233,10 +268,15 @@ impl LogManager {
         topic_id: Uuid,
         config: LogConfig,
     ) -> Result<Arc<Partition>, LogError> {
-        let (creation, now_ms) = (self.begin_creation(topic, index)?, self.clock.now_ms());
-        let dir = creation.dir.clone();
-        let made = dir.naming().run(move || creation.carry_out(topic_id, config, now_ms)).await;
-        made.unwrap_or_else(|ended| Err(threads_ended("create a partition in", &dir, ended)))
+        loop {
+            let (creation, now_ms) = (self.begin_creation(topic, index)?, self.clock.now_ms());
+            let (dir, config) = (creation.dir.clone(), config.clone());
+            let made = dir.naming().run(move || creation.carry_out(topic_id, config, now_ms)).await;
+            let made = made.unwrap_or_else(|ended| Err(threads_ended("create a partition in", &dir, ended)));
+            if made.is_ok() || !self.is_elsewhere_better(&dir) {
+                return made;
+            }
+        }
     }
 
     /// Finds a place for a partition, without asking the disk.
@@ -251,7 +291,9 @@ impl LogManager {
         let partitions_in = |(number, dir): &(usize, &Arc<LogDir>)| {
             dir.partitions().len() + making.per_dir.get(*number).unwrap_or(&0)
         };
-        let emptiest = self.dirs.iter().enumerate().min_by_key(partitions_in).ok_or(LogError::NoLogDirs)?;
+        let usable = self.dirs.iter().enumerate().filter(|(_, dir)| dir.health().failure().is_none());
+        let emptiest = usable.min_by_key(|place| (place.1.health().is_short(), partitions_in(place)));
+        let emptiest = emptiest.ok_or_else(|| self.none_left())?;
         let (number, dir) = (emptiest.0, emptiest.1.clone());
         if !making.keys.insert(key.clone()) {
             return Err(LogError::Exists { name: name(), path: dir.path().to_owned() });
@@ -265,6 +307,14 @@ impl LogManager {
         let to_settle = others.cloned().collect();
         let place = Place { making: self.making.clone(), number, key: key.clone() };
         Ok(Creation { dir, to_settle, key, _place: place })
+    }
+
+    fn none_left(&self) -> LogError {
+        let failed = self.dirs.iter().find_map(|dir| Some((dir.path(), dir.health().failure()?)));
+        failed.map_or(LogError::NoLogDirs, |(dir, why)| LogError::DirFailed {
+            dir: dir.to_owned(),
+            why: why.clone(),
+        })
     }
 
     /// Deletes a partition: it is gone at once, its files are removed in the background. `false` when there is none.
@@ -360,9 +410,38 @@ impl LogManager {
         self.node_id
     }
 
-    /// The log directories.
+    /// The log directories that can be used.
     pub fn dirs(&self) -> Vec<PathBuf> {
         self.dirs.iter().map(|dir| dir.path().to_owned()).collect()
+    }
+
+    pub(super) fn presumed(&self) -> MutexGuard<'_, BTreeMap<Key, Uuid>> {
+        self.presumed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn doubles(&self) -> MutexGuard<'_, Vec<Double>> {
+        self.doubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes everybody who waits for a partition of a directory whose disk has failed, and says so when none is left.
+/// Keeps none of them.
+fn watch_dirs(
+    dirs: &[Arc<LogDir>],
+    all_failed: watch::Sender<bool>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let failing = dirs.iter().map(|dir| {
+        let (health, dir) = (dir.health().clone(), Arc::downgrade(dir));
+        async move {
+            health.failed().await;
+            let partitions = dir.upgrade().map(|dir| dir.partitions().clone()).unwrap_or_default();
+            partitions.values().for_each(|partition| partition.wake());
+        }
+    });
+    let failing = join_all(failing);
+    async move {
+        failing.await;
+        all_failed.send_replace(true);
     }
 }
 
@@ -372,101 +451,4 @@ async fn on_disk<T: Send + 'static>(disk: &Arc<dyn Disk>, work: impl FnOnce() ->
         return work();
     }
     Blocking::start(work).join().await
-}
-
-struct Opened {
-    dirs: Vec<Arc<LogDir>>,
-    locks: Vec<DiskLock>,
-    cluster_id: String,
-    new_dirs: Vec<(Arc<LogDir>, MetaProperties)>,
-}
-
-fn open_dirs(
-    disk: &Arc<dyn Disk>,
-    rng: &dyn Rng,
-    options: &LogManagerOptions,
-    now_ms: i64,
-) -> Result<Opened, LogError> {
-    if options.dirs.is_empty() {
-        return Err(LogError::NoLogDirs);
-    }
-    let open_files = OpenFiles::new(disk.clone(), options.open_files_max);
-    let (mut dirs, mut locks) = (Vec::new(), Vec::new());
-    for path in &options.dirs {
-        let (dir, lock) = LogDir::acquire(disk, &open_files, path)?;
-        dirs.push(dir);
-        locks.push(lock);
-    }
-    let (cluster_id, new_dirs) = identify(&dirs, rng, options)?;
-    let at_once = if disk.is_blocking() { dirs.len() } else { 1 };
-    let loaded = in_parallel(&dirs, at_once, |dir| {
-        dir.load(&|topic| options.config_of(topic), options.recovery_threads, now_ms)
-    });
-    loaded.into_iter().collect::<Result<Vec<()>, _>>()?;
-    refuse_doubles(&dirs)?;
-    let dirs: Vec<Arc<LogDir>> = dirs.into_iter().map(Arc::new).collect();
-    let new_dirs = new_dirs.into_iter().filter_map(|(number, meta)| Some((dirs.get(number)?.clone(), meta)));
-    let new_dirs = new_dirs.collect();
-    Ok(Opened { dirs, locks, cluster_id, new_dirs })
-}
-
-/// Makes sure that all directories belong to this node of one cluster, and marks them where all are new; of new ones
-/// beside others it says what would mark them.
-fn identify(
-    dirs: &[LogDir],
-    rng: &dyn Rng,
-    options: &LogManagerOptions,
-) -> Result<(String, Vec<(usize, MetaProperties)>), LogError> {
-    let known = dirs.iter().find_map(|dir| dir.meta().map(|meta| meta.cluster_id.clone()));
-    let is_new = known.is_none();
-    let cluster_id = options.cluster_id.clone().or(known).unwrap_or_else(|| fresh_uuid(rng).to_string());
-    let mut new_dirs = Vec::new();
-    for (number, dir) in dirs.iter().enumerate() {
-        let node_id = options.node_id;
-        match dir.meta() {
-            Some(meta) if meta.node_id != node_id || meta.cluster_id != cluster_id => {
-                return Err(LogError::Invalid {
-                    path: dir.path().to_owned(),
-                    what: format!(
-                        "this log directory belongs to node {} of cluster {}, but this broker is node {node_id} of \
-                         cluster {cluster_id}. Correct log.dirs, node.id or cluster.id; or, if its data is not wanted, \
-                         empty it",
-                        meta.node_id, meta.cluster_id
-                    ),
-                });
-            }
-            Some(_) => {}
-            None => {
-                let directory_id = Some(fresh_uuid(rng));
-                let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id, directory_id };
-                if is_new {
-                    dir.write_meta(&meta)?;
-                } else {
-                    new_dirs.push((number, meta));
-                }
-            }
-        }
-    }
-    Ok((cluster_id, new_dirs))
-}
-
-fn refuse_doubles(dirs: &[LogDir]) -> Result<(), LogError> {
-    let mut seen = HashMap::new();
-    for dir in dirs {
-        for key in dir.partitions().keys() {
-            if let Some(other) = seen.insert(key.clone(), dir.path()) {
-                return Err(LogError::Invalid {
-                    path: dir.path().to_owned(),
-                    what: format!(
-                        "partition {}-{} is also in {}. One of the two was left behind by a move; take the older one \
-                         away",
-                        key.0,
-                        key.1,
-                        other.display()
-                    ),
-                });
-            }
-        }
-    }
-    Ok(())
 }

@@ -79,7 +79,7 @@ impl Partition {
         self.enqueue_flush();
         truncated.map_err(|error| {
             let failure = StorageError::new(format!("truncating {} failed: {error}", self.dir().display()));
-            self.fail(failure.clone());
+            self.fail_by(&error, failure.clone());
             failure
         })
     }
@@ -226,11 +226,14 @@ impl Partition {
                 tracing::warn!(dir = %dir.display(), %error, "the directory is synced with the next flush");
                 writer.log.unsynced().dir(&dir);
             }
-            Err(error) => self.fail(StorageError::new(format!(
-                "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the disk \
-                 before",
-                dir.display()
-            ))),
+            Err(error) => {
+                let failure = StorageError::new(format!(
+                    "syncing {} failed: {error}. The partition is read-only until the broker is restarted; check the \
+                     disk before",
+                    dir.display()
+                ));
+                self.fail_by(&error, failure);
+            }
         }
     }
 

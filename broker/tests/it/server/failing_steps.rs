@@ -216,13 +216,16 @@ impl Acknowledged {
             ..CreatableTopic::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+        // There may be no answer.
+        if !self.there.contains_key(name) {
+            self.uncertain.insert(name.to_owned());
+        }
         let answer = wire.ask(&request).await.topics.remove(0);
         let code = ErrorCode::from_code(answer.error_code);
         if code == ErrorCode::None {
             self.there.insert(name.to_owned(), Vec::new());
             self.gone.remove(name);
-        } else if !self.there.contains_key(name) {
-            self.uncertain.insert(name.to_owned());
+            self.uncertain.remove(name);
         }
         code
     }
@@ -231,10 +234,10 @@ impl Acknowledged {
         let request =
             DeleteTopicsRequest { topic_names: vec![name.into()], ..DeleteTopicsRequest::default() };
         self.there.remove(name);
+        self.uncertain.insert(name.to_owned());
         if wire.ask_in(&request, 5).await.responses[0].error_code == 0 {
             self.gone.insert(name.to_owned());
-        } else {
-            self.uncertain.insert(name.to_owned());
+            self.uncertain.remove(name);
         }
     }
 
@@ -315,7 +318,12 @@ async fn every_step(trouble: Trouble) -> (u64, u64) {
         let (disk, net) = (Troubled::default(), Arc::new(MemoryNet::new()));
         let (broker, mut wire, mut told) = prepared(&disk, &net).await;
         disk.begin(trouble, n);
-        told.churn(&mut wire).await;
+        tokio::select! {
+            // Its only log directory has failed.
+            biased;
+            () = broker.gave_up() => {}
+            () = told.churn(&mut wire) => {}
+        }
         let failed = disk.end();
         let Some(first) = failed.first() else { return (n - 1, later) };
         let context = format!("{trouble:?} from call {n}, {first}");

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use klamm_broker::{Broker, BrokerError};
 use klamm_runtime::{Rng, SeededRng, TokioClock};
 use tokio::task::yield_now;
@@ -181,6 +182,9 @@ impl World {
         self.receive();
         if self.shared.disk.is_off() {
             self.restart(End::PowerCut).await;
+        } else if self.broker.as_ref().is_some_and(|broker| broker.gave_up().now_or_never().is_some()) {
+            // Its disk had an error; whoever runs it starts it again.
+            self.restart(End::Stop).await;
         }
     }
 

@@ -436,9 +436,21 @@ async fn several_log_dirs_share_the_partitions_and_a_double_is_refused() {
     let found: Vec<_> = manager.partitions().iter().map(|partition| partition.index()).collect();
     assert_eq!(found, [0, 1, 2, 3, 4, 5]);
     drop(manager);
-    disk.create_dir_all(Path::new("/more/clicks-0")).unwrap();
-    disk.create_dir_all(Path::new("/data/clicks-0")).unwrap();
-    assert!(data.try_open().await.unwrap_err().to_string().contains("is also in"));
+    // One that never held anything is in nobody's way.
+    let names = ["/more/clicks-0", "/data/clicks-0"].map(Path::new);
+    names.iter().for_each(|path| disk.create_dir_all(path).unwrap());
+    let manager = data.open().await;
+    assert_eq!(read_all(&manager.partition(TOPIC, 0).unwrap()).await.len(), 1);
+    drop(manager);
+    let [kept, gone] = if disk.exists(names[0]) { names } else { [names[1], names[0]] };
+    assert!(!disk.exists(gone));
+    disk.create_dir_all(gone).unwrap();
+    for entry in disk.read_dir(kept).unwrap() {
+        let bytes = disk.read_to_vec(&kept.join(&entry.name)).unwrap();
+        disk.replace(&gone.join(&entry.name), &bytes).unwrap();
+    }
+    let refused = data.try_open().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("is also in"), "{refused}");
 }
 
 #[tokio::test]
