@@ -16,6 +16,8 @@ mod api_versions;
 mod create_partitions;
 #[path = "19_create_topics.rs"]
 mod create_topics;
+#[path = "42_delete_groups.rs"]
+mod delete_groups;
 #[path = "21_delete_records.rs"]
 mod delete_records;
 #[path = "20_delete_topics.rs"]
@@ -56,6 +58,8 @@ mod list_transactions;
 mod metadata;
 #[path = "08_offset_commit.rs"]
 mod offset_commit;
+#[path = "47_offset_delete.rs"]
+mod offset_delete;
 #[path = "09_offset_fetch.rs"]
 mod offset_fetch;
 #[path = "00_produce.rs"]
@@ -136,6 +140,8 @@ apis! {
     CreatePartitions in create_partitions,
     IncrementalAlterConfigs in incremental_alter_configs,
     DescribeCluster in describe_cluster,
+    DeleteGroups in delete_groups,
+    OffsetDelete in offset_delete,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the

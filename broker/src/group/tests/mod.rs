@@ -2,7 +2,9 @@
 //! histories that check what must always hold.
 
 mod atomicity;
+mod capacity;
 mod deadlines;
+mod deletion;
 mod random;
 mod refusals;
 mod retention;
