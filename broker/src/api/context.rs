@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_protocol::{ErrorCode, Uuid};
-use klamm_runtime::Clock;
+use klamm_runtime::{Clock, Rng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
+use crate::ids::fresh_uuid;
 use crate::quiet::QuietLog;
 use crate::txn::TransactionService;
 
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     controller: Arc<Controller>,
     coordinators: Coordinators,
     clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
     quiet_log: QuietLog,
     stopping: watch::Receiver<bool>,
 }
@@ -72,9 +74,19 @@ impl Context {
         controller: Arc<Controller>,
         coordinators: Coordinators,
         clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, cluster_id, controller, coordinators, clock, quiet_log: QuietLog::default(), stopping }
+        Self {
+            config,
+            cluster_id,
+            controller,
+            coordinators,
+            clock,
+            rng,
+            quiet_log: QuietLog::default(),
+            stopping,
+        }
     }
 
     pub(crate) fn config(&self) -> &BrokerConfig {
@@ -108,6 +120,11 @@ impl Context {
 
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// An id that nobody has.
+    pub(crate) fn fresh_id(&self) -> Uuid {
+        fresh_uuid(&*self.rng)
     }
 
     pub(crate) fn quiet_log(&self) -> &QuietLog {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bad_records;
+mod beside_kafka;
 mod big_requests;
 mod bounds;
 mod command_storms;
