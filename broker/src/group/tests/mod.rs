@@ -5,6 +5,7 @@ mod atomicity;
 mod capacity;
 mod deadlines;
 mod deletion;
+mod lifetimes;
 mod random;
 mod refusals;
 mod retention;

@@ -163,6 +163,7 @@ impl Sim {
             replay_batch(&mut next.coordinator, now, batch, |error| panic!("{error}"));
         }
         next.coordinator.replayed(next.now());
+        next.log.clone_from(&self.log);
         next
     }
 

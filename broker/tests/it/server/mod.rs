@@ -10,6 +10,7 @@ mod configs;
 mod coordinator;
 mod cut_commands;
 mod damaged_metadata;
+mod deleted_groups;
 mod ends;
 mod failing_disk;
 mod failing_steps;
