@@ -167,7 +167,8 @@ impl Broker {
 
         // Before the groups are loaded: what they do not find in the metadata then, they hear of.
         let deletions = controller.deletions();
-        let groups = GroupService::start(&config, controller.clone(), clock.clone(), rng, disk.clone());
+        let groups =
+            GroupService::start(&config, controller.clone(), clock.clone(), rng.clone(), disk.clone());
         let transactions =
             TransactionService::start(&config, controller.clone(), groups.clone(), clock.clone(), disk);
         let (stopping, stops) = watch::channel(false);
@@ -185,14 +186,8 @@ impl Broker {
         let gave_up = watch::Sender::new(false);
         chores.spawn("failing disks", give_up(logs.clone(), stopping.clone(), gave_up.clone()));
         let coordinators = Coordinators { groups: groups.clone(), transactions: transactions.clone() };
-        let context = Context::new(
-            config,
-            cluster_id,
-            (controller.clone(), logs.clone()),
-            coordinators,
-            clock,
-            stops.clone(),
-        );
+        let state = (controller.clone(), logs.clone());
+        let context = Context::new(config, cluster_id, state, coordinators, clock, rng, stops.clone());
         let context = Arc::new(context);
         for (listener, advertised) in bound.into_iter().zip(advertised.clone()) {
             let (limits, connections) = (limits.clone(), connections.clone());

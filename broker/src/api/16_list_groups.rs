@@ -23,7 +23,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     let is_classic_wanted = passes(&request.types_filter, &CLASSIC);
     let mut wanted_states: BTreeMap<&str, bool> = BTreeMap::new();
     let mut response = ListGroupsResponse::default();
-    match context.groups().list() {
+    match context.groups().list().await {
         Err(error) => response.error_code = error.code(),
         Ok(groups) => {
             let listed = groups

@@ -19,7 +19,7 @@ const SOFTWARE: i16 = 3;
 /// Clients of older versions do not understand a feature that may be at level 0, and are not told of it (KAFKA-17492).
 const FEATURES_FROM_0: i16 = 4;
 /// The feature that is in force, and its level.
-const TRANSACTION_VERSION: (&str, i16) = ("transaction.version", 2);
+pub(super) const TRANSACTION_VERSION: (&str, i16) = ("transaction.version", 2);
 /// Which state of the features this is; they do not change while the broker runs. Clients take -1 for none at all.
 const FEATURES_EPOCH: i64 = 0;
 

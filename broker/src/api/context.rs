@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_protocol::{ErrorCode, Uuid};
-use klamm_runtime::Clock;
+use klamm_runtime::{Clock, Rng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
+use crate::ids::fresh_uuid;
 use crate::partition::LogManager;
 use crate::quiet::QuietLog;
 use crate::txn::TransactionService;
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     logs: Arc<LogManager>,
     coordinators: Coordinators,
     clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
     quiet_log: QuietLog,
     stopping: watch::Receiver<bool>,
 }
@@ -74,6 +76,7 @@ impl Context {
         (controller, logs): (Arc<Controller>, Arc<LogManager>),
         coordinators: Coordinators,
         clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -83,6 +86,7 @@ impl Context {
             logs,
             coordinators,
             clock,
+            rng,
             quiet_log: QuietLog::default(),
             stopping,
         }
@@ -131,6 +135,11 @@ impl Context {
 
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// An id that nobody has.
+    pub(crate) fn fresh_id(&self) -> Uuid {
+        fresh_uuid(&*self.rng)
     }
 
     pub(crate) fn quiet_log(&self) -> &QuietLog {

@@ -10,16 +10,28 @@ mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 #[path = "33_alter_configs.rs"]
 mod alter_configs;
+#[path = "45_alter_partition_reassignments.rs"]
+mod alter_partition_reassignments;
+#[path = "51_alter_user_scram_credentials.rs"]
+mod alter_user_scram_credentials;
 #[path = "18_api_versions.rs"]
 mod api_versions;
+#[path = "30_create_acls.rs"]
+mod create_acls;
 #[path = "37_create_partitions.rs"]
 mod create_partitions;
 #[path = "19_create_topics.rs"]
 mod create_topics;
+#[path = "31_delete_acls.rs"]
+mod delete_acls;
+#[path = "42_delete_groups.rs"]
+mod delete_groups;
 #[path = "21_delete_records.rs"]
 mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
+#[path = "29_describe_acls.rs"]
+mod describe_acls;
 #[path = "60_describe_cluster.rs"]
 mod describe_cluster;
 #[path = "32_describe_configs.rs"]
@@ -30,14 +42,24 @@ mod describe_groups;
 mod describe_log_dirs;
 #[path = "61_describe_producers.rs"]
 mod describe_producers;
+#[path = "55_describe_quorum.rs"]
+mod describe_quorum;
+#[path = "75_describe_topic_partitions.rs"]
+mod describe_topic_partitions;
 #[path = "65_describe_transactions.rs"]
 mod describe_transactions;
+#[path = "50_describe_user_scram_credentials.rs"]
+mod describe_user_scram_credentials;
+#[path = "43_elect_leaders.rs"]
+mod elect_leaders;
 #[path = "26_end_txn.rs"]
 mod end_txn;
 #[path = "01_fetch.rs"]
 mod fetch;
 #[path = "10_find_coordinator.rs"]
 mod find_coordinator;
+#[path = "71_get_telemetry_subscriptions.rs"]
+mod get_telemetry_subscriptions;
 #[path = "12_heartbeat.rs"]
 mod heartbeat;
 #[path = "44_incremental_alter_configs.rs"]
@@ -48,24 +70,42 @@ mod init_producer_id;
 mod join_group;
 #[path = "13_leave_group.rs"]
 mod leave_group;
+#[path = "74_list_config_resources.rs"]
+mod list_config_resources;
 #[path = "16_list_groups.rs"]
 mod list_groups;
 #[path = "02_list_offsets.rs"]
 mod list_offsets;
+#[path = "46_list_partition_reassignments.rs"]
+mod list_partition_reassignments;
 #[path = "66_list_transactions.rs"]
 mod list_transactions;
 #[path = "03_metadata.rs"]
 mod metadata;
 #[path = "08_offset_commit.rs"]
 mod offset_commit;
+#[path = "47_offset_delete.rs"]
+mod offset_delete;
 #[path = "09_offset_fetch.rs"]
 mod offset_fetch;
+#[path = "23_offset_for_leader_epoch.rs"]
+mod offset_for_leader_epoch;
 #[path = "00_produce.rs"]
 mod produce;
+#[path = "72_push_telemetry.rs"]
+mod push_telemetry;
+#[path = "36_sasl_authenticate.rs"]
+mod sasl_authenticate;
+#[path = "17_sasl_handshake.rs"]
+mod sasl_handshake;
 #[path = "14_sync_group.rs"]
 mod sync_group;
 #[path = "28_txn_offset_commit.rs"]
 mod txn_offset_commit;
+#[path = "64_unregister_broker.rs"]
+mod unregister_broker;
+#[path = "57_update_features.rs"]
+mod update_features;
 #[path = "27_write_txn_markers.rs"]
 mod write_txn_markers;
 
@@ -139,6 +179,26 @@ apis! {
     CreatePartitions in create_partitions,
     IncrementalAlterConfigs in incremental_alter_configs,
     DescribeCluster in describe_cluster,
+    DeleteGroups in delete_groups,
+    OffsetDelete in offset_delete,
+    SaslHandshake in sasl_handshake,
+    OffsetForLeaderEpoch in offset_for_leader_epoch,
+    DescribeAcls in describe_acls,
+    CreateAcls in create_acls,
+    DeleteAcls in delete_acls,
+    SaslAuthenticate in sasl_authenticate,
+    ElectLeaders in elect_leaders,
+    AlterPartitionReassignments in alter_partition_reassignments,
+    ListPartitionReassignments in list_partition_reassignments,
+    DescribeUserScramCredentials in describe_user_scram_credentials,
+    AlterUserScramCredentials in alter_user_scram_credentials,
+    DescribeQuorum in describe_quorum,
+    UpdateFeatures in update_features,
+    UnregisterBroker in unregister_broker,
+    GetTelemetrySubscriptions in get_telemetry_subscriptions,
+    PushTelemetry in push_telemetry,
+    ListConfigResources in list_config_resources,
+    DescribeTopicPartitions in describe_topic_partitions,
 }
 
 /// Works on one request, whose memory is `share`'s. When it returns, everything is done that later requests of the

@@ -112,6 +112,11 @@ impl MetadataLog {
         Ok((Self { partition, clock, node_id }, image))
     }
 
+    /// The partition that it is.
+    pub(super) fn partition(&self) -> Arc<Partition> {
+        self.partition.clone()
+    }
+
     /// Appends the records of one command as one batch, which a crash keeps or loses as a whole. They are committed
     /// when [`Self::committed`] returns for the offset.
     pub(super) async fn append(&self, records: &[MetadataRecord]) -> Result<i64, ControllerError> {

@@ -19,7 +19,7 @@ use super::view::View;
 use crate::config::BrokerConfig;
 use crate::disk::Disk;
 use crate::log::{LogConfig, StorageError};
-use crate::partition::LogManager;
+use crate::partition::{LogManager, Partition};
 use crate::replay::on_disk;
 
 /// The controller of a cluster of one. Dropping it ends its task as a crash would; better call [`Self::close`].
@@ -32,6 +32,7 @@ pub struct Controller {
     shared: Arc<Shared>,
     stopping: watch::Sender<bool>,
     tasks: Tasks,
+    metadata_log: Arc<Partition>,
 }
 
 impl Controller {
@@ -72,12 +73,13 @@ impl Controller {
             }
         };
         let (metadata, image) = on_disk(&disk, load).await?;
+        let metadata_log = metadata.partition();
         let means = Means { logs, rng, defaults, metadata };
         let task = Task::new(means, Core::new(image, surroundings), incoming, now).await;
         let (shared, tasks) = (task.shared(), Tasks::new());
         let (stopping, stops) = watch::channel(false);
         tasks.spawn("controller", task.run(stops));
-        Ok(Self { proposals, shared, stopping, tasks })
+        Ok(Self { proposals, shared, stopping, tasks, metadata_log })
     }
 
     /// The metadata and logs as they are now.
@@ -88,6 +90,11 @@ impl Controller {
     /// Follows the metadata and logs.
     pub fn views(&self) -> watch::Receiver<Arc<View>> {
         self.shared.view.subscribe()
+    }
+
+    /// Where the metadata is written down. To be looked at, not to be written into.
+    pub fn metadata_log(&self) -> &Arc<Partition> {
+        &self.metadata_log
     }
 
     /// Every deletion of a topic that is committed from now on, in order. One that is committed before shows in

@@ -62,6 +62,18 @@ pub(super) enum Command {
     },
     /// Answered with [`Reply::Offsets`].
     Fetch(FetchOffsets),
+    /// Answered with one code, when the group is durably gone.
+    DeleteGroup {
+        /// The group.
+        group: String,
+    },
+    /// Answered with [`Reply::Deleted`].
+    DeleteOffsets {
+        /// The group.
+        group: String,
+        /// Topics with their partitions.
+        topics: Vec<(String, Vec<i32>)>,
+    },
     /// A topic is gone.
     TopicDeleted {
         /// Its id.
@@ -211,6 +223,8 @@ pub(super) enum Reply {
     Sync(SyncReply),
     /// To a Heartbeat one, to a LeaveGroup and an OffsetCommit one for each member or offset.
     Codes(Vec<ErrorCode>),
+    /// To an OffsetDelete: one code for each partition, or why none is deleted.
+    Deleted(Result<Vec<ErrorCode>, ErrorCode>),
     /// To an OffsetFetch.
     Offsets(Vec<FetchedTopic>),
 }

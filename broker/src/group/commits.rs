@@ -1,11 +1,12 @@
-//! What happens to the offsets of groups: they are committed, at once or when a transaction is, fetched, and forgotten.
+//! What happens to the offsets of groups: they are committed, at once or when a transaction is, and fetched. How they
+//! go is in `removal.rs`.
 //!
 //! An offset that a transaction writes is pending until the transaction's marker comes. The marker makes it visible,
 //! unless one that was written later is visible already, or drops it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use klamm_protocol::{EncodeError, ErrorCode, Uuid};
+use klamm_protocol::ErrorCode;
 
 use super::calls::{Caller, Reply};
 use super::changes::{Before, Changes};
@@ -13,11 +14,9 @@ use super::coordinator::{Coordinator, group_in, is_group_id};
 use super::offset_calls::{Commit, CommittedOffset, FetchOffsets, FetchTopic, FetchedTopic};
 use super::offsets::Kept;
 use super::records;
-use super::state::{Group, State, Turn};
-use crate::coordinator::{Effects, Now, Producer, Step, StoredRecord};
-
-/// Stands for the topic of an offset that does not say for which it is, when there is none of its name.
-const NO_TOPIC: Uuid = Uuid::from_u128(u128::MAX);
+use super::removal::take_away;
+use super::state::{Group, Turn};
+use crate::coordinator::{Effects, Now, Producer, Step};
 
 /// Whose commit it is.
 struct Committing<'a> {
@@ -239,85 +238,6 @@ impl Coordinator {
         }
         (found, self.committed.pending(&fetch.group))
     }
-
-    /// A topic is gone: its offsets are too, and those that do not say for which topic of this name they are.
-    pub(super) fn topic_deleted(&mut self, id: Uuid, name: &str, effects: &mut Effects<Reply>) {
-        let of_it = |topic: &str, offset: &CommittedOffset| {
-            topic == name && (offset.topic_id == id || offset.topic_id.is_zero())
-        };
-        for group in self.groups.values_mut() {
-            let visible = group.offsets.partitions_where(name, |offset| of_it(name, offset));
-            let visible = visible.into_iter().map(|partition| (name.to_owned(), partition));
-            let gone = with_pending(group, visible.collect(), of_it);
-            remove_offsets(group, gone, effects)
-                .for_each(|before| self.committed.note(effects.step, group, before));
-        }
-    }
-
-    /// The partition has been loaded, and these are the topics now. Offsets that do not say for which topic they are,
-    /// from before there were ids in records, are taken to be for the one that has the name.
-    pub(super) fn adopt_topics(
-        &mut self,
-        id_of: impl Fn(&str) -> Option<Uuid>,
-        effects: &mut Effects<Reply>,
-    ) {
-        for group in self.groups.values_mut() {
-            group.offsets.adopt(|topic| id_of(topic).unwrap_or(NO_TOPIC));
-            group.pending_offsets.adopt(|topic| id_of(topic).unwrap_or(NO_TOPIC));
-        }
-        self.sweep_topics(id_of, effects);
-    }
-
-    /// Offsets of topics that are gone go away. What is too much for one step goes another time: nobody sees it.
-    pub(super) fn sweep_topics(
-        &mut self,
-        id_of: impl Fn(&str) -> Option<Uuid>,
-        effects: &mut Effects<Reply>,
-    ) {
-        let is_gone = |topic: &str, offset: &CommittedOffset| id_of(topic) != Some(offset.topic_id);
-        for group in self.groups.values_mut() {
-            if effects.is_half_full() {
-                return;
-            }
-            let gone = with_pending(group, group.offsets.all_where(is_gone), is_gone);
-            remove_offsets(group, gone, effects)
-                .for_each(|before| self.committed.note(effects.step, group, before));
-        }
-    }
-
-    /// Forgets what `offsets.retention.minutes` says is too old: offsets of a group that has been empty for
-    /// so long, offsets of consumers outside group management that were committed so long ago, and groups
-    /// that then have nothing left. What an open transaction may change is kept, and its group.
-    pub(super) fn expire(&mut self, now: Now, effects: &mut Effects<Reply>) {
-        let horizon_ms = now.wall_ms.saturating_sub(self.config.offsets_retention_ms);
-        let Self { groups, timers, written, committed, .. } = self;
-        groups.retain(|name, group| {
-            if effects.is_half_full() || group.state != State::Empty || !group.pending.is_empty() {
-                return true;
-            }
-            let managed = group.protocol_type.is_some();
-            if managed && group.state_since_ms > horizon_ms {
-                return true;
-            }
-            let mut old = group.offsets.all_where(|_, offset| offset.committed_at_ms <= horizon_ms);
-            old.retain(|(topic, partition)| group.pending_offsets.at(topic, *partition).next().is_none());
-            for before in remove_offsets(group, old, effects) {
-                committed.note(effects.step, group, before);
-            }
-            if !group.offsets.is_empty() || !group.pending_offsets.is_empty() {
-                return true;
-            }
-            if group.generation > 0 {
-                match records::group_tombstone(name) {
-                    Ok(record) => effects.write(record),
-                    Err(_) => return true,
-                }
-                written.note(effects.step, name, group.stored.take());
-            }
-            timers.remove(name);
-            false
-        });
-    }
 }
 
 /// The places of the commits that no later one of the same request replaces: they alone need a record.
@@ -363,60 +283,4 @@ fn commit_one(
     let producer_id = producer.map(|producer| producer.id);
     changes.note(turn.effects.step, group, Before { topic, partition, producer_id, kept });
     ErrorCode::None
-}
-
-/// These places, and those with something pending that is like this. A tombstone takes away all that there is, so that
-/// a place where anything else is or is pending, for a newer topic of the name, is left alone.
-fn with_pending(
-    group: &Group,
-    mut places: Vec<(String, i32)>,
-    is: impl Fn(&str, &CommittedOffset) -> bool,
-) -> Vec<(String, i32)> {
-    if group.pending_offsets.is_empty() {
-        return places;
-    }
-    places.extend(group.pending_offsets.all_where(|topic, kept| is(topic, &kept.offset)));
-    let all_are = |(topic, partition): &(String, i32)| {
-        let pending = group.pending_offsets.at(topic, *partition).map(|(_, kept)| &kept.offset);
-        group.offsets.get(topic, *partition).into_iter().chain(pending).all(|offset| is(topic, offset))
-    };
-    let places: BTreeSet<(String, i32)> = places.into_iter().filter(all_are).collect();
-    places.into_iter().collect()
-}
-
-/// Takes offsets away, with a tombstone for each; gives what was there.
-fn remove_offsets(
-    group: &mut Group,
-    gone: Vec<(String, i32)>,
-    effects: &mut Effects<Reply>,
-) -> std::vec::IntoIter<Before> {
-    let mut before = Vec::new();
-    for (topic, partition) in gone {
-        if effects.is_half_full() {
-            // The rest goes another time.
-            break;
-        }
-        // It was read or written in this layout, so that it fits.
-        let tombstone: Result<StoredRecord, EncodeError> =
-            records::offset_tombstone(&group.id, &topic, partition);
-        if let Ok(record) = tombstone {
-            effects.write(record);
-            before.extend(take_away(group, &topic, partition));
-        }
-    }
-    before.into_iter()
-}
-
-/// Takes away what is committed and what is pending for a partition; gives it.
-fn take_away(group: &mut Group, topic: &str, partition: i32) -> Vec<Before> {
-    let before =
-        |producer_id, kept| Before { topic: topic.to_owned(), partition, producer_id, kept: Some(kept) };
-    let mut taken = Vec::new();
-    taken.extend(group.offsets.remove(topic, partition).map(|kept| before(None, kept)));
-    let producers: Vec<i64> = group.pending_offsets.at(topic, partition).map(|(id, _)| id).collect();
-    for id in producers {
-        let kept = group.pending_offsets.set(topic, partition, id, None);
-        taken.extend(kept.map(|kept| before(Some(id), kept)));
-    }
-    taken
 }

@@ -6,6 +6,7 @@
 //! record is undone is what it was when it was last written, as after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use klamm_protocol::ErrorCode;
@@ -173,24 +174,33 @@ impl Coordinator {
         }
     }
 
-    /// ListGroups. Shows nothing that rests on a record which is not durable.
-    pub(super) fn list(&self) -> Vec<GroupListing> {
-        let listing = |group: &Group| GroupListing {
-            group: group.id.clone(),
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            state: group.told_state(self.written.pending(&group.id) > 0).name(),
+    /// ListGroups, a page: so many groups at a time by their names, those after one, and the name to go on after if
+    /// there may be more. Shows nothing that rests on a record which is not durable.
+    pub(super) fn list(&self, after: Option<&str>, count: usize) -> (Vec<GroupListing>, Option<String>) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut known = self.groups.range::<str, _>((from, Bound::Unbounded));
+        let page: Vec<&Group> = known.by_ref().take(count).map(|(_, group)| group).collect();
+        let last = page.last().filter(|_| known.next().is_some()).map(|group| group.id.clone());
+        let is_here = |name: &str| {
+            after.is_none_or(|after| name > after) && last.as_deref().is_none_or(|last| name <= last)
         };
-        let is_shown = |group: &&Group| !self.is_only_pending(group);
-        let known = self.groups.values().filter(is_shown).map(listing);
         // Those that are gone, but not durably.
-        let changed: BTreeSet<&String> = self.written.keys().chain(self.committed.names()).collect();
+        let changed = self.written.keys().chain(self.committed.names()).filter(|name| is_here(name));
+        let changed: BTreeSet<&String> = changed.collect();
+        let is_shown = |group: &&Group| !self.is_only_pending(group);
         let is_gone = |name: &&String| !self.groups.get(*name).is_some_and(|group| is_shown(&group));
         let gone = changed.into_iter().filter(is_gone).filter_map(|name| {
             let description = self.describe(name)?;
             let (protocol_type, state) = (description.protocol_type, description.state);
             Some(GroupListing { group: name.clone(), protocol_type, state })
         });
-        known.chain(gone).collect()
+        let listing = |group: &Group| GroupListing {
+            group: group.id.clone(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            state: group.told_state(self.written.pending(&group.id) > 0).name(),
+        };
+        let shown = page.into_iter().filter(is_shown).map(listing);
+        (shown.chain(gone).collect(), last)
     }
 
     /// The group as it is durably written, when it is not in memory any more: nothing when it never was.
@@ -264,9 +274,13 @@ impl Coordinator {
     }
 
     /// Everything stored has been replayed: sessions begin to run.
-    pub(super) fn replayed(&mut self) {
+    pub(super) fn replayed(&mut self, now: Now) {
         self.groups.retain(|_, group| !group.is_vacant());
-        for (name, group) in &self.groups {
+        // Nobody waits yet, so that nothing is answered; and nothing is written.
+        let mut effects = Effects::default();
+        let turn = &mut Turn { now, config: &self.config, effects: &mut effects, written: &mut self.written };
+        for (name, group) in &mut self.groups {
+            group.loaded(turn);
             self.timers.set(name, group.next_deadline());
         }
     }

@@ -41,6 +41,18 @@ impl Core for Coordinator {
                 let (found, rests_on) = self.fetch(&fetch);
                 effects.answer(ticket, Reply::Offsets(found), rests_on);
             }
+            Command::DeleteGroup { group } => {
+                let code = self.delete_group(&group, effects);
+                let rests_on =
+                    if effects.has_written() { effects.step } else { self.existence_rests_on(&group) };
+                effects.answer(ticket, Reply::Codes(vec![code]), rests_on);
+            }
+            Command::DeleteOffsets { group, topics } => {
+                let deleted = self.delete_offsets(&group, &topics, effects);
+                let rests_on =
+                    if effects.has_written() { effects.step } else { self.existence_rests_on(&group) };
+                effects.answer(ticket, Reply::Deleted(deleted), rests_on);
+            }
             Command::TopicDeleted { id, name } => self.topic_deleted(id, &name, effects),
             Command::Loaded(view) => {
                 self.adopt_topics(|name| view.image.topic(name).map(|topic| topic.id), effects);
@@ -72,8 +84,8 @@ impl Core for Coordinator {
         Coordinator::replay_marker(self, now, producer, commit);
     }
 
-    fn replayed(&mut self, _now: Now) {
-        Coordinator::replayed(self);
+    fn replayed(&mut self, now: Now) {
+        Coordinator::replayed(self, now);
     }
 
     fn durable(&mut self, step: Step) {

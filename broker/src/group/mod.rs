@@ -9,6 +9,7 @@
 //! state          one group from generation to generation             requests  what members ask of it
 //! members        its members: who has joined, whose session ends     member    one of them
 //! offsets        what it committed                    pending        what open transactions have written for it
+//! removal        how groups and offsets go            subscription   the topics its members subscribe to
 //! transacting    what transactions ask of groups
 //! changes        what is not durable of its offsets   producers      who wrote what open transactions have, of late
 //! ```
@@ -26,9 +27,11 @@ mod offsets_topic;
 mod pending;
 mod producers;
 mod records;
+mod removal;
 mod requests;
 mod service;
 mod state;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod transacting;

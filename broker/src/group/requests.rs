@@ -22,14 +22,11 @@ impl Group {
         for protocol in &mut join.protocols {
             protocol.metadata = Bytes::copy_from_slice(&protocol.metadata);
         }
-        let refusal = if !self.admits(turn, &join) {
-            Some(ErrorCode::GroupMaxSizeReached)
-        } else if !self.offers_fit(&join) {
-            Some(ErrorCode::InconsistentGroupProtocol)
-        } else {
-            None
-        };
-        if let Some(error) = refusal {
+        if !self.admits(turn, &join) {
+            return self.turn_away(turn, ticket, &join);
+        }
+        if !self.offers_fit(&join) {
+            let error = ErrorCode::InconsistentGroupProtocol;
             return turn.reply_join(ticket, JoinReply::error(error, join.member_id));
         }
         if join.member_id.is_empty() {
@@ -39,22 +36,37 @@ impl Group {
         }
     }
 
+    /// The member whose place the caller would have: its own, or that of the process that had its instance id before.
+    fn place_of(&self, join: &JoinGroup) -> Option<&Member> {
+        let instance = join.instance_id.as_deref();
+        if join.member_id.is_empty() {
+            return self.members.get(self.members.static_id(instance?)?);
+        }
+        self.validate(&join.member_id, instance).ok()?;
+        self.members.get(&join.member_id)
+    }
+
     /// Room for one more (`group.max.size`)?
     fn admits(&self, turn: &Turn<'_>, join: &JoinGroup) -> bool {
         let max = turn.config.max_size;
-        let replaces =
-            join.instance_id.as_ref().is_some_and(|instance| self.members.static_id(instance).is_some());
-        let known = self.members.get(&join.member_id);
+        let place = self.place_of(join);
         match self.state {
             State::Empty => true,
             State::PreparingRebalance => {
-                let joined = known.is_some_and(|member| member.joining.is_some());
-                replaces || joined || self.members.joining() < max
+                place.is_some_and(|member| member.joining.is_some()) || self.members.joining() < max
             }
-            State::CompletingRebalance | State::Stable => {
-                replaces || known.is_some() || self.members.len() < max
-            }
+            State::CompletingRebalance | State::Stable => place.is_some() || self.members.len() < max,
         }
+    }
+
+    /// There is no room for the caller: it is no member any more, and nobody waits for it.
+    fn turn_away(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: &JoinGroup) {
+        turn.reply_join(ticket, JoinReply::error(ErrorCode::GroupMaxSizeReached, ""));
+        self.pending.remove(&join.member_id);
+        if let Some(id) = self.place_of(join).map(|member| member.id.clone()) {
+            self.remove_member(turn, &id);
+        }
+        self.check_join(turn);
     }
 
     /// Some protocol offered is supported by every member, and the type is the group's.
@@ -62,7 +74,7 @@ impl Group {
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
             return false;
         }
-        if self.members.is_empty() {
+        if self.state == State::Empty {
             return true;
         }
         let all_support = |offer: &Protocol| self.members.all_support(&offer.name);
@@ -233,12 +245,14 @@ impl Group {
         if sync.generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
-        if self.state == State::PreparingRebalance {
-            return Err(ErrorCode::RebalanceInProgress);
-        }
-        let differs = |given: &Option<String>, ours: &Option<String>| given.is_some() && given != ours;
+        let differs = |given: &Option<String>, ours: &Option<String>| {
+            given.is_some() && ours.is_some() && given != ours
+        };
         if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
             return Err(ErrorCode::InconsistentGroupProtocol);
+        }
+        if self.state == State::PreparingRebalance {
+            return Err(ErrorCode::RebalanceInProgress);
         }
         Ok(())
     }
@@ -277,7 +291,7 @@ impl Group {
 
     /// May the caller commit offsets? It counts as a sign of life.
     pub(super) fn may_commit(&mut self, turn: &Turn<'_>, caller: &Caller) -> Result<(), ErrorCode> {
-        if caller.generation < 0 && self.members.is_empty() {
+        if caller.generation < 0 && self.state == State::Empty {
             return Ok(());
         }
         self.validate(&caller.member_id, caller.instance_id.as_deref())?;
@@ -296,7 +310,7 @@ impl Group {
     pub(super) fn may_commit_in_transaction(&self, caller: &Caller) -> Result<(), ErrorCode> {
         let is_outside = caller.generation < 0;
         let is_nobody = caller.member_id.is_empty() && caller.instance_id.is_none();
-        if is_outside && (is_nobody || self.members.is_empty()) {
+        if is_outside && (is_nobody || self.state == State::Empty) {
             return Ok(());
         }
         self.validate(&caller.member_id, caller.instance_id.as_deref())?;

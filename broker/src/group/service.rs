@@ -5,9 +5,10 @@ use std::sync::Arc;
 use klamm_protocol::{ErrorCode, Uuid};
 use klamm_runtime::{Clock, Rng};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 use super::calls::{Caller, Command, JoinGroup, JoinReply, Reply, SyncGroup, SyncReply};
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, is_group_id};
 use super::offset_calls::{Commit, FetchOffsets, FetchedTopic, GroupDescription, GroupListing};
 use super::offsets_topic::offsets_topic;
 use crate::config::{BrokerConfig, GroupConfig};
@@ -15,6 +16,9 @@ use crate::controller::Controller;
 use crate::coordinator::{PartitionLog, Runtime, Shard, StateTopic};
 use crate::disk::Disk;
 use crate::ids::fresh_uuid;
+
+/// How many groups of a partition are looked at in one go when all are listed.
+const LISTED_AT_ONCE: usize = 500;
 
 /// An answer to come, or why there is none.
 pub(super) type Waiting = Result<oneshot::Receiver<Result<Reply, ErrorCode>>, ErrorCode>;
@@ -118,6 +122,8 @@ impl GroupService {
             match reply(waiting, CANNOT_BE_WRITTEN).await {
                 Ok(Reply::Codes(codes)) => codes.first().copied().unwrap_or(ErrorCode::UnknownServerError),
                 Ok(_) => ErrorCode::UnknownServerError,
+                // As in Kafka: sessions do not run while a group is loaded, so that all is well.
+                Err(ErrorCode::CoordinatorLoadInProgress) => ErrorCode::None,
                 Err(error) => error,
             }
         }
@@ -196,18 +202,62 @@ impl GroupService {
         }
     }
 
-    /// ListGroups.
+    /// ListGroups: a page at a time, so that those who ask for one group need not wait for all of them.
     ///
     /// # Errors
     /// When groups are still being loaded, or cannot be.
-    pub(crate) fn list(&self) -> Result<Vec<GroupListing>, ErrorCode> {
+    pub(crate) async fn list(&self) -> Result<Vec<GroupListing>, ErrorCode> {
         let mut all = Vec::new();
         for shard in self.runtime.shards().iter() {
             let shard: &Arc<Shard<_, _>> = shard.as_ref().ok_or(ErrorCode::CoordinatorNotAvailable)?;
-            all.extend(shard.ask(Coordinator::list)?);
+            let mut after = None;
+            loop {
+                let (page, last) = shard.ask(|groups| groups.list(after.as_deref(), LISTED_AT_ONCE))?;
+                all.extend(page);
+                after = last;
+                if after.is_none() {
+                    break;
+                }
+                yield_now().await;
+            }
         }
         all.sort_by(|a, b| a.group.cmp(&b.group));
         Ok(all)
+    }
+
+    /// DeleteGroups, of one group: when this returns later requests see that it is gone, and when what it gives is
+    /// there it is so durably.
+    pub(crate) async fn delete(&self, group: &str) -> impl Future<Output = ErrorCode> + Send + 'static {
+        let waiting = match self.runtime.shard(group) {
+            Some(shard) => Ok(shard.submit(Command::DeleteGroup { group: group.to_owned() }).await),
+            None => Err(self.without_shard(ErrorCode::GroupIdNotFound)),
+        };
+        async move {
+            match reply(waiting, CANNOT_BE_WRITTEN).await {
+                Ok(Reply::Codes(codes)) => codes.first().copied().unwrap_or(ErrorCode::UnknownServerError),
+                Ok(_) => ErrorCode::UnknownServerError,
+                Err(error) => error,
+            }
+        }
+    }
+
+    /// OffsetDelete: one code for each partition, or why nothing is deleted, when that is durable.
+    pub(crate) async fn delete_offsets(
+        &self,
+        group: &str,
+        topics: Vec<(String, Vec<i32>)>,
+    ) -> impl Future<Output = Result<Vec<ErrorCode>, ErrorCode>> + Send + 'static {
+        let waiting = match self.runtime.shard(group) {
+            Some(shard) => Ok(shard.submit(Command::DeleteOffsets { group: group.to_owned(), topics }).await),
+            None if !is_group_id(group) => Err(ErrorCode::InvalidGroupId),
+            None => Err(self.without_shard(ErrorCode::GroupIdNotFound)),
+        };
+        async move {
+            match reply(waiting, CANNOT_BE_WRITTEN).await? {
+                Reply::Deleted(deleted) => deleted,
+                _ => Err(ErrorCode::UnknownServerError),
+            }
+        }
     }
 
     /// A topic was deleted: so are the offsets committed for it. May be called at any time; partitions that are loading

@@ -22,6 +22,7 @@ use super::offset_calls::{GroupDescription, MemberDescription};
 use super::offsets::Offsets;
 use super::pending::PendingOffsets;
 use super::records::{StoredGroup, StoredMember, group_record};
+use super::subscription::Subscription;
 use crate::config::GroupConfig;
 use crate::coordinator::{Effects, Journal, Now, Timers};
 
@@ -113,6 +114,8 @@ pub(super) struct Group {
     pub(super) protocol_type: Option<String>,
     pub(super) protocol: Option<String>,
     pub(super) leader: Option<String>,
+    /// What the members subscribed to when this generation began.
+    pub(super) subscription: Subscription,
     pub(super) members: Members,
     /// Member ids handed out with MEMBER_ID_REQUIRED that nobody has joined with yet, and until when they are good.
     pub(super) pending: Timers<String>,
@@ -137,6 +140,7 @@ impl Group {
             protocol_type: None,
             protocol: None,
             leader: None,
+            subscription: Subscription::None,
             members: Members::default(),
             pending: Timers::default(),
             offsets: Offsets::default(),
@@ -170,6 +174,23 @@ impl Group {
             }
         }
         (self.state, self.state_since_ms) = (state, since_ms);
+        self.subscribe();
+    }
+
+    /// A generation begins: this is what its members subscribe to.
+    fn subscribe(&mut self) {
+        let protocol = self.protocol.as_deref();
+        let said = |member: &Member| member.metadata(protocol.unwrap_or_default());
+        let said: Vec<Bytes> = self.members.iter().map(said).collect();
+        self.subscription = Subscription::of(self.protocol_type.as_deref(), protocol, &said);
+    }
+
+    /// The group has been loaded. If it has more members than there may be now, they have to join anew, and the last to
+    /// come are turned away.
+    pub(super) fn loaded(&mut self, turn: &mut Turn<'_>) {
+        if self.members.len() > turn.config.max_size {
+            self.prepare(turn);
+        }
     }
 
     /// What was written down last never happened. Whoever waits for an answer is told to find the coordinator again.
@@ -331,11 +352,13 @@ impl Group {
         if self.members.is_empty() {
             self.protocol = None;
             self.leader = None;
+            self.subscribe();
             self.enter(State::Empty, turn.now);
             self.store(turn);
             return;
         }
         self.protocol = self.members.vote();
+        self.subscribe();
         self.enter(State::CompletingRebalance, turn.now);
         let joined: Vec<String> =
             self.members.iter().filter(|m| m.joining.is_some()).map(|m| m.id.clone()).collect();

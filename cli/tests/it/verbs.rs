@@ -153,17 +153,23 @@ fn a_group_with_members_is_not_reset() {
     });
 }
 
-/// It said `does not serve DeleteGroups in a version that this client speaks; a newer broker does`.
+fn deletes_groups(address: &str) {
+    let (_, group) = group_that_has_read(address);
+    let nobody = fresh("nobody");
+    let deleted = klamm_at(address, &["group", "delete", &group, &nobody], b"");
+    let said = String::from_utf8_lossy(&deleted.stderr).into_owned();
+    assert!(said.contains(&format!("deleted group {group}\n")), "{said}");
+    assert!(said.contains(&format!("group {nobody}: GROUP_ID_NOT_FOUND\n")), "{said}");
+    assert!(said.ends_with("error: 1 of 2 failed\n"), "{said}");
+    let gone = fails_at(address, &["group", "describe", &group], b"");
+    assert!(gone.contains(&group), "{gone}");
+}
+
+/// They could not be: Klamm's broker did not serve it.
 #[test]
-fn what_klamms_broker_lacks_is_told_in_words() {
-    let broker = Broker::start(&[]);
-    let address = &broker.address;
-    succeeds(address, &["topic", "create", "t"], b"");
-    for command in [&["group", "delete", "g"][..], &["group", "delete", "g", "h"]] {
-        let stderr = fails_at(address, command, b"");
-        assert!(stderr.contains("Klamm's broker does not yet"), "{command:?}: {stderr}");
-        assert!(!stderr.contains("UNSUPPORTED_VERSION"), "{command:?}: {stderr}");
-    }
+fn groups_are_deleted() {
+    let broker = Broker::start(&["group.initial.rebalance.delay.ms=0"]);
+    deletes_groups(&broker.address);
 }
 
 #[test]
@@ -172,15 +178,7 @@ fn groups_of_apache_kafka() {
     resets_offsets(&address);
     resets_offsets_from_a_file(&address);
     refuses_what_cannot_be_reset(&address);
-    let (_, group) = group_that_has_read(&address);
-    let nobody = fresh("nobody");
-    let deleted = klamm_at(&address, &["group", "delete", &group, &nobody], b"");
-    let said = String::from_utf8_lossy(&deleted.stderr).into_owned();
-    assert!(said.contains(&format!("deleted group {group}\n")), "{said}");
-    assert!(said.contains(&format!("group {nobody}: GROUP_ID_NOT_FOUND\n")), "{said}");
-    assert!(said.ends_with("error: 1 of 2 failed\n"), "{said}");
-    let gone = fails_at(&address, &["group", "describe", &group], b"");
-    assert!(gone.contains(&group), "{gone}");
+    deletes_groups(&address);
 }
 
 /// The settings that a topic has of its own: name and value.

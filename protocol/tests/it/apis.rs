@@ -67,6 +67,10 @@ macro_rules! for_all_apis {
             renew_delegation_token: RenewDelegationTokenRequest, RenewDelegationTokenResponse;
             expire_delegation_token: ExpireDelegationTokenRequest, ExpireDelegationTokenResponse;
             describe_delegation_token: DescribeDelegationTokenRequest, DescribeDelegationTokenResponse;
+            unregister_broker: UnregisterBrokerRequest, UnregisterBrokerResponse;
+            get_telemetry_subscriptions: GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse;
+            push_telemetry: PushTelemetryRequest, PushTelemetryResponse;
+            describe_topic_partitions: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
             consumer_group_heartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
         }
     };

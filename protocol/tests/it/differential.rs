@@ -121,7 +121,7 @@ fn values_by_name(debug: &str) -> Vec<(String, String)> {
         };
         values.push((name.clone(), value));
     }
-    let uuids = ["topic_id", "replica_directory_id"];
+    let uuids = ["topic_id", "replica_directory_id", "client_instance_id"];
     values.retain(|(name, value)| !value.is_empty() && value != "\"\"" && !uuids.contains(&name.as_str()));
     values.sort();
     values

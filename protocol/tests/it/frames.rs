@@ -338,6 +338,10 @@ const VERSIONS: &[(ApiKey, std::ops::RangeInclusive<i16>)] = &[
     (ApiKey::RenewDelegationToken, 1..=2),
     (ApiKey::ExpireDelegationToken, 1..=2),
     (ApiKey::DescribeDelegationToken, 1..=3),
+    (ApiKey::UnregisterBroker, 0..=0),
+    (ApiKey::GetTelemetrySubscriptions, 0..=0),
+    (ApiKey::PushTelemetry, 0..=0),
+    (ApiKey::DescribeTopicPartitions, 0..=0),
 ];
 
 #[test]

@@ -127,6 +127,12 @@ enum Asked {
         require_stable: bool,
         durable: usize,
     },
+    /// Of a group, or of these places of it, when the durable log had so many entries.
+    Deletion {
+        group: String,
+        places: Vec<(&'static str, i32)>,
+        durable: usize,
+    },
 }
 
 struct History {
@@ -139,13 +145,14 @@ struct History {
     ended: usize,
     fetched: usize,
     unstable: usize,
+    deleted: usize,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
         let (asked, t) = (BTreeMap::new(), Uuid::from_u128(1));
         let world = World::new(seed, fresh);
-        Self { world, asked, t, committed: 0, ended: 0, fetched: 0, unstable: 0 }
+        Self { world, asked, t, committed: 0, ended: 0, fetched: 0, unstable: 0, deleted: 0 }
     }
 
     fn durable(&self) -> Vec<Entry> {
@@ -159,7 +166,7 @@ impl History {
     fn act(&mut self, number: i64) {
         let group = format!("g{}", self.world.below(2));
         let id = i64::try_from(self.world.below(PRODUCERS)).unwrap();
-        match self.world.below(16) {
+        match self.world.below(18) {
             0..3 => self.commit(group, None, number),
             3..8 => self.commit(group, Some(id), number),
             8..10 => {
@@ -174,8 +181,26 @@ impl History {
                 self.world.inform(Command::TopicDeleted { id, name: "t".into() });
             }
             13 if self.world.below(3) == 0 => self.world.inform(Command::Expire(view(self.t))),
+            16 if self.world.below(3) == 0 => self.delete(group, PLACES.to_vec(), true),
+            17 => {
+                let some = usize::try_from(self.world.below(3)).unwrap();
+                self.delete(group, PLACES[some..].to_vec(), false);
+            }
             _ => self.world.happen(Some(Command::Loaded(view(self.t)))),
         }
+    }
+
+    /// Of everything that a group has, or of these places.
+    fn delete(&mut self, group: String, places: Vec<(&'static str, i32)>, is_all: bool) {
+        let durable = self.durable().len();
+        let command = if is_all {
+            Command::DeleteGroup { group: group.clone() }
+        } else {
+            let topics = places.iter().map(|(topic, partition)| ((*topic).to_owned(), vec![*partition]));
+            Command::DeleteOffsets { group: group.clone(), topics: topics.collect() }
+        };
+        let ticket = self.world.ask(command);
+        self.asked.insert(ticket, Asked::Deletion { group, places, durable });
     }
 
     fn commit(&mut self, group: String, id: Option<i64>, offset: i64) {
@@ -254,6 +279,26 @@ impl History {
                     self.fetched += 1;
                     self.unstable += told.iter().filter(|told| told.is_none()).count();
                 }
+                (Asked::Deletion { group, places, durable: from }, Ok(reply)) => {
+                    let codes = match reply {
+                        Reply::Codes(codes) | Reply::Deleted(Ok(codes)) => codes,
+                        Reply::Deleted(Err(error)) => vec![error],
+                        other => panic!("a deletion got {other:?}"),
+                    };
+                    let is_done =
+                        |code: &ErrorCode| [ErrorCode::None, ErrorCode::GroupIdNotFound].contains(code);
+                    assert!(codes.iter().all(is_done), "{codes:?}");
+                    let is_here = |(at, topic, partition): &Place| {
+                        *at == group && places.contains(&(topic.as_str(), *partition))
+                    };
+                    let has_none = |end: usize| {
+                        let said = said(&durable[..end]);
+                        let pending = said.pending.keys().map(|(place, _)| place);
+                        !said.visible.keys().chain(pending).any(is_here)
+                    };
+                    assert!((from..=durable.len()).rev().any(has_none), "it was never gone from {group}");
+                    self.deleted += 1;
+                }
                 (asked, reply) => panic!("{asked:?} got {reply:?}"),
             }
         }
@@ -304,7 +349,7 @@ fn check_prefixes(log: &[StoredBatch]) {
 
 #[test]
 fn a_transaction_is_visible_as_a_whole_or_not_at_all_whatever_the_log_does() {
-    let (mut refused, mut crashes, mut ended, mut fetched, mut unstable) = (0, 0, 0, 0, 0);
+    let (mut refused, mut crashes, mut ended, mut fetched, mut unstable, mut deleted) = (0, 0, 0, 0, 0, 0);
     for seed in 0..1_500 {
         let mut history = History::new(seed);
         let steps = history.world.below(150) + 10;
@@ -326,12 +371,14 @@ fn a_transaction_is_visible_as_a_whole_or_not_at_all_whatever_the_log_does() {
         ended += history.ended;
         fetched += history.fetched;
         unstable += history.unstable;
+        deleted += history.deleted;
     }
     assert!(
         refused > 200 && crashes > 50 && ended > 2_000,
         "{refused} refused, {crashes} crashes, {ended} ended"
     );
     assert!(fetched > 4_000 && unstable > 1_000, "{fetched} fetched, {unstable} unstable");
+    assert!(deleted > 1_000, "{deleted} deleted");
 }
 
 #[test]

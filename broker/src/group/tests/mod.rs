@@ -2,7 +2,10 @@
 //! histories that check what must always hold.
 
 mod atomicity;
+mod capacity;
 mod deadlines;
+mod deletion;
+mod lifetimes;
 mod random;
 mod refusals;
 mod retention;

@@ -123,7 +123,7 @@ fn tombstones_are_read_back() {
     assert_eq!(replay(&[offset_gone("a")]), ["b"]);
     assert!(replay(&[offset_gone("b")]).is_empty());
     assert_eq!(sim.state(), "Empty");
-    sim.coordinator.replayed();
+    sim.coordinator.replayed(sim.now());
     assert_eq!(sim.state(), "Dead", "nothing is left of it");
 
     let mut other = Sim::eager();

@@ -61,11 +61,11 @@ fn a_commit_that_is_undone_leaves_what_was_there_before() {
     assert_eq!(second.records.len(), 2, "what a later offset of the request replaces is not written");
     assert_eq!(coordinator.committed(GROUP, "t", 0).unwrap().offset, 8);
     coordinator.commit(now, "other", &caller("", -1), vec![a_commit("t", 0, 1)], &mut effects(3));
-    assert!(coordinator.describe("other").is_none() && coordinator.list().len() == 1);
+    assert!(coordinator.describe("other").is_none() && list_all(&coordinator).len() == 1);
     let mut undone = effects(2);
     coordinator.roll_back(now, 1, &mut undone);
     assert_eq!((written(coordinator), answers(undone)), (before, vec![]));
-    assert_eq!(coordinator.list().len(), 1);
+    assert_eq!(list_all(&coordinator).len(), 1);
 }
 
 #[test]
@@ -114,21 +114,21 @@ fn a_group_that_is_gone_but_not_durably_is_still_shown() {
     let (generation, ids) = sim.stable(&["a"]);
     sim.commit(&caller(&ids[0], generation), "t", 1);
     sim.leave(&[caller(&ids[0], -1)]);
-    let (listed, before) = (sim.coordinator.list(), written(&sim.coordinator));
+    let (listed, before) = (list_all(&sim.coordinator), written(&sim.coordinator));
     sim.now_ms += week_ms;
     let now = sim.now();
     let mut expired = effects(2);
     sim.coordinator.expire(now, &mut expired);
     assert_eq!(expired.records.len(), 2);
-    assert_eq!((sim.coordinator.list(), sim.state()), (listed.clone(), "Empty"));
+    assert_eq!((list_all(&sim.coordinator), sim.state()), (listed.clone(), "Empty"));
     let fetch = FetchOffsets { group: GROUP.into(), topics: None, require_stable: false };
     assert_eq!(sim.coordinator.fetch(&fetch), (vec![], 2), "that there is nothing rests on the tombstones");
     sim.coordinator.roll_back(now, 1, &mut effects(2));
-    assert_eq!((sim.coordinator.list(), written(&sim.coordinator)), (listed, before));
+    assert_eq!((list_all(&sim.coordinator), written(&sim.coordinator)), (listed, before));
     let mut expired = effects(2);
     sim.coordinator.expire(now, &mut expired);
     sim.coordinator.durable(2);
-    assert_eq!((sim.coordinator.list(), sim.state()), (vec![], "Dead"));
+    assert_eq!((list_all(&sim.coordinator), sim.state()), (vec![], "Dead"));
     assert_eq!(sim.coordinator.fetch(&fetch), (vec![], 0));
 }
 
@@ -171,7 +171,7 @@ fn an_offset_without_an_id_is_adopted_by_the_topic_of_its_name() {
         let record = super::super::records::offset_record(GROUP, topic, 0, &committed).unwrap();
         coordinator.replay(now, None, &record).unwrap();
     }
-    coordinator.replayed();
+    coordinator.replayed(now);
     let mut deleted = effects(1);
     coordinator.topic_deleted(TOPIC, "gone", &mut deleted);
     assert_eq!(deleted.records.len(), 1, "before it is adopted it goes with whatever topic of its name goes");

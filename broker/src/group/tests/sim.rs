@@ -162,7 +162,8 @@ impl Sim {
             let now = next.now();
             replay_batch(&mut next.coordinator, now, batch, |error| panic!("{error}"));
         }
-        next.coordinator.replayed();
+        next.coordinator.replayed(next.now());
+        next.log.clone_from(&self.log);
         next
     }
 
@@ -189,6 +190,26 @@ impl Sim {
         let generation = self.joined(members[0].1).unwrap().generation;
         (generation, members.into_iter().map(|(id, _)| id).collect())
     }
+}
+
+/// All groups, by name: the same however many of them a page has.
+pub(super) fn list_all(coordinator: &Coordinator) -> Vec<GroupListing> {
+    let by_pages_of = |count: usize| {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (page, last) = coordinator.list(after.as_deref(), count);
+            all.extend(page);
+            after = last;
+            if after.is_none() {
+                break;
+            }
+        }
+        all.sort_by(|a: &GroupListing, b| a.group.cmp(&b.group));
+        all
+    };
+    let all = by_pages_of(usize::MAX);
+    assert_eq!((by_pages_of(1), by_pages_of(2)), (all.clone(), all.clone()));
+    all
 }
 
 pub(super) fn caller(id: &str, generation: i32) -> Caller {

@@ -381,21 +381,25 @@ fn a_group_that_is_only_pending_is_shown_when_that_is_durable() {
     let mut first = Effects::new(1, usize::MAX);
     let (by, commits) = ((&caller("", -1), producer(1), 0), vec![a_commit("t", 0, 1)]);
     sim.coordinator.commit_in_transaction(now, GROUP, by, commits, &mut first);
-    assert!(first.has_written() && sim.coordinator.list().is_empty());
+    assert!(first.has_written() && list_all(&sim.coordinator).is_empty());
     sim.coordinator.durable(1);
-    assert_eq!((sim.coordinator.list().len(), sim.state()), (1, "Empty"));
+    assert_eq!((list_all(&sim.coordinator).len(), sim.state()), (1, "Empty"));
     let (by, commits) = ((&caller("", -1), producer(1), 0), vec![a_commit("t", 1, 1)]);
     sim.coordinator.commit_in_transaction(now, GROUP, by, commits, &mut Effects::new(2, usize::MAX));
-    assert_eq!(sim.coordinator.list().len(), 1, "with something that is not durable beside it");
+    assert_eq!(list_all(&sim.coordinator).len(), 1, "with something that is not durable beside it");
     sim.coordinator.roll_back(now, 1, &mut Effects::new(2, usize::MAX));
     let mut aborted = Effects::new(2, usize::MAX);
     sim.coordinator.end_transaction(now, producer(1), false, &mut aborted);
-    assert_eq!((sim.coordinator.list().len(), sim.state()), (1, "Empty"), "that it is gone is not durable");
+    assert_eq!(
+        (list_all(&sim.coordinator).len(), sim.state()),
+        (1, "Empty"),
+        "that it is gone is not durable"
+    );
     sim.coordinator.roll_back(now, 1, &mut Effects::new(2, usize::MAX));
-    assert_eq!((sim.pending(), sim.coordinator.list().len()), (vec![(1, 1)], 1));
+    assert_eq!((sim.pending(), list_all(&sim.coordinator).len()), (vec![(1, 1)], 1));
     sim.coordinator.end_transaction(now, producer(1), false, &mut aborted);
     sim.coordinator.durable(2);
-    assert_eq!((sim.coordinator.list(), sim.state()), (vec![], "Dead"));
+    assert_eq!((list_all(&sim.coordinator), sim.state()), (vec![], "Dead"));
 }
 
 #[test]

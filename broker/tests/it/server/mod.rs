@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bad_records;
+mod beside_kafka;
 mod big_requests;
 mod bounds;
 mod command_storms;
@@ -9,6 +10,7 @@ mod configs;
 mod coordinator;
 mod cut_commands;
 mod damaged_metadata;
+mod deleted_groups;
 mod ends;
 mod failing_directories;
 mod failing_disk;

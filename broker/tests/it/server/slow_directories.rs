@@ -11,7 +11,9 @@ use klamm_broker::Broker;
 use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, Hang, MemoryDisk};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::offset_fetch::OffsetFetchRequestGroup;
-use klamm_protocol::messages::{ApiVersionsRequest, DeleteTopicsRequest, OffsetFetchRequest};
+use klamm_protocol::messages::{
+    ApiVersionsRequest, DeleteGroupsRequest, DeleteTopicsRequest, HeartbeatRequest, OffsetFetchRequest,
+};
 use klamm_runtime::MemoryNet;
 
 use super::groups::{commit, committed};
@@ -166,6 +168,13 @@ async fn a_topic_that_comes_again_while_its_groups_load_has_no_offsets() {
         // Somebody is refused meanwhile, and nobody waits.
         let refused = wire.ask_in(&commit("g", "t", 7), 9).await.topics[0].partitions[0].error_code;
         assert_eq!(refused, ErrorCode::CoordinatorLoadInProgress.code());
+        let delete = DeleteGroupsRequest { groups_names: vec!["g".into()], ..DeleteGroupsRequest::default() };
+        let refused = wire.ask(&delete).await.results[0].error_code;
+        assert_eq!(refused, ErrorCode::CoordinatorLoadInProgress.code());
+        // A member is not: its session does not run yet.
+        let heartbeat =
+            HeartbeatRequest { group_id: "g".into(), member_id: "m".into(), ..HeartbeatRequest::default() };
+        assert_eq!(wire.ask(&heartbeat).await.error_code, 0);
     };
     tokio::time::timeout(SOON, again).await.expect("topics come and go");
     hang.release();
