@@ -157,7 +157,8 @@ impl Broker {
 
         // Before the groups are loaded: what they do not find in the metadata then, they hear of.
         let deletions = controller.deletions();
-        let groups = GroupService::start(&config, controller.clone(), clock.clone(), rng, disk.clone());
+        let groups =
+            GroupService::start(&config, controller.clone(), clock.clone(), rng.clone(), disk.clone());
         let transactions =
             TransactionService::start(&config, controller.clone(), groups.clone(), clock.clone(), disk);
         let (stopping, stops) = watch::channel(false);
@@ -174,7 +175,7 @@ impl Broker {
         });
         let coordinators = Coordinators { groups: groups.clone(), transactions: transactions.clone() };
         let context =
-            Context::new(config, cluster_id, controller.clone(), coordinators, clock, stops.clone());
+            Context::new(config, cluster_id, controller.clone(), coordinators, clock, rng, stops.clone());
         let context = Arc::new(context);
         for (listener, advertised) in bound.into_iter().zip(advertised.clone()) {
             let (limits, connections) = (limits.clone(), connections.clone());

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_protocol::{ErrorCode, Uuid};
-use klamm_runtime::Clock;
+use klamm_runtime::{Clock, Rng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::fetch_visits::FetchVisits;
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     controller: Arc<Controller>,
     coordinators: Coordinators,
     clock: Arc<dyn Clock>,
+    fetch_visits: FetchVisits,
     quiet_log: QuietLog,
     stopping: watch::Receiver<bool>,
 }
@@ -72,9 +74,11 @@ impl Context {
         controller: Arc<Controller>,
         coordinators: Coordinators,
         clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, cluster_id, controller, coordinators, clock, quiet_log: QuietLog::default(), stopping }
+        let (fetch_visits, quiet_log) = (FetchVisits::new(&config, rng), QuietLog::default());
+        Self { config, cluster_id, controller, coordinators, clock, fetch_visits, quiet_log, stopping }
     }
 
     pub(crate) fn config(&self) -> &BrokerConfig {
@@ -108,6 +112,10 @@ impl Context {
 
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    pub(super) fn fetch_visits(&self) -> &FetchVisits {
+        &self.fetch_visits
     }
 
     pub(crate) fn quiet_log(&self) -> &QuietLog {

@@ -70,6 +70,8 @@ mod write_txn_markers;
 mod call;
 mod configs;
 mod context;
+mod fetch_visits;
+mod leader_hints;
 mod taking_part;
 
 use std::ops::RangeInclusive;

@@ -90,6 +90,18 @@ pub const KEYS: &[Key] = &[
         "Most bytes in the answer to one fetch.",
     ),
     key(
+        "max.incremental.fetch.session.cache.slots",
+        "1000",
+        Expectation::Int(0, INT_MAX),
+        "Fetch sessions that are remembered; 0 declines them all.",
+    ),
+    key(
+        "fetch.session.partitions.max",
+        "250000",
+        Expectation::Int(0, INT_MAX),
+        "Partitions of all remembered fetch sessions together (ours).",
+    ),
+    key(
         "log.segment.bytes",
         "1073741824",
         Expectation::Int(1024, INT_MAX),

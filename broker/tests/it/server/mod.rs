@@ -12,6 +12,7 @@ mod damaged_metadata;
 mod ends;
 mod failing_disk;
 mod failing_steps;
+mod fetch_sessions;
 mod fetch_waits;
 mod floods;
 mod groups;
