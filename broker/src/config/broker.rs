@@ -113,6 +113,17 @@ impl BrokerConfig {
         })
     }
 
+    /// These settings with others of those that may be altered while the broker runs.
+    pub(super) fn altered(&self, values: Values) -> Self {
+        Self {
+            max_connections: values.size("max.connections"),
+            max_connections_per_ip: values.size("max.connections.per.ip"),
+            log: log_config(&values),
+            given: values,
+            ..self.clone()
+        }
+    }
+
     /// How many files may be open at a time, by setting.
     pub(crate) fn open_files_needs(&self) -> [(&'static str, u64); 3] {
         [

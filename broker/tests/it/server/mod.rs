@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_records;
 mod big_requests;
 mod bounds;
+mod broker_settings;
 mod command_storms;
 mod configs;
 mod coordinator;
