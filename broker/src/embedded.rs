@@ -172,7 +172,7 @@ impl Broker {
         let transactions =
             TransactionService::start(&config, controller.clone(), groups.clone(), clock.clone(), disk);
         let (stopping, stops) = watch::channel(false);
-        let limits = Limits::new(&config);
+        let limits = Limits::new(controller.live_config().follow());
         let cluster_id = logs.cluster_id().to_owned();
         let (acceptors, connections, chores) = (Tasks::new(), Tasks::new(), Tasks::new());
         start_chores(&chores, &config, clock.clone(), &logs, &groups, deletions);

@@ -11,6 +11,7 @@
 //! | `coordinator` | what all coordinators run on: a log, answers when it is durable, rollback, timers, loading |
 //! | `group` | the group coordinator and `__consumer_offsets` |
 //! | `txn` | the transaction coordinator and `__transaction_state` |
+//! | `fetch_session` | fetch sessions: what a client reads, remembered from fetch to fetch |
 //! | `api` | one file for each request |
 //! | `net` | connections: frames, limits, answers in order |
 //! | [`inspect`] | a data directory looked into offline |
@@ -23,6 +24,7 @@ mod controller;
 mod coordinator;
 pub mod disk;
 mod embedded;
+mod fetch_session;
 mod group;
 mod ids;
 pub mod inspect;

@@ -5,8 +5,8 @@
 //! beside the work on later requests. Whole batches are sent, from the one that holds the offset; the first batch of
 //! the first partition that has any is sent whatever the limits say, so that a consumer never gets stuck. A partition
 //! that is named twice is answered twice, within the same limits. Readers of committed records are told which
-//! transactions among them were aborted. Fetch sessions (KIP-227) are declined with session id
-//! 0. Not there yet: followers and reading from followers.
+//! transactions among them were aborted. A fetch of a session (KIP-227) is one of all partitions in it,
+//! and only its answer is another ([`fetch_visits`](super::fetch_visits)). Not there yet: followers and reading from followers.
 //!
 //! # When a fetch is answered
 //!
@@ -49,7 +49,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::context::named;
-use super::{Answer, Call, Context, Refusal, Reply, Response};
+use super::fetch_visits::{Visit, named_bytes, partition_count};
+use super::leader_hints::tell_leaders;
+use super::{Answer, Call, Context, Peer, Refusal, Reply, Response};
 use crate::controller::{Logs, View};
 use crate::log::AbortedTransaction;
 use crate::partition::{Isolation, LogRead, Partition, ReadError, StoredRecords, Waiter, Wanted, Watching};
@@ -61,26 +63,29 @@ const TOPIC_IDS: i16 = 13;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answer, Refusal> {
-    let request: FetchRequest = call.decode()?;
-    if let Some(error) = refuse(&request) {
-        return call.answer(&FetchResponse { error_code: error.code(), ..FetchResponse::default() });
-    }
+    let mut request: FetchRequest = call.decode()?;
     let reply = call.reply();
+    let visit = match enter(context, &call, &mut request) {
+        Ok(visit) => visit,
+        Err(error) => return call.answer(&refused(error, 0)),
+    };
     let started = Instant::now();
+    let end = End { context: context.clone(), peer: call.peer.clone(), visit, reply };
     let known = match look_without_disk(context, &request, reply) {
         Some(found) if found.is_due(&request, &found.fates) => {
-            return found.respond(reply).map(Answer::Ready);
+            return end.respond(&request, found).map(Answer::Ready);
         }
         known => known,
     };
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let patience = started + max_wait.max(PATIENCE);
-    let Some(room) = call.peer.room_to_wait(call.read_bytes()) else {
+    let held_bytes = call.read_bytes().max(named_bytes(&request));
+    let Some(room) = call.peer.room_to_wait(held_bytes) else {
         let found = match known {
             Some(found) => found,
             None => look(context, &request, reply, patience).await,
         };
-        return found.respond(reply).map(Answer::Ready);
+        return end.respond(&request, found).map(Answer::Ready);
     };
     let context = context.clone();
     let request = without_frame(request);
@@ -91,28 +96,56 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
             None => {
                 let found = look(&context, &request, reply, patience).await;
                 if found.is_due(&request, &found.fates) {
-                    return found.respond(reply).map(Some);
+                    return end.respond(&request, found).map(Some);
                 }
                 found.fates
             }
         };
         let found = wait(&context, &request, reply, &first, started + max_wait).await;
-        found.respond(reply).map(Some)
+        end.respond(&request, found).map(Some)
     }))
 }
 
+/// Makes the request name all partitions that it is for, and counts those that it did not name.
+///
+/// # Errors
 /// What is wrong with the request as a whole.
-fn refuse(request: &FetchRequest) -> Option<ErrorCode> {
+fn enter(context: &Context, call: &Call, request: &mut FetchRequest) -> Result<Visit, ErrorCode> {
     let from_follower = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
     if from_follower {
         // There are no other replicas, whatever the sender says it is (CVE-2018-1288).
-        return Some(ErrorCode::InvalidRequest);
+        return Err(ErrorCode::InvalidRequest);
     }
-    match (request.session_id, request.session_epoch) {
-        // No session wanted, a new one wanted, or the end of one.
-        (_, -1 | 0) => None,
-        (0, _) => Some(ErrorCode::InvalidFetchSessionEpoch),
-        _ => Some(ErrorCode::FetchSessionIdNotFound),
+    let visit = context.fetch_visits().enter(request, call.version >= TOPIC_IDS)?;
+    if let Visit::Next { .. } = visit {
+        call.charge_elements(partition_count(request), size_of::<FetchPartition>());
+    }
+    Ok(visit)
+}
+
+fn refused(error: ErrorCode, session_id: i32) -> FetchResponse {
+    FetchResponse { error_code: error.code(), session_id, ..FetchResponse::default() }
+}
+
+/// What it takes to answer.
+struct End {
+    context: Arc<Context>,
+    peer: Arc<Peer>,
+    visit: Visit,
+    reply: Reply,
+}
+
+impl End {
+    fn respond(&self, request: &FetchRequest, found: Found) -> Result<Response, Refusal> {
+        let Found { mut response, slices, .. } = found;
+        let by_id = self.reply.version >= TOPIC_IDS;
+        match self.context.fetch_visits().leave(self.visit, request, by_id, &mut response) {
+            Ok(()) => {
+                tell_leaders(&mut response, self.reply.version, &self.context, &self.peer);
+                self.reply.encode_with(&response, slices)
+            }
+            Err(error) => self.reply.encode(&refused(error, response.session_id)),
+        }
     }
 }
 
@@ -237,8 +270,7 @@ struct Found {
 impl Found {
     fn nothing(context: &Context, request: &FetchRequest) -> Self {
         let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(context.config().fetch_max_bytes);
-        let count = request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
-        let too_many = count > context.config().max_partitions;
+        let too_many = partition_count(request) > context.config().max_partitions;
         let enough = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
         Self {
             response: FetchResponse::default(),
@@ -259,10 +291,6 @@ impl Found {
             || nothing_to_wait_for
             || self.fates.iter().any(|fate| asks_for_action(*fate))
             || self.fates != first
-    }
-
-    fn respond(self, reply: Reply) -> Result<Response, Refusal> {
-        reply.encode_with(&self.response, self.slices)
     }
 
     /// What is to be read of a partition, with the room that those before it have left.

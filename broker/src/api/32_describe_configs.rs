@@ -1,5 +1,5 @@
-//! DescribeConfigs, key 32: versions 1 to 4. Settings of topics and of the broker, with where they come from. The
-//! broker has the settings that it was started with, and the default of all brokers has none of its own.
+//! DescribeConfigs, key 32: versions 1 to 4. Settings of topics, of the broker, and those altered for all
+//! brokers (the empty name), with where they come from.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use klamm_protocol::messages::describe_configs::{
 use klamm_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 
-use super::configs::{BROKER, TOPIC, is_this_broker};
+use super::configs::{BROKER, TOPIC, is_this_broker, without_settings};
 use super::context::each_once;
 use super::{Answer, Call, Context, Refusal};
-use crate::config::{Described, of_broker, topic};
+use crate::config::{Described, of_all_brokers, of_broker, topic};
 
 /// What a setting takes in the answer, more or less, with its synonyms and documentation.
 const TOLD_SETTING_BYTES: usize = 512;
@@ -48,16 +48,15 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
 }
 
 fn find(context: &Context, wanted: &DescribeConfigsResource) -> Result<Vec<Described>, (ErrorCode, String)> {
-    let name = &*wanted.resource_name;
+    let (name, values) = (&*wanted.resource_name, context.controller().live_config().now());
     match wanted.resource_type {
         TOPIC => match context.view().image.topic(name) {
-            Some(found) => Ok(topic::described(&found.settings, &context.config().given)),
+            Some(found) => Ok(topic::described(&found.settings, &values.given)),
             None => Err((ErrorCode::UnknownTopicOrPartition, format!("there is no topic {name}"))),
         },
-        BROKER if name.is_empty() => Ok(Vec::new()),
-        BROKER if is_this_broker(context, name) => Ok(of_broker(&context.config().given)),
-        BROKER => Err((ErrorCode::InvalidRequest, format!("there is no broker {name}"))),
-        other => Err((ErrorCode::InvalidRequest, format!("resources of kind {other} have no settings here"))),
+        BROKER if name.is_empty() => Ok(of_all_brokers(&values.given)),
+        BROKER if is_this_broker(context, name) => Ok(of_broker(&values.given)),
+        other => Err(without_settings(other, name)),
     }
 }
 

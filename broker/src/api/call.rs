@@ -144,6 +144,11 @@ impl Call {
         self.share.charge(bytes);
     }
 
+    /// Counts so many elements that the request means without naming them, and their answers.
+    pub(crate) fn charge_elements(&self, count: usize, element_bytes: usize) {
+        self.share.charge(count * (element_bytes + ANSWERED_ELEMENT_BYTES));
+    }
+
     /// How many bytes of the frame have been read, which leaves out what follows the last field.
     pub(crate) fn read_bytes(&self) -> usize {
         self.body.position()

@@ -8,11 +8,14 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::context::each_once;
-use crate::controller::{COMMANDS_AT_ONCE, Change, ChangeTopic};
+use crate::controller::{COMMANDS_AT_ONCE, Change, ChangeBroker, ChangeTopic};
 
 /// Kafka's numbers for those who have settings.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 
 /// Why a change was refused.
 pub(super) type Refused = (ErrorCode, String);
@@ -94,13 +97,27 @@ async fn change(
     match resource_type {
         TOPIC => change_topic(context, name, change, validate_only, None).await,
         BROKER if name.is_empty() || is_this_broker(context, name) => {
-            let message =
-                "the broker's settings are what it was started with: change them there, and restart it";
-            Err((ErrorCode::InvalidConfig, message.to_owned()))
+            let command = ChangeBroker { broker: name.to_owned(), change };
+            let changed = context.controller().change_broker(command, validate_only).await;
+            changed.map_err(|error| (error.code, error.message))
         }
-        BROKER => Err((ErrorCode::InvalidRequest, format!("there is no broker {name}"))),
-        other => Err((ErrorCode::InvalidRequest, format!("resources of kind {other} have no settings here"))),
+        other => Err(without_settings(other, name)),
     }
+}
+
+/// Why there are no settings.
+pub(super) fn without_settings(resource_type: i8, name: &str) -> Refused {
+    let message = match resource_type {
+        BROKER => format!("there is no broker {name}"),
+        BROKER_LOGGER => {
+            "what is logged is up to the program that the broker runs in: see RUST_LOG".to_owned()
+        }
+        CLIENT_METRICS => "clients are not asked for metrics here".to_owned(),
+        GROUP => "groups have no settings here: classic groups have none in Kafka, and there are no others"
+            .to_owned(),
+        other => format!("resources of kind {other} have no settings here"),
+    };
+    (ErrorCode::InvalidRequest, message)
 }
 
 /// Changes a topic.

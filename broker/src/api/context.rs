@@ -10,6 +10,7 @@ use klamm_runtime::{Clock, Rng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::fetch_visits::FetchVisits;
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
@@ -28,6 +29,7 @@ pub(crate) struct Context {
     coordinators: Coordinators,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
+    fetch_visits: FetchVisits,
     quiet_log: QuietLog,
     stopping: watch::Receiver<bool>,
 }
@@ -73,13 +75,15 @@ impl Context {
     pub(crate) fn new(
         config: BrokerConfig,
         cluster_id: String,
-        (controller, logs): (Arc<Controller>, Arc<LogManager>),
+        state: (Arc<Controller>, Arc<LogManager>),
         coordinators: Coordinators,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
+        let (controller, logs) = state;
         Self {
+            fetch_visits: FetchVisits::new(&config, rng.clone()),
             config,
             cluster_id,
             controller,
@@ -140,6 +144,10 @@ impl Context {
     /// An id that nobody has.
     pub(crate) fn fresh_id(&self) -> Uuid {
         fresh_uuid(&*self.rng)
+    }
+
+    pub(super) fn fetch_visits(&self) -> &FetchVisits {
+        &self.fetch_visits
     }
 
     pub(crate) fn quiet_log(&self) -> &QuietLog {

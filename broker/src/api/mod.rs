@@ -112,6 +112,8 @@ mod write_txn_markers;
 mod call;
 mod configs;
 mod context;
+mod fetch_visits;
+mod leader_hints;
 mod taking_part;
 
 use std::ops::RangeInclusive;

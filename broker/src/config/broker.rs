@@ -32,6 +32,8 @@ pub struct BrokerConfig {
     pub queued_max_request_bytes: Option<usize>,
     pub request_elements_max: usize,
     pub fetch_max_bytes: usize,
+    pub fetch_sessions_max: usize,
+    pub fetch_session_partitions_max: usize,
     pub log_open_files_max: usize,
     pub recovery_threads: usize,
     pub reserve: DiskReserve,
@@ -83,6 +85,8 @@ impl BrokerConfig {
             queued_max_request_bytes: usize::try_from(values.int("queued.max.request.bytes")).ok(),
             request_elements_max: values.size("request.elements.max"),
             fetch_max_bytes: values.size("fetch.max.bytes"),
+            fetch_sessions_max: values.size("max.incremental.fetch.session.cache.slots"),
+            fetch_session_partitions_max: values.size("fetch.session.partitions.max"),
             log_open_files_max: values.size("log.open.files.max"),
             recovery_threads: values.size("num.recovery.threads.per.data.dir"),
             reserve: DiskReserve { bytes: values.size("log.dir.reserve.bytes") as u64 },
@@ -110,6 +114,17 @@ impl BrokerConfig {
             },
             given: values.clone(),
         })
+    }
+
+    /// These settings with others of those that may be altered while the broker runs.
+    pub(super) fn altered(&self, values: Values) -> Self {
+        Self {
+            max_connections: values.size("max.connections"),
+            max_connections_per_ip: values.size("max.connections.per.ip"),
+            log: log_config(&values),
+            given: values,
+            ..self.clone()
+        }
     }
 
     /// How many files may be open at a time, by setting.

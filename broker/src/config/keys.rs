@@ -90,6 +90,18 @@ pub const KEYS: &[Key] = &[
         "Most bytes in the answer to one fetch.",
     ),
     key(
+        "max.incremental.fetch.session.cache.slots",
+        "1000",
+        Expectation::Int(0, INT_MAX),
+        "Fetch sessions that are remembered; 0 declines them all.",
+    ),
+    key(
+        "fetch.session.partitions.max",
+        "250000",
+        Expectation::Int(0, INT_MAX),
+        "Partitions of all remembered fetch sessions together (ours).",
+    ),
+    key(
         "log.segment.bytes",
         "1073741824",
         Expectation::Int(1024, INT_MAX),
@@ -341,6 +353,9 @@ impl ConfigError {
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     given: BTreeMap<&'static str, String>,
+    /// What goes before that: altered while the broker runs, for all brokers and for this one.
+    altered_for_all: BTreeMap<&'static str, String>,
+    altered_for_one: BTreeMap<&'static str, String>,
     warnings: Vec<String>,
 }
 
@@ -367,9 +382,24 @@ impl Values {
         Ok(())
     }
 
+    /// These, and before them what was altered since.
+    pub(super) fn altered(
+        &self,
+        for_all: BTreeMap<&'static str, String>,
+        for_one: BTreeMap<&'static str, String>,
+    ) -> Self {
+        Self { altered_for_all: for_all, altered_for_one: for_one, ..self.clone() }
+    }
+
+    /// What was altered for this broker, altered for all, and given; the first that is there counts.
+    pub(super) fn layers(&self, name: &str) -> [Option<&str>; 3] {
+        [&self.altered_for_one, &self.altered_for_all, &self.given]
+            .map(|layer| layer.get(name).map(String::as_str))
+    }
+
     /// Whether a value was given.
     pub fn is_set(&self, name: &str) -> bool {
-        self.given.contains_key(name)
+        self.value(name).is_some()
     }
 
     /// What there is to be told, about unknown names for instance.
@@ -380,10 +410,11 @@ impl Values {
     /// The value given or the default; empty when there is neither.
     pub fn text(&self, name: &str) -> &str {
         debug_assert!(find(name).is_some(), "{name} is not in the table");
-        match self.given.get(name) {
-            Some(value) => value,
-            None => find(name).map_or("", |key| key.default),
-        }
+        self.value(name).unwrap_or_else(|| find(name).map_or("", |key| key.default))
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.layers(name).into_iter().flatten().next()
     }
 
     pub(super) fn int(&self, name: &str) -> i64 {
@@ -391,7 +422,7 @@ impl Values {
     }
 
     pub(super) fn int_if_set(&self, name: &str) -> Option<i64> {
-        self.given.get(name).and_then(|value| value.parse().ok())
+        self.value(name).and_then(|value| value.parse().ok())
     }
 
     pub(super) fn int32(&self, name: &str) -> i32 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use klamm_runtime::settings::{Expectation, Key};
 
-use super::described::{Described, Kind, Source, Synonym};
+use super::described::{self, Described, Kind, Source, Synonym};
 use super::keys::{ConfigError, KEYS as BROKER_KEYS, Values};
 use crate::log::LogConfig;
 
@@ -164,17 +164,12 @@ pub(crate) fn default_list(name: &str) -> Option<&'static str> {
 pub(crate) fn described(settings: &BTreeMap<String, String>, broker: &Values) -> Vec<Described> {
     let known = KEYS.iter().map(|key| {
         let own = settings.get(key.name);
-        let mut synonyms: Vec<Synonym> = own.iter().map(|value| Synonym::of_topic(key.name, value)).collect();
-        let (set, default) = match key.of_broker.split_last() {
-            None => (None, Synonym::default(key.name, key.default)),
-            Some((last, _)) => {
-                let set = key.of_broker.iter().find(|name| broker.is_set(name));
-                let default = Key::find(BROKER_KEYS, last).map_or("", |key| key.default);
-                (set.map(|name| Synonym::of_file(name, broker.text(name))), Synonym::default(last, default))
-            }
-        };
-        synonyms.extend(set);
-        synonyms.push(default);
+        let mut synonyms: Vec<Synonym> =
+            own.iter().map(|value| Synonym::new(key.name, value, Source::Topic)).collect();
+        match key.of_broker {
+            [] => synonyms.push(Synonym::new(key.name, key.default, Source::Default)),
+            names => synonyms.extend(described::synonyms(names, broker)),
+        }
         let source = synonyms[0].source;
         let value = own.cloned().unwrap_or_else(|| effective(key, &synonyms[0]));
         let (name, kind, doc) = (key.name.to_owned(), key.kind, key.doc);
@@ -187,7 +182,7 @@ pub(crate) fn described(settings: &BTreeMap<String, String>, broker: &Values) ->
         kind: Kind::Unknown,
         read_only: false,
         doc: "",
-        synonyms: vec![Synonym::of_topic(name, value)],
+        synonyms: vec![Synonym::new(name, value, Source::Topic)],
     });
     known.chain(others).collect()
 }

@@ -73,7 +73,9 @@ impl ChangeTopic {
                 Ok((Topic { partitions: *partitions, ..Topic::clone(topic) }, records))
             }
             Change::Replace(settings) => settings_records(topic, settings.clone()),
-            Change::Adjust(adjustments) => settings_records(topic, adjusted(topic, adjustments)?),
+            Change::Adjust(adjustments) => {
+                settings_records(topic, adjusted(&topic.settings, adjustments, topic::default_list)?)
+            }
         }
     }
 }
@@ -108,12 +110,13 @@ fn check_growth(
     Err(TopicError::new(ErrorCode::InvalidReplicaAssignment, message))
 }
 
-/// The settings of a topic after some adjustments.
-fn adjusted(
-    topic: &Topic,
+/// Settings after some adjustments. Those that are lists have something where nothing is set.
+pub(super) fn adjusted(
+    before: &BTreeMap<String, String>,
     adjustments: &[(String, Adjustment)],
+    default_list: impl Fn(&str) -> Option<&'static str>,
 ) -> Result<BTreeMap<String, String>, TopicError> {
-    let mut settings = topic.settings.clone();
+    let mut settings = before.clone();
     let mut seen = BTreeSet::new();
     for (key, adjustment) in adjustments {
         if !seen.insert(key) {
@@ -124,7 +127,7 @@ fn adjusted(
             Adjustment::Set(value) => drop(settings.insert(key.clone(), value.clone())),
             Adjustment::Delete => drop(settings.remove(key)),
             Adjustment::Append(words) => {
-                let mut list = words_of(&settings, key)?;
+                let mut list = words_of(&settings, key, &default_list)?;
                 for word in words.split(',').map(str::trim) {
                     if !list.iter().any(|known| known == word) {
                         list.push(word.to_owned());
@@ -133,7 +136,7 @@ fn adjusted(
                 settings.insert(key.clone(), list.join(","));
             }
             Adjustment::Subtract(words) => {
-                let mut list = words_of(&settings, key)?;
+                let mut list = words_of(&settings, key, &default_list)?;
                 list.retain(|known| !words.split(',').any(|word| word.trim() == known));
                 settings.insert(key.clone(), list.join(","));
             }
@@ -143,8 +146,12 @@ fn adjusted(
 }
 
 /// The words of a setting that is a list.
-fn words_of(settings: &BTreeMap<String, String>, key: &str) -> Result<Vec<String>, TopicError> {
-    let Some(default) = topic::default_list(key) else {
+fn words_of(
+    settings: &BTreeMap<String, String>,
+    key: &str,
+    default_list: impl Fn(&str) -> Option<&'static str>,
+) -> Result<Vec<String>, TopicError> {
+    let Some(default) = default_list(key) else {
         let message = format!("setting {key} is no list: nothing can be added to it or taken out of it");
         return Err(TopicError::new(ErrorCode::InvalidConfig, message));
     };

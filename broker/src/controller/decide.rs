@@ -10,6 +10,7 @@ use std::time::Duration;
 use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
+use super::broker_settings::ChangeBroker;
 use super::change::ChangeTopic;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::image::{Image, Topic};
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Create(CreateTopic, bool),
     /// A change of a topic, or with the flag only to be told whether it can be.
     Change(ChangeTopic, bool),
+    /// A change of a broker's settings, or with the flag only to be told whether it can be.
+    ChangeBroker(ChangeBroker, bool),
     /// A topic's end.
     Delete(Uuid),
     /// More producer ids.
@@ -42,6 +45,7 @@ pub(super) enum Command {
 pub(super) enum Done {
     Created(Topic),
     Changed(Topic),
+    BrokerChanged,
     Deleted,
     ProducerIds,
 }
@@ -196,6 +200,12 @@ impl Core {
                     Err(error) => (Err(error), None),
                 }
             }
+            Command::ChangeBroker(wanted, validate_only) => match wanted.records(&self.written) {
+                Ok(records) if !records.is_empty() && !validate_only => {
+                    return Some(Accepted { ticket, records, done: Done::BrokerChanged, topic: None });
+                }
+                decided => (decided.map(|_| Done::BrokerChanged), None),
+            },
             Command::Delete(id) => match self.written.topic_by_id(*id) {
                 Some(topic) => {
                     let (topic, records) =
@@ -288,6 +298,12 @@ impl Core {
         (!names.is_empty()).then_some(names)
     }
 
+    /// The settings of logs are others now: directories that are being looked at may have got the ones before.
+    pub(super) fn suspect_passing(&mut self) {
+        let passing: Vec<_> = self.passing.keys().cloned().collect();
+        self.suspect(passing);
+    }
+
     /// What came of it, for some of the names.
     pub(super) fn end_pass(&mut self, attempts: &[Attempt], now: Instant) {
         for attempt in attempts {
@@ -355,6 +371,10 @@ impl Core {
                 self.effects.publish = true;
                 self.effects.deleted.push(DeletedTopic { id: *id, name: name.to_string() });
                 self.dirty.entry(name.clone()).or_default().push(Waiter { ticket, answer });
+            }
+            (Ok(Done::BrokerChanged), _, Some(_)) => {
+                self.effects.publish = true;
+                self.effects.answers.push((ticket, answer));
             }
             (Ok(Done::ProducerIds), _, Some(MetadataRecord::ProducerIds { next })) => {
                 self.effects.producer_ids = Some(next - PRODUCER_ID_BLOCK..*next);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use klamm_protocol::Uuid;
 use rpds::{HashTrieMapSync, HashTrieSetSync, RedBlackTreeMapSync};
 
+use super::broker_settings::BrokerSettings;
 use super::record::MetadataRecord;
 
 /// The topic whose only partition is the metadata log. Clients never see it.
@@ -52,6 +53,7 @@ pub struct Image {
     /// The first producer id that no broker has been given.
     next_producer_id: i64,
     partition_count: usize,
+    broker_settings: Arc<BrokerSettings>,
 }
 
 impl Image {
@@ -101,6 +103,11 @@ impl Image {
         self.partition_count
     }
 
+    /// What was altered of the brokers' settings while they ran. As long as it is the same one, nothing was.
+    pub fn broker_settings(&self) -> &Arc<BrokerSettings> {
+        &self.broker_settings
+    }
+
     /// Takes a record in.
     pub fn apply(&mut self, record: &MetadataRecord) {
         match record {
@@ -120,6 +127,9 @@ impl Image {
                         None => topic.settings.remove(key),
                     };
                 }
+            }
+            MetadataRecord::BrokerSetting { broker, key, value } => {
+                Arc::make_mut(&mut self.broker_settings).set(broker, key, value.as_deref());
             }
             MetadataRecord::RemoveTopic { id } => self.remove(*id),
             MetadataRecord::ProducerIds { next } => self.next_producer_id = *next,

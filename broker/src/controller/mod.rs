@@ -6,6 +6,7 @@
 //! task          the one task that takes them: writes, publishes, has directories looked at
 //! decide        what it decides; pure       command   what may be done, and its records; pure
 //!                                           change    changes of topics that exist; pure
+//! broker_settings   what was altered of the brokers' settings; pure
 //! image         what there is; pure         record    the records of the metadata log
 //! reconcile     what to do on disk; pure    directories   does it
 //! metadata_log  the partition __cluster_metadata-0, in the place of a quorum
@@ -13,6 +14,7 @@
 //! ```
 #![doc = include_str!("metadata.md")]
 
+mod broker_settings;
 mod change;
 mod command;
 mod decide;
@@ -28,6 +30,7 @@ mod simulation;
 mod task;
 mod view;
 
+pub(crate) use broker_settings::ChangeBroker;
 pub(crate) use change::{Adjustment, Change, ChangeTopic};
 pub use command::CreateTopic;
 pub use decide::DeletedTopic;

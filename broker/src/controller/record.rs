@@ -14,6 +14,8 @@ const REMOVE_TOPIC: u32 = 9;
 const PRODUCER_IDS: u32 = 15;
 /// Kafka's number for a topic as the owner of a setting.
 const TOPIC_RESOURCE: i8 = 2;
+/// Its number for a broker.
+const BROKER_RESOURCE: i8 = 4;
 
 /// A change of the cluster's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,15 @@ pub enum MetadataRecord {
     TopicSetting {
         /// The topic's name.
         topic: String,
+        /// The setting's name.
+        key: String,
+        /// Its value; none takes it away.
+        value: Option<String>,
+    },
+    /// A broker has a setting that was altered while it ran, or no longer has it.
+    BrokerSetting {
+        /// Its number; empty for all brokers.
+        broker: String,
         /// The setting's name.
         key: String,
         /// Its value; none takes it away.
@@ -87,10 +98,11 @@ impl MetadataRecord {
             }
             Self::TopicSetting { topic, key, value } => {
                 begin(&mut out, CONFIG);
-                out.put_i8(TOPIC_RESOURCE);
-                out.put_string(topic)?;
-                out.put_string(key)?;
-                out.put_nullable_string(value.as_deref())?;
+                put_setting(&mut out, TOPIC_RESOURCE, (topic, key, value.as_deref()))?;
+            }
+            Self::BrokerSetting { broker, key, value } => {
+                begin(&mut out, CONFIG);
+                put_setting(&mut out, BROKER_RESOURCE, (broker, key, value.as_deref()))?;
             }
             Self::RemoveTopic { id } => {
                 begin(&mut out, REMOVE_TOPIC);
@@ -123,13 +135,13 @@ impl MetadataRecord {
                 Self::Partition { topic_id: input.take_uuid()?, index }
             }
             CONFIG => {
-                if input.take_i8()? != TOPIC_RESOURCE {
-                    return Ok(None);
-                }
-                Self::TopicSetting {
-                    topic: input.take_string()?.to_string(),
-                    key: input.take_string()?.to_string(),
-                    value: input.take_nullable_string()?.map(|value| value.to_string()),
+                let resource = input.take_i8()?;
+                let (owner, key) = (input.take_string()?.to_string(), input.take_string()?.to_string());
+                let value = input.take_nullable_string()?.map(|value| value.to_string());
+                match resource {
+                    TOPIC_RESOURCE => Self::TopicSetting { topic: owner, key, value },
+                    BROKER_RESOURCE => Self::BrokerSetting { broker: owner, key, value },
+                    _ => return Ok(None),
                 }
             }
             REMOVE_TOPIC => Self::RemoveTopic { id: input.take_uuid()? },
@@ -141,6 +153,17 @@ impl MetadataRecord {
             _ => return Ok(None),
         }))
     }
+}
+
+fn put_setting(
+    out: &mut Encoder,
+    resource: i8,
+    (owner, key, value): (&str, &str, Option<&str>),
+) -> Result<(), EncodeError> {
+    out.put_i8(resource);
+    out.put_string(owner)?;
+    out.put_string(key)?;
+    out.put_nullable_string(value)
 }
 
 #[cfg(test)]
@@ -155,6 +178,8 @@ mod tests {
             MetadataRecord::Partition { topic_id: id, index: 5 },
             MetadataRecord::TopicSetting { topic: "clicks".into(), key: "k".into(), value: Some("v".into()) },
             MetadataRecord::TopicSetting { topic: "clicks".into(), key: "k".into(), value: None },
+            MetadataRecord::BrokerSetting { broker: "1".into(), key: "k".into(), value: Some("v".into()) },
+            MetadataRecord::BrokerSetting { broker: String::new(), key: "k".into(), value: None },
             MetadataRecord::RemoveTopic { id },
             MetadataRecord::ProducerIds { next: 3_000 },
         ];
@@ -171,5 +196,12 @@ mod tests {
         // Frame 1, type 2, version 0; compact "ab"; the id; no tags.
         let expected = [&[1, 2, 0, 3, b'a', b'b'][..], &[0; 15], &[1, 0]].concat();
         assert_eq!(record.encode(1).unwrap(), expected);
+        let record =
+            MetadataRecord::BrokerSetting { broker: "1".into(), key: "k".into(), value: Some("v".into()) };
+        // Frame 1, type 4, version 0; a broker; compact "1", "k", "v"; no tags.
+        let expected = [1, 4, 0, 4, 2, b'1', 2, b'k', 2, b'v', 0];
+        assert_eq!(record.encode(1).unwrap(), expected[..]);
+        let of_group = [1, 4, 0, 32, 2, b'1', 2, b'k', 2, b'v', 0];
+        assert_eq!(MetadataRecord::decode(Bytes::copy_from_slice(&of_group)).unwrap(), None);
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::broker_settings::ChangeBroker;
 use super::change::ChangeTopic;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
@@ -16,7 +17,7 @@ use super::metadata_log::{ControllerError, MetadataLog, unmounted};
 use super::shared::Shared;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, LiveConfig};
 use crate::disk::Disk;
 use crate::log::{LogConfig, StorageError};
 use crate::partition::{LogManager, Partition};
@@ -30,6 +31,7 @@ use crate::replay::on_disk;
 pub struct Controller {
     proposals: mpsc::Sender<Proposal>,
     shared: Arc<Shared>,
+    live: Arc<LiveConfig>,
     stopping: watch::Sender<bool>,
     tasks: Tasks,
     metadata_log: Arc<Partition>,
@@ -60,7 +62,7 @@ impl Controller {
             max_partitions: config.max_partitions,
         };
         let (proposals, incoming) = mpsc::channel(COMMANDS_PER_ROUND);
-        let (defaults, now) = (config.log.clone(), Instant::now());
+        let (live, now) = (Arc::new(LiveConfig::new(config.clone())), Instant::now());
         let load = {
             let logs = logs.clone();
             move || {
@@ -74,12 +76,12 @@ impl Controller {
         };
         let (metadata, image) = on_disk(&disk, load).await?;
         let metadata_log = metadata.partition();
-        let means = Means { logs, rng, defaults, metadata };
+        let means = Means { logs, rng, live: live.clone(), node_id: config.node_id, metadata };
         let task = Task::new(means, Core::new(image, surroundings), incoming, now).await;
         let (shared, tasks) = (task.shared(), Tasks::new());
         let (stopping, stops) = watch::channel(false);
         tasks.spawn("controller", task.run(stops));
-        Ok(Self { proposals, shared, stopping, tasks, metadata_log })
+        Ok(Self { proposals, shared, live, stopping, tasks, metadata_log })
     }
 
     /// The metadata and logs as they are now.
@@ -95,6 +97,11 @@ impl Controller {
     /// Where the metadata is written down. To be looked at, not to be written into.
     pub fn metadata_log(&self) -> &Arc<Partition> {
         &self.metadata_log
+    }
+
+    /// The broker's settings, as far as the metadata changes them. When a change is answered, they are the new ones.
+    pub(crate) fn live_config(&self) -> &Arc<LiveConfig> {
+        &self.live
     }
 
     /// Every deletion of a topic that is committed from now on, in order. One that is committed before shows in
@@ -129,7 +136,7 @@ impl Controller {
     ) -> Result<Topic, TopicError> {
         match self.propose(Command::Create(command.clone(), validate_only), until).await? {
             Done::Created(topic) => Ok(topic),
-            Done::Changed(_) | Done::Deleted | Done::ProducerIds => Err(stopped()),
+            _ => Err(stopped()),
         }
     }
 
@@ -145,6 +152,18 @@ impl Controller {
         until: Option<Instant>,
     ) -> Result<(), TopicError> {
         self.propose(Command::Change(command, validate_only), until).await.map(drop)
+    }
+
+    /// Alters settings of a broker, or of all; with `validate_only` only says whether that can be.
+    ///
+    /// # Errors
+    /// When they cannot be altered, or not be written down.
+    pub(crate) async fn change_broker(
+        &self,
+        command: ChangeBroker,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.propose(Command::ChangeBroker(command, validate_only), None).await.map(drop)
     }
 
     /// Deletes a topic and its logs.

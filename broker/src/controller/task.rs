@@ -13,6 +13,7 @@ use klamm_runtime::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::broker_settings::BrokerSettings;
 use super::command::TopicError;
 use super::decide::{Accepted, Answer, Command, Core, Done, Ticket};
 use super::directories::{Looked, follow};
@@ -20,8 +21,8 @@ use super::image::{METADATA_TOPIC, Topic};
 use super::metadata_log::{ControllerError, MetadataLog};
 use super::shared::Shared;
 use super::view::View;
+use crate::config::{LiveConfig, topic};
 use crate::ids::fresh_uuid;
-use crate::log::LogConfig;
 use crate::partition::LogManager;
 
 /// How many commands share an fsync at most.
@@ -39,14 +40,20 @@ pub(super) struct Proposal {
 pub(super) struct Means {
     pub(super) logs: Arc<LogManager>,
     pub(super) rng: Arc<dyn Rng>,
-    pub(super) defaults: LogConfig,
+    pub(super) live: Arc<LiveConfig>,
+    pub(super) node_id: i32,
     pub(super) metadata: MetadataLog,
 }
 
 impl Means {
     /// A look at the directories of one name, under the metadata as it is committed now.
     fn look(&self, core: &Core, name: Arc<str>) -> impl Future<Output = Looked> + Send + 'static {
-        follow(self.logs.clone(), core.committed().clone(), name, self.defaults.clone())
+        follow(self.logs.clone(), core.committed().clone(), name, self.live.now().log.clone())
+    }
+
+    /// Makes the broker's settings what the metadata says.
+    fn alter_settings(&self, altered: &BrokerSettings) {
+        self.live.alter(altered.of(""), altered.of(&self.node_id.to_string()));
     }
 }
 
@@ -84,6 +91,7 @@ impl Task {
         proposals: mpsc::Receiver<Proposal>,
         now: Instant,
     ) -> Self {
+        means.alter_settings(core.committed().broker_settings());
         let on_disk = means.logs.partitions();
         let on_disk = on_disk.iter().map(|log| log.topic().clone()).filter(|name| **name != *METADATA_TOPIC);
         let in_image: Vec<_> = core.committed().topics().map(|topic| topic.name.clone()).collect();
@@ -218,7 +226,10 @@ impl Task {
                 tracing::info!(topic = deleted.name, id = %deleted.id, "topic deleted");
             }
             if effects.publish {
-                self.view.image = self.core.visible();
+                let before = std::mem::replace(&mut self.view.image, self.core.visible());
+                if !Arc::ptr_eq(before.broker_settings(), self.view.image.broker_settings()) {
+                    self.alter_settings();
+                }
                 self.shared.view.send_replace(Arc::new(self.view.clone()));
             }
             // After the view: who begins to follow sees a deletion in one of the two.
@@ -237,6 +248,18 @@ impl Task {
                 return;
             }
         }
+    }
+
+    /// The broker's settings have changed, and with them those of all logs.
+    fn alter_settings(&mut self) {
+        self.means.alter_settings(self.view.image.broker_settings());
+        let defaults = &self.means.live.now().log;
+        for topic in self.core.committed().topics() {
+            let config = topic::log_config(defaults, &topic.settings);
+            let logs = self.view.logs(topic).into_iter().flat_map(|logs| logs.iter().flatten());
+            logs.for_each(|log| log.set_config(config.clone()));
+        }
+        self.core.suspect_passing();
     }
 
     /// Begins to look at directories if that is due; says whether some of it is already done.

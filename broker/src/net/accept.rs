@@ -1,11 +1,11 @@
 //! Accepting connections, as many as there may be.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use klamm_runtime::{Listener, Tasks};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::connection::serve;
 use super::frame::FrameLimits;
@@ -19,27 +19,32 @@ const RETRY_ACCEPT: Duration = Duration::from_millis(50);
 /// The limits that all connections share.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    total: Arc<Semaphore>,
-    per_address: Mutex<HashMap<String, usize>>,
-    max_per_address: usize,
+    /// How many connections there may be; changes while the broker runs.
+    config: watch::Receiver<Arc<BrokerConfig>>,
+    taken: Mutex<Taken>,
     frames: FrameLimits,
+}
+
+/// The connections that there are.
+#[derive(Debug, Default)]
+struct Taken {
+    total: usize,
+    per_address: HashMap<String, usize>,
 }
 
 impl Limits {
     /// From `max.connections` and its like.
-    pub(crate) fn new(config: &BrokerConfig) -> Arc<Self> {
-        let budget = Budget::new(config.queued_max_request_bytes);
-        Arc::new(Self {
-            total: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
-            per_address: Mutex::new(HashMap::new()),
-            max_per_address: config.max_connections_per_ip,
-            frames: FrameLimits {
+    pub(crate) fn new(config: watch::Receiver<Arc<BrokerConfig>>) -> Arc<Self> {
+        let frames = {
+            let config = config.borrow();
+            FrameLimits {
                 max_bytes: config.request_max_bytes,
                 idle: config.connections_max_idle,
                 read_timeout: config.request_read_timeout,
-                budget,
-            },
-        })
+                budget: Budget::new(config.queued_max_request_bytes),
+            }
+        };
+        Arc::new(Self { config, taken: Mutex::default(), frames })
     }
 
     /// How much of the memory for requests is taken.
@@ -49,19 +54,24 @@ impl Limits {
 
     /// A place for one more connection from `host`, or the limit that there is none.
     fn admit(self: &Arc<Self>, host: &str) -> Result<Place, &'static str> {
-        let Ok(total) = self.total.clone().try_acquire_owned() else {
-            return Err("there are max.connections already");
+        let (max, max_per_address) = {
+            let config = self.config.borrow();
+            (config.max_connections, config.max_connections_per_ip)
         };
-        let mut per_address = self.per_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_address.entry(host.to_owned()).or_insert(0);
-        if *count >= self.max_per_address {
-            if *count == 0 {
-                per_address.remove(host);
-            }
+        let mut taken = self.taken();
+        if taken.total >= max {
+            return Err("there are max.connections already");
+        }
+        if taken.per_address.get(host).copied().unwrap_or(0) >= max_per_address {
             return Err("there are max.connections.per.ip from its address already");
         }
-        *count += 1;
-        Ok(Place { limits: self.clone(), host: host.to_owned(), _total: total })
+        taken.total += 1;
+        *taken.per_address.entry(host.to_owned()).or_insert(0) += 1;
+        Ok(Place { limits: self.clone(), host: host.to_owned() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,16 +80,16 @@ impl Limits {
 struct Place {
     limits: Arc<Limits>,
     host: String,
-    _total: OwnedSemaphorePermit,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut per_address = self.limits.per_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_address.get_mut(&self.host) {
+        let mut taken = self.limits.taken();
+        taken.total -= 1;
+        if let Some(count) = taken.per_address.get_mut(&self.host) {
             *count -= 1;
             if *count == 0 {
-                per_address.remove(&self.host);
+                taken.per_address.remove(&self.host);
             }
         }
     }
@@ -145,7 +155,9 @@ mod tests {
         let mut values = Values::new();
         values.set("max.connections", "3").unwrap();
         values.set("max.connections.per.ip", "2").unwrap();
-        let limits = Limits::new(&BrokerConfig::from_values(&values).unwrap());
+        let config = |values: &Values| Arc::new(BrokerConfig::from_values(values).unwrap());
+        let live = watch::Sender::new(config(&values));
+        let limits = Limits::new(live.subscribe());
         let first = limits.admit("a").unwrap();
         let _second = limits.admit("a").unwrap();
         assert!(limits.admit("a").unwrap_err().contains("per.ip"));
@@ -153,6 +165,15 @@ mod tests {
         assert!(limits.admit("c").unwrap_err().contains("max.connections already"));
         drop(first);
         let _again = limits.admit("a").unwrap();
-        assert_eq!(limits.per_address.lock().unwrap().len(), 2);
+        assert_eq!(limits.taken().per_address.len(), 2);
+        // Fewer now, while there are more: nobody is sent away, and nobody let in.
+        values.set("max.connections", "2").unwrap();
+        live.send_replace(config(&values));
+        assert!(limits.admit("c").unwrap_err().contains("max.connections already"));
+        values.set("max.connections", "4").unwrap();
+        values.set("max.connections.per.ip", "3").unwrap();
+        live.send_replace(config(&values));
+        let _more = limits.admit("a").unwrap();
+        assert!(limits.admit("a").is_err());
     }
 }

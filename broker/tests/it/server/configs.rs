@@ -17,9 +17,9 @@ use klamm_runtime::MemoryNet;
 use super::wire::*;
 
 pub(super) const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const BROKER: i8 = 4;
 pub(super) const SET: i8 = 0;
-const DELETE: i8 = 1;
+pub(super) const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const OF_TOPIC: i8 = 1;
 const OF_FILE: i8 = 4;
@@ -49,7 +49,7 @@ impl Durable {
     }
 }
 
-fn resource_named(resource_type: i8, name: &str) -> DescribeConfigsResource {
+pub(super) fn resource_named(resource_type: i8, name: &str) -> DescribeConfigsResource {
     let resource_name = name.into();
     DescribeConfigsResource {
         resource_type,
@@ -59,7 +59,7 @@ fn resource_named(resource_type: i8, name: &str) -> DescribeConfigsResource {
     }
 }
 
-async fn describe(wire: &mut Wire, resource: DescribeConfigsResource) -> DescribeConfigsResult {
+pub(super) async fn describe(wire: &mut Wire, resource: DescribeConfigsResource) -> DescribeConfigsResult {
     let request = DescribeConfigsRequest {
         resources: vec![resource],
         include_synonyms: true,
@@ -201,7 +201,7 @@ async fn changes_that_cannot_be_change_nothing() {
         (TOPIC, "t", ("segment.ms", 9, Some("1")), ErrorCode::InvalidRequest),
         (TOPIC, "t", ("segment.ms", APPEND, Some("1")), ErrorCode::InvalidConfig),
         (TOPIC, "t", good, ErrorCode::InvalidRequest),
-        (BROKER, "1", ("num.partitions", SET, Some("5")), ErrorCode::InvalidConfig),
+        (BROKER, "1", ("num.partitions", SET, Some("5")), ErrorCode::InvalidRequest),
         (BROKER, "7", ("num.partitions", SET, Some("5")), ErrorCode::InvalidRequest),
         (99, "t", ("num.partitions", SET, Some("5")), ErrorCode::InvalidRequest),
     ] {

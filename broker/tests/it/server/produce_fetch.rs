@@ -127,7 +127,7 @@ async fn unknown_ids_sessions_followers_and_epochs_are_told_apart() {
     let session = FetchRequest { session_id: 5, session_epoch: 1, ..FetchRequest::default() };
     assert_eq!(wire.ask(&session).await.error_code, ErrorCode::FetchSessionIdNotFound.code());
     let session = FetchRequest { session_id: 0, session_epoch: 3, ..FetchRequest::default() };
-    assert_eq!(wire.ask(&session).await.error_code, ErrorCode::InvalidFetchSessionEpoch.code());
+    assert_eq!(wire.ask(&session).await.error_code, ErrorCode::FetchSessionIdNotFound.code());
     let follower = FetchRequest { replica_id: 2, ..FetchRequest::default() };
     assert_eq!(wire.ask_in(&follower, 12).await.error_code, ErrorCode::InvalidRequest.code());
     wire.metadata(&["t"]).await;
