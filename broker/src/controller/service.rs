@@ -1,5 +1,6 @@
 //! [`Controller`]: where commands are handed in, and the metadata is seen.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_protocol::{ErrorCode, Uuid};
@@ -16,10 +17,10 @@ use super::metadata_log::{ControllerError, MetadataLog, unmounted};
 use super::shared::Shared;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, topic};
 use crate::disk::Disk;
 use crate::log::{LogConfig, StorageError};
-use crate::partition::LogManager;
+use crate::partition::{LogManager, Partition};
 use crate::replay::on_disk;
 
 /// The controller of a cluster of one. Dropping it ends its task as a crash would; better call [`Self::close`].
@@ -39,6 +40,14 @@ impl Controller {
     /// topics and producer ids must not come undone.
     pub fn metadata_log_config() -> LogConfig {
         MetadataLog::config()
+    }
+
+    /// The settings of all topics' logs, by topic, as the metadata log says; of none where it cannot be read, which
+    /// [`Self::open`] tells. Blocks on the disk.
+    pub(crate) fn log_configs(metadata: &Partition, defaults: &LogConfig) -> BTreeMap<String, LogConfig> {
+        let image = MetadataLog::read_image(metadata).unwrap_or_default();
+        let of = |topic: &Arc<Topic>| (topic.name.to_string(), topic::log_config(defaults, &topic.settings));
+        image.topics().map(of).collect()
     }
 
     /// Reads the metadata log, or begins one, makes the partitions on disk what it says, and begins to take commands on

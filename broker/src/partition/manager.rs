@@ -11,10 +11,11 @@ use klamm_protocol::Uuid;
 use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 use tokio::time::{Instant, timeout_at};
 
+use super::cleaner::{Cleaner, CleanerOptions};
 use super::flush_queue::run_flusher;
 use super::handle::Partition;
-use super::log_dir::{Key, LogDir, in_parallel};
-use super::options::LogManagerOptions;
+use super::log_dir::{FoundLogs, Key, LogDir, in_parallel};
+use super::options::{LogManagerOptions, TopicSettings};
 use super::reopen::open_again;
 use crate::disk::{Disk, DiskLock, Ended};
 use crate::ids::fresh_uuid;
@@ -41,6 +42,8 @@ pub struct LogManager {
     flushers: Vec<Tasks>,
     openers: Tasks,
     removals: Tasks,
+    cleaner: Arc<Cleaner>,
+    cleaners: Tasks,
     /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
     locks: Vec<Arc<DiskLock>>,
 }
@@ -129,10 +132,21 @@ impl LogManager {
         rng: Arc<dyn Rng>,
         options: LogManagerOptions,
     ) -> Result<Self, LogError> {
+        Self::open_with(disk, clock, rng, options, None).await
+    }
+
+    /// As [`Self::open`], with the settings of topics that one of the logs tells: it is opened before the others.
+    pub(crate) async fn open_with(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        options: LogManagerOptions,
+        settings: Option<TopicSettings>,
+    ) -> Result<Self, LogError> {
         let Opened { dirs, locks, cluster_id, new_dirs } = {
             let (disk, rng, options) = (disk.clone(), rng.clone(), options.clone());
             let now_ms = clock.now_ms();
-            on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
+            on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, options, settings, now_ms)).await?
         };
         let (mut flushers, openers) = (Vec::new(), Tasks::new());
         let making = Making { keys: BTreeSet::new(), per_dir: vec![0; dirs.len()] };
@@ -150,6 +164,9 @@ impl LogManager {
                 .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
             flushers.push(flusher);
         }
+        let (cleaner, cleaners) =
+            (Arc::new(Cleaner::new(dirs.clone(), clock.clone(), &*rng, options.cleaner)), Tasks::new());
+        cleaners.spawn("log cleaner", cleaner.clone().run());
         Ok(Self {
             disk,
             clock,
@@ -162,6 +179,8 @@ impl LogManager {
             flushers,
             openers,
             removals: Tasks::new(),
+            cleaner,
+            cleaners,
             locks: locks.into_iter().map(Arc::new).collect(),
         })
     }
@@ -317,6 +336,17 @@ impl LogManager {
         join_all(self.dirs.iter().map(|dir| dir.housekeeping(now_ms))).await;
     }
 
+    /// How logs are compacted from now on.
+    pub fn set_cleaner_options(&self, options: CleanerOptions) {
+        self.cleaner.set_options(options);
+    }
+
+    /// Compacts the logs that are worth it now, without waiting for the cleaner's turn; says how many were. For tests.
+    #[doc(hidden)]
+    pub async fn compact_now(&self) -> usize {
+        self.cleaner.run_once().await
+    }
+
     /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
     /// from now on, reads still work. The locks are held until the manager is dropped. Takes 9 s at most.
     ///
@@ -329,6 +359,7 @@ impl LogManager {
     /// As [`Self::shutdown`], with less or more time.
     pub(crate) async fn shutdown_until(&self, until: Instant) -> Result<(), LogError> {
         self.openers.shutdown().await;
+        self.cleaners.shutdown().await;
         let closing = self.dirs.iter().zip(&self.flushers).map(|(dir, flusher)| {
             timeout_at(until, async {
                 dir.flushes().close();
@@ -384,7 +415,8 @@ struct Opened {
 fn open_dirs(
     disk: &Arc<dyn Disk>,
     rng: &dyn Rng,
-    options: &LogManagerOptions,
+    mut options: LogManagerOptions,
+    settings: Option<TopicSettings>,
     now_ms: i64,
 ) -> Result<Opened, LogError> {
     if options.dirs.is_empty() {
@@ -397,12 +429,30 @@ fn open_dirs(
         dirs.push(dir);
         locks.push(lock);
     }
-    let (cluster_id, new_dirs) = identify(&dirs, rng, options)?;
+    let (cluster_id, new_dirs) = identify(&dirs, rng, &options)?;
     let at_once = if disk.is_blocking() { dirs.len() } else { 1 };
-    let loaded = in_parallel(&dirs, at_once, |dir| {
-        dir.load(&|topic| options.config_of(topic), options.recovery_threads, now_ms)
+    let found = in_parallel(&dirs, at_once, |dir| dir.find_logs(now_ms));
+    let found = found.into_iter().collect::<Result<Vec<FoundLogs>, _>>()?;
+    let found: Vec<(&LogDir, FoundLogs)> = dirs.iter().zip(found).collect();
+    let first = settings.as_ref().map(|settings| settings.log);
+    if let Some(settings) = settings {
+        for (dir, found) in &found {
+            dir.open_logs(found, |topic| topic == settings.log, &|topic| options.config_of(topic), 1);
+        }
+        let key = (settings.log.to_owned(), 0);
+        let log = dirs.iter().find_map(|dir| dir.partitions().get(&key).cloned());
+        let told = log.map(|log| (settings.read)(&log)).unwrap_or_default();
+        for (topic, config) in told {
+            options.topic_configs.entry(topic).or_insert(config);
+        }
+    }
+    let loaded = in_parallel(&found, at_once, |(dir, found)| {
+        let config_of = |topic: &str| options.config_of(topic);
+        dir.open_logs(found, |topic| Some(topic) != first, &config_of, options.recovery_threads);
+        dir.end_load(found)
     });
     loaded.into_iter().collect::<Result<Vec<()>, _>>()?;
+    drop(found);
     refuse_doubles(&dirs)?;
     let dirs: Vec<Arc<LogDir>> = dirs.into_iter().map(Arc::new).collect();
     let new_dirs = new_dirs.into_iter().filter_map(|(number, meta)| Some((dirs.get(number)?.clone(), meta)));
