@@ -17,7 +17,7 @@ use crate::disk::{Disk, raise_open_files_limit, shortage};
 use crate::group::GroupService;
 use crate::log::LogError;
 use crate::net::{Acceptor, Limits};
-use crate::partition::{LogManager, LogManagerOptions, SHUTDOWN_LIMIT};
+use crate::partition::{LogManager, LogManagerOptions, Partition, SHUTDOWN_LIMIT, TopicSettings};
 use crate::txn::TransactionService;
 
 pub use builder::BrokerBuilder;
@@ -154,9 +154,11 @@ impl Broker {
         {
             tracing::warn!("{shortage}");
         }
-        let options = log_options(&config, dirs);
-        let logs = Arc::new(LogManager::open(disk.clone(), clock.clone(), rng.clone(), options).await?);
+        let (options, settings) = (log_options(&config, dirs), topic_settings(&config));
+        let logs =
+            LogManager::open_with(disk.clone(), clock.clone(), rng.clone(), options, Some(settings)).await?;
         logs.set_reserve(config.reserve);
+        let logs = Arc::new(logs);
         let controller =
             Controller::open(disk.clone(), logs.clone(), clock.clone(), rng.clone(), &config).await?;
         let controller = Arc::new(controller);
@@ -229,7 +231,15 @@ fn log_options(config: &BrokerConfig, dirs: Vec<PathBuf>) -> LogManagerOptions {
     options.node_id = config.node_id;
     options.open_files_max = config.log_open_files_max;
     options.recovery_threads = config.recovery_threads;
+    options.cleaner = config.cleaner.clone();
     options
+}
+
+/// What topics' logs are opened with: the metadata tells, as far as it can be read.
+fn topic_settings(config: &BrokerConfig) -> TopicSettings {
+    let config = config.clone();
+    let read = move |log: &Arc<Partition>| Controller::log_configs(log, &config);
+    TopicSettings { log: METADATA_TOPIC, read: Box::new(read) }
 }
 
 async fn bind(net: &dyn Net, endpoints: &[Endpoint]) -> Result<Vec<Box<dyn Listener>>, BrokerError> {

@@ -7,8 +7,8 @@ use super::group::GroupConfig;
 use super::keys::{ConfigError, Values};
 use super::listeners::Endpoint;
 use super::transaction::TransactionConfig;
-use crate::log::{FlushMode, LogConfig, TimestampType};
-use crate::partition::DiskReserve;
+use crate::log::{FlushMode, LogConfig, Ratio, TimestampType};
+use crate::partition::{CleanerOptions, DiskReserve};
 
 /// The settings of a broker. Field names follow the names of the keys; see [`KEYS`](super::KEYS) for what they do.
 #[derive(Debug, Clone)]
@@ -45,6 +45,7 @@ pub struct BrokerConfig {
     pub transaction_topic_segment_bytes: u64,
     pub transactional_id_check_interval: Duration,
     pub log: LogConfig,
+    pub cleaner: CleanerOptions,
     pub group: GroupConfig,
     pub transaction: TransactionConfig,
     /// What it was put together from.
@@ -99,7 +100,8 @@ impl BrokerConfig {
             transactional_id_check_interval: millis(
                 "transaction.remove.expired.transaction.cleanup.interval.ms",
             ),
-            log: log_config(values),
+            log: log_config(values)?,
+            cleaner: cleaner_options(values)?,
             transaction: TransactionConfig {
                 max_timeout_ms: values.int32("transaction.max.timeout.ms"),
                 id_expiration_ms: values.int("transactional.id.expiration.ms"),
@@ -121,7 +123,8 @@ impl BrokerConfig {
         Self {
             max_connections: values.size("max.connections"),
             max_connections_per_ip: values.size("max.connections.per.ip"),
-            log: log_config(&values),
+            // Each value was checked alone, and no two depend on each other.
+            log: log_config(&values).unwrap_or_else(|_| self.log.clone()),
             given: values,
             ..self.clone()
         }
@@ -182,14 +185,43 @@ fn check_listeners(
     Ok(())
 }
 
-fn log_config(values: &Values) -> LogConfig {
+/// A number that need not be whole.
+fn number(values: &Values, name: &str, most: f64) -> Result<f64, ConfigError> {
+    let text = values.text(name);
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number));
+    let wanted =
+        || if most <= 1.0 { "must be a number from 0 to 1" } else { "must be a number, and not negative" };
+    number.ok_or_else(|| ConfigError::new(name, text, wanted()))
+}
+
+fn cleaner_options(values: &Values) -> Result<CleanerOptions, ConfigError> {
+    let (factor, rate) = ("log.cleaner.io.buffer.load.factor", "log.cleaner.io.max.bytes.per.second");
+    let io_buffer_load_factor = number(values, factor, 1.0)?;
+    let io_max_bytes_per_second = number(values, rate, f64::MAX)?;
+    for (name, value) in [(factor, io_buffer_load_factor), (rate, io_max_bytes_per_second)] {
+        if value == 0.0 {
+            return Err(ConfigError::new(name, values.text(name), "must be more than 0"));
+        }
+    }
+    Ok(CleanerOptions {
+        enable: values.is_true("log.cleaner.enable"),
+        threads: values.size("log.cleaner.threads"),
+        dedupe_buffer_bytes: values.size("log.cleaner.dedupe.buffer.size"),
+        io_buffer_load_factor,
+        io_buffer_bytes: values.size("log.cleaner.io.buffer.size"),
+        io_max_bytes_per_second,
+        backoff: Duration::from_millis(values.size("log.cleaner.backoff.ms") as u64),
+    })
+}
+
+fn log_config(values: &Values) -> Result<LogConfig, ConfigError> {
     const HOUR_MS: i64 = 60 * 60 * 1_000;
     let retention_ms = values
         .int_if_set("log.retention.ms")
         .or(values.int_if_set("log.retention.minutes").map(|minutes| scaled(minutes, 60_000)))
         .unwrap_or_else(|| scaled(values.int("log.retention.hours"), HOUR_MS));
     let policy = values.text("log.cleanup.policy");
-    LogConfig {
+    Ok(LogConfig {
         segment_bytes: values.size("log.segment.bytes") as u64,
         segment_ms: values
             .int_if_set("log.roll.ms")
@@ -207,8 +239,12 @@ fn log_config(values: &Values) -> LogConfig {
         producer_id_expiration_ms: values.int("producer.id.expiration.ms"),
         producer_ids_max: values.size("max.producer.ids.per.partition"),
         producer_snapshot_interval_bytes: values.size("producer.snapshot.interval.bytes") as u64,
+        min_cleanable_dirty_ratio: Ratio(number(values, "log.cleaner.min.cleanable.ratio", 1.0)?),
+        min_compaction_lag_ms: values.int("log.cleaner.min.compaction.lag.ms"),
+        max_compaction_lag_ms: values.int("log.cleaner.max.compaction.lag.ms"),
+        delete_retention_ms: values.int("log.cleaner.delete.retention.ms"),
         flush: if values.text("flush") == "os" { FlushMode::Os } else { FlushMode::Sync },
-    }
+    })
 }
 
 /// -1 stays -1, whatever the unit.
@@ -249,6 +285,7 @@ mod tests {
     fn defaults_are_those_of_logs_groups_and_transactions_too() {
         assert_eq!(config("").unwrap().log, LogConfig::default());
         assert_eq!(config("").unwrap().reserve, DiskReserve::default());
+        assert_eq!(config("").unwrap().cleaner, CleanerOptions::default());
         assert_eq!(config("").unwrap().group, GroupConfig::default());
         assert_eq!(config("").unwrap().transaction, TransactionConfig::default());
     }

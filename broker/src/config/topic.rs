@@ -6,7 +6,7 @@ use klamm_runtime::settings::{Expectation, Key};
 
 use super::described::{self, Described, Kind, Source, Synonym};
 use super::keys::{ConfigError, KEYS as BROKER_KEYS, Values};
-use crate::log::LogConfig;
+use crate::log::{LogConfig, Ratio};
 
 const BYTES: Expectation = Expectation::Int(0, i32::MAX as i64);
 const MS: Expectation = Expectation::Int(0, i64::MAX);
@@ -43,12 +43,6 @@ const fn fixed(
     doc: &'static str,
 ) -> TopicKey {
     TopicKey { name, expects: Expectation::OneOf(value), kind, of_broker: &[], default: value[0], doc }
-}
-
-/// Kept for the day when logs are compacted, because Kafka Streams and others set them on every topic.
-const fn kept(name: &'static str, expects: Expectation, kind: Kind, default: &'static str) -> TopicKey {
-    let doc = "Has no effect yet: logs are not compacted.";
-    TopicKey { name, expects, kind, of_broker: &[], default, doc }
 }
 
 /// The settings of topics.
@@ -139,10 +133,34 @@ const KEYS: &[TopicKey] = &[
     fixed("min.insync.replicas", &["1"], Kind::Int, "There is one replica."),
     fixed("unclean.leader.election.enable", &["false"], Kind::Boolean, "There is one replica to lead."),
     fixed("preallocate", &["false"], Kind::Boolean, "Segments grow as they are written."),
-    kept("min.cleanable.dirty.ratio", Expectation::Text, Kind::Double, "0.5"),
-    kept("min.compaction.lag.ms", MS, Kind::Long, "0"),
-    kept("max.compaction.lag.ms", Expectation::Int(1, i64::MAX), Kind::Long, "9223372036854775807"),
-    kept("delete.retention.ms", MS, Kind::Long, "86400000"),
+    key(
+        "min.cleanable.dirty.ratio",
+        Expectation::Text,
+        Kind::Double,
+        &["log.cleaner.min.cleanable.ratio"],
+        "A log is compacted when more than this part of it was not yet.",
+    ),
+    key(
+        "min.compaction.lag.ms",
+        MS,
+        Kind::Long,
+        &["log.cleaner.min.compaction.lag.ms"],
+        "Records that are younger are not compacted.",
+    ),
+    key(
+        "max.compaction.lag.ms",
+        Expectation::Int(1, i64::MAX),
+        Kind::Long,
+        &["log.cleaner.max.compaction.lag.ms"],
+        "Records that are older are compacted, however little there is of them.",
+    ),
+    key(
+        "delete.retention.ms",
+        MS,
+        Kind::Long,
+        &["log.cleaner.delete.retention.ms"],
+        "How long tombstones stay from the first compaction on that sees them.",
+    ),
 ];
 
 fn find(name: &str) -> Option<&'static TopicKey> {
@@ -236,6 +254,12 @@ pub fn log_config(defaults: &LogConfig, topic: &BTreeMap<String, String>) -> Log
             "message.timestamp.type" => config.timestamp_type = super::broker::timestamp_type(value),
             "message.timestamp.before.max.ms" => config.timestamp_before_max_ms = int,
             "message.timestamp.after.max.ms" => config.timestamp_after_max_ms = int,
+            "min.cleanable.dirty.ratio" => {
+                config.min_cleanable_dirty_ratio = Ratio(value.parse().unwrap_or_default());
+            }
+            "min.compaction.lag.ms" => config.min_compaction_lag_ms = int,
+            "max.compaction.lag.ms" => config.max_compaction_lag_ms = int,
+            "delete.retention.ms" => config.delete_retention_ms = int,
             _ => {}
         }
     }
@@ -255,6 +279,9 @@ mod tests {
             ("segment.bytes", "2048"),
             ("message.timestamp.type", "LogAppendTime"),
             ("min.cleanable.dirty.ratio", "0.1"),
+            ("min.compaction.lag.ms", "7"),
+            ("max.compaction.lag.ms", "8"),
+            ("delete.retention.ms", "9"),
         ];
         let mut topic = BTreeMap::new();
         for (name, value) in settings {
@@ -267,6 +294,10 @@ mod tests {
             retention_ms: -1,
             segment_bytes: 2_048,
             timestamp_type: TimestampType::LogAppendTime,
+            min_cleanable_dirty_ratio: Ratio(0.1),
+            min_compaction_lag_ms: 7,
+            max_compaction_lag_ms: 8,
+            delete_retention_ms: 9,
             ..LogConfig::default()
         };
         assert_eq!(log_config(&LogConfig::default(), &topic), expected);

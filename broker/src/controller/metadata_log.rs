@@ -108,13 +108,28 @@ impl MetadataLog {
         if let Some(error) = partition.offline() {
             return Err(error.into());
         }
-        let image = read_image(&partition)?;
+        let image = Self::read_image(&partition)?;
         Ok((Self { partition, clock, node_id }, image))
     }
 
     /// The partition that it is.
     pub(super) fn partition(&self) -> Arc<Partition> {
         self.partition.clone()
+    }
+
+    /// The image that the records of the log make. Blocks on the disk.
+    pub(super) fn read_image(metadata: &Partition) -> Result<Image, StorageError> {
+        let mut image = Image::default();
+        replay(metadata, |record| {
+            let value = bytes::Bytes::copy_from_slice(record.value.unwrap_or_default());
+            let record = MetadataRecord::decode(value)
+                .map_err(|error| StorageError::new(format!("a metadata record cannot be read: {error}")))?;
+            if let Some(record) = record {
+                image.apply(&record);
+            }
+            Ok(())
+        })?;
+        Ok(image)
     }
 
     /// Appends the records of one command as one batch, which a crash keeps or loses as a whole. They are committed
@@ -148,18 +163,4 @@ pub(super) fn unmounted(logs: &LogManager, topic: &str, index: i32) -> StorageEr
          start once without it",
         empty.join(", ")
     ))
-}
-
-fn read_image(metadata: &Partition) -> Result<Image, StorageError> {
-    let mut image = Image::default();
-    replay(metadata, |record| {
-        let value = bytes::Bytes::copy_from_slice(record.value.unwrap_or_default());
-        let record = MetadataRecord::decode(value)
-            .map_err(|error| StorageError::new(format!("a metadata record cannot be read: {error}")))?;
-        if let Some(record) = record {
-            image.apply(&record);
-        }
-        Ok(())
-    })?;
-    Ok(image)
 }

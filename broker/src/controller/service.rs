@@ -1,5 +1,6 @@
 //! [`Controller`]: where commands are handed in, and the metadata is seen.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_protocol::{ErrorCode, Uuid};
@@ -17,7 +18,7 @@ use super::metadata_log::{ControllerError, MetadataLog, unmounted};
 use super::shared::Shared;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
-use crate::config::{BrokerConfig, LiveConfig};
+use crate::config::{BrokerConfig, LiveConfig, topic};
 use crate::disk::Disk;
 use crate::log::{LogConfig, StorageError};
 use crate::partition::{LogManager, Partition};
@@ -42,6 +43,18 @@ impl Controller {
     /// topics and producer ids must not come undone.
     pub fn metadata_log_config() -> LogConfig {
         MetadataLog::config()
+    }
+
+    /// The settings of all topics' logs, by topic, as the metadata log says; of none where it cannot be read, which
+    /// [`Self::open`] tells. Blocks on the disk.
+    pub(crate) fn log_configs(metadata: &Partition, config: &BrokerConfig) -> BTreeMap<String, LogConfig> {
+        let image = MetadataLog::read_image(metadata).unwrap_or_default();
+        let live = LiveConfig::new(config.clone());
+        let altered = image.broker_settings();
+        live.alter(altered.of(""), altered.of(&config.node_id.to_string()));
+        let defaults = &live.now().log;
+        let of = |topic: &Arc<Topic>| (topic.name.to_string(), topic::log_config(defaults, &topic.settings));
+        image.topics().map(of).collect()
     }
 
     /// Reads the metadata log, or begins one, makes the partitions on disk what it says, and begins to take commands on

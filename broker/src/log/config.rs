@@ -13,6 +13,18 @@ pub enum FlushMode {
     Os,
 }
 
+/// A number from 0 to 1.
+#[derive(Debug, Clone, Copy)]
+pub struct Ratio(pub f64);
+
+impl PartialEq for Ratio {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.total_cmp(&other.0).is_eq()
+    }
+}
+
+impl Eq for Ratio {}
+
 /// Settings of a log. Durations are milliseconds, sizes are bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -51,6 +63,15 @@ pub struct LogConfig {
     /// producers, more where those are many. A start after a crash walks over no more. With [`FlushMode::Os`] they are
     /// written at rolls alone, as in Kafka.
     pub producer_snapshot_interval_bytes: u64,
+    /// `min.cleanable.dirty.ratio` (0.5): a log is compacted when more than this part of it was not yet.
+    pub min_cleanable_dirty_ratio: Ratio,
+    /// `min.compaction.lag.ms` (0): records that are younger are not compacted.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms` (no limit): records that are older are, however little there is of them; a segment is
+    /// closed when it is so old.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms` (1 day): so long a tombstone stays from the first compaction that sees it.
+    pub delete_retention_ms: i64,
     /// When an acknowledgement may be sent; set for the whole broker.
     pub flush: FlushMode,
 }
@@ -76,7 +97,21 @@ impl Default for LogConfig {
             producer_id_expiration_ms: DAY_MS,
             producer_ids_max: 100_000,
             producer_snapshot_interval_bytes: 16 << 20,
+            min_cleanable_dirty_ratio: Ratio(0.5),
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: DAY_MS,
             flush: FlushMode::Sync,
+        }
+    }
+}
+
+impl LogConfig {
+    /// How old the active segment may get: what waits to be compacted has to be in a closed one.
+    pub(crate) fn segment_age_max_ms(&self) -> i64 {
+        match self.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
         }
     }
 }

@@ -299,6 +299,16 @@ impl<E: IndexEntry> Index<E> {
         Ok(())
     }
 
+    /// The file has another name now, or will have when it is opened next.
+    pub(crate) fn rename(&mut self, file: LogFile) {
+        self.file = file;
+    }
+
+    /// How large the file is when the index is closed.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        (self.count() * E::BYTES) as u64
+    }
+
     /// The file, to be synced.
     pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
         self.file.open()

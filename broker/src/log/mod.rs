@@ -11,6 +11,7 @@
 //! synced_end   how far the log was synced   noted_end      writes it down after every flush
 //! recovery     from a directory to a log: what to trust, scan, rebuild, cut or refuse
 //! damage       whether a damaged place is a torn end or changed records
+//! cleaner      what a compaction decides     (pure)      cleaned        its result on the way into the log
 //! write_again  what a sync that failed left in memory alone, made durable after all
 //! checkpoint   offset checkpoints, leader epochs             metadata  meta.properties and partition.metadata
 //! ```
@@ -22,6 +23,8 @@
 
 mod aborted;
 pub(crate) mod checkpoint;
+mod cleaned;
+pub(crate) mod cleaner;
 mod config;
 mod damage;
 mod error;
@@ -50,12 +53,14 @@ pub(crate) mod raw {
 }
 
 pub use aborted::AbortedTransaction;
-pub use config::{FlushMode, LogConfig};
+pub(crate) use cleaned::{CleanedSegment, ReplaceError};
+pub use config::{FlushMode, LogConfig, Ratio};
 pub(crate) use error::{IoContext, is_of_disk, is_passing, is_want_of_space};
 pub use error::{LogError, StorageError};
 pub use klamm_protocol::records::TimestampType;
 pub(crate) use open_files::OpenFiles;
 pub(crate) use rebuilt::Rebuild;
 pub use recovery::{CutTail, RecoveryReport};
+pub(crate) use scan::{BatchScan, Scanned};
 pub(crate) use segmented_log::{Log, LogPosition, SyncError, TRASH_SUFFIX, Unsynced};
 pub use segmented_log::{LogSlice, TimestampOffset};

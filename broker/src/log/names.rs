@@ -13,6 +13,10 @@ pub(crate) const TXN_INDEX: &str = ".txnindex";
 /// What vouches for the one before.
 pub(crate) const TXN_SUM: &str = ".txnsum";
 
+/// What the files of a compaction that is not finished end with, and of one that is but for the renames.
+pub(crate) const CLEANED: &str = ".cleaned";
+pub(crate) const SWAP: &str = ".swap";
+
 /// What may lie beside the records.
 pub(crate) const BESIDE: [&str; 4] = [INDEX, TIME_INDEX, TXN_INDEX, TXN_SUM];
 /// All of it, the records first.

@@ -68,6 +68,18 @@ impl NotedEnd {
         Ok(())
     }
 
+    /// To be called before segments up to the one at `last` get other contents: no position in one of them is spoken of
+    /// any more, but `next`, behind them, up to which everything is synced.
+    pub(super) fn leave_segments(&self, last: i64, next: SyncedEnd) -> io::Result<()> {
+        let mut noted = self.state();
+        if noted.end.is_some_and(|(_, segment)| segment > last) {
+            return Ok(());
+        }
+        self.put(next)?.sync_data()?;
+        noted.end = Some((next.offset, next.segment));
+        Ok(())
+    }
+
     fn put(&self, end: SyncedEnd) -> io::Result<Arc<dyn DiskFile>> {
         let file = match self.file.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.file.create()?,

@@ -12,7 +12,7 @@ use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
 use super::error::{IoContext, LogError, for_good};
 use super::metadata::{PARTITION_METADATA, parse_topic_id};
-use super::names::{ALL, BESIDE, LOG, base_offset_of, segment_path};
+use super::names::{ALL, BESIDE, CLEANED, LOG, SWAP, base_offset_of, segment_path};
 use super::open_files::LogFiles;
 use super::scan::{BatchScan, Scanned};
 use super::segment::Segment;
@@ -20,10 +20,6 @@ use super::segmented_log::{Log, TRASH_SUFFIX};
 use super::synced_end::{SYNCED_END, SyncedEnd};
 use super::write_again::{SmallFile, WriteAgain, write_file_again};
 use crate::disk::{Disk, DiskFile};
-
-/// Files of a compaction that was not finished, and of one that was finished but for the renames.
-const CLEANED: &str = ".cleaned";
-const SWAP: &str = ".swap";
 
 /// What is known about a partition before its files are looked at.
 #[derive(Debug, Clone, Copy)]
@@ -255,7 +251,10 @@ impl<'a> Recovery<'a> {
         let path = self.path(base);
         let opened =
             Segment::open_closed(self.files, base, self.config, self.known.now_ms).at("open", &path)?;
-        let Some(segment) = opened else { return Ok(None) };
+        let Some(mut segment) = opened else { return Ok(None) };
+        if base < self.gaps_to() {
+            segment.allow_gaps();
+        }
         let Some(end) = segment.read_next_offset() else { return Ok(None) };
         if following.is_none() && !self.last_segment_as_left(&segment, end)? {
             return Ok(None);
@@ -291,6 +290,9 @@ impl<'a> Recovery<'a> {
     ) -> Result<Sound, LogError> {
         let path = self.path(base);
         let (mut segment, mut expected) = self.begin_scan(base).at("open", &path)?;
+        if base < self.gaps_to() {
+            segment.allow_gaps();
+        }
         let file = segment.file().at("open", &path)?;
         let (start, size) = (segment.size(), file.size().at("read", &path)?);
         let mut scan = BatchScan::new(&*file, start, size);
@@ -425,7 +427,10 @@ impl<'a> Recovery<'a> {
 
     /// An empty file that stands where no segment begins: a roll that failed left it behind.
     fn is_empty_leftover(&self, base: i64, before: Option<i64>) -> Result<bool, LogError> {
-        if before.is_none_or(|expected| base == expected) {
+        // Compaction may have taken the end of the segment before.
+        let behind_a_gap =
+            before.is_some_and(|expected| expected < base && base <= self.gaps_to().min(self.vouched));
+        if behind_a_gap || before.is_none_or(|expected| base == expected) {
             return Ok(false);
         }
         Ok(self.size_of(base)? == 0)
@@ -577,8 +582,9 @@ fn finish_swaps(disk: &dyn Disk, dir: &Path, names: &[String], first_cleaned: i6
         while let Scanned::Batch(_, batch) = scan.next()? {
             end = batch.header().next_offset();
         }
+        // Of the one whose name it gets the records may have gone before, and their indexes are no longer right.
         let replaced = names.iter().filter_map(|name| base_offset_of(name, LOG));
-        for old in replaced.filter(|old| (base..end).contains(old)) {
+        for old in replaced.filter(|old| (base + 1..end).contains(old)).chain([base]) {
             for suffix in BESIDE {
                 remove_if_there(disk, &segment_path(dir, old, suffix))?;
             }

@@ -94,11 +94,18 @@ pub(crate) struct BatchScan<F> {
     end: u64,
     chunk: Bytes,
     chunk_position: u64,
+    chunk_bytes: u64,
 }
 
 impl<F: Deref<Target: DiskFile>> BatchScan<F> {
     pub(crate) fn new(file: F, position: u64, end: u64) -> Self {
-        Self { file, position, end, chunk: Bytes::new(), chunk_position: position }
+        let (chunk, chunk_position, chunk_bytes) = (Bytes::new(), position, CHUNK_BYTES);
+        Self { file, position, end, chunk, chunk_position, chunk_bytes }
+    }
+
+    /// Reads so much at once instead, unless a batch is larger.
+    pub(crate) fn in_chunks(self, chunk_bytes: usize) -> Self {
+        Self { chunk_bytes: chunk_bytes as u64, ..self }
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Scanned> {
@@ -131,7 +138,7 @@ impl<F: Deref<Target: DiskFile>> BatchScan<F> {
     fn bytes(&mut self, len: u64) -> io::Result<Bytes> {
         let start = self.position - self.chunk_position;
         if start + len > self.chunk.len() as u64 {
-            let mut chunk = vec![0; (self.end - self.position).min(CHUNK_BYTES.max(len)) as usize];
+            let mut chunk = vec![0; (self.end - self.position).min(self.chunk_bytes.max(len)) as usize];
             self.file.read_exact_at(&mut chunk, self.position)?;
             self.chunk = chunk.into();
             self.chunk_position = self.position;

@@ -59,6 +59,40 @@ impl Segment {
         Ok(Self { aborted: TxnIndex::empty(files, base_offset), ..segment })
     }
 
+    /// A new, empty segment whose files have names that end with `name_end` until [`Self::rename`].
+    pub(super) fn provisional(
+        files: &Arc<LogFiles>,
+        base_offset: i64,
+        config: &LogConfig,
+        name_end: &'static str,
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let path = |suffix| segment_path(files.dir(), base_offset, &format!("{suffix}{name_end}"));
+        let log = files.file(path(LOG));
+        let open = files.disk().create(log.path())?;
+        let mut segment = Self::with_empty_indexes(files, base_offset, log, open, config, (now_ms, now_ms));
+        segment.offsets.rename(files.file(path(INDEX)));
+        segment.times.rename(files.file(path(TIME_INDEX)));
+        segment.aborted = TxnIndex::provisional(files, base_offset, name_end);
+        segment.gaps = true;
+        Ok(segment)
+    }
+
+    /// The files of a closed segment have their names now, or will have when they are opened next.
+    pub(super) fn rename(&mut self, files: &Arc<LogFiles>) {
+        let file = |suffix| files.file(segment_path(files.dir(), self.base_offset, suffix));
+        self.log = file(LOG);
+        self.offsets.rename(file(INDEX));
+        self.times.rename(file(TIME_INDEX));
+        self.aborted.rename();
+        self.open = None;
+    }
+
+    /// Compaction may have taken batches out, whatever the settings say now.
+    pub(super) fn allow_gaps(&mut self) {
+        self.gaps = true;
+    }
+
     /// The segment over an existing `.log` with empty, growing indexes, to be filled with [`Self::note`].
     pub(crate) fn reindex(
         files: &Arc<LogFiles>,
@@ -387,12 +421,9 @@ impl Segment {
     /// Milliseconds that the newest record is after the first, or that have passed since the segment was made when
     /// records have no timestamps.
     pub(crate) fn age_ms(&mut self, newest_timestamp: i64, now_ms: i64) -> io::Result<i64> {
-        if self.first_timestamp.is_none() && self.size > 0 {
-            self.first_timestamp = Some(first_timestamp(&self.file()?, self.size)?);
-        }
-        Ok(match self.first_timestamp {
-            Some(first) if first >= 0 => newest_timestamp.saturating_sub(first),
-            _ => now_ms.saturating_sub(self.created_ms),
+        Ok(match self.first_ms()? {
+            Some(first) => newest_timestamp.saturating_sub(first),
+            None => now_ms.saturating_sub(self.created_ms),
         })
     }
 
@@ -415,6 +446,19 @@ impl Segment {
         found: &mut Vec<AbortedTransaction>,
     ) -> io::Result<bool> {
         self.aborted.collect(from, end, found)
+    }
+
+    /// Bytes of the larger one of its two indexes.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.offsets.len_bytes().max(self.times.len_bytes())
+    }
+
+    /// The largest timestamp of the first batch; nothing where that has none.
+    pub(crate) fn first_ms(&mut self) -> io::Result<Option<i64>> {
+        if self.first_timestamp.is_none() && self.size > 0 {
+            self.first_timestamp = Some(first_timestamp(&self.file()?, self.size)?);
+        }
+        Ok(self.first_timestamp.filter(|first| *first >= 0))
     }
 
     /// Whether an index has no room left.
@@ -472,6 +516,11 @@ impl Segment {
     /// When the newest record came, as far as records or the file tell.
     pub(crate) fn newest_ms(&self) -> i64 {
         if self.max_timestamp == NO_TIMESTAMP { self.touched_ms } else { self.max_timestamp }
+    }
+
+    /// When the file was last appended to.
+    pub(crate) fn touched_ms(&self) -> i64 {
+        self.touched_ms
     }
 
     /// Takes note that a record comes now.

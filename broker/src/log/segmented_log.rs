@@ -149,15 +149,15 @@ impl Unsynced {
 /// what has to be synced before one can be made.
 #[derive(Debug)]
 pub(crate) struct Log {
-    files: Arc<LogFiles>,
+    pub(super) files: Arc<LogFiles>,
     config: Arc<LogConfig>,
-    closed: BTreeMap<i64, Segment>,
+    pub(super) closed: BTreeMap<i64, Segment>,
     active: Segment,
     active_file: Arc<dyn DiskFile>,
     start_offset: i64,
     next_offset: i64,
     unsynced: Unsynced,
-    noted: Arc<NotedEnd>,
+    pub(super) noted: Arc<NotedEnd>,
 }
 
 impl Log {
@@ -286,7 +286,7 @@ impl Log {
     /// one; says whether it did.
     pub(crate) fn roll_if_needed(&mut self, header: &BatchHeader, now_ms: i64) -> io::Result<bool> {
         let segment_bytes = self.config.segment_bytes.min(i32::MAX as u64);
-        let segment_ms = self.config.segment_ms;
+        let segment_ms = self.config.segment_age_max_ms();
         let active = &mut self.active;
         if active.size() == 0 {
             active.touch(now_ms);

@@ -23,6 +23,8 @@ const CHUNK: u64 = 512;
 pub(crate) struct TxnIndex {
     files: Arc<LogFiles>,
     base_offset: i64,
+    /// What the names of the files end with beside what they always do.
+    name_end: &'static str,
     /// Once there is one.
     file: Option<LogFile>,
     /// Nothing as long as the file is not to be believed.
@@ -32,7 +34,21 @@ pub(crate) struct TxnIndex {
 impl TxnIndex {
     /// Of a new segment.
     pub(crate) fn empty(files: &Arc<LogFiles>, base_offset: i64) -> Self {
-        Self { files: files.clone(), base_offset, file: None, known: Some(Summary::default()) }
+        let (name_end, known) = ("", Some(Summary::default()));
+        Self { files: files.clone(), base_offset, name_end, file: None, known }
+    }
+
+    /// Of a new segment whose files have names that end with this until [`Self::rename`].
+    pub(crate) fn provisional(files: &Arc<LogFiles>, base_offset: i64, name_end: &'static str) -> Self {
+        Self { name_end, ..Self::empty(files, base_offset) }
+    }
+
+    /// The files have their names now, or will have when they are opened next.
+    pub(crate) fn rename(&mut self) {
+        self.name_end = "";
+        if self.file.is_some() {
+            self.file = Some(self.files.file(self.path(TXN_INDEX)));
+        }
     }
 
     /// Of a segment whose records are being recovered: to be rebuilt.
@@ -263,7 +279,7 @@ impl TxnIndex {
     }
 
     fn path(&self, suffix: &str) -> PathBuf {
-        segment_path(self.files.dir(), self.base_offset, suffix)
+        segment_path(self.files.dir(), self.base_offset, &format!("{suffix}{}", self.name_end))
     }
 }
 

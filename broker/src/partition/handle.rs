@@ -163,6 +163,11 @@ impl Partition {
         &self.home.topic
     }
 
+    /// Its name in its log directory.
+    pub(super) fn key(&self) -> (String, i32) {
+        (self.home.topic.to_string(), self.home.index)
+    }
+
     /// The topic's id; zero when its `partition.metadata` is missing or cannot be read.
     pub fn topic_id(&self) -> Uuid {
         self.topic_id.get().copied().unwrap_or(Uuid::ZERO)

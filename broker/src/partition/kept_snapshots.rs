@@ -36,6 +36,11 @@ impl KeptSnapshots {
         self.kept.last().map(|kept| kept.offset)
     }
 
+    /// Whether the one of this offset counts.
+    pub(super) fn relies_on(&self, offset: i64) -> bool {
+        self.kept.iter().any(|kept| kept.offset == offset)
+    }
+
     /// One is on the disk. Gives those that are needed no more and lie at no segment's start; below `synced` everything
     /// was synced.
     pub(super) fn written(&mut self, offset: i64, at_segment: bool, synced: i64) -> Vec<i64> {

@@ -13,6 +13,7 @@ use klamm_protocol::Uuid;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::cleaned_to::{CLEANED, CleanedTo, GAPS};
 use super::dir_health::DirHealth;
 use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
@@ -29,8 +30,6 @@ const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// What Kafka writes into the marker; the epoch is that of a cluster's controller, which a single node does not have.
 const CLEAN_SHUTDOWN_TEXT: &str = "{\"version\":0,\"brokerEpoch\":-1}";
-/// Up to which offset Kafka has compacted logs. We only read it.
-const COMPACTED: &str = "cleaner-offset-checkpoint";
 /// Where logs began whose first segments are missing: after a crash nothing else would tell. Ours; Kafka leaves it
 /// alone.
 const LOST_STARTS: &str = "lost-start-checkpoint";
@@ -68,6 +67,14 @@ struct Checkpointed {
 /// Names of partitions, ordered so that checkpoints and listings are.
 pub(super) type Key = (String, i32);
 
+/// What was found in a log directory, before any log is opened.
+pub(super) struct FoundLogs {
+    logs: Vec<(Key, PathBuf, Known)>,
+    clean: bool,
+    high_watermarks: Offsets,
+    lost_starts: Offsets,
+}
+
 #[derive(Debug)]
 pub(super) struct LogDir {
     path: PathBuf,
@@ -86,6 +93,8 @@ pub(super) struct LogDir {
     renamed: Mutex<Renamed>,
     /// What the checkpoint files hold, so that they are written only when something changed.
     written: Mutex<Written>,
+    cleaned_to: CleanedTo,
+    gaps_to: CleanedTo,
     meta: Option<MetaProperties>,
     health: Arc<DirHealth>,
 }
@@ -152,6 +161,8 @@ impl LogDir {
             missing: Mutex::default(),
             renamed: Mutex::default(),
             written: Mutex::default(),
+            cleaned_to: CleanedTo::new(disk, path, CLEANED),
+            gaps_to: CleanedTo::new(disk, path, GAPS),
             meta,
             health: Arc::new(DirHealth::new(disk, path)),
         };
@@ -168,14 +179,8 @@ impl LogDir {
         self.disk.write_atomically(&path, &meta.print()).at("write", &path)
     }
 
-    /// Opens every partition in the directory, several at a time where the disk has threads of its own, and removes
-    /// what was being deleted.
-    pub(super) fn load(
-        &self,
-        config_of: &(dyn Fn(&str) -> LogConfig + Sync),
-        threads: usize,
-        now_ms: i64,
-    ) -> Result<(), LogError> {
+    /// Finds the partitions in the directory and what is known of them, and removes what was being deleted.
+    pub(super) fn find_logs(&self, now_ms: i64) -> Result<FoundLogs, LogError> {
         let marker = self.path.join(CLEAN_SHUTDOWN);
         let clean = self.disk.exists(&marker);
         if clean {
@@ -187,26 +192,41 @@ impl LogDir {
         let starts = self.read_offsets(LOG_STARTS)?;
         let high_watermarks = self.read_offsets(HIGH_WATERMARKS)?;
         let lost_starts = self.read_rare_offsets(LOST_STARTS)?;
-        let compacted = self.read_rare_offsets(COMPACTED)?;
+        let cleaned_to = self.read_rare_offsets(CLEANED)?;
+        let gaps_to = self.read_rare_offsets(GAPS)?;
         let mut found = Vec::new();
         for (key, dir) in self.find_partitions()? {
             let known = Known {
                 clean,
                 recovery_point: recovery_points.get(&key).copied(),
                 start_offset: starts.get(&key).copied().unwrap_or(0),
-                compacted_to: compacted.get(&key).copied().unwrap_or(0),
+                compacted_to: cleaned_to.get(&key).max(gaps_to.get(&key)).copied().unwrap_or(0),
                 closed_start: lost_starts.get(&key).or(starts.get(&key).filter(|_| clean)).copied(),
                 now_ms,
             };
             found.push((key, dir, known));
         }
         self.note_missing(recovery_points, found.iter().map(|(key, ..)| key).collect());
+        self.cleaned_to.found(cleaned_to);
+        self.gaps_to.found(gaps_to);
+        Ok(FoundLogs { logs: found, clean, high_watermarks, lost_starts })
+    }
+
+    /// Opens those partitions whose topics are wanted, several at a time where the disk has threads of its own.
+    pub(super) fn open_logs(
+        &self,
+        found: &FoundLogs,
+        wanted: impl Fn(&str) -> bool,
+        config_of: &(dyn Fn(&str) -> LogConfig + Sync),
+        threads: usize,
+    ) {
         let threads = if self.disk.is_blocking() { threads } else { 1 };
-        let opened = in_parallel(&found, threads, |(key, dir, known)| {
+        let wanted: Vec<_> = found.logs.iter().filter(|(key, ..)| wanted(&key.0)).collect();
+        let opened = in_parallel(&wanted, threads, |(key, dir, known)| {
             Partition::open(self.home(key, dir.clone()), config_of(&key.0), *known)
         });
-        for ((key, ..), partition) in found.into_iter().zip(opened) {
-            if let Some(high_watermark) = high_watermarks.get(&key)
+        for ((key, ..), partition) in wanted.into_iter().zip(opened) {
+            if let Some(high_watermark) = found.high_watermarks.get(key)
                 && partition.offline().is_none()
                 && partition.high_watermark() < *high_watermark
             {
@@ -218,10 +238,14 @@ impl LogDir {
                     "the log ends below its high watermark: records that consumers may have seen are lost"
                 );
             }
-            self.partitions().insert(key, partition);
+            self.partitions().insert(key.clone(), partition);
         }
-        self.write_lost_starts(&lost_starts);
-        if !clean {
+    }
+
+    /// To be called when all of them are open.
+    pub(super) fn end_load(&self, found: &FoundLogs) -> Result<(), LogError> {
+        self.write_lost_starts(&found.lost_starts);
+        if !found.clean {
             // What was only in the page cache counts as durable from here on, and so must the names of the directories.
             self.disk.sync_dir(&self.path).at("sync", &self.path)?;
         }
@@ -283,6 +307,9 @@ impl LogDir {
     ) -> Result<Arc<Partition>, LogError> {
         let dir = self.path.join(format!("{}-{}", key.0, key.1));
         self.missing().remove(&key);
+        for file in [&self.cleaned_to, &self.gaps_to] {
+            file.erase(&key).at("write", &self.path)?;
+        }
         if self.has_checkpoint(&key) {
             // An earlier topic had this name. What was synced of that one says nothing about the new one.
             self.write_checkpoints()?;
@@ -343,6 +370,8 @@ impl LogDir {
         done?;
         let many = self.renamed().add(key.clone());
         self.partitions().remove(key);
+        self.cleaned_to.forget(key);
+        self.gaps_to.forget(key);
         if many && let Err(error) = self.settle_renames() {
             tracing::warn!(dir = %self.path.display(), %error, "deleted partitions may come back after a crash");
         }
@@ -513,6 +542,16 @@ impl LogDir {
 
     pub(super) fn flushes(&self) -> &Arc<FlushQueue> {
         &self.flushes
+    }
+
+    /// Up to where its logs are compacted.
+    pub(super) fn cleaned_to(&self) -> &CleanedTo {
+        &self.cleaned_to
+    }
+
+    /// Up to where its logs may have gaps.
+    pub(super) fn gaps_to(&self) -> &CleanedTo {
+        &self.gaps_to
     }
 
     pub(super) fn executor(&self) -> &Executor {

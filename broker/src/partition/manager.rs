@@ -12,11 +12,12 @@ use klamm_runtime::{Blocking, Clock, Rng, Tasks};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::cleaner::{Cleaner, CleanerOptions};
 use super::flush_queue::run_flusher;
 use super::handle::Partition;
 use super::log_dir::{Key, LogDir};
 use super::opening::{Double, OfflineDir, Opened, open_dirs};
-use super::options::LogManagerOptions;
+use super::options::{LogManagerOptions, TopicSettings};
 use super::reopen::open_again;
 use crate::disk::{Disk, DiskLock, Ended};
 use crate::ids::fresh_uuid;
@@ -55,6 +56,8 @@ pub struct LogManager {
     /// Waits for directories to fail.
     _watch: Tasks,
     removals: Tasks,
+    cleaner: Arc<Cleaner>,
+    cleaners: Tasks,
     /// Those of the directories, in their order. Not with them: tasks hold them a moment longer than the manager lives.
     locks: Vec<Arc<DiskLock>>,
 }
@@ -143,10 +146,21 @@ impl LogManager {
         rng: Arc<dyn Rng>,
         options: LogManagerOptions,
     ) -> Result<Self, LogError> {
+        Self::open_with(disk, clock, rng, options, None).await
+    }
+
+    /// As [`Self::open`], with the settings of topics that one of the logs tells: it is opened before the others.
+    pub(crate) async fn open_with(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        options: LogManagerOptions,
+        settings: Option<TopicSettings>,
+    ) -> Result<Self, LogError> {
         let Opened { dirs, locks, cluster_id, new_dirs, offline, doubles } = {
             let (disk, rng, options) = (disk.clone(), rng.clone(), options.clone());
             let now_ms = clock.now_ms();
-            on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, &options, now_ms)).await?
+            on_disk(&disk.clone(), move || open_dirs(&disk, &*rng, options, settings, now_ms)).await?
         };
         let (mut flushers, openers) = (Vec::new(), Tasks::new());
         let making = Making { keys: BTreeSet::new(), per_dir: vec![0; dirs.len()] };
@@ -166,6 +180,9 @@ impl LogManager {
         }
         let (watch, all_failed) = (Tasks::new(), watch::Sender::new(false));
         watch.spawn("log directories", watch_dirs(&dirs, all_failed.clone()));
+        let (cleaner, cleaners) =
+            (Arc::new(Cleaner::new(dirs.clone(), clock.clone(), &*rng, options.cleaner)), Tasks::new());
+        cleaners.spawn("log cleaner", cleaner.clone().run());
         Ok(Self {
             disk,
             clock,
@@ -184,6 +201,8 @@ impl LogManager {
             flushers,
             openers,
             removals: Tasks::new(),
+            cleaner,
+            cleaners,
             locks: locks.into_iter().map(Arc::new).collect(),
         })
     }
@@ -367,6 +386,17 @@ impl LogManager {
         join_all(self.dirs.iter().map(|dir| dir.housekeeping(now_ms))).await;
     }
 
+    /// How logs are compacted from now on.
+    pub fn set_cleaner_options(&self, options: CleanerOptions) {
+        self.cleaner.set_options(options);
+    }
+
+    /// Compacts the logs that are worth it now, without waiting for the cleaner's turn; says how many were. For tests.
+    #[doc(hidden)]
+    pub async fn compact_now(&self) -> usize {
+        self.cleaner.run_once().await
+    }
+
     /// Makes everything durable and leaves the directories so that the next start need not check them. Appends fail
     /// from now on, reads still work. The locks are held until the manager is dropped. Takes 9 s at most.
     ///
@@ -379,6 +409,7 @@ impl LogManager {
     /// As [`Self::shutdown`], with less or more time.
     pub(crate) async fn shutdown_until(&self, until: Instant) -> Result<(), LogError> {
         self.openers.shutdown().await;
+        self.cleaners.shutdown().await;
         let closing = self.dirs.iter().zip(&self.flushers).map(|(dir, flusher)| {
             timeout_at(until, async {
                 dir.flushes().close();

@@ -136,6 +136,17 @@ impl Marks {
         self.epochs_changed |= self.epochs.truncate_start(self.start_offset);
     }
 
+    /// Segments were compacted. Whoever sees up to the end of one of them sees up to the beginning of the next.
+    pub(super) fn compacted(&mut self, log: &Log) {
+        self.size_bytes = log.size_bytes();
+        self.max_timestamp = log.max_timestamp();
+        self.visible_max_timestamp = self.visible_max_timestamp.min(self.max_timestamp);
+        let next = log.segment_bases().into_iter().find(|base| *base >= self.visible.offset);
+        if let Some(segment) = next.filter(|base| *base == self.visible.offset) {
+            self.visible = LogPosition { segment, position: 0, ..self.visible };
+        }
+    }
+
     /// Everything from the log's end on is gone.
     pub(super) fn truncated(&mut self, log: &Log, transactions: Transactions) {
         self.truncations += 1;
@@ -167,7 +178,10 @@ impl Marks {
             return Shown { bytes: 0, stable_bytes: 0 };
         }
         let (stable_before, visible_before) = (self.last_stable_offset(), self.visible.offset);
-        self.visible = end;
+        if end.offset > self.visible.offset {
+            // The same end may lie at another place since the flush began: compaction moves what is in front of it.
+            self.visible = end;
+        }
         self.visible_max_timestamp = max_timestamp;
         self.transactions.advance_high_watermark(end.offset);
         // More may have been written since the flush began that showed the last.

@@ -6,9 +6,11 @@
 //! log_dir         one log directory: its lock, identity, checkpoints, partitions and disk threads
 //! handle          Partition: what is known of it without the disk, settings, failure
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
+//! compaction      one log is compacted          cleaner   which one, when and how fast
 //! reopen          what could not be opened is opened later, by itself
 //! loading         what a start knows of producers, and of transactions that were aborted
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
+//! cleaned_to      up to where logs are compacted
 //! isolation       how far readers see
 //! job             what waits for the disk: one thing after the other
 //! flush           group commit: each partition for itself
@@ -37,6 +39,9 @@ mod aborted;
 mod append;
 mod appending;
 mod batch;
+mod cleaned_to;
+mod cleaner;
+mod compaction;
 mod dir_health;
 mod directories;
 mod error;
@@ -71,6 +76,7 @@ mod writer;
 
 pub use appending::Appending;
 pub use batch::Appended;
+pub use cleaner::CleanerOptions;
 pub(crate) use directories::{DirContents, DirReport};
 pub use error::{AppendError, ProducerError, ReadError};
 pub use handle::Partition;
@@ -79,6 +85,7 @@ pub use manager::LogManager;
 pub(crate) use manager::SHUTDOWN_LIMIT;
 pub use marker::{Guard, Marker};
 pub use options::LogManagerOptions;
+pub(crate) use options::TopicSettings;
 pub use producer_state::ActiveProducer;
 pub use read::LogRead;
 pub(crate) use read::Wanted;

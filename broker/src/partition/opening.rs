@@ -10,7 +10,7 @@ use klamm_runtime::Rng;
 use super::dir_health::DirHealth;
 use super::handle::Partition;
 use super::log_dir::{Key, LogDir, in_parallel};
-use super::options::LogManagerOptions;
+use super::options::{LogManagerOptions, TopicSettings};
 use crate::disk::{Disk, DiskLock};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
@@ -46,34 +46,31 @@ pub(super) struct Double {
 pub(super) fn open_dirs(
     disk: &Arc<dyn Disk>,
     rng: &dyn Rng,
-    options: &LogManagerOptions,
+    mut options: LogManagerOptions,
+    settings: Option<TopicSettings>,
     now_ms: i64,
 ) -> Result<Opened, LogError> {
     let open_files = OpenFiles::new(disk.clone(), options.open_files_max);
-    let (mut acquired, mut offline, mut failure) = (Vec::new(), Vec::new(), None);
+    let (mut acquired, mut left_out) = (Vec::new(), LeftOut::default());
     for path in &options.dirs {
         match LogDir::acquire(disk, &open_files, path) {
             Ok(acquired_dir) => acquired.push(acquired_dir),
-            Err(error) if error.is_of_disk() => {
-                offline.extend(offline_dir(&DirHealth::new(disk, path), path, &error));
-                failure.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
+            Err(error) => left_out.add(&DirHealth::new(disk, path), path, error)?,
         }
     }
-    if acquired.is_empty() {
-        return Err(failure.unwrap_or(LogError::NoLogDirs));
-    }
     let (dirs, locks): (Vec<LogDir>, Vec<DiskLock>) = acquired.into_iter().unzip();
-    if let Some(failure) = failure.take_if(|_| dirs.iter().all(|dir| dir.meta().is_none())) {
+    if dirs.iter().all(|dir| dir.meta().is_none())
+        && let Some(failure) = left_out.failure.take()
+    {
         // The others are new: whose they shall be is known there, if anywhere.
         return Err(failure);
     }
-    let (cluster_id, new_dirs) = identify(&dirs, rng, options)?;
+    if dirs.is_empty() {
+        return Err(LogError::NoLogDirs);
+    }
+    let (cluster_id, new_dirs) = identify(&dirs, rng, &options)?;
     let at_once = if disk.is_blocking() { dirs.len() } else { 1 };
-    let loaded = in_parallel(&dirs, at_once, |dir| {
-        dir.load(&|topic| options.config_of(topic), options.recovery_threads, now_ms)
-    });
+    let loaded = load(&dirs, &mut options, settings, now_ms, at_once);
     let dirs: Vec<Arc<LogDir>> = dirs.into_iter().map(Arc::new).collect();
     let new_dirs = new_dirs.into_iter().filter_map(|(number, meta)| Some((dirs.get(number)?.clone(), meta)));
     let mut new_dirs: Vec<_> = new_dirs.collect();
@@ -84,25 +81,74 @@ pub(super) fn open_dirs(
                 usable.push(dir);
                 usable_locks.push(lock);
             }
-            Err(error) if error.is_of_disk() => {
+            Err(error) => {
+                left_out.add(dir.health(), dir.path(), error)?;
                 new_dirs.retain(|(new, _)| new.path() != dir.path());
-                offline.extend(offline_dir(dir.health(), dir.path(), &error));
-                failure.get_or_insert(error);
             }
-            Err(error) => return Err(error),
         }
     }
     if usable.is_empty() {
-        return Err(failure.unwrap_or(LogError::NoLogDirs));
+        return Err(left_out.failure.unwrap_or(LogError::NoLogDirs));
     }
     let doubles = settle_doubles(disk, rng, &usable)?;
-    Ok(Opened { dirs: usable, locks: usable_locks, cluster_id, new_dirs, offline, doubles })
+    Ok(Opened { dirs: usable, locks: usable_locks, cluster_id, new_dirs, offline: left_out.dirs, doubles })
 }
 
-/// Says that a directory cannot be used, once.
-fn offline_dir(health: &DirHealth, path: &Path, error: &LogError) -> Option<OfflineDir> {
-    health.fail(error);
-    Some(OfflineDir { path: path.to_owned(), why: health.failure()?.clone() })
+/// Opens the logs in the directories: the one that tells the settings of topics first.
+fn load(
+    dirs: &[LogDir],
+    options: &mut LogManagerOptions,
+    settings: Option<TopicSettings>,
+    now_ms: i64,
+    at_once: usize,
+) -> Vec<Result<(), LogError>> {
+    let found: Vec<_> = dirs.iter().zip(in_parallel(dirs, at_once, |dir| dir.find_logs(now_ms))).collect();
+    let first = settings.as_ref().map(|settings| settings.log);
+    if let Some(settings) = settings {
+        for (dir, found) in &found {
+            if let Ok(found) = found {
+                dir.open_logs(found, |topic| topic == settings.log, &|topic| options.config_of(topic), 1);
+            }
+        }
+        let key = (settings.log.to_owned(), 0);
+        let log = dirs.iter().find_map(|dir| dir.partitions().get(&key).cloned());
+        for (topic, config) in log.map(|log| (settings.read)(&log)).unwrap_or_default() {
+            options.topic_configs.entry(topic).or_insert(config);
+        }
+    }
+    let options = &*options;
+    let loaded = in_parallel(&found, at_once, |(dir, found)| {
+        let found = found.as_ref().ok()?;
+        let config_of = |topic: &str| options.config_of(topic);
+        dir.open_logs(found, |topic| Some(topic) != first, &config_of, options.recovery_threads);
+        Some(dir.end_load(found))
+    });
+    let both = found.into_iter().zip(loaded);
+    both.map(|((_, found), loaded)| found.and_then(|_| loaded.unwrap_or(Ok(())))).collect()
+}
+
+/// The directories that cannot be used, and why the first of them cannot.
+#[derive(Default)]
+struct LeftOut {
+    dirs: Vec<OfflineDir>,
+    failure: Option<LogError>,
+}
+
+impl LeftOut {
+    /// Leaves a directory out whose disk has failed, and says so once.
+    ///
+    /// # Errors
+    /// Anything else is for somebody to look at before the broker starts.
+    fn add(&mut self, health: &DirHealth, path: &Path, error: LogError) -> Result<(), LogError> {
+        if !error.is_of_disk() {
+            return Err(error);
+        }
+        health.fail(&error);
+        let why = health.failure().cloned();
+        self.dirs.extend(why.map(|why| OfflineDir { path: path.to_owned(), why }));
+        self.failure.get_or_insert(error);
+        Ok(())
+    }
 }
 
 /// Makes sure that all directories belong to this node of one cluster, and marks them where all are new; of new ones

@@ -1,12 +1,27 @@
 //! What the logs of a broker are opened with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::cleaner::CleanerOptions;
+use super::handle::Partition;
 use crate::log::LogConfig;
 
 /// Internal topics, which are compacted, begin like this.
 const INTERNAL_PREFIX: &str = "__";
+
+/// Gives the settings of topics' logs, by topic, as a log tells them.
+pub(crate) type ReadSettings = Box<dyn FnOnce(&Arc<Partition>) -> BTreeMap<String, LogConfig> + Send>;
+
+/// A log that tells the settings of topics, whose partition 0 is opened before the others: what a topic's settings are
+/// decides over what may be made of its logs.
+pub(crate) struct TopicSettings {
+    /// Its topic.
+    pub(crate) log: &'static str,
+    /// Reads it. Blocks on the disk.
+    pub(crate) read: ReadSettings,
+}
 
 /// What a [`LogManager`](super::LogManager) is opened with.
 #[derive(Debug, Clone)]
@@ -25,6 +40,8 @@ pub struct LogManagerOptions {
     pub recovery_threads: usize,
     /// The cluster's id; without one it is taken from `meta.properties`, or made up for a new broker.
     pub cluster_id: Option<String>,
+    /// How logs are compacted.
+    pub cleaner: CleanerOptions,
 }
 
 impl LogManagerOptions {
@@ -38,6 +55,7 @@ impl LogManagerOptions {
             open_files_max: 1_000,
             recovery_threads: 2,
             cluster_id: None,
+            cleaner: CleanerOptions::default(),
         }
     }
 

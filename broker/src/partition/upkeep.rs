@@ -119,7 +119,7 @@ impl Partition {
     }
 
     /// Removing files can take long, and nobody has to wait for it.
-    fn remove_trash(self: &Arc<Self>, trash: Vec<PathBuf>) -> oneshot::Receiver<()> {
+    pub(super) fn remove_trash(self: &Arc<Self>, trash: Vec<PathBuf>) -> oneshot::Receiver<()> {
         let (done, removed) = oneshot::channel();
         let partition = self.clone();
         self.home.executor.start(move || {

@@ -52,6 +52,14 @@ pub enum RecordError {
     /// A batch with no record was about to be built.
     #[error("a batch holds at least one record")]
     Empty,
+    /// A record was to be put at an offset that is not above those before it.
+    #[error("a record at offset delta {offset_delta} cannot follow: the next is {least} at least")]
+    OffsetOrder {
+        /// Its offset less the batch's base offset.
+        offset_delta: i32,
+        /// The least that it could be.
+        least: i32,
+    },
     /// The batch would outgrow the format's 32-bit lengths and counts.
     #[error("a batch cannot grow beyond 2 GiB or 2^31 records")]
     TooLarge,

@@ -6,6 +6,7 @@
 //!     .iter()     -> RecordView     key, value and headers inside the buffer
 //!     .owned()    -> OwnedRecord    the same as `Bytes`, sharing the buffer
 //! BatchBuilder    -> Bytes          records appended straight into the batch
+//! emptied_batch   what is left of a batch all of whose records were compacted away
 //! patch           edits a finished batch in place;   validate   what a broker asks of a producer's batch
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod batch;
 mod builder;
 mod control;
+mod emptied;
 mod error;
 mod header;
 mod owned;
@@ -25,6 +27,7 @@ mod view;
 pub use batch::{Batches, RecordBatch, RecordSet, batches};
 pub use builder::{BatchBuilder, BatchOptions, record_size};
 pub use control::{ControlRecord, EndTxnMarker, end_txn_batch};
+pub use emptied::emptied_batch;
 pub use error::RecordError;
 pub use header::{
     BATCH_HEADER_LEN, BatchHeader, NO_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE,

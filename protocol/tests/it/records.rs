@@ -24,7 +24,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> + Clone {
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> + Clone {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 }

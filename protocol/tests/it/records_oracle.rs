@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records as oracle;
 use klamm_protocol::compression::Compression;
-use klamm_protocol::records::{BatchOptions, batches};
+use klamm_protocol::records::{BatchBuilder, BatchOptions, batches};
 use proptest::prelude::*;
 
 use super::records::{Model, build, model, read};
@@ -107,6 +107,45 @@ proptest! {
         prop_assert_eq!(header.last_offset(), base_offset + models.len() as i64 - 1);
         let offsets = base_offset..;
         prop_assert_eq!(read(&all[0]), offsets.zip(models).collect::<Vec<_>>());
+    }
+
+    /// What compaction leaves of a batch: the oracle finds the records at their offsets, and the horizon's bit.
+    #[test]
+    fn gaps_and_a_delete_horizon(
+        models in models(),
+        codec in prop::sample::select(&CODECS[..]),
+        keep in 1u32..8,
+        horizon_ms in proptest::option::of(0i64..1 << 45),
+    ) {
+        let options = BatchOptions { compression: codec.0, base_offset: 1_000, ..BatchOptions::default() };
+        let mut builder = BatchBuilder::new(options);
+        if let Some(horizon_ms) = horizon_ms {
+            builder.set_delete_horizon(horizon_ms);
+        }
+        let mut kept = Vec::new();
+        for (delta, model) in (0i32..).zip(&models).filter(|(delta, _)| delta.cast_unsigned() % keep == keep - 1) {
+            let (key, value) = (model.key.as_deref(), model.value.as_deref());
+            builder.append_at(delta, model.timestamp, key, value, model.headers()).unwrap();
+            kept.push((1_000 + i64::from(delta), model.clone()));
+        }
+        prop_assume!(!kept.is_empty());
+        let last_offset_delta = models.len() as i32 + 2;
+        builder.keep_last_offset_delta(last_offset_delta);
+        let ours = builder.build().unwrap();
+
+        let theirs = oracle::RecordBatchDecoder::decode(&mut ours.clone()).unwrap();
+        prop_assert_eq!(theirs.records.len(), kept.len());
+        for (theirs, (offset, model)) in theirs.records.iter().zip(&kept) {
+            let expected = to_oracle(&options, *offset, model);
+            prop_assert_eq!((theirs.offset, theirs.timestamp), (*offset, model.timestamp));
+            prop_assert_eq!((&theirs.key, &theirs.value, &theirs.headers), (&expected.key, &expected.value, &expected.headers));
+            prop_assert_eq!(theirs.delete_horizon, horizon_ms.is_some());
+        }
+        let ours = super::records::parsed(ours);
+        prop_assert_eq!(read(&ours), kept);
+        let header = ours.header();
+        prop_assert_eq!((header.base_offset, header.last_offset_delta), (1_000, last_offset_delta));
+        prop_assert_eq!(horizon_ms.unwrap_or(header.base_timestamp), header.base_timestamp);
     }
 
     /// Where the first timestamp is the least, there is but one way to lay a batch out.

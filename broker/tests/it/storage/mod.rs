@@ -6,6 +6,7 @@
 mod aborted;
 mod acknowledged;
 mod attacked;
+mod compaction;
 mod durability;
 mod ends;
 mod failing_steps;

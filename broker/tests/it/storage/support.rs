@@ -61,6 +61,8 @@ impl Data {
         let mut options = LogManagerOptions::new(self.dirs.clone());
         options.defaults = self.config.clone();
         options.open_files_max = self.open_files_max;
+        // Tests say when.
+        options.cleaner.enable = false;
         let clock = Arc::new(TokioClock::starting_at(now_ms));
         LogManager::open(self.disk.clone(), clock, Arc::new(SeededRng::new(1)), options).await
     }

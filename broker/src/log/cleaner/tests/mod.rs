@@ -1,0 +1,3 @@
+//! Tests of the cleaner that take more than one of its parts.
+
+mod keep;
