@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::dir_health::DirHealth;
 use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
+use super::trash::Trash;
 use super::upkeep::Checkpoint;
 use crate::disk::{Disk, DiskLock, Ended, Executor, Space};
 use crate::log::checkpoint::{
@@ -88,6 +89,7 @@ pub(super) struct LogDir {
     written: Mutex<Written>,
     meta: Option<MetaProperties>,
     health: Arc<DirHealth>,
+    trash: Arc<Trash>,
 }
 
 /// Partitions whose directories were renamed, with the number of the renaming.
@@ -154,6 +156,7 @@ impl LogDir {
             written: Mutex::default(),
             meta,
             health: Arc::new(DirHealth::new(disk, path)),
+            trash: Arc::default(),
         };
         Ok((dir, lock))
     }
@@ -380,6 +383,7 @@ impl LogDir {
             room: self.room.clone(),
             flushes: self.flushes.clone(),
             health: self.health.clone(),
+            trash: self.trash.clone(),
         }
     }
 
@@ -499,6 +503,11 @@ impl LogDir {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is to be removed some time later.
+    pub(super) fn trash(&self) -> &Arc<Trash> {
+        &self.trash
     }
 
     pub(super) fn health(&self) -> &Arc<DirHealth> {

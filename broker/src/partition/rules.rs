@@ -9,10 +9,11 @@ use bytes::Bytes;
 use klamm_protocol::Utf8Bytes;
 use klamm_protocol::records::{
     BATCH_HEADER_LEN, BatchLimits, BatchOrigin, InvalidBatch, NO_TIMESTAMP, RecordBatch, RecordError,
-    RecordView, TimestampType, patch, validated_batch,
+    RecordSet, RecordView, TimestampType, patch, validated_batch,
 };
 
 use super::error::AppendError;
+use super::recompress::recompressed;
 use crate::log::LogConfig;
 
 /// Into how much the records of a batch may decompress where the broker has to look at them, as a multiple of
@@ -82,7 +83,8 @@ pub(super) fn validate(
         // Its own coordinators write records that can be read.
         return Ok(batch);
     }
-    let max_timestamp = check_records(&batch, config, now_ms)?;
+    let (max_timestamp, records) = check_records(&batch, config, now_ms)?;
+    let batch = recompressed(batch, &records, config)?;
     let header = batch.header();
     if config.timestamp_type == TimestampType::LogAppendTime || max_timestamp == header.max_timestamp {
         return Ok(batch);
@@ -118,11 +120,15 @@ impl TimestampLimits<'_> {
 
 /// Walks over the records as Kafka's log validator does: each can be read, their offsets count up from 0, there are as
 /// many as the header says; timestamps are near the clock, and on a compacted topic each record has a key. Gives the
-/// greatest timestamp.
+/// greatest timestamp, and the records.
 ///
 /// A header may claim two billion records of bytes that are none: it would take as many offsets, and no consumer would
 /// get past it.
-fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result<i64, AppendError> {
+fn check_records(
+    batch: &RecordBatch,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<(i64, RecordSet), AppendError> {
     let header = batch.header();
     let unreadable = |index, what: String| AppendError::Record { index, what };
     let cap = (config.max_message_bytes as usize).saturating_mul(DECOMPRESSION_LIMIT);
@@ -159,7 +165,7 @@ fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result
     if !keyless.is_empty() {
         return Err(AppendError::KeyMissing { records: RefusedRecords { named: keyless, of } });
     }
-    Ok(max_timestamp)
+    Ok((max_timestamp, records))
 }
 
 /// That a header's key is no text is between producer and consumer.

@@ -12,6 +12,7 @@ mod damaged_metadata;
 mod ends;
 mod failing_directories;
 mod failing_disk;
+
 mod failing_steps;
 mod fetch_waits;
 mod floods;
@@ -25,6 +26,7 @@ mod missing_directories;
 mod passing_errors;
 mod produce_fetch;
 mod read_committed;
+mod recompressed;
 mod record_errors;
 mod restart;
 mod slow_directories;
