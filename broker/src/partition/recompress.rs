@@ -97,7 +97,8 @@ mod tests {
     }
 
     fn stored(bytes: Bytes, config: &LogConfig) -> Result<RecordBatch, AppendError> {
-        validate(bytes, AppendOrigin::Client, config, NOW_MS)
+        let (batch, records) = validate(bytes, AppendOrigin::Client, config, NOW_MS)?;
+        recompressed(batch, &records.unwrap(), config)
     }
 
     #[test]

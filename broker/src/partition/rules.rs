@@ -13,7 +13,6 @@ use klamm_protocol::records::{
 };
 
 use super::error::AppendError;
-use super::recompress::recompressed;
 use crate::log::LogConfig;
 
 /// Into how much the records of a batch may decompress where the broker has to look at them, as a multiple of
@@ -62,13 +61,14 @@ impl fmt::Display for RefusedRecords {
     }
 }
 
-/// Checks a batch as it came from the wire, and puts its greatest timestamp right.
+/// Checks a batch as it came from the wire, and puts its greatest timestamp right. Gives its records, too, where they
+/// were looked at.
 pub(super) fn validate(
     records: Bytes,
     origin: AppendOrigin,
     config: &LogConfig,
     now_ms: i64,
-) -> Result<RecordBatch, AppendError> {
+) -> Result<(RecordBatch, Option<RecordSet>), AppendError> {
     let origin = match origin {
         AppendOrigin::Client => BatchOrigin::Client,
         AppendOrigin::Coordinator => BatchOrigin::Broker,
@@ -81,19 +81,18 @@ pub(super) fn validate(
     }
     if origin == BatchOrigin::Broker {
         // Its own coordinators write records that can be read.
-        return Ok(batch);
+        return Ok((batch, None));
     }
     let (max_timestamp, records) = check_records(&batch, config, now_ms)?;
-    let batch = recompressed(batch, &records, config)?;
     let header = batch.header();
     if config.timestamp_type == TimestampType::LogAppendTime || max_timestamp == header.max_timestamp {
-        return Ok(batch);
+        return Ok((batch, Some(records)));
     }
     // As Kafka: what is searched by time and kept by age goes by the records, not by what the header claims.
     let (mut header_bytes, body) = (header.to_bytes(), batch.bytes().slice(BATCH_HEADER_LEN..));
     patch::stamp_max_timestamp(&mut header_bytes, &body, TimestampType::CreateTime, max_timestamp);
     let stamped = Bytes::from([&header_bytes[..], &body].concat());
-    Ok(RecordBatch::parse(stamped).map_err(InvalidBatch::from)?)
+    Ok((RecordBatch::parse(stamped).map_err(InvalidBatch::from)?, Some(records)))
 }
 
 /// How far a timestamp may be from the broker's clock.

@@ -13,6 +13,7 @@ mod ends;
 mod failing_directories;
 mod failing_disk;
 
+mod failing_histories;
 mod failing_steps;
 mod fetch_waits;
 mod floods;
@@ -43,4 +44,5 @@ mod transactions_offsets;
 mod transactions_random;
 mod transactions_told;
 mod transactions_waits;
+mod two_directories;
 mod wire;
