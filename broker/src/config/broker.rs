@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use klamm_protocol::compression::Compression;
+
 use super::group::GroupConfig;
 use super::keys::{ConfigError, Values};
 use super::listeners::Endpoint;
@@ -226,6 +228,9 @@ fn log_config(values: &Values) -> Result<LogConfig, ConfigError> {
         segment_ms: values
             .int_if_set("log.roll.ms")
             .unwrap_or_else(|| values.int("log.roll.hours") * HOUR_MS),
+        segment_jitter_ms: values
+            .int_if_set("log.roll.jitter.ms")
+            .unwrap_or_else(|| values.int("log.roll.jitter.hours") * HOUR_MS),
         segment_index_bytes: values.size("log.index.size.max.bytes") as u32,
         index_interval_bytes: values.size("log.index.interval.bytes") as u32,
         max_message_bytes: values.size("message.max.bytes") as u32,
@@ -244,12 +249,42 @@ fn log_config(values: &Values) -> Result<LogConfig, ConfigError> {
         max_compaction_lag_ms: values.int("log.cleaner.max.compaction.lag.ms"),
         delete_retention_ms: values.int("log.cleaner.delete.retention.ms"),
         flush: if values.text("flush") == "os" { FlushMode::Os } else { FlushMode::Sync },
+        flush_messages: values.int("log.flush.interval.messages"),
+        flush_ms: values.int("log.flush.interval.ms"),
+        file_delete_delay_ms: values.int("log.segment.delete.delay.ms"),
+        preallocate: values.is_true("log.preallocate"),
+        compression: compression(values.text("compression.type")),
+        gzip_level: gzip_level(values.int("compression.gzip.level")),
+        zstd_level: zstd_level(values.int("compression.zstd.level")),
     })
 }
 
 /// -1 stays -1, whatever the unit.
 fn scaled(value: i64, unit_ms: i64) -> i64 {
     if value < 0 { -1 } else { value.saturating_mul(unit_ms) }
+}
+
+/// Nothing leaves batches as they are.
+pub(super) fn compression(text: &str) -> Option<Compression> {
+    match text {
+        "uncompressed" => Some(Compression::None),
+        "gzip" => Some(Compression::Gzip),
+        "snappy" => Some(Compression::Snappy),
+        "lz4" => Some(Compression::Lz4),
+        "zstd" => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
+/// Nothing is the codec's default.
+pub(super) fn gzip_level(level: i64) -> Option<i32> {
+    i32::try_from(level).ok().filter(|level| *level > 0)
+}
+
+/// As [`gzip_level`].
+pub(super) fn zstd_level(level: i64) -> Option<i32> {
+    const DEFAULT: i32 = 3;
+    i32::try_from(level).ok().filter(|level| *level != DEFAULT)
 }
 
 pub(super) fn timestamp_type(text: &str) -> TimestampType {
@@ -279,6 +314,8 @@ mod tests {
         assert_eq!(retention_ms("log.retention.hours=-1"), -1);
         assert_eq!(config("log.roll.hours=2").unwrap().log.segment_ms, 7_200_000);
         assert_eq!(config("log.roll.ms=5").unwrap().log.segment_ms, 5);
+        assert_eq!(config("log.roll.jitter.hours=2").unwrap().log.segment_jitter_ms, 7_200_000);
+        assert_eq!(config("log.roll.jitter.hours=2\nlog.roll.jitter.ms=5").unwrap().log.segment_jitter_ms, 5);
     }
 
     #[test]

@@ -13,6 +13,8 @@ const COUNT: Expectation = Expectation::Int(1, INT_MAX);
 const BYTES: Expectation = Expectation::Int(1, INT_MAX);
 const MS: Expectation = Expectation::Int(0, i64::MAX);
 const MS_OR_NONE: Expectation = Expectation::Int(-1, i64::MAX);
+pub(super) const COMPRESSIONS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+pub(super) const GZIP_LEVELS: &[&str] = &["-1", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
 /// Every setting of the broker.
@@ -120,6 +122,62 @@ pub const KEYS: &[Key] = &[
         Expectation::Int(0, INT_MAX),
         "One index entry for about so many bytes of log.",
     ),
+    key(
+        "log.roll.jitter.hours",
+        "0",
+        Expectation::Int(0, INT_MAX),
+        "A segment is closed by up to so much earlier, by chance, in hours.",
+    ),
+    key(
+        "log.roll.jitter.ms",
+        "",
+        MS,
+        "A segment is closed by up to so much earlier, by chance; goes before log.roll.jitter.hours.",
+    ),
+    key(
+        "log.segment.delete.delay.ms",
+        "60000",
+        MS,
+        "How long the files of what was deleted stay, under other names.",
+    ),
+    key(
+        "log.flush.interval.messages",
+        "9223372036854775807",
+        Expectation::Int(1, i64::MAX),
+        "With flush=os: a batch that makes so many records unsynced is synced before it is acknowledged; with \
+         flush=sync every batch is.",
+    ),
+    key(
+        "log.flush.interval.ms",
+        "9223372036854775807",
+        MS,
+        "With flush=os: what was appended is synced so long after, at the latest; with flush=sync every batch is at once.",
+    ),
+    key(
+        "log.preallocate",
+        "false",
+        Expectation::Bool,
+        "Whether the disk sets the room of a segment aside when it is begun, where the file system can.",
+    ),
+    key(
+        "compression.type",
+        "producer",
+        Expectation::OneOf(COMPRESSIONS),
+        "What batches are stored as: as their producers sent them, or compressed anew.",
+    ),
+    key(
+        "compression.gzip.level",
+        "-1",
+        Expectation::OneOf(GZIP_LEVELS),
+        "Level of compression.type=gzip; -1 is the codec's default.",
+    ),
+    key(
+        "compression.lz4.level",
+        "9",
+        Expectation::OneOf(&["9"]),
+        "The codec for compression.type=lz4 has one level.",
+    ),
+    key("compression.zstd.level", "3", Expectation::Int(-131_072, 22), "Level of compression.type=zstd."),
     key("log.index.size.max.bytes", "10485760", Expectation::Int(4, INT_MAX), "Largest index of a segment."),
     key(
         "log.open.files.max",
@@ -376,8 +434,6 @@ const OF_KAFKA_ONLY: &[&str] = &[
     "share.coordinator.state.topic.replication.factor",
     "share.coordinator.state.topic.min.isr",
     "queued.max.requests",
-    "log.flush.interval.messages",
-    "log.flush.interval.ms",
     "zookeeper.connect",
     "zookeeper.connection.timeout.ms",
 ];

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use klamm_runtime::settings::{Expectation, Key};
+use klamm_runtime::settings::{Expectation, Key, parse_bool};
 
+use super::broker::{compression, gzip_level, zstd_level};
 use super::described::{self, Described, Kind, Source, Synonym};
-use super::keys::{ConfigError, KEYS as BROKER_KEYS, Values};
+use super::keys::{COMPRESSIONS, ConfigError, GZIP_LEVELS, KEYS as BROKER_KEYS, Values};
 use crate::log::{LogConfig, Ratio};
 
 const BYTES: Expectation = Expectation::Int(0, i32::MAX as i64);
@@ -124,15 +125,71 @@ const KEYS: &[TopicKey] = &[
         &["log.message.timestamp.after.max.ms"],
         "A record may be so far in the future.",
     ),
-    fixed(
+    key(
+        "segment.jitter.ms",
+        MS,
+        Kind::Long,
+        &["log.roll.jitter.ms", "log.roll.jitter.hours"],
+        "A segment is closed by up to so much earlier, by chance.",
+    ),
+    key(
+        "file.delete.delay.ms",
+        MS,
+        Kind::Long,
+        &["log.segment.delete.delay.ms"],
+        "How long the files of deleted segments stay, under other names.",
+    ),
+    key(
+        "flush.messages",
+        Expectation::Int(1, i64::MAX),
+        Kind::Long,
+        &["log.flush.interval.messages"],
+        "With flush=os: a batch that makes so many records unsynced is synced before it is acknowledged.",
+    ),
+    key(
+        "flush.ms",
+        MS,
+        Kind::Long,
+        &["log.flush.interval.ms"],
+        "With flush=os: what was appended is synced so long after, at the latest.",
+    ),
+    key(
+        "preallocate",
+        Expectation::Bool,
+        Kind::Boolean,
+        &["log.preallocate"],
+        "Whether the disk sets the room of a segment aside when it is begun.",
+    ),
+    key(
         "compression.type",
-        &["producer"],
+        Expectation::OneOf(COMPRESSIONS),
         Kind::String,
-        "Batches stay as their producers compressed them.",
+        &["compression.type"],
+        "What batches are stored as: as their producers sent them, or compressed anew.",
+    ),
+    key(
+        "compression.gzip.level",
+        Expectation::OneOf(GZIP_LEVELS),
+        Kind::Int,
+        &["compression.gzip.level"],
+        "Level of compression.type=gzip; -1 is the codec's default.",
+    ),
+    key(
+        "compression.lz4.level",
+        Expectation::OneOf(&["9"]),
+        Kind::Int,
+        &["compression.lz4.level"],
+        "The codec for compression.type=lz4 has one level.",
+    ),
+    key(
+        "compression.zstd.level",
+        Expectation::Int(-131_072, 22),
+        Kind::Int,
+        &["compression.zstd.level"],
+        "Level of compression.type=zstd.",
     ),
     fixed("min.insync.replicas", &["1"], Kind::Int, "There is one replica."),
     fixed("unclean.leader.election.enable", &["false"], Kind::Boolean, "There is one replica to lead."),
-    fixed("preallocate", &["false"], Kind::Boolean, "Segments grow as they are written."),
     key(
         "min.cleanable.dirty.ratio",
         Expectation::Text,
@@ -248,6 +305,14 @@ pub fn log_config(defaults: &LogConfig, topic: &BTreeMap<String, String>) -> Log
             "retention.bytes" => config.retention_bytes = int,
             "segment.bytes" => config.segment_bytes = int as u64,
             "segment.ms" => config.segment_ms = int,
+            "segment.jitter.ms" => config.segment_jitter_ms = int,
+            "file.delete.delay.ms" => config.file_delete_delay_ms = int,
+            "flush.messages" => config.flush_messages = int,
+            "flush.ms" => config.flush_ms = int,
+            "preallocate" => config.preallocate = parse_bool(value).unwrap_or(false),
+            "compression.type" => config.compression = compression(value),
+            "compression.gzip.level" => config.gzip_level = gzip_level(int),
+            "compression.zstd.level" => config.zstd_level = zstd_level(int),
             "segment.index.bytes" => config.segment_index_bytes = int as u32,
             "index.interval.bytes" => config.index_interval_bytes = int as u32,
             "max.message.bytes" => config.max_message_bytes = int as u32,
@@ -348,7 +413,20 @@ mod tests {
     #[test]
     fn what_would_not_be_done_is_refused() {
         let error = |name, value| check(name, value).unwrap_err().to_string();
-        assert_eq!(error("compression.type", "gzip"), "setting compression.type=gzip: must be producer");
+        assert_eq!(error("compression.lz4.level", "12"), "setting compression.lz4.level=12: must be 9");
+        for (name, value) in [
+            ("compression.type", "none"),
+            ("compression.gzip.level", "0"),
+            ("compression.gzip.level", "10"),
+            ("compression.zstd.level", "23"),
+            ("flush.messages", "0"),
+            ("flush.ms", "-1"),
+            ("file.delete.delay.ms", "-1"),
+            ("segment.jitter.ms", "-1"),
+            ("preallocate", "yes"),
+        ] {
+            assert!(error(name, value).contains("must be"), "{name}={value}");
+        }
         assert!(error("no.such.thing", "1").contains("is not a topic setting"));
         assert!(error("retention.ms", "soon").contains("whole number"));
         for (name, value) in [

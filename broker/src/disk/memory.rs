@@ -454,6 +454,12 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
+    fn set_aside(&self, len: u64) -> io::Result<()> {
+        self.check_alive()?;
+        let growth = len.saturating_sub(lock(&self.contents).live.len() as u64);
+        if self.disk.has_room(&self.path, growth) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.check_alive()?;
         let failure = self.disk.begin(DiskCall::Sync, &self.path)?;

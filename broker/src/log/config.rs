@@ -1,5 +1,6 @@
 //! The settings of one log, under Kafka's names and with Kafka's defaults where Kafka has them.
 
+use klamm_protocol::compression::Compression;
 use klamm_protocol::records::TimestampType;
 
 /// When an acknowledgement may be sent.
@@ -33,6 +34,9 @@ pub struct LogConfig {
     /// `segment.ms` (7 days): a segment is closed when a record comes that is this much younger
     /// than the segment's first.
     pub segment_ms: i64,
+    /// `segment.jitter.ms` (0): by up to so much earlier, another part of it for each segment, so that the segments of
+    /// many partitions are not all closed at the same time.
+    pub segment_jitter_ms: i64,
     /// `segment.index.bytes` (10 MiB): how large the two indexes of a segment may get.
     pub segment_index_bytes: u32,
     /// `index.interval.bytes` (4096): one index entry for about so many bytes of log.
@@ -74,6 +78,21 @@ pub struct LogConfig {
     pub delete_retention_ms: i64,
     /// When an acknowledgement may be sent; set for the whole broker.
     pub flush: FlushMode,
+    /// `flush.messages` (no limit): with [`FlushMode::Os`] a batch that makes so many records unsynced is synced before
+    /// it is acknowledged. With [`FlushMode::Sync`] every batch is.
+    pub flush_messages: i64,
+    /// `flush.ms` (no limit): with [`FlushMode::Os`] what was appended is synced so long after, at the latest.
+    pub flush_ms: i64,
+    /// `file.delete.delay.ms` (1 minute): files of what was deleted get another name, and are removed so much later.
+    pub file_delete_delay_ms: i64,
+    /// `preallocate`: the disk sets the room of a segment aside when it is begun.
+    pub preallocate: bool,
+    /// `compression.type`: what batches of clients are stored as; nothing leaves them as their producers sent them.
+    pub compression: Option<Compression>,
+    /// `compression.gzip.level` and `compression.zstd.level`, where they are not the codec's default.
+    pub gzip_level: Option<i32>,
+    /// See [`Self::gzip_level`].
+    pub zstd_level: Option<i32>,
 }
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
@@ -84,6 +103,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 1 << 30,
             segment_ms: 7 * DAY_MS,
+            segment_jitter_ms: 0,
             segment_index_bytes: 10 << 20,
             index_interval_bytes: 4_096,
             max_message_bytes: 1_048_588,
@@ -102,6 +122,13 @@ impl Default for LogConfig {
             max_compaction_lag_ms: i64::MAX,
             delete_retention_ms: DAY_MS,
             flush: FlushMode::Sync,
+            flush_messages: i64::MAX,
+            flush_ms: i64::MAX,
+            file_delete_delay_ms: 60_000,
+            preallocate: false,
+            compression: None,
+            gzip_level: None,
+            zstd_level: None,
         }
     }
 }

@@ -29,6 +29,7 @@ mod config;
 mod damage;
 mod error;
 mod index;
+mod jitter;
 pub(crate) mod metadata;
 mod names;
 mod noted_end;

@@ -41,6 +41,8 @@ pub(crate) struct Segment {
     touched_ms: i64,
     /// Compaction may have taken batches out.
     gaps: bool,
+    /// More room may be set aside for the file than it has bytes.
+    set_aside: bool,
     /// An entry of an index was found wrong, and the operator was told.
     told_of_damaged_index: AtomicBool,
 }
@@ -55,6 +57,13 @@ impl Segment {
     ) -> io::Result<Self> {
         let log = files.file(segment_path(files.dir(), base_offset, LOG));
         let open = files.disk().create(log.path())?;
+        if config.preallocate
+            && let Err(error) = open.set_aside(config.segment_bytes.min(i32::MAX as u64))
+        {
+            // Records go on into the segment before it, which must not have one behind it.
+            files.disk().remove(log.path())?;
+            return Err(error);
+        }
         let segment = Self::with_empty_indexes(files, base_offset, log, open, config, (now_ms, now_ms));
         Ok(Self { aborted: TxnIndex::empty(files, base_offset), ..segment })
     }
@@ -132,6 +141,7 @@ impl Segment {
             created_ms,
             touched_ms,
             gaps: config.compact,
+            set_aside: config.preallocate,
             told_of_damaged_index: AtomicBool::new(false),
         }
     }
@@ -257,7 +267,11 @@ impl Segment {
         self.times.note(self.max_timestamp, self.max_timestamp_offset)?;
         self.offsets.close()?;
         self.times.close()?;
-        self.aborted.close()
+        self.aborted.close()?;
+        if std::mem::take(&mut self.set_aside) {
+            self.file()?.set_len(self.size)?;
+        }
+        Ok(())
     }
 
     /// Makes a closed segment take appends again. Index entries go on after one more interval.

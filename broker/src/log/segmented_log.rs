@@ -11,6 +11,7 @@ use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP, RecordBatch};
 use super::aborted::AbortedTransaction;
 use super::config::LogConfig;
 use super::error::{for_good, is_want_of_descriptors};
+use super::jitter::jitter_ms;
 use super::names::{ALL, LOG, segment_path};
 use super::noted_end::NotedEnd;
 use super::open_files::LogFiles;
@@ -286,7 +287,8 @@ impl Log {
     /// one; says whether it did.
     pub(crate) fn roll_if_needed(&mut self, header: &BatchHeader, now_ms: i64) -> io::Result<bool> {
         let segment_bytes = self.config.segment_bytes.min(i32::MAX as u64);
-        let segment_ms = self.config.segment_age_max_ms();
+        let (segment_ms, jitter) = (self.config.segment_age_max_ms(), self.config.segment_jitter_ms);
+        let jitter = jitter_ms(self.files.dir(), self.active.base_offset(), jitter, segment_ms);
         let active = &mut self.active;
         if active.size() == 0 {
             active.touch(now_ms);
@@ -295,7 +297,7 @@ impl Log {
         let needed = active.size() + header.total_len() as u64 > segment_bytes
             || active.index_full()
             || header.last_offset() - active.base_offset() > i64::from(i32::MAX)
-            || active.age_ms(header.max_timestamp, now_ms)? > segment_ms;
+            || active.age_ms(header.max_timestamp, now_ms)? > segment_ms - jitter;
         if needed {
             self.roll(now_ms)?;
         }

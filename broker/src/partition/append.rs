@@ -261,14 +261,18 @@ impl Partition {
     }
 
     /// Makes known what was written.
-    fn publish(&self, writer: &mut Writer, written: Written, config: &LogConfig) -> Published {
+    fn publish(self: &Arc<Self>, writer: &mut Writer, written: Written, config: &LogConfig) -> Published {
         let Written { marks: batches, rolled } = written;
         let Ok(mut marks) = self.marks() else { return Published { flush: false, shown: None } };
         batches.iter().for_each(|batch| marks.appended(batch));
         marks.note_unsynced(writer.log.take_unsynced());
         marks.transaction_ends = writer.producers.ends();
         marks.rolled |= rolled;
-        if config.flush == FlushMode::Os && !batches.is_empty() {
+        let unsynced = writer.log.next_offset().saturating_sub(marks.synced_offset);
+        if config.flush == FlushMode::Os && !batches.is_empty() && unsynced < config.flush_messages {
+            if config.flush_ms < i64::MAX {
+                self.flush_within(config.flush_ms);
+            }
             let (end, max_timestamp) = (writer.log.end(), marks.max_timestamp);
             let written_bytes = marks.written_bytes;
             let shown = marks.show(end, max_timestamp, written_bytes);

@@ -8,6 +8,7 @@ use klamm_protocol::records::{
 
 use super::error::AppendError;
 use super::marker::{End, Guard, Marker, MayBegin};
+use super::recompress::recompressed;
 use super::rules::{AppendOrigin, validate};
 use crate::log::LogConfig;
 
@@ -47,7 +48,7 @@ impl CheckedBatch {
         config: &LogConfig,
         now_ms: i64,
     ) -> Result<Self, AppendError> {
-        let batch = validate(records, origin, config, now_ms)?;
+        let batch = stored_as(records, origin, config, now_ms)?;
         let marker = if batch.header().is_control() { end_txn_marker(&batch) } else { None };
         Ok(Self { batch, end: marker.map(End::of), may_begin: MayBegin::Always, origin, now_ms })
     }
@@ -106,6 +107,19 @@ impl Stamped {
     /// The bytes, in two parts.
     pub(super) fn parts(&self) -> [&[u8]; 2] {
         [&self.header_bytes, &self.records]
+    }
+}
+
+/// A batch as its topic stores it.
+fn stored_as(
+    records: Bytes,
+    origin: AppendOrigin,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<RecordBatch, AppendError> {
+    match validate(records, origin, config, now_ms)? {
+        (batch, Some(records)) => recompressed(batch, &records, config),
+        (batch, None) => Ok(batch),
     }
 }
 

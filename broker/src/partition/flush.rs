@@ -7,6 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::error::{interrupted, is_passing};
 use super::flush_queue::Flushed;
@@ -36,6 +37,7 @@ impl Flushed for Partition {
     }
 
     fn ask_again(self: Arc<Self>) {
+        self.flush_is_timed.store(false, Ordering::Release);
         self.enqueue_flush();
     }
 }
@@ -64,6 +66,14 @@ impl Partition {
         };
         if self.flush_state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(state::IDLE) {
             self.home.flushes.push(self.clone());
+        }
+    }
+
+    /// Asks for a flush in so many milliseconds, unless one was asked for before.
+    pub(super) fn flush_within(self: &Arc<Self>, ms: i64) {
+        if !self.flush_is_timed.swap(true, Ordering::AcqRel) {
+            let delay = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+            self.home.flushes.in_time(self.clone(), delay);
         }
     }
 
@@ -201,7 +211,8 @@ impl Partition {
         if epochs_written {
             marks.synced_offset = marks.synced_offset.max(work.end.offset);
         }
-        if self.config().flush == FlushMode::Sync {
+        // With flush=os most of it is shown already, and more than this; not what had to wait for flush.messages.
+        if self.config().flush == FlushMode::Sync || marks.visible.offset < work.end.offset {
             let shown = marks.show(work.end, work.max_timestamp, work.written_bytes);
             let visible = marks.visible.offset;
             drop(marks);
@@ -215,8 +226,6 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use klamm_protocol::Uuid;
     use klamm_runtime::{SeededRng, TokioClock};
 

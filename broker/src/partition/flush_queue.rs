@@ -3,11 +3,13 @@
 //! Every partition goes its own way: it is synced as soon as a thread for it is free, and nobody waits for the slowest
 //! of a round. On a disk that does not block, a task does it, one partition after the other.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::disk::{Disk, Executor, Held};
 
@@ -16,6 +18,8 @@ use crate::disk::{Disk, Executor, Held};
 const SYNCS_MAX: usize = 64;
 /// How long after a flush for which there was no descriptor or no thread it is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// No flush is asked for later than that: the clock has an end.
+const LONGEST_DELAY: Duration = Duration::from_secs(86_400 * 365);
 
 /// What waits in the queue: a partition.
 pub(super) trait Flushed: fmt::Debug + Send + Sync {
@@ -45,6 +49,8 @@ struct Waiting {
     rolled: bool,
     /// What could not be flushed now, for want of a descriptor or a thread.
     later: Vec<Weak<dyn Flushed>>,
+    /// What is to be flushed some time from now.
+    in_time: Vec<(Duration, Weak<dyn Flushed>)>,
     closed: bool,
 }
 
@@ -89,6 +95,12 @@ impl FlushQueue {
         self.wake.notify_one();
     }
 
+    /// Has a partition asked for a flush some time from now.
+    pub(super) fn in_time(&self, partition: Arc<dyn Flushed>, delay: Duration) {
+        self.waiting().in_time.push((delay, Arc::downgrade(&partition)));
+        self.wake.notify_one();
+    }
+
     /// Segments were closed and are durable.
     pub(super) fn rolled(&self) {
         self.waiting().rolled = true;
@@ -113,25 +125,33 @@ impl FlushQueue {
 
     /// Waits for partitions to flush in place, a roll, or what is to be tried again. Nothing when the queue is closed
     /// and empty; then nothing is tried again.
-    async fn next(&self) -> Option<Due> {
+    async fn next(&self, timers: &mut Timers) -> Option<Due> {
         loop {
             {
                 let mut waiting = self.waiting();
+                waiting.in_time.drain(..).for_each(|(delay, partition)| timers.set(delay, partition));
                 if waiting.closed {
                     waiting.later.clear();
+                    timers.0.clear();
                 }
-                if !waiting.partitions.is_empty() || waiting.rolled || !waiting.later.is_empty() {
+                let asked = timers.take_due(Instant::now());
+                let is_due = waiting.rolled || !waiting.later.is_empty() || !asked.is_empty();
+                if is_due || !waiting.partitions.is_empty() {
                     return Some(Due {
                         partitions: std::mem::take(&mut waiting.partitions),
                         rolled: std::mem::take(&mut waiting.rolled),
                         later: std::mem::take(&mut waiting.later),
+                        asked,
                     });
                 }
                 if waiting.closed {
                     return None;
                 }
             }
-            self.wake.notified().await;
+            match timers.0.keys().next().copied() {
+                Some(first) => drop(timeout_at(first, self.wake.notified()).await),
+                None => self.wake.notified().await,
+            }
         }
     }
 
@@ -147,8 +167,9 @@ pub(super) async fn run_flusher(
     executor: Executor,
     after_roll: impl Fn() + Send + Sync + 'static,
 ) {
-    let after_roll = Arc::new(after_roll);
-    while let Some(Due { partitions, rolled, later }) = queue.next().await {
+    let (after_roll, mut timers) = (Arc::new(after_roll), Timers::default());
+    while let Some(Due { partitions, rolled, later, asked }) = queue.next(&mut timers).await {
+        asked.iter().filter_map(Weak::upgrade).for_each(Flushed::ask_again);
         partitions.iter().filter_map(Weak::upgrade).for_each(Flushed::flush_queued);
         if rolled {
             let after_roll = after_roll.clone();
@@ -165,4 +186,25 @@ struct Due {
     partitions: Vec<Weak<dyn Flushed>>,
     rolled: bool,
     later: Vec<Weak<dyn Flushed>>,
+    /// Whose time has come.
+    asked: Vec<Weak<dyn Flushed>>,
+}
+
+/// What is to be asked for when.
+#[derive(Default)]
+struct Timers(BTreeMap<Instant, Vec<Weak<dyn Flushed>>>);
+
+impl Timers {
+    fn set(&mut self, delay: Duration, partition: Weak<dyn Flushed>) {
+        let at = Instant::now() + delay.min(LONGEST_DELAY);
+        self.0.entry(at).or_default().push(partition);
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<Weak<dyn Flushed>> {
+        let mut due = Vec::new();
+        while let Some(first) = self.0.first_entry().filter(|first| *first.key() <= now) {
+            due.extend(first.remove());
+        }
+        due
+    }
 }

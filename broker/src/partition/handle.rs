@@ -14,6 +14,7 @@ use super::flush_queue::FlushQueue;
 use super::job::Job;
 use super::marker::Guard;
 use super::marks::Marks;
+use super::trash::Trash;
 use super::watchers::{Shown, Waiter, Watchers, Watching};
 use super::writer::Writer;
 use crate::disk::{Disk, Executor, Serial};
@@ -54,6 +55,8 @@ pub struct Partition {
     /// Held by threads while they flush, or try once more to open the log.
     pub(super) flushing: Mutex<()>,
     pub(super) flush_state: AtomicU8,
+    /// A flush was asked for that is to come some time after the append.
+    pub(super) flush_is_timed: AtomicBool,
     pub(super) keeping_house: AtomicBool,
     pub(super) jobs: Serial<Job>,
     /// How many bytes of batches and questions may wait for the disk.
@@ -96,6 +99,7 @@ pub(super) struct Home {
     pub(super) flushes: Arc<FlushQueue>,
     /// How the log directory is.
     pub(super) health: Arc<DirHealth>,
+    pub(super) trash: Arc<Trash>,
 }
 
 impl Partition {
@@ -119,6 +123,7 @@ impl Partition {
             snapshotting: Mutex::new(()),
             flushing: Mutex::new(()),
             flush_state: AtomicU8::new(0),
+            flush_is_timed: AtomicBool::new(false),
             keeping_house: AtomicBool::new(false),
             jobs: Serial::default(),
             room: Arc::new(Semaphore::new(Self::ROOM_BYTES as usize)),

@@ -17,6 +17,7 @@ use super::cleaned_to::{CLEANED, CleanedTo, GAPS};
 use super::dir_health::DirHealth;
 use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
+use super::trash::Trash;
 use super::upkeep::Checkpoint;
 use crate::disk::{Disk, DiskLock, Ended, Executor, Space};
 use crate::log::checkpoint::{
@@ -97,6 +98,7 @@ pub(super) struct LogDir {
     gaps_to: CleanedTo,
     meta: Option<MetaProperties>,
     health: Arc<DirHealth>,
+    trash: Arc<Trash>,
 }
 
 /// Partitions whose directories were renamed, with the number of the renaming.
@@ -165,6 +167,7 @@ impl LogDir {
             gaps_to: CleanedTo::new(disk, path, GAPS),
             meta,
             health: Arc::new(DirHealth::new(disk, path)),
+            trash: Arc::default(),
         };
         Ok((dir, lock))
     }
@@ -409,6 +412,7 @@ impl LogDir {
             room: self.room.clone(),
             flushes: self.flushes.clone(),
             health: self.health.clone(),
+            trash: self.trash.clone(),
         }
     }
 
@@ -528,6 +532,11 @@ impl LogDir {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is to be removed some time later.
+    pub(super) fn trash(&self) -> &Arc<Trash> {
+        &self.trash
     }
 
     pub(super) fn health(&self) -> &Arc<DirHealth> {

@@ -19,6 +19,7 @@ use super::log_dir::{Key, LogDir};
 use super::opening::{Double, OfflineDir, Opened, open_dirs};
 use super::options::{LogManagerOptions, TopicSettings};
 use super::reopen::open_again;
+use super::trash::{Removal, delay_of, run_trash};
 use crate::disk::{Disk, DiskLock, Ended};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
@@ -53,6 +54,8 @@ pub struct LogManager {
     /// One for each directory, in their order.
     flushers: Vec<Tasks>,
     openers: Tasks,
+    /// How long the files of deleted partitions stay.
+    delete_delay: Duration,
     /// Waits for directories to fail.
     _watch: Tasks,
     removals: Tasks,
@@ -174,6 +177,7 @@ impl LogManager {
                 move || dir.try_to_write_checkpoints()
             };
             let flusher = Tasks::new();
+            openers.spawn("trash", run_trash(dir.trash().clone(), disk.clone(), dir.naming().clone()));
             flusher
                 .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
             flushers.push(flusher);
@@ -193,6 +197,7 @@ impl LogManager {
             presumed: Mutex::default(),
             doubles: Mutex::new(doubles),
             all_failed,
+            delete_delay: delay_of(options.defaults.file_delete_delay_ms),
             _watch: watch,
             new_dirs: Mutex::new(new_dirs),
             making: Arc::new(Mutex::new(making)),
@@ -363,18 +368,17 @@ impl LogManager {
         Some((dir.clone(), key))
     }
 
-    /// Removes the files of a deleted partition in the background; says whether there are any.
+    /// Removes the files of a deleted partition in the background, `file.delete.delay.ms` later as in Kafka; says whether there are any.
     fn remove_trash(&self, dir: &Arc<LogDir>, trash: Option<PathBuf>) -> bool {
         let Some(trash) = trash else { return false };
+        let removal = Removal::Partition(trash);
+        if !self.delete_delay.is_zero() {
+            dir.trash().throw(removal, self.delete_delay);
+            return true;
+        }
         let (disk, naming) = (self.disk.clone(), dir.naming().clone());
         self.removals.spawn("partition removal", async move {
-            let path = trash.clone();
-            if let Ok(Err(error)) = naming.run(move || disk.remove_dir_all(&path)).await {
-                tracing::warn!(
-                    dir = %trash.display(), %error,
-                    "cannot remove a deleted partition; the next start will"
-                );
-            }
+            let _ = naming.run(move || removal.carry_out(&*disk)).await;
         });
         true
     }

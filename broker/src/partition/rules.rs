@@ -9,7 +9,7 @@ use bytes::Bytes;
 use klamm_protocol::Utf8Bytes;
 use klamm_protocol::records::{
     BATCH_HEADER_LEN, BatchLimits, BatchOrigin, InvalidBatch, NO_TIMESTAMP, RecordBatch, RecordError,
-    RecordView, TimestampType, patch, validated_batch,
+    RecordSet, RecordView, TimestampType, patch, validated_batch,
 };
 
 use super::error::AppendError;
@@ -61,13 +61,14 @@ impl fmt::Display for RefusedRecords {
     }
 }
 
-/// Checks a batch as it came from the wire, and puts its greatest timestamp right.
+/// Checks a batch as it came from the wire, and puts its greatest timestamp right. Gives its records, too, where they
+/// were looked at.
 pub(super) fn validate(
     records: Bytes,
     origin: AppendOrigin,
     config: &LogConfig,
     now_ms: i64,
-) -> Result<RecordBatch, AppendError> {
+) -> Result<(RecordBatch, Option<RecordSet>), AppendError> {
     let origin = match origin {
         AppendOrigin::Client => BatchOrigin::Client,
         AppendOrigin::Coordinator => BatchOrigin::Broker,
@@ -80,18 +81,18 @@ pub(super) fn validate(
     }
     if origin == BatchOrigin::Broker {
         // Its own coordinators write records that can be read.
-        return Ok(batch);
+        return Ok((batch, None));
     }
-    let max_timestamp = check_records(&batch, config, now_ms)?;
+    let (max_timestamp, records) = check_records(&batch, config, now_ms)?;
     let header = batch.header();
     if config.timestamp_type == TimestampType::LogAppendTime || max_timestamp == header.max_timestamp {
-        return Ok(batch);
+        return Ok((batch, Some(records)));
     }
     // As Kafka: what is searched by time and kept by age goes by the records, not by what the header claims.
     let (mut header_bytes, body) = (header.to_bytes(), batch.bytes().slice(BATCH_HEADER_LEN..));
     patch::stamp_max_timestamp(&mut header_bytes, &body, TimestampType::CreateTime, max_timestamp);
     let stamped = Bytes::from([&header_bytes[..], &body].concat());
-    Ok(RecordBatch::parse(stamped).map_err(InvalidBatch::from)?)
+    Ok((RecordBatch::parse(stamped).map_err(InvalidBatch::from)?, Some(records)))
 }
 
 /// How far a timestamp may be from the broker's clock.
@@ -118,11 +119,15 @@ impl TimestampLimits<'_> {
 
 /// Walks over the records as Kafka's log validator does: each can be read, their offsets count up from 0, there are as
 /// many as the header says; timestamps are near the clock, and on a compacted topic each record has a key. Gives the
-/// greatest timestamp.
+/// greatest timestamp, and the records.
 ///
 /// A header may claim two billion records of bytes that are none: it would take as many offsets, and no consumer would
 /// get past it.
-fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result<i64, AppendError> {
+fn check_records(
+    batch: &RecordBatch,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<(i64, RecordSet), AppendError> {
     let header = batch.header();
     let unreadable = |index, what: String| AppendError::Record { index, what };
     let cap = (config.max_message_bytes as usize).saturating_mul(DECOMPRESSION_LIMIT);
@@ -159,7 +164,7 @@ fn check_records(batch: &RecordBatch, config: &LogConfig, now_ms: i64) -> Result
     if !keyless.is_empty() {
         return Err(AppendError::KeyMissing { records: RefusedRecords { named: keyless, of } });
     }
-    Ok(max_timestamp)
+    Ok((max_timestamp, records))
 }
 
 /// That a header's key is no text is between producer and consumer.

@@ -12,6 +12,7 @@ use super::handle::Partition;
 use super::loading::{load_producers, snapshot_offsets};
 use super::producer_state::ActiveProducer;
 use super::snapshot::snapshot_path;
+use super::trash::{Removal, delay_of};
 use super::writer::Writer;
 use crate::log::{StorageError, TRASH_SUFFIX};
 
@@ -118,19 +119,18 @@ impl Partition {
         }
     }
 
-    /// Removing files can take long, and nobody has to wait for it.
+    /// Removing files can take long, and nobody has to wait for it. They stay for `file.delete.delay.ms` first.
     pub(super) fn remove_trash(self: &Arc<Self>, trash: Vec<PathBuf>) -> oneshot::Receiver<()> {
         let (done, removed) = oneshot::channel();
+        let delay = delay_of(self.config().file_delete_delay_ms);
+        if !delay.is_zero() && !trash.is_empty() {
+            self.home.trash.throw(Removal::Files(trash), delay);
+            let _ = done.send(());
+            return removed;
+        }
         let partition = self.clone();
         self.home.executor.start(move || {
-            for path in trash {
-                if let Err(error) = partition.disk().remove(&path) {
-                    tracing::warn!(
-                        path = %path.display(), %error,
-                        "cannot remove a deleted segment; the next start will"
-                    );
-                }
-            }
+            Removal::Files(trash).carry_out(partition.disk());
             let _ = done.send(());
         });
         removed

@@ -27,6 +27,7 @@ const NAMES: [&str; 6] = ["ant", "b.c", "b_c", "ant-0", "ant-0-0", "ant-delete"]
 
 async fn start(disk: &MemoryDisk, net: &Arc<MemoryNet>) -> Broker {
     let builder = Broker::builder().set("log.dirs", "/a,/b").set("num.partitions", 2);
+    let builder = builder.set("log.segment.delete.delay.ms", 0);
     builder.set("max.partitions", 9).disk(Arc::new(disk.clone())).net(net.clone()).start().await.unwrap()
 }
 

@@ -111,6 +111,7 @@ impl Site {
         let shared = shared(disk, threaded);
         let (clock, rng) = (Arc::new(TokioClock::starting_at(NOW_MS)), Arc::new(SeededRng::new(3)));
         let mut options = LogManagerOptions::new(vec!["/data".into()]);
+        options.defaults.file_delete_delay_ms = 0;
         options.topic_configs.insert(METADATA_TOPIC.to_owned(), Controller::metadata_log_config());
         let logs = LogManager::open(shared.clone(), clock.clone(), rng.clone(), options).await.unwrap();
         let (logs, config) = (Arc::new(logs), BrokerConfig::from_values(&Values::new()).unwrap());
@@ -427,6 +428,7 @@ impl Town {
 
 fn builder(disk: &MemoryDisk, net: &Arc<MemoryNet>, threaded: bool) -> BrokerBuilder {
     let broker = Broker::builder().data_dir("/data").disk(shared(disk, threaded)).net(net.clone());
+    let broker = broker.set("log.segment.delete.delay.ms", 0);
     broker.set("auto.create.topics.enable", false).set("offsets.topic.num.partitions", 3)
 }
 

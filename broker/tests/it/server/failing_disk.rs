@@ -17,6 +17,7 @@ use super::wire::*;
 
 async fn start(disk: &MemoryDisk, net: &Arc<MemoryNet>) -> Result<Broker, BrokerError> {
     let builder = Broker::builder().data_dir("/data").disk(Arc::new(disk.clone())).net(net.clone());
+    let builder = builder.set("log.segment.delete.delay.ms", 0);
     builder.set("auto.create.topics.enable", false).start().await
 }
 

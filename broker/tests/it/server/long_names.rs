@@ -33,7 +33,8 @@ async fn delete(wire: &mut Wire, name: &str) -> i16 {
 #[tokio::test]
 async fn names_of_any_length_are_deleted_and_come_again_empty() {
     let dir = tempfile::tempdir().unwrap();
-    let start = || Broker::builder().data_dir(dir.path()).set("num.partitions", 11).start();
+    let builder = || Broker::builder().data_dir(dir.path()).set("log.segment.delete.delay.ms", 0);
+    let start = || builder().set("num.partitions", 11).start();
     for len in [1, 200, 203, 204, 213, 214, 223, 224, 248, 249] {
         let name = "n".repeat(len);
         let broker = start().await.unwrap();

@@ -11,6 +11,7 @@ mod durability;
 mod ends;
 mod failing_steps;
 mod gated;
+mod log_settings;
 mod model;
 mod open_files;
 mod produce_rules;

@@ -117,6 +117,8 @@ pub(super) fn small() -> LogConfig {
         index_interval_bytes: 256,
         segment_index_bytes: 4_096,
         producer_snapshot_interval_bytes: 1_000,
+        // What is deleted is gone at once.
+        file_delete_delay_ms: 0,
         ..LogConfig::default()
     }
 }
