@@ -19,6 +19,7 @@ mod fetching;
 mod following;
 mod groups;
 mod hostile;
+mod klamm_groups;
 mod observing;
 mod producing;
 mod real_broker;
