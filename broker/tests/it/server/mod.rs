@@ -5,6 +5,7 @@ mod bad_records;
 mod big_requests;
 mod bounds;
 mod command_storms;
+mod compacted_topics;
 mod configs;
 mod coordinator;
 mod cut_commands;
