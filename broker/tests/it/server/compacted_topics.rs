@@ -1,5 +1,7 @@
 //! Compacted topics of a whole broker: the broker's own stop growing, and a log is opened with its topic's settings.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +107,7 @@ async fn init(wire: &mut Wire, id: &str) -> InitProducerIdResponse {
             ErrorCode::NotCoordinator,
             ErrorCode::CoordinatorNotAvailable,
         ]
-        .map(|code| code.code());
+        .map(ErrorCode::code);
         if !loading.contains(&answer.error_code) {
             return answer;
         }
