@@ -7,6 +7,7 @@ mod big_requests;
 mod bounds;
 mod broker_settings;
 mod command_storms;
+mod compacted_topics;
 mod configs;
 mod coordinator;
 mod cut_commands;

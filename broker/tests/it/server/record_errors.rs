@@ -18,7 +18,7 @@ use super::wire::*;
 const NOW_MS: i64 = 1_700_000_000_000;
 const HOUR_MS: i64 = 3_600_000;
 
-async fn create(wire: &mut Wire, name: &str, settings: &[(&str, &str)]) {
+pub(super) async fn create(wire: &mut Wire, name: &str, settings: &[(&str, &str)]) {
     let configs = settings.iter().map(|(name, value)| CreatableTopicConfig {
         name: (*name).into(),
         value: Some((*value).into()),

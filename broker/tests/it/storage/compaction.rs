@@ -363,17 +363,16 @@ async fn records_come_and_go_while_a_compaction_hangs() {
         let (manager, partition) = data.open_partition().await;
         fill(&partition, 10).await;
         let hang = disk.hang(calls);
-        let manager = Arc::new(manager);
-        let compaction = tokio::spawn({
-            let manager = manager.clone();
-            async move { manager.compact_now().await }
-        });
-        until("the compaction hangs", || hang.waiting() > 0).await;
-        produce(&partition, keyed(BatchOptions::default(), &[("meanwhile", Some("1"))])).await;
-        let found = latest(&all(&partition).await);
-        assert!(latest(&before).keys().all(|key| found.contains_key(key)));
-        hang.release();
-        assert!(tokio::time::timeout(DEADLINE, compaction).await.unwrap().unwrap() > 0);
+        let meanwhile = async {
+            until("the compaction hangs", || hang.waiting() > 0).await;
+            produce(&partition, keyed(BatchOptions::default(), &[("meanwhile", Some("1"))])).await;
+            let found = latest(&all(&partition).await);
+            hang.release();
+            found
+        };
+        let both = async { tokio::join!(manager.compact_now(), meanwhile) };
+        let (done, found) = tokio::time::timeout(DEADLINE, both).await.unwrap();
+        assert!(done > 0 && latest(&before).keys().all(|key| found.contains_key(key)));
         assert_eq!(latest(&all(&partition).await), found);
         manager.shutdown().await.unwrap();
         drop((manager, partition));

@@ -13,6 +13,8 @@ use super::super::keep::Looked;
 use super::super::*;
 use crate::log::AbortedTransaction;
 
+type Record = (i64, i64, String, Option<String>);
+
 const CAP: usize = 1 << 20;
 const NOW_MS: i64 = 10_000;
 
@@ -74,7 +76,7 @@ fn look(rules: &Rules, map: &KeyMap, batch: &RecordBatch) -> Looked {
 }
 
 /// Offsets, timestamps, keys and values of what a batch holds, whose checksum must be right.
-fn read(bytes: Bytes) -> (BatchHeader, Vec<(i64, i64, String, Option<String>)>) {
+fn read(bytes: Bytes) -> (BatchHeader, Vec<Record>) {
     let batch = RecordBatch::parse(bytes).unwrap();
     batch.verify_crc().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
