@@ -128,6 +128,12 @@ pub const KEYS: &[Key] = &[
         "Files of logs that are open beside those that are appended to, one for each partition (ours).",
     ),
     key(
+        "metadata.log.max.record.bytes.between.snapshots",
+        "20971520",
+        Expectation::Int(1024, INT_MAX),
+        "So much of the metadata log is written between two snapshots of the metadata; what is older than both goes.",
+    ),
+    key(
         "num.recovery.threads.per.data.dir",
         "2",
         Expectation::Int(1, 1_000),

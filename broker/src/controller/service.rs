@@ -13,8 +13,9 @@ use super::change::ChangeTopic;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
 use super::image::{Image, Topic};
-use super::metadata_log::{ControllerError, MetadataLog, unmounted};
+use super::metadata_log::{ControllerError, MetadataLog, Opened, unmounted};
 use super::shared::Shared;
+use super::snapshots::Snapshots;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
 use crate::config::{BrokerConfig, LiveConfig};
@@ -63,17 +64,18 @@ impl Controller {
         let (proposals, incoming) = mpsc::channel(COMMANDS_PER_ROUND);
         let (live, now) = (Arc::new(LiveConfig::new(config.clone())), Instant::now());
         let load = {
-            let logs = logs.clone();
+            let (logs, disk, config) = (logs.clone(), disk.clone(), config.clone());
             move || {
-                let (metadata, image) = MetadataLog::open(&logs, clock, surroundings.node_id)?;
-                refuse_unmounted(&logs, &image)?;
+                let opened = MetadataLog::open(&logs, disk, clock, &config)?;
+                refuse_unmounted(&logs, &opened.image)?;
                 logs.adopt_new_dirs()?;
-                Ok::<_, ControllerError>((metadata, image))
+                Ok::<_, ControllerError>(opened)
             }
         };
-        let (metadata, image) = on_disk(&disk, load).await?;
+        let Opened { log: metadata, image, snapshot, bytes_since_snapshot } = on_disk(&disk, load).await?;
+        let snapshots = Snapshots::new(config.metadata_snapshot_bytes, snapshot, bytes_since_snapshot);
         let means = Means { logs, rng, live: live.clone(), node_id: config.node_id, metadata };
-        let task = Task::new(means, Core::new(image, surroundings), incoming, now).await;
+        let task = Task::new(means, Core::new(image, surroundings), snapshots, incoming, now).await;
         let (shared, tasks) = (task.shared(), Tasks::new());
         let (stopping, stops) = watch::channel(false);
         tasks.spawn("controller", task.run(stops));
