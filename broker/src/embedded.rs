@@ -154,7 +154,7 @@ impl Broker {
         {
             tracing::warn!("{shortage}");
         }
-        let (options, settings) = (log_options(&config, dirs), topic_settings(&config));
+        let (options, settings) = (log_options(&config, dirs), topic_settings(&config, disk.clone()));
         let logs =
             LogManager::open_with(disk.clone(), clock.clone(), rng.clone(), options, Some(settings)).await?;
         logs.set_reserve(config.reserve);
@@ -236,9 +236,9 @@ fn log_options(config: &BrokerConfig, dirs: Vec<PathBuf>) -> LogManagerOptions {
 }
 
 /// What topics' logs are opened with: the metadata tells, as far as it can be read.
-fn topic_settings(config: &BrokerConfig) -> TopicSettings {
+fn topic_settings(config: &BrokerConfig, disk: Arc<dyn Disk>) -> TopicSettings {
     let config = config.clone();
-    let read = move |log: &Arc<Partition>| Controller::log_configs(log, &config);
+    let read = move |log: &Arc<Partition>| Controller::log_configs(log, &*disk, &config);
     TopicSettings { log: METADATA_TOPIC, read: Box::new(read) }
 }
 

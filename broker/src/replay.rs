@@ -14,15 +14,15 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How much one batch may decompress to. Ours are not compressed; those of a Kafka that ran here before may be.
 const BATCH_CAP_BYTES: usize = 256 << 20;
 
-/// Gives `visit` every record of a partition, in order, except control records. Blocks on the disk.
+/// Gives `visit` every record of a partition from an offset on, in order, except control records. Blocks on the disk.
 ///
 /// # Errors
 /// When the partition cannot be read, or holds what is not a record.
 pub(crate) fn replay(
     partition: &Partition,
+    mut offset: i64,
     mut visit: impl FnMut(&RecordView<'_>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let mut offset = partition.log_start_offset();
     let end = partition.log_end_offset();
     while offset < end {
         offset = read_chunk(

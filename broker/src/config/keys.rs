@@ -193,6 +193,12 @@ pub const KEYS: &[Key] = &[
          offsets, transactions and metadata, too. Of a small file system a twentieth at most; 0 is no reserve (ours).",
     ),
     key(
+        "metadata.log.max.record.bytes.between.snapshots",
+        "20971520",
+        Expectation::Int(1024, INT_MAX),
+        "So much of the metadata log is written between two snapshots of the metadata; what is older than both goes.",
+    ),
+    key(
         "num.recovery.threads.per.data.dir",
         "2",
         Expectation::Int(1, 1_000),

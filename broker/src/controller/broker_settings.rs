@@ -35,7 +35,6 @@ impl BrokerSettings {
     }
 
     /// All that was altered: broker, setting, value.
-    #[cfg(test)]
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.by_broker.iter().flat_map(|(broker, settings)| {
             settings.iter().map(move |(key, value)| (broker.as_str(), key.as_str(), value.as_str()))

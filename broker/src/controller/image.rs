@@ -46,8 +46,8 @@ pub struct Image {
     /// The topics whose names could be taken for another's where dots become underscores: by the name in which they
     /// are.
     by_metric_name: HashTrieMapSync<String, Arc<str>>,
-    /// Ids of topics that are gone. What is left of them on disk may be removed.
-    deleted: HashTrieSetSync<Uuid>,
+    /// Topics that are gone, by id. What is left of them on disk may be removed.
+    deleted: HashTrieMapSync<Uuid, Arc<str>>,
     /// Their names. Only under these may there be something on disk that does not know whose it is.
     deleted_names: HashTrieSetSync<Arc<str>>,
     /// The first producer id that no broker has been given.
@@ -74,7 +74,12 @@ impl Image {
 
     /// Whether a topic of this id existed and was deleted.
     pub fn was_deleted(&self, id: Uuid) -> bool {
-        self.deleted.contains(&id)
+        self.deleted.contains_key(&id)
+    }
+
+    /// The topics that are gone, in the order of their ids.
+    pub(super) fn deleted_topics(&self) -> BTreeMap<Uuid, Arc<str>> {
+        self.deleted.iter().map(|(id, name)| (*id, name.clone())).collect()
     }
 
     /// Whether records ever spoke of a topic of this name.
@@ -161,7 +166,7 @@ impl Image {
 
     fn remove(&mut self, id: Uuid) {
         if let Some(topic) = self.take_out(id) {
-            self.deleted.insert_mut(id);
+            self.deleted.insert_mut(id, topic.name.clone());
             self.deleted_names.insert_mut(topic.name.clone());
         }
     }

@@ -10,9 +10,12 @@ use klamm_runtime::Clock;
 use super::command::TopicError;
 use super::image::{Image, METADATA_TOPIC};
 use super::record::MetadataRecord;
+use super::snapshot_files;
+use crate::config::BrokerConfig;
+use crate::disk::Disk;
 use crate::log::{FlushMode, LogConfig, LogError, StorageError};
 use crate::partition::{AppendError, AppendOrigin, LogManager, Partition};
-use crate::replay::replay;
+use crate::replay::{on_disk, replay};
 
 /// The id of [`METADATA_TOPIC`], fixed as in Kafka.
 const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
@@ -57,8 +60,27 @@ impl From<ControllerError> for TopicError {
 #[derive(Debug, Clone)]
 pub(super) struct MetadataLog {
     partition: Arc<Partition>,
+    disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     node_id: i32,
+    segment_bytes: u64,
+}
+
+/// What was found in the log.
+pub(super) struct Opened {
+    pub(super) log: MetadataLog,
+    pub(super) image: Image,
+    /// The snapshot that it begins with.
+    pub(super) snapshot: Option<i64>,
+    /// How much of the log came after it, more or less.
+    pub(super) bytes_since_snapshot: u64,
+}
+
+/// Where the records of a command are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    pub(super) last_offset: i64,
+    pub(super) bytes: u64,
 }
 
 impl MetadataLog {
@@ -81,9 +103,10 @@ impl MetadataLog {
     /// The log that is there, or a new one, and the image that its records make. Blocks on the disk.
     pub(super) fn open(
         logs: &LogManager,
+        disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
-        node_id: i32,
-    ) -> Result<(Self, Image), ControllerError> {
+        config: &BrokerConfig,
+    ) -> Result<Opened, ControllerError> {
         if let Some((path, offset)) = logs.missing(METADATA_TOPIC, 0) {
             let what = format!(
                 "{} is missing, and had been synced up to offset {offset}. Without it no topic is known: put it back, \
@@ -108,8 +131,16 @@ impl MetadataLog {
         if let Some(error) = partition.offline() {
             return Err(error.into());
         }
-        let image = Self::read_image(&partition)?;
-        Ok((Self { partition, clock, node_id }, image))
+        let read = read_image(&partition, &*disk)?;
+        // What a snapshot makes needless goes by segments.
+        let segment_bytes = config.metadata_snapshot_bytes.min(i32::MAX as u64);
+        let log = Self { partition, disk, clock, node_id: config.node_id, segment_bytes };
+        Ok(Opened {
+            log,
+            image: read.image,
+            snapshot: read.snapshot,
+            bytes_since_snapshot: read.bytes_since_snapshot,
+        })
     }
 
     /// The partition that it is.
@@ -117,24 +148,14 @@ impl MetadataLog {
         self.partition.clone()
     }
 
-    /// The image that the records of the log make. Blocks on the disk.
-    pub(super) fn read_image(metadata: &Partition) -> Result<Image, StorageError> {
-        let mut image = Image::default();
-        replay(metadata, |record| {
-            let value = bytes::Bytes::copy_from_slice(record.value.unwrap_or_default());
-            let record = MetadataRecord::decode(value)
-                .map_err(|error| StorageError::new(format!("a metadata record cannot be read: {error}")))?;
-            if let Some(record) = record {
-                image.apply(&record);
-            }
-            Ok(())
-        })?;
-        Ok(image)
+    /// The image that the log makes, with its snapshots. Blocks on the disk.
+    pub(super) fn read_image(metadata: &Partition, disk: &dyn Disk) -> Result<Image, StorageError> {
+        Ok(read_image(metadata, disk)?.image)
     }
 
     /// Appends the records of one command as one batch, which a crash keeps or loses as a whole. They are committed
     /// when [`Self::committed`] returns for the offset.
-    pub(super) async fn append(&self, records: &[MetadataRecord]) -> Result<i64, ControllerError> {
+    pub(super) async fn append(&self, records: &[MetadataRecord]) -> Result<Written, ControllerError> {
         let now_ms = self.clock.now_ms();
         let mut batch = BatchBuilder::new(BatchOptions::default());
         for record in records {
@@ -144,7 +165,40 @@ impl MetadataLog {
                 .map_err(|error| StorageError::new(error.to_string()))?;
         }
         let batch = batch.build().map_err(|error| StorageError::new(error.to_string()))?;
-        Ok(self.partition.append(batch, AppendOrigin::Coordinator, now_ms).await?.last_offset)
+        let bytes = batch.len() as u64;
+        // A batch that is larger than a segment has one of its own.
+        let segment_bytes = self.segment_bytes.max(bytes);
+        if self.partition.config().segment_bytes != segment_bytes {
+            self.partition.set_config(LogConfig { segment_bytes, ..Self::config() });
+        }
+        let appended = self.partition.append(batch, AppendOrigin::Coordinator, now_ms).await?;
+        Ok(Written { last_offset: appended.last_offset, bytes })
+    }
+
+    /// Writes down what the log made up to an offset; then the log can go up to the snapshot before, which stays in
+    /// case that this one is damaged. Whatever ends it in between: all that is needed is there.
+    ///
+    /// # Errors
+    /// What the disk says. The log is longer than it need be then.
+    pub(super) async fn snapshot(
+        self,
+        image: Image,
+        offset: i64,
+        before: Option<i64>,
+    ) -> Result<(), ControllerError> {
+        let (disk, dir, now_ms) = (self.disk.clone(), self.partition.dir().to_owned(), self.clock.now_ms());
+        let node_id = self.node_id;
+        on_disk(&self.disk, {
+            let (disk, dir) = (disk.clone(), dir.clone());
+            move || snapshot_files::write(&*disk, &dir, offset, (&image, node_id, now_ms))
+        })
+        .await?;
+        let Some(before) = before else { return Ok(()) };
+        let shortened = self.partition.delete_records(before).await;
+        shortened.map_err(|error| StorageError::new(error.to_string()))?;
+        let removed =
+            on_disk(&self.disk, move || snapshot_files::remove_others(&*disk, &dir, &[offset, before])).await;
+        Ok(removed.map_err(|error| StorageError::new(format!("an old metadata snapshot stays: {error}")))?)
     }
 
     /// Waits until everything up to the record at `last_offset` is durable. On an error it may be or not, and the log
@@ -163,4 +217,61 @@ pub(super) fn unmounted(logs: &LogManager, topic: &str, index: i32) -> StorageEr
          start once without it",
         empty.join(", ")
     ))
+}
+
+struct ReadImage {
+    image: Image,
+    snapshot: Option<i64>,
+    bytes_since_snapshot: u64,
+}
+
+/// The newest snapshot that can be read, and what the log says after it.
+fn read_image(metadata: &Partition, disk: &dyn Disk) -> Result<ReadImage, StorageError> {
+    let (snapshot, mut image) = read_snapshot(metadata, disk)?;
+    let (mut bytes_since_snapshot, from) = (0, snapshot.unwrap_or_else(|| metadata.log_start_offset()));
+    replay(metadata, from, |record| {
+        let value = bytes::Bytes::copy_from_slice(record.value.unwrap_or_default());
+        bytes_since_snapshot += value.len() as u64;
+        let record = MetadataRecord::decode(value)
+            .map_err(|error| StorageError::new(format!("a metadata record cannot be read: {error}")))?;
+        if let Some(record) = record {
+            image.apply(&record);
+        }
+        Ok(())
+    })?;
+    Ok(ReadImage { image, snapshot, bytes_since_snapshot })
+}
+
+fn read_snapshot(metadata: &Partition, disk: &dyn Disk) -> Result<(Option<i64>, Image), StorageError> {
+    let (dir, start, end) = (metadata.dir(), metadata.log_start_offset(), metadata.log_end_offset());
+    let listed = snapshot_files::list(disk, dir);
+    let offsets = listed.map_err(|error| StorageError::new(format!("{} : {error}", dir.display())))?;
+    let mut damage = String::new();
+    for offset in offsets {
+        if offset > end {
+            return Err(StorageError::new(format!(
+                "the metadata log in {} ends at offset {end}, and its snapshot was made at {offset}: the end of the log \
+                 is lost. Put the directory back from a backup",
+                dir.display()
+            )));
+        }
+        if offset < start {
+            break;
+        }
+        match snapshot_files::read(disk, dir, offset) {
+            Ok(image) => return Ok((Some(offset), image)),
+            Err(error) => {
+                tracing::error!("{error}; the one before and the log are taken instead");
+                damage = format!(" ({error})");
+            }
+        }
+    }
+    if start > 0 {
+        return Err(StorageError::new(format!(
+            "the metadata log in {} begins at offset {start}, and there is no snapshot of what was before{damage}. Put \
+             the directory back from a backup",
+            dir.display()
+        )));
+    }
+    Ok((None, Image::default()))
 }

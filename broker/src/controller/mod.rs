@@ -10,6 +10,8 @@
 //! image         what there is; pure         record    the records of the metadata log
 //! reconcile     what to do on disk; pure    directories   does it
 //! metadata_log  the partition __cluster_metadata-0, in the place of a quorum
+//! snapshot      the image as records, so that the log before it can go; pure     snapshot_files    its files
+//! snapshots     when one is due, and the one that is being written
 //! view          what requests see: an image with its logs
 //! ```
 #![doc = include_str!("metadata.md")]
@@ -27,6 +29,9 @@ mod service;
 mod shared;
 #[cfg(test)]
 mod simulation;
+mod snapshot;
+mod snapshot_files;
+mod snapshots;
 mod task;
 mod view;
 

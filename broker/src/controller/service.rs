@@ -14,8 +14,9 @@ use super::change::ChangeTopic;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
 use super::image::{Image, Topic};
-use super::metadata_log::{ControllerError, MetadataLog, unmounted};
+use super::metadata_log::{ControllerError, MetadataLog, Opened, unmounted};
 use super::shared::Shared;
+use super::snapshots::Snapshots;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};
 use super::view::View;
 use crate::config::{BrokerConfig, LiveConfig, topic};
@@ -47,8 +48,12 @@ impl Controller {
 
     /// The settings of all topics' logs, by topic, as the metadata log says; of none where it cannot be read, which
     /// [`Self::open`] tells. Blocks on the disk.
-    pub(crate) fn log_configs(metadata: &Partition, config: &BrokerConfig) -> BTreeMap<String, LogConfig> {
-        let image = MetadataLog::read_image(metadata).unwrap_or_default();
+    pub(crate) fn log_configs(
+        metadata: &Partition,
+        disk: &dyn Disk,
+        config: &BrokerConfig,
+    ) -> BTreeMap<String, LogConfig> {
+        let image = MetadataLog::read_image(metadata, disk).unwrap_or_default();
         let live = LiveConfig::new(config.clone());
         let altered = image.broker_settings();
         live.alter(altered.of(""), altered.of(&config.node_id.to_string()));
@@ -77,20 +82,21 @@ impl Controller {
         let (proposals, incoming) = mpsc::channel(COMMANDS_PER_ROUND);
         let (live, now) = (Arc::new(LiveConfig::new(config.clone())), Instant::now());
         let load = {
-            let logs = logs.clone();
+            let (logs, disk, config) = (logs.clone(), disk.clone(), config.clone());
             move || {
-                let (metadata, image) = MetadataLog::open(&logs, clock, surroundings.node_id)?;
-                logs.settle_doubles(|id| image.was_deleted(id))?;
-                refuse_unmounted(&logs, &image)?;
-                logs.expect_partitions(partitions_of(&image));
+                let opened = MetadataLog::open(&logs, disk, clock, &config)?;
+                logs.settle_doubles(|id| opened.image.was_deleted(id))?;
+                refuse_unmounted(&logs, &opened.image)?;
+                logs.expect_partitions(partitions_of(&opened.image));
                 logs.adopt_new_dirs()?;
-                Ok::<_, ControllerError>((metadata, image))
+                Ok::<_, ControllerError>(opened)
             }
         };
-        let (metadata, image) = on_disk(&disk, load).await?;
+        let Opened { log: metadata, image, snapshot, bytes_since_snapshot } = on_disk(&disk, load).await?;
+        let snapshots = Snapshots::new(config.metadata_snapshot_bytes, snapshot, bytes_since_snapshot);
         let metadata_log = metadata.partition();
         let means = Means { logs, rng, live: live.clone(), node_id: config.node_id, metadata };
-        let task = Task::new(means, Core::new(image, surroundings), incoming, now).await;
+        let task = Task::new(means, Core::new(image, surroundings), snapshots, incoming, now).await;
         let (shared, tasks) = (task.shared(), Tasks::new());
         let (stopping, stops) = watch::channel(false);
         tasks.spawn("controller", task.run(stops));

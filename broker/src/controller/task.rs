@@ -18,8 +18,9 @@ use super::command::TopicError;
 use super::decide::{Accepted, Answer, Command, Core, Done, Ticket};
 use super::directories::{Looked, follow};
 use super::image::{METADATA_TOPIC, Topic};
-use super::metadata_log::{ControllerError, MetadataLog};
+use super::metadata_log::{ControllerError, MetadataLog, Written};
 use super::shared::Shared;
+use super::snapshots::Snapshots;
 use super::view::View;
 use crate::config::{LiveConfig, topic};
 use crate::ids::fresh_uuid;
@@ -58,7 +59,7 @@ impl Means {
 }
 
 /// An accepted command, and where its last record is.
-type Wrote = (Accepted, Result<i64, ControllerError>);
+type Wrote = (Accepted, Result<Written, ControllerError>);
 
 /// The task's own.
 pub(super) struct Task {
@@ -79,6 +80,9 @@ pub(super) struct Task {
     last_offset: Option<i64>,
     /// Records on their way to the disk.
     committing: Option<BoxFuture<'static, Result<(), ControllerError>>>,
+    /// Where the log ends then.
+    committing_to: i64,
+    snapshots: Snapshots,
     /// Looks at directories, one for each name.
     looking: FuturesUnordered<BoxFuture<'static, Looked>>,
 }
@@ -88,6 +92,7 @@ impl Task {
     pub(super) async fn new(
         means: Means,
         mut core: Core,
+        snapshots: Snapshots,
         proposals: mpsc::Receiver<Proposal>,
         now: Instant,
     ) -> Self {
@@ -117,6 +122,8 @@ impl Task {
             writing: None,
             last_offset: None,
             committing: None,
+            committing_to: 0,
+            snapshots,
             looking: FuturesUnordered::new(),
         }
     }
@@ -137,7 +144,11 @@ impl Task {
                 durable = wait_for(&mut self.committing) => {
                     self.committing = None;
                     match durable {
-                        Ok(()) => self.core.commit(),
+                        Ok(()) => {
+                            self.core.commit();
+                            let (image, end) = (self.core.committed(), self.committing_to);
+                            self.snapshots.begin_if_due(&self.means.metadata, image, end);
+                        }
                         Err(error) => self.core.lost(&error.into()),
                     }
                 }
@@ -146,6 +157,7 @@ impl Task {
                     self.end_write(accepted, wrote);
                     self.write();
                 }
+                () = self.snapshots.written() => {}
                 Some(looked) = self.looking.next(), if !self.looking.is_empty() => self.end_looks(looked),
                 count = self.proposals.recv_many(&mut taken, COMMANDS_PER_ROUND),
                     if self.is_between_rounds() && !ended =>
@@ -161,7 +173,8 @@ impl Task {
                 }
             }
             self.carry_out();
-            if ended && self.is_between_rounds() && self.looking.is_empty() {
+            let is_idle = self.is_between_rounds() && self.looking.is_empty();
+            if ended && is_idle && !self.snapshots.is_under_way() {
                 return;
             }
         }
@@ -200,14 +213,16 @@ impl Task {
             }
         }
         if let Some(offset) = self.last_offset.take() {
+            self.committing_to = offset + 1;
             self.committing = Some(Box::pin(self.means.metadata.clone().committed(offset)));
         }
     }
 
-    fn end_write(&mut self, accepted: Accepted, wrote: Result<i64, ControllerError>) {
+    fn end_write(&mut self, accepted: Accepted, wrote: Result<Written, ControllerError>) {
         match wrote {
-            Ok(offset) => {
-                self.last_offset = Some(offset);
+            Ok(written) => {
+                self.last_offset = Some(written.last_offset);
+                self.snapshots.note(written.bytes);
                 self.core.written(accepted);
             }
             Err(error) => self.core.not_written(&accepted, error.into()),

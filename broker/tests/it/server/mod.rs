@@ -28,6 +28,7 @@ mod grown_topics;
 mod hanging_directories;
 mod hanging_disk;
 mod long_names;
+mod metadata_snapshots;
 mod missing_directories;
 mod passing_errors;
 mod produce_fetch;

@@ -1,0 +1,120 @@
+//! The files of metadata snapshots, beside the segments of the metadata log: `<offset>-<epoch>.checkpoint` holds what is
+//! in the log below that offset. Blocks on the disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::image::Image;
+use super::metadata_log::ControllerError;
+use super::snapshot;
+use crate::disk::Disk;
+use crate::log::StorageError;
+
+const SUFFIX: &str = ".checkpoint";
+/// One that is being written. The next start removes it with others of this kind.
+const UNFINISHED: &str = ".checkpoint.tmp";
+
+/// The offsets of the snapshots in a directory, the newest first.
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<i64>> {
+    let mut offsets: Vec<i64> =
+        disk.read_dir(dir)?.iter().filter_map(|entry| offset_of(&entry.name)).collect();
+    offsets.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(offsets)
+}
+
+/// The image of a snapshot.
+///
+/// # Errors
+/// When it is damaged.
+pub(super) fn read(disk: &dyn Disk, dir: &Path, offset: i64) -> Result<Image, StorageError> {
+    let path = path_of(dir, offset, SUFFIX);
+    let damaged = |why: &dyn std::fmt::Display| {
+        StorageError::new(format!("the metadata snapshot {} cannot be read: {why}", path.display()))
+    };
+    let bytes = disk.read_to_vec(&path).map_err(|error| damaged(&error))?;
+    snapshot::read(bytes.into()).map_err(|error| damaged(&error))
+}
+
+/// Writes a snapshot. When this returns it is there, whole and durable; before, it is not there at all.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn write(
+    disk: &dyn Disk,
+    dir: &Path,
+    offset: i64,
+    (image, node_id, now_ms): (&Image, i32, i64),
+) -> Result<(), ControllerError> {
+    let unfinished = path_of(dir, offset, UNFINISHED);
+    let failed = |error: io::Error| {
+        StorageError::new(format!(
+            "the metadata snapshot {} cannot be written: {error}",
+            unfinished.display()
+        ))
+    };
+    let file = disk.create(&unfinished).map_err(failed)?;
+    let mut position = 0;
+    snapshot::write(image, node_id, now_ms, |batch| {
+        file.write_all_at(batch, position).map_err(failed)?;
+        position += batch.len() as u64;
+        Ok(())
+    })?;
+    file.sync_data().map_err(failed)?;
+    disk.rename(&unfinished, &path_of(dir, offset, SUFFIX)).map_err(failed)?;
+    Ok(disk.sync_dir(dir).map_err(failed)?)
+}
+
+/// Removes all snapshots but these. One that cannot be removed is in nobody's way.
+pub(super) fn remove_others(disk: &dyn Disk, dir: &Path, kept: &[i64]) -> io::Result<()> {
+    for offset in list(disk, dir)?.into_iter().filter(|offset| !kept.contains(offset)) {
+        disk.remove(&path_of(dir, offset, SUFFIX))?;
+    }
+    Ok(())
+}
+
+/// There is one term.
+fn path_of(dir: &Path, offset: i64, suffix: &str) -> PathBuf {
+    dir.join(format!("{offset:020}-{:010}{suffix}", 0))
+}
+
+fn offset_of(name: &str) -> Option<i64> {
+    let (offset, epoch) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let digits = |text: &str, len| text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit());
+    (digits(offset, 20) && digits(epoch, 10)).then(|| offset.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::MetadataRecord;
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn snapshots_are_listed_read_and_removed() {
+        let (disk, dir) = (MemoryDisk::new(), Path::new("/d"));
+        disk.create_dir_all(dir).unwrap();
+        let image = |next| {
+            let mut image = Image::default();
+            image.apply(&MetadataRecord::ProducerIds { next });
+            image
+        };
+        for offset in [5, 700, 60] {
+            write(&disk, dir, offset, (&image(offset), 1, 0)).unwrap();
+        }
+        for name in ["x.checkpoint", "5-0.checkpoint", "00000000000000000900-0000000000.checkpoint.tmp"] {
+            disk.create(&dir.join(name)).unwrap();
+        }
+        assert!(disk.exists(&dir.join("00000000000000000700-0000000000.checkpoint")));
+        assert_eq!(list(&disk, dir).unwrap(), [700, 60, 5]);
+        assert_eq!(read(&disk, dir, 60).unwrap(), image(60));
+        assert!(
+            read(&disk, dir, 61)
+                .unwrap_err()
+                .to_string()
+                .contains("00000000000000000061-0000000000.checkpoint")
+        );
+        remove_others(&disk, dir, &[700, 60]).unwrap();
+        assert_eq!(list(&disk, dir).unwrap(), [700, 60]);
+        assert!(disk.exists(&dir.join("x.checkpoint")), "that is none of ours");
+    }
+}
