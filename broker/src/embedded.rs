@@ -178,6 +178,7 @@ impl Broker {
         let cluster_id = logs.cluster_id().to_owned();
         let (acceptors, connections, chores) = (Tasks::new(), Tasks::new(), Tasks::new());
         start_chores(&chores, &config, clock.clone(), &logs, &groups, deletions);
+        chores.spawn("settings", follow_settings(controller.live_config().follow(), logs.clone()));
         chores.spawn("transactional id expiry", {
             let transactions = transactions.clone();
             every(config.transactional_id_check_interval, move || {
@@ -283,6 +284,20 @@ fn start_chores(
             }
         }
     });
+}
+
+/// Tells the logs what is altered of their directories and their cleaner while the broker runs.
+async fn follow_settings(mut live: watch::Receiver<Arc<BrokerConfig>>, logs: Arc<LogManager>) {
+    loop {
+        {
+            let config = live.borrow_and_update();
+            logs.set_reserve(config.reserve);
+            logs.set_cleaner_options(config.cleaner.clone());
+        }
+        if live.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What clients are told, for each listener: what the settings say, or what is listened on.

@@ -94,7 +94,7 @@ impl BrokerConfig {
             metadata_snapshot_bytes: values.size("metadata.log.max.record.bytes.between.snapshots") as u64,
             log_open_files_max: values.size("log.open.files.max"),
             recovery_threads: values.size("num.recovery.threads.per.data.dir"),
-            reserve: DiskReserve { bytes: values.size("log.dir.reserve.bytes") as u64 },
+            reserve: reserve(values),
             retention_check_interval: millis("log.retention.check.interval.ms"),
             offsets_topic_partitions: values.int32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes") as u64,
@@ -129,6 +129,8 @@ impl BrokerConfig {
             max_connections_per_ip: values.size("max.connections.per.ip"),
             // Each value was checked alone, and no two depend on each other.
             log: log_config(&values).unwrap_or_else(|_| self.log.clone()),
+            cleaner: cleaner_options(&values).unwrap_or_else(|_| self.cleaner.clone()),
+            reserve: reserve(&values),
             given: values,
             ..self.clone()
         }
@@ -196,6 +198,10 @@ fn number(values: &Values, name: &str, most: f64) -> Result<f64, ConfigError> {
     let wanted =
         || if most <= 1.0 { "must be a number from 0 to 1" } else { "must be a number, and not negative" };
     number.ok_or_else(|| ConfigError::new(name, text, wanted()))
+}
+
+fn reserve(values: &Values) -> DiskReserve {
+    DiskReserve { bytes: values.size("log.dir.reserve.bytes") as u64 }
 }
 
 fn cleaner_options(values: &Values) -> Result<CleanerOptions, ConfigError> {

@@ -7,21 +7,40 @@ use klamm_runtime::settings::{Expectation, Key};
 use tokio::sync::watch;
 
 use super::broker::BrokerConfig;
-use super::keys::{ConfigError, KEYS};
+use super::keys::{ConfigError, KEYS, Values};
 
 /// What may be altered while the broker runs: what Kafka lets be altered, as far as it is there. Whoever reads one of
 /// these follows [`LiveConfig`]; logs are given theirs by the controller.
 const ALTERABLE: &[&str] = &[
+    "compression.gzip.level",
+    "compression.type",
+    "compression.zstd.level",
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.io.buffer.load.factor",
+    "log.cleaner.io.buffer.size",
+    "log.cleaner.io.max.bytes.per.second",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
+    "log.cleaner.threads",
     "log.cleanup.policy",
+    "log.dir.reserve.bytes",
+    "log.flush.interval.messages",
+    "log.flush.interval.ms",
     "log.index.interval.bytes",
     "log.index.size.max.bytes",
     "log.message.timestamp.after.max.ms",
     "log.message.timestamp.before.max.ms",
     "log.message.timestamp.type",
+    "log.preallocate",
     "log.retention.bytes",
     "log.retention.ms",
+    "log.roll.jitter.ms",
     "log.roll.ms",
     "log.segment.bytes",
+    "log.segment.delete.delay.ms",
     "max.connections",
     "max.connections.per.ip",
     "message.max.bytes",
@@ -87,7 +106,14 @@ pub(crate) fn check_altered(name: &str, value: &str) -> Result<&'static Key, Con
         return Err(ConfigError::new(name, value, why));
     }
     let fits = value == value.trim() && key.expects.accepts(value);
-    if fits { Ok(key) } else { Err(ConfigError::new(name, value, format!("must be {}", key.expects))) }
+    if !fits {
+        return Err(ConfigError::new(name, value, format!("must be {}", key.expects)));
+    }
+    let mut alone = Values::new();
+    alone.set(name, value)?;
+    // Numbers that are not whole are looked at there alone.
+    BrokerConfig::from_values(&alone)?;
+    Ok(key)
 }
 
 /// What an alterable setting that is a list has where nothing is set; nothing when it is no list.
@@ -98,7 +124,6 @@ pub(crate) fn default_list(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Values;
     use super::*;
 
     fn settings(some: &[(&str, &str)]) -> BTreeMap<String, String> {

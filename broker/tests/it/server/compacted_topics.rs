@@ -13,6 +13,7 @@ use klamm_protocol::messages::*;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 use klamm_runtime::MemoryNet;
 
+use super::configs::{BROKER, SET, adjust};
 use super::groups::{commit, committed};
 use super::record_errors::create;
 use super::wire::*;
@@ -205,4 +206,26 @@ async fn a_missing_segment_is_damage_where_the_topic_has_no_gaps() {
         let expected = if offline { ErrorCode::KafkaStorageError } else { ErrorCode::None };
         assert_eq!(wire.produce("t", keyed("next")).await.error_code, expected.code(), "{policy}");
     }
+}
+
+/// The cleaner was told to look once a day, and is told another thing.
+#[tokio::test(start_paused = true)]
+async fn the_cleaner_goes_by_settings_that_are_altered() {
+    let home = Home::new(&[("log.cleaner.backoff.ms", "86400000")]);
+    let broker = home.start().await;
+    let mut wire = home.connect(&broker).await;
+    create(&mut wire, "t", &[("cleanup.policy", "compact"), ("segment.bytes", "1024")]).await;
+    for _ in 0..100 {
+        assert_eq!(wire.produce("t", keyed("k")).await.error_code, 0);
+    }
+    let before = home.size("t-0");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(home.size("t-0"), before);
+    let changes = [("log.cleaner.backoff.ms", SET, Some("1000"))];
+    assert_eq!(adjust(&mut wire, BROKER, "", &changes, false).await, 0);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = home.size("t-0");
+    assert!(after < before / 2, "{after} of {before}");
+    let changes = [("log.cleaner.min.cleanable.ratio", SET, Some("1.5"))];
+    assert_eq!(adjust(&mut wire, BROKER, "", &changes, false).await, ErrorCode::InvalidRequest.code());
 }

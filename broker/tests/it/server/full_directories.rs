@@ -12,6 +12,7 @@ use klamm_broker::disk::{Disk, MemoryDisk};
 use klamm_protocol::ErrorCode;
 use klamm_runtime::{MemoryNet, Net, Rng, SeededRng, TcpNet, TokioClock};
 
+use super::configs::{BROKER, SET, adjust};
 use super::groups::{commit, committed};
 use super::transacting::*;
 use super::wire::*;
@@ -111,6 +112,21 @@ async fn clients_are_refused_before_the_disk_is_full_and_the_brokers_own_records
     let (_broker, mut wire) = place.start().await;
     assert_eq!(wire.read_all("t").await, ["early", "late"]);
     assert_eq!(committed(&mut wire, "g", "t").await, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reserve_is_altered_while_the_broker_runs() {
+    let place = Place::new();
+    let (_broker, mut wire) = place.start().await;
+    wire.metadata(&["t"]).await;
+    place.leave_free(RESERVE_BYTES + RESERVE_BYTES / 2);
+    for (reserve_bytes, code) in [(RESERVE_BYTES, 0), (2 * RESERVE_BYTES, REFUSED), (0, 0)] {
+        let value = reserve_bytes.to_string();
+        let changes = [("log.dir.reserve.bytes", SET, Some(&*value))];
+        assert_eq!(adjust(&mut wire, BROKER, "1", &changes, false).await, 0);
+        a_moment().await;
+        assert_eq!(wire.produce("t", batch(&["x"])).await.error_code, code, "{reserve_bytes}");
+    }
 }
 
 /// Whatever is written and freed, by us and by others, with the plug pulled now and then.
