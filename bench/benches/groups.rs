@@ -138,7 +138,11 @@ async fn reload(dir: &PathBuf, offsets_partitions: i32) -> (usize, Duration) {
         loop {
             let answer = wire.ask(&request, FETCH_VERSION).await.groups.remove(0);
             if answer.error_code == 0 {
-                assert_eq!(answer.topics[0].partitions.len(), PARTITIONS.unsigned_abs() as usize, "all are there");
+                assert_eq!(
+                    answer.topics[0].partitions.len(),
+                    PARTITIONS.unsigned_abs() as usize,
+                    "all are there"
+                );
                 break;
             }
             assert_eq!(answer.error_code, ErrorCode::CoordinatorLoadInProgress.code(), "it is loading");

@@ -88,8 +88,8 @@ impl LiveConfig {
     }
 }
 
-/// Whether a setting may be altered while the broker runs.
-pub(crate) fn is_alterable(name: &str) -> bool {
+/// Whether a setting of the broker may be altered while it runs.
+pub fn is_alterable(name: &str) -> bool {
     ALTERABLE.contains(&name)
 }
 

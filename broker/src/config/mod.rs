@@ -17,5 +17,6 @@ pub use group::GroupConfig;
 pub use keys::{ConfigError, EMBEDDED_DEFAULTS, KEYS, Values};
 pub use klamm_runtime::settings::{Expectation, Key, parse_properties};
 pub use listeners::Endpoint;
+pub use live::is_alterable;
 pub(crate) use live::{LiveConfig, check_altered, default_list};
 pub use transaction::TransactionConfig;

@@ -220,6 +220,29 @@ const KEYS: &[TopicKey] = &[
     ),
 ];
 
+/// A setting that topics have, for whoever lists them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSetting {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is where neither the topic nor the broker says anything, in the topic's unit.
+    pub default: String,
+    /// The broker's settings that it has its default from: the first that is set.
+    pub of_broker: &'static [&'static str],
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// All settings that topics have.
+pub fn settings() -> impl Iterator<Item = TopicSetting> {
+    let nothing = (BTreeMap::new(), Values::new());
+    let defaults = described(&nothing.0, &nothing.1);
+    KEYS.iter().zip(defaults).map(|(key, described)| {
+        let default = described.value.unwrap_or_default();
+        TopicSetting { name: key.name, default, of_broker: key.of_broker, doc: key.doc }
+    })
+}
+
 fn find(name: &str) -> Option<&'static TopicKey> {
     KEYS.iter().find(|key| key.name == name)
 }

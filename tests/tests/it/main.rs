@@ -21,5 +21,6 @@ mod job;
 mod offline;
 mod packaging;
 mod rocksdb;
+mod settings_page;
 mod tidy;
 mod tutorial;
