@@ -147,7 +147,7 @@ impl Log {
         &self.files
     }
 
-    /// Puts a segment that is synced in the place of closed ones that follow each other, all of which is synced. Gives
+    /// Puts a segment that is synced in the place of closed ones that follow each other. Gives
     /// the files that are to be removed now; nothing of them is needed any more.
     ///
     /// # Errors
@@ -198,7 +198,8 @@ impl Log {
         Ok(base_offset)
     }
 
-    /// Where the first of these segments begins, the last one, and where that ends, if these are the ones that are there.
+    /// Where the first of these segments begins, the last one, and where that ends, if these are the ones that are
+    /// there.
     fn check_replaced(&self, cleaned: &CleanedSegment, replaced: &[i64]) -> io::Result<(i64, i64, i64)> {
         let changed = || io::Error::other("the log was changed meanwhile");
         let (first, last) = replaced.first().zip(replaced.last()).ok_or_else(changed)?;

@@ -93,3 +93,32 @@ impl NotedEnd {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::open_files::OpenFiles;
+    use super::*;
+    use crate::disk::{Disk, MemoryDisk, Tear};
+
+    /// A position in a segment that gets other contents may be in the midst of a batch there.
+    #[test]
+    fn no_place_in_a_segment_that_is_replaced_is_spoken_of() {
+        let disk = MemoryDisk::new();
+        disk.create_dir_all(Path::new("/t-0")).unwrap();
+        let files = OpenFiles::new(Arc::new(disk.clone()), 9).of_log(Path::new("/t-0"));
+        let said = || SyncedEnd::parse(&disk.read_to_string(&Path::new("/t-0").join(SYNCED_END)).unwrap());
+        let at = |offset, segment, position| SyncedEnd { offset, segment, position, ..SyncedEnd::NOTHING };
+        let noted = NotedEnd::new(&files);
+        noted.write(at(100, 50, 700), 0);
+        noted.leave_segments(40, at(50, 50, 0)).unwrap();
+        assert_eq!(said(), Some(at(100, 50, 700)), "that is behind them");
+        noted.leave_segments(50, at(100, 100, 0)).unwrap();
+        disk.sync_dir(Path::new("/t-0")).unwrap();
+        disk.crash(Tear::None);
+        assert_eq!(said(), Some(at(100, 100, 0)), "durable");
+        noted.write(at(100, 50, 700), 0);
+        assert_eq!(said(), Some(at(100, 100, 0)), "a flush that began before");
+    }
+}

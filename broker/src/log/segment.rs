@@ -226,12 +226,13 @@ impl Segment {
 
     /// Takes note of a batch that lies in the file at [`Self::size`].
     pub(crate) fn note(&mut self, header: &BatchHeader, config: &LogConfig) {
-        if header.max_timestamp > self.max_timestamp {
-            self.max_timestamp = header.max_timestamp;
+        let max_timestamp = record_time(header);
+        if max_timestamp > self.max_timestamp {
+            self.max_timestamp = max_timestamp;
             self.max_timestamp_offset = header.last_offset();
         }
-        if self.size == 0 {
-            self.first_timestamp = Some(header.max_timestamp);
+        if self.size == 0 && header.record_count > 0 {
+            self.first_timestamp = Some(max_timestamp);
         }
         if self.unindexed_bytes > u64::from(config.index_interval_bytes) {
             self.index(header.last_offset());
@@ -314,8 +315,8 @@ impl Segment {
         let start = self.position_for_offset(max.1)?.min(position);
         let mut walk = self.walk(start, position)?;
         while let Some(batch) = walk.next()? {
-            if batch.header.max_timestamp > max.0 {
-                max = (batch.header.max_timestamp, batch.header.last_offset());
+            if record_time(&batch.header) > max.0 {
+                max = (record_time(&batch.header), batch.header.last_offset());
             }
         }
         Ok(max)
@@ -517,8 +518,8 @@ impl Segment {
             let mut max = (NO_TIMESTAMP, self.base_offset);
             let mut walk = self.walk(0, self.size)?;
             while let Some(batch) = walk.next()? {
-                if batch.header.max_timestamp > max.0 {
-                    max = (batch.header.max_timestamp, batch.header.last_offset());
+                if record_time(&batch.header) > max.0 {
+                    max = (record_time(&batch.header), batch.header.last_offset());
                 }
             }
             (self.max_timestamp, self.max_timestamp_offset) = max;
@@ -550,10 +551,20 @@ impl Segment {
     }
 }
 
-/// The largest timestamp of the first batch of a file that has one.
+/// The largest timestamp of the first batch of a file that has records.
 fn first_timestamp(file: &Arc<dyn DiskFile>, size: u64) -> io::Result<i64> {
-    let first = HeaderWalk::new(file.clone(), 0, size).next()?;
-    Ok(first.map_or(NO_TIMESTAMP, |batch| batch.header.max_timestamp))
+    let mut walk = HeaderWalk::new(file.clone(), 0, size);
+    while let Some(batch) = walk.next()? {
+        if batch.header.record_count > 0 {
+            return Ok(batch.header.max_timestamp);
+        }
+    }
+    Ok(NO_TIMESTAMP)
+}
+
+/// The largest timestamp of a batch's records. One that compaction has emptied still says what it was.
+fn record_time(header: &BatchHeader) -> i64 {
+    if header.record_count > 0 { header.max_timestamp } else { NO_TIMESTAMP }
 }
 
 /// When a file was made and last written. A disk that does not know says now, and so does one whose clock is ahead.

@@ -67,7 +67,7 @@ impl CleanedTo {
         lock(&self.known).remove(key);
     }
 
-    /// Makes sure that the file knows nothing of a partition, which is about to be made: what an earlier one of its name
+    /// Makes sure that the file knows nothing of a partition that is about to be made: what an earlier one of its name
     /// came to says nothing about it. Blocks on the disk.
     pub(super) fn erase(&self, key: &Key) -> io::Result<()> {
         let mut written = lock(&self.written);

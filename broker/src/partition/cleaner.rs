@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::compaction::{Compacted, CompactionError, CompactionMeans};
+use super::compaction::{Compacted, CompactionMeans};
+use super::compaction_steps::CompactionError;
 use super::handle::Partition;
 use super::log_dir::{Key, LogDir};
 use crate::log::cleaner::{Candidate, KeyHasher, Pace};

@@ -4,26 +4,18 @@
 //! changed in the partition's turn only: to find the files, and to put one segment in the place of others.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
-use klamm_protocol::records::{RecordBatch, RecordError};
-
+use super::compaction_steps::{CompactionError, DECOMPRESSED_CAP_BYTES, Learning, Piece, Rewriting, close};
 use super::handle::Partition;
 use super::snapshot::snapshot_path;
 use super::writer::Writer;
 use crate::disk::DiskFile;
 use crate::log::cleaner::{
-    Candidate, ClosedSegment, Kept, KeyHasher, KeyMap, LastOfProducer, LogState, Rules, SegmentLimits,
-    Transactions, WhenToClean, grouped, learn,
+    Candidate, ClosedSegment, KeyHasher, KeyMap, LastOfProducer, LogState, Rules, SegmentLimits,
+    Transactions, WhenToClean, grouped,
 };
-use crate::log::{
-    AbortedTransaction, BatchScan, CleanedSegment, LogConfig, ReplaceError, Scanned, StorageError,
-    TRASH_SUFFIX,
-};
-
-/// How much one batch may decompress to.
-const DECOMPRESSED_CAP_BYTES: usize = 256 << 20;
+use crate::log::{AbortedTransaction, CleanedSegment, LogConfig, ReplaceError, StorageError, TRASH_SUFFIX};
 
 /// What a compaction is done with.
 pub(super) trait CompactionMeans: Sync {
@@ -36,35 +28,6 @@ pub(super) trait CompactionMeans: Sync {
     fn pause(&self, bytes: u64) -> impl Future<Output = ()> + Send;
     /// Called before anything is replaced below this offset.
     fn before_gaps(&self, to: i64) -> impl Future<Output = Result<(), CompactionError>> + Send;
-}
-
-/// Why a log was not compacted. Nothing is lost then.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CompactionError {
-    /// It may do another time.
-    #[error("{0}")]
-    Later(String),
-    /// It will not do.
-    #[error("{0}")]
-    Never(String),
-}
-
-impl From<StorageError> for CompactionError {
-    fn from(error: StorageError) -> Self {
-        Self::Later(error.to_string())
-    }
-}
-
-impl From<io::Error> for CompactionError {
-    fn from(error: io::Error) -> Self {
-        Self::Later(error.to_string())
-    }
-}
-
-impl From<RecordError> for CompactionError {
-    fn from(error: RecordError) -> Self {
-        Self::Never(error.to_string())
-    }
 }
 
 /// What a compaction came to.
@@ -83,56 +46,6 @@ struct Begun {
     segments: Vec<ClosedSegment>,
     aborted: Vec<AbortedTransaction>,
     producers: BTreeMap<i64, LastOfProducer>,
-}
-
-/// The keys of the part that was not compacted yet are gathered.
-struct Learning {
-    map: KeyMap,
-    transactions: Transactions,
-    from: i64,
-}
-
-/// The log is read, and what stays of it is written.
-struct Rewriting {
-    rules: Rules,
-    map: KeyMap,
-    transactions: Transactions,
-    without_key: u64,
-}
-
-/// A piece of a segment's file.
-struct Piece {
-    file: Arc<dyn DiskFile>,
-    position: u64,
-    size: u64,
-    chunk_bytes: usize,
-}
-
-impl Piece {
-    /// Shows batches, each with where it ends, until a piece of the size that is wanted was read or `visit` has enough.
-    /// Says where to go on, and nothing when it had.
-    fn walk(
-        &self,
-        mut visit: impl FnMut(&RecordBatch, u64) -> Result<bool, CompactionError>,
-    ) -> Result<Option<u64>, CompactionError> {
-        let mut scan = BatchScan::new(&*self.file, self.position, self.size).in_chunks(self.chunk_bytes);
-        let mut end = self.position;
-        while end < self.size && end - self.position < self.chunk_bytes as u64 {
-            match scan.next()? {
-                Scanned::Batch(position, batch) => {
-                    end = position + batch.bytes().len() as u64;
-                    if !visit(&batch, end)? {
-                        return Ok(None);
-                    }
-                }
-                Scanned::End => break,
-                Scanned::Damage(position, what) => {
-                    return Err(CompactionError::Never(format!("damaged at position {position}: {what}")));
-                }
-            }
-        }
-        Ok(Some(end))
-    }
 }
 
 impl Partition {
@@ -175,7 +88,13 @@ impl Partition {
         means: &impl CompactionMeans,
     ) -> Result<Compacted, CompactionError> {
         let config = self.config();
-        let begun = self.ask(move |_, writer| begin(writer, candidate.end)).await??;
+        let mut begun = self.ask(move |_, writer| begin(writer, candidate.end)).await?;
+        for number in 0..begun.segments.len() {
+            let (from, end) = (begun.segments[number].base_offset, begun.segments[number].end_offset);
+            let aborted = self.ask(move |_, writer| writer.log.aborted_transactions(from, end)).await??;
+            // Those that began before were told of with the segments before.
+            begun.aborted.extend(aborted.into_iter().filter(|one| number == 0 || one.first_offset >= from));
+        }
         let map = self.learn(&begun, candidate, means).await?;
         let to = map.latest_offset().saturating_add(1).min(candidate.end);
         if to <= candidate.first_dirty {
@@ -347,65 +266,13 @@ impl Partition {
     }
 }
 
-fn begin(writer: &Writer, end: i64) -> Result<Begun, CompactionError> {
+fn begin(writer: &Writer, end: i64) -> Begun {
     let mut segments = writer.log.closed_segments();
     segments.retain(|segment| segment.end_offset <= end);
-    let first = segments.first().map_or(0, |segment| segment.base_offset);
-    let aborted = writer.log.aborted_transactions(first, end)?;
     let last = |producer: &super::producer_state::Producer| LastOfProducer {
         data_offset: producer.batches.back().map(|batch| batch.last_offset),
         epoch: producer.epoch,
     };
     let producers = writer.producers.iter().map(|(id, producer)| (id, last(producer))).collect();
-    Ok(Begun { segments, aborted, producers })
-}
-
-impl Learning {
-    /// Gives where to go on; nothing when the memory is full.
-    fn step(mut self, piece: &Piece) -> Result<(Self, Option<u64>), CompactionError> {
-        let Self { map, transactions, from } = &mut self;
-        let next =
-            piece.walk(|batch, _| Ok(learn(map, transactions, batch, *from, DECOMPRESSED_CAP_BYTES)?))?;
-        Ok((self, next))
-    }
-}
-
-impl Rewriting {
-    /// Gives where to go on, and how many bytes were written.
-    fn step(
-        mut self,
-        mut cleaned: CleanedSegment,
-        piece: &Piece,
-        is_last: bool,
-    ) -> Result<(Self, CleanedSegment, u64, u64), CompactionError> {
-        let Self { rules, map, transactions, without_key } = &mut self;
-        let next = piece.walk(|batch, end| {
-            let looked = rules.look(map, transactions, batch, is_last && end == piece.size)?;
-            *without_key += looked.without_key;
-            match looked.kept {
-                Kept::Nothing => {}
-                Kept::Whole => cleaned.append(batch, looked.aborted.as_ref())?,
-                Kept::Anew(bytes) => cleaned.append(&RecordBatch::parse(bytes)?, looked.aborted.as_ref())?,
-            }
-            Ok(true)
-        });
-        let written = next.and_then(|next| Ok((next, cleaned.write()?)));
-        match written {
-            Ok((next, written)) => Ok((self, cleaned, next.unwrap_or(piece.size), written as u64)),
-            Err(error) => {
-                cleaned.discard();
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Completes the files and makes them durable.
-fn close(mut cleaned: CleanedSegment) -> Result<CleanedSegment, CompactionError> {
-    let synced = cleaned.close().and_then(|files| files.iter().try_for_each(|file| file.sync_data()));
-    if let Err(error) = synced {
-        cleaned.discard();
-        return Err(error.into());
-    }
-    Ok(cleaned)
+    Begun { segments, aborted: Vec::new(), producers }
 }

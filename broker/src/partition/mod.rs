@@ -6,7 +6,8 @@
 //! log_dir         one log directory: its lock, identity, checkpoints, partitions and disk threads
 //! handle          Partition: what is known of it without the disk, settings, failure
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
-//! compaction      one log is compacted          cleaner   which one, when and how fast
+//! compaction      one log is compacted, in steps (compaction_steps)
+//! cleaner         which one, when and how fast
 //! reopen          what could not be opened is opened later, by itself
 //! loading         what a start knows of producers, and of transactions that were aborted
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
@@ -44,6 +45,7 @@ mod cleaner;
 mod compaction;
 mod dir_health;
 mod directories;
+mod compaction_steps;
 mod error;
 mod flush;
 mod flush_queue;

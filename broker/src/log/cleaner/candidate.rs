@@ -47,7 +47,7 @@ impl LogState<'_> {
         known.map_or(self.start_offset, |offset| offset.max(self.start_offset))
     }
 
-    /// What could be compacted now. `earliest_ms` is the oldest first timestamp of the segments that are not yet, if one
+    /// What could be compacted now. `earliest_ms` is the oldest first timestamp of those segments that are not, if one
     /// is known.
     pub(crate) fn candidate(
         &self,

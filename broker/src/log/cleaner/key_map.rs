@@ -18,7 +18,7 @@ pub(crate) struct KeyMap {
 }
 
 impl KeyMap {
-    /// A map with room for `keys`, as far as so many bytes reach. It is full when `load_factor` of its places are taken.
+    /// A map with room for `keys`, as far as so many bytes reach, that is full when so much of its places is taken.
     pub(crate) fn new(hasher: KeyHasher, memory_bytes: usize, load_factor: f64, keys: u64) -> Self {
         let load_factor = load_factor.clamp(0.01, 1.0);
         let wanted = (keys as f64 / load_factor).ceil().min(u32::MAX as f64) as usize + 2;

@@ -107,6 +107,12 @@ async fn the_last_record_of_each_key_stays_at_its_offset() {
     assert_eq!((left.len(), left.last()), (segments.len(), Some(&active)), "{left:?}");
     assert_eq!(leftovers(&disk, &data), [""; 0]);
     let closed_end: i64 = active[..20].parse().unwrap();
+    // Each ends where the next begins.
+    for pair in left.windows(2) {
+        let bytes = disk.read_to_vec(&data.partition_dir().join(&pair[0])).unwrap();
+        let end = whole_batches(bytes.into()).last().unwrap().header().next_offset();
+        assert_eq!(end, pair[1][..20].parse::<i64>().unwrap(), "{pair:?}");
+    }
     let checkpoint = disk.read_to_string("/data/cleaner-offset-checkpoint".as_ref()).unwrap();
     assert_eq!(checkpoint, format!("0\n1\n{TOPIC} 0 {closed_end}\n"));
     assert_eq!(manager.compact_now().await, 0, "nothing is new");
@@ -351,6 +357,59 @@ async fn beside(
     let found_latest: BTreeMap<_, _> = latest(&found).into_iter().filter(|(key, _)| without(key)).collect();
     assert_eq!(found_latest, latest(&expected), "{what}");
     assert_eq!(leftovers(disk, data), [""; 0], "{what}");
+}
+
+/// What consumers see ends in the segment that is compacted, as long as nothing behind it is durable.
+#[tokio::test]
+async fn what_is_visible_may_end_in_a_segment_that_is_compacted() {
+    let disk = MemoryDisk::new();
+    let data = Data { config: compacted(), ..Data::on_threads(&disk) };
+    let (manager, partition) = data.open_partition().await;
+    // Each is a segment of its own.
+    let (old, new) = ("x".repeat(600), "y".repeat(20));
+    let batch = || keyed(BatchOptions::default(), &[("a", Some(&old)), ("a", Some(&new))]);
+    for _ in 0..4 {
+        produce(&partition, batch()).await;
+    }
+    let hang = disk.hang(Calls::of(&[DiskCall::Sync]).on("00000000000000000008.log"));
+    append(&partition, batch()).await;
+    until("the flush hangs", || hang.waiting() > 0).await;
+    assert_eq!((manager.compact_now().await, partition.high_watermark()), (1, 8));
+    assert_eq!(all(&partition).await, [(7, "a".to_owned(), Some(new.clone()))]);
+    hang.release();
+    partition.wait_durable(9).await.unwrap();
+    assert_eq!(latest(&all(&partition).await)["a"], Some(new.clone()));
+    // Of the greatest timestamp there is a record, and not only a batch that had it.
+    let greatest = partition.max_timestamp().await.unwrap().unwrap();
+    assert_eq!((greatest.offset, greatest.timestamp), (7, NOW_MS));
+}
+
+/// The batch that had the greatest timestamp is there, and empty, for its producer's sake.
+#[tokio::test(start_paused = true)]
+async fn the_greatest_timestamp_is_that_of_a_record_that_is_there() {
+    let disk = MemoryDisk::new();
+    let data = data(&disk);
+    let (manager, partition) = data.open_partition().await;
+    let options =
+        BatchOptions { producer_id: 5, producer_epoch: 0, base_sequence: 0, ..BatchOptions::default() };
+    produce(&partition, build(options, [(NOW_MS + 500, Some("a"), "1")])).await;
+    fill(&partition, 6).await;
+    let greatest = partition.max_timestamp().await.unwrap().unwrap();
+    assert_eq!((greatest.offset, greatest.timestamp), (0, NOW_MS + 500));
+    assert_eq!(manager.compact_now().await, 1);
+    let first = all(&partition).await[0].clone();
+    for restart in [false, true] {
+        let greatest = partition.max_timestamp().await.unwrap().unwrap();
+        assert_eq!((greatest.offset, greatest.timestamp), (first.0, NOW_MS), "{restart}");
+        if restart {
+            break;
+        }
+        manager.shutdown().await.unwrap();
+    }
+    drop((manager, partition));
+    let (_manager, partition) = data.open_partition().await;
+    let greatest = partition.max_timestamp().await.unwrap().unwrap();
+    assert_eq!((greatest.offset, greatest.timestamp), (first.0, NOW_MS));
 }
 
 /// The disk is asked for nothing while the log is held, but for the swap.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_broker::disk::{MemoryDisk, Tear};
-use klamm_broker::log::{LogConfig, Ratio};
+use klamm_broker::disk::{Disk, MemoryDisk, Tear};
+use klamm_broker::log::{FlushMode, LogConfig, Ratio};
 use klamm_broker::partition::{AppendOrigin, Isolation, LogManager, Marker, Partition};
 use klamm_protocol::compression::Compression;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
@@ -66,6 +66,9 @@ impl World {
             delete_retention_ms: DELETE_RETENTION_MS,
             min_cleanable_dirty_ratio: Ratio(0.01),
             segment_bytes: 600 + rng.below(3_000),
+            flush: if seed % 4 == 1 { FlushMode::Os } else { FlushMode::Sync },
+            delete: seed % 3 == 1,
+            retention_bytes: 6_000,
             ..compacted()
         };
         let data = Data { config, ..Data::in_memory(&disk) };
@@ -194,7 +197,8 @@ impl World {
         let end = partition.log_end_offset();
         // Where the log starts is written down with the checkpoints.
         manager.housekeeping(NOW_MS + began.elapsed().as_millis() as i64).await;
-        let kind = rng.below(4);
+        let kind = rng.below(if data.config.flush == FlushMode::Os { 2 } else { 4 });
+        let nothing_gone = partition.log_start_offset() == 0;
         if kind == 0 {
             manager.shutdown().await.unwrap();
         }
@@ -203,6 +207,12 @@ impl World {
             0 | 1 => disk.kill(),
             2 => disk.crash(Tear::Prefix(rng.next_u64())),
             _ => disk.crash(Tear::Holes(rng.next_u64())),
+        }
+        if nothing_gone && rng.below(3) == 0 {
+            // What producers sent is found in the log alone.
+            for name in files(&disk, &data.partition_dir(), ".snapshot") {
+                disk.remove(&data.partition_dir().join(name)).unwrap();
+            }
         }
         let now_ms = NOW_MS + began.elapsed().as_millis() as i64;
         let (manager, partition) = data.open_partition_at(now_ms).await;
