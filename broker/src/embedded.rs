@@ -113,8 +113,8 @@ impl Broker {
         self.limits.request_bytes_taken()
     }
 
-    /// Waits until the disks of all log directories have failed. From then on it takes no connections and no requests, as
-    /// a broker of Apache Kafka would; [`Self::shutdown`] is all that is left to do.
+    /// Waits until the disks of all log directories have failed. From then on it takes no connections and no requests,
+    /// as a broker of Apache Kafka would; [`Self::shutdown`] is all that is left to do.
     pub async fn gave_up(&self) {
         // It lives as long as this does.
         let _ = self.gave_up.subscribe().wait_for(|gave_up| *gave_up).await;

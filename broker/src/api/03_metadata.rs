@@ -2,8 +2,8 @@
 //!
 //! A topic that is asked for by name and does not exist is created and described at once, if the request and
 //! `auto.create.topics.enable` allow it. There is one broker, which leads everything and is its own controller. Its
-//! address is the one advertised for the listener that the client came through. A partition in a log directory whose disk
-//! has failed has no leader, as in Kafka: it keeps its one replica, which is offline.
+//! address is the one advertised for the listener that the client came through. A partition in a log directory whose
+//! disk has failed has no leader, as in Kafka: it keeps its one replica, which is offline.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -151,7 +151,8 @@ pub const KEYS: &[Key] = &[
         "log.flush.interval.ms",
         "9223372036854775807",
         MS,
-        "With flush=os: what was appended is synced so long after, at the latest; with flush=sync every batch is at once.",
+        "With flush=os: what was appended is synced so long after, at the latest; with flush=sync every batch is at \
+         once.",
     ),
     key(
         "log.preallocate",

@@ -96,7 +96,7 @@ impl AppendError {
             // The checksum is right: it was written so, and would be no better the next time.
             Self::KeyMissing { .. } | Self::Record { .. } => ErrorCode::InvalidRecord,
             Self::Producer(error) => error.error_code(),
-            // Not retriable: clients hide one that is behind their delivery timeout, and ask for metadata all the while.
+            // Not retriable: clients hide one that is behind their delivery timeout, and ask for metadata meanwhile.
             Self::NoRoom { .. } => ErrorCode::PolicyViolation,
             Self::Storage(_) => ErrorCode::KafkaStorageError,
         }

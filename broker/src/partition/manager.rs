@@ -368,7 +368,8 @@ impl LogManager {
         Some((dir.clone(), key))
     }
 
-    /// Removes the files of a deleted partition in the background, `file.delete.delay.ms` later as in Kafka; says whether there are any.
+    /// Removes the files of a deleted partition in the background, `file.delete.delay.ms` later as in Kafka; says
+    /// whether there are any.
     fn remove_trash(&self, dir: &Arc<LogDir>, trash: Option<PathBuf>) -> bool {
         let Some(trash) = trash else { return false };
         let removal = Removal::Partition(trash);

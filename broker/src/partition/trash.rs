@@ -1,4 +1,4 @@
-//! What was deleted and has another name by now: its files are removed some time later, and by the next start otherwise.
+//! What was deleted and has another name by now: its files are removed some time later, or by the next start.
 
 use std::collections::BTreeMap;
 use std::io;

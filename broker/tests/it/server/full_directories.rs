@@ -63,8 +63,8 @@ async fn a_moment() {
     tokio::time::sleep(Duration::from_millis(1_001)).await;
 }
 
-/// Clients hid the error until their delivery timeout; offsets and markers found no space either, and where the disk was
-/// really full, nothing could be deleted.
+/// Clients hid the error until their delivery timeout; offsets and markers found no space either, and where the disk
+/// was really full, nothing could be deleted.
 #[tokio::test(start_paused = true)]
 async fn clients_are_refused_before_the_disk_is_full_and_the_brokers_own_records_are_not() {
     let place = Place::new();

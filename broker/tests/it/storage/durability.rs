@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_broker::disk::{Calls, DiskCall, MemoryDisk, Tear};
 use klamm_broker::log::FlushMode;
 use klamm_broker::partition::{AppendOrigin, Isolation};
 use klamm_protocol::{ErrorCode, Uuid};
@@ -204,4 +204,28 @@ async fn a_truncation_after_a_start_promises_nothing_that_was_not_synced() {
     let (_manager, partition) = data.open_partition().await;
     assert!(partition.offline().is_none(), "{:?}", partition.offline());
     assert_eq!(read_all(&partition).await, [(0, "synced".to_owned())]);
+}
+
+/// Whoever waited for another partition of the directory waited for a sync that may never end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_is_told_to_all_who_wait_for_it() {
+    let disk = MemoryDisk::new();
+    let data = Data::on_threads(&disk);
+    let (manager, partition) = data.open_partition().await;
+    let other = manager.create_partition("other", 0, Uuid::from_u128(8), data.config.clone()).unwrap();
+    produce(&partition, batch(&["kept"])).await;
+    produce(&other, batch(&["kept"])).await;
+    let hang = disk.hang(Calls::of(&[DiskCall::Sync]).on("other-0").and_all_after());
+    let appended = append(&other, batch(&["waits"])).await;
+    until("the sync hangs", || hang.waiting() == 1).await;
+    let waiting = other.wait_durable(appended.last_offset);
+    let failing = async {
+        disk.fail(Calls::of(&[DiskCall::Write]).on("clicks-0"), IO_ERROR);
+        partition.append(batch(&["lost"]), AppendOrigin::Client, NOW_MS).await.unwrap_err();
+    };
+    let both = async { tokio::join!(waiting, failing).0 };
+    let told = tokio::time::timeout(DEADLINE, both).await.expect("an answer").unwrap_err().to_string();
+    assert!(told.contains("log directory /data is offline"), "{told}");
+    assert_eq!(read_all(&other).await, [(0, "kept".to_owned())]);
+    hang.release();
 }
