@@ -137,6 +137,8 @@ impl GroupService {
     ) -> impl Future<Output = Result<Vec<ErrorCode>, ErrorCode>> + Send + 'static {
         let count = callers.len();
         let waiting = match self.runtime.shard(group) {
+            // That is nobody's fault in particular.
+            _ if group.is_empty() => Err(ErrorCode::InvalidGroupId),
             Some(shard) => Ok(shard.submit(Command::Leave { group: group.to_owned(), callers }).await),
             None => Err(self.without_shard(ErrorCode::UnknownMemberId)),
         };

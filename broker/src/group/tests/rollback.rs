@@ -61,11 +61,11 @@ fn a_commit_that_is_undone_leaves_what_was_there_before() {
     assert_eq!(second.records.len(), 2, "what a later offset of the request replaces is not written");
     assert_eq!(coordinator.committed(GROUP, "t", 0).unwrap().offset, 8);
     coordinator.commit(now, "other", &caller("", -1), vec![a_commit("t", 0, 1)], &mut effects(3));
-    assert!(coordinator.describe("other").is_none() && list_all(&coordinator).len() == 1);
+    assert!(coordinator.describe("other").is_none() && list_all(coordinator).len() == 1);
     let mut undone = effects(2);
     coordinator.roll_back(now, 1, &mut undone);
     assert_eq!((written(coordinator), answers(undone)), (before, vec![]));
-    assert_eq!(list_all(&coordinator).len(), 1);
+    assert_eq!(list_all(coordinator).len(), 1);
 }
 
 #[test]

@@ -173,7 +173,8 @@ async fn a_group_works_in_every_version() {
         assert_eq!((joined.error_code, joined.generation_id), (0, 1));
         let low = version.min(5);
         let mut request = sync(&group, &joined);
-        request.protocol_name = Some("range".into());
+        // What older versions of the answer to a JoinGroup do not say.
+        (request.protocol_type, request.protocol_name) = (Some("consumer".into()), Some("range".into()));
         assert_eq!(&wire.ask_in(&request, low).await.assignment, joined.member_id.as_bytes());
         assert_eq!(wire.ask_in(&heartbeat(&group, &joined), version.min(4)).await.error_code, 0);
         let member = MemberIdentity { member_id: joined.member_id.clone(), ..MemberIdentity::default() };

@@ -2,7 +2,9 @@
 //!
 //! `answers.txt` holds what Kafka said, with what differs from start to start left out. Where we say something else
 //! on purpose, the line below begins with `klamm:`. To ask Kafka again, set `KLAMM_APACHE_KAFKA` to the address of a
-//! node with the id 1.
+//! node with the id 1 and `group.initial.rebalance.delay.ms=0`.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests fail like tests.
 
 use std::fmt::{Debug, Write};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use klamm_runtime::TcpNet;
 use super::wire::*;
 
 mod cluster;
+mod members;
 mod replicas;
 mod security;
 mod topics;
@@ -26,7 +29,11 @@ const TOPIC: &str = "beside";
 /// What was asked and what was said, line by line.
 struct Dialogue {
     wire: Wire,
+    /// A second member's.
+    other: Wire,
     said: String,
+    /// What members are called, by their ids.
+    names: Vec<(String, String)>,
 }
 
 impl Dialogue {
@@ -50,9 +57,19 @@ impl Dialogue {
     {
         let mut response = self.wire.ask_in(&request, version).await;
         mask(&mut response);
-        let told = without_words(&format!("{response:?}").replace(", unknown_tags: {}", ""));
-        writeln!(self.said, "{:?} {version} {what}\n  {told}", R::KEY).unwrap();
+        self.note::<R>(what, version, &response);
         response
+    }
+
+    fn note<R: Request>(&mut self, what: &str, version: i16, response: &R::Response)
+    where
+        R::Response: Debug,
+    {
+        let mut told = without_words(&format!("{response:?}").replace(", unknown_tags: {}", ""));
+        for (id, name) in &self.names {
+            told = told.replace(id, name);
+        }
+        writeln!(self.said, "{:?} {version} {what}\n  {told}", R::KEY).unwrap();
     }
 
     /// Tries until it is so.
@@ -83,8 +100,8 @@ fn state(name: &str) -> DeleteTopicState {
     DeleteTopicState { name: Some(name.into()), ..DeleteTopicState::default() }
 }
 
-async fn dialogue(wire: Wire) -> String {
-    let mut dialogue = Dialogue { wire, said: String::new() };
+async fn dialogue(wire: Wire, other: Wire) -> String {
+    let mut dialogue = Dialogue { wire, other, said: String::new(), names: Vec::new() };
     let topic = |name: &str| CreatableTopic {
         name: name.into(),
         num_partitions: 2,
@@ -111,6 +128,8 @@ async fn dialogue(wire: Wire) -> String {
     dialogue.epochs().await;
     dialogue.topics().await;
     dialogue.groups().await;
+    dialogue.members().await;
+    dialogue.static_members().await;
     dialogue.said
 }
 
@@ -144,8 +163,14 @@ fn check(said: &str, expected: impl Fn(&Exchange<'static>) -> &'static str) {
 
 #[tokio::test]
 async fn we_answer_as_it_is_written_down() {
-    let broker = Broker::builder().ephemeral().set("node.id", 1).start().await.unwrap();
-    let said = dialogue(tcp(&broker).await).await;
+    let broker = Broker::builder()
+        .ephemeral()
+        .set("node.id", 1)
+        .set("group.initial.rebalance.delay.ms", 0)
+        .start()
+        .await
+        .unwrap();
+    let said = dialogue(tcp(&broker).await, tcp(&broker).await).await;
     check(&said, |written| written.ours.unwrap_or(written.kafka));
 }
 
@@ -155,6 +180,7 @@ async fn kafka_answers_as_it_is_written_down() {
         println!("skipped: KLAMM_APACHE_KAFKA names no broker");
         return;
     };
-    let said = dialogue(Wire::connect(&TcpNet, &address).await).await;
+    let connect = async || Wire::connect(&TcpNet, &address).await;
+    let said = dialogue(connect().await, connect().await).await;
     check(&said, |written| written.kafka);
 }

@@ -10,6 +10,9 @@ use super::super::groups::commit;
 use super::super::wire::*;
 use super::{Dialogue, TOPIC};
 
+/// Names, limit and cursor.
+type Page<'a> = (&'a [&'a str], i32, Option<(&'a str, i32)>);
+
 impl Dialogue {
     pub(super) async fn topics(&mut self) {
         let page = |names: &[&str], limit, cursor: Option<(&str, i32)>| DescribeTopicPartitionsRequest {
@@ -31,7 +34,7 @@ impl Dialogue {
                 topic.topic_id = Uuid::from_u128(u128::from(!topic.topic_id.is_zero()));
             }
         };
-        let pages: [(&[&str], i32, Option<(&str, i32)>); 18] = [
+        let pages: [Page<'_>; 18] = [
             (&[TOPIC], 2_000, None),
             (&[], 2_000, None),
             (&["beside.more", TOPIC, TOPIC], 3, None),
