@@ -8,6 +8,8 @@
 mod add_offsets_to_txn;
 #[path = "24_add_partitions_to_txn.rs"]
 mod add_partitions_to_txn;
+#[path = "49_alter_client_quotas.rs"]
+mod alter_client_quotas;
 #[path = "33_alter_configs.rs"]
 mod alter_configs;
 #[path = "18_api_versions.rs"]
@@ -20,6 +22,8 @@ mod create_topics;
 mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
+#[path = "48_describe_client_quotas.rs"]
+mod describe_client_quotas;
 #[path = "60_describe_cluster.rs"]
 mod describe_cluster;
 #[path = "32_describe_configs.rs"]
@@ -73,6 +77,7 @@ mod context;
 mod fetch_visits;
 mod leader_hints;
 mod taking_part;
+mod throttle;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -137,6 +142,8 @@ apis! {
     AlterConfigs in alter_configs,
     CreatePartitions in create_partitions,
     IncrementalAlterConfigs in incremental_alter_configs,
+    DescribeClientQuotas in describe_client_quotas,
+    AlterClientQuotas in alter_client_quotas,
     DescribeCluster in describe_cluster,
 }
 

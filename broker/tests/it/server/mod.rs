@@ -25,6 +25,7 @@ mod metadata_snapshots;
 mod missing_directories;
 mod passing_errors;
 mod produce_fetch;
+mod quotas;
 mod read_committed;
 mod record_errors;
 mod restart;
