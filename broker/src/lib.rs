@@ -12,6 +12,7 @@
 //! | `group` | the group coordinator and `__consumer_offsets` |
 //! | `txn` | the transaction coordinator and `__transaction_state` |
 //! | `fetch_session` | fetch sessions: what a client reads, remembered from fetch to fetch |
+//! | `quota` | client quotas: whose, how much, and how long whoever used more has to wait |
 //! | `api` | one file for each request |
 //! | `net` | connections: frames, limits, answers in order |
 //! | [`inspect`] | a data directory looked into offline |
@@ -32,6 +33,7 @@ pub mod log;
 mod net;
 pub mod partition;
 mod quiet;
+mod quota;
 mod replay;
 mod txn;
 

@@ -26,6 +26,7 @@ use super::{Answer, Call, Context, Refusal};
 use crate::budget::Share;
 use crate::controller::View;
 use crate::partition::{AppendError, AppendOrigin, Appending, Guard, Partition, RefusedRecord};
+use crate::quota::Rate;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
 /// The first version that can be read: older ones carry older record formats.
@@ -61,7 +62,9 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         names_left: NAMED_RECORDS_MAX,
     };
     let acks = request.acks;
-    let mut response = ProduceResponse::default();
+    let used = (Rate::Produced, call.frame_bytes());
+    let throttle_time_ms = context.charge(&call.peer, call.client_name(), used);
+    let mut response = ProduceResponse { throttle_time_ms, ..ProduceResponse::default() };
     for (number, topic) in request.topic_data.into_iter().enumerate() {
         let topic = work.append_topic(number, topic, refusal.as_ref()).await;
         response.responses.push(topic);

@@ -55,6 +55,7 @@ use super::{Answer, Call, Context, Peer, Refusal, Reply, Response};
 use crate::controller::{Logs, View};
 use crate::log::AbortedTransaction;
 use crate::partition::{Isolation, LogRead, Partition, ReadError, StoredRecords, Waiter, Wanted, Watching};
+use crate::quota::Rate;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 4..=18;
 /// From here on topics are named by their id.
@@ -70,7 +71,14 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         Err(error) => return call.answer(&refused(error, 0)),
     };
     let started = Instant::now();
-    let end = End { context: context.clone(), peer: call.peer.clone(), visit, reply };
+    let end = End {
+        context: context.clone(),
+        peer: call.peer.clone(),
+        // A copy: a slice would keep the frame.
+        client_id: call.client_name().to_owned(),
+        visit,
+        reply,
+    };
     let known = match look_without_disk(context, &request, reply) {
         Some(found) if found.is_due(&request, &found.fates) => {
             return end.respond(&request, found).map(Answer::Ready);
@@ -131,6 +139,7 @@ fn refused(error: ErrorCode, session_id: i32) -> FetchResponse {
 struct End {
     context: Arc<Context>,
     peer: Arc<Peer>,
+    client_id: String,
     visit: Visit,
     reply: Reply,
 }
@@ -142,7 +151,15 @@ impl End {
         match self.context.fetch_visits().leave(self.visit, request, by_id, &mut response) {
             Ok(()) => {
                 tell_leaders(&mut response, self.reply.version, &self.context, &self.peer);
-                self.reply.encode_with(&response, slices)
+                let answer = self.reply.encode_with(&response, slices)?;
+                let used = (Rate::Fetched, answer.encoded.total_len());
+                match self.context.charge(&self.peer, &self.client_id, used) {
+                    0 => Ok(answer),
+                    throttle_time_ms => {
+                        response.throttle_time_ms = throttle_time_ms;
+                        self.reply.encode_with(&response, answer.slices)
+                    }
+                }
             }
             Err(error) => self.reply.encode(&refused(error, response.session_id)),
         }

@@ -154,14 +154,24 @@ impl Call {
         self.body.position()
     }
 
+    /// How many bytes the frame has.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.body.position() + self.body.remaining()
+    }
+
     /// What the frame takes, for something that keeps it when the request is answered or waits.
     pub(crate) fn frame_share(&self) -> Arc<Share> {
-        Arc::new(self.share.split(self.body.position() + self.body.remaining()))
+        Arc::new(self.share.split(self.frame_bytes()))
     }
 
     /// What it takes to answer.
     pub(crate) fn reply(&self) -> Reply {
         Reply { api: self.api, version: self.version, correlation_id: self.correlation_id }
+    }
+
+    /// What the client calls itself.
+    pub(crate) fn client_name(&self) -> &str {
+        self.client_id.as_deref().unwrap_or_default()
     }
 
     /// The answer.

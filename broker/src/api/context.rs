@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use klamm_protocol::{ErrorCode, Uuid};
@@ -11,12 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::fetch_visits::FetchVisits;
+use super::throttle::Throttle;
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, Topic, View};
 use crate::group::GroupService;
 use crate::ids::fresh_uuid;
 use crate::partition::LogManager;
 use crate::quiet::QuietLog;
+use crate::quota::Rate;
 use crate::txn::TransactionService;
 
 /// The broker, as request handlers see it.
@@ -30,6 +32,7 @@ pub(crate) struct Context {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     fetch_visits: FetchVisits,
+    throttle: Throttle,
     quiet_log: QuietLog,
     stopping: watch::Receiver<bool>,
 }
@@ -53,6 +56,7 @@ pub(crate) struct Peer {
     /// What clients that came this way are told to connect to.
     pub(crate) advertised: Endpoint,
     waiting: Arc<Semaphore>,
+    muted_until: Mutex<Option<Instant>>,
 }
 
 /// How much the fetches of one connection may have asked for that wait at the same time, in bytes of their requests.
@@ -62,7 +66,19 @@ const WAITING_BYTES_MAX: usize = 4 << 20;
 
 impl Peer {
     pub(crate) fn new(address: String, host: String, advertised: Endpoint) -> Self {
-        Self { address, host, advertised, waiting: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) }
+        let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+        Self { address, host, advertised, waiting, muted_until: Mutex::default() }
+    }
+
+    /// No request of this one is looked at before that.
+    pub(super) fn mute(&self, until: Instant) {
+        let mut muted_until = self.muted_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *muted_until = (*muted_until).max(Some(until));
+    }
+
+    /// Until when no request is looked at, if any was ever put off.
+    pub(crate) fn muted_until(&self) -> Option<Instant> {
+        *self.muted_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Room for a fetch of so many bytes to wait, given back when dropped; none when others take it.
@@ -91,6 +107,7 @@ impl Context {
             coordinators,
             clock,
             rng,
+            throttle: Throttle::default(),
             quiet_log: QuietLog::default(),
             stopping,
         }
@@ -148,6 +165,11 @@ impl Context {
 
     pub(super) fn fetch_visits(&self) -> &FetchVisits {
         &self.fetch_visits
+    }
+
+    /// A client has used so much of a quota: for how many milliseconds it is not listened to.
+    pub(super) fn charge(&self, peer: &Peer, client_id: &str, used: (Rate, usize)) -> i32 {
+        self.throttle.charge(self, peer, client_id, used)
     }
 
     pub(crate) fn quiet_log(&self) -> &QuietLog {

@@ -8,6 +8,8 @@
 mod add_offsets_to_txn;
 #[path = "24_add_partitions_to_txn.rs"]
 mod add_partitions_to_txn;
+#[path = "49_alter_client_quotas.rs"]
+mod alter_client_quotas;
 #[path = "33_alter_configs.rs"]
 mod alter_configs;
 #[path = "45_alter_partition_reassignments.rs"]
@@ -32,6 +34,8 @@ mod delete_records;
 mod delete_topics;
 #[path = "29_describe_acls.rs"]
 mod describe_acls;
+#[path = "48_describe_client_quotas.rs"]
+mod describe_client_quotas;
 #[path = "60_describe_cluster.rs"]
 mod describe_cluster;
 #[path = "32_describe_configs.rs"]
@@ -115,6 +119,7 @@ mod context;
 mod fetch_visits;
 mod leader_hints;
 mod taking_part;
+mod throttle;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -180,6 +185,8 @@ apis! {
     DescribeLogDirs in describe_log_dirs,
     CreatePartitions in create_partitions,
     IncrementalAlterConfigs in incremental_alter_configs,
+    DescribeClientQuotas in describe_client_quotas,
+    AlterClientQuotas in alter_client_quotas,
     DescribeCluster in describe_cluster,
     DeleteGroups in delete_groups,
     OffsetDelete in offset_delete,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::broker_settings::ChangeBroker;
 use super::change::ChangeTopic;
+use super::change_quotas::ChangeQuotas;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::image::{Image, Topic};
 use super::record::MetadataRecord;
@@ -34,6 +35,8 @@ pub(super) enum Command {
     Change(ChangeTopic, bool),
     /// A change of a broker's settings, or with the flag only to be told whether it can be.
     ChangeBroker(ChangeBroker, bool),
+    /// Somebody's quotas: names and values, none for one that goes. With the flag only to be told whether that can be.
+    ChangeQuotas(ChangeQuotas, bool),
     /// A topic's end.
     Delete(Uuid),
     /// More producer ids.
@@ -45,7 +48,7 @@ pub(super) enum Command {
 pub(super) enum Done {
     Created(Topic),
     Changed(Topic),
-    BrokerChanged,
+    Altered,
     Deleted,
     ProducerIds,
 }
@@ -202,9 +205,15 @@ impl Core {
             }
             Command::ChangeBroker(wanted, validate_only) => match wanted.records(&self.written) {
                 Ok(records) if !records.is_empty() && !validate_only => {
-                    return Some(Accepted { ticket, records, done: Done::BrokerChanged, topic: None });
+                    return Some(Accepted { ticket, records, done: Done::Altered, topic: None });
                 }
-                decided => (decided.map(|_| Done::BrokerChanged), None),
+                decided => (decided.map(|_| Done::Altered), None),
+            },
+            Command::ChangeQuotas(wanted, validate_only) => match wanted.records(&self.written) {
+                Ok(records) if !records.is_empty() && !validate_only => {
+                    return Some(Accepted { ticket, records, done: Done::Altered, topic: None });
+                }
+                decided => (decided.map(|_| Done::Altered), None),
             },
             Command::Delete(id) => match self.written.topic_by_id(*id) {
                 Some(topic) => {
@@ -372,7 +381,7 @@ impl Core {
                 self.effects.deleted.push(DeletedTopic { id: *id, name: name.to_string() });
                 self.dirty.entry(name.clone()).or_default().push(Waiter { ticket, answer });
             }
-            (Ok(Done::BrokerChanged), _, Some(_)) => {
+            (Ok(Done::Altered), _, Some(_)) => {
                 self.effects.publish = true;
                 self.effects.answers.push((ticket, answer));
             }

@@ -8,6 +8,7 @@ use rpds::{HashTrieMapSync, HashTrieSetSync, RedBlackTreeMapSync};
 
 use super::broker_settings::BrokerSettings;
 use super::record::MetadataRecord;
+use crate::quota::ClientQuotas;
 
 /// The topic whose only partition is the metadata log. Clients never see it.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -54,6 +55,7 @@ pub struct Image {
     next_producer_id: i64,
     partition_count: usize,
     broker_settings: Arc<BrokerSettings>,
+    client_quotas: Arc<ClientQuotas>,
 }
 
 impl Image {
@@ -113,6 +115,11 @@ impl Image {
         &self.broker_settings
     }
 
+    /// The quotas of clients.
+    pub(crate) fn client_quotas(&self) -> &Arc<ClientQuotas> {
+        &self.client_quotas
+    }
+
     /// Takes a record in.
     pub fn apply(&mut self, record: &MetadataRecord) {
         match record {
@@ -135,6 +142,9 @@ impl Image {
             }
             MetadataRecord::BrokerSetting { broker, key, value } => {
                 Arc::make_mut(&mut self.broker_settings).set(broker, key, value.as_deref());
+            }
+            MetadataRecord::ClientQuota { entity, key, value } => {
+                Arc::make_mut(&mut self.client_quotas).set(entity, key, *value);
             }
             MetadataRecord::RemoveTopic { id } => self.remove(*id),
             MetadataRecord::ProducerIds { next } => self.next_producer_id = *next,

@@ -6,6 +6,7 @@
 //! task          the one task that takes them: writes, publishes, has directories looked at
 //! decide        what it decides; pure       command   what may be done, and its records; pure
 //!                                           change    changes of topics that exist; pure
+//! change_quotas     changes of clients' quotas; pure
 //! broker_settings   what was altered of the brokers' settings; pure
 //! image         what there is; pure         record    the records of the metadata log
 //! reconcile     what to do on disk; pure    directories   does it
@@ -18,6 +19,7 @@
 
 mod broker_settings;
 mod change;
+mod change_quotas;
 mod command;
 mod decide;
 mod directories;
@@ -37,6 +39,7 @@ mod view;
 
 pub(crate) use broker_settings::ChangeBroker;
 pub(crate) use change::{Adjustment, Change, ChangeTopic};
+pub(crate) use change_quotas::ChangeQuotas;
 pub use command::CreateTopic;
 pub use decide::DeletedTopic;
 pub use image::METADATA_TOPIC;

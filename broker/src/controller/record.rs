@@ -5,12 +5,15 @@
 use bytes::Bytes;
 use klamm_protocol::{DecodeError, Decoder, EncodeError, Encoder, Uuid};
 
+use crate::quota::Entity;
+
 /// Kafka's frame around a metadata record: this version, the record's type, the record's version.
 const FRAME_VERSION: u32 = 1;
 const TOPIC: u32 = 2;
 const PARTITION: u32 = 3;
 const CONFIG: u32 = 4;
 const REMOVE_TOPIC: u32 = 9;
+const CLIENT_QUOTA: u32 = 14;
 const PRODUCER_IDS: u32 = 15;
 /// Kafka's number for a topic as the owner of a setting.
 const TOPIC_RESOURCE: i8 = 2;
@@ -18,7 +21,7 @@ const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 
 /// A change of the cluster's metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum MetadataRecord {
     /// There is a topic.
     Topic {
@@ -51,6 +54,15 @@ pub enum MetadataRecord {
         key: String,
         /// Its value; none takes it away.
         value: Option<String>,
+    },
+    /// Somebody has a quota, or no longer has it.
+    ClientQuota {
+        /// Whose it is.
+        entity: Entity,
+        /// Its name.
+        key: String,
+        /// Its value; none takes it away.
+        value: Option<f64>,
     },
     /// A topic is gone.
     RemoveTopic {
@@ -104,6 +116,10 @@ impl MetadataRecord {
                 begin(&mut out, CONFIG);
                 put_setting(&mut out, BROKER_RESOURCE, (broker, key, value.as_deref()))?;
             }
+            Self::ClientQuota { entity, key, value } => {
+                begin(&mut out, CLIENT_QUOTA);
+                put_quota(&mut out, entity, key, *value)?;
+            }
             Self::RemoveTopic { id } => {
                 begin(&mut out, REMOVE_TOPIC);
                 out.put_uuid(*id);
@@ -144,6 +160,7 @@ impl MetadataRecord {
                     _ => return Ok(None),
                 }
             }
+            CLIENT_QUOTA => take_quota(&mut input)?,
             REMOVE_TOPIC => Self::RemoveTopic { id: input.take_uuid()? },
             PRODUCER_IDS => {
                 input.take_i32()?;
@@ -166,9 +183,51 @@ fn put_setting(
     out.put_nullable_string(value)
 }
 
+fn put_quota(out: &mut Encoder, entity: &Entity, key: &str, value: Option<f64>) -> Result<(), EncodeError> {
+    out.put_array_len(Some(entity.len()))?;
+    for (kind, name) in entity {
+        out.put_string(kind)?;
+        out.put_nullable_string(name.as_deref())?;
+        // No tagged fields.
+        out.put_uvarint(0);
+    }
+    out.put_string(key)?;
+    out.put_f64(value.unwrap_or(0.0));
+    out.put_bool(value.is_none());
+    Ok(())
+}
+
+fn take_quota(input: &mut Decoder) -> Result<MetadataRecord, DecodeError> {
+    let mut entity = Entity::new();
+    for _ in 0..input.take_array_len(1)?.unwrap_or(0) {
+        let kind = input.take_string()?.to_string();
+        entity.insert(kind, input.take_nullable_string()?.map(|name| name.to_string()));
+        input.take_unknown_tags()?;
+    }
+    let (key, value) = (input.take_string()?.to_string(), input.take_f64()?);
+    let value = (!input.take_bool()?).then_some(value);
+    Ok(MetadataRecord::ClientQuota { entity, key, value })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn quota(value: Option<f64>) -> MetadataRecord {
+        let entity =
+            Entity::from([("client-id".to_owned(), Some("me".to_owned())), ("user".to_owned(), None)]);
+        MetadataRecord::ClientQuota { entity, key: "producer_byte_rate".into(), value }
+    }
+
+    #[test]
+    fn a_quota_is_laid_out_as_in_kafka() {
+        let MetadataRecord::ClientQuota { entity, .. } = quota(None) else { panic!("a quota") };
+        let record = MetadataRecord::ClientQuota { entity, key: "k".into(), value: Some(1.0) };
+        let head = [1, 14, 0, 3, 10];
+        let parts = [&b"client-id"[..], &[3], b"me", &[0, 5], b"user", &[0, 0]].concat();
+        let tail = [2, b'k', 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(record.encode(1).unwrap(), [&head[..], &parts, &tail].concat());
+    }
 
     #[test]
     fn what_is_written_is_read() {
@@ -180,6 +239,8 @@ mod tests {
             MetadataRecord::TopicSetting { topic: "clicks".into(), key: "k".into(), value: None },
             MetadataRecord::BrokerSetting { broker: "1".into(), key: "k".into(), value: Some("v".into()) },
             MetadataRecord::BrokerSetting { broker: String::new(), key: "k".into(), value: None },
+            quota(Some(5.0)),
+            quota(None),
             MetadataRecord::RemoveTopic { id },
             MetadataRecord::ProducerIds { next: 3_000 },
         ];

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::broker_settings::ChangeBroker;
 use super::change::ChangeTopic;
+use super::change_quotas::ChangeQuotas;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
 use super::image::{Image, Topic};
@@ -183,6 +184,18 @@ impl Controller {
         validate_only: bool,
     ) -> Result<(), TopicError> {
         self.propose(Command::ChangeBroker(command, validate_only), None).await.map(drop)
+    }
+
+    /// Sets quotas of a client; with `validate_only` only says whether that can be.
+    ///
+    /// # Errors
+    /// When they cannot be, or not be written down.
+    pub(crate) async fn change_quotas(
+        &self,
+        command: ChangeQuotas,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.propose(Command::ChangeQuotas(command, validate_only), None).await.map(drop)
     }
 
     /// Deletes a topic and its logs.

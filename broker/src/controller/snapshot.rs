@@ -40,9 +40,14 @@ pub(super) fn records(image: &Image) -> impl Iterator<Item = MetadataRecord> {
         key: key.to_owned(),
         value: Some(value.to_owned()),
     });
+    let quotas = image.client_quotas().all().map(|(entity, key, value)| MetadataRecord::ClientQuota {
+        entity: entity.clone(),
+        key: key.to_owned(),
+        value: Some(value),
+    });
     let next = image.next_producer_id();
     let ids = (next > 0).then_some(MetadataRecord::ProducerIds { next });
-    gone.chain(there).chain(altered).chain(ids)
+    gone.chain(there).chain(altered).chain(quotas).chain(ids)
 }
 
 /// Gives `write` the snapshot, batch by batch.
@@ -143,6 +148,7 @@ mod tests {
     use klamm_runtime::{Rng, SeededRng};
 
     use super::*;
+    use crate::quota::Entity;
 
     fn bytes_of(image: &Image) -> Bytes {
         let mut all = Vec::new();
@@ -163,12 +169,17 @@ mod tests {
             // An id is never another name's, and no name is another with dots for underscores.
             let name = ["a", "b.c", "d_e", "f"][number as usize / 3].to_owned();
             let value = (rng.below(2) == 0).then(|| rng.below(9).to_string());
-            image.apply(&match rng.below(6) {
+            image.apply(&match rng.below(7) {
                 0 => MetadataRecord::Topic { name, id },
                 1 => MetadataRecord::Partition { topic_id: id, index: rng.below(4) as i32 },
                 2 => MetadataRecord::TopicSetting { topic: name, key: "k".into(), value },
                 3 => MetadataRecord::BrokerSetting { broker: name, key: "k".into(), value },
                 4 => MetadataRecord::RemoveTopic { id },
+                5 => MetadataRecord::ClientQuota {
+                    entity: Entity::from([(name, value.clone())]),
+                    key: "k".into(),
+                    value: value.map(|_| 7.0),
+                },
                 _ => MetadataRecord::ProducerIds { next: rng.below(3) as i64 * 1_000 },
             });
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use klamm_runtime::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frame::{FrameError, FrameLimits, FrameReader};
 use super::transport::{Reader, Writer, split};
@@ -115,6 +115,9 @@ async fn read_requests(
         let Some(Ok(place)) = room(queue.reserve(), context, progress).await else {
             return Ok(Ending::Peer);
         };
+        if !is_listened_to(peer, &mut stopping).await {
+            return Ok(Ending::Stopping);
+        }
         let frame = tokio::select! {
             // First, so that nobody who sends without a pause holds up the stop.
             biased;
@@ -131,6 +134,10 @@ async fn read_requests(
             Err(FrameError::Io(_)) => return Ok(Ending::Peer),
             Err(broken) => return Err(Refusal::new(broken.to_string())),
         };
+        // An answer that went out meanwhile may have been too much. A large request would hold its memory.
+        if frame.bytes.len() <= SMALL_BYTES && !is_listened_to(peer, &mut stopping).await {
+            return Ok(Ending::Stopping);
+        }
         let share = Arc::new(frame.share);
         let answer = api::answer(context, peer, frame.bytes, &share).await?;
         let bytes = match &answer {
@@ -149,6 +156,18 @@ async fn read_requests(
         // Never closed, so that there is a permit; the answer goes out in any case.
         place.send((answer, part.ok(), share));
     }
+}
+
+/// Waits while the peer has used too much of a quota; false when the broker stops.
+async fn is_listened_to(peer: &Peer, stopping: &mut watch::Receiver<bool>) -> bool {
+    while let Some(until) = peer.muted_until().filter(|until| *until > Instant::now()) {
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => return false,
+            () = sleep_until(until) => {}
+        }
+    }
+    true
 }
 
 /// Waits for room in the queue of answers. None when there was none for `connections.max.idle.ms` and the writer waits

@@ -32,6 +32,7 @@ mod metadata_snapshots;
 mod missing_directories;
 mod passing_errors;
 mod produce_fetch;
+mod quotas;
 mod read_committed;
 mod recompressed;
 mod record_errors;
