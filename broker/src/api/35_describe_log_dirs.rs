@@ -1,8 +1,8 @@
-//! DescribeLogDirs, key 35: versions 1 to 4.
+//! DescribeLogDirs, key 35: versions 1 to 5.
 //!
 //! Every directory of `log.dirs`: what it holds of the partitions that are asked for, or of all of them, and how much
 //! room its file system has. Of one whose disk has failed nothing is told but KAFKA_STORAGE_ERROR. A log that is here is
-//! its replica's only one: it lags behind nothing, and is never a future one.
+//! its replica's only one: it lags behind nothing, and is never a future one. No directory is cordoned (KIP-1066).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ use super::{Answer, Call, Context, Refusal};
 use crate::controller::{METADATA_TOPIC, View};
 use crate::partition::{DirContents, DirReport, Partition};
 
-pub(super) const VERSIONS: RangeInclusive<i16> = 1..=4;
+pub(super) const VERSIONS: RangeInclusive<i16> = 1..=5;
 
 /// What a partition takes in the answer.
 const PARTITION_BYTES: usize = size_of::<DescribeLogDirsPartition>();

@@ -6,7 +6,7 @@ use crate::primitives::{UnknownTags, Utf8Bytes};
 
 /// Which partitions.
 #[derive(Clone, Debug, PartialEq, Message)]
-#[message(key = 35, versions = 1..=4, flexible = 2..)]
+#[message(key = 35, versions = 1..=5, flexible = 2..)]
 pub struct DescribeLogDirsRequest {
     /// Partitions by topic, null for all.
     #[field(default = empty)]
@@ -28,7 +28,7 @@ pub struct DescribableLogDirTopic {
 
 /// The directories.
 #[derive(Clone, Debug, PartialEq, Message)]
-#[message(versions = 1..=4, flexible = 2..)]
+#[message(versions = 1..=5, flexible = 2..)]
 pub struct DescribeLogDirsResponse {
     /// Time the request was held back because of a quota, in milliseconds.
     pub throttle_time_ms: i32,
@@ -56,6 +56,9 @@ pub struct DescribeLogDirsResult {
     /// Room left on its volume, -1 if not told.
     #[field(versions = 4.., default = -1, ignorable)]
     pub usable_bytes: i64,
+    /// Whether no new partitions are made in it (KIP-1066).
+    #[field(versions = 5.., ignorable)]
+    pub is_cordoned: bool,
     /// Tagged fields that are not defined here.
     pub unknown_tags: UnknownTags,
 }

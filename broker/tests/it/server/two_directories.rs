@@ -71,11 +71,12 @@ async fn log_directories_are_described_in_every_version() {
         ..DescribableLogDirTopic::default()
     };
     let named_one = place.in_dir("/one").first().unwrap().clone();
-    for version in 1..=4 {
+    for version in 1..=5 {
         let all = DescribeLogDirsRequest { topics: None, ..DescribeLogDirsRequest::default() };
         let told = wire.ask_in(&all, version).await;
         assert_eq!(told.results.iter().map(|dir| &*dir.log_dir).collect::<Vec<_>>(), ["/one", "/two"]);
         for dir in &told.results {
+            assert!(!dir.is_cordoned);
             assert_eq!((dir.error_code, named(dir)), (0, place.in_dir(&dir.log_dir)), "version {version}");
             for partition in dir.topics.iter().flat_map(|topic| &topic.partitions) {
                 assert!(partition.partition_size > 60, "{partition:?}");
@@ -84,7 +85,7 @@ async fn log_directories_are_described_in_every_version() {
         }
         let (total, usable) = bytes(&told.results[0]);
         match version {
-            4 => assert!(total == 1 << 30 && (1..total).contains(&usable), "{total} {usable}"),
+            4.. => assert!(total == 1 << 30 && (1..total).contains(&usable), "{total} {usable}"),
             _ => assert_eq!((total, usable), (-1, -1)),
         }
         assert_eq!(bytes(&told.results[1]), (-1, -1), "its disk does not say");
