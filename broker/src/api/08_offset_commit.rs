@@ -2,7 +2,8 @@
 //!
 //! Offsets are handed to their group before the next request of the connection is looked at, and answered when they are
 //! durable. `retention_time_ms` (up to version 4) is ignored, as Kafka's default does: offsets live by
-//! `offsets.retention.minutes`.
+//! `offsets.retention.minutes`. A member of a group that is not there is told ILLEGAL_GENERATION in every version, by
+//! which it joins again; Kafka says GROUP_ID_NOT_FOUND from version 9 on, which its own consumers take for the end.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

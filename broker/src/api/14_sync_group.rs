@@ -1,5 +1,5 @@
-//! SyncGroup, key 14: versions 0 to 5. The answer comes when the leader has assigned and that is durable. From version 5
-//! on a member says which protocol it was told (KIP-559), and is refused if it does not.
+//! SyncGroup, key 14: versions 0 to 5. The answer comes when the leader has assigned and that is durable. From
+//! version 5 on a member says which protocol it was told (KIP-559), and is refused if it does not.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

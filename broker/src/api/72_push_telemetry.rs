@@ -1,5 +1,5 @@
-//! PushTelemetry, key 72: version 0. Nobody has been asked for metrics; who pushes some all the same, as a last word for
-//! instance, is told whether it went about it the right way, and they are dropped.
+//! PushTelemetry, key 72: version 0. Nobody has been asked for metrics; who pushes some all the same, as a last word
+//! for instance, is told whether it went about it the right way, and they are dropped.
 //!
 //! Nothing is kept of clients, so that one that pushes too often is not told so, as Kafka does.
 

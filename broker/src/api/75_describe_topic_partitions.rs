@@ -1,5 +1,5 @@
-//! DescribeTopicPartitions, key 75: version 0 (KIP-966). Topics in order of their names, as many partitions as a page may
-//! have, and where the next page begins.
+//! DescribeTopicPartitions, key 75: version 0 (KIP-966). Topics in order of their names, as many partitions as a page
+//! may have, and where the next page begins.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
