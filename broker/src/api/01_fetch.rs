@@ -5,8 +5,9 @@
 //! beside the work on later requests. Whole batches are sent, from the one that holds the offset; the first batch of
 //! the first partition that has any is sent whatever the limits say, so that a consumer never gets stuck. A partition
 //! that is named twice is answered twice, within the same limits. Readers of committed records are told which
-//! transactions among them were aborted. A fetch of a session (KIP-227) is one of all partitions in it,
-//! and only its answer is another ([`fetch_visits`](super::fetch_visits)). Not there yet: followers and reading from followers.
+//! transactions among them were aborted. A fetch of a session (KIP-227) is one of all partitions in it, and
+//! only its answer is another ([`fetch_visits`](super::fetch_visits)). Not there yet: followers and reading from
+//! followers.
 //!
 //! # When a fetch is answered
 //!

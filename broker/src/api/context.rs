@@ -167,9 +167,19 @@ impl Context {
         &self.fetch_visits
     }
 
-    /// A client has used so much of a quota: for how many milliseconds it is not listened to.
+    /// A client has used so many bytes. For how many milliseconds it is not listened to (KIP-219), which it has to be
+    /// told.
     pub(super) fn charge(&self, peer: &Peer, client_id: &str, used: (Rate, usize)) -> i32 {
-        self.throttle.charge(self, peer, client_id, used)
+        let view = self.view();
+        let quotas = view.image.client_quotas();
+        if quotas.is_empty() {
+            return 0;
+        }
+        let wait_ms = self.throttle.charge(quotas, client_id, used);
+        if wait_ms > 0 {
+            peer.mute(Instant::now() + Duration::from_millis(u64::from(wait_ms)));
+        }
+        i32::try_from(wait_ms).unwrap_or(i32::MAX)
     }
 
     pub(crate) fn quiet_log(&self) -> &QuietLog {

@@ -1,5 +1,5 @@
-//! What a fetch has to do with its session (KIP-227): which partitions it is for, though it names only some of them, and
-//! which of them its answer names. The rules are in [`fetch_session`](crate::fetch_session).
+//! What a fetch has to do with its session (KIP-227): which partitions it is for, though it names only some of them,
+//! and which of them its answer names. The rules are in [`fetch_session`](crate::fetch_session).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -166,8 +166,8 @@ fn found(answer: &PartitionData) -> Found {
     }
 }
 
-/// The partitions of a session as a request names them, in their order: a topic comes as often as others are between its
-/// partitions.
+/// The partitions of a session as a request names them, in their order: a topic comes as often as others are between
+/// its partitions.
 fn topics_of(all: Vec<(Place, Wanted)>) -> Vec<FetchTopic> {
     let mut topics: Vec<FetchTopic> = Vec::new();
     for ((key, partition), wanted) in all {

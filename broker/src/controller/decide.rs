@@ -10,8 +10,8 @@ use std::time::Duration;
 use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
-use super::broker_settings::ChangeBroker;
 use super::change::ChangeTopic;
+use super::change_broker::ChangeBroker;
 use super::change_quotas::ChangeQuotas;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::image::{Image, Topic};
@@ -54,6 +54,9 @@ pub(super) enum Done {
 }
 
 pub(super) type Answer = Result<Done, TopicError>;
+
+/// What a command comes to that needs not be written, and the topic that it is about.
+type Decided = (Answer, Option<(Arc<str>, Uuid)>);
 
 /// A topic is gone, for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,32 +192,22 @@ impl Core {
                     (Err(error), there)
                 }
             },
-            Command::Change(wanted, validate_only) => {
-                match wanted.records(&self.written, self.surroundings) {
-                    Ok((topic, records)) if !records.is_empty() && !validate_only => {
-                        let about = Some((topic.name.clone(), topic.id));
-                        return Some(Accepted { ticket, records, done: Done::Changed(topic), topic: about });
-                    }
-                    Ok((topic, _)) => {
-                        // What it is like already may not be in its directories yet.
-                        let about = (!validate_only).then(|| (topic.name.clone(), topic.id));
-                        (Ok(Done::Changed(topic)), about)
-                    }
-                    Err(error) => (Err(error), None),
+            Command::Change(wanted, validate_only) => match self.change(ticket, wanted, *validate_only) {
+                Ok(accepted) => return Some(accepted),
+                Err(decided) => decided,
+            },
+            Command::ChangeBroker(wanted, validate_only) => {
+                match altered(ticket, wanted.records(&self.written), *validate_only) {
+                    Ok(accepted) => return Some(accepted),
+                    Err(answer) => (answer, None),
                 }
             }
-            Command::ChangeBroker(wanted, validate_only) => match wanted.records(&self.written) {
-                Ok(records) if !records.is_empty() && !validate_only => {
-                    return Some(Accepted { ticket, records, done: Done::Altered, topic: None });
+            Command::ChangeQuotas(wanted, validate_only) => {
+                match altered(ticket, wanted.records(&self.written), *validate_only) {
+                    Ok(accepted) => return Some(accepted),
+                    Err(answer) => (answer, None),
                 }
-                decided => (decided.map(|_| Done::Altered), None),
-            },
-            Command::ChangeQuotas(wanted, validate_only) => match wanted.records(&self.written) {
-                Ok(records) if !records.is_empty() && !validate_only => {
-                    return Some(Accepted { ticket, records, done: Done::Altered, topic: None });
-                }
-                decided => (decided.map(|_| Done::Altered), None),
-            },
+            }
             Command::Delete(id) => match self.written.topic_by_id(*id) {
                 Some(topic) => {
                     let (topic, records) =
@@ -358,6 +351,22 @@ impl Core {
         Ok((topic, records))
     }
 
+    /// A change of a topic that has to be written, or what it comes to and which topic that is about.
+    fn change(&self, ticket: Ticket, wanted: &ChangeTopic, validate_only: bool) -> Result<Accepted, Decided> {
+        match wanted.records(&self.written, self.surroundings) {
+            Ok((topic, records)) if !records.is_empty() && !validate_only => {
+                let about = Some((topic.name.clone(), topic.id));
+                Ok(Accepted { ticket, records, done: Done::Changed(topic), topic: about })
+            }
+            Ok((topic, _)) => {
+                // What it is like already may not be in its directories yet.
+                let about = (!validate_only).then(|| (topic.name.clone(), topic.id));
+                Err((Ok(Done::Changed(topic)), about))
+            }
+            Err(error) => Err((Err(error), None)),
+        }
+    }
+
     /// What a command came to is certain.
     fn finish(&mut self, decided: InFlight) {
         let InFlight { ticket, records, answer, topic } = decided;
@@ -399,6 +408,20 @@ impl Core {
             }
             _ => self.effects.answers.push((ticket, answer)),
         }
+    }
+}
+
+/// A change that no directory has to follow: to be written, or what it comes to.
+fn altered(
+    ticket: Ticket,
+    records: Result<Vec<MetadataRecord>, TopicError>,
+    validate_only: bool,
+) -> Result<Accepted, Answer> {
+    match records {
+        Ok(records) if !records.is_empty() && !validate_only => {
+            Ok(Accepted { ticket, records, done: Done::Altered, topic: None })
+        }
+        decided => Err(decided.map(|_| Done::Altered)),
     }
 }
 

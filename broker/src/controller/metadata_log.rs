@@ -3,58 +3,22 @@
 
 use std::sync::Arc;
 
+use klamm_protocol::Uuid;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
-use klamm_protocol::{EncodeError, ErrorCode, Uuid};
 use klamm_runtime::Clock;
 
-use super::command::TopicError;
+use super::error::ControllerError;
 use super::image::{Image, METADATA_TOPIC};
 use super::record::MetadataRecord;
 use super::snapshot_files;
 use crate::config::BrokerConfig;
 use crate::disk::Disk;
-use crate::log::{FlushMode, LogConfig, LogError, StorageError};
-use crate::partition::{AppendError, AppendOrigin, LogManager, Partition};
+use crate::log::{FlushMode, LogConfig, StorageError};
+use crate::partition::{AppendOrigin, LogManager, Partition};
 use crate::replay::{on_disk, replay};
 
 /// The id of [`METADATA_TOPIC`], fixed as in Kafka.
 const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
-
-/// The controller cannot do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum ControllerError {
-    /// The metadata log cannot be read or written.
-    #[error("cluster metadata: {0}")]
-    Storage(#[from] StorageError),
-    /// The metadata log cannot be created.
-    #[error("cluster metadata: {0}")]
-    Log(#[from] LogError),
-    /// The metadata log refused a batch.
-    #[error("cluster metadata: {0}")]
-    Append(#[from] AppendError),
-    /// A record cannot be written down.
-    #[error("cluster metadata: {0}")]
-    Encode(#[from] EncodeError),
-    /// A command was refused.
-    #[error(transparent)]
-    Refused(#[from] TopicError),
-}
-
-impl ControllerError {
-    fn code(&self) -> ErrorCode {
-        match self {
-            Self::Encode(_) => ErrorCode::InvalidRequest,
-            Self::Refused(error) => error.code,
-            _ => ErrorCode::KafkaStorageError,
-        }
-    }
-}
-
-impl From<ControllerError> for TopicError {
-    fn from(error: ControllerError) -> Self {
-        Self::new(error.code(), error.to_string())
-    }
-}
 
 /// The partition `__cluster_metadata-0`.
 #[derive(Debug, Clone)]
@@ -250,8 +214,8 @@ fn read_snapshot(metadata: &Partition, disk: &dyn Disk) -> Result<(Option<i64>, 
     for offset in offsets {
         if offset > end {
             return Err(StorageError::new(format!(
-                "the metadata log in {} ends at offset {end}, and its snapshot was made at {offset}: the end of the log \
-                 is lost. Put the directory back from a backup",
+                "the metadata log in {} ends at offset {end}, and its snapshot was made at {offset}: the end of the \
+                 log is lost. Put the directory back from a backup",
                 dir.display()
             )));
         }

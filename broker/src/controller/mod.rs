@@ -6,8 +6,8 @@
 //! task          the one task that takes them: writes, publishes, has directories looked at
 //! decide        what it decides; pure       command   what may be done, and its records; pure
 //!                                           change    changes of topics that exist; pure
-//! change_quotas     changes of clients' quotas; pure
-//! broker_settings   what was altered of the brokers' settings; pure
+//! change_quotas     changes of clients' quotas; pure            change_broker     changes of brokers' settings; pure
+//! broker_settings   what was altered of those; pure             error             why something cannot be done
 //! image         what there is; pure         record    the records of the metadata log
 //! reconcile     what to do on disk; pure    directories   does it
 //! metadata_log  the partition __cluster_metadata-0, in the place of a quorum
@@ -19,10 +19,12 @@
 
 mod broker_settings;
 mod change;
+mod change_broker;
 mod change_quotas;
 mod command;
 mod decide;
 mod directories;
+mod error;
 mod image;
 mod metadata_log;
 mod reconcile;
@@ -37,8 +39,8 @@ mod snapshots;
 mod task;
 mod view;
 
-pub(crate) use broker_settings::ChangeBroker;
 pub(crate) use change::{Adjustment, Change, ChangeTopic};
+pub(crate) use change_broker::ChangeBroker;
 pub(crate) use change_quotas::ChangeQuotas;
 pub use command::CreateTopic;
 pub use decide::DeletedTopic;
@@ -47,8 +49,8 @@ pub use record::MetadataRecord;
 pub use service::Controller;
 
 pub(crate) use command::is_valid_name;
+pub(crate) use error::ControllerError;
 pub(crate) use image::{Topic, is_internal};
-pub(crate) use metadata_log::ControllerError;
 pub(crate) use view::{Logs, View};
 
 /// How many commands one request has under way at the same time: enough to share an fsync, few enough to cost nothing.

@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::broker_settings::ChangeBroker;
 use super::change::ChangeTopic;
+use super::change_broker::ChangeBroker;
 use super::change_quotas::ChangeQuotas;
 use super::command::{CreateTopic, Surroundings, TopicError};
 use super::decide::{Command, Core, DeletedTopic, Done};
+use super::error::ControllerError;
 use super::image::{Image, Topic};
-use super::metadata_log::{ControllerError, MetadataLog, Opened, unmounted};
+use super::metadata_log::{MetadataLog, Opened, unmounted};
 use super::shared::Shared;
 use super::snapshots::Snapshots;
 use super::task::{COMMANDS_PER_ROUND, Means, Proposal, Task, stopped};

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use klamm_protocol::records::{BatchBuilder, BatchOptions, batches};
 use klamm_protocol::{Decoder, Encoder};
 
+use super::error::ControllerError;
 use super::image::Image;
-use super::metadata_log::ControllerError;
 use super::record::MetadataRecord;
 use crate::log::StorageError;
 

@@ -1,11 +1,11 @@
-//! The files of metadata snapshots, beside the segments of the metadata log: `<offset>-<epoch>.checkpoint` holds what is
-//! in the log below that offset. Blocks on the disk.
+//! The files of metadata snapshots, beside the segments of the metadata log: `<offset>-<epoch>.checkpoint` holds what
+//! is in the log below that offset. Blocks on the disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::error::ControllerError;
 use super::image::Image;
-use super::metadata_log::ControllerError;
 use super::snapshot;
 use crate::disk::Disk;
 use crate::log::StorageError;

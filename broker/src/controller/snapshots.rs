@@ -1,10 +1,11 @@
-//! When a snapshot of the metadata is due, and the one that is being written. Commands go on meanwhile: an image that is
-//! written down is a clone, which costs nothing.
+//! When a snapshot of the metadata is due, and the one that is being written. Commands go on meanwhile: an image that
+//! is written down is a clone, which costs nothing.
 
 use futures::future::BoxFuture;
 
+use super::error::ControllerError;
 use super::image::Image;
-use super::metadata_log::{ControllerError, MetadataLog};
+use super::metadata_log::MetadataLog;
 
 /// The snapshots of a metadata log.
 pub(super) struct Snapshots {

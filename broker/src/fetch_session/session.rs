@@ -85,8 +85,8 @@ impl Session {
         self.kept.values().map(|kept| (kept.place.clone(), kept.wanted)).collect()
     }
 
-    /// Takes in what the client is told of every partition, in their order; says of which it has to be told at all. Those
-    /// with records go to the end, so that the others have the room of the next answer before them.
+    /// Takes in what the client is told of every partition, in their order; says of which it has to be told at all.
+    /// Those with records go to the end, so that the others have the room of the next answer before them.
     pub(super) fn tell(&mut self, found: &[Found]) -> Vec<bool> {
         let mut had_records = Vec::new();
         let told = self.kept.iter_mut().zip(found).map(|((turn, kept), found)| {

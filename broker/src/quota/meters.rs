@@ -1,7 +1,7 @@
 //! What clients have used of their quotas.
 //!
-//! Each has a store that fills by its quota up to what ten seconds bring, as Kafka looks at about so many. Whoever takes
-//! more than is there has to wait until what is missing has come; then it is at its quota over any longer time.
+//! Each has a store that fills by its quota up to what ten seconds bring, as Kafka looks at about so many. Whoever
+//! takes more than is there has to wait until what is missing has come; then it is at its quota over any longer time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

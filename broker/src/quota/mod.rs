@@ -1,5 +1,5 @@
-//! Client quotas: what is set for whom, which of it counts for a client, and how long a client that has used more has to
-//! wait. Pure; the metadata keeps what is set, and requests have the shell.
+//! Client quotas: what is set for whom, which of it counts for a client, and how long a client that has used more has
+//! to wait. Pure; the metadata keeps what is set, and requests have the shell.
 //!
 //! ```text
 //! settings   what is set, and which of it counts for a client

@@ -72,7 +72,8 @@ impl ClientQuotas {
     }
 
     /// What counts for a client, in bytes a second, and whether its id has a share of its own (of a user's quota all
-    /// clients of the user have one together). As in Kafka what says more goes first, and the user before the client id.
+    /// clients of the user have one together). As in Kafka what says more goes first, and the user before the client
+    /// id.
     pub(crate) fn limit(&self, client_id: &str, rate: Rate) -> Option<(f64, bool)> {
         let users = [Some(Some(ANONYMOUS)), Some(None), None];
         let clients = [Some(Some(client_id)), Some(None), None];

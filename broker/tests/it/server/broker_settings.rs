@@ -1,5 +1,5 @@
-//! Settings of the broker that are altered while it runs: they hold at once, for logs that are there and logs that come,
-//! and after every end of the broker.
+//! Settings of the broker that are altered while it runs: they hold at once, for logs that are there and logs that
+//! come, and after every end of the broker.
 
 use std::sync::Arc;
 
@@ -67,7 +67,8 @@ async fn what_is_altered_is_told_with_its_source_and_goes_before_the_file() {
     assert_eq!(synonyms(&mut wire, BROKER, THIS, "log.retention.ms").await, broker);
 }
 
-/// For all brokers, for this one, for a topic: the narrower goes first. It holds when it is answered, and after a crash.
+/// For all brokers, for this one, for a topic: the narrower goes first. It holds when it is answered, and after a
+/// crash.
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_is_altered_holds_at_once_and_after_a_crash() {
     let disk = Durable::default();
