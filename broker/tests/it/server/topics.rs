@@ -162,7 +162,7 @@ async fn what_is_served_is_announced_to_any_version() {
             ..ApiVersionsRequest::default()
         };
         let response = wire.ask_in(&request, version).await;
-        assert_eq!((response.error_code, response.api_keys.len()), (0, 31));
+        assert_eq!((response.error_code, response.api_keys.len()), (0, 33));
         let produce = response.api_keys.iter().find(|api| api.api_key == 0).unwrap();
         assert_eq!((produce.min_version, produce.max_version), (0, 13));
     }
