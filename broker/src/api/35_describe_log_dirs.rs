@@ -1,7 +1,7 @@
 //! DescribeLogDirs, key 35: versions 1 to 5.
 //!
 //! Every directory of `log.dirs`: what it holds of the partitions that are asked for, or of all of them, and how much
-//! room its file system has. Of one whose disk has failed nothing is told but KAFKA_STORAGE_ERROR. A log that is here is
+//! room its file system has. Of one whose disk failed nothing is told but KAFKA_STORAGE_ERROR. A log that is here is
 //! its replica's only one: it lags behind nothing, and is never a future one. No directory is cordoned (KIP-1066).
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -197,8 +197,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Sets room aside for `len` bytes from the file's start, without making it longer: what is written there later
-    /// finds it, and lies together. Where the file system cannot, nothing is done. [`Self::set_len`] gives back what was
-    /// not used.
+    /// finds it, and lies together. Where the file system cannot, nothing is done. [`Self::set_len`] gives back what
+    /// was not used.
     ///
     /// # Errors
     /// There is not so much room, or what the operating system says.

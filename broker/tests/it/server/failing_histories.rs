@@ -1,4 +1,4 @@
-//! Random histories with a disk that fails, of two: what was acknowledged in the healthy directory, and before the fault
+//! Random histories with a disk that fails, of two: what was acknowledged in the sound directory, and before the fault
 //! in the other, is there after a repair and a start.
 #![allow(clippy::unwrap_used)] // Helpers of tests fail like tests.
 
