@@ -233,6 +233,9 @@ mod tests {
         }
         let twice = [whole.clone(), whole.clone()].concat();
         assert!(read(twice.into()).is_err());
+        let end = batches(whole.clone()).last().unwrap().unwrap().header().next_offset();
+        let more = [whole.clone(), control(end, FOOTER, 77).unwrap()].concat();
+        assert!(read(more.into()).is_err(), "something comes behind its end");
         let header_len = batches(whole.clone()).next().unwrap().unwrap().header().total_len();
         assert!(read(whole.slice(header_len..)).is_err());
     }

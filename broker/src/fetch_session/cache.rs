@@ -125,8 +125,8 @@ impl FetchSessions {
         }
         let (wanted, size, counted) = (kept.session.wanted(), kept.session.len(), kept.size);
         kept.epoch = after(kept.epoch);
-        let fits = size <= self.limits.partitions_of_one
-            && (size <= counted || self.partitions - counted + size <= self.limits.partitions);
+        let in_all = self.partitions - counted + size;
+        let fits = size <= self.limits.partitions_of_one && in_all <= self.limits.partitions;
         if size == 0 || !fits {
             self.end(id);
             return if fits { Ok(wanted) } else { Err(ErrorCode::FetchSessionIdNotFound) };
