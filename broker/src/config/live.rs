@@ -157,13 +157,18 @@ mod tests {
                 Expectation::OneOf(values) => {
                     values.iter().copied().find(|value| *value != key.default).unwrap()
                 }
-                _ => "4321",
+                Expectation::Bool => "true",
+                Expectation::Int(_, most) if most < 4_321 => "5",
+                Expectation::Int(..) => "4321",
+                // A number that need not be whole.
+                Expectation::Text => "0.25",
             };
             let live = LiveConfig::new(BrokerConfig::from_values(&Values::new()).unwrap());
             live.alter(&settings(&[(name, other)]), &settings(&[]));
             let now = live.now();
             let of = |config: &BrokerConfig| {
-                (config.log.clone(), config.max_connections, config.max_connections_per_ip)
+                let BrokerConfig { log, cleaner, reserve, .. } = config.clone();
+                (log, cleaner, reserve, config.max_connections, config.max_connections_per_ip)
             };
             assert_ne!(of(&now), of(&live.started), "{name}");
         }
