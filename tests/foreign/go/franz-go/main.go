@@ -15,10 +15,7 @@ import (
 )
 
 var needs = map[string]string{
-	"delete-group":         "DeleteGroups",
-	"delete-group-offsets": "OffsetDelete",
-	"describe-acls":        "DescribeAcls",
-	"consumer-protocol":    "ConsumerGroupHeartbeat",
+	"consumer-protocol": "ConsumerGroupHeartbeat",
 }
 
 var lacks = map[string]string{

@@ -11,11 +11,7 @@ import (
 	"klamm/foreign/steps"
 )
 
-var needs = map[string]string{
-	"delete-group":         "DeleteGroups",
-	"delete-group-offsets": "OffsetDelete",
-	"describe-acls":        "DescribeAcls",
-}
+var needs = map[string]string{}
 
 var lacks = map[string]string{
 	"subscribe-pattern": "topics are named one by one",

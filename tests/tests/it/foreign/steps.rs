@@ -86,7 +86,7 @@ pub(super) const PARTS: &[Part] = &[
             ("alter-configs", "a topic's setting is changed"),
             ("create-partitions", "a topic gets more partitions"),
             ("delete-records", "a partition's beginning is cut off"),
-            ("describe-acls", "access rules are listed"),
+            ("describe-acls", "who asks for access rules is told that security is disabled"),
         ],
     },
 ];
