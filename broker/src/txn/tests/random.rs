@@ -272,6 +272,26 @@ impl History {
     }
 }
 
+/// How many transactions were committed and aborted in a history.
+fn judge(history: &mut History, seed: u64) -> (usize, usize) {
+    let (mut committed, mut aborted) = (0, 0);
+    for (partition, fate) in &history.fates {
+        let marked = fate.marked.last().map(|(commit, _)| *commit);
+        assert!(!fate.is_added || marked.is_some(), "seed {seed}: {partition} was never marked");
+        assert!(
+            fate.told.is_none_or(|told| marked == Some(told)),
+            "seed {seed}: {partition} ended otherwise than its client was told: {fate:?}"
+        );
+        committed += usize::from(marked == Some(true));
+        aborted += usize::from(marked == Some(false));
+    }
+    assert!(history.world.all_are_answered() || history.marker_asks, "seed {seed}: an answer was lost");
+    let durable = history.world.replayed();
+    let now = history.world.look(Coordinator::stored);
+    assert_eq!(now, durable.stored(), "seed {seed}: rolled back is as if replayed");
+    (committed, aborted)
+}
+
 #[test]
 fn a_transaction_ends_one_way_whatever_happens() {
     let (mut ended, mut crashes, mut refused, mut committed, mut aborted) = (0, 0, 0, 0, 0);
@@ -281,24 +301,26 @@ fn a_transaction_ends_one_way_whatever_happens() {
             history.turn();
         }
         history.finish();
-        for (partition, fate) in &history.fates {
-            let marked = fate.marked.last().map(|(commit, _)| *commit);
-            assert!(!fate.is_added || marked.is_some(), "seed {seed}: {partition} was never marked");
-            assert!(
-                fate.told.is_none_or(|told| marked == Some(told)),
-                "seed {seed}: {partition} ended otherwise than its client was told: {fate:?}"
-            );
-            committed += usize::from(marked == Some(true));
-            aborted += usize::from(marked == Some(false));
-        }
-        assert!(history.world.all_are_answered() || history.marker_asks, "seed {seed}: an answer was lost");
-        let durable = history.world.replayed();
-        let now = history.world.look(Coordinator::stored);
-        assert_eq!(now, durable.stored(), "seed {seed}: rolled back is as if replayed");
+        let fates = judge(&mut history, seed);
+        committed += fates.0;
+        aborted += fates.1;
         ended += history.ended;
         crashes += history.world.crashes;
         refused += history.world.refused;
     }
     assert!(ended > 1_000 && crashes > 100 && refused > 100, "{ended} {crashes} {refused}");
     assert!(committed > 500 && aborted > 1_000, "{committed} {aborted}");
+}
+
+/// What a short history cannot have: epochs that are used up, ids that have lived through hundreds of crashes.
+#[test]
+fn a_transaction_ends_one_way_after_a_hundred_thousand_others() {
+    let mut history = History::new(20_261_122);
+    for _ in 0..100_000 {
+        history.turn();
+    }
+    history.finish();
+    let (committed, aborted) = judge(&mut history, 20_261_122);
+    assert!(committed > 200 && aborted > 1_000, "{committed} {aborted}");
+    assert!(history.world.crashes > 100, "{}", history.world.crashes);
 }
