@@ -35,7 +35,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
     };
     let all = request.topics.is_empty();
     let limit = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
-    let mut page = Page { here: context.config().node_id, view: &view, left: limit, all, told: Vec::new() };
+    let mut page = Page { context, view: &view, left: limit, all, told: Vec::new() };
     let begin = |name: &str| if name == from { first } else { 0 };
     let next_cursor = if all {
         let names = view.image.topics().map(|topic| &*topic.name).skip_while(|name| *name < from);
@@ -69,7 +69,7 @@ fn refused(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsR
 
 /// A page that is being filled.
 struct Page<'a> {
-    here: i32,
+    context: &'a Context,
     view: &'a View,
     /// How many partitions there is room for.
     left: i32,
@@ -108,15 +108,24 @@ impl Page<'_> {
     }
 
     fn describe(&self, topic: &Topic, some: std::ops::Range<i32>) -> DescribeTopicPartitionsResponseTopic {
-        let partition = |partition_index| DescribeTopicPartitionsResponsePartition {
-            partition_index,
-            leader_id: self.here,
-            leader_epoch: self.view.log(topic, partition_index).map_or(0, |log| log.leader_epoch()),
-            replica_nodes: vec![self.here],
-            isr_nodes: vec![self.here],
-            eligible_leader_replicas: Some(Vec::new()),
-            last_known_elr: Some(Vec::new()),
-            ..DescribeTopicPartitionsResponsePartition::default()
+        let here = self.context.config().node_id;
+        let partition = |partition_index| {
+            let online = DescribeTopicPartitionsResponsePartition {
+                partition_index,
+                leader_id: here,
+                leader_epoch: self.view.log(topic, partition_index).map_or(0, |log| log.leader_epoch()),
+                replica_nodes: vec![here],
+                isr_nodes: vec![here],
+                eligible_leader_replicas: Some(Vec::new()),
+                last_known_elr: Some(Vec::new()),
+                ..DescribeTopicPartitionsResponsePartition::default()
+            };
+            if !self.context.is_offline(self.view, topic, partition_index) {
+                return online;
+            }
+            let error_code = ErrorCode::LeaderNotAvailable.code();
+            let offline_replicas = vec![here];
+            DescribeTopicPartitionsResponsePartition { error_code, leader_id: -1, offline_replicas, ..online }
         };
         DescribeTopicPartitionsResponseTopic {
             name: Some(topic.name.as_ref().into()),

@@ -12,7 +12,7 @@ use klamm_protocol::records::{BatchHeader, RecordBatch};
 use super::aborted::AbortedTransaction;
 use super::cleaner::ClosedSegment;
 use super::config::LogConfig;
-use super::error::{for_good, is_passing, is_want_of_descriptors};
+use super::error::{is_passing, is_want_of_descriptors};
 use super::names::{ALL, BESIDE, CLEANED, LOG, SWAP, segment_path};
 use super::open_files::LogFiles;
 use super::segment::Segment;
@@ -189,11 +189,7 @@ impl Log {
         if let Err(error) = disk.sync_dir(self.files.dir()) {
             // A sync that was not begun says nothing about the disk; any other one may have had its effect.
             let undone = is_want_of_descriptors(&error) && disk.rename(&swap, &log).is_ok();
-            return Err(if undone {
-                ReplaceError::Undone(error)
-            } else {
-                ReplaceError::HalfDone(for_good(error))
-            });
+            return Err(if undone { ReplaceError::Undone(error) } else { ReplaceError::HalfDone(error) });
         }
         Ok(base_offset)
     }
@@ -235,7 +231,7 @@ impl Log {
                 self.unsynced().dir(&dir);
                 Ok(Vec::new())
             }
-            synced => synced.map(|()| trash).map_err(for_good),
+            synced => synced.map(|()| trash),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::ready;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +16,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::compaction::{Compacted, CompactionMeans};
 use super::compaction_steps::CompactionError;
+use super::error::is_of_disk;
 use super::handle::Partition;
 use super::log_dir::{Key, LogDir};
+use super::reserve::NoRoom;
+use super::rules::AppendOrigin;
 use crate::log::cleaner::{Candidate, KeyHasher, Pace};
 
 /// How long one log is waited for when all are looked at.
@@ -195,13 +199,8 @@ impl Cleaner {
         let noted = match compacted {
             Ok(compacted) => {
                 tell(&partition, &compacted);
-                let noting = dir.clone();
                 let key = key.clone();
-                let noted = dir.executor().run(move || noting.cleaned_to().set(&key, compacted.to)).await;
-                match noted {
-                    Ok(noted) => noted.map_err(CompactionError::from),
-                    Err(ended) => Err(CompactionError::Later(ended.to_string())),
-                }
+                note(&dir, move |dir| dir.cleaned_to().set(&key, compacted.to)).await
             }
             Err(error) => Err(error),
         };
@@ -210,11 +209,11 @@ impl Cleaner {
             Err(error) if partition.offline().is_some() => {
                 tracing::debug!(topic = %partition.topic(), partition = partition.index(), %error, "not compacted");
             }
-            Err(CompactionError::Later(error)) => tracing::warn!(
+            Err(error @ (CompactionError::Later(_) | CompactionError::NotWritten(_))) => tracing::warn!(
                 topic = %partition.topic(), partition = partition.index(), %error,
                 "the log could not be compacted; it is tried again"
             ),
-            Err(CompactionError::Never(error)) => {
+            Err(error @ CompactionError::Never(_)) => {
                 tracing::error!(
                     topic = %partition.topic(), partition = partition.index(), %error,
                     "the log cannot be compacted, and grows until the broker is started again"
@@ -261,10 +260,39 @@ impl CompactionMeans for Means<'_> {
     }
 
     async fn before_gaps(&self, to: i64) -> Result<(), CompactionError> {
-        let (dir, key) = (self.dir.clone(), self.key.clone());
-        let noted = self.dir.executor().run(move || dir.gaps_to().raise(&key, to)).await;
-        Ok(noted.map_err(|ended| CompactionError::Later(ended.to_string()))??)
+        let key = self.key.clone();
+        note(&self.dir, move |dir| dir.gaps_to().raise(&key, to)).await
     }
+
+    async fn admit(&self, bytes: u64) -> Result<(), CompactionError> {
+        let (health, now_ms) = (self.dir.health().clone(), self.cleaner.clock.now_ms());
+        let admitted =
+            self.dir.executor().run(move || health.room_for(AppendOrigin::Coordinator, bytes, now_ms));
+        let admitted = admitted.await.map_err(|ended| CompactionError::Later(ended.to_string()))?;
+        admitted.map_err(|NoRoom { free_bytes, reserve_bytes }| {
+            CompactionError::Later(format!(
+                "it may take {bytes} bytes for a while, {free_bytes} are free, and {reserve_bytes} of them are kept \
+                 free (log.dir.reserve.bytes). Free some space; no restart is needed"
+            ))
+        })
+    }
+}
+
+/// Writes a checkpoint of the cleaner's. A disk that fails then has failed for all of its log directory.
+async fn note(
+    dir: &Arc<LogDir>,
+    write: impl FnOnce(&LogDir) -> io::Result<()> + Send + 'static,
+) -> Result<(), CompactionError> {
+    let noting = dir.clone();
+    let noted = dir.executor().run(move || write(&noting)).await;
+    let noted = noted.map_err(|ended| CompactionError::Later(ended.to_string()))?;
+    noted.map_err(|error| {
+        if is_of_disk(&error) {
+            let path = dir.path().display();
+            dir.health().fail(format!("writing the cleaner's checkpoints of {path} failed: {error}"));
+        }
+        CompactionError::NotWritten(error)
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

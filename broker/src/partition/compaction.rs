@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::compaction_steps::{CompactionError, DECOMPRESSED_CAP_BYTES, Learning, Piece, Rewriting, close};
+use super::error::is_of_disk;
 use super::handle::Partition;
 use super::snapshot::snapshot_path;
 use super::writer::Writer;
@@ -26,6 +27,8 @@ pub(super) trait CompactionMeans: Sync {
     fn hasher(&self) -> KeyHasher;
     /// Called after so many bytes were read and written.
     fn pause(&self, bytes: u64) -> impl Future<Output = ()> + Send;
+    /// Called before something is begun that may take so many bytes beside what is there.
+    fn admit(&self, bytes: u64) -> impl Future<Output = Result<(), CompactionError>> + Send;
     /// Called before anything is replaced below this offset.
     fn before_gaps(&self, to: i64) -> impl Future<Output = Result<(), CompactionError>> + Send;
 }
@@ -81,14 +84,40 @@ impl Partition {
     }
 
     /// Compacts the log up to the end of the candidate, or as far as the memory for its keys reaches.
+    ///
+    /// # Errors
+    /// See [`CompactionError`]. Where the disk has failed, nothing is written to its log directory any more.
     pub(super) async fn compact(
         self: &Arc<Self>,
         candidate: Candidate,
         now_ms: i64,
         means: &impl CompactionMeans,
     ) -> Result<Compacted, CompactionError> {
+        let compacted = self.try_to_compact(candidate, now_ms, means).await;
+        if let Err(CompactionError::NotWritten(error)) = &compacted
+            && is_of_disk(error)
+        {
+            let what = format!("compacting {} failed: {error}", self.dir().display());
+            self.fail_by(error, StorageError::new(what));
+        }
+        compacted
+    }
+
+    async fn try_to_compact(
+        self: &Arc<Self>,
+        candidate: Candidate,
+        now_ms: i64,
+        means: &impl CompactionMeans,
+    ) -> Result<Compacted, CompactionError> {
         let config = self.config();
+        let limits = SegmentLimits {
+            size_bytes: config.segment_bytes.min(i32::MAX as u64),
+            index_bytes: u64::from(config.segment_index_bytes),
+        };
         let mut begun = self.ask(move |_, writer| begin(writer, candidate.end)).await?;
+        if let Some(first) = grouped(&begun.segments, limits).into_iter().next() {
+            means.admit(size_of(&begun.segments[first])).await?;
+        }
         for number in 0..begun.segments.len() {
             let (from, end) = (begun.segments[number].base_offset, begun.segments[number].end_offset);
             let aborted = self.ask(move |_, writer| writer.log.aborted_transactions(from, end)).await??;
@@ -112,16 +141,15 @@ impl Partition {
         let segments: Vec<_> =
             begun.segments.into_iter().filter(|segment| segment.base_offset < to).collect();
         let mut done = Compacted { to, bytes_before: 0, bytes_after: 0, without_key: 0 };
-        let limits = SegmentLimits {
-            size_bytes: config.segment_bytes.min(i32::MAX as u64),
-            index_bytes: u64::from(config.segment_index_bytes),
-        };
-        for group in grouped(&segments, limits) {
+        for (number, group) in grouped(&segments, limits).into_iter().enumerate() {
             let group = &segments[group];
+            if number > 0 {
+                means.admit(size_of(group)).await?;
+            }
             let cleaned = self.begin_cleaned(group, &config, now_ms).await?;
             let written;
             (rewriting, written) = self.rewrite(rewriting, cleaned, group, means).await?;
-            done.bytes_before += group.iter().map(|segment| segment.size_bytes).sum::<u64>();
+            done.bytes_before += size_of(group);
             done.bytes_after += written;
         }
         done.without_key = rewriting.without_key;
@@ -169,9 +197,9 @@ impl Partition {
             let _names = partition.names()?;
             partition.check_writable()?;
             let made = CleanedSegment::create(writer.log.files(), base_offset, &config, now_ms);
-            made.map_err(|error| StorageError::new(error.to_string()))
+            made.map_err(CompactionError::NotWritten)
         });
-        Ok(made.await??)
+        made.await?
     }
 
     /// Writes what stays of a group of segments, and puts it in their place. Gives how many bytes it is.
@@ -236,14 +264,14 @@ impl Partition {
                 drop(self.remove_trash(trash));
                 Ok(())
             }
-            Err(ReplaceError::Undone(error)) => Err(error.into()),
+            Err(ReplaceError::Undone(error)) => Err(CompactionError::NotWritten(error)),
             Err(ReplaceError::HalfDone(error)) => {
                 let what = format!(
                     "putting compacted segments in their place in {} failed: {error}. The partition is read-only until \
                      the broker is restarted, which finishes it; check the disk before",
                     self.dir().display()
                 );
-                self.fail(StorageError::new(what.clone()));
+                self.fail_by(&error, StorageError::new(what.clone()));
                 Err(CompactionError::Later(what))
             }
         }
@@ -264,6 +292,10 @@ impl Partition {
         }
         trash
     }
+}
+
+fn size_of(segments: &[ClosedSegment]) -> u64 {
+    segments.iter().map(|segment| segment.size_bytes).sum()
 }
 
 fn begin(writer: &Writer, end: i64) -> Begun {

@@ -7,7 +7,7 @@ use klamm_protocol::records::{RecordBatch, RecordError};
 
 use crate::disk::DiskFile;
 use crate::log::cleaner::{Kept, KeyMap, Rules, Transactions, learn};
-use crate::log::{BatchScan, CleanedSegment, Scanned, StorageError};
+use crate::log::{AbortedTransaction, BatchScan, CleanedSegment, Scanned, StorageError};
 
 /// How much one batch may decompress to.
 pub(super) const DECOMPRESSED_CAP_BYTES: usize = 256 << 20;
@@ -21,6 +21,9 @@ pub(super) enum CompactionError {
     /// It will not do.
     #[error("{0}")]
     Never(String),
+    /// The disk did not take what was to be written.
+    #[error("{0}")]
+    NotWritten(io::Error),
 }
 
 impl From<StorageError> for CompactionError {
@@ -115,12 +118,15 @@ impl Rewriting {
             *without_key += looked.without_key;
             match looked.kept {
                 Kept::Nothing => {}
-                Kept::Whole => cleaned.append(batch, looked.aborted.as_ref())?,
-                Kept::Anew(bytes) => cleaned.append(&RecordBatch::parse(bytes)?, looked.aborted.as_ref())?,
+                Kept::Whole => add(&mut cleaned, batch, looked.aborted)?,
+                Kept::Anew(bytes) => add(&mut cleaned, &RecordBatch::parse(bytes)?, looked.aborted)?,
             }
             Ok(true)
         });
-        let written = next.and_then(|next| Ok((next, cleaned.write()?)));
+        let written = next.and_then(|next| {
+            let written = cleaned.write().map_err(CompactionError::NotWritten)?;
+            Ok((next, written))
+        });
         match written {
             Ok((next, written)) => Ok((self, cleaned, next.unwrap_or(piece.size), written as u64)),
             Err(error) => {
@@ -131,12 +137,20 @@ impl Rewriting {
     }
 }
 
+fn add(
+    cleaned: &mut CleanedSegment,
+    batch: &RecordBatch,
+    aborted: Option<AbortedTransaction>,
+) -> Result<(), CompactionError> {
+    cleaned.append(batch, aborted.as_ref()).map_err(CompactionError::NotWritten)
+}
+
 /// Completes the files and makes them durable.
 pub(super) fn close(mut cleaned: CleanedSegment) -> Result<CleanedSegment, CompactionError> {
     let synced = cleaned.close().and_then(|files| files.iter().try_for_each(|file| file.sync_data()));
     if let Err(error) = synced {
         cleaned.discard();
-        return Err(error.into());
+        return Err(CompactionError::NotWritten(error));
     }
     Ok(cleaned)
 }

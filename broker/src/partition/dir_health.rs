@@ -69,6 +69,16 @@ impl DirHealth {
 
     /// Whether a batch of this size may be written. Asks the disk now and then, so only for threads that may block.
     pub(super) fn admit(&self, origin: AppendOrigin, bytes: u64, now_ms: i64) -> Result<(), AppendError> {
+        let room = self.room_for(origin, bytes, now_ms);
+        room.map_err(|NoRoom { free_bytes, reserve_bytes }| AppendError::NoRoom {
+            dir: self.path.clone(),
+            free_bytes,
+            reserve_bytes,
+        })
+    }
+
+    /// The same for anything that is written.
+    pub(super) fn room_for(&self, origin: AppendOrigin, bytes: u64, now_ms: i64) -> Result<(), NoRoom> {
         let is_due = self.room().begin_to_ask(bytes, now_ms);
         if is_due {
             let space = self.disk.space(&self.path).ok();
@@ -85,11 +95,7 @@ impl DirHealth {
                 None => {}
             }
         }
-        self.room().take(origin, bytes).map_err(|NoRoom { free_bytes, reserve_bytes }| AppendError::NoRoom {
-            dir: self.path.clone(),
-            free_bytes,
-            reserve_bytes,
-        })
+        self.room().take(origin, bytes)
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {

@@ -11,7 +11,8 @@ use klamm_broker::Broker;
 use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::describe_log_dirs::DescribeLogDirsResult;
-use klamm_protocol::messages::{DeleteTopicsRequest, DescribeLogDirsRequest};
+use klamm_protocol::messages::describe_topic_partitions::TopicRequest;
+use klamm_protocol::messages::{DeleteTopicsRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest};
 use klamm_runtime::{MemoryNet, Net};
 
 use super::wire::*;
@@ -98,6 +99,17 @@ async fn leader(wire: &mut Wire, topic: &str) -> (ErrorCode, i32, Vec<i32>) {
     assert_eq!(found.error_code, 0, "{topic}");
     let partition = &found.partitions[0];
     assert_eq!((&partition.replica_nodes, &partition.isr_nodes), (&vec![1], &vec![1]));
+    // Two requests that have to say the same.
+    let asked = vec![TopicRequest { name: topic.into(), ..TopicRequest::default() }];
+    let request =
+        DescribeTopicPartitionsRequest { topics: asked, response_partition_limit: 9, ..Default::default() };
+    let described = wire.ask(&request).await.topics.remove(0).partitions.remove(0);
+    assert_eq!((&described.replica_nodes, &described.isr_nodes), (&vec![1], &vec![1]));
+    assert_eq!(
+        (described.error_code, described.leader_id, described.leader_epoch, &described.offline_replicas),
+        (partition.error_code, partition.leader_id, partition.leader_epoch, &partition.offline_replicas),
+        "{topic}"
+    );
     (ErrorCode::from_code(partition.error_code), partition.leader_id, partition.offline_replicas.clone())
 }
 

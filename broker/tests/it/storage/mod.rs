@@ -7,6 +7,7 @@ mod aborted;
 mod acknowledged;
 mod attacked;
 mod compaction;
+mod compaction_disk;
 mod compaction_random;
 mod durability;
 mod ends;

@@ -158,13 +158,18 @@ impl Run {
             None => {
                 // It was created and nothing was ever flushed.
                 assert_eq!(self.durable, 0);
-                self.partition = manager
-                    .create_partition(TOPIC, 0, klamm_protocol::Uuid::from_u128(7), self.data.config.clone())
-                    .unwrap();
+                self.partition = self.make(&manager);
             }
         }
         self.manager = manager;
         assert!(self.partition.offline().is_none(), "{:?}", self.partition.offline());
+        if self.partition.topic_id().is_zero() {
+            // The first flush was not over, and it is not known whose the partition is: nothing was promised, and a
+            // broker makes it anew before anybody can read it or wait for it.
+            assert_eq!(self.durable, 0, "acknowledged, and nobody knows whose it is");
+            assert!(self.manager.delete_partition(TOPIC, 0).unwrap());
+            self.partition = self.make(&self.manager);
+        }
         let survived = self.partition.log_end_offset();
         assert!(
             survived >= self.durable,
@@ -173,10 +178,14 @@ impl Run {
         );
         self.model.split_off(&survived);
         assert_eq!(self.end(), survived, "nothing that was not written");
-        // Where the first flush was not over it is not known whose the partition is: nothing was promised, and a broker
-        // makes it anew.
-        self.durable = if self.partition.topic_id().is_zero() { 0 } else { survived };
+        self.durable = survived;
         self.check_all().await;
+    }
+
+    fn make(&self, manager: &LogManager) -> Arc<Partition> {
+        manager
+            .create_partition(TOPIC, 0, klamm_protocol::Uuid::from_u128(7), self.data.config.clone())
+            .unwrap()
     }
 
     /// Changes one byte of a segment behind the broker's back, after a kill or a power cut. What was acknowledged is
