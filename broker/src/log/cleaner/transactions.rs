@@ -23,7 +23,7 @@ pub(crate) struct MarkerFate {
     pub(crate) aborted: Option<AbortedTransaction>,
 }
 
-/// Every batch of the log has to be shown to it, in order.
+/// Every batch of the log has to be shown to it, in order, from wherever on.
 #[derive(Debug)]
 pub(crate) struct Transactions {
     /// Aborted ones that have not begun yet, in the order in which they do.
@@ -43,7 +43,7 @@ impl Transactions {
 
     /// A batch of records comes; says whether it was aborted.
     pub(crate) fn records(&mut self, header: &BatchHeader) -> bool {
-        self.begin_up_to(header.last_offset());
+        self.begin_up_to(header);
         if !header.is_transactional() {
             return false;
         }
@@ -61,7 +61,7 @@ impl Transactions {
 
     /// A control batch comes; nothing is the marker in one of another kind.
     pub(crate) fn marker(&mut self, header: &BatchHeader, marker: Option<EndTxnMarker>) -> MarkerFate {
-        self.begin_up_to(header.last_offset());
+        self.begin_up_to(header);
         let Some(marker) = marker else { return MarkerFate { unneeded: false, aborted: None } };
         if marker.committed {
             let seen = self.committing.remove(&header.producer_id);
@@ -72,11 +72,15 @@ impl Transactions {
         MarkerFate { unneeded: aborted.is_none(), aborted }
     }
 
-    fn begin_up_to(&mut self, offset: i64) {
+    /// What ended before the first batch that is shown has no marker to come, and says nothing of what comes.
+    fn begin_up_to(&mut self, header: &BatchHeader) {
+        let offset = header.last_offset();
         while let Some(transaction) = self.ahead.front().copied().filter(|next| next.first_offset <= offset) {
             self.ahead.pop_front();
-            let fresh = Aborting { transaction, seen: false };
-            self.aborting.entry(transaction.producer_id).or_insert(fresh);
+            if transaction.last_offset >= header.base_offset {
+                let fresh = Aborting { transaction, seen: false };
+                self.aborting.entry(transaction.producer_id).or_insert(fresh);
+            }
         }
     }
 }
@@ -144,5 +148,17 @@ mod tests {
         assert!(log.records(&at(7, 1, true)), "it began at 6, which is gone");
         assert_eq!(log.marker(&at(8, 1, true), ABORT), needed(Some(aborted(1, 6, 8))));
         assert!(!log.records(&at(9, 1, true)));
+    }
+
+    #[test]
+    fn what_ended_before_the_first_batch_that_is_seen_is_over() {
+        let before = vec![aborted(1, 0, 2), aborted(1, 4, 6), aborted(2, 3, 5), aborted(2, 8, 12)];
+        let mut log = Transactions::new(before.clone());
+        assert!(!log.records(&at(10, 1, true)), "the next of this producer");
+        assert!(log.records(&at(11, 2, true)), "in the midst of it");
+        assert_eq!(log.marker(&at(12, 2, true), ABORT), needed(Some(aborted(2, 8, 12))));
+        assert!(!log.records(&at(13, 2, true)));
+        let mut log = Transactions::new(before);
+        assert!(log.records(&at(6, 1, true)), "up to its end");
     }
 }
