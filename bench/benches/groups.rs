@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use klamm_broker::Broker;
+use klamm_broker::disk::{Disk, FileDisk};
 use klamm_protocol::frame::{decode_response, encode_request};
 use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -195,11 +196,11 @@ async fn main() {
         let dir = dir(&offsets_partitions.to_string());
         let (commits, took) = reload(&dir, offsets_partitions).await;
         println!("groups reload partitions={offsets_partitions} commits={commits} ms={}", took.as_millis());
-        std::fs::remove_dir_all(&dir).expect("the data goes");
+        FileDisk.remove_dir_all(&dir).expect("the data goes");
     }
     let dir = dir("list");
     let (took, slowest) = list(&dir).await;
     let (took, slowest) = (took.as_millis(), slowest.as_micros());
     println!("groups list groups={MANY_GROUPS} ms={took} slowest-heartbeat-us={slowest}");
-    std::fs::remove_dir_all(&dir).expect("the data goes");
+    FileDisk.remove_dir_all(&dir).expect("the data goes");
 }

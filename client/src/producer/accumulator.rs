@@ -93,7 +93,7 @@ struct Queue {
 /// A batch that takes no more records.
 #[derive(Debug)]
 enum Full {
-    Here(Batch),
+    Here(Box<Batch>),
     /// Being closed.
     Away {
         id: u64,
@@ -190,7 +190,7 @@ impl Accumulator {
         let Closing { slot, batch } = closing;
         let away = |full: &&mut Full| matches!(full, Full::Away { id, .. } if *id == batch.id);
         if let Some(full) = self.queues.get_mut(&slot).and_then(|queue| queue.closed.iter_mut().find(away)) {
-            *full = Full::Here(batch);
+            *full = Full::Here(Box::new(batch));
             self.changed.insert(slot);
         }
     }
@@ -245,7 +245,7 @@ impl Accumulator {
     pub(super) fn flush(&mut self) -> Vec<Arc<Promise>> {
         for slot in &self.filled {
             if let Some(queue) = self.queues.get_mut(slot) {
-                queue.closed.extend(queue.open.take().map(Full::Here));
+                queue.closed.extend(queue.open.take().map(|batch| Full::Here(Box::new(batch))));
             }
         }
         self.changed.extend(&self.filled);
@@ -316,7 +316,7 @@ impl Queue {
     /// A full batch takes its place in the queue, now or when it comes back.
     fn retire(&mut self, slot: Slot, batch: Batch) -> Option<Closing> {
         if !batch.is_worth_closing() {
-            self.closed.push_back(Full::Here(batch));
+            self.closed.push_back(Full::Here(Box::new(batch)));
             return None;
         }
         self.closed.push_back(Full::Away { id: batch.id, created: batch.created });
@@ -361,7 +361,7 @@ impl Waiting<Batch> for Accumulator {
     fn take(&mut self, slot: Slot) -> Option<Batch> {
         let queue = self.queues.get_mut(&slot)?;
         let batch = match queue.closed.pop_front() {
-            Some(Full::Here(batch)) => Some(batch),
+            Some(Full::Here(batch)) => Some(*batch),
             Some(away) => {
                 queue.closed.push_front(away);
                 None
