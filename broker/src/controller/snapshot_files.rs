@@ -35,7 +35,8 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path, offset: i64) -> Result<Image, St
     snapshot::read(bytes.into()).map_err(|error| damaged(&error))
 }
 
-/// Writes a snapshot. When this returns it is there, whole and durable; before, it is not there at all.
+/// Writes a snapshot. When this returns it is there, whole and durable; before, it is not there at all. Nothing stays
+/// of one that cannot be written.
 ///
 /// # Errors
 /// What the disk says.
@@ -46,13 +47,30 @@ pub(super) fn write(
     (image, node_id, now_ms): (&Image, i32, i64),
 ) -> Result<(), ControllerError> {
     let unfinished = path_of(dir, offset, UNFINISHED);
+    let written = write_as(disk, dir, offset, &unfinished, (image, node_id, now_ms));
+    if written.is_err()
+        && let Err(error) = disk.remove(&unfinished)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %unfinished.display(), %error, "cannot remove it; the next start will");
+    }
+    written
+}
+
+fn write_as(
+    disk: &dyn Disk,
+    dir: &Path,
+    offset: i64,
+    unfinished: &Path,
+    (image, node_id, now_ms): (&Image, i32, i64),
+) -> Result<(), ControllerError> {
     let failed = |error: io::Error| {
         StorageError::new(format!(
             "the metadata snapshot {} cannot be written: {error}",
             unfinished.display()
         ))
     };
-    let file = disk.create(&unfinished).map_err(failed)?;
+    let file = disk.create(unfinished).map_err(failed)?;
     let mut position = 0;
     snapshot::write(image, node_id, now_ms, |batch| {
         file.write_all_at(batch, position).map_err(failed)?;
@@ -60,7 +78,7 @@ pub(super) fn write(
         Ok(())
     })?;
     file.sync_data().map_err(failed)?;
-    disk.rename(&unfinished, &path_of(dir, offset, SUFFIX)).map_err(failed)?;
+    disk.rename(unfinished, &path_of(dir, offset, SUFFIX)).map_err(failed)?;
     Ok(disk.sync_dir(dir).map_err(failed)?)
 }
 
@@ -87,7 +105,28 @@ fn offset_of(name: &str) -> Option<i64> {
 mod tests {
     use super::super::record::MetadataRecord;
     use super::*;
-    use crate::disk::MemoryDisk;
+    use crate::disk::{Calls, DiskCall, Failure, MemoryDisk};
+
+    /// Each that found no space left what it had written, on the disk that was full.
+    #[test]
+    fn one_that_cannot_be_written_leaves_nothing_behind() {
+        let (memory, dir) = (MemoryDisk::new(), Path::new("/d"));
+        let disk: &dyn Disk = &memory;
+        disk.create_dir_all(dir).unwrap();
+        for call in [DiskCall::Write, DiskCall::Sync, DiskCall::Rename] {
+            for nth in 1..3 {
+                memory.fail(Calls::of(&[call]).nth(nth), Failure::Os(28));
+                let written = write(disk, dir, 5, (&Image::default(), 1, 0));
+                let left: Vec<_> = disk.read_dir(dir).unwrap().into_iter().map(|entry| entry.name).collect();
+                assert_eq!(
+                    (left.len(), list(disk, dir).unwrap().len()),
+                    [(1, 1), (0, 0)][usize::from(written.is_err())]
+                );
+                memory.clear_faults();
+                remove_others(disk, dir, &[]).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn snapshots_are_listed_read_and_removed() {

@@ -43,10 +43,11 @@ impl CleanedTo {
         lock(&self.known).get(key).copied()
     }
 
-    /// Raises the offset of a partition, durably. Blocks on the disk.
-    pub(super) fn raise(&self, key: &Key, offset: i64) -> io::Result<()> {
+    /// Raises the offset of a partition, durably, if that is still there: another one may have its name by now. Blocks
+    /// on the disk.
+    pub(super) fn raise(&self, key: &Key, offset: i64, still_there: impl Fn() -> bool) -> io::Result<()> {
         let mut written = lock(&self.written);
-        if self.get(key).is_some_and(|known| known >= offset) && written.is_some() {
+        if self.get(key).is_some_and(|known| known >= offset) && written.is_some() || !still_there() {
             return Ok(());
         }
         let mut offsets = lock(&self.known).clone();
@@ -54,9 +55,13 @@ impl CleanedTo {
         self.write(&mut written, offsets)
     }
 
-    /// Sets the offset of a partition, durably. Blocks on the disk.
-    pub(super) fn set(&self, key: &Key, offset: i64) -> io::Result<()> {
+    /// Sets the offset of a partition, durably, if that is still there. Blocks on the disk.
+    pub(super) fn set(&self, key: &Key, offset: i64, still_there: impl Fn() -> bool) -> io::Result<()> {
+        // Held until it is written: one of this name that is made meanwhile waits, and erases it.
         let mut written = lock(&self.written);
+        if !still_there() {
+            return Ok(());
+        }
         let mut offsets = lock(&self.known).clone();
         offsets.insert(key.clone(), offset);
         self.write(&mut written, offsets)
@@ -107,18 +112,21 @@ mod tests {
         let (a, b) = (("a".to_owned(), 0), ("b".to_owned(), 1));
         file.erase(&a).unwrap();
         assert_eq!((text().as_str(), file.get(&a)), ("", None), "there was nothing to erase");
-        file.set(&a, 7).unwrap();
-        file.raise(&b, 3).unwrap();
-        file.raise(&b, 2).unwrap();
+        let (there, gone) = (|| true, || false);
+        file.set(&a, 7, there).unwrap();
+        file.raise(&b, 3, there).unwrap();
+        file.raise(&b, 2, there).unwrap();
+        file.set(&a, 8, gone).unwrap();
+        file.raise(&b, 4, gone).unwrap();
         assert_eq!(text(), "0\n2\na 0 7\nb 1 3\n");
-        file.set(&a, 5).unwrap();
+        file.set(&a, 5, there).unwrap();
         file.forget(&b);
         assert_eq!((file.get(&a), file.get(&b)), (Some(5), None));
         assert_eq!(text(), "0\n2\na 0 5\nb 1 3\n", "of one that is gone");
         file.erase(&b).unwrap();
         assert_eq!(text(), "0\n1\na 0 5\n");
         memory.fail(Calls::of(&[DiskCall::Sync]), Failure::Os(28));
-        assert!(file.set(&a, 9).is_err());
+        assert!(file.set(&a, 9, there).is_err());
         assert_eq!(file.get(&a), Some(5));
         file.erase(&b).unwrap();
         assert_eq!(text(), "0\n1\na 0 5\n", "written, because nobody knew what was in it");

@@ -102,7 +102,7 @@ struct Means<'a> {
     cleaner: &'a Cleaner,
     options: CleanerOptions,
     dir: Arc<LogDir>,
-    key: Key,
+    log: Arc<Partition>,
 }
 
 impl Cleaner {
@@ -194,13 +194,13 @@ impl Cleaner {
     async fn compact(&self, due: Due<'_>, options: CleanerOptions) -> bool {
         let Due { _busy, dir, partition, candidate } = due;
         let key = partition.key();
-        let means = Means { cleaner: self, options, dir: dir.clone(), key: key.clone() };
+        let means = Means { cleaner: self, options, dir: dir.clone(), log: partition.clone() };
         let compacted = partition.compact(candidate, self.clock.now_ms(), &means).await;
         let noted = match compacted {
             Ok(compacted) => {
                 tell(&partition, &compacted);
-                let key = key.clone();
-                note(&dir, move |dir| dir.cleaned_to().set(&key, compacted.to)).await
+                let log = partition.clone();
+                note(&dir, move |dir| dir.note_cleaned(&log, compacted.to)).await
             }
             Err(error) => Err(error),
         };
@@ -260,8 +260,8 @@ impl CompactionMeans for Means<'_> {
     }
 
     async fn before_gaps(&self, to: i64) -> Result<(), CompactionError> {
-        let key = self.key.clone();
-        note(&self.dir, move |dir| dir.gaps_to().raise(&key, to)).await
+        let log = self.log.clone();
+        note(&self.dir, move |dir| dir.note_gaps(&log, to)).await
     }
 
     async fn admit(&self, bytes: u64) -> Result<(), CompactionError> {

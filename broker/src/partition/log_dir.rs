@@ -558,9 +558,18 @@ impl LogDir {
         &self.cleaned_to
     }
 
-    /// Up to where its logs may have gaps.
-    pub(super) fn gaps_to(&self) -> &CleanedTo {
-        &self.gaps_to
+    /// Notes up to where a log is compacted, unless it was deleted meanwhile. Blocks on the disk.
+    pub(super) fn note_cleaned(&self, log: &Arc<Partition>, to: i64) -> io::Result<()> {
+        self.cleaned_to.set(&log.key(), to, || self.has(log))
+    }
+
+    /// Notes up to where a log may have gaps, unless it was deleted meanwhile. Blocks on the disk.
+    pub(super) fn note_gaps(&self, log: &Arc<Partition>, to: i64) -> io::Result<()> {
+        self.gaps_to.raise(&log.key(), to, || self.has(log))
+    }
+
+    fn has(&self, log: &Arc<Partition>) -> bool {
+        self.partitions().get(&log.key()).is_some_and(|there| Arc::ptr_eq(there, log))
     }
 
     pub(super) fn executor(&self) -> &Executor {

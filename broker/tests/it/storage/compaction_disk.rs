@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
+use klamm_broker::log::LogConfig;
 use klamm_broker::partition::{AppendOrigin, DiskReserve, LogManager, Partition};
 use klamm_protocol::Uuid;
 use klamm_protocol::records::BatchOptions;
@@ -11,6 +12,54 @@ use super::compaction::{compacted, read_from};
 use super::support::*;
 
 const MIB: u64 = 1 << 20;
+
+/// The note of how far it was compacted came late, and was taken for the new log's: of what that held below, nothing
+/// was compared with each other.
+#[tokio::test]
+async fn what_is_noted_late_of_a_log_that_is_gone_is_not_said_of_the_one_that_has_its_name() {
+    const THREADS: usize = 16;
+    let disk = MemoryDisk::new();
+    let data = Data { config: compacted(), ..Data::on_threads(&disk) };
+    let (manager, log) = data.open_partition().await;
+    for _ in 0..20 {
+        produce(&log, build(BatchOptions::default(), [(NOW_MS, Some("a"), "x".repeat(100).as_str())])).await;
+    }
+    let others: Vec<_> = (0..2 * THREADS as i32)
+        .map(|index| manager.create_partition("other", index, Uuid::from_u128(9), small()).unwrap())
+        .collect();
+    for other in &others {
+        produce(other, batch(&["x"])).await;
+    }
+    // All of it becomes one segment.
+    log.set_config(LogConfig { segment_bytes: 1 << 20, ..compacted() });
+    let swap = disk.hang(Calls::of(&[DiskCall::SyncDir]).on("clicks-0").nth(2));
+    let manager = Arc::new(manager);
+    let compaction = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.compact_now().await }
+    });
+    until("the swap", || swap.waiting() == 1).await;
+    let busy = disk.hang(Calls::of(&[DiskCall::Write]).on("/data/other-").and_all_after());
+    let appends: Vec<_> =
+        others.iter().map(|other| other.append(batch(&["y"]), AppendOrigin::Client, NOW_MS)).collect();
+    until("the other threads have to do", || busy.waiting() == THREADS - 1).await;
+    swap.release();
+    until("the last one has, too", || busy.waiting() == THREADS).await;
+    tokio::task::yield_now().await;
+    assert!(manager.delete_partition(TOPIC, 0).unwrap());
+    manager.create_partition(TOPIC, 0, Uuid::from_u128(8), compacted()).unwrap();
+    busy.release();
+    assert!(tokio::time::timeout(DEADLINE, compaction).await.is_ok());
+    for append in appends {
+        append.await.unwrap();
+    }
+    for (name, may_be) in [("cleaner-offset-checkpoint", false), ("gap-end-checkpoint", true)] {
+        let found = disk.read_to_string(&std::path::Path::new("/data").join(name));
+        assert!(found.is_ok() || !may_be, "{name}");
+        let found = found.unwrap_or_default();
+        assert!(!found.contains(TOPIC), "{name}: {found}");
+    }
+}
 
 /// A log that is worth it, and a neighbour in the same directory.
 struct Place {
