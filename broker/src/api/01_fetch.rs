@@ -71,6 +71,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         Ok(visit) => visit,
         Err(error) => return call.answer(&refused(error, 0)),
     };
+    request.max_bytes = request.max_bytes.min(context.fetch_quota_bytes(call.client_name()));
     let started = Instant::now();
     let end = End {
         context: context.clone(),

@@ -18,7 +18,7 @@ use crate::group::GroupService;
 use crate::ids::fresh_uuid;
 use crate::partition::LogManager;
 use crate::quiet::QuietLog;
-use crate::quota::Rate;
+use crate::quota::{Rate, burst_bytes};
 use crate::txn::TransactionService;
 
 /// The broker, as request handlers see it.
@@ -180,6 +180,15 @@ impl Context {
             peer.mute(Instant::now() + Duration::from_millis(u64::from(wait_ms)));
         }
         i32::try_from(wait_ms).unwrap_or(i32::MAX)
+    }
+
+    /// What a fetch may bring at most, as in Kafka: what is more than a client may use at once would have to be waited
+    /// for afterwards, for hours perhaps, in which its connection is good for nothing.
+    pub(super) fn fetch_quota_bytes(&self, client_id: &str) -> i32 {
+        let view = self.view();
+        let bytes = burst_bytes(view.image.client_quotas(), client_id, Rate::Fetched);
+        // Too large a number becomes the largest.
+        bytes.map_or(i32::MAX, |bytes| bytes as i32)
     }
 
     pub(crate) fn quiet_log(&self) -> &QuietLog {

@@ -112,7 +112,15 @@ pub(crate) fn check_altered(name: &str, value: &str) -> Result<&'static Key, Con
     let mut alone = Values::new();
     alone.set(name, value)?;
     // Numbers that are not whole are looked at there alone.
-    BrokerConfig::from_values(&alone)?;
+    let altered = BrokerConfig::from_values(&alone)?;
+    if altered.max_connections == 0 || altered.max_connections_per_ip == 0 {
+        // It would outlast restarts.
+        return Err(ConfigError::new(
+            name,
+            value,
+            "must be at least 1: nobody could connect to alter it back",
+        ));
+    }
     Ok(key)
 }
 
@@ -182,6 +190,10 @@ mod tests {
         assert!(refused("no.such.thing", "1").contains("is not a setting"));
         assert!(refused("max.connections", "many").contains("must be a whole number"));
         assert!(refused("max.connections", " 5").contains("must be"));
+        for name in ["max.connections", "max.connections.per.ip"] {
+            assert!(refused(name, "00").contains("nobody could connect"), "{name}");
+            check_altered(name, "1").unwrap();
+        }
         let live = LiveConfig::new(BrokerConfig::from_values(&Values::new()).unwrap());
         live.alter(&settings(&[("max.connections", "many"), ("node.id", "5")]), &settings(&[("x", "y")]));
         assert_eq!((live.now().max_connections, live.now().node_id), (10_000, 1));

@@ -115,8 +115,8 @@ async fn read_requests(
         let Some(Ok(place)) = room(queue.reserve(), context, progress).await else {
             return Ok(Ending::Peer);
         };
-        if !is_listened_to(peer, &mut stopping).await {
-            return Ok(Ending::Stopping);
+        if let Some(ending) = unmuted(context, peer, &mut stopping).await {
+            return Ok(ending);
         }
         let frame = tokio::select! {
             // First, so that nobody who sends without a pause holds up the stop.
@@ -135,8 +135,10 @@ async fn read_requests(
             Err(broken) => return Err(Refusal::new(broken.to_string())),
         };
         // An answer that went out meanwhile may have been too much. A large request would hold its memory.
-        if frame.bytes.len() <= SMALL_BYTES && !is_listened_to(peer, &mut stopping).await {
-            return Ok(Ending::Stopping);
+        if frame.bytes.len() <= SMALL_BYTES
+            && let Some(ending) = unmuted(context, peer, &mut stopping).await
+        {
+            return Ok(ending);
         }
         let share = Arc::new(frame.share);
         let answer = api::answer(context, peer, frame.bytes, &share).await?;
@@ -158,16 +160,21 @@ async fn read_requests(
     }
 }
 
-/// Waits while the peer has used too much of a quota; false when the broker stops.
-async fn is_listened_to(peer: &Peer, stopping: &mut watch::Receiver<bool>) -> bool {
+/// Waits while the peer has used too much of a quota. Why no more is read, if so: the broker stops, or this has taken
+/// `connections.max.idle.ms`: that a peer is gone shows only by reading, and it may be told to wait for weeks.
+async fn unmuted(context: &Context, peer: &Peer, stopping: &mut watch::Receiver<bool>) -> Option<Ending> {
+    let patience = Instant::now() + context.config().connections_max_idle;
     while let Some(until) = peer.muted_until().filter(|until| *until > Instant::now()) {
+        if Instant::now() >= patience {
+            return Some(Ending::Peer);
+        }
         tokio::select! {
             biased;
-            _ = stopping.wait_for(|stopping| *stopping) => return false,
-            () = sleep_until(until) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return Some(Ending::Stopping),
+            () = sleep_until(until.min(patience)) => {}
         }
     }
-    true
+    None
 }
 
 /// Waits for room in the queue of answers. None when there was none for `connections.max.idle.ms` and the writer waits

@@ -53,6 +53,11 @@ impl Meter {
     }
 }
 
+/// How many bytes a client may use at once; nothing when it has no quota.
+pub(crate) fn burst_bytes(quotas: &ClientQuotas, client_id: &str, rate: Rate) -> Option<f64> {
+    quotas.limit(client_id, rate).map(|(limit, _)| limit * BURST_SECONDS)
+}
+
 impl Meters {
     /// A client has used so many bytes: how long it has to wait before it uses more.
     pub(crate) fn take(
@@ -140,6 +145,13 @@ mod tests {
         assert_eq!(meters.take(&each, "5", Rate::Produced, 1_000, now), SECOND / 100);
         assert_eq!(meters.take(&each, "z", Rate::Produced, 1_000, now + SECOND), Duration::ZERO);
         assert_eq!(meters.by_client.len(), 3, "y's, 5's and z's: the others are full again");
+    }
+
+    #[test]
+    fn at_once_there_is_what_ten_seconds_bring() {
+        let each = quotas(CLIENT_ID, None, 100.0);
+        assert_eq!(burst_bytes(&each, "me", Rate::Produced), Some(1_000.0));
+        assert_eq!(burst_bytes(&each, "me", Rate::Fetched), None);
     }
 
     /// A client that waits as long as it is told never has more than its quota and ten seconds' worth.

@@ -9,6 +9,6 @@
 mod meters;
 mod settings;
 
-pub(crate) use meters::Meters;
+pub(crate) use meters::{Meters, burst_bytes};
 pub(crate) use settings::{CLIENT_ID, IP, Rate, USER, check, check_entity};
 pub(crate) use settings::{ClientQuotas, Entity};

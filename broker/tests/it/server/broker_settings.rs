@@ -159,6 +159,8 @@ async fn what_cannot_be_altered_is_refused() {
         (BROKER, THIS, ("log.dirs", SET, Some("/elsewhere"))),
         (BROKER, ALL, ("log.retention.hours", SET, Some("1"))),
         (BROKER, THIS, ("log.retention.ms", SET, Some("soon"))),
+        (BROKER, THIS, ("max.connections", SET, Some("0"))),
+        (BROKER, ALL, ("max.connections.per.ip", SET, Some("0"))),
         (BROKER, THIS, ("no.such.thing", SET, Some("1"))),
         (BROKER, "2", ("log.retention.ms", SET, Some("1"))),
         (8, THIS, ("root", SET, Some("DEBUG"))),

@@ -161,10 +161,51 @@ async fn whoever_produces_or_fetches_too_much_is_told_and_not_listened_to() {
     assert_eq!((produce(&mut wire).await, before.elapsed()), (0, Duration::ZERO));
     let fetched = wire.ask_in(&fetch_request("t", 0, 0), 12).await;
     let told_ms = u64::try_from(fetched.throttle_time_ms).unwrap();
-    assert!((20_000..=21_500).contains(&told_ms), "thirty thousand bytes: {told_ms}");
-    assert_eq!(values(&fetched.responses[0].partitions[0]).len(), 3);
+    assert!((100..=400).contains(&told_ms), "ten thousand bytes and a little: {told_ms}");
+    assert_eq!(values(&fetched.responses[0].partitions[0]).len(), 1);
     wire.metadata(&["t"]).await;
     assert_eq!(before.elapsed(), Duration::from_millis(told_ms));
+}
+
+/// All that there is to read at once would be followed by hours in which the connection is good for nothing.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_brings_no_more_at_once_than_ten_seconds_of_its_quota() {
+    let memory = InMemory::start().await;
+    let (mut wire, mut admin) = (memory.connect().await, memory.connect().await);
+    create(&mut wire, "t").await;
+    let large = "x".repeat(1_000);
+    for _ in 0..100 {
+        assert_eq!(wire.produce("t", batch(&[&large])).await.error_code, 0);
+    }
+    assert_eq!(alter(&mut admin, &[ME], &[(FETCHED, Some(1_000.0))], false).await, 0);
+    let (mut offset, start) = (0, Instant::now());
+    while offset < 100 {
+        let fetched = wire.ask_in(&fetch_request("t", offset, 10_000), 12).await;
+        let some = values(&fetched.responses[0].partitions[0]);
+        assert!((1..=9).contains(&some.len()), "{} of a thousand bytes and more", some.len());
+        assert!(fetched.throttle_time_ms < 11_000, "{}", fetched.throttle_time_ms);
+        offset = some.last().unwrap().0 + 1;
+    }
+    let seconds = start.elapsed().as_secs();
+    assert!((80..=110).contains(&seconds), "{seconds}");
+    // A batch that is larger is read all the same.
+    assert_eq!(alter(&mut admin, &[ME], &[(FETCHED, Some(1.0))], false).await, 0);
+    let fetched = wire.ask_in(&fetch_request("t", 99, 10_000), 12).await;
+    assert_eq!(values(&fetched.responses[0].partitions[0]).len(), 1);
+}
+
+/// Whoever is not listened to cannot say goodbye either.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_listened_to_for_long_is_let_go() {
+    let memory = InMemory::with(|builder| builder.set("max.connections", 1)).await;
+    let mut wire = memory.connect().await;
+    create(&mut wire, "t").await;
+    assert_eq!(alter(&mut wire, &[ME], &[(PRODUCED, Some(1.0))], false).await, 0);
+    let answer = wire.ask_in(&produce_request("t", batch(&[&"x".repeat(10_000)]), -1), 9).await;
+    assert!(answer.throttle_time_ms > 9_000_000);
+    drop(wire);
+    tokio::time::sleep(Duration::from_secs(610)).await;
+    memory.connect().await.metadata(&["t"]).await;
 }
 
 /// The stop of the broker does not wait for somebody who has to wait.
