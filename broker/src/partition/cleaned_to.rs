@@ -43,9 +43,9 @@ impl CleanedTo {
         lock(&self.known).get(key).copied()
     }
 
-    /// Raises the offset of a partition, durably. Blocks on the disk.
-    pub(super) fn raise(&self, key: &Key, offset: i64) -> io::Result<()> {
-        let mut written = lock(&self.written);
+    /// Raises the offset of a partition, durably, if it `is_there` still. Blocks on the disk.
+    pub(super) fn raise(&self, key: &Key, offset: i64, is_there: impl FnOnce() -> bool) -> io::Result<()> {
+        let mut written = self.still(is_there)?;
         if self.get(key).is_some_and(|known| known >= offset) && written.is_some() {
             return Ok(());
         }
@@ -54,9 +54,9 @@ impl CleanedTo {
         self.write(&mut written, offsets)
     }
 
-    /// Sets the offset of a partition, durably. Blocks on the disk.
-    pub(super) fn set(&self, key: &Key, offset: i64) -> io::Result<()> {
-        let mut written = lock(&self.written);
+    /// Sets the offset of a partition, durably, if it `is_there` still. Blocks on the disk.
+    pub(super) fn set(&self, key: &Key, offset: i64, is_there: impl FnOnce() -> bool) -> io::Result<()> {
+        let mut written = self.still(is_there)?;
         let mut offsets = lock(&self.known).clone();
         offsets.insert(key.clone(), offset);
         self.write(&mut written, offsets)
@@ -77,6 +77,16 @@ impl CleanedTo {
         }
         let offsets = lock(&self.known).clone();
         self.write(&mut written, offsets)
+    }
+
+    /// The turn to write. Whoever takes the partition out after this erases what is written now before the next one of
+    /// its name is made.
+    fn still(&self, is_there: impl FnOnce() -> bool) -> io::Result<MutexGuard<'_, Option<Offsets>>> {
+        let written = lock(&self.written);
+        match is_there() {
+            true => Ok(written),
+            false => Err(io::Error::other("the topic was deleted meanwhile")),
+        }
     }
 
     fn write(&self, written: &mut Option<Offsets>, offsets: Offsets) -> io::Result<()> {
@@ -107,18 +117,20 @@ mod tests {
         let (a, b) = (("a".to_owned(), 0), ("b".to_owned(), 1));
         file.erase(&a).unwrap();
         assert_eq!((text().as_str(), file.get(&a)), ("", None), "there was nothing to erase");
-        file.set(&a, 7).unwrap();
-        file.raise(&b, 3).unwrap();
-        file.raise(&b, 2).unwrap();
+        file.set(&a, 7, || true).unwrap();
+        file.raise(&b, 3, || true).unwrap();
+        file.raise(&b, 2, || true).unwrap();
         assert_eq!(text(), "0\n2\na 0 7\nb 1 3\n");
-        file.set(&a, 5).unwrap();
+        file.set(&a, 5, || true).unwrap();
+        assert!(file.set(&a, 6, || false).is_err() && file.raise(&b, 6, || false).is_err());
+        assert_eq!((file.get(&a), file.get(&b)), (Some(5), Some(3)), "what came to that is gone");
         file.forget(&b);
         assert_eq!((file.get(&a), file.get(&b)), (Some(5), None));
         assert_eq!(text(), "0\n2\na 0 5\nb 1 3\n", "of one that is gone");
         file.erase(&b).unwrap();
         assert_eq!(text(), "0\n1\na 0 5\n");
         memory.fail(Calls::of(&[DiskCall::Sync]), Failure::Os(28));
-        assert!(file.set(&a, 9).is_err());
+        assert!(file.set(&a, 9, || true).is_err());
         assert_eq!(file.get(&a), Some(5));
         file.erase(&b).unwrap();
         assert_eq!(text(), "0\n1\na 0 5\n", "written, because nobody knew what was in it");

@@ -98,7 +98,7 @@ struct Means<'a> {
     cleaner: &'a Cleaner,
     options: CleanerOptions,
     dir: Arc<LogDir>,
-    key: Key,
+    partition: Arc<Partition>,
 }
 
 impl Cleaner {
@@ -190,14 +190,14 @@ impl Cleaner {
     async fn compact(&self, due: Due<'_>, options: CleanerOptions) -> bool {
         let Due { _busy, dir, partition, candidate } = due;
         let key = partition.key();
-        let means = Means { cleaner: self, options, dir: dir.clone(), key: key.clone() };
+        let means = Means { cleaner: self, options, dir: dir.clone(), partition: partition.clone() };
         let compacted = partition.compact(candidate, self.clock.now_ms(), &means).await;
         let noted = match compacted {
             Ok(compacted) => {
                 tell(&partition, &compacted);
-                let noting = dir.clone();
-                let key = key.clone();
-                let noted = dir.executor().run(move || noting.cleaned_to().set(&key, compacted.to)).await;
+                let (noting, log) = (dir.clone(), partition.clone());
+                let note = move || noting.cleaned_to().set(&log.key(), compacted.to, || is_in(&noting, &log));
+                let noted = dir.executor().run(note).await;
                 match noted {
                     Ok(noted) => noted.map_err(CompactionError::from),
                     Err(ended) => Err(CompactionError::Later(ended.to_string())),
@@ -224,6 +224,11 @@ impl Cleaner {
         }
         false
     }
+}
+
+/// Whether it is this very log that the directory has under its name, and not the next one of that name.
+fn is_in(dir: &LogDir, partition: &Arc<Partition>) -> bool {
+    dir.partitions().get(&partition.key()).is_some_and(|there| Arc::ptr_eq(there, partition))
 }
 
 fn tell(partition: &Partition, compacted: &Compacted) {
@@ -261,8 +266,9 @@ impl CompactionMeans for Means<'_> {
     }
 
     async fn before_gaps(&self, to: i64) -> Result<(), CompactionError> {
-        let (dir, key) = (self.dir.clone(), self.key.clone());
-        let noted = self.dir.executor().run(move || dir.gaps_to().raise(&key, to)).await;
+        let (dir, log) = (self.dir.clone(), self.partition.clone());
+        let note = move || dir.gaps_to().raise(&log.key(), to, || is_in(&dir, &log));
+        let noted = self.dir.executor().run(note).await;
         Ok(noted.map_err(|ended| CompactionError::Later(ended.to_string()))??)
     }
 }
