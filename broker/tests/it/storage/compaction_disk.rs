@@ -16,6 +16,7 @@ const MIB: u64 = 1 << 20;
 /// The note of how far it was compacted came late, and was taken for the new log's: of what that held below, nothing
 /// was compared with each other.
 #[tokio::test]
+#[allow(clippy::disallowed_methods)] // The task ends with the test.
 async fn what_is_noted_late_of_a_log_that_is_gone_is_not_said_of_the_one_that_has_its_name() {
     const THREADS: usize = 16;
     let disk = MemoryDisk::new();
