@@ -34,26 +34,26 @@ async fn what_is_noted_late_of_a_log_that_is_gone_is_not_said_of_the_one_that_ha
     // All of it becomes one segment.
     log.set_config(LogConfig { segment_bytes: 1 << 20, ..compacted() });
     let swap = disk.hang(Calls::of(&[DiskCall::SyncDir]).on("clicks-0").nth(2));
-    let manager = Arc::new(manager);
-    let compaction = tokio::spawn({
-        let manager = manager.clone();
-        async move { manager.compact_now().await }
-    });
-    until("the swap", || swap.waiting() == 1).await;
-    let busy = disk.hang(Calls::of(&[DiskCall::Write]).on("/data/other-").and_all_after());
-    let appends: Vec<_> =
-        others.iter().map(|other| other.append(batch(&["y"]), AppendOrigin::Client, NOW_MS)).collect();
-    until("the other threads have to do", || busy.waiting() == THREADS - 1).await;
-    swap.release();
-    until("the last one has, too", || busy.waiting() == THREADS).await;
-    tokio::task::yield_now().await;
-    assert!(manager.delete_partition(TOPIC, 0).unwrap());
-    manager.create_partition(TOPIC, 0, Uuid::from_u128(8), compacted()).unwrap();
-    busy.release();
-    assert!(tokio::time::timeout(DEADLINE, compaction).await.is_ok());
-    for append in appends {
-        append.await.unwrap();
-    }
+    let meanwhile = async {
+        until("the swap", || swap.waiting() == 1).await;
+        let busy = disk.hang(Calls::of(&[DiskCall::Write]).on("/data/other-").and_all_after());
+        let appends: Vec<_> =
+            others.iter().map(|other| other.append(batch(&["y"]), AppendOrigin::Client, NOW_MS)).collect();
+        until("the other threads have to do", || busy.waiting() == THREADS - 1).await;
+        swap.release();
+        until("the last one has, too", || busy.waiting() == THREADS).await;
+        // The note waits for one of them now.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert!(manager.delete_partition(TOPIC, 0).unwrap());
+        manager.create_partition(TOPIC, 0, Uuid::from_u128(8), compacted()).unwrap();
+        busy.release();
+        for append in appends {
+            append.await.unwrap();
+        }
+    };
+    let both = async { tokio::join!(manager.compact_now(), meanwhile) };
+    assert!(tokio::time::timeout(DEADLINE, both).await.is_ok());
     for (name, may_be) in [("cleaner-offset-checkpoint", false), ("gap-end-checkpoint", true)] {
         let found = disk.read_to_string(&std::path::Path::new("/data").join(name));
         assert!(found.is_ok() || !may_be, "{name}");
