@@ -15,6 +15,8 @@ const BURST_SECONDS: f64 = 10.0;
 /// So many clients are told apart: anybody can invent client ids. Beyond, those that have used nothing lately are
 /// forgotten, and if there are none the newcomers share one store.
 const METERS_MAX: usize = 10_000;
+/// Client ids that are longer share that one, too: a request may have one of 32 kB.
+const CLIENT_ID_LEN_MAX: usize = 255;
 
 /// A store.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +71,7 @@ impl Meters {
         now: Instant,
     ) -> Duration {
         let Some((limit, own)) = quotas.limit(client_id, rate) else { return Duration::ZERO };
+        let own = own && client_id.len() <= CLIENT_ID_LEN_MAX;
         let mut key = (rate, own.then(|| client_id.to_owned()));
         if self.by_client.len() >= METERS_MAX && !self.by_client.contains_key(&key) {
             self.by_client.retain(|_, meter| !meter.is_full(now));
@@ -145,6 +148,23 @@ mod tests {
         assert_eq!(meters.take(&each, "5", Rate::Produced, 1_000, now), SECOND / 100);
         assert_eq!(meters.take(&each, "z", Rate::Produced, 1_000, now + SECOND), Duration::ZERO);
         assert_eq!(meters.by_client.len(), 3, "y's, 5's and z's: the others are full again");
+    }
+
+    /// Ten thousand of the longest ids took a third of a gigabyte.
+    #[test]
+    fn client_ids_that_are_too_long_share_one_store_and_are_not_kept() {
+        let (mut meters, now, each) = (Meters::default(), Instant::now(), quotas(CLIENT_ID, None, 100.0));
+        let mut take = |len: usize, first: &str| {
+            let id = format!("{first}{}", "x".repeat(len - 1));
+            meters.take(&each, &id, Rate::Produced, 1_000, now)
+        };
+        assert_eq!(
+            (take(CLIENT_ID_LEN_MAX, "a"), take(CLIENT_ID_LEN_MAX, "b")),
+            (Duration::ZERO, Duration::ZERO)
+        );
+        assert_eq!(take(CLIENT_ID_LEN_MAX + 1, "a"), Duration::ZERO);
+        assert_eq!(take(CLIENT_ID_LEN_MAX + 1, "b"), 10 * SECOND);
+        assert_eq!(meters.by_client.len(), 3);
     }
 
     #[test]
