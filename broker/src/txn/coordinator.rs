@@ -23,6 +23,10 @@ const ID_MAX_BYTES: usize = 1_024;
 /// How many calls of one id may wait for the transaction before: a client has one, and retries.
 const PARKED_MAX: usize = 16;
 
+/// How long until the end of a transaction that has taken too long is written again, when it could not be: the disk may
+/// be full for hours.
+const RETRY_MS: i64 = 1_000;
+
 /// The transactional ids of one partition of `__transaction_state`.
 #[derive(Debug)]
 pub(super) struct Coordinator {
@@ -325,7 +329,10 @@ impl Coordinator {
             }
         }
         for id in ids {
-            self.set_timer(now, &id);
+            let deadline_ms = self.deadline_ms(now, &id);
+            let overdue = deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now.ms);
+            let deadline_ms = if overdue { Some(now.ms.saturating_add(RETRY_MS)) } else { deadline_ms };
+            self.timers.set(&id, deadline_ms);
             if !self.prepared.contains_key(&id) {
                 self.refuse_parked(&id, effects);
             }
@@ -403,10 +410,15 @@ impl Coordinator {
     }
 
     fn set_timer(&mut self, now: Now, id: &str) {
+        let deadline_ms = self.deadline_ms(now, id);
+        self.timers.set(&id.to_owned(), deadline_ms);
+    }
+
+    /// When the open transaction has taken too long: at the earliest now.
+    fn deadline_ms(&self, now: Now, id: &str) -> Option<i64> {
         let at_ms = self.transactions.get(id).and_then(Transaction::times_out_at_ms);
         // What is written down is dated by the wall clock, and waited for by the other.
-        let deadline_ms = at_ms.map(|at_ms| now.ms.saturating_add(at_ms.saturating_sub(now.wall_ms).max(0)));
-        self.timers.set(&id.to_owned(), deadline_ms);
+        at_ms.map(|at_ms| now.ms.saturating_add(at_ms.saturating_sub(now.wall_ms).max(0)))
     }
 }
 

@@ -74,6 +74,15 @@ impl Sim {
         self.told.extend(effects.answers.into_iter().map(|answer| (answer.ticket, answer.reply)));
     }
 
+    /// Does a thing that cannot be written down, and is taken back.
+    pub(super) fn in_vain(&mut self, run: impl FnOnce(&mut Coordinator, Now, &mut Effects<Reply>)) {
+        let mut effects = Effects::new(self.step, usize::MAX);
+        let now = self.now();
+        run(&mut self.coordinator, now, &mut effects);
+        assert!(!effects.records.is_empty(), "nothing was to be written");
+        self.coordinator.roll_back(now, self.step - 1, &mut Effects::new(self.step, usize::MAX));
+    }
+
     /// What is said to a ticket, which is forgotten then.
     pub(super) fn answer(&mut self, ticket: Ticket) -> Option<Reply> {
         let at = self.told.iter().position(|(told, _)| *told == ticket)?;

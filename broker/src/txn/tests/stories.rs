@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use klamm_protocol::ErrorCode;
 
 use super::super::calls::{AddPartitions, Command, Reply};
+use super::super::coordinator::Coordinator;
 use super::super::transaction::{State, TransactionVersion, TransactionVersion::*};
 use super::sim::*;
-use crate::coordinator::Ticket;
+use crate::coordinator::{Core, Ticket};
 
 const BOTH: [TransactionVersion; 2] = [V1, V2];
 
@@ -68,6 +69,28 @@ fn an_open_transaction_is_aborted_for_who_comes_anew() {
     let markers = sim.mark_all();
     assert_eq!((markers[0].producer, markers[0].commit), (producer(101, 1), false));
     assert_eq!(sim.answer(ticket), Some(Reply::Producer(Ok(producer(101, 2)))));
+}
+
+/// On a full disk for instance: at once again would be for ever.
+#[test]
+fn an_end_that_cannot_be_written_is_tried_again_after_a_while() {
+    let mut sim = Sim::new();
+    let old = sim.init(None).unwrap();
+    sim.add(old, [("t", 0)], V1);
+    let due = i64::from(TIMEOUT_MS);
+    assert_eq!(sim.coordinator.next_deadline(), Some(due));
+    sim.ms = due - 1;
+    sim.in_vain(|core, now, effects| core.on(now, 99, add_command(old, [("u", 0)], V1), effects));
+    assert_eq!(sim.coordinator.next_deadline(), Some(due), "it is not due yet");
+    for ms in [due, due + 1_000, due + 2_500] {
+        sim.ms = ms;
+        sim.in_vain(Coordinator::on_time);
+        assert_eq!(sim.coordinator.next_deadline(), Some(ms + 1_000));
+    }
+    assert_eq!(sim.state(), Some(State::Ongoing));
+    sim.pass(1_000);
+    assert_eq!(sim.state(), Some(State::PrepareAbort));
+    assert_eq!(sim.coordinator.next_deadline(), None);
 }
 
 /// A zombie that says who it was cannot end the transaction of who came after it.

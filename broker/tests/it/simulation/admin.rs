@@ -9,6 +9,7 @@ use klamm_runtime::Rng;
 
 use super::client::{Role, Shared};
 use super::connection::{Connection, decoded};
+use super::txn_requests::KEPT;
 
 pub(super) const CREATE: i16 = 7;
 pub(super) const DELETE: i16 = 6;
@@ -51,7 +52,7 @@ impl Role for Admin {
             .model
             .topics
             .iter()
-            .filter(|(_, topic)| !topic.gone && !topic.deleting)
+            .filter(|(_, topic)| !topic.gone && !topic.deleting && topic.name != KEPT)
             .map(|(id, _)| *id)
             .collect();
         if let Some(id) = shared.pick(&there).filter(|_| shared.chance(self.deletes_percent)) {

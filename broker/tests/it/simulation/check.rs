@@ -17,6 +17,7 @@ use super::client::Shared;
 use super::committer::Caller;
 use super::connection::{Connection, decoded};
 use super::model::{Place, value_of};
+use super::txn_requests::{KEPT, KEPT_PARTITIONS};
 use super::{admin, committer, member, producer, reader};
 
 /// In this time everything has to serve again.
@@ -28,8 +29,8 @@ const LATEST: i64 = -1;
 
 pub(super) struct Checker<'a> {
     connection: Connection<()>,
-    shared: &'a mut Shared,
-    until: Instant,
+    pub(super) shared: &'a mut Shared,
+    pub(super) until: Instant,
 }
 
 impl<'a> Checker<'a> {
@@ -49,6 +50,7 @@ impl<'a> Checker<'a> {
         checker.topics().await;
         checker.logs().await;
         checker.offsets().await;
+        checker.transactions(false).await;
         checker.shared.settled = false;
     }
 
@@ -60,15 +62,16 @@ impl<'a> Checker<'a> {
         if served.is_some() {
             checker.logs().await;
             checker.offsets().await;
+            checker.transactions(true).await;
         }
     }
 
-    fn is_broken(&self) -> bool {
+    pub(super) fn is_broken(&self) -> bool {
         self.shared.model.broken().is_some()
     }
 
     /// The answer to a request; nothing, and a broken promise, when there is none in time.
-    async fn ask<R: Request>(&mut self, request: &R, version: i16) -> Option<Bytes> {
+    pub(super) async fn ask<R: Request>(&mut self, request: &R, version: i16) -> Option<Bytes> {
         if self.is_broken() {
             return None;
         }
@@ -81,7 +84,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether to ask again: while a group is being loaded, for instance.
-    async fn retries(&mut self, code: i16, what: &str) -> bool {
+    pub(super) async fn retries(&mut self, code: i16, what: &str) -> bool {
         if code == 0 || self.is_broken() {
             return false;
         }
@@ -127,7 +130,7 @@ impl<'a> Checker<'a> {
         self.shared.model.ends(place, known, (start, end), now_ms);
         let mut offset = start;
         while offset < end {
-            let asked = reader::asked(place, offset, self.shared);
+            let asked = reader::asked(place, offset, false, self.shared);
             let frame = self.ask(&reader::fetch(place, offset, 0, 1 << 20), reader::FETCH).await?;
             let (found, next) = reader::fetched(asked, frame, self.shared);
             // Retention may take what is being read.
@@ -148,7 +151,7 @@ impl<'a> Checker<'a> {
         Some(())
     }
 
-    async fn list_offset(&mut self, place: Place, timestamp: i64) -> Option<i64> {
+    pub(super) async fn list_offset(&mut self, place: Place, timestamp: i64) -> Option<i64> {
         let partition =
             ListOffsetsPartition { partition_index: place.1, timestamp, ..ListOffsetsPartition::default() };
         let name = self.shared.model.topics[&place.0].name.as_str().into();
@@ -203,7 +206,7 @@ impl<'a> Checker<'a> {
 
     /// Gives the id of a topic that is left.
     async fn creates_and_deletes(&mut self) -> Option<Uuid> {
-        let first = self.creates("fresh").await?;
+        let first = self.creates("fresh", 1).await?;
         loop {
             let frame = self.ask(&admin::delete(first), admin::DELETE).await?;
             let code = decoded::<DeleteTopicsRequest>(frame, admin::DELETE).responses[0].error_code;
@@ -211,12 +214,20 @@ impl<'a> Checker<'a> {
                 break;
             }
         }
-        self.creates("fresh").await
+        self.creates("fresh", 1).await
     }
 
-    async fn creates(&mut self, name: &str) -> Option<Uuid> {
+    /// Before anybody else does anything: the topic that stays.
+    pub(super) async fn prepare(shared: &'a mut Shared) {
+        let Some(mut checker) = Self::connect(shared).await else { return };
+        if let Some(id) = checker.creates(KEPT, KEPT_PARTITIONS).await {
+            checker.shared.model.created(id, KEPT, KEPT_PARTITIONS);
+        }
+    }
+
+    async fn creates(&mut self, name: &str, partitions: i32) -> Option<Uuid> {
         loop {
-            let frame = self.ask(&admin::create(name, 1), admin::CREATE).await?;
+            let frame = self.ask(&admin::create(name, partitions), admin::CREATE).await?;
             let answer = decoded::<CreateTopicsRequest>(frame, admin::CREATE).topics.remove(0);
             if !self.retries(answer.error_code, "the creation of a topic").await {
                 return (!self.is_broken()).then_some(answer.topic_id);

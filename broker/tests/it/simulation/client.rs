@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) doubtful: bool,
     /// How often a broker was started.
     pub(super) life: u64,
+    /// `transaction.timeout.ms` of all clients; zero when there are none with transactions.
+    pub(super) transaction_timeout: Duration,
     /// Requests of members whose place another had taken.
     pub(super) fenced: u64,
     /// The last for each instance.
@@ -80,6 +83,7 @@ impl Shared {
             doubtful: false,
             life: 0,
             fenced: 0,
+            transaction_timeout: Duration::ZERO,
             takeovers: BTreeMap::new(),
             assignments: BTreeMap::new(),
             counted: BTreeMap::new(),
@@ -96,6 +100,11 @@ impl Shared {
     pub(super) fn number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
+    }
+
+    /// Whether a bug of this kind is planted.
+    pub(super) fn plants(&self, is: impl Fn(Planted) -> bool) -> bool {
+        self.planted.is_some_and(is)
     }
 
     pub(super) fn chance(&self, percent: u64) -> bool {

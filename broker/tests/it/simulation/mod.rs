@@ -7,9 +7,12 @@
 //! | `plan` | what a seed means: sizes, clients, rates |
 //! | `known` | the one table of what the broker does not stand yet |
 //! | `model`, `offsets` | what was sent, acknowledged and seen, and what must follow |
-//! | `check` | looks at everything after a start; sees that everything serves at the end |
+//! | `ledger` | transactions: whose records and offsets they are, and how they ended by all that was seen |
+//! | `check`, `check_transactions` | looks at everything after a start; sees that everything serves at the end |
 //! | `client`, `connection` | what all clients are |
 //! | `producer`, `committer`, `member`, `admin`, `reader` | the clients |
+//! | `transactional`, `transactional_told`, `txn_requests` | clients with transactions: what they do, hear and send |
+//! | `follower` | asks for offsets that transactions commit |
 //! | `disk`, `net` | the disk that fails and hangs, and the network as a broker has it that may die |
 //! | `planted` | bugs, to see that they are found |
 //!
@@ -19,11 +22,14 @@
 
 mod admin;
 mod check;
+mod check_transactions;
 mod client;
 mod committer;
 mod connection;
 mod disk;
+mod follower;
 mod known;
+mod ledger;
 mod member;
 mod model;
 mod net;
@@ -32,6 +38,9 @@ mod plan;
 mod planted;
 mod producer;
 mod reader;
+mod transactional;
+mod transactional_told;
+mod txn_requests;
 mod world;
 
 use std::num::Wrapping;
@@ -128,4 +137,14 @@ fn planted_bugs_are_found() {
             });
         }
     });
+}
+
+/// They are kept for speed alone.
+#[test]
+fn indexes_of_transactions_may_be_gone() {
+    for outcome in run_all((1..=30).collect(), Some(Planted::ForgetsTransactionIndexes)) {
+        if let Err(broken) = outcome {
+            panic!("{broken}");
+        }
+    }
 }

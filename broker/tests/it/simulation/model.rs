@@ -6,10 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use klamm_protocol::Uuid;
 
 use super::known::{Known, stands};
+use super::ledger::Ledger;
 use super::offsets::{Commit, Register};
 
 /// A partition of a topic, which is not the one of the next topic of its name.
 pub(super) type Place = (Uuid, i32);
+
+/// What stands at the offset of a marker of a transaction: no record has this number.
+const MARKER: u64 = 0;
 
 /// What became of a record, as far as its producer knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,13 @@ pub(super) struct Retention {
     pub(super) slack_bytes: u64,
 }
 
+impl Retention {
+    /// Nothing is deleted.
+    pub(super) fn without(self) -> Self {
+        Self { ms: None, bytes: None, ..self }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) topics: BTreeMap<Uuid, Topic>,
@@ -72,6 +83,7 @@ pub(super) struct Model {
     /// Names that somebody asked to create without learning what became of it, with their partitions.
     pub(super) creating: BTreeMap<String, BTreeSet<i32>>,
     sent: BTreeMap<u64, Sent>,
+    pub(super) ledger: Ledger,
     producer_ids: BTreeSet<i64>,
     retention: Retention,
     broken: Option<String>,
@@ -86,7 +98,7 @@ pub(super) fn value_of(number: u64, len: usize) -> String {
 }
 
 /// The number in a value that is as [`value_of`] makes it.
-fn number_in(value: &[u8]) -> Option<u64> {
+pub(super) fn number_in(value: &[u8]) -> Option<u64> {
     let (number, filler) = std::str::from_utf8(value).ok()?.split_once(':')?;
     let number: u64 = number.parse().ok()?;
     let letter = b'a' + (number % 26) as u8;
@@ -102,6 +114,7 @@ impl Model {
             former: BTreeMap::new(),
             creating: BTreeMap::new(),
             sent: BTreeMap::new(),
+            ledger: Ledger::default(),
             producer_ids: BTreeSet::new(),
             retention,
             broken: None,
@@ -241,6 +254,9 @@ impl Model {
         self.check(before.is_none_or(|before| before == number), || {
             format!("offset {offset} is {how} with record {number} and had {before:?}")
         });
+        if number == MARKER {
+            return;
+        }
         let Some(sent) = self.sent.get_mut(&number) else {
             return self.fail(format!("record {number} at {offset} was never sent"));
         };
@@ -262,12 +278,16 @@ impl Model {
         self.check(fate != Fate::Refused, || format!("record {number} was refused, and it is at {offset}"));
     }
 
-    /// Part of a log as a consumer saw it, from `from` on, without a gap.
-    pub(super) fn seen(&mut self, place: Place, from: i64, records: &[(i64, Vec<u8>)]) {
+    /// Part of a log as a consumer saw it, from `from` on, without a gap. What has no value is a marker.
+    pub(super) fn seen(&mut self, place: Place, from: i64, records: &[(i64, Option<Vec<u8>>)]) {
         let mut expected = from;
         for (offset, value) in records {
             self.check(*offset == expected, || format!("offset {expected} is missing before {offset}"));
             expected = offset + 1;
+            let Some(value) = value else {
+                self.fact(place, *offset, MARKER, "seen");
+                continue;
+            };
             self.read += 1;
             match number_in(value) {
                 Some(number) => self.fact(place, *offset, number, "seen"),

@@ -33,6 +33,11 @@ pub(super) struct Plan {
     pub(super) kills: u64,
     pub(super) restarts: u64,
     pub(super) full: u64,
+    /// Clients with a transactional id, so many ids, and how long a transaction of theirs may take.
+    pub(super) transactional: u64,
+    pub(super) transactional_ids: u64,
+    pub(super) transaction_timeout_ms: i32,
+    pub(super) state_segment_bytes: u64,
 }
 
 impl Plan {
@@ -61,7 +66,8 @@ impl Plan {
             1 => (Some(1_000 * (1 + rng.below(20)) as i64), None),
             _ => (None, Some(2_048 + rng.below(8_192))),
         };
-        Self {
+        let retention = Retention { ms, bytes, slack_bytes: 8_192 };
+        let plan = Self {
             steps: 60 + rng.below(200),
             names,
             deletes_percent: rng.below(70),
@@ -73,7 +79,7 @@ impl Plan {
             segment_bytes: 1_024 + rng.below(4_096),
             offsets_segment_bytes: 1_024 + rng.below(4_096),
             snapshot_interval_bytes: 500 + rng.below(4_096),
-            retention: Retention { ms, bytes, slack_bytes: 8_192 },
+            retention,
             disk: if planted.is_some() { DiskRates::default() } else { disk },
             cuts,
             power_cuts: rng.below(12),
@@ -81,6 +87,32 @@ impl Plan {
             kills: rng.below(12),
             restarts: rng.below(12),
             full: if planted == Some(Planted::IgnoresFullDisk) { 30 } else { full },
+            transactional: 0,
+            transactional_ids: 1,
+            transaction_timeout_ms: 0,
+            state_segment_bytes: 1_024 + rng.below(4_096),
+        };
+        let transacts = rng.below(2) == 0 || planted.is_some_and(Planted::is_of_transactions);
+        if transacts { plan.with_transactions(&rng) } else { plan }
+    }
+
+    /// Transactions take many steps, and clients of other kinds take them away.
+    fn with_transactions(self, rng: &SeededRng) -> Self {
+        let transactional = 1 + rng.below(5);
+        Self {
+            steps: 2 * self.steps + rng.below(400),
+            idempotent: rng.below(2),
+            plain: rng.below(2),
+            members: self.members.min(rng.below(3)),
+            static_members: 0,
+            power_cuts: self.power_cuts / 2,
+            kills: self.kills / 2,
+            restarts: self.restarts / 2,
+            transactional,
+            transactional_ids: 1 + rng.below(transactional),
+            transaction_timeout_ms: 500 + rng.below(10_000) as i32,
+            retention: if rng.below(2) == 0 { self.retention.without() } else { self.retention },
+            ..self
         }
     }
 }

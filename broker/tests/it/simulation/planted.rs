@@ -12,6 +12,7 @@ use super::DATA_DIR;
 /// Where a batch has its checksum, and where what is checked begins.
 const CRC_AT: usize = 17;
 const CRC_FROM: usize = 21;
+const PRODUCER_AT: std::ops::Range<usize> = 43..51;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Planted {
@@ -39,10 +40,24 @@ pub(super) enum Planted {
     IgnoresFullDisk,
     /// A deleted topic leaves its log to the next of its name.
     KeepsDeletedLog,
+    /// What becomes of transactions is told before it is on the disk.
+    AcknowledgesTransactionsBeforeSync,
+    /// Markers end the transaction of somebody else.
+    LosesMarkers,
+    /// A record that comes after its transaction was ended joins the next one.
+    WritesLate,
+    /// Who was fenced is served.
+    AcceptsZombies,
+    /// Records of a transaction are there before it ends.
+    LeaksOpenRecords,
+    /// So are its offsets.
+    CommitsOffsetsAtOnce,
+    /// No bug: what is known of transactions beside the log is gone at a start, and is made anew from the log.
+    ForgetsTransactionIndexes,
 }
 
 impl Planted {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::AcknowledgesRecordsBeforeSync,
         Self::AcknowledgesOffsetsBeforeSync,
         Self::AcknowledgesTopicsBeforeSync,
@@ -55,6 +70,12 @@ impl Planted {
         Self::AcceptsDuplicates,
         Self::IgnoresFullDisk,
         Self::KeepsDeletedLog,
+        Self::AcknowledgesTransactionsBeforeSync,
+        Self::LosesMarkers,
+        Self::WritesLate,
+        Self::AcceptsZombies,
+        Self::LeaksOpenRecords,
+        Self::CommitsOffsetsAtOnce,
     ];
 
     pub(super) fn skips_sync(self, path: &Path) -> bool {
@@ -63,6 +84,7 @@ impl Planted {
         match self {
             Self::AcknowledgesRecordsBeforeSync => !of("/__") && of(".log"),
             Self::AcknowledgesOffsetsBeforeSync => of("/__consumer_offsets"),
+            Self::AcknowledgesTransactionsBeforeSync => of("/__transaction_state"),
             Self::AcknowledgesTopicsBeforeSync => of("/__cluster_metadata"),
             _ => false,
         }
@@ -80,6 +102,41 @@ impl Planted {
         self == Self::IgnoresFullDisk
     }
 
+    /// Whether it takes transactions to find it.
+    pub(super) fn is_of_transactions(self) -> bool {
+        use Planted::*;
+        matches!(
+            self,
+            AcknowledgesTransactionsBeforeSync
+                | LosesMarkers
+                | WritesLate
+                | AcceptsZombies
+                | LeaksOpenRecords
+                | CommitsOffsetsAtOnce
+                | ForgetsTransactionIndexes
+        )
+    }
+
+    /// Whether what is written looks as if it had been written in the transaction before.
+    pub(super) fn writes_late(self) -> bool {
+        self == Self::WritesLate
+    }
+
+    /// Whether clients look as if nobody had fenced them.
+    pub(super) fn accepts_zombies(self) -> bool {
+        self == Self::AcceptsZombies
+    }
+
+    /// Whether records of a transaction look like those of none.
+    pub(super) fn leaks_open_records(self) -> bool {
+        self == Self::LeaksOpenRecords
+    }
+
+    /// Whether offsets of a transaction look like those of none.
+    pub(super) fn commits_offsets_at_once(self) -> bool {
+        self == Self::CommitsOffsetsAtOnce
+    }
+
     /// Whether a batch that comes again looks like a new one.
     pub(super) fn hides_repeats(self) -> bool {
         self == Self::AcceptsDuplicates
@@ -89,6 +146,9 @@ impl Planted {
     pub(super) fn written(self, path: &Path, bytes: &[u8]) -> Vec<u8> {
         let name = path.to_string_lossy();
         match self {
+            Self::LosesMarkers if !name.contains("/__") && name.ends_with(".log") => {
+                of_another_producer(bytes)
+            }
             Self::ForgetsProducers if name.contains(".snapshot") => no_producers(),
             _ => bytes.to_vec(),
         }
@@ -100,6 +160,7 @@ impl Planted {
             Self::KeepsTornTail => append_stray_batch,
             Self::ChecksNoChecksum => change_last_batch,
             Self::CutsBelowHighWatermark => cut_last_batch,
+            Self::ForgetsTransactionIndexes => return remove_transaction_indexes(disk),
             Self::DeletesYoungSegment => {
                 for (dir, logs) in user_logs(disk).into_iter().filter(|(_, logs)| logs.len() > 1) {
                     disk.remove(&dir.join(&logs[0])).unwrap();
@@ -174,6 +235,31 @@ fn change_last_batch(file: &dyn DiskFile) {
 fn cut_last_batch(file: &dyn DiskFile) {
     if let Some((position, _)) = last_batch(file) {
         file.set_len(position).unwrap();
+    }
+}
+
+/// A marker as another producer would have it; everything else as it is.
+fn of_another_producer(bytes: &[u8]) -> Vec<u8> {
+    let mut written = bytes.to_vec();
+    let control =
+        batches(Bytes::copy_from_slice(bytes)).all(|batch| batch.is_ok_and(|one| one.header().is_control()));
+    if control && bytes.len() > PRODUCER_AT.end {
+        written[PRODUCER_AT].copy_from_slice(&999_999_i64.to_be_bytes());
+        let crc = crc32c(&written[CRC_FROM..]);
+        written[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    }
+    written
+}
+
+fn remove_transaction_indexes(disk: &MemoryDisk) {
+    let root = Path::new(DATA_DIR);
+    for dir in disk.read_dir(root).unwrap_or_default().into_iter().filter(|entry| entry.is_dir) {
+        let dir = root.join(dir.name);
+        let names = disk.read_dir(&dir).unwrap().into_iter().map(|entry| entry.name);
+        for name in names.filter(|name| name.ends_with(".txnindex") || name.ends_with(".txnsum")) {
+            disk.remove(&dir.join(name)).unwrap();
+        }
+        disk.sync_dir(&dir).unwrap();
     }
 }
 

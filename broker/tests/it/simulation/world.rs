@@ -17,6 +17,7 @@ use super::check::Checker;
 use super::client::{Actor, Client, Shared};
 use super::committer::Committer;
 use super::disk::SimDisk;
+use super::follower::Follower;
 use super::known::{Known, stands};
 use super::member::Member;
 use super::model::Model;
@@ -25,6 +26,7 @@ use super::plan::Plan;
 use super::planted::Planted;
 use super::producer::{Idempotent, Plain};
 use super::reader::Reader;
+use super::transactional::Transactional;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -37,6 +39,10 @@ pub(super) struct Outcome {
     pub(super) faults: u64,
     /// Members that were told that another has their place.
     pub(super) fenced: u64,
+    /// Transactions of which it is known how they ended, and requests of clients that others had fenced.
+    pub(super) committed: u64,
+    pub(super) aborted: u64,
+    pub(super) stale: u64,
     pub(super) trace: Vec<String>,
 }
 
@@ -47,6 +53,9 @@ impl Outcome {
         self.lives += other.lives;
         self.faults += other.faults;
         self.fenced += other.fenced;
+        self.committed += other.committed;
+        self.aborted += other.aborted;
+        self.stale += other.stale;
     }
 
     /// Whether enough was written, read and broken for a run of any length to say something.
@@ -108,6 +117,9 @@ pub(super) fn run(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Br
                 lives: world.shared.life,
                 faults: world.shared.disk.fired_in_all(),
                 fenced: world.shared.fenced,
+                committed: world.shared.model.ledger.committed,
+                aborted: world.shared.model.ledger.aborted,
+                stale: world.shared.model.ledger.stale,
                 trace: world.shared.trace(),
             }),
             Some(what) => Err(Box::new(Broken {
@@ -120,6 +132,39 @@ pub(super) fn run(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Br
     })
 }
 
+/// The clients of a run.
+fn actors(plan: &Plan) -> Vec<Box<dyn Actor>> {
+    let mut actors: Vec<Box<dyn Actor>> = Vec::new();
+    let admin = Admin { names: plan.names.clone(), deletes_percent: plan.deletes_percent };
+    actors.push(Box::new(Client::new("admin".into(), admin)));
+    actors.push(Box::new(Client::new("committer".into(), Committer { group: "lone".into() })));
+    for at in 0..plan.idempotent {
+        actors.push(Box::new(Client::new(format!("idempotent {at}"), Idempotent::default())));
+    }
+    for at in 0..plan.plain {
+        actors.push(Box::new(Client::new(format!("plain {at}"), Plain)));
+    }
+    for at in 0..plan.members {
+        actors.push(Box::new(Client::new(format!("member {at}"), Member::of("group", None))));
+    }
+    for at in 0..plan.static_members {
+        let member = Member::of("group", Some(format!("static-{}", at % 2)));
+        actors.push(Box::new(Client::new(format!("static {at}"), member)));
+    }
+    for at in 0..plan.readers {
+        actors.push(Box::new(Client::new(format!("reader {at}"), Reader)));
+    }
+    for at in 0..plan.transactional {
+        let id = format!("tx-{}", at % plan.transactional_ids);
+        let role = Transactional::of(&id, plan.transaction_timeout_ms);
+        actors.push(Box::new(Client::new(format!("transactional {at}"), role)));
+    }
+    if plan.transactional > 0 {
+        actors.push(Box::new(Client::new("follower".into(), Follower)));
+    }
+    actors
+}
+
 impl World {
     fn new(seed: u64, planted: Option<Planted>) -> Self {
         let plan = Plan::of(seed, planted);
@@ -127,27 +172,9 @@ impl World {
         let disk = SimDisk::new(rng.next_u64(), plan.disk, planted);
         let model = Model::new(plan.retention);
         let clock = TokioClock::starting_at(NOW_MS);
-        let shared = Shared::new(model, rng.next_u64(), clock, disk, planted);
-        let mut actors: Vec<Box<dyn Actor>> = Vec::new();
-        let admin = Admin { names: plan.names.clone(), deletes_percent: plan.deletes_percent };
-        actors.push(Box::new(Client::new("admin".into(), admin)));
-        actors.push(Box::new(Client::new("committer".into(), Committer { group: "lone".into() })));
-        for at in 0..plan.idempotent {
-            actors.push(Box::new(Client::new(format!("idempotent {at}"), Idempotent::default())));
-        }
-        for at in 0..plan.plain {
-            actors.push(Box::new(Client::new(format!("plain {at}"), Plain)));
-        }
-        for at in 0..plan.members {
-            actors.push(Box::new(Client::new(format!("member {at}"), Member::of("group", None))));
-        }
-        for at in 0..plan.static_members {
-            let member = Member::of("group", Some(format!("static-{}", at % 2)));
-            actors.push(Box::new(Client::new(format!("static {at}"), member)));
-        }
-        for at in 0..plan.readers {
-            actors.push(Box::new(Client::new(format!("reader {at}"), Reader)));
-        }
+        let mut shared = Shared::new(model, rng.next_u64(), clock, disk, planted);
+        shared.transaction_timeout = Duration::from_millis(plan.transaction_timeout_ms as u64);
+        let actors = actors(&plan);
         Self { plan, rng, shared, actors, broker: None }
     }
 
@@ -158,6 +185,11 @@ impl World {
     /// Faults, and after them a time in which everything has to serve again.
     async fn live(&mut self) {
         self.start(true).await;
+        if self.plan.transactional > 0 && !self.is_broken() {
+            self.shared.disk.arm(false);
+            Checker::prepare(&mut self.shared).await;
+            self.shared.disk.arm(true);
+        }
         for _ in 0..self.plan.steps {
             if self.is_broken() {
                 return;
@@ -333,6 +365,8 @@ impl World {
             .set("auto.create.topics.enable", false)
             .set("offsets.topic.num.partitions", 2)
             .set("offsets.topic.segment.bytes", plan.offsets_segment_bytes)
+            .set("transaction.state.log.num.partitions", 2)
+            .set("transaction.state.log.segment.bytes", plan.state_segment_bytes)
             .set("producer.snapshot.interval.bytes", plan.snapshot_interval_bytes)
             .set("log.segment.bytes", plan.segment_bytes)
             .set("log.index.interval.bytes", 512)
