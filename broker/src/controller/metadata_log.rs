@@ -60,6 +60,8 @@ impl MetadataLog {
             segment_ms: i64::MAX,
             // A batch takes its time when it is made; no clock may keep a topic from being created.
             timestamp_after_max_ms: i64::MAX,
+            // Nobody reads it but the start: what a snapshot makes needless goes at once.
+            file_delete_delay_ms: 0,
             ..LogConfig::default()
         }
     }

@@ -366,7 +366,7 @@ impl Log {
         if offset >= end.offset {
             return Ok(empty());
         }
-        let Some((segment, first)) = self.find(offset, end)? else { return Ok(empty()) };
+        let Some((segment, first)) = self.find_records(offset, end)? else { return Ok(empty()) };
         let segment_end = self.end_within(segment, end);
         let limit = first.position.saturating_add(max_bytes as u64);
         let (mut slice_end, mut end_offset) = (segment_end, self.end_offset_within(segment, end));
@@ -439,6 +439,20 @@ impl Log {
             }
         }
         Ok(None)
+    }
+
+    /// As [`Self::find`], beyond batches that compaction has left without records, if others follow: a reader would
+    /// have to ask once for each segment of such.
+    fn find_records(&self, offset: i64, end: LogPosition) -> io::Result<Option<(&Segment, BatchAt)>> {
+        let found = self.find(offset, end)?;
+        let mut next = found;
+        while let Some((_, batch)) = next {
+            if batch.header.record_count > 0 {
+                return Ok(next);
+            }
+            next = self.find(batch.header.next_offset(), end)?;
+        }
+        Ok(found)
     }
 
     fn end_within(&self, segment: &Segment, end: LogPosition) -> u64 {
