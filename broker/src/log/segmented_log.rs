@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_protocol::records::{BatchHeader, NO_TIMESTAMP, RecordBatch};
+use klamm_protocol::records::{BATCH_HEADER_LEN, BatchHeader, NO_TIMESTAMP, RecordBatch};
 
 use super::aborted::AbortedTransaction;
 use super::config::LogConfig;
@@ -366,7 +366,7 @@ impl Log {
         if offset >= end.offset {
             return Ok(empty());
         }
-        let Some((segment, first)) = self.find_records(offset, end)? else { return Ok(empty()) };
+        let Some((segment, first)) = self.find_to_read(offset, end)? else { return Ok(empty()) };
         let segment_end = self.end_within(segment, end);
         let limit = first.position.saturating_add(max_bytes as u64);
         let (mut slice_end, mut end_offset) = (segment_end, self.end_offset_within(segment, end));
@@ -441,16 +441,21 @@ impl Log {
         Ok(None)
     }
 
-    /// As [`Self::find`], beyond batches that compaction has left without records, if others follow: a reader would
-    /// have to ask once for each segment of such.
-    fn find_records(&self, offset: i64, end: LogPosition) -> io::Result<Option<(&Segment, BatchAt)>> {
+    /// As [`Self::find`], but for what compaction emptied, as long as records follow: there are readers that do not go
+    /// on behind a slice without records.
+    fn find_to_read(&self, offset: i64, end: LogPosition) -> io::Result<Option<(&Segment, BatchAt)>> {
         let found = self.find(offset, end)?;
         let mut next = found;
-        while let Some((_, batch)) = next {
-            if batch.header.record_count > 0 {
+        while let Some((segment, batch)) = next {
+            // Both, so that no single damage to a header leads past records.
+            if batch.header.record_count != 0 || batch.header.total_len() != BATCH_HEADER_LEN {
                 return Ok(next);
             }
-            next = self.find(batch.header.next_offset(), end)?;
+            let mut walk = segment.walk(batch.end(), self.end_within(segment, end))?;
+            next = match walk.next()? {
+                Some(batch) => Some((segment, batch)),
+                None => self.find(batch.header.next_offset(), end)?,
+            };
         }
         Ok(found)
     }

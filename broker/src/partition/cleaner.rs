@@ -27,6 +27,9 @@ use crate::log::cleaner::{Candidate, KeyHasher, Pace};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many logs are looked at at the same time.
 const LOOKS_AT_ONCE: usize = 4;
+/// How many logs that are worth it are remembered: with many partitions, looking at all of them for each compaction
+/// takes longer than the compactions do.
+const REMEMBERED: usize = 64;
 /// What is read at a time at least, however small the buffer is.
 const CHUNK_BYTES_MIN: usize = 4_096;
 
@@ -89,6 +92,9 @@ impl Drop for Busy<'_> {
     }
 }
 
+/// Logs that were worth it when all were looked at, the one that was worth it most last.
+type Waiting = Vec<(Arc<LogDir>, Arc<Partition>)>;
+
 /// A log that is worth it.
 struct Due<'a> {
     _busy: Busy<'a>,
@@ -126,12 +132,12 @@ impl Cleaner {
     /// Compacts what is worth it, for ever.
     pub(super) async fn run(self: Arc<Self>) {
         let mut changes = self.options.subscribe();
-        let mut resting = BTreeSet::new();
+        let (mut resting, mut waiting) = (BTreeSet::new(), Waiting::new());
         let mut under_way = FuturesUnordered::new();
         loop {
             let options = changes.borrow_and_update().clone();
             while options.enable && under_way.len() < options.threads.max(1) {
-                let Some(due) = self.filthiest(&resting).await else { break };
+                let Some(due) = self.next(&mut waiting, &resting).await else { break };
                 let key = due.partition.key();
                 under_way.push(self.compact(due, options.clone()).map(|done| (key, done)));
             }
@@ -150,8 +156,8 @@ impl Cleaner {
     /// Compacts what is worth it now, one log after the other. Says how many were.
     pub(super) async fn run_once(&self) -> usize {
         let options = self.options.borrow().clone();
-        let (mut done, mut seen) = (0, BTreeSet::new());
-        while let Some(due) = self.filthiest(&seen).await {
+        let (mut done, mut seen, mut waiting) = (0, BTreeSet::new(), Waiting::new());
+        while let Some(due) = self.next(&mut waiting, &seen).await {
             let key = due.partition.key();
             match self.compact(due, options.clone()).await {
                 true => done += 1,
@@ -162,32 +168,61 @@ impl Cleaner {
     }
 
     /// The log that is worth it most, of those that may be compacted and are not among these. It is nobody else's.
-    async fn filthiest(&self, passed_over: &BTreeSet<Key>) -> Option<Due<'_>> {
-        let now_ms = self.clock.now_ms();
+    async fn next(&self, waiting: &mut Waiting, passed_over: &BTreeSet<Key>) -> Option<Due<'_>> {
+        let mut looked = false;
+        loop {
+            while let Some((dir, partition)) = waiting.pop() {
+                // Since it was looked at, it may have been compacted, or deleted.
+                let Some((dir, partition, candidate)) = self.look_at(dir, partition, passed_over).await
+                else {
+                    continue;
+                };
+                let key = partition.key();
+                // Another one may have been faster.
+                if lock(&self.busy).insert(key.clone()) {
+                    return Some(Due { _busy: Busy { cleaner: self, key }, dir, partition, candidate });
+                }
+            }
+            if looked {
+                return None;
+            }
+            *waiting = self.filthiest(passed_over).await;
+            looked = true;
+        }
+    }
+
+    /// Those that are worth it, and most of them most.
+    async fn filthiest(&self, passed_over: &BTreeSet<Key>) -> Waiting {
         let compacted = self.dirs.iter().flat_map(|dir| {
             let all: Vec<_> = dir.partitions().values().cloned().collect();
             all.into_iter().filter(|log| log.config().compact).map(|log| (dir.clone(), log))
         });
-        let looks: Vec<_> = compacted
-            .filter(|(_, log)| !passed_over.contains(&log.key()) && !lock(&self.busy).contains(&log.key()))
-            .filter(|(_, log)| !lock(&self.never).contains(&(log.key(), log.topic_id())))
-            .map(|(dir, partition)| async move {
-                let cleaned_to = dir.cleaned_to().get(&partition.key());
-                let look = timeout(PATIENCE, partition.compaction_due(cleaned_to, now_ms));
-                let candidate = look.await.ok().flatten()?;
-                Some((dir, partition, candidate))
-            })
-            .collect();
-        let found = stream::iter(looks).buffered(LOOKS_AT_ONCE).filter_map(ready).collect::<Vec<_>>().await;
-        let best = found.into_iter().reduce(|best, next| {
-            let better = next.2.dirty_ratio > best.2.dirty_ratio;
-            if better { next } else { best }
-        });
-        let (dir, partition, candidate) = best?;
+        let looks: Vec<_> =
+            compacted.map(|(dir, partition)| self.look_at(dir, partition, passed_over)).collect();
+        let found = stream::iter(looks).buffered(LOOKS_AT_ONCE).filter_map(ready);
+        let mut found = found.collect::<Vec<_>>().await;
+        found.sort_by(|(_, _, one), (_, _, other)| other.dirty_ratio.total_cmp(&one.dirty_ratio));
+        found.truncate(REMEMBERED);
+        found.into_iter().rev().map(|(dir, partition, _)| (dir, partition)).collect()
+    }
+
+    async fn look_at(
+        &self,
+        dir: Arc<LogDir>,
+        partition: Arc<Partition>,
+        passed_over: &BTreeSet<Key>,
+    ) -> Option<(Arc<LogDir>, Arc<Partition>, Candidate)> {
         let key = partition.key();
-        // Another one may have been faster.
-        let is_free = lock(&self.busy).insert(key.clone());
-        is_free.then(|| Due { _busy: Busy { cleaner: self, key }, dir, partition, candidate })
+        if passed_over.contains(&key)
+            || lock(&self.busy).contains(&key)
+            || lock(&self.never).contains(&(key.clone(), partition.topic_id()))
+        {
+            return None;
+        }
+        let cleaned_to = dir.cleaned_to().get(&key);
+        let look = timeout(PATIENCE, partition.compaction_due(cleaned_to, self.clock.now_ms()));
+        let candidate = look.await.ok().flatten()?;
+        Some((dir, partition, candidate))
     }
 
     /// Says whether it could be done.

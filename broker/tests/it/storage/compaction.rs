@@ -148,6 +148,24 @@ async fn the_last_record_of_each_key_stays_at_its_offset() {
 }
 
 /// It is compacted whatever happens to its settings later.
+/// What ends a segment may be a batch without records, and KafkaJS does not go on behind an answer without one.
+#[tokio::test(start_paused = true)]
+async fn a_reader_is_given_records_as_long_as_there_are_some() {
+    let data = data(&MemoryDisk::new());
+    let (manager, partition) = data.open_partition().await;
+    fill(&partition, 12).await;
+    assert_eq!(manager.compact_now().await, 1);
+    let mut emptied = 0;
+    for from in 0..partition.log_end_offset() {
+        let read = partition.read(from, 100, true, Isolation::ReadUncommitted).await.unwrap();
+        let batches = whole_batches(read.slice.read_bytes().unwrap());
+        let header = *batches.first().unwrap().header();
+        assert!(header.record_count > 0, "from {from}: {header:?}");
+        emptied += usize::from(header.base_offset > from);
+    }
+    assert!(emptied > 10, "{emptied}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_log_that_is_compacted_no_more_keeps_its_gaps() {
     let disk = MemoryDisk::new();
