@@ -142,6 +142,8 @@ impl Cleaner {
                 under_way.push(self.compact(due, options.clone()).map(|done| (key, done)));
             }
             tokio::select! {
+                // The same history makes the same moves.
+                biased;
                 Some((key, done)) = under_way.next(), if !under_way.is_empty() => {
                     if !done {
                         resting.insert(key);

@@ -24,7 +24,7 @@ use super::{admin, committer, member, producer, reader};
 const PATIENCE: Duration = Duration::from_secs(60);
 const METADATA: i16 = 12;
 const LIST_OFFSETS: i16 = 7;
-const EARLIEST: i64 = -2;
+pub(super) const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
 pub(super) struct Checker<'a> {

@@ -6,7 +6,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::InitProducerIdRequest;
 use tokio::time::{Instant, sleep};
 
-use super::check::Checker;
+use super::check::{Checker, EARLIEST};
 use super::model::Place;
 use super::reader;
 use super::txn_requests::{self as requests, SECOND, STABLE_FETCH};
@@ -44,8 +44,11 @@ impl Checker<'_> {
             let request = reader::of_committed(reader::fetch(place, offset, 0, 1 << 20));
             let frame = self.ask(&request, reader::FETCH).await?;
             let (found, next) = reader::fetched(asked, frame, self.shared);
-            if found.error_code == ErrorCode::OffsetOutOfRange.code() && found.log_start_offset > offset {
-                offset = found.log_start_offset;
+            if found.error_code == ErrorCode::OffsetOutOfRange.code() {
+                // Retention may take what is being read.
+                let start = self.list_offset(place, EARLIEST).await?;
+                self.shared.model.check(start > offset, || format!("{offset} cannot be read behind {start}"));
+                offset = start;
                 continue;
             }
             let code = ErrorCode::from_code(found.error_code);

@@ -52,7 +52,8 @@ pub(super) enum Planted {
     LeaksOpenRecords,
     /// So are its offsets.
     CommitsOffsetsAtOnce,
-    /// No bug: what is known of transactions beside the log is gone at a start, and is made anew from the log.
+    /// No bug: indexes of aborted transactions are gone at a start, though not what vouches for them. They are made
+    /// anew from the log.
     ForgetsTransactionIndexes,
 }
 
@@ -256,8 +257,11 @@ fn remove_transaction_indexes(disk: &MemoryDisk) {
     for dir in disk.read_dir(root).unwrap_or_default().into_iter().filter(|entry| entry.is_dir) {
         let dir = root.join(dir.name);
         let names = disk.read_dir(&dir).unwrap().into_iter().map(|entry| entry.name);
-        for name in names.filter(|name| name.ends_with(".txnindex") || name.ends_with(".txnsum")) {
-            disk.remove(&dir.join(name)).unwrap();
+        for name in names.filter(|name| name.ends_with(".txnsum")) {
+            let index = dir.join(name.replace(".txnsum", ".txnindex"));
+            if disk.exists(&index) {
+                disk.remove(&index).unwrap();
+            }
         }
         disk.sync_dir(&dir).unwrap();
     }

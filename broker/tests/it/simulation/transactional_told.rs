@@ -100,11 +100,12 @@ impl Transactional {
             return 0;
         };
         let (txn, commit, code) = (*txn, *commit, answer.error_code);
-        let never = *tries == 1 && Told::of(code) == Told::Fenced;
+        let never = *tries == 1 && matches!(Told::of(code), Told::Fenced | Told::Abort);
         if code == 0 || !commit || never {
             shared.model.transaction_ended(txn, code == 0 && commit, "its client was told");
         }
-        let forgotten = code == ErrorCode::InvalidTxnState.code() && *acknowledged;
+        // By the second version, who asks for the end of what was aborted over its head is told the same.
+        let forgotten = code == ErrorCode::InvalidTxnState.code() && *acknowledged && !self.second;
         shared.model.check(!forgotten, || format!("transaction {txn} is forgotten: it cannot be ended"));
         match Told::of(code) {
             Told::Done => {
