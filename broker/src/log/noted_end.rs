@@ -69,11 +69,12 @@ impl NotedEnd {
     }
 
     /// To be called before segments up to the one at `last` get other contents: no position in one of them is spoken of
-    /// any more, but `next`, behind them, up to which everything is synced.
+    /// any more, but `next`, behind them, up to which everything is synced. What the file says is never synced but
+    /// here: after a power cut it could say again what it said before.
     pub(super) fn leave_segments(&self, last: i64, next: SyncedEnd) -> io::Result<()> {
         let mut noted = self.state();
         if noted.end.is_some_and(|(_, segment)| segment > last) {
-            return Ok(());
+            return self.file.open()?.sync_data();
         }
         self.put(next)?.sync_data()?;
         noted.end = Some((next.offset, next.segment));
@@ -101,6 +102,24 @@ mod tests {
     use super::super::open_files::OpenFiles;
     use super::*;
     use crate::disk::{Disk, MemoryDisk, Tear};
+
+    /// What was written last speaks of a later segment, and what is on the disk may not.
+    #[test]
+    fn no_power_cut_brings_back_a_place_in_a_segment_that_was_replaced() {
+        let disk = MemoryDisk::new();
+        disk.create_dir_all(Path::new("/t-0")).unwrap();
+        let files = OpenFiles::new(Arc::new(disk.clone()), 9).of_log(Path::new("/t-0"));
+        let said = || SyncedEnd::parse(&disk.read_to_string(&Path::new("/t-0").join(SYNCED_END)).unwrap());
+        let at = |offset, segment, position| SyncedEnd { offset, segment, position, ..SyncedEnd::NOTHING };
+        let noted = NotedEnd::new(&files);
+        noted.write(at(10, 0, 300), 0);
+        noted.file.open().unwrap().sync_data().unwrap();
+        ["/", "/t-0"].iter().for_each(|dir| disk.sync_dir(Path::new(dir)).unwrap());
+        noted.write(at(100, 50, 700), 0);
+        noted.leave_segments(40, at(50, 50, 0)).unwrap();
+        disk.crash(Tear::None);
+        assert_eq!(said(), Some(at(100, 50, 700)));
+    }
 
     /// A position in a segment that gets other contents may be in the midst of a batch there.
     #[test]

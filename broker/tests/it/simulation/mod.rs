@@ -15,8 +15,11 @@
 //! | `follower` | asks for offsets that transactions commit |
 //! | `disk`, `net` | the disk that fails and hangs, and the network as a broker has it that may die |
 //! | `planted` | bugs, to see that they are found |
+//! | `said` | what the broker says while a run is looked at |
 //!
 //! A failure names its seed. `KLAMM_SEED=seed KLAMM_SEEDS=1` runs that one; `KLAMM_SEEDS` says how many runs there are.
+//! `KLAMM_TOLD` lines are told of a failure, with `KLAMM_CALLS` the calls of the disk, with `KLAMM_SAID` what the broker
+//! logs.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests fail like tests.
 
@@ -38,6 +41,7 @@ mod plan;
 mod planted;
 mod producer;
 mod reader;
+mod said;
 mod transactional;
 mod transactional_told;
 mod txn_requests;
@@ -69,6 +73,7 @@ fn seeds() -> impl Iterator<Item = u64> {
 
 /// Runs a seed; nobody wants to see what it did.
 fn run_briefly(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Broken>> {
+    let _said = std::env::var_os("KLAMM_SAID").map(|_| tracing::subscriber::set_default(said::Said));
     run(seed, planted).map(|outcome| Outcome { trace: Vec::new(), ..outcome })
 }
 
