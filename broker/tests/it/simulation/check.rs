@@ -101,14 +101,16 @@ impl<'a> Checker<'a> {
             MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
         let answer = decoded::<MetadataRequest>(self.ask(&request, METADATA).await?, METADATA);
         let mut listed = BTreeMap::new();
-        for topic in answer.topics.iter().filter(|topic| !topic.is_internal) {
+        for topic in &answer.topics {
             let name = topic.name.as_deref().unwrap_or_default().to_owned();
             let bad = topic.partitions.iter().find(|partition| partition.error_code != 0);
             let code = bad.map_or(topic.error_code, |partition| partition.error_code);
             self.shared.model.check(code == 0, || {
                 format!("topic {name}: {} after a start without faults", ErrorCode::from_code(code))
             });
-            listed.insert(topic.topic_id, (name, topic.partitions.len() as i32));
+            if !topic.is_internal {
+                listed.insert(topic.topic_id, (name, topic.partitions.len() as i32));
+            }
         }
         self.shared.note(format!("  {} topics", listed.len()));
         self.shared.model.listed(&listed);

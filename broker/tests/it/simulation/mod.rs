@@ -17,9 +17,9 @@
 //! | `planted` | bugs, to see that they are found |
 //! | `said` | what the broker says while a run is looked at |
 //!
-//! A failure names its seed. `KLAMM_SEED=seed KLAMM_SEEDS=1` runs that one; `KLAMM_SEEDS` says how many runs there are.
-//! `KLAMM_TOLD` lines are told of a failure, with `KLAMM_CALLS` the calls of the disk, with `KLAMM_SAID` what the broker
-//! logs.
+//! A failure names its seed. `KLAMM_SEED=seed KLAMM_SEEDS=1` runs that one; `KLAMM_SEEDS` says how many runs there
+//! are. `KLAMM_TOLD` lines are told of a failure, with `KLAMM_CALLS` the calls of the disk, with `KLAMM_SAID` what the
+//! broker logs.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests fail like tests.
 
