@@ -83,6 +83,8 @@ pub(super) struct Unopened {
     pub(super) again: Option<Known>,
     /// Where the log began, if what it began with is missing.
     pub(super) lost_start: Option<i64>,
+    /// Its files are as an orderly end left them, and not as a crash did.
+    pub(super) clean: bool,
 }
 
 /// Who a partition is, where its files are, and who does its disk work.
@@ -303,6 +305,12 @@ impl Partition {
     /// Whether the log is open.
     pub(super) fn is_open(&self) -> bool {
         self.opened.get().is_some()
+    }
+
+    /// Whether the log is not open and its files are as a crash left them: an orderly end changes nothing about that.
+    pub(super) fn is_as_a_crash_left_it(&self) -> bool {
+        let unopened = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_open() && unopened.as_ref().is_some_and(|unopened| !unopened.clean)
     }
 
     /// Where the log began, if it is not open because what it began with is missing.

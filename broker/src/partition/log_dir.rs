@@ -496,15 +496,16 @@ impl LogDir {
         }
     }
 
-    /// Closes all partitions and, when each was closed well, leaves the marker that makes the next start quick.
-    /// Partitions that could not be opened do not count: their recovery points are not where their logs end, so
-    /// they are looked at again. When this is dropped before it ends, there is no marker.
+    /// Closes all partitions and, when each was closed well, leaves the marker that makes the next start quick. A log
+    /// that could not be opened after a crash is as the crash left it, and the marker would speak of it, too: its index
+    /// of aborted transactions would be believed. When this is dropped before it ends, there is no marker.
     pub(super) async fn close(self: &Arc<Self>) -> Result<(), LogError> {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         if let Some(why) = self.health.failure() {
             partitions.iter().for_each(|partition| partition.retire("the broker is stopping"));
             return Err(LogError::DirFailed { dir: self.path.clone(), why: why.clone() });
         }
+        let as_crashed = partitions.iter().filter(|partition| partition.is_as_a_crash_left_it()).count();
         // Side by side: a journal commits those that wait together in one go.
         let closing =
             partitions.into_iter().map(|partition| self.flushes.syncs().run(move || partition.close()));
@@ -512,19 +513,26 @@ impl LogDir {
         let closed = join_all(closing).await.into_iter().map(|closed| closed.map_err(ended).flatten());
         let failure = closed.filter_map(Result::err).last();
         let dir = self.clone();
-        let marked = self.executor.run(move || dir.end_close(failure)).await;
+        let marked = self.executor.run(move || dir.end_close(failure, as_crashed)).await;
         marked.unwrap_or_else(|ended| {
             Err(LogError::Io { action: "close", path: self.path.clone(), source: io::Error::other(ended) })
         })
     }
 
-    fn end_close(&self, failure: Option<StorageError>) -> Result<(), LogError> {
+    fn end_close(&self, failure: Option<StorageError>, as_crashed: usize) -> Result<(), LogError> {
         self.write_checkpoints()?;
         if let Some(error) = failure {
             return Err(LogError::Invalid {
                 path: self.path.clone(),
                 what: format!("not closed cleanly, the next start checks the logs: {error}"),
             });
+        }
+        if as_crashed > 0 {
+            tracing::warn!(
+                dir = %self.path.display(), logs = as_crashed,
+                "logs that could not be opened are as a crash left them: the next start checks all of the directory"
+            );
+            return Ok(());
         }
         let marker = self.path.join(CLEAN_SHUTDOWN);
         self.disk.write_atomically(&marker, CLEAN_SHUTDOWN_TEXT).at("write", &marker)

@@ -73,14 +73,15 @@ impl Partition {
             Ok((opened, leader_epoch)) => self.install(opened, leader_epoch),
             Err(error) if error.may_pass() => {
                 let why = format!("{error}. It is tried again until it can be opened; no restart is needed");
-                self.put_off(Unopened { why: StorageError::new(why), again: Some(known), lost_start: None });
+                let (why, clean) = (StorageError::new(why), known.clean);
+                self.put_off(Unopened { why, again: Some(known), lost_start: None, clean });
             }
             Err(error) => {
                 let lost_start = match &error {
                     LogError::LostStart { expected, .. } => Some(*expected),
                     _ => None,
                 };
-                self.put_off(Unopened { why: error.into(), again: None, lost_start });
+                self.put_off(Unopened { why: error.into(), again: None, lost_start, clean: known.clean });
             }
         }
     }

@@ -383,3 +383,32 @@ async fn the_name_of_an_index_is_on_the_disk_when_its_first_marker_is() {
     disk.crash(Tear::None);
     assert_eq!(files(&disk, &data.partition_dir(), INDEX).len(), 1);
 }
+
+/// What was aborted last is in no index that a start may believe; no start had the space to build one, and the last of
+/// them ended politely.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_could_not_be_opened_is_not_left_as_one_that_was_closed() {
+    let disk = MemoryDisk::new();
+    let mut history = History::default();
+    for orderly in [true, false] {
+        let (manager, partition) = data(&disk).open_partition().await;
+        history.send(&partition, Some(1)).await;
+        history.finish(&partition, 1, false).await;
+        history.flush(&partition).await;
+        if orderly {
+            manager.shutdown().await.unwrap();
+        } else {
+            // Up to where it is synced.
+            manager.housekeeping(NOW_MS).await;
+        }
+        drop((manager, partition));
+        disk.crash(Tear::None);
+    }
+    disk.fail(Calls::of(&[DiskCall::Write]).on(INDEX).and_all_after(), NO_SPACE);
+    let manager = data(&disk).open().await;
+    assert!(manager.partition(TOPIC, 0).unwrap().offline().is_some());
+    manager.shutdown().await.unwrap();
+    drop(manager);
+    disk.kill();
+    check_once(&disk, &history, "with space").await;
+}
