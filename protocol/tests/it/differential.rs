@@ -24,6 +24,8 @@ const VALUES: u64 = 60;
 const NEWER: &[(&str, i16)] = &[
     ("ApiVersionsRequest", 5),
     ("ApiVersionsResponse", 5),
+    ("DescribeLogDirsRequest", 5),
+    ("DescribeLogDirsResponse", 5),
     ("DescribeShareGroupOffsetsRequest", 1),
     ("DescribeShareGroupOffsetsResponse", 1),
     ("InitProducerIdRequest", 6),
