@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use klamm_broker::Broker;
 use klamm_broker::disk::{MemoryDisk, Tear};
-use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::describe_configs::{DescribeConfigsResource, DescribeConfigsResult};
 use klamm_protocol::messages::{
-    AlterConfigsRequest, CreateTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest, alter_configs, incremental_alter_configs,
+    AlterConfigsRequest, DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
+    alter_configs, incremental_alter_configs,
 };
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 use klamm_runtime::MemoryNet;
@@ -103,14 +102,7 @@ pub(super) async fn adjust(
 }
 
 pub(super) async fn create(wire: &mut Wire, name: &str) {
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..CreatableTopic::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
-    assert_eq!(wire.ask(&request).await.topics[0].error_code, 0);
+    assert_eq!(create_topic(wire, name, &[]).await.error_code, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,37 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use klamm_protocol::messages::create_topics::CreatableTopic;
-use klamm_protocol::messages::delete_topics::DeleteTopicState;
+use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic, PartitionData};
-use klamm_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse};
-use klamm_protocol::{ErrorCode, Uuid};
+use klamm_protocol::messages::{FetchRequest, FetchResponse};
 use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
 
+use super::fetch_waits::{create, delete};
 use super::wire::*;
 
 /// The last version that names topics by name.
 const BY_NAME: i16 = 12;
-
-async fn create(wire: &mut Wire, name: &str) -> Uuid {
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..CreatableTopic::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
-    let created = wire.ask(&request).await.topics.remove(0);
-    assert_eq!(created.error_code, 0);
-    created.topic_id
-}
-
-async fn delete(wire: &mut Wire, name: &str) {
-    let topic = DeleteTopicState { name: Some(name.into()), ..DeleteTopicState::default() };
-    let request = DeleteTopicsRequest { topics: vec![topic], ..DeleteTopicsRequest::default() };
-    assert_eq!(wire.ask(&request).await.responses[0].error_code, 0);
-}
 
 /// A fetch of partition 0 of each topic, in a session.
 fn fetch(session: (i32, i32), topics: &[(&str, i64)], max_wait_ms: i32) -> FetchRequest {

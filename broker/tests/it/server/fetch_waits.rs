@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::delete_topics::DeleteTopicState;
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic};
-use klamm_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse};
+use klamm_protocol::messages::{DeleteTopicsRequest, FetchRequest, FetchResponse};
 use klamm_protocol::{ErrorCode, Records, Uuid};
 use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
@@ -45,20 +44,13 @@ fn codes(response: &FetchResponse) -> Vec<ErrorCode> {
     partitions.map(|partition| ErrorCode::from_code(partition.error_code)).collect()
 }
 
-async fn create(wire: &mut Wire, name: &str) -> Uuid {
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..CreatableTopic::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
-    let created = wire.ask(&request).await.topics.remove(0);
+pub(super) async fn create(wire: &mut Wire, name: &str) -> Uuid {
+    let created = create_topic(wire, name, &[]).await;
     assert_eq!(created.error_code, 0);
     created.topic_id
 }
 
-async fn delete(wire: &mut Wire, name: &str) {
+pub(super) async fn delete(wire: &mut Wire, name: &str) {
     let topic = DeleteTopicState { name: Some(name.into()), ..DeleteTopicState::default() };
     let request = DeleteTopicsRequest { topics: vec![topic], ..DeleteTopicsRequest::default() };
     assert_eq!(wire.ask(&request).await.responses[0].error_code, 0);

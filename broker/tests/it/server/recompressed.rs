@@ -7,28 +7,13 @@ use klamm_broker::Broker;
 use klamm_broker::disk::MemoryDisk;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::compression::Compression;
-use klamm_protocol::messages::CreateTopicsRequest;
-use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::records::{BatchOptions, batches};
 use klamm_runtime::MemoryNet;
 
 use super::wire::*;
 
 async fn create(wire: &mut Wire, name: &str, settings: &[(&str, &str)]) -> i16 {
-    let configs = settings.iter().map(|(name, value)| CreatableTopicConfig {
-        name: (*name).into(),
-        value: Some((*value).into()),
-        ..CreatableTopicConfig::default()
-    });
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        configs: configs.collect(),
-        ..CreatableTopic::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
-    wire.ask(&request).await.topics[0].error_code
+    create_topic(wire, name, settings).await.error_code
 }
 
 /// The codecs of the batches of a topic.

@@ -7,8 +7,6 @@
 
 use klamm_protocol::ErrorCode;
 use klamm_protocol::compression::Compression;
-use klamm_protocol::messages::CreateTopicsRequest;
-use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::messages::produce::PartitionProduceResponse;
 use klamm_protocol::records::{BatchBuilder, BatchOptions};
 
@@ -19,20 +17,7 @@ const NOW_MS: i64 = 1_700_000_000_000;
 const HOUR_MS: i64 = 3_600_000;
 
 pub(super) async fn create(wire: &mut Wire, name: &str, settings: &[(&str, &str)]) {
-    let configs = settings.iter().map(|(name, value)| CreatableTopicConfig {
-        name: (*name).into(),
-        value: Some((*value).into()),
-        ..CreatableTopicConfig::default()
-    });
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        configs: configs.collect(),
-        ..CreatableTopic::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
-    assert_eq!(wire.ask(&request).await.topics[0].error_code, 0);
+    assert_eq!(create_topic(wire, name, settings).await.error_code, 0);
 }
 
 /// A batch of records with these keys and timestamps.

@@ -11,7 +11,9 @@ use klamm_protocol::frame::{decode_response, encode_request};
 use klamm_protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use klamm_protocol::messages::metadata::MetadataRequestTopic;
 use klamm_protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
-use klamm_protocol::messages::{FetchRequest, MetadataRequest, MetadataResponse, ProduceRequest};
+use klamm_protocol::messages::{
+    CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataResponse, ProduceRequest, create_topics,
+};
 use klamm_protocol::records::{BatchBuilder, BatchOptions, batches};
 use klamm_protocol::{Message, Records, Request};
 use klamm_runtime::{MemoryNet, Net, Stream, TcpNet, TokioClock};
@@ -222,4 +224,26 @@ impl InMemory {
 /// A connection to a broker on TCP.
 pub(super) async fn tcp(broker: &Broker) -> Wire {
     Wire::connect(&TcpNet, broker.bootstrap()).await
+}
+
+/// A topic with one partition, or why there is none.
+pub(super) async fn create_topic(
+    wire: &mut Wire,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> create_topics::CreatableTopicResult {
+    let configs = settings.iter().map(|(name, value)| create_topics::CreatableTopicConfig {
+        name: (*name).into(),
+        value: Some((*value).into()),
+        ..Default::default()
+    });
+    let topic = create_topics::CreatableTopic {
+        name: name.into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: configs.collect(),
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+    wire.ask(&request).await.topics.remove(0)
 }
