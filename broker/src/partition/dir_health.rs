@@ -79,23 +79,29 @@ impl DirHealth {
 
     /// The same for anything that is written.
     pub(super) fn room_for(&self, origin: AppendOrigin, bytes: u64, now_ms: i64) -> Result<(), NoRoom> {
-        let is_due = self.room().begin_to_ask(bytes, now_ms);
-        if is_due {
-            let space = self.disk.space(&self.path).ok();
-            let news = self.room().learn(space, now_ms);
-            match news {
-                Some(News::Short(NoRoom { free_bytes, reserve_bytes })) => tracing::error!(
-                    dir = %self.path.display(), free_bytes, reserve_bytes,
-                    "a log directory has less free than log.dir.reserve.bytes: clients write nothing to it until there \
-                     is room again. Free some space, or lower retention.bytes; no restart is needed"
-                ),
-                Some(News::Enough { free_bytes }) => tracing::info!(
-                    dir = %self.path.display(), free_bytes, "a log directory has room again and takes records"
-                ),
-                None => {}
-            }
+        let mut room = self.room();
+        if !room.begin_to_ask(bytes, now_ms) {
+            return room.take(origin, bytes);
         }
-        self.room().take(origin, bytes)
+        // Others of the directory go on while the disk is asked.
+        drop(room);
+        let space = self.disk.space(&self.path).ok();
+        let mut room = self.room();
+        let news = room.learn(space, now_ms);
+        let taken = room.take(origin, bytes);
+        drop(room);
+        match news {
+            Some(News::Short(NoRoom { free_bytes, reserve_bytes })) => tracing::error!(
+                dir = %self.path.display(), free_bytes, reserve_bytes,
+                "a log directory has less free than log.dir.reserve.bytes: clients write nothing to it until there is \
+                 room again. Free some space, or lower retention.bytes; no restart is needed"
+            ),
+            Some(News::Enough { free_bytes }) => tracing::info!(
+                dir = %self.path.display(), free_bytes, "a log directory has room again and takes records"
+            ),
+            None => {}
+        }
+        taken
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {
