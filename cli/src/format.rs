@@ -145,12 +145,11 @@ fn as_json(record: &ConsumerRecord) -> Value {
     object.insert("partition".into(), record.partition.into());
     object.insert("offset".into(), record.offset.into());
     object.insert("timestamp_ms".into(), record.timestamp_ms.into());
-    insert_bytes(&mut object, "key", record.key.as_deref());
-    insert_bytes(&mut object, "value", record.value.as_deref());
+    object.extend([bytes_field("key", record.key.as_deref()), bytes_field("value", record.value.as_deref())]);
     let headers = record.headers.iter().map(|(name, value)| {
         let mut header = Map::new();
         header.insert("name".into(), name.into());
-        insert_bytes(&mut header, "value", value);
+        header.extend([bytes_field("value", value)]);
         Value::Object(header)
     });
     object.insert("headers".into(), headers.collect());
@@ -158,12 +157,12 @@ fn as_json(record: &ConsumerRecord) -> Value {
 }
 
 /// Text as a string; bytes that are no text as base64, under a name that says so.
-fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+pub(crate) fn bytes_field(name: &str, bytes: Option<&[u8]>) -> (String, Value) {
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
-        None => object.insert(name.to_owned(), Value::Null),
-        Some(Ok(text)) => object.insert(name.to_owned(), text.into()),
-        Some(Err(bytes)) => object.insert(format!("{name}_base64"), BASE64_STANDARD.encode(bytes).into()),
-    };
+        None => (name.to_owned(), Value::Null),
+        Some(Ok(text)) => (name.to_owned(), text.into()),
+        Some(Err(bytes)) => (format!("{name}_base64"), BASE64_STANDARD.encode(bytes).into()),
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use crate::disk::{Disk, DiskFile, FileDisk};
 use crate::log::{AbortedTransaction, raw};
 use crate::partition::decode_snapshot;
 
+/// Indexes go up to `segment.index.bytes`, producers to their limit: both are far below.
+const READ_BYTES_MAX: usize = 1 << 30;
+
 /// What the suffix of a file's name says that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
@@ -272,9 +275,14 @@ pub fn producers(path: &Path) -> io::Result<Vec<ProducerEntry>> {
     Ok(found)
 }
 
+/// All of a file that is no `.log`.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = FileDisk.open_to_read(path)?;
-    let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
+    let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
+    if size > READ_BYTES_MAX {
+        return Err(wrong(format!("{size} bytes are more than any such file has")));
+    }
+    let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }

@@ -108,21 +108,27 @@ impl Walk {
 
     fn read_beside(&mut self, base_offset: i64) -> io::Result<Beside> {
         let path = |suffix| raw::segment_path(&self.dir, base_offset, suffix);
-        let places = if_there(files::batch_index(&path(raw::INDEX)))?;
-        let times = if_there(files::time_index(&path(raw::TIME_INDEX)))?;
-        let aborted = path(raw::TXN_INDEX);
-        let aborts = match if_there(files::aborted_transactions(&aborted)) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                self.note(&aborted, error.to_string());
-                None
-            }
-            read => read?,
-        };
+        let (index, time_index, txn_index) = (path(raw::INDEX), path(raw::TIME_INDEX), path(raw::TXN_INDEX));
+        let places = self.readable(&index, files::batch_index(&index))?;
+        let times = self.readable(&time_index, files::time_index(&time_index))?;
+        let aborts = self.readable(&txn_index, files::aborted_transactions(&txn_index))?;
         Ok(Beside {
             places: Places::of(places.unwrap_or_default()),
             times: Times::of(times.unwrap_or_default()),
             aborts: Aborts::of(aborts.unwrap_or_default()),
         })
+    }
+
+    /// What a file holds; nothing when there is none, or it holds something else, which is noted.
+    fn readable<T>(&mut self, path: &Path, read: io::Result<T>) -> io::Result<Option<T>> {
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.note(path, error.to_string());
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     fn note_disagreements(&mut self, base_offset: i64, Beside { places, times, aborts }: Beside) {
@@ -189,21 +195,15 @@ impl Walk {
     }
 
     fn text(&mut self, path: &Path, sound: impl Fn(&str) -> bool) -> io::Result<()> {
-        let bytes = files::read(path)?;
-        if !std::str::from_utf8(&bytes).is_ok_and(sound) {
+        let bytes = self.readable(path, files::read(path))?;
+        if bytes.is_some_and(|bytes| !std::str::from_utf8(&bytes).is_ok_and(sound)) {
             self.note(path, "cannot be understood");
         }
         Ok(())
     }
 
     fn producers(&mut self, path: &Path) -> io::Result<()> {
-        let producers = match files::producers(path) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                self.note(path, error.to_string());
-                return Ok(());
-            }
-            read => read?,
-        };
+        let Some(producers) = self.readable(path, files::producers(path))? else { return Ok(()) };
         let end = self.found.end_offset;
         if let Some(ahead) = producers.iter().find(|producer| producer.last_offset >= end) {
             let (producer_id, offset) = (ahead.producer_id, ahead.last_offset);
@@ -245,12 +245,5 @@ fn records(batch: &RecordBatch) -> Result<Records, String> {
     match i64::from(header.record_count) == i64::try_from(count).unwrap_or(i64::MAX) {
         true => Ok(Records { count, committed }),
         false => Err(format!("it holds {count} records and says {}", header.record_count)),
-    }
-}
-
-fn if_there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some),
     }
 }

@@ -4,8 +4,6 @@ use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use klamm_broker::inspect::{self, BatchScan, FileKind, Found};
 use klamm_protocol::records::{BatchHeader, ControlRecord, RecordBatch, RecordView};
@@ -13,6 +11,7 @@ use serde_json::Value;
 
 use super::verify::unreadable;
 use crate::error::CliError;
+use crate::format::bytes_field;
 use crate::output::OutputFormat;
 
 /// Into how much a batch may decompress.
@@ -37,7 +36,11 @@ pub(crate) struct DumpArgs {
 }
 
 /// A line: the same fields, for people in this order, or for programs.
-type Line = Vec<(&'static str, Value)>;
+type Line = Vec<(String, Value)>;
+
+fn line<const N: usize>(fields: [(&str, Value); N]) -> Line {
+    fields.map(|(name, value)| (name.to_owned(), value)).into()
+}
 
 pub(super) fn run(args: &DumpArgs) -> Result<(), CliError> {
     let mut printer = Printer {
@@ -87,7 +90,7 @@ impl<W: Write> Printer<W> {
                 let entries = inspect::batch_index(path).map_err(cannot)?.into_iter();
                 entries
                     .map(|entry| {
-                        vec![("offset", entry.last_offset.into()), ("position", entry.position.into())]
+                        line([("offset", entry.last_offset.into()), ("position", entry.position.into())])
                     })
                     .collect()
             }
@@ -95,7 +98,7 @@ impl<W: Write> Printer<W> {
                 let entries = inspect::time_index(path).map_err(cannot)?.into_iter();
                 entries
                     .map(|entry| {
-                        vec![("timestamp_ms", entry.timestamp_ms.into()), ("offset", entry.offset.into())]
+                        line([("timestamp_ms", entry.timestamp_ms.into()), ("offset", entry.offset.into())])
                     })
                     .collect()
             }
@@ -168,7 +171,7 @@ impl<W: Write> Printer<W> {
         self.left -= 1;
         match self.output {
             OutputFormat::Json => {
-                let fields = line.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+                let fields = line.iter().cloned();
                 writeln!(self.out, "{}", Value::Object(fields.collect()))?;
             }
             OutputFormat::Table => writeln!(self.out, "{}", words(line))?,
@@ -195,7 +198,7 @@ fn batch_line(position: u64, batch: &RecordBatch) -> Line {
     let header = batch.header();
     let of_producer = |value: Value| if header.has_producer_id() { value } else { Value::Null };
     let codec = header.compression().map(|codec| format!("{codec:?}").to_lowercase());
-    vec![
+    line([
         ("offset", header.base_offset.into()),
         ("last_offset", header.last_offset().into()),
         ("records", header.record_count.into()),
@@ -211,54 +214,45 @@ fn batch_line(position: u64, batch: &RecordBatch) -> Line {
         ("control", header.is_control().into()),
         ("delete_horizon", header.has_delete_horizon().into()),
         ("log_append_time", header.log_append_time().is_some().into()),
-    ]
+    ])
 }
 
 fn record_line(header: &BatchHeader, record: &RecordView<'_>) -> Line {
     let offset = header.base_offset + i64::from(record.offset_delta);
-    let mut line = vec![("offset", offset.into()), ("timestamp_ms", record.timestamp(header).into())];
+    let mut fields = line([("offset", offset.into()), ("timestamp_ms", record.timestamp(header).into())]);
     if header.is_control() {
         let kind = match ControlRecord::parse(record.key, record.value) {
             Ok(ControlRecord::EndTxn(marker)) => if marker.committed { "commit" } else { "abort" }.to_owned(),
             Ok(ControlRecord::Other { kind }) => kind.to_string(),
             Err(error) => error.to_string(),
         };
-        line.extend([("control", kind.into()), ("producer_id", header.producer_id.into())]);
-        return line;
+        fields.extend(line([("control", kind.into()), ("producer_id", header.producer_id.into())]));
+        return fields;
     }
-    line.extend([bytes("key", "key_base64", record.key), bytes("value", "value_base64", record.value)]);
+    fields.extend([bytes_field("key", record.key), bytes_field("value", record.value)]);
     // A header's key is text, or between producer and consumer.
     let headers = record.headers().flatten().map(|(name, value)| {
-        let fields = [("name", name.into()), bytes("value", "value_base64", value)];
-        Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+        let fields = [("name".to_owned(), name.into()), bytes_field("value", value)];
+        Value::Object(fields.into_iter().collect())
     });
     let headers: Vec<Value> = headers.collect();
     if !headers.is_empty() {
-        line.push(("headers", headers.into()));
+        fields.push(("headers".to_owned(), headers.into()));
     }
-    line
-}
-
-/// Text as a string; bytes that are no text as base64, under a name that says so.
-fn bytes(name: &'static str, base64: &'static str, bytes: Option<&[u8]>) -> (&'static str, Value) {
-    match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
-        None => (name, Value::Null),
-        Some(Ok(text)) => (name, text.into()),
-        Some(Err(bytes)) => (base64, BASE64_STANDARD.encode(bytes).into()),
-    }
+    fields
 }
 
 fn aborted(entry: &inspect::AbortedTransaction) -> Line {
-    vec![
+    line([
         ("producer_id", entry.producer_id.into()),
         ("first_offset", entry.first_offset.into()),
         ("last_offset", entry.last_offset.into()),
         ("last_stable_offset", entry.last_stable_offset.into()),
-    ]
+    ])
 }
 
 fn producer(entry: &inspect::ProducerEntry) -> Line {
-    vec![
+    line([
         ("producer_id", entry.producer_id.into()),
         ("producer_epoch", entry.producer_epoch.into()),
         ("last_sequence", entry.last_sequence.into()),
@@ -266,5 +260,5 @@ fn producer(entry: &inspect::ProducerEntry) -> Line {
         ("last_timestamp_ms", entry.last_timestamp_ms.into()),
         ("coordinator_epoch", entry.coordinator_epoch.into()),
         ("transaction_start", entry.transaction_start.into()),
-    ]
+    ])
 }

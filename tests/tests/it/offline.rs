@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use klamm_broker::inspect;
 use klamm_client::{Client, NewTopic, Record};
 use klamm_protocol::compression::Compression;
-use klamm_tests::{BrokerProcess, Finished, klamm_binary, run};
+use klamm_runtime::{Rng, SeededRng};
+use klamm_tests::{BrokerProcess, Finished, klamm_binary, run, seed};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -56,6 +58,7 @@ async fn a_directory_of_ours_is_dumped_and_verified() {
     assert!(dump(&[path(index)]).await.starts_with("producer_id="));
 
     each_damage_is_found(data.path(), &folder).await;
+    no_damage_is_too_much(&folder);
 }
 
 /// Kafka's own directory, with what it writes otherwise: preallocated indexes, a log of metadata with snapshots.
@@ -136,6 +139,36 @@ async fn each_damage_is_found(data: &Path, folder: &Path) {
         std::fs::write(&file, sound).unwrap();
     }
     assert!(verified(data).await.success);
+}
+
+/// A thousand damages of all kinds: something is said of each, or it changes nothing that is looked at.
+fn no_damage_is_too_much(folder: &Path) {
+    let rng = SeededRng::new(seed(20_261_124));
+    let suffixes = ["log", "index", "timeindex", "txnindex", "snapshot"];
+    let all: Vec<PathBuf> = suffixes.iter().flat_map(|suffix| files(folder, suffix)).collect();
+    let mut found = 0;
+    for _ in 0..1_000 {
+        let file = &all[rng.below(all.len() as u64) as usize];
+        let sound = std::fs::read(file).unwrap();
+        let mut bytes = sound.clone();
+        let at = rng.below(bytes.len().max(1) as u64) as usize;
+        match rng.below(5) {
+            0 => bytes.truncate(at),
+            1 => bytes.splice(at..at, (0..rng.below(100)).map(|_| rng.next_u64() as u8)).for_each(drop),
+            2 => bytes.iter_mut().skip(at).take(8).for_each(|byte| *byte = rng.next_u64() as u8),
+            3 => bytes.extend_from_within(at..),
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << rng.below(8)),
+        }
+        std::fs::write(file, &bytes).unwrap();
+        let looked_at = inspect::verify(folder);
+        std::fs::write(file, sound).unwrap();
+        found += usize::from(
+            !looked_at.unwrap_or_else(|error| panic!("{}: {error}", file.display())).findings.is_empty(),
+        );
+    }
+    // An entry less, or again what was there, is none.
+    assert!(found > 600, "{found}");
+    assert!(inspect::verify(folder).unwrap().findings.is_empty());
 }
 
 async fn verified(data: &Path) -> Finished {
