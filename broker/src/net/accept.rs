@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::connection::serve;
 use super::frame::FrameLimits;
+use super::way::Ways;
 use crate::api::{Context, Peer};
 use crate::budget::Budget;
 use crate::config::{BrokerConfig, Endpoint};
@@ -16,13 +17,14 @@ use crate::config::{BrokerConfig, Endpoint};
 /// How long to wait after the system refused to accept, for instance for want of file descriptors.
 const RETRY_ACCEPT: Duration = Duration::from_millis(50);
 
-/// The limits that all connections share.
+/// What all connections share: their limits, and what was found out about this machine.
 #[derive(Debug)]
 pub(crate) struct Limits {
     /// How many connections there may be; changes while the broker runs.
     config: watch::Receiver<Arc<BrokerConfig>>,
     taken: Mutex<Taken>,
     frames: FrameLimits,
+    ways: Arc<Ways>,
 }
 
 /// The connections that there are.
@@ -44,7 +46,7 @@ impl Limits {
                 budget: Budget::new(config.queued_max_request_bytes),
             }
         };
-        Arc::new(Self { config, taken: Mutex::default(), frames })
+        Arc::new(Self { config, taken: Mutex::default(), frames, ways: Arc::default() })
     }
 
     /// How much of the memory for requests is taken.
@@ -136,10 +138,11 @@ impl Acceptor {
             };
             let peer = Arc::new(Peer::new(address, host, self.advertised.clone()));
             let (context, limits) = (context.clone(), self.limits.frames.clone());
+            let ways = self.limits.ways.clone();
             let stopping = stopping.clone();
             self.connections.spawn("connection", async move {
                 let _place = place;
-                serve(context, peer, stream, limits, stopping).await;
+                serve(context, peer, stream, limits, ways, stopping).await;
             });
         }
     }

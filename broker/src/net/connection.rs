@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frame::{FrameError, FrameLimits, FrameReader};
 use super::transport::{Reader, Writer, split};
+use super::way::Ways;
 use crate::api::{self, Answer, Context, Peer, Refusal, Response};
 use crate::budget::{SMALL_BYTES, Share};
 
@@ -67,9 +68,10 @@ pub(super) async fn serve(
     peer: Arc<Peer>,
     stream: Box<dyn Stream>,
     limits: FrameLimits,
+    ways: Arc<Ways>,
     stopping: watch::Receiver<bool>,
 ) {
-    let (reader, writer) = split(stream, limits.idle);
+    let (reader, writer) = split(stream, limits.idle, ways);
     let (queue, answers) = mpsc::channel(context.config().max_in_flight);
     let progress = Progress::new();
     let reading =

@@ -182,7 +182,7 @@ mod tests {
     fn pair(limits: FrameLimits) -> (DuplexStream, Reader, FrameReader) {
         let (ours, theirs) = duplex(1 << 20);
         let stream: Box<dyn Stream> = Box::new(theirs);
-        (ours, split(stream, Duration::from_secs(1)).0, FrameReader::new(limits))
+        (ours, split(stream, Duration::from_secs(1), Arc::default()).0, FrameReader::new(limits))
     }
 
     fn frame(len: usize) -> Vec<u8> {

@@ -4,5 +4,6 @@ mod accept;
 mod connection;
 mod frame;
 mod transport;
+mod way;
 
 pub(crate) use accept::{Acceptor, Limits};
