@@ -42,6 +42,14 @@ pub enum BrokerError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A setting in a file is wrong.
+    #[error("in {path}: {source}", path = path.display())]
+    ConfigInFile {
+        /// The file.
+        path: PathBuf,
+        /// The setting, and what it must be.
+        source: ConfigError,
+    },
     /// It was not said where the data shall be.
     #[error("where shall the data be? Set log.dirs, or call data_dir(..) or ephemeral() on the builder")]
     NoDataDir,

@@ -9,7 +9,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::alter_configs::{AlterConfigsResourceResponse, AlterableConfig};
 use klamm_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::configs::{Refused, Wanted, change_all};
+use super::configs::{Refused, Wanted, change_all, responses};
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::Change;
 
@@ -23,14 +23,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         name: resource.resource_name,
     });
     let outcomes = change_all(context, resources.collect(), request.validate_only).await;
-    let responses = outcomes.into_iter().map(|outcome| AlterConfigsResourceResponse {
-        error_code: outcome.error.code(),
-        error_message: outcome.message,
-        resource_type: outcome.resource_type,
-        resource_name: outcome.name,
-        ..AlterConfigsResourceResponse::default()
-    });
-    let responses = responses.collect();
+    let responses = responses!(outcomes, AlterConfigsResourceResponse);
     call.answer(&AlterConfigsResponse { responses, ..AlterConfigsResponse::default() })
 }
 

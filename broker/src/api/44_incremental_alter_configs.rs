@@ -8,7 +8,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::incremental_alter_configs::{AlterConfigsResourceResponse, AlterableConfig};
 use klamm_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::configs::{Refused, Wanted, change_all};
+use super::configs::{Refused, Wanted, change_all, responses};
 use super::{Answer, Call, Context, Refusal};
 use crate::controller::{Adjustment, Change};
 
@@ -22,14 +22,7 @@ pub(super) async fn serve(context: &Arc<Context>, mut call: Call) -> Result<Answ
         name: resource.resource_name,
     });
     let outcomes = change_all(context, resources.collect(), request.validate_only).await;
-    let responses = outcomes.into_iter().map(|outcome| AlterConfigsResourceResponse {
-        error_code: outcome.error.code(),
-        error_message: outcome.message,
-        resource_type: outcome.resource_type,
-        resource_name: outcome.name,
-        ..AlterConfigsResourceResponse::default()
-    });
-    let responses = responses.collect();
+    let responses = responses!(outcomes, AlterConfigsResourceResponse);
     call.answer(&IncrementalAlterConfigsResponse { responses, ..IncrementalAlterConfigsResponse::default() })
 }
 

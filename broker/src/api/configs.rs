@@ -53,6 +53,23 @@ pub(super) struct Outcome {
     pub(super) message: Option<Utf8Bytes>,
 }
 
+/// What came of it in the words of a response, each of which has a type of its own for the same.
+macro_rules! responses {
+    ($outcomes:expr, $response:ident) => {
+        $outcomes
+            .into_iter()
+            .map(|outcome| $response {
+                error_code: outcome.error.code(),
+                error_message: outcome.message,
+                resource_type: outcome.resource_type,
+                resource_name: outcome.name,
+                ..$response::default()
+            })
+            .collect()
+    };
+}
+pub(super) use responses;
+
 /// Changes settings of whoever has them, each once and in the order of the request.
 pub(super) async fn change_all(
     context: &Context,

@@ -10,7 +10,7 @@ use klamm_runtime::Rng;
 use tokio::time::Instant;
 
 use crate::config::BrokerConfig;
-use crate::fetch_session::{FetchSessions, Found, Place, SessionLimits, Step, Told, TopicKey, Wanted};
+use crate::fetch_session::{FetchSessions, Found, Place, Session, SessionLimits, Told, TopicKey, Wanted};
 
 /// Kafka's limit for names of topics. A session remembers no longer ones: there is no such topic.
 const NAME_LEN_MAX: usize = 249;
@@ -18,7 +18,8 @@ const NAME_LEN_MAX: usize = 249;
 const NAMED_PARTITION_BYTES: usize = 33;
 const NAMED_TOPIC_BYTES: usize = 20;
 
-/// The sessions of all clients.
+/// The sessions of all clients. Nothing is done under their lock that takes longer where a session has more partitions:
+/// one that is worked on is taken out.
 #[derive(Debug)]
 pub(crate) struct FetchVisits {
     sessions: Mutex<FetchSessions>,
@@ -71,17 +72,21 @@ impl FetchVisits {
             let partitions = topic.partitions.iter();
             partitions.filter_map(move |partition| Some((key.clone()?, *partition)))
         });
-        let forgotten = forgotten.collect();
-        let step = Step { session_id: id, epoch, by_id, changed, forgotten };
-        let all = self.sessions().step(step, Instant::now())?;
-        request.topics = topics_of(all);
+        let forgotten: Vec<Place> = forgotten.collect();
+        let mut session = self.sessions().take(id, epoch, by_id)?;
+        for (place, wanted) in changed {
+            session.set(place, wanted);
+        }
+        forgotten.iter().for_each(|place| session.forget(place));
+        request.topics = topics_of(session.wanted());
+        self.sessions().put_back(id, epoch, session, Instant::now())?;
         Ok(if request.topics.is_empty() { Visit::Alone } else { Visit::Next { id, epoch } })
     }
 
     /// Makes of the answer to all partitions of a request what the client is told of them.
     ///
     /// # Errors
-    /// As with [`Self::enter`]: the session went while the fetch waited, or the client did not wait for the answer.
+    /// As with [`Self::enter`]: the client did not wait for the answer.
     pub(super) fn leave(
         &self,
         visit: Visit,
@@ -96,7 +101,14 @@ impl FetchVisits {
                 response.session_id = id;
                 let found: Vec<Found> =
                     response.responses.iter().flat_map(|topic| &topic.partitions).map(found).collect();
-                let news = self.sessions().told(id, epoch, &found)?;
+                let taken = self.sessions().take_to_tell(id, epoch, found.len());
+                let mut session = match taken {
+                    // It has gone meanwhile. As in Kafka that is told with the next fetch: what was found is not lost.
+                    Err(ErrorCode::FetchSessionIdNotFound) => return Ok(()),
+                    taken => taken?,
+                };
+                let news = session.tell(&found);
+                self.sessions().put_back_told(id, epoch, session);
                 keep_news(&mut response.responses, news);
             }
         }
@@ -114,7 +126,8 @@ impl FetchVisits {
             );
         }
         let random_id = || (self.rng.next_u64() >> 33) as i32;
-        Some(self.sessions().begin(all, by_id, Instant::now(), random_id))
+        let session = Session::of(all);
+        Some(self.sessions().begin(session, by_id, Instant::now(), random_id))
     }
 
     fn sessions(&self) -> MutexGuard<'_, FetchSessions> {

@@ -272,7 +272,12 @@ pub const KEYS: &[Key] = &[
         Expectation::Text,
         "How much compaction reads and writes a second, of all logs together.",
     ),
-    key("log.cleaner.backoff.ms", "15000", COUNT, "How long to wait when there is no log to compact."),
+    key(
+        "log.cleaner.backoff.ms",
+        "15000",
+        COUNT,
+        "How long to wait when there is no log to compact; 100 at least.",
+    ),
     key(
         "log.cleaner.min.cleanable.ratio",
         "0.5",
@@ -447,7 +452,7 @@ const OF_KAFKA_ONLY: &[&str] = &[
 
 /// A setting that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("setting {key}={value}: {expected}")]
+#[error("setting {key}={}: {expected}", shown(value))]
 pub struct ConfigError {
     /// Name of the setting.
     pub key: String,
@@ -455,6 +460,15 @@ pub struct ConfigError {
     pub value: String,
     /// What it must be.
     pub expected: String,
+}
+
+/// As much of a value as makes a message that can be read.
+fn shown(value: &str) -> String {
+    const CHARS: usize = 200;
+    match value.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}... ({} bytes)", &value[..end], value.len()),
+        None => value.to_owned(),
+    }
 }
 
 impl ConfigError {

@@ -10,6 +10,7 @@ use super::reconcile::{Action, Found, plan};
 use super::view::Logs;
 use crate::config::topic;
 use crate::log::LogConfig;
+use crate::log::metadata::PARTITION_METADATA;
 use crate::partition::{LogManager, Partition};
 
 /// What a look at one name came to, and the logs of the topic that has it.
@@ -97,30 +98,43 @@ async fn carry_out(
             if let Some(log) = &log {
                 log.leave_alone(true);
             }
-            if log.is_some_and(|log| unreadable(&log).is_some()) {
+            if log.as_ref().is_some_and(|log| unreadable(log).is_some()) {
                 // It has said so itself.
                 return Ok(());
             }
+            let dir = log.map(|log| log.dir().display().to_string()).unwrap_or_default();
             tracing::warn!(
-                topic = name, partition = index, %id,
+                topic = name, partition = index, %id, dir,
                 "this partition is in no metadata: it is left alone and not served"
             );
             Ok(())
         }
-        (Action::Blocked(index), ..) => {
-            Err(match logs.partition(name, index).and_then(|log| unreadable(&log)) {
-                // The advice for a stranger's would take away the topic's own records.
-                Some(error) => {
-                    format!("{name}-{index} could not be read at the start: {error}")
-                }
-                None => {
-                    format!(
-                        "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
-                    )
-                }
-            })
+        (Action::Blocked(index), topic, _) => {
+            Err(why_blocked(logs.partition(name, index), name, index, topic))
         }
         (Action::Create(_) | Action::Keep(_), ..) => Ok(()),
+    }
+}
+
+/// Why a directory that is there is not the topic's. The advice for a stranger's would take away the topic's own
+/// records.
+fn why_blocked(log: Option<Arc<Partition>>, name: &str, index: i32, topic: Option<&Topic>) -> String {
+    if let Some(error) = log.as_ref().and_then(|log| unreadable(log)) {
+        return format!("{name}-{index} could not be read at the start: {error}");
+    }
+    match log.filter(|log| log.topic_id().is_zero()).zip(topic) {
+        Some((log, topic)) => format!(
+            "{} is missing or damaged, so that nobody knows whether the records beside it are this topic's. If they \
+             are, write the lines \"version: 0\" and \"topic_id: {}\" into it and restart; otherwise move the \
+             directory away",
+            log.dir().join(PARTITION_METADATA).display(),
+            topic.id
+        ),
+        None => {
+            format!(
+                "a directory {name}-{index} is there that belongs to no topic of this cluster; move it away"
+            )
+        }
     }
 }
 

@@ -27,6 +27,11 @@ pub enum ControllerError {
 }
 
 impl ControllerError {
+    /// Whether the disk has failed and not the one call.
+    pub(super) fn is_of_disk(&self) -> bool {
+        matches!(self, Self::Log(error) if error.is_of_disk())
+    }
+
     fn code(&self) -> ErrorCode {
         match self {
             Self::Encode(_) => ErrorCode::InvalidRequest,

@@ -145,7 +145,8 @@ impl MetadataLog {
     /// case that this one is damaged. Whatever ends it in between: all that is needed is there.
     ///
     /// # Errors
-    /// What the disk says. The log is longer than it need be then.
+    /// What the disk says. The log is longer than it need be then. Where the disk may have failed as a whole, it is
+    /// asked whether it has, so that its directory is not relied on any longer than it can be.
     pub(super) async fn snapshot(
         self,
         image: Image,
@@ -154,11 +155,16 @@ impl MetadataLog {
     ) -> Result<(), ControllerError> {
         let (disk, dir, now_ms) = (self.disk.clone(), self.partition.dir().to_owned(), self.clock.now_ms());
         let node_id = self.node_id;
-        on_disk(&self.disk, {
+        let written = on_disk(&self.disk, {
             let (disk, dir) = (disk.clone(), dir.clone());
             move || snapshot_files::write(&*disk, &dir, offset, (&image, node_id, now_ms))
         })
-        .await?;
+        .await;
+        if written.as_ref().is_err_and(ControllerError::is_of_disk) {
+            // Whoever is told of it is the directory; here the first error counts.
+            let _ = self.partition.check_disk().await;
+        }
+        written?;
         let Some(before) = before else { return Ok(()) };
         let shortened = self.partition.delete_records(before).await;
         shortened.map_err(|error| StorageError::new(error.to_string()))?;

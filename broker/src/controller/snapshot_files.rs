@@ -8,7 +8,7 @@ use super::error::ControllerError;
 use super::image::Image;
 use super::snapshot;
 use crate::disk::Disk;
-use crate::log::StorageError;
+use crate::log::{IoContext, StorageError};
 
 const SUFFIX: &str = ".checkpoint";
 /// One that is being written. The next start removes it with others of this kind.
@@ -64,22 +64,17 @@ fn write_as(
     unfinished: &Path,
     (image, node_id, now_ms): (&Image, i32, i64),
 ) -> Result<(), ControllerError> {
-    let failed = |error: io::Error| {
-        StorageError::new(format!(
-            "the metadata snapshot {} cannot be written: {error}",
-            unfinished.display()
-        ))
-    };
-    let file = disk.create(unfinished).map_err(failed)?;
+    const WRITE: &str = "write the metadata snapshot";
+    let file = disk.create(unfinished).at(WRITE, unfinished)?;
     let mut position = 0;
     snapshot::write(image, node_id, now_ms, |batch| {
-        file.write_all_at(batch, position).map_err(failed)?;
+        file.write_all_at(batch, position).at(WRITE, unfinished)?;
         position += batch.len() as u64;
         Ok(())
     })?;
-    file.sync_data().map_err(failed)?;
-    disk.rename(unfinished, &path_of(dir, offset, SUFFIX)).map_err(failed)?;
-    Ok(disk.sync_dir(dir).map_err(failed)?)
+    file.sync_data().at(WRITE, unfinished)?;
+    disk.rename(unfinished, &path_of(dir, offset, SUFFIX)).at(WRITE, unfinished)?;
+    Ok(disk.sync_dir(dir).at("sync", dir)?)
 }
 
 /// Removes all snapshots but these. One that cannot be removed is in nobody's way.

@@ -15,11 +15,13 @@ pub(super) struct Snapshots {
     bytes_since: u64,
     /// One on its way to the disk, and its offset.
     writing: Option<(i64, BoxFuture<'static, Result<(), ControllerError>>)>,
+    /// The disk has failed for one of them. As in Kafka the next comes after the next start.
+    given_up: bool,
 }
 
 impl Snapshots {
     pub(super) fn new(every_bytes: u64, last: Option<i64>, bytes_since: u64) -> Self {
-        Self { every_bytes, last, bytes_since, writing: None }
+        Self { every_bytes, last, bytes_since, writing: None, given_up: false }
     }
 
     /// So much was written to the log.
@@ -34,7 +36,7 @@ impl Snapshots {
 
     /// Begins one of what is committed, which the log up to `end` has made, if it is due.
     pub(super) fn begin_if_due(&mut self, log: &MetadataLog, committed: &Image, end: i64) {
-        if self.bytes_since < self.every_bytes || self.writing.is_some() {
+        if self.bytes_since < self.every_bytes || self.writing.is_some() || self.given_up {
             return;
         }
         // Counted from here, also if it fails: a disk that refuses one is not asked again with every command.
@@ -52,6 +54,14 @@ impl Snapshots {
             Ok(()) => {
                 self.last = Some(offset);
                 tracing::debug!(offset, "the metadata was written down");
+            }
+            Err(error) if error.is_of_disk() => {
+                self.given_up = true;
+                tracing::error!(
+                    %error,
+                    "the metadata log grows from now on: no snapshot of the metadata is made before the next start. \
+                     Check the disk and restart the broker"
+                );
             }
             Err(error) => tracing::warn!(%error, "the metadata log stays longer than it need be"),
         }

@@ -73,7 +73,7 @@ const RECORD_OVERHEAD_BYTES: usize = 40;
 
 impl StoredRecord {
     /// What the record takes in a batch, at most.
-    pub(super) fn max_bytes(&self) -> usize {
+    pub(crate) fn max_bytes(&self) -> usize {
         RECORD_OVERHEAD_BYTES + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
     }
 }
@@ -174,6 +174,11 @@ impl<R> Effects<R> {
         self.written_bytes
     }
 
+    /// Whether records of so many bytes may still be written.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.written_bytes.saturating_add(bytes) <= self.max_bytes
+    }
+
     /// Whether a chore that can go on another time should stop here.
     pub(crate) fn is_half_full(&self) -> bool {
         self.written_bytes >= self.max_bytes / 2
@@ -194,6 +199,13 @@ pub(crate) trait Core: fmt::Debug + Send + 'static {
 
     /// Does one thing. The answer comes now or in a later step; a command with the ticket [`NOBODY`] gets none.
     fn on(&mut self, now: Now, ticket: Ticket, command: Self::Command, effects: &mut Effects<Self::Reply>);
+
+    /// Does a part of what a command asks, in a step of its own, where all of it would not fit into one. Called before
+    /// [`Core::on`] as long as something is written; nothing comes in between. If what follows is taken back, the part
+    /// may stay.
+    fn begin(&mut self, command: &Self::Command, effects: &mut Effects<Self::Reply>) {
+        let _ = (command, effects);
+    }
 
     /// Time has passed.
     fn on_time(&mut self, now: Now, effects: &mut Effects<Self::Reply>);

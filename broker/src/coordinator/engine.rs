@@ -120,6 +120,7 @@ impl<C: Core> Engine<C> {
             self.tell(ticket, Err(error));
             return None;
         }
+        while self.step(now, NOBODY, |core, effects| core.begin(&command, effects)).is_some() {}
         let step = self.step(now, ticket, |core, effects| core.on(now, ticket, command, effects));
         if self.stopping {
             self.tell(ticket, Err(ErrorCode::CoordinatorNotAvailable));

@@ -1,5 +1,6 @@
 //! How a broker in this process shall be, and its start.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -128,6 +129,8 @@ impl BrokerBuilder {
 
     async fn config(&self) -> Result<BrokerConfig, BrokerError> {
         let mut values = Values::new();
+        // The file that a setting was given in, unless it was given again elsewhere.
+        let mut origins: BTreeMap<String, &PathBuf> = BTreeMap::new();
         if !self.as_process {
             for (key, value) in EMBEDDED_DEFAULTS {
                 values.set(key, value)?;
@@ -137,17 +140,25 @@ impl BrokerBuilder {
             let text = read_text_file(path).await;
             let text = text.map_err(|source| BrokerError::ConfigFile { path: path.clone(), source })?;
             for (key, value) in parse_properties(&text) {
-                values.set(&key, &value)?;
+                let set = values.set(&key, &value);
+                set.map_err(|source| BrokerError::ConfigInFile { path: path.clone(), source })?;
+                origins.insert(key, path);
             }
         }
         for (key, value) in &self.settings {
             values.set(key, value)?;
+            origins.remove(key);
         }
         if !self.listeners.is_empty() {
             values.set("listeners", &self.listeners.join(","))?;
+            origins.remove("listeners");
         }
         values.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        let mut config = BrokerConfig::from_values(&values)?;
+        let config = BrokerConfig::from_values(&values);
+        let mut config = config.map_err(|source| match origins.get(&source.key) {
+            Some(path) => BrokerError::ConfigInFile { path: (*path).clone(), source },
+            None => source.into(),
+        })?;
         if let Some(dir) = &self.data_dir {
             config.log_dirs = vec![dir.clone()];
         }

@@ -1,5 +1,5 @@
 //! All fetch sessions of the broker: how many there may be, which epoch comes next in each, and which goes when another
-//! comes.
+//! comes. What is in one is looked at and changed by who has taken it out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
-use super::session::{Found, Place, Session, Wanted};
+use super::session::Session;
 
 /// A session that was not used for so long goes when another comes, as in Kafka; so does a smaller one that is older.
 const STALE_AFTER: Duration = Duration::from_secs(120);
@@ -36,7 +36,8 @@ pub(crate) struct FetchSessions {
 
 #[derive(Debug)]
 struct Kept {
-    session: Session,
+    /// Nothing while somebody has it.
+    session: Option<Session>,
     by_id: bool,
     /// The epoch of the next request.
     epoch: i32,
@@ -44,18 +45,6 @@ struct Kept {
     last_used: Instant,
     /// How many partitions are counted for it.
     size: usize,
-}
-
-/// The next request of a session.
-#[derive(Debug)]
-pub(crate) struct Step {
-    pub(crate) session_id: i32,
-    pub(crate) epoch: i32,
-    /// Whether topics are named by id.
-    pub(crate) by_id: bool,
-    /// Partitions to be added, or of which something else is wanted.
-    pub(crate) changed: Vec<(Place, Wanted)>,
-    pub(crate) forgotten: Vec<Place>,
 }
 
 impl FetchSessions {
@@ -69,26 +58,14 @@ impl FetchSessions {
         }
     }
 
-    /// Begins a session of these partitions, of which the client was told what was found, each once and in this order.
-    /// 0 when there is no room for it.
+    /// Begins a session of what the client was told just now. 0 when there is no room for it.
     pub(crate) fn begin(
         &mut self,
-        partitions: Vec<(Place, Wanted, Found)>,
+        session: Session,
         by_id: bool,
         now: Instant,
         mut random_id: impl FnMut() -> i32,
     ) -> i32 {
-        let mut session = Session::default();
-        let mut all = Vec::with_capacity(partitions.len());
-        for (place, wanted, found) in partitions {
-            let before = session.len();
-            session.set(place, wanted);
-            if session.len() > before {
-                // Its place in the order is kept: what had records now was looked at first once.
-                all.push(Found { has_records: false, ..found });
-            }
-        }
-        session.tell(&all);
         let size = session.len();
         if !self.make_room(size, now) {
             return 0;
@@ -97,54 +74,77 @@ impl FetchSessions {
         while id <= 0 || self.kept.contains_key(&id) {
             id = random_id();
         }
-        self.kept.insert(id, Kept { session, by_id, epoch: 1, created: now, last_used: now, size: 0 });
-        self.touch(id, now);
+        let kept = Kept { session: Some(session), by_id, epoch: 1, created: now, last_used: now, size: 0 };
+        self.kept.insert(id, kept);
+        self.touch(id, size, now);
         id
     }
 
-    /// Takes the next step in a session. What is to be looked at now, in its order; nothing when no partition is left,
-    /// and with it no session.
+    /// Takes a session out for its next step: what is done to a large one holds up nobody else. It is to be given back
+    /// with [`Self::put_back`]; until then nobody else has it.
     ///
     /// # Errors
-    /// There is no such session, another step comes next, or it names topics otherwise. Also when it has grown beyond
-    /// what there is room for: then it is gone, and the client begins anew.
-    pub(crate) fn step(&mut self, step: Step, now: Instant) -> Result<Vec<(Place, Wanted)>, ErrorCode> {
-        let id = step.session_id;
+    /// There is no such session, another step comes next or is being taken, or it names topics otherwise.
+    pub(crate) fn take(&mut self, id: i32, epoch: i32, by_id: bool) -> Result<Session, ErrorCode> {
         let kept = self.kept.get_mut(&id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
-        if kept.epoch != step.epoch {
+        if kept.epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
-        if kept.by_id != step.by_id {
+        if kept.by_id != by_id {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
-        for (place, wanted) in step.changed {
-            kept.session.set(place, wanted);
-        }
-        for place in &step.forgotten {
-            kept.session.forget(place);
-        }
-        let (wanted, size, counted) = (kept.session.wanted(), kept.session.len(), kept.size);
-        kept.epoch = after(kept.epoch);
+        let session = kept.session.take().ok_or(ErrorCode::InvalidFetchSessionEpoch)?;
+        kept.epoch = after(epoch);
+        Ok(session)
+    }
+
+    /// Takes back a session after a step. One without partitions is over.
+    ///
+    /// # Errors
+    /// It has gone meanwhile, or has grown beyond what there is room for: then it is gone, and the client begins anew.
+    pub(crate) fn put_back(
+        &mut self,
+        id: i32,
+        epoch: i32,
+        session: Session,
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
+        let size = session.len();
+        let counted = self.put(id, epoch, session)?;
         let in_all = self.partitions - counted + size;
         let fits = size <= self.limits.partitions_of_one && in_all <= self.limits.partitions;
         if size == 0 || !fits {
             self.end(id);
-            return if fits { Ok(wanted) } else { Err(ErrorCode::FetchSessionIdNotFound) };
+            return if fits { Ok(()) } else { Err(ErrorCode::FetchSessionIdNotFound) };
         }
-        self.touch(id, now);
-        Ok(wanted)
+        self.touch(id, size, now);
+        Ok(())
     }
 
-    /// Takes in what a step has found in every partition, in their order, and says of which the client has to be told.
+    /// Takes a session out to tell the client of so many partitions what the step has found, as [`Self::take`] does. It
+    /// is to be given back with [`Self::put_back_told`].
     ///
     /// # Errors
     /// The session is gone, or the client has taken another step meanwhile.
-    pub(crate) fn told(&mut self, id: i32, epoch: i32, found: &[Found]) -> Result<Vec<bool>, ErrorCode> {
+    pub(crate) fn take_to_tell(&mut self, id: i32, epoch: i32, count: usize) -> Result<Session, ErrorCode> {
         let kept = self.kept.get_mut(&id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
-        if kept.epoch != after(epoch) || kept.session.len() != found.len() {
+        if kept.epoch != after(epoch) || kept.size != count {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
-        Ok(kept.session.tell(found))
+        kept.session.take().ok_or(ErrorCode::InvalidFetchSessionEpoch)
+    }
+
+    /// Takes back a session of which the client was told. One that has gone meanwhile is gone.
+    pub(crate) fn put_back_told(&mut self, id: i32, epoch: i32, session: Session) {
+        let _ = self.put(id, epoch, session);
+    }
+
+    /// Puts a session back where it was taken from; gives how many partitions are counted for it.
+    fn put(&mut self, id: i32, epoch: i32, session: Session) -> Result<usize, ErrorCode> {
+        let taken = |kept: &&mut Kept| kept.session.is_none() && kept.epoch == after(epoch);
+        let kept = self.kept.get_mut(&id).filter(taken).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        kept.session = Some(session);
+        Ok(kept.size)
     }
 
     /// Ends a session, if there is such a one.
@@ -193,13 +193,13 @@ impl FetchSessions {
     }
 
     /// Counts a session as it is now.
-    fn touch(&mut self, id: i32, now: Instant) {
+    fn touch(&mut self, id: i32, size: usize, now: Instant) {
         let Some(kept) = self.kept.get_mut(&id) else { return };
         self.last_used.remove(&(kept.last_used, id));
         self.evictable.remove(&(kept.size, id));
         self.partitions -= kept.size;
         kept.last_used = now;
-        kept.size = kept.session.len();
+        kept.size = size;
         self.partitions += kept.size;
         self.last_used.insert((now, id));
         if now.duration_since(kept.created) > STALE_AFTER {

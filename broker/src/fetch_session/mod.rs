@@ -11,5 +11,5 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cache::{FetchSessions, SessionLimits, Step};
-pub(crate) use session::{Found, Place, Told, TopicKey, Wanted};
+pub(crate) use cache::{FetchSessions, SessionLimits};
+pub(crate) use session::{Found, Place, Session, Told, TopicKey, Wanted};

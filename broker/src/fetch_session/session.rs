@@ -50,7 +50,7 @@ struct Kept {
 
 /// The partitions of a session.
 #[derive(Debug, Default)]
-pub(super) struct Session {
+pub(crate) struct Session {
     /// By turns: the ones that had records longest ago come first.
     kept: BTreeMap<u64, Kept>,
     turns: BTreeMap<Place, u64>,
@@ -58,12 +58,28 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn len(&self) -> usize {
+    /// One of these partitions, of which the client was told what was found, each once and in this order.
+    pub(crate) fn of(partitions: Vec<(Place, Wanted, Found)>) -> Self {
+        let mut session = Self::default();
+        let mut all = Vec::with_capacity(partitions.len());
+        for (place, wanted, found) in partitions {
+            let before = session.len();
+            session.set(place, wanted);
+            if session.len() > before {
+                // Its place in the order is kept: what had records now was looked at first once.
+                all.push(Found { has_records: false, ..found });
+            }
+        }
+        session.tell(&all);
+        session
+    }
+
+    pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }
 
     /// Adds a partition at the end, or changes what is wanted of it where it is.
-    pub(super) fn set(&mut self, place: Place, wanted: Wanted) {
+    pub(crate) fn set(&mut self, place: Place, wanted: Wanted) {
         if let Some(kept) = self.turns.get(&place).and_then(|turn| self.kept.get_mut(turn)) {
             kept.wanted = wanted;
             return;
@@ -74,20 +90,20 @@ impl Session {
     }
 
     /// Leaves a partition out from now on.
-    pub(super) fn forget(&mut self, place: &Place) {
+    pub(crate) fn forget(&mut self, place: &Place) {
         if let Some(turn) = self.turns.remove(place) {
             self.kept.remove(&turn);
         }
     }
 
     /// The partitions in their order.
-    pub(super) fn wanted(&self) -> Vec<(Place, Wanted)> {
+    pub(crate) fn wanted(&self) -> Vec<(Place, Wanted)> {
         self.kept.values().map(|kept| (kept.place.clone(), kept.wanted)).collect()
     }
 
     /// Takes in what the client is told of every partition, in their order; says of which it has to be told at all.
     /// Those with records go to the end, so that the others have the room of the next answer before them.
-    pub(super) fn tell(&mut self, found: &[Found]) -> Vec<bool> {
+    pub(crate) fn tell(&mut self, found: &[Found]) -> Vec<bool> {
         let mut had_records = Vec::new();
         let told = self.kept.iter_mut().zip(found).map(|((turn, kept), found)| {
             let told = (!found.failed).then_some(found.told);

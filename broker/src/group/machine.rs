@@ -64,6 +64,16 @@ impl Core for Coordinator {
         }
     }
 
+    fn begin(&mut self, command: &Command, effects: &mut Effects<Reply>) {
+        match command {
+            Command::DeleteGroup { group } => self.begin_to_delete(group, effects),
+            Command::DeleteOffsets { group, topics } => {
+                self.begin_to_delete_offsets(group, topics, effects);
+            }
+            _ => {}
+        }
+    }
+
     fn on_time(&mut self, now: Now, effects: &mut Effects<Reply>) {
         Coordinator::on_time(self, now, effects);
     }

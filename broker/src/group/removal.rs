@@ -1,8 +1,10 @@
 //! How groups and their offsets go: somebody deletes them, nobody has used them for long, their topics are gone. Pure.
 //!
 //! Each offset that goes has a tombstone, which takes away what is committed for the partition and what transactions
-//! have pending for it: a marker that comes later finds nothing. Whoever asks for something that is too much for one
-//! step is refused, and nothing is done; what goes by itself goes in several steps.
+//! have pending for it: a marker that comes later finds nothing. What is too much for one step goes in several, one
+//! right
+//! after the other where somebody asks for it: a crash between them leaves a part, of which nobody was told that it is
+//! gone.
 
 use std::collections::BTreeSet;
 
@@ -27,16 +29,34 @@ impl Coordinator {
         if group.state != State::Empty {
             return ErrorCode::NonEmptyGroup;
         }
-        let pending = group.pending_offsets.all_where(|_, _| true);
-        let all: BTreeSet<(String, i32)> =
-            group.offsets.all_where(|_, _| true).into_iter().chain(pending).collect();
-        remove_offsets(group, all, effects, &mut self.committed);
+        remove_offsets(group, all_places(group), effects, &mut self.committed);
         if let Err(error) = forget(group, effects, &mut self.written) {
             return error;
         }
         self.timers.remove(name);
         self.groups.remove(name);
         ErrorCode::None
+    }
+
+    /// Takes some of the offsets away of a group that is to be deleted, if all are too much for one step.
+    pub(super) fn begin_to_delete(&mut self, name: &str, effects: &mut Effects<Reply>) {
+        if let Some(group) = self.groups.get_mut(name).filter(|group| group.state == State::Empty) {
+            let all = all_places(group);
+            remove_if_too_many(group, all, effects, &mut self.committed);
+        }
+    }
+
+    /// The same for the offsets that are to be deleted.
+    pub(super) fn begin_to_delete_offsets(
+        &mut self,
+        name: &str,
+        topics: &[(String, Vec<i32>)],
+        effects: &mut Effects<Reply>,
+    ) {
+        if let Some(group) = self.groups.get_mut(name).filter(|group| may_lose_offsets(group)) {
+            let gone = places_among(group, topics);
+            remove_if_too_many(group, gone, effects, &mut self.committed);
+        }
     }
 
     /// OffsetDelete: one answer for each partition of each topic. A group that has members must be one of consumers,
@@ -54,22 +74,16 @@ impl Coordinator {
             return Err(ErrorCode::InvalidGroupId);
         }
         let Some(group) = self.groups.get_mut(name) else { return Err(ErrorCode::GroupIdNotFound) };
-        if group.state != State::Empty && group.protocol_type.as_deref() != Some(CONSUMER) {
+        if !may_lose_offsets(group) {
             return Err(ErrorCode::NonEmptyGroup);
         }
         let mut codes = Vec::new();
-        let mut gone = BTreeSet::new();
         for (topic, partitions) in topics {
             let kept = group.subscription.may_have(topic);
             let code = if kept { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
             codes.extend(partitions.iter().map(|_| code));
-            let has_one = |partition: &&i32| {
-                group.offsets.get(topic, **partition).is_some()
-                    || group.pending_offsets.at(topic, **partition).next().is_some()
-            };
-            let partitions = partitions.iter().filter(|_| !kept).filter(has_one);
-            gone.extend(partitions.map(|partition| (topic.clone(), *partition)));
         }
+        let gone = places_among(group, topics);
         remove_offsets(group, gone, effects, &mut self.committed);
         self.tidy(name);
         Ok(codes)
@@ -145,6 +159,47 @@ impl Coordinator {
             timers.remove(name);
             false
         });
+    }
+}
+
+/// Everything that a group has committed or has pending.
+fn all_places(group: &Group) -> BTreeSet<(String, i32)> {
+    let pending = group.pending_offsets.all_where(|_, _| true);
+    group.offsets.all_where(|_, _| true).into_iter().chain(pending).collect()
+}
+
+/// Whether somebody may take offsets away from a group.
+fn may_lose_offsets(group: &Group) -> bool {
+    group.state == State::Empty || group.protocol_type.as_deref() == Some(CONSUMER)
+}
+
+/// What a group has committed or has pending of these partitions, without the topics that its members subscribe to.
+fn places_among(group: &Group, topics: &[(String, Vec<i32>)]) -> BTreeSet<(String, i32)> {
+    let mut found = BTreeSet::new();
+    for (topic, partitions) in topics.iter().filter(|(topic, _)| !group.subscription.may_have(topic)) {
+        let has_one = |partition: &&i32| {
+            group.offsets.get(topic, **partition).is_some()
+                || group.pending_offsets.at(topic, **partition).next().is_some()
+        };
+        found.extend(partitions.iter().filter(has_one).map(|partition| (topic.clone(), *partition)));
+    }
+    found
+}
+
+/// Takes some of these offsets away if all of them are too much for one step, which something else may be written in.
+fn remove_if_too_many(
+    group: &mut Group,
+    gone: BTreeSet<(String, i32)>,
+    effects: &mut Effects<Reply>,
+    committed: &mut Changes,
+) {
+    let bytes_of = |(topic, partition): &(String, i32)| {
+        let tombstone = records::offset_tombstone(&group.id, topic, *partition);
+        tombstone.map_or(0, |record| record.max_bytes())
+    };
+    let bytes: usize = gone.iter().map(bytes_of).sum();
+    if !effects.has_room_for(2 * bytes) {
+        remove_some_offsets(group, gone.into_iter().collect(), effects, committed);
     }
 }
 

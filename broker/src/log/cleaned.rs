@@ -12,8 +12,9 @@ use klamm_protocol::records::{BatchHeader, RecordBatch};
 use super::aborted::AbortedTransaction;
 use super::cleaner::ClosedSegment;
 use super::config::LogConfig;
-use super::error::{is_passing, is_want_of_descriptors};
+use super::error::is_want_of_descriptors;
 use super::names::{ALL, BESIDE, CLEANED, LOG, SWAP, segment_path};
+use super::noted_end::NotedEnd;
 use super::open_files::LogFiles;
 use super::segment::Segment;
 use super::segmented_log::{Log, TRASH_SUFFIX};
@@ -29,6 +30,21 @@ pub(crate) struct CleanedSegment {
     /// Batches that are not in the file yet.
     headers: Vec<BatchHeader>,
     bytes: Vec<u8>,
+}
+
+/// What is done before segments are replaced, beside the log: nothing speaks of a position in them from then on.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    noted: Arc<NotedEnd>,
+    last: i64,
+    next: SyncedEnd,
+}
+
+impl Leaving {
+    /// Blocks on the disk.
+    pub(crate) fn carry_out(self) -> io::Result<()> {
+        self.noted.leave_segments(self.last, self.next)
+    }
 }
 
 /// Why segments were not replaced.
@@ -147,8 +163,16 @@ impl Log {
         &self.files
     }
 
-    /// Puts a segment that is synced in the place of closed ones that follow each other. Gives
-    /// the files that are to be removed now; nothing of them is needed any more.
+    /// What has to be done before these segments can be replaced; nothing when they are not there any more.
+    pub(crate) fn leaving(&self, replaced: &[i64]) -> Option<Leaving> {
+        let (last, end) = self.check_there(replaced)?;
+        let next = SyncedEnd { offset: end, segment: end, max_timestamp_offset: end, ..SyncedEnd::NOTHING };
+        Some(Leaving { noted: self.noted.clone(), last, next })
+    }
+
+    /// Puts a segment that is synced in the place of closed ones that follow each other and were left
+    /// ([`Self::leaving`]). Gives the files that are to be removed when the directory is synced once more, which is
+    /// among what this log has to have synced.
     ///
     /// # Errors
     /// The segments are not there any more, or the disk refuses; see [`ReplaceError`].
@@ -166,6 +190,13 @@ impl Log {
                 return Err(error);
             }
         };
+        // Durable with the names.
+        if cleaned.segment.has_txn_index()
+            && let Ok(Some(file)) = self.aborted.name(base_offset)
+            && let Err(error) = file.sync_data()
+        {
+            tracing::warn!(path = %cleaned.segment.path().display(), %error, "cannot note what is aborted here");
+        }
         // From here on it is done, if need be by the next start.
         let trash = self.put_in_place(&cleaned, replaced).map_err(ReplaceError::HalfDone)?;
         let old = replaced.iter().filter_map(|base| self.closed.remove(base));
@@ -179,10 +210,11 @@ impl Log {
 
     /// Lets the new segment stand for the old ones at the next start; gives where it begins.
     fn commit(&self, cleaned: &CleanedSegment, replaced: &[i64]) -> Result<i64, ReplaceError> {
-        let (base_offset, last, end) =
-            self.check_replaced(cleaned, replaced).map_err(ReplaceError::Undone)?;
-        let next = SyncedEnd { offset: end, segment: end, max_timestamp_offset: end, ..SyncedEnd::NOTHING };
-        self.noted.leave_segments(last, next).map_err(ReplaceError::Undone)?;
+        let base_offset = cleaned.base_offset();
+        let there = self.check_there(replaced).filter(|_| replaced.first() == Some(&base_offset));
+        if !there.is_some_and(|(last, _)| self.noted.is_behind(last)) {
+            return Err(ReplaceError::Undone(io::Error::other("the log was changed meanwhile")));
+        }
         let (log, swap) = (cleaned.path(LOG, CLEANED), cleaned.path(LOG, SWAP));
         let disk = self.files.disk();
         disk.rename(&log, &swap).map_err(ReplaceError::Undone)?;
@@ -194,17 +226,14 @@ impl Log {
         Ok(base_offset)
     }
 
-    /// Where the first of these segments begins, the last one, and where that ends, if these are the ones that are
-    /// there.
-    fn check_replaced(&self, cleaned: &CleanedSegment, replaced: &[i64]) -> io::Result<(i64, i64, i64)> {
-        let changed = || io::Error::other("the log was changed meanwhile");
-        let (first, last) = replaced.first().zip(replaced.last()).ok_or_else(changed)?;
-        let there = self.closed.range(first..=last).map(|(base, _)| base);
-        if cleaned.base_offset() != *first || !there.eq(replaced) {
-            return Err(changed());
+    /// Where the last of these segments begins and ends, if these are the ones that are there.
+    fn check_there(&self, replaced: &[i64]) -> Option<(i64, i64)> {
+        let (first, last) = replaced.first().zip(replaced.last())?;
+        if !self.closed.range(first..=last).map(|(base, _)| base).eq(replaced) {
+            return None;
         }
         let next = self.closed.range(last + 1..).next();
-        Ok((*first, *last, next.map_or(self.active_base(), |(base, _)| *base)))
+        Some((*last, next.map_or(self.active_base(), |(base, _)| *base)))
     }
 
     /// The records get their name last: with it, everything beside them is right.
@@ -224,15 +253,9 @@ impl Log {
             rename_if_there(&*disk, &cleaned.path(suffix, CLEANED), &cleaned.path(suffix, ""))?;
         }
         disk.rename(&cleaned.path(LOG, SWAP), &cleaned.path(LOG, ""))?;
-        match disk.sync_dir(self.files.dir()) {
-            // With the next flush; until then what was replaced stays.
-            Err(error) if is_passing(&error) => {
-                let dir = self.files.dir().to_owned();
-                self.unsynced().dir(&dir);
-                Ok(Vec::new())
-            }
-            synced => synced.map(|()| trash),
-        }
+        let dir = self.files.dir().to_owned();
+        self.unsynced().dir(&dir);
+        Ok(trash)
     }
 }
 

@@ -6,6 +6,7 @@
 //! names        what files are called        open_files     which files are open: not all at once
 //! index        .index and .timeindex        txn_index      .txnindex: which transactions were aborted
 //! aborted      its entries          (pure)  rebuilt        an index that is not believed, built anew
+//! aborted_segments  which segments have such an index, said once more
 //! scan         walking batches in a file
 //! segment      one .log with its indexes    segmented_log  segments in order: append, read, roll, retain
 //! synced_end   how far the log was synced   noted_end      writes it down after every flush
@@ -22,6 +23,7 @@
 #![doc = include_str!("recovery.md")]
 
 mod aborted;
+mod aborted_segments;
 pub(crate) mod checkpoint;
 mod cleaned;
 pub(crate) mod cleaner;
@@ -54,7 +56,7 @@ pub(crate) mod raw {
 }
 
 pub use aborted::AbortedTransaction;
-pub(crate) use cleaned::{CleanedSegment, ReplaceError};
+pub(crate) use cleaned::{CleanedSegment, Leaving, ReplaceError};
 pub use config::{FlushMode, LogConfig, Ratio};
 pub(crate) use error::{IoContext, is_of_disk, is_passing, is_want_of_space};
 pub use error::{LogError, StorageError};

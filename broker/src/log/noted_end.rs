@@ -74,11 +74,19 @@ impl NotedEnd {
     pub(super) fn leave_segments(&self, last: i64, next: SyncedEnd) -> io::Result<()> {
         let mut noted = self.state();
         if noted.end.is_some_and(|(_, segment)| segment > last) {
+            drop(noted);
             return self.file.open()?.sync_data();
         }
-        self.put(next)?.sync_data()?;
+        let file = self.put(next)?;
         noted.end = Some((next.offset, next.segment));
-        Ok(())
+        // A flush has something to write meanwhile, which is later.
+        drop(noted);
+        file.sync_data()
+    }
+
+    /// Whether the file speaks of what lies behind the segment at `last`.
+    pub(super) fn is_behind(&self, last: i64) -> bool {
+        self.state().end.is_some_and(|(_, segment)| segment > last)
     }
 
     fn put(&self, end: SyncedEnd) -> io::Result<Arc<dyn DiskFile>> {
@@ -130,10 +138,13 @@ mod tests {
         let said = || SyncedEnd::parse(&disk.read_to_string(&Path::new("/t-0").join(SYNCED_END)).unwrap());
         let at = |offset, segment, position| SyncedEnd { offset, segment, position, ..SyncedEnd::NOTHING };
         let noted = NotedEnd::new(&files);
+        assert!(!noted.is_behind(-1));
         noted.write(at(100, 50, 700), 0);
+        assert!(noted.is_behind(49) && !noted.is_behind(50));
         noted.leave_segments(40, at(50, 50, 0)).unwrap();
         assert_eq!(said(), Some(at(100, 50, 700)), "that is behind them");
         noted.leave_segments(50, at(100, 100, 0)).unwrap();
+        assert!(noted.is_behind(50));
         noted.write(at(100, 50, 700), 0);
         assert_eq!(said(), Some(at(100, 100, 0)), "a flush that began before");
         ["/", "/t-0"].iter().for_each(|dir| disk.sync_dir(Path::new(dir)).unwrap());

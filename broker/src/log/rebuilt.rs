@@ -13,14 +13,16 @@ use super::txn_index::TxnIndex;
 pub(crate) struct Rebuild {
     /// By base offset, each with the offset behind its segment.
     indexes: BTreeMap<i64, (TxnIndex, i64)>,
+    /// In one of these segments something was aborted, files or none.
+    expected: bool,
     failed: Option<io::Error>,
 }
 
 impl Rebuild {
     /// For these indexes, each with the offset behind its segment.
-    pub(super) fn of(mut indexes: BTreeMap<i64, (TxnIndex, i64)>) -> io::Result<Self> {
+    pub(super) fn of(mut indexes: BTreeMap<i64, (TxnIndex, i64)>, expected: bool) -> io::Result<Self> {
         indexes.values_mut().try_for_each(|(index, _)| index.begin_anew())?;
-        Ok(Self { indexes, failed: None })
+        Ok(Self { indexes, expected, failed: None })
     }
 
     /// The offsets that it is about, if any.
@@ -37,7 +39,7 @@ impl Rebuild {
     /// When it cannot be found out.
     pub(crate) fn is_of_one_without_files(&self) -> io::Result<bool> {
         match self.indexes.values().collect::<Vec<_>>()[..] {
-            [(index, _)] => index.has_no_files(),
+            [(index, _)] => Ok(!self.expected && index.has_no_files()?),
             _ => Ok(false),
         }
     }
@@ -64,7 +66,9 @@ impl Log {
     /// Takes out the indexes that are not known, to be built anew; they are missing until
     /// [`Self::finish_rebuild`].
     pub(crate) fn begin_rebuild(&mut self) -> io::Result<Rebuild> {
-        Rebuild::of(self.take_unknown_txn_indexes())
+        let unknown = self.take_unknown_txn_indexes();
+        let expected = unknown.keys().any(|base_offset| self.aborted.names(*base_offset));
+        Rebuild::of(unknown, expected)
     }
 
     /// Puts the indexes in, those of closed segments durable.
@@ -72,6 +76,7 @@ impl Log {
         for (base_offset, index) in rebuild.finish()? {
             self.put_txn_index(base_offset, index)?;
         }
+        self.name_aborted();
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use klamm_protocol::records::{BatchHeader, RecordBatch};
 
+use super::aborted_segments::{ABORTED_SEGMENTS, AbortedSegments};
 use super::config::LogConfig;
 use super::damage::{Evidence, Followed, Judgement, Look, has_right_batch, look_at};
 use super::error::{IoContext, LogError, for_good};
@@ -79,7 +80,8 @@ pub(crate) fn load(
     let (disk, dir) = (files.disk().clone(), files.dir());
     let bases = tidy(&*disk, dir).at("tidy", dir)?;
     let synced = read_synced_end(&*disk, dir)?;
-    let mut recovery = Recovery::new(files, config, known, synced);
+    let aborted = AbortedSegments::read(files).at("read", &dir.join(ABORTED_SEGMENTS))?;
+    let mut recovery = Recovery::new(files, config, known, synced, &aborted);
     let metadata = recovery.write_metadata_again()?;
     if bases.is_empty() {
         recovery.refuse_lost_end(known.start_offset)?;
@@ -100,23 +102,24 @@ pub(crate) fn load(
         file.sync_data().map_err(for_good).at("sync", &dir.join(PARTITION_METADATA))?;
     }
     active.reopen(config).at("open", active.path())?;
-    let mut log =
-        Log::of_segments(files.clone(), config.clone(), segments, active, next_offset).at("open", dir)?;
+    let Recovery { changed, nameless, report, .. } = recovery;
+    let mut log = Log::of_segments(files.clone(), config.clone(), segments, active, next_offset, aborted)
+        .at("open", dir)?;
     if next_offset < known.start_offset {
         // Everything that was kept is below what had been deleted: begin again where the log is known to start.
         log.restart_at(known.start_offset, known.now_ms).at("begin anew in", dir)?;
     } else if let Some(synced) = synced.filter(|synced| synced.offset == next_offset) {
         log.found_noted(synced);
-    } else if !recovery.nameless {
+    } else if !nameless {
         log.note_synced();
     }
     // Of a log without records nothing was vouched for: the first flush is early enough.
     metadata.iter().filter(|_| next_offset == 0).for_each(|file| log.unsynced().file(file));
-    if recovery.changed {
+    if changed {
         disk.sync_dir(dir).map_err(for_good).at("sync", dir)?;
     }
     log.raise_start_offset(known.start_offset);
-    Ok((log, recovery.report))
+    Ok((log, report))
 }
 
 fn read_synced_end(disk: &dyn Disk, dir: &Path) -> Result<Option<SyncedEnd>, LogError> {
@@ -133,6 +136,7 @@ struct Recovery<'a> {
     config: &'a Arc<LogConfig>,
     known: Known,
     synced: Option<SyncedEnd>,
+    aborted: &'a AbortedSegments,
     /// Everything below is known to have been synced.
     vouched: i64,
     report: RecoveryReport,
@@ -157,10 +161,11 @@ impl<'a> Recovery<'a> {
         config: &'a Arc<LogConfig>,
         known: Known,
         synced: Option<SyncedEnd>,
+        aborted: &'a AbortedSegments,
     ) -> Self {
         let vouched = known.recovery_point.max(synced.map(|synced| synced.offset)).unwrap_or(0);
         let report = RecoveryReport { vouched_offset: vouched, ..RecoveryReport::default() };
-        Self { files, config, known, synced, vouched, report, changed: false, nameless: false }
+        Self { files, config, known, synced, aborted, vouched, report, changed: false, nameless: false }
     }
 
     /// Writes down again whose the partition is, if nothing says that its first flush came to an end.
@@ -252,6 +257,9 @@ impl<'a> Recovery<'a> {
         let opened =
             Segment::open_closed(self.files, base, self.config, self.known.now_ms).at("open", &path)?;
         let Some(mut segment) = opened else { return Ok(None) };
+        if self.aborted.names(base) {
+            segment.txn_index().expect_file();
+        }
         if base < self.gaps_to() {
             segment.allow_gaps();
         }

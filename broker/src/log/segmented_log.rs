@@ -9,6 +9,7 @@ use bytes::Bytes;
 use klamm_protocol::records::{BATCH_HEADER_LEN, BatchHeader, NO_TIMESTAMP, RecordBatch};
 
 use super::aborted::AbortedTransaction;
+use super::aborted_segments::AbortedSegments;
 use super::config::LogConfig;
 use super::error::{for_good, is_want_of_descriptors};
 use super::jitter::jitter_ms;
@@ -159,6 +160,7 @@ pub(crate) struct Log {
     next_offset: i64,
     unsynced: Unsynced,
     pub(super) noted: Arc<NotedEnd>,
+    pub(super) aborted: AbortedSegments,
 }
 
 impl Log {
@@ -170,8 +172,8 @@ impl Log {
         now_ms: i64,
     ) -> io::Result<Self> {
         let active = Segment::create(&files, start_offset, &config, now_ms)?;
-        let file = active.file()?;
-        let mut log = Self::of_segments(files, config, Vec::new(), active, start_offset)?;
+        let (file, aborted) = (active.file()?, AbortedSegments::none(&files));
+        let mut log = Self::of_segments(files, config, Vec::new(), active, start_offset, aborted)?;
         log.unsynced.dir(log.files.dir());
         log.unsynced.file(&file);
         // Made now, so that its name is durable with the others.
@@ -180,12 +182,13 @@ impl Log {
     }
 
     /// A log of segments that were loaded and are known to be sound.
-    pub(crate) fn of_segments(
+    pub(super) fn of_segments(
         files: Arc<LogFiles>,
         config: Arc<LogConfig>,
         closed: Vec<Segment>,
         active: Segment,
         next_offset: i64,
+        aborted: AbortedSegments,
     ) -> io::Result<Self> {
         let active_file = active.file()?;
         let closed: BTreeMap<i64, Segment> =
@@ -193,7 +196,19 @@ impl Log {
         let start_offset = closed.keys().next().copied().unwrap_or(active.base_offset());
         let noted = Arc::new(NotedEnd::new(&files));
         let unsynced = Unsynced::default();
-        Ok(Self { files, config, closed, active, active_file, start_offset, next_offset, unsynced, noted })
+        let log = Self {
+            files,
+            config,
+            closed,
+            active,
+            active_file,
+            start_offset,
+            next_offset,
+            unsynced,
+            noted,
+            aborted,
+        };
+        Ok(log)
     }
 
     /// Notes that everything is synced: nothing was appended yet, or recovery synced it.
@@ -336,6 +351,7 @@ impl Log {
         if aborted.is_some() && !self.active.has_txn_index() {
             // So that where there is no index, none of what was synced aborted anything.
             self.unsynced.dir(self.files.dir());
+            self.name_aborted_in(self.active.base_offset());
         }
         let noted = aborted.map(|aborted| self.active.txn_index().append(aborted)).transpose();
         let noted = noted.map_err(|error| (error, true))?;
@@ -397,6 +413,34 @@ impl Log {
         self.active.has_txn_index()
     }
 
+    /// Names a segment as one in which something is aborted. Not having it named is no reason to stop: its index says
+    /// so, too.
+    pub(super) fn name_aborted_in(&mut self, base_offset: i64) {
+        let named = self.aborted.name(base_offset);
+        self.note_named(named);
+    }
+
+    /// Names the segments in which something is aborted, and no others.
+    pub(super) fn name_aborted(&mut self) {
+        let wanted = self.segments().filter(|segment| segment.has_txn_index()).map(Segment::base_offset);
+        let named = self.aborted.name_only(wanted.collect());
+        self.note_named(named);
+    }
+
+    fn note_named(&mut self, named: io::Result<Option<Arc<dyn DiskFile>>>) {
+        match named {
+            Ok(Some(file)) => {
+                self.unsynced.file(&file);
+                self.unsynced.dir(self.files.dir());
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let dir = self.files.dir().display();
+                tracing::warn!(%dir, %error, "cannot note in which segments transactions are aborted");
+            }
+        }
+    }
+
     /// The indexes of aborted transactions that are not known, by base offset, each with the offset behind its segment.
     pub(super) fn take_unknown_txn_indexes(&mut self) -> BTreeMap<i64, (TxnIndex, i64)> {
         let mut unknown = BTreeMap::new();
@@ -414,6 +458,9 @@ impl Log {
 
     /// Puts an index of aborted transactions into its segment; where that is closed, durable.
     pub(super) fn put_txn_index(&mut self, base_offset: i64, mut index: TxnIndex) -> io::Result<()> {
+        if index.has_file() {
+            self.name_aborted_in(base_offset);
+        }
         if let Some(segment) = self.closed.get_mut(&base_offset) {
             index.close()?;
             for file in index.files()? {

@@ -79,6 +79,16 @@ impl TxnIndex {
         Ok(index)
     }
 
+    /// The segment is known to have aborted something: without a file the index is to be rebuilt.
+    pub(super) fn expect_file(&mut self) {
+        if self.file.is_none() && self.known.take().is_some() {
+            tracing::warn!(
+                path = %self.path(TXN_INDEX).display(),
+                "the index of aborted transactions is missing: it is built anew from the log"
+            );
+        }
+    }
+
     /// Whether it can be used as it is.
     pub(crate) fn is_known(&self) -> bool {
         self.known.is_some()
@@ -380,6 +390,19 @@ mod tests {
         unknown.close().unwrap();
         assert!(!disk.exists(&unknown.path(TXN_INDEX)) && !disk.exists(&unknown.path(TXN_SUM)));
         assert!(!unknown.has_file() && unknown.files().unwrap().is_empty());
+    }
+
+    /// Otherwise it would be one of a segment in which nothing was aborted.
+    #[test]
+    fn an_index_that_has_to_be_there_is_unknown_without_its_file() {
+        let disk = MemoryDisk::new();
+        filled(&disk).close().unwrap();
+        for (base_offset, known) in [(100, true), (200, false)] {
+            let mut index = TxnIndex::open(&files(&disk), base_offset).unwrap();
+            assert!(index.is_known(), "{base_offset}");
+            index.expect_file();
+            assert_eq!(index.is_known(), known, "{base_offset}");
+        }
     }
 
     /// The entries are right, and of a segment before.

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::future::ready;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 use klamm_protocol::Uuid;
@@ -20,6 +22,7 @@ use super::error::is_of_disk;
 use super::handle::Partition;
 use super::log_dir::{Key, LogDir};
 use super::reserve::NoRoom;
+use super::resting::Resting;
 use super::rules::AppendOrigin;
 use crate::log::cleaner::{Candidate, KeyHasher, Pace};
 
@@ -30,6 +33,8 @@ const LOOKS_AT_ONCE: usize = 4;
 /// How many logs that are worth it are remembered: with many partitions, looking at all of them for each compaction
 /// takes longer than the compactions do.
 const REMEMBERED: usize = 64;
+/// How long to wait at least, before all logs are looked at again, or one that could not be compacted is tried again.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// What is read at a time at least, however small the buffer is.
 const CHUNK_BYTES_MIN: usize = 4_096;
 
@@ -48,7 +53,8 @@ pub struct CleanerOptions {
     pub io_buffer_bytes: usize,
     /// `log.cleaner.io.max.bytes.per.second`: how fast they read and write, together.
     pub io_max_bytes_per_second: f64,
-    /// `log.cleaner.backoff.ms`: how long to wait when no log is worth it.
+    /// `log.cleaner.backoff.ms`: how long to wait when no log is worth it, or one could not be compacted; a tenth of a
+    /// second at least.
     pub backoff: Duration,
 }
 
@@ -132,25 +138,44 @@ impl Cleaner {
     /// Compacts what is worth it, for ever.
     pub(super) async fn run(self: Arc<Self>) {
         let mut changes = self.options.subscribe();
-        let (mut resting, mut waiting) = (BTreeSet::new(), Waiting::new());
-        let mut under_way = FuturesUnordered::new();
+        let (mut resting, mut waiting) = (Resting::default(), Waiting::new());
+        let mut under_way: FuturesUnordered<BoxFuture<'_, (Key, bool)>> = FuturesUnordered::new();
         loop {
             let options = changes.borrow_and_update().clone();
+            let pause = options.backoff.max(PAUSE_MIN);
             while options.enable && under_way.len() < options.threads.max(1) {
-                let Some(due) = self.next(&mut waiting, &resting).await else { break };
+                resting.wake(Instant::now());
+                let mut failed = Vec::new();
+                let due = {
+                    let mut next = pin!(self.next(&mut waiting, resting.keys()));
+                    // What is under way goes on while others are looked at.
+                    loop {
+                        tokio::select! {
+                            biased;
+                            Some((key, done)) = under_way.next(), if !under_way.is_empty() => {
+                                if !done {
+                                    failed.push(key);
+                                }
+                            }
+                            due = &mut next => break due,
+                        }
+                    }
+                };
+                failed.into_iter().for_each(|key| resting.add(key, Instant::now() + pause));
+                let Some(due) = due else { break };
                 let key = due.partition.key();
-                under_way.push(self.compact(due, options.clone()).map(|done| (key, done)));
+                under_way.push(self.compact(due, options.clone()).map(|done| (key, done)).boxed());
             }
             tokio::select! {
                 // The same history makes the same moves.
                 biased;
                 Some((key, done)) = under_way.next(), if !under_way.is_empty() => {
                     if !done {
-                        resting.insert(key);
+                        resting.add(key, Instant::now() + pause);
                     }
                 }
-                () = sleep(options.backoff) => resting.clear(),
-                _ = changes.changed() => {}
+                () = sleep(pause) => {}
+                _ = changes.changed() => resting = Resting::default(),
             }
         }
     }

@@ -4,10 +4,12 @@
 //! changed in the partition's turn only: to find the files, and to put one segment in the place of others.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::compaction_steps::{CompactionError, DECOMPRESSED_CAP_BYTES, Learning, Piece, Rewriting, close};
-use super::error::is_of_disk;
+use super::error::{is_of_disk, is_passing};
 use super::handle::Partition;
 use super::snapshot::snapshot_path;
 use super::writer::Writer;
@@ -223,10 +225,15 @@ impl Partition {
                 position = next;
             }
         }
-        let cleaned = self.on_thread(move || close(cleaned)).await?;
+        let replaced: Arc<[i64]> = group.iter().map(|segment| segment.base_offset).collect();
+        let asked = replaced.clone();
+        let leaving = self.ask(move |_, writer| writer.log.leaving(&asked)).await?;
+        let cleaned = self.on_thread(move || close(cleaned, leaving)).await?;
         let written = cleaned.size();
-        let replaced: Vec<i64> = group.iter().map(|segment| segment.base_offset).collect();
-        self.change(move |partition, writer| partition.put_in_place(writer, cleaned, &replaced)).await??;
+        let swapped =
+            self.change(move |partition, writer| partition.put_in_place(writer, cleaned, &replaced)).await;
+        let (partition, trash) = (self.clone(), swapped??);
+        self.on_thread(move || partition.end_swap(trash)).await?;
         Ok((rewriting, written))
     }
 
@@ -246,39 +253,56 @@ impl Partition {
         done.map_err(|ended| CompactionError::Later(ended.to_string()))?
     }
 
-    /// The swap: nothing is appended or read meanwhile.
+    /// The swap: nothing is appended or read meanwhile. Gives what may be removed when the directory is synced.
     fn put_in_place(
         self: &Arc<Self>,
         writer: &mut Writer,
         cleaned: CleanedSegment,
         replaced: &[i64],
-    ) -> Result<(), CompactionError> {
+    ) -> Result<Vec<PathBuf>, CompactionError> {
         let _names = self.names()?;
         self.check_writable()?;
         match writer.log.replace_segments(cleaned, replaced) {
             Ok(mut trash) => {
                 if let Ok(mut marks) = self.marks() {
+                    marks.note_unsynced(writer.log.take_unsynced());
                     marks.compacted(&writer.log);
                 }
                 trash.extend(self.snapshots_without_segments(writer, replaced));
-                drop(self.remove_trash(trash));
-                Ok(())
+                Ok(trash)
             }
             Err(ReplaceError::Undone(error)) => Err(CompactionError::NotWritten(error)),
-            Err(ReplaceError::HalfDone(error)) => {
-                let what = format!(
-                    "putting compacted segments in their place in {} failed: {error}. The partition is read-only until \
-                     the broker is restarted, which finishes it; check the disk before",
-                    self.dir().display()
-                );
-                self.fail_by(&error, StorageError::new(what.clone()));
-                Err(CompactionError::Later(what))
-            }
+            Err(ReplaceError::HalfDone(error)) => Err(self.swap_failed(&error)),
         }
     }
 
+    /// Makes the new names durable, while records are appended and read, and removes what was replaced.
+    fn end_swap(self: &Arc<Self>, trash: Vec<PathBuf>) -> Result<(), CompactionError> {
+        // Another partition may have this directory's name by now.
+        let _names = self.names()?;
+        match self.disk().sync_dir(self.dir()) {
+            Ok(()) => drop(self.remove_trash(trash)),
+            Err(error) if is_passing(&error) => tracing::debug!(
+                dir = %self.dir().display(), %error,
+                "what a compaction replaced stays until the next start: the directory is synced with the next flush"
+            ),
+            Err(error) => return Err(self.swap_failed(&error)),
+        }
+        Ok(())
+    }
+
+    fn swap_failed(&self, error: &io::Error) -> CompactionError {
+        let what = format!(
+            "putting compacted segments in their place in {} failed: {error}. The partition is read-only until the \
+             broker is restarted, which finishes it; check the disk before",
+            self.dir().display()
+        );
+        self.fail_by(error, StorageError::new(what.clone()));
+        CompactionError::Later(what)
+    }
+
     /// Snapshots of the producers that lie where no segment begins any more, and that nothing relies on.
-    fn snapshots_without_segments(&self, writer: &Writer, replaced: &[i64]) -> Vec<std::path::PathBuf> {
+    fn snapshots_without_segments(&self, writer: &Writer, replaced: &[i64]) -> Vec<PathBuf> {
         let mut trash = Vec::new();
         for offset in replaced.iter().skip(1) {
             if self.marks().is_ok_and(|marks| marks.snapshots.relies_on(*offset)) {

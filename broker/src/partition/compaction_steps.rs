@@ -7,7 +7,7 @@ use klamm_protocol::records::{RecordBatch, RecordError};
 
 use crate::disk::DiskFile;
 use crate::log::cleaner::{Kept, KeyMap, Rules, Transactions, learn};
-use crate::log::{AbortedTransaction, BatchScan, CleanedSegment, Scanned, StorageError};
+use crate::log::{AbortedTransaction, BatchScan, CleanedSegment, Leaving, Scanned, StorageError};
 
 /// How much one batch may decompress to.
 pub(super) const DECOMPRESSED_CAP_BYTES: usize = 256 << 20;
@@ -145,10 +145,14 @@ fn add(
     cleaned.append(batch, aborted.as_ref()).map_err(CompactionError::NotWritten)
 }
 
-/// Completes the files and makes them durable.
-pub(super) fn close(mut cleaned: CleanedSegment) -> Result<CleanedSegment, CompactionError> {
+/// Completes the files and makes them durable, and has nothing speak any more of what they are to replace.
+pub(super) fn close(
+    mut cleaned: CleanedSegment,
+    leaving: Option<Leaving>,
+) -> Result<CleanedSegment, CompactionError> {
     let synced = cleaned.close().and_then(|files| files.iter().try_for_each(|file| file.sync_data()));
-    if let Err(error) = synced {
+    let left = synced.and_then(|()| leaving.map_or(Ok(()), Leaving::carry_out));
+    if let Err(error) = left {
         cleaned.discard();
         return Err(CompactionError::NotWritten(error));
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::error::AppendError;
-use super::reserve::{DiskReserve, News, NoRoom, Room};
+use super::reserve::{Ask, Asking, DiskReserve, News, NoRoom, Room};
 use super::rules::AppendOrigin;
-use crate::disk::Disk;
+use crate::disk::{Disk, Executor};
 use crate::log::StorageError;
 
 /// The health of one log directory.
@@ -17,6 +17,7 @@ use crate::log::StorageError;
 pub(super) struct DirHealth {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+    executor: Executor,
     failure: OnceLock<StorageError>,
     failed: watch::Sender<bool>,
     room: Mutex<Room>,
@@ -24,12 +25,13 @@ pub(super) struct DirHealth {
 
 impl DirHealth {
     /// Of a directory that is well and keeps nothing free.
-    pub(super) fn new(disk: &Arc<dyn Disk>, path: &Path) -> Self {
+    pub(super) fn new(disk: &Arc<dyn Disk>, executor: &Executor, path: &Path) -> Self {
         let mut room = Room::default();
         room.set_reserve(DiskReserve { bytes: 0 });
         Self {
             path: path.to_owned(),
             disk: disk.clone(),
+            executor: executor.clone(),
             failure: OnceLock::new(),
             failed: watch::Sender::new(false),
             room: Mutex::new(room),
@@ -67,8 +69,14 @@ impl DirHealth {
         self.room().is_short()
     }
 
-    /// Whether a batch of this size may be written. Asks the disk now and then, so only for threads that may block.
-    pub(super) fn admit(&self, origin: AppendOrigin, bytes: u64, now_ms: i64) -> Result<(), AppendError> {
+    /// Whether a batch of this size may be written. Asks the disk where it would be refused, so only for threads that
+    /// may block; otherwise another thread asks it now and then.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        origin: AppendOrigin,
+        bytes: u64,
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
         let room = self.room_for(origin, bytes, now_ms);
         room.map_err(|NoRoom { free_bytes, reserve_bytes }| AppendError::NoRoom {
             dir: self.path.clone(),
@@ -78,18 +86,36 @@ impl DirHealth {
     }
 
     /// The same for anything that is written.
-    pub(super) fn room_for(&self, origin: AppendOrigin, bytes: u64, now_ms: i64) -> Result<(), NoRoom> {
+    pub(super) fn room_for(
+        self: &Arc<Self>,
+        origin: AppendOrigin,
+        bytes: u64,
+        now_ms: i64,
+    ) -> Result<(), NoRoom> {
         let mut room = self.room();
-        if !room.begin_to_ask(bytes, now_ms) {
-            return room.take(origin, bytes);
+        let asking = room.begin_to_ask(bytes, now_ms);
+        match asking {
+            Asking::No => room.take(origin, bytes),
+            Asking::First(ask) => {
+                // Others of the directory go on meanwhile.
+                drop(room);
+                self.ask(ask, now_ms);
+                self.room().take(origin, bytes)
+            }
+            Asking::Beside(ask) => {
+                let taken = room.take(origin, bytes);
+                drop(room);
+                let turn = AskingTurn { health: Some(self.clone()), ask };
+                self.executor.start(move || turn.run(now_ms));
+                taken
+            }
         }
-        // Others of the directory go on while the disk is asked.
-        drop(room);
+    }
+
+    /// Asks the disk how much room there is.
+    fn ask(&self, ask: Ask, now_ms: i64) {
         let space = self.disk.space(&self.path).ok();
-        let mut room = self.room();
-        let news = room.learn(space, now_ms);
-        let taken = room.take(origin, bytes);
-        drop(room);
+        let news = self.room().learn(ask, space, now_ms);
         match news {
             Some(News::Short(NoRoom { free_bytes, reserve_bytes })) => tracing::error!(
                 dir = %self.path.display(), free_bytes, reserve_bytes,
@@ -101,12 +127,34 @@ impl DirHealth {
             ),
             None => {}
         }
-        taken
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {
         // Changed in one go or not at all.
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody was sent to ask the disk how much room there is.
+struct AskingTurn {
+    /// Nothing when it was done.
+    health: Option<Arc<DirHealth>>,
+    ask: Ask,
+}
+
+impl AskingTurn {
+    fn run(mut self, now_ms: i64) {
+        if let Some(health) = self.health.take() {
+            health.ask(self.ask, now_ms);
+        }
+    }
+}
+
+impl Drop for AskingTurn {
+    fn drop(&mut self) {
+        if let Some(health) = self.health.take() {
+            health.room().not_asked(self.ask);
+        }
     }
 }
 
@@ -126,10 +174,38 @@ mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
 
+    fn of(disk: &Arc<dyn Disk>) -> Arc<DirHealth> {
+        let executor = Executor::new(&**disk, "klamm-disk", 2);
+        Arc::new(DirHealth::new(disk, &executor, Path::new("/data")))
+    }
+
+    /// It was asked for each batch that came a second later, in the turn of its partition.
+    #[test]
+    fn nobody_waits_for_the_disk_to_say_how_much_room_there_is_as_long_as_there_was_some() {
+        let memory = MemoryDisk::new();
+        memory.create_dir_all(Path::new("/data")).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(memory.on_threads());
+        let health = of(&disk);
+        health.set_reserve(DiskReserve { bytes: 600 });
+        memory.limit("/data", 100_000);
+        health.admit(AppendOrigin::Client, 100, 0).unwrap();
+        let ballast = memory.create(Path::new("/data/ballast")).unwrap();
+        ballast.set_len(99_500).unwrap();
+        health.admit(AppendOrigin::Client, 100, 1_000).expect("what was known");
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !health.is_short() {
+            assert!(tokio::time::Instant::now() < deadline, "it is asked beside");
+            std::thread::yield_now();
+        }
+        health.admit(AppendOrigin::Client, 100, 1_000).unwrap_err();
+        ballast.set_len(0).unwrap();
+        health.admit(AppendOrigin::Client, 100, 2_000).expect("nobody is refused without asking");
+    }
+
     #[test]
     fn a_failure_is_noted_once_and_stays() {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-        let health = DirHealth::new(&disk, Path::new("/data"));
+        let health = of(&disk);
         assert!(health.failure().is_none());
         assert!(health.failed().now_or_never().is_none());
         health.fail("the first error");
@@ -143,7 +219,7 @@ mod tests {
     fn a_directory_refuses_clients_before_it_is_full_and_takes_them_when_there_is_room() {
         let memory = MemoryDisk::new();
         let disk: Arc<dyn Disk> = Arc::new(memory.clone());
-        let health = DirHealth::new(&disk, Path::new("/data"));
+        let health = of(&disk);
         memory.limit("/data", 100_000);
         let file = Path::new("/data/ballast");
         disk.create_dir_all(Path::new("/data")).unwrap();

@@ -84,7 +84,7 @@ impl Partition {
         match catch_unwind(AssertUnwindSafe(|| self.flush())) {
             Ok(rolled) => {
                 if rolled.unwrap_or(false) {
-                    self.home.flushes.rolled();
+                    self.home.flushes.ask_for_checkpoints();
                 }
             }
             Err(_) => self.fail(interrupted()),

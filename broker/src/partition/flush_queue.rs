@@ -45,8 +45,8 @@ pub(super) struct FlushQueue {
 struct Waiting {
     /// Where syncs run in place; elsewhere they wait for a thread.
     partitions: Vec<Weak<dyn Flushed>>,
-    /// Segments were closed and are durable.
-    rolled: bool,
+    /// The checkpoints are to be written.
+    checkpoints: bool,
     /// What could not be flushed now, for want of a descriptor or a thread.
     later: Vec<Weak<dyn Flushed>>,
     /// What is to be flushed some time from now.
@@ -101,9 +101,9 @@ impl FlushQueue {
         self.wake.notify_one();
     }
 
-    /// Segments were closed and are durable.
-    pub(super) fn rolled(&self) {
-        self.waiting().rolled = true;
+    /// Has the checkpoints written: segments were closed and are durable, or somebody waits for it.
+    pub(super) fn ask_for_checkpoints(&self) {
+        self.waiting().checkpoints = true;
         self.wake.notify_one();
     }
 
@@ -123,7 +123,8 @@ impl FlushQueue {
         self.syncs.close(held);
     }
 
-    /// Waits for partitions to flush in place, a roll, or what is to be tried again. Nothing when the queue is closed
+    /// Waits for partitions to flush in place, checkpoints, or what is to be tried again. Nothing when the queue is
+    /// closed
     /// and empty; then nothing is tried again.
     async fn next(&self, timers: &mut Timers) -> Option<Due> {
         loop {
@@ -135,11 +136,11 @@ impl FlushQueue {
                     timers.0.clear();
                 }
                 let asked = timers.take_due(Instant::now());
-                let is_due = waiting.rolled || !waiting.later.is_empty() || !asked.is_empty();
+                let is_due = waiting.checkpoints || !waiting.later.is_empty() || !asked.is_empty();
                 if is_due || !waiting.partitions.is_empty() {
                     return Some(Due {
                         partitions: std::mem::take(&mut waiting.partitions),
-                        rolled: std::mem::take(&mut waiting.rolled),
+                        checkpoints: std::mem::take(&mut waiting.checkpoints),
                         later: std::mem::take(&mut waiting.later),
                         asked,
                     });
@@ -160,20 +161,20 @@ impl FlushQueue {
     }
 }
 
-/// Runs `after_roll` whenever segments were closed, beside the flushes; where the disk does not block, flushes, too.
+/// Runs `write_checkpoints` when that was asked for, beside the flushes; where the disk does not block, flushes, too.
 /// Until the queue is closed.
 pub(super) async fn run_flusher(
     queue: Arc<FlushQueue>,
     executor: Executor,
-    after_roll: impl Fn() + Send + Sync + 'static,
+    write_checkpoints: impl Fn() + Send + Sync + 'static,
 ) {
-    let (after_roll, mut timers) = (Arc::new(after_roll), Timers::default());
-    while let Some(Due { partitions, rolled, later, asked }) = queue.next(&mut timers).await {
+    let (write, mut timers) = (Arc::new(write_checkpoints), Timers::default());
+    while let Some(Due { partitions, checkpoints, later, asked }) = queue.next(&mut timers).await {
         asked.iter().filter_map(Weak::upgrade).for_each(Flushed::ask_again);
         partitions.iter().filter_map(Weak::upgrade).for_each(Flushed::flush_queued);
-        if rolled {
-            let after_roll = after_roll.clone();
-            let _ = executor.run(move || after_roll()).await;
+        if checkpoints {
+            let write = write.clone();
+            let _ = executor.run(move || write()).await;
         }
         if !later.is_empty() {
             tokio::time::sleep(TRY_AGAIN).await;
@@ -184,7 +185,7 @@ pub(super) async fn run_flusher(
 
 struct Due {
     partitions: Vec<Weak<dyn Flushed>>,
-    rolled: bool,
+    checkpoints: bool,
     later: Vec<Weak<dyn Flushed>>,
     /// Whose time has come.
     asked: Vec<Weak<dyn Flushed>>,

@@ -12,6 +12,7 @@ use super::dir_health::DirHealth;
 use super::error::{interrupted, is_of_disk};
 use super::flush_queue::FlushQueue;
 use super::job::Job;
+use super::log_starts::LogStarts;
 use super::marker::Guard;
 use super::marks::Marks;
 use super::trash::Trash;
@@ -99,6 +100,7 @@ pub(super) struct Home {
     /// How many bytes may wait in the whole log directory.
     pub(super) room: Arc<Semaphore>,
     pub(super) flushes: Arc<FlushQueue>,
+    pub(super) starts: Arc<LogStarts>,
     /// How the log directory is.
     pub(super) health: Arc<DirHealth>,
     pub(super) trash: Arc<Trash>,

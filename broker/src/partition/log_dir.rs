@@ -17,6 +17,7 @@ use super::cleaned_to::{CLEANED, CleanedTo, GAPS};
 use super::dir_health::DirHealth;
 use super::flush_queue::FlushQueue;
 use super::handle::{Home, Partition};
+use super::log_starts::LogStarts;
 use super::trash::Trash;
 use super::upkeep::Checkpoint;
 use crate::disk::{Disk, DiskLock, Ended, Executor, Space};
@@ -85,6 +86,7 @@ pub(super) struct LogDir {
     naming: Executor,
     room: Arc<Semaphore>,
     flushes: Arc<FlushQueue>,
+    starts: Arc<LogStarts>,
     partitions: Mutex<BTreeMap<Key, Arc<Partition>>>,
     /// Partitions that could not be made and whose directories could not be taken back.
     unfinished: Mutex<BTreeSet<Key>>,
@@ -150,14 +152,17 @@ impl LogDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).at("read", &meta_path),
         };
+        let executor = Executor::new(&**disk, "klamm-disk", THREADS_MAX);
         let dir = Self {
             path: path.to_owned(),
             disk: disk.clone(),
             open_files: open_files.clone(),
-            executor: Executor::new(&**disk, "klamm-disk", THREADS_MAX),
+            health: Arc::new(DirHealth::new(disk, &executor, path)),
+            executor,
             naming: Executor::new(&**disk, "klamm-names", NAMING_THREADS_MAX),
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
             flushes: Arc::new(FlushQueue::new(&**disk)),
+            starts: Arc::default(),
             partitions: Mutex::default(),
             unfinished: Mutex::default(),
             missing: Mutex::default(),
@@ -166,7 +171,6 @@ impl LogDir {
             cleaned_to: CleanedTo::new(disk, path, CLEANED),
             gaps_to: CleanedTo::new(disk, path, GAPS),
             meta,
-            health: Arc::new(DirHealth::new(disk, path)),
             trash: Arc::default(),
         };
         Ok((dir, lock))
@@ -411,6 +415,7 @@ impl LogDir {
             executor: self.executor.clone(),
             room: self.room.clone(),
             flushes: self.flushes.clone(),
+            starts: self.starts.clone(),
             health: self.health.clone(),
             trash: self.trash.clone(),
         }
@@ -423,13 +428,27 @@ impl LogDir {
     }
 
     /// What was written is locked over the writes, so that an older checkpoint never replaces a newer one.
-    fn replace_checkpoints(&self, mut written: MutexGuard<'_, Written>) -> Result<(), LogError> {
+    fn replace_checkpoints(&self, written: MutexGuard<'_, Written>) -> Result<(), LogError> {
+        let asked = self.starts.asked();
+        let replaced = self.replace_locked(written, asked);
+        if let Err(error) = &replaced {
+            self.starts.tell(asked, Err(StorageError::new(error.to_string())));
+        }
+        if self.starts.is_behind() {
+            // Who asked meanwhile may have found it locked.
+            self.flushes.ask_for_checkpoints();
+        }
+        replaced
+    }
+
+    /// The log starts come first: they are waited for.
+    fn replace_locked(&self, mut written: MutexGuard<'_, Written>, asked: u64) -> Result<(), LogError> {
         let partitions = self.partitions().clone();
         let known: Vec<(&Key, Checkpoint)> =
             partitions.iter().filter_map(|(key, partition)| Some((key, partition.checkpoint()?))).collect();
         for (name, pick) in [
-            (RECOVERY_POINTS, (|offsets| offsets.recovery_point) as fn(Checkpoint) -> i64),
-            (LOG_STARTS, |offsets| offsets.log_start),
+            (LOG_STARTS, (|offsets| offsets.log_start) as fn(Checkpoint) -> i64),
+            (RECOVERY_POINTS, |offsets| offsets.recovery_point),
             (HIGH_WATERMARKS, |offsets| offsets.high_watermark),
         ] {
             let before = written.entry(name).or_default();
@@ -444,7 +463,8 @@ impl LogDir {
                     offsets.insert(key.clone(), *offset);
                 }
             }
-            if before.is_doubtful || before.offsets != offsets {
+            let is_wanted = name == LOG_STARTS && self.starts.is_wanted_anew();
+            if is_wanted || before.is_doubtful || before.offsets != offsets {
                 let path = self.path.join(name);
                 let replaced = self.disk.write_atomically(&path, &print_offsets(&offsets)).at("write", &path);
                 if replaced.is_err() {
@@ -454,6 +474,12 @@ impl LogDir {
                 } else {
                     *before = Checkpointed { offsets, is_doubtful: false };
                 }
+            }
+            if name == LOG_STARTS {
+                for (key, offsets) in &known {
+                    partitions.get(*key).into_iter().for_each(|log| log.start_written(offsets.log_start));
+                }
+                self.starts.tell(asked, Ok(()));
             }
         }
         Ok(())
@@ -482,8 +508,8 @@ impl LogDir {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if self.health.failure().is_some() {
-            return;
+        if let Some(why) = self.health.failure() {
+            return self.starts.tell(self.starts.asked(), Err(why.clone()));
         }
         if let Err(error) = self.replace_checkpoints(written) {
             if error.is_of_disk() {
@@ -594,6 +620,7 @@ impl LogDir {
         self.executor.close(lock.clone());
         self.naming.close(lock.clone());
         self.flushes.close_threads(lock);
+        self.starts.end();
     }
 
     /// The partitions of one topic.

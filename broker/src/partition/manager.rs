@@ -172,14 +172,16 @@ impl LogManager {
             if !unopened.is_empty() {
                 openers.spawn("log opener", open_again(unopened, dir.executor().clone()));
             }
-            let after_roll = {
+            let write_checkpoints = {
                 let dir = dir.clone();
                 move || dir.try_to_write_checkpoints()
             };
             let flusher = Tasks::new();
             openers.spawn("trash", run_trash(dir.trash().clone(), disk.clone(), dir.naming().clone()));
-            flusher
-                .spawn("log flusher", run_flusher(dir.flushes().clone(), dir.executor().clone(), after_roll));
+            flusher.spawn(
+                "log flusher",
+                run_flusher(dir.flushes().clone(), dir.executor().clone(), write_checkpoints),
+            );
             flushers.push(flusher);
         }
         let (watch, all_failed) = (Tasks::new(), watch::Sender::new(false));

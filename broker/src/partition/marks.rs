@@ -15,6 +15,8 @@ use crate::log::{AbortedTransaction, Log, LogPosition, StorageError, Unsynced};
 #[derive(Debug)]
 pub(super) struct Marks {
     pub(super) start_offset: i64,
+    /// Where it is to start once that is written down.
+    pub(super) wanted_start: i64,
     pub(super) size_bytes: u64,
     /// What consumers may see ends here.
     pub(super) visible: LogPosition,
@@ -71,6 +73,7 @@ impl Marks {
     ) -> Self {
         Self {
             start_offset: log.start_offset(),
+            wanted_start: log.start_offset(),
             size_bytes: log.size_bytes(),
             visible: log.end(),
             synced_offset: log.next_offset(),

@@ -7,11 +7,12 @@
 //! handle          Partition: what is known of it without the disk, settings, failure
 //! open            how it comes to be          upkeep    retention, snapshots, truncation, closing
 //! compaction      one log is compacted, in steps (compaction_steps)
-//! cleaner         which one, when and how fast
+//! cleaner         which one, when and how fast            resting   which failed and wait (pure)
 //! reopen          what could not be opened is opened later, by itself
 //! loading         what a start knows of producers, and of transactions that were aborted
 //! append, read    what requests do with it    stored    what was read, on its way to the socket
-//! cleaned_to      up to where logs are compacted
+//! cleaned_to      up to where logs are compacted         begin_at  where they begin (`DeleteRecords`)
+//! log_starts      who waits for that to be written down                            (pure)
 //! isolation       how far readers see
 //! job             what waits for the disk: one thing after the other
 //! flush           group commit: each partition for itself
@@ -40,6 +41,7 @@ mod aborted;
 mod append;
 mod appending;
 mod batch;
+mod begin_at;
 mod cleaned_to;
 mod cleaner;
 mod compaction;
@@ -56,6 +58,7 @@ mod kept_snapshots;
 mod layered_map;
 mod loading;
 mod log_dir;
+mod log_starts;
 mod manager;
 mod marker;
 mod marks;
@@ -67,6 +70,7 @@ mod read;
 mod recompress;
 mod reopen;
 mod reserve;
+mod resting;
 mod rules;
 mod snapshot;
 mod snapshots;

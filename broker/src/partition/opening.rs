@@ -11,7 +11,7 @@ use super::dir_health::DirHealth;
 use super::handle::Partition;
 use super::log_dir::{Key, LogDir, in_parallel};
 use super::options::{LogManagerOptions, TopicSettings};
-use crate::disk::{Disk, DiskLock};
+use crate::disk::{Disk, DiskLock, Executor};
 use crate::ids::fresh_uuid;
 use crate::log::metadata::MetaProperties;
 use crate::log::{LogError, OpenFiles, StorageError};
@@ -55,7 +55,10 @@ pub(super) fn open_dirs(
     for path in &options.dirs {
         match LogDir::acquire(disk, &open_files, path) {
             Ok(acquired_dir) => acquired.push(acquired_dir),
-            Err(error) => left_out.add(&DirHealth::new(disk, path), path, error)?,
+            Err(error) => {
+                let executor = Executor::new(&**disk, "klamm-disk", 1);
+                left_out.add(&DirHealth::new(disk, &executor, path), path, error)?;
+            }
         }
     }
     let (dirs, locks): (Vec<LogDir>, Vec<DiskLock>) = acquired.into_iter().unzip();

@@ -157,30 +157,6 @@ impl Partition {
         .await?
     }
 
-    /// Moves the log's start up to `before_offset`, -1 for the high watermark, and says where it is now. Segments that
-    /// lie before it go with the next housekeeping (`DeleteRecords`).
-    ///
-    /// # Errors
-    /// The offset is above the high watermark, or the partition is offline or read-only.
-    pub async fn delete_records(self: &Arc<Self>, before_offset: i64) -> Result<i64, ReadError> {
-        self.check_writable()?;
-        self.change(move |partition, writer| {
-            let mut marks = partition.marks()?;
-            let (start_offset, end_offset) = (marks.start_offset, marks.visible.offset);
-            let offset = if before_offset == -1 { end_offset } else { before_offset };
-            if offset < 0 || offset > end_offset {
-                return Err(ReadError::OutOfRange { offset, start_offset, end_offset });
-            }
-            writer.log.raise_start_offset(offset);
-            marks.start_offset = writer.log.start_offset();
-            drop(marks);
-            // Written down soon, and not only with the next housekeeping: a process may be killed.
-            partition.home.flushes.rolled();
-            Ok(writer.log.start_offset())
-        })
-        .await?
-    }
-
     fn unreadable(&self, error: &io::Error) -> StorageError {
         StorageError::new(format!("reading the log in {} failed: {error}", self.dir().display()))
     }

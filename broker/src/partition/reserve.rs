@@ -56,11 +56,37 @@ pub(super) enum News {
     },
 }
 
+/// Whether the disk has to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// What is known will do.
+    No,
+    /// What is known will do for now, and is to be asked for anew while others write.
+    Beside(Ask),
+    /// Before anything is decided: by what is known it would be refused, or nothing is known.
+    First(Ask),
+}
+
+/// One time that the disk is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ask {
+    number: u64,
+    /// How much had been written then.
+    written_bytes: u64,
+}
+
 /// What is known of the room in a directory.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     reserve: DiskReserve,
     known: Option<Known>,
+    /// How much was written since the start.
+    written_bytes: u64,
+    /// How often the disk was asked, and which time was the last that it has answered.
+    asked: u64,
+    answered: u64,
+    /// The time that somebody is asking beside.
+    beside: Option<u64>,
     /// News was told that there is too little.
     short: bool,
 }
@@ -69,14 +95,8 @@ pub(super) struct Room {
 struct Known {
     space: Space,
     at_ms: i64,
-    /// How much was written since.
+    /// How much had been written when it was asked for.
     written_bytes: u64,
-}
-
-impl Known {
-    fn left(&self) -> u64 {
-        self.space.free_bytes.saturating_sub(self.written_bytes)
-    }
 }
 
 impl Room {
@@ -86,32 +106,54 @@ impl Room {
         self.known = None;
     }
 
-    /// Whether the disk has to be asked before so many bytes are written. Until [`Self::learn`] says what came of it,
-    /// nobody else has to.
-    pub(super) fn begin_to_ask(&mut self, bytes: u64, now_ms: i64) -> bool {
+    /// Whether the disk has to be asked before so many bytes are written, or beside. Whoever is told to has to call
+    /// [`Self::learn`] or [`Self::not_asked`]; until then nobody else asks beside.
+    pub(super) fn begin_to_ask(&mut self, bytes: u64, now_ms: i64) -> Asking {
         if self.reserve.bytes == 0 {
-            return false;
+            return Asking::No;
         }
-        let limit = |known: &Known| self.reserve.limit(AppendOrigin::Client, known.space.total_bytes);
-        let is_due = self.known.is_none_or(|known| {
-            // A clock that was set back says nothing.
-            let is_old = !(0..ASK_AGAIN_MS).contains(&now_ms.saturating_sub(known.at_ms));
-            let needed = limit(&known).saturating_add(bytes);
-            // By what was written since, and not by what the disk said.
-            let has_become_short = known.left() < needed && known.space.free_bytes >= needed;
-            is_old || known.written_bytes >= ASK_AGAIN_BYTES || has_become_short
-        });
-        if is_due {
-            let space = self.known.map_or(Space::UNKNOWN, |known| known.space);
-            self.known = Some(Known { space, at_ms: now_ms, written_bytes: 0 });
-        }
-        is_due
+        let ask = Ask { number: self.asked + 1, written_bytes: self.written_bytes };
+        let Some(known) = self.known.as_mut() else {
+            let space = Space::UNKNOWN;
+            self.known = Some(Known { space, at_ms: now_ms, written_bytes: self.written_bytes });
+            self.asked = ask.number;
+            return Asking::First(ask);
+        };
+        let since = self.written_bytes - known.written_bytes;
+        let left = known.space.free_bytes.saturating_sub(since);
+        // A clock that was set back says nothing.
+        let is_old = !(0..ASK_AGAIN_MS).contains(&now_ms.saturating_sub(known.at_ms));
+        let is_due = is_old || since >= ASK_AGAIN_BYTES;
+        let limit = self.reserve.limit(AppendOrigin::Client, known.space.total_bytes);
+        let needed = limit.saturating_add(bytes);
+        // By what was written since, and not by what the disk said.
+        let has_become_short = left < needed && known.space.free_bytes >= needed;
+        let asking = match left < needed {
+            true if is_due || has_become_short => {
+                known.at_ms = now_ms;
+                Asking::First(ask)
+            }
+            false if is_due && self.beside.is_none() => {
+                self.beside = Some(ask.number);
+                Asking::Beside(ask)
+            }
+            _ => return Asking::No,
+        };
+        self.asked = ask.number;
+        asking
     }
 
-    /// What the disk said; nothing when it could not say.
-    pub(super) fn learn(&mut self, space: Option<Space>, now_ms: i64) -> Option<News> {
+    /// What the disk said; nothing when it could not say. What was written since it was asked counts still: it may not
+    /// have known of that.
+    pub(super) fn learn(&mut self, ask: Ask, space: Option<Space>, now_ms: i64) -> Option<News> {
+        self.not_asked(ask);
+        if ask.number < self.answered {
+            // It has said something later meanwhile.
+            return None;
+        }
+        self.answered = ask.number;
         let space = space.unwrap_or(Space::UNKNOWN);
-        self.known = Some(Known { space, at_ms: now_ms, written_bytes: 0 });
+        self.known = Some(Known { space, at_ms: now_ms, written_bytes: ask.written_bytes });
         let (free_bytes, reserve_bytes) =
             (space.free_bytes, self.reserve.limit(AppendOrigin::Client, space.total_bytes));
         let short = free_bytes < reserve_bytes;
@@ -124,14 +166,20 @@ impl Room {
         })
     }
 
+    /// Nobody asks, after all.
+    pub(super) fn not_asked(&mut self, ask: Ask) {
+        self.beside.take_if(|beside| *beside == ask.number);
+    }
+
     /// Whether so many bytes may be written, which are counted then.
     pub(super) fn take(&mut self, origin: AppendOrigin, bytes: u64) -> Result<(), NoRoom> {
-        let Some(known) = self.known.as_mut().filter(|_| self.reserve.bytes > 0) else { return Ok(()) };
+        let Some(known) = self.known.filter(|_| self.reserve.bytes > 0) else { return Ok(()) };
         let reserve_bytes = self.reserve.limit(origin, known.space.total_bytes);
-        if known.left() < reserve_bytes.saturating_add(bytes) {
-            return Err(NoRoom { free_bytes: known.left(), reserve_bytes });
+        let free_bytes = known.space.free_bytes.saturating_sub(self.written_bytes - known.written_bytes);
+        if free_bytes < reserve_bytes.saturating_add(bytes) {
+            return Err(NoRoom { free_bytes, reserve_bytes });
         }
-        known.written_bytes += bytes;
+        self.written_bytes += bytes;
         Ok(())
     }
 
@@ -153,9 +201,26 @@ mod tests {
 
     fn room(free_bytes: u64) -> Room {
         let mut room = Room::default();
-        assert!(room.begin_to_ask(0, 0));
-        room.learn(Some(Space { total_bytes: LARGE, free_bytes }), 0);
+        let ask = first(room.begin_to_ask(0, 0));
+        room.learn(ask, Some(Space { total_bytes: LARGE, free_bytes }), 0);
         room
+    }
+
+    fn first(asking: Asking) -> Ask {
+        let Asking::First(ask) = asking else { panic!("{asking:?}") };
+        ask
+    }
+
+    fn beside(asking: Asking) -> Ask {
+        let Asking::Beside(ask) = asking else { panic!("{asking:?}") };
+        ask
+    }
+
+    /// As if it was asked for just now.
+    fn tell(room: &mut Room, space: Option<Space>, now_ms: i64) -> Option<News> {
+        room.asked += 1;
+        let ask = Ask { number: room.asked, written_bytes: room.written_bytes };
+        room.learn(ask, space, now_ms)
     }
 
     #[test]
@@ -173,43 +238,74 @@ mod tests {
     #[test]
     fn a_small_file_system_keeps_a_twentieth_and_without_a_reserve_everything_may_be_used() {
         let mut small = Room::default();
-        small.learn(Some(Space { total_bytes: 2_000, free_bytes: 120 }), 0);
+        tell(&mut small, Some(Space { total_bytes: 2_000, free_bytes: 120 }), 0);
         assert_eq!(small.take(Client, 21).unwrap_err().reserve_bytes, 100);
         assert_eq!(small.take(Client, 20), Ok(()));
         assert_eq!(small.take(Coordinator, 75), Ok(()));
         assert_eq!(small.take(Coordinator, 1).unwrap_err().reserve_bytes, 25);
 
         small.set_reserve(DiskReserve { bytes: 0 });
-        assert!(!small.begin_to_ask(1, 10_000));
-        small.learn(Some(Space { total_bytes: 2_000, free_bytes: 0 }), 0);
+        assert_eq!(small.begin_to_ask(1, 10_000), Asking::No);
+        tell(&mut small, Some(Space { total_bytes: 2_000, free_bytes: 0 }), 0);
         assert_eq!((small.take(Client, 1_000), small.is_short()), (Ok(()), false));
     }
 
     #[test]
     fn the_disk_is_asked_once_a_second_or_after_many_bytes_or_where_it_matters() {
         let mut room = room(LARGE / 2);
-        assert!(!room.begin_to_ask(0, 999));
-        assert!(room.begin_to_ask(0, 1_000));
-        assert!(!room.begin_to_ask(0, 1_999), "somebody asks already");
-        assert!(room.begin_to_ask(0, 999), "the clock was set back");
+        let space = |free_bytes| Some(Space { total_bytes: LARGE, free_bytes });
+        assert_eq!(room.begin_to_ask(0, 999), Asking::No);
+        let ask = beside(room.begin_to_ask(0, 1_000));
+        assert_eq!(room.begin_to_ask(0, 1_000), Asking::No, "somebody asks already");
+        assert_eq!(room.begin_to_ask(0, 5_000), Asking::No, "and may take long");
+        room.not_asked(ask);
+        let ask = beside(room.begin_to_ask(0, -1));
+        room.learn(ask, space(LARGE / 2), -1);
+        assert_eq!(room.begin_to_ask(0, 998), Asking::No);
+        let ask = beside(room.begin_to_ask(0, 999));
+        room.learn(ask, space(LARGE / 2), 999);
         room.take(Client, ASK_AGAIN_BYTES - 1).unwrap();
-        assert!(!room.begin_to_ask(0, 999));
+        assert_eq!(room.begin_to_ask(0, 999), Asking::No);
         room.take(Client, 1).unwrap();
-        assert!(room.begin_to_ask(0, 999));
+        let ask = beside(room.begin_to_ask(0, 999));
         // Near the reserve it matters what others have freed since.
-        room.learn(Some(Space { total_bytes: LARGE, free_bytes: 256 * MIB + 100 }), 999);
-        assert!(!room.begin_to_ask(101, 999), "it has just said so");
+        room.learn(ask, space(256 * MIB + 100), 999);
+        assert_eq!(room.begin_to_ask(101, 999), Asking::No, "it has just said so");
+        let ask = first(room.begin_to_ask(101, 1_999));
+        assert_eq!(room.begin_to_ask(101, 2_998), Asking::No, "somebody asks already");
+        room.learn(ask, space(256 * MIB + 100), 1_999);
         room.take(Client, 50).unwrap();
-        assert!(!room.begin_to_ask(50, 999));
-        assert!(room.begin_to_ask(51, 999));
+        assert_eq!(room.begin_to_ask(50, 1_999), Asking::No);
+        first(room.begin_to_ask(51, 1_999));
+        // Each finds out: nobody is refused for nothing.
+        first(room.begin_to_ask(51, 1_999));
+        beside(room.begin_to_ask(50, 2_999));
+    }
+
+    #[test]
+    fn what_is_written_while_the_disk_is_asked_counts_and_what_it_said_later_does() {
+        let mut room = room(256 * MIB + 100);
+        let space = |free_bytes| Some(Space { total_bytes: LARGE, free_bytes: 256 * MIB + free_bytes });
+        room.take(Client, 30).unwrap();
+        let early = beside(room.begin_to_ask(1, 1_000));
+        room.take(Client, 40).unwrap();
+        let late = first(room.begin_to_ask(31, 1_000));
+        assert_eq!(room.learn(late, space(200), 1_000), None);
+        assert_eq!(room.learn(early, space(70), 1_000), None, "that was before");
+        assert_eq!(room.take(Client, 201).unwrap_err().free_bytes, 256 * MIB + 200);
+        let ask = beside(room.begin_to_ask(1, 2_000));
+        room.take(Client, 40).unwrap();
+        room.learn(ask, space(200), 2_000);
+        assert_eq!(room.take(Client, 161).unwrap_err().free_bytes, 256 * MIB + 160);
+        room.take(Client, 160).unwrap();
     }
 
     #[test]
     fn a_disk_that_cannot_say_how_full_it_is_is_not_taken_for_full() {
         let mut room = Room::default();
-        assert!(room.begin_to_ask(1, 0));
+        let ask = first(room.begin_to_ask(1, 0));
         assert_eq!(room.take(Client, 1 << 50), Ok(()));
-        assert_eq!(room.learn(None, 0), None);
+        assert_eq!(room.learn(ask, None, 0), None);
         assert_eq!(room.take(Client, 1 << 50), Ok(()));
     }
 
@@ -218,11 +314,11 @@ mod tests {
         let mut room = room(LARGE / 2);
         let space = |free_bytes| Some(Space { total_bytes: LARGE, free_bytes });
         let short = NoRoom { free_bytes: 256 * MIB - 1, reserve_bytes: 256 * MIB };
-        assert_eq!(room.learn(space(256 * MIB - 1), 1), Some(News::Short(short)));
+        assert_eq!(tell(&mut room, space(256 * MIB - 1), 1), Some(News::Short(short)));
         assert!(room.is_short());
-        assert_eq!(room.learn(space(5), 2), None);
-        assert_eq!(room.learn(space(256 * MIB), 3), Some(News::Enough { free_bytes: 256 * MIB }));
-        assert_eq!((room.learn(space(LARGE), 4), room.is_short()), (None, false));
+        assert_eq!(tell(&mut room, space(5), 2), None);
+        assert_eq!(tell(&mut room, space(256 * MIB), 3), Some(News::Enough { free_bytes: 256 * MIB }));
+        assert_eq!((tell(&mut room, space(LARGE), 4), room.is_short()), (None, false));
     }
 
     /// Whatever is written by whom, freed and asked: no client's bytes go into the reserve, and no bytes into the last
@@ -236,15 +332,19 @@ mod tests {
             let reserve = DiskReserve { bytes: 1 + rng.below(8_000) };
             room.set_reserve(reserve);
             let mut free_bytes = rng.below(total_bytes);
-            let mut refused = 0;
+            let (mut refused, mut late) = (0, None);
             for _ in 0..200 {
                 now_ms += rng.below(400) as i64;
                 let bytes = rng.below(900);
                 if rng.below(20) == 0 {
                     free_bytes = total_bytes.min(free_bytes + rng.below(20_000));
                 }
-                if room.begin_to_ask(bytes, now_ms) {
-                    room.learn(Some(Space { total_bytes, free_bytes }), now_ms);
+                let asking = room.begin_to_ask(bytes, now_ms);
+                let said = Some(Space { total_bytes, free_bytes });
+                match asking {
+                    Asking::No => {}
+                    Asking::Beside(ask) if rng.below(2) == 0 => late = Some((ask, said)),
+                    Asking::Beside(ask) | Asking::First(ask) => drop(room.learn(ask, said, now_ms)),
                 }
                 let origin = if rng.below(2) == 0 { Client } else { Coordinator };
                 match room.take(origin, bytes) {
@@ -254,11 +354,19 @@ mod tests {
                     }
                     Err(_) => refused += 1,
                 }
+                // It may have said so before that was written.
+                if let Some((ask, said)) = late.take_if(|_| rng.below(3) > 0) {
+                    room.learn(ask, said, now_ms);
+                }
             }
             // Room again: at the latest a second later it is seen.
             now_ms += ASK_AGAIN_MS;
-            assert!(room.begin_to_ask(1, now_ms), "seed {seed}, {refused} refused");
-            room.learn(Some(Space { total_bytes, free_bytes: total_bytes }), now_ms);
+            late.into_iter().for_each(|(ask, _)| room.not_asked(ask));
+            let asking = room.begin_to_ask(1, now_ms);
+            let (Asking::Beside(ask) | Asking::First(ask)) = asking else {
+                panic!("seed {seed}, {refused} refused")
+            };
+            room.learn(ask, Some(Space { total_bytes, free_bytes: total_bytes }), now_ms);
             assert_eq!(room.take(Client, 1), Ok(()), "seed {seed}");
         }
     }

@@ -105,11 +105,13 @@ impl TimestampLimits<'_> {
     /// The setting that a timestamp violates, and its value.
     fn violated(&self, timestamp: i64) -> Option<(&'static str, i64)> {
         let LogConfig { timestamp_after_max_ms: after, timestamp_before_max_ms: before, .. } = *self.config;
+        // No limit is as far as two timestamps can be apart.
+        let ahead = i128::from(timestamp) - i128::from(self.now_ms);
         if timestamp == NO_TIMESTAMP || self.config.timestamp_type == TimestampType::LogAppendTime {
             None
-        } else if timestamp.saturating_sub(self.now_ms) > after {
+        } else if ahead > i128::from(after) {
             Some(("message.timestamp.after.max.ms", after))
-        } else if self.now_ms.saturating_sub(timestamp) > before {
+        } else if -ahead > i128::from(before) {
             Some(("message.timestamp.before.max.ms", before))
         } else {
             None

@@ -27,6 +27,17 @@ impl Partition {
 }
 
 impl StoredRecords {
+    /// What lies in a file of no log, with a disk thread of its own.
+    #[cfg(test)]
+    pub(crate) fn of_file(
+        file: std::sync::Arc<dyn crate::disk::DiskFile>,
+        position: u64,
+        len: usize,
+    ) -> Self {
+        let executor = Executor::new(&crate::disk::FileDisk::new(), "test-disk", 1);
+        Self { slice: LogSlice { file, position, len, end_offset: 0 }, executor }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slice.len
     }
@@ -50,6 +61,16 @@ impl StoredRecords {
             Err(error) => return Err(error),
         }
         self.executor.run(move || part.read_bytes()).await.map_err(io::Error::other)?
+    }
+
+    /// Reads what lies from `from` on into `buffer`, which ends within the records. Without `wait` nothing that is not
+    /// in memory: `WouldBlock`, or fewer bytes.
+    pub(crate) fn read_into(&self, buffer: &mut [u8], from: usize, wait: bool) -> io::Result<usize> {
+        let position = self.slice.position + from as u64;
+        match wait {
+            true => self.slice.file.read_at(buffer, position),
+            false => self.slice.file.read_cached_at(buffer, position),
+        }
     }
 
     /// Whether the bytes `from..from + len` are in memory, as far as a few of them tell.

@@ -286,7 +286,7 @@ impl Partition {
         let marks = self.marks().ok()?;
         Some(Checkpoint {
             recovery_point: marks.synced_offset,
-            log_start: marks.start_offset,
+            log_start: marks.start_offset.max(marks.wanted_start),
             high_watermark: marks.visible.offset,
         })
     }

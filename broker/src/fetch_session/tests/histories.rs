@@ -8,6 +8,7 @@ use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
 
 use super::super::*;
+use super::Step;
 
 const QUIET: Found = Found {
     told: Told { high_watermark: 0, last_stable_offset: 0, log_start_offset: 0 },
@@ -96,9 +97,9 @@ impl World {
             *offset += i64::from(found.has_records);
         }
         let all = all.into_iter().map(|(index, wanted, found)| (Self::place(client, index), wanted, found));
-        let (all, rng) = (all.collect(), &self.rng);
+        let (session, rng) = (Session::of(all.collect()), &self.rng);
         client.epoch = 1;
-        client.id = self.sessions.begin(all, client.by_id, self.now, || rng.next_u64() as i32);
+        client.id = self.sessions.begin(session, client.by_id, self.now, || rng.next_u64() as i32);
     }
 
     /// A fetch that names only what is to change. False when the client has to begin anew.

@@ -7,6 +7,7 @@ use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
 use super::super::*;
+use super::Step;
 
 const LIMITS: SessionLimits = SessionLimits { sessions: 3, partitions: 100, partitions_of_one: 50 };
 const STALE: Duration = Duration::from_secs(120);
@@ -43,7 +44,7 @@ impl Here {
 
     fn begin(&mut self, size: i32) -> i32 {
         let last_id = &mut self.last_id;
-        self.sessions.begin(of_size(size), false, self.now, || {
+        self.sessions.begin(Session::of(of_size(size)), false, self.now, || {
             *last_id += 1;
             *last_id
         })
@@ -106,7 +107,8 @@ fn the_last_epoch_is_followed_by_the_first() {
 fn ids_are_above_zero_and_never_those_of_others() {
     let mut sessions = FetchSessions::new(LIMITS);
     let mut drawn = [5, -7, 0, 5, 8].into_iter();
-    let mut begin = || sessions.begin(of_size(1), false, Instant::now(), || drawn.next().unwrap());
+    let mut begin =
+        || sessions.begin(Session::of(of_size(1)), false, Instant::now(), || drawn.next().unwrap());
     assert_eq!((begin(), begin()), (5, 8));
 }
 
@@ -184,7 +186,7 @@ fn a_partition_is_in_a_session_once() {
     let mut here = Here::new(LIMITS);
     let twice =
         vec![(place(0), wanted(0), QUIET), (place(1), wanted(1), QUIET), (place(0), wanted(2), QUIET)];
-    let id = here.sessions.begin(twice, false, here.now, || 7);
+    let id = here.sessions.begin(Session::of(twice), false, here.now, || 7);
     let step = Step { session_id: id, epoch: 1, by_id: false, changed: Vec::new(), forgotten: Vec::new() };
     let all = here.sessions.step(step, here.now).unwrap();
     assert_eq!(all, [(place(0), wanted(2)), (place(1), wanted(1))]);
@@ -205,4 +207,33 @@ fn none_starves() {
         here.sessions.told(id, epoch, &found).unwrap();
     }
     assert_eq!(served, (0..5).map(|index| (index, 10)).collect());
+}
+
+/// Who works on a session has it alone, and what goes meanwhile is gone.
+#[test]
+fn a_session_that_is_taken_is_nobody_elses_and_is_put_back_where_it_still_is() {
+    let mut here = Here::new(LIMITS);
+    let id = here.begin(2);
+    let taken = here.sessions.take(id, 1, false).unwrap();
+    assert_eq!(here.step(id, 2), Err(ErrorCode::InvalidFetchSessionEpoch), "the step before is being taken");
+    assert_eq!(here.sessions.told(id, 1, &[QUIET; 2]), Err(ErrorCode::InvalidFetchSessionEpoch));
+    assert_eq!(
+        here.sessions.put_back(id, 2, Session::default(), here.now),
+        Err(ErrorCode::FetchSessionIdNotFound)
+    );
+    assert_eq!(here.sessions.put_back(id, 1, taken, here.now), Ok(()));
+    assert_eq!(here.sessions.told(id, 1, &[QUIET; 2]), Ok(vec![false; 2]));
+    let told = here.sessions.take_to_tell(id, 1, 2).unwrap();
+    assert_eq!(here.step(id, 2), Err(ErrorCode::InvalidFetchSessionEpoch));
+    here.sessions.put_back_told(id, 1, told);
+    assert_eq!(
+        here.sessions.put_back(id, 1, Session::default(), here.now),
+        Err(ErrorCode::FetchSessionIdNotFound)
+    );
+    assert_eq!((here.step(id, 2), here.sessions.counts()), (Ok(2), (1, 2)), "it is there once");
+
+    let taken = here.sessions.take(id, 3, false).unwrap();
+    here.sessions.end(id);
+    assert_eq!(here.sessions.put_back(id, 3, taken, here.now), Err(ErrorCode::FetchSessionIdNotFound));
+    assert_eq!(here.sessions.counts(), (0, 0));
 }

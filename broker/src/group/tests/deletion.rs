@@ -10,6 +10,7 @@ use super::super::records::{group_tombstone, offset_tombstone};
 use super::sim::*;
 use super::transactions::producer;
 use super::*;
+use crate::coordinator::Core;
 
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
@@ -298,4 +299,66 @@ fn a_step_that_would_be_too_large_is_no_half_deletion() {
     sim.coordinator.expire(sim.now(), &mut effects);
     assert!((1..20).contains(&effects.records.len()), "{}", effects.records.len());
     assert_eq!(sim.topics().len(), 20 - effects.records.len());
+}
+
+/// Unless somebody asks for it: then it goes at once, in as many steps as it takes.
+#[test]
+fn what_is_too_much_for_one_step_goes_in_several_when_somebody_asks_for_it() {
+    // Each takes 54 bytes, so that fourteen are half a step.
+    const MAX_BYTES: usize = 1_500;
+    let topics: Vec<String> = (0..40).map(|number| format!("t{number:02}")).collect();
+    let some = |count: usize| topics[..count].iter().map(|topic| (topic.clone(), vec![0])).collect();
+    let of_topics = |count| Command::DeleteOffsets { group: GROUP.to_owned(), topics: some(count) };
+    for (command, sizes, left) in [
+        (Command::DeleteGroup { group: GROUP.to_owned() }, vec![14, 14, 12], 0),
+        (of_topics(39), vec![14, 14, 11], 1),
+        (of_topics(14), vec![14], 26),
+        (of_topics(13), vec![13], 27),
+    ] {
+        let mut sim = Sim::eager();
+        for topic in &topics {
+            sim.commit(&caller("", -1), topic, 1);
+        }
+        let (mut found, mut step) = (Vec::new(), 100);
+        loop {
+            let mut effects = Effects::new(step, MAX_BYTES);
+            Core::begin(&mut sim.coordinator, &command, &mut effects);
+            if !effects.has_written() {
+                break;
+            }
+            assert!(effects.has_room_for(0) && effects.answers.is_empty());
+            found.push(effects.records.len());
+            // It may be taken back.
+            sim.coordinator.roll_back(sim.now(), step - 1, &mut Effects::default());
+            assert_eq!(sim.topics().len(), 40 - found[..found.len() - 1].iter().sum::<usize>());
+            let mut effects = Effects::new(step, MAX_BYTES);
+            Core::begin(&mut sim.coordinator, &command, &mut effects);
+            sim.take(effects);
+            step += 1;
+        }
+        let mut effects = Effects::new(step, MAX_BYTES);
+        let now = sim.now();
+        Core::on(&mut sim.coordinator, now, 1, command, &mut effects);
+        assert!(effects.has_room_for(0) && effects.answers.len() == 1);
+        found.extend(effects.has_written().then_some(effects.records.len()));
+        sim.take(effects);
+        assert_eq!((found, sim.topics().len()), (sizes, left));
+    }
+}
+
+/// Members keep what they have.
+#[test]
+fn nothing_is_begun_that_is_refused() {
+    let mut sim = Sim::eager();
+    sim.alone(&["t"], &["t", "u"]);
+    let named = || vec![("t".to_owned(), vec![0])];
+    for (command, codes) in [
+        (Command::DeleteGroup { group: GROUP.to_owned() }, vec![ErrorCode::NonEmptyGroup]),
+        (Command::DeleteOffsets { group: GROUP.to_owned(), topics: named() }, vec![]),
+    ] {
+        let mut effects = Effects::new(9, 1);
+        Core::begin(&mut sim.coordinator, &command, &mut effects);
+        assert!(!effects.has_written(), "{codes:?}");
+    }
+    assert_eq!(sim.topics(), ["t", "u"]);
 }
