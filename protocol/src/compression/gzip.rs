@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
-use super::growth::grown;
+use super::growth::{grown, lengthen};
 use super::{Compression, CompressionError};
 
 const CODEC: Compression = Compression::Gzip;
@@ -24,7 +24,7 @@ pub(super) fn decompress(input: &[u8], cap_bytes: usize, out: &mut Vec<u8>) -> R
     loop {
         if filled == out.len() {
             let Some(len) = grown(filled, cap_bytes) else { return end_at_cap(&mut decoder, cap_bytes) };
-            out.resize(len, 0);
+            lengthen(out, len, cap_bytes);
         }
         match decoder.read(&mut out[filled..]) {
             Ok(0) => {

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use lz4_flex::block::{self, CompressTable, DecompressError};
 
+use super::growth::lengthen;
 use super::xxh32::xxh32;
 use super::{Compression, CompressionError};
 
@@ -250,7 +251,7 @@ impl Output<'_> {
 
     fn ensure(&mut self, len: usize) {
         if self.buffer.len() < len {
-            self.buffer.resize(len, 0);
+            lengthen(self.buffer, len, self.cap_bytes);
         }
     }
 

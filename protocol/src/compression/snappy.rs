@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 
+use super::growth::lengthen;
 use super::{Compression, CompressionError};
 
 const CODEC: Compression = Compression::Snappy;
@@ -75,7 +76,7 @@ fn decompress_block(block: &[u8], cap_bytes: usize, out: &mut Vec<u8>) -> Result
         return Err(CompressionError::corrupt(CODEC, reason));
     }
     let start = out.len();
-    out.resize(start + claimed, 0);
+    lengthen(out, start + claimed, cap_bytes);
     // The decoder fails unless the block holds exactly what it claims.
     snap::raw::Decoder::new()
         .decompress(block, &mut out[start..])

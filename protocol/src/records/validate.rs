@@ -107,11 +107,14 @@ pub enum InvalidBatch {
 }
 
 impl InvalidBatch {
-    /// The code of Kafka's that a broker answers with.
+    /// The code of Kafka's that a broker answers with. What is cut off counts as no batch there, and what is of an
+    /// older format as one that this version of Produce does not carry: both would fail again. What is damaged is not
+    /// the producer's fault, and may be sent again.
     pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Corrupt(RecordError::Magic(_)) => ErrorCode::UnsupportedForMessageFormat,
-            Self::Corrupt(RecordError::Trailing(..)) => ErrorCode::InvalidRecord,
+            Self::Corrupt(
+                RecordError::Magic(0 | 1) | RecordError::Trailing(..) | RecordError::Truncated(_),
+            ) => ErrorCode::InvalidRecord,
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::Codec(_) => ErrorCode::UnsupportedCompressionType,

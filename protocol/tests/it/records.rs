@@ -549,7 +549,16 @@ fn a_broker_refuses_by_size_before_it_sums() {
     assert_eq!(error.error_code(), ErrorCode::CorruptMessage);
     let two = [&bytes[..], &bytes[..]].concat();
     assert_eq!(validate_batch(&two, &limits(1 << 20)).unwrap_err().error_code(), ErrorCode::InvalidRecord);
-    broken[16] = 1;
-    let old_format = validate_batch(&broken, &limits(1 << 20)).unwrap_err();
-    assert_eq!(old_format.error_code(), ErrorCode::UnsupportedForMessageFormat);
+    // As Kafka: older formats have no place in this version of Produce, and no other was ever there.
+    for (magic, code) in
+        [(0, ErrorCode::InvalidRecord), (1, ErrorCode::InvalidRecord), (3, ErrorCode::CorruptMessage)]
+    {
+        broken[16] = magic;
+        let other_format = validate_batch(&broken, &limits(1 << 20)).unwrap_err();
+        assert_eq!(other_format.error_code(), code, "{magic}");
+    }
+    for cut in [0, 16, 60, bytes.len() - 1] {
+        let error = validate_batch(&bytes[..cut], &limits(1 << 20)).unwrap_err();
+        assert_eq!(error.error_code(), ErrorCode::InvalidRecord, "{cut}");
+    }
 }
