@@ -20,19 +20,19 @@ use super::wire::*;
 
 const SEGMENT_BYTES: u64 = 16_384;
 
-struct Home {
-    disk: MemoryDisk,
+pub(super) struct Home {
+    pub(super) disk: MemoryDisk,
     net: Arc<MemoryNet>,
     settings: Vec<(&'static str, String)>,
 }
 
 impl Home {
-    fn new(settings: &[(&'static str, &str)]) -> Self {
+    pub(super) fn new(settings: &[(&'static str, &str)]) -> Self {
         let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         Self { disk: MemoryDisk::new(), net: Arc::new(MemoryNet::new()), settings }
     }
 
-    async fn start(&self) -> Broker {
+    pub(super) async fn start(&self) -> Broker {
         let builder =
             Broker::builder().data_dir("/data").disk(Arc::new(self.disk.clone())).net(self.net.clone());
         let set =
@@ -40,7 +40,7 @@ impl Home {
         self.settings.iter().fold(builder, set).start().await.unwrap()
     }
 
-    async fn connect(&self, broker: &Broker) -> Wire {
+    pub(super) async fn connect(&self, broker: &Broker) -> Wire {
         Wire::connect(&*self.net, broker.bootstrap()).await
     }
 

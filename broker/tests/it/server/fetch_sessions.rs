@@ -261,3 +261,27 @@ async fn a_session_shows_what_full_fetches_show() {
         }
     }
 }
+
+/// It was answered with an error: what it had found was lost, and all of it was asked for again.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_goes_while_its_fetch_waits_is_missed_by_the_next() {
+    let slots = "max.incremental.fetch.session.cache.slots";
+    let memory = InMemory::with(|builder| builder.set(slots, 1)).await;
+    let (mut reader, mut other) = (memory.connect().await, memory.connect().await);
+    for topic in ["a", "b"] {
+        create(&mut other, topic).await;
+    }
+    let id = reader.ask_in(&fetch((0, 0), &[("a", 0)], 0), BY_NAME).await.session_id;
+    assert!(id > 0);
+    tokio::time::sleep(Duration::from_secs(121)).await;
+    reader.send_in(&fetch((id, 1), &[], 10_000), BY_NAME).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let larger = other.ask_in(&fetch((0, 0), &[("a", 0), ("b", 0)], 0), BY_NAME).await;
+    assert!(larger.session_id > 0, "it takes the only place");
+    assert_eq!(other.produce("a", batch(&["x"])).await.error_code, 0);
+    let (_, answer) = reader.receive_in::<FetchRequest>(BY_NAME).await;
+    assert_eq!((told(&answer), answer.session_id), (vec![well("a", 1)], id));
+    assert_eq!(values(&answer.responses[0].partitions[0]), [(0, "x".to_owned())]);
+    let gone = reader.ask_in(&fetch((id, 2), &[("a", 1)], 0), BY_NAME).await;
+    assert_eq!(gone.error_code, ErrorCode::FetchSessionIdNotFound.code());
+}

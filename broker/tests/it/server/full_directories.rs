@@ -63,6 +63,18 @@ async fn a_moment() {
     tokio::time::sleep(Duration::from_millis(1_001)).await;
 }
 
+/// The disk is asked beside the appends: some of them may still be taken.
+async fn until_noticed(wire: &mut Wire) {
+    wire.metadata(&["probe"]).await;
+    for _ in 0..1_000 {
+        a_moment().await;
+        if wire.produce("probe", batch(&["x"])).await.error_code == REFUSED {
+            return;
+        }
+    }
+    panic!("the broker never noticed that its disk is nearly full");
+}
+
 /// Clients hid the error until their delivery timeout; offsets and markers found no space either, and where the disk
 /// was really full, nothing could be deleted.
 #[tokio::test(start_paused = true)]
@@ -76,7 +88,7 @@ async fn clients_are_refused_before_the_disk_is_full_and_the_brokers_own_records
     let client = init(&mut wire).await;
     assert_eq!(produce(&mut wire, &write(client, "paid", 0, "begun"), PRODUCE_2).await.error_code, 0);
     place.leave_free(RESERVE_BYTES - 1);
-    a_moment().await;
+    until_noticed(&mut wire).await;
     for _ in 0..3 {
         let refused = wire.produce("t", batch(&["refused"])).await;
         assert_eq!(refused.error_code, REFUSED);

@@ -1,6 +1,5 @@
 //! Topics that grow, and records that are deleted from the front.
 
-use klamm_broker::disk::Disk;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::create_partitions::CreatePartitionsTopic;
 use klamm_protocol::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -83,7 +82,7 @@ async fn records_are_deleted_from_the_front() {
     assert_eq!(compacted.error_code, ErrorCode::PolicyViolation.code());
 }
 
-/// It was written down with the next housekeeping, five minutes later.
+/// It was written down with the next housekeeping, five minutes later, and then soon; it is before it is answered.
 #[tokio::test]
 async fn records_that_were_deleted_do_not_come_back_when_the_process_is_killed() {
     let disk = Durable::default();
@@ -97,15 +96,8 @@ async fn records_that_were_deleted_do_not_come_back_when_the_process_is_killed()
     let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
     let request = DeleteRecordsRequest { topics: vec![topic], ..DeleteRecordsRequest::default() };
     assert_eq!(wire.ask(&request).await.topics[0].partitions[0].low_watermark, 2);
-    let path = std::path::Path::new("/data/log-start-offset-checkpoint");
-    let written = async {
-        while !disk.disk.read_to_string(path).is_ok_and(|text| text.contains("t 0 2")) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), written).await.expect("it is written down");
-    drop(broker);
     disk.disk.kill();
+    drop(broker);
     let broker = disk.start().await;
     let mut wire = disk.connect(&broker).await;
     assert_eq!(wire.fetch("t", 1).await.error_code, ErrorCode::OffsetOutOfRange.code());

@@ -22,9 +22,11 @@ const DIR: &str = "/data/__cluster_metadata-0";
 const LIMIT: &str = "message.max.bytes";
 
 #[derive(Default)]
-struct World {
-    disk: MemoryDisk,
-    net: Arc<MemoryNet>,
+pub(super) struct World {
+    pub(super) disk: MemoryDisk,
+    pub(super) net: Arc<MemoryNet>,
+    /// How often there is housekeeping; every 110 ms unless it is said otherwise.
+    pub(super) housekeeping_ms: Option<u32>,
 }
 
 impl World {
@@ -32,17 +34,19 @@ impl World {
         let builder =
             Broker::builder().data_dir("/data").disk(Arc::new(self.disk.clone())).net(self.net.clone());
         let every = "metadata.log.max.record.bytes.between.snapshots";
-        let builder = builder.set(every, 1_024).set("log.retention.check.interval.ms", 100);
+        let builder = builder
+            .set(every, 1_024)
+            .set("log.retention.check.interval.ms", self.housekeeping_ms.unwrap_or(100));
         builder.set("auto.create.topics.enable", false).start().await
     }
 
-    async fn start(&self) -> (Broker, Wire) {
+    pub(super) async fn start(&self) -> (Broker, Wire) {
         let broker = self.try_start().await.unwrap();
         let wire = Wire::connect(&*self.net, broker.bootstrap()).await;
         (broker, wire)
     }
 
-    fn files(&self, suffix: &str) -> Vec<PathBuf> {
+    pub(super) fn files(&self, suffix: &str) -> Vec<PathBuf> {
         let entries = self.disk.read_dir(Path::new(DIR)).unwrap();
         let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
         names.sort();
@@ -64,12 +68,12 @@ impl World {
 
 /// What was asked for and answered.
 #[derive(Debug, Default)]
-struct Told {
+pub(super) struct Told {
     there: BTreeSet<String>,
     gone: BTreeSet<String>,
     limit: i32,
     /// What was asked for last and not answered: it may have been done or not.
-    open: String,
+    pub(super) open: String,
 }
 
 async fn create(wire: &mut Wire, name: &str) -> bool {
@@ -89,7 +93,7 @@ async fn delete(wire: &mut Wire, name: &str) -> bool {
 }
 
 /// Topics come and most of them go, and a setting changes; until something fails.
-async fn work(wire: &mut Wire, told: &mut Told, rounds: std::ops::Range<i32>) {
+pub(super) async fn work(wire: &mut Wire, told: &mut Told, rounds: std::ops::Range<i32>) {
     for round in rounds {
         let name = format!("topic-{round}");
         told.open.clone_from(&name);
@@ -116,7 +120,7 @@ async fn work(wire: &mut Wire, told: &mut Told, rounds: std::ops::Range<i32>) {
     }
 }
 
-async fn check(wire: &mut Wire, told: &Told, what: &str) {
+pub(super) async fn check(wire: &mut Wire, told: &Told, what: &str) {
     let known = |name: &String| *name != told.open;
     for (names, code) in [(&told.there, 0), (&told.gone, 3)] {
         let names: Vec<&str> = names.iter().filter(|name| known(name)).map(String::as_str).collect();

@@ -14,7 +14,7 @@
 //! | `transactional`, `transactional_told`, `txn_requests` | clients with transactions: what they do, hear and send |
 //! | `follower` | asks for offsets that transactions commit |
 //! | `disk`, `net` | the disk that fails and hangs, and the network as a broker has it that may die |
-//! | `planted` | bugs, to see that they are found |
+//! | `planted`, `planted_files` | bugs, to see that they are found; what they do to files |
 //! | `said` | what the broker says while a run is looked at |
 //!
 //! A failure names its seed. `KLAMM_SEED=seed KLAMM_SEEDS=1` runs that one; `KLAMM_SEEDS` says how many runs there
@@ -39,6 +39,7 @@ mod net;
 mod offsets;
 mod plan;
 mod planted;
+mod planted_files;
 mod producer;
 mod reader;
 mod said;

@@ -1,17 +1,17 @@
 //! Bugs planted on purpose, to see that the simulation finds them: each is brought about from outside of the broker, by
 //! a disk or a client that makes it behave as it would with the bug.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
-use klamm_broker::disk::{Disk, DiskFile, MemoryDisk};
-use klamm_protocol::records::{BatchBuilder, BatchOptions, RecordBatch, batches, crc32c};
+use klamm_broker::disk::MemoryDisk;
+use klamm_protocol::records::{batches, crc32c};
 
-use super::DATA_DIR;
+use super::planted_files as files;
 
 /// Where a batch has its checksum, and where what is checked begins.
-const CRC_AT: usize = 17;
-const CRC_FROM: usize = 21;
+pub(super) const CRC_AT: usize = 17;
+pub(super) const CRC_FROM: usize = 21;
 const PRODUCER_AT: std::ops::Range<usize> = 43..51;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +52,19 @@ pub(super) enum Planted {
     LeaksOpenRecords,
     /// So are its offsets.
     CommitsOffsetsAtOnce,
+    /// A marker is written before the records that it ends.
+    WritesMarkersBeforeRecords,
+    /// A committed offset is acknowledged before it is appended: a kill takes it.
+    CommitsOffsetsBeforeAppend,
+    /// So is the end of a transaction.
+    CommitsTransactionsBeforeAppend,
     /// No bug: indexes of aborted transactions are gone at a start, though not what vouches for them. They are made
     /// anew from the log.
     ForgetsTransactionIndexes,
 }
 
 impl Planted {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::AcknowledgesRecordsBeforeSync,
         Self::AcknowledgesOffsetsBeforeSync,
         Self::AcknowledgesTopicsBeforeSync,
@@ -77,6 +83,9 @@ impl Planted {
         Self::AcceptsZombies,
         Self::LeaksOpenRecords,
         Self::CommitsOffsetsAtOnce,
+        Self::WritesMarkersBeforeRecords,
+        Self::CommitsOffsetsBeforeAppend,
+        Self::CommitsTransactionsBeforeAppend,
     ];
 
     pub(super) fn skips_sync(self, path: &Path) -> bool {
@@ -114,6 +123,8 @@ impl Planted {
                 | AcceptsZombies
                 | LeaksOpenRecords
                 | CommitsOffsetsAtOnce
+                | WritesMarkersBeforeRecords
+                | CommitsTransactionsBeforeAppend
                 | ForgetsTransactionIndexes
         )
     }
@@ -157,85 +168,28 @@ impl Planted {
 
     /// What happens to the files while no broker runs.
     pub(super) fn between_lives(self, disk: &MemoryDisk) {
-        let change: fn(&dyn DiskFile) = match self {
-            Self::KeepsTornTail => append_stray_batch,
-            Self::ChecksNoChecksum => change_last_batch,
-            Self::CutsBelowHighWatermark => cut_last_batch,
-            Self::ForgetsTransactionIndexes => return remove_transaction_indexes(disk),
-            Self::DeletesYoungSegment => {
-                for (dir, logs) in user_logs(disk).into_iter().filter(|(_, logs)| logs.len() > 1) {
-                    disk.remove(&dir.join(&logs[0])).unwrap();
-                    disk.sync_dir(&dir).unwrap();
-                }
-                return;
+        let of_users = |name: &str| !name.starts_with("__");
+        match self {
+            Self::KeepsTornTail => files::change_last_segments(disk, of_users, files::append_stray_batch),
+            Self::ChecksNoChecksum => files::change_last_segments(disk, of_users, files::change_last_batch),
+            Self::CutsBelowHighWatermark => {
+                files::change_last_segments(disk, of_users, files::cut_last_batch);
             }
-            _ => return,
-        };
-        for (dir, logs) in user_logs(disk) {
-            let file = disk.open(&dir.join(logs.last().unwrap())).unwrap();
-            change(&*file);
-            file.sync_data().unwrap();
+            Self::WritesMarkersBeforeRecords => {
+                files::change_last_segments(disk, of_users, files::put_marker_before_records);
+            }
+            Self::CommitsOffsetsBeforeAppend => {
+                let of_groups = |name: &str| name.starts_with("__consumer_offsets");
+                files::change_last_segments(disk, of_groups, files::cut_last_batch);
+            }
+            Self::CommitsTransactionsBeforeAppend => {
+                let of_transactions = |name: &str| name.starts_with("__transaction_state");
+                files::change_last_segments(disk, of_transactions, files::cut_last_batch);
+            }
+            Self::ForgetsTransactionIndexes => files::remove_transaction_indexes(disk),
+            Self::DeletesYoungSegment => files::remove_first_segments(disk, of_users),
+            _ => {}
         }
-    }
-}
-
-/// The directories of partitions that are not the broker's own, with their segments.
-fn user_logs(disk: &MemoryDisk) -> Vec<(PathBuf, Vec<String>)> {
-    let root = Path::new(DATA_DIR);
-    let entries = disk.read_dir(root).unwrap_or_default();
-    let dirs = entries.into_iter().filter(|entry| entry.is_dir && !entry.name.starts_with("__"));
-    let logs = |dir: PathBuf| {
-        let names = disk.read_dir(&dir).unwrap().into_iter().map(|entry| entry.name);
-        let logs: Vec<String> = names.filter(|name| name.ends_with(".log")).collect();
-        (dir, logs)
-    };
-    dirs.map(|entry| logs(root.join(entry.name))).filter(|(_, logs)| !logs.is_empty()).collect()
-}
-
-/// The last batch of a segment and where it stands.
-fn last_batch(file: &dyn DiskFile) -> Option<(u64, RecordBatch)> {
-    let mut bytes = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    let mut position = 0;
-    let mut last = None;
-    for batch in batches(Bytes::from(bytes)) {
-        let Ok(batch) = batch else { break };
-        if batch.verify_crc().is_err() {
-            break;
-        }
-        let len = batch.bytes().len() as u64;
-        last = Some((position, batch));
-        position += len;
-    }
-    last
-}
-
-fn append_stray_batch(file: &dyn DiskFile) {
-    let Some((position, last)) = last_batch(file) else { return };
-    let header = last.header();
-    let options = BatchOptions {
-        base_offset: header.next_offset(),
-        leader_epoch: header.partition_leader_epoch,
-        ..BatchOptions::default()
-    };
-    let mut stray = BatchBuilder::new(options);
-    stray.append(header.max_timestamp, None, Some(b"half of a record"), []).unwrap();
-    file.write_all_at(&stray.build().unwrap(), position + last.bytes().len() as u64).unwrap();
-}
-
-fn change_last_batch(file: &dyn DiskFile) {
-    let Some((position, last)) = last_batch(file) else { return };
-    let mut bytes = last.bytes().to_vec();
-    let byte = bytes.len() - 3;
-    bytes[byte] ^= 1;
-    let crc = crc32c(&bytes[CRC_FROM..]);
-    bytes[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
-    file.write_all_at(&bytes, position).unwrap();
-}
-
-fn cut_last_batch(file: &dyn DiskFile) {
-    if let Some((position, _)) = last_batch(file) {
-        file.set_len(position).unwrap();
     }
 }
 
@@ -250,21 +204,6 @@ fn of_another_producer(bytes: &[u8]) -> Vec<u8> {
         written[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
     }
     written
-}
-
-fn remove_transaction_indexes(disk: &MemoryDisk) {
-    let root = Path::new(DATA_DIR);
-    for dir in disk.read_dir(root).unwrap_or_default().into_iter().filter(|entry| entry.is_dir) {
-        let dir = root.join(dir.name);
-        let names = disk.read_dir(&dir).unwrap().into_iter().map(|entry| entry.name);
-        for name in names.filter(|name| name.ends_with(".txnsum")) {
-            let index = dir.join(name.replace(".txnsum", ".txnindex"));
-            if disk.exists(&index) {
-                disk.remove(&index).unwrap();
-            }
-        }
-        disk.sync_dir(&dir).unwrap();
-    }
 }
 
 /// A producer snapshot without producers.

@@ -153,6 +153,29 @@ async fn check_once(disk: &MemoryDisk, history: &History, what: &str) {
     disk.kill();
 }
 
+/// With neither index nor sum a segment looked like one in which nothing was aborted: what was aborted was read as
+/// committed.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_is_gone_with_its_sum_is_missed_and_built_anew() {
+    for orderly in [true, false] {
+        let disk = MemoryDisk::new();
+        let history = filled(&disk, orderly).await;
+        let take_away = |index: &PathBuf| {
+            disk.remove(index).unwrap();
+            let _ = disk.remove(&index.with_extension("txnsum"));
+        };
+        let indexes = paths(&disk, INDEX);
+        for index in &indexes {
+            take_away(index);
+            check_once(&disk, &history, &format!("{} and its sum are gone", index.display())).await;
+            assert!(disk.exists(index));
+        }
+        indexes.iter().for_each(take_away);
+        check_once(&disk, &history, "all are gone").await;
+        assert_eq!(paths(&disk, INDEX), indexes);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_built_anew_is_what_was_there() {
     let disk = MemoryDisk::new();

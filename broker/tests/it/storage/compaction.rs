@@ -430,13 +430,19 @@ async fn the_greatest_timestamp_is_that_of_a_record_that_is_there() {
     assert_eq!((greatest.offset, greatest.timestamp), (first.0, NOW_MS));
 }
 
-/// The disk is asked for nothing while the log is held, but for the swap.
+/// The disk is asked for nothing while the log is held, but for the swap, which syncs the directory once.
 #[tokio::test]
 async fn records_come_and_go_while_a_compaction_hangs() {
     let disk = MemoryDisk::new();
     let (_, before) = history(&disk).await;
     let data = Data { config: compacted(), ..Data::on_threads(&disk) };
-    for calls in [Calls::of(&[DiskCall::Write]).on(".cleaned"), Calls::of(&[DiskCall::Sync]).on(".cleaned")] {
+    for calls in [
+        Calls::of(&[DiskCall::Write]).on(".cleaned"),
+        Calls::of(&[DiskCall::Sync]).on(".cleaned"),
+        // What speaks of positions in the segments, before the swap; and their new names, after it.
+        Calls::of(&[DiskCall::Sync]).on("synced-end-checkpoint"),
+        Calls::of(&[DiskCall::SyncDir]).on("clicks-0").nth(2),
+    ] {
         let (manager, partition) = data.open_partition().await;
         fill(&partition, 10).await;
         let hang = disk.hang(calls);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use klamm_broker::disk::{Calls, Disk, DiskCall, Failure, MemoryDisk};
 use klamm_broker::log::LogConfig;
-use klamm_broker::partition::{AppendOrigin, DiskReserve, Isolation, LogManager, Partition};
+use klamm_broker::partition::{AppendOrigin, CleanerOptions, DiskReserve, Isolation, LogManager, Partition};
 use klamm_protocol::Uuid;
 use klamm_protocol::records::BatchOptions;
 
@@ -208,4 +208,22 @@ async fn a_compaction_begins_only_where_there_is_room_for_it() {
     free_bytes(MIB / 2);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!((place.manager.compact_now().await, place.records().await.len() < 20), (1, true));
+}
+
+/// It looked at all logs again and again, at 100 % CPU, and nothing else had its turn.
+#[test]
+fn a_cleaner_that_is_told_not_to_pause_does_all_the_same() {
+    let (done, over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let data = Data { config: compacted(), ..Data::in_memory(&MemoryDisk::new()) };
+            let (manager, _partition) = data.open_partition().await;
+            let backoff = std::time::Duration::ZERO;
+            manager.set_cleaner_options(CleanerOptions { backoff, ..CleanerOptions::default() });
+            tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+            done.send(()).unwrap();
+        });
+    });
+    over.recv_timeout(DEADLINE).expect("ten seconds go by in no time where nothing is to do");
 }

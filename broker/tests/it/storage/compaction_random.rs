@@ -214,6 +214,14 @@ impl World {
                 disk.remove(&data.partition_dir().join(name)).unwrap();
             }
         }
+        if rng.below(3) == 0 {
+            // So is what they aborted, though the segments with it look as if nothing was.
+            for suffix in [".txnindex", ".txnsum"] {
+                for name in files(&disk, &data.partition_dir(), suffix) {
+                    disk.remove(&data.partition_dir().join(name)).unwrap();
+                }
+            }
+        }
         let now_ms = NOW_MS + began.elapsed().as_millis() as i64;
         let (manager, partition) = data.open_partition_at(now_ms).await;
         assert!(partition.offline().is_none(), "seed {}: {:?}", self.seed, partition.offline());

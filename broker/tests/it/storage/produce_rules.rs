@@ -46,9 +46,9 @@ async fn damaged_and_strange_batches_are_refused() {
         bytes.into()
     };
     assert_eq!(code(small(), broken(good.len() - 2, 0xFF)).await, Some(ErrorCode::CorruptMessage));
-    assert_eq!(code(small(), broken(16, 1)).await, Some(ErrorCode::UnsupportedForMessageFormat));
-    assert_eq!(code(small(), good.slice(..good.len() - 1)).await, Some(ErrorCode::CorruptMessage));
-    assert_eq!(code(small(), bytes::Bytes::new()).await, Some(ErrorCode::CorruptMessage));
+    assert_eq!(code(small(), broken(16, 1)).await, Some(ErrorCode::InvalidRecord));
+    assert_eq!(code(small(), good.slice(..good.len() - 1)).await, Some(ErrorCode::InvalidRecord));
+    assert_eq!(code(small(), bytes::Bytes::new()).await, Some(ErrorCode::InvalidRecord));
     let two = [good.clone(), good.clone()].concat();
     assert_eq!(code(small(), two.into()).await, Some(ErrorCode::InvalidRecord));
     let marker = end_txn_batch(EndTxnMarker { committed: true, coordinator_epoch: 0 }, 1, 0, NOW_MS).unwrap();

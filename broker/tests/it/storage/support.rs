@@ -69,9 +69,13 @@ impl Data {
 
     /// A manager that was dropped while its disk was busy holds the lock until that is done.
     pub(super) async fn open(&self) -> LogManager {
+        self.open_at(NOW_MS).await
+    }
+
+    async fn open_at(&self, now_ms: i64) -> LogManager {
         let deadline_ms = SystemClock.now_ms() + DEADLINE.as_millis() as i64;
         loop {
-            match self.try_open().await {
+            match self.try_open_at(now_ms).await {
                 Err(LogError::Locked { .. }) if SystemClock.now_ms() < deadline_ms => {
                     tokio::task::yield_now().await;
                 }
@@ -87,7 +91,7 @@ impl Data {
 
     /// As [`Self::open_partition`], with this on the clock.
     pub(super) async fn open_partition_at(&self, now_ms: i64) -> (LogManager, Arc<Partition>) {
-        let manager = self.try_open_at(now_ms).await.unwrap();
+        let manager = self.open_at(now_ms).await;
         let partition = match manager.partition(TOPIC, 0) {
             Some(partition) => partition,
             None => manager.create_partition(TOPIC, 0, Uuid::from_u128(7), self.config.clone()).unwrap(),
