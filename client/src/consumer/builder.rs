@@ -10,7 +10,7 @@ use super::settings::{ConsumerConfig, OffsetReset, Subscription};
 use super::stream::Consumer;
 use crate::cluster::Client;
 use crate::error::{ClientError, ConfigError};
-use crate::group::{Assignor, GroupProtocol, PartitionAssignor, Strategy};
+use crate::group::{Assignor, Except, GroupProtocol, PartitionAssignor, Strategy, TopicPattern};
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// Settings of a [`Consumer`]; made by [`Client::consumer`]. The defaults are Kafka's unless a method says otherwise.
@@ -19,6 +19,7 @@ pub struct ConsumerBuilder {
     pub(crate) client: Client,
     pub(crate) config: ConsumerConfig,
     pattern: Option<String>,
+    except: Option<Except>,
     /// What is wrong with a setting that was given as text.
     wrong: Option<ConfigError>,
 }
@@ -28,7 +29,7 @@ impl ConsumerBuilder {
         let given = ConsumerConfig::from_properties(&client.core().config.properties);
         let (config, wrong) =
             given.map_or_else(|wrong| (ConsumerConfig::default(), Some(wrong)), |config| (config, None));
-        Self { client, config, pattern: None, wrong }
+        Self { client, config, pattern: None, except: None, wrong }
     }
 
     /// The group to join and to commit under (`group.id`).
@@ -52,6 +53,14 @@ impl ConsumerBuilder {
     pub fn pattern(mut self, pattern: impl Into<String>) -> Self {
         self.config.subscription = Subscription::Nothing;
         self.pattern = Some(pattern.into());
+        self
+    }
+
+    /// Leaves out topics for which `except` says so, also those created later: of a pattern, not of topics that are
+    /// named.
+    #[must_use]
+    pub fn except(mut self, except: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.except = Some(Arc::new(except));
         self
     }
 
@@ -250,9 +259,9 @@ impl ConsumerBuilder {
             return Err(wrong.into());
         }
         if let Some(pattern) = &self.pattern {
-            let regex = regex_lite::Regex::new(&format!("^(?:{pattern})$"))
+            let pattern = TopicPattern::new(pattern, self.except.take())
                 .map_err(|error| ConfigError::new("pattern", error.to_string()))?;
-            self.config.subscription = Subscription::Pattern(regex);
+            self.config.subscription = Subscription::Pattern(pattern);
         }
         self.config.check()?;
         Consumer::start(self.client, self.config).await

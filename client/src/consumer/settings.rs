@@ -10,7 +10,7 @@ use super::interceptor::Interceptors;
 use super::listener::RebalanceListener;
 use crate::config::{Properties, check_duration};
 use crate::error::ConfigError;
-use crate::group::{Assignor, GroupProtocol, Strategy};
+use crate::group::{Assignor, GroupProtocol, Strategy, TopicPattern};
 use crate::types::{IsolationLevel, TopicPartition};
 
 /// Kafka's default for `auto.commit.interval.ms`.
@@ -39,7 +39,7 @@ pub(crate) enum Subscription {
     #[default]
     Nothing,
     Topics(Vec<Arc<str>>),
-    Pattern(regex_lite::Regex),
+    Pattern(TopicPattern),
     Partitions(Vec<TopicPartition>),
 }
 

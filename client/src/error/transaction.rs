@@ -42,8 +42,10 @@ pub enum TransactionError {
         /// The last failure.
         last: Arc<str>,
     },
-    /// The coordinator did not answer the commit: it is or is not done. The next transaction begins after whichever it
-    /// is; what the transaction wrote tells.
+    /// The coordinator did not answer the commit, or answered only when it was asked again, with an error that may come
+    /// of a commit that was done before: it is or is not done. The next transaction begins after whichever it is,
+    /// unless another producer was built with the same transactional id, which `begin` then says; what the
+    /// transaction wrote tells.
     #[error(
         "{transactional_id}: whether the transaction was committed is not known: no answer within {after:?}; \
              last error: {last}"

@@ -49,13 +49,20 @@ impl Member {
         self.shared_for = None;
         self.phase = Phase::Joining;
         self.entering = self.next_attempt();
+        if self.member_id.is_empty() {
+            self.silent_since = -1;
+        }
+        // A coordinator that was silent need not have expelled this member. It would give an unchanged subscription its
+        // old generation back, in which what was begun before the loss can still be committed, while records are read
+        // anew.
+        let generation = if self.generation >= 0 { self.generation } else { self.silent_since };
         let last = self.last_assignment.as_ref().map(|(partitions, generation)| (&**partitions, *generation));
         let protocols = self.settings.strategies.iter().map(|strategy| {
             let subscription = MemberSubscription {
                 topics: self.subscription.clone(),
                 user_data: strategy.user_data(&self.subscription, last),
                 owned: listed(self.reconciler.owned()),
-                generation: self.generation,
+                generation,
                 rack: self.settings.rack.clone(),
             };
             (strategy.name(), subscription.encode())

@@ -76,6 +76,8 @@ pub(crate) struct Member {
     pub(super) member_id: Arc<str>,
     /// The generation (or epoch) of the last assignment; -1 when what is owned is not confirmed by one.
     pub(super) generation: i32,
+    /// The generation in which the coordinator fell silent; -1 when it never did.
+    pub(super) silent_since: i32,
     /// There is a reason to join again.
     pub(super) rejoin: bool,
     /// Generations in a row that ended before this member had its part.
@@ -118,6 +120,7 @@ impl Member {
             entering: 0,
             member_id,
             generation: -1,
+            silent_since: -1,
             rejoin: false,
             overtaken: 0,
             not_before: None,
@@ -391,6 +394,7 @@ impl Member {
         }
         if self.heart.as_ref().is_some_and(|heart| heart.is_expelled(now)) {
             self.forget_coordinator();
+            self.silent_since = self.silent_since.max(self.generation);
             self.lose();
         }
     }

@@ -9,6 +9,7 @@
 //! event.rs         what a member is told and asks for
 //! assignors.rs     how a leader shares out partitions         (pure)
 //! strategy.rs      the assignors that a member offers         (pure)
+//! pattern.rs       the topics that a pattern stands for       (pure)
 //! protocol.rs      what members tell each other               (pure)
 //! task.rs          runs what a member asks for
 //! coordinator.rs   the way to a group's coordinator
@@ -28,6 +29,7 @@ mod heart;
 mod member;
 mod metadata;
 pub(crate) mod offsets;
+mod pattern;
 mod protocol;
 mod reconciler;
 mod requests;
@@ -45,6 +47,7 @@ pub(crate) use coordinator::CoordinatorLink;
 pub use event::GroupProtocol;
 pub(crate) use event::{Report, Settings, moved};
 pub use metadata::GroupMetadata;
+pub(crate) use pattern::{Except, TopicPattern};
 pub(crate) use protocol::decode_assignment;
 pub(crate) use strategy::Strategy;
 pub use strategy::{GroupMember, PartitionAssignor};

@@ -440,8 +440,25 @@ fn a_silent_coordinator_ends_the_membership_after_a_session() {
         panic!("{effects:?}")
     };
     assert_eq!(&**member_id, "m", "the coordinator may still know it");
+    // Was it not expelled, the coordinator would answer an unchanged subscription with the old generation, in which
+    // what was begun before the loss can still be committed.
     let told = MemberSubscription::decode(&protocols[0].1).unwrap();
-    assert_eq!((told.owned, told.generation), (vec![], -1));
+    assert_eq!((told.owned, told.generation), (vec![], 1));
+
+    // Silent again before the join was answered: it may not have heard of that.
+    let join = Story::attempt(&effects[1..]);
+    story.on(Event::JoinAnswered(join, Err(broken())));
+    story.after(PAUSE);
+    let effects = story.on(Event::CoordinatorFound);
+    let [Effect::SendJoin { protocols, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(MemberSubscription::decode(&protocols[0].1).unwrap().generation, 1);
+    // Who is not known any more has no generation.
+    let join = Story::attempt(&effects);
+    story.on(Event::JoinAnswered(join, Err(said(ErrorCode::UnknownMemberId))));
+    let effects = story.after(PAUSE);
+    let [Effect::SendJoin { member_id, protocols, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(&**member_id, "");
+    assert_eq!(MemberSubscription::decode(&protocols[0].1).unwrap().generation, -1);
 }
 
 #[test]

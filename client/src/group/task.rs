@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::coordinator::CoordinatorLink;
 use super::event::{Effect, Event, GroupProtocol, Report, Settings, Topics};
 use super::member::Member;
+use super::pattern::TopicPattern;
 use super::requests::{BeatRequest, MemberSettings, Requests};
 use crate::cluster::{AllTopics, ClusterView, Core, Followed, Metadata};
 use crate::types::TopicPartition;
@@ -44,8 +45,7 @@ pub(crate) trait Owner: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub(crate) enum Wanted {
     Topics(Vec<Arc<str>>),
-    /// All topics whose whole name matches.
-    Pattern(regex_lite::Regex),
+    Pattern(TopicPattern),
 }
 
 /// When and how a membership ends.

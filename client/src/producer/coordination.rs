@@ -364,7 +364,7 @@ impl Coordinator {
         };
         let cap = if self.transactions.enlists() { OLDER_END } else { i16::MAX };
         let mut patience = self.patience("ending a transaction");
-        let mut asked = false;
+        let (began, mut asked) = (Instant::now(), false);
         loop {
             let failed = match self.ask(&request, cap).await {
                 Err(error) => {
@@ -388,6 +388,12 @@ impl Coordinator {
             return match error {
                 TransactionError::Timeout { transactional_id, after, last, .. } if asked && commit => {
                     Err(TransactionError::UnknownOutcome { transactional_id, after, last })
+                }
+                // It may have come about before whatever it was refused for: another producer has the id, say.
+                error if asked && commit => {
+                    let (transactional_id, last) =
+                        (Arc::clone(&self.transactional_id), error.to_string().into());
+                    Err(TransactionError::UnknownOutcome { transactional_id, after: began.elapsed(), last })
                 }
                 // The next identity aborts it.
                 TransactionError::Timeout { .. } | TransactionError::Aborted { .. } if !commit => Ok(()),

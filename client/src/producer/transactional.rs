@@ -213,8 +213,8 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// [`TransactionError::Aborted`] when a record or a step failed, and nothing was committed;
-    /// [`TransactionError::UnknownOutcome`] when the coordinator did not answer; [`TransactionError::Fenced`] when
-    /// another producer has the transactional id, which aborted this transaction.
+    /// [`TransactionError::UnknownOutcome`] when the coordinator did not answer, or only after it was asked again;
+    /// [`TransactionError::Fenced`] when another producer has the transactional id, which aborted this transaction.
     pub async fn commit(mut self) -> Result<(), TransactionError> {
         self.open = false;
         let ended = self.producer.coordination.end(true).await;

@@ -57,6 +57,31 @@ async fn a_commit_without_an_answer_has_an_unknown_outcome() {
     }
 }
 
+/// It came about, its answer got lost, and another producer took the id before it was asked again: the refusal then
+/// says nothing of the commit.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_refused_when_it_is_asked_for_again_has_an_unknown_outcome() {
+    for (code, fenced) in [(ErrorCode::ProducerFenced, true), (ErrorCode::InvalidTxnState, false)] {
+        let (broker, client, mut producer) = with_a_producer().await;
+        let transaction = producer.begin().await.unwrap();
+        transaction.send(Record::to(TOPIC).value("a")).await.unwrap();
+        broker.next(ApiKey::EndTxn, 1, Answer::DisconnectAfter);
+        broker.next(ApiKey::EndTxn, 1, Answer::Error(code));
+        let error = transaction.commit().await.unwrap_err();
+        assert!(error.may_have_been_committed() && error.to_string().contains("is not known"), "{error}");
+        assert_eq!(committed(&client).await, ["a"], "{code}");
+        let next = producer.begin().await;
+        assert_eq!(next.is_err_and(|error| error.is_fatal()), fenced, "{code}");
+    }
+    // Refused at once, it did not come about.
+    let (broker, _client, mut producer) = with_a_producer().await;
+    let transaction = producer.begin().await.unwrap();
+    transaction.send(Record::to(TOPIC).value("a")).await.unwrap();
+    broker.next(ApiKey::EndTxn, 1, Answer::Error(ErrorCode::ProducerFenced));
+    let error = transaction.commit().await.unwrap_err();
+    assert!(matches!(error, TransactionError::Fenced { .. }), "{error}");
+}
+
 /// A coordinator that says no, for ever, has not committed: that is a timeout, and can be tried again.
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_is_refused_for_ever_did_not_come_about() {
