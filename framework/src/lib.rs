@@ -95,8 +95,8 @@ pub mod testing;
 pub use app::{App, AppHandle};
 pub use error::{Error, Result};
 pub use listener::{
-    Ack, AckPolicy, Backoff, Batch, BatchOutcome, Dispatch, FailurePolicy, Header, Key, Listener, RecordMeta,
-    State, Value,
+    Ack, AckPolicy, Backoff, Batch, BatchOutcome, CommitOnAssign, Dispatch, FailurePolicy, Header, Key,
+    Listener, RecordMeta, State, Value,
 };
 pub use template::Template;
 

@@ -92,7 +92,7 @@ pub fn record_handler(
 ) -> Erased {
     let mut needs = Needs::default();
     add_needs(&mut needs);
-    Erased { call: Call::Record(Arc::new(call)), needs, name: "" }
+    Erased { call: Call::Record(Arc::new(call)), needs, path: "" }
 }
 
 /// A `Batch<T>`, of which only the `T` is of interest.
@@ -114,5 +114,5 @@ pub fn batch_handler<B: IsBatch>(
     let mut needs = Needs::default();
     B::Record::needs(&mut needs);
     add_needs(&mut needs);
-    Erased { call: Call::Batch(Arc::new(move |input| prepare_batch(&input, &call))), needs, name: "" }
+    Erased { call: Call::Batch(Arc::new(move |input| prepare_batch(&input, &call))), needs, path: "" }
 }

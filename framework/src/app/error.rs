@@ -31,10 +31,14 @@ pub enum StartError {
         type_name: &'static str,
     },
     /// Two listeners have the same id.
-    #[error("two listeners have the id `{listener}`; give one another with `id`")]
+    #[error("two listeners have the id `{listener}`: {}; give one another with `id`", both(first, second))]
     DuplicateId {
         /// The id.
         listener: Arc<str>,
+        /// The function of the one.
+        first: &'static str,
+        /// The function of the other.
+        second: &'static str,
     },
     /// A function was added that is not under `#[kafka_listener]`.
     #[error(
@@ -53,6 +57,17 @@ pub enum StartError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A listener names a topic that cannot exist.
+    #[error(
+        "listener `{listener}`: no topic can be called \"{topic}\": 1 to 249 letters, digits, `.`, `_` or `-`{}",
+        if topic.contains(',') { "; several topics are an array, [\"a\", \"b\"]" } else { "" }
+    )]
+    IllegalTopic {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// The name.
+        topic: Arc<str>,
+    },
     /// A listener could not subscribe.
     #[error("listener `{listener}` cannot subscribe: {source}")]
     Subscribe {
@@ -61,6 +76,10 @@ pub enum StartError {
         /// What failed.
         source: ClientError,
     },
+}
+
+fn both(first: &str, second: &str) -> String {
+    if first == second { format!("`{first}`, twice") } else { format!("`{first}` and `{second}`") }
 }
 
 /// Why an app ended with an error.

@@ -1,11 +1,11 @@
 //! `App`: state and listeners put together, started, and ended in good order.
 
+mod check;
 mod error;
 mod handle;
 mod register;
 mod signals;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub use handle::AppHandle;
 pub use register::Declared;
 pub use register::IntoListener;
 
-use crate::listener::{AckPolicy, Call, Container, Listener, States};
+use crate::listener::{Container, Listener, States, Surroundings};
 
 /// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod
 /// between SIGTERM and SIGKILL.
@@ -129,18 +129,17 @@ impl App {
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
-        let listeners = check_all(listeners, &states)?;
+        let dead_letter_topics = Arc::new(check::all(&listeners, &states)?);
         let client = match cluster {
             Cluster::Client(client) => client,
             Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
         };
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
+        let surroundings = Surroundings { dead_letters: producer.clone(), dead_letter_topics, states, rng };
         let mut containers = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let id = Arc::clone(&listener.id);
-            let started =
-                Container::start(listener, &client, &producer, states.clone(), Arc::clone(&rng)).await;
-            match started {
+            match Container::start(listener, &client, surroundings.clone()).await {
                 Ok(container) => containers.push(container),
                 Err(source) => {
                     // Not half an app: what runs already leaves its group again.
@@ -188,57 +187,6 @@ impl App {
             Some((listener, failure)) => Err(RunError::Listener { listener, failure }),
             None => Ok(()),
         }
-    }
-}
-
-/// What can be known to be wrong before anything is connected.
-fn check_all(listeners: Vec<Listener>, states: &States) -> Result<Vec<Listener>, StartError> {
-    if listeners.is_empty() {
-        return Err(StartError::NoListeners);
-    }
-    let mut ids = HashSet::new();
-    for listener in &listeners {
-        check(listener, states)?;
-        if !ids.insert(Arc::clone(&listener.id)) {
-            return Err(StartError::DuplicateId { listener: Arc::clone(&listener.id) });
-        }
-    }
-    Ok(listeners)
-}
-
-fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
-    let settings = &listener.settings;
-    let invalid = |reason: &'static str| StartError::Invalid { listener: Arc::clone(&listener.id), reason };
-    if let Some((_, type_name)) = listener.needs.states.iter().find(|(id, _)| !states.contains(*id)) {
-        return Err(StartError::MissingState { listener: Arc::clone(&listener.id), type_name });
-    }
-    let of_batches = matches!(listener.call, Call::Batch(_));
-    let wrong = [
-        (settings.group.is_empty(), "its group is empty"),
-        (settings.concurrency == 0, "concurrency 0 would never handle anything"),
-        (settings.max_in_flight == 0, "max_in_flight 0 would never handle anything"),
-        (settings.batch.is_some_and(|batch| batch.most == 0), "batches of 0 records would never be handled"),
-        (settings.topics.is_empty(), "it has no topics"),
-        (
-            listener.needs.ack && settings.ack != AckPolicy::Manual,
-            "its handler takes an `Ack`, but its ack policy is not manual",
-        ),
-        (
-            !listener.needs.ack && settings.ack == AckPolicy::Manual,
-            "its ack policy is manual, but its handler takes no `Ack`: nothing would ever be committed",
-        ),
-        (
-            settings.batch.is_some() && !of_batches,
-            "it has a batch size, but its handler takes one record at a time: take a `Batch<T>` as the first argument",
-        ),
-        (
-            of_batches && !settings.dispatch.is_by_partition(),
-            "batches are formed by partition; another dispatch would make them one record long",
-        ),
-    ];
-    match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-        Some((_, reason)) => Err(invalid(reason)),
-        None => Ok(()),
     }
 }
 

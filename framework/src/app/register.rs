@@ -35,21 +35,25 @@ impl IntoListener<()> for Listener {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Declared {
-    function: fn() -> TypeId,
+    function: fn() -> (TypeId, &'static str),
     listener: fn() -> Listener,
 }
 
 #[cfg(feature = "macros")]
 impl Declared {
     #[doc(hidden)]
-    pub const fn new(function: fn() -> TypeId, listener: fn() -> Listener) -> Self {
+    pub const fn new(function: fn() -> (TypeId, &'static str), listener: fn() -> Listener) -> Self {
         Self { function, listener }
     }
 
-    /// The type of a function, which cannot be named.
+    /// The type of a function, which cannot be named, and its path.
     #[doc(hidden)]
-    pub fn type_of<F: 'static>(_function: F) -> TypeId {
-        TypeId::of::<F>()
+    pub fn type_of<F: 'static>(_function: F) -> (TypeId, &'static str) {
+        (TypeId::of::<F>(), std::any::type_name::<F>())
+    }
+
+    fn make(&self) -> Listener {
+        Listener { path: (self.function)().1, ..(self.listener)() }
     }
 }
 
@@ -69,23 +73,25 @@ where
     fn into_listener(self) -> Result<Listener, StartError> {
         let function = TypeId::of::<F>();
         let declared =
-            inventory::iter::<Declared>.into_iter().find(|declared| (declared.function)() == function);
+            inventory::iter::<Declared>.into_iter().find(|declared| (declared.function)().0 == function);
         match declared {
-            Some(declared) => Ok((declared.listener)()),
+            Some(declared) => Ok(declared.make()),
             None => Err(StartError::NotAnnotated { function: std::any::type_name::<F>() }),
         }
     }
 }
 
-/// The listeners under `#[kafka_listener]` whose ids are not in `present`.
+/// The listeners under `#[kafka_listener]` that are not in `present`. Two functions of the same name are two.
 #[cfg(feature = "macros")]
 pub(super) fn declared(present: &[Listener]) -> Vec<Listener> {
     let mut found: Vec<Listener> = inventory::iter::<Declared>
         .into_iter()
-        .map(|declared| (declared.listener)())
-        .filter(|listener| present.iter().all(|known| known.id != listener.id))
+        .map(Declared::make)
+        .filter(|listener| {
+            present.iter().all(|known| (&known.id, known.path) != (&listener.id, listener.path))
+        })
         .collect();
     // The linker's order is nobody's.
-    found.sort_by(|a, b| a.id.cmp(&b.id));
+    found.sort_by(|a, b| (&a.id, a.path).cmp(&(&b.id, b.path)));
     found
 }

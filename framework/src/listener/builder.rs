@@ -11,12 +11,15 @@ use super::dispatch::Dispatch;
 use super::extract::Needs;
 use super::failure::FailurePolicy;
 use super::handler::{Call, Handler};
+use super::topics::{IntoTopics, Topics};
 
 /// A listener: topics, a group, a handler, and how they go together. Made by [`Listener::on`] or by
 /// `#[kafka_listener]`, run by an [`App`](crate::App).
 #[derive(Clone)]
 pub struct Listener {
     pub(crate) id: Arc<str>,
+    /// Where its function is: several may have the same name.
+    pub(crate) path: &'static str,
     pub(crate) call: Call,
     pub(crate) needs: Needs,
     pub(crate) settings: Settings,
@@ -34,24 +37,23 @@ pub(crate) struct Settings {
     pub(crate) policy: FailurePolicy,
     pub(crate) batch: Option<BatchSize>,
     pub(crate) offset_reset: OffsetReset,
+    pub(crate) commit_on_assign: CommitOnAssign,
     pub(crate) max_in_flight: usize,
     pub(crate) revoke_deadline: Duration,
 }
 
-/// What is subscribed to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Topics {
-    Names(Vec<Arc<str>>),
-    Pattern(Arc<str>),
-}
-
-impl Topics {
-    pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Self::Names(names) => names.is_empty() || names.iter().any(|name| name.is_empty()),
-            Self::Pattern(pattern) => pattern.is_empty(),
-        }
-    }
+/// Whether a partition without a committed offset gets one, its start, when it is assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CommitOnAssign {
+    /// With [`OffsetReset::Latest`], whose start moves: what was read and not finished when the listener stopped would
+    /// otherwise lie before the next start. The default.
+    #[default]
+    LatestOnly,
+    /// With [`OffsetReset::Earliest`] too.
+    Always,
+    /// The first commit is of a record that was finished.
+    Never,
 }
 
 /// How many records a batch handler gets at most, and how long a batch waits for more.
@@ -73,42 +75,6 @@ pub enum AckPolicy {
     Batch,
     /// The handler takes an [`Ack`](crate::Ack) and says when.
     Manual,
-}
-
-/// Topics as [`Listener::on`] takes them: one name, or several in an array, slice or vector.
-pub trait IntoTopics {
-    /// The names.
-    fn into_topics(self) -> Vec<Arc<str>>;
-}
-
-macro_rules! one_topic {
-    ($($name:ty),*) => {$(
-        impl IntoTopics for $name {
-            fn into_topics(self) -> Vec<Arc<str>> {
-                vec![self.into()]
-            }
-        }
-    )*};
-}
-
-one_topic!(&str, String, Arc<str>);
-
-impl<T: Into<Arc<str>>, const N: usize> IntoTopics for [T; N] {
-    fn into_topics(self) -> Vec<Arc<str>> {
-        self.into_iter().map(Into::into).collect()
-    }
-}
-
-impl<T: Into<Arc<str>>> IntoTopics for Vec<T> {
-    fn into_topics(self) -> Vec<Arc<str>> {
-        self.into_iter().map(Into::into).collect()
-    }
-}
-
-impl<T: Into<Arc<str>> + Clone> IntoTopics for &[T] {
-    fn into_topics(self) -> Vec<Arc<str>> {
-        self.iter().cloned().map(Into::into).collect()
-    }
 }
 
 /// How many unfinished records of a partition are held before fetching it pauses.
@@ -173,6 +139,7 @@ impl ListenerBuilder<WantsGroup> {
             policy: FailurePolicy::default(),
             batch: None,
             offset_reset: OffsetReset::Earliest,
+            commit_on_assign: CommitOnAssign::default(),
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             revoke_deadline: DEFAULT_REVOKE_DEADLINE,
         };
@@ -194,7 +161,7 @@ impl ListenerBuilder<WantsHandler> {
     {
         let handler = handler.erase();
         let mut settings = self.settings;
-        let id = settings.id.take().unwrap_or_else(|| default_id(handler.name, &settings));
+        let id = settings.id.take().unwrap_or_else(|| default_id(handler.path, &settings));
         if matches!(handler.call, Call::Batch(_)) && settings.batch.is_none() {
             settings.batch = Some(BatchSize { most: DEFAULT_BATCH, wait: Duration::ZERO });
         }
@@ -202,12 +169,13 @@ impl ListenerBuilder<WantsHandler> {
             // A full batch must be able to gather before fetching pauses.
             settings.max_in_flight = settings.max_in_flight.max(batch.most);
         }
-        Listener { id, call: handler.call, needs: handler.needs, settings }
+        Listener { id, path: handler.path, call: handler.call, needs: handler.needs, settings }
     }
 }
 
 /// The handler's name; for closures, which have none, `<group>:<topics>`.
-fn default_id(handler: &str, settings: &Settings) -> Arc<str> {
+fn default_id(path: &str, settings: &Settings) -> Arc<str> {
+    let handler = path.rsplit("::").next().unwrap_or(path);
     if !handler.contains(['{', '>', ' ']) {
         return handler.into();
     }
@@ -262,6 +230,13 @@ impl<Step> ListenerBuilder<Step> {
     /// records written before the first start are not silently skipped.
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
         self.settings.offset_reset = reset;
+        self
+    }
+
+    /// Whether the start of a partition without a committed offset is committed when it is assigned; default
+    /// [`CommitOnAssign::LatestOnly`].
+    pub fn commit_on_assign(mut self, policy: CommitOnAssign) -> Self {
+        self.settings.commit_on_assign = policy;
         self
     }
 

@@ -35,12 +35,13 @@ pub trait Handler<M>: Clone + Send + Sync + 'static {
 pub struct Erased {
     pub(crate) call: Call,
     pub(crate) needs: Needs,
-    pub(crate) name: &'static str,
+    /// The path of the function, as `billing::listeners::bill`; empty where it is not known.
+    pub(crate) path: &'static str,
 }
 
 impl fmt::Debug for Erased {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Erased").field("name", &self.name).field("needs", &self.needs).finish()
+        f.debug_struct("Erased").field("path", &self.path).field("needs", &self.needs).finish()
     }
 }
 
@@ -102,7 +103,7 @@ macro_rules! record_handlers {
                     $(let $argument = $argument::from_record(delivery).map_err(Into::into)?;)*
                     Ok(self($($argument),*).map(IntoOutcome::into_outcome).boxed())
                 };
-                Erased { call: Call::Record(Arc::new(call)), needs, name: short_name::<F>() }
+                Erased { call: Call::Record(Arc::new(call)), needs, path: std::any::type_name::<F>() }
             }
         }
     };
@@ -138,7 +139,7 @@ macro_rules! batch_handlers {
                         Ok(self(batch, $($argument),*).map(IntoBatchOutcome::into_batch_outcome).boxed())
                     })
                 };
-                Erased { call: Call::Batch(Arc::new(call)), needs, name: short_name::<F>() }
+                Erased { call: Call::Batch(Arc::new(call)), needs, path: std::any::type_name::<F>() }
             }
         }
     };
@@ -170,10 +171,4 @@ pub(crate) fn prepare_batch<T: FromRecord>(
     let delivery = BatchDelivery { scope: input.scope, ack: input.ack };
     let handling = (!batch.is_empty()).then(|| call(Batch::new(batch), &delivery));
     PreparedBatch { rejected, accepted, handling }
-}
-
-/// The last segment of the function's path: `bill` of `billing::listeners::bill`.
-fn short_name<F>() -> &'static str {
-    let path = std::any::type_name::<F>();
-    path.rsplit("::").next().unwrap_or(path)
 }

@@ -40,10 +40,11 @@ mod failure;
 mod handler;
 mod ledger;
 mod outcome;
+mod topics;
 
 pub use ack::{Ack, AckError};
-pub use builder::{AckPolicy, IntoTopics, Listener, ListenerBuilder, WantsGroup, WantsHandler};
-pub(crate) use container::Container;
+pub use builder::{AckPolicy, CommitOnAssign, Listener, ListenerBuilder, WantsGroup, WantsHandler};
+pub(crate) use container::{Container, Surroundings};
 pub use container::{DrainReport, ListenerFailure, ListenerHandle, UnfinishedRecord};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
@@ -59,3 +60,5 @@ pub(crate) use handler::prepare_batch;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
 pub use outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
+pub use topics::IntoTopics;
+pub(crate) use topics::{DeadLetterTopics, Topics};

@@ -27,7 +27,7 @@ impl IntoOutcome for () {
     }
 }
 
-impl<E: Into<BoxError>> IntoOutcome for Result<(), E> {
+impl<E: Into<BoxError> + 'static> IntoOutcome for Result<(), E> {
     fn into_outcome(self) -> Result<(), Failure> {
         self.map_err(Failure::handler)
     }
@@ -59,7 +59,7 @@ impl IntoBatchOutcome for BatchOutcome {
     }
 }
 
-impl<O: IntoBatchOutcome, E: Into<BoxError>> IntoBatchOutcome for Result<O, E> {
+impl<O: IntoBatchOutcome, E: Into<BoxError> + 'static> IntoBatchOutcome for Result<O, E> {
     fn into_batch_outcome(self) -> BatchOutcome {
         match self {
             Ok(outcome) => outcome.into_batch_outcome(),
@@ -84,7 +84,7 @@ impl BatchOutcome {
 
     /// The record at `index` of the batch (from 0) failed. An index that the batch does not have fails the whole batch,
     /// because nobody can tell which record was meant.
-    pub fn fail<E: Into<BoxError>>(&mut self, index: usize, error: E) {
+    pub fn fail<E: Into<BoxError> + 'static>(&mut self, index: usize, error: E) {
         self.fail_with(index, Failure::handler(error));
     }
 

@@ -16,6 +16,8 @@ mod lifecycle;
 #[cfg(feature = "testing")]
 mod listening;
 #[cfg(feature = "testing")]
+mod losses;
+#[cfg(feature = "testing")]
 mod seen;
 #[cfg(all(feature = "testing", unix))]
 mod signals;

@@ -147,7 +147,11 @@ fn subscription(
     errors: &mut Errors,
 ) -> Option<Subscription> {
     match (topics, pattern) {
-        (Some(topics), None) => return Some(Subscription::Topics(topics.into_inner().0)),
+        (Some(topics), None) => {
+            let topics = topics.into_inner().0;
+            check_names(&topics, errors);
+            return Some(Subscription::Topics(topics));
+        }
         (None, Some(pattern)) => return Some(Subscription::Pattern(pattern.into_inner().0)),
         (Some(_), Some(pattern)) => errors
             .push(pattern.span(), "`topics` and `pattern` exclude one another; a listener has one of them"),
@@ -157,6 +161,34 @@ fn subscription(
         ),
     }
     None
+}
+
+/// Names that are written out can be checked here; all others when the app starts.
+fn check_names(topics: &Expr, errors: &mut Errors) {
+    match topics {
+        Expr::Array(array) if array.elems.is_empty() => {
+            errors.push(topics.span(), "a listener needs at least one topic");
+        }
+        Expr::Array(array) => array.elems.iter().for_each(|name| check_names(name, errors)),
+        Expr::Reference(reference) => check_names(&reference.expr, errors),
+        Expr::Lit(literal) => {
+            let Lit::Str(text) = &literal.lit else { return };
+            let name = text.value();
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            let legal = (1..=249).contains(&name.len()) && !matches!(&*name, "." | "..");
+            if legal && name.bytes().all(letter) {
+                return;
+            }
+            let hint = match name.contains(',') {
+                true => "; several topics are an array: `topics = [\"a\", \"b\"]`",
+                false => "",
+            };
+            let message =
+                format!("no topic can be called \"{name}\": 1 to 249 letters, digits, `.`, `_` or `-`{hint}");
+            errors.push(topics.span(), &message);
+        }
+        _ => {}
+    }
 }
 
 /// Any expression, taken as it is: a literal, an array, a constant, a call.

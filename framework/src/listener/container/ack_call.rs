@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use klamm_client::ConsumeError;
 
 use super::partition::{Item, Partition};
 use super::shared::Shared;
@@ -109,10 +110,27 @@ impl AckTarget for AckCall {
         }
         let assigned = self.shared.partition(&self.partition.place);
         if assigned.is_some_and(|partition| Arc::ptr_eq(&partition, &self.partition)) {
-            return self.shared.commits.flush().await;
+            return match self.shared.commits.flush().await {
+                // Of another one, that was committed along: what became of ours is not said.
+                Err(AckError::Commit(error)) if self.is_of_another(&error) => {
+                    self.shared.commit_one(&self.partition).await.map_err(AckError::Commit)
+                }
+                committed => committed,
+            };
         }
         // The partition is being revoked, and waits for this very handler: it is still ours.
         self.shared.commit_one(&self.partition).await.map_err(AckError::Commit)
+    }
+}
+
+impl AckCall {
+    fn is_of_another(&self, error: &ConsumeError) -> bool {
+        match error {
+            ConsumeError::Commit { partition, .. } | ConsumeError::NotAssigned { partition } => {
+                *partition != self.partition.place
+            }
+            _ => false,
+        }
     }
 }
 

@@ -8,9 +8,8 @@ use klamm_client::{ConsumerRecord, ProduceError, Producer, Record, RecordMetadat
 
 use crate::listener::extract::Rejection;
 use crate::listener::failure::Failure;
+use crate::listener::topics::DEAD_LETTER_SUFFIX;
 
-/// What is appended to a topic's name.
-const SUFFIX: &str = "-dlt";
 /// Errors can quote whole payloads; a header must not make the record too large to send.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
@@ -37,7 +36,7 @@ impl DeadLetters {
         group: &str,
         failure: &Failure,
     ) -> Result<RecordMetadata, ProduceError> {
-        let topic = topic.cloned().unwrap_or_else(|| format!("{}{SUFFIX}", record.topic).into());
+        let topic = topic.cloned().unwrap_or_else(|| format!("{}{DEAD_LETTER_SUFFIX}", record.topic).into());
         let letter = Record {
             topic,
             partition: Some(record.partition),

@@ -7,9 +7,10 @@ mod handle;
 mod partition;
 mod poll;
 mod shared;
+mod start_offsets;
 mod status;
 mod worker;
 
 pub use handle::ListenerHandle;
-pub(crate) use poll::Container;
+pub(crate) use poll::{Container, Surroundings};
 pub use status::{DrainReport, ListenerFailure, UnfinishedRecord};

@@ -15,13 +15,24 @@ use super::partition::{Item, Partition};
 use super::shared::{Parts, Rebalance, Shared};
 use super::status::{DrainReport, Ended, ListenerFailure, UnfinishedRecord};
 use super::worker::Worker;
-use crate::listener::builder::{Listener, Topics};
+use crate::listener::builder::Listener;
 use crate::listener::extract::{Scope, States};
+use crate::listener::topics::{DeadLetterTopics, Topics};
 
 /// How long the last commit and leaving the group may take, each, on top of the drain's deadline.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// How long a listener that stops by itself waits for what is in work.
 const OWN_STOP_DRAIN: Duration = Duration::from_secs(10);
+
+/// What the listeners of an app share.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// Used when the policy dead-letters.
+    pub(crate) dead_letters: Producer,
+    pub(crate) dead_letter_topics: Arc<DeadLetterTopics>,
+    pub(crate) states: States,
+    pub(crate) rng: Arc<dyn Rng>,
+}
 
 /// A running listener. Dropping it ends it without ceremony; [`Container::stop`] drains.
 #[derive(Debug)]
@@ -34,17 +45,15 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Subscribes and begins to poll. `dead_letters` is used when the policy dead-letters.
+    /// Subscribes and begins to poll.
     pub(crate) async fn start(
         listener: Listener,
         client: &Client,
-        dead_letters: &Producer,
-        states: States,
-        rng: Arc<dyn Rng>,
+        Surroundings { dead_letters, dead_letter_topics, states, rng }: Surroundings,
     ) -> Result<Self, ClientError> {
         let Listener { id, call, settings, .. } = listener;
         let (returned, take_back) = mpsc::unbounded_channel();
-        let dead_letters = settings.policy.dead_letters().then(|| DeadLetters::new(dead_letters.clone()));
+        let dead_letters = settings.policy.dead_letters().then(|| DeadLetters::new(dead_letters));
         let scope = Scope { id, group: Arc::clone(&settings.group), states };
         let shared = Arc::new(Shared::new(Parts { scope, call, settings, dead_letters, rng, returned }));
 
@@ -57,7 +66,12 @@ impl Container {
             .rebalance_listener(Arc::new(Rebalance(Arc::downgrade(&shared))));
         let builder = match &settings.topics {
             Topics::Names(names) => builder.topics(names.iter().cloned()),
-            Topics::Pattern(pattern) => builder.pattern(&**pattern),
+            pattern @ Topics::Pattern(regex) => {
+                let pattern = pattern.clone();
+                builder
+                    .pattern(&**regex)
+                    .except(move |topic| dead_letter_topics.are_left_out(&pattern, topic))
+            }
         };
         let consumer = builder.start().await?;
         shared.attach(consumer.handle());

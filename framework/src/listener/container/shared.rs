@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use klamm_client::{ConsumeError, ConsumerHandle, RebalanceListener, TopicPartition};
 use klamm_runtime::Rng;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, SetOnce, mpsc, watch};
 use tokio::time::timeout;
 
 use super::ListenerFailure;
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
 use super::partition::{Item, Partition};
+use super::start_offsets::commit_starts;
 use crate::listener::builder::Settings;
 use crate::listener::extract::Scope;
 use crate::listener::handler::Call;
@@ -36,7 +37,7 @@ pub(super) struct Shared {
     pub(super) handled: watch::Sender<u64>,
     /// Set when the policy says to stop.
     pub(super) stopped_by: watch::Sender<Option<ListenerFailure>>,
-    consumer: OnceLock<ConsumerHandle>,
+    consumer: SetOnce<ConsumerHandle>,
     partitions: Mutex<Assigned>,
     /// Commits go out one after the other, so that an older one cannot overtake a newer one.
     commit_turn: tokio::sync::Mutex<()>,
@@ -72,7 +73,7 @@ impl Shared {
             returned,
             handled: watch::Sender::new(0),
             stopped_by: watch::Sender::new(None),
-            consumer: OnceLock::new(),
+            consumer: SetOnce::new(),
             partitions: Mutex::default(),
             commit_turn: tokio::sync::Mutex::new(()),
         }
@@ -140,6 +141,25 @@ impl Shared {
         committed
     }
 
+    /// Commits where partitions begin that have no committed offset, if that is wanted.
+    async fn commit_starts(&self, places: &[TopicPartition]) {
+        // The group may be faster than whoever started the consumer.
+        let consumer = self.consumer.wait().await;
+        let _turn = self.commit_turn.lock().await;
+        let Settings { commit_on_assign, offset_reset, .. } = self.settings;
+        match commit_starts(consumer, places, commit_on_assign, offset_reset).await {
+            Ok(0) => {}
+            Ok(partitions) => {
+                tracing::debug!(listener = %self.scope.id, partitions, "committed where the group begins");
+            }
+            Err(error) => tracing::warn!(
+                listener = %self.scope.id, %error,
+                "it could not be committed where the group begins: what is unfinished when the listener stops before \
+                 its first commit may be passed over by the next start"
+            ),
+        }
+    }
+
     /// From here on nothing new is begun, in any partition.
     pub(super) fn close_all(&self) -> Vec<Arc<Partition>> {
         self.assigned().draining = true;
@@ -183,6 +203,7 @@ impl RebalanceListener for Rebalance {
     async fn assigned(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::debug!(listener = %shared.scope.id, partitions = ?places, "assigned");
+        shared.commit_starts(places).await;
         // A partition that is assigned anew without having been revoked was lost unnoticed.
         shared.remove(places).iter().for_each(|partition| partition.give_up());
         let mut assigned = shared.assigned();

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::listener::extract::Rejection;
 
@@ -15,6 +16,8 @@ pub struct Failure {
     kind: FailureKind,
     error: BoxError,
     type_name: &'static str,
+    /// The error with its sources in one line: asked for once, because what writes it is the user's and may panic.
+    text: Box<str>,
 }
 
 /// Where in the handling of a record the failure arose.
@@ -34,13 +37,12 @@ pub enum FailureKind {
 
 impl Failure {
     /// The handler's error, remembering its concrete type for the dead-letter headers.
-    pub(crate) fn handler<E: Into<BoxError>>(error: E) -> Self {
-        Self { kind: FailureKind::Handler, error: error.into(), type_name: std::any::type_name::<E>() }
+    pub(crate) fn handler<E: Into<BoxError> + 'static>(error: E) -> Self {
+        Self::new(FailureKind::Handler, boxed(error), std::any::type_name::<E>())
     }
 
     pub(crate) fn rejected(rejection: Rejection) -> Self {
-        let type_name = std::any::type_name::<Rejection>();
-        Self { kind: FailureKind::Rejected, error: rejection.into(), type_name }
+        Self::new(FailureKind::Rejected, rejection.into(), std::any::type_name::<Rejection>())
     }
 
     /// `payload` is what `catch_unwind` gives.
@@ -52,11 +54,17 @@ impl Failure {
                 Err(_) => "a panic without a message".to_owned(),
             },
         };
-        Self { kind: FailureKind::Panicked, error: Box::new(Panic(message)), type_name: "panic" }
+        Self::new(FailureKind::Panicked, Box::new(Panic(message)), "panic")
     }
 
     pub(crate) fn not_acknowledged() -> Self {
-        Self { kind: FailureKind::NotAcknowledged, error: Box::new(AckDropped), type_name: "klamm::Ack" }
+        Self::new(FailureKind::NotAcknowledged, Box::new(AckDropped), "klamm::Ack")
+    }
+
+    fn new(kind: FailureKind, error: BoxError, type_name: &'static str) -> Self {
+        let text = catch_unwind(AssertUnwindSafe(|| in_one_line(&*error)));
+        let text = text.unwrap_or_else(|_| format!("an error whose text panicked ({type_name})"));
+        Self { kind, error, type_name, text: text.into() }
     }
 
     /// Where it arose.
@@ -81,25 +89,49 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    /// The error with its sources, in one line, without repeating what an error already says of its source.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.error.to_string();
-        f.write_str(&said)?;
-        for source in self.chain().skip(1) {
-            let next = source.to_string();
-            if !said.contains(&next) {
-                write!(f, ": {next}")?;
-            }
-            said = next;
+/// The error itself, so that it is found by its type: `anyhow::Error` would hide what is in it.
+fn boxed<E: Into<BoxError> + 'static>(error: E) -> BoxError {
+    #[cfg(feature = "anyhow")]
+    let error = {
+        let mut error = Some(error);
+        let any: &mut dyn Any = &mut error;
+        if let Some(hiding) = any.downcast_mut::<Option<anyhow::Error>>().and_then(Option::take) {
+            return hiding.reallocate_into_boxed_dyn_error_without_backtrace();
         }
-        Ok(())
+        match error {
+            Some(error) => error,
+            None => return "an error that was taken".into(),
+        }
+    };
+    error.into()
+}
+
+/// The error with its sources, without repeating what an error already says of its source.
+fn in_one_line(error: &(dyn Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut line = said.clone();
+    for source in std::iter::successors(error.source(), |error: &&(dyn Error + 'static)| (*error).source()) {
+        let next = source.to_string();
+        if !said.contains(&next) {
+            line.push_str(": ");
+            line.push_str(&next);
+        }
+        said = next;
+    }
+    line
+}
+
+impl fmt::Display for Failure {
+    /// The error with its sources, in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failure").field("kind", &self.kind).field("error", &self.error).finish()
+        // Not the error's own: that may panic, too.
+        f.debug_struct("Failure").field("kind", &self.kind).field("error", &self.text).finish_non_exhaustive()
     }
 }
 
@@ -149,6 +181,22 @@ mod tests {
         assert_eq!(failure.to_string(), "outer: invalid digit found in string");
     }
 
+    #[test]
+    fn what_a_boxed_error_holds_is_found() {
+        let number = || "x".parse::<i32>().unwrap_err();
+        let boxed: BoxError = number().into();
+        assert!(Failure::handler(boxed).find::<std::num::ParseIntError>().is_some());
+        assert!(Failure::handler(crate::Error::from(number())).find::<std::num::ParseIntError>().is_some());
+        #[cfg(feature = "anyhow")]
+        {
+            let failure = Failure::handler(anyhow::Error::from(Outer(number())));
+            assert!(failure.find::<Outer>().is_some() && failure.find::<std::num::ParseIntError>().is_some());
+            let failure = Failure::handler(anyhow::Error::from(Outer(number())).context("while booking"));
+            assert!(failure.find::<Outer>().is_some());
+            assert_eq!(failure.to_string(), "while booking: outer: invalid digit found in string");
+        }
+    }
+
     /// The dead-letter headers tell where a failure arose, by these words.
     #[test]
     fn each_kind_is_told_apart() {
@@ -174,7 +222,28 @@ mod tests {
         assert_eq!(failure.chain().count(), 3);
         assert!(failure.source().unwrap().is::<Says>());
         let printed = format!("{failure:?}");
-        assert!(printed.contains("kind: Handler") && printed.contains("error: Says("), "{printed}");
+        assert!(
+            printed.contains("kind: Handler") && printed.contains("error: \"cannot book: outer"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn an_error_whose_text_panics_is_a_failure_like_any_other() {
+        #[derive(Debug)]
+        struct Broken;
+        impl fmt::Display for Broken {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("no text");
+            }
+        }
+        impl Error for Broken {}
+        let failure = Failure::handler(Broken);
+        assert!(
+            failure.to_string().starts_with("an error whose text panicked (")
+                && failure.find::<Broken>().is_some()
+        );
+        assert!(format!("{failure:?}").contains("Broken"));
     }
 
     #[test]

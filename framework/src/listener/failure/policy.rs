@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ impl FailurePolicy {
     /// is uniform, for the jitter.
     pub(crate) fn decide(&self, failure: &Failure, attempt: u32, elapsed: Duration, random: u64) -> Decision {
         let rejected = failure.kind() == FailureKind::Rejected && !self.retry_rejected;
-        let fatal = rejected || self.fatal.iter().any(|is_fatal| is_fatal(failure));
+        let fatal = rejected || self.fatal.iter().any(|is_fatal| holds(is_fatal, failure));
         let delay = self.in_place.as_ref().filter(|_| !fatal);
         match delay.and_then(|backoff| backoff.delay(attempt, elapsed, random)) {
             Some(delay) => Decision::RetryAfter(delay),
@@ -139,8 +140,24 @@ impl FailurePolicy {
 
     /// Whether dead letters may be published: the listener then needs a producer.
     pub(crate) fn dead_letters(&self) -> bool {
-        matches!(self.ending, Ending::DeadLetter { .. })
+        self.dead_letter_topic().is_some()
     }
+
+    /// Whether dead letters may be published, and where to, if it is named.
+    pub(crate) fn dead_letter_topic(&self) -> Option<Option<&Arc<str>>> {
+        match &self.ending {
+            Ending::DeadLetter { topic } => Some(topic.as_ref()),
+            Ending::Skip | Ending::Stop => None,
+        }
+    }
+}
+
+/// A rule that panics does not hold: what is retried is given up in the end, and what is given up never comes back.
+fn holds(rule: &Matcher, failure: &Failure) -> bool {
+    catch_unwind(AssertUnwindSafe(|| rule(failure))).unwrap_or_else(|_| {
+        tracing::error!(%failure, "a `fatal_if` of the failure policy panicked; the failure counts as not fatal");
+        false
+    })
 }
 
 impl Default for FailurePolicy {
@@ -204,6 +221,14 @@ mod tests {
             decide(&retrying.fatal::<ParseIntError>(), &other, 1),
             Decision::RetryAfter(Duration::ZERO)
         );
+    }
+
+    #[test]
+    fn a_rule_that_panics_does_not_hold_and_the_others_are_asked() {
+        let retrying = FailurePolicy::new().retry_in_place(Backoff::immediate()).skip();
+        let broken = retrying.fatal_if(|_| panic!("a rule that is broken"));
+        assert_eq!(decide(&broken, &parse_failure(), 1), Decision::RetryAfter(Duration::ZERO));
+        assert_eq!(decide(&broken.fatal_if(|_| true), &parse_failure(), 1), Decision::GiveUp(Ending::Skip));
     }
 
     #[test]

@@ -1,0 +1,81 @@
+//! What can be known to be wrong with the listeners of an app before anything is connected. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::StartError;
+use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, States, Topics};
+
+/// Checks all listeners, and says where their dead letters go.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn all(listeners: &[Listener], states: &States) -> Result<DeadLetterTopics, StartError> {
+    if listeners.is_empty() {
+        return Err(StartError::NoListeners);
+    }
+    let mut paths = HashMap::new();
+    for listener in listeners {
+        if let Some(first) = paths.insert(Arc::clone(&listener.id), listener.path) {
+            let (listener, second) = (Arc::clone(&listener.id), listener.path);
+            return Err(StartError::DuplicateId { listener, first, second });
+        }
+    }
+    let mut dead_letters = DeadLetterTopics::default();
+    for listener in listeners {
+        check(listener, states)?;
+        if let Some(topic) = listener.settings.policy.dead_letter_topic() {
+            dead_letters.add(&listener.settings.topics, topic);
+        }
+    }
+    Ok(dead_letters)
+}
+
+fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
+    let settings = &listener.settings;
+    let invalid = |reason: &'static str| StartError::Invalid { listener: Arc::clone(&listener.id), reason };
+    if let Some((_, type_name)) = listener.needs.states.iter().find(|(id, _)| !states.contains(*id)) {
+        return Err(StartError::MissingState { listener: Arc::clone(&listener.id), type_name });
+    }
+    if let Some(name) = settings.topics.illegal_name() {
+        let (listener, topic) = (Arc::clone(&listener.id), name.into());
+        return Err(StartError::IllegalTopic { listener, topic });
+    }
+    let own_dead_letters = match (settings.policy.dead_letter_topic(), &settings.topics) {
+        (Some(Some(topic)), Topics::Names(names)) => names.contains(topic),
+        (Some(Some(topic)), Topics::Pattern(pattern)) => topic == pattern,
+        _ => false,
+    };
+    let of_batches = matches!(listener.call, Call::Batch(_));
+    let wrong = [
+        (settings.group.is_empty(), "its group is empty"),
+        (settings.concurrency == 0, "concurrency 0 would never handle anything"),
+        (settings.max_in_flight == 0, "max_in_flight 0 would never handle anything"),
+        (settings.batch.is_some_and(|batch| batch.most == 0), "batches of 0 records would never be handled"),
+        (settings.topics.is_empty(), "it has no topics"),
+        (
+            own_dead_letters,
+            "its dead letters go to a topic that it listens on: a bad record would come back for ever",
+        ),
+        (
+            listener.needs.ack && settings.ack != AckPolicy::Manual,
+            "its handler takes an `Ack`, but its ack policy is not manual",
+        ),
+        (
+            !listener.needs.ack && settings.ack == AckPolicy::Manual,
+            "its ack policy is manual, but its handler takes no `Ack`: nothing would ever be committed",
+        ),
+        (
+            settings.batch.is_some() && !of_batches,
+            "it has a batch size, but its handler takes one record at a time: take a `Batch<T>` as the first argument",
+        ),
+        (
+            of_batches && !settings.dispatch.is_by_partition(),
+            "batches are formed by partition; another dispatch would make them one record long",
+        ),
+    ];
+    match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+        Some((_, reason)) => Err(invalid(reason)),
+        None => Ok(()),
+    }
+}

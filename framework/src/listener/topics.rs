@@ -1,0 +1,179 @@
+//! What a listener subscribes to, and which topics are its dead letters'. Pure.
+
+use std::sync::Arc;
+
+use regex_lite::Regex;
+
+/// What is appended to a topic's name for its dead letters.
+pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dlt";
+/// Kafka's limit.
+const NAME_BYTES_MAX: usize = 249;
+
+/// What is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Topics {
+    Names(Vec<Arc<str>>),
+    Pattern(Arc<str>),
+}
+
+impl Topics {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Names(names) => names.is_empty(),
+            Self::Pattern(pattern) => pattern.is_empty(),
+        }
+    }
+
+    /// A name that no topic can have.
+    pub(crate) fn illegal_name(&self) -> Option<&str> {
+        match self {
+            Self::Names(names) => names.iter().map(|name| &**name).find(|name| !is_legal(name)),
+            Self::Pattern(_) => None,
+        }
+    }
+
+    /// Whether it names this topic, or has a pattern that matches it. A pattern that is none matches nothing.
+    fn holds(&self, topic: &str) -> bool {
+        match self {
+            Self::Names(names) => names.iter().any(|name| **name == *topic),
+            Self::Pattern(pattern) => {
+                Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|pattern| pattern.is_match(topic))
+            }
+        }
+    }
+}
+
+/// Whether a topic may have this name: what Kafka says, 1 to 249 letters, digits, `.`, `_` or `-`, not `.` or `..`.
+fn is_legal(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !matches!(name, "." | "..") && name.bytes().all(letter)
+}
+
+/// Where the dead letters of an app go: patterns of its own listeners leave those topics out, or a bad record of
+/// `clicks` would go from `clicks-dlt` to `clicks-dlt-dlt` and on.
+#[derive(Debug, Default)]
+pub(crate) struct DeadLetterTopics {
+    /// Whose dead letters go to a topic of the suffix.
+    sources: Vec<Topics>,
+    named: Vec<Arc<str>>,
+}
+
+impl DeadLetterTopics {
+    /// A listener on `topics` sends dead letters to `to`, or to topics of the suffix.
+    pub(crate) fn add(&mut self, topics: &Topics, to: Option<&Arc<str>>) {
+        match to {
+            Some(name) => self.named.push(Arc::clone(name)),
+            None => self.sources.push(topics.clone()),
+        }
+    }
+
+    /// Whether the pattern is not meant for this topic, though it matches: it is named as the app's dead-letter topic,
+    /// or is that of a topic which the pattern matches as well. One that matches dead-letter topics alone is meant for
+    /// them.
+    pub(crate) fn are_left_out(&self, pattern: &Topics, topic: &str) -> bool {
+        if self.named.iter().any(|name| **name == *topic) {
+            return !matches!(pattern, Topics::Pattern(pattern) if **pattern == *topic);
+        }
+        let Some(source) = topic.strip_suffix(DEAD_LETTER_SUFFIX) else { return false };
+        pattern.holds(source) && self.sources.iter().any(|topics| topics.holds(source))
+    }
+}
+
+/// Topics as [`Listener::on`](crate::Listener::on) takes them: one name, or several in an array, slice or vector.
+pub trait IntoTopics {
+    /// The names.
+    fn into_topics(self) -> Vec<Arc<str>>;
+}
+
+macro_rules! one_topic {
+    ($($name:ty),*) => {$(
+        impl IntoTopics for $name {
+            fn into_topics(self) -> Vec<Arc<str>> {
+                vec![self.into()]
+            }
+        }
+    )*};
+}
+
+one_topic!(&str, String, Arc<str>);
+
+impl<T: Into<Arc<str>>, const N: usize> IntoTopics for [T; N] {
+    fn into_topics(self) -> Vec<Arc<str>> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<T: Into<Arc<str>>> IntoTopics for Vec<T> {
+    fn into_topics(self) -> Vec<Arc<str>> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<T: Into<Arc<str>> + Clone> IntoTopics for &[T] {
+    fn into_topics(self) -> Vec<Arc<str>> {
+        self.iter().cloned().map(Into::into).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Topics {
+        Topics::Names(names.into_topics())
+    }
+
+    fn pattern(pattern: &str) -> Topics {
+        Topics::Pattern(pattern.into())
+    }
+
+    #[test]
+    fn names_that_no_topic_can_have_are_found() {
+        let longest = "x".repeat(NAME_BYTES_MAX);
+        for legal in ["a", "A-9_b.c", "...", &longest] {
+            assert_eq!(names(&["t", legal]).illegal_name(), None);
+        }
+        let too_long = "x".repeat(NAME_BYTES_MAX + 1);
+        for illegal in ["", ".", "..", "a,b", "a b", "a!", "ä", "a/b", &too_long] {
+            assert_eq!(names(&["t", illegal]).illegal_name(), Some(illegal));
+        }
+        assert_eq!(pattern("a,b!").illegal_name(), None);
+        assert!(
+            names(&[]).is_empty()
+                && pattern("").is_empty()
+                && !names(&["t"]).is_empty()
+                && !pattern("t").is_empty()
+        );
+    }
+
+    #[test]
+    fn a_pattern_leaves_out_the_dead_letters_of_what_it_matches() {
+        let mut topics = DeadLetterTopics::default();
+        let clicks = pattern("clicks-.*");
+        assert!(!topics.are_left_out(&clicks, "clicks-a-dlt"), "somebody else's");
+        topics.add(&clicks, None);
+        assert!(
+            topics.are_left_out(&clicks, "clicks-a-dlt") && topics.are_left_out(&clicks, "clicks-a-dlt-dlt")
+        );
+        assert!(!topics.are_left_out(&clicks, "clicks-a") && !topics.are_left_out(&clicks, "clicks-dlt"));
+        assert!(!topics.are_left_out(&pattern(".*-dlt"), "clicks-a-dlt"), "meant for dead letters");
+        assert!(
+            topics.are_left_out(&pattern(".*"), "clicks-a-dlt")
+                && !topics.are_left_out(&pattern(".*"), "orders-dlt")
+        );
+        topics.add(&names(&["orders"]), None);
+        assert!(
+            topics.are_left_out(&pattern(".*"), "orders-dlt")
+                && !topics.are_left_out(&pattern(".*"), "bills-dlt")
+        );
+    }
+
+    #[test]
+    fn a_named_dead_letter_topic_is_left_out_unless_the_pattern_names_it() {
+        let mut topics = DeadLetterTopics::default();
+        topics.add(&names(&["orders"]), Some(&"graveyard".into()));
+        assert!(topics.are_left_out(&pattern("g.*"), "graveyard"));
+        assert!(!topics.are_left_out(&pattern("graveyard"), "graveyard"));
+        assert!(!topics.are_left_out(&pattern(".*"), "orders-dlt"), "nothing goes there");
+    }
+}
