@@ -17,6 +17,7 @@ mod container;
 mod crash;
 mod examples;
 mod foreign;
+mod history;
 mod job;
 mod offline;
 mod packaging;

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use klamm_tests::{repository, run};
+use klamm_tests::repository;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
@@ -18,9 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::group_history::{Entry, Event};
 use super::{STUCK, klamm_member, now_us};
-use crate::foreign::{go_build, java_jars, python};
-
-const COMPILE: Duration = Duration::from_secs(120);
+use crate::foreign::{go_build, java_build, java_jars, python};
 
 /// How a group shares its partitions, as the programs are told.
 pub(super) const RANGE: &str = "range";
@@ -52,7 +50,8 @@ pub(super) struct Log {
 
 /// The programs of other makes.
 pub(super) struct Programs {
-    pub(super) java: (PathBuf, String),
+    /// A class path.
+    pub(super) java: String,
     pub(super) python: PathBuf,
     pub(super) go: PathBuf,
 }
@@ -129,33 +128,20 @@ impl Group {
 
 impl Programs {
     /// All of them, where they are installed; what is missing was said.
-    pub(super) async fn find(target: &std::path::Path) -> Option<Self> {
+    pub(super) async fn find() -> Option<Self> {
         let what = "groups of clients of four makes";
-        let jars = java_jars(what)?;
-        let classes = target.join("member-classes");
-        let source = repository().join("tests/foreign/java/Member.java");
-        // Only the launcher of a class path knows what `*` is.
-        let listed = std::fs::read_dir(jars.trim_end_matches('*')).unwrap();
-        let listed: Vec<String> = listed.map(|jar| jar.unwrap().path().display().to_string()).collect();
-        let listed = listed.join(":");
-        let compile = ["-m", "jdk.compiler/com.sun.tools.javac.Main", "-cp", &listed, "-d"];
-        let paths = [classes.as_os_str(), source.as_os_str()];
-        let compile = compile.into_iter().map(std::ffi::OsStr::new).chain(paths);
-        let compiled = run("java", compile, COMPILE).await;
-        assert!(compiled.success, "{}", compiled.stderr);
+        let java = java_build(&java_jars(what)?, "Member", "member").await;
         let python = python(what, "confluent-kafka-2.16.1")?;
-        Some(Self { java: (classes, jars), python, go: go_build(what, "franz-go-member").await? })
+        Some(Self { java, python, go: go_build(what, "franz-go-member").await? })
     }
 
     fn command(&self, make: Make) -> Command {
         match make {
             Make::Klamm => klamm_member::command(),
             Make::Java => {
-                let (classes, jars) = &self.java;
                 let mut java = Command::new("java");
                 java.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-                java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"]);
-                java.arg(format!("{}:{jars}", classes.display())).arg("Member");
+                java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", &self.java, "Member"]);
                 java
             }
             Make::Librdkafka => {

@@ -1,7 +1,6 @@
 //! Groups in which members of four makes share the partitions, join, leave and are killed, on Klamm's broker and on
 //! Apache Kafka, with what all of them offer: range, cooperative-sticky, and the groups of KIP-848.
 
-use std::path::Path;
 use std::time::Duration;
 
 use klamm_runtime::{Rng, SeededRng};
@@ -22,7 +21,7 @@ const CHANGES_OF_A_SLICE: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_four_makes_share_a_group_of_klamm() {
-    let Some(programs) = Programs::find(Path::new(env!("CARGO_TARGET_TMPDIR"))).await else { return };
+    let Some(programs) = Programs::find().await else { return };
     let rng = SeededRng::new(seed(848));
     let data = tempfile::tempdir().unwrap();
     let settings = ["group.min.session.timeout.ms=1000"];
@@ -40,7 +39,7 @@ async fn members_of_four_makes_share_a_group_of_apache_kafka() {
         return;
     }
     let Some(jars) = java_jars("groups of clients of four makes") else { return };
-    let Some(programs) = Programs::find(Path::new(env!("CARGO_TARGET_TMPDIR"))).await else { return };
+    let Some(programs) = Programs::find().await else { return };
     let rng = SeededRng::new(seed(848));
     let kafka = Kafka::start(jars, 1, &[]).await;
     for protocol in [RANGE, COOPERATIVE, CONSUMER] {

@@ -3,17 +3,20 @@
 //! `clients` is the table of them, `steps` the scenario and the judgement of how it went, `scenario` runs a program,
 //! `kcat` does the same by command lines, `page` keeps docs/compatibility.md, `dumper` reads our segments with
 //! Kafka's tool, `transactions` looks at ours with Kafka's command for them, `tools` compares what all of its commands
-//! print of ours and of Kafka's, `streams` is Kafka Streams' word count through kills, `installed` finds all of it.
+//! print of ours and of Kafka's, `streams` is Kafka Streams' word count through kills, `copiers` are six clients that
+//! copy in transactions through kills, `readers` are those that read where it is hard, `installed` finds all of it.
 
 mod clients;
+mod copiers;
 mod dumper;
 mod installed;
 mod kcat;
 mod page;
+mod readers;
 mod scenario;
 mod steps;
 mod streams;
 mod tools;
 mod transactions;
 
-pub(crate) use installed::{go_build, java_jars, python};
+pub(crate) use installed::{go_build, java_build, java_jars, python};

@@ -1,8 +1,10 @@
 //! Kafka's own command-line tools: what they print of our broker is what they print of Apache Kafka, call by call.
 //!
-//! `calls` is the table of them, `java` runs them, `plain` takes out of a text what no two clusters share.
+//! `calls` is the table of them, `hanging` a transaction that only they end, `java` runs them, `plain` takes out of a
+//! text what no two clusters share.
 
 mod calls;
+mod hanging;
 mod java;
 mod plain;
 
