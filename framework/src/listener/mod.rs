@@ -13,6 +13,7 @@
 //! | [`ConsumerRecord`](klamm_client::ConsumerRecord) | the record, undecoded | |
 //! | [`State<T>`] | what [`App::state`](crate::App::state) was given | an error at start |
 //! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |
+//! | `Valid<E>` | an `E` that keeps the rules of its type (feature `garde`) | |
 //! | [`Batch<T>`] | several records, each made into a `T`; first argument | |
 //!
 //! Whatever cannot be made is a [`Rejection`] and goes to the [`FailurePolicy`]; take `Result<E, Rejection>` to see to
@@ -43,11 +44,13 @@ mod outcome;
 mod topics;
 
 pub use ack::{Ack, AckError};
-pub use builder::{AckPolicy, CommitOnAssign, Listener, ListenerBuilder, WantsGroup, WantsHandler};
+pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, WantsGroup, WantsHandler};
 pub(crate) use container::{Container, Surroundings};
 pub use container::{DrainReport, ListenerFailure, ListenerHandle, UnfinishedRecord};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
+#[cfg(feature = "garde")]
+pub use extract::Valid;
 pub use extract::{
     Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Header, HeaderName, Key, Needs, RecordMeta,
     Rejection, State, Value,
@@ -59,6 +62,6 @@ pub use handler::Handler;
 pub(crate) use handler::prepare_batch;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
-pub use outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
+pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
 pub use topics::IntoTopics;
 pub(crate) use topics::{DeadLetterTopics, Topics};

@@ -8,6 +8,10 @@ mod acknowledging;
 #[cfg(feature = "testing")]
 mod batches;
 #[cfg(feature = "testing")]
+mod configuring;
+#[cfg(feature = "json")]
+mod derives;
+#[cfg(feature = "testing")]
 mod failures;
 #[cfg(feature = "testing")]
 mod kit;
