@@ -8,6 +8,8 @@ mod acknowledging;
 #[cfg(feature = "testing")]
 mod batches;
 #[cfg(feature = "testing")]
+mod dead_letters;
+#[cfg(feature = "testing")]
 mod failures;
 #[cfg(feature = "testing")]
 mod kit;
