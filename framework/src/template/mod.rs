@@ -14,6 +14,7 @@
 mod error;
 mod interceptor;
 mod outgoing;
+mod part;
 pub mod request;
 mod routing;
 mod transactions;
@@ -29,6 +30,7 @@ use interceptor::Interceptors;
 pub use interceptor::{SendInterceptor, SendOutcome};
 use outgoing::written;
 pub use outgoing::{Outgoing, Sending};
+pub use part::Part;
 pub use request::{ReplyError, Request, Requester};
 pub use routing::RoutingTemplate;
 pub use transactions::{TransactError, Transactions, Tx};

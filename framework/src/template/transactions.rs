@@ -14,8 +14,8 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::error::SendError;
-use super::outgoing::{Outgoing, written};
-use crate::serde::DefaultSerde;
+use super::outgoing::Outgoing;
+use super::part::Part;
 
 /// Runs work in transactions: what it sends becomes visible to readers of committed records together when the work ends
 /// well, and never when it does not. Cheap to clone.
@@ -245,16 +245,15 @@ impl Tx {
     /// # Errors
     /// See [`SendError`]. The transaction can then not be committed any more, unless the record was refused before the
     /// producer saw it.
-    pub async fn send<K: DefaultSerde, V: DefaultSerde>(
+    pub async fn send(
         &self,
         topic: impl Into<Arc<str>>,
-        key: impl Into<K>,
-        value: V,
+        key: impl Part,
+        value: impl Part,
     ) -> Result<(), SendError> {
         let mut record = Record::to(topic);
-        let topic = Arc::clone(&record.topic);
-        record.key = written("key", &K::Serde::default(), &topic, Some(key.into()), SendError::Key)?;
-        record.value = written("value", &V::Serde::default(), &topic, Some(value), SendError::Value)?;
+        record.key = key.into_bytes("key", &record.topic, SendError::Key)?;
+        record.value = value.into_bytes("value", &record.topic, SendError::Value)?;
         self.send_raw(record).await
     }
 

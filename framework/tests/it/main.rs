@@ -20,7 +20,13 @@ mod listening;
 #[cfg(feature = "testing")]
 mod losses;
 #[cfg(feature = "testing")]
+mod requests;
+#[cfg(feature = "testing")]
 mod seen;
+#[cfg(feature = "testing")]
+mod sending;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
+#[cfg(feature = "testing")]
+mod transactions;
 mod ui;

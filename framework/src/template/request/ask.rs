@@ -16,8 +16,8 @@ use super::correlations::CorrelationId;
 use super::desk::{Desk, OpenDesk};
 use super::error::ReplyError;
 use super::reply_to::{self, CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC};
-use crate::serde::{DefaultSerde, Serde};
-use crate::template::{SendError, written};
+use crate::serde::Serde;
+use crate::template::{Part, SendError};
 
 /// How long a reply is waited for unless told otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,9 +68,9 @@ impl<R: 'static> Request<R> {
     }
 
     /// Sets the key, which decides the partition: requests of one key are answered in order.
-    pub fn key<K: DefaultSerde>(mut self, key: K) -> Self {
+    pub fn key(mut self, key: impl Part) -> Self {
         self.record = self.record.and_then(|mut record| {
-            record.key = written("key", &K::Serde::default(), &record.topic, Some(key), SendError::Key)?;
+            record.key = key.into_bytes("key", &record.topic, SendError::Key)?;
             Ok(record)
         });
         self
