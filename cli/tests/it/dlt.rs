@@ -123,7 +123,7 @@ fn letters_are_replayed_parked_and_purged() {
         json_of(address, &["dlt", "park", "orders-dlt", "--to", "orders-parked", "--offsets", "..3"]);
     assert_eq!(
         (&report["sent_to"][0]["topic"], &report["done_before"]),
-        (&"orders-parked".into(), &0.into())
+        (&"orders-parked".into(), &3.into())
     );
     let parked = json_of(address, &["dlt", "list", "orders-parked", "--letters"]);
     assert_eq!(parked[0]["origin"]["topic"], "orders", "as it was");

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use klamm_client::ClientError;
+use klamm_client::{AdminError, ClientError};
 use thiserror::Error;
 
 use crate::listener::ListenerFailure;
@@ -68,6 +68,9 @@ pub enum StartError {
         /// The name.
         topic: Arc<str>,
     },
+    /// A topic that the app declares cannot be made or grown.
+    #[error("a topic that the app declares cannot be made or grown: {0}")]
+    Topic(#[source] AdminError),
     /// A listener could not subscribe.
     #[error("listener `{listener}` cannot subscribe: {source}")]
     Subscribe {

@@ -7,6 +7,7 @@ use futures::future::{FutureExt, join_all, select_all};
 use klamm_client::{Client, Producer};
 use tokio::time::{Instant, timeout};
 
+use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::DefaultSerde;
 use crate::template::request::{Request, RequesterBuilder, Requests};
@@ -23,11 +24,23 @@ pub struct AppHandle {
     producer: Producer,
     containers: Vec<Container>,
     requests: Requests,
+    differences: Vec<TopicDifference>,
 }
 
 impl AppHandle {
-    pub(super) fn new(client: Client, producer: Producer, containers: Vec<Container>) -> Self {
-        Self { client, producer, containers, requests: Requests::default() }
+    pub(super) fn new(
+        client: Client,
+        producer: Producer,
+        containers: Vec<Container>,
+        differences: Vec<TopicDifference>,
+    ) -> Self {
+        Self { client, producer, containers, requests: Requests::default(), differences }
+    }
+
+    /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and those
+    /// that there are, and was left as it is.
+    pub fn topic_differences(&self) -> &[TopicDifference] {
+        &self.differences
     }
 
     /// The listener of this id.

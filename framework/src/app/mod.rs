@@ -5,12 +5,13 @@ mod error;
 mod handle;
 mod register;
 mod signals;
+mod topics;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::Client;
+use klamm_client::{Client, NewTopic};
 use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ pub use handle::AppHandle;
 #[doc(hidden)]
 pub use register::Declared;
 pub use register::IntoListener;
+pub use topics::TopicDifference;
 
 use crate::listener::{Container, Listener, States, Surroundings};
 
@@ -49,6 +51,7 @@ pub struct App {
     errors: Vec<StartError>,
     drain_deadline: Duration,
     rng: Arc<dyn Rng>,
+    topics: Vec<NewTopic>,
 }
 
 enum Cluster {
@@ -76,6 +79,7 @@ impl App {
             errors: Vec::new(),
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
             rng: Arc::new(SeededRng::from_os()),
+            topics: Vec::new(),
         }
     }
 
@@ -94,6 +98,25 @@ impl App {
             Ok(listener) => self.listeners.push(listener),
             Err(error) => self.errors.push(error),
         }
+        self
+    }
+
+    /// Declares a topic: it is made at the start where it is missing, and gets more partitions where it has fewer. Nothing is
+    /// taken away: what differs otherwise is logged, and [`AppHandle::topic_differences`] tells it. A second declaration of
+    /// a topic replaces the first.
+    ///
+    /// ```
+    /// use klamm::app::App;
+    /// use klamm::client::NewTopic;
+    ///
+    /// let app = App::new("127.0.0.1:9092")
+    ///     .topic(NewTopic::new("orders").partitions(12))
+    ///     .topic(NewTopic::new("orders-dlt").partitions(12).config("retention.ms", "-1"));
+    /// # let _ = app;
+    /// ```
+    pub fn topic(mut self, topic: NewTopic) -> Self {
+        self.topics.retain(|known| known.name != topic.name);
+        self.topics.push(topic);
         self
     }
 
@@ -125,7 +148,7 @@ impl App {
     /// # Errors
     /// The cluster does not answer, or the parts do not fit together; see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, errors, rng, drain_deadline: _ } = self;
+        let Self { cluster, states, listeners, errors, rng, topics, drain_deadline: _ } = self;
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
@@ -134,6 +157,7 @@ impl App {
             Cluster::Client(client) => client,
             Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
         };
+        let differences = topics::declare(&client, &topics).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
         let surroundings = Surroundings { dead_letters: producer.clone(), dead_letter_topics, states, rng };
         let mut containers = Vec::with_capacity(listeners.len());
@@ -150,7 +174,7 @@ impl App {
                 }
             }
         }
-        Ok(AppHandle::new(client, producer, containers))
+        Ok(AppHandle::new(client, producer, containers, differences))
     }
 
     /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more,

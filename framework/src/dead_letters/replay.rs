@@ -52,7 +52,7 @@ pub struct ReplayReport {
     pub sent_to: BTreeMap<Arc<str>, u64>,
     /// How many the filter left out.
     pub left_out: u64,
-    /// How many were done before.
+    /// How many that it came by were done before: those that lie behind one that was not.
     pub done_before: u64,
     /// How many could not go, and why. They stay open.
     pub stayed: BTreeMap<Stays, u64>,

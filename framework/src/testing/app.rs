@@ -3,6 +3,8 @@
 use std::ops::Deref;
 use std::time::Duration;
 
+use klamm_client::NewTopic;
+
 use crate::app::{App, AppHandle, IntoListener, StartError};
 use crate::listener::DrainReport;
 
@@ -24,6 +26,11 @@ impl TestApp {
     /// As [`App::listener`].
     pub fn listener<L: IntoListener<M>, M>(self, listener: L) -> Self {
         Self(self.0.listener(listener))
+    }
+
+    /// As [`App::topic`].
+    pub fn topic(self, topic: NewTopic) -> Self {
+        Self(self.0.topic(topic))
     }
 
     /// As [`App::discover`].

@@ -154,3 +154,36 @@ async fn routes_go_by_the_type_of_the_value_and_the_name_of_the_topic(kit: TestK
     assert!(events.send("k".to_owned(), 8_i64).await.is_err());
     events.send("k".to_owned(), "text".to_owned()).await.unwrap();
 }
+
+#[klamm::test]
+async fn declared_topics_are_made_and_grown_and_never_shrunk(kit: TestKit) {
+    use klamm::client::NewTopic;
+    async fn nothing() {}
+    kit.create_topic("small", 2).await;
+    kit.create_topic("large", 5).await;
+    let app = || {
+        let listener = Listener::on("small").group("g").handle(nothing);
+        kit.app()
+            .listener(listener)
+            .topic(NewTopic::new("missing").partitions(3).config("retention.ms", "1000"))
+            .topic(NewTopic::new("small").partitions(4))
+            .topic(NewTopic::new("large").partitions(1))
+    };
+    for _ in 0..2 {
+        let started = app().start().await;
+        let told: Vec<String> = started.topic_differences().iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["topic large has 5 partitions, more than the 1 that are declared"]);
+        started.stop().await;
+        let mut counts = Vec::new();
+        for described in kit.client().admin().list_topics().await.unwrap() {
+            counts.push((described.name.to_string(), described.partitions.len()));
+        }
+        counts.retain(|(name, _)| !name.starts_with("__"));
+        counts.sort();
+        assert_eq!(counts, [("large".to_owned(), 5), ("missing".to_owned(), 3), ("small".to_owned(), 4)]);
+    }
+    let refused =
+        kit.app().listener(Listener::on("small").group("g").handle(nothing)).topic(NewTopic::new("a b"));
+    let refused = refused.try_start().await.unwrap_err().to_string();
+    assert!(refused.contains("a topic that the app declares") && refused.contains("a b"), "{refused}");
+}
