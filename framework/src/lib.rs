@@ -80,6 +80,7 @@ extern crate self as klamm;
 #[allow(missing_docs, missing_debug_implementations)]
 pub mod __private;
 pub mod app;
+pub mod dead_letters;
 mod error;
 pub mod listener;
 pub mod prelude;

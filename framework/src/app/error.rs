@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use klamm_client::ClientError;
+use klamm_client::{AdminError, ClientError};
 use thiserror::Error;
 
 use super::placeholders::PlaceholderError;
@@ -89,6 +89,9 @@ pub enum StartError {
         /// What failed.
         source: io::Error,
     },
+    /// A topic that the app declares cannot be made or grown.
+    #[error("a topic that the app declares cannot be made or grown: {0}")]
+    Topic(#[source] AdminError),
     /// A listener could not subscribe.
     #[error("listener `{listener}` cannot subscribe: {source}")]
     Subscribe {

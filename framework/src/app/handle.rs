@@ -7,9 +7,11 @@ use futures::future::{FutureExt, join_all, select_all};
 use klamm_client::{Client, Producer};
 use tokio::time::{Instant, timeout};
 
+use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::DefaultSerde;
-use crate::template::Template;
+use crate::template::request::{Request, RequesterBuilder, Requests};
+use crate::template::{Template, Transactions};
 
 /// How long unsent records of templates may take to go out after the listeners have drained.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -21,11 +23,24 @@ pub struct AppHandle {
     client: Client,
     producer: Producer,
     containers: Vec<Container>,
+    requests: Requests,
+    differences: Vec<TopicDifference>,
 }
 
 impl AppHandle {
-    pub(super) fn new(client: Client, producer: Producer, containers: Vec<Container>) -> Self {
-        Self { client, producer, containers }
+    pub(super) fn new(
+        client: Client,
+        producer: Producer,
+        containers: Vec<Container>,
+        differences: Vec<TopicDifference>,
+    ) -> Self {
+        Self { client, producer, containers, requests: Requests::default(), differences }
+    }
+
+    /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and those
+    /// that there are, and was left as it is.
+    pub fn topic_differences(&self) -> &[TopicDifference] {
+        &self.differences
     }
 
     /// The listener of this id.
@@ -41,6 +56,29 @@ impl AppHandle {
     /// A typed sender to `topic`, on the app's producer.
     pub fn template<K: DefaultSerde, V: DefaultSerde>(&self, topic: impl Into<Arc<str>>) -> Template<K, V> {
         Template::new(&self.producer, topic)
+    }
+
+    /// A request to `topic`, on the app's producer: await it for the reply, which comes to `<topic>-replies`. For another
+    /// reply topic, or another way of telling errors, there is [`requester`](Self::requester).
+    pub fn request<V: DefaultSerde, R: DefaultSerde>(
+        &self,
+        topic: impl Into<Arc<str>>,
+        value: V,
+    ) -> Request<R> {
+        self.requests.request(&self.client, &self.producer, topic.into(), value)
+    }
+
+    /// Many requests to `topic`, with settings of their own.
+    pub fn requester<V: DefaultSerde, R: DefaultSerde>(
+        &self,
+        topic: impl Into<Arc<str>>,
+    ) -> RequesterBuilder<V, R> {
+        RequesterBuilder::new(&self.client, &self.producer, topic)
+    }
+
+    /// Transactions under a name (`transactional.id`) that no other running instance has.
+    pub fn transactions(&self, id: impl Into<Arc<str>>) -> Transactions {
+        Transactions::new(&self.client, id)
     }
 
     /// The app's client, for what the app does not do.

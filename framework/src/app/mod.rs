@@ -7,13 +7,14 @@ mod handle;
 mod placeholders;
 mod register;
 mod signals;
+mod topics;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::Client;
+use klamm_client::{Client, NewTopic};
 use klamm_runtime::settings::parse_properties;
 use klamm_runtime::{Rng, SeededRng, read_text_file};
 use tokio::time::Instant;
@@ -26,6 +27,7 @@ use placeholders::Properties;
 #[doc(hidden)]
 pub use register::Declared;
 pub use register::IntoListener;
+pub use topics::TopicDifference;
 
 use crate::listener::{Container, Listener, States, Surroundings};
 
@@ -57,6 +59,7 @@ pub struct App {
     properties_files: Vec<PathBuf>,
     drain_deadline: Duration,
     rng: Arc<dyn Rng>,
+    topics: Vec<NewTopic>,
 }
 
 enum Cluster {
@@ -86,6 +89,7 @@ impl App {
             properties_files: Vec::new(),
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
             rng: Arc::new(SeededRng::from_os()),
+            topics: Vec::new(),
         }
     }
 
@@ -104,6 +108,25 @@ impl App {
             Ok(listener) => self.listeners.push(listener),
             Err(error) => self.errors.push(error),
         }
+        self
+    }
+
+    /// Declares a topic: it is made at the start where it is missing, and gets more partitions where it has fewer. Nothing is
+    /// taken away: what differs otherwise is logged, and [`AppHandle::topic_differences`] tells it. A second declaration of
+    /// a topic replaces the first.
+    ///
+    /// ```
+    /// use klamm::app::App;
+    /// use klamm::client::NewTopic;
+    ///
+    /// let app = App::new("127.0.0.1:9092")
+    ///     .topic(NewTopic::new("orders").partitions(12))
+    ///     .topic(NewTopic::new("orders-dlt").partitions(12).config("retention.ms", "-1"));
+    /// # let _ = app;
+    /// ```
+    pub fn topic(mut self, topic: NewTopic) -> Self {
+        self.topics.retain(|known| known.name != topic.name);
+        self.topics.push(topic);
         self
     }
 
@@ -151,7 +174,7 @@ impl App {
     /// # Errors
     /// The cluster does not answer, or the parts do not fit together; see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, errors, rng, mut properties, properties_files, .. } = self;
+        let Self { cluster, states, listeners, errors, rng, topics, mut properties, properties_files, .. } = self;
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
@@ -171,6 +194,7 @@ impl App {
             Cluster::Client(client) => client,
             Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
         };
+        let differences = topics::declare(&client, &topics).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
         let surroundings = Surroundings { dead_letters: producer.clone(), dead_letter_topics, states, rng };
         let mut containers = Vec::with_capacity(listeners.len());
@@ -187,7 +211,7 @@ impl App {
                 }
             }
         }
-        Ok(AppHandle::new(client, producer, containers))
+        Ok(AppHandle::new(client, producer, containers, differences))
     }
 
     /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more,

@@ -12,6 +12,8 @@ mod configuring;
 #[cfg(feature = "json")]
 mod derives;
 #[cfg(feature = "testing")]
+mod dead_letters;
+#[cfg(feature = "testing")]
 mod failures;
 #[cfg(feature = "testing")]
 mod kit;
@@ -22,7 +24,13 @@ mod listening;
 #[cfg(feature = "testing")]
 mod losses;
 #[cfg(feature = "testing")]
+mod requests;
+#[cfg(feature = "testing")]
 mod seen;
+#[cfg(feature = "testing")]
+mod sending;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
+#[cfg(feature = "testing")]
+mod transactions;
 mod ui;

@@ -1,0 +1,41 @@
+//! `Part`: what goes into a record without a template that names its type.
+
+use bytes::Bytes;
+
+use super::error::SendError;
+use super::outgoing::written;
+use crate::serde::{DefaultSerde, SerdeError};
+
+/// A key or value to send: anything that says how it is written, or text.
+pub trait Part {
+    /// Its bytes; none for what is written as null.
+    #[doc(hidden)]
+    fn into_bytes(
+        self,
+        part: &'static str,
+        topic: &str,
+        wrong: fn(SerdeError) -> SendError,
+    ) -> Result<Option<Bytes>, SendError>;
+}
+
+impl<T: DefaultSerde> Part for T {
+    fn into_bytes(
+        self,
+        part: &'static str,
+        topic: &str,
+        wrong: fn(SerdeError) -> SendError,
+    ) -> Result<Option<Bytes>, SendError> {
+        written(part, &T::Serde::default(), topic, Some(self), wrong)
+    }
+}
+
+impl Part for &str {
+    fn into_bytes(
+        self,
+        _: &'static str,
+        _: &str,
+        _: fn(SerdeError) -> SendError,
+    ) -> Result<Option<Bytes>, SendError> {
+        Ok(Some(Bytes::copy_from_slice(self.as_bytes())))
+    }
+}
