@@ -50,7 +50,8 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
     let wrong = [
         (settings.group.is_empty(), "its group is empty"),
         (settings.concurrency == 0, "concurrency 0 would never handle anything"),
-        (settings.max_in_flight == 0, "max_in_flight 0 would never handle anything"),
+        (settings.budget.records == 0, "max_in_flight 0 would never handle anything"),
+        (settings.budget.bytes == 0, "max_in_flight_bytes 0 would never handle anything"),
         (settings.batch.is_some_and(|batch| batch.most == 0), "batches of 0 records would never be handled"),
         (settings.topics.is_empty(), "it has no topics"),
         (

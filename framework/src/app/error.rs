@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use klamm_client::ClientError;
 use thiserror::Error;
@@ -68,6 +69,35 @@ pub enum StartError {
         /// The name.
         topic: Arc<str>,
     },
+    /// A listener stopped before its group gave it partitions.
+    #[error("listener `{listener}` does not start: {source}")]
+    Stopped {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// Why.
+        source: ListenerFailure,
+    },
+    /// A listener may not read a topic.
+    #[error("listener `{listener}`: {reason}")]
+    Topic {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// Which, and what helps.
+        reason: Arc<str>,
+    },
+    /// The group of a listener gave it no partitions in time.
+    #[error(
+        "listener `{listener}`: its group has not assigned partitions within {after:?}{}",
+        because(troubles)
+    )]
+    NotAssigned {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// How long it waited.
+        after: Duration,
+        /// What is in the way, as far as it is known.
+        troubles: Vec<String>,
+    },
     /// A listener could not subscribe.
     #[error("listener `{listener}` cannot subscribe: {source}")]
     Subscribe {
@@ -76,6 +106,16 @@ pub enum StartError {
         /// What failed.
         source: ClientError,
     },
+}
+
+fn because(troubles: &[String]) -> String {
+    match troubles {
+        [] => {
+            " (other members of the group may still be at work; `App::start_deadline` gives them more time)"
+                .to_owned()
+        }
+        troubles => format!(": {}", troubles.join("; ")),
+    }
 }
 
 fn both(first: &str, second: &str) -> String {

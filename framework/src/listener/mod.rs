@@ -25,9 +25,10 @@
 //! # How it runs
 //!
 //! Each listener has one consumer. Its poll loop only sorts records into lanes (by partition, by key, or each for
-//! itself: [`Dispatch`]) and pauses a partition that has too many waiting. Workers take them from there, at most
-//! `concurrency` at once, and tell one ledger per partition what is finished. Commits come from the ledger alone, and
-//! never pass the lowest record that is not finished.
+//! itself: [`Dispatch`]) and pauses a partition that has its share of the budget in hand. Workers, at most `concurrency`
+//! of them, take the lanes whose turn it is, and tell one ledger per partition what is finished. A lane in retry has
+//! no worker. Dead letters go out side by side, and their records are finished when they are acknowledged. Commits come
+//! from the ledger alone, and never pass the lowest record that is not finished.
 //!
 //! [`DefaultSerde`]: crate::serde::DefaultSerde
 
@@ -37,6 +38,7 @@ mod container;
 mod dispatch;
 mod extract;
 mod failure;
+mod flow;
 mod handler;
 mod ledger;
 mod outcome;
@@ -44,15 +46,17 @@ mod topics;
 
 pub use ack::{Ack, AckError};
 pub use builder::{AckPolicy, CommitOnAssign, Listener, ListenerBuilder, WantsGroup, WantsHandler};
+pub use container::{
+    CommandError, DrainReport, ListenerFailure, ListenerHandle, SeekTo, Trouble, UnfinishedRecord,
+};
 pub(crate) use container::{Container, Surroundings};
-pub use container::{DrainReport, ListenerFailure, ListenerHandle, UnfinishedRecord};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
 pub use extract::{
     Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Header, HeaderName, Key, Needs, RecordMeta,
     Rejection, State, Value,
 };
-pub use failure::{Backoff, BoxError, Failure, FailureKind, FailurePolicy};
+pub use failure::{Backoff, BoxError, Failure, FailureKind, FailurePolicy, Unreadable, Unsendable};
 pub(crate) use handler::Call;
 pub use handler::Handler;
 #[cfg(feature = "macros")]
