@@ -8,6 +8,14 @@ mod acknowledging;
 #[cfg(feature = "testing")]
 mod batches;
 #[cfg(feature = "testing")]
+mod budget;
+#[cfg(feature = "testing")]
+mod control;
+#[cfg(feature = "testing")]
+mod dispatching;
+#[cfg(feature = "testing")]
+mod ending;
+#[cfg(feature = "testing")]
 mod failures;
 #[cfg(feature = "testing")]
 mod kit;
@@ -18,7 +26,11 @@ mod listening;
 #[cfg(feature = "testing")]
 mod losses;
 #[cfg(feature = "testing")]
+mod misbehaving;
+#[cfg(feature = "testing")]
 mod seen;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
+#[cfg(feature = "testing")]
+mod starting;
 mod ui;

@@ -40,7 +40,8 @@ pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Ite
         },
         Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref()).await,
     };
-    if failures.is_empty() && ack.is_none() {
+    // To note as finished what was acknowledged changes nothing.
+    if failures.is_empty() && ack.as_ref().is_none_or(|ack| ack.is_acknowledged()) {
         return Called::AllHandled;
     }
     let count = items.len();

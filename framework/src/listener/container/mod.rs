@@ -17,6 +17,7 @@
 //! rebalance.rs    partitions come and go
 //! drain.rs        the end
 //! troubles.rs     what somebody has to see to
+//! watching.rs     looks for topics that are missing
 //! shared.rs       what all of these share, first of all the flow
 //! ```
 
@@ -41,6 +42,7 @@ mod shared;
 mod start_offsets;
 mod status;
 mod troubles;
+mod watching;
 mod worker;
 
 pub use command::{CommandError, SeekTo};

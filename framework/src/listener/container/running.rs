@@ -12,7 +12,7 @@ use super::poll::PollLoop;
 use super::rebalance::Rebalance;
 use super::shared::{Parts, Shared};
 use super::status::{DrainReport, Ended};
-use super::{committing, output_stage};
+use super::{committing, output_stage, watching};
 use crate::listener::builder::Listener;
 use crate::listener::extract::{Scope, States};
 use crate::listener::topics::{DeadLetterTopics, Topics};
@@ -62,7 +62,8 @@ impl Container {
             // Dropped with this future: no worker outlives the loop.
             let workers = Tasks::new();
             workers.spawn("listener commits", committing::run(Arc::clone(&shared)));
-            workers.spawn("listener outputs", output_stage::run(shared, to_send));
+            workers.spawn("listener outputs", output_stage::run(Arc::clone(&shared), to_send));
+            workers.spawn("listener topics", watching::run(shared, poll_loop.consumer.client().clone()));
             end.send_replace(Some(poll_loop.run(workers).await));
         });
         Ok(Self { handle, stop, _tasks: tasks })
