@@ -729,7 +729,7 @@ mod tests {
             (BatchRoom { records: 2, ..BatchRoom::UNLIMITED }, vec![(2, 2), (2, 4), (1, 6)]),
             (BatchRoom { records: 5, ..BatchRoom::UNLIMITED }, vec![(5, 6)]),
             (BatchRoom { records: 0, ..BatchRoom::UNLIMITED }, vec![(1, 1), (1, 2), (1, 3), (1, 4), (1, 6)]),
-            (BatchRoom { bytes: 3, ..BatchRoom::UNLIMITED }, vec![(2, 2), (3, 6)]),
+            (BatchRoom { bytes: 3, ..BatchRoom::UNLIMITED }, vec![(2, 2), (1, 3), (2, 6)]),
         ] {
             let mut fetched = fetch(0, &log, &[], READING);
             let mut taken = Vec::new();

@@ -59,6 +59,10 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
             "its dead letters go to a topic that it listens on: a bad record would come back for ever",
         ),
         (
+            matches!((&settings.topics, &settings.send_to), (Topics::Names(names), Some(to)) if names.contains(to)),
+            "its replies go to a topic that it listens on: each would be a request again",
+        ),
+        (
             listener.needs.ack && settings.ack != AckPolicy::Manual,
             "its handler takes an `Ack`, but its ack policy is not manual",
         ),

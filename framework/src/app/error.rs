@@ -79,7 +79,7 @@ pub enum StartError {
     },
     /// A listener may not read a topic.
     #[error("listener `{listener}`: {reason}")]
-    Topic {
+    TopicRefused {
         /// The listener's id.
         listener: Arc<str>,
         /// Which, and what helps.

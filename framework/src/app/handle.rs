@@ -82,7 +82,7 @@ impl AppHandle {
                 }
             }
             if let Some(trouble) = listener.topic_refused() {
-                return Err(StartError::Topic { listener: id(), reason: trouble.reason });
+                return Err(StartError::TopicRefused { listener: id(), reason: trouble.reason });
             }
         }
         Ok(())

@@ -39,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) batch: Option<BatchSize>,
     pub(crate) offset_reset: OffsetReset,
     pub(crate) commit_on_assign: CommitOnAssign,
+    pub(crate) send_to: Option<Arc<str>>,
     pub(crate) budget: Budget,
     pub(crate) revoke_deadline: Duration,
 }
@@ -155,6 +156,7 @@ impl ListenerBuilder<WantsGroup> {
             batch: None,
             offset_reset: OffsetReset::Earliest,
             commit_on_assign: CommitOnAssign::default(),
+            send_to: None,
             budget: Budget { records: DEFAULT_MAX_IN_FLIGHT, bytes: DEFAULT_MAX_IN_FLIGHT_BYTES },
             revoke_deadline: DEFAULT_REVOKE_DEADLINE,
         };
@@ -252,6 +254,13 @@ impl<Step> ListenerBuilder<Step> {
     /// [`CommitOnAssign::LatestOnly`].
     pub fn commit_on_assign(mut self, policy: CommitOnAssign) -> Self {
         self.settings.commit_on_assign = policy;
+        self
+    }
+
+    /// The topic that a handler's [`Reply`](crate::listener::Reply) goes to. Without it, the one that the request names in
+    /// its headers.
+    pub fn send_to(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.settings.send_to = Some(topic.into());
         self
     }
 

@@ -20,7 +20,8 @@
 //!
 //! # Results
 //!
-//! `()` or `Result<(), E>` with any error type; with a [`Batch`] also [`BatchOutcome`], which speaks for each record.
+//! `()` or `Result<(), E>` with any error type; a [`Reply<T>`] in the place of `()` answers the record. With a [`Batch`]
+//! also [`BatchOutcome`], which speaks for each record.
 //!
 //! # How it runs
 //!
@@ -42,6 +43,7 @@ mod flow;
 mod handler;
 mod ledger;
 mod outcome;
+mod reply;
 mod topics;
 
 pub use ack::{Ack, AckError};
@@ -64,5 +66,8 @@ pub(crate) use handler::prepare_batch;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
 pub use outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
+#[doc(hidden)]
+pub use reply::Answer;
+pub use reply::Reply;
 pub use topics::IntoTopics;
 pub(crate) use topics::{DeadLetterTopics, Topics};

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use super::failure::{BoxError, Failure};
+use super::reply::Answer;
 
 /// What a handler of single records may return: `()`, or `Result<(), E>` where `E` is any error type (also
-/// `anyhow::Error`, `String` or [`klamm::Error`](crate::Error)). An error goes to the failure policy.
+/// `anyhow::Error`, `String` or [`klamm::Error`](crate::Error)). An error goes to the failure policy. A
+/// [`Reply<T>`](crate::listener::Reply) in the place of `()` answers the record.
 #[diagnostic::on_unimplemented(
     message = "a listener cannot return `{Self}`",
     label = "must be `()` or `Result<(), E>`, where `E` is an error",
@@ -19,6 +21,18 @@ pub trait IntoOutcome {
     /// When handling it failed.
     #[doc(hidden)]
     fn into_outcome(self) -> Result<(), Failure>;
+
+    /// `Ok` when the record is handled, with what answers it.
+    ///
+    /// # Errors
+    /// When handling it failed.
+    #[doc(hidden)]
+    fn into_answer(self) -> Result<Option<Box<Answer>>, Failure>
+    where
+        Self: Sized,
+    {
+        self.into_outcome().map(|()| None)
+    }
 }
 
 impl IntoOutcome for () {

@@ -28,6 +28,8 @@ mod losses;
 #[cfg(feature = "testing")]
 mod misbehaving;
 #[cfg(feature = "testing")]
+mod replying;
+#[cfg(feature = "testing")]
 mod seen;
 #[cfg(all(feature = "testing", unix))]
 mod signals;

@@ -5,8 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::future::FutureExt;
+use klamm_client::Record;
 
 use super::ack_call::{AckCall, Returned};
+use super::outputs::{Output, What};
 use super::shared::{Item, Shared};
 use crate::listener::ack::Ack;
 use crate::listener::builder::AckPolicy;
@@ -35,7 +37,16 @@ pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Ite
     let ack = manual.then(|| AckCall::new(shared, part, items));
     let failures = match &shared.call {
         Call::Record(call) => match items.first() {
-            Some(item) => with_record(shared, &**call, item, ack.as_ref()).await,
+            Some(item) => match with_record(shared, &**call, item, ack.as_ref()).await {
+                Ok(None) => Vec::new(),
+                Ok(Some(reply)) => {
+                    if let Some(item) = items.pop() {
+                        send(shared, part, item, reply);
+                    }
+                    return Called::Noted { failed: Vec::new(), any_handled: false };
+                }
+                Err(failure) => vec![(0, Arc::new(failure))],
+            },
             None => Vec::new(),
         },
         Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref()).await,
@@ -49,13 +60,14 @@ pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Ite
     Called::Noted { any_handled: failed.len() < count, failed }
 }
 
-/// A single record has index 0.
+/// Gives what answers the record, if something does.
 async fn with_record(
     shared: &Shared,
     call: &RecordCall,
     item: &Item,
     ack: Option<&Arc<AckCall>>,
-) -> Failures {
+) -> Result<Option<Record>, Failure> {
+    let is_manual = ack.is_some();
     let ack = ack.map(|ack| Ack::new(Arc::clone(ack) as _));
     let delivery =
         Delivery { record: &item.record, attempt: item.attempt, scope: &shared.scope, ack: ack.as_ref() };
@@ -65,11 +77,22 @@ async fn with_record(
             Err(rejection) => Err(Failure::rejected(rejection)),
         }
     });
-    match handled.catch_unwind().await {
-        Ok(Ok(())) => Vec::new(),
-        Ok(Err(failure)) => vec![(0, Arc::new(failure))],
-        Err(panic) => vec![(0, Arc::new(Failure::panicked(panic)))],
+    let answer = handled.catch_unwind().await.unwrap_or_else(|panic| Err(Failure::panicked(panic)))?;
+    let Some(answer) = answer else { return Ok(None) };
+    if is_manual {
+        // The record would be finished before its reply is there.
+        return Err(Failure::handler(
+            "who acknowledges by hand replies by hand: send with a template, then acknowledge",
+        ));
     }
+    answer.record(&item.record, shared.settings.send_to.as_ref()).map(Some)
+}
+
+/// The record is finished when its reply is acknowledged.
+fn send(shared: &Shared, part: PartId, item: Item, reply: Record) {
+    shared.change(|flow| flow.open(part));
+    // Nobody receives when the listener has ended; then the record is delivered again after a restart.
+    let _ = shared.outputs.send(Output { part, item, what: What::Reply(Box::new(reply)) });
 }
 
 async fn with_batch(

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::poll::PollLoop;
 use super::status::{DrainReport, UnfinishedRecord};
-use crate::listener::flow::PartId;
+use crate::listener::flow::{Flow, PartId};
 
 /// How long the last commit and leaving the group may take, each, on top of the drain's deadline.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ pub(super) async fn drain(mut this: PollLoop, workers: Tasks, deadline: Instant)
     let shared = Arc::clone(&this.shared);
     let id = &shared.scope.id;
     let mut report = DrainReport::default();
-    let parts = shared.change(|flow| flow.close_all());
+    let parts = shared.change(Flow::close_all);
     idle_by(&mut this, &parts, deadline).await;
     // Commits are served as long as handlers may wait for one, until here; this one is the last.
     match timeout_at(deadline.max(Instant::now()) + GOODBYE, shared.commit_of(&parts)).await {

@@ -10,6 +10,7 @@ use super::shared::Shared;
 use super::status::{Ended, ListenerFailure};
 use super::troubles::Trouble;
 use crate::listener::ack::AckError;
+use crate::listener::flow::Flow;
 use crate::listener::topics::IntoTopics;
 
 /// A look at one running listener, and its controls. Cheap to clone; it does not keep the listener alive.
@@ -33,7 +34,7 @@ impl ListenerHandle {
 
     /// How many records it has finished since it started: handled, dead-lettered or skipped.
     pub fn handled(&self) -> u64 {
-        self.shared.look(|flow| flow.handled())
+        self.shared.look(Flow::handled)
     }
 
     /// How many records it holds that are not finished.
@@ -55,7 +56,7 @@ impl ListenerHandle {
 
     /// The partitions it is assigned.
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.shared.look(|flow| flow.places())
+        self.shared.look(Flow::places)
     }
 
     /// What keeps it from its work and somebody has to see to: a dead letter that cannot be sent, commits that are

@@ -12,8 +12,9 @@ use tokio::time::sleep;
 use super::ListenerFailure;
 use super::outputs::{Output, What};
 use super::sending::{Next, Sending, advice};
-use super::shared::Shared;
+use super::shared::{Back, Item, Shared};
 use super::troubles::Subject;
+use crate::listener::failure::Failure;
 
 /// Sends until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, mut outputs: mpsc::UnboundedReceiver<Output>) {
@@ -46,7 +47,11 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     async fn send(&mut self) {
-        let mut sending = Sending::new(self.shared.settings.policy.unsendable_policy().clone());
+        let policy = match &self.output.what {
+            What::DeadLetter { .. } => Some(self.shared.settings.policy.unsendable_policy().clone()),
+            What::Reply(_) => None,
+        };
+        let mut sending = Sending::new(policy);
         loop {
             let Err(error) = self.attempt(&sending).await else { return self.sent() };
             match sending.failed(&error, self.shared.rng.next_u64()) {
@@ -73,6 +78,7 @@ impl Stage<'_> {
                     return self.shared.finish([self.output.item.ticket]);
                 }
                 Next::Stop => return self.stop(error),
+                Next::Back => return self.give_back(error),
             }
         }
     }
@@ -84,6 +90,9 @@ impl Stage<'_> {
                 let topic = sending.elsewhere().or(topic.as_ref());
                 let failure = failure.shortened(sending.text_bytes_max());
                 shared.dead_letters.publish(record, topic, &shared.scope.group, &failure).await?;
+            }
+            What::Reply(reply) => {
+                shared.producer.send((**reply).clone()).await?;
             }
         }
         Ok(())
@@ -97,6 +106,7 @@ impl Stage<'_> {
                 offset = record.offset, attempts = item.attempt, %failure,
                 "a record failed for good and is in the dead-letter topic"
             ),
+            What::Reply(_) => {}
         }
         self.shared.finish([item.ticket]);
     }
@@ -117,6 +127,19 @@ impl Stage<'_> {
         }
     }
 
+    fn give_back(&self, error: ProduceError) {
+        let Item { record, ticket, attempt, first_failure } = &self.output.item;
+        let item = Item {
+            record: record.clone(),
+            ticket: *ticket,
+            attempt: *attempt,
+            first_failure: *first_failure,
+        };
+        let back = Back { part: self.output.part, items: vec![item], failure: Failure::unanswered(error) };
+        // Nobody receives when the listener has ended; then the record is delivered again after a restart.
+        let _ = self.shared.returned.send(back);
+    }
+
     fn stop(&self, error: ProduceError) {
         let record = &self.output.item.record;
         self.shared.change(|flow| flow.close(self.output.part));
@@ -131,7 +154,11 @@ impl Stage<'_> {
     fn tell(&mut self, error: &ProduceError) {
         self.told = true;
         let halted = if self.halted { "; the partition stands still" } else { "" };
-        let reason = format!("a dead letter cannot be sent: {error}{}{halted}", advice(error));
+        let what = match &self.output.what {
+            What::DeadLetter { .. } => "a dead letter",
+            What::Reply(_) => "a reply",
+        };
+        let reason = format!("{what} cannot be sent: {error}{}{halted}", advice(error));
         self.shared.troubles.tell(&self.shared.scope.id, self.subject(), &reason);
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use klamm_client::Record;
+
 use super::shared::Item;
 use crate::listener::failure::Failure;
 use crate::listener::flow::PartId;
@@ -18,4 +20,6 @@ pub(super) struct Output {
 pub(super) enum What {
     /// The record itself, with the story of its failure, to this topic or to the one of the suffix.
     DeadLetter { topic: Option<Arc<str>>, failure: Arc<Failure> },
+    /// What answers it.
+    Reply(Box<Record>),
 }

@@ -15,7 +15,8 @@ const TEXT_BYTES: [usize; 3] = [usize::MAX, 256, 0];
 /// One output on its way.
 #[derive(Debug)]
 pub(super) struct Sending {
-    policy: Unsendable,
+    /// None: what is refused for good goes back to the failure policy.
+    policy: Option<Unsendable>,
     backoff: Backoff,
     failures: u32,
     /// An index into `TEXT_BYTES`.
@@ -36,10 +37,12 @@ pub(super) enum Next {
     Halt(Duration),
     Skip,
     Stop,
+    /// It is a failure of its record.
+    Back,
 }
 
 impl Sending {
-    pub(super) fn new(policy: Unsendable) -> Self {
+    pub(super) fn new(policy: Option<Unsendable>) -> Self {
         let backoff = Backoff::exponential(Duration::from_secs(1)).jitter(0.2).forever();
         Self { policy, backoff, failures: 0, trimmed: 0, parked: false }
     }
@@ -52,7 +55,7 @@ impl Sending {
     /// The topic that it goes to instead of its own.
     pub(super) fn elsewhere(&self) -> Option<&Arc<str>> {
         match &self.policy {
-            Unsendable::Park(topic) if self.parked => Some(topic),
+            Some(Unsendable::Park(topic)) if self.parked => Some(topic),
             _ => None,
         }
     }
@@ -64,11 +67,12 @@ impl Sending {
                 self.backoff.delay(self.failures, Duration::ZERO, random).unwrap_or_default(),
             );
         }
+        let Some(policy) = &self.policy else { return Next::Back };
         if is_too_large(error) && self.trimmed + 1 < TEXT_BYTES.len() {
             self.trimmed += 1;
             return Next::Trimmed;
         }
-        match &self.policy {
+        match policy {
             Unsendable::Park(_) if !self.parked => {
                 (self.parked, self.trimmed) = (true, 0);
                 Next::Elsewhere
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_may_heal_is_tried_again_ever_more_slowly() {
-        let mut sending = Sending::new(Unsendable::Skip);
+        let mut sending = Sending::new(Some(Unsendable::Skip));
         let mut waited = Vec::new();
         for _ in 0..8 {
             match sending.failed(&broker(ErrorCode::NotEnoughReplicas), 0) {
@@ -155,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_too_large_loses_its_text_first() {
         let steps = |policy: Unsendable| {
-            let mut sending = Sending::new(policy);
+            let mut sending = Sending::new(Some(policy));
             let mut texts = vec![sending.text_bytes_max()];
             loop {
                 match sending.failed(&too_large(), 0) {
@@ -176,11 +180,18 @@ mod tests {
 
     #[test]
     fn what_is_forbidden_is_not_trimmed() {
-        let mut sending = Sending::new(Unsendable::Halt);
+        let mut sending = Sending::new(Some(Unsendable::Halt));
         let forbidden = broker(ErrorCode::TopicAuthorizationFailed);
         assert_eq!(sending.failed(&forbidden, 0), Next::Halt(HALTED_RETRY));
         assert!(
             advice(&forbidden).contains("allow this user") && advice(&too_large()).contains("max.message")
         );
+    }
+
+    #[test]
+    fn without_a_policy_of_its_own_what_is_refused_goes_back() {
+        let mut sending = Sending::new(None);
+        assert_eq!(sending.failed(&too_large(), 0), Next::Back);
+        assert!(matches!(sending.failed(&broker(ErrorCode::NotEnoughReplicas), 0), Next::Again(_)));
     }
 }

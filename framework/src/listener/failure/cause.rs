@@ -32,6 +32,8 @@ pub enum FailureKind {
     Rejected,
     /// The handler panicked.
     Panicked,
+    /// The handler's reply cannot be made or sent. The handler was done by then.
+    Unanswered,
     /// The handler returned without error but dropped its [`Ack`](crate::Ack) unused.
     NotAcknowledged,
 }
@@ -56,6 +58,11 @@ impl Failure {
             },
         };
         Self::new(FailureKind::Panicked, Box::new(Panic(message)), "panic")
+    }
+
+    /// The handler returned a reply, and it cannot be made or sent.
+    pub(crate) fn unanswered<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self::new(FailureKind::Unanswered, Box::new(error), std::any::type_name::<E>())
     }
 
     pub(crate) fn not_acknowledged() -> Self {
