@@ -97,7 +97,7 @@ pub use app::{App, AppHandle};
 pub use error::{Error, Result};
 pub use listener::{
     Ack, AckPolicy, Backoff, Batch, BatchOutcome, CommitOnAssign, Dispatch, FailurePolicy, Header, Key,
-    Listener, RecordMeta, State, Value,
+    Listener, RecordMeta, Reply, State, Value,
 };
 pub use template::Template;
 

@@ -4,7 +4,7 @@ pub use crate::app::{App, AppHandle};
 pub use crate::error::Error;
 pub use crate::listener::{
     Ack, AckPolicy, Backoff, Batch, BatchOutcome, CommitOnAssign, Dispatch, FailurePolicy, Header, Key,
-    Listener, RecordMeta, Rejection, State, Value,
+    Listener, RecordMeta, Rejection, Reply, State, Value,
 };
 #[cfg(feature = "json")]
 pub use crate::serde::Json;

@@ -21,11 +21,12 @@ mod test;
 /// | `pattern = "clicks-.*"` | every topic whose whole name matches | |
 /// | `group = "billing"` | the consumer group | required |
 /// | `id = "bill"` | the name in logs and for `AppHandle::listener` | the function's name |
-/// | `concurrency = 4` | handler calls at once | 1 |
+/// | `concurrency = 4` | handler calls at once | 16 |
 /// | `ack = record`, `batch`, `manual` | when offsets are committed | `batch` |
 /// | `dispatch = by_partition`, `by_key`, `unordered` | which records wait for one another | `by_partition` |
 /// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
 /// | `on_failure = patient` | a function or an expression that makes a `FailurePolicy` | `FailurePolicy::default()` |
+/// | `send_to = "quotes"` | the topic of a function's `Reply<T>` | the one that the request names |
 #[proc_macro_attribute]
 pub fn kafka_listener(attributes: TokenStream, function: TokenStream) -> TokenStream {
     listener::expand(attributes.into(), function.into()).into()

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use futures::future::{FutureExt, join_all, select_all};
 use klamm_client::{Client, Producer};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::topics::TopicDifference;
+use super::StartError;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::DefaultSerde;
 use crate::template::request::{Request, RequesterBuilder, Requests};
@@ -99,6 +100,30 @@ impl AppHandle {
         });
         let (first, ..) = select_all(failures).await;
         first
+    }
+
+    /// Waits until the groups have given every listener its partitions.
+    pub(super) async fn assigned_within(&self, deadline: Duration) -> Result<(), StartError> {
+        let end = Instant::now().checked_add(deadline);
+        for listener in self.listeners() {
+            let id = || Arc::from(listener.id());
+            let assigned = match end {
+                Some(end) => timeout_at(end, listener.wait_assigned()).await,
+                None => Ok(listener.wait_assigned().await),
+            };
+            match assigned {
+                Ok(Ok(())) => {}
+                Ok(Err(source)) => return Err(StartError::Stopped { listener: id(), source }),
+                Err(_) => {
+                    let troubles = listener.troubles().iter().map(ToString::to_string).collect();
+                    return Err(StartError::NotAssigned { listener: id(), after: deadline, troubles });
+                }
+            }
+            if let Some(trouble) = listener.topic_refused() {
+                return Err(StartError::TopicRefused { listener: id(), reason: trouble.reason });
+            }
+        }
+        Ok(())
     }
 
     /// Begins nothing more, waits up to `deadline` for the handlers that have begun, commits, leaves the groups and

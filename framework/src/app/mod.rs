@@ -34,6 +34,8 @@ use crate::listener::{Container, Listener, States, Surroundings};
 /// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod
 /// between SIGTERM and SIGKILL.
 const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long the groups may take to give partitions to the listeners. Other members have to let go of them first.
+const DEFAULT_START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// An application: shared state and listeners.
 ///
@@ -58,6 +60,7 @@ pub struct App {
     properties: Properties,
     properties_files: Vec<PathBuf>,
     drain_deadline: Duration,
+    start_deadline: Duration,
     rng: Arc<dyn Rng>,
     topics: Vec<NewTopic>,
 }
@@ -88,6 +91,7 @@ impl App {
             properties: Properties::default(),
             properties_files: Vec::new(),
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
+            start_deadline: DEFAULT_START_DEADLINE,
             rng: Arc::new(SeededRng::from_os()),
             topics: Vec::new(),
         }
@@ -163,18 +167,30 @@ impl App {
         self
     }
 
+    /// How long the start waits until the groups have given the listeners their partitions. Default 60 s: when members
+    /// of other processes are busy, they have the time of their
+    /// [`revoke_deadline`](crate::listener::ListenerBuilder::revoke_deadline) to finish.
+    pub fn start_deadline(mut self, deadline: Duration) -> Self {
+        self.start_deadline = deadline;
+        self
+    }
+
     /// Where the jitter of retries comes from; default seeded by the operating system.
     pub fn rng(mut self, rng: Arc<dyn Rng>) -> Self {
         self.rng = rng;
         self
     }
 
-    /// Connects, and begins to consume with every listener.
+    /// Connects, begins to consume with every listener, and waits until their groups have given them partitions (none,
+    /// where there are more members than partitions): what is sent from here on is seen also by listeners that begin
+    /// at the end of their topics.
     ///
     /// # Errors
-    /// The cluster does not answer, or the parts do not fit together; see [`StartError`].
+    /// The cluster does not answer, the parts do not fit together, a group or a topic refuses a listener, or the groups
+    /// take longer than [`start_deadline`](Self::start_deadline); see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, errors, rng, topics, mut properties, properties_files, .. } = self;
+        let Self { cluster, states, listeners, errors, rng, topics, start_deadline, .. } = self;
+        let (mut properties, properties_files) = (self.properties, self.properties_files);
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
@@ -196,7 +212,7 @@ impl App {
         };
         let differences = topics::declare(&client, &topics).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
-        let surroundings = Surroundings { dead_letters: producer.clone(), dead_letter_topics, states, rng };
+        let surroundings = Surroundings { producer: producer.clone(), dead_letter_topics, states, rng };
         let mut containers = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let id = Arc::clone(&listener.id);
@@ -211,7 +227,14 @@ impl App {
                 }
             }
         }
-        Ok(AppHandle::new(client, producer, containers, differences))
+        let app = AppHandle::new(client, producer, containers, differences);
+        match app.assigned_within(start_deadline).await {
+            Ok(()) => Ok(app),
+            Err(error) => {
+                app.shutdown(Duration::ZERO).await;
+                Err(error)
+            }
+        }
     }
 
     /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more,

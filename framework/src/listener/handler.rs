@@ -11,6 +11,7 @@ use super::ack::Ack;
 use super::extract::{Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Needs, Rejection, Scope};
 use super::failure::Failure;
 use super::outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
+use super::reply::Answer;
 
 /// An async function that handles records: up to eight arguments that are extractors ([`FromRecord`]), or a
 /// [`Batch<T>`] followed by up to four arguments that belong to the whole batch ([`FromBatch`]).
@@ -52,7 +53,9 @@ pub(crate) enum Call {
 }
 
 pub(crate) type RecordCall =
-    dyn Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Result<(), Failure>>, Rejection> + Send + Sync;
+    dyn Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Answered>, Rejection> + Send + Sync;
+/// A record is handled, perhaps with an answer; or handling it failed.
+pub(crate) type Answered = Result<Option<Box<Answer>>, Failure>;
 pub(crate) type BatchCall = dyn Fn(BatchInput<'_>) -> PreparedBatch + Send + Sync;
 
 /// The records of a batch as they came, each with its attempt.
@@ -101,7 +104,7 @@ macro_rules! record_handlers {
                 $($argument::needs(&mut needs);)*
                 let call = move |delivery: &Delivery<'_>| {
                     $(let $argument = $argument::from_record(delivery).map_err(Into::into)?;)*
-                    Ok(self($($argument),*).map(IntoOutcome::into_outcome).boxed())
+                    Ok(self($($argument),*).map(IntoOutcome::into_answer).boxed())
                 };
                 Erased { call: Call::Record(Arc::new(call)), needs, path: std::any::type_name::<F>() }
             }

@@ -14,6 +14,14 @@ mod derives;
 #[cfg(feature = "testing")]
 mod dead_letters;
 #[cfg(feature = "testing")]
+mod budget;
+#[cfg(feature = "testing")]
+mod control;
+#[cfg(feature = "testing")]
+mod dispatching;
+#[cfg(feature = "testing")]
+mod ending;
+#[cfg(feature = "testing")]
 mod failures;
 #[cfg(feature = "testing")]
 mod kit;
@@ -26,6 +34,10 @@ mod losses;
 #[cfg(feature = "testing")]
 mod requests;
 #[cfg(feature = "testing")]
+mod misbehaving;
+#[cfg(feature = "testing")]
+mod replying;
+#[cfg(feature = "testing")]
 mod seen;
 #[cfg(feature = "testing")]
 mod sending;
@@ -33,4 +45,5 @@ mod sending;
 mod signals;
 #[cfg(feature = "testing")]
 mod transactions;
+mod starting;
 mod ui;
