@@ -106,4 +106,4 @@ pub use klamm_client as client;
 #[cfg(feature = "testing")]
 pub use klamm_macros::test;
 #[cfg(feature = "macros")]
-pub use klamm_macros::{Record, kafka_listener};
+pub use klamm_macros::{Headers, Record, kafka_listener};

@@ -10,7 +10,7 @@ pub use crate::listener::{
 pub use crate::serde::Json;
 pub use crate::template::Template;
 #[cfg(feature = "macros")]
-pub use klamm_macros::{Record, kafka_listener};
+pub use klamm_macros::{Headers, Record, kafka_listener};
 
 pub use ::serde::{Deserialize, Serialize};
 pub use klamm_client::{ConsumerRecord, Headers};

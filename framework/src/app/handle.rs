@@ -21,11 +21,26 @@ pub struct AppHandle {
     client: Client,
     producer: Producer,
     containers: Vec<Container>,
+    #[cfg(feature = "schema-registry")]
+    registry: Option<crate::serde::SchemaRegistry>,
 }
 
 impl AppHandle {
     pub(super) fn new(client: Client, producer: Producer, containers: Vec<Container>) -> Self {
-        Self { client, producer, containers }
+        Self {
+            client,
+            producer,
+            containers,
+            #[cfg(feature = "schema-registry")]
+            registry: None,
+        }
+    }
+
+    /// What templates write with whose types have their schemas in a registry.
+    #[cfg(feature = "schema-registry")]
+    pub(super) fn with_registry(mut self, registry: Option<crate::serde::SchemaRegistry>) -> Self {
+        self.registry = registry;
+        self
     }
 
     /// The listener of this id.
@@ -40,6 +55,12 @@ impl AppHandle {
 
     /// A typed sender to `topic`, on the app's producer.
     pub fn template<K: DefaultSerde, V: DefaultSerde>(&self, topic: impl Into<Arc<str>>) -> Template<K, V> {
+        #[cfg(feature = "schema-registry")]
+        if K::NEEDS_REGISTRY || V::NEEDS_REGISTRY {
+            let registry = self.registry.as_ref();
+            let (keys, values) = (K::serde_with(registry, true), V::serde_with(registry, false));
+            return Template::with_serdes(&self.producer, topic, keys, values);
+        }
         Template::new(&self.producer, topic)
     }
 

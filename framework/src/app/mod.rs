@@ -135,6 +135,8 @@ impl App {
             Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
         };
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
+        #[cfg(feature = "schema-registry")]
+        let registry = states.get::<crate::serde::SchemaRegistry>();
         let surroundings = Surroundings { dead_letters: producer.clone(), dead_letter_topics, states, rng };
         let mut containers = Vec::with_capacity(listeners.len());
         for listener in listeners {
@@ -150,7 +152,10 @@ impl App {
                 }
             }
         }
-        Ok(AppHandle::new(client, producer, containers))
+        let handle = AppHandle::new(client, producer, containers);
+        #[cfg(feature = "schema-registry")]
+        let handle = handle.with_registry(registry);
+        Ok(handle)
     }
 
     /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more,

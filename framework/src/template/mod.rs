@@ -7,7 +7,7 @@ use bytes::Bytes;
 use klamm_client::{Client, ProduceError, Producer, Record, RecordMetadata};
 use thiserror::Error;
 
-use crate::serde::{DefaultSerde, Serde, SerdeError};
+use crate::serde::{DefaultSerde, HeaderList, IntoHeaders, Serde, SerdeError, serialize};
 
 /// Sends keys of type `K` and values of type `V` to one topic. Cheap to clone.
 ///
@@ -169,6 +169,12 @@ impl<K: 'static, V: 'static> Outgoing<'_, K, V> {
         self
     }
 
+    /// Adds headers: those of a struct with `#[derive(Headers)]`, of a consumed record, or a list.
+    pub fn headers(mut self, headers: impl IntoHeaders) -> Self {
+        self.record.headers.extend(headers.into_headers());
+        self
+    }
+
     /// Sets the partition; otherwise the key decides.
     pub fn partition(mut self, partition: i32) -> Self {
         self.record = self.record.partition(partition);
@@ -188,19 +194,24 @@ impl<K: 'static, V: 'static> Outgoing<'_, K, V> {
     pub async fn send(self) -> Result<RecordMetadata, SendError> {
         let Self { template, key, value, mut record } = self;
         let topic = &template.topic;
-        record.key = written(&*template.keys, topic, key).map_err(SendError::Key)?;
-        record.value = written(&*template.values, topic, value).map_err(SendError::Value)?;
+        let headers = &mut record.headers;
+        record.key = written(&*template.keys, topic, headers, key).await.map_err(SendError::Key)?;
+        record.value = written(&*template.values, topic, headers, value).await.map_err(SendError::Value)?;
         Ok(template.producer.send(record).await?)
     }
 }
 
 /// The bytes of a key or value; none for what the serde writes as null.
-fn written<T: 'static>(
+async fn written<T: 'static>(
     serde: &dyn Serde<T>,
     topic: &str,
+    headers: &mut HeaderList,
     value: Option<T>,
 ) -> Result<Option<Bytes>, SerdeError> {
-    value.filter(|value| !serde.is_null(value)).map(|value| serde.serialize(topic, &value)).transpose()
+    match value.filter(|value| !serde.is_null(value)) {
+        Some(value) => serialize(serde, topic, headers, value).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Outgoing<'_, K, V> {

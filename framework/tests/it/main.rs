@@ -9,6 +9,15 @@ mod acknowledging;
 mod batches;
 #[cfg(feature = "testing")]
 mod failures;
+#[cfg(all(
+    feature = "bincode",
+    feature = "postcard",
+    feature = "msgpack",
+    feature = "avro",
+    feature = "protobuf",
+    feature = "json-schema"
+))]
+mod hostile;
 #[cfg(feature = "testing")]
 mod kit;
 #[cfg(feature = "testing")]
@@ -17,6 +26,16 @@ mod lifecycle;
 mod listening;
 #[cfg(feature = "testing")]
 mod losses;
+#[cfg(all(feature = "testing", feature = "postcard"))]
+mod records;
+#[cfg(all(
+    feature = "testing",
+    feature = "schema-registry",
+    feature = "avro",
+    feature = "protobuf",
+    feature = "json-schema"
+))]
+mod schema_registry;
 #[cfg(feature = "testing")]
 mod seen;
 #[cfg(all(feature = "testing", unix))]

@@ -1,6 +1,6 @@
 //! The work on one lane: deliver, and when that fails, what the failure policy says.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::listener::extract::Delivery;
 use crate::listener::failure::{Backoff, Decision, Ending, Failure};
 use crate::listener::handler::{BatchCall, BatchInput, Call, PreparedBatch, RecordCall};
 use crate::listener::ledger::Ticket;
+use crate::listener::lookups::{call_record, prepare_batch};
 
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
@@ -155,12 +156,7 @@ impl Worker {
             scope: &self.shared.scope,
             ack: ack.as_ref(),
         };
-        let handled = AssertUnwindSafe(async {
-            match call(&delivery) {
-                Ok(handling) => handling.await,
-                Err(rejection) => Err(Failure::rejected(rejection)),
-            }
-        });
+        let handled = AssertUnwindSafe(call_record(call, &delivery));
         let handled = handled.catch_unwind().await.unwrap_or_else(|panic| Err(Failure::panicked(panic)));
         handled.err().map(|failure| (0, Arc::new(failure))).into_iter().collect()
     }
@@ -172,7 +168,7 @@ impl Worker {
         ack_call: Option<&Arc<AckCall>>,
     ) -> Vec<(usize, Arc<Failure>)> {
         let ack = ack_call.map(|ack| Ack::new(Arc::clone(ack) as _));
-        let input = BatchInput {
+        let input = || BatchInput {
             records: items.iter().map(|item| (&item.record, item.attempt)).collect(),
             scope: &self.shared.scope,
             ack: ack.as_ref(),
@@ -181,11 +177,11 @@ impl Worker {
             let failure = Arc::new(failure);
             indexes.map(|index| (index, Arc::clone(&failure))).collect::<Vec<_>>()
         };
-        let prepared = match catch_unwind(AssertUnwindSafe(|| call(input))) {
+        let prepared = match prepare_batch(call, input).await {
             Ok(prepared) => prepared,
             Err(panic) => return all(Failure::panicked(panic), &mut (0..items.len())),
         };
-        let PreparedBatch { rejected, accepted, handling } = prepared;
+        let PreparedBatch { rejected, accepted, handling, .. } = prepared;
         for (index, _) in &rejected {
             if let Some(ack) = ack_call {
                 ack.exclude(items[*index].ticket);
