@@ -64,8 +64,8 @@
 //! | `streams` | feature `streams`: the typed streams DSL with RocksDB stores (`streams-core`: in memory only) |
 //! | [`client`] | the client underneath: producer, consumer, admin |
 //!
-//! Features: `macros` and `json` are on by default; `bincode` and `postcard` add formats; `embedded`
-//! adds the in-process broker.
+//! Features: `macros` and `json` are on by default; `bincode`, `postcard`, `msgpack`, `avro`, `protobuf` and
+//! `json-schema` add formats, `schema-registry` the client of one; `embedded` adds the in-process broker.
 
 // On docs.rs, which builds with nightly, every item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -102,7 +102,10 @@ impl<'a> Header<'a> {
                     (header.name, header.name_span) = (name.value(), name.span());
                     return Ok(());
                 }
-                Err(meta.error("a header has `rename = \"trace-id\"`, and `big_endian` for a number as bytes instead of text"))
+                Err(meta.error(
+                    "a header has `rename = \"trace-id\"`, and `big_endian` for a number as bytes instead of \
+                     text",
+                ))
             })?;
         }
         if header.name.is_empty() {
@@ -136,7 +139,12 @@ impl<'a> Header<'a> {
         let (field, name, form) = (self.field, &self.name, self.form());
         match self.count {
             Count::One => quote!(::klamm::serde::header::add(&mut headers, #name, #form, &self.#field);),
-            Count::Optional | Count::Repeated => quote! {
+            Count::Optional => quote! {
+                if let ::core::option::Option::Some(value) = &self.#field {
+                    ::klamm::serde::header::add(&mut headers, #name, #form, value);
+                }
+            },
+            Count::Repeated => quote! {
                 for value in &self.#field {
                     ::klamm::serde::header::add(&mut headers, #name, #form, value);
                 }

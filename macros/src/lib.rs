@@ -49,9 +49,9 @@ pub fn test(attributes: TokenStream, function: TokenStream) -> TokenStream {
 /// | Format | Needs | Feature |
 /// |---|---|---|
 /// | `json`, `bincode`, `postcard`, `msgpack` | serde's `Serialize` and `Deserialize` | of the same name |
-/// | `avro` | those, and a schema: `apache_avro::AvroSchema`, `schema = TEXT` or `schema_file = "order.avsc"` | `avro` |
+/// | `avro` | those, and a schema: `AvroSchema`, `schema = TEXT` or `schema_file = "order.avsc"` | `avro` |
 /// | `protobuf` | `prost::Message` | `protobuf` |
-/// | `json_schema` | serde's, and a schema: `schemars::JsonSchema`, `schema = TEXT` or `schema_file = "..."` | `json-schema` |
+/// | `json_schema` | serde's, and a schema: `JsonSchema`, `schema = TEXT` or `schema_file` | `json-schema` |
 ///
 /// | Setting | Meaning |
 /// |---|---|
@@ -69,9 +69,9 @@ pub fn derive_record(input: TokenStream) -> TokenStream {
 
 /// Makes a struct one of headers: an argument of listeners, and what a template sends along.
 ///
-/// A field is a header of the same name (`#[header(rename = "trace-id")]`, or `#[headers(rename_all = "kebab-case")]` on
-/// the struct): text for `String` and numbers, bytes for `Bytes` and `Vec<u8>`. `Option<T>` may be missing, `Vec<T>` may
-/// be there several times, `#[header(big_endian)]` is for numbers as bytes. See `klamm::serde::header`.
+/// A field is a header of the same name (`#[header(rename = "trace-id")]`, or `#[headers(rename_all = "kebab-case")]`
+/// on the struct): text for `String` and numbers, bytes for `Bytes` and `Vec<u8>`. `Option<T>` may be missing, `Vec<T>`
+/// may be there several times, `#[header(big_endian)]` is for numbers as bytes. See `klamm::serde::header`.
 #[proc_macro_derive(Headers, attributes(header, headers))]
 pub fn derive_headers(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

@@ -1,5 +1,5 @@
-//! Calls of handlers that wait for what their arguments ask to be looked up: the schema of a record that is the first of
-//! its kind. Everything else passes through without a detour.
+//! Calls of handlers that wait for what their arguments ask to be looked up: the schema of a record that is the first
+//! of its kind. Everything else passes through without a detour.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

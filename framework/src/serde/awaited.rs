@@ -15,9 +15,9 @@ const LOOKUPS_MAX: usize = 16;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Tries until nothing is missing. What cannot be had for the moment is waited for, however long it takes: it is not the
-/// record's fault, and a record that is given up for it would be in the dead-letter topic for nothing. Dropping the
-/// future ends the waiting.
+/// Tries until nothing is missing. What cannot be had for the moment is waited for, however long it takes: it is not
+/// the record's fault, and a record that is given up for it would be in the dead-letter topic for nothing. Dropping
+/// the future ends the waiting.
 ///
 /// # Errors
 /// What `attempt` says, other than that something is missing; `Err(Err(_))` where it is missing for good.

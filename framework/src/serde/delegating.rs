@@ -81,7 +81,10 @@ impl<T: 'static> ByTopic<T> {
             }
         }
         self.rest.as_deref().ok_or_else(|| {
-            format!("no rule for the topic `{topic}`: add `topic(..)`, `pattern(..)` or `otherwise(..)` to the `ByTopic`")
+            format!(
+                "no rule for the topic `{topic}`: add `topic(..)`, `pattern(..)` or `otherwise(..)` to the \
+                 `ByTopic`"
+            )
         })
     }
 
@@ -125,7 +128,8 @@ impl<T: 'static> Serde<T> for ByTopic<T> {
 /// use klamm::client::Headers;
 /// use klamm::serde::{ByHeader, JsonSerde, Serde, StringSerde};
 ///
-/// let names: ByHeader<String> = ByHeader::new().format("json", JsonSerde).format("text", StringSerde).write_as("text");
+/// let names: ByHeader<String> =
+///     ByHeader::new().format("json", JsonSerde).format("text", StringSerde).write_as("text");
 /// let mut headers = Vec::new();
 /// assert_eq!(names.serialize_record("t", &mut headers, &"a".to_owned()).unwrap(), "a");
 /// assert_eq!(Headers::from(headers).last("klamm-format"), Some(Some(&b"text"[..])));

@@ -216,7 +216,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Within<'_, A> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ::serde::Serialize;
+    use ::serde::{Deserialize, Serialize};
 
     use super::*;
 

@@ -2,8 +2,9 @@
 //!
 //! Serdes are synchronous: they run for every record, and in streams on threads that have no runtime. A serde of a
 //! schema registry now and then needs the network all the same. It does not wait for it; it returns
-//! [`SerdeError::Pending`](super::SerdeError::Pending) with the [`Lookup`] that is missing, and whoever called it awaits that and calls again. A
-//! step that is awaited before every record would cost every record; this costs the first record of a schema.
+//! [`SerdeError::Pending`](super::SerdeError::Pending) with the [`Lookup`] that is missing, and who called it awaits
+//! that and calls again. A step that is awaited before every record would cost every record; this costs the first
+//! record of a schema.
 
 use std::error::Error;
 use std::fmt;

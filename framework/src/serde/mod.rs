@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | JSON | [`JsonSerde`], [`Json<T>`](Json) | `json` (default) |
 //! | text, bytes, numbers | [`StringSerde`], [`BytesSerde`], [`NumberSerde`] | |
-//! | bincode, postcard, MessagePack | `BincodeSerde`, `PostcardSerde`, `MsgpackSerde` | `bincode`, `postcard`, `msgpack` |
+//! | bincode, postcard, MessagePack | `BincodeSerde`, `PostcardSerde`, `MsgpackSerde` | of the format's name |
 //! | Avro | `AvroSerde`, with a schema registry `Registered<AvroSerde>` | `avro` |
 //! | Protobuf | `ProtobufSerde`, `Registered<ProtobufSerde>` | `protobuf` |
 //! | JSON with a schema | `JsonSchemaSerde`, `Registered<JsonSchemaSerde>` | `json-schema` |
@@ -16,7 +16,7 @@
 
 #[cfg(feature = "avro")]
 mod avro;
-#[cfg(any(feature = "avro", feature = "schema-registry"))]
+#[cfg(any(feature = "avro", all(feature = "schema-registry", feature = "testing")))]
 pub(crate) mod avro_shape;
 mod awaited;
 #[cfg(feature = "bincode")]

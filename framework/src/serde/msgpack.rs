@@ -21,7 +21,7 @@ impl<T: Serialize + DeserializeOwned> Serde<T> for MsgpackSerde {
 
     fn deserialize(&self, _topic: &str, bytes: &Bytes) -> Result<T, SerdeError> {
         let wrong = |error| SerdeError::deserialize::<T>("MessagePack", bytes.len(), error);
-        let mut from = rmp_serde::Deserializer::from_read_ref(&bytes[..]);
+        let mut from = rmp_serde::Deserializer::new(&bytes[..]);
         from.set_max_depth(DEPTH_MAX);
         let value = T::deserialize(&mut from).map_err(wrong)?;
         match from.get_ref().len() {

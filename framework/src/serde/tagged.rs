@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_header_is_set_once() {
-        let list = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Headers>().to_vec();
+        let list =
+            |pairs: &[(&'static str, &'static str)]| pairs.iter().copied().collect::<Headers>().to_vec();
         let mut headers = list(&[("t", "a"), ("x", "1"), ("t", "b")]);
         set_header(&mut headers, "t", "c");
         set_header(&mut headers, "n", "d");

@@ -53,8 +53,8 @@ impl fmt::Debug for AnyRecord {
     }
 }
 
-/// Types by logical names, which stand in a header: no name of a Rust type goes on the wire, so that types can be renamed
-/// and read by others. An enum does the same at compile time: [`Tagged`](super::Tagged).
+/// Types by logical names, which stand in a header: no name of a Rust type goes on the wire, so that types can be
+/// renamed and read by others. An enum does the same at compile time: [`Tagged`](super::Tagged).
 ///
 /// ```
 /// use klamm::client::Headers;

@@ -1,5 +1,5 @@
-//! Bytes from outside: whatever they are, a decoder gives a value or an error. A panic, a stack that runs over or memory
-//! without bound would end the process, and this test with it.
+//! Bytes from outside: whatever they are, a decoder gives a value or an error. A panic, a stack that runs over or
+//! memory without bound would end the process, and this test with it.
 
 use std::collections::BTreeMap;
 

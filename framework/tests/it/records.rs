@@ -1,4 +1,5 @@
-//! Types that say how they are written: as arguments, in batches, in templates; several on one topic; headers as a struct.
+//! Types that say how they are written: as arguments, in batches, in templates; several on one topic; headers as a
+//! struct.
 
 use std::borrow::Cow;
 

@@ -8,9 +8,7 @@ use klamm::prelude::*;
 use klamm::serde::registry::{
     Compatibility, RegistryError, Schema, SchemaReference, SchemaType, SubjectNaming, Version,
 };
-use klamm::serde::{
-    AvroSerde, DefaultSerde, Registered, SchemaRegistry, Serde, SerdeError, deserialize, serialize,
-};
+use klamm::serde::{AvroSerde, DefaultSerde, Registered, SchemaRegistry, SerdeError, deserialize, serialize};
 use klamm::testing::{TestKit, TestRegistry};
 use tokio::time::{Instant, sleep};
 

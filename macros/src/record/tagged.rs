@@ -122,7 +122,10 @@ fn arm(variant: &Variant) -> Result<Arm<'_>> {
                 name = Some((given.value(), given.span()));
                 return Ok(());
             }
-            Err(meta.error("a variant has `name = \"...\"`, what stands in the header, or `other`, for all that have no variant"))
+            Err(meta.error(
+                "a variant has `name = \"...\"`, what stands in the header, or `other`, for all that have no \
+                 variant",
+            ))
         })?;
     }
     Ok(Arm { variant: &variant.ident, payload, name })

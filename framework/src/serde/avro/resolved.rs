@@ -30,7 +30,7 @@ impl Resolved {
     /// What was written with this schema, read as the type's.
     pub(super) fn new(parsed: &'static Parsed, text: &str, referenced: &[Arc<str>]) -> Result<Self, String> {
         let shape = Shape::parse(text, referenced.iter().map(|text| &**text))?;
-        if referenced.is_empty() && text == parsed.text {
+        if referenced.is_empty() && is_same_json(text, &parsed.text) {
             return Self::own(parsed);
         }
         reads(&parsed.shape, &shape)?;
@@ -52,6 +52,12 @@ impl Resolved {
     }
 }
 
+/// Registries give texts back without white space, or in another order.
+fn is_same_json(one: &str, other: &str) -> bool {
+    let json = |text| serde_json::from_str::<serde_json::Value>(text).ok();
+    one == other || json(one).is_some_and(|one| Some(one) == json(other))
+}
+
 /// The schema of a text, parsed once in the life of the program: readers borrow it, and a program meets as many as its
 /// registry has.
 fn interned(text: &str, referenced: &[Arc<str>]) -> Result<&'static Schema, String> {
@@ -63,17 +69,12 @@ fn interned(text: &str, referenced: &[Arc<str>]) -> Result<&'static Schema, Stri
     if let Some(known) = schemas.get(&key) {
         return Ok(known);
     }
-    let parsed = match referenced.is_empty() {
-        true => Schema::parse_str(text),
-        false => Schema::parse_str_with_list(text, referenced)
-            .map(|(mut schema, others)| {
-                // Alone it would name types that are nowhere in it.
-                match schema.denormalize(&others) {
-                    Ok(()) => Ok(schema),
-                    Err(error) => Err(error),
-                }
-            })
-            .and_then(|schema| schema),
+    let parsed = if referenced.is_empty() {
+        Schema::parse_str(text)
+    } else {
+        // Alone it would name types that are nowhere in it.
+        Schema::parse_str_with_list(text, referenced)
+            .and_then(|(mut schema, others)| schema.denormalize(&others).map(|()| schema))
     };
     let leaked: &'static Schema = Box::leak(Box::new(parsed.map_err(|error| error.to_string())?));
     schemas.insert(key, leaked);

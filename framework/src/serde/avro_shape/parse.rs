@@ -203,7 +203,8 @@ mod tests {
             (r#"{"type": "fixed", "name": "f", "size": -1}"#, "size"),
             (r#"{"type": "record", "name": "r"}"#, "fields"),
             (
-                r#"{"type": "record", "name": "r", "fields": [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}"#,
+                r#"{"type": "record", "name": "r", "fields":
+                    [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}"#,
                 "twice",
             ),
             (r#"[["int"]]"#, "union"),

@@ -21,8 +21,10 @@
 //! use klamm::prelude::*;
 //! use klamm::serde::registry::SchemaRegistry;
 //!
+//! const ORDER: &str = r#"{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}]}"#;
+//!
 //! #[derive(Serialize, Deserialize, Record)]
-//! #[record(avro, registry, schema = r#"{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}]}"#)]
+//! #[record(avro, registry, schema = ORDER)]
 //! struct Order {
 //!     id: i64,
 //! }

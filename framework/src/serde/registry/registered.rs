@@ -108,8 +108,9 @@ impl<S: 'static> fmt::Debug for Registered<S> {
     }
 }
 
-const NO_REGISTRY: &str = "there is no schema registry: give the app one, `App::state(SchemaRegistry::builder(url).build()?)`, \
-                           or the serde, `Registered::new(Some(registry))`";
+const NO_REGISTRY: &str = "there is no schema registry: give the app one, \
+                           `App::state(SchemaRegistry::builder(url).build()?)`, or the serde, \
+                           `Registered::new(Some(registry))`";
 
 impl<T: 'static, S: RegistryFormat<T>> Serde<T> for Registered<S> {
     fn serialize(&self, topic: &str, value: &T) -> Result<Bytes, SerdeError> {

@@ -144,7 +144,8 @@ impl SchemaRegistryBuilder {
         self
     }
 
-    /// How long an id that the registry does not have is not asked for again (`missing.id.cache.ttl.sec`); default 10 s.
+    /// How long an id that the registry does not have is not asked for again (`missing.id.cache.ttl.sec`); default
+    /// 10 s.
     pub fn missing_ttl(mut self, ttl: Duration) -> Self {
         self.settings.missing_ttl = ttl;
         self

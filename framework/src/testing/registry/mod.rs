@@ -30,8 +30,10 @@ use store::Store;
 /// use klamm::prelude::*;
 /// use klamm::testing::TestKit;
 ///
+/// const ORDER: &str = r#"{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}]}"#;
+///
 /// #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Record)]
-/// #[record(avro, registry, schema = r#"{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}]}"#)]
+/// #[record(avro, registry, schema = ORDER)]
 /// struct Order {
 ///     id: i64,
 /// }

@@ -4,8 +4,8 @@
 //! `kcat` does the same by command lines, `page` keeps docs/compatibility.md, `dumper` reads our segments with
 //! Kafka's tool, `transactions` looks at ours with Kafka's command for them, `tools` compares what all of its commands
 //! print of ours and of Kafka's, `streams` is Kafka Streams' word count through kills, `copiers` are six clients that
-//! copy in transactions through kills, `readers` are those that read where it is hard, `schema_registry` is serializers and
-//! registries of others, `installed` finds all of it.
+//! copy in transactions through kills, `readers` are those that read where it is hard, `schema_registry` is
+//! serializers and registries of others, `installed` finds all of it.
 
 mod clients;
 mod copiers;

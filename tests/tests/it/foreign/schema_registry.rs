@@ -45,7 +45,8 @@ fn order(id: i64) -> Order {
 async fn confluents_python_client_and_ours_read_each_other_through_our_registry() {
     let what = "Confluent's serializers";
     let Some(interpreter) = python(what, "confluent-schema-registry") else { return };
-    let (broker, registry) = (Broker::builder().ephemeral().start().await.unwrap(), TestRegistry::on_tcp().await);
+    let (broker, registry) =
+        (Broker::builder().ephemeral().start().await.unwrap(), TestRegistry::on_tcp().await);
     let client = Client::connect(broker.bootstrap()).await.unwrap();
     let serde = Registered::<AvroSerde>::new(Some(registry.client().build().unwrap()));
     let producer = client.producer().build().unwrap();
