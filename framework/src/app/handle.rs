@@ -7,8 +7,8 @@ use futures::future::{FutureExt, join_all, select_all};
 use klamm_client::{Client, Producer};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::topics::TopicDifference;
 use super::StartError;
+use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::DefaultSerde;
 use crate::template::request::{Request, RequesterBuilder, Requests};
@@ -26,6 +26,8 @@ pub struct AppHandle {
     containers: Vec<Container>,
     requests: Requests,
     differences: Vec<TopicDifference>,
+    #[cfg(feature = "schema-registry")]
+    registry: Option<crate::serde::SchemaRegistry>,
 }
 
 impl AppHandle {
@@ -35,7 +37,22 @@ impl AppHandle {
         containers: Vec<Container>,
         differences: Vec<TopicDifference>,
     ) -> Self {
-        Self { client, producer, containers, requests: Requests::default(), differences }
+        Self {
+            client,
+            producer,
+            containers,
+            requests: Requests::default(),
+            differences,
+            #[cfg(feature = "schema-registry")]
+            registry: None,
+        }
+    }
+
+    /// What templates write with whose types have their schemas in a registry.
+    #[cfg(feature = "schema-registry")]
+    pub(super) fn with_registry(mut self, registry: Option<crate::serde::SchemaRegistry>) -> Self {
+        self.registry = registry;
+        self
     }
 
     /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and those
@@ -56,6 +73,12 @@ impl AppHandle {
 
     /// A typed sender to `topic`, on the app's producer.
     pub fn template<K: DefaultSerde, V: DefaultSerde>(&self, topic: impl Into<Arc<str>>) -> Template<K, V> {
+        #[cfg(feature = "schema-registry")]
+        if K::NEEDS_REGISTRY || V::NEEDS_REGISTRY {
+            let registry = self.registry.as_ref();
+            let (keys, values) = (K::serde_with(registry, true), V::serde_with(registry, false));
+            return Template::with_serdes(&self.producer, topic, keys, values);
+        }
         Template::new(&self.producer, topic)
     }
 

@@ -4,6 +4,8 @@
 //!
 //! | Argument | Is | Missing |
 //! |---|---|---|
+//! | a type with `#[derive(Record)]` | the value, in the type's format | `Option<Order>` for tombstones |
+//! | a struct with `#[derive(Headers)]` | the headers that its fields name | `Option` around a field |
 //! | [`Json<T>`](crate::serde::Json) | the value, from JSON | `Option<Json<T>>` for tombstones |
 //! | [`Value<T>`] | the value, in the format that `T` names ([`DefaultSerde`]) | `Option<Value<T>>` |
 //! | [`Key<K>`] | the key, likewise | `Option<Key<K>>` |
@@ -43,6 +45,7 @@ mod failure;
 mod flow;
 mod handler;
 mod ledger;
+mod lookups;
 mod outcome;
 mod reply;
 mod topics;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use klamm_client::{Delivery, Headers, ProduceError, Record, RecordMetadata};
+use klamm_client::{Delivery, ProduceError, Record, RecordMetadata};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Template;
 use super::error::SendError;
-use crate::serde::{Serde, SerdeError};
+use crate::serde::{HeaderList, IntoHeaders, Serde, SerdeError, serialize};
 
 /// A record that a [`Template`] is about to send.
 #[must_use = "the record is not sent before `send`"]
@@ -52,9 +52,9 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         self
     }
 
-    /// Adds all these headers, for instance those of a record that was consumed.
-    pub fn copy_headers(mut self, headers: &Headers) -> Self {
-        self.record.headers.extend(headers.to_vec());
+    /// Adds headers: those of a struct with `#[derive(Headers)]`, of a consumed record, or a list.
+    pub fn headers(mut self, headers: impl IntoHeaders) -> Self {
+        self.record.headers.extend(headers.into_headers());
         self
     }
 
@@ -114,7 +114,7 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         self,
         callback: impl FnOnce(Result<RecordMetadata, SendError>) + Send + 'static,
     ) -> Result<(), SendError> {
-        let (template, record) = self.prepared()?;
+        let (template, record) = self.prepared().await?;
         let callback =
             move |result: Result<RecordMetadata, ProduceError>| callback(result.map_err(SendError::from));
         let callback = template.interceptors.on_result(Arc::clone(&record.topic), callback);
@@ -122,7 +122,7 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
     }
 
     async fn taken(self) -> Result<Sending, SendError> {
-        let (template, record) = self.prepared()?;
+        let (template, record) = self.prepared().await?;
         if template.interceptors.is_empty() {
             let delivery = template.producer.enqueue(record).await.map_err(ProduceError::from)?;
             return Ok(Sending(Way::Delivery(delivery)));
@@ -136,29 +136,32 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
     }
 
     /// Written, and seen by the interceptors.
-    pub(super) fn prepared(self) -> Result<(&'a Template<K, V>, Record), SendError> {
+    pub(super) async fn prepared(self) -> Result<(&'a Template<K, V>, Record), SendError> {
         let Self { template, key, value, mut record, timeout: _ } = self;
-        let topic = &*record.topic;
-        record.key = written("key", &*template.keys, topic, key, SendError::Key)?;
-        record.value = written("value", &*template.values, topic, value, SendError::Value)?;
+        let (topic, headers) = (&*record.topic, &mut record.headers);
+        record.key = written("key", &*template.keys, topic, headers, key, SendError::Key).await?;
+        record.value = written("value", &*template.values, topic, headers, value, SendError::Value).await?;
         template.interceptors.on_send(&mut record)?;
         Ok((template, record))
     }
 }
 
 /// The bytes of a key or value; none for what the serde writes as null. The serde is the user's code.
-pub(super) fn written<T: 'static>(
+pub(super) async fn written<T: 'static, S: Serde<T> + ?Sized>(
     part: &'static str,
-    serde: &dyn Serde<T>,
+    serde: &S,
     topic: &str,
+    headers: &mut HeaderList,
     value: Option<T>,
     wrong: impl FnOnce(SerdeError) -> SendError,
 ) -> Result<Option<Bytes>, SendError> {
-    let write = || {
-        let value = value.filter(|value| !serde.is_null(value));
-        value.map(|value| serde.serialize(topic, &value)).transpose()
+    let write = async {
+        match value.filter(|value| !serde.is_null(value)) {
+            Some(value) => serialize(serde, topic, headers, value).await.map(Some),
+            None => Ok(None),
+        }
     };
-    match catch_unwind(AssertUnwindSafe(write)) {
+    match AssertUnwindSafe(write).catch_unwind().await {
         Ok(written) => written.map_err(wrong),
         Err(_) => Err(SendError::Panicked { part, type_name: std::any::type_name::<T>() }),
     }

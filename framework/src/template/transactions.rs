@@ -252,8 +252,13 @@ impl Tx {
         value: impl Part,
     ) -> Result<(), SendError> {
         let mut record = Record::to(topic);
-        record.key = key.into_bytes("key", &record.topic, SendError::Key)?;
-        record.value = value.into_bytes("value", &record.topic, SendError::Value)?;
+        let (key, value) = (
+            key.write("key", &record.topic, SendError::Key),
+            value.write("value", &record.topic, SendError::Value),
+        );
+        let ((key, of_key), (value, of_value)) = (key.await?, value.await?);
+        (record.key, record.value) = (key, value);
+        record.headers.extend(of_key.into_iter().chain(of_value));
         self.send_raw(record).await
     }
 
@@ -266,7 +271,7 @@ impl Tx {
         &self,
         record: Outgoing<'_, K, V>,
     ) -> Result<(), SendError> {
-        let (_, record) = record.prepared()?;
+        let (_, record) = record.prepared().await?;
         self.send_raw(record).await
     }
 

@@ -21,7 +21,7 @@ async fn a_record_has_its_own_topic_partition_time_and_headers(kit: TestKit) {
     let mut copied = Headers::new();
     copied.push("copied", None);
     let record = template.record("v".into()).key("k").topic("other").partition(2).timestamp_ms(77);
-    let at = record.header("a", "1").copy_headers(&copied).send().await.unwrap();
+    let at = record.header("a", "1").headers(copied).send().await.unwrap();
     assert_eq!((&*at.topic, at.partition, at.timestamp_ms), ("other", 2, 77));
     let found = kit.topic("other").next().await;
     let headers: Vec<_> = found.headers.iter().collect();

@@ -46,6 +46,16 @@ async fn test_a_listener() {
 }
 
 #[tokio::test]
+async fn record_types() {
+    runs("record_types", &[], "order 1 from shop 3 is off: it rains").await;
+}
+
+#[tokio::test]
+async fn schema_registry() {
+    runs("schema_registry", &[], "order 1 costs 0 cents").await;
+}
+
+#[tokio::test]
 async fn any_kafka_client() {
     runs("any_kafka_client", &["--once"], "came back as it was written").await;
 }

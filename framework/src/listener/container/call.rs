@@ -1,7 +1,7 @@
 //! One call of a handler: with one record, or with a batch. User code runs here, and what it does wrong is a failure
 //! of its records.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::future::FutureExt;
@@ -16,6 +16,7 @@ use crate::listener::extract::Delivery;
 use crate::listener::failure::Failure;
 use crate::listener::flow::PartId;
 use crate::listener::handler::{BatchCall, BatchInput, Call, PreparedBatch, RecordCall};
+use crate::listener::lookups::{call_record, prepare_batch};
 
 /// Records that failed, each with its reason; records of a batch that failed as a whole share theirs.
 pub(super) type Failed = Vec<(Item, Arc<Failure>)>;
@@ -71,12 +72,7 @@ async fn with_record(
     let ack = ack.map(|ack| Ack::new(Arc::clone(ack) as _));
     let delivery =
         Delivery { record: &item.record, attempt: item.attempt, scope: &shared.scope, ack: ack.as_ref() };
-    let handled = AssertUnwindSafe(async {
-        match call(&delivery) {
-            Ok(handling) => handling.await,
-            Err(rejection) => Err(Failure::rejected(rejection)),
-        }
-    });
+    let handled = AssertUnwindSafe(call_record(call, &delivery));
     let answer = handled.catch_unwind().await.unwrap_or_else(|panic| Err(Failure::panicked(panic)))?;
     let Some(answer) = answer else { return Ok(None) };
     if is_manual {
@@ -102,7 +98,7 @@ async fn with_batch(
     ack_call: Option<&Arc<AckCall>>,
 ) -> Failures {
     let ack = ack_call.map(|ack| Ack::new(Arc::clone(ack) as _));
-    let input = BatchInput {
+    let input = || BatchInput {
         records: items.iter().map(|item| (&item.record, item.attempt)).collect(),
         scope: &shared.scope,
         ack: ack.as_ref(),
@@ -111,11 +107,11 @@ async fn with_batch(
         let failure = Arc::new(failure);
         indexes.map(|index| (index, Arc::clone(&failure))).collect::<Vec<_>>()
     };
-    let prepared = match catch_unwind(AssertUnwindSafe(|| call(input))) {
+    let prepared = match prepare_batch(call, input).await {
         Ok(prepared) => prepared,
         Err(panic) => return all(Failure::panicked(panic), &mut (0..items.len())),
     };
-    let PreparedBatch { rejected, accepted, handling } = prepared;
+    let PreparedBatch { rejected, accepted, handling, .. } = prepared;
     for (index, _) in &rejected {
         if let Some(ack) = ack_call {
             ack.exclude(items[*index].ticket);

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use klamm_client::{ConsumerRecord, Record};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -16,8 +17,9 @@ use super::correlations::CorrelationId;
 use super::desk::{Desk, OpenDesk};
 use super::error::ReplyError;
 use super::reply_to::{self, CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC};
-use crate::serde::Serde;
-use crate::template::{Part, SendError};
+use crate::serde::{Serde, deserialize};
+use crate::template::SendError;
+use crate::template::part::{Part, Writing};
 
 /// How long a reply is waited for unless told otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +36,9 @@ pub(super) type ErrorCheck = Arc<dyn Fn(&ConsumerRecord) -> Option<String> + Sen
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Request<R> {
     desk: Arc<Desk>,
-    record: Result<Record, SendError>,
+    record: Record,
+    key: Option<Writing>,
+    value: Writing,
     replies: Arc<dyn Serde<R>>,
     is_error: Option<ErrorCheck>,
     timeout: Duration,
@@ -53,12 +57,12 @@ pub struct Replies<R> {
 impl<R: 'static> Request<R> {
     pub(super) fn new(
         desk: Arc<Desk>,
-        record: Result<Record, SendError>,
+        (record, value): (Record, Writing),
         replies: Arc<dyn Serde<R>>,
         is_error: Option<ErrorCheck>,
         timeout: Duration,
     ) -> Self {
-        Self { desk, record, replies, is_error, timeout }
+        Self { desk, record, key: None, value, replies, is_error, timeout }
     }
 
     /// How long it may take, from here to the reply. Default 5 s.
@@ -69,22 +73,19 @@ impl<R: 'static> Request<R> {
 
     /// Sets the key, which decides the partition: requests of one key are answered in order.
     pub fn key(mut self, key: impl Part) -> Self {
-        self.record = self.record.and_then(|mut record| {
-            record.key = key.into_bytes("key", &record.topic, SendError::Key)?;
-            Ok(record)
-        });
+        self.key = Some(key.write("key", &self.record.topic, SendError::Key));
         self
     }
 
     /// Adds a header.
     pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
-        self.record = self.record.map(|record| record.header(name, value));
+        self.record = self.record.header(name, value);
         self
     }
 
     /// Sets the partition of the request.
     pub fn partition(mut self, partition: i32) -> Self {
-        self.record = self.record.map(|record| record.partition(partition));
+        self.record = self.record.partition(partition);
         self
     }
 
@@ -113,7 +114,7 @@ impl<R: 'static> Request<R> {
     }
 
     fn topic(&self) -> Arc<str> {
-        self.record.as_ref().map_or_else(|_| Arc::from(""), |record| Arc::clone(&record.topic))
+        Arc::clone(&self.record.topic)
     }
 
     async fn gather(
@@ -123,7 +124,10 @@ impl<R: 'static> Request<R> {
     ) -> Result<Replies<R>, ReplyError> {
         let (topic, after, deadline) = (self.topic(), self.timeout, Instant::now() + self.timeout);
         let late = |sent| ReplyError::Timeout { topic, after, received: 0, sent };
-        let Self { desk, record, replies: serde, is_error, .. } = self;
+        let Self { desk, record, key, value, replies: serde, is_error, .. } = self;
+        let Ok(record) = timeout_at(deadline, written(record, key, value)).await else {
+            return Err(late(false));
+        };
         let record = record?;
         let Ok(open) = timeout_at(deadline, desk.open()).await else { return Err(late(false)) };
         let mut waiting = Waiting::begin(open?, waiting_max);
@@ -135,7 +139,7 @@ impl<R: 'static> Request<R> {
         let mut replies = Vec::new();
         while !enough(&replies) {
             match timeout_at(deadline, waiting.replies.recv()).await {
-                Ok(Some(reply)) => replies.push(read(&reply, &*serde, is_error.as_ref())?),
+                Ok(Some(reply)) => replies.push(read(&reply, &*serde, is_error.as_ref()).await?),
                 Ok(None) => return Err(ReplyError::Closed),
                 Err(_) => return Ok(Replies { replies, complete: false }),
             }
@@ -176,6 +180,19 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// The record with its key and value, and the headers that these bring.
+async fn written(mut record: Record, key: Option<Writing>, value: Writing) -> Result<Record, SendError> {
+    if let Some(key) = key {
+        let (key, headers) = key.await?;
+        record.key = key;
+        record.headers.extend(headers);
+    }
+    let (value, headers) = value.await?;
+    record.value = value;
+    record.headers.extend(headers);
+    Ok(record)
+}
+
 fn addressed(record: Record, reply_topic: &str, partition: Option<i32>, id: CorrelationId) -> Record {
     let bytes = Bytes::copy_from_slice;
     let record = record.header(REPLY_TOPIC, bytes(reply_topic.as_bytes()));
@@ -187,7 +204,7 @@ fn addressed(record: Record, reply_topic: &str, partition: Option<i32>, id: Corr
 }
 
 /// What a reply says. The serde and the check are the user's code.
-fn read<R: 'static>(
+async fn read<R: 'static>(
     reply: &ConsumerRecord,
     serde: &dyn Serde<R>,
     is_error: Option<&ErrorCheck>,
@@ -195,17 +212,20 @@ fn read<R: 'static>(
     if let Some((type_name, message)) = reply_to::failure(&reply.headers) {
         return Err(ReplyError::Failed { type_name, message });
     }
-    let read = || {
+    let read = async {
         if let Some(message) = is_error.and_then(|is_error| is_error(reply)) {
             return Err(ReplyError::Failed { type_name: None, message: message.into() });
         }
         match &reply.value {
-            Some(bytes) => serde.deserialize(&reply.topic, bytes).map_err(ReplyError::Decode),
+            Some(bytes) => {
+                let read = deserialize(serde, &reply.topic, &reply.headers, bytes).await;
+                read.map_err(ReplyError::Decode)
+            }
             None => serde.null().ok_or(ReplyError::NoValue),
         }
     };
     let panicked = |_| Err(ReplyError::Panicked { type_name: std::any::type_name::<R>() });
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked)
+    AssertUnwindSafe(read).catch_unwind().await.unwrap_or_else(panicked)
 }
 
 impl<R> fmt::Debug for Request<R> {

@@ -5,13 +5,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use klamm_client::{Client, ConsumerRecord, Producer, Record};
 
 use super::ask::{ErrorCheck, Request, TIMEOUT};
 use super::correlations::ReplyStats;
 use super::desk::{Desk, Place};
 use super::error::ReplyError;
-use crate::serde::{DefaultSerde, Serde};
+use crate::serde::{DefaultSerde, HeaderList, Serde};
+use crate::template::part::Writing;
 use crate::template::{SendError, written};
 
 /// What is appended to a topic's name for the replies to requests that go there.
@@ -135,10 +137,10 @@ fn reply_topic(topic: &str) -> Arc<str> {
     format!("{topic}{REPLIES_SUFFIX}").into()
 }
 
-impl<V: 'static, R: 'static> Requester<V, R> {
+impl<V: Send + 'static, R: 'static> Requester<V, R> {
     /// A request with this value.
     pub fn request(&self, value: V) -> Request<R> {
-        let record = request(&self.topic, &*self.values, value);
+        let record = request(&self.topic, Arc::clone(&self.values), value);
         Request::new(
             Arc::clone(&self.desk),
             record,
@@ -154,9 +156,15 @@ impl<V: 'static, R: 'static> Requester<V, R> {
     }
 }
 
-fn request<V: 'static>(topic: &Arc<str>, values: &dyn Serde<V>, value: V) -> Result<Record, SendError> {
-    let value = written("value", values, topic, Some(value), SendError::Value)?;
-    Ok(Record { value, ..Record::to(Arc::clone(topic)) })
+/// The request without its value, and the value in the making.
+fn request<V: Send + 'static>(topic: &Arc<str>, values: Arc<dyn Serde<V>>, value: V) -> (Record, Writing) {
+    let to = Arc::clone(topic);
+    let writing = async move {
+        let mut headers = HeaderList::new();
+        let value = written("value", &*values, &to, &mut headers, Some(value), SendError::Value).await?;
+        Ok((value, headers))
+    };
+    (Record::to(Arc::clone(topic)), writing.boxed())
 }
 
 impl<V, R> Clone for Requester<V, R> {
@@ -186,7 +194,7 @@ impl Requests {
         topic: Arc<str>,
         value: V,
     ) -> Request<R> {
-        let record = request(&topic, &V::Serde::default(), value);
+        let record = request(&topic, Arc::new(V::Serde::default()), value);
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Desk::new(client, producer, reply_topic(&topic), Place::default()));
         let desk = Arc::clone(desks.entry(Arc::clone(&topic)).or_insert_with(new));

@@ -5,7 +5,8 @@
 //! Kafka's tool, `transactions` looks at ours with Kafka's command for them, `tools` compares what all of its commands
 //! print of ours and of Kafka's, `streams` is Kafka Streams' word count through kills, `copiers` are six clients that
 //! copy in transactions through kills, `readers` are those that read where it is hard, `spring` is a spring-kafka service
-//! whose dead letters we replay, and which we ask and answer, `installed` finds all of it.
+//! whose dead letters we replay, and which we ask and answer, `schema_registry` is serializers and registries of others,
+//! `installed` finds all of it.
 
 mod clients;
 mod copiers;
@@ -15,6 +16,7 @@ mod kcat;
 mod page;
 mod readers;
 mod scenario;
+mod schema_registry;
 mod spring;
 mod steps;
 mod streams;
