@@ -5,26 +5,27 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::serde::de::DeserializeOwned;
 use apache_avro::Schema;
-use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::schema::ResolvedSchema;
 
 use super::record_type::Parsed;
 use crate::serde::SerdeError;
-use crate::serde::avro_shape::{Shape, check, reads};
+use crate::serde::avro_shape::{Shape, decode, reads};
 
 /// Reads values that were written with one schema.
 pub(super) struct Resolved {
     shape: Shape,
-    reader: GenericDatumReader<'static>,
-    /// The writer had the type's own schema: values are read straight from the bytes.
-    is_own: bool,
+    /// The type's schema with its names, where values must be brought into its form.
+    reader: Option<(&'static Schema, ResolvedSchema<'static>)>,
     pub(super) writer: &'static Schema,
 }
 
 impl Resolved {
     /// What was written with the type's own schema.
     pub(super) fn own(parsed: &'static Parsed) -> Result<Self, String> {
-        let reader = GenericDatumReader::builder(parsed.schema).build().map_err(|error| error.to_string())?;
-        Ok(Self { shape: parsed.shape.clone(), reader, is_own: true, writer: parsed.schema })
+        // What stands behind a logical type is made by bringing its plain value into the schema's form.
+        let has_logical_types = parsed.text.contains("logicalType");
+        let reader = has_logical_types.then(|| with_names(parsed)).transpose()?;
+        Ok(Self { shape: parsed.shape.clone(), reader, writer: parsed.schema })
     }
 
     /// What was written with this schema, read as the type's.
@@ -34,22 +35,24 @@ impl Resolved {
             return Self::own(parsed);
         }
         reads(&parsed.shape, &shape)?;
-        let writer = interned(text, referenced)?;
-        let reader = GenericDatumReader::builder(writer).reader_schema(parsed.schema).build();
-        Ok(Self { shape, reader: reader.map_err(|error| error.to_string())?, is_own: false, writer })
+        Ok(Self { shape, reader: Some(with_names(parsed)?), writer: interned(text, referenced)? })
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, SerdeError> {
         let wrong = |reason: String| SerdeError::deserialize::<T>("Avro", bytes.len(), reason);
-        // The library believes lengths and follows any depth; what gets past this is a value of the schema.
-        check(&self.shape, bytes).map_err(wrong)?;
-        let mut left = bytes;
-        let read = match self.is_own {
-            true => self.reader.read_deser(&mut left),
-            false => self.reader.read_value(&mut left).and_then(|value| apache_avro::from_value(&value)),
+        let value = decode(&self.shape, bytes).map_err(wrong)?;
+        let value = match &self.reader {
+            Some((schema, names)) => value.resolve_with_names(schema, names.get_names()),
+            None => Ok(value),
         };
+        let read = value.and_then(|value| apache_avro::from_value(&value));
         read.map_err(|error| wrong(error.to_string()))
     }
+}
+
+fn with_names(parsed: &'static Parsed) -> Result<(&'static Schema, ResolvedSchema<'static>), String> {
+    let names = ResolvedSchema::try_from(parsed.schema).map_err(|error| error.to_string())?;
+    Ok((parsed.schema, names))
 }
 
 /// Registries give texts back without white space, or in another order.

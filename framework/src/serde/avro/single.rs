@@ -21,6 +21,8 @@ const PREFIX_BYTES: usize = 10;
 /// Writes values in Avro's single-object encoding: two bytes, the fingerprint of the schema, and the value. What was
 /// written with an older schema is read when that was added with [`older`](Self::older); where schemas change often, a
 /// registry knows them all: `#[record(avro, registry)]`.
+///
+/// Avro's numbers are signed: an `i64` is a `long`, an `i32` an `int`, and a `u64` has no form among them.
 #[derive(Clone, Default)]
 pub struct AvroSerde {
     /// Texts by fingerprint.
