@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::serde::de::DeserializeOwned;
 use apache_avro::Schema;
-use apache_avro::schema::ResolvedSchema;
 
 use super::record_type::Parsed;
 use crate::serde::SerdeError;
@@ -13,46 +12,32 @@ use crate::serde::avro_shape::{Shape, decode, reads};
 
 /// Reads values that were written with one schema.
 pub(super) struct Resolved {
-    shape: Shape,
-    /// The type's schema with its names, where values must be brought into its form.
-    reader: Option<(&'static Schema, ResolvedSchema<'static>)>,
+    reader: &'static Shape,
+    written: Shape,
     pub(super) writer: &'static Schema,
 }
 
 impl Resolved {
     /// What was written with the type's own schema.
-    pub(super) fn own(parsed: &'static Parsed) -> Result<Self, String> {
-        // What stands behind a logical type is made by bringing its plain value into the schema's form.
-        let has_logical_types = parsed.text.contains("logicalType");
-        let reader = has_logical_types.then(|| with_names(parsed)).transpose()?;
-        Ok(Self { shape: parsed.shape.clone(), reader, writer: parsed.schema })
+    pub(super) fn own(parsed: &'static Parsed) -> Self {
+        Self { reader: &parsed.shape, written: parsed.shape.clone(), writer: parsed.schema }
     }
 
     /// What was written with this schema, read as the type's.
     pub(super) fn new(parsed: &'static Parsed, text: &str, referenced: &[Arc<str>]) -> Result<Self, String> {
-        let shape = Shape::parse(text, referenced.iter().map(|text| &**text))?;
+        let written = Shape::parse(text, referenced.iter().map(|text| &**text))?;
         if referenced.is_empty() && is_same_json(text, &parsed.text) {
-            return Self::own(parsed);
+            return Ok(Self::own(parsed));
         }
-        reads(&parsed.shape, &shape)?;
-        Ok(Self { shape, reader: Some(with_names(parsed)?), writer: interned(text, referenced)? })
+        reads(&parsed.shape, &written)?;
+        Ok(Self { reader: &parsed.shape, written, writer: interned(text, referenced)? })
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, SerdeError> {
-        let wrong = |reason: String| SerdeError::deserialize::<T>("Avro", bytes.len(), reason);
-        let value = decode(&self.shape, bytes).map_err(wrong)?;
-        let value = match &self.reader {
-            Some((schema, names)) => value.resolve_with_names(schema, names.get_names()),
-            None => Ok(value),
-        };
-        let read = value.and_then(|value| apache_avro::from_value(&value));
-        read.map_err(|error| wrong(error.to_string()))
+        let read = decode(self.reader, &self.written, bytes);
+        let read = read.and_then(|value| apache_avro::from_value(&value).map_err(|error| error.to_string()));
+        read.map_err(|reason| SerdeError::deserialize::<T>("Avro", bytes.len(), reason))
     }
-}
-
-fn with_names(parsed: &'static Parsed) -> Result<(&'static Schema, ResolvedSchema<'static>), String> {
-    let names = ResolvedSchema::try_from(parsed.schema).map_err(|error| error.to_string())?;
-    Ok((parsed.schema, names))
 }
 
 /// Registries give texts back without white space, or in another order.

@@ -49,7 +49,7 @@ impl AvroSerde {
     fn resolved<T: AvroRecord>(&self, fingerprint: [u8; 8], length: usize) -> Result<Resolved, SerdeError> {
         let parsed = T::avro_type().parsed::<T>()?;
         let made = match self.older.get(&fingerprint) {
-            _ if fingerprint == parsed.fingerprint => Resolved::own(parsed),
+            _ if fingerprint == parsed.fingerprint => Ok(Resolved::own(parsed)),
             Some(text) => Resolved::new(parsed, text, &[]),
             None => Err(format!(
                 "it was written with a schema of the fingerprint {:016x}, which is not known here (add it with \

@@ -3,6 +3,8 @@
 
 use apache_avro::types::Value;
 
+use super::defaults::default_of;
+use super::reads::branch_for;
 use super::shape::{Field, Part, Primitive, Shape};
 
 /// How deep a value may be nested: lists, maps and records inside of one another.
@@ -12,14 +14,15 @@ const EMPTY_ELEMENTS_MAX: usize = 1 << 16;
 /// How many parts of no size a value may have beside those that its bytes make: records of records of nothing.
 const EMPTY_PARTS_MAX: usize = 1 << 20;
 
-/// The one value of the schema that the bytes are, and nothing else.
+/// The one value of the writer's schema that the bytes are, and nothing else, in the form of the reader's. The reader
+/// must be able to read the writer ([`reads`](super::reads)). What is behind a logical type stays in its plain form.
 ///
 /// # Errors
-/// What they are instead.
-pub(crate) fn decode(shape: &Shape, bytes: &[u8]) -> Result<Value, String> {
+/// What the bytes are instead.
+pub(crate) fn decode(reader: &Shape, writer: &Shape, bytes: &[u8]) -> Result<Value, String> {
     let parts_left = bytes.len().saturating_mul(DEPTH_MAX).saturating_add(EMPTY_PARTS_MAX);
-    let mut walk = Walk { shape, left: bytes, empty_elements: 0, parts_left };
-    let value = walk.value(shape.root, 0)?;
+    let mut walk = Walk { writer, left: bytes, empty_elements: 0, parts_left };
+    let value = walk.value(reader, reader.root, writer.root, 0)?;
     match walk.left.len() {
         0 => Ok(value),
         left => Err(format!("{left} bytes are left over")),
@@ -27,26 +30,34 @@ pub(crate) fn decode(shape: &Shape, bytes: &[u8]) -> Result<Value, String> {
 }
 
 struct Walk<'a> {
-    shape: &'a Shape,
+    writer: &'a Shape,
     left: &'a [u8],
     empty_elements: usize,
     parts_left: usize,
 }
 
 impl<'a> Walk<'a> {
-    /// Small, because it calls itself: what takes room is done in functions of its own.
-    fn value(&mut self, part: usize, depth: usize) -> Result<Value, String> {
+    /// A part of the writer's schema, in the form of one of the reader's. Small, because it calls itself: what takes
+    /// room is done in functions of its own.
+    fn value(&mut self, reader: &'a Shape, into: usize, from: usize, depth: usize) -> Result<Value, String> {
         self.parts_left = self.parts_left.checked_sub(1).ok_or("it has too many parts of no size")?;
-        let shape: &'a Shape = self.shape;
-        match shape.part(part) {
-            Part::Primitive(primitive) => self.primitive(*primitive),
-            Part::Fixed { size, .. } => Ok(Value::Fixed(*size, self.take(*size)?.to_vec())),
-            Part::Enum { symbols, name, .. } => self.symbol(symbols, &name.full),
-            Part::Array(items) => self.array(*items, deeper(depth)?),
-            Part::Map(values) => self.map(*values, deeper(depth)?),
-            Part::Union(branches) => self.branch(branches, depth),
-            Part::Record { fields, .. } => self.record(fields, deeper(depth)?),
-            Part::Unfinished => Err("the schema is not finished".to_owned()),
+        let written: &'a Part = self.writer.part(from);
+        match (reader.part(into), written) {
+            (_, Part::Union(branches)) => self.branch(reader, into, branches, depth),
+            (Part::Union(branches), _) => self.into_branch(reader, branches, from, depth),
+            (Part::Primitive(into), Part::Primitive(from)) => {
+                self.primitive(*from).and_then(|value| promoted(value, *into))
+            }
+            (_, Part::Fixed { size, .. }) => Ok(Value::Fixed(*size, self.take(*size)?.to_vec())),
+            (Part::Enum { symbols, default, .. }, Part::Enum { symbols: written, name, .. }) => {
+                self.symbol(symbols, default.as_deref(), written, &name.full)
+            }
+            (Part::Array(into), Part::Array(from)) => self.array(reader, *into, *from, deeper(depth)?),
+            (Part::Map(into), Part::Map(from)) => self.map(reader, *into, *from, deeper(depth)?),
+            (Part::Record { fields, .. }, Part::Record { fields: written, .. }) => {
+                self.record(reader, fields, written, deeper(depth)?)
+            }
+            _ => Err("the type does not read what was written".to_owned()),
         }
     }
 
@@ -67,46 +78,91 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn symbol(&mut self, symbols: &[String], name: &str) -> Result<Value, String> {
+    fn symbol(
+        &mut self,
+        known: &[String],
+        default: Option<&str>,
+        written: &[String],
+        name: &str,
+    ) -> Result<Value, String> {
         let index = self.int()?;
-        let found = u32::try_from(index).ok().and_then(|index| Some((index, symbols.get(index as usize)?)));
-        let (index, symbol) = found.ok_or_else(|| format!("the enum {name} has no symbol {index}"))?;
-        Ok(Value::Enum(index, symbol.clone()))
+        let symbol = usize::try_from(index).ok().and_then(|index| written.get(index));
+        let symbol = symbol.ok_or_else(|| format!("the enum {name} has no symbol {index}"))?;
+        let place = |wanted: &str| known.iter().position(|known| *known == wanted);
+        let found = place(symbol).or_else(|| place(default?));
+        let found = found.ok_or_else(|| format!("the enum {name} has no symbol {symbol} here"))?;
+        Ok(Value::Enum(found as u32, known[found].clone()))
     }
 
-    fn branch(&mut self, branches: &[usize], depth: usize) -> Result<Value, String> {
+    /// The branch that the writer chose.
+    fn branch(
+        &mut self,
+        reader: &'a Shape,
+        into: usize,
+        from: &[usize],
+        depth: usize,
+    ) -> Result<Value, String> {
         let index = self.long()?;
-        let found = u32::try_from(index).ok().and_then(|index| Some((index, *branches.get(index as usize)?)));
-        let (index, branch) = found.ok_or_else(|| format!("a union has no branch {index}"))?;
-        Ok(Value::Union(index, Box::new(self.value(branch, depth)?)))
+        let branch = usize::try_from(index).ok().and_then(|index| from.get(index).copied());
+        self.value(reader, into, branch.ok_or_else(|| format!("a union has no branch {index}"))?, depth)
     }
 
-    fn record(&mut self, fields: &[Field], depth: usize) -> Result<Value, String> {
-        let mut values = Vec::with_capacity(fields.len());
-        for field in fields {
-            values.push((field.name.clone(), self.value(field.part, depth)?));
+    fn into_branch(
+        &mut self,
+        reader: &'a Shape,
+        into: &[usize],
+        from: usize,
+        depth: usize,
+    ) -> Result<Value, String> {
+        let chosen = branch_for(reader, into, self.writer.part(from)).ok_or("no branch of a union fits")?;
+        let value = self.value(reader, into[chosen], from, depth)?;
+        Ok(Value::Union(chosen as u32, Box::new(value)))
+    }
+
+    /// The fields in the reader's order; those that it does not have are left out, those that were not written have
+    /// their defaults.
+    fn record(
+        &mut self,
+        reader: &'a Shape,
+        fields: &'a [Field],
+        written: &'a [Field],
+        depth: usize,
+    ) -> Result<Value, String> {
+        let mut values: Vec<Option<Value>> = vec![None; fields.len()];
+        for from in written {
+            let same = |field: &Field| field.name == from.name || field.aliases.contains(&from.name);
+            match fields.iter().position(same) {
+                Some(place) => {
+                    values[place] = Some(self.value(reader, fields[place].part, from.part, depth)?)
+                }
+                None => drop(self.value(self.writer, from.part, from.part, depth)?),
+            }
         }
-        Ok(Value::Record(values))
+        let named = |(field, value): (&'a Field, Option<Value>)| {
+            let value = value.map_or_else(|| default_of(reader, field), Ok)?;
+            Ok((field.name.clone(), value))
+        };
+        fields.iter().zip(values).map(named).collect::<Result<_, String>>().map(Value::Record)
     }
 
-    fn array(&mut self, of: usize, depth: usize) -> Result<Value, String> {
+    fn array(&mut self, reader: &'a Shape, into: usize, from: usize, depth: usize) -> Result<Value, String> {
         let mut values = Vec::new();
         while let Some(count) = self.block()? {
             for _ in 0..count {
                 let before = self.left.len();
-                values.push(self.value(of, depth)?);
+                values.push(self.value(reader, into, from, depth)?);
                 self.count_if_empty(before)?;
             }
         }
         Ok(Value::Array(values))
     }
 
-    fn map(&mut self, of: usize, depth: usize) -> Result<Value, String> {
+    fn map(&mut self, reader: &'a Shape, into: usize, from: usize, depth: usize) -> Result<Value, String> {
         let mut values = std::collections::HashMap::new();
         while let Some(count) = self.block()? {
             for _ in 0..count {
                 let key = self.text()?;
-                values.insert(key, self.value(of, depth)?);
+                values.insert(key, self.value(reader, into, from, depth)?);
             }
         }
         Ok(Value::Map(values))
@@ -178,6 +234,23 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// A value that was written in a narrower type.
+fn promoted(value: Value, into: Primitive) -> Result<Value, String> {
+    Ok(match (value, into) {
+        (Value::Int(number), Primitive::Long) => Value::Long(number.into()),
+        (Value::Int(number), Primitive::Float) => Value::Float(number as f32),
+        (Value::Int(number), Primitive::Double) => Value::Double(number.into()),
+        (Value::Long(number), Primitive::Float) => Value::Float(number as f32),
+        (Value::Long(number), Primitive::Double) => Value::Double(number as f64),
+        (Value::Float(number), Primitive::Double) => Value::Double(number.into()),
+        (Value::String(text), Primitive::Bytes) => Value::Bytes(text.into_bytes()),
+        (Value::Bytes(bytes), Primitive::String) => {
+            Value::String(String::from_utf8(bytes).map_err(|error| error.to_string())?)
+        }
+        (value, _) => value,
+    })
+}
+
 fn deeper(depth: usize) -> Result<usize, String> {
     if depth < DEPTH_MAX {
         Ok(depth + 1)
@@ -195,7 +268,8 @@ mod tests {
     use super::*;
 
     fn checked(schema: &str, bytes: &[u8]) -> Result<Value, String> {
-        decode(&Shape::parse(schema, []).unwrap(), bytes)
+        let shape = Shape::parse(schema, []).unwrap();
+        decode(&shape, &shape, bytes)
     }
 
     #[test]
@@ -216,6 +290,35 @@ mod tests {
             assert!(checked(schema, &[bytes, &[0]].concat()).is_err(), "{schema}: left over");
             assert!(checked(schema, &bytes[..bytes.len() - 1]).is_err(), "{schema}: cut off");
         }
+    }
+
+    #[test]
+    fn what_another_schema_wrote_takes_the_readers_form() {
+        let read = |reader: &str, writer: &str, bytes: &[u8]| {
+            decode(&Shape::parse(reader, []).unwrap(), &Shape::parse(writer, []).unwrap(), bytes).unwrap()
+        };
+        assert_eq!(read(r#""double""#, r#""int""#, &[3]), Value::Double(-2.0));
+        assert_eq!(read(r#"["null", "long"]"#, r#""int""#, &[2]), Value::Union(1, Box::new(Value::Long(1))));
+        assert_eq!(
+            read(r#"["string", "null"]"#, r#"["null", "string"]"#, &[0]),
+            Value::Union(1, Box::new(Value::Null))
+        );
+        assert_eq!(read(r#""long""#, r#"["int", "long"]"#, &[2, 4]), Value::Long(2));
+        let of = |fields: &str| format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
+        let (a, b) = (r#"{"name": "a", "type": "int"}"#, r#"{"name": "b", "type": "string"}"#);
+        let c = r#"{"name": "c", "type": ["null", {"type": "array", "items": "int"}], "default": null}"#;
+        let renamed = r#"{"name": "bb", "aliases": ["b"], "type": "string"}"#;
+        let value = read(&of(&format!("{c}, {renamed}")), &of(&format!("{a}, {b}")), &[2, 2, b'x']);
+        let null = Value::Union(0, Box::new(Value::Null));
+        let text = Value::String("x".to_owned());
+        assert_eq!(value, Value::Record(vec![("c".to_owned(), null), ("bb".to_owned(), text)]));
+        let colours = |symbols: &str, more: &str| {
+            format!(r#"{{"type": "enum", "name": "E", "symbols": [{symbols}]{more}}}"#)
+        };
+        let reader = colours(r#""B", "A""#, r#", "default": "B""#);
+        let writer = colours(r#""A", "C""#, "");
+        assert_eq!(read(&reader, &writer, &[0]), Value::Enum(1, "A".to_owned()));
+        assert_eq!(read(&reader, &writer, &[2]), Value::Enum(0, "B".to_owned()));
     }
 
     #[test]

@@ -5,11 +5,14 @@
 //! shape.rs   Shape: a schema with its names resolved
 //! parse.rs   JSON -> Shape
 //! decode.rs  bytes -> a value, with bounds on everything
+//! defaults.rs  what stands for a field that was not written
 //! reads.rs   whether one schema reads what another wrote
 //! ```
 
 #[cfg(feature = "avro")]
 mod decode;
+#[cfg(feature = "avro")]
+mod defaults;
 mod parse;
 mod reads;
 mod shape;
