@@ -6,11 +6,12 @@ use bytes::Bytes;
 use klamm_client::Headers;
 use tokio::time::sleep;
 
-use super::lookup::{AsksFor, LookupError};
+use super::lookup::{AsksFor, Lookup, LookupError};
 use super::{HeaderList, Serde, SerdeError};
 
-/// How often in a row a serde may ask for one thing more: a schema with its references asks once.
-const LOOKUPS_MAX: usize = 16;
+/// How often in a row one call may ask for one thing more: a batch may hold as many schemas as records, a serde that
+/// never has enough must come to an end.
+const LOOKUPS_MAX: usize = 1_000;
 /// How long a listener waits before it looks a thing up again that could not be had.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -41,29 +42,33 @@ async fn looked_up<T, E: AsksFor>(
     mut attempt: impl FnMut() -> Result<T, E>,
     patient: bool,
 ) -> Result<T, Result<E, LookupError>> {
-    let (mut lookups, mut delay, mut failed) = (0, FIRST_DELAY, None);
+    let (mut lookups, mut delay) = (0, FIRST_DELAY);
+    let mut failed: Option<(Lookup, LookupError)> = None;
     loop {
         let error = match attempt() {
             Ok(made) => return Ok(made),
             Err(error) => error,
         };
         let Some(lookup) = error.lookup().cloned() else { return Err(Ok(error)) };
-        // A serde remembers what is not there, and says so itself the next time; one that does not ends here.
-        if let Some(failed) = failed {
+        // A serde remembers what is not there, and says so itself the next time; one that does not ends here. A batch
+        // goes on with what its next record asks for.
+        if let Some((_, failed)) = failed.take_if(|(asked, _)| asked.what() == lookup.what()) {
             return Err(Err(failed));
         }
         if lookups == LOOKUPS_MAX {
             return Err(Ok(error));
         }
+        lookups += 1;
         match lookup.clone().done().await {
-            Ok(()) => lookups += 1,
+            Ok(()) => delay = FIRST_DELAY,
             Err(error) if error.is_transient() && patient => {
+                lookups = 0;
                 tracing::warn!(%lookup, %error, retry_in = ?delay, "records wait for what cannot be looked up");
                 sleep(delay).await;
                 delay = (delay * 2).min(LONGEST_DELAY);
             }
             Err(error) if error.is_transient() => return Err(Err(error)),
-            Err(error) => failed = Some(error),
+            Err(error) => failed = Some((lookup, error)),
         }
     }
 }
@@ -107,7 +112,6 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::serde::Lookup;
 
     /// Asks until `answers` have been given, in order.
     struct Asking {
@@ -162,6 +166,15 @@ mod tests {
         // ... or goes on asking.
         let asking = Asking::new(vec![Err(gone()); 5]);
         assert_eq!(with_patience(|| asking.attempt()).await.unwrap_err().unwrap_err().to_string(), "gone");
+        // What is not there for one record says nothing of what the next one of a batch asks for.
+        let asked = AtomicUsize::new(0);
+        let two_are_missing = || match asked.fetch_add(1, Ordering::SeqCst) {
+            at @ (0 | 1) => {
+                Err(SerdeError::Pending(Lookup::new(format!("thing {at}"), async move { Err(gone()) })))
+            }
+            _ => Ok("made"),
+        };
+        assert_eq!(with_patience(two_are_missing).await.unwrap(), "made");
         let endless = Asking::new(vec![Ok(()); 10_000]);
         assert!(matches!(with_patience(|| endless.attempt()).await, Err(Ok(SerdeError::Pending(_)))));
     }

@@ -14,7 +14,7 @@ macro_rules! shapes {
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Record)]
         #[$format]
         struct $name {
-            id: u64,
+            id: i64,
             text: String,
             list: Vec<i32>,
             by_name: BTreeMap<String, Option<f64>>,
@@ -161,6 +161,55 @@ fn nesting_has_a_bound() {
         message = outer;
     }
     assert!(decode::<InProtobuf>(message).is_err());
+}
+
+/// As deep as it may be, and brought into the form of another schema on the way: within the stack of a test's thread.
+#[test]
+fn what_is_as_deep_as_it_may_be_is_read() {
+    assert_eq!(round_trip(InBincode::sample(60)).list.len(), 3);
+    assert_eq!(round_trip(InPostcard::sample(60)).list.len(), 3);
+    assert_eq!(round_trip(InMsgpack::sample(60)).list.len(), 3);
+    assert_eq!(round_trip(InJson::sample(60)).list.len(), 3);
+    assert_eq!(round_trip(InAvro::sample(60)).list.len(), 3);
+    let serde = klamm::serde::AvroSerde::new().older(OLDER_AVRO).unwrap();
+    let deep = <OlderAvro as DefaultSerde>::Serde::default().serialize("t", &OlderAvro::sample(60)).unwrap();
+    let mut read: InAvro = serde.deserialize("t", &deep).unwrap();
+    let mut levels = 0;
+    while let Some(inner) = read.inner.take() {
+        (read, levels) = (*inner, levels + 1);
+    }
+    assert_eq!(levels, 60);
+}
+
+fn round_trip<T: Sample>(value: T) -> T {
+    let written = T::Serde::default().serialize("t", &value).unwrap();
+    let read = decode::<T>(written.to_vec()).unwrap();
+    assert_eq!(read, value);
+    read
+}
+
+const OLDER_AVRO: &str = r#"{"type": "record", "name": "Sample", "fields": [
+    {"name": "id", "type": "int"}, {"name": "text", "type": "string"},
+    {"name": "list", "type": {"type": "array", "items": "int"}},
+    {"name": "by_name", "type": {"type": "map", "values": ["null", "float"]}},
+    {"name": "inner", "type": ["null", "Sample"]}]}"#;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Record)]
+#[record(avro, schema = OLDER_AVRO)]
+struct OlderAvro {
+    id: i32,
+    text: String,
+    list: Vec<i32>,
+    by_name: BTreeMap<String, Option<f32>>,
+    inner: Option<Box<OlderAvro>>,
+}
+
+impl Sample for OlderAvro {
+    fn sample(depth: usize) -> Self {
+        let by_name = BTreeMap::from([("a".to_owned(), Some(1.5)), ("b".to_owned(), None)]);
+        let inner = depth.checked_sub(1).map(|depth| Box::new(Self::sample(depth)));
+        Self { id: 300, text: "käse".to_owned(), list: vec![-1], by_name, inner }
+    }
 }
 
 #[test]

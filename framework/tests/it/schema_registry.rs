@@ -124,6 +124,25 @@ async fn a_batch_waits_for_the_schemas_in_it(kit: TestKit) {
     assert_eq!(seen.all(), (0..10).map(|id| id.to_string()).collect::<Vec<_>>());
 }
 
+#[klamm::test]
+async fn what_is_not_there_costs_a_batch_only_its_own_records(kit: TestKit) {
+    let (_server, client) = registry(&kit).await;
+    let serde = Registered::<AvroSerde>::new(Some(client.clone()));
+    for id in [71, 72, 73] {
+        kit.send_record(OutRecord::to("orders").value(vec![0, 0, 0, 0, id, 2])).await;
+        let bytes = serialize(&serde, "orders", &mut Vec::new(), order(id.into())).await.unwrap();
+        kit.send_record(OutRecord::to("orders").value(bytes)).await;
+    }
+    let seen = Seen::default();
+    let reading = kit.app().state(client).state(seen.clone()).listener(bill_all).start().await;
+    reading.handled("bill_all", 3).await;
+    assert_eq!(seen.all(), ["71", "72", "73"]);
+    let mut dead = kit.topic("orders-dlt");
+    for id in [71, 72, 73] {
+        assert_eq!(dead.next().await.value.unwrap()[4], id);
+    }
+}
+
 #[klamm::test(needs_paused_clock)]
 async fn records_wait_for_a_registry_that_is_down_and_none_is_given_up(kit: TestKit) {
     let (server, client) = registry(&kit).await;

@@ -5,50 +5,38 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ::serde::de::DeserializeOwned;
 use apache_avro::Schema;
-use apache_avro::reader::datum::GenericDatumReader;
 
 use super::record_type::Parsed;
 use crate::serde::SerdeError;
-use crate::serde::avro_shape::{Shape, check, reads};
+use crate::serde::avro_shape::{Shape, decode, reads};
 
 /// Reads values that were written with one schema.
 pub(super) struct Resolved {
-    shape: Shape,
-    reader: GenericDatumReader<'static>,
-    /// The writer had the type's own schema: values are read straight from the bytes.
-    is_own: bool,
+    reader: &'static Shape,
+    written: Shape,
     pub(super) writer: &'static Schema,
 }
 
 impl Resolved {
     /// What was written with the type's own schema.
-    pub(super) fn own(parsed: &'static Parsed) -> Result<Self, String> {
-        let reader = GenericDatumReader::builder(parsed.schema).build().map_err(|error| error.to_string())?;
-        Ok(Self { shape: parsed.shape.clone(), reader, is_own: true, writer: parsed.schema })
+    pub(super) fn own(parsed: &'static Parsed) -> Self {
+        Self { reader: &parsed.shape, written: parsed.shape.clone(), writer: parsed.schema }
     }
 
     /// What was written with this schema, read as the type's.
     pub(super) fn new(parsed: &'static Parsed, text: &str, referenced: &[Arc<str>]) -> Result<Self, String> {
-        let shape = Shape::parse(text, referenced.iter().map(|text| &**text))?;
+        let written = Shape::parse(text, referenced.iter().map(|text| &**text))?;
         if referenced.is_empty() && is_same_json(text, &parsed.text) {
-            return Self::own(parsed);
+            return Ok(Self::own(parsed));
         }
-        reads(&parsed.shape, &shape)?;
-        let writer = interned(text, referenced)?;
-        let reader = GenericDatumReader::builder(writer).reader_schema(parsed.schema).build();
-        Ok(Self { shape, reader: reader.map_err(|error| error.to_string())?, is_own: false, writer })
+        reads(&parsed.shape, &written)?;
+        Ok(Self { reader: &parsed.shape, written, writer: interned(text, referenced)? })
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, SerdeError> {
-        let wrong = |reason: String| SerdeError::deserialize::<T>("Avro", bytes.len(), reason);
-        // The library believes lengths and follows any depth; what gets past this is a value of the schema.
-        check(&self.shape, bytes).map_err(wrong)?;
-        let mut left = bytes;
-        let read = match self.is_own {
-            true => self.reader.read_deser(&mut left),
-            false => self.reader.read_value(&mut left).and_then(|value| apache_avro::from_value(&value)),
-        };
-        read.map_err(|error| wrong(error.to_string()))
+        let read = decode(self.reader, &self.written, bytes);
+        let read = read.and_then(|value| apache_avro::from_value(&value).map_err(|error| error.to_string()));
+        read.map_err(|reason| SerdeError::deserialize::<T>("Avro", bytes.len(), reason))
     }
 }
 

@@ -21,6 +21,8 @@ const PREFIX_BYTES: usize = 10;
 /// Writes values in Avro's single-object encoding: two bytes, the fingerprint of the schema, and the value. What was
 /// written with an older schema is read when that was added with [`older`](Self::older); where schemas change often, a
 /// registry knows them all: `#[record(avro, registry)]`.
+///
+/// Avro's numbers are signed: an `i64` is a `long`, an `i32` an `int`, and a `u64` has no form among them.
 #[derive(Clone, Default)]
 pub struct AvroSerde {
     /// Texts by fingerprint.
@@ -47,7 +49,7 @@ impl AvroSerde {
     fn resolved<T: AvroRecord>(&self, fingerprint: [u8; 8], length: usize) -> Result<Resolved, SerdeError> {
         let parsed = T::avro_type().parsed::<T>()?;
         let made = match self.older.get(&fingerprint) {
-            _ if fingerprint == parsed.fingerprint => Resolved::own(parsed),
+            _ if fingerprint == parsed.fingerprint => Ok(Resolved::own(parsed)),
             Some(text) => Resolved::new(parsed, text, &[]),
             None => Err(format!(
                 "it was written with a schema of the fingerprint {:016x}, which is not known here (add it with \

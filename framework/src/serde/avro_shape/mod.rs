@@ -4,17 +4,20 @@
 //! ```text
 //! shape.rs   Shape: a schema with its names resolved
 //! parse.rs   JSON -> Shape
-//! check.rs   whether bytes are a value of a schema, before a library that trusts them decodes them
+//! decode.rs  bytes -> a value, with bounds on everything
+//! defaults.rs  what stands for a field that was not written
 //! reads.rs   whether one schema reads what another wrote
 //! ```
 
 #[cfg(feature = "avro")]
-mod check;
+mod decode;
+#[cfg(feature = "avro")]
+mod defaults;
 mod parse;
 mod reads;
 mod shape;
 
 #[cfg(feature = "avro")]
-pub(crate) use check::check;
+pub(crate) use decode::decode;
 pub(crate) use reads::reads;
 pub(crate) use shape::Shape;

@@ -101,7 +101,8 @@ impl Reading {
                 let symbols = symbols.iter().map(|symbol| symbol.as_str().map(str::to_owned)).collect();
                 let symbols: Option<Vec<String>> = symbols;
                 let symbols = symbols.ok_or_else(|| format!("a symbol of `{}` is no text", name.full))?;
-                self.fill(Part::Enum { name, symbols, has_default: schema.contains_key("default") })
+                let default = schema.get("default").and_then(Value::as_str).map(str::to_owned);
+                self.fill(Part::Enum { name, symbols, default })
             }
             "record" | "error" => self.record(schema, namespace),
             other => self.named(other, namespace),
@@ -151,7 +152,7 @@ impl Reading {
                 name: field_name.to_owned(),
                 aliases: texts(field.get("aliases")).map(str::to_owned).collect(),
                 part: self.part(of, &inside)?,
-                has_default: field.get("default").is_some(),
+                default: field.get("default").cloned(),
             });
         }
         self.fill(Part::Record { name, fields })

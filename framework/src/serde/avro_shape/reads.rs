@@ -60,12 +60,12 @@ impl<'a> Comparing<'a> {
                 refused(way, format!("{} has {size} bytes and had {other_size}", name.full))
             }
             (
-                Part::Enum { name, symbols, has_default },
+                Part::Enum { name, symbols, default },
                 Part::Enum { name: other, symbols: other_symbols, .. },
             ) => {
                 named_the_same(name, other).map_err(|reason| (way.clone(), reason))?;
                 match other_symbols.iter().find(|symbol| !symbols.contains(symbol)) {
-                    Some(missing) if !has_default => {
+                    Some(missing) if default.is_none() => {
                         refused(way, format!("{} has no symbol {missing} and no default", name.full))
                     }
                     _ => Ok(()),
@@ -115,7 +115,7 @@ impl<'a> Comparing<'a> {
             let same = |other: &&Field| other.name == field.name || field.aliases.contains(&other.name);
             match written.iter().find(same) {
                 Some(other) => self.inside(&field.name, field.part, other.part, way)?,
-                None if field.has_default => {}
+                None if field.default.is_some() => {}
                 None => {
                     let reason = format!("the field `{}` was not written and has no default", field.name);
                     return Err((way.clone(), reason));
@@ -124,6 +124,29 @@ impl<'a> Comparing<'a> {
         }
         Ok(())
     }
+}
+
+/// The branch of a reader's union that a value goes into: one of the same name or kind before one that only reads it.
+#[cfg(feature = "avro")]
+pub(super) fn branch_for(reader: &Shape, branches: &[usize], written: &Part) -> Option<usize> {
+    let fits = |branch: &usize| match (reader.part(*branch), written) {
+        (Part::Primitive(read), Part::Primitive(written)) if read == written => 2,
+        (Part::Primitive(read), Part::Primitive(written)) => u8::from(primitive_reads(*read, *written)),
+        (Part::Array(_), Part::Array(_)) | (Part::Map(_), Part::Map(_)) => 2,
+        (Part::Fixed { name, size }, Part::Fixed { name: other, size: other_size }) if size == other_size => {
+            same_name(name, other)
+        }
+        (Part::Enum { name, .. }, Part::Enum { name: other, .. })
+        | (Part::Record { name, .. }, Part::Record { name: other, .. }) => same_name(name, other),
+        _ => 0,
+    };
+    let best = branches.iter().map(fits).max().filter(|best| *best > 0)?;
+    branches.iter().position(|branch| fits(branch) == best)
+}
+
+#[cfg(feature = "avro")]
+fn same_name(reader: &Name, writer: &Name) -> u8 {
+    if reader.full == writer.full { 2 } else { u8::from(named_the_same(reader, writer).is_ok()) }
 }
 
 fn named_the_same(reader: &Name, writer: &Name) -> Result<(), String> {

@@ -17,7 +17,7 @@ pub(super) enum Part {
     Enum {
         name: Name,
         symbols: Vec<String>,
-        has_default: bool,
+        default: Option<String>,
     },
     Array(usize),
     Map(usize),
@@ -54,7 +54,7 @@ pub(super) struct Field {
     pub(super) name: String,
     pub(super) aliases: Vec<String>,
     pub(super) part: usize,
-    pub(super) has_default: bool,
+    pub(super) default: Option<serde_json::Value>,
 }
 
 impl Shape {
