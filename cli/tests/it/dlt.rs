@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::verbs::runtime;
 use crate::{fails_at, klamm_at, succeeds};
 
-/// Letters as spring-kafka and klamm write them: of `orders`, in partitions 0 and 1, every third one with another error.
+/// Letters as spring-kafka and klamm write them: of `orders`, in partitions 0 and 1, a third with another error.
 fn write_letters(address: &str, letters: i64) {
     succeeds(address, &["topic", "create", "orders", "--partitions", "2"], b"");
     succeeds(address, &["topic", "create", "orders-dlt", "--partitions", "2"], b"");

@@ -96,8 +96,8 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         }
     }
 
-    /// Gives the record to the producer, and a future of what becomes of it, which may be dropped: the record is sent all
-    /// the same. Waits only for the topic's metadata and for room in the buffer.
+    /// Gives the record to the producer, and a future of what becomes of it, which may be dropped: the record is sent
+    /// all the same. Waits only for the topic's metadata and for room in the buffer.
     ///
     /// # Errors
     /// The record cannot be taken. When the future is dropped, it was not taken.
@@ -105,8 +105,8 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         self.taken().await
     }
 
-    /// As [`enqueue`](Self::enqueue), with a callback instead of a future: fire and forget, but not unseen. It runs on the
-    /// producer's task: it must be quick and not block.
+    /// As [`enqueue`](Self::enqueue), with a callback instead of a future: fire and forget, but not unseen. It runs
+    /// on the producer's task: it must be quick and not block.
     ///
     /// # Errors
     /// The record cannot be taken; the callback is not called then.
@@ -174,8 +174,8 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Outgoing<'_, K, V> {
     }
 }
 
-/// Resolves when a record is acknowledged, or when it is known that it will not be. Dropping it does not take the record
-/// back.
+/// Resolves when a record is acknowledged, or when it is known that it will not be. Dropping it does not take the
+/// record back.
 #[derive(Debug)]
 #[must_use = "the record is sent anyway, but nobody learns whether it arrived"]
 pub struct Sending(Way);

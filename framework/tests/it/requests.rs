@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::seen::until;
 
-/// A plain client that answers: with the text twice; a failure to "fail"; rubbish to "rubbish"; nothing to "null"; late to
-/// "late"; twice to "twice"; never to "never".
+/// A plain client that answers: with the text twice; a failure to "fail"; rubbish to "rubbish"; nothing to "null";
+/// late to "late"; twice to "twice"; never to "never".
 async fn answer(client: &Client, topic: &'static str) -> JoinHandle<()> {
     let count = client.partition_count(topic).await.unwrap();
     let all: Vec<_> = (0..count).map(|partition| (topic, partition)).collect();

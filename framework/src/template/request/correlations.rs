@@ -1,7 +1,7 @@
 //! Which replies are waited for, and by whom. Pure.
 //!
-//! An id is 16 bytes: eight that only this instance has, and eight that count its requests. So it is known of a reply that
-//! nobody waits for whether it came too late or is somebody else's, without remembering anything.
+//! An id is 16 bytes: eight that only this instance has, and eight that count its requests. So it is known of a reply
+//! that nobody waits for whether it came too late or is somebody else's, without remembering anything.
 
 use std::collections::HashMap;
 
@@ -35,8 +35,8 @@ pub struct ReplyStats {
     pub waiting: u64,
     /// Replies that reached who waited for them.
     pub delivered: u64,
-    /// Replies to requests of this instance that nobody waits for any more: they came too late, once too often, or the
-    /// waiting was given up.
+    /// Replies to requests of this instance that nobody waits for any more: they came too late, once too often, or
+    /// the waiting was given up.
     pub late: u64,
     /// Replies to others' requests, which share the partition; and records that are no replies at all.
     pub foreign: u64,

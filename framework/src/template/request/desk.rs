@@ -46,8 +46,8 @@ impl Desk {
         Self { client: client.clone(), producer: producer.clone(), reply_topic, place, open: OnceCell::new() }
     }
 
-    /// Opens the desk, if nobody has: from then on no reply is missed. Whoever is dropped in the middle of it leaves it to
-    /// the next.
+    /// Opens the desk, if nobody has: from then on no reply is missed. Whoever is dropped in the middle of it leaves
+    /// it to the next.
     pub(super) async fn open(&self) -> Result<&OpenDesk, ReplyError> {
         self.open.get_or_try_init(|| self.start()).await
     }
@@ -83,8 +83,9 @@ impl Desk {
         Ok(OpenDesk { partition, correlations, _reading: reading })
     }
 
-    /// From the ends that the partitions have now: a reply to a request that is sent later comes behind them, whenever the
-    /// reading begins. Partitions are assigned by hand, so that no group has to agree first and none is left over.
+    /// From the ends that the partitions have now: a reply to a request that is sent later comes behind them,
+    /// whenever the reading begins. Partitions are assigned by hand, so that no group has to agree first and none is
+    /// left over.
     async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Consumer, ClientError> {
         let nothing = Vec::<TopicPartition>::new();
         let consumer =

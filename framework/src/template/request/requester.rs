@@ -17,8 +17,8 @@ use crate::template::{SendError, written};
 /// What is appended to a topic's name for the replies to requests that go there.
 const REPLIES_SUFFIX: &str = "-replies";
 
-/// Sends requests of type `V` to one topic, and gets replies of type `R`. Cheap to clone; for single requests there is
-/// [`AppHandle::request`](crate::AppHandle::request).
+/// Sends requests of type `V` to one topic, and gets replies of type `R`. Cheap to clone; for single requests there
+/// is [`AppHandle::request`](crate::AppHandle::request).
 ///
 /// ```no_run
 /// # use klamm::prelude::*;
@@ -95,8 +95,8 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
         self
     }
 
-    /// Reads all partitions of the reply topic, for who answers wherever they like: the header `kafka_replyPartition` is
-    /// left out.
+    /// Reads all partitions of the reply topic, for who answers wherever they like: the header `kafka_replyPartition`
+    /// is left out.
     pub fn every_reply_partition(mut self) -> Self {
         self.place = Place::EveryPartition;
         self
@@ -108,8 +108,8 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
         self
     }
 
-    /// Replies of which this says something are failures: those of a service that tells errors in a way of its own. Those
-    /// with the header `kafka_exception-message` are anyway.
+    /// Replies of which this says something are failures: those of a service that tells errors in a way of its own.
+    /// Those with the header `kafka_exception-message` are anyway.
     pub fn error_reply(
         mut self,
         is_error: impl Fn(&ConsumerRecord) -> Option<String> + Send + Sync + 'static,
@@ -118,7 +118,8 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
         self
     }
 
-    /// Begins to read replies, so that the first request need not wait for that, and settings that do not fit are found.
+    /// Begins to read replies, so that the first request need not wait for that, and settings that do not fit are
+    /// found.
     ///
     /// # Errors
     /// The reply topic cannot be read, or has no such partition.
