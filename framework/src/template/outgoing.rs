@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -114,7 +114,7 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         self,
         callback: impl FnOnce(Result<RecordMetadata, SendError>) + Send + 'static,
     ) -> Result<(), SendError> {
-        let (template, record) = self.prepared()?;
+        let (template, record) = self.prepared().await?;
         let callback =
             move |result: Result<RecordMetadata, ProduceError>| callback(result.map_err(SendError::from));
         let callback = template.interceptors.on_result(Arc::clone(&record.topic), callback);
@@ -122,7 +122,7 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
     }
 
     async fn taken(self) -> Result<Sending, SendError> {
-        let (template, record) = self.prepared()?;
+        let (template, record) = self.prepared().await?;
         if template.interceptors.is_empty() {
             let delivery = template.producer.enqueue(record).await.map_err(ProduceError::from)?;
             return Ok(Sending(Way::Delivery(delivery)));
@@ -136,29 +136,30 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
     }
 
     /// Written, and seen by the interceptors.
-    pub(super) fn prepared(self) -> Result<(&'a Template<K, V>, Record), SendError> {
+    pub(super) async fn prepared(self) -> Result<(&'a Template<K, V>, Record), SendError> {
         let Self { template, key, value, mut record, timeout: _ } = self;
-        let topic = &*record.topic;
-        record.key = written("key", &*template.keys, topic, key, SendError::Key)?;
-        record.value = written("value", &*template.values, topic, value, SendError::Value)?;
+        let topic = Arc::clone(&record.topic);
+        record.key = written("key", &*template.keys, &topic, key, SendError::Key).await?;
+        record.value = written("value", &*template.values, &topic, value, SendError::Value).await?;
         template.interceptors.on_send(&mut record)?;
         Ok((template, record))
     }
 }
 
-/// The bytes of a key or value; none for what the serde writes as null. The serde is the user's code.
-pub(super) fn written<T: 'static>(
+/// The bytes of a key or value; none for what the serde writes as null. All that is sent goes through here. The serde is
+/// the user's code.
+pub(super) async fn written<T: 'static>(
     part: &'static str,
     serde: &dyn Serde<T>,
     topic: &str,
     value: Option<T>,
-    wrong: impl FnOnce(SerdeError) -> SendError,
+    wrong: fn(SerdeError) -> SendError,
 ) -> Result<Option<Bytes>, SendError> {
-    let write = || {
+    let write = async {
         let value = value.filter(|value| !serde.is_null(value));
         value.map(|value| serde.serialize(topic, &value)).transpose()
     };
-    match catch_unwind(AssertUnwindSafe(write)) {
+    match AssertUnwindSafe(write).catch_unwind().await {
         Ok(written) => written.map_err(wrong),
         Err(_) => Err(SendError::Panicked { part, type_name: std::any::type_name::<T>() }),
     }

@@ -1,5 +1,8 @@
 //! `Part`: what goes into a record without a template that names its type.
 
+use std::future::{Future, ready};
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::error::SendError;
@@ -7,25 +10,25 @@ use super::outgoing::written;
 use crate::serde::{DefaultSerde, SerdeError};
 
 /// A key or value to send: anything that says how it is written, or text.
-pub trait Part {
+pub trait Part: Send {
     /// Its bytes; none for what is written as null.
     #[doc(hidden)]
     fn into_bytes(
         self,
         part: &'static str,
-        topic: &str,
+        topic: Arc<str>,
         wrong: fn(SerdeError) -> SendError,
-    ) -> Result<Option<Bytes>, SendError>;
+    ) -> impl Future<Output = Result<Option<Bytes>, SendError>> + Send;
 }
 
 impl<T: DefaultSerde> Part for T {
-    fn into_bytes(
+    async fn into_bytes(
         self,
         part: &'static str,
-        topic: &str,
+        topic: Arc<str>,
         wrong: fn(SerdeError) -> SendError,
     ) -> Result<Option<Bytes>, SendError> {
-        written(part, &T::Serde::default(), topic, Some(self), wrong)
+        written(part, &T::Serde::default(), &topic, Some(self), wrong).await
     }
 }
 
@@ -33,9 +36,9 @@ impl Part for &str {
     fn into_bytes(
         self,
         _: &'static str,
-        _: &str,
+        _: Arc<str>,
         _: fn(SerdeError) -> SendError,
-    ) -> Result<Option<Bytes>, SendError> {
-        Ok(Some(Bytes::copy_from_slice(self.as_bytes())))
+    ) -> impl Future<Output = Result<Option<Bytes>, SendError>> + Send {
+        ready(Ok(Some(Bytes::copy_from_slice(self.as_bytes()))))
     }
 }

@@ -253,8 +253,12 @@ impl Tx {
         value: impl Part,
     ) -> Result<(), SendError> {
         let mut record = Record::to(topic);
-        record.key = key.into_bytes("key", &record.topic, SendError::Key)?;
-        record.value = value.into_bytes("value", &record.topic, SendError::Value)?;
+        let topic = || Arc::clone(&record.topic);
+        let (key, value) = (
+            key.into_bytes("key", topic(), SendError::Key).await?,
+            value.into_bytes("value", topic(), SendError::Value).await?,
+        );
+        (record.key, record.value) = (key, value);
         self.send_raw(record).await
     }
 
@@ -267,7 +271,7 @@ impl Tx {
         &self,
         record: Outgoing<'_, K, V>,
     ) -> Result<(), SendError> {
-        let (_, record) = record.prepared()?;
+        let (_, record) = record.prepared().await?;
         self.send_raw(record).await
     }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, OptionFuture};
 use klamm_client::{ConsumerRecord, Record};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -34,11 +36,17 @@ pub(super) type ErrorCheck = Arc<dyn Fn(&ConsumerRecord) -> Option<String> + Sen
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Request<R> {
     desk: Arc<Desk>,
-    record: Result<Record, SendError>,
+    record: Record,
+    /// What writes the key and the value, when it is sent.
+    key: Option<Writing>,
+    value: Writing,
     replies: Arc<dyn Serde<R>>,
     is_error: Option<ErrorCheck>,
     timeout: Duration,
 }
+
+/// The bytes of a key or value, to be made.
+pub(super) type Writing = BoxFuture<'static, Result<Option<Bytes>, SendError>>;
 
 /// What [`Request::collect`] and [`Request::collect_until`] gathered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +61,12 @@ pub struct Replies<R> {
 impl<R: 'static> Request<R> {
     pub(super) fn new(
         desk: Arc<Desk>,
-        record: Result<Record, SendError>,
+        (topic, value): (Arc<str>, Writing),
         replies: Arc<dyn Serde<R>>,
         is_error: Option<ErrorCheck>,
         timeout: Duration,
     ) -> Self {
-        Self { desk, record, replies, is_error, timeout }
+        Self { desk, record: Record::to(topic), key: None, value, replies, is_error, timeout }
     }
 
     /// How long it may take, from here to the reply. Default 5 s.
@@ -68,23 +76,20 @@ impl<R: 'static> Request<R> {
     }
 
     /// Sets the key, which decides the partition: requests of one key are answered in order.
-    pub fn key(mut self, key: impl Part) -> Self {
-        self.record = self.record.and_then(|mut record| {
-            record.key = key.into_bytes("key", &record.topic, SendError::Key)?;
-            Ok(record)
-        });
+    pub fn key(mut self, key: impl Part + 'static) -> Self {
+        self.key = Some(key.into_bytes("key", self.topic(), SendError::Key).boxed());
         self
     }
 
     /// Adds a header.
     pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
-        self.record = self.record.map(|record| record.header(name, value));
+        self.record = self.record.header(name, value);
         self
     }
 
     /// Sets the partition of the request.
     pub fn partition(mut self, partition: i32) -> Self {
-        self.record = self.record.map(|record| record.partition(partition));
+        self.record = self.record.partition(partition);
         self
     }
 
@@ -113,7 +118,7 @@ impl<R: 'static> Request<R> {
     }
 
     fn topic(&self) -> Arc<str> {
-        self.record.as_ref().map_or_else(|_| Arc::from(""), |record| Arc::clone(&record.topic))
+        Arc::clone(&self.record.topic)
     }
 
     async fn gather(
@@ -123,8 +128,12 @@ impl<R: 'static> Request<R> {
     ) -> Result<Replies<R>, ReplyError> {
         let (topic, after, deadline) = (self.topic(), self.timeout, Instant::now() + self.timeout);
         let late = |sent| ReplyError::Timeout { topic, after, received: 0, sent };
-        let Self { desk, record, replies: serde, is_error, .. } = self;
-        let record = record?;
+        let Self { desk, mut record, key, value, replies: serde, is_error, timeout: _ } = self;
+        let write = async {
+            Ok::<_, SendError>((OptionFuture::from(key).await.transpose()?.flatten(), value.await?))
+        };
+        let Ok(written) = timeout_at(deadline, write).await else { return Err(late(false)) };
+        (record.key, record.value) = written?;
         let Ok(open) = timeout_at(deadline, desk.open()).await else { return Err(late(false)) };
         let mut waiting = Waiting::begin(open?, waiting_max);
         let record = addressed(record, &desk.reply_topic, waiting.desk.partition, waiting.id);

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use klamm_client::{Client, ConsumerRecord, Producer, Record};
+use futures::FutureExt;
+use klamm_client::{Client, ConsumerRecord, Producer};
 
-use super::ask::{ErrorCheck, Request, TIMEOUT};
+use super::ask::{ErrorCheck, Request, TIMEOUT, Writing};
 use super::correlations::ReplyStats;
 use super::desk::{Desk, Place};
 use super::error::ReplyError;
@@ -136,17 +137,12 @@ fn reply_topic(topic: &str) -> Arc<str> {
     format!("{topic}{REPLIES_SUFFIX}").into()
 }
 
-impl<V: 'static, R: 'static> Requester<V, R> {
+impl<V: Send + 'static, R: 'static> Requester<V, R> {
     /// A request with this value.
     pub fn request(&self, value: V) -> Request<R> {
-        let record = request(&self.topic, &*self.values, value);
-        Request::new(
-            Arc::clone(&self.desk),
-            record,
-            Arc::clone(&self.replies),
-            self.is_error.clone(),
-            self.timeout,
-        )
+        let value = writing(&self.topic, Arc::clone(&self.values), value);
+        let (value, replies) = ((Arc::clone(&self.topic), value), Arc::clone(&self.replies));
+        Request::new(Arc::clone(&self.desk), value, replies, self.is_error.clone(), self.timeout)
     }
 
     /// How replies fared so far.
@@ -155,9 +151,9 @@ impl<V: 'static, R: 'static> Requester<V, R> {
     }
 }
 
-fn request<V: 'static>(topic: &Arc<str>, values: &dyn Serde<V>, value: V) -> Result<Record, SendError> {
-    let value = written("value", values, topic, Some(value), SendError::Value)?;
-    Ok(Record { value, ..Record::to(Arc::clone(topic)) })
+fn writing<V: Send + 'static>(topic: &Arc<str>, values: Arc<dyn Serde<V>>, value: V) -> Writing {
+    let topic = Arc::clone(topic);
+    async move { written("value", &*values, &topic, Some(value), SendError::Value).await }.boxed()
 }
 
 impl<V, R> Clone for Requester<V, R> {
@@ -187,11 +183,11 @@ impl Requests {
         topic: Arc<str>,
         value: V,
     ) -> Request<R> {
-        let record = request(&topic, &V::Serde::default(), value);
+        let value = writing(&topic, Arc::new(V::Serde::default()), value);
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Desk::new(client, producer, reply_topic(&topic), Place::default()));
         let desk = Arc::clone(desks.entry(Arc::clone(&topic)).or_insert_with(new));
-        Request::new(desk, record, Arc::new(R::Serde::default()), None, TIMEOUT)
+        Request::new(desk, (topic, value), Arc::new(R::Serde::default()), None, TIMEOUT)
     }
 }
 
