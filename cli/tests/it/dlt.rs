@@ -36,7 +36,7 @@ fn write_letters(address: &str, letters: i64) {
 #[track_caller]
 fn json_of(address: &str, arguments: &[&str]) -> Value {
     let text = succeeds(address, &[arguments, &["--output", "json"]].concat(), b"");
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
+    serde_json::from_str(&text).expect("JSON")
 }
 
 fn lines_of(address: &str, topic: &str) -> usize {

@@ -34,14 +34,15 @@ async fn main() -> klamm::Result<()> {
     let broker = Broker::builder().ephemeral().start().await?;
     let idle = Listener::on("nothing").group("idle").handle(async || {});
     let topics = ["texts", "texts-replies"].map(|name| NewTopic::new(name).partitions(1));
-    let app = topics.into_iter().fold(App::new(broker.bootstrap()), App::topic).listener(idle).start().await?;
+    let app =
+        topics.into_iter().fold(App::new(broker.bootstrap()), App::topic).listener(idle).start().await?;
 
     let ask = async {
         let length: i64 = app.request("texts", "klamm".to_owned()).timeout(Duration::from_secs(10)).await?;
         println!("klamm has {length} letters");
         let nothing = app.request::<_, i64>("texts", String::new()).await;
         println!("{}", nothing.map_or_else(|error| error.to_string(), |length| length.to_string()));
-        klamm::Result::Ok(())
+        Ok::<_, Error>(())
     };
     tokio::select! {
         asked = ask => asked?,

@@ -47,7 +47,12 @@ async fn test_a_listener() {
 
 #[tokio::test]
 async fn replay_dead_letters() {
-    runs("replay_dead_letters", &[], "3 went back to work\ncharged order-1\ncharged order-2\ncharged order-3").await;
+    runs(
+        "replay_dead_letters",
+        &[],
+        "3 went back to work\ncharged order-1\ncharged order-2\ncharged order-3",
+    )
+    .await;
 }
 
 #[tokio::test]
