@@ -82,7 +82,7 @@ pub(crate) fn of_failed(record: &ConsumerRecord, failed: Failed<'_>) -> OwnedHea
     headers.retain(|(name, _)| !name.starts_with(EXCEPTION[0]) && !name.starts_with(KEY_EXCEPTION[0]));
     let mut add = |name: String, value: Bytes| headers.push((name.into(), Some(value)));
     let original = ORIGINAL[0];
-    if record.headers.last(&format!("{original}topic")).is_none() {
+    if origin(&record.headers).is_none() {
         let timestamp_type = match record.timestamp_type {
             TimestampType::CreateTime => "CreateTime",
             TimestampType::LogAppendTime => "LogAppendTime",
@@ -292,6 +292,8 @@ mod tests {
             ("orders", Some(2), Some("billing"))
         );
         let told = cause(&headers).unwrap();
+        let next = Headers::from(of_failed(&record(headers.clone()), failed("again")));
+        assert_eq!(origin(&next), origin(&headers), "a listener of ours on its retry topic");
         assert_eq!(
             (told.name(), told.stack_trace.as_deref()),
             ("java.lang.IllegalStateException", Some("at x"))

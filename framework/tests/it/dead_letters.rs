@@ -6,8 +6,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use klamm::client::{NewTopic, OffsetAndMetadata, Record, TopicPartition};
-use klamm::dead_letters::{DeadLetterError, DeadLetters, LetterFilter, ReplayReport, Stays};
+use klamm::client::{NewTopic, OffsetAndMetadata, Record, TimestampType, TopicPartition};
+use klamm::dead_letters::{
+    DeadLetter, DeadLetterError, DeadLetters, HeaderText, LetterFilter, ReplayReport, Stays,
+};
 use klamm::prelude::*;
 use klamm::testing::TestKit;
 use tokio::time::{Instant, timeout};
@@ -404,4 +406,54 @@ async fn of_two_replays_in_transactions_the_second_goes_on(kit: TestKit) {
         let all: Vec<String> = (0..50).map(|number| format!("{name}{number}")).collect();
         assert_eq!(committed_values(&kit, "orders", partition).await[50..], all);
     }
+}
+
+/// The bytes that spring-kafka wrote, as they came from a service of it.
+#[test]
+fn letters_of_spring_kafka_are_read() {
+    let mut letters: Vec<ConsumerRecord> = Vec::new();
+    for line in include_str!("spring_letters.txt").lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let ["letter", topic, partition, offset, timestamp_ms] = words[..] {
+            letters.push(ConsumerRecord {
+                topic: topic.into(),
+                partition: partition.parse().unwrap(),
+                offset: offset.parse().unwrap(),
+                timestamp_ms: timestamp_ms.parse().unwrap(),
+                timestamp_type: TimestampType::CreateTime,
+                leader_epoch: None,
+                key: None,
+                value: None,
+                headers: Headers::new(),
+            });
+            continue;
+        }
+        let hex = words.get(1).unwrap_or(&"").as_bytes();
+        let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
+        let value: Vec<u8> = hex.chunks(2).map(byte).collect();
+        letters.last_mut().unwrap().headers.push(words[0], Some(value.into()));
+    }
+    let letters: Vec<DeadLetter> = letters.into_iter().map(DeadLetter::new).collect();
+    for (letter, origin, group, text) in [
+        (&letters[0], "spring-orders", "spring-billing", "no such order: one"),
+        (&letters[1], "spring-payments", "spring-paying", "no such order: two"),
+    ] {
+        let found = letter.origin.as_ref().unwrap();
+        assert_eq!((&*found.topic, found.partition, found.offset), (origin, Some(0), Some(0)));
+        assert_eq!(
+            (found.group.as_deref(), found.timestamp_type),
+            (Some(group), Some(TimestampType::CreateTime))
+        );
+        // It failed within a minute.
+        let waited_ms = letter.record.timestamp_ms - found.timestamp_ms.unwrap();
+        assert!((0..60_000).contains(&waited_ms), "{waited_ms}");
+        let cause = letter.cause.as_ref().unwrap();
+        assert_eq!(cause.name(), "java.lang.IllegalStateException");
+        let wrapper = "org.springframework.kafka.listener.ListenerExecutionFailedException";
+        assert_eq!(cause.type_name.as_deref(), Some(wrapper));
+        assert!(cause.message.as_ref().unwrap().ends_with(text), "{cause:?}");
+        assert!(cause.stack_trace.as_ref().unwrap().starts_with(wrapper));
+    }
+    let attempts = letters[1].readable_headers().find(|(name, _)| *name == "retry_topic-attempts");
+    assert_eq!(attempts.map(|(_, text)| text), Some(HeaderText::Number(2)));
 }
