@@ -146,8 +146,8 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
     }
 }
 
-/// The bytes of a key or value; none for what the serde writes as null. All that is sent goes through here. The serde is
-/// the user's code.
+/// The bytes of a key or value; none for what the serde writes as null. All that is sent goes through here. The serde
+/// is the user's code.
 pub(super) async fn written<T: 'static>(
     part: &'static str,
     serde: &dyn Serde<T>,

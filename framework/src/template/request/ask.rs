@@ -174,8 +174,8 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn begin(desk: &'a OpenDesk, replies: usize) -> Self {
-        let (id, replies) = desk.correlations().open(replies);
-        Self { desk, id, replies }
+        let (give, replies) = mpsc::channel(replies.max(1));
+        Self { desk, id: desk.correlations().open(give), replies }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::{Client, ClientError, Consumer, Producer, TopicPartition};
+use klamm_client::{Client, ClientError, Consumer, ConsumerRecord, Producer, TopicPartition};
 use klamm_runtime::{Rng, SeededRng, Tasks};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use super::correlations::{Correlations, ReplyStats};
 use super::error::ReplyError;
@@ -23,6 +23,9 @@ pub(super) enum Place {
     EveryPartition,
 }
 
+/// Who waits gets replies by a channel, which has room for as many as are waited for.
+type Table = Correlations<mpsc::Sender<ConsumerRecord>>;
+
 /// The place where replies come in. It is opened by the first request.
 pub(super) struct Desk {
     pub(super) client: Client,
@@ -37,7 +40,7 @@ pub(super) struct Desk {
 pub(super) struct OpenDesk {
     /// Where replies are to go; none leaves it to who answers.
     pub(super) partition: Option<i32>,
-    correlations: Arc<Mutex<Correlations>>,
+    correlations: Arc<Mutex<Table>>,
     _reading: Tasks,
 }
 
@@ -101,23 +104,24 @@ impl Desk {
 }
 
 impl OpenDesk {
-    pub(super) fn correlations(&self) -> MutexGuard<'_, Correlations> {
+    pub(super) fn correlations(&self) -> MutexGuard<'_, Table> {
         locked(&self.correlations)
     }
 }
 
-fn locked(correlations: &Mutex<Correlations>) -> MutexGuard<'_, Correlations> {
+fn locked(correlations: &Mutex<Table>) -> MutexGuard<'_, Table> {
     correlations.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn read_replies(mut consumer: Consumer, correlations: Arc<Mutex<Correlations>>) {
+async fn read_replies(mut consumer: Consumer, correlations: Arc<Mutex<Table>>) {
     while let Some(batch) = consumer.next_batch().await {
         match batch {
             Ok(batch) => {
                 let mut correlations = locked(&correlations);
                 for record in batch.records {
                     let headers = record.headers.clone();
-                    correlations.reply(headers.last(CORRELATION_ID).flatten(), record);
+                    let id = headers.last(CORRELATION_ID).flatten();
+                    correlations.reply(id, |waiting| waiting.try_send(record).is_ok());
                 }
             }
             // The consumer goes on; requests that wait for what it could not read run into their timeouts.
