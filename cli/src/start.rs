@@ -68,7 +68,8 @@ impl FromStr for Start {
 /// It is none.
 pub(crate) fn time(text: &str) -> Result<Time, String> {
     parse_time(text.strip_prefix('@').unwrap_or(text)).ok_or_else(|| {
-        "a time is 2026-01-31, 2026-01-31T12:00:00Z (RFC 3339), milliseconds since 1970, or -15m (s, m, h, d)".to_owned()
+        "a time is 2026-01-31, 2026-01-31T12:00:00Z (RFC 3339), milliseconds since 1970, or -15m (s, m, h, d)"
+            .to_owned()
     })
 }
 

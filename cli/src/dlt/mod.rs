@@ -2,6 +2,7 @@
 //! library does: `klamm::dead_letters`.
 //!
 //! ```text
+//! topic.rs    which topic is meant, as options
 //! filter.rs   which letters are meant, as options
 //! list.rs     what there is: by cause, or letter by letter
 //! show.rs     letters as a whole
@@ -14,10 +15,9 @@ mod list;
 mod purge;
 mod replay;
 mod show;
+mod topic;
 
-use clap::{Args, Subcommand};
-use klamm::dead_letters::DeadLetters;
-use klamm_client::Client;
+use clap::Subcommand;
 
 use crate::error::CliError;
 
@@ -42,26 +42,5 @@ pub(crate) async fn run(command: DltCommand) -> Result<(), CliError> {
         DltCommand::Replay(args) => replay::run(*args).await,
         DltCommand::Park(args) => replay::park(*args).await,
         DltCommand::Purge(args) => purge::run(args).await,
-    }
-}
-
-/// A dead-letter topic, and who remembers what of it is done.
-#[derive(Debug, Args)]
-pub(crate) struct TopicArgs {
-    /// Dead-letter topic
-    #[arg(value_name = "TOPIC")]
-    topic: String,
-    /// Group whose committed offsets say what is replayed and parked [default: klamm-dlt-TOPIC]
-    #[arg(long, value_name = "G")]
-    group: Option<String>,
-}
-
-impl TopicArgs {
-    fn letters(&self, client: &Client) -> DeadLetters {
-        let letters = DeadLetters::new(client, self.topic.as_str());
-        match &self.group {
-            Some(group) => letters.group(group.as_str()),
-            None => letters,
-        }
     }
 }

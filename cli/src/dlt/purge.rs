@@ -6,7 +6,7 @@ use clap::Args;
 use klamm::dead_letters::PurgePlan;
 use serde_json::{Value, json};
 
-use super::TopicArgs;
+use super::topic::TopicArgs;
 use crate::connect::ClientArgs;
 use crate::error::CliError;
 use crate::output::{self, OutputFormat, Table};

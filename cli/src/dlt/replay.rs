@@ -4,8 +4,8 @@ use clap::Args;
 use klamm::dead_letters::{DeadLetterError, Replay, ReplayReport, Stays};
 use serde_json::{Value, json};
 
-use super::TopicArgs;
 use super::filter::FilterArgs;
+use super::topic::TopicArgs;
 use crate::connect::{ClientArgs, Session};
 use crate::error::CliError;
 use crate::output::{self, OutputFormat};

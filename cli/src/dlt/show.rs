@@ -9,7 +9,7 @@ use klamm::dead_letters::{DeadLetter, HeaderText};
 use klamm_client::TimestampType;
 use serde_json::{Map, Value, json};
 
-use super::TopicArgs;
+use super::topic::TopicArgs;
 use crate::connect::ClientArgs;
 use crate::error::CliError;
 use crate::format::bytes_field;

@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::verbs::runtime;
 use crate::{fails_at, klamm_at, succeeds};
 
-/// Letters as spring-kafka and klamm write them: of `orders`, in partitions 0 and 1, every third one with another error.
+/// Letters as spring-kafka and klamm write them: of `orders`, in partitions 0 and 1, a third with another error.
 fn write_letters(address: &str, letters: i64) {
     succeeds(address, &["topic", "create", "orders", "--partitions", "2"], b"");
     succeeds(address, &["topic", "create", "orders-dlt", "--partitions", "2"], b"");
@@ -36,7 +36,7 @@ fn write_letters(address: &str, letters: i64) {
 #[track_caller]
 fn json_of(address: &str, arguments: &[&str]) -> Value {
     let text = succeeds(address, &[arguments, &["--output", "json"]].concat(), b"");
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
+    serde_json::from_str(&text).expect("JSON")
 }
 
 fn lines_of(address: &str, topic: &str) -> usize {

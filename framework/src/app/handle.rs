@@ -55,8 +55,8 @@ impl AppHandle {
         self
     }
 
-    /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and those
-    /// that there are, and was left as it is.
+    /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and
+    /// those that there are, and was left as it is.
     pub fn topic_differences(&self) -> &[TopicDifference] {
         &self.differences
     }
@@ -82,8 +82,8 @@ impl AppHandle {
         Template::new(&self.producer, topic)
     }
 
-    /// A request to `topic`, on the app's producer: await it for the reply, which comes to `<topic>-replies`. For another
-    /// reply topic, or another way of telling errors, there is [`requester`](Self::requester).
+    /// A request to `topic`, on the app's producer: await it for the reply, which comes to `<topic>-replies`. For
+    /// another reply topic, or another way of telling errors, there is [`requester`](Self::requester).
     pub fn request<V: DefaultSerde, R: DefaultSerde>(
         &self,
         topic: impl Into<Arc<str>>,

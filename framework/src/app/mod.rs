@@ -97,7 +97,8 @@ impl App {
         }
     }
 
-    /// Adds state that handlers take as [`State<T>`](crate::State). A second state of the same type replaces the first.
+    /// Adds state that handlers take as [`State<T>`](crate::State). A second state of the same type replaces the
+    /// first.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.states.insert(state);
         self
@@ -115,9 +116,9 @@ impl App {
         self
     }
 
-    /// Declares a topic: it is made at the start where it is missing, and gets more partitions where it has fewer. Nothing is
-    /// taken away: what differs otherwise is logged, and [`AppHandle::topic_differences`] tells it. A second declaration of
-    /// a topic replaces the first.
+    /// Declares a topic: it is made at the start where it is missing, and gets more partitions where it has fewer.
+    /// Nothing is taken away: what differs otherwise is logged, and [`AppHandle::topic_differences`] tells it. A
+    /// second declaration of a topic replaces the first.
     ///
     /// ```
     /// use klamm::app::App;
@@ -241,9 +242,9 @@ impl App {
         }
     }
 
-    /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more,
-    /// waits for the handlers that have begun, commits, leaves the groups. A second signal ends the wait. What is
-    /// unfinished at the deadline is logged; it will be delivered again.
+    /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing
+    /// more, waits for the handlers that have begun, commits, leaves the groups. A second signal ends the wait. What
+    /// is unfinished at the deadline is logged; it will be delivered again.
     ///
     /// # Errors
     /// The app cannot start, or a listener stopped by itself. The error holds a [`RunError`] (see

@@ -1,5 +1,5 @@
-//! Topics that an app declares: made at its start where they are missing, grown where they are too small, never shrunk;
-//! what differs otherwise is told.
+//! Topics that an app declares: made at its start where they are missing, grown where they are too small, never
+//! shrunk; what differs otherwise is told.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

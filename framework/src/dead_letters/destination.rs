@@ -93,7 +93,8 @@ impl Destination {
                 true => of_replayed(&record.headers, !to_origin),
                 false => record.headers.to_vec(),
             },
-            // One that is parked keeps the time at which it died; one that goes to work must not be old when it comes.
+            // One that is parked keeps the time at which it died; one that goes to work must not be old when it
+            // comes.
             timestamp_ms: (!is_work).then_some(record.timestamp_ms),
         })
     }

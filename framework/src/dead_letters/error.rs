@@ -53,8 +53,8 @@ pub enum DeadLetterError {
     },
     /// The letters that were done lie so scattered that a commit cannot tell of them.
     #[error(
-        "{partition}: what is replayed lies in too many pieces to be noted in the offsets of group {group}; replay what \
-         lies between them, or give replays with another filter a group of their own"
+        "{partition}: what is replayed lies in too many pieces to be noted in the offsets of group {group}; replay \
+         what lies between them, or give replays with another filter a group of their own"
     )]
     TooScattered {
         /// The partition.
@@ -62,7 +62,8 @@ pub enum DeadLetterError {
         /// The group whose offsets say what is done.
         group: Arc<str>,
     },
-    /// A transaction did not do what it was to do. Whether it was committed or not, the group's offsets say what is done.
+    /// A transaction did not do what it was to do. Whether it was committed or not, the group's offsets say what is
+    /// done.
     #[error(transparent)]
     Transaction(#[from] TransactionError),
     /// Reading, or committing what is done.

@@ -1,5 +1,5 @@
-//! The headers of a dead letter: where the record came from and why it is here. Names and encodings are spring-kafka's,
-//! so that its tools read ours and the other way round. Pure.
+//! The headers of a dead letter: where the record came from and why it is here. Names and encodings are
+//! spring-kafka's, so that its tools read ours and the other way round. Pure.
 
 use std::sync::Arc;
 
@@ -75,14 +75,14 @@ pub(crate) struct Failed<'a> {
     pub(crate) of_key: bool,
 }
 
-/// The headers of the dead letter that a record becomes: its own, then ours. What an earlier dead letter said about its
-/// failure is replaced; where the record came from first stays, so that the headers do not grow from hop to hop.
+/// The headers of the dead letter that a record becomes: its own, then ours. What an earlier dead letter said about
+/// its failure is replaced; where the record came from first stays, so that the headers do not grow from hop to hop.
 pub(crate) fn of_failed(record: &ConsumerRecord, failed: Failed<'_>) -> OwnedHeaders {
     let mut headers = record.headers.to_vec();
     headers.retain(|(name, _)| !name.starts_with(EXCEPTION[0]) && !name.starts_with(KEY_EXCEPTION[0]));
     let mut add = |name: String, value: Bytes| headers.push((name.into(), Some(value)));
     let original = ORIGINAL[0];
-    if record.headers.last(&format!("{original}topic")).is_none() {
+    if origin(&record.headers).is_none() {
         let timestamp_type = match record.timestamp_type {
             TimestampType::CreateTime => "CreateTime",
             TimestampType::LogAppendTime => "LogAppendTime",
@@ -144,8 +144,9 @@ pub(crate) fn replays(headers: &Headers) -> u32 {
     told.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// The headers of a letter that goes back to work: without what was said of its failure, with one replay more counted.
-/// Where it came from stays unless it goes back there: who fails on it next would call another topic its origin.
+/// The headers of a letter that goes back to work: without what was said of its failure, with one replay more
+/// counted. Where it came from stays unless it goes back there: who fails on it next would call another topic its
+/// origin.
 pub(crate) fn of_replayed(headers: &Headers, keep_origin: bool) -> OwnedHeaders {
     let count = replays(headers).saturating_add(1);
     let mut kept = headers.to_vec();
@@ -291,6 +292,8 @@ mod tests {
             ("orders", Some(2), Some("billing"))
         );
         let told = cause(&headers).unwrap();
+        let next = Headers::from(of_failed(&record(headers.clone()), failed("again")));
+        assert_eq!(origin(&next), origin(&headers), "a listener of ours on its retry topic");
         assert_eq!(
             (told.name(), told.stack_trace.as_deref()),
             ("java.lang.IllegalStateException", Some("at x"))

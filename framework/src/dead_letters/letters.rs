@@ -34,8 +34,8 @@ const GROUP_PREFIX: &str = "klamm-dlt-";
 /// # Ok(()) }
 /// ```
 ///
-/// What is replayed or parked stays in the topic until it is [purged](Self::purge) or retention takes it; the committed
-/// offsets of a group say which letters those are, so that the next replay begins behind them.
+/// What is replayed or parked stays in the topic until it is [purged](Self::purge) or retention takes it; the
+/// committed offsets of a group say which letters those are, so that the next replay begins behind them.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     source: Source,
@@ -49,8 +49,8 @@ impl DeadLetters {
         Self { source: Source { client: client.clone(), topic, group } }
     }
 
-    /// The group whose committed offsets say what is replayed and parked. Default `klamm-dlt-<topic>`. It must not have
-    /// members.
+    /// The group whose committed offsets say what is replayed and parked. Default `klamm-dlt-<topic>`. It must not
+    /// have members.
     #[must_use]
     pub fn group(mut self, group: impl Into<Arc<str>>) -> Self {
         self.source.group = group.into();

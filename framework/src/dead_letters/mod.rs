@@ -1,9 +1,9 @@
 //! Dead letters as a tool: what is in a dead-letter topic, and where it goes from there. What `klamm dlt` does, as a
 //! library.
 //!
-//! [`DeadLetters`] is one topic. A [`DeadLetter`] is a record of it with what its headers say, whether klamm's listeners
-//! or spring-kafka wrote them. [`Replay`] sends letters back to where they came from, or parks them; [`Purge`] deletes
-//! them.
+//! [`DeadLetters`] is one topic. A [`DeadLetter`] is a record of it with what its headers say, whether klamm's
+//! listeners or spring-kafka wrote them. [`Replay`] sends letters back to where they came from, or parks them;
+//! [`Purge`] deletes them.
 //!
 //! ```text
 //! headers.rs      names and encodings; what a listener writes and what a replay strips   (pure)

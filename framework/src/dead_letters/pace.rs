@@ -18,8 +18,8 @@ impl Pace {
         Self { gap, next: None }
     }
 
-    /// Counts one letter; gives the instant at which it may go, if that is not now. What was not used before is not made
-    /// up for: a rate is what the other side can bear.
+    /// Counts one letter; gives the instant at which it may go, if that is not now. What was not used before is not
+    /// made up for: a rate is what the other side can bear.
     pub(super) fn one(&mut self, now: Instant) -> Option<Instant> {
         let gap = self.gap?;
         let at = self.next.map_or(now, |next| next.max(now));

@@ -27,9 +27,10 @@ const TOGETHER_FOR: Duration = Duration::from_secs(1);
 /// Letters that go somewhere; made by [`DeadLetters::replay`](super::DeadLetters::replay) and
 /// [`DeadLetters::park`](super::DeadLetters::park).
 ///
-/// What is promised: a letter counts as done when the broker has acknowledged it where it went, never before. Letters of
-/// one partition keep their order. A run that is interrupted, by `kill -9` too, goes on where it was: at least once, or,
-/// with [`exactly_once`](Self::exactly_once), exactly once. Letters that come in during a run are left for the next.
+/// What is promised: a letter counts as done when the broker has acknowledged it where it went, never before. Letters
+/// of one partition keep their order. A run that is interrupted, by `kill -9` too, goes on where it was: at least
+/// once, or, with [`exactly_once`](Self::exactly_once), exactly once. Letters that come in during a run are left for
+/// the next.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent before `run`"]
 pub struct Replay {
@@ -78,8 +79,8 @@ impl Replay {
         self
     }
 
-    /// To this topic, instead of where each came from, or instead of where they were to be parked: a retry topic, or one
-    /// that a mended listener reads. Their headers go on telling where they came from first.
+    /// To this topic, instead of where each came from, or instead of where they were to be parked: a retry topic, or
+    /// one that a mended listener reads. Their headers go on telling where they came from first.
     pub fn to(mut self, topic: impl Into<Arc<str>>) -> Self {
         self.destination = match self.destination {
             Destination::Parking(_) => Destination::Parking(topic.into()),
@@ -108,8 +109,8 @@ impl Replay {
     }
 
     /// Sends in transactions, which commit with what they sent that it is done: readers of committed records get each
-    /// letter once, whatever happened. The transactional id is the group's name, so that a second replay at the same time
-    /// ends the first.
+    /// letter once, whatever happened. The transactional id is the group's name, so that a second replay at the same
+    /// time ends the first.
     pub fn exactly_once(mut self) -> Self {
         self.exactly_once = true;
         self
@@ -117,8 +118,8 @@ impl Replay {
 
     /// Replays what is there now and is not done.
     ///
-    /// When the future is dropped, what was acknowledged but not yet noted is sent again by the next run (in transactions:
-    /// not at all, or it is noted).
+    /// When the future is dropped, what was acknowledged but not yet noted is sent again by the next run (in
+    /// transactions: not at all, or it is noted).
     ///
     /// # Errors
     /// See [`DeadLetterError`]. What was done before is noted: run it again, and it goes on behind it.

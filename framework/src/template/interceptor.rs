@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::error::SendError;
 
-/// Sees every record that a template sends, and what becomes of it ([`Template::interceptor`](super::Template::interceptor)).
-/// Both must be quick and not block; both have a default that does nothing.
+/// Sees every record that a template sends, and what becomes of it
+/// ([`Template::interceptor`](super::Template::interceptor)). Both must be quick and not block; both have a default
+/// that does nothing.
 ///
 /// ```
 /// use klamm::client::Record;
@@ -41,8 +42,9 @@ pub trait SendInterceptor: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// What became of a record that the producer took, in the end, whether or not anybody waits for it. On the producer's
-    /// task; a panic is logged. Records of transactions are not told of one by one: their transaction is what counts.
+    /// What became of a record that the producer took, in the end, whether or not anybody waits for it. On the
+    /// producer's task; a panic is logged. Records of transactions are not told of one by one: their transaction is
+    /// what counts.
     fn on_result(&self, outcome: &SendOutcome<'_>) {
         let _ = outcome;
     }

@@ -28,7 +28,7 @@ use crate::serde::{DefaultSerde, Serde};
 pub use error::SendError;
 use interceptor::Interceptors;
 pub use interceptor::{SendInterceptor, SendOutcome};
-use outgoing::written;
+use outgoing::{Written, put, written};
 pub use outgoing::{Outgoing, Sending};
 pub use part::Part;
 pub use request::{ReplyError, Request, Requester};
@@ -136,14 +136,14 @@ impl<K: 'static, V: 'static> Template<K, V> {
         Outgoing::new(self, None).key(key).send().await
     }
 
-    /// A record in the making: for another topic, headers, a partition, a timestamp or a timeout of its own, or to go on
-    /// before it is acknowledged.
+    /// A record in the making: for another topic, headers, a partition, a timestamp or a timeout of its own, or to go
+    /// on before it is acknowledged.
     pub fn record(&self, value: V) -> Outgoing<'_, K, V> {
         Outgoing::new(self, Some(value))
     }
 
-    /// Sends what is buffered without lingering, and waits until every record that the producer took before this call has
-    /// met its fate: those of other templates on the same producer, too.
+    /// Sends what is buffered without lingering, and waits until every record that the producer took before this call
+    /// has met its fate: those of other templates on the same producer, too.
     ///
     /// # Errors
     /// The first error among them.

@@ -96,8 +96,8 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         }
     }
 
-    /// Gives the record to the producer, and a future of what becomes of it, which may be dropped: the record is sent all
-    /// the same. Waits only for the topic's metadata and for room in the buffer.
+    /// Gives the record to the producer, and a future of what becomes of it, which may be dropped: the record is sent
+    /// all the same. Waits only for the topic's metadata and for room in the buffer.
     ///
     /// # Errors
     /// The record cannot be taken. When the future is dropped, it was not taken.
@@ -105,8 +105,8 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         self.taken().await
     }
 
-    /// As [`enqueue`](Self::enqueue), with a callback instead of a future: fire and forget, but not unseen. It runs on the
-    /// producer's task: it must be quick and not block.
+    /// As [`enqueue`](Self::enqueue), with a callback instead of a future: fire and forget, but not unseen. It runs
+    /// on the producer's task: it must be quick and not block.
     ///
     /// # Errors
     /// The record cannot be taken; the callback is not called then.
@@ -138,31 +138,44 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
     /// Written, and seen by the interceptors.
     pub(super) async fn prepared(self) -> Result<(&'a Template<K, V>, Record), SendError> {
         let Self { template, key, value, mut record, timeout: _ } = self;
-        let (topic, headers) = (&*record.topic, &mut record.headers);
-        record.key = written("key", &*template.keys, topic, headers, key, SendError::Key).await?;
-        record.value = written("value", &*template.values, topic, headers, value, SendError::Value).await?;
+        let topic = Arc::clone(&record.topic);
+        let key = written("key", &*template.keys, &topic, key, SendError::Key).await?;
+        let value = written("value", &*template.values, &topic, value, SendError::Value).await?;
+        put(&mut record, key, value);
         template.interceptors.on_send(&mut record)?;
         Ok((template, record))
     }
 }
 
-/// The bytes of a key or value; none for what the serde writes as null. The serde is the user's code.
+/// What a key or value is in a record: its bytes, none for what the serde writes as null, and the headers that go with
+/// them.
+pub(super) type Written = (Option<Bytes>, HeaderList);
+
+/// Puts key and value into a record.
+pub(super) fn put(record: &mut Record, (key, of_key): Written, (value, of_value): Written) {
+    (record.key, record.value) = (key, value);
+    record.headers.extend(of_key);
+    record.headers.extend(of_value);
+}
+
+/// Writes a key or value, after everything was looked up that its serde asks for. All that is sent goes through here.
+/// The serde is the user's code.
 pub(super) async fn written<T: 'static, S: Serde<T> + ?Sized>(
     part: &'static str,
     serde: &S,
     topic: &str,
-    headers: &mut HeaderList,
     value: Option<T>,
-    wrong: impl FnOnce(SerdeError) -> SendError,
-) -> Result<Option<Bytes>, SendError> {
+    wrong: fn(SerdeError) -> SendError,
+) -> Result<Written, SendError> {
+    let mut headers = HeaderList::new();
     let write = async {
         match value.filter(|value| !serde.is_null(value)) {
-            Some(value) => serialize(serde, topic, headers, value).await.map(Some),
+            Some(value) => serialize(serde, topic, &mut headers, value).await.map(Some),
             None => Ok(None),
         }
     };
     match AssertUnwindSafe(write).catch_unwind().await {
-        Ok(written) => written.map_err(wrong),
+        Ok(written) => written.map(|bytes| (bytes, headers)).map_err(wrong),
         Err(_) => Err(SendError::Panicked { part, type_name: std::any::type_name::<T>() }),
     }
 }
@@ -177,8 +190,8 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Outgoing<'_, K, V> {
     }
 }
 
-/// Resolves when a record is acknowledged, or when it is known that it will not be. Dropping it does not take the record
-/// back.
+/// Resolves when a record is acknowledged, or when it is known that it will not be. Dropping it does not take the
+/// record back.
 #[derive(Debug)]
 #[must_use = "the record is sent anyway, but nobody learns whether it arrived"]
 pub struct Sending(Way);

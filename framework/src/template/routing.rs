@@ -13,8 +13,8 @@ use super::error::SendError;
 use super::interceptor::{Interceptors, SendInterceptor};
 use crate::serde::DefaultSerde;
 
-/// Sends values of many types: each to the topic that is named for its type, with the producer whose pattern the topic's
-/// name matches. Cheap to clone.
+/// Sends values of many types: each to the topic that is named for its type, with the producer whose pattern the
+/// topic's name matches. Cheap to clone.
 ///
 /// ```no_run
 /// use klamm::prelude::*;
@@ -24,8 +24,9 @@ use crate::serde::DefaultSerde;
 /// # #[derive(Serialize, Deserialize)] struct Order;
 /// # #[derive(Serialize, Deserialize)] struct Click;
 /// # async fn f(client: klamm::client::Client) -> klamm::Result<()> {
-/// let clicks = client.producer().compression(Compression::Zstd).linger(std::time::Duration::from_millis(50)).build()?;
-/// let events = RoutingTemplate::new(&client.producer().build()?)
+/// let clicks =
+/// client.producer().compression(Compression::Zstd).linger(std::time::Duration::from_millis(50)).build()?; let events
+/// = RoutingTemplate::new(&client.producer().build()?)
 ///     .values::<Json<Order>>("orders")
 ///     .values::<Json<Click>>("clicks-web")
 ///     .producer("clicks-.*", &clicks)?;
@@ -60,8 +61,8 @@ impl RoutingTemplate {
         self
     }
 
-    /// Topics whose whole name matches this regular expression go by this producer. Patterns are tried in the order in
-    /// which they were added.
+    /// Topics whose whole name matches this regular expression go by this producer. Patterns are tried in the order
+    /// in which they were added.
     ///
     /// # Errors
     /// It is not a regular expression.

@@ -17,8 +17,8 @@ use super::error::SendError;
 use super::outgoing::Outgoing;
 use super::part::Part;
 
-/// Runs work in transactions: what it sends becomes visible to readers of committed records together when the work ends
-/// well, and never when it does not. Cheap to clone.
+/// Runs work in transactions: what it sends becomes visible to readers of committed records together when the work
+/// ends well, and never when it does not. Cheap to clone.
 ///
 /// ```no_run
 /// # use klamm::prelude::*;
@@ -36,10 +36,10 @@ use super::part::Part;
 /// # Ok(()) }
 /// ```
 ///
-/// A record is part of the transaction if it is sent by its [`Tx`]; what a [`Template`](super::Template) sends meanwhile is
-/// not, and stays when the transaction is aborted. The work's error, its panic, and the end of whoever waits for it all
-/// abort the transaction. Transactions of one name run one after the other, unless [`concurrency`](Self::concurrency)
-/// allows more.
+/// A record is part of the transaction if it is sent by its [`Tx`]; what a [`Template`](super::Template) sends
+/// meanwhile is not, and stays when the transaction is aborted. The work's error, its panic, and the end of whoever
+/// waits for it all abort the transaction. Transactions of one name run one after the other, unless
+/// [`concurrency`](Self::concurrency) allows more.
 #[derive(Clone)]
 pub struct Transactions {
     shared: Arc<Shared>,
@@ -84,8 +84,8 @@ impl<E> TransactError<E> {
 }
 
 impl Transactions {
-    /// Transactions under this name (`transactional.id`). Each running instance of a program needs one of its own, and
-    /// keeps it over restarts: the instance that came last ends what the one before left open, and fences it.
+    /// Transactions under this name (`transactional.id`). Each running instance of a program needs one of its own,
+    /// and keeps it over restarts: the instance that came last ends what the one before left open, and fences it.
     pub fn new(client: &Client, id: impl Into<Arc<str>>) -> Self {
         Self::with(client.clone(), id.into(), None, 1)
     }
@@ -97,8 +97,8 @@ impl Transactions {
         }
     }
 
-    /// How many transactions may be open at once; beyond it [`run`](Self::run) waits. Default 1. The first goes under the
-    /// name itself, others under the name with a number behind it.
+    /// How many transactions may be open at once; beyond it [`run`](Self::run) waits. Default 1. The first goes under
+    /// the name itself, others under the name with a number behind it.
     #[must_use]
     pub fn concurrency(self, transactions: usize) -> Self {
         let Shared { client, id, timeout, .. } = &*self.shared;
@@ -114,8 +114,8 @@ impl Transactions {
 
     /// Runs work in a transaction and commits, if the work ends well.
     ///
-    /// When the future is dropped before the commit has begun, the transaction is aborted; after that it is committed all
-    /// the same, if that is possible. A panic of the work goes on, and the transaction is aborted.
+    /// When the future is dropped before the commit has begun, the transaction is aborted; after that it is committed
+    /// all the same, if that is possible. A panic of the work goes on, and the transaction is aborted.
     ///
     /// # Errors
     /// See [`TransactError`]: the work's own error, or what became of the transaction.
@@ -214,7 +214,8 @@ enum Ask {
     ),
 }
 
-/// In the order in which it is asked, until nobody can ask any more. What is asked by somebody who went away is not done.
+/// In the order in which it is asked, until nobody can ask any more. What is asked by somebody who went away is not
+/// done.
 async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver<Ask>) {
     while let Some(ask) = asked.recv().await {
         match ask {
@@ -231,20 +232,20 @@ async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver
     }
 }
 
-/// An open transaction, in the hands of the work that runs in it. Cheap to clone. When the work has ended, it is of no use
-/// any more.
+/// An open transaction, in the hands of the work that runs in it. Cheap to clone. When the work has ended, it is of
+/// no use any more.
 #[derive(Clone)]
 pub struct Tx {
     asks: mpsc::UnboundedSender<Ask>,
 }
 
 impl Tx {
-    /// Sends a record as part of the transaction. Returns when the producer took it: the commit waits for all, and fails
-    /// if one of them does.
+    /// Sends a record as part of the transaction. Returns when the producer took it: the commit waits for all, and
+    /// fails if one of them does.
     ///
     /// # Errors
-    /// See [`SendError`]. The transaction can then not be committed any more, unless the record was refused before the
-    /// producer saw it.
+    /// See [`SendError`]. The transaction can then not be committed any more, unless the record was refused before
+    /// the producer saw it.
     pub async fn send(
         &self,
         topic: impl Into<Arc<str>>,
@@ -252,13 +253,12 @@ impl Tx {
         value: impl Part,
     ) -> Result<(), SendError> {
         let mut record = Record::to(topic);
+        let topic = || Arc::clone(&record.topic);
         let (key, value) = (
-            key.write("key", &record.topic, SendError::Key),
-            value.write("value", &record.topic, SendError::Value),
+            key.write("key", topic(), SendError::Key).await?,
+            value.write("value", topic(), SendError::Value).await?,
         );
-        let ((key, of_key), (value, of_value)) = (key.await?, value.await?);
-        (record.key, record.value) = (key, value);
-        record.headers.extend(of_key.into_iter().chain(of_value));
+        put(&mut record, key, value);
         self.send_raw(record).await
     }
 

@@ -1,5 +1,7 @@
 //! Requests and replies: every reply reaches who asked, in time or not at all, and nothing is left over.
 
+#![allow(clippy::disallowed_methods)] // Who answers lives as long as the test.
+
 use std::time::Duration;
 
 use klamm::client::{Client, Headers, Producer, Record};
@@ -11,18 +13,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::seen::until;
 
-/// A plain client that answers: with the text twice; a failure to "fail"; rubbish to "rubbish"; nothing to "null"; late to
-/// "late"; twice to "twice"; never to "never".
+/// A plain client that answers: with the text twice; a failure to "fail"; rubbish to "rubbish"; nothing to "null";
+/// late to "late"; twice to "twice"; never to "never".
 async fn answer(client: &Client, topic: &'static str) -> JoinHandle<()> {
     let count = client.partition_count(topic).await.unwrap();
     let all: Vec<_> = (0..count).map(|partition| (topic, partition)).collect();
     let mut consumer = client.consumer().assign(all).from_beginning().start().await.unwrap();
     let producer = client.producer().build().unwrap();
-    tokio::spawn(async move {
+    tokio::task::spawn(async move {
         while let Some(Ok(request)) = consumer.next().await {
             let reply_to = ReplyTo::of(&request.headers).expect("every request wants a reply");
             let text = String::from_utf8(request.value.unwrap().to_vec()).unwrap();
-            let _ = tokio::spawn(reply(producer.clone(), reply_to, text));
+            drop(tokio::task::spawn(reply(producer.clone(), reply_to, text)));
         }
     })
 }

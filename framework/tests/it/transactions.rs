@@ -1,5 +1,7 @@
 //! Transactions of templates: all or nothing, however the work ends.
 
+#![allow(clippy::disallowed_methods)] // Tasks that panic and are aborted are what is looked at.
+
 use std::future::pending;
 use std::time::Duration;
 
@@ -82,7 +84,7 @@ async fn sends_outside_of_the_transaction_are_told_apart(kit: TestKit) {
 async fn a_panic_aborts_and_the_next_transaction_goes_on(kit: TestKit) {
     let transactions = Transactions::new(kit.client(), "t");
     let in_panic = transactions.clone();
-    let panicked = tokio::spawn(async move {
+    let panicked = tokio::task::spawn(async move {
         let work = |tx: Tx| async move {
             send_both(&tx, "lost").await.unwrap();
             if true {
@@ -141,7 +143,7 @@ async fn of_two_instances_under_one_name_the_older_is_fenced(kit: TestKit) {
     older.run(|tx| async move { send_both(&tx, "older").await }).await.unwrap();
     let gate = Gate::default();
     let (open, opened) = (older.clone(), gate.clone());
-    let in_work = tokio::spawn(async move {
+    let in_work = tokio::task::spawn(async move {
         let work = |tx: Tx| async move {
             send_both(&tx, "fenced").await?;
             opened.pass().await;
@@ -197,7 +199,7 @@ async fn transactions_wait_for_one_another_unless_more_are_allowed(kit: TestKit)
     let many = Transactions::new(kit.client(), "many").concurrency(3).timeout(Duration::from_secs(30));
     for (transactions, overlap) in [(one, false), (many, true)] {
         let holder = transactions.clone();
-        let held = tokio::spawn(async move { holder.run(|_tx| pending::<Result<(), ()>>()).await });
+        let held = tokio::task::spawn(async move { holder.run(|_tx| pending::<Result<(), ()>>()).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
         let second = transactions.run(|tx| async move { send_both(&tx, "second").await });
         let second = timeout(Duration::from_secs(5), second).await;

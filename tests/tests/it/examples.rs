@@ -56,6 +56,22 @@ async fn schema_registry() {
 }
 
 #[tokio::test]
+async fn replay_dead_letters() {
+    runs(
+        "replay_dead_letters",
+        &[],
+        "3 went back to work\ncharged order-1\ncharged order-2\ncharged order-3",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn request_reply() {
+    let said = "klamm has 5 letters\nthe request failed there: there is nothing to measure";
+    runs("request_reply", &[], said).await;
+}
+
+#[tokio::test]
 async fn any_kafka_client() {
     runs("any_kafka_client", &["--once"], "came back as it was written").await;
 }

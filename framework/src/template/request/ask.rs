@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::{BoxFuture, OptionFuture};
 use klamm_client::{ConsumerRecord, Record};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -18,8 +19,7 @@ use super::desk::{Desk, OpenDesk};
 use super::error::ReplyError;
 use super::reply_to::{self, CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC};
 use crate::serde::{Serde, deserialize};
-use crate::template::SendError;
-use crate::template::part::{Part, Writing};
+use crate::template::{Part, SendError, Written, put};
 
 /// How long a reply is waited for unless told otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,12 +37,16 @@ pub(super) type ErrorCheck = Arc<dyn Fn(&ConsumerRecord) -> Option<String> + Sen
 pub struct Request<R> {
     desk: Arc<Desk>,
     record: Record,
+    /// What writes the key and the value, when it is sent.
     key: Option<Writing>,
     value: Writing,
     replies: Arc<dyn Serde<R>>,
     is_error: Option<ErrorCheck>,
     timeout: Duration,
 }
+
+/// A key or value, to be written.
+pub(super) type Writing = BoxFuture<'static, Result<Written, SendError>>;
 
 /// What [`Request::collect`] and [`Request::collect_until`] gathered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,12 +61,12 @@ pub struct Replies<R> {
 impl<R: 'static> Request<R> {
     pub(super) fn new(
         desk: Arc<Desk>,
-        (record, value): (Record, Writing),
+        (topic, value): (Arc<str>, Writing),
         replies: Arc<dyn Serde<R>>,
         is_error: Option<ErrorCheck>,
         timeout: Duration,
     ) -> Self {
-        Self { desk, record, key: None, value, replies, is_error, timeout }
+        Self { desk, record: Record::to(topic), key: None, value, replies, is_error, timeout }
     }
 
     /// How long it may take, from here to the reply. Default 5 s.
@@ -72,8 +76,8 @@ impl<R: 'static> Request<R> {
     }
 
     /// Sets the key, which decides the partition: requests of one key are answered in order.
-    pub fn key(mut self, key: impl Part) -> Self {
-        self.key = Some(key.write("key", &self.record.topic, SendError::Key));
+    pub fn key(mut self, key: impl Part + 'static) -> Self {
+        self.key = Some(key.write("key", self.topic(), SendError::Key).boxed());
         self
     }
 
@@ -124,11 +128,13 @@ impl<R: 'static> Request<R> {
     ) -> Result<Replies<R>, ReplyError> {
         let (topic, after, deadline) = (self.topic(), self.timeout, Instant::now() + self.timeout);
         let late = |sent| ReplyError::Timeout { topic, after, received: 0, sent };
-        let Self { desk, record, key, value, replies: serde, is_error, .. } = self;
-        let Ok(record) = timeout_at(deadline, written(record, key, value)).await else {
-            return Err(late(false));
+        let Self { desk, mut record, key, value, replies: serde, is_error, timeout: _ } = self;
+        let write = async {
+            Ok::<_, SendError>((OptionFuture::from(key).await.transpose()?.unwrap_or_default(), value.await?))
         };
-        let record = record?;
+        let Ok(written) = timeout_at(deadline, write).await else { return Err(late(false)) };
+        let (key, value) = written?;
+        put(&mut record, key, value);
         let Ok(open) = timeout_at(deadline, desk.open()).await else { return Err(late(false)) };
         let mut waiting = Waiting::begin(open?, waiting_max);
         let record = addressed(record, &desk.reply_topic, waiting.desk.partition, waiting.id);
@@ -169,8 +175,8 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn begin(desk: &'a OpenDesk, replies: usize) -> Self {
-        let (id, replies) = desk.correlations().open(replies);
-        Self { desk, id, replies }
+        let (give, replies) = mpsc::channel(replies.max(1));
+        Self { desk, id: desk.correlations().open(give), replies }
     }
 }
 
@@ -178,19 +184,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.desk.correlations().close(self.id);
     }
-}
-
-/// The record with its key and value, and the headers that these bring.
-async fn written(mut record: Record, key: Option<Writing>, value: Writing) -> Result<Record, SendError> {
-    if let Some(key) = key {
-        let (key, headers) = key.await?;
-        record.key = key;
-        record.headers.extend(headers);
-    }
-    let (value, headers) = value.await?;
-    record.value = value;
-    record.headers.extend(headers);
-    Ok(record)
 }
 
 fn addressed(record: Record, reply_topic: &str, partition: Option<i32>, id: CorrelationId) -> Record {

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::{Client, ClientError, Consumer, Producer, TopicPartition};
+use klamm_client::{Client, ClientError, Consumer, ConsumerRecord, Producer, TopicPartition};
 use klamm_runtime::{Rng, SeededRng, Tasks};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use super::correlations::{Correlations, ReplyStats};
 use super::error::ReplyError;
@@ -23,6 +23,9 @@ pub(super) enum Place {
     EveryPartition,
 }
 
+/// Who waits gets replies by a channel, which has room for as many as are waited for.
+type Table = Correlations<mpsc::Sender<ConsumerRecord>>;
+
 /// The place where replies come in. It is opened by the first request.
 pub(super) struct Desk {
     pub(super) client: Client,
@@ -37,7 +40,7 @@ pub(super) struct Desk {
 pub(super) struct OpenDesk {
     /// Where replies are to go; none leaves it to who answers.
     pub(super) partition: Option<i32>,
-    correlations: Arc<Mutex<Correlations>>,
+    correlations: Arc<Mutex<Table>>,
     _reading: Tasks,
 }
 
@@ -46,8 +49,8 @@ impl Desk {
         Self { client: client.clone(), producer: producer.clone(), reply_topic, place, open: OnceCell::new() }
     }
 
-    /// Opens the desk, if nobody has: from then on no reply is missed. Whoever is dropped in the middle of it leaves it to
-    /// the next.
+    /// Opens the desk, if nobody has: from then on no reply is missed. Whoever is dropped in the middle of it leaves
+    /// it to the next.
     pub(super) async fn open(&self) -> Result<&OpenDesk, ReplyError> {
         self.open.get_or_try_init(|| self.start()).await
     }
@@ -83,8 +86,9 @@ impl Desk {
         Ok(OpenDesk { partition, correlations, _reading: reading })
     }
 
-    /// From the ends that the partitions have now: a reply to a request that is sent later comes behind them, whenever the
-    /// reading begins. Partitions are assigned by hand, so that no group has to agree first and none is left over.
+    /// From the ends that the partitions have now: a reply to a request that is sent later comes behind them,
+    /// whenever the reading begins. Partitions are assigned by hand, so that no group has to agree first and none is
+    /// left over.
     async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Consumer, ClientError> {
         let nothing = Vec::<TopicPartition>::new();
         let consumer =
@@ -100,23 +104,24 @@ impl Desk {
 }
 
 impl OpenDesk {
-    pub(super) fn correlations(&self) -> MutexGuard<'_, Correlations> {
+    pub(super) fn correlations(&self) -> MutexGuard<'_, Table> {
         locked(&self.correlations)
     }
 }
 
-fn locked(correlations: &Mutex<Correlations>) -> MutexGuard<'_, Correlations> {
+fn locked(correlations: &Mutex<Table>) -> MutexGuard<'_, Table> {
     correlations.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn read_replies(mut consumer: Consumer, correlations: Arc<Mutex<Correlations>>) {
+async fn read_replies(mut consumer: Consumer, correlations: Arc<Mutex<Table>>) {
     while let Some(batch) = consumer.next_batch().await {
         match batch {
             Ok(batch) => {
                 let mut correlations = locked(&correlations);
                 for record in batch.records {
                     let headers = record.headers.clone();
-                    correlations.reply(headers.last(CORRELATION_ID).flatten(), record);
+                    let id = headers.last(CORRELATION_ID).flatten();
+                    correlations.reply(id, |waiting| waiting.try_send(record).is_ok());
                 }
             }
             // The consumer goes on; requests that wait for what it could not read run into their timeouts.

@@ -1,5 +1,5 @@
-//! Request and reply: a record that asks, and the record that answers it. What spring's `ReplyingKafkaTemplate` is, on the
-//! same headers, so that either side may be spring's.
+//! Request and reply: a record that asks, and the record that answers it. What spring's `ReplyingKafkaTemplate` is,
+//! on the same headers, so that either side may be spring's.
 //!
 //! ```no_run
 //! # use klamm::prelude::*;
@@ -11,9 +11,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Replies come to a topic of their own, `<topic>-replies` unless another is named, and there to one partition that the
-//! request names. It is read without a group, from where it ends when the first request is made: so no reply is missed,
-//! nobody else's offsets are touched, and nothing is left over. Instances may share a partition: each takes its own replies.
+//! Replies come to a topic of their own, `<topic>-replies` unless another is named, and there to one partition that
+//! the request names. It is read without a group, from where it ends when the first request is made: so no reply is
+//! missed, nobody else's offsets are touched, and nothing is left over. Instances may share a partition: each takes
+//! its own replies.
 //!
 //! ```text
 //! requester.rs     `Requester`: settings

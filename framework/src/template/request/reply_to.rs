@@ -1,5 +1,5 @@
-//! The headers of requests and replies: names and encodings are spring-kafka's, so that a `ReplyingKafkaTemplate` and a
-//! `@SendTo` listener understand ours, and ours theirs. Pure.
+//! The headers of requests and replies: names and encodings are spring-kafka's, so that a `ReplyingKafkaTemplate` and
+//! a `@SendTo` listener understand ours, and ours theirs. Pure.
 
 use std::sync::Arc;
 
@@ -56,8 +56,8 @@ impl ReplyTo {
         self.record().value(value)
     }
 
-    /// The record that answers that the request failed: without a value, with the headers that spring-kafka gives to what
-    /// failed. Who asked gets [`ReplyError::Failed`](super::ReplyError::Failed).
+    /// The record that answers that the request failed: without a value, with the headers that spring-kafka gives to
+    /// what failed. Who asked gets [`ReplyError::Failed`](super::ReplyError::Failed).
     pub fn failure(&self, type_name: &str, message: &str) -> Record {
         let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         self.record().header(ERROR_TYPE, text(type_name)).header(ERROR_MESSAGE, text(message))

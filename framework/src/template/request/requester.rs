@@ -6,21 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use klamm_client::{Client, ConsumerRecord, Producer, Record};
+use klamm_client::{Client, ConsumerRecord, Producer};
 
-use super::ask::{ErrorCheck, Request, TIMEOUT};
+use super::ask::{ErrorCheck, Request, TIMEOUT, Writing};
 use super::correlations::ReplyStats;
 use super::desk::{Desk, Place};
 use super::error::ReplyError;
-use crate::serde::{DefaultSerde, HeaderList, Serde};
-use crate::template::part::Writing;
+use crate::serde::{DefaultSerde, Serde};
 use crate::template::{SendError, written};
 
 /// What is appended to a topic's name for the replies to requests that go there.
 const REPLIES_SUFFIX: &str = "-replies";
 
-/// Sends requests of type `V` to one topic, and gets replies of type `R`. Cheap to clone; for single requests there is
-/// [`AppHandle::request`](crate::AppHandle::request).
+/// Sends requests of type `V` to one topic, and gets replies of type `R`. Cheap to clone; for single requests there
+/// is [`AppHandle::request`](crate::AppHandle::request).
 ///
 /// ```no_run
 /// # use klamm::prelude::*;
@@ -97,8 +96,8 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
         self
     }
 
-    /// Reads all partitions of the reply topic, for who answers wherever they like: the header `kafka_replyPartition` is
-    /// left out.
+    /// Reads all partitions of the reply topic, for who answers wherever they like: the header `kafka_replyPartition`
+    /// is left out.
     pub fn every_reply_partition(mut self) -> Self {
         self.place = Place::EveryPartition;
         self
@@ -110,8 +109,8 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
         self
     }
 
-    /// Replies of which this says something are failures: those of a service that tells errors in a way of its own. Those
-    /// with the header `kafka_exception-message` are anyway.
+    /// Replies of which this says something are failures: those of a service that tells errors in a way of its own.
+    /// Those with the header `kafka_exception-message` are anyway.
     pub fn error_reply(
         mut self,
         is_error: impl Fn(&ConsumerRecord) -> Option<String> + Send + Sync + 'static,
@@ -120,7 +119,8 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
         self
     }
 
-    /// Begins to read replies, so that the first request need not wait for that, and settings that do not fit are found.
+    /// Begins to read replies, so that the first request need not wait for that, and settings that do not fit are
+    /// found.
     ///
     /// # Errors
     /// The reply topic cannot be read, or has no such partition.
@@ -140,14 +140,9 @@ fn reply_topic(topic: &str) -> Arc<str> {
 impl<V: Send + 'static, R: 'static> Requester<V, R> {
     /// A request with this value.
     pub fn request(&self, value: V) -> Request<R> {
-        let record = request(&self.topic, Arc::clone(&self.values), value);
-        Request::new(
-            Arc::clone(&self.desk),
-            record,
-            Arc::clone(&self.replies),
-            self.is_error.clone(),
-            self.timeout,
-        )
+        let value = writing(&self.topic, Arc::clone(&self.values), value);
+        let (value, replies) = ((Arc::clone(&self.topic), value), Arc::clone(&self.replies));
+        Request::new(Arc::clone(&self.desk), value, replies, self.is_error.clone(), self.timeout)
     }
 
     /// How replies fared so far.
@@ -156,15 +151,9 @@ impl<V: Send + 'static, R: 'static> Requester<V, R> {
     }
 }
 
-/// The request without its value, and the value in the making.
-fn request<V: Send + 'static>(topic: &Arc<str>, values: Arc<dyn Serde<V>>, value: V) -> (Record, Writing) {
-    let to = Arc::clone(topic);
-    let writing = async move {
-        let mut headers = HeaderList::new();
-        let value = written("value", &*values, &to, &mut headers, Some(value), SendError::Value).await?;
-        Ok((value, headers))
-    };
-    (Record::to(Arc::clone(topic)), writing.boxed())
+fn writing<V: Send + 'static>(topic: &Arc<str>, values: Arc<dyn Serde<V>>, value: V) -> Writing {
+    let topic = Arc::clone(topic);
+    async move { written("value", &*values, &topic, Some(value), SendError::Value).await }.boxed()
 }
 
 impl<V, R> Clone for Requester<V, R> {
@@ -194,11 +183,11 @@ impl Requests {
         topic: Arc<str>,
         value: V,
     ) -> Request<R> {
-        let record = request(&topic, Arc::new(V::Serde::default()), value);
+        let value = writing(&topic, Arc::new(V::Serde::default()), value);
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Desk::new(client, producer, reply_topic(&topic), Place::default()));
         let desk = Arc::clone(desks.entry(Arc::clone(&topic)).or_insert_with(new));
-        Request::new(desk, record, Arc::new(R::Serde::default()), None, TIMEOUT)
+        Request::new(desk, (topic, value), Arc::new(R::Serde::default()), None, TIMEOUT)
     }
 }
 

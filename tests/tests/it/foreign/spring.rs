@@ -1,5 +1,5 @@
-//! A spring-kafka service beside ours: we read and replay the dead letters that it makes, ask its `@SendTo` listener, and
-//! answer its `ReplyingKafkaTemplate`.
+//! A spring-kafka service beside ours: we read and replay the dead letters that it makes, ask its `@SendTo` listener,
+//! and answer its `ReplyingKafkaTemplate`.
 
 use std::process::Stdio;
 use std::time::Duration;
