@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::error::SendError;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, put};
 use super::part::Part;
 
 /// Runs work in transactions: what it sends becomes visible to readers of committed records together when the work
