@@ -97,10 +97,13 @@ impl<T: DefaultSerde + Sync, E: Into<BoxError> + 'static> IntoOutcome for Result
     }
 }
 
+/// The bytes of a value; none for what its serde writes as null.
+type Written = Result<Option<Bytes>, SerdeError>;
+
 /// A reply without its type.
 #[doc(hidden)]
 pub struct Answer {
-    write: Box<dyn FnOnce(&str) -> Result<Option<Bytes>, SerdeError> + Send>,
+    write: Box<dyn FnOnce(&str) -> Written + Send>,
     headers: Vec<(Arc<str>, Bytes)>,
 }
 
