@@ -65,6 +65,7 @@ impl PollLoop {
         let mut full: Full = None;
         loop {
             let due = begin_work(&shared, workers);
+            full = full.filter(|(part, _)| !shared.look(|flow| flow.has_room(*part)));
             tokio::select! {
                 biased;
                 asked = self.stopping.wait_for(Option::is_some) => {
@@ -79,7 +80,6 @@ impl PollLoop {
                 Some(command) = self.commands.recv() => obey(&shared, command),
                 () = shared.nudge.notified() => {}
                 () = at(due) => {}
-                () = room(&shared, full) => full = None,
                 () = at(full.map(|(_, until)| until)) => {
                     if let Some((part, _)) = full.take() {
                         shared.change_and_tell(|flow| flow.hold_if_full(part, true).into_iter().collect());
@@ -123,7 +123,7 @@ fn take_in(shared: &Shared, records: ConsumerRecords) -> Full {
         if !flow.push(part, records.records, records.next_offset, now) {
             return None;
         }
-        if flow.is_worth_waiting(part) {
+        if flow.await_room(part) {
             return Some((part, now + PATIENCE));
         }
         flow.hold_if_full(part, false).into_iter().for_each(|tell| shared.tell(tell));
@@ -170,15 +170,6 @@ fn skip(shared: &Shared, partition: &TopicPartition, next_offset: i64) {
     let Some(consumer) = shared.consumer() else { return };
     if let Err(error) = consumer.seek(partition, next_offset) {
         tracing::warn!(listener = %shared.scope.id, %error, "it was revoked before it could be read on");
-    }
-}
-
-async fn room(shared: &Shared, full: Full) {
-    match full {
-        Some((part, _)) => {
-            shared.bell.until(|| shared.look(|flow| flow.has_room(part)).then_some(())).await;
-        }
-        None => pending().await,
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Part<T> {
     /// Another member may have it: commits are not ours any more.
     pub(super) gone: bool,
     pub(super) held: Held,
+    /// The poll loop waits until it has room.
+    pub(super) awaited: bool,
     /// The consumer was told to pause it.
     pub(super) paused: bool,
     impatience: u8,
@@ -56,6 +58,7 @@ impl<T: Payload> Part<T> {
             closed: false,
             gone: false,
             held: Held::default(),
+            awaited: false,
             paused: false,
             impatience: 0,
             never_begun: Vec::new(),
