@@ -35,6 +35,9 @@ pub(super) struct PollLoop {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
+/// Records that are sorted into lanes at once.
+const TOGETHER: usize = 64;
+
 /// Why the loop ended.
 enum Stop {
     Asked(Instant),
@@ -113,16 +116,25 @@ fn begin_work(shared: &Arc<Shared>, workers: &Tasks) -> Option<Instant> {
     due
 }
 
-fn take_in(shared: &Shared, records: ConsumerRecords) -> Full {
-    let place = records.topic_partition();
+fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
+    let place = batch.topic_partition();
     shared.troubles.over(&Subject::Reading(place.clone()));
+    // Not assigned any more: another member reads these records.
+    let part = shared.look(|flow| flow.id(&place))?;
+    let (now, next_offset) = (Instant::now(), batch.next_offset);
+    let mut records = batch.records.into_iter();
+    let mut is_full = false;
+    while records.len() > 0 {
+        // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what is
+        // finished meanwhile must not be committed past those to come.
+        let read_to = (records.len() <= TOGETHER).then_some(next_offset);
+        let some = records.by_ref().take(TOGETHER);
+        is_full = shared.change(|flow| flow.push(part, some, read_to, now));
+    }
+    if !is_full {
+        return None;
+    }
     shared.change(|flow| {
-        // Not assigned any more: another member reads these records.
-        let part = flow.id(&place)?;
-        let now = Instant::now();
-        if !flow.push(part, records.records, records.next_offset, now) {
-            return None;
-        }
         if flow.await_room(part) {
             return Some((part, now + PATIENCE));
         }

@@ -37,6 +37,8 @@ pub(super) struct Part<T> {
     /// Another member may have it: commits are not ours any more.
     pub(super) gone: bool,
     pub(super) held: Held,
+    /// Of the batch that is being sorted into lanes.
+    pub(super) more_comes: bool,
     /// The poll loop waits until it has room.
     pub(super) awaited: bool,
     /// The consumer was told to pause it.
@@ -58,6 +60,7 @@ impl<T: Payload> Part<T> {
             closed: false,
             gone: false,
             held: Held::default(),
+            more_comes: false,
             awaited: false,
             paused: false,
             impatience: 0,

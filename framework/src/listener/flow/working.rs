@@ -20,7 +20,7 @@ pub(crate) struct Run {
 pub(crate) struct Finished {
     /// It had not been finished before.
     pub(crate) counts: bool,
-    /// Nothing of its partition is unfinished.
+    /// Nothing of its partition is unfinished, and no more of what was read with it comes.
     pub(crate) all_done: bool,
     /// Its partition has room again, and the poll loop waits for that.
     pub(crate) room: bool,
@@ -177,7 +177,7 @@ impl<T: Payload> Flow<T> {
             room = std::mem::take(&mut part.awaited);
         }
         let tell = part.tell();
-        let all_done = part.ledger.unfinished() == 0;
+        let all_done = part.ledger.unfinished() == 0 && !part.more_comes;
         self.handled += u64::from(counts);
         Finished { counts, all_done, room, tell }
     }
