@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use klamm_broker::Broker;
+use klamm_broker::{Broker, BrokerError};
 use klamm_broker::disk::{Disk, FileDisk};
 use klamm_protocol::frame::{decode_response, encode_request};
 use klamm_protocol::messages::create_topics::CreatableTopic;
@@ -97,9 +97,23 @@ fn commit(group: usize, partitions: i32, offset: i64) -> OffsetCommitRequest {
 }
 
 async fn start(dir: &PathBuf, offsets_partitions: i32) -> Broker {
+    try_start(dir, offsets_partitions).await.expect("a broker")
+}
+
+async fn try_start(dir: &PathBuf, offsets_partitions: i32) -> Result<Broker, BrokerError> {
     let builder = Broker::builder().data_dir(dir).listen("127.0.0.1:0").set("flush", "os");
-    let builder = builder.set("offsets.topic.num.partitions", offsets_partitions);
-    builder.start().await.expect("a broker")
+    builder.set("offsets.topic.num.partitions", offsets_partitions).start().await
+}
+
+/// As soon as nothing of the broker that was dropped holds the directory any more; and when that was.
+async fn start_again(dir: &PathBuf, offsets_partitions: i32) -> (Broker, Instant) {
+    loop {
+        let started = Instant::now();
+        if let Ok(broker) = try_start(dir, offsets_partitions).await {
+            return (broker, started);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn with_topic(dir: &PathBuf, offsets_partitions: i32) -> (Broker, Wire) {
@@ -126,8 +140,7 @@ async fn reload(dir: &PathBuf, offsets_partitions: i32) -> (usize, Duration) {
         wire.commit_all(&requests).await;
     }
     drop(broker);
-    let started = Instant::now();
-    let broker = start(dir, offsets_partitions).await;
+    let (broker, started) = start_again(dir, offsets_partitions).await;
     let mut wire = Wire::connect(&broker).await;
     for group in 0..GROUPS {
         let asked = OffsetFetchRequestGroup {

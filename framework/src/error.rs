@@ -45,11 +45,40 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)?;
-        let causes = std::iter::successors(self.0.source(), |error| error.source());
-        for cause in causes {
-            write!(f, "\n  caused by: {cause}")?;
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
+        for cause in std::iter::successors(self.0.source(), |error| error.source()) {
+            let cause = cause.to_string();
+            // Many errors end with their cause's text.
+            if !told.ends_with(&cause) {
+                write!(f, "\n  caused by: {cause}")?;
+            }
+            told = cause;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::Error;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Broken {
+        #[error("cannot start: {0}")]
+        Start(#[source] io::Error),
+        #[error("cannot read the settings")]
+        Settings(#[source] Box<Broken>),
+    }
+
+    #[test]
+    fn main_prints_every_cause_once() {
+        let refused = || Broken::Start(io::Error::other("refused"));
+        assert_eq!(format!("{:?}", Error::from(refused())), "cannot start: refused");
+        let nested = Broken::Settings(Box::new(refused()));
+        let printed = "cannot read the settings\n  caused by: cannot start: refused";
+        assert_eq!(format!("{:?}", Error::from(nested)), printed);
     }
 }

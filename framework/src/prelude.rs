@@ -10,7 +10,11 @@ pub use crate::listener::{
 pub use crate::serde::Json;
 pub use crate::template::Template;
 #[cfg(feature = "macros")]
-pub use klamm_macros::{Record, kafka_listener};
+pub use klamm_macros::{Deserialize, Record, Serialize, kafka_listener};
 
+// The traits; with the macros, the derives of the same names are ours, which need no dependency on serde.
+#[cfg(not(feature = "macros"))]
 pub use ::serde::{Deserialize, Serialize};
+#[cfg(feature = "macros")]
+pub use ::serde::{de::Deserialize, ser::Serialize};
 pub use klamm_client::{ConsumerRecord, Headers};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 
 pub use inventory;
+// For derives in crates that do not depend on serde.
+pub use serde;
 
 pub use crate::app::Declared;
 use crate::listener::{

@@ -5,12 +5,15 @@ use proc_macro::TokenStream;
 
 mod listener;
 mod record;
+mod serde_derives;
 mod test;
 
 /// Makes an async function a listener.
 ///
 /// The function stays a plain function that can be called. Its arguments are extractors; see `klamm::listener`. An app
 /// takes it by name, `App::listener(bill)`, or with all others, `App::discover()`.
+///
+/// Topics, pattern, group and id may have placeholders, `"${orders.topic:orders}"`; see `App::property`.
 ///
 /// | Attribute | Meaning | Default |
 /// |---|---|---|
@@ -49,4 +52,25 @@ pub fn test(attributes: TokenStream, function: TokenStream) -> TokenStream {
 pub fn derive_record(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     record::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// serde's `Serialize`, which needs no dependency on serde: the derive of `klamm::prelude`.
+///
+/// All of serde's attributes are understood but `remote`, `crate` and `bound`, which name serde's own derive.
+#[proc_macro_derive(Serialize, attributes(serde))]
+pub fn derive_serialize(input: TokenStream) -> TokenStream {
+    derive_with_serde(serde_derives::Which::Serialize, input)
+}
+
+/// serde's `Deserialize`, which needs no dependency on serde: the derive of `klamm::prelude`.
+///
+/// All of serde's attributes are understood but `remote`, `crate` and `bound`, which name serde's own derive.
+#[proc_macro_derive(Deserialize, attributes(serde))]
+pub fn derive_deserialize(input: TokenStream) -> TokenStream {
+    derive_with_serde(serde_derives::Which::Deserialize, input)
+}
+
+fn derive_with_serde(which: serde_derives::Which, input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    serde_derives::expand(which, &input).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -35,7 +35,8 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
     let settings = &listener.settings;
     let invalid = |reason: &'static str| StartError::Invalid { listener: Arc::clone(&listener.id), reason };
     if let Some((_, type_name)) = listener.needs.states.iter().find(|(id, _)| !states.contains(*id)) {
-        return Err(StartError::MissingState { listener: Arc::clone(&listener.id), type_name });
+        let (listener, has) = (Arc::clone(&listener.id), states.like(type_name));
+        return Err(StartError::MissingState { listener, type_name, has });
     }
     if let Some(name) = settings.topics.illegal_name() {
         let (listener, topic) = (Arc::clone(&listener.id), name.into());

@@ -1,12 +1,14 @@
 //! Why an app does not start or ends by itself.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::ClientError;
 use thiserror::Error;
 
+use super::placeholders::PlaceholderError;
 use crate::listener::ListenerFailure;
 
 /// Why an app could not start. Except for the first and the last, the program is wrong, not the world.
@@ -23,13 +25,16 @@ pub enum StartError {
     NoListeners,
     /// A handler takes a state that the app does not have.
     #[error(
-        "listener `{listener}` takes `State<{type_name}>`, but the app has no such state; add it with `App::state(...)`"
+        "listener `{listener}` takes `State<{type_name}>`, but the app has no such state; {}",
+        how_to_give(*has)
     )]
     MissingState {
         /// The listener's id.
         listener: Arc<str>,
         /// The state's Rust type.
         type_name: &'static str,
+        /// The type of a state that the app has and that was probably meant.
+        has: Option<&'static str>,
     },
     /// Two listeners have the same id.
     #[error("two listeners have the id `{listener}`: {}; give one another with `id`", both(first, second))]
@@ -98,6 +103,22 @@ pub enum StartError {
         /// What is in the way, as far as it is known.
         troubles: Vec<String>,
     },
+    /// A placeholder in a listener's settings stands for nothing.
+    #[error("listener `{listener}`: {source}")]
+    Placeholder {
+        /// The listener's id, as written.
+        listener: Arc<str>,
+        /// What is wrong with it.
+        source: PlaceholderError,
+    },
+    /// A file of properties cannot be read.
+    #[error("cannot read the properties in {}: {source}", path.display())]
+    PropertiesFile {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
     /// A listener could not subscribe.
     #[error("listener `{listener}` cannot subscribe: {source}")]
     Subscribe {
@@ -115,6 +136,13 @@ fn because(troubles: &[String]) -> String {
                 .to_owned()
         }
         troubles => format!(": {}", troubles.join("; ")),
+    }
+}
+
+fn how_to_give(has: Option<&str>) -> String {
+    match has {
+        Some(has) => format!("add it with `App::state(...)`, or take `State<{has}>`, which the app has"),
+        None => "add it with `App::state(...)`".to_owned(),
     }
 }
 

@@ -1,21 +1,27 @@
 //! `App`: state and listeners put together, started, and ended in good order.
 
 mod check;
+mod configured;
 mod error;
 mod handle;
+mod placeholders;
 mod register;
 mod signals;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::Client;
-use klamm_runtime::{Rng, SeededRng};
+use klamm_runtime::settings::parse_properties;
+use klamm_runtime::{Rng, SeededRng, read_text_file};
 use tokio::time::Instant;
 
 pub use error::{RunError, StartError};
 pub use handle::AppHandle;
+pub use placeholders::PlaceholderError;
+use placeholders::Properties;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use register::Declared;
@@ -49,6 +55,8 @@ pub struct App {
     states: States,
     listeners: Vec<Listener>,
     errors: Vec<StartError>,
+    properties: Properties,
+    properties_files: Vec<PathBuf>,
     drain_deadline: Duration,
     start_deadline: Duration,
     rng: Arc<dyn Rng>,
@@ -77,6 +85,8 @@ impl App {
             states: States::default(),
             listeners: Vec::new(),
             errors: Vec::new(),
+            properties: Properties::default(),
+            properties_files: Vec::new(),
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
             start_deadline: DEFAULT_START_DEADLINE,
             rng: Arc::new(SeededRng::from_os()),
@@ -111,6 +121,22 @@ impl App {
         self
     }
 
+    /// What `${name}` stands for in the topics, pattern, group, id, dead-letter topic and `send_to` of listeners:
+    /// `#[kafka_listener(topics = "${orders.topic:orders}", group = "billing")]`. What is not set here is looked for in
+    /// the environment (`ORDERS_TOPIC`), then in [`properties_file`](Self::properties_file)s, and is then the default
+    /// behind the colon. One placeholder may stand for several topics, separated by commas; `\\${` is a plain `${`.
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.set(name.into(), value.into());
+        self
+    }
+
+    /// Reads what placeholders stand for from a file of lines `name=value` (Java's `.properties`), when the app starts. Of
+    /// several files that have a name the last one says.
+    pub fn properties_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.properties_files.push(path.into());
+        self
+    }
+
     /// How long a shutdown by [`run`](Self::run) waits for handlers that have begun. Default 20 s, which leaves room
     /// within the 30 s that Kubernetes gives.
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
@@ -140,10 +166,22 @@ impl App {
     /// The cluster does not answer, the parts do not fit together, a group or a topic refuses a listener, or the groups
     /// take longer than [`start_deadline`](Self::start_deadline); see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, errors, rng, start_deadline, drain_deadline: _ } = self;
+        let Self { cluster, states, listeners, errors, mut properties, properties_files, .. } = self;
+        let Self { start_deadline, rng, .. } = self;
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
+        for path in properties_files {
+            match read_text_file(&path).await {
+                Ok(text) => properties.read(parse_properties(&text)),
+                Err(source) => return Err(StartError::PropertiesFile { path, source }),
+            }
+        }
+        let environment = |name: &str| std::env::var(name).ok();
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| configured::configured(listener, &properties, &environment))
+            .collect::<Result<Vec<_>, _>>()?;
         let dead_letter_topics = Arc::new(check::all(&listeners, &states)?);
         let client = match cluster {
             Cluster::Client(client) => client,

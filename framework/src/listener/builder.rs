@@ -170,10 +170,26 @@ impl ListenerBuilder<WantsGroup> {
     }
 }
 
-impl ListenerBuilder<WantsHandler> {
-    /// The handler: an async fn of extractors. See [`Handler`].
+/// A step at which a listener has what its handler needs to begin.
+#[diagnostic::on_unimplemented(
+    message = "the listener has no group yet",
+    label = "call `.group(\"name\")` before `.handle(...)`",
+    note = "the group is whose offsets are committed: listeners of the same group share the partitions"
+)]
+pub trait HasGroup: sealed::Sealed {}
+
+impl HasGroup for WantsHandler {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::WantsHandler {}
+}
+
+impl<Step> ListenerBuilder<Step> {
+    /// The handler: an async fn of extractors. See [`Handler`]. The group must have been set.
     pub fn handle<H, M>(self, handler: H) -> Listener
     where
+        Step: HasGroup,
         H: Handler<M>,
     {
         let handler = handler.erase();

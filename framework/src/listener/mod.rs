@@ -13,6 +13,7 @@
 //! | [`ConsumerRecord`](klamm_client::ConsumerRecord) | the record, undecoded | |
 //! | [`State<T>`] | what [`App::state`](crate::App::state) was given | an error at start |
 //! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |
+//! | `Valid<E>` | an `E` that keeps the rules of its type (feature `garde`) | |
 //! | [`Batch<T>`] | several records, each made into a `T`; first argument | |
 //!
 //! Whatever cannot be made is a [`Rejection`] and goes to the [`FailurePolicy`]; take `Result<E, Rejection>` to see to
@@ -47,13 +48,15 @@ mod reply;
 mod topics;
 
 pub use ack::{Ack, AckError};
-pub use builder::{AckPolicy, CommitOnAssign, Listener, ListenerBuilder, WantsGroup, WantsHandler};
+pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, WantsGroup, WantsHandler};
 pub use container::{
     CommandError, DrainReport, ListenerFailure, ListenerHandle, SeekTo, Trouble, UnfinishedRecord,
 };
 pub(crate) use container::{Container, Surroundings};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
+#[cfg(feature = "garde")]
+pub use extract::Valid;
 pub use extract::{
     Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Header, HeaderName, Key, Needs, RecordMeta,
     Rejection, State, Value,
@@ -65,7 +68,7 @@ pub use handler::Handler;
 pub(crate) use handler::prepare_batch;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
-pub use outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
+pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
 #[doc(hidden)]
 pub use reply::Answer;
 pub use reply::Reply;

@@ -5,14 +5,25 @@ use std::fmt;
 use super::failure::{BoxError, Failure};
 use super::reply::Answer;
 
+/// What a handler may fail with: whatever becomes a [`BoxError`]. Any error type that may go to another thread, and
+/// `anyhow::Error`, [`klamm::Error`](crate::Error), `Box<dyn Error + Send + Sync>`, `String` and `&str`.
+#[diagnostic::on_unimplemented(
+    message = "a listener cannot fail with `{Self}`",
+    label = "this is no error that may go to another thread",
+    note = "welcome are types that implement `std::error::Error + Send + Sync + 'static` (`#[derive(thiserror::Error)]`), \
+     `klamm::Error`, `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, `String` and `&'static str`"
+)]
+pub trait HandlerError: Into<BoxError> + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<BoxError> + 'static> HandlerError for E {}
+
 /// What a handler of single records may return: `()`, or `Result<(), E>` where `E` is any error type (also
 /// `anyhow::Error`, `String` or [`klamm::Error`](crate::Error)). An error goes to the failure policy. A
 /// [`Reply<T>`](crate::listener::Reply) in the place of `()` answers the record.
 #[diagnostic::on_unimplemented(
     message = "a listener cannot return `{Self}`",
-    label = "must be `()` or `Result<(), E>`, where `E` is an error",
-    note = "an error implements `std::error::Error + Send + Sync + 'static`, or converts into `Box<dyn \
-     std::error::Error + Send + Sync>`"
+    label = "must be `()` or `Result<(), E>`, where `E` is an error"
 )]
 pub trait IntoOutcome {
     /// `Ok` when the record is handled.
@@ -41,7 +52,7 @@ impl IntoOutcome for () {
     }
 }
 
-impl<E: Into<BoxError> + 'static> IntoOutcome for Result<(), E> {
+impl<E: HandlerError> IntoOutcome for Result<(), E> {
     fn into_outcome(self) -> Result<(), Failure> {
         self.map_err(Failure::handler)
     }
@@ -73,7 +84,7 @@ impl IntoBatchOutcome for BatchOutcome {
     }
 }
 
-impl<O: IntoBatchOutcome, E: Into<BoxError> + 'static> IntoBatchOutcome for Result<O, E> {
+impl<O: IntoBatchOutcome, E: HandlerError> IntoBatchOutcome for Result<O, E> {
     fn into_batch_outcome(self) -> BatchOutcome {
         match self {
             Ok(outcome) => outcome.into_batch_outcome(),

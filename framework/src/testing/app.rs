@@ -1,6 +1,7 @@
 //! An app under test: as `App`, but what cannot go wrong in a right test panics instead of returning.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::app::{App, AppHandle, IntoListener, StartError};
@@ -24,6 +25,16 @@ impl TestApp {
     /// As [`App::listener`].
     pub fn listener<L: IntoListener<M>, M>(self, listener: L) -> Self {
         Self(self.0.listener(listener))
+    }
+
+    /// As [`App::property`].
+    pub fn property(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self(self.0.property(name, value))
+    }
+
+    /// As [`App::properties_file`].
+    pub fn properties_file(self, path: impl Into<PathBuf>) -> Self {
+        Self(self.0.properties_file(path))
     }
 
     /// As [`App::discover`].

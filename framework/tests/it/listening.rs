@@ -241,3 +241,40 @@ async fn templates_write_what_serdes_say(kit: TestKit) {
     assert_eq!(records[0].timestamp_ms, 7);
     assert_eq!((&records[1].key, &records[1].value), (&records[0].key, &None));
 }
+
+#[cfg(feature = "garde")]
+mod valid {
+    use garde::Validate;
+    use klamm::listener::Valid;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, Validate)]
+    struct Priced {
+        #[garde(range(min = 1))]
+        cents: i64,
+        #[garde(length(min = 1))]
+        customer: String,
+    }
+
+    async fn priced(Valid(Json(priced)): Valid<Json<Priced>>, State(seen): State<Seen>) {
+        seen.add(format!("{} {}", priced.customer, priced.cents));
+    }
+
+    #[klamm::test]
+    async fn what_breaks_the_rules_of_its_type_goes_to_the_failure_policy_once_and_says_which(kit: TestKit) {
+        let seen = Seen::default();
+        kit.send("t", "k", r#"{"cents":0,"customer":""}"#).await;
+        kit.send("t", "k", r#"{"cents":5,"customer":"ann"}"#).await;
+        let listener = Listener::on("t").group("g").handle(priced);
+        let _app = kit.app().state(seen.clone()).listener(listener).start().await;
+        until(|| seen.all() == ["ann 5"]).await;
+        let letters = kit.topic("t-dlt").records().await;
+        let message = letters[0].headers.last("kafka_dlt-exception-message").flatten().unwrap();
+        let message = std::str::from_utf8(message).unwrap();
+        assert!(
+            message.contains("cents") && message.contains("customer") && !message.contains('\n'),
+            "{message}"
+        );
+    }
+}

@@ -10,7 +10,11 @@ mod batches;
 #[cfg(feature = "testing")]
 mod budget;
 #[cfg(feature = "testing")]
+mod configuring;
+#[cfg(feature = "testing")]
 mod control;
+#[cfg(feature = "json")]
+mod derives;
 #[cfg(feature = "testing")]
 mod dispatching;
 #[cfg(feature = "testing")]

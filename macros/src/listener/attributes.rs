@@ -178,6 +178,11 @@ fn check_names(topics: &Expr, errors: &mut Errors) {
         Expr::Lit(literal) => {
             let Lit::Str(text) = &literal.lit else { return };
             let name = text.value();
+            if name.contains("${") {
+                // Known when the app starts.
+                check_placeholders(&name, topics.span(), errors);
+                return;
+            }
             let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
             let legal = (1..=249).contains(&name.len()) && !matches!(&*name, "." | "..");
             if legal && name.bytes().all(letter) {
@@ -192,6 +197,20 @@ fn check_names(topics: &Expr, errors: &mut Errors) {
             errors.push(topics.span(), &message);
         }
         _ => {}
+    }
+}
+
+/// As the app will read them: `${name}` or `${name:default}`, one in the other's default.
+fn check_placeholders(text: &str, span: Span, errors: &mut Errors) {
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let is_plain = rest[..at].ends_with('\\');
+        rest = &rest[at + 2..];
+        let name = rest.split([':', '}']).next().unwrap_or_default();
+        if !is_plain && (name.trim().is_empty() || name.len() == rest.len()) {
+            errors.push(span, "a placeholder is written `${name}` or `${name:default}`");
+            return;
+        }
     }
 }
 

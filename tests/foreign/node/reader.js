@@ -7,6 +7,8 @@ const [bootstrap, topic, , fetchBytes] = process.argv.slice(2)
 const kafka = new Kafka({
   brokers: [bootstrap],
   logLevel: logLevel.NOTHING,
+  // A request whose answer was cut off is waited for; 30 s by default.
+  requestTimeout: 3000,
   retry: { initialRetryTime: 50, maxRetryTime: 300, retries: 100 },
 })
 

@@ -2,8 +2,8 @@
 
 use klamm::client::admin::OffsetSpec;
 use klamm::client::{Client, Delivery, Producer, Record, TopicPartition};
+use klamm::prelude::{Deserialize, Serialize};
 use klamm::serde::{Json, JsonSerde, Serde};
-use serde::{Deserialize, Serialize};
 
 use crate::input::{Input, Inputs};
 

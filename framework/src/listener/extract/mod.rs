@@ -7,6 +7,8 @@ mod parts;
 mod rejection;
 mod state;
 mod states;
+#[cfg(feature = "garde")]
+mod valid;
 
 pub use batch::{Batch, FromBatch};
 pub(crate) use context::Scope;
@@ -15,6 +17,8 @@ pub use parts::{Header, HeaderName, Key, RecordMeta, Value};
 pub use rejection::Rejection;
 pub use state::State;
 pub(crate) use states::States;
+#[cfg(feature = "garde")]
+pub use valid::Valid;
 
 /// An argument of a listener that is made from one record.
 ///

@@ -36,6 +36,9 @@ pub enum Rejection {
         /// What was wrong with it.
         source: SerdeError,
     },
+    /// It decodes, and breaks the rules that its type states. The text says all there is to say: there is no source.
+    #[error("it is not valid: {}", told(&**.0))]
+    Invalid(BoxError),
     /// The app has no such state. Not seen in a running app: it would not have started.
     #[error("the app has no state of type {type_name}")]
     NoState {
@@ -48,6 +51,11 @@ pub enum Rejection {
     /// What an extractor of yours says.
     #[error("{0}")]
     Other(#[source] BoxError),
+}
+
+/// One line, whatever the report looks like.
+fn told(report: &dyn std::error::Error) -> String {
+    report.to_string().trim_end().replace('\n', "; ")
 }
 
 impl Rejection {

@@ -9,4 +9,7 @@ async fn spaced(Value(_order): Value<String>) {}
 #[kafka_listener(topics = [], group = "billing")]
 async fn none(Value(_order): Value<String>) {}
 
+#[kafka_listener(topics = "${orders.topic", group = "billing")]
+async fn open(Value(_order): Value<String>) {}
+
 fn main() {}

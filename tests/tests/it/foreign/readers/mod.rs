@@ -36,8 +36,8 @@ const READERS: [&str; 7] =
 const TOPIC: &str = "pages";
 const PARTITIONS: i32 = 4;
 const STEP: Duration = Duration::from_secs(30);
-/// For all of a topic.
-const READ: Duration = Duration::from_secs(60);
+/// For all of a topic, on a machine that does other things, too.
+const READ: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_is_read_once_through_cut_connections() {
