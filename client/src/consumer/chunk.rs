@@ -183,7 +183,8 @@ impl Chunk {
         }
     }
 
-    /// Opens the next batch and gives how many bytes it adds. None: there is none, or it is damaged, which ends the chunk.
+    /// Opens the next batch and gives how many bytes it adds. None: there is none, or it is damaged, which ends the
+    /// chunk.
     fn open_next(&mut self) -> Option<usize> {
         let batch = self.batches.pop_front()?;
         self.bytes = self.bytes.saturating_sub(batch.bytes().len());

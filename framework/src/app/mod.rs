@@ -145,7 +145,7 @@ impl App {
         self
     }
 
-    /// What `${name}` stands for in the topics, pattern, group, id and dead-letter topic of listeners:
+    /// What `${name}` stands for in the topics, pattern, group, id, dead-letter topic and `send_to` of listeners:
     /// `#[kafka_listener(topics = "${orders.topic:orders}", group = "billing")]`. What is not set here is looked for in
     /// the environment (`ORDERS_TOPIC`), then in [`properties_file`](Self::properties_file)s, and is then the default
     /// behind the colon. One placeholder may stand for several topics, separated by commas; `\\${` is a plain `${`.

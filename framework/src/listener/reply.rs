@@ -8,8 +8,8 @@ use bytes::Bytes;
 use klamm_client::{ConsumerRecord, Record};
 use thiserror::Error;
 
-use super::failure::{BoxError, Failure};
-use super::outcome::IntoOutcome;
+use super::failure::Failure;
+use super::outcome::{HandlerError, IntoOutcome};
 use crate::serde::{DefaultSerde, Serde, SerdeError};
 
 /// Where the reply to a request goes: its topic, and its partition in four bytes, most significant first. The names are
@@ -87,7 +87,7 @@ impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
     }
 }
 
-impl<T: DefaultSerde + Sync, E: Into<BoxError> + 'static> IntoOutcome for Result<Reply<T>, E> {
+impl<T: DefaultSerde + Sync, E: HandlerError> IntoOutcome for Result<Reply<T>, E> {
     fn into_outcome(self) -> Result<(), Failure> {
         self.map_err(Failure::handler)?.into_outcome()
     }
@@ -97,10 +97,13 @@ impl<T: DefaultSerde + Sync, E: Into<BoxError> + 'static> IntoOutcome for Result
     }
 }
 
+/// The bytes of a value; none for what its serde writes as null.
+type Written = Result<Option<Bytes>, SerdeError>;
+
 /// A reply without its type.
 #[doc(hidden)]
 pub struct Answer {
-    write: Box<dyn FnOnce(&str) -> Result<Option<Bytes>, SerdeError> + Send>,
+    write: Box<dyn FnOnce(&str) -> Written + Send>,
     headers: Vec<(Arc<str>, Bytes)>,
 }
 

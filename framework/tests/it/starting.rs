@@ -76,3 +76,24 @@ async fn a_group_that_takes_too_long_is_told() {
     assert!(error.to_string().contains("within 20s"), "{error}");
     assert!((Duration::from_secs(20)..Duration::from_secs(60)).contains(&took), "{took:?}");
 }
+
+/// It may be made later, so that this alone keeps no app from starting; but it is not silent.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_does_not_exist_is_waited_for() {
+    let broker = FakeBroker::start_in_memory().await.unwrap();
+    broker.without(ApiKey::CreateTopics).always_for(
+        "t",
+        ApiKey::Metadata,
+        Answer::Error(ErrorCode::UnknownTopicOrPartition),
+    );
+    let (started, _) = started(&broker, Duration::from_secs(60)).await;
+    let trouble = match started {
+        Ok(app) => {
+            let handle = app.listener("note").unwrap();
+            until(|| !handle.troubles().is_empty()).await;
+            handle.troubles().remove(0).to_string()
+        }
+        Err(error) => error.to_string(),
+    };
+    assert!(trouble.contains("topic t: ") && trouble.contains("auto.create.topics.enable"), "{trouble}");
+}

@@ -35,6 +35,9 @@ pub(super) struct PollLoop {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
+/// Records that are sorted into lanes at once.
+const TOGETHER: usize = 64;
+
 /// Why the loop ended.
 enum Stop {
     Asked(Instant),
@@ -65,6 +68,7 @@ impl PollLoop {
         let mut full: Full = None;
         loop {
             let due = begin_work(&shared, workers);
+            full = full.filter(|(part, _)| !shared.look(|flow| flow.has_room(*part)));
             tokio::select! {
                 biased;
                 asked = self.stopping.wait_for(Option::is_some) => {
@@ -79,7 +83,6 @@ impl PollLoop {
                 Some(command) = self.commands.recv() => obey(&shared, command),
                 () = shared.nudge.notified() => {}
                 () = at(due) => {}
-                () = room(&shared, full) => full = None,
                 () = at(full.map(|(_, until)| until)) => {
                     if let Some((part, _)) = full.take() {
                         shared.change_and_tell(|flow| flow.hold_if_full(part, true).into_iter().collect());
@@ -113,17 +116,26 @@ fn begin_work(shared: &Arc<Shared>, workers: &Tasks) -> Option<Instant> {
     due
 }
 
-fn take_in(shared: &Shared, records: ConsumerRecords) -> Full {
-    let place = records.topic_partition();
+fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
+    let place = batch.topic_partition();
     shared.troubles.over(&Subject::Reading(place.clone()));
+    // Not assigned any more: another member reads these records.
+    let part = shared.look(|flow| flow.id(&place))?;
+    let (now, next_offset) = (Instant::now(), batch.next_offset);
+    let mut records = batch.records.into_iter();
+    let mut is_full = false;
+    while records.len() > 0 {
+        // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what is
+        // finished meanwhile must not be committed past those to come.
+        let read_to = (records.len() <= TOGETHER).then_some(next_offset);
+        let some = records.by_ref().take(TOGETHER);
+        is_full = shared.change(|flow| flow.push(part, some, read_to, now));
+    }
+    if !is_full {
+        return None;
+    }
     shared.change(|flow| {
-        // Not assigned any more: another member reads these records.
-        let part = flow.id(&place)?;
-        let now = Instant::now();
-        if !flow.push(part, records.records, records.next_offset, now) {
-            return None;
-        }
-        if flow.is_worth_waiting(part) {
+        if flow.await_room(part) {
             return Some((part, now + PATIENCE));
         }
         flow.hold_if_full(part, false).into_iter().for_each(|tell| shared.tell(tell));
@@ -170,15 +182,6 @@ fn skip(shared: &Shared, partition: &TopicPartition, next_offset: i64) {
     let Some(consumer) = shared.consumer() else { return };
     if let Err(error) = consumer.seek(partition, next_offset) {
         tracing::warn!(listener = %shared.scope.id, %error, "it was revoked before it could be read on");
-    }
-}
-
-async fn room(shared: &Shared, full: Full) {
-    match full {
-        Some((part, _)) => {
-            shared.bell.until(|| shared.look(|flow| flow.has_room(part)).then_some(())).await;
-        }
-        None => pending().await,
     }
 }
 

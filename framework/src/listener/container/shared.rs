@@ -40,6 +40,8 @@ pub(super) struct Shared {
     flow: Mutex<Flow<ConsumerRecord>>,
     /// Rings when the flow changes.
     pub(super) bell: Bell,
+    /// Rings when a partition is closed: outputs that wait for long do not hear of every record.
+    endings: Bell,
     /// Wakes the poll loop: something is due earlier, or there may be work that nobody has begun.
     pub(super) nudge: Notify,
     pub(super) commits: Commits,
@@ -88,6 +90,7 @@ impl Shared {
             topics,
             flow: Mutex::new(Flow::new(rules)),
             bell: Bell::default(),
+            endings: Bell::default(),
             nudge: Notify::new(),
             commits: Commits::new(),
             dead_letters: DeadLetters::new(producer.clone()),
@@ -126,8 +129,15 @@ impl Shared {
 
     /// Changes the flow, and rings the bell.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Flow<ConsumerRecord>) -> R) -> R {
-        let changed = change(&mut self.flow());
+        let (changed, closed) = {
+            let mut flow = self.flow();
+            let before = flow.closings();
+            (change(&mut flow), flow.closings() != before)
+        };
         self.bell.ring();
+        if closed {
+            self.endings.ring();
+        }
         changed
     }
 
@@ -182,6 +192,9 @@ impl Shared {
     fn finish_one(&self, flow: &mut Flow<ConsumerRecord>, ticket: Ticket) -> bool {
         let finished = flow.finish(ticket);
         finished.tell.into_iter().for_each(|tell| self.tell(tell));
+        if finished.room {
+            self.nudge.notify_one();
+        }
         finished.counts && finished.all_done
     }
 
@@ -205,7 +218,7 @@ impl Shared {
 
     /// Resolves when the partition is closed.
     pub(super) async fn closed(&self, part: PartId) {
-        self.bell.until(|| self.look(|flow| flow.is_closed(part)).then_some(())).await;
+        self.endings.until(|| self.look(|flow| flow.is_closed(part)).then_some(())).await;
     }
 
     /// The listener stops, unless it does already for another reason.

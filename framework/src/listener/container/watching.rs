@@ -11,16 +11,13 @@ use super::shared::Shared;
 use super::troubles::Subject;
 use crate::listener::topics::Topics;
 
-/// How long after the first assignment: brokers that create topics on their own need a moment.
+/// How long after the start: brokers that create topics on their own need a moment.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How often after that.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Looks until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, client: Client) {
-    let mut assignments = shared.assignments.subscribe();
-    // The sender lives in `shared`.
-    let _ = assignments.wait_for(|assignments| *assignments > 0).await;
     sleep(FIRST_LOOK).await;
     loop {
         look(&shared, &client).await;

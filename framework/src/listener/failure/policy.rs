@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn where_dead_letters_go() {
-        let topic = |policy: FailurePolicy| policy.dead_letter_topic().map(|topic| topic.cloned());
+        let topic = |policy: FailurePolicy| policy.dead_letter_topic().map(Option::<&Arc<str>>::cloned);
         assert_eq!([topic(FailurePolicy::new()), topic(FailurePolicy::default())], [Some(None), Some(None)]);
         assert_eq!(
             topic(FailurePolicy::new().skip().dead_letter_to("graveyard")),

@@ -9,12 +9,13 @@ use super::state::{Batching, Flow};
 use super::timers::{Waiting, after};
 
 impl<T: Payload> Flow<T> {
-    /// What came from the broker. `true`: the partition has its share of the budget now.
+    /// What came from the broker, and, when that is all of a batch, where reading goes on. `true`: the partition has its
+    /// share of the budget now.
     pub(crate) fn push(
         &mut self,
         id: PartId,
         records: impl IntoIterator<Item = T>,
-        next_offset: i64,
+        read_to: Option<i64>,
         now: Instant,
     ) -> bool {
         let rules = self.rules;
@@ -30,7 +31,10 @@ impl<T: Payload> Flow<T> {
         }
         let among = self.by_place.len();
         let Some(part) = self.part_mut(id) else { return false };
-        part.ledger.read_to(next_offset);
+        part.more_comes = read_to.is_none();
+        if let Some(next_offset) = read_to {
+            part.ledger.read_to(next_offset);
+        }
         let full = rules.budget.room(among, &part.ledger).records == 0;
         if let Some(lane) = part.lanes.whole_waits()
             && part.gathers

@@ -62,13 +62,19 @@ impl<T: Payload> Flow<T> {
     pub(crate) fn close(&mut self, id: PartId) {
         if let Some(part) = self.part_mut(id) {
             part.close();
+            self.closings += 1;
         }
+    }
+
+    /// Counts the times that partitions were closed.
+    pub(crate) fn closings(&self) -> u64 {
+        self.closings
     }
 
     /// The last commit is done, or is not ours to do: nothing that finishes from here on counts.
     pub(crate) fn give_up(&mut self, id: PartId) {
+        self.close(id);
         if let Some(part) = self.part_mut(id) {
-            part.close();
             part.gone = true;
         }
         self.forget_if_over(id);
@@ -131,18 +137,22 @@ impl<T: Payload> Flow<T> {
         self.part(id).is_none_or(|part| part.closed || budget.is_half_empty(among, &part.ledger))
     }
 
-    /// Whether it is worth waiting a moment for room, before the partition is paused.
-    pub(crate) fn is_worth_waiting(&mut self, id: PartId) -> bool {
-        self.part_mut(id).is_some_and(Part::is_worth_waiting)
+    /// Whether it is worth waiting a moment for room, before the partition is paused. [`Flow::finish`] says when there
+    /// is.
+    pub(crate) fn await_room(&mut self, id: PartId) -> bool {
+        let Some(part) = self.part_mut(id) else { return false };
+        part.awaited = part.is_worth_waiting();
+        part.awaited
     }
 
     /// A partition that has its share is not read any more, until half of that is done.
     pub(crate) fn hold_if_full(&mut self, id: PartId, in_vain: bool) -> Option<Tell> {
         let has_room = self.has_room(id);
         let part = self.part_mut(id)?;
-        if in_vain {
+        if in_vain && !has_room {
             part.waited_in_vain();
         }
+        part.awaited = false;
         part.held.full = !has_room;
         part.tell()
     }

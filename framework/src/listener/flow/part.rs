@@ -37,6 +37,10 @@ pub(super) struct Part<T> {
     /// Another member may have it: commits are not ours any more.
     pub(super) gone: bool,
     pub(super) held: Held,
+    /// Of the batch that is being sorted into lanes.
+    pub(super) more_comes: bool,
+    /// The poll loop waits until it has room.
+    pub(super) awaited: bool,
     /// The consumer was told to pause it.
     pub(super) paused: bool,
     impatience: u8,
@@ -56,6 +60,8 @@ impl<T: Payload> Part<T> {
             closed: false,
             gone: false,
             held: Held::default(),
+            more_comes: false,
+            awaited: false,
             paused: false,
             impatience: 0,
             never_begun: Vec::new(),

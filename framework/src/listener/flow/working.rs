@@ -20,8 +20,10 @@ pub(crate) struct Run {
 pub(crate) struct Finished {
     /// It had not been finished before.
     pub(crate) counts: bool,
-    /// Nothing of its partition is unfinished.
+    /// Nothing of its partition is unfinished, and no more of what was read with it comes.
     pub(crate) all_done: bool,
+    /// Its partition has room again, and the poll loop waits for that.
+    pub(crate) room: bool,
     pub(crate) tell: Option<Tell>,
 }
 
@@ -169,13 +171,15 @@ impl<T: Payload> Flow<T> {
             return Finished::default();
         };
         let counts = part.ledger.finished(ticket.entry);
-        if part.held.full && budget.is_half_empty(among, &part.ledger) {
+        let mut room = false;
+        if (part.held.full || part.awaited) && budget.is_half_empty(among, &part.ledger) {
             part.held.full = false;
+            room = std::mem::take(&mut part.awaited);
         }
         let tell = part.tell();
-        let all_done = part.ledger.unfinished() == 0;
+        let all_done = part.ledger.unfinished() == 0 && !part.more_comes;
         self.handled += u64::from(counts);
-        Finished { counts, all_done, tell }
+        Finished { counts, all_done, room, tell }
     }
 
     /// Whether this delivery still needs work.
