@@ -13,8 +13,6 @@ mod budget;
 mod configuring;
 #[cfg(feature = "testing")]
 mod control;
-#[cfg(feature = "json")]
-mod derives;
 #[cfg(feature = "testing")]
 mod dead_letters;
 #[cfg(feature = "json")]
