@@ -127,7 +127,7 @@ async fn read_committed(client: &Client) -> BTreeMap<i32, Vec<u64>> {
     // Those of all records: what was committed becomes readable a little after its producer was told.
     let ask = all().into_iter().map(|at| (at, OffsetSpec::Latest)).collect();
     let ends = client.admin().offsets(&ask).await.unwrap();
-    let end = |at| ends[at].as_ref().ok().and_then(|found| found.offset).unwrap_or(0);
+    let end = |at: &TopicPartition| ends[at].as_ref().ok().and_then(|found| found.offset).unwrap_or(0);
     let mut found: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
     while !all().iter().all(|at| handle.position(at).unwrap_or(0) >= end(at)) {
         if let Ok(record) = timeout(Duration::from_millis(50), consumer.next()).await {
