@@ -154,8 +154,8 @@ impl App {
         self
     }
 
-    /// Reads what placeholders stand for from a file of lines `name=value` (Java's `.properties`), when the app starts. Of
-    /// several files that have a name the last one says.
+    /// Reads what placeholders stand for from a file of lines `name=value` (Java's `.properties`), when the app starts.
+    /// Of several files that have a name the last one says.
     pub fn properties_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.properties_files.push(path.into());
         self

@@ -273,8 +273,8 @@ impl<Step> ListenerBuilder<Step> {
         self
     }
 
-    /// The topic that a handler's [`Reply`](crate::listener::Reply) goes to. Without it, the one that the request names in
-    /// its headers.
+    /// The topic that a handler's [`Reply`](crate::listener::Reply) goes to. Without it, the one that the request names
+    /// in its headers.
     pub fn send_to(mut self, topic: impl Into<Arc<str>>) -> Self {
         self.settings.send_to = Some(topic.into());
         self

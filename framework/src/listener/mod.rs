@@ -23,16 +23,16 @@
 //!
 //! # Results
 //!
-//! `()` or `Result<(), E>` with any error type; a [`Reply<T>`] in the place of `()` answers the record. With a [`Batch`]
-//! also [`BatchOutcome`], which speaks for each record.
+//! `()` or `Result<(), E>` with any error type; a [`Reply<T>`] in the place of `()` answers the record. With a
+//! [`Batch`] also [`BatchOutcome`], which speaks for each record.
 //!
 //! # How it runs
 //!
 //! Each listener has one consumer. Its poll loop only sorts records into lanes (by partition, by key, or each for
-//! itself: [`Dispatch`]) and pauses a partition that has its share of the budget in hand. Workers, at most `concurrency`
-//! of them, take the lanes whose turn it is, and tell one ledger per partition what is finished. A lane in retry has
-//! no worker. Dead letters go out side by side, and their records are finished when they are acknowledged. Commits come
-//! from the ledger alone, and never pass the lowest record that is not finished.
+//! itself: [`Dispatch`]) and pauses a partition that has its share of the budget in hand. Workers, at most
+//! `concurrency` of them, take the lanes whose turn it is, and tell one ledger per partition what is finished. A lane
+//! in retry has no worker. Dead letters go out side by side, and their records are finished when they are acknowledged.
+//! Commits come from the ledger alone, and never pass the lowest record that is not finished.
 //!
 //! [`DefaultSerde`]: crate::serde::DefaultSerde
 

@@ -23,8 +23,8 @@ const CORRELATION_ID: &str = "kafka_correlationId";
 ///
 /// It goes to the topic and partition that the request names in its headers (`kafka_replyTopic`,
 /// `kafka_replyPartition`), or to the listener's [`send_to`](crate::listener::ListenerBuilder::send_to), with the
-/// request's key and correlation id. The record is finished when the reply is acknowledged, and not before; a reply that
-/// cannot be sent for good is a failure of its record. The next record does not wait for it.
+/// request's key and correlation id. The record is finished when the reply is acknowledged, and not before; a reply
+/// that cannot be sent for good is a failure of its record. The next record does not wait for it.
 ///
 /// ```
 /// use klamm::prelude::*;

@@ -1,5 +1,5 @@
-//! How often a listener allocates for a record, over what a bare consumer loop does: counted, not timed, so that it only
-//! shrinks. Broker, client and listener run on the test's own thread.
+//! How often a listener allocates for a record, over what a bare consumer loop does: counted, not timed, so that it
+//! only shrinks. Broker, client and listener run on the test's own thread.
 
 #![cfg_attr(not(feature = "testing"), allow(unused))]
 #![expect(unsafe_code, reason = "a global allocator cannot be written without")]

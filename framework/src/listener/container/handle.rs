@@ -116,8 +116,8 @@ impl ListenerHandle {
         }
     }
 
-    /// Begins nothing more until [`resume`](Self::resume), and reads nothing more. What is in work goes on, the listener
-    /// stays in its group, and partitions that come meanwhile are paused too.
+    /// Begins nothing more until [`resume`](Self::resume), and reads nothing more. What is in work goes on, the
+    /// listener stays in its group, and partitions that come meanwhile are paused too.
     ///
     /// # Errors
     /// The listener has ended.

@@ -1,4 +1,5 @@
-//! Commands are obeyed: in the poll loop, between two reads, so that nothing that was read before a seek comes after it.
+//! Commands are obeyed: in the poll loop, between two reads, so that nothing that was read before a seek comes after
+//! it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -125,8 +125,8 @@ fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
     let mut records = batch.records.into_iter();
     let mut is_full = false;
     while records.len() > 0 {
-        // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what is
-        // finished meanwhile must not be committed past those to come.
+        // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what
+        // is finished meanwhile must not be committed past those to come.
         let read_to = (records.len() <= TOGETHER).then_some(next_offset);
         let some = records.by_ref().take(TOGETHER);
         is_full = shared.change(|flow| flow.push(part, some, read_to, now));

@@ -132,7 +132,8 @@ impl FailurePolicy {
         self
     }
 
-    /// What becomes of a record whose dead letter is refused for good; default [`Unsendable::Halt`], which loses nothing.
+    /// What becomes of a record whose dead letter is refused for good; default [`Unsendable::Halt`], which loses
+    /// nothing.
     pub fn unsendable(mut self, then: Unsendable) -> Self {
         self.unsendable = then;
         self

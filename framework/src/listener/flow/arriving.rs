@@ -9,8 +9,8 @@ use super::state::{Batching, Flow};
 use super::timers::{Waiting, after};
 
 impl<T: Payload> Flow<T> {
-    /// What came from the broker, and, when that is all of a batch, where reading goes on. `true`: the partition has its
-    /// share of the budget now.
+    /// What came from the broker, and, when that is all of a batch, where reading goes on. `true`: the partition has
+    /// its share of the budget now.
     pub(crate) fn push(
         &mut self,
         id: PartId,
