@@ -211,7 +211,7 @@ impl World {
         }
         let lanes: Vec<_> = records.iter().map(|record| (record.offset, self.lane(record))).collect();
         self.next[partition as usize] = offset;
-        let full = self.flow.push(id, records, Some(offset).filter(|_| count % 2 == 0), self.now);
+        let full = self.flow.push(id, records, Some(offset).filter(|_| count.is_multiple_of(2)), self.now);
         assert_eq!(full, self.flow.room(&place(partition)).records == 0);
         let model = self.models.get_mut(&partition).unwrap();
         for (offset, lane) in lanes {
