@@ -117,8 +117,8 @@ impl<'a> Header<'a> {
     fn form(&self) -> TokenStream {
         let (span, value) = (self.value.span(), self.value);
         match self.big_endian {
-            true => quote_spanned!(span=> ::klamm::serde::header::BigEndian::<#value>::new()),
-            false => quote_spanned!(span=> ::klamm::serde::header::Plain::<#value>::new()),
+            true => quote_spanned!(span=> ::klamm::serde::header::big_endian::<#value>()),
+            false => quote_spanned!(span=> ::klamm::serde::header::plain::<#value>()),
         }
     }
 

@@ -32,6 +32,9 @@ pub struct ByTopic<T> {
     rest: Option<Arc<dyn Serde<T>>>,
 }
 
+/// A serde by the name of its format.
+type Named<T> = (Arc<str>, Arc<dyn Serde<T>>);
+
 #[derive(Debug, Clone)]
 enum TopicRule {
     Name(Arc<str>),
@@ -137,7 +140,7 @@ impl<T: 'static> Serde<T> for ByTopic<T> {
 /// ```
 pub struct ByHeader<T> {
     header: Arc<str>,
-    formats: Vec<(Arc<str>, Arc<dyn Serde<T>>)>,
+    formats: Vec<Named<T>>,
     written: Option<Arc<str>>,
     without: Option<Arc<dyn Serde<T>>>,
 }
@@ -176,11 +179,11 @@ impl<T: 'static> ByHeader<T> {
         self
     }
 
-    fn of(&self, name: &str) -> Option<&(Arc<str>, Arc<dyn Serde<T>>)> {
+    fn of(&self, name: &str) -> Option<&Named<T>> {
         self.formats.iter().find(|(found, _)| **found == *name)
     }
 
-    fn to_write(&self) -> Result<&(Arc<str>, Arc<dyn Serde<T>>), SerdeError> {
+    fn to_write(&self) -> Result<&Named<T>, SerdeError> {
         let found = match &self.written {
             Some(name) => self.of(name),
             None => self.formats.first(),
@@ -190,7 +193,7 @@ impl<T: 'static> ByHeader<T> {
 
     fn unknown(&self, name: &str) -> SerdeError {
         let known = self.formats.iter().map(|(name, _)| name.to_string()).collect();
-        SerdeError::UnknownType { header: self.header.to_string(), name: name.to_owned(), known }
+        SerdeError::UnknownType { header: (*self.header).into(), name: name.into(), known }
     }
 
     fn no_header(&self) -> SerdeError {

@@ -37,11 +37,11 @@ pub enum SerdeError {
     )]
     UnknownType {
         /// The header that names the type.
-        header: String,
+        header: Box<str>,
         /// The type that it names.
-        name: String,
+        name: Box<str>,
         /// The types that are known.
-        known: Vec<String>,
+        known: Box<[String]>,
     },
     /// A record of several types on one topic does not say which one it is.
     #[error("the record has no header `{header}`, which would name its type")]

@@ -176,12 +176,10 @@ pub trait Form<T> {
 #[derive(Debug)]
 pub struct Plain<T>(PhantomData<fn() -> T>);
 
-impl<T: HeaderValue> Plain<T> {
-    /// The form.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self(PhantomData)
-    }
+/// The form of a [`HeaderValue`].
+#[doc(hidden)]
+pub fn plain<T: HeaderValue>() -> Plain<T> {
+    Plain(PhantomData)
 }
 
 impl<T: HeaderValue> Form<T> for Plain<T> {
@@ -199,15 +197,27 @@ impl<T: HeaderValue> Form<T> for Plain<T> {
 #[derive(Debug)]
 pub struct BigEndian<T>(PhantomData<fn() -> T>);
 
-impl<T> BigEndian<T>
-where
-    NumberSerde: Serde<T>,
-{
-    /// The form.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self(PhantomData)
-    }
+/// A number that `#[header(big_endian)]` can be said of.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no number that has bytes in an order",
+    label = "`big_endian` is for numbers",
+    note = "without `big_endian` it is text, or bytes as they are"
+)]
+pub trait HeaderNumber {}
+
+macro_rules! header_numbers {
+    ($($number:ty),*) => {$(
+        impl HeaderNumber for $number {}
+    )*};
+}
+
+header_numbers!(i8, i16, i32, i64, i128, u8, u16, u32, u64, u128, f32, f64);
+
+/// The form of a number.
+#[doc(hidden)]
+pub fn big_endian<T: HeaderNumber>() -> BigEndian<T> {
+    BigEndian(PhantomData)
 }
 
 impl<T> Form<T> for BigEndian<T>
@@ -278,16 +288,16 @@ mod tests {
     fn missing_wrong_and_several() {
         let mut headers: Headers = [("n", "1"), ("n", "x"), ("m", "2")].into_iter().collect();
         headers.push("null", None);
-        let wrong = required(&headers, "n", Plain::<i32>::new()).unwrap_err().to_string();
+        let wrong = required(&headers, "n", plain::<i32>()).unwrap_err().to_string();
         assert!(
             wrong.starts_with("the header `n` does not decode: 1 bytes are not a i32 in text"),
             "{wrong}"
         );
-        assert_eq!(required(&headers, "m", Plain::<i32>::new()).unwrap(), 2);
-        assert_eq!(repeated(&headers, "n", Plain::<String>::new()).unwrap(), ["1", "x"]);
-        assert_eq!(optional(&headers, "null", Plain::<String>::new()).unwrap(), None);
-        let missing = required(&headers, "o", BigEndian::<i32>::new()).unwrap_err();
+        assert_eq!(required(&headers, "m", plain::<i32>()).unwrap(), 2);
+        assert_eq!(repeated(&headers, "n", plain::<String>()).unwrap(), ["1", "x"]);
+        assert_eq!(optional(&headers, "null", plain::<String>()).unwrap(), None);
+        let missing = required(&headers, "o", big_endian::<i32>()).unwrap_err();
         assert!(matches!(missing, HeaderError::Missing { name: "o" }));
-        assert!(matches!(required(&headers, "m", BigEndian::<i32>::new()), Err(HeaderError::Wrong { .. })));
+        assert!(matches!(required(&headers, "m", big_endian::<i32>()), Err(HeaderError::Wrong { .. })));
     }
 }

@@ -133,8 +133,8 @@ impl<T: Tagged> Serde<T> for TaggedSerde<T> {
             UnknownRecord { name: name.as_deref().unwrap_or_default().to_owned(), bytes: bytes.clone() };
         T::unknown(unknown).ok_or_else(|| match name {
             Some(name) => SerdeError::UnknownType {
-                header: T::HEADER.to_owned(),
-                name: name.into_owned(),
+                header: T::HEADER.into(),
+                name: name.into(),
                 known: T::NAMES.iter().map(|&name| name.to_owned()).collect(),
             },
             None => SerdeError::NoType { header: T::HEADER.to_owned() },

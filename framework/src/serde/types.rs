@@ -149,7 +149,7 @@ impl Types {
 
     fn unknown(&self, name: &str) -> SerdeError {
         let known = self.known.iter().map(|known| known.name.to_string()).collect();
-        SerdeError::UnknownType { header: self.header.to_string(), name: name.to_owned(), known }
+        SerdeError::UnknownType { header: (*self.header).into(), name: name.into(), known }
     }
 
     fn no_header(&self) -> SerdeError {

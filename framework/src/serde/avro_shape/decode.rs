@@ -44,7 +44,7 @@ impl<'a> Walk<'a> {
         let written: &'a Part = self.writer.part(from);
         match (reader.part(into), written) {
             (_, Part::Union(branches)) => self.branch(reader, into, branches, depth),
-            (Part::Union(branches), _) => self.into_branch(reader, branches, from, depth),
+            (Part::Union(branches), _) => self.chosen_branch(reader, branches, from, depth),
             (Part::Primitive(into), Part::Primitive(from)) => {
                 self.primitive(*from).and_then(|value| promoted(value, *into))
             }
@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
         self.value(reader, into, branch.ok_or_else(|| format!("a union has no branch {index}"))?, depth)
     }
 
-    fn into_branch(
+    fn chosen_branch(
         &mut self,
         reader: &'a Shape,
         into: &[usize],
@@ -131,11 +131,10 @@ impl<'a> Walk<'a> {
         let mut values: Vec<Option<Value>> = vec![None; fields.len()];
         for from in written {
             let same = |field: &Field| field.name == from.name || field.aliases.contains(&from.name);
-            match fields.iter().position(same) {
-                Some(place) => {
-                    values[place] = Some(self.value(reader, fields[place].part, from.part, depth)?)
-                }
-                None => drop(self.value(self.writer, from.part, from.part, depth)?),
+            if let Some(place) = fields.iter().position(same) {
+                values[place] = Some(self.value(reader, fields[place].part, from.part, depth)?);
+            } else {
+                self.value(self.writer, from.part, from.part, depth)?;
             }
         }
         let named = |(field, value): (&'a Field, Option<Value>)| {

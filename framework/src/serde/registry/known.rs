@@ -40,13 +40,16 @@ pub(super) enum Found {
 /// A schema in the form in which a type reads it, or why it cannot.
 pub(super) type Compiled = Arc<dyn Any + Send + Sync>;
 
+/// By topic, and until when it holds.
+type WrittenByTopic = HashMap<Arc<str>, (Arc<Written>, Option<Instant>)>;
+
 #[derive(Default)]
 pub(super) struct Known {
     schemas: HashMap<i32, Arc<Fetched>>,
     missing: HashMap<i32, (RegistryError, Instant)>,
     compiled: HashMap<(TypeId, i32), Compiled>,
     /// By type, and whether it is a key; then by topic.
-    written: HashMap<(TypeId, bool), HashMap<Arc<str>, (Arc<Written>, Option<Instant>)>>,
+    written: HashMap<(TypeId, bool), WrittenByTopic>,
 }
 
 impl Known {

@@ -149,7 +149,7 @@ impl SchemaRegistry {
             let known = self.known();
             (known.compiled(reader, id), known.schema(id, Instant::now()))
         };
-        if let Some(Ok(made)) = compiled.map(|compiled| compiled.downcast::<Made<S::Compiled>>()) {
+        if let Some(Ok(made)) = compiled.map(Arc::downcast::<Made<S::Compiled>>) {
             return made.as_ref().as_ref().map(Arc::clone).map_err(refused);
         }
         let fetched = match found {
