@@ -14,8 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::seen::{Seen, until};
 
-const OLD_ORDER: &str =
-    r#"{"type": "record", "name": "Order", "namespace": "shop", "fields": [{"name": "id", "type": "long"}]}"#;
+const OLD_ORDER: &str = include_str!("old_order.avsc");
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Record)]
 #[record(
@@ -30,7 +29,7 @@ struct Order {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Record)]
-#[record(avro, registry, schema = OLD_ORDER)]
+#[record(avro, registry, schema_file = "tests/it/old_order.avsc")]
 struct OldOrder {
     id: i64,
 }

@@ -30,8 +30,8 @@ where
 }
 
 #[derive(Serialize, Deserialize, Record)]
-#[record(avro, schema_file = "tests/ui/order.avsc")]
-struct FromFile {
+#[record(avro, schema = SCHEMA)]
+struct Unregistered {
     id: i64,
 }
 
@@ -128,7 +128,7 @@ fn is_written<T: DefaultSerde>() {}
 
 fn main() {
     is_written::<Generic<String, 3>>();
-    is_written::<Option<FromFile>>();
+    is_written::<Option<Unregistered>>();
     is_written::<OwnSchema>();
     assert_eq!(Trace::NAMES, ["traceId", "attempt", "x", "raw", "bytes", "type", "tenant"]);
     assert_eq!(<events::Event as Tagged>::NAMES, ["Placed", "plain", "Text"]);
