@@ -22,16 +22,16 @@ fn order(id: u64) -> Order {
 }
 
 #[kafka_listener(topics = Order::TOPIC, group = "billing")]
-async fn bill(order: Order, State(seen): State<Seen>) {
+async fn bill_typed(order: Order, State(seen): State<Seen>) {
     seen.add(format!("{order:?}"));
 }
 
 #[klamm::test]
 async fn a_taught_type_is_an_argument_and_a_templates_value(kit: TestKit) {
     let seen = Seen::default();
-    let app = kit.app().state(seen.clone()).listener(bill).start().await;
+    let app = kit.app().state(seen.clone()).listener(bill_typed).start().await;
     kit.template::<u64, Order>(Order::TOPIC).send(*order(7).key(), order(7)).await.unwrap();
-    app.handled("bill", 1).await;
+    app.handled("bill_typed", 1).await;
     assert_eq!(seen.all(), ["Order { id: 7, cents: 250 }"]);
     let written = kit.topic("orders").records().await;
     assert_eq!(

@@ -68,7 +68,7 @@ async fn registry(kit: &TestKit) -> (TestRegistry, SchemaRegistry) {
 }
 
 #[kafka_listener(topics = "orders", group = "billing")]
-async fn bill(order: Order, State(seen): State<Seen>) {
+async fn bill_registered(order: Order, State(seen): State<Seen>) {
     seen.add(format!("{} {:?}", order.id, order.note));
 }
 
@@ -76,7 +76,7 @@ async fn bill(order: Order, State(seen): State<Seen>) {
 async fn a_listener_reads_what_others_wrote_with_an_older_schema(kit: TestKit) {
     let (server, client) = registry(&kit).await;
     let seen = Seen::default();
-    let app = kit.app().state(client.clone()).state(seen.clone()).listener(bill).start().await;
+    let app = kit.app().state(client.clone()).state(seen.clone()).listener(bill_registered).start().await;
     let old = Registered::<AvroSerde>::new(Some(client.clone()));
     for id in 1..=3 {
         let bytes = serialize(&old, "orders", &mut Vec::new(), OldOrder { id }).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_listener_reads_what_others_wrote_with_an_older_schema(kit: TestKit) {
     for id in 4..=6 {
         new.send("k", Order { id, note: Some("new".to_owned()) }).await.unwrap();
     }
-    app.handled("bill", 6).await;
+    app.handled("bill_registered", 6).await;
     let expected = ["1 None", "2 None", "3 None", "4 Some(\"new\")", "5 Some(\"new\")", "6 Some(\"new\")"];
     assert_eq!(seen.all(), expected);
     kit.topic("orders-dlt").stays_empty().await;
@@ -152,8 +152,8 @@ async fn records_wait_for_a_registry_that_is_down_and_none_is_given_up(kit: Test
     server.fail_next(401, 5);
     kit.send_record(OutRecord::to("orders").value(bytes)).await;
     let (seen, started) = (Seen::default(), Instant::now());
-    let app = kit.app().state(client).state(seen.clone()).listener(bill).start().await;
-    app.handled("bill", 1).await;
+    let app = kit.app().state(client).state(seen.clone()).listener(bill_registered).start().await;
+    app.handled("bill_registered", 1).await;
     assert!(started.elapsed() > Duration::from_secs(120), "{:?}", started.elapsed());
     kit.topic("orders-dlt").stays_empty().await;
 }
@@ -164,7 +164,7 @@ async fn what_cannot_be_read_is_rejected_with_id_subject_and_setting(kit: TestKi
     let other = r#"{"type": "record", "name": "Order", "fields": [{"name": "name", "type": "string"}]}"#;
     let id = client.register("others-value", &avro(other)).await.unwrap();
     let seen = Seen::default();
-    let app = kit.app().state(client.clone()).state(seen.clone()).listener(bill).start().await;
+    let app = kit.app().state(client.clone()).state(seen.clone()).listener(bill_registered).start().await;
     let with_id = |id: i32| [&[0][..], &id.to_be_bytes(), &[2, b'x']].concat();
     for value in [with_id(99), with_id(id), b"{\"id\": 1}".to_vec(), vec![0, 0]] {
         kit.send_record(OutRecord::to("orders").value(value)).await;
@@ -185,14 +185,17 @@ async fn what_cannot_be_read_is_rejected_with_id_subject_and_setting(kit: TestKi
     assert!(said[2].contains("0x7b") && said[3].contains("2 bytes cannot begin"), "{said:?}");
     // A later record of another schema is read: nothing is stuck.
     app.template::<String, Order>("orders").send("k", order(5)).await.unwrap();
-    app.handled("bill", 1).await;
+    app.handled("bill_registered", 1).await;
     assert_eq!(seen.all(), ["5 None"]);
 }
 
 #[klamm::test]
 async fn an_app_without_the_registry_does_not_start(kit: TestKit) {
-    let started =
-        klamm::App::with_client(kit.client().clone()).state(Seen::default()).listener(bill).start().await;
+    let started = klamm::App::with_client(kit.client().clone())
+        .state(Seen::default())
+        .listener(bill_registered)
+        .start()
+        .await;
     let said = started.unwrap_err().to_string();
     assert!(said.contains("SchemaRegistry"), "{said}");
     let alone = kit.template::<String, Order>("orders").send("k", order(1)).await.unwrap_err().to_string();
@@ -354,7 +357,7 @@ async fn a_registry_that_goes_away_ends_what_waits_when_the_app_ends(kit: TestKi
     let (server, client) = registry(&kit).await;
     server.fail_next(503, 1_000_000);
     kit.send_record(OutRecord::to("orders").value(vec![0, 0, 0, 0, 1, 2])).await;
-    let app = kit.app().state(client).state(Seen::default()).listener(bill).start().await;
+    let app = kit.app().state(client).state(Seen::default()).listener(bill_registered).start().await;
     until(|| !server.requests().is_empty()).await;
     let report = app.stop().await;
     let _ = report;
