@@ -9,7 +9,8 @@ use super::error::DeadLetterError;
 use super::scan::Ranges;
 use super::source::{Source, Standing};
 
-/// Which letters are deleted; made by [`DeadLetters::purge`](super::DeadLetters::purge). Without a word it is those that are replayed or parked,
+/// Which letters are deleted; made by [`DeadLetters::purge`](super::DeadLetters::purge). Without a word it is those
+/// that are replayed or parked,
 /// up to the first of each partition that is not.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is deleted before `plan` is executed"]
