@@ -11,7 +11,8 @@ use super::reply::Answer;
     message = "a listener cannot fail with `{Self}`",
     label = "this is no error that may go to another thread",
     note = "welcome are types that implement `std::error::Error + Send + Sync + 'static` \
-     (`#[derive(thiserror::Error)]`), `klamm::Error`, `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, `String` and `&'static str`"
+     (`#[derive(thiserror::Error)]`), `klamm::Error`, `anyhow::Error`, \
+     `Box<dyn std::error::Error + Send + Sync>`, `String` and `&'static str`"
 )]
 pub trait HandlerError: Into<BoxError> + 'static {}
 
