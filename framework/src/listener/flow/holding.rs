@@ -141,8 +141,8 @@ impl<T: Payload> Flow<T> {
     /// is.
     pub(crate) fn await_room(&mut self, id: PartId) -> bool {
         let Some(part) = self.part_mut(id) else { return false };
-        part.awaited = part.is_worth_waiting();
-        part.awaited
+        part.waited_for = part.is_worth_waiting();
+        part.waited_for
     }
 
     /// A partition that has its share is not read any more, until half of that is done.
@@ -152,7 +152,7 @@ impl<T: Payload> Flow<T> {
         if in_vain && !has_room {
             part.waited_in_vain();
         }
-        part.awaited = false;
+        part.waited_for = false;
         part.held.full = !has_room;
         part.tell()
     }

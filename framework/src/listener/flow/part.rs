@@ -40,7 +40,7 @@ pub(super) struct Part<T> {
     /// Of the batch that is being sorted into lanes.
     pub(super) more_comes: bool,
     /// The poll loop waits until it has room.
-    pub(super) awaited: bool,
+    pub(super) waited_for: bool,
     /// The consumer was told to pause it.
     pub(super) paused: bool,
     impatience: u8,
@@ -61,7 +61,7 @@ impl<T: Payload> Part<T> {
             gone: false,
             held: Held::default(),
             more_comes: false,
-            awaited: false,
+            waited_for: false,
             paused: false,
             impatience: 0,
             never_begun: Vec::new(),

@@ -172,9 +172,9 @@ impl<T: Payload> Flow<T> {
         };
         let counts = part.ledger.finished(ticket.entry);
         let mut room = false;
-        if (part.held.full || part.awaited) && budget.is_half_empty(among, &part.ledger) {
+        if (part.held.full || part.waited_for) && budget.is_half_empty(among, &part.ledger) {
             part.held.full = false;
-            room = std::mem::take(&mut part.awaited);
+            room = std::mem::take(&mut part.waited_for);
         }
         let tell = part.tell();
         let all_done = part.ledger.unfinished() == 0 && !part.more_comes;

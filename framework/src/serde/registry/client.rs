@@ -54,6 +54,16 @@ struct Asked<'a> {
     subject: Option<&'a str>,
 }
 
+impl SchemaRegistryBuilder {
+    /// The registry. Nothing is connected yet: the first request does that.
+    ///
+    /// # Errors
+    /// A setting that cannot work.
+    pub fn build(self) -> Result<SchemaRegistry, RegistryError> {
+        Ok(SchemaRegistry::new(self.checked()?))
+    }
+}
+
 impl SchemaRegistry {
     /// A registry at `http://host:port`, or at several addresses of it, separated by commas (`schema.registry.url`).
     pub fn builder(urls: impl Into<String>) -> SchemaRegistryBuilder {

@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use klamm_client::security::Tls;
 use klamm_runtime::{Net, TcpNet};
 
-use super::client::SchemaRegistry;
 use super::url::Url;
 use super::{RegistryError, SubjectNaming};
 
@@ -22,7 +21,7 @@ const LATEST_TTL: Duration = Duration::from_secs(60);
 /// How long an id that is not there is not asked for again: bad records come in crowds.
 const MISSING_TTL: Duration = Duration::from_secs(10);
 
-/// The settings of a [`SchemaRegistry`]; made by [`SchemaRegistry::builder`]. Where Confluent's serializers have a
+/// The settings of a [`SchemaRegistry`](super::SchemaRegistry); made by its `builder`. Where Confluent's serializers have a
 /// setting, it has the same name and default.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before `build`"]
@@ -151,11 +150,11 @@ impl SchemaRegistryBuilder {
         self
     }
 
-    /// The registry. Nothing is connected yet: the first request does that.
+    /// The settings, checked.
     ///
     /// # Errors
     /// A setting that cannot work.
-    pub fn build(mut self) -> Result<SchemaRegistry, RegistryError> {
+    pub(super) fn checked(mut self) -> Result<Settings, RegistryError> {
         let urls = self.urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         self.settings.urls = urls.map(Url::parse).collect::<Result<_, _>>()?;
         let Some(first) = self.settings.urls.first() else {
@@ -170,7 +169,7 @@ impl SchemaRegistryBuilder {
             let reason = "the login holds characters that HTTP cannot carry".into();
             return Err(RegistryError::Config { setting: "bearer_token", reason });
         }
-        Ok(SchemaRegistry::new(self.settings))
+        Ok(self.settings)
     }
 }
 
