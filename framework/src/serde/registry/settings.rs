@@ -21,9 +21,8 @@ const LATEST_TTL: Duration = Duration::from_secs(60);
 /// How long an id that is not there is not asked for again: bad records come in crowds.
 const MISSING_TTL: Duration = Duration::from_secs(10);
 
-/// The settings of a [`SchemaRegistry`](super::SchemaRegistry); made by its `builder`.
-/// Where Confluent's serializers have a
-/// setting, it has the same name and default.
+/// The settings of a [`SchemaRegistry`](super::SchemaRegistry); made by its `builder`. Where Confluent's
+/// serializers have a setting, it has the same name and default.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before `build`"]
 pub struct SchemaRegistryBuilder {
