@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use klamm_broker::{Broker, BrokerError};
 use klamm_broker::disk::{Disk, FileDisk};
+use klamm_broker::{Broker, BrokerError};
 use klamm_protocol::frame::{decode_response, encode_request};
 use klamm_protocol::messages::create_topics::CreatableTopic;
 use klamm_protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};

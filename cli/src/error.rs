@@ -93,7 +93,8 @@ from_client_errors!(
     klamm_client::ConfigError,
     klamm_client::RequestError,
     klamm_client::ProduceError,
-    klamm_client::ConsumeError
+    klamm_client::ConsumeError,
+    klamm::dead_letters::DeadLetterError
 );
 
 /// Standard output is the only stream that commands write to with `?`.

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod connect;
 mod consume;
+mod dlt;
 mod error;
 mod format;
 mod group;
@@ -17,6 +18,7 @@ mod produce;
 mod properties;
 mod report;
 mod start;
+mod timestamp;
 mod topic;
 mod txn;
 
@@ -58,6 +60,9 @@ enum Command {
     /// Lists and describes transactions, aborts those that hang.
     #[command(subcommand)]
     Txn(txn::TxnCommand),
+    /// Looks into dead-letter topics; replays, parks and purges letters.
+    #[command(subcommand)]
+    Dlt(dlt::DltCommand),
     /// Looks into a data directory, offline: what is in it, and whether it is sound.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -87,6 +92,7 @@ fn main() -> ExitCode {
             Command::Group(command) => group::run(command).await,
             Command::Config(command) => config::run(command).await,
             Command::Txn(command) => txn::run(command).await,
+            Command::Dlt(command) => dlt::run(command).await,
             Command::Log(command) => log::run(&command),
             Command::Perf(command) => perf::run(command).await,
             Command::Completions(args) => completions::write_completions(&args, Cli::command()),
@@ -174,6 +180,18 @@ mod tests {
         accepted("klamm txn describe a b");
         accepted("klamm txn abort a b");
         accepted("klamm txn abort --topic t --partition 0 --start-offset 5");
+        accepted("klamm dlt list");
+        accepted("klamm dlt list t-dlt u-dlt --error timeout --origin t --since -15m --output json");
+        accepted(
+            "klamm dlt list t-dlt --letters --max 5 --offsets 5..9 --key k --failed-group g --partition 0",
+        );
+        accepted("klamm dlt show t-dlt 0:17 1:5 --format hex");
+        accepted("klamm dlt replay t-dlt --rate 50 --dry-run --max-hops 5 --group g --exactly-once");
+        accepted("klamm dlt replay t-dlt --to t-retry-1000 --max-replays 1 --until 2026-01-31");
+        accepted("klamm dlt park t-dlt --to t-parked --error nonsense --rate 0.5");
+        accepted("klamm dlt purge t-dlt --yes");
+        accepted("klamm dlt purge t-dlt --partition 0 --below 5");
+        accepted("klamm dlt purge t-dlt --before -7d");
         accepted("klamm log dump some/folder --records --from 5 --max 10 --output json");
         accepted("klamm log verify some/folder other --output json");
         accepted("klamm perf produce t --records 10 --size 5 --partitions 2 --linger 5 --batch-bytes 1000");
@@ -221,6 +239,17 @@ mod tests {
         refused("klamm txn abort --topic t", "--partition");
         refused("klamm txn abort a --topic t --partition 0 --start-offset 1", "cannot be used with");
         refused("klamm txn describe", "ID");
+        refused("klamm dlt", "Usage");
+        refused("klamm dlt list t --max 5", "--letters");
+        refused("klamm dlt list t --offsets 1-2", "FROM..TO");
+        refused("klamm dlt list t --since soon", "RFC 3339");
+        refused("klamm dlt show t", "PARTITION:OFFSET");
+        refused("klamm dlt show t 17", "such as 0:17");
+        refused("klamm dlt replay", "TOPIC");
+        refused("klamm dlt replay t --rate fast", "fast");
+        refused("klamm dlt park t", "--to");
+        refused("klamm dlt purge t --below 5", "--partition");
+        refused("klamm dlt purge t --all --before 2026-01-31", "cannot be used with");
         refused("klamm log dump", "PATH");
         refused("klamm log verify", "DIR");
         refused("klamm topic delete", "TOPIC");

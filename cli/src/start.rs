@@ -62,6 +62,17 @@ impl FromStr for Start {
     }
 }
 
+/// Reads a time on the command line: with or without the `@` that `--from` wants before it.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn time(text: &str) -> Result<Time, String> {
+    parse_time(text.strip_prefix('@').unwrap_or(text)).ok_or_else(|| {
+        "a time is 2026-01-31, 2026-01-31T12:00:00Z (RFC 3339), milliseconds since 1970, or -15m (s, m, h, d)"
+            .to_owned()
+    })
+}
+
 /// Reads a duration on the command line: `500ms`, `30s`, `15m`, `2h`, `1d`, or as ISO 8601 has it (`PT1H30M`).
 ///
 /// # Errors

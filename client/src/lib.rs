@@ -73,7 +73,7 @@ pub use async_trait::async_trait;
 pub use client::{Client, ClientBuilder};
 pub use config::SETTINGS;
 pub use consumer::{
-    Assignor, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
+    Assignor, BatchRoom, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
     ConsumerRecords, GroupMember, GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor,
     RebalanceListener,
 };

@@ -64,8 +64,8 @@
 //! | `streams` | feature `streams`: the typed streams DSL with RocksDB stores (`streams-core`: in memory only) |
 //! | [`client`] | the client underneath: producer, consumer, admin |
 //!
-//! Features: `macros` and `json` are on by default; `bincode` and `postcard` add formats; `embedded`
-//! adds the in-process broker.
+//! Features: `macros` and `json` are on by default; `bincode`, `postcard`, `msgpack`, `avro`, `protobuf` and
+//! `json-schema` add formats, `schema-registry` the client of one; `embedded` adds the in-process broker.
 
 // On docs.rs, which builds with nightly, every item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -80,6 +80,7 @@ extern crate self as klamm;
 #[allow(missing_docs, missing_debug_implementations)]
 pub mod __private;
 pub mod app;
+pub mod dead_letters;
 mod error;
 pub mod listener;
 pub mod prelude;
@@ -96,7 +97,7 @@ pub use app::{App, AppHandle};
 pub use error::{Error, Result};
 pub use listener::{
     Ack, AckPolicy, Backoff, Batch, BatchOutcome, CommitOnAssign, Dispatch, FailurePolicy, Header, Key,
-    Listener, RecordMeta, State, Value,
+    Listener, RecordMeta, Reply, State, Value,
 };
 pub use template::Template;
 
@@ -106,4 +107,4 @@ pub use klamm_client as client;
 #[cfg(feature = "testing")]
 pub use klamm_macros::test;
 #[cfg(feature = "macros")]
-pub use klamm_macros::{Record, kafka_listener};
+pub use klamm_macros::{Headers, Record, kafka_listener};

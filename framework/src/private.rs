@@ -11,7 +11,7 @@ pub use serde;
 
 pub use crate::app::Declared;
 use crate::listener::{
-    Batch, BatchDelivery, BatchOutcome, Call, Delivery, Erased, Failure, FromBatch, FromRecord,
+    Answer, Batch, BatchDelivery, BatchOutcome, Call, Delivery, Erased, Failure, FromBatch, FromRecord,
     IntoBatchOutcome, IntoOutcome, Needs, Rejection, prepare_batch,
 };
 
@@ -75,8 +75,8 @@ impl<T> BatchMaker<T> {
 
 pub fn record_result<R: IntoOutcome + 'static>(
     handling: impl Future<Output = R> + Send + 'static,
-) -> BoxFuture<'static, Result<(), Failure>> {
-    handling.map(IntoOutcome::into_outcome).boxed()
+) -> BoxFuture<'static, Result<Option<Box<Answer>>, Failure>> {
+    handling.map(IntoOutcome::into_answer).boxed()
 }
 
 pub fn batch_result<R: IntoBatchOutcome + 'static>(
@@ -87,7 +87,7 @@ pub fn batch_result<R: IntoBatchOutcome + 'static>(
 
 pub fn record_handler(
     add_needs: impl FnOnce(&mut Needs),
-    call: impl Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Result<(), Failure>>, Rejection>
+    call: impl Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Result<Option<Box<Answer>>, Failure>>, Rejection>
     + Send
     + Sync
     + 'static,

@@ -3,6 +3,7 @@
 
 use proc_macro::TokenStream;
 
+mod headers;
 mod listener;
 mod record;
 mod serde_derives;
@@ -21,11 +22,12 @@ mod test;
 /// | `pattern = "clicks-.*"` | every topic whose whole name matches | |
 /// | `group = "billing"` | the consumer group | required |
 /// | `id = "bill"` | the name in logs and for `AppHandle::listener` | the function's name |
-/// | `concurrency = 4` | handler calls at once | 1 |
+/// | `concurrency = 4` | handler calls at once | 16 |
 /// | `ack = record`, `batch`, `manual` | when offsets are committed | `batch` |
 /// | `dispatch = by_partition`, `by_key`, `unordered` | which records wait for one another | `by_partition` |
 /// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
 /// | `on_failure = patient` | a function or an expression that makes a `FailurePolicy` | `FailurePolicy::default()` |
+/// | `send_to = "quotes"` | the topic of a function's `Reply<T>` | the one that the request names |
 #[proc_macro_attribute]
 pub fn kafka_listener(attributes: TokenStream, function: TokenStream) -> TokenStream {
     listener::expand(attributes.into(), function.into()).into()
@@ -42,11 +44,27 @@ pub fn test(attributes: TokenStream, function: TokenStream) -> TokenStream {
     test::expand(attributes.into(), &function).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Teaches a type how it is written to records: `#[derive(Record)] #[record(json)]`, or `bincode`, or `postcard`.
+/// Teaches a type how it is written to records: `#[derive(Record)] #[record(json)]`.
 ///
-/// The type must also be `serde::Serialize` and `serde::Deserialize`, and klamm's feature of the format's name
-/// must be on. The type then works wherever a `klamm::serde::DefaultSerde` is asked for: as `Value<T>`, in
-/// templates and in streams.
+/// The type then works wherever a `klamm::serde::DefaultSerde` is asked for, in templates and in streams, and is an
+/// argument of listeners by itself: `async fn bill(order: Order)`, also `Option<Order>` where there are tombstones,
+/// `Result<Order, Rejection>` and `Batch<Order>`.
+///
+/// | Format | Needs | Feature |
+/// |---|---|---|
+/// | `json`, `bincode`, `postcard`, `msgpack` | serde's `Serialize` and `Deserialize` | of the same name |
+/// | `avro` | those, and a schema: `AvroSchema`, `schema = TEXT` or `schema_file = "order.avsc"` | `avro` |
+/// | `protobuf` | `prost::Message` | `protobuf` |
+/// | `json_schema` | serde's, and a schema: `JsonSchema`, `schema = TEXT` or `schema_file` | `json-schema` |
+///
+/// | Setting | Meaning |
+/// |---|---|
+/// | `registry` | the schema lies in a schema registry, and its id before each value (Confluent's format) |
+/// | `schema_file = "path"` | read when compiling, from the folder of Cargo.toml |
+/// | `message = "shop.Order"` | with `protobuf`: which message of the file; default the type's name |
+/// | `topic = "orders"` | the type's own topic: `klamm::serde::RecordTopic` |
+/// | `key = field` | the field that is the record's key: `klamm::serde::RecordKey` |
+/// | `header = "klamm-type"` | on an enum: the header that tells its variants apart, `#[record(name = "...")]` each |
 #[proc_macro_derive(Record, attributes(record))]
 pub fn derive_record(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
@@ -72,4 +90,15 @@ pub fn derive_deserialize(input: TokenStream) -> TokenStream {
 fn derive_with_serde(which: serde_derives::Which, input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     serde_derives::expand(which, &input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a struct one of headers: an argument of listeners, and what a template sends along.
+///
+/// A field is a header of the same name (`#[header(rename = "trace-id")]`, or `#[headers(rename_all = "kebab-case")]`
+/// on the struct): text for `String` and numbers, bytes for `Bytes` and `Vec<u8>`. `Option<T>` may be missing, `Vec<T>`
+/// may be there several times, `#[header(big_endian)]` is for numbers as bytes. See `klamm::serde::header`.
+#[proc_macro_derive(Headers, attributes(header, headers))]
+pub fn derive_headers(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    headers::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -83,8 +83,8 @@ fn refuse_what_is_ours(input: &DeriveInput) -> Result<()> {
             let TokenTree::Ident(word) = token else { continue };
             if word == "remote" || word == "crate" || word == "bound" {
                 let message = format!(
-                    "`{word}` needs serde's own derive: add `serde = {{ version = \"1\", features = [\"derive\"] }}` to \
-                     Cargo.toml, and write `use serde::{{Deserialize, Serialize}};`"
+                    "`{word}` needs serde's own derive: add `serde = {{ version = \"1\", features = [\"derive\"] }}` \
+                     to Cargo.toml, and write `use serde::{{Deserialize, Serialize}};`"
                 );
                 return Err(Error::new(word.span(), message));
             }

@@ -11,6 +11,10 @@ struct Framework;
 struct Macros;
 #[doc = include_str!("../../docs/client.md")]
 struct ClientGuide;
+#[doc = include_str!("../../docs/dead-letters.md")]
+struct DeadLetters;
+#[doc = include_str!("../../docs/sending.md")]
+struct Sending;
 #[doc = include_str!("../../protocol/README.md")]
 struct Protocol;
 #[doc = include_str!("../../protocol/derive/README.md")]

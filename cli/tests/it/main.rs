@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod broker;
+mod dlt;
 mod produce;
 mod transactions;
 mod verbs;

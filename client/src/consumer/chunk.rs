@@ -11,7 +11,7 @@ use klamm_protocol::messages::fetch::AbortedTransaction;
 use klamm_protocol::records::{BatchHeader, ControlRecord, OwnedRecords, RecordBatch, batches};
 
 use super::positions::Anchor;
-use super::record::{ConsumerRecord, ConsumerRecords};
+use super::record::{BatchRoom, ConsumerRecord, ConsumerRecords};
 use crate::error::ConsumeError;
 use crate::types::TopicPartition;
 
@@ -178,12 +178,22 @@ impl Chunk {
     pub(super) fn prepare(&mut self, bytes: usize) {
         let mut ready = self.opened.iter().map(|opened| opened.bytes).fold(0, usize::saturating_add);
         while ready < bytes || self.opened.is_empty() {
-            let Some(batch) = self.batches.pop_front() else { return };
-            self.bytes = self.bytes.saturating_sub(batch.bytes().len());
-            let end_offset = next_offset(batch.header()).unwrap_or(self.position);
-            match self.open(&batch, end_offset) {
-                Ok(opened) => ready = ready.saturating_add(opened),
-                Err(reason) => return self.end_at(end_offset, &reason),
+            let Some(opened) = self.open_next() else { return };
+            ready = ready.saturating_add(opened);
+        }
+    }
+
+    /// Opens the next batch and gives how many bytes it adds. None: there is none, or it is damaged, which ends the
+    /// chunk.
+    fn open_next(&mut self) -> Option<usize> {
+        let batch = self.batches.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(batch.bytes().len());
+        let end_offset = next_offset(batch.header()).unwrap_or(self.position);
+        match self.open(&batch, end_offset) {
+            Ok(opened) => Some(opened),
+            Err(reason) => {
+                self.end_at(end_offset, &reason);
+                None
             }
         }
     }
@@ -263,22 +273,27 @@ impl Chunk {
         }
     }
 
-    /// Records of the batches that come next, of as many as make `together_bytes`. An error comes alone: first what is
-    /// before it, then, with the next call, the error.
-    pub(super) fn take_together(&mut self) -> Option<Result<ConsumerRecords, ConsumeError>> {
-        let mut records = Vec::new();
+    /// Records of the batches that come next, of as many as make `together_bytes` and as there is room for. An error
+    /// comes alone: first what is before it, then, with the next call, the error.
+    pub(super) fn take_together(&mut self, room: BatchRoom) -> Option<Result<ConsumerRecords, ConsumeError>> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        let most = room.records.max(1);
         while records.is_empty() {
-            self.prepare(self.reading.together_bytes);
+            self.prepare(self.wanted_bytes(room));
             if self.opened.is_empty() {
                 self.position = self.position.max(self.next.offset);
                 return self.failure.take().map(Err);
             }
-            records.reserve(self.opened.iter().map(room_for).sum());
-            while !self.opened.is_empty() {
-                records.extend(std::iter::from_fn(|| self.next_of_opened()));
+            records.reserve(self.opened.iter().map(room_for).fold(0, usize::saturating_add).min(most));
+            while !self.opened.is_empty() && records.len() < most && bytes < room.bytes.max(1) {
+                if let Some(record) = self.next_of_opened() {
+                    bytes += record.size_bytes();
+                    records.push(record);
+                }
             }
         }
-        if self.batches.is_empty() {
+        self.pass_over_emptied();
+        if self.opened.is_empty() && self.batches.is_empty() {
             self.position = self.position.max(self.next.offset);
         }
         Some(Ok(ConsumerRecords {
@@ -290,9 +305,24 @@ impl Chunk {
         }))
     }
 
+    /// A batch whose last record was taken has nothing more to give: it is passed over with that record, and so are
+    /// markers that follow.
+    fn pass_over_emptied(&mut self) {
+        while let Some(opened) = self.opened.front()
+            && opened.records.clone().next().is_none()
+        {
+            self.position = self.position.max(opened.next_offset);
+            self.opened.pop_front();
+        }
+        let is_marker = |batch: &RecordBatch| batch.header().is_control();
+        while self.opened.is_empty() && self.batches.front().is_some_and(is_marker) {
+            self.open_next();
+        }
+    }
+
     /// How far [`Chunk::take_together`] prepares.
-    pub(super) fn together_bytes(&self) -> usize {
-        self.reading.together_bytes
+    pub(super) fn wanted_bytes(&self, room: BatchRoom) -> usize {
+        self.reading.together_bytes.min(room.bytes)
     }
 
     /// The offset of the next record to be handed out, as far as it is known.
@@ -476,8 +506,8 @@ mod tests {
         let mut chunk = fetch(0, std::slice::from_ref(&first), &[], reading(whole));
         assert!(chunk.join(behind()).is_none());
         assert_eq!((chunk.next, chunk.bytes, chunk.high_watermark), (Anchor::from(3), whole, 100));
-        assert_eq!(chunk.take_together().unwrap().unwrap().records.len(), 3);
-        assert!(chunk.take_together().is_none());
+        assert_eq!(chunk.take_together(BatchRoom::UNLIMITED).unwrap().unwrap().records.len(), 3);
+        assert!(chunk.take_together(BatchRoom::UNLIMITED).is_none());
 
         // What the next fetch found wrong comes after what both have.
         let mut chunk = fetch(0, std::slice::from_ref(&first), &[], READING);
@@ -520,11 +550,11 @@ mod tests {
         fetched.prepare(0);
         fetched.prepare(100_000);
         assert_eq!(fetched.opened.len(), 1, "there is enough");
-        let records = fetched.take_together().unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (2, 2), "no more than it takes");
-        let records = fetched.take_together().unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset, fetched.bytes), (1, 3, 0));
-        assert!(fetched.take_together().is_none());
+        assert!(fetched.take_together(BatchRoom::UNLIMITED).is_none());
     }
 
     #[test]
@@ -539,10 +569,13 @@ mod tests {
 
         let mut fetched = fetch(0, &log, &[], READING);
         fetched.prepare(usize::MAX);
-        let records = fetched.take_together().unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (1, 1));
-        assert_eq!(next_offset_of(&fetched.take_together().unwrap().unwrap_err()), Some(3));
-        assert!(fetched.take_together().is_none());
+        assert_eq!(
+            next_offset_of(&fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap_err()),
+            Some(3)
+        );
+        assert!(fetched.take_together(BatchRoom::UNLIMITED).is_none());
 
         let trusting = Reading { check_crcs: false, ..READING };
         assert_eq!(values(&mut fetch(1, &[damaged(1, &["b"])], &[], trusting)).len(), 1);
@@ -594,7 +627,7 @@ mod tests {
         let bytes = Bytes::from([batch(at(0), &["a", "b"]), batch(at(2), &["c"])].concat());
         let fetched = bytes.as_ptr_range();
         let mut chunk = read(&TopicPartition::new("t", 0), 0.into(), bytes.clone(), &[], 3, READING);
-        for record in chunk.take_together().unwrap().unwrap().records {
+        for record in chunk.take_together(BatchRoom::UNLIMITED).unwrap().unwrap().records {
             let value = record.value.unwrap();
             assert!(fetched.contains(&value.as_ptr()), "nothing is copied");
         }
@@ -654,10 +687,10 @@ mod tests {
         broken[last] = 0x7f;
         patch::set_producer(&mut broken, -1, -1, -1).unwrap();
         let mut fetched = fetch(0, &[broken.clone(), batch(at(2), &["c"])], &[], READING);
-        let records = fetched.take_together().unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (1, 1));
         assert_eq!((fetched.next.offset, fetched.position()), (1, 1), "where to go on");
-        let error = fetched.take_together().unwrap().unwrap_err();
+        let error = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap_err();
         assert_eq!((offset_of(&error), next_offset_of(&error)), (1, Some(2)));
         let mut fetched = fetch(0, &[broken], &[], READING);
         assert_eq!(values(&mut fetched), ["a"]);
@@ -682,8 +715,30 @@ mod tests {
         }
         assert_eq!(positions, [(1, 2), (4, 5)]);
         assert_eq!(fetched.position(), 6);
-        let records = fetch(0, &log, &[], READING).take_together().unwrap().unwrap();
+        let records = fetch(0, &log, &[], READING).take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (2, 6));
-        assert!(fetch(0, &[marker(0)], &[], READING).take_together().is_none());
+        assert!(fetch(0, &[marker(0)], &[], READING).take_together(BatchRoom::UNLIMITED).is_none());
+    }
+
+    #[test]
+    fn no_more_records_are_taken_than_there_is_room_for_and_none_is_left_out() {
+        let marker = klamm_protocol::records::EndTxnMarker { committed: true, coordinator_epoch: 0 };
+        let mut marker = klamm_protocol::records::end_txn_batch(marker, 1, 0, 0).unwrap().to_vec();
+        patch::set_base_offset(&mut marker, 5).unwrap();
+        let log = [batch(at(0), &["a", "bb", "c"]), batch(at(3), &["d", "e"]), marker];
+        for (room, expected) in [
+            (BatchRoom { records: 2, ..BatchRoom::UNLIMITED }, vec![(2, 2), (2, 4), (1, 6)]),
+            (BatchRoom { records: 5, ..BatchRoom::UNLIMITED }, vec![(5, 6)]),
+            (BatchRoom { records: 0, ..BatchRoom::UNLIMITED }, vec![(1, 1), (1, 2), (1, 3), (1, 4), (1, 6)]),
+            (BatchRoom { bytes: 3, ..BatchRoom::UNLIMITED }, vec![(2, 2), (1, 3), (2, 6)]),
+        ] {
+            let mut fetched = fetch(0, &log, &[], READING);
+            let mut taken = Vec::new();
+            while let Some(records) = fetched.take_together(room) {
+                let records = records.unwrap();
+                taken.push((records.records.len(), records.next_offset));
+            }
+            assert_eq!(taken, expected, "{room:?}");
+        }
     }
 }

@@ -53,6 +53,6 @@ pub use builder::ConsumerBuilder;
 pub use handle::ConsumerHandle;
 pub use interceptor::ConsumerInterceptor;
 pub use listener::RebalanceListener;
-pub use record::{ConsumerRecord, ConsumerRecords};
+pub use record::{BatchRoom, ConsumerRecord, ConsumerRecords};
 pub use settings::OffsetReset;
 pub use stream::Consumer;

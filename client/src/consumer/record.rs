@@ -56,6 +56,26 @@ impl ConsumerRecord {
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition { topic: Arc::clone(&self.topic), partition: self.partition }
     }
+
+    /// The bytes of its key, its value and its headers together.
+    pub fn size_bytes(&self) -> usize {
+        let part = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        part(&self.key) + part(&self.value) + self.headers.size_bytes()
+    }
+}
+
+/// How much [`Consumer::next_batch_within`](super::Consumer::next_batch_within) may hand out of a partition at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchRoom {
+    /// Most records; at least one is handed out.
+    pub records: usize,
+    /// After this many bytes of keys, values and headers no further record is added.
+    pub bytes: usize,
+}
+
+impl BatchRoom {
+    /// As much as comes.
+    pub const UNLIMITED: Self = Self { records: usize::MAX, bytes: usize::MAX };
 }
 
 /// Consecutive records of one partition, as they came together: the fast path. As many batches as hold about

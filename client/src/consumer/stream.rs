@@ -17,14 +17,14 @@ use super::handle::ConsumerHandle;
 use super::membership::member_task;
 use super::partitions::{Cell, Handed};
 use super::positions::{ERROR_PAUSE, Start};
-use super::record::{ConsumerRecord, ConsumerRecords};
+use super::record::{BatchRoom, ConsumerRecord, ConsumerRecords};
 use super::settings::{ConsumerConfig, Subscription};
 use super::shared::Shared;
 use crate::cluster::Client;
 use crate::error::{ClientError, ConsumeError};
 use crate::group::Close;
 use crate::runtime::Tasks;
-use crate::types::OffsetAndMetadata;
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// How long leaving may take: it is a courtesy.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -109,7 +109,17 @@ impl Consumer {
 
     /// The next records of one partition: the fast path. Cancel-safe.
     pub async fn next_batch(&mut self) -> Option<Result<ConsumerRecords, ConsumeError>> {
-        poll_fn(|cx| self.poll_records(cx)).await
+        poll_fn(|cx| self.poll_records(cx, |_| BatchRoom::UNLIMITED)).await
+    }
+
+    /// As [`Consumer::next_batch`], with no more records than `room` says for their partition (at least one): for who
+    /// passes them on to slower hands. What there is no room for waits in the consumer's own buffer, within
+    /// `prefetch_bytes`, and comes next unless the partition is paused. Cancel-safe.
+    pub async fn next_batch_within(
+        &mut self,
+        room: impl Fn(&TopicPartition) -> BatchRoom,
+    ) -> Option<Result<ConsumerRecords, ConsumeError>> {
+        poll_fn(|cx| self.poll_records(cx, &room)).await
     }
 
     /// Commits the offset after this record and waits for the answer.
@@ -188,16 +198,24 @@ impl Consumer {
     }
 
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
-        let mut polled = self.poll_taken(cx, |_| 0, |chunk| (chunk.next(), chunk.position()));
+        let mut polled = self.poll_taken(cx, |_| (0, ()), |chunk, ()| (chunk.next(), chunk.position()));
         if let Poll::Ready(Some(Ok(record))) = &mut polled {
             self.shared.config.interceptors.consumed(record);
         }
         polled
     }
 
-    fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecords, ConsumeError>>> {
-        let mut polled =
-            self.poll_taken(cx, Chunk::together_bytes, |chunk| (chunk.take_together(), chunk.position()));
+    fn poll_records(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: impl Fn(&TopicPartition) -> BatchRoom,
+    ) -> Poll<Option<Result<ConsumerRecords, ConsumeError>>> {
+        let look = |chunk: &Chunk| {
+            let room = room(&chunk.partition);
+            (chunk.wanted_bytes(room), room)
+        };
+        let take = |chunk: &mut Chunk, room| (chunk.take_together(room), chunk.position());
+        let mut polled = self.poll_taken(cx, look, take);
         let interceptors = &self.shared.config.interceptors;
         if let Poll::Ready(Some(Ok(batch))) = &mut polled
             && !interceptors.is_empty()
@@ -207,19 +225,21 @@ impl Consumer {
         polled
     }
 
-    /// Takes something out of the current chunk, or out of the next one that has something.
-    fn poll_taken<T>(
+    /// Takes something out of the current chunk, or out of the next one that has something. `look` says how many bytes
+    /// are to be ready, and what `take` is to know.
+    fn poll_taken<T, L>(
         &mut self,
         cx: &mut Context<'_>,
-        wanted_bytes: impl Fn(&Chunk) -> usize,
-        mut take: impl FnMut(&mut Chunk) -> (Option<Result<T, ConsumeError>>, i64),
+        look: impl Fn(&Chunk) -> (usize, L),
+        mut take: impl FnMut(&mut Chunk, L) -> (Option<Result<T, ConsumeError>>, i64),
     ) -> Poll<Option<Result<T, ConsumeError>>> {
         self.mark_processed();
         loop {
             while let Some((chunk, cell)) = &mut self.current {
-                // Before anything is locked: to decompress takes its time.
-                chunk.prepare(wanted_bytes(chunk));
-                match cell.hand_out(|| take(chunk)) {
+                // Before anything is locked: to decompress takes its time, and whoever is asked has locks of its own.
+                let (wanted_bytes, looked) = look(chunk);
+                chunk.prepare(wanted_bytes);
+                match cell.hand_out(|| take(chunk, looked)) {
                     Handed::Given(Ok(taken)) => {
                         if self.shared.config.auto_commit.is_some() {
                             self.last = Some(Arc::clone(cell));

@@ -80,6 +80,14 @@ impl Tls {
         self
     }
 
+    /// Encrypts a stream to `address` (`host:port`), for whatever else than brokers a program connects to.
+    ///
+    /// # Errors
+    /// The settings do not work, or the two ends do not agree.
+    pub async fn encrypt(&self, stream: Box<dyn Stream>, address: &str) -> io::Result<Box<dyn Stream>> {
+        encrypt(stream, &address.into(), self).await.map_err(io::Error::other)
+    }
+
     /// What cannot work, named.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.config().map(drop)

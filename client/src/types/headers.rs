@@ -56,6 +56,18 @@ impl Headers {
         self.iter().filter(move |(found, _)| *found == name).map(|(_, value)| value)
     }
 
+    /// About how many bytes they take; of consumed records without reading them.
+    pub fn size_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Wire(headers) => headers.encoded_bytes(),
+            Repr::Owned(headers) => {
+                let each =
+                    headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
+                each.sum()
+            }
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()

@@ -51,12 +51,17 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
     let wrong = [
         (settings.group.is_empty(), "its group is empty"),
         (settings.concurrency == 0, "concurrency 0 would never handle anything"),
-        (settings.max_in_flight == 0, "max_in_flight 0 would never handle anything"),
+        (settings.budget.records == 0, "max_in_flight 0 would never handle anything"),
+        (settings.budget.bytes == 0, "max_in_flight_bytes 0 would never handle anything"),
         (settings.batch.is_some_and(|batch| batch.most == 0), "batches of 0 records would never be handled"),
         (settings.topics.is_empty(), "it has no topics"),
         (
             own_dead_letters,
             "its dead letters go to a topic that it listens on: a bad record would come back for ever",
+        ),
+        (
+            matches!((&settings.topics, &settings.send_to), (Topics::Names(names), Some(to)) if names.contains(to)),
+            "its replies go to a topic that it listens on: each would be a request again",
         ),
         (
             listener.needs.ack && settings.ack != AckPolicy::Manual,

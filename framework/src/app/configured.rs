@@ -6,7 +6,7 @@ use super::StartError;
 use super::placeholders::{PlaceholderError, Properties, has_placeholder};
 use crate::listener::{Listener, Topics};
 
-/// Replaces what the listener's topics, pattern, group, id and dead-letter topic have in placeholders.
+/// Replaces what the listener's topics, pattern, group, id, dead-letter topic and `send_to` have in placeholders.
 ///
 /// # Errors
 /// A placeholder stands for nothing.
@@ -29,14 +29,16 @@ pub(super) fn configured(
             Some(Some(topic)) if has_placeholder(topic) => Some(replace(topic)?),
             _ => None,
         };
-        Ok((topics, group, id, dead_letters))
+        let send_to = listener.settings.send_to.as_ref().map(replace).transpose()?;
+        Ok((topics, group, id, dead_letters, send_to))
     })();
-    let (topics, group, id, dead_letters) = replaced.map_err(|source: PlaceholderError| {
+    let (topics, group, id, dead_letters, send_to) = replaced.map_err(|source: PlaceholderError| {
         StartError::Placeholder { listener: Arc::clone(&listener.id), source }
     })?;
     listener.id = id;
     listener.settings.topics = topics;
     listener.settings.group = group;
+    listener.settings.send_to = send_to;
     if let Some(topic) = dead_letters {
         listener.settings.policy = listener.settings.policy.dead_letter_to(topic);
     }

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use klamm_client::ClientError;
+use klamm_client::{AdminError, ClientError};
 use thiserror::Error;
 
 use super::placeholders::PlaceholderError;
@@ -89,6 +90,38 @@ pub enum StartError {
         /// What failed.
         source: io::Error,
     },
+    /// A topic that the app declares cannot be made or grown.
+    #[error("a topic that the app declares cannot be made or grown: {0}")]
+    Topic(#[source] AdminError),
+    /// A listener stopped before its group gave it partitions.
+    #[error("listener `{listener}` does not start: {source}")]
+    Stopped {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// Why.
+        source: ListenerFailure,
+    },
+    /// A listener may not read a topic.
+    #[error("listener `{listener}`: {reason}")]
+    TopicRefused {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// Which, and what helps.
+        reason: Arc<str>,
+    },
+    /// The group of a listener gave it no partitions in time.
+    #[error(
+        "listener `{listener}`: its group has not assigned partitions within {after:?}{}",
+        because(troubles)
+    )]
+    NotAssigned {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// How long it waited.
+        after: Duration,
+        /// What is in the way, as far as it is known.
+        troubles: Vec<String>,
+    },
     /// A listener could not subscribe.
     #[error("listener `{listener}` cannot subscribe: {source}")]
     Subscribe {
@@ -103,6 +136,16 @@ fn how_to_give(has: Option<&str>) -> String {
     match has {
         Some(has) => format!("add it with `App::state(...)`, or take `State<{has}>`, which the app has"),
         None => "add it with `App::state(...)`".to_owned(),
+    }
+}
+
+fn because(troubles: &[String]) -> String {
+    match troubles {
+        [] => {
+            " (other members of the group may still be at work; `App::start_deadline` gives them more time)"
+                .to_owned()
+        }
+        troubles => format!(": {}", troubles.join("; ")),
     }
 }
 

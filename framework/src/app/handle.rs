@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use futures::future::{FutureExt, join_all, select_all};
 use klamm_client::{Client, Producer};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::StartError;
+use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::DefaultSerde;
-use crate::template::Template;
+use crate::template::request::{Request, RequesterBuilder, Requests};
+use crate::template::{Template, Transactions};
 
 /// How long unsent records of templates may take to go out after the listeners have drained.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -21,11 +24,41 @@ pub struct AppHandle {
     client: Client,
     producer: Producer,
     containers: Vec<Container>,
+    requests: Requests,
+    differences: Vec<TopicDifference>,
+    #[cfg(feature = "schema-registry")]
+    registry: Option<crate::serde::SchemaRegistry>,
 }
 
 impl AppHandle {
-    pub(super) fn new(client: Client, producer: Producer, containers: Vec<Container>) -> Self {
-        Self { client, producer, containers }
+    pub(super) fn new(
+        client: Client,
+        producer: Producer,
+        containers: Vec<Container>,
+        differences: Vec<TopicDifference>,
+    ) -> Self {
+        Self {
+            client,
+            producer,
+            containers,
+            requests: Requests::default(),
+            differences,
+            #[cfg(feature = "schema-registry")]
+            registry: None,
+        }
+    }
+
+    /// What templates write with whose types have their schemas in a registry.
+    #[cfg(feature = "schema-registry")]
+    pub(super) fn with_registry(mut self, registry: Option<crate::serde::SchemaRegistry>) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and
+    /// those that there are, and was left as it is.
+    pub fn topic_differences(&self) -> &[TopicDifference] {
+        &self.differences
     }
 
     /// The listener of this id.
@@ -40,7 +73,36 @@ impl AppHandle {
 
     /// A typed sender to `topic`, on the app's producer.
     pub fn template<K: DefaultSerde, V: DefaultSerde>(&self, topic: impl Into<Arc<str>>) -> Template<K, V> {
+        #[cfg(feature = "schema-registry")]
+        if K::NEEDS_REGISTRY || V::NEEDS_REGISTRY {
+            let registry = self.registry.as_ref();
+            let (keys, values) = (K::serde_with(registry, true), V::serde_with(registry, false));
+            return Template::with_serdes(&self.producer, topic, keys, values);
+        }
         Template::new(&self.producer, topic)
+    }
+
+    /// A request to `topic`, on the app's producer: await it for the reply, which comes to `<topic>-replies`. For
+    /// another reply topic, or another way of telling errors, there is [`requester`](Self::requester).
+    pub fn request<V: DefaultSerde, R: DefaultSerde>(
+        &self,
+        topic: impl Into<Arc<str>>,
+        value: V,
+    ) -> Request<R> {
+        self.requests.request(&self.client, &self.producer, topic.into(), value)
+    }
+
+    /// Many requests to `topic`, with settings of their own.
+    pub fn requester<V: DefaultSerde, R: DefaultSerde>(
+        &self,
+        topic: impl Into<Arc<str>>,
+    ) -> RequesterBuilder<V, R> {
+        RequesterBuilder::new(&self.client, &self.producer, topic)
+    }
+
+    /// Transactions under a name (`transactional.id`) that no other running instance has.
+    pub fn transactions(&self, id: impl Into<Arc<str>>) -> Transactions {
+        Transactions::new(&self.client, id)
     }
 
     /// The app's client, for what the app does not do.
@@ -61,6 +123,30 @@ impl AppHandle {
         });
         let (first, ..) = select_all(failures).await;
         first
+    }
+
+    /// Waits until the groups have given every listener its partitions.
+    pub(super) async fn assigned_within(&self, deadline: Duration) -> Result<(), StartError> {
+        let end = Instant::now().checked_add(deadline);
+        for listener in self.listeners() {
+            let id = || Arc::from(listener.id());
+            let assigned = match end {
+                Some(end) => timeout_at(end, listener.wait_assigned()).await,
+                None => Ok(listener.wait_assigned().await),
+            };
+            match assigned {
+                Ok(Ok(())) => {}
+                Ok(Err(source)) => return Err(StartError::Stopped { listener: id(), source }),
+                Err(_) => {
+                    let troubles = listener.troubles().iter().map(ToString::to_string).collect();
+                    return Err(StartError::NotAssigned { listener: id(), after: deadline, troubles });
+                }
+            }
+            if let Some(trouble) = listener.topic_refused() {
+                return Err(StartError::TopicRefused { listener: id(), reason: trouble.reason });
+            }
+        }
+        Ok(())
     }
 
     /// Begins nothing more, waits up to `deadline` for the handlers that have begun, commits, leaves the groups and

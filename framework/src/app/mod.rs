@@ -7,13 +7,14 @@ mod handle;
 mod placeholders;
 mod register;
 mod signals;
+mod topics;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::Client;
+use klamm_client::{Client, NewTopic};
 use klamm_runtime::settings::parse_properties;
 use klamm_runtime::{Rng, SeededRng, read_text_file};
 use tokio::time::Instant;
@@ -26,12 +27,15 @@ use placeholders::Properties;
 #[doc(hidden)]
 pub use register::Declared;
 pub use register::IntoListener;
+pub use topics::TopicDifference;
 
 use crate::listener::{Container, Listener, States, Surroundings};
 
 /// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod
 /// between SIGTERM and SIGKILL.
 const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long the groups may take to give partitions to the listeners. Other members have to let go of them first.
+const DEFAULT_START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// An application: shared state and listeners.
 ///
@@ -56,7 +60,9 @@ pub struct App {
     properties: Properties,
     properties_files: Vec<PathBuf>,
     drain_deadline: Duration,
+    start_deadline: Duration,
     rng: Arc<dyn Rng>,
+    topics: Vec<NewTopic>,
 }
 
 enum Cluster {
@@ -85,11 +91,14 @@ impl App {
             properties: Properties::default(),
             properties_files: Vec::new(),
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
+            start_deadline: DEFAULT_START_DEADLINE,
             rng: Arc::new(SeededRng::from_os()),
+            topics: Vec::new(),
         }
     }
 
-    /// Adds state that handlers take as [`State<T>`](crate::State). A second state of the same type replaces the first.
+    /// Adds state that handlers take as [`State<T>`](crate::State). A second state of the same type replaces the
+    /// first.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.states.insert(state);
         self
@@ -107,6 +116,25 @@ impl App {
         self
     }
 
+    /// Declares a topic: it is made at the start where it is missing, and gets more partitions where it has fewer.
+    /// Nothing is taken away: what differs otherwise is logged, and [`AppHandle::topic_differences`] tells it. A
+    /// second declaration of a topic replaces the first.
+    ///
+    /// ```
+    /// use klamm::app::App;
+    /// use klamm::client::NewTopic;
+    ///
+    /// let app = App::new("127.0.0.1:9092")
+    ///     .topic(NewTopic::new("orders").partitions(12))
+    ///     .topic(NewTopic::new("orders-dlt").partitions(12).config("retention.ms", "-1"));
+    /// # let _ = app;
+    /// ```
+    pub fn topic(mut self, topic: NewTopic) -> Self {
+        self.topics.retain(|known| known.name != topic.name);
+        self.topics.push(topic);
+        self
+    }
+
     /// Adds every function under `#[kafka_listener]` that is linked into this program and not added yet. Listeners of
     /// another crate are linked only if something of that crate is used: `use my_listeners as _;` is enough.
     #[cfg(feature = "macros")]
@@ -117,7 +145,7 @@ impl App {
         self
     }
 
-    /// What `${name}` stands for in the topics, pattern, group, id and dead-letter topic of listeners:
+    /// What `${name}` stands for in the topics, pattern, group, id, dead-letter topic and `send_to` of listeners:
     /// `#[kafka_listener(topics = "${orders.topic:orders}", group = "billing")]`. What is not set here is looked for in
     /// the environment (`ORDERS_TOPIC`), then in [`properties_file`](Self::properties_file)s, and is then the default
     /// behind the colon. One placeholder may stand for several topics, separated by commas; `\\${` is a plain `${`.
@@ -126,8 +154,8 @@ impl App {
         self
     }
 
-    /// Reads what placeholders stand for from a file of lines `name=value` (Java's `.properties`), when the app starts. Of
-    /// several files that have a name the last one says.
+    /// Reads what placeholders stand for from a file of lines `name=value` (Java's `.properties`), when the app starts.
+    /// Of several files that have a name the last one says.
     pub fn properties_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.properties_files.push(path.into());
         self
@@ -140,18 +168,30 @@ impl App {
         self
     }
 
+    /// How long the start waits until the groups have given the listeners their partitions. Default 60 s: when members
+    /// of other processes are busy, they have the time of their
+    /// [`revoke_deadline`](crate::listener::ListenerBuilder::revoke_deadline) to finish.
+    pub fn start_deadline(mut self, deadline: Duration) -> Self {
+        self.start_deadline = deadline;
+        self
+    }
+
     /// Where the jitter of retries comes from; default seeded by the operating system.
     pub fn rng(mut self, rng: Arc<dyn Rng>) -> Self {
         self.rng = rng;
         self
     }
 
-    /// Connects, and begins to consume with every listener.
+    /// Connects, begins to consume with every listener, and waits until their groups have given them partitions (none,
+    /// where there are more members than partitions): what is sent from here on is seen also by listeners that begin
+    /// at the end of their topics.
     ///
     /// # Errors
-    /// The cluster does not answer, or the parts do not fit together; see [`StartError`].
+    /// The cluster does not answer, the parts do not fit together, a group or a topic refuses a listener, or the groups
+    /// take longer than [`start_deadline`](Self::start_deadline); see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, errors, rng, mut properties, properties_files, .. } = self;
+        let Self { cluster, states, listeners, errors, rng, topics, start_deadline, .. } = self;
+        let (mut properties, properties_files) = (self.properties, self.properties_files);
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
@@ -171,8 +211,11 @@ impl App {
             Cluster::Client(client) => client,
             Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
         };
+        let differences = topics::declare(&client, &topics).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
-        let surroundings = Surroundings { dead_letters: producer.clone(), dead_letter_topics, states, rng };
+        #[cfg(feature = "schema-registry")]
+        let registry = states.get::<crate::serde::SchemaRegistry>();
+        let surroundings = Surroundings { producer: producer.clone(), dead_letter_topics, states, rng };
         let mut containers = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let id = Arc::clone(&listener.id);
@@ -187,12 +230,21 @@ impl App {
                 }
             }
         }
-        Ok(AppHandle::new(client, producer, containers))
+        let app = AppHandle::new(client, producer, containers, differences);
+        #[cfg(feature = "schema-registry")]
+        let app = app.with_registry(registry);
+        match app.assigned_within(start_deadline).await {
+            Ok(()) => Ok(app),
+            Err(error) => {
+                app.shutdown(Duration::ZERO).await;
+                Err(error)
+            }
+        }
     }
 
-    /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing more,
-    /// waits for the handlers that have begun, commits, leaves the groups. A second signal ends the wait. What is
-    /// unfinished at the deadline is logged; it will be delivered again.
+    /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing
+    /// more, waits for the handlers that have begun, commits, leaves the groups. A second signal ends the wait. What
+    /// is unfinished at the deadline is logged; it will be delivered again.
     ///
     /// # Errors
     /// The app cannot start, or a listener stopped by itself. The error holds a [`RunError`] (see

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 /// Values may hold placeholders themselves, but not without end.
 const DEPTH_MAX: usize = 16;
-/// A setting that gets longer, or has more placeholders in it, is a mistake, such as values that name one another twice.
+/// A setting that gets longer, or has more placeholders in it, is a mistake, such as values that name one another
+/// twice.
 const LENGTH_MAX: usize = 64 * 1024;
 const PLACEHOLDERS_MAX: usize = 1_000;
 

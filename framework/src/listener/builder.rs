@@ -10,6 +10,7 @@ use klamm_client::OffsetReset;
 use super::dispatch::Dispatch;
 use super::extract::Needs;
 use super::failure::FailurePolicy;
+use super::flow::{Batching, Budget};
 use super::handler::{Call, Handler};
 use super::topics::{IntoTopics, Topics};
 
@@ -38,8 +39,19 @@ pub(crate) struct Settings {
     pub(crate) batch: Option<BatchSize>,
     pub(crate) offset_reset: OffsetReset,
     pub(crate) commit_on_assign: CommitOnAssign,
-    pub(crate) max_in_flight: usize,
+    pub(crate) send_to: Option<Arc<str>>,
+    pub(crate) budget: Budget,
     pub(crate) revoke_deadline: Duration,
+}
+
+impl Settings {
+    /// How many records go to the handler at once.
+    pub(crate) fn batching(&self) -> Batching {
+        self.batch.map_or(Batching { most: 1, wait: Duration::ZERO }, |BatchSize { most, wait }| Batching {
+            most,
+            wait,
+        })
+    }
 }
 
 /// Whether a partition without a committed offset gets one, its start, when it is assigned.
@@ -77,8 +89,12 @@ pub enum AckPolicy {
     Manual,
 }
 
-/// How many unfinished records of a partition are held before fetching it pauses.
-const DEFAULT_MAX_IN_FLIGHT: usize = 1_000;
+/// Handler calls at once: enough that the partitions of an ordinary topic do not wait for one another.
+const DEFAULT_CONCURRENCY: usize = 16;
+/// Records in hand: a second of work for a handler that takes a millisecond and is called 16 times at once.
+const DEFAULT_MAX_IN_FLIGHT: usize = 10_000;
+/// Bytes of the records in hand. The consumer's own buffer comes on top.
+const DEFAULT_MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 /// Records of a batch unless told otherwise; Kafka's `max.poll.records`.
 const DEFAULT_BATCH: usize = 500;
 /// How long handlers may finish what they have begun when their partition goes to another member.
@@ -133,14 +149,15 @@ impl ListenerBuilder<WantsGroup> {
             topics,
             group: "".into(),
             id: None,
-            concurrency: 1,
+            concurrency: DEFAULT_CONCURRENCY,
             ack: AckPolicy::default(),
             dispatch: Dispatch::default(),
             policy: FailurePolicy::default(),
             batch: None,
             offset_reset: OffsetReset::Earliest,
             commit_on_assign: CommitOnAssign::default(),
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            send_to: None,
+            budget: Budget { records: DEFAULT_MAX_IN_FLIGHT, bytes: DEFAULT_MAX_IN_FLIGHT_BYTES },
             revoke_deadline: DEFAULT_REVOKE_DEADLINE,
         };
         Self { settings, step: PhantomData }
@@ -183,7 +200,7 @@ impl<Step> ListenerBuilder<Step> {
         }
         if let Some(batch) = settings.batch {
             // A full batch must be able to gather before fetching pauses.
-            settings.max_in_flight = settings.max_in_flight.max(batch.most);
+            settings.budget.records = settings.budget.records.max(batch.most);
         }
         Listener { id, path: handler.path, call: handler.call, needs: handler.needs, settings }
     }
@@ -209,9 +226,9 @@ impl<Step> ListenerBuilder<Step> {
         self
     }
 
-    /// How many handler calls may run at once, over all partitions. Default 1. More than one helps only as far as
-    /// [`dispatch`](Self::dispatch) finds records that need not wait for one another: by partition, as
-    /// many as there are partitions.
+    /// How many handler calls may run at once, over all partitions. Default 16. So many run only as far as
+    /// [`dispatch`](Self::dispatch) finds records that need not wait for one another: by partition, as many as there
+    /// are partitions, so that a slow handler holds up its own partition alone.
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.settings.concurrency = handlers;
         self
@@ -256,10 +273,31 @@ impl<Step> ListenerBuilder<Step> {
         self
     }
 
-    /// How many unfinished records of one partition are held before fetching it pauses; default 1000. One fetch of
-    /// records can come on top. Other partitions are not affected.
+    /// The topic that a handler's [`Reply`](crate::listener::Reply) goes to. Without it, the one that the request names
+    /// in its headers.
+    pub fn send_to(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.settings.send_to = Some(topic.into());
+        self
+    }
+
+    /// How many records the listener has in hand, over all partitions: read and not finished, finished above one of
+    /// their partition that is not, in retry, or waiting for their [`Ack`](crate::Ack). That many come again after a
+    /// crash at most. Default 10,000.
+    ///
+    /// Every partition has an equal share, at least one record. One that has its share is not read until half of that
+    /// is done; the others are not affected. What is read is also bounded by
+    /// [`max_in_flight_bytes`](Self::max_in_flight_bytes). After a rebalance that brings more partitions, what was in
+    /// hand before stays in hand.
     pub fn max_in_flight(mut self, records: usize) -> Self {
-        self.settings.max_in_flight = records;
+        self.settings.budget.records = records;
+        self
+    }
+
+    /// How many bytes of keys, values and headers the records in hand have together, and 256 more for each record;
+    /// shared out as [`max_in_flight`](Self::max_in_flight) is. Default 16 MiB. A record that is larger than its
+    /// partition's share comes alone.
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.settings.budget.bytes = bytes;
         self
     }
 

@@ -11,6 +11,8 @@ use super::ack::Ack;
 use super::extract::{Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Needs, Rejection, Scope};
 use super::failure::Failure;
 use super::outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
+use super::reply::Answer;
+use crate::serde::{AsksFor, Lookup};
 
 /// An async function that handles records: up to eight arguments that are extractors ([`FromRecord`]), or a
 /// [`Batch<T>`] followed by up to four arguments that belong to the whole batch ([`FromBatch`]).
@@ -52,7 +54,9 @@ pub(crate) enum Call {
 }
 
 pub(crate) type RecordCall =
-    dyn Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Result<(), Failure>>, Rejection> + Send + Sync;
+    dyn Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Answered>, Rejection> + Send + Sync;
+/// A record is handled, perhaps with an answer; or handling it failed.
+pub(crate) type Answered = Result<Option<Box<Answer>>, Failure>;
 pub(crate) type BatchCall = dyn Fn(BatchInput<'_>) -> PreparedBatch + Send + Sync;
 
 /// The records of a batch as they came, each with its attempt.
@@ -70,6 +74,8 @@ pub(crate) struct PreparedBatch {
     pub(crate) accepted: Vec<usize>,
     /// The call; `None` when no record was accepted.
     pub(crate) handling: Option<Result<BoxFuture<'static, BatchOutcome>, Rejection>>,
+    /// What must be looked up before the batch can be decoded; the rest then says nothing.
+    pub(crate) asked_for: Option<Lookup>,
 }
 
 #[doc(hidden)]
@@ -101,7 +107,7 @@ macro_rules! record_handlers {
                 $($argument::needs(&mut needs);)*
                 let call = move |delivery: &Delivery<'_>| {
                     $(let $argument = $argument::from_record(delivery).map_err(Into::into)?;)*
-                    Ok(self($($argument),*).map(IntoOutcome::into_outcome).boxed())
+                    Ok(self($($argument),*).map(IntoOutcome::into_answer).boxed())
                 };
                 Erased { call: Call::Record(Arc::new(call)), needs, path: std::any::type_name::<F>() }
             }
@@ -165,10 +171,17 @@ pub(crate) fn prepare_batch<T: FromRecord>(
                 accepted.push(index);
                 batch.push(made);
             }
-            Err(rejection) => rejected.push((index, rejection.into())),
+            Err(rejection) => {
+                let rejection = rejection.into();
+                if let Some(asked_for) = rejection.lookup().cloned() {
+                    let (rejected, accepted) = (Vec::new(), Vec::new());
+                    return PreparedBatch { rejected, accepted, handling: None, asked_for: Some(asked_for) };
+                }
+                rejected.push((index, rejection));
+            }
         }
     }
     let delivery = BatchDelivery { scope: input.scope, ack: input.ack };
     let handling = (!batch.is_empty()).then(|| call(Batch::new(batch), &delivery));
-    PreparedBatch { rejected, accepted, handling }
+    PreparedBatch { rejected, accepted, handling, asked_for: None }
 }

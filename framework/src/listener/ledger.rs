@@ -23,15 +23,28 @@ enum State {
     Done,
 }
 
+/// One record that cannot be forgotten yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    offset: i64,
+    bytes: u32,
+    state: State,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// By rising offset. The first is never `Done`: finished records at the front are forgotten at once.
-    records: VecDeque<(i64, State)>,
+    records: VecDeque<Entry>,
+    /// Of all records here.
+    kept_bytes: u64,
     /// One past the highest received offset.
     next_offset: Option<i64>,
     /// Where the group stands: the last commit; before the first, the record that came first, because
     /// the group read from there.
     settled: Option<i64>,
+    /// The position was moved on purpose: where the group stands says nothing about where it goes on, and the next
+    /// record's place is to be committed before anything else.
+    moved: bool,
     unfinished: usize,
     retrying: usize,
     epoch: u64,
@@ -44,15 +57,25 @@ impl Ledger {
 
     /// A record came from the broker. Offsets rise, with any gaps; one that does not rise means that the position was
     /// moved back (the topic was recreated, or the offset was reset), and everything known before is void.
-    pub(crate) fn received(&mut self, offset: i64) -> Ticket {
+    pub(crate) fn received(&mut self, offset: i64, bytes: usize) -> Ticket {
         if self.next_offset.is_some_and(|next| offset < next) {
-            *self = Self { epoch: self.epoch + 1, ..Self::default() };
+            *self = Self { epoch: self.epoch + 1, moved: self.moved, ..Self::default() };
         }
-        self.settled.get_or_insert(offset);
-        self.records.push_back((offset, State::InFlight));
+        if !self.moved {
+            self.settled.get_or_insert(offset);
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.records.push_back(Entry { offset, bytes, state: State::InFlight });
+        self.kept_bytes += u64::from(bytes);
         self.next_offset = Some(offset + 1);
         self.unfinished += 1;
         Ticket { offset, epoch: self.epoch }
+    }
+
+    /// The position is moved on purpose: what was delivered before is void, and what comes next is where the group
+    /// stands.
+    pub(crate) fn restart(&mut self) {
+        *self = Self { epoch: self.epoch + 1, moved: true, ..Self::default() };
     }
 
     /// The position is at `next_offset` now, although no record lies between: transaction
@@ -67,7 +90,10 @@ impl Ledger {
         let was_retrying = std::mem::replace(state, State::Done) == State::Retrying;
         self.unfinished -= 1;
         self.retrying -= usize::from(was_retrying);
-        while self.records.front().is_some_and(|(_, state)| *state == State::Done) {
+        while let Some(first) = self.records.front()
+            && first.state == State::Done
+        {
+            self.kept_bytes -= u64::from(first.bytes);
             self.records.pop_front();
         }
         true
@@ -89,13 +115,30 @@ impl Ledger {
     /// The offset to commit: that of the lowest unfinished record, or one past the last received.
     /// `None` if that is committed.
     pub(crate) fn committable(&self) -> Option<i64> {
-        let safe = self.records.front().map(|(offset, _)| *offset).or(self.next_offset);
+        let safe = self.records.front().map(|first| first.offset).or(self.next_offset);
         safe.filter(|safe| self.settled != Some(*safe))
     }
 
     /// The broker took the commit of `offset`.
     pub(crate) fn committed(&mut self, offset: i64) {
         self.settled = Some(offset);
+        self.moved = false;
+    }
+
+    /// Counts the times that everything known before became void.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// How many records are kept: the unfinished, and what is finished above the lowest of them. They come again if the
+    /// process ends now.
+    pub(crate) fn kept(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The bytes of the records that are kept.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
     }
 
     /// How many received records are not finished, those in retry included.
@@ -110,15 +153,19 @@ impl Ledger {
 
     /// The offsets of the unfinished records, rising.
     pub(crate) fn unfinished_offsets(&self) -> impl Iterator<Item = i64> {
-        self.records.iter().filter(|(_, state)| *state != State::Done).map(|(offset, _)| *offset)
+        self.records.iter().filter(|entry| entry.state != State::Done).map(|entry| entry.offset)
     }
 
     fn unfinished_state(&mut self, ticket: Ticket) -> Option<&mut State> {
         if ticket.epoch != self.epoch {
             return None;
         }
-        let index = self.records.binary_search_by_key(&ticket.offset, |(offset, _)| *offset).ok()?;
-        Some(&mut self.records[index].1).filter(|state| **state != State::Done)
+        // What is worked on in order is at the front.
+        let index = match self.records.front() {
+            Some(first) if first.offset == ticket.offset => 0,
+            _ => self.records.binary_search_by_key(&ticket.offset, |entry| entry.offset).ok()?,
+        };
+        Some(&mut self.records[index].state).filter(|state| **state != State::Done)
     }
 }
 
@@ -133,7 +180,7 @@ mod tests {
     #[test]
     fn out_of_order_completion_commits_up_to_the_gap() {
         let mut ledger = Ledger::new();
-        let tickets: Vec<_> = (10..15).map(|offset| ledger.received(offset)).collect();
+        let tickets: Vec<_> = (10..15).map(|offset| ledger.received(offset, 10)).collect();
         assert_eq!(ledger.committable(), None, "nothing is finished");
         ledger.finished(tickets[1]);
         ledger.finished(tickets[2]);
@@ -151,7 +198,7 @@ mod tests {
     fn offsets_that_never_come_do_not_hold_commits_back() {
         // Compaction and transaction markers leave holes; waiting for offset 4 would wait for ever.
         let mut ledger = Ledger::new();
-        let (three, nine) = (ledger.received(3), ledger.received(9));
+        let (three, nine) = (ledger.received(3, 10), ledger.received(9, 10));
         ledger.finished(three);
         assert_eq!(ledger.committable(), Some(9));
         ledger.finished(nine);
@@ -161,7 +208,7 @@ mod tests {
     #[test]
     fn a_record_in_retry_is_unfinished() {
         let mut ledger = Ledger::new();
-        let (a, b) = (ledger.received(0), ledger.received(1));
+        let (a, b) = (ledger.received(0, 10), ledger.received(1, 10));
         assert!(ledger.retrying(a));
         ledger.finished(b);
         assert_eq!((ledger.committable(), ledger.in_retry(), ledger.unfinished()), (None, 1, 1));
@@ -174,8 +221,8 @@ mod tests {
     #[test]
     fn moving_back_voids_what_was_delivered_before() {
         let mut ledger = Ledger::new();
-        let old = ledger.received(5);
-        let new = ledger.received(5);
+        let old = ledger.received(5, 10);
+        let new = ledger.received(5, 10);
         assert!(!ledger.finished(old), "the old delivery's result says nothing about the new one");
         assert_eq!(ledger.committable(), None);
         assert!(ledger.finished(new));
@@ -189,7 +236,7 @@ mod tests {
         let mut ledger = Ledger::new();
         ledger.read_to(4);
         assert_eq!(ledger.committable(), None, "nothing came yet: where the group stands is not known");
-        let (five, six) = (ledger.received(5), ledger.received(6));
+        let (five, six) = (ledger.received(5, 10), ledger.received(6, 10));
         ledger.read_to(9);
         ledger.finished(five);
         assert_eq!(ledger.committable(), Some(6), "not past a record that is unfinished");
@@ -197,6 +244,22 @@ mod tests {
         assert_eq!(ledger.committable(), Some(9));
         ledger.read_to(7);
         assert_eq!(ledger.committable(), Some(9), "an older position moves nothing back");
+    }
+
+    /// A group that stands at 100 and seeks back to 5 begins at 5 after a crash, too.
+    #[test]
+    fn a_position_that_was_moved_on_purpose_is_committed_before_anything_is_finished() {
+        let mut ledger = Ledger::new();
+        let old = ledger.received(99, 10);
+        ledger.restart();
+        assert_eq!((ledger.committable(), ledger.kept()), (None, 0));
+        assert!(!ledger.finished(old));
+        let five = ledger.received(5, 10);
+        assert_eq!(ledger.committable(), Some(5));
+        ledger.committed(5);
+        assert_eq!(ledger.committable(), None);
+        ledger.finished(five);
+        assert_eq!(ledger.committable(), Some(6));
     }
 
     #[derive(Debug, Clone)]
@@ -242,6 +305,9 @@ mod tests {
         prop_assert_eq!(ledger.unfinished_offsets().collect::<Vec<_>>(), unfinished);
         let in_retry = model.values().filter(|state| **state == State::Retrying).count();
         prop_assert_eq!(ledger.in_retry(), in_retry);
+        // Finished ones below the lowest unfinished are forgotten.
+        let kept = lowest.map_or(0, |lowest| model.range(lowest..).count());
+        prop_assert_eq!((ledger.kept(), ledger.kept_bytes()), (kept, 10 * kept as u64));
         for (index, ticket) in tickets.iter().enumerate() {
             let expected = index >= stale_below && model[&ticket.offset] != State::Done;
             prop_assert_eq!(ledger.is_unfinished(*ticket), expected);
@@ -265,7 +331,7 @@ mod tests {
                 match step {
                     Step::Receive { gap } => {
                         next += gap;
-                        tickets.push(ledger.received(next));
+                        tickets.push(ledger.received(next, 10));
                         model.insert(next, State::InFlight);
                         next += 1;
                     }
@@ -278,7 +344,7 @@ mod tests {
                         stale_below = tickets.len();
                         last_commit = None;
                         next = (next - by).max(0);
-                        tickets.push(ledger.received(next));
+                        tickets.push(ledger.received(next, 10));
                         model.insert(next, State::InFlight);
                         next += 1;
                     }

@@ -4,6 +4,8 @@
 //!
 //! | Argument | Is | Missing |
 //! |---|---|---|
+//! | a type with `#[derive(Record)]` | the value, in the type's format | `Option<Order>` for tombstones |
+//! | a struct with `#[derive(Headers)]` | the headers that its fields name | `Option` around a field |
 //! | [`Json<T>`](crate::serde::Json) | the value, from JSON | `Option<Json<T>>` for tombstones |
 //! | [`Value<T>`] | the value, in the format that `T` names ([`DefaultSerde`]) | `Option<Value<T>>` |
 //! | [`Key<K>`] | the key, likewise | `Option<Key<K>>` |
@@ -21,14 +23,16 @@
 //!
 //! # Results
 //!
-//! `()` or `Result<(), E>` with any error type; with a [`Batch`] also [`BatchOutcome`], which speaks for each record.
+//! `()` or `Result<(), E>` with any error type; a [`Reply<T>`] in the place of `()` answers the record. With a
+//! [`Batch`] also [`BatchOutcome`], which speaks for each record.
 //!
 //! # How it runs
 //!
 //! Each listener has one consumer. Its poll loop only sorts records into lanes (by partition, by key, or each for
-//! itself: [`Dispatch`]) and pauses a partition that has too many waiting. Workers take them from there, at most
-//! `concurrency` at once, and tell one ledger per partition what is finished. Commits come from the ledger alone, and
-//! never pass the lowest record that is not finished.
+//! itself: [`Dispatch`]) and pauses a partition that has its share of the budget in hand. Workers, at most
+//! `concurrency` of them, take the lanes whose turn it is, and tell one ledger per partition what is finished. A lane
+//! in retry has no worker. Dead letters go out side by side, and their records are finished when they are acknowledged.
+//! Commits come from the ledger alone, and never pass the lowest record that is not finished.
 //!
 //! [`DefaultSerde`]: crate::serde::DefaultSerde
 
@@ -38,15 +42,20 @@ mod container;
 mod dispatch;
 mod extract;
 mod failure;
+mod flow;
 mod handler;
 mod ledger;
+mod lookups;
 mod outcome;
+mod reply;
 mod topics;
 
 pub use ack::{Ack, AckError};
 pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, WantsGroup, WantsHandler};
+pub use container::{
+    CommandError, DrainReport, ListenerFailure, ListenerHandle, SeekTo, Trouble, UnfinishedRecord,
+};
 pub(crate) use container::{Container, Surroundings};
-pub use container::{DrainReport, ListenerFailure, ListenerHandle, UnfinishedRecord};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
 #[cfg(feature = "garde")]
@@ -55,7 +64,7 @@ pub use extract::{
     Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Header, HeaderName, Key, Needs, RecordMeta,
     Rejection, State, Value,
 };
-pub use failure::{Backoff, BoxError, Failure, FailureKind, FailurePolicy};
+pub use failure::{Backoff, BoxError, Failure, FailureKind, FailurePolicy, Unreadable, Unsendable};
 pub(crate) use handler::Call;
 pub use handler::Handler;
 #[cfg(feature = "macros")]
@@ -63,5 +72,8 @@ pub(crate) use handler::prepare_batch;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
 pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
+#[doc(hidden)]
+pub use reply::Answer;
+pub use reply::Reply;
 pub use topics::IntoTopics;
 pub(crate) use topics::{DeadLetterTopics, Topics};

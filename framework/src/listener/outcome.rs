@@ -3,14 +3,16 @@
 use std::fmt;
 
 use super::failure::{BoxError, Failure};
+use super::reply::Answer;
 
 /// What a handler may fail with: whatever becomes a [`BoxError`]. Any error type that may go to another thread, and
 /// `anyhow::Error`, [`klamm::Error`](crate::Error), `Box<dyn Error + Send + Sync>`, `String` and `&str`.
 #[diagnostic::on_unimplemented(
     message = "a listener cannot fail with `{Self}`",
     label = "this is no error that may go to another thread",
-    note = "welcome are types that implement `std::error::Error + Send + Sync + 'static` (`#[derive(thiserror::Error)]`), \
-     `klamm::Error`, `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, `String` and `&'static str`"
+    note = "welcome are types that implement `std::error::Error + Send + Sync + 'static` \
+     (`#[derive(thiserror::Error)]`), `klamm::Error`, `anyhow::Error`, \
+     `Box<dyn std::error::Error + Send + Sync>`, `String` and `&'static str`"
 )]
 pub trait HandlerError: Into<BoxError> + 'static {}
 
@@ -18,7 +20,8 @@ pub trait HandlerError: Into<BoxError> + 'static {}
 impl<E: Into<BoxError> + 'static> HandlerError for E {}
 
 /// What a handler of single records may return: `()`, or `Result<(), E>` where `E` is any error type (also
-/// `anyhow::Error`, `String` or [`klamm::Error`](crate::Error)). An error goes to the failure policy.
+/// `anyhow::Error`, `String` or [`klamm::Error`](crate::Error)). An error goes to the failure policy. A
+/// [`Reply<T>`](crate::listener::Reply) in the place of `()` answers the record.
 #[diagnostic::on_unimplemented(
     message = "a listener cannot return `{Self}`",
     label = "must be `()` or `Result<(), E>`, where `E` is an error"
@@ -30,6 +33,18 @@ pub trait IntoOutcome {
     /// When handling it failed.
     #[doc(hidden)]
     fn into_outcome(self) -> Result<(), Failure>;
+
+    /// `Ok` when the record is handled, with what answers it.
+    ///
+    /// # Errors
+    /// When handling it failed.
+    #[doc(hidden)]
+    fn into_answer(self) -> Result<Option<Box<Answer>>, Failure>
+    where
+        Self: Sized,
+    {
+        self.into_outcome().map(|()| None)
+    }
 }
 
 impl IntoOutcome for () {

@@ -44,7 +44,7 @@ impl Topics {
 }
 
 /// Whether a topic may have this name: what Kafka says, 1 to 249 letters, digits, `.`, `_` or `-`, not `.` or `..`.
-fn is_legal(name: &str) -> bool {
+pub(crate) fn is_legal(name: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=NAME_BYTES_MAX).contains(&name.len()) && !matches!(name, "." | "..") && name.bytes().all(letter)
 }

@@ -4,6 +4,7 @@ use ::serde::Serialize;
 use ::serde::de::DeserializeOwned;
 use bytes::Bytes;
 
+use super::depth::Bounded;
 use super::{Serde, SerdeError};
 
 /// How many bytes a decoder may claim for one value, so that a lying length costs nothing. Above any sensible record.
@@ -23,7 +24,7 @@ impl<T: Serialize + DeserializeOwned> Serde<T> for BincodeSerde {
 
     fn deserialize(&self, _topic: &str, bytes: &Bytes) -> Result<T, SerdeError> {
         let config = bincode::config::standard().with_limit::<READ_LIMIT_BYTES>();
-        let (value, read_bytes) = bincode::serde::decode_from_slice(bytes, config)
+        let (Bounded(value), read_bytes) = bincode::serde::decode_from_slice(bytes, config)
             .map_err(|error| SerdeError::deserialize::<T>("bincode", bytes.len(), error))?;
         match bytes.len() - read_bytes {
             0 => Ok(value),

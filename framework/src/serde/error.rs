@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::lookup::{AsksFor, Lookup, LookupError};
+
 /// A value that cannot be written, or bytes that cannot be read. Carries the cause, never the payload.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -28,6 +30,35 @@ pub enum SerdeError {
         /// What the format's library said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A record of several types on one topic names one that is not known here.
+    #[error(
+        "the header `{header}` names the type `{name}`, which is not known here; known are {known:?} (a variant with \
+         `#[record(name = \"...\")]` adds one, `#[record(other)]` takes the rest)"
+    )]
+    UnknownType {
+        /// The header that names the type.
+        header: Box<str>,
+        /// The type that it names.
+        name: Box<str>,
+        /// The types that are known.
+        known: Box<[String]>,
+    },
+    /// A record of several types on one topic does not say which one it is.
+    #[error("the record has no header `{header}`, which would name its type")]
+    NoType {
+        /// The header that would name the type.
+        header: String,
+    },
+    /// Something must be looked up first; then the same call succeeds. [`serialize`](super::serialize) and
+    /// [`deserialize`](super::deserialize) see to it, as listeners and templates do.
+    #[error("{0} must be looked up first")]
+    Pending(Lookup),
+    /// A schema is none, or the type cannot be read from what was written with it.
+    #[error("{0}")]
+    Schema(Box<str>),
+    /// What had to be looked up could not be had.
+    #[error(transparent)]
+    Lookup(LookupError),
 }
 
 impl SerdeError {
@@ -50,6 +81,15 @@ impl SerdeError {
             type_name: std::any::type_name::<T>(),
             length_bytes,
             source: source.into(),
+        }
+    }
+}
+
+impl AsksFor for SerdeError {
+    fn lookup(&self) -> Option<&Lookup> {
+        match self {
+            Self::Pending(lookup) => Some(lookup),
+            _ => None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `Option<T>`: `None` is null, a record without key or a tombstone; `Some` is written as `T` is.
 
 use bytes::Bytes;
+use klamm_client::Headers;
 
-use super::{DefaultSerde, Serde, SerdeError};
+use super::{DefaultSerde, HeaderList, Serde, SerdeError};
 
 /// Adds null to another serde. The default serde of `Option<T>`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,14 +13,33 @@ impl<T: 'static, S: Serde<T>> Serde<Option<T>> for NullableSerde<S> {
     fn serialize(&self, topic: &str, value: &Option<T>) -> Result<Bytes, SerdeError> {
         match value {
             Some(value) => self.0.serialize(topic, value),
-            None => {
-                Err(SerdeError::serialize::<Option<T>>("bytes", "null has no bytes; ask `is_null` first"))
-            }
+            None => Err(no_bytes::<T>()),
         }
     }
 
     fn deserialize(&self, topic: &str, bytes: &Bytes) -> Result<Option<T>, SerdeError> {
         self.0.deserialize(topic, bytes).map(Some)
+    }
+
+    fn serialize_record(
+        &self,
+        topic: &str,
+        headers: &mut HeaderList,
+        value: &Option<T>,
+    ) -> Result<Bytes, SerdeError> {
+        match value {
+            Some(value) => self.0.serialize_record(topic, headers, value),
+            None => Err(no_bytes::<T>()),
+        }
+    }
+
+    fn deserialize_record(
+        &self,
+        topic: &str,
+        headers: &Headers,
+        bytes: &Bytes,
+    ) -> Result<Option<T>, SerdeError> {
+        self.0.deserialize_record(topic, headers, bytes).map(Some)
     }
 
     fn null(&self) -> Option<Option<T>> {
@@ -37,6 +57,18 @@ impl<T: 'static, S: Serde<T>> Serde<Option<T>> for NullableSerde<S> {
 
 impl<T: DefaultSerde> DefaultSerde for Option<T> {
     type Serde = NullableSerde<T::Serde>;
+
+    #[cfg(feature = "schema-registry")]
+    const NEEDS_REGISTRY: bool = T::NEEDS_REGISTRY;
+
+    #[cfg(feature = "schema-registry")]
+    fn serde_with(registry: Option<&super::SchemaRegistry>, is_key: bool) -> Self::Serde {
+        NullableSerde(T::serde_with(registry, is_key))
+    }
+}
+
+fn no_bytes<T>() -> SerdeError {
+    SerdeError::serialize::<Option<T>>("bytes", "null has no bytes; ask `is_null` first")
 }
 
 #[cfg(test)]

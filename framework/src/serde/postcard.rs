@@ -4,6 +4,7 @@ use ::serde::Serialize;
 use ::serde::de::DeserializeOwned;
 use bytes::Bytes;
 
+use super::depth::Bounded;
 use super::{Serde, SerdeError};
 
 /// Writes any serde type with postcard. Both sides must have the same type.
@@ -18,7 +19,7 @@ impl<T: Serialize + DeserializeOwned> Serde<T> for PostcardSerde {
     }
 
     fn deserialize(&self, _topic: &str, bytes: &Bytes) -> Result<T, SerdeError> {
-        let (value, left) = postcard::take_from_bytes(bytes)
+        let (Bounded(value), left) = postcard::take_from_bytes(bytes)
             .map_err(|error| SerdeError::deserialize::<T>("postcard", bytes.len(), error))?;
         if left.is_empty() {
             return Ok(value);

@@ -1,24 +1,57 @@
-//! `Template`: a typed sender, what spring's `KafkaTemplate` is.
+//! Sending: `Template`, what spring's `KafkaTemplate` is, and what is built on it.
+//!
+//! | | |
+//! |---|---|
+//! | [`Template`] | typed keys and values, to one topic unless a record names another |
+//! | [`RoutingTemplate`] | the topic by the value's type, the producer by the topic's name |
+//! | [`Transactions`] | several records that become visible together, or not at all |
+//! | [`Requester`] | a request, and the reply to it |
+//! | [`SendInterceptor`] | code that sees every record: headers, measures, traces |
+//!
+//! [`AppHandle`](crate::AppHandle) makes them on the app's client: `app.template(..)`, `app.transactions(..)`,
+//! `app.request(..)`.
+
+mod error;
+mod interceptor;
+mod outgoing;
+mod part;
+pub mod request;
+mod routing;
+mod transactions;
 
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use klamm_client::{Client, ProduceError, Producer, Record, RecordMetadata};
-use thiserror::Error;
+use klamm_client::{Client, Producer, RecordMetadata};
 
-use crate::serde::{DefaultSerde, Serde, SerdeError};
+use crate::serde::{DefaultSerde, Serde};
+pub use error::SendError;
+use interceptor::Interceptors;
+pub use interceptor::{SendInterceptor, SendOutcome};
+pub use outgoing::{Outgoing, Sending};
+use outgoing::{Written, put, written};
+pub use part::Part;
+pub use request::{ReplyError, Request, Requester};
+pub use routing::RoutingTemplate;
+pub use transactions::{TransactError, Transactions, Tx};
 
 /// Sends keys of type `K` and values of type `V` to one topic. Cheap to clone.
 ///
 /// ```no_run
 /// # use klamm::prelude::*;
 /// # use serde::{Deserialize, Serialize};
+/// # use std::time::Duration;
 /// # #[derive(Serialize, Deserialize)] struct Order { id: u64 }
 /// # async fn f(app: klamm::AppHandle) -> klamm::Result<()> {
 /// let orders = app.template::<String, Json<Order>>("orders");
 /// let at = orders.send("k1", Json(Order { id: 1 })).await?; // partition and offset, after the acknowledgement
 /// println!("{}-{} at {}", at.topic, at.partition, at.offset);
+///
+/// let order = orders.record(Json(Order { id: 2 })).key("k2").header("source", "shop");
+/// order.timeout(Duration::from_secs(2)).send().await?;
+///
+/// // Fire and forget, but not unseen:
+/// orders.record(Json(Order { id: 3 })).on_result(|result| println!("{}", result.is_ok())).await?;
 /// # Ok(()) }
 /// ```
 pub struct Template<K, V> {
@@ -26,28 +59,7 @@ pub struct Template<K, V> {
     topic: Arc<str>,
     keys: Arc<dyn Serde<K>>,
     values: Arc<dyn Serde<V>>,
-}
-
-/// Why a template did not send.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The key cannot be written; nothing was sent.
-    #[error("the key: {0}")]
-    Key(#[source] SerdeError),
-    /// The value cannot be written; nothing was sent.
-    #[error("the value: {0}")]
-    Value(#[source] SerdeError),
-    /// The record was not delivered.
-    #[error(transparent)]
-    Produce(#[from] ProduceError),
-}
-
-impl SendError {
-    /// Whether the record may be in the log all the same: sending it again may duplicate it.
-    pub fn may_have_been_written(&self) -> bool {
-        matches!(self, Self::Produce(error) if error.may_have_been_written())
-    }
+    interceptors: Interceptors,
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Template<K, V> {
@@ -83,7 +95,15 @@ impl<K: 'static, V: 'static> Template<K, V> {
             topic: topic.into(),
             keys: Arc::new(keys),
             values: Arc::new(values),
+            interceptors: Interceptors::default(),
         }
+    }
+
+    /// Adds an interceptor behind those added before. Clones that were made before do not have it.
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: impl SendInterceptor) -> Self {
+        self.interceptors = self.interceptors.with(Arc::new(interceptor));
+        self
     }
 
     /// The topic.
@@ -113,16 +133,22 @@ impl<K: 'static, V: 'static> Template<K, V> {
     /// # Errors
     /// See [`SendError`].
     pub async fn send_tombstone(&self, key: impl Into<K>) -> Result<RecordMetadata, SendError> {
-        self.start(None).key(key).send().await
+        Outgoing::new(self, None).key(key).send().await
     }
 
-    /// A record in the making: for headers, a partition or a timestamp.
+    /// A record in the making: for another topic, headers, a partition, a timestamp or a timeout of its own, or to go
+    /// on before it is acknowledged.
     pub fn record(&self, value: V) -> Outgoing<'_, K, V> {
-        self.start(Some(value))
+        Outgoing::new(self, Some(value))
     }
 
-    fn start(&self, value: Option<V>) -> Outgoing<'_, K, V> {
-        Outgoing { template: self, key: None, value, record: Record::to(Arc::clone(&self.topic)) }
+    /// Sends what is buffered without lingering, and waits until every record that the producer took before this call
+    /// has met its fate: those of other templates on the same producer, too.
+    ///
+    /// # Errors
+    /// The first error among them.
+    pub async fn flush(&self) -> Result<(), SendError> {
+        Ok(self.producer.flush().await?)
     }
 }
 
@@ -133,6 +159,7 @@ impl<K, V> Clone for Template<K, V> {
             topic: Arc::clone(&self.topic),
             keys: Arc::clone(&self.keys),
             values: Arc::clone(&self.values),
+            interceptors: self.interceptors.clone(),
         }
     }
 }
@@ -143,72 +170,7 @@ impl<K, V> fmt::Debug for Template<K, V> {
             .field("topic", &self.topic)
             .field("keys", &self.keys)
             .field("values", &self.values)
-            .finish()
-    }
-}
-
-/// A record that a [`Template`] is about to send.
-#[must_use = "the record is not sent before `send`"]
-pub struct Outgoing<'a, K, V> {
-    template: &'a Template<K, V>,
-    key: Option<K>,
-    value: Option<V>,
-    record: Record,
-}
-
-impl<K: 'static, V: 'static> Outgoing<'_, K, V> {
-    /// Sets the key.
-    pub fn key(mut self, key: impl Into<K>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Adds a header.
-    pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
-        self.record = self.record.header(name, value);
-        self
-    }
-
-    /// Sets the partition; otherwise the key decides.
-    pub fn partition(mut self, partition: i32) -> Self {
-        self.record = self.record.partition(partition);
-        self
-    }
-
-    /// Sets the timestamp, in milliseconds since the Unix epoch; otherwise it is the time of sending.
-    pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
-        self.record = self.record.timestamp_ms(timestamp_ms);
-        self
-    }
-
-    /// Sends and waits for the acknowledgement.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub async fn send(self) -> Result<RecordMetadata, SendError> {
-        let Self { template, key, value, mut record } = self;
-        let topic = &template.topic;
-        record.key = written(&*template.keys, topic, key).map_err(SendError::Key)?;
-        record.value = written(&*template.values, topic, value).map_err(SendError::Value)?;
-        Ok(template.producer.send(record).await?)
-    }
-}
-
-/// The bytes of a key or value; none for what the serde writes as null.
-fn written<T: 'static>(
-    serde: &dyn Serde<T>,
-    topic: &str,
-    value: Option<T>,
-) -> Result<Option<Bytes>, SerdeError> {
-    value.filter(|value| !serde.is_null(value)).map(|value| serde.serialize(topic, &value)).transpose()
-}
-
-impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Outgoing<'_, K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outgoing")
-            .field("key", &self.key)
-            .field("value", &self.value)
-            .field("record", &self.record)
-            .finish()
+            .field("interceptors", &self.interceptors)
+            .finish_non_exhaustive()
     }
 }

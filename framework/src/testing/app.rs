@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use klamm_client::NewTopic;
+
 use crate::app::{App, AppHandle, IntoListener, StartError};
 use crate::listener::DrainReport;
 
@@ -35,6 +37,11 @@ impl TestApp {
     /// As [`App::properties_file`].
     pub fn properties_file(self, path: impl Into<PathBuf>) -> Self {
         Self(self.0.properties_file(path))
+    }
+
+    /// As [`App::topic`].
+    pub fn topic(self, topic: NewTopic) -> Self {
+        Self(self.0.topic(topic))
     }
 
     /// As [`App::discover`].

@@ -67,6 +67,11 @@ impl InProcess {
         &self.bootstrap
     }
 
+    #[cfg(feature = "schema-registry")]
+    pub(super) fn net(&self) -> Arc<dyn klamm_runtime::Net> {
+        Arc::clone(&self.net) as _
+    }
+
     pub(super) async fn client(&self) -> Result<Client, ClientError> {
         Client::builder()
             .bootstrap(self.bootstrap.clone())

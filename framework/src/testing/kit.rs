@@ -78,6 +78,15 @@ impl TestKit {
         Template::new(&self.inner.producer, topic)
     }
 
+    /// A new schema registry beside the cluster: in this process, and on its network.
+    #[cfg(feature = "schema-registry")]
+    pub async fn registry(&self) -> super::TestRegistry {
+        match &self.inner.in_process {
+            Some(in_process) => super::TestRegistry::start(in_process.net(), "127.0.0.1:0").await,
+            None => super::TestRegistry::on_tcp().await,
+        }
+    }
+
     /// Creates a topic, for those that need a certain number of partitions. Others are created when they are first
     /// used, where the cluster does so.
     pub async fn create_topic(&self, name: &str, partitions: i32) {

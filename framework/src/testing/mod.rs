@@ -34,10 +34,14 @@ mod app;
 mod in_process;
 mod kit;
 mod probe;
+#[cfg(feature = "schema-registry")]
+mod registry;
 mod run;
 
 pub use app::{RunningTestApp, TestApp};
 pub use kit::{TestKit, TestPart};
 pub use probe::TopicProbe;
+#[cfg(feature = "schema-registry")]
+pub use registry::TestRegistry;
 #[doc(hidden)]
 pub use run::{__TestResult, __TestSettings, __run};

@@ -7,9 +7,9 @@ use klamm::testing::TestKit;
 use crate::seen::{Seen, until};
 
 #[kafka_listener(
-    topics = ["${shop.orders}", "${shop.returns:returns}"],
-    group = "${shop.group:billing}-${shop.stage}",
-    id = "from ${shop.orders}",
+    topics = ["${shop.orders:orders}", "${shop.returns:returns}"],
+    group = "${shop.group:billing}-${shop.stage:live}",
+    id = "from ${shop.orders:orders}",
     on_failure = to_the_graveyard
 )]
 async fn placed(Value(text): Value<String>, State(seen): State<Seen>) -> Result<(), String> {
@@ -18,7 +18,7 @@ async fn placed(Value(text): Value<String>, State(seen): State<Seen>) -> Result<
 }
 
 fn to_the_graveyard() -> FailurePolicy {
-    FailurePolicy::new().dead_letter_to("${shop.graveyard}")
+    FailurePolicy::new().dead_letter_to("${shop.graveyard:graveyard}")
 }
 
 #[klamm::test]
@@ -50,7 +50,10 @@ async fn placeholders_are_replaced_when_the_app_starts(kit: TestKit) {
 
 #[tokio::test]
 async fn what_stands_for_nothing_is_told_before_anything_is_connected() {
-    let start = async |app: App| app.state(Seen::default()).listener(placed).start().await.unwrap_err();
+    let start = async |app: App| {
+        let listener = Listener::on("${shop.orders}").group("${shop.stage}").handle(async || {});
+        app.listener(listener).start().await.unwrap_err()
+    };
     let error = start(App::new("127.0.0.1:1").property("shop.stage", "test")).await;
     let StartError::Placeholder { source: PlaceholderError::Unknown { name }, .. } = &error else {
         panic!("{error}")

@@ -190,7 +190,10 @@ mod there {
 /// The second of two functions of one name was dropped without a word.
 #[klamm::test]
 async fn two_functions_of_one_name_are_two_listeners(kit: TestKit) {
-    let refused = kit.app().state(Seen::default()).listener(here::namesake).discover().try_start().await;
+    // Of others that are discovered in this binary, too.
+    let app =
+        kit.app().property("shop.orders", "o").property("shop.stage", "s").property("shop.graveyard", "d");
+    let refused = app.state(Seen::default()).listener(here::namesake).discover().try_start().await;
     let refused = refused.unwrap_err().to_string();
     for part in ["`namesake`", "losses::here::namesake`", "losses::there::namesake`"] {
         assert!(refused.contains(part), "{part} is not in {refused}");

@@ -8,11 +8,30 @@ mod acknowledging;
 #[cfg(feature = "testing")]
 mod batches;
 #[cfg(feature = "testing")]
+mod budget;
+#[cfg(feature = "testing")]
 mod configuring;
+#[cfg(feature = "testing")]
+mod control;
+#[cfg(feature = "testing")]
+mod dead_letters;
 #[cfg(feature = "json")]
 mod derives;
 #[cfg(feature = "testing")]
+mod dispatching;
+#[cfg(feature = "testing")]
+mod ending;
+#[cfg(feature = "testing")]
 mod failures;
+#[cfg(all(
+    feature = "bincode",
+    feature = "postcard",
+    feature = "msgpack",
+    feature = "avro",
+    feature = "protobuf",
+    feature = "json-schema"
+))]
+mod hostile;
 #[cfg(feature = "testing")]
 mod kit;
 #[cfg(feature = "testing")]
@@ -22,7 +41,28 @@ mod listening;
 #[cfg(feature = "testing")]
 mod losses;
 #[cfg(feature = "testing")]
+mod misbehaving;
+#[cfg(all(feature = "testing", feature = "postcard"))]
+mod records;
+#[cfg(feature = "testing")]
+mod replying;
+#[cfg(feature = "testing")]
+mod requests;
+#[cfg(all(
+    feature = "testing",
+    feature = "schema-registry",
+    feature = "avro",
+    feature = "protobuf",
+    feature = "json-schema"
+))]
+mod schema_registry;
+#[cfg(feature = "testing")]
 mod seen;
+#[cfg(feature = "testing")]
+mod sending;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
+mod starting;
+#[cfg(feature = "testing")]
+mod transactions;
 mod ui;

@@ -3,7 +3,17 @@
 
 /// Only with all features: the compiler lists other types that implement a trait, and those depend on the features.
 #[test]
-#[cfg(all(feature = "bincode", feature = "postcard", feature = "streams", feature = "testing"))]
+#[cfg(all(
+    feature = "bincode",
+    feature = "postcard",
+    feature = "msgpack",
+    feature = "avro",
+    feature = "protobuf",
+    feature = "json-schema",
+    feature = "schema-registry",
+    feature = "streams",
+    feature = "testing"
+))]
 fn compile_errors_say_what_to_do() {
     let cases = trybuild::TestCases::new();
     cases.pass("tests/ui/pass/*.rs");

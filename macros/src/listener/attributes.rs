@@ -29,6 +29,8 @@ struct Written {
     batch: Option<WrittenBatch>,
     #[darling(default)]
     on_failure: Option<AnyExpr>,
+    #[darling(default)]
+    send_to: Option<AnyExpr>,
 }
 
 /// As checked.
@@ -41,6 +43,7 @@ pub(super) struct Attributes {
     pub(super) dispatch: Option<(String, Span)>,
     pub(super) batch: Option<Batch>,
     pub(super) on_failure: Option<Expr>,
+    pub(super) send_to: Option<Expr>,
 }
 
 pub(super) enum Subscription {
@@ -137,6 +140,7 @@ impl Attributes {
             dispatch: dispatch.map(|word| (word.0, word.1)),
             batch,
             on_failure: written.on_failure.map(|policy| policy.0),
+            send_to: written.send_to.map(|topic| topic.0),
         })
     }
 }

@@ -155,5 +155,8 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
         };
         calls.extend(quote!(.on_failure(#policy)));
     }
+    if let Some(topic) = &attributes.send_to {
+        calls.extend(quote!(.send_to(#topic)));
+    }
     calls
 }

@@ -105,6 +105,11 @@ impl RecordHeaders {
         self.count == 0
     }
 
+    /// How many bytes they take as they are kept.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded.len()
+    }
+
     /// Key and nullable value of each header, in order.
     pub fn iter(&self) -> RecordHeadersIter<'_> {
         RecordHeadersIter { headers: HeaderViews::new(self.count, &self.encoded) }

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use klamm_broker::Broker;
+use klamm_broker::log::LogError;
+use klamm_broker::{Broker, BrokerError};
 use klamm_client::{
     Acks, Assignor, Client, Compression, ConsumeError, Consumer, ConsumerRecord, NewTopic, OffsetReset,
     RebalanceListener, Record, TopicPartition, async_trait,
@@ -470,8 +471,14 @@ async fn restarts_lose_and_reorder_nothing() {
                 broker.shutdown().await.unwrap();
             }
             drop(broker);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            broker = Broker::builder().data_dir(data.path()).listen(&address).start().await.unwrap();
+            // What was dropped may hold the directory for as long as the disk takes.
+            broker = loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                match Broker::builder().data_dir(data.path()).listen(&address).start().await {
+                    Err(BrokerError::Storage(LogError::Locked { .. })) => {}
+                    started => break started.unwrap(),
+                }
+            };
         }
         broker
     };

@@ -46,6 +46,32 @@ async fn test_a_listener() {
 }
 
 #[tokio::test]
+async fn record_types() {
+    runs("record_types", &[], "order 1 from shop 3 is off: it rains").await;
+}
+
+#[tokio::test]
+async fn schema_registry() {
+    runs("schema_registry", &[], "order 1 costs 0 cents").await;
+}
+
+#[tokio::test]
+async fn replay_dead_letters() {
+    runs(
+        "replay_dead_letters",
+        &[],
+        "3 went back to work\ncharged order-1\ncharged order-2\ncharged order-3",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn request_reply() {
+    let said = "klamm has 5 letters\nthe request failed there: there is nothing to measure";
+    runs("request_reply", &[], said).await;
+}
+
+#[tokio::test]
 async fn any_kafka_client() {
     runs("any_kafka_client", &["--once"], "came back as it was written").await;
 }

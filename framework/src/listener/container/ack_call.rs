@@ -4,22 +4,28 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use klamm_client::ConsumeError;
+use klamm_client::{ConsumeError, TopicPartition};
 
-use super::partition::{Item, Partition};
-use super::shared::Shared;
+use super::shared::{Back, Item, Shared};
 use crate::listener::ack::{AckError, AckTarget};
-use crate::listener::ledger::Ticket;
+use crate::listener::failure::Failure;
+use crate::listener::flow::{PartId, Ticket};
 
 pub(super) struct AckCall {
     shared: Arc<Shared>,
-    partition: Arc<Partition>,
+    part: PartId,
     state: Mutex<State>,
 }
 
 struct State {
-    tickets: Vec<Ticket>,
+    tickets: Tickets,
     phase: Phase,
+}
+
+/// The records to acknowledge: mostly one, for which nothing is allocated.
+enum Tickets {
+    One(Ticket),
+    Some(Vec<Ticket>),
 }
 
 enum Phase {
@@ -41,18 +47,21 @@ pub(super) enum Returned {
 }
 
 impl AckCall {
-    pub(super) fn new(shared: &Arc<Shared>, partition: &Arc<Partition>, items: &[Item]) -> Arc<Self> {
-        let tickets = items.iter().map(|item| item.ticket).collect();
-        Arc::new(Self {
-            shared: Arc::clone(shared),
-            partition: Arc::clone(partition),
-            state: Mutex::new(State { tickets, phase: Phase::Running }),
-        })
+    pub(super) fn new(shared: &Arc<Shared>, part: PartId, items: &[Item]) -> Arc<Self> {
+        let tickets = match items {
+            [item] => Tickets::One(item.ticket),
+            items => Tickets::Some(items.iter().map(|item| item.ticket).collect()),
+        };
+        let state = Mutex::new(State { tickets, phase: Phase::Running });
+        Arc::new(Self { shared: Arc::clone(shared), part, state })
     }
 
     /// The handler never got this record, or reported its failure: acknowledging the batch is not about it.
     pub(super) fn exclude(&self, ticket: Ticket) {
-        self.state().tickets.retain(|kept| *kept != ticket);
+        match &mut self.state().tickets {
+            Tickets::Some(tickets) => tickets.retain(|kept| *kept != ticket),
+            one => *one = Tickets::Some(Vec::new()),
+        }
     }
 
     pub(super) fn is_acknowledged(&self) -> bool {
@@ -79,8 +88,17 @@ impl AckCall {
         }
         // If the others let go right now, our own reference is the last one, and its drop gives the records back.
         state.phase = Phase::Waiting(items);
-        self.partition.open();
+        self.shared.change(|flow| flow.open(self.part));
         Returned::Kept
+    }
+
+    fn is_of_another(&self, place: Option<&TopicPartition>, error: &ConsumeError) -> bool {
+        match error {
+            ConsumeError::Commit { partition, .. } | ConsumeError::NotAssigned { partition } => {
+                place != Some(partition)
+            }
+            _ => false,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -96,41 +114,35 @@ impl AckTarget for AckCall {
             return;
         }
         let before = std::mem::replace(&mut state.phase, Phase::Acknowledged);
-        let tickets = std::mem::take(&mut state.tickets);
+        let tickets = std::mem::replace(&mut state.tickets, Tickets::Some(Vec::new()));
         drop(state);
-        self.shared.finish(&self.partition, &tickets);
+        match tickets {
+            Tickets::One(ticket) => self.shared.finish([ticket]),
+            Tickets::Some(tickets) => self.shared.finish(tickets),
+        }
         if let Phase::Waiting(_) = before {
-            self.partition.end_work();
+            self.shared.change(|flow| flow.shut(self.part));
         }
     }
 
     async fn commit(&self) -> Result<(), AckError> {
-        if self.partition.is_gone() {
+        let (is_gone, is_assigned, place) = self.shared.look(|flow| {
+            (flow.is_gone(self.part), flow.is_assigned(self.part), flow.place(self.part).cloned())
+        });
+        if is_gone {
             return Err(AckError::Gone);
         }
-        let assigned = self.shared.partition(&self.partition.place);
-        if assigned.is_some_and(|partition| Arc::ptr_eq(&partition, &self.partition)) {
+        if is_assigned {
             return match self.shared.commits.flush().await {
                 // Of another one, that was committed along: what became of ours is not said.
-                Err(AckError::Commit(error)) if self.is_of_another(&error) => {
-                    self.shared.commit_one(&self.partition).await.map_err(AckError::Commit)
+                Err(AckError::Commit(error)) if self.is_of_another(place.as_ref(), &error) => {
+                    self.shared.commit_of(&[self.part]).await.map_err(AckError::Commit)
                 }
                 committed => committed,
             };
         }
         // The partition is being revoked, and waits for this very handler: it is still ours.
-        self.shared.commit_one(&self.partition).await.map_err(AckError::Commit)
-    }
-}
-
-impl AckCall {
-    fn is_of_another(&self, error: &ConsumeError) -> bool {
-        match error {
-            ConsumeError::Commit { partition, .. } | ConsumeError::NotAssigned { partition } => {
-                *partition != self.partition.place
-            }
-            _ => false,
-        }
+        self.shared.commit_of(&[self.part]).await.map_err(AckError::Commit)
     }
 }
 
@@ -138,9 +150,10 @@ impl Drop for AckCall {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Phase::Waiting(items) = std::mem::replace(&mut state.phase, Phase::Over) {
-            self.partition.end_work();
+            self.shared.change(|flow| flow.shut(self.part));
+            let back = Back { part: self.part, items, failure: Failure::not_acknowledged() };
             // Nobody receives when the listener has ended; then the records are delivered again after a restart.
-            let _ = self.shared.returned.send((Arc::clone(&self.partition), items));
+            let _ = self.shared.returned.send(back);
         }
     }
 }

@@ -1,19 +1,10 @@
-//! When commits happen: one at a time, as often as somebody asks, and at least every second.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Requests for commits. Those made while a commit is under way are served together by the next one.
 
 use klamm_client::ConsumeError;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
-use super::shared::Shared;
 use crate::listener::ack::AckError;
 
-/// How long finished work may stay uncommitted when nothing else causes a commit.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Requests for commits. Requests made while a commit is under way are served together by the next one.
 #[derive(Debug)]
 pub(super) struct Commits {
     wanted: watch::Sender<u64>,
@@ -32,7 +23,7 @@ impl Commits {
         Self { wanted: watch::Sender::new(0), done: watch::Sender::new(Round::default()) }
     }
 
-    /// Asks for a commit.
+    /// Asks for a commit; gives the number of its round.
     pub(super) fn request(&self) -> u64 {
         let mut number = 0;
         self.wanted.send_modify(|wanted| {
@@ -55,22 +46,22 @@ impl Commits {
         }
     }
 
-    /// Commits until it is dropped.
-    pub(super) async fn run(shared: Arc<Shared>) {
-        let this = &shared.commits;
-        let mut wanted = this.wanted.subscribe();
-        let mut interval = tokio::time::interval(INTERVAL);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let served = this.done.borrow().number;
-            tokio::select! {
-                _ = wanted.wait_for(|wanted| *wanted > served) => {}
-                _ = interval.tick() => {}
-            }
-            let number = *this.wanted.borrow();
-            let error = shared.commit_all().await.err();
-            this.done.send_replace(Round { number, error, over: false });
-        }
+    /// Resolves with the number of the next round when one is asked for.
+    pub(super) async fn wanted(&self) -> u64 {
+        let served = self.done.borrow().number;
+        // The sender lives as long as `self`, so that this cannot fail.
+        let _ = self.wanted.subscribe().wait_for(|wanted| *wanted > served).await;
+        self.next_round()
+    }
+
+    /// The round that a commit which begins now serves.
+    pub(super) fn next_round(&self) -> u64 {
+        *self.wanted.borrow()
+    }
+
+    /// A round is over.
+    pub(super) fn done(&self, number: u64, error: Option<ConsumeError>) {
+        self.done.send_replace(Round { number, error, over: false });
     }
 
     /// No more commits will happen; who waits for one is told.

@@ -1,18 +1,24 @@
-//! `ListenerHandle`: what can be known of a listener from outside while it runs.
+//! `ListenerHandle`: what can be known of a listener from outside while it runs, and what it can be told.
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use klamm_client::TopicPartition;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::command::{Command, CommandError, SeekTo, Todo};
 use super::shared::Shared;
 use super::status::{Ended, ListenerFailure};
+use super::troubles::Trouble;
 use crate::listener::ack::AckError;
+use crate::listener::flow::Flow;
+use crate::listener::topics::IntoTopics;
 
-/// A look at one running listener. Cheap to clone.
+/// A look at one running listener, and its controls. Cheap to clone; it does not keep the listener alive.
 #[derive(Debug, Clone)]
 pub struct ListenerHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) ended: watch::Receiver<Option<Ended>>,
+    pub(super) command: mpsc::UnboundedSender<Command>,
 }
 
 impl ListenerHandle {
@@ -28,22 +34,40 @@ impl ListenerHandle {
 
     /// How many records it has finished since it started: handled, dead-lettered or skipped.
     pub fn handled(&self) -> u64 {
-        *self.shared.handled.borrow()
+        self.shared.look(Flow::handled)
     }
 
     /// How many records it holds that are not finished.
     pub fn unfinished(&self) -> usize {
-        self.shared.partitions().iter().map(|partition| partition.load().0).sum()
+        self.shared.look(|flow| flow.load().unfinished)
     }
 
-    /// How many of them failed and wait for another attempt.
+    /// How many records it has in hand: those that are not finished, and what is finished above the lowest of them in
+    /// its partition. So many come again if the process ends now; see
+    /// [`max_in_flight`](crate::listener::ListenerBuilder::max_in_flight).
+    pub fn in_flight(&self) -> usize {
+        self.shared.look(|flow| flow.load().kept)
+    }
+
+    /// How many records failed and wait for another attempt.
     pub fn in_retry(&self) -> usize {
-        self.shared.partitions().iter().map(|partition| partition.load().1).sum()
+        self.shared.look(|flow| flow.load().in_retry)
     }
 
     /// The partitions it is assigned.
-    pub fn assignment(&self) -> Vec<klamm_client::TopicPartition> {
-        self.shared.partitions().iter().map(|partition| partition.place.clone()).collect()
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.shared.look(Flow::places)
+    }
+
+    /// What keeps it from its work and somebody has to see to: a dead letter that cannot be sent, commits that are
+    /// refused, a topic that it may not read, a batch that is damaged. The log says them too, every minute.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.shared.troubles.all()
+    }
+
+    /// A topic that it may not read.
+    pub(crate) fn topic_refused(&self) -> Option<Trouble> {
+        self.shared.troubles.of_topics().into_iter().next()
     }
 
     /// Waits until it has finished `records` records since it started, and until what is finished is committed.
@@ -51,13 +75,30 @@ impl ListenerHandle {
     /// # Errors
     /// When the commit fails, or the listener ends before.
     pub async fn wait_handled(&self, records: u64) -> Result<(), AckError> {
-        let mut handled = self.shared.handled.subscribe();
         let mut ended = self.ended.clone();
         tokio::select! {
-            _ = handled.wait_for(|handled| *handled >= records) => {}
+            biased;
+            () = self.shared.bell.until(|| (self.handled() >= records).then_some(())) => {}
             _ = ended.wait_for(Option::is_some) => return Err(AckError::Gone),
         }
         self.shared.commits.flush().await
+    }
+
+    /// Waits until the group has given it partitions; none, if there are not enough for all members. Returns at once
+    /// when that has happened.
+    ///
+    /// # Errors
+    /// Why it ended before.
+    pub async fn wait_assigned(&self) -> Result<(), ListenerFailure> {
+        let mut assignments = self.shared.assignments.subscribe();
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            _ = assignments.wait_for(|assignments| *assignments > 0) => Ok(()),
+            ended = ended.wait_for(Option::is_some) => {
+                let failure = ended.ok().and_then(|ended| ended.as_ref().and_then(|ended| ended.failure.clone()));
+                Err(failure.unwrap_or(ListenerFailure::Ended))
+            }
+        }
     }
 
     /// Whether it has ended.
@@ -73,5 +114,74 @@ impl ListenerHandle {
             // The container's task panicked: it did not get to say anything.
             Err(_) => Some(ListenerFailure::Ended),
         }
+    }
+
+    /// Begins nothing more until [`resume`](Self::resume), and reads nothing more. What is in work goes on, the
+    /// listener stays in its group, and partitions that come meanwhile are paused too.
+    ///
+    /// # Errors
+    /// The listener has ended.
+    pub async fn pause(&self) -> Result<(), CommandError> {
+        self.tell(Todo::Pause(None)).await
+    }
+
+    /// Goes on after [`pause`](Self::pause). What was paused one by one stays paused.
+    ///
+    /// # Errors
+    /// The listener has ended.
+    pub async fn resume(&self) -> Result<(), CommandError> {
+        self.tell(Todo::Resume(None)).await
+    }
+
+    /// As [`pause`](Self::pause), of one partition; also if it goes and comes again, or is not assigned yet.
+    ///
+    /// # Errors
+    /// The listener has ended.
+    pub async fn pause_partition(&self, partition: impl Into<TopicPartition>) -> Result<(), CommandError> {
+        self.tell(Todo::Pause(Some(partition.into()))).await
+    }
+
+    /// Goes on after [`pause_partition`](Self::pause_partition).
+    ///
+    /// # Errors
+    /// The listener has ended.
+    pub async fn resume_partition(&self, partition: impl Into<TopicPartition>) -> Result<(), CommandError> {
+        self.tell(Todo::Resume(Some(partition.into()))).await
+    }
+
+    /// Whether [`pause`](Self::pause) was called, and [`resume`](Self::resume) not since.
+    pub fn is_paused(&self) -> bool {
+        self.shared.look(|flow| flow.is_paused(None))
+    }
+
+    /// Goes on elsewhere in a partition. Records of it that are in work are not stopped, but what comes of them counts
+    /// for nothing; those that wait are dropped. The new place is committed when its first record comes.
+    ///
+    /// # Errors
+    /// The partition is not assigned to this listener, or the listener has ended.
+    pub async fn seek(&self, partition: impl Into<TopicPartition>, to: SeekTo) -> Result<(), CommandError> {
+        self.tell(Todo::Seek(partition.into(), to)).await
+    }
+
+    /// Listens on these topics, too. The group shares out anew; wait for [`assignment`](Self::assignment) to see them.
+    ///
+    /// # Errors
+    /// The listener listens on a pattern, no topic can have such a name, or the listener has ended.
+    pub async fn add_topics(&self, topics: impl IntoTopics) -> Result<(), CommandError> {
+        self.tell(Todo::AddTopics(topics.into_topics())).await
+    }
+
+    /// Listens on these topics no more. What is in work of them may finish, as whenever partitions go.
+    ///
+    /// # Errors
+    /// The listener listens on a pattern, would have no topics left, or has ended.
+    pub async fn remove_topics(&self, topics: impl IntoTopics) -> Result<(), CommandError> {
+        self.tell(Todo::RemoveTopics(topics.into_topics())).await
+    }
+
+    async fn tell(&self, what: Todo) -> Result<(), CommandError> {
+        let (done, answer) = oneshot::channel();
+        self.command.send(Command { what, done }).map_err(|_| CommandError::Ended)?;
+        answer.await.unwrap_or(Err(CommandError::Ended))
     }
 }

@@ -1,16 +1,52 @@
 //! The container runs one listener: a poll loop that never waits for a handler, workers, commits, and an orderly end.
+//!
+//! ```text
+//! running.rs      Container: start and stop
+//! poll.rs         the loop that reads and has workers begun
+//! obey.rs         commands: pause, seek, other topics
+//! worker.rs       takes records whose turn it is
+//! call.rs         calls the handler with them
+//! ack_call.rs     a call that acknowledges by hand
+//! judge.rs        what becomes of what failed
+//! outputs.rs      what must be acknowledged before a record is finished
+//! output_stage.rs sends it
+//! sending.rs      what to do when that fails                                         (pure)
+//! dead_letter.rs  dead letters
+//! commits.rs      requests for commits
+//! committing.rs   makes them
+//! rebalance.rs    partitions come and go
+//! drain.rs        the end
+//! troubles.rs     what somebody has to see to
+//! watching.rs     looks for topics that are missing
+//! shared.rs       what all of these share, first of all the flow
+//! ```
 
 mod ack_call;
+mod bell;
+mod call;
+mod command;
 mod commits;
+mod committing;
 mod dead_letter;
+mod drain;
 mod handle;
-mod partition;
+mod judge;
+mod obey;
+mod output_stage;
+mod outputs;
 mod poll;
+mod rebalance;
+mod running;
+mod sending;
 mod shared;
 mod start_offsets;
 mod status;
+mod troubles;
+mod watching;
 mod worker;
 
+pub use command::{CommandError, SeekTo};
 pub use handle::ListenerHandle;
-pub(crate) use poll::{Container, Surroundings};
+pub(crate) use running::{Container, Surroundings};
 pub use status::{DrainReport, ListenerFailure, UnfinishedRecord};
+pub use troubles::Trouble;

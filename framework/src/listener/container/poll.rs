@@ -1,114 +1,42 @@
-//! The poll loop of a listener and its end. It moves records from the consumer to the lanes, and nothing else.
+//! The poll loop of a listener. It moves records from the consumer into the flow, has workers begun, and obeys
+//! commands; it waits for no handler.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{Client, ClientError, Consumer, ConsumerRecords, Producer};
-use klamm_runtime::{Rng, Tasks};
+use klamm_client::{ConsumeError, Consumer, ConsumerRecords, TopicPartition};
+use klamm_runtime::Tasks;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
-use super::commits::Commits;
-use super::dead_letter::DeadLetters;
-use super::handle::ListenerHandle;
-use super::partition::{Item, Partition};
-use super::shared::{Parts, Rebalance, Shared};
-use super::status::{DrainReport, Ended, ListenerFailure, UnfinishedRecord};
-use super::worker::Worker;
-use crate::listener::builder::Listener;
-use crate::listener::extract::{Scope, States};
-use crate::listener::topics::{DeadLetterTopics, Topics};
+use super::ListenerFailure;
+use super::command::Command;
+use super::judge::take_back;
+use super::obey::obey;
+use super::shared::{Back, Shared};
+use super::status::Ended;
+use super::troubles::Subject;
+use super::worker::work;
+use crate::listener::failure::Unreadable;
+use crate::listener::flow::PartId;
 
-/// How long the last commit and leaving the group may take, each, on top of the drain's deadline.
-const GOODBYE: Duration = Duration::from_secs(5);
 /// How long a listener that stops by itself waits for what is in work.
 const OWN_STOP_DRAIN: Duration = Duration::from_secs(10);
+/// How long the other partitions wait for one that has its share of the budget, before it is paused. To pause costs
+/// more than a quick handler takes to make room.
+const PATIENCE: Duration = Duration::from_millis(5);
 
-/// What the listeners of an app share.
-#[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
-    /// Used when the policy dead-letters.
-    pub(crate) dead_letters: Producer,
-    pub(crate) dead_letter_topics: Arc<DeadLetterTopics>,
-    pub(crate) states: States,
-    pub(crate) rng: Arc<dyn Rng>,
+pub(super) struct PollLoop {
+    pub(super) shared: Arc<Shared>,
+    pub(super) consumer: Consumer,
+    pub(super) stopping: watch::Receiver<Option<Instant>>,
+    pub(super) take_back: mpsc::UnboundedReceiver<Back>,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
-/// A running listener. Dropping it ends it without ceremony; [`Container::stop`] drains.
-#[derive(Debug)]
-pub(crate) struct Container {
-    shared: Arc<Shared>,
-    stop: watch::Sender<Option<Instant>>,
-    ended: watch::Receiver<Option<Ended>>,
-    /// Holds the poll loop.
-    _tasks: Tasks,
-}
-
-impl Container {
-    /// Subscribes and begins to poll.
-    pub(crate) async fn start(
-        listener: Listener,
-        client: &Client,
-        Surroundings { dead_letters, dead_letter_topics, states, rng }: Surroundings,
-    ) -> Result<Self, ClientError> {
-        let Listener { id, call, settings, .. } = listener;
-        let (returned, take_back) = mpsc::unbounded_channel();
-        let dead_letters = settings.policy.dead_letters().then(|| DeadLetters::new(dead_letters));
-        let scope = Scope { id, group: Arc::clone(&settings.group), states };
-        let shared = Arc::new(Shared::new(Parts { scope, call, settings, dead_letters, rng, returned }));
-
-        let settings = &shared.settings;
-        let builder = client
-            .consumer()
-            .group(Arc::clone(&settings.group))
-            .auto_offset_reset(settings.offset_reset)
-            .auto_commit(None)
-            .rebalance_listener(Arc::new(Rebalance(Arc::downgrade(&shared))));
-        let builder = match &settings.topics {
-            Topics::Names(names) => builder.topics(names.iter().cloned()),
-            pattern @ Topics::Pattern(regex) => {
-                let pattern = pattern.clone();
-                builder
-                    .pattern(&**regex)
-                    .except(move |topic| dead_letter_topics.are_left_out(&pattern, topic))
-            }
-        };
-        let consumer = builder.start().await?;
-        shared.attach(consumer.handle());
-
-        let (stop, stopping) = watch::channel(None);
-        let (end, ended) = watch::channel(None);
-        let tasks = Tasks::new();
-        let poll_loop = PollLoop { shared: Arc::clone(&shared), consumer, stopping, take_back };
-        tasks.spawn("listener", async move {
-            end.send_replace(Some(poll_loop.run().await));
-        });
-        Ok(Self { shared, stop, ended, _tasks: tasks })
-    }
-
-    pub(crate) fn handle(&self) -> ListenerHandle {
-        ListenerHandle { shared: Arc::clone(&self.shared), ended: self.ended.clone() }
-    }
-
-    /// Begins nothing more, waits until `deadline` for what is in work, commits, leaves the group.
-    pub(crate) async fn stop(&self, deadline: Instant) -> DrainReport {
-        self.stop.send_replace(Some(deadline));
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(ended) => ended.as_ref().map(|ended| ended.report.clone()).unwrap_or_default(),
-            Err(_) => {
-                DrainReport { uncommitted: vec![Arc::clone(&self.shared.scope.id)], ..Default::default() }
-            }
-        }
-    }
-}
-
-struct PollLoop {
-    shared: Arc<Shared>,
-    consumer: Consumer,
-    stopping: watch::Receiver<Option<Instant>>,
-    take_back: mpsc::UnboundedReceiver<(Arc<Partition>, Vec<Item>)>,
-}
+/// Records that are sorted into lanes at once.
+const TOGETHER: usize = 64;
 
 /// Why the loop ended.
 enum Stop {
@@ -116,11 +44,12 @@ enum Stop {
     Failed(ListenerFailure),
 }
 
+/// A partition that has its share, and until when it is waited for.
+type Full = Option<(PartId, Instant)>;
+
 impl PollLoop {
-    async fn run(mut self) -> Ended {
-        // Dropped with this future: no worker outlives the loop.
-        let workers = Tasks::new();
-        workers.spawn("listener commits", Commits::run(Arc::clone(&self.shared)));
+    /// Runs to the end. `workers` do the work; none outlives them.
+    pub(super) async fn run(mut self, workers: Tasks) -> Ended {
         let stop = self.poll(&workers).await;
         let (deadline, failure) = match stop {
             Stop::Asked(deadline) => (deadline, None),
@@ -129,13 +58,17 @@ impl PollLoop {
                 (Instant::now() + OWN_STOP_DRAIN, Some(failure))
             }
         };
-        let report = self.drain(&workers, deadline).await;
+        let report = super::drain::drain(self, workers, deadline).await;
         Ended { report, failure }
     }
 
     async fn poll(&mut self, workers: &Tasks) -> Stop {
-        let mut stopped_by = self.shared.stopped_by.subscribe();
+        let shared = Arc::clone(&self.shared);
+        let mut stopped_by = shared.stopped_by.subscribe();
+        let mut full: Full = None;
         loop {
+            let due = begin_work(&shared, workers);
+            full = full.filter(|(part, _)| !shared.look(|flow| flow.has_room(*part)));
             tokio::select! {
                 biased;
                 asked = self.stopping.wait_for(Option::is_some) => {
@@ -146,81 +79,115 @@ impl PollLoop {
                 Ok(failure) = stopped_by.wait_for(Option::is_some) => {
                     return Stop::Failed(failure.clone().unwrap_or(ListenerFailure::Ended));
                 }
-                Some((partition, items)) = self.take_back.recv() => {
-                    let worker = Worker { shared: Arc::clone(&self.shared), partition };
-                    workers.spawn("listener worker", worker.take_back(items));
-                }
-                next = self.consumer.next_batch() => match next {
-                    Some(Ok(records)) => dispatch(&self.shared, workers, records),
-                    Some(Err(error)) if error.is_retriable() => {
-                        tracing::warn!(listener = %self.shared.scope.id, %error, "polling failed, and goes on");
+                Some(back) = self.take_back.recv() => take_back(&shared, back),
+                Some(command) = self.commands.recv() => obey(&shared, command),
+                () = shared.nudge.notified() => {}
+                () = at(due) => {}
+                () = at(full.map(|(_, until)| until)) => {
+                    if let Some((part, _)) = full.take() {
+                        shared.change_and_tell(|flow| flow.hold_if_full(part, true).into_iter().collect());
                     }
-                    // Going on would skip records silently, or never get past the place.
-                    Some(Err(error)) => return Stop::Failed(error.into()),
-                    None => return Stop::Failed(ListenerFailure::Ended),
-                },
-            }
-        }
-    }
-
-    /// Waits until nothing is in work, or the deadline, which may be drawn nearer meanwhile.
-    async fn idle_by(&mut self, partitions: &[Arc<Partition>], mut deadline: Instant) {
-        let idle = futures::future::join_all(partitions.iter().map(|partition| partition.idle()));
-        tokio::pin!(idle);
-        loop {
-            tokio::select! {
-                _ = &mut idle => return,
-                () = sleep_until(deadline) => return,
-                Ok(()) = self.stopping.changed() => {
-                    let asked = *self.stopping.borrow_and_update();
-                    deadline = asked.map_or(deadline, |asked| asked.min(deadline));
+                }
+                next = self.consumer.next_batch_within(|place| shared.look(|flow| flow.room(place))),
+                    if full.is_none() =>
+                {
+                    match next {
+                        Some(Ok(records)) => full = take_in(&shared, records),
+                        Some(Err(error)) => if let Err(failure) = bear(&shared, error) {
+                            return Stop::Failed(failure);
+                        },
+                        None => return Stop::Failed(ListenerFailure::Ended),
+                    }
                 }
             }
         }
-    }
-
-    async fn drain(mut self, workers: &Tasks, deadline: Instant) -> DrainReport {
-        let id = Arc::clone(&self.shared.scope.id);
-        let id = &id;
-        let mut report = DrainReport::default();
-        let partitions = self.shared.close_all();
-        self.idle_by(&partitions, deadline).await;
-        // Commits are served as long as handlers may wait for one, until here; this one is the last.
-        match timeout_at(deadline.max(Instant::now()) + GOODBYE, self.shared.commit_all()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => report.uncommitted.push(Arc::clone(id)),
-        }
-        self.shared.commits.end();
-        partitions.iter().for_each(|partition| partition.give_up());
-        for partition in &partitions {
-            let place = &partition.place;
-            report.unfinished.extend(partition.begun_and_unfinished().into_iter().map(|offset| {
-                UnfinishedRecord {
-                    listener: Arc::clone(id),
-                    topic: Arc::clone(&place.topic),
-                    partition: place.partition,
-                    offset,
-                }
-            }));
-        }
-        workers.shutdown().await;
-        match timeout(GOODBYE, self.consumer.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(listener = %id, %error, "leaving the group failed"),
-            Err(_) => tracing::warn!(listener = %id, "leaving the group took too long"),
-        }
-        report
     }
 }
 
-fn dispatch(shared: &Arc<Shared>, workers: &Tasks, records: ConsumerRecords) {
-    let place = records.topic_partition();
+/// Lets lanes go on whose time has come, and begins workers where there is work. Gives when to look again.
+fn begin_work(shared: &Arc<Shared>, workers: &Tasks) -> Option<Instant> {
+    let (wanted, due) = shared.change(|flow| {
+        flow.wake(Instant::now());
+        (flow.workers_wanted(), flow.next_due())
+    });
+    for _ in 0..wanted {
+        workers.spawn("listener worker", work(Arc::clone(shared)));
+    }
+    due
+}
+
+fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
+    let place = batch.topic_partition();
+    shared.troubles.over(&Subject::Reading(place.clone()));
     // Not assigned any more: another member reads these records.
-    let Some(partition) = shared.partition(&place) else { return };
-    let settings = &shared.settings;
-    let pause = || shared.pause(&place);
-    for lane in partition.push(records, settings.dispatch, settings.max_in_flight, pause) {
-        let worker = Worker { shared: Arc::clone(shared), partition: Arc::clone(&partition) };
-        workers.spawn("listener worker", worker.run_lane(lane));
+    let part = shared.look(|flow| flow.id(&place))?;
+    let (now, next_offset) = (Instant::now(), batch.next_offset);
+    let mut records = batch.records.into_iter();
+    let mut is_full = false;
+    while records.len() > 0 {
+        // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what
+        // is finished meanwhile must not be committed past those to come.
+        let read_to = (records.len() <= TOGETHER).then_some(next_offset);
+        let some = records.by_ref().take(TOGETHER);
+        is_full = shared.change(|flow| flow.push(part, some, read_to, now));
+    }
+    if !is_full {
+        return None;
+    }
+    shared.change(|flow| {
+        if flow.await_room(part) {
+            return Some((part, now + PATIENCE));
+        }
+        flow.hold_if_full(part, false).into_iter().for_each(|tell| shared.tell(tell));
+        None
+    })
+}
+
+/// What an error of the consumer means: whether the listener goes on.
+fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
+    let (listener, policy) = (&shared.scope.id, shared.settings.policy.unreadable_policy());
+    match error {
+        error if error.is_retriable() => {
+            tracing::warn!(%listener, %error, "polling failed, and goes on");
+        }
+        ConsumeError::Corrupt { ref partition, offset, next_offset: Some(next_offset), .. }
+            if policy == Unreadable::Skip =>
+        {
+            tracing::error!(
+                %listener, %error, from = offset, to = next_offset,
+                "a batch cannot be read, and its records are skipped"
+            );
+            skip(shared, partition, next_offset);
+        }
+        ConsumeError::Corrupt { ref partition, .. } if policy != Unreadable::Stop => {
+            let reason = format!(
+                "{error}; the partition stands still (restore the log, or say what becomes of it with \
+                 `FailurePolicy::unreadable`)"
+            );
+            shared.troubles.tell(listener, Subject::Reading(partition.clone()), &reason);
+        }
+        ConsumeError::Topic { ref topic, .. } => {
+            let reason =
+                format!("{error} (allow this user to read it, or take it out of the listener's topics)");
+            shared.troubles.tell(listener, Subject::Topic(Arc::clone(topic)), &reason);
+        }
+        // Going on would skip records silently, or never get past the place.
+        error => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// Goes on behind a batch; what was handed out before it is still worked on, and committed first.
+fn skip(shared: &Shared, partition: &TopicPartition, next_offset: i64) {
+    let Some(consumer) = shared.consumer() else { return };
+    if let Err(error) = consumer.seek(partition, next_offset) {
+        tracing::warn!(listener = %shared.scope.id, %error, "it was revoked before it could be read on");
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
     }
 }

@@ -1,52 +1,65 @@
 //! What the poll loop, the workers, the rebalance hook and the acknowledgements of one listener share.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
-use klamm_client::{ConsumeError, ConsumerHandle, RebalanceListener, TopicPartition};
+use klamm_client::{ConsumeError, ConsumerHandle, ConsumerRecord, Producer, TopicPartition};
 use klamm_runtime::Rng;
-use tokio::sync::{Semaphore, SetOnce, mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::{Notify, SetOnce, mpsc, watch};
+use tokio::time::Instant;
 
 use super::ListenerFailure;
+use super::bell::Bell;
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
-use super::partition::{Item, Partition};
+use super::outputs::Output;
 use super::start_offsets::commit_starts;
+use super::troubles::Troubles;
 use crate::listener::builder::Settings;
 use crate::listener::extract::Scope;
+use crate::listener::failure::Failure;
+use crate::listener::flow::{self, Flow, PartId, Rules, Run, Tell, Ticket};
 use crate::listener::handler::Call;
-use crate::listener::ledger::Ticket;
+use crate::listener::topics::Topics;
+
+/// A record on its way through a listener.
+pub(super) type Item = flow::Item<ConsumerRecord>;
+
+/// Records that failed after their handler had returned.
+#[derive(Debug)]
+pub(super) struct Back {
+    pub(super) part: PartId,
+    pub(super) items: Vec<Item>,
+    pub(super) failure: Failure,
+}
 
 pub(super) struct Shared {
     pub(super) scope: Scope,
     pub(super) call: Call,
     pub(super) settings: Settings,
-    /// One for each handler call that may run.
-    pub(super) permits: Semaphore,
+    flow: Mutex<Flow<ConsumerRecord>>,
+    /// Rings when the flow changes.
+    pub(super) bell: Bell,
+    /// Rings when a partition is closed: outputs that wait for long do not hear of every record.
+    endings: Bell,
+    /// Wakes the poll loop: something is due earlier, or there may be work that nobody has begun.
+    pub(super) nudge: Notify,
     pub(super) commits: Commits,
-    /// Present when the policy dead-letters.
-    pub(super) dead_letters: Option<DeadLetters>,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) producer: Producer,
+    pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
-    /// Records whose `Ack` was dropped after their handler had returned.
-    pub(super) returned: mpsc::UnboundedSender<(Arc<Partition>, Vec<Item>)>,
-    /// Records finished since the start.
-    pub(super) handled: watch::Sender<u64>,
-    /// Set when the policy says to stop.
+    pub(super) returned: mpsc::UnboundedSender<Back>,
+    /// Set when the listener is to stop by itself.
     pub(super) stopped_by: watch::Sender<Option<ListenerFailure>>,
+    pub(super) troubles: Troubles,
+    /// How often partitions were assigned, none included.
+    pub(super) assignments: watch::Sender<u64>,
     consumer: SetOnce<ConsumerHandle>,
-    partitions: Mutex<Assigned>,
     /// Commits go out one after the other, so that an older one cannot overtake a newer one.
     commit_turn: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Assigned {
-    by_place: HashMap<TopicPartition, Arc<Partition>>,
-    draining: bool,
+    /// What is subscribed to now.
+    topics: Mutex<Topics>,
 }
 
 /// What the container is made of, before it runs.
@@ -54,27 +67,41 @@ pub(super) struct Parts {
     pub(super) scope: Scope,
     pub(super) call: Call,
     pub(super) settings: Settings,
-    pub(super) dead_letters: Option<DeadLetters>,
+    pub(super) producer: Producer,
+    pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
-    pub(super) returned: mpsc::UnboundedSender<(Arc<Partition>, Vec<Item>)>,
+    pub(super) returned: mpsc::UnboundedSender<Back>,
 }
 
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { scope, call, settings, dead_letters, rng, returned } = parts;
+        let Parts { scope, call, settings, producer, outputs, rng, returned } = parts;
+        let rules = Rules {
+            budget: settings.budget,
+            workers: settings.concurrency,
+            dispatch: settings.dispatch,
+            batching: settings.batching(),
+        };
+        let topics = Mutex::new(settings.topics.clone());
         Self {
             scope,
             call,
-            permits: Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS)),
             settings,
+            topics,
+            flow: Mutex::new(Flow::new(rules)),
+            bell: Bell::default(),
+            endings: Bell::default(),
+            nudge: Notify::new(),
             commits: Commits::new(),
-            dead_letters,
+            dead_letters: DeadLetters::new(producer.clone()),
+            producer,
+            outputs,
             rng,
             returned,
-            handled: watch::Sender::new(0),
             stopped_by: watch::Sender::new(None),
+            troubles: Troubles::default(),
+            assignments: watch::Sender::new(0),
             consumer: SetOnce::new(),
-            partitions: Mutex::default(),
             commit_turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -84,65 +111,152 @@ impl Shared {
         let _ = self.consumer.set(consumer);
     }
 
-    /// Where records of this partition go; `None` when it is not assigned (any more).
-    pub(super) fn partition(&self, place: &TopicPartition) -> Option<Arc<Partition>> {
-        self.assigned().by_place.get(place).cloned()
+    pub(super) fn consumer(&self) -> Option<&ConsumerHandle> {
+        self.consumer.get()
     }
 
-    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.assigned().by_place.values().cloned().collect()
+    /// What is subscribed to now, to be changed.
+    pub(super) fn topics(&self) -> MutexGuard<'_, Topics> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn pause(&self, place: &TopicPartition) {
-        if let Some(consumer) = self.consumer.get() {
-            consumer.pause(std::slice::from_ref(place));
-        }
+    // ---- the flow
+
+    /// Looks at the flow.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&Flow<ConsumerRecord>) -> R) -> R {
+        look(&self.flow())
     }
 
-    /// The deliveries need no more work.
-    pub(super) fn finish(&self, partition: &Partition, tickets: &[Ticket]) {
-        let resume = || {
-            if let Some(consumer) = self.consumer.get() {
-                consumer.resume(std::slice::from_ref(&partition.place));
-            }
+    /// Changes the flow, and rings the bell.
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Flow<ConsumerRecord>) -> R) -> R {
+        let (changed, closed) = {
+            let mut flow = self.flow();
+            let before = flow.closings();
+            (change(&mut flow), flow.closings() != before)
         };
-        let finished = partition.finish(tickets, self.settings.max_in_flight, resume);
-        if finished.records > 0 {
-            self.handled.send_modify(|handled| *handled += finished.records as u64);
-            if finished.all_done {
-                self.commits.request();
-            }
+        self.bell.ring();
+        if closed {
+            self.endings.ring();
+        }
+        changed
+    }
+
+    /// As [`Shared::change`], of what the consumer is to be told about; under the flow's lock, so that no pause
+    /// overtakes a resume.
+    pub(super) fn change_and_tell(&self, change: impl FnOnce(&mut Flow<ConsumerRecord>) -> Vec<Tell>) {
+        self.change(|flow| change(flow).into_iter().for_each(|tell| self.tell(tell)));
+    }
+
+    pub(super) fn tell(&self, tell: Tell) {
+        let Some(consumer) = self.consumer.get() else { return };
+        match tell {
+            Tell::Pause(place) => consumer.pause(&[place]),
+            Tell::Resume(place) => consumer.resume(&[place]),
         }
     }
+
+    /// A worker with nothing in hand gets its next records.
+    pub(super) fn take(&self, items: &mut Vec<Item>) -> Option<Run> {
+        self.change(|flow| flow.take(items, Instant::now()))
+    }
+
+    /// These deliveries need no more work, and if `go_on` says so, the run gets its next records.
+    pub(super) fn finish_and_go_on(&self, done: &[Item], run: &Run, next: Option<&mut Vec<Item>>) -> bool {
+        let mut all_done = false;
+        let goes_on = self.change(|flow| {
+            for item in done {
+                all_done |= self.finish_one(flow, item.ticket);
+            }
+            next.is_some_and(|items| flow.go_on(run, items))
+        });
+        if all_done {
+            self.commits.request();
+        }
+        goes_on
+    }
+
+    /// These deliveries need no more work.
+    pub(super) fn finish(&self, tickets: impl IntoIterator<Item = Ticket>) {
+        let mut all_done = false;
+        self.change(|flow| {
+            for ticket in tickets {
+                all_done |= self.finish_one(flow, ticket);
+            }
+        });
+        if all_done {
+            self.commits.request();
+        }
+    }
+
+    /// Whether nothing of the record's partition is unfinished any more.
+    fn finish_one(&self, flow: &mut Flow<ConsumerRecord>, ticket: Ticket) -> bool {
+        let finished = flow.finish(ticket);
+        finished.tell.into_iter().for_each(|tell| self.tell(tell));
+        if finished.room {
+            self.nudge.notify_one();
+        }
+        finished.counts && finished.all_done
+    }
+
+    /// Changes the flow so that something may be due; wakes the poll loop if that is earlier than what was.
+    pub(super) fn change_times(&self, change: impl FnOnce(&mut Flow<ConsumerRecord>, Instant)) {
+        let earlier = self.change(|flow| {
+            let before = flow.next_due();
+            change(flow, Instant::now());
+            flow.next_due().is_some_and(|due| before.is_none_or(|before| due < before))
+        });
+        if earlier {
+            self.nudge.notify_one();
+        }
+    }
+
+    /// Resolves when none of these partitions has work in hand.
+    pub(super) async fn idle(&self, parts: &[PartId]) {
+        let is_idle = || self.look(|flow| parts.iter().all(|part| flow.is_idle(*part)));
+        self.bell.until(|| is_idle().then_some(())).await;
+    }
+
+    /// Resolves when the partition is closed.
+    pub(super) async fn closed(&self, part: PartId) {
+        self.endings.until(|| self.look(|flow| flow.is_closed(part)).then_some(())).await;
+    }
+
+    /// The listener stops, unless it does already for another reason.
+    pub(super) fn fail(&self, failure: ListenerFailure) {
+        self.stopped_by.send_if_modified(|first| match first {
+            Some(_) => false,
+            None => {
+                *first = Some(failure);
+                true
+            }
+        });
+    }
+
+    // ---- commits
 
     /// Commits what is safe to commit of every partition.
     pub(super) async fn commit_all(&self) -> Result<(), ConsumeError> {
         let _turn = self.commit_turn.lock().await;
-        self.commit(&self.partitions()).await
+        let all = self.look(Flow::ids);
+        self.commit(&all).await
     }
 
-    /// Commits what is safe to commit of one partition, which may be about to leave.
-    pub(super) async fn commit_one(&self, partition: &Arc<Partition>) -> Result<(), ConsumeError> {
+    /// Commits what is safe to commit of these partitions, which may be about to leave.
+    pub(super) async fn commit_of(&self, parts: &[PartId]) -> Result<(), ConsumeError> {
         let _turn = self.commit_turn.lock().await;
-        self.commit(std::slice::from_ref(partition)).await
+        self.commit(parts).await
     }
 
-    async fn commit(&self, partitions: &[Arc<Partition>]) -> Result<(), ConsumeError> {
-        let safe: Vec<_> =
-            partitions.iter().filter_map(|partition| Some((partition, partition.committable()?))).collect();
+    async fn commit(&self, parts: &[PartId]) -> Result<(), ConsumeError> {
+        let safe = self.look(|flow| flow.committable(parts));
         let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
-        let offsets: Vec<_> =
-            safe.iter().map(|(partition, offset)| (partition.place.clone(), *offset)).collect();
-        let committed = consumer.commit(offsets).await;
-        match &committed {
-            Ok(()) => safe.iter().for_each(|(partition, offset)| partition.committed(*offset)),
-            Err(error) => tracing::warn!(listener = %self.scope.id, %error, "offsets were not committed"),
-        }
-        committed
+        consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await?;
+        self.change(|flow| flow.committed(&safe));
+        Ok(())
     }
 
     /// Commits where partitions begin that have no committed offset, if that is wanted.
-    async fn commit_starts(&self, places: &[TopicPartition]) {
+    pub(super) async fn commit_starts(&self, places: &[TopicPartition]) {
         // The group may be faster than whoever started the consumer.
         let consumer = self.consumer.wait().await;
         let _turn = self.commit_turn.lock().await;
@@ -160,79 +274,13 @@ impl Shared {
         }
     }
 
-    /// From here on nothing new is begun, in any partition.
-    pub(super) fn close_all(&self) -> Vec<Arc<Partition>> {
-        self.assigned().draining = true;
-        let partitions = self.partitions();
-        partitions.iter().for_each(|partition| partition.close());
-        partitions
+    fn flow(&self) -> MutexGuard<'_, Flow<ConsumerRecord>> {
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Takes partitions out, so that nothing more is queued in them.
-    fn remove(&self, places: &[TopicPartition]) -> Vec<Arc<Partition>> {
-        let mut assigned = self.assigned();
-        let removed: Vec<_> = places.iter().filter_map(|place| assigned.by_place.remove(place)).collect();
-        drop(assigned);
-        removed.iter().for_each(|partition| partition.close());
-        removed
-    }
-
-    fn assigned(&self) -> MutexGuard<'_, Assigned> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Waits until nothing is in work in any of them; `false` when the deadline came first.
-pub(super) async fn idle_within(partitions: &[Arc<Partition>], deadline: Duration) -> bool {
-    let all = futures::future::join_all(partitions.iter().map(|partition| partition.idle()));
-    timeout(deadline, all).await.is_ok()
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("scope", &self.scope).field("partitions", &self.partitions).finish()
-    }
-}
-
-/// Follows the group's assignment. Weak, because the consumer, which keeps this hook, is kept by the poll loop.
-#[derive(Debug)]
-pub(super) struct Rebalance(pub(super) Weak<Shared>);
-
-#[async_trait]
-impl RebalanceListener for Rebalance {
-    async fn assigned(&self, places: &[TopicPartition]) {
-        let Some(shared) = self.0.upgrade() else { return };
-        tracing::debug!(listener = %shared.scope.id, partitions = ?places, "assigned");
-        shared.commit_starts(places).await;
-        // A partition that is assigned anew without having been revoked was lost unnoticed.
-        shared.remove(places).iter().for_each(|partition| partition.give_up());
-        let mut assigned = shared.assigned();
-        if !assigned.draining {
-            let new = places.iter().map(|place| (place.clone(), Arc::new(Partition::new(place.clone()))));
-            assigned.by_place.extend(new);
-        }
-    }
-
-    async fn revoked(&self, places: &[TopicPartition]) {
-        let Some(shared) = self.0.upgrade() else { return };
-        tracing::debug!(listener = %shared.scope.id, partitions = ?places, "revoked");
-        let partitions = shared.remove(places);
-        if !idle_within(&partitions, shared.settings.revoke_deadline).await {
-            tracing::warn!(
-                listener = %shared.scope.id, partitions = ?places,
-                "handlers did not finish before their partitions went to another member; those records are delivered \
-                 again there"
-            );
-        }
-        let _turn = shared.commit_turn.lock().await;
-        // A failure is logged there, and the records are delivered again.
-        let _ = shared.commit(&partitions).await;
-        partitions.iter().for_each(|partition| partition.give_up());
-    }
-
-    async fn lost(&self, places: &[TopicPartition]) {
-        let Some(shared) = self.0.upgrade() else { return };
-        tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
-        shared.remove(places).iter().for_each(|partition| partition.give_up());
+        f.debug_struct("Shared").field("scope", &self.scope).finish_non_exhaustive()
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use klamm_client::ConsumeError;
+use klamm_client::{ConsumeError, ProduceError};
 use thiserror::Error;
 
 use crate::listener::failure::Failure;
@@ -23,6 +23,19 @@ pub enum ListenerFailure {
         offset: i64,
         /// Why it failed.
         failure: Arc<Failure>,
+    },
+    /// The dead letter of a record was refused for good, and the failure policy says to stop then
+    /// ([`Unsendable::Stop`](crate::listener::Unsendable::Stop)). The record comes again after a restart.
+    #[error("{topic}-{partition}, offset {offset}: its dead letter cannot be sent: {source}")]
+    Unsendable {
+        /// Its topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Why it was refused.
+        source: Arc<ProduceError>,
     },
     /// The consumer met an error that retrying does not cure.
     #[error(transparent)]

@@ -1,346 +1,131 @@
-//! The work on one lane: deliver, and when that fails, what the failure policy says.
+//! A worker: takes the next records whose turn it is, has them handled, and takes on, until there are none.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::FutureExt;
-use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep};
+use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use super::ListenerFailure;
-use super::ack_call::{AckCall, Returned};
-use super::partition::{Item, Partition};
-use super::shared::Shared;
-use crate::listener::ack::Ack;
+use super::call::{Called, call};
+use super::judge::judge;
+use super::shared::{Item, Shared};
 use crate::listener::builder::AckPolicy;
-use crate::listener::dispatch::Lane;
-use crate::listener::extract::Delivery;
-use crate::listener::failure::{Backoff, Decision, Ending, Failure};
-use crate::listener::handler::{BatchCall, BatchInput, Call, PreparedBatch, RecordCall};
-use crate::listener::ledger::Ticket;
+use crate::listener::flow::{Run, after};
 
-#[derive(Debug, Clone)]
-pub(super) struct Worker {
-    pub(super) shared: Arc<Shared>,
-    pub(super) partition: Arc<Partition>,
+/// Records that are handled before others on the same thread get their turn, at most.
+const SLICE_RECORDS_MAX: u32 = 128;
+/// How long a slice should take. Handlers that compute get shorter ones.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Works until nothing is ready.
+pub(super) async fn work(shared: Arc<Shared>) {
+    let alarm = Alarm(&shared);
+    let mut pace = Pace { records: 1 };
+    let (mut items, mut done) = (Vec::new(), Vec::new());
+    while let Some(run) = shared.take(&mut items) {
+        let begun = Instant::now();
+        let handled = slice(&shared, run, pace.records, &mut items, &mut done).await;
+        pace.took(handled, begun.elapsed());
+        yield_now().await;
+    }
+    std::mem::forget(alarm);
 }
 
-/// Records that failed, each with its reason; records of a batch that failed as a whole share theirs.
-type Failed = Vec<(Item, Arc<Failure>)>;
-
-impl Worker {
-    /// Handles the records of a lane until it is empty or the partition closes.
-    pub(super) async fn run_lane(self, lane: Lane) {
-        loop {
-            let items = self.next(&lane).await;
-            if items.is_empty() {
-                return;
-            }
-            self.handle(items).await;
-        }
-    }
-
-    /// Takes up records whose `Ack` was dropped after their handler had returned.
-    pub(super) async fn take_back(self, items: Vec<Item>) {
-        let failure = Arc::new(Failure::not_acknowledged());
-        let failed = items.into_iter().map(|item| (item, Arc::clone(&failure))).collect();
-        let Some(work) = self.partition.begin() else { return };
-        let (retried, delay) = self.judge(failed).await;
-        drop(work);
-        if self.wait_to_retry(&retried, delay).await {
-            self.handle(retried).await;
-        }
-    }
-
-    /// The lane's next record, or its next batch.
-    async fn next(&self, lane: &Lane) -> Vec<Item> {
-        let Some(batch) = self.shared.settings.batch else { return self.partition.take(lane, 1) };
-        if !batch.wait.is_zero() && self.partition.waiting(lane) > 0 {
-            let full = async {
-                while self.partition.waiting(lane) < batch.most {
-                    self.partition.arrived().await;
+/// Has up to `most` records of a lane handled, and ends the run. Gives how many it were.
+async fn slice(
+    shared: &Arc<Shared>,
+    run: Run,
+    most: u32,
+    items: &mut Vec<Item>,
+    done: &mut Vec<Item>,
+) -> u32 {
+    let mut handled = 0_u32;
+    loop {
+        handled = handled.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
+        match call(shared, run.part, items).await {
+            Called::AllHandled => {
+                std::mem::swap(items, done);
+                let waits_for_commit = shared.settings.ack == AckPolicy::Record;
+                let next = (handled < most && !waits_for_commit).then_some(&mut *items);
+                let goes_on = shared.finish_and_go_on(done, &run, next);
+                // What records hold is let go of outside of the lock.
+                done.clear();
+                if goes_on {
+                    continue;
                 }
-            };
-            tokio::select! {
-                () = full => {}
-                () = sleep(batch.wait) => {}
-                () = self.partition.closed() => {}
-            }
-        }
-        self.partition.take(lane, batch.most)
-    }
-
-    /// Delivers these records until none is left to deliver, or the partition closes: then they stay unfinished.
-    async fn handle(&self, mut items: Vec<Item>) {
-        while !items.is_empty() {
-            let Some(permit) = self.permit().await else { return };
-            let Some(work) = self.partition.begin() else { return };
-            // In manual mode an earlier delivery's `Ack` may have been used since.
-            items.retain(|item| self.partition.wants(item.ticket));
-            let count = items.len();
-            let failed = self.deliver(items).await;
-            let any_done = failed.len() < count;
-            // Others may run while this lane waits for a broker or a clock.
-            drop(permit);
-            let (retried, delay) = self.judge(failed).await;
-            drop(work);
-            if any_done && self.shared.settings.ack == AckPolicy::Record {
-                tokio::select! {
-                    // A failed commit is logged where it happened; the next one covers these records too.
-                    _ = self.shared.commits.flush() => {}
-                    () = self.partition.closed() => return,
+                match waits_for_commit {
+                    true => await_commit(shared, run),
+                    false => shared.change_times(|flow, now| flow.end(run, now)),
                 }
             }
-            if !self.wait_to_retry(&retried, delay).await {
-                return;
-            }
-            items = retried;
-        }
-    }
-
-    async fn permit(&self) -> Option<SemaphorePermit<'_>> {
-        // The way of every record while there are permits: no waiting is set up. Who waits already is served before.
-        if let Ok(permit) = self.shared.permits.try_acquire() {
-            return Some(permit);
-        }
-        tokio::select! {
-            biased;
-            () = self.partition.closed() => None,
-            permit = self.shared.permits.acquire() => permit.ok(),
-        }
-    }
-
-    /// `false`: nothing to retry, or the partition closed.
-    async fn wait_to_retry(&self, retried: &[Item], delay: Duration) -> bool {
-        if retried.is_empty() {
-            return false;
-        }
-        tokio::select! {
-            biased;
-            () = self.partition.closed() => false,
-            () = sleep(delay) => true,
-        }
-    }
-
-    fn finish(&self, tickets: &[Ticket]) {
-        self.shared.finish(&self.partition, tickets);
-    }
-
-    /// Calls the handler. What it handled is finished; what it did not, comes back.
-    async fn deliver(&self, items: Vec<Item>) -> Failed {
-        if items.is_empty() {
-            return Vec::new();
-        }
-        let manual = self.shared.settings.ack == AckPolicy::Manual;
-        let ack = manual.then(|| AckCall::new(&self.shared, &self.partition, &items));
-        let failures = match &self.shared.call {
-            Call::Record(call) => self.call_with_record(&**call, &items[0], ack.as_ref()).await,
-            Call::Batch(call) => self.call_with_batch(&**call, &items, ack.as_ref()).await,
-        };
-        self.settle(items, failures, ack)
-    }
-
-    /// A single record has index 0.
-    async fn call_with_record(
-        &self,
-        call: &RecordCall,
-        item: &Item,
-        ack: Option<&Arc<AckCall>>,
-    ) -> Vec<(usize, Arc<Failure>)> {
-        let ack = ack.map(|ack| Ack::new(Arc::clone(ack) as _));
-        let delivery = Delivery {
-            record: &item.record,
-            attempt: item.attempt,
-            scope: &self.shared.scope,
-            ack: ack.as_ref(),
-        };
-        let handled = AssertUnwindSafe(async {
-            match call(&delivery) {
-                Ok(handling) => handling.await,
-                Err(rejection) => Err(Failure::rejected(rejection)),
-            }
-        });
-        let handled = handled.catch_unwind().await.unwrap_or_else(|panic| Err(Failure::panicked(panic)));
-        handled.err().map(|failure| (0, Arc::new(failure))).into_iter().collect()
-    }
-
-    async fn call_with_batch(
-        &self,
-        call: &BatchCall,
-        items: &[Item],
-        ack_call: Option<&Arc<AckCall>>,
-    ) -> Vec<(usize, Arc<Failure>)> {
-        let ack = ack_call.map(|ack| Ack::new(Arc::clone(ack) as _));
-        let input = BatchInput {
-            records: items.iter().map(|item| (&item.record, item.attempt)).collect(),
-            scope: &self.shared.scope,
-            ack: ack.as_ref(),
-        };
-        let all = |failure: Failure, indexes: &mut dyn Iterator<Item = usize>| {
-            let failure = Arc::new(failure);
-            indexes.map(|index| (index, Arc::clone(&failure))).collect::<Vec<_>>()
-        };
-        let prepared = match catch_unwind(AssertUnwindSafe(|| call(input))) {
-            Ok(prepared) => prepared,
-            Err(panic) => return all(Failure::panicked(panic), &mut (0..items.len())),
-        };
-        let PreparedBatch { rejected, accepted, handling } = prepared;
-        for (index, _) in &rejected {
-            if let Some(ack) = ack_call {
-                ack.exclude(items[*index].ticket);
-            }
-        }
-        let mut failures: Vec<_> = rejected
-            .into_iter()
-            .map(|(index, rejection)| (index, Arc::new(Failure::rejected(rejection))))
-            .collect();
-        failures.extend(match handling {
-            None => Vec::new(),
-            Some(Err(rejection)) => all(Failure::rejected(rejection), &mut accepted.iter().copied()),
-            Some(Ok(handling)) => match AssertUnwindSafe(handling).catch_unwind().await {
-                Err(panic) => all(Failure::panicked(panic), &mut accepted.iter().copied()),
-                Ok(outcome) => match outcome.into_failures(accepted.len()) {
-                    Err(whole) => all(whole, &mut accepted.iter().copied()),
-                    Ok(some) => some
-                        .into_iter()
-                        .map(|(index, failure)| (accepted[index], Arc::new(failure)))
-                        .collect(),
-                },
-            },
-        });
-        failures.sort_by_key(|(index, _)| *index);
-        failures
-    }
-
-    /// Parts the handled records from the failed ones, and finishes the handled ones: at once, or
-    /// when they are acknowledged.
-    fn settle(
-        &self,
-        items: Vec<Item>,
-        failures: Vec<(usize, Arc<Failure>)>,
-        ack: Option<Arc<AckCall>>,
-    ) -> Failed {
-        let mut failures = failures.into_iter().peekable();
-        let (mut failed, mut handled) = (Vec::new(), Vec::new());
-        for (index, item) in items.into_iter().enumerate() {
-            match failures.next_if(|(failed_index, _)| *failed_index == index) {
-                Some((_, failure)) => failed.push((item, failure)),
-                None => handled.push(item),
-            }
-        }
-        let Some(ack) = ack else {
-            let tickets: Vec<_> = handled.iter().map(|item| item.ticket).collect();
-            self.finish(&tickets);
-            return failed;
-        };
-
-        if ack.is_acknowledged() {
-            // The handler said that the work is done; that it failed afterwards does not undo it. Rejected records of a
-            // batch were not part of what was acknowledged.
-            failed.retain(|(item, failure)| {
-                let wanted = self.partition.wants(item.ticket);
-                if !wanted {
-                    tracing::warn!(
-                        listener = %self.shared.scope.id, partition = %self.partition.place,
-                        offset = item.record.offset, %failure, "the handler failed after it had acknowledged"
-                    );
-                }
-                wanted
-            });
-            return failed;
-        }
-        if handled.is_empty() {
-            ack.over();
-            return failed;
-        }
-        failed.iter().for_each(|(item, _)| ack.exclude(item.ticket));
-        if let Returned::Dropped(items) = ack.returned(handled) {
-            let failure = Arc::new(Failure::not_acknowledged());
-            failed.extend(items.into_iter().map(|item| (item, Arc::clone(&failure))));
-            failed.sort_by_key(|(item, _)| item.record.offset);
-        }
-        failed
-    }
-
-    /// Asks the policy about each failed record and does what it says; gives those to retry, and after which delay.
-    async fn judge(&self, failed: Failed) -> (Vec<Item>, Duration) {
-        let (mut retried, mut delay) = (Vec::new(), Duration::ZERO);
-        for (mut item, failure) in failed {
-            let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
-            let random = self.shared.rng.next_u64();
-            match self.shared.settings.policy.decide(&failure, item.attempt, elapsed, random) {
-                Decision::RetryAfter(wait) => {
-                    tracing::warn!(
-                        listener = %self.shared.scope.id, partition = %self.partition.place,
-                        offset = item.record.offset, attempt = item.attempt, %failure, retry_in = ?wait,
-                        "a record failed"
-                    );
-                    self.partition.retrying(item.ticket);
-                    item.attempt += 1;
-                    delay = delay.max(wait);
-                    retried.push(item);
-                }
-                Decision::GiveUp(ending) => self.give_up(item, &failure, ending).await,
-            }
-        }
-        (retried, delay)
-    }
-
-    async fn give_up(&self, item: Item, failure: &Arc<Failure>, ending: Ending) {
-        let what = match ending {
-            Ending::DeadLetter { topic } => match self.dead_letter(&item, failure, topic.as_ref()).await {
-                true => "a record failed for good and is in the dead-letter topic",
-                false => return,
-            },
-            Ending::Skip => "a record failed for good and is skipped",
-            Ending::Stop => {
-                let stopped = ListenerFailure::Record {
-                    topic: Arc::clone(&item.record.topic),
-                    partition: item.record.partition,
-                    offset: item.record.offset,
-                    failure: Arc::clone(failure),
-                };
-                // At once, so that no later record of this partition is begun.
-                self.partition.close();
-                self.shared.stopped_by.send_if_modified(|first| match first {
-                    Some(_) => false,
-                    None => {
-                        *first = Some(stopped);
-                        true
+            Called::Noted { failed, any_handled } => {
+                let commits = any_handled && shared.settings.ack == AckPolicy::Record;
+                let (retried, delay) = judge(shared, run.part, failed);
+                if !retried.is_empty() {
+                    if commits {
+                        shared.commits.request();
                     }
-                });
-                return;
-            }
-        };
-        tracing::error!(
-            listener = %self.shared.scope.id, partition = %self.partition.place, offset = item.record.offset,
-            attempts = item.attempt, %failure, "{what}"
-        );
-        self.finish(&[item.ticket]);
-    }
-
-    /// Publishes until the broker has acknowledged it. `false`: the partition closed first, and
-    /// the record stays unfinished.
-    async fn dead_letter(&self, item: &Item, failure: &Failure, topic: Option<&Arc<str>>) -> bool {
-        let Some(dead_letters) = &self.shared.dead_letters else { return false };
-        let backoff = Backoff::exponential(Duration::from_secs(1)).jitter(0.2).forever();
-        let mut attempt = 0;
-        loop {
-            let sent = dead_letters.publish(&item.record, topic, &self.shared.scope.group, failure).await;
-            let Err(error) = sent else { return true };
-            attempt += 1;
-            tracing::error!(
-                listener = %self.shared.scope.id, partition = %self.partition.place, offset = item.record.offset,
-                %error, "a dead letter could not be published; the record waits and it is tried again"
-            );
-            let delay =
-                backoff.delay(attempt, Duration::ZERO, self.shared.rng.next_u64()).unwrap_or_default();
-            tokio::select! {
-                biased;
-                () = self.partition.closed() => return false,
-                () = sleep(delay) => {}
+                    shared.change_times(|flow, now| {
+                        flow.retry(run, retried, after(now, delay));
+                        flow.wake(now);
+                    });
+                } else if commits {
+                    await_commit(shared, run);
+                } else {
+                    shared.change_times(|flow, now| flow.end(run, now));
+                }
             }
         }
+        return handled;
+    }
+}
+
+/// The lane's next record waits until what was finished is committed. If that fails it is told where it happens, and
+/// the next commit covers these records too.
+fn await_commit(shared: &Shared, run: Run) {
+    // The round is asked for under the lock, so that it is not over before the lane waits for it.
+    shared.change(|flow| flow.await_round(run, shared.commits.request()));
+}
+
+/// How many records a slice has.
+struct Pace {
+    records: u32,
+}
+
+impl Pace {
+    fn took(&mut self, records: u32, time: Duration) {
+        let each_ns = time.as_nanos() / u128::from(records.max(1));
+        let fit = SLICE.as_nanos().checked_div(each_ns).unwrap_or(u128::MAX);
+        self.records = u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, SLICE_RECORDS_MAX);
+    }
+}
+
+/// A worker that panics where no user code runs would hold its lane for ever while the listener looks healthy.
+struct Alarm<'a>(&'a Shared);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(ListenerFailure::Ended);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_that_compute_get_short_slices() {
+        let mut pace = Pace { records: 1 };
+        let mut after = |records: u32, time: Duration| {
+            pace.took(records, time);
+            pace.records
+        };
+        assert_eq!(after(1, Duration::ZERO), SLICE_RECORDS_MAX);
+        assert_eq!(after(128, Duration::from_millis(128)), 1);
+        assert_eq!(after(1, Duration::from_millis(500)), 1);
+        assert_eq!(after(1, Duration::from_micros(50)), 20);
     }
 }

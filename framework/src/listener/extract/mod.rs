@@ -3,6 +3,8 @@
 mod ack;
 mod batch;
 mod context;
+mod headers;
+mod lookup;
 mod parts;
 mod rejection;
 mod state;
@@ -46,7 +48,8 @@ pub use valid::Valid;
     label = "not an extractor",
     note = "arguments are `Json<T>`, `Value<T>`, `Key<K>`, `Header<N, T>`, `Headers`, `RecordMeta`, `ConsumerRecord`, \
      `Ack` and `State<T>`; a part that may be missing in `Option<...>`; and types of yours that implement `FromRecord`",
-    note = "application state is wrapped: `State<{Self}>`; a payload is wrapped: `Json<{Self}>` or `Value<{Self}>`"
+    note = "a payload is taught how it is written: `#[derive(Record)] #[record(json)] struct {Self}`, or wrapped: \
+     `Json<{Self}>`; application state is wrapped: `State<{Self}>`; headers are a struct with `#[derive(Headers)]`"
 )]
 pub trait FromRecord: Sized + Send + 'static {
     /// What it is when the record does not have it. Our own extractors all have [`Rejection`].
@@ -85,7 +88,10 @@ impl<E: FromRecord<Rejection: Send + 'static>> FromRecord for Result<E, E::Rejec
     type Rejection = Rejection;
 
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-        Ok(E::from_record(delivery))
+        match E::from_record(delivery) {
+            Err(rejection) if lookup::asks(&rejection) => Err(rejection.into()),
+            made => Ok(made),
+        }
     }
 
     fn needs(needs: &mut Needs) {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use klamm_client::{ConsumerRecord, Headers, TimestampType};
 
-use super::{Delivery, FromRecord, Rejection};
+use super::lookup::{needs_of, serde_of};
+use super::{Delivery, FromRecord, Needs, Rejection};
 use crate::serde::{DefaultSerde, Serde};
 
 /// The key, as its type says it is written: `Key<String>`, `Key<i64>`, `Key<CustomerId>`.
@@ -45,11 +46,18 @@ impl<K: DefaultSerde> FromRecord for Key<K> {
     type Rejection = Rejection;
 
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-        let (record, serde) = (delivery.record, K::Serde::default());
+        let (record, serde) = (delivery.record, serde_of::<K>(delivery));
         match &record.key {
-            Some(bytes) => serde.deserialize(&record.topic, bytes).map(Self).map_err(Rejection::Key),
+            Some(bytes) => serde
+                .deserialize_record(&record.topic, &record.headers, bytes)
+                .map(Self)
+                .map_err(Rejection::Key),
             None => serde.null().map(Self).ok_or(Rejection::NoKey),
         }
+    }
+
+    fn needs(needs: &mut Needs) {
+        needs_of::<K>(needs);
     }
 }
 
@@ -57,11 +65,18 @@ impl<T: DefaultSerde> FromRecord for Value<T> {
     type Rejection = Rejection;
 
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-        let (record, serde) = (delivery.record, T::Serde::default());
+        let (record, serde) = (delivery.record, serde_of::<T>(delivery));
         match &record.value {
-            Some(bytes) => serde.deserialize(&record.topic, bytes).map(Self).map_err(Rejection::Value),
+            Some(bytes) => serde
+                .deserialize_record(&record.topic, &record.headers, bytes)
+                .map(Self)
+                .map_err(Rejection::Value),
             None => serde.null().map(Self).ok_or(Rejection::NoValue),
         }
+    }
+
+    fn needs(needs: &mut Needs) {
+        needs_of::<T>(needs);
     }
 }
 

@@ -6,9 +6,9 @@ use garde::Validate;
 
 use super::{Delivery, FromRecord, Needs, Rejection};
 
-/// An argument whose content keeps the rules that its type states: `Valid<Json<Order>>` with `#[derive(garde::Validate)]`
-/// on `Order` (feature `garde`). What breaks one is a [`Rejection::Invalid`] that names every field that does, and goes
-/// to the failure policy, which does not retry it unless told to.
+/// An argument whose content keeps the rules that its type states: `Valid<Json<Order>>` with
+/// `#[derive(garde::Validate)]` on `Order` (feature `garde`). What breaks one is a [`Rejection::Invalid`] that names
+/// every field that does, and goes to the failure policy, which does not retry it unless told to.
 ///
 /// ```
 /// use garde::Validate;

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::listener::extract::Rejection;
 
@@ -14,7 +15,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// dead-letter headers tell it.
 pub struct Failure {
     kind: FailureKind,
-    error: BoxError,
+    error: Arc<dyn Error + Send + Sync>,
     type_name: &'static str,
     /// The error with its sources in one line: asked for once, because what writes it is the user's and may panic.
     text: Box<str>,
@@ -31,6 +32,8 @@ pub enum FailureKind {
     Rejected,
     /// The handler panicked.
     Panicked,
+    /// The handler's reply cannot be made or sent. The handler was done by then.
+    Unanswered,
     /// The handler returned without error but dropped its [`Ack`](crate::Ack) unused.
     NotAcknowledged,
 }
@@ -57,6 +60,11 @@ impl Failure {
         Self::new(FailureKind::Panicked, Box::new(Panic(message)), "panic")
     }
 
+    /// The handler returned a reply, and it cannot be made or sent.
+    pub(crate) fn unanswered<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self::new(FailureKind::Unanswered, Box::new(error), std::any::type_name::<E>())
+    }
+
     pub(crate) fn not_acknowledged() -> Self {
         Self::new(FailureKind::NotAcknowledged, Box::new(AckDropped), "klamm::Ack")
     }
@@ -64,7 +72,13 @@ impl Failure {
     fn new(kind: FailureKind, error: BoxError, type_name: &'static str) -> Self {
         let text = catch_unwind(AssertUnwindSafe(|| in_one_line(&*error)));
         let text = text.unwrap_or_else(|_| format!("an error whose text panicked ({type_name})"));
-        Self { kind, error, type_name, text: text.into() }
+        Self { kind, error: error.into(), type_name, text: text.into() }
+    }
+
+    /// The same, with no more of its text than this, for where there is little room.
+    pub(crate) fn shortened(&self, text_bytes_max: usize) -> Self {
+        let text = self.text[..self.text.floor_char_boundary(text_bytes_max)].into();
+        Self { kind: self.kind, error: Arc::clone(&self.error), type_name: self.type_name, text }
     }
 
     /// Where it arose.

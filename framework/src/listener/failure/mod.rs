@@ -3,8 +3,10 @@
 mod backoff;
 mod cause;
 mod policy;
+mod trouble;
 
 pub use backoff::Backoff;
 pub use cause::{BoxError, Failure, FailureKind};
 pub use policy::FailurePolicy;
 pub(crate) use policy::{Decision, Ending};
+pub use trouble::{Unreadable, Unsendable};

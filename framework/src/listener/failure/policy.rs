@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backoff, Failure, FailureKind};
+use super::{Backoff, Failure, FailureKind, Unreadable, Unsendable};
 
 /// What becomes of records whose handling fails: classify, retry in place, and in the end dead-letter, skip or stop.
 ///
@@ -41,6 +41,8 @@ pub struct FailurePolicy {
     retry_rejected: bool,
     in_place: Option<Backoff>,
     ending: Ending,
+    unsendable: Unsendable,
+    unreadable: Unreadable,
 }
 
 type Matcher = Arc<dyn Fn(&Failure) -> bool + Send + Sync>;
@@ -71,6 +73,8 @@ impl FailurePolicy {
             retry_rejected: false,
             in_place: None,
             ending: Ending::DeadLetter { topic: None },
+            unsendable: Unsendable::default(),
+            unreadable: Unreadable::default(),
         }
     }
 
@@ -101,8 +105,10 @@ impl FailurePolicy {
     }
 
     /// In the end, publishes the record to `<topic>-dlt`, same partition number if there is one, with headers that say
-    /// where it came from and why it failed. This is the default ending. A dead letter that cannot be published is
-    /// tried again until it can: the record is neither lost nor committed.
+    /// where it came from and why it failed. This is the default ending. Later records of the partition are handled
+    /// meanwhile; this one is finished when its dead letter is acknowledged. One that cannot be published now is tried
+    /// again until it can; one that is refused for good loses the text of its failure first, and is then
+    /// [`unsendable`](Self::unsendable).
     pub fn dead_letter(mut self) -> Self {
         self.ending = Ending::DeadLetter { topic: None };
         self
@@ -126,6 +132,27 @@ impl FailurePolicy {
         self
     }
 
+    /// What becomes of a record whose dead letter is refused for good; default [`Unsendable::Halt`], which loses
+    /// nothing.
+    pub fn unsendable(mut self, then: Unsendable) -> Self {
+        self.unsendable = then;
+        self
+    }
+
+    /// What becomes of a batch in the log that is damaged; default [`Unreadable::Halt`], which loses nothing.
+    pub fn unreadable(mut self, then: Unreadable) -> Self {
+        self.unreadable = then;
+        self
+    }
+
+    pub(crate) fn unsendable_policy(&self) -> &Unsendable {
+        &self.unsendable
+    }
+
+    pub(crate) fn unreadable_policy(&self) -> Unreadable {
+        self.unreadable
+    }
+
     /// After the `attempt`-th delivery (from 1) failed, `elapsed` after the first failure. `random`
     /// is uniform, for the jitter.
     pub(crate) fn decide(&self, failure: &Failure, attempt: u32, elapsed: Duration, random: u64) -> Decision {
@@ -136,11 +163,6 @@ impl FailurePolicy {
             Some(delay) => Decision::RetryAfter(delay),
             None => Decision::GiveUp(self.ending.clone()),
         }
-    }
-
-    /// Whether dead letters may be published: the listener then needs a producer.
-    pub(crate) fn dead_letters(&self) -> bool {
-        self.dead_letter_topic().is_some()
     }
 
     /// Whether dead letters may be published, and where to, if it is named.
@@ -174,6 +196,8 @@ impl fmt::Debug for FailurePolicy {
             .field("retry_rejected", &self.retry_rejected)
             .field("in_place", &self.in_place)
             .field("ending", &self.ending)
+            .field("unsendable", &self.unsendable)
+            .field("unreadable", &self.unreadable)
             .finish()
     }
 }
@@ -240,10 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn only_dead_letters_need_a_producer() {
-        assert!(FailurePolicy::new().dead_letters() && FailurePolicy::default().dead_letters());
-        assert!(FailurePolicy::new().skip().dead_letter_to("graveyard").dead_letters());
-        assert!(!FailurePolicy::new().skip().dead_letters() && !FailurePolicy::new().stop().dead_letters());
+    fn where_dead_letters_go() {
+        let topic = |policy: FailurePolicy| policy.dead_letter_topic().map(Option::<&Arc<str>>::cloned);
+        assert_eq!([topic(FailurePolicy::new()), topic(FailurePolicy::default())], [Some(None), Some(None)]);
+        assert_eq!(
+            topic(FailurePolicy::new().skip().dead_letter_to("graveyard")),
+            Some(Some("graveyard".into()))
+        );
+        assert_eq!([topic(FailurePolicy::new().skip()), topic(FailurePolicy::new().stop())], [None, None]);
         let plain = FailurePolicy::new().dead_letter_to("graveyard").dead_letter();
         let dead_letter = Decision::GiveUp(Ending::DeadLetter { topic: None });
         assert_eq!(decide(&plain, &parse_failure(), 1), dead_letter);

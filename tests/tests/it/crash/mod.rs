@@ -8,6 +8,7 @@
 //! ledger.rs   what clients were told, and what that makes of what they are told later   (pure)
 //! damage.rs   files that were damaged between two runs
 //! exactly_once.rs  a copier that works in transactions, kill after kill
+//! replays.rs  a replay of dead letters, kill after kill
 //! ```
 
 mod busy;
@@ -16,6 +17,7 @@ mod damage;
 mod exactly_once;
 mod kills;
 mod ledger;
+mod replays;
 
 use std::time::Duration;
 

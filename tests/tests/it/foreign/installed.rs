@@ -40,6 +40,11 @@ pub(super) fn old_java_jars(what: &str) -> Option<String> {
     installed(what, "java-3.9", "java/pom-3.9.xml").map(|folder| folder.join("jars/*").display().to_string())
 }
 
+/// The class path of spring-kafka's jars.
+pub(super) fn spring_jars(what: &str) -> Option<String> {
+    installed(what, "spring", "java/pom-spring.xml").map(|folder| folder.join("jars/*").display().to_string())
+}
+
 /// Compiles a program of tests/foreign/java into a folder of this name; the class path to start it with.
 pub(crate) async fn java_build(jars: &str, program: &str, folder: &str) -> String {
     let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{folder}-classes"));

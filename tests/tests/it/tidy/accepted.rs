@@ -2,7 +2,7 @@
 //! gets worse, and also when an entry is not needed any more, with a word on what to write instead.
 
 /// A tenth of the source files may be longer than this without their unit tests, rounded up to the next ten.
-pub(super) const FILE_LINES_P90: usize = 310;
+pub(super) const FILE_LINES_P90: usize = 300;
 
 /// File, function, its lines.
 pub(super) type LongFunction = (&'static str, &'static str, usize);

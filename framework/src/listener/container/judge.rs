@@ -1,0 +1,78 @@
+//! What becomes of records that failed: the failure policy is asked, and its decisions are begun. Nothing waits here:
+//! what takes time belongs to the flow (retries) or to the outputs (dead letters).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ListenerFailure;
+use super::call::Failed;
+use super::outputs::{Output, What};
+use super::shared::{Back, Item, Shared};
+use crate::listener::failure::{Decision, Ending, Failure};
+use crate::listener::flow::{PartId, after};
+
+/// Asks the policy about each failed record; gives those to try again, and after which delay.
+pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>, Duration) {
+    let (mut retried, mut delay) = (Vec::new(), Duration::ZERO);
+    for (mut item, failure) in failed {
+        let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
+        let random = shared.rng.next_u64();
+        match shared.settings.policy.decide(&failure, item.attempt, elapsed, random) {
+            Decision::RetryAfter(wait) => {
+                tracing::warn!(
+                    listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
+                    offset = item.record.offset, attempt = item.attempt, %failure, retry_in = ?wait,
+                    "a record failed"
+                );
+                item.attempt += 1;
+                delay = delay.max(wait);
+                retried.push(item);
+            }
+            Decision::GiveUp(ending) => give_up(shared, part, item, failure, ending),
+        }
+    }
+    (retried, delay)
+}
+
+/// Takes up records that failed after their handler had returned, when they belong to no lane any more.
+pub(super) fn take_back(shared: &Shared, Back { part, items, failure }: Back) {
+    if shared.look(|flow| flow.is_closed(part)) {
+        return;
+    }
+    let failure = Arc::new(failure);
+    let failed = items.into_iter().map(|item| (item, Arc::clone(&failure))).collect();
+    let (retried, delay) = judge(shared, part, failed);
+    if !retried.is_empty() {
+        shared.change_times(|flow, now| flow.retry_apart(part, retried, after(now, delay)));
+    }
+}
+
+fn give_up(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>, ending: Ending) {
+    match ending {
+        Ending::DeadLetter { topic } => {
+            shared.change(|flow| flow.open(part));
+            // Nobody receives when the listener has ended; then the record is delivered again after a restart.
+            let _ = shared.outputs.send(Output { part, item, what: What::DeadLetter { topic, failure } });
+        }
+        Ending::Skip => {
+            tracing::error!(
+                listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
+                offset = item.record.offset, attempts = item.attempt, %failure,
+                "a record failed for good and is skipped"
+            );
+            shared.finish([item.ticket]);
+        }
+        Ending::Stop => {
+            // At once, so that no later record of this partition is begun.
+            shared.change(|flow| flow.close(part));
+            shared.fail(ListenerFailure::Record {
+                topic: Arc::clone(&item.record.topic),
+                partition: item.record.partition,
+                offset: item.record.offset,
+                failure,
+            });
+        }
+    }
+}

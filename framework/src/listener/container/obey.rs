@@ -1,0 +1,79 @@
+//! Commands are obeyed: in the poll loop, between two reads, so that nothing that was read before a seek comes after
+//! it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use klamm_client::{ConsumeError, ConsumerHandle, TopicPartition};
+
+use super::command::{Command, CommandError, SeekTo, Todo};
+use super::shared::Shared;
+use crate::listener::topics::{Topics, is_legal};
+
+pub(super) fn obey(shared: &Shared, Command { what, done }: Command) {
+    let obeyed = match what {
+        Todo::Pause(place) => {
+            shared.change_and_tell(|flow| flow.pause(place.as_ref()));
+            Ok(())
+        }
+        Todo::Resume(place) => {
+            shared.change_and_tell(|flow| flow.resume(place.as_ref()));
+            Ok(())
+        }
+        Todo::Seek(place, to) => seek(shared, &place, to),
+        Todo::AddTopics(topics) => change_topics(shared, |mut names| {
+            names.extend(topics);
+            names
+        }),
+        Todo::RemoveTopics(topics) => change_topics(shared, |mut names| {
+            names.retain(|name| !topics.contains(name));
+            names
+        }),
+    };
+    // Who asked may have stopped waiting.
+    let _ = done.send(obeyed);
+}
+
+fn consumer(shared: &Shared) -> Result<&ConsumerHandle, CommandError> {
+    shared.consumer().ok_or(CommandError::Ended)
+}
+
+/// What was delivered before counts for nothing from here on: its results are void, and the place that is read next is
+/// committed before anything is finished.
+fn seek(shared: &Shared, place: &TopicPartition, to: SeekTo) -> Result<(), CommandError> {
+    let consumer = consumer(shared)?;
+    let Some(part) = shared.look(|flow| flow.id(place)) else {
+        return Err(CommandError::NotAssigned { partition: place.clone() });
+    };
+    let sought = match to {
+        SeekTo::Offset(offset) => consumer.seek(place, offset),
+        SeekTo::Beginning => consumer.seek_to_beginning(place),
+        SeekTo::End => consumer.seek_to_end(place),
+        SeekTo::TimestampMs(timestamp_ms) => consumer.seek_to_timestamp(place, timestamp_ms),
+    };
+    sought.map_err(|error| match error {
+        ConsumeError::NotAssigned { partition } => CommandError::NotAssigned { partition },
+        error => error.into(),
+    })?;
+    shared.change_and_tell(|flow| flow.restart(part).into_iter().collect());
+    Ok(())
+}
+
+/// Subscribes to other names; the group shares out anew.
+fn change_topics(
+    shared: &Shared,
+    change: impl FnOnce(BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>>,
+) -> Result<(), CommandError> {
+    let mut topics = shared.topics();
+    let Topics::Names(names) = &mut *topics else { return Err(CommandError::Pattern) };
+    let changed = change(names.iter().cloned().collect());
+    if changed.is_empty() {
+        return Err(CommandError::NoTopics);
+    }
+    if let Some(topic) = changed.iter().find(|name| !is_legal(name)) {
+        return Err(CommandError::IllegalTopic { topic: Arc::clone(topic) });
+    }
+    consumer(shared)?.subscribe(changed.iter().cloned())?;
+    *names = changed.into_iter().collect();
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! The one stage for what a record's completion depends on: outputs go out side by side, and a record is finished when
+//! its own is acknowledged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use klamm_client::{ProduceError, TopicPartition};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::ListenerFailure;
+use super::outputs::{Output, What};
+use super::sending::{Next, Sending, advice};
+use super::shared::{Back, Item, Shared};
+use super::troubles::Subject;
+use crate::listener::failure::Failure;
+
+/// Sends until it is dropped.
+pub(super) async fn run(shared: Arc<Shared>, mut outputs: mpsc::UnboundedReceiver<Output>) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            // In the order in which they come, because the producer keeps it.
+            Some(output) = outputs.recv() => under_way.push(see_to(&shared, output)),
+            Some(()) = under_way.next() => {}
+            else => return,
+        }
+    }
+}
+
+/// Sends an output until it is acknowledged, its partition goes, or the policy says otherwise.
+async fn see_to(shared: &Shared, output: Output) {
+    let mut stage = Stage { shared, output, halted: false, told: false };
+    stage.send().await;
+    stage.over();
+}
+
+struct Stage<'a> {
+    shared: &'a Shared,
+    output: Output,
+    /// The partition stands still because of this one.
+    halted: bool,
+    told: bool,
+}
+
+impl Stage<'_> {
+    async fn send(&mut self) {
+        let policy = match &self.output.what {
+            What::DeadLetter { .. } => Some(self.shared.settings.policy.unsendable_policy().clone()),
+            What::Reply(_) => None,
+        };
+        let mut sending = Sending::new(policy);
+        loop {
+            let Err(error) = self.attempt(&sending).await else { return self.sent() };
+            match sending.failed(&error, self.shared.rng.next_u64()) {
+                Next::Trimmed | Next::Elsewhere => {}
+                Next::Again(wait) => {
+                    self.tell(&error);
+                    if !self.wait(wait).await {
+                        return;
+                    }
+                }
+                Next::Halt(wait) => {
+                    self.tell(&error);
+                    self.halt();
+                    if !self.wait(wait).await {
+                        return;
+                    }
+                }
+                Next::Skip => {
+                    let record = &self.output.item.record;
+                    tracing::error!(
+                        listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
+                        offset = record.offset, %error, "a dead letter cannot be sent, and its record is skipped"
+                    );
+                    return self.shared.finish([self.output.item.ticket]);
+                }
+                Next::Stop => return self.stop(error),
+                Next::Back => return self.give_back(error),
+            }
+        }
+    }
+
+    async fn attempt(&self, sending: &Sending) -> Result<(), ProduceError> {
+        let (shared, record) = (self.shared, &self.output.item.record);
+        match &self.output.what {
+            What::DeadLetter { topic, failure } => {
+                let topic = sending.elsewhere().or(topic.as_ref());
+                let failure = failure.shortened(sending.text_bytes_max());
+                shared.dead_letters.publish(record, topic, &shared.scope.group, &failure).await?;
+            }
+            What::Reply(reply) => {
+                shared.producer.send((**reply).clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sent(&self) {
+        let (record, item) = (&self.output.item.record, &self.output.item);
+        match &self.output.what {
+            What::DeadLetter { failure, .. } => tracing::error!(
+                listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
+                offset = record.offset, attempts = item.attempt, %failure,
+                "a record failed for good and is in the dead-letter topic"
+            ),
+            What::Reply(_) => {}
+        }
+        self.shared.finish([item.ticket]);
+    }
+
+    /// `false`: the partition closed first, and the record stays unfinished.
+    async fn wait(&self, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shared.closed(self.output.part) => false,
+            () = sleep(wait) => true,
+        }
+    }
+
+    fn halt(&mut self) {
+        if !self.halted {
+            self.halted = true;
+            self.shared.change_and_tell(|flow| flow.halt(self.output.part).into_iter().collect());
+        }
+    }
+
+    fn give_back(&self, error: ProduceError) {
+        let Item { record, ticket, attempt, first_failure } = &self.output.item;
+        let item = Item {
+            record: record.clone(),
+            ticket: *ticket,
+            attempt: *attempt,
+            first_failure: *first_failure,
+        };
+        let back = Back { part: self.output.part, items: vec![item], failure: Failure::unanswered(error) };
+        // Nobody receives when the listener has ended; then the record is delivered again after a restart.
+        let _ = self.shared.returned.send(back);
+    }
+
+    fn stop(&self, error: ProduceError) {
+        let record = &self.output.item.record;
+        self.shared.change(|flow| flow.close(self.output.part));
+        self.shared.fail(ListenerFailure::Unsendable {
+            topic: Arc::clone(&record.topic),
+            partition: record.partition,
+            offset: record.offset,
+            source: Arc::new(error),
+        });
+    }
+
+    fn tell(&mut self, error: &ProduceError) {
+        self.told = true;
+        let halted = if self.halted { "; the partition stands still" } else { "" };
+        let what = match &self.output.what {
+            What::DeadLetter { .. } => "a dead letter",
+            What::Reply(_) => "a reply",
+        };
+        let reason = format!("{what} cannot be sent: {error}{}{halted}", advice(error));
+        self.shared.troubles.tell(&self.shared.scope.id, self.subject(), &reason);
+    }
+
+    fn subject(&self) -> Subject {
+        let record = &self.output.item.record;
+        Subject::Output(TopicPartition::new(Arc::clone(&record.topic), record.partition), record.offset)
+    }
+
+    fn over(self) {
+        if self.told {
+            self.shared.troubles.over(&self.subject());
+        }
+        let part = self.output.part;
+        if self.halted {
+            self.shared.change_and_tell(|flow| flow.unhalt(part).into_iter().collect());
+            self.shared.nudge.notify_one();
+        }
+        self.shared.change(|flow| flow.shut(part));
+    }
+}

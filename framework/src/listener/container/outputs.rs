@@ -1,0 +1,25 @@
+//! What must be acknowledged by a broker before a record counts as finished.
+
+use std::sync::Arc;
+
+use klamm_client::Record;
+
+use super::shared::Item;
+use crate::listener::failure::Failure;
+use crate::listener::flow::PartId;
+
+/// Something to send on behalf of a record. While it is under way it is open work of its partition.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) part: PartId,
+    pub(super) item: Item,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The record itself, with the story of its failure, to this topic or to the one of the suffix.
+    DeadLetter { topic: Option<Arc<str>>, failure: Arc<Failure> },
+    /// What answers it.
+    Reply(Box<Record>),
+}

@@ -1,0 +1,69 @@
+//! The listener's hook into rebalances: partitions come and go.
+
+use std::sync::Weak;
+
+use async_trait::async_trait;
+use klamm_client::{RebalanceListener, TopicPartition};
+use tokio::time::timeout;
+
+use super::shared::Shared;
+use crate::listener::flow::PartId;
+
+/// Follows the group's assignment. Weak, because the consumer, which keeps this hook, is kept by the poll loop.
+#[derive(Debug)]
+pub(super) struct Rebalance(pub(super) Weak<Shared>);
+
+#[async_trait]
+impl RebalanceListener for Rebalance {
+    async fn assigned(&self, places: &[TopicPartition]) {
+        let Some(shared) = self.0.upgrade() else { return };
+        tracing::debug!(listener = %shared.scope.id, partitions = ?places, "assigned");
+        if !places.is_empty() {
+            shared.commit_starts(places).await;
+        }
+        shared.change_and_tell(|flow| {
+            // A partition that is assigned anew without having been revoked was lost unnoticed.
+            flow.remove(places).into_iter().for_each(|part| flow.give_up(part));
+            flow.assign(places)
+        });
+        shared.assignments.send_modify(|assignments| *assignments += 1);
+    }
+
+    async fn revoked(&self, places: &[TopicPartition]) {
+        let Some(shared) = self.0.upgrade() else { return };
+        tracing::debug!(listener = %shared.scope.id, partitions = ?places, "revoked");
+        let parts = shared.change(|flow| flow.remove(places));
+        // What nobody works on does not wait for what somebody does.
+        let (idle, busy): (Vec<PartId>, Vec<PartId>) =
+            shared.look(|flow| parts.iter().partition(|part| flow.is_idle(**part)));
+        leave(&shared, &idle).await;
+        if busy.is_empty() {
+            return;
+        }
+        if timeout(shared.settings.revoke_deadline, shared.idle(&busy)).await.is_err() {
+            tracing::warn!(
+                listener = %shared.scope.id, partitions = ?places,
+                "handlers did not finish before their partitions went to another member; those records are delivered \
+                 again there"
+            );
+        }
+        leave(&shared, &busy).await;
+    }
+
+    async fn lost(&self, places: &[TopicPartition]) {
+        let Some(shared) = self.0.upgrade() else { return };
+        tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
+        shared.change(|flow| flow.remove(places).into_iter().for_each(|part| flow.give_up(part)));
+    }
+}
+
+/// The last commit of partitions that go to another member.
+async fn leave(shared: &Shared, parts: &[PartId]) {
+    if let Err(error) = shared.commit_of(parts).await {
+        tracing::warn!(
+            listener = %shared.scope.id, %error,
+            "the last commit before partitions went to another member failed: records are delivered again there"
+        );
+    }
+    shared.change(|flow| parts.iter().for_each(|part| flow.give_up(*part)));
+}

@@ -1,0 +1,111 @@
+//! `Container`: a running listener, from its start to its end.
+
+use std::sync::Arc;
+
+use klamm_client::{Client, ClientError, Consumer, Producer};
+use klamm_runtime::{Rng, Tasks};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::handle::ListenerHandle;
+use super::poll::PollLoop;
+use super::rebalance::Rebalance;
+use super::shared::{Parts, Shared};
+use super::status::{DrainReport, Ended};
+use super::{committing, output_stage, watching};
+use crate::listener::builder::Listener;
+use crate::listener::extract::{Scope, States};
+use crate::listener::topics::{DeadLetterTopics, Topics};
+
+/// What the listeners of an app share.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// Sends what listeners send: dead letters.
+    pub(crate) producer: Producer,
+    pub(crate) dead_letter_topics: Arc<DeadLetterTopics>,
+    pub(crate) states: States,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+/// A running listener. Dropping it ends it without ceremony; [`Container::stop`] drains.
+#[derive(Debug)]
+pub(crate) struct Container {
+    handle: ListenerHandle,
+    stop: watch::Sender<Option<Instant>>,
+    /// Holds the poll loop.
+    _tasks: Tasks,
+}
+
+impl Container {
+    /// Subscribes and begins to poll.
+    pub(crate) async fn start(
+        listener: Listener,
+        client: &Client,
+        Surroundings { producer, dead_letter_topics, states, rng }: Surroundings,
+    ) -> Result<Self, ClientError> {
+        let Listener { id, call, settings, .. } = listener;
+        let (returned, take_back) = mpsc::unbounded_channel();
+        let (outputs, to_send) = mpsc::unbounded_channel();
+        let scope = Scope { id, group: Arc::clone(&settings.group), states };
+        let parts = Parts { scope, call, settings, producer, outputs, rng, returned };
+        let shared = Arc::new(Shared::new(parts));
+        let consumer = subscribe(&shared, client, dead_letter_topics).await?;
+        shared.attach(consumer.handle());
+
+        let (stop, stopping) = watch::channel(None);
+        let (end, ended) = watch::channel(None);
+        let (command, commands) = mpsc::unbounded_channel();
+        let poll_loop = PollLoop { shared: Arc::clone(&shared), consumer, stopping, take_back, commands };
+        let handle = ListenerHandle { shared: Arc::clone(&shared), ended, command };
+        let tasks = Tasks::new();
+        tasks.spawn("listener", async move {
+            // Dropped with this future: no worker outlives the loop.
+            let workers = Tasks::new();
+            workers.spawn("listener commits", committing::run(Arc::clone(&shared)));
+            workers.spawn("listener outputs", output_stage::run(Arc::clone(&shared), to_send));
+            workers.spawn("listener topics", watching::run(shared, poll_loop.consumer.client().clone()));
+            end.send_replace(Some(poll_loop.run(workers).await));
+        });
+        Ok(Self { handle, stop, _tasks: tasks })
+    }
+
+    pub(crate) fn handle(&self) -> ListenerHandle {
+        self.handle.clone()
+    }
+
+    /// Begins nothing more, waits until `deadline` for what is in work, commits, leaves the group.
+    pub(crate) async fn stop(&self, deadline: Instant) -> DrainReport {
+        self.stop.send_replace(Some(deadline));
+        let mut ended = self.handle.ended.clone();
+        let ended = ended.wait_for(Option::is_some).await;
+        let report = |ended: &Option<Ended>| ended.as_ref().map(|ended| ended.report.clone());
+        match ended {
+            Ok(ended) => report(&ended).unwrap_or_default(),
+            Err(_) => {
+                DrainReport { uncommitted: vec![self.handle.shared.scope.id.clone()], ..Default::default() }
+            }
+        }
+    }
+}
+
+async fn subscribe(
+    shared: &Arc<Shared>,
+    client: &Client,
+    dead_letter_topics: Arc<DeadLetterTopics>,
+) -> Result<Consumer, ClientError> {
+    let settings = &shared.settings;
+    let builder = client
+        .consumer()
+        .group(Arc::clone(&settings.group))
+        .auto_offset_reset(settings.offset_reset)
+        .auto_commit(None)
+        .rebalance_listener(Arc::new(Rebalance(Arc::downgrade(shared))));
+    let builder = match &settings.topics {
+        Topics::Names(names) => builder.topics(names.iter().cloned()),
+        pattern @ Topics::Pattern(regex) => {
+            let pattern = pattern.clone();
+            builder.pattern(&**regex).except(move |topic| dead_letter_topics.are_left_out(&pattern, topic))
+        }
+    };
+    builder.start().await
+}

@@ -1,0 +1,495 @@
+//! A flow against a model of what must hold, through random histories: records come with gaps, handlers finish in any
+//! order, fail, hold their acknowledgements, wait for commits; partitions are paused, halted, moved, revoked and come
+//! back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use klamm_client::TopicPartition;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::holding::Safe;
+use super::record::Payload;
+use super::*;
+use crate::listener::dispatch::{Dispatch, Lane};
+
+const PARTITIONS: i32 = 3;
+const BUDGET: Budget = Budget { records: 30, bytes: 1_000_000 };
+
+#[derive(Debug, Clone)]
+struct Rec {
+    offset: i64,
+    key: Option<Bytes>,
+}
+
+impl Payload for Rec {
+    fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    fn size_bytes(&self) -> usize {
+        10
+    }
+
+    fn lane(&self, dispatch: Dispatch) -> Lane<'_> {
+        match &self.key {
+            _ if dispatch == Dispatch::by_partition() => Lane::Whole,
+            Some(key) if dispatch == Dispatch::by_key() => Lane::Key(key),
+            _ => Lane::Loose,
+        }
+    }
+}
+
+/// The lane of a record in the model: its key, or nothing for a whole partition. Loose records have none.
+type LaneName = Option<Bytes>;
+
+#[derive(Debug)]
+struct Model {
+    id: PartId,
+    /// By offset: what was pushed in this epoch and is not finished.
+    unfinished: BTreeSet<i64>,
+    /// What waits in lanes, in order.
+    waiting: BTreeMap<LaneName, VecDeque<i64>>,
+    loose: BTreeSet<i64>,
+    /// What was held and given up: it belongs to no lane any more.
+    apart: BTreeSet<i64>,
+    committed: i64,
+}
+
+struct Worker {
+    run: Run,
+    items: Vec<Item<Rec>>,
+    /// Of the partition's position when it took them: what was moved meanwhile counts for nothing.
+    epoch: u64,
+}
+
+struct World {
+    flow: Flow<Rec>,
+    dispatch: Dispatch,
+    batching: Batching,
+    now: Instant,
+    next: [i64; PARTITIONS as usize],
+    epochs: [u64; PARTITIONS as usize],
+    models: BTreeMap<i32, Model>,
+    workers: Vec<Worker>,
+    most_workers: usize,
+    /// Acknowledgements and outputs that are under way.
+    held: Vec<(i32, u64, Item<Rec>)>,
+    halted: Vec<PartId>,
+    rounds: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push { partition: i32, count: usize, gap: i64, key: u8 },
+    Succeed { pick: usize },
+    Fail { pick: usize, delay_ms: u64 },
+    Hold { pick: usize },
+    Release { pick: usize },
+    Drop { pick: usize },
+    AwaitCommit { pick: usize },
+    Tick { ms: u64 },
+    Commit,
+    Assign { partition: i32 },
+    Revoke { partition: i32 },
+    Pause { partition: Option<i32> },
+    Resume { partition: Option<i32> },
+    Halt { partition: i32 },
+    Unhalt,
+    Seek { partition: i32, back: i64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let partition = 0..PARTITIONS;
+    let some = proptest::option::of(0..PARTITIONS);
+    let pick = any::<usize>();
+    prop_oneof![
+        12 => (partition.clone(), 1..8_usize, 0..3_i64, any::<u8>())
+            .prop_map(|(partition, count, gap, key)| Step::Push { partition, count, gap, key }),
+        14 => pick.prop_map(|pick| Step::Succeed { pick }),
+        4 => (pick, 0..50_u64).prop_map(|(pick, delay_ms)| Step::Fail { pick, delay_ms }),
+        3 => pick.prop_map(|pick| Step::Hold { pick }),
+        3 => pick.prop_map(|pick| Step::Release { pick }),
+        1 => pick.prop_map(|pick| Step::Drop { pick }),
+        2 => pick.prop_map(|pick| Step::AwaitCommit { pick }),
+        5 => (0..40_u64).prop_map(|ms| Step::Tick { ms }),
+        3 => Just(Step::Commit),
+        2 => partition.clone().prop_map(|partition| Step::Assign { partition }),
+        1 => partition.clone().prop_map(|partition| Step::Revoke { partition }),
+        1 => some.clone().prop_map(|partition| Step::Pause { partition }),
+        2 => some.prop_map(|partition| Step::Resume { partition }),
+        1 => partition.clone().prop_map(|partition| Step::Halt { partition }),
+        1 => Just(Step::Unhalt),
+        1 => (partition, 0..9_i64).prop_map(|(partition, back)| Step::Seek { partition, back }),
+    ]
+}
+
+fn place(partition: i32) -> TopicPartition {
+    TopicPartition::new("t", partition)
+}
+
+impl World {
+    fn new(dispatch: Dispatch, workers: usize, batching: Batching, now: Instant) -> Self {
+        let mut world = Self {
+            flow: Flow::new(Rules { budget: BUDGET, workers, dispatch, batching }),
+            dispatch,
+            batching,
+            now,
+            next: [100; PARTITIONS as usize],
+            epochs: [0; PARTITIONS as usize],
+            models: BTreeMap::new(),
+            workers: Vec::new(),
+            most_workers: workers,
+            held: Vec::new(),
+            halted: Vec::new(),
+            rounds: 0,
+        };
+        (0..PARTITIONS).for_each(|partition| world.assign(partition));
+        world
+    }
+
+    fn lane(&self, record: &Rec) -> Option<LaneName> {
+        match record.lane(self.dispatch) {
+            Lane::Whole => Some(None),
+            Lane::Key(key) => Some(Some(key.clone())),
+            Lane::Loose => None,
+        }
+    }
+
+    fn assign(&mut self, partition: i32) {
+        if self.models.contains_key(&partition) {
+            return;
+        }
+        self.flow.assign(&[place(partition)]);
+        self.epochs[partition as usize] += 1;
+        let committed = self.next[partition as usize];
+        let model = Model {
+            id: self.flow.id(&place(partition)).unwrap(),
+            unfinished: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            loose: BTreeSet::new(),
+            apart: BTreeSet::new(),
+            committed,
+        };
+        self.models.insert(partition, model);
+    }
+
+    /// The partition's last commit, after which it goes on elsewhere from there.
+    fn revoke(&mut self, partition: i32) {
+        let Some(model) = self.models.remove(&partition) else { return };
+        let parts = self.flow.remove(&[place(partition)]);
+        assert_eq!(parts, [model.id]);
+        let safe = self.flow.committable(&parts);
+        let lowest = model.unfinished.first().copied();
+        let committed = safe.first().map_or(model.committed, |safe| safe.offset);
+        assert!(lowest.is_none_or(|lowest| committed <= lowest));
+        self.next[partition as usize] = committed;
+        self.epochs[partition as usize] += 1;
+        self.flow.give_up(model.id);
+        assert!(self.flow.is_gone(model.id) && self.flow.is_idle(model.id));
+    }
+
+    fn push(&mut self, partition: i32, count: usize, gap: i64, key: u8) {
+        let Some(model) = self.models.get(&partition) else { return };
+        let id = model.id;
+        let room = self.flow.room(&place(partition)).records;
+        let mut offset = self.next[partition as usize];
+        let mut records = Vec::new();
+        for n in 0..count.min(room) {
+            offset += if n % 3 == 0 { gap } else { 0 };
+            let key = key.wrapping_add(n as u8) % 4;
+            let key = (key > 0).then(|| Bytes::from(vec![key]));
+            records.push(Rec { offset, key });
+            offset += 1;
+        }
+        if records.is_empty() {
+            assert_eq!(room, 0);
+            self.flow.hold_if_full(id, false);
+            return;
+        }
+        let lanes: Vec<_> = records.iter().map(|record| (record.offset, self.lane(record))).collect();
+        self.next[partition as usize] = offset;
+        let full = self.flow.push(id, records, Some(offset).filter(|_| count.is_multiple_of(2)), self.now);
+        assert_eq!(full, self.flow.room(&place(partition)).records == 0);
+        let model = self.models.get_mut(&partition).unwrap();
+        for (offset, lane) in lanes {
+            model.unfinished.insert(offset);
+            match lane {
+                Some(lane) => model.waiting.entry(lane).or_default().push_back(offset),
+                None => assert!(model.loose.insert(offset)),
+            }
+        }
+        let share = (BUDGET.records / self.models.len()).max(1);
+        assert!(self.flow.part(id).unwrap().ledger.kept() <= share, "more than its share");
+    }
+
+    /// Everybody who has nothing to do takes what there is; new workers come as they are asked for.
+    fn work(&mut self) {
+        self.flow.wake(self.now);
+        for _ in 0..self.flow.workers_wanted() {
+            self.take();
+        }
+        assert!(self.workers.len() <= self.most_workers);
+    }
+
+    fn take(&mut self) {
+        let mut items = Vec::new();
+        if let Some(run) = self.flow.take(&mut items, self.now) {
+            self.begin(run, items);
+        }
+    }
+
+    fn begin(&mut self, run: Run, items: Vec<Item<Rec>>) {
+        assert!(!items.is_empty() && items.len() <= self.batching.most);
+        let partition = self.flow.place(run.part).unwrap().partition;
+        let epoch = self.epochs[partition as usize];
+        let model = self.models.get_mut(&partition).unwrap();
+        assert_eq!(model.id, run.part);
+        let part = self.flow.part(run.part).unwrap();
+        assert!(part.runs());
+        for item in &items {
+            let offset = item.record.offset;
+            let name = match item.record.lane(self.dispatch) {
+                _ if model.apart.contains(&offset) => continue,
+                Lane::Loose => {
+                    assert!(item.attempt > 1 || model.loose.remove(&offset), "{offset} was not waiting");
+                    continue;
+                }
+                Lane::Whole => None,
+                Lane::Key(key) => Some(key.clone()),
+            };
+            let queue = model.waiting.entry(name).or_default();
+            assert_eq!(queue.pop_front(), Some(offset), "it is not its turn");
+        }
+        self.workers.push(Worker { run, items, epoch });
+    }
+
+    /// One of those who work, and the partition's model if what they do still counts.
+    fn pick(&mut self, pick: usize) -> Option<(Worker, i32, bool)> {
+        if self.workers.is_empty() {
+            return None;
+        }
+        let index = pick % self.workers.len();
+        let worker = self.workers.swap_remove(index);
+        let partition = self.flow.place(worker.run.part).unwrap().partition;
+        let counts = self.epochs[partition as usize] == worker.epoch;
+        Some((worker, partition, counts))
+    }
+
+    fn succeed(&mut self, pick: usize) {
+        let Some((Worker { run, items, .. }, partition, counts)) = self.pick(pick) else { return };
+        for item in &items {
+            let finished = self.flow.finish(item.ticket);
+            assert_eq!(finished.counts, counts);
+            self.finished(partition, counts, item.record.offset);
+        }
+        let mut next = Vec::new();
+        if pick.is_multiple_of(2) && self.flow.go_on(&run, &mut next) {
+            self.begin(run, next);
+        } else {
+            self.flow.end(run, self.now);
+            self.take();
+        }
+    }
+
+    fn finished(&mut self, partition: i32, counts: bool, offset: i64) {
+        if counts {
+            let model = self.models.get_mut(&partition).unwrap();
+            assert!(model.unfinished.remove(&offset));
+        }
+    }
+
+    fn fail(&mut self, pick: usize, delay_ms: u64) {
+        let Some((Worker { run, mut items, .. }, partition, counts)) = self.pick(pick) else { return };
+        for item in items.iter_mut().rev() {
+            item.attempt += 1;
+            let lane = self.lane(&item.record);
+            if let Some(model) = self.models.get_mut(&partition).filter(|_| counts)
+                && let Some(lane) = lane
+                && !model.apart.contains(&item.record.offset)
+            {
+                model.waiting.entry(lane).or_default().push_front(item.record.offset);
+            }
+        }
+        self.flow.retry(run, items, self.now + Duration::from_millis(delay_ms));
+        self.take();
+    }
+
+    /// The handler returned, but somebody holds what finishes the records.
+    fn hold(&mut self, pick: usize) {
+        let Some((Worker { run, items, epoch }, partition, _)) = self.pick(pick) else { return };
+        for item in items {
+            self.flow.open(run.part);
+            self.held.push((partition, epoch, item));
+        }
+        self.flow.end(run, self.now);
+        self.take();
+    }
+
+    fn release(&mut self, pick: usize, finish: bool) {
+        if self.held.is_empty() {
+            return;
+        }
+        let index = pick % self.held.len();
+        let (partition, epoch, mut item) = self.held.swap_remove(index);
+        let part = item.ticket.part;
+        let counts = self.epochs[partition as usize] == epoch;
+        if finish {
+            assert_eq!(self.flow.finish(item.ticket).counts, counts);
+            self.finished(partition, counts, item.record.offset);
+        } else {
+            item.attempt += 1;
+            if let Some(model) = self.models.get_mut(&partition).filter(|_| counts) {
+                model.apart.insert(item.record.offset);
+            }
+            self.flow.retry_apart(part, vec![item], self.now);
+        }
+        self.flow.shut(part);
+    }
+
+    fn await_commit(&mut self, pick: usize) {
+        let Some((Worker { run, items, .. }, partition, counts)) = self.pick(pick) else { return };
+        for item in items {
+            self.flow.finish(item.ticket);
+            self.finished(partition, counts, item.record.offset);
+        }
+        self.rounds += 1;
+        self.flow.await_round(run, self.rounds);
+        self.take();
+    }
+
+    fn commit(&mut self) {
+        let safe = self.flow.committable(&self.flow.ids());
+        self.flow.committed(&safe);
+        for Safe { place, offset, .. } in safe {
+            self.models.get_mut(&place.partition).unwrap().committed = offset;
+        }
+        self.flow.round_done(self.rounds);
+    }
+
+    fn seek(&mut self, partition: i32, back: i64) {
+        let Some(model) = self.models.get_mut(&partition) else { return };
+        self.flow.restart(model.id);
+        self.epochs[partition as usize] += 1;
+        self.next[partition as usize] -= back;
+        model.unfinished.clear();
+        model.waiting.clear();
+        model.loose.clear();
+        model.apart.clear();
+        model.committed = self.next[partition as usize];
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Push { partition, count, gap, key } => self.push(partition, count, gap, key),
+            Step::Succeed { pick } => self.succeed(pick),
+            Step::Fail { pick, delay_ms } => self.fail(pick, delay_ms),
+            Step::Hold { pick } => self.hold(pick),
+            Step::Release { pick } => self.release(pick, true),
+            Step::Drop { pick } => self.release(pick, false),
+            Step::AwaitCommit { pick } => self.await_commit(pick),
+            Step::Tick { ms } => self.now += Duration::from_millis(ms),
+            Step::Commit => self.commit(),
+            Step::Assign { partition } => self.assign(partition),
+            Step::Revoke { partition } => self.revoke(partition),
+            Step::Pause { partition } => drop(self.flow.pause(partition.map(place).as_ref())),
+            Step::Resume { partition } => drop(self.flow.resume(partition.map(place).as_ref())),
+            Step::Halt { partition } => {
+                if let Some(model) = self.models.get(&partition) {
+                    self.flow.halt(model.id);
+                    self.halted.push(model.id);
+                }
+            }
+            Step::Unhalt => {
+                if let Some(id) = self.halted.pop() {
+                    self.flow.unhalt(id);
+                }
+            }
+            Step::Seek { partition, back } => self.seek(partition, back),
+        }
+        self.work();
+    }
+
+    /// What must hold at any time.
+    fn check(&self) {
+        for model in self.models.values() {
+            let safe = self.flow.committable(&[model.id]);
+            let committed = safe.first().map_or(model.committed, |safe| safe.offset);
+            let lowest = model.unfinished.first();
+            assert!(lowest.is_none_or(|lowest| committed <= *lowest), "{committed} passes {lowest:?}");
+            let part = self.flow.part(model.id).unwrap();
+            let unfinished: Vec<i64> = part.ledger.unfinished_offsets().collect();
+            assert_eq!(unfinished, model.unfinished.iter().copied().collect::<Vec<_>>());
+        }
+        let mut lanes = BTreeSet::new();
+        for worker in &self.workers {
+            let item = &worker.items[0];
+            let partition = self.flow.place(worker.run.part).unwrap().partition;
+            let model = self.models.get(&partition).filter(|model| model.id == worker.run.part);
+            if model.is_some_and(|model| !model.apart.contains(&item.record.offset))
+                && self.epochs[partition as usize] == worker.epoch
+                && let Some(lane) = self.lane(&item.record)
+            {
+                assert!(lanes.insert((worker.run.part, lane)), "two of one lane are in work");
+            }
+        }
+    }
+
+    /// Nothing is in the way any more: everything must come to its end.
+    fn finish_all(&mut self) {
+        self.flow.resume(None);
+        (0..PARTITIONS).for_each(|partition| drop(self.flow.resume(Some(&place(partition)))));
+        while let Some(id) = self.halted.pop() {
+            self.flow.unhalt(id);
+        }
+        for _ in 0..10_000 {
+            self.now += Duration::from_millis(100);
+            self.work();
+            self.commit();
+            self.work();
+            self.release(0, true);
+            match self.workers.is_empty() {
+                true if self.held.is_empty() && self.flow.next_due().is_none() => break,
+                true => {}
+                false => self.succeed(0),
+            }
+        }
+        for (partition, model) in &self.models {
+            assert!(model.unfinished.is_empty(), "{partition} is stuck: {:?}", model.unfinished);
+            assert_eq!(self.flow.part(model.id).unwrap().open, 0);
+        }
+    }
+}
+
+fn modes() -> impl Strategy<Value = (Dispatch, usize, Batching)> {
+    let single = Batching { most: 1, wait: Duration::ZERO };
+    let batches = Batching { most: 4, wait: Duration::ZERO };
+    let gathered = Batching { most: 4, wait: Duration::from_millis(30) };
+    prop_oneof![
+        (1..6_usize).prop_map(move |workers| (Dispatch::by_partition(), workers, single)),
+        (1..6_usize).prop_map(move |workers| (Dispatch::by_key(), workers, single)),
+        (1..6_usize).prop_map(move |workers| (Dispatch::unordered(), workers, single)),
+        (1..4_usize).prop_map(move |workers| (Dispatch::by_partition(), workers, batches)),
+        (1..4_usize).prop_map(move |workers| (Dispatch::by_partition(), workers, gathered)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn whatever_happens_nothing_is_passed_over_and_nothing_gets_stuck(
+        (dispatch, workers, batching) in modes(),
+        steps in proptest::collection::vec(step(), 1..150),
+    ) {
+        let mut world = World::new(dispatch, workers, batching, Instant::now());
+        for step in steps {
+            world.run(step);
+            world.check();
+        }
+        world.finish_all();
+        world.check();
+    }
+}

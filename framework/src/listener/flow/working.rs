@@ -1,0 +1,189 @@
+//! `Flow`: whose turn is next, and what becomes of what was worked on. Pure.
+
+use tokio::time::Instant;
+
+use super::lanes::Turn;
+use super::part::Part;
+use super::record::{Item, PartId, Payload, Tell, Ticket};
+use super::state::Flow;
+
+/// Records of one lane, or one that waits for nobody, in the hands of a worker.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a run that is not ended holds its lane for ever"]
+pub(crate) struct Run {
+    pub(crate) part: PartId,
+    turn: Turn,
+}
+
+/// What finishing a record changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// It had not been finished before.
+    pub(crate) counts: bool,
+    /// Nothing of its partition is unfinished, and no more of what was read with it comes.
+    pub(crate) all_done: bool,
+    /// Its partition has room again, and the poll loop waits for that.
+    pub(crate) room: bool,
+    pub(crate) tell: Option<Tell>,
+}
+
+impl<T: Payload> Flow<T> {
+    /// How many workers are to be begun; they count from here on.
+    pub(crate) fn workers_wanted(&mut self) -> usize {
+        let most = self.rules.workers.saturating_sub(self.workers);
+        let mut ready = 0_usize;
+        for id in &self.ready {
+            if ready >= most + self.spare {
+                break;
+            }
+            ready += self.part(*id).filter(|part| part.runs()).map_or(0, |part| part.lanes.ready());
+        }
+        let wanted = ready.saturating_sub(self.spare).min(most);
+        self.workers += wanted;
+        self.spare += wanted;
+        wanted
+    }
+
+    /// Gives a worker with nothing in hand its next records. `None`: there are none, and the worker ends.
+    pub(crate) fn take(&mut self, items: &mut Vec<Item<T>>, now: Instant) -> Option<Run> {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(part) = self.part_mut(id) else { continue };
+            part.queued = false;
+            if !part.runs() {
+                continue;
+            }
+            let Some(turn) = part.lanes.next() else { continue };
+            part.open += 1;
+            let run = Run { part: id, turn };
+            let any = self.fill(&run, items);
+            // Others of the same partition come behind all that wait already.
+            self.queue(id);
+            if any {
+                self.spare -= 1;
+                return Some(run);
+            }
+            self.release(run, now);
+        }
+        self.workers -= 1;
+        self.spare -= 1;
+        None
+    }
+
+    /// The next records of the same lane.
+    pub(crate) fn go_on(&mut self, run: &Run, items: &mut Vec<Item<T>>) -> bool {
+        let runs = self.part(run.part).is_some_and(Part::runs);
+        runs && self.rules.batching.wait.is_zero() && self.fill(run, items)
+    }
+
+    /// Takes records out of a lane, leaving out what was finished while it waited to be tried again. What is tried
+    /// again does not go into one batch with what is new.
+    fn fill(&mut self, run: &Run, items: &mut Vec<Item<T>>) -> bool {
+        let most = self.rules.batching.most;
+        let Some(part) = self.part_mut(run.part) else { return false };
+        let belongs = |items: &[Item<T>], next: &Item<T>| match items.first() {
+            Some(first) => (first.attempt > 1) == (next.attempt > 1),
+            None => true,
+        };
+        while items.len() < most
+            && part.lanes.peek(run.turn).is_some_and(|next| belongs(items, next))
+            && let Some(item) = part.lanes.take(run.turn)
+        {
+            if item.attempt == 1 || part.ledger.is_unfinished(item.ticket.entry) {
+                items.push(item);
+            }
+        }
+        !items.is_empty()
+    }
+
+    /// The worker has done what it can with these records.
+    pub(crate) fn end(&mut self, run: Run, now: Instant) {
+        self.spare += 1;
+        self.release(run, now);
+    }
+
+    fn release(&mut self, Run { part: id, turn }: Run, now: Instant) {
+        let Some(part) = self.part_mut(id) else { return };
+        part.open -= 1;
+        if let Turn::Lane(lane) = turn
+            && part.lanes.release(lane)
+        {
+            self.settle(id, lane, now);
+        }
+        self.forget_if_over(id);
+    }
+
+    /// The records are to be tried again at `due`; others of their lane wait behind them.
+    pub(crate) fn retry(&mut self, Run { part: id, turn }: Run, items: Vec<Item<T>>, due: Instant) {
+        self.spare += 1;
+        let Some(part) = self.part_mut(id) else { return };
+        part.open -= 1;
+        if part.closed {
+            if let Turn::Lane(lane) = turn {
+                part.lanes.release(lane);
+            }
+            return self.forget_if_over(id);
+        }
+        items.iter().for_each(|item| {
+            part.ledger.retrying(item.ticket.entry);
+        });
+        let lane = match turn {
+            Turn::Lane(lane) => {
+                part.lanes.put_back(lane, items.into_iter());
+                lane
+            }
+            Turn::Loose => part.lanes.apart(items),
+        };
+        self.wait(id, lane, Some(due));
+    }
+
+    /// As [`Flow::retry`], of records that belong to no lane any more.
+    pub(crate) fn retry_apart(&mut self, id: PartId, items: Vec<Item<T>>, due: Instant) {
+        let Some(part) = self.part_mut(id).filter(|part| !part.closed) else { return };
+        items.iter().for_each(|item| {
+            part.ledger.retrying(item.ticket.entry);
+        });
+        let lane = part.lanes.apart(items);
+        self.wait(id, lane, Some(due));
+    }
+
+    /// The worker is done with these records, but their lane waits for a round of commits.
+    pub(crate) fn await_round(&mut self, Run { part: id, turn }: Run, round: u64) {
+        self.spare += 1;
+        let Some(part) = self.part_mut(id) else { return };
+        part.open -= 1;
+        match turn {
+            Turn::Lane(lane) if !part.closed => {
+                let waiting = self.wait(id, lane, None);
+                self.rounds.push_back((round, waiting));
+            }
+            Turn::Lane(lane) => {
+                part.lanes.release(lane);
+            }
+            Turn::Loose => {}
+        }
+        self.forget_if_over(id);
+    }
+
+    /// This delivery needs no more work.
+    pub(crate) fn finish(&mut self, ticket: Ticket) -> Finished {
+        let (among, budget) = (self.by_place.len(), self.rules.budget);
+        let Some(part) = self.part_mut(ticket.part).filter(|part| !part.gone) else {
+            return Finished::default();
+        };
+        let counts = part.ledger.finished(ticket.entry);
+        let mut room = false;
+        if (part.held.full || part.waited_for) && budget.is_half_empty(among, &part.ledger) {
+            part.held.full = false;
+            room = std::mem::take(&mut part.waited_for);
+        }
+        let tell = part.tell();
+        let all_done = part.ledger.unfinished() == 0 && !part.more_comes;
+        self.handled += u64::from(counts);
+        Finished { counts, all_done, room, tell }
+    }
+
+    /// Whether this delivery still needs work.
+    pub(crate) fn wants(&mut self, ticket: Ticket) -> bool {
+        self.part_mut(ticket.part).is_some_and(|part| part.ledger.is_unfinished(ticket.entry))
+    }
+}

@@ -1,0 +1,320 @@
+//! `Transactions`: records that become visible together, or not at all.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use klamm_client::{
+    Client, GroupMetadata, OffsetAndMetadata, ProduceError, Record, TopicPartition, Transaction,
+    TransactionError, TransactionalProducer,
+};
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::error::SendError;
+use super::outgoing::{Outgoing, put};
+use super::part::Part;
+
+/// Runs work in transactions: what it sends becomes visible to readers of committed records together when the work
+/// ends well, and never when it does not. Cheap to clone.
+///
+/// ```no_run
+/// # use klamm::prelude::*;
+/// # #[derive(Serialize, Deserialize)] struct Order { id: u64 }
+/// # async fn f(app: klamm::AppHandle, order: Order) -> klamm::Result<()> {
+/// let transactions = app.transactions("shop-1"); // a name of its own for each instance of the program
+/// let id = transactions
+///     .run(|tx| async move {
+///         let id = order.id;
+///         tx.send("audit", id, format!("order {id}")).await?;
+///         tx.send("orders", id, Json(order)).await?;
+///         Ok::<_, klamm::Error>(id)
+///     })
+///     .await?;
+/// # Ok(()) }
+/// ```
+///
+/// A record is part of the transaction if it is sent by its [`Tx`]; what a [`Template`](super::Template) sends
+/// meanwhile is not, and stays when the transaction is aborted. The work's error, its panic, and the end of whoever
+/// waits for it all abort the transaction. Transactions of one name run one after the other, unless
+/// [`concurrency`](Self::concurrency) allows more.
+#[derive(Clone)]
+pub struct Transactions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    id: Arc<str>,
+    timeout: Option<Duration>,
+    /// Producers that nobody uses, and the number of the next one to make.
+    producers: Mutex<(Vec<TransactionalProducer>, usize)>,
+    free: Semaphore,
+}
+
+/// Why a transaction was not committed, or may not have been.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TransactError<E> {
+    /// The work failed; the transaction was aborted.
+    #[error("{0}")]
+    Work(E),
+    /// It did not begin or was not committed; nothing of it becomes visible. [`TransactionError::is_retriable`] says
+    /// whether another try may help; [`TransactionError::Fenced`] that another instance runs under the same name, and
+    /// this one is to end.
+    #[error(transparent)]
+    NotCommitted(TransactionError),
+    /// Whether it was committed is not known: the coordinator did not answer in time. What it wrote tells.
+    #[error(transparent)]
+    Unknown(TransactionError),
+}
+
+impl<E> TransactError<E> {
+    /// Whether the transaction may have been committed all the same.
+    pub fn may_have_been_committed(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+
+    /// Whether another instance uses the same name now: this one can do nothing more under it.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::NotCommitted(TransactionError::Fenced { .. }))
+    }
+}
+
+impl Transactions {
+    /// Transactions under this name (`transactional.id`). Each running instance of a program needs one of its own,
+    /// and keeps it over restarts: the instance that came last ends what the one before left open, and fences it.
+    pub fn new(client: &Client, id: impl Into<Arc<str>>) -> Self {
+        Self::with(client.clone(), id.into(), None, 1)
+    }
+
+    fn with(client: Client, id: Arc<str>, timeout: Option<Duration>, concurrency: usize) -> Self {
+        let free = Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS));
+        Self {
+            shared: Arc::new(Shared { client, id, timeout, producers: Mutex::new((Vec::new(), 0)), free }),
+        }
+    }
+
+    /// How many transactions may be open at once; beyond it [`run`](Self::run) waits. Default 1. The first goes under
+    /// the name itself, others under the name with a number behind it.
+    #[must_use]
+    pub fn concurrency(self, transactions: usize) -> Self {
+        let Shared { client, id, timeout, .. } = &*self.shared;
+        Self::with(client.clone(), Arc::clone(id), *timeout, transactions)
+    }
+
+    /// How long a transaction may be open before the coordinator aborts it (`transaction.timeout.ms`). Default 60 s.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        let Shared { client, id, free, .. } = &*self.shared;
+        Self::with(client.clone(), Arc::clone(id), Some(timeout), free.available_permits())
+    }
+
+    /// Runs work in a transaction and commits, if the work ends well.
+    ///
+    /// When the future is dropped before the commit has begun, the transaction is aborted; after that it is committed
+    /// all the same, if that is possible. A panic of the work goes on, and the transaction is aborted.
+    ///
+    /// # Errors
+    /// See [`TransactError`]: the work's own error, or what became of the transaction.
+    pub async fn run<T, E, F, W>(&self, work: F) -> Result<T, TransactError<E>>
+    where
+        F: FnOnce(Tx) -> W,
+        W: Future<Output = Result<T, E>>,
+    {
+        let Ok(_permit) = self.shared.free.acquire().await else {
+            return Err(TransactError::NotCommitted(TransactionError::Closed));
+        };
+        let mut borrowed = self.borrow().map_err(TransactError::NotCommitted)?;
+        let Some(producer) = &mut borrowed.producer else {
+            return Err(TransactError::NotCommitted(TransactionError::Closed));
+        };
+        let transaction = producer.begin().await.map_err(TransactError::NotCommitted)?;
+        let (asks, asked) = mpsc::unbounded_channel();
+        let worked = {
+            let work = Box::pin(work(Tx { asks }));
+            let serving = Box::pin(serve(&transaction, asked));
+            match select(work, serving).await {
+                Either::Left((worked, _)) => worked,
+                // Nobody is left who could ask: only the work's end is waited for.
+                Either::Right(((), work)) => work.await,
+            }
+        };
+        match worked {
+            Ok(value) => match transaction.commit().await {
+                Ok(()) => Ok(value),
+                Err(error) if error.may_have_been_committed() => Err(TransactError::Unknown(error)),
+                Err(error) => Err(TransactError::NotCommitted(error)),
+            },
+            Err(error) => {
+                if let Err(error) = transaction.abort().await {
+                    // Nothing of it becomes visible: the coordinator ends it by itself.
+                    tracing::warn!(%error, "a transaction was not aborted by its producer");
+                }
+                Err(TransactError::Work(error))
+            }
+        }
+    }
+
+    fn borrow(&self) -> Result<Borrowed, TransactionError> {
+        let mut producers = self.shared.producers();
+        let (idle, made) = &mut *producers;
+        let producer = match idle.pop() {
+            Some(producer) => producer,
+            None => {
+                let id = match *made {
+                    0 => Arc::clone(&self.shared.id),
+                    number => format!("{}-{number}", self.shared.id).into(),
+                };
+                let mut builder = self.shared.client.producer().transactional_id(Arc::clone(&id));
+                if let Some(timeout) = self.shared.timeout {
+                    builder = builder.transaction_timeout(timeout);
+                }
+                let not_built = |error: klamm_client::ConfigError| TransactionError::Aborted {
+                    transactional_id: id,
+                    reason: error.to_string().into(),
+                };
+                let producer = builder.build().map_err(not_built)?;
+                *made += 1;
+                producer
+            }
+        };
+        drop(producers);
+        Ok(Borrowed { shared: Arc::clone(&self.shared), producer: Some(producer) })
+    }
+}
+
+impl Shared {
+    fn producers(&self) -> MutexGuard<'_, (Vec<TransactionalProducer>, usize)> {
+        self.producers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A producer that goes back when its user ends, however that is.
+struct Borrowed {
+    shared: Arc<Shared>,
+    producer: Option<TransactionalProducer>,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.shared.producers().0.extend(self.producer.take());
+    }
+}
+
+/// What a [`Tx`] asks of the transaction, and whom to tell.
+enum Ask {
+    Send(Record, oneshot::Sender<Result<(), ProduceError>>),
+    Offsets(
+        Vec<(TopicPartition, OffsetAndMetadata)>,
+        GroupMetadata,
+        oneshot::Sender<Result<(), TransactionError>>,
+    ),
+}
+
+/// In the order in which it is asked, until nobody can ask any more. What is asked by somebody who went away is not
+/// done.
+async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver<Ask>) {
+    while let Some(ask) = asked.recv().await {
+        match ask {
+            Ask::Send(record, tell) if !tell.is_closed() => {
+                // What becomes of it, the commit says.
+                let taken = transaction.enqueue(record).await.map(drop).map_err(ProduceError::from);
+                drop(tell.send(taken));
+            }
+            Ask::Offsets(offsets, group, tell) if !tell.is_closed() => {
+                drop(tell.send(transaction.send_offsets(offsets, &group).await));
+            }
+            Ask::Send(..) | Ask::Offsets(..) => {}
+        }
+    }
+}
+
+/// An open transaction, in the hands of the work that runs in it. Cheap to clone. When the work has ended, it is of
+/// no use any more.
+#[derive(Clone)]
+pub struct Tx {
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+impl Tx {
+    /// Sends a record as part of the transaction. Returns when the producer took it: the commit waits for all, and
+    /// fails if one of them does.
+    ///
+    /// # Errors
+    /// See [`SendError`]. The transaction can then not be committed any more, unless the record was refused before
+    /// the producer saw it.
+    pub async fn send(
+        &self,
+        topic: impl Into<Arc<str>>,
+        key: impl Part,
+        value: impl Part,
+    ) -> Result<(), SendError> {
+        let mut record = Record::to(topic);
+        let topic = || Arc::clone(&record.topic);
+        let (key, value) = (
+            key.write("key", topic(), SendError::Key).await?,
+            value.write("value", topic(), SendError::Value).await?,
+        );
+        put(&mut record, key, value);
+        self.send_raw(record).await
+    }
+
+    /// As [`send`](Self::send), of a record that a template makes, with its serdes and interceptors:
+    /// `tx.send_record(orders.record(order).key("k1")).await?`. A timeout of its own has no effect.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_record<K: 'static, V: 'static>(
+        &self,
+        record: Outgoing<'_, K, V>,
+    ) -> Result<(), SendError> {
+        let (_, record) = record.prepared().await?;
+        self.send_raw(record).await
+    }
+
+    /// As [`send`](Self::send), of a record as it is.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_raw(&self, record: Record) -> Result<(), SendError> {
+        let (tell, told) = oneshot::channel();
+        self.asks.send(Ask::Send(record, tell)).map_err(|_| SendError::TransactionEnded)?;
+        Ok(told.await.map_err(|_| SendError::TransactionEnded)??)
+    }
+
+    /// Commits a group's offsets together with the records; see [`Transaction::send_offsets`].
+    ///
+    /// # Errors
+    /// The group or the coordinator refuses. The transaction can then only be aborted.
+    pub async fn send_offsets<P, O>(
+        &self,
+        offsets: impl IntoIterator<Item = (P, O)>,
+        group: &GroupMetadata,
+    ) -> Result<(), TransactionError>
+    where
+        P: Into<TopicPartition>,
+        O: Into<OffsetAndMetadata>,
+    {
+        let offsets =
+            offsets.into_iter().map(|(partition, offset)| (partition.into(), offset.into())).collect();
+        let (tell, told) = oneshot::channel();
+        let ask = Ask::Offsets(offsets, group.clone(), tell);
+        self.asks.send(ask).map_err(|_| TransactionError::Closed)?;
+        told.await.unwrap_or(Err(TransactionError::Closed))
+    }
+}
+
+impl fmt::Debug for Transactions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactions").field("id", &self.shared.id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx").field("ended", &self.asks.is_closed()).finish()
+    }
+}
