@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::StartError;
 use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
-use crate::serde::DefaultSerde;
+use crate::serde::{AppSerdes, DefaultSerde};
 use crate::template::request::{Request, RequesterBuilder, Requests};
 use crate::template::{Template, Transactions};
 
@@ -26,8 +26,7 @@ pub struct AppHandle {
     containers: Vec<Container>,
     requests: Requests,
     differences: Vec<TopicDifference>,
-    #[cfg(feature = "schema-registry")]
-    registry: Option<crate::serde::SchemaRegistry>,
+    serdes: AppSerdes,
 }
 
 impl AppHandle {
@@ -36,23 +35,9 @@ impl AppHandle {
         producer: Producer,
         containers: Vec<Container>,
         differences: Vec<TopicDifference>,
+        serdes: AppSerdes,
     ) -> Self {
-        Self {
-            client,
-            producer,
-            containers,
-            requests: Requests::default(),
-            differences,
-            #[cfg(feature = "schema-registry")]
-            registry: None,
-        }
-    }
-
-    /// What templates write with whose types have their schemas in a registry.
-    #[cfg(feature = "schema-registry")]
-    pub(super) fn with_registry(mut self, registry: Option<crate::serde::SchemaRegistry>) -> Self {
-        self.registry = registry;
-        self
+        Self { client, producer, containers, requests: Requests::default(), differences, serdes }
     }
 
     /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and
@@ -73,13 +58,8 @@ impl AppHandle {
 
     /// A typed sender to `topic`, on the app's producer.
     pub fn template<K: DefaultSerde, V: DefaultSerde>(&self, topic: impl Into<Arc<str>>) -> Template<K, V> {
-        #[cfg(feature = "schema-registry")]
-        if K::NEEDS_REGISTRY || V::NEEDS_REGISTRY {
-            let registry = self.registry.as_ref();
-            let (keys, values) = (K::serde_with(registry, true), V::serde_with(registry, false));
-            return Template::with_serdes(&self.producer, topic, keys, values);
-        }
-        Template::new(&self.producer, topic)
+        let (keys, values) = (self.serdes.of::<K>(true), self.serdes.of::<V>(false));
+        Template::with_serdes(&self.producer, topic, keys, values)
     }
 
     /// A request to `topic`, on the app's producer: await it for the reply, which comes to `<topic>-replies`. For
@@ -89,7 +69,7 @@ impl AppHandle {
         topic: impl Into<Arc<str>>,
         value: V,
     ) -> Request<R> {
-        self.requests.request(&self.client, &self.producer, topic.into(), value)
+        self.requests.request(&self.client, &self.producer, &self.serdes, topic.into(), value)
     }
 
     /// Many requests to `topic`, with settings of their own.
@@ -97,7 +77,8 @@ impl AppHandle {
         &self,
         topic: impl Into<Arc<str>>,
     ) -> RequesterBuilder<V, R> {
-        RequesterBuilder::new(&self.client, &self.producer, topic)
+        let (requests, replies) = (self.serdes.of::<V>(false), self.serdes.of::<R>(false));
+        RequesterBuilder::with_serdes(&self.client, &self.producer, topic, requests, replies)
     }
 
     /// Transactions under a name (`transactional.id`) that no other running instance has.

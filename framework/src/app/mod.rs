@@ -213,8 +213,7 @@ impl App {
         };
         let differences = topics::declare(&client, &topics).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
-        #[cfg(feature = "schema-registry")]
-        let registry = states.get::<crate::serde::SchemaRegistry>();
+        let serdes = states.serdes();
         let surroundings = Surroundings { producer: producer.clone(), dead_letter_topics, states, rng };
         let mut containers = Vec::with_capacity(listeners.len());
         for listener in listeners {
@@ -230,9 +229,7 @@ impl App {
                 }
             }
         }
-        let app = AppHandle::new(client, producer, containers, differences);
-        #[cfg(feature = "schema-registry")]
-        let app = app.with_registry(registry);
+        let app = AppHandle::new(client, producer, containers, differences, serdes);
         match app.assigned_within(start_deadline).await {
             Ok(()) => Ok(app),
             Err(error) => {

@@ -1,23 +1,19 @@
 //! `Reply<T>`: a handler answers by what it returns.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
 use klamm_client::{ConsumerRecord, Record};
 use thiserror::Error;
 
+use super::extract::States;
 use super::failure::Failure;
 use super::outcome::{HandlerError, IntoOutcome};
-use crate::serde::{DefaultSerde, Serde, SerdeError};
-
-/// Where the reply to a request goes: its topic, and its partition in four bytes, most significant first. The names are
-/// spring-kafka's.
-const REPLY_TOPIC: &str = "kafka_replyTopic";
-const REPLY_PARTITION: &str = "kafka_replyPartition";
-/// What a request is recognised by; its reply has the same.
-const CORRELATION_ID: &str = "kafka_correlationId";
+use crate::serde::{AppSerdes, DefaultSerde};
+use crate::template::request::{REPLY_TOPIC, ReplyTo};
+use crate::template::{SendError, Written, written};
 
 /// What a handler returns to answer its record: a value, written as its type says, and headers if there are any.
 ///
@@ -79,9 +75,9 @@ impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
 
     fn into_answer(self) -> Result<Option<Box<Answer>>, Failure> {
         let Self { value, headers } = self;
-        let write = move |topic: &str| {
-            let serde = T::Serde::default();
-            if serde.is_null(&value) { Ok(None) } else { serde.serialize(topic, &value).map(Some) }
+        let write = move |serdes: AppSerdes, topic: Arc<str>| {
+            let serde = serdes.of::<T>(false);
+            async move { written("reply", &serde, &topic, Some(value), SendError::Value).await }.boxed()
         };
         Ok(Some(Box::new(Answer { write: Box::new(write), headers })))
     }
@@ -97,13 +93,13 @@ impl<T: DefaultSerde + Sync, E: HandlerError> IntoOutcome for Result<Reply<T>, E
     }
 }
 
-/// The bytes of a value; none for what its serde writes as null.
-type Written = Result<Option<Bytes>, SerdeError>;
+/// Writes a value in an app, to a topic.
+type Write = dyn FnOnce(AppSerdes, Arc<str>) -> BoxFuture<'static, Result<Written, SendError>> + Send;
 
 /// A reply without its type.
 #[doc(hidden)]
 pub struct Answer {
-    write: Box<dyn FnOnce(&str) -> Written + Send>,
+    write: Box<Write>,
     headers: Vec<(Arc<str>, Bytes)>,
 }
 
@@ -113,48 +109,36 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Why a reply cannot be made.
+/// Nobody says where the reply goes.
 #[derive(Debug, Error)]
-enum ReplyError {
-    #[error(
-        "there is no topic to reply to: the record has no header `{REPLY_TOPIC}`, and the listener has no `send_to`"
-    )]
-    NoTopic,
-    #[error("the reply cannot be written: {0}")]
-    Serde(#[source] SerdeError),
-}
+#[error(
+    "there is no topic to reply to: the record has no header `{REPLY_TOPIC}`, and the listener has no `send_to`"
+)]
+struct NoTopic;
 
 impl Answer {
     /// The record that answers `request`.
-    pub(crate) fn record(
+    ///
+    /// # Errors
+    /// It goes nowhere, or cannot be written.
+    pub(crate) async fn record(
         self,
         request: &ConsumerRecord,
         send_to: Option<&Arc<str>>,
+        states: &States,
     ) -> Result<Record, Failure> {
-        let header = |name: &str| request.headers.last(name).flatten();
-        let (topic, partition) = match send_to {
-            Some(topic) => (Arc::clone(topic), None),
-            None => {
-                let topic = header(REPLY_TOPIC).and_then(|topic| std::str::from_utf8(topic).ok());
-                let topic = topic.filter(|topic| !topic.is_empty()).ok_or(ReplyError::NoTopic);
-                let partition = header(REPLY_PARTITION).and_then(|bytes| bytes.try_into().ok());
-                let partition = partition.map(i32::from_be_bytes).filter(|partition| *partition >= 0);
-                (topic.map_err(Failure::unanswered)?.into(), partition)
-            }
-        };
+        let mut reply_to = match send_to {
+            Some(topic) => ReplyTo::to(Arc::clone(topic), &request.headers),
+            None => ReplyTo::of(&request.headers).ok_or(NoTopic).map_err(Failure::unanswered)?,
+        }
+        .record();
         let Self { write, headers } = self;
-        let value = match catch_unwind(AssertUnwindSafe(|| write(&topic))) {
-            Ok(value) => value.map_err(|error| Failure::unanswered(ReplyError::Serde(error)))?,
-            Err(panic) => return Err(Failure::panicked(panic)),
-        };
-        let mut record = Record { partition, key: request.key.clone(), value, ..Record::to(topic) };
-        for (name, value) in headers {
-            record = record.header(name, value);
-        }
-        if let Some(id) = header(CORRELATION_ID) {
-            record = record.header(CORRELATION_ID, Bytes::copy_from_slice(id));
-        }
-        Ok(record)
+        let (value, of_value) =
+            write(states.serdes(), Arc::clone(&reply_to.topic)).await.map_err(Failure::unanswered)?;
+        (reply_to.key, reply_to.value) = (request.key.clone(), value);
+        reply_to.headers.extend(of_value);
+        reply_to.headers.extend(headers.into_iter().map(|(name, value)| (name, Some(value))));
+        Ok(reply_to)
     }
 }
 
@@ -163,6 +147,7 @@ mod tests {
     use klamm_client::{Headers, TimestampType};
 
     use super::*;
+    use crate::template::request::{CORRELATION_ID, REPLY_PARTITION};
 
     fn request(headers: Headers) -> ConsumerRecord {
         ConsumerRecord {
@@ -178,8 +163,10 @@ mod tests {
         }
     }
 
-    fn answer(reply: Reply<String>) -> Answer {
-        *reply.into_answer().unwrap().unwrap()
+    fn answer(reply: Reply<String>, headers: Headers, send_to: Option<&Arc<str>>) -> Result<Record, Failure> {
+        let answer = reply.into_answer().unwrap().unwrap();
+        // Nothing has to be looked up.
+        answer.record(&request(headers), send_to, &States::default()).now_or_never().unwrap()
     }
 
     #[test]
@@ -188,25 +175,15 @@ mod tests {
             [(REPLY_TOPIC, "replies"), (CORRELATION_ID, "seven")].into_iter().collect();
         headers.push(REPLY_PARTITION, Some(Bytes::copy_from_slice(&3_i32.to_be_bytes())));
         let reply = Reply::new("v".to_owned()).header("own", "h");
-        let record = answer(reply.clone()).record(&request(headers.clone()), None).unwrap();
+        let record = answer(reply.clone(), headers.clone(), None).unwrap();
         assert_eq!((&*record.topic, record.partition), ("replies", Some(3)));
         assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&b"k"[..]), Some(&b"v"[..])));
         let written = Headers::from(record.headers);
         assert_eq!(written.last(CORRELATION_ID), Some(Some(&b"seven"[..])));
         assert_eq!(written.last("own"), Some(Some(&b"h"[..])));
-        let record = answer(reply.clone()).record(&request(headers), Some(&"elsewhere".into())).unwrap();
+        let record = answer(reply.clone(), headers, Some(&"elsewhere".into())).unwrap();
         assert_eq!((&*record.topic, record.partition), ("elsewhere", None));
-        let nowhere = answer(reply).record(&request(Headers::new()), None).unwrap_err();
+        let nowhere = answer(reply, Headers::new(), None).unwrap_err();
         assert!(nowhere.to_string().contains("no topic to reply to"), "{nowhere}");
-    }
-
-    #[test]
-    fn a_partition_that_is_none_is_left_to_the_producer() {
-        for odd in [&[][..], &[1], &[0xff; 4], &[0; 5]] {
-            let mut headers: Headers = [(REPLY_TOPIC, "replies")].into_iter().collect();
-            headers.push(REPLY_PARTITION, Some(Bytes::copy_from_slice(odd)));
-            let record = answer(Reply::new("v".to_owned())).record(&request(headers), None).unwrap();
-            assert_eq!(record.partition, None, "{odd:?}");
-        }
     }
 }

@@ -26,6 +26,7 @@ mod delegating;
 mod depth;
 mod error;
 pub mod header;
+mod in_app;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "json-schema")]
@@ -59,6 +60,7 @@ pub use bytes::Bytes;
 pub use delegating::{ByHeader, ByTopic, FORMAT_HEADER, SPRING_FORMAT_HEADER};
 pub use error::SerdeError;
 pub use header::{FromHeaders, HeaderError, HeaderValue, IntoHeaders};
+pub(crate) use in_app::AppSerdes;
 #[cfg(feature = "json")]
 pub(crate) use json::from_json;
 #[cfg(feature = "json")]

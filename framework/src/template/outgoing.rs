@@ -149,7 +149,7 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
 
 /// What a key or value is in a record: its bytes, none for what the serde writes as null, and the headers that go with
 /// them.
-pub(super) type Written = (Option<Bytes>, HeaderList);
+pub(crate) type Written = (Option<Bytes>, HeaderList);
 
 /// Puts key and value into a record.
 pub(super) fn put(record: &mut Record, (key, of_key): Written, (value, of_value): Written) {
@@ -160,7 +160,7 @@ pub(super) fn put(record: &mut Record, (key, of_key): Written, (value, of_value)
 
 /// Writes a key or value, after everything was looked up that its serde asks for. All that is sent goes through here.
 /// The serde is the user's code.
-pub(super) async fn written<T: 'static, S: Serde<T> + ?Sized>(
+pub(crate) async fn written<T: 'static, S: Serde<T> + ?Sized>(
     part: &'static str,
     serde: &S,
     topic: &str,

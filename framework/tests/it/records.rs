@@ -147,6 +147,22 @@ async fn the_types_of_a_topic_are_told_apart_by_a_header(kit: TestKit) {
     assert!(said(&dead.next().await).contains("no header `klamm-type`"));
 }
 
+#[kafka_listener(topics = "calls", group = "g", send_to = "answers")]
+async fn answer_by_type(Value(id): Value<String>) -> Reply<OrderEvent> {
+    OrderEvent::Placed(Placed { id: id.parse().unwrap_or(0) }).into()
+}
+
+/// Its headers were left out: who read the reply could not tell what it was.
+#[klamm::test]
+async fn a_reply_is_written_as_a_template_writes_it(kit: TestKit) {
+    let app = kit.app().listener(answer_by_type).start().await;
+    kit.send("calls", "k", "7").await;
+    app.handled("answer_by_type", 1).await;
+    let [reply] = &kit.topic("answers").records().await[..] else { panic!("one reply") };
+    assert_eq!(reply.headers.last("klamm-type"), Some(Some(&b"order.placed"[..])));
+    assert_eq!(reply.value.as_deref(), Some(&br#"{"id":7}"#[..]));
+}
+
 /// Spring-kafka's JSON serializer names the class in a header; so can we, and read what we do not know.
 #[derive(Debug, PartialEq, Record)]
 #[record(json, header = "__TypeId__")]

@@ -72,6 +72,24 @@ async fn bill_registered(order: Order, State(seen): State<Seen>) {
     seen.add(format!("{} {:?}", order.id, order.note));
 }
 
+#[kafka_listener(topics = "questions", group = "answering")]
+async fn confirm(order: Order) -> Reply<Order> {
+    Order { note: Some("confirmed".to_owned()), ..order }.into()
+}
+
+/// Neither requests nor replies knew the app's registry, and a reply did not wait for what had to be looked up.
+#[klamm::test]
+async fn requests_and_replies_have_their_schemas_in_the_apps_registry(kit: TestKit) {
+    let (_server, client) = registry(&kit).await;
+    let app = kit.app().state(client).listener(confirm).start().await;
+    for id in 1..=2 {
+        let reply: Order = app.request("questions", order(id)).await.unwrap();
+        assert_eq!(reply, Order { id, note: Some("confirmed".to_owned()) });
+    }
+    let requester = app.requester::<Order, Order>("questions").start().await.unwrap();
+    assert_eq!(requester.request(order(3)).await.unwrap().id, 3);
+}
+
 #[klamm::test]
 async fn a_listener_reads_what_others_wrote_with_an_older_schema(kit: TestKit) {
     let (server, client) = registry(&kit).await;

@@ -81,7 +81,8 @@ async fn with_record(
             "who acknowledges by hand replies by hand: send with a template, then acknowledge",
         ));
     }
-    answer.record(&item.record, shared.settings.send_to.as_ref()).map(Some)
+    let (send_to, states) = (shared.settings.send_to.as_ref(), &shared.scope.states);
+    answer.record(&item.record, send_to, states).await.map(Some)
 }
 
 /// The record is finished when its reply is acknowledged.

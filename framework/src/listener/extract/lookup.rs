@@ -27,8 +27,9 @@ pub(super) fn serde_of<T: DefaultSerde>(delivery: &Delivery<'_>) -> T::Serde {
     #[cfg(feature = "schema-registry")]
     if T::NEEDS_REGISTRY {
         // What is read says by itself with which schema it was written, a key like a value.
-        return T::serde_with(delivery.state::<SchemaRegistry>().as_ref(), false);
+        return delivery.scope.states.serdes().of::<T>(false);
     }
+    // The state is not looked for in vain at each record.
     let _ = delivery;
     T::Serde::default()
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::serde::AppSerdes;
+
 /// The states of an app by type. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct States(Arc<HashMap<TypeId, Held>>);
@@ -24,6 +26,14 @@ impl States {
 
     pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
         self.0.get(&TypeId::of::<T>())?.state.downcast_ref::<T>().cloned()
+    }
+
+    /// The default serdes of this app.
+    pub(crate) fn serdes(&self) -> AppSerdes {
+        #[cfg(feature = "schema-registry")]
+        return AppSerdes::new(self.get());
+        #[cfg(not(feature = "schema-registry"))]
+        AppSerdes::default()
     }
 
     pub(crate) fn contains(&self, type_id: TypeId) -> bool {

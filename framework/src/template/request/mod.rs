@@ -34,6 +34,9 @@ mod requester;
 pub use ask::{Replies, Request};
 pub use correlations::ReplyStats;
 pub use error::ReplyError;
+pub(crate) use reply_to::REPLY_TOPIC;
 pub use reply_to::ReplyTo;
+#[cfg(test)]
+pub(crate) use reply_to::{CORRELATION_ID, REPLY_PARTITION};
 pub(crate) use requester::Requests;
 pub use requester::{Requester, RequesterBuilder};

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use klamm_client::{Headers, Record};
 
 /// What a request is recognised by; a reply has the same bytes.
-pub(super) const CORRELATION_ID: &str = "kafka_correlationId";
+pub(crate) const CORRELATION_ID: &str = "kafka_correlationId";
 /// The topic that replies go to.
-pub(super) const REPLY_TOPIC: &str = "kafka_replyTopic";
+pub(crate) const REPLY_TOPIC: &str = "kafka_replyTopic";
 /// The partition that replies go to, as four bytes.
-pub(super) const REPLY_PARTITION: &str = "kafka_replyPartition";
+pub(crate) const REPLY_PARTITION: &str = "kafka_replyPartition";
 /// A reply with one of these says that the request failed.
 const ERROR_MESSAGE: &str = "kafka_exception-message";
 const ERROR_TYPE: &str = "kafka_exception-fqcn";
@@ -42,13 +42,17 @@ pub struct ReplyTo {
 impl ReplyTo {
     /// What the headers of a request say; none when it asks for no reply.
     pub fn of(headers: &Headers) -> Option<Self> {
-        let topic = std::str::from_utf8(headers.last(REPLY_TOPIC)??).ok()?;
+        let topic =
+            std::str::from_utf8(headers.last(REPLY_TOPIC)??).ok().filter(|topic| !topic.is_empty())?;
         let partition = headers.last(REPLY_PARTITION).flatten().and_then(|bytes| bytes.try_into().ok());
-        Some(Self {
-            topic: topic.into(),
-            partition: partition.map(i32::from_be_bytes).filter(|partition| *partition >= 0),
-            correlation_id: headers.last(CORRELATION_ID).flatten().map(Bytes::copy_from_slice),
-        })
+        let partition = partition.map(i32::from_be_bytes).filter(|partition| *partition >= 0);
+        Some(Self { partition, ..Self::to(topic.into(), headers) })
+    }
+
+    /// To this topic, whatever the headers of the request say.
+    pub(crate) fn to(topic: Arc<str>, headers: &Headers) -> Self {
+        let correlation_id = headers.last(CORRELATION_ID).flatten().map(Bytes::copy_from_slice);
+        Self { topic, partition: None, correlation_id }
     }
 
     /// The record that answers with this value.
@@ -63,7 +67,8 @@ impl ReplyTo {
         self.record().header(ERROR_TYPE, text(type_name)).header(ERROR_MESSAGE, text(message))
     }
 
-    fn record(&self) -> Record {
+    /// The record that answers, without its value.
+    pub(crate) fn record(&self) -> Record {
         let mut record = Record { partition: self.partition, ..Record::to(Arc::clone(&self.topic)) };
         if let Some(id) = &self.correlation_id {
             record = record.header(CORRELATION_ID, id.clone());

@@ -12,7 +12,7 @@ use super::ask::{ErrorCheck, Request, TIMEOUT, Writing};
 use super::correlations::ReplyStats;
 use super::desk::{Desk, Place};
 use super::error::ReplyError;
-use crate::serde::{DefaultSerde, Serde};
+use crate::serde::{AppSerdes, DefaultSerde, Serde};
 use crate::template::{SendError, written};
 
 /// What is appended to a topic's name for the replies to requests that go there.
@@ -180,14 +180,15 @@ impl Requests {
         &self,
         client: &Client,
         producer: &Producer,
+        serdes: &AppSerdes,
         topic: Arc<str>,
         value: V,
     ) -> Request<R> {
-        let value = writing(&topic, Arc::new(V::Serde::default()), value);
+        let value = writing(&topic, Arc::new(serdes.of::<V>(false)), value);
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Desk::new(client, producer, reply_topic(&topic), Place::default()));
         let desk = Arc::clone(desks.entry(Arc::clone(&topic)).or_insert_with(new));
-        Request::new(desk, (topic, value), Arc::new(R::Serde::default()), None, TIMEOUT)
+        Request::new(desk, (topic, value), Arc::new(serdes.of::<R>(false)), None, TIMEOUT)
     }
 }
 
