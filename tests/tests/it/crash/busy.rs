@@ -48,7 +48,7 @@ async fn rolls_retention_groups_and_topics_survive_kills() {
     for round in 0..ROUNDS {
         let before = world.progress();
         let enough = |world: &World| world.progress().iter().zip(&before).all(|(now, then)| *now > then + 20);
-        wait_until(Duration::from_secs(60), || enough(&world)).await;
+        wait_until(Duration::from_secs(180), || enough(&world)).await;
         tokio::time::sleep(Duration::from_millis(rng.below(60))).await;
         assert!(broker.is_running(), "{}", broker.log());
         broker.kill().await;
@@ -172,5 +172,5 @@ async fn read(world: &World, client: &Client, topic: &str) -> Found {
         consumer.close().await.unwrap();
         Found { records, start, end, end_after, seen_ms }
     };
-    timeout(Duration::from_secs(60), reading).await.expect("reading to the end")
+    timeout(Duration::from_secs(180), reading).await.expect("reading to the end")
 }

@@ -43,7 +43,7 @@ async fn read_all(address: &str, topic: &str) -> Vec<(i64, u64)> {
         consumer.close().await.unwrap();
         found
     };
-    timeout(Duration::from_secs(60), read).await.expect("reading to the end")
+    timeout(Duration::from_secs(180), read).await.expect("reading to the end")
 }
 
 async fn wait_until(deadline: Duration, holds: impl Fn() -> bool) {
