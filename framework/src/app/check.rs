@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::StartError;
-use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, States, Topics};
+use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, States, Topics};
 
 /// Checks all listeners, and says where their dead letters go.
 ///
@@ -27,6 +27,9 @@ pub(super) fn all(listeners: &[Listener], states: &States) -> Result<DeadLetterT
         if let Some(topic) = listener.settings.policy.dead_letter_topic() {
             dead_letters.add(&listener.settings.topics, topic);
         }
+        if let Some(retries) = RetryTopics::new(&listener.settings.group, listener.settings.policy.steps()) {
+            dead_letters.add_retries(&listener.settings.topics, retries);
+        }
     }
     Ok(dead_letters)
 }
@@ -41,6 +44,19 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
     if let Some(name) = settings.topics.illegal_name() {
         let (listener, topic) = (Arc::clone(&listener.id), name.into());
         return Err(StartError::IllegalTopic { listener, topic });
+    }
+    if let Some(retries) = RetryTopics::new(&settings.group, settings.policy.steps()) {
+        // Of a pattern, the group alone can be looked at.
+        let topics = match &settings.topics {
+            Topics::Pattern(_) => Topics::Names(vec!["topic".into()]),
+            names @ Topics::Names(_) => names.clone(),
+        };
+        if let Some(name) = retries.with(&topics).illegal_name() {
+            return Err(StartError::IllegalRetryTopic {
+                listener: Arc::clone(&listener.id),
+                topic: name.into(),
+            });
+        }
     }
     let own_dead_letters = match (settings.policy.dead_letter_topic(), &settings.topics) {
         (Some(Some(topic)), Topics::Names(names)) => names.contains(topic),

@@ -74,6 +74,17 @@ pub enum StartError {
         /// The name.
         topic: Arc<str>,
     },
+    /// A retry topic would have a name that no topic can have: it holds the name of the topic, and the group.
+    #[error(
+        "listener `{listener}`: no retry topic can be called \"{topic}\": give its group a name of letters, digits, `.`, \
+         `_` or `-`, and keep the whole below 250 letters"
+    )]
+    IllegalRetryTopic {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// The name.
+        topic: Arc<str>,
+    },
     /// A placeholder in a listener's settings stands for nothing.
     #[error("listener `{listener}`: {source}")]
     Placeholder {

@@ -212,6 +212,7 @@ impl App {
             Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
         };
         let differences = topics::declare(&client, &topics).await?;
+        topics::make_retry_topics(&client, &listeners).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
         let serdes = states.serdes();
         let surroundings = Surroundings { producer: producer.clone(), dead_letter_topics, states, rng };

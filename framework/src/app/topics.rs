@@ -9,6 +9,7 @@ use klamm_client::admin::{ConfigResource, NewPartitions, TopicDescription};
 use klamm_client::{AdminError, Client, ErrorCode, NewTopic};
 
 use super::StartError;
+use crate::listener::{Listener, RetryTopics, Topics, make_missing};
 
 /// What differs between a topic as an app declares it and as it is, and is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +107,22 @@ pub(super) async fn declare(
         tracing::warn!("{difference}");
     }
     Ok(plan.differences)
+}
+
+/// Makes the retry topics of listeners whose topics there are already; others are made when they are needed.
+///
+/// # Errors
+/// A topic cannot be made: that is named.
+pub(super) async fn make_retry_topics(client: &Client, listeners: &[Listener]) -> Result<(), StartError> {
+    for listener in listeners {
+        let settings = &listener.settings;
+        let Some(retries) = RetryTopics::new(&settings.group, settings.policy.steps()) else { continue };
+        let Topics::Names(names) = &settings.topics else { continue };
+        for source in names {
+            make_missing(client, &retries, source).await.map_err(StartError::Topic)?;
+        }
+    }
+    Ok(())
 }
 
 fn told(

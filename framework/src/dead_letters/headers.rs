@@ -168,7 +168,7 @@ pub(crate) fn number_of(name: &str, value: &[u8]) -> Option<i64> {
 }
 
 /// A number as Java writes it: big-endian, in one to eight bytes (spring's retry topics leave out leading zeros).
-fn integer(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn integer(bytes: &[u8]) -> Option<i64> {
     let first = *bytes.first()?;
     let mut wide = if first < 0x80 { [0; 8] } else { [0xff; 8] };
     wide.get_mut(8_usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);

@@ -40,7 +40,7 @@ pub use destination::Stays;
 pub use error::DeadLetterError;
 pub use filter::LetterFilter;
 pub use headers::{Cause, Origin};
-pub(crate) use headers::{Failed, of_failed};
+pub(crate) use headers::{Failed, OwnedHeaders, integer, of_failed};
 pub use letter::{DeadLetter, HeaderText};
 pub use letters::DeadLetters;
 pub use purge::{Purge, PurgePlan};

@@ -48,6 +48,7 @@ mod ledger;
 mod lookups;
 mod outcome;
 mod reply;
+mod retry_topics;
 mod topics;
 
 pub use ack::{Ack, AckError};
@@ -55,7 +56,7 @@ pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder
 pub use container::{
     CommandError, DrainReport, ListenerFailure, ListenerHandle, SeekTo, Trouble, UnfinishedRecord,
 };
-pub(crate) use container::{Container, Surroundings};
+pub(crate) use container::{Container, Surroundings, make_missing};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
 #[cfg(feature = "garde")]
@@ -75,5 +76,6 @@ pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
 #[doc(hidden)]
 pub use reply::Answer;
 pub use reply::Reply;
+pub(crate) use retry_topics::RetryTopics;
 pub use topics::IntoTopics;
 pub(crate) use topics::{DeadLetterTopics, Topics};

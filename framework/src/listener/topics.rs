@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use regex_lite::Regex;
 
+use super::retry_topics::RetryTopics;
+
 /// What is appended to a topic's name for its dead letters.
 pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dlt";
 /// Kafka's limit.
@@ -56,6 +58,8 @@ pub(crate) struct DeadLetterTopics {
     /// Whose dead letters go to a topic of the suffix.
     sources: Vec<Topics>,
     named: Vec<Arc<str>>,
+    /// Who has retry topics.
+    retries: Vec<(Topics, RetryTopics)>,
 }
 
 impl DeadLetterTopics {
@@ -67,10 +71,20 @@ impl DeadLetterTopics {
         }
     }
 
+    /// A listener on `topics` has retry topics.
+    pub(crate) fn add_retries(&mut self, topics: &Topics, retries: RetryTopics) {
+        self.retries.push((topics.clone(), retries));
+    }
+
     /// Whether the pattern is not meant for this topic, though it matches: it is named as the app's dead-letter topic,
     /// or is that of a topic which the pattern matches as well. One that matches dead-letter topics alone is meant for
-    /// them.
-    pub(crate) fn are_left_out(&self, pattern: &Topics, topic: &str) -> bool {
+    /// them. Likewise with retry topics, except those of the `group` itself.
+    pub(crate) fn are_left_out(&self, pattern: &Topics, group: &str, topic: &str) -> bool {
+        let others = self.retries.iter().filter(|(_, retries)| retries.group() != group);
+        let mut sources = others.filter_map(|(of, retries)| Some((of, retries.source_of(topic)?.0)));
+        if sources.any(|(of, source)| pattern.holds(source) && of.holds(source)) {
+            return true;
+        }
         if self.named.iter().any(|name| **name == *topic) {
             return !matches!(pattern, Topics::Pattern(pattern) if **pattern == *topic);
         }
@@ -150,21 +164,25 @@ mod tests {
     fn a_pattern_leaves_out_the_dead_letters_of_what_it_matches() {
         let mut topics = DeadLetterTopics::default();
         let clicks = pattern("clicks-.*");
-        assert!(!topics.are_left_out(&clicks, "clicks-a-dlt"), "somebody else's");
+        assert!(!topics.are_left_out(&clicks, "g", "clicks-a-dlt"), "somebody else's");
         topics.add(&clicks, None);
         assert!(
-            topics.are_left_out(&clicks, "clicks-a-dlt") && topics.are_left_out(&clicks, "clicks-a-dlt-dlt")
+            topics.are_left_out(&clicks, "g", "clicks-a-dlt")
+                && topics.are_left_out(&clicks, "g", "clicks-a-dlt-dlt")
         );
-        assert!(!topics.are_left_out(&clicks, "clicks-a") && !topics.are_left_out(&clicks, "clicks-dlt"));
-        assert!(!topics.are_left_out(&pattern(".*-dlt"), "clicks-a-dlt"), "meant for dead letters");
         assert!(
-            topics.are_left_out(&pattern(".*"), "clicks-a-dlt")
-                && !topics.are_left_out(&pattern(".*"), "orders-dlt")
+            !topics.are_left_out(&clicks, "g", "clicks-a")
+                && !topics.are_left_out(&clicks, "g", "clicks-dlt")
+        );
+        assert!(!topics.are_left_out(&pattern(".*-dlt"), "g", "clicks-a-dlt"), "meant for dead letters");
+        assert!(
+            topics.are_left_out(&pattern(".*"), "g", "clicks-a-dlt")
+                && !topics.are_left_out(&pattern(".*"), "g", "orders-dlt")
         );
         topics.add(&names(&["orders"]), None);
         assert!(
-            topics.are_left_out(&pattern(".*"), "orders-dlt")
-                && !topics.are_left_out(&pattern(".*"), "bills-dlt")
+            topics.are_left_out(&pattern(".*"), "g", "orders-dlt")
+                && !topics.are_left_out(&pattern(".*"), "g", "bills-dlt")
         );
     }
 
@@ -172,8 +190,21 @@ mod tests {
     fn a_named_dead_letter_topic_is_left_out_unless_the_pattern_names_it() {
         let mut topics = DeadLetterTopics::default();
         topics.add(&names(&["orders"]), Some(&"graveyard".into()));
-        assert!(topics.are_left_out(&pattern("g.*"), "graveyard"));
-        assert!(!topics.are_left_out(&pattern("graveyard"), "graveyard"));
-        assert!(!topics.are_left_out(&pattern(".*"), "orders-dlt"), "nothing goes there");
+        assert!(topics.are_left_out(&pattern("g.*"), "g", "graveyard"));
+        assert!(!topics.are_left_out(&pattern("graveyard"), "g", "graveyard"));
+        assert!(!topics.are_left_out(&pattern(".*"), "g", "orders-dlt"), "nothing goes there");
+    }
+
+    #[test]
+    fn a_pattern_leaves_out_the_retry_topics_of_other_groups() {
+        let mut topics = DeadLetterTopics::default();
+        let delays = [std::time::Duration::from_secs(10)];
+        let retries = RetryTopics::new(&"billing".into(), &delays).unwrap();
+        topics.add_retries(&pattern("clicks-.*"), retries);
+        let waiting = "clicks-a-retry-10s-billing";
+        assert!(topics.are_left_out(&pattern(".*"), "audit", waiting));
+        assert!(!topics.are_left_out(&pattern(".*"), "billing", waiting), "its own");
+        assert!(!topics.are_left_out(&pattern(".*-retry-.*"), "audit", waiting), "meant for them");
+        assert!(!topics.are_left_out(&pattern(".*"), "audit", "orders-retry-10s-billing"), "somebody else's");
     }
 }

@@ -48,6 +48,7 @@ mod records;
 mod replying;
 #[cfg(feature = "testing")]
 mod requests;
+mod retry_topics;
 #[cfg(all(
     feature = "testing",
     feature = "schema-registry",

@@ -66,6 +66,14 @@ async fn replay_dead_letters() {
 }
 
 #[tokio::test]
+async fn retry_topics() {
+    let said = "charged `fine` at attempt 1 from orders\n\
+                charged `busy` at attempt 3 from orders-retry-1s-billing\n\
+                gave up `not covered`";
+    runs("retry_topics", &[], said).await;
+}
+
+#[tokio::test]
 async fn request_reply() {
     let said = "klamm has 5 letters\nthe request failed there: there is nothing to measure";
     runs("request_reply", &[], said).await;

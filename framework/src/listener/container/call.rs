@@ -70,8 +70,12 @@ async fn with_record(
 ) -> Result<Option<Record>, Failure> {
     let is_manual = ack.is_some();
     let ack = ack.map(|ack| Ack::new(Arc::clone(ack) as _));
-    let delivery =
-        Delivery { record: &item.record, attempt: item.attempt, scope: &shared.scope, ack: ack.as_ref() };
+    let delivery = Delivery {
+        record: &item.record,
+        attempt: shared.attempt_of(item),
+        scope: &shared.scope,
+        ack: ack.as_ref(),
+    };
     let handled = AssertUnwindSafe(call_record(call, &delivery));
     let answer = handled.catch_unwind().await.unwrap_or_else(|panic| Err(Failure::panicked(panic)))?;
     let Some(answer) = answer else { return Ok(None) };
@@ -100,7 +104,7 @@ async fn with_batch(
 ) -> Failures {
     let ack = ack_call.map(|ack| Ack::new(Arc::clone(ack) as _));
     let input = || BatchInput {
-        records: items.iter().map(|item| (&item.record, item.attempt)).collect(),
+        records: items.iter().map(|item| (&item.record, shared.attempt_of(item))).collect(),
         scope: &shared.scope,
         ack: ack.as_ref(),
     };

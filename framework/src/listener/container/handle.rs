@@ -168,10 +168,18 @@ impl ListenerHandle {
     /// # Errors
     /// The listener listens on a pattern, no topic can have such a name, or the listener has ended.
     pub async fn add_topics(&self, topics: impl IntoTopics) -> Result<(), CommandError> {
-        self.tell(Todo::AddTopics(topics.into_topics())).await
+        let topics = topics.into_topics();
+        if let Some(copies) = &self.shared.retry_copies {
+            // Before they are asked for: brokers that make topics by themselves would give them another size.
+            for topic in &topics {
+                copies.see_to(topic).await;
+            }
+        }
+        self.tell(Todo::AddTopics(topics)).await
     }
 
-    /// Listens on these topics no more. What is in work of them may finish, as whenever partitions go.
+    /// Listens on these topics no more. What is in work of them may finish, as whenever partitions go; what waits in
+    /// their retry topics waits until they are added again.
     ///
     /// # Errors
     /// The listener listens on a pattern, would have no topics left, or has ended.

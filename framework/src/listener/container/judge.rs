@@ -10,7 +10,7 @@ use super::ListenerFailure;
 use super::call::Failed;
 use super::outputs::{Output, What};
 use super::shared::{Back, Item, Shared};
-use crate::listener::failure::{Decision, Ending, Failure};
+use crate::listener::failure::{Decision, Delivered, Ending, Failure};
 use crate::listener::flow::{PartId, after};
 
 /// Asks the policy about each failed record; gives those to try again, and after which delay.
@@ -19,7 +19,9 @@ pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>
     for (mut item, failure) in failed {
         let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
         let random = shared.rng.next_u64();
-        match shared.settings.policy.decide(&failure, item.attempt, elapsed, random) {
+        let steps_taken = shared.retry_copies.as_ref().map_or(0, |copies| copies.steps_taken(&item.record));
+        let delivered = Delivered { attempt: item.attempt, elapsed, steps_taken };
+        match shared.settings.policy.decide(&failure, delivered, random) {
             Decision::RetryAfter(wait) => {
                 tracing::warn!(
                     listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
@@ -30,6 +32,7 @@ pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>
                 delay = delay.max(wait);
                 retried.push(item);
             }
+            Decision::Forward => forward(shared, part, item, failure),
             Decision::GiveUp(ending) => give_up(shared, part, item, failure, ending),
         }
     }
@@ -47,6 +50,15 @@ pub(super) fn take_back(shared: &Shared, Back { part, items, failure }: Back) {
     if !retried.is_empty() {
         shared.change_times(|flow, now| flow.retry_apart(part, retried, after(now, delay)));
     }
+}
+
+/// Lets the record wait in its next retry topic.
+fn forward(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>) {
+    let due_ms = shared.retry_copies.as_ref().and_then(|copies| copies.due_ms(&item.record));
+    let what = What::Retry { failure, due_ms: due_ms.unwrap_or_default() };
+    shared.change(|flow| flow.open(part));
+    // Nobody receives when the listener has ended; then the record is delivered again after a restart.
+    let _ = shared.outputs.send(Output { part, item, what });
 }
 
 fn give_up(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>, ending: Ending) {

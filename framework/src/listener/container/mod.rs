@@ -12,6 +12,7 @@
 //! output_stage.rs sends it
 //! sending.rs      what to do when that fails                                         (pure)
 //! dead_letter.rs  dead letters
+//! retry_copies.rs copies in retry topics
 //! commits.rs      requests for commits
 //! committing.rs   makes them
 //! rebalance.rs    partitions come and go
@@ -36,6 +37,7 @@ mod output_stage;
 mod outputs;
 mod poll;
 mod rebalance;
+mod retry_copies;
 mod running;
 mod sending;
 mod shared;
@@ -47,6 +49,7 @@ mod worker;
 
 pub use command::{CommandError, SeekTo};
 pub use handle::ListenerHandle;
+pub(crate) use retry_copies::make_missing;
 pub(crate) use running::{Container, Surroundings};
 pub use status::{DrainReport, ListenerFailure, UnfinishedRecord};
 pub use troubles::Trouble;

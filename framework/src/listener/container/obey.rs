@@ -73,7 +73,10 @@ fn change_topics(
     if let Some(topic) = changed.iter().find(|name| !is_legal(name)) {
         return Err(CommandError::IllegalTopic { topic: Arc::clone(topic) });
     }
-    consumer(shared)?.subscribe(changed.iter().cloned())?;
-    *names = changed.into_iter().collect();
+    let changed: Vec<Arc<str>> = changed.into_iter().collect();
+    if let Topics::Names(all) = shared.scope.with_retries(&Topics::Names(changed.clone())) {
+        consumer(shared)?.subscribe(all)?;
+    }
+    *names = changed;
     Ok(())
 }

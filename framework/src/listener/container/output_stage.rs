@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::ListenerFailure;
+use super::dead_letter::failed;
 use super::outputs::{Output, What};
 use super::sending::{Next, Sending, advice};
 use super::shared::{Back, Item, Shared};
@@ -48,7 +49,9 @@ struct Stage<'a> {
 impl Stage<'_> {
     async fn send(&mut self) {
         let policy = match &self.output.what {
-            What::DeadLetter { .. } => Some(self.shared.settings.policy.unsendable_policy().clone()),
+            What::DeadLetter { .. } | What::Retry { .. } => {
+                Some(self.shared.settings.policy.unsendable_policy().clone())
+            }
             What::Reply(_) => None,
         };
         let mut sending = Sending::new(policy);
@@ -73,7 +76,7 @@ impl Stage<'_> {
                     let record = &self.output.item.record;
                     tracing::error!(
                         listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
-                        offset = record.offset, %error, "a dead letter cannot be sent, and its record is skipped"
+                        offset = record.offset, %error, "{} cannot be sent, and its record is skipped", self.what()
                     );
                     return self.shared.finish([self.output.item.ticket]);
                 }
@@ -89,7 +92,27 @@ impl Stage<'_> {
             What::DeadLetter { topic, failure } => {
                 let topic = sending.elsewhere().or(topic.as_ref());
                 let failure = failure.shortened(sending.text_bytes_max());
-                shared.dead_letters.publish(record, topic, &shared.scope.group, &failure).await?;
+                let source = shared.scope.source_topic(&record.topic);
+                shared.dead_letters.publish(record, topic, source, &shared.scope.group, &failure).await?;
+            }
+            What::Retry { due_ms, failure } => {
+                let failure = failure.shortened(sending.text_bytes_max());
+                match (sending.elsewhere(), &shared.retry_copies) {
+                    (Some(parked), _) => {
+                        let parked = Some(parked);
+                        shared
+                            .dead_letters
+                            .publish(record, parked, "", &shared.scope.group, &failure)
+                            .await?;
+                    }
+                    (None, Some(copies)) => {
+                        let message = failure.to_string();
+                        let failed = failed(&shared.scope.group, &failure, &message);
+                        let deliveries = shared.attempt_of(&self.output.item);
+                        copies.publish(record, deliveries, *due_ms, failed).await?;
+                    }
+                    (None, None) => {}
+                }
             }
             What::Reply(reply) => {
                 shared.producer.send((**reply).clone()).await?;
@@ -105,6 +128,11 @@ impl Stage<'_> {
                 listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
                 offset = record.offset, attempts = item.attempt, %failure,
                 "a record failed for good and is in the dead-letter topic"
+            ),
+            What::Retry { failure, due_ms } => tracing::warn!(
+                listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
+                offset = record.offset, attempts = item.attempt, %failure, due_ms,
+                "a record failed, and waits in a retry topic"
             ),
             What::Reply(_) => {}
         }
@@ -128,12 +156,13 @@ impl Stage<'_> {
     }
 
     fn give_back(&self, error: ProduceError) {
-        let Item { record, ticket, attempt, first_failure } = &self.output.item;
+        let Item { record, ticket, attempt, first_failure, due } = &self.output.item;
         let item = Item {
             record: record.clone(),
             ticket: *ticket,
             attempt: *attempt,
             first_failure: *first_failure,
+            due: *due,
         };
         let back = Back { part: self.output.part, items: vec![item], failure: Failure::unanswered(error) };
         // Nobody receives when the listener has ended; then the record is delivered again after a restart.
@@ -154,12 +183,17 @@ impl Stage<'_> {
     fn tell(&mut self, error: &ProduceError) {
         self.told = true;
         let halted = if self.halted { "; the partition stands still" } else { "" };
-        let what = match &self.output.what {
-            What::DeadLetter { .. } => "a dead letter",
-            What::Reply(_) => "a reply",
-        };
+        let what = self.what();
         let reason = format!("{what} cannot be sent: {error}{}{halted}", advice(error));
         self.shared.troubles.tell(&self.shared.scope.id, self.subject(), &reason);
+    }
+
+    fn what(&self) -> &'static str {
+        match &self.output.what {
+            What::DeadLetter { .. } => "a dead letter",
+            What::Retry { .. } => "a copy for a retry topic",
+            What::Reply(_) => "a reply",
+        }
     }
 
     fn subject(&self) -> Subject {

@@ -20,6 +20,8 @@ pub(super) struct Output {
 pub(super) enum What {
     /// The record itself, with the story of its failure, to this topic or to the one of the suffix.
     DeadLetter { topic: Option<Arc<str>>, failure: Arc<Failure> },
+    /// The record itself, with the story of its failure, to the next retry topic, where it waits until it is due.
+    Retry { failure: Arc<Failure>, due_ms: i64 },
     /// What answers it.
     Reply(Box<Record>),
 }

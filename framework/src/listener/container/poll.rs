@@ -128,7 +128,7 @@ fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
         // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what
         // is finished meanwhile must not be committed past those to come.
         let read_to = (records.len() <= TOGETHER).then_some(next_offset);
-        let some = records.by_ref().take(TOGETHER);
+        let some = shared.arrivals(records.by_ref().take(TOGETHER), now);
         is_full = shared.change(|flow| flow.push(part, some, read_to, now));
     }
     if !is_full {

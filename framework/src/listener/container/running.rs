@@ -15,6 +15,7 @@ use super::status::{DrainReport, Ended};
 use super::{committing, output_stage, watching};
 use crate::listener::builder::Listener;
 use crate::listener::extract::{Scope, States};
+use crate::listener::retry_topics::RetryTopics;
 use crate::listener::topics::{DeadLetterTopics, Topics};
 
 /// What the listeners of an app share.
@@ -46,8 +47,11 @@ impl Container {
         let Listener { id, call, settings, .. } = listener;
         let (returned, take_back) = mpsc::unbounded_channel();
         let (outputs, to_send) = mpsc::unbounded_channel();
-        let scope = Scope { id, group: Arc::clone(&settings.group), states };
-        let parts = Parts { scope, call, settings, producer, outputs, rng, returned };
+        let retries = RetryTopics::new(&settings.group, settings.policy.steps());
+        let scope = Scope { id, group: Arc::clone(&settings.group), states, retries };
+        let client_of_copies = client.clone();
+        let parts =
+            Parts { scope, call, settings, client: client_of_copies, producer, outputs, rng, returned };
         let shared = Arc::new(Shared::new(parts));
         let consumer = subscribe(&shared, client, dead_letter_topics).await?;
         shared.attach(consumer.handle());
@@ -100,12 +104,12 @@ async fn subscribe(
         .auto_offset_reset(settings.offset_reset)
         .auto_commit(None)
         .rebalance_listener(Arc::new(Rebalance(Arc::downgrade(shared))));
-    let builder = match &settings.topics {
-        Topics::Names(names) => builder.topics(names.iter().cloned()),
-        pattern @ Topics::Pattern(regex) => {
-            let pattern = pattern.clone();
-            builder.pattern(&**regex).except(move |topic| dead_letter_topics.are_left_out(&pattern, topic))
-        }
+    let (pattern, group) = (settings.topics.clone(), Arc::clone(&settings.group));
+    let builder = match shared.scope.with_retries(&settings.topics) {
+        Topics::Names(names) => builder.topics(names),
+        Topics::Pattern(regex) => builder
+            .pattern(&*regex)
+            .except(move |topic| dead_letter_topics.are_left_out(&pattern, &group, topic)),
     };
     builder.start().await
 }

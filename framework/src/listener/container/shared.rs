@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::{ConsumeError, ConsumerHandle, ConsumerRecord, Producer, TopicPartition};
+use klamm_client::{
+    Client, ConsumeError, ConsumerHandle, ConsumerRecord, OffsetReset, Producer, TopicPartition,
+};
 use klamm_runtime::Rng;
 use tokio::sync::{Notify, SetOnce, mpsc, watch};
 use tokio::time::Instant;
@@ -13,12 +15,13 @@ use super::bell::Bell;
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
 use super::outputs::Output;
+use super::retry_copies::RetryCopies;
 use super::start_offsets::commit_starts;
 use super::troubles::Troubles;
-use crate::listener::builder::Settings;
+use crate::listener::builder::{CommitOnAssign, Settings};
 use crate::listener::extract::Scope;
 use crate::listener::failure::Failure;
-use crate::listener::flow::{self, Flow, PartId, Rules, Run, Tell, Ticket};
+use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Tell, Ticket};
 use crate::listener::handler::Call;
 use crate::listener::topics::Topics;
 
@@ -46,6 +49,8 @@ pub(super) struct Shared {
     pub(super) nudge: Notify,
     pub(super) commits: Commits,
     pub(super) dead_letters: DeadLetters,
+    /// None: the policy has no retry topics.
+    pub(super) retry_copies: Option<RetryCopies>,
     pub(super) producer: Producer,
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
@@ -67,6 +72,7 @@ pub(super) struct Parts {
     pub(super) scope: Scope,
     pub(super) call: Call,
     pub(super) settings: Settings,
+    pub(super) client: Client,
     pub(super) producer: Producer,
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
@@ -75,7 +81,7 @@ pub(super) struct Parts {
 
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { scope, call, settings, producer, outputs, rng, returned } = parts;
+        let Parts { scope, call, settings, client, producer, outputs, rng, returned } = parts;
         let rules = Rules {
             budget: settings.budget,
             workers: settings.concurrency,
@@ -83,6 +89,8 @@ impl Shared {
             batching: settings.batching(),
         };
         let topics = Mutex::new(settings.topics.clone());
+        let retries = scope.retries.clone();
+        let retry_copies = retries.map(|retries| RetryCopies::new(retries, &client, producer.clone()));
         Self {
             scope,
             call,
@@ -94,6 +102,7 @@ impl Shared {
             nudge: Notify::new(),
             commits: Commits::new(),
             dead_letters: DeadLetters::new(producer.clone()),
+            retry_copies,
             producer,
             outputs,
             rng,
@@ -121,6 +130,29 @@ impl Shared {
     }
 
     // ---- the flow
+
+    /// What comes, with when it is due if it comes from a retry topic.
+    pub(super) fn arrivals(
+        &self,
+        records: impl Iterator<Item = ConsumerRecord>,
+        now: Instant,
+    ) -> impl Iterator<Item = Arrival<ConsumerRecord>> {
+        let copies = self.retry_copies.as_ref().map(|copies| (copies, copies.clock().now_ms()));
+        records.map(move |record| {
+            let wait = copies
+                .and_then(|(copies, now_ms)| copies.topics.wait(&record.topic, &record.headers, now_ms));
+            Arrival { record, due: wait.map(|wait| flow::after(now, wait)) }
+        })
+    }
+
+    /// Of the delivery that comes next, or runs, counted from the record's first, in whichever topic that was.
+    pub(super) fn attempt_of(&self, item: &Item) -> u32 {
+        let before = self
+            .retry_copies
+            .as_ref()
+            .map_or(0, |copies| copies.topics.deliveries_before(&item.record.topic, &item.record.headers));
+        before.saturating_add(item.attempt)
+    }
 
     /// Looks at the flow.
     pub(super) fn look<R>(&self, look: impl FnOnce(&Flow<ConsumerRecord>) -> R) -> R {
@@ -261,7 +293,19 @@ impl Shared {
         let consumer = self.consumer.wait().await;
         let _turn = self.commit_turn.lock().await;
         let Settings { commit_on_assign, offset_reset, .. } = self.settings;
-        match commit_starts(consumer, places, commit_on_assign, offset_reset).await {
+        let is_retry = |place: &TopicPartition| {
+            self.scope.retries.as_ref().is_some_and(|retries| retries.source_of(&place.topic).is_some())
+        };
+        let (retries, others): (Vec<_>, Vec<_>) = places.iter().cloned().partition(is_retry);
+        let committed = match commit_starts(consumer, &others, commit_on_assign, offset_reset).await {
+            // What waits there was sent by this group, wherever it begins elsewhere.
+            Ok(some) if offset_reset != OffsetReset::Earliest => {
+                let begin = (CommitOnAssign::Always, OffsetReset::Earliest);
+                commit_starts(consumer, &retries, begin.0, begin.1).await.map(|more| some + more)
+            }
+            committed => committed,
+        };
+        match committed {
             Ok(0) => {}
             Ok(partitions) => {
                 tracing::debug!(listener = %self.scope.id, partitions, "committed where the group begins");

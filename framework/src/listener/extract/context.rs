@@ -7,6 +7,8 @@ use klamm_client::ConsumerRecord;
 
 use super::states::States;
 use crate::listener::ack::Ack;
+use crate::listener::retry_topics::RetryTopics;
+use crate::listener::topics::Topics;
 
 /// One delivery of one record to one listener: what [`FromRecord`](super::FromRecord) makes arguments from.
 #[derive(Debug)]
@@ -23,8 +25,14 @@ impl Delivery<'_> {
         self.record
     }
 
+    /// The topic that the listener listens on: the record's, or, where it comes from a
+    /// [retry topic](crate::FailurePolicy::retry_topics), the one that this belongs to.
+    pub fn source_topic(&self) -> &str {
+        self.scope.source_topic(&self.record.topic)
+    }
+
     /// 1 when the record is delivered for the first time since its partition was assigned, 2 at
-    /// the first retry, and so on.
+    /// the first retry, and so on; deliveries before it went to a retry topic count.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -75,6 +83,21 @@ pub(crate) struct Scope {
     pub(crate) id: Arc<str>,
     pub(crate) group: Arc<str>,
     pub(crate) states: States,
+    /// None: the listener has no retry topics.
+    pub(crate) retries: Option<RetryTopics>,
+}
+
+impl Scope {
+    /// What is listened on, with the retry topics.
+    pub(crate) fn with_retries(&self, topics: &Topics) -> Topics {
+        self.retries.as_ref().map_or_else(|| topics.clone(), |retries| retries.with(topics))
+    }
+
+    /// The topic that the listener listens on, also where a record comes from one of its retry topics.
+    pub(crate) fn source_topic<'a>(&self, topic: &'a str) -> &'a str {
+        let source = self.retries.as_ref().and_then(|retries| retries.source_of(topic));
+        source.map_or(topic, |(source, _)| source)
+    }
 }
 
 /// What a handler's arguments need from the app, so that a lack is found at start and not at the first record.

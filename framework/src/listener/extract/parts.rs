@@ -49,7 +49,7 @@ impl<K: DefaultSerde> FromRecord for Key<K> {
         let (record, serde) = (delivery.record, serde_of::<K>(delivery));
         match &record.key {
             Some(bytes) => serde
-                .deserialize_record(&record.topic, &record.headers, bytes)
+                .deserialize_record(delivery.source_topic(), &record.headers, bytes)
                 .map(Self)
                 .map_err(Rejection::Key),
             None => serde.null().map(Self).ok_or(Rejection::NoKey),
@@ -68,7 +68,7 @@ impl<T: DefaultSerde> FromRecord for Value<T> {
         let (record, serde) = (delivery.record, serde_of::<T>(delivery));
         match &record.value {
             Some(bytes) => serde
-                .deserialize_record(&record.topic, &record.headers, bytes)
+                .deserialize_record(delivery.source_topic(), &record.headers, bytes)
                 .map(Self)
                 .map_err(Rejection::Value),
             None => serde.null().map(Self).ok_or(Rejection::NoValue),
@@ -161,7 +161,7 @@ impl<N: HeaderName, T: DefaultSerde> FromRecord for Header<N, T> {
         let record = delivery.record;
         let bytes = record.headers.last(name).flatten().ok_or(Rejection::NoHeader { name })?;
         T::Serde::default()
-            .deserialize(&record.topic, &Bytes::copy_from_slice(bytes))
+            .deserialize(delivery.source_topic(), &Bytes::copy_from_slice(bytes))
             .map(Self::new)
             .map_err(|source| Rejection::Header { name, source })
     }
@@ -182,7 +182,7 @@ pub struct RecordMeta {
     /// Who set the timestamp.
     pub timestamp_type: TimestampType,
     /// 1 when the record is delivered for the first time since its partition was assigned, 2 at
-    /// the first retry, and so on.
+    /// the first retry, and so on; deliveries before it went to a retry topic count.
     pub attempt: u32,
     /// The listener's id.
     pub listener: Arc<str>,

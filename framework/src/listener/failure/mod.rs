@@ -8,5 +8,5 @@ mod trouble;
 pub use backoff::Backoff;
 pub use cause::{BoxError, Failure, FailureKind};
 pub use policy::FailurePolicy;
-pub(crate) use policy::{Decision, Ending};
+pub(crate) use policy::{Decision, Delivered, Ending};
 pub use trouble::{Unreadable, Unsendable};

@@ -40,6 +40,8 @@ pub struct FailurePolicy {
     fatal: Vec<Matcher>,
     retry_rejected: bool,
     in_place: Option<Backoff>,
+    /// Delays of the retry topics, in the order of the steps.
+    steps: Vec<Duration>,
     ending: Ending,
     unsendable: Unsendable,
     unreadable: Unreadable,
@@ -62,7 +64,20 @@ pub(crate) enum Ending {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
     RetryAfter(Duration),
+    /// Wait in the next retry topic.
+    Forward,
     GiveUp(Ending),
+}
+
+/// How far a record has come that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Delivered {
+    /// From 1; since the last step.
+    pub(crate) attempt: u32,
+    /// Since it failed first, likewise.
+    pub(crate) elapsed: Duration,
+    /// From retry topic to retry topic.
+    pub(crate) steps_taken: usize,
 }
 
 impl FailurePolicy {
@@ -72,6 +87,7 @@ impl FailurePolicy {
             fatal: Vec::new(),
             retry_rejected: false,
             in_place: None,
+            steps: Vec::new(),
             ending: Ending::DeadLetter { topic: None },
             unsendable: Unsendable::default(),
             unreadable: Unreadable::default(),
@@ -94,6 +110,31 @@ impl FailurePolicy {
     /// kept; everything else flows.
     pub fn retry_in_place(mut self, backoff: Backoff) -> Self {
         self.in_place = Some(backoff);
+        self
+    }
+
+    /// When retries in place are used up, the record goes to a retry topic and waits there, so that nothing waits for
+    /// it; after each delay the handler is called with it again, with the retries in place before the next step. The
+    /// [ending](Self::dead_letter) comes after the last. The delays may be minutes or days:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use klamm::FailurePolicy;
+    /// let (secs, mins) = (Duration::from_secs, |minutes| Duration::from_secs(60 * minutes));
+    /// let rising = FailurePolicy::new().retry_topics([secs(10), mins(1), mins(10)]).dead_letter();
+    /// let fixed = FailurePolicy::new().retry_topics([secs(30); 5]).skip();
+    /// # let _ = (rising, fixed);
+    /// ```
+    ///
+    /// Records of one key overtake one another on this way. A topic is called `<topic>-retry-<delay>-<group>`, for
+    /// instance `orders-retry-10s-billing`; steps of equal delay share one. They are made when the app starts, with as
+    /// many partitions as their topic has, and the listener reads them itself. A record is never earlier than its
+    /// delay; it is later when as many as [`max_in_flight`](crate::listener::ListenerBuilder::max_in_flight) allows
+    /// are at work before it. What is finished, and what is not, survives restarts, and so does the count of
+    /// deliveries in [`RecordMeta::attempt`](crate::RecordMeta). [Fatal](Self::fatal) failures take no steps, nor do
+    /// rejected records.
+    pub fn retry_topics(mut self, delays: impl IntoIterator<Item = Duration>) -> Self {
+        self.steps = delays.into_iter().collect();
         self
     }
 
@@ -153,14 +194,25 @@ impl FailurePolicy {
         self.unreadable
     }
 
-    /// After the `attempt`-th delivery (from 1) failed, `elapsed` after the first failure. `random`
-    /// is uniform, for the jitter.
-    pub(crate) fn decide(&self, failure: &Failure, attempt: u32, elapsed: Duration, random: u64) -> Decision {
+    /// The delays of the retry topics, in the order of the steps.
+    pub(crate) fn steps(&self) -> &[Duration] {
+        &self.steps
+    }
+
+    /// After the `attempt`-th delivery (from 1) since the last step failed, `elapsed` after the first failure.
+    /// `random` is uniform, for the jitter.
+    pub(crate) fn decide(
+        &self,
+        failure: &Failure,
+        Delivered { attempt, elapsed, steps_taken }: Delivered,
+        random: u64,
+    ) -> Decision {
         let rejected = failure.kind() == FailureKind::Rejected && !self.retry_rejected;
         let fatal = rejected || self.fatal.iter().any(|is_fatal| holds(is_fatal, failure));
         let delay = self.in_place.as_ref().filter(|_| !fatal);
         match delay.and_then(|backoff| backoff.delay(attempt, elapsed, random)) {
             Some(delay) => Decision::RetryAfter(delay),
+            None if !fatal && steps_taken < self.steps.len() => Decision::Forward,
             None => Decision::GiveUp(self.ending.clone()),
         }
     }
@@ -195,6 +247,7 @@ impl fmt::Debug for FailurePolicy {
             .field("fatal_rules", &self.fatal.len())
             .field("retry_rejected", &self.retry_rejected)
             .field("in_place", &self.in_place)
+            .field("retry_topics", &self.steps)
             .field("ending", &self.ending)
             .field("unsendable", &self.unsendable)
             .field("unreadable", &self.unreadable)
@@ -214,7 +267,7 @@ mod tests {
     }
 
     fn decide(policy: &FailurePolicy, failure: &Failure, attempt: u32) -> Decision {
-        policy.decide(failure, attempt, Duration::ZERO, 0)
+        policy.decide(failure, Delivered { attempt, ..Delivered::default() }, 0)
     }
 
     #[test]
@@ -224,7 +277,7 @@ mod tests {
         for attempt in 1..10 {
             match decide(&policy, &parse_failure(), attempt) {
                 Decision::RetryAfter(delay) => waited += delay,
-                Decision::GiveUp(_) => panic!("gave up after {attempt}"),
+                other => panic!("{other:?} after {attempt}"),
             }
         }
         assert!(waited > Duration::from_secs(20) && waited < Duration::from_secs(60), "{waited:?}");
@@ -253,6 +306,23 @@ mod tests {
         let broken = retrying.fatal_if(|_| panic!("a rule that is broken"));
         assert_eq!(decide(&broken, &parse_failure(), 1), Decision::RetryAfter(Duration::ZERO));
         assert_eq!(decide(&broken.fatal_if(|_| true), &parse_failure(), 1), Decision::GiveUp(Ending::Skip));
+    }
+
+    #[test]
+    fn steps_come_after_retries_in_place_and_before_the_end() {
+        let second = Duration::from_secs(1);
+        let policy =
+            FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2)).retry_topics([second; 2]);
+        let decide = |failure: &Failure, attempt, steps_taken| {
+            policy.decide(failure, Delivered { attempt, steps_taken, elapsed: Duration::ZERO }, 0)
+        };
+        let end = Decision::GiveUp(Ending::DeadLetter { topic: None });
+        assert_eq!(decide(&parse_failure(), 1, 0), Decision::RetryAfter(Duration::ZERO));
+        assert_eq!(decide(&parse_failure(), 2, 0), Decision::Forward);
+        assert_eq!(decide(&parse_failure(), 1, 1), Decision::RetryAfter(Duration::ZERO));
+        assert_eq!(decide(&parse_failure(), 2, 1), Decision::Forward);
+        assert_eq!(decide(&parse_failure(), 2, 2), end);
+        assert_eq!(decide(&Failure::rejected(Rejection::NoKey), 1, 0), end);
     }
 
     #[test]

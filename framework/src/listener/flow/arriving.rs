@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::lanes::LaneId;
 use super::part::Part;
-use super::record::{Item, PartId, Payload, Ticket};
+use super::record::{Arrival, Item, PartId, Payload, Ticket};
 use super::state::{Batching, Flow};
 use super::timers::{Waiting, after};
 
@@ -14,17 +14,18 @@ impl<T: Payload> Flow<T> {
     pub(crate) fn push(
         &mut self,
         id: PartId,
-        records: impl IntoIterator<Item = T>,
+        records: impl IntoIterator<Item = Arrival<T>>,
         read_to: Option<i64>,
         now: Instant,
     ) -> bool {
         let rules = self.rules;
-        for record in records {
+        for Arrival { record, due } in records {
             let Some(part) = self.part_mut(id).filter(|part| !part.closed) else { return false };
             let entry = part.ledger.received(record.offset(), record.size_bytes());
             // The lane is read off the record that goes into it, without a copy of its key.
             let ticket = Ticket { part: id, entry };
-            let new = part.push(rules.dispatch, Item { record, ticket, attempt: 1, first_failure: None });
+            let new =
+                part.push(rules.dispatch, Item { record, ticket, attempt: 1, first_failure: None, due });
             if let Some(lane) = new {
                 self.settle(id, lane, now);
             }
@@ -53,6 +54,10 @@ impl<T: Payload> Flow<T> {
         let (among, budget) = (self.by_place.len(), self.rules.budget);
         let Some(part) = self.part_mut(id) else { return };
         let is_over = |part: &Part<T>| budget.room(among, &part.ledger).records == 0;
+        if let Some(due) = part.lanes.front(lane).and_then(|first| first.due).filter(|due| *due > now) {
+            self.wait(id, lane, Some(due));
+            return;
+        }
         let waits = !wait.is_zero() && part.lanes.len(lane) < most && !is_over(part);
         match waits {
             true => {

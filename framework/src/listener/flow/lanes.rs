@@ -173,6 +173,11 @@ impl<T> Lanes<T> {
         Some(Turn::Lane(id))
     }
 
+    /// The first record of a lane.
+    pub(super) fn front(&self, id: LaneId) -> Option<&T> {
+        self.slots[id.0].queue.front()
+    }
+
     /// The next record, which stays.
     pub(super) fn peek(&self, turn: Turn) -> Option<&T> {
         match turn {

@@ -76,6 +76,10 @@ impl<T: Payload> Part<T> {
     /// Queues a record; gives its lane if that is new and somebody has to say when its turn is.
     pub(super) fn push(&mut self, dispatch: Dispatch, item: Item<T>) -> Option<LaneId> {
         let place = self.lanes.place(item.record.lane(dispatch));
+        if place == Place::Loose && item.due.is_some() {
+            // It waits, if only for a time.
+            return Some(self.lanes.apart([item]));
+        }
         self.lanes.push(place, item);
         if let Place::New(lane) = place { Some(lane) } else { None }
     }

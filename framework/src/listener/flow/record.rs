@@ -42,6 +42,15 @@ pub(crate) struct Item<T> {
     /// Of the delivery that comes next, or runs: from 1.
     pub(crate) attempt: u32,
     pub(crate) first_failure: Option<Instant>,
+    /// Not to be begun earlier.
+    pub(crate) due: Option<Instant>,
+}
+
+/// A record that comes, and when it may be begun with if not at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival<T> {
+    pub(crate) record: T,
+    pub(crate) due: Option<Instant>,
 }
 
 /// What the consumer is to be told.

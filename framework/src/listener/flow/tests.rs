@@ -83,7 +83,7 @@ struct World {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Push { partition: i32, count: usize, gap: i64, key: u8 },
+    Push { partition: i32, count: usize, gap: i64, key: u8, later_ms: u64 },
     Succeed { pick: usize },
     Fail { pick: usize, delay_ms: u64 },
     Hold { pick: usize },
@@ -106,8 +106,8 @@ fn step() -> impl Strategy<Value = Step> {
     let some = proptest::option::of(0..PARTITIONS);
     let pick = any::<usize>();
     prop_oneof![
-        12 => (partition.clone(), 1..8_usize, 0..3_i64, any::<u8>())
-            .prop_map(|(partition, count, gap, key)| Step::Push { partition, count, gap, key }),
+        12 => (partition.clone(), 1..8_usize, 0..3_i64, any::<u8>(), prop_oneof![3 => Just(0), 1 => 1..60_u64])
+            .prop_map(|(partition, count, gap, key, later_ms)| Step::Push { partition, count, gap, key, later_ms }),
         14 => pick.prop_map(|pick| Step::Succeed { pick }),
         4 => (pick, 0..50_u64).prop_map(|(pick, delay_ms)| Step::Fail { pick, delay_ms }),
         3 => pick.prop_map(|pick| Step::Hold { pick }),
@@ -191,7 +191,7 @@ impl World {
         assert!(self.flow.is_gone(model.id) && self.flow.is_idle(model.id));
     }
 
-    fn push(&mut self, partition: i32, count: usize, gap: i64, key: u8) {
+    fn push(&mut self, partition: i32, count: usize, gap: i64, key: u8, later_ms: u64) {
         let Some(model) = self.models.get(&partition) else { return };
         let id = model.id;
         let room = self.flow.room(&place(partition)).records;
@@ -211,6 +211,8 @@ impl World {
         }
         let lanes: Vec<_> = records.iter().map(|record| (record.offset, self.lane(record))).collect();
         self.next[partition as usize] = offset;
+        let due = (later_ms > 0).then(|| self.now + Duration::from_millis(later_ms));
+        let records = records.into_iter().map(|record| Arrival { record, due });
         let full = self.flow.push(id, records, Some(offset).filter(|_| count.is_multiple_of(2)), self.now);
         assert_eq!(full, self.flow.room(&place(partition)).records == 0);
         let model = self.models.get_mut(&partition).unwrap();
@@ -251,6 +253,7 @@ impl World {
         assert!(part.runs());
         for item in &items {
             let offset = item.record.offset;
+            assert!(item.due.is_none_or(|due| due <= self.now), "{offset} comes before its time");
             let name = match item.record.lane(self.dispatch) {
                 _ if model.apart.contains(&offset) => continue,
                 Lane::Loose => {
@@ -383,7 +386,9 @@ impl World {
 
     fn run(&mut self, step: Step) {
         match step {
-            Step::Push { partition, count, gap, key } => self.push(partition, count, gap, key),
+            Step::Push { partition, count, gap, key, later_ms } => {
+                self.push(partition, count, gap, key, later_ms)
+            }
             Step::Succeed { pick } => self.succeed(pick),
             Step::Fail { pick, delay_ms } => self.fail(pick, delay_ms),
             Step::Hold { pick } => self.hold(pick),

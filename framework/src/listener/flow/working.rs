@@ -55,7 +55,7 @@ impl<T: Payload> Flow<T> {
             let Some(turn) = part.lanes.next() else { continue };
             part.open += 1;
             let run = Run { part: id, turn };
-            let any = self.fill(&run, items);
+            let any = self.fill(&run, items, Some(now));
             // Others of the same partition come behind all that wait already.
             self.queue(id);
             if any {
@@ -72,20 +72,22 @@ impl<T: Payload> Flow<T> {
     /// The next records of the same lane.
     pub(crate) fn go_on(&mut self, run: &Run, items: &mut Vec<Item<T>>) -> bool {
         let runs = self.part(run.part).is_some_and(Part::runs);
-        runs && self.rules.batching.wait.is_zero() && self.fill(run, items)
+        runs && self.rules.batching.wait.is_zero() && self.fill(run, items, None)
     }
 
     /// Takes records out of a lane, leaving out what was finished while it waited to be tried again. What is tried
-    /// again does not go into one batch with what is new.
-    fn fill(&mut self, run: &Run, items: &mut Vec<Item<T>>) -> bool {
+    /// again does not go into one batch with what is new, and what is not due stays; without `now` nothing is known to
+    /// be due.
+    fn fill(&mut self, run: &Run, items: &mut Vec<Item<T>>, now: Option<Instant>) -> bool {
         let most = self.rules.batching.most;
         let Some(part) = self.part_mut(run.part) else { return false };
         let belongs = |items: &[Item<T>], next: &Item<T>| match items.first() {
             Some(first) => (first.attempt > 1) == (next.attempt > 1),
             None => true,
         };
+        let is_due = |next: &Item<T>| next.due.is_none_or(|due| now.is_some_and(|now| due <= now));
         while items.len() < most
-            && part.lanes.peek(run.turn).is_some_and(|next| belongs(items, next))
+            && part.lanes.peek(run.turn).is_some_and(|next| is_due(next) && belongs(items, next))
             && let Some(item) = part.lanes.take(run.turn)
         {
             if item.attempt == 1 || part.ledger.is_unfinished(item.ticket.entry) {

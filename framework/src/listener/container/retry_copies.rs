@@ -1,0 +1,136 @@
+//! Copies of records in retry topics: sent, and their topics made.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use klamm_client::{AdminError, Client, ConsumerRecord, ErrorCode, NewTopic, ProduceError, Producer, Record};
+use klamm_runtime::Clock;
+
+use super::dead_letter::send_to_same_partition;
+use crate::dead_letters::{Failed, of_failed};
+use crate::listener::retry_topics::{RetryTopics, Step, with_step};
+
+/// How long Kafka keeps records unless told otherwise.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// From here on a delay asks for a retention of its own.
+const LONG_DELAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Sends records to the retry topics of one listener.
+#[derive(Debug)]
+pub(super) struct RetryCopies {
+    pub(super) topics: RetryTopics,
+    producer: Producer,
+    client: Client,
+    /// Topics that were seen to be there.
+    there: Mutex<HashSet<Arc<str>>>,
+}
+
+impl RetryCopies {
+    pub(super) fn new(topics: RetryTopics, client: &Client, producer: Producer) -> Self {
+        Self { topics, producer, client: client.clone(), there: Mutex::default() }
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &**self.client.clock()
+    }
+
+    /// How far the record has come.
+    pub(super) fn steps_taken(&self, record: &ConsumerRecord) -> usize {
+        self.topics.stage(&record.topic, &record.headers).1
+    }
+
+    /// When the record that waits longest in the next topic is due, if there is a next one.
+    pub(super) fn due_ms(&self, record: &ConsumerRecord) -> Option<i64> {
+        let (source, steps) = self.topics.stage(&record.topic, &record.headers);
+        let (_, delay) = self.topics.step(source, steps)?;
+        let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        Some(self.clock().now_ms().saturating_add(delay_ms))
+    }
+
+    /// Sends a copy to the next topic and waits for the acknowledgement.
+    pub(super) async fn publish(
+        &self,
+        record: &ConsumerRecord,
+        deliveries: u32,
+        due_ms: i64,
+        failed: Failed<'_>,
+    ) -> Result<(), ProduceError> {
+        let (source, steps) = self.topics.stage(&record.topic, &record.headers);
+        // The next step was there when it was decided upon.
+        let Some((topic, _)) = self.topics.step(source, steps) else { return Ok(()) };
+        if !self.is_there(&topic) {
+            self.see_to(source).await;
+        }
+        let step = Step { steps: steps + 1, deliveries, due_ms };
+        let copy = Record {
+            topic,
+            partition: Some(record.partition),
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: with_step(of_failed(record, failed), step),
+            // Not the record's own: by that, retention could take it before it is due.
+            timestamp_ms: None,
+        };
+        send_to_same_partition(&self.producer, copy).await
+    }
+
+    /// Makes the retry topics of `source` if they are missing. That they cannot be made is told by what is sent there.
+    pub(super) async fn see_to(&self, source: &str) {
+        match make_missing(&self.client, &self.topics, source).await {
+            Ok(made) => self.there.lock().unwrap_or_else(PoisonError::into_inner).extend(made),
+            Err(error) => {
+                tracing::debug!(topic = source, %error, "its retry topics could not be looked for or made")
+            }
+        }
+    }
+
+    fn is_there(&self, topic: &Arc<str>) -> bool {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(topic)
+    }
+}
+
+/// Makes the retry topics of `source` that are missing, with as many partitions as it has; gives the names of all that
+/// are there now. None are made as long as `source` is missing itself.
+///
+/// # Errors
+/// Topics cannot be looked at or made.
+pub(crate) async fn make_missing(
+    client: &Client,
+    retries: &RetryTopics,
+    source: &str,
+) -> Result<Vec<Arc<str>>, AdminError> {
+    let admin = client.admin();
+    let wanted = retries.of(source);
+    let names: Vec<Arc<str>> =
+        [source.into()].into_iter().chain(wanted.iter().map(|(name, _)| name.clone())).collect();
+    let described = admin.describe_topics(&names).await?;
+    let partitions = match described.get(source) {
+        Some(Ok(description)) => i32::try_from(description.partitions.len()).unwrap_or(i32::MAX),
+        Some(Err(error)) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => return Ok(Vec::new()),
+        Some(Err(error)) => return Err(error.clone()),
+        None => return Ok(Vec::new()),
+    };
+    let is_missing = |name: &Arc<str>| matches!(described.get(name), Some(Err(error)) if error.code() == Some(ErrorCode::UnknownTopicOrPartition));
+    let missing = wanted.iter().filter(|(name, _)| is_missing(name));
+    let new: Vec<NewTopic> = missing.map(|(name, delay)| new_topic(name, partitions, *delay)).collect();
+    if !new.is_empty() {
+        for created in admin.create_topics(&new).await?.into_values() {
+            match created {
+                // Another instance was faster.
+                Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(wanted.into_iter().map(|(name, _)| name).collect())
+}
+
+fn new_topic(name: &Arc<str>, partitions: i32, delay: Duration) -> NewTopic {
+    let topic = NewTopic::new(Arc::clone(name)).partitions(partitions);
+    if delay < LONG_DELAY {
+        return topic;
+    }
+    // What waits must not be taken before it is due.
+    topic.config("retention.ms", (RETENTION + delay).as_millis().to_string())
+}
