@@ -287,3 +287,81 @@ async fn a_group_that_no_topic_can_be_called_after_is_refused(kit: TestKit) {
     assert!(matches!(refused, StartError::IllegalRetryTopic { .. }), "{refused:?}");
     assert!(refused.to_string().contains("t-retry-10s-Größe"), "{refused}");
 }
+
+/// More waits than the listener may have in hand; those that are well are handled meanwhile.
+#[klamm::test]
+async fn more_than_fits_in_hand_waits_in_the_topic(kit: TestKit) {
+    let seen = Seen::default();
+    let policy = FailurePolicy::new().retry_topics([MINUTE]);
+    let listener = Listener::on("t").group("g").max_in_flight(20).on_failure(policy).handle(shaky);
+    let app = kit.app().state(seen.clone()).listener(listener).start().await;
+    let started = Instant::now();
+    for n in 0..200 {
+        kit.send("t", "k", format!("ill {n}:1")).await;
+    }
+    app.handled("shaky", 200).await;
+    tokio::time::sleep(10 * SECOND).await;
+    let asked = Instant::now();
+    kit.send("t", "k", "well").await;
+    app.handled("shaky", 201).await;
+    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+    app.handled("shaky", 401).await;
+    assert!(
+        started.elapsed() >= MINUTE && started.elapsed() < MINUTE + 10 * SECOND,
+        "{:?}",
+        started.elapsed()
+    );
+    for n in 0..200 {
+        assert_eq!(seen.count(&format!("ill {n}:1 t-retry-1m-g 2")), 1);
+    }
+}
+
+/// Members come and go while records wait: each is delivered, none before its time.
+#[klamm::test]
+async fn what_waits_goes_from_member_to_member(kit: TestKit) {
+    kit.create_topic("t", 4).await;
+    let seen = Seen::default();
+    let policy = || FailurePolicy::new().retry_topics([MINUTE]);
+    let member = || kit.app().state(seen.clone()).listener(listener(policy()));
+    let first = member().start().await;
+    let started = Instant::now();
+    for n in 0..40 {
+        kit.send_to("t", n % 4, "k", format!("ill {n}:1")).await;
+    }
+    first.handled("shaky", 40).await;
+    for _ in 0..3 {
+        let other = member().start().await;
+        tokio::time::sleep(5 * SECOND).await;
+        other.stop().await;
+        tokio::time::sleep(5 * SECOND).await;
+    }
+    assert_eq!(seen.all().len(), 40, "before its time");
+    let last = member().start().await;
+    first.stop().await;
+    let all_twice = || (0..40).all(|n| seen.count(&format!("ill {n}:1 t-retry-1m-g 2")) == 1);
+    until(all_twice).await;
+    assert!(started.elapsed() < MINUTE + 10 * SECOND, "{:?}", started.elapsed());
+    last.handled("shaky", 40).await;
+    for partition in 0..4 {
+        assert_eq!(kit.committed("g", "t-retry-1m-g", partition).await.unwrap_or(0), 10);
+    }
+}
+
+/// The broker goes while records are on their way into a retry topic, and while they wait there.
+#[klamm::test]
+async fn a_broker_that_restarts_loses_no_step(kit: TestKit) {
+    kit.create_topic("t", 1).await;
+    let seen = Seen::default();
+    let policy = FailurePolicy::new().retry_topics([10 * SECOND, MINUTE]);
+    let app = kit.app().state(seen.clone()).listener(listener(policy)).start().await;
+    for n in 0..30 {
+        kit.send("t", "k", format!("ill {n}:2")).await;
+    }
+    kit.crash_broker().await;
+    tokio::time::sleep(5 * SECOND).await;
+    kit.crash_broker().await;
+    let done = || (0..30).all(|n| seen.count(&format!("ill {n}:2 {LAST} 3")) >= 1);
+    until(done).await;
+    app.handled("shaky", 90).await;
+    kit.topic("t-dlt").stays_empty().await;
+}
