@@ -28,6 +28,12 @@ mod test;
 /// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
 /// | `on_failure = patient` | a function or an expression that makes a `FailurePolicy` | `FailurePolicy::default()` |
 /// | `send_to = "quotes"` | the topic of a function's `Reply<T>` | the one that the request names |
+/// | `offset_reset = earliest`, `latest`, `none`, or an `OffsetReset` | where a group without offsets begins | `earliest` |
+/// | `commit_on_assign = latest_only`, `always`, `never` | whether that place is committed at once | `latest_only` |
+/// | `max_in_flight = 10_000`, `max_in_flight_bytes = 1 << 24` | what is in hand at most | as here |
+/// | `revoke_deadline = "10s"` | how long handlers may finish when their partition goes | 10 s |
+///
+/// Each is the method of the same name of `klamm::ListenerBuilder`, which says more.
 #[proc_macro_attribute]
 pub fn kafka_listener(attributes: TokenStream, function: TokenStream) -> TokenStream {
     listener::expand(attributes.into(), function.into()).into()

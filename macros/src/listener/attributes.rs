@@ -8,6 +8,8 @@ use quote::quote;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, Lit, Meta, Result};
 
+use super::values::{AnyExpr, Choice, Errors, Word, duration, duration_ms, is_zero};
+
 /// As written.
 #[derive(Debug, FromMeta)]
 struct Written {
@@ -31,6 +33,16 @@ struct Written {
     on_failure: Option<AnyExpr>,
     #[darling(default)]
     send_to: Option<AnyExpr>,
+    #[darling(default)]
+    offset_reset: Option<Choice>,
+    #[darling(default)]
+    commit_on_assign: Option<Choice>,
+    #[darling(default)]
+    max_in_flight: Option<AnyExpr>,
+    #[darling(default)]
+    max_in_flight_bytes: Option<AnyExpr>,
+    #[darling(default)]
+    revoke_deadline: Option<AnyExpr>,
 }
 
 /// As checked.
@@ -44,6 +56,8 @@ pub(super) struct Attributes {
     pub(super) batch: Option<Batch>,
     pub(super) on_failure: Option<Expr>,
     pub(super) send_to: Option<Expr>,
+    /// Builder calls that take what is written as it is: the name and the argument.
+    pub(super) plain: Vec<(&'static str, TokenStream)>,
 }
 
 pub(super) enum Subscription {
@@ -125,6 +139,14 @@ impl Attributes {
             known
         });
         let batch = written.batch.and_then(|batch| batch.check(&mut errors));
+        let plain = Plain {
+            offset_reset: written.offset_reset,
+            commit_on_assign: written.commit_on_assign,
+            max_in_flight: written.max_in_flight,
+            max_in_flight_bytes: written.max_in_flight_bytes,
+            revoke_deadline: written.revoke_deadline,
+        };
+        let plain = plain.check(&mut errors);
 
         errors.into_result()?;
         let (Some(subscription), Some(group)) = (subscription, written.group) else {
@@ -141,6 +163,7 @@ impl Attributes {
             batch,
             on_failure: written.on_failure.map(|policy| policy.0),
             send_to: written.send_to.map(|topic| topic.0),
+            plain,
         })
     }
 }
@@ -214,42 +237,6 @@ fn check_placeholders(text: &str, span: Span, errors: &mut Errors) {
     }
 }
 
-/// Any expression, taken as it is: a literal, an array, a constant, a call.
-#[derive(Debug)]
-struct AnyExpr(Expr);
-
-impl FromMeta for AnyExpr {
-    fn from_meta(meta: &Meta) -> darling::Result<Self> {
-        match meta {
-            Meta::NameValue(pair) => Ok(Self(pair.value.clone())),
-            other => Err(DarlingError::custom("expected `name = value`").with_span(other)),
-        }
-    }
-}
-
-/// A bare word, as in `ack = manual`; quotes are forgiven.
-#[derive(Debug)]
-struct Word(String, Span);
-
-impl FromMeta for Word {
-    fn from_meta(meta: &Meta) -> darling::Result<Self> {
-        let Meta::NameValue(pair) = meta else {
-            return Err(DarlingError::custom("expected `name = word`").with_span(meta));
-        };
-        let span = pair.value.span();
-        match &pair.value {
-            Expr::Path(path) if path.path.get_ident().is_some() => {
-                Ok(Self(path.path.get_ident().map(ToString::to_string).unwrap_or_default(), span))
-            }
-            Expr::Lit(literal) if matches!(literal.lit, Lit::Str(_)) => match &literal.lit {
-                Lit::Str(text) => Ok(Self(text.value(), span)),
-                _ => Err(DarlingError::custom("expected a word").with_span(&span)),
-            },
-            _ => Err(DarlingError::custom("expected a word").with_span(&span)),
-        }
-    }
-}
-
 /// `batch`, or `batch(max = 500, wait = "50ms")`.
 #[derive(Debug)]
 struct WrittenBatch {
@@ -309,42 +296,49 @@ impl WrittenBatch {
     }
 }
 
-fn is_zero(expr: &Expr) -> bool {
-    let Expr::Lit(literal) = expr else { return false };
-    matches!(&literal.lit, Lit::Int(int) if int.base10_parse::<u64>().is_ok_and(|n| n == 0))
+/// What goes to the builder as it is written.
+struct Plain {
+    offset_reset: Option<Choice>,
+    commit_on_assign: Option<Choice>,
+    max_in_flight: Option<AnyExpr>,
+    max_in_flight_bytes: Option<AnyExpr>,
+    revoke_deadline: Option<AnyExpr>,
 }
 
-/// `"50ms"`, `"2s"`, `"1m"`, `"1h"` in milliseconds.
-pub(crate) fn duration_ms(expr: &Expr) -> Option<u64> {
-    let Expr::Lit(literal) = expr else { return None };
-    let Lit::Str(text) = &literal.lit else { return None };
-    let text = text.value();
-    let unit_at = text.find(|letter: char| !letter.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let unit_ms = match unit.trim_start() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit_ms)
+impl Plain {
+    fn check(self, errors: &mut Errors) -> Vec<(&'static str, TokenStream)> {
+        let resets = [
+            ("earliest", quote!(::klamm::client::OffsetReset::Earliest)),
+            ("latest", quote!(::klamm::client::OffsetReset::Latest)),
+            ("none", quote!(::klamm::client::OffsetReset::None)),
+        ];
+        let on_assign = [
+            ("latest_only", quote!(::klamm::listener::CommitOnAssign::LatestOnly)),
+            ("always", quote!(::klamm::listener::CommitOnAssign::Always)),
+            ("never", quote!(::klamm::listener::CommitOnAssign::Never)),
+        ];
+        let offset_reset = self.offset_reset.and_then(|word| word.check("offset reset", &resets, errors));
+        let commit_on_assign =
+            self.commit_on_assign.and_then(|word| word.check("policy", &on_assign, errors));
+        let records = counted("max_in_flight", self.max_in_flight, errors);
+        let bytes = counted("max_in_flight_bytes", self.max_in_flight_bytes, errors);
+        let deadline = self.revoke_deadline.and_then(|text| duration(&text.0, errors));
+        let calls = [
+            ("offset_reset", offset_reset),
+            ("commit_on_assign", commit_on_assign),
+            ("max_in_flight", records),
+            ("max_in_flight_bytes", bytes),
+            ("revoke_deadline", deadline),
+        ];
+        calls.into_iter().filter_map(|(name, argument)| Some((name, argument?))).collect()
+    }
 }
 
-/// Errors gathered, so that one compilation shows them all.
-#[derive(Default)]
-struct Errors(Option<Error>);
-
-impl Errors {
-    fn push(&mut self, span: Span, message: &str) {
-        let error = Error::new(span, message);
-        match &mut self.0 {
-            Some(all) => all.combine(error),
-            None => self.0 = Some(error),
-        }
+fn counted(name: &str, written: Option<AnyExpr>, errors: &mut Errors) -> Option<TokenStream> {
+    let expr = written?.0;
+    if is_zero(&expr) {
+        errors.push(expr.span(), &format!("`{name} = 0` would never handle anything; the least is 1"));
+        return None;
     }
-
-    fn into_result(self) -> Result<()> {
-        self.0.map_or(Ok(()), Err)
-    }
+    Some(quote!(#expr))
 }

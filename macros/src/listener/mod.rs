@@ -4,15 +4,16 @@
 mod attributes;
 mod header;
 mod signature;
+mod values;
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ItemFn, Result};
 
-pub(crate) use attributes::duration_ms;
 use attributes::{AckWord, Attributes, Subscription};
 use signature::Signature;
+pub(crate) use values::duration_ms;
 
 pub(crate) fn expand(attributes: TokenStream, function: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(function.clone()) {
@@ -157,6 +158,10 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
     }
     if let Some(topic) = &attributes.send_to {
         calls.extend(quote!(.send_to(#topic)));
+    }
+    for (name, argument) in &attributes.plain {
+        let name = syn::Ident::new(name, proc_macro2::Span::call_site());
+        calls.extend(quote!(.#name(#argument)));
     }
     calls
 }

@@ -79,6 +79,25 @@ async fn manual_batch(
     Ok(BatchOutcome::ok())
 }
 
+#[kafka_listener(
+    topics = "a",
+    group = "g",
+    offset_reset = latest,
+    commit_on_assign = never,
+    max_in_flight = 50 * 2,
+    max_in_flight_bytes = 1 << 20,
+    revoke_deadline = "2s"
+)]
+async fn every_setting() {}
+
+#[kafka_listener(
+    topics = "a",
+    group = "g",
+    offset_reset = klamm::client::OffsetReset::ByDuration(Duration::from_secs(3_600)),
+    revoke_deadline = Duration::from_secs(2)
+)]
+async fn settings_that_are_expressions() {}
+
 fn patient() -> FailurePolicy {
     FailurePolicy::new()
         .fatal::<Refused>()
