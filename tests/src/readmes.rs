@@ -11,8 +11,12 @@ struct Framework;
 struct Macros;
 #[doc = include_str!("../../docs/client.md")]
 struct ClientGuide;
+#[doc = include_str!("../../docs/coming-from-spring.md")]
+struct ComingFromSpring;
 #[doc = include_str!("../../docs/dead-letters.md")]
 struct DeadLetters;
+#[doc = include_str!("../../docs/listeners.md")]
+struct Listeners;
 #[doc = include_str!("../../docs/sending.md")]
 struct Sending;
 #[doc = include_str!("../../protocol/README.md")]
