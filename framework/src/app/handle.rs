@@ -8,6 +8,7 @@ use klamm_client::{Client, Producer};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::StartError;
+use super::health::Health;
 use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::{AppSerdes, DefaultSerde};
@@ -54,6 +55,18 @@ impl AppHandle {
     /// All listeners.
     pub fn listeners(&self) -> impl Iterator<Item = ListenerHandle> {
         self.containers.iter().map(Container::handle)
+    }
+
+    /// How all listeners are, now: for probes of liveness and readiness.
+    ///
+    /// ```
+    /// # async fn probe(app: &klamm::AppHandle) -> (u16, String) {
+    /// let health = app.health();
+    /// (if health.is_ready() { 200 } else { 503 }, health.to_string())
+    /// # }
+    /// ```
+    pub fn health(&self) -> Health {
+        Health::of(self.listeners())
     }
 
     /// A typed sender to `topic`, on the app's producer.

@@ -4,6 +4,7 @@ mod check;
 mod configured;
 mod error;
 mod handle;
+mod health;
 mod placeholders;
 mod register;
 mod signals;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 pub use error::{RunError, StartError};
 pub use handle::AppHandle;
+pub use health::{Health, ListenerHealth, ListenerState};
 pub use placeholders::PlaceholderError;
 use placeholders::Properties;
 #[cfg(feature = "macros")]

@@ -30,6 +30,43 @@ async fn a_paused_listener_begins_nothing_and_stays_in_its_group(kit: TestKit) {
 }
 
 #[klamm::test]
+async fn health_says_what_each_listener_does(kit: TestKit) {
+    async fn refuse(Value(_text): Value<String>) -> Result<(), String> {
+        Err("never".to_owned())
+    }
+    kit.create_topic("t", 2).await;
+    let (seen, gate) = (Seen::default(), Gate::default());
+    let held = async |Value(_text): Value<String>, State(gate): State<Gate>| gate.pass().await;
+    let app = kit
+        .app()
+        .state(seen.clone())
+        .state(gate.clone())
+        .listener(Listener::on("t").group("held").id("held").handle(held))
+        .listener(Listener::on("t").group("g").on_failure(FailurePolicy::new().stop()).handle(refuse))
+        .start()
+        .await;
+    let health = app.health();
+    assert!(health.is_live() && health.is_ready(), "{health}");
+    for n in 0..5 {
+        kit.send_to("t", 0, "k", format!("{n}")).await;
+        kit.send_to("t", 1, "k", format!("{n}")).await;
+    }
+    app.listener("refuse").unwrap().failure().await.unwrap();
+    let handle = app.listener("held").unwrap();
+    until(|| handle.lag() == Some(10)).await;
+    let health = app.health();
+    assert!(!health.is_live() && !health.is_ready(), "{health}");
+    let text = health.to_string();
+    assert!(text.contains("held (held): running, 2 partitions, lag 10, "), "{text}");
+    assert!(text.contains("refuse (g): failed (t-"), "{text}");
+    gate.let_through(10);
+    app.handled("held", 10).await;
+    assert_eq!(handle.lag(), Some(0));
+    handle.pause().await.unwrap();
+    assert!(app.health().to_string().contains("held (held): paused"), "{}", app.health());
+}
+
+#[klamm::test]
 async fn a_paused_partition_stays_paused_when_it_goes_and_comes(kit: TestKit) {
     kit.create_topic("t", 2).await;
     let seen = Seen::default();

@@ -101,7 +101,26 @@ impl ListenerHandle {
         }
     }
 
-    /// Whether it has ended.
+    /// How many records of its partitions it has not finished, as far as it knows their ends, which it does from the
+    /// last read; `None` before it has read from each of them.
+    pub fn lag(&self) -> Option<u64> {
+        let consumer = self.shared.consumer()?;
+        let unread = self.assignment().iter().map(|place| consumer.lag(place)).sum::<Option<i64>>()?;
+        let unfinished = u64::try_from(self.unfinished()).unwrap_or(u64::MAX);
+        Some(u64::try_from(unread).unwrap_or(0).saturating_add(unfinished))
+    }
+
+    /// Whether its group has given out partitions since it started.
+    pub(crate) fn was_assigned(&self) -> bool {
+        *self.shared.assignments.borrow() > 0
+    }
+
+    /// Whether it has ended, and why if that was by itself.
+    pub(crate) fn ended(&self) -> Option<Option<ListenerFailure>> {
+        self.ended.borrow().as_ref().map(|ended| ended.failure.clone())
+    }
+
+    /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
         self.ended.borrow().is_none()
     }
