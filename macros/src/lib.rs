@@ -31,6 +31,7 @@ mod test;
 /// | `offset_reset = earliest`, `latest`, `none`, or an `OffsetReset` | where a group without offsets begins | `earliest` |
 /// | `commit_on_assign = latest_only`, `always`, `never` | whether that place is committed at once | `latest_only` |
 /// | `max_in_flight = 10_000`, `max_in_flight_bytes = 1 << 24` | what is in hand at most | as here |
+/// | `intercept = OfTenant("a")` | a `ListenInterceptor` | none but the app's |
 /// | `revoke_deadline = "10s"` | how long handlers may finish when their partition goes | 10 s |
 ///
 /// Each is the method of the same name of `klamm::ListenerBuilder`, which says more.

@@ -31,7 +31,7 @@ pub use register::Declared;
 pub use register::IntoListener;
 pub use topics::TopicDifference;
 
-use crate::listener::{Container, Listener, States, Surroundings};
+use crate::listener::{Container, Interceptors, ListenInterceptor, Listener, States, Surroundings};
 
 /// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod
 /// between SIGTERM and SIGKILL.
@@ -65,6 +65,7 @@ pub struct App {
     start_deadline: Duration,
     rng: Arc<dyn Rng>,
     topics: Vec<NewTopic>,
+    interceptors: Interceptors,
 }
 
 enum Cluster {
@@ -96,6 +97,7 @@ impl App {
             start_deadline: DEFAULT_START_DEADLINE,
             rng: Arc::new(SeededRng::from_os()),
             topics: Vec::new(),
+            interceptors: Interceptors::default(),
         }
     }
 
@@ -115,6 +117,12 @@ impl App {
             Ok(listener) => self.listeners.push(listener),
             Err(error) => self.errors.push(error),
         }
+        self
+    }
+
+    /// Adds an interceptor to all listeners; it is asked before their own.
+    pub fn intercept(mut self, interceptor: impl ListenInterceptor) -> Self {
+        self.interceptors.add(Arc::new(interceptor));
         self
     }
 
@@ -192,7 +200,7 @@ impl App {
     /// The cluster does not answer, the parts do not fit together, a group or a topic refuses a listener, or the groups
     /// take longer than [`start_deadline`](Self::start_deadline); see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, errors, rng, topics, start_deadline, .. } = self;
+        let Self { cluster, states, listeners, errors, rng, topics, start_deadline, interceptors, .. } = self;
         let (mut properties, properties_files) = (self.properties, self.properties_files);
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
@@ -204,10 +212,11 @@ impl App {
             }
         }
         let environment = |name: &str| std::env::var(name).ok();
-        let listeners = listeners
+        let mut listeners = listeners
             .into_iter()
             .map(|listener| configured::configured(listener, &properties, &environment))
             .collect::<Result<Vec<_>, _>>()?;
+        listeners.iter_mut().for_each(|listener| listener.settings.interceptors.prepend(&interceptors));
         let dead_letter_topics = Arc::new(check::all(&listeners, &states)?);
         let client = match cluster {
             Cluster::Client(client) => client,

@@ -12,6 +12,7 @@ use super::extract::Needs;
 use super::failure::FailurePolicy;
 use super::flow::{Batching, Budget};
 use super::handler::{Call, Handler};
+use super::intercept::{Interceptors, ListenInterceptor};
 use super::topics::{IntoTopics, Topics};
 
 /// A listener: topics, a group, a handler, and how they go together. Made by [`Listener::on`] or by
@@ -42,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) send_to: Option<Arc<str>>,
     pub(crate) budget: Budget,
     pub(crate) revoke_deadline: Duration,
+    pub(crate) interceptors: Interceptors,
 }
 
 impl Settings {
@@ -159,6 +161,7 @@ impl ListenerBuilder<WantsGroup> {
             send_to: None,
             budget: Budget { records: DEFAULT_MAX_IN_FLIGHT, bytes: DEFAULT_MAX_IN_FLIGHT_BYTES },
             revoke_deadline: DEFAULT_REVOKE_DEADLINE,
+            interceptors: Interceptors::default(),
         };
         Self { settings, step: PhantomData }
     }
@@ -277,6 +280,13 @@ impl<Step> ListenerBuilder<Step> {
     /// in its headers.
     pub fn send_to(mut self, topic: impl Into<Arc<str>>) -> Self {
         self.settings.send_to = Some(topic.into());
+        self
+    }
+
+    /// Adds an interceptor, which sees every delivery before and after the handler; behind those that are there, and
+    /// behind those of the [app](crate::App::intercept).
+    pub fn intercept(mut self, interceptor: impl ListenInterceptor) -> Self {
+        self.settings.interceptors.add(Arc::new(interceptor));
         self
     }
 

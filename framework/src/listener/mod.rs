@@ -44,6 +44,7 @@ mod extract;
 mod failure;
 mod flow;
 mod handler;
+mod intercept;
 mod ledger;
 mod lookups;
 mod outcome;
@@ -72,6 +73,8 @@ pub use handler::Handler;
 pub(crate) use handler::prepare_batch;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
+pub(crate) use intercept::Interceptors;
+pub use intercept::{Before, ListenInterceptor};
 pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
 #[doc(hidden)]
 pub use reply::Answer;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm_client::NewTopic;
 
 use crate::app::{App, AppHandle, IntoListener, StartError};
-use crate::listener::DrainReport;
+use crate::listener::{DrainReport, ListenInterceptor};
 
 /// An app under test, to be started.
 #[derive(Debug)]
@@ -37,6 +37,11 @@ impl TestApp {
     /// As [`App::properties_file`].
     pub fn properties_file(self, path: impl Into<PathBuf>) -> Self {
         Self(self.0.properties_file(path))
+    }
+
+    /// As [`App::intercept`].
+    pub fn intercept(self, interceptor: impl ListenInterceptor) -> Self {
+        Self(self.0.intercept(interceptor))
     }
 
     /// As [`App::topic`].

@@ -33,6 +33,7 @@ mod failures;
 ))]
 mod hostile;
 #[cfg(feature = "testing")]
+mod intercepting;
 mod kit;
 #[cfg(feature = "testing")]
 mod lifecycle;

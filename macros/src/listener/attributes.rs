@@ -43,6 +43,8 @@ struct Written {
     max_in_flight_bytes: Option<AnyExpr>,
     #[darling(default)]
     revoke_deadline: Option<AnyExpr>,
+    #[darling(default)]
+    intercept: Option<AnyExpr>,
 }
 
 /// As checked.
@@ -145,6 +147,7 @@ impl Attributes {
             max_in_flight: written.max_in_flight,
             max_in_flight_bytes: written.max_in_flight_bytes,
             revoke_deadline: written.revoke_deadline,
+            intercept: written.intercept,
         };
         let plain = plain.check(&mut errors);
 
@@ -303,6 +306,7 @@ struct Plain {
     max_in_flight: Option<AnyExpr>,
     max_in_flight_bytes: Option<AnyExpr>,
     revoke_deadline: Option<AnyExpr>,
+    intercept: Option<AnyExpr>,
 }
 
 impl Plain {
@@ -323,7 +327,9 @@ impl Plain {
         let records = counted("max_in_flight", self.max_in_flight, errors);
         let bytes = counted("max_in_flight_bytes", self.max_in_flight_bytes, errors);
         let deadline = self.revoke_deadline.and_then(|text| duration(&text.0, errors));
+        let intercept = self.intercept.map(|AnyExpr(expr)| quote!(#expr));
         let calls = [
+            ("intercept", intercept),
             ("offset_reset", offset_reset),
             ("commit_on_assign", commit_on_assign),
             ("max_in_flight", records),

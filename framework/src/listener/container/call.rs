@@ -16,6 +16,7 @@ use crate::listener::extract::Delivery;
 use crate::listener::failure::Failure;
 use crate::listener::flow::PartId;
 use crate::listener::handler::{BatchCall, BatchInput, Call, PreparedBatch, RecordCall};
+use crate::listener::intercept::Before;
 use crate::listener::lookups::{call_record, prepare_batch};
 
 /// Records that failed, each with its reason; records of a batch that failed as a whole share theirs.
@@ -32,8 +33,65 @@ pub(super) enum Called {
     Noted { failed: Failed, any_handled: bool },
 }
 
-/// Calls the handler. `items` stay there when all are handled.
+/// Calls the handler with what the interceptors let through. `items` stay there when all are handled.
 pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Called {
+    if shared.settings.interceptors.is_empty() {
+        return handle(shared, part, items).await;
+    }
+    let refused = sift(shared, items);
+    let called = match items.is_empty() {
+        true => Called::AllHandled,
+        false => handle(shared, part, items).await,
+    };
+    if refused.is_empty() {
+        return called;
+    }
+    let (mut failed, any_handled) = match called {
+        Called::AllHandled => {
+            shared.finish(items.iter().map(|item| item.ticket));
+            (Failed::new(), !items.is_empty())
+        }
+        Called::Noted { failed, any_handled } => (failed, any_handled),
+    };
+    items.clear();
+    failed.extend(refused);
+    failed.sort_by_key(|(item, _)| item.record.offset);
+    Called::Noted { failed, any_handled }
+}
+
+/// Finishes what interceptors discard, and gives what they refuse; the rest stays.
+fn sift(shared: &Shared, items: &mut Vec<Item>) -> Failed {
+    let (mut kept, mut discarded, mut refused) = (Vec::with_capacity(items.len()), Vec::new(), Failed::new());
+    for item in items.drain(..) {
+        match shared.settings.interceptors.before(&delivery(shared, &item)) {
+            Ok(Before::Handle) => kept.push(item),
+            Ok(Before::Discard) => discarded.push(item.ticket),
+            Err(failure) => refused.push((item, Arc::new(failure))),
+        }
+    }
+    *items = kept;
+    shared.finish(discarded);
+    refused
+}
+
+/// A delivery as interceptors see it.
+fn delivery<'a>(shared: &'a Shared, item: &'a Item) -> Delivery<'a> {
+    Delivery { record: &item.record, attempt: shared.attempt_of(item), scope: &shared.scope, ack: None }
+}
+
+/// Tells interceptors what became of records. `failures` come by rising index.
+fn tell_interceptors(shared: &Shared, items: &[Item], failures: &Failures) {
+    if shared.settings.interceptors.is_empty() {
+        return;
+    }
+    let mut failures = failures.iter().peekable();
+    for (index, item) in items.iter().enumerate() {
+        let failure = failures.next_if(|(failed, _)| *failed == index).map(|(_, failure)| &**failure);
+        shared.settings.interceptors.after(&delivery(shared, item), failure);
+    }
+}
+
+async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Called {
     let manual = shared.settings.ack == AckPolicy::Manual;
     let ack = manual.then(|| AckCall::new(shared, part, items));
     let failures = match &shared.call {
@@ -41,6 +99,7 @@ pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Ite
             Some(item) => match with_record(shared, &**call, item, ack.as_ref()).await {
                 Ok(None) => Vec::new(),
                 Ok(Some(reply)) => {
+                    tell_interceptors(shared, items, &Failures::new());
                     if let Some(item) = items.pop() {
                         send(shared, part, item, reply);
                     }
@@ -52,6 +111,7 @@ pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Ite
         },
         Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref()).await,
     };
+    tell_interceptors(shared, items, &failures);
     // To note as finished what was acknowledged changes nothing.
     if failures.is_empty() && ack.as_ref().is_none_or(|ack| ack.is_acknowledged()) {
         return Called::AllHandled;

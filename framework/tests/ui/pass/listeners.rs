@@ -86,6 +86,7 @@ async fn manual_batch(
     commit_on_assign = never,
     max_in_flight = 50 * 2,
     max_in_flight_bytes = 1 << 20,
+    intercept = Nobody,
     revoke_deadline = "2s"
 )]
 async fn every_setting() {}
@@ -97,6 +98,11 @@ async fn every_setting() {}
     revoke_deadline = Duration::from_secs(2)
 )]
 async fn settings_that_are_expressions() {}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl klamm::listener::ListenInterceptor for Nobody {}
 
 fn patient() -> FailurePolicy {
     FailurePolicy::new()
