@@ -76,4 +76,4 @@ pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
 pub use reply::Answer;
 pub use reply::Reply;
 pub use topics::IntoTopics;
-pub(crate) use topics::{DeadLetterTopics, Topics};
+pub(crate) use topics::{DeadLetterTopics, Topics, is_legal};
