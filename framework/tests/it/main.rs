@@ -64,5 +64,11 @@ mod sending;
 mod signals;
 mod starting;
 #[cfg(feature = "testing")]
+mod stubborn_letters;
+#[cfg(feature = "testing")]
+mod stubborn_requests;
+#[cfg(feature = "testing")]
+mod stubborn_sending;
+#[cfg(feature = "testing")]
 mod transactions;
 mod ui;
