@@ -69,6 +69,8 @@ mod stubborn_letters;
 mod stubborn_requests;
 #[cfg(feature = "testing")]
 mod stubborn_sending;
+#[cfg(all(feature = "testing", feature = "embedded"))]
+mod stubborn_starts;
 #[cfg(feature = "testing")]
 mod transactions;
 mod ui;

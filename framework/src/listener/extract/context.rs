@@ -82,6 +82,8 @@ pub(crate) struct Scope {
 pub struct Needs {
     pub(crate) states: Vec<(TypeId, &'static str)>,
     pub(crate) ack: bool,
+    /// It returns replies, which somebody has to send.
+    pub(crate) answers: bool,
 }
 
 impl Needs {
