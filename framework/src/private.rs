@@ -1,6 +1,7 @@
 //! What the macros' output needs. Not for anybody else: it changes without notice.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -73,10 +74,16 @@ impl<T> BatchMaker<T> {
     }
 }
 
+/// A call of a handler that returns `R`.
+pub struct Handling<R> {
+    call: BoxFuture<'static, Result<Option<Box<Answer>>, Failure>>,
+    answers: PhantomData<fn() -> R>,
+}
+
 pub fn record_result<R: IntoOutcome + 'static>(
     handling: impl Future<Output = R> + Send + 'static,
-) -> BoxFuture<'static, Result<Option<Box<Answer>>, Failure>> {
-    handling.map(IntoOutcome::into_answer).boxed()
+) -> Handling<R> {
+    Handling { call: handling.map(IntoOutcome::into_answer).boxed(), answers: PhantomData }
 }
 
 pub fn batch_result<R: IntoBatchOutcome + 'static>(
@@ -85,15 +92,13 @@ pub fn batch_result<R: IntoBatchOutcome + 'static>(
     handling.map(IntoBatchOutcome::into_batch_outcome).boxed()
 }
 
-pub fn record_handler(
+pub fn record_handler<R: IntoOutcome + 'static>(
     add_needs: impl FnOnce(&mut Needs),
-    call: impl Fn(&Delivery<'_>) -> Result<BoxFuture<'static, Result<Option<Box<Answer>>, Failure>>, Rejection>
-    + Send
-    + Sync
-    + 'static,
+    call: impl Fn(&Delivery<'_>) -> Result<Handling<R>, Rejection> + Send + Sync + 'static,
 ) -> Erased {
-    let mut needs = Needs::default();
+    let mut needs = Needs { answers: R::ANSWERS, ..Needs::default() };
     add_needs(&mut needs);
+    let call = move |delivery: &Delivery<'_>| call(delivery).map(|handling| handling.call);
     Erased { call: Call::Record(Arc::new(call)), needs, path: "" }
 }
 

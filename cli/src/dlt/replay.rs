@@ -115,6 +115,7 @@ fn report_json(report: &ReplayReport, dry_run: bool) -> Value {
         let (reason, topic) = match why {
             Stays::NoOrigin => ("no_origin", None),
             Stays::NoTopic(topic) => ("no_topic", Some(&**topic)),
+            Stays::Forbidden(topic) => ("forbidden", Some(&**topic)),
             Stays::OwnTopic => ("own_topic", None),
             Stays::TooManyReplays => ("too_many_replays", None),
             _ => ("other", None),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::StartError;
-use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, States, Topics};
+use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, States, Topics, is_legal};
 
 /// Checks all listeners, and says where their dead letters go.
 ///
@@ -58,6 +58,11 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
             });
         }
     }
+    let named = [settings.policy.dead_letter_topic().flatten(), settings.send_to.as_ref()];
+    if let Some(name) = named.into_iter().flatten().find(|name| !is_legal(name)) {
+        let (listener, topic) = (Arc::clone(&listener.id), Arc::clone(name));
+        return Err(StartError::IllegalTopic { listener, topic });
+    }
     let own_dead_letters = match (settings.policy.dead_letter_topic(), &settings.topics) {
         (Some(Some(topic)), Topics::Names(names)) => names.contains(topic),
         (Some(Some(topic)), Topics::Pattern(pattern)) => topic == pattern,
@@ -78,6 +83,15 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
         (
             matches!((&settings.topics, &settings.send_to), (Topics::Names(names), Some(to)) if names.contains(to)),
             "its replies go to a topic that it listens on: each would be a request again",
+        ),
+        (
+            settings.send_to.is_some() && !listener.needs.answers,
+            "it has `send_to`, but its handler returns no `Reply`: nothing would ever be sent there",
+        ),
+        (
+            listener.needs.answers && settings.ack == AckPolicy::Manual,
+            "its handler returns a `Reply`, but its ack policy is manual: the record could be acknowledged before its \
+             reply is there; send the reply with a template and then acknowledge, or leave the ack policy as it was",
         ),
         (
             listener.needs.ack && settings.ack != AckPolicy::Manual,

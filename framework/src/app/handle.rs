@@ -13,7 +13,7 @@ use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::{AppSerdes, DefaultSerde};
 use crate::template::request::{Request, RequesterBuilder, Requests};
-use crate::template::{Template, Transactions};
+use crate::template::{Template, Transactions, TransactionsInUse};
 
 /// How long unsent records of templates may take to go out after the listeners have drained.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -26,6 +26,7 @@ pub struct AppHandle {
     producer: Producer,
     containers: Vec<Container>,
     requests: Requests,
+    transactions: TransactionsInUse,
     differences: Vec<TopicDifference>,
     serdes: AppSerdes,
 }
@@ -38,7 +39,8 @@ impl AppHandle {
         differences: Vec<TopicDifference>,
         serdes: AppSerdes,
     ) -> Self {
-        Self { client, producer, containers, requests: Requests::default(), differences, serdes }
+        let (requests, transactions) = (Requests::default(), TransactionsInUse::default());
+        Self { client, producer, containers, requests, transactions, differences, serdes }
     }
 
     /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and
@@ -91,12 +93,14 @@ impl AppHandle {
         topic: impl Into<Arc<str>>,
     ) -> RequesterBuilder<V, R> {
         let (requests, replies) = (self.serdes.of::<V>(false), self.serdes.of::<R>(false));
-        RequesterBuilder::with_serdes(&self.client, &self.producer, topic, requests, replies)
+        let builder = RequesterBuilder::with_serdes(&self.client, &self.producer, topic, requests, replies);
+        builder.in_app(&self.serdes)
     }
 
-    /// Transactions under a name (`transactional.id`) that no other running instance has.
+    /// Transactions under a name (`transactional.id`) that no other running instance has. Those of one name in this
+    /// app are the same: they wait for one another.
     pub fn transactions(&self, id: impl Into<Arc<str>>) -> Transactions {
-        Transactions::new(&self.client, id)
+        self.transactions.named(&self.client, id.into(), &self.serdes)
     }
 
     /// The app's client, for what the app does not do.

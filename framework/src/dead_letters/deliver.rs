@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_client::{
-    ConsumerHandle, OffsetAndMetadata, ProduceError, Producer, Record, TopicPartition, TransactionalProducer,
+    Compression, ConsumerHandle, OffsetAndMetadata, ProduceError, Producer, Record, TopicPartition,
+    TransactionalProducer,
 };
 
 use super::error::DeadLetterError;
 use super::progress::Progress;
-use super::source::Source;
+use super::source::{Source, Standing};
+
+/// As much as brokers take in one request (`socket.request.max.bytes`).
+const LETTER_BYTES_MAX: usize = 100 * 1024 * 1024;
 
 /// A letter that is to be sent.
 #[derive(Debug)]
@@ -25,18 +29,31 @@ pub(super) struct Chosen {
 /// What is done of each partition, and what of it is not noted yet.
 #[derive(Debug, Clone)]
 pub(super) struct Progresses {
-    group: Arc<str>,
+    source: Source,
     partitions: BTreeMap<TopicPartition, Progress>,
     /// Where letters may follow that were not seen yet.
     next: BTreeMap<TopicPartition, i64>,
-    /// What was last noted.
+    /// What was last noted, or found.
     noted: BTreeMap<TopicPartition, OffsetAndMetadata>,
 }
 
 impl Progresses {
-    pub(super) fn new(group: Arc<str>, partitions: BTreeMap<TopicPartition, Progress>) -> Self {
-        let next = partitions.iter().map(|(at, progress)| (at.clone(), progress.open())).collect();
-        Self { group, partitions, next, noted: BTreeMap::new() }
+    pub(super) fn new(source: Source, Standing { progress, committed, .. }: Standing) -> Self {
+        let next = progress.iter().map(|(at, progress)| (at.clone(), progress.open())).collect();
+        Self { source, partitions: progress, next, noted: committed }
+    }
+
+    /// Looks up what others noted meanwhile: another replay that is at it at the same time, with other letters. What
+    /// is noted next would forget it otherwise.
+    pub(super) async fn learn(&mut self) -> Result<(), DeadLetterError> {
+        for (at, found) in self.source.committed().await? {
+            let is_news = self.noted.get(&at).is_none_or(|noted| !says_the_same(noted, &found));
+            if let (true, Some(progress)) = (is_news, self.partitions.get_mut(&at)) {
+                // Whoever wrote it knows where the log ends now.
+                progress.learn(&found, i64::MAX);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_done(&self, at: &TopicPartition, offset: i64) -> bool {
@@ -75,15 +92,21 @@ impl Progresses {
     fn to_note(&self) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, DeadLetterError> {
         let mut changed = BTreeMap::new();
         for (at, progress) in &self.partitions {
-            let too_scattered =
-                |_| DeadLetterError::TooScattered { partition: at.clone(), group: Arc::clone(&self.group) };
+            let too_scattered = |_| DeadLetterError::TooScattered {
+                partition: at.clone(),
+                group: Arc::clone(&self.source.group),
+            };
             let written = progress.written().map_err(too_scattered)?;
-            if self.noted.get(at) != Some(&written) {
+            if self.noted.get(at).is_none_or(|noted| !says_the_same(noted, &written)) {
                 changed.insert(at.clone(), written);
             }
         }
         Ok(changed)
     }
+}
+
+fn says_the_same(one: &OffsetAndMetadata, other: &OffsetAndMetadata) -> bool {
+    one.offset == other.offset && one.metadata == other.metadata
 }
 
 /// The way letters go.
@@ -96,10 +119,14 @@ pub(super) enum Delivery {
 impl Delivery {
     /// In transactions, whoever was at it before is ended: what is done is known from then on.
     pub(super) async fn start(source: &Source, exactly_once: bool) -> Result<Self, DeadLetterError> {
+        // What is too large is for the topic to say: what came to be a letter may come from a producer that is allowed
+        // more than others, and lie there compressed.
+        let producer = source.client.producer().compression(Compression::Gzip);
+        let producer = producer.max_request_bytes(LETTER_BYTES_MAX).buffer_bytes(2 * LETTER_BYTES_MAX);
         if !exactly_once {
-            return Ok(Self::AtLeastOnce(source.client.producer().build()?));
+            return Ok(Self::AtLeastOnce(producer.build()?));
         }
-        let mut producer = source.client.producer().transactional_id(Arc::clone(&source.group)).build()?;
+        let mut producer = producer.transactional_id(Arc::clone(&source.group)).build()?;
         producer.begin().await?.abort().await?;
         Ok(Self::ExactlyOnce(Box::new(producer)))
     }
@@ -112,7 +139,11 @@ impl Delivery {
         group: &ConsumerHandle,
     ) -> Result<(), DeadLetterError> {
         match self {
-            Self::AtLeastOnce(_) => note(progress, group).await,
+            Self::AtLeastOnce(_) => {
+                // All of it, also where nothing changed.
+                progress.noted.clear();
+                note(progress, group).await
+            }
             Self::ExactlyOnce(_) => Ok(()),
         }
     }

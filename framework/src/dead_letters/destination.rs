@@ -28,6 +28,8 @@ pub enum Stays {
     NoOrigin,
     /// The topic that it would go to does not exist.
     NoTopic(Arc<str>),
+    /// The topic that it would go to may not be looked at.
+    Forbidden(Arc<str>),
     /// The topic that it came from is this dead-letter topic.
     OwnTopic,
     /// It came back too often.
@@ -39,6 +41,9 @@ impl fmt::Display for Stays {
         match self {
             Self::NoOrigin => f.write_str("no header tells where it came from; name the topic it goes to"),
             Self::NoTopic(topic) => write!(f, "topic {topic} does not exist; create it, or name another"),
+            Self::Forbidden(topic) => {
+                write!(f, "this user may not describe topic {topic}; allow it, or name another")
+            }
             Self::OwnTopic => f.write_str("it came from this very topic; name the topic it goes to"),
             Self::TooManyReplays => {
                 f.write_str("it came back too often; mend the cause, then allow more replays")
@@ -47,8 +52,19 @@ impl fmt::Display for Stays {
     }
 }
 
-/// The topics that letters may go to, and how many partitions each has. `None` is one that does not exist.
-pub(super) type Partitions = HashMap<Arc<str>, Option<i32>>;
+/// The topics that letters may go to, and what is known of each.
+pub(super) type Targets = HashMap<Arc<str>, Target>;
+
+/// A topic that letters may go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// It has so many partitions.
+    Partitions(i32),
+    /// It does not exist.
+    Missing,
+    /// It may not be looked at.
+    Forbidden,
+}
 
 impl Destination {
     /// The topic that a letter would go to.
@@ -64,15 +80,18 @@ impl Destination {
         &self,
         letter: &DeadLetter,
         replays_max: u32,
-        partitions: &Partitions,
+        targets: &Targets,
     ) -> Result<Record, Stays> {
         let record = &letter.record;
         let topic = self.topic(letter).ok_or(Stays::NoOrigin)?;
         if *topic == record.topic {
             return Err(Stays::OwnTopic);
         }
-        let count = partitions.get(topic).copied().flatten();
-        let count = count.ok_or_else(|| Stays::NoTopic(Arc::clone(topic)))?;
+        let count = match targets.get(topic) {
+            Some(Target::Partitions(count)) => *count,
+            Some(Target::Forbidden) => return Err(Stays::Forbidden(Arc::clone(topic))),
+            Some(Target::Missing) | None => return Err(Stays::NoTopic(Arc::clone(topic))),
+        };
         let is_work = !matches!(self, Self::Parking(_));
         if is_work && letter.replays >= replays_max {
             return Err(Stays::TooManyReplays);
@@ -110,10 +129,13 @@ mod tests {
 
     const ENOUGH: u32 = 3;
 
-    fn known() -> Partitions {
-        [("orders", Some(4)), ("orders-retry-1000", Some(1)), ("parked", Some(2)), ("gone", None)]
-            .map(|(topic, count)| (Arc::from(topic), count))
-            .into()
+    fn known() -> Targets {
+        let partitions = [("orders", 4), ("orders-retry-1000", 1), ("parked", 2)];
+        let mut known: Targets =
+            partitions.map(|(topic, count)| (topic.into(), Target::Partitions(count))).into();
+        known.insert("gone".into(), Target::Missing);
+        known.insert("secret".into(), Target::Forbidden);
+        known
     }
 
     fn to(destination: &Destination, letter: &DeadLetter) -> Result<Record, Stays> {
@@ -161,6 +183,8 @@ mod tests {
         assert!(to(&Destination::Work("orders".into()), &plain).is_ok());
         let gone = to(&Destination::Work("gone".into()), &plain);
         assert_eq!(gone, Err(Stays::NoTopic("gone".into())));
+        let forbidden = to(&Destination::Work("secret".into()), &plain);
+        assert_eq!(forbidden, Err(Stays::Forbidden("secret".into())));
         let mut own = letter(0, 0, "my::Error", "broke");
         own.origin.as_mut().unwrap().topic = "orders-dlt".into();
         assert_eq!(to(&Destination::Origin, &own), Err(Stays::OwnTopic));

@@ -19,6 +19,15 @@ pub enum DeadLetterError {
         /// What the broker said.
         source: AdminError,
     },
+    /// The topic is not what it was when it was looked at first.
+    #[error(
+        "topic {topic} was made anew or lost records meanwhile; nothing was done that was meant for what it was: look \
+         at it again"
+    )]
+    Changed {
+        /// The topic.
+        topic: Arc<str>,
+    },
     /// Letters cannot go into the topic that they lie in.
     #[error("letters of {topic} cannot go to {topic} itself")]
     IntoItself {
@@ -36,7 +45,7 @@ pub enum DeadLetterError {
         count: usize,
     },
     /// A rate that is none.
-    #[error("a rate is a positive number of letters a second, not {rate}")]
+    #[error("a rate is a number of letters a second, at least one in a year, not {rate}")]
     Rate {
         /// What was given.
         rate: f64,

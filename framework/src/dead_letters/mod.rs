@@ -22,6 +22,7 @@
 //! ```
 
 mod deliver;
+mod described;
 mod destination;
 mod error;
 mod filter;

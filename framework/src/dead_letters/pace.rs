@@ -12,10 +12,17 @@ pub(super) struct Pace {
     next: Option<Instant>,
 }
 
+/// Longer than this nobody waits for the next letter.
+const GAP_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 impl Pace {
+    /// Whether this is a rate.
+    pub(super) fn can_keep(per_second: f64) -> bool {
+        per_second.is_finite() && gap(per_second).is_some_and(|gap| gap <= GAP_MAX)
+    }
+
     pub(super) fn new(per_second: Option<f64>) -> Self {
-        let gap = per_second.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
-        Self { gap, next: None }
+        Self { gap: per_second.and_then(gap), next: None }
     }
 
     /// Counts one letter; gives the instant at which it may go, if that is not now. What was not used before is not
@@ -28,9 +35,23 @@ impl Pace {
     }
 }
 
+fn gap(per_second: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(1.0 / per_second).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_what_a_clock_can_count() {
+        for rate in [0.000_001, 0.5, 1.0, 1e9, 1e300] {
+            assert!(Pace::can_keep(rate), "{rate}");
+        }
+        for none in [0.0, -0.0, -1.0, 1e-19, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(!Pace::can_keep(none), "{none}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn letters_go_one_after_the_other() {

@@ -36,13 +36,20 @@ impl Progress {
     /// What a commit says, for a log that holds the offsets `begin..end`. One that was not written by us, of another
     /// topic or of a log that was longer says nothing: rather a letter twice than one left out.
     pub(super) fn read(committed: Option<&OffsetAndMetadata>, topic_id: Uuid, begin: i64, end: i64) -> Self {
-        let fresh = || Self::new(topic_id, begin);
-        let Some(committed) = committed.filter(|committed| committed.offset <= end) else { return fresh() };
-        let mut words = committed.metadata.split(' ');
-        if words.next() != Some(MARK) || words.next() != Some(topic_id.to_string().as_str()) {
-            return fresh();
+        let mut progress = Self::new(topic_id, begin);
+        if let Some(committed) = committed.filter(|committed| committed.offset <= end) {
+            progress.learn(committed, end);
         }
-        let mut progress = Self::new(topic_id, committed.offset);
+        progress
+    }
+
+    /// What somebody else says is done, who is at it at the same time: that is done, too.
+    pub(super) fn learn(&mut self, committed: &OffsetAndMetadata, end: i64) {
+        let mut words = committed.metadata.split(' ');
+        if words.next() != Some(MARK) || words.next() != Some(self.topic_id.to_string().as_str()) {
+            return;
+        }
+        self.mark(i64::MIN..committed.offset);
         let mut at = committed.offset;
         for range in words.next().unwrap_or_default().split(',').filter(|range| !range.is_empty()) {
             let read = range.split_once('+').and_then(|(gap, length)| {
@@ -52,12 +59,9 @@ impl Progress {
             });
             // A word that is none: what came before it counts.
             let Some((start, up_to)) = read else { break };
-            progress.mark(start..up_to);
+            self.mark(start..up_to);
             at = up_to;
         }
-        // What retention took is nobody's work any more.
-        progress.mark(i64::MIN..begin);
-        progress
     }
 
     /// What is to be committed.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use klamm_client::TopicPartition;
 use klamm_client::admin::OffsetSpec;
+use klamm_client::{TopicPartition, Uuid};
 
+use super::described::is_still;
 use super::error::DeadLetterError;
 use super::scan::Ranges;
 use super::source::{Source, Standing};
@@ -76,7 +77,7 @@ impl Purge {
             standing.progress.get(at).map_or(0, |progress| progress.open_within(*begin..*up_to))
         });
         let open = open.sum();
-        Ok(PurgePlan { source: self.source, below, open })
+        Ok(PurgePlan { source: self.source, topic_id: standing.topic_id, below, open })
     }
 
     async fn ends(&self, standing: &Standing) -> Result<BTreeMap<TopicPartition, i64>, DeadLetterError> {
@@ -108,6 +109,7 @@ impl Purge {
 #[must_use = "nothing is deleted before it is executed"]
 pub struct PurgePlan {
     source: Source,
+    topic_id: Uuid,
     below: Ranges,
     open: u64,
 }
@@ -131,11 +133,13 @@ impl PurgePlan {
     /// Deletes. Who reads the topic goes on behind what was deleted.
     ///
     /// # Errors
-    /// The broker refuses, for instance because the topic is compacted. What was deleted until then stays deleted.
+    /// The broker refuses, for instance because the topic is compacted; what was deleted until then stays deleted. Or
+    /// the topic was made anew after the plan was made: then nothing is deleted.
     pub async fn execute(self) -> Result<(), DeadLetterError> {
         if self.below.is_empty() {
             return Ok(());
         }
+        is_still(&self.source.client, &self.source.topic, self.topic_id).await?;
         let before = self.below.into_iter().map(|(at, (_, up_to))| (at, up_to)).collect();
         let deleted = self.source.client.admin().delete_records(&before).await?;
         for (_, result) in BTreeMap::from_iter(deleted) {

@@ -8,13 +8,14 @@ use klamm_client::{ErrorCode, Record, TopicPartition};
 use tokio::time::{Instant, sleep_until};
 
 use super::deliver::{Chosen, Delivery, Progresses};
-use super::destination::{Destination, Partitions, Stays};
+use super::destination::{Destination, Stays, Target, Targets};
 use super::error::DeadLetterError;
 use super::filter::LetterFilter;
 use super::letter::DeadLetter;
 use super::pace::Pace;
 use super::scan::Scan;
 use super::source::Source;
+use crate::listener::is_legal;
 
 /// How often a letter may come back before it stays, unless told otherwise.
 const REPLAYS_MAX: u32 = 3;
@@ -124,8 +125,7 @@ impl Replay {
     /// # Errors
     /// See [`DeadLetterError`]. What was done before is noted: run it again, and it goes on behind it.
     pub async fn run(self) -> Result<ReplayReport, DeadLetterError> {
-        let rate = self.per_second.filter(|rate| !rate.is_finite() || *rate <= 0.0);
-        if let Some(rate) = rate {
+        if let Some(rate) = self.per_second.filter(|rate| !Pace::can_keep(*rate)) {
             return Err(DeadLetterError::Rate { rate });
         }
         if let Destination::Work(topic) | Destination::Parking(topic) = &self.destination
@@ -146,10 +146,10 @@ impl Replay {
         scan.read(ranges.collect())?;
         let mut run = Run {
             pace: Pace::new(self.per_second),
-            progress: Progresses::new(self.source.group.clone(), standing.progress),
+            progress: Progresses::new(self.source.clone(), standing),
             replay: self,
             delivery,
-            topics: Partitions::new(),
+            topics: Targets::new(),
             chosen: Vec::new(),
             chosen_bytes: 0,
             report: ReplayReport::default(),
@@ -169,7 +169,7 @@ struct Run {
     delivery: Option<Delivery>,
     pace: Pace,
     progress: Progresses,
-    topics: Partitions,
+    topics: Targets,
     /// What is to be sent next, and its size.
     chosen: Vec<Chosen>,
     chosen_bytes: usize,
@@ -229,8 +229,8 @@ impl Run {
         if let Some(topic) = destination.topic(letter)
             && !self.topics.contains_key(topic)
         {
-            let count = self.partition_count(topic).await?;
-            self.topics.insert(Arc::clone(topic), count);
+            let target = self.target(topic).await?;
+            self.topics.insert(Arc::clone(topic), target);
         }
         match destination.record(letter, self.replay.replays_max, &self.topics) {
             Ok(record) => Ok(Some(record)),
@@ -242,21 +242,36 @@ impl Run {
     }
 
     /// Described rather than asked for by name: that would make a topic that is not there.
-    async fn partition_count(&self, topic: &Arc<str>) -> Result<Option<i32>, DeadLetterError> {
+    async fn target(&self, topic: &Arc<str>) -> Result<Target, DeadLetterError> {
+        // What a header says may be anything, also what no request can hold.
+        if !is_legal(topic) {
+            return Ok(Target::Missing);
+        }
         let described = self.replay.source.client.admin().describe_topics(&[&**topic]).await?.remove(topic);
         match described {
-            Some(Ok(described)) => Ok(i32::try_from(described.partitions.len()).ok()),
-            Some(Err(error)) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => Ok(None),
-            // No topic can be called so.
-            Some(Err(error)) if error.code() == Some(ErrorCode::InvalidTopicException) => Ok(None),
-            Some(Err(source)) => Err(DeadLetterError::Topic { topic: Arc::clone(topic), source }),
-            None => Ok(None),
+            Some(Ok(described)) => {
+                Ok(Target::Partitions(i32::try_from(described.partitions.len()).unwrap_or(i32::MAX)))
+            }
+            Some(Err(source)) => match source.code() {
+                Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::InvalidTopicException) => {
+                    Ok(Target::Missing)
+                }
+                Some(ErrorCode::TopicAuthorizationFailed) => Ok(Target::Forbidden),
+                _ => Err(DeadLetterError::Topic { topic: Arc::clone(topic), source }),
+            },
+            None => Ok(Target::Missing),
         }
     }
 
     async fn send(&mut self, scan: &Scan) -> Result<(), DeadLetterError> {
-        let chosen = std::mem::take(&mut self.chosen);
+        let mut chosen = std::mem::take(&mut self.chosen);
         self.chosen_bytes = 0;
+        if self.delivery.is_some() {
+            self.progress.learn().await?;
+            let before = chosen.len();
+            chosen.retain(|one| !self.progress.is_done(&one.at, one.offset));
+            self.report.done_before += before.abs_diff(chosen.len()) as u64;
+        }
         let topics: Vec<Arc<str>> = chosen.iter().map(|one| Arc::clone(&one.record.topic)).collect();
         let sent = match &mut self.delivery {
             Some(delivery) => delivery.deliver(chosen, &mut self.progress, &scan.handle()).await?,

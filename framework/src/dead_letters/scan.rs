@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{Client, Consumer, ConsumerHandle, ConsumerRecord, IsolationLevel, TopicPartition};
-use tokio::time::timeout;
+use klamm_client::{Client, Consumer, ConsumerHandle, ConsumerRecord, IsolationLevel, TopicPartition, Uuid};
+use tokio::time::{Instant, timeout};
 
+use super::described::is_still;
 use super::error::DeadLetterError;
 
 /// How often the position is looked at while nothing comes: a log may end in markers of transactions, which are never
 /// handed out.
 const LOOK: Duration = Duration::from_millis(20);
+/// When nothing came for this long, it is looked up whether there is still something to come.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Reads letters that are committed, partition by partition in order, the partitions as they come.
 #[derive(Debug)]
 pub(super) struct Scan {
     consumer: Consumer,
+    topic: Arc<str>,
+    topic_id: Uuid,
     /// What is not read to its end: the next offset, and the end.
     open: Ranges,
 }
@@ -36,7 +41,11 @@ pub(super) struct Piece {
 
 impl Scan {
     /// Reads nothing yet. With a group, its offsets are committed by the scan's handle.
-    pub(super) async fn new(client: &Client, group: Option<&Arc<str>>) -> Result<Self, DeadLetterError> {
+    pub(super) async fn new(
+        client: &Client,
+        (topic, topic_id): (Arc<str>, Uuid),
+        group: Option<&Arc<str>>,
+    ) -> Result<Self, DeadLetterError> {
         let mut builder = client
             .consumer()
             .assign(Vec::<TopicPartition>::new())
@@ -46,7 +55,7 @@ impl Scan {
         if let Some(group) = group {
             builder = builder.group(Arc::clone(group));
         }
-        Ok(Self { consumer: builder.start().await?, open: BTreeMap::new() })
+        Ok(Self { consumer: builder.start().await?, topic, topic_id, open: BTreeMap::new() })
     }
 
     /// Where partitions begin, and where what is committed in them ends now.
@@ -79,6 +88,7 @@ impl Scan {
 
     /// The next piece; none when everything is read. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Option<Piece>, DeadLetterError> {
+        let mut looked = Instant::now();
         loop {
             if self.open.is_empty() {
                 return Ok(None);
@@ -96,8 +106,26 @@ impl Scan {
                     if let Some(piece) = self.take_what_is_empty() {
                         return Ok(Some(piece));
                     }
+                    if looked.elapsed() >= QUIET {
+                        self.look_again().await?;
+                        looked = Instant::now();
+                    }
                 }
             }
+        }
+    }
+
+    /// Whether what is not read yet can still come: a topic that is gone, was made anew or lost what it had at its end
+    /// would be waited for for ever.
+    async fn look_again(&self) -> Result<(), DeadLetterError> {
+        is_still(self.consumer.client(), &self.topic, self.topic_id).await?;
+        let partitions: Vec<_> = self.open.keys().cloned().collect();
+        let now = self.bounds(&partitions).await?;
+        let lost =
+            |(at, (_, end)): (&TopicPartition, &(i64, i64))| now.get(at).is_some_and(|now| now.1 < *end);
+        match self.open.iter().any(lost) {
+            true => Err(DeadLetterError::Changed { topic: Arc::clone(&self.topic) }),
+            false => Ok(()),
         }
     }
 

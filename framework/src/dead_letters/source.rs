@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use klamm_client::{Client, OffsetAndMetadata, TopicPartition, Uuid};
 
+use super::described::describe;
 use super::error::DeadLetterError;
 use super::progress::Progress;
 use super::scan::{Ranges, Scan};
@@ -23,19 +24,24 @@ pub(super) struct Standing {
     /// The whole of it.
     pub(super) bounds: Ranges,
     pub(super) progress: BTreeMap<TopicPartition, Progress>,
+    /// What that was read from.
+    pub(super) committed: BTreeMap<TopicPartition, OffsetAndMetadata>,
+    pub(super) topic_id: Uuid,
 }
 
 impl Source {
     /// A scan, and what there is to read.
     pub(super) async fn open(&self, commits: bool) -> Result<(Scan, Standing), DeadLetterError> {
-        let (topic_id, partitions) = self.describe().await?;
-        let scan = Scan::new(&self.client, commits.then_some(&self.group)).await?;
+        let (topic_id, partitions) = describe(&self.client, &self.topic).await?;
+        let of = (Arc::clone(&self.topic), topic_id);
+        let scan = Scan::new(&self.client, of, commits.then_some(&self.group)).await?;
         let bounds = scan.bounds(&partitions).await?;
         let committed = self.committed().await?;
         let progress = bounds.iter().map(|(at, (begin, end))| {
             (at.clone(), Progress::read(committed.get(at), topic_id, *begin, *end))
         });
-        Ok((scan, Standing { progress: progress.collect(), bounds }))
+        let progress = progress.collect();
+        Ok((scan, Standing { bounds, progress, committed, topic_id }))
     }
 
     /// A partition that was named.
@@ -55,21 +61,10 @@ impl Source {
         }
     }
 
-    async fn describe(&self) -> Result<(Uuid, Vec<TopicPartition>), DeadLetterError> {
-        let topic = || Arc::clone(&self.topic);
-        let described = self.client.admin().describe_topics(&[&*self.topic]).await?.remove(&self.topic);
-        let described = match described {
-            Some(described) => {
-                described.map_err(|source| DeadLetterError::Topic { topic: topic(), source })?
-            }
-            None => return Err(DeadLetterError::NoPartition { topic: topic(), partition: 0, count: 0 }),
-        };
-        let numbers = described.partitions.iter().map(|partition| partition.partition);
-        Ok((described.id, numbers.map(|number| TopicPartition::new(topic(), number)).collect()))
-    }
-
     /// Offsets in transactions that have not ended are waited for.
-    async fn committed(&self) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, DeadLetterError> {
+    pub(super) async fn committed(
+        &self,
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, DeadLetterError> {
         let groups = [&*self.group];
         let committed = self.client.admin().list_group_offsets(&groups).await?.remove(&self.group);
         Ok(committed.transpose()?.unwrap_or_default().into_iter().collect())

@@ -105,6 +105,7 @@ macro_rules! record_handlers {
             fn erase(self) -> Erased {
                 let mut needs = Needs::default();
                 $($argument::needs(&mut needs);)*
+                needs.answers = <Fut::Output as IntoOutcome>::ANSWERS;
                 let call = move |delivery: &Delivery<'_>| {
                     $(let $argument = $argument::from_record(delivery).map_err(Into::into)?;)*
                     Ok(self($($argument),*).map(IntoOutcome::into_answer).boxed())

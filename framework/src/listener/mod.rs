@@ -81,4 +81,4 @@ pub use reply::Answer;
 pub use reply::Reply;
 pub(crate) use retry_topics::RetryTopics;
 pub use topics::IntoTopics;
-pub(crate) use topics::{DeadLetterTopics, Topics};
+pub(crate) use topics::{DeadLetterTopics, Topics, is_legal};

@@ -27,6 +27,10 @@ impl<E: Into<BoxError> + 'static> HandlerError for E {}
     label = "must be `()` or `Result<(), E>`, where `E` is an error"
 )]
 pub trait IntoOutcome {
+    /// Whether it may answer its record.
+    #[doc(hidden)]
+    const ANSWERS: bool = false;
+
     /// `Ok` when the record is handled.
     ///
     /// # Errors

@@ -69,6 +69,8 @@ impl<T> From<T> for Reply<T> {
 }
 
 impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
+    const ANSWERS: bool = true;
+
     fn into_outcome(self) -> Result<(), Failure> {
         Err(Failure::handler("a `Reply` can answer a record, not a part of a batch: nobody would send it"))
     }
@@ -84,6 +86,8 @@ impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
 }
 
 impl<T: DefaultSerde + Sync, E: HandlerError> IntoOutcome for Result<Reply<T>, E> {
+    const ANSWERS: bool = true;
+
     fn into_outcome(self) -> Result<(), Failure> {
         self.map_err(Failure::handler)?.into_outcome()
     }

@@ -6,7 +6,7 @@ use super::SchemaRegistry;
 
 /// What an app gives to default serdes. Whatever reads or writes in an app takes its serdes from here.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AppSerdes {
+pub struct AppSerdes {
     #[cfg(feature = "schema-registry")]
     registry: Option<SchemaRegistry>,
 }

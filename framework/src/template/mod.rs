@@ -34,6 +34,7 @@ pub(crate) use outgoing::{Written, written};
 pub use part::Part;
 pub use request::{ReplyError, Request, Requester};
 pub use routing::RoutingTemplate;
+pub(crate) use transactions::TransactionsInUse;
 pub use transactions::{TransactError, Transactions, Tx};
 
 /// Sends keys of type `K` and values of type `V` to one topic. Cheap to clone.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::error::SendError;
 use super::outgoing::{Written, written};
-use crate::serde::{DefaultSerde, HeaderList, SerdeError};
+use crate::serde::{AppSerdes, DefaultSerde, HeaderList, SerdeError};
 
 /// A key or value to send: anything that says how it is written, or text.
 pub trait Part: Send {
@@ -17,6 +17,7 @@ pub trait Part: Send {
         self,
         part: &'static str,
         topic: Arc<str>,
+        serdes: AppSerdes,
         wrong: fn(SerdeError) -> SendError,
     ) -> impl Future<Output = Result<Written, SendError>> + Send;
 }
@@ -26,9 +27,10 @@ impl<T: DefaultSerde> Part for T {
         self,
         part: &'static str,
         topic: Arc<str>,
+        serdes: AppSerdes,
         wrong: fn(SerdeError) -> SendError,
     ) -> Result<Written, SendError> {
-        written(part, &T::Serde::default(), &topic, Some(self), wrong).await
+        written(part, &serdes.of::<T>(part == "key"), &topic, Some(self), wrong).await
     }
 }
 
@@ -37,6 +39,7 @@ impl Part for &str {
         self,
         _: &'static str,
         _: Arc<str>,
+        _: AppSerdes,
         _: fn(SerdeError) -> SendError,
     ) -> impl Future<Output = Result<Written, SendError>> + Send {
         ready(Ok((Some(Bytes::copy_from_slice(self.as_bytes())), HeaderList::new())))

@@ -1,8 +1,9 @@
 //! `Transactions`: records that become visible together, or not at all.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -16,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::error::SendError;
 use super::outgoing::{Outgoing, put};
 use super::part::Part;
+use crate::serde::AppSerdes;
 
 /// Runs work in transactions: what it sends becomes visible to readers of committed records together when the work
 /// ends well, and never when it does not. Cheap to clone.
@@ -39,7 +41,7 @@ use super::part::Part;
 /// A record is part of the transaction if it is sent by its [`Tx`]; what a [`Template`](super::Template) sends
 /// meanwhile is not, and stays when the transaction is aborted. The work's error, its panic, and the end of whoever
 /// waits for it all abort the transaction. Transactions of one name run one after the other, unless
-/// [`concurrency`](Self::concurrency) allows more.
+/// [`concurrency`](Self::concurrency) allows more; in the work of one no other of that name can run.
 #[derive(Clone)]
 pub struct Transactions {
     shared: Arc<Shared>,
@@ -47,11 +49,24 @@ pub struct Transactions {
 
 struct Shared {
     client: Client,
+    serdes: AppSerdes,
     id: Arc<str>,
-    timeout: Option<Duration>,
     /// Producers that nobody uses, and the number of the next one to make.
     producers: Mutex<(Vec<TransactionalProducer>, usize)>,
+    settings: Mutex<Settings>,
     free: Semaphore,
+}
+
+#[derive(Debug)]
+struct Settings {
+    timeout: Option<Duration>,
+    /// How many permits there are, free or not.
+    concurrency: usize,
+}
+
+tokio::task_local! {
+    /// The transactions in whose work we are.
+    static WITHIN: Vec<Weak<Shared>>;
 }
 
 /// Why a transaction was not committed, or may not have been.
@@ -61,6 +76,15 @@ pub enum TransactError<E> {
     /// The work failed; the transaction was aborted.
     #[error("{0}")]
     Work(E),
+    /// It was begun in the work of another of its name, and would have waited for itself.
+    #[error(
+        "a transaction of `{id}` cannot run in the work of another of that name: it would wait for itself; send with \
+         the outer `Tx`, or take another name"
+    )]
+    Nested {
+        /// The name.
+        id: Arc<str>,
+    },
     /// It did not begin or was not committed; nothing of it becomes visible. [`TransactionError::is_retriable`] says
     /// whether another try may help; [`TransactionError::Fenced`] that another instance runs under the same name, and
     /// this one is to end.
@@ -87,29 +111,48 @@ impl Transactions {
     /// Transactions under this name (`transactional.id`). Each running instance of a program needs one of its own,
     /// and keeps it over restarts: the instance that came last ends what the one before left open, and fences it.
     pub fn new(client: &Client, id: impl Into<Arc<str>>) -> Self {
-        Self::with(client.clone(), id.into(), None, 1)
+        Self::with_serdes(client, id.into(), AppSerdes::default())
     }
 
-    fn with(client: Client, id: Arc<str>, timeout: Option<Duration>, concurrency: usize) -> Self {
-        let free = Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        Self {
-            shared: Arc::new(Shared { client, id, timeout, producers: Mutex::new((Vec::new(), 0)), free }),
-        }
+    fn with_serdes(client: &Client, id: Arc<str>, serdes: AppSerdes) -> Self {
+        let shared = Shared {
+            client: client.clone(),
+            serdes,
+            id,
+            producers: Mutex::default(),
+            settings: Mutex::new(Settings { timeout: None, concurrency: 1 }),
+            free: Semaphore::new(1),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// How many transactions may be open at once; beyond it [`run`](Self::run) waits. Default 1. The first goes under
-    /// the name itself, others under the name with a number behind it.
+    /// the name itself, others under the name with a number behind it. It is so for clones, too, and in an app for
+    /// all of this name; where fewer are allowed than are open, those go on.
     #[must_use]
     pub fn concurrency(self, transactions: usize) -> Self {
-        let Shared { client, id, timeout, .. } = &*self.shared;
-        Self::with(client.clone(), Arc::clone(id), *timeout, transactions)
+        let wanted = transactions.clamp(1, Semaphore::MAX_PERMITS);
+        let mut settings = self.shared.settings();
+        match wanted.checked_sub(settings.concurrency) {
+            Some(more) => {
+                self.shared.free.add_permits(more);
+                settings.concurrency = wanted;
+            }
+            None => {
+                let less = settings.concurrency.saturating_sub(wanted);
+                settings.concurrency -= self.shared.free.forget_permits(less);
+            }
+        }
+        drop(settings);
+        self
     }
 
     /// How long a transaction may be open before the coordinator aborts it (`transaction.timeout.ms`). Default 60 s.
+    /// To be said before the first is run, for clones and, in an app, for all of this name.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        let Shared { client, id, free, .. } = &*self.shared;
-        Self::with(client.clone(), Arc::clone(id), Some(timeout), free.available_permits())
+        self.shared.settings().timeout = Some(timeout);
+        self
     }
 
     /// Runs work in a transaction and commits, if the work ends well.
@@ -124,6 +167,12 @@ impl Transactions {
         F: FnOnce(Tx) -> W,
         W: Future<Output = Result<T, E>>,
     {
+        let mut within = WITHIN.try_with(Clone::clone).unwrap_or_default();
+        let this = Arc::downgrade(&self.shared);
+        if within.iter().any(|outer| outer.ptr_eq(&this)) {
+            return Err(TransactError::Nested { id: Arc::clone(&self.shared.id) });
+        }
+        within.push(this);
         let Ok(_permit) = self.shared.free.acquire().await else {
             return Err(TransactError::NotCommitted(TransactionError::Closed));
         };
@@ -134,7 +183,8 @@ impl Transactions {
         let transaction = producer.begin().await.map_err(TransactError::NotCommitted)?;
         let (asks, asked) = mpsc::unbounded_channel();
         let worked = {
-            let work = Box::pin(work(Tx { asks }));
+            let work = work(Tx { asks, serdes: self.shared.serdes.clone() });
+            let work = Box::pin(WITHIN.scope(within, work));
             let serving = Box::pin(serve(&transaction, asked));
             match select(work, serving).await {
                 Either::Left((worked, _)) => worked,
@@ -169,7 +219,7 @@ impl Transactions {
                     number => format!("{}-{number}", self.shared.id).into(),
                 };
                 let mut builder = self.shared.client.producer().transactional_id(Arc::clone(&id));
-                if let Some(timeout) = self.shared.timeout {
+                if let Some(timeout) = self.shared.settings().timeout {
                     builder = builder.transaction_timeout(timeout);
                 }
                 let not_built = |error: klamm_client::ConfigError| TransactionError::Aborted {
@@ -189,6 +239,27 @@ impl Transactions {
 impl Shared {
     fn producers(&self) -> MutexGuard<'_, (Vec<TransactionalProducer>, usize)> {
         self.producers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The transactions of an app that are in use, by name: two of one name would fence each other.
+#[derive(Debug, Default)]
+pub(crate) struct TransactionsInUse(Mutex<HashMap<Arc<str>, Weak<Shared>>>);
+
+impl TransactionsInUse {
+    pub(crate) fn named(&self, client: &Client, id: Arc<str>, serdes: &AppSerdes) -> Transactions {
+        let mut in_use = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = in_use.get(&id).and_then(Weak::upgrade) {
+            return Transactions { shared };
+        }
+        in_use.retain(|_, shared| shared.strong_count() > 0);
+        let new = Transactions::with_serdes(client, Arc::clone(&id), serdes.clone());
+        in_use.insert(id, Arc::downgrade(&new.shared));
+        new
     }
 }
 
@@ -237,6 +308,7 @@ async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver
 #[derive(Clone)]
 pub struct Tx {
     asks: mpsc::UnboundedSender<Ask>,
+    serdes: AppSerdes,
 }
 
 impl Tx {
@@ -253,10 +325,10 @@ impl Tx {
         value: impl Part,
     ) -> Result<(), SendError> {
         let mut record = Record::to(topic);
-        let topic = || Arc::clone(&record.topic);
+        let (topic, serdes) = (|| Arc::clone(&record.topic), || self.serdes.clone());
         let (key, value) = (
-            key.write("key", topic(), SendError::Key).await?,
-            value.write("value", topic(), SendError::Value).await?,
+            key.write("key", topic(), serdes(), SendError::Key).await?,
+            value.write("value", topic(), serdes(), SendError::Value).await?,
         );
         put(&mut record, key, value);
         self.send_raw(record).await
@@ -304,6 +376,12 @@ impl Tx {
         let ask = Ask::Offsets(offsets, group.clone(), tell);
         self.asks.send(ask).map_err(|_| TransactionError::Closed)?;
         told.await.unwrap_or(Err(TransactionError::Closed))
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -288,7 +288,14 @@ async fn a_letter_that_is_not_taken_is_named_and_stays_open(kit: TestKit) {
     let small = NewTopic::new("small").partitions(1).replication(1).config("max.message.bytes", "2000");
     kit.client().admin().create_topics(&[small]).await.unwrap();
     for size in [10, 10, 5_000, 10] {
-        let letter = Record::to("t-dlt").value("x".repeat(size)).header("kafka_dlt-original-topic", "small");
+        // Letters go compressed: text that does not get smaller.
+        let mut state = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'0' + (state >> 24) as u8 % 64)
+        });
+        let value: String = noise.take(size).collect();
+        let letter = Record::to("t-dlt").value(value).header("kafka_dlt-original-topic", "small");
         kit.send_record(letter).await;
     }
     let letters = DeadLetters::new(kit.client(), "t-dlt");

@@ -66,5 +66,13 @@ mod sending;
 mod signals;
 mod starting;
 #[cfg(feature = "testing")]
+mod stubborn_letters;
+#[cfg(feature = "testing")]
+mod stubborn_requests;
+#[cfg(feature = "testing")]
+mod stubborn_sending;
+#[cfg(all(feature = "testing", feature = "embedded"))]
+mod stubborn_starts;
+#[cfg(feature = "testing")]
 mod transactions;
 mod ui;

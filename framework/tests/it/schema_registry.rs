@@ -90,6 +90,19 @@ async fn requests_and_replies_have_their_schemas_in_the_apps_registry(kit: TestK
     assert_eq!(requester.request(order(3)).await.unwrap().id, 3);
 }
 
+/// What went into a transaction, and the keys of requests, did not know the app's registry.
+#[klamm::test]
+async fn transactions_and_keys_have_their_schemas_in_the_apps_registry(kit: TestKit) {
+    let (_server, client) = registry(&kit).await;
+    let app = kit.app().state(client).listener(confirm).start().await;
+    let transactions = app.transactions("shop-1");
+    transactions.run(|tx| async move { tx.send("bills", order(7), order(1)).await }).await.unwrap();
+    let bill = kit.topic("bills").next().await;
+    assert!(bill.key.unwrap().starts_with(&[0]) && bill.value.unwrap().starts_with(&[0]), "ids of schemas");
+    let reply: Order = app.request("questions", order(2)).key(order(9)).await.unwrap();
+    assert_eq!(reply.id, 2);
+}
+
 #[klamm::test]
 async fn a_listener_reads_what_others_wrote_with_an_older_schema(kit: TestKit) {
     let (server, client) = registry(&kit).await;

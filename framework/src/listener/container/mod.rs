@@ -32,6 +32,7 @@ mod dead_letter;
 mod drain;
 mod handle;
 mod judge;
+mod letter_topics;
 mod obey;
 mod output_stage;
 mod outputs;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use klamm_client::{ProduceError, TopicPartition};
+use klamm_client::{ErrorCode, ProduceError, TopicPartition};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -16,6 +16,9 @@ use super::sending::{Next, Sending, advice};
 use super::shared::{Back, Item, Shared};
 use super::troubles::Subject;
 use crate::listener::failure::Failure;
+
+/// How often a reply is tried to a topic that is not there, each time as long as the producer waits for a topic.
+const NOWHERE_MAX: u32 = 3;
 
 /// Sends until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>, mut outputs: mpsc::UnboundedReceiver<Output>) {
@@ -55,8 +58,15 @@ impl Stage<'_> {
             What::Reply(_) => None,
         };
         let mut sending = Sending::new(policy);
+        let mut nowhere = 0;
         loop {
             let Err(error) = self.attempt(&sending).await else { return self.sent() };
+            if self.goes_nowhere(&error).await {
+                nowhere += 1;
+                if nowhere == NOWHERE_MAX {
+                    return self.give_back(error);
+                }
+            }
             match sending.failed(&error, self.shared.rng.next_u64()) {
                 Next::Trimmed | Next::Elsewhere => {}
                 Next::Again(wait) => {
@@ -119,6 +129,25 @@ impl Stage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether this is a reply to a topic that is not there, although the brokers answer. Whoever asked named it, and
+    /// may name anything: it must not be waited for for ever.
+    async fn goes_nowhere(&self, error: &ProduceError) -> bool {
+        let What::Reply(reply) = &self.output.what else { return false };
+        let may_be = matches!(
+            error,
+            ProduceError::Blocked { .. }
+                | ProduceError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. }
+        );
+        if !may_be {
+            return false;
+        }
+        let admin = self.shared.producer.client().admin();
+        let described = admin.describe_topics(&[&*reply.topic]).await.ok();
+        let described = described.and_then(|mut described| described.remove(&reply.topic));
+        let code = described.and_then(Result::err).and_then(|error| error.code());
+        code == Some(ErrorCode::UnknownTopicOrPartition)
     }
 
     fn sent(&self) {

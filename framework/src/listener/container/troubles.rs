@@ -44,6 +44,8 @@ impl fmt::Display for Trouble {
 pub(super) enum Subject {
     Commits,
     Topic(Arc<str>),
+    /// A topic of dead letters.
+    DeadLetters(Arc<str>),
     /// A batch that cannot be read.
     Reading(TopicPartition),
     /// An output of the record at this offset.
@@ -122,7 +124,7 @@ impl Troubles {
 impl Subject {
     fn place(&self) -> (Option<&TopicPartition>, Option<i64>) {
         match self {
-            Self::Commits | Self::Topic(_) => (None, None),
+            Self::Commits | Self::Topic(_) | Self::DeadLetters(_) => (None, None),
             Self::Reading(place) => (Some(place), None),
             Self::Output(place, offset) => (Some(place), Some(*offset)),
         }

@@ -1,5 +1,5 @@
 //! Topics that a listener names and that do not exist, or that it may not see: looked for now and then, because the
-//! consumer waits for them in silence.
+//! consumer waits for them in silence. And those of its dead letters, which it needs when it is too late.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use klamm_client::{AdminError, Client};
 use tokio::time::sleep;
 
+use super::letter_topics;
 use super::shared::Shared;
 use super::troubles::Subject;
 use crate::listener::topics::Topics;
@@ -21,6 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client) {
     sleep(FIRST_LOOK).await;
     loop {
         look(&shared, &client).await;
+        letter_topics::look(&shared, &client).await;
         sleep(INTERVAL).await;
     }
 }

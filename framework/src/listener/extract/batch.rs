@@ -31,7 +31,15 @@ impl<T> Batch<T> {
     }
 
     /// Calls `handle` with one record after the other and collects an outcome per record: a failure, or a panic,
-    /// concerns that record only.
+    /// concerns that record only. A [`Reply`](crate::listener::Reply) does not compile: nobody would send it.
+    ///
+    /// ```compile_fail
+    /// # use klamm::prelude::*;
+    /// async fn answer_all(batch: Batch<Value<String>>) -> BatchOutcome {
+    ///     batch.each(|Value(text)| async move { Reply::new(text) }).await
+    /// }
+    /// # let _ = Listener::on("t").group("g").handle(answer_all);
+    /// ```
     pub async fn each<F, Fut>(self, handle: F) -> BatchOutcome
     where
         F: FnMut(T) -> Fut,
@@ -46,6 +54,12 @@ impl<T> Batch<T> {
         F: FnMut(T) -> Fut,
         Fut: Future<Output: IntoOutcome>,
     {
+        const {
+            assert!(
+                !<Fut::Output as IntoOutcome>::ANSWERS,
+                "a `Reply` can answer a record, not a part of a batch: nobody would send it; take one record at a time"
+            );
+        }
         let one_by_one = stream::iter(self.0.into_iter().enumerate()).map(|(index, record)| {
             // Only the future is guarded: a closure that panics before it makes one fails the whole batch.
             let handling = AssertUnwindSafe(handle(record)).catch_unwind();

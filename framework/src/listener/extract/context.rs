@@ -105,6 +105,8 @@ impl Scope {
 pub struct Needs {
     pub(crate) states: Vec<(TypeId, &'static str)>,
     pub(crate) ack: bool,
+    /// It returns replies, which somebody has to send.
+    pub(crate) answers: bool,
 }
 
 impl Needs {

@@ -77,7 +77,8 @@ impl<R: 'static> Request<R> {
 
     /// Sets the key, which decides the partition: requests of one key are answered in order.
     pub fn key(mut self, key: impl Part + 'static) -> Self {
-        self.key = Some(key.write("key", self.topic(), SendError::Key).boxed());
+        let serdes = self.desk.serdes.clone();
+        self.key = Some(key.write("key", self.topic(), serdes, SendError::Key).boxed());
         self
     }
 

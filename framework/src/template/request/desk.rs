@@ -2,14 +2,20 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use klamm_client::{Client, ClientError, Consumer, ConsumerRecord, Producer, TopicPartition};
+use klamm_client::{Client, ClientError, Consumer, ConsumerHandle, ConsumerRecord, Producer, TopicPartition};
 use klamm_runtime::{Rng, SeededRng, Tasks};
 use tokio::sync::{OnceCell, mpsc};
+use tokio::time::sleep;
 
 use super::correlations::{Correlations, ReplyStats};
 use super::error::ReplyError;
 use super::reply_to::CORRELATION_ID;
+use crate::serde::AppSerdes;
+
+/// How often it is looked for new partitions while somebody waits.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where replies are to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +38,8 @@ pub(super) struct Desk {
     pub(super) producer: Producer,
     pub(super) reply_topic: Arc<str>,
     pub(super) place: Place,
+    /// What writes the keys of requests.
+    pub(super) serdes: AppSerdes,
     open: OnceCell<OpenDesk>,
 }
 
@@ -45,8 +53,15 @@ pub(super) struct OpenDesk {
 }
 
 impl Desk {
-    pub(super) fn new(client: &Client, producer: &Producer, reply_topic: Arc<str>, place: Place) -> Self {
-        Self { client: client.clone(), producer: producer.clone(), reply_topic, place, open: OnceCell::new() }
+    pub(super) fn new(
+        client: &Client,
+        producer: &Producer,
+        serdes: &AppSerdes,
+        reply_topic: Arc<str>,
+        place: Place,
+    ) -> Self {
+        let (client, producer, serdes) = (client.clone(), producer.clone(), serdes.clone());
+        Self { client, producer, reply_topic, place, serdes, open: OnceCell::new() }
     }
 
     /// Opens the desk, if nobody has: from then on no reply is missed. Whoever is dropped in the middle of it leaves
@@ -82,6 +97,15 @@ impl Desk {
         let consumer = self.read(partitions.collect()).await.map_err(not_read)?;
         let correlations = Arc::new(Mutex::new(Correlations::new(rng.next_u64())));
         let reading = Tasks::new();
+        if partition.is_none() {
+            let growing = Growing {
+                client: self.client.clone(),
+                consumer: consumer.handle(),
+                topic: Arc::clone(&self.reply_topic),
+                count,
+            };
+            reading.spawn("reply partitions", growing.follow(Arc::clone(&correlations)));
+        }
         reading.spawn("replies", read_replies(consumer, Arc::clone(&correlations)));
         Ok(OpenDesk { partition, correlations, _reading: reading })
     }
@@ -100,6 +124,39 @@ impl Desk {
             handle.seek(partition, ends.get(partition).copied().unwrap_or(0))?;
         }
         Ok(consumer)
+    }
+}
+
+/// A reply topic of which all partitions are read, also those that come later.
+struct Growing {
+    client: Client,
+    consumer: ConsumerHandle,
+    topic: Arc<str>,
+    /// How many are read.
+    count: i32,
+}
+
+impl Growing {
+    /// Looks while somebody waits, and reads what is new from its beginning: nobody was answered there before.
+    async fn follow(mut self, correlations: Arc<Mutex<Table>>) {
+        loop {
+            sleep(LOOK).await;
+            if locked(&correlations).stats().waiting == 0 {
+                continue;
+            }
+            let Some(count) = self.partitions().await.filter(|count| *count > self.count) else { continue };
+            let new = (self.count..count).map(|number| TopicPartition::new(Arc::clone(&self.topic), number));
+            match self.consumer.assign_also(new) {
+                Ok(()) => self.count = count,
+                Err(error) => tracing::warn!(topic = %self.topic, %error, "reading new reply partitions"),
+            }
+        }
+    }
+
+    /// How many there are now, if the cluster says so.
+    async fn partitions(&self) -> Option<i32> {
+        let mut described = self.client.admin().describe_topics(&[&*self.topic]).await.ok()?;
+        i32::try_from(described.remove(&self.topic)?.ok()?.partitions.len()).ok()
     }
 }
 

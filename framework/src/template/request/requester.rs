@@ -44,6 +44,7 @@ pub struct Requester<V, R> {
 pub struct RequesterBuilder<V, R> {
     client: Client,
     producer: Producer,
+    serdes: AppSerdes,
     reply_topic: Option<Arc<str>>,
     place: Place,
     requester: Parts<V, R>,
@@ -81,7 +82,13 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
             timeout: TIMEOUT,
         };
         let (client, producer) = (client.clone(), producer.clone());
-        Self { client, producer, reply_topic: None, place: Place::default(), requester }
+        let (serdes, place) = (AppSerdes::default(), Place::default());
+        Self { client, producer, serdes, reply_topic: None, place, requester }
+    }
+
+    /// Keys are written as in this app.
+    pub(crate) fn in_app(self, serdes: &AppSerdes) -> Self {
+        Self { serdes: serdes.clone(), ..self }
     }
 
     /// The topic that replies come to. Default `<topic>-replies`.
@@ -127,7 +134,7 @@ impl<V: 'static, R: 'static> RequesterBuilder<V, R> {
     pub async fn start(self) -> Result<Requester<V, R>, ReplyError> {
         let Parts { topic, values, replies, is_error, timeout } = self.requester;
         let reply_topic = self.reply_topic.unwrap_or_else(|| reply_topic(&topic));
-        let desk = Arc::new(Desk::new(&self.client, &self.producer, reply_topic, self.place));
+        let desk = Arc::new(Desk::new(&self.client, &self.producer, &self.serdes, reply_topic, self.place));
         desk.open().await?;
         Ok(Requester { desk, topic, values, replies, is_error, timeout })
     }
@@ -186,7 +193,7 @@ impl Requests {
     ) -> Request<R> {
         let value = writing(&topic, Arc::new(serdes.of::<V>(false)), value);
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Desk::new(client, producer, reply_topic(&topic), Place::default()));
+        let new = || Arc::new(Desk::new(client, producer, serdes, reply_topic(&topic), Place::default()));
         let desk = Arc::clone(desks.entry(Arc::clone(&topic)).or_insert_with(new));
         Request::new(desk, (topic, value), Arc::new(serdes.of::<R>(false)), None, TIMEOUT)
     }
