@@ -58,6 +58,8 @@ mod requests;
 mod schema_registry;
 #[cfg(feature = "testing")]
 mod seen;
+#[cfg(feature = "json")]
+mod serde_shapes;
 #[cfg(feature = "testing")]
 mod sending;
 #[cfg(all(feature = "testing", unix))]
