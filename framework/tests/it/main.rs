@@ -44,6 +44,8 @@ mod losses;
 mod misbehaving;
 #[cfg(all(feature = "testing", feature = "postcard"))]
 mod records;
+#[cfg(all(feature = "testing", feature = "schema-registry", feature = "avro"))]
+mod registry_attacks;
 #[cfg(feature = "testing")]
 mod replying;
 #[cfg(feature = "testing")]
