@@ -169,18 +169,16 @@ impl Resolving<'_> {
     }
 }
 
-/// Where the brace is that ends a placeholder; those of placeholders inside it do not.
+/// Where the brace is that ends a placeholder; those that close one that was opened inside it do not.
 fn end_of(inside: &str) -> Option<usize> {
     let mut open = 0;
-    let mut after_dollar = false;
     for (at, letter) in inside.char_indices() {
         match letter {
-            '{' if after_dollar => open += 1,
+            '{' => open += 1,
             '}' if open == 0 => return Some(at),
             '}' => open -= 1,
             _ => {}
         }
-        after_dollar = letter == '$';
     }
     None
 }
@@ -223,8 +221,11 @@ mod tests {
             ("x-${a}-${b}.y", "x-app-env.y"),
             ("${outer}", "<app>"),
             ("${d:${e:${a}}}", "app"),
-            // Only a placeholder's own brace is counted.
+            // Braces come in pairs, as in patterns: the default does not end within one.
             ("${d:{}}", "{}"),
+            ("${a:{}}", "app"),
+            ("${d:clicks-[0-9]{2}}", "clicks-[0-9]{2}"),
+            ("${a:clicks-[0-9]{2}}-x", "app-x"),
             ("\\${a}", "${a}"),
             ("$a {b} $", "$a {b} $"),
             ("clicks-.*", "clicks-.*"),

@@ -9,6 +9,7 @@ use klamm_client::ConsumerRecord;
 
 use super::ack::Ack;
 use super::extract::{Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Needs, Rejection, Scope};
+use super::failed_lookups::FailedLookups;
 use super::failure::Failure;
 use super::outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
 use super::reply::Answer;
@@ -64,6 +65,8 @@ pub(crate) struct BatchInput<'a> {
     pub(crate) records: Vec<(&'a ConsumerRecord, u32)>,
     pub(crate) scope: &'a Scope,
     pub(crate) ack: Option<&'a Ack>,
+    /// What is known not to be there for those who ask.
+    pub(crate) failed: Option<&'a FailedLookups>,
 }
 
 /// A batch whose records are decoded.
@@ -175,6 +178,10 @@ pub(crate) fn prepare_batch<T: FromRecord>(
             Err(rejection) => {
                 let rejection = rejection.into();
                 if let Some(asked_for) = rejection.lookup().cloned() {
+                    if let Some(error) = input.failed.and_then(|failed| failed.of(&asked_for)) {
+                        rejected.push((index, Rejection::other(error)));
+                        continue;
+                    }
                     let (rejected, accepted) = (Vec::new(), Vec::new());
                     return PreparedBatch { rejected, accepted, handling: None, asked_for: Some(asked_for) };
                 }

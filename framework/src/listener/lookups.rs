@@ -6,9 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::extract::{Delivery, Rejection};
 use super::failure::Failure;
+use super::failed_lookups::FailedLookups;
 use super::handler::{BatchCall, BatchInput, PreparedBatch, RecordCall};
 use super::reply::Answer;
-use crate::serde::{AsksFor, Lookup, LookupError, with_patience};
+use crate::serde::{AsksFor, Lookup, LookupError, with_patience, with_patience_for};
 
 /// Calls the handler of one record. Gives what answers it, if something does.
 ///
@@ -32,12 +33,13 @@ pub(super) async fn prepare_batch<'a>(
     call: &BatchCall,
     input: impl Fn() -> BatchInput<'a>,
 ) -> Result<PreparedBatch, Box<dyn Any + Send>> {
-    let attempt = || match catch_unwind(AssertUnwindSafe(|| call(input()))) {
+    let (failed, records) = (FailedLookups::default(), input().records.len());
+    let attempt = || match catch_unwind(AssertUnwindSafe(|| call(BatchInput { failed: Some(&failed), ..input() }))) {
         Ok(PreparedBatch { asked_for: Some(lookup), .. }) => Err(Ended::Asked(lookup)),
         Ok(prepared) => Ok(prepared),
         Err(panic) => Err(Ended::Panicked(panic)),
     };
-    match with_patience(attempt).await {
+    match with_patience_for(records, attempt, |lookup, error| failed.add(lookup, error)).await {
         Ok(prepared) => Ok(prepared),
         Err(Ok(Ended::Panicked(panic))) => Err(panic),
         Err(Ok(Ended::Asked(lookup))) => Ok(all_refused(input(), Rejection::other(lookup.to_string()))),

@@ -41,6 +41,7 @@ mod builder;
 mod container;
 mod dispatch;
 mod extract;
+mod failed_lookups;
 mod failure;
 mod flow;
 mod handler;

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use super::lookup::{AsksFor, Lookup, LookupError};
 use super::{HeaderList, Serde, SerdeError};
 
-/// How often in a row one call may ask for one thing more: a batch may hold as many schemas as records, a serde that
-/// never has enough must come to an end.
+/// How often in a row a call for one record may ask for one thing more: a serde that never has enough must come to an
+/// end.
 const LOOKUPS_MAX: usize = 1_000;
 /// How long a listener waits before it looks a thing up again that could not be had.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -25,7 +25,20 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 pub(crate) async fn with_patience<T, E: AsksFor>(
     attempt: impl FnMut() -> Result<T, E>,
 ) -> Result<T, Result<E, LookupError>> {
-    looked_up(attempt, true).await
+    with_patience_for(1, attempt, |_, _| {}).await
+}
+
+/// As [`with_patience`], for several records at once, which may have as many schemas. `failed` hears what is missing for
+/// good: an attempt that asks for it again is the last one.
+///
+/// # Errors
+/// As [`with_patience`].
+pub(crate) async fn with_patience_for<T, E: AsksFor>(
+    records: usize,
+    attempt: impl FnMut() -> Result<T, E>,
+    failed: impl FnMut(&Lookup, &LookupError),
+) -> Result<T, Result<E, LookupError>> {
+    looked_up(attempt, failed, Some(LOOKUPS_MAX.saturating_mul(records))).await
 }
 
 /// Tries until nothing is missing; what cannot be had is told at once.
@@ -35,13 +48,15 @@ pub(crate) async fn with_patience<T, E: AsksFor>(
 pub(crate) async fn with_lookups<T, E: AsksFor>(
     attempt: impl FnMut() -> Result<T, E>,
 ) -> Result<T, Result<E, LookupError>> {
-    looked_up(attempt, false).await
+    looked_up(attempt, |_, _| {}, None).await
 }
 
 async fn looked_up<T, E: AsksFor>(
     mut attempt: impl FnMut() -> Result<T, E>,
-    patient: bool,
+    mut on_failed: impl FnMut(&Lookup, &LookupError),
+    patience: Option<usize>,
 ) -> Result<T, Result<E, LookupError>> {
+    let lookups_max = patience.unwrap_or(LOOKUPS_MAX);
     let (mut lookups, mut delay) = (0, FIRST_DELAY);
     let mut failed: Option<(Lookup, LookupError)> = None;
     loop {
@@ -55,20 +70,23 @@ async fn looked_up<T, E: AsksFor>(
         if let Some((_, failed)) = failed.take_if(|(asked, _)| asked.what() == lookup.what()) {
             return Err(Err(failed));
         }
-        if lookups == LOOKUPS_MAX {
+        if lookups == lookups_max {
             return Err(Ok(error));
         }
         lookups += 1;
         match lookup.clone().done().await {
             Ok(()) => delay = FIRST_DELAY,
-            Err(error) if error.is_transient() && patient => {
+            Err(error) if error.is_transient() && patience.is_some() => {
                 lookups = 0;
                 tracing::warn!(%lookup, %error, retry_in = ?delay, "records wait for what cannot be looked up");
                 sleep(delay).await;
                 delay = (delay * 2).min(LONGEST_DELAY);
             }
             Err(error) if error.is_transient() => return Err(Err(error)),
-            Err(error) => failed = Some((lookup, error)),
+            Err(error) => {
+                on_failed(&lookup, &error);
+                failed = Some((lookup, error));
+            }
         }
     }
 }

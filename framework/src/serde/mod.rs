@@ -52,7 +52,7 @@ use klamm_client::Headers;
 
 #[cfg(feature = "avro")]
 pub use avro::{AvroRecord, AvroSchema, AvroSchemaText, AvroSerde, AvroType};
-pub(crate) use awaited::with_patience;
+pub(crate) use awaited::{with_patience, with_patience_for};
 pub use awaited::{deserialize, serialize};
 #[cfg(feature = "bincode")]
 pub use bincode::BincodeSerde;

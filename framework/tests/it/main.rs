@@ -45,6 +45,8 @@ mod losses;
 mod misbehaving;
 #[cfg(all(feature = "testing", feature = "postcard"))]
 mod records;
+#[cfg(all(feature = "testing", feature = "schema-registry", feature = "avro"))]
+mod registry_attacks;
 #[cfg(feature = "testing")]
 mod replying;
 #[cfg(feature = "testing")]
@@ -60,6 +62,8 @@ mod retry_topics;
 mod schema_registry;
 #[cfg(feature = "testing")]
 mod seen;
+#[cfg(feature = "json")]
+mod serde_shapes;
 #[cfg(feature = "testing")]
 mod sending;
 #[cfg(all(feature = "testing", unix))]

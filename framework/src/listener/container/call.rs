@@ -167,6 +167,7 @@ async fn with_batch(
         records: items.iter().map(|item| (&item.record, shared.attempt_of(item))).collect(),
         scope: &shared.scope,
         ack: ack.as_ref(),
+        failed: None,
     };
     let all = |failure: Failure, indexes: &mut dyn Iterator<Item = usize>| {
         let failure = Arc::new(failure);

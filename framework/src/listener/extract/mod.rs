@@ -88,10 +88,7 @@ impl<E: FromRecord<Rejection: Send + 'static>> FromRecord for Result<E, E::Rejec
     type Rejection = Rejection;
 
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-        match E::from_record(delivery) {
-            Err(rejection) if lookup::asks(&rejection) => Err(rejection.into()),
-            made => Ok(made),
-        }
+        lookup::made_or_rejected(delivery)
     }
 
     fn needs(needs: &mut Needs) {

@@ -160,10 +160,14 @@ impl<N: HeaderName, T: DefaultSerde> FromRecord for Header<N, T> {
         let name = N::NAME;
         let record = delivery.record;
         let bytes = record.headers.last(name).flatten().ok_or(Rejection::NoHeader { name })?;
-        T::Serde::default()
+        serde_of::<T>(delivery)
             .deserialize(delivery.source_topic(), &Bytes::copy_from_slice(bytes))
             .map(Self::new)
             .map_err(|source| Rejection::Header { name, source })
+    }
+
+    fn needs(needs: &mut Needs) {
+        needs_of::<T>(needs);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A writer's schema and a type's, made ready: for reading the type from what was written with the other one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -13,14 +14,24 @@ use crate::serde::avro_shape::{Shape, decode, reads};
 /// Reads values that were written with one schema.
 pub(super) struct Resolved {
     reader: &'static Shape,
-    written: Shape,
-    pub(super) writer: &'static Schema,
+    written: Cow<'static, Shape>,
+    /// Its text and what it refers to: only who writes with it needs more, and the library's reading of a schema has no
+    /// bounds.
+    text: Arc<str>,
+    referenced: Vec<Arc<str>>,
+    writer: OnceLock<Result<&'static Schema, String>>,
 }
 
 impl Resolved {
     /// What was written with the type's own schema.
     pub(super) fn own(parsed: &'static Parsed) -> Self {
-        Self { reader: &parsed.shape, written: parsed.shape.clone(), writer: parsed.schema }
+        Self {
+            reader: &parsed.shape,
+            written: Cow::Borrowed(&parsed.shape),
+            text: "".into(),
+            referenced: Vec::new(),
+            writer: OnceLock::from(Ok(parsed.schema)),
+        }
     }
 
     /// What was written with this schema, read as the type's.
@@ -30,7 +41,13 @@ impl Resolved {
             return Ok(Self::own(parsed));
         }
         reads(&parsed.shape, &written)?;
-        Ok(Self { reader: &parsed.shape, written, writer: interned(text, referenced)? })
+        let referenced = referenced.to_vec();
+        Ok(Self { reader: &parsed.shape, written: Cow::Owned(written), text: text.into(), referenced, writer: OnceLock::new() })
+    }
+
+    /// For writing with it.
+    pub(super) fn writer(&self) -> Result<&'static Schema, String> {
+        self.writer.get_or_init(|| interned(&self.text, &self.referenced)).clone()
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, SerdeError> {

@@ -68,7 +68,10 @@ pub(super) fn write<T: Serialize>(
     value: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), SerdeError> {
-    let schema = with.map_or(parsed.schema, |with| with.writer);
+    let schema = match with {
+        Some(with) => with.writer().map_err(|reason| SerdeError::serialize::<T>("Avro", reason))?,
+        None => parsed.schema,
+    };
     let written = GenericDatumWriter::builder(schema).build().and_then(|writer| writer.write_ser(out, value));
     written.map(drop).map_err(|error| SerdeError::serialize::<T>("Avro", error))
 }

@@ -4,6 +4,7 @@
 use apache_avro::types::Value;
 
 use super::defaults::default_of;
+use super::pairs::places;
 use super::reads::branch_for;
 use super::shape::{Field, Part, Primitive, Shape};
 
@@ -129,9 +130,8 @@ impl<'a> Walk<'a> {
         depth: usize,
     ) -> Result<Value, String> {
         let mut values: Vec<Option<Value>> = vec![None; fields.len()];
-        for from in written {
-            let same = |field: &Field| field.name == from.name || field.aliases.contains(&from.name);
-            if let Some(place) = fields.iter().position(same) {
+        for (from, place) in written.iter().zip(places(fields, written)) {
+            if let Some(place) = place {
                 values[place] = Some(self.value(reader, fields[place].part, from.part, depth)?);
             } else {
                 self.value(self.writer, from.part, from.part, depth)?;
@@ -304,6 +304,15 @@ mod tests {
         );
         assert_eq!(read(r#""long""#, r#"["int", "long"]"#, &[2, 4]), Value::Long(2));
         let of = |fields: &str| format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
+        // A field that was renamed, and another one that got the old name: its own schema did not read it.
+        let both = of(r#"{"name": "full", "aliases": ["name"], "type": "int"}, {"name": "name", "type": "int"}"#);
+        let pair = |full, name| {
+            let named = |(name, number): (&str, i32)| (name.to_owned(), Value::Int(number));
+            Value::Record(vec![named(("full", full)), named(("name", name))])
+        };
+        assert_eq!(read(&both, &both, &[2, 4]), pair(1, 2));
+        let other_way = of(r#"{"name": "name", "type": "int"}, {"name": "full", "type": "int"}"#);
+        assert_eq!(read(&both, &other_way, &[2, 4]), pair(2, 1));
         let (a, b) = (r#"{"name": "a", "type": "int"}"#, r#"{"name": "b", "type": "string"}"#);
         let c = r#"{"name": "c", "type": ["null", {"type": "array", "items": "int"}], "default": null}"#;
         let renamed = r#"{"name": "bb", "aliases": ["b"], "type": "string"}"#;

@@ -13,6 +13,7 @@
 mod decode;
 #[cfg(feature = "avro")]
 mod defaults;
+mod pairs;
 mod parse;
 mod reads;
 mod shape;

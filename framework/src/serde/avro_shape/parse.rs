@@ -1,6 +1,6 @@
 //! A schema's JSON becomes a [`Shape`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -141,10 +141,11 @@ impl Reading {
         let described = schema.get("fields").and_then(Value::as_array);
         let described = described.ok_or_else(|| format!("the record `{}` has no `fields`", name.full))?;
         let mut fields: Vec<Field> = Vec::with_capacity(described.len());
+        let mut names = HashSet::with_capacity(described.len());
         for field in described {
             let field_name = field.get("name").and_then(Value::as_str);
             let field_name = field_name.ok_or_else(|| format!("a field of `{}` has no name", name.full))?;
-            if fields.iter().any(|earlier| earlier.name == field_name) {
+            if !names.insert(field_name) {
                 return Err(format!("the record `{}` has the field `{field_name}` twice", name.full));
             }
             let of = field.get("type").ok_or_else(|| format!("the field `{field_name}` has no `type`"))?;

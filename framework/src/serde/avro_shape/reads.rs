@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::pairs::places;
 use super::shape::{Field, Name, Part, Primitive, Shape};
 
 /// How deep two schemas may be nested inside of one another.
@@ -111,9 +112,14 @@ impl<'a> Comparing<'a> {
         written: &'a [Field],
         way: &mut Vec<String>,
     ) -> Result<(), Unreadable> {
-        for field in fields {
-            let same = |other: &&Field| other.name == field.name || field.aliases.contains(&other.name);
-            match written.iter().find(same) {
+        let mut taken: Vec<Option<&Field>> = vec![None; fields.len()];
+        for (other, place) in written.iter().zip(places(fields, written)) {
+            if let Some(place) = place {
+                taken[place] = Some(other);
+            }
+        }
+        for (field, taken) in fields.iter().zip(taken) {
+            match taken {
                 Some(other) => self.inside(&field.name, field.part, other.part, way)?,
                 None if field.default.is_some() => {}
                 None => {

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::flights::Flights;
 use super::http::{Answer, exchange};
 use super::known::Known;
-use super::model::{CompatibilityBody, ErrorBody, IdBody, IsCompatibleBody, SchemaBody, SubjectVersionBody};
+use super::model::{CompatibilityBody, ErrorBody, FoundBody, IdBody, IsCompatibleBody, SchemaBody, SubjectVersionBody};
 use super::settings::{SchemaRegistryBuilder, Settings};
 use super::url::segment;
 use super::{Compatibility, RegistryError, Schema, SubjectVersion, Version};
@@ -224,7 +224,14 @@ impl SchemaRegistry {
     /// The schema of an id as the registry has it now.
     pub(super) async fn ask_for_id(&self, id: i32) -> Result<Schema, RegistryError> {
         let asked = Asked { what: format!("schema with the id {id}"), subject: None };
-        Ok(self.get::<SchemaBody>(&format!("/schemas/ids/{id}"), asked).await?.into())
+        let body: FoundBody = self.get(&format!("/schemas/ids/{id}"), asked).await?;
+        body.schema().map_err(|reason| self.unusable(id, &reason))
+    }
+
+    /// The schema of this id is there, and is nothing that anybody here reads: asking again would not help.
+    pub(super) fn unusable(&self, id: i32, reason: &str) -> RegistryError {
+        let what = format!("schema with the id {id}").into();
+        RegistryError::Unusable { url: self.url(), what, reason: reason.into() }
     }
 
     fn normalized(&self) -> &'static str {
@@ -331,13 +338,13 @@ fn judge(answer: Answer, url: &Arc<str>, asked: &Asked<'_>) -> Result<Bytes, Reg
     let what: Arc<str> = asked.what.as_str().into();
     Err(match status {
         401 | 403 => RegistryError::Unauthorized { url, status, message },
-        // A server that knows nothing of registries says 404, too.
+        // A server that knows nothing of registries says 404, too; and a gateway 409 or 422.
         404 if (40_400..40_500).contains(&code) => RegistryError::NotFound { url, what, code, message },
-        409 => {
+        409 if code != 0 => {
             RegistryError::Incompatible { url, subject: asked.subject.unwrap_or_default().into(), message }
         }
-        422 => RegistryError::Invalid { url, what, code, message },
-        500.. => RegistryError::Server { url, status, message },
+        422 if code != 0 => RegistryError::Invalid { url, what, code, message },
+        429 | 500.. => RegistryError::Server { url, status, message },
         _ => RegistryError::Strange { url, reason: format!("{status} {message}").into() },
     })
 }

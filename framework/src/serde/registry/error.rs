@@ -35,12 +35,12 @@ pub enum RegistryError {
         /// How long one request may take.
         after: Duration,
     },
-    /// It failed itself, and went on failing.
+    /// It failed itself, and went on failing; or it is asked too much (429).
     #[error("the schema registry at {url} failed: {status} {message}")]
     Server {
         /// The address that was tried last.
         url: Arc<str>,
-        /// The HTTP status, from 500 on.
+        /// The HTTP status: 429, or from 500 on.
         status: u16,
         /// What it said.
         message: Arc<str>,
@@ -95,6 +95,16 @@ pub enum RegistryError {
         /// What it said.
         message: Arc<str>,
     },
+    /// It has it, and nobody here can use it.
+    #[error("the {what} at {url} cannot be used here: {reason}")]
+    Unusable {
+        /// The address.
+        url: Arc<str>,
+        /// What was asked for, as `schema with the id 7`.
+        what: Arc<str>,
+        /// Why not.
+        reason: Arc<str>,
+    },
     /// It finds the schema, or something else that was sent, wrong.
     #[error("the schema registry at {url} does not take the {what}: {code} {message}")]
     Invalid {
@@ -133,6 +143,7 @@ impl RegistryError {
             | Self::NotFound { .. }
             | Self::NotRegistered { .. }
             | Self::Incompatible { .. }
+            | Self::Unusable { .. }
             | Self::Invalid { .. } => false,
         }
     }
@@ -140,6 +151,11 @@ impl RegistryError {
     /// Whether another of its addresses, or the same a little later, may do better: a failure of the server or of the
     /// way there, never a refusal.
     pub(super) fn is_worth_another_try(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. } | Self::Server { .. })
+        match self {
+            Self::Unreachable { .. } | Self::Timeout { .. } => true,
+            // Who is asked too much is not helped by being asked again at once.
+            Self::Server { status, .. } => *status >= 500,
+            _ => false,
+        }
     }
 }

@@ -128,6 +128,31 @@ pub(crate) struct SchemaBody {
     pub(crate) references: Vec<SchemaReference>,
 }
 
+/// A schema as a registry has it, of whatever language.
+#[derive(Debug, Deserialize)]
+pub(super) struct FoundBody {
+    schema: String,
+    #[serde(rename = "schemaType")]
+    schema_type: Option<String>,
+    #[serde(default)]
+    references: Vec<SchemaReference>,
+}
+
+impl FoundBody {
+    /// The schema.
+    ///
+    /// # Errors
+    /// Its language is none of ours.
+    pub(super) fn schema(self) -> Result<Schema, String> {
+        let ours = [SchemaType::Avro, SchemaType::Protobuf, SchemaType::Json];
+        let named = self.schema_type.as_deref().unwrap_or(SchemaType::Avro.name());
+        let schema_type = ours.into_iter().find(|known| known.name() == named);
+        let schema_type =
+            schema_type.ok_or_else(|| format!("it is {named} and not AVRO, PROTOBUF or JSON"))?;
+        Ok(Schema { schema_type, text: self.schema.into(), references: self.references })
+    }
+}
+
 impl From<&Schema> for SchemaBody {
     fn from(schema: &Schema) -> Self {
         Self {

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::client::SchemaRegistry;
 use super::known::{Fetched, Found, Written};
@@ -17,6 +18,9 @@ use crate::serde::{Lookup, LookupError, Serde, SerdeError};
 
 /// How many schemas one may use, all together: references can go in circles.
 const REFERENCES_MAX: usize = 100;
+
+/// How long a schema that is there waits for the names of its subjects, which are only for messages.
+const SUBJECTS_WAIT: Duration = Duration::from_secs(2);
 
 /// A format whose schemas a registry keeps: what [`Registered`] needs of it for values of type `T`.
 pub trait RegistryFormat<T>: fmt::Debug + Default + Clone + Send + Sync + 'static {
@@ -209,7 +213,7 @@ impl SchemaRegistry {
         let settings = &self.inner().settings;
         let (written, until) = if settings.use_latest {
             let latest = self.version(subject, Version::Latest).await?;
-            let referenced = self.referenced(&latest.schema).await?;
+            let referenced = self.referenced(latest.id, &latest.schema).await?;
             let subjects = vec![subject.to_owned()];
             let fetched = Arc::new(Fetched { id: latest.id, schema: latest.schema, referenced, subjects });
             self.known().learn_schema(Arc::clone(&fetched));
@@ -248,25 +252,26 @@ impl SchemaRegistry {
     }
 
     async fn fetch(&self, id: i32) -> Result<(), RegistryError> {
-        let schema = match self.ask_for_id(id).await {
-            Ok(schema) => schema,
-            Err(error) => {
-                if let RegistryError::NotFound { .. } = error {
-                    let now = Instant::now();
-                    let until = now + self.inner().settings.missing_ttl;
-                    self.known().learn_missing(id, error.clone(), now, until);
-                }
-                return Err(error);
+        let fetched = self.fetch_with_all_it_uses(id).await.inspect_err(|error| {
+            if !error.is_transient() {
+                let now = Instant::now();
+                let until = now + self.inner().settings.missing_ttl;
+                self.known().learn_missing(id, error.clone(), now, until);
             }
-        };
-        let referenced = self.referenced(&schema).await?;
-        let subjects = self.subjects_of(id).await;
-        self.known().learn_schema(Arc::new(Fetched { id, schema, referenced, subjects }));
+        })?;
+        self.known().learn_schema(Arc::new(fetched));
         Ok(())
     }
 
+    async fn fetch_with_all_it_uses(&self, id: i32) -> Result<Fetched, RegistryError> {
+        let schema = self.ask_for_id(id).await?;
+        let referenced = self.referenced(id, &schema).await?;
+        let subjects = timeout(SUBJECTS_WAIT, self.subjects_of(id)).await.unwrap_or_default();
+        Ok(Fetched { id, schema, referenced, subjects })
+    }
+
     /// The texts of all schemas that one uses, each before the one that needs it.
-    async fn referenced(&self, schema: &Schema) -> Result<Vec<Arc<str>>, RegistryError> {
+    async fn referenced(&self, id: i32, schema: &Schema) -> Result<Vec<Arc<str>>, RegistryError> {
         enum Step {
             Ask(SchemaReference),
             Take(Arc<str>),
@@ -287,8 +292,7 @@ impl SchemaRegistry {
                 continue;
             }
             if seen.len() > REFERENCES_MAX {
-                let reason = format!("the schema uses more than {REFERENCES_MAX} others").into();
-                return Err(RegistryError::Strange { url: self.url(), reason });
+                return Err(self.unusable(id, &format!("it uses more than {REFERENCES_MAX} others")));
             }
             let found = self.version(&reference.subject, Version::Number(reference.version)).await?;
             steps.push(Step::Take(found.schema.text));
