@@ -108,8 +108,8 @@ impl Ledger {
     }
 
     /// Whether this delivery still counts: neither finished nor stale.
-    pub(crate) fn is_unfinished(&mut self, ticket: Ticket) -> bool {
-        self.unfinished_state(ticket).is_some()
+    pub(crate) fn is_unfinished(&self, ticket: Ticket) -> bool {
+        self.unfinished_index(ticket).is_some()
     }
 
     /// The offset to commit: that of the lowest unfinished record, or one past the last received.
@@ -157,6 +157,10 @@ impl Ledger {
     }
 
     fn unfinished_state(&mut self, ticket: Ticket) -> Option<&mut State> {
+        self.unfinished_index(ticket).map(|index| &mut self.records[index].state)
+    }
+
+    fn unfinished_index(&self, ticket: Ticket) -> Option<usize> {
         if ticket.epoch != self.epoch {
             return None;
         }
@@ -165,7 +169,7 @@ impl Ledger {
             Some(first) if first.offset == ticket.offset => 0,
             _ => self.records.binary_search_by_key(&ticket.offset, |entry| entry.offset).ok()?,
         };
-        Some(&mut self.records[index].state).filter(|state| **state != State::Done)
+        (self.records[index].state != State::Done).then_some(index)
     }
 }
 

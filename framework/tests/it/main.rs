@@ -66,3 +66,5 @@ mod starting;
 #[cfg(feature = "testing")]
 mod transactions;
 mod ui;
+#[cfg(feature = "testing")]
+mod voided;

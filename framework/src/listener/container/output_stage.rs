@@ -53,6 +53,9 @@ impl Stage<'_> {
         };
         let mut sending = Sending::new(policy);
         loop {
+            if !self.is_wanted() {
+                return;
+            }
             let Err(error) = self.attempt(&sending).await else { return self.sent() };
             match sending.failed(&error, self.shared.rng.next_u64()) {
                 Next::Trimmed | Next::Elsewhere => {}
@@ -111,13 +114,17 @@ impl Stage<'_> {
         self.shared.finish([item.ticket]);
     }
 
-    /// `false`: the partition closed first, and the record stays unfinished.
+    /// `false`: the partition closed first, and the record stays unfinished; or it was moved, and nobody wants this.
     async fn wait(&self, wait: Duration) -> bool {
         tokio::select! {
             biased;
-            () = self.shared.closed(self.output.part) => false,
+            () = self.shared.closed_or_void(self.output.part, self.output.item.ticket) => false,
             () = sleep(wait) => true,
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.shared.look(|flow| flow.wants(self.output.item.ticket))
     }
 
     fn halt(&mut self) {

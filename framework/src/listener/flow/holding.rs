@@ -62,13 +62,13 @@ impl<T: Payload> Flow<T> {
     pub(crate) fn close(&mut self, id: PartId) {
         if let Some(part) = self.part_mut(id) {
             part.close();
-            self.closings += 1;
+            self.endings += 1;
         }
     }
 
-    /// Counts the times that partitions were closed.
-    pub(crate) fn closings(&self) -> u64 {
-        self.closings
+    /// Counts the times that partitions were closed or moved.
+    pub(crate) fn endings(&self) -> u64 {
+        self.endings
     }
 
     /// The last commit is done, or is not ours to do: nothing that finishes from here on counts.
@@ -212,6 +212,7 @@ impl<T: Payload> Flow<T> {
 
     /// The position is moved: what was delivered before counts for nothing, and what waited is dropped.
     pub(crate) fn restart(&mut self, id: PartId) -> Option<Tell> {
+        self.endings += 1;
         let part = self.part_mut(id)?;
         part.restart();
         part.tell()
