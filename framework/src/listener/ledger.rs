@@ -78,10 +78,18 @@ impl Ledger {
         *self = Self { epoch: self.epoch + 1, moved: true, ..Self::default() };
     }
 
+    /// After [`Ledger::restart`]: the place that was moved to, if no record came from there yet.
+    pub(crate) fn stands_at(&mut self, offset: i64) {
+        if self.moved {
+            self.next_offset.get_or_insert(offset);
+        }
+    }
+
     /// The position is at `next_offset` now, although no record lies between: transaction
-    /// markers or compacted records do.
+    /// markers or compacted records do. Also when no record came before: the group may stand below what is none, and
+    /// would for ever if none came.
     pub(crate) fn read_to(&mut self, next_offset: i64) {
-        self.next_offset = self.next_offset.map(|known| known.max(next_offset));
+        self.next_offset = Some(self.next_offset.map_or(next_offset, |known| known.max(next_offset)));
     }
 
     /// The record needs no more work: handled, dead-lettered or skipped. `false` if it was finished before or is stale.
@@ -238,8 +246,11 @@ mod tests {
     #[test]
     fn what_was_read_without_a_record_is_committed_too() {
         let mut ledger = Ledger::new();
-        ledger.read_to(4);
         assert_eq!(ledger.committable(), None, "nothing came yet: where the group stands is not known");
+        ledger.read_to(4);
+        assert_eq!(ledger.committable(), Some(4));
+        ledger.committed(4);
+        assert_eq!(ledger.committable(), None);
         let (five, six) = (ledger.received(5, 10), ledger.received(6, 10));
         ledger.read_to(9);
         ledger.finished(five);

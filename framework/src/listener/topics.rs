@@ -33,7 +33,7 @@ impl Topics {
     }
 
     /// Whether it names this topic, or has a pattern that matches it. A pattern that is none matches nothing.
-    fn holds(&self, topic: &str) -> bool {
+    pub(crate) fn hold(&self, topic: &str) -> bool {
         match self {
             Self::Names(names) => names.iter().any(|name| **name == *topic),
             Self::Pattern(pattern) => {
@@ -75,7 +75,7 @@ impl DeadLetterTopics {
             return !matches!(pattern, Topics::Pattern(pattern) if **pattern == *topic);
         }
         let Some(source) = topic.strip_suffix(DEAD_LETTER_SUFFIX) else { return false };
-        pattern.holds(source) && self.sources.iter().any(|topics| topics.holds(source))
+        pattern.hold(source) && self.sources.iter().any(|topics| topics.hold(source))
     }
 }
 

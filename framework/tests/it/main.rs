@@ -22,6 +22,8 @@ mod dispatching;
 #[cfg(feature = "testing")]
 mod ending;
 #[cfg(feature = "testing")]
+mod evil;
+#[cfg(feature = "testing")]
 mod failures;
 #[cfg(all(
     feature = "bincode",
@@ -65,6 +67,8 @@ mod signals;
 mod starting;
 #[cfg(feature = "testing")]
 mod transactions;
+#[cfg(feature = "testing")]
+mod troubles;
 mod ui;
 #[cfg(feature = "testing")]
 mod voided;

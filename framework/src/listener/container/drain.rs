@@ -21,6 +21,7 @@ pub(super) async fn drain(mut this: PollLoop, workers: Tasks, deadline: Instant)
     let shared = Arc::clone(&this.shared);
     let id = &shared.scope.id;
     let mut report = DrainReport::default();
+    this.sought.note_all(&shared);
     let parts = shared.change(Flow::close_all);
     idle_by(&mut this, &parts, deadline).await;
     // Commits are served as long as handlers may wait for one, until here; this one is the last.

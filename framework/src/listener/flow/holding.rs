@@ -157,6 +157,22 @@ impl<T: Payload> Flow<T> {
         part.tell()
     }
 
+    /// Partitions that are held because they have their share are read on if it has grown.
+    pub(crate) fn use_room(&mut self) -> Vec<Tell> {
+        let (among, budget) = (self.by_place.len(), self.rules.budget);
+        let mut tells = Vec::new();
+        for id in self.ids() {
+            if let Some(part) = self.part_mut(id)
+                && part.held.full
+                && budget.is_half_empty(among, &part.ledger)
+            {
+                part.held.full = false;
+                tells.extend(part.tell());
+            }
+        }
+        tells
+    }
+
     /// Begins nothing with any partition, or with this one, until [`Flow::resume`]; also after it went and came.
     pub(crate) fn pause(&mut self, place: Option<&TopicPartition>) -> Vec<Tell> {
         match place {
@@ -216,6 +232,13 @@ impl<T: Payload> Flow<T> {
         let part = self.part_mut(id)?;
         part.restart();
         part.tell()
+    }
+
+    /// After [`Flow::restart`]: the place that was moved to is known, and no record came from there yet.
+    pub(crate) fn stands_at(&mut self, id: PartId, offset: i64) {
+        if let Some(part) = self.part_mut(id).filter(|part| !part.closed) {
+            part.ledger.stands_at(offset);
+        }
     }
 
     /// What may be committed of these partitions; of those where nothing is new, nothing.
