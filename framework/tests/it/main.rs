@@ -10,6 +10,8 @@ mod batches;
 #[cfg(feature = "testing")]
 mod budget;
 #[cfg(feature = "testing")]
+mod churn;
+#[cfg(feature = "testing")]
 mod configuring;
 #[cfg(feature = "testing")]
 mod control;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use klamm_runtime::Tasks;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::obey::refuse;
 use super::poll::PollLoop;
 use super::status::{DrainReport, UnfinishedRecord};
 use crate::listener::flow::{Flow, PartId};
@@ -57,6 +58,8 @@ async fn idle_by(this: &mut PollLoop, parts: &[PartId], mut deadline: Instant) {
         tokio::select! {
             () = &mut idle => return,
             () = sleep_until(deadline) => return,
+            // The handler that is waited for may be who gives it.
+            Some(command) = this.commands.recv() => refuse(command),
             Ok(()) = this.stopping.changed() => {
                 let asked = *this.stopping.borrow_and_update();
                 deadline = asked.map_or(deadline, |asked| asked.min(deadline));

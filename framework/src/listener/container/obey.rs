@@ -37,6 +37,11 @@ pub(super) fn obey(shared: &Shared, sought: &mut Sought, Command { what, done }:
     let _ = done.send(obeyed);
 }
 
+/// The listener ends.
+pub(super) fn refuse(Command { done, .. }: Command) {
+    let _ = done.send(Err(CommandError::Ended));
+}
+
 fn consumer(shared: &Shared) -> Result<&ConsumerHandle, CommandError> {
     shared.consumer().ok_or(CommandError::Ended)
 }

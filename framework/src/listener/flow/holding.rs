@@ -50,10 +50,11 @@ impl<T: Payload> Flow<T> {
         removed
     }
 
-    /// From here on nothing new is begun, in any partition.
+    /// From here on nothing new is begun, in any partition. Gives those that nobody else has: also what is about to go,
+    /// and waits for what is in work.
     pub(crate) fn close_all(&mut self) -> Vec<PartId> {
         self.draining = true;
-        let all = self.ids();
+        let all = self.own();
         all.iter().for_each(|id| self.close(*id));
         all
     }

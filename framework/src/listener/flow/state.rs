@@ -96,6 +96,13 @@ impl<T: Payload> Flow<T> {
         PartId { index, generation: self.parts[index].generation }
     }
 
+    /// Partitions that nobody else has: the assigned, and those that are about to go.
+    pub(super) fn own(&self) -> Vec<PartId> {
+        let slots = self.parts.iter().enumerate();
+        let own = slots.filter(|(_, slot)| slot.part.as_ref().is_some_and(|part| !part.gone));
+        own.map(|(index, slot)| PartId { index, generation: slot.generation }).collect()
+    }
+
     /// Forgets a partition that is gone when nobody works on it any more.
     pub(super) fn forget_if_over(&mut self, id: PartId) {
         if self.part(id).is_some_and(|part| part.gone && part.open == 0) {
