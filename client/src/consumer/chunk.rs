@@ -42,6 +42,8 @@ pub(super) struct Chunk {
     opened: VecDeque<Opened>,
     /// Records before this offset are skipped: a fetch brings the whole batch that holds the offset asked for.
     position: i64,
+    /// The position that [`Chunk::take_together`] told last.
+    told: i64,
     /// Where to go on when all is handed out.
     pub(super) next: Anchor,
     /// How many records its batches say they have.
@@ -83,6 +85,7 @@ pub(super) fn read(
         transactions: Transactions::new(aborted),
         opened: VecDeque::new(),
         position: position.offset,
+        told: position.offset,
         next: position,
         records: 0,
         bytes: 0,
@@ -274,14 +277,22 @@ impl Chunk {
     }
 
     /// Records of the batches that come next, of as many as make `together_bytes` and as there is room for. An error
-    /// comes alone: first what is before it, then, with the next call, the error.
-    pub(super) fn take_together(&mut self, room: BatchRoom) -> Option<Result<ConsumerRecords, ConsumeError>> {
+    /// comes alone: first what is before it, then, with the next call, the error. `even_empty`: that the position moved
+    /// where no record is, is worth an answer.
+    pub(super) fn take_together(
+        &mut self,
+        room: BatchRoom,
+        even_empty: bool,
+    ) -> Option<Result<ConsumerRecords, ConsumeError>> {
         let (mut records, mut bytes) = (Vec::new(), 0);
         let most = room.records.max(1);
         while records.is_empty() {
             self.prepare(self.wanted_bytes(room));
             if self.opened.is_empty() {
                 self.position = self.position.max(self.next.offset);
+                if even_empty && self.position > self.told {
+                    break;
+                }
                 return self.failure.take().map(Err);
             }
             records.reserve(self.opened.iter().map(room_for).fold(0, usize::saturating_add).min(most));
@@ -296,6 +307,7 @@ impl Chunk {
         if self.opened.is_empty() && self.batches.is_empty() {
             self.position = self.position.max(self.next.offset);
         }
+        self.told = self.position;
         Some(Ok(ConsumerRecords {
             topic: Arc::clone(&self.partition.topic),
             partition: self.partition.partition,
@@ -506,8 +518,8 @@ mod tests {
         let mut chunk = fetch(0, std::slice::from_ref(&first), &[], reading(whole));
         assert!(chunk.join(behind()).is_none());
         assert_eq!((chunk.next, chunk.bytes, chunk.high_watermark), (Anchor::from(3), whole, 100));
-        assert_eq!(chunk.take_together(BatchRoom::UNLIMITED).unwrap().unwrap().records.len(), 3);
-        assert!(chunk.take_together(BatchRoom::UNLIMITED).is_none());
+        assert_eq!(chunk.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap().records.len(), 3);
+        assert!(chunk.take_together(BatchRoom::UNLIMITED, false).is_none());
 
         // What the next fetch found wrong comes after what both have.
         let mut chunk = fetch(0, std::slice::from_ref(&first), &[], READING);
@@ -550,11 +562,11 @@ mod tests {
         fetched.prepare(0);
         fetched.prepare(100_000);
         assert_eq!(fetched.opened.len(), 1, "there is enough");
-        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (2, 2), "no more than it takes");
-        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset, fetched.bytes), (1, 3, 0));
-        assert!(fetched.take_together(BatchRoom::UNLIMITED).is_none());
+        assert!(fetched.take_together(BatchRoom::UNLIMITED, false).is_none());
     }
 
     #[test]
@@ -569,13 +581,13 @@ mod tests {
 
         let mut fetched = fetch(0, &log, &[], READING);
         fetched.prepare(usize::MAX);
-        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (1, 1));
         assert_eq!(
-            next_offset_of(&fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap_err()),
+            next_offset_of(&fetched.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap_err()),
             Some(3)
         );
-        assert!(fetched.take_together(BatchRoom::UNLIMITED).is_none());
+        assert!(fetched.take_together(BatchRoom::UNLIMITED, false).is_none());
 
         let trusting = Reading { check_crcs: false, ..READING };
         assert_eq!(values(&mut fetch(1, &[damaged(1, &["b"])], &[], trusting)).len(), 1);
@@ -627,7 +639,7 @@ mod tests {
         let bytes = Bytes::from([batch(at(0), &["a", "b"]), batch(at(2), &["c"])].concat());
         let fetched = bytes.as_ptr_range();
         let mut chunk = read(&TopicPartition::new("t", 0), 0.into(), bytes.clone(), &[], 3, READING);
-        for record in chunk.take_together(BatchRoom::UNLIMITED).unwrap().unwrap().records {
+        for record in chunk.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap().records {
             let value = record.value.unwrap();
             assert!(fetched.contains(&value.as_ptr()), "nothing is copied");
         }
@@ -687,10 +699,10 @@ mod tests {
         broken[last] = 0x7f;
         patch::set_producer(&mut broken, -1, -1, -1).unwrap();
         let mut fetched = fetch(0, &[broken.clone(), batch(at(2), &["c"])], &[], READING);
-        let records = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
+        let records = fetched.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (1, 1));
         assert_eq!((fetched.next.offset, fetched.position()), (1, 1), "where to go on");
-        let error = fetched.take_together(BatchRoom::UNLIMITED).unwrap().unwrap_err();
+        let error = fetched.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap_err();
         assert_eq!((offset_of(&error), next_offset_of(&error)), (1, Some(2)));
         let mut fetched = fetch(0, &[broken], &[], READING);
         assert_eq!(values(&mut fetched), ["a"]);
@@ -715,9 +727,16 @@ mod tests {
         }
         assert_eq!(positions, [(1, 2), (4, 5)]);
         assert_eq!(fetched.position(), 6);
-        let records = fetch(0, &log, &[], READING).take_together(BatchRoom::UNLIMITED).unwrap().unwrap();
+        let records =
+            fetch(0, &log, &[], READING).take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap();
         assert_eq!((records.records.len(), records.next_offset), (2, 6));
-        assert!(fetch(0, &[marker(0)], &[], READING).take_together(BatchRoom::UNLIMITED).is_none());
+        assert!(fetch(0, &[marker(0)], &[], READING).take_together(BatchRoom::UNLIMITED, false).is_none());
+        // Who has to know gets the position alone, once.
+        let mut fetched = fetch(0, &[marker(0), marker(1)], &[], READING);
+        fetched.prepare(usize::MAX);
+        let told = fetched.take_together(BatchRoom::UNLIMITED, true).unwrap().unwrap();
+        assert_eq!((told.records.len(), told.next_offset), (0, 2));
+        assert!(fetched.take_together(BatchRoom::UNLIMITED, true).is_none());
     }
 
     #[test]
@@ -734,7 +753,7 @@ mod tests {
         ] {
             let mut fetched = fetch(0, &log, &[], READING);
             let mut taken = Vec::new();
-            while let Some(records) = fetched.take_together(room) {
+            while let Some(records) = fetched.take_together(room, true) {
                 let records = records.unwrap();
                 taken.push((records.records.len(), records.next_offset));
             }

@@ -86,7 +86,8 @@ pub struct ConsumerRecords {
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// At least one record, by ascending offset.
+    /// At least one record, by ascending offset; none where
+    /// [`Consumer::next_batch_within`](super::Consumer::next_batch_within) tells of a position that moved without any.
     pub records: Vec<ConsumerRecord>,
     /// The offset after the last record that consumers could read when this was fetched.
     pub high_watermark: i64,

@@ -109,17 +109,18 @@ impl Consumer {
 
     /// The next records of one partition: the fast path. Cancel-safe.
     pub async fn next_batch(&mut self) -> Option<Result<ConsumerRecords, ConsumeError>> {
-        poll_fn(|cx| self.poll_records(cx, |_| BatchRoom::UNLIMITED)).await
+        poll_fn(|cx| self.poll_records(cx, |_| BatchRoom::UNLIMITED, false)).await
     }
 
     /// As [`Consumer::next_batch`], with no more records than `room` says for their partition (at least one): for who
     /// passes them on to slower hands. What there is no room for waits in the consumer's own buffer, within
-    /// `prefetch_bytes`, and comes next unless the partition is paused. Cancel-safe.
+    /// `prefetch_bytes`, and comes next unless the partition is paused. A batch without records says that the position
+    /// moved over what is no record: transaction markers, or what compaction left. Cancel-safe.
     pub async fn next_batch_within(
         &mut self,
         room: impl Fn(&TopicPartition) -> BatchRoom,
     ) -> Option<Result<ConsumerRecords, ConsumeError>> {
-        poll_fn(|cx| self.poll_records(cx, &room)).await
+        poll_fn(|cx| self.poll_records(cx, &room, true)).await
     }
 
     /// Commits the offset after this record and waits for the answer.
@@ -209,12 +210,13 @@ impl Consumer {
         &mut self,
         cx: &mut Context<'_>,
         room: impl Fn(&TopicPartition) -> BatchRoom,
+        even_empty: bool,
     ) -> Poll<Option<Result<ConsumerRecords, ConsumeError>>> {
         let look = |chunk: &Chunk| {
             let room = room(&chunk.partition);
             (chunk.wanted_bytes(room), room)
         };
-        let take = |chunk: &mut Chunk, room| (chunk.take_together(room), chunk.position());
+        let take = |chunk: &mut Chunk, room| (chunk.take_together(room, even_empty), chunk.position());
         let mut polled = self.poll_taken(cx, look, take);
         let interceptors = &self.shared.config.interceptors;
         if let Poll::Ready(Some(Ok(batch))) = &mut polled

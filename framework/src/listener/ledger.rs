@@ -78,10 +78,18 @@ impl Ledger {
         *self = Self { epoch: self.epoch + 1, moved: true, ..Self::default() };
     }
 
+    /// After [`Ledger::restart`]: the place that was moved to, if no record came from there yet.
+    pub(crate) fn stands_at(&mut self, offset: i64) {
+        if self.moved {
+            self.next_offset.get_or_insert(offset);
+        }
+    }
+
     /// The position is at `next_offset` now, although no record lies between: transaction
-    /// markers or compacted records do.
+    /// markers or compacted records do. Also when no record came before: the group may stand below what is none, and
+    /// would for ever if none came.
     pub(crate) fn read_to(&mut self, next_offset: i64) {
-        self.next_offset = self.next_offset.map(|known| known.max(next_offset));
+        self.next_offset = Some(self.next_offset.map_or(next_offset, |known| known.max(next_offset)));
     }
 
     /// The record needs no more work: handled, dead-lettered or skipped. `false` if it was finished before or is stale.
@@ -108,8 +116,8 @@ impl Ledger {
     }
 
     /// Whether this delivery still counts: neither finished nor stale.
-    pub(crate) fn is_unfinished(&mut self, ticket: Ticket) -> bool {
-        self.unfinished_state(ticket).is_some()
+    pub(crate) fn is_unfinished(&self, ticket: Ticket) -> bool {
+        self.unfinished_index(ticket).is_some()
     }
 
     /// The offset to commit: that of the lowest unfinished record, or one past the last received.
@@ -157,6 +165,10 @@ impl Ledger {
     }
 
     fn unfinished_state(&mut self, ticket: Ticket) -> Option<&mut State> {
+        self.unfinished_index(ticket).map(|index| &mut self.records[index].state)
+    }
+
+    fn unfinished_index(&self, ticket: Ticket) -> Option<usize> {
         if ticket.epoch != self.epoch {
             return None;
         }
@@ -165,7 +177,7 @@ impl Ledger {
             Some(first) if first.offset == ticket.offset => 0,
             _ => self.records.binary_search_by_key(&ticket.offset, |entry| entry.offset).ok()?,
         };
-        Some(&mut self.records[index].state).filter(|state| **state != State::Done)
+        (self.records[index].state != State::Done).then_some(index)
     }
 }
 
@@ -234,8 +246,11 @@ mod tests {
     #[test]
     fn what_was_read_without_a_record_is_committed_too() {
         let mut ledger = Ledger::new();
-        ledger.read_to(4);
         assert_eq!(ledger.committable(), None, "nothing came yet: where the group stands is not known");
+        ledger.read_to(4);
+        assert_eq!(ledger.committable(), Some(4));
+        ledger.committed(4);
+        assert_eq!(ledger.committable(), None);
         let (five, six) = (ledger.received(5, 10), ledger.received(6, 10));
         ledger.read_to(9);
         ledger.finished(five);

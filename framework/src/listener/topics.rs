@@ -35,7 +35,7 @@ impl Topics {
     }
 
     /// Whether it names this topic, or has a pattern that matches it. A pattern that is none matches nothing.
-    fn holds(&self, topic: &str) -> bool {
+    pub(crate) fn hold(&self, topic: &str) -> bool {
         match self {
             Self::Names(names) => names.iter().any(|name| **name == *topic),
             Self::Pattern(pattern) => {
@@ -82,14 +82,14 @@ impl DeadLetterTopics {
     pub(crate) fn are_left_out(&self, pattern: &Topics, group: &str, topic: &str) -> bool {
         let others = self.retries.iter().filter(|(_, retries)| retries.group() != group);
         let mut sources = others.filter_map(|(of, retries)| Some((of, retries.source_of(topic)?.0)));
-        if sources.any(|(of, source)| pattern.holds(source) && of.holds(source)) {
+        if sources.any(|(of, source)| pattern.hold(source) && of.hold(source)) {
             return true;
         }
         if self.named.iter().any(|name| **name == *topic) {
             return !matches!(pattern, Topics::Pattern(pattern) if **pattern == *topic);
         }
         let Some(source) = topic.strip_suffix(DEAD_LETTER_SUFFIX) else { return false };
-        pattern.holds(source) && self.sources.iter().any(|topics| topics.holds(source))
+        pattern.hold(source) && self.sources.iter().any(|topics| topics.hold(source))
     }
 }
 

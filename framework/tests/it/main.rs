@@ -10,6 +10,8 @@ mod batches;
 #[cfg(feature = "testing")]
 mod budget;
 #[cfg(feature = "testing")]
+mod churn;
+#[cfg(feature = "testing")]
 mod configuring;
 #[cfg(feature = "testing")]
 mod control;
@@ -21,6 +23,8 @@ mod derives;
 mod dispatching;
 #[cfg(feature = "testing")]
 mod ending;
+#[cfg(feature = "testing")]
+mod evil;
 #[cfg(feature = "testing")]
 mod failures;
 #[cfg(all(
@@ -62,10 +66,10 @@ mod retry_topics;
 mod schema_registry;
 #[cfg(feature = "testing")]
 mod seen;
-#[cfg(feature = "json")]
-mod serde_shapes;
 #[cfg(feature = "testing")]
 mod sending;
+#[cfg(feature = "json")]
+mod serde_shapes;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
 mod starting;
@@ -79,4 +83,8 @@ mod stubborn_sending;
 mod stubborn_starts;
 #[cfg(feature = "testing")]
 mod transactions;
+#[cfg(feature = "testing")]
+mod troubles;
 mod ui;
+#[cfg(feature = "testing")]
+mod voided;

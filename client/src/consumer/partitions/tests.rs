@@ -506,7 +506,7 @@ fn a_reader_that_is_behind_gets_many_records_at_a_time() {
     }
     assert_eq!(waiting(&state), 3 * 161);
     let (mut chunk, _) = state.take().unwrap();
-    assert_eq!(chunk.take_together(BatchRoom::UNLIMITED).unwrap().unwrap().records.len(), 3);
+    assert_eq!(chunk.take_together(BatchRoom::UNLIMITED, false).unwrap().unwrap().records.len(), 3);
     assert_eq!(waiting(&state), 0);
     assert!(state.take().is_none());
 }

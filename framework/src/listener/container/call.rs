@@ -222,7 +222,7 @@ fn settle(shared: &Shared, items: Vec<Item>, failures: Failures, ack: Option<Arc
         // The handler said that the work is done; that it failed afterwards does not undo it. Rejected records of a
         // batch were not part of what was acknowledged.
         failed.retain(|(item, failure)| {
-            let wanted = shared.change(|flow| flow.wants(item.ticket));
+            let wanted = shared.look(|flow| flow.wants(item.ticket));
             if !wanted {
                 tracing::warn!(
                     listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,

@@ -46,6 +46,14 @@ pub enum CommandError {
         /// The name.
         topic: Arc<str>,
     },
+    /// The listener's own dead letters or replies go there.
+    #[error(
+        "the listener sends its dead letters or replies to {topic}: what it sends there would come back to it for ever"
+    )]
+    OwnOutput {
+        /// The topic.
+        topic: Arc<str>,
+    },
     /// The consumer refused.
     #[error(transparent)]
     Consumer(#[from] ConsumeError),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use klamm_runtime::Tasks;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::obey::refuse;
 use super::poll::PollLoop;
 use super::status::{DrainReport, UnfinishedRecord};
 use crate::listener::flow::{Flow, PartId};
@@ -21,6 +22,7 @@ pub(super) async fn drain(mut this: PollLoop, workers: Tasks, deadline: Instant)
     let shared = Arc::clone(&this.shared);
     let id = &shared.scope.id;
     let mut report = DrainReport::default();
+    this.sought.note_all(&shared);
     let parts = shared.change(Flow::close_all);
     idle_by(&mut this, &parts, deadline).await;
     // Commits are served as long as handlers may wait for one, until here; this one is the last.
@@ -56,6 +58,8 @@ async fn idle_by(this: &mut PollLoop, parts: &[PartId], mut deadline: Instant) {
         tokio::select! {
             () = &mut idle => return,
             () = sleep_until(deadline) => return,
+            // The handler that is waited for may be who gives it.
+            Some(command) = this.commands.recv() => refuse(command),
             Ok(()) = this.stopping.changed() => {
                 let asked = *this.stopping.borrow_and_update();
                 deadline = asked.map_or(deadline, |asked| asked.min(deadline));

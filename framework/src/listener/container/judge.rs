@@ -13,10 +13,20 @@ use super::shared::{Back, Item, Shared};
 use crate::listener::failure::{Decision, Delivered, Ending, Failure};
 use crate::listener::flow::{PartId, after};
 
-/// Asks the policy about each failed record; gives those to try again, and after which delay.
+/// Asks the policy about each failed record; gives those to try again, and after which delay. What became of a delivery
+/// that is void is of no consequence: the record comes again, here or elsewhere, or nobody wants it any more.
 pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>, Duration) {
     let (mut retried, mut delay) = (Vec::new(), Duration::ZERO);
     for (mut item, failure) in failed {
+        if !shared.look(|flow| flow.wants(item.ticket)) {
+            tracing::warn!(
+                listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
+                offset = item.record.offset, %failure,
+                "a record failed after its partition had been moved to another place or member, which counts for \
+                 nothing"
+            );
+            continue;
+        }
         let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
         let random = shared.rng.next_u64();
         let steps_taken = shared.retry_copies.as_ref().map_or(0, |copies| copies.steps_taken(&item.record));

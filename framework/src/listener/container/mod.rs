@@ -4,6 +4,7 @@
 //! running.rs      Container: start and stop
 //! poll.rs         the loop that reads and has workers begun
 //! obey.rs         commands: pause, seek, other topics
+//! sought.rs       where partitions stand that were moved
 //! worker.rs       takes records whose turn it is
 //! call.rs         calls the handler with them
 //! ack_call.rs     a call that acknowledges by hand
@@ -42,6 +43,7 @@ mod retry_copies;
 mod running;
 mod sending;
 mod shared;
+mod sought;
 mod start_offsets;
 mod status;
 mod troubles;

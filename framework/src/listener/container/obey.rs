@@ -8,9 +8,12 @@ use klamm_client::{ConsumeError, ConsumerHandle, TopicPartition};
 
 use super::command::{Command, CommandError, SeekTo, Todo};
 use super::shared::Shared;
+use super::sought::Sought;
+use super::troubles::Subject;
+use crate::listener::flow::PartId;
 use crate::listener::topics::{Topics, is_legal};
 
-pub(super) fn obey(shared: &Shared, Command { what, done }: Command) {
+pub(super) fn obey(shared: &Shared, sought: &mut Sought, Command { what, done }: Command) {
     let obeyed = match what {
         Todo::Pause(place) => {
             shared.change_and_tell(|flow| flow.pause(place.as_ref()));
@@ -20,7 +23,7 @@ pub(super) fn obey(shared: &Shared, Command { what, done }: Command) {
             shared.change_and_tell(|flow| flow.resume(place.as_ref()));
             Ok(())
         }
-        Todo::Seek(place, to) => seek(shared, &place, to),
+        Todo::Seek(place, to) => seek(shared, &place, to).map(|part| sought.add(part, place)),
         Todo::AddTopics(topics) => change_topics(shared, |mut names| {
             names.extend(topics);
             names
@@ -34,13 +37,18 @@ pub(super) fn obey(shared: &Shared, Command { what, done }: Command) {
     let _ = done.send(obeyed);
 }
 
+/// The listener ends.
+pub(super) fn refuse(Command { done, .. }: Command) {
+    let _ = done.send(Err(CommandError::Ended));
+}
+
 fn consumer(shared: &Shared) -> Result<&ConsumerHandle, CommandError> {
     shared.consumer().ok_or(CommandError::Ended)
 }
 
 /// What was delivered before counts for nothing from here on: its results are void, and the place that is read next is
 /// committed before anything is finished.
-fn seek(shared: &Shared, place: &TopicPartition, to: SeekTo) -> Result<(), CommandError> {
+fn seek(shared: &Shared, place: &TopicPartition, to: SeekTo) -> Result<PartId, CommandError> {
     let consumer = consumer(shared)?;
     let Some(part) = shared.look(|flow| flow.id(place)) else {
         return Err(CommandError::NotAssigned { partition: place.clone() });
@@ -56,7 +64,9 @@ fn seek(shared: &Shared, place: &TopicPartition, to: SeekTo) -> Result<(), Comma
         error => error.into(),
     })?;
     shared.change_and_tell(|flow| flow.restart(part).into_iter().collect());
-    Ok(())
+    // What could not be read there.
+    shared.troubles.over(&Subject::Reading(place.clone()));
+    Ok(part)
 }
 
 /// Subscribes to other names; the group shares out anew.
@@ -73,10 +83,18 @@ fn change_topics(
     if let Some(topic) = changed.iter().find(|name| !is_legal(name)) {
         return Err(CommandError::IllegalTopic { topic: Arc::clone(topic) });
     }
+    let settings = &shared.settings;
+    let outputs = [settings.policy.dead_letter_topic().flatten(), settings.send_to.as_ref()];
+    if let Some(topic) = outputs.into_iter().flatten().find(|topic| changed.contains(*topic)) {
+        return Err(CommandError::OwnOutput { topic: Arc::clone(topic) });
+    }
+    let gone = names.iter().filter(|name| !changed.contains(*name));
+    let gone: Vec<Arc<str>> = gone.cloned().collect();
     let changed: Vec<Arc<str>> = changed.into_iter().collect();
     if let Topics::Names(all) = shared.scope.with_retries(&Topics::Names(changed.clone())) {
         consumer(shared)?.subscribe(all)?;
     }
+    gone.into_iter().for_each(|name| shared.troubles.over(&Subject::Topic(name)));
     *names = changed;
     Ok(())
 }

@@ -60,6 +60,9 @@ impl Stage<'_> {
         let mut sending = Sending::new(policy);
         let mut nowhere = 0;
         loop {
+            if !self.is_wanted() {
+                return;
+            }
             let Err(error) = self.attempt(&sending).await else { return self.sent() };
             if self.goes_nowhere(&error).await {
                 nowhere += 1;
@@ -168,13 +171,17 @@ impl Stage<'_> {
         self.shared.finish([item.ticket]);
     }
 
-    /// `false`: the partition closed first, and the record stays unfinished.
+    /// `false`: the partition closed first, and the record stays unfinished; or it was moved, and nobody wants this.
     async fn wait(&self, wait: Duration) -> bool {
         tokio::select! {
             biased;
-            () = self.shared.closed(self.output.part) => false,
+            () = self.shared.closed_or_void(self.output.part, self.output.item.ticket) => false,
             () = sleep(wait) => true,
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.shared.look(|flow| flow.wants(self.output.item.ticket))
     }
 
     fn halt(&mut self) {

@@ -15,6 +15,7 @@ use super::command::Command;
 use super::judge::take_back;
 use super::obey::obey;
 use super::shared::{Back, Shared};
+use super::sought::Sought;
 use super::status::Ended;
 use super::troubles::Subject;
 use super::worker::work;
@@ -33,6 +34,7 @@ pub(super) struct PollLoop {
     pub(super) stopping: watch::Receiver<Option<Instant>>,
     pub(super) take_back: mpsc::UnboundedReceiver<Back>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) sought: Sought,
 }
 
 /// Records that are sorted into lanes at once.
@@ -68,6 +70,7 @@ impl PollLoop {
         let mut full: Full = None;
         loop {
             let due = begin_work(&shared, workers);
+            self.sought.note(&shared, Instant::now());
             full = full.filter(|(part, _)| !shared.look(|flow| flow.has_room(*part)));
             tokio::select! {
                 biased;
@@ -80,9 +83,10 @@ impl PollLoop {
                     return Stop::Failed(failure.clone().unwrap_or(ListenerFailure::Ended));
                 }
                 Some(back) = self.take_back.recv() => take_back(&shared, back),
-                Some(command) = self.commands.recv() => obey(&shared, command),
+                Some(command) = self.commands.recv() => obey(&shared, &mut self.sought, command),
                 () = shared.nudge.notified() => {}
                 () = at(due) => {}
+                () = at(self.sought.next_due()) => {}
                 () = at(full.map(|(_, until)| until)) => {
                     if let Some((part, _)) = full.take() {
                         shared.change_and_tell(|flow| flow.hold_if_full(part, true).into_iter().collect());
@@ -118,19 +122,22 @@ fn begin_work(shared: &Arc<Shared>, workers: &Tasks) -> Option<Instant> {
 
 fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
     let place = batch.topic_partition();
-    shared.troubles.over(&Subject::Reading(place.clone()));
+    shared.troubles.read(&place);
     // Not assigned any more: another member reads these records.
     let part = shared.look(|flow| flow.id(&place))?;
     let (now, next_offset) = (Instant::now(), batch.next_offset);
     let mut records = batch.records.into_iter();
-    let mut is_full = false;
-    while records.len() > 0 {
+    // Without records it says that reading goes on behind what is none.
+    let is_full = loop {
         // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what
         // is finished meanwhile must not be committed past those to come.
         let read_to = (records.len() <= TOGETHER).then_some(next_offset);
         let some = shared.arrivals(records.by_ref().take(TOGETHER), now);
-        is_full = shared.change(|flow| flow.push(part, some, read_to, now));
-    }
+        let is_full = shared.change(|flow| flow.push(part, some, read_to, now));
+        if read_to.is_some() {
+            break is_full;
+        }
+    };
     if !is_full {
         return None;
     }
@@ -165,7 +172,13 @@ fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
                  `FailurePolicy::unreadable`)"
             );
             shared.troubles.tell(listener, Subject::Reading(partition.clone()), &reason);
+            // It may have gone meanwhile: whoever takes it away ends its troubles after that.
+            if shared.look(|flow| flow.id(partition)).is_none() {
+                shared.troubles.gone(std::slice::from_ref(partition));
+            }
         }
+        // Of one that was taken out meanwhile.
+        ConsumeError::Topic { ref topic, .. } if !shared.topics().hold(topic) => {}
         ConsumeError::Topic { ref topic, .. } => {
             let reason =
                 format!("{error} (allow this user to read it, or take it out of the listener's topics)");

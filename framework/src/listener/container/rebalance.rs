@@ -26,13 +26,14 @@ impl RebalanceListener for Rebalance {
             flow.remove(places).into_iter().for_each(|part| flow.give_up(part));
             flow.assign(places)
         });
+        shared.troubles.gone(places);
         shared.assignments.send_modify(|assignments| *assignments += 1);
     }
 
     async fn revoked(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::debug!(listener = %shared.scope.id, partitions = ?places, "revoked");
-        let parts = shared.change(|flow| flow.remove(places));
+        let parts = remove(&shared, places);
         // What nobody works on does not wait for what somebody does.
         let (idle, busy): (Vec<PartId>, Vec<PartId>) =
             shared.look(|flow| parts.iter().partition(|part| flow.is_idle(**part)));
@@ -53,8 +54,20 @@ impl RebalanceListener for Rebalance {
     async fn lost(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
-        shared.change(|flow| flow.remove(places).into_iter().for_each(|part| flow.give_up(part)));
+        let parts = remove(&shared, places);
+        shared.change(|flow| parts.into_iter().for_each(|part| flow.give_up(part)));
     }
+}
+
+/// Takes partitions out. The others have a larger share of the budget from here on.
+fn remove(shared: &Shared, places: &[TopicPartition]) -> Vec<PartId> {
+    let mut parts = Vec::new();
+    shared.change_and_tell(|flow| {
+        parts = flow.remove(places);
+        flow.use_room()
+    });
+    shared.troubles.gone(places);
+    parts
 }
 
 /// The last commit of partitions that go to another member.

@@ -11,6 +11,7 @@ use super::handle::ListenerHandle;
 use super::poll::PollLoop;
 use super::rebalance::Rebalance;
 use super::shared::{Parts, Shared};
+use super::sought::Sought;
 use super::status::{DrainReport, Ended};
 use super::{committing, output_stage, watching};
 use crate::listener::builder::Listener;
@@ -59,7 +60,14 @@ impl Container {
         let (stop, stopping) = watch::channel(None);
         let (end, ended) = watch::channel(None);
         let (command, commands) = mpsc::unbounded_channel();
-        let poll_loop = PollLoop { shared: Arc::clone(&shared), consumer, stopping, take_back, commands };
+        let poll_loop = PollLoop {
+            shared: Arc::clone(&shared),
+            consumer,
+            stopping,
+            take_back,
+            commands,
+            sought: Sought::default(),
+        };
         let handle = ListenerHandle { shared: Arc::clone(&shared), ended, command };
         let tasks = Tasks::new();
         tasks.spawn("listener", async move {

@@ -43,7 +43,7 @@ pub(super) struct Shared {
     flow: Mutex<Flow<ConsumerRecord>>,
     /// Rings when the flow changes.
     pub(super) bell: Bell,
-    /// Rings when a partition is closed: outputs that wait for long do not hear of every record.
+    /// Rings when a partition is closed or moved: outputs that wait for long do not hear of every record.
     endings: Bell,
     /// Wakes the poll loop: something is due earlier, or there may be work that nobody has begun.
     pub(super) nudge: Notify,
@@ -161,13 +161,13 @@ impl Shared {
 
     /// Changes the flow, and rings the bell.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Flow<ConsumerRecord>) -> R) -> R {
-        let (changed, closed) = {
+        let (changed, ended) = {
             let mut flow = self.flow();
-            let before = flow.closings();
-            (change(&mut flow), flow.closings() != before)
+            let before = flow.endings();
+            (change(&mut flow), flow.endings() != before)
         };
         self.bell.ring();
-        if closed {
+        if ended {
             self.endings.ring();
         }
         changed
@@ -248,9 +248,10 @@ impl Shared {
         self.bell.until(|| is_idle().then_some(())).await;
     }
 
-    /// Resolves when the partition is closed.
-    pub(super) async fn closed(&self, part: PartId) {
-        self.endings.until(|| self.look(|flow| flow.is_closed(part)).then_some(())).await;
+    /// Resolves when the partition is closed, or was moved, so that this delivery counts for nothing.
+    pub(super) async fn closed_or_void(&self, part: PartId, ticket: Ticket) {
+        let is_over = || self.look(|flow| flow.is_closed(part) || !flow.wants(ticket));
+        self.endings.until(|| is_over().then_some(())).await;
     }
 
     /// The listener stops, unless it does already for another reason.

@@ -94,6 +94,22 @@ impl Troubles {
         self.known().remove(subject);
     }
 
+    /// Records of this partition came.
+    pub(super) fn read(&self, place: &TopicPartition) {
+        let mut known = self.known();
+        // Asked for every batch.
+        if !known.is_empty() {
+            known.remove(&Subject::Reading(place.clone()));
+            known.remove(&Subject::Topic(Arc::clone(&place.topic)));
+        }
+    }
+
+    /// These partitions are not this listener's any more, and not its troubles. What is wrong with a topic as such is
+    /// told again if it still is.
+    pub(super) fn gone(&self, places: &[TopicPartition]) {
+        places.iter().for_each(|place| self.read(place));
+    }
+
     /// Those that are there.
     pub(super) fn all(&self) -> Vec<Trouble> {
         self.matching(|_| true)

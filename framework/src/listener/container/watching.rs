@@ -37,7 +37,9 @@ async fn look(shared: &Shared, client: &Client) {
         // A broker that does not answer is told of elsewhere.
         return;
     };
-    for name in names {
+    // Under the lock, so that no name is taken out meanwhile.
+    let current = shared.topics();
+    for name in names.into_iter().filter(|name| current.hold(name)) {
         let subject = Subject::Topic(Arc::clone(&name));
         match described.get(&name) {
             Some(Err(error)) => shared.troubles.tell(&shared.scope.id, subject, &reason(&name, error)),

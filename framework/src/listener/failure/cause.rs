@@ -15,7 +15,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// dead-letter headers tell it.
 pub struct Failure {
     kind: FailureKind,
-    error: Arc<dyn Error + Send + Sync>,
+    /// There until the end, which takes it out: see [`let_go`].
+    error: Option<Arc<dyn Error + Send + Sync>>,
     type_name: &'static str,
     /// The error with its sources in one line: asked for once, because what writes it is the user's and may panic.
     text: Box<str>,
@@ -54,7 +55,10 @@ impl Failure {
             Ok(message) => *message,
             Err(payload) => match payload.downcast::<&'static str>() {
                 Ok(message) => (*message).to_owned(),
-                Err(_) => "a panic without a message".to_owned(),
+                Err(payload) => {
+                    let_go(payload);
+                    "a panic without a message".to_owned()
+                }
             },
         };
         Self::new(FailureKind::Panicked, Box::new(Panic(message)), "panic")
@@ -72,13 +76,13 @@ impl Failure {
     fn new(kind: FailureKind, error: BoxError, type_name: &'static str) -> Self {
         let text = catch_unwind(AssertUnwindSafe(|| in_one_line(&*error)));
         let text = text.unwrap_or_else(|_| format!("an error whose text panicked ({type_name})"));
-        Self { kind, error: error.into(), type_name, text: text.into() }
+        Self { kind, error: Some(error.into()), type_name, text: text.into() }
     }
 
     /// The same, with no more of its text than this, for where there is little room.
     pub(crate) fn shortened(&self, text_bytes_max: usize) -> Self {
         let text = self.text[..self.text.floor_char_boundary(text_bytes_max)].into();
-        Self { kind: self.kind, error: Arc::clone(&self.error), type_name: self.type_name, text }
+        Self { kind: self.kind, error: self.error.clone(), type_name: self.type_name, text }
     }
 
     /// Where it arose.
@@ -98,8 +102,7 @@ impl Failure {
 
     /// The error and its sources, outermost first.
     pub fn chain(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
-        let outermost: &(dyn Error + 'static) = &*self.error;
-        std::iter::successors(Some(outermost), |error: &&(dyn Error + 'static)| (*error).source())
+        std::iter::successors(self.source(), |error: &&(dyn Error + 'static)| (*error).source())
     }
 }
 
@@ -151,7 +154,23 @@ impl fmt::Debug for Failure {
 
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.error)
+        let error: &(dyn Error + 'static) = self.error.as_deref()?;
+        Some(error)
+    }
+}
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        self.error.take().into_iter().for_each(let_go);
+    }
+}
+
+/// Drops what is the user's, which may panic. That is told by the panic hook and has no other consequences: a worker
+/// that dies of it would take its listener along.
+fn let_go<T>(of: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(of))) {
+        // It may be no better.
+        std::mem::forget(panic);
     }
 }
 

@@ -31,7 +31,8 @@ impl<T: Payload> Flow<T> {
             }
         }
         let among = self.by_place.len();
-        let Some(part) = self.part_mut(id) else { return false };
+        // What came after it was closed was dropped: to say that it was read would commit past it.
+        let Some(part) = self.part_mut(id).filter(|part| !part.closed) else { return false };
         part.more_comes = read_to.is_none();
         if let Some(next_offset) = read_to {
             part.ledger.read_to(next_offset);
@@ -80,6 +81,13 @@ impl<T: Payload> Flow<T> {
         }
         if let Some(due) = until {
             self.timers.add(due, waiting);
+            if self.timers.is_crowded() {
+                let mut timers = std::mem::take(&mut self.timers);
+                timers.keep(|Waiting { part, lane, token }| {
+                    self.part(part).is_some_and(|part| part.lanes.waits(lane, token))
+                });
+                self.timers = timers;
+            }
         }
         waiting
     }

@@ -50,10 +50,11 @@ impl<T: Payload> Flow<T> {
         removed
     }
 
-    /// From here on nothing new is begun, in any partition.
+    /// From here on nothing new is begun, in any partition. Gives those that nobody else has: also what is about to go,
+    /// and waits for what is in work.
     pub(crate) fn close_all(&mut self) -> Vec<PartId> {
         self.draining = true;
-        let all = self.ids();
+        let all = self.own();
         all.iter().for_each(|id| self.close(*id));
         all
     }
@@ -62,13 +63,13 @@ impl<T: Payload> Flow<T> {
     pub(crate) fn close(&mut self, id: PartId) {
         if let Some(part) = self.part_mut(id) {
             part.close();
-            self.closings += 1;
+            self.endings += 1;
         }
     }
 
-    /// Counts the times that partitions were closed.
-    pub(crate) fn closings(&self) -> u64 {
-        self.closings
+    /// Counts the times that partitions were closed or moved.
+    pub(crate) fn endings(&self) -> u64 {
+        self.endings
     }
 
     /// The last commit is done, or is not ours to do: nothing that finishes from here on counts.
@@ -157,6 +158,22 @@ impl<T: Payload> Flow<T> {
         part.tell()
     }
 
+    /// Partitions that are held because they have their share are read on if it has grown.
+    pub(crate) fn use_room(&mut self) -> Vec<Tell> {
+        let (among, budget) = (self.by_place.len(), self.rules.budget);
+        let mut tells = Vec::new();
+        for id in self.ids() {
+            if let Some(part) = self.part_mut(id)
+                && part.held.full
+                && budget.is_half_empty(among, &part.ledger)
+            {
+                part.held.full = false;
+                tells.extend(part.tell());
+            }
+        }
+        tells
+    }
+
     /// Begins nothing with any partition, or with this one, until [`Flow::resume`]; also after it went and came.
     pub(crate) fn pause(&mut self, place: Option<&TopicPartition>) -> Vec<Tell> {
         match place {
@@ -212,9 +229,17 @@ impl<T: Payload> Flow<T> {
 
     /// The position is moved: what was delivered before counts for nothing, and what waited is dropped.
     pub(crate) fn restart(&mut self, id: PartId) -> Option<Tell> {
+        self.endings += 1;
         let part = self.part_mut(id)?;
         part.restart();
         part.tell()
+    }
+
+    /// After [`Flow::restart`]: the place that was moved to is known, and no record came from there yet.
+    pub(crate) fn stands_at(&mut self, id: PartId, offset: i64) {
+        if let Some(part) = self.part_mut(id).filter(|part| !part.closed) {
+            part.ledger.stands_at(offset);
+        }
     }
 
     /// What may be committed of these partitions; of those where nothing is new, nothing.

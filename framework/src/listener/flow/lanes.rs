@@ -148,10 +148,15 @@ impl<T> Lanes<T> {
         self.slots[id.0].state = State::Waiting(token);
     }
 
+    /// Whether the lane waits for what is called `token`.
+    pub(super) fn waits(&self, id: LaneId, token: u64) -> bool {
+        self.slots.get(id.0).is_some_and(|slot| slot.state == State::Waiting(token))
+    }
+
     /// What `token` stands for has come; a lane that has nothing to do any more ends. `false`: the lane waits for
     /// something else, if at all.
     pub(super) fn wake(&mut self, id: LaneId, token: u64) -> bool {
-        if self.slots.get(id.0).is_none_or(|slot| slot.state != State::Waiting(token)) {
+        if !self.waits(id, token) {
             return false;
         }
         match self.slots[id.0].queue.is_empty() {

@@ -44,7 +44,7 @@ pub(crate) struct Flow<T> {
     pub(super) workers: usize,
     pub(super) spare: usize,
     pub(super) handled: u64,
-    pub(super) closings: u64,
+    pub(super) endings: u64,
     pub(super) all_paused: bool,
     pub(super) places_paused: BTreeSet<TopicPartition>,
     pub(super) draining: bool,
@@ -70,7 +70,7 @@ impl<T: Payload> Flow<T> {
             workers: 0,
             spare: 0,
             handled: 0,
-            closings: 0,
+            endings: 0,
             all_paused: false,
             places_paused: BTreeSet::new(),
             draining: false,
@@ -94,6 +94,13 @@ impl<T: Payload> Flow<T> {
         });
         self.parts[index].part = Some(Part::new(place));
         PartId { index, generation: self.parts[index].generation }
+    }
+
+    /// Partitions that nobody else has: the assigned, and those that are about to go.
+    pub(super) fn own(&self) -> Vec<PartId> {
+        let slots = self.parts.iter().enumerate();
+        let own = slots.filter(|(_, slot)| slot.part.as_ref().is_some_and(|part| !part.gone));
+        own.map(|(index, slot)| PartId { index, generation: slot.generation }).collect()
     }
 
     /// Forgets a partition that is gone when nobody works on it any more.

@@ -498,3 +498,54 @@ proptest! {
         world.check();
     }
 }
+
+fn flow_of(rules: Rules) -> (Flow<Rec>, PartId) {
+    let (mut flow, place) = (Flow::new(rules), TopicPartition::new("t", 0));
+    flow.assign(std::slice::from_ref(&place));
+    let id = flow.id(&place).unwrap();
+    (flow, id)
+}
+
+fn record(offset: i64) -> Arrival<Rec> {
+    Arrival { record: Rec { offset, key: None }, due: None }
+}
+
+/// Each batch that was full before its time left its timer behind until then.
+#[test]
+fn batches_that_become_full_leave_no_timers_behind() {
+    let batching = Batching { most: 2, wait: Duration::from_secs(3_600) };
+    let rules = Rules { budget: BUDGET, workers: 1, dispatch: Dispatch::by_partition(), batching };
+    let (mut flow, id) = flow_of(rules);
+    let (now, mut items) = (Instant::now(), Vec::new());
+    for offset in 0..10_000 {
+        flow.push(id, [record(offset)], Some(offset + 1), now);
+        if flow.workers_wanted() == 0 {
+            continue;
+        }
+        while let Some(run) = flow.take(&mut items, now) {
+            items.drain(..).for_each(|item| drop(flow.finish(item.ticket)));
+            flow.end(run, now);
+        }
+    }
+    assert_eq!(flow.handled(), 10_000);
+    assert!(flow.timers.len() < 200, "{}", flow.timers.len());
+}
+
+/// What comes after the close is dropped; that the position is behind it says nothing.
+#[test]
+fn a_closed_partition_is_not_read_on() {
+    let batching = Batching { most: 1, wait: Duration::ZERO };
+    let rules = Rules { budget: BUDGET, workers: 1, dispatch: Dispatch::by_partition(), batching };
+    let (mut flow, id) = flow_of(rules);
+    let (now, mut items) = (Instant::now(), Vec::new());
+    flow.push(id, [record(0)], Some(1), now);
+    flow.workers_wanted();
+    let run = flow.take(&mut items, now).unwrap();
+    flow.close(id);
+    flow.push(id, [record(1)], Some(2), now);
+    flow.push(id, [], Some(3), now);
+    flow.finish(items.remove(0).ticket);
+    flow.end(run, now);
+    let safe: Vec<_> = flow.committable(&[id]).iter().map(|safe| safe.offset).collect();
+    assert_eq!(safe, [1], "the record at 1 was dropped");
+}

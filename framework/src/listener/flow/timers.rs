@@ -25,10 +25,16 @@ pub(super) struct Waiting {
     pub(super) token: u64,
 }
 
-/// Waits that are over early stay here until their time; whoever takes them out looks whether they are still meant.
+/// As many are kept without a look at whether they are still meant.
+const FEW: usize = 64;
+
+/// Waits that are over early stay here until their time, or until they are the most; whoever takes them out looks
+/// whether they are still meant.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<Timer>>,
+    /// Twice as many as were meant when that was looked at last.
+    enough: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +46,23 @@ struct Timer {
 impl Timers {
     pub(super) fn add(&mut self, due: Instant, waiting: Waiting) {
         self.heap.push(Reverse(Timer { due, waiting }));
+    }
+
+    /// Whether most may not be meant any more: batches that become full long before their time would pile up here.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.heap.len() > self.enough.max(FEW)
+    }
+
+    /// Forgets those that are not meant any more.
+    pub(super) fn keep(&mut self, is_meant: impl Fn(Waiting) -> bool) {
+        self.heap.retain(|Reverse(timer)| is_meant(timer.waiting));
+        self.enough = self.heap.len() * 2;
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
     }
 
     /// When the first is over.

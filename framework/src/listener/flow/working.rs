@@ -184,8 +184,9 @@ impl<T: Payload> Flow<T> {
         Finished { counts, all_done, room, tell }
     }
 
-    /// Whether this delivery still needs work.
-    pub(crate) fn wants(&mut self, ticket: Ticket) -> bool {
-        self.part_mut(ticket.part).is_some_and(|part| part.ledger.is_unfinished(ticket.entry))
+    /// Whether this delivery still needs work: it is not finished, its partition was not moved to another place since,
+    /// and nobody else has it.
+    pub(crate) fn wants(&self, ticket: Ticket) -> bool {
+        self.part(ticket.part).is_some_and(|part| !part.gone && part.ledger.is_unfinished(ticket.entry))
     }
 }
