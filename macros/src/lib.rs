@@ -28,7 +28,7 @@ mod test;
 /// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
 /// | `on_failure = patient` | a function or an expression that makes a `FailurePolicy` | `FailurePolicy::default()` |
 /// | `send_to = "quotes"` | the topic of a function's `Reply<T>` | the one that the request names |
-/// | `offset_reset = earliest`, `latest`, `none`, or an `OffsetReset` | where a group without offsets begins | `earliest` |
+/// | `offset_reset = earliest`, `latest`, `none`, an `OffsetReset` | where a new group begins | `earliest` |
 /// | `commit_on_assign = latest_only`, `always`, `never` | whether that place is committed at once | `latest_only` |
 /// | `max_in_flight = 10_000`, `max_in_flight_bytes = 1 << 24` | what is in hand at most | as here |
 /// | `intercept = OfTenant("a")` | a `ListenInterceptor` | none but the app's |

@@ -76,8 +76,8 @@ pub enum StartError {
     },
     /// A retry topic would have a name that no topic can have: it holds the name of the topic, and the group.
     #[error(
-        "listener `{listener}`: no retry topic can be called \"{topic}\": give its group a name of letters, digits, `.`, \
-         `_` or `-`, and keep the whole below 250 letters"
+        "listener `{listener}`: no retry topic can be called \"{topic}\": give its group a name of letters, digits, \
+         `.`, `_` or `-`, and keep the whole below 250 letters"
     )]
     IllegalRetryTopic {
         /// The listener's id.

@@ -89,7 +89,8 @@ impl Interceptors {
     pub(crate) fn after(&self, delivery: &Delivery<'_>, failure: Option<&Failure>) {
         for interceptor in self.0.iter().rev() {
             if catch_unwind(AssertUnwindSafe(|| interceptor.after(delivery, failure))).is_err() {
-                tracing::error!(listener = %delivery.listener(), ?interceptor, "an interceptor panicked after a handler");
+                let listener = delivery.listener();
+                tracing::error!(%listener, ?interceptor, "an interceptor panicked after a handler");
             }
         }
     }

@@ -2,8 +2,8 @@
 //! steps from one to the next, and the headers of a record on that way. Pure.
 //!
 //! A listener reads its retry topics itself, in its own group: one consumer for all of them. Their names hold the
-//! group, behind the delay so that no two listeners can mean the same topic: another group did not fail. All records of a retry topic wait equally
-//! long, so that whoever is first in a partition is due first.
+//! group, behind the delay so that no two listeners can mean the same topic: another group did not fail. All records of
+//! a retry topic wait equally long, so that whoever is first in a partition is due first.
 
 use std::sync::Arc;
 use std::time::Duration;

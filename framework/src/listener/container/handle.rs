@@ -59,8 +59,9 @@ impl ListenerHandle {
         self.shared.look(Flow::places)
     }
 
-    /// What keeps it from its work and somebody has to see to: a dead letter that cannot be sent or could not be if there
-    /// were one, commits that are refused, a topic that it may not read, a batch that is damaged. The log says them too, every minute.
+    /// What keeps it from its work and somebody has to see to: a dead letter that cannot be sent, or could not be if
+    /// there were one, commits that are refused, a topic that it may not read, a batch that is damaged. The log says
+    /// them too, every minute.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.shared.troubles.all()
     }
@@ -174,8 +175,8 @@ impl ListenerHandle {
     }
 
     /// Goes on elsewhere in a partition. Records of it that are in work are not stopped, but what comes of them counts
-    /// for nothing; those that wait are dropped. The new place is committed when its first record comes, and a second later if none
-    /// does.
+    /// for nothing; those that wait are dropped. The new place is committed when its first record comes, and a second
+    /// later if none does.
     ///
     /// # Errors
     /// The partition is not assigned to this listener, or the listener has ended.
@@ -186,8 +187,8 @@ impl ListenerHandle {
     /// Listens on these topics, too. The group shares out anew; wait for [`assignment`](Self::assignment) to see them.
     ///
     /// # Errors
-    /// The listener listens on a pattern, no topic can have such a name, its own dead letters or replies go there, or it
-    /// has ended.
+    /// The listener listens on a pattern, no topic can have such a name, its own dead letters or replies go there, or
+    /// it has ended.
     pub async fn add_topics(&self, topics: impl IntoTopics) -> Result<(), CommandError> {
         let topics = topics.into_topics();
         if let Some(copies) = &self.shared.retry_copies {

@@ -111,7 +111,9 @@ pub(crate) async fn make_missing(
         Some(Err(error)) => return Err(error.clone()),
         None => return Ok(Vec::new()),
     };
-    let is_missing = |name: &Arc<str>| matches!(described.get(name), Some(Err(error)) if error.code() == Some(ErrorCode::UnknownTopicOrPartition));
+    let unknown = Some(ErrorCode::UnknownTopicOrPartition);
+    let is_missing =
+        |name: &Arc<str>| matches!(described.get(name), Some(Err(error)) if error.code() == unknown);
     let missing = wanted.iter().filter(|(name, _)| is_missing(name));
     let new: Vec<NewTopic> = missing.map(|(name, delay)| new_topic(name, partitions, *delay)).collect();
     if !new.is_empty() {
