@@ -157,7 +157,8 @@ fn keep_serdes(attributes: &mut Vec<Attribute>, itself: &TokenStream) {
     attributes.retain(is_serdes);
     for attribute in attributes {
         let Meta::List(list) = &mut attribute.meta else { continue };
-        list.tokens = list.tokens.clone().into_iter().map(|token| without_self_in_text(token, itself)).collect();
+        list.tokens =
+            list.tokens.clone().into_iter().map(|token| without_self_in_text(token, itself)).collect();
     }
 }
 
@@ -199,7 +200,8 @@ fn mentions(attribute: &Attribute, word: &str) -> bool {
 fn mentions_bare(attribute: &Attribute, word: &str) -> bool {
     let Meta::List(list) = &attribute.meta else { return false };
     let tokens: Vec<TokenTree> = list.tokens.clone().into_iter().collect();
-    let is_set = |at: usize| matches!(tokens.get(at + 1), Some(TokenTree::Punct(sign)) if sign.as_char() == '=');
+    let is_set =
+        |at: usize| matches!(tokens.get(at + 1), Some(TokenTree::Punct(sign)) if sign.as_char() == '=');
     let is_word = |token: &TokenTree| matches!(token, TokenTree::Ident(found) if found == word);
     tokens.iter().enumerate().any(|(at, token)| is_word(token) && !is_set(at))
 }
