@@ -5,8 +5,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::extract::{Delivery, Rejection};
-use super::failure::Failure;
 use super::failed_lookups::FailedLookups;
+use super::failure::Failure;
 use super::handler::{BatchCall, BatchInput, PreparedBatch, RecordCall};
 use super::reply::Answer;
 use crate::serde::{AsksFor, Lookup, LookupError, with_patience, with_patience_for};
@@ -34,11 +34,12 @@ pub(super) async fn prepare_batch<'a>(
     input: impl Fn() -> BatchInput<'a>,
 ) -> Result<PreparedBatch, Box<dyn Any + Send>> {
     let (failed, records) = (FailedLookups::default(), input().records.len());
-    let attempt = || match catch_unwind(AssertUnwindSafe(|| call(BatchInput { failed: Some(&failed), ..input() }))) {
-        Ok(PreparedBatch { asked_for: Some(lookup), .. }) => Err(Ended::Asked(lookup)),
-        Ok(prepared) => Ok(prepared),
-        Err(panic) => Err(Ended::Panicked(panic)),
-    };
+    let attempt =
+        || match catch_unwind(AssertUnwindSafe(|| call(BatchInput { failed: Some(&failed), ..input() }))) {
+            Ok(PreparedBatch { asked_for: Some(lookup), .. }) => Err(Ended::Asked(lookup)),
+            Ok(prepared) => Ok(prepared),
+            Err(panic) => Err(Ended::Panicked(panic)),
+        };
     match with_patience_for(records, attempt, |lookup, error| failed.add(lookup, error)).await {
         Ok(prepared) => Ok(prepared),
         Err(Ok(Ended::Panicked(panic))) => Err(panic),

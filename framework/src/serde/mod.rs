@@ -52,8 +52,8 @@ use klamm_client::Headers;
 
 #[cfg(feature = "avro")]
 pub use avro::{AvroRecord, AvroSchema, AvroSchemaText, AvroSerde, AvroType};
-pub(crate) use awaited::{with_patience, with_patience_for};
 pub use awaited::{deserialize, serialize};
+pub(crate) use awaited::{with_patience, with_patience_for};
 #[cfg(feature = "bincode")]
 pub use bincode::BincodeSerde;
 pub use bytes::Bytes;

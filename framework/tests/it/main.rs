@@ -60,10 +60,10 @@ mod requests;
 mod schema_registry;
 #[cfg(feature = "testing")]
 mod seen;
-#[cfg(feature = "json")]
-mod serde_shapes;
 #[cfg(feature = "testing")]
 mod sending;
+#[cfg(feature = "json")]
+mod serde_shapes;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
 mod starting;

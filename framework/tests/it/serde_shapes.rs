@@ -170,7 +170,7 @@ mod hiding {
     #[record(json, key = r#type)]
     pub(super) struct Hidden {
         pub(super) r#type: std::string::String,
-        pub(in super) note: std::option::Option<u8>,
+        pub(super) note: std::option::Option<u8>,
     }
 
     #[derive(Headers)]
@@ -221,7 +221,10 @@ fn every_shape_is_one() {
     is(Numbered::Tuple(1), r#"{"Tuple":1}"#);
     is(Numbered::Named { x: 1 }, r#"{"Named":{"x":1}}"#);
     is(Numbered::Unit, r#""Unit""#);
-    is(Shape::Struct { r#match: Some(Box::new(Shape::FirstUnit)) }, r#"{"type":"struct","MATCH":{"type":"firstUnit"}}"#);
+    is(
+        Shape::Struct { r#match: Some(Box::new(Shape::FirstUnit)) },
+        r#"{"type":"struct","MATCH":{"type":"firstUnit"}}"#,
+    );
     is(Shape::New(Settings::default()), r#"{"type":"new","name":"","retries":0}"#);
     is(vec![Untagged::Number(1), Untagged::Text("a".into())], r#"[1,"a"]"#);
     is(Flat { inner: Settings::default(), x: 1 }, r#"{"name":"","retries":0,"y":1}"#);

@@ -42,7 +42,13 @@ impl Resolved {
         }
         reads(&parsed.shape, &written)?;
         let referenced = referenced.to_vec();
-        Ok(Self { reader: &parsed.shape, written: Cow::Owned(written), text: text.into(), referenced, writer: OnceLock::new() })
+        Ok(Self {
+            reader: &parsed.shape,
+            written: Cow::Owned(written),
+            text: text.into(),
+            referenced,
+            writer: OnceLock::new(),
+        })
     }
 
     /// For writing with it.

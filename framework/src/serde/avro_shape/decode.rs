@@ -305,7 +305,8 @@ mod tests {
         assert_eq!(read(r#""long""#, r#"["int", "long"]"#, &[2, 4]), Value::Long(2));
         let of = |fields: &str| format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
         // A field that was renamed, and another one that got the old name: its own schema did not read it.
-        let both = of(r#"{"name": "full", "aliases": ["name"], "type": "int"}, {"name": "name", "type": "int"}"#);
+        let both =
+            of(r#"{"name": "full", "aliases": ["name"], "type": "int"}, {"name": "name", "type": "int"}"#);
         let pair = |full, name| {
             let named = |(name, number): (&str, i32)| (name.to_owned(), Value::Int(number));
             Value::Record(vec![named(("full", full)), named(("name", name))])

@@ -13,7 +13,9 @@ use tokio::time::{sleep, timeout};
 use super::flights::Flights;
 use super::http::{Answer, exchange};
 use super::known::Known;
-use super::model::{CompatibilityBody, ErrorBody, FoundBody, IdBody, IsCompatibleBody, SchemaBody, SubjectVersionBody};
+use super::model::{
+    CompatibilityBody, ErrorBody, FoundBody, IdBody, IsCompatibleBody, SchemaBody, SubjectVersionBody,
+};
 use super::settings::{SchemaRegistryBuilder, Settings};
 use super::url::segment;
 use super::{Compatibility, RegistryError, Schema, SubjectVersion, Version};
