@@ -256,11 +256,9 @@ async fn a_schema_that_is_a_bomb_is_an_error_or_a_schema(kit: TestKit) {
     for (id, order) in [(2, 10), (3, 11), (1, 12)] {
         send(&kit, id, order).await;
     }
-    let (seen, started) = (Seen::default(), std::time::Instant::now());
-    let app = kit.app().state(registry.client()).state(seen.clone()).listener(bill_one).start().await;
+    let seen = Seen::default();
+    let _app = kit.app().state(registry.client()).state(seen.clone()).listener(bill_one).start().await;
     until(|| seen.count("12") == 1).await;
-    drop(app);
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 /// The schema is there; what cannot be had is only for messages.

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
+use syn::{Error, FnArg, ItemFn, PatType, Result, ReturnType, Type};
 
 pub(super) struct Signature<'a> {
     arguments: Vec<&'a Type>,
@@ -28,7 +28,10 @@ impl<'a> Signature<'a> {
         let mut arguments = Vec::new();
         for argument in &signature.inputs {
             match argument {
-                FnArg::Typed(typed) => arguments.push(&*typed.ty),
+                FnArg::Typed(typed) => {
+                    refuse_what_no_listener_takes(typed)?;
+                    arguments.push(&*typed.ty);
+                }
                 FnArg::Receiver(receiver) => {
                     let message = "a listener is a free function; give it what it needs as `State<T>` instead of \
                      `self`";
@@ -105,6 +108,26 @@ impl<'a> Signature<'a> {
             }
         }
     }
+}
+
+/// Types that are none for an argument, whatever they name: what the compiler says of them in our calls is no help.
+fn refuse_what_no_listener_takes(argument: &PatType) -> Result<()> {
+    if let Some(condition) = argument.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+        let message =
+            "an argument cannot be there on a condition: write two functions, each with `#[cfg(...)]`";
+        return Err(Error::new(condition.span(), message));
+    }
+    let message = match &*argument.ty {
+        Type::Reference(_) => {
+            "a listener owns its arguments, for the record is gone while it runs: write the type without `&`, text as \
+             `Value<String>` or `Key<String>`"
+        }
+        Type::ImplTrait(_) => {
+            "a listener cannot be generic, which `impl Trait` makes it: name the type, as in `Json<Order>`"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(argument.ty.span(), message))
 }
 
 /// Whether the type is written as `name`, `name<...>` or a path that ends so. Macros see names, not types: an alias

@@ -3,6 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::DeriveInput;
+use syn::ext::IdentExt;
 
 use super::attributes::Attributes;
 use super::format::Format;
@@ -47,7 +48,7 @@ pub(super) fn implementation(input: &DeriveInput, attributes: &Attributes, forma
             let message = match &attributes.message {
                 Some(message) => quote!(#message),
                 None => {
-                    let name = name.to_string();
+                    let name = name.unraw().to_string();
                     quote!(#name)
                 }
             };

@@ -1,7 +1,8 @@
 //! `#[record(header = "klamm-type")]` on an enum: several types on one topic, told apart by a header.
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Ident, LitStr, Result, Type, Variant};
 
@@ -66,7 +67,11 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
         names.push(tag);
     }
     let extractor = super::extractor(name, &syn::Generics::default());
+    let unregistered = arms.iter().filter(|arm| arm.name.is_some()).map(|arm| unregistered(arm, attributes));
+    let unregistered: TokenStream = unregistered.collect();
     quote! {
+        #unregistered
+
         impl ::klamm::serde::Tagged for #name {
             const HEADER: &'static str = #header;
             const NAMES: &'static [&'static str] = &[#(#names),*];
@@ -101,6 +106,22 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
     }
 }
 
+/// Refuses a type whose schema lies in a registry: what a header tells apart is read without one.
+fn unregistered(arm: &Arm<'_>, attributes: &Attributes) -> TokenStream {
+    if attributes.format.is_some() || !cfg!(feature = "schema-registry") {
+        return TokenStream::new();
+    }
+    let payload = arm.payload;
+    let message = format!(
+        "`{}` holds a type with `registry`, which an enum that a header tells apart cannot read: the id before each \
+         record tells its schema. Give the enum a format, or the type none with a registry",
+        arm.variant
+    );
+    quote_spanned! {payload.span()=>
+        const _: () = ::core::assert!(!<#payload as ::klamm::serde::DefaultSerde>::NEEDS_REGISTRY, #message);
+    }
+}
+
 fn arm(variant: &Variant) -> Result<Arm<'_>> {
     let payload = match &variant.fields {
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => &fields.unnamed[0].ty,
@@ -110,7 +131,7 @@ fn arm(variant: &Variant) -> Result<Arm<'_>> {
             return Err(Error::new(variant.span(), message));
         }
     };
-    let mut name = Some((variant.ident.to_string(), variant.ident.span()));
+    let mut name = Some((variant.ident.unraw().to_string(), variant.ident.span()));
     for attribute in variant.attrs.iter().filter(|attribute| attribute.path().is_ident("record")) {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("other") {
