@@ -71,6 +71,8 @@ pub use handler::Handler;
 pub(crate) use handler::prepare_batch;
 #[doc(hidden)]
 pub use handler::{Erased, OfBatch, OfRecord};
+#[doc(hidden)]
+pub use outcome::Answers;
 pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
 #[doc(hidden)]
 pub use reply::Answer;
