@@ -12,8 +12,8 @@ pub use serde;
 
 pub use crate::app::Declared;
 use crate::listener::{
-    Answer, Batch, BatchDelivery, BatchOutcome, Call, Delivery, Erased, Failure, FromBatch, FromRecord,
-    IntoBatchOutcome, IntoOutcome, Needs, Rejection, prepare_batch,
+    Answer, Answers, Batch, BatchDelivery, BatchOutcome, Call, Delivery, Erased, Failure, FromBatch,
+    FromRecord, IntoBatchOutcome, IntoOutcome, Needs, Rejection, prepare_batch,
 };
 
 /// How one argument is made. The methods have no bounds: the functions that give these have, and
@@ -74,15 +74,15 @@ impl<T> BatchMaker<T> {
     }
 }
 
-/// A call of a handler that returns `R`.
-pub struct Handling<R> {
+/// A call of a handler; `A` says whether it answers.
+pub struct Handling<A> {
     call: BoxFuture<'static, Result<Option<Box<Answer>>, Failure>>,
-    answers: PhantomData<fn() -> R>,
+    answers: PhantomData<fn() -> A>,
 }
 
 pub fn record_result<R: IntoOutcome + 'static>(
     handling: impl Future<Output = R> + Send + 'static,
-) -> Handling<R> {
+) -> Handling<R::Answers> {
     Handling { call: handling.map(IntoOutcome::into_answer).boxed(), answers: PhantomData }
 }
 
@@ -92,11 +92,11 @@ pub fn batch_result<R: IntoBatchOutcome + 'static>(
     handling.map(IntoBatchOutcome::into_batch_outcome).boxed()
 }
 
-pub fn record_handler<R: IntoOutcome + 'static>(
+pub fn record_handler<A: Answers>(
     add_needs: impl FnOnce(&mut Needs),
-    call: impl Fn(&Delivery<'_>) -> Result<Handling<R>, Rejection> + Send + Sync + 'static,
+    call: impl Fn(&Delivery<'_>) -> Result<Handling<A>, Rejection> + Send + Sync + 'static,
 ) -> Erased {
-    let mut needs = Needs { answers: R::ANSWERS, ..Needs::default() };
+    let mut needs = Needs { answers: A::EVER, ..Needs::default() };
     add_needs(&mut needs);
     let call = move |delivery: &Delivery<'_>| call(delivery).map(|handling| handling.call);
     Erased { call: Call::Record(Arc::new(call)), needs, path: "" }

@@ -11,7 +11,7 @@ use super::ack::Ack;
 use super::extract::{Batch, BatchDelivery, Delivery, FromBatch, FromRecord, Needs, Rejection, Scope};
 use super::failed_lookups::FailedLookups;
 use super::failure::Failure;
-use super::outcome::{BatchOutcome, IntoBatchOutcome, IntoOutcome};
+use super::outcome::{Answers, BatchOutcome, IntoBatchOutcome, IntoOutcome};
 use super::reply::Answer;
 use crate::serde::{AsksFor, Lookup};
 
@@ -108,7 +108,7 @@ macro_rules! record_handlers {
             fn erase(self) -> Erased {
                 let mut needs = Needs::default();
                 $($argument::needs(&mut needs);)*
-                needs.answers = <Fut::Output as IntoOutcome>::ANSWERS;
+                needs.answers = <<Fut::Output as IntoOutcome>::Answers as Answers>::EVER;
                 let call = move |delivery: &Delivery<'_>| {
                     $(let $argument = $argument::from_record(delivery).map_err(Into::into)?;)*
                     Ok(self($($argument),*).map(IntoOutcome::into_answer).boxed())

@@ -76,6 +76,8 @@ pub(crate) use handler::prepare_batch;
 pub use handler::{Erased, OfBatch, OfRecord};
 pub(crate) use intercept::Interceptors;
 pub use intercept::{Before, ListenInterceptor};
+#[doc(hidden)]
+pub use outcome::Answers;
 pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
 #[doc(hidden)]
 pub use reply::Answer;

@@ -29,7 +29,7 @@ impl<E: Into<BoxError> + 'static> HandlerError for E {}
 pub trait IntoOutcome {
     /// Whether it may answer its record.
     #[doc(hidden)]
-    const ANSWERS: bool = false;
+    type Answers: Answers;
 
     /// `Ok` when the record is handled.
     ///
@@ -51,13 +51,42 @@ pub trait IntoOutcome {
     }
 }
 
+/// Whether something answers, as a type: where the macros ask, a wrong result is to be one error and not two.
+#[doc(hidden)]
+pub trait Answers: 'static {
+    /// It does.
+    const EVER: bool;
+}
+
+/// It never answers.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct NoAnswer;
+
+/// It answers.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct AnAnswer;
+
+impl Answers for NoAnswer {
+    const EVER: bool = false;
+}
+
+impl Answers for AnAnswer {
+    const EVER: bool = true;
+}
+
 impl IntoOutcome for () {
+    type Answers = NoAnswer;
+
     fn into_outcome(self) -> Result<(), Failure> {
         Ok(())
     }
 }
 
 impl<E: HandlerError> IntoOutcome for Result<(), E> {
+    type Answers = NoAnswer;
+
     fn into_outcome(self) -> Result<(), Failure> {
         self.map_err(Failure::handler)
     }

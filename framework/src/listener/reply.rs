@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::extract::States;
 use super::failure::Failure;
-use super::outcome::{HandlerError, IntoOutcome};
+use super::outcome::{AnAnswer, HandlerError, IntoOutcome};
 use crate::serde::{AppSerdes, DefaultSerde};
 use crate::template::request::{REPLY_TOPIC, ReplyTo};
 use crate::template::{SendError, Written, written};
@@ -69,7 +69,7 @@ impl<T> From<T> for Reply<T> {
 }
 
 impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
-    const ANSWERS: bool = true;
+    type Answers = AnAnswer;
 
     fn into_outcome(self) -> Result<(), Failure> {
         Err(Failure::handler("a `Reply` can answer a record, not a part of a batch: nobody would send it"))
@@ -86,7 +86,7 @@ impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
 }
 
 impl<T: DefaultSerde + Sync, E: HandlerError> IntoOutcome for Result<Reply<T>, E> {
-    const ANSWERS: bool = true;
+    type Answers = AnAnswer;
 
     fn into_outcome(self) -> Result<(), Failure> {
         self.map_err(Failure::handler)?.into_outcome()

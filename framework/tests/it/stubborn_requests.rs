@@ -21,17 +21,18 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// Answers with the text twice; to "p3" in partition 3.
 async fn answer(client: &Client) -> JoinHandle<()> {
     let mut consumer = client.consumer().assign([("questions", 0)]).from_beginning().start().await.unwrap();
-    let client = client.clone();
+    let (client, usual) = (client.clone(), client.producer().build().unwrap());
     tokio::task::spawn(async move {
         while let Some(Ok(request)) = consumer.next().await {
             let reply_to = ReplyTo::of(&request.headers).expect("every request wants a reply");
             let text = String::from_utf8(request.value.unwrap().to_vec()).unwrap();
             let mut reply = reply_to.reply(format!("{text}{text}"));
+            let mut producer = usual.clone();
             if text == "p3" {
                 reply.partition = Some(3);
+                // One that has just come up knows the topic as it is.
+                producer = client.producer().build().unwrap();
             }
-            // One that has just come up knows the topic as it is.
-            let producer = client.producer().build().unwrap();
             drop(tokio::task::spawn(async move { drop(producer.send(reply).await) }));
         }
     })

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt};
 use super::{BatchDelivery, Needs, Rejection};
 use crate::listener::ack::Ack;
 use crate::listener::failure::Failure;
-use crate::listener::outcome::{BatchOutcome, IntoOutcome};
+use crate::listener::outcome::{Answers, BatchOutcome, IntoOutcome};
 
 /// Records of one partition, in order, each already made into a `T`: the first argument of a batch handler.
 ///
@@ -56,7 +56,7 @@ impl<T> Batch<T> {
     {
         const {
             assert!(
-                !<Fut::Output as IntoOutcome>::ANSWERS,
+                !<<Fut::Output as IntoOutcome>::Answers as Answers>::EVER,
                 "a `Reply` can answer a record, not a part of a batch: nobody would send it; take one record at a time"
             );
         }
