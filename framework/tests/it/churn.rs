@@ -232,7 +232,10 @@ async fn commits_and_fetches_that_fail_in_every_way_are_made_in_the_end() {
     let mut sent = 0;
     for api in apis {
         for answer in &answers {
-            broker.next(api, 1, answer.clone());
+            match api {
+                ApiKey::Produce => broker.next_for("t-dlt", api, 1, answer.clone()),
+                _ => broker.next(api, 1, answer.clone()),
+            };
             let values = [format!("{sent}"), format!("bad {sent}")];
             timeout(TEN_MINUTES, send(&broker, &values))
                 .await

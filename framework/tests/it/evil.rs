@@ -85,7 +85,7 @@ async fn an_error_that_panics_when_it_is_dropped_is_of_its_record_alone(kit: Tes
 async fn end_of(kit: &TestKit, topic: &str) -> i64 {
     let place = TopicPartition::new(topic, 0);
     let consumer = kit.client().consumer().assign([place.clone()]).start().await.unwrap();
-    consumer.handle().end_offsets(&[place.clone()]).await.unwrap()[&place]
+    consumer.handle().end_offsets(std::slice::from_ref(&place)).await.unwrap()[&place]
 }
 
 /// A group that had handled everything showed a lag for ever.

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{ConsumeError, Consumer, ConsumerRecords, TopicPartition};
+use klamm_client::{ConsumeError, Consumer, ConsumerRecords, ErrorCode, TopicPartition};
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -154,7 +154,7 @@ fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
 fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
     let (listener, policy) = (&shared.scope.id, shared.settings.policy.unreadable_policy());
     match error {
-        error if error.is_retriable() => {
+        error if error.is_retriable() || is_hiccup(&error) => {
             tracing::warn!(%listener, %error, "polling failed, and goes on");
         }
         ConsumeError::Corrupt { ref partition, offset, next_offset: Some(next_offset), .. }
@@ -188,6 +188,12 @@ fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
         error => return Err(error.into()),
     }
     Ok(())
+}
+
+/// Whether the broker failed at reading and does not know why, which says nothing about its next try. The consumer
+/// makes one.
+fn is_hiccup(error: &ConsumeError) -> bool {
+    matches!(error, ConsumeError::Fetch { code: ErrorCode::UnknownServerError, .. })
 }
 
 /// Goes on behind a batch; what was handed out before it is still worked on, and committed first.

@@ -111,8 +111,12 @@ fn is_for_good(error: &ProduceError) -> bool {
     match error {
         // The producer ends only with the app: there is nobody left to try.
         ProduceError::Closed { .. } => false,
-        // It may come to exist.
-        ProduceError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. } => false,
+        // It may come to exist; and a broker that does not know what went wrong says nothing about the next try, and
+        // nothing for which a record may be skipped.
+        ProduceError::Broker {
+            code: ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownServerError,
+            ..
+        } => false,
         error => !error.is_retriable(),
     }
 }
@@ -153,7 +157,9 @@ mod tests {
             }
         }
         assert_eq!(waited, [1, 2, 4, 8, 16, 30, 30, 30]);
-        assert!(matches!(sending.failed(&broker(ErrorCode::UnknownTopicOrPartition), 0), Next::Again(_)));
+        for code in [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownServerError] {
+            assert!(matches!(sending.failed(&broker(code), 0), Next::Again(_)));
+        }
     }
 
     #[test]
