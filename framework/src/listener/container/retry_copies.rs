@@ -80,7 +80,7 @@ impl RetryCopies {
         match make_missing(&self.client, &self.topics, source).await {
             Ok(made) => self.there.lock().unwrap_or_else(PoisonError::into_inner).extend(made),
             Err(error) => {
-                tracing::debug!(topic = source, %error, "its retry topics could not be looked for or made")
+                tracing::debug!(topic = source, %error, "its retry topics could not be looked for or made");
             }
         }
     }

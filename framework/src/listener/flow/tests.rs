@@ -387,7 +387,7 @@ impl World {
     fn run(&mut self, step: Step) {
         match step {
             Step::Push { partition, count, gap, key, later_ms } => {
-                self.push(partition, count, gap, key, later_ms)
+                self.push(partition, count, gap, key, later_ms);
             }
             Step::Succeed { pick } => self.succeed(pick),
             Step::Fail { pick, delay_ms } => self.fail(pick, delay_ms),
