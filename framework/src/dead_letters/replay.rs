@@ -15,7 +15,6 @@ use super::letter::DeadLetter;
 use super::pace::Pace;
 use super::scan::Scan;
 use super::source::Source;
-use crate::listener::is_legal;
 
 /// How often a letter may come back before it stays, unless told otherwise.
 const REPLAYS_MAX: u32 = 3;
@@ -24,6 +23,8 @@ const REPLAYS_MAX: u32 = 3;
 const TOGETHER_MAX: usize = 500;
 const TOGETHER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const TOGETHER_FOR: Duration = Duration::from_secs(1);
+/// No topic has a longer name: Kafka's limit.
+const NAME_BYTES_MAX: usize = 249;
 
 /// Letters that go somewhere; made by [`DeadLetters::replay`](super::DeadLetters::replay) and
 /// [`DeadLetters::park`](super::DeadLetters::park).
@@ -244,7 +245,7 @@ impl Run {
     /// Described rather than asked for by name: that would make a topic that is not there.
     async fn target(&self, topic: &Arc<str>) -> Result<Target, DeadLetterError> {
         // What a header says may be anything, also what no request can hold.
-        if !is_legal(topic) {
+        if topic.is_empty() || topic.len() > NAME_BYTES_MAX {
             return Ok(Target::Missing);
         }
         let described = self.replay.source.client.admin().describe_topics(&[&**topic]).await?.remove(topic);
