@@ -41,28 +41,7 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
         let (listener, has) = (Arc::clone(&listener.id), states.like(type_name));
         return Err(StartError::MissingState { listener, type_name, has });
     }
-    if let Some(name) = settings.topics.illegal_name() {
-        let (listener, topic) = (Arc::clone(&listener.id), name.into());
-        return Err(StartError::IllegalTopic { listener, topic });
-    }
-    if let Some(retries) = RetryTopics::new(&settings.group, settings.policy.steps()) {
-        // Of a pattern, the group alone can be looked at.
-        let topics = match &settings.topics {
-            Topics::Pattern(_) => Topics::Names(vec!["topic".into()]),
-            names @ Topics::Names(_) => names.clone(),
-        };
-        if let Some(name) = retries.with(&topics).illegal_name() {
-            return Err(StartError::IllegalRetryTopic {
-                listener: Arc::clone(&listener.id),
-                topic: name.into(),
-            });
-        }
-    }
-    let named = [settings.policy.dead_letter_topic().flatten(), settings.send_to.as_ref()];
-    if let Some(name) = named.into_iter().flatten().find(|name| !is_legal(name)) {
-        let (listener, topic) = (Arc::clone(&listener.id), Arc::clone(name));
-        return Err(StartError::IllegalTopic { listener, topic });
-    }
+    check_names(listener)?;
     let own_dead_letters = match (settings.policy.dead_letter_topic(), &settings.topics) {
         (Some(Some(topic)), Topics::Names(names)) => names.contains(topic),
         (Some(Some(topic)), Topics::Pattern(pattern)) => topic == pattern,
@@ -113,5 +92,34 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
     match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
         Some((_, reason)) => Err(invalid(reason)),
         None => Ok(()),
+    }
+}
+
+/// Of the topics that it reads and writes.
+fn check_names(listener: &Listener) -> Result<(), StartError> {
+    let settings = &listener.settings;
+    let illegal = |name: &str| {
+        let (listener, topic) = (Arc::clone(&listener.id), name.into());
+        Err(StartError::IllegalTopic { listener, topic })
+    };
+    if let Some(name) = settings.topics.illegal_name() {
+        return illegal(name);
+    }
+    let named = [settings.policy.dead_letter_topic().flatten(), settings.send_to.as_ref()];
+    if let Some(name) = named.into_iter().flatten().find(|name| !is_legal(name)) {
+        return illegal(name);
+    }
+    let Some(retries) = RetryTopics::new(&settings.group, settings.policy.steps()) else { return Ok(()) };
+    // Of a pattern, the group alone can be looked at.
+    let topics = match &settings.topics {
+        Topics::Pattern(_) => Topics::Names(vec!["topic".into()]),
+        names @ Topics::Names(_) => names.clone(),
+    };
+    match retries.with(&topics).illegal_name() {
+        None => Ok(()),
+        Some(name) => {
+            let (listener, topic) = (Arc::clone(&listener.id), name.into());
+            Err(StartError::IllegalRetryTopic { listener, topic })
+        }
     }
 }

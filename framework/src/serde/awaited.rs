@@ -28,8 +28,8 @@ pub(crate) async fn with_patience<T, E: AsksFor>(
     with_patience_for(1, attempt, |_, _| {}).await
 }
 
-/// As [`with_patience`], for several records at once, which may have as many schemas. `failed` hears what is missing for
-/// good: an attempt that asks for it again is the last one.
+/// As [`with_patience`], for several records at once, which may have as many schemas. `failed` hears what is missing
+/// for good: an attempt that asks for it again is the last one.
 ///
 /// # Errors
 /// As [`with_patience`].

@@ -6,9 +6,11 @@ use darling::{Error as DarlingError, FromMeta};
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::spanned::Spanned;
-use syn::{Error, Expr, Lit, Meta, Result};
+use syn::{Error, Expr, Meta, Result};
 
-use super::values::{AnyExpr, Choice, Errors, Word, duration, duration_ms, is_zero};
+use super::plain::Plain;
+use super::topic_names::check_names;
+use super::values::{AnyExpr, Choice, Errors, Word, duration_ms, is_zero};
 
 /// As written.
 #[derive(Debug, FromMeta)]
@@ -79,6 +81,23 @@ pub(super) enum AckWord {
     Manual,
 }
 
+impl Ack {
+    fn of(Word(word, span): &Word, errors: &mut Errors) -> Option<Self> {
+        let word = match &**word {
+            "record" => AckWord::Record,
+            "batch" => AckWord::Batch,
+            "manual" => AckWord::Manual,
+            other => {
+                let message =
+                    format!("unknown ack policy `{other}`; there are `record`, `batch` and `manual`");
+                errors.push(*span, &message);
+                return None;
+            }
+        };
+        Some(Self { word, span: *span })
+    }
+}
+
 impl AckWord {
     pub(super) fn policy(self) -> TokenStream {
         match self {
@@ -114,21 +133,7 @@ impl Attributes {
             errors
                 .push(concurrency.0.span(), "`concurrency = 0` would never handle anything; the least is 1");
         }
-        let ack = written.ack.and_then(|ack| {
-            let word = match &*ack.0 {
-                "record" => AckWord::Record,
-                "batch" => AckWord::Batch,
-                "manual" => AckWord::Manual,
-                other => {
-                    errors.push(
-                        ack.1,
-                        &format!("unknown ack policy `{other}`; there are `record`, `batch` and `manual`"),
-                    );
-                    return None;
-                }
-            };
-            Some(Ack { word, span: ack.1 })
-        });
+        let ack = written.ack.and_then(|word| Ack::of(&word, &mut errors));
         let dispatch = written.dispatch.filter(|dispatch| {
             let known = ["by_partition", "by_key", "unordered"].contains(&&*dispatch.0);
             if !known {
@@ -193,53 +198,6 @@ fn subscription(
     None
 }
 
-/// Names that are written out can be checked here; all others when the app starts.
-fn check_names(topics: &Expr, errors: &mut Errors) {
-    match topics {
-        Expr::Array(array) if array.elems.is_empty() => {
-            errors.push(topics.span(), "a listener needs at least one topic");
-        }
-        Expr::Array(array) => array.elems.iter().for_each(|name| check_names(name, errors)),
-        Expr::Reference(reference) => check_names(&reference.expr, errors),
-        Expr::Lit(literal) => {
-            let Lit::Str(text) = &literal.lit else { return };
-            let name = text.value();
-            if name.contains("${") {
-                // Known when the app starts.
-                check_placeholders(&name, topics.span(), errors);
-                return;
-            }
-            let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            let legal = (1..=249).contains(&name.len()) && !matches!(&*name, "." | "..");
-            if legal && name.bytes().all(letter) {
-                return;
-            }
-            let hint = match name.contains(',') {
-                true => "; several topics are an array: `topics = [\"a\", \"b\"]`",
-                false => "",
-            };
-            let message =
-                format!("no topic can be called \"{name}\": 1 to 249 letters, digits, `.`, `_` or `-`{hint}");
-            errors.push(topics.span(), &message);
-        }
-        _ => {}
-    }
-}
-
-/// As the app will read them: `${name}` or `${name:default}`, one in the other's default.
-fn check_placeholders(text: &str, span: Span, errors: &mut Errors) {
-    let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        let is_plain = rest[..at].ends_with('\\');
-        rest = &rest[at + 2..];
-        let name = rest.split([':', '}']).next().unwrap_or_default();
-        if !is_plain && (name.trim().is_empty() || name.len() == rest.len()) {
-            errors.push(span, "a placeholder is written `${name}` or `${name:default}`");
-            return;
-        }
-    }
-}
-
 /// `batch`, or `batch(max = 500, wait = "50ms")`.
 #[derive(Debug)]
 struct WrittenBatch {
@@ -297,54 +255,4 @@ impl WrittenBatch {
         };
         Some(Batch { max, wait_ms, span: self.span })
     }
-}
-
-/// What goes to the builder as it is written.
-struct Plain {
-    offset_reset: Option<Choice>,
-    commit_on_assign: Option<Choice>,
-    max_in_flight: Option<AnyExpr>,
-    max_in_flight_bytes: Option<AnyExpr>,
-    revoke_deadline: Option<AnyExpr>,
-    intercept: Option<AnyExpr>,
-}
-
-impl Plain {
-    fn check(self, errors: &mut Errors) -> Vec<(&'static str, TokenStream)> {
-        let resets = [
-            ("earliest", quote!(::klamm::client::OffsetReset::Earliest)),
-            ("latest", quote!(::klamm::client::OffsetReset::Latest)),
-            ("none", quote!(::klamm::client::OffsetReset::None)),
-        ];
-        let on_assign = [
-            ("latest_only", quote!(::klamm::listener::CommitOnAssign::LatestOnly)),
-            ("always", quote!(::klamm::listener::CommitOnAssign::Always)),
-            ("never", quote!(::klamm::listener::CommitOnAssign::Never)),
-        ];
-        let offset_reset = self.offset_reset.and_then(|word| word.check("offset reset", &resets, errors));
-        let commit_on_assign =
-            self.commit_on_assign.and_then(|word| word.check("policy", &on_assign, errors));
-        let records = counted("max_in_flight", self.max_in_flight, errors);
-        let bytes = counted("max_in_flight_bytes", self.max_in_flight_bytes, errors);
-        let deadline = self.revoke_deadline.and_then(|text| duration(&text.0, errors));
-        let intercept = self.intercept.map(|AnyExpr(expr)| quote!(#expr));
-        let calls = [
-            ("intercept", intercept),
-            ("offset_reset", offset_reset),
-            ("commit_on_assign", commit_on_assign),
-            ("max_in_flight", records),
-            ("max_in_flight_bytes", bytes),
-            ("revoke_deadline", deadline),
-        ];
-        calls.into_iter().filter_map(|(name, argument)| Some((name, argument?))).collect()
-    }
-}
-
-fn counted(name: &str, written: Option<AnyExpr>, errors: &mut Errors) -> Option<TokenStream> {
-    let expr = written?.0;
-    if is_zero(&expr) {
-        errors.push(expr.span(), &format!("`{name} = 0` would never handle anything; the least is 1"));
-        return None;
-    }
-    Some(quote!(#expr))
 }

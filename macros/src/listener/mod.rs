@@ -3,7 +3,9 @@
 
 mod attributes;
 mod header;
+mod plain;
 mod signature;
+mod topic_names;
 mod values;
 
 use proc_macro2::TokenStream;

@@ -45,15 +45,7 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
             unknown = quote!(::core::option::Option::Some(Self::#variant(unknown)));
             continue;
         };
-        let serde = match &attributes.format {
-            Some(format) => {
-                let serde = format.serde();
-                quote!(<#serde as ::core::default::Default>::default())
-            }
-            None => quote! {
-                <<#payload as ::klamm::serde::DefaultSerde>::Serde as ::core::default::Default>::default()
-            },
-        };
+        let serde = serde_of(attributes, payload);
         writes.extend(quote! {
             Self::#variant(value) => ::core::result::Result::Ok((
                 ::std::borrow::Cow::Borrowed(#tag),
@@ -103,6 +95,19 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
             type Serde = ::klamm::serde::TaggedSerde<Self>;
         }
         #extractor
+    }
+}
+
+/// The serde of a variant's payload: the enum's, or the type's own.
+fn serde_of(attributes: &Attributes, payload: &syn::Type) -> TokenStream {
+    match &attributes.format {
+        Some(format) => {
+            let serde = format.serde();
+            quote!(<#serde as ::core::default::Default>::default())
+        }
+        None => quote! {
+            <<#payload as ::klamm::serde::DefaultSerde>::Serde as ::core::default::Default>::default()
+        },
     }
 }
 
