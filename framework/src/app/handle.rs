@@ -13,7 +13,7 @@ use super::topics::TopicDifference;
 use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
 use crate::serde::{AppSerdes, DefaultSerde};
 use crate::template::request::{Request, RequesterBuilder, Requests};
-use crate::template::{Template, Transactions, TransactionsInUse};
+use crate::template::{RoutingTemplate, Template, Transactions, TransactionsInUse};
 
 /// How long unsent records of templates may take to go out after the listeners have drained.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -75,6 +75,11 @@ impl AppHandle {
     pub fn template<K: DefaultSerde, V: DefaultSerde>(&self, topic: impl Into<Arc<str>>) -> Template<K, V> {
         let (keys, values) = (self.serdes.of::<K>(true), self.serdes.of::<V>(false));
         Template::with_serdes(&self.producer, topic, keys, values)
+    }
+
+    /// A sender of values of many types, on the app's producer; it has no routes yet.
+    pub fn routing(&self) -> RoutingTemplate {
+        RoutingTemplate::with_serdes(&self.producer, self.serdes.clone())
     }
 
     /// A request to `topic`, on the app's producer: await it for the reply, which comes to `<topic>-replies`. For

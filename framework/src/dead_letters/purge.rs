@@ -94,9 +94,10 @@ impl Purge {
                 let mut found = self.source.client.admin().offsets(&ask).await?;
                 let mut ends = BTreeMap::new();
                 for (at, (_, end)) in all() {
+                    // Of a partition that nothing was said of, nothing goes.
+                    let Some(found) = found.remove(at).transpose()? else { continue };
                     // Nothing of that time or later: all of it is older.
-                    let first = found.remove(at).transpose()?.and_then(|found| found.offset);
-                    ends.insert(at.clone(), first.unwrap_or(*end));
+                    ends.insert(at.clone(), found.offset.unwrap_or(*end));
                 }
                 ends
             }

@@ -11,7 +11,7 @@ use regex_lite::Regex;
 use super::Template;
 use super::error::SendError;
 use super::interceptor::{Interceptors, SendInterceptor};
-use crate::serde::DefaultSerde;
+use crate::serde::{AppSerdes, DefaultSerde};
 
 /// Sends values of many types: each to the topic that is named for its type, with the producer whose pattern the
 /// topic's name matches. Cheap to clone.
@@ -24,9 +24,9 @@ use crate::serde::DefaultSerde;
 /// # #[derive(Serialize, Deserialize)] struct Order;
 /// # #[derive(Serialize, Deserialize)] struct Click;
 /// # async fn f(client: klamm::client::Client) -> klamm::Result<()> {
-/// let clicks =
-/// client.producer().compression(Compression::Zstd).linger(std::time::Duration::from_millis(50)).build()?; let events
-/// = RoutingTemplate::new(&client.producer().build()?)
+/// let linger = std::time::Duration::from_millis(50);
+/// let clicks = client.producer().compression(Compression::Zstd).linger(linger).build()?;
+/// let events = RoutingTemplate::new(&client.producer().build()?)
 ///     .values::<Json<Order>>("orders")
 ///     .values::<Json<Click>>("clicks-web")
 ///     .producer("clicks-.*", &clicks)?;
@@ -41,12 +41,19 @@ pub struct RoutingTemplate {
     producers: Vec<(Regex, Producer)>,
     otherwise: Producer,
     interceptors: Interceptors,
+    serdes: AppSerdes,
 }
 
 impl RoutingTemplate {
-    /// Without routes; topics that no pattern matches go by this producer.
+    /// Without routes; topics that no pattern matches go by this producer. In an app, take
+    /// [`AppHandle::routing`](crate::AppHandle::routing), which knows its schema registry.
     pub fn new(otherwise: &Producer) -> Self {
+        Self::with_serdes(otherwise, AppSerdes::default())
+    }
+
+    pub(crate) fn with_serdes(otherwise: &Producer, serdes: AppSerdes) -> Self {
         Self {
+            serdes,
             topics: HashMap::new(),
             producers: Vec::new(),
             otherwise: otherwise.clone(),
@@ -106,7 +113,9 @@ impl RoutingTemplate {
         let topic = topic.into();
         let matching = self.producers.iter().find(|(pattern, _)| pattern.is_match(&topic));
         let producer = matching.map_or(&self.otherwise, |(_, producer)| producer);
-        Template { interceptors: self.interceptors.clone(), ..Template::new(producer, topic) }
+        let (keys, values) = (self.serdes.of::<K>(true), self.serdes.of::<V>(false));
+        let interceptors = self.interceptors.clone();
+        Template { interceptors, ..Template::with_serdes(producer, topic, keys, values) }
     }
 }
 

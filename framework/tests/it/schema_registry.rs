@@ -104,6 +104,16 @@ async fn transactions_and_keys_have_their_schemas_in_the_apps_registry(kit: Test
 }
 
 #[klamm::test]
+async fn values_that_are_routed_have_their_schemas_in_the_apps_registry(kit: TestKit) {
+    let (_server, client) = registry(&kit).await;
+    let app = kit.app().state(client).listener(confirm).start().await;
+    let routing = app.routing().values::<Order>("bills");
+    routing.send("k".to_owned(), order(1)).await.unwrap();
+    let bill = kit.topic("bills").next().await;
+    assert!(bill.value.unwrap().starts_with(&[0]), "the id of a schema");
+}
+
+#[klamm::test]
 async fn a_listener_reads_what_others_wrote_with_an_older_schema(kit: TestKit) {
     let (server, client) = registry(&kit).await;
     let seen = Seen::default();

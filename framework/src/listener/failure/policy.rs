@@ -120,7 +120,7 @@ impl FailurePolicy {
     /// ```
     /// # use std::time::Duration;
     /// # use klamm::FailurePolicy;
-    /// let (secs, mins) = (Duration::from_secs, |minutes| Duration::from_secs(60 * minutes));
+    /// let (secs, mins) = (Duration::from_secs, |minutes: u64| Duration::from_secs(60 * minutes));
     /// let rising = FailurePolicy::new().retry_topics([secs(10), mins(1), mins(10)]).dead_letter();
     /// let fixed = FailurePolicy::new().retry_topics([secs(30); 5]).skip();
     /// # let _ = (rising, fixed);
