@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm::client::testing::{Answer, FakeBroker};
-use klamm::client::{ApiKey, ErrorCode, Record as OutRecord};
+use klamm::client::{ApiKey, ErrorCode};
 use klamm::listener::ListenerHandle;
 use klamm::prelude::*;
 use klamm::testing::TestKit;
 use tokio::time::{Instant, advance, sleep, timeout};
 
+use crate::picky::{listening, send};
 use crate::seen::{Gate, Seen, until};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -185,26 +186,6 @@ async fn a_clock_that_jumps_over_the_session_loses_nothing(kit: TestKit) {
     assert!(app.stop().await.is_clean());
     for partition in 0..2 {
         assert_eq!(kit.committed("g", "t", partition).await, Some(10));
-    }
-}
-
-async fn picky(Value(text): Value<String>, State(seen): State<Seen>) -> Result<(), String> {
-    seen.add(&text);
-    if text.starts_with("bad") { Err(text) } else { Ok(()) }
-}
-
-async fn listening(broker: &FakeBroker, seen: &Seen) -> (AppHandle, ListenerHandle) {
-    let listener = Listener::on("t").group("g").on_failure(FailurePolicy::new()).handle(picky);
-    let app = App::with_client(broker.client().await.unwrap()).state(seen.clone()).listener(listener);
-    let app = app.start().await.unwrap();
-    let handle = app.listener("picky").unwrap();
-    (app, handle)
-}
-
-async fn send(broker: &FakeBroker, values: &[String]) {
-    let producer = broker.client().await.unwrap().producer().build().unwrap();
-    for value in values {
-        producer.send(OutRecord::to("t").partition(0).key("k").value(value.clone())).await.unwrap();
     }
 }
 

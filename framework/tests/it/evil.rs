@@ -5,7 +5,7 @@ use std::panic::panic_any;
 use std::time::Duration;
 
 use klamm::client::TopicPartition;
-use klamm::listener::{CommandError, SeekTo};
+use klamm::listener::{CommandError, ListenerBuilder, SeekTo, WantsHandler};
 use klamm::prelude::*;
 use klamm::template::{SendError, Transactions};
 use klamm::testing::TestKit;
@@ -47,39 +47,28 @@ async fn fails_with(Value(text): Value<String>, State(seen): State<Seen>) -> Res
     if text == "bad" { Err(Bomb) } else { Ok(()) }
 }
 
-/// It ended the listener, as a defect of klamm.
-#[klamm::test]
-async fn a_panic_with_what_panics_when_it_is_dropped_is_of_its_record_alone(kit: TestKit) {
+/// The lane goes on behind a record of which nothing can be dropped.
+async fn goes_on(kit: TestKit, handle: impl FnOnce(ListenerBuilder<WantsHandler>) -> Listener) {
     let seen = Seen::default();
-    let policy = || FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2));
-    let app = kit
-        .app()
-        .state(seen.clone())
-        .listener(Listener::on("t").group("g").on_failure(policy()).handle(panics_with))
-        .start()
-        .await;
+    let policy = FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2));
+    let listener = handle(Listener::on("t").group("g").id("evil").on_failure(policy));
+    let app = kit.app().state(seen.clone()).listener(listener).start().await;
     for text in ["bad", "good"] {
         kit.send("t", "k", text).await;
     }
-    timeout(TEN_MINUTES, app.handled("panics_with", 2)).await.expect("the lane goes on");
+    timeout(TEN_MINUTES, app.handled("evil", 2)).await.expect("the lane goes on");
     assert_eq!(seen.all(), ["bad", "bad", "good"]);
+}
+
+/// It ended the listener, as a defect of klamm.
+#[klamm::test]
+async fn a_panic_with_what_panics_when_it_is_dropped_is_of_its_record_alone(kit: TestKit) {
+    goes_on(kit, |listener| listener.handle(panics_with)).await;
 }
 
 #[klamm::test]
 async fn an_error_that_panics_when_it_is_dropped_is_of_its_record_alone(kit: TestKit) {
-    let seen = Seen::default();
-    let policy = || FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2));
-    let app = kit
-        .app()
-        .state(seen.clone())
-        .listener(Listener::on("t").group("g").on_failure(policy()).handle(fails_with))
-        .start()
-        .await;
-    for text in ["bad", "good"] {
-        kit.send("t", "k", text).await;
-    }
-    timeout(TEN_MINUTES, app.handled("fails_with", 2)).await.expect("the lane goes on");
-    assert_eq!(seen.all(), ["bad", "bad", "good"]);
+    goes_on(kit, |listener| listener.handle(fails_with)).await;
 }
 
 async fn end_of(kit: &TestKit, topic: &str) -> i64 {

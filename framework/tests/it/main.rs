@@ -48,6 +48,7 @@ mod losses;
 #[cfg(feature = "testing")]
 mod misbehaving;
 #[cfg(all(feature = "testing", feature = "postcard"))]
+mod picky;
 mod records;
 #[cfg(all(feature = "testing", feature = "schema-registry", feature = "avro"))]
 mod registry_attacks;

@@ -7,6 +7,7 @@ use klamm::listener::{ListenerHandle, SeekTo};
 use klamm::prelude::*;
 use tokio::time::{sleep, timeout};
 
+use crate::picky::send;
 use crate::seen::{Seen, note, until};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -17,14 +18,6 @@ async fn listening(broker: &FakeBroker, seen: &Seen) -> (AppHandle, ListenerHand
     let app = app.start().await.unwrap();
     let handle = app.listener("note").unwrap();
     (app, handle)
-}
-
-async fn send(broker: &FakeBroker, values: &[&str]) {
-    let producer = broker.client().await.unwrap().producer().build().unwrap();
-    for value in values {
-        let record = klamm::client::Record::to("t").partition(0).key("k").value(value.to_string());
-        producer.send(record).await.unwrap();
-    }
 }
 
 async fn with_a_corrupt_batch() -> FakeBroker {

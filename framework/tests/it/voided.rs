@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use klamm::client::testing::{Answer, FakeBroker};
 use klamm::client::{ApiKey, ErrorCode};
-use klamm::listener::{ListenerHandle, SeekTo};
+use klamm::listener::SeekTo;
 use klamm::prelude::*;
 use klamm::testing::TestKit;
 use tokio::time::{sleep, timeout};
 
+use crate::picky::{listening, send};
 use crate::seen::{Gate, Seen, until};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -120,27 +121,6 @@ async fn a_failure_in_a_partition_that_went_is_no_dead_letter(kit: TestKit) {
     until(|| handled(&first) + handled(&second) == 2).await;
     sleep(TEN_MINUTES).await;
     assert_eq!(kit.topic("t-dlt").values::<String>().await.len(), 2, "one letter for each record");
-}
-
-async fn picky(Value(text): Value<String>, State(seen): State<Seen>) -> Result<(), String> {
-    seen.add(&text);
-    if text.starts_with("bad") { Err(text) } else { Ok(()) }
-}
-
-async fn listening(broker: &FakeBroker, seen: &Seen) -> (AppHandle, ListenerHandle) {
-    let listener = Listener::on("t").group("g").on_failure(FailurePolicy::new()).handle(picky);
-    let app = App::with_client(broker.client().await.unwrap()).state(seen.clone()).listener(listener);
-    let app = app.start().await.unwrap();
-    let handle = app.listener("picky").unwrap();
-    (app, handle)
-}
-
-async fn send(broker: &FakeBroker, values: &[&str]) {
-    let producer = broker.client().await.unwrap().producer().build().unwrap();
-    for value in values {
-        let record = klamm::client::Record::to("t").partition(0).key("k").value(value.to_string());
-        producer.send(record).await.unwrap();
-    }
 }
 
 /// The partition stood still for a dead letter that nobody wants any more.
