@@ -48,15 +48,39 @@ async fn topics_that_cannot_be_are_refused(kit: TestKit) {
     assert!(replies.contains("no topic can be called \"a b\""), "{replies}");
 }
 
-/// The brokers make no topics: a listener whose dead letters have nowhere to go says so long before the first one.
-#[tokio::test(start_paused = true)]
-async fn a_dead_letter_topic_that_nobody_makes_is_told() {
+/// Brokers that make no topics by themselves; there is "t".
+async fn without_auto_create() -> (Broker, Client) {
     let (net, clock) = (Arc::new(MemoryNet::new()), Arc::new(TokioClock::starting_at(1_000_000_000_000)));
     let builder = Broker::builder().ephemeral().listen("127.0.0.1:0").net(net.clone()).clock(clock.clone());
     let broker = builder.set("auto.create.topics.enable", false).start().await.unwrap();
     let client = Client::builder().bootstrap(broker.bootstrap().to_owned()).net(net).clock(clock);
     let client = client.build().await.unwrap();
     client.admin().create_topics(&[NewTopic::new("t").partitions(1)]).await.unwrap();
+    (broker, client)
+}
+
+/// What dies in a retry topic goes to the dead-letter topic of its own topic; nobody misses another one.
+#[tokio::test(start_paused = true)]
+async fn retry_topics_need_no_dead_letter_topics_of_their_own() {
+    let (_broker, client) = without_auto_create().await;
+    client.admin().create_topics(&[NewTopic::new("t-dlt").partitions(1)]).await.unwrap();
+    let policy = FailurePolicy::new().retry_topics([Duration::from_secs(30)]);
+    let refuse = async |_: Value<String>| Err::<(), _>("never");
+    let listener = Listener::on_pattern("t").group("g").id("refuse").on_failure(policy).handle(refuse);
+    let app = App::with_client(client.clone()).listener(listener).start().await.unwrap();
+    app.template::<String, String>("t").send("k", "v".to_owned()).await.unwrap();
+    let refuse = app.listener("refuse").unwrap();
+    timeout(LONG, refuse.wait_handled(2)).await.expect("it takes its step and dies").unwrap();
+    assert_eq!(refuse.assignment().len(), 2);
+    sleep(Duration::from_secs(200)).await;
+    assert!(refuse.troubles().is_empty(), "{:?}", refuse.troubles());
+    app.shutdown(Duration::from_secs(5)).await;
+}
+
+/// The brokers make no topics: a listener whose dead letters have nowhere to go says so long before the first one.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_topic_that_nobody_makes_is_told() {
+    let (_broker, client) = without_auto_create().await;
     let listener = Listener::on("t").group("g").handle(silent_one);
     let app = App::with_client(client.clone()).listener(listener).start().await.unwrap();
     let listener = app.listeners().next().unwrap();

@@ -35,7 +35,7 @@ pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>
             Decision::RetryAfter(wait) => {
                 tracing::warn!(
                     listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
-                    offset = item.record.offset, attempt = item.attempt, %failure, retry_in = ?wait,
+                    offset = item.record.offset, attempt = shared.attempt_of(&item), %failure, retry_in = ?wait,
                     "a record failed"
                 );
                 item.attempt += 1;
@@ -64,8 +64,16 @@ pub(super) fn take_back(shared: &Shared, Back { part, items, failure }: Back) {
 
 /// Lets the record wait in its next retry topic.
 fn forward(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>) {
-    let due_ms = shared.retry_copies.as_ref().and_then(|copies| copies.due_ms(&item.record));
-    let what = What::Retry { failure, due_ms: due_ms.unwrap_or_default() };
+    let deliveries = shared.attempt_of(&item);
+    let step = shared
+        .retry_copies
+        .as_ref()
+        .and_then(|copies| Some((copies, copies.next(&item.record, deliveries)?)));
+    let Some((copies, next)) = step else {
+        // There is no step that the policy could mean: it is not passed over in silence.
+        return give_up(shared, part, item, failure, Ending::DeadLetter { topic: None });
+    };
+    let what = What::Retry { copies: Arc::clone(copies), next, failure };
     shared.change(|flow| flow.open(part));
     // Nobody receives when the listener has ended; then the record is delivered again after a restart.
     let _ = shared.outputs.send(Output { part, item, what });
@@ -81,7 +89,7 @@ fn give_up(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>, end
         Ending::Skip => {
             tracing::error!(
                 listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
-                offset = item.record.offset, attempts = item.attempt, %failure,
+                offset = item.record.offset, attempts = shared.attempt_of(&item), %failure,
                 "a record failed for good and is skipped"
             );
             shared.finish([item.ticket]);

@@ -30,7 +30,8 @@ pub(super) async fn look(shared: &Shared, client: &Client) {
 
 /// Where its dead letters go, as far as it is known before there are any.
 fn wanted(shared: &Shared) -> BTreeSet<Arc<str>> {
-    let of = |source: &Arc<str>| Arc::from(format!("{source}{DEAD_LETTER_SUFFIX}"));
+    // What dies in a retry topic goes to where that of its own topic goes.
+    let of = |topic: &Arc<str>| format!("{}{DEAD_LETTER_SUFFIX}", shared.scope.source_topic(topic)).into();
     match shared.settings.policy.dead_letter_topic() {
         None => BTreeSet::new(),
         Some(Some(topic)) => [Arc::clone(topic)].into(),

@@ -108,23 +108,14 @@ impl Stage<'_> {
                 let source = shared.scope.source_topic(&record.topic);
                 shared.dead_letters.publish(record, topic, source, &shared.scope.group, &failure).await?;
             }
-            What::Retry { due_ms, failure } => {
+            What::Retry { copies, next, failure } => {
                 let failure = failure.shortened(sending.text_bytes_max());
-                match (sending.elsewhere(), &shared.retry_copies) {
-                    (Some(parked), _) => {
-                        let parked = Some(parked);
-                        shared
-                            .dead_letters
-                            .publish(record, parked, "", &shared.scope.group, &failure)
-                            .await?;
-                    }
-                    (None, Some(copies)) => {
-                        let message = failure.to_string();
-                        let failed = failed(&shared.scope.group, &failure, &message);
-                        let deliveries = shared.attempt_of(&self.output.item);
-                        copies.publish(record, deliveries, *due_ms, failed).await?;
-                    }
-                    (None, None) => {}
+                if let Some(parked) = sending.elsewhere() {
+                    let (group, parked) = (&shared.scope.group, Some(parked));
+                    shared.dead_letters.publish(record, parked, &record.topic, group, &failure).await?;
+                } else {
+                    let message = failure.to_string();
+                    copies.publish(record, next, failed(&shared.scope.group, &failure, &message)).await?;
                 }
             }
             What::Reply(reply) => {
@@ -155,15 +146,16 @@ impl Stage<'_> {
 
     fn sent(&self) {
         let (record, item) = (&self.output.item.record, &self.output.item);
+        let attempts = self.shared.attempt_of(item);
         match &self.output.what {
             What::DeadLetter { failure, .. } => tracing::error!(
                 listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
-                offset = record.offset, attempts = item.attempt, %failure,
+                offset = record.offset, attempts, %failure,
                 "a record failed for good and is in the dead-letter topic"
             ),
-            What::Retry { failure, due_ms } => tracing::warn!(
+            What::Retry { failure, next, .. } => tracing::warn!(
                 listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
-                offset = record.offset, attempts = item.attempt, %failure, due_ms,
+                offset = record.offset, attempts, %failure, due_ms = next.step.due_ms,
                 "a record failed, and waits in a retry topic"
             ),
             What::Reply(_) => {}

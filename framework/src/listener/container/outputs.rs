@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use klamm_client::Record;
 
+use super::retry_copies::{NextStep, RetryCopies};
 use super::shared::Item;
 use crate::listener::failure::Failure;
 use crate::listener::flow::PartId;
@@ -21,7 +22,7 @@ pub(super) enum What {
     /// The record itself, with the story of its failure, to this topic or to the one of the suffix.
     DeadLetter { topic: Option<Arc<str>>, failure: Arc<Failure> },
     /// The record itself, with the story of its failure, to the next retry topic, where it waits until it is due.
-    Retry { failure: Arc<Failure>, due_ms: i64 },
+    Retry { copies: Arc<RetryCopies>, next: NextStep, failure: Arc<Failure> },
     /// What answers it.
     Reply(Box<Record>),
 }

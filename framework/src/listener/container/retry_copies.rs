@@ -26,6 +26,14 @@ pub(super) struct RetryCopies {
     there: Mutex<HashSet<Arc<str>>>,
 }
 
+/// Where a record goes next, and what its headers say of that.
+#[derive(Debug)]
+pub(super) struct NextStep {
+    source: Arc<str>,
+    topic: Arc<str>,
+    pub(super) step: Step,
+}
+
 impl RetryCopies {
     pub(super) fn new(topics: RetryTopics, client: &Client, producer: Producer) -> Self {
         Self { topics, producer, client: client.clone(), there: Mutex::default() }
@@ -40,35 +48,32 @@ impl RetryCopies {
         self.topics.stage(&record.topic, &record.headers).1
     }
 
-    /// When the record that waits longest in the next topic is due, if there is a next one.
-    pub(super) fn due_ms(&self, record: &ConsumerRecord) -> Option<i64> {
+    /// The step that a record takes now, after so many deliveries; `None` after the last.
+    pub(super) fn next(&self, record: &ConsumerRecord, deliveries: u32) -> Option<NextStep> {
         let (source, steps) = self.topics.stage(&record.topic, &record.headers);
-        let (_, delay) = self.topics.step(source, steps)?;
+        let (topic, delay) = self.topics.step(source, steps)?;
         let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-        Some(self.clock().now_ms().saturating_add(delay_ms))
+        let due_ms = self.clock().now_ms().saturating_add(delay_ms);
+        let step = Step { steps: steps + 1, deliveries, due_ms };
+        Some(NextStep { source: source.into(), topic, step })
     }
 
-    /// Sends a copy to the next topic and waits for the acknowledgement.
+    /// Sends a copy there and waits for the acknowledgement.
     pub(super) async fn publish(
         &self,
         record: &ConsumerRecord,
-        deliveries: u32,
-        due_ms: i64,
+        NextStep { source, topic, step }: &NextStep,
         failed: Failed<'_>,
     ) -> Result<(), ProduceError> {
-        let (source, steps) = self.topics.stage(&record.topic, &record.headers);
-        // The next step was there when it was decided upon.
-        let Some((topic, _)) = self.topics.step(source, steps) else { return Ok(()) };
-        if !self.is_there(&topic) {
+        if !self.is_there(topic) {
             self.see_to(source).await;
         }
-        let step = Step { steps: steps + 1, deliveries, due_ms };
         let copy = Record {
-            topic,
+            topic: Arc::clone(topic),
             partition: Some(record.partition),
             key: record.key.clone(),
             value: record.value.clone(),
-            headers: with_step(of_failed(record, failed), step),
+            headers: with_step(of_failed(record, failed), *step),
             // Not the record's own: by that, retention could take it before it is due.
             timestamp_ms: None,
         };

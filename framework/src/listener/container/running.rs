@@ -50,9 +50,7 @@ impl Container {
         let (outputs, to_send) = mpsc::unbounded_channel();
         let retries = RetryTopics::new(&settings.group, settings.policy.steps());
         let scope = Scope { id, group: Arc::clone(&settings.group), states, retries };
-        let client_of_copies = client.clone();
-        let parts =
-            Parts { scope, call, settings, client: client_of_copies, producer, outputs, rng, returned };
+        let parts = Parts { scope, call, settings, client: client.clone(), producer, outputs, rng, returned };
         let shared = Arc::new(Shared::new(parts));
         let consumer = subscribe(&shared, client, dead_letter_topics).await?;
         shared.attach(consumer.handle());

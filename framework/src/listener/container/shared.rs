@@ -50,7 +50,7 @@ pub(super) struct Shared {
     pub(super) commits: Commits,
     pub(super) dead_letters: DeadLetters,
     /// None: the policy has no retry topics.
-    pub(super) retry_copies: Option<RetryCopies>,
+    pub(super) retry_copies: Option<Arc<RetryCopies>>,
     pub(super) producer: Producer,
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
@@ -90,7 +90,8 @@ impl Shared {
         };
         let topics = Mutex::new(settings.topics.clone());
         let retries = scope.retries.clone();
-        let retry_copies = retries.map(|retries| RetryCopies::new(retries, &client, producer.clone()));
+        let retry_copies =
+            retries.map(|retries| Arc::new(RetryCopies::new(retries, &client, producer.clone())));
         Self {
             scope,
             call,
