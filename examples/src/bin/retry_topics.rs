@@ -49,7 +49,7 @@ async fn main() -> klamm::Result<()> {
     let app = app.state(tell).discover().start().await?;
 
     let orders = app.template::<String, String>("orders");
-    for order in ["not covered", "busy", "fine"] {
+    for order in ["busy", "not covered", "fine"] {
         orders.send("customer-7", order.to_owned()).await?;
     }
     for _ in 0..3 {
