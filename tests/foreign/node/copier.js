@@ -7,6 +7,7 @@
 'use strict'
 
 const { Kafka, logLevel } = require('kafkajs')
+require('./forgetting.js')
 
 const [bootstrap, group, transactionalId, input, output, seed] = process.argv.slice(2)
 const say = (...words) => console.log(words.join(' ').replace(/\s+/g, ' '))

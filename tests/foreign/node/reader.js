@@ -2,6 +2,7 @@
 'use strict'
 
 const { Kafka, logLevel } = require('kafkajs')
+require('./forgetting.js')
 
 const [bootstrap, topic, , fetchBytes] = process.argv.slice(2)
 const kafka = new Kafka({
