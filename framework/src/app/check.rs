@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::StartError;
 use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, States, Topics, is_legal};
@@ -53,6 +54,14 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
         (settings.concurrency == 0, "concurrency 0 would never handle anything"),
         (settings.budget.records == 0, "max_in_flight 0 would never handle anything"),
         (settings.budget.bytes == 0, "max_in_flight_bytes 0 would never handle anything"),
+        (
+            matches!(settings.ack, AckPolicy::Count(0) | AckPolicy::CountTime(0, _)),
+            "a commit after 0 records is none; the least is 1, and `record` commits after each one",
+        ),
+        (
+            matches!(settings.ack, AckPolicy::Time(Duration::ZERO) | AckPolicy::CountTime(_, Duration::ZERO)),
+            "commits in an interval of nothing; `record` commits after each record",
+        ),
         (settings.batch.is_some_and(|batch| batch.most == 0), "batches of 0 records would never be handled"),
         (settings.topics.is_empty(), "it has no topics"),
         (

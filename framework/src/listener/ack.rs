@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use klamm_client::ConsumeError;
@@ -23,6 +24,12 @@ pub(crate) trait AckTarget: Send + Sync {
     /// The records need no more work.
     fn acknowledge(&self);
 
+    /// The records of the batch up to this one, counted from 0, need no more work.
+    fn acknowledge_up_to(&self, index: usize) -> Result<(), AckError>;
+
+    /// What is not acknowledged is wanted again after this time.
+    fn put_off(&self, delay: Duration);
+
     /// Commits what can be committed, and waits for the answer.
     async fn commit(&self) -> Result<(), AckError>;
 }
@@ -39,6 +46,23 @@ pub enum AckError {
     /// record will be delivered again.
     #[error("too late: the partition is no longer this listener's, the record is delivered again")]
     Gone,
+    /// [`Ack::up_to`] was called when nothing was left to acknowledge: all of it was, or the handler had failed, and
+    /// the failure policy has the rest.
+    #[error("too late: what this acknowledges is acknowledged already, or went to the failure policy")]
+    Over,
+    /// [`Ack::up_to`] was called with a record that the batch does not have, or that was acknowledged before.
+    #[error(
+        "there is no record {index} to acknowledge: the batch has {count}, counted from 0, and the first {done} are \
+         acknowledged"
+    )]
+    Index {
+        /// What was asked for.
+        index: usize,
+        /// How many, from the first, are acknowledged.
+        done: usize,
+        /// How many records the handler's batch has.
+        count: usize,
+    },
 }
 
 impl Ack {
@@ -67,6 +91,47 @@ impl Ack {
         let Some(target) = &self.target else { return Ok(()) };
         target.acknowledge();
         target.commit().await
+    }
+
+    /// Marks the records of a batch up to this one, itself included and counted from 0, as done. The others still need
+    /// to be acknowledged, by another `up_to` or all together; those that are not when the handler fails, or drops this,
+    /// go to the failure policy. A record that is alone has the index 0.
+    ///
+    /// # Errors
+    /// [`AckError::Index`] where there is no such record, or it was acknowledged before; [`AckError::Over`] when all of
+    /// them were, or the handler has failed.
+    pub fn up_to(&self, index: usize) -> Result<(), AckError> {
+        self.target.as_ref().map_or(Ok(()), |target| target.acknowledge_up_to(index))
+    }
+
+    /// Not now: what is not acknowledged comes again after this time, before later records of its partition (by key,
+    /// of its key). Other partitions are not held up, nor is the listener's place in its group, however long it takes.
+    ///
+    /// This is no failure: no policy is asked, and [`attempt`](crate::RecordMeta) does not count it. What the handler
+    /// returns afterwards is of no consequence. Called when the handler has returned, it does the same.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use klamm::prelude::*;
+    /// #[kafka_listener(topics = "letters", group = "post", batch, ack = manual)]
+    /// async fn post(letters: Batch<Value<String>>, ack: Ack) -> Result<(), Error> {
+    ///     for (index, letter) in letters.iter().enumerate() {
+    ///         if !has_room(letter) {
+    ///             // This one and those behind it come again.
+    ///             ack.nack(Duration::from_secs(10));
+    ///             return Ok(());
+    ///         }
+    ///         ack.up_to(index)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # fn has_room(_: &Value<String>) -> bool { true }
+    /// # fn main() {}
+    /// ```
+    pub fn nack(self, delay: Duration) {
+        if let Some(target) = &self.target {
+            target.put_off(delay);
+        }
     }
 
     pub(crate) fn share(&self) -> Self {

@@ -80,6 +80,7 @@ pub(crate) struct BatchSize {
 /// When offsets are committed. Whatever the policy, a commit never passes the lowest
 /// unfinished record of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum AckPolicy {
     /// After every record (every batch, for a batch handler), before the next one of its lane is handled: the fewest
     /// repetitions after a crash, at the price of a round trip each.
@@ -87,6 +88,14 @@ pub enum AckPolicy {
     /// When everything that was polled of a partition is handled, and every second meanwhile. The default.
     #[default]
     Batch,
+    /// In this interval: fewer commits than by [`Batch`](Self::Batch), and up to an interval's records come again after
+    /// a crash. Shutdown and rebalances commit what is finished all the same, as with every policy.
+    Time(Duration),
+    /// When so many records of the listener are finished since the last commit; what is left over, when nothing more
+    /// was for a second.
+    Count(u64),
+    /// When so many records are finished, or this time is over since the last commit, whichever is first.
+    CountTime(u64, Duration),
     /// The handler takes an [`Ack`](crate::Ack) and says when.
     Manual,
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm::prelude::*;
-use klamm::testing::TestKit;
+use klamm::testing::{RunningTestApp, TestKit};
 use tokio::time::sleep;
 
 use crate::seen::{Gate, Seen, note, until};
@@ -176,4 +176,82 @@ async fn a_group_goes_on_where_it_committed(kit: TestKit) {
         assert!(app.stop().await.is_clean());
     }
     assert_eq!(seen.all(), ["1", "2", "3"]);
+}
+
+/// A listener with this policy.
+async fn by(kit: &TestKit, policy: AckPolicy) -> (RunningTestApp, Seen) {
+    let seen = Seen::default();
+    let listener = Listener::on("t").group("g").ack(policy).handle(note);
+    (kit.app().state(seen.clone()).listener(listener).start().await, seen)
+}
+
+/// So many more records go through it; what it commits by then is committed.
+async fn through(kit: &TestKit, seen: &Seen, records: usize) -> Option<i64> {
+    for _ in 0..records {
+        let before = seen.all().len();
+        kit.send("t", "k", "v").await;
+        until(|| seen.all().len() > before).await;
+    }
+    sleep(Duration::from_millis(50)).await;
+    kit.committed("g", "t", 0).await
+}
+
+#[klamm::test]
+async fn time_commits_in_its_interval_and_at_the_end(kit: TestKit) {
+    let (app, seen) = by(&kit, AckPolicy::Time(Duration::from_secs(60))).await;
+    assert_eq!(through(&kit, &seen, 3).await, None);
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(kit.committed("g", "t", 0).await, None);
+    sleep(Duration::from_secs(12)).await;
+    assert_eq!(kit.committed("g", "t", 0).await, Some(3));
+    assert_eq!(through(&kit, &seen, 1).await, Some(3));
+    assert!(app.stop().await.is_clean());
+    assert_eq!(kit.committed("g", "t", 0).await, Some(4));
+}
+
+#[klamm::test]
+async fn count_commits_when_so_many_are_finished_and_what_is_left_over_in_a_quiet_moment(kit: TestKit) {
+    let (_app, seen) = by(&kit, AckPolicy::Count(3)).await;
+    let mut committed = Vec::new();
+    for _ in 0..4 {
+        committed.push(through(&kit, &seen, 1).await);
+    }
+    assert_eq!(committed, [None, None, Some(3), Some(3)]);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(kit.committed("g", "t", 0).await, Some(4));
+}
+
+#[klamm::test]
+async fn count_and_time_commit_by_whichever_is_first(kit: TestKit) {
+    let (_app, seen) = by(&kit, AckPolicy::CountTime(3, Duration::from_secs(60))).await;
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(through(&kit, &seen, 3).await, Some(3));
+    assert_eq!(through(&kit, &seen, 1).await, Some(3));
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(kit.committed("g", "t", 0).await, Some(3));
+    sleep(Duration::from_secs(12)).await;
+    assert_eq!(kit.committed("g", "t", 0).await, Some(4));
+}
+
+#[kafka_listener(topics = "t", group = "g", ack = AckPolicy::Count(2))]
+async fn by_twos(Value(text): Value<String>, State(seen): State<Seen>) {
+    seen.add(text);
+}
+
+#[klamm::test]
+async fn the_macro_takes_any_policy_and_one_that_means_nothing_is_refused(kit: TestKit) {
+    let seen = Seen::default();
+    let _app = kit.app().state(seen.clone()).listener(by_twos).start().await;
+    assert_eq!(through(&kit, &seen, 1).await, None);
+    assert_eq!(through(&kit, &seen, 1).await, Some(2));
+    for (policy, reason) in [
+        (AckPolicy::Count(0), "a commit after 0 records is none"),
+        (AckPolicy::Time(Duration::ZERO), "an interval of nothing"),
+        (AckPolicy::CountTime(1, Duration::ZERO), "an interval of nothing"),
+    ] {
+        let listener = Listener::on("u").group("g").ack(policy).handle(note);
+        let refused = kit.app().state(Seen::default()).listener(listener).try_start().await;
+        let error = refused.err().unwrap().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }

@@ -49,6 +49,7 @@ mod losses;
 mod misbehaving;
 #[cfg(all(feature = "testing", feature = "postcard"))]
 mod picky;
+mod putting_off;
 mod records;
 #[cfg(all(feature = "testing", feature = "schema-registry", feature = "avro"))]
 mod registry_attacks;

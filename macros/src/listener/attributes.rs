@@ -26,7 +26,7 @@ struct Written {
     #[darling(default)]
     concurrency: Option<AnyExpr>,
     #[darling(default)]
-    ack: Option<Word>,
+    ack: Option<Choice>,
     #[darling(default)]
     dispatch: Option<Word>,
     #[darling(default)]
@@ -69,42 +69,33 @@ pub(super) enum Subscription {
     Pattern(Expr),
 }
 
-pub(super) struct Ack {
-    pub(super) word: AckWord,
-    pub(super) span: Span,
+/// Whose `Ack`s the handler takes or not, as far as it can be seen here.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Manual {
+    Yes(Span),
+    No,
+    /// An expression says.
+    Perhaps,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AckWord {
-    Record,
-    Batch,
-    Manual,
+pub(super) struct Ack {
+    pub(super) manual: Manual,
+    pub(super) policy: TokenStream,
 }
 
 impl Ack {
-    fn of(Word(word, span): &Word, errors: &mut Errors) -> Option<Self> {
-        let word = match &**word {
-            "record" => AckWord::Record,
-            "batch" => AckWord::Batch,
-            "manual" => AckWord::Manual,
-            other => {
-                let message =
-                    format!("unknown ack policy `{other}`; there are `record`, `batch` and `manual`");
-                errors.push(*span, &message);
-                return None;
-            }
+    fn of(choice: Choice, errors: &mut Errors) -> Option<Self> {
+        let manual = match &choice {
+            Choice::Word(word, span) if word == "manual" => Manual::Yes(*span),
+            Choice::Word(..) => Manual::No,
+            Choice::Expr(_) => Manual::Perhaps,
         };
-        Some(Self { word, span: *span })
-    }
-}
-
-impl AckWord {
-    pub(super) fn policy(self) -> TokenStream {
-        match self {
-            Self::Record => quote!(::klamm::AckPolicy::Record),
-            Self::Batch => quote!(::klamm::AckPolicy::Batch),
-            Self::Manual => quote!(::klamm::AckPolicy::Manual),
-        }
+        let words = [
+            ("record", quote!(::klamm::AckPolicy::Record)),
+            ("batch", quote!(::klamm::AckPolicy::Batch)),
+            ("manual", quote!(::klamm::AckPolicy::Manual)),
+        ];
+        Some(Self { manual, policy: choice.check("ack policy", &words, errors)? })
     }
 }
 
@@ -133,7 +124,7 @@ impl Attributes {
             errors
                 .push(concurrency.0.span(), "`concurrency = 0` would never handle anything; the least is 1");
         }
-        let ack = written.ack.and_then(|word| Ack::of(&word, &mut errors));
+        let ack = written.ack.and_then(|choice| Ack::of(choice, &mut errors));
         let dispatch = written.dispatch.filter(|dispatch| {
             let known = ["by_partition", "by_key", "unordered"].contains(&&*dispatch.0);
             if !known {

@@ -13,7 +13,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ItemFn, Result};
 
-use attributes::{AckWord, Attributes, Subscription};
+use attributes::{Attributes, Manual, Subscription};
 use signature::Signature;
 pub(crate) use values::duration_ms;
 
@@ -71,14 +71,14 @@ fn registration(attributes: TokenStream, function: &ItemFn) -> Result<TokenStrea
 /// What attributes and arguments say about one another.
 fn check(attributes: &Attributes, signature: &Signature<'_>, function: &ItemFn) -> Result<()> {
     let mut errors = Vec::new();
-    let manual = attributes.ack.as_ref().filter(|ack| ack.word == AckWord::Manual);
+    let manual = attributes.ack.as_ref().map_or(Manual::No, |ack| ack.manual);
     match (manual, &signature.ack) {
-        (Some(manual), None) => errors.push(Error::new(
-            manual.span,
+        (Manual::Yes(manual), None) => errors.push(Error::new(
+            manual,
             "`ack = manual`, but the function takes no `Ack`: nothing would ever be committed. Add an argument `ack: \
              Ack`, or choose `ack = record` or `ack = batch`",
         )),
-        (None, Some(argument)) => errors.push(Error::new(
+        (Manual::No, Some(argument)) => errors.push(Error::new(
             *argument,
             "an `Ack` is only there with `ack = manual`; add it to #[kafka_listener(...)], or remove this argument",
         )),
@@ -139,7 +139,7 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
         calls.extend(quote!(.concurrency(#concurrency)));
     }
     if let Some(ack) = &attributes.ack {
-        let policy = ack.word.policy();
+        let policy = &ack.policy;
         calls.extend(quote!(.ack(#policy)));
     }
     if let Some((word, span)) = &attributes.dispatch {

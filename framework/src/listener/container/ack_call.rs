@@ -1,14 +1,17 @@
 //! One handler call that acknowledges by hand: between its return and its acknowledgement the records
 //! belong to nobody but this.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use klamm_client::{ConsumeError, TopicPartition};
 
+use super::call::Failures;
 use super::shared::{Back, Item, Shared};
 use crate::listener::ack::{AckError, AckTarget};
-use crate::listener::failure::Failure;
+use crate::listener::failure::{Failure, FailureKind};
 use crate::listener::flow::{PartId, Ticket};
 
 pub(super) struct AckCall {
@@ -19,22 +22,27 @@ pub(super) struct AckCall {
 
 struct State {
     tickets: Tickets,
+    /// So many of them, from the first, are acknowledged.
+    done: usize,
     phase: Phase,
 }
 
-/// The records to acknowledge: mostly one, for which nothing is allocated.
+/// The records to acknowledge: mostly one, for which nothing is allocated. Those that failed leave a gap, so that the
+/// others keep their places.
 enum Tickets {
-    One(Ticket),
-    Some(Vec<Ticket>),
+    One([Option<Ticket>; 1]),
+    Some(Vec<Option<Ticket>>),
 }
 
 enum Phase {
     /// The handler runs; its worker has the records.
     Running,
+    /// The handler runs, and has put off what it did not acknowledge.
+    PutOff(Duration),
     /// The handler returned, and somebody still has the `Ack`.
     Waiting(Vec<Item>),
     Acknowledged,
-    /// The handler failed or dropped the `Ack`; the records went to the failure policy.
+    /// The handler failed, put the records off or dropped the `Ack`; they went to the failure policy.
     Over,
 }
 
@@ -42,26 +50,72 @@ enum Phase {
 pub(super) enum Returned {
     Acknowledged,
     Kept,
-    /// The records, back.
-    Dropped(Vec<Item>),
+    /// The records, back, and why.
+    Back(Vec<Item>, Failure),
+}
+
+impl State {
+    /// What was acknowledged by its place is not waited for.
+    fn keep_unfinished(&mut self, items: &mut Vec<Item>) {
+        if self.done == 0 {
+            return;
+        }
+        let done: HashSet<_> = self.tickets.all()[..self.done].iter().copied().flatten().collect();
+        items.retain(|item| !done.contains(&item.ticket));
+    }
+}
+
+impl Tickets {
+    fn all(&mut self) -> &mut [Option<Ticket>] {
+        match self {
+            Self::One(one) => one,
+            Self::Some(some) => some,
+        }
+    }
 }
 
 impl AckCall {
     pub(super) fn new(shared: &Arc<Shared>, part: PartId, items: &[Item]) -> Arc<Self> {
         let tickets = match items {
-            [item] => Tickets::One(item.ticket),
-            items => Tickets::Some(items.iter().map(|item| item.ticket).collect()),
+            [item] => Tickets::One([Some(item.ticket)]),
+            items => Tickets::Some(items.iter().map(|item| Some(item.ticket)).collect()),
         };
-        let state = Mutex::new(State { tickets, phase: Phase::Running });
+        let state = Mutex::new(State { tickets, done: 0, phase: Phase::Running });
         Arc::new(Self { shared: Arc::clone(shared), part, state })
     }
 
-    /// The handler never got this record, or reported its failure: acknowledging the batch is not about it.
+    /// These are the records that the handler gets; the others were refused before.
+    pub(super) fn accepted(&self, tickets: impl Iterator<Item = Ticket>) {
+        self.state().tickets = Tickets::Some(tickets.map(Some).collect());
+    }
+
+    /// The handler reported its failure: acknowledging the batch is not about it.
     pub(super) fn exclude(&self, ticket: Ticket) {
-        match &mut self.state().tickets {
-            Tickets::Some(tickets) => tickets.retain(|kept| *kept != ticket),
-            one => *one = Tickets::Some(Vec::new()),
+        let mut state = self.state();
+        let found = state.tickets.all().iter_mut().find(|kept| **kept == Some(ticket));
+        if let Some(found) = found {
+            *found = None;
         }
+    }
+
+    /// What the handler said of these, once it is known what it acknowledged of them or put off.
+    pub(super) fn failures(&self, items: &[Item], failures: Failures) -> Failures {
+        let mut state = self.state();
+        let State { tickets, done, phase } = &mut *state;
+        let done_of: HashSet<Ticket> = tickets.all()[..*done].iter().copied().flatten().collect();
+        let mut failures = failures;
+        if let Phase::PutOff(delay) = phase {
+            let put_off = Arc::new(Failure::put_off(*delay));
+            failures.retain(|(_, failure)| failure.kind() == FailureKind::Rejected);
+            let refused: HashSet<usize> = failures.iter().map(|(index, _)| *index).collect();
+            let others = (0..items.len()).filter(|index| !refused.contains(index));
+            failures.extend(others.map(|index| (index, Arc::clone(&put_off))));
+            failures.sort_by_key(|(index, _)| *index);
+        }
+        if !done_of.is_empty() {
+            failures.retain(|(index, _)| !done_of.contains(&items[*index].ticket));
+        }
+        failures
     }
 
     pub(super) fn is_acknowledged(&self) -> bool {
@@ -71,25 +125,42 @@ impl AckCall {
     /// The handler failed with these records.
     pub(super) fn over(&self) {
         let mut state = self.state();
-        if let Phase::Running = state.phase {
+        if let Phase::Running | Phase::PutOff(_) = state.phase {
             state.phase = Phase::Over;
         }
     }
 
     /// The handler returned without an error. Call this with the last reference that is not the handler's.
-    pub(super) fn returned(self: Arc<Self>, items: Vec<Item>) -> Returned {
+    pub(super) fn returned(self: Arc<Self>, mut items: Vec<Item>) -> Returned {
         let mut state = self.state();
         if let Phase::Acknowledged = state.phase {
             return Returned::Acknowledged;
         }
+        state.keep_unfinished(&mut items);
+        if items.is_empty() {
+            state.phase = Phase::Over;
+            return Returned::Acknowledged;
+        }
+        if let Phase::PutOff(delay) = state.phase {
+            state.phase = Phase::Over;
+            return Returned::Back(items, Failure::put_off(delay));
+        }
         if Arc::strong_count(&self) == 1 {
             state.phase = Phase::Over;
-            return Returned::Dropped(items);
+            return Returned::Back(items, Failure::not_acknowledged());
         }
         // If the others let go right now, our own reference is the last one, and its drop gives the records back.
         state.phase = Phase::Waiting(items);
         self.shared.change(|flow| flow.open(self.part));
         Returned::Kept
+    }
+
+    /// What waited for its acknowledgement goes to the failure policy.
+    fn give_back(&self, items: Vec<Item>, failure: Failure) {
+        self.shared.change(|flow| flow.shut(self.part));
+        let back = Back { part: self.part, items, failure };
+        // Nobody receives when the listener has ended; then the records are delivered again after a restart.
+        let _ = self.shared.returned.send(back);
     }
 
     fn is_of_another(&self, place: Option<&TopicPartition>, error: &ConsumeError) -> bool {
@@ -115,13 +186,51 @@ impl AckTarget for AckCall {
         }
         let before = std::mem::replace(&mut state.phase, Phase::Acknowledged);
         let tickets = std::mem::replace(&mut state.tickets, Tickets::Some(Vec::new()));
+        let done = std::mem::take(&mut state.done);
         drop(state);
         match tickets {
-            Tickets::One(ticket) => self.shared.finish([ticket]),
-            Tickets::Some(tickets) => self.shared.finish(tickets),
+            Tickets::One(ticket) => self.shared.finish(ticket.into_iter().flatten()),
+            Tickets::Some(tickets) => self.shared.finish(tickets.into_iter().skip(done).flatten()),
         }
         if let Phase::Waiting(_) = before {
             self.shared.change(|flow| flow.shut(self.part));
+        }
+    }
+
+    fn acknowledge_up_to(&self, index: usize) -> Result<(), AckError> {
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::Running | Phase::Waiting(_)) {
+            return Err(AckError::Over);
+        }
+        let (done, count) = (state.done, state.tickets.all().len());
+        if !(done..count).contains(&index) {
+            return Err(AckError::Index { index, done, count });
+        }
+        if index + 1 == count {
+            drop(state);
+            self.acknowledge();
+            return Ok(());
+        }
+        state.done = index + 1;
+        let finished: Vec<_> = state.tickets.all()[done..=index].iter().copied().flatten().collect();
+        if let Phase::Waiting(mut items) = std::mem::replace(&mut state.phase, Phase::Running) {
+            state.keep_unfinished(&mut items);
+            state.phase = Phase::Waiting(items);
+        }
+        drop(state);
+        self.shared.finish(finished);
+        Ok(())
+    }
+
+    fn put_off(&self, delay: Duration) {
+        let mut state = self.state();
+        match std::mem::replace(&mut state.phase, Phase::Over) {
+            Phase::Running => state.phase = Phase::PutOff(delay),
+            Phase::Waiting(items) => {
+                drop(state);
+                self.give_back(items, Failure::put_off(delay));
+            }
+            other => state.phase = other,
         }
     }
 
@@ -150,10 +259,7 @@ impl Drop for AckCall {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Phase::Waiting(items) = std::mem::replace(&mut state.phase, Phase::Over) {
-            self.shared.change(|flow| flow.shut(self.part));
-            let back = Back { part: self.part, items, failure: Failure::not_acknowledged() };
-            // Nobody receives when the listener has ended; then the records are delivered again after a restart.
-            let _ = self.shared.returned.send(back);
+            self.give_back(items, Failure::not_acknowledged());
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::listener::lookups::{call_record, prepare_batch};
 pub(super) type Failed = Vec<(Item, Arc<Failure>)>;
 
 /// Failures by the index of their record.
-type Failures = Vec<(usize, Arc<Failure>)>;
+pub(super) type Failures = Vec<(usize, Arc<Failure>)>;
 
 /// What became of the records that a handler was called with.
 pub(super) enum Called {
@@ -111,6 +111,10 @@ async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Ca
         },
         Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref()).await,
     };
+    let failures = match &ack {
+        Some(ack) => ack.failures(items, failures),
+        None => failures,
+    };
     tell_interceptors(shared, items, &failures);
     // To note as finished what was acknowledged changes nothing.
     if failures.is_empty() && ack.as_ref().is_none_or(|ack| ack.is_acknowledged()) {
@@ -178,10 +182,8 @@ async fn with_batch(
         Err(panic) => return all(Failure::panicked(panic), &mut (0..items.len())),
     };
     let PreparedBatch { rejected, accepted, handling, .. } = prepared;
-    for (index, _) in &rejected {
-        if let Some(ack) = ack_call {
-            ack.exclude(items[*index].ticket);
-        }
+    if let Some(ack) = ack_call.filter(|_| !rejected.is_empty()) {
+        ack.accepted(accepted.iter().map(|index| items[*index].ticket));
     }
     let mut failures: Vec<_> = rejected
         .into_iter()
@@ -238,8 +240,8 @@ fn settle(shared: &Shared, items: Vec<Item>, failures: Failures, ack: Option<Arc
         return failed;
     }
     failed.iter().for_each(|(item, _)| ack.exclude(item.ticket));
-    if let Returned::Dropped(items) = ack.returned(handled) {
-        let failure = Arc::new(Failure::not_acknowledged());
+    if let Returned::Back(items, failure) = ack.returned(handled) {
+        let failure = Arc::new(failure);
         failed.extend(items.into_iter().map(|item| (item, Arc::clone(&failure))));
         failed.sort_by_key(|(item, _)| item.record.offset);
     }

@@ -1,4 +1,4 @@
-//! When commits happen: one at a time, as often as somebody asks, and at least every second.
+//! Commits: one at a time, as often as somebody asks, and now and then because time went by.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +7,33 @@ use klamm_client::{ConsumeError, ErrorCode};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ListenerFailure;
+use super::commit_pace::CommitPace;
 use super::shared::Shared;
 use super::troubles::Subject;
+use crate::listener::builder::AckPolicy;
 
-/// How long finished work may stay uncommitted when nothing else causes a commit.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// How long commits may be refused for good before the listener stops: who changes permissions needs a moment.
 const REFUSED_MAX: Duration = Duration::from_secs(60);
 
 /// Commits until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut interval = tokio::time::interval(INTERVAL);
+    let mut interval = tokio::time::interval(CommitPace::interval(shared.settings.ack));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refused_since = None;
     loop {
         let number = tokio::select! {
-            number = shared.commits.wanted() => number,
-            _ = interval.tick() => shared.commits.next_round(),
+            number = shared.commits.wanted() => {
+                if let AckPolicy::CountTime(..) = shared.settings.ack {
+                    interval.reset();
+                }
+                number
+            }
+            _ = interval.tick() => match shared.pace.tick() {
+                true => shared.commits.next_round(),
+                false => continue,
+            },
         };
+        shared.pace.commits();
         let committed = shared.commit_all().await;
         refused_since = judge(&shared, &committed, refused_since);
         shared.commits.done(number, committed.err());

@@ -27,6 +27,15 @@ pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>
             );
             continue;
         }
+        if let Some(wait) = failure.delay() {
+            tracing::debug!(
+                listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
+                offset = item.record.offset, ?wait, "a record was put off by its handler"
+            );
+            delay = delay.max(wait);
+            retried.push(item);
+            continue;
+        }
         let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
         let random = shared.rng.next_u64();
         let steps_taken = shared.retry_copies.as_ref().map_or(0, |copies| copies.steps_taken(&item.record));

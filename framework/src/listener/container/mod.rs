@@ -15,6 +15,7 @@
 //! dead_letter.rs  dead letters
 //! retry_copies.rs copies in retry topics
 //! commits.rs      requests for commits
+//! commit_pace.rs  when finished records ask for one                                  (pure)
 //! committing.rs   makes them
 //! rebalance.rs    partitions come and go
 //! drain.rs        the end
@@ -27,6 +28,7 @@ mod ack_call;
 mod bell;
 mod call;
 mod command;
+mod commit_pace;
 mod commits;
 mod committing;
 mod dead_letter;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::ListenerFailure;
 use super::bell::Bell;
+use super::commit_pace::CommitPace;
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
 use super::outputs::Output;
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     /// How often partitions were assigned, none included.
     pub(super) assignments: watch::Sender<u64>,
     consumer: SetOnce<ConsumerHandle>,
+    pub(super) pace: CommitPace,
     /// Commits go out one after the other, so that an older one cannot overtake a newer one.
     commit_turn: tokio::sync::Mutex<()>,
     /// What is subscribed to now.
@@ -79,6 +81,21 @@ pub(super) struct Parts {
     pub(super) returned: mpsc::UnboundedSender<Back>,
 }
 
+/// What was finished at once.
+#[derive(Default)]
+struct Finishing {
+    records: u64,
+    /// Nothing of a partition is unfinished any more.
+    all_done: bool,
+}
+
+impl Finishing {
+    fn add(&mut self, finished: Option<bool>) {
+        self.records += u64::from(finished.is_some());
+        self.all_done |= finished.unwrap_or(false);
+    }
+}
+
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { scope, call, settings, client, producer, outputs, rng, returned } = parts;
@@ -95,6 +112,7 @@ impl Shared {
         Self {
             scope,
             call,
+            pace: CommitPace::new(settings.ack),
             settings,
             topics,
             flow: Mutex::new(Flow::new(rules)),
@@ -195,40 +213,42 @@ impl Shared {
 
     /// These deliveries need no more work, and if `go_on` says so, the run gets its next records.
     pub(super) fn finish_and_go_on(&self, done: &[Item], run: &Run, next: Option<&mut Vec<Item>>) -> bool {
-        let mut all_done = false;
+        let mut finished = Finishing::default();
         let goes_on = self.change(|flow| {
             for item in done {
-                all_done |= self.finish_one(flow, item.ticket);
+                finished.add(self.finish_one(flow, item.ticket));
             }
             next.is_some_and(|items| flow.go_on(run, items))
         });
-        if all_done {
-            self.commits.request();
-        }
+        self.finished(finished);
         goes_on
     }
 
     /// These deliveries need no more work.
     pub(super) fn finish(&self, tickets: impl IntoIterator<Item = Ticket>) {
-        let mut all_done = false;
+        let mut finished = Finishing::default();
         self.change(|flow| {
             for ticket in tickets {
-                all_done |= self.finish_one(flow, ticket);
+                finished.add(self.finish_one(flow, ticket));
             }
         });
-        if all_done {
+        self.finished(finished);
+    }
+
+    fn finished(&self, finished: Finishing) {
+        if self.pace.finished(finished.records, finished.all_done) {
             self.commits.request();
         }
     }
 
-    /// Whether nothing of the record's partition is unfinished any more.
-    fn finish_one(&self, flow: &mut Flow<ConsumerRecord>, ticket: Ticket) -> bool {
+    /// If it counts: whether nothing of the record's partition is unfinished any more.
+    fn finish_one(&self, flow: &mut Flow<ConsumerRecord>, ticket: Ticket) -> Option<bool> {
         let finished = flow.finish(ticket);
         finished.tell.into_iter().for_each(|tell| self.tell(tell));
         if finished.room {
             self.nudge.notify_one();
         }
-        finished.counts && finished.all_done
+        finished.counts.then_some(finished.all_done)
     }
 
     /// Changes the flow so that something may be due; wakes the poll loop if that is earlier than what was.

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::listener::extract::Rejection;
 
@@ -37,6 +38,8 @@ pub enum FailureKind {
     Unanswered,
     /// The handler returned without error but dropped its [`Ack`](crate::Ack) unused.
     NotAcknowledged,
+    /// The handler put the record off, by [`Ack::nack`](crate::Ack::nack). No policy is asked about this.
+    PutOff,
 }
 
 impl Failure {
@@ -71,6 +74,15 @@ impl Failure {
 
     pub(crate) fn not_acknowledged() -> Self {
         Self::new(FailureKind::NotAcknowledged, Box::new(AckDropped), "klamm::Ack")
+    }
+
+    pub(crate) fn put_off(delay: Duration) -> Self {
+        Self::new(FailureKind::PutOff, Box::new(PutOff(delay)), "klamm::Ack")
+    }
+
+    /// For how long the handler put the record off, if it did.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        self.find::<PutOff>().filter(|_| self.kind == FailureKind::PutOff).map(|put_off| put_off.0)
     }
 
     fn new(kind: FailureKind, error: BoxError, type_name: &'static str) -> Self {
@@ -195,6 +207,17 @@ impl fmt::Display for AckDropped {
 }
 
 impl Error for AckDropped {}
+
+#[derive(Debug)]
+struct PutOff(Duration);
+
+impl fmt::Display for PutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the handler put the record off for {:?}", self.0)
+    }
+}
+
+impl Error for PutOff {}
 
 #[cfg(test)]
 mod tests {

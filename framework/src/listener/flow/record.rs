@@ -18,7 +18,7 @@ pub(crate) struct PartId {
 }
 
 /// One delivery of one record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Ticket {
     pub(crate) part: PartId,
     pub(super) entry: ledger::Ticket,
