@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm::listener::{AckError, SeekTo};
 use klamm::prelude::*;
 use klamm::testing::TestKit;
-use klamm_runtime::{Rng, SeededRng};
+use klamm_runtime::{Rng, SeededRng, Tasks};
 use tokio::time::{Instant, sleep};
 
 use crate::seen::{Seen, until};
@@ -267,6 +267,7 @@ async fn places_are_those_of_the_handlers_batch_without_what_does_not_decode(kit
 struct Moody {
     rng: Arc<SeededRng>,
     done: Arc<Mutex<HashSet<i32>>>,
+    tasks: Arc<Tasks>,
 }
 
 async fn moody(batch: Batch<Value<i32>>, ack: Ack, State(moody): State<Moody>) -> Result<(), String> {
@@ -292,7 +293,8 @@ async fn moody(batch: Batch<Value<i32>>, ack: Ack, State(moody): State<Moody>) -
         2 => drop(ack),
         3 => panic!("moody"),
         4 => {
-            tokio::task::spawn(async move {
+            let tasks = Arc::clone(&moody.tasks);
+            tasks.spawn("moody", async move {
                 sleep(Duration::from_millis(moody.rng.below(50))).await;
                 match moody.rng.below(3) {
                     0 => ack.nack(Duration::from_millis(moody.rng.below(100))),
@@ -313,7 +315,8 @@ async fn whatever_is_acknowledged_and_put_off_commits_stay_below_what_is_not_don
     }
     for seed in 0..6 {
         let done = Arc::<Mutex<HashSet<i32>>>::default();
-        let moods = Moody { rng: Arc::new(SeededRng::new(seed)), done: Arc::clone(&done) };
+        let moods =
+            Moody { rng: Arc::new(SeededRng::new(seed)), done: Arc::clone(&done), tasks: Arc::default() };
         let policy = FailurePolicy::new().retry_in_place(Backoff::fixed(Duration::from_millis(20)));
         let listener = Listener::on("t").group(format!("g{seed}")).ack(AckPolicy::Manual).on_failure(policy);
         let listener = listener.id("moody").batch(7, Duration::from_millis(5)).handle(moody);
