@@ -23,7 +23,7 @@ mod test;
 /// | `group = "billing"` | the consumer group | required |
 /// | `id = "bill"` | the name in logs and for `AppHandle::listener` | the function's name |
 /// | `concurrency = 4` | handler calls at once | 16 |
-/// | `ack = record`, `batch`, `manual`, `AckPolicy::Count(100)` or another expression | when offsets are committed | `batch` |
+/// | `ack = record`, `batch`, `manual`, or an `AckPolicy` | when offsets are committed | `batch` |
 /// | `dispatch = by_partition`, `by_key`, `unordered` | which records wait for one another | `by_partition` |
 /// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
 /// | `on_failure = patient` | a function or an expression that makes a `FailurePolicy` | `FailurePolicy::default()` |

@@ -94,8 +94,8 @@ impl Ack {
     }
 
     /// Marks the records of a batch up to this one, itself included and counted from 0, as done. The others still need
-    /// to be acknowledged, by another `up_to` or all together; those that are not when the handler fails, or drops this,
-    /// go to the failure policy. A record that is alone has the index 0.
+    /// to be acknowledged, by another `up_to` or all together; what is left when the handler fails, or drops this, goes
+    /// to the failure policy. A record that is alone has the index 0.
     ///
     /// # Errors
     /// [`AckError::Index`] where there is no such record, or it was acknowledged before; [`AckError::Over`] when all of
