@@ -12,6 +12,7 @@ mod group;
 mod histogram;
 mod input;
 mod log;
+mod new;
 mod output;
 mod perf;
 mod produce;
@@ -66,6 +67,8 @@ enum Command {
     /// Looks into a data directory, offline: what is in it, and whether it is sound.
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Makes a service that compiles, runs and has a test, to begin with.
+    New(new::NewArgs),
     /// Measures how fast this client and a broker are together.
     #[command(subcommand)]
     Perf(perf::PerfCommand),
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
             Command::Txn(command) => txn::run(command).await,
             Command::Dlt(command) => dlt::run(command).await,
             Command::Log(command) => log::run(&command),
+            Command::New(args) => new::run(&args),
             Command::Perf(command) => perf::run(command).await,
             Command::Completions(args) => completions::write_completions(&args, Cli::command()),
             Command::Man(args) => completions::write_man_pages(&args, Cli::command()),

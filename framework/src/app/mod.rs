@@ -85,6 +85,12 @@ impl App {
         Self::on(Cluster::Client(client))
     }
 
+    /// The same on another cluster, whose client this is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn on_client(self, client: Client) -> Self {
+        Self { cluster: Cluster::Client(client), ..self }
+    }
+
     fn on(cluster: Cluster) -> Self {
         Self {
             cluster,

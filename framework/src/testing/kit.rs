@@ -6,7 +6,7 @@ use bytes::Bytes;
 use klamm_client::{Client, ClientError, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
 use klamm_runtime::{SeededRng, SystemClock};
 
-use super::app::TestApp;
+use super::app::{RunningTestApp, TestApp};
 use super::in_process::{InProcess, SEED};
 use super::probe::TopicProbe;
 use crate::app::App;
@@ -71,6 +71,44 @@ impl TestKit {
     /// An app on the cluster.
     pub fn app(&self) -> TestApp {
         TestApp::new(App::with_client(self.inner.client.clone()).rng(Arc::new(SeededRng::new(SEED))))
+    }
+
+    /// Starts an app as `main` makes it, on this cluster in place of its own: one function makes the service for both.
+    /// What a test replaces, it adds before: the second state of a type takes the place of the first one.
+    ///
+    /// ```
+    /// # use klamm::prelude::*;
+    /// # use klamm::testing::TestKit;
+    /// #[derive(Clone)]
+    /// struct Greeting(&'static str);
+    ///
+    /// #[kafka_listener(topics = "names", group = "greeters")]
+    /// async fn greet(Value(name): Value<String>, State(greeting): State<Greeting>) {
+    ///     println!("{}, {name}", greeting.0);
+    /// }
+    ///
+    /// fn service() -> App {
+    ///     App::new("broker.example:9092").state(Greeting("Good day")).listener(greet)
+    /// }
+    ///
+    /// #[klamm::test]
+    /// async fn names_are_greeted(kit: TestKit) {
+    ///     let app = kit.start(service().state(Greeting("Hello"))).await;
+    ///     kit.send("names", "k", "Ada").await;
+    ///     app.handled("greet", 1).await;
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(&self, app: App) -> RunningTestApp {
+        self.adopt(app).start().await
+    }
+
+    /// As [`start`](Self::start), to be started later, or to see how it fails.
+    pub fn adopt(&self, app: App) -> TestApp {
+        TestApp::new(app.on_client(self.inner.client.clone()).rng(Arc::new(SeededRng::new(SEED))))
     }
 
     /// A typed sender, for instance as state of the app under test.

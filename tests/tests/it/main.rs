@@ -19,6 +19,7 @@ mod examples;
 mod foreign;
 mod history;
 mod job;
+mod new_service;
 mod offline;
 mod packaging;
 mod rocksdb;

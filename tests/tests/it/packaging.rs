@@ -144,14 +144,17 @@ fn surprises(listed: &BTreeSet<String>, sources: &BTreeSet<String>) -> Vec<Strin
     too_much.chain(missing.map(|name| format!("{name} is missing"))).collect()
 }
 
-/// The Rust files below `folder` and the pages beside them, as paths from `root`.
+/// The Rust files below `folder`, and the pages and templates beside them, as paths from `root`.
 fn sources(root: &Path, folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
             found.extend(sources(root, &path));
-        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "md") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| ["rs", "md", "in"].iter().any(|one| extension == *one))
+        {
             found.insert(path.strip_prefix(root).unwrap().display().to_string());
         }
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use klamm_tests::{BrokerProcess, Signal, klamm_binary, repository, signal};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 /// Long enough to compile everything below `klamm` on a machine that has other things to do.
@@ -31,6 +31,9 @@ const DEADLINE: Duration = Duration::from_secs(600);
 const SILENCE_DEADLINE: Duration = Duration::from_secs(150);
 /// How long a program may take to end after Ctrl-C.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Whose turn it is to compile into the folder of these programs: a command that waits for another to end says nothing.
+pub(super) static COMPILING: Mutex<()> = Mutex::const_new(());
 
 /// The pages, in reading order; `docs/README.md` and what is for looking up have no programs.
 const PAGES: &[&str] = &[
@@ -113,6 +116,7 @@ async fn main() -> klamm::Result<()> {
 
 #[tokio::test]
 async fn the_tutorial_does_what_it_says() {
+    let _turn = COMPILING.lock().await;
     let data = tempfile::tempdir().unwrap();
     let broker = BrokerProcess::start(data.path()).await;
     let mut reader = Reader::new(Some(broker.bootstrap())).await;
@@ -160,6 +164,7 @@ fn the_stated_rust_version_is_the_one_on_the_page() {
 /// Its listener with its test, and its stream: compiled, and the test run.
 #[tokio::test]
 async fn the_programs_of_the_readme_compile_and_its_test_passes() {
+    let _turn = COMPILING.lock().await;
     let text = std::fs::read_to_string(repository().join("README.md")).unwrap();
     let [listener, stream, test] = &rust_blocks(&text)[..] else {
         panic!("README.md has another number of Rust blocks: say in this file what goes around them");
