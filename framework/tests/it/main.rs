@@ -83,6 +83,7 @@ mod stubborn_sending;
 #[cfg(all(feature = "testing", feature = "embedded"))]
 mod stubborn_starts;
 #[cfg(feature = "testing")]
+mod transactional;
 mod transactions;
 #[cfg(feature = "testing")]
 mod troubles;
