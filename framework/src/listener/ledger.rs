@@ -127,6 +127,11 @@ impl Ledger {
         safe.filter(|safe| self.settled != Some(*safe))
     }
 
+    /// Whether the position was moved, and the place is not committed yet.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.moved
+    }
+
     /// As [`Ledger::committable`], as it will be when these records, by rising offset, are finished; `None` if one of
     /// them is finished or stale. It may be committed already.
     pub(crate) fn committable_with(&self, tickets: &[Ticket]) -> Option<i64> {

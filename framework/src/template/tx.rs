@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use klamm_client::{GroupMetadata, OffsetAndMetadata, ProduceError, Record, TopicPartition, TransactionError};
+use klamm_client::{
+    GroupMetadata, OffsetAndMetadata, ProduceError, Record, TopicPartition, TransactionError,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::SendError;

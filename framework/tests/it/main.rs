@@ -84,6 +84,8 @@ mod stubborn_sending;
 mod stubborn_starts;
 #[cfg(feature = "testing")]
 mod transactional;
+mod transactional_chaos;
+mod transactional_faults;
 mod transactions;
 #[cfg(feature = "testing")]
 mod troubles;

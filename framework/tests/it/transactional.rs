@@ -365,6 +365,30 @@ async fn the_next_owner_of_a_partition_ends_at_once_what_the_last_one_left_open(
     assert!(dead.commit().await.is_err());
 }
 
+/// The one's output is the other's input: it ends in markers, and nobody stands before them for ever.
+#[klamm::test]
+async fn what_is_committed_is_another_listeners_input(kit: TestKit) {
+    for topic in ["in", "a"] {
+        kit.create_topic(topic, 1).await;
+    }
+    let on_failure =
+        || FailurePolicy::new().retry_in_place(Backoff::fixed(Duration::from_secs(1)).attempts(3));
+    let next = Listener::on("a").group("next").id("next").transactional().on_failure(on_failure());
+    let next = next.handle(|Value(text): Value<String>, tx: Tx| async move { tx.send("c", "k", text).await });
+    let app = kit.app().state(Seen::default()).listener(copying()).listener(next).start().await;
+    for text in ["0", "weak", "bad", "1"] {
+        kit.send("in", "k", text).await;
+    }
+    app.handled("copies", 4).await;
+    app.handled("next", 3).await;
+    assert_eq!(committed(&kit, "c").await, ["0", "weak", "1"]);
+    sleep(Duration::from_secs(5)).await;
+    let consumer = kit.client().consumer().assign([("a", 0)]).start().await.unwrap();
+    let end = consumer.handle().end_offsets(&[("a", 0).into()]).await.unwrap();
+    assert_eq!(kit.committed("next", "a", 0).await, end.into_values().next());
+    assert_eq!(app.listener("next").unwrap().lag(), Some(0));
+}
+
 async fn keeps(tx: Tx, State(kept): State<Kept>) {
     kept.0.lock().unwrap().push(tx);
 }

@@ -186,7 +186,11 @@ pub(super) async fn with_batch(
         Ok(prepared) => prepared,
         Err(panic) => return all(Failure::panicked(panic), &mut (0..items.len())),
     };
-    let PreparedBatch { rejected, accepted, handling, .. } = prepared;
+    let PreparedBatch { rejected, accepted, mut handling, .. } = prepared;
+    if tx.is_some() && !rejected.is_empty() {
+        // What the others make could not be committed: not without those below them.
+        handling = None;
+    }
     for (index, _) in &rejected {
         if let Some(ack) = ack_call {
             ack.exclude(items[*index].ticket);

@@ -18,9 +18,9 @@ use crate::listener::flow::{PartId, Safe, Ticket};
 
 /// What became of a unit of work.
 pub(super) enum Outcome {
-    /// It is committed, except for those records that never got to the handler.
-    Done(Safe, Failures),
-    /// The handler failed with these records, and nothing of it is committed.
+    /// It is committed.
+    Done(Safe),
+    /// These records failed, and nothing of it is committed.
     Failed(Failures),
     /// The transaction before, whose end nobody had seen, was committed.
     Before(Safe),
@@ -132,7 +132,12 @@ pub(super) fn ready(
 ) -> Result<(GroupMetadata, Safe), Halt> {
     let group = member(shared);
     let safe = shared.look(|flow| flow.committable_with(part, tickets)).ok_or(Halt::Void)?;
-    let group = group.ok_or_else(|| Halt::Wrong(Wrong::passing("the listener is no member of its group now")))?;
+    let group =
+        group.ok_or_else(|| Halt::Wrong(Wrong::passing("the listener is no member of its group now")))?;
+    if tickets.last().is_some_and(|last| last.offset() >= safe.offset) {
+        // What comes of it would be there twice if we ended before the records below are finished.
+        return Err(Halt::Wrong(Wrong::passing("records below these are not finished")));
+    }
     Ok((group, safe))
 }
 

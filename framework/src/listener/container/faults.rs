@@ -113,7 +113,8 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn new() -> Self {
-        let backoff = Backoff::exponential(Duration::from_millis(100)).cap(Duration::from_secs(10)).jitter(0.2);
+        let backoff =
+            Backoff::exponential(Duration::from_millis(100)).cap(Duration::from_secs(10)).jitter(0.2);
         Self { backoff: backoff.forever(), failures: 0, refused_since: None }
     }
 
@@ -201,8 +202,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let fault = |error: &TransactionError| of_step(error, Duration::ZERO, minute);
         let id = || Arc::from("t");
-        let fenced =
-            TransactionError::Fenced { transactional_id: id(), code: ErrorCode::ProducerFenced };
+        let fenced = TransactionError::Fenced { transactional_id: id(), code: ErrorCode::ProducerFenced };
         assert_eq!(fault(&fenced), Fault::Fenced);
         let aborted = TransactionError::Aborted { transactional_id: id(), reason: "no".into() };
         assert_eq!(fault(&aborted), Fault::Passing);
@@ -259,9 +259,8 @@ mod tests {
     #[test]
     fn what_is_refused_for_a_minute_stops_the_listener() {
         let (mut patience, start) = (Patience::new(), Instant::now());
-        let mut refused = |after_s: u64, fault: Fault| {
-            patience.failed(fault, start + Duration::from_secs(after_s), 0)
-        };
+        let mut refused =
+            |after_s: u64, fault: Fault| patience.failed(fault, start + Duration::from_secs(after_s), 0);
         let again = Next::Again { wait: REFUSED_RETRY, tell: true };
         assert_eq!([refused(0, Fault::Refused), refused(59, Fault::Refused)], [again; 2]);
         assert!(matches!(refused(60, Fault::Passing), Next::Again { .. }));

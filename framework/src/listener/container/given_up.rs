@@ -7,7 +7,6 @@ use std::time::Duration;
 use klamm_client::{ProduceError, Record, Transaction};
 use tokio::time::Instant;
 
-use super::call::Failures;
 use super::conducting::{Halt, Outcome, abort, settle};
 use super::dead_letter::{failed, letter};
 use super::output_stage::{subject_of, tell_sent};
@@ -30,7 +29,7 @@ pub(super) async fn send_off<'a>(
     part: PartId,
     item: &Item,
     notes: &Notes,
-) -> Result<(Transaction<'a>, Asked, Failures), Outcome> {
+) -> Result<(Transaction<'a>, Asked), Outcome> {
     let mut sent = Sent::new();
     let fill = async {
         let Some(given_up) = notes.given_up(item.record.offset) else { return Err(Halt::Void) };
@@ -51,7 +50,7 @@ pub(super) async fn send_off<'a>(
         () = shared.void(item.ticket) => Err(Halt::Void),
     };
     match filled {
-        Ok(asked) => Ok((transaction, asked, Failures::new())),
+        Ok(asked) => Ok((transaction, asked)),
         Err(halt) => {
             abort(shared, transaction).await;
             Err(Outcome::Halted(halt))

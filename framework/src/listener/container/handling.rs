@@ -11,13 +11,12 @@ use super::faults::{Fault, of_send};
 use super::shared::{Item, Shared};
 use super::transacted::Sent;
 use super::transactions::{Asked, Transactions};
-use crate::listener::failure::{Failure, FailureKind};
+use crate::listener::failure::Failure;
 use crate::listener::flow::PartId;
 use crate::listener::handler::Call;
 use crate::template::Tx;
 
-/// Calls the handler, and fills the transaction with what it sends: it may be committed then. Records that could not be
-/// made into arguments never got there, and do not go with the others.
+/// Calls the handler, and fills the transaction with what it sends: it may be committed then.
 ///
 /// # Errors
 /// The transaction was aborted.
@@ -27,7 +26,7 @@ pub(super) async fn handle<'a>(
     (transaction, began): (Transaction<'a>, Instant),
     part: PartId,
     items: &[Item],
-) -> Result<(Transaction<'a>, Asked, Failures), Outcome> {
+) -> Result<(Transaction<'a>, Asked), Outcome> {
     let (tx, mut asked) = Tx::new(shared.scope.states.serdes());
     let (mut sent, first) = (Sent::new(), items[0].ticket);
     let called = call(shared, items, &tx);
@@ -46,18 +45,12 @@ pub(super) async fn handle<'a>(
         called.await;
         return Err(Outcome::Halted(Halt::Void));
     };
-    let of_handler = failures.iter().any(|(_, failure)| failure.kind() != FailureKind::Rejected);
-    if of_handler || failures.len() == items.len() {
+    if !failures.is_empty() {
         let wrong = sent.wrong();
         abort(shared, transaction).await;
         return Err(failed(shared, items, failures, wrong));
     }
-    let tickets: Vec<_> = {
-        let mut rejected = failures.iter().map(|(index, _)| *index).peekable();
-        let handled = items.iter().enumerate();
-        let handled = handled.filter(|(index, _)| rejected.next_if_eq(index).is_none());
-        handled.map(|(_, item)| item.ticket).collect()
-    };
+    let tickets: Vec<_> = items.iter().map(|item| item.ticket).collect();
     let fill = async {
         if let Some(reply) = reply {
             let taken = sent.send(&transaction, reply).await;
@@ -71,7 +64,7 @@ pub(super) async fn handle<'a>(
         () = shared.void(first) => Err(Halt::Void),
     };
     match filled {
-        Ok(asked) => Ok((transaction, asked, failures)),
+        Ok(asked) => Ok((transaction, asked)),
         Err(halt) => {
             abort(shared, transaction).await;
             Err(Outcome::Halted(halt))

@@ -43,8 +43,12 @@ impl Shared {
     ) -> Result<(), ConsumeError> {
         let commits = starts.into_iter().map(|(place, offset)| async move {
             let Some(group) = member(self) else { return Ok(()) };
-            let committed = commit(transactions, &mut None, (place.clone(), offset), &group).await;
-            committed.map_err(|wrong| self.not_committed(&place, &wrong))
+            let committed = async {
+                let mut producer = None;
+                let producer = producer_in(&mut producer, transactions, &place)?;
+                commit(producer, (place.clone(), offset), &group).await
+            };
+            committed.await.map_err(|wrong| self.not_committed(&place, &wrong))
         });
         join_all(commits).await.into_iter().collect()
     }
@@ -63,37 +67,47 @@ async fn commit_alone(
     shared: &Shared,
     transactions: &Transactions,
     desk: &Desk,
-    turn: &mut Turn,
+    Turn { producer, notes }: &mut Turn,
     part: PartId,
 ) -> Result<(), Wrong> {
-    if turn.notes.unknown.is_some() {
+    if notes.unknown.is_some() {
         // What is known to be safe may be behind what was committed.
         return Ok(());
     }
+    let committed = commit_place(shared, producer_in(producer, transactions, &desk.place)?, part).await;
+    if let Err(Wrong { fault: Fault::Fenced, .. }) = &committed {
+        *producer = None;
+    }
+    committed
+}
+
+/// Commits where a partition stands, with nothing else.
+///
+/// # Errors
+/// It is not known to be committed.
+pub(super) async fn commit_place(
+    shared: &Shared,
+    producer: &mut TransactionalProducer,
+    part: PartId,
+) -> Result<(), Wrong> {
     let (group, safe) = match ready(shared, part, &[]) {
         Ok(ready) => ready,
         Err(Halt::Wrong(wrong)) => return Err(wrong),
         // Another member commits.
         Err(_) => return Ok(()),
     };
-    let offset = (desk.place.clone(), safe.offset);
-    let committed = commit(transactions, &mut turn.producer, offset, &group).await;
-    if let Err(Wrong { fault: Fault::Fenced, .. }) = &committed {
-        turn.producer = None;
-    }
-    committed?;
+    commit(producer, (safe.place.clone(), safe.offset), &group).await?;
     shared.change(|flow| flow.committed(&[safe]));
     Ok(())
 }
 
 async fn commit(
-    transactions: &Transactions,
-    producer: &mut Option<TransactionalProducer>,
-    (place, offset): (TopicPartition, i64),
+    producer: &mut TransactionalProducer,
+    offset: (TopicPartition, i64),
     group: &GroupMetadata,
 ) -> Result<(), Wrong> {
     let wrong = |error: TransactionError| Wrong::of_step(&error);
-    let transaction = producer_in(producer, transactions, &place)?.begin().await.map_err(wrong)?;
-    transaction.send_offsets([(place, offset)], group).await.map_err(wrong)?;
+    let transaction = producer.begin().await.map_err(wrong)?;
+    transaction.send_offsets([offset], group).await.map_err(wrong)?;
     transaction.commit().await.map_err(wrong)
 }

@@ -29,7 +29,8 @@ impl RebalanceListener for Rebalance {
             flow.assign(places)
         });
         if let Some(transactions) = &shared.transactions {
-            let parts = shared.look(|flow| places.iter().filter_map(|place| flow.id(place)).collect::<Vec<_>>());
+            let parts =
+                shared.look(|flow| places.iter().filter_map(|place| flow.id(place)).collect::<Vec<_>>());
             for part in parts {
                 // Nobody receives when the listener has ended.
                 let _ = transactions.came.send(part);

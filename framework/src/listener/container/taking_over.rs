@@ -42,11 +42,7 @@ async fn take_over(shared: &Shared, transactions: &Transactions, part: PartId) {
 }
 
 /// Gives how long to wait before the next try; nothing when the listener stops.
-async fn try_once(
-    shared: &Shared,
-    transactions: &Transactions,
-    desk: &Desk,
-) -> Result<(), Option<Duration>> {
+async fn try_once(shared: &Shared, transactions: &Transactions, desk: &Desk) -> Result<(), Option<Duration>> {
     let mut turn = desk.turn().await;
     let Turn { producer, notes } = &mut *turn;
     if producer.is_some() && notes.patience.is_fresh() {

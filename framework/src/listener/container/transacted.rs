@@ -111,11 +111,7 @@ impl Sent {
     }
 }
 
-fn note(
-    told: Result<(), ProduceError>,
-    wrong: &mut Option<ProduceError>,
-    broken: &mut Option<ProduceError>,
-) {
+fn note(told: Result<(), ProduceError>, wrong: &mut Option<ProduceError>, broken: &mut Option<ProduceError>) {
     match told {
         Ok(()) => {}
         Err(error) if of_send(&error) == Fault::OfRecord => drop(wrong.get_or_insert(error)),

@@ -8,6 +8,7 @@ use super::concluding::{conclude, judge};
 use super::conducting::{Begun, Halt, Outcome, begin, committed, producer_in};
 use super::given_up::send_off;
 use super::handling::handle;
+use super::idle_offsets::commit_place;
 use super::shared::{Item, Shared};
 use super::transactions::{Desk, Notes, Transactions, Turn};
 use crate::listener::flow::PartId;
@@ -43,6 +44,11 @@ pub(super) async fn unit(
     let given_up = split(&turn.notes, items, &mut back);
     if !given_up {
         let refused = sift(shared, items);
+        if let Some((first, _)) = refused.first() {
+            // Nothing above an unfinished record may be committed: it would come again with it.
+            let below = items.partition_point(|item| item.record.offset < first.record.offset);
+            back.extend(items.split_off(below));
+        }
         back.extend(judge(shared, part, &mut turn.notes, refused));
     }
     if !items.is_empty() {
@@ -76,6 +82,13 @@ async fn conduct(
         Ok(producer) => producer,
         Err(wrong) => return Outcome::Halted(Halt::Wrong(wrong)),
     };
+    if notes.unknown.is_none() && shared.look(|flow| flow.is_moved(part)) {
+        // Before anything is made of what is there: it would be made again if we ended now.
+        let committed = commit_place(shared, producer, part).await;
+        if let Err(wrong) = committed {
+            return Outcome::Halted(Halt::Wrong(wrong));
+        }
+    }
     let (transaction, began) = {
         let begun = tokio::select! {
             biased;
@@ -88,7 +101,7 @@ async fn conduct(
             Err(wrong) => return Outcome::Halted(Halt::Wrong(wrong)),
         }
     };
-    let (transaction, asked, rejected) = {
+    let (transaction, asked) = {
         let filled = match given_up {
             true => send_off(shared, transactions, (transaction, began), part, &items[0], notes).await,
             false => handle(shared, transactions, (transaction, began), part, items).await,
@@ -107,7 +120,7 @@ async fn conduct(
         () = shared.void(first) => Err(Halt::Void),
     };
     match committed {
-        Ok(safe) => Outcome::Done(safe, rejected),
+        Ok(safe) => Outcome::Done(safe),
         Err(halt) => Outcome::Halted(halt),
     }
 }

@@ -261,6 +261,11 @@ impl<T: Payload> Flow<T> {
         Some(Safe { part: id, place: part.place.clone(), offset, epoch })
     }
 
+    /// Whether the partition was moved, and the place is not committed yet.
+    pub(crate) fn is_moved(&self, id: PartId) -> bool {
+        self.part(id).is_some_and(|part| part.ledger.is_moved())
+    }
+
     /// Whether the partition was neither moved nor lost since this was safe to commit.
     pub(crate) fn is_current(&self, safe: &Safe) -> bool {
         self.part(safe.part).is_some_and(|part| !part.gone && part.ledger.epoch() == safe.epoch)
