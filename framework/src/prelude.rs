@@ -8,7 +8,7 @@ pub use crate::listener::{
 };
 #[cfg(feature = "json")]
 pub use crate::serde::Json;
-pub use crate::template::Template;
+pub use crate::template::{Template, Tx};
 #[cfg(feature = "macros")]
 pub use klamm_macros::{Deserialize, Headers, Record, Serialize, kafka_listener};
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_client::IsolationLevel;
+
 use super::StartError;
 use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, States, Topics, is_legal};
 
@@ -88,6 +90,31 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
         (
             !listener.needs.ack && settings.ack == AckPolicy::Manual,
             "its ack policy is manual, but its handler takes no `Ack`: nothing would ever be committed",
+        ),
+        (
+            listener.needs.tx && !settings.transactional,
+            "its handler takes a `Tx`, but it is not transactional: call `transactional()`",
+        ),
+        (
+            settings.transactional && !settings.dispatch.is_by_partition(),
+            "it is transactional, and its dispatch is not by partition: an offset can be committed with the work before \
+             it only when that is done in order",
+        ),
+        (
+            settings.transactional && settings.ack != AckPolicy::Batch,
+            "it is transactional, and has an ack policy: its offsets are committed by its transactions; leave `ack` out",
+        ),
+        (
+            settings.transactional && settings.isolation == IsolationLevel::ReadUncommitted,
+            "it is transactional, and reads uncommitted records: what it makes of those that are aborted would stay",
+        ),
+        (
+            settings.transaction_timeout.is_some() && !settings.transactional,
+            "it has a transaction_timeout, but it is not transactional: call `transactional()`",
+        ),
+        (
+            settings.transaction_timeout.is_some_and(|timeout| timeout.is_zero()),
+            "a transaction_timeout of 0 would end every transaction at once",
         ),
         (
             settings.batch.is_some() && !of_batches,

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::OffsetReset;
+use klamm_client::{IsolationLevel, OffsetReset};
 
 use super::dispatch::Dispatch;
 use super::extract::Needs;
@@ -44,6 +44,9 @@ pub(crate) struct Settings {
     pub(crate) budget: Budget,
     pub(crate) revoke_deadline: Duration,
     pub(crate) interceptors: Interceptors,
+    pub(crate) transactional: bool,
+    pub(crate) transaction_timeout: Option<Duration>,
+    pub(crate) isolation: IsolationLevel,
 }
 
 impl Settings {
@@ -171,6 +174,9 @@ impl ListenerBuilder<WantsGroup> {
             budget: Budget { records: DEFAULT_MAX_IN_FLIGHT, bytes: DEFAULT_MAX_IN_FLIGHT_BYTES },
             revoke_deadline: DEFAULT_REVOKE_DEADLINE,
             interceptors: Interceptors::default(),
+            transactional: false,
+            transaction_timeout: None,
+            isolation: IsolationLevel::ReadCommitted,
         };
         Self { settings, step: PhantomData }
     }
@@ -324,6 +330,62 @@ impl<Step> ListenerBuilder<Step> {
     /// is not finished or acknowledged by then is delivered again there. Default 10 s.
     pub fn revoke_deadline(mut self, deadline: Duration) -> Self {
         self.settings.revoke_deadline = deadline;
+        self
+    }
+
+    /// Consumes, processes and produces exactly once: what the handler sends with its [`Tx`](crate::template::Tx), its
+    /// [`Reply`](crate::listener::Reply) and the offset of its record (of its batch, for a batch handler) are committed
+    /// in one transaction, or not at all. Readers with [`IsolationLevel::ReadCommitted`] see each output once, whatever
+    /// is killed when.
+    ///
+    /// ```
+    /// use klamm::prelude::*;
+    ///
+    /// async fn forward(Value(text): Value<String>, tx: Tx) -> Result<(), Error> {
+    ///     tx.send("shouted", "key", text.to_uppercase()).await?;
+    ///     tx.send("counted", "key", text.len() as i64).await?;
+    ///     Ok(())
+    /// }
+    ///
+    /// let listener = Listener::on("said").group("shouters").transactional().handle(forward);
+    /// # let _ = listener;
+    /// ```
+    ///
+    /// - **A failure**, also a panic, aborts what the attempt sent; then the [`FailurePolicy`] decides. The next attempt
+    ///   has a transaction of its own, and so have dead letters and copies for retry topics, together with the offset.
+    ///   Of a batch, records that fail are tried again apart from the others, which come again, too: their outputs were
+    ///   aborted with the rest.
+    /// - **What is not the record's fault**, such as a coordinator that moves or a rebalance, aborts and comes again
+    ///   without counting; see [`ListenerHandle::troubles`](crate::listener::ListenerHandle::troubles) when it lasts. When
+    ///   nobody knows whether a commit was done, the group's offset is asked, which names its transaction.
+    /// - **In the transaction is only what goes through the `Tx` or the reply.** What a
+    ///   [`Template`](crate::Template) sends stays when the transaction is aborted, and so do calls to databases.
+    /// - **Each transaction** costs three to five round trips and as many syncs of the brokers' disks: batch handlers share
+    ///   them among their records. Partitions go side by side, as [`concurrency`](Self::concurrency) allows.
+    /// - **Transactional ids** are `<group>/<topic>/<partition>`: the next owner of a partition ends at once what the
+    ///   one before left open, also after a kill -9. Users need permission to write to ids with that prefix.
+    ///
+    /// Only [`Dispatch::by_partition`] works with it: an offset can be committed with the work before it when that is
+    /// done in order. Acknowledging by hand and [`AckPolicy::Record`] are refused at the start, because the transaction
+    /// says when offsets are committed.
+    pub fn transactional(mut self) -> Self {
+        self.settings.transactional = true;
+        self
+    }
+
+    /// How long a transaction of a [transactional](Self::transactional) listener may be open before the coordinator
+    /// aborts it (`transaction.timeout.ms`); a handler that takes longer fails. Default 60 s. Brokers limit it
+    /// (`transaction.max.timeout.ms`, 15 minutes unless told otherwise). After a crash of the whole group, readers of its
+    /// outputs wait so long, or until the group is back.
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.transaction_timeout = Some(timeout);
+        self
+    }
+
+    /// Which records of transactions the listener sees (`isolation.level`). Default [`IsolationLevel::ReadCommitted`],
+    /// whatever the client's settings say: records of a transaction that was aborted are none.
+    pub fn isolation(mut self, isolation: IsolationLevel) -> Self {
+        self.settings.isolation = isolation;
         self
     }
 }

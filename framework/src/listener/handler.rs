@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::outcome::{Answers, BatchOutcome, IntoBatchOutcome, IntoOutcome};
 use super::reply::Answer;
 use crate::serde::{AsksFor, Lookup};
+use crate::template::Tx;
 
 /// An async function that handles records: up to eight arguments that are extractors ([`FromRecord`]), or a
 /// [`Batch<T>`] followed by up to four arguments that belong to the whole batch ([`FromBatch`]).
@@ -65,6 +66,7 @@ pub(crate) struct BatchInput<'a> {
     pub(crate) records: Vec<(&'a ConsumerRecord, u32)>,
     pub(crate) scope: &'a Scope,
     pub(crate) ack: Option<&'a Ack>,
+    pub(crate) tx: Option<&'a Tx>,
     /// What is known not to be there for those who ask.
     pub(crate) failed: Option<&'a FailedLookups>,
 }
@@ -169,7 +171,7 @@ pub(crate) fn prepare_batch<T: FromRecord>(
     let (mut rejected, mut accepted, mut batch) = (Vec::new(), Vec::new(), Vec::new());
     for (index, (record, attempt)) in input.records.iter().enumerate() {
         // An `Ack` inside of `Batch<...>` would acknowledge the whole batch; it is a further argument instead.
-        let delivery = Delivery { record, attempt: *attempt, scope: input.scope, ack: None };
+        let delivery = Delivery { record, attempt: *attempt, scope: input.scope, ack: None, tx: input.tx };
         match T::from_record(&delivery) {
             Ok(made) => {
                 accepted.push(index);
@@ -189,7 +191,7 @@ pub(crate) fn prepare_batch<T: FromRecord>(
             }
         }
     }
-    let delivery = BatchDelivery { scope: input.scope, ack: input.ack };
+    let delivery = BatchDelivery { scope: input.scope, ack: input.ack, tx: input.tx };
     let handling = (!batch.is_empty()).then(|| call(Batch::new(batch), &delivery));
     PreparedBatch { rejected, accepted, handling, asked_for: None }
 }

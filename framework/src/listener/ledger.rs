@@ -127,6 +127,24 @@ impl Ledger {
         safe.filter(|safe| self.settled != Some(*safe))
     }
 
+    /// Whether the position was moved, and the place is not committed yet.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// As [`Ledger::committable`], as it will be when these records, by rising offset, are finished; `None` if one of
+    /// them is finished or stale. It may be committed already.
+    pub(crate) fn committable_with(&self, tickets: &[Ticket]) -> Option<i64> {
+        if !tickets.iter().all(|ticket| self.is_unfinished(*ticket)) {
+            return None;
+        }
+        let is_left = |entry: &&Entry| {
+            let among = tickets.binary_search_by_key(&entry.offset, |ticket| ticket.offset);
+            entry.state != State::Done && among.is_err()
+        };
+        self.records.iter().find(is_left).map(|first| first.offset).or(self.next_offset)
+    }
+
     /// The broker took the commit of `offset`.
     pub(crate) fn committed(&mut self, offset: i64) {
         self.settled = Some(offset);
@@ -204,6 +222,23 @@ mod tests {
         ledger.finished(tickets[4]);
         ledger.finished(tickets[3]);
         assert_eq!(ledger.committable(), Some(15));
+    }
+
+    #[test]
+    fn what_will_be_committable_is_known_before() {
+        let mut ledger = Ledger::new();
+        let tickets: Vec<_> = [3, 4, 7, 8].map(|offset| ledger.received(offset, 10)).into();
+        assert_eq!(ledger.committable_with(&tickets[..1]), Some(4));
+        assert_eq!(ledger.committable_with(&tickets[1..]), Some(3), "3 is unfinished");
+        assert_eq!(ledger.committable_with(&tickets), Some(9));
+        ledger.finished(tickets[1]);
+        assert_eq!(ledger.committable_with(&tickets[..1]), Some(7));
+        assert_eq!(ledger.committable_with(&[]), Some(3));
+        assert_eq!(ledger.committable_with(&tickets[1..3]), None, "one is finished");
+        ledger.read_to(20);
+        assert_eq!(ledger.committable_with(&[tickets[0], tickets[2], tickets[3]]), Some(20));
+        ledger.restart();
+        assert_eq!(ledger.committable_with(&tickets[..1]), None, "it is stale");
     }
 
     #[test]

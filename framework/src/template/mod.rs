@@ -18,6 +18,7 @@ mod part;
 pub mod request;
 mod routing;
 mod transactions;
+mod tx;
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +36,9 @@ pub use part::Part;
 pub use request::{ReplyError, Request, Requester};
 pub use routing::RoutingTemplate;
 pub(crate) use transactions::TransactionsInUse;
-pub use transactions::{TransactError, Transactions, Tx};
+pub use transactions::{TransactError, Transactions};
+pub(crate) use tx::Ask;
+pub use tx::Tx;
 
 /// Sends keys of type `K` and values of type `V` to one topic. Cheap to clone.
 ///

@@ -1,4 +1,4 @@
-//! `Transactions`: records that become visible together, or not at all.
+//! `Transactions`: work whose records become visible together, or not at all.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,16 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use klamm_client::{
-    Client, GroupMetadata, OffsetAndMetadata, ProduceError, Record, TopicPartition, Transaction,
-    TransactionError, TransactionalProducer,
-};
+use klamm_client::{Client, ProduceError, Transaction, TransactionError, TransactionalProducer};
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
-use super::error::SendError;
-use super::outgoing::{Outgoing, put};
-use super::part::Part;
+use super::tx::{Ask, Tx};
 use crate::serde::AppSerdes;
 
 /// Runs work in transactions: what it sends becomes visible to readers of committed records together when the work
@@ -181,9 +176,9 @@ impl Transactions {
             return Err(TransactError::NotCommitted(TransactionError::Closed));
         };
         let transaction = producer.begin().await.map_err(TransactError::NotCommitted)?;
-        let (asks, asked) = mpsc::unbounded_channel();
+        let (tx, asked) = Tx::new(self.shared.serdes.clone());
         let worked = {
-            let work = work(Tx { asks, serdes: self.shared.serdes.clone() });
+            let work = work(tx);
             let work = Box::pin(WITHIN.scope(within, work));
             let serving = Box::pin(serve(&transaction, asked));
             match select(work, serving).await {
@@ -275,16 +270,6 @@ impl Drop for Borrowed {
     }
 }
 
-/// What a [`Tx`] asks of the transaction, and whom to tell.
-enum Ask {
-    Send(Record, oneshot::Sender<Result<(), ProduceError>>),
-    Offsets(
-        Vec<(TopicPartition, OffsetAndMetadata)>,
-        GroupMetadata,
-        oneshot::Sender<Result<(), TransactionError>>,
-    ),
-}
-
 /// In the order in which it is asked, until nobody can ask any more. What is asked by somebody who went away is not
 /// done.
 async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver<Ask>) {
@@ -303,82 +288,6 @@ async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver
     }
 }
 
-/// An open transaction, in the hands of the work that runs in it. Cheap to clone. When the work has ended, it is of
-/// no use any more.
-#[derive(Clone)]
-pub struct Tx {
-    asks: mpsc::UnboundedSender<Ask>,
-    serdes: AppSerdes,
-}
-
-impl Tx {
-    /// Sends a record as part of the transaction. Returns when the producer took it: the commit waits for all, and
-    /// fails if one of them does.
-    ///
-    /// # Errors
-    /// See [`SendError`]. The transaction can then not be committed any more, unless the record was refused before
-    /// the producer saw it.
-    pub async fn send(
-        &self,
-        topic: impl Into<Arc<str>>,
-        key: impl Part,
-        value: impl Part,
-    ) -> Result<(), SendError> {
-        let mut record = Record::to(topic);
-        let (topic, serdes) = (|| Arc::clone(&record.topic), || self.serdes.clone());
-        let (key, value) = (
-            key.write("key", topic(), serdes(), SendError::Key).await?,
-            value.write("value", topic(), serdes(), SendError::Value).await?,
-        );
-        put(&mut record, key, value);
-        self.send_raw(record).await
-    }
-
-    /// As [`send`](Self::send), of a record that a template makes, with its serdes and interceptors:
-    /// `tx.send_record(orders.record(order).key("k1")).await?`. A timeout of its own has no effect.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub async fn send_record<K: 'static, V: 'static>(
-        &self,
-        record: Outgoing<'_, K, V>,
-    ) -> Result<(), SendError> {
-        let (_, record) = record.prepared().await?;
-        self.send_raw(record).await
-    }
-
-    /// As [`send`](Self::send), of a record as it is.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    pub async fn send_raw(&self, record: Record) -> Result<(), SendError> {
-        let (tell, told) = oneshot::channel();
-        self.asks.send(Ask::Send(record, tell)).map_err(|_| SendError::TransactionEnded)?;
-        Ok(told.await.map_err(|_| SendError::TransactionEnded)??)
-    }
-
-    /// Commits a group's offsets together with the records; see [`Transaction::send_offsets`].
-    ///
-    /// # Errors
-    /// The group or the coordinator refuses. The transaction can then only be aborted.
-    pub async fn send_offsets<P, O>(
-        &self,
-        offsets: impl IntoIterator<Item = (P, O)>,
-        group: &GroupMetadata,
-    ) -> Result<(), TransactionError>
-    where
-        P: Into<TopicPartition>,
-        O: Into<OffsetAndMetadata>,
-    {
-        let offsets =
-            offsets.into_iter().map(|(partition, offset)| (partition.into(), offset.into())).collect();
-        let (tell, told) = oneshot::channel();
-        let ask = Ask::Offsets(offsets, group.clone(), tell);
-        self.asks.send(ask).map_err(|_| TransactionError::Closed)?;
-        told.await.unwrap_or(Err(TransactionError::Closed))
-    }
-}
-
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("id", &self.id).finish_non_exhaustive()
@@ -388,11 +297,5 @@ impl fmt::Debug for Shared {
 impl fmt::Debug for Transactions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transactions").field("id", &self.shared.id).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Tx {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").field("ended", &self.asks.is_closed()).finish()
     }
 }

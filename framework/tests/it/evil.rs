@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::panic_any;
 use std::time::Duration;
 
-use klamm::client::TopicPartition;
+use klamm::client::{IsolationLevel, TopicPartition};
 use klamm::listener::{CommandError, ListenerBuilder, SeekTo, WantsHandler};
 use klamm::prelude::*;
 use klamm::template::{SendError, Transactions};
@@ -77,11 +77,16 @@ async fn end_of(kit: &TestKit, topic: &str) -> i64 {
     consumer.handle().end_offsets(std::slice::from_ref(&place)).await.unwrap()[&place]
 }
 
+/// Sees records before their marker is there.
+fn uncommitted() -> Listener {
+    Listener::on("t").group("g").isolation(IsolationLevel::ReadUncommitted).handle(note)
+}
+
 /// A group that had handled everything showed a lag for ever.
 #[klamm::test]
 async fn a_log_that_ends_in_a_marker_is_committed_to_its_end(kit: TestKit) {
     let seen = Seen::default();
-    let app = || kit.app().state(seen.clone()).listener(Listener::on("t").group("g").handle(note));
+    let app = || kit.app().state(seen.clone()).listener(uncommitted());
     let first = app().start().await;
     let transactions = Transactions::new(kit.client(), "x");
     let sent = transactions.run(|tx| {
@@ -104,7 +109,7 @@ async fn a_log_that_ends_in_a_marker_is_committed_to_its_end(kit: TestKit) {
 #[klamm::test]
 async fn markers_alone_are_committed_after_a_restart(kit: TestKit) {
     let seen = Seen::default();
-    let app = || kit.app().state(seen.clone()).listener(Listener::on("t").group("g").handle(note));
+    let app = || kit.app().state(seen.clone()).listener(uncommitted());
     let first = app().start().await;
     let transactions = Transactions::new(kit.client(), "x");
     let sent = transactions.run(|tx| {

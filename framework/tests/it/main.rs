@@ -84,6 +84,9 @@ mod stubborn_sending;
 #[cfg(all(feature = "testing", feature = "embedded"))]
 mod stubborn_starts;
 #[cfg(feature = "testing")]
+mod transactional;
+mod transactional_chaos;
+mod transactional_faults;
 mod transactions;
 #[cfg(feature = "testing")]
 mod troubles;

@@ -1,7 +1,7 @@
 //! The attributes of `#[kafka_listener(...)]`, as typed values.
 
 use darling::ast::NestedMeta;
-use darling::util::SpannedValue;
+use darling::util::{Flag, SpannedValue};
 use darling::{Error as DarlingError, FromMeta};
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
@@ -47,6 +47,12 @@ struct Written {
     revoke_deadline: Option<AnyExpr>,
     #[darling(default)]
     intercept: Option<AnyExpr>,
+    #[darling(default)]
+    isolation: Option<Choice>,
+    #[darling(default)]
+    transactional: Flag,
+    #[darling(default)]
+    transaction_timeout: Option<AnyExpr>,
 }
 
 /// As checked.
@@ -60,6 +66,8 @@ pub(super) struct Attributes {
     pub(super) batch: Option<Batch>,
     pub(super) on_failure: Option<Expr>,
     pub(super) send_to: Option<Expr>,
+    /// Where it says `transactional`.
+    pub(super) transactional: Option<Span>,
     /// Builder calls that take what is written as it is: the name and the argument.
     pub(super) plain: Vec<(&'static str, TokenStream)>,
 }
@@ -81,21 +89,22 @@ pub(super) enum Manual {
 pub(super) struct Ack {
     pub(super) manual: Manual,
     pub(super) policy: TokenStream,
+    pub(super) span: Span,
 }
 
 impl Ack {
     fn of(choice: Choice, errors: &mut Errors) -> Option<Self> {
-        let manual = match &choice {
-            Choice::Word(word, span) if word == "manual" => Manual::Yes(*span),
-            Choice::Word(..) => Manual::No,
-            Choice::Expr(_) => Manual::Perhaps,
+        let (manual, span) = match &choice {
+            Choice::Word(word, span) if word == "manual" => (Manual::Yes(*span), *span),
+            Choice::Word(_, span) => (Manual::No, *span),
+            Choice::Expr(expr) => (Manual::Perhaps, expr.span()),
         };
         let words = [
             ("record", quote!(::klamm::AckPolicy::Record)),
             ("batch", quote!(::klamm::AckPolicy::Batch)),
             ("manual", quote!(::klamm::AckPolicy::Manual)),
         ];
-        Some(Self { manual, policy: choice.check("ack policy", &words, errors)? })
+        Some(Self { manual, policy: choice.check("ack policy", &words, errors)?, span })
     }
 }
 
@@ -144,7 +153,10 @@ impl Attributes {
             max_in_flight_bytes: written.max_in_flight_bytes,
             revoke_deadline: written.revoke_deadline,
             intercept: written.intercept,
+            isolation: written.isolation,
+            transaction_timeout: written.transaction_timeout,
         };
+        let transactional = written.transactional.is_present().then(|| written.transactional.span());
         let plain = plain.check(&mut errors);
 
         errors.into_result()?;
@@ -162,6 +174,7 @@ impl Attributes {
             batch,
             on_failure: written.on_failure.map(|policy| policy.0),
             send_to: written.send_to.map(|topic| topic.0),
+            transactional,
             plain,
         })
     }

@@ -106,6 +106,7 @@ fn check(attributes: &Attributes, signature: &Signature<'_>, function: &ItemFn) 
         }
         (None, None) => {}
     }
+    check_transactions(attributes, signature, &mut errors);
     if let Some(generic) = function.sig.generics.params.first() {
         let message = "a listener cannot be generic: nobody would choose the type";
         errors.push(Error::new(generic.span(), message));
@@ -117,6 +118,35 @@ fn check(attributes: &Attributes, signature: &Signature<'_>, function: &ItemFn) 
             all
         })
         .map_or(Ok(()), Err)
+}
+
+/// What transactions exclude.
+fn check_transactions(attributes: &Attributes, signature: &Signature<'_>, errors: &mut Vec<Error>) {
+    let mut wrong = |span, message: &str| errors.push(Error::new(span, message));
+    if attributes.transactional.is_none() {
+        if let Some(argument) = signature.tx {
+            wrong(
+                argument,
+                "a `Tx` is only there with `transactional`; add it to #[kafka_listener(...)], or remove this argument",
+            );
+        }
+        return;
+    }
+    if let Some(ack) = &attributes.ack {
+        wrong(
+            ack.span,
+            "`ack` and `transactional` exclude one another: a transaction commits the offset with what the handler sends",
+        );
+    }
+    if let Some((word, span)) = &attributes.dispatch
+        && word != "by_partition"
+    {
+        let message = format!(
+            "`transactional` and `dispatch = {word}` exclude one another: an offset can be committed with the work \
+             before it only when that is done in order"
+        );
+        wrong(*span, &message);
+    }
 }
 
 fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
@@ -160,6 +190,9 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
     }
     if let Some(topic) = &attributes.send_to {
         calls.extend(quote!(.send_to(#topic)));
+    }
+    if attributes.transactional.is_some() {
+        calls.extend(quote!(.transactional()));
     }
     for (name, argument) in &attributes.plain {
         let name = syn::Ident::new(name, proc_macro2::Span::call_site());

@@ -14,6 +14,8 @@ pub(super) struct Plain {
     pub(super) max_in_flight_bytes: Option<AnyExpr>,
     pub(super) revoke_deadline: Option<AnyExpr>,
     pub(super) intercept: Option<AnyExpr>,
+    pub(super) isolation: Option<Choice>,
+    pub(super) transaction_timeout: Option<AnyExpr>,
 }
 
 impl Plain {
@@ -28,12 +30,18 @@ impl Plain {
             ("always", quote!(::klamm::listener::CommitOnAssign::Always)),
             ("never", quote!(::klamm::listener::CommitOnAssign::Never)),
         ];
+        let isolations = [
+            ("read_committed", quote!(::klamm::client::IsolationLevel::ReadCommitted)),
+            ("read_uncommitted", quote!(::klamm::client::IsolationLevel::ReadUncommitted)),
+        ];
         let offset_reset = self.offset_reset.and_then(|word| word.check("offset reset", &resets, errors));
         let commit_on_assign =
             self.commit_on_assign.and_then(|word| word.check("policy", &on_assign, errors));
         let records = counted("max_in_flight", self.max_in_flight, errors);
         let bytes = counted("max_in_flight_bytes", self.max_in_flight_bytes, errors);
         let deadline = self.revoke_deadline.and_then(|text| duration(&text.0, errors));
+        let isolation = self.isolation.and_then(|word| word.check("isolation level", &isolations, errors));
+        let timeout = self.transaction_timeout.and_then(|text| duration(&text.0, errors));
         let intercept = self.intercept.map(|AnyExpr(expr)| quote!(#expr));
         let calls = [
             ("intercept", intercept),
@@ -42,6 +50,8 @@ impl Plain {
             ("max_in_flight", records),
             ("max_in_flight_bytes", bytes),
             ("revoke_deadline", deadline),
+            ("isolation", isolation),
+            ("transaction_timeout", timeout),
         ];
         calls.into_iter().filter_map(|(name, argument)| Some((name, argument?))).collect()
     }

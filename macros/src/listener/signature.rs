@@ -10,6 +10,8 @@ pub(super) struct Signature<'a> {
     output: &'a ReturnType,
     /// Where it takes an `Ack`.
     pub(super) ack: Option<Span>,
+    /// Where it takes a `Tx`.
+    pub(super) tx: Option<Span>,
     /// Where it takes a `Batch<...>`.
     pub(super) batch: Option<Span>,
 }
@@ -42,7 +44,8 @@ impl<'a> Signature<'a> {
         let batch = arguments.iter().position(|ty| is_named(ty, "Batch"));
         match batch {
             Some(place) if place > 0 => {
-                let message = "`Batch<...>` must be the first argument; `State<T>` and `Ack` may follow it";
+                let message =
+                    "`Batch<...>` must be the first argument; `State<T>`, `Ack` and `Tx` may follow it";
                 return Err(Error::new(arguments[place].span(), message));
             }
             _ => {}
@@ -54,8 +57,9 @@ impl<'a> Signature<'a> {
             return Err(Error::new(extra.span(), message));
         }
         let ack = arguments.iter().find(|ty| is_named(ty, "Ack")).map(Spanned::span);
+        let tx = arguments.iter().find(|ty| is_named(ty, "Tx")).map(Spanned::span);
         let batch = batch.map(|place| arguments[place].span());
-        Ok(Self { arguments, output: &signature.output, ack, batch })
+        Ok(Self { arguments, output: &signature.output, ack, tx, batch })
     }
 
     /// The handler, made argument by argument. `.handle(function)` would do the same, but its one bound fails as a

@@ -74,6 +74,16 @@ async fn retry_topics() {
 }
 
 #[tokio::test]
+async fn exactly_once() {
+    let said = "invoices: invoice for cups at attempt 1\n\
+                invoices: invoice for tea at attempt 2\n\
+                orders-dlt: dynamite\n\
+                parcels: a parcel of cups\n\
+                parcels: a parcel of tea";
+    runs("exactly_once", &[], said).await;
+}
+
+#[tokio::test]
 async fn request_reply() {
     let said = "klamm has 5 letters\nthe request failed there: there is nothing to measure";
     runs("request_reply", &[], said).await;

@@ -18,6 +18,7 @@ use crate::listener::flow::PartId;
 use crate::listener::handler::{BatchCall, BatchInput, Call, PreparedBatch, RecordCall};
 use crate::listener::intercept::Before;
 use crate::listener::lookups::{call_record, prepare_batch};
+use crate::template::Tx;
 
 /// Records that failed, each with its reason; records of a batch that failed as a whole share theirs.
 pub(super) type Failed = Vec<(Item, Arc<Failure>)>;
@@ -60,7 +61,10 @@ pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Ite
 }
 
 /// Finishes what interceptors discard, and gives what they refuse; the rest stays.
-fn sift(shared: &Shared, items: &mut Vec<Item>) -> Failed {
+pub(super) fn sift(shared: &Shared, items: &mut Vec<Item>) -> Failed {
+    if shared.settings.interceptors.is_empty() {
+        return Failed::new();
+    }
     let (mut kept, mut discarded, mut refused) = (Vec::with_capacity(items.len()), Vec::new(), Failed::new());
     for item in items.drain(..) {
         match shared.settings.interceptors.before(&delivery(shared, &item)) {
@@ -76,11 +80,12 @@ fn sift(shared: &Shared, items: &mut Vec<Item>) -> Failed {
 
 /// A delivery as interceptors see it.
 fn delivery<'a>(shared: &'a Shared, item: &'a Item) -> Delivery<'a> {
-    Delivery { record: &item.record, attempt: shared.attempt_of(item), scope: &shared.scope, ack: None }
+    let attempt = shared.attempt_of(item);
+    Delivery { record: &item.record, attempt, scope: &shared.scope, ack: None, tx: None }
 }
 
 /// Tells interceptors what became of records. `failures` come by rising index.
-fn tell_interceptors(shared: &Shared, items: &[Item], failures: &Failures) {
+pub(super) fn tell_interceptors(shared: &Shared, items: &[Item], failures: &Failures) {
     if shared.settings.interceptors.is_empty() {
         return;
     }
@@ -96,7 +101,7 @@ async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Ca
     let ack = manual.then(|| AckCall::new(shared, part, items));
     let failures = match &shared.call {
         Call::Record(call) => match items.first() {
-            Some(item) => match with_record(shared, &**call, item, ack.as_ref()).await {
+            Some(item) => match with_record(shared, &**call, item, ack.as_ref(), None).await {
                 Ok(None) => Vec::new(),
                 Ok(Some(reply)) => {
                     tell_interceptors(shared, items, &Failures::new());
@@ -109,7 +114,7 @@ async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Ca
             },
             None => Vec::new(),
         },
-        Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref()).await,
+        Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref(), None).await,
     };
     let failures = match &ack {
         Some(ack) => ack.failures(items, failures),
@@ -126,11 +131,12 @@ async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Ca
 }
 
 /// Gives what answers the record, if something does.
-async fn with_record(
+pub(super) async fn with_record(
     shared: &Shared,
     call: &RecordCall,
     item: &Item,
     ack: Option<&Arc<AckCall>>,
+    tx: Option<&Tx>,
 ) -> Result<Option<Record>, Failure> {
     let is_manual = ack.is_some();
     let ack = ack.map(|ack| Ack::new(Arc::clone(ack) as _));
@@ -139,6 +145,7 @@ async fn with_record(
         attempt: shared.attempt_of(item),
         scope: &shared.scope,
         ack: ack.as_ref(),
+        tx,
     };
     let handled = AssertUnwindSafe(call_record(call, &delivery));
     let answer = handled.catch_unwind().await.unwrap_or_else(|panic| Err(Failure::panicked(panic)))?;
@@ -160,17 +167,19 @@ fn send(shared: &Shared, part: PartId, item: Item, reply: Record) {
     let _ = shared.outputs.send(Output { part, item, what: What::Reply(Box::new(reply)) });
 }
 
-async fn with_batch(
+pub(super) async fn with_batch(
     shared: &Shared,
     call: &BatchCall,
     items: &[Item],
     ack_call: Option<&Arc<AckCall>>,
+    tx: Option<&Tx>,
 ) -> Failures {
     let ack = ack_call.map(|ack| Ack::new(Arc::clone(ack) as _));
     let input = || BatchInput {
         records: items.iter().map(|item| (&item.record, shared.attempt_of(item))).collect(),
         scope: &shared.scope,
         ack: ack.as_ref(),
+        tx,
         failed: None,
     };
     let all = |failure: Failure, indexes: &mut dyn Iterator<Item = usize>| {
@@ -181,7 +190,11 @@ async fn with_batch(
         Ok(prepared) => prepared,
         Err(panic) => return all(Failure::panicked(panic), &mut (0..items.len())),
     };
-    let PreparedBatch { rejected, accepted, handling, .. } = prepared;
+    let PreparedBatch { rejected, accepted, mut handling, .. } = prepared;
+    if tx.is_some() && !rejected.is_empty() {
+        // What the others make could not be committed: not without those below them.
+        handling = None;
+    }
     if let Some(ack) = ack_call.filter(|_| !rejected.is_empty()) {
         ack.accepted(accepted.iter().map(|index| items[*index].ticket));
     }

@@ -29,17 +29,27 @@ impl DeadLetters {
         group: &str,
         failure: &Failure,
     ) -> Result<(), ProduceError> {
-        let topic = topic.cloned().unwrap_or_else(|| format!("{source}{DEAD_LETTER_SUFFIX}").into());
-        let message = failure.to_string();
-        let letter = Record {
-            topic,
-            partition: Some(record.partition),
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers: of_failed(record, failed(group, failure, &message)),
-            timestamp_ms: None,
-        };
-        send_to_same_partition(&self.producer, letter).await
+        send_to_same_partition(&self.producer, letter(record, topic, source, group, failure)).await
+    }
+}
+
+/// A dead letter, to `topic` or to that of `source`.
+pub(super) fn letter(
+    record: &ConsumerRecord,
+    topic: Option<&Arc<str>>,
+    source: &str,
+    group: &str,
+    failure: &Failure,
+) -> Record {
+    let topic = topic.cloned().unwrap_or_else(|| format!("{source}{DEAD_LETTER_SUFFIX}").into());
+    let message = failure.to_string();
+    Record {
+        topic,
+        partition: Some(record.partition),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: of_failed(record, failed(group, failure, &message)),
+        timestamp_ms: None,
     }
 }
 

@@ -41,6 +41,11 @@ pub(super) async fn drain(mut this: PollLoop, workers: Tasks, deadline: Instant)
     shared.change(|flow| parts.iter().for_each(|part| flow.give_up(*part)));
     // Who works on with a blocked thread does so without us.
     let _ = timeout(FAREWELL, workers.shutdown()).await;
+    if let Some(transactions) = &shared.transactions
+        && timeout(GOODBYE, transactions.close()).await.is_err()
+    {
+        tracing::warn!(listener = %id, "ending its transactions took too long; the coordinator ends them");
+    }
     match timeout(GOODBYE, this.consumer.close_within(GOODBYE)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(listener = %id, %error, "leaving the group failed"),

@@ -27,35 +27,70 @@ pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>
             );
             continue;
         }
-        if let Some(wait) = failure.delay() {
-            tracing::debug!(
-                listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
-                offset = item.record.offset, ?wait, "a record was put off by its handler"
-            );
-            delay = delay.max(wait);
-            retried.push(item);
-            continue;
-        }
-        let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
-        let random = shared.rng.next_u64();
-        let steps_taken = shared.retry_copies.as_ref().map_or(0, |copies| copies.steps_taken(&item.record));
-        let delivered = Delivered { attempt: item.attempt, elapsed, steps_taken };
-        match shared.settings.policy.decide(&failure, delivered, random) {
-            Decision::RetryAfter(wait) => {
-                tracing::warn!(
-                    listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
-                    offset = item.record.offset, attempt = shared.attempt_of(&item), %failure, retry_in = ?wait,
-                    "a record failed"
-                );
-                item.attempt += 1;
+        match decide(shared, &mut item, &failure) {
+            Judged::Retry(wait) => {
                 delay = delay.max(wait);
                 retried.push(item);
             }
-            Decision::Forward => forward(shared, part, item, failure),
-            Decision::GiveUp(ending) => give_up(shared, part, item, failure, ending),
+            Judged::Send(what) => {
+                shared.change(|flow| flow.open(part));
+                // Nobody receives when the listener has ended; then the record is delivered again after a restart.
+                let _ = shared.outputs.send(Output { part, item, what });
+            }
+            Judged::Skip => shared.finish([item.ticket]),
+            Judged::Stop => stop(shared, part, &item, failure),
         }
     }
     (retried, delay)
+}
+
+/// What becomes of a record that failed.
+pub(super) enum Judged {
+    /// It is tried again after this time.
+    Retry(Duration),
+    /// It is finished when this is sent.
+    Send(What),
+    Skip,
+    Stop,
+}
+
+/// Asks the policy about one.
+pub(super) fn decide(shared: &Shared, item: &mut Item, failure: &Arc<Failure>) -> Judged {
+    if let Some(wait) = failure.delay() {
+        tracing::debug!(
+            listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
+            offset = item.record.offset, ?wait, "a record was put off by its handler"
+        );
+        return Judged::Retry(wait);
+    }
+    let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
+    let random = shared.rng.next_u64();
+    let steps_taken = shared.retry_copies.as_ref().map_or(0, |copies| copies.steps_taken(&item.record));
+    let delivered = Delivered { attempt: item.attempt, elapsed, steps_taken };
+    match shared.settings.policy.decide(failure, delivered, random) {
+        Decision::RetryAfter(wait) => {
+            tracing::warn!(
+                listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
+                offset = item.record.offset, attempt = shared.attempt_of(item), %failure, retry_in = ?wait,
+                "a record failed"
+            );
+            item.attempt += 1;
+            Judged::Retry(wait)
+        }
+        Decision::Forward => Judged::Send(forward(shared, item, failure)),
+        Decision::GiveUp(Ending::DeadLetter { topic }) => {
+            Judged::Send(What::DeadLetter { topic, failure: Arc::clone(failure) })
+        }
+        Decision::GiveUp(Ending::Skip) => {
+            tracing::error!(
+                listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
+                offset = item.record.offset, attempts = shared.attempt_of(item), %failure,
+                "a record failed for good and is skipped"
+            );
+            Judged::Skip
+        }
+        Decision::GiveUp(Ending::Stop) => Judged::Stop,
+    }
 }
 
 /// Takes up records that failed after their handler had returned, when they belong to no lane any more.
@@ -72,46 +107,26 @@ pub(super) fn take_back(shared: &Shared, Back { part, items, failure }: Back) {
 }
 
 /// Lets the record wait in its next retry topic.
-fn forward(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>) {
-    let deliveries = shared.attempt_of(&item);
+fn forward(shared: &Shared, item: &Item, failure: &Arc<Failure>) -> What {
+    let (deliveries, failure) = (shared.attempt_of(item), Arc::clone(failure));
     let step = shared
         .retry_copies
         .as_ref()
         .and_then(|copies| Some((copies, copies.next(&item.record, deliveries)?)));
-    let Some((copies, next)) = step else {
+    match step {
+        Some((copies, next)) => What::Retry { copies: Arc::clone(copies), next, failure },
         // There is no step that the policy could mean: it is not passed over in silence.
-        return give_up(shared, part, item, failure, Ending::DeadLetter { topic: None });
-    };
-    let what = What::Retry { copies: Arc::clone(copies), next, failure };
-    shared.change(|flow| flow.open(part));
-    // Nobody receives when the listener has ended; then the record is delivered again after a restart.
-    let _ = shared.outputs.send(Output { part, item, what });
+        None => What::DeadLetter { topic: None, failure },
+    }
 }
 
-fn give_up(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>, ending: Ending) {
-    match ending {
-        Ending::DeadLetter { topic } => {
-            shared.change(|flow| flow.open(part));
-            // Nobody receives when the listener has ended; then the record is delivered again after a restart.
-            let _ = shared.outputs.send(Output { part, item, what: What::DeadLetter { topic, failure } });
-        }
-        Ending::Skip => {
-            tracing::error!(
-                listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
-                offset = item.record.offset, attempts = shared.attempt_of(&item), %failure,
-                "a record failed for good and is skipped"
-            );
-            shared.finish([item.ticket]);
-        }
-        Ending::Stop => {
-            // At once, so that no later record of this partition is begun.
-            shared.change(|flow| flow.close(part));
-            shared.fail(ListenerFailure::Record {
-                topic: Arc::clone(&item.record.topic),
-                partition: item.record.partition,
-                offset: item.record.offset,
-                failure,
-            });
-        }
-    }
+/// The listener stops because of this record; at once, so that no later one of its partition is begun.
+pub(super) fn stop(shared: &Shared, part: PartId, item: &Item, failure: Arc<Failure>) {
+    shared.change(|flow| flow.close(part));
+    shared.fail(ListenerFailure::Record {
+        topic: Arc::clone(&item.record.topic),
+        partition: item.record.partition,
+        offset: item.record.offset,
+        failure,
+    });
 }

@@ -9,6 +9,16 @@
 //! call.rs         calls the handler with them
 //! ack_call.rs     a call that acknowledges by hand
 //! judge.rs        what becomes of what failed
+//! unit.rs         a transactional listener's work: a record or a batch in a transaction
+//! handling.rs     the handler at work in it
+//! given_up.rs     dead letters and copies in it
+//! transacted.rs   what is sent in it
+//! conducting.rs   begins and commits it
+//! concluding.rs   what becomes of its records
+//! faults.rs       what it means that a step of it failed                             (pure)
+//! transactions.rs where a partition's transactions are made
+//! taking_over.rs  ends what the last owner of a partition left open
+//! idle_offsets.rs offsets that no record takes along
 //! outputs.rs      what must be acknowledged before a record is finished
 //! output_stage.rs sends it
 //! sending.rs      what to do when that fails                                         (pure)
@@ -31,9 +41,15 @@ mod command;
 mod commit_pace;
 mod commits;
 mod committing;
+mod concluding;
+mod conducting;
 mod dead_letter;
 mod drain;
+mod faults;
+mod given_up;
 mod handle;
+mod handling;
+mod idle_offsets;
 mod judge;
 mod letter_topics;
 mod obey;
@@ -48,7 +64,11 @@ mod shared;
 mod sought;
 mod start_offsets;
 mod status;
+mod taking_over;
+mod transacted;
+mod transactions;
 mod troubles;
+mod unit;
 mod watching;
 mod worker;
 

@@ -89,7 +89,7 @@ impl Stage<'_> {
                     let record = &self.output.item.record;
                     tracing::error!(
                         listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
-                        offset = record.offset, %error, "{} cannot be sent, and its record is skipped", self.what()
+                        offset = record.offset, %error, "{} cannot be sent, and its record is skipped", self.output.what.name()
                     );
                     return self.shared.finish([self.output.item.ticket]);
                 }
@@ -145,22 +145,8 @@ impl Stage<'_> {
     }
 
     fn sent(&self) {
-        let (record, item) = (&self.output.item.record, &self.output.item);
-        let attempts = self.shared.attempt_of(item);
-        match &self.output.what {
-            What::DeadLetter { failure, .. } => tracing::error!(
-                listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
-                offset = record.offset, attempts, %failure,
-                "a record failed for good and is in the dead-letter topic"
-            ),
-            What::Retry { failure, next, .. } => tracing::warn!(
-                listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
-                offset = record.offset, attempts, %failure, due_ms = next.step.due_ms,
-                "a record failed, and waits in a retry topic"
-            ),
-            What::Reply(_) => {}
-        }
-        self.shared.finish([item.ticket]);
+        tell_sent(self.shared, &self.output.item, &self.output.what);
+        self.shared.finish([self.output.item.ticket]);
     }
 
     /// `false`: the partition closed first, and the record stays unfinished; or it was moved, and nobody wants this.
@@ -211,22 +197,13 @@ impl Stage<'_> {
     fn tell(&mut self, error: &ProduceError) {
         self.told = true;
         let halted = if self.halted { "; the partition stands still" } else { "" };
-        let what = self.what();
+        let what = self.output.what.name();
         let reason = format!("{what} cannot be sent: {error}{}{halted}", advice(error));
         self.shared.troubles.tell(&self.shared.scope.id, self.subject(), &reason);
     }
 
-    fn what(&self) -> &'static str {
-        match &self.output.what {
-            What::DeadLetter { .. } => "a dead letter",
-            What::Retry { .. } => "a copy for a retry topic",
-            What::Reply(_) => "a reply",
-        }
-    }
-
     fn subject(&self) -> Subject {
-        let record = &self.output.item.record;
-        Subject::Output(TopicPartition::new(Arc::clone(&record.topic), record.partition), record.offset)
+        subject_of(&self.output.item)
     }
 
     fn over(self) {
@@ -239,5 +216,29 @@ impl Stage<'_> {
             self.shared.nudge.notify_one();
         }
         self.shared.change(|flow| flow.shut(part));
+    }
+}
+
+/// What is told of when outputs of this record cannot be sent.
+pub(super) fn subject_of(item: &Item) -> Subject {
+    let record = &item.record;
+    Subject::Output(TopicPartition::new(Arc::clone(&record.topic), record.partition), record.offset)
+}
+
+/// Says that a record is where it belongs now.
+pub(super) fn tell_sent(shared: &Shared, item: &Item, what: &What) {
+    let (record, attempts) = (&item.record, shared.attempt_of(item));
+    match what {
+        What::DeadLetter { failure, .. } => tracing::error!(
+            listener = %shared.scope.id, topic = %record.topic, partition = record.partition,
+            offset = record.offset, attempts, %failure,
+            "a record failed for good and is in the dead-letter topic"
+        ),
+        What::Retry { failure, next, .. } => tracing::warn!(
+            listener = %shared.scope.id, topic = %record.topic, partition = record.partition,
+            offset = record.offset, attempts, %failure, due_ms = next.step.due_ms,
+            "a record failed, and waits in a retry topic"
+        ),
+        What::Reply(_) => {}
     }
 }

@@ -26,3 +26,14 @@ pub(super) enum What {
     /// What answers it.
     Reply(Box<Record>),
 }
+
+impl What {
+    /// As users call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::DeadLetter { .. } => "a dead letter",
+            Self::Retry { .. } => "a copy for a retry topic",
+            Self::Reply(_) => "a reply",
+        }
+    }
+}

@@ -23,9 +23,19 @@ impl RebalanceListener for Rebalance {
         }
         shared.change_and_tell(|flow| {
             // A partition that is assigned anew without having been revoked was lost unnoticed.
-            flow.remove(places).into_iter().for_each(|part| flow.give_up(part));
+            let lost = flow.remove(places);
+            lost.iter().for_each(|part| flow.give_up(*part));
+            shared.transactions.iter().for_each(|transactions| transactions.gone(&lost));
             flow.assign(places)
         });
+        if let Some(transactions) = &shared.transactions {
+            let parts =
+                shared.look(|flow| places.iter().filter_map(|place| flow.id(place)).collect::<Vec<_>>());
+            for part in parts {
+                // Nobody receives when the listener has ended.
+                let _ = transactions.came.send(part);
+            }
+        }
         shared.troubles.gone(places);
         shared.assignments.send_modify(|assignments| *assignments += 1);
     }
@@ -55,7 +65,7 @@ impl RebalanceListener for Rebalance {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
         let parts = remove(&shared, places);
-        shared.change(|flow| parts.into_iter().for_each(|part| flow.give_up(part)));
+        give_up(&shared, &parts);
     }
 }
 
@@ -78,5 +88,13 @@ async fn leave(shared: &Shared, parts: &[PartId]) {
             "the last commit before partitions went to another member failed: records are delivered again there"
         );
     }
+    give_up(shared, parts);
+}
+
+/// Another member may have them from here on.
+fn give_up(shared: &Shared, parts: &[PartId]) {
     shared.change(|flow| parts.iter().for_each(|part| flow.give_up(*part)));
+    if let Some(transactions) = &shared.transactions {
+        transactions.gone(parts);
+    }
 }

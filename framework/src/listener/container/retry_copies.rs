@@ -62,13 +62,23 @@ impl RetryCopies {
     pub(super) async fn publish(
         &self,
         record: &ConsumerRecord,
-        NextStep { source, topic, step }: &NextStep,
+        next: &NextStep,
         failed: Failed<'_>,
     ) -> Result<(), ProduceError> {
+        send_to_same_partition(&self.producer, self.copy(record, next, failed).await).await
+    }
+
+    /// A copy, to a topic that is made if it is missing.
+    pub(super) async fn copy(
+        &self,
+        record: &ConsumerRecord,
+        NextStep { source, topic, step }: &NextStep,
+        failed: Failed<'_>,
+    ) -> Record {
         if !self.is_there(topic) {
             self.see_to(source).await;
         }
-        let copy = Record {
+        Record {
             topic: Arc::clone(topic),
             partition: Some(record.partition),
             key: record.key.clone(),
@@ -76,8 +86,7 @@ impl RetryCopies {
             headers: with_step(of_failed(record, failed), *step),
             // Not the record's own: by that, retention could take it before it is due.
             timestamp_ms: None,
-        };
-        send_to_same_partition(&self.producer, copy).await
+        }
     }
 
     /// Makes the retry topics of `source` if they are missing. That they cannot be made is told by what is sent there.

@@ -1,8 +1,9 @@
 //! `Container`: a running listener, from its start to its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use klamm_client::{Client, ClientError, Consumer, Producer};
+use klamm_client::{Client, ClientError, Consumer, Producer, TopicPartition};
 use klamm_runtime::{Rng, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -13,11 +14,16 @@ use super::rebalance::Rebalance;
 use super::shared::{Parts, Shared};
 use super::sought::Sought;
 use super::status::{DrainReport, Ended};
-use super::{committing, output_stage, watching};
+use super::transactions::Transactions;
+use super::{committing, output_stage, taking_over, watching};
 use crate::listener::builder::Listener;
 use crate::listener::extract::{Scope, States};
 use crate::listener::retry_topics::RetryTopics;
 use crate::listener::topics::{DeadLetterTopics, Topics};
+
+/// How long a transaction may be open unless told otherwise; Kafka's own default. Only readers wait for it, and only
+/// when nobody takes the partition over.
+const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the listeners of an app share.
 #[derive(Debug, Clone)]
@@ -50,7 +56,28 @@ impl Container {
         let (outputs, to_send) = mpsc::unbounded_channel();
         let retries = RetryTopics::new(&settings.group, settings.policy.steps());
         let scope = Scope { id, group: Arc::clone(&settings.group), states, retries };
-        let parts = Parts { scope, call, settings, client: client.clone(), producer, outputs, rng, returned };
+        let (transactions, coming) = match settings.transactional {
+            true => {
+                let timeout = settings.transaction_timeout.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
+                let (transactions, coming) = Transactions::new(client, &settings.group, timeout);
+                // What cannot work is told now, and not when the first partition comes.
+                drop(transactions.producer(&TopicPartition::new("none", 0))?);
+                (Some(transactions), Some(coming))
+            }
+            false => (None, None),
+        };
+        let client_of_parts = client.clone();
+        let parts = Parts {
+            scope,
+            call,
+            settings,
+            client: client_of_parts,
+            producer,
+            transactions,
+            outputs,
+            rng,
+            returned,
+        };
         let shared = Arc::new(Shared::new(parts));
         let consumer = subscribe(&shared, client, dead_letter_topics).await?;
         shared.attach(consumer.handle());
@@ -73,6 +100,9 @@ impl Container {
             let workers = Tasks::new();
             workers.spawn("listener commits", committing::run(Arc::clone(&shared)));
             workers.spawn("listener outputs", output_stage::run(Arc::clone(&shared), to_send));
+            if let Some(coming) = coming {
+                workers.spawn("listener transactions", taking_over::run(Arc::clone(&shared), coming));
+            }
             workers.spawn("listener topics", watching::run(shared, poll_loop.consumer.client().clone()));
             end.send_replace(Some(poll_loop.run(workers).await));
         });
@@ -109,6 +139,7 @@ async fn subscribe(
         .group(Arc::clone(&settings.group))
         .auto_offset_reset(settings.offset_reset)
         .auto_commit(None)
+        .isolation(settings.isolation)
         .rebalance_listener(Arc::new(Rebalance(Arc::downgrade(shared))));
     let (pattern, group) = (settings.topics.clone(), Arc::clone(&settings.group));
     let builder = match shared.scope.with_retries(&settings.topics) {

@@ -17,12 +17,13 @@ use super::commits::Commits;
 use super::dead_letter::DeadLetters;
 use super::outputs::Output;
 use super::retry_copies::RetryCopies;
-use super::start_offsets::commit_starts;
+use super::start_offsets;
+use super::transactions::Transactions;
 use super::troubles::Troubles;
 use crate::listener::builder::{CommitOnAssign, Settings};
 use crate::listener::extract::Scope;
 use crate::listener::failure::Failure;
-use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Tell, Ticket};
+use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Safe, Tell, Ticket};
 use crate::listener::handler::Call;
 use crate::listener::topics::Topics;
 
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     /// None: the policy has no retry topics.
     pub(super) retry_copies: Option<Arc<RetryCopies>>,
     pub(super) producer: Producer,
+    /// None: the listener is not transactional.
+    pub(super) transactions: Option<Transactions>,
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) returned: mpsc::UnboundedSender<Back>,
@@ -76,6 +79,7 @@ pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) client: Client,
     pub(super) producer: Producer,
+    pub(super) transactions: Option<Transactions>,
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) returned: mpsc::UnboundedSender<Back>,
@@ -98,7 +102,7 @@ impl Finishing {
 
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { scope, call, settings, client, producer, outputs, rng, returned } = parts;
+        let Parts { scope, call, settings, client, producer, transactions, outputs, rng, returned } = parts;
         let rules = Rules {
             budget: settings.budget,
             workers: settings.concurrency,
@@ -123,6 +127,7 @@ impl Shared {
             dead_letters: DeadLetters::new(producer.clone()),
             retry_copies,
             producer,
+            transactions,
             outputs,
             rng,
             returned,
@@ -241,6 +246,21 @@ impl Shared {
         }
     }
 
+    /// These deliveries need no more work, and this is committed.
+    pub(super) fn finish_committed(&self, safe: &Safe, done: &[Item]) {
+        let more = self.change(|flow| {
+            let mut all_done = false;
+            for item in done {
+                all_done |= self.finish_one(flow, item.ticket) == Some(true);
+            }
+            flow.committed(std::slice::from_ref(safe));
+            all_done && !flow.committable(&[safe.part]).is_empty()
+        });
+        if more {
+            self.commits.request();
+        }
+    }
+
     /// If it counts: whether nothing of the record's partition is unfinished any more.
     fn finish_one(&self, flow: &mut Flow<ConsumerRecord>, ticket: Ticket) -> Option<bool> {
         let finished = flow.finish(ticket);
@@ -275,6 +295,16 @@ impl Shared {
         self.endings.until(|| is_over().then_some(())).await;
     }
 
+    /// Resolves when the partition is closed.
+    pub(super) async fn closed(&self, part: PartId) {
+        self.endings.until(|| self.look(|flow| flow.is_closed(part)).then_some(())).await;
+    }
+
+    /// Resolves when this delivery counts for nothing any more.
+    pub(super) async fn void(&self, ticket: Ticket) {
+        self.endings.until(|| self.look(|flow| !flow.wants(ticket)).then_some(())).await;
+    }
+
     /// The listener stops, unless it does already for another reason.
     pub(super) fn fail(&self, failure: ListenerFailure) {
         self.stopped_by.send_if_modified(|first| match first {
@@ -302,6 +332,9 @@ impl Shared {
     }
 
     async fn commit(&self, parts: &[PartId]) -> Result<(), ConsumeError> {
+        if let Some(transactions) = &self.transactions {
+            return self.commit_in_transactions(transactions, parts).await;
+        }
         let safe = self.look(|flow| flow.committable(parts));
         let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
         consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await?;
@@ -319,15 +352,22 @@ impl Shared {
             self.scope.retries.as_ref().is_some_and(|retries| retries.source_of(&place.topic).is_some())
         };
         let (retries, others): (Vec<_>, Vec<_>) = places.iter().cloned().partition(is_retry);
-        let committed = match commit_starts(consumer, &others, commit_on_assign, offset_reset).await {
-            // What waits there was sent by this group, wherever it begins elsewhere.
-            Ok(some) if offset_reset != OffsetReset::Earliest => {
+        let commit = async {
+            let mut starts = start_offsets::starts(consumer, &others, commit_on_assign, offset_reset).await?;
+            if offset_reset != OffsetReset::Earliest {
+                // What waits there was sent by this group, wherever it begins elsewhere.
                 let begin = (CommitOnAssign::Always, OffsetReset::Earliest);
-                commit_starts(consumer, &retries, begin.0, begin.1).await.map(|more| some + more)
+                starts.extend(start_offsets::starts(consumer, &retries, begin.0, begin.1).await?);
             }
-            committed => committed,
+            let count = starts.len();
+            match &self.transactions {
+                _ if starts.is_empty() => {}
+                Some(transactions) => self.commit_starts_in_transactions(transactions, starts).await?,
+                None => consumer.commit(starts).await?,
+            }
+            Ok::<_, ConsumeError>(count)
         };
-        match committed {
+        match commit.await {
             Ok(0) => {}
             Ok(partitions) => {
                 tracing::debug!(listener = %self.scope.id, partitions, "committed where the group begins");

@@ -7,28 +7,25 @@ use klamm_client::{ConsumeError, ConsumerHandle, OffsetReset, TopicPartition};
 
 use crate::listener::builder::CommitOnAssign;
 
-/// Commits the starts of those partitions that have no committed offset, as `policy` says. Says how many.
-pub(super) async fn commit_starts(
+/// The starts to commit: of those partitions that have no committed offset, as `policy` says.
+pub(super) async fn starts(
     consumer: &ConsumerHandle,
     places: &[TopicPartition],
     policy: CommitOnAssign,
     reset: OffsetReset,
-) -> Result<usize, ConsumeError> {
+) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
     if !is_wanted(policy, reset) {
-        return Ok(0);
+        return Ok(HashMap::new());
     }
     let committed = consumer.committed(places).await?;
     let new: Vec<_> = places.iter().filter(|place| !committed.contains_key(*place)).cloned().collect();
     if new.is_empty() {
-        return Ok(0);
+        return Ok(HashMap::new());
     }
-    let starts: HashMap<_, _> = match reset {
-        OffsetReset::Earliest => consumer.beginning_offsets(&new).await?,
-        _ => consumer.end_offsets(&new).await?,
-    };
-    let count = starts.len();
-    consumer.commit(starts).await?;
-    Ok(count)
+    match reset {
+        OffsetReset::Earliest => consumer.beginning_offsets(&new).await,
+        _ => consumer.end_offsets(&new).await,
+    }
 }
 
 fn is_wanted(policy: CommitOnAssign, reset: OffsetReset) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use klamm_client::{ConsumeError, ProduceError};
+use klamm_client::{ConsumeError, ProduceError, TopicPartition};
 use thiserror::Error;
 
 use crate::listener::failure::Failure;
@@ -36,6 +36,18 @@ pub enum ListenerFailure {
         offset: i64,
         /// Why it was refused.
         source: Arc<ProduceError>,
+    },
+    /// The transactions of a [transactional](crate::listener::ListenerBuilder::transactional) listener were refused for
+    /// a minute. What was not committed comes again after a restart.
+    #[error(
+        "the transactions of {partition} are refused: {reason} (a transactional listener may have to be allowed to write \
+         to the transactional ids that begin with its group's name, and to read its group)"
+    )]
+    Transactions {
+        /// The partition whose transactions they are.
+        partition: TopicPartition,
+        /// What the cluster says.
+        reason: Arc<str>,
     },
     /// The consumer met an error that retrying does not cure.
     #[error(transparent)]

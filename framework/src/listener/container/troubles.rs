@@ -48,6 +48,8 @@ pub(super) enum Subject {
     DeadLetters(Arc<str>),
     /// A batch that cannot be read.
     Reading(TopicPartition),
+    /// The transactions of a partition.
+    Transactions(TopicPartition),
     /// An output of the record at this offset.
     Output(TopicPartition, i64),
 }
@@ -107,7 +109,10 @@ impl Troubles {
     /// These partitions are not this listener's any more, and not its troubles. What is wrong with a topic as such is
     /// told again if it still is.
     pub(super) fn gone(&self, places: &[TopicPartition]) {
-        places.iter().for_each(|place| self.read(place));
+        for place in places {
+            self.read(place);
+            self.over(&Subject::Transactions(place.clone()));
+        }
     }
 
     /// Those that are there.
@@ -141,7 +146,7 @@ impl Subject {
     fn place(&self) -> (Option<&TopicPartition>, Option<i64>) {
         match self {
             Self::Commits | Self::Topic(_) | Self::DeadLetters(_) => (None, None),
-            Self::Reading(place) => (Some(place), None),
+            Self::Reading(place) | Self::Transactions(place) => (Some(place), None),
             Self::Output(place, offset) => (Some(place), Some(*offset)),
         }
     }

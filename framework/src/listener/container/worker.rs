@@ -10,6 +10,8 @@ use super::ListenerFailure;
 use super::call::{Called, call};
 use super::judge::judge;
 use super::shared::{Item, Shared};
+use super::transactions::Transactions;
+use super::unit::unit;
 use crate::listener::builder::AckPolicy;
 use crate::listener::flow::{Run, after};
 
@@ -25,7 +27,10 @@ pub(super) async fn work(shared: Arc<Shared>) {
     let (mut items, mut done) = (Vec::new(), Vec::new());
     while let Some(run) = shared.take(&mut items) {
         let begun = Instant::now();
-        let handled = slice(&shared, run, pace.records, &mut items, &mut done).await;
+        let handled = match &shared.transactions {
+            Some(transactions) => in_transactions(&shared, transactions, run, pace.records, &mut items).await,
+            None => slice(&shared, run, pace.records, &mut items, &mut done).await,
+        };
         pace.took(handled, begun.elapsed());
         yield_now().await;
     }
@@ -77,6 +82,29 @@ async fn slice(
                 }
             }
         }
+        return handled;
+    }
+}
+
+/// As [`slice`], a transaction after the other.
+async fn in_transactions(
+    shared: &Arc<Shared>,
+    transactions: &Transactions,
+    run: Run,
+    most: u32,
+    items: &mut Vec<Item>,
+) -> u32 {
+    let mut handled = 0_u32;
+    loop {
+        handled = handled.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
+        let back = unit(shared, transactions, run.part, items).await;
+        if back.is_empty() && handled < most && shared.change(|flow| flow.go_on(&run, items)) {
+            continue;
+        }
+        shared.change_times(|flow, now| {
+            flow.put_back(run, back, now);
+            flow.wake(now);
+        });
         return handled;
     }
 }

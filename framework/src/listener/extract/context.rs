@@ -9,6 +9,7 @@ use super::states::States;
 use crate::listener::ack::Ack;
 use crate::listener::retry_topics::RetryTopics;
 use crate::listener::topics::Topics;
+use crate::template::Tx;
 
 /// One delivery of one record to one listener: what [`FromRecord`](super::FromRecord) makes arguments from.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Delivery<'a> {
     pub(crate) attempt: u32,
     pub(crate) scope: &'a Scope,
     pub(crate) ack: Option<&'a Ack>,
+    pub(crate) tx: Option<&'a Tx>,
 }
 
 impl Delivery<'_> {
@@ -58,6 +60,7 @@ impl Delivery<'_> {
 pub struct BatchDelivery<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) ack: Option<&'a Ack>,
+    pub(crate) tx: Option<&'a Tx>,
 }
 
 impl BatchDelivery<'_> {
@@ -105,6 +108,7 @@ impl Scope {
 pub struct Needs {
     pub(crate) states: Vec<(TypeId, &'static str)>,
     pub(crate) ack: bool,
+    pub(crate) tx: bool,
     /// It returns replies, which somebody has to send.
     pub(crate) answers: bool,
 }

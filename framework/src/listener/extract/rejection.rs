@@ -48,6 +48,9 @@ pub enum Rejection {
     /// The listener does not acknowledge by hand. Not seen in a running app: it would not have started.
     #[error("the listener's ack policy is not manual")]
     NoAck,
+    /// The listener is not transactional. Not seen in a running app: it would not have started.
+    #[error("the listener is not transactional")]
+    NoTx,
     /// What an extractor of yours says.
     #[error("{0}")]
     Other(#[source] BoxError),

@@ -36,6 +36,9 @@ pub enum FailureKind {
     Panicked,
     /// The handler's reply cannot be made or sent. The handler was done by then.
     Unanswered,
+    /// What the handler sent in its transaction was refused, or the transaction was open for longer than it may be. The
+    /// handler was done by then; nothing of it is visible.
+    NotCommitted,
     /// The handler returned without error but dropped its [`Ack`](crate::Ack) unused.
     NotAcknowledged,
     /// The handler put the record off, by [`Ack::nack`](crate::Ack::nack). No policy is asked about this.
@@ -70,6 +73,11 @@ impl Failure {
     /// The handler returned a reply, and it cannot be made or sent.
     pub(crate) fn unanswered<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(FailureKind::Unanswered, Box::new(error), std::any::type_name::<E>())
+    }
+
+    /// The handler is done, and its transaction cannot be committed for a reason of its own.
+    pub(crate) fn not_committed<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self::new(FailureKind::NotCommitted, Box::new(error), std::any::type_name::<E>())
     }
 
     pub(crate) fn not_acknowledged() -> Self {

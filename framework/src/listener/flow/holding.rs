@@ -3,7 +3,7 @@
 use klamm_client::TopicPartition;
 
 use super::part::Part;
-use super::record::{PartId, Payload, Tell};
+use super::record::{PartId, Payload, Tell, Ticket};
 use super::state::Flow;
 
 /// An offset that may be committed.
@@ -250,6 +250,25 @@ impl<T: Payload> Flow<T> {
             Some(Safe { part: *id, place: part.place.clone(), offset, epoch })
         });
         safe.collect()
+    }
+
+    /// What may be committed together with the end of these deliveries, which are of one partition and come by rising
+    /// offset. `None`: one of them counts for nothing any more.
+    pub(crate) fn committable_with(&self, id: PartId, tickets: &[Ticket]) -> Option<Safe> {
+        let part = self.part(id).filter(|part| !part.gone)?;
+        let entries: Vec<_> = tickets.iter().map(|ticket| ticket.entry).collect();
+        let (offset, epoch) = (part.ledger.committable_with(&entries)?, part.ledger.epoch());
+        Some(Safe { part: id, place: part.place.clone(), offset, epoch })
+    }
+
+    /// Whether the partition was moved, and the place is not committed yet.
+    pub(crate) fn is_moved(&self, id: PartId) -> bool {
+        self.part(id).is_some_and(|part| part.ledger.is_moved())
+    }
+
+    /// Whether the partition was neither moved nor lost since this was safe to commit.
+    pub(crate) fn is_current(&self, safe: &Safe) -> bool {
+        self.part(safe.part).is_some_and(|part| !part.gone && part.ledger.epoch() == safe.epoch)
     }
 
     /// The broker took these commits.

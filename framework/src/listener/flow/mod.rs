@@ -33,6 +33,7 @@ mod timers;
 mod working;
 
 pub(crate) use budget::Budget;
+pub(crate) use holding::Safe;
 pub(crate) use record::{Arrival, Item, PartId, Tell, Ticket};
 pub(crate) use state::{Batching, Flow, Rules};
 pub(crate) use timers::after;

@@ -24,6 +24,13 @@ pub(crate) struct Ticket {
     pub(super) entry: ledger::Ticket,
 }
 
+impl Ticket {
+    /// Of its record.
+    pub(crate) fn offset(self) -> i64 {
+        self.entry.offset
+    }
+}
+
 /// What flows: a record, as far as it matters here.
 pub(crate) trait Payload {
     /// Its place in its partition.

@@ -138,6 +138,27 @@ impl<T: Payload> Flow<T> {
         self.wait(id, lane, Some(due));
     }
 
+    /// Ends the run, and these records come first in its lane, each when it is due; those that count for nothing any
+    /// more are left out.
+    pub(crate) fn put_back(&mut self, run: Run, mut items: Vec<Item<T>>, now: Instant) {
+        self.spare += 1;
+        let Some(part) = self.part_mut(run.part) else { return };
+        items.retain(|item| part.ledger.is_unfinished(item.ticket.entry));
+        if !part.closed && !items.is_empty() {
+            for item in items.iter().filter(|item| item.due.is_some()) {
+                part.ledger.retrying(item.ticket.entry);
+            }
+            match run.turn {
+                Turn::Lane(lane) => part.lanes.put_back(lane, items.into_iter()),
+                Turn::Loose => {
+                    let lane = part.lanes.apart(items);
+                    self.settle(run.part, lane, now);
+                }
+            }
+        }
+        self.release(run, now);
+    }
+
     /// As [`Flow::retry`], of records that belong to no lane any more.
     pub(crate) fn retry_apart(&mut self, id: PartId, items: Vec<Item<T>>, due: Instant) {
         let Some(part) = self.part_mut(id).filter(|part| !part.closed) else { return };

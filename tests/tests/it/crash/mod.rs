@@ -8,6 +8,7 @@
 //! ledger.rs   what clients were told, and what that makes of what they are told later   (pure)
 //! damage.rs   files that were damaged between two runs
 //! exactly_once.rs  a copier that works in transactions, kill after kill
+//! transactional.rs  processes with a transactional listener, kill after kill
 //! replays.rs  a replay of dead letters, kill after kill
 //! ```
 
@@ -18,6 +19,7 @@ mod exactly_once;
 mod kills;
 mod ledger;
 mod replays;
+mod transactional;
 
 use std::time::Duration;
 
