@@ -241,7 +241,8 @@ impl FakeBroker {
 
     /// What a group has committed for a partition.
     pub fn committed(&self, group: &str, partition: impl Into<TopicPartition>) -> Option<i64> {
-        self.shared.state().groups.get(group)?.committed().get(&partition.into()).copied()
+        let state = self.shared.state();
+        state.groups.get(group)?.committed().get(&partition.into()).map(|committed| committed.offset)
     }
 
     /// Commits for a group, as if it had read so far before.
@@ -250,7 +251,7 @@ impl FakeBroker {
     /// An empty name, or more than 1,000 groups.
     pub fn commit(&self, group: &str, partition: impl Into<TopicPartition>, offset: i64) -> &Self {
         let mut state = self.shared.state();
-        let made = state.group(group).map(|group| group.commit(partition.into(), offset));
+        let made = state.group(group).map(|group| group.commit(partition.into(), offset.into()));
         let told = made.map_err(ErrorCode::name);
         drop(state);
         assert!(told.is_ok(), "group {group:?}: {told:?}");

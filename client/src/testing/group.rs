@@ -9,7 +9,7 @@ use klamm_protocol::messages::{JoinGroupRequest, JoinGroupResponse, SyncGroupReq
 use klamm_protocol::{ErrorCode, Utf8Bytes};
 use tokio::time::Instant;
 
-use crate::types::TopicPartition;
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// Most members of a group.
 const MEMBERS_MAX: usize = 100;
@@ -24,7 +24,7 @@ pub(super) struct Group {
     named: usize,
     leader: Utf8Bytes,
     protocol: Utf8Bytes,
-    committed: BTreeMap<TopicPartition, i64>,
+    committed: BTreeMap<TopicPartition, OffsetAndMetadata>,
     /// Members dropped for silence, or because a test wanted it.
     expelled: usize,
 }
@@ -315,11 +315,11 @@ impl Group {
         }
     }
 
-    pub(super) fn commit(&mut self, partition: TopicPartition, offset: i64) {
+    pub(super) fn commit(&mut self, partition: TopicPartition, offset: OffsetAndMetadata) {
         self.committed.insert(partition, offset);
     }
 
-    pub(super) fn committed(&self) -> &BTreeMap<TopicPartition, i64> {
+    pub(super) fn committed(&self) -> &BTreeMap<TopicPartition, OffsetAndMetadata> {
         &self.committed
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_protocol::ErrorCode;
 
-use crate::types::TopicPartition;
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// Most transactional ids.
 const IDS_MAX: usize = 10_000;
@@ -33,7 +33,7 @@ struct Transaction {
 pub(super) struct Offset {
     pub(super) group: String,
     pub(super) partition: TopicPartition,
-    pub(super) offset: i64,
+    pub(super) offset: OffsetAndMetadata,
 }
 
 /// A transaction that has just ended.
@@ -188,7 +188,7 @@ mod tests {
         all.add_partition(asker(0), here.clone()).unwrap();
         assert_eq!(all.may_write(asker(0), &here), Ok(()));
         assert_eq!(all.may_write(asker(0), &other), Err(ErrorCode::InvalidTxnState));
-        let offset = Offset { group: "g".to_owned(), partition: other, offset: 7 };
+        let offset = Offset { group: "g".to_owned(), partition: other, offset: 7.into() };
         assert_eq!(all.add_offset(asker(0), offset.clone()), Err(ErrorCode::InvalidTxnState));
         all.add_group(asker(0), "g").unwrap();
         all.add_offset(asker(0), offset.clone()).unwrap();

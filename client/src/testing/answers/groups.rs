@@ -20,7 +20,7 @@ use crate::testing::group::Held;
 use crate::testing::received::Received;
 use crate::testing::script::Verdict;
 use crate::testing::state::State;
-use crate::types::TopicPartition;
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 /// Up to this version one member leaves.
 const ONE_LEAVES_UP_TO: i16 = 2;
@@ -141,7 +141,9 @@ pub(super) fn commit(
             };
             if let (ErrorCode::None, Ok(name), Ok(group)) = (code, &name, state.group(&request.group_id)) {
                 let partition = TopicPartition::new(name.clone(), part.partition_index);
-                group.commit(partition, part.committed_offset);
+                let metadata = part.committed_metadata.as_deref().unwrap_or_default();
+                let offset = OffsetAndMetadata::new(part.committed_offset).with_metadata(metadata);
+                group.commit(partition, offset);
             }
             answered.partitions.push(OffsetCommitResponsePartition {
                 partition_index: part.partition_index,
@@ -210,10 +212,12 @@ fn committed_by(
     let committed = state.groups.get(&*asked.group_id).map_or(&nothing, |group| group.committed());
     let part = |name: &str, partition_index: i32| {
         let code = verdict.partition(name, partition_index).unwrap_or(ErrorCode::None);
-        let offset = committed.get(&TopicPartition::new(name, partition_index)).copied();
+        let committed = committed.get(&TopicPartition::new(name, partition_index));
+        let committed = committed.filter(|_| code == ErrorCode::None);
         OffsetFetchResponsePartitions {
             partition_index,
-            committed_offset: offset.filter(|_| code == ErrorCode::None).unwrap_or(-1),
+            committed_offset: committed.map_or(-1, |committed| committed.offset),
+            metadata: Some(committed.map_or("", |committed| &committed.metadata).into()),
             error_code: code.code(),
             ..Default::default()
         }

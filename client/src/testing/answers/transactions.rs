@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::testing::script::Verdict;
 use crate::testing::state::State;
 use crate::testing::transactions::{Asker, Offset};
-use crate::types::TopicPartition;
+use crate::types::{OffsetAndMetadata, TopicPartition};
 
 pub(super) fn init(
     state: &mut State,
@@ -117,7 +117,9 @@ pub(super) fn commit_offsets(
                 Some(code) => code,
                 None if may != ErrorCode::None => may,
                 None => {
-                    let offset = Offset { group, partition, offset: part.committed_offset };
+                    let metadata = part.committed_metadata.as_deref().unwrap_or_default();
+                    let offset = OffsetAndMetadata::new(part.committed_offset).with_metadata(metadata);
+                    let offset = Offset { group, partition, offset };
                     state.transactions.add_offset(asker, offset).err().unwrap_or(ErrorCode::None)
                 }
             };
