@@ -27,6 +27,8 @@ mod ending;
 mod evil;
 #[cfg(feature = "testing")]
 mod failures;
+#[cfg(feature = "testing")]
+mod health_attacks;
 #[cfg(all(
     feature = "bincode",
     feature = "postcard",
@@ -56,6 +58,8 @@ mod registry_attacks;
 mod replying;
 #[cfg(feature = "testing")]
 mod requests;
+#[cfg(feature = "testing")]
+mod retry_attacks;
 mod retry_topics;
 #[cfg(all(
     feature = "testing",

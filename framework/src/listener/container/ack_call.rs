@@ -20,12 +20,23 @@ pub(super) struct AckCall {
 struct State {
     tickets: Tickets,
     phase: Phase,
+    /// The partition was moved before it was acknowledged.
+    is_void: bool,
 }
 
 /// The records to acknowledge: mostly one, for which nothing is allocated.
 enum Tickets {
     One(Ticket),
     Some(Vec<Ticket>),
+}
+
+impl Tickets {
+    fn as_slice(&self) -> &[Ticket] {
+        match self {
+            Self::One(ticket) => std::slice::from_ref(ticket),
+            Self::Some(tickets) => tickets,
+        }
+    }
 }
 
 enum Phase {
@@ -52,7 +63,7 @@ impl AckCall {
             [item] => Tickets::One(item.ticket),
             items => Tickets::Some(items.iter().map(|item| item.ticket).collect()),
         };
-        let state = Mutex::new(State { tickets, phase: Phase::Running });
+        let state = Mutex::new(State { tickets, phase: Phase::Running, is_void: false });
         Arc::new(Self { shared: Arc::clone(shared), part, state })
     }
 
@@ -115,6 +126,7 @@ impl AckTarget for AckCall {
         }
         let before = std::mem::replace(&mut state.phase, Phase::Acknowledged);
         let tickets = std::mem::replace(&mut state.tickets, Tickets::Some(Vec::new()));
+        state.is_void = !self.shared.look(|flow| tickets.as_slice().iter().all(|ticket| flow.wants(*ticket)));
         drop(state);
         match tickets {
             Tickets::One(ticket) => self.shared.finish([ticket]),
@@ -131,6 +143,9 @@ impl AckTarget for AckCall {
         });
         if is_gone {
             return Err(AckError::Gone);
+        }
+        if self.state().is_void {
+            return Err(AckError::Void);
         }
         if is_assigned {
             return match self.shared.commits.flush().await {

@@ -29,7 +29,7 @@ pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>
         }
         let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
         let random = shared.rng.next_u64();
-        let steps_taken = shared.retry_copies.as_ref().map_or(0, |copies| copies.steps_taken(&item.record));
+        let steps_taken = shared.retry_copies.steps_taken(&item.record);
         let delivered = Delivered { attempt: item.attempt, elapsed, steps_taken };
         match shared.settings.policy.decide(&failure, delivered, random) {
             Decision::RetryAfter(wait) => {
@@ -65,15 +65,11 @@ pub(super) fn take_back(shared: &Shared, Back { part, items, failure }: Back) {
 /// Lets the record wait in its next retry topic.
 fn forward(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>) {
     let deliveries = shared.attempt_of(&item);
-    let step = shared
-        .retry_copies
-        .as_ref()
-        .and_then(|copies| Some((copies, copies.next(&item.record, deliveries)?)));
-    let Some((copies, next)) = step else {
+    let Some(next) = shared.retry_copies.next(&item.record, deliveries) else {
         // There is no step that the policy could mean: it is not passed over in silence.
         return give_up(shared, part, item, failure, Ending::DeadLetter { topic: None });
     };
-    let what = What::Retry { copies: Arc::clone(copies), next, failure };
+    let what = What::Retry { copies: Arc::clone(&shared.retry_copies), next, failure };
     shared.change(|flow| flow.open(part));
     // Nobody receives when the listener has ended; then the record is delivered again after a restart.
     let _ = shared.outputs.send(Output { part, item, what });

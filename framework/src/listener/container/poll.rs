@@ -171,11 +171,11 @@ fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
                 "{error}; the partition stands still (restore the log, or say what becomes of it with \
                  `FailurePolicy::unreadable`)"
             );
-            shared.troubles.tell(listener, Subject::Reading(partition.clone()), &reason);
-            // It may have gone meanwhile: whoever takes it away ends its troubles after that.
-            if shared.look(|flow| flow.id(partition)).is_none() {
-                shared.troubles.gone(std::slice::from_ref(partition));
-            }
+            stands_still(shared, partition, &reason);
+        }
+        ConsumeError::Fetch { ref partition, code: ErrorCode::TopicAuthorizationFailed } => {
+            let reason = format!("{error} (allow this user to read the topic); the partition stands still");
+            stands_still(shared, partition, &reason);
         }
         // Of one that was taken out meanwhile.
         ConsumeError::Topic { ref topic, .. } if !shared.topics().hold(topic) => {}
@@ -188,6 +188,15 @@ fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
         error => return Err(error.into()),
     }
     Ok(())
+}
+
+/// A partition cannot be read, and somebody has to see to it.
+pub(super) fn stands_still(shared: &Shared, partition: &TopicPartition, reason: &str) {
+    shared.troubles.tell(&shared.scope.id, Subject::Reading(partition.clone()), reason);
+    // It may have gone meanwhile: whoever takes it away ends its troubles after that.
+    if shared.look(|flow| flow.id(partition)).is_none() {
+        shared.troubles.gone(std::slice::from_ref(partition));
+    }
 }
 
 /// Whether the broker failed at reading and does not know why, which says nothing about its next try. The consumer

@@ -1,6 +1,7 @@
 //! The listener's hook into rebalances: partitions come and go.
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use klamm_client::{RebalanceListener, TopicPartition};
@@ -27,6 +28,7 @@ impl RebalanceListener for Rebalance {
             flow.assign(places)
         });
         shared.troubles.gone(places);
+        shared.is_out.store(false, Ordering::Relaxed);
         shared.assignments.send_modify(|assignments| *assignments += 1);
     }
 
@@ -54,6 +56,7 @@ impl RebalanceListener for Rebalance {
     async fn lost(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
+        shared.is_out.store(true, Ordering::Relaxed);
         let parts = remove(&shared, places);
         shared.change(|flow| parts.into_iter().for_each(|part| flow.give_up(part)));
     }

@@ -19,7 +19,7 @@ const LONG_DELAY: Duration = Duration::from_secs(24 * 3_600);
 /// Sends records to the retry topics of one listener.
 #[derive(Debug)]
 pub(super) struct RetryCopies {
-    pub(super) topics: RetryTopics,
+    topics: RetryTopics,
     producer: Producer,
     client: Client,
     /// Topics that were seen to be there.
@@ -68,12 +68,27 @@ impl RetryCopies {
         if !self.is_there(topic) {
             self.see_to(source).await;
         }
+        let sent = self.send(record, topic, *step, failed).await;
+        if sent.is_err() {
+            // It may have been deleted: the next attempt looks.
+            self.there.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+        }
+        sent
+    }
+
+    async fn send(
+        &self,
+        record: &ConsumerRecord,
+        topic: &Arc<str>,
+        step: Step,
+        failed: Failed<'_>,
+    ) -> Result<(), ProduceError> {
         let copy = Record {
             topic: Arc::clone(topic),
             partition: Some(record.partition),
             key: record.key.clone(),
             value: record.value.clone(),
-            headers: with_step(of_failed(record, failed), *step),
+            headers: with_step(of_failed(record, failed), step),
             // Not the record's own: by that, retention could take it before it is due.
             timestamp_ms: None,
         };
@@ -105,8 +120,11 @@ pub(crate) async fn make_missing(
     retries: &RetryTopics,
     source: &str,
 ) -> Result<Vec<Arc<str>>, AdminError> {
-    let admin = client.admin();
     let wanted = retries.of(source);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let admin = client.admin();
     let names: Vec<Arc<str>> =
         [source.into()].into_iter().chain(wanted.iter().map(|(name, _)| name.clone())).collect();
     let described = admin.describe_topics(&names).await?;

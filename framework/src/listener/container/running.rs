@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use klamm_client::{Client, ClientError, Consumer, Producer};
+use klamm_client::{Client, ClientError, Consumer, OffsetReset, Producer};
 use klamm_runtime::{Rng, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -104,10 +104,13 @@ async fn subscribe(
     dead_letter_topics: Arc<DeadLetterTopics>,
 ) -> Result<Consumer, ClientError> {
     let settings = &shared.settings;
+    let retries = shared.scope.retries.clone();
     let builder = client
         .consumer()
         .group(Arc::clone(&settings.group))
         .auto_offset_reset(settings.offset_reset)
+        // What waits there was sent by this group, wherever it begins elsewhere.
+        .auto_offset_reset_of(move |topic| retries.source_of(topic).map(|_| OffsetReset::Earliest))
         .auto_commit(None)
         .rebalance_listener(Arc::new(Rebalance(Arc::downgrade(shared))));
     let (pattern, group) = (settings.topics.clone(), Arc::clone(&settings.group));

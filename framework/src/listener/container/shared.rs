@@ -1,11 +1,10 @@
 //! What the poll loop, the workers, the rebalance hook and the acknowledgements of one listener share.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::{
-    Client, ConsumeError, ConsumerHandle, ConsumerRecord, OffsetReset, Producer, TopicPartition,
-};
+use klamm_client::{Client, ConsumeError, ConsumerHandle, ConsumerRecord, Producer, TopicPartition};
 use klamm_runtime::Rng;
 use tokio::sync::{Notify, SetOnce, mpsc, watch};
 use tokio::time::Instant;
@@ -18,7 +17,7 @@ use super::outputs::Output;
 use super::retry_copies::RetryCopies;
 use super::start_offsets::commit_starts;
 use super::troubles::Troubles;
-use crate::listener::builder::{CommitOnAssign, Settings};
+use crate::listener::builder::Settings;
 use crate::listener::extract::Scope;
 use crate::listener::failure::Failure;
 use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Tell, Ticket};
@@ -49,8 +48,7 @@ pub(super) struct Shared {
     pub(super) nudge: Notify,
     pub(super) commits: Commits,
     pub(super) dead_letters: DeadLetters,
-    /// None: the policy has no retry topics.
-    pub(super) retry_copies: Option<Arc<RetryCopies>>,
+    pub(super) retry_copies: Arc<RetryCopies>,
     pub(super) producer: Producer,
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
@@ -60,11 +58,15 @@ pub(super) struct Shared {
     pub(super) troubles: Troubles,
     /// How often partitions were assigned, none included.
     pub(super) assignments: watch::Sender<u64>,
+    /// Its group went on without it, and it has not joined it again.
+    pub(super) is_out: AtomicBool,
     consumer: SetOnce<ConsumerHandle>,
     /// Commits go out one after the other, so that an older one cannot overtake a newer one.
     commit_turn: tokio::sync::Mutex<()>,
     /// What is subscribed to now.
     topics: Mutex<Topics>,
+    /// Retry topics of delays that the policy has no more, which are subscribed to as well.
+    left_over: Mutex<Vec<Arc<str>>>,
 }
 
 /// What the container is made of, before it runs.
@@ -89,21 +91,20 @@ impl Shared {
             batching: settings.batching(),
         };
         let topics = Mutex::new(settings.topics.clone());
-        let retries = scope.retries.clone();
-        let retry_copies =
-            retries.map(|retries| Arc::new(RetryCopies::new(retries, &client, producer.clone())));
+        let retry_copies = RetryCopies::new(scope.retries.clone(), &client, producer.clone());
         Self {
             scope,
             call,
             settings,
             topics,
+            left_over: Mutex::default(),
             flow: Mutex::new(Flow::new(rules)),
             bell: Bell::default(),
             endings: Bell::default(),
             nudge: Notify::new(),
             commits: Commits::new(),
             dead_letters: DeadLetters::new(producer.clone()),
-            retry_copies,
+            retry_copies: Arc::new(retry_copies),
             producer,
             outputs,
             rng,
@@ -111,6 +112,7 @@ impl Shared {
             stopped_by: watch::Sender::new(None),
             troubles: Troubles::default(),
             assignments: watch::Sender::new(0),
+            is_out: AtomicBool::new(false),
             consumer: SetOnce::new(),
             commit_turn: tokio::sync::Mutex::new(()),
         }
@@ -130,6 +132,21 @@ impl Shared {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Retry topics of delays that the policy has no more were found.
+    pub(super) fn add_left_over(&self, topics: Vec<Arc<str>>) {
+        self.left_over.lock().unwrap_or_else(PoisonError::into_inner).extend(topics);
+    }
+
+    /// All that is to be subscribed to for these topics.
+    pub(super) fn subscription(&self, topics: &[Arc<str>]) -> Vec<Arc<str>> {
+        let Topics::Names(mut all) = self.scope.with_retries(&Topics::Names(topics.to_vec())) else {
+            return Vec::new();
+        };
+        let left_over = self.left_over.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(self.scope.retries.left_over(topics, &*left_over));
+        all
+    }
+
     // ---- the flow
 
     /// What comes, with when it is due if it comes from a retry topic.
@@ -138,20 +155,16 @@ impl Shared {
         records: impl Iterator<Item = ConsumerRecord>,
         now: Instant,
     ) -> impl Iterator<Item = Arrival<ConsumerRecord>> {
-        let copies = self.retry_copies.as_ref().map(|copies| (copies, copies.clock().now_ms()));
+        let now_ms = self.retry_copies.clock().now_ms();
         records.map(move |record| {
-            let wait = copies
-                .and_then(|(copies, now_ms)| copies.topics.wait(&record.topic, &record.headers, now_ms));
+            let wait = self.scope.retries.wait(&record.topic, &record.headers, now_ms);
             Arrival { record, due: wait.map(|wait| flow::after(now, wait)) }
         })
     }
 
     /// Of the delivery that comes next, or runs, counted from the record's first, in whichever topic that was.
     pub(super) fn attempt_of(&self, item: &Item) -> u32 {
-        let before = self
-            .retry_copies
-            .as_ref()
-            .map_or(0, |copies| copies.topics.deliveries_before(&item.record.topic, &item.record.headers));
+        let before = self.scope.retries.deliveries_before(&item.record.topic, &item.record.headers);
         before.saturating_add(item.attempt)
     }
 
@@ -295,19 +308,10 @@ impl Shared {
         let consumer = self.consumer.wait().await;
         let _turn = self.commit_turn.lock().await;
         let Settings { commit_on_assign, offset_reset, .. } = self.settings;
-        let is_retry = |place: &TopicPartition| {
-            self.scope.retries.as_ref().is_some_and(|retries| retries.source_of(&place.topic).is_some())
-        };
-        let (retries, others): (Vec<_>, Vec<_>) = places.iter().cloned().partition(is_retry);
-        let committed = match commit_starts(consumer, &others, commit_on_assign, offset_reset).await {
-            // What waits there was sent by this group, wherever it begins elsewhere.
-            Ok(some) if offset_reset != OffsetReset::Earliest => {
-                let begin = (CommitOnAssign::Always, OffsetReset::Earliest);
-                commit_starts(consumer, &retries, begin.0, begin.1).await.map(|more| some + more)
-            }
-            committed => committed,
-        };
-        match committed {
+        // Retry topics begin where they begin, which does not move.
+        let is_retry = |place: &&TopicPartition| self.scope.retries.source_of(&place.topic).is_some();
+        let others: Vec<_> = places.iter().filter(|place| !is_retry(place)).cloned().collect();
+        match commit_starts(consumer, &others, commit_on_assign, offset_reset).await {
             Ok(0) => {}
             Ok(partitions) => {
                 tracing::debug!(listener = %self.scope.id, partitions, "committed where the group begins");
