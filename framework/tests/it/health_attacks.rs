@@ -48,6 +48,7 @@ async fn without_brokers_it_is_not_ready_and_ready_again_when_they_are_back() {
     sleep(MINUTE).await;
     assert!(app.health().is_ready(), "{}", app.health());
     broker.shutdown().await.unwrap();
+    drop(broker);
     sleep(10 * MINUTE).await;
     let health = app.health();
     assert!(health.is_live(), "a new process would not help: {health}");

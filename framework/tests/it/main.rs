@@ -28,6 +28,8 @@ mod evil;
 #[cfg(feature = "testing")]
 mod failures;
 #[cfg(feature = "testing")]
+mod faults;
+#[cfg(feature = "testing")]
 mod health_attacks;
 #[cfg(all(
     feature = "bincode",
@@ -60,6 +62,8 @@ mod replying;
 mod requests;
 #[cfg(feature = "testing")]
 mod retry_attacks;
+#[cfg(feature = "testing")]
+mod retry_restarts;
 mod retry_topics;
 #[cfg(all(
     feature = "testing",

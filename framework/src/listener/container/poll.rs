@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{ConsumeError, Consumer, ConsumerRecords, ErrorCode, TopicPartition};
+use klamm_client::{ConsumeError, Consumer, ConsumerRecords, ErrorCode, RequestError, TopicPartition};
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -202,7 +202,11 @@ pub(super) fn stands_still(shared: &Shared, partition: &TopicPartition, reason: 
 /// Whether the broker failed at reading and does not know why, which says nothing about its next try. The consumer
 /// makes one.
 fn is_hiccup(error: &ConsumeError) -> bool {
-    matches!(error, ConsumeError::Fetch { code: ErrorCode::UnknownServerError, .. })
+    matches!(
+        error,
+        ConsumeError::Fetch { code: ErrorCode::UnknownServerError, .. }
+            | ConsumeError::Request(RequestError::Broker { code: ErrorCode::UnknownServerError, .. })
+    )
 }
 
 /// Goes on behind a batch; what was handed out before it is still worked on, and committed first.
