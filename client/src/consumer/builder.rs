@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::interceptor::ConsumerInterceptor;
 use super::listener::RebalanceListener;
-use super::settings::{ConsumerConfig, OffsetReset, Subscription};
+use super::settings::{ConsumerConfig, OffsetReset, ResetOf, Subscription};
 use super::stream::Consumer;
 use crate::cluster::Client;
 use crate::error::{ClientError, ConfigError};
@@ -83,6 +83,16 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
         self.config.offset_reset = reset;
+        self
+    }
+
+    /// As [`auto_offset_reset`](Self::auto_offset_reset), for topics of which `of` says something else.
+    #[must_use]
+    pub fn auto_offset_reset_of(
+        mut self,
+        of: impl Fn(&str) -> Option<OffsetReset> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.offset_reset_of = ResetOf(Some(Arc::new(of)));
         self
     }
 

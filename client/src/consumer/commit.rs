@@ -40,12 +40,16 @@ struct Call {
     deadline: Instant,
 }
 
+/// How long a coordinator that did not know who committed is believed: by then a heartbeat says the same, if it is true.
+const STALE_PAUSE: Duration = Duration::from_secs(5);
+
 /// What has to happen before the next request.
 #[derive(Debug, PartialEq, Eq)]
 enum Hold {
     Until(Instant),
-    /// The coordinator did not know who committed: this must have changed.
-    NotAs(Standing),
+    /// The coordinator did not know who committed: this must have changed. If it does not, because the coordinator was
+    /// wrong, the same is tried again at this instant.
+    NotAs(Standing, Instant),
 }
 
 /// A request in flight.
@@ -159,7 +163,7 @@ impl Commits {
         }
         match &self.hold {
             Some(Hold::Until(at)) if now < *at => return None,
-            Some(Hold::NotAs(before)) if before == standing => return None,
+            Some(Hold::NotAs(before, until)) if before == standing && now < *until => return None,
             _ => self.hold = None,
         }
         if self.waiting.is_empty() {
@@ -226,11 +230,11 @@ impl Commits {
                 } else {
                     self.put_back(partition, entry, &foreign);
                     self.failure = Some(error);
-                    self.hold = Some(Hold::NotAs(by.clone()));
+                    self.hold = Some(Hold::NotAs(by.clone(), now + STALE_PAUSE));
                 }
             } else if code.is_retriable() && code != ErrorCode::UnknownTopicOrPartition {
                 self.put_back(partition, entry, &foreign);
-                if !matches!(self.hold, Some(Hold::NotAs(_))) {
+                if !matches!(self.hold, Some(Hold::NotAs(..))) {
                     self.pause(error, now);
                 }
             } else {
@@ -304,7 +308,7 @@ impl Commits {
     /// When time alone brings something.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let hold = match self.hold {
-            Some(Hold::Until(at)) if !self.waiting.is_empty() => Some(at),
+            Some(Hold::Until(at) | Hold::NotAs(_, at)) if !self.waiting.is_empty() => Some(at),
             _ => None,
         };
         self.calls.values().map(|call| call.deadline).chain(hold).min()
@@ -508,19 +512,35 @@ mod tests {
             // Of the first generation, too.
             commits.next(&member(0), Some(&owned(0..2)), now).unwrap();
             commits.answered(Ok(refused(&[(0, code), (1, code)])), now);
-            let later = now + 5 * SECOND;
+            let later = now + 4 * SECOND;
             assert_eq!(
                 commits.next(&member(0), Some(&owned(0..2)), later),
                 None,
                 "the same member would fail again"
             );
-            assert_eq!(commits.wake_at(), Some(now + 30 * SECOND));
+            assert_eq!(commits.wake_at(), Some(now + STALE_PAUSE));
             assert_eq!(commits.next(&member(2), Some(&owned([0])), later), Some(offsets(&[(0, 5)])));
             commits.answered(Ok(refused(&[])), later);
             let told = answers(&mut commits);
             assert_eq!(told[0], (moves, Some("t-1 is not assigned to this consumer".into())));
             assert_eq!(told[1], (stays, None));
         }
+    }
+
+    /// Every commit waited for a rebalance that never came, and failed.
+    #[test]
+    fn a_coordinator_that_is_wrong_once_is_asked_again() {
+        let (mut commits, now) = commits();
+        let call = commits.call(offsets(&[(0, 5)]), now + 30 * SECOND);
+        let mut at = now;
+        for _ in 0..3 {
+            assert_eq!(commits.next(&member(1), None, at), Some(offsets(&[(0, 5)])));
+            commits.answered(Ok(refused(&[(0, ErrorCode::RebalanceInProgress)])), at);
+            at += STALE_PAUSE;
+        }
+        assert!(commits.next(&member(1), None, at).is_some());
+        commits.answered(Ok(refused(&[])), at);
+        assert_eq!(answers(&mut commits), [(call, None)]);
     }
 
     #[test]

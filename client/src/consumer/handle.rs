@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -227,6 +228,14 @@ impl ConsumerHandle {
     /// Records between the position and the end of the partition, as of the last fetch; `None` before it.
     pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
         self.shared.partitions().lag(partition)
+    }
+
+    /// How long the partition has not been read although it was tried: its leader does not answer, refuses, or has what
+    /// cannot be read. `None` while all is well, also if there is nothing to read, and of one that is not asked for:
+    /// paused, with its share of records waiting here, or not assigned.
+    pub fn failing_for(&self, partition: &TopicPartition) -> Option<Duration> {
+        let since = self.shared.partitions().failing_since(partition)?;
+        Some(Instant::now().saturating_duration_since(since))
     }
 
     /// Records between the group's committed offsets and the ends of the partitions, asked for now; partitions without

@@ -10,7 +10,7 @@ use klamm_protocol::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
 use super::partitions::{Cell, Partitions};
-use super::positions::{Anchor, ERROR_PAUSE, Known, Leader, Place, Start, Step, Verdict, by_policy, judge};
+use super::positions::{Anchor, ERROR_PAUSE, Known, Leader, Place, Start, Step, Verdict, judge};
 use crate::cluster::{ClusterView, OffsetAt};
 use crate::error::ConsumeError;
 use crate::types::TopicPartition;
@@ -135,7 +135,7 @@ impl Partitions {
 
     /// The group has no offset for this partition: the policy says where to start.
     fn not_committed(&mut self, ask: &Ask, now: Instant) {
-        let policy = by_policy(self.rules.reset);
+        let policy = self.policy(&ask.partition);
         let Some(partition) = self.current(&ask.partition, &ask.cell) else { return };
         match policy {
             Some(place) => partition.position.look(Start::Find(place)),
@@ -235,7 +235,7 @@ impl Partitions {
             return self.refetch(name, Anchor { offset: position, epoch: common.epoch });
         }
         let diverged_at = common.map(|common| common.offset);
-        match (by_policy(self.rules.reset), common) {
+        match (self.policy(name), common) {
             (None, _) => {
                 if let Some(partition) = self.all.get_mut(name) {
                     partition.position.rest(now + ERROR_PAUSE);
@@ -257,7 +257,7 @@ impl Partitions {
 
     /// The topic was deleted and made anew: the position means nothing in it. Whether there is a step to take at once.
     fn recreated(&mut self, name: &TopicPartition, now: Instant) -> bool {
-        match by_policy(self.rules.reset) {
+        match self.policy(name) {
             Some(place) => {
                 tracing::warn!(partition = %name, ?place, "the topic was made anew; the position is reset");
                 self.seek(name, Start::Find(place), None)
@@ -275,7 +275,7 @@ impl Partitions {
 
     /// The position is not in the log.
     pub(super) fn out_of_range(&mut self, ask: &Ask, offset: i64, now: Instant) {
-        let (policy, pauses) = (by_policy(self.rules.reset), self.rules.pauses);
+        let (policy, pauses) = (self.policy(&ask.partition), self.rules.pauses);
         let Some(partition) = self.current(&ask.partition, &ask.cell) else { return };
         if partition.position.leaves_replica() {
             // A replica may lag behind, its leader is asked before anything is given up.

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::chunk::Chunk;
-use super::positions::{Anchor, Pauses, Position, Start};
-use super::settings::OffsetReset;
+use super::positions::{Anchor, Pauses, Place, Position, Start, by_policy};
+use super::settings::{OffsetReset, ResetOf};
 use crate::error::ConsumeError;
 use crate::types::TopicPartition;
 
@@ -189,6 +189,7 @@ pub(super) struct Sample {
 #[derive(Debug)]
 pub(super) struct Partitions {
     pub(super) rules: Rules,
+    reset_of: ResetOf,
     pub(super) all: BTreeMap<TopicPartition, Partition>,
     /// Partitions with chunks, in the order in which they get their turn.
     ready: VecDeque<TopicPartition>,
@@ -210,6 +211,7 @@ impl Partitions {
     pub(super) fn new(rules: Rules) -> Self {
         Self {
             rules,
+            reset_of: ResetOf::default(),
             all: BTreeMap::new(),
             ready: VecDeque::new(),
             buffered: 0,
@@ -220,6 +222,22 @@ impl Partitions {
             finished: false,
             changes: 0,
         }
+    }
+
+    pub(super) fn with_resets(self, reset_of: ResetOf) -> Self {
+        Self { reset_of, ..self }
+    }
+
+    /// Where to start without a committed offset, or when that is not in the log; `None` is an error.
+    pub(super) fn policy(&self, partition: &TopicPartition) -> Option<Place> {
+        by_policy(self.reset_of.of(&partition.topic).unwrap_or(self.rules.reset))
+    }
+
+    /// Since when it has not been read, though it is asked for.
+    pub(super) fn failing_since(&self, name: &TopicPartition) -> Option<Instant> {
+        let partition = self.all.get(name)?;
+        let is_asked = partition.is_active() && partition.wants_records(self.share());
+        partition.position.failing_since().filter(|_| is_asked)
     }
 
     // ---- assignment

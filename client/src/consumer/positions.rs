@@ -155,6 +155,8 @@ pub(super) struct Position {
     idle: Option<Idle>,
     /// How often the place that was found was not in the log, with nothing read since.
     resets: u32,
+    /// Since when nobody has answered as he should, with nothing fetched since.
+    failing_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +181,7 @@ impl Position {
             replica: None,
             idle: None,
             resets: 0,
+            failing_since: None,
         }
     }
 
@@ -218,6 +221,7 @@ impl Position {
         }
         let refresh_at = now + pauses.after(self.leaderless);
         self.leaderless = self.leaderless.saturating_add(1);
+        self.failing_since.get_or_insert(now);
         self.refresh_at = Some(refresh_at);
         Step::Refresh(refresh_at)
     }
@@ -250,7 +254,7 @@ impl Position {
 
     /// Looks elsewhere for the start: what was asked led there.
     pub(super) fn look(&mut self, start: Start) {
-        *self = Self::new(start);
+        *self = Self { failing_since: self.failing_since, ..Self::new(start) };
     }
 
     /// The log does not hold the position: another is looked for. When what was found is not in the log either that has
@@ -260,13 +264,16 @@ impl Position {
         self.look(Start::Find(place));
         self.not_before = resets.checked_sub(1).map(|before| now + pauses.after(before));
         self.resets = resets.saturating_add(1);
+        self.failing_since.get_or_insert(now);
     }
 
     /// The offset is found, by a look-up or in the group. What the leader of `checked` itself told needs no check.
     pub(super) fn found(&mut self, anchor: Anchor, checked: Option<i32>) {
         // Whoever seeks begins anew.
         let resets = if checked.is_some() { self.resets } else { 0 };
-        *self = Self { epoch: anchor.epoch, checked, resets, ..Self::new(Start::At(anchor.offset)) };
+        let failing_since = self.failing_since;
+        let found = Self::new(Start::At(anchor.offset));
+        *self = Self { epoch: anchor.epoch, checked, resets, failing_since, ..found };
     }
 
     /// The position holds in the log of the leader with this epoch.
@@ -284,6 +291,7 @@ impl Position {
         self.epoch = next.epoch.or(self.epoch);
         self.idle = None;
         self.resets = 0;
+        self.failing_since = None;
     }
 
     /// There is nothing new.
@@ -291,8 +299,14 @@ impl Position {
         self.asked = false;
         self.failures = 0;
         self.resets = 0;
+        self.failing_since = None;
         let pause = self.idle.map_or(FIRST_PEEK, |idle| (idle.pause * 2).min(LONGEST_PEEK));
         self.idle = Some(Idle { peek_at: now + pause, pause });
+    }
+
+    /// Since when nothing could be fetched, or looked up, though it was tried.
+    pub(super) fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
     }
 
     /// When to look again over a connection that does not wait for records; `None` is at once, because there may be
@@ -306,6 +320,7 @@ impl Position {
         self.asked = false;
         self.not_before = Some(now + pauses.after(self.failures));
         self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
         self.refused_by = by;
         self.replica = None;
         self.idle = None;
@@ -315,6 +330,7 @@ impl Position {
     pub(super) fn rest(&mut self, until: Instant) {
         self.asked = false;
         self.not_before = Some(until);
+        self.failing_since.get_or_insert(until);
         self.refused_by = None;
         self.replica = None;
     }

@@ -33,6 +33,24 @@ pub enum OffsetReset {
     None,
 }
 
+type ResetOfTopic = dyn Fn(&str) -> Option<OffsetReset> + Send + Sync;
+
+/// Which topics have an [`OffsetReset`] of their own.
+#[derive(Clone, Default)]
+pub(crate) struct ResetOf(pub(crate) Option<Arc<ResetOfTopic>>);
+
+impl ResetOf {
+    pub(crate) fn of(&self, topic: &str) -> Option<OffsetReset> {
+        self.0.as_ref().and_then(|of| of(topic))
+    }
+}
+
+impl fmt::Debug for ResetOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "ResetOf(a function)" } else { "ResetOf(none)" })
+    }
+}
+
 /// What to read.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Subscription {
@@ -49,6 +67,7 @@ pub(crate) struct ConsumerConfig {
     pub(crate) group: Option<Arc<str>>,
     pub(crate) subscription: Subscription,
     pub(crate) offset_reset: OffsetReset,
+    pub(crate) offset_reset_of: ResetOf,
     pub(crate) auto_commit: Option<Duration>,
     pub(crate) group_protocol: GroupProtocol,
     pub(crate) strategies: Vec<Strategy>,
@@ -76,6 +95,7 @@ impl Default for ConsumerConfig {
             group: None,
             subscription: Subscription::Nothing,
             offset_reset: OffsetReset::Latest,
+            offset_reset_of: ResetOf::default(),
             auto_commit: None,
             group_protocol: GroupProtocol::default(),
             strategies: vec![Strategy::BuiltIn(Assignor::default())],

@@ -48,7 +48,7 @@ impl Shared {
             pauses: Pauses { first: core.config.retry_backoff, longest: core.config.retry_backoff_max },
         };
         Self {
-            partitions: Mutex::new(Partitions::new(rules)),
+            partitions: Mutex::new(Partitions::new(rules).with_resets(config.offset_reset_of.clone())),
             reader: AtomicWaker::new(),
             fetch: Notify::new(),
             offsets: config.group.clone().map(|group| Arc::new(CoordinatorLink::new(group))),

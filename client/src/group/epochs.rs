@@ -10,7 +10,7 @@ use std::sync::Arc;
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
-use super::event::{Beat, Effect, Failure, GroupProtocol, listed, moved};
+use super::event::{Beat, Effect, Failure, GroupProtocol, listed, moved, passes};
 use super::heart::Heart;
 use super::member::{Member, Phase};
 
@@ -126,7 +126,7 @@ impl Member {
             }
             code if moved(code) => self.heartbeat_failed(now),
             // A predecessor of the same name is not gone yet: it leaves, or its session ends.
-            code if code.is_retriable() || code == ErrorCode::UnreleasedInstanceId => {
+            code if passes(code) || code == ErrorCode::UnreleasedInstanceId => {
                 self.pause(now);
                 let soon = now + self.settings.retry_backoff.1.min(self.settings.heartbeat_interval);
                 self.heart.iter_mut().for_each(|heart| heart.pause(soon));

@@ -205,6 +205,12 @@ pub(crate) fn moved(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable)
 }
 
+/// Whether what was asked may be asked again: also of a broker that does not know what went wrong, which says nothing
+/// about the next try.
+pub(crate) fn passes(code: ErrorCode) -> bool {
+    code.is_retriable() || code == ErrorCode::UnknownServerError
+}
+
 /// In order, as they go into effects.
 pub(super) fn listed(partitions: &BTreeSet<TopicPartition>) -> Vec<TopicPartition> {
     partitions.iter().cloned().collect()

@@ -11,7 +11,9 @@ use std::time::Duration;
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
-use super::event::{Effect, Event, Failure, GroupProtocol, Joined, Report, Settings, Topics, listed, moved};
+use super::event::{
+    Effect, Event, Failure, GroupProtocol, Joined, Report, Settings, Topics, listed, moved, passes,
+};
 use super::heart::{Heart, Sent};
 use super::reconciler::{Reached, Reconciler};
 use crate::connection::Backoff;
@@ -303,7 +305,7 @@ impl Member {
             ErrorCode::IllegalGeneration => self.lose(),
             ErrorCode::RebalanceInProgress => {}
             code if moved(code) => self.forget_coordinator(),
-            code if code.is_retriable() => {}
+            code if passes(code) => {}
             code => self.refuse(code),
         }
     }
@@ -311,7 +313,7 @@ impl Member {
     /// Some failures on the way are as final as the coordinator's word.
     pub(super) fn refuse_if_final(&mut self, error: &RequestError) {
         match error {
-            RequestError::Broker { code, .. } if !code.is_retriable() => self.refuse(*code),
+            RequestError::Broker { code, .. } if !passes(*code) => self.refuse(*code),
             RequestError::Unsupported { .. } => self.refuse(ErrorCode::UnsupportedVersion),
             _ => {}
         }
@@ -371,7 +373,7 @@ impl Member {
             }
             ErrorCode::IllegalGeneration => self.lose(),
             code if moved(code) => self.heartbeat_failed(now),
-            code if code.is_retriable() => {
+            code if passes(code) => {
                 let soon = now + self.settings.retry_backoff.1.min(self.settings.heartbeat_interval);
                 self.heart.iter_mut().for_each(|heart| heart.pause(soon));
             }

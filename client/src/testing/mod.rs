@@ -41,7 +41,8 @@
 //! It has one node, classic groups, and transactions of the flow before KIP-890, which do not time out. It offers
 //! no fetch sessions, no groups of KIP-848, no share groups and, of administration, the creation of topics and the
 //! description of groups; nothing is ever deleted. A login always succeeds, unless the script says otherwise. To
-//! try out what your service does when all is well, take the real broker: `klamm`'s feature `testing`.
+//! try out what your service does when all is well, take the real broker: `klamm`'s feature `testing`. A [`FaultyNet`]
+//! has the same script between a client and brokers that are real.
 //!
 //! ```text
 //! broker.rs         what a test calls
@@ -53,19 +54,27 @@
 //! log.rs            the log of one partition (pure)
 //! group.rs          a classic group (pure)
 //! transactions.rs   the coordinator of transactions (pure)
+//! faults.rs         the script between a client and a real broker
+//! through.rs        one connection of that
+//! watched.rs        what came by there (pure)
 //! ```
 
 mod answers;
 mod broker;
+mod faults;
 mod group;
 mod log;
 mod received;
 mod script;
 mod serve;
 mod state;
+mod through;
 mod transactions;
+mod watched;
 
 pub use broker::FakeBroker;
+pub use faults::FaultyNet;
 pub use klamm_protocol::records::{OwnedRecord, RecordBatch};
 pub use received::SeenRequest;
 pub use script::{Answer, Exchange, Tamper, Target};
+pub use watched::SeenCommit;

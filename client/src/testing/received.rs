@@ -112,6 +112,22 @@ impl Received {
     }
 }
 
+impl Received {
+    /// A request of which the header is all that is wanted.
+    ///
+    /// # Errors
+    /// It has none, or is of an API that nobody knows.
+    pub(super) fn header(frame: Bytes) -> Result<Self, Unreadable> {
+        let mut input = Decoder::new(frame.clone());
+        let header = decode_request_header(&mut input).map_err(|error| Unreadable(error.to_string()))?;
+        let api = ApiKey::from_code(header.api_key);
+        let api = api.ok_or_else(|| Unreadable(format!("API {} is not known", header.api_key)))?;
+        let bytes = frame.slice(frame.len() - input.remaining()..);
+        let (correlation_id, client_id) = (header.correlation_id, header.client_id);
+        Ok(Self { api, version: header.api_version, correlation_id, client_id, bytes, body: None })
+    }
+}
+
 macro_rules! bodies {
     ($($api:ident $request:ident)*) => {
         /// A request's body.

@@ -218,6 +218,16 @@ impl Script {
 }
 
 impl Verdict {
+    /// The request is refused as a whole.
+    pub(super) fn refusing(code: ErrorCode) -> Self {
+        Self { whole: Some(code), ..Self::default() }
+    }
+
+    /// The error of the request, or of something that it names.
+    pub(super) fn any_error(&self) -> Option<ErrorCode> {
+        self.whole.or_else(|| self.topics.values().chain(self.partitions.values()).next().copied())
+    }
+
     /// The error of the request as a whole.
     pub(super) fn whole(&self) -> Option<ErrorCode> {
         self.whole

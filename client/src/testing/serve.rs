@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use klamm_protocol::ApiKey;
 use klamm_protocol::frame::LENGTH_BYTES;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -86,8 +86,8 @@ pub(super) async fn serve(mut stream: Box<dyn Stream>, shared: Arc<Shared>) -> s
     }
 }
 
-/// A request without its length; `None` for one that is too long to be true.
-async fn read_frame(stream: &mut Box<dyn Stream>) -> std::io::Result<Option<Bytes>> {
+/// A request, or an answer, without its length; `None` for one that is too long to be true.
+pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<Bytes>> {
     let mut length = [0; LENGTH_BYTES];
     stream.read_exact(&mut length).await?;
     let Ok(size) = usize::try_from(i32::from_be_bytes(length)) else { return Ok(None) };

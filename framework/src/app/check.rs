@@ -30,9 +30,6 @@ pub(super) fn all(listeners: &[Listener], states: &States) -> Result<DeadLetterT
         if let Some(topic) = listener.settings.policy.dead_letter_topic() {
             dead_letters.add(&listener.settings.topics, topic);
         }
-        if let Some(retries) = RetryTopics::new(&listener.settings.group, listener.settings.policy.steps()) {
-            dead_letters.add_retries(&listener.settings.topics, retries);
-        }
     }
     Ok(dead_letters)
 }
@@ -145,7 +142,10 @@ fn check_names(listener: &Listener) -> Result<(), StartError> {
     if let Some(name) = named.into_iter().flatten().find(|name| !is_legal(name)) {
         return illegal(name);
     }
-    let Some(retries) = RetryTopics::new(&settings.group, settings.policy.steps()) else { return Ok(()) };
+    if settings.policy.steps().is_empty() {
+        return Ok(());
+    }
+    let retries = RetryTopics::new(&settings.group, settings.policy.steps());
     // Of a pattern, the group alone can be looked at.
     let topics = match &settings.topics {
         Topics::Pattern(_) => Topics::Names(vec!["topic".into()]),

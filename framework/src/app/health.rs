@@ -27,7 +27,7 @@ pub struct ListenerHealth {
     /// How many partitions it is assigned. None is no fault: there may be more members than partitions.
     pub partitions: usize,
     /// How many records of its partitions it has not finished, as far as it knows their ends; `None` before it has read
-    /// from each of them.
+    /// from each of them, and while it is not in its group.
     pub lag: Option<u64>,
     /// How many records it has in hand.
     pub in_flight: usize,
@@ -41,7 +41,7 @@ pub struct ListenerHealth {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ListenerState {
-    /// Its group has not given out partitions yet.
+    /// Its group has not given out partitions yet, or went on without it, because nobody heard of it for too long.
     Joining,
     /// It reads.
     Running,
@@ -76,7 +76,7 @@ impl ListenerHealth {
         let state = match handle.ended() {
             Some(Some(failure)) => ListenerState::Failed(failure),
             Some(None) => ListenerState::Stopped,
-            None if !handle.was_assigned() => ListenerState::Joining,
+            None if !handle.has_joined() => ListenerState::Joining,
             None if handle.is_paused() => ListenerState::Paused,
             None => ListenerState::Running,
         };

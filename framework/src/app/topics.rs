@@ -116,7 +116,7 @@ pub(super) async fn declare(
 pub(super) async fn make_retry_topics(client: &Client, listeners: &[Listener]) -> Result<(), StartError> {
     for listener in listeners {
         let settings = &listener.settings;
-        let Some(retries) = RetryTopics::new(&settings.group, settings.policy.steps()) else { continue };
+        let retries = RetryTopics::new(&settings.group, settings.policy.steps());
         let Topics::Names(names) = &settings.topics else { continue };
         for source in names {
             make_missing(client, &retries, source).await.map_err(StartError::Topic)?;

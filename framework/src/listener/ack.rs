@@ -35,7 +35,7 @@ pub(crate) trait AckTarget: Send + Sync {
 }
 
 /// Why an acknowledgement could not be committed at once. The record is marked as done all the same; if its partition
-/// is still ours, a later commit covers it.
+/// is still ours, and was not moved, a later commit covers it.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum AckError {
@@ -63,6 +63,12 @@ pub enum AckError {
         /// How many records the handler's batch has.
         count: usize,
     },
+    /// The partition was moved to another place by a seek since the record was delivered: this delivery counts for
+    /// nothing. The record comes again if it lies behind that place.
+    #[error(
+        "void: the partition was moved by a seek since the record was delivered, which counts for nothing"
+    )]
+    Void,
 }
 
 impl Ack {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use regex_lite::Regex;
 
-use super::retry_topics::RetryTopics;
+use super::retry_topics::sources_elsewhere;
 
 /// What is appended to a topic's name for its dead letters.
 pub(crate) const DEAD_LETTER_SUFFIX: &str = "-dlt";
@@ -58,8 +58,6 @@ pub(crate) struct DeadLetterTopics {
     /// Whose dead letters go to a topic of the suffix.
     sources: Vec<Topics>,
     named: Vec<Arc<str>>,
-    /// Who has retry topics.
-    retries: Vec<(Topics, RetryTopics)>,
 }
 
 impl DeadLetterTopics {
@@ -71,18 +69,12 @@ impl DeadLetterTopics {
         }
     }
 
-    /// A listener on `topics` has retry topics.
-    pub(crate) fn add_retries(&mut self, topics: &Topics, retries: RetryTopics) {
-        self.retries.push((topics.clone(), retries));
-    }
-
     /// Whether the pattern is not meant for this topic, though it matches: it is named as the app's dead-letter topic,
     /// or is that of a topic which the pattern matches as well. One that matches dead-letter topics alone is meant for
-    /// them. Likewise with retry topics, except those of the `group` itself.
+    /// them. Likewise with retry topics, except those of the `group` itself: whoever they belong to. Two services that
+    /// read one another's would make retry topics of retry topics.
     pub(crate) fn are_left_out(&self, pattern: &Topics, group: &str, topic: &str) -> bool {
-        let others = self.retries.iter().filter(|(_, retries)| retries.group() != group);
-        let mut sources = others.filter_map(|(of, retries)| Some((of, retries.source_of(topic)?.0)));
-        if sources.any(|(of, source)| pattern.hold(source) && of.hold(source)) {
+        if sources_elsewhere(topic, group).any(|source| pattern.hold(source)) {
             return true;
         }
         if self.named.iter().any(|name| **name == *topic) {
@@ -197,14 +189,12 @@ mod tests {
 
     #[test]
     fn a_pattern_leaves_out_the_retry_topics_of_other_groups() {
-        let mut topics = DeadLetterTopics::default();
-        let delays = [std::time::Duration::from_secs(10)];
-        let retries = RetryTopics::new(&"billing".into(), &delays).unwrap();
-        topics.add_retries(&pattern("clicks-.*"), retries);
+        let topics = DeadLetterTopics::default();
         let waiting = "clicks-a-retry-10s-billing";
         assert!(topics.are_left_out(&pattern(".*"), "audit", waiting));
         assert!(!topics.are_left_out(&pattern(".*"), "billing", waiting), "its own");
         assert!(!topics.are_left_out(&pattern(".*-retry-.*"), "audit", waiting), "meant for them");
-        assert!(!topics.are_left_out(&pattern(".*"), "audit", "orders-retry-10s-billing"), "somebody else's");
+        assert!(topics.are_left_out(&pattern(".*"), "audit", "orders-retry-90s-who"), "of another service");
+        assert!(!topics.are_left_out(&pattern(".*"), "audit", "orders-retry-0"), "of another program");
     }
 }

@@ -9,6 +9,9 @@ use klamm_client::NewTopic;
 use crate::app::{App, AppHandle, IntoListener, StartError};
 use crate::listener::{DrainReport, ListenInterceptor};
 
+/// How often it is looked whether something has happened that nobody tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// An app under test, to be started.
 #[derive(Debug)]
 #[must_use = "an app does nothing until it is started"]
@@ -106,6 +109,19 @@ impl RunningTestApp {
                 let why = failure.map_or_else(|| "it was shut down".to_owned(), |failure| failure.to_string());
                 panic!("listener `{listener}` stopped after {} records of {records}: {why}", handle.handled());
             }
+        }
+    }
+
+    /// Waits until the listener is assigned so many partitions.
+    ///
+    /// # Panics
+    /// When the app has no such listener, or the listener stops before.
+    pub async fn assigned(&self, listener: &str, partitions: usize) {
+        let Some(handle) = self.0.listener(listener) else { panic!("the app has no listener `{listener}`") };
+        while handle.assignment().len() != partitions {
+            let is_running = handle.is_running();
+            assert!(is_running, "listener `{listener}` stopped before it had {partitions} partitions");
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

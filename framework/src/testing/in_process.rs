@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use klamm_broker::Broker;
 use klamm_broker::disk::{MemoryDisk, Tear};
+use klamm_client::testing::FaultyNet;
 use klamm_client::{Client, ClientError};
 use klamm_runtime::{MemoryNet, SeededRng, TokioClock};
 use tokio::sync::{Mutex, MutexGuard};
@@ -20,6 +21,8 @@ const SETTLE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct InProcess {
     net: Arc<MemoryNet>,
+    /// Where clients are.
+    faults: FaultyNet,
     disk: MemoryDisk,
     clock: Arc<TokioClock>,
     bootstrap: String,
@@ -38,7 +41,8 @@ impl InProcess {
         let clock = Arc::new(TokioClock::starting_at(TEST_EPOCH_MS));
         let disk = MemoryDisk::new();
         let running = Mutex::new(Running { broker: None, starts: 0 });
-        let mut this = Self { net, disk, clock, bootstrap: "127.0.0.1:0".to_owned(), running };
+        let faults = FaultyNet::over(Arc::clone(&net) as _);
+        let mut this = Self { net, faults, disk, clock, bootstrap: "127.0.0.1:0".to_owned(), running };
         this.start_broker(&mut *this.running.lock().await).await;
         let bootstrap = this.running.get_mut().broker.as_ref().map(|broker| broker.bootstrap().to_owned());
         this.bootstrap = bootstrap.unwrap_or_default();
@@ -63,6 +67,15 @@ impl InProcess {
             Some(broker.unwrap_or_else(|error| panic!("the in-process broker does not start: {error}")));
     }
 
+    pub(super) fn faults(&self) -> &FaultyNet {
+        &self.faults
+    }
+
+    /// Room for nothing more, or for anything.
+    pub(super) fn limit_disk(&self, total_bytes: u64) {
+        self.disk.limit("/", total_bytes);
+    }
+
     pub(super) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
@@ -75,7 +88,7 @@ impl InProcess {
     pub(super) async fn client(&self) -> Result<Client, ClientError> {
         Client::builder()
             .bootstrap(self.bootstrap.clone())
-            .net(Arc::clone(&self.net) as _)
+            .net(Arc::new(self.faults.clone()))
             .clock(Arc::clone(&self.clock) as _)
             .rng(Arc::new(SeededRng::new(SEED)))
             .build()

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use klamm_client::admin::MemberToRemove;
+use klamm_client::testing::{FaultyNet, SeenCommit};
 use klamm_client::{Client, ClientError, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
 use klamm_runtime::{SeededRng, SystemClock};
 
@@ -199,9 +201,76 @@ impl TestKit {
         self.in_this_process().crash().await;
     }
 
+    /// What goes wrong between the apps of this test and their broker, and what came by there: the next requests of an
+    /// API get an error, come late, lose their connection before or after they are carried out, or are never answered.
+    /// The kit's own sender and probes are subject to it, too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use klamm::client::testing::Answer;
+    /// use klamm::client::{ApiKey, ErrorCode};
+    /// use klamm::testing::TestKit;
+    ///
+    /// # async fn with(kit: TestKit) {
+    /// kit.faults().next(ApiKey::Produce, 2, Answer::Error(ErrorCode::NotLeaderOrFollower));
+    /// kit.faults().next(ApiKey::OffsetCommit, 1, Answer::DisconnectAfter);
+    /// kit.faults().next_for("orders-dlt", ApiKey::Produce, 1, Answer::Delayed(Duration::from_secs(60)));
+    /// // ...
+    /// kit.faults().behave();
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// On a cluster that is not in this process.
+    pub fn faults(&self) -> &FaultyNet {
+        self.in_this_process().faults()
+    }
+
+    /// What a group committed, in order, since the test began.
+    ///
+    /// # Panics
+    /// On a cluster that is not in this process.
+    pub fn commits(&self, group: &str) -> Vec<SeenCommit> {
+        self.faults().commits(group)
+    }
+
+    /// Ends the sessions of all members of a group, as if the broker had not heard of them for too long: their
+    /// partitions are given out anew, and whoever lives joins again.
+    ///
+    /// # Panics
+    /// The broker does not do it.
+    pub async fn expel(&self, group: &str) {
+        let admin = self.inner.client.admin();
+        let described = admin.describe_groups(&[group]).await;
+        let described = described.unwrap_or_else(|error| panic!("group {group}: {error}")).remove(group);
+        let Some(Ok(description)) = described else { panic!("group {group}: {described:?}") };
+        let members = description.members.iter();
+        let members: Vec<_> =
+            members.map(|member| MemberToRemove::Dynamic(member.member_id.clone())).collect();
+        let removed = admin.remove_members(group, &members).await;
+        removed.unwrap_or_else(|error| panic!("members of group {group} cannot be removed: {error}"));
+    }
+
+    /// From here on the broker's disk has no room for another byte.
+    ///
+    /// # Panics
+    /// On a cluster that is not in this process.
+    pub fn fill_disk(&self) {
+        self.in_this_process().limit_disk(0);
+    }
+
+    /// Undoes [`fill_disk`](Self::fill_disk). A broker that noticed may have to be [restarted](Self::restart_broker).
+    ///
+    /// # Panics
+    /// On a cluster that is not in this process.
+    pub fn free_disk(&self) {
+        self.in_this_process().limit_disk(u64::MAX);
+    }
+
     fn in_this_process(&self) -> &InProcess {
         let in_process = self.inner.in_process.as_ref();
-        in_process.unwrap_or_else(|| panic!("{} is not ours to stop", self.inner.bootstrap))
+        in_process.unwrap_or_else(|| panic!("{} is not in this process", self.inner.bootstrap))
     }
 
     /// Ends the broker in good order. `#[klamm::test]` does it.

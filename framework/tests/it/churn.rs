@@ -13,7 +13,7 @@ use klamm::testing::TestKit;
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::picky::{listening, send};
-use crate::seen::{Gate, Seen, until};
+use crate::seen::{Gate, Seen, own_names, until};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 const PARTITIONS: i32 = 4;
@@ -61,21 +61,22 @@ async fn flaky(
 
 #[klamm::test(deadline = "100000s")]
 async fn whoever_comes_and_goes_nothing_is_lost_or_committed_too_early(kit: TestKit) {
+    let (t, g) = own_names();
     const RECORDS: usize = 400;
-    kit.create_topic("t", PARTITIONS).await;
+    kit.create_topic(&t, PARTITIONS).await;
     let (seen, done) = (Seen::default(), Done::default());
     let app = || {
         let policy = FailurePolicy::new()
             .retry_in_place(Backoff::fixed(Duration::from_secs(3)).attempts(3))
             .dead_letter();
-        let listener = Listener::on("t").group("g").concurrency(8).max_in_flight(60);
+        let listener = Listener::on(&*t).group(&*g).concurrency(8).max_in_flight(60);
         let listener = listener.dispatch(Dispatch::by_key()).on_failure(policy).handle(flaky);
         kit.app().state(seen.clone()).state(done.clone()).listener(listener)
     };
     let first = app().start().await;
     let write = async {
         for n in 0..RECORDS {
-            kit.send_to("t", n as i32 % PARTITIONS, format!("{}", n % 13), format!("{n}")).await;
+            kit.send_to(&t, n as i32 % PARTITIONS, format!("{}", n % 13), format!("{n}")).await;
             sleep(Duration::from_millis(100)).await;
         }
     };
@@ -91,7 +92,7 @@ async fn whoever_comes_and_goes_nothing_is_lost_or_committed_too_early(kit: Test
         for _ in 0..100 {
             sleep(Duration::from_millis(500)).await;
             for partition in 0..PARTITIONS {
-                let committed = kit.committed("g", "t", partition).await.unwrap_or(0);
+                let committed = kit.committed(&g, &t, partition).await.unwrap_or(0);
                 assert!(done.all_below(partition, committed), "{partition} is committed to {committed}");
             }
         }
@@ -100,14 +101,15 @@ async fn whoever_comes_and_goes_nothing_is_lost_or_committed_too_early(kit: Test
     let all = RECORDS as i64 / i64::from(PARTITIONS);
     timeout(TEN_MINUTES, async {
         for partition in 0..PARTITIONS {
-            while kit.committed("g", "t", partition).await != Some(all) {
+            while kit.committed(&g, &t, partition).await != Some(all) {
                 sleep(Duration::from_secs(1)).await;
             }
         }
     })
     .await
     .expect("all of it is finished and committed");
-    let letters: BTreeSet<String> = kit.topic("t-dlt").values::<String>().await.into_iter().collect();
+    let letters: BTreeSet<String> =
+        kit.topic(format!("{t}-dlt")).values::<String>().await.into_iter().collect();
     assert_eq!(letters.len(), RECORDS / 10);
     let handle = first.listener("flaky").unwrap();
     assert_eq!((handle.unfinished(), handle.in_retry(), handle.in_flight()), (0, 0, 0));
@@ -127,17 +129,18 @@ async fn acknowledges_later(Value(text): Value<String>, ack: Ack, State(seen): S
 
 #[klamm::test(deadline = "100000s")]
 async fn whoever_comes_and_goes_in_order_repeats_nothing(kit: TestKit) {
+    let (t, g) = own_names();
     const RECORDS: usize = 300;
-    kit.create_topic("t", PARTITIONS).await;
+    kit.create_topic(&t, PARTITIONS).await;
     let seen = Seen::default();
     let app = || {
-        let listener = Listener::on("t").group("g").ack(AckPolicy::Manual).handle(acknowledges_later);
+        let listener = Listener::on(&*t).group(&*g).ack(AckPolicy::Manual).handle(acknowledges_later);
         kit.app().state(seen.clone()).listener(listener)
     };
     let first = app().start().await;
     let write = async {
         for n in 0..RECORDS {
-            kit.send_to("t", n as i32 % PARTITIONS, "k", format!("{n}")).await;
+            kit.send_to(&t, n as i32 % PARTITIONS, "k", format!("{n}")).await;
             sleep(Duration::from_millis(100)).await;
         }
     };
@@ -153,7 +156,7 @@ async fn whoever_comes_and_goes_in_order_repeats_nothing(kit: TestKit) {
     sleep(Duration::from_secs(10)).await;
     assert!(first.stop().await.is_clean());
     for partition in 0..PARTITIONS {
-        assert_eq!(kit.committed("g", "t", partition).await, Some(RECORDS as i64 / i64::from(PARTITIONS)));
+        assert_eq!(kit.committed(&g, &t, partition).await, Some(RECORDS as i64 / i64::from(PARTITIONS)));
     }
     let doubles: Vec<_> = (0..RECORDS).filter(|n| seen.count(&n.to_string()) > 1).collect();
     assert_eq!(doubles, [0_usize; 0], "delivered twice without cause");
@@ -167,12 +170,13 @@ async fn gated(Value(text): Value<String>, State(seen): State<Seen>, State(gate)
 /// A process that was paused longer than its session.
 #[klamm::test]
 async fn a_clock_that_jumps_over_the_session_loses_nothing(kit: TestKit) {
-    kit.create_topic("t", 2).await;
+    let (t, g) = own_names();
+    kit.create_topic(&t, 2).await;
     let (seen, gate) = (Seen::default(), Gate::default());
-    let listener = Listener::on("t").group("g").concurrency(4).handle(gated);
+    let listener = Listener::on(&*t).group(&*g).concurrency(4).handle(gated);
     let app = kit.app().state(seen.clone()).state(gate.clone()).listener(listener).start().await;
     for n in 0..20 {
-        kit.send_to("t", n % 2, "k", format!("{n}")).await;
+        kit.send_to(&t, n % 2, "k", format!("{n}")).await;
     }
     for _ in 0..5 {
         until(|| !seen.all().is_empty()).await;
@@ -185,7 +189,7 @@ async fn a_clock_that_jumps_over_the_session_loses_nothing(kit: TestKit) {
     sleep(Duration::from_secs(60)).await;
     assert!(app.stop().await.is_clean());
     for partition in 0..2 {
-        assert_eq!(kit.committed("g", "t", partition).await, Some(10));
+        assert_eq!(kit.committed(&g, &t, partition).await, Some(10));
     }
 }
 
@@ -257,15 +261,16 @@ async fn a_dead_letter_topic_that_comes_later_gets_its_letters() {
 
 #[klamm::test]
 async fn a_stop_during_a_rebalance_is_in_time(kit: TestKit) {
-    kit.create_topic("t", 2).await;
+    let (t, g) = own_names();
+    kit.create_topic(&t, 2).await;
     let (seen, gate) = (Seen::default(), Gate::default());
     let app = || {
-        let listener = Listener::on("t").group("g").concurrency(4).handle(gated);
+        let listener = Listener::on(&*t).group(&*g).concurrency(4).handle(gated);
         kit.app().state(seen.clone()).state(gate.clone()).listener(listener)
     };
     let first = app().start().await;
     for partition in 0..2 {
-        kit.send_to("t", partition, "k", format!("{partition}")).await;
+        kit.send_to(&t, partition, "k", format!("{partition}")).await;
     }
     until(|| seen.all().len() == 2).await;
     let second = async { app().start().await };
@@ -332,9 +337,10 @@ async fn pauses(State(own): State<Own>, State(gate): State<Gate>, State(seen): S
 /// The drain waited for the handler, and the handler for the poll loop that had ended.
 #[klamm::test]
 async fn a_handler_that_gives_a_command_holds_no_drain_up(kit: TestKit) {
+    let (t, g) = own_names();
     let (seen, gate, own) = (Seen::default(), Gate::default(), Own::default());
-    kit.send("t", "k", "v").await;
-    let listener = Listener::on("t").group("g").handle(pauses);
+    kit.send(&t, "k", "v").await;
+    let listener = Listener::on(&*t).group(&*g).handle(pauses);
     let app =
         kit.app().state(seen.clone()).state(gate.clone()).state(own.clone()).listener(listener).start().await;
     *own.0.lock().unwrap() = app.listener("pauses");
@@ -348,5 +354,5 @@ async fn a_handler_that_gives_a_command_holds_no_drain_up(kit: TestKit) {
     assert!(report.is_clean(), "{report:?}");
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(seen.all(), ["begun", "Err(Ended)"]);
-    assert_eq!(kit.committed("g", "t", 0).await, Some(1));
+    assert_eq!(kit.committed(&g, &t, 0).await, Some(1));
 }

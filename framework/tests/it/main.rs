@@ -27,6 +27,10 @@ mod ending;
 mod evil;
 #[cfg(feature = "testing")]
 mod failures;
+#[cfg(feature = "testing")]
+mod faults;
+#[cfg(feature = "testing")]
+mod health_attacks;
 #[cfg(all(
     feature = "bincode",
     feature = "postcard",
@@ -57,6 +61,10 @@ mod registry_attacks;
 mod replying;
 #[cfg(feature = "testing")]
 mod requests;
+#[cfg(feature = "testing")]
+mod retry_attacks;
+#[cfg(feature = "testing")]
+mod retry_restarts;
 mod retry_topics;
 #[cfg(all(
     feature = "testing",

@@ -191,13 +191,15 @@ async fn a_schema_that_nobody_here_can_use_is_a_dead_letter_and_not_an_outage(ki
             let all: Vec<_> = (0..101).map(one).collect();
             schema(ORDER, &format!(r#", "references": [{}]"#, all.join(",")))
         }
+        // Larger than any answer may be.
+        "/schemas/ids/4" => schema(&format!("{ORDER}{}", " ".repeat(17 << 20)), ""),
         path if path.starts_with("/subjects/s") => {
             Does::Answer(200, r#"{"subject": "s", "version": 1, "id": 9, "schema": "\"int\""}"#.to_owned())
         }
         path => orders(path, not_found),
     })
     .await;
-    for (id, order) in [(2, 10), (3, 11), (1, 12)] {
+    for (id, order) in [(2, 10), (3, 11), (4, 13), (1, 12)] {
         send(&kit, id, order).await;
     }
     let seen = Seen::default();
@@ -205,7 +207,7 @@ async fn a_schema_that_nobody_here_can_use_is_a_dead_letter_and_not_an_outage(ki
     until(|| seen.count("12") == 1).await;
     assert_eq!(seen.all(), ["12"]);
     let mut dead = kit.topic("orders-dlt");
-    for part in ["THRIFT", "more than 100"] {
+    for part in ["THRIFT", "more than 100", "bytes"] {
         let record = dead.next().await;
         let said = record.headers.last("kafka_dlt-exception-message").flatten().unwrap();
         let said = String::from_utf8_lossy(said);

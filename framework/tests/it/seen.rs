@@ -1,5 +1,6 @@
 //! What handlers saw, as state that tests share with them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm::prelude::*;
@@ -58,4 +59,12 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
+}
+
+/// A topic and a group that no other test uses, nor an earlier run on the same cluster.
+pub fn own_names() -> (String, String) {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let run = std::process::id();
+    (format!("t{run}-{number}"), format!("g{run}-{number}"))
 }

@@ -25,6 +25,8 @@ struct State {
     /// So many of them, from the first, are acknowledged.
     done: usize,
     phase: Phase,
+    /// The partition was moved before it was acknowledged.
+    is_void: bool,
 }
 
 /// The records to acknowledge: mostly one, for which nothing is allocated. Those that failed leave a gap, so that the
@@ -80,7 +82,7 @@ impl AckCall {
             [item] => Tickets::One([Some(item.ticket)]),
             items => Tickets::Some(items.iter().map(|item| Some(item.ticket)).collect()),
         };
-        let state = Mutex::new(State { tickets, done: 0, phase: Phase::Running });
+        let state = Mutex::new(State { tickets, done: 0, phase: Phase::Running, is_void: false });
         Arc::new(Self { shared: Arc::clone(shared), part, state })
     }
 
@@ -101,7 +103,7 @@ impl AckCall {
     /// What the handler said of these, once it is known what it acknowledged of them or put off.
     pub(super) fn failures(&self, items: &[Item], failures: Failures) -> Failures {
         let mut state = self.state();
-        let State { tickets, done, phase } = &mut *state;
+        let State { tickets, done, phase, .. } = &mut *state;
         let done_of: HashSet<Ticket> = tickets.all()[..*done].iter().copied().flatten().collect();
         let mut failures = failures;
         if let Phase::PutOff(delay) = phase {
@@ -185,8 +187,12 @@ impl AckTarget for AckCall {
             return;
         }
         let before = std::mem::replace(&mut state.phase, Phase::Acknowledged);
-        let tickets = std::mem::replace(&mut state.tickets, Tickets::Some(Vec::new()));
+        let mut tickets = std::mem::replace(&mut state.tickets, Tickets::Some(Vec::new()));
         let done = std::mem::take(&mut state.done);
+        state.is_void = {
+            let mut rest = tickets.all().iter().skip(done).flatten();
+            !self.shared.look(|flow| rest.all(|ticket| flow.wants(*ticket)))
+        };
         drop(state);
         match tickets {
             Tickets::One(ticket) => self.shared.finish(ticket.into_iter().flatten()),
@@ -240,6 +246,9 @@ impl AckTarget for AckCall {
         });
         if is_gone {
             return Err(AckError::Gone);
+        }
+        if self.state().is_void {
+            return Err(AckError::Void);
         }
         if is_assigned {
             return match self.shared.commits.flush().await {

@@ -109,6 +109,9 @@ pub(super) fn refused(
 ) -> Option<Duration> {
     let mut given_up = notes.take_given_up(item.record.offset, item.ticket)?;
     let name = given_up.what.name();
+    if let What::Retry { copies, next, .. } = &given_up.what {
+        copies.look_again(next);
+    }
     let (wait, halted) = match given_up.sending.failed(&error, shared.rng.next_u64()) {
         Next::Trimmed | Next::Elsewhere => (Some(Duration::ZERO), false),
         Next::Again(wait) => (Some(wait), false),

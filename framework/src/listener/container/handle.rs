@@ -1,6 +1,7 @@
 //! `ListenerHandle`: what can be known of a listener from outside while it runs, and what it can be told.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use klamm_client::TopicPartition;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,7 +60,7 @@ impl ListenerHandle {
         self.shared.look(Flow::places)
     }
 
-    /// What keeps it from its work and somebody has to see to: a dead letter that cannot be sent, or could not be if
+    /// What keeps it from its work and somebody has to see to: a partition that has not been read for half a minute, a dead letter that cannot be sent, or could not be if
     /// there were one, commits that are refused, a topic that it may not read, a batch that is damaged. The log says
     /// them too, every minute.
     pub fn troubles(&self) -> Vec<Trouble> {
@@ -103,17 +104,17 @@ impl ListenerHandle {
     }
 
     /// How many records of its partitions it has not finished, as far as it knows their ends, which it does from the
-    /// last read; `None` before it has read from each of them.
+    /// last read; `None` before it has read from each of them, and while it is not in its group.
     pub fn lag(&self) -> Option<u64> {
-        let consumer = self.shared.consumer()?;
+        let consumer = self.shared.consumer().filter(|_| self.has_joined())?;
         let unread = self.assignment().iter().map(|place| consumer.lag(place)).sum::<Option<i64>>()?;
         let unfinished = u64::try_from(self.unfinished()).unwrap_or(u64::MAX);
         Some(u64::try_from(unread).unwrap_or(0).saturating_add(unfinished))
     }
 
-    /// Whether its group has given out partitions since it started.
-    pub(crate) fn was_assigned(&self) -> bool {
-        *self.shared.assignments.borrow() > 0
+    /// Whether it is a member of its group that knows its partitions.
+    pub(crate) fn has_joined(&self) -> bool {
+        *self.shared.assignments.borrow() > 0 && !self.shared.is_out.load(Ordering::Relaxed)
     }
 
     /// Whether it has ended, and why if that was by itself.
@@ -191,11 +192,9 @@ impl ListenerHandle {
     /// it has ended.
     pub async fn add_topics(&self, topics: impl IntoTopics) -> Result<(), CommandError> {
         let topics = topics.into_topics();
-        if let Some(copies) = &self.shared.retry_copies {
-            // Before they are asked for: brokers that make topics by themselves would give them another size.
-            for topic in &topics {
-                copies.see_to(topic).await;
-            }
+        // Before they are asked for: brokers that make topics by themselves would give them another size.
+        for topic in &topics {
+            self.shared.retry_copies.see_to(topic).await;
         }
         self.tell(Todo::AddTopics(topics)).await
     }

@@ -65,7 +65,7 @@ pub(super) fn decide(shared: &Shared, item: &mut Item, failure: &Arc<Failure>) -
     }
     let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
     let random = shared.rng.next_u64();
-    let steps_taken = shared.retry_copies.as_ref().map_or(0, |copies| copies.steps_taken(&item.record));
+    let steps_taken = shared.retry_copies.steps_taken(&item.record);
     let delivered = Delivered { attempt: item.attempt, elapsed, steps_taken };
     match shared.settings.policy.decide(failure, delivered, random) {
         Decision::RetryAfter(wait) => {
@@ -108,13 +108,9 @@ pub(super) fn take_back(shared: &Shared, Back { part, items, failure }: Back) {
 
 /// Lets the record wait in its next retry topic.
 fn forward(shared: &Shared, item: &Item, failure: &Arc<Failure>) -> What {
-    let (deliveries, failure) = (shared.attempt_of(item), Arc::clone(failure));
-    let step = shared
-        .retry_copies
-        .as_ref()
-        .and_then(|copies| Some((copies, copies.next(&item.record, deliveries)?)));
-    match step {
-        Some((copies, next)) => What::Retry { copies: Arc::clone(copies), next, failure },
+    let failure = Arc::clone(failure);
+    match shared.retry_copies.next(&item.record, shared.attempt_of(item)) {
+        Some(next) => What::Retry { copies: Arc::clone(&shared.retry_copies), next, failure },
         // There is no step that the policy could mean: it is not passed over in silence.
         None => What::DeadLetter { topic: None, failure },
     }

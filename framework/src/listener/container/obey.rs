@@ -91,9 +91,7 @@ fn change_topics(
     let gone = names.iter().filter(|name| !changed.contains(*name));
     let gone: Vec<Arc<str>> = gone.cloned().collect();
     let changed: Vec<Arc<str>> = changed.into_iter().collect();
-    if let Topics::Names(all) = shared.scope.with_retries(&Topics::Names(changed.clone())) {
-        consumer(shared)?.subscribe(all)?;
-    }
+    consumer(shared)?.subscribe(shared.subscription(&changed))?;
     gone.into_iter().for_each(|name| shared.troubles.over(&Subject::Topic(name)));
     *names = changed;
     Ok(())

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{ConsumeError, Consumer, ConsumerRecords, ErrorCode, TopicPartition};
+use klamm_client::{ConsumeError, Consumer, ConsumerRecords, ErrorCode, RequestError, TopicPartition};
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -171,11 +171,11 @@ fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
                 "{error}; the partition stands still (restore the log, or say what becomes of it with \
                  `FailurePolicy::unreadable`)"
             );
-            shared.troubles.tell(listener, Subject::Reading(partition.clone()), &reason);
-            // It may have gone meanwhile: whoever takes it away ends its troubles after that.
-            if shared.look(|flow| flow.id(partition)).is_none() {
-                shared.troubles.gone(std::slice::from_ref(partition));
-            }
+            stands_still(shared, partition, &reason);
+        }
+        ConsumeError::Fetch { ref partition, code: ErrorCode::TopicAuthorizationFailed } => {
+            let reason = format!("{error} (allow this user to read the topic); the partition stands still");
+            stands_still(shared, partition, &reason);
         }
         // Of one that was taken out meanwhile.
         ConsumeError::Topic { ref topic, .. } if !shared.topics().hold(topic) => {}
@@ -190,10 +190,23 @@ fn bear(shared: &Shared, error: ConsumeError) -> Result<(), ListenerFailure> {
     Ok(())
 }
 
+/// A partition cannot be read, and somebody has to see to it.
+pub(super) fn stands_still(shared: &Shared, partition: &TopicPartition, reason: &str) {
+    shared.troubles.tell(&shared.scope.id, Subject::Reading(partition.clone()), reason);
+    // It may have gone meanwhile: whoever takes it away ends its troubles after that.
+    if shared.look(|flow| flow.id(partition)).is_none() {
+        shared.troubles.gone(std::slice::from_ref(partition));
+    }
+}
+
 /// Whether the broker failed at reading and does not know why, which says nothing about its next try. The consumer
 /// makes one.
 fn is_hiccup(error: &ConsumeError) -> bool {
-    matches!(error, ConsumeError::Fetch { code: ErrorCode::UnknownServerError, .. })
+    matches!(
+        error,
+        ConsumeError::Fetch { code: ErrorCode::UnknownServerError, .. }
+            | ConsumeError::Request(RequestError::Broker { code: ErrorCode::UnknownServerError, .. })
+    )
 }
 
 /// Goes on behind a batch; what was handed out before it is still worked on, and committed first.

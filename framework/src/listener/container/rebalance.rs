@@ -1,6 +1,7 @@
 //! The listener's hook into rebalances: partitions come and go.
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use klamm_client::{RebalanceListener, TopicPartition};
@@ -37,6 +38,7 @@ impl RebalanceListener for Rebalance {
             }
         }
         shared.troubles.gone(places);
+        shared.is_out.store(false, Ordering::Relaxed);
         shared.assignments.send_modify(|assignments| *assignments += 1);
     }
 
@@ -64,6 +66,7 @@ impl RebalanceListener for Rebalance {
     async fn lost(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
+        shared.is_out.store(true, Ordering::Relaxed);
         let parts = remove(&shared, places);
         give_up(&shared, &parts);
     }

@@ -19,7 +19,7 @@ const LONG_DELAY: Duration = Duration::from_secs(24 * 3_600);
 /// Sends records to the retry topics of one listener.
 #[derive(Debug)]
 pub(super) struct RetryCopies {
-    pub(super) topics: RetryTopics,
+    topics: RetryTopics,
     producer: Producer,
     client: Client,
     /// Topics that were seen to be there.
@@ -65,7 +65,16 @@ impl RetryCopies {
         next: &NextStep,
         failed: Failed<'_>,
     ) -> Result<(), ProduceError> {
-        send_to_same_partition(&self.producer, self.copy(record, next, failed).await).await
+        let sent = send_to_same_partition(&self.producer, self.copy(record, next, failed).await).await;
+        if sent.is_err() {
+            self.look_again(next);
+        }
+        sent
+    }
+
+    /// A copy could not be sent. Its topic may have been deleted: the next attempt looks.
+    pub(super) fn look_again(&self, next: &NextStep) {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner).remove(&next.topic);
     }
 
     /// A copy, to a topic that is made if it is missing.
@@ -114,8 +123,11 @@ pub(crate) async fn make_missing(
     retries: &RetryTopics,
     source: &str,
 ) -> Result<Vec<Arc<str>>, AdminError> {
-    let admin = client.admin();
     let wanted = retries.of(source);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let admin = client.admin();
     let names: Vec<Arc<str>> =
         [source.into()].into_iter().chain(wanted.iter().map(|(name, _)| name.clone())).collect();
     let described = admin.describe_topics(&names).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{Client, ClientError, Consumer, Producer, TopicPartition};
+use klamm_client::{Client, ClientError, Consumer, OffsetReset, Producer, TopicPartition};
 use klamm_runtime::{Rng, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -134,10 +134,13 @@ async fn subscribe(
     dead_letter_topics: Arc<DeadLetterTopics>,
 ) -> Result<Consumer, ClientError> {
     let settings = &shared.settings;
+    let retries = shared.scope.retries.clone();
     let builder = client
         .consumer()
         .group(Arc::clone(&settings.group))
         .auto_offset_reset(settings.offset_reset)
+        // What waits there was sent by this group, wherever it begins elsewhere.
+        .auto_offset_reset_of(move |topic| retries.source_of(topic).map(|_| OffsetReset::Earliest))
         .auto_commit(None)
         .isolation(settings.isolation)
         .rebalance_listener(Arc::new(Rebalance(Arc::downgrade(shared))));

@@ -1,11 +1,10 @@
 //! What the poll loop, the workers, the rebalance hook and the acknowledgements of one listener share.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::{
-    Client, ConsumeError, ConsumerHandle, ConsumerRecord, OffsetReset, Producer, TopicPartition,
-};
+use klamm_client::{Client, ConsumeError, ConsumerHandle, ConsumerRecord, Producer, TopicPartition};
 use klamm_runtime::Rng;
 use tokio::sync::{Notify, SetOnce, mpsc, watch};
 use tokio::time::Instant;
@@ -20,7 +19,7 @@ use super::retry_copies::RetryCopies;
 use super::start_offsets;
 use super::transactions::Transactions;
 use super::troubles::Troubles;
-use crate::listener::builder::{CommitOnAssign, Settings};
+use crate::listener::builder::Settings;
 use crate::listener::extract::Scope;
 use crate::listener::failure::Failure;
 use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Safe, Tell, Ticket};
@@ -51,8 +50,7 @@ pub(super) struct Shared {
     pub(super) nudge: Notify,
     pub(super) commits: Commits,
     pub(super) dead_letters: DeadLetters,
-    /// None: the policy has no retry topics.
-    pub(super) retry_copies: Option<Arc<RetryCopies>>,
+    pub(super) retry_copies: Arc<RetryCopies>,
     pub(super) producer: Producer,
     /// None: the listener is not transactional.
     pub(super) transactions: Option<Transactions>,
@@ -64,12 +62,16 @@ pub(super) struct Shared {
     pub(super) troubles: Troubles,
     /// How often partitions were assigned, none included.
     pub(super) assignments: watch::Sender<u64>,
+    /// Its group went on without it, and it has not joined it again.
+    pub(super) is_out: AtomicBool,
     consumer: SetOnce<ConsumerHandle>,
     pub(super) pace: CommitPace,
     /// Commits go out one after the other, so that an older one cannot overtake a newer one.
     commit_turn: tokio::sync::Mutex<()>,
     /// What is subscribed to now.
     topics: Mutex<Topics>,
+    /// Retry topics of delays that the policy has no more, which are subscribed to as well.
+    left_over: Mutex<Vec<Arc<str>>>,
 }
 
 /// What the container is made of, before it runs.
@@ -110,22 +112,21 @@ impl Shared {
             batching: settings.batching(),
         };
         let topics = Mutex::new(settings.topics.clone());
-        let retries = scope.retries.clone();
-        let retry_copies =
-            retries.map(|retries| Arc::new(RetryCopies::new(retries, &client, producer.clone())));
+        let retry_copies = RetryCopies::new(scope.retries.clone(), &client, producer.clone());
         Self {
             scope,
             call,
             pace: CommitPace::new(settings.ack),
             settings,
             topics,
+            left_over: Mutex::default(),
             flow: Mutex::new(Flow::new(rules)),
             bell: Bell::default(),
             endings: Bell::default(),
             nudge: Notify::new(),
             commits: Commits::new(),
             dead_letters: DeadLetters::new(producer.clone()),
-            retry_copies,
+            retry_copies: Arc::new(retry_copies),
             producer,
             transactions,
             outputs,
@@ -134,6 +135,7 @@ impl Shared {
             stopped_by: watch::Sender::new(None),
             troubles: Troubles::default(),
             assignments: watch::Sender::new(0),
+            is_out: AtomicBool::new(false),
             consumer: SetOnce::new(),
             commit_turn: tokio::sync::Mutex::new(()),
         }
@@ -153,6 +155,21 @@ impl Shared {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Retry topics of delays that the policy has no more were found.
+    pub(super) fn add_left_over(&self, topics: Vec<Arc<str>>) {
+        self.left_over.lock().unwrap_or_else(PoisonError::into_inner).extend(topics);
+    }
+
+    /// All that is to be subscribed to for these topics.
+    pub(super) fn subscription(&self, topics: &[Arc<str>]) -> Vec<Arc<str>> {
+        let Topics::Names(mut all) = self.scope.with_retries(&Topics::Names(topics.to_vec())) else {
+            return Vec::new();
+        };
+        let left_over = self.left_over.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(self.scope.retries.left_over(topics, &*left_over));
+        all
+    }
+
     // ---- the flow
 
     /// What comes, with when it is due if it comes from a retry topic.
@@ -161,20 +178,16 @@ impl Shared {
         records: impl Iterator<Item = ConsumerRecord>,
         now: Instant,
     ) -> impl Iterator<Item = Arrival<ConsumerRecord>> {
-        let copies = self.retry_copies.as_ref().map(|copies| (copies, copies.clock().now_ms()));
+        let now_ms = self.retry_copies.clock().now_ms();
         records.map(move |record| {
-            let wait = copies
-                .and_then(|(copies, now_ms)| copies.topics.wait(&record.topic, &record.headers, now_ms));
+            let wait = self.scope.retries.wait(&record.topic, &record.headers, now_ms);
             Arrival { record, due: wait.map(|wait| flow::after(now, wait)) }
         })
     }
 
     /// Of the delivery that comes next, or runs, counted from the record's first, in whichever topic that was.
     pub(super) fn attempt_of(&self, item: &Item) -> u32 {
-        let before = self
-            .retry_copies
-            .as_ref()
-            .map_or(0, |copies| copies.topics.deliveries_before(&item.record.topic, &item.record.headers));
+        let before = self.scope.retries.deliveries_before(&item.record.topic, &item.record.headers);
         before.saturating_add(item.attempt)
     }
 
@@ -348,17 +361,11 @@ impl Shared {
         let consumer = self.consumer.wait().await;
         let _turn = self.commit_turn.lock().await;
         let Settings { commit_on_assign, offset_reset, .. } = self.settings;
-        let is_retry = |place: &TopicPartition| {
-            self.scope.retries.as_ref().is_some_and(|retries| retries.source_of(&place.topic).is_some())
-        };
-        let (retries, others): (Vec<_>, Vec<_>) = places.iter().cloned().partition(is_retry);
+        // Retry topics begin where they begin, which does not move.
+        let is_retry = |place: &&TopicPartition| self.scope.retries.source_of(&place.topic).is_some();
+        let others: Vec<_> = places.iter().filter(|place| !is_retry(place)).cloned().collect();
         let commit = async {
-            let mut starts = start_offsets::starts(consumer, &others, commit_on_assign, offset_reset).await?;
-            if offset_reset != OffsetReset::Earliest {
-                // What waits there was sent by this group, wherever it begins elsewhere.
-                let begin = (CommitOnAssign::Always, OffsetReset::Earliest);
-                starts.extend(start_offsets::starts(consumer, &retries, begin.0, begin.1).await?);
-            }
+            let starts = start_offsets::starts(consumer, &others, commit_on_assign, offset_reset).await?;
             let count = starts.len();
             match &self.transactions {
                 _ if starts.is_empty() => {}

@@ -46,7 +46,7 @@ pub(super) enum Subject {
     Topic(Arc<str>),
     /// A topic of dead letters.
     DeadLetters(Arc<str>),
-    /// A batch that cannot be read.
+    /// A partition that cannot be read.
     Reading(TopicPartition),
     /// The transactions of a partition.
     Transactions(TopicPartition),
@@ -89,6 +89,11 @@ impl Troubles {
         }
         known.insert(subject.clone(), Known { reason: reason.into(), since: now, said: now });
         true
+    }
+
+    /// Whether it is there.
+    pub(super) fn has(&self, subject: &Subject) -> bool {
+        self.known().contains_key(subject)
     }
 
     /// It is over, if it was there.

@@ -86,20 +86,18 @@ pub(crate) struct Scope {
     pub(crate) id: Arc<str>,
     pub(crate) group: Arc<str>,
     pub(crate) states: States,
-    /// None: the listener has no retry topics.
-    pub(crate) retries: Option<RetryTopics>,
+    pub(crate) retries: RetryTopics,
 }
 
 impl Scope {
     /// What is listened on, with the retry topics.
     pub(crate) fn with_retries(&self, topics: &Topics) -> Topics {
-        self.retries.as_ref().map_or_else(|| topics.clone(), |retries| retries.with(topics))
+        self.retries.with(topics)
     }
 
     /// The topic that the listener listens on, also where a record comes from one of its retry topics.
     pub(crate) fn source_topic<'a>(&self, topic: &'a str) -> &'a str {
-        let source = self.retries.as_ref().and_then(|retries| retries.source_of(topic));
-        source.map_or(topic, |(source, _)| source)
+        self.retries.source_of(topic).unwrap_or(topic)
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::Method;
 use tokio::time::{sleep, timeout};
 
 use super::flights::Flights;
-use super::http::{Answer, exchange};
+use super::http::{ANSWER_BYTES_MAX, Answer, NoAnswer, exchange};
 use super::known::Known;
 use super::model::{
     CompatibilityBody, ErrorBody, FoundBody, IdBody, IsCompatibleBody, SchemaBody, SubjectVersionBody,
@@ -290,7 +290,13 @@ impl SchemaRegistry {
             let answer = timeout(settings.timeout, exchange(settings, url, method, path, body.clone())).await;
             let judged = match answer {
                 Ok(Ok(answer)) => judge(answer, &url.shown, asked),
-                Ok(Err(reason)) => {
+                // It would be as long the next time: who asks for a schema gives its record up.
+                Ok(Err(NoAnswer::TooLong)) => Err(RegistryError::Unusable {
+                    url: Arc::clone(&url.shown),
+                    what: asked.what.as_str().into(),
+                    reason: format!("the answer has more than {ANSWER_BYTES_MAX} bytes").into(),
+                }),
+                Ok(Err(NoAnswer::Lost(reason))) => {
                     Err(RegistryError::Unreachable { url: Arc::clone(&url.shown), reason: reason.into() })
                 }
                 Err(_) => {
