@@ -48,6 +48,7 @@ mod handler;
 mod intercept;
 mod ledger;
 mod lookups;
+mod observe;
 mod outcome;
 mod reply;
 mod retry_topics;
@@ -56,9 +57,10 @@ mod topics;
 pub use ack::{Ack, AckError};
 pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, WantsGroup, WantsHandler};
 pub use container::{
-    CommandError, DrainReport, ListenerFailure, ListenerHandle, SeekTo, Trouble, UnfinishedRecord,
+    CommandError, DrainReport, Event, Events, ListenerEvent, ListenerFailure, ListenerHandle, PauseReason,
+    SeekTo, Trouble, UnfinishedRecord,
 };
-pub(crate) use container::{Container, Surroundings, make_missing};
+pub(crate) use container::{Container, EventHub, EventSource, Surroundings, make_missing};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
 #[cfg(feature = "garde")]
@@ -76,6 +78,7 @@ pub(crate) use handler::prepare_batch;
 pub use handler::{Erased, OfBatch, OfRecord};
 pub(crate) use intercept::Interceptors;
 pub use intercept::{Before, ListenInterceptor};
+pub use observe::METRICS;
 #[doc(hidden)]
 pub use outcome::Answers;
 pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm_client::NewTopic;
 
 use crate::app::{App, AppHandle, IntoListener, StartError};
-use crate::listener::{DrainReport, ListenInterceptor};
+use crate::listener::{DrainReport, Events, ListenInterceptor};
 
 /// An app under test, to be started.
 #[derive(Debug)]
@@ -52,6 +52,11 @@ impl TestApp {
     /// As [`App::discover`].
     pub fn discover(self) -> Self {
         Self(self.0.discover())
+    }
+
+    /// As [`App::events`].
+    pub fn events(&self) -> Events {
+        self.0.events()
     }
 
     /// Starts it.

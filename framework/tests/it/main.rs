@@ -47,6 +47,8 @@ mod listening;
 mod losses;
 #[cfg(feature = "testing")]
 mod misbehaving;
+#[cfg(feature = "testing")]
+mod observing;
 #[cfg(all(feature = "testing", feature = "postcard"))]
 mod picky;
 mod records;

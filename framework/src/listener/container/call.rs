@@ -65,7 +65,10 @@ fn sift(shared: &Shared, items: &mut Vec<Item>) -> Failed {
     for item in items.drain(..) {
         match shared.settings.interceptors.before(&delivery(shared, &item)) {
             Ok(Before::Handle) => kept.push(item),
-            Ok(Before::Discard) => discarded.push(item.ticket),
+            Ok(Before::Discard) => {
+                shared.observed.meters.discarded(&item.record.topic);
+                discarded.push(item.ticket);
+            }
             Err(failure) => refused.push((item, Arc::new(failure))),
         }
     }

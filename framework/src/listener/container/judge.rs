@@ -18,6 +18,7 @@ use crate::listener::flow::{PartId, after};
 pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>, Duration) {
     let (mut retried, mut delay) = (Vec::new(), Duration::ZERO);
     for (mut item, failure) in failed {
+        shared.observed.meters.failed(&item.record.topic, failure.kind());
         if !shared.look(|flow| flow.wants(item.ticket)) {
             tracing::warn!(
                 listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
@@ -38,6 +39,7 @@ pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>
                     offset = item.record.offset, attempt = shared.attempt_of(&item), %failure, retry_in = ?wait,
                     "a record failed"
                 );
+                shared.observed.meters.retried(&item.record.topic);
                 item.attempt += 1;
                 delay = delay.max(wait);
                 retried.push(item);
@@ -92,6 +94,7 @@ fn give_up(shared: &Shared, part: PartId, item: Item, failure: Arc<Failure>, end
                 offset = item.record.offset, attempts = shared.attempt_of(&item), %failure,
                 "a record failed for good and is skipped"
             );
+            shared.observed.meters.skipped(&item.record.topic);
             shared.finish([item.ticket]);
         }
         Ending::Stop => {

@@ -20,6 +20,9 @@
 //! drain.rs        the end
 //! troubles.rs     what somebody has to see to
 //! watching.rs     looks for topics that are missing
+//! events.rs       what happens, as a stream
+//! observed.rs     what is told of a running listener, and where
+//! monitor.rs      looks at it now and then
 //! shared.rs       what all of these share, first of all the flow
 //! ```
 
@@ -31,10 +34,13 @@ mod commits;
 mod committing;
 mod dead_letter;
 mod drain;
+mod events;
 mod handle;
 mod judge;
 mod letter_topics;
+mod monitor;
 mod obey;
+mod observed;
 mod output_stage;
 mod outputs;
 mod poll;
@@ -51,6 +57,8 @@ mod watching;
 mod worker;
 
 pub use command::{CommandError, SeekTo};
+pub use events::{Event, Events, ListenerEvent, PauseReason};
+pub(crate) use events::{EventHub, EventSource};
 pub use handle::ListenerHandle;
 pub(crate) use retry_copies::make_missing;
 pub(crate) use running::{Container, Surroundings};

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::ListenerFailure;
 use super::dead_letter::failed;
+use super::events::PauseReason;
 use super::outputs::{Output, What};
 use super::sending::{Next, Sending, advice};
 use super::shared::{Back, Item, Shared};
@@ -63,7 +64,12 @@ impl Stage<'_> {
             if !self.is_wanted() {
                 return;
             }
-            let Err(error) = self.attempt(&sending).await else { return self.sent() };
+            let Err(error) = self.attempt(&sending).await else {
+                let record = &self.output.item.record;
+                self.shared.observed.sent(&record.topic, &self.output.what, sending.elsewhere().is_some());
+                return self.sent();
+            };
+            self.shared.observed.not_sent(&self.output.what);
             if self.goes_nowhere(&error).await {
                 nowhere += 1;
                 if nowhere == NOWHERE_MAX {
@@ -91,6 +97,7 @@ impl Stage<'_> {
                         listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
                         offset = record.offset, %error, "{} cannot be sent, and its record is skipped", self.what()
                     );
+                    self.shared.observed.meters.skipped(&record.topic);
                     return self.shared.finish([self.output.item.ticket]);
                 }
                 Next::Stop => return self.stop(error),
@@ -179,6 +186,7 @@ impl Stage<'_> {
     fn halt(&mut self) {
         if !self.halted {
             self.halted = true;
+            self.shared.observed.paused(Some(&self.place()), PauseReason::Output);
             self.shared.change_and_tell(|flow| flow.halt(self.output.part).into_iter().collect());
         }
     }
@@ -224,9 +232,13 @@ impl Stage<'_> {
         }
     }
 
-    fn subject(&self) -> Subject {
+    fn place(&self) -> TopicPartition {
         let record = &self.output.item.record;
-        Subject::Output(TopicPartition::new(Arc::clone(&record.topic), record.partition), record.offset)
+        TopicPartition::new(Arc::clone(&record.topic), record.partition)
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Output(self.place(), self.output.item.record.offset)
     }
 
     fn over(self) {
@@ -235,6 +247,7 @@ impl Stage<'_> {
         }
         let part = self.output.part;
         if self.halted {
+            self.shared.observed.resumed(Some(&self.place()), PauseReason::Output);
             self.shared.change_and_tell(|flow| flow.unhalt(part).into_iter().collect());
             self.shared.nudge.notify_one();
         }

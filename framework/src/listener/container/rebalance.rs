@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::shared::Shared;
 use crate::listener::flow::PartId;
+use crate::listener::observe::Change;
 
 /// Follows the group's assignment. Weak, because the consumer, which keeps this hook, is kept by the poll loop.
 #[derive(Debug)]
@@ -27,12 +28,14 @@ impl RebalanceListener for Rebalance {
             flow.assign(places)
         });
         shared.troubles.gone(places);
+        shared.observed.rebalanced(Change::Assigned, places);
         shared.assignments.send_modify(|assignments| *assignments += 1);
     }
 
     async fn revoked(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::debug!(listener = %shared.scope.id, partitions = ?places, "revoked");
+        shared.observed.rebalanced(Change::Revoked, places);
         let parts = remove(&shared, places);
         // What nobody works on does not wait for what somebody does.
         let (idle, busy): (Vec<PartId>, Vec<PartId>) =
@@ -54,6 +57,7 @@ impl RebalanceListener for Rebalance {
     async fn lost(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
+        shared.observed.rebalanced(Change::Lost, places);
         let parts = remove(&shared, places);
         shared.change(|flow| parts.into_iter().for_each(|part| flow.give_up(part)));
     }

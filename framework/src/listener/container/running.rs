@@ -7,13 +7,14 @@ use klamm_runtime::{Rng, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::events::{EventHub, ListenerEvent};
 use super::handle::ListenerHandle;
 use super::poll::PollLoop;
 use super::rebalance::Rebalance;
 use super::shared::{Parts, Shared};
 use super::sought::Sought;
 use super::status::{DrainReport, Ended};
-use super::{committing, output_stage, watching};
+use super::{committing, monitor, output_stage, watching};
 use crate::listener::builder::Listener;
 use crate::listener::extract::{Scope, States};
 use crate::listener::retry_topics::RetryTopics;
@@ -27,6 +28,7 @@ pub(crate) struct Surroundings {
     pub(crate) dead_letter_topics: Arc<DeadLetterTopics>,
     pub(crate) states: States,
     pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) events: EventHub,
 }
 
 /// A running listener. Dropping it ends it without ceremony; [`Container::stop`] drains.
@@ -43,17 +45,20 @@ impl Container {
     pub(crate) async fn start(
         listener: Listener,
         client: &Client,
-        Surroundings { producer, dead_letter_topics, states, rng }: Surroundings,
+        Surroundings { producer, dead_letter_topics, states, rng, events: hub }: Surroundings,
     ) -> Result<Self, ClientError> {
         let Listener { id, call, settings, .. } = listener;
         let (returned, take_back) = mpsc::unbounded_channel();
         let (outputs, to_send) = mpsc::unbounded_channel();
         let retries = RetryTopics::new(&settings.group, settings.policy.steps());
         let scope = Scope { id, group: Arc::clone(&settings.group), states, retries };
-        let parts = Parts { scope, call, settings, client: client.clone(), producer, outputs, rng, returned };
+        let (for_parts, events) = (client.clone(), hub.source());
+        let parts =
+            Parts { scope, call, settings, client: for_parts, producer, outputs, rng, returned, events };
         let shared = Arc::new(Shared::new(parts));
         let consumer = subscribe(&shared, client, dead_letter_topics).await?;
         shared.attach(consumer.handle());
+        shared.observed.tell(|| ListenerEvent::Started);
 
         let (stop, stopping) = watch::channel(None);
         let (end, ended) = watch::channel(None);
@@ -73,8 +78,14 @@ impl Container {
             let workers = Tasks::new();
             workers.spawn("listener commits", committing::run(Arc::clone(&shared)));
             workers.spawn("listener outputs", output_stage::run(Arc::clone(&shared), to_send));
-            workers.spawn("listener topics", watching::run(shared, poll_loop.consumer.client().clone()));
-            end.send_replace(Some(poll_loop.run(workers).await));
+            workers.spawn("listener monitor", monitor::run(Arc::clone(&shared)));
+            let client = poll_loop.consumer.client().clone();
+            workers.spawn("listener topics", watching::run(Arc::clone(&shared), client));
+            let ended = poll_loop.run(workers).await;
+            shared.observed.ended(&ended);
+            end.send_replace(Some(ended));
+            // Streams of events end with the listeners.
+            drop(hub);
         });
         Ok(Self { handle, stop, _tasks: tasks })
     }

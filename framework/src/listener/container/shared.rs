@@ -14,6 +14,8 @@ use super::ListenerFailure;
 use super::bell::Bell;
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
+use super::events::EventSource;
+use super::observed::Observed;
 use super::outputs::Output;
 use super::retry_copies::RetryCopies;
 use super::start_offsets::commit_starts;
@@ -58,6 +60,7 @@ pub(super) struct Shared {
     /// Set when the listener is to stop by itself.
     pub(super) stopped_by: watch::Sender<Option<ListenerFailure>>,
     pub(super) troubles: Troubles,
+    pub(super) observed: Observed,
     /// How often partitions were assigned, none included.
     pub(super) assignments: watch::Sender<u64>,
     consumer: SetOnce<ConsumerHandle>,
@@ -77,11 +80,13 @@ pub(super) struct Parts {
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) returned: mpsc::UnboundedSender<Back>,
+    pub(super) events: EventSource,
 }
 
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { scope, call, settings, client, producer, outputs, rng, returned } = parts;
+        let Parts { scope, call, settings, client, producer, outputs, rng, returned, events } = parts;
+        let observed = Observed::new(&scope.id, &scope.group, events.clone());
         let rules = Rules {
             budget: settings.budget,
             workers: settings.concurrency,
@@ -92,6 +97,7 @@ impl Shared {
         let retries = scope.retries.clone();
         let retry_copies =
             retries.map(|retries| Arc::new(RetryCopies::new(retries, &client, producer.clone())));
+        let id = Arc::clone(&scope.id);
         Self {
             scope,
             call,
@@ -109,7 +115,8 @@ impl Shared {
             rng,
             returned,
             stopped_by: watch::Sender::new(None),
-            troubles: Troubles::default(),
+            troubles: Troubles::new(&id, events),
+            observed,
             assignments: watch::Sender::new(0),
             consumer: SetOnce::new(),
             commit_turn: tokio::sync::Mutex::new(()),
@@ -183,7 +190,10 @@ impl Shared {
     pub(super) fn tell(&self, tell: Tell) {
         let Some(consumer) = self.consumer.get() else { return };
         match tell {
-            Tell::Pause(place) => consumer.pause(&[place]),
+            Tell::Pause(place) => {
+                self.observed.meters.paused();
+                consumer.pause(&[place]);
+            }
             Tell::Resume(place) => consumer.resume(&[place]),
         }
     }
@@ -284,7 +294,9 @@ impl Shared {
     async fn commit(&self, parts: &[PartId]) -> Result<(), ConsumeError> {
         let safe = self.look(|flow| flow.committable(parts));
         let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
-        consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await?;
+        let committed = consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await;
+        self.observed.meters.committed(committed.is_ok());
+        committed?;
         self.change(|flow| flow.committed(&safe));
         Ok(())
     }
