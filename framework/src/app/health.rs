@@ -71,7 +71,7 @@ impl Health {
         self.listeners.iter().all(|listener| reads(&listener.state) && listener.troubles.is_empty())
     }
 
-    pub(super) fn of(listeners: impl Iterator<Item = ListenerHandle>) -> Self {
+    pub(crate) fn of(listeners: impl Iterator<Item = ListenerHandle>) -> Self {
         Self { listeners: listeners.map(|handle| ListenerHealth::of(&handle)).collect() }
     }
 }

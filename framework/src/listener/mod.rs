@@ -12,6 +12,7 @@
 //! | [`Header<"name", T>`](Header) | the last header of that name | `Option<Header<"name", T>>` |
 //! | [`Headers`](klamm_client::Headers) | all headers | |
 //! | [`RecordMeta`] | topic, partition, offset, timestamp, attempt | |
+//! | [`TraceContext`](crate::trace::TraceContext) | the trace that the record belongs to | |
 //! | [`ConsumerRecord`](klamm_client::ConsumerRecord) | the record, undecoded | |
 //! | [`State<T>`] | what [`App::state`](crate::App::state) was given | an error at start |
 //! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |

@@ -24,6 +24,8 @@ mod dispatching;
 #[cfg(feature = "testing")]
 mod ending;
 #[cfg(feature = "testing")]
+mod events;
+#[cfg(feature = "testing")]
 mod evil;
 #[cfg(feature = "testing")]
 mod failures;
@@ -36,6 +38,8 @@ mod failures;
     feature = "json-schema"
 ))]
 mod hostile;
+#[cfg(all(feature = "testing", feature = "axum"))]
+mod http_pages;
 #[cfg(feature = "testing")]
 mod intercepting;
 mod kit;
@@ -84,6 +88,8 @@ mod stubborn_requests;
 mod stubborn_sending;
 #[cfg(all(feature = "testing", feature = "embedded"))]
 mod stubborn_starts;
+#[cfg(feature = "testing")]
+mod traces;
 #[cfg(feature = "testing")]
 mod transactions;
 #[cfg(feature = "testing")]

@@ -13,6 +13,8 @@ pub(super) struct Plain {
     pub(super) max_in_flight: Option<AnyExpr>,
     pub(super) max_in_flight_bytes: Option<AnyExpr>,
     pub(super) revoke_deadline: Option<AnyExpr>,
+    pub(super) idle_after: Option<AnyExpr>,
+    pub(super) slow_after: Option<AnyExpr>,
     pub(super) intercept: Option<AnyExpr>,
 }
 
@@ -33,7 +35,9 @@ impl Plain {
             self.commit_on_assign.and_then(|word| word.check("policy", &on_assign, errors));
         let records = counted("max_in_flight", self.max_in_flight, errors);
         let bytes = counted("max_in_flight_bytes", self.max_in_flight_bytes, errors);
-        let deadline = self.revoke_deadline.and_then(|text| duration(&text.0, errors));
+        let mut lasting = |text: Option<AnyExpr>| text.and_then(|text| duration(&text.0, errors));
+        let deadline = lasting(self.revoke_deadline);
+        let (idle_after, slow_after) = (lasting(self.idle_after), lasting(self.slow_after));
         let intercept = self.intercept.map(|AnyExpr(expr)| quote!(#expr));
         let calls = [
             ("intercept", intercept),
@@ -42,6 +46,8 @@ impl Plain {
             ("max_in_flight", records),
             ("max_in_flight_bytes", bytes),
             ("revoke_deadline", deadline),
+            ("idle_after", idle_after),
+            ("slow_after", slow_after),
         ];
         calls.into_iter().filter_map(|(name, argument)| Some((name, argument?))).collect()
     }

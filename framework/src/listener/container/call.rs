@@ -10,6 +10,7 @@ use klamm_client::Record;
 use super::ack_call::{AckCall, Returned};
 use super::outputs::{Output, What};
 use super::shared::{Item, Shared};
+use super::spans::DeliverySpan;
 use crate::listener::ack::Ack;
 use crate::listener::builder::AckPolicy;
 use crate::listener::extract::Delivery;
@@ -99,20 +100,33 @@ async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Ca
     let ack = manual.then(|| AckCall::new(shared, part, items));
     let failures = match &shared.call {
         Call::Record(call) => match items.first() {
-            Some(item) => match with_record(shared, &**call, item, ack.as_ref()).await {
-                Ok(None) => Vec::new(),
-                Ok(Some(reply)) => {
-                    tell_interceptors(shared, items, &Failures::new());
-                    if let Some(item) = items.pop() {
-                        send(shared, part, item, reply);
+            Some(item) => {
+                let span = DeliverySpan::of_record(shared, item);
+                match span.around(with_record(shared, &**call, item, ack.as_ref())).await {
+                    Ok(None) => Vec::new(),
+                    Ok(Some(reply)) => {
+                        tell_interceptors(shared, items, &Failures::new());
+                        if let Some(item) = items.pop() {
+                            send(shared, part, item, reply);
+                        }
+                        return Called::Noted { failed: Vec::new(), any_handled: false };
                     }
-                    return Called::Noted { failed: Vec::new(), any_handled: false };
+                    Err(failure) => {
+                        span.failed(&failure, items.first_mut());
+                        vec![(0, Arc::new(failure))]
+                    }
                 }
-                Err(failure) => vec![(0, Arc::new(failure))],
-            },
+            }
             None => Vec::new(),
         },
-        Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref()).await,
+        Call::Batch(call) => {
+            let span = DeliverySpan::of_batch(shared, items);
+            let failures = span.around(with_batch(shared, &**call, items, ack.as_ref())).await;
+            if let Some((_, failure)) = failures.first() {
+                span.failed(failure, None);
+            }
+            failures
+        }
     };
     tell_interceptors(shared, items, &failures);
     // To note as finished what was acknowledged changes nothing.

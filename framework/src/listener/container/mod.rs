@@ -8,6 +8,7 @@
 //! worker.rs       takes records whose turn it is
 //! call.rs         calls the handler with them
 //! ack_call.rs     a call that acknowledges by hand
+//! spans.rs        the span that this happens in
 //! judge.rs        what becomes of what failed
 //! outputs.rs      what must be acknowledged before a record is finished
 //! output_stage.rs sends it
@@ -50,6 +51,7 @@ mod running;
 mod sending;
 mod shared;
 mod sought;
+mod spans;
 mod start_offsets;
 mod status;
 mod troubles;

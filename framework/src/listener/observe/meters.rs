@@ -42,7 +42,7 @@ struct Handles {
 pub(crate) struct OfTopic {
     deliveries: Counter,
     handler_seconds: Histogram,
-    failures: [Counter; 5],
+    failures: [Counter; FailureKind::WORDS.len()],
     retries: Counter,
     retry_copies: Counter,
     dead_letters: Counter,
@@ -164,7 +164,7 @@ impl Meters {
     }
 
     pub(crate) fn failed(&self, topic: &Arc<str>, kind: FailureKind) {
-        self.count(topic, |of_topic| &of_topic.failures[kind_index(kind)]);
+        self.count(topic, |of_topic| &of_topic.failures[kind as usize]);
     }
 
     pub(crate) fn retried(&self, topic: &Arc<str>) {
@@ -277,7 +277,7 @@ impl Handles {
         OfTopic {
             deliveries: names::DELIVERIES.counter(&labels),
             handler_seconds: names::HANDLER_SECONDS.histogram(&labels),
-            failures: ["handler", "rejected", "panicked", "unanswered", "not_acknowledged"].map(of_kind),
+            failures: FailureKind::WORDS.map(of_kind),
             retries: names::RETRIES.counter(&labels),
             retry_copies: names::RETRY_COPIES.counter(&labels),
             dead_letters: names::DEAD_LETTERS.counter(&labels),
@@ -310,16 +310,6 @@ impl Handles {
         let partition = partition.map_or_else(|| "other".to_owned(), |partition| partition.to_string());
         let labels = [self.listener.clone(), self.group.clone(), Arc::clone(topic).into(), partition.into()];
         Part::of(names::LAG.gauge(&labels))
-    }
-}
-
-fn kind_index(kind: FailureKind) -> usize {
-    match kind {
-        FailureKind::Handler => 0,
-        FailureKind::Rejected => 1,
-        FailureKind::Panicked => 2,
-        FailureKind::Unanswered => 3,
-        FailureKind::NotAcknowledged => 4,
     }
 }
 
