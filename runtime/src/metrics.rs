@@ -188,8 +188,8 @@ impl Drop for Part {
     }
 }
 
-/// Makes a table of metrics, `METRICS`, and a module `names` with each of them by a name of its own. The table's docs come
-/// first.
+/// Makes a table of metrics, `METRICS`, and a module `names` with each of them by a name of its own. The table's docs
+/// come first.
 #[macro_export]
 macro_rules! metrics_table {
     ($(#[$docs:meta])* $($id:ident = $name:literal, $kind:ident, [$($label:literal),*], $doc:literal;)*) => {

@@ -1,8 +1,9 @@
-//! A listener in a service on axum, with pages for its orchestrator (`/livez`, `/readyz`) and for Prometheus (`/metrics`).
+//! A listener in a service on axum, with pages for its orchestrator (`/livez`, `/readyz`) and for Prometheus
+//! (`/metrics`).
 //!
-//! Run it with `cargo run -p klamm-examples --bin axum_service`. It brings a broker of its own, asks its own pages once,
-//! and ends; with KLAMM_SERVE=127.0.0.1:8080 it serves them there until Ctrl-C, and with KLAMM_BOOTSTRAP it takes your
-//! brokers.
+//! Run it with `cargo run -p klamm-examples --bin axum_service`. It brings a broker of its own, asks its own pages
+//! once, and ends; with KLAMM_SERVE=127.0.0.1:8080 it serves them there until Ctrl-C, and with KLAMM_BOOTSTRAP it takes
+//! your brokers.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 

@@ -41,8 +41,8 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// | `/livez` | no listener has ended by itself ([`Health::is_live`]) | restart the process |
 /// | `/readyz` | every listener reads, without troubles ([`Health::is_ready`]) | the body says why |
 ///
-/// The body is [`AppHandle::health`] as text; as JSON for who accepts `application/json`. They keep no listener alive, and
-/// ask nobody: a probe costs the brokers nothing.
+/// The body is [`AppHandle::health`] as text; as JSON for who accepts `application/json`. They keep no listener alive,
+/// and ask nobody: a probe costs the brokers nothing.
 pub fn router<S: Clone + Send + Sync + 'static>(app: &AppHandle) -> Router<S> {
     let listeners: Arc<[ListenerHandle]> = app.listeners().collect();
     let live = Arc::clone(&listeners);
@@ -58,8 +58,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(app: &AppHandle) -> Router<S> {
 }
 
 /// A page `/metrics` for Prometheus, which has what `render` gives: that of a
-/// [`PrometheusHandle`](https://docs.rs/metrics-exporter-prometheus), for instance, whose recorder was installed before the
-/// app started.
+/// [`PrometheusHandle`](https://docs.rs/metrics-exporter-prometheus), for instance, whose recorder was installed before
+/// the app started.
 ///
 /// ```ignore
 /// let prometheus = PrometheusBuilder::new().install_recorder()?;

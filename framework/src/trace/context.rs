@@ -18,11 +18,11 @@ tokio::task_local! {
     static CURRENT: TraceContext;
 }
 
-/// The trace that a record belongs to, as W3C's headers say it, and what goes with it (baggage). An argument of a handler:
-/// what its record came with.
+/// The trace that a record belongs to, as W3C's headers say it, and what goes with it (baggage). An argument of a
+/// handler: what its record came with.
 ///
-/// What a handler sends carries it on without being told, as long as it is sent by the handler's own task. To another one
-/// it goes like this:
+/// What a handler sends carries it on without being told, as long as it is sent by the handler's own task. To another
+/// one it goes like this:
 ///
 /// ```
 /// use klamm::trace::TraceContext;
@@ -41,7 +41,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// What these headers say. Of several `traceparent`s the last counts; what does not hold to the standard is left out.
+    /// What these headers say. Of several `traceparent`s the last counts; what does not hold to the standard is left
+    /// out.
     pub fn of(headers: &Headers) -> Self {
         if headers.is_empty() {
             return Self::default();

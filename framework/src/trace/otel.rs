@@ -1,5 +1,5 @@
-//! Spans of `tracing` and the contexts that OpenTelemetry knows them by. The one place that names its crates, which break
-//! with every release.
+//! Spans of `tracing` and the contexts that OpenTelemetry knows them by. The one place that names its crates, which
+//! break with every release.
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -153,8 +153,8 @@ mod exported {
         _subscriber: tracing::subscriber::DefaultGuard,
     }
 
-    /// A first delivery: what a callsite is interested in is cached for all threads, and another test that comes by it for
-    /// the first time, just when this one sets its subscriber, would switch it off.
+    /// A first delivery: what a callsite is interested in is cached for all threads, and another test that comes by it
+    /// for the first time, just when this one sets its subscriber, would switch it off.
     async fn warm_up(kit: &TestKit) {
         let listener = Listener::on("warm").group("warm").id("warm").handle(answer_nobody);
         let app = kit.app().listener(listener).start().await;

@@ -52,8 +52,8 @@ pub enum ListenerEvent {
         /// Why it had been paused.
         reason: PauseReason,
     },
-    /// Nothing has come for as long as [`idle_after`](crate::listener::ListenerBuilder::idle_after) says, and nothing is
-    /// in hand. Told once.
+    /// Nothing has come for as long as [`idle_after`](crate::listener::ListenerBuilder::idle_after) says, and nothing
+    /// is in hand. Told once.
     Idle {
         /// For how long.
         lasting: Duration,

@@ -1,5 +1,5 @@
-//! Looks at the listener now and then: how it stands, which calls are slow, whether it is idle. What is told there costs
-//! the records nothing.
+//! Looks at the listener now and then: how it stands, which calls are slow, whether it is idle. What is told there
+//! costs the records nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,9 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::events::{EventSource, Events, ListenerEvent, PauseReason};
-use super::outputs::What;
 use super::status::Ended;
-use crate::listener::observe::{AtWork, Calls, Change, Meters, Output};
+use crate::listener::observe::{AtWork, Calls, Change, Meters};
 
 #[derive(Debug)]
 pub(super) struct Observed {
@@ -118,16 +117,6 @@ impl Observed {
         self.tell(|| ListenerEvent::Resumed { partition: partition.cloned(), reason });
     }
 
-    /// An output of a record of this topic is acknowledged.
-    pub(super) fn sent(&self, topic: &Arc<str>, what: &What, parked: bool) {
-        self.meters.sent(topic, kind(what), parked);
-    }
-
-    /// An attempt to send an output failed.
-    pub(super) fn not_sent(&self, what: &What) {
-        self.meters.not_sent(kind(what));
-    }
-
     /// Nothing more is begun.
     pub(super) fn stopping(&self) {
         *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -145,13 +134,5 @@ impl Observed {
                 Some(failure) => ListenerEvent::Failed { failure, report },
             }
         });
-    }
-}
-
-fn kind(what: &What) -> Output {
-    match what {
-        What::DeadLetter { .. } => Output::DeadLetter,
-        What::Retry { .. } => Output::RetryCopy,
-        What::Reply(_) => Output::Reply,
     }
 }

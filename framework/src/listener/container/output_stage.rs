@@ -17,6 +17,7 @@ use super::sending::{Next, Sending, advice};
 use super::shared::{Back, Item, Shared};
 use super::troubles::Subject;
 use crate::listener::failure::Failure;
+use crate::listener::observe::Output as Kind;
 
 /// How often a reply is tried to a topic that is not there, each time as long as the producer waits for a topic.
 const NOWHERE_MAX: u32 = 3;
@@ -66,10 +67,11 @@ impl Stage<'_> {
             }
             let Err(error) = self.attempt(&sending).await else {
                 let record = &self.output.item.record;
-                self.shared.observed.sent(&record.topic, &self.output.what, sending.elsewhere().is_some());
+                let parked = sending.elsewhere().is_some();
+                self.shared.observed.meters.sent(&record.topic, self.kind(), parked);
                 return self.sent();
             };
-            self.shared.observed.not_sent(&self.output.what);
+            self.shared.observed.meters.not_sent(self.kind());
             if self.goes_nowhere(&error).await {
                 nowhere += 1;
                 if nowhere == NOWHERE_MAX {
@@ -222,6 +224,15 @@ impl Stage<'_> {
         let what = self.what();
         let reason = format!("{what} cannot be sent: {error}{}{halted}", advice(error));
         self.shared.troubles.tell(&self.shared.scope.id, self.subject(), &reason);
+    }
+
+    /// As metrics call it.
+    fn kind(&self) -> Kind {
+        match &self.output.what {
+            What::DeadLetter { .. } => Kind::DeadLetter,
+            What::Retry { .. } => Kind::RetryCopy,
+            What::Reply(_) => Kind::Reply,
+        }
     }
 
     fn what(&self) -> &'static str {

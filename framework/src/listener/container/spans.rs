@@ -1,5 +1,5 @@
-//! The span of a delivery, and the trace that it belongs to. What subscribers do wrong in making or ending it is no failure
-//! of the record.
+//! The span of a delivery, and the trace that it belongs to. What subscribers do wrong in making or ending it is no
+//! failure of the record.
 
 use std::fmt;
 use std::future::Future;
@@ -37,7 +37,8 @@ impl DeliverySpan {
         Self { span, context }
     }
 
-    /// For a batch: of one record as that record's; of several it belongs to none of their traces, and has to do with all.
+    /// For a batch: of one record as that record's; of several it belongs to none of their traces, and has to do with
+    /// all.
     pub(super) fn of_batch(shared: &Shared, items: &[Item]) -> Self {
         let Some(first) = items.first() else {
             return Self { span: Span::none(), context: TraceContext::default() };

@@ -1,5 +1,5 @@
-//! How long records have been in hand, without a time for each of them: now and then it is noted up to where a partition
-//! was read, and the first note above its lowest unfinished record says how old that is at least. Pure.
+//! How long records have been in hand, without a time for each of them: now and then it is noted up to where a
+//! partition was read, and the first note above its lowest unfinished record says how old that is at least. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;

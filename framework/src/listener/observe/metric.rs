@@ -5,9 +5,11 @@ klamm_runtime::metrics_table! {
     DELIVERIES = "klamm_listener_deliveries_total", Counter, ["listener", "group", "topic"],
         "Records whose turn came, each attempt counted.";
     HANDLER_SECONDS = "klamm_listener_handler_seconds", Histogram, ["listener", "group", "topic"],
-        "How long a call of the handler took, for a record or a batch, with the decoding and the interceptors before it.";
+        "How long a call of the handler took, for a record or a batch, with the decoding and the interceptors \
+         before it.";
     FAILURES = "klamm_listener_failures_total", Counter, ["listener", "group", "topic", "kind"],
-        "Records that failed, each attempt counted: `handler`, `rejected`, `panicked`, `unanswered` or `not_acknowledged`.";
+        "Records that failed, each attempt counted: `handler`, `rejected`, `panicked`, `unanswered` or \
+         `not_acknowledged`.";
     RETRIES = "klamm_listener_retries_total", Counter, ["listener", "group", "topic"],
         "Records that failed and are tried again in place.";
     RETRY_COPIES = "klamm_listener_retry_copies_total", Counter, ["listener", "group", "topic"],
@@ -27,8 +29,8 @@ klamm_runtime::metrics_table! {
     COMMITS = "klamm_listener_commits_total", Counter, ["listener", "group", "result"],
         "Commits that were made, `ok` or `failed`.";
     LAG = "klamm_listener_lag_records", Gauge, ["listener", "group", "topic", "partition"],
-        "Records of a partition that are not finished, read or not, about every second; beyond 1,000 partitions, of all \
-         others of the topic together as `other`; 0 when it goes.";
+        "Records of a partition that are not finished, read or not, about every second; beyond 1,000 partitions, of \
+         all others of the topic together as `other`; 0 when it goes.";
     OLDEST_SECONDS = "klamm_listener_oldest_seconds", Gauge, ["listener", "group"],
         "How long the record has been in hand that has been for longest, about every second.";
     UNFINISHED = "klamm_listener_unfinished_records", Gauge, ["listener", "group"],
@@ -46,8 +48,8 @@ klamm_runtime::metrics_table! {
     SLOW_CALLS = "klamm_listener_slow_calls", Gauge, ["listener", "group"],
         "Calls among them that have run for longer than `slow_after`.";
     PAUSES = "klamm_listener_pauses_total", Counter, ["listener", "group"],
-        "How often reading a partition was paused: it has its share in hand, an output cannot be sent, or somebody said \
-         so.";
+        "How often reading a partition was paused: it has its share in hand, an output cannot be sent, or somebody \
+         said so.";
     ASSIGNED = "klamm_listener_assigned_partitions", Gauge, ["listener", "group"],
         "Partitions assigned, those of retry topics included.";
     REBALANCES = "klamm_listener_rebalances_total", Counter, ["listener", "group", "change"],
