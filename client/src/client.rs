@@ -12,7 +12,7 @@ use crate::cluster::Core;
 use crate::config::{ClientConfig, addresses};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{ClientError, ConfigError};
-use crate::observe::{Observer, describe_all};
+use crate::observe::{METRICS, Observer, describe};
 use crate::producer::ProducerBuilder;
 use crate::runtime::{Clock, Net, Rng};
 use crate::security::Security;
@@ -220,7 +220,7 @@ impl ClientBuilder {
     pub async fn build(mut self) -> Result<Client, ClientError> {
         self.config.secure().await?;
         self.config.check()?;
-        describe_all();
+        describe(METRICS);
         let (core, tasks) = Core::connect(self.config).await?;
         Ok(Client::over(core, tasks))
     }

@@ -62,10 +62,13 @@
 //! | [`serde`] | how types are written: `#[derive(Record)] #[record(json)]`, or a [`Serde`](serde::Serde) of your own |
 //! | `testing` | feature `testing`: `#[klamm::test]` with an in-process broker and a paused clock |
 //! | `streams` | feature `streams`: the typed streams DSL with RocksDB stores (`streams-core`: in memory only) |
+//! | [`trace`] | which trace a record belongs to, from its headers into those of what is sent |
+//! | `http` | feature `axum`: pages for probes and scrapes |
 //! | [`client`] | the client underneath: producer, consumer, admin |
 //!
 //! Features: `macros` and `json` are on by default; `bincode`, `postcard`, `msgpack`, `avro`, `protobuf` and
-//! `json-schema` add formats, `schema-registry` the client of one; `embedded` adds the in-process broker.
+//! `json-schema` add formats, `schema-registry` the client of one; `embedded` adds the in-process broker, `axum` pages
+//! for probes (`http`), `opentelemetry` the traces that records come from.
 
 // On docs.rs, which builds with nightly, every item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -82,6 +85,8 @@ pub mod __private;
 pub mod app;
 pub mod dead_letters;
 mod error;
+#[cfg(feature = "axum")]
+pub mod http;
 pub mod listener;
 pub mod prelude;
 pub mod serde;
@@ -92,6 +97,7 @@ pub mod streams;
 pub mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod trace;
 
 pub use app::{App, AppHandle};
 pub use error::{Error, Result};

@@ -33,6 +33,8 @@ mod test;
 /// | `max_in_flight = 10_000`, `max_in_flight_bytes = 1 << 24` | what is in hand at most | as here |
 /// | `intercept = OfTenant("a")` | a `ListenInterceptor` | none but the app's |
 /// | `revoke_deadline = "10s"` | how long handlers may finish when their partition goes | 10 s |
+/// | `idle_after = "5m"` | when it counts as idle, and tells so as an event | never |
+/// | `slow_after = "30s"` | when a call of the handler is told of as slow | 30 s |
 ///
 /// Each is the method of the same name of `klamm::ListenerBuilder`, which says more.
 #[proc_macro_attribute]

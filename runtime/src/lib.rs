@@ -11,11 +11,12 @@
 //! | [`Rng`] | [`SeededRng::from_os`] | [`SeededRng::new`] |
 //! | [`Tasks`], [`Blocking`] | the current tokio runtime | the same |
 //!
-//! [`settings`] is how what a user writes into a file enters.
+//! [`settings`] is how what a user writes into a file enters, [`metrics`] how what operators watch leaves.
 
 mod blocking;
 mod clock;
 mod memory_net;
+pub mod metrics;
 mod net;
 mod rng;
 pub mod settings;

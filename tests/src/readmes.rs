@@ -17,6 +17,8 @@ struct ComingFromSpring;
 struct DeadLetters;
 #[doc = include_str!("../../docs/listeners.md")]
 struct Listeners;
+#[doc = include_str!("../../docs/observing.md")]
+struct Observing;
 #[doc = include_str!("../../docs/sending.md")]
 struct Sending;
 #[doc = include_str!("../../protocol/README.md")]

@@ -1,162 +1,9 @@
-//! The table of metrics. A handle can be made of a row alone, so there is no metric outside of the table.
+//! The table of the client's metrics.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+pub use klamm_runtime::metrics::{Metric, MetricKind};
 
-use metrics::{
-    Counter, Gauge, Histogram, Label, SharedString, Unit, counter, describe_counter, describe_gauge,
-    describe_histogram, gauge, histogram,
-};
-
-/// A metric that the client tells the [`metrics`] facade of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Metric {
-    /// Its name; the end says the unit. It stays.
-    pub name: &'static str,
-    /// What it is.
-    pub kind: MetricKind,
-    /// The names of its labels.
-    pub labels: &'static [&'static str],
-    /// What it says.
-    pub doc: &'static str,
-}
-
-/// What a metric is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MetricKind {
-    /// It only grows.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-    /// Many values, of which a recorder makes quantiles or buckets.
-    Histogram,
-}
-
-impl fmt::Display for MetricKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        })
-    }
-}
-
-impl Metric {
-    /// Its handle with these values of its labels.
-    pub(crate) fn counter(&self, values: &[SharedString]) -> Counter {
-        debug_assert_eq!(self.kind, MetricKind::Counter, "{}", self.name);
-        counter!(self.name, self.labelled(values))
-    }
-
-    /// As [`Metric::counter`].
-    pub(crate) fn gauge(&self, values: &[SharedString]) -> Gauge {
-        debug_assert_eq!(self.kind, MetricKind::Gauge, "{}", self.name);
-        gauge!(self.name, self.labelled(values))
-    }
-
-    /// As [`Metric::counter`].
-    pub(crate) fn histogram(&self, values: &[SharedString]) -> Histogram {
-        debug_assert_eq!(self.kind, MetricKind::Histogram, "{}", self.name);
-        histogram!(self.name, self.labelled(values))
-    }
-
-    fn labelled(&self, values: &[SharedString]) -> Vec<Label> {
-        debug_assert_eq!(self.labels.len(), values.len(), "{}", self.name);
-        self.labels.iter().zip(values).map(|(&name, value)| Label::new(name, value.clone())).collect()
-    }
-}
-
-/// Tells the recorder what each metric is.
-pub(crate) fn describe_all() {
-    for Metric { name, kind, doc, .. } in METRICS {
-        let unit = match name {
-            name if name.ends_with("_seconds") => Unit::Seconds,
-            name if name.ends_with("_bytes") || name.ends_with("_bytes_total") => Unit::Bytes,
-            _ => Unit::Count,
-        };
-        match kind {
-            MetricKind::Counter => describe_counter!(*name, unit, *doc),
-            MetricKind::Gauge => describe_gauge!(*name, unit, *doc),
-            MetricKind::Histogram => describe_histogram!(*name, unit, *doc),
-        }
-    }
-}
-
-/// Handles of one metric by the value of one label, made when they are first needed.
-pub(crate) struct ByLabel<T> {
-    handles: Mutex<BTreeMap<SharedString, T>>,
-}
-
-/// More values than this are not kept: they are made each time.
-const MOST_KEPT: usize = 10_000;
-
-impl<T> Default for ByLabel<T> {
-    fn default() -> Self {
-        Self { handles: Mutex::default() }
-    }
-}
-
-impl<T> fmt::Debug for ByLabel<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByLabel").finish_non_exhaustive()
-    }
-}
-
-impl<T> ByLabel<T> {
-    /// Uses the handle for a topic, or for another label's value.
-    pub(crate) fn with(
-        &self,
-        value: &Arc<str>,
-        make: impl FnOnce(SharedString) -> T,
-        using: impl FnOnce(&T),
-    ) {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        // Without a copy of the name where it is known.
-        let value = SharedString::from(Arc::clone(value));
-        if let Some(handle) = handles.get(&value) {
-            return using(handle);
-        }
-        let handle = make(value.clone());
-        using(&handle);
-        if handles.len() < MOST_KEPT {
-            handles.insert(value, handle);
-        }
-    }
-
-    /// As [`ByLabel::with`], of a word of our own.
-    pub(crate) fn with_word(
-        &self,
-        value: &'static str,
-        make: impl FnOnce(SharedString) -> T,
-        using: impl FnOnce(&T),
-    ) {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = SharedString::const_str(value);
-        using(handles.entry(value.clone()).or_insert_with(|| make(value)));
-    }
-}
-
-macro_rules! metrics_table {
-    ($($id:ident = $name:literal, $kind:ident, [$($label:literal),*], $doc:literal;)*) => {
-        /// Each metric by a name of its own.
-        pub(crate) mod names {
-            use super::{Metric, MetricKind};
-            $(
-                pub(crate) const $id: Metric =
-                    Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], doc: $doc };
-            )*
-        }
-
-        /// Every metric of the client. A recorder that is to see them must be there before the client is built.
-        pub const METRICS: &[Metric] = &[$(names::$id),*];
-    };
-}
-
-metrics_table! {
+klamm_runtime::metrics_table! {
+    /// Every metric of the client. A recorder that is to see them must be there before the client is built.
     CONNECTIONS = "klamm_client_connections_total", Counter, ["result"],
         "Attempts to connect: `opened` or `failed`.";
     REQUESTS = "klamm_client_requests_total", Counter, ["api"],
@@ -227,7 +74,7 @@ mod tests {
 
     #[test]
     fn names_say_what_they_count() {
-        for Metric { name, kind, labels, doc } in METRICS {
+        for Metric { name, kind, labels, doc, .. } in METRICS {
             assert!(name.starts_with("klamm_client_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == MetricKind::Counter, "{name}");
             assert!(doc.ends_with('.') && !doc.contains('|'), "{name}");
@@ -240,26 +87,5 @@ mod tests {
             different.dedup();
             assert_eq!(different, *labels, "{name}");
         }
-    }
-
-    #[test]
-    fn a_handle_is_made_once_and_too_many_are_not_kept() {
-        let by_topic = ByLabel::default();
-        let made = Mutex::new(0);
-        let make = |_| *made.lock().unwrap() += 1;
-        let mut used = 0;
-        for topic in ["a", "b", "a"] {
-            by_topic.with(&Arc::from(topic), make, |()| used += 1);
-        }
-        assert_eq!((*made.lock().unwrap(), used), (2, 3));
-        for number in 0..2 * MOST_KEPT {
-            by_topic.with(&Arc::from(number.to_string()), make, |()| {});
-        }
-        assert_eq!(by_topic.handles.lock().unwrap().len(), MOST_KEPT);
-        let words = ByLabel::default();
-        for word in ["x", "x"] {
-            words.with_word(word, make, |()| used += 1);
-        }
-        assert_eq!((*made.lock().unwrap(), used), (3 + 2 * MOST_KEPT, 5));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::StartError;
 use super::health::Health;
 use super::topics::TopicDifference;
-use crate::listener::{Container, DrainReport, ListenerFailure, ListenerHandle};
+use crate::listener::{Container, DrainReport, EventSource, Events, ListenerFailure, ListenerHandle};
 use crate::serde::{AppSerdes, DefaultSerde};
 use crate::template::request::{Request, RequesterBuilder, Requests};
 use crate::template::{RoutingTemplate, Template, Transactions, TransactionsInUse};
@@ -29,6 +29,7 @@ pub struct AppHandle {
     transactions: TransactionsInUse,
     differences: Vec<TopicDifference>,
     serdes: AppSerdes,
+    events: EventSource,
 }
 
 impl AppHandle {
@@ -38,9 +39,10 @@ impl AppHandle {
         containers: Vec<Container>,
         differences: Vec<TopicDifference>,
         serdes: AppSerdes,
+        events: EventSource,
     ) -> Self {
         let (requests, transactions) = (Requests::default(), TransactionsInUse::default());
-        Self { client, producer, containers, requests, transactions, differences, serdes }
+        Self { client, producer, containers, requests, transactions, differences, serdes, events }
     }
 
     /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and
@@ -57,6 +59,11 @@ impl AppHandle {
     /// All listeners.
     pub fn listeners(&self) -> impl Iterator<Item = ListenerHandle> {
         self.containers.iter().map(Container::handle)
+    }
+
+    /// What happens to the listeners from here on. It ends when they have ended.
+    pub fn events(&self) -> Events {
+        self.events.events(None)
     }
 
     /// How all listeners are, now: for probes of liveness and readiness.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::listener::{ListenerFailure, ListenerHandle, Trouble};
 
@@ -31,6 +32,8 @@ pub struct ListenerHealth {
     pub lag: Option<u64>,
     /// How many records it has in hand.
     pub in_flight: usize,
+    /// How long the record has been in hand that has been for longest.
+    pub oldest: Duration,
     /// How many records failed and wait for another attempt in place.
     pub in_retry: usize,
     /// What somebody has to see to.
@@ -47,6 +50,8 @@ pub enum ListenerState {
     Running,
     /// It was told to pause.
     Paused,
+    /// Its poll loop has not turned for so long: something blocks the threads that it runs on.
+    Unresponsive(Duration),
     /// It was shut down.
     Stopped,
     /// It ended by itself.
@@ -66,19 +71,20 @@ impl Health {
         self.listeners.iter().all(|listener| reads(&listener.state) && listener.troubles.is_empty())
     }
 
-    pub(super) fn of(listeners: impl Iterator<Item = ListenerHandle>) -> Self {
+    pub(crate) fn of(listeners: impl Iterator<Item = ListenerHandle>) -> Self {
         Self { listeners: listeners.map(|handle| ListenerHealth::of(&handle)).collect() }
     }
 }
 
 impl ListenerHealth {
     fn of(handle: &ListenerHandle) -> Self {
-        let state = match handle.ended() {
-            Some(Some(failure)) => ListenerState::Failed(failure),
-            Some(None) => ListenerState::Stopped,
-            None if !handle.has_joined() => ListenerState::Joining,
-            None if handle.is_paused() => ListenerState::Paused,
-            None => ListenerState::Running,
+        let state = match (handle.ended(), handle.unresponsive()) {
+            (Some(Some(failure)), _) => ListenerState::Failed(failure),
+            (Some(None), _) => ListenerState::Stopped,
+            (None, Some(age)) => ListenerState::Unresponsive(age),
+            (None, None) if !handle.has_joined() => ListenerState::Joining,
+            (None, None) if handle.is_paused() => ListenerState::Paused,
+            (None, None) => ListenerState::Running,
         };
         Self {
             listener: handle.id().into(),
@@ -87,6 +93,7 @@ impl ListenerHealth {
             partitions: handle.assignment().len(),
             lag: handle.lag(),
             in_flight: handle.in_flight(),
+            oldest: handle.oldest(),
             in_retry: handle.in_retry(),
             troubles: handle.troubles(),
         }
@@ -122,6 +129,7 @@ impl fmt::Display for ListenerState {
             Self::Joining => f.write_str("joining"),
             Self::Running => f.write_str("running"),
             Self::Paused => f.write_str("paused"),
+            Self::Unresponsive(age) => write!(f, "unresponsive for {age:.0?}"),
             Self::Stopped => f.write_str("stopped"),
             Self::Failed(failure) => write!(f, "failed ({failure})"),
         }

@@ -31,7 +31,9 @@ pub use register::Declared;
 pub use register::IntoListener;
 pub use topics::TopicDifference;
 
-use crate::listener::{Container, Interceptors, ListenInterceptor, Listener, States, Surroundings};
+use crate::listener::{
+    Container, EventHub, Events, Interceptors, ListenInterceptor, Listener, States, Surroundings,
+};
 
 /// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod
 /// between SIGTERM and SIGKILL.
@@ -66,6 +68,7 @@ pub struct App {
     rng: Arc<dyn Rng>,
     topics: Vec<NewTopic>,
     interceptors: Interceptors,
+    events: EventHub,
 }
 
 enum Cluster {
@@ -104,6 +107,7 @@ impl App {
             rng: Arc::new(SeededRng::from_os()),
             topics: Vec::new(),
             interceptors: Interceptors::default(),
+            events: EventHub::default(),
         }
     }
 
@@ -192,6 +196,11 @@ impl App {
         self
     }
 
+    /// What happens to the listeners, from their start on; see [`Events`](crate::listener::Events).
+    pub fn events(&self) -> Events {
+        self.events.events()
+    }
+
     /// Where the jitter of retries comes from; default seeded by the operating system.
     pub fn rng(mut self, rng: Arc<dyn Rng>) -> Self {
         self.rng = rng;
@@ -207,6 +216,7 @@ impl App {
     /// take longer than [`start_deadline`](Self::start_deadline); see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
         let Self { cluster, states, listeners, errors, rng, topics, start_deadline, interceptors, .. } = self;
+        let events = self.events;
         let (mut properties, properties_files) = (self.properties, self.properties_files);
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
@@ -232,7 +242,8 @@ impl App {
         topics::make_retry_topics(&client, &listeners).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
         let serdes = states.serdes();
-        let surroundings = Surroundings { producer: producer.clone(), dead_letter_topics, states, rng };
+        let surroundings =
+            Surroundings { producer: producer.clone(), dead_letter_topics, states, rng, events };
         let mut containers = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let id = Arc::clone(&listener.id);
@@ -247,7 +258,9 @@ impl App {
                 }
             }
         }
-        let app = AppHandle::new(client, producer, containers, differences, serdes);
+        let events = surroundings.events.source();
+        drop(surroundings);
+        let app = AppHandle::new(client, producer, containers, differences, serdes, events);
         match app.assigned_within(start_deadline).await {
             Ok(()) => Ok(app),
             Err(error) => {

@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) transactional: bool,
     pub(crate) transaction_timeout: Option<Duration>,
     pub(crate) isolation: IsolationLevel,
+    pub(crate) idle_after: Option<Duration>,
+    pub(crate) slow_after: Duration,
 }
 
 impl Settings {
@@ -113,6 +115,8 @@ const DEFAULT_MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 const DEFAULT_BATCH: usize = 500;
 /// How long handlers may finish what they have begun when their partition goes to another member.
 const DEFAULT_REVOKE_DEADLINE: Duration = Duration::from_secs(10);
+/// A call of a handler that runs for longer is told of.
+const DEFAULT_SLOW_AFTER: Duration = Duration::from_secs(30);
 
 impl Listener {
     /// Listens on a topic, or several: `"orders"`, `["a", "b"]`.
@@ -177,6 +181,8 @@ impl ListenerBuilder<WantsGroup> {
             transactional: false,
             transaction_timeout: None,
             isolation: IsolationLevel::ReadCommitted,
+            idle_after: None,
+            slow_after: DEFAULT_SLOW_AFTER,
         };
         Self { settings, step: PhantomData }
     }
@@ -386,6 +392,20 @@ impl<Step> ListenerBuilder<Step> {
     /// whatever the client's settings say: records of a transaction that was aborted are none.
     pub fn isolation(mut self, isolation: IsolationLevel) -> Self {
         self.settings.isolation = isolation;
+        self
+    }
+
+    /// After how long without records, and without anything in hand, the listener counts as idle, and tells so as
+    /// [`ListenerEvent::Idle`](crate::listener::ListenerEvent::Idle). Default: never.
+    pub fn idle_after(mut self, duration: Duration) -> Self {
+        self.settings.idle_after = Some(duration);
+        self
+    }
+
+    /// How long a call of the handler may run before it is logged, with the record that it is about, and told as
+    /// [`ListenerEvent::HandlerSlow`](crate::listener::ListenerEvent::HandlerSlow). It goes on. Default 30 s.
+    pub fn slow_after(mut self, duration: Duration) -> Self {
+        self.settings.slow_after = duration;
         self
     }
 }

@@ -151,6 +151,16 @@ impl Ledger {
         self.moved = false;
     }
 
+    /// The lowest record that is not finished.
+    pub(crate) fn lowest(&self) -> Option<i64> {
+        self.records.front().map(|first| first.offset)
+    }
+
+    /// Up to where the partition was read.
+    pub(crate) fn next_offset(&self) -> Option<i64> {
+        self.next_offset
+    }
+
     /// Counts the times that everything known before became void.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch

@@ -12,6 +12,7 @@
 //! | [`Header<"name", T>`](Header) | the last header of that name | `Option<Header<"name", T>>` |
 //! | [`Headers`](klamm_client::Headers) | all headers | |
 //! | [`RecordMeta`] | topic, partition, offset, timestamp, attempt | |
+//! | [`TraceContext`](crate::trace::TraceContext) | the trace that the record belongs to | |
 //! | [`ConsumerRecord`](klamm_client::ConsumerRecord) | the record, undecoded | |
 //! | [`State<T>`] | what [`App::state`](crate::App::state) was given | an error at start |
 //! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |
@@ -48,6 +49,7 @@ mod handler;
 mod intercept;
 mod ledger;
 mod lookups;
+mod observe;
 mod outcome;
 mod reply;
 mod retry_topics;
@@ -56,9 +58,10 @@ mod topics;
 pub use ack::{Ack, AckError};
 pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, WantsGroup, WantsHandler};
 pub use container::{
-    CommandError, DrainReport, ListenerFailure, ListenerHandle, SeekTo, Trouble, UnfinishedRecord,
+    CommandError, DrainReport, Event, Events, ListenerEvent, ListenerFailure, ListenerHandle, PauseReason,
+    SeekTo, Trouble, UnfinishedRecord,
 };
-pub(crate) use container::{Container, Surroundings, make_missing};
+pub(crate) use container::{Container, EventHub, EventSource, Surroundings, make_missing};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
 #[cfg(feature = "garde")]
@@ -76,6 +79,7 @@ pub(crate) use handler::prepare_batch;
 pub use handler::{Erased, OfBatch, OfRecord};
 pub(crate) use intercept::Interceptors;
 pub use intercept::{Before, ListenInterceptor};
+pub use observe::METRICS;
 #[doc(hidden)]
 pub use outcome::Answers;
 pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};

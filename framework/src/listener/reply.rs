@@ -14,6 +14,7 @@ use super::outcome::{AnAnswer, HandlerError, IntoOutcome};
 use crate::serde::{AppSerdes, DefaultSerde};
 use crate::template::request::{REPLY_TOPIC, ReplyTo};
 use crate::template::{SendError, Written, written};
+use crate::trace::propagate;
 
 /// What a handler returns to answer its record: a value, written as its type says, and headers if there are any.
 ///
@@ -142,6 +143,7 @@ impl Answer {
         (reply_to.key, reply_to.value) = (request.key.clone(), value);
         reply_to.headers.extend(of_value);
         reply_to.headers.extend(headers.into_iter().map(|(name, value)| (name, Some(value))));
+        propagate(&mut reply_to.headers);
         Ok(reply_to)
     }
 }

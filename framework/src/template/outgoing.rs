@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Template;
 use super::error::SendError;
 use crate::serde::{HeaderList, IntoHeaders, Serde, SerdeError, serialize};
+use crate::trace::propagate;
 
 /// A record that a [`Template`] is about to send.
 #[must_use = "the record is not sent before `send`"]
@@ -151,11 +152,13 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
 /// them.
 pub(crate) type Written = (Option<Bytes>, HeaderList);
 
-/// Puts key and value into a record.
+/// Puts key and value into a record, and which trace it belongs to.
 pub(super) fn put(record: &mut Record, (key, of_key): Written, (value, of_value): Written) {
     (record.key, record.value) = (key, value);
     record.headers.extend(of_key);
     record.headers.extend(of_value);
+    // All that is sent goes through here, from where it is sent.
+    propagate(&mut record.headers);
 }
 
 /// Writes a key or value, after everything was looked up that its serde asks for. All that is sent goes through here.

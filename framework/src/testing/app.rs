@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm_client::NewTopic;
 
 use crate::app::{App, AppHandle, IntoListener, StartError};
-use crate::listener::{DrainReport, ListenInterceptor};
+use crate::listener::{DrainReport, Events, ListenInterceptor};
 
 /// How often it is looked whether something has happened that nobody tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -55,6 +55,11 @@ impl TestApp {
     /// As [`App::discover`].
     pub fn discover(self) -> Self {
         Self(self.0.discover())
+    }
+
+    /// As [`App::events`].
+    pub fn events(&self) -> Events {
+        self.0.events()
     }
 
     /// Starts it.

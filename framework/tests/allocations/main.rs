@@ -14,6 +14,10 @@ use std::time::Duration;
 use klamm::client::testing::FakeBroker;
 use klamm::client::{Client, Record};
 use klamm::prelude::*;
+use metrics::{
+    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key as MetricKey, KeyName, Metadata, Recorder,
+    SharedString, Unit,
+};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -105,6 +109,67 @@ async fn listening(listener: Listener) -> u64 {
     let allocations = ALLOCATIONS.get() - before;
     assert_eq!(handled.load(Ordering::Relaxed), RECORDS);
     allocations
+}
+
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl CounterFn for Counted {
+    fn increment(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::Relaxed);
+    }
+    fn absolute(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl HistogramFn for Counted {
+    fn record(&self, _value: f64) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A recorder that counts, as cheaply as it goes.
+struct Recorded {
+    deliveries: Arc<Counted>,
+    calls: Arc<Counted>,
+}
+
+impl Recorder for Recorded {
+    fn describe_counter(&self, _key: KeyName, _unit: Option<Unit>, _description: SharedString) {}
+    fn describe_gauge(&self, _key: KeyName, _unit: Option<Unit>, _description: SharedString) {}
+    fn describe_histogram(&self, _key: KeyName, _unit: Option<Unit>, _description: SharedString) {}
+    fn register_counter(&self, key: &MetricKey, _metadata: &Metadata<'_>) -> Counter {
+        let wanted = key.name() == "klamm_listener_deliveries_total";
+        Counter::from_arc(if wanted { Arc::clone(&self.deliveries) } else { Arc::default() })
+    }
+    fn register_gauge(&self, _key: &MetricKey, _metadata: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, key: &MetricKey, _metadata: &Metadata<'_>) -> Histogram {
+        let wanted = key.name() == "klamm_listener_handler_seconds";
+        Histogram::from_arc(if wanted { Arc::clone(&self.calls) } else { Arc::default() })
+    }
+}
+
+/// What is measured costs no allocation: handles are made once.
+#[tokio::test(start_paused = true)]
+async fn metrics_cost_no_allocation_a_record() {
+    let (deliveries, calls) = (Arc::<Counted>::default(), Arc::<Counted>::default());
+    let recorder = Recorded { deliveries: Arc::clone(&deliveries), calls: Arc::clone(&calls) };
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let bare = bare_loop().await;
+    let on = || Listener::on("t").group("g");
+    for (name, listener) in [
+        ("by partition", on().handle(single)),
+        ("unordered", on().dispatch(Dispatch::unordered()).handle(single)),
+    ] {
+        let each = listening(listener).await.saturating_sub(bare) as f64 / RECORDS as f64;
+        println!("{name}, recorded: {each:.3} allocations a record");
+        assert!(each <= 1.15, "{name}: {each:.3}");
+    }
+    let counted = (deliveries.0.load(Ordering::Relaxed), calls.0.load(Ordering::Relaxed));
+    assert_eq!(counted, (2 * RECORDS, 2 * RECORDS));
 }
 
 /// The one allocation of a record is the handler's future; an acknowledgement by hand is another.

@@ -24,6 +24,8 @@ mod dispatching;
 #[cfg(feature = "testing")]
 mod ending;
 #[cfg(feature = "testing")]
+mod events;
+#[cfg(feature = "testing")]
 mod evil;
 #[cfg(feature = "testing")]
 mod failures;
@@ -40,6 +42,8 @@ mod health_attacks;
     feature = "json-schema"
 ))]
 mod hostile;
+#[cfg(all(feature = "testing", feature = "axum"))]
+mod http_pages;
 #[cfg(feature = "testing")]
 mod intercepting;
 mod kit;
@@ -51,6 +55,8 @@ mod listening;
 mod losses;
 #[cfg(feature = "testing")]
 mod misbehaving;
+#[cfg(feature = "testing")]
+mod observing;
 #[cfg(all(feature = "testing", feature = "postcard"))]
 mod picky;
 mod putting_off;
@@ -92,9 +98,14 @@ mod stubborn_sending;
 #[cfg(all(feature = "testing", feature = "embedded"))]
 mod stubborn_starts;
 #[cfg(feature = "testing")]
+mod traces;
+#[cfg(feature = "testing")]
 mod transactional;
+#[cfg(feature = "testing")]
 mod transactional_chaos;
+#[cfg(feature = "testing")]
 mod transactional_faults;
+#[cfg(feature = "testing")]
 mod transactions;
 #[cfg(feature = "testing")]
 mod troubles;

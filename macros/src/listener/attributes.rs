@@ -46,6 +46,10 @@ struct Written {
     #[darling(default)]
     revoke_deadline: Option<AnyExpr>,
     #[darling(default)]
+    idle_after: Option<AnyExpr>,
+    #[darling(default)]
+    slow_after: Option<AnyExpr>,
+    #[darling(default)]
     intercept: Option<AnyExpr>,
     #[darling(default)]
     isolation: Option<Choice>,
@@ -152,6 +156,8 @@ impl Attributes {
             max_in_flight: written.max_in_flight,
             max_in_flight_bytes: written.max_in_flight_bytes,
             revoke_deadline: written.revoke_deadline,
+            idle_after: written.idle_after,
+            slow_after: written.slow_after,
             intercept: written.intercept,
             isolation: written.isolation,
             transaction_timeout: written.transaction_timeout,

@@ -13,6 +13,8 @@ pub(super) struct Plain {
     pub(super) max_in_flight: Option<AnyExpr>,
     pub(super) max_in_flight_bytes: Option<AnyExpr>,
     pub(super) revoke_deadline: Option<AnyExpr>,
+    pub(super) idle_after: Option<AnyExpr>,
+    pub(super) slow_after: Option<AnyExpr>,
     pub(super) intercept: Option<AnyExpr>,
     pub(super) isolation: Option<Choice>,
     pub(super) transaction_timeout: Option<AnyExpr>,
@@ -39,9 +41,11 @@ impl Plain {
             self.commit_on_assign.and_then(|word| word.check("policy", &on_assign, errors));
         let records = counted("max_in_flight", self.max_in_flight, errors);
         let bytes = counted("max_in_flight_bytes", self.max_in_flight_bytes, errors);
-        let deadline = self.revoke_deadline.and_then(|text| duration(&text.0, errors));
         let isolation = self.isolation.and_then(|word| word.check("isolation level", &isolations, errors));
-        let timeout = self.transaction_timeout.and_then(|text| duration(&text.0, errors));
+        let mut lasting = |text: Option<AnyExpr>| text.and_then(|text| duration(&text.0, errors));
+        let deadline = lasting(self.revoke_deadline);
+        let (idle_after, slow_after) = (lasting(self.idle_after), lasting(self.slow_after));
+        let timeout = lasting(self.transaction_timeout);
         let intercept = self.intercept.map(|AnyExpr(expr)| quote!(#expr));
         let calls = [
             ("intercept", intercept),
@@ -52,6 +56,8 @@ impl Plain {
             ("revoke_deadline", deadline),
             ("isolation", isolation),
             ("transaction_timeout", timeout),
+            ("idle_after", idle_after),
+            ("slow_after", slow_after),
         ];
         calls.into_iter().filter_map(|(name, argument)| Some((name, argument?))).collect()
     }

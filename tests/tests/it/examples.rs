@@ -46,6 +46,22 @@ async fn test_a_listener() {
 }
 
 #[tokio::test]
+async fn axum_service() {
+    let name = "axum_service";
+    let finished = run(example(name).await, &[], DEADLINE).await;
+    assert!(finished.success, "{name} failed:\n{}{}", finished.stdout, finished.stderr);
+    for said in [
+        "charged beer",
+        "orders-0 offset 0",
+        "bill (billing): running, 1 partitions, lag 0",
+        "klamm_listener_deliveries_total{listener=\"bill\",group=\"billing\",topic=\"orders\"} 1",
+        "klamm_listener_ready{listener=\"bill\",group=\"billing\"} 1",
+    ] {
+        assert!(finished.stdout.contains(said), "{name} did not say {said:?}:\n{}", finished.stdout);
+    }
+}
+
+#[tokio::test]
 async fn record_types() {
     runs("record_types", &[], "order 1 from shop 3 is off: it rains").await;
 }

@@ -10,6 +10,7 @@ use klamm_client::Record;
 use super::ack_call::{AckCall, Returned};
 use super::outputs::{Output, What};
 use super::shared::{Item, Shared};
+use super::spans::DeliverySpan;
 use crate::listener::ack::Ack;
 use crate::listener::builder::AckPolicy;
 use crate::listener::extract::Delivery;
@@ -69,7 +70,10 @@ pub(super) fn sift(shared: &Shared, items: &mut Vec<Item>) -> Failed {
     for item in items.drain(..) {
         match shared.settings.interceptors.before(&delivery(shared, &item)) {
             Ok(Before::Handle) => kept.push(item),
-            Ok(Before::Discard) => discarded.push(item.ticket),
+            Ok(Before::Discard) => {
+                shared.observed.meters.discarded(&item.record.topic);
+                discarded.push(item.ticket);
+            }
             Err(failure) => refused.push((item, Arc::new(failure))),
         }
     }
@@ -101,20 +105,33 @@ async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Ca
     let ack = manual.then(|| AckCall::new(shared, part, items));
     let failures = match &shared.call {
         Call::Record(call) => match items.first() {
-            Some(item) => match with_record(shared, &**call, item, ack.as_ref(), None).await {
-                Ok(None) => Vec::new(),
-                Ok(Some(reply)) => {
-                    tell_interceptors(shared, items, &Failures::new());
-                    if let Some(item) = items.pop() {
-                        send(shared, part, item, reply);
+            Some(item) => {
+                let span = DeliverySpan::of_record(shared, item);
+                match span.around(with_record(shared, &**call, item, ack.as_ref(), None)).await {
+                    Ok(None) => Vec::new(),
+                    Ok(Some(reply)) => {
+                        tell_interceptors(shared, items, &Failures::new());
+                        if let Some(item) = items.pop() {
+                            send(shared, part, item, reply);
+                        }
+                        return Called::Noted { failed: Vec::new(), any_handled: false };
                     }
-                    return Called::Noted { failed: Vec::new(), any_handled: false };
+                    Err(failure) => {
+                        span.failed(&failure, items.first_mut());
+                        vec![(0, Arc::new(failure))]
+                    }
                 }
-                Err(failure) => vec![(0, Arc::new(failure))],
-            },
+            }
             None => Vec::new(),
         },
-        Call::Batch(call) => with_batch(shared, &**call, items, ack.as_ref(), None).await,
+        Call::Batch(call) => {
+            let span = DeliverySpan::of_batch(shared, items);
+            let failures = span.around(with_batch(shared, &**call, items, ack.as_ref(), None)).await;
+            if let Some((_, failure)) = failures.first() {
+                span.failed(failure, None);
+            }
+            failures
+        }
     };
     let failures = match &ack {
         Some(ack) => ack.failures(items, failures),

@@ -174,6 +174,7 @@ pub(super) async fn committed(
     notes: &mut Notes,
     (asked, answer): (Asked, Result<(), TransactionError>),
 ) -> Result<Safe, Halt> {
+    shared.observed.meters.committed(answer.is_ok());
     let Err(error) = answer else {
         notes.unknown = None;
         return Ok(asked.safe);

@@ -89,6 +89,8 @@ pub(super) fn given_up(shared: &Shared, item: &Item, what: What) -> GivenUp {
 /// It is where it belongs, and committed.
 pub(super) fn is_there(shared: &Shared, notes: &mut Notes, item: &Item) {
     let Some(given_up) = notes.take_given_up(item.record.offset, item.ticket) else { return };
+    let parked = given_up.sending.elsewhere().is_some();
+    shared.observed.meters.sent(&item.record.topic, given_up.what.kind(), parked);
     tell_sent(shared, item, &given_up.what);
     over(shared, item, &given_up);
 }
@@ -109,6 +111,7 @@ pub(super) fn refused(
 ) -> Option<Duration> {
     let mut given_up = notes.take_given_up(item.record.offset, item.ticket)?;
     let name = given_up.what.name();
+    shared.observed.meters.not_sent(given_up.what.kind());
     if let What::Retry { copies, next, .. } = &given_up.what {
         copies.look_again(next);
     }
@@ -122,6 +125,7 @@ pub(super) fn refused(
                 listener = %shared.scope.id, topic = %record.topic, partition = record.partition,
                 offset = record.offset, %error, "{name} cannot be sent, and its record is skipped"
             );
+            shared.observed.meters.skipped(&record.topic);
             shared.finish([item.ticket]);
             (None, false)
         }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use klamm_client::TopicPartition;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::{Command, CommandError, SeekTo, Todo};
+use super::events::{EventSource, Events};
+use super::monitor::UNRESPONSIVE_AFTER;
 use super::shared::Shared;
 use super::status::{Ended, ListenerFailure};
 use super::troubles::Trouble;
@@ -110,6 +113,24 @@ impl ListenerHandle {
         let unread = self.assignment().iter().map(|place| consumer.lag(place)).sum::<Option<i64>>()?;
         let unfinished = u64::try_from(self.unfinished()).unwrap_or(u64::MAX);
         Some(u64::try_from(unread).unwrap_or(0).saturating_add(unfinished))
+    }
+
+    /// What happens to it from here on. It ends with the listener. Of a start, [`App::events`](crate::App::events)
+    /// tells more: that is over when there is a handle.
+    pub fn events(&self) -> Events {
+        if self.is_running() { self.shared.observed.follow() } else { EventSource::none() }
+    }
+
+    /// How long the record has been in hand that has been for longest, to about a second; zero when none is.
+    pub fn oldest(&self) -> Duration {
+        self.shared.observed.oldest()
+    }
+
+    /// How long its poll loop has not turned, if that is too long: something blocks the threads that it runs on. It
+    /// turns every five seconds also when nothing comes.
+    pub fn unresponsive(&self) -> Option<Duration> {
+        let age = self.shared.observed.poll_age();
+        (self.is_running() && age >= UNRESPONSIVE_AFTER).then_some(age)
     }
 
     /// Whether it is a member of its group that knows its partitions.

@@ -9,6 +9,7 @@ use super::call::{Failures, tell_interceptors, with_batch, with_record};
 use super::conducting::{Halt, Outcome, Wrong, abort, settle};
 use super::faults::{Fault, of_send};
 use super::shared::{Item, Shared};
+use super::spans::DeliverySpan;
 use super::transacted::Sent;
 use super::transactions::{Asked, Transactions};
 use crate::listener::failure::Failure;
@@ -75,11 +76,22 @@ pub(super) async fn handle<'a>(
 /// What failed, by rising index, and what answers the record.
 async fn call(shared: &Shared, items: &[Item], tx: &Tx) -> (Failures, Option<Record>) {
     match &shared.call {
-        Call::Record(call) => match with_record(shared, &**call, &items[0], None, Some(tx)).await {
-            Ok(reply) => (Failures::new(), reply),
-            Err(failure) => (vec![(0, Arc::new(failure))], None),
-        },
-        Call::Batch(call) => (with_batch(shared, &**call, items, None, Some(tx)).await, None),
+        Call::Record(call) => {
+            let span = DeliverySpan::of_record(shared, &items[0]);
+            match span.around(with_record(shared, &**call, &items[0], None, Some(tx))).await {
+                Ok(reply) => (Failures::new(), reply),
+                Err(failure) => {
+                    span.failed(&failure, None);
+                    (vec![(0, Arc::new(failure))], None)
+                }
+            }
+        }
+        Call::Batch(call) => {
+            let span = DeliverySpan::of_batch(shared, items);
+            let failures = span.around(with_batch(shared, &**call, items, None, Some(tx))).await;
+            failures.iter().take(1).for_each(|(_, failure)| span.failed(failure, None));
+            (failures, None)
+        }
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn decide(shared: &Shared, item: &mut Item, failure: &Arc<Failure>) -
         );
         return Judged::Retry(wait);
     }
+    shared.observed.meters.failed(&item.record.topic, failure.kind());
     let elapsed = item.first_failure.get_or_insert_with(Instant::now).elapsed();
     let random = shared.rng.next_u64();
     let steps_taken = shared.retry_copies.steps_taken(&item.record);
@@ -74,6 +75,7 @@ pub(super) fn decide(shared: &Shared, item: &mut Item, failure: &Arc<Failure>) -
                 offset = item.record.offset, attempt = shared.attempt_of(item), %failure, retry_in = ?wait,
                 "a record failed"
             );
+            shared.observed.meters.retried(&item.record.topic);
             item.attempt += 1;
             Judged::Retry(wait)
         }
@@ -87,6 +89,7 @@ pub(super) fn decide(shared: &Shared, item: &mut Item, failure: &Arc<Failure>) -
                 offset = item.record.offset, attempts = shared.attempt_of(item), %failure,
                 "a record failed for good and is skipped"
             );
+            shared.observed.meters.skipped(&item.record.topic);
             Judged::Skip
         }
         Decision::GiveUp(Ending::Stop) => Judged::Stop,

@@ -8,6 +8,7 @@
 //! worker.rs       takes records whose turn it is
 //! call.rs         calls the handler with them
 //! ack_call.rs     a call that acknowledges by hand
+//! spans.rs        the span that this happens in
 //! judge.rs        what becomes of what failed
 //! unit.rs         a transactional listener's work: a record or a batch in a transaction
 //! handling.rs     the handler at work in it
@@ -31,6 +32,9 @@
 //! drain.rs        the end
 //! troubles.rs     what somebody has to see to
 //! watching.rs     looks for topics that are missing
+//! events.rs       what happens, as a stream
+//! observed.rs     what is told of a running listener, and where
+//! monitor.rs      looks at it now and then
 //! shared.rs       what all of these share, first of all the flow
 //! ```
 
@@ -45,6 +49,7 @@ mod concluding;
 mod conducting;
 mod dead_letter;
 mod drain;
+mod events;
 mod faults;
 mod given_up;
 mod handle;
@@ -52,7 +57,9 @@ mod handling;
 mod idle_offsets;
 mod judge;
 mod letter_topics;
+mod monitor;
 mod obey;
+mod observed;
 mod output_stage;
 mod outputs;
 mod poll;
@@ -62,6 +69,7 @@ mod running;
 mod sending;
 mod shared;
 mod sought;
+mod spans;
 mod start_offsets;
 mod status;
 mod taking_over;
@@ -73,6 +81,8 @@ mod watching;
 mod worker;
 
 pub use command::{CommandError, SeekTo};
+pub use events::{Event, Events, ListenerEvent, PauseReason};
+pub(crate) use events::{EventHub, EventSource};
 pub use handle::ListenerHandle;
 pub(crate) use retry_copies::make_missing;
 pub(crate) use running::{Container, Surroundings};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use klamm_client::{ConsumeError, ConsumerHandle, TopicPartition};
 
 use super::command::{Command, CommandError, SeekTo, Todo};
+use super::events::PauseReason;
 use super::shared::Shared;
 use super::sought::Sought;
 use super::troubles::Subject;
@@ -17,10 +18,12 @@ pub(super) fn obey(shared: &Shared, sought: &mut Sought, Command { what, done }:
     let obeyed = match what {
         Todo::Pause(place) => {
             shared.change_and_tell(|flow| flow.pause(place.as_ref()));
+            shared.observed.paused(place.as_ref(), PauseReason::Asked);
             Ok(())
         }
         Todo::Resume(place) => {
             shared.change_and_tell(|flow| flow.resume(place.as_ref()));
+            shared.observed.resumed(place.as_ref(), PauseReason::Asked);
             Ok(())
         }
         Todo::Seek(place, to) => seek(shared, &place, to).map(|part| sought.add(part, place)),

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::ListenerFailure;
 use super::dead_letter::failed;
+use super::events::PauseReason;
 use super::outputs::{Output, What};
 use super::sending::{Next, Sending, advice};
 use super::shared::{Back, Item, Shared};
@@ -63,7 +64,13 @@ impl Stage<'_> {
             if !self.is_wanted() {
                 return;
             }
-            let Err(error) = self.attempt(&sending).await else { return self.sent() };
+            let Err(error) = self.attempt(&sending).await else {
+                let record = &self.output.item.record;
+                let parked = sending.elsewhere().is_some();
+                self.shared.observed.meters.sent(&record.topic, self.output.what.kind(), parked);
+                return self.sent();
+            };
+            self.shared.observed.meters.not_sent(self.output.what.kind());
             if self.goes_nowhere(&error).await {
                 nowhere += 1;
                 if nowhere == NOWHERE_MAX {
@@ -91,6 +98,7 @@ impl Stage<'_> {
                         listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
                         offset = record.offset, %error, "{} cannot be sent, and its record is skipped", self.output.what.name()
                     );
+                    self.shared.observed.meters.skipped(&record.topic);
                     return self.shared.finish([self.output.item.ticket]);
                 }
                 Next::Stop => return self.stop(error),
@@ -165,6 +173,7 @@ impl Stage<'_> {
     fn halt(&mut self) {
         if !self.halted {
             self.halted = true;
+            self.shared.observed.paused(Some(&self.place()), PauseReason::Output);
             self.shared.change_and_tell(|flow| flow.halt(self.output.part).into_iter().collect());
         }
     }
@@ -202,6 +211,11 @@ impl Stage<'_> {
         self.shared.troubles.tell(&self.shared.scope.id, self.subject(), &reason);
     }
 
+    fn place(&self) -> TopicPartition {
+        let record = &self.output.item.record;
+        TopicPartition::new(Arc::clone(&record.topic), record.partition)
+    }
+
     fn subject(&self) -> Subject {
         subject_of(&self.output.item)
     }
@@ -212,6 +226,7 @@ impl Stage<'_> {
         }
         let part = self.output.part;
         if self.halted {
+            self.shared.observed.resumed(Some(&self.place()), PauseReason::Output);
             self.shared.change_and_tell(|flow| flow.unhalt(part).into_iter().collect());
             self.shared.nudge.notify_one();
         }

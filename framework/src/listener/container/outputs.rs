@@ -8,6 +8,7 @@ use super::retry_copies::{NextStep, RetryCopies};
 use super::shared::Item;
 use crate::listener::failure::Failure;
 use crate::listener::flow::PartId;
+use crate::listener::observe::Output as Kind;
 
 /// Something to send on behalf of a record. While it is under way it is open work of its partition.
 #[derive(Debug)]
@@ -34,6 +35,15 @@ impl What {
             Self::DeadLetter { .. } => "a dead letter",
             Self::Retry { .. } => "a copy for a retry topic",
             Self::Reply(_) => "a reply",
+        }
+    }
+
+    /// As metrics call it.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::DeadLetter { .. } => Kind::DeadLetter,
+            Self::Retry { .. } => Kind::RetryCopy,
+            Self::Reply(_) => Kind::Reply,
         }
     }
 }

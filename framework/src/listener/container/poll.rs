@@ -8,7 +8,7 @@ use std::time::Duration;
 use klamm_client::{ConsumeError, Consumer, ConsumerRecords, ErrorCode, RequestError, TopicPartition};
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ListenerFailure;
 use super::command::Command;
@@ -27,6 +27,8 @@ const OWN_STOP_DRAIN: Duration = Duration::from_secs(10);
 /// How long the other partitions wait for one that has its share of the budget, before it is paused. To pause costs
 /// more than a quick handler takes to make room.
 const PATIENCE: Duration = Duration::from_millis(5);
+/// The loop turns so often also when there is nothing to do, so that it is seen to be able to.
+const BEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct PollLoop {
     pub(super) shared: Arc<Shared>,
@@ -60,6 +62,7 @@ impl PollLoop {
                 (Instant::now() + OWN_STOP_DRAIN, Some(failure))
             }
         };
+        self.shared.observed.stopping();
         let report = super::drain::drain(self, workers, deadline).await;
         Ended { report, failure }
     }
@@ -68,7 +71,10 @@ impl PollLoop {
         let shared = Arc::clone(&self.shared);
         let mut stopped_by = shared.stopped_by.subscribe();
         let mut full: Full = None;
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            shared.observed.turned();
             let due = begin_work(&shared, workers);
             self.sought.note(&shared, Instant::now());
             full = full.filter(|(part, _)| !shared.look(|flow| flow.has_room(*part)));
@@ -86,6 +92,7 @@ impl PollLoop {
                 Some(command) = self.commands.recv() => obey(&shared, &mut self.sought, command),
                 () = shared.nudge.notified() => {}
                 () = at(due) => {}
+                _ = beat.tick() => {}
                 () = at(self.sought.next_due()) => {}
                 () = at(full.map(|(_, until)| until)) => {
                     if let Some((part, _)) = full.take() {
@@ -127,6 +134,9 @@ fn take_in(shared: &Shared, batch: ConsumerRecords) -> Full {
     let part = shared.look(|flow| flow.id(&place))?;
     let (now, next_offset) = (Instant::now(), batch.next_offset);
     let mut records = batch.records.into_iter();
+    if records.len() > 0 {
+        shared.observed.arrived();
+    }
     // Without records it says that reading goes on behind what is none.
     let is_full = loop {
         // Workers get at the flow in between. Where reading goes on is known with the last ones, and not before: what

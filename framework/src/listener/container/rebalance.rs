@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::shared::Shared;
 use crate::listener::flow::PartId;
+use crate::listener::observe::Change;
 
 /// Follows the group's assignment. Weak, because the consumer, which keeps this hook, is kept by the poll loop.
 #[derive(Debug)]
@@ -39,12 +40,14 @@ impl RebalanceListener for Rebalance {
         }
         shared.troubles.gone(places);
         shared.is_out.store(false, Ordering::Relaxed);
+        shared.observed.rebalanced(Change::Assigned, places);
         shared.assignments.send_modify(|assignments| *assignments += 1);
     }
 
     async fn revoked(&self, places: &[TopicPartition]) {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::debug!(listener = %shared.scope.id, partitions = ?places, "revoked");
+        shared.observed.rebalanced(Change::Revoked, places);
         let parts = remove(&shared, places);
         // What nobody works on does not wait for what somebody does.
         let (idle, busy): (Vec<PartId>, Vec<PartId>) =
@@ -67,6 +70,7 @@ impl RebalanceListener for Rebalance {
         let Some(shared) = self.0.upgrade() else { return };
         tracing::warn!(listener = %shared.scope.id, partitions = ?places, "partitions were lost without warning");
         shared.is_out.store(true, Ordering::Relaxed);
+        shared.observed.rebalanced(Change::Lost, places);
         let parts = remove(&shared, places);
         give_up(&shared, &parts);
     }

@@ -8,6 +8,7 @@ use klamm_runtime::{Rng, Tasks};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::events::{EventHub, ListenerEvent};
 use super::handle::ListenerHandle;
 use super::poll::PollLoop;
 use super::rebalance::Rebalance;
@@ -15,7 +16,7 @@ use super::shared::{Parts, Shared};
 use super::sought::Sought;
 use super::status::{DrainReport, Ended};
 use super::transactions::Transactions;
-use super::{committing, output_stage, taking_over, watching};
+use super::{committing, monitor, output_stage, taking_over, watching};
 use crate::listener::builder::Listener;
 use crate::listener::extract::{Scope, States};
 use crate::listener::retry_topics::RetryTopics;
@@ -33,6 +34,7 @@ pub(crate) struct Surroundings {
     pub(crate) dead_letter_topics: Arc<DeadLetterTopics>,
     pub(crate) states: States,
     pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) events: EventHub,
 }
 
 /// A running listener. Dropping it ends it without ceremony; [`Container::stop`] drains.
@@ -49,7 +51,7 @@ impl Container {
     pub(crate) async fn start(
         listener: Listener,
         client: &Client,
-        Surroundings { producer, dead_letter_topics, states, rng }: Surroundings,
+        Surroundings { producer, dead_letter_topics, states, rng, events: hub }: Surroundings,
     ) -> Result<Self, ClientError> {
         let Listener { id, call, settings, .. } = listener;
         let (returned, take_back) = mpsc::unbounded_channel();
@@ -66,21 +68,23 @@ impl Container {
             }
             false => (None, None),
         };
-        let client_of_parts = client.clone();
+        let (for_parts, events) = (client.clone(), hub.source());
         let parts = Parts {
             scope,
             call,
             settings,
-            client: client_of_parts,
+            client: for_parts,
             producer,
             transactions,
             outputs,
             rng,
             returned,
+            events,
         };
         let shared = Arc::new(Shared::new(parts));
         let consumer = subscribe(&shared, client, dead_letter_topics).await?;
         shared.attach(consumer.handle());
+        shared.observed.tell(|| ListenerEvent::Started);
 
         let (stop, stopping) = watch::channel(None);
         let (end, ended) = watch::channel(None);
@@ -103,8 +107,14 @@ impl Container {
             if let Some(coming) = coming {
                 workers.spawn("listener transactions", taking_over::run(Arc::clone(&shared), coming));
             }
-            workers.spawn("listener topics", watching::run(shared, poll_loop.consumer.client().clone()));
-            end.send_replace(Some(poll_loop.run(workers).await));
+            workers.spawn("listener monitor", monitor::run(Arc::clone(&shared)));
+            let client = poll_loop.consumer.client().clone();
+            workers.spawn("listener topics", watching::run(Arc::clone(&shared), client));
+            let ended = poll_loop.run(workers).await;
+            shared.observed.ended(&ended);
+            end.send_replace(Some(ended));
+            // Streams of events end with the listeners.
+            drop(hub);
         });
         Ok(Self { handle, stop, _tasks: tasks })
     }

@@ -14,6 +14,8 @@ use super::bell::Bell;
 use super::commit_pace::CommitPace;
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
+use super::events::EventSource;
+use super::observed::Observed;
 use super::outputs::Output;
 use super::retry_copies::RetryCopies;
 use super::start_offsets;
@@ -60,6 +62,7 @@ pub(super) struct Shared {
     /// Set when the listener is to stop by itself.
     pub(super) stopped_by: watch::Sender<Option<ListenerFailure>>,
     pub(super) troubles: Troubles,
+    pub(super) observed: Observed,
     /// How often partitions were assigned, none included.
     pub(super) assignments: watch::Sender<u64>,
     /// Its group went on without it, and it has not joined it again.
@@ -85,6 +88,7 @@ pub(super) struct Parts {
     pub(super) outputs: mpsc::UnboundedSender<Output>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) returned: mpsc::UnboundedSender<Back>,
+    pub(super) events: EventSource,
 }
 
 /// What was finished at once.
@@ -104,7 +108,9 @@ impl Finishing {
 
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { scope, call, settings, client, producer, transactions, outputs, rng, returned } = parts;
+        let Parts { scope, call, settings, client, producer, transactions, outputs, rng, returned, events } =
+            parts;
+        let observed = Observed::new(&scope.id, &scope.group, events.clone());
         let rules = Rules {
             budget: settings.budget,
             workers: settings.concurrency,
@@ -113,6 +119,7 @@ impl Shared {
         };
         let topics = Mutex::new(settings.topics.clone());
         let retry_copies = RetryCopies::new(scope.retries.clone(), &client, producer.clone());
+        let id = Arc::clone(&scope.id);
         Self {
             scope,
             call,
@@ -133,7 +140,8 @@ impl Shared {
             rng,
             returned,
             stopped_by: watch::Sender::new(None),
-            troubles: Troubles::default(),
+            troubles: Troubles::new(&id, events),
+            observed,
             assignments: watch::Sender::new(0),
             is_out: AtomicBool::new(false),
             consumer: SetOnce::new(),
@@ -219,7 +227,10 @@ impl Shared {
     pub(super) fn tell(&self, tell: Tell) {
         let Some(consumer) = self.consumer.get() else { return };
         match tell {
-            Tell::Pause(place) => consumer.pause(&[place]),
+            Tell::Pause(place) => {
+                self.observed.meters.paused();
+                consumer.pause(&[place]);
+            }
             Tell::Resume(place) => consumer.resume(&[place]),
         }
     }
@@ -350,7 +361,9 @@ impl Shared {
         }
         let safe = self.look(|flow| flow.committable(parts));
         let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
-        consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await?;
+        let committed = consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await;
+        self.observed.meters.committed(committed.is_ok());
+        committed?;
         self.change(|flow| flow.committed(&safe));
         Ok(())
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use klamm_client::TopicPartition;
 use tokio::time::Instant;
 
+use super::events::{EventSource, ListenerEvent};
+
 /// How often a trouble that lasts is said again.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 /// More than this many at once are not told apart: the first ones say what is wrong.
@@ -54,8 +56,12 @@ pub(super) enum Subject {
     Output(TopicPartition, i64),
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Troubles(Mutex<BTreeMap<Subject, Known>>);
+#[derive(Debug)]
+pub(super) struct Troubles {
+    listener: Arc<str>,
+    known: Mutex<BTreeMap<Subject, Known>>,
+    events: EventSource,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -65,9 +71,18 @@ struct Known {
 }
 
 impl Troubles {
+    pub(super) fn new(listener: &Arc<str>, events: EventSource) -> Self {
+        Self { listener: Arc::clone(listener), known: Mutex::default(), events }
+    }
+
     /// It is there, or still there.
     pub(super) fn tell(&self, listener: &str, subject: Subject, reason: &str) {
+        let is_new = !self.known().contains_key(&subject);
         if self.is_to_be_said(&subject, reason, Instant::now()) {
+            if is_new {
+                let trouble = || subject.trouble(reason.into(), Duration::ZERO);
+                self.events.tell(&self.listener, || ListenerEvent::Trouble(trouble()));
+            }
             let (partition, offset) = subject.place();
             let place = partition.map(ToString::to_string);
             tracing::error!(listener, partition = place, offset, "{reason}");
@@ -98,16 +113,22 @@ impl Troubles {
 
     /// It is over, if it was there.
     pub(super) fn over(&self, subject: &Subject) {
-        self.known().remove(subject);
+        let over = self.known().remove(subject);
+        self.tell_over(subject, over);
+    }
+
+    fn tell_over(&self, subject: &Subject, over: Option<Known>) {
+        let Some(Known { reason, since, .. }) = over else { return };
+        self.events
+            .tell(&self.listener, || ListenerEvent::TroubleOver(subject.trouble(reason, since.elapsed())));
     }
 
     /// Records of this partition came.
     pub(super) fn read(&self, place: &TopicPartition) {
-        let mut known = self.known();
         // Asked for every batch.
-        if !known.is_empty() {
-            known.remove(&Subject::Reading(place.clone()));
-            known.remove(&Subject::Topic(Arc::clone(&place.topic)));
+        if !self.known().is_empty() {
+            self.over(&Subject::Reading(place.clone()));
+            self.over(&Subject::Topic(Arc::clone(&place.topic)));
         }
     }
 
@@ -135,19 +156,22 @@ impl Troubles {
         let troubles = self.known();
         let wanted = troubles.iter().filter(|(subject, _)| wanted(subject));
         let all = wanted.map(|(subject, known)| {
-            let (partition, offset) = subject.place();
-            let lasting = now.duration_since(known.since);
-            Trouble { partition: partition.cloned(), offset, reason: Arc::clone(&known.reason), lasting }
+            subject.trouble(Arc::clone(&known.reason), now.duration_since(known.since))
         });
         all.collect()
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<Subject, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Subject {
+    fn trouble(&self, reason: Arc<str>, lasting: Duration) -> Trouble {
+        let (partition, offset) = self.place();
+        Trouble { partition: partition.cloned(), offset, reason, lasting }
+    }
+
     fn place(&self) -> (Option<&TopicPartition>, Option<i64>) {
         match self {
             Self::Commits | Self::Topic(_) | Self::DeadLetters(_) => (None, None),
@@ -159,11 +183,12 @@ impl Subject {
 
 #[cfg(test)]
 mod tests {
+    use super::super::events::EventHub;
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_trouble_is_said_at_once_and_every_minute() {
-        let troubles = Troubles::default();
+        let troubles = Troubles::new(&"l".into(), EventHub::default().source());
         let start = Instant::now();
         let subject = || Subject::Output(TopicPartition::new("t", 1), 7);
         let said =

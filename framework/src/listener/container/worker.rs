@@ -14,6 +14,7 @@ use super::transactions::Transactions;
 use super::unit::unit;
 use crate::listener::builder::AckPolicy;
 use crate::listener::flow::{Run, after};
+use crate::listener::observe::AtWork;
 
 /// Records that are handled before others on the same thread get their turn, at most.
 const SLICE_RECORDS_MAX: u32 = 128;
@@ -25,11 +26,15 @@ pub(super) async fn work(shared: Arc<Shared>) {
     let alarm = Alarm(&shared);
     let mut pace = Pace { records: 1 };
     let (mut items, mut done) = (Vec::new(), Vec::new());
+    let mut at_work = shared.observed.at_work();
     while let Some(run) = shared.take(&mut items) {
         let begun = Instant::now();
+        let (items, done) = (&mut items, &mut done);
         let handled = match &shared.transactions {
-            Some(transactions) => in_transactions(&shared, transactions, run, pace.records, &mut items).await,
-            None => slice(&shared, run, pace.records, &mut items, &mut done).await,
+            Some(transactions) => {
+                in_transactions(&shared, transactions, run, pace.records, items, &mut at_work).await
+            }
+            None => slice(&shared, run, pace.records, (items, done), &mut at_work).await,
         };
         pace.took(handled, begun.elapsed());
         yield_now().await;
@@ -42,13 +47,18 @@ async fn slice(
     shared: &Arc<Shared>,
     run: Run,
     most: u32,
-    items: &mut Vec<Item>,
-    done: &mut Vec<Item>,
+    (items, done): (&mut Vec<Item>, &mut Vec<Item>),
+    at_work: &mut AtWork<'_>,
 ) -> u32 {
     let mut handled = 0_u32;
     loop {
         handled = handled.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
-        match call(shared, run.part, items).await {
+        if let Some(first) = items.first() {
+            at_work.begins(&first.record, items.len());
+        }
+        let called = call(shared, run.part, items).await;
+        at_work.ends();
+        match called {
             Called::AllHandled => {
                 std::mem::swap(items, done);
                 let waits_for_commit = shared.settings.ack == AckPolicy::Record;
@@ -93,11 +103,16 @@ async fn in_transactions(
     run: Run,
     most: u32,
     items: &mut Vec<Item>,
+    at_work: &mut AtWork<'_>,
 ) -> u32 {
     let mut handled = 0_u32;
     loop {
         handled = handled.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
+        if let Some(first) = items.first() {
+            at_work.begins(&first.record, items.len());
+        }
         let back = unit(shared, transactions, run.part, items).await;
+        at_work.ends();
         if back.is_empty() && handled < most && shared.change(|flow| flow.go_on(&run, items)) {
             continue;
         }

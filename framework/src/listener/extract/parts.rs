@@ -11,6 +11,7 @@ use klamm_client::{ConsumerRecord, Headers, TimestampType};
 use super::lookup::{needs_of, serde_of};
 use super::{Delivery, FromRecord, Needs, Rejection};
 use crate::serde::{DefaultSerde, Serde};
+use crate::trace::TraceContext;
 
 /// The key, as its type says it is written: `Key<String>`, `Key<i64>`, `Key<CustomerId>`.
 /// `Option<Key<K>>` where it may be missing.
@@ -95,6 +96,15 @@ impl FromRecord for Headers {
 
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
         Ok(delivery.record.headers.clone())
+    }
+}
+
+/// What the record came with. Of a batch, [`TraceContext::of`] says it of each record.
+impl FromRecord for TraceContext {
+    type Rejection = Rejection;
+
+    fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
+        Ok(Self::of(&delivery.record.headers))
     }
 }
 

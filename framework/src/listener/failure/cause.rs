@@ -45,6 +45,17 @@ pub enum FailureKind {
     PutOff,
 }
 
+impl FailureKind {
+    /// As it is called in metrics and spans.
+    pub(crate) const WORDS: [&'static str; 5] =
+        ["handler", "rejected", "panicked", "unanswered", "not_acknowledged"];
+
+    /// As [`FailureKind::WORDS`] says.
+    pub(crate) fn word(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+}
+
 impl Failure {
     /// The handler's error, remembering its concrete type for the dead-letter headers.
     pub(crate) fn handler<E: Into<BoxError> + 'static>(error: E) -> Self {

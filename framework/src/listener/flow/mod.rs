@@ -11,6 +11,7 @@
 //! arriving.rs Flow: records come, lanes wait
 //! working.rs  Flow: whose turn is next, and what becomes of what was worked on
 //! holding.rs  Flow: partitions come, are held, and go; what may be committed
+//! viewing.rs  Flow: how partitions stand
 //! ```
 //!
 //! # What must hold
@@ -30,6 +31,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod viewing;
 mod working;
 
 pub(crate) use budget::Budget;
@@ -37,4 +39,5 @@ pub(crate) use holding::Safe;
 pub(crate) use record::{Arrival, Item, PartId, Tell, Ticket};
 pub(crate) use state::{Batching, Flow, Rules};
 pub(crate) use timers::after;
+pub(crate) use viewing::View;
 pub(crate) use working::Run;

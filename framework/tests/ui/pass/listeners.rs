@@ -87,7 +87,9 @@ async fn manual_batch(
     max_in_flight = 50 * 2,
     max_in_flight_bytes = 1 << 20,
     intercept = Nobody,
-    revoke_deadline = "2s"
+    revoke_deadline = "2s",
+    idle_after = "5m",
+    slow_after = "90s"
 )]
 async fn every_setting() {}
 
