@@ -35,7 +35,9 @@ pub enum OffsetReset {
 
 /// Which topics have an [`OffsetReset`] of their own.
 #[derive(Clone, Default)]
-pub(crate) struct ResetOf(pub(crate) Option<Arc<dyn Fn(&str) -> Option<OffsetReset> + Send + Sync>>);
+pub(crate) struct ResetOf(pub(crate) Option<Arc<ResetFn>>);
+
+pub(crate) type ResetFn = dyn Fn(&str) -> Option<OffsetReset> + Send + Sync;
 
 impl ResetOf {
     pub(crate) fn of(&self, topic: &str) -> Option<OffsetReset> {

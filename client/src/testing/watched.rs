@@ -30,6 +30,9 @@ pub struct SeenCommit {
     pub at: Instant,
 }
 
+/// Of a topic, if it is known: partitions with offsets.
+type Offsets = (Option<Arc<str>>, Vec<(i32, i64)>);
+
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) script: Script,
@@ -111,7 +114,7 @@ impl Watched {
     fn note_commits(
         &mut self,
         group: &str,
-        topics: Vec<(Option<Arc<str>>, Vec<(i32, i64)>)>,
+        topics: Vec<Offsets>,
         refused: &[Vec<i32>],
         at: Instant,
     ) {
