@@ -33,11 +33,11 @@ pub enum OffsetReset {
     None,
 }
 
-type ResetOfTopic = dyn Fn(&str) -> Option<OffsetReset> + Send + Sync;
-
 /// Which topics have an [`OffsetReset`] of their own.
 #[derive(Clone, Default)]
-pub(crate) struct ResetOf(pub(crate) Option<Arc<ResetOfTopic>>);
+pub(crate) struct ResetOf(pub(crate) Option<Arc<ResetFn>>);
+
+pub(crate) type ResetFn = dyn Fn(&str) -> Option<OffsetReset> + Send + Sync;
 
 impl ResetOf {
     pub(crate) fn of(&self, topic: &str) -> Option<OffsetReset> {

@@ -30,6 +30,9 @@ pub struct SeenCommit {
     pub at: Instant,
 }
 
+/// Of a topic, if it is known: partitions with offsets.
+type Offsets = (Option<Arc<str>>, Vec<(i32, i64)>);
+
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) script: Script,
@@ -37,9 +40,6 @@ pub(super) struct Watched {
     commits: VecDeque<(Arc<str>, SeenCommit)>,
     names: HashMap<Uuid, Arc<str>>,
 }
-
-/// What a request commits of a topic: partitions and offsets.
-type Offsets = Vec<(i32, i64)>;
 
 impl Watched {
     /// A request comes by: what is to happen to it.
@@ -111,13 +111,7 @@ impl Watched {
         if id.is_zero() { Some(Arc::from(text)) } else { self.names.get(&id).cloned() }
     }
 
-    fn note_commits(
-        &mut self,
-        group: &str,
-        topics: Vec<(Option<Arc<str>>, Offsets)>,
-        refused: &[Vec<i32>],
-        at: Instant,
-    ) {
+    fn note_commits(&mut self, group: &str, topics: Vec<Offsets>, refused: &[Vec<i32>], at: Instant) {
         let group: Arc<str> = group.into();
         for (index, (name, offsets)) in topics.into_iter().enumerate() {
             let Some(name) = name else { continue };
