@@ -333,6 +333,11 @@ impl Shared {
         };
         let (retries, others): (Vec<_>, Vec<_>) = places.iter().cloned().partition(is_retry);
         let commit = async {
+            if let Some(transactions) = &self.transactions
+                && offset_reset != OffsetReset::Earliest
+            {
+                self.take_over_places(transactions, places).await;
+            }
             let mut starts = start_offsets::starts(consumer, &others, commit_on_assign, offset_reset).await?;
             if offset_reset != OffsetReset::Earliest {
                 // What waits there was sent by this group, wherever it begins elsewhere.
