@@ -32,6 +32,9 @@ mod test;
 /// | `commit_on_assign = latest_only`, `always`, `never` | whether that place is committed at once | `latest_only` |
 /// | `max_in_flight = 10_000`, `max_in_flight_bytes = 1 << 24` | what is in hand at most | as here |
 /// | `intercept = OfTenant("a")` | a `ListenInterceptor` | none but the app's |
+/// | `isolation = read_committed`, `read_uncommitted` | which records of transactions it sees | `read_committed` |
+/// | `transactional` | what is sent with a `Tx`, the reply and the offset are committed together | not |
+/// | `transaction_timeout = "60s"` | how long that may take | 60 s |
 /// | `revoke_deadline = "10s"` | how long handlers may finish when their partition goes | 10 s |
 /// | `idle_after = "5m"` | when it counts as idle, and tells so as an event | never |
 /// | `slow_after = "30s"` | when a call of the handler is told of as slow | 30 s |

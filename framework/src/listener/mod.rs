@@ -17,6 +17,7 @@
 //! | [`State<T>`] | what [`App::state`](crate::App::state) was given | an error at start |
 //! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |
 //! | `Valid<E>` | an `E` that keeps the rules of its type (feature `garde`) | |
+//! | [`Tx`](crate::template::Tx) | the open transaction, with `transactional` | an error at start |
 //! | [`Batch<T>`] | several records, each made into a `T`; first argument | |
 //!
 //! Whatever cannot be made is a [`Rejection`] and goes to the [`FailurePolicy`]; take `Result<E, Rejection>` to see to

@@ -338,9 +338,18 @@ async fn a_drain_aborts_what_does_not_end_in_time(kit: TestKit) {
     assert_eq!(written(&kit, "a").await, 2, "one of them was aborted");
 }
 
-/// An instance that is gone without a word, with a transaction open.
 #[klamm::test]
 async fn the_next_owner_of_a_partition_ends_at_once_what_the_last_one_left_open(kit: TestKit) {
+    takes_over(kit, false).await;
+}
+
+#[klamm::test]
+async fn so_does_one_that_begins_at_the_end(kit: TestKit) {
+    takes_over(kit, true).await;
+}
+
+/// After an instance that is gone without a word, with a transaction open.
+async fn takes_over(kit: TestKit, latest: bool) {
     kit.create_topic("in", 1).await;
     let (seen, gate) = (Seen::default(), Gate::default());
     let group = kit.client().consumer().group("g").topics(["in"]).start().await.unwrap();
@@ -357,11 +366,20 @@ async fn the_next_owner_of_a_partition_ends_at_once_what_the_last_one_left_open(
     group.close().await.unwrap();
     gate.let_through(1);
     let started = tokio::time::Instant::now();
-    let app = kit.app().state(seen.clone()).state(gate.clone()).listener(gating()).start().await;
+    let listener = || Listener::on("in").group("g").transactional().on_failure(FailurePolicy::new());
+    let listener = match latest {
+        // It asks for committed offsets before it begins.
+        true => listener().offset_reset(klamm::client::OffsetReset::Latest).handle(gated),
+        false => listener().handle(gated),
+    };
+    let app = kit.app().state(seen.clone()).state(gate.clone()).listener(listener).start().await;
+    if latest {
+        kit.send("in", "k", "one").await;
+    }
     app.handled("gated", 1).await;
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!(committed(&kit, "a").await, ["one"]);
-    assert_eq!(kit.committed("g", "in", 0).await, Some(1));
+    assert_eq!(kit.committed("g", "in", 0).await, Some(if latest { 2 } else { 1 }));
     assert!(dead.commit().await.is_err());
 }
 

@@ -176,6 +176,8 @@ async fn outcome(kit: &TestKit) -> Result<(), String> {
             (1, 1, 0) if !text.ends_with(['3', '7']) => {}
             // Bad luck may use up the steps, too.
             (0, 0, 1) => {}
+            // The topics are read one after the other, and their markers come one after the other.
+            (0 | 1, 0 | 1, 0) if !text.ends_with(['3', '7']) => missing += 1,
             (0, 0, 0) => missing += 1,
             found => panic!("{text} is in a, b and the dead letters {found:?} times"),
         }

@@ -125,7 +125,8 @@ pub(super) fn judge(shared: &Shared, part: PartId, notes: &mut Notes, failed: Fa
     back
 }
 
-fn worked(shared: &Shared, desk: &Desk, notes: &mut Notes) {
+/// A step succeeded.
+pub(super) fn worked(shared: &Shared, desk: &Desk, notes: &mut Notes) {
     if notes.patience.worked() {
         shared.troubles.over(&Subject::Transactions(desk.place.clone()));
     }

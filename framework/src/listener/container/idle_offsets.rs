@@ -2,18 +2,25 @@
 //! too: a commit outside of them could come late, and undo a later one.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use klamm_client::{
     ConsumeError, ErrorCode, GroupMetadata, TopicPartition, TransactionError, TransactionalProducer,
 };
 
+use tokio::time::timeout;
+
 use super::conducting::{Halt, Wrong, member, producer_in, ready};
 use super::faults::Fault;
 use super::shared::Shared;
 use super::transactions::{Desk, Transactions, Turn};
 use crate::listener::flow::PartId;
+
+/// How long a commit may take that takes no record along.
+const COMMIT_MAX: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// Commits what is safe to commit of these partitions. Where a transaction is under way, that does it.
@@ -28,11 +35,24 @@ impl Shared {
         });
         let commits = due.iter().map(|(part, desk)| async move {
             let Some(mut turn) = desk.free_turn() else { return Ok(()) };
-            commit_alone(self, transactions, desk, &mut turn, *part)
-                .await
-                .map_err(|wrong| self.not_committed(&desk.place, &wrong))
+            let committed = in_time(commit_alone(self, transactions, desk, &mut turn, *part)).await;
+            committed.map_err(|wrong| self.not_committed(&desk.place, &wrong))
         });
         join_all(commits).await.into_iter().collect()
+    }
+
+    /// Ends what the last owners of these partitions left open: their committed offsets are not told before.
+    pub(super) async fn take_over_places(&self, transactions: &Transactions, places: &[TopicPartition]) {
+        let taking = places.iter().map(|place| async move {
+            let taken = async {
+                let mut producer = transactions.producer(place).map_err(|error| error.to_string())?;
+                producer.begin().await.map(drop).map_err(|error| error.to_string())
+            };
+            if let Ok(Err(reason)) = timeout(COMMIT_MAX, taken).await {
+                tracing::debug!(listener = %self.scope.id, partition = %place, reason, "it was not taken over yet");
+            }
+        });
+        join_all(taking).await;
     }
 
     /// Commits where partitions begin. Nobody works on them yet.
@@ -48,19 +68,26 @@ impl Shared {
                 let producer = producer_in(&mut producer, transactions, &place)?;
                 commit(producer, (place.clone(), offset), &group).await
             };
-            committed.await.map_err(|wrong| self.not_committed(&place, &wrong))
+            in_time(committed).await.map_err(|wrong| self.not_committed(&place, &wrong))
         });
         join_all(commits).await.into_iter().collect()
     }
 
     fn not_committed(&self, partition: &TopicPartition, wrong: &Wrong) -> ConsumeError {
-        tracing::warn!(listener = %self.scope.id, %partition, reason = wrong.text, "an offset was not committed");
+        // Who asked says it louder.
+        tracing::debug!(listener = %self.scope.id, %partition, reason = wrong.text, "an offset was not committed");
         ConsumeError::Commit {
             group: Arc::clone(&self.scope.group),
             partition: partition.clone(),
             code: ErrorCode::CoordinatorNotAvailable,
         }
     }
+}
+
+/// Rebalances wait for it. What is under way then is ended before the next transaction of its partition.
+async fn in_time(commit: impl Future<Output = Result<(), Wrong>>) -> Result<(), Wrong> {
+    let committed = timeout(COMMIT_MAX, commit).await;
+    committed.unwrap_or_else(|_| Err(Wrong::passing("the coordinator did not answer in time")))
 }
 
 async fn commit_alone(

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::{Client, ConsumeError, ConsumerHandle, ConsumerRecord, Producer, TopicPartition};
+use klamm_client::{
+    Client, ConsumeError, ConsumerHandle, ConsumerRecord, OffsetReset, Producer, TopicPartition,
+};
 use klamm_runtime::Rng;
 use tokio::sync::{Notify, SetOnce, mpsc, watch};
 use tokio::time::Instant;
@@ -378,6 +380,11 @@ impl Shared {
         let is_retry = |place: &&TopicPartition| self.scope.retries.source_of(&place.topic).is_some();
         let others: Vec<_> = places.iter().filter(|place| !is_retry(place)).cloned().collect();
         let commit = async {
+            if let Some(transactions) = &self.transactions
+                && offset_reset != OffsetReset::Earliest
+            {
+                self.take_over_places(transactions, places).await;
+            }
             let starts = start_offsets::starts(consumer, &others, commit_on_assign, offset_reset).await?;
             let count = starts.len();
             match &self.transactions {

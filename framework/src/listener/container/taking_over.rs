@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::concluding::bear;
+use super::concluding::{bear, worked};
 use super::conducting::{Wrong, producer_in};
 use super::shared::Shared;
 use super::transactions::{Desk, Transactions, Turn};
@@ -54,7 +54,10 @@ async fn try_once(shared: &Shared, transactions: &Transactions, desk: &Desk) -> 
         Err(wrong) => Err(wrong),
     };
     match begun {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            worked(shared, desk, &mut turn.notes);
+            Ok(())
+        }
         Err(wrong) => Err(bear(shared, desk, &mut turn, &wrong)),
     }
 }

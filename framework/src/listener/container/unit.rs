@@ -35,8 +35,7 @@ pub(super) async fn unit(
     let mut turn = tokio::select! {
         biased;
         turn = desk.turn() => turn,
-        // Nothing was begun.
-        () = shared.closed_or_void(part, first) => {
+        () = shared.void(first) => {
             items.clear();
             return back;
         }
@@ -93,7 +92,7 @@ async fn conduct(
         let begun = tokio::select! {
             biased;
             begun = begin(shared, producer, notes, &desk.place) => begun,
-            () = shared.closed_or_void(part, first) => return Outcome::Halted(Halt::Void),
+            () = shared.void(first) => return Outcome::Halted(Halt::Void),
         };
         match begun {
             Ok(Begun::Open(transaction, began)) => (transaction, began),

@@ -86,6 +86,7 @@ enum Step {
     Push { partition: i32, count: usize, gap: i64, key: u8, later_ms: u64 },
     Succeed { pick: usize },
     Fail { pick: usize, delay_ms: u64 },
+    PutBack { pick: usize, delay_ms: u64 },
     Hold { pick: usize },
     Release { pick: usize },
     Drop { pick: usize },
@@ -110,6 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(partition, count, gap, key, later_ms)| Step::Push { partition, count, gap, key, later_ms }),
         14 => pick.prop_map(|pick| Step::Succeed { pick }),
         4 => (pick, 0..50_u64).prop_map(|(pick, delay_ms)| Step::Fail { pick, delay_ms }),
+        3 => (pick, 0..50_u64).prop_map(|(pick, delay_ms)| Step::PutBack { pick, delay_ms }),
         3 => pick.prop_map(|pick| Step::Hold { pick }),
         3 => pick.prop_map(|pick| Step::Release { pick }),
         1 => pick.prop_map(|pick| Step::Drop { pick }),
@@ -320,6 +322,36 @@ impl World {
         self.take();
     }
 
+    /// The first few are finished, as was known before, and the others come again, each at its own time.
+    fn put_back(&mut self, pick: usize, delay_ms: u64) {
+        let Some((Worker { run, mut items, .. }, partition, counts)) = self.pick(pick) else { return };
+        let mut rest = items.split_off(pick % (items.len() + 1));
+        let tickets: Vec<_> = items.iter().map(|item| item.ticket).collect();
+        let safe = self.flow.committable_with(run.part, &tickets);
+        assert!(tickets.is_empty() || safe.is_some() == counts);
+        for item in &items {
+            self.flow.finish(item.ticket);
+            self.finished(partition, counts, item.record.offset);
+        }
+        let lowest = self.models.get(&partition).and_then(|model| model.unfinished.first());
+        if let (Some(safe), Some(lowest), true) = (safe, lowest, counts) {
+            assert!(self.flow.is_current(&safe) && safe.offset <= *lowest);
+        }
+        for (index, item) in rest.iter_mut().enumerate().rev() {
+            let lane = self.lane(&item.record);
+            item.attempt += u32::from(index % 2 == 1 || lane.is_none());
+            item.due = Some(self.now + Duration::from_millis(delay_ms)).filter(|_| index % 3 > 0);
+            if let Some(model) = self.models.get_mut(&partition).filter(|_| counts)
+                && let Some(lane) = lane
+                && !model.apart.contains(&item.record.offset)
+            {
+                model.waiting.entry(lane).or_default().push_front(item.record.offset);
+            }
+        }
+        self.flow.put_back(run, rest, self.now);
+        self.take();
+    }
+
     /// The handler returned, but somebody holds what finishes the records.
     fn hold(&mut self, pick: usize) {
         let Some((Worker { run, items, epoch }, partition, _)) = self.pick(pick) else { return };
@@ -391,6 +423,7 @@ impl World {
             }
             Step::Succeed { pick } => self.succeed(pick),
             Step::Fail { pick, delay_ms } => self.fail(pick, delay_ms),
+            Step::PutBack { pick, delay_ms } => self.put_back(pick, delay_ms),
             Step::Hold { pick } => self.hold(pick),
             Step::Release { pick } => self.release(pick, true),
             Step::Drop { pick } => self.release(pick, false),
