@@ -196,7 +196,7 @@ impl App {
         self
     }
 
-    /// What happens to the listeners, from their start on; see [`Events`](crate::listener::Events).
+    /// What happens to the listeners, from their start on; see [`Events`].
     pub fn events(&self) -> Events {
         self.events.events()
     }
