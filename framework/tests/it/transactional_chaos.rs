@@ -142,7 +142,7 @@ async fn chaos(kit: &TestKit, luck: Luck, batches: bool, retry_topics: bool) {
     }
     let all = async {
         while outcome(kit).await.is_err() {
-            assert!(running.iter().all(Runs::listener_is_running));
+            assert!(running.iter().all(is_running));
             sleep(Duration::from_secs(10)).await;
         }
     };
@@ -154,14 +154,8 @@ async fn chaos(kit: &TestKit, luck: Luck, batches: bool, retry_topics: bool) {
     }
 }
 
-trait Runs {
-    fn listener_is_running(&self) -> bool;
-}
-
-impl Runs for RunningTestApp {
-    fn listener_is_running(&self) -> bool {
-        self.listeners().all(|listener| listener.is_running())
-    }
+fn is_running(app: &RunningTestApp) -> bool {
+    app.listeners().all(|listener| listener.is_running())
 }
 
 /// What is missing still. Panics at what can never become right.
