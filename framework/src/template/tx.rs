@@ -74,7 +74,8 @@ impl Tx {
         Ok(told.await.map_err(|_| SendError::TransactionEnded)??)
     }
 
-    /// Commits a group's offsets together with the records; see [`Transaction::send_offsets`](klamm_client::Transaction::send_offsets).
+    /// Commits a group's offsets together with the records; see
+    /// [`Transaction::send_offsets`](klamm_client::Transaction::send_offsets).
     ///
     /// # Errors
     /// The group or the coordinator refuses. The transaction can then only be aborted.

@@ -224,3 +224,22 @@ async fn a_poll_loop_that_does_not_turn_shows_in_health(kit: TestKit) {
     sleep(Duration::from_secs(1)).await;
     assert!(app.health().is_ready(), "{}", app.health());
 }
+
+/// Who ends has no more to turn for, however long the end takes.
+#[klamm::test]
+async fn a_listener_that_drains_is_not_unresponsive(kit: TestKit) {
+    let gate = Gate::default();
+    let listener = Listener::on("t").group("g").idle_after(Duration::MAX).handle(held);
+    let app = kit.app().state(gate.clone()).listener(listener).start().await;
+    let handle = app.listener("held").unwrap();
+    kit.send("t", "k", "v").await;
+    until(|| handle.unfinished() == 1).await;
+    let watched = async {
+        sleep(Duration::from_secs(100)).await;
+        let health = app.health();
+        gate.let_through(1);
+        health
+    };
+    let (report, health) = tokio::join!(app.shutdown(Duration::from_secs(200)), watched);
+    assert!(report.is_clean() && health.to_string().contains("held (g): running"), "{health}");
+}

@@ -48,7 +48,7 @@ async fn test_a_listener() {
 #[tokio::test]
 async fn axum_service() {
     let name = "axum_service";
-    let finished = run(example(name).await, &[], DEADLINE).await;
+    let finished = run(example(name).await, &[""; 0], DEADLINE).await;
     assert!(finished.success, "{name} failed:\n{}{}", finished.stdout, finished.stderr);
     for said in [
         "charged beer",

@@ -118,7 +118,8 @@ impl ListenerHandle {
     /// What happens to it from here on. It ends with the listener. Of a start, [`App::events`](crate::App::events)
     /// tells more: that is over when there is a handle.
     pub fn events(&self) -> Events {
-        if self.is_running() { self.shared.observed.follow() } else { EventSource::none() }
+        let events = self.shared.observed.follow();
+        if self.is_running() { events } else { EventSource::none() }
     }
 
     /// How long the record has been in hand that has been for longest, to about a second; zero when none is.

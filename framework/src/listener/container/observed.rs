@@ -67,8 +67,11 @@ impl Observed {
         self.turned_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// How long ago the poll loop turned.
+    /// How long ago the poll loop turned. When the listener ends it has no more to turn for.
     pub(super) fn poll_age(&self) -> Duration {
+        if self.stopping.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Duration::ZERO;
+        }
         let turned = Duration::from_millis(self.turned_ms.load(Ordering::Relaxed));
         self.start.elapsed().saturating_sub(turned)
     }
@@ -124,7 +127,7 @@ impl Observed {
     }
 
     pub(super) fn ended(&self, Ended { report, failure }: &Ended) {
-        let since = self.stopping.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let since = *self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
         let drain = since.map_or(Duration::ZERO, |since| since.elapsed());
         self.meters.ended(failure.is_some(), drain, report.unfinished.len());
         self.tell(|| {

@@ -111,8 +111,9 @@ impl Container {
             let client = poll_loop.consumer.client().clone();
             workers.spawn("listener topics", watching::run(Arc::clone(&shared), client));
             let ended = poll_loop.run(workers).await;
+            // Who follows events and sees it running is told of its end after that.
+            end.send_replace(Some(ended.clone()));
             shared.observed.ended(&ended);
-            end.send_replace(Some(ended));
             // Streams of events end with the listeners.
             drop(hub);
         });

@@ -69,7 +69,7 @@ pub(crate) struct AtWork<'a> {
     meters: &'a Meters,
     slot: Arc<Slot>,
     topic: Option<(Arc<str>, i32, Option<Arc<OfTopic>>)>,
-    /// Of the call that runs.
+    /// Of the call that runs; none between calls.
     records: usize,
     begun: Option<Instant>,
 }
@@ -95,11 +95,15 @@ impl<'a> AtWork<'a> {
         self.slot.call.fetch_add(1, Ordering::Release);
     }
 
-    /// The call is over.
+    /// The call is over, if one was begun.
     pub(crate) fn ends(&mut self) {
+        let records = std::mem::take(&mut self.records);
+        if records == 0 {
+            return;
+        }
         self.slot.call.fetch_add(1, Ordering::Release);
         if let (Some(begun), Some((.., Some(of_topic)))) = (self.begun.take(), &self.topic) {
-            self.meters.called(of_topic, self.records, begun.elapsed());
+            self.meters.called(of_topic, records, begun.elapsed());
         }
     }
 }

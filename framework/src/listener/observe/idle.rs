@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Who says that it is idle at once is not looked at all the time.
+const LEAST: Duration = Duration::from_millis(10);
+
 /// Whether a listener is idle.
 #[derive(Debug)]
 pub(crate) struct Idleness {
@@ -45,13 +48,27 @@ impl Idleness {
     /// When to look again: when it may become idle, or after `most`.
     pub(crate) fn next(&self, now: Instant, most: Duration) -> Instant {
         let latest = now + most;
-        if self.is_idle { latest } else { latest.min((self.busy + self.after).max(now)) }
+        match self.busy.checked_add(self.after) {
+            Some(due) if !self.is_idle => latest.min(due.max(now + LEAST)),
+            _ => latest,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_duration_is_too_short_or_too_long() {
+        let now = Instant::now();
+        let mut at_once = Idleness::new(Duration::ZERO, now);
+        assert_eq!(at_once.look(1, 1, now), None);
+        assert_eq!(at_once.next(now, Duration::from_secs(1)), now + LEAST, "it would spin");
+        let mut never = Idleness::new(Duration::MAX, now);
+        assert_eq!(never.look(0, 0, now + Duration::from_secs(9_999)), None);
+        assert_eq!(never.next(now, Duration::from_secs(1)), now + Duration::from_secs(1));
+    }
 
     #[test]
     fn idle_is_told_once_and_its_end_too() {
