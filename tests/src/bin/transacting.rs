@@ -28,7 +28,7 @@ async fn copy(Value(text): Value<String>, tx: Tx, State(luck): State<Luck>) -> R
 
 #[tokio::main]
 async fn main() -> klamm::Result<()> {
-    let address = std::env::args().nth(1).ok_or("the address of a broker is missing")?;
+    let address = std::env::args().nth(1).ok_or_else(|| Error::msg("the address of a broker is missing"))?;
     // Its fellows shall hear soon that it was killed.
     let settings = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "200")];
     let client = Client::builder().bootstrap(address).properties(settings)?.build().await?;
