@@ -28,8 +28,12 @@ async fn copy(Value(text): Value<String>, tx: Tx, State(luck): State<Luck>) -> R
 
 #[tokio::main]
 async fn main() -> klamm::Result<()> {
+<<<<<<< HEAD
     let address =
         std::env::args().nth(1).ok_or_else(|| std::io::Error::other("the address of a broker is missing"))?;
+=======
+    let address = std::env::args().nth(1).ok_or_else(|| Error::msg("the address of a broker is missing"))?;
+>>>>>>> tx
     // Its fellows shall hear soon that it was killed.
     let settings = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "200")];
     let client = Client::builder().bootstrap(address).properties(settings)?.build().await?;
