@@ -111,13 +111,7 @@ impl Watched {
         if id.is_zero() { Some(Arc::from(text)) } else { self.names.get(&id).cloned() }
     }
 
-    fn note_commits(
-        &mut self,
-        group: &str,
-        topics: Vec<Offsets>,
-        refused: &[Vec<i32>],
-        at: Instant,
-    ) {
+    fn note_commits(&mut self, group: &str, topics: Vec<Offsets>, refused: &[Vec<i32>], at: Instant) {
         let group: Arc<str> = group.into();
         for (index, (name, offsets)) in topics.into_iter().enumerate() {
             let Some(name) = name else { continue };
