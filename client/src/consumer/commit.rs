@@ -40,7 +40,7 @@ struct Call {
     deadline: Instant,
 }
 
-/// How long a coordinator that did not know who committed is believed: by then a heartbeat says the same, if it is true.
+/// How long a coordinator that did not know who committed is believed: by then a heartbeat says the same, if it is so.
 const STALE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What has to happen before the next request.

@@ -68,3 +68,10 @@ pub fn own_names() -> (String, String) {
     let run = std::process::id();
     (format!("t{run}-{number}"), format!("g{run}-{number}"))
 }
+
+/// As [`until`], for what takes minutes of the paused clock.
+pub async fn until_at_last(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+}

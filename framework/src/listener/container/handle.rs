@@ -63,9 +63,9 @@ impl ListenerHandle {
         self.shared.look(Flow::places)
     }
 
-    /// What keeps it from its work and somebody has to see to: a partition that has not been read for half a minute, a dead letter that cannot be sent, or could not be if
-    /// there were one, commits that are refused, a topic that it may not read, a batch that is damaged. The log says
-    /// them too, every minute.
+    /// What keeps it from its work and somebody has to see to: a partition that has not been read for half a minute,
+    /// a dead letter that cannot be sent, or could not be if there were one, commits that are refused, a topic that
+    /// it may not read, a batch that is damaged. The log says them too, every minute.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.shared.troubles.all()
     }
