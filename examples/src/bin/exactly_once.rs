@@ -1,5 +1,5 @@
-//! Consume, process and produce in one transaction: what a listener sends counts together with the offset of its record,
-//! or not at all.
+//! Consume, process and produce in one transaction: what a listener sends counts together with the offset of its
+//! record, or not at all.
 //!
 //! Run it with `cargo run -p klamm-examples --bin exactly_once`. It brings a broker of its own; with KLAMM_BOOTSTRAP it
 //! takes yours.

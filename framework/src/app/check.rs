@@ -7,7 +7,9 @@ use std::time::Duration;
 use klamm_client::IsolationLevel;
 
 use super::StartError;
-use crate::listener::{AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, States, Topics, is_legal};
+use crate::listener::{
+    AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, Settings, States, Topics, is_legal,
+};
 
 /// Checks all listeners, and says where their dead letters go.
 ///
@@ -47,8 +49,23 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
         (Some(Some(topic)), Topics::Pattern(pattern)) => topic == pattern,
         _ => false,
     };
-    let of_batches = matches!(listener.call, Call::Batch(_));
-    let wrong = [
+    let wrong = of_numbers(settings).into_iter().chain(of_handler(listener)).chain(of_transactions(listener));
+    let own_dead_letters = (
+        own_dead_letters,
+        "its dead letters go to a topic that it listens on: a bad record would come back for ever",
+    );
+    match wrong.chain([own_dead_letters]).find(|(is_wrong, _)| *is_wrong) {
+        Some((_, reason)) => Err(invalid(reason)),
+        None => Ok(()),
+    }
+}
+
+/// Whether something is wrong, and what.
+type Wrong = (bool, &'static str);
+
+/// With what is set, whatever the handler is.
+fn of_numbers(settings: &Settings) -> [Wrong; 9] {
+    [
         (settings.group.is_empty(), "its group is empty"),
         (settings.concurrency == 0, "concurrency 0 would never handle anything"),
         (settings.budget.records == 0, "max_in_flight 0 would never handle anything"),
@@ -64,13 +81,16 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
         (settings.batch.is_some_and(|batch| batch.most == 0), "batches of 0 records would never be handled"),
         (settings.topics.is_empty(), "it has no topics"),
         (
-            own_dead_letters,
-            "its dead letters go to a topic that it listens on: a bad record would come back for ever",
-        ),
-        (
             matches!((&settings.topics, &settings.send_to), (Topics::Names(names), Some(to)) if names.contains(to)),
             "its replies go to a topic that it listens on: each would be a request again",
         ),
+    ]
+}
+
+/// With the handler, and what is set for it.
+fn of_handler(listener: &Listener) -> [Wrong; 6] {
+    let (settings, of_batches) = (&listener.settings, matches!(listener.call, Call::Batch(_)));
+    [
         (
             settings.send_to.is_some() && !listener.needs.answers,
             "it has `send_to`, but its handler returns no `Reply`: nothing would ever be sent there",
@@ -89,17 +109,33 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
             "its ack policy is manual, but its handler takes no `Ack`: nothing would ever be committed",
         ),
         (
+            settings.batch.is_some() && !of_batches,
+            "it has a batch size, but its handler takes one record at a time: take a `Batch<T>` as the first argument",
+        ),
+        (
+            of_batches && !settings.dispatch.is_by_partition(),
+            "batches are formed by partition; another dispatch would make them one record long",
+        ),
+    ]
+}
+
+/// With transactions.
+fn of_transactions(listener: &Listener) -> [Wrong; 6] {
+    let settings = &listener.settings;
+    [
+        (
             listener.needs.tx && !settings.transactional,
             "its handler takes a `Tx`, but it is not transactional: call `transactional()`",
         ),
         (
             settings.transactional && !settings.dispatch.is_by_partition(),
-            "it is transactional, and its dispatch is not by partition: an offset can be committed with the work before \
-             it only when that is done in order",
+            "it is transactional, and its dispatch is not by partition: an offset can be committed with the work \
+             before it only when that is done in order",
         ),
         (
             settings.transactional && settings.ack != AckPolicy::Batch,
-            "it is transactional, and has an ack policy: its offsets are committed by its transactions; leave `ack` out",
+            "it is transactional, and has an ack policy: its offsets are committed by its transactions; leave `ack` \
+             out",
         ),
         (
             settings.transactional && settings.isolation == IsolationLevel::ReadUncommitted,
@@ -113,19 +149,7 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
             settings.transaction_timeout.is_some_and(|timeout| timeout.is_zero()),
             "a transaction_timeout of 0 would end every transaction at once",
         ),
-        (
-            settings.batch.is_some() && !of_batches,
-            "it has a batch size, but its handler takes one record at a time: take a `Batch<T>` as the first argument",
-        ),
-        (
-            of_batches && !settings.dispatch.is_by_partition(),
-            "batches are formed by partition; another dispatch would make them one record long",
-        ),
-    ];
-    match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-        Some((_, reason)) => Err(invalid(reason)),
-        None => Ok(()),
-    }
+    ]
 }
 
 /// Of the topics that it reads and writes.

@@ -357,17 +357,17 @@ impl<Step> ListenerBuilder<Step> {
     /// # let _ = listener;
     /// ```
     ///
-    /// - **A failure**, also a panic, aborts what the attempt sent; then the [`FailurePolicy`] decides. The next attempt
-    ///   has a transaction of its own, and so have dead letters and copies for retry topics, together with the offset.
+    /// - **A failure**, also a panic, aborts what the attempt sent; then the [`FailurePolicy`] decides. The next
+    ///   attempt has a transaction of its own, and so have dead letters and copies for retry topics, with the offset.
     ///   Of a batch, records that fail are tried again apart from the others, which come again, too: their outputs were
     ///   aborted with the rest.
     /// - **What is not the record's fault**, such as a coordinator that moves or a rebalance, aborts and comes again
-    ///   without counting; see [`ListenerHandle::troubles`](crate::listener::ListenerHandle::troubles) when it lasts. When
-    ///   nobody knows whether a commit was done, the group's offset is asked, which names its transaction.
+    ///   without counting; see [`ListenerHandle::troubles`](crate::listener::ListenerHandle::troubles) when it lasts.
+    ///   When nobody knows whether a commit was done, the group's offset is asked, which names its transaction.
     /// - **In the transaction is only what goes through the `Tx` or the reply.** What a
     ///   [`Template`](crate::Template) sends stays when the transaction is aborted, and so do calls to databases.
-    /// - **Each transaction** costs three to five round trips and as many syncs of the brokers' disks: batch handlers share
-    ///   them among their records. Partitions go side by side, as [`concurrency`](Self::concurrency) allows.
+    /// - **Each transaction** costs three to five round trips and as many syncs of the brokers' disks: batch handlers
+    ///   share them among their records. Partitions go side by side, as [`concurrency`](Self::concurrency) allows.
     /// - **Transactional ids** are `<group>/<topic>/<partition>`: the next owner of a partition ends at once what the
     ///   one before left open, also after a kill -9. Users need permission to write to ids with that prefix.
     ///
@@ -381,8 +381,8 @@ impl<Step> ListenerBuilder<Step> {
 
     /// How long a transaction of a [transactional](Self::transactional) listener may be open before the coordinator
     /// aborts it (`transaction.timeout.ms`); a handler that takes longer fails. Default 60 s. Brokers limit it
-    /// (`transaction.max.timeout.ms`, 15 minutes unless told otherwise). After a crash of the whole group, readers of its
-    /// outputs wait so long, or until the group is back.
+    /// (`transaction.max.timeout.ms`, 15 minutes unless told otherwise). After a crash of the whole group, readers of
+    /// its outputs wait so long, or until the group is back.
     pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
         self.settings.transaction_timeout = Some(timeout);
         self

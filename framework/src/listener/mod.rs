@@ -57,6 +57,7 @@ mod retry_topics;
 mod topics;
 
 pub use ack::{Ack, AckError};
+pub(crate) use builder::Settings;
 pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, WantsGroup, WantsHandler};
 pub use container::{
     CommandError, DrainReport, Event, Events, ListenerEvent, ListenerFailure, ListenerHandle, PauseReason,

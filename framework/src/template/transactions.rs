@@ -32,7 +32,6 @@ use crate::serde::AppSerdes;
 ///     .await?;
 /// # Ok(()) }
 /// ```
-///
 /// A record is part of the transaction if it is sent by its [`Tx`]; what a [`Template`](super::Template) sends
 /// meanwhile is not, and stays when the transaction is aborted. The work's error, its panic, and the end of whoever
 /// waits for it all abort the transaction. Transactions of one name run one after the other, unless

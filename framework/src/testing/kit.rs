@@ -88,11 +88,9 @@ impl TestKit {
     /// async fn greet(Value(name): Value<String>, State(greeting): State<Greeting>) {
     ///     println!("{}, {name}", greeting.0);
     /// }
-    ///
     /// fn service() -> App {
     ///     App::new("broker.example:9092").state(Greeting("Good day")).listener(greet)
     /// }
-    ///
     /// #[klamm::test]
     /// async fn names_are_greeted(kit: TestKit) {
     ///     let app = kit.start(service().state(Greeting("Hello"))).await;

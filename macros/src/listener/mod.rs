@@ -135,7 +135,8 @@ fn check_transactions(attributes: &Attributes, signature: &Signature<'_>, errors
     if let Some(ack) = &attributes.ack {
         wrong(
             ack.span,
-            "`ack` and `transactional` exclude one another: a transaction commits the offset with what the handler sends",
+            "`ack` and `transactional` exclude one another: a transaction commits the offset with what the handler \
+             sends",
         );
     }
     if let Some((word, span)) = &attributes.dispatch

@@ -1,5 +1,5 @@
-//! A service with a transactional listener, for tests that kill it: `transacting ADDRESS` copies the topic `input` to two
-//! others until it ends. Of ten records one fails for good, and handlers have bad luck now and then.
+//! A service with a transactional listener, for tests that kill it: `transacting ADDRESS` copies the topic `input` to
+//! two others until it ends. Of ten records one fails for good, and handlers have bad luck now and then.
 
 #![allow(clippy::panic)] // Panics of handlers are what is tried.
 
@@ -28,12 +28,7 @@ async fn copy(Value(text): Value<String>, tx: Tx, State(luck): State<Luck>) -> R
 
 #[tokio::main]
 async fn main() -> klamm::Result<()> {
-<<<<<<< HEAD
-    let address =
-        std::env::args().nth(1).ok_or_else(|| std::io::Error::other("the address of a broker is missing"))?;
-=======
     let address = std::env::args().nth(1).ok_or_else(|| Error::msg("the address of a broker is missing"))?;
->>>>>>> tx
     // Its fellows shall hear soon that it was killed.
     let settings = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "200")];
     let client = Client::builder().bootstrap(address).properties(settings)?.build().await?;

@@ -1,5 +1,5 @@
-//! Offsets that no record takes along: behind what was skipped, and of places that were sought. They go in transactions,
-//! too: a commit outside of them could come late, and undo a later one.
+//! Offsets that no record takes along: behind what was skipped, and of places that were sought. They go in
+//! transactions, too: a commit outside of them could come late, and undo a later one.
 
 use std::collections::HashMap;
 use std::future::Future;

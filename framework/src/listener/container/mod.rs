@@ -35,6 +35,7 @@
 //! events.rs       what happens, as a stream
 //! observed.rs     what is told of a running listener, and where
 //! monitor.rs      looks at it now and then
+//! item.rs         a record on its way
 //! shared.rs       what all of these share, first of all the flow
 //! ```
 
@@ -55,6 +56,7 @@ mod given_up;
 mod handle;
 mod handling;
 mod idle_offsets;
+mod item;
 mod judge;
 mod letter_topics;
 mod monitor;

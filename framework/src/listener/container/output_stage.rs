@@ -96,7 +96,8 @@ impl Stage<'_> {
                     let record = &self.output.item.record;
                     tracing::error!(
                         listener = %self.shared.scope.id, topic = %record.topic, partition = record.partition,
-                        offset = record.offset, %error, "{} cannot be sent, and its record is skipped", self.output.what.name()
+                        offset = record.offset, %error, "{} cannot be sent, and its record is skipped",
+                        self.output.what.name()
                     );
                     self.shared.observed.meters.skipped(&record.topic);
                     return self.shared.finish([self.output.item.ticket]);

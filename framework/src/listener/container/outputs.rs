@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use klamm_client::Record;
 
+use super::item::Item;
 use super::retry_copies::{NextStep, RetryCopies};
-use super::shared::Item;
 use crate::listener::failure::Failure;
 use crate::listener::flow::PartId;
 use crate::listener::observe::Output as Kind;

@@ -17,8 +17,9 @@ use super::sought::Sought;
 use super::status::{DrainReport, Ended};
 use super::transactions::Transactions;
 use super::{committing, monitor, output_stage, taking_over, watching};
-use crate::listener::builder::Listener;
+use crate::listener::builder::{Listener, Settings};
 use crate::listener::extract::{Scope, States};
+use crate::listener::flow::PartId;
 use crate::listener::retry_topics::RetryTopics;
 use crate::listener::topics::{DeadLetterTopics, Topics};
 
@@ -58,16 +59,7 @@ impl Container {
         let (outputs, to_send) = mpsc::unbounded_channel();
         let retries = RetryTopics::new(&settings.group, settings.policy.steps());
         let scope = Scope { id, group: Arc::clone(&settings.group), states, retries };
-        let (transactions, coming) = match settings.transactional {
-            true => {
-                let timeout = settings.transaction_timeout.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
-                let (transactions, coming) = Transactions::new(client, &settings.group, timeout);
-                // What cannot work is told now, and not when the first partition comes.
-                drop(transactions.producer(&TopicPartition::new("none", 0))?);
-                (Some(transactions), Some(coming))
-            }
-            false => (None, None),
-        };
+        let (transactions, coming) = transactions(client, &settings)?.unzip();
         let (for_parts, events) = (client.clone(), hub.source());
         let parts = Parts {
             scope,
@@ -137,6 +129,21 @@ impl Container {
             }
         }
     }
+}
+
+/// Of a transactional listener, with where the partitions are told that come.
+fn transactions(
+    client: &Client,
+    settings: &Settings,
+) -> Result<Option<(Transactions, mpsc::UnboundedReceiver<PartId>)>, ClientError> {
+    if !settings.transactional {
+        return Ok(None);
+    }
+    let timeout = settings.transaction_timeout.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
+    let (transactions, coming) = Transactions::new(client, &settings.group, timeout);
+    // What cannot work is told now, and not when the first partition comes.
+    drop(transactions.producer(&TopicPartition::new("none", 0))?);
+    Ok(Some((transactions, coming)))
 }
 
 async fn subscribe(

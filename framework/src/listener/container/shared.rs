@@ -17,6 +17,7 @@ use super::commit_pace::CommitPace;
 use super::commits::Commits;
 use super::dead_letter::DeadLetters;
 use super::events::EventSource;
+pub(super) use super::item::{Back, Item};
 use super::observed::Observed;
 use super::outputs::Output;
 use super::retry_copies::RetryCopies;
@@ -25,21 +26,9 @@ use super::transactions::Transactions;
 use super::troubles::Troubles;
 use crate::listener::builder::Settings;
 use crate::listener::extract::Scope;
-use crate::listener::failure::Failure;
 use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Safe, Tell, Ticket};
 use crate::listener::handler::Call;
 use crate::listener::topics::Topics;
-
-/// A record on its way through a listener.
-pub(super) type Item = flow::Item<ConsumerRecord>;
-
-/// Records that failed after their handler had returned.
-#[derive(Debug)]
-pub(super) struct Back {
-    pub(super) part: PartId,
-    pub(super) items: Vec<Item>,
-    pub(super) failure: Failure,
-}
 
 pub(super) struct Shared {
     pub(super) scope: Scope,

@@ -40,8 +40,8 @@ pub enum ListenerFailure {
     /// The transactions of a [transactional](crate::listener::ListenerBuilder::transactional) listener were refused for
     /// a minute. What was not committed comes again after a restart.
     #[error(
-        "the transactions of {partition} are refused: {reason} (a transactional listener may have to be allowed to write \
-         to the transactional ids that begin with its group's name, and to read its group)"
+        "the transactions of {partition} are refused: {reason} (a transactional listener may have to be allowed to \
+         write to the transactional ids that begin with its group's name, and to read its group)"
     )]
     Transactions {
         /// The partition whose transactions they are.

@@ -103,8 +103,8 @@ impl Transactions {
         mark(member_id, self.number.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A producer for the partition's transactions; its first one fences the producer before it, and ends what that left
-    /// open.
+    /// A producer for the partition's transactions; its first one fences the producer before it, and ends what that
+    /// left open.
     ///
     /// # Errors
     /// Settings of the client that cannot work.

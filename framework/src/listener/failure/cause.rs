@@ -46,13 +46,28 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// As it is called in metrics and spans.
-    pub(crate) const WORDS: [&'static str; 5] =
-        ["handler", "rejected", "panicked", "unanswered", "not_acknowledged"];
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Handler,
+        Self::Rejected,
+        Self::Panicked,
+        Self::Unanswered,
+        Self::NotCommitted,
+        Self::NotAcknowledged,
+        Self::PutOff,
+    ];
 
-    /// As [`FailureKind::WORDS`] says.
+    /// As it is called in metrics and spans.
     pub(crate) fn word(self) -> &'static str {
-        Self::WORDS[self as usize]
+        match self {
+            Self::Handler => "handler",
+            Self::Rejected => "rejected",
+            Self::Panicked => "panicked",
+            Self::Unanswered => "unanswered",
+            Self::NotCommitted => "not_committed",
+            Self::NotAcknowledged => "not_acknowledged",
+            Self::PutOff => "put_off",
+        }
     }
 }
 
@@ -241,6 +256,13 @@ impl Error for PutOff {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_found_by_their_numbers() {
+        for (number, kind) in FailureKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number, "{kind:?}");
+        }
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]

@@ -42,7 +42,7 @@ struct Handles {
 pub(crate) struct OfTopic {
     deliveries: Counter,
     handler_seconds: Histogram,
-    failures: [Counter; FailureKind::WORDS.len()],
+    failures: [Counter; FailureKind::ALL.len()],
     retries: Counter,
     retry_copies: Counter,
     dead_letters: Counter,
@@ -270,14 +270,14 @@ impl Handles {
 
     fn make(&self, topic: SharedString) -> OfTopic {
         let labels = [self.listener.clone(), self.group.clone(), topic.clone()];
-        let of_kind = |kind| {
-            let kind = SharedString::const_str(kind);
+        let of_kind = |kind: FailureKind| {
+            let kind = SharedString::const_str(kind.word());
             names::FAILURES.counter(&[self.listener.clone(), self.group.clone(), topic.clone(), kind])
         };
         OfTopic {
             deliveries: names::DELIVERIES.counter(&labels),
             handler_seconds: names::HANDLER_SECONDS.histogram(&labels),
-            failures: FailureKind::WORDS.map(of_kind),
+            failures: FailureKind::ALL.map(of_kind),
             retries: names::RETRIES.counter(&labels),
             retry_copies: names::RETRY_COPIES.counter(&labels),
             dead_letters: names::DEAD_LETTERS.counter(&labels),

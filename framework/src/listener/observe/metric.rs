@@ -8,8 +8,8 @@ klamm_runtime::metrics_table! {
         "How long a call of the handler took, for a record or a batch, with the decoding and the interceptors \
          before it.";
     FAILURES = "klamm_listener_failures_total", Counter, ["listener", "group", "topic", "kind"],
-        "Records that failed, each attempt counted: `handler`, `rejected`, `panicked`, `unanswered` or \
-         `not_acknowledged`.";
+        "Records that failed, each attempt counted: `handler`, `rejected`, `panicked`, `unanswered`, \
+         `not_committed` or `not_acknowledged`.";
     RETRIES = "klamm_listener_retries_total", Counter, ["listener", "group", "topic"],
         "Records that failed and are tried again in place.";
     RETRY_COPIES = "klamm_listener_retry_copies_total", Counter, ["listener", "group", "topic"],
