@@ -36,6 +36,8 @@
 //! observed.rs     what is told of a running listener, and where
 //! monitor.rs      looks at it now and then
 //! item.rs         a record on its way
+//! finishing.rs    its end
+//! offsets.rs      what is committed of it
 //! shared.rs       what all of these share, first of all the flow
 //! ```
 
@@ -52,6 +54,7 @@ mod dead_letter;
 mod drain;
 mod events;
 mod faults;
+mod finishing;
 mod given_up;
 mod handle;
 mod handling;
@@ -62,6 +65,7 @@ mod letter_topics;
 mod monitor;
 mod obey;
 mod observed;
+mod offsets;
 mod output_stage;
 mod outputs;
 mod poll;

@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::{
-    Client, ConsumeError, ConsumerHandle, ConsumerRecord, OffsetReset, Producer, TopicPartition,
-};
+use klamm_client::{Client, ConsumerHandle, ConsumerRecord, Producer};
 use klamm_runtime::Rng;
 use tokio::sync::{Notify, SetOnce, mpsc, watch};
 use tokio::time::Instant;
@@ -21,12 +19,11 @@ pub(super) use super::item::{Back, Item};
 use super::observed::Observed;
 use super::outputs::Output;
 use super::retry_copies::RetryCopies;
-use super::start_offsets;
 use super::transactions::Transactions;
 use super::troubles::Troubles;
 use crate::listener::builder::Settings;
 use crate::listener::extract::Scope;
-use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Safe, Tell, Ticket};
+use crate::listener::flow::{self, Arrival, Flow, PartId, Rules, Run, Tell, Ticket};
 use crate::listener::handler::Call;
 use crate::listener::topics::Topics;
 
@@ -58,10 +55,10 @@ pub(super) struct Shared {
     pub(super) assignments: watch::Sender<u64>,
     /// Its group went on without it, and it has not joined it again.
     pub(super) is_out: AtomicBool,
-    consumer: SetOnce<ConsumerHandle>,
+    pub(super) consumer: SetOnce<ConsumerHandle>,
     pub(super) pace: CommitPace,
     /// Commits go out one after the other, so that an older one cannot overtake a newer one.
-    commit_turn: tokio::sync::Mutex<()>,
+    pub(super) commit_turn: tokio::sync::Mutex<()>,
     /// What is subscribed to now.
     topics: Mutex<Topics>,
     /// Retry topics of delays that the policy has no more, which are subscribed to as well.
@@ -80,21 +77,6 @@ pub(super) struct Parts {
     pub(super) rng: Arc<dyn Rng>,
     pub(super) returned: mpsc::UnboundedSender<Back>,
     pub(super) events: EventSource,
-}
-
-/// What was finished at once.
-#[derive(Default)]
-struct Finishing {
-    records: u64,
-    /// Nothing of a partition is unfinished any more.
-    all_done: bool,
-}
-
-impl Finishing {
-    fn add(&mut self, finished: Option<bool>) {
-        self.records += u64::from(finished.is_some());
-        self.all_done |= finished.unwrap_or(false);
-    }
 }
 
 impl Shared {
@@ -231,61 +213,6 @@ impl Shared {
         self.change(|flow| flow.take(items, Instant::now()))
     }
 
-    /// These deliveries need no more work, and if `go_on` says so, the run gets its next records.
-    pub(super) fn finish_and_go_on(&self, done: &[Item], run: &Run, next: Option<&mut Vec<Item>>) -> bool {
-        let mut finished = Finishing::default();
-        let goes_on = self.change(|flow| {
-            for item in done {
-                finished.add(self.finish_one(flow, item.ticket));
-            }
-            next.is_some_and(|items| flow.go_on(run, items))
-        });
-        self.finished(finished);
-        goes_on
-    }
-
-    /// These deliveries need no more work.
-    pub(super) fn finish(&self, tickets: impl IntoIterator<Item = Ticket>) {
-        let mut finished = Finishing::default();
-        self.change(|flow| {
-            for ticket in tickets {
-                finished.add(self.finish_one(flow, ticket));
-            }
-        });
-        self.finished(finished);
-    }
-
-    fn finished(&self, finished: Finishing) {
-        if self.pace.finished(finished.records, finished.all_done) {
-            self.commits.request();
-        }
-    }
-
-    /// These deliveries need no more work, and this is committed.
-    pub(super) fn finish_committed(&self, safe: &Safe, done: &[Item]) {
-        let more = self.change(|flow| {
-            let mut all_done = false;
-            for item in done {
-                all_done |= self.finish_one(flow, item.ticket) == Some(true);
-            }
-            flow.committed(std::slice::from_ref(safe));
-            all_done && !flow.committable(&[safe.part]).is_empty()
-        });
-        if more {
-            self.commits.request();
-        }
-    }
-
-    /// If it counts: whether nothing of the record's partition is unfinished any more.
-    fn finish_one(&self, flow: &mut Flow<ConsumerRecord>, ticket: Ticket) -> Option<bool> {
-        let finished = flow.finish(ticket);
-        finished.tell.into_iter().for_each(|tell| self.tell(tell));
-        if finished.room {
-            self.nudge.notify_one();
-        }
-        finished.counts.then_some(finished.all_done)
-    }
-
     /// Changes the flow so that something may be due; wakes the poll loop if that is earlier than what was.
     pub(super) fn change_times(&self, change: impl FnOnce(&mut Flow<ConsumerRecord>, Instant)) {
         let earlier = self.change(|flow| {
@@ -329,71 +256,6 @@ impl Shared {
                 true
             }
         });
-    }
-
-    // ---- commits
-
-    /// Commits what is safe to commit of every partition.
-    pub(super) async fn commit_all(&self) -> Result<(), ConsumeError> {
-        let _turn = self.commit_turn.lock().await;
-        let all = self.look(Flow::ids);
-        self.commit(&all).await
-    }
-
-    /// Commits what is safe to commit of these partitions, which may be about to leave.
-    pub(super) async fn commit_of(&self, parts: &[PartId]) -> Result<(), ConsumeError> {
-        let _turn = self.commit_turn.lock().await;
-        self.commit(parts).await
-    }
-
-    async fn commit(&self, parts: &[PartId]) -> Result<(), ConsumeError> {
-        if let Some(transactions) = &self.transactions {
-            return self.commit_in_transactions(transactions, parts).await;
-        }
-        let safe = self.look(|flow| flow.committable(parts));
-        let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
-        let committed = consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await;
-        self.observed.meters.committed(committed.is_ok());
-        committed?;
-        self.change(|flow| flow.committed(&safe));
-        Ok(())
-    }
-
-    /// Commits where partitions begin that have no committed offset, if that is wanted.
-    pub(super) async fn commit_starts(&self, places: &[TopicPartition]) {
-        // The group may be faster than whoever started the consumer.
-        let consumer = self.consumer.wait().await;
-        let _turn = self.commit_turn.lock().await;
-        let Settings { commit_on_assign, offset_reset, .. } = self.settings;
-        // Retry topics begin where they begin, which does not move.
-        let is_retry = |place: &&TopicPartition| self.scope.retries.source_of(&place.topic).is_some();
-        let others: Vec<_> = places.iter().filter(|place| !is_retry(place)).cloned().collect();
-        let commit = async {
-            if let Some(transactions) = &self.transactions
-                && offset_reset != OffsetReset::Earliest
-            {
-                self.take_over_places(transactions, places).await;
-            }
-            let starts = start_offsets::starts(consumer, &others, commit_on_assign, offset_reset).await?;
-            let count = starts.len();
-            match &self.transactions {
-                _ if starts.is_empty() => {}
-                Some(transactions) => self.commit_starts_in_transactions(transactions, starts).await?,
-                None => consumer.commit(starts).await?,
-            }
-            Ok::<_, ConsumeError>(count)
-        };
-        match commit.await {
-            Ok(0) => {}
-            Ok(partitions) => {
-                tracing::debug!(listener = %self.scope.id, partitions, "committed where the group begins");
-            }
-            Err(error) => tracing::warn!(
-                listener = %self.scope.id, %error,
-                "it could not be committed where the group begins: what is unfinished when the listener stops before \
-                 its first commit may be passed over by the next start"
-            ),
-        }
     }
 
     fn flow(&self) -> MutexGuard<'_, Flow<ConsumerRecord>> {
