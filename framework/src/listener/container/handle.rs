@@ -1,7 +1,6 @@
 //! `ListenerHandle`: what can be known of a listener from outside while it runs, and what it can be told.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use klamm_client::TopicPartition;
@@ -136,7 +135,7 @@ impl ListenerHandle {
 
     /// Whether it is a member of its group that knows its partitions.
     pub(crate) fn has_joined(&self) -> bool {
-        *self.shared.assignments.borrow() > 0 && !self.shared.is_out.load(Ordering::Relaxed)
+        self.shared.has_joined()
     }
 
     /// Whether it has ended, and why if that was by itself.

@@ -75,7 +75,7 @@ impl Monitor {
         let sum = |of: fn(&View) -> usize| views.iter().map(of).sum::<usize>();
         let (kept, kept_bytes) = (sum(|view| view.kept), views.iter().map(|view| view.kept_bytes).sum());
         let (troubles, poll_age) = (shared.troubles.all().len(), shared.observed.poll_age());
-        let was_assigned = *shared.assignments.borrow() > 0;
+        let has_joined = shared.has_joined();
         let gauges = Gauges {
             oldest,
             unfinished: sum(|view| view.unfinished),
@@ -89,7 +89,7 @@ impl Monitor {
             poll_age,
             troubles,
             is_live: true,
-            is_ready: was_assigned && troubles == 0 && poll_age < UNRESPONSIVE_AFTER,
+            is_ready: has_joined && troubles == 0 && poll_age < UNRESPONSIVE_AFTER,
         };
         let lags: Vec<_> = views.iter().map(|view| (view.place.clone(), lag(shared, view))).collect();
         shared.observed.meters.stands(&gauges, &lags);

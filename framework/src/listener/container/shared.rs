@@ -1,7 +1,7 @@
 //! What the poll loop, the workers, the rebalance hook and the acknowledgements of one listener share.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_client::{Client, ConsumerHandle, ConsumerRecord, Producer};
@@ -245,6 +245,11 @@ impl Shared {
     /// Resolves when this delivery counts for nothing any more.
     pub(super) async fn void(&self, ticket: Ticket) {
         self.endings.until(|| self.look(|flow| !flow.wants(ticket)).then_some(())).await;
+    }
+
+    /// Whether it is a member of its group that knows its partitions.
+    pub(super) fn has_joined(&self) -> bool {
+        *self.assignments.borrow() > 0 && !self.is_out.load(Ordering::Relaxed)
     }
 
     /// The listener stops, unless it does already for another reason.
