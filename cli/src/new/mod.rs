@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::error::CliError;
 use crate::output;
@@ -54,8 +55,8 @@ fn source(checkout: Option<&Path>) -> Result<String, CliError> {
     }
     // The new crate may lie anywhere.
     let path = framework.canonicalize().map_err(|error| CliError::failed(format!("{error}")))?;
-    // A TOML string knows the same escapes as Rust's for what a path may have in it.
-    Ok(format!("path = {:?}", path.display().to_string()))
+    // A string of JSON is one of TOML.
+    Ok(format!("path = {}", Value::from(path.display().to_string())))
 }
 
 /// Makes the folder, which must be new or empty.
@@ -101,6 +102,17 @@ mod tests {
         }
         let main = std::fs::read_to_string(folder.path().join("src/main.rs")).unwrap();
         assert!(main.contains("group = \"shop\"") && main.contains("KLAMM_BOOTSTRAP"), "{main}");
+    }
+
+    #[test]
+    fn a_checkout_may_lie_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkout = folder.path().join("a \"quoted\"\u{1} one");
+        assert!(source(Some(&checkout)).is_err());
+        std::fs::create_dir_all(checkout.join("framework")).unwrap();
+        std::fs::write(checkout.join("framework/Cargo.toml"), "").unwrap();
+        let named = source(Some(&checkout)).unwrap();
+        assert!(named.contains(r#"a \"quoted\"\u0001 one/framework""#), "{named}");
     }
 
     #[test]

@@ -41,6 +41,11 @@ pub(super) struct Watched {
     names: HashMap<Uuid, Arc<str>>,
 }
 
+/// Of partitions and what was answered for them, those that were refused.
+fn refused(parts: impl Iterator<Item = (i32, i16)>) -> Vec<i32> {
+    parts.filter(|(_, code)| *code != 0).map(|(index, _)| index).collect()
+}
+
 impl Watched {
     /// A request comes by: what is to happen to it.
     pub(super) fn request(&mut self, received: &Received, now: Instant) -> Verdict {
@@ -68,13 +73,9 @@ impl Watched {
             Some(Body::OffsetCommit(request)) => {
                 let Ok((_, answer)) = decode_response::<OffsetCommitRequest>(body, version) else { return };
                 let refused = answer.topics.iter().map(|topic| {
-                    topic
-                        .partitions
-                        .iter()
-                        .filter(|part| part.error_code != 0)
-                        .map(|part| part.partition_index)
+                    refused(topic.partitions.iter().map(|part| (part.partition_index, part.error_code)))
                 });
-                let refused: Vec<Vec<i32>> = refused.map(Iterator::collect).collect();
+                let refused: Vec<_> = refused.collect();
                 let topics = request.topics.iter().map(|topic| {
                     let parts = topic.partitions.iter();
                     let offsets = parts.map(|part| (part.partition_index, part.committed_offset)).collect();
@@ -88,13 +89,9 @@ impl Watched {
                     return;
                 };
                 let refused = answer.topics.iter().map(|topic| {
-                    topic
-                        .partitions
-                        .iter()
-                        .filter(|part| part.error_code != 0)
-                        .map(|part| part.partition_index)
+                    refused(topic.partitions.iter().map(|part| (part.partition_index, part.error_code)))
                 });
-                let refused: Vec<Vec<i32>> = refused.map(Iterator::collect).collect();
+                let refused: Vec<_> = refused.collect();
                 let topics = request.topics.iter().map(|topic| {
                     let parts = topic.partitions.iter();
                     let offsets = parts.map(|part| (part.partition_index, part.committed_offset)).collect();

@@ -114,7 +114,8 @@ impl Ack {
     /// of its key). Other partitions are not held up, nor is the listener's place in its group, however long it takes.
     ///
     /// This is no failure: no policy is asked, and [`attempt`](crate::RecordMeta) does not count it. What the handler
-    /// returns afterwards is of no consequence. Called when the handler has returned, it does the same.
+    /// returns afterwards is of no consequence. It may be called when the handler has returned, too; later records are
+    /// not held up then, and may be handled before.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -57,12 +57,14 @@ pub(super) enum Returned {
 }
 
 impl State {
+    /// What was acknowledged by its place. Mostly nothing, for which nothing is allocated.
+    fn done(&mut self) -> HashSet<Ticket> {
+        self.tickets.all()[..self.done].iter().copied().flatten().collect()
+    }
+
     /// What was acknowledged by its place is not waited for.
     fn keep_unfinished(&mut self, items: &mut Vec<Item>) {
-        if self.done == 0 {
-            return;
-        }
-        let done: HashSet<_> = self.tickets.all()[..self.done].iter().copied().flatten().collect();
+        let done = self.done();
         items.retain(|item| !done.contains(&item.ticket));
     }
 }
@@ -101,22 +103,18 @@ impl AckCall {
     }
 
     /// What the handler said of these, once it is known what it acknowledged of them or put off.
-    pub(super) fn failures(&self, items: &[Item], failures: Failures) -> Failures {
+    pub(super) fn failures(&self, items: &[Item], mut failures: Failures) -> Failures {
         let mut state = self.state();
-        let State { tickets, done, phase, .. } = &mut *state;
-        let done_of: HashSet<Ticket> = tickets.all()[..*done].iter().copied().flatten().collect();
-        let mut failures = failures;
-        if let Phase::PutOff(delay) = phase {
-            let put_off = Arc::new(Failure::put_off(*delay));
+        let done = state.done();
+        if let Phase::PutOff(delay) = state.phase {
+            let put_off = Arc::new(Failure::put_off(delay));
             failures.retain(|(_, failure)| failure.kind() == FailureKind::Rejected);
             let refused: HashSet<usize> = failures.iter().map(|(index, _)| *index).collect();
             let others = (0..items.len()).filter(|index| !refused.contains(index));
             failures.extend(others.map(|index| (index, Arc::clone(&put_off))));
             failures.sort_by_key(|(index, _)| *index);
         }
-        if !done_of.is_empty() {
-            failures.retain(|(index, _)| !done_of.contains(&items[*index].ticket));
-        }
+        failures.retain(|(index, _)| !done.contains(&items[*index].ticket));
         failures
     }
 

@@ -56,14 +56,10 @@ pub(super) fn conclude(
             halted(shared, desk, turn, part, items, &Wrong::passing(error.to_string()))
         }
         Outcome::Halted(Halt::Refused(error)) => {
-            let failed = failures(&items, Failure::not_committed(error));
-            tell_interceptors(shared, &items, &failed);
-            again(shared, part, &mut turn.notes, items, failed)
+            not_committed(shared, part, turn, items, Failure::not_committed(error))
         }
         Outcome::Halted(Halt::Overdue(error)) => {
-            let failed = failures(&items, Failure::not_committed(error));
-            tell_interceptors(shared, &items, &failed);
-            again(shared, part, &mut turn.notes, items, failed)
+            not_committed(shared, part, turn, items, Failure::not_committed(error))
         }
         Outcome::Halted(Halt::Wrong(wrong)) => halted(shared, desk, turn, part, items, &wrong),
     }
@@ -73,6 +69,19 @@ pub(super) fn conclude(
 fn finish(shared: &Shared, notes: &mut Notes, safe: &Safe, items: &[Item]) {
     shared.finish_committed(safe, items);
     items.iter().for_each(|item| is_there(shared, notes, item));
+}
+
+/// All failed, when their handler was done.
+fn not_committed(
+    shared: &Shared,
+    part: PartId,
+    turn: &mut Turn,
+    items: Vec<Item>,
+    failure: Failure,
+) -> Vec<Item> {
+    let failed = failures(&items, failure);
+    tell_interceptors(shared, &items, &failed);
+    again(shared, part, &mut turn.notes, items, failed)
 }
 
 /// Some failed, and nothing is committed: the others come again as they came.
