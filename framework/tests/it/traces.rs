@@ -156,8 +156,8 @@ async fn hostile_headers_are_left_out(kit: TestKit) {
 #[cfg(feature = "opentelemetry")]
 mod exported {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Once};
 
     use opentelemetry::trace::{SpanKind, Status, TracerProvider};
     use opentelemetry_sdk::error::OTelSdkResult;
@@ -175,28 +175,32 @@ mod exported {
         _subscriber: tracing::subscriber::DefaultGuard,
     }
 
-    /// A first delivery: what a callsite is interested in is cached for all threads, and another test that comes by it
-    /// for the first time, just when this one sets its subscriber, would switch it off.
-    async fn warm_up(kit: &TestKit) {
-        let listener = Listener::on("warm").group("warm").id("warm").handle(answer_nobody);
-        let app = kit.app().listener(listener).start().await;
-        kit.send("warm", "k", "up").await;
-        app.handled("warm", 1).await;
-        app.stop().await;
+    /// Where something is said for the first time it is asked once, of all threads, whether anybody wants to hear it.
+    /// Asked by a test that exports nothing, while another begins to, it may stay silent for good; so there is always
+    /// somebody who might want it, and never does.
+    fn ask_each_time() {
+        static ASKED: Once = Once::new();
+        ASKED.call_once(|| {
+            let never = tracing_subscriber::filter::dynamic_filter_fn(|_, _| false);
+            let subscriber = tracing_subscriber::registry().with(never);
+            tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
+        });
     }
 
-    async fn answer_nobody(Value(_text): Value<String>) {}
+    fn export(provider: &SdkTracerProvider) -> tracing::subscriber::DefaultGuard {
+        ask_each_time();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let filter = tracing_subscriber::EnvFilter::new("off,klamm::delivery=info");
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(filter).with(layer))
+    }
 
     /// For everything on this thread, which is where the tests' tasks run.
-    async fn exported(kit: &TestKit) -> Exported {
-        warm_up(kit).await;
+    fn exported() -> Exported {
         let spans = InMemorySpanExporterBuilder::new().build();
         let provider =
             SdkTracerProvider::builder().with_span_processor(SimpleSpanProcessor::new(spans.clone())).build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let filter = tracing_subscriber::EnvFilter::new("off,klamm::delivery=info");
-        let subscriber = tracing_subscriber::registry().with(filter).with(layer);
-        Exported { spans, provider, _subscriber: tracing::subscriber::set_default(subscriber) }
+        let guard = export(&provider);
+        Exported { spans, provider, _subscriber: guard }
     }
 
     impl Exported {
@@ -214,7 +218,7 @@ mod exported {
     /// meanwhile names it.
     #[klamm::test]
     async fn deliveries_are_spans_of_their_records_traces(kit: TestKit) {
-        let exported = exported(&kit).await;
+        let exported = exported();
         let policy = FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2));
         let policy = policy.retry_topics([Duration::from_secs(5)]);
         let listener = Listener::on("t").group("g").on_failure(policy).handle(forward);
@@ -263,7 +267,7 @@ mod exported {
     /// What came without a trace begins one when it fails: all of its deliveries, and its dead letter, belong to that.
     #[klamm::test]
     async fn a_record_without_a_trace_begins_one_that_its_retries_belong_to(kit: TestKit) {
-        let exported = exported(&kit).await;
+        let exported = exported();
         let policy = FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2));
         let policy = policy.retry_topics([Duration::from_secs(5)]);
         let listener = Listener::on("t").group("g").on_failure(policy).handle(crate::picky::picky);
@@ -289,7 +293,7 @@ mod exported {
         async fn batches(batch: Batch<Value<String>>) {
             assert!(!batch.is_empty());
         }
-        let exported = exported(&kit).await;
+        let exported = exported();
         for n in 0..3 {
             kit.send_record(traced("t", &format!("{n}"))).await;
         }
@@ -317,15 +321,11 @@ mod exported {
     /// An exporter that panics, on the thread that ends the span, is no failure of a record.
     #[klamm::test]
     async fn an_exporter_that_panics_harms_nobody(kit: TestKit) {
-        warm_up(&kit).await;
         let exporter = Broken::default();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(SimpleSpanProcessor::new(exporter.clone()))
             .build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let filter = tracing_subscriber::EnvFilter::new("off,klamm::delivery=info");
-        let subscriber = tracing_subscriber::registry().with(filter).with(layer);
-        let _guard = tracing::subscriber::set_default(subscriber);
+        let _guard = export(&provider);
         let seen = Seen::default();
         let policy = FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2));
         let listener = Listener::on("t").group("g").on_failure(policy).handle(crate::picky::picky);
