@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::builder::{SharedGraph, key_value_store};
 use super::node::{
-    FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, Pass, TableFilter, TableMapValues,
-    Wiring, inner_node, node,
+    FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, NodeFactory, TableFilter,
+    TableMapValues, ToStream, Wiring, table_node, view_node,
 };
 use super::options::Materialized;
 use super::stream::KStream;
@@ -54,7 +54,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&predicate));
-        let factory = inner_node::<K, Option<V>, _, _, _>(move |children| TableFilter {
+        let factory = view_node::<K, V, _, _, _>(move |children| TableFilter {
             predicate: Arc::clone(&predicate),
             children,
         });
@@ -70,9 +70,17 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         &self,
         mapper: impl Fn(&V) -> V2 + Send + Sync + 'static,
     ) -> KTable<K, V2> {
+        self.map_values_with_key(move |_, value| mapper(value))
+    }
+
+    /// Each row with another value, made of key and value.
+    pub fn map_values_with_key<V2: 'static>(
+        &self,
+        mapper: impl Fn(&K, &V) -> V2 + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
         let mapper = Arc::new(mapper);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&mapper));
-        let factory = inner_node::<K, Option<V>, _, _, _>(move |children| TableMapValues {
+        let factory = view_node::<K, V, _, _, _>(move |children| TableMapValues {
             mapper: Arc::clone(&mapper),
             children,
         });
@@ -86,7 +94,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     /// The changes of the table: the new value of a key, `None` where it was deleted. How often a key that changes a
     /// lot shows up depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes).
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
-        let factory = inner_node::<K, Option<V>, _, _, _>(|children| Pass { children });
+        let factory = table_node::<K, V, _>(|wiring, id| Ok(ToStream { children: wiring.children(id)? }));
         let node = self.graph.edit(|graph| graph.step(&[self.node], "to_stream", factory));
         KStream::new(self.graph.clone(), node, false)
     }
@@ -101,7 +109,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         let spec = key_value_store(key, materialized.into());
         let name = spec.name.to_string();
         let store = name.clone();
-        let factory = node::<K, Option<V>, _>(move |wiring, id| {
+        let factory = table_node::<K, V, _>(move |wiring, id| {
             Ok(Materialize { kept: Kept::wire(wiring, id, &store)? })
         });
         let node = self.graph.edit(|graph| {
@@ -115,7 +123,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     fn view<V2: 'static>(
         &self,
         operation: &str,
-        factory: super::node::NodeFactory,
+        factory: NodeFactory,
         lookup: LookupFactory<K, V2>,
     ) -> KTable<K, V2> {
         let node = self.graph.edit(|graph| graph.step(&[self.node], operation, factory));

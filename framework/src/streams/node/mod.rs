@@ -7,6 +7,7 @@ mod source;
 mod stateless;
 mod table;
 mod table_store;
+mod table_views;
 mod wiring;
 
 use std::cell::RefCell;
@@ -20,15 +21,18 @@ use klamm_client::Headers;
 use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
-pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
+pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, Show, StreamTableJoin};
 pub(crate) use sink::Sink;
 pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
-pub(crate) use table::{Kept, Materialize, MaterializeValues, TableFilter, TableMapValues};
+pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
-pub(crate) use wiring::{Flush, NodeFactory, OpenStore, SourceFactory, Wiring, inner_node, node};
+pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
+pub(crate) use wiring::{
+    Flush, NodeFactory, OpenStore, SourceFactory, Wiring, inner_node, node, table_node, view_node,
+};
 
 /// A record on its way through the processors: borrowed, so that no step copies what it does not change.
 pub(crate) struct Record<'a, K, V> {

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Child, Children, Context, Processor, Source, StoreCodec, StoreSpec, TableStore, TaskStore, TopicId,
+    Child, Children, Context, Processor, Source, StoreCodec, StoreSpec, TableChild, TableChildren,
+    TableProcessor, TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -37,6 +38,27 @@ where
     node::<K, V, P>(move |wiring, id| Ok(make(wiring.children(id)?)))
 }
 
+/// A factory of processors that hear of the changes of a table of `K` and `V`.
+pub(crate) fn table_node<K: 'static, V: 'static, P: TableProcessor<K, V> + 'static>(
+    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
+) -> NodeFactory {
+    Arc::new(move |wiring, id| factory(wiring, id).map(Built::table::<K, V>))
+}
+
+/// The same for a view: it needs nothing but the tables that follow it, of `K2` and `V2`.
+pub(crate) fn view_node<K, V, K2, V2, P>(
+    make: impl Fn(TableChildren<K2, V2>) -> P + Send + Sync + 'static,
+) -> NodeFactory
+where
+    K: 'static,
+    V: 'static,
+    K2: 'static,
+    V2: 'static,
+    P: TableProcessor<K, V> + 'static,
+{
+    table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
+}
+
 /// Makes a source's entry point. Called once per task.
 pub(crate) type SourceFactory =
     Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Box<dyn Source>, TaskError> + Send + Sync>;
@@ -44,7 +66,7 @@ pub(crate) type SourceFactory =
 /// Opens the engine of a store.
 pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> + 'a;
 
-/// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`].
+/// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`] or [`TableChild`].
 pub(crate) struct Built(Box<dyn Any>);
 
 impl Built {
@@ -53,6 +75,11 @@ impl Built {
     }
 
     pub(crate) fn shared<K: 'static, V: 'static>(processor: Child<K, V>) -> Self {
+        Self(Box::new(processor))
+    }
+
+    pub(crate) fn table<K: 'static, V: 'static>(processor: impl TableProcessor<K, V> + 'static) -> Self {
+        let processor: TableChild<K, V> = Rc::new(RefCell::new(processor));
         Self(Box::new(processor))
     }
 }
@@ -96,6 +123,19 @@ impl<'a> Wiring<'a> {
         &mut self,
         node: NodeId,
     ) -> Result<Children<K, V>, TaskError> {
+        self.below::<Child<K, V>>(node).map(Children)
+    }
+
+    /// The same below a node that is a table.
+    pub(crate) fn table_children<K: 'static, V: 'static>(
+        &mut self,
+        node: NodeId,
+    ) -> Result<TableChildren<K, V>, TaskError> {
+        let want_old = self.graph.node(node).sends_old_values;
+        Ok(TableChildren { children: self.below::<TableChild<K, V>>(node)?, want_old })
+    }
+
+    fn below<C: Clone + 'static>(&mut self, node: NodeId) -> Result<Vec<C>, TaskError> {
         let graph = self.graph;
         let mut children = Vec::new();
         for &child in &graph.node(node).children {
@@ -107,10 +147,10 @@ impl<'a> Wiring<'a> {
                 let built = factory(self, child)?;
                 self.nodes.insert(child, built);
             }
-            let built = self.nodes.get(&child).and_then(|built| built.0.downcast_ref::<Child<K, V>>());
-            children.push(Rc::clone(built.expect("the typed builder connects nodes of the same types only")));
+            let built = self.nodes.get(&child).and_then(|built| built.0.downcast_ref::<C>());
+            children.push(built.expect("the typed builder connects nodes of the same types only").clone());
         }
-        Ok(Children(children))
+        Ok(children)
     }
 
     /// The store `name`, shared by everything in the task that uses it.
@@ -126,7 +166,8 @@ impl<'a> Wiring<'a> {
         let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
-        let table = Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic)?));
+        let remembers = self.graph.remembering.contains(name);
+        let table = Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic, remembers)?));
         self.tables.insert(name.to_owned(), Box::new(Rc::clone(&table)));
         self.stores.push(Rc::clone(&table) as Rc<RefCell<dyn TaskStore>>);
         Ok(table)

@@ -1,6 +1,6 @@
 //! Nodes and edges, as the builder adds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::streams::error::TopologyError;
@@ -62,6 +62,10 @@ pub(crate) struct Node {
     pub(crate) parents: Vec<NodeId>,
     pub(crate) children: Vec<NodeId>,
     pub(crate) stores: Vec<String>,
+    /// The store that this node, a table, keeps its rows in; a view keeps none.
+    pub(crate) kept_in: Option<String>,
+    /// Whether what follows this node, a table, needs to know what a row was before.
+    pub(crate) sends_old_values: bool,
 }
 
 /// A topic between two sub-topologies.
@@ -77,6 +81,8 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) stores: BTreeMap<String, StoreSpec>,
     pub(crate) repartitions: BTreeMap<TopicName, Repartition>,
+    /// The stores that remember what was forwarded last, for those who need to know what a row was before.
+    pub(crate) remembering: BTreeSet<String>,
     pub(crate) errors: Vec<TopologyError>,
 }
 
@@ -130,6 +136,8 @@ impl Graph {
             parents: parents.to_vec(),
             children: Vec::new(),
             stores: Vec::new(),
+            kept_in: None,
+            sends_old_values: false,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);
@@ -149,6 +157,7 @@ impl Graph {
         let name = spec.name.to_string();
         self.check_name(&name);
         self.connect_store(node, &name);
+        self.nodes[node.0].kept_in = Some(name.clone());
         if self.stores.insert(name.clone(), spec).is_some() {
             self.errors.push(TopologyError::DuplicateStore(name));
         }
@@ -158,6 +167,21 @@ impl Graph {
         let stores = &mut self.nodes[node.0].stores;
         if !stores.iter().any(|known| known == store) {
             stores.push(store.to_owned());
+        }
+    }
+
+    /// Lets the table `node` say with each change what the row was before. A view asks those it is a view of; a table
+    /// that is kept reads it from its store.
+    pub(crate) fn send_old_values(&mut self, node: NodeId) {
+        let asked = &mut self.nodes[node.0];
+        if std::mem::replace(&mut asked.sends_old_values, true) {
+            return;
+        }
+        match asked.kept_in.clone() {
+            Some(store) => {
+                self.remembering.insert(store);
+            }
+            None => asked.parents.clone().into_iter().for_each(|parent| self.send_old_values(parent)),
         }
     }
 
