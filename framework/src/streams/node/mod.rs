@@ -2,12 +2,15 @@
 
 mod aggregate;
 mod join;
+mod ordered_store;
 mod sink;
 mod source;
 mod stateless;
 mod table;
 mod table_store;
 mod table_views;
+mod window_table;
+mod windowed;
 mod wiring;
 
 use std::cell::RefCell;
@@ -20,8 +23,9 @@ use klamm_client::Headers;
 
 use super::error::TaskError;
 
-pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
+pub(crate) use aggregate::{Aggregate, Fold};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, Show, StreamTableJoin};
+pub(crate) use ordered_store::{ListTime, OrderedStore};
 pub(crate) use sink::Sink;
 pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
@@ -30,6 +34,10 @@ pub(crate) use stateless::{
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
+pub(crate) use window_table::{Emit, WindowTable};
+pub(crate) use windowed::{
+    AlignedAggregate, AlignedFinal, Entrance, Merge, SessionAggregate, SlidingAggregate,
+};
 pub(crate) use wiring::{
     Flush, NodeFactory, OpenStore, SourceFactory, Wiring, inner_node, node, table_node, view_node,
 };
