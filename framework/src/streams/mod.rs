@@ -25,6 +25,7 @@ mod query;
 mod runtime;
 mod session_windowed;
 mod stream;
+mod stream_join;
 mod table;
 mod task;
 mod topology;
@@ -41,6 +42,7 @@ pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartition
 pub use runtime::{AppState, AppStore, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics};
 pub use session_windowed::SessionWindowedStream;
 pub use stream::KStream;
+pub use stream_join::StreamJoined;
 pub use table::{KTable, TableKey};
 pub use task::TaskId;
 pub use topology::{NodeDescription, PartitionError, SubTopologyDescription, Topology, TopologyDescription};

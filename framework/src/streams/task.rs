@@ -129,6 +129,8 @@ impl Task {
             self.context.dropped.negative_timestamp += 1;
         } else {
             self.context.headers = record.headers.clone();
+            self.context.place = Some((input.topic, self.id.partition, record.offset));
+            self.context.numbered = 0;
             for source in &input.sources {
                 let received =
                     self.sources[*source].receive(&mut self.context, input.topic, self.id.partition, &record);

@@ -12,3 +12,5 @@ mod joins;
 mod nulls;
 mod stateless;
 mod stores;
+mod stream_joins;
+mod windows;

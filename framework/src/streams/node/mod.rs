@@ -6,6 +6,7 @@ mod ordered_store;
 mod sink;
 mod source;
 mod stateless;
+mod stream_join;
 mod table;
 mod table_store;
 mod table_views;
@@ -31,6 +32,7 @@ pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
+pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
@@ -125,6 +127,10 @@ pub(crate) struct Context {
     pub(crate) uncommitted_bytes: usize,
     /// Records left out, by reason.
     pub(crate) dropped: Dropped,
+    /// Topic, partition and offset of the record in work; none while held-back updates are forwarded.
+    pub(crate) place: Option<(TopicId, i32, i64)>,
+    /// How many numbers the record in work has given away.
+    pub(crate) numbered: u32,
 }
 
 impl Context {
@@ -136,7 +142,23 @@ impl Context {
             deduplicate,
             uncommitted_bytes: 0,
             dropped: Dropped::default(),
+            place: None,
+            numbered: 0,
         }
+    }
+
+    /// A number for one of the rows that a record makes under one key and time. The same record gets the same numbers
+    /// when it comes again, so that it replaces its rows instead of doubling them; records of one partition get growing
+    /// ones, but for a step back every million offsets.
+    pub(crate) fn record_number(&mut self) -> i32 {
+        const OFFSET_BITS: u32 = 20;
+        const ROW_BITS: u32 = 7;
+        let (TopicId(topic), _, offset) = self.place.unwrap_or((TopicId(0), 0, 0));
+        let row = self.numbered % (1 << ROW_BITS);
+        self.numbered += 1;
+        let offset = u32::try_from(offset.rem_euclid(1 << OFFSET_BITS)).unwrap_or(0);
+        let number = (((topic & 0xF) << OFFSET_BITS | offset) << ROW_BITS) | row;
+        i32::try_from(number & 0x7FFF_FFFF).unwrap_or(0)
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> &str {

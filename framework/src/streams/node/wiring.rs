@@ -1,7 +1,7 @@
 //! Puts the processors of one task together: children first, each node and each store once.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,6 +101,7 @@ pub(crate) struct Wiring<'a> {
     nodes: HashMap<NodeId, Built>,
     tables: HashMap<String, Box<dyn Any>>,
     ordered: HashMap<String, Rc<RefCell<OrderedStore>>>,
+    times: HashMap<String, Rc<Cell<i64>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
 }
@@ -118,6 +119,7 @@ impl<'a> Wiring<'a> {
             nodes: HashMap::new(),
             tables: HashMap::new(),
             ordered: HashMap::new(),
+            times: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
         }
@@ -207,6 +209,11 @@ impl<'a> Wiring<'a> {
         self.ordered.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
         Ok((store, codec))
+    }
+
+    /// A time that all users of the store `name` share, nothing at first.
+    pub(crate) fn shared_time(&mut self, name: &str) -> Rc<Cell<i64>> {
+        Rc::clone(self.times.entry(name.to_owned()).or_insert_with(|| Rc::new(Cell::new(i64::MIN))))
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {
