@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::Headers;
@@ -20,7 +21,7 @@ use super::options::Serdes;
 use super::query::StoreReader;
 use super::task::{Task, TaskId, TaskOptions};
 use super::topology::{Topology, TopologyInner};
-use super::windows::{Window, Windowed};
+use super::windows::{Window, Windowed, millis};
 use crate::serde::{DefaultSerde, Serde};
 use crate::store::{MemoryStore, StateStore};
 
@@ -42,7 +43,9 @@ struct Core {
     engines: HashMap<String, Arc<dyn StateStore>>,
     next_offsets: HashMap<TopicId, i64>,
     written: BTreeMap<String, VecDeque<Output>>,
+    /// The latest time of a record.
     now_ms: i64,
+    wall_clock_ms: i64,
 }
 
 impl TopologyTestDriver {
@@ -69,7 +72,7 @@ impl TopologyTestDriver {
             tasks.push(task.unwrap_or_else(|error| panic!("the task cannot be made: {error}")));
         }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
-        let core = Core { topology, tasks, engines, next_offsets, written, now_ms: 0 };
+        let core = Core { topology, tasks, engines, next_offsets, written, now_ms: 0, wall_clock_ms: 0 };
         Self { core: Rc::new(RefCell::new(core)) }
     }
 
@@ -112,6 +115,12 @@ impl TopologyTestDriver {
         TestStore { reader, engine: Arc::clone(engine) }
     }
 
+    /// Moves the driver's clock on; punctuations that are due run, and all that comes of them.
+    pub fn advance_wall_clock(&mut self, by: Duration) {
+        let advanced = self.core.borrow_mut().advance(by);
+        advanced.unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Records left out so far.
     pub fn dropped(&self) -> Dropped {
         let mut dropped = Dropped::default();
@@ -144,7 +153,20 @@ impl Core {
     /// Processes a record and everything that follows from it.
     fn pipe(&mut self, topic: TopicId, record: Incoming) -> Result<(), TaskError> {
         self.now_ms = self.now_ms.max(record.timestamp_ms);
-        let mut waiting = VecDeque::from([(topic, record)]);
+        self.run(VecDeque::from([(topic, record)]))
+    }
+
+    fn advance(&mut self, by: Duration) -> Result<(), TaskError> {
+        self.wall_clock_ms = self.wall_clock_ms.saturating_add(millis(by));
+        let mut waiting = VecDeque::new();
+        for index in 0..self.tasks.len() {
+            self.tasks[index].turn(self.wall_clock_ms)?;
+            self.commit(index, &mut waiting)?;
+        }
+        self.run(waiting)
+    }
+
+    fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         while let Some((topic, mut record)) = waiting.pop_front() {
             record.offset = self.next_offset(topic);
             let Some(reader) =
@@ -154,24 +176,29 @@ impl Core {
             };
             let next_offset = record.offset + 1;
             reader.add(topic, IncomingBatch { records: vec![record], next_offset, is_last: true });
+            reader.turn(self.wall_clock_ms)?;
             while reader.process_next()?.is_some() {}
-            reader.flush()?;
-            let outputs = reader.take_outputs();
             let index = reader.id.sub_topology;
-            let mut changelog_offsets = HashMap::new();
-            for output in outputs {
-                if output.kind == OutputKind::Changelog {
-                    let offset = self.next_offset(output.topic);
-                    changelog_offsets.insert(output.topic, offset + 1);
-                } else {
-                    waiting.push_back((output.topic, incoming(&output)));
-                }
-                let name = self.topology.topics[output.topic.0 as usize].to_string();
-                self.written.entry(name).or_default().push_back(output);
-            }
-            self.tasks[index].commit_stores(&changelog_offsets)?;
+            self.commit(index, &mut waiting)?;
         }
         Ok(())
+    }
+
+    /// Commits a task; what it wrote to topics that are read goes to `waiting`.
+    fn commit(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
+        self.tasks[index].flush()?;
+        let mut changelog_offsets = HashMap::new();
+        for output in self.tasks[index].take_outputs() {
+            if output.kind == OutputKind::Changelog {
+                let offset = self.next_offset(output.topic);
+                changelog_offsets.insert(output.topic, offset + 1);
+            } else {
+                waiting.push_back((output.topic, incoming(&output)));
+            }
+            let name = self.topology.topics[output.topic.0 as usize].to_string();
+            self.written.entry(name).or_default().push_back(output);
+        }
+        self.tasks[index].commit_stores(&changelog_offsets)
     }
 
     fn next_offset(&mut self, topic: TopicId) -> i64 {

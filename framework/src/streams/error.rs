@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::listener::BoxError;
 use crate::serde::SerdeError;
 use crate::store::StoreError;
 
@@ -52,6 +53,16 @@ pub enum TopologyError {
     #[error("the windows of store `{store}` must last at least a millisecond")]
     EmptyWindow {
         /// The store's name.
+        store: String,
+    },
+    /// A processor names a store that the builder does not have.
+    #[error(
+        "`{node}` uses the store `{store}`, which this builder does not have: make it with `key_value_store`"
+    )]
+    UnknownStore {
+        /// The processor.
+        node: String,
+        /// The store.
         store: String,
     },
     /// Hopping windows that leave gaps or never move on.
@@ -142,6 +153,14 @@ pub enum TaskError {
         topic: String,
         /// Why.
         source: SerdeError,
+    },
+    /// A processor failed.
+    #[error("`{operator}` failed: {source}")]
+    Processor {
+        /// Its name in [`Topology::describe`](crate::streams::Topology::describe).
+        operator: String,
+        /// Why.
+        source: BoxError,
     },
     /// A state store failed.
     #[error(transparent)]

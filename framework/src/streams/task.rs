@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::error::{OnBadRecord, TaskError};
 use super::incoming::{Incoming, IncomingBatch};
-use super::node::{Context, Dropped, Flush, OpenStore, Output, Source, TaskStore, TopicId, Wiring};
+use super::node::{
+    Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore, TopicId, Wiring,
+};
 use super::topology::{NodeKind, TopologyInner};
 
 /// A task's id: the number of its sub-topology and its partition. Prints as `0_1`.
@@ -45,6 +47,8 @@ pub(crate) struct Task {
     inputs: Vec<Input>,
     stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
+    punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    is_begun: bool,
     processed: u64,
 }
 
@@ -86,9 +90,38 @@ impl Task {
             }
         }
         let flushing = wiring.flush_order();
-        let stores = wiring.stores;
+        let (stores, punctuating) = (wiring.stores, wiring.punctuating);
         let context = Context::new(names, options.cache_bytes > 0);
-        Ok(Self { id, context, options, sources, inputs, stores, flushing, processed: 0 })
+        let (is_begun, processed) = (false, 0);
+        Ok(Self { id, context, options, sources, inputs, stores, flushing, punctuating, is_begun, processed })
+    }
+
+    /// Tells the task the wall clock and calls what is due; the first time, when its stores are restored, processors
+    /// begin. Gives when it wants to be told again.
+    pub(crate) fn turn(&mut self, now_ms: i64) -> Result<Option<i64>, TaskError> {
+        self.context.now_ms = now_ms;
+        if !std::mem::replace(&mut self.is_begun, true) {
+            let seen_ms = self.stores.iter().map(|store| store.borrow().position().stream_time_ms).max();
+            self.context.stream_time_ms = self.context.stream_time_ms.max(seen_ms.unwrap_or(-1));
+            for punctuating in &self.punctuating {
+                punctuating.borrow_mut().init(&mut self.context)?;
+            }
+        }
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().on_wall_clock(&mut self.context)?;
+        }
+        Ok(self.punctuating.iter().filter_map(|of| of.borrow().next_wall_clock_ms()).min())
+    }
+
+    /// Whether a processor asked for a commit since this was asked last.
+    pub(crate) fn take_commit_request(&mut self) -> bool {
+        std::mem::take(&mut self.context.commit_requested)
+    }
+
+    /// Whether a clock called something since the last commit: then there is something to commit though no record was
+    /// processed.
+    pub(crate) fn was_punctuated(&self) -> bool {
+        self.context.punctuated
     }
 
     /// Queues records of one of the task's topics; ignored for others.
@@ -145,6 +178,10 @@ impl Task {
                 }
             }
         }
+        self.context.stream_time_ms = self.context.stream_time_ms.max(record.timestamp_ms);
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().on_stream_time(&mut self.context)?;
+        }
         self.processed += 1;
         let more = !input.queue.is_empty();
         input.position =
@@ -188,6 +225,7 @@ impl Task {
             store.commit(offset, share)?;
         }
         self.context.uncommitted_bytes = 0;
+        self.context.punctuated = false;
         Ok(())
     }
 
@@ -212,6 +250,14 @@ impl Task {
     /// Records left out since the task began.
     pub(crate) fn dropped(&self) -> Dropped {
         self.context.dropped
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().close();
+        }
     }
 }
 

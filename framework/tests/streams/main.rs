@@ -10,6 +10,7 @@ mod applications;
 mod describe;
 mod joins;
 mod nulls;
+mod processors;
 mod stateless;
 mod stores;
 mod stream_joins;

@@ -3,6 +3,7 @@
 mod aggregate;
 mod join;
 mod ordered_store;
+mod processor;
 mod sink;
 mod source;
 mod stateless;
@@ -27,6 +28,8 @@ use super::error::TaskError;
 pub(crate) use aggregate::{Aggregate, Fold};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, Show, StreamTableJoin};
 pub(crate) use ordered_store::{ListTime, OrderedStore};
+pub use processor::{ProcessorContext, ProcessorStore, StoreEntries};
+pub(crate) use processor::{ProcessorStep, Punctuates};
 pub(crate) use sink::Sink;
 pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
@@ -131,6 +134,14 @@ pub(crate) struct Context {
     pub(crate) place: Option<(TopicId, i32, i64)>,
     /// How many numbers the record in work has given away.
     pub(crate) numbered: u32,
+    /// The largest timestamp that the task has seen; -1 before the first.
+    pub(crate) stream_time_ms: i64,
+    /// The wall clock, as the caller told it.
+    pub(crate) now_ms: i64,
+    /// Whether a clock called something since the last commit.
+    pub(crate) punctuated: bool,
+    /// Whether a processor asked for a commit.
+    pub(crate) commit_requested: bool,
 }
 
 impl Context {
@@ -144,6 +155,10 @@ impl Context {
             dropped: Dropped::default(),
             place: None,
             numbered: 0,
+            stream_time_ms: -1,
+            now_ms: 0,
+            punctuated: false,
+            commit_requested: false,
         }
     }
 

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Child, Children, Context, ListTime, OrderedStore, Processor, Source, StoreCodec, StoreSpec, TableChild,
-    TableChildren, TableProcessor, TableStore, TaskStore, TopicId,
+    Child, Children, Context, ListTime, OrderedStore, Processor, Punctuates, Source, StoreCodec, StoreSpec,
+    TableChild, TableChildren, TableProcessor, TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -104,6 +104,7 @@ pub(crate) struct Wiring<'a> {
     times: HashMap<String, Rc<Cell<i64>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
+    pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
 }
 
 impl<'a> Wiring<'a> {
@@ -122,6 +123,7 @@ impl<'a> Wiring<'a> {
             times: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
+            punctuating: Vec::new(),
         }
     }
 
@@ -198,17 +200,44 @@ impl<'a> Wiring<'a> {
         listed: Option<ListTime>,
     ) -> Result<OrderedPart<K, V>, TaskError> {
         const TYPED: &str = "the typed builder hands a store only to nodes of its types";
-        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let (store, spec) = self.open_ordered(name, listed)?;
         let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        Ok((store, codec))
+    }
+
+    /// The store `name`, read in order, and what the topology says of it.
+    pub(crate) fn any_ordered_store(
+        &mut self,
+        name: &str,
+    ) -> Result<(Rc<RefCell<OrderedStore>>, &'a StoreSpec), TaskError> {
+        self.open_ordered(name, None)
+    }
+
+    fn open_ordered(
+        &mut self,
+        name: &str,
+        listed: Option<ListTime>,
+    ) -> Result<(Rc<RefCell<OrderedStore>>, &'a StoreSpec), TaskError> {
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
         if let Some(store) = self.ordered.get(name) {
-            return Ok((Rc::clone(store), codec));
+            return Ok((Rc::clone(store), spec));
         }
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
         let store = Rc::new(RefCell::new(OrderedStore::open(spec, engine, topic, listed)?));
         self.ordered.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
-        Ok((store, codec))
+        Ok((store, spec))
+    }
+
+    /// The name of a node.
+    pub(crate) fn operator(&self, node: NodeId) -> Arc<str> {
+        self.graph.node(node).name.as_str().into()
+    }
+
+    /// Lets the clocks call `punctuates`.
+    pub(crate) fn punctuates(&mut self, punctuates: Rc<RefCell<dyn Punctuates>>) {
+        self.punctuating.push(punctuates);
     }
 
     /// A time that all users of the store `name` share, nothing at first.

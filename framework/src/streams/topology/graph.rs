@@ -174,6 +174,25 @@ impl Graph {
         }
     }
 
+    /// A store that nodes come to use one by one.
+    pub(crate) fn add_store(&mut self, spec: StoreSpec) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        if self.stores.insert(name.clone(), spec).is_some() {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    /// Connects a store that must have been added.
+    pub(crate) fn use_store(&mut self, node: NodeId, store: &str) {
+        if self.stores.contains_key(store) {
+            self.connect_store(node, store);
+        } else {
+            let (node, store) = (self.node(node).name.clone(), store.to_owned());
+            self.errors.push(TopologyError::UnknownStore { node, store });
+        }
+    }
+
     pub(crate) fn connect_store(&mut self, node: NodeId, store: &str) {
         let stores = &mut self.nodes[node.0].stores;
         if !stores.iter().any(|known| known == store) {
