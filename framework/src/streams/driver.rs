@@ -41,7 +41,10 @@ struct Core {
     topology: Arc<TopologyInner>,
     tasks: Vec<Task>,
     engines: HashMap<String, Arc<dyn StateStore>>,
+    is_cached: bool,
     next_offsets: HashMap<TopicId, i64>,
+    /// How far changelogs are written since the last commit.
+    logged: HashMap<TopicId, i64>,
     written: BTreeMap<String, VecDeque<Output>>,
     /// The latest time of a record.
     now_ms: i64,
@@ -56,9 +59,18 @@ impl TopologyTestDriver {
 
     /// A driver that treats unreadable records as `on_bad_record` says.
     pub fn with_policy(topology: Topology, on_bad_record: OnBadRecord) -> Self {
+        Self::start(topology, TaskOptions { on_bad_record, cache_bytes: 0 })
+    }
+
+    /// A driver that holds table updates back until [`commit`](Self::commit), as an application does with its cache of
+    /// `cache_bytes`: of each key only the last update is told.
+    pub fn cached(topology: Topology, cache_bytes: usize) -> Self {
+        Self::start(topology, TaskOptions { on_bad_record: OnBadRecord::Fail, cache_bytes })
+    }
+
+    fn start(topology: Topology, options: TaskOptions) -> Self {
         let topology = topology.inner;
         let names = topology.topic_names(APPLICATION_ID);
-        let options = TaskOptions { on_bad_record, cache_bytes: 0 };
         let mut engines = HashMap::new();
         let mut tasks = Vec::new();
         for sub_topology in 0..topology.sub_topologies.len() {
@@ -72,7 +84,18 @@ impl TopologyTestDriver {
             tasks.push(task.unwrap_or_else(|error| panic!("the task cannot be made: {error}")));
         }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
-        let core = Core { topology, tasks, engines, next_offsets, written, now_ms: 0, wall_clock_ms: 0 };
+        let (is_cached, logged) = (options.cache_bytes > 0, HashMap::new());
+        let core = Core {
+            topology,
+            tasks,
+            engines,
+            is_cached,
+            next_offsets,
+            logged,
+            written,
+            now_ms: 0,
+            wall_clock_ms: 0,
+        };
         Self { core: Rc::new(RefCell::new(core)) }
     }
 
@@ -113,6 +136,13 @@ impl TopologyTestDriver {
         let reader = StoreReader::new(&core.topology, name).unwrap_or_else(|error| panic!("{error}"));
         let engine = core.engines.get(name).unwrap_or_else(|| panic!("no node uses store `{name}`"));
         TestStore { reader, engine: Arc::clone(engine) }
+    }
+
+    /// Commits, and with it tells what a [`cached`](Self::cached) driver held back, and all that comes of that. Any other
+    /// driver commits after each record.
+    pub fn commit(&mut self) {
+        let committed = self.core.borrow_mut().commit_all();
+        committed.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Moves the driver's clock on; punctuations that are due run, and all that comes of them.
@@ -161,9 +191,35 @@ impl Core {
         let mut waiting = VecDeque::new();
         for index in 0..self.tasks.len() {
             self.tasks[index].turn(self.wall_clock_ms)?;
-            self.commit(index, &mut waiting)?;
+            self.after_a_turn(index, &mut waiting)?;
         }
         self.run(waiting)
+    }
+
+    /// Upstream before downstream, until nothing is held back.
+    fn commit_all(&mut self) -> Result<(), TaskError> {
+        for index in 0..self.tasks.len() {
+            let mut waiting = VecDeque::new();
+            self.commit(index, &mut waiting)?;
+            self.run(waiting)?;
+        }
+        // A table that is fed through a topic that an earlier task reads changes after that one's turn.
+        match self.tasks.iter().any(|task| task.uncommitted_bytes() > 0) {
+            true => self.commit_all(),
+            false => Ok(()),
+        }
+    }
+
+    fn after_a_turn(
+        &mut self,
+        index: usize,
+        waiting: &mut VecDeque<(TopicId, Incoming)>,
+    ) -> Result<(), TaskError> {
+        match self.is_cached {
+            true => self.write_outputs(index, waiting),
+            false => self.commit(index, waiting)?,
+        }
+        Ok(())
     }
 
     fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
@@ -179,7 +235,7 @@ impl Core {
             reader.turn(self.wall_clock_ms)?;
             while reader.process_next()?.is_some() {}
             let index = reader.id.sub_topology;
-            self.commit(index, &mut waiting)?;
+            self.after_a_turn(index, &mut waiting)?;
         }
         Ok(())
     }
@@ -187,18 +243,21 @@ impl Core {
     /// Commits a task; what it wrote to topics that are read goes to `waiting`.
     fn commit(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         self.tasks[index].flush()?;
-        let mut changelog_offsets = HashMap::new();
+        self.write_outputs(index, waiting);
+        self.tasks[index].commit_stores(&self.logged)
+    }
+
+    fn write_outputs(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) {
         for output in self.tasks[index].take_outputs() {
             if output.kind == OutputKind::Changelog {
                 let offset = self.next_offset(output.topic);
-                changelog_offsets.insert(output.topic, offset + 1);
+                self.logged.insert(output.topic, offset + 1);
             } else {
                 waiting.push_back((output.topic, incoming(&output)));
             }
             let name = self.topology.topics[output.topic.0 as usize].to_string();
             self.written.entry(name).or_default().push_back(output);
         }
-        self.tasks[index].commit_stores(&changelog_offsets)
     }
 
     fn next_offset(&mut self, topic: TopicId) -> i64 {

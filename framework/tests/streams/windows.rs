@@ -27,6 +27,15 @@ fn drive(
     build: impl FnOnce(KGroupedStream<String, i64>) -> KTable<Windowed<String>, i64>,
     records: &[(&str, i64)],
 ) -> (Told, TopologyTestDriver) {
+    drive_with(build, records, None)
+}
+
+/// With a cache, and a commit after every so many records.
+fn drive_with(
+    build: impl FnOnce(KGroupedStream<String, i64>) -> KTable<Windowed<String>, i64>,
+    records: &[(&str, i64)],
+    commit_every: Option<usize>,
+) -> (Told, TopologyTestDriver) {
     let mut streams = StreamsBuilder::new();
     let table = build(streams.stream::<String, i64>("in").group_by_key());
     let produced = klamm::streams::Produced::with(
@@ -34,11 +43,18 @@ fn drive(
         klamm::serde::NullableSerde(NumberSerde),
     );
     table.to_stream().to_with("out", produced);
-    let driver = TopologyTestDriver::new(streams.build().unwrap());
-    let input = driver.input::<String, i64>("in");
+    let topology = streams.build().unwrap();
+    let mut driver = match commit_every {
+        Some(_) => TopologyTestDriver::cached(topology, 1 << 20),
+        None => TopologyTestDriver::new(topology),
+    };
     for (number, (key, at)) in records.iter().enumerate() {
-        input.pipe(*key, 1_i64 << number).at(*at);
+        driver.input::<String, i64>("in").pipe(*key, 1_i64 << number).at(*at);
+        if commit_every.is_some_and(|every| number % every == 0) {
+            driver.commit();
+        }
     }
+    driver.commit();
     let output = driver.output_with::<Windowed<String>, Option<i64>>(
         "out",
         SessionWindowedSerde(StringSerde),
@@ -208,6 +224,57 @@ proptest! {
         prop_assert_eq!(counted & late_bits, 0);
         prop_assert_eq!(counted | late_bits, (1_i64 << records.len()) - 1);
         prop_assert_eq!(driver.dropped().late, late.len() as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What a cache changes is how often a row is told, not what it is in the end; on close it changes nothing.
+    #[test]
+    fn a_cache_changes_no_row(
+        records in some_records(),
+        size_ms in 1..20_i64,
+        grace_ms in 0..60_i64,
+        commit_every in 1..12_usize,
+    ) {
+        type Table = KTable<Windowed<String>, i64>;
+        type Build = fn(KGroupedStream<String, i64>, i64, i64) -> [Table; 1];
+        let kinds: [(Build, bool); 7] = [
+            (|group, size, grace| [bits(&group.windowed_by(TumblingWindows::of(ms(size)).grace(ms(grace))))], false),
+            (|group, size, grace| {
+                [bits(&group.windowed_by(HoppingWindows::of(ms(size), ms((size / 3).max(1))).grace(ms(grace))))]
+            }, false),
+            (|group, size, grace| [bits(&group.windowed_by(SlidingWindows::of(ms(size)).grace(ms(grace))))], false),
+            (|group, size, grace| {
+                [group.windowed_by(SessionWindows::of(ms(size)).grace(ms(grace))).reduce("bits", |one, other| one | other)]
+            }, false),
+            (|group, size, grace| {
+                [bits(&group.windowed_by(TumblingWindows::of(ms(size)).grace(ms(grace))).emit_on_window_close())]
+            }, true),
+            (|group, size, grace| {
+                [bits(&group.windowed_by(SlidingWindows::of(ms(size)).grace(ms(grace))).emit_on_window_close())]
+            }, true),
+            (|group, size, grace| {
+                let windowed = group.windowed_by(SessionWindows::of(ms(size)).grace(ms(grace)));
+                [windowed.emit_on_window_close().reduce("bits", |one, other| one | other)]
+            }, true),
+        ];
+        for (build, is_final) in kinds {
+            let one = |group: KGroupedStream<String, i64>| {
+                let [table] = build(group, size_ms, grace_ms);
+                table
+            };
+            let (told, driver) = drive(one, &records);
+            let (cached, of_cached) = drive_with(one, &records, Some(commit_every));
+            if is_final {
+                prop_assert_eq!(&cached, &told);
+            }
+            prop_assert_eq!(last(&cached), last(&told));
+            prop_assert_eq!(of_cached.dropped(), driver.dropped());
+            let rows = |driver: &TopologyTestDriver| driver.store::<Windowed<String>, i64>("bits").all();
+            prop_assert_eq!(rows(&of_cached), rows(&driver));
+        }
     }
 }
 
