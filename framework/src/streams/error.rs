@@ -54,6 +54,15 @@ pub enum TopologyError {
         /// The store's name.
         store: String,
     },
+    /// A join of tables that are made of the same rows does not know what its rows were before a change.
+    #[error(
+        "`{node}` joins tables that are made of the same rows, so it cannot say what its rows were before a change: \
+         `materialize` it before it is grouped or joined further"
+    )]
+    OldValuesUnknown {
+        /// The join.
+        node: String,
+    },
     /// A stream or table of another builder.
     #[error("`{0}` and what it is put together with come from two different builders")]
     OtherBuilder(String),

@@ -8,7 +8,9 @@ mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
 mod describe;
+mod grouped_tables;
 mod joins;
 mod nulls;
 mod stateless;
 mod stores;
+mod table_joins;

@@ -1,11 +1,14 @@
 //! Processors: what runs inside a task. Typed from source to sink; types are erased only while a task is put together.
 
 mod aggregate;
+mod change_format;
+mod grouped_table;
 mod join;
 mod sink;
 mod source;
 mod stateless;
 mod table;
+mod table_join;
 mod table_store;
 mod table_views;
 mod wiring;
@@ -21,13 +24,15 @@ use klamm_client::Headers;
 use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
-pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, Show, StreamTableJoin};
+pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
+pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub(crate) use sink::Sink;
 pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
+pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
 pub(crate) use wiring::{

@@ -66,6 +66,8 @@ pub(crate) struct Node {
     pub(crate) kept_in: Option<String>,
     /// Whether what follows this node, a table, needs to know what a row was before.
     pub(crate) sends_old_values: bool,
+    /// Whether this node, a table that keeps nothing, cannot tell what a row was before.
+    forgets_old_values: bool,
 }
 
 /// A topic between two sub-topologies.
@@ -138,6 +140,7 @@ impl Graph {
             stores: Vec::new(),
             kept_in: None,
             sends_old_values: false,
+            forgets_old_values: false,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);
@@ -181,8 +184,30 @@ impl Graph {
             Some(store) => {
                 self.remembering.insert(store);
             }
+            None if asked.forgets_old_values => {
+                self.errors.push(TopologyError::OldValuesUnknown { node: asked.name.clone() });
+            }
             None => asked.parents.clone().into_iter().for_each(|parent| self.send_old_values(parent)),
         }
+    }
+
+    /// Whether a change of one of `stores` comes to `node` in the same step.
+    pub(crate) fn follows(&self, node: NodeId, stores: &[String]) -> bool {
+        let mut look = vec![node];
+        while let Some(id) = look.pop() {
+            let node = self.node(id);
+            if node.kept_in.as_ref().is_some_and(|store| stores.contains(store)) {
+                return true;
+            }
+            look.extend(&node.parents);
+        }
+        false
+    }
+
+    /// Says whether a join cannot tell what its rows were: one change may come to it from both sides, and the first
+    /// already sees what the second has not told.
+    pub(crate) fn forgets_old_values(&mut self, join: NodeId, forgets: bool) {
+        self.nodes[join.0].forgets_old_values = forgets;
     }
 
     pub(crate) fn repartition(&mut self, name: &str, partitions: Option<i32>) -> TopicName {
