@@ -50,6 +50,12 @@ pub enum StoreError {
         /// The types asked for.
         asked: &'static str,
     },
+    /// Windows were asked of a store that holds plain keys.
+    #[error("state store `{store}` holds no windows: ask it with `get`")]
+    NotWindowed {
+        /// The store's name.
+        store: String,
+    },
     /// No task of this process holds the store at the moment: the application is starting, rebalancing or closed.
     #[error("no task here holds state store `{store}` now: the application is {state}")]
     NotHere {

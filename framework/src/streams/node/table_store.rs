@@ -15,7 +15,7 @@ use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 
 /// What an entry takes in memory beside its key and value, as estimated: map slot, header handle, list of changes.
-const ENTRY_OVERHEAD_BYTES: usize = 96;
+pub(super) const ENTRY_OVERHEAD_BYTES: usize = 96;
 
 /// How a store's keys and values are written.
 pub(crate) struct StoreCodec<K, V> {
