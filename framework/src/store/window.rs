@@ -184,7 +184,8 @@ impl WindowStore {
     /// When the engine cannot read.
     pub fn fetch(&self, key: &[u8], from_ms: i64, to_ms: i64) -> Result<Vec<(i64, Stamped)>, StoreError> {
         let rows = self.rows_of(key, from_ms, to_ms)?;
-        let start = |(row, value)| WindowLayout::split_changelog_key(&row).map(|(_, start_ms)| (start_ms, value));
+        let start =
+            |(row, value)| WindowLayout::split_changelog_key(&row).map(|(_, start_ms)| (start_ms, value));
         Ok(rows.into_iter().filter_map(start).collect())
     }
 

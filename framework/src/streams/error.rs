@@ -63,6 +63,28 @@ pub enum TopologyError {
         /// The join.
         node: String,
     },
+    /// Hopping windows that leave gaps or never move on.
+    #[error(
+        "the windows of store `{store}` last {size_ms} ms and advance by {advance_ms} ms: the advance must be at least a \
+         millisecond and at most their size"
+    )]
+    BadAdvance {
+        /// The store's name.
+        store: String,
+        /// How long a window lasts.
+        size_ms: i64,
+        /// The time between the starts of two windows.
+        advance_ms: i64,
+    },
+    /// Late records were asked of a windowed stream that is not aggregated.
+    #[error(
+        "`late()` of the windows of `{node}` comes before their first aggregation: call `count`, `reduce` or \
+             `aggregate` first"
+    )]
+    LateOfNothing {
+        /// The stream that is windowed.
+        node: String,
+    },
     /// A stream or table of another builder.
     #[error("`{0}` and what it is put together with come from two different builders")]
     OtherBuilder(String),

@@ -24,24 +24,31 @@ mod node;
 mod options;
 mod query;
 mod runtime;
+mod session_windowed;
 mod stream;
 mod table;
 mod table_join;
 mod task;
 mod topology;
+mod windowed;
 mod windows;
 
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
 pub use driver::{Piped, TestInput, TestOutput, TestRecord, TestStore, TopologyTestDriver};
 pub use error::{OnBadRecord, RecordPart, TaskError, TopologyError};
-pub use grouped::{KGroupedStream, TimeWindowedStream};
+pub use grouped::KGroupedStream;
 pub use grouped_table::KGroupedTable;
 pub use node::Dropped;
 pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, Topics};
 pub use runtime::{AppState, AppStore, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics};
+pub use session_windowed::SessionWindowedStream;
 pub use stream::KStream;
 pub use table::{KTable, TableKey};
 pub use task::TaskId;
 pub use topology::{NodeDescription, PartitionError, SubTopologyDescription, Topology, TopologyDescription};
-pub use windows::{TumblingWindows, Window, Windowed, WindowedSerde};
+pub use windowed::{TimeWindowedStream, WindowedBy};
+pub use windows::{
+    HoppingWindows, JoinWindows, SessionWindowedSerde, SessionWindows, SlidingWindows, TumblingWindows,
+    Window, Windowed, WindowedSerde,
+};

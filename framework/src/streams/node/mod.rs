@@ -4,6 +4,7 @@ mod aggregate;
 mod change_format;
 mod grouped_table;
 mod join;
+mod ordered_store;
 mod sink;
 mod source;
 mod stateless;
@@ -11,6 +12,8 @@ mod table;
 mod table_join;
 mod table_store;
 mod table_views;
+mod window_table;
+mod windowed;
 mod wiring;
 
 use std::cell::RefCell;
@@ -23,9 +26,10 @@ use klamm_client::Headers;
 
 use super::error::TaskError;
 
-pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
+pub(crate) use aggregate::{Aggregate, Fold};
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
-pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
+pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, Show, StreamTableJoin};
+pub(crate) use ordered_store::{ListTime, OrderedStore};
 pub(crate) use sink::Sink;
 pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
@@ -35,6 +39,10 @@ pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
+pub(crate) use window_table::{Emit, WindowTable};
+pub(crate) use windowed::{
+    AlignedAggregate, AlignedFinal, Entrance, Merge, SessionAggregate, SlidingAggregate,
+};
 pub(crate) use wiring::{
     Flush, NodeFactory, OpenStore, SourceFactory, Wiring, inner_node, node, table_node, view_node,
 };

@@ -20,8 +20,9 @@ use crate::streams::incoming::Incoming;
 const PAGE_ROWS: usize = 256;
 
 /// The first byte of the engine keys of the list of what waits for its time. Those of rows begin with a segment, which is
-/// not negative, or in plain layouts are never listed.
+/// not negative, or, in plain layouts with a list, with [`ROW`].
 const WAITING: u8 = 0xFF;
+const ROW: u8 = 0;
 
 /// A row as it lies in the changelog: key, value, and the time that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +124,13 @@ impl OrderedStore {
     }
 
     /// Sets or deletes a row and logs it.
-    pub(crate) fn put(&mut self, context: &mut Context, key: &Bytes, value: Option<Bytes>, timestamp_ms: i64) {
+    pub(crate) fn put(
+        &mut self,
+        context: &mut Context,
+        key: &Bytes,
+        value: Option<Bytes>,
+        timestamp_ms: i64,
+    ) {
         let Some(engine_key) = self.engine_key(key) else { return };
         self.log(context, key, value.clone(), timestamp_ms);
         self.write(context, engine_key, key.clone(), value, timestamp_ms);
@@ -185,9 +192,11 @@ impl OrderedStore {
     /// The rows of `key` in a window layout whose times lie between `from_ms` and `to_ms`, both included, by time.
     pub(crate) fn rows_of(&self, key: &[u8], from_ms: i64, to_ms: i64) -> Result<Vec<Row>, StoreError> {
         let StoreLayout::Window(layout) = self.layout else { return Ok(Vec::new()) };
-        let first_visible = self.position.stream_time_ms.saturating_sub(layout.retention_ms()).saturating_add(1);
-        // Nothing lies after stream time but what is read ahead of it: a session that the record at hand makes.
-        let (from_ms, to_ms) = (from_ms.max(first_visible).max(0), to_ms.min(self.last_time_ms(layout)));
+        let first_visible =
+            self.position.stream_time_ms.saturating_sub(layout.retention_ms()).saturating_add(1);
+        // Windows begin one after stream time at most, and sessions end at stream time at most.
+        let last_ms = self.position.stream_time_ms.saturating_add(1);
+        let (from_ms, to_ms) = (from_ms.max(first_visible).max(0), to_ms.min(last_ms));
         let mut rows = Vec::new();
         for segment in layout.segment_of(from_ms)..=layout.segment_of(to_ms.max(0)) {
             if from_ms > to_ms {
@@ -198,15 +207,11 @@ impl OrderedStore {
             // A longer key can sort between two rows of this one.
             let of_key = |row: &Row| layout.key_of(&row.key).is_some_and(|found| found == key);
             let found = self.range(&first, Some(&after))?.into_iter().filter(of_key);
-            let in_time = |row: &Row| layout.time_of(&row.key).is_some_and(|at| (from_ms..=to_ms).contains(&at));
+            let in_time =
+                |row: &Row| layout.time_of(&row.key).is_some_and(|at| (from_ms..=to_ms).contains(&at));
             rows.extend(found.filter(in_time));
         }
         Ok(rows)
-    }
-
-    /// Windows of the future begin one after stream time at most; a join's rows lie at stream time at most.
-    fn last_time_ms(&self, _layout: WindowLayout) -> i64 {
-        self.position.stream_time_ms.saturating_add(1)
     }
 
     /// Takes the listed rows whose time is at most `until_ms` from the list, in the order of their times and keys.
@@ -268,7 +273,12 @@ impl OrderedStore {
             to.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded),
         );
         let mut over = self.written.range::<[u8], _>(bounds).peekable();
-        let mut pages = Pages { engine: &*self.engine, from: Some(Bytes::copy_from_slice(from)), to, page: VecDeque::new() };
+        let mut pages = Pages {
+            engine: &*self.engine,
+            from: Some(Bytes::copy_from_slice(from)),
+            to,
+            page: VecDeque::new(),
+        };
         let mut under = pages.next()?;
         loop {
             let take_over = match (over.peek(), &under) {
@@ -332,17 +342,18 @@ impl OrderedStore {
 
     fn engine_key(&self, key: &Bytes) -> Option<Bytes> {
         match self.layout {
+            StoreLayout::KeyValue if self.listed.is_some() => Some([&[ROW], &key[..]].concat().into()),
             StoreLayout::KeyValue => Some(key.clone()),
             StoreLayout::Window(layout) => layout.engine_key(key),
         }
     }
 
     fn changelog_key(&self, engine_key: Bytes) -> Bytes {
-        match self.layout {
-            StoreLayout::KeyValue => engine_key,
-            StoreLayout::Window(_) if engine_key.len() >= 8 => engine_key.slice(8..),
-            StoreLayout::Window(_) => engine_key,
-        }
+        let before = match self.layout {
+            StoreLayout::KeyValue => usize::from(self.listed.is_some()),
+            StoreLayout::Window(_) => 8,
+        };
+        engine_key.slice(before.min(engine_key.len())..)
     }
 }
 

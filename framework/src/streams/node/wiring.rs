@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Child, Children, Context, Processor, Source, StoreCodec, StoreSpec, TableChild, TableChildren,
-    TableProcessor, TableStore, TaskStore, TopicId,
+    Child, Children, Context, ListTime, OrderedStore, Processor, Source, StoreCodec, StoreSpec, TableChild,
+    TableChildren, TableProcessor, TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -90,6 +90,9 @@ pub(crate) trait Flush {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError>;
 }
 
+/// A store that is read in order, and how what it holds is written.
+pub(crate) type OrderedPart<K, V> = (Rc<RefCell<OrderedStore>>, Arc<StoreCodec<K, V>>);
+
 /// The parts of a task while they are put together.
 pub(crate) struct Wiring<'a> {
     graph: &'a Graph,
@@ -97,6 +100,7 @@ pub(crate) struct Wiring<'a> {
     topic_ids: &'a HashMap<TopicName, TopicId>,
     nodes: HashMap<NodeId, Built>,
     tables: HashMap<String, Box<dyn Any>>,
+    ordered: HashMap<String, Rc<RefCell<OrderedStore>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
 }
@@ -113,6 +117,7 @@ impl<'a> Wiring<'a> {
             topic_ids,
             nodes: HashMap::new(),
             tables: HashMap::new(),
+            ordered: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
         }
@@ -123,7 +128,15 @@ impl<'a> Wiring<'a> {
         &mut self,
         node: NodeId,
     ) -> Result<Children<K, V>, TaskError> {
-        self.below::<Child<K, V>>(node).map(Children)
+        self.built::<Child<K, V>>(&self.graph.node(node).children).map(Children)
+    }
+
+    /// Those who want what `node` leaves out because it came too late.
+    pub(crate) fn late_children<K: 'static, V: 'static>(
+        &mut self,
+        node: NodeId,
+    ) -> Result<Children<K, V>, TaskError> {
+        self.built::<Child<K, V>>(&self.graph.node(node).late).map(Children)
     }
 
     /// The same below a node that is a table.
@@ -132,13 +145,16 @@ impl<'a> Wiring<'a> {
         node: NodeId,
     ) -> Result<TableChildren<K, V>, TaskError> {
         let want_old = self.graph.node(node).sends_old_values;
-        Ok(TableChildren { children: self.below::<TableChild<K, V>>(node)?, want_old })
+        Ok(TableChildren {
+            children: self.built::<TableChild<K, V>>(&self.graph.node(node).children)?,
+            want_old,
+        })
     }
 
-    fn below<C: Clone + 'static>(&mut self, node: NodeId) -> Result<Vec<C>, TaskError> {
+    fn built<C: Clone + 'static>(&mut self, nodes: &'a [NodeId]) -> Result<Vec<C>, TaskError> {
         let graph = self.graph;
         let mut children = Vec::new();
-        for &child in &graph.node(node).children {
+        for &child in nodes {
             if !self.nodes.contains_key(&child) {
                 let (NodeKind::Step { factory } | NodeKind::Sink { factory, .. }) = &graph.node(child).kind
                 else {
@@ -171,6 +187,26 @@ impl<'a> Wiring<'a> {
         self.tables.insert(name.to_owned(), Box::new(Rc::clone(&table)));
         self.stores.push(Rc::clone(&table) as Rc<RefCell<dyn TaskStore>>);
         Ok(table)
+    }
+
+    /// The store `name`, read in order; `listed` lists its rows by a time.
+    pub(crate) fn ordered_store<K: 'static, V: 'static>(
+        &mut self,
+        name: &str,
+        listed: Option<ListTime>,
+    ) -> Result<OrderedPart<K, V>, TaskError> {
+        const TYPED: &str = "the typed builder hands a store only to nodes of its types";
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        if let Some(store) = self.ordered.get(name) {
+            return Ok((Rc::clone(store), codec));
+        }
+        let engine = (self.open)(spec)?;
+        let topic = self.topic(&TopicName::changelog(name));
+        let store = Rc::new(RefCell::new(OrderedStore::open(spec, engine, topic, listed)?));
+        self.ordered.insert(name.to_owned(), Rc::clone(&store));
+        self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
+        Ok((store, codec))
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {

@@ -61,6 +61,8 @@ pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     pub(crate) parents: Vec<NodeId>,
     pub(crate) children: Vec<NodeId>,
+    /// Those who get what came too late for this node; their parent, too.
+    pub(crate) late: Vec<NodeId>,
     pub(crate) stores: Vec<String>,
     /// The store that this node, a table, keeps its rows in; a view keeps none.
     pub(crate) kept_in: Option<String>,
@@ -111,6 +113,14 @@ impl Graph {
         self.add(name, NodeKind::Step { factory }, parents)
     }
 
+    /// A node that gets what came too late for `parent`.
+    pub(crate) fn late(&mut self, parent: NodeId, factory: NodeFactory) -> NodeId {
+        let node = self.step(&[parent], "late", factory);
+        self.nodes[parent.0].children.retain(|child| *child != node);
+        self.nodes[parent.0].late.push(node);
+        node
+    }
+
     pub(crate) fn sink(&mut self, parent: NodeId, topic: TopicName, factory: NodeFactory) -> NodeId {
         let name = self.path(&[parent], &format!("to({topic})"));
         self.add(name, NodeKind::Sink { topic, factory }, &[parent])
@@ -137,6 +147,7 @@ impl Graph {
             kind,
             parents: parents.to_vec(),
             children: Vec::new(),
+            late: Vec::new(),
             stores: Vec::new(),
             kept_in: None,
             sends_old_values: false,

@@ -106,7 +106,7 @@ fn divide(graph: &Graph) -> Vec<SubTopology> {
     let mut first_user: BTreeMap<String, usize> = BTreeMap::new();
     let mut first_reader: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        for child in &node.children {
+        for child in node.children.iter().chain(&node.late) {
             unite(index, child.0);
         }
         for store in &node.stores {
