@@ -17,6 +17,7 @@ mod branch;
 mod builder;
 mod driver;
 mod error;
+mod foreign_key;
 mod grouped;
 mod grouped_table;
 mod incoming;
@@ -28,6 +29,10 @@ mod session_windowed;
 mod stream;
 mod table;
 mod table_join;
+#[cfg(test)]
+mod table_properties;
+#[cfg(test)]
+mod table_rig;
 mod task;
 mod topology;
 mod windowed;
@@ -37,6 +42,7 @@ pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
 pub use driver::{Piped, TestInput, TestOutput, TestRecord, TestStore, TopologyTestDriver};
 pub use error::{OnBadRecord, RecordPart, TaskError, TopologyError};
+pub use foreign_key::ForeignKeyJoined;
 pub use grouped::KGroupedStream;
 pub use grouped_table::KGroupedTable;
 pub use node::Dropped;

@@ -87,7 +87,8 @@ impl Task {
         }
         let flushing = wiring.flush_order();
         let stores = wiring.stores;
-        let context = Context::new(names, options.cache_bytes > 0);
+        let mut context = Context::new(names, options.cache_bytes > 0);
+        context.partition = id.partition;
         Ok(Self { id, context, options, sources, inputs, stores, flushing, processed: 0 })
     }
 

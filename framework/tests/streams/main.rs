@@ -8,6 +8,7 @@ mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
 mod describe;
+mod foreign_keys;
 mod grouped_tables;
 mod joins;
 mod nulls;

@@ -2,12 +2,15 @@
 
 mod aggregate;
 mod change_format;
+mod foreign_key;
 mod grouped_table;
 mod join;
+mod murmur3;
 mod ordered_store;
 mod sink;
 mod source;
 mod stateless;
+mod subscription_format;
 mod table;
 mod table_join;
 mod table_store;
@@ -27,8 +30,9 @@ use klamm_client::Headers;
 use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold};
+pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
-pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, Show, StreamTableJoin};
+pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub(crate) use ordered_store::{ListTime, OrderedStore};
 pub(crate) use sink::Sink;
 pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
@@ -112,6 +116,8 @@ pub(crate) enum OutputKind {
     ByKey,
     /// By the hash of the key's first bytes.
     ByKeyPrefix(usize),
+    /// To this partition.
+    Partition(i32),
     /// To the task's own partition: a store's changelog.
     Changelog,
 }
@@ -122,6 +128,8 @@ pub(crate) struct Context {
     pub(crate) topics: Vec<Arc<str>>,
     /// What has been produced and not taken yet.
     pub(crate) outputs: Vec<Output>,
+    /// The task's.
+    pub(crate) partition: i32,
     /// The headers of the record in work; they follow it to every output.
     pub(crate) headers: Headers,
     /// Whether table updates wait for the commit, so that only the last one of each key is forwarded.
@@ -137,6 +145,7 @@ impl Context {
         Self {
             topics,
             outputs: Vec::new(),
+            partition: 0,
             headers: Headers::new(),
             deduplicate,
             uncommitted_bytes: 0,

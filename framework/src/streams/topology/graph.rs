@@ -77,6 +77,8 @@ pub(crate) struct Node {
 pub(crate) struct Repartition {
     /// As many partitions as the user said; otherwise as many as what is joined or upstream has.
     pub(crate) partitions: Option<i32>,
+    /// Whether it never has as many partitions as what is upstream, but always those of what it meets.
+    pub(crate) adopts: bool,
 }
 
 /// Nodes and edges. Mistakes are collected, so that the fluent calls need not return results; `build` tells the first.
@@ -224,9 +226,16 @@ impl Graph {
     pub(crate) fn repartition(&mut self, name: &str, partitions: Option<i32>) -> TopicName {
         self.check_name(name);
         let topic = TopicName::repartition(name);
-        if self.repartitions.insert(topic.clone(), Repartition { partitions }).is_some() {
+        if self.repartitions.insert(topic.clone(), Repartition { partitions, adopts: false }).is_some() {
             self.errors.push(TopologyError::DuplicateRepartition(name.to_owned()));
         }
+        topic
+    }
+
+    /// A topic of the application that leads to where a table lies, and has as many partitions as that.
+    pub(crate) fn adopting(&mut self, name: &str) -> TopicName {
+        let topic = TopicName::Internal(name.to_owned());
+        self.repartitions.insert(topic.clone(), Repartition { partitions: None, adopts: true });
         topic
     }
 
