@@ -120,6 +120,17 @@ fn s1_6_subscriptions_are_found_by_their_whole_foreign_key() {
 }
 
 #[test]
+fn s1_6_an_answer_to_what_a_row_was_before_is_left_out() {
+    let driver = driver(inner);
+    pipe(&driver, ('L', "k", "1"), 0);
+    pipe(&driver, ('R', "1", "foo"), 1);
+    let late = Bytes::from([&[0][..], &[7; 16], b"old"].concat());
+    driver.input::<String, Bytes>("joined-subscription-response-topic").pipe("k", late).at(2);
+    assert_eq!(driver.output::<String, String>("out").read(), None);
+    assert_eq!(driver.store::<String, String>("joined").get("k"), Some("1-foo".to_owned()));
+}
+
+#[test]
 fn s1_6_a_table_joins_itself() {
     let mut streams = StreamsBuilder::new();
     let people: Table = streams.table("people");
