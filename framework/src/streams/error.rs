@@ -65,6 +65,15 @@ pub enum TopologyError {
         /// The store.
         store: String,
     },
+    /// A join of tables that are made of the same rows does not know what its rows were before a change.
+    #[error(
+        "`{node}` joins tables that are made of the same rows, so it cannot say what its rows were before a change: \
+         `materialize` it before it is grouped or joined further"
+    )]
+    OldValuesUnknown {
+        /// The join.
+        node: String,
+    },
     /// Hopping windows that leave gaps or never move on.
     #[error(
         "the windows of store `{store}` last {size_ms} ms and advance by {advance_ms} ms: the advance must be at least a \

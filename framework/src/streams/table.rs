@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::builder::{SharedGraph, key_value_store};
+use super::grouped_table::KGroupedTable;
 use super::node::{
     FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, NodeFactory, TableFilter,
     TableMapValues, ToStream, Wiring, table_node, view_node,
 };
-use super::options::Materialized;
+use super::options::{Grouped, Materialized};
 use super::stream::KStream;
 use super::topology::NodeId;
 use crate::serde::{DefaultSerde, Serde};
@@ -65,6 +66,11 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         self.view("filter", factory, lookup)
     }
 
+    /// The rows that `predicate` does not accept; see [`filter`](Self::filter).
+    pub fn filter_not(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.filter(move |key, value| !predicate(key, value))
+    }
+
     /// Each row with another value.
     pub fn map_values<V2: 'static>(
         &self,
@@ -99,6 +105,14 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         KStream::new(self.graph.clone(), node, false)
     }
 
+    /// [`to_stream`](Self::to_stream) with another key. Marks the stream as key-changing.
+    pub fn to_stream_with<K2: 'static>(
+        &self,
+        selector: impl Fn(&K, &Option<V>) -> K2 + Send + Sync + 'static,
+    ) -> KStream<K2, Option<V>> {
+        self.to_stream().select_key(selector)
+    }
+
     /// Keeps the rows of a view in a store of their own, which can be queried.
     pub fn materialize(&self, materialized: impl Into<Materialized<V>>) -> Self
     where
@@ -118,6 +132,24 @@ impl<K: 'static, V: 'static> KTable<K, V> {
             node
         });
         KTable::stored(self.graph.clone(), node, name)
+    }
+
+    /// Groups the rows by a new key, each with a new value, to be counted, reduced or aggregated. A row whose new key or
+    /// value is null is in no group.
+    pub fn group_by<K2: DefaultSerde, V2: DefaultSerde>(
+        &self,
+        mapper: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,
+    ) -> KGroupedTable<K2, V2> {
+        self.group_by_with(mapper, Grouped::default())
+    }
+
+    /// [`group_by`](Self::group_by), written as `grouped` says.
+    pub fn group_by_with<K2: 'static, V2: 'static>(
+        &self,
+        mapper: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,
+        grouped: Grouped<K2, V2>,
+    ) -> KGroupedTable<K2, V2> {
+        KGroupedTable::new(self, mapper, grouped)
     }
 
     fn view<V2: 'static>(

@@ -91,7 +91,8 @@ impl Task {
         }
         let flushing = wiring.flush_order();
         let (stores, punctuating) = (wiring.stores, wiring.punctuating);
-        let context = Context::new(names, options.cache_bytes > 0);
+        let mut context = Context::new(names, options.cache_bytes > 0);
+        context.partition = id.partition;
         let (is_begun, processed) = (false, 0);
         Ok(Self { id, context, options, sources, inputs, stores, flushing, punctuating, is_begun, processed })
     }

@@ -8,10 +8,13 @@ mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
 mod describe;
+mod foreign_keys;
+mod grouped_tables;
 mod joins;
 mod nulls;
 mod processors;
 mod stateless;
 mod stores;
 mod stream_joins;
+mod table_joins;
 mod windows;

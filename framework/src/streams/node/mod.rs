@@ -1,14 +1,20 @@
 //! Processors: what runs inside a task. Typed from source to sink; types are erased only while a task is put together.
 
 mod aggregate;
+mod change_format;
+mod foreign_key;
+mod grouped_table;
 mod join;
+mod murmur3;
 mod ordered_store;
 mod processor;
 mod sink;
 mod source;
 mod stateless;
 mod stream_join;
+mod subscription_format;
 mod table;
+mod table_join;
 mod table_store;
 mod table_views;
 mod window_table;
@@ -26,7 +32,9 @@ use klamm_client::Headers;
 use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold};
-pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, Show, StreamTableJoin};
+pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
+pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
+pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub(crate) use ordered_store::{ListTime, OrderedStore};
 pub use processor::{ProcessorContext, ProcessorStore, StoreEntries};
 pub(crate) use processor::{ProcessorStep, Punctuates};
@@ -37,6 +45,7 @@ pub(crate) use stateless::{
 };
 pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
+pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
 pub(crate) use window_table::{Emit, WindowTable};
@@ -112,6 +121,8 @@ pub(crate) enum OutputKind {
     ByKey,
     /// By the hash of the key's first bytes.
     ByKeyPrefix(usize),
+    /// To this partition.
+    Partition(i32),
     /// To the task's own partition: a store's changelog.
     Changelog,
 }
@@ -122,6 +133,8 @@ pub(crate) struct Context {
     pub(crate) topics: Vec<Arc<str>>,
     /// What has been produced and not taken yet.
     pub(crate) outputs: Vec<Output>,
+    /// The task's.
+    pub(crate) partition: i32,
     /// The headers of the record in work; they follow it to every output.
     pub(crate) headers: Headers,
     /// Whether table updates wait for the commit, so that only the last one of each key is forwarded.
@@ -149,6 +162,7 @@ impl Context {
         Self {
             topics,
             outputs: Vec::new(),
+            partition: 0,
             headers: Headers::new(),
             deduplicate,
             uncommitted_bytes: 0,

@@ -26,13 +26,7 @@ impl<K: 'static, V: 'static> Processor<K, V> for Sink<K, V> {
             return Ok(());
         }
         let value = write(&*self.value, topic, record.value)?;
-        let kind = match &key {
-            Some(key) => match self.key.partition_bytes(key) {
-                all if all >= key.len() => OutputKind::ByKey,
-                first => OutputKind::ByKeyPrefix(first),
-            },
-            None => OutputKind::ByKey,
-        };
+        let kind = key.as_ref().map_or(OutputKind::ByKey, |key| key_kind(&*self.key, key));
         let headers = context.headers.clone();
         let timestamp_ms = record.timestamp_ms;
         context.outputs.push(Output { topic: self.topic, kind, key, value, timestamp_ms, headers });
@@ -40,7 +34,20 @@ impl<K: 'static, V: 'static> Processor<K, V> for Sink<K, V> {
     }
 }
 
-fn write<T: 'static>(serde: &dyn Serde<T>, topic: &str, value: &T) -> Result<Option<Bytes>, TaskError> {
+/// How a record with this key finds its partition.
+pub(super) fn key_kind<K: 'static>(serde: &dyn Serde<K>, key: &Bytes) -> OutputKind {
+    match serde.partition_bytes(key) {
+        all if all >= key.len() => OutputKind::ByKey,
+        first => OutputKind::ByKeyPrefix(first),
+    }
+}
+
+/// The bytes of a key or value; `None` for a null.
+pub(super) fn write<T: 'static>(
+    serde: &dyn Serde<T>,
+    topic: &str,
+    value: &T,
+) -> Result<Option<Bytes>, TaskError> {
     if serde.is_null(value) {
         return Ok(None);
     }

@@ -82,6 +82,7 @@ impl Outbox {
         let Output { topic, kind, key, value, timestamp_ms, headers } = output;
         let partition = match (kind, &key) {
             (OutputKind::Changelog, _) => Some(task_partition),
+            (OutputKind::Partition(partition), _) => Some(partition),
             (OutputKind::ByKeyPrefix(length), Some(key)) => {
                 let count = self.partition_count(topic).await?;
                 Some(klamm_client::producer::partition_for_key(key.get(..length).unwrap_or(key), count))

@@ -68,6 +68,8 @@ pub(crate) struct Node {
     pub(crate) kept_in: Option<String>,
     /// Whether what follows this node, a table, needs to know what a row was before.
     pub(crate) sends_old_values: bool,
+    /// Whether this node, a table that keeps nothing, cannot tell what a row was before.
+    forgets_old_values: bool,
 }
 
 /// A topic between two sub-topologies.
@@ -75,6 +77,8 @@ pub(crate) struct Node {
 pub(crate) struct Repartition {
     /// As many partitions as the user said; otherwise as many as what is joined or upstream has.
     pub(crate) partitions: Option<i32>,
+    /// Whether it never has as many partitions as what is upstream, but always those of what it meets.
+    pub(crate) adopts: bool,
 }
 
 /// Nodes and edges. Mistakes are collected, so that the fluent calls need not return results; `build` tells the first.
@@ -149,6 +153,7 @@ impl Graph {
             stores: Vec::new(),
             kept_in: None,
             sends_old_values: false,
+            forgets_old_values: false,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);
@@ -211,16 +216,45 @@ impl Graph {
             Some(store) => {
                 self.remembering.insert(store);
             }
+            None if asked.forgets_old_values => {
+                self.errors.push(TopologyError::OldValuesUnknown { node: asked.name.clone() });
+            }
             None => asked.parents.clone().into_iter().for_each(|parent| self.send_old_values(parent)),
         }
+    }
+
+    /// Whether a change of one of `stores` comes to `node` in the same step.
+    pub(crate) fn follows(&self, node: NodeId, stores: &[String]) -> bool {
+        let mut look = vec![node];
+        while let Some(id) = look.pop() {
+            let node = self.node(id);
+            if node.kept_in.as_ref().is_some_and(|store| stores.contains(store)) {
+                return true;
+            }
+            look.extend(&node.parents);
+        }
+        false
+    }
+
+    /// Says whether a join cannot tell what its rows were: one change may come to it from both sides, and the first
+    /// already sees what the second has not told.
+    pub(crate) fn forgets_old_values(&mut self, join: NodeId, forgets: bool) {
+        self.nodes[join.0].forgets_old_values = forgets;
     }
 
     pub(crate) fn repartition(&mut self, name: &str, partitions: Option<i32>) -> TopicName {
         self.check_name(name);
         let topic = TopicName::repartition(name);
-        if self.repartitions.insert(topic.clone(), Repartition { partitions }).is_some() {
+        if self.repartitions.insert(topic.clone(), Repartition { partitions, adopts: false }).is_some() {
             self.errors.push(TopologyError::DuplicateRepartition(name.to_owned()));
         }
+        topic
+    }
+
+    /// A topic of the application that leads to where a table lies, and has as many partitions as that.
+    pub(crate) fn adopting(&mut self, name: &str) -> TopicName {
+        let topic = TopicName::Internal(name.to_owned());
+        self.repartitions.insert(topic.clone(), Repartition { partitions: None, adopts: true });
         topic
     }
 
