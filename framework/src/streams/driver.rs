@@ -13,10 +13,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use klamm_client::Headers;
 
-use super::error::{OnBadRecord, TaskError};
+use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, Output, OutputKind, TopicId};
 use super::options::Serdes;
+use super::policy::ErrorPolicy;
 use super::query::StoreReader;
 use super::task::{Task, TaskId, TaskOptions};
 use super::topology::{Topology, TopologyInner};
@@ -48,14 +49,15 @@ struct Core {
 impl TopologyTestDriver {
     /// A driver of `topology`, at time 0.
     pub fn new(topology: Topology) -> Self {
-        Self::with_policy(topology, OnBadRecord::Fail)
+        Self::with_policy(topology, ErrorPolicy::fail())
     }
 
-    /// A driver that treats unreadable records as `on_bad_record` says.
-    pub fn with_policy(topology: Topology, on_bad_record: OnBadRecord) -> Self {
-        let topology = topology.inner;
+    /// A driver whose operators treat what they cannot process as `policy` says, unless they have their own. It does
+    /// not wait between attempts.
+    pub fn with_policy(topology: Topology, policy: ErrorPolicy) -> Self {
+        let topology = topology.with_default_policy(&policy).unwrap_or_else(|error| panic!("{error}")).inner;
         let names = topology.topic_names(APPLICATION_ID);
-        let options = TaskOptions { on_bad_record, cache_bytes: 0 };
+        let options = TaskOptions { cache_bytes: 0 };
         let mut engines = HashMap::new();
         let mut tasks = Vec::new();
         for sub_topology in 0..topology.sub_topologies.len() {
@@ -66,7 +68,9 @@ impl TopologyTestDriver {
             };
             let id = TaskId { sub_topology, partition: 0 };
             let task = Task::new(&topology, id, names.clone(), &mut open, options);
-            tasks.push(task.unwrap_or_else(|error| panic!("the task cannot be made: {error}")));
+            let mut task = task.unwrap_or_else(|error| panic!("the task cannot be made: {error}"));
+            task.context_mut().pause = |_| {};
+            tasks.push(task);
         }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
         let core = Core { topology, tasks, engines, next_offsets, written, now_ms: 0 };
@@ -101,6 +105,12 @@ impl TopologyTestDriver {
         key: impl Serde<K>,
         value: impl Serde<V>,
     ) -> TestOutput<K, V> {
+        if let Some(known) = self.core.borrow().topology.written_topics()
+            && !known.contains(topic)
+        {
+            let known: Vec<_> = known.into_iter().collect();
+            panic!("the topology does not write `{topic}`, but: {}", known.join(", "));
+        }
         TestOutput { core: Rc::clone(&self.core), topic: topic.to_owned(), serdes: Serdes::of(key, value) }
     }
 
@@ -166,7 +176,7 @@ impl Core {
                 } else {
                     waiting.push_back((output.topic, incoming(&output)));
                 }
-                let name = self.topology.topics[output.topic.0 as usize].to_string();
+                let name = self.topology.topic_name(output.topic);
                 self.written.entry(name).or_default().push_back(output);
             }
             self.tasks[index].commit_stores(&changelog_offsets)?;

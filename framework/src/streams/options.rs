@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::routing::{Partitions, StreamPartitioner};
 use crate::serde::{DefaultSerde, Serde};
 
 /// The serdes of a pair of types.
@@ -85,21 +86,51 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
 }
 
 /// How a sink writes its records.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Produced<K, V> {
     pub(crate) serdes: Serdes<K, V>,
+    pub(crate) partitioner: Option<StreamPartitioner<K, V>>,
+}
+
+impl<K, V> fmt::Debug for Produced<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Produced").field("serdes", &self.serdes).finish_non_exhaustive()
+    }
 }
 
 impl<K, V> Produced<K, V> {
     /// With these serdes.
     pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Serdes::of(key, value) }
+        Self { serdes: Serdes::of(key, value), partitioner: None }
+    }
+
+    /// Lets `choose` say to which partitions each record goes: one, several or none. It is told the topic, key, value
+    /// and how many partitions the topic has (one, in the test driver).
+    ///
+    /// ```
+    /// # use klamm::streams::{Partitions, Produced, StreamsBuilder};
+    /// # let mut streams = StreamsBuilder::new();
+    /// let by_size = Produced::default().partitioner(|_, _, size: &i64, count| match size {
+    ///     0 => Partitions::none(),
+    ///     size => i32::try_from(size % i64::from(count)).ok().into(),
+    /// });
+    /// streams.stream::<String, i64>("parcels").to_with("sorted", by_size);
+    /// # streams.build().unwrap();
+    /// ```
+    #[must_use]
+    pub fn partitioner<P: Into<Partitions>>(
+        mut self,
+        choose: impl Fn(&str, &K, &V, i32) -> P + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner =
+            Some(Arc::new(move |topic, key, value, count| choose(topic, key, value, count).into()));
+        self
     }
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Default for Produced<K, V> {
     fn default() -> Self {
-        Self { serdes: Serdes::default() }
+        Self { serdes: Serdes::default(), partitioner: None }
     }
 }
 
@@ -139,24 +170,34 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Grouped<K, V> {
 }
 
 /// A topic through which a stream is sent so that equal keys meet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Repartitioned<K, V> {
     pub(crate) serdes: Serdes<K, V>,
     pub(crate) name: String,
     pub(crate) partitions: Option<i32>,
+    pub(crate) partitioner: Option<StreamPartitioner<K, V>>,
+}
+
+impl<K, V> fmt::Debug for Repartitioned<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { serdes, name, partitions, .. } = self;
+        let mut shown = f.debug_struct("Repartitioned");
+        shown.field("serdes", serdes).field("name", name).field("partitions", partitions);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Repartitioned<K, V> {
     /// The topic `<application>-<name>-repartition`, with the types' default serdes.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { serdes: Serdes::default(), name: name.into(), partitions: None }
+        Self { serdes: Serdes::default(), name: name.into(), partitions: None, partitioner: None }
     }
 }
 
 impl<K, V> Repartitioned<K, V> {
     /// The topic `<application>-<name>-repartition`, with these serdes.
     pub fn with(name: impl Into<String>, key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Serdes::of(key, value), name: name.into(), partitions: None }
+        Self { serdes: Serdes::of(key, value), name: name.into(), partitions: None, partitioner: None }
     }
 
     /// How many partitions the topic has. Unless said, as many as what it is joined with, or
@@ -164,6 +205,18 @@ impl<K, V> Repartitioned<K, V> {
     #[must_use]
     pub fn partitions(mut self, partitions: i32) -> Self {
         self.partitions = Some(partitions);
+        self
+    }
+
+    /// Lets `choose` say to which partition each record goes, instead of its key; see [`Produced::partitioner`].
+    /// Records with equal keys meet only if it sends them to the same one.
+    #[must_use]
+    pub fn partitioner<P: Into<Partitions>>(
+        mut self,
+        choose: impl Fn(&str, &K, &V, i32) -> P + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner =
+            Some(Arc::new(move |topic, key, value, count| choose(topic, key, value, count).into()));
         self
     }
 }

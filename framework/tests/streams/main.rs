@@ -8,7 +8,10 @@ mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
 mod describe;
+mod errors;
+mod fingerprint;
 mod joins;
 mod nulls;
+mod routing;
 mod stateless;
 mod stores;

@@ -1,7 +1,10 @@
 //! Processors: what runs inside a task. Typed from source to sink; types are erased only while a task is put together.
 
 mod aggregate;
+mod fault;
 mod join;
+mod record_context;
+mod routed;
 mod sink;
 mod source;
 mod stateless;
@@ -10,25 +13,33 @@ mod table_store;
 mod wiring;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::Headers;
 
 use super::error::TaskError;
+use crate::listener::BoxError;
 
 pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
+pub(crate) use fault::{Boundary, Guarded, Letter, UserError, post};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
-pub(crate) use sink::Sink;
+pub use record_context::RecordContext;
+pub(crate) use routed::RoutedTopics;
+pub(crate) use sink::{Destination, Sink};
 pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
 pub(crate) use table::{Kept, Materialize, MaterializeValues, TableFilter, TableMapValues};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
-pub(crate) use wiring::{Flush, NodeFactory, OpenStore, SourceFactory, Wiring, inner_node, node};
+pub(crate) use wiring::{
+    Built, Flush, NodeFactory, OpenStore, SourceFactory, Wiring, guarded_node, inner_node, node,
+};
 
 /// A record on its way through the processors: borrowed, so that no step copies what it does not change.
 pub(crate) struct Record<'a, K, V> {
@@ -95,6 +106,8 @@ pub(crate) enum OutputKind {
     ByKey,
     /// By the hash of the key's first bytes.
     ByKeyPrefix(usize),
+    /// To this one.
+    Partition(i32),
     /// To the task's own partition: a store's changelog.
     Changelog,
 }
@@ -113,7 +126,19 @@ pub(crate) struct Context {
     pub(crate) uncommitted_bytes: usize,
     /// Records left out, by reason.
     pub(crate) dropped: Dropped,
+    /// Topic, partition and offset of the record in work; none while held-back updates are forwarded.
+    pub(crate) place: Option<(TopicId, i32, i64)>,
+    /// Failures of the record in work that make it a dead letter.
+    pub(crate) letters: Vec<Letter>,
+    /// Waits before another attempt at what failed.
+    pub(crate) pause: fn(Duration),
+    /// Asks how many partitions a topic has; without it, each has one.
+    pub(crate) ask_partition_count: Option<AskPartitionCount>,
+    partition_counts: HashMap<TopicId, i32>,
 }
+
+/// Asks how many partitions a topic has.
+pub(crate) type AskPartitionCount = Arc<dyn Fn(&str) -> Result<i32, BoxError> + Send + Sync>;
 
 impl Context {
     pub(crate) fn new(topics: Vec<Arc<str>>, deduplicate: bool) -> Self {
@@ -124,7 +149,42 @@ impl Context {
             deduplicate,
             uncommitted_bytes: 0,
             dropped: Dropped::default(),
+            place: None,
+            letters: Vec::new(),
+            // Tasks have threads of their own, and nobody unparks those.
+            pause: std::thread::park_timeout,
+            ask_partition_count: None,
+            partition_counts: HashMap::new(),
         }
+    }
+
+    /// Does something with other headers, should there be any, than those of the record in work.
+    #[inline]
+    pub(crate) fn with_headers<R>(
+        &mut self,
+        headers: Option<Headers>,
+        work: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        match headers {
+            None => work(self),
+            Some(headers) => {
+                let before = std::mem::replace(&mut self.headers, headers);
+                let done = work(self);
+                self.headers = before;
+                done
+            }
+        }
+    }
+
+    /// How many partitions a topic has, as when it was first asked.
+    pub(crate) fn partition_count(&mut self, topic: TopicId, name: Option<&str>) -> Result<i32, BoxError> {
+        if let Some(count) = self.partition_counts.get(&topic) {
+            return Ok(*count);
+        }
+        let name = name.unwrap_or_else(|| self.topic(topic));
+        let count = self.ask_partition_count.as_ref().map_or(Ok(1), |ask| ask(name))?;
+        self.partition_counts.insert(topic, count);
+        Ok(count)
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> &str {
@@ -144,14 +204,19 @@ pub struct Dropped {
     pub late: u64,
     /// With a negative timestamp.
     pub negative_timestamp: u64,
-    /// Not readable with the serde, under [`OnBadRecord::Skip`](crate::streams::OnBadRecord::Skip).
+    /// Not readable with the serde, under [`ErrorPolicy::skip`](crate::streams::ErrorPolicy::skip).
     pub unreadable: u64,
+    /// Skipped where an operator failed, under the same policy.
+    pub failed: u64,
+    /// Sent to a topic of dead letters.
+    pub dead_lettered: u64,
 }
 
 impl Dropped {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.null_key + self.null_value + self.late + self.negative_timestamp + self.unreadable
+        let Self { null_key, null_value, late, negative_timestamp, unreadable, failed, dead_lettered } = self;
+        null_key + null_value + late + negative_timestamp + unreadable + failed + dead_lettered
     }
 
     pub(crate) fn add(&mut self, other: Self) {
@@ -160,16 +225,18 @@ impl Dropped {
         self.late += other.late;
         self.negative_timestamp += other.negative_timestamp;
         self.unreadable += other.unreadable;
+        self.failed += other.failed;
+        self.dead_lettered += other.dead_lettered;
     }
 }
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { null_key, null_value, late, negative_timestamp, unreadable } = self;
+        let Self { null_key, null_value, late, negative_timestamp, unreadable, failed, dead_lettered } = self;
         write!(
             f,
             "{null_key} without key, {null_value} without value, {late} late, {negative_timestamp} with a negative \
-             timestamp, {unreadable} unreadable"
+             timestamp, {unreadable} unreadable, {failed} failed, {dead_lettered} dead letters"
         )
     }
 }

@@ -14,13 +14,7 @@ use crate::streams::incoming::Incoming;
 
 /// Reads a record's bytes and hands the record on.
 pub(crate) trait Source {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError>;
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError>;
 }
 
 /// The serdes of a source.
@@ -42,15 +36,9 @@ pub(crate) struct StreamSource<K, V> {
 }
 
 impl<K: 'static, V: 'static> Source for StreamSource<K, V> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, source);
+        let at = TaskError::unreadable;
         let key = read(&*self.codec.key, name, record.key.as_ref()).map_err(|e| at(RecordPart::Key, e))?;
         let value =
             read(&*self.codec.value, name, record.value.as_ref()).map_err(|e| at(RecordPart::Value, e))?;
@@ -65,19 +53,13 @@ pub(crate) struct TableSource<K, V> {
 }
 
 impl<K: 'static, V: 'static> Source for TableSource<K, V> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
         let Some(key) = &record.key else {
             context.dropped.null_key += 1;
             return Ok(());
         };
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, Some(source));
+        let at = |part, source| TaskError::unreadable(part, Some(source));
         let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
         let value = record.value.as_ref().map(|value| self.codec.value.deserialize(name, value)).transpose();
         let value = value.map_err(|e| at(RecordPart::Value, e))?;

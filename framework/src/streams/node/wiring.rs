@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Child, Children, Context, Processor, Source, StoreCodec, StoreSpec, TableStore, TaskStore, TopicId,
+    Boundary, Child, Children, Context, Guarded, Processor, RoutedTopics, Source, StoreCodec, StoreSpec,
+    TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -37,6 +38,23 @@ where
     node::<K, V, P>(move |wiring, id| Ok(make(wiring.children(id)?)))
 }
 
+/// A factory of processors that end faults themselves: what they forward to is not called inside their boundary.
+pub(crate) fn guarded_node<K, V, K2, V2, P>(
+    make: impl Fn(Boundary, Children<K2, V2>) -> P + Send + Sync + 'static,
+) -> NodeFactory
+where
+    K: 'static,
+    V: 'static,
+    K2: 'static,
+    V2: 'static,
+    P: Processor<K, V> + 'static,
+{
+    Arc::new(move |wiring, id| {
+        let processor = make(wiring.boundary(id), wiring.children(id)?);
+        Ok(Built::new::<K, V>(processor).guarding_itself())
+    })
+}
+
 /// Makes a source's entry point. Called once per task.
 pub(crate) type SourceFactory =
     Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Box<dyn Source>, TaskError> + Send + Sync>;
@@ -45,7 +63,10 @@ pub(crate) type SourceFactory =
 pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> + 'a;
 
 /// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`].
-pub(crate) struct Built(Box<dyn Any>);
+pub(crate) struct Built {
+    child: Box<dyn Any>,
+    guards_itself: bool,
+}
 
 impl Built {
     pub(crate) fn new<K: 'static, V: 'static>(processor: impl Processor<K, V> + 'static) -> Self {
@@ -53,7 +74,12 @@ impl Built {
     }
 
     pub(crate) fn shared<K: 'static, V: 'static>(processor: Child<K, V>) -> Self {
-        Self(Box::new(processor))
+        Self { child: Box::new(processor), guards_itself: false }
+    }
+
+    /// No boundary needs to be put around it.
+    pub(crate) fn guarding_itself(self) -> Self {
+        Self { guards_itself: true, ..self }
     }
 }
 
@@ -107,8 +133,17 @@ impl<'a> Wiring<'a> {
                 let built = factory(self, child)?;
                 self.nodes.insert(child, built);
             }
-            let built = self.nodes.get(&child).and_then(|built| built.0.downcast_ref::<Child<K, V>>());
-            children.push(Rc::clone(built.expect("the typed builder connects nodes of the same types only")));
+            let built = self.nodes.get(&child);
+            let guards_itself = built.is_some_and(|built| built.guards_itself);
+            let typed = built.and_then(|built| built.child.downcast_ref::<Child<K, V>>());
+            let inner = Rc::clone(typed.expect("the typed builder connects nodes of the same types only"));
+            children.push(match guards_itself {
+                true => inner,
+                false => {
+                    let (boundary, writes) = (self.boundary(child), graph.node(child).writes);
+                    Rc::new(RefCell::new(Guarded { inner, boundary, writes }))
+                }
+            });
         }
         Ok(Children(children))
     }
@@ -130,6 +165,27 @@ impl<'a> Wiring<'a> {
         self.tables.insert(name.to_owned(), Box::new(Rc::clone(&table)));
         self.stores.push(Rc::clone(&table) as Rc<RefCell<dyn TaskStore>>);
         Ok(table)
+    }
+
+    /// Where the faults of a node end.
+    pub(crate) fn boundary(&self, node: NodeId) -> Boundary {
+        let policy = self.graph.policy_of(node);
+        let letters = policy.dead_letter_topic().map(|topic| self.topic(&TopicName::User(topic.to_owned())));
+        let operator = self.graph.node(node).name.as_str().into();
+        Boundary { operator, policy: Arc::clone(policy), letters }
+    }
+
+    /// The topic of a sink, if it is not for the record to choose.
+    pub(crate) fn sink_topic(&self, node: NodeId) -> Option<TopicId> {
+        match &self.graph.node(node).kind {
+            NodeKind::Sink { topic, .. } => topic.as_ref().map(|topic| self.topic(topic)),
+            NodeKind::Source { .. } | NodeKind::Step { .. } => None,
+        }
+    }
+
+    /// The ids of topics that records choose.
+    pub(crate) fn routed(&self) -> Arc<RoutedTopics> {
+        Arc::clone(&self.graph.routed)
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {

@@ -82,6 +82,7 @@ impl Outbox {
         let Output { topic, kind, key, value, timestamp_ms, headers } = output;
         let partition = match (kind, &key) {
             (OutputKind::Changelog, _) => Some(task_partition),
+            (OutputKind::Partition(partition), _) => Some(partition),
             (OutputKind::ByKeyPrefix(length), Some(key)) => {
                 let count = self.partition_count(topic).await?;
                 Some(klamm_client::producer::partition_for_key(key.get(..length).unwrap_or(key), count))
@@ -89,7 +90,7 @@ impl Outbox {
             _ => None,
         };
         let record = Record {
-            topic: Arc::clone(&self.shared.names[topic.0 as usize]),
+            topic: self.shared.topic_name(topic),
             partition,
             key,
             value,
@@ -113,7 +114,7 @@ impl Outbox {
         if let Some(count) = self.partition_counts.get(&topic) {
             return Ok(*count);
         }
-        let count = self.shared.client.partition_count(&self.shared.names[topic.0 as usize]).await?;
+        let count = self.shared.client.partition_count(&self.shared.topic_name(topic)).await?;
         self.partition_counts.insert(topic, count);
         Ok(count)
     }
