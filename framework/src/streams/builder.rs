@@ -71,7 +71,11 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
         let topics: Vec<_> = topics.into().0.into_iter().map(TopicName::User).collect();
-        let node = self.graph.edit(|graph| add_stream_source(graph, topics, &consumed.serdes));
+        let node = self.graph.edit(|graph| {
+            let node = add_stream_source(graph, topics, &consumed.serdes);
+            graph.stamp(node, consumed.stamping);
+            node
+        });
         KStream::new(self.graph.clone(), node, false)
     }
 
@@ -102,6 +106,7 @@ impl StreamsBuilder {
         let node = self.graph.edit(|graph| {
             let node = graph.source(vec![TopicName::User(topic.into())], factory);
             graph.check_readable(problem, node);
+            graph.stamp(node, consumed.stamping);
             graph.store(spec, node);
             node
         });

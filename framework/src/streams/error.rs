@@ -22,6 +22,17 @@ pub enum TopologyError {
          `stream(\"orders\")`"
     )]
     NoTopics(String),
+    /// Several sources read one topic, and say differently what time its records have.
+    #[error(
+        "the sources {sources} read topic `{topic}`, and not all take its records' time from the same place: make one \
+         source with `Consumed::timestamps` or `Consumed::timestamp_of`, and use its stream or table several times"
+    )]
+    TimesDiffer {
+        /// The topic.
+        topic: String,
+        /// The sources.
+        sources: String,
+    },
     /// Retention is about windows.
     #[error(
         "store `{store}` is to be kept for {retention:?}, but it has no windows whose age could be told: take \

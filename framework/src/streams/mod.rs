@@ -29,6 +29,7 @@ mod policy;
 mod query;
 mod routing;
 mod runtime;
+mod stamps;
 mod stateless;
 mod stream;
 mod table;
@@ -47,6 +48,7 @@ pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartition
 pub use policy::ErrorPolicy;
 pub use routing::Partitions;
 pub use runtime::{AppState, AppStore, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics};
+pub use stamps::Timestamps;
 pub use stream::KStream;
 pub use table::{KTable, TableKey};
 pub use task::TaskId;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::routing::{Partitions, StreamPartitioner};
+use super::stamps::{Stamping, Timestamps, of_value};
 use crate::serde::{DefaultSerde, Serde};
 
 /// The serdes of a pair of types.
@@ -67,21 +68,56 @@ impl<T: Into<String>> From<Vec<T>> for Topics {
 }
 
 /// How a source reads its records.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Consumed<K, V> {
     pub(crate) serdes: Serdes<K, V>,
+    pub(crate) stamping: Option<Stamping>,
+}
+
+impl<K, V> fmt::Debug for Consumed<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumed").field("serdes", &self.serdes).finish_non_exhaustive()
+    }
 }
 
 impl<K, V> Consumed<K, V> {
     /// With these serdes.
     pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Serdes::of(key, value) }
+        Self { serdes: Serdes::of(key, value), stamping: None }
+    }
+
+    /// Gives the records another time than their producer's.
+    #[must_use]
+    pub fn timestamps(mut self, timestamps: Timestamps) -> Self {
+        self.stamping = Some(timestamps.stamping());
+        self
+    }
+
+    /// Takes the time of a record, in milliseconds since the Unix epoch, out of its value, which is read once more for
+    /// it. A record whose time is negative is dropped and counted; one without a value keeps its producer's time.
+    ///
+    /// ```
+    /// # use klamm::streams::{Consumed, StreamsBuilder, TopologyTestDriver};
+    /// # let mut streams = StreamsBuilder::new();
+    /// let consumed = Consumed::<String, i64>::default().timestamp_of(|seconds| seconds * 1_000);
+    /// streams.stream_with("measured", consumed).to("out");
+    /// # let driver = TopologyTestDriver::new(streams.build().unwrap());
+    /// # driver.input::<String, i64>("measured").pipe("k", 7).at(1);
+    /// # assert_eq!(driver.output::<String, i64>("out").read_all(), [("k", 7, 7_000)]);
+    /// ```
+    #[must_use]
+    pub fn timestamp_of(mut self, time_of: impl Fn(&V) -> i64 + Send + Sync + 'static) -> Self
+    where
+        V: 'static,
+    {
+        self.stamping = Some(of_value(Arc::clone(&self.serdes.value), time_of));
+        self
     }
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
     fn default() -> Self {
-        Self { serdes: Serdes::default() }
+        Self { serdes: Serdes::default(), stamping: None }
     }
 }
 

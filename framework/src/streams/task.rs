@@ -10,9 +10,11 @@ use std::sync::Arc;
 use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{
-    Boundary, Context, Dropped, Flush, OpenStore, Output, Source, TaskStore, TopicId, Wiring, post,
+    Boundary, Context, Dropped, Flush, OpenStore, Output, Source, TaskStore, TopicId, Wiring, post, stamp,
 };
+use super::stamps::Stamping;
 use super::topology::{NodeKind, TopologyInner};
+use crate::listener::BoxError;
 
 /// A task's id: the number of its sub-topology and its partition. Prints as `0_1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +61,12 @@ struct Input {
     /// Where to go on from when the queue is empty.
     next_offset: i64,
     caught_up: bool,
+    /// How records get their time, if not as their producer said.
+    stamping: Option<Stamping>,
+    /// The largest time so far, -1 without one; kept where records are stamped.
+    partition_ms: i64,
+    /// What stamping gave for the head of the queue, if that was asked already.
+    head: Option<Result<(), BoxError>>,
 }
 
 impl Task {
@@ -81,9 +89,10 @@ impl Task {
             sources.push((boundary, factory(&mut wiring, *node)?));
             for topic in topics {
                 let topic = wiring.topic(topic);
+                let stamping = topology.graph.node(*node).stamping.clone();
                 match inputs.iter_mut().find(|input| input.topic == topic) {
                     Some(input) => input.sources.push(source),
-                    None => inputs.push(Input::new(topic, source)),
+                    None => inputs.push(Input { stamping, ..Input::new(topic, source) }),
                 }
             }
         }
@@ -120,6 +129,7 @@ impl Task {
 
     /// Processes the oldest of the records at the queues' heads; gives its topic, if there was one.
     pub(crate) fn process_next(&mut self) -> Result<Option<TopicId>, TaskError> {
+        self.inputs.iter_mut().for_each(|input| input.stamp(&self.context));
         let head = |input: &Input| input.queue.front().map(|record| record.timestamp_ms);
         let oldest = (0..self.inputs.len())
             .filter_map(|index| Some((head(self.inputs.get(index)?)?, index)))
@@ -127,7 +137,8 @@ impl Task {
         let Some((_, index)) = oldest else { return Ok(None) };
         let input = &mut self.inputs[index];
         let Some(record) = input.queue.pop_front() else { return Ok(None) };
-        if record.timestamp_ms < 0 {
+        let mut fault = input.stamped();
+        if record.timestamp_ms < 0 && fault.is_none() {
             self.context.dropped.negative_timestamp += 1;
         } else {
             let (topic, partition) = (input.topic, self.id.partition);
@@ -135,8 +146,11 @@ impl Task {
             self.context.place = Some((topic, partition, record.offset));
             for source in &input.sources {
                 let (boundary, source) = &mut self.sources[*source];
-                let receive = |context: &mut Context| Ok(source.receive(context, topic, &record)?);
-                boundary.call(&mut self.context, receive)?;
+                match fault.take() {
+                    Some(fault) => boundary.judge(&mut self.context, fault)?,
+                    None => boundary
+                        .receive(&mut self.context, |context| source.receive(context, topic, &record))?,
+                }
             }
             if !self.context.letters.is_empty() {
                 post(&mut self.context, partition, &record, topic);
@@ -227,7 +241,26 @@ impl Input {
             position: None,
             next_offset: 0,
             caught_up: false,
+            stamping: None,
+            partition_ms: -1,
+            head: None,
         }
+    }
+
+    /// Gives the head of the queue its time, once.
+    fn stamp(&mut self, context: &Context) {
+        let (Some(stamping), None) = (&self.stamping, &self.head) else { return };
+        let Some(record) = self.queue.front_mut() else { return };
+        let stamped = stamp(stamping, context, self.topic, record, self.partition_ms);
+        self.head = Some(stamped.map(|timestamp_ms| {
+            record.timestamp_ms = timestamp_ms;
+            self.partition_ms = self.partition_ms.max(timestamp_ms);
+        }));
+    }
+
+    /// Why the record that was the head has no time, if it has none.
+    fn stamped(&mut self) -> Option<BoxError> {
+        self.head.take()?.err()
     }
 }
 

@@ -2,7 +2,8 @@
 //! headers, and streams that come together.
 
 use klamm::streams::{
-    ErrorPolicy, Joined, Partitions, Produced, Repartitioned, StreamsBuilder, Topology, TopologyTestDriver,
+    Consumed, ErrorPolicy, Joined, Partitions, Produced, Repartitioned, StreamsBuilder, Timestamps, Topology,
+    TopologyTestDriver,
 };
 
 fn by_country() -> Topology {
@@ -169,4 +170,64 @@ fn a_stream_of_options_as_a_table_and_a_stream_again() {
         let records = driver.output::<String, Option<i64>>(topic).read_all();
         assert_eq!(records, [("k".to_owned(), Some(1)), ("k".to_owned(), None)], "{topic}");
     }
+}
+
+fn stamped(timestamps: Timestamps, policy: ErrorPolicy) -> TopologyTestDriver {
+    let mut streams = StreamsBuilder::new();
+    let consumed = Consumed::<String, String>::default().timestamps(timestamps);
+    streams.stream_with("in", consumed).to("out");
+    TopologyTestDriver::with_policy(streams.build().unwrap(), policy)
+}
+
+fn times(driver: &TopologyTestDriver) -> Vec<i64> {
+    driver.output::<String, String>("out").read_all().into_iter().map(|record| record.timestamp_ms).collect()
+}
+
+#[test]
+fn a_negative_time_is_what_the_source_makes_of_it() {
+    let pipe =
+        |driver: &TopologyTestDriver, at| driver.input::<String, String>("in").pipe("k", "v").try_at(at);
+    let driver = stamped(Timestamps::FailIfNegative, ErrorPolicy::fail());
+    pipe(&driver, 5).unwrap();
+    let error = pipe(&driver, -3).unwrap_err().to_string();
+    assert!(error.contains("operator `in` failed at the record at in-0 offset 1"), "{error}");
+    assert!(error.contains("its timestamp -3 is negative"), "{error}");
+    let driver = stamped(Timestamps::FailIfNegative, ErrorPolicy::dead_letter("dlt"));
+    [4, -3, 0].map(|at| pipe(&driver, at).unwrap());
+    assert_eq!((times(&driver), driver.dropped().dead_lettered), (vec![4, 0], 1));
+
+    let driver = stamped(Timestamps::PartitionTimeIfNegative, ErrorPolicy::fail());
+    [-1, 7, 3, -1].map(|at| pipe(&driver, at).unwrap());
+    assert_eq!(times(&driver), [7, 3, 7]);
+    assert_eq!(driver.dropped().negative_timestamp, 1, "there was no time yet");
+}
+
+#[test]
+fn a_time_out_of_the_value_decides_which_record_is_next() {
+    let mut streams = StreamsBuilder::new();
+    let consumed = Consumed::<String, Option<i64>>::default().timestamp_of(|value| match value {
+        Some(13) => panic!("a bad number"),
+        value => value.unwrap_or(-1),
+    });
+    streams.stream_with(["a", "b"], consumed).on_error(ErrorPolicy::skip()).to("out");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    let input = driver.input::<String, i64>("a");
+    [40, -5, 13, 20].map(|value| input.pipe("k", value).at(1));
+    input.pipe_tombstone("k").at(9);
+    driver.input::<String, String>("b").pipe("k", "no number").at(2);
+    let out = driver.output::<String, Option<i64>>("out").read_all();
+    let times: Vec<_> = out.into_iter().map(|record| (record.value, record.timestamp_ms)).collect();
+    assert_eq!(times, [(Some(40), 40), (Some(20), 20), (None, 9)]);
+    let dropped = driver.dropped();
+    assert_eq!((dropped.negative_timestamp, dropped.failed, dropped.unreadable), (1, 1, 1));
+}
+
+#[test]
+fn a_topics_records_have_one_time() {
+    let mut streams = StreamsBuilder::new();
+    streams.stream::<String, String>("in").to("a");
+    let consumed = Consumed::<String, String>::default().timestamps(Timestamps::WallClock);
+    streams.stream_with("in", consumed).to("b");
+    let error = streams.build().unwrap_err().to_string();
+    assert!(error.starts_with("the sources `in`, `in-2` read topic `in`"), "{error}");
 }

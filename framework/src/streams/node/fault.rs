@@ -16,6 +16,7 @@ use crate::listener::BoxError;
 use crate::streams::error::{RecordPlace, TaskError};
 use crate::streams::incoming::Incoming;
 use crate::streams::policy::{ErrorPolicy, LastResort};
+use crate::streams::stamps::{Moment, Stamping};
 
 /// The header that names the kind of failure, as Kafka Streams has it.
 const EXCEPTION: &str = "__streams.errors.exception";
@@ -89,6 +90,52 @@ impl Boundary {
             let (timestamp_ms, headers) = at.changed()?;
             Ok(Applied { result, timestamp_ms, headers })
         })
+    }
+
+    /// Lets a source take a record. What its policy is about is reading it; behind that, operators have their own
+    /// boundaries, and what comes through them all the same has to stop the task: it may have half happened.
+    #[inline]
+    pub(crate) fn receive(
+        &self,
+        context: &mut Context,
+        mut run: impl FnMut(&mut Context) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        context.reading = false;
+        let mut attempt = |context: &mut Context| guarded(|| run(context).map_err(BoxError::from));
+        match attempt(context) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.receive_again(context, fault, &mut attempt),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn receive_again(
+        &self,
+        context: &mut Context,
+        mut fault: BoxError,
+        attempt: &mut dyn FnMut(&mut Context) -> Result<(), BoxError>,
+    ) -> Result<(), TaskError> {
+        for pause in self.policy.pauses() {
+            if !context.reading {
+                break;
+            }
+            (context.pause)(pause);
+            context.reading = false;
+            match attempt(context) {
+                Ok(()) => return Ok(()),
+                Err(next) => fault = next,
+            }
+        }
+        match context.reading {
+            true => self.judge(context, fault),
+            false => self.failing(format!("below {}", self.operator).into()).judge(context, fault),
+        }
+    }
+
+    /// The same boundary where there is no other way than to fail.
+    fn failing(&self, operator: Arc<str>) -> Self {
+        Self { operator, policy: Arc::default(), letters: None }
     }
 
     #[cold]
@@ -175,6 +222,19 @@ pub(crate) fn post(context: &mut Context, partition: i32, record: &Incoming, sou
     }
 }
 
+/// A record's time, where its source says how it gets one.
+pub(crate) fn stamp(
+    stamping: &Stamping,
+    context: &Context,
+    topic: TopicId,
+    record: &Incoming,
+    partition_ms: i64,
+) -> Result<i64, BoxError> {
+    let now_ms = context.clock.as_ref().map_or(0, |clock| clock.now_ms());
+    let moment = Moment { topic: context.topic(topic), partition_ms, now_ms };
+    guarded(|| stamping(record, &moment))
+}
+
 /// Runs what may panic.
 #[inline]
 fn guarded<R>(run: impl FnOnce() -> Result<R, BoxError>) -> Result<R, BoxError> {
@@ -197,8 +257,7 @@ impl<K, V> Processor<K, V> for Guarded<K, V> {
         let run = || inner.borrow_mut().process(context, record).map_err(BoxError::from);
         let Err(fault) = guarded(run) else { return Ok(()) };
         if self.writes && fault.is::<Panicked>() {
-            let failing = Boundary { policy: Arc::default(), letters: None, ..self.boundary.clone() };
-            return failing.judge(context, fault);
+            return self.boundary.failing(Arc::clone(&self.boundary.operator)).judge(context, fault);
         }
         self.boundary.judge(context, fault)
     }

@@ -21,12 +21,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::Headers;
+use klamm_runtime::Clock;
 
 use super::error::TaskError;
 use crate::listener::BoxError;
 
 pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
-pub(crate) use fault::{Boundary, Guarded, Letter, UserError, post};
+pub(crate) use fault::{Boundary, Guarded, Letter, UserError, post, stamp};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub use record_context::RecordContext;
 pub(crate) use routed::RoutedTopics;
@@ -135,6 +136,10 @@ pub(crate) struct Context {
     /// Asks how many partitions a topic has; without it, each has one.
     pub(crate) ask_partition_count: Option<AskPartitionCount>,
     partition_counts: HashMap<TopicId, i32>,
+    /// Whether the source is still reading the record in work: until then, nothing has been done with it.
+    pub(crate) reading: bool,
+    /// Tells what time it is; without it, it is always the start of 1970.
+    pub(crate) clock: Option<Arc<dyn Clock>>,
 }
 
 /// Asks how many partitions a topic has.
@@ -155,6 +160,8 @@ impl Context {
             pause: std::thread::park_timeout,
             ask_partition_count: None,
             partition_counts: HashMap::new(),
+            reading: false,
+            clock: None,
         }
     }
 

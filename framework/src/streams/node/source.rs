@@ -37,11 +37,13 @@ pub(crate) struct StreamSource<K, V> {
 
 impl<K: 'static, V: 'static> Source for StreamSource<K, V> {
     fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
+        context.reading = true;
         let name = context.topic(topic);
         let at = TaskError::unreadable;
         let key = read(&*self.codec.key, name, record.key.as_ref()).map_err(|e| at(RecordPart::Key, e))?;
         let value =
             read(&*self.codec.value, name, record.value.as_ref()).map_err(|e| at(RecordPart::Value, e))?;
+        context.reading = false;
         self.children.forward(context, Record { key: &key, value: &value, timestamp_ms: record.timestamp_ms })
     }
 }
@@ -58,11 +60,13 @@ impl<K: 'static, V: 'static> Source for TableSource<K, V> {
             context.dropped.null_key += 1;
             return Ok(());
         };
+        context.reading = true;
         let name = context.topic(topic);
         let at = |part, source| TaskError::unreadable(part, Some(source));
         let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
         let value = record.value.as_ref().map(|value| self.codec.value.deserialize(name, value)).transpose();
         let value = value.map_err(|e| at(RecordPart::Value, e))?;
+        context.reading = false;
         self.kept.borrow().update(context, &key, record.timestamp_ms, Stamp::OfRecord, |_| value)
     }
 }

@@ -238,6 +238,7 @@ impl Worker {
         let mut task =
             Task::new(&shared.topology, id, shared.names.clone(), &mut open, options).map_err(at_task)?;
         task.context_mut().ask_partition_count = Some(ask_partition_count(&shared));
+        task.context_mut().clock = Some(Arc::clone(shared.client.clock()));
         let changelogs: Vec<ChangelogStart> = task
             .stores()
             .iter()

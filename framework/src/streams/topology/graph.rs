@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::streams::error::TopologyError;
 use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreLayout, StoreSpec};
 use crate::streams::policy::ErrorPolicy;
+use crate::streams::stamps::Stamping;
 
 /// The longest name of a store or repartition topic: the application's name and a suffix must fit
 /// beside it in a topic's 249.
@@ -79,6 +80,8 @@ pub(crate) struct Node {
     pub(crate) writes: bool,
     /// What becomes of what it cannot process, unless the application says it for all.
     pub(crate) policy: Option<Arc<ErrorPolicy>>,
+    /// How a source's records get their time, if not as their producer said.
+    pub(crate) stamping: Option<Stamping>,
 }
 
 /// A topic between two sub-topologies.
@@ -153,6 +156,10 @@ impl Graph {
         self.node(node).policy.as_ref().unwrap_or(&self.default_policy)
     }
 
+    pub(crate) fn stamp(&mut self, source: NodeId, stamping: Option<Stamping>) {
+        self.nodes[source.0].stamping = stamping;
+    }
+
     pub(crate) fn set_policy(&mut self, node: NodeId, policy: ErrorPolicy) {
         if let Some(topic) = policy.dead_letter_topic().map(str::to_owned) {
             self.check_name(&topic);
@@ -180,6 +187,7 @@ impl Graph {
             stores: Vec::new(),
             writes: false,
             policy: None,
+            stamping: None,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);

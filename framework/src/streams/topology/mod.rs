@@ -55,6 +55,7 @@ impl Topology {
         if !graph.nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
             return Err(TopologyError::NoSource);
         }
+        check_times(&graph)?;
         let sub_topologies = divide(&graph);
         let mut topics = BTreeSet::new();
         for sub_topology in &sub_topologies {
@@ -140,6 +141,25 @@ impl TopologyInner {
             true => "none".to_owned(),
             false => self.graph.stores.keys().cloned().collect::<Vec<_>>().join(", "),
         }
+    }
+}
+
+/// A record has one time, whatever reads it: sources that share a topic cannot each have their own.
+fn check_times(graph: &Graph) -> Result<(), TopologyError> {
+    let mut readers: BTreeMap<&TopicName, Vec<&graph::Node>> = BTreeMap::new();
+    for node in &graph.nodes {
+        if let NodeKind::Source { topics, .. } = &node.kind {
+            topics.iter().for_each(|topic| readers.entry(topic).or_default().push(node));
+        }
+    }
+    let differ =
+        |nodes: &Vec<&graph::Node>| nodes.len() > 1 && nodes.iter().any(|node| node.stamping.is_some());
+    match readers.into_iter().find(|(_, nodes)| differ(nodes)) {
+        None => Ok(()),
+        Some((topic, nodes)) => Err(TopologyError::TimesDiffer {
+            topic: topic.to_string(),
+            sources: nodes.iter().map(|node| format!("`{}`", node.name)).collect::<Vec<_>>().join(", "),
+        }),
     }
 }
 
