@@ -14,10 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use klamm_client::Headers;
 
-use super::error::{OnBadRecord, TaskError};
+use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, Output, OutputKind, TopicId};
 use super::options::Serdes;
+use super::policy::ErrorPolicy;
 use super::query::StoreReader;
 use super::task::{Task, TaskId, TaskOptions};
 use super::topology::{Topology, TopologyInner};
@@ -54,22 +55,23 @@ struct Core {
 impl TopologyTestDriver {
     /// A driver of `topology`, at time 0.
     pub fn new(topology: Topology) -> Self {
-        Self::with_policy(topology, OnBadRecord::Fail)
+        Self::with_policy(topology, ErrorPolicy::fail())
     }
 
-    /// A driver that treats unreadable records as `on_bad_record` says.
-    pub fn with_policy(topology: Topology, on_bad_record: OnBadRecord) -> Self {
-        Self::start(topology, TaskOptions { on_bad_record, cache_bytes: 0 })
+    /// A driver whose operators treat what they cannot process as `policy` says, unless they have their own. It does
+    /// not wait between attempts.
+    pub fn with_policy(topology: Topology, policy: ErrorPolicy) -> Self {
+        Self::start(topology, policy, TaskOptions { cache_bytes: 0 })
     }
 
     /// A driver that holds table updates back until [`commit`](Self::commit), as an application does with its cache of
     /// `cache_bytes`: of each key only the last update is told.
     pub fn cached(topology: Topology, cache_bytes: usize) -> Self {
-        Self::start(topology, TaskOptions { on_bad_record: OnBadRecord::Fail, cache_bytes })
+        Self::start(topology, ErrorPolicy::fail(), TaskOptions { cache_bytes })
     }
 
-    fn start(topology: Topology, options: TaskOptions) -> Self {
-        let topology = topology.inner;
+    fn start(topology: Topology, policy: ErrorPolicy, options: TaskOptions) -> Self {
+        let topology = topology.with_default_policy(&policy).unwrap_or_else(|error| panic!("{error}")).inner;
         let names = topology.topic_names(APPLICATION_ID);
         let mut engines = HashMap::new();
         let mut tasks = Vec::new();
@@ -81,7 +83,9 @@ impl TopologyTestDriver {
             };
             let id = TaskId { sub_topology, partition: 0 };
             let task = Task::new(&topology, id, names.clone(), &mut open, options);
-            tasks.push(task.unwrap_or_else(|error| panic!("the task cannot be made: {error}")));
+            let mut task = task.unwrap_or_else(|error| panic!("the task cannot be made: {error}"));
+            task.context_mut().pause = |_| {};
+            tasks.push(task);
         }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
         let (is_cached, logged) = (options.cache_bytes > 0, HashMap::new());
@@ -127,6 +131,12 @@ impl TopologyTestDriver {
         key: impl Serde<K>,
         value: impl Serde<V>,
     ) -> TestOutput<K, V> {
+        if let Some(known) = self.core.borrow().topology.written_topics()
+            && !known.contains(topic)
+        {
+            let known: Vec<_> = known.into_iter().collect();
+            panic!("the topology does not write `{topic}`, but: {}", known.join(", "));
+        }
         TestOutput { core: Rc::clone(&self.core), topic: topic.to_owned(), serdes: Serdes::of(key, value) }
     }
 
@@ -255,7 +265,7 @@ impl Core {
             } else {
                 waiting.push_back((output.topic, incoming(&output)));
             }
-            let name = self.topology.topics[output.topic.0 as usize].to_string();
+            let name = self.topology.topic_name(output.topic);
             self.written.entry(name).or_default().push_back(output);
         }
     }

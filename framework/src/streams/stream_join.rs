@@ -8,7 +8,8 @@ use super::node::{
     Joiner, NodeFactory, Pass, Side, StoreLayout, StoreSpec, StreamStreamJoin, Unmatched, inner_node, node,
 };
 use super::options::{Materialized, Serdes};
-use super::stream::{KStream, add_repartition};
+use super::outlets::add_repartition;
+use super::stream::KStream;
 use super::topology::{Graph, NodeId};
 use super::windows::JoinWindows;
 use crate::serde::{Bytes, BytesSerde, DefaultSerde, Serde};
@@ -207,8 +208,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
             for (index, spec) in [left, right].into_iter().chain(shared).enumerate() {
                 let name = spec.name.to_string();
                 graph.store(spec, if index == 1 { that } else { this });
-                graph.connect_store(this, &name);
-                graph.connect_store(that, &name);
+                graph.write_store(this, &name);
+                graph.write_store(that, &name);
             }
             graph.step(&[this, that], operation, inner_node::<K, VO, _, _, _>(|children| Pass { children }))
         });

@@ -8,11 +8,14 @@ mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
 mod describe;
+mod errors;
+mod fingerprint;
 mod foreign_keys;
 mod grouped_tables;
 mod joins;
 mod nulls;
 mod processors;
+mod routing;
 mod stateless;
 mod stores;
 mod stream_joins;

@@ -13,7 +13,7 @@ use klamm_client::Headers;
 
 use super::ordered_store::{OrderedStore, Row};
 use super::wiring::Flush;
-use super::{Children, Context, NodeFactory, Processor, Record, StoreCodec};
+use super::{Boundary, Children, Context, NodeFactory, Processor, Record, StoreCodec};
 use crate::listener::BoxError;
 use crate::store::{StoreError, prefix_end};
 use crate::streams::error::TaskError;
@@ -49,7 +49,7 @@ struct Inner<K, V, P: UserProcessor<K, V>> {
 
 /// What a processor reaches through its context.
 struct Parts<K2, V2> {
-    operator: Arc<str>,
+    boundary: Boundary,
     stores: BTreeMap<Arc<str>, Connected>,
     schedules: Vec<Schedule>,
     next_id: u64,
@@ -82,8 +82,8 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> ProcessorStep<K, V, P> {
                 let (codec, types) = (Arc::clone(&spec.codec), spec.types);
                 connected.insert(Arc::clone(name), Connected { store, codec, types });
             }
-            let operator = wiring.operator(id);
-            let parts = Parts { operator, stores: connected, schedules: Vec::new(), next_id: 0, children };
+            let boundary = wiring.boundary(id);
+            let parts = Parts { boundary, stores: connected, schedules: Vec::new(), next_id: 0, children };
             let inner = Rc::new(RefCell::new(Inner { processor: make(), parts, types: PhantomData }));
             wiring.punctuates(Rc::clone(&inner) as Rc<RefCell<dyn Punctuates>>);
             wiring.flush_at_commit(Rc::clone(&inner) as Rc<RefCell<dyn Flush>>);
@@ -98,17 +98,15 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Processor<K, V> for Process
         let Record { key, value, timestamp_ms } = record;
         let mut seen = ProcessorContext { context, parts: &mut inner.parts, timestamp_ms };
         let done = inner.processor.process(&mut seen, InRecord { key, value, timestamp_ms });
-        done.map_err(|error| inner.parts.failed(error))
+        done.map_err(failed)
     }
 }
 
-impl<K2, V2> Parts<K2, V2> {
-    /// An error of what follows is that one's; anything else is the processor's.
-    fn failed(&self, error: BoxError) -> TaskError {
-        match error.downcast::<TaskError>() {
-            Ok(error) => *error,
-            Err(source) => TaskError::Processor { operator: self.operator.to_string(), source },
-        }
+/// An error of what follows is that one's; anything else is the processor's.
+fn failed(error: BoxError) -> TaskError {
+    match error.downcast::<TaskError>() {
+        Ok(error) => *error,
+        Err(error) => TaskError::User(error),
     }
 }
 
@@ -135,9 +133,13 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Inner<K, V, P> {
             context.headers = Headers::new();
             context.place = None;
             context.punctuated = true;
-            let mut seen = ProcessorContext { context, parts: &mut self.parts, timestamp_ms: now_ms };
-            let done = self.processor.punctuate(&mut seen, Punctuation { id, kind, timestamp_ms: now_ms });
-            done.map_err(|error| self.parts.failed(error))?;
+            let Self { processor, parts, .. } = self;
+            let boundary = parts.boundary.clone();
+            let punctuation = Punctuation { id, kind, timestamp_ms: now_ms };
+            boundary.call(context, |context| {
+                let mut seen = ProcessorContext { context, parts, timestamp_ms: now_ms };
+                processor.punctuate(&mut seen, punctuation)
+            })?;
         }
         Ok(())
     }
@@ -146,9 +148,13 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Inner<K, V, P> {
 impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Punctuates for Inner<K, V, P> {
     fn init(&mut self, context: &mut Context) -> Result<(), TaskError> {
         let timestamp_ms = context.now_ms;
-        let mut seen = ProcessorContext { context, parts: &mut self.parts, timestamp_ms };
-        let done = self.processor.init(&mut seen);
-        done.map_err(|error| self.parts.failed(error))
+        let Self { processor, parts, .. } = self;
+        let boundary = parts.boundary.clone();
+        let begin = |context: &mut Context| {
+            let mut seen = ProcessorContext { context, parts, timestamp_ms };
+            processor.init(&mut seen)
+        };
+        boundary.call(context, begin).map(drop)
     }
 
     fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError> {
@@ -194,7 +200,7 @@ pub struct ProcessorContext<'a, K2, V2> {
 impl<K2, V2> std::fmt::Debug for ProcessorContext<'_, K2, V2> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ProcessorContext")
-            .field("operator", &self.parts.operator)
+            .field("operator", &self.parts.boundary.operator)
             .field("timestamp_ms", &self.timestamp_ms)
             .finish_non_exhaustive()
     }
@@ -229,7 +235,11 @@ impl<K2: 'static, V2: 'static> ProcessorContext<'_, K2, V2> {
         let Some(connected) = self.parts.stores.get(&store.name) else {
             let known: Vec<&str> = self.parts.stores.keys().map(|name| &**name).collect();
             let (store, known) = (store.name.to_string(), known.join(", "));
-            return Err(StoreError::NotConnected { store, operator: self.parts.operator.to_string(), known });
+            return Err(StoreError::NotConnected {
+                store,
+                operator: self.parts.boundary.operator.to_string(),
+                known,
+            });
         };
         let codec =
             Arc::clone(&connected.codec).downcast::<StoreCodec<K, V>>().map_err(|_| StoreError::Types {

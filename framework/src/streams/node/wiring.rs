@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Child, Children, Context, ListTime, OrderedStore, Processor, Punctuates, Source, StoreCodec, StoreSpec,
-    TableChild, TableChildren, TableProcessor, TableStore, TaskStore, TopicId,
+    Boundary, Child, Children, Context, Guarded, GuardedTable, ListTime, OrderedStore, Processor, Punctuates,
+    RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
+    TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -59,6 +60,23 @@ where
     table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
 }
 
+/// A factory of processors that end faults themselves: what they forward to is not called inside their boundary.
+pub(crate) fn guarded_node<K, V, K2, V2, P>(
+    make: impl Fn(Boundary, Children<K2, V2>) -> P + Send + Sync + 'static,
+) -> NodeFactory
+where
+    K: 'static,
+    V: 'static,
+    K2: 'static,
+    V2: 'static,
+    P: Processor<K, V> + 'static,
+{
+    Arc::new(move |wiring, id| {
+        let processor = make(wiring.boundary(id), wiring.children(id)?);
+        Ok(Built::new::<K, V>(processor).guarding_itself())
+    })
+}
+
 /// Makes a source's entry point. Called once per task.
 pub(crate) type SourceFactory =
     Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Box<dyn Source>, TaskError> + Send + Sync>;
@@ -67,7 +85,10 @@ pub(crate) type SourceFactory =
 pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> + 'a;
 
 /// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`] or [`TableChild`].
-pub(crate) struct Built(Box<dyn Any>);
+pub(crate) struct Built {
+    child: Box<dyn Any>,
+    guards_itself: bool,
+}
 
 impl Built {
     pub(crate) fn new<K: 'static, V: 'static>(processor: impl Processor<K, V> + 'static) -> Self {
@@ -75,12 +96,34 @@ impl Built {
     }
 
     pub(crate) fn shared<K: 'static, V: 'static>(processor: Child<K, V>) -> Self {
-        Self(Box::new(processor))
+        Self { child: Box::new(processor), guards_itself: false }
+    }
+
+    /// No boundary needs to be put around it.
+    pub(crate) fn guarding_itself(self) -> Self {
+        Self { guards_itself: true, ..self }
     }
 
     pub(crate) fn table<K: 'static, V: 'static>(processor: impl TableProcessor<K, V> + 'static) -> Self {
         let processor: TableChild<K, V> = Rc::new(RefCell::new(processor));
-        Self(Box::new(processor))
+        Self { child: Box::new(processor), guards_itself: false }
+    }
+}
+
+/// A processor that a boundary can be put around.
+trait Shielded: Clone + 'static {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self;
+}
+
+impl<K: 'static, V: 'static> Shielded for Child<K, V> {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self {
+        Rc::new(RefCell::new(Guarded { inner: self, boundary, writes }))
+    }
+}
+
+impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self {
+        Rc::new(RefCell::new(GuardedTable { inner: self, boundary, writes }))
     }
 }
 
@@ -155,7 +198,7 @@ impl<'a> Wiring<'a> {
         })
     }
 
-    fn built<C: Clone + 'static>(&mut self, nodes: &'a [NodeId]) -> Result<Vec<C>, TaskError> {
+    fn built<C: Shielded>(&mut self, nodes: &'a [NodeId]) -> Result<Vec<C>, TaskError> {
         let graph = self.graph;
         let mut children = Vec::new();
         for &child in nodes {
@@ -167,8 +210,14 @@ impl<'a> Wiring<'a> {
                 let built = factory(self, child)?;
                 self.nodes.insert(child, built);
             }
-            let built = self.nodes.get(&child).and_then(|built| built.0.downcast_ref::<C>());
-            children.push(built.expect("the typed builder connects nodes of the same types only").clone());
+            let built = self.nodes.get(&child);
+            let guards_itself = built.is_some_and(|built| built.guards_itself);
+            let typed = built.and_then(|built| built.child.downcast_ref::<C>());
+            let inner = typed.expect("the typed builder connects nodes of the same types only").clone();
+            children.push(match guards_itself {
+                true => inner,
+                false => inner.behind(self.boundary(child), graph.node(child).writes),
+            });
         }
         Ok(children)
     }
@@ -230,11 +279,6 @@ impl<'a> Wiring<'a> {
         Ok((store, spec))
     }
 
-    /// The name of a node.
-    pub(crate) fn operator(&self, node: NodeId) -> Arc<str> {
-        self.graph.node(node).name.as_str().into()
-    }
-
     /// Lets the clocks call `punctuates`.
     pub(crate) fn punctuates(&mut self, punctuates: Rc<RefCell<dyn Punctuates>>) {
         self.punctuating.push(punctuates);
@@ -243,6 +287,27 @@ impl<'a> Wiring<'a> {
     /// A time that all users of the store `name` share, nothing at first.
     pub(crate) fn shared_time(&mut self, name: &str) -> Rc<Cell<i64>> {
         Rc::clone(self.times.entry(name.to_owned()).or_insert_with(|| Rc::new(Cell::new(i64::MIN))))
+    }
+
+    /// Where the faults of a node end.
+    pub(crate) fn boundary(&self, node: NodeId) -> Boundary {
+        let policy = self.graph.policy_of(node);
+        let letters = policy.dead_letter_topic().map(|topic| self.topic(&TopicName::User(topic.to_owned())));
+        let operator = self.graph.node(node).name.as_str().into();
+        Boundary { operator, policy: Arc::clone(policy), letters }
+    }
+
+    /// The topic of a sink, if it is not for the record to choose.
+    pub(crate) fn sink_topic(&self, node: NodeId) -> Option<TopicId> {
+        match &self.graph.node(node).kind {
+            NodeKind::Sink { topic, .. } => topic.as_ref().map(|topic| self.topic(topic)),
+            NodeKind::Source { .. } | NodeKind::Step { .. } => None,
+        }
+    }
+
+    /// The ids of topics that records choose.
+    pub(crate) fn routed(&self) -> Arc<RoutedTopics> {
+        Arc::clone(&self.graph.routed)
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {

@@ -21,6 +21,7 @@ mod error;
 mod lag;
 mod outbox;
 mod pump;
+mod remember;
 mod restore;
 mod shared;
 mod start;
