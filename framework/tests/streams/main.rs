@@ -8,7 +8,17 @@ mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
 mod describe;
+#[cfg(feature = "testing")]
+mod exactly_once;
 mod joins;
 mod nulls;
+#[cfg(feature = "testing")]
+mod pipeline;
+#[cfg(feature = "testing")]
+mod restores;
+#[cfg(feature = "testing")]
+mod running;
 mod stateless;
 mod stores;
+#[cfg(feature = "testing")]
+mod zombies;
