@@ -43,8 +43,9 @@ async fn states_can_be_watched(kit: TestKit) {
 async fn slow_records_do_not_hold_up_commits(kit: TestKit) {
     let mut pipeline = Pipeline::new(&kit).await;
     let mut streams = StreamsBuilder::new();
-    let slow = streams.stream::<String, String>("in").inspect(|_, _| {
+    let slow = streams.stream::<String, String>("in").map_values(|value| {
         std::thread::sleep(Duration::from_millis(5));
+        value.clone()
     });
     slow.to("echo");
     pipeline.feed(2_000).await;
