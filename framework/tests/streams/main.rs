@@ -9,15 +9,25 @@ mod aggregations;
 mod applications;
 mod describe;
 mod errors;
+#[cfg(feature = "testing")]
+mod exactly_once;
 mod fingerprint;
 mod foreign_keys;
 mod grouped_tables;
 mod joins;
 mod nulls;
+#[cfg(feature = "testing")]
+mod pipeline;
 mod processors;
+#[cfg(feature = "testing")]
+mod restores;
 mod routing;
+#[cfg(feature = "testing")]
+mod running;
 mod stateless;
 mod stores;
 mod stream_joins;
 mod table_joins;
 mod windows;
+#[cfg(feature = "testing")]
+mod zombies;

@@ -1,0 +1,207 @@
+//! How a thread's tasks come and go: made, restored, published, given up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::directory;
+use super::engines::{Engines, is_damaged};
+use super::error::StreamsError;
+use super::outbox::Outgoing;
+use super::restore::{ChangelogStart, RestoreRequest};
+use super::rewind::Lost;
+use super::running::Running;
+use super::shared::{Flow, Shared, lock};
+use super::worker::Worker;
+use crate::store::{Batch, StoreError};
+use crate::streams::error::TaskError;
+use crate::streams::incoming::Incoming;
+use crate::streams::node::{AskPartitionCount, StoreSpec, TopicId};
+use crate::streams::task::{Task, TaskId, TaskOptions};
+
+impl Worker {
+    pub(super) fn assign(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        flows: Vec<Arc<Flow>>,
+    ) -> Result<(), StreamsError> {
+        if let Some(running) = self.incarnation(id, epoch) {
+            running.flows.extend(flows);
+            return Ok(());
+        }
+        self.waiting.remove(&id);
+        let task = match self.open(id) {
+            Err(TaskError::Store(damage)) if is_damaged(&damage) => {
+                self.quarantine(id, &damage.to_string())?;
+                self.open(id)
+            }
+            other => other,
+        };
+        let task = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        let changelogs = changelogs(&task);
+        let generation = flows.first().map_or(-1, |flow| flow.generation);
+        let inputs = flows.iter().map(|flow| flow.partition.clone()).collect();
+        let (restore, unwanted) = oneshot::channel();
+        let restore = (!changelogs.is_empty()).then_some(restore);
+        let restoring = restore.is_some();
+        let (committed, processed_at_commit) = (HashMap::new(), 0);
+        let running = Running { task, epoch, generation, flows, restore, committed, processed_at_commit };
+        self.tasks.insert(id, running);
+        if restoring {
+            let request = RestoreRequest { task: id, epoch, changelogs, inputs, unwanted };
+            return self.links.restores.send(request).map_err(|_| StreamsError::Closed);
+        }
+        self.started(id);
+        Ok(())
+    }
+
+    fn open(&self, id: TaskId) -> Result<Task, TaskError> {
+        let shared = &self.links.shared;
+        let options = TaskOptions { cache_bytes: shared.config.cache_bytes / shared.config.threads };
+        let mut engines = Engines::new(shared, id);
+        let mut open = |spec: &StoreSpec| engines.open(spec);
+        let mut task = Task::new(&shared.topology, id, shared.names.clone(), &mut open, options)?;
+        task.context_mut().ask_partition_count = Some(ask_partition_count(shared));
+        task.context_mut().clock = Some(Arc::clone(&shared.clock));
+        Ok(task)
+    }
+
+    /// Applies what was read of a changelog; whether somebody wanted it.
+    pub(super) fn restored(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        topic: TopicId,
+        records: &[Incoming],
+        next_offset: i64,
+    ) -> Result<bool, StoreError> {
+        let Some(running) = self.incarnation(id, epoch).filter(|running| running.is_restoring()) else {
+            return Ok(false);
+        };
+        for store in running.task.stores() {
+            let mut store = store.borrow_mut();
+            if store.changelog() == Some(topic) {
+                store.restore(records, next_offset)?;
+            }
+        }
+        self.links.shared.restored.fetch_add(records.len() as u64, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    pub(super) fn restore_ended(&mut self, id: TaskId, epoch: u64) {
+        let Some(running) = self.incarnation(id, epoch) else { return };
+        if running.restore.take().is_some() {
+            self.started(id);
+        }
+    }
+
+    /// Lets queries see the stores of a task that processes from now on.
+    fn started(&self, id: TaskId) {
+        let Some(running) = self.tasks.get(&id) else { return };
+        {
+            let mut published = lock(&self.links.shared.stores);
+            for store in running.task.stores() {
+                let store = store.borrow();
+                let engine = Arc::downgrade(&store.engine());
+                published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
+            }
+        }
+        self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
+        self.links.shared.settle();
+    }
+
+    /// Gives tasks to the next owner, after a commit unless they are lost. If they are, nothing that this thread did since
+    /// the last commit counts: it may have been written among what the next owner writes.
+    pub(super) fn revoke(&mut self, ids: &[TaskId], commit: bool) -> Result<(), StreamsError> {
+        let failed = self.links.shared.has_failed();
+        if commit && !failed {
+            self.commit()?;
+        }
+        for id in ids {
+            let waiting = self.waiting.remove(id);
+            let Some(running) = self.drop_task(*id) else {
+                self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);
+                continue;
+            };
+            if running.is_restoring() {
+                self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
+            }
+            self.dropped_before.add(running.task.dropped());
+            for store in running.task.stores() {
+                let engine = store.borrow().engine();
+                if !running.is_restoring() && !running.has_changed() {
+                    // It has all of its changelog at this time, which its next owner here may ask.
+                    let position = Some(engine.position()?);
+                    engine.apply(&Batch { position, ..Batch::new() })?;
+                }
+                // What is on disk need not be restored.
+                engine.flush()?;
+            }
+        }
+        self.links.shared.settle();
+        if commit || failed {
+            Ok(())
+        } else {
+            self.start_over("the group has gone on without this member", None)
+        }
+    }
+
+    /// What a task has on disk cannot be gone on from.
+    pub(super) fn rebuild(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
+        if self.incarnation(id, epoch).is_none() {
+            return Ok(());
+        }
+        tracing::warn!(task = %id, why, "the stores are built anew from their changelogs");
+        drop(self.drop_task(id));
+        directory::remove(&self.links.shared.task_directory(id))?;
+        self.waiting.insert(id);
+        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], refused: None }))
+    }
+
+    /// A store turned out to be damaged while its task worked.
+    pub(super) fn put_aside(&mut self, id: TaskId, why: &str) -> Result<(), StreamsError> {
+        // All of them: this one is among those that are dropped, and its files are closed then.
+        self.start_over(why, None)?;
+        self.quarantine(id, why)
+    }
+
+    fn quarantine(&self, id: TaskId, why: &str) -> Result<(), StreamsError> {
+        let aside = directory::put_aside(&self.links.shared.task_directory(id))?;
+        tracing::error!(
+            task = %id, why, aside = %aside.display(),
+            "damaged state was put aside; the stores are built anew from their changelogs"
+        );
+        Ok(())
+    }
+
+    /// Takes a task off this thread, and its stores from those that can be queried.
+    pub(super) fn drop_task(&mut self, id: TaskId) -> Option<Running> {
+        let running = self.tasks.remove(&id)?;
+        let mut published = lock(&self.links.shared.stores);
+        for store in running.task.stores() {
+            if let Some(engines) = published.get_mut(&**store.borrow().name()) {
+                engines.remove(&id.partition);
+            }
+        }
+        Some(running)
+    }
+}
+
+/// For partitioners on this thread, which may wait.
+fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
+    let (client, runtime) = (shared.client.clone(), shared.runtime.clone());
+    Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
+}
+
+fn changelogs(task: &Task) -> Vec<ChangelogStart> {
+    let start = |store: &std::rc::Rc<std::cell::RefCell<dyn crate::streams::node::TaskStore>>| {
+        let store = store.borrow();
+        let (topic, position) = (store.changelog()?, store.position().changelog_offset);
+        let last_written_ms = store.engine().last_written_ms().ok().flatten();
+        Some(ChangelogStart { topic, store: Arc::clone(store.name()), position, last_written_ms })
+    };
+    task.stores().iter().filter_map(start).collect()
+}
