@@ -10,6 +10,7 @@ use klamm::testing::TestKit;
 pub(crate) const APPLICATION: &str = "pipeline";
 pub(crate) const CHANGELOG: &str = "pipeline-counts-changelog";
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
+const DEADLINE: Duration = Duration::from_secs(90);
 const PARTITIONS: i32 = 4;
 const KEYS: usize = 7;
 
@@ -22,6 +23,7 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     pub(crate) async fn new(kit: &TestKit) -> Self {
+        on_real_time(kit);
         for topic in ["in", "echo", "totals"] {
             kit.create_topic(topic, PARTITIONS).await;
         }
@@ -123,15 +125,32 @@ pub(crate) fn topology() -> Topology {
     streams.build().unwrap()
 }
 
+/// Stream threads work in real time: a paused clock would run ahead of them.
+pub(crate) fn on_real_time(kit: &TestKit) {
+    thread_local!(static RESUMED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    if kit.is_in_process() && !RESUMED.replace(true) {
+        tokio::time::resume();
+    }
+}
+
 /// Waits until it runs and all is processed and committed.
 pub(crate) async fn caught_up(app: &StreamsApp) {
-    app.caught_up().await.unwrap();
+    let caught_up = tokio::time::timeout(DEADLINE, app.caught_up()).await;
+    caught_up.unwrap_or_else(|_| panic!("not caught up: {app:?}")).unwrap();
     assert_eq!(app.state(), AppState::Running);
 }
 
-/// Looks again until it is so; tests have a deadline.
-pub(crate) async fn until(is_so: impl Fn() -> bool) {
-    while !is_so() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// Looks again until it is so.
+#[track_caller]
+pub(crate) fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let asked = std::panic::Location::caller();
+    async move {
+        let wait = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let so = tokio::time::timeout(DEADLINE, wait).await;
+        so.unwrap_or_else(|_| panic!("what {asked} waits for never happens"));
     }
 }

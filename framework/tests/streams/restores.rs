@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use klamm::client::admin::ConfigResource;
+use klamm::client::admin::{ConfigChange, ConfigResource};
 use klamm::client::testing::Answer;
 use klamm::client::{ApiKey, Record, TopicPartition};
 use klamm::streams::{StreamsApp, StreamsBuilder, StreamsConfig, Topology};
 use klamm::testing::TestKit;
 
-use crate::pipeline::{CHANGELOG, Pipeline, SESSION, caught_up, topology, until};
+use crate::pipeline::{CHANGELOG, Pipeline, SESSION, caught_up, on_real_time, topology, until};
 
 /// What an earlier restore still had under way was applied to the next incarnation of its task, and its end ended the
 /// next one's.
@@ -77,6 +77,7 @@ async fn all(app: &StreamsApp) -> Vec<(String, String)> {
 
 /// An instance has `a` and `b`; another one deletes `a`, of which nothing is left in the changelog; the first is back.
 async fn back_after_a_deletion(kit: &TestKit, forget: impl AsyncFn(&TestKit)) {
+    on_real_time(kit);
     kit.create_topic("users", 1).await;
     let root = tempfile::tempdir().unwrap();
     let (here, there) = (root.path().join("here"), root.path().join("there"));
@@ -103,8 +104,12 @@ async fn back_after_a_deletion(kit: &TestKit, forget: impl AsyncFn(&TestKit)) {
 #[klamm::test]
 async fn rows_whose_deletion_is_not_in_the_log_any_more_do_not_come_back(kit: TestKit) {
     back_after_a_deletion(&kit, async |kit: &TestKit| {
+        let changes = [(ConfigResource::topic(USERS_CHANGELOG), vec![ConfigChange::set("cleanup.policy", "delete")])];
+        let changed = kit.client().admin().alter_configs(&changes.into()).await.unwrap();
+        assert!(changed.values().all(Result::is_ok), "{changed:?}");
         let before = [(TopicPartition::new(USERS_CHANGELOG, 0), 3)].into();
-        kit.client().admin().delete_records(&before).await.unwrap();
+        let deleted = kit.client().admin().delete_records(&before).await.unwrap();
+        assert!(deleted.values().all(Result::is_ok), "{deleted:?}");
     })
     .await;
 }
@@ -131,7 +136,7 @@ async fn a_store_that_is_older_than_tombstones_is_built_anew(kit: TestKit) {
     caught_up(&other).await;
     other.close().await.unwrap();
     let changelog = ConfigResource::topic(CHANGELOG);
-    let set = klamm::client::admin::ConfigChange::set("delete.retention.ms", "0");
+    let set = ConfigChange::set("delete.retention.ms", "0");
     kit.client().admin().alter_configs(&[(changelog, vec![set])].into()).await.unwrap();
     let anew = topology().start(pipeline.config(1)).await.unwrap();
     caught_up(&anew).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use klamm::client::testing::Answer;
 use klamm::client::{ApiKey, ErrorCode, TopicPartition};
-use klamm::streams::StreamsError;
+use klamm::streams::{AppState, StreamsError};
 use klamm::testing::TestKit;
 
 use crate::pipeline::{APPLICATION, CHANGELOG, Pipeline, SESSION, caught_up, topology, until};
@@ -106,6 +106,26 @@ async fn a_coordinator_that_is_away_for_a_while_is_waited_for(kit: TestKit) {
     pipeline.feed(100).await;
     caught_up(&app).await;
     pipeline.is_exact(&[&app]).await;
+    app.close().await.unwrap();
+}
+
+#[klamm::test]
+async fn nothing_is_committed_whose_effects_are_not_acknowledged(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let app = topology().start(pipeline.config(1)).await.unwrap();
+    app.wait_for(AppState::Running).await.unwrap();
+    app.pause();
+    pipeline.feed(100).await;
+    kit.faults().always(ApiKey::Produce, Answer::Hang);
+    app.resume();
+    until(|| app.metrics().processed == 100).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for partition in 0..4 {
+        assert_eq!(kit.committed(APPLICATION, "in", partition).await, None);
+    }
+    kit.faults().behave().disconnect();
+    caught_up(&app).await;
+    pipeline.counts_are_right(&[&app]).await;
     app.close().await.unwrap();
 }
 

@@ -57,13 +57,19 @@ impl Running {
     pub(super) fn slice(&mut self, share: Duration, shared: &Shared) -> Result<(), TaskError> {
         let limit = shared.config.buffered_records;
         let mut slice = Slice::new(Instant::now(), share);
-        while self.is_ready() && self.process_next(limit, shared)? {
-            shared.processed.fetch_add(1, Ordering::Relaxed);
-            if !slice.goes_on(Instant::now) {
-                break;
+        let before = self.task.processed();
+        let mut ended = Ok(());
+        while self.is_ready() {
+            match self.process_next(limit, shared) {
+                Ok(true) if slice.goes_on(Instant::now) => {}
+                other => {
+                    ended = other.map(drop);
+                    break;
+                }
             }
         }
-        Ok(())
+        shared.processed.fetch_add(self.task.processed() - before, Ordering::Relaxed);
+        ended
     }
 
     fn process_next(&mut self, limit: usize, shared: &Shared) -> Result<bool, TaskError> {

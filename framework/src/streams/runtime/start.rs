@@ -130,7 +130,7 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
 
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(3);
 
-fn shared(
+pub(super) fn shared(
     topology: Arc<TopologyInner>,
     config: StreamsConfig,
     client: Client,

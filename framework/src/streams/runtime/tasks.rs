@@ -205,3 +205,104 @@ fn changelogs(task: &Task) -> Vec<ChangelogStart> {
     };
     task.stores().iter().filter_map(start).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use klamm_client::testing::FakeBroker;
+    use klamm_client::{Headers, TopicPartition};
+    use tokio::sync::mpsc as async_mpsc;
+
+    use super::super::outbox::ChangelogOffsets;
+    use super::super::shared::{Route, Shared};
+    use super::super::start::shared;
+    use super::super::worker::WorkerLinks;
+    use super::*;
+    use crate::streams::incoming::IncomingBatch;
+    use crate::streams::node::Dropped;
+    use crate::streams::{AppState, Materialized, StreamsBuilder, StreamsConfig};
+
+    const TASK: TaskId = TaskId { sub_topology: 0, partition: 0 };
+
+    /// A thread's inside, without the thread, and the restores it asks for.
+    async fn worker() -> (Worker, async_mpsc::UnboundedReceiver<RestoreRequest>) {
+        let broker = FakeBroker::start().await.unwrap();
+        let client = broker.client().await.unwrap();
+        let mut streams = StreamsBuilder::new();
+        let input = streams.stream::<String, String>("in").group_by_key();
+        input.count(Materialized::named("counts").in_memory());
+        let topology = streams.build().unwrap().inner;
+        let (sender, commands) = mpsc::channel();
+        let (rewound, _) = async_mpsc::unbounded_channel();
+        let nothing: [TopicPartition; 0] = [];
+        let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
+        let config = StreamsConfig::new("app", "");
+        let shared = Arc::new(shared(topology, config, client, vec![sender], rewound, ends));
+        let (outbox, _) = async_mpsc::channel(16);
+        let (restores, requests) = async_mpsc::unbounded_channel();
+        let worker = Worker {
+            links: WorkerLinks { shared, commands, outbox, restores },
+            tasks: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            changelogs: ChangelogOffsets::new(),
+            dropped_before: Dropped::default(),
+            next: None,
+        };
+        (worker, requests)
+    }
+
+    fn flow(shared: &Shared, epoch: u64) -> Arc<Flow> {
+        let partition = TopicPartition::new("in", 0);
+        let (_, topic) = shared.task_of(&partition).unwrap();
+        Arc::new(Flow::new(partition, topic, TASK, Route { worker: 0, epoch }, 1))
+    }
+
+    fn count(count: i64) -> Incoming {
+        Incoming {
+            offset: 0,
+            timestamp_ms: 1,
+            key: Some(Bytes::from_static(b"a")),
+            value: Some(Bytes::copy_from_slice(&count.to_be_bytes())),
+            headers: Headers::new(),
+        }
+    }
+
+    /// Messages between restore and thread had only the task's id: what an earlier restore had still under way was
+    /// written over what the next incarnation had counted, and its end ended the next one's.
+    #[tokio::test]
+    async fn what_was_meant_for_an_earlier_incarnation_does_not_reach_the_next() {
+        let (mut worker, mut requests) = worker().await;
+        let shared = Arc::clone(&worker.links.shared);
+        shared.starting.store(1, Ordering::Release);
+        worker.assign(TASK, 1, vec![flow(&shared, 1)]).unwrap();
+        let first = requests.try_recv().unwrap();
+        assert_eq!(first.epoch, 1);
+        worker.revoke(&[TASK], true).unwrap();
+        assert!(first.unwanted.await.is_err(), "a revoke ends the restore");
+        assert_eq!(shared.starting.load(Ordering::Acquire), 0);
+
+        shared.starting.store(1, Ordering::Release);
+        shared.settle();
+        worker.assign(TASK, 2, vec![flow(&shared, 2)]).unwrap();
+        let second = requests.try_recv().unwrap();
+        let changelog = second.changelogs[0].topic;
+        assert!(!worker.restored(TASK, 1, changelog, &[count(7)], 70).unwrap());
+        worker.restore_ended(TASK, 1);
+        worker.rebuild(TASK, 1, "for nothing").unwrap();
+        let (_, topic) = shared.task_of(&TopicPartition::new("in", 0)).unwrap();
+        let batch = IncomingBatch { records: vec![count(1)], next_offset: 1, is_last: true };
+        let records = super::super::shared::Command::Records { task: TASK, epoch: 1, topic, batch };
+        worker.obey(records).unwrap();
+        assert_eq!(*shared.state.borrow(), AppState::Rebalancing, "it is not restored");
+        let position = |worker: &Worker| worker.tasks[&TASK].task.stores()[0].borrow().position();
+        assert_eq!(position(&worker).changelog_offset, 0);
+        assert!(worker.restored(TASK, 2, changelog, &[count(5)], 50).unwrap());
+        worker.restore_ended(TASK, 2);
+        assert_eq!((position(&worker).changelog_offset, *shared.state.borrow()), (50, AppState::Running));
+        assert!(!worker.restored(TASK, 2, changelog, &[count(7)], 70).unwrap(), "it is over");
+        assert!(!worker.tasks.get_mut(&TASK).unwrap().is_ready(), "nothing of the earlier one is queued");
+    }
+}

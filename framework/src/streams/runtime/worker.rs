@@ -66,7 +66,7 @@ pub(super) struct Worker {
     /// Of tasks that are closed.
     pub(super) dropped_before: Dropped,
     /// Where the next round begins: after the task that had the last slice of one that was over too soon.
-    next: Option<TaskId>,
+    pub(super) next: Option<TaskId>,
 }
 
 impl Worker {
@@ -119,7 +119,7 @@ impl Worker {
         }
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), StreamsError> {
+    pub(super) fn obey(&mut self, command: Command) -> Result<(), StreamsError> {
         match command {
             Command::Assign { task, epoch, flows } => self.assign(task, epoch, flows)?,
             Command::Revoke { tasks, commit, done } => {
