@@ -33,6 +33,17 @@ pub enum TopologyError {
         /// The sources.
         sources: String,
     },
+    /// Several sources read one topic, and are not to begin at the same place.
+    #[error(
+        "the sources {sources} read topic `{topic}`, which can begin at one place only: give them the same \
+         `Consumed::offset_reset`"
+    )]
+    ResetsDiffer {
+        /// The topic.
+        topic: String,
+        /// The sources.
+        sources: String,
+    },
     /// Retention is about windows.
     #[error(
         "store `{store}` is to be kept for {retention:?}, but it has no windows whose age could be told: take \

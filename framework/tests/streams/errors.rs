@@ -139,7 +139,9 @@ fn a_retry_calls_the_closure_again_and_nothing_else() {
         let (upstream, counter) = (Arc::clone(&before), Arc::clone(&tries));
         let topology = between(|stream| {
             stream
-                .peek(move |_, _| drop(upstream.fetch_add(1, Ordering::Relaxed)))
+                .peek(move |_, _| {
+                    upstream.fetch_add(1, Ordering::Relaxed);
+                })
                 .map_values_in_context(move |at, _, value| {
                     at.headers_mut().push("try", Some("x".into()));
                     match counter.fetch_add(1, Ordering::Relaxed) {

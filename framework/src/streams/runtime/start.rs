@@ -59,6 +59,10 @@ impl Topology {
             // Tasks need the same partition number of all their topics; the range assignor gives that.
             .assignor(Assignor::Range)
             .auto_offset_reset(OffsetReset::Earliest)
+            .auto_offset_reset_of({
+                let resets = shared.topology.offset_resets();
+                move |topic| resets.get(topic).copied()
+            })
             .session_timeout(shared.config.session_timeout)
             .rebalance_listener(Arc::new(Rebalances { shared: Arc::downgrade(&shared) }))
             .start()
