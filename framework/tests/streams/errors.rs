@@ -10,6 +10,7 @@ use klamm::streams::{
 };
 
 type Text = KStream<String, String>;
+type Step = Box<dyn FnOnce(Text) -> Text>;
 
 /// `in` to `out`, with something between them.
 fn between(step: impl FnOnce(Text) -> Text) -> Topology {
@@ -48,7 +49,7 @@ fn check(value: &str) {
 }
 
 /// Every step whose closure gives an error at the value `bad`, by name.
-fn fallible_steps() -> Vec<(&'static str, Box<dyn FnOnce(Text) -> Text>)> {
+fn fallible_steps() -> Vec<(&'static str, Step)> {
     vec![
         ("filter", Box::new(|s| s.try_filter(|_, v| refuse(v).map(|()| true)))),
         ("map", Box::new(|s| s.try_map(|k, v| refuse(v).map(|()| (k.clone(), v.clone()))))),
@@ -62,7 +63,7 @@ fn fallible_steps() -> Vec<(&'static str, Box<dyn FnOnce(Text) -> Text>)> {
 }
 
 /// The same with a panic.
-fn panicking_steps() -> Vec<(&'static str, Box<dyn FnOnce(Text) -> Text>)> {
+fn panicking_steps() -> Vec<(&'static str, Step)> {
     vec![
         ("filter", Box::new(|s| s.filter(|_, v| refuse(v).map(|()| true).unwrap()))),
         ("map", Box::new(|s| s.map(|k, v| refuse(v).map(|()| (k.clone(), v.clone())).unwrap()))),

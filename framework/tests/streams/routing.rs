@@ -197,6 +197,8 @@ fn a_negative_time_is_what_the_source_makes_of_it() {
     let driver = stamped(Timestamps::FailIfNegative, ErrorPolicy::dead_letter("dlt"));
     [4, -3, 0].into_iter().for_each(|at| pipe(&driver, at).unwrap());
     assert_eq!((times(&driver), driver.dropped().dead_lettered), (vec![4, 0], 1));
+    let letter = driver.output::<String, String>("dlt").read().unwrap();
+    assert_eq!(letter.timestamp_ms, 0, "of the driver, it is always 1970; no broker would take -3");
 
     let driver = stamped(Timestamps::PartitionTimeIfNegative, ErrorPolicy::fail());
     [-1, 7, 3, -1].into_iter().for_each(|at| pipe(&driver, at).unwrap());
