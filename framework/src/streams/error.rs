@@ -65,8 +65,8 @@ pub enum TopologyError {
     },
     /// Two stores have one name; they would share a changelog.
     #[error(
-        "two state stores are named `{0}`, and would share a changelog: give one of them another name, in the call that \
-         makes it"
+        "two state stores are named `{0}`, and would share a changelog: give one of them another name, in the call \
+         that makes it"
     )]
     DuplicateStore(String),
     /// Two repartition topics have one name.

@@ -89,9 +89,9 @@ impl<K, V> Consumed<K, V> {
         Self { serdes: Serdes::of(key, value), stamping: None, offset_reset: None }
     }
 
-    /// Where to begin with topics of which the application has committed nothing, or the records that it was at are gone
-    /// (`auto.offset.reset`): at the oldest record unless set. Until something is committed of a topic, its records count
-    /// as [lag](crate::streams::StreamsApp::lag), wherever it begins.
+    /// Where to begin with topics of which the application has committed nothing, or the records that it was at are
+    /// gone (`auto.offset.reset`): at the oldest record unless set. Until something is committed of a topic, its
+    /// records count as [lag](crate::streams::StreamsApp::lag), wherever it begins.
     #[must_use]
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
         self.offset_reset = Some(reset);

@@ -333,7 +333,8 @@ async fn topics_that_do_not_fit_are_refused() {
         let users = streams.table::<String, String>("users");
         streams.stream::<String, String>("clicks").join(&users, |a, _| a.clone()).to("out");
         let error = streams.build().unwrap().start(cluster.config("a")).await.unwrap_err();
-        let expected = "topics that meet in `clicks.join` must have equally many partitions, and clicks has 3, users has 2";
+        let expected =
+            "topics that meet in `clicks.join` must have equally many partitions, and clicks has 3, users has 2";
         assert!(error.to_string().starts_with(expected), "{error}");
 
         let mut streams = StreamsBuilder::new();
