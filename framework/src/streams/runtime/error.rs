@@ -34,7 +34,7 @@ pub enum StreamsError {
     /// The topology is not the one that left its state here, and some of that state would be orphaned.
     #[error(
         "the topology has changed so that state of the application would be orphaned, as {path} shows; nothing was \
-         started:{list}"
+         started. Where the cluster is new, too, and nothing is to be kept, remove that file.{list}"
     )]
     Orphans {
         /// Where the earlier topology is written down.

@@ -115,6 +115,10 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
         .group(Arc::clone(shared.group()))
         .topics(shared.readers.keys().cloned())
         .auto_offset_reset(OffsetReset::Earliest)
+        .auto_offset_reset_of({
+            let resets = shared.topology.offset_resets();
+            move |topic| resets.get(topic).copied()
+        })
         .isolation(shared.config.isolation())
         .session_timeout(session)
         // Often enough that a member is sure of itself for half of a session, one lost heartbeat included.
