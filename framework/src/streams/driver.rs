@@ -14,6 +14,7 @@ use bytes::Bytes;
 use klamm_client::Headers;
 
 use super::error::{OnBadRecord, TaskError};
+use super::global;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, Output, OutputKind, TopicId};
 use super::options::Serdes;
@@ -53,7 +54,7 @@ impl TopologyTestDriver {
 
     /// A driver that treats unreadable records as `on_bad_record` says.
     pub fn with_policy(topology: Topology, on_bad_record: OnBadRecord) -> Self {
-        let topology = topology.inner;
+        let topology = topology.inner.for_one_run();
         let names = topology.topic_names(APPLICATION_ID);
         let options = TaskOptions { on_bad_record, cache_bytes: 0 };
         let mut engines = HashMap::new();
@@ -67,6 +68,9 @@ impl TopologyTestDriver {
             let id = TaskId { sub_topology, partition: 0 };
             let task = Task::new(&topology, id, names.clone(), &mut open, options);
             tasks.push(task.unwrap_or_else(|error| panic!("the task cannot be made: {error}")));
+        }
+        for table in topology.graph.globals.values() {
+            engines.insert(table.spec.name.to_string(), Arc::clone(&table.engine));
         }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
         let core = Core { topology, tasks, engines, next_offsets, written, now_ms: 0 };
@@ -131,7 +135,8 @@ impl Core {
         let mut read = Vec::new();
         for (name, id) in self.topology.topics.iter().zip(0..) {
             let id = TopicId(id);
-            if self.tasks.iter().any(|task| task.input_topics().any(|input| input == id)) {
+            let is_global = self.topology.graph.globals.contains_key(&name.to_string());
+            if is_global || self.tasks.iter().any(|task| task.input_topics().any(|input| input == id)) {
                 if name.to_string() == topic {
                     return id;
                 }
@@ -147,6 +152,10 @@ impl Core {
         let mut waiting = VecDeque::from([(topic, record)]);
         while let Some((topic, mut record)) = waiting.pop_front() {
             record.offset = self.next_offset(topic);
+            let name = self.topology.topics[topic.0 as usize].to_string();
+            if let Some(table) = self.topology.graph.globals.get(&name) {
+                global::apply(&*table.engine, [&record])?;
+            }
             let Some(reader) =
                 (self.tasks.iter_mut()).find(|task| task.input_topics().any(|input| input == topic))
             else {

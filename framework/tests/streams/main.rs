@@ -9,9 +9,12 @@ mod aggregations;
 mod applications;
 mod describe;
 mod foreign_keys;
+mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
 mod stateless;
 mod stores;
+#[cfg(feature = "embedded")]
+mod table_applications;
 mod table_joins;

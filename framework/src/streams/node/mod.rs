@@ -3,6 +3,7 @@
 mod aggregate;
 mod change_format;
 mod foreign_key;
+mod global;
 mod grouped_table;
 mod join;
 mod murmur3;
@@ -31,6 +32,7 @@ use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold};
 pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
+pub(crate) use global::{GlobalJoin, GlobalRows};
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub(crate) use ordered_store::{ListTime, OrderedStore};

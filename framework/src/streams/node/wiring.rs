@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Child, Children, Context, ListTime, OrderedStore, Processor, Source, StoreCodec, StoreSpec, TableChild,
-    TableChildren, TableProcessor, TableStore, TaskStore, TopicId,
+    Child, Children, Context, GlobalRows, ListTime, OrderedStore, Processor, Source, StoreCodec, StoreSpec,
+    TableChild, TableChildren, TableProcessor, TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -207,6 +207,14 @@ impl<'a> Wiring<'a> {
         self.ordered.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
         Ok((store, codec))
+    }
+
+    /// The rows of the global table of a topic.
+    pub(crate) fn global<K: 'static, V: 'static>(&self, topic: &str) -> GlobalRows<K, V> {
+        const TYPED: &str = "the typed builder hands a global table only to nodes of its types";
+        let table = self.graph.globals.get(topic).expect("a node names only tables of its topology");
+        let codec = Arc::clone(&table.spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        GlobalRows { topic: topic.into(), codec, engine: Arc::clone(&table.engine) }
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {

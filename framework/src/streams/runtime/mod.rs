@@ -18,6 +18,7 @@
 mod app;
 mod config;
 mod error;
+mod global;
 mod lag;
 mod outbox;
 mod pump;

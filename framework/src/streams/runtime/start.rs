@@ -15,7 +15,7 @@ use super::pump::{self, Rebalances};
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
 use super::worker::{self, WorkerLinks};
-use super::{restore, topics};
+use super::{global, restore, topics};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner};
 
@@ -28,7 +28,7 @@ impl Topology {
     /// # Errors
     /// The cluster cannot be reached, its topics do not fit, or a thread cannot be started.
     pub async fn start(self, config: StreamsConfig) -> Result<StreamsApp, StreamsError> {
-        let topology = self.inner;
+        let topology = self.inner.for_one_run();
         let client = match &config.client {
             Some(client) => client.clone(),
             None => {
@@ -49,6 +49,7 @@ impl Topology {
         for (index, commands) in commands.into_iter().enumerate() {
             start_worker(&shared, &background, &producer, index, commands)?;
         }
+        global::start(&shared, &background).await?;
         let consumer = shared
             .client
             .consumer()

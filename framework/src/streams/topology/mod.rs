@@ -23,7 +23,7 @@ pub struct Topology {
     pub(crate) inner: Arc<TopologyInner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TopologyInner {
     pub(crate) graph: Graph,
     pub(crate) sub_topologies: Vec<SubTopology>,
@@ -33,7 +33,7 @@ pub(crate) struct TopologyInner {
 }
 
 /// Nodes that are connected by edges or shared stores. Each runs as one task per partition.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SubTopology {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) sources: Vec<TopicName>,
@@ -56,6 +56,7 @@ impl Topology {
             topics.extend(sub_topology.sinks.iter().cloned());
         }
         topics.extend(graph.stores.keys().map(|store| TopicName::changelog(store)));
+        topics.extend(graph.globals.keys().cloned().map(TopicName::User));
         let topics: Vec<_> = topics.into_iter().collect();
         let topic_ids = (0..).map(TopicId).zip(&topics).map(|(id, topic)| (topic.clone(), id)).collect();
         Ok(Self { inner: Arc::new(TopologyInner { graph, sub_topologies, topics, topic_ids }) })
@@ -69,6 +70,20 @@ impl Topology {
 }
 
 impl TopologyInner {
+    /// The same for one application or test driver, whose global tables are its own.
+    pub(crate) fn for_one_run(self: Arc<Self>) -> Arc<Self> {
+        match self.graph.globals.is_empty() {
+            true => self,
+            false => Arc::new(Self { graph: self.graph.afresh(), ..Self::clone(&self) }),
+        }
+    }
+
+    /// A store by its name.
+    pub(crate) fn store(&self, name: &str) -> Option<&StoreSpec> {
+        let mut globals = self.graph.globals.values().map(|table| &table.spec);
+        self.graph.stores.get(name).or_else(|| globals.find(|spec| &*spec.name == name))
+    }
+
     /// The names of the topics of application `application_id`, by id.
     pub(crate) fn topic_names(&self, application_id: &str) -> Vec<Arc<str>> {
         self.topics.iter().map(|topic| topic.in_application(application_id).into()).collect()
@@ -82,10 +97,9 @@ impl TopologyInner {
     }
 
     pub(crate) fn known_stores(&self) -> String {
-        match self.graph.stores.is_empty() {
-            true => "none".to_owned(),
-            false => self.graph.stores.keys().cloned().collect::<Vec<_>>().join(", "),
-        }
+        let globals = self.graph.globals.values().map(|table| table.spec.name.to_string());
+        let names: Vec<String> = self.graph.stores.keys().cloned().chain(globals).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 }
 
