@@ -50,6 +50,16 @@ pub enum StoreError {
         /// The types asked for.
         asked: &'static str,
     },
+    /// A processor uses a store that it did not name.
+    #[error("`{operator}` did not name the store `{store}` in `Processor::stores`; it named: {known}")]
+    NotConnected {
+        /// The store.
+        store: String,
+        /// The processor.
+        operator: String,
+        /// What it named.
+        known: String,
+    },
     /// Windows were asked of a store that holds plain keys.
     #[error("state store `{store}` holds no windows: ask it with `get`")]
     NotWindowed {

@@ -151,12 +151,12 @@ impl<K: 'static, V: 'static> KTable<K, V> {
             graph.remembering.extend(self.stores.iter().chain(&other.stores).cloned());
             let registrations = graph.adopting(&join.names.registrations);
             let answers = graph.adopting(&join.names.answers);
-            let subscribe = graph.sink(self.node, registrations.clone(), subscribe);
+            let subscribe = graph.sink(self.node, Some(registrations.clone()), subscribe);
             let keep = graph.source(vec![registrations], keep);
             graph.store(subscriptions, keep);
             other.stores.iter().for_each(|store| graph.connect_store(keep, store));
             if self.graph.is(&other.graph) {
-                let tell = graph.sink(other.node, answers.clone(), tell);
+                let tell = graph.sink(other.node, Some(answers.clone()), tell);
                 graph.connect_store(tell, &join.names.store);
             }
             let results = graph.source(vec![answers], results);

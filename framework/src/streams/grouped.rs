@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::builder::key_value_store;
 use super::node::{Aggregate, Fold, Kept, node};
 use super::options::{Grouped, Materialized};
-use super::stream::{KStream, add_repartition};
+use super::outlets::add_repartition;
+use super::stream::KStream;
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
 use super::windowed::WindowedBy;
@@ -128,6 +129,9 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
             return self.stream.node;
         }
         let mut repartitioned = self.repartitioned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(source), None) = (*repartitioned, &self.grouped.name) {
+            graph.name_repartition_after(source, store);
+        }
         *repartitioned.get_or_insert_with(|| {
             let name = self.grouped.name.as_deref().unwrap_or(store);
             add_repartition(graph, self.stream.node, name, None, &self.grouped.serdes)

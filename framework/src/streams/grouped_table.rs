@@ -154,7 +154,7 @@ where
         let (topic, mapper) = (wiring.topic(&written), Arc::clone(&mapper));
         Ok(GroupChanges { topic, codec: out.clone(), mapper })
     });
-    graph.sink(parent, topic.clone(), factory);
+    graph.sink(parent, Some(topic.clone()), factory);
     let source = Arc::new(move |wiring: &mut Wiring<'_>, node: NodeId| {
         let children = wiring.table_children(node)?;
         Ok(Box::new(GroupSource::<K2, V2> { codec: codec.clone(), children }) as Box<_>)

@@ -8,13 +8,19 @@ mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
 mod describe;
+mod errors;
+mod fingerprint;
 mod foreign_keys;
 mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
+mod processors;
+mod routing;
 mod stateless;
 mod stores;
+mod stream_joins;
 #[cfg(feature = "embedded")]
 mod table_applications;
 mod table_joins;
+mod windows;

@@ -164,15 +164,10 @@ pub(crate) struct SubscriptionSource<KO, VR> {
 }
 
 impl<KO: 'static, VR: 'static> Source for SubscriptionSource<KO, VR> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
+        context.reading = true;
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, Some(source));
+        let at = |part, source| TaskError::unreadable(part, Some(source));
         let Some(bytes) = &record.value else { return Ok(()) };
         let subscription = Subscription::read(bytes).map_err(|reason| {
             at(RecordPart::Value, SerdeError::deserialize::<VR>("a subscription", bytes.len(), reason))
@@ -184,6 +179,7 @@ impl<KO: 'static, VR: 'static> Source for SubscriptionSource<KO, VR> {
             return Ok(());
         };
         let key = self.foreign_key.deserialize(name, foreign_key).map_err(|e| at(RecordPart::Key, e))?;
+        context.reading = false;
         let keeps = matches!(subscription.instruction, Instruction::Answer | Instruction::AnswerIfFound);
         let combined = combined_key(foreign_key, &subscription.primary_key);
         let kept = keeps.then(|| bytes.clone());
@@ -258,15 +254,10 @@ impl<F, K: 'static, V: 'static, VR: 'static, VO: 'static> Source for AnswerSourc
 where
     F: Fn(&V, Option<&VR>) -> Option<VO>,
 {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
+        context.reading = true;
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, Some(source));
+        let at = |part, source| TaskError::unreadable(part, Some(source));
         let (Some(key), Some(bytes)) = (&record.key, &record.value) else { return Ok(()) };
         let answer = Answer::read(bytes).map_err(|reason| {
             at(RecordPart::Value, SerdeError::deserialize::<VR>("an answer", bytes.len(), reason))
@@ -274,6 +265,7 @@ where
         let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
         let right = answer.value.map(|value| self.right_value.deserialize(name, &value)).transpose();
         let right = right.map_err(|e| at(RecordPart::Value, e))?;
+        context.reading = false;
         let (mut is_current, mut joined) = (Ok(false), None);
         self.left.with_sent(context, &key, &mut |left| {
             let left = left.map(|(left, _)| left);

@@ -98,20 +98,15 @@ pub(crate) struct GroupSource<K, V> {
 }
 
 impl<K: 'static, V: 'static> Source for GroupSource<K, V> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
+        context.reading = true;
         let (Some(key), Some(value)) = (&record.key, &record.value) else {
             // No application writes such a record; it says nothing about any group.
             context.dropped.null_key += 1;
             return Ok(());
         };
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, Some(source));
+        let at = |part, source| TaskError::unreadable(part, Some(source));
         let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
         let (old, new) = read_change(value).map_err(|reason| {
             at(RecordPart::Value, SerdeError::deserialize::<V>("a table's change", value.len(), reason))
@@ -121,6 +116,7 @@ impl<K: 'static, V: 'static> Source for GroupSource<K, V> {
             value.map_err(|e| at(RecordPart::Value, e))
         };
         let (old, new) = (read(old)?, read(new)?);
+        context.reading = false;
         self.children.update(context, &key, Change { old: &old, new: &new }, record.timestamp_ms)
     }
 }

@@ -181,10 +181,16 @@ impl OrderedStore {
 
     /// The rows whose engine keys lie from `from`, included, to `to`, excluded, in their order.
     pub(crate) fn range(&self, from: &[u8], to: Option<&[u8]>) -> Result<Vec<Row>, StoreError> {
+        self.page(from, to, usize::MAX)
+    }
+
+    /// The first of them, at most `limit`.
+    pub(crate) fn page(&self, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
         let mut rows = Vec::new();
         self.visit(from, to, |key, value, timestamp_ms| {
             let key = self.changelog_key(key);
             rows.push(Row { key, value, timestamp_ms });
+            rows.len() < limit
         })?;
         Ok(rows)
     }
@@ -221,7 +227,10 @@ impl OrderedStore {
         }
         let after = list_key(until_ms.saturating_add(1), &[]);
         let mut due = Vec::new();
-        self.visit(&[WAITING], Some(&after), |key, _, _| due.push(key))?;
+        self.visit(&[WAITING], Some(&after), |key, _, _| {
+            due.push(key);
+            true
+        })?;
         let mut rows = Vec::new();
         for entry in due {
             if let Some(row) = self.get(&entry.slice(9..))? {
@@ -259,11 +268,12 @@ impl OrderedStore {
         Ok(first)
     }
 
+    /// Shows the rows of a range until `each` has enough.
     fn visit(
         &self,
         from: &[u8],
         to: Option<&[u8]>,
-        mut each: impl FnMut(Bytes, Bytes, i64),
+        mut each: impl FnMut(Bytes, Bytes, i64) -> bool,
     ) -> Result<(), StoreError> {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
@@ -292,12 +302,16 @@ impl OrderedStore {
                 if under.as_ref().is_some_and(|(stored, _)| stored == key) {
                     under = pages.next()?;
                 }
-                if let Some(value) = &written.value {
-                    each(key.clone(), value.clone(), written.timestamp_ms);
+                if let Some(value) = &written.value
+                    && !each(key.clone(), value.clone(), written.timestamp_ms)
+                {
+                    return Ok(());
                 }
             } else if let Some((key, stored)) = under.take() {
                 let Stamped { timestamp_ms, value } = Stamped::decode(stored)?;
-                each(key, value, timestamp_ms);
+                if !each(key, value, timestamp_ms) {
+                    return Ok(());
+                }
                 under = pages.next()?;
             }
         }

@@ -14,13 +14,7 @@ use crate::streams::incoming::Incoming;
 
 /// Reads a record's bytes and hands the record on.
 pub(crate) trait Source {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError>;
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError>;
 }
 
 /// The serdes of a source.
@@ -42,18 +36,14 @@ pub(crate) struct StreamSource<K, V> {
 }
 
 impl<K: 'static, V: 'static> Source for StreamSource<K, V> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
+        context.reading = true;
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, source);
+        let at = TaskError::unreadable;
         let key = read(&*self.codec.key, name, record.key.as_ref()).map_err(|e| at(RecordPart::Key, e))?;
         let value =
             read(&*self.codec.value, name, record.value.as_ref()).map_err(|e| at(RecordPart::Value, e))?;
+        context.reading = false;
         self.children.forward(context, Record { key: &key, value: &value, timestamp_ms: record.timestamp_ms })
     }
 }
@@ -65,22 +55,18 @@ pub(crate) struct TableSource<K, V> {
 }
 
 impl<K: 'static, V: 'static> Source for TableSource<K, V> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
         let Some(key) = &record.key else {
             context.dropped.null_key += 1;
             return Ok(());
         };
+        context.reading = true;
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, Some(source));
+        let at = |part, source| TaskError::unreadable(part, Some(source));
         let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
         let value = record.value.as_ref().map(|value| self.codec.value.deserialize(name, value)).transpose();
         let value = value.map_err(|e| at(RecordPart::Value, e))?;
+        context.reading = false;
         self.kept.borrow().update(context, &key, record.timestamp_ms, Stamp::OfRecord, |_| value)
     }
 }

@@ -39,6 +39,10 @@ pub(crate) struct StoreSpec {
     pub(crate) persistent: bool,
     /// Whether changes go to a changelog topic.
     pub(crate) logged: bool,
+    /// How long entries are kept, if it was said.
+    pub(crate) retention: Option<std::time::Duration>,
+    /// Why its keys or values cannot be read back, if they cannot.
+    pub(crate) write_only: Option<&'static str>,
     /// The `StoreCodec<K, V>`.
     pub(crate) codec: Arc<dyn Any + Send + Sync>,
     /// The names of `K` and `V`.

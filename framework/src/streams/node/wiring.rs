@@ -1,14 +1,15 @@
 //! Puts the processors of one task together: children first, each node and each store once.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Child, Children, Context, GlobalRows, ListTime, OrderedStore, Processor, Source, StoreCodec, StoreSpec,
-    TableChild, TableChildren, TableProcessor, TableStore, TaskStore, TopicId,
+    Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
+    Punctuates, RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor,
+    TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -59,6 +60,23 @@ where
     table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
 }
 
+/// A factory of processors that end faults themselves: what they forward to is not called inside their boundary.
+pub(crate) fn guarded_node<K, V, K2, V2, P>(
+    make: impl Fn(Boundary, Children<K2, V2>) -> P + Send + Sync + 'static,
+) -> NodeFactory
+where
+    K: 'static,
+    V: 'static,
+    K2: 'static,
+    V2: 'static,
+    P: Processor<K, V> + 'static,
+{
+    Arc::new(move |wiring, id| {
+        let processor = make(wiring.boundary(id), wiring.children(id)?);
+        Ok(Built::new::<K, V>(processor).guarding_itself())
+    })
+}
+
 /// Makes a source's entry point. Called once per task.
 pub(crate) type SourceFactory =
     Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Box<dyn Source>, TaskError> + Send + Sync>;
@@ -67,7 +85,10 @@ pub(crate) type SourceFactory =
 pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> + 'a;
 
 /// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`] or [`TableChild`].
-pub(crate) struct Built(Box<dyn Any>);
+pub(crate) struct Built {
+    child: Box<dyn Any>,
+    guards_itself: bool,
+}
 
 impl Built {
     pub(crate) fn new<K: 'static, V: 'static>(processor: impl Processor<K, V> + 'static) -> Self {
@@ -75,12 +96,34 @@ impl Built {
     }
 
     pub(crate) fn shared<K: 'static, V: 'static>(processor: Child<K, V>) -> Self {
-        Self(Box::new(processor))
+        Self { child: Box::new(processor), guards_itself: false }
+    }
+
+    /// No boundary needs to be put around it.
+    pub(crate) fn guarding_itself(self) -> Self {
+        Self { guards_itself: true, ..self }
     }
 
     pub(crate) fn table<K: 'static, V: 'static>(processor: impl TableProcessor<K, V> + 'static) -> Self {
         let processor: TableChild<K, V> = Rc::new(RefCell::new(processor));
-        Self(Box::new(processor))
+        Self { child: Box::new(processor), guards_itself: false }
+    }
+}
+
+/// A processor that a boundary can be put around.
+trait Shielded: Clone + 'static {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self;
+}
+
+impl<K: 'static, V: 'static> Shielded for Child<K, V> {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self {
+        Rc::new(RefCell::new(Guarded { inner: self, boundary, writes }))
+    }
+}
+
+impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self {
+        Rc::new(RefCell::new(GuardedTable { inner: self, boundary, writes }))
     }
 }
 
@@ -101,8 +144,10 @@ pub(crate) struct Wiring<'a> {
     nodes: HashMap<NodeId, Built>,
     tables: HashMap<String, Box<dyn Any>>,
     ordered: HashMap<String, Rc<RefCell<OrderedStore>>>,
+    times: HashMap<String, Rc<Cell<i64>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
+    pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
 }
 
 impl<'a> Wiring<'a> {
@@ -118,8 +163,10 @@ impl<'a> Wiring<'a> {
             nodes: HashMap::new(),
             tables: HashMap::new(),
             ordered: HashMap::new(),
+            times: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
+            punctuating: Vec::new(),
         }
     }
 
@@ -151,7 +198,7 @@ impl<'a> Wiring<'a> {
         })
     }
 
-    fn built<C: Clone + 'static>(&mut self, nodes: &'a [NodeId]) -> Result<Vec<C>, TaskError> {
+    fn built<C: Shielded>(&mut self, nodes: &'a [NodeId]) -> Result<Vec<C>, TaskError> {
         let graph = self.graph;
         let mut children = Vec::new();
         for &child in nodes {
@@ -163,8 +210,14 @@ impl<'a> Wiring<'a> {
                 let built = factory(self, child)?;
                 self.nodes.insert(child, built);
             }
-            let built = self.nodes.get(&child).and_then(|built| built.0.downcast_ref::<C>());
-            children.push(built.expect("the typed builder connects nodes of the same types only").clone());
+            let built = self.nodes.get(&child);
+            let guards_itself = built.is_some_and(|built| built.guards_itself);
+            let typed = built.and_then(|built| built.child.downcast_ref::<C>());
+            let inner = typed.expect("the typed builder connects nodes of the same types only").clone();
+            children.push(match guards_itself {
+                true => inner,
+                false => inner.behind(self.boundary(child), graph.node(child).writes),
+            });
         }
         Ok(children)
     }
@@ -196,17 +249,65 @@ impl<'a> Wiring<'a> {
         listed: Option<ListTime>,
     ) -> Result<OrderedPart<K, V>, TaskError> {
         const TYPED: &str = "the typed builder hands a store only to nodes of its types";
-        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let (store, spec) = self.open_ordered(name, listed)?;
         let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        Ok((store, codec))
+    }
+
+    /// The store `name`, read in order, and what the topology says of it.
+    pub(crate) fn any_ordered_store(
+        &mut self,
+        name: &str,
+    ) -> Result<(Rc<RefCell<OrderedStore>>, &'a StoreSpec), TaskError> {
+        self.open_ordered(name, None)
+    }
+
+    fn open_ordered(
+        &mut self,
+        name: &str,
+        listed: Option<ListTime>,
+    ) -> Result<(Rc<RefCell<OrderedStore>>, &'a StoreSpec), TaskError> {
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
         if let Some(store) = self.ordered.get(name) {
-            return Ok((Rc::clone(store), codec));
+            return Ok((Rc::clone(store), spec));
         }
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
         let store = Rc::new(RefCell::new(OrderedStore::open(spec, engine, topic, listed)?));
         self.ordered.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
-        Ok((store, codec))
+        Ok((store, spec))
+    }
+
+    /// Lets the clocks call `punctuates`.
+    pub(crate) fn punctuates(&mut self, punctuates: Rc<RefCell<dyn Punctuates>>) {
+        self.punctuating.push(punctuates);
+    }
+
+    /// A time that all users of the store `name` share, nothing at first.
+    pub(crate) fn shared_time(&mut self, name: &str) -> Rc<Cell<i64>> {
+        Rc::clone(self.times.entry(name.to_owned()).or_insert_with(|| Rc::new(Cell::new(i64::MIN))))
+    }
+
+    /// Where the faults of a node end.
+    pub(crate) fn boundary(&self, node: NodeId) -> Boundary {
+        let policy = self.graph.policy_of(node);
+        let letters = policy.dead_letter_topic().map(|topic| self.topic(&TopicName::User(topic.to_owned())));
+        let operator = self.graph.node(node).name.as_str().into();
+        Boundary { operator, policy: Arc::clone(policy), letters }
+    }
+
+    /// The topic of a sink, if it is not for the record to choose.
+    pub(crate) fn sink_topic(&self, node: NodeId) -> Option<TopicId> {
+        match &self.graph.node(node).kind {
+            NodeKind::Sink { topic, .. } => topic.as_ref().map(|topic| self.topic(topic)),
+            NodeKind::Source { .. } | NodeKind::Step { .. } => None,
+        }
+    }
+
+    /// The ids of topics that records choose.
+    pub(crate) fn routed(&self) -> Arc<RoutedTopics> {
+        Arc::clone(&self.graph.routed)
     }
 
     /// The rows of the global table of a topic.

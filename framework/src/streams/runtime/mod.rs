@@ -22,6 +22,7 @@ mod global;
 mod lag;
 mod outbox;
 mod pump;
+mod remember;
 mod restore;
 mod shared;
 mod start;

@@ -90,7 +90,7 @@ impl Outbox {
             _ => None,
         };
         let record = Record {
-            topic: Arc::clone(&self.shared.names[topic.0 as usize]),
+            topic: self.shared.topic_name(topic),
             partition,
             key,
             value,
@@ -114,7 +114,7 @@ impl Outbox {
         if let Some(count) = self.partition_counts.get(&topic) {
             return Ok(*count);
         }
-        let count = self.shared.client.partition_count(&self.shared.names[topic.0 as usize]).await?;
+        let count = self.shared.client.partition_count(&self.shared.topic_name(topic)).await?;
         self.partition_counts.insert(topic, count);
         Ok(count)
     }

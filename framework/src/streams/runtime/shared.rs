@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) topology: Arc<TopologyInner>,
     pub(super) config: StreamsConfig,
     pub(super) client: Client,
+    /// Where the application was started, for threads that wait for an answer.
+    pub(super) runtime: tokio::runtime::Handle,
     /// The sub-topology that reads each topic.
     pub(super) readers: HashMap<Arc<str>, (TopicId, usize)>,
     /// Topic names by id.
@@ -105,6 +107,12 @@ impl Shared {
 
     pub(super) fn group(&self) -> &Arc<str> {
         &self.config.application_id
+    }
+
+    /// The name of a topic that is written.
+    pub(super) fn topic_name(&self, topic: TopicId) -> Arc<str> {
+        let named = self.names.get(topic.0 as usize).cloned();
+        named.or_else(|| self.topology.graph.routed.name(topic)).unwrap_or_default()
     }
 
     pub(super) fn task_directory(&self, task: TaskId) -> PathBuf {

@@ -15,7 +15,7 @@ use super::pump::{self, Rebalances};
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
 use super::worker::{self, WorkerLinks};
-use super::{global, restore, topics};
+use super::{global, remember, restore, topics};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner};
 
@@ -26,9 +26,10 @@ impl Topology {
     /// The topics it reads must exist, and those that meet in a store or join must have equally many partitions.
     ///
     /// # Errors
-    /// The cluster cannot be reached, its topics do not fit, or a thread cannot be started.
+    /// The cluster cannot be reached, its topics do not fit, the topology would orphan state of an earlier version, or
+    /// a thread cannot be started.
     pub async fn start(self, config: StreamsConfig) -> Result<StreamsApp, StreamsError> {
-        let topology = self.inner.for_one_run();
+        let topology = self.with_default_policy(&config.on_error)?.inner;
         let client = match &config.client {
             Some(client) => client.clone(),
             None => {
@@ -36,6 +37,7 @@ impl Topology {
                 builder.client_id(Arc::clone(&config.application_id)).build().await?
             }
         };
+        remember::remember(&topology, &config).await?;
         topics::prepare(&topology, &config, &client).await?;
         let producer = client.producer().linger(config.linger).build()?;
 
@@ -109,6 +111,7 @@ fn shared(
         topology,
         config,
         client,
+        runtime: tokio::runtime::Handle::current(),
         readers,
         names,
         workers,

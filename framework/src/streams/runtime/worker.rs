@@ -16,7 +16,7 @@ use super::shared::{Command, Committing, Flow, Shared, lock};
 use crate::store::{MemoryStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
 use crate::store::{StoreMemory, TaskDatabase};
-use crate::streams::node::{Dropped, StoreSpec};
+use crate::streams::node::{AskPartitionCount, Dropped, StoreSpec};
 use crate::streams::task::{Task, TaskId, TaskOptions};
 
 /// Records that a task processes before the channel is looked at again.
@@ -232,14 +232,13 @@ impl Worker {
             return Ok(());
         }
         let at_task = |source| StreamsError::Task { task: id, source };
-        let options = TaskOptions {
-            on_bad_record: shared.config.on_bad_record,
-            cache_bytes: shared.config.cache_bytes / shared.config.threads,
-        };
+        let options = TaskOptions { cache_bytes: shared.config.cache_bytes / shared.config.threads };
         let mut engines = Engines::new(&shared, id);
         let mut open = |spec: &StoreSpec| engines.open(spec);
-        let task =
+        let mut task =
             Task::new(&shared.topology, id, shared.names.clone(), &mut open, options).map_err(at_task)?;
+        task.context_mut().ask_partition_count = Some(ask_partition_count(&shared));
+        task.context_mut().clock = Some(Arc::clone(shared.client.clock()));
         let changelogs: Vec<ChangelogStart> = task
             .stores()
             .iter()
@@ -305,6 +304,12 @@ impl Worker {
         self.links.shared.settle();
         Ok(())
     }
+}
+
+/// For partitioners on this thread, which may wait.
+fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
+    let (client, runtime) = (shared.client.clone(), shared.runtime.clone());
+    Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
 }
 
 impl Running {

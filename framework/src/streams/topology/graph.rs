@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;
-use crate::streams::node::{NodeFactory, SourceFactory, StoreSpec};
+use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreLayout, StoreSpec};
+use crate::streams::policy::ErrorPolicy;
+use crate::streams::stamps::Stamping;
 
 /// The longest name of a store or repartition topic: the application's name and a suffix must fit
 /// beside it in a topic's 249.
@@ -51,15 +53,26 @@ impl fmt::Display for TopicName {
 /// What a node does.
 #[derive(Clone)]
 pub(crate) enum NodeKind {
-    Source { topics: Vec<TopicName>, factory: SourceFactory },
-    Step { factory: NodeFactory },
-    Sink { topic: TopicName, factory: NodeFactory },
+    Source {
+        topics: Vec<TopicName>,
+        factory: SourceFactory,
+    },
+    Step {
+        factory: NodeFactory,
+    },
+    /// Without a topic where each record chooses its own.
+    Sink {
+        topic: Option<TopicName>,
+        factory: NodeFactory,
+    },
 }
 
 /// One step of a topology.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) name: String,
+    /// The name without the number that tells equal ones apart: it does not depend on the order of lines.
+    pub(crate) path: String,
     pub(crate) kind: NodeKind,
     pub(crate) parents: Vec<NodeId>,
     pub(crate) children: Vec<NodeId>,
@@ -72,6 +85,12 @@ pub(crate) struct Node {
     pub(crate) sends_old_values: bool,
     /// Whether this node, a table that keeps nothing, cannot tell what a row was before.
     forgets_old_values: bool,
+    /// Whether it writes a store; it may read others.
+    pub(crate) writes: bool,
+    /// What becomes of what it cannot process, unless the application says it for all.
+    pub(crate) policy: Option<Arc<ErrorPolicy>>,
+    /// How a source's records get their time, if not as their producer said.
+    pub(crate) stamping: Option<Stamping>,
 }
 
 /// A topic between two sub-topologies.
@@ -102,6 +121,10 @@ pub(crate) struct Graph {
     /// By topic.
     pub(crate) globals: BTreeMap<String, GlobalTable>,
     pub(crate) errors: Vec<TopologyError>,
+    /// The policy of nodes without one.
+    pub(crate) default_policy: Arc<ErrorPolicy>,
+    /// Topics beside those that the nodes name.
+    pub(crate) routed: Arc<RoutedTopics>,
 }
 
 impl fmt::Debug for Graph {
@@ -117,7 +140,18 @@ impl Graph {
 
     pub(crate) fn source(&mut self, topics: Vec<TopicName>, factory: SourceFactory) -> NodeId {
         let name = topics.iter().map(TopicName::to_string).collect::<Vec<_>>().join("+");
+        if topics.is_empty() || topics.iter().any(|topic| topic.to_string().is_empty()) {
+            self.errors.push(TopologyError::NoTopics(name.clone()));
+        }
         self.add(name, NodeKind::Source { topics, factory }, &[])
+    }
+
+    /// Takes note if a source cannot read what it is given.
+    pub(crate) fn check_readable(&mut self, problem: Option<&'static str>, node: NodeId) {
+        if let Some(reason) = problem {
+            let node = self.node(node).name.clone();
+            self.errors.push(TopologyError::WriteOnly { node, reason: reason.to_owned() });
+        }
     }
 
     /// A node below `parents`. Its name is the first parent's and what it does, so that it depends on the path from the
@@ -135,8 +169,9 @@ impl Graph {
         node
     }
 
-    pub(crate) fn sink(&mut self, parent: NodeId, topic: TopicName, factory: NodeFactory) -> NodeId {
-        let name = self.path(&[parent], &format!("to({topic})"));
+    pub(crate) fn sink(&mut self, parent: NodeId, topic: Option<TopicName>, factory: NodeFactory) -> NodeId {
+        let operation = topic.as_ref().map_or_else(|| "to_chosen".to_owned(), |topic| format!("to({topic})"));
+        let name = self.path(&[parent], &operation);
         self.add(name, NodeKind::Sink { topic, factory }, &[parent])
     }
 
@@ -147,17 +182,36 @@ impl Graph {
         }
     }
 
+    /// What becomes of what a node cannot process.
+    pub(crate) fn policy_of(&self, node: NodeId) -> &Arc<ErrorPolicy> {
+        self.node(node).policy.as_ref().unwrap_or(&self.default_policy)
+    }
+
+    pub(crate) fn stamp(&mut self, source: NodeId, stamping: Option<Stamping>) {
+        self.nodes[source.0].stamping = stamping;
+    }
+
+    pub(crate) fn set_policy(&mut self, node: NodeId, policy: ErrorPolicy) {
+        if let Some(topic) = policy.dead_letter_topic().map(str::to_owned) {
+            self.check_name(&topic);
+        }
+        self.nodes[node.0].policy = Some(Arc::new(policy));
+    }
+
     /// Gives a node a name of its own; what follows it is named after that.
     pub(crate) fn rename(&mut self, node: NodeId, name: String) {
+        self.nodes[node.0].path.clone_from(&name);
         self.nodes[node.0].name.clear();
         self.nodes[node.0].name = self.unique(name);
     }
 
     fn add(&mut self, name: String, kind: NodeKind, parents: &[NodeId]) -> NodeId {
         let id = NodeId(self.nodes.len());
+        let path = name.clone();
         let name = self.unique(name);
         self.nodes.push(Node {
             name,
+            path,
             kind,
             parents: parents.to_vec(),
             children: Vec::new(),
@@ -166,6 +220,9 @@ impl Graph {
             kept_in: None,
             sends_old_values: false,
             forgets_old_values: false,
+            writes: false,
+            policy: None,
+            stamping: None,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);
@@ -186,9 +243,41 @@ impl Graph {
         self.check_name(&name);
         self.connect_store(node, &name);
         self.nodes[node.0].kept_in = Some(name.clone());
+        self.nodes[node.0].writes = true;
+        if let (StoreLayout::KeyValue, Some(retention)) = (spec.layout, spec.retention) {
+            self.errors.push(TopologyError::RetentionOfPlainStore { store: name.clone(), retention });
+        }
+        if let Some(reason) = spec.write_only {
+            self.errors.push(TopologyError::WriteOnly { node: name.clone(), reason: reason.to_owned() });
+        }
         if self.stores.insert(name.clone(), spec).is_some() {
             self.errors.push(TopologyError::DuplicateStore(name));
         }
+    }
+
+    /// A store that nodes come to use one by one.
+    pub(crate) fn add_store(&mut self, spec: StoreSpec) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        if self.stores.insert(name.clone(), spec).is_some() {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    /// Connects a store that must have been added.
+    pub(crate) fn use_store(&mut self, node: NodeId, store: &str) {
+        if self.stores.contains_key(store) {
+            self.write_store(node, store);
+        } else {
+            let (node, store) = (self.node(node).name.clone(), store.to_owned());
+            self.errors.push(TopologyError::UnknownStore { node, store });
+        }
+    }
+
+    /// Connects a store that the node writes.
+    pub(crate) fn write_store(&mut self, node: NodeId, store: &str) {
+        self.nodes[node.0].writes = true;
+        self.connect_store(node, store);
     }
 
     pub(crate) fn connect_store(&mut self, node: NodeId, store: &str) {
@@ -265,6 +354,35 @@ impl Graph {
         let topic = TopicName::Internal(name.to_owned());
         self.repartitions.insert(topic.clone(), Repartition { partitions: None, adopts: true });
         topic
+    }
+
+    /// Names the repartition topic of `source` after `store` if that comes first in the alphabet: of the stores
+    /// that share the topic, whichever line is written first.
+    pub(crate) fn name_repartition_after(&mut self, source: NodeId, store: &str) {
+        let NodeKind::Source { topics, .. } = &self.node(source).kind else { return };
+        let (Some(old), new) = (topics.first().cloned(), TopicName::repartition(store)) else { return };
+        if new >= old || self.repartitions.contains_key(&new) {
+            return;
+        }
+        let Some(spec) = self.repartitions.remove(&old) else { return };
+        self.repartitions.insert(new.clone(), spec);
+        let (was, is) = (old.to_string(), new.to_string());
+        for node in &mut self.nodes {
+            match &mut node.kind {
+                NodeKind::Source { topics, .. } => {
+                    topics.iter_mut().filter(|topic| **topic == old).for_each(|topic| *topic = new.clone());
+                }
+                NodeKind::Sink { topic: Some(topic), .. } if *topic == old => *topic = new.clone(),
+                NodeKind::Sink { .. } | NodeKind::Step { .. } => {}
+            }
+            for name in [&mut node.name, &mut node.path] {
+                if let Some(rest) = name.strip_prefix(&*was) {
+                    *name = format!("{is}{rest}");
+                } else if let Some(before) = name.strip_suffix(&format!("to({was})")) {
+                    *name = format!("{before}to({is})");
+                }
+            }
+        }
     }
 
     fn check_name(&mut self, name: &str) {

@@ -2,6 +2,9 @@
 //! described, checked and run.
 
 mod describe;
+mod document;
+mod drawing;
+mod fingerprint;
 mod graph;
 mod partitions;
 
@@ -9,9 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::error::TopologyError;
-use super::node::{StoreSpec, TopicId};
+use super::node::{RoutedTopics, StoreSpec, TopicId};
+use super::policy::ErrorPolicy;
 
 pub use describe::{NodeDescription, SubTopologyDescription, TopologyDescription};
+pub use document::NotATopology;
+pub use fingerprint::{Fingerprint, Migration, Orphan};
 pub(crate) use graph::{Graph, NodeId, NodeKind, TopicName};
 pub use partitions::PartitionError;
 pub(crate) use partitions::{PartitionPlan, plan_partitions};
@@ -42,13 +48,14 @@ pub(crate) struct SubTopology {
 }
 
 impl Topology {
-    pub(crate) fn new(graph: Graph) -> Result<Self, TopologyError> {
+    pub(crate) fn new(mut graph: Graph) -> Result<Self, TopologyError> {
         if let Some(error) = graph.errors.first() {
             return Err(error.clone());
         }
         if !graph.nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
             return Err(TopologyError::NoSource);
         }
+        check_times(&graph)?;
         let sub_topologies = divide(&graph);
         let mut topics = BTreeSet::new();
         for sub_topology in &sub_topologies {
@@ -57,36 +64,76 @@ impl Topology {
         }
         topics.extend(graph.stores.keys().map(|store| TopicName::changelog(store)));
         topics.extend(graph.globals.keys().cloned().map(TopicName::User));
+        let nodes = (0..graph.nodes.len()).map(NodeId);
+        let letters = nodes.filter_map(|node| graph.policy_of(node).dead_letter_topic());
+        topics.extend(letters.map(|topic| TopicName::User(topic.to_owned())));
         let topics: Vec<_> = topics.into_iter().collect();
-        let topic_ids = (0..).map(TopicId).zip(&topics).map(|(id, topic)| (topic.clone(), id)).collect();
+        let topic_ids: HashMap<_, _> =
+            (0..).map(TopicId).zip(&topics).map(|(id, topic)| (topic.clone(), id)).collect();
+        let of_user = topic_ids.iter().filter_map(|(topic, id)| match topic {
+            TopicName::User(name) => Some((name.clone(), *id)),
+            TopicName::Internal(_) => None,
+        });
+        let count = u32::try_from(topics.len()).unwrap_or(u32::MAX);
+        graph.routed = Arc::new(RoutedTopics::beside(of_user.collect(), count));
         Ok(Self { inner: Arc::new(TopologyInner { graph, sub_topologies, topics, topic_ids }) })
+    }
+
+    /// The same, with a policy for the operators that have none of their own.
+    pub(crate) fn with_default_policy(&self, policy: &ErrorPolicy) -> Result<Self, TopologyError> {
+        let mut graph = self.inner.graph.afresh();
+        graph.default_policy = Arc::new(policy.clone());
+        Self::new(graph)
     }
 
     /// The sub-topologies with their nodes, stores and topics; prints in the manner of Kafka's `Topology#describe`. The
     /// same program gives the same text.
+    ///
+    /// [`TopologyDescription::to_json`] gives it as a document, which `klamm streams describe` reads, and
+    /// [`TopologyDescription::to_svg`] as a picture.
     pub fn describe(&self) -> TopologyDescription {
         TopologyDescription::of(&self.inner)
+    }
+
+    /// What its state depends on. A running application keeps it beside its state and refuses to start if the topology
+    /// has changed so that state would be orphaned, unless a [`Migration`] says that it may.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.inner)
     }
 }
 
 impl TopologyInner {
-    /// The same for one application or test driver, whose global tables are its own.
-    pub(crate) fn for_one_run(self: Arc<Self>) -> Arc<Self> {
-        match self.graph.globals.is_empty() {
-            true => self,
-            false => Arc::new(Self { graph: self.graph.afresh(), ..Self::clone(&self) }),
-        }
-    }
-
     /// A store by its name.
     pub(crate) fn store(&self, name: &str) -> Option<&StoreSpec> {
         let mut globals = self.graph.globals.values().map(|table| &table.spec);
         self.graph.stores.get(name).or_else(|| globals.find(|spec| &*spec.name == name))
     }
 
+    /// The name of a topic in the description: without the application's id.
+    pub(crate) fn topic_name(&self, id: TopicId) -> String {
+        match self.topics.get(id.0 as usize) {
+            Some(topic) => topic.to_string(),
+            None => self.graph.routed.name(id).map_or_else(String::new, |name| name.to_string()),
+        }
+    }
+
     /// The names of the topics of application `application_id`, by id.
     pub(crate) fn topic_names(&self, application_id: &str) -> Vec<Arc<str>> {
         self.topics.iter().map(|topic| topic.in_application(application_id).into()).collect()
+    }
+
+    /// The topics that are written, without the application's id; `None` if records choose some of them.
+    pub(crate) fn written_topics(&self) -> Option<BTreeSet<String>> {
+        let mut written = BTreeSet::new();
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            if let NodeKind::Sink { topic, .. } = &node.kind {
+                written.insert(topic.as_ref()?.to_string());
+            }
+            written.extend(self.graph.policy_of(NodeId(index)).dead_letter_topic().map(str::to_owned));
+        }
+        let logged = self.graph.stores.values().filter(|store| store.logged);
+        written.extend(logged.map(|store| TopicName::changelog(&store.name).to_string()));
+        Some(written)
     }
 
     pub(crate) fn stores_of<'a>(
@@ -100,6 +147,25 @@ impl TopologyInner {
         let globals = self.graph.globals.values().map(|table| table.spec.name.to_string());
         let names: Vec<String> = self.graph.stores.keys().cloned().chain(globals).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+/// A record has one time, whatever reads it: sources that share a topic cannot each have their own.
+fn check_times(graph: &Graph) -> Result<(), TopologyError> {
+    let mut readers: BTreeMap<&TopicName, Vec<&graph::Node>> = BTreeMap::new();
+    for node in &graph.nodes {
+        if let NodeKind::Source { topics, .. } = &node.kind {
+            topics.iter().for_each(|topic| readers.entry(topic).or_default().push(node));
+        }
+    }
+    let differ =
+        |nodes: &Vec<&graph::Node>| nodes.len() > 1 && nodes.iter().any(|node| node.stamping.is_some());
+    match readers.into_iter().find(|(_, nodes)| differ(nodes)) {
+        None => Ok(()),
+        Some((topic, nodes)) => Err(TopologyError::TimesDiffer {
+            topic: topic.to_string(),
+            sources: nodes.iter().map(|node| format!("`{}`", node.name)).collect::<Vec<_>>().join(", "),
+        }),
     }
 }
 
@@ -146,9 +212,7 @@ fn sub_topology(graph: &Graph, nodes: Vec<NodeId>) -> SubTopology {
         stores.extend(node.stores.iter().cloned());
         match &node.kind {
             NodeKind::Source { topics, .. } => sources.extend(topics.iter().cloned()),
-            NodeKind::Sink { topic, .. } => {
-                sinks.insert(topic.clone());
-            }
+            NodeKind::Sink { topic, .. } => sinks.extend(topic.clone()),
             NodeKind::Step { .. } => {}
         }
     }

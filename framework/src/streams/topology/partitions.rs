@@ -24,10 +24,15 @@ pub enum PartitionError {
     MissingTopic(String),
     /// Keys of one store would lie in different tasks.
     #[error(
-        "these topics meet in one state store or join and must have equally many partitions: {0}; \
-             `repartition` one of the streams"
+        "topics that meet in {operators} must have equally many partitions, and {topics}: send one of the streams through \
+         `repartition`, which adopts the others' number, or make the topics alike"
     )]
-    NotCoPartitioned(String),
+    NotCoPartitioned {
+        /// The operators that use the stores.
+        operators: String,
+        /// The topics with their partitions.
+        topics: String,
+    },
     /// No upstream tells how many partitions a repartition topic gets.
     #[error("the partitions of `{0}` depend on themselves: say how many with `Repartitioned::partitions`")]
     Undetermined(String),
@@ -88,7 +93,11 @@ pub(crate) fn plan_partitions(
         let most = counts.iter().map(|(_, partitions)| *partitions).max().unwrap_or(0);
         if !sub_topology.stores.is_empty() && counts.iter().any(|(_, partitions)| *partitions != most) {
             let list = counts.iter().map(|(topic, partitions)| format!("{topic} has {partitions}"));
-            return Err(PartitionError::NotCoPartitioned(list.collect::<Vec<_>>().join(", ")));
+            let topics = list.collect::<Vec<_>>().join(", ");
+            let nodes = sub_topology.nodes.iter().map(|node| topology.graph.node(*node));
+            let users = nodes.filter(|node| !node.stores.is_empty() && !node.parents.is_empty());
+            let operators = users.map(|node| format!("`{}`", node.name)).collect::<Vec<_>>().join(", ");
+            return Err(PartitionError::NotCoPartitioned { operators, topics });
         }
         tasks.push(most);
     }
@@ -172,7 +181,7 @@ mod tests {
             clicks.join(&users, |click, _| click.clone()).to("out");
         };
         let (topics, tasks) = plan(build, &[("users", 3), ("clicks", 8)]).unwrap();
-        assert_eq!(topics, repartitioned(&[("clicks.select_key.join-repartition", 3)]));
+        assert_eq!(topics, repartitioned(&[("clicks.select_key.join.users-table-repartition", 3)]));
         assert_eq!(tasks.iter().copied().max(), Some(8));
     }
 
@@ -215,7 +224,10 @@ mod tests {
         };
         assert_eq!(
             plan(join, &[("users", 3), ("clicks", 8)]),
-            Err(PartitionError::NotCoPartitioned("clicks has 8, users has 3".to_owned()))
+            Err(PartitionError::NotCoPartitioned {
+                operators: "`clicks.join`".to_owned(),
+                topics: "clicks has 8, users has 3".to_owned(),
+            })
         );
         assert_eq!(plan(join, &[("users", 3)]), Err(PartitionError::MissingTopic("clicks".to_owned())));
     }

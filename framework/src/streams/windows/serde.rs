@@ -23,6 +23,9 @@ pub struct WindowedSerde<S> {
 
 const START_BYTES: usize = 8;
 
+const NO_SIZE: &str =
+    "a windowed key is written without its window's end; name the windows' size with `WindowedSerde::of`";
+
 impl<S> WindowedSerde<S> {
     /// Keys of `inner`, in windows of `size`.
     pub fn of(inner: S, size: Duration) -> Self {
@@ -43,12 +46,19 @@ impl<K: 'static, S: Serde<K>> Serde<Windowed<K>> for WindowedSerde<S> {
         let error = |reason: &'static str| {
             SerdeError::deserialize::<Windowed<K>>("windowed key", bytes.len(), reason)
         };
-        let size = self.size.ok_or_else(|| error("name the windows' size with `WindowedSerde::of`"))?;
+        let size = self.size.ok_or_else(|| error(NO_SIZE))?;
         let (key, start) =
             bytes.split_last_chunk::<START_BYTES>().ok_or_else(|| error("there is no window start"))?;
         let start_ms = i64::from_be_bytes(*start);
         let window = Window { start_ms, end_ms: start_ms.saturating_add(millis(size)) };
         Ok(Windowed { key: self.inner.deserialize(topic, &bytes.slice(..key.len()))?, window })
+    }
+
+    fn write_only(&self) -> Option<&'static str> {
+        match self.size {
+            None => Some(NO_SIZE),
+            Some(_) => self.inner.write_only(),
+        }
     }
 
     fn partition_bytes(&self, serialized: &[u8]) -> usize {
