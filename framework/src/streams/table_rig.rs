@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use klamm_client::Headers;
 
-use super::error::OnBadRecord;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{OutputKind, StoreSpec, TopicId};
 use super::task::{Task, TaskId, TaskOptions};
@@ -35,7 +34,7 @@ impl TableRig {
     /// Goes on with new tasks, whose stores are read from the changelogs. Everything must be committed.
     pub(crate) fn restore(&mut self) {
         let inner = &self.topology.inner;
-        let options = TaskOptions { on_bad_record: OnBadRecord::Fail, cache_bytes: self.cache_bytes };
+        let options = TaskOptions { cache_bytes: self.cache_bytes };
         let task = |sub_topology| {
             let id = TaskId { sub_topology, partition: 0 };
             let mut open = |_: &StoreSpec| Ok(Arc::new(MemoryStore::new()) as Arc<dyn StateStore>);

@@ -195,7 +195,10 @@ mod tests {
         assert_eq!(plan(join, &[("users", 3), ("cities", 3)]).unwrap().1, [3]);
         assert_eq!(
             plan(join, &[("users", 3), ("cities", 8)]),
-            Err(PartitionError::NotCoPartitioned("cities has 8, users has 3".to_owned()))
+            Err(PartitionError::NotCoPartitioned {
+                operators: "`users.join_left`, `cities.join_right`".to_owned(),
+                topics: "cities has 8, users has 3".to_owned(),
+            })
         );
     }
 
