@@ -15,6 +15,7 @@ use bytes::Bytes;
 use klamm_client::Headers;
 
 use super::error::TaskError;
+use super::global;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, Output, OutputKind, TopicId};
 use super::options::Serdes;
@@ -86,6 +87,9 @@ impl TopologyTestDriver {
             let mut task = task.unwrap_or_else(|error| panic!("the task cannot be made: {error}"));
             task.context_mut().pause = |_| {};
             tasks.push(task);
+        }
+        for table in topology.graph.globals.values() {
+            engines.insert(table.spec.name.to_string(), Arc::clone(&table.engine));
         }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
         let (is_cached, logged) = (options.cache_bytes > 0, HashMap::new());
@@ -180,7 +184,8 @@ impl Core {
         let mut read = Vec::new();
         for (name, id) in self.topology.topics.iter().zip(0..) {
             let id = TopicId(id);
-            if self.tasks.iter().any(|task| task.input_topics().any(|input| input == id)) {
+            let is_global = self.topology.graph.globals.contains_key(&name.to_string());
+            if is_global || self.tasks.iter().any(|task| task.input_topics().any(|input| input == id)) {
                 if name.to_string() == topic {
                     return id;
                 }
@@ -235,6 +240,10 @@ impl Core {
     fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         while let Some((topic, mut record)) = waiting.pop_front() {
             record.offset = self.next_offset(topic);
+            let name = self.topology.topic_name(topic);
+            if let Some(table) = self.topology.graph.globals.get(&name) {
+                global::apply(&*table.engine, [&record])?;
+            }
             let Some(reader) =
                 (self.tasks.iter_mut()).find(|task| task.input_topics().any(|input| input == topic))
             else {

@@ -18,14 +18,17 @@ use super::topology::{Graph, NodeId};
 /// group. An aggregate has the largest timestamp of the changes in it.
 pub struct KGroupedTable<K, V> {
     graph: SharedGraph,
-    group: Arc<dyn Fn(&mut Graph, &str) -> NodeId + Send + Sync>,
+    source: Arc<MakeSource>,
     serdes: Serdes<K, V>,
 }
+
+/// Gives the source behind the repartition topic; the first store that is made of the group names it.
+type MakeSource = dyn Fn(&mut Graph, &str) -> NodeId + Send + Sync;
 
 impl<K, V> Clone for KGroupedTable<K, V> {
     fn clone(&self) -> Self {
         let (graph, serdes) = (self.graph.clone(), self.serdes.clone());
-        Self { graph, group: Arc::clone(&self.group), serdes }
+        Self { graph, source: Arc::clone(&self.source), serdes }
     }
 }
 
@@ -44,8 +47,7 @@ impl<K: 'static, V: 'static> KGroupedTable<K, V> {
         let Grouped { serdes, name } = grouped;
         let (mapper, parent, codec) = (Arc::new(mapper), table.node, serdes.clone());
         let made = Mutex::new(None);
-        // The topic is named after the first store that is made of the group, so it is made with that one.
-        let group = move |graph: &mut Graph, store: &str| {
+        let source = move |graph: &mut Graph, store: &str| {
             let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
             *made.get_or_insert_with(|| {
                 graph.send_old_values(parent);
@@ -53,7 +55,7 @@ impl<K: 'static, V: 'static> KGroupedTable<K, V> {
                 add_group::<K0, V0, K, V, _>(graph, parent, name, &mapper, &codec)
             })
         };
-        Self { graph: table.graph.clone(), group: Arc::new(group), serdes }
+        Self { graph: table.graph.clone(), source: Arc::new(source), serdes }
     }
 
     /// How many rows each group has. A group whose last row leaves stays with 0.
@@ -121,7 +123,7 @@ impl<K: 'static, V: 'static> KGroupedTable<K, V> {
             Ok(TableAggregate { kept, add: Arc::clone(&add), subtract: Arc::clone(&subtract) })
         });
         let node = self.graph.edit(|graph| {
-            let parent = (self.group)(graph, &name);
+            let parent = (self.source)(graph, &name);
             let node = graph.step(&[parent], operation, factory);
             graph.store(spec, node);
             node

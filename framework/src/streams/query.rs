@@ -26,7 +26,7 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
     /// A reader of store `name`, if the topology has it and it holds these types.
     pub(crate) fn new(topology: &TopologyInner, name: &str) -> Result<Self, StoreError> {
         let unknown = || StoreError::Unknown { store: name.to_owned(), known: topology.known_stores() };
-        let spec = topology.graph.stores.get(name).ok_or_else(unknown)?;
+        let spec = topology.store(name).ok_or_else(unknown)?;
         let codec = Arc::clone(&spec.codec).downcast().map_err(|_| StoreError::Types {
             store: name.to_owned(),
             holds: spec.types,

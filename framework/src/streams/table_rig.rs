@@ -126,9 +126,4 @@ impl TableRig {
         }
         latest
     }
-
-    /// How many records were written to a topic.
-    pub(crate) fn count(&self, topic: &str) -> usize {
-        self.written.get(topic).map_or(0, Vec::len)
-    }
 }

@@ -13,6 +13,7 @@ mod errors;
 mod exactly_once;
 mod fingerprint;
 mod foreign_keys;
+mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
@@ -27,6 +28,8 @@ mod running;
 mod stateless;
 mod stores;
 mod stream_joins;
+#[cfg(feature = "embedded")]
+mod table_applications;
 mod table_joins;
 mod windows;
 #[cfg(feature = "testing")]

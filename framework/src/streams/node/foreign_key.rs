@@ -126,7 +126,7 @@ where
 }
 
 fn hash_of<V: 'static>(serde: &dyn Serde<V>, topic: &str, value: &V) -> Result<Option<Hash>, TaskError> {
-    Ok(write(serde, topic, value)?.map(|bytes| hash128(&bytes)))
+    Ok(bytes_of(serde, topic, value)?.map(|bytes| hash128(&bytes)))
 }
 
 /// Where answers go.

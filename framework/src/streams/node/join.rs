@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::table_store::Show;
 use super::{Children, Context, Processor, Record, TableStore, Wiring};
 use crate::serde::Serde;
 use crate::streams::error::TaskError;
@@ -17,9 +18,6 @@ pub(crate) trait Lookup<K, V> {
     /// from the current one while an update waits for the commit.
     fn with_sent(&self, context: &Context, key: &K, show: &mut Show<'_, V>) -> Result<(), TaskError>;
 }
-
-/// Takes a value, if there is one, and its time.
-pub(crate) type Show<'a, V> = dyn FnMut(Option<(&V, i64)>) + 'a;
 
 /// Makes a lookup inside a task.
 pub(crate) type LookupFactory<K, V> =

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::join::{Lookup, Show};
+use super::join::Lookup;
+use super::table_store::Show;
 use super::{Change, Context, TableChildren, TableProcessor};
 use crate::streams::error::TaskError;
 

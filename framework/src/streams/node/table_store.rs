@@ -73,6 +73,9 @@ pub(crate) trait TaskStore {
     fn commit(&mut self, changelog_offset: Option<i64>, cache_bytes: usize) -> Result<(), StoreError>;
 }
 
+/// Takes a value, if there is one, and its time.
+pub(crate) type Show<'a, V> = dyn FnMut(Option<(&V, i64)>) + 'a;
+
 /// A typed store.
 pub(crate) struct TableStore<K, V> {
     name: Arc<str>,
@@ -255,7 +258,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         &self,
         topic: &str,
         key: &Bytes,
-        show: &mut dyn FnMut(Option<(&V, i64)>),
+        show: &mut Show<'_, V>,
     ) -> Result<(), TaskError> {
         let decoded = match self.entries.get(key) {
             Some(entry) if !entry.unsent => {

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Boundary, Child, Children, Context, Guarded, GuardedTable, ListTime, OrderedStore, Processor, Punctuates,
-    RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
-    TaskStore, TopicId,
+    Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
+    Punctuates, RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor,
+    TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -308,6 +308,14 @@ impl<'a> Wiring<'a> {
     /// The ids of topics that records choose.
     pub(crate) fn routed(&self) -> Arc<RoutedTopics> {
         Arc::clone(&self.graph.routed)
+    }
+
+    /// The rows of the global table of a topic.
+    pub(crate) fn global<K: 'static, V: 'static>(&self, topic: &str) -> GlobalRows<K, V> {
+        const TYPED: &str = "the typed builder hands a global table only to nodes of its types";
+        let table = self.graph.globals.get(topic).expect("a node names only tables of its topology");
+        let codec = Arc::clone(&table.spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        GlobalRows { topic: topic.into(), codec, engine: Arc::clone(&table.engine) }
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {

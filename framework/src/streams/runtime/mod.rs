@@ -31,6 +31,7 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod global;
 mod lag;
 mod outbox;
 mod pump;

@@ -20,7 +20,7 @@ use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
 use super::worker::{self, WorkerLinks};
-use super::{clock, remember, restore, topics, transactions, upkeep};
+use super::{clock, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner};
 
@@ -67,6 +67,7 @@ impl Topology {
             .map(|(index, commands)| start_worker(&shared, &background, index, commands))
             .collect();
         let threads = threads?;
+        global::start(&shared, &background).await?;
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
 

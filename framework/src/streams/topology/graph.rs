@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use klamm_client::OffsetReset;
 
+use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;
 use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreLayout, StoreSpec};
 use crate::streams::policy::ErrorPolicy;
@@ -105,6 +106,14 @@ pub(crate) struct Repartition {
     pub(crate) adopts: bool,
 }
 
+/// A table that every instance has all of.
+#[derive(Clone)]
+pub(crate) struct GlobalTable {
+    pub(crate) spec: StoreSpec,
+    /// Where its rows are, for all tasks of one application or test driver.
+    pub(crate) engine: Arc<dyn StateStore>,
+}
+
 /// Nodes and edges. Mistakes are collected, so that the fluent calls need not return results; `build` tells the first.
 #[derive(Clone, Default)]
 pub(crate) struct Graph {
@@ -113,6 +122,8 @@ pub(crate) struct Graph {
     pub(crate) repartitions: BTreeMap<TopicName, Repartition>,
     /// The stores that remember what was forwarded last, for those who need to know what a row was before.
     pub(crate) remembering: BTreeSet<String>,
+    /// By topic.
+    pub(crate) globals: BTreeMap<String, GlobalTable>,
     pub(crate) errors: Vec<TopologyError>,
     /// The policy of nodes without one.
     pub(crate) default_policy: Arc<ErrorPolicy>,
@@ -286,6 +297,22 @@ impl Graph {
         if !stores.iter().any(|known| known == store) {
             stores.push(store.to_owned());
         }
+    }
+
+    pub(crate) fn global(&mut self, topic: String, spec: StoreSpec) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        let table = GlobalTable { spec, engine: Arc::new(MemoryStore::new()) };
+        if self.globals.insert(topic, table).is_some() || self.stores.contains_key(&name) {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    /// The same with nothing in its global tables.
+    pub(crate) fn afresh(&self) -> Self {
+        let mut graph = self.clone();
+        graph.globals.values_mut().for_each(|table| table.engine = Arc::new(MemoryStore::new()));
+        graph
     }
 
     /// Lets the table `node` say with each change what the row was before. A view asks those it is a view of; a table
