@@ -3,8 +3,9 @@
 //! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is
 //! data. A topology runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
 //!
-//! - `builder`, `stream`, `stateless`, `fallible`, `outlets`, `table`, `grouped`, `branch`, `options`, `windows`: the
-//!   language.
+//! - `builder`, `stream`, `stateless`, `fallible`, `outlets`, `branch`, `options`: streams. `grouped`, `windowed`,
+//!   `session_windowed`, `cogrouped`, `windows`: aggregations. `table` and its siblings: tables. `stream_join`: streams
+//!   with streams. `processor`: steps of one's own.
 //! - `policy`, `on_error`, `stamps`, `routing`: what an operator does with records that fail, how records get their
 //!   time, where they go.
 //! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
@@ -19,6 +20,7 @@
 
 mod branch;
 mod builder;
+mod cogrouped;
 mod driver;
 mod error;
 mod fallible;
@@ -54,6 +56,7 @@ mod windows;
 
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
+pub use cogrouped::{CogroupedStream, TimeWindowedCogroupedStream};
 pub use driver::{Piped, TestInput, TestOutput, TestRecord, TestStore, TopologyTestDriver};
 pub use error::{RecordPart, RecordPlace, TaskError, TopologyError};
 pub use foreign_key::ForeignKeyJoined;
@@ -77,7 +80,7 @@ pub use topology::{
     Fingerprint, Migration, NodeDescription, NotATopology, Orphan, PartitionError, SubTopologyDescription,
     Topology, TopologyDescription,
 };
-pub use windowed::{TimeWindowedStream, WindowedBy};
+pub use windowed::{AggregatesInTime, TimeWindowedStream, WindowedBy};
 pub use windows::{
     HoppingWindows, JoinWindows, SessionWindowedSerde, SessionWindows, SlidingWindows, TumblingWindows,
     Window, Windowed, WindowedSerde,

@@ -44,7 +44,13 @@ macro_rules! windowed_by_time {
             type Stream = TimeWindowedStream<K, V>;
 
             fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
-                TimeWindowedStream::new(group, $kind(self))
+                TimeWindowedStream::within(group, self.in_time().0, Emit::OnUpdate)
+            }
+        }
+
+        impl AggregatesInTime for $windows {
+            fn in_time(self) -> InTime {
+                InTime($kind(self))
             }
         }
     )*};
@@ -66,8 +72,19 @@ impl<K: Clone + 'static, V: 'static> WindowedBy<K, V> for SessionWindows {
     }
 }
 
+/// Windows of time: what [`CogroupedStream::windowed_by`](crate::streams::CogroupedStream::windowed_by) takes.
+pub trait AggregatesInTime: sealed::Sealed {
+    #[doc(hidden)]
+    fn in_time(self) -> InTime;
+}
+
+/// Windows of one of the kinds, which only this crate tells apart.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct InTime(pub(super) TimeWindows);
+
 #[derive(Debug, Clone, Copy)]
-enum TimeWindows {
+pub(crate) enum TimeWindows {
     Aligned(AlignedWindows),
     Sliding(SlidingWindows),
 }
@@ -85,6 +102,19 @@ impl TimeWindows {
             Self::Aligned(windows) => windows.lifetime(),
             Self::Sliding(windows) => windows.lifetime(),
         }
+    }
+
+    /// The store of what is aggregated in these windows, and what is wrong with it.
+    pub(super) fn store<K: 'static, A: 'static>(
+        self,
+        inner: Arc<dyn Serde<K>>,
+        materialized: Materialized<A>,
+    ) -> (StoreSpec, Option<TopologyError>) {
+        let retention = materialized.retention.unwrap_or_else(|| self.lifetime());
+        let problem = self.problem(&materialized.name, retention);
+        let layout = StoreLayout::Window(WindowLayout::new(retention));
+        let key = Arc::new(WindowStoreKeySerde { inner, size_ms: self.size_ms() });
+        (store_spec::<Windowed<K>, A>(layout, key, materialized), problem)
     }
 
     fn problem(self, store: &str, retention: Duration) -> Option<TopologyError> {
@@ -122,8 +152,8 @@ impl<K, V> fmt::Debug for TimeWindowedStream<K, V> {
 }
 
 impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
-    fn new(group: KGroupedStream<K, V>, windows: TimeWindows) -> Self {
-        Self { group, windows, emit: Emit::OnUpdate, late: LateRecords::default() }
+    pub(super) fn within(group: KGroupedStream<K, V>, windows: TimeWindows, emit: Emit) -> Self {
+        Self { group, windows, emit, late: LateRecords::default() }
     }
 
     /// Tells of each window once, when stream time is grace past its end and it can change no more, by window and key:
@@ -188,18 +218,13 @@ impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
         materialized: Materialized<A>,
         fold: Fold<K, V, A>,
     ) -> KTable<Windowed<K>, A> {
-        let (group, windows) = (&self.group, self.windows);
-        let retention = materialized.retention.unwrap_or_else(|| windows.lifetime());
-        let problem = windows.problem(&materialized.name, retention);
-        let layout = StoreLayout::Window(WindowLayout::new(retention));
-        let inner = Arc::clone(&group.grouped.serdes.key);
-        let key = Arc::new(WindowStoreKeySerde { inner, size_ms: windows.size_ms() });
-        let spec = store_spec::<Windowed<K>, A>(layout, key, materialized);
+        let group = &self.group;
+        let (spec, problem) = self.windows.store(Arc::clone(&group.grouped.serdes.key), materialized);
         let factory = self.factory(&spec.name, fold);
         add_aggregation(group, operation, spec, factory, problem, &self.late)
     }
 
-    fn factory<A: 'static>(&self, store: &str, fold: Fold<K, V, A>) -> NodeFactory {
+    pub(super) fn factory<A: 'static>(&self, store: &str, fold: Fold<K, V, A>) -> NodeFactory {
         let (store, emit) = (store.to_owned(), self.emit);
         let entrance = entrance(&self.group);
         match self.windows {

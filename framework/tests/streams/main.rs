@@ -7,6 +7,7 @@
 mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
+mod cogroups;
 mod describe;
 mod errors;
 #[cfg(feature = "testing")]

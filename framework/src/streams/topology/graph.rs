@@ -286,6 +286,12 @@ impl Graph {
         }
     }
 
+    /// Connects a store that another node was given first, and in which this node keeps the same table.
+    pub(crate) fn keep_in(&mut self, node: NodeId, store: &str) {
+        self.nodes[node.0].kept_in = Some(store.to_owned());
+        self.write_store(node, store);
+    }
+
     /// Connects a store that the node writes.
     pub(crate) fn write_store(&mut self, node: NodeId, store: &str) {
         self.nodes[node.0].writes = true;

@@ -1,0 +1,86 @@
+//! Several streams in one aggregate.
+
+use std::time::Duration;
+
+use klamm::serde::StringSerde;
+use klamm::streams::{StreamsBuilder, TopologyTestDriver, TumblingWindows, Windowed, WindowedSerde};
+
+fn add(name: &'static str) -> impl Fn(&String, &String, String) -> Option<String> + Send + Sync + 'static {
+    move |_, value, all| (value != "DEL").then(|| format!("{all}{name}{value}"))
+}
+
+#[test]
+fn records_of_all_streams_are_in_one_row() {
+    let mut streams = StreamsBuilder::new();
+    let [a, b, c] = ["a", "b", "c"].map(|topic| streams.stream::<String, String>(topic).group_by_key());
+    a.cogroup(add("a"))
+        .cogroup(&b, add("b"))
+        .cogroup(&c, add("c"))
+        .aggregate("all", String::new)
+        .to_stream()
+        .to("out");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    for (topic, value, at) in [("a", "1", 5), ("b", "2", 3), ("c", "3", 9), ("b", "DEL", 10), ("a", "4", 11)]
+    {
+        driver.input::<String, String>(topic).pipe("k", value).at(at);
+    }
+    let told = driver.output::<String, Option<String>>("out").read_all();
+    let told: Vec<_> = told.iter().map(|record| (record.value.as_deref(), record.timestamp_ms)).collect();
+    assert_eq!(told, [(Some("a1"), 5), (Some("a1b2"), 5), (Some("a1b2c3"), 9), (None, 10), (Some("a4"), 11)]);
+}
+
+#[test]
+fn streams_whose_keys_changed_have_a_repartition_topic_each() {
+    let mut streams = StreamsBuilder::new();
+    let [a, b] = ["a", "b"].map(|topic| {
+        streams
+            .stream::<String, String>(topic)
+            .group_by(|_, value: &String| value.chars().take(1).collect::<String>())
+    });
+    a.cogroup(add("a")).cogroup(&b, add("b")).aggregate("all", String::new).to_stream().to("out");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    driver.input::<String, String>("a").pipe("1", "x1").at(1);
+    driver.input::<String, String>("b").pipe("2", "x2").at(2);
+    assert_eq!(driver.output::<String, String>("all-repartition").read_all(), [("x", "x1")]);
+    assert_eq!(driver.output::<String, String>("all-1-repartition").read_all(), [("x", "x2")]);
+    assert_eq!(driver.output::<String, String>("out").read_all(), [("x", "ax1"), ("x", "ax1bx2")]);
+}
+
+/// One stream time for all: Kafka keeps one for each, so that a record that is late for the union finds no row and
+/// overwrites it.
+#[test]
+fn what_is_late_for_one_stream_is_late_for_all() {
+    let ten = Duration::from_millis(10);
+    for on_close in [false, true] {
+        let mut streams = StreamsBuilder::new();
+        let [a, b] = ["a", "b"].map(|topic| streams.stream::<String, String>(topic).group_by_key());
+        let windowed = a.cogroup(add("a")).cogroup(&b, add("b")).windowed_by(TumblingWindows::of(ten));
+        let windowed = if on_close { windowed.emit_on_window_close() } else { windowed };
+        windowed.aggregate("all", String::new).to_stream().to("out");
+        let driver = TopologyTestDriver::new(streams.build().unwrap());
+        for (topic, value, at) in [("a", "1", 3), ("b", "2", 4), ("a", "3", 25), ("b", "4", 5)] {
+            driver.input::<String, String>(topic).pipe("k", value).at(at);
+        }
+        let out = driver
+            .output_with::<Windowed<String>, String>("out", WindowedSerde::of(StringSerde, ten), StringSerde)
+            .read_all();
+        let told: Vec<_> = out.iter().map(|record| (record.key.window.start_ms, &*record.value)).collect();
+        match on_close {
+            true => assert_eq!(told, [(0, "a1b2")]),
+            false => assert_eq!(told, [(0, "a1"), (0, "a1b2"), (20, "a3")]),
+        }
+        assert_eq!(driver.dropped().late, 1);
+    }
+}
+
+#[test]
+fn a_cache_tells_the_last_of_all_streams() {
+    let mut streams = StreamsBuilder::new();
+    let [a, b] = ["a", "b"].map(|topic| streams.stream::<String, String>(topic).group_by_key());
+    a.cogroup(add("a")).cogroup(&b, add("b")).aggregate("all", String::new).to_stream().to("out");
+    let mut driver = TopologyTestDriver::cached(streams.build().unwrap(), 1 << 20);
+    driver.input::<String, String>("a").pipe("k", "1").at(1);
+    driver.input::<String, String>("b").pipe("k", "2").at(2);
+    driver.commit();
+    assert_eq!(driver.output::<String, String>("out").read_all(), [("k", "a1b2", 2)]);
+}
