@@ -23,4 +23,5 @@ mod stream_joins;
 #[cfg(feature = "embedded")]
 mod table_applications;
 mod table_joins;
+mod table_views;
 mod windows;

@@ -1,5 +1,5 @@
-//! Tables against the embedded broker, with several partitions, a cache, and a second start: what the stores hold is what
-//! the same operators make of the last values.
+//! Tables against the embedded broker, with several partitions, a cache, and a second start: what the stores hold is
+//! what the same operators make of the last values.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
