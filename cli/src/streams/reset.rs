@@ -75,7 +75,8 @@ pub(crate) async fn run(args: ResetArgs) -> Result<(), CliError> {
     let deleted = internal_topics(&admin, application, &args.internal_topic).await?;
     if offsets.is_empty() && deleted.is_empty() {
         return Err(CliError::failed(format!(
-            "there is nothing to reset: application {application} has no topics of its own, and --input-topic names none"
+            "there is nothing to reset: application {application} has no topics of its own, and --input-topic names \
+             none"
         )));
     }
     let reset = Reset { offsets, deleted };
@@ -119,8 +120,8 @@ pub(super) async fn group_names(admin: &Admin) -> Result<Vec<String>, CliError> 
 async fn refuse_while_it_runs(admin: &Admin, application: &str) -> Result<(), CliError> {
     match admin.describe_groups(&[application]).await?.remove(application) {
         Some(Ok(group)) if !group.members.is_empty() => Err(CliError::failed(format!(
-            "application {application} has {} members: stop all its instances first, and wait for the session timeout of \
-             those that were killed; nothing is done",
+            "application {application} has {} members: stop all its instances first, and wait for the session timeout \
+             of those that were killed; nothing is done",
             group.members.len()
         ))),
         Some(Err(error)) if error.code() != Some(ErrorCode::GroupIdNotFound) => {
@@ -163,8 +164,8 @@ async fn internal_topics(
     let own: Vec<String> = own.map(|topic| topic.name.to_string()).collect();
     if let Some(foreign) = named.iter().find(|name| !own.contains(name)) {
         return Err(CliError::failed(format!(
-            "topic {foreign} is none of application {application}'s own: those begin with `{application}-` and end with \
-             -changelog or -repartition; nothing is done"
+            "topic {foreign} is none of application {application}'s own: those begin with `{application}-` and end \
+             with -changelog or -repartition; nothing is done"
         )));
     }
     Ok(if named.is_empty() { own } else { named.to_vec() })

@@ -77,7 +77,7 @@ fn describes_and_resets(address: &str) {
     let done = klamm_at(address, &[&reset[..], &["--output", "json"]].concat(), b"");
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     assert!(String::from_utf8_lossy(&done.stderr).contains("stores on the instances' disks"), "{done:?}");
-    let document: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&done.stdout).expect("a document");
     assert_eq!(document["deleted_topics"], serde_json::json!([changelog, repartition]));
     let topics = succeeds(address, &["topic", "list"], b"");
     assert!(!topics.contains(&changelog) && !topics.contains(&repartition), "{topics}");

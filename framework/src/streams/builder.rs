@@ -73,7 +73,7 @@ impl StreamsBuilder {
         let topics: Vec<_> = topics.into().0.into_iter().map(TopicName::User).collect();
         let node = self.graph.edit(|graph| {
             let node = add_stream_source(graph, topics, &consumed.serdes);
-            graph.stamp(node, consumed.stamping);
+            graph.consume(node, consumed.stamping, consumed.offset_reset);
             node
         });
         KStream::new(self.graph.clone(), node, false)
@@ -106,7 +106,7 @@ impl StreamsBuilder {
         let node = self.graph.edit(|graph| {
             let node = graph.source(vec![TopicName::User(topic.into())], factory);
             graph.check_readable(problem, node);
-            graph.stamp(node, consumed.stamping);
+            graph.consume(node, consumed.stamping, consumed.offset_reset);
             graph.store(spec, node);
             node
         });

@@ -33,6 +33,17 @@ pub enum TopologyError {
         /// The sources.
         sources: String,
     },
+    /// Several sources read one topic, and are not to begin at the same place.
+    #[error(
+        "the sources {sources} read topic `{topic}`, which can begin at one place only: give them the same \
+         `Consumed::offset_reset`"
+    )]
+    ResetsDiffer {
+        /// The topic.
+        topic: String,
+        /// The sources.
+        sources: String,
+    },
     /// Retention is about windows.
     #[error(
         "store `{store}` is to be kept for {retention:?}, but it has no windows whose age could be told: take \
@@ -54,8 +65,8 @@ pub enum TopologyError {
     },
     /// Two stores have one name; they would share a changelog.
     #[error(
-        "two state stores are named `{0}`, and would share a changelog: give one of them another name, in the call that \
-         makes it"
+        "two state stores are named `{0}`, and would share a changelog: give one of them another name, in the call \
+         that makes it"
     )]
     DuplicateStore(String),
     /// Two repartition topics have one name.

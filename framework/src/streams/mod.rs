@@ -3,9 +3,11 @@
 //! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is
 //! data. A topology runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
 //!
-//! - `builder`, `stream`, `table`, `grouped`, `branch`, `options`, `windows`: the language; of tables also
-//!   `table_join`, `grouped_table`, `foreign_key` and `global`.
-//! - `topology`: nodes, edges, sub-topologies, partition counts, the description.
+//! - `builder`, `stream`, `stateless`, `fallible`, `outlets`, `table`, `grouped`, `branch`, `options`, `windows`: the
+//!   language; of tables also `table_join`, `grouped_table`, `foreign_key` and `global`.
+//! - `policy`, `on_error`, `stamps`, `routing`: what an operator does with records that fail, how records get their
+//!   time, where they go.
+//! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
 //! - `node`, `task`: what runs, one record at a time; pure but for its stores.
 //! - `driver`: the test driver. `runtime`: threads, consumer, producer, commits, restore.
 //!

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_client::OffsetReset;
+
 use super::routing::{Partitions, StreamPartitioner};
 use super::stamps::{Stamping, Timestamps, of_value};
 use crate::serde::{DefaultSerde, Serde};
@@ -72,6 +74,7 @@ impl<T: Into<String>> From<Vec<T>> for Topics {
 pub struct Consumed<K, V> {
     pub(crate) serdes: Serdes<K, V>,
     pub(crate) stamping: Option<Stamping>,
+    pub(crate) offset_reset: Option<OffsetReset>,
 }
 
 impl<K, V> fmt::Debug for Consumed<K, V> {
@@ -83,7 +86,16 @@ impl<K, V> fmt::Debug for Consumed<K, V> {
 impl<K, V> Consumed<K, V> {
     /// With these serdes.
     pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Serdes::of(key, value), stamping: None }
+        Self { serdes: Serdes::of(key, value), stamping: None, offset_reset: None }
+    }
+
+    /// Where to begin with topics of which the application has committed nothing, or the records that it was at are
+    /// gone (`auto.offset.reset`): at the oldest record unless set. Until something is committed of a topic, its
+    /// records count as [lag](crate::streams::StreamsApp::lag), wherever it begins.
+    #[must_use]
+    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.offset_reset = Some(reset);
+        self
     }
 
     /// Gives the records another time than their producer's.
@@ -117,7 +129,7 @@ impl<K, V> Consumed<K, V> {
 
 impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
     fn default() -> Self {
-        Self { serdes: Serdes::default(), stamping: None }
+        Self { serdes: Serdes::default(), stamping: None, offset_reset: None }
     }
 }
 

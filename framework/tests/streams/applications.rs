@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use klamm::client::{Client, NewTopic, Record};
+use klamm::client::{Client, NewTopic, OffsetReset, Record};
 use klamm::streams::{
-    AppState, ErrorPolicy, Materialized, Migration, Partitions, Produced, RecordContext, StreamsApp,
-    StreamsBuilder, StreamsConfig, StreamsError, Topology, TumblingWindows, Windowed,
+    AppState, Consumed, ErrorPolicy, Materialized, Migration, Partitions, Produced, RecordContext,
+    StreamsApp, StreamsBuilder, StreamsConfig, StreamsError, Topology, TumblingWindows, Windowed,
 };
 use klamm_broker::Broker;
 
@@ -333,7 +333,8 @@ async fn topics_that_do_not_fit_are_refused() {
         let users = streams.table::<String, String>("users");
         streams.stream::<String, String>("clicks").join(&users, |a, _| a.clone()).to("out");
         let error = streams.build().unwrap().start(cluster.config("a")).await.unwrap_err();
-        let expected = "topics that meet in `clicks.join` must have equally many partitions, and clicks has 3, users has 2";
+        let expected =
+            "topics that meet in `clicks.join` must have equally many partitions, and clicks has 3, users has 2";
         assert!(error.to_string().starts_with(expected), "{error}");
 
         let mut streams = StreamsBuilder::new();
@@ -437,4 +438,31 @@ async fn records_go_where_they_choose() {
 
 fn number(record: &klamm::client::ConsumerRecord) -> i32 {
     i32::from_be_bytes(record.value.as_deref().unwrap().try_into().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_begins_where_it_was_told() {
+    within("offset resets", async {
+        let cluster = Cluster::with_topics(&[("old", 1), ("new", 1), ("out", 1)]).await;
+        let record = |value: &str| [("k".to_owned(), value.to_owned())];
+        cluster.produce("old", record("old before")).await;
+        cluster.produce("new", record("new before")).await;
+        let mut streams = StreamsBuilder::new();
+        let latest = Consumed::<String, String>::default().offset_reset(OffsetReset::Latest);
+        let merged = streams.stream::<String, String>("old").merge(&streams.stream_with("new", latest));
+        merged.to("out");
+        let app = streams.build().unwrap().start(cluster.config("resets")).await.unwrap();
+        // Nobody tells when the end of the topic was looked up, so records are written until one lies behind it.
+        let mut values = Vec::new();
+        while !values.iter().any(|value| value == "new after") {
+            cluster.produce("new", record("new after")).await;
+            let out = cluster.read("out").await.into_iter().map(|record| record.value.unwrap());
+            values = out.map(|value| String::from_utf8(value.to_vec()).unwrap()).collect();
+        }
+        app.caught_up().await.unwrap();
+        assert!(values.contains(&"old before".to_owned()), "{values:?}");
+        assert!(!values.contains(&"new before".to_owned()), "{values:?}");
+        app.close().await.unwrap();
+    })
+    .await;
 }

@@ -10,6 +10,7 @@ use klamm::streams::{
 };
 
 type Text = KStream<String, String>;
+type Step = Box<dyn FnOnce(Text) -> Text>;
 
 /// `in` to `out`, with something between them.
 fn between(step: impl FnOnce(Text) -> Text) -> Topology {
@@ -48,7 +49,7 @@ fn check(value: &str) {
 }
 
 /// Every step whose closure gives an error at the value `bad`, by name.
-fn fallible_steps() -> Vec<(&'static str, Box<dyn FnOnce(Text) -> Text>)> {
+fn fallible_steps() -> Vec<(&'static str, Step)> {
     vec![
         ("filter", Box::new(|s| s.try_filter(|_, v| refuse(v).map(|()| true)))),
         ("map", Box::new(|s| s.try_map(|k, v| refuse(v).map(|()| (k.clone(), v.clone()))))),
@@ -62,7 +63,7 @@ fn fallible_steps() -> Vec<(&'static str, Box<dyn FnOnce(Text) -> Text>)> {
 }
 
 /// The same with a panic.
-fn panicking_steps() -> Vec<(&'static str, Box<dyn FnOnce(Text) -> Text>)> {
+fn panicking_steps() -> Vec<(&'static str, Step)> {
     vec![
         ("filter", Box::new(|s| s.filter(|_, v| refuse(v).map(|()| true).unwrap()))),
         ("map", Box::new(|s| s.map(|k, v| refuse(v).map(|()| (k.clone(), v.clone())).unwrap()))),
@@ -139,7 +140,9 @@ fn a_retry_calls_the_closure_again_and_nothing_else() {
         let (upstream, counter) = (Arc::clone(&before), Arc::clone(&tries));
         let topology = between(|stream| {
             stream
-                .peek(move |_, _| drop(upstream.fetch_add(1, Ordering::Relaxed)))
+                .peek(move |_, _| {
+                    upstream.fetch_add(1, Ordering::Relaxed);
+                })
                 .map_values_in_context(move |at, _, value| {
                     at.headers_mut().push("try", Some("x".into()));
                     match counter.fetch_add(1, Ordering::Relaxed) {

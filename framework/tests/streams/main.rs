@@ -9,14 +9,22 @@ mod aggregations;
 mod applications;
 mod describe;
 mod errors;
+#[cfg(feature = "testing")]
+mod exactly_once;
 mod fingerprint;
 mod foreign_keys;
 mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
+#[cfg(feature = "testing")]
+mod pipeline;
 mod processors;
+#[cfg(feature = "testing")]
+mod restores;
 mod routing;
+#[cfg(feature = "testing")]
+mod running;
 mod stateless;
 mod stores;
 mod stream_joins;
@@ -25,3 +33,5 @@ mod table_applications;
 mod table_joins;
 mod table_views;
 mod windows;
+#[cfg(feature = "testing")]
+mod zombies;

@@ -13,8 +13,8 @@ fn null_where_the_type_has_none_stops_with_the_way_out() {
     let driver = TopologyTestDriver::new(lengths());
     let input = driver.input::<String, i64>("in");
     let error = input.pipe_keyless(1).try_at(5).unwrap_err().to_string();
-    let expected = "operator `in` failed at the record at in-0 offset 0: it has no key, and the key's type has no null: \
-                    read `Option<...>` to get such records.";
+    let expected = "operator `in` failed at the record at in-0 offset 0: it has no key, and the key's type has no \
+                    null: read `Option<...>` to get such records.";
     assert!(error.starts_with(expected), "{error}");
     let error = input.pipe_tombstone("k").try_at(5).unwrap_err().to_string();
     assert!(error.contains("the record at in-0 offset 1: it has no value,"), "{error}");

@@ -1,6 +1,8 @@
 //! Where records go, and what steps know of them: topics and partitions chosen by the record, its place, time and
 //! headers, and streams that come together.
 
+use klamm::client::{Headers, OffsetReset};
+use klamm::serde::{Bytes, HeaderList, Serde, SerdeError, StringSerde};
 use klamm::streams::{
     Consumed, ErrorPolicy, Joined, Partitions, Produced, Repartitioned, StreamsBuilder, Timestamps, Topology,
     TopologyTestDriver,
@@ -193,11 +195,13 @@ fn a_negative_time_is_what_the_source_makes_of_it() {
     assert!(error.contains("operator `in` failed at the record at in-0 offset 1"), "{error}");
     assert!(error.contains("its timestamp -3 is negative"), "{error}");
     let driver = stamped(Timestamps::FailIfNegative, ErrorPolicy::dead_letter("dlt"));
-    [4, -3, 0].map(|at| pipe(&driver, at).unwrap());
+    [4, -3, 0].into_iter().for_each(|at| pipe(&driver, at).unwrap());
     assert_eq!((times(&driver), driver.dropped().dead_lettered), (vec![4, 0], 1));
+    let letter = driver.output::<String, String>("dlt").read().unwrap();
+    assert_eq!(letter.timestamp_ms, 0, "of the driver, it is always 1970; no broker would take -3");
 
     let driver = stamped(Timestamps::PartitionTimeIfNegative, ErrorPolicy::fail());
-    [-1, 7, 3, -1].map(|at| pipe(&driver, at).unwrap());
+    [-1, 7, 3, -1].into_iter().for_each(|at| pipe(&driver, at).unwrap());
     assert_eq!(times(&driver), [7, 3, 7]);
     assert_eq!(driver.dropped().negative_timestamp, 1, "there was no time yet");
 }
@@ -212,7 +216,7 @@ fn a_time_out_of_the_value_decides_which_record_is_next() {
     streams.stream_with(["a", "b"], consumed).on_error(ErrorPolicy::skip()).to("out");
     let driver = TopologyTestDriver::new(streams.build().unwrap());
     let input = driver.input::<String, i64>("a");
-    [40, -5, 13, 20].map(|value| input.pipe("k", value).at(1));
+    [40, -5, 13, 20].into_iter().for_each(|value| input.pipe("k", value).at(1));
     input.pipe_tombstone("k").at(9);
     driver.input::<String, String>("b").pipe("k", "no number").at(2);
     let out = driver.output::<String, Option<i64>>("out").read_all();
@@ -220,6 +224,99 @@ fn a_time_out_of_the_value_decides_which_record_is_next() {
     assert_eq!(times, [(Some(40), 40), (Some(20), 20), (None, 9)]);
     let dropped = driver.dropped();
     assert_eq!((dropped.negative_timestamp, dropped.failed, dropped.unreadable), (1, 1, 1));
+}
+
+/// Says in a header how a number is written.
+#[derive(Debug, Default)]
+struct Base;
+
+impl Serde<i64> for Base {
+    fn serialize(&self, _: &str, _: &i64) -> Result<Bytes, SerdeError> {
+        Err(SerdeError::serialize::<i64>("number", "without a header nobody could read it"))
+    }
+
+    fn deserialize(&self, _: &str, bytes: &Bytes) -> Result<i64, SerdeError> {
+        Err(SerdeError::deserialize::<i64>("number", bytes.len(), "there is no header"))
+    }
+
+    fn serialize_record(&self, _: &str, headers: &mut HeaderList, value: &i64) -> Result<Bytes, SerdeError> {
+        headers.push(("base".into(), Some("16".into())));
+        Ok(format!("{value:x}").into())
+    }
+
+    fn deserialize_record(&self, _: &str, headers: &Headers, bytes: &Bytes) -> Result<i64, SerdeError> {
+        let base = if headers.last("base").is_some() { 16 } else { 10 };
+        let number = std::str::from_utf8(bytes).ok().and_then(|text| i64::from_str_radix(text, base).ok());
+        number.ok_or_else(|| SerdeError::deserialize::<i64>("number", bytes.len(), "it is no number"))
+    }
+}
+
+#[test]
+fn formats_that_use_headers_get_them() {
+    let mut streams = StreamsBuilder::new();
+    let numbers = streams.stream_with("in", Consumed::<String, i64>::with(StringSerde, Base));
+    numbers.to_with("out", Produced::with(StringSerde, Base));
+    streams.table_with("rows", Consumed::<String, i64>::with(StringSerde, Base), "kept");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    driver.input::<String, String>("in").pipe("k", "255").header("a", "b").at(1);
+    driver.input::<String, String>("in").pipe("k", "10").header("base", "16").at(2);
+    driver.input::<String, String>("rows").pipe("k", "ff").header("base", "16").at(3);
+    let out = driver.output::<String, String>("out").read_all();
+    assert_eq!(out, [("k", "ff"), ("k", "10")]);
+    assert_eq!(out[0].headers.last("a"), Some(Some(&b"b"[..])));
+    assert_eq!(out[0].headers.last("base"), Some(Some(&b"16"[..])));
+    assert_eq!(driver.store::<String, i64>("kept").get("k"), Some(255));
+}
+
+/// One topic is read once, whatever is made of it.
+#[test]
+fn sources_of_one_topic_are_one() {
+    let mut streams = StreamsBuilder::new();
+    streams.stream::<String, String>("in").to("a");
+    streams.stream::<String, i64>(["in", "more"]).on_error(ErrorPolicy::skip()).to("b");
+    streams.table::<String, String>("in");
+    let topology = streams.build().unwrap();
+    assert_eq!(topology.describe().sub_topologies.len(), 1);
+    let driver = TopologyTestDriver::new(topology);
+    driver.input::<String, String>("in").pipe("k", "8 bytes!").at(1);
+    driver.input::<String, String>("in").pipe("k", "other").at(2);
+    assert_eq!(driver.output::<String, String>("a").read_all().len(), 2);
+    assert_eq!(driver.output::<String, i64>("b").read_all().len(), 1);
+    assert_eq!(driver.store::<String, String>("in-table").all(), [("k".to_owned(), "other".to_owned())]);
+
+    let from = |reset| Consumed::<String, String>::default().offset_reset(reset);
+    let build = |second| {
+        let mut streams = StreamsBuilder::new();
+        streams.stream_with("in", from(OffsetReset::Latest)).to("a");
+        streams.stream_with(["in", "more"], from(second)).to("b");
+        streams.build()
+    };
+    build(OffsetReset::Latest).unwrap();
+    let error = build(OffsetReset::Earliest).unwrap_err().to_string();
+    assert!(
+        error.starts_with("the sources `in`, `in+more` read topic `in`, which can begin at one place"),
+        "{error}"
+    );
+}
+
+/// A source's policy is about reading. What panics behind it and has no boundary of its own may have half happened.
+#[test]
+fn a_sources_retries_are_for_reading_only() {
+    let mut streams = StreamsBuilder::new();
+    let table = streams.table::<String, String>("in");
+    let table = table.on_error(ErrorPolicy::skip().retry(3, std::time::Duration::ZERO));
+    let seen = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = std::sync::Arc::clone(&seen);
+    let view = table.map_values(move |value| {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert_ne!(value, "bad");
+        value.clone()
+    });
+    view.to_stream().to("out");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    let error = driver.input::<String, String>("in").pipe("k", "bad").try_at(1).unwrap_err().to_string();
+    assert!(error.contains("panicked"), "{error}");
+    assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 #[test]

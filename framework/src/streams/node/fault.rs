@@ -213,6 +213,11 @@ impl Boundary {
 
 /// Sends the records that failed to where dead letters go.
 pub(crate) fn post(context: &mut Context, partition: i32, record: &Incoming, source_topic: TopicId) {
+    // No broker takes a negative time, and a time of long ago would be too old to be kept.
+    let timestamp_ms = match record.timestamp_ms {
+        negative if negative < 0 => context.now_ms(),
+        timestamp_ms => timestamp_ms,
+    };
     for letter in std::mem::take(&mut context.letters) {
         let mut headers = record.headers.clone();
         let facts = [
@@ -230,7 +235,7 @@ pub(crate) fn post(context: &mut Context, partition: i32, record: &Incoming, sou
             kind: OutputKind::ByKey,
             key: record.key.clone(),
             value: record.value.clone(),
-            timestamp_ms: record.timestamp_ms,
+            timestamp_ms,
             headers,
         });
     }
@@ -244,8 +249,7 @@ pub(crate) fn stamp(
     record: &Incoming,
     partition_ms: i64,
 ) -> Result<i64, BoxError> {
-    let now_ms = context.clock.as_ref().map_or(0, |clock| clock.now_ms());
-    let moment = Moment { topic: context.topic(topic), partition_ms, now_ms };
+    let moment = Moment { topic: context.topic(topic), partition_ms, now_ms: context.now_ms() };
     guarded(|| stamping(record, &moment))
 }
 

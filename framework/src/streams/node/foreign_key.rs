@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::join::Lookup;
 use super::murmur3::hash128;
-use super::sink::{key_kind, write};
+use super::sink::{bytes_of, key_kind};
 use super::source::SourceCodec;
 use super::subscription_format::{
     Answer, Hash, Instruction, Subscription, combined_key, with_subscriptions_of,
@@ -43,7 +43,7 @@ where
         let Some(foreign_key) = row.as_ref().and_then(|row| (self.extractor)(key, row)) else {
             return Ok(None);
         };
-        write(&*self.foreign_key, context.topic(self.topic), &foreign_key)
+        bytes_of(&*self.foreign_key, context.topic(self.topic), &foreign_key)
     }
 
     /// What to send, in this order.
@@ -99,7 +99,7 @@ where
             Some(value) => hash_of(&*self.codec.value, topic, value)?,
             None => None,
         };
-        let Some(primary_key) = write(&*self.codec.key, topic, key)? else { return Ok(()) };
+        let Some(primary_key) = bytes_of(&*self.codec.key, topic, key)? else { return Ok(()) };
         if !self.keeps_unmatched && change.new.is_some() && new.is_none() {
             context.dropped.null_key += 1;
         }
@@ -126,7 +126,7 @@ where
 }
 
 fn hash_of<V: 'static>(serde: &dyn Serde<V>, topic: &str, value: &V) -> Result<Option<Hash>, TaskError> {
-    Ok(write(serde, topic, value)?.map(|bytes| hash128(&bytes)))
+    Ok(bytes_of(serde, topic, value)?.map(|bytes| hash128(&bytes)))
 }
 
 /// Where answers go.
@@ -138,7 +138,7 @@ pub(crate) struct Answers<V> {
 impl<V: 'static> Answers<V> {
     fn value_bytes(&self, context: &Context, value: Option<&V>) -> Result<Option<Bytes>, TaskError> {
         match value {
-            Some(value) => write(&*self.value, context.topic(self.topic), value),
+            Some(value) => bytes_of(&*self.value, context.topic(self.topic), value),
             None => Ok(None),
         }
     }
@@ -221,7 +221,7 @@ impl<KO: 'static, VR: 'static> TableProcessor<KO, VR> for TellSubscribers<KO, VR
         change: Change<'_, VR>,
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
-        let Some(key) = write(&*self.foreign_key, context.topic(self.answers.topic), key)? else {
+        let Some(key) = bytes_of(&*self.foreign_key, context.topic(self.answers.topic), key)? else {
             return Ok(());
         };
         let subscriptions = self.subscriptions.borrow();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::change_format::{read_change, write_change};
-use super::sink::{key_kind, write};
+use super::sink::{bytes_of, key_kind};
 use super::source::SourceCodec;
 use super::table::{Kept, Stamp};
 use super::{Change, Context, Fold, Output, Source, TableChildren, TableProcessor, TopicId};
@@ -37,8 +37,8 @@ impl<F, K2: 'static, V2: 'static> GroupChanges<F, K2, V2> {
         let Some(row) = row else { return Ok(None) };
         let (key, value) = (self.mapper)(key, row);
         let topic = context.topic(self.topic);
-        let key = write(&*self.codec.key, topic, &key)?;
-        let value = write(&*self.codec.value, topic, &value)?;
+        let key = bytes_of(&*self.codec.key, topic, &key)?;
+        let value = bytes_of(&*self.codec.value, topic, &value)?;
         match (key, value) {
             (Some(key), Some(value)) => return Ok(Some((key, value))),
             (None, _) => context.dropped.null_key += 1,

@@ -242,6 +242,11 @@ impl Context {
         }
     }
 
+    /// What time it is.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.as_ref().map_or(0, |clock| clock.now_ms())
+    }
+
     /// How many partitions a topic has, as when it was first asked.
     pub(crate) fn partition_count(&mut self, topic: TopicId, name: Option<&str>) -> Result<i32, BoxError> {
         if let Some(count) = self.partition_counts.get(&topic) {

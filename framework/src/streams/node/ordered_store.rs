@@ -108,11 +108,6 @@ impl OrderedStore {
         self.position.stream_time_ms
     }
 
-    /// The largest time seen.
-    pub(crate) fn stream_time_ms(&self) -> i64 {
-        self.position.stream_time_ms
-    }
-
     pub(crate) fn get(&self, key: &Bytes) -> Result<Option<Row>, StoreError> {
         let Some(engine_key) = self.engine_key(key) else { return Ok(None) };
         let row = |value, timestamp_ms| Row { key: key.clone(), value, timestamp_ms };

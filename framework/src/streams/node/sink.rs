@@ -9,7 +9,7 @@ use super::fault::Boundary;
 use super::record_context::RecordContext;
 use super::{Context, Output, OutputKind, Processor, Record, RoutedTopics, TopicId};
 use crate::listener::BoxError;
-use crate::serde::Serde;
+use crate::serde::{HeaderList, Serde};
 use crate::streams::error::TaskError;
 use crate::streams::routing::{ChooseTopic, Partitions, StreamPartitioner};
 
@@ -40,32 +40,32 @@ impl<K: 'static, V: 'static> Processor<K, V> for Sink<K, V> {
                 None => 0,
             };
             let name = name.as_deref().unwrap_or_else(|| context.topic(topic));
-            let key_bytes = write(&**key, name, record.key)?;
+            let mut added = HeaderList::new();
+            let key_bytes = write(&**key, name, &mut added, record.key)?;
             if key_bytes.is_none() && *drops_null_keys {
                 return Ok(None);
             }
-            let value = write(&**value, name, record.value)?;
+            let value = write(&**value, name, &mut added, record.value)?;
             let partitions = match partitioner {
                 Some(partitioner) => {
                     partitioner(name, record.key, record.value, count).checked(name, count)?
                 }
                 None => Partitions::ByKey,
             };
-            Ok(Some((topic, key_bytes, value, partitions)))
+            Ok(Some((topic, key_bytes, value, added, partitions)))
         })?;
         match written {
-            Some(Some((topic, key_bytes, value, partitions))) => {
-                let by_key = by_key(&**key, key_bytes.as_ref());
-                let mut send = |kind| {
-                    let (key, value, headers) = (key_bytes.clone(), value.clone(), context.headers.clone());
-                    let timestamp_ms = record.timestamp_ms;
-                    context.outputs.push(Output { topic, kind, key, value, timestamp_ms, headers });
-                };
+            Some(Some((topic, key_bytes, value, added, partitions))) => {
+                let kind = by_key(&**key, key_bytes.as_ref());
+                let mut headers = context.headers.clone();
+                added.into_iter().for_each(|(name, value)| headers.push(name, value));
+                let timestamp_ms = record.timestamp_ms;
+                let output = Output { topic, kind, key: key_bytes, value, timestamp_ms, headers };
                 match partitions {
-                    Partitions::ByKey => send(by_key),
-                    Partitions::These(these) => {
-                        these.into_iter().for_each(|partition| send(OutputKind::Partition(partition)));
-                    }
+                    Partitions::ByKey => context.outputs.push(output),
+                    Partitions::These(these) => context.outputs.extend(these.into_iter().map(|partition| {
+                        Output { kind: OutputKind::Partition(partition), ..output.clone() }
+                    })),
                 }
             }
             Some(None) => context.dropped.null_key += 1,
@@ -113,8 +113,8 @@ pub(super) fn key_kind<K: 'static>(serde: &dyn Serde<K>, key: &Bytes) -> OutputK
     }
 }
 
-/// The bytes of a key or value; `None` for a null.
-pub(super) fn write<T: 'static>(
+/// The bytes of a key or value that has no headers; `None` for a null.
+pub(super) fn bytes_of<T: 'static>(
     serde: &dyn Serde<T>,
     topic: &str,
     value: &T,
@@ -122,6 +122,18 @@ pub(super) fn write<T: 'static>(
     if serde.is_null(value) {
         return Ok(None);
     }
-    let written = serde.serialize(topic, value);
+    serde.serialize(topic, value).map(Some).map_err(|source| TaskError::unwritable(topic, source))
+}
+
+fn write<T: 'static>(
+    serde: &dyn Serde<T>,
+    topic: &str,
+    headers: &mut HeaderList,
+    value: &T,
+) -> Result<Option<Bytes>, BoxError> {
+    if serde.is_null(value) {
+        return Ok(None);
+    }
+    let written = serde.serialize_record(topic, headers, value);
     Ok(Some(written.map_err(|source| TaskError::unwritable(topic, source))?))
 }

@@ -18,10 +18,13 @@ pub(super) async fn remember(topology: &TopologyInner, config: &StreamsConfig) -
     let (now, migration) = (Fingerprint::of(topology), config.migration.clone());
     let path = folder.join(FILE);
     let file = path.clone();
+    let mut stores = topology.graph.stores.values();
+    let is_on_disk = cfg!(feature = "streams") && stores.any(|store| store.persistent);
     let compared = Blocking::start(move || {
         let before = match read(&file)? {
             Some(before) => before,
-            None if now.is_empty() => return Ok(Vec::new()),
+            // Nothing lies beside it: an application in memory leaves no files.
+            None if !is_on_disk => return Ok(Vec::new()),
             None => Fingerprint::default(),
         };
         let orphans = before.orphans(&now, &migration);

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use klamm_client::OffsetReset;
+
 use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;
 use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreLayout, StoreSpec};
@@ -91,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) policy: Option<Arc<ErrorPolicy>>,
     /// How a source's records get their time, if not as their producer said.
     pub(crate) stamping: Option<Stamping>,
+    /// Where a source begins, if not at the oldest record.
+    pub(crate) offset_reset: Option<OffsetReset>,
 }
 
 /// A topic between two sub-topologies.
@@ -187,8 +191,15 @@ impl Graph {
         self.node(node).policy.as_ref().unwrap_or(&self.default_policy)
     }
 
-    pub(crate) fn stamp(&mut self, source: NodeId, stamping: Option<Stamping>) {
-        self.nodes[source.0].stamping = stamping;
+    /// How a source's records get their time, and where it begins.
+    pub(crate) fn consume(
+        &mut self,
+        source: NodeId,
+        stamping: Option<Stamping>,
+        offset_reset: Option<OffsetReset>,
+    ) {
+        let node = &mut self.nodes[source.0];
+        (node.stamping, node.offset_reset) = (stamping, offset_reset);
     }
 
     pub(crate) fn set_policy(&mut self, node: NodeId, policy: ErrorPolicy) {
@@ -223,6 +234,7 @@ impl Graph {
             writes: false,
             policy: None,
             stamping: None,
+            offset_reset: None,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);

@@ -11,6 +11,8 @@ mod partitions;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use klamm_client::OffsetReset;
+
 use super::error::TopologyError;
 use super::node::{RoutedTopics, StoreSpec, TopicId};
 use super::policy::ErrorPolicy;
@@ -55,7 +57,7 @@ impl Topology {
         if !graph.nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
             return Err(TopologyError::NoSource);
         }
-        check_times(&graph)?;
+        check_readers(&graph)?;
         let sub_topologies = divide(&graph);
         let mut topics = BTreeSet::new();
         for sub_topology in &sub_topologies {
@@ -122,6 +124,17 @@ impl TopologyInner {
         self.topics.iter().map(|topic| topic.in_application(application_id).into()).collect()
     }
 
+    /// Where to begin with topics that are not to be read from the oldest record.
+    pub(crate) fn offset_resets(&self) -> BTreeMap<String, OffsetReset> {
+        let mut resets = BTreeMap::new();
+        for node in &self.graph.nodes {
+            if let (NodeKind::Source { topics, .. }, Some(reset)) = (&node.kind, node.offset_reset) {
+                resets.extend(topics.iter().map(|topic| (topic.to_string(), reset)));
+            }
+        }
+        resets
+    }
+
     /// The topics that are written, without the application's id; `None` if records choose some of them.
     pub(crate) fn written_topics(&self) -> Option<BTreeSet<String>> {
         let mut written = BTreeSet::new();
@@ -150,23 +163,26 @@ impl TopologyInner {
     }
 }
 
-/// A record has one time, whatever reads it: sources that share a topic cannot each have their own.
-fn check_times(graph: &Graph) -> Result<(), TopologyError> {
+/// A topic is read once, however many sources it has: its records have one time, and there is one place to begin.
+fn check_readers(graph: &Graph) -> Result<(), TopologyError> {
     let mut readers: BTreeMap<&TopicName, Vec<&graph::Node>> = BTreeMap::new();
     for node in &graph.nodes {
         if let NodeKind::Source { topics, .. } = &node.kind {
             topics.iter().for_each(|topic| readers.entry(topic).or_default().push(node));
         }
     }
-    let differ =
-        |nodes: &Vec<&graph::Node>| nodes.len() > 1 && nodes.iter().any(|node| node.stamping.is_some());
-    match readers.into_iter().find(|(_, nodes)| differ(nodes)) {
-        None => Ok(()),
-        Some((topic, nodes)) => Err(TopologyError::TimesDiffer {
-            topic: topic.to_string(),
-            sources: nodes.iter().map(|node| format!("`{}`", node.name)).collect::<Vec<_>>().join(", "),
-        }),
+    for (topic, nodes) in readers {
+        let topic = topic.to_string();
+        let sources = || nodes.iter().map(|node| format!("`{}`", node.name)).collect::<Vec<_>>().join(", ");
+        if nodes.len() > 1 && nodes.iter().any(|node| node.stamping.is_some()) {
+            return Err(TopologyError::TimesDiffer { topic, sources: sources() });
+        }
+        let reset = nodes.first().and_then(|node| node.offset_reset);
+        if nodes.iter().any(|node| node.offset_reset != reset) {
+            return Err(TopologyError::ResetsDiffer { topic, sources: sources() });
+        }
     }
+    Ok(())
 }
 
 /// Groups nodes that must run in one task: those joined by an edge, by a store or by reading one topic.

@@ -24,8 +24,8 @@ pub enum PartitionError {
     MissingTopic(String),
     /// Keys of one store would lie in different tasks.
     #[error(
-        "topics that meet in {operators} must have equally many partitions, and {topics}: send one of the streams through \
-         `repartition`, which adopts the others' number, or make the topics alike"
+        "topics that meet in {operators} must have equally many partitions, and {topics}: send one of the streams \
+         through `repartition`, which adopts the others' number, or make the topics alike"
     )]
     NotCoPartitioned {
         /// The operators that use the stores.
