@@ -61,8 +61,8 @@ fn s1_1_a_table_takes_updates_out_of_order_and_no_null_key() {
 
 #[test]
 fn s1_5_a_cache_tells_the_last_change_and_ends_with_the_same_tables() {
-    let drivers = [TopologyTestDriver::new(views()), TopologyTestDriver::cached(views(), 1 << 20)];
-    for driver in &drivers {
+    let mut drivers = [TopologyTestDriver::new(views()), TopologyTestDriver::cached(views(), 1 << 20)];
+    for driver in &mut drivers {
         for (number, value) in (0..40).zip([3, 17, 5, 30, 12].into_iter().cycle()) {
             let input = driver.input::<String, i64>("in");
             let key = format!("k{}", number * 7 % 4);
