@@ -50,9 +50,9 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     /// Joins each row with the row of `other` that `foreign_key` finds in it; a row without one has no result. A change
     /// of either table changes the results: of the other table, of all rows that name the changed one.
     ///
-    /// The results are kept in a store. The tables may have different numbers of partitions: each row's foreign key goes
-    /// through the topic `<store>-subscription-registration-topic` to where the other table's row lies, and the answer
-    /// comes through `<store>-subscription-response-topic`.
+    /// The results are kept in a store. The tables may have different numbers of partitions: each row's foreign key
+    /// goes through the topic `<store>-subscription-registration-topic` to where the other table's row lies, and the
+    /// answer comes through `<store>-subscription-response-topic`.
     ///
     /// ```
     /// # use klamm::streams::StreamsBuilder;

@@ -77,7 +77,7 @@ impl<K: 'static, V: 'static> KStream<K, V> {
     /// let countries = streams.global_table::<String, String>("countries");
     /// let visits = streams.stream::<String, String>("visits");
     /// visits
-    ///     .join_global(&countries, |_, visit| visit.get(..2).map(str::to_owned), |visit, name| format!("{visit}: {name}"))
+    ///     .join_global(&countries, |_, visit| visit.get(..2).map(str::to_owned), |visit, name| visit.clone() + name)
     ///     .to("visits-by-country");
     /// # streams.build().unwrap();
     /// ```

@@ -134,8 +134,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         KTable::stored(self.graph.clone(), node, name)
     }
 
-    /// Groups the rows by a new key, each with a new value, to be counted, reduced or aggregated. A row whose new key or
-    /// value is null is in no group.
+    /// Groups the rows by a new key, each with a new value, to be counted, reduced or aggregated. A row whose new key
+    /// or value is null is in no group.
     pub fn group_by<K2: DefaultSerde, V2: DefaultSerde>(
         &self,
         mapper: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,

@@ -248,8 +248,8 @@ fn run(operators: &[Operator], steps: &[Step], cache_bytes: usize) -> Result<(),
     check(&mut rig, operators, &sources)
 }
 
-/// Each change of a row outdates the answers to those before it, so one that takes a result away must be asked for until
-/// it is gone. Kafka asks once.
+/// Each change of a row outdates the answers to those before it, so one that takes a result away must be asked for
+/// until it is gone. Kafka asks once.
 #[test]
 fn s1_6_a_row_that_changes_before_the_answer_comes_keeps_no_result() {
     let write = |source, number, value| Step::Write { source, key: number, value, timestamp_ms: 0 };

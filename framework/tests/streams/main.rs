@@ -32,6 +32,7 @@ mod stream_joins;
 #[cfg(feature = "embedded")]
 mod table_applications;
 mod table_joins;
+mod table_views;
 mod windows;
 #[cfg(feature = "testing")]
 mod zombies;

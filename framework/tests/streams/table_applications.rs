@@ -1,5 +1,5 @@
-//! Tables against the embedded broker, with several partitions, a cache, and a second start: what the stores hold is what
-//! the same operators make of the last values.
+//! Tables against the embedded broker, with several partitions, a cache, and a second start: what the stores hold is
+//! what the same operators make of the last values.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +13,9 @@ const ORDERS: usize = 40;
 const USERS: usize = 7;
 
 type Rows = BTreeMap<String, String>;
+
+/// A key and its new value.
+type Changed = (String, String);
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
@@ -96,7 +99,7 @@ async fn check(app: &StreamsApp, orders: &Rows, users: &Rows) {
 }
 
 /// Changes that hit every case: new rows, other foreign keys, users that come and go.
-fn changes(round: usize) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn changes(round: usize) -> (Vec<Changed>, Vec<Changed>) {
     let order = |n: usize| {
         let user = if (n + round).is_multiple_of(5) {
             String::new()

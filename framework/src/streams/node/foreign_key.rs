@@ -68,8 +68,8 @@ where
                     if moved || is_joined { Instruction::Answer } else { Instruction::AnswerIfFound };
                 [moved.then_some((old, Instruction::Delete)), Some((Some(new), answer))]
             }
-            // Without a foreign key there is no result. Where there is one still, the answer that was to take it away is
-            // on its way, and will be left out because the row has changed again; so another one is needed.
+            // Without a foreign key there is no result. Where there is one still, the answer that was to take it away
+            // is on its way, and will be left out because the row has changed again; so another one is needed.
             None => {
                 let again = is_joined.then_some((None, Instruction::Answer));
                 [old.map(|old| (Some(old), Instruction::DeleteAndAnswer)).or(again), None]

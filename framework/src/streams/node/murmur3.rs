@@ -1,5 +1,5 @@
-//! The 128-bit Murmur3 hash by which a foreign-key join tells whether an answer is about the value that a row still has.
-//! The same as Kafka Streams takes, so that the topics between both sides mean the same to both.
+//! The 128-bit Murmur3 hash by which a foreign-key join tells whether an answer is about the value that a row still
+//! has. The same as Kafka Streams takes, so that the topics between both sides mean the same to both.
 
 /// The seed of Kafka's hashes.
 const SEED: u64 = 104_729;
