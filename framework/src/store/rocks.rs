@@ -292,10 +292,8 @@ fn decode_position(bytes: &[u8]) -> Option<(Position, Option<i64>)> {
         [] => None,
         written => Some(i64::from_be_bytes(written.try_into().ok()?)),
     };
-    let position = Position {
-        changelog_offset: i64::from_be_bytes(*offset),
-        stream_time_ms: i64::from_be_bytes(*time),
-    };
+    let position =
+        Position { changelog_offset: i64::from_be_bytes(*offset), stream_time_ms: i64::from_be_bytes(*time) };
     Some((position, written_ms))
 }
 

@@ -68,7 +68,8 @@ impl Pipeline {
             let partition = TopicPartition::new(topic, partition);
             let reader = self.kit.client().consumer().assign([partition.clone()]).from_beginning();
             let mut reader = reader.isolation(IsolationLevel::ReadCommitted).start().await.unwrap();
-            let end = reader.handle().end_offsets(std::slice::from_ref(&partition)).await.unwrap()[&partition];
+            let end =
+                reader.handle().end_offsets(std::slice::from_ref(&partition)).await.unwrap()[&partition];
             while reader.handle().position(&partition).is_none_or(|position| position < end) {
                 let batch = reader.next_batch_within(|_| klamm::client::BatchRoom::UNLIMITED).await;
                 found.extend(batch.unwrap().unwrap().records);

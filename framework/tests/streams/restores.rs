@@ -104,7 +104,8 @@ async fn back_after_a_deletion(kit: &TestKit, forget: impl AsyncFn(&TestKit)) {
 #[klamm::test]
 async fn rows_whose_deletion_is_not_in_the_log_any_more_do_not_come_back(kit: TestKit) {
     back_after_a_deletion(&kit, async |kit: &TestKit| {
-        let changes = [(ConfigResource::topic(USERS_CHANGELOG), vec![ConfigChange::set("cleanup.policy", "delete")])];
+        let changes =
+            [(ConfigResource::topic(USERS_CHANGELOG), vec![ConfigChange::set("cleanup.policy", "delete")])];
         let changed = kit.client().admin().alter_configs(&changes.into()).await.unwrap();
         assert!(changed.values().all(Result::is_ok), "{changed:?}");
         let before = [(TopicPartition::new(USERS_CHANGELOG, 0), 3)].into();

@@ -153,7 +153,11 @@ async fn markers_at_the_end_of_a_topic_do_not_count_as_left_over(kit: TestKit) {
             let record = klamm::client::Record::to("in").key(key).value("v");
             transaction.send(record).await.unwrap();
         }
-        if commit { transaction.commit().await.unwrap() } else { transaction.abort().await.unwrap() }
+        if commit {
+            transaction.commit().await.unwrap()
+        } else {
+            transaction.abort().await.unwrap()
+        }
         caught_up(&app).await;
     }
     app.close().await.unwrap();

@@ -29,7 +29,8 @@ impl PartitionAssignor for ExactlyOnceRange {
             let mut next = 0;
             for (index, id) in (0..).zip(&ids) {
                 let share = count / members + i32::from(index < count % members);
-                let own = (next..next + share).map(|partition| TopicPartition::new(Arc::clone(topic), partition));
+                let own =
+                    (next..next + share).map(|partition| TopicPartition::new(Arc::clone(topic), partition));
                 shares.entry(Arc::clone(id)).or_default().extend(own);
                 next += share;
             }

@@ -107,7 +107,8 @@ fn process_id(path: &Path) -> std::io::Result<Arc<str>> {
         Err(error) => return Err(error),
     };
     // A crash may have left half of it; nothing was named with that.
-    if found.len() == NAME_CHARS && found.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+    if found.len() == NAME_CHARS && found.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    {
         return Ok(found.into());
     }
     let name = Uuid::from_random(SeededRng::from_os().next_u128()).to_string();
@@ -157,7 +158,10 @@ mod tests {
         let first = StateDirectory::take(path.clone()).await.unwrap();
         let refused = StateDirectory::try_take(&path).unwrap_err();
         let own = std::process::id().to_string();
-        assert!(matches!(&refused, StreamsError::DirectoryInUse { holder, .. } if *holder == own), "{refused}");
+        assert!(
+            matches!(&refused, StreamsError::DirectoryInUse { holder, .. } if *holder == own),
+            "{refused}"
+        );
         let name = Arc::clone(first.process_id());
         drop(first);
         let second = StateDirectory::take(path.clone()).await.unwrap();
@@ -174,11 +178,15 @@ mod tests {
     async fn another_process_is_named() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().to_owned();
-        let mut held = OpenOptions::new().write(true).create(true).truncate(true).open(path.join(LOCK)).unwrap();
+        let mut held =
+            OpenOptions::new().write(true).create(true).truncate(true).open(path.join(LOCK)).unwrap();
         held.lock().unwrap();
         write_over(&mut held, "4711").unwrap();
         let refused = StateDirectory::take(path).await.unwrap_err();
-        assert!(matches!(&refused, StreamsError::DirectoryInUse { holder, .. } if holder == "4711"), "{refused}");
+        assert!(
+            matches!(&refused, StreamsError::DirectoryInUse { holder, .. } if holder == "4711"),
+            "{refused}"
+        );
         assert!(refused.to_string().contains("process 4711"), "{refused}");
     }
 

@@ -107,7 +107,10 @@ pub enum StreamsError {
         application: String,
     },
     /// A topic that the application reads is gone: nothing will come from it any more.
-    #[error("topic `{topic}`, which the application reads, was deleted{}", if *.anew { " and created anew" } else { "" })]
+    #[error(
+        "topic `{topic}`, which the application reads, was deleted{}",
+        if *.anew { " and created anew" } else { "" }
+    )]
     TopicDeleted {
         /// The topic.
         topic: String,
@@ -115,7 +118,9 @@ pub enum StreamsError {
         anew: bool,
     },
     /// For this long, nothing could be committed: each attempt was begun again from the last commit.
-    #[error("nothing could be committed for {after:?}, though it was begun again and again; the last reason: {why}")]
+    #[error(
+        "nothing could be committed for {after:?}, though it was begun again and again; the last reason: {why}"
+    )]
     NoProgress {
         /// How long it was tried.
         after: Duration,

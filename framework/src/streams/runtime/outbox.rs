@@ -91,12 +91,16 @@ struct Fate {
 }
 
 impl Fate {
-    /// Nothing commits any more once a record is lost.
-    fn is_sealed(&self, trouble: Trouble) {
+    /// Nothing commits any more once a record is lost: the first trouble stays.
+    fn seal(&self, trouble: Trouble) {
         lock(&self.trouble).get_or_insert(trouble);
     }
 
-    fn told(&self, changelog: Option<(TopicId, i32)>, told: Result<RecordMetadata, klamm_client::ProduceError>) {
+    fn told(
+        &self,
+        changelog: Option<(TopicId, i32)>,
+        told: Result<RecordMetadata, klamm_client::ProduceError>,
+    ) {
         match (told, changelog) {
             (Ok(metadata), Some(changelog)) => {
                 let mut changelogs = lock(&self.changelogs);
@@ -104,7 +108,7 @@ impl Fate {
                 *next = (*next).max(metadata.offset + 1);
             }
             (Ok(_), None) => {}
-            (Err(error), _) => self.is_sealed(Trouble::of_record(error)),
+            (Err(error), _) => self.seal(Trouble::of_record(error)),
         }
     }
 }
@@ -132,11 +136,11 @@ impl Outbox {
             return;
         }
         if let Err(trouble) = member(&self.shared, generation).await {
-            return self.fate.is_sealed(trouble);
+            return self.fate.seal(trouble);
         }
         for output in outputs {
             if let Err(trouble) = self.send(partition, output).await {
-                return self.fate.is_sealed(trouble);
+                return self.fate.seal(trouble);
             }
         }
     }
@@ -146,7 +150,7 @@ impl Outbox {
         let record = self.records.record(task_partition, output).await.map_err(Trouble::Fatal)?;
         let fate = Arc::clone(&self.fate);
         let sent = self.producer.send_with(record, move |told| fate.told(changelog, told)).await;
-        sent.map_err(|error| Trouble::of_record(error.into()))
+        sent.map_err(Trouble::of_record)
     }
 
     async fn commit(

@@ -6,9 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use klamm_client::{
-    BatchRoom, Consumer, ConsumerRecord, ConsumerRecords, RebalanceListener, TopicPartition,
-};
+use klamm_client::{BatchRoom, Consumer, ConsumerRecord, ConsumerRecords, RebalanceListener, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;

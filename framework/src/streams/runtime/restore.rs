@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::admin::ConfigResource;
-use klamm_client::{BatchRoom, Consumer, ConsumeError, OffsetReset, TopicPartition};
+use klamm_client::{BatchRoom, ConsumeError, Consumer, OffsetReset, TopicPartition};
 use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -96,7 +96,11 @@ impl Restore<'_> {
             let beginning = beginnings.get(&partition).copied().unwrap_or(0);
             self.check_end(changelog, end)?;
             if let Some(why) = self.is_stale(changelog, beginning, end).await? {
-                return self.tell(Command::Rebuild { task: self.request.task, epoch: self.request.epoch, why });
+                return self.tell(Command::Rebuild {
+                    task: self.request.task,
+                    epoch: self.request.epoch,
+                    why,
+                });
             }
             let begin = changelog.position.max(beginning);
             if begin < end {
@@ -108,7 +112,8 @@ impl Restore<'_> {
         }
         if !open.is_empty() {
             let consumer = shared.client.consumer().assign(open.keys().cloned());
-            let consumer = consumer.auto_offset_reset(OffsetReset::Earliest).isolation(shared.config.isolation());
+            let consumer =
+                consumer.auto_offset_reset(OffsetReset::Earliest).isolation(shared.config.isolation());
             let mut consumer = consumer.start().await?;
             for (partition, begin) in starts {
                 consumer.handle().seek(&partition, begin)?;
@@ -144,7 +149,9 @@ impl Restore<'_> {
             return Ok(None);
         }
         if position < beginning {
-            return Ok(Some(format!("store {store} is at offset {position}, its changelog begins at {beginning}")));
+            return Ok(Some(format!(
+                "store {store} is at offset {position}, its changelog begins at {beginning}"
+            )));
         }
         let Some(then) = changelog.last_written_ms else { return Ok(None) };
         let age_ms = SystemClock.now_ms().saturating_sub(then);
@@ -214,7 +221,9 @@ impl Restore<'_> {
 }
 
 /// Asks again while the cluster is away: a task that begins has nothing better to do.
-async fn again<T, F: Future<Output = Result<T, ConsumeError>>>(ask: impl Fn() -> F) -> Result<T, ConsumeError> {
+async fn again<T, F: Future<Output = Result<T, ConsumeError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, ConsumeError> {
     const PAUSE: Duration = Duration::from_millis(100);
     loop {
         match ask().await {

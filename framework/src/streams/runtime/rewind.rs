@@ -68,7 +68,9 @@ fn still_here(shared: &Shared, tasks: &[(TaskId, u64)]) -> Vec<TopicPartition> {
 pub(super) fn go_back(shared: &Shared, consumer: &ConsumerHandle, rewound: &Rewound) {
     let mut routes = shared.routes();
     for (task, epoch) in &rewound.tasks {
-        let Some(route) = routes.tasks.get(task).copied().filter(|route| route.epoch == *epoch) else { continue };
+        let Some(route) = routes.tasks.get(task).copied().filter(|route| route.epoch == *epoch) else {
+            continue;
+        };
         let route = Route { epoch: shared.next_epoch(), ..route };
         let old: Vec<_> = routes.flows.values().filter(|flow| flow.task == *task).cloned().collect();
         let generation = consumer.group_metadata().map_or(-1, |member| member.generation);

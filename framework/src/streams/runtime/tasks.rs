@@ -113,8 +113,8 @@ impl Worker {
         self.links.shared.settle();
     }
 
-    /// Gives tasks to the next owner, after a commit unless they are lost. If they are, nothing that this thread did since
-    /// the last commit counts: it may have been written among what the next owner writes.
+    /// Gives tasks to the next owner, after a commit unless they are lost. If they are, nothing that this thread did
+    /// since the last commit counts: it may have been written among what the next owner writes.
     pub(super) fn revoke(&mut self, ids: &[TaskId], commit: bool) -> Result<(), StreamsError> {
         let failed = self.links.shared.has_failed();
         if commit && !failed {
@@ -142,7 +142,11 @@ impl Worker {
             }
         }
         self.links.shared.settle();
-        if commit || failed { Ok(()) } else { self.start_over("the group has gone on without this member", None) }
+        if commit || failed {
+            Ok(())
+        } else {
+            self.start_over("the group has gone on without this member", None)
+        }
     }
 
     /// What a task has on disk cannot be gone on from.

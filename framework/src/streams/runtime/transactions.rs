@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use klamm_client::producer::Delivery;
 use klamm_client::{
-    Acks, ConfigError, OffsetAndMetadata, TopicPartition, Transaction, TransactionError, TransactionalProducer,
+    Acks, ConfigError, OffsetAndMetadata, TopicPartition, Transaction, TransactionError,
+    TransactionalProducer,
 };
 use tokio::sync::mpsc;
 
@@ -191,7 +192,8 @@ impl Open<'_> {
     ) -> Result<ChangelogOffsets, Trouble> {
         let transaction = self.transaction?;
         let member = member(shared, generation).await?;
-        let offsets = offsets.into_iter().map(|(partition, offset)| (partition, OffsetAndMetadata::new(offset)));
+        let offsets =
+            offsets.into_iter().map(|(partition, offset)| (partition, OffsetAndMetadata::new(offset)));
         transaction.send_offsets(offsets, &member).await.map_err(Trouble::of_transaction)?;
         let mut changelogs = ChangelogOffsets::new();
         // Those that are not under way yet need somebody who waits for all: the commit.

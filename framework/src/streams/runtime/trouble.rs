@@ -146,7 +146,12 @@ mod tests {
             (Verdict::NotMember, &[E::UnknownMemberId, E::IllegalGeneration, E::StaleMemberEpoch][..]),
             (
                 Verdict::Passing,
-                &[E::RebalanceInProgress, E::NotCoordinator, E::CoordinatorLoadInProgress, E::RequestTimedOut],
+                &[
+                    E::RebalanceInProgress,
+                    E::NotCoordinator,
+                    E::CoordinatorLoadInProgress,
+                    E::RequestTimedOut,
+                ],
             ),
             (
                 Verdict::Fatal,

@@ -130,7 +130,8 @@ impl Worker {
         let until = Instant::now() + ROUND;
         let after = self.next.take();
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
-        let (before, from): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| after.is_some_and(|at| *id <= at));
+        let (before, from): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| after.is_some_and(|at| *id <= at));
         let in_turn: Vec<TaskId> = from.into_iter().chain(before).collect();
         let share = ROUND / u32::try_from(in_turn.len()).unwrap_or(u32::MAX).max(1);
         for id in in_turn {
