@@ -19,6 +19,7 @@ mod produce;
 mod properties;
 mod report;
 mod start;
+mod streams;
 mod timestamp;
 mod topic;
 mod txn;
@@ -64,6 +65,9 @@ enum Command {
     /// Looks into dead-letter topics; replays, parks and purges letters.
     #[command(subcommand)]
     Dlt(dlt::DltCommand),
+    /// Describes streams applications, and lets them begin again.
+    #[command(subcommand)]
+    Streams(streams::StreamsCommand),
     /// Looks into a data directory, offline: what is in it, and whether it is sound.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
             Command::Config(command) => config::run(command).await,
             Command::Txn(command) => txn::run(command).await,
             Command::Dlt(command) => dlt::run(command).await,
+            Command::Streams(command) => streams::run(command).await,
             Command::Log(command) => log::run(&command),
             Command::New(args) => new::run(&args),
             Command::Perf(command) => perf::run(command).await,
@@ -196,6 +201,11 @@ mod tests {
         accepted("klamm dlt purge t-dlt --yes");
         accepted("klamm dlt purge t-dlt --partition 0 --below 5");
         accepted("klamm dlt purge t-dlt --before -7d");
+        accepted("klamm streams describe word-count --output json");
+        accepted("klamm streams describe --file topology.json --svg");
+        accepted("klamm streams reset word-count");
+        accepted("klamm streams reset app --input-topic t:0,1 --input-topic u --to-datetime 5 --dry-run");
+        accepted("klamm streams reset app --input-topic t --shift-by -5 --internal-topic app-a-changelog");
         accepted("klamm log dump some/folder --records --from 5 --max 10 --output json");
         accepted("klamm log verify some/folder other --output json");
         accepted("klamm perf produce t --records 10 --size 5 --partitions 2 --linger 5 --batch-bytes 1000");
@@ -254,6 +264,11 @@ mod tests {
         refused("klamm dlt park t", "--to");
         refused("klamm dlt purge t --below 5", "--partition");
         refused("klamm dlt purge t --all --before 2026-01-31", "cannot be used with");
+        refused("klamm streams describe", "APPLICATION");
+        refused("klamm streams describe a --file f", "cannot be used with");
+        refused("klamm streams describe a --svg", "--file");
+        refused("klamm streams reset", "APPLICATION");
+        refused("klamm streams reset a --to-earliest --to-latest", "cannot be used with");
         refused("klamm log dump", "PATH");
         refused("klamm log verify", "DIR");
         refused("klamm topic delete", "TOPIC");

@@ -13,6 +13,9 @@ mod plan;
 mod reset;
 mod scope;
 
+pub(crate) use plan::{Planned, Target, plan};
+pub(crate) use scope::{SomeOfTopic, bounds, of_topics, some_of_topic};
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 mod broker;
 mod dlt;
 mod produce;
+mod streams;
 mod transactions;
 mod verbs;
 

@@ -139,6 +139,12 @@ pub trait Serde<T>: Send + Sync + fmt::Debug + 'static {
         false
     }
 
+    /// Why what it writes cannot be read back with it; `None`, the default, if it can. A topology refuses such a serde
+    /// where it would have to read.
+    fn write_only(&self) -> Option<&'static str> {
+        None
+    }
+
     /// How many of a serialized key's first bytes choose its partition: all of them unless the key ends in something
     /// that must not scatter it, as the window of a windowed key.
     fn partition_bytes(&self, serialized: &[u8]) -> usize {

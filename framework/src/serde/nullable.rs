@@ -50,6 +50,10 @@ impl<T: 'static, S: Serde<T>> Serde<Option<T>> for NullableSerde<S> {
         value.as_ref().is_none_or(|value| self.0.is_null(value))
     }
 
+    fn write_only(&self) -> Option<&'static str> {
+        self.0.write_only()
+    }
+
     fn partition_bytes(&self, serialized: &[u8]) -> usize {
         self.0.partition_bytes(serialized)
     }

@@ -3,14 +3,14 @@
 use std::sync::{Arc, PoisonError};
 
 use super::builder::SharedGraph;
-use super::node::{Pass, Predicates, Split, inner_node};
+use super::node::{Pass, Predicates, Split, guarded_node, inner_node};
 use super::stream::KStream;
 use super::topology::NodeId;
 
 /// A stream that is being divided: see [`KStream::split`].
 pub struct BranchedStream<K, V> {
-    graph: SharedGraph,
-    node: NodeId,
+    pub(crate) graph: SharedGraph,
+    pub(crate) node: NodeId,
     key_changed: bool,
     predicates: Predicates<K, V>,
 }
@@ -25,7 +25,8 @@ impl<K: 'static, V: 'static> BranchedStream<K, V> {
     pub(crate) fn below(stream: &KStream<K, V>) -> Self {
         let predicates = Predicates::<K, V>::default();
         let shared = Arc::clone(&predicates);
-        let factory = inner_node::<K, V, _, _, _>(move |children| Split::new(&shared, children));
+        let factory =
+            guarded_node::<K, V, _, _, _>(move |boundary, children| Split::new(boundary, &shared, children));
         let node = stream.graph.edit(|graph| graph.step(&[stream.node], "split", factory));
         Self { graph: stream.graph.clone(), node, key_changed: stream.key_changed, predicates }
     }

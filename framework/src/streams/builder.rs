@@ -33,7 +33,7 @@ use crate::serde::{DefaultSerde, Serde};
 /// ```
 #[derive(Debug, Default)]
 pub struct StreamsBuilder {
-    graph: SharedGraph,
+    pub(super) graph: SharedGraph,
 }
 
 /// The graph that a builder and everything made with it add to.
@@ -70,8 +70,12 @@ impl StreamsBuilder {
         topics: impl Into<Topics>,
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
-        let topics = topics.into().0.into_iter().map(TopicName::User).collect();
-        let node = self.graph.edit(|graph| add_stream_source(graph, topics, &consumed.serdes));
+        let topics: Vec<_> = topics.into().0.into_iter().map(TopicName::User).collect();
+        let node = self.graph.edit(|graph| {
+            let node = add_stream_source(graph, topics, &consumed.serdes);
+            graph.consume(node, consumed.stamping, consumed.offset_reset);
+            node
+        });
         KStream::new(self.graph.clone(), node, false)
     }
 
@@ -90,6 +94,7 @@ impl StreamsBuilder {
         consumed: Consumed<K, V>,
         materialized: impl Into<Materialized<V>>,
     ) -> KTable<K, V> {
+        let problem = consumed.serdes.key.write_only().or_else(|| consumed.serdes.value.write_only());
         let codec = SourceCodec { key: consumed.serdes.key.clone(), value: consumed.serdes.value };
         let spec = key_value_store(consumed.serdes.key, materialized.into());
         let name = spec.name.to_string();
@@ -100,6 +105,8 @@ impl StreamsBuilder {
         });
         let node = self.graph.edit(|graph| {
             let node = graph.source(vec![TopicName::User(topic.into())], factory);
+            graph.check_readable(problem, node);
+            graph.consume(node, consumed.stamping, consumed.offset_reset);
             graph.store(spec, node);
             node
         });
@@ -125,7 +132,10 @@ pub(crate) fn add_stream_source<K: 'static, V: 'static>(
         let children = wiring.children(node)?;
         Ok(Box::new(StreamSource::<K, V> { codec: codec.clone(), children }) as Box<_>)
     });
-    graph.source(topics, factory)
+    let problem = serdes.key.write_only().or_else(|| serdes.value.write_only());
+    let node = graph.source(topics, factory);
+    graph.check_readable(problem, node);
+    node
 }
 
 /// A store of plain keys.
@@ -146,6 +156,8 @@ pub(crate) fn store_spec<K: 'static, V: 'static>(
         layout,
         persistent: materialized.persistent,
         logged: materialized.logged,
+        retention: materialized.retention,
+        write_only: key.write_only().or_else(|| materialized.value.write_only()),
         codec: Arc::new(StoreCodec { key, value: materialized.value }),
         types: std::any::type_name::<(K, V)>(),
     }

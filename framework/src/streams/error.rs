@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::listener::BoxError;
 use crate::serde::SerdeError;
 use crate::store::StoreError;
 
@@ -15,13 +16,63 @@ pub enum TopologyError {
     /// Nothing is read.
     #[error("the topology reads nothing: begin with `stream` or `table`")]
     NoSource,
+    /// A source of no topics, or of one without a name.
+    #[error(
+        "`{0}` reads a topic without a name, or no topic at all: name one in `stream`, for example \
+         `stream(\"orders\")`"
+    )]
+    NoTopics(String),
+    /// Several sources read one topic, and say differently what time its records have.
+    #[error(
+        "the sources {sources} read topic `{topic}`, and not all take its records' time from the same place: make one \
+         source with `Consumed::timestamps` or `Consumed::timestamp_of`, and use its stream or table several times"
+    )]
+    TimesDiffer {
+        /// The topic.
+        topic: String,
+        /// The sources.
+        sources: String,
+    },
+    /// Several sources read one topic, and are not to begin at the same place.
+    #[error(
+        "the sources {sources} read topic `{topic}`, which can begin at one place only: give them the same \
+         `Consumed::offset_reset`"
+    )]
+    ResetsDiffer {
+        /// The topic.
+        topic: String,
+        /// The sources.
+        sources: String,
+    },
+    /// Retention is about windows.
+    #[error(
+        "store `{store}` is to be kept for {retention:?}, but it has no windows whose age could be told: take \
+         `Materialized::retention` away, or aggregate in windows with `windowed_by`"
+    )]
+    RetentionOfPlainStore {
+        /// The store's name.
+        store: String,
+        /// What was asked for.
+        retention: Duration,
+    },
+    /// Keys or values of a store or source can be written with their serde, but not read back.
+    #[error("`{node}` would write what it cannot read back: {reason}")]
+    WriteOnly {
+        /// The store or source.
+        node: String,
+        /// Why.
+        reason: String,
+    },
     /// Two stores have one name; they would share a changelog.
-    #[error("two state stores are named `{0}`")]
+    #[error(
+        "two state stores are named `{0}`, and would share a changelog: give one of them another name, in the call \
+         that makes it"
+    )]
     DuplicateStore(String),
     /// Two repartition topics have one name.
     #[error(
-        "two repartition topics are named `{0}`; give one of them a name with `Grouped::named` or \
-         `Repartitioned::named`"
+        "two repartition topics are named `{0}`, and would mix their records: give one of them a name of its own with \
+         `Grouped::named`, `Joined::name` or `Repartitioned::named`"
     )]
     DuplicateRepartition(String),
     /// A name that becomes part of a topic's name, but holds what a topic's name cannot hold.
@@ -29,8 +80,8 @@ pub enum TopologyError {
     BadName(String),
     /// A stream whose key may have changed is joined, and the repartition topic between needs serdes.
     #[error(
-        "the stream `{node}` changed its key, so its join needs a repartition topic, and that needs serdes: \
-         `Joined::with`"
+        "the stream of `{node}` has changed its key, so the join needs a repartition topic, and that needs serdes: \
+         name them with `Joined::with` instead of `Joined::in_place`, or `repartition` the stream before"
     )]
     MissingSerdes {
         /// The node that is joined.
@@ -54,8 +105,51 @@ pub enum TopologyError {
         /// The store's name.
         store: String,
     },
+    /// A processor names a store that the builder does not have.
+    #[error(
+        "`{node}` uses the store `{store}`, which this builder does not have: make it with `key_value_store`"
+    )]
+    UnknownStore {
+        /// The processor.
+        node: String,
+        /// The store.
+        store: String,
+    },
+    /// A join of tables that are made of the same rows does not know what its rows were before a change.
+    #[error(
+        "`{node}` joins tables that are made of the same rows, so it cannot say what its rows were before a change: \
+         `materialize` it before it is grouped or joined further"
+    )]
+    OldValuesUnknown {
+        /// The join.
+        node: String,
+    },
+    /// Hopping windows that leave gaps or never move on.
+    #[error(
+        "the windows of store `{store}` last {size_ms} ms and advance by {advance_ms} ms: the advance must be at least a \
+         millisecond and at most their size"
+    )]
+    BadAdvance {
+        /// The store's name.
+        store: String,
+        /// How long a window lasts.
+        size_ms: i64,
+        /// The time between the starts of two windows.
+        advance_ms: i64,
+    },
+    /// Late records were asked of a windowed stream that is not aggregated.
+    #[error(
+        "`late()` of the windows of `{node}` comes before their first aggregation: call `count`, `reduce` or \
+             `aggregate` first"
+    )]
+    LateOfNothing {
+        /// The stream that is windowed.
+        node: String,
+    },
     /// A stream or table of another builder.
-    #[error("`{0}` and what it is put together with come from two different builders")]
+    #[error(
+        "`{0}` puts together what comes from two different builders: make both with the same `StreamsBuilder`"
+    )]
     OtherBuilder(String),
 }
 
@@ -77,39 +171,38 @@ impl fmt::Display for RecordPart {
     }
 }
 
+/// Where a record was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
+}
+
+impl fmt::Display for RecordPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{} offset {}", self.topic, self.partition, self.offset)
+    }
+}
+
 /// A record that a task could not process. The task stops; nothing after the last commit counts as processed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TaskError {
     /// The producer of the input wrote something else than the topology reads.
-    #[error(
-        "the {part} of the record at {topic}-{partition} offset {offset} is unreadable: {source}. \
-             `StreamsConfig::on_bad_record(OnBadRecord::Skip)` skips such records"
-    )]
+    #[error("its {part} is unreadable: {source}")]
     Unreadable {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
         /// The unreadable part.
         part: RecordPart,
         /// Why.
         source: SerdeError,
     },
     /// The record has no key or no value, and the topology reads a type without null.
-    #[error(
-        "the record at {topic}-{partition} offset {offset} has no {part}. Read `Option<...>` as the {part}'s type to \
-         get such records, or skip them with `StreamsConfig::on_bad_record(OnBadRecord::Skip)`"
-    )]
+    #[error("it has no {part}, and the {part}'s type has no null: read `Option<...>` to get such records")]
     UnexpectedNull {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
         /// What is missing.
         part: RecordPart,
     },
@@ -121,23 +214,42 @@ pub enum TaskError {
         /// Why.
         source: SerdeError,
     },
+    /// What a processor gave as its error.
+    #[error(transparent)]
+    User(BoxError),
+    /// An operator failed: its closure gave an error or panicked, or it met one of the above.
+    #[error(
+        "operator `{operator}` failed at {}: {source}. Its error policy says so; `ErrorPolicy::skip()` or \
+         `ErrorPolicy::dead_letter(topic)`, for it with `on_error` or for all with `StreamsConfig::on_error`, goes \
+         on without what failed",
+        at(place)
+    )]
+    Operator {
+        /// The operator's name in [`Topology::describe`](crate::streams::Topology::describe).
+        operator: String,
+        /// The record; none while updates that were held back are forwarded at a commit.
+        place: Option<RecordPlace>,
+        /// Why.
+        source: BoxError,
+    },
     /// A state store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+fn at(place: &Option<RecordPlace>) -> String {
+    match place {
+        Some(place) => format!("the record at {place}"),
+        None => "a commit, with updates of no single record".to_owned(),
+    }
+}
+
 impl TaskError {
-    pub(crate) fn unreadable(
-        topic: &str,
-        partition: i32,
-        offset: i64,
-        part: RecordPart,
-        source: Option<SerdeError>,
-    ) -> Self {
-        let topic = topic.to_owned();
+    /// What a missing or unreadable part of an input is.
+    pub(crate) fn unreadable(part: RecordPart, source: Option<SerdeError>) -> Self {
         match source {
-            Some(source) => Self::Unreadable { topic, partition, offset, part, source },
-            None => Self::UnexpectedNull { topic, partition, offset, part },
+            Some(source) => Self::Unreadable { part, source },
+            None => Self::UnexpectedNull { part },
         }
     }
 
@@ -145,18 +257,11 @@ impl TaskError {
         Self::Unwritable { topic: topic.to_owned(), source }
     }
 
-    /// Whether it is about one input record, which the policy may skip.
-    pub(crate) fn is_bad_record(&self) -> bool {
-        matches!(self, Self::Unreadable { .. } | Self::UnexpectedNull { .. })
+    /// Whether it is about one record and no policy has been asked yet.
+    pub(crate) fn is_about_a_record(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable { .. } | Self::UnexpectedNull { .. } | Self::Unwritable { .. } | Self::User(_)
+        )
     }
-}
-
-/// What to do with a record that cannot be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnBadRecord {
-    /// Stop the application with the record's place in the error. Nothing is lost; Kafka's default too.
-    #[default]
-    Fail,
-    /// Leave the record out, count it and log its place.
-    Skip,
 }

@@ -3,12 +3,16 @@
 //! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is
 //! data. A topology runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
 //!
-//! - `builder`, `stream`, `table`, `grouped`, `branch`, `options`, `windows`: the language.
-//! - `topology`: nodes, edges, sub-topologies, partition counts, the description.
+//! - `builder`, `stream`, `stateless`, `fallible`, `outlets`, `table`, `grouped`, `branch`, `options`, `windows`: the
+//!   language.
+//! - `policy`, `on_error`, `stamps`, `routing`: what an operator does with records that fail, how records get their
+//!   time, where they go.
+//! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
 //! - `node`, `task`: what runs, one record at a time; pure but for its stores.
 //! - `driver`: the test driver. `runtime`: threads, consumer, producer, commits, restore.
 //!
-//! Null policy: a type without null (`String`) never meets null; reading one is an error under [`OnBadRecord`].
+//! Null policy: a type without null (`String`) never meets null; reading one is an error under the
+//! source's [`ErrorPolicy`].
 //! `Option<T>` reads null as `None`. Where a key is needed (tables, repartitioning, aggregations, joins) null
 //! keys are dropped and counted; where a value is needed (aggregations, also windowed ones, and joins) null
 //! values are. See [`Dropped`].
@@ -17,28 +21,64 @@ mod branch;
 mod builder;
 mod driver;
 mod error;
+mod fallible;
+mod foreign_key;
+mod global;
 mod grouped;
+mod grouped_table;
 mod incoming;
 mod node;
+mod on_error;
 mod options;
+mod outlets;
+mod policy;
+mod processor;
 mod query;
+mod routing;
 mod runtime;
+mod session_windowed;
+mod stamps;
+mod stateless;
 mod stream;
+mod stream_join;
 mod table;
+mod table_join;
+#[cfg(test)]
+mod table_properties;
+#[cfg(test)]
+mod table_rig;
 mod task;
 mod topology;
+mod windowed;
 mod windows;
 
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
 pub use driver::{Piped, TestInput, TestOutput, TestRecord, TestStore, TopologyTestDriver};
-pub use error::{OnBadRecord, RecordPart, TaskError, TopologyError};
-pub use grouped::{KGroupedStream, TimeWindowedStream};
-pub use node::Dropped;
+pub use error::{RecordPart, RecordPlace, TaskError, TopologyError};
+pub use foreign_key::ForeignKeyJoined;
+pub use global::GlobalKTable;
+pub use grouped::KGroupedStream;
+pub use grouped_table::KGroupedTable;
+pub use node::{Dropped, ProcessorContext, ProcessorStore, RecordContext, StoreEntries};
+pub use on_error::StreamEnd;
 pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, Topics};
+pub use policy::ErrorPolicy;
+pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
+pub use routing::Partitions;
 pub use runtime::{AppState, AppStore, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics};
+pub use session_windowed::SessionWindowedStream;
+pub use stamps::Timestamps;
 pub use stream::KStream;
+pub use stream_join::StreamJoined;
 pub use table::{KTable, TableKey};
 pub use task::TaskId;
-pub use topology::{NodeDescription, PartitionError, SubTopologyDescription, Topology, TopologyDescription};
-pub use windows::{TumblingWindows, Window, Windowed, WindowedSerde};
+pub use topology::{
+    Fingerprint, Migration, NodeDescription, NotATopology, Orphan, PartitionError, SubTopologyDescription,
+    Topology, TopologyDescription,
+};
+pub use windowed::{TimeWindowedStream, WindowedBy};
+pub use windows::{
+    HoppingWindows, JoinWindows, SessionWindowedSerde, SessionWindows, SlidingWindows, TumblingWindows,
+    Window, Windowed, WindowedSerde,
+};

@@ -5,6 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_client::OffsetReset;
+
+use super::routing::{Partitions, StreamPartitioner};
+use super::stamps::{Stamping, Timestamps, of_value};
 use crate::serde::{DefaultSerde, Serde};
 
 /// The serdes of a pair of types.
@@ -66,40 +70,115 @@ impl<T: Into<String>> From<Vec<T>> for Topics {
 }
 
 /// How a source reads its records.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Consumed<K, V> {
     pub(crate) serdes: Serdes<K, V>,
+    pub(crate) stamping: Option<Stamping>,
+    pub(crate) offset_reset: Option<OffsetReset>,
+}
+
+impl<K, V> fmt::Debug for Consumed<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumed").field("serdes", &self.serdes).finish_non_exhaustive()
+    }
 }
 
 impl<K, V> Consumed<K, V> {
     /// With these serdes.
     pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Serdes::of(key, value) }
+        Self { serdes: Serdes::of(key, value), stamping: None, offset_reset: None }
+    }
+
+    /// Where to begin with topics of which the application has committed nothing, or the records that it was at are
+    /// gone (`auto.offset.reset`): at the oldest record unless set. Until something is committed of a topic, its
+    /// records count as [lag](crate::streams::StreamsApp::lag), wherever it begins.
+    #[must_use]
+    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.offset_reset = Some(reset);
+        self
+    }
+
+    /// Gives the records another time than their producer's.
+    #[must_use]
+    pub fn timestamps(mut self, timestamps: Timestamps) -> Self {
+        self.stamping = Some(timestamps.stamping());
+        self
+    }
+
+    /// Takes the time of a record, in milliseconds since the Unix epoch, out of its value, which is read once more for
+    /// it. A record whose time is negative is dropped and counted; one without a value keeps its producer's time.
+    ///
+    /// ```
+    /// # use klamm::streams::{Consumed, StreamsBuilder, TopologyTestDriver};
+    /// # let mut streams = StreamsBuilder::new();
+    /// let consumed = Consumed::<String, i64>::default().timestamp_of(|seconds| seconds * 1_000);
+    /// streams.stream_with("measured", consumed).to("out");
+    /// # let driver = TopologyTestDriver::new(streams.build().unwrap());
+    /// # driver.input::<String, i64>("measured").pipe("k", 7).at(1);
+    /// # assert_eq!(driver.output::<String, i64>("out").read_all(), [("k", 7, 7_000)]);
+    /// ```
+    #[must_use]
+    pub fn timestamp_of(mut self, time_of: impl Fn(&V) -> i64 + Send + Sync + 'static) -> Self
+    where
+        V: 'static,
+    {
+        self.stamping = Some(of_value(Arc::clone(&self.serdes.value), time_of));
+        self
     }
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
     fn default() -> Self {
-        Self { serdes: Serdes::default() }
+        Self { serdes: Serdes::default(), stamping: None, offset_reset: None }
     }
 }
 
 /// How a sink writes its records.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Produced<K, V> {
     pub(crate) serdes: Serdes<K, V>,
+    pub(crate) partitioner: Option<StreamPartitioner<K, V>>,
+}
+
+impl<K, V> fmt::Debug for Produced<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Produced").field("serdes", &self.serdes).finish_non_exhaustive()
+    }
 }
 
 impl<K, V> Produced<K, V> {
     /// With these serdes.
     pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Serdes::of(key, value) }
+        Self { serdes: Serdes::of(key, value), partitioner: None }
+    }
+
+    /// Lets `choose` say to which partitions each record goes: one, several or none. It is told the topic, key, value
+    /// and how many partitions the topic has (one, in the test driver).
+    ///
+    /// ```
+    /// # use klamm::streams::{Partitions, Produced, StreamsBuilder};
+    /// # let mut streams = StreamsBuilder::new();
+    /// let by_size = Produced::default().partitioner(|_, _, size: &i64, count| match size {
+    ///     0 => Partitions::none(),
+    ///     size => i32::try_from(size % i64::from(count)).ok().into(),
+    /// });
+    /// streams.stream::<String, i64>("parcels").to_with("sorted", by_size);
+    /// # streams.build().unwrap();
+    /// ```
+    #[must_use]
+    pub fn partitioner<P: Into<Partitions>>(
+        mut self,
+        choose: impl Fn(&str, &K, &V, i32) -> P + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner =
+            Some(Arc::new(move |topic, key, value, count| choose(topic, key, value, count).into()));
+        self
     }
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Default for Produced<K, V> {
     fn default() -> Self {
-        Self { serdes: Serdes::default() }
+        Self { serdes: Serdes::default(), partitioner: None }
     }
 }
 
@@ -139,24 +218,34 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Grouped<K, V> {
 }
 
 /// A topic through which a stream is sent so that equal keys meet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Repartitioned<K, V> {
     pub(crate) serdes: Serdes<K, V>,
     pub(crate) name: String,
     pub(crate) partitions: Option<i32>,
+    pub(crate) partitioner: Option<StreamPartitioner<K, V>>,
+}
+
+impl<K, V> fmt::Debug for Repartitioned<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { serdes, name, partitions, .. } = self;
+        let mut shown = f.debug_struct("Repartitioned");
+        shown.field("serdes", serdes).field("name", name).field("partitions", partitions);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Repartitioned<K, V> {
     /// The topic `<application>-<name>-repartition`, with the types' default serdes.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { serdes: Serdes::default(), name: name.into(), partitions: None }
+        Self { serdes: Serdes::default(), name: name.into(), partitions: None, partitioner: None }
     }
 }
 
 impl<K, V> Repartitioned<K, V> {
     /// The topic `<application>-<name>-repartition`, with these serdes.
     pub fn with(name: impl Into<String>, key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Serdes::of(key, value), name: name.into(), partitions: None }
+        Self { serdes: Serdes::of(key, value), name: name.into(), partitions: None, partitioner: None }
     }
 
     /// How many partitions the topic has. Unless said, as many as what it is joined with, or
@@ -164,6 +253,18 @@ impl<K, V> Repartitioned<K, V> {
     #[must_use]
     pub fn partitions(mut self, partitions: i32) -> Self {
         self.partitions = Some(partitions);
+        self
+    }
+
+    /// Lets `choose` say to which partition each record goes, instead of its key; see [`Produced::partitioner`].
+    /// Records with equal keys meet only if it sends them to the same one.
+    #[must_use]
+    pub fn partitioner<P: Into<Partitions>>(
+        mut self,
+        choose: impl Fn(&str, &K, &V, i32) -> P + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner =
+            Some(Arc::new(move |topic, key, value, count| choose(topic, key, value, count).into()));
         self
     }
 }

@@ -4,18 +4,18 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::branch::BranchedStream;
-use super::builder::{SharedGraph, add_stream_source, key_value_store};
+use super::builder::{SharedGraph, key_value_store};
 use super::error::TopologyError;
 use super::grouped::KGroupedStream;
-use super::node::{
-    FlatMap, FlatMapValues, ForwardIf, Inspect, Kept, Map, MapValues, MaterializeValues, NodeFactory, Pass,
-    SelectKey, Sink, StreamTableJoin, inner_node, node,
-};
-use super::options::{Grouped, Joined, Materialized, Produced, Repartitioned, Serdes};
+use super::node::{Kept, MaterializeValues, NodeFactory, StreamTableJoin, node};
+use super::options::{Grouped, Joined, Materialized, Serdes};
+use super::outlets::{add_repartition, add_repartition_keeping};
 use super::table::{KTable, TableKey};
-use super::topology::{Graph, NodeId, TopicName};
+use super::topology::NodeId;
 use crate::serde::DefaultSerde;
+
+/// What names of steps have and names of topics may not.
+const ILLEGAL: [char; 3] = ['+', '(', ')'];
 
 /// A stream of records with keys `K` and values `V`.
 ///
@@ -67,160 +67,6 @@ impl<K: 'static, V: 'static> KStream<K, V> {
     pub fn named(self, name: impl Into<String>) -> Self {
         self.graph.edit(|graph| graph.rename(self.node, name.into()));
         self
-    }
-
-    /// Keeps the records that `predicate` accepts.
-    pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
-        self.step("filter", false, forward_if(predicate))
-    }
-
-    /// Keeps the records that `predicate` does not accept.
-    pub fn filter_not(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
-        self.step("filter_not", false, forward_if(move |key: &K, value: &V| !predicate(key, value)))
-    }
-
-    /// Gives each record another key and value. Marks the stream as key-changing; prefer
-    /// [`map_values`](Self::map_values) where the key stays.
-    pub fn map<K2: 'static, V2: 'static>(
-        &self,
-        mapper: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,
-    ) -> KStream<K2, V2> {
-        let mapper = Arc::new(mapper);
-        self.step(
-            "map",
-            true,
-            inner_node::<K, V, _, _, _>(move |children| Map { mapper: Arc::clone(&mapper), children }),
-        )
-    }
-
-    /// Gives each record another value.
-    pub fn map_values<V2: 'static>(
-        &self,
-        mapper: impl Fn(&V) -> V2 + Send + Sync + 'static,
-    ) -> KStream<K, V2> {
-        self.map_values_with_key(move |_, value| mapper(value))
-    }
-
-    /// Gives each record another value, made of key and value.
-    pub fn map_values_with_key<V2: 'static>(
-        &self,
-        mapper: impl Fn(&K, &V) -> V2 + Send + Sync + 'static,
-    ) -> KStream<K, V2> {
-        let mapper = Arc::new(mapper);
-        self.step(
-            "map_values",
-            false,
-            inner_node::<K, V, _, _, _>(move |children| MapValues { mapper: Arc::clone(&mapper), children }),
-        )
-    }
-
-    /// Gives any number of records for each. Marks the stream as key-changing.
-    pub fn flat_map<K2: 'static, V2: 'static, I: IntoIterator<Item = (K2, V2)> + 'static>(
-        &self,
-        mapper: impl Fn(&K, &V) -> I + Send + Sync + 'static,
-    ) -> KStream<K2, V2> {
-        let mapper = Arc::new(mapper);
-        self.step(
-            "flat_map",
-            true,
-            inner_node::<K, V, _, _, _>(move |children| FlatMap { mapper: Arc::clone(&mapper), children }),
-        )
-    }
-
-    /// Gives any number of values, all with the record's key, for each.
-    pub fn flat_map_values<V2: 'static, I: IntoIterator<Item = V2> + 'static>(
-        &self,
-        mapper: impl Fn(&V) -> I + Send + Sync + 'static,
-    ) -> KStream<K, V2> {
-        let mapper = Arc::new(mapper);
-        self.step(
-            "flat_map_values",
-            false,
-            inner_node::<K, V, _, _, _>(move |children| FlatMapValues {
-                mapper: Arc::clone(&mapper),
-                children,
-            }),
-        )
-    }
-
-    /// Gives each record another key. Marks the stream as key-changing.
-    pub fn select_key<K2: 'static>(
-        &self,
-        selector: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
-    ) -> KStream<K2, V> {
-        let selector = Arc::new(selector);
-        self.step(
-            "select_key",
-            true,
-            inner_node::<K, V, _, _, _>(move |children| SelectKey {
-                selector: Arc::clone(&selector),
-                children,
-            }),
-        )
-    }
-
-    /// Shows each record to `action` and passes it on. At least once: after a crash a record may be seen again.
-    pub fn peek(&self, action: impl Fn(&K, &V) + Send + Sync + 'static) -> Self {
-        self.step("peek", false, inspect(action))
-    }
-
-    /// Shows each record to `action` and ends there.
-    pub fn for_each(&self, action: impl Fn(&K, &V) + Send + Sync + 'static) {
-        self.step::<K, V>("for_each", false, inspect(action));
-    }
-
-    /// Divides the stream into branches: each record goes to the first that takes it.
-    ///
-    /// ```
-    /// # use klamm::streams::StreamsBuilder;
-    /// # let mut streams = StreamsBuilder::new();
-    /// # let orders = streams.stream::<String, i64>("orders");
-    /// let mut split = orders.split();
-    /// let large = split.branch("large", |_, cents| *cents > 100_000);
-    /// let small = split.otherwise("small"); // without it, what no branch takes ends here
-    /// # large.to("a"); small.to("b"); streams.build().unwrap();
-    /// ```
-    pub fn split(&self) -> BranchedStream<K, V> {
-        BranchedStream::below(self)
-    }
-
-    /// Both streams as one. The order holds within each, not between them.
-    pub fn merge(&self, other: &Self) -> Self {
-        let pass = inner_node::<K, V, _, _, _>(|children| Pass { children });
-        let node = self.graph.edit(|graph| {
-            if !self.graph.is(&other.graph) {
-                graph.errors.push(TopologyError::OtherBuilder(graph.path(&[self.node], "merge")));
-                return self.node;
-            }
-            graph.step(&[self.node, other.node], "merge", pass)
-        });
-        Self::new(self.graph.clone(), node, self.key_changed || other.key_changed)
-    }
-
-    /// Writes the stream to a topic, which should exist, with the types' default serdes. A key's hash chooses the
-    /// partition as in Kafka's Java client; of a windowed key only the key inside.
-    pub fn to(&self, topic: impl Into<String>)
-    where
-        K: DefaultSerde,
-        V: DefaultSerde,
-    {
-        self.to_with(topic, Produced::default());
-    }
-
-    /// [`to`](Self::to), written as `produced` says.
-    pub fn to_with(&self, topic: impl Into<String>, produced: Produced<K, V>) {
-        self.graph.edit(|graph| {
-            let topic = TopicName::User(topic.into());
-            add_sink(graph, self.node, topic, produced.serdes, false);
-        });
-    }
-
-    /// Sends the stream through a topic of the application, so that records with equal keys come to one task. Records
-    /// without a key are dropped and counted.
-    pub fn repartition(&self, repartitioned: impl Into<Repartitioned<K, V>>) -> Self {
-        let Repartitioned { serdes, name, partitions } = repartitioned.into();
-        let node = self.graph.edit(|graph| add_repartition(graph, self.node, &name, partitions, &serdes));
-        Self::new(self.graph.clone(), node, false)
     }
 
     /// Groups records by a new key; see [`group_by_key`](Self::group_by_key).
@@ -351,8 +197,11 @@ impl<K: 'static, V: 'static> KStream<K, V> {
             if self.key_changed {
                 match joined.serdes {
                     Some(serdes) => {
-                        let name = joined.name.unwrap_or_else(|| path.replace(['+', '(', ')'], "."));
-                        parent = add_repartition(graph, parent, &name, None, &serdes);
+                        let name = joined.name.unwrap_or_else(|| {
+                            let tables = table.stores.join(".");
+                            format!("{}.{operation}.{tables}", graph.node(parent).path).replace(ILLEGAL, ".")
+                        });
+                        parent = add_repartition_keeping(graph, parent, &name, keeps_null_keys, &serdes);
                     }
                     None => graph.errors.push(TopologyError::MissingSerdes { node: path }),
                 }
@@ -393,55 +242,4 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         });
         KTable::stored(self.graph.clone(), node, name)
     }
-}
-
-impl<K: 'static, V: Clone + 'static> KStream<K, Option<V>> {
-    /// Leaves out records without a value: deletions of a table's stream, tombstones of a topic.
-    pub fn non_null(&self) -> KStream<K, V> {
-        let factory = inner_node::<K, Option<V>, K, V, _>(|children| {
-            let mapper = Arc::new(|value: &Option<V>| value.clone());
-            FlatMapValues { mapper, children }
-        });
-        self.step("non_null", false, factory)
-    }
-}
-
-fn forward_if<K: 'static, V: 'static>(
-    predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
-) -> NodeFactory {
-    let predicate = Arc::new(predicate);
-    inner_node::<K, V, _, _, _>(move |children| ForwardIf { predicate: Arc::clone(&predicate), children })
-}
-
-fn inspect<K: 'static, V: 'static>(action: impl Fn(&K, &V) + Send + Sync + 'static) -> NodeFactory {
-    let action = Arc::new(action);
-    inner_node::<K, V, _, _, _>(move |children| Inspect { action: Arc::clone(&action), children })
-}
-
-fn add_sink<K: 'static, V: 'static>(
-    graph: &mut Graph,
-    parent: NodeId,
-    topic: TopicName,
-    serdes: Serdes<K, V>,
-    drops_null_keys: bool,
-) {
-    let name = topic.clone();
-    let factory = node::<K, V, _>(move |wiring, _| {
-        let (key, value) = (Arc::clone(&serdes.key), Arc::clone(&serdes.value));
-        Ok(Sink { topic: wiring.topic(&name), key, value, drops_null_keys })
-    });
-    graph.sink(parent, topic, factory);
-}
-
-/// Ends the sub-topology of `parent` in a repartition topic and begins one with it; gives the new source.
-pub(crate) fn add_repartition<K: 'static, V: 'static>(
-    graph: &mut Graph,
-    parent: NodeId,
-    name: &str,
-    partitions: Option<i32>,
-    serdes: &Serdes<K, V>,
-) -> NodeId {
-    let topic = graph.repartition(name, partitions);
-    add_sink(graph, parent, topic.clone(), serdes.clone(), true);
-    add_stream_source(graph, vec![topic], serdes)
 }

@@ -7,10 +7,15 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::error::{OnBadRecord, TaskError};
+use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
-use super::node::{Context, Dropped, Flush, OpenStore, Output, Source, TaskStore, TopicId, Wiring};
+use super::node::{
+    Boundary, Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore, TopicId, Wiring,
+    post, stamp,
+};
+use super::stamps::Stamping;
 use super::topology::{NodeKind, TopologyInner};
+use crate::listener::BoxError;
 
 /// A task's id: the number of its sub-topology and its partition. Prints as `0_1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,7 +35,6 @@ impl fmt::Display for TaskId {
 /// How a task treats its records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskOptions {
-    pub(crate) on_bad_record: OnBadRecord,
     /// Memory for changes between commits and for entries that stay decoded, in bytes; 0 forwards
     /// every table update by itself.
     pub(crate) cache_bytes: usize,
@@ -41,10 +45,12 @@ pub(crate) struct Task {
     pub(crate) id: TaskId,
     context: Context,
     options: TaskOptions,
-    sources: Vec<Box<dyn Source>>,
+    sources: Vec<(Boundary, Box<dyn Source>)>,
     inputs: Vec<Input>,
     stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
+    punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    is_begun: bool,
     processed: u64,
 }
 
@@ -58,6 +64,12 @@ struct Input {
     /// Where to go on from when the queue is empty.
     next_offset: i64,
     caught_up: bool,
+    /// How records get their time, if not as their producer said.
+    stamping: Option<Stamping>,
+    /// The largest time so far, -1 without one; kept where records are stamped.
+    partition_ms: i64,
+    /// What stamping gave for the head of the queue, if that was asked already.
+    head: Option<Result<(), BoxError>>,
 }
 
 impl Task {
@@ -76,19 +88,51 @@ impl Task {
         for node in &topology.sub_topologies[id.sub_topology].nodes {
             let NodeKind::Source { topics, factory } = &topology.graph.node(*node).kind else { continue };
             let source = sources.len();
-            sources.push(factory(&mut wiring, *node)?);
+            let boundary = wiring.boundary(*node);
+            sources.push((boundary, factory(&mut wiring, *node)?));
             for topic in topics {
                 let topic = wiring.topic(topic);
+                let stamping = topology.graph.node(*node).stamping.clone();
                 match inputs.iter_mut().find(|input| input.topic == topic) {
                     Some(input) => input.sources.push(source),
-                    None => inputs.push(Input::new(topic, source)),
+                    None => inputs.push(Input { stamping, ..Input::new(topic, source) }),
                 }
             }
         }
         let flushing = wiring.flush_order();
-        let stores = wiring.stores;
-        let context = Context::new(names, options.cache_bytes > 0);
-        Ok(Self { id, context, options, sources, inputs, stores, flushing, processed: 0 })
+        let (stores, punctuating) = (wiring.stores, wiring.punctuating);
+        let mut context = Context::new(names, options.cache_bytes > 0);
+        context.partition = id.partition;
+        let (is_begun, processed) = (false, 0);
+        Ok(Self { id, context, options, sources, inputs, stores, flushing, punctuating, is_begun, processed })
+    }
+
+    /// Tells the task the wall clock and calls what is due; the first time, when its stores are restored, processors
+    /// begin. Gives when it wants to be told again.
+    pub(crate) fn turn(&mut self, now_ms: i64) -> Result<Option<i64>, TaskError> {
+        self.context.now_ms = now_ms;
+        if !std::mem::replace(&mut self.is_begun, true) {
+            let seen_ms = self.stores.iter().map(|store| store.borrow().position().stream_time_ms).max();
+            self.context.stream_time_ms = self.context.stream_time_ms.max(seen_ms.unwrap_or(-1));
+            for punctuating in &self.punctuating {
+                punctuating.borrow_mut().init(&mut self.context)?;
+            }
+        }
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().on_wall_clock(&mut self.context)?;
+        }
+        Ok(self.punctuating.iter().filter_map(|of| of.borrow().next_wall_clock_ms()).min())
+    }
+
+    /// Whether a processor asked for a commit since this was asked last.
+    pub(crate) fn take_commit_request(&mut self) -> bool {
+        std::mem::take(&mut self.context.commit_requested)
+    }
+
+    /// Whether a clock called something since the last commit: then there is something to commit though no record was
+    /// processed.
+    pub(crate) fn was_punctuated(&self) -> bool {
+        self.context.punctuated
     }
 
     /// Queues records of one of the task's topics; ignored for others.
@@ -118,6 +162,7 @@ impl Task {
 
     /// Processes the oldest of the records at the queues' heads; gives its topic, if there was one.
     pub(crate) fn process_next(&mut self) -> Result<Option<TopicId>, TaskError> {
+        self.inputs.iter_mut().for_each(|input| input.stamp(&self.context));
         let head = |input: &Input| input.queue.front().map(|record| record.timestamp_ms);
         let oldest = (0..self.inputs.len())
             .filter_map(|index| Some((head(self.inputs.get(index)?)?, index)))
@@ -125,23 +170,29 @@ impl Task {
         let Some((_, index)) = oldest else { return Ok(None) };
         let input = &mut self.inputs[index];
         let Some(record) = input.queue.pop_front() else { return Ok(None) };
-        if record.timestamp_ms < 0 {
+        let mut fault = input.stamped();
+        if record.timestamp_ms < 0 && fault.is_none() {
             self.context.dropped.negative_timestamp += 1;
         } else {
+            let (topic, partition) = (input.topic, self.id.partition);
             self.context.headers = record.headers.clone();
+            self.context.place = Some((topic, partition, record.offset));
+            self.context.numbered = 0;
             for source in &input.sources {
-                let received =
-                    self.sources[*source].receive(&mut self.context, input.topic, self.id.partition, &record);
-                match received {
-                    Err(error)
-                        if error.is_bad_record() && self.options.on_bad_record == OnBadRecord::Skip =>
-                    {
-                        self.context.dropped.unreadable += 1;
-                        tracing::warn!(task = %self.id, %error, "skipped a record");
-                    }
-                    other => other?,
+                let (boundary, source) = &mut self.sources[*source];
+                match fault.take() {
+                    Some(fault) => boundary.judge(&mut self.context, fault)?,
+                    None => boundary
+                        .receive(&mut self.context, |context| source.receive(context, topic, &record))?,
                 }
             }
+            if !self.context.letters.is_empty() {
+                post(&mut self.context, partition, &record, topic);
+            }
+        }
+        self.context.stream_time_ms = self.context.stream_time_ms.max(record.timestamp_ms);
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().on_stream_time(&mut self.context)?;
         }
         self.processed += 1;
         let more = !input.queue.is_empty();
@@ -157,6 +208,7 @@ impl Task {
 
     /// First step of a commit: forwards what stores hold back. The outputs are complete after it.
     pub(crate) fn flush(&mut self) -> Result<(), TaskError> {
+        self.context.place = None;
         for node in &self.flushing {
             node.borrow_mut().flush(&mut self.context)?;
         }
@@ -186,6 +238,7 @@ impl Task {
             store.commit(offset, share)?;
         }
         self.context.uncommitted_bytes = 0;
+        self.context.punctuated = false;
         Ok(())
     }
 
@@ -207,9 +260,22 @@ impl Task {
         self.processed
     }
 
+    /// How operators wait, and learn how many partitions a topic has, where not as a thread of an application does.
+    pub(crate) fn context_mut(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
     /// Records left out since the task began.
     pub(crate) fn dropped(&self) -> Dropped {
         self.context.dropped
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().close();
+        }
     }
 }
 
@@ -222,7 +288,26 @@ impl Input {
             position: None,
             next_offset: 0,
             caught_up: false,
+            stamping: None,
+            partition_ms: -1,
+            head: None,
         }
+    }
+
+    /// Gives the head of the queue its time, once.
+    fn stamp(&mut self, context: &Context) {
+        let (Some(stamping), None) = (&self.stamping, &self.head) else { return };
+        let Some(record) = self.queue.front_mut() else { return };
+        let stamped = stamp(stamping, context, self.topic, record, self.partition_ms);
+        self.head = Some(stamped.map(|timestamp_ms| {
+            record.timestamp_ms = timestamp_ms;
+            self.partition_ms = self.partition_ms.max(timestamp_ms);
+        }));
+    }
+
+    /// Why the record that was the head has no time, if it has none.
+    fn stamped(&mut self) -> Option<BoxError> {
+        self.head.take()?.err()
     }
 }
 
@@ -244,9 +329,9 @@ mod tests {
 
     use super::*;
     use crate::store::{MemoryStore, StateStore};
-    use crate::streams::{StreamsBuilder, Topology, TumblingWindows};
+    use crate::streams::{ErrorPolicy, StreamsBuilder, Topology, TumblingWindows};
 
-    const CACHED: TaskOptions = TaskOptions { on_bad_record: OnBadRecord::Fail, cache_bytes: 1 << 20 };
+    const CACHED: TaskOptions = TaskOptions { cache_bytes: 1 << 20 };
 
     fn task(topology: &Topology, engine: &Arc<dyn StateStore>, options: TaskOptions) -> Task {
         let names = topology.inner.topic_names("app");
@@ -338,7 +423,7 @@ mod tests {
         let engine = memory();
         let topology = counting();
         for cache_bytes in [0, 1 << 20] {
-            let options = TaskOptions { cache_bytes, ..CACHED };
+            let options = TaskOptions { cache_bytes };
             let mut task = task(&topology, &engine, options);
             let changelog = task.stores()[0].borrow().changelog().unwrap();
             let before = engine.position().unwrap().changelog_offset;
@@ -489,20 +574,23 @@ mod tests {
 
     #[test]
     fn a_bad_record_is_skipped_only_where_it_may_be() {
-        for on_bad_record in [OnBadRecord::Skip, OnBadRecord::Fail] {
-            let mut task = task(&echo(&["in"]), &memory(), TaskOptions { on_bad_record, ..CACHED });
+        for policy in [ErrorPolicy::skip(), ErrorPolicy::fail()] {
+            let topology = echo(&["in"]).with_default_policy(&policy).unwrap();
+            let mut task = task(&topology, &memory(), CACHED);
             let input = topic(&task, "in");
             let mut records = batch(0, &[("a", 1), ("b", 2), ("c", 3)], true);
             records.records[0].key = None;
             records.records[1].value = Some(Bytes::from_static(&[0xff]));
             task.add(input, records);
-            if on_bad_record == OnBadRecord::Fail {
-                assert!(matches!(task.process_next(), Err(TaskError::UnexpectedNull { offset: 0, .. })));
-                assert!(matches!(task.process_next(), Err(TaskError::Unreadable { offset: 1, .. })));
+            if policy == ErrorPolicy::fail() {
+                for offset in 0..2 {
+                    let error = task.process_next().unwrap_err().to_string();
+                    assert!(error.contains(&format!("the record at in-0 offset {offset}")), "{error}");
+                }
                 assert_eq!((task.processed(), positions(&task)), (0, vec![]), "neither counts as processed");
             }
             drain(&mut task);
-            let skipped = if on_bad_record == OnBadRecord::Skip { 2 } else { 0 };
+            let skipped = if policy == ErrorPolicy::skip() { 2 } else { 0 };
             assert_eq!((task.dropped().unreadable, task.dropped().total()), (skipped, skipped));
             assert_eq!((task.take_outputs().len(), positions(&task)), (1, vec![(input, 3)]));
         }
@@ -515,7 +603,8 @@ mod tests {
         let mut damaged = crate::store::Batch::new();
         damaged.put(Bytes::from_static(b"a"), Bytes::from_static(b"too short"));
         engine.apply(&damaged).unwrap();
-        let mut task = task(&counting(), &engine, TaskOptions { on_bad_record: OnBadRecord::Skip, ..CACHED });
+        let topology = counting().with_default_policy(&ErrorPolicy::skip()).unwrap();
+        let mut task = task(&topology, &engine, CACHED);
         let input = topic(&task, "in");
         task.add(input, batch(0, &[("a", 1)], true));
         assert!(matches!(task.process_next(), Err(TaskError::Store(_))));
@@ -559,7 +648,7 @@ mod tests {
 
     #[test]
     fn stores_share_the_cache_evenly() {
-        let options = TaskOptions { cache_bytes: 100, ..CACHED };
+        let options = TaskOptions { cache_bytes: 100 };
         let mut task = task(&echo(&["in"]), &memory(), options);
         task.commit_stores(&HashMap::new()).unwrap();
         let stores = [(); 3].map(|()| Rc::new(RefCell::new(Noted::default())));

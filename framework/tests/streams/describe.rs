@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use klamm::serde::StringSerde;
 use klamm::streams::{
-    Joined, Materialized, StreamsBuilder, Topology, TopologyError, TopologyTestDriver, TumblingWindows,
+    Consumed, Joined, Materialized, StreamsBuilder, Topology, TopologyDescription, TopologyError,
+    TopologyTestDriver, TumblingWindows, Windowed, WindowedSerde,
 };
 
 fn word_count() -> Topology {
@@ -153,4 +155,139 @@ fn the_driver_knows_the_topics() {
 #[should_panic(expected = "state store `counts` holds `(alloc::string::String, i64)`, not")]
 fn the_driver_knows_a_stores_types() {
     TopologyTestDriver::new(word_count()).store::<String, i32>("counts");
+}
+
+#[test]
+#[should_panic(
+    expected = "the topology does not write `word-count`, but: counts-changelog, counts-repartition, word-counts"
+)]
+fn the_driver_knows_what_is_written() {
+    TopologyTestDriver::new(word_count()).output::<String, i64>("word-count");
+}
+
+#[test]
+fn a_source_reads_something() {
+    check_error(|streams| drop(streams.stream::<String, String>(Vec::<String>::new())), no_topics(""));
+    check_error(|streams| drop(streams.stream::<String, String>("")), no_topics(""));
+    check_error(|streams| drop(streams.stream::<String, String>(["a", ""])), no_topics("a+"));
+    check_error(|streams| drop(streams.table::<String, String>("")), no_topics(""));
+}
+
+fn no_topics(name: &str) -> TopologyError {
+    TopologyError::NoTopics(name.to_owned())
+}
+
+#[test]
+fn a_store_without_windows_has_no_retention() {
+    let retention = Duration::from_secs(5);
+    check_error(
+        |streams| {
+            let group = streams.stream::<String, String>("a").group_by_key();
+            group.count(Materialized::named("plain").retention(retention));
+        },
+        TopologyError::RetentionOfPlainStore { store: "plain".to_owned(), retention },
+    );
+}
+
+/// The driver passed such a topology, and the application fell over it at its first commit.
+#[test]
+fn a_key_that_cannot_be_read_back_is_refused() {
+    let windows = TumblingWindows::of(Duration::from_secs(10));
+    let mut streams = StreamsBuilder::new();
+    let counts = streams.stream::<String, String>("a").group_by_key().windowed_by(windows).count("counts");
+    counts.filter(|_, count| *count > 5).materialize("many");
+    let error = streams.build().unwrap_err().to_string();
+    assert!(error.starts_with("`many` would write what it cannot read back"), "{error}");
+    assert!(error.contains("WindowedSerde::of"), "{error}");
+    let mut streams = StreamsBuilder::new();
+    streams.stream::<Windowed<String>, String>("windowed");
+    assert!(matches!(streams.build(), Err(TopologyError::WriteOnly { .. })));
+    let mut streams = StreamsBuilder::new();
+    let key = WindowedSerde::of(StringSerde, Duration::from_secs(10));
+    streams.stream_with::<Windowed<String>, String>("windowed", Consumed::with(key, StringSerde));
+    streams.build().unwrap();
+}
+
+#[test]
+fn a_description_is_a_document_and_back() {
+    let description = word_count().describe();
+    let document = description.to_json();
+    assert_eq!(document["sub_topologies"][0]["nodes"][0]["topics"][0], "lines");
+    assert_eq!(document["sub_topologies"][1]["nodes"][1]["stores"][0], "counts");
+    let text = document.to_string();
+    assert_eq!(TopologyDescription::from_json(&serde_json::from_str(&text).unwrap()), Ok(description));
+    for wrong in ["null", "{}", r#"{"sub_topologies":[{}]}"#, r#"{"sub_topologies":[{"id":0,"nodes":[{}]}]}"#]
+    {
+        let error = TopologyDescription::from_json(&serde_json::from_str(wrong).unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with("this is no description of a topology"), "{error}");
+    }
+}
+
+#[test]
+fn a_topology_is_drawn() {
+    let drawing = word_count().describe().to_svg();
+    assert!(drawing.starts_with("<svg xmlns=") && drawing.ends_with("</svg>\n"), "{drawing}");
+    assert_eq!(drawing.matches("class=\"group\"").count(), 2);
+    assert_eq!(drawing.matches("<g>").count(), 8, "a box for each node");
+    assert_eq!(drawing.matches("<line").count(), 6, "a line for each edge");
+    for part in ["reads lines", "keeps counts", "writes word-counts", ">flat_map_values<", "sub-topology 1"] {
+        assert!(drawing.contains(part), "{part}: {drawing}");
+    }
+    let mut streams = StreamsBuilder::new();
+    streams.stream::<String, String>("a").filter(|_, _| true).named("a < b & \"c\"").to("b");
+    let drawing = streams.build().unwrap().describe().to_svg();
+    assert!(drawing.contains("a &lt; b &amp; &quot;c&quot;") && !drawing.contains("a < b"), "{drawing}");
+}
+
+/// Whichever line is written first, topics between sub-topologies keep their names.
+#[test]
+fn repartition_topics_keep_their_names_when_lines_change_places() {
+    let topics = |reordered: bool| {
+        let mut streams = StreamsBuilder::new();
+        let users = streams.table::<String, String>("users");
+        let shops = streams.table::<String, String>("shops");
+        let clicks = streams.stream::<String, String>("clicks").select_key(|_, user| user.clone());
+        let group = clicks.group_by_key();
+        let counts = || drop(group.count("counts"));
+        let first = || drop(group.reduce("a-first", |first, _| first));
+        let with_users = || drop(clicks.join(&users, |click, _| click.clone()).to("a"));
+        let with_shops = || drop(clicks.left_join(&shops, |click, _| click.clone()).to("b"));
+        let mut lines: Vec<&dyn Fn()> = vec![&counts, &first, &with_users, &with_shops];
+        if reordered {
+            lines.reverse();
+        }
+        lines.iter().for_each(|line| line());
+        let description = streams.build().unwrap().describe();
+        let mut topics: Vec<String> = description
+            .to_string()
+            .lines()
+            .filter_map(|line| Some(line.split_once("(topic: ")?.1.trim_end_matches(')').to_owned()))
+            .filter(|topic| topic.ends_with("-repartition"))
+            .collect();
+        topics.sort();
+        topics
+    };
+    let expected = [
+        "a-first-repartition",
+        "clicks.select_key.join.users-table-repartition",
+        "clicks.select_key.left_join.shops-table-repartition",
+    ];
+    assert_eq!(topics(false), expected);
+    assert_eq!(topics(true), expected);
+}
+
+/// Two joins that only the order of lines tells apart would swap their records if the lines changed places.
+#[test]
+fn what_only_the_order_of_lines_tells_apart_wants_a_name() {
+    check_error(
+        |streams| {
+            let users = streams.table::<String, String>("users");
+            let clicks = streams.stream::<String, String>("clicks");
+            for _ in 0..2 {
+                let keyed = clicks.select_key(|_, user| user.clone());
+                keyed.join(&users, |click, _| click.clone()).to("out");
+            }
+        },
+        TopologyError::DuplicateRepartition("clicks.select_key.join.users-table".to_owned()),
+    );
 }

@@ -116,7 +116,10 @@ fn a_stream_that_changed_its_key_is_repartitioned_before_the_join() {
     driver.input::<String, String>("users").pipe("u", "Ada").at(1);
     driver.input::<String, String>("clicks").pipe("x", "u").at(2);
     assert_eq!(driver.output::<String, String>("out").read_all(), [("u", "u=Ada", 2)]);
-    assert_eq!(driver.output::<String, String>("clicks.select_key.join-repartition").read_all().len(), 1);
+    assert_eq!(
+        driver.output::<String, String>("clicks.select_key.join.users-table-repartition").read_all().len(),
+        1
+    );
 }
 
 #[test]

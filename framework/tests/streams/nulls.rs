@@ -1,6 +1,6 @@
 //! Records that a topology cannot read: null where the type has none, and bytes of another format.
 
-use klamm::streams::{OnBadRecord, StreamsBuilder, Topology, TopologyTestDriver};
+use klamm::streams::{ErrorPolicy, StreamsBuilder, Topology, TopologyTestDriver};
 
 fn lengths() -> Topology {
     let mut streams = StreamsBuilder::new();
@@ -13,9 +13,11 @@ fn null_where_the_type_has_none_stops_with_the_way_out() {
     let driver = TopologyTestDriver::new(lengths());
     let input = driver.input::<String, i64>("in");
     let error = input.pipe_keyless(1).try_at(5).unwrap_err().to_string();
-    assert!(error.starts_with("the record at in-0 offset 0 has no key. Read `Option<...>`"), "{error}");
+    let expected = "operator `in` failed at the record at in-0 offset 0: it has no key, and the key's type has no \
+                    null: read `Option<...>` to get such records.";
+    assert!(error.starts_with(expected), "{error}");
     let error = input.pipe_tombstone("k").try_at(5).unwrap_err().to_string();
-    assert!(error.starts_with("the record at in-0 offset 1 has no value."), "{error}");
+    assert!(error.contains("the record at in-0 offset 1: it has no value,"), "{error}");
 }
 
 #[test]
@@ -23,14 +25,14 @@ fn unreadable_bytes_stop_with_their_place() {
     let driver = TopologyTestDriver::new(lengths());
     let error = driver.input::<String, String>("in").pipe("k", "abc").try_at(5).unwrap_err().to_string();
     assert!(
-        error.starts_with("the value of the record at in-0 offset 0 is unreadable: 3 bytes are not a i64"),
+        error.contains("the record at in-0 offset 0: its value is unreadable: 3 bytes are not a i64"),
         "{error}"
     );
 }
 
 #[test]
 fn the_skip_policy_counts_and_goes_on() {
-    let driver = TopologyTestDriver::with_policy(lengths(), OnBadRecord::Skip);
+    let driver = TopologyTestDriver::with_policy(lengths(), ErrorPolicy::skip());
     driver.input::<String, String>("in").pipe("k", "abc").at(1);
     driver.input::<String, i64>("in").pipe_keyless(1).at(2);
     driver.input::<String, i64>("in").pipe("k", 1).at(3);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use klamm_client::Headers;
 
 use super::table::{Kept, Stamp};
 use super::{Children, Context, Record, TopicId};
@@ -14,13 +15,7 @@ use crate::streams::incoming::Incoming;
 
 /// Reads a record's bytes and hands the record on.
 pub(crate) trait Source {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError>;
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError>;
 }
 
 /// The serdes of a source.
@@ -42,18 +37,15 @@ pub(crate) struct StreamSource<K, V> {
 }
 
 impl<K: 'static, V: 'static> Source for StreamSource<K, V> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
+        context.reading = true;
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, source);
-        let key = read(&*self.codec.key, name, record.key.as_ref()).map_err(|e| at(RecordPart::Key, e))?;
-        let value =
-            read(&*self.codec.value, name, record.value.as_ref()).map_err(|e| at(RecordPart::Value, e))?;
+        let at = TaskError::unreadable;
+        let read_key = read(&*self.codec.key, name, &record.headers, record.key.as_ref());
+        let key = read_key.map_err(|e| at(RecordPart::Key, e))?;
+        let read_value = read(&*self.codec.value, name, &record.headers, record.value.as_ref());
+        let value = read_value.map_err(|e| at(RecordPart::Value, e))?;
+        context.reading = false;
         self.children.forward(context, Record { key: &key, value: &value, timestamp_ms: record.timestamp_ms })
     }
 }
@@ -65,22 +57,21 @@ pub(crate) struct TableSource<K, V> {
 }
 
 impl<K: 'static, V: 'static> Source for TableSource<K, V> {
-    fn receive(
-        &mut self,
-        context: &mut Context,
-        topic: TopicId,
-        partition: i32,
-        record: &Incoming,
-    ) -> Result<(), TaskError> {
+    fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
         let Some(key) = &record.key else {
             context.dropped.null_key += 1;
             return Ok(());
         };
+        context.reading = true;
         let name = context.topic(topic);
-        let at = |part, source| TaskError::unreadable(name, partition, record.offset, part, Some(source));
-        let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
-        let value = record.value.as_ref().map(|value| self.codec.value.deserialize(name, value)).transpose();
+        let at = |part, source| TaskError::unreadable(part, Some(source));
+        let headers = &record.headers;
+        let key =
+            self.codec.key.deserialize_record(name, headers, key).map_err(|e| at(RecordPart::Key, e))?;
+        let read = |value| self.codec.value.deserialize_record(name, headers, value);
+        let value = record.value.as_ref().map(read).transpose();
         let value = value.map_err(|e| at(RecordPart::Value, e))?;
+        context.reading = false;
         self.kept.borrow().update(context, &key, record.timestamp_ms, Stamp::OfRecord, |_| value)
     }
 }
@@ -89,10 +80,11 @@ impl<K: 'static, V: 'static> Source for TableSource<K, V> {
 fn read<T: 'static>(
     serde: &dyn Serde<T>,
     topic: &str,
+    headers: &Headers,
     bytes: Option<&Bytes>,
 ) -> Result<T, Option<crate::serde::SerdeError>> {
     match bytes {
-        Some(bytes) => serde.deserialize(topic, bytes).map_err(Some),
+        Some(bytes) => serde.deserialize_record(topic, headers, bytes).map_err(Some),
         None => serde.null().ok_or(None),
     }
 }

@@ -2,66 +2,107 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::fault::{Applied, Boundary};
+use super::record_context::RecordContext;
 use super::{Children, Context, Processor, Record};
+use crate::listener::BoxError;
 use crate::streams::error::TaskError;
 
 /// Forwards what a predicate accepts.
 pub(crate) struct ForwardIf<F, K, V> {
+    pub(crate) boundary: Boundary,
     pub(crate) predicate: Arc<F>,
     pub(crate) children: Children<K, V>,
 }
 
-impl<K, V, F: Fn(&K, &V) -> bool> Processor<K, V> for ForwardIf<F, K, V> {
+impl<K, V, F> Processor<K, V> for ForwardIf<F, K, V>
+where
+    F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<bool, BoxError>,
+{
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        if (self.predicate)(record.key, record.value) {
-            self.children.forward(context, record)
-        } else {
-            Ok(())
+        let call = |at: &mut RecordContext<'_>| (self.predicate)(at, record.key, record.value);
+        match self.boundary.apply(context, record.timestamp_ms, call)? {
+            Some(Applied { result: true, timestamp_ms, headers }) => context
+                .with_headers(headers, |context| {
+                    self.children.forward(context, Record { timestamp_ms, ..record })
+                }),
+            _ => Ok(()),
         }
     }
 }
 
 /// Gives each record another key and value.
 pub(crate) struct Map<F, K2, V2> {
+    pub(crate) boundary: Boundary,
     pub(crate) mapper: Arc<F>,
     pub(crate) children: Children<K2, V2>,
 }
 
-impl<K, V, K2, V2, F: Fn(&K, &V) -> (K2, V2)> Processor<K, V> for Map<F, K2, V2> {
+impl<K, V, K2, V2, F> Processor<K, V> for Map<F, K2, V2>
+where
+    F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<(K2, V2), BoxError>,
+{
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        let (key, value) = (self.mapper)(record.key, record.value);
-        self.children.forward(context, record.with(&key, &value))
+        let call = |at: &mut RecordContext<'_>| (self.mapper)(at, record.key, record.value);
+        let Some(Applied { result: (key, value), timestamp_ms, headers }) =
+            self.boundary.apply(context, record.timestamp_ms, call)?
+        else {
+            return Ok(());
+        };
+        let record = Record { key: &key, value: &value, timestamp_ms };
+        context.with_headers(headers, |context| self.children.forward(context, record))
     }
 }
 
 /// Gives each record another value.
 pub(crate) struct MapValues<F, K, V2> {
+    pub(crate) boundary: Boundary,
     pub(crate) mapper: Arc<F>,
     pub(crate) children: Children<K, V2>,
 }
 
-impl<K, V, V2, F: Fn(&K, &V) -> V2> Processor<K, V> for MapValues<F, K, V2> {
+impl<K, V, V2, F> Processor<K, V> for MapValues<F, K, V2>
+where
+    F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<V2, BoxError>,
+{
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        let value = (self.mapper)(record.key, record.value);
-        self.children.forward(context, record.with(record.key, &value))
+        let call = |at: &mut RecordContext<'_>| (self.mapper)(at, record.key, record.value);
+        let Some(Applied { result: value, timestamp_ms, headers }) =
+            self.boundary.apply(context, record.timestamp_ms, call)?
+        else {
+            return Ok(());
+        };
+        let record = Record { key: record.key, value: &value, timestamp_ms };
+        context.with_headers(headers, |context| self.children.forward(context, record))
     }
 }
 
 /// Gives each record another key; the value stays where it is.
 pub(crate) struct SelectKey<F, K2, V> {
+    pub(crate) boundary: Boundary,
     pub(crate) selector: Arc<F>,
     pub(crate) children: Children<K2, V>,
 }
 
-impl<K, V, K2, F: Fn(&K, &V) -> K2> Processor<K, V> for SelectKey<F, K2, V> {
+impl<K, V, K2, F> Processor<K, V> for SelectKey<F, K2, V>
+where
+    F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<K2, BoxError>,
+{
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        let key = (self.selector)(record.key, record.value);
-        self.children.forward(context, record.with(&key, record.value))
+        let call = |at: &mut RecordContext<'_>| (self.selector)(at, record.key, record.value);
+        let Some(Applied { result: key, timestamp_ms, headers }) =
+            self.boundary.apply(context, record.timestamp_ms, call)?
+        else {
+            return Ok(());
+        };
+        let record = Record { key: &key, value: record.value, timestamp_ms };
+        context.with_headers(headers, |context| self.children.forward(context, record))
     }
 }
 
 /// Gives any number of records for each.
 pub(crate) struct FlatMap<F, K2, V2> {
+    pub(crate) boundary: Boundary,
     pub(crate) mapper: Arc<F>,
     pub(crate) children: Children<K2, V2>,
 }
@@ -69,18 +110,27 @@ pub(crate) struct FlatMap<F, K2, V2> {
 impl<K, V, K2, V2, I, F> Processor<K, V> for FlatMap<F, K2, V2>
 where
     I: IntoIterator<Item = (K2, V2)>,
-    F: Fn(&K, &V) -> I,
+    F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<I, BoxError>,
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        for (key, value) in (self.mapper)(record.key, record.value) {
-            self.children.forward(context, record.with(&key, &value))?;
-        }
-        Ok(())
+        let call = |at: &mut RecordContext<'_>| Ok((self.mapper)(at, record.key, record.value)?.into_iter());
+        let Some(Applied { result: mut items, timestamp_ms, headers }) =
+            self.boundary.apply(context, record.timestamp_ms, call)?
+        else {
+            return Ok(());
+        };
+        context.with_headers(headers, |context| {
+            while let Some((key, value)) = next(&self.boundary, context, &mut items)? {
+                self.children.forward(context, Record { key: &key, value: &value, timestamp_ms })?;
+            }
+            Ok(())
+        })
     }
 }
 
 /// Gives any number of records with the same key for each.
 pub(crate) struct FlatMapValues<F, K, V2> {
+    pub(crate) boundary: Boundary,
     pub(crate) mapper: Arc<F>,
     pub(crate) children: Children<K, V2>,
 }
@@ -88,26 +138,52 @@ pub(crate) struct FlatMapValues<F, K, V2> {
 impl<K, V, V2, I, F> Processor<K, V> for FlatMapValues<F, K, V2>
 where
     I: IntoIterator<Item = V2>,
-    F: Fn(&V) -> I,
+    F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<I, BoxError>,
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        for value in (self.mapper)(record.value) {
-            self.children.forward(context, record.with(record.key, &value))?;
-        }
-        Ok(())
+        let call = |at: &mut RecordContext<'_>| Ok((self.mapper)(at, record.key, record.value)?.into_iter());
+        let Some(Applied { result: mut items, timestamp_ms, headers }) =
+            self.boundary.apply(context, record.timestamp_ms, call)?
+        else {
+            return Ok(());
+        };
+        context.with_headers(headers, |context| {
+            while let Some(value) = next(&self.boundary, context, &mut items)? {
+                self.children.forward(context, Record { key: record.key, value: &value, timestamp_ms })?;
+            }
+            Ok(())
+        })
     }
 }
 
-/// Shows each record to a closure and forwards it unchanged.
+/// The next item of an iterator of the user's, which is not asked again after a panic: what it has given stays given.
+fn next<I: Iterator>(
+    boundary: &Boundary,
+    context: &mut Context,
+    items: &mut I,
+) -> Result<Option<I::Item>, TaskError> {
+    Ok(boundary.once(context, || Ok(items.next()))?.flatten())
+}
+
+/// Shows each record to a closure and forwards it unchanged; with an error, not at all.
 pub(crate) struct Inspect<F, K, V> {
+    pub(crate) boundary: Boundary,
     pub(crate) action: Arc<F>,
     pub(crate) children: Children<K, V>,
 }
 
-impl<K, V, F: Fn(&K, &V)> Processor<K, V> for Inspect<F, K, V> {
+impl<K, V, F> Processor<K, V> for Inspect<F, K, V>
+where
+    F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<(), BoxError>,
+{
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        (self.action)(record.key, record.value);
-        self.children.forward(context, record)
+        let call = |at: &mut RecordContext<'_>| (self.action)(at, record.key, record.value);
+        match self.boundary.apply(context, record.timestamp_ms, call)? {
+            Some(Applied { result: (), timestamp_ms, headers }) => context.with_headers(headers, |context| {
+                self.children.forward(context, Record { timestamp_ms, ..record })
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -130,13 +206,15 @@ pub(crate) type Predicates<K, V> = Arc<Mutex<Vec<Predicate<K, V>>>>;
 
 /// Forwards each record to the first branch that takes it, or to none.
 pub(crate) struct Split<K, V> {
-    pub(crate) predicates: Vec<Predicate<K, V>>,
-    pub(crate) children: Children<K, V>,
+    boundary: Boundary,
+    predicates: Vec<Predicate<K, V>>,
+    children: Children<K, V>,
 }
 
 impl<K, V> Split<K, V> {
-    pub(crate) fn new(predicates: &Predicates<K, V>, children: Children<K, V>) -> Self {
-        Self { predicates: predicates.lock().unwrap_or_else(PoisonError::into_inner).clone(), children }
+    pub(crate) fn new(boundary: Boundary, predicates: &Predicates<K, V>, children: Children<K, V>) -> Self {
+        let predicates = predicates.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { boundary, predicates, children }
     }
 }
 
@@ -145,8 +223,8 @@ impl<K, V> Processor<K, V> for Split<K, V> {
         let takes = |predicate: &Predicate<K, V>| {
             predicate.as_ref().is_none_or(|predicate| predicate(record.key, record.value))
         };
-        let Some(branch) = self.predicates.iter().position(takes) else { return Ok(()) };
-        match self.children.0.get(branch) {
+        let branch = self.boundary.call(context, |_| Ok(self.predicates.iter().position(takes)))?;
+        match branch.flatten().and_then(|branch| self.children.0.get(branch)) {
             Some(child) => child.borrow_mut().process(context, record),
             None => Ok(()),
         }

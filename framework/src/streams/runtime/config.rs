@@ -8,7 +8,8 @@ use klamm_client::{Client, IsolationLevel};
 
 #[cfg(feature = "streams")]
 use crate::store::StoreMemory;
-use crate::streams::error::OnBadRecord;
+use crate::streams::policy::ErrorPolicy;
+use crate::streams::topology::Migration;
 
 /// How a topology runs. Defaults are Kafka's unless a method says otherwise.
 #[derive(Debug, Clone)]
@@ -22,7 +23,8 @@ pub struct StreamsConfig {
     pub(super) cache_bytes: usize,
     #[cfg(feature = "streams")]
     pub(super) store_memory: Option<StoreMemory>,
-    pub(super) on_bad_record: OnBadRecord,
+    pub(super) on_error: ErrorPolicy,
+    pub(super) migration: Migration,
     pub(super) replication: i16,
     pub(super) buffered_records: usize,
     pub(super) linger: Duration,
@@ -52,7 +54,8 @@ impl StreamsConfig {
             cache_bytes: 64 * 1024 * 1024,
             #[cfg(feature = "streams")]
             store_memory: None,
-            on_bad_record: OnBadRecord::default(),
+            on_error: ErrorPolicy::default(),
+            migration: Migration::default(),
             replication: -1,
             buffered_records: 20_000,
             linger: Duration::from_millis(20),
@@ -147,10 +150,19 @@ impl StreamsConfig {
         self
     }
 
-    /// What to do with records that cannot be read: fail unless set.
+    /// What becomes of records that an operator cannot process, where it has no policy of its own
+    /// ([`KStream::on_error`](crate::streams::KStream::on_error)): the application fails unless set.
     #[must_use]
-    pub fn on_bad_record(mut self, policy: OnBadRecord) -> Self {
-        self.on_bad_record = policy;
+    pub fn on_error(mut self, policy: ErrorPolicy) -> Self {
+        self.on_error = policy;
+        self
+    }
+
+    /// What may happen to state of an earlier version that the topology does not know any more. Without it, a change
+    /// that would orphan state is refused at the start.
+    #[must_use]
+    pub fn migration(mut self, migration: Migration) -> Self {
+        self.migration = migration;
         self
     }
 

@@ -6,7 +6,7 @@ use klamm_client::{AdminError, ClientError, ConfigError, ConsumeError, ProduceEr
 use thiserror::Error;
 
 use crate::store::StoreError;
-use crate::streams::error::TaskError;
+use crate::streams::error::{TaskError, TopologyError};
 use crate::streams::task::TaskId;
 use crate::streams::topology::PartitionError;
 
@@ -14,6 +14,9 @@ use crate::streams::topology::PartitionError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StreamsError {
+    /// The settings do not fit the topology.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
     /// The cluster's topics do not fit the topology.
     #[error(transparent)]
     Partitions(#[from] PartitionError),
@@ -27,6 +30,25 @@ pub enum StreamsError {
         found: i32,
         /// How many it should have.
         needed: i32,
+    },
+    /// The topology is not the one that left its state here, and some of that state would be orphaned.
+    #[error(
+        "the topology has changed so that state of the application would be orphaned, as {path} shows; nothing was \
+         started. Where the cluster is new, too, and nothing is to be kept, remove that file.{list}"
+    )]
+    Orphans {
+        /// Where the earlier topology is written down.
+        path: String,
+        /// What would be orphaned, a line each.
+        list: String,
+    },
+    /// What is known of an earlier version's topology cannot be read or written.
+    #[error("{path}, which says what state is here, cannot be used: {source}")]
+    Fingerprint {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
     },
     /// The application id cannot be part of a topic's name.
     #[error("`{0}` is no application id: use letters, digits, `.`, `_` and `-`, at most 120")]

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
-//! - `directory`: the state directory's lock. `topics`: internal topics. `upkeep`: looks after them.
-//! - `pump`: records to workers, rebalances. `worker`: the threads; `running`, `slice`, `tasks`, `engines`, `commit`:
+//! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics. `upkeep`: looks after them.
+//! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`, `engines`, `commit`:
 //!   their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
@@ -25,15 +25,18 @@
 
 mod app;
 mod assignor;
+mod clock;
 mod commit;
 mod config;
 mod directory;
 mod engines;
 mod error;
+mod global;
 mod lag;
 mod outbox;
 mod pump;
 mod records;
+mod remember;
 mod restore;
 mod rewind;
 mod running;

@@ -29,6 +29,7 @@ impl Records {
         let Output { topic, kind, key, value, timestamp_ms, headers } = output;
         let partition = match (kind, &key) {
             (OutputKind::Changelog, _) => Some(task_partition),
+            (OutputKind::Partition(partition), _) => Some(partition),
             (OutputKind::ByKeyPrefix(length), Some(key)) => {
                 let count = self.partition_count(topic).await?;
                 Some(klamm_client::producer::partition_for_key(key.get(..length).unwrap_or(key), count))
@@ -36,7 +37,7 @@ impl Records {
             _ => None,
         };
         Ok(Record {
-            topic: Arc::clone(&self.shared.names[topic.0 as usize]),
+            topic: self.shared.topic_name(topic),
             partition,
             key,
             value,
@@ -49,7 +50,7 @@ impl Records {
         if let Some(count) = self.partition_counts.get(&topic) {
             return Ok(*count);
         }
-        let count = self.shared.client.partition_count(&self.shared.names[topic.0 as usize]).await?;
+        let count = self.shared.client.partition_count(&self.shared.topic_name(topic)).await?;
         self.partition_counts.insert(topic, count);
         Ok(count)
     }

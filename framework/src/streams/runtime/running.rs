@@ -34,9 +34,9 @@ impl Running {
         self.restore.is_some()
     }
 
-    /// Whether records were processed since the last commit.
+    /// Whether records were processed, or a clock called something, since the last commit.
     pub(super) fn has_changed(&self) -> bool {
-        self.task.processed() != self.processed_at_commit
+        self.task.processed() != self.processed_at_commit || self.task.was_punctuated()
     }
 
     pub(super) fn is_ready(&mut self) -> bool {

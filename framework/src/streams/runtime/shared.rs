@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread::ThreadId;
 
 use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, TopicPartition};
+use klamm_runtime::Clock;
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
@@ -26,6 +27,10 @@ pub(super) struct Shared {
     pub(super) topology: Arc<TopologyInner>,
     pub(super) config: StreamsConfig,
     pub(super) client: Client,
+    /// Where the application was started, for threads that wait for an answer.
+    pub(super) runtime: tokio::runtime::Handle,
+    /// The client's clock, as every thread may ask it.
+    pub(super) clock: Arc<dyn Clock>,
     /// The sub-topology that reads each topic.
     pub(super) readers: HashMap<Arc<str>, (TopicId, usize)>,
     /// Topic names by id.
@@ -130,6 +135,12 @@ impl Shared {
 
     pub(super) fn group(&self) -> &Arc<str> {
         &self.config.application_id
+    }
+
+    /// The name of a topic that is written.
+    pub(super) fn topic_name(&self, topic: TopicId) -> Arc<str> {
+        let named = self.names.get(topic.0 as usize).cloned();
+        named.or_else(|| self.topology.graph.routed.name(topic)).unwrap_or_default()
     }
 
     pub(super) fn next_epoch(&self) -> u64 {

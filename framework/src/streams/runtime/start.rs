@@ -10,6 +10,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 use super::app::StreamsApp;
 use super::assignor::ExactlyOnceRange;
+use super::clock::RuntimeClock;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
@@ -19,7 +20,7 @@ use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
 use super::worker::{self, WorkerLinks};
-use super::{restore, topics, transactions, upkeep};
+use super::{clock, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner};
 
@@ -30,9 +31,10 @@ impl Topology {
     /// The topics it reads must exist, and those that meet in a store or join must have equally many partitions.
     ///
     /// # Errors
-    /// The cluster cannot be reached, its topics do not fit, or a thread cannot be started.
+    /// The cluster cannot be reached, its topics do not fit, the topology would orphan state of an earlier version, or
+    /// a thread cannot be started.
     pub async fn start(self, config: StreamsConfig) -> Result<StreamsApp, StreamsError> {
-        let topology = self.inner;
+        let topology = self.with_default_policy(&config.on_error)?.inner;
         let client = match &config.client {
             Some(client) => client.clone(),
             None => {
@@ -45,6 +47,7 @@ impl Topology {
             true => Some(StateDirectory::take(config.directory()).await?),
             false => None,
         };
+        remember::remember(&topology, &config).await?;
         let ends = client.consumer().assign(NOTHING).start().await?;
 
         let (workers, commands): (Vec<_>, Vec<_>) =
@@ -62,6 +65,7 @@ impl Topology {
             .map(|(index, commands)| start_worker(&shared, &background, index, commands))
             .collect();
         let threads = threads?;
+        global::start(&shared, &background).await?;
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
 
@@ -110,6 +114,10 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
         .group(Arc::clone(shared.group()))
         .topics(shared.readers.keys().cloned())
         .auto_offset_reset(OffsetReset::Earliest)
+        .auto_offset_reset_of({
+            let resets = shared.topology.offset_resets();
+            move |topic| resets.get(topic).copied()
+        })
         .isolation(shared.config.isolation())
         .session_timeout(session)
         // Often enough that a member is sure of itself for half of a session, one lost heartbeat included.
@@ -134,6 +142,8 @@ pub(super) fn shared(
     ends: ConsumerHandle,
 ) -> Shared {
     let names = topology.topic_names(&config.application_id);
+    let runtime = tokio::runtime::Handle::current();
+    let clock = Arc::new(RuntimeClock { clock: Arc::clone(client.clock()), runtime: runtime.clone() });
     let mut readers = HashMap::new();
     for (index, sub_topology) in topology.sub_topologies.iter().enumerate() {
         for topic in &sub_topology.sources {
@@ -147,6 +157,8 @@ pub(super) fn shared(
         topology,
         config,
         client,
+        clock,
+        runtime,
         readers,
         names,
         workers,
@@ -187,7 +199,9 @@ fn start_worker(
         _ => background.spawn("streams-outbox", outbox::serve(Arc::clone(shared), outgoing)),
     }
     background.spawn("streams-restore", restore::serve(Arc::clone(shared), index, requests));
-    let links = WorkerLinks { shared: Arc::clone(shared), commands, outbox, restores };
+    let wake_at_ms = watch::Sender::new(None);
+    background.spawn("streams-clock", clock::serve(Arc::clone(shared), index, wake_at_ms.subscribe()));
+    let links = WorkerLinks { shared: Arc::clone(shared), commands, outbox, restores, wake_at_ms };
     // A dedicated thread: stores block, and tasks keep a core busy.
     let (lives, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name(format!("streams-{index}")).spawn(move || {

@@ -13,12 +13,12 @@ use super::outbox::Outgoing;
 use super::restore::{ChangelogStart, RestoreRequest};
 use super::rewind::Lost;
 use super::running::Running;
-use super::shared::{Flow, lock};
+use super::shared::{Flow, Shared, lock};
 use super::worker::Worker;
 use crate::store::{Batch, StoreError};
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
-use crate::streams::node::{StoreSpec, TopicId};
+use crate::streams::node::{AskPartitionCount, StoreSpec, TopicId};
 use crate::streams::task::{Task, TaskId, TaskOptions};
 
 impl Worker {
@@ -60,13 +60,13 @@ impl Worker {
 
     fn open(&self, id: TaskId) -> Result<Task, TaskError> {
         let shared = &self.links.shared;
-        let options = TaskOptions {
-            on_bad_record: shared.config.on_bad_record,
-            cache_bytes: shared.config.cache_bytes / shared.config.threads,
-        };
+        let options = TaskOptions { cache_bytes: shared.config.cache_bytes / shared.config.threads };
         let mut engines = Engines::new(shared, id);
         let mut open = |spec: &StoreSpec| engines.open(spec);
-        Task::new(&shared.topology, id, shared.names.clone(), &mut open, options)
+        let mut task = Task::new(&shared.topology, id, shared.names.clone(), &mut open, options)?;
+        task.context_mut().ask_partition_count = Some(ask_partition_count(shared));
+        task.context_mut().clock = Some(Arc::clone(&shared.clock));
+        Ok(task)
     }
 
     /// Applies what was read of a changelog; whether somebody wanted it.
@@ -188,6 +188,12 @@ impl Worker {
         }
         Some(running)
     }
+}
+
+/// For partitioners on this thread, which may wait.
+fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
+    let (client, runtime) = (shared.client.clone(), shared.runtime.clone());
+    Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
 }
 
 fn changelogs(task: &Task) -> Vec<ChangelogStart> {

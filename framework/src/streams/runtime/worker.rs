@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak, mpsc};
 
-use tokio::sync::mpsc as async_mpsc;
+use tokio::sync::{mpsc as async_mpsc, watch};
 use tokio::time::Instant;
 
 use super::error::StreamsError;
@@ -24,6 +24,8 @@ pub(super) struct WorkerLinks {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) outbox: async_mpsc::Sender<Outgoing>,
     pub(super) restores: async_mpsc::UnboundedSender<RestoreRequest>,
+    /// When a task wants to be told the time, should nothing else happen before.
+    pub(super) wake_at_ms: watch::Sender<Option<i64>>,
 }
 
 /// Runs until the application is gone. A failure or panic of a task stops the application.
@@ -70,6 +72,7 @@ pub(super) struct Worker {
 impl Worker {
     fn work(&mut self) -> Result<(), StreamsError> {
         loop {
+            self.turn()?;
             let ready = !self.links.shared.is_paused() && self.tasks.values_mut().any(Running::is_ready);
             let command = match ready {
                 true => match self.links.commands.try_recv() {
@@ -87,6 +90,32 @@ impl Worker {
                 Some(command) => self.obey(command)?,
                 None => self.process()?,
             }
+        }
+    }
+
+    /// Tells the tasks the time, and the clock when one of them wants to be told again.
+    fn turn(&mut self) -> Result<(), StreamsError> {
+        let shared = &self.links.shared;
+        if shared.is_paused() {
+            return Ok(());
+        }
+        let now_ms = shared.clock.now_ms();
+        let mut next: Option<i64> = None;
+        let mut failed = None;
+        for (id, running) in self.tasks.iter_mut().filter(|(_, running)| !running.is_restoring()) {
+            match running.task.turn(now_ms) {
+                Ok(due) => next = [next, due].into_iter().flatten().min(),
+                Err(source) => {
+                    failed = Some((*id, source));
+                    break;
+                }
+            }
+            send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
+        }
+        self.links.wake_at_ms.send_if_modified(|at| std::mem::replace(at, next) != next);
+        match failed {
+            Some((id, source)) => self.failed(id, source),
+            None => Ok(()),
         }
     }
 
@@ -149,7 +178,11 @@ impl Worker {
             }
         }
         let uncommitted: usize = self.tasks.values().map(|running| running.task.uncommitted_bytes()).sum();
-        if uncommitted > self.memory_share() { self.commit() } else { Ok(()) }
+        let mut asked = false;
+        for running in self.tasks.values_mut() {
+            asked |= running.task.take_commit_request();
+        }
+        if asked || uncommitted > self.memory_share() { self.commit() } else { Ok(()) }
     }
 
     /// One task cannot go on. What others did is committed, unless it shares a transaction with what that one did.

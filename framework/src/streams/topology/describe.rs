@@ -48,8 +48,8 @@ pub enum NodeDescription {
     Sink {
         /// The node's name.
         name: String,
-        /// The topic written.
-        topic: String,
+        /// The topic written; `None` where each record chooses its own.
+        topic: Option<String>,
         /// What comes before.
         predecessors: Vec<String>,
     },
@@ -84,7 +84,8 @@ fn nodes(topology: &TopologyInner, sub_topology: &SubTopology) -> Vec<NodeDescri
                 successors: names(&node.children),
             },
             NodeKind::Sink { topic, .. } => {
-                NodeDescription::Sink { name, topic: topic.to_string(), predecessors: names(&node.parents) }
+                let topic = topic.as_ref().map(ToString::to_string);
+                NodeDescription::Sink { name, topic, predecessors: names(&node.parents) }
             }
         }
     };
@@ -118,7 +119,10 @@ impl fmt::Display for NodeDescription {
                 writeln!(f, "      <-- {}", list(predecessors))
             }
             Self::Sink { name, topic, predecessors } => {
-                writeln!(f, "    Sink: {name} (topic: {topic})")?;
+                match topic {
+                    Some(topic) => writeln!(f, "    Sink: {name} (topic: {topic})")?,
+                    None => writeln!(f, "    Sink: {name} (topic chosen by the record)")?,
+                }
                 writeln!(f, "      <-- {}", list(predecessors))
             }
         }

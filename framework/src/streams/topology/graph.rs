@@ -1,10 +1,16 @@
 //! Nodes and edges, as the builder adds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
+use klamm_client::OffsetReset;
+
+use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;
-use crate::streams::node::{NodeFactory, SourceFactory, StoreSpec};
+use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreLayout, StoreSpec};
+use crate::streams::policy::ErrorPolicy;
+use crate::streams::stamps::Stamping;
 
 /// The longest name of a store or repartition topic: the application's name and a suffix must fit
 /// beside it in a topic's 249.
@@ -49,19 +55,46 @@ impl fmt::Display for TopicName {
 /// What a node does.
 #[derive(Clone)]
 pub(crate) enum NodeKind {
-    Source { topics: Vec<TopicName>, factory: SourceFactory },
-    Step { factory: NodeFactory },
-    Sink { topic: TopicName, factory: NodeFactory },
+    Source {
+        topics: Vec<TopicName>,
+        factory: SourceFactory,
+    },
+    Step {
+        factory: NodeFactory,
+    },
+    /// Without a topic where each record chooses its own.
+    Sink {
+        topic: Option<TopicName>,
+        factory: NodeFactory,
+    },
 }
 
 /// One step of a topology.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) name: String,
+    /// The name without the number that tells equal ones apart: it does not depend on the order of lines.
+    pub(crate) path: String,
     pub(crate) kind: NodeKind,
     pub(crate) parents: Vec<NodeId>,
     pub(crate) children: Vec<NodeId>,
+    /// Those who get what came too late for this node; their parent, too.
+    pub(crate) late: Vec<NodeId>,
     pub(crate) stores: Vec<String>,
+    /// The store that this node, a table, keeps its rows in; a view keeps none.
+    pub(crate) kept_in: Option<String>,
+    /// Whether what follows this node, a table, needs to know what a row was before.
+    pub(crate) sends_old_values: bool,
+    /// Whether this node, a table that keeps nothing, cannot tell what a row was before.
+    forgets_old_values: bool,
+    /// Whether it writes a store; it may read others.
+    pub(crate) writes: bool,
+    /// What becomes of what it cannot process, unless the application says it for all.
+    pub(crate) policy: Option<Arc<ErrorPolicy>>,
+    /// How a source's records get their time, if not as their producer said.
+    pub(crate) stamping: Option<Stamping>,
+    /// Where a source begins, if not at the oldest record.
+    pub(crate) offset_reset: Option<OffsetReset>,
 }
 
 /// A topic between two sub-topologies.
@@ -69,6 +102,16 @@ pub(crate) struct Node {
 pub(crate) struct Repartition {
     /// As many partitions as the user said; otherwise as many as what is joined or upstream has.
     pub(crate) partitions: Option<i32>,
+    /// Whether it never has as many partitions as what is upstream, but always those of what it meets.
+    pub(crate) adopts: bool,
+}
+
+/// A table that every instance has all of.
+#[derive(Clone)]
+pub(crate) struct GlobalTable {
+    pub(crate) spec: StoreSpec,
+    /// Where its rows are, for all tasks of one application or test driver.
+    pub(crate) engine: Arc<dyn StateStore>,
 }
 
 /// Nodes and edges. Mistakes are collected, so that the fluent calls need not return results; `build` tells the first.
@@ -77,7 +120,15 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) stores: BTreeMap<String, StoreSpec>,
     pub(crate) repartitions: BTreeMap<TopicName, Repartition>,
+    /// The stores that remember what was forwarded last, for those who need to know what a row was before.
+    pub(crate) remembering: BTreeSet<String>,
+    /// By topic.
+    pub(crate) globals: BTreeMap<String, GlobalTable>,
     pub(crate) errors: Vec<TopologyError>,
+    /// The policy of nodes without one.
+    pub(crate) default_policy: Arc<ErrorPolicy>,
+    /// Topics beside those that the nodes name.
+    pub(crate) routed: Arc<RoutedTopics>,
 }
 
 impl fmt::Debug for Graph {
@@ -93,7 +144,18 @@ impl Graph {
 
     pub(crate) fn source(&mut self, topics: Vec<TopicName>, factory: SourceFactory) -> NodeId {
         let name = topics.iter().map(TopicName::to_string).collect::<Vec<_>>().join("+");
+        if topics.is_empty() || topics.iter().any(|topic| topic.to_string().is_empty()) {
+            self.errors.push(TopologyError::NoTopics(name.clone()));
+        }
         self.add(name, NodeKind::Source { topics, factory }, &[])
+    }
+
+    /// Takes note if a source cannot read what it is given.
+    pub(crate) fn check_readable(&mut self, problem: Option<&'static str>, node: NodeId) {
+        if let Some(reason) = problem {
+            let node = self.node(node).name.clone();
+            self.errors.push(TopologyError::WriteOnly { node, reason: reason.to_owned() });
+        }
     }
 
     /// A node below `parents`. Its name is the first parent's and what it does, so that it depends on the path from the
@@ -103,8 +165,17 @@ impl Graph {
         self.add(name, NodeKind::Step { factory }, parents)
     }
 
-    pub(crate) fn sink(&mut self, parent: NodeId, topic: TopicName, factory: NodeFactory) -> NodeId {
-        let name = self.path(&[parent], &format!("to({topic})"));
+    /// A node that gets what came too late for `parent`.
+    pub(crate) fn late(&mut self, parent: NodeId, factory: NodeFactory) -> NodeId {
+        let node = self.step(&[parent], "late", factory);
+        self.nodes[parent.0].children.retain(|child| *child != node);
+        self.nodes[parent.0].late.push(node);
+        node
+    }
+
+    pub(crate) fn sink(&mut self, parent: NodeId, topic: Option<TopicName>, factory: NodeFactory) -> NodeId {
+        let operation = topic.as_ref().map_or_else(|| "to_chosen".to_owned(), |topic| format!("to({topic})"));
+        let name = self.path(&[parent], &operation);
         self.add(name, NodeKind::Sink { topic, factory }, &[parent])
     }
 
@@ -115,21 +186,55 @@ impl Graph {
         }
     }
 
+    /// What becomes of what a node cannot process.
+    pub(crate) fn policy_of(&self, node: NodeId) -> &Arc<ErrorPolicy> {
+        self.node(node).policy.as_ref().unwrap_or(&self.default_policy)
+    }
+
+    /// How a source's records get their time, and where it begins.
+    pub(crate) fn consume(
+        &mut self,
+        source: NodeId,
+        stamping: Option<Stamping>,
+        offset_reset: Option<OffsetReset>,
+    ) {
+        let node = &mut self.nodes[source.0];
+        (node.stamping, node.offset_reset) = (stamping, offset_reset);
+    }
+
+    pub(crate) fn set_policy(&mut self, node: NodeId, policy: ErrorPolicy) {
+        if let Some(topic) = policy.dead_letter_topic().map(str::to_owned) {
+            self.check_name(&topic);
+        }
+        self.nodes[node.0].policy = Some(Arc::new(policy));
+    }
+
     /// Gives a node a name of its own; what follows it is named after that.
     pub(crate) fn rename(&mut self, node: NodeId, name: String) {
+        self.nodes[node.0].path.clone_from(&name);
         self.nodes[node.0].name.clear();
         self.nodes[node.0].name = self.unique(name);
     }
 
     fn add(&mut self, name: String, kind: NodeKind, parents: &[NodeId]) -> NodeId {
         let id = NodeId(self.nodes.len());
+        let path = name.clone();
         let name = self.unique(name);
         self.nodes.push(Node {
             name,
+            path,
             kind,
             parents: parents.to_vec(),
             children: Vec::new(),
+            late: Vec::new(),
             stores: Vec::new(),
+            kept_in: None,
+            sends_old_values: false,
+            forgets_old_values: false,
+            writes: false,
+            policy: None,
+            stamping: None,
+            offset_reset: None,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);
@@ -149,9 +254,42 @@ impl Graph {
         let name = spec.name.to_string();
         self.check_name(&name);
         self.connect_store(node, &name);
+        self.nodes[node.0].kept_in = Some(name.clone());
+        self.nodes[node.0].writes = true;
+        if let (StoreLayout::KeyValue, Some(retention)) = (spec.layout, spec.retention) {
+            self.errors.push(TopologyError::RetentionOfPlainStore { store: name.clone(), retention });
+        }
+        if let Some(reason) = spec.write_only {
+            self.errors.push(TopologyError::WriteOnly { node: name.clone(), reason: reason.to_owned() });
+        }
         if self.stores.insert(name.clone(), spec).is_some() {
             self.errors.push(TopologyError::DuplicateStore(name));
         }
+    }
+
+    /// A store that nodes come to use one by one.
+    pub(crate) fn add_store(&mut self, spec: StoreSpec) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        if self.stores.insert(name.clone(), spec).is_some() {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    /// Connects a store that must have been added.
+    pub(crate) fn use_store(&mut self, node: NodeId, store: &str) {
+        if self.stores.contains_key(store) {
+            self.write_store(node, store);
+        } else {
+            let (node, store) = (self.node(node).name.clone(), store.to_owned());
+            self.errors.push(TopologyError::UnknownStore { node, store });
+        }
+    }
+
+    /// Connects a store that the node writes.
+    pub(crate) fn write_store(&mut self, node: NodeId, store: &str) {
+        self.nodes[node.0].writes = true;
+        self.connect_store(node, store);
     }
 
     pub(crate) fn connect_store(&mut self, node: NodeId, store: &str) {
@@ -161,13 +299,102 @@ impl Graph {
         }
     }
 
+    pub(crate) fn global(&mut self, topic: String, spec: StoreSpec) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        let table = GlobalTable { spec, engine: Arc::new(MemoryStore::new()) };
+        if self.globals.insert(topic, table).is_some() || self.stores.contains_key(&name) {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    /// The same with nothing in its global tables.
+    pub(crate) fn afresh(&self) -> Self {
+        let mut graph = self.clone();
+        graph.globals.values_mut().for_each(|table| table.engine = Arc::new(MemoryStore::new()));
+        graph
+    }
+
+    /// Lets the table `node` say with each change what the row was before. A view asks those it is a view of; a table
+    /// that is kept reads it from its store.
+    pub(crate) fn send_old_values(&mut self, node: NodeId) {
+        let asked = &mut self.nodes[node.0];
+        if std::mem::replace(&mut asked.sends_old_values, true) {
+            return;
+        }
+        match asked.kept_in.clone() {
+            Some(store) => {
+                self.remembering.insert(store);
+            }
+            None if asked.forgets_old_values => {
+                self.errors.push(TopologyError::OldValuesUnknown { node: asked.name.clone() });
+            }
+            None => asked.parents.clone().into_iter().for_each(|parent| self.send_old_values(parent)),
+        }
+    }
+
+    /// Whether a change of one of `stores` comes to `node` in the same step.
+    pub(crate) fn follows(&self, node: NodeId, stores: &[String]) -> bool {
+        let mut look = vec![node];
+        while let Some(id) = look.pop() {
+            let node = self.node(id);
+            if node.kept_in.as_ref().is_some_and(|store| stores.contains(store)) {
+                return true;
+            }
+            look.extend(&node.parents);
+        }
+        false
+    }
+
+    /// Says whether a join cannot tell what its rows were: one change may come to it from both sides, and the first
+    /// already sees what the second has not told.
+    pub(crate) fn forgets_old_values(&mut self, join: NodeId, forgets: bool) {
+        self.nodes[join.0].forgets_old_values = forgets;
+    }
+
     pub(crate) fn repartition(&mut self, name: &str, partitions: Option<i32>) -> TopicName {
         self.check_name(name);
         let topic = TopicName::repartition(name);
-        if self.repartitions.insert(topic.clone(), Repartition { partitions }).is_some() {
+        if self.repartitions.insert(topic.clone(), Repartition { partitions, adopts: false }).is_some() {
             self.errors.push(TopologyError::DuplicateRepartition(name.to_owned()));
         }
         topic
+    }
+
+    /// A topic of the application that leads to where a table lies, and has as many partitions as that.
+    pub(crate) fn adopting(&mut self, name: &str) -> TopicName {
+        let topic = TopicName::Internal(name.to_owned());
+        self.repartitions.insert(topic.clone(), Repartition { partitions: None, adopts: true });
+        topic
+    }
+
+    /// Names the repartition topic of `source` after `store` if that comes first in the alphabet: of the stores
+    /// that share the topic, whichever line is written first.
+    pub(crate) fn name_repartition_after(&mut self, source: NodeId, store: &str) {
+        let NodeKind::Source { topics, .. } = &self.node(source).kind else { return };
+        let (Some(old), new) = (topics.first().cloned(), TopicName::repartition(store)) else { return };
+        if new >= old || self.repartitions.contains_key(&new) {
+            return;
+        }
+        let Some(spec) = self.repartitions.remove(&old) else { return };
+        self.repartitions.insert(new.clone(), spec);
+        let (was, is) = (old.to_string(), new.to_string());
+        for node in &mut self.nodes {
+            match &mut node.kind {
+                NodeKind::Source { topics, .. } => {
+                    topics.iter_mut().filter(|topic| **topic == old).for_each(|topic| *topic = new.clone());
+                }
+                NodeKind::Sink { topic: Some(topic), .. } if *topic == old => *topic = new.clone(),
+                NodeKind::Sink { .. } | NodeKind::Step { .. } => {}
+            }
+            for name in [&mut node.name, &mut node.path] {
+                if let Some(rest) = name.strip_prefix(&*was) {
+                    *name = format!("{is}{rest}");
+                } else if let Some(before) = name.strip_suffix(&format!("to({was})")) {
+                    *name = format!("{before}to({is})");
+                }
+            }
+        }
     }
 
     fn check_name(&mut self, name: &str) {

@@ -2,16 +2,24 @@
 //! described, checked and run.
 
 mod describe;
+mod document;
+mod drawing;
+mod fingerprint;
 mod graph;
 mod partitions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use klamm_client::OffsetReset;
+
 use super::error::TopologyError;
-use super::node::{StoreSpec, TopicId};
+use super::node::{RoutedTopics, StoreSpec, TopicId};
+use super::policy::ErrorPolicy;
 
 pub use describe::{NodeDescription, SubTopologyDescription, TopologyDescription};
+pub use document::NotATopology;
+pub use fingerprint::{Fingerprint, Migration, Orphan};
 pub(crate) use graph::{Graph, NodeId, NodeKind, TopicName};
 pub use partitions::PartitionError;
 pub(crate) use partitions::{PartitionPlan, plan_partitions};
@@ -23,7 +31,7 @@ pub struct Topology {
     pub(crate) inner: Arc<TopologyInner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TopologyInner {
     pub(crate) graph: Graph,
     pub(crate) sub_topologies: Vec<SubTopology>,
@@ -33,7 +41,7 @@ pub(crate) struct TopologyInner {
 }
 
 /// Nodes that are connected by edges or shared stores. Each runs as one task per partition.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SubTopology {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) sources: Vec<TopicName>,
@@ -42,13 +50,14 @@ pub(crate) struct SubTopology {
 }
 
 impl Topology {
-    pub(crate) fn new(graph: Graph) -> Result<Self, TopologyError> {
+    pub(crate) fn new(mut graph: Graph) -> Result<Self, TopologyError> {
         if let Some(error) = graph.errors.first() {
             return Err(error.clone());
         }
         if !graph.nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
             return Err(TopologyError::NoSource);
         }
+        check_readers(&graph)?;
         let sub_topologies = divide(&graph);
         let mut topics = BTreeSet::new();
         for sub_topology in &sub_topologies {
@@ -56,22 +65,88 @@ impl Topology {
             topics.extend(sub_topology.sinks.iter().cloned());
         }
         topics.extend(graph.stores.keys().map(|store| TopicName::changelog(store)));
+        topics.extend(graph.globals.keys().cloned().map(TopicName::User));
+        let nodes = (0..graph.nodes.len()).map(NodeId);
+        let letters = nodes.filter_map(|node| graph.policy_of(node).dead_letter_topic());
+        topics.extend(letters.map(|topic| TopicName::User(topic.to_owned())));
         let topics: Vec<_> = topics.into_iter().collect();
-        let topic_ids = (0..).map(TopicId).zip(&topics).map(|(id, topic)| (topic.clone(), id)).collect();
+        let topic_ids: HashMap<_, _> =
+            (0..).map(TopicId).zip(&topics).map(|(id, topic)| (topic.clone(), id)).collect();
+        let of_user = topic_ids.iter().filter_map(|(topic, id)| match topic {
+            TopicName::User(name) => Some((name.clone(), *id)),
+            TopicName::Internal(_) => None,
+        });
+        let count = u32::try_from(topics.len()).unwrap_or(u32::MAX);
+        graph.routed = Arc::new(RoutedTopics::beside(of_user.collect(), count));
         Ok(Self { inner: Arc::new(TopologyInner { graph, sub_topologies, topics, topic_ids }) })
+    }
+
+    /// The same, with a policy for the operators that have none of their own.
+    pub(crate) fn with_default_policy(&self, policy: &ErrorPolicy) -> Result<Self, TopologyError> {
+        let mut graph = self.inner.graph.afresh();
+        graph.default_policy = Arc::new(policy.clone());
+        Self::new(graph)
     }
 
     /// The sub-topologies with their nodes, stores and topics; prints in the manner of Kafka's `Topology#describe`. The
     /// same program gives the same text.
+    ///
+    /// [`TopologyDescription::to_json`] gives it as a document, which `klamm streams describe` reads, and
+    /// [`TopologyDescription::to_svg`] as a picture.
     pub fn describe(&self) -> TopologyDescription {
         TopologyDescription::of(&self.inner)
+    }
+
+    /// What its state depends on. A running application keeps it beside its state and refuses to start if the topology
+    /// has changed so that state would be orphaned, unless a [`Migration`] says that it may.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.inner)
     }
 }
 
 impl TopologyInner {
+    /// A store by its name.
+    pub(crate) fn store(&self, name: &str) -> Option<&StoreSpec> {
+        let mut globals = self.graph.globals.values().map(|table| &table.spec);
+        self.graph.stores.get(name).or_else(|| globals.find(|spec| &*spec.name == name))
+    }
+
+    /// The name of a topic in the description: without the application's id.
+    pub(crate) fn topic_name(&self, id: TopicId) -> String {
+        match self.topics.get(id.0 as usize) {
+            Some(topic) => topic.to_string(),
+            None => self.graph.routed.name(id).map_or_else(String::new, |name| name.to_string()),
+        }
+    }
+
     /// The names of the topics of application `application_id`, by id.
     pub(crate) fn topic_names(&self, application_id: &str) -> Vec<Arc<str>> {
         self.topics.iter().map(|topic| topic.in_application(application_id).into()).collect()
+    }
+
+    /// Where to begin with topics that are not to be read from the oldest record.
+    pub(crate) fn offset_resets(&self) -> BTreeMap<String, OffsetReset> {
+        let mut resets = BTreeMap::new();
+        for node in &self.graph.nodes {
+            if let (NodeKind::Source { topics, .. }, Some(reset)) = (&node.kind, node.offset_reset) {
+                resets.extend(topics.iter().map(|topic| (topic.to_string(), reset)));
+            }
+        }
+        resets
+    }
+
+    /// The topics that are written, without the application's id; `None` if records choose some of them.
+    pub(crate) fn written_topics(&self) -> Option<BTreeSet<String>> {
+        let mut written = BTreeSet::new();
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            if let NodeKind::Sink { topic, .. } = &node.kind {
+                written.insert(topic.as_ref()?.to_string());
+            }
+            written.extend(self.graph.policy_of(NodeId(index)).dead_letter_topic().map(str::to_owned));
+        }
+        let logged = self.graph.stores.values().filter(|store| store.logged);
+        written.extend(logged.map(|store| TopicName::changelog(&store.name).to_string()));
+        Some(written)
     }
 
     pub(crate) fn stores_of<'a>(
@@ -82,11 +157,32 @@ impl TopologyInner {
     }
 
     pub(crate) fn known_stores(&self) -> String {
-        match self.graph.stores.is_empty() {
-            true => "none".to_owned(),
-            false => self.graph.stores.keys().cloned().collect::<Vec<_>>().join(", "),
+        let globals = self.graph.globals.values().map(|table| table.spec.name.to_string());
+        let names: Vec<String> = self.graph.stores.keys().cloned().chain(globals).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+/// A topic is read once, however many sources it has: its records have one time, and there is one place to begin.
+fn check_readers(graph: &Graph) -> Result<(), TopologyError> {
+    let mut readers: BTreeMap<&TopicName, Vec<&graph::Node>> = BTreeMap::new();
+    for node in &graph.nodes {
+        if let NodeKind::Source { topics, .. } = &node.kind {
+            topics.iter().for_each(|topic| readers.entry(topic).or_default().push(node));
         }
     }
+    for (topic, nodes) in readers {
+        let topic = topic.to_string();
+        let sources = || nodes.iter().map(|node| format!("`{}`", node.name)).collect::<Vec<_>>().join(", ");
+        if nodes.len() > 1 && nodes.iter().any(|node| node.stamping.is_some()) {
+            return Err(TopologyError::TimesDiffer { topic, sources: sources() });
+        }
+        let reset = nodes.first().and_then(|node| node.offset_reset);
+        if nodes.iter().any(|node| node.offset_reset != reset) {
+            return Err(TopologyError::ResetsDiffer { topic, sources: sources() });
+        }
+    }
+    Ok(())
 }
 
 /// Groups nodes that must run in one task: those joined by an edge, by a store or by reading one topic.
@@ -106,7 +202,7 @@ fn divide(graph: &Graph) -> Vec<SubTopology> {
     let mut first_user: BTreeMap<String, usize> = BTreeMap::new();
     let mut first_reader: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        for child in &node.children {
+        for child in node.children.iter().chain(&node.late) {
             unite(index, child.0);
         }
         for store in &node.stores {
@@ -132,9 +228,7 @@ fn sub_topology(graph: &Graph, nodes: Vec<NodeId>) -> SubTopology {
         stores.extend(node.stores.iter().cloned());
         match &node.kind {
             NodeKind::Source { topics, .. } => sources.extend(topics.iter().cloned()),
-            NodeKind::Sink { topic, .. } => {
-                sinks.insert(topic.clone());
-            }
+            NodeKind::Sink { topic, .. } => sinks.extend(topic.clone()),
             NodeKind::Step { .. } => {}
         }
     }

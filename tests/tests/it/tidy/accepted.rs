@@ -32,6 +32,8 @@ pub(super) const FILE_CIRCLES: &[FileCircle] = &[
             "streams/builder.rs",
             "streams/grouped.rs",
             "streams/node/join.rs",
+            "streams/on_error.rs",
+            "streams/outlets.rs",
             "streams/stream.rs",
             "streams/table.rs",
         ],

@@ -1,0 +1,392 @@
+//! The boundary around what is the user's in an operator: an error or a panic ends there and follows the operator's
+//! policy.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_client::Headers;
+
+use super::record_context::RecordContext;
+use super::{
+    Change, Child, Context, Output, OutputKind, Processor, Record, TableChild, TableProcessor, TopicId,
+};
+use crate::listener::BoxError;
+use crate::streams::error::{RecordPlace, TaskError};
+use crate::streams::incoming::Incoming;
+use crate::streams::policy::{ErrorPolicy, LastResort};
+use crate::streams::stamps::{Moment, Stamping};
+
+/// The header that names the kind of failure, as Kafka Streams has it.
+const EXCEPTION: &str = "__streams.errors.exception";
+const MESSAGE: &str = "__streams.errors.message";
+const TOPIC: &str = "__streams.errors.topic";
+const PARTITION: &str = "__streams.errors.partition";
+const OFFSET: &str = "__streams.errors.offset";
+
+/// An operator's name and policy, where its faults end.
+#[derive(Clone)]
+pub(crate) struct Boundary {
+    pub(crate) operator: Arc<str>,
+    pub(crate) policy: Arc<ErrorPolicy>,
+    /// The topic of its dead letters, if it has them.
+    pub(crate) letters: Option<TopicId>,
+}
+
+/// A record that becomes a dead letter once the task has its bytes at hand again.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    topic: TopicId,
+    kind: &'static str,
+    message: String,
+}
+
+/// What a closure gave, and what it made of the record's time and headers.
+pub(crate) struct Applied<R> {
+    pub(crate) result: R,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) headers: Option<Headers>,
+}
+
+impl Boundary {
+    /// Calls what is the user's; `None` when it failed and the record goes on without.
+    #[inline]
+    pub(crate) fn call<R>(
+        &self,
+        context: &mut Context,
+        mut run: impl FnMut(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<Option<R>, TaskError> {
+        match guarded(|| run(context)) {
+            Ok(done) => Ok(Some(done)),
+            Err(fault) => self.again(context, fault, &mut run),
+        }
+    }
+
+    /// [`call`](Self::call) for what must not be tried again.
+    #[inline]
+    pub(crate) fn once<R>(
+        &self,
+        context: &mut Context,
+        run: impl FnOnce() -> Result<R, BoxError>,
+    ) -> Result<Option<R>, TaskError> {
+        match guarded(run) {
+            Ok(done) => Ok(Some(done)),
+            Err(fault) => self.judge(context, fault).map(|()| None),
+        }
+    }
+
+    /// [`call`](Self::call) for a closure that sees the record's context and may change its time and headers.
+    #[inline]
+    pub(crate) fn apply<R>(
+        &self,
+        context: &mut Context,
+        timestamp_ms: i64,
+        run: impl Fn(&mut RecordContext<'_>) -> Result<R, BoxError>,
+    ) -> Result<Option<Applied<R>>, TaskError> {
+        self.call(context, |context| {
+            let mut at = RecordContext::new(context, timestamp_ms);
+            let result = run(&mut at)?;
+            let (timestamp_ms, headers) = at.changed()?;
+            Ok(Applied { result, timestamp_ms, headers })
+        })
+    }
+
+    /// Lets a source take a record. What its policy is about is reading it; behind that, operators have their own
+    /// boundaries, and what comes through them all the same has to stop the task: it may have half happened.
+    #[inline]
+    pub(crate) fn receive(
+        &self,
+        context: &mut Context,
+        mut run: impl FnMut(&mut Context) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        context.reading = false;
+        let mut attempt = |context: &mut Context| guarded(|| run(context).map_err(BoxError::from));
+        match attempt(context) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.receive_again(context, fault, &mut attempt),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn receive_again(
+        &self,
+        context: &mut Context,
+        mut fault: BoxError,
+        attempt: &mut dyn FnMut(&mut Context) -> Result<(), BoxError>,
+    ) -> Result<(), TaskError> {
+        for pause in self.policy.pauses() {
+            if !context.reading {
+                break;
+            }
+            (context.pause)(pause);
+            context.reading = false;
+            match attempt(context) {
+                Ok(()) => return Ok(()),
+                Err(next) => fault = next,
+            }
+        }
+        match context.reading {
+            true => self.judge(context, fault),
+            false => self.failing(format!("below {}", self.operator).into()).judge(context, fault),
+        }
+    }
+
+    /// The same boundary where there is no other way than to fail.
+    fn failing(&self, operator: Arc<str>) -> Self {
+        Self { operator, policy: Arc::default(), letters: None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn again<R>(
+        &self,
+        context: &mut Context,
+        mut fault: BoxError,
+        run: &mut dyn FnMut(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<Option<R>, TaskError> {
+        for pause in self.policy.pauses() {
+            if is_final(&fault) {
+                break;
+            }
+            (context.pause)(pause);
+            match guarded(|| run(context)) {
+                Ok(done) => return Ok(Some(done)),
+                Err(next) => fault = next,
+            }
+        }
+        self.judge(context, fault).map(|()| None)
+    }
+
+    /// [`judge`](Self::judge) for an operator without a boundary inside.
+    #[cold]
+    fn judge_inner(&self, context: &mut Context, fault: BoxError, writes: bool) -> Result<(), TaskError> {
+        match writes && fault.is::<Panicked>() {
+            true => self.failing(Arc::clone(&self.operator)).judge(context, fault),
+            false => self.judge(context, fault),
+        }
+    }
+
+    /// Does with a record that failed what the policy says.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn judge(&self, context: &mut Context, fault: BoxError) -> Result<(), TaskError> {
+        let fault = match fault.downcast::<TaskError>() {
+            Ok(error) if !error.is_about_a_record() => return Err(*error),
+            Ok(error) => match *error {
+                TaskError::User(fault) => fault,
+                error => error.into(),
+            },
+            Err(fault) => fault,
+        };
+        let place = context.place.map(|(topic, partition, offset)| RecordPlace {
+            topic: context.topic(topic).to_owned(),
+            partition,
+            offset,
+        });
+        let (kind, message) = (kind_of(&*fault), text_of(&*fault));
+        let is_unreadable = matches!(
+            fault.downcast_ref(),
+            Some(TaskError::Unreadable { .. } | TaskError::UnexpectedNull { .. })
+        );
+        let letters = self.letters.filter(|_| place.is_some());
+        match (self.policy.last_resort(), letters) {
+            (LastResort::Skip, _) if is_unreadable => context.dropped.unreadable += 1,
+            (LastResort::Skip, _) => context.dropped.failed += 1,
+            (LastResort::DeadLetter(_), Some(topic)) => {
+                context.dropped.dead_lettered += 1;
+                context.letters.push(Letter { topic, kind, message: message.clone() });
+            }
+            (LastResort::Fail | LastResort::DeadLetter(_), _) => {
+                let (operator, source) = (self.operator.to_string(), presentable(fault, message));
+                return Err(TaskError::Operator { operator, place, source });
+            }
+        }
+        let place = place.map_or_else(|| "a commit".to_owned(), |place| place.to_string());
+        tracing::warn!(operator = %self.operator, policy = %self.policy, %place, error = %message, "went on without");
+        Ok(())
+    }
+}
+
+/// Sends the records that failed to where dead letters go.
+pub(crate) fn post(context: &mut Context, partition: i32, record: &Incoming, source_topic: TopicId) {
+    // No broker takes a negative time, and a time of long ago would be too old to be kept.
+    let timestamp_ms = match record.timestamp_ms {
+        negative if negative < 0 => context.now_ms(),
+        timestamp_ms => timestamp_ms,
+    };
+    for letter in std::mem::take(&mut context.letters) {
+        let mut headers = record.headers.clone();
+        let facts = [
+            (EXCEPTION, letter.kind.to_owned()),
+            (MESSAGE, letter.message),
+            (TOPIC, context.topic(source_topic).to_owned()),
+            (PARTITION, partition.to_string()),
+            (OFFSET, record.offset.to_string()),
+        ];
+        for (name, value) in facts {
+            headers.push(name, Some(Bytes::from(value)));
+        }
+        context.outputs.push(Output {
+            topic: letter.topic,
+            kind: OutputKind::ByKey,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            timestamp_ms,
+            headers,
+        });
+    }
+}
+
+/// A record's time, where its source says how it gets one.
+pub(crate) fn stamp(
+    stamping: &Stamping,
+    context: &Context,
+    topic: TopicId,
+    record: &Incoming,
+    partition_ms: i64,
+) -> Result<i64, BoxError> {
+    let moment = Moment { topic: context.topic(topic), partition_ms, now_ms: context.now_ms() };
+    guarded(|| stamping(record, &moment))
+}
+
+/// Runs what may panic.
+#[inline]
+fn guarded<R>(run: impl FnOnce() -> Result<R, BoxError>) -> Result<R, BoxError> {
+    // What a panic leaves half done is given up with the record, or with the task.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(Panicked::of(panic).into()))
+}
+
+/// An operator that has no boundary inside: a join, a table, an aggregation.
+pub(crate) struct Guarded<K, V> {
+    pub(crate) inner: Child<K, V>,
+    pub(crate) boundary: Boundary,
+    /// Whether it writes a store. A closure that panics there takes the row that it held along, so its task
+    /// has to go back to the last commit.
+    pub(crate) writes: bool,
+}
+
+impl<K, V> Processor<K, V> for Guarded<K, V> {
+    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        let inner = &self.inner;
+        let run = || inner.borrow_mut().process(context, record).map_err(BoxError::from);
+        let Err(fault) = guarded(run) else { return Ok(()) };
+        self.boundary.judge_inner(context, fault, self.writes)
+    }
+}
+
+/// The same for what follows a table.
+pub(crate) struct GuardedTable<K, V> {
+    pub(crate) inner: TableChild<K, V>,
+    pub(crate) boundary: Boundary,
+    pub(crate) writes: bool,
+}
+
+impl<K, V> TableProcessor<K, V> for GuardedTable<K, V> {
+    fn update(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let inner = &self.inner;
+        let run = || inner.borrow_mut().update(context, key, change, timestamp_ms).map_err(BoxError::from);
+        let Err(fault) = guarded(run) else { return Ok(()) };
+        self.boundary.judge_inner(context, fault, self.writes)
+    }
+}
+
+/// Whether another attempt must not be made: it is not about one record, or was judged downstream.
+fn is_final(fault: &BoxError) -> bool {
+    fault.downcast_ref::<TaskError>().is_some_and(|error| !error.is_about_a_record())
+}
+
+/// An error of a closure with the name of its type, for dead letters.
+#[derive(Debug)]
+pub(crate) struct UserError {
+    kind: &'static str,
+    error: BoxError,
+}
+
+impl UserError {
+    pub(crate) fn of<E: Into<BoxError>>(error: E) -> BoxError {
+        Box::new(Self { kind: std::any::type_name::<E>(), error: error.into() })
+    }
+}
+
+impl fmt::Display for UserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for UserError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// A panic of what is the user's.
+#[derive(Debug)]
+struct Panicked(String);
+
+impl Panicked {
+    fn of(panic: Box<dyn Any + Send>) -> Self {
+        let text =
+            panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("no message").to_owned();
+        // The payload is the user's, too, and its drop may be no better.
+        if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(worse);
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it panicked: {}", self.0)
+    }
+}
+
+impl Error for Panicked {}
+
+/// An error whose own text cannot be shown.
+#[derive(Debug)]
+struct Unspeakable(String);
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Unspeakable {}
+
+fn kind_of(fault: &(dyn Error + Send + Sync + 'static)) -> &'static str {
+    match fault.downcast_ref::<UserError>() {
+        Some(error) => error.kind,
+        None if fault.is::<Panicked>() => "panic",
+        None if fault.is::<TaskError>() => std::any::type_name::<TaskError>(),
+        None => "error",
+    }
+}
+
+const UNSPEAKABLE: &str = "an error whose `Display` panics";
+
+fn text_of(fault: &(dyn Error + Send + Sync + 'static)) -> String {
+    let shown = catch_unwind(AssertUnwindSafe(|| fault.to_string()));
+    shown.unwrap_or_else(|panic| {
+        std::mem::forget(panic);
+        UNSPEAKABLE.to_owned()
+    })
+}
+
+/// The error as others may show it.
+fn presentable(fault: BoxError, message: String) -> BoxError {
+    if message == UNSPEAKABLE { Unspeakable(message).into() } else { fault }
+}

@@ -1,0 +1,79 @@
+//! What a closure may know of the record in work, and change.
+
+use klamm_client::Headers;
+
+use super::Context;
+use crate::listener::BoxError;
+
+/// Where the record in work comes from, its time and its headers.
+///
+/// What a closure sets here is so for the records that it gives, and for nothing else that is made of the same record.
+/// A table's updates that were held back until a commit have no place: they may be of several records.
+pub struct RecordContext<'a> {
+    context: &'a Context,
+    timestamp_ms: i64,
+    headers: Option<Headers>,
+}
+
+impl<'a> RecordContext<'a> {
+    pub(crate) fn new(context: &'a Context, timestamp_ms: i64) -> Self {
+        Self { context, timestamp_ms, headers: None }
+    }
+
+    /// The topic that the task has read it from. Behind a repartition topic that is the repartition topic.
+    pub fn topic(&self) -> Option<&str> {
+        self.context.place.map(|(topic, ..)| self.context.topic(topic))
+    }
+
+    /// Its partition.
+    pub fn partition(&self) -> Option<i32> {
+        self.context.place.map(|(_, partition, _)| partition)
+    }
+
+    /// Its offset.
+    pub fn offset(&self) -> Option<i64> {
+        self.context.place.map(|(.., offset)| offset)
+    }
+
+    /// Its time, in milliseconds since the Unix epoch.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> &Headers {
+        self.headers.as_ref().unwrap_or(&self.context.headers)
+    }
+
+    /// Gives it another time; a negative one is an error of the operator.
+    pub fn set_timestamp_ms(&mut self, timestamp_ms: i64) {
+        self.timestamp_ms = timestamp_ms;
+    }
+
+    /// Its headers, to be changed.
+    pub fn headers_mut(&mut self) -> &mut Headers {
+        self.headers.get_or_insert_with(|| self.context.headers.clone())
+    }
+
+    /// Time and, where they have changed, headers.
+    pub(crate) fn changed(self) -> Result<(i64, Option<Headers>), BoxError> {
+        match self.timestamp_ms {
+            negative if negative < 0 => {
+                Err(format!("a record cannot have the timestamp {negative}, which is negative").into())
+            }
+            timestamp_ms => Ok((timestamp_ms, self.headers)),
+        }
+    }
+}
+
+impl std::fmt::Debug for RecordContext<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordContext")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("timestamp_ms", &self.timestamp_ms)
+            .field("headers", self.headers())
+            .finish()
+    }
+}
