@@ -154,9 +154,9 @@ async fn markers_at_the_end_of_a_topic_do_not_count_as_left_over(kit: TestKit) {
             transaction.send(record).await.unwrap();
         }
         if commit {
-            transaction.commit().await.unwrap()
+            transaction.commit().await.unwrap();
         } else {
-            transaction.abort().await.unwrap()
+            transaction.abort().await.unwrap();
         }
         caught_up(&app).await;
     }

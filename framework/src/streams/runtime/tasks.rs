@@ -214,7 +214,7 @@ mod tests {
     use bytes::Bytes;
     use klamm_client::testing::FakeBroker;
     use klamm_client::{Headers, TopicPartition};
-    use tokio::sync::mpsc as async_mpsc;
+    use tokio::sync::{mpsc as async_mpsc, watch};
 
     use super::super::outbox::ChangelogOffsets;
     use super::super::shared::{Route, Shared};
@@ -244,7 +244,7 @@ mod tests {
         let (outbox, _) = async_mpsc::channel(16);
         let (restores, requests) = async_mpsc::unbounded_channel();
         let worker = Worker {
-            links: WorkerLinks { shared, commands, outbox, restores },
+            links: WorkerLinks { shared, commands, outbox, restores, wake_at_ms: watch::Sender::new(None) },
             tasks: BTreeMap::new(),
             waiting: BTreeSet::new(),
             changelogs: ChangelogOffsets::new(),
