@@ -7,9 +7,10 @@ use klamm::streams::{StreamsBuilder, StreamsConfig};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let [address, directory, guarantee] = std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(
-        |given: Vec<String>| format!("an address, a directory and a guarantee are wanted, not {given:?}"),
-    )?;
+    let [address, directory, guarantee] =
+        std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(|given: Vec<String>| {
+            format!("an address, a directory and a guarantee are wanted, not {given:?}")
+        })?;
     let mut streams = StreamsBuilder::new();
     let input = streams.stream::<String, String>("input");
     input.to("echo");

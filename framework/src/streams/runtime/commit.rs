@@ -28,9 +28,13 @@ impl Worker {
             running.task.flush().map_err(|source| StreamsError::Task { task: *id, source })?;
             send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
         }
-        let offsets: HashMap<_, _> = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();
+        let mut offsets: HashMap<_, _> = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();
         if !changed && offsets.is_empty() {
             return Ok(());
+        }
+        if offsets.is_empty() {
+            // What a clock brought forth has none, and the group is asked by them whether this is a member still.
+            offsets = self.tasks.values().flat_map(|running| running.committed.clone()).collect();
         }
         // Whoever sees the offsets committed must not see the stores as they were before.
         let _committing = Committing::begin(&self.links.shared);

@@ -129,7 +129,10 @@ pub enum StreamsError {
         application: String,
     },
     /// A topic that the application reads is gone: nothing will come from it any more.
-    #[error("topic `{topic}`, which the application reads, was deleted{}", if *.anew { " and created anew" } else { "" })]
+    #[error(
+        "topic `{topic}`, which the application reads, was deleted{}",
+        if *.anew { " and created anew" } else { "" }
+    )]
     TopicDeleted {
         /// The topic.
         topic: String,

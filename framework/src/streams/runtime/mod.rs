@@ -7,9 +7,10 @@
 //! ```
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
-//! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics. `upkeep`: looks after them.
-//! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`, `engines`, `commit`:
-//!   their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
+//!   `upkeep`: looks after them.
+//! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
+//!   `engines`, `commit`: their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
 //! - `lag`: what is left to process. `stores`: queries.

@@ -91,8 +91,8 @@ struct Fate {
 }
 
 impl Fate {
-    /// Nothing commits any more once a record is lost.
-    fn is_sealed(&self, trouble: Trouble) {
+    /// Nothing commits any more once a record is lost: the first trouble stays.
+    fn seal(&self, trouble: Trouble) {
         lock(&self.trouble).get_or_insert(trouble);
     }
 
@@ -108,7 +108,7 @@ impl Fate {
                 *next = (*next).max(metadata.offset + 1);
             }
             (Ok(_), None) => {}
-            (Err(error), _) => self.is_sealed(Trouble::of_record(error)),
+            (Err(error), _) => self.seal(Trouble::of_record(error)),
         }
     }
 }
@@ -136,11 +136,11 @@ impl Outbox {
             return;
         }
         if let Err(trouble) = member(&self.shared, generation).await {
-            return self.fate.is_sealed(trouble);
+            return self.fate.seal(trouble);
         }
         for output in outputs {
             if let Err(trouble) = self.send(partition, output).await {
-                return self.fate.is_sealed(trouble);
+                return self.fate.seal(trouble);
             }
         }
     }

@@ -113,8 +113,8 @@ impl Worker {
         self.links.shared.settle();
     }
 
-    /// Gives tasks to the next owner, after a commit unless they are lost. If they are, nothing that this thread did since
-    /// the last commit counts: it may have been written among what the next owner writes.
+    /// Gives tasks to the next owner, after a commit unless they are lost. If they are, nothing that this thread did
+    /// since the last commit counts: it may have been written among what the next owner writes.
     pub(super) fn revoke(&mut self, ids: &[TaskId], commit: bool) -> Result<(), StreamsError> {
         let failed = self.links.shared.has_failed();
         if commit && !failed {

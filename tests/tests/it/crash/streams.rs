@@ -136,7 +136,8 @@ async fn survive(guarantee: Guarantee) {
 async fn settle(client: &Client, guarantee: Guarantee, fed: u64, broker: &BrokerProcess) {
     let began = Instant::now();
     loop {
-        let found = timeout(STEP, Found::read(client, guarantee.isolation())).await.expect("reading to the end");
+        let found =
+            timeout(STEP, Found::read(client, guarantee.isolation())).await.expect("reading to the end");
         match found.check(guarantee, fed).unwrap_or_else(|wrong| panic!("{wrong}\n{}", broker.log())) {
             0 => break,
             missing => assert!(began.elapsed() < STEP, "{missing} are missing\n{}", broker.log()),
