@@ -28,10 +28,14 @@ const OFFSET: &str = "__streams.errors.offset";
 /// An operator's name and policy, where its faults end.
 #[derive(Clone)]
 pub(crate) struct Boundary {
+    /// The operator's place in the graph.
+    pub(crate) index: usize,
     pub(crate) operator: Arc<str>,
     pub(crate) policy: Arc<ErrorPolicy>,
     /// The topic of its dead letters, if it has them.
     pub(crate) letters: Option<TopicId>,
+    /// Whether there is anything else than to fail.
+    pub(crate) goes_on: bool,
 }
 
 /// A record that becomes a dead letter once the task has its bytes at hand again.
@@ -57,7 +61,7 @@ impl Boundary {
         context: &mut Context,
         mut run: impl FnMut(&mut Context) -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
-        match guarded(|| run(context)) {
+        match self.attempt(context, &mut run) {
             Ok(done) => Ok(Some(done)),
             Err(fault) => self.again(context, fault, &mut run),
         }
@@ -70,10 +74,34 @@ impl Boundary {
         context: &mut Context,
         run: impl FnOnce() -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
-        match guarded(run) {
+        match self.attempt(context, |_| run()) {
             Ok(done) => Ok(Some(done)),
             Err(fault) => self.judge(context, fault).map(|()| None),
         }
+    }
+
+    /// Runs what is the operator's own. Where a panic fails the task anyhow, the task catches it, once for all the
+    /// operators of a record, and the context knows which of them it was: to catch it here would more than double the
+    /// time of a step.
+    #[inline]
+    fn attempt<R>(
+        &self,
+        context: &mut Context,
+        run: impl FnOnce(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<R, BoxError> {
+        let before = std::mem::replace(&mut context.operator, self.index);
+        let result = if self.goes_on { self.caught(context, run) } else { run(context) };
+        context.operator = before;
+        result
+    }
+
+    #[inline(never)]
+    fn caught<R>(
+        &self,
+        context: &mut Context,
+        run: impl FnOnce(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<R, BoxError> {
+        guarded(|| run(context))
     }
 
     /// [`call`](Self::call) for a closure that sees the record's context and may change its time and headers.
@@ -101,6 +129,7 @@ impl Boundary {
         mut run: impl FnMut(&mut Context) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
         context.reading = false;
+        context.operator = self.index;
         let mut attempt = |context: &mut Context| guarded(|| run(context).map_err(BoxError::from));
         match attempt(context) {
             Ok(()) => Ok(()),
@@ -122,6 +151,7 @@ impl Boundary {
             }
             (context.pause)(pause);
             context.reading = false;
+            context.operator = self.index;
             match attempt(context) {
                 Ok(()) => return Ok(()),
                 Err(next) => fault = next,
@@ -129,13 +159,8 @@ impl Boundary {
         }
         match context.reading {
             true => self.judge(context, fault),
-            false => self.failing(format!("below {}", self.operator).into()).judge(context, fault),
+            false => fail(context, fault),
         }
-    }
-
-    /// The same boundary where there is no other way than to fail.
-    fn failing(&self, operator: Arc<str>) -> Self {
-        Self { operator, policy: Arc::default(), letters: None }
     }
 
     #[cold]
@@ -194,6 +219,26 @@ impl Boundary {
         let place = place.map_or_else(|| "a commit".to_owned(), |place| place.to_string());
         tracing::warn!(operator = %self.operator, policy = %self.policy, %place, error = %message, "went on without");
         Ok(())
+    }
+}
+
+/// Fails with the name of the operator in work, whatever its policy.
+#[cold]
+fn fail(context: &mut Context, fault: BoxError) -> Result<(), TaskError> {
+    let index = context.operator;
+    let operator = context.operators.get(index).cloned().unwrap_or_default();
+    Boundary { index, operator, policy: Arc::default(), letters: None, goes_on: false }.judge(context, fault)
+}
+
+/// Runs what is of no record, at a commit for instance: a panic fails the task there too, with the operator's name.
+pub(crate) fn of_no_record(
+    context: &mut Context,
+    run: impl FnOnce(&mut Context) -> Result<(), TaskError>,
+) -> Result<(), TaskError> {
+    context.place = None;
+    match guarded(|| run(context).map_err(BoxError::from)) {
+        Ok(()) => Ok(()),
+        Err(fault) => fail(context, fault),
     }
 }
 
@@ -257,13 +302,21 @@ pub(crate) struct Guarded<K, V> {
 
 impl<K, V> Processor<K, V> for Guarded<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        let own = self.boundary.index;
+        let before = std::mem::replace(&mut context.operator, own);
         let inner = &self.inner;
-        let run = || inner.borrow_mut().process(context, record).map_err(BoxError::from);
-        let Err(fault) = guarded(run) else { return Ok(()) };
-        if self.writes && fault.is::<Panicked>() {
-            return self.boundary.failing(Arc::clone(&self.boundary.operator)).judge(context, fault);
-        }
-        self.boundary.judge(context, fault)
+        let run = |context: &mut Context| inner.borrow_mut().process(context, record).map_err(BoxError::from);
+        let result = if self.boundary.goes_on { guarded(|| run(context)) } else { run(context) };
+        let judged = match result {
+            Ok(()) => Ok(()),
+            // Of one further down, which goes on after nothing; or of this one, with a row of a store in its hands.
+            Err(fault) if fault.is::<Panicked>() && (self.writes || context.operator != own) => {
+                fail(context, fault)
+            }
+            Err(fault) => self.boundary.judge(context, fault),
+        };
+        context.operator = before;
+        judged
     }
 }
 

@@ -27,7 +27,7 @@ use super::error::TaskError;
 use crate::listener::BoxError;
 
 pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
-pub(crate) use fault::{Boundary, Guarded, Letter, UserError, post, stamp};
+pub(crate) use fault::{Boundary, Guarded, Letter, UserError, of_no_record, post, stamp};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub use record_context::RecordContext;
 pub(crate) use routed::RoutedTopics;
@@ -136,6 +136,10 @@ pub(crate) struct Context {
     /// Asks how many partitions a topic has; without it, each has one.
     pub(crate) ask_partition_count: Option<AskPartitionCount>,
     partition_counts: HashMap<TopicId, i32>,
+    /// The operator in work, by its place in the graph; of a panic, the one that it came from.
+    pub(crate) operator: usize,
+    /// The operators' names.
+    pub(crate) operators: Vec<Arc<str>>,
     /// Whether the source is still reading the record in work: until then, nothing has been done with it.
     pub(crate) reading: bool,
     /// Tells what time it is; without it, it is always the start of 1970.
@@ -160,6 +164,8 @@ impl Context {
             pause: std::thread::park_timeout,
             ask_partition_count: None,
             partition_counts: HashMap::new(),
+            operator: usize::MAX,
+            operators: Vec::new(),
             reading: false,
             clock: None,
         }
