@@ -16,6 +16,8 @@ pub struct RecordContext<'a> {
 }
 
 impl<'a> RecordContext<'a> {
+    // Inlined, as `changed` is: processors are compiled with the user's closures, and most of those look at none of it.
+    #[inline]
     pub(crate) fn new(context: &'a Context, timestamp_ms: i64) -> Self {
         Self { context, timestamp_ms, headers: None }
     }
@@ -56,14 +58,18 @@ impl<'a> RecordContext<'a> {
     }
 
     /// Time and, where they have changed, headers.
+    #[inline]
     pub(crate) fn changed(self) -> Result<(i64, Option<Headers>), BoxError> {
-        match self.timestamp_ms {
-            negative if negative < 0 => {
-                Err(format!("a record cannot have the timestamp {negative}, which is negative").into())
-            }
-            timestamp_ms => Ok((timestamp_ms, self.headers)),
+        if self.timestamp_ms < 0 {
+            return Err(negative(self.timestamp_ms));
         }
+        Ok((self.timestamp_ms, self.headers))
     }
+}
+
+#[cold]
+fn negative(timestamp_ms: i64) -> BoxError {
+    format!("a record cannot have the timestamp {timestamp_ms}, which is negative").into()
 }
 
 impl std::fmt::Debug for RecordContext<'_> {
