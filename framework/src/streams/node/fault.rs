@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_client::Headers;
 
 use super::record_context::RecordContext;
 use super::{Child, Context, Output, OutputKind, Processor, Record, TopicId};
@@ -44,13 +43,6 @@ pub(crate) struct Letter {
     topic: TopicId,
     kind: &'static str,
     message: String,
-}
-
-/// What a closure gave, and what it made of the record's time and headers.
-pub(crate) struct Applied<R> {
-    pub(crate) result: R,
-    pub(crate) timestamp_ms: i64,
-    pub(crate) headers: Option<Headers>,
 }
 
 impl Boundary {
@@ -104,19 +96,20 @@ impl Boundary {
         guarded(|| run(context))
     }
 
-    /// [`call`](Self::call) for a closure that sees the record's context and may change its time and headers.
+    /// [`call`](Self::call) for a closure that sees the record's context and may change its time, and its headers:
+    /// those wait in the context for [`Context::forward_edited`].
     #[inline]
     pub(crate) fn apply<R>(
         &self,
         context: &mut Context,
-        timestamp_ms: i64,
+        timestamp_ms: &mut i64,
         run: impl Fn(&mut RecordContext<'_>) -> Result<R, BoxError>,
-    ) -> Result<Option<Applied<R>>, TaskError> {
+    ) -> Result<Option<R>, TaskError> {
         self.call(context, |context| {
-            let mut at = RecordContext::new(context, timestamp_ms);
+            let mut at = RecordContext::new(context, *timestamp_ms);
             let result = run(&mut at)?;
-            let (timestamp_ms, headers) = at.changed()?;
-            Ok(Applied { result, timestamp_ms, headers })
+            *timestamp_ms = at.changed_time()?;
+            Ok(result)
         })
     }
 
@@ -172,6 +165,7 @@ impl Boundary {
         run: &mut dyn FnMut(&mut Context) -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
         for pause in self.policy.pauses() {
+            context.edited = None;
             if is_final(&fault) {
                 break;
             }
@@ -188,6 +182,7 @@ impl Boundary {
     #[cold]
     #[inline(never)]
     pub(crate) fn judge(&self, context: &mut Context, fault: BoxError) -> Result<(), TaskError> {
+        context.edited = None;
         let fault = match fault.downcast::<TaskError>() {
             Ok(error) if !error.is_about_a_record() => return Err(*error),
             Ok(error) => error,

@@ -136,6 +136,8 @@ pub(crate) struct Context {
     /// Asks how many partitions a topic has; without it, each has one.
     pub(crate) ask_partition_count: Option<AskPartitionCount>,
     partition_counts: HashMap<TopicId, i32>,
+    /// The headers that the closure in work has set.
+    pub(crate) edited: Option<Headers>,
     /// The operator in work, by its place in the graph; of a panic, the one that it came from.
     pub(crate) operator: usize,
     /// The operators' names.
@@ -164,6 +166,7 @@ impl Context {
             pause: std::thread::park_timeout,
             ask_partition_count: None,
             partition_counts: HashMap::new(),
+            edited: None,
             operator: usize::MAX,
             operators: Vec::new(),
             reading: false,
@@ -171,22 +174,20 @@ impl Context {
         }
     }
 
-    /// Does something with other headers, should there be any, than those of the record in work.
+    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not: that
+    /// alone would triple the time of a step.
     #[inline]
-    pub(crate) fn with_headers<R>(
+    pub(crate) fn forward_edited(
         &mut self,
-        headers: Option<Headers>,
-        work: impl FnOnce(&mut Self) -> R,
-    ) -> R {
-        match headers {
-            None => work(self),
-            Some(headers) => {
-                let before = std::mem::replace(&mut self.headers, headers);
-                let done = work(self);
-                self.headers = before;
-                done
-            }
+        forward: impl FnOnce(&mut Self) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        if self.edited.is_none() {
+            return forward(self);
         }
+        let before = self.edited.take().map(|edited| std::mem::replace(&mut self.headers, edited));
+        let done = forward(self);
+        self.headers = before.unwrap_or_default();
+        done
     }
 
     /// What time it is.
