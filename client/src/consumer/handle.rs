@@ -304,6 +304,13 @@ impl ConsumerHandle {
         })
     }
 
+    /// Until when the group surely counts this consumer in: a session timeout after the last heartbeat that was
+    /// answered. `None` while it is no member. What nobody but the owner of a partition may do, and no commit guards, is
+    /// not begun later than that: a process that was stopped for longer finds out here before it hears from the group.
+    pub fn alive_until(&self) -> Option<Instant> {
+        self.shared.alive_until()
+    }
+
     async fn ends(
         &self,
         partitions: &[TopicPartition],

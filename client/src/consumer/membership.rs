@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use klamm_protocol::Uuid;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
 use super::positions::Start;
@@ -74,6 +75,10 @@ impl Owner for Shared {
             standing.member_id = member_id;
             standing.generation = generation;
         });
+    }
+
+    fn alive_until(&self, until: Option<Instant>) {
+        self.set_alive_until(until);
     }
 
     fn report(&self, report: Report) {

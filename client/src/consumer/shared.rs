@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::commit::Commits;
 use super::committer::CommitQueue;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) offsets: Option<Arc<CoordinatorLink>>,
     /// Who commits; changes with every rebalance.
     standing: watch::Sender<Standing>,
+    /// Until then the group surely counts this member in. Beside `standing`, whose changes wake those who commit.
+    alive_until: Mutex<Option<Instant>>,
     /// What is to be committed, with a group.
     pub(super) commits: Option<CommitQueue>,
     /// Set by `close`.
@@ -53,6 +56,7 @@ impl Shared {
             fetch: Notify::new(),
             offsets: config.group.clone().map(|group| Arc::new(CoordinatorLink::new(group))),
             standing: watch::Sender::default(),
+            alive_until: Mutex::default(),
             commits: config.group.clone().map(|group| {
                 let (backoff, rng) = (core.backoff(), Arc::clone(&core.config.rng));
                 CommitQueue::new(Commits::new(group, config.request_timeout, backoff, rng))
@@ -79,6 +83,14 @@ impl Shared {
 
     pub(super) fn change_standing(&self, change: impl FnOnce(&mut Standing)) {
         self.standing.send_modify(change);
+    }
+
+    pub(super) fn alive_until(&self) -> Option<Instant> {
+        *self.alive_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_alive_until(&self, until: Option<Instant>) {
+        *self.alive_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Hands an error to the reader.

@@ -79,6 +79,11 @@ impl Heart {
         self.sent.take_if(|sent| now >= sent.at + patience).is_some()
     }
 
+    /// From then on the coordinator may have expelled this member.
+    pub(super) fn alive_until(&self) -> Instant {
+        self.alive_until
+    }
+
     pub(super) fn is_expelled(&self, now: Instant) -> bool {
         now >= self.alive_until
     }

@@ -165,6 +165,11 @@ impl Member {
         [heart, closing, paused, look].into_iter().flatten().min()
     }
 
+    /// Until when the coordinator surely counts this member in; `None` while it is no member.
+    pub(crate) fn alive_until(&self) -> Option<Instant> {
+        self.heart.as_ref().map(Heart::alive_until)
+    }
+
     /// The topics whose changes matter: those subscribed to and, for a leader, those of the whole group.
     pub(crate) fn watched(&self) -> BTreeSet<Arc<str>> {
         let shared = self.shared_for.iter().flat_map(BTreeMap::keys);

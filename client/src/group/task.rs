@@ -32,6 +32,8 @@ pub(crate) trait Owner: Send + Sync + 'static {
     fn release(&self, partitions: &[TopicPartition]);
     /// Who commits from now on; a generation of -1 stands for nobody.
     fn identify(&self, member_id: Arc<str>, generation: i32);
+    /// Until then the coordinator surely counts the member in; `None` while it is none.
+    fn alive_until(&self, until: Option<Instant>);
     fn report(&self, report: Report);
     /// The membership ended by a panic, of a listener perhaps: nobody knows any more what is owned.
     fn abandoned(&self);
@@ -164,7 +166,9 @@ impl<O: Owner> MemberTask<O> {
 
     fn tell(&mut self, event: Event) {
         tracing::trace!(group = %self.requests.link.group(), ?event, "group member");
-        for effect in self.member.on(event, Instant::now()) {
+        let effects = self.member.on(event, Instant::now());
+        self.owner.alive_until(self.member.alive_until());
+        for effect in effects {
             self.run_effect(effect);
         }
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod admin;
+mod alive;
 mod alloc;
 mod apache_kafka;
 mod broken_brokers;

@@ -50,6 +50,22 @@ pub enum StoreError {
         /// The types asked for.
         asked: &'static str,
     },
+    /// A processor uses a store that it did not name.
+    #[error("`{operator}` did not name the store `{store}` in `Processor::stores`; it named: {known}")]
+    NotConnected {
+        /// The store.
+        store: String,
+        /// The processor.
+        operator: String,
+        /// What it named.
+        known: String,
+    },
+    /// Windows were asked of a store that holds plain keys.
+    #[error("state store `{store}` holds no windows: ask it with `get`")]
+    NotWindowed {
+        /// The store's name.
+        store: String,
+    },
     /// No task of this process holds the store at the moment: the application is starting, rebalancing or closed.
     #[error("no task here holds state store `{store}` now: the application is {state}")]
     NotHere {

@@ -55,6 +55,15 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// When the engine cannot read.
     fn position(&self) -> Result<Position, StoreError>;
 
+    /// When a position was last applied, in milliseconds since the Unix epoch by this machine's clock, as far as it
+    /// survived; `None` when the engine does not keep it.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    fn last_written_ms(&self) -> Result<Option<i64>, StoreError> {
+        Ok(None)
+    }
+
     /// Makes what has been applied survive the process. Without it, a crash may take the newest
     /// batches, never parts of one.
     ///

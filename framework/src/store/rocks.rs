@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use klamm_runtime::{Clock, SystemClock};
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
     Direction, IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager,
@@ -204,6 +205,14 @@ impl RocksStore {
         })
     }
 
+    fn stamped_position(&self) -> Result<Option<(Position, Option<i64>)>, StoreError> {
+        let found = self.database.db.get_pinned_cf(&self.family()?, POSITION_KEY);
+        let found = found.map_err(|e| self.error(e))?;
+        let decode =
+            |bytes: &[u8]| decode_position(bytes).ok_or(StoreError::Corrupt { what: "the position" });
+        found.map(|bytes| decode(&bytes)).transpose()
+    }
+
     fn error(&self, error: rocksdb::Error) -> StoreError {
         engine_error(&self.name, error)
     }
@@ -246,7 +255,7 @@ impl StateStore for RocksStore {
             }
         }
         if let Some(position) = batch.position {
-            writes.put_cf(&family, POSITION_KEY, encode_position(position));
+            writes.put_cf(&family, POSITION_KEY, encode_position(position, SystemClock.now_ms()));
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -254,12 +263,11 @@ impl StateStore for RocksStore {
     }
 
     fn position(&self) -> Result<Position, StoreError> {
-        let found =
-            self.database.db.get_pinned_cf(&self.family()?, POSITION_KEY).map_err(|e| self.error(e))?;
-        found.map_or_else(
-            || Ok(Position::default()),
-            |bytes| decode_position(&bytes).ok_or_else(|| StoreError::Corrupt { what: "the position" }),
-        )
+        Ok(self.stamped_position()?.map_or_else(Position::default, |(position, _)| position))
+    }
+
+    fn last_written_ms(&self) -> Result<Option<i64>, StoreError> {
+        Ok(self.stamped_position()?.and_then(|(_, written_ms)| written_ms))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -267,20 +275,26 @@ impl StateStore for RocksStore {
     }
 }
 
-/// Two big-endian numbers.
-fn encode_position(position: Position) -> [u8; 16] {
-    let mut bytes = [0; 16];
+/// Three big-endian numbers: offset, stream time, and when it was written.
+fn encode_position(position: Position, written_ms: i64) -> [u8; 24] {
+    let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&position.changelog_offset.to_be_bytes());
-    bytes[8..].copy_from_slice(&position.stream_time_ms.to_be_bytes());
+    bytes[8..16].copy_from_slice(&position.stream_time_ms.to_be_bytes());
+    bytes[16..].copy_from_slice(&written_ms.to_be_bytes());
     bytes
 }
 
-fn decode_position(bytes: &[u8]) -> Option<Position> {
-    let (offset, time) = bytes.split_first_chunk::<8>()?;
-    Some(Position {
-        changelog_offset: i64::from_be_bytes(*offset),
-        stream_time_ms: i64::from_be_bytes(time.try_into().ok()?),
-    })
+/// Without the last number it was written by an earlier version.
+fn decode_position(bytes: &[u8]) -> Option<(Position, Option<i64>)> {
+    let (offset, rest) = bytes.split_first_chunk::<8>()?;
+    let (time, written) = rest.split_first_chunk::<8>()?;
+    let written_ms = match written {
+        [] => None,
+        written => Some(i64::from_be_bytes(written.try_into().ok()?)),
+    };
+    let position =
+        Position { changelog_offset: i64::from_be_bytes(*offset), stream_time_ms: i64::from_be_bytes(*time) };
+    Some((position, written_ms))
 }
 
 fn entry_key(key: &[u8]) -> Vec<u8> {

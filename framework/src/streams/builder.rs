@@ -33,7 +33,7 @@ use crate::serde::{DefaultSerde, Serde};
 /// ```
 #[derive(Debug, Default)]
 pub struct StreamsBuilder {
-    graph: SharedGraph,
+    pub(super) graph: SharedGraph,
 }
 
 /// The graph that a builder and everything made with it add to.

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::Headers;
 
 use super::error::TaskError;
+use super::global;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, Output, OutputKind, TopicId};
 use super::options::Serdes;
@@ -21,7 +23,7 @@ use super::policy::ErrorPolicy;
 use super::query::StoreReader;
 use super::task::{Task, TaskId, TaskOptions};
 use super::topology::{Topology, TopologyInner};
-use super::windows::{Window, Windowed};
+use super::windows::{Window, Windowed, millis};
 use crate::serde::{DefaultSerde, Serde};
 use crate::store::{MemoryStore, StateStore};
 
@@ -41,9 +43,14 @@ struct Core {
     topology: Arc<TopologyInner>,
     tasks: Vec<Task>,
     engines: HashMap<String, Arc<dyn StateStore>>,
+    is_cached: bool,
     next_offsets: HashMap<TopicId, i64>,
+    /// How far changelogs are written since the last commit.
+    logged: HashMap<TopicId, i64>,
     written: BTreeMap<String, VecDeque<Output>>,
+    /// The latest time of a record.
     now_ms: i64,
+    wall_clock_ms: i64,
 }
 
 impl TopologyTestDriver {
@@ -55,9 +62,18 @@ impl TopologyTestDriver {
     /// A driver whose operators treat what they cannot process as `policy` says, unless they have their own. It does
     /// not wait between attempts.
     pub fn with_policy(topology: Topology, policy: ErrorPolicy) -> Self {
+        Self::start(topology, policy, TaskOptions { cache_bytes: 0 })
+    }
+
+    /// A driver that holds table updates back until [`commit`](Self::commit), as an application does with its cache of
+    /// `cache_bytes`: of each key only the last update is told.
+    pub fn cached(topology: Topology, cache_bytes: usize) -> Self {
+        Self::start(topology, ErrorPolicy::fail(), TaskOptions { cache_bytes })
+    }
+
+    fn start(topology: Topology, policy: ErrorPolicy, options: TaskOptions) -> Self {
         let topology = topology.with_default_policy(&policy).unwrap_or_else(|error| panic!("{error}")).inner;
         let names = topology.topic_names(APPLICATION_ID);
-        let options = TaskOptions { cache_bytes: 0 };
         let mut engines = HashMap::new();
         let mut tasks = Vec::new();
         for sub_topology in 0..topology.sub_topologies.len() {
@@ -72,8 +88,22 @@ impl TopologyTestDriver {
             task.context_mut().pause = |_| {};
             tasks.push(task);
         }
+        for table in topology.graph.globals.values() {
+            engines.insert(table.spec.name.to_string(), Arc::clone(&table.engine));
+        }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
-        let core = Core { topology, tasks, engines, next_offsets, written, now_ms: 0 };
+        let (is_cached, logged) = (options.cache_bytes > 0, HashMap::new());
+        let core = Core {
+            topology,
+            tasks,
+            engines,
+            is_cached,
+            next_offsets,
+            logged,
+            written,
+            now_ms: 0,
+            wall_clock_ms: 0,
+        };
         Self { core: Rc::new(RefCell::new(core)) }
     }
 
@@ -122,6 +152,19 @@ impl TopologyTestDriver {
         TestStore { reader, engine: Arc::clone(engine) }
     }
 
+    /// Commits, and with it tells what a [`cached`](Self::cached) driver held back, and all that comes of that. Any other
+    /// driver commits after each record.
+    pub fn commit(&mut self) {
+        let committed = self.core.borrow_mut().commit_all();
+        committed.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Moves the driver's clock on; punctuations that are due run, and all that comes of them.
+    pub fn advance_wall_clock(&mut self, by: Duration) {
+        let advanced = self.core.borrow_mut().advance(by);
+        advanced.unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Records left out so far.
     pub fn dropped(&self) -> Dropped {
         let mut dropped = Dropped::default();
@@ -141,7 +184,8 @@ impl Core {
         let mut read = Vec::new();
         for (name, id) in self.topology.topics.iter().zip(0..) {
             let id = TopicId(id);
-            if self.tasks.iter().any(|task| task.input_topics().any(|input| input == id)) {
+            let is_global = self.topology.graph.globals.contains_key(&name.to_string());
+            if is_global || self.tasks.iter().any(|task| task.input_topics().any(|input| input == id)) {
                 if name.to_string() == topic {
                     return id;
                 }
@@ -154,9 +198,52 @@ impl Core {
     /// Processes a record and everything that follows from it.
     fn pipe(&mut self, topic: TopicId, record: Incoming) -> Result<(), TaskError> {
         self.now_ms = self.now_ms.max(record.timestamp_ms);
-        let mut waiting = VecDeque::from([(topic, record)]);
+        self.run(VecDeque::from([(topic, record)]))
+    }
+
+    fn advance(&mut self, by: Duration) -> Result<(), TaskError> {
+        self.wall_clock_ms = self.wall_clock_ms.saturating_add(millis(by));
+        let mut waiting = VecDeque::new();
+        for index in 0..self.tasks.len() {
+            self.tasks[index].turn(self.wall_clock_ms)?;
+            self.after_a_turn(index, &mut waiting)?;
+        }
+        self.run(waiting)
+    }
+
+    /// Upstream before downstream, until nothing is held back.
+    fn commit_all(&mut self) -> Result<(), TaskError> {
+        for index in 0..self.tasks.len() {
+            let mut waiting = VecDeque::new();
+            self.commit(index, &mut waiting)?;
+            self.run(waiting)?;
+        }
+        // A table that is fed through a topic that an earlier task reads changes after that one's turn.
+        match self.tasks.iter().any(|task| task.uncommitted_bytes() > 0) {
+            true => self.commit_all(),
+            false => Ok(()),
+        }
+    }
+
+    fn after_a_turn(
+        &mut self,
+        index: usize,
+        waiting: &mut VecDeque<(TopicId, Incoming)>,
+    ) -> Result<(), TaskError> {
+        match self.is_cached {
+            true => self.write_outputs(index, waiting),
+            false => self.commit(index, waiting)?,
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         while let Some((topic, mut record)) = waiting.pop_front() {
             record.offset = self.next_offset(topic);
+            let name = self.topology.topic_name(topic);
+            if let Some(table) = self.topology.graph.globals.get(&name) {
+                global::apply(&*table.engine, [&record])?;
+            }
             let Some(reader) =
                 (self.tasks.iter_mut()).find(|task| task.input_topics().any(|input| input == topic))
             else {
@@ -164,24 +251,32 @@ impl Core {
             };
             let next_offset = record.offset + 1;
             reader.add(topic, IncomingBatch { records: vec![record], next_offset, is_last: true });
+            reader.turn(self.wall_clock_ms)?;
             while reader.process_next()?.is_some() {}
-            reader.flush()?;
-            let outputs = reader.take_outputs();
             let index = reader.id.sub_topology;
-            let mut changelog_offsets = HashMap::new();
-            for output in outputs {
-                if output.kind == OutputKind::Changelog {
-                    let offset = self.next_offset(output.topic);
-                    changelog_offsets.insert(output.topic, offset + 1);
-                } else {
-                    waiting.push_back((output.topic, incoming(&output)));
-                }
-                let name = self.topology.topic_name(output.topic);
-                self.written.entry(name).or_default().push_back(output);
-            }
-            self.tasks[index].commit_stores(&changelog_offsets)?;
+            self.after_a_turn(index, &mut waiting)?;
         }
         Ok(())
+    }
+
+    /// Commits a task; what it wrote to topics that are read goes to `waiting`.
+    fn commit(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
+        self.tasks[index].flush()?;
+        self.write_outputs(index, waiting);
+        self.tasks[index].commit_stores(&self.logged)
+    }
+
+    fn write_outputs(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) {
+        for output in self.tasks[index].take_outputs() {
+            if output.kind == OutputKind::Changelog {
+                let offset = self.next_offset(output.topic);
+                self.logged.insert(output.topic, offset + 1);
+            } else {
+                waiting.push_back((output.topic, incoming(&output)));
+            }
+            let name = self.topology.topic_name(output.topic);
+            self.written.entry(name).or_default().push_back(output);
+        }
     }
 
     fn next_offset(&mut self, topic: TopicId) -> i64 {

@@ -105,6 +105,47 @@ pub enum TopologyError {
         /// The store's name.
         store: String,
     },
+    /// A processor names a store that the builder does not have.
+    #[error(
+        "`{node}` uses the store `{store}`, which this builder does not have: make it with `key_value_store`"
+    )]
+    UnknownStore {
+        /// The processor.
+        node: String,
+        /// The store.
+        store: String,
+    },
+    /// A join of tables that are made of the same rows does not know what its rows were before a change.
+    #[error(
+        "`{node}` joins tables that are made of the same rows, so it cannot say what its rows were before a change: \
+         `materialize` it before it is grouped or joined further"
+    )]
+    OldValuesUnknown {
+        /// The join.
+        node: String,
+    },
+    /// Hopping windows that leave gaps or never move on.
+    #[error(
+        "the windows of store `{store}` last {size_ms} ms and advance by {advance_ms} ms: the advance must be at least a \
+         millisecond and at most their size"
+    )]
+    BadAdvance {
+        /// The store's name.
+        store: String,
+        /// How long a window lasts.
+        size_ms: i64,
+        /// The time between the starts of two windows.
+        advance_ms: i64,
+    },
+    /// Late records were asked of a windowed stream that is not aggregated.
+    #[error(
+        "`late()` of the windows of `{node}` comes before their first aggregation: call `count`, `reduce` or \
+             `aggregate` first"
+    )]
+    LateOfNothing {
+        /// The stream that is windowed.
+        node: String,
+    },
     /// A stream or table of another builder.
     #[error(
         "`{0}` puts together what comes from two different builders: make both with the same `StreamsBuilder`"
@@ -173,6 +214,9 @@ pub enum TaskError {
         /// Why.
         source: SerdeError,
     },
+    /// What a processor gave as its error.
+    #[error(transparent)]
+    User(BoxError),
     /// An operator failed: its closure gave an error or panicked, or it met one of the above.
     #[error(
         "operator `{operator}` failed at {}: {source}. Its error policy says so; `ErrorPolicy::skip()` or \
@@ -215,6 +259,9 @@ impl TaskError {
 
     /// Whether it is about one record and no policy has been asked yet.
     pub(crate) fn is_about_a_record(&self) -> bool {
-        matches!(self, Self::Unreadable { .. } | Self::UnexpectedNull { .. } | Self::Unwritable { .. })
+        matches!(
+            self,
+            Self::Unreadable { .. } | Self::UnexpectedNull { .. } | Self::Unwritable { .. } | Self::User(_)
+        )
     }
 }

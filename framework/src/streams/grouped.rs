@@ -3,24 +3,22 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::builder::{key_value_store, store_spec};
-use super::error::TopologyError;
-use super::node::{Aggregate, Fold, Kept, StoreLayout, WindowedAggregate, node};
+use super::builder::key_value_store;
+use super::node::{Aggregate, Fold, Kept, node};
 use super::options::{Grouped, Materialized};
 use super::outlets::add_repartition;
 use super::stream::KStream;
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
-use super::windows::{TumblingWindows, WindowStoreKeySerde, Windowed};
-use crate::store::WindowLayout;
+use super::windowed::WindowedBy;
 
 /// Records grouped by key.
 ///
 /// In every aggregation, records without a key or without a value are dropped and counted, and an aggregate has the
 /// largest timestamp of the records in it.
 pub struct KGroupedStream<K, V> {
-    stream: KStream<K, V>,
-    grouped: Grouped<K, V>,
+    pub(super) stream: KStream<K, V>,
+    pub(super) grouped: Grouped<K, V>,
     /// The repartition topic's source, once the first aggregation made it.
     repartitioned: Arc<Mutex<Option<NodeId>>>,
 }
@@ -82,12 +80,24 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
         self.fold("aggregate", materialized.into(), aggregate(initial, add))
     }
 
-    /// Aggregates per key and window instead of per key.
-    pub fn windowed_by(&self, windows: TumblingWindows) -> TimeWindowedStream<K, V>
+    /// Aggregates per key and window instead of per key: [`TumblingWindows`](crate::streams::TumblingWindows),
+    /// [`HoppingWindows`](crate::streams::HoppingWindows), [`SlidingWindows`](crate::streams::SlidingWindows) or
+    /// [`SessionWindows`](crate::streams::SessionWindows).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use klamm::streams::{SessionWindows, StreamsBuilder};
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let clicks = streams.stream::<String, String>("clicks").group_by_key();
+    /// let visits = clicks.windowed_by(SessionWindows::of(Duration::from_secs(1800))).count("visits");
+    /// # visits.to_stream(); streams.build().unwrap();
+    /// ```
+    pub fn windowed_by<W: WindowedBy<K, V>>(&self, windows: W) -> W::Stream
     where
         K: Clone,
     {
-        TimeWindowedStream { group: self.clone(), windows }
+        windows.windowed(self.clone())
     }
 
     fn fold<A: 'static>(
@@ -114,7 +124,7 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
     }
 
     /// The node whose records lie where their keys belong.
-    fn in_place(&self, graph: &mut Graph, store: &str) -> NodeId {
+    pub(super) fn in_place(&self, graph: &mut Graph, store: &str) -> NodeId {
         if !self.stream.key_changed {
             return self.stream.node;
         }
@@ -129,96 +139,11 @@ impl<K: 'static, V: 'static> KGroupedStream<K, V> {
     }
 }
 
-/// Records grouped by key and tumbling window; see [`KGroupedStream`]. Records that come after a window's grace are
-/// dropped and counted as late.
-pub struct TimeWindowedStream<K, V> {
-    group: KGroupedStream<K, V>,
-    windows: TumblingWindows,
-}
-
-impl<K, V> fmt::Debug for TimeWindowedStream<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeWindowedStream")
-            .field("group", &self.group)
-            .field("windows", &self.windows)
-            .finish()
-    }
-}
-
-impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
-    /// How many records each key has in each window.
-    pub fn count(&self, materialized: impl Into<Materialized<i64>>) -> KTable<Windowed<K>, i64> {
-        self.fold("windowed_count", materialized.into(), count())
-    }
-
-    /// [`KGroupedStream::reduce`] in each window.
-    pub fn reduce<R: Into<Option<V>>>(
-        &self,
-        materialized: impl Into<Materialized<V>>,
-        reducer: impl Fn(V, &V) -> R + Send + Sync + 'static,
-    ) -> KTable<Windowed<K>, V>
-    where
-        V: Clone,
-    {
-        self.fold("windowed_reduce", materialized.into(), reduce(reducer))
-    }
-
-    /// [`KGroupedStream::aggregate`] in each window.
-    pub fn aggregate<A: 'static, R: Into<Option<A>>>(
-        &self,
-        materialized: impl Into<Materialized<A>>,
-        initial: impl Fn() -> A + Send + Sync + 'static,
-        add: impl Fn(&K, &V, A) -> R + Send + Sync + 'static,
-    ) -> KTable<Windowed<K>, A> {
-        self.fold("windowed_aggregate", materialized.into(), aggregate(initial, add))
-    }
-
-    fn fold<A: 'static>(
-        &self,
-        operation: &str,
-        materialized: Materialized<A>,
-        fold: Fold<K, V, A>,
-    ) -> KTable<Windowed<K>, A> {
-        let (group, windows) = (&self.group, self.windows);
-        let retention = materialized.retention.unwrap_or_else(|| windows.lifetime());
-        let problem = self.problem(&materialized.name, retention);
-        let layout = StoreLayout::Window(WindowLayout::new(retention));
-        let inner = Arc::clone(&group.grouped.serdes.key);
-        let key = Arc::new(WindowStoreKeySerde { inner, size_ms: windows.size_ms() });
-        let spec = store_spec::<Windowed<K>, A>(layout, key, materialized);
-        let name = spec.name.to_string();
-        let (store, serdes) = (name.clone(), group.grouped.serdes.clone());
-        let factory = node::<K, V, _>(move |wiring, id| {
-            let kept = Kept::wire(wiring, id, &store)?;
-            let (key_serde, value_serde) = (Arc::clone(&serdes.key), Arc::clone(&serdes.value));
-            let fold = Arc::clone(&fold);
-            Ok(WindowedAggregate { kept, key_serde, value_serde, windows, fold })
-        });
-        let node = group.stream.graph.edit(|graph| {
-            graph.errors.extend(problem);
-            let parent = group.in_place(graph, &name);
-            let node = graph.step(&[parent], operation, factory);
-            graph.store(spec, node);
-            node
-        });
-        KTable::stored(group.stream.graph.clone(), node, name)
-    }
-
-    fn problem(&self, store: &str, retention: std::time::Duration) -> Option<TopologyError> {
-        let store = store.to_owned();
-        if self.windows.size_ms() < 1 {
-            return Some(TopologyError::EmptyWindow { store });
-        }
-        let needed = self.windows.lifetime();
-        (retention < needed).then_some(TopologyError::RetentionTooShort { store, retention, needed })
-    }
-}
-
-fn count<K, V>() -> Fold<K, V, i64> {
+pub(super) fn count<K, V>() -> Fold<K, V, i64> {
     Arc::new(|_, _, count| Some(count.unwrap_or(0) + 1))
 }
 
-fn reduce<K, V: Clone + 'static, R: Into<Option<V>>>(
+pub(super) fn reduce<K, V: Clone + 'static, R: Into<Option<V>>>(
     reducer: impl Fn(V, &V) -> R + Send + Sync + 'static,
 ) -> Fold<K, V, V> {
     Arc::new(move |_, value, reduced| match reduced {
@@ -227,7 +152,7 @@ fn reduce<K, V: Clone + 'static, R: Into<Option<V>>>(
     })
 }
 
-fn aggregate<K, V, A: 'static, R: Into<Option<A>>>(
+pub(super) fn aggregate<K, V, A: 'static, R: Into<Option<A>>>(
     initial: impl Fn() -> A + Send + Sync + 'static,
     add: impl Fn(&K, &V, A) -> R + Send + Sync + 'static,
 ) -> Fold<K, V, A> {

@@ -22,41 +22,63 @@ mod builder;
 mod driver;
 mod error;
 mod fallible;
+mod foreign_key;
+mod global;
 mod grouped;
+mod grouped_table;
 mod incoming;
 mod node;
 mod on_error;
 mod options;
 mod outlets;
 mod policy;
+mod processor;
 mod query;
 mod routing;
 mod runtime;
+mod session_windowed;
 mod stamps;
 mod stateless;
 mod stream;
+mod stream_join;
 mod table;
+mod table_join;
+#[cfg(test)]
+mod table_properties;
+#[cfg(test)]
+mod table_rig;
 mod task;
 mod topology;
+mod windowed;
 mod windows;
 
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
 pub use driver::{Piped, TestInput, TestOutput, TestRecord, TestStore, TopologyTestDriver};
 pub use error::{RecordPart, RecordPlace, TaskError, TopologyError};
-pub use grouped::{KGroupedStream, TimeWindowedStream};
-pub use node::{Dropped, RecordContext};
+pub use foreign_key::ForeignKeyJoined;
+pub use global::GlobalKTable;
+pub use grouped::KGroupedStream;
+pub use grouped_table::KGroupedTable;
+pub use node::{Dropped, ProcessorContext, ProcessorStore, RecordContext, StoreEntries};
 pub use on_error::StreamEnd;
 pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, Topics};
 pub use policy::ErrorPolicy;
+pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
 pub use routing::Partitions;
 pub use runtime::{AppState, AppStore, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics};
+pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;
 pub use stream::KStream;
+pub use stream_join::StreamJoined;
 pub use table::{KTable, TableKey};
 pub use task::TaskId;
 pub use topology::{
     Fingerprint, Migration, NodeDescription, NotATopology, Orphan, PartitionError, SubTopologyDescription,
     Topology, TopologyDescription,
 };
-pub use windows::{TumblingWindows, Window, Windowed, WindowedSerde};
+pub use windowed::{TimeWindowedStream, WindowedBy};
+pub use windows::{
+    HoppingWindows, JoinWindows, SessionWindowedSerde, SessionWindows, SlidingWindows, TumblingWindows,
+    Window, Windowed, WindowedSerde,
+};

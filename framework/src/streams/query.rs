@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::node::{StoreCodec, StoreLayout};
 use super::topology::TopologyInner;
 use super::windows::{Window, Windowed};
-use crate::store::{KeyValueStore, Stamped, StateStore, StoreError, WindowLayout, WindowStore};
+use crate::store::{KeyValueStore, Stamped, StateStore, StoreError, WindowStore};
 
 /// Reads entries of one declared store out of the engines of its tasks.
 pub(crate) struct StoreReader<K, V> {
@@ -26,7 +26,7 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
     /// A reader of store `name`, if the topology has it and it holds these types.
     pub(crate) fn new(topology: &TopologyInner, name: &str) -> Result<Self, StoreError> {
         let unknown = || StoreError::Unknown { store: name.to_owned(), known: topology.known_stores() };
-        let spec = topology.graph.stores.get(name).ok_or_else(unknown)?;
+        let spec = topology.store(name).ok_or_else(unknown)?;
         let codec = Arc::clone(&spec.codec).downcast().map_err(|_| StoreError::Types {
             store: name.to_owned(),
             holds: spec.types,
@@ -42,10 +42,7 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         let key = self.codec.key.serialize(&self.store, key)?;
         let found = match self.layout {
             StoreLayout::KeyValue => KeyValueStore::new(Arc::clone(engine)).get(&key)?,
-            StoreLayout::Window(layout) => match WindowLayout::split_changelog_key(&key) {
-                Some((key, start_ms)) => WindowStore::new(Arc::clone(engine), layout).get(&key, start_ms)?,
-                None => None,
-            },
+            StoreLayout::Window(layout) => WindowStore::new(Arc::clone(engine), layout).row(&key)?,
         };
         found.map(|found| self.value(&found)).transpose()
     }
@@ -60,11 +57,8 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
                 }
             }
             StoreLayout::Window(layout) => {
-                for (key, start_ms, value) in
-                    WindowStore::new(Arc::clone(engine), layout).fetch_all(0, i64::MAX)?
-                {
-                    entries
-                        .push((self.key(&WindowLayout::changelog_key(&key, start_ms))?, self.value(&value)?));
+                for (key, value) in WindowStore::new(Arc::clone(engine), layout).rows(0, i64::MAX)? {
+                    entries.push((self.key(&key)?, self.value(&value)?));
                 }
             }
         }
@@ -81,7 +75,7 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
 }
 
 impl<K: 'static, V: 'static> StoreReader<Windowed<K>, V> {
-    /// The windows of `key` that start between `from_ms` and `to_ms`, both included.
+    /// The windows of `key` that start between `from_ms` and `to_ms`, both included; the sessions that overlap that time.
     pub(crate) fn fetch(
         &self,
         engine: &Arc<dyn StateStore>,
@@ -89,15 +83,22 @@ impl<K: 'static, V: 'static> StoreReader<Windowed<K>, V> {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<(Window, V)>, StoreError> {
-        let StoreLayout::Window(layout) = self.layout else { return Ok(Vec::new()) };
+        let StoreLayout::Window(layout) = self.layout else {
+            return Err(StoreError::NotWindowed { store: self.store.to_string() });
+        };
         let probe = Windowed { key, window: Window { start_ms: 0, end_ms: 0 } };
         let probe = self.codec.key.serialize(&self.store, &probe)?;
-        let Some((key, _)) = WindowLayout::split_changelog_key(&probe) else { return Ok(Vec::new()) };
-        let found = WindowStore::new(Arc::clone(engine), layout).fetch(&key, from_ms, to_ms)?;
-        let window = |(start_ms, value): (i64, Stamped)| {
-            let key = self.key(&WindowLayout::changelog_key(&key, start_ms))?;
-            Ok((key.window, self.value(&value)?))
-        };
-        found.into_iter().map(window).collect()
+        let Some(key) = layout.key_of(&probe) else { return Ok(Vec::new()) };
+        let store = WindowStore::new(Arc::clone(engine), layout);
+        // A session lies where it ends; it begins as late as its end.
+        let last_ms = if layout.is_of_sessions() { i64::MAX } else { to_ms };
+        let mut found = Vec::new();
+        for (row, value) in store.rows_of(&key, from_ms, last_ms)? {
+            let window = self.key(&row)?.window;
+            if window.start_ms <= to_ms {
+                found.push((window, self.value(&value)?));
+            }
+        }
+        Ok(found)
     }
 }

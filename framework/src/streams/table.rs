@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::builder::{SharedGraph, key_value_store};
+use super::grouped_table::KGroupedTable;
 use super::node::{
-    FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, Pass, TableFilter, TableMapValues,
-    Wiring, inner_node, node,
+    FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, NodeFactory, TableFilter,
+    TableMapValues, ToStream, Wiring, table_node, view_node,
 };
-use super::options::Materialized;
+use super::options::{Grouped, Materialized};
 use super::stream::KStream;
 use super::topology::NodeId;
 use crate::serde::{DefaultSerde, Serde};
@@ -54,7 +55,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&predicate));
-        let factory = inner_node::<K, Option<V>, _, _, _>(move |children| TableFilter {
+        let factory = view_node::<K, V, _, _, _>(move |children| TableFilter {
             predicate: Arc::clone(&predicate),
             children,
         });
@@ -65,14 +66,27 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         self.view("filter", factory, lookup)
     }
 
+    /// The rows that `predicate` does not accept; see [`filter`](Self::filter).
+    pub fn filter_not(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.filter(move |key, value| !predicate(key, value))
+    }
+
     /// Each row with another value.
     pub fn map_values<V2: 'static>(
         &self,
         mapper: impl Fn(&V) -> V2 + Send + Sync + 'static,
     ) -> KTable<K, V2> {
+        self.map_values_with_key(move |_, value| mapper(value))
+    }
+
+    /// Each row with another value, made of key and value.
+    pub fn map_values_with_key<V2: 'static>(
+        &self,
+        mapper: impl Fn(&K, &V) -> V2 + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
         let mapper = Arc::new(mapper);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&mapper));
-        let factory = inner_node::<K, Option<V>, _, _, _>(move |children| TableMapValues {
+        let factory = view_node::<K, V, _, _, _>(move |children| TableMapValues {
             mapper: Arc::clone(&mapper),
             children,
         });
@@ -86,9 +100,17 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     /// The changes of the table: the new value of a key, `None` where it was deleted. How often a key that changes a
     /// lot shows up depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes).
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
-        let factory = inner_node::<K, Option<V>, _, _, _>(|children| Pass { children });
+        let factory = table_node::<K, V, _>(|wiring, id| Ok(ToStream { children: wiring.children(id)? }));
         let node = self.graph.edit(|graph| graph.step(&[self.node], "to_stream", factory));
         KStream::new(self.graph.clone(), node, false)
+    }
+
+    /// [`to_stream`](Self::to_stream) with another key. Marks the stream as key-changing.
+    pub fn to_stream_with<K2: 'static>(
+        &self,
+        selector: impl Fn(&K, &Option<V>) -> K2 + Send + Sync + 'static,
+    ) -> KStream<K2, Option<V>> {
+        self.to_stream().select_key(selector)
     }
 
     /// Keeps the rows of a view in a store of their own, which can be queried.
@@ -101,7 +123,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         let spec = key_value_store(key, materialized.into());
         let name = spec.name.to_string();
         let store = name.clone();
-        let factory = node::<K, Option<V>, _>(move |wiring, id| {
+        let factory = table_node::<K, V, _>(move |wiring, id| {
             Ok(Materialize { kept: Kept::wire(wiring, id, &store)? })
         });
         let node = self.graph.edit(|graph| {
@@ -112,10 +134,28 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         KTable::stored(self.graph.clone(), node, name)
     }
 
+    /// Groups the rows by a new key, each with a new value, to be counted, reduced or aggregated. A row whose new key or
+    /// value is null is in no group.
+    pub fn group_by<K2: DefaultSerde, V2: DefaultSerde>(
+        &self,
+        mapper: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,
+    ) -> KGroupedTable<K2, V2> {
+        self.group_by_with(mapper, Grouped::default())
+    }
+
+    /// [`group_by`](Self::group_by), written as `grouped` says.
+    pub fn group_by_with<K2: 'static, V2: 'static>(
+        &self,
+        mapper: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,
+        grouped: Grouped<K2, V2>,
+    ) -> KGroupedTable<K2, V2> {
+        KGroupedTable::new(self, mapper, grouped)
+    }
+
     fn view<V2: 'static>(
         &self,
         operation: &str,
-        factory: super::node::NodeFactory,
+        factory: NodeFactory,
         lookup: LookupFactory<K, V2>,
     ) -> KTable<K, V2> {
         let node = self.graph.edit(|graph| graph.step(&[self.node], operation, factory));

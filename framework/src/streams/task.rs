@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{
-    Boundary, Context, Dropped, Flush, OpenStore, Output, Source, TaskStore, TopicId, Wiring, of_no_record,
-    post, stamp,
+    Boundary, Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore, TopicId, Wiring,
+    of_no_record, post, stamp,
 };
 use super::stamps::Stamping;
 use super::topology::{NodeKind, TopologyInner};
@@ -49,6 +49,8 @@ pub(crate) struct Task {
     inputs: Vec<Input>,
     stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
+    punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    is_begun: bool,
     processed: u64,
 }
 
@@ -98,10 +100,40 @@ impl Task {
             }
         }
         let flushing = wiring.flush_order();
-        let stores = wiring.stores;
+        let (stores, punctuating) = (wiring.stores, wiring.punctuating);
         let mut context = Context::new(names, options.cache_bytes > 0);
         context.operators = topology.graph.nodes.iter().map(|node| node.name.as_str().into()).collect();
-        Ok(Self { id, context, options, sources, inputs, stores, flushing, processed: 0 })
+        context.partition = id.partition;
+        let (is_begun, processed) = (false, 0);
+        Ok(Self { id, context, options, sources, inputs, stores, flushing, punctuating, is_begun, processed })
+    }
+
+    /// Tells the task the wall clock and calls what is due; the first time, when its stores are restored, processors
+    /// begin. Gives when it wants to be told again.
+    pub(crate) fn turn(&mut self, now_ms: i64) -> Result<Option<i64>, TaskError> {
+        self.context.now_ms = now_ms;
+        if !std::mem::replace(&mut self.is_begun, true) {
+            let seen_ms = self.stores.iter().map(|store| store.borrow().position().stream_time_ms).max();
+            self.context.stream_time_ms = self.context.stream_time_ms.max(seen_ms.unwrap_or(-1));
+            for punctuating in &self.punctuating {
+                punctuating.borrow_mut().init(&mut self.context)?;
+            }
+        }
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().on_wall_clock(&mut self.context)?;
+        }
+        Ok(self.punctuating.iter().filter_map(|of| of.borrow().next_wall_clock_ms()).min())
+    }
+
+    /// Whether a processor asked for a commit since this was asked last.
+    pub(crate) fn take_commit_request(&mut self) -> bool {
+        std::mem::take(&mut self.context.commit_requested)
+    }
+
+    /// Whether a clock called something since the last commit: then there is something to commit though no record was
+    /// processed.
+    pub(crate) fn was_punctuated(&self) -> bool {
+        self.context.punctuated
     }
 
     /// Queues records of one of the task's topics; ignored for others.
@@ -146,6 +178,7 @@ impl Task {
             let (topic, partition) = (input.topic, self.id.partition);
             self.context.headers = record.headers.clone();
             self.context.place = Some((topic, partition, record.offset));
+            self.context.numbered = 0;
             for source in &input.sources {
                 let (boundary, source) = &mut self.sources[*source];
                 match fault.take() {
@@ -157,6 +190,10 @@ impl Task {
             if !self.context.letters.is_empty() {
                 post(&mut self.context, partition, &record, topic);
             }
+        }
+        self.context.stream_time_ms = self.context.stream_time_ms.max(record.timestamp_ms);
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().on_stream_time(&mut self.context)?;
         }
         self.processed += 1;
         let more = !input.queue.is_empty();
@@ -201,6 +238,7 @@ impl Task {
             store.commit(offset, share)?;
         }
         self.context.uncommitted_bytes = 0;
+        self.context.punctuated = false;
         Ok(())
     }
 
@@ -230,6 +268,14 @@ impl Task {
     /// Records left out since the task began.
     pub(crate) fn dropped(&self) -> Dropped {
         self.context.dropped
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        for punctuating in &self.punctuating {
+            punctuating.borrow_mut().close();
+        }
     }
 }
 

@@ -9,9 +9,28 @@ mod aggregations;
 mod applications;
 mod describe;
 mod errors;
+#[cfg(feature = "testing")]
+mod exactly_once;
 mod fingerprint;
+mod foreign_keys;
+mod globals;
+mod grouped_tables;
 mod joins;
 mod nulls;
+#[cfg(feature = "testing")]
+mod pipeline;
+mod processors;
+#[cfg(feature = "testing")]
+mod restores;
 mod routing;
+#[cfg(feature = "testing")]
+mod running;
 mod stateless;
 mod stores;
+mod stream_joins;
+#[cfg(feature = "embedded")]
+mod table_applications;
+mod table_joins;
+mod windows;
+#[cfg(feature = "testing")]
+mod zombies;

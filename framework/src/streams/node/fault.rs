@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::record_context::RecordContext;
-use super::{Child, Context, Output, OutputKind, Processor, Record, TopicId};
+use super::{
+    Change, Child, Context, Output, OutputKind, Processor, Record, TableChild, TableProcessor, TopicId,
+};
 use crate::listener::BoxError;
 use crate::streams::error::{RecordPlace, TaskError};
 use crate::streams::incoming::Incoming;
@@ -156,6 +158,27 @@ impl Boundary {
         }
     }
 
+    /// Runs an operator with all that follows from it.
+    fn around(
+        &self,
+        context: &mut Context,
+        writes: bool,
+        run: impl FnOnce(&mut Context) -> Result<(), BoxError>,
+    ) -> Result<(), TaskError> {
+        let before = std::mem::replace(&mut context.operator, self.index);
+        let result = if self.goes_on { guarded(|| run(context)) } else { run(context) };
+        let judged = match result {
+            Ok(()) => Ok(()),
+            // Of one further down, which goes on after nothing; or of this one, with a row of a store in its hands.
+            Err(fault) if fault.is::<Panicked>() && (writes || context.operator != self.index) => {
+                fail(context, fault)
+            }
+            Err(fault) => self.judge(context, fault),
+        };
+        context.operator = before;
+        judged
+    }
+
     #[cold]
     #[inline(never)]
     fn again<R>(
@@ -185,7 +208,10 @@ impl Boundary {
         context.edited = None;
         let fault = match fault.downcast::<TaskError>() {
             Ok(error) if !error.is_about_a_record() => return Err(*error),
-            Ok(error) => error,
+            Ok(error) => match *error {
+                TaskError::User(fault) => fault,
+                error => error.into(),
+            },
             Err(fault) => fault,
         };
         let place = context.place.map(|(topic, partition, offset)| RecordPlace {
@@ -297,21 +323,32 @@ pub(crate) struct Guarded<K, V> {
 
 impl<K, V> Processor<K, V> for Guarded<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        let own = self.boundary.index;
-        let before = std::mem::replace(&mut context.operator, own);
         let inner = &self.inner;
-        let run = |context: &mut Context| inner.borrow_mut().process(context, record).map_err(BoxError::from);
-        let result = if self.boundary.goes_on { guarded(|| run(context)) } else { run(context) };
-        let judged = match result {
-            Ok(()) => Ok(()),
-            // Of one further down, which goes on after nothing; or of this one, with a row of a store in its hands.
-            Err(fault) if fault.is::<Panicked>() && (self.writes || context.operator != own) => {
-                fail(context, fault)
-            }
-            Err(fault) => self.boundary.judge(context, fault),
-        };
-        context.operator = before;
-        judged
+        self.boundary.around(context, self.writes, |context| {
+            inner.borrow_mut().process(context, record).map_err(BoxError::from)
+        })
+    }
+}
+
+/// The same for what follows a table.
+pub(crate) struct GuardedTable<K, V> {
+    pub(crate) inner: TableChild<K, V>,
+    pub(crate) boundary: Boundary,
+    pub(crate) writes: bool,
+}
+
+impl<K, V> TableProcessor<K, V> for GuardedTable<K, V> {
+    fn update(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let inner = &self.inner;
+        self.boundary.around(context, self.writes, |context| {
+            inner.borrow_mut().update(context, key, change, timestamp_ms).map_err(BoxError::from)
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::table_store::Show;
 use super::{Children, Context, Processor, Record, TableStore, Wiring};
 use crate::serde::Serde;
 use crate::streams::error::TaskError;
@@ -12,6 +13,10 @@ use crate::streams::table::TableKey;
 /// The current value of a table's key, through whatever views lie over its store.
 pub(crate) trait Lookup<K, V> {
     fn with(&self, context: &Context, key: &K, show: &mut dyn FnMut(Option<&V>)) -> Result<(), TaskError>;
+
+    /// The value that the table forwarded last, and its time: what everything that follows the table knows. It differs
+    /// from the current one while an update waits for the commit.
+    fn with_sent(&self, context: &Context, key: &K, show: &mut Show<'_, V>) -> Result<(), TaskError>;
 }
 
 /// Makes a lookup inside a task.
@@ -23,6 +28,17 @@ impl<K: 'static, V: 'static> Lookup<K, V> for Rc<RefCell<TableStore<K, V>>> {
         let store = self.borrow();
         match store.key_bytes(context, key)? {
             Some(key) => store.with_value(context.topic(store.topic()), &key, show),
+            None => {
+                show(None);
+                Ok(())
+            }
+        }
+    }
+
+    fn with_sent(&self, context: &Context, key: &K, show: &mut Show<'_, V>) -> Result<(), TaskError> {
+        let store = self.borrow();
+        match store.key_bytes(context, key)? {
+            Some(key) => store.with_sent(context.topic(store.topic()), &key, show),
             None => {
                 show(None);
                 Ok(())
@@ -41,6 +57,12 @@ impl<K, V, F: Fn(&K, &V) -> bool> Lookup<K, V> for FilterLookup<F, K, V> {
     fn with(&self, context: &Context, key: &K, show: &mut dyn FnMut(Option<&V>)) -> Result<(), TaskError> {
         self.inner.with(context, key, &mut |value| show(value.filter(|value| (self.predicate)(key, value))))
     }
+
+    fn with_sent(&self, context: &Context, key: &K, show: &mut Show<'_, V>) -> Result<(), TaskError> {
+        self.inner.with_sent(context, key, &mut |row| {
+            show(row.filter(|(value, _)| (self.predicate)(key, value)));
+        })
+    }
 }
 
 /// Looks through a table's change of values.
@@ -49,9 +71,17 @@ pub(crate) struct MapLookup<F, K, V> {
     pub(crate) inner: Box<dyn Lookup<K, V>>,
 }
 
-impl<K, V, V2, F: Fn(&V) -> V2> Lookup<K, V2> for MapLookup<F, K, V> {
+impl<K, V, V2, F: Fn(&K, &V) -> V2> Lookup<K, V2> for MapLookup<F, K, V> {
     fn with(&self, context: &Context, key: &K, show: &mut dyn FnMut(Option<&V2>)) -> Result<(), TaskError> {
-        self.inner.with(context, key, &mut |value| show(value.map(|value| (self.mapper)(value)).as_ref()))
+        self.inner
+            .with(context, key, &mut |value| show(value.map(|value| (self.mapper)(key, value)).as_ref()))
+    }
+
+    fn with_sent(&self, context: &Context, key: &K, show: &mut Show<'_, V2>) -> Result<(), TaskError> {
+        self.inner.with_sent(context, key, &mut |row| {
+            let mapped = row.map(|(value, timestamp_ms)| ((self.mapper)(key, value), timestamp_ms));
+            show(mapped.as_ref().map(|(value, timestamp_ms)| (value, *timestamp_ms)));
+        })
     }
 }
 

@@ -1,15 +1,28 @@
 //! Processors: what runs inside a task. Typed from source to sink; types are erased only while a task is put together.
 
 mod aggregate;
+mod change_format;
 mod fault;
+mod foreign_key;
+mod global;
+mod grouped_table;
 mod join;
+mod murmur3;
+mod ordered_store;
+mod processor;
 mod record_context;
 mod routed;
 mod sink;
 mod source;
 mod stateless;
+mod stream_join;
+mod subscription_format;
 mod table;
+mod table_join;
 mod table_store;
+mod table_views;
+mod window_table;
+mod windowed;
 mod wiring;
 
 use std::cell::RefCell;
@@ -26,9 +39,15 @@ use klamm_runtime::Clock;
 use super::error::TaskError;
 use crate::listener::BoxError;
 
-pub(crate) use aggregate::{Aggregate, Fold, WindowedAggregate};
-pub(crate) use fault::{Boundary, Guarded, Letter, UserError, of_no_record, post, stamp};
+pub(crate) use aggregate::{Aggregate, Fold};
+pub(crate) use fault::{Boundary, Guarded, GuardedTable, Letter, UserError, of_no_record, post, stamp};
+pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
+pub(crate) use global::{GlobalJoin, GlobalRows};
+pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
+pub(crate) use ordered_store::{ListTime, OrderedStore};
+pub use processor::{ProcessorContext, ProcessorStore, StoreEntries};
+pub(crate) use processor::{ProcessorStep, Punctuates};
 pub use record_context::RecordContext;
 pub(crate) use routed::RoutedTopics;
 pub(crate) use sink::{Destination, Sink};
@@ -36,10 +55,18 @@ pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
-pub(crate) use table::{Kept, Materialize, MaterializeValues, TableFilter, TableMapValues};
+pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
+pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
+pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
+pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
+pub(crate) use window_table::{Emit, WindowTable};
+pub(crate) use windowed::{
+    AlignedAggregate, AlignedFinal, Entrance, Merge, SessionAggregate, SlidingAggregate,
+};
 pub(crate) use wiring::{
-    Built, Flush, NodeFactory, OpenStore, SourceFactory, Wiring, guarded_node, inner_node, node,
+    Built, Flush, NodeFactory, OpenStore, SourceFactory, Wiring, guarded_node, inner_node, node, table_node,
+    view_node,
 };
 
 /// A record on its way through the processors: borrowed, so that no step copies what it does not change.
@@ -107,7 +134,7 @@ pub(crate) enum OutputKind {
     ByKey,
     /// By the hash of the key's first bytes.
     ByKeyPrefix(usize),
-    /// To this one.
+    /// To this partition.
     Partition(i32),
     /// To the task's own partition: a store's changelog.
     Changelog,
@@ -119,6 +146,8 @@ pub(crate) struct Context {
     pub(crate) topics: Vec<Arc<str>>,
     /// What has been produced and not taken yet.
     pub(crate) outputs: Vec<Output>,
+    /// The task's.
+    pub(crate) partition: i32,
     /// The headers of the record in work; they follow it to every output.
     pub(crate) headers: Headers,
     /// Whether table updates wait for the commit, so that only the last one of each key is forwarded.
@@ -129,6 +158,16 @@ pub(crate) struct Context {
     pub(crate) dropped: Dropped,
     /// Topic, partition and offset of the record in work; none while held-back updates are forwarded.
     pub(crate) place: Option<(TopicId, i32, i64)>,
+    /// How many numbers the record in work has given away.
+    pub(crate) numbered: u32,
+    /// The largest timestamp that the task has seen; -1 before the first.
+    pub(crate) stream_time_ms: i64,
+    /// The wall clock, as the caller told it.
+    pub(crate) now_ms: i64,
+    /// Whether a clock called something since the last commit.
+    pub(crate) punctuated: bool,
+    /// Whether a processor asked for a commit.
+    pub(crate) commit_requested: bool,
     /// Failures of the record in work that make it a dead letter.
     pub(crate) letters: Vec<Letter>,
     /// Waits before another attempt at what failed.
@@ -156,11 +195,17 @@ impl Context {
         Self {
             topics,
             outputs: Vec::new(),
+            partition: 0,
             headers: Headers::new(),
             deduplicate,
             uncommitted_bytes: 0,
             dropped: Dropped::default(),
             place: None,
+            numbered: 0,
+            stream_time_ms: -1,
+            now_ms: 0,
+            punctuated: false,
+            commit_requested: false,
             letters: Vec::new(),
             // Tasks have threads of their own, and nobody unparks those.
             pause: std::thread::park_timeout,
@@ -172,6 +217,20 @@ impl Context {
             reading: false,
             clock: None,
         }
+    }
+
+    /// A number for one of the rows that a record makes under one key and time. The same record gets the same numbers
+    /// when it comes again, so that it replaces its rows instead of doubling them; records of one partition get growing
+    /// ones, but for a step back every million offsets.
+    pub(crate) fn record_number(&mut self) -> i32 {
+        const OFFSET_BITS: u32 = 20;
+        const ROW_BITS: u32 = 7;
+        let (TopicId(topic), _, offset) = self.place.unwrap_or((TopicId(0), 0, 0));
+        let row = self.numbered % (1 << ROW_BITS);
+        self.numbered += 1;
+        let offset = u32::try_from(offset.rem_euclid(1 << OFFSET_BITS)).unwrap_or(0);
+        let number = (((topic & 0xF) << OFFSET_BITS | offset) << ROW_BITS) | row;
+        i32::try_from(number & 0x7FFF_FFFF).unwrap_or(0)
     }
 
     /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not: that

@@ -102,13 +102,27 @@ impl<K: 'static, V: 'static> Destination<K, V> {
 }
 
 fn by_key<K: 'static>(serde: &dyn Serde<K>, key: Option<&Bytes>) -> OutputKind {
-    match key {
-        Some(key) => match serde.partition_bytes(key) {
-            all if all >= key.len() => OutputKind::ByKey,
-            first => OutputKind::ByKeyPrefix(first),
-        },
-        None => OutputKind::ByKey,
+    key.map_or(OutputKind::ByKey, |key| key_kind(serde, key))
+}
+
+/// How a record with this key finds its partition.
+pub(super) fn key_kind<K: 'static>(serde: &dyn Serde<K>, key: &Bytes) -> OutputKind {
+    match serde.partition_bytes(key) {
+        all if all >= key.len() => OutputKind::ByKey,
+        first => OutputKind::ByKeyPrefix(first),
     }
+}
+
+/// The bytes of a key or value that has no headers; `None` for a null.
+pub(super) fn bytes_of<T: 'static>(
+    serde: &dyn Serde<T>,
+    topic: &str,
+    value: &T,
+) -> Result<Option<Bytes>, TaskError> {
+    if serde.is_null(value) {
+        return Ok(None);
+    }
+    serde.serialize(topic, value).map(Some).map_err(|source| TaskError::unwritable(topic, source))
 }
 
 fn write<T: 'static>(

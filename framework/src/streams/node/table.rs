@@ -1,20 +1,74 @@
-//! Steps of tables: keeping the latest value of each key, and views of a table.
+//! Tables: what their changes look like, who hears of them, and keeping the latest value of each key.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::wiring::Flush;
-use super::{Children, Context, Processor, Record, TableStore, Wiring};
+use super::{Context, TableStore, Wiring};
 use crate::streams::error::TaskError;
 use crate::streams::topology::NodeId;
+
+/// What happened to a row: `None` is no row. References to options, so that [`ToStream`](super::ToStream) shows them to
+/// a stream of options as they are.
+pub(crate) struct Change<'a, V> {
+    /// What the row was when it was forwarded last. `None` too where nobody asked for it; see
+    /// [`TableChildren::want_old`].
+    pub(crate) old: &'a Option<V>,
+    /// What it is.
+    pub(crate) new: &'a Option<V>,
+}
+
+impl<V> Clone for Change<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Change<'_, V> {}
+
+/// A step that follows a table: it hears of the changes of rows.
+pub(crate) trait TableProcessor<K, V> {
+    /// Handles a change: depth first, everything that follows from it is done when this returns.
+    fn update(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError>;
+}
+
+/// A processor that a table forwards to; see [`Child`](super::Child).
+pub(crate) type TableChild<K, V> = Rc<RefCell<dyn TableProcessor<K, V>>>;
+
+/// Everything that follows a table.
+pub(crate) struct TableChildren<K, V> {
+    pub(super) children: Vec<TableChild<K, V>>,
+    /// Whether one of them needs old values; decided in the graph.
+    pub(super) want_old: bool,
+}
+
+impl<K, V> TableChildren<K, V> {
+    pub(crate) fn update(
+        &self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        for child in &self.children {
+            child.borrow_mut().update(context, key, change, timestamp_ms)?;
+        }
+        Ok(())
+    }
+}
 
 /// A table that is kept in a store, and those who hear of its changes.
 pub(crate) struct Kept<K, V> {
     pub(super) store: Rc<RefCell<TableStore<K, V>>>,
-    children: Children<K, Option<V>>,
+    children: TableChildren<K, V>,
 }
 
 /// Which time an update gets.
@@ -33,7 +87,7 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         node: NodeId,
         name: &str,
     ) -> Result<Rc<RefCell<Self>>, TaskError> {
-        let children = wiring.children(node)?;
+        let children = wiring.table_children(node)?;
         let kept = Rc::new(RefCell::new(Self { store: wiring.store(name)?, children }));
         wiring.flush_at_commit(Rc::clone(&kept) as Rc<RefCell<dyn Flush>>);
         Ok(kept)
@@ -62,23 +116,30 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         if context.deduplicate { Ok(()) } else { self.send(context, &key_bytes, Some(key)) }
     }
 
+    /// Logs a change and forwards it; `key` is known where the change was not held back.
     fn send(&self, context: &mut Context, key_bytes: &Bytes, key: Option<&K>) -> Result<(), TaskError> {
-        self.store.borrow_mut().log(context, key_bytes)?;
-        if self.children.0.is_empty() {
+        let old = self.store.borrow_mut().log(context, key_bytes)?;
+        if self.children.children.is_empty() {
             return Ok(());
         }
         let store = self.store.borrow();
         let Some(entry) = store.entry(key_bytes) else { return Ok(()) };
+        let old = match old.filter(|_| self.children.want_old) {
+            Some(old) => Some(store.decode(context.topic(store.topic()), &old)?),
+            None => None,
+        };
         let decoded;
         let key = match key {
             Some(key) => key,
+            // It came and went between two commits: nobody heard of it.
+            None if self.children.want_old && old.is_none() && entry.value.is_none() => return Ok(()),
             None => {
                 decoded = store.key(context, key_bytes)?;
                 context.headers = entry.headers.clone();
                 &decoded
             }
         };
-        self.children.forward(context, Record { key, value: &entry.value, timestamp_ms: entry.timestamp_ms })
+        self.children.update(context, key, Change { old: &old, new: &entry.value }, entry.timestamp_ms)
     }
 }
 
@@ -89,59 +150,5 @@ impl<K: 'static, V: 'static> Flush for Kept<K, V> {
             self.send(context, key_bytes, None)?;
         }
         Ok(())
-    }
-}
-
-/// Keeps a stream of updates as a table; `None` deletes.
-pub(crate) struct Materialize<K, V> {
-    pub(crate) kept: Rc<RefCell<Kept<K, V>>>,
-}
-
-impl<K: 'static, V: Clone + 'static> Processor<K, Option<V>> for Materialize<K, V> {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, Option<V>>) -> Result<(), TaskError> {
-        let value = record.value.clone();
-        self.kept.borrow().update(context, record.key, record.timestamp_ms, Stamp::OfRecord, |_| value)
-    }
-}
-
-/// Keeps a stream of values as a table.
-pub(crate) struct MaterializeValues<K, V> {
-    pub(crate) kept: Rc<RefCell<Kept<K, V>>>,
-}
-
-impl<K: 'static, V: Clone + 'static> Processor<K, V> for MaterializeValues<K, V> {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
-        let value = record.value.clone();
-        self.kept.borrow().update(context, record.key, record.timestamp_ms, Stamp::OfRecord, |_| Some(value))
-    }
-}
-
-/// Shows only rows that a predicate accepts: an update to any other value is a deletion.
-pub(crate) struct TableFilter<F, K, V> {
-    pub(crate) predicate: Arc<F>,
-    pub(crate) children: Children<K, Option<V>>,
-}
-
-impl<K, V, F: Fn(&K, &V) -> bool> Processor<K, Option<V>> for TableFilter<F, K, V> {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, Option<V>>) -> Result<(), TaskError> {
-        let accepted = record.value.as_ref().is_some_and(|value| (self.predicate)(record.key, value));
-        if accepted {
-            self.children.forward(context, record)
-        } else {
-            self.children.forward(context, record.with(record.key, &None))
-        }
-    }
-}
-
-/// Shows each row with another value; deletions stay deletions.
-pub(crate) struct TableMapValues<F, K, V2> {
-    pub(crate) mapper: Arc<F>,
-    pub(crate) children: Children<K, Option<V2>>,
-}
-
-impl<K, V, V2, F: Fn(&V) -> V2> Processor<K, Option<V>> for TableMapValues<F, K, V2> {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, Option<V>>) -> Result<(), TaskError> {
-        let value = record.value.as_ref().map(|value| (self.mapper)(value));
-        self.children.forward(context, record.with(record.key, &value))
     }
 }

@@ -15,7 +15,7 @@ use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 
 /// What an entry takes in memory beside its key and value, as estimated: map slot, header handle, list of changes.
-const ENTRY_OVERHEAD_BYTES: usize = 96;
+pub(super) const ENTRY_OVERHEAD_BYTES: usize = 96;
 
 /// How a store's keys and values are written.
 pub(crate) struct StoreCodec<K, V> {
@@ -73,6 +73,9 @@ pub(crate) trait TaskStore {
     fn commit(&mut self, changelog_offset: Option<i64>, cache_bytes: usize) -> Result<(), StoreError>;
 }
 
+/// Takes a value, if there is one, and its time.
+pub(crate) type Show<'a, V> = dyn FnMut(Option<(&V, i64)>) + 'a;
+
 /// A typed store.
 pub(crate) struct TableStore<K, V> {
     name: Arc<str>,
@@ -90,6 +93,8 @@ pub(crate) struct TableStore<K, V> {
     generation: u32,
     first_live_segment: i64,
     no_headers: Headers,
+    /// Whether entries remember what was forwarded last.
+    remembers: bool,
 }
 
 pub(super) struct Entry<V> {
@@ -97,6 +102,8 @@ pub(super) struct Entry<V> {
     pub(super) timestamp_ms: i64,
     pub(super) headers: Headers,
     pub(super) unsent: bool,
+    /// What was forwarded last, in a store that remembers it. Bytes, because the value itself changes in place.
+    sent: Option<Box<Stamped>>,
     generation: u32,
 }
 
@@ -106,6 +113,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         codec: Arc<StoreCodec<K, V>>,
         engine: Arc<dyn StateStore>,
         topic: TopicId,
+        remembers: bool,
     ) -> Result<Self, TaskError> {
         let position = engine.position()?;
         Ok(Self {
@@ -123,6 +131,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             generation: 0,
             first_live_segment: 0,
             no_headers: Headers::new(),
+            remembers,
         })
     }
 
@@ -153,10 +162,8 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         change: impl FnOnce(Option<V>, i64) -> (Option<V>, i64),
     ) -> Result<(), TaskError> {
         if !self.entries.contains_key(key) {
-            let (value, timestamp_ms) = self.read(context.topic(self.topic), key)?;
+            let entry = self.load(context.topic(self.topic), key)?;
             self.cached_bytes += key.len() + size_of::<Entry<V>>() + ENTRY_OVERHEAD_BYTES;
-            let headers = self.no_headers.clone();
-            let entry = Entry { value, timestamp_ms, headers, unsent: false, generation: self.generation };
             self.entries.insert(key.clone(), entry);
         }
         let Some(entry) = self.entries.get_mut(key) else { return Ok(()) };
@@ -179,9 +186,23 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         self.entries.get(key)
     }
 
-    /// Writes the entry of a key to the changelog and to the batch of the next commit.
-    pub(super) fn log(&mut self, context: &mut Context, key: &Bytes) -> Result<(), TaskError> {
-        let Some(entry) = self.entries.get_mut(key) else { return Ok(()) };
+    fn load(&self, topic: &str, key: &Bytes) -> Result<Entry<V>, TaskError> {
+        let stored = self.stored(key)?;
+        let value = stored.as_ref().map(|stored| self.decode(topic, stored)).transpose()?;
+        let timestamp_ms = stored.as_ref().map_or(0, |stored| stored.timestamp_ms);
+        let sent = if self.remembers { stored.map(Box::new) } else { None };
+        let headers = self.no_headers.clone();
+        Ok(Entry { value, timestamp_ms, headers, unsent: false, sent, generation: self.generation })
+    }
+
+    /// Writes the entry of a key to the changelog and to the batch of the next commit. Gives what it was when it was
+    /// written last, if the store remembers that.
+    pub(super) fn log(
+        &mut self,
+        context: &mut Context,
+        key: &Bytes,
+    ) -> Result<Option<Box<Stamped>>, TaskError> {
+        let Some(entry) = self.entries.get_mut(key) else { return Ok(None) };
         entry.unsent = false;
         let timestamp_ms = entry.timestamp_ms;
         let topic = context.topic(self.topic);
@@ -192,6 +213,12 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             }
             None => None,
         };
+        // A copy, because what a serde gives may be a slice of something large.
+        let sent = value
+            .as_ref()
+            .filter(|_| self.remembers)
+            .map(|value| Box::new(Stamped { timestamp_ms, value: Bytes::copy_from_slice(value) }));
+        let sent_before = std::mem::replace(&mut entry.sent, sent);
         if !context.deduplicate {
             context.uncommitted_bytes +=
                 key.len() + value.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD_BYTES;
@@ -209,7 +236,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
                 headers: self.no_headers.clone(),
             });
         }
-        Ok(())
+        Ok(sent_before)
     }
 
     /// Shows the value of a key. Reads are not kept: many keys are looked up once, and the engine has its own cache.
@@ -221,8 +248,28 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     ) -> Result<(), TaskError> {
         match self.entries.get(key) {
             Some(entry) => show(entry.value.as_ref()),
-            None => show(self.read(topic, key)?.0.as_ref()),
+            None => show(self.read(topic, key)?.map(|(value, _)| value).as_ref()),
         }
+        Ok(())
+    }
+
+    /// Shows the value of a key that was forwarded last, and its time.
+    pub(super) fn with_sent(
+        &self,
+        topic: &str,
+        key: &Bytes,
+        show: &mut Show<'_, V>,
+    ) -> Result<(), TaskError> {
+        let decoded = match self.entries.get(key) {
+            Some(entry) if !entry.unsent => {
+                show(entry.value.as_ref().map(|value| (value, entry.timestamp_ms)));
+                return Ok(());
+            }
+            Some(Entry { sent: Some(sent), .. }) => Some((self.decode(topic, sent)?, sent.timestamp_ms)),
+            Some(_) => None,
+            None => self.read(topic, key)?,
+        };
+        show(decoded.as_ref().map(|(value, timestamp_ms)| (value, *timestamp_ms)));
         Ok(())
     }
 
@@ -230,12 +277,19 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         self.topic
     }
 
-    fn read(&self, topic: &str, key: &Bytes) -> Result<(Option<V>, i64), TaskError> {
-        let Some(engine_key) = engine_key(self.layout, key) else { return Ok((None, 0)) };
-        let Some(stored) = self.engine.get(&engine_key)? else { return Ok((None, 0)) };
-        let Stamped { timestamp_ms, value } = Stamped::decode(stored)?;
-        let value = self.codec.value.deserialize(topic, &value).map_err(StoreError::Serde)?;
-        Ok((Some(value), timestamp_ms))
+    pub(super) fn decode(&self, topic: &str, stored: &Stamped) -> Result<V, TaskError> {
+        Ok(self.codec.value.deserialize(topic, &stored.value).map_err(StoreError::Serde)?)
+    }
+
+    fn read(&self, topic: &str, key: &Bytes) -> Result<Option<(V, i64)>, TaskError> {
+        let Some(stored) = self.stored(key)? else { return Ok(None) };
+        Ok(Some((self.decode(topic, &stored)?, stored.timestamp_ms)))
+    }
+
+    fn stored(&self, key: &Bytes) -> Result<Option<Stamped>, TaskError> {
+        let Some(engine_key) = engine_key(self.layout, key) else { return Ok(None) };
+        let stored = self.engine.get(&engine_key)?;
+        Ok(stored.map(Stamped::decode).transpose()?)
     }
 
     /// Forgets entries that no record has touched since the commit before this one.

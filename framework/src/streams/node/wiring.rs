@@ -1,13 +1,14 @@
 //! Puts the processors of one task together: children first, each node and each store once.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Boundary, Child, Children, Context, Guarded, Processor, RoutedTopics, Source, StoreCodec, StoreSpec,
+    Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
+    Punctuates, RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor,
     TableStore, TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
@@ -39,6 +40,27 @@ where
     node::<K, V, P>(move |wiring, id| Ok(make(wiring.children(id)?)))
 }
 
+/// A factory of processors that hear of the changes of a table of `K` and `V`.
+pub(crate) fn table_node<K: 'static, V: 'static, P: TableProcessor<K, V> + 'static>(
+    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
+) -> NodeFactory {
+    Arc::new(move |wiring, id| factory(wiring, id).map(Built::table::<K, V>))
+}
+
+/// The same for a view: it needs nothing but the tables that follow it, of `K2` and `V2`.
+pub(crate) fn view_node<K, V, K2, V2, P>(
+    make: impl Fn(TableChildren<K2, V2>) -> P + Send + Sync + 'static,
+) -> NodeFactory
+where
+    K: 'static,
+    V: 'static,
+    K2: 'static,
+    V2: 'static,
+    P: TableProcessor<K, V> + 'static,
+{
+    table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
+}
+
 /// A factory of processors that end faults themselves: what they forward to is not called inside their boundary.
 pub(crate) fn guarded_node<K, V, K2, V2, P>(
     make: impl Fn(Boundary, Children<K2, V2>) -> P + Send + Sync + 'static,
@@ -63,7 +85,7 @@ pub(crate) type SourceFactory =
 /// Opens the engine of a store.
 pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> + 'a;
 
-/// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`].
+/// A processor whose types are forgotten until its parent asks for them: a boxed [`Child`] or [`TableChild`].
 pub(crate) struct Built {
     child: Box<dyn Any>,
     guards_itself: bool,
@@ -82,6 +104,28 @@ impl Built {
     pub(crate) fn guarding_itself(self) -> Self {
         Self { guards_itself: true, ..self }
     }
+
+    pub(crate) fn table<K: 'static, V: 'static>(processor: impl TableProcessor<K, V> + 'static) -> Self {
+        let processor: TableChild<K, V> = Rc::new(RefCell::new(processor));
+        Self { child: Box::new(processor), guards_itself: false }
+    }
+}
+
+/// A processor that a boundary can be put around.
+trait Shielded: Clone + 'static {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self;
+}
+
+impl<K: 'static, V: 'static> Shielded for Child<K, V> {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self {
+        Rc::new(RefCell::new(Guarded { inner: self, boundary, writes }))
+    }
+}
+
+impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
+    fn behind(self, boundary: Boundary, writes: bool) -> Self {
+        Rc::new(RefCell::new(GuardedTable { inner: self, boundary, writes }))
+    }
 }
 
 /// A processor that holds updates back until the commit.
@@ -90,6 +134,9 @@ pub(crate) trait Flush {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError>;
 }
 
+/// A store that is read in order, and how what it holds is written.
+pub(crate) type OrderedPart<K, V> = (Rc<RefCell<OrderedStore>>, Arc<StoreCodec<K, V>>);
+
 /// The parts of a task while they are put together.
 pub(crate) struct Wiring<'a> {
     graph: &'a Graph,
@@ -97,8 +144,11 @@ pub(crate) struct Wiring<'a> {
     topic_ids: &'a HashMap<TopicName, TopicId>,
     nodes: HashMap<NodeId, Built>,
     tables: HashMap<String, Box<dyn Any>>,
+    ordered: HashMap<String, Rc<RefCell<OrderedStore>>>,
+    times: HashMap<String, Rc<Cell<i64>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
+    pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
 }
 
 impl<'a> Wiring<'a> {
@@ -113,8 +163,11 @@ impl<'a> Wiring<'a> {
             topic_ids,
             nodes: HashMap::new(),
             tables: HashMap::new(),
+            ordered: HashMap::new(),
+            times: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
+            punctuating: Vec::new(),
         }
     }
 
@@ -123,9 +176,33 @@ impl<'a> Wiring<'a> {
         &mut self,
         node: NodeId,
     ) -> Result<Children<K, V>, TaskError> {
+        self.built::<Child<K, V>>(&self.graph.node(node).children).map(Children)
+    }
+
+    /// Those who want what `node` leaves out because it came too late.
+    pub(crate) fn late_children<K: 'static, V: 'static>(
+        &mut self,
+        node: NodeId,
+    ) -> Result<Children<K, V>, TaskError> {
+        self.built::<Child<K, V>>(&self.graph.node(node).late).map(Children)
+    }
+
+    /// The same below a node that is a table.
+    pub(crate) fn table_children<K: 'static, V: 'static>(
+        &mut self,
+        node: NodeId,
+    ) -> Result<TableChildren<K, V>, TaskError> {
+        let want_old = self.graph.node(node).sends_old_values;
+        Ok(TableChildren {
+            children: self.built::<TableChild<K, V>>(&self.graph.node(node).children)?,
+            want_old,
+        })
+    }
+
+    fn built<C: Shielded>(&mut self, nodes: &'a [NodeId]) -> Result<Vec<C>, TaskError> {
         let graph = self.graph;
         let mut children = Vec::new();
-        for &child in &graph.node(node).children {
+        for &child in nodes {
             if !self.nodes.contains_key(&child) {
                 let (NodeKind::Step { factory } | NodeKind::Sink { factory, .. }) = &graph.node(child).kind
                 else {
@@ -136,17 +213,14 @@ impl<'a> Wiring<'a> {
             }
             let built = self.nodes.get(&child);
             let guards_itself = built.is_some_and(|built| built.guards_itself);
-            let typed = built.and_then(|built| built.child.downcast_ref::<Child<K, V>>());
-            let inner = Rc::clone(typed.expect("the typed builder connects nodes of the same types only"));
+            let typed = built.and_then(|built| built.child.downcast_ref::<C>());
+            let inner = typed.expect("the typed builder connects nodes of the same types only").clone();
             children.push(match guards_itself {
                 true => inner,
-                false => {
-                    let (boundary, writes) = (self.boundary(child), graph.node(child).writes);
-                    Rc::new(RefCell::new(Guarded { inner, boundary, writes }))
-                }
+                false => inner.behind(self.boundary(child), graph.node(child).writes),
             });
         }
-        Ok(Children(children))
+        Ok(children)
     }
 
     /// The store `name`, shared by everything in the task that uses it.
@@ -162,10 +236,58 @@ impl<'a> Wiring<'a> {
         let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
-        let table = Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic)?));
+        let remembers = self.graph.remembering.contains(name);
+        let table = Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic, remembers)?));
         self.tables.insert(name.to_owned(), Box::new(Rc::clone(&table)));
         self.stores.push(Rc::clone(&table) as Rc<RefCell<dyn TaskStore>>);
         Ok(table)
+    }
+
+    /// The store `name`, read in order; `listed` lists its rows by a time.
+    pub(crate) fn ordered_store<K: 'static, V: 'static>(
+        &mut self,
+        name: &str,
+        listed: Option<ListTime>,
+    ) -> Result<OrderedPart<K, V>, TaskError> {
+        const TYPED: &str = "the typed builder hands a store only to nodes of its types";
+        let (store, spec) = self.open_ordered(name, listed)?;
+        let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        Ok((store, codec))
+    }
+
+    /// The store `name`, read in order, and what the topology says of it.
+    pub(crate) fn any_ordered_store(
+        &mut self,
+        name: &str,
+    ) -> Result<(Rc<RefCell<OrderedStore>>, &'a StoreSpec), TaskError> {
+        self.open_ordered(name, None)
+    }
+
+    fn open_ordered(
+        &mut self,
+        name: &str,
+        listed: Option<ListTime>,
+    ) -> Result<(Rc<RefCell<OrderedStore>>, &'a StoreSpec), TaskError> {
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        if let Some(store) = self.ordered.get(name) {
+            return Ok((Rc::clone(store), spec));
+        }
+        let engine = (self.open)(spec)?;
+        let topic = self.topic(&TopicName::changelog(name));
+        let store = Rc::new(RefCell::new(OrderedStore::open(spec, engine, topic, listed)?));
+        self.ordered.insert(name.to_owned(), Rc::clone(&store));
+        self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
+        Ok((store, spec))
+    }
+
+    /// Lets the clocks call `punctuates`.
+    pub(crate) fn punctuates(&mut self, punctuates: Rc<RefCell<dyn Punctuates>>) {
+        self.punctuating.push(punctuates);
+    }
+
+    /// A time that all users of the store `name` share, nothing at first.
+    pub(crate) fn shared_time(&mut self, name: &str) -> Rc<Cell<i64>> {
+        Rc::clone(self.times.entry(name.to_owned()).or_insert_with(|| Rc::new(Cell::new(i64::MIN))))
     }
 
     /// Where the faults of a node end.
@@ -188,6 +310,14 @@ impl<'a> Wiring<'a> {
     /// The ids of topics that records choose.
     pub(crate) fn routed(&self) -> Arc<RoutedTopics> {
         Arc::clone(&self.graph.routed)
+    }
+
+    /// The rows of the global table of a topic.
+    pub(crate) fn global<K: 'static, V: 'static>(&self, topic: &str) -> GlobalRows<K, V> {
+        const TYPED: &str = "the typed builder hands a global table only to nodes of its types";
+        let table = self.graph.globals.get(topic).expect("a node names only tables of its topology");
+        let codec = Arc::clone(&table.spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        GlobalRows { topic: topic.into(), codec, engine: Arc::clone(&table.engine) }
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {

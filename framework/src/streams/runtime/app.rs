@@ -48,6 +48,28 @@ impl StreamsApp {
         *self.shared.state.borrow()
     }
 
+    /// What it is doing, to be watched.
+    pub fn states(&self) -> watch::Receiver<AppState> {
+        self.shared.state.subscribe()
+    }
+
+    /// Stops processing after the records in work; commits go on. The instance keeps its partitions and its place in
+    /// the group.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Release);
+    }
+
+    /// Undoes [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.shared.paused.store(false, Ordering::Release);
+        self.shared.tell_all(|| Command::Wake);
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self) -> bool {
+        self.shared.is_paused()
+    }
+
     /// Waits until it does this. Bring your own timeout: a state may never come.
     ///
     /// # Errors
@@ -162,6 +184,17 @@ impl StreamsApp {
         });
         self.shared.close.send_replace(true);
         self.ended().await
+    }
+
+    /// As [`close`](Self::close), with a deadline: what is not committed by then is left to whoever comes next.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close), and [`StreamsError::TimedOut`].
+    pub async fn close_within(self, within: Duration) -> Result<(), Arc<StreamsError>> {
+        // Dropped at the deadline, it stops without a commit.
+        let closed = tokio::time::timeout(within, self.close()).await;
+        let what = "the application was not closed, and stops without a commit";
+        closed.unwrap_or_else(|_| Err(Arc::new(StreamsError::TimedOut { what, after: within })))
     }
 }
 

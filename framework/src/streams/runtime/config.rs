@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::Client;
+use klamm_client::{Client, IsolationLevel};
 
 #[cfg(feature = "streams")]
 use crate::store::StoreMemory;
@@ -19,7 +19,7 @@ pub struct StreamsConfig {
     pub(super) client: Option<Client>,
     pub(super) state_dir: PathBuf,
     pub(super) threads: usize,
-    pub(super) commit_interval: Duration,
+    pub(super) commit_interval: Option<Duration>,
     pub(super) cache_bytes: usize,
     #[cfg(feature = "streams")]
     pub(super) store_memory: Option<StoreMemory>,
@@ -29,6 +29,14 @@ pub struct StreamsConfig {
     pub(super) buffered_records: usize,
     pub(super) linger: Duration,
     pub(super) session_timeout: Duration,
+    pub(super) guarantee: Guarantee,
+}
+
+/// What is promised of each input record's effects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guarantee {
+    AtLeastOnce,
+    ExactlyOnce,
 }
 
 impl StreamsConfig {
@@ -42,7 +50,7 @@ impl StreamsConfig {
             client: None,
             state_dir: PathBuf::from("streams-state"),
             threads: 1,
-            commit_interval: Duration::from_secs(30),
+            commit_interval: None,
             cache_bytes: 64 * 1024 * 1024,
             #[cfg(feature = "streams")]
             store_memory: None,
@@ -52,7 +60,46 @@ impl StreamsConfig {
             buffered_records: 20_000,
             linger: Duration::from_millis(20),
             session_timeout: Duration::from_secs(45),
+            guarantee: Guarantee::AtLeastOnce,
         }
+    }
+
+    /// Each input record has its effects on outputs and stores exactly once (`processing.guarantee=exactly_once_v2`),
+    /// whatever crashes, is cut off or paused in between. What a thread writes and the offsets that it read up to
+    /// become visible together, in transactions: readers of the outputs have to read committed records only
+    /// ([`IsolationLevel::ReadCommitted`](klamm_client::IsolationLevel)). Effects outside of the cluster are not
+    /// covered. Commits are made every 100 ms unless [`commit_interval`](Self::commit_interval) says otherwise.
+    ///
+    /// All instances of an application have the same guarantee: one with another is refused by the group.
+    #[must_use]
+    pub fn exactly_once(mut self) -> Self {
+        self.guarantee = Guarantee::ExactlyOnce;
+        self
+    }
+
+    pub(super) fn is_exactly_once(&self) -> bool {
+        self.guarantee == Guarantee::ExactlyOnce
+    }
+
+    pub(super) fn commit_every(&self) -> Duration {
+        let usual = match self.guarantee {
+            Guarantee::AtLeastOnce => Duration::from_secs(30),
+            Guarantee::ExactlyOnce => Duration::from_millis(100),
+        };
+        self.commit_interval.unwrap_or(usual)
+    }
+
+    /// What members may see of what others are about to commit.
+    pub(super) fn isolation(&self) -> IsolationLevel {
+        match self.guarantee {
+            Guarantee::AtLeastOnce => IsolationLevel::ReadUncommitted,
+            Guarantee::ExactlyOnce => IsolationLevel::ReadCommitted,
+        }
+    }
+
+    /// The application's part of the state directory.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.state_dir.join(&*self.application_id)
     }
 
     /// Uses this client's connections instead of opening its own; `bootstrap` is not looked at then.
@@ -78,10 +125,10 @@ impl StreamsConfig {
     }
 
     /// How often progress is committed and held-back table updates are forwarded (`commit.interval.ms`): 30 s unless
-    /// set, a millisecond at least. A full cache commits sooner.
+    /// set, 100 ms with [`exactly_once`](Self::exactly_once); a millisecond at least. A full cache commits sooner.
     #[must_use]
     pub fn commit_interval(mut self, interval: Duration) -> Self {
-        self.commit_interval = interval.max(Duration::from_millis(1));
+        self.commit_interval = Some(interval.max(Duration::from_millis(1)));
         self
     }
 

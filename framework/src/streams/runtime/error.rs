@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use klamm_client::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError};
+use klamm_client::{AdminError, ClientError, ConfigError, ConsumeError, ProduceError, TransactionError};
 use thiserror::Error;
 
 use crate::store::StoreError;
@@ -71,6 +71,9 @@ pub enum StreamsError {
     /// An output or changelog record was not delivered.
     #[error("an output was not delivered: {0}")]
     Produce(#[from] ProduceError),
+    /// A transaction was refused for good.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
     /// A task stopped at a record.
     #[error("task {task}: {source}")]
     Task {
@@ -95,6 +98,53 @@ pub enum StreamsError {
         end: i64,
         /// The task's directory.
         directory: String,
+    },
+    /// Another process, or another application of this one, works in the state directory.
+    #[error(
+        "state directory {directory} is in use by process {holder}; give each instance of an application a directory \
+         of its own (`state_dir`), or stop the other one"
+    )]
+    DirectoryInUse {
+        /// The directory.
+        directory: String,
+        /// The process that has it, as far as it said so.
+        holder: String,
+    },
+    /// The state directory cannot be used.
+    #[error("state directory {directory}: {source}")]
+    Directory {
+        /// The directory, or the file in it.
+        directory: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Another instance of the application runs with the other guarantee, and one of them would undo what the other
+    /// promises.
+    #[error(
+        "another instance of application `{application}` runs with another guarantee: all of them, or none, are to be \
+         `exactly_once`; stop the others first"
+    )]
+    MixedGuarantees {
+        /// The application.
+        application: String,
+    },
+    /// A topic that the application reads is gone: nothing will come from it any more.
+    #[error("topic `{topic}`, which the application reads, was deleted{}", if *.anew { " and created anew" } else { "" })]
+    TopicDeleted {
+        /// The topic.
+        topic: String,
+        /// Whether there is another one of this name now.
+        anew: bool,
+    },
+    /// For this long, nothing could be committed: each attempt was begun again from the last commit.
+    #[error(
+        "nothing could be committed for {after:?}, though it was begun again and again; the last reason: {why}"
+    )]
+    NoProgress {
+        /// How long it was tried.
+        after: Duration,
+        /// The last reason.
+        why: String,
     },
     /// A closure of the topology panicked.
     #[error("a stream thread panicked: {0}")]

@@ -1,12 +1,13 @@
 //! How much an application has still to process.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use klamm_client::TopicPartition;
 
 use super::error::StreamsError;
 use super::shared::Shared;
-use crate::streams::topology::TopologyInner;
+use crate::streams::topology::{TopicName, TopologyInner};
 
 /// Records between the group's committed offsets and the ends of all topics read.
 ///
@@ -14,18 +15,21 @@ use crate::streams::topology::TopologyInner;
 /// written, so a topic downstream shows them when it is looked at after that. Zero everywhere then means that
 /// nothing is left anywhere.
 pub(super) async fn lag(shared: &Shared) -> Result<u64, StreamsError> {
-    let mut consumers = shared.consumer.subscribe();
-    let started = consumers.wait_for(Option::is_some).await.map_err(|_| StreamsError::Closed)?.clone();
-    let consumer = started.ok_or(StreamsError::Closed)?;
+    let consumer = shared.started().await.ok_or(StreamsError::Closed)?;
     let mut left = 0;
     for sub_topology in upstream_first(&shared.topology) {
-        let mut partitions = Vec::new();
+        let (mut partitions, mut ends) = (Vec::new(), HashMap::new());
         for topic in &shared.topology.sub_topologies[sub_topology].sources {
             let name: Arc<str> = topic.in_application(shared.group()).into();
             let count = shared.client.partition_count(&name).await?;
-            partitions.extend((0..count).map(|partition| TopicPartition::new(Arc::clone(&name), partition)));
+            let of_topic: Vec<_> =
+                (0..count).map(|partition| TopicPartition::new(Arc::clone(&name), partition)).collect();
+            // Of a committed transaction of the application, the markers may still be on their way to its own topics.
+            // What others have not committed may never count.
+            let reader = if matches!(topic, TopicName::Internal(_)) { &shared.ends } else { &consumer };
+            ends.extend(reader.end_offsets(&of_topic).await?);
+            partitions.extend(of_topic);
         }
-        let ends = consumer.end_offsets(&partitions).await?;
         let committed = consumer.committed(&partitions).await?;
         let unread: Vec<_> = partitions.iter().filter(|p| !committed.contains_key(p)).cloned().collect();
         let beginnings = match unread.is_empty() {

@@ -7,27 +7,49 @@
 //! ```
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
-//! - `topics`: internal topics. `pump`: records to workers, rebalances. `worker`: the threads. `outbox`:
-//!   outputs to the producer, commits to the group. `restore`: changelogs to stores. `lag`: what is left to
-//!   process. `stores`: queries.
+//! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics. `upkeep`: looks after them.
+//! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`, `engines`, `commit`:
+//!   their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
+//!   what they have in common; `trouble`: what their errors mean.
+//! - `lag`: what is left to process. `stores`: queries.
 //!
 //! At least once: a commit makes every output and changelog record durable, then commits the input offsets, then writes
 //! the stores together with the changelog offsets they lead to. A crash before the offsets repeats work; one after them
-//! leaves stores that are behind their changelogs and are restored from there. Nothing is lost in between.
+//! leaves stores that are behind their changelogs and are restored from there. Nothing is lost in between. Nothing
+//! leaves a member that its group may have gone on without.
+//!
+//! Exactly once: outputs, changelog records and offsets are one transaction; the stores follow it. Whatever ends a
+//! transaction otherwise, or a member's time in its group, drops what the tasks hold: they begin again from the last
+//! commit, where their stores are.
 
 mod app;
+mod assignor;
+mod clock;
+mod commit;
 mod config;
+mod directory;
+mod engines;
 mod error;
+mod global;
 mod lag;
 mod outbox;
 mod pump;
+mod records;
 mod remember;
 mod restore;
+mod rewind;
+mod running;
 mod shared;
+mod slice;
 mod start;
 mod state;
 mod stores;
+mod tasks;
 mod topics;
+mod transactions;
+mod trouble;
+mod upkeep;
 mod worker;
 
 pub use app::{StreamsApp, StreamsMetrics};

@@ -1,15 +1,18 @@
-//! From a worker thread to the network: outputs to the producer, offsets to the group. One per worker, so that
-//! its messages stay in order.
+//! From a worker thread to the network, at least once: outputs to the producer, offsets to the group. One per worker,
+//! with a producer of its own, so that its messages stay in order and what it has not sent can be taken back.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use klamm_client::{ProduceError, Producer, Record, TopicPartition};
+use klamm_client::{ConfigError, Producer, RecordMetadata, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
-use super::shared::{Shared, lock};
+use super::records::Records;
+use super::rewind::{self, Lost};
+use super::shared::{Background, Shared, lock};
+use super::trouble::{Patience, Trouble, Verdict, member, verdict};
 use crate::streams::node::{Output, OutputKind, TopicId};
 
 /// Batches of outputs that may wait for the producer; a worker that is ahead waits.
@@ -20,116 +23,182 @@ pub(super) type ChangelogOffsets = HashMap<(TopicId, i32), i64>;
 
 /// What a worker sends.
 pub(super) enum Outgoing {
-    /// Records of a task on this partition.
-    Outputs { partition: i32, outputs: Vec<Output> },
-    /// Answer when everything before is acknowledged.
-    Flush { reply: oneshot::Sender<Result<ChangelogOffsets, StreamsError>> },
-    /// Commit input offsets.
-    Commit { offsets: HashMap<TopicPartition, i64>, reply: oneshot::Sender<Result<(), StreamsError>> },
+    /// Records of a task on this partition, which belongs to a member of this generation.
+    Outputs { generation: i32, partition: i32, outputs: Vec<Output> },
+    /// Commit input offsets, after everything before is acknowledged.
+    Commit {
+        generation: i32,
+        offsets: HashMap<TopicPartition, i64>,
+        reply: oneshot::Sender<Result<Committed, Trouble>>,
+    },
+    /// Nothing since the last commit counts: these tasks are to begin again from there.
+    Void(Lost),
+    /// These tasks are to begin again, though nothing is wrong with others.
+    Again(Lost),
+}
+
+/// What a commit came to.
+#[derive(Debug)]
+pub(super) struct Committed {
+    /// How far changelogs are written.
+    pub(super) changelogs: ChangelogOffsets,
+    /// Whether the offsets are committed. If not, everything stays as it is for the next commit.
+    pub(super) offsets: bool,
 }
 
 /// Serves a worker until it ends.
-pub(super) async fn serve(shared: Arc<Shared>, producer: Producer, mut incoming: mpsc::Receiver<Outgoing>) {
-    let fate = Arc::new(Fate {
-        shared: Arc::clone(&shared),
-        failed: AtomicBool::new(false),
-        changelogs: Mutex::default(),
-    });
-    let mut outbox = Outbox { shared, producer, fate, partition_counts: HashMap::new() };
+pub(super) async fn serve(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Outgoing>) {
+    let lookups = Background::new();
+    let mut outbox = match Outbox::new(&shared) {
+        Ok(outbox) => outbox,
+        Err(error) => return shared.fail(error.into()),
+    };
     while let Some(message) = incoming.recv().await {
         match message {
-            Outgoing::Outputs { partition, outputs } => {
-                for output in outputs {
-                    if let Err(error) = outbox.send(partition, output).await {
-                        outbox.fate.fail(error);
-                    }
+            Outgoing::Outputs { generation, partition, outputs } => {
+                outbox.outputs(generation, partition, outputs).await;
+            }
+            Outgoing::Commit { generation, offsets, reply } => {
+                reply.send(outbox.commit(generation, offsets).await).ok();
+            }
+            Outgoing::Void(lost) => {
+                if let Err(error) = outbox.take_back() {
+                    return shared.fail(error.into());
                 }
+                lookups.spawn("streams-rewind", rewind::look_up(Arc::clone(&shared), lost));
             }
-            Outgoing::Flush { reply } => {
-                reply.send(outbox.flush().await).ok();
-            }
-            Outgoing::Commit { offsets, reply } => {
-                reply.send(outbox.commit(offsets).await).ok();
+            Outgoing::Again(lost) => {
+                lookups.spawn("streams-rewind", rewind::look_up(Arc::clone(&shared), lost));
             }
         }
     }
+    // Everything that counts was flushed by a commit.
 }
 
 struct Outbox {
     shared: Arc<Shared>,
+    records: Records,
     producer: Producer,
     fate: Arc<Fate>,
-    partition_counts: HashMap<TopicId, i32>,
+    patience: Patience,
 }
 
 /// What became of the records so far.
+#[derive(Default)]
 struct Fate {
-    shared: Arc<Shared>,
-    failed: AtomicBool,
+    trouble: Mutex<Option<Trouble>>,
     changelogs: Mutex<ChangelogOffsets>,
 }
 
 impl Fate {
     /// Nothing commits any more once a record is lost.
-    fn fail(&self, error: StreamsError) {
-        self.failed.store(true, Ordering::Release);
-        self.shared.fail(error);
+    fn is_sealed(&self, trouble: Trouble) {
+        lock(&self.trouble).get_or_insert(trouble);
+    }
+
+    fn told(
+        &self,
+        changelog: Option<(TopicId, i32)>,
+        told: Result<RecordMetadata, klamm_client::ProduceError>,
+    ) {
+        match (told, changelog) {
+            (Ok(metadata), Some(changelog)) => {
+                let mut changelogs = lock(&self.changelogs);
+                let next = changelogs.entry(changelog).or_insert(0);
+                *next = (*next).max(metadata.offset + 1);
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => self.is_sealed(Trouble::of_record(error)),
+        }
     }
 }
 
 impl Outbox {
-    async fn send(&mut self, task_partition: i32, output: Output) -> Result<(), StreamsError> {
-        let Output { topic, kind, key, value, timestamp_ms, headers } = output;
-        let partition = match (kind, &key) {
-            (OutputKind::Changelog, _) => Some(task_partition),
-            (OutputKind::Partition(partition), _) => Some(partition),
-            (OutputKind::ByKeyPrefix(length), Some(key)) => {
-                let count = self.partition_count(topic).await?;
-                Some(klamm_client::producer::partition_for_key(key.get(..length).unwrap_or(key), count))
+    fn new(shared: &Arc<Shared>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            shared: Arc::clone(shared),
+            records: Records::new(shared),
+            producer: producer(shared)?,
+            fate: Arc::default(),
+            patience: Patience::default(),
+        })
+    }
+
+    /// What is not sent yet is not sent any more; what becomes of the rest does not matter.
+    fn take_back(&mut self) -> Result<(), ConfigError> {
+        self.producer = producer(&self.shared)?;
+        self.fate = Arc::default();
+        Ok(())
+    }
+
+    async fn outputs(&mut self, generation: i32, partition: i32, outputs: Vec<Output>) {
+        if lock(&self.fate.trouble).is_some() {
+            return;
+        }
+        if let Err(trouble) = member(&self.shared, generation).await {
+            return self.fate.is_sealed(trouble);
+        }
+        for output in outputs {
+            if let Err(trouble) = self.send(partition, output).await {
+                return self.fate.is_sealed(trouble);
             }
-            _ => None,
-        };
-        let record = Record {
-            topic: self.shared.topic_name(topic),
-            partition,
-            key,
-            value,
-            headers: headers.to_vec(),
-            timestamp_ms: Some(timestamp_ms),
-        };
+        }
+    }
+
+    async fn send(&mut self, task_partition: i32, output: Output) -> Result<(), Trouble> {
+        let changelog = (output.kind == OutputKind::Changelog).then_some((output.topic, task_partition));
+        let record = self.records.record(task_partition, output).await.map_err(Trouble::Fatal)?;
         let fate = Arc::clone(&self.fate);
-        let callback = move |result: Result<klamm_client::RecordMetadata, ProduceError>| match result {
-            Ok(metadata) if kind == OutputKind::Changelog => {
-                let mut changelogs = lock(&fate.changelogs);
-                let next = changelogs.entry((topic, task_partition)).or_insert(0);
-                *next = (*next).max(metadata.offset + 1);
+        let sent = self.producer.send_with(record, move |told| fate.told(changelog, told)).await;
+        sent.map_err(|error| Trouble::of_record(error.into()))
+    }
+
+    async fn commit(
+        &mut self,
+        generation: i32,
+        offsets: HashMap<TopicPartition, i64>,
+    ) -> Result<Committed, Trouble> {
+        let committed = self.try_commit(generation, offsets).await;
+        match committed {
+            Ok(committed) => {
+                self.patience.committed();
+                Ok(committed)
             }
-            Ok(_) => {}
-            Err(error) => fate.fail(error.into()),
+            Err(trouble) => Err(self.patience.after(trouble)),
+        }
+    }
+
+    async fn try_commit(
+        &self,
+        generation: i32,
+        offsets: HashMap<TopicPartition, i64>,
+    ) -> Result<Committed, Trouble> {
+        // An error of a record is told to its callback.
+        drop(self.producer.flush().await);
+        if let Some(trouble) = lock(&self.fate.trouble).take() {
+            return Err(trouble);
+        }
+        let changelogs = std::mem::take(&mut *lock(&self.fate.changelogs));
+        if offsets.is_empty() {
+            return Ok(Committed { changelogs, offsets: true });
+        }
+        let consumer = self.shared.consumer().ok_or_else(|| Trouble::void("the application is starting"))?;
+        let Err(error) = consumer.commit(offsets).await else {
+            return Ok(Committed { changelogs, offsets: true });
         };
-        Ok(self.producer.send_with(record, callback).await?)
-    }
-
-    async fn partition_count(&mut self, topic: TopicId) -> Result<i32, StreamsError> {
-        if let Some(count) = self.partition_counts.get(&topic) {
-            return Ok(*count);
+        match verdict(&error) {
+            Verdict::Passing => {
+                tracing::warn!(application = %self.shared.group(), %error, "offsets not committed yet");
+                Ok(Committed { changelogs, offsets: false })
+            }
+            Verdict::NotMember => Err(Trouble::Refused { why: error.to_string(), generation }),
+            Verdict::Fatal => Err(Trouble::Fatal(StreamsError::Consume(error))),
         }
-        let count = self.shared.client.partition_count(&self.shared.topic_name(topic)).await?;
-        self.partition_counts.insert(topic, count);
-        Ok(count)
     }
+}
 
-    async fn flush(&self) -> Result<ChangelogOffsets, StreamsError> {
-        self.producer.flush().await?;
-        if self.fate.failed.load(Ordering::Acquire) {
-            return Err(StreamsError::Closed);
-        }
-        Ok(std::mem::take(&mut *lock(&self.fate.changelogs)))
-    }
-
-    async fn commit(&self, offsets: HashMap<TopicPartition, i64>) -> Result<(), StreamsError> {
-        let mut consumer = self.shared.consumer.subscribe();
-        let started = consumer.wait_for(Option::is_some).await.map_err(|_| StreamsError::Closed)?.clone();
-        Ok(started.ok_or(StreamsError::Closed)?.commit(offsets).await?)
-    }
+/// Records leave within half of a session after they are given: see [`member`].
+fn producer(shared: &Shared) -> Result<Producer, ConfigError> {
+    let within = (shared.config.session_timeout / 2).max(shared.config.linger + Duration::from_millis(100));
+    shared.client.producer().linger(shared.config.linger).delivery_timeout(within).build()
 }

@@ -1,16 +1,17 @@
 //! From the consumer group to the workers: records, and the coming and going of partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use klamm_client::{Consumer, ConsumerRecord, ConsumerRecords, RebalanceListener, TopicPartition};
-use tokio::sync::{oneshot, watch};
+use klamm_client::{BatchRoom, Consumer, ConsumerRecord, ConsumerRecords, RebalanceListener, TopicPartition};
+use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
-use super::shared::{Command, Flow, Shared};
+use super::rewind::{self, Rewound};
+use super::shared::{Command, Flow, Route, Shared};
 use super::state::AppState;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::task::TaskId;
@@ -30,7 +31,13 @@ impl From<ConsumerRecord> for Incoming {
 }
 
 /// Hands records to the workers until the application closes or fails; then leaves the group, which revokes everything.
-pub(super) async fn run(shared: Arc<Shared>, mut consumer: Consumer, mut close: watch::Receiver<bool>) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut consumer: Consumer,
+    mut rewound: mpsc::UnboundedReceiver<Rewound>,
+) {
+    let mut close = shared.close.subscribe();
+    let handle = consumer.handle();
     let mut idle_check = tokio::time::interval(IDLE_CHECK);
     idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut without_tasks = 0;
@@ -39,7 +46,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut consumer: Consumer, mut close: 
             break;
         }
         tokio::select! {
-            batch = consumer.next_batch() => match batch {
+            // With batches that have no records, only the markers of transactions: they move the position, too.
+            batch = consumer.next_batch_within(|_| BatchRoom::UNLIMITED) => match batch {
                 Some(Ok(batch)) => hand_over(&shared, batch),
                 Some(Err(error)) if error.is_retriable() => {
                     tracing::warn!(application = %shared.group(), %error, "reading goes on after an error");
@@ -48,6 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut consumer: Consumer, mut close: 
                 None => shared.fail(StreamsError::Closed),
             },
             _ = close.changed() => {}
+            Some(rewound) = rewound.recv() => rewind::go_back(&shared, &handle, &rewound),
             _ = idle_check.tick() => {
                 find_idle(&shared);
                 without_tasks = if is_spare(&shared) { without_tasks + 1 } else { 0 };
@@ -71,8 +80,9 @@ fn hand_over(shared: &Shared, batch: ConsumerRecords) {
     let next_offset = batch.next_offset;
     let records = batch.records.into_iter().map(Incoming::from).collect();
     let batch = IncomingBatch { records, next_offset, is_last };
+    let (task, epoch, topic) = (flow.task, flow.route.epoch, flow.topic);
     // A worker that ended told why.
-    shared.workers[flow.worker].send(Command::Records { task: flow.task, topic: flow.topic, batch }).ok();
+    shared.workers[flow.route.worker].send(Command::Records { task, epoch, topic, batch }).ok();
     if pause && let Some(consumer) = shared.consumer() {
         consumer.pause(std::slice::from_ref(&flow.partition));
         // The worker may have caught up, and resumed, before the pause: then nobody else would resume.
@@ -97,7 +107,7 @@ fn find_idle(shared: &Shared) {
     for flow in routes.flows.values() {
         let waits = inputs[&flow.task] > 1 && flow.queued.load(Ordering::Acquire) == 0;
         if waits && consumer.lag(&flow.partition) == Some(0) && !flow.caught_up.swap(true, Ordering::AcqRel) {
-            shared.workers[flow.worker].send(Command::Wake).ok();
+            shared.workers[flow.route.worker].send(Command::Wake).ok();
         }
     }
 }
@@ -112,37 +122,31 @@ impl RebalanceListener for Rebalances {
     async fn assigned(&self, partitions: &[TopicPartition]) {
         let Some(shared) = self.shared.upgrade() else { return };
         tracing::info!(application = %shared.group(), partitions = partitions.len(), "partitions assigned");
+        let Some(consumer) = shared.started().await else { return };
+        // Whoever commits later than this generation lasts is refused, whatever it still has to say.
+        let generation = consumer.group_metadata().map_or(-1, |member| member.generation);
         let mut tasks: BTreeMap<TaskId, Vec<Arc<Flow>>> = BTreeMap::new();
-        {
-            let mut routes = shared.routes();
-            let read: Vec<_> = partitions.iter().filter_map(|p| Some((p, shared.task_of(p)?))).collect();
-            let new: BTreeSet<TaskId> = read.iter().map(|(_, (task, _))| *task).collect();
-            // Before the tasks can be seen: whoever sees them running may rely on them.
-            let new = new.into_iter().filter(|task| !routes.tasks.contains_key(task)).collect::<Vec<_>>();
-            shared.starting.fetch_add(new.len(), Ordering::AcqRel);
-            shared.settle();
-            for task in new {
-                let worker = least_busy(&routes.tasks, shared.workers.len());
-                routes.tasks.insert(task, worker);
-            }
-            for (partition, (task, topic)) in read {
-                let Some(worker) = routes.tasks.get(&task).copied() else { continue };
-                let flow = Arc::new(Flow {
-                    partition: partition.clone(),
-                    topic,
-                    task,
-                    worker,
-                    queued: AtomicUsize::new(0),
-                    paused: AtomicBool::new(false),
-                    caught_up: AtomicBool::new(false),
-                });
-                routes.flows.insert(partition.clone(), Arc::clone(&flow));
-                tasks.entry(task).or_default().push(flow);
-            }
+        let mut routes = shared.routes();
+        let read: Vec<_> = partitions.iter().filter_map(|p| Some((p, shared.task_of(p)?))).collect();
+        let new: BTreeSet<TaskId> = read.iter().map(|(_, (task, _))| *task).collect();
+        // Before the tasks can be seen: whoever sees them running may rely on them.
+        let new = new.into_iter().filter(|task| !routes.tasks.contains_key(task)).collect::<Vec<_>>();
+        shared.starting.fetch_add(new.len(), Ordering::AcqRel);
+        shared.settle();
+        for task in new {
+            let worker = least_busy(&routes.tasks, shared.workers.len());
+            routes.tasks.insert(task, Route { worker, epoch: shared.next_epoch() });
         }
+        for (partition, (task, topic)) in read {
+            let Some(route) = routes.tasks.get(&task).copied() else { continue };
+            let flow = Arc::new(Flow::new(partition.clone(), topic, task, route, generation));
+            routes.flows.insert(partition.clone(), Arc::clone(&flow));
+            tasks.entry(task).or_default().push(flow);
+        }
+        // While the routes are held: a revoke comes after it.
         for (task, flows) in tasks {
-            let worker = flows[0].worker;
-            shared.workers[worker].send(Command::Assign { task, flows }).ok();
+            let Route { worker, epoch } = flows[0].route;
+            shared.workers[worker].send(Command::Assign { task, epoch, flows }).ok();
         }
     }
 
@@ -173,8 +177,10 @@ impl Rebalances {
             let mut routes = shared.routes();
             for partition in partitions {
                 let Some(flow) = routes.flows.remove(partition) else { continue };
-                if routes.tasks.remove(&flow.task).is_some() {
-                    by_worker.entry(flow.worker).or_default().push(flow.task);
+                // A task goes as a whole: nobody else may have part of its stores.
+                if let Some(route) = routes.tasks.remove(&flow.task) {
+                    routes.flows.retain(|_, other| other.task != flow.task);
+                    by_worker.entry(route.worker).or_default().push(flow.task);
                 }
             }
         }
@@ -191,6 +197,6 @@ impl Rebalances {
     }
 }
 
-fn least_busy(tasks: &BTreeMap<TaskId, usize>, workers: usize) -> usize {
-    (0..workers).min_by_key(|worker| tasks.values().filter(|of| *of == worker).count()).unwrap_or(0)
+fn least_busy(tasks: &BTreeMap<TaskId, Route>, workers: usize) -> usize {
+    (0..workers).min_by_key(|worker| tasks.values().filter(|of| of.worker == *worker).count()).unwrap_or(0)
 }

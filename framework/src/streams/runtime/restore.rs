@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use klamm_client::{OffsetReset, TopicPartition};
+use klamm_client::admin::ConfigResource;
+use klamm_client::{BatchRoom, ConsumeError, Consumer, OffsetReset, TopicPartition};
+use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
@@ -12,10 +15,18 @@ use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
 use crate::streams::task::TaskId;
 
+/// How long compaction keeps tombstones where the topic does not say it (`delete.retention.ms`).
+const USUAL_TOMBSTONES_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// Asks for the changelogs of a task.
 pub(super) struct RestoreRequest {
     pub(super) task: TaskId,
+    pub(super) epoch: u64,
     pub(super) changelogs: Vec<ChangelogStart>,
+    /// What the task reads.
+    pub(super) inputs: Vec<TopicPartition>,
+    /// Ends when this incarnation of the task does.
+    pub(super) unwanted: oneshot::Receiver<()>,
 }
 
 /// A store and how much of its changelog it has.
@@ -23,6 +34,8 @@ pub(super) struct ChangelogStart {
     pub(super) topic: TopicId,
     pub(super) store: Arc<str>,
     pub(super) position: i64,
+    /// When it surely had all of its changelog, by this machine's clock.
+    pub(super) last_written_ms: Option<i64>,
 }
 
 /// Serves the requests of one worker, several at a time.
@@ -32,83 +45,193 @@ pub(super) async fn serve(
     mut requests: mpsc::UnboundedReceiver<RestoreRequest>,
 ) {
     let restores = Background::new();
-    while let Some(request) = requests.recv().await {
+    while let Some(mut request) = requests.recv().await {
         let shared = Arc::clone(&shared);
         restores.spawn("streams-restore", async move {
-            if let Err(error) = restore(&shared, worker, request).await {
+            let (_keep, unwanted) = oneshot::channel();
+            let unwanted = std::mem::replace(&mut request.unwanted, unwanted);
+            let restored = tokio::select! {
+                biased;
+                _ = unwanted => return,
+                restored = (Restore { shared: &shared, worker, request }).run() => restored,
+            };
+            if let Err(error) = restored {
                 shared.fail(error);
             }
         });
     }
 }
 
-async fn restore(shared: &Shared, worker: usize, request: RestoreRequest) -> Result<(), StreamsError> {
-    let RestoreRequest { task, changelogs } = request;
-    let partition =
-        |topic: TopicId| TopicPartition::new(Arc::clone(&shared.names[topic.0 as usize]), task.partition);
-    let topics: HashMap<TopicPartition, TopicId> =
-        changelogs.iter().map(|changelog| (partition(changelog.topic), changelog.topic)).collect();
-    let partitions: Vec<TopicPartition> = topics.keys().cloned().collect();
-    let mut consumer = shared
-        .client
-        .consumer()
-        .assign(partitions.clone())
-        .auto_offset_reset(OffsetReset::Earliest)
-        .start()
-        .await?;
-    let handle = consumer.handle();
-    let ends = handle.end_offsets(&partitions).await?;
-    let beginnings = handle.beginning_offsets(&partitions).await?;
-    let mut open = HashMap::new();
-    for changelog in changelogs {
-        let partition = partition(changelog.topic);
-        let end = ends.get(&partition).copied().unwrap_or(0);
-        if changelog.position > end {
-            return Err(StreamsError::AheadOfChangelog {
-                task,
-                store: changelog.store.to_string(),
-                position: changelog.position,
-                end,
-                directory: shared.task_directory(task).display().to_string(),
-            });
+struct Restore<'a> {
+    shared: &'a Shared,
+    worker: usize,
+    request: RestoreRequest,
+}
+
+/// What a store lacks of its changelog.
+struct Missing {
+    topic: TopicId,
+    end: i64,
+}
+
+impl Restore<'_> {
+    async fn run(self) -> Result<(), StreamsError> {
+        let shared = self.shared;
+        if shared.config.is_exactly_once() {
+            // What the last owner was about to commit is decided when this answers, and from then on the group refuses
+            // its offsets: the changelogs end where the offsets say.
+            let consumer = shared.consumer().ok_or(StreamsError::Closed)?;
+            again(|| consumer.committed(&self.request.inputs)).await?;
         }
-        let begin = changelog.position.max(beginnings.get(&partition).copied().unwrap_or(0));
-        if begin < end {
-            tracing::info!(%task, store = %changelog.store, records = end - begin, "restoring");
-            handle.seek(&partition, begin)?;
-            open.insert(partition, end);
-        } else {
-            handle.pause(std::slice::from_ref(&partition));
-        }
-    }
-    while !open.is_empty() {
-        let batch = match consumer.next_batch().await {
-            Some(Ok(batch)) => batch,
-            Some(Err(error)) if error.is_retriable() => {
-                tracing::warn!(%task, %error, "the restore goes on after an error");
-                continue;
+        let partitions: Vec<TopicPartition> =
+            self.request.changelogs.iter().map(|changelog| self.partition(changelog.topic)).collect();
+        // With what is not committed yet: of the last transactions, the markers may still be on their way.
+        let ends = again(|| shared.ends.end_offsets(&partitions)).await?;
+        let beginnings = again(|| shared.ends.beginning_offsets(&partitions)).await?;
+        let mut open = HashMap::new();
+        let mut starts = Vec::new();
+        for changelog in &self.request.changelogs {
+            let partition = self.partition(changelog.topic);
+            let end = ends.get(&partition).copied().unwrap_or(0);
+            let beginning = beginnings.get(&partition).copied().unwrap_or(0);
+            self.check_end(changelog, end)?;
+            if let Some(why) = self.is_stale(changelog, beginning, end).await? {
+                return self.tell(Command::Rebuild {
+                    task: self.request.task,
+                    epoch: self.request.epoch,
+                    why,
+                });
             }
-            Some(Err(error)) => return Err(error.into()),
-            None => return Err(StreamsError::Closed),
-        };
-        let partition = batch.topic_partition();
-        let (Some(end), Some(topic)) = (open.get(&partition).copied(), topics.get(&partition).copied())
-        else {
-            continue;
-        };
-        let next_offset = batch.next_offset;
-        let records: Vec<Incoming> = batch.records.into_iter().map(Incoming::from).collect();
-        let (done, applied) = oneshot::channel();
-        let command = Command::Restored { task, topic, records, next_offset, done };
-        shared.workers[worker].send(command).map_err(|_| StreamsError::Closed)?;
-        if applied.await.is_err() {
-            return Ok(()); // The worker ended, and told why.
+            let begin = changelog.position.max(beginning);
+            if begin < end {
+                let task = self.request.task;
+                tracing::info!(%task, store = %changelog.store, records = end - begin, "restoring");
+                starts.push((partition.clone(), begin));
+                open.insert(partition, Missing { topic: changelog.topic, end });
+            }
         }
-        if next_offset >= end {
-            handle.pause(std::slice::from_ref(&partition));
-            open.remove(&partition);
+        if !open.is_empty() {
+            let consumer = shared.client.consumer().assign(open.keys().cloned());
+            let consumer =
+                consumer.auto_offset_reset(OffsetReset::Earliest).isolation(shared.config.isolation());
+            let mut consumer = consumer.start().await?;
+            for (partition, begin) in starts {
+                consumer.handle().seek(&partition, begin)?;
+            }
+            if !self.read(&mut consumer, open).await? {
+                return Ok(());
+            }
+            consumer.close().await?;
+        }
+        self.tell(Command::RestoreEnded { task: self.request.task, epoch: self.request.epoch })
+    }
+
+    fn check_end(&self, changelog: &ChangelogStart, end: i64) -> Result<(), StreamsError> {
+        if changelog.position <= end {
+            return Ok(());
+        }
+        let task = self.request.task;
+        let directory = self.shared.task_directory(task).display().to_string();
+        let (store, position) = (changelog.store.to_string(), changelog.position);
+        Err(StreamsError::AheadOfChangelog { task, store, position, end, directory })
+    }
+
+    /// Why the rest of a changelog does not bring a store up to date: what was deleted there since may have left no
+    /// trace.
+    async fn is_stale(
+        &self,
+        changelog: &ChangelogStart,
+        beginning: i64,
+        end: i64,
+    ) -> Result<Option<String>, StreamsError> {
+        let (store, position) = (&changelog.store, changelog.position);
+        if position == 0 || position == end {
+            return Ok(None);
+        }
+        if position < beginning {
+            return Ok(Some(format!(
+                "store {store} is at offset {position}, its changelog begins at {beginning}"
+            )));
+        }
+        let Some(then) = changelog.last_written_ms else { return Ok(None) };
+        let age_ms = SystemClock.now_ms().saturating_sub(then);
+        let kept_ms = self.tombstones_ms(changelog.topic).await;
+        let stale = age_ms >= kept_ms;
+        Ok(stale.then(|| {
+            format!("store {store} is {age_ms} ms old, its changelog tells of deletions for {kept_ms} ms")
+        }))
+    }
+
+    async fn tombstones_ms(&self, topic: TopicId) -> i64 {
+        let name = &self.shared.names[topic.0 as usize];
+        let resource = ConfigResource::topic(Arc::clone(name));
+        let described = self.shared.client.admin().describe_configs(std::slice::from_ref(&resource)).await;
+        let entries = described.ok().and_then(|mut described| described.remove(&resource)?.ok());
+        let entry = entries.into_iter().flatten().find(|entry| &*entry.name == "delete.retention.ms");
+        entry.and_then(|entry| entry.value?.parse().ok()).unwrap_or(USUAL_TOMBSTONES_MS)
+    }
+
+    /// Reads until nothing is missing; whether the task is still there.
+    async fn read(
+        &self,
+        consumer: &mut Consumer,
+        mut open: HashMap<TopicPartition, Missing>,
+    ) -> Result<bool, StreamsError> {
+        let handle = consumer.handle();
+        while !open.is_empty() {
+            let batch = match consumer.next_batch_within(|_| BatchRoom::UNLIMITED).await {
+                Some(Ok(batch)) => batch,
+                Some(Err(error)) if error.is_retriable() => {
+                    tracing::warn!(task = %self.request.task, %error, "the restore goes on after an error");
+                    continue;
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(StreamsError::Closed),
+            };
+            let partition = batch.topic_partition();
+            let Some(Missing { topic, end }) = open.get(&partition) else { continue };
+            let (next_offset, end) = (batch.next_offset, *end);
+            let (done, applied) = oneshot::channel();
+            self.tell(Command::Restored {
+                task: self.request.task,
+                epoch: self.request.epoch,
+                topic: *topic,
+                records: batch.records.into_iter().map(Incoming::from).collect(),
+                next_offset,
+                done,
+            })?;
+            if applied.await.is_err() {
+                return Ok(false);
+            }
+            if next_offset >= end {
+                handle.pause(std::slice::from_ref(&partition));
+                open.remove(&partition);
+            }
+        }
+        Ok(true)
+    }
+
+    fn partition(&self, topic: TopicId) -> TopicPartition {
+        TopicPartition::new(Arc::clone(&self.shared.names[topic.0 as usize]), self.request.task.partition)
+    }
+
+    fn tell(&self, command: Command) -> Result<(), StreamsError> {
+        self.shared.workers[self.worker].send(command).map_err(|_| StreamsError::Closed)
+    }
+}
+
+/// Asks again while the cluster is away: a task that begins has nothing better to do.
+async fn again<T, F: Future<Output = Result<T, ConsumeError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, ConsumeError> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    loop {
+        match ask().await {
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(%error, "a restore waits");
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
         }
     }
-    shared.workers[worker].send(Command::RestoreEnded { task }).ok();
-    Ok(consumer.close().await?)
 }

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread::ThreadId;
 
-use klamm_client::{Client, ConsumerHandle, TopicPartition};
+use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, TopicPartition};
+use klamm_runtime::Clock;
 use klamm_runtime::Tasks;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 use super::config::StreamsConfig;
+use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::rewind::Rewound;
 use super::state::AppState;
 use crate::store::StateStore;
 use crate::streams::incoming::{Incoming, IncomingBatch};
@@ -26,6 +29,8 @@ pub(super) struct Shared {
     pub(super) client: Client,
     /// Where the application was started, for threads that wait for an answer.
     pub(super) runtime: tokio::runtime::Handle,
+    /// The client's clock, as every thread may ask it.
+    pub(super) clock: Arc<dyn Clock>,
     /// The sub-topology that reads each topic.
     pub(super) readers: HashMap<Arc<str>, (TopicId, usize)>,
     /// Topic names by id.
@@ -45,6 +50,16 @@ pub(super) struct Shared {
     pub(super) processed: AtomicU64,
     pub(super) restored: AtomicU64,
     pub(super) commits: AtomicU64,
+    /// The next incarnation of a task.
+    pub(super) epochs: AtomicU64,
+    /// Whether processing rests.
+    pub(super) paused: AtomicBool,
+    /// Where tasks that lost what they did since the last commit go on, for the pump.
+    pub(super) rewound: async_mpsc::UnboundedSender<Rewound>,
+    /// For ends of logs that count what is not committed yet.
+    pub(super) ends: ConsumerHandle,
+    /// Held until the last thread is gone.
+    pub(super) directory: Option<StateDirectory>,
     /// How many workers are between committing offsets and writing their stores.
     pub(super) committing: watch::Sender<usize>,
     /// By worker.
@@ -57,16 +72,25 @@ pub(super) type Partitions = BTreeMap<i32, Weak<dyn StateStore>>;
 /// Where the records of each partition go.
 #[derive(Default)]
 pub(super) struct Routes {
-    pub(super) tasks: BTreeMap<TaskId, usize>,
+    pub(super) tasks: BTreeMap<TaskId, Route>,
     pub(super) flows: BTreeMap<TopicPartition, Arc<Flow>>,
 }
 
-/// The records of one partition between the pump and a worker.
+/// Who has a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) worker: usize,
+    pub(super) epoch: u64,
+}
+
+/// The records of one partition between the pump and a worker, for one incarnation of its task.
 pub(super) struct Flow {
     pub(super) partition: TopicPartition,
     pub(super) topic: TopicId,
     pub(super) task: TaskId,
-    pub(super) worker: usize,
+    pub(super) route: Route,
+    /// The group's generation in which the partition was given to this member.
+    pub(super) generation: i32,
     /// Records handed to the worker and not processed yet.
     pub(super) queued: AtomicUsize,
     pub(super) paused: AtomicBool,
@@ -74,24 +98,28 @@ pub(super) struct Flow {
     pub(super) caught_up: AtomicBool,
 }
 
-/// What a worker is told.
+/// What a worker is told. A task's epoch tells its incarnations apart: what was meant for an earlier one, that of
+/// before a rebalance for instance, must not reach the next.
 pub(super) enum Command {
     /// Make this task, fed by these partitions.
-    Assign { task: TaskId, flows: Vec<Arc<Flow>> },
+    Assign { task: TaskId, epoch: u64, flows: Vec<Arc<Flow>> },
     /// Give these tasks up, after a commit unless they are lost.
     Revoke { tasks: Vec<TaskId>, commit: bool, done: oneshot::Sender<()> },
     /// Records for a task.
-    Records { task: TaskId, topic: TopicId, batch: IncomingBatch },
+    Records { task: TaskId, epoch: u64, topic: TopicId, batch: IncomingBatch },
     /// Changelog records for a restoring task.
     Restored {
         task: TaskId,
+        epoch: u64,
         topic: TopicId,
         records: Vec<Incoming>,
         next_offset: i64,
         done: oneshot::Sender<()>,
     },
     /// All changelogs of a task are read.
-    RestoreEnded { task: TaskId },
+    RestoreEnded { task: TaskId, epoch: u64 },
+    /// What a task has on disk is of no use: remove it, and begin with its changelogs.
+    Rebuild { task: TaskId, epoch: u64, why: String },
     /// Look again: a partition has nothing more.
     Wake,
     /// Commit all tasks; `done` hears of it.
@@ -115,8 +143,16 @@ impl Shared {
         named.or_else(|| self.topology.graph.routed.name(topic)).unwrap_or_default()
     }
 
+    pub(super) fn next_epoch(&self) -> u64 {
+        self.epochs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
     pub(super) fn task_directory(&self, task: TaskId) -> PathBuf {
-        self.config.state_dir.join(&*self.config.application_id).join(task.to_string())
+        self.config.directory().join(task.to_string())
     }
 
     /// Stops the application with its first error.
@@ -125,6 +161,7 @@ impl Shared {
         // Parts that end because the application closes find each other gone; that is no failure.
         let is_closing = matches!(error, StreamsError::Closed) && *self.close.borrow();
         if failure.is_none() && !is_closing {
+            let error = told_by_group(error);
             tracing::error!(application = %self.group(), %error, "the application stops");
             *failure = Some(Arc::new(error));
             self.close.send_replace(true);
@@ -137,6 +174,12 @@ impl Shared {
 
     pub(super) fn consumer(&self) -> Option<ConsumerHandle> {
         self.consumer.borrow().clone()
+    }
+
+    /// The group's consumer, as soon as it is started.
+    pub(super) async fn started(&self) -> Option<ConsumerHandle> {
+        let mut consumers = self.consumer.subscribe();
+        consumers.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// The task that reads a partition.
@@ -177,6 +220,16 @@ impl Shared {
             // A worker that ended commits nothing more; its failure is told elsewhere.
             committed.await.ok();
         }
+    }
+}
+
+/// The guarantee is part of what members of the group agree on: it has an assignor of its own.
+fn told_by_group(error: StreamsError) -> StreamsError {
+    match error {
+        StreamsError::Consume(ConsumeError::Group { code: ErrorCode::InconsistentGroupProtocol, group }) => {
+            StreamsError::MixedGuarantees { application: group.to_string() }
+        }
+        other => other,
     }
 }
 

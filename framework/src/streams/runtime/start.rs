@@ -1,21 +1,26 @@
 //! From a topology and its settings to a running application.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
-use klamm_client::{Assignor, Client, OffsetReset, Producer};
-use tokio::sync::{mpsc as async_mpsc, watch};
+use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition};
+use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 use super::app::StreamsApp;
+use super::assignor::ExactlyOnceRange;
+use super::clock::RuntimeClock;
 use super::config::StreamsConfig;
+use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::outbox::{self, OUTBOX_MESSAGES};
 use super::pump::{self, Rebalances};
+use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
 use super::worker::{self, WorkerLinks};
-use super::{remember, restore, topics};
+use super::{clock, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner};
 
@@ -37,41 +42,38 @@ impl Topology {
                 builder.client_id(Arc::clone(&config.application_id)).build().await?
             }
         };
-        remember::remember(&topology, &config).await?;
         topics::prepare(&topology, &config, &client).await?;
-        let producer = client.producer().linger(config.linger).build()?;
+        let directory = match config.is_exactly_once() || is_stateful(&topology) {
+            true => Some(StateDirectory::take(config.directory()).await?),
+            false => None,
+        };
+        remember::remember(&topology, &config).await?;
+        let ends = client.consumer().assign(NOTHING).start().await?;
 
         let (workers, commands): (Vec<_>, Vec<_>) =
             (0..config.threads).map(|_| mpsc::channel::<Command>()).unzip();
+        let (rewinds, rewound) = async_mpsc::unbounded_channel();
         let (ended_sender, ended) = watch::channel(false);
-        let shared = Arc::new(shared(topology, config, client, workers));
+        let shared = Shared {
+            directory: directory,
+            ..shared(topology, config, client, workers, rewinds, ends.handle())
+        };
+        let shared = Arc::new(shared);
         let background = Background::new();
         // From here on, dropping the application ends what was started.
         let app = StreamsApp { shared: Arc::clone(&shared), ended, _background: background.clone() };
-        for (index, commands) in commands.into_iter().enumerate() {
-            start_worker(&shared, &background, &producer, index, commands)?;
-        }
-        let consumer = shared
-            .client
-            .consumer()
-            .group(Arc::clone(shared.group()))
-            .topics(shared.readers.keys().cloned())
-            // Tasks need the same partition number of all their topics; the range assignor gives that.
-            .assignor(Assignor::Range)
-            .auto_offset_reset(OffsetReset::Earliest)
-            .auto_offset_reset_of({
-                let resets = shared.topology.offset_resets();
-                move |topic| resets.get(topic).copied()
-            })
-            .session_timeout(shared.config.session_timeout)
-            .rebalance_listener(Arc::new(Rebalances { shared: Arc::downgrade(&shared) }))
-            .start()
-            .await?;
+        let threads: Result<Vec<_>, _> = (0..)
+            .zip(commands)
+            .map(|(index, commands)| start_worker(&shared, &background, index, commands))
+            .collect();
+        let threads = threads?;
+        global::start(&shared, &background).await?;
+        let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
 
         let timed = Arc::clone(&shared);
         background.spawn("streams-commit-timer", async move {
-            let mut due = tokio::time::interval(timed.config.commit_interval);
+            let mut due = tokio::time::interval(timed.config.commit_every());
             due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             due.tick().await;
             loop {
@@ -79,12 +81,15 @@ impl Topology {
                 timed.tell_all(|| Command::Commit { done: None });
             }
         });
-        let close = shared.close.subscribe();
+        background.spawn("streams-topics", upkeep::watch_sources(Arc::clone(&shared)));
+        background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
         background.spawn("streams-pump", async move {
-            pump::run(Arc::clone(&shared), consumer, close).await;
+            pump::run(Arc::clone(&shared), consumer, rewound).await;
             shared.tell_all(|| Command::Stop);
-            if let Err(error) = producer.close().await {
-                shared.fail(error.into());
+            drop(ends);
+            for ended in threads {
+                // Told by being dropped: its stores are closed then.
+                ended.await.ok();
             }
             let last = if shared.has_failed() { AppState::Failed } else { AppState::Closed };
             shared.state.send_replace(last);
@@ -94,13 +99,53 @@ impl Topology {
     }
 }
 
-fn shared(
+/// Whether anything is kept on disk.
+fn is_stateful(topology: &TopologyInner) -> bool {
+    let mut stores = topology.sub_topologies.iter().flat_map(|part| topology.stores_of(part));
+    cfg!(feature = "streams") && stores.any(|store| store.persistent)
+}
+
+const NOTHING: [TopicPartition; 0] = [];
+
+/// Joins the group.
+async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
+    let session = shared.config.session_timeout;
+    let builder = shared
+        .client
+        .consumer()
+        .group(Arc::clone(shared.group()))
+        .topics(shared.readers.keys().cloned())
+        .auto_offset_reset(OffsetReset::Earliest)
+        .auto_offset_reset_of({
+            let resets = shared.topology.offset_resets();
+            move |topic| resets.get(topic).copied()
+        })
+        .isolation(shared.config.isolation())
+        .session_timeout(session)
+        // Often enough that a member is sure of itself for half of a session, one lost heartbeat included.
+        .heartbeat_interval(LONGEST_HEARTBEAT.min(session / 6))
+        .rebalance_listener(Arc::new(Rebalances { shared: Arc::downgrade(shared) }));
+    // Tasks need the same partition number of all their topics; the range assignor gives that.
+    let builder = match shared.config.is_exactly_once() {
+        false => builder.assignor(Assignor::Range),
+        true => builder.custom_assignor(Arc::new(ExactlyOnceRange)),
+    };
+    Ok(builder.start().await?)
+}
+
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(3);
+
+pub(super) fn shared(
     topology: Arc<TopologyInner>,
     config: StreamsConfig,
     client: Client,
     workers: Vec<mpsc::Sender<Command>>,
+    rewound: async_mpsc::UnboundedSender<Rewound>,
+    ends: ConsumerHandle,
 ) -> Shared {
     let names = topology.topic_names(&config.application_id);
+    let runtime = tokio::runtime::Handle::current();
+    let clock = Arc::new(RuntimeClock { clock: Arc::clone(client.clock()), runtime: runtime.clone() });
     let mut readers = HashMap::new();
     for (index, sub_topology) in topology.sub_topologies.iter().enumerate() {
         for topic in &sub_topology.sources {
@@ -114,7 +159,8 @@ fn shared(
         topology,
         config,
         client,
-        runtime: tokio::runtime::Handle::current(),
+        clock,
+        runtime,
         readers,
         names,
         workers,
@@ -128,27 +174,41 @@ fn shared(
         processed: AtomicU64::new(0),
         restored: AtomicU64::new(0),
         commits: AtomicU64::new(0),
+        epochs: AtomicU64::new(0),
+        paused: AtomicBool::new(false),
+        rewound,
+        ends,
+        directory: None,
         committing: watch::Sender::new(0),
         dropped: Mutex::default(),
     }
 }
 
+/// Starts a thread; gives what ends with it.
 fn start_worker(
     shared: &Arc<Shared>,
     background: &Background,
-    producer: &Producer,
     index: usize,
     commands: mpsc::Receiver<Command>,
-) -> Result<(), StreamsError> {
+) -> Result<oneshot::Receiver<()>, StreamsError> {
     let (outbox, outgoing) = async_mpsc::channel(OUTBOX_MESSAGES);
     let (restores, requests) = async_mpsc::unbounded_channel();
-    background.spawn("streams-outbox", outbox::serve(Arc::clone(shared), producer.clone(), outgoing));
+    match &shared.directory {
+        Some(directory) if shared.config.is_exactly_once() => {
+            let name = format!("{}-{}-{index}", shared.group(), directory.process_id());
+            background.spawn("streams-outbox", transactions::serve(Arc::clone(shared), name, outgoing));
+        }
+        _ => background.spawn("streams-outbox", outbox::serve(Arc::clone(shared), outgoing)),
+    }
     background.spawn("streams-restore", restore::serve(Arc::clone(shared), index, requests));
-    let links = WorkerLinks { shared: Arc::clone(shared), commands, outbox, restores };
+    let wake_at_ms = watch::Sender::new(None);
+    background.spawn("streams-clock", clock::serve(Arc::clone(shared), index, wake_at_ms.subscribe()));
+    let links = WorkerLinks { shared: Arc::clone(shared), commands, outbox, restores, wake_at_ms };
     // A dedicated thread: stores block, and tasks keep a core busy.
-    std::thread::Builder::new()
-        .name(format!("streams-{index}"))
-        .spawn(move || worker::run(links))
-        .map(drop)
-        .map_err(StreamsError::Thread)
+    let (lives, ended) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name(format!("streams-{index}")).spawn(move || {
+        let _lives = lives;
+        worker::run(links);
+    });
+    thread.map(|_| ended).map_err(StreamsError::Thread)
 }

@@ -1,26 +1,22 @@
 //! A stream thread: runs its tasks' loops and commits them. It waits on its channel only, and never on the network but
 //! while a commit is under way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak, mpsc};
 
-use klamm_client::{ConsumeError, TopicPartition};
-use tokio::sync::{mpsc as async_mpsc, oneshot};
+use tokio::sync::{mpsc as async_mpsc, watch};
+use tokio::time::Instant;
 
 use super::error::StreamsError;
 use super::outbox::{ChangelogOffsets, Outgoing};
-use super::restore::{ChangelogStart, RestoreRequest};
-use super::shared::{Command, Committing, Flow, Shared, lock};
-use crate::store::{MemoryStore, StateStore, StoreError};
-#[cfg(feature = "streams")]
-use crate::store::{StoreMemory, TaskDatabase};
-use crate::streams::node::{AskPartitionCount, Dropped, StoreSpec};
-use crate::streams::task::{Task, TaskId, TaskOptions};
-
-/// Records that a task processes before the channel is looked at again.
-const SLICE_RECORDS: usize = 1_000;
+use super::restore::RestoreRequest;
+use super::running::Running;
+use super::shared::{Command, Shared};
+use super::slice::ROUND;
+use crate::streams::error::TaskError;
+use crate::streams::node::Dropped;
+use crate::streams::task::{Task, TaskId};
 
 /// What a thread is started with.
 pub(super) struct WorkerLinks {
@@ -28,13 +24,21 @@ pub(super) struct WorkerLinks {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) outbox: async_mpsc::Sender<Outgoing>,
     pub(super) restores: async_mpsc::UnboundedSender<RestoreRequest>,
+    /// When a task wants to be told the time, should nothing else happen before.
+    pub(super) wake_at_ms: watch::Sender<Option<i64>>,
 }
 
 /// Runs until the application is gone. A failure or panic of a task stops the application.
 pub(super) fn run(links: WorkerLinks) {
     let shared = Arc::downgrade(&links.shared);
-    let (tasks, changelogs) = (BTreeMap::new(), ChangelogOffsets::new());
-    let mut worker = Worker { links, tasks, changelogs, dropped_before: Dropped::default() };
+    let mut worker = Worker {
+        links,
+        tasks: BTreeMap::new(),
+        waiting: BTreeSet::new(),
+        changelogs: ChangelogOffsets::new(),
+        dropped_before: Dropped::default(),
+        next: None,
+    };
     // What a panic leaves half done is never committed: the worker and its tasks are dropped right after.
     let ended = catch_unwind(AssertUnwindSafe(|| worker.work()));
     let failure = match ended {
@@ -52,28 +56,25 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("no message").to_owned()
 }
 
-struct Worker {
-    links: WorkerLinks,
-    tasks: BTreeMap<TaskId, Running>,
+pub(super) struct Worker {
+    pub(super) links: WorkerLinks,
+    pub(super) tasks: BTreeMap<TaskId, Running>,
+    /// Tasks that are to begin again, until the pump has gone back.
+    pub(super) waiting: BTreeSet<TaskId>,
     /// How far the changelogs are written, since the last commit.
-    changelogs: ChangelogOffsets,
+    pub(super) changelogs: ChangelogOffsets,
     /// Of tasks that are closed.
-    dropped_before: Dropped,
-}
-
-struct Running {
-    task: Task,
-    flows: Vec<Arc<Flow>>,
-    restoring: bool,
-    /// Positions as last committed.
-    committed: HashMap<TopicPartition, i64>,
-    processed_at_commit: u64,
+    pub(super) dropped_before: Dropped,
+    /// Where the next round begins: after the task that had the last slice of one that was over too soon.
+    pub(super) next: Option<TaskId>,
 }
 
 impl Worker {
     fn work(&mut self) -> Result<(), StreamsError> {
         loop {
-            let command = match self.tasks.values_mut().any(Running::is_ready) {
+            self.turn()?;
+            let ready = !self.links.shared.is_paused() && self.tasks.values_mut().any(Running::is_ready);
+            let command = match ready {
                 true => match self.links.commands.try_recv() {
                     Ok(command) => Some(command),
                     Err(mpsc::TryRecvError::Empty) => None,
@@ -92,31 +93,51 @@ impl Worker {
         }
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), StreamsError> {
+    /// Tells the tasks the time, and the clock when one of them wants to be told again.
+    fn turn(&mut self) -> Result<(), StreamsError> {
+        let shared = &self.links.shared;
+        if shared.is_paused() {
+            return Ok(());
+        }
+        let now_ms = shared.clock.now_ms();
+        let mut next: Option<i64> = None;
+        let mut failed = None;
+        for (id, running) in self.tasks.iter_mut().filter(|(_, running)| !running.is_restoring()) {
+            match running.task.turn(now_ms) {
+                Ok(due) => next = [next, due].into_iter().flatten().min(),
+                Err(source) => {
+                    failed = Some((*id, source));
+                    break;
+                }
+            }
+            send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
+        }
+        self.links.wake_at_ms.send_if_modified(|at| std::mem::replace(at, next) != next);
+        match failed {
+            Some((id, source)) => self.failed(id, source),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn obey(&mut self, command: Command) -> Result<(), StreamsError> {
         match command {
-            Command::Assign { task, flows } => self.assign(task, flows)?,
+            Command::Assign { task, epoch, flows } => self.assign(task, epoch, flows)?,
             Command::Revoke { tasks, commit, done } => {
                 self.revoke(&tasks, commit)?;
                 done.send(()).ok();
             }
-            Command::Records { task, topic, batch } => {
-                if let Some(running) = self.tasks.get_mut(&task) {
+            Command::Records { task, epoch, topic, batch } => {
+                if let Some(running) = self.incarnation(task, epoch) {
                     running.task.add(topic, batch);
                 }
             }
-            Command::Restored { task, topic, records, next_offset, done } => {
-                if let Some(running) = self.tasks.get_mut(&task) {
-                    for store in running.task.stores() {
-                        let mut store = store.borrow_mut();
-                        if store.changelog() == Some(topic) {
-                            store.restore(&records, next_offset)?;
-                        }
-                    }
-                    self.links.shared.restored.fetch_add(records.len() as u64, Ordering::Relaxed);
+            Command::Restored { task, epoch, topic, records, next_offset, done } => {
+                if self.restored(task, epoch, topic, &records, next_offset)? {
+                    done.send(()).ok();
                 }
-                done.send(()).ok();
             }
-            Command::RestoreEnded { task } => self.restore_ended(task),
+            Command::RestoreEnded { task, epoch } => self.restore_ended(task, epoch),
+            Command::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why)?,
             Command::Wake | Command::Stop => {}
             Command::Commit { done } => {
                 self.commit()?;
@@ -128,24 +149,56 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives every ready task a slice, and commits when the changes take too much memory.
+    /// The task, unless it is another incarnation of it by now.
+    pub(super) fn incarnation(&mut self, id: TaskId, epoch: u64) -> Option<&mut Running> {
+        self.tasks.get_mut(&id).filter(|running| running.epoch == epoch)
+    }
+
+    /// Gives ready tasks a slice each, and commits when the changes take too much memory.
     fn process(&mut self) -> Result<(), StreamsError> {
-        let limit = self.links.shared.config.buffered_records;
-        let mut uncommitted_bytes = 0;
-        for (id, running) in &mut self.tasks {
-            let mut processed = 0;
-            while processed < SLICE_RECORDS && running.is_ready() {
-                let step = running.process_next(limit, &self.links.shared);
-                match step.map_err(|source| StreamsError::Task { task: *id, source })? {
-                    true => processed += 1,
-                    false => break,
+        let until = Instant::now() + ROUND;
+        let after = self.next.take();
+        let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
+        let (before, from): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| after.is_some_and(|at| *id <= at));
+        let in_turn: Vec<TaskId> = from.into_iter().chain(before).collect();
+        let share = ROUND / u32::try_from(in_turn.len()).unwrap_or(u32::MAX).max(1);
+        for id in in_turn {
+            let Some(running) = self.tasks.get_mut(&id) else { continue };
+            match running.slice(share, &self.links.shared) {
+                Ok(()) => {
+                    let generation = running.generation;
+                    send_outputs(&self.links.outbox, generation, &mut running.task)?;
                 }
+                Err(source) => return self.failed(id, source),
             }
-            self.links.shared.processed.fetch_add(processed as u64, Ordering::Relaxed);
-            uncommitted_bytes += running.task.uncommitted_bytes();
-            send_outputs(&self.links.outbox, &mut running.task)?;
+            if Instant::now() >= until {
+                self.next = Some(id);
+                break;
+            }
         }
-        if uncommitted_bytes > self.memory_share() { self.commit() } else { Ok(()) }
+        let uncommitted: usize = self.tasks.values().map(|running| running.task.uncommitted_bytes()).sum();
+        let mut asked = false;
+        for running in self.tasks.values_mut() {
+            asked |= running.task.take_commit_request();
+        }
+        if asked || uncommitted > self.memory_share() { self.commit() } else { Ok(()) }
+    }
+
+    /// One task cannot go on. What others did is committed, unless it shares a transaction with what that one did.
+    fn failed(&mut self, id: TaskId, source: TaskError) -> Result<(), StreamsError> {
+        if let TaskError::Store(damage) = &source
+            && super::engines::is_damaged(damage)
+        {
+            return self.put_aside(id, &damage.to_string());
+        }
+        self.tasks.remove(&id);
+        if !self.links.shared.config.is_exactly_once()
+            && let Err(error) = self.commit()
+        {
+            tracing::warn!(application = %self.links.shared.group(), %error, "not committed before the end");
+        }
+        Err(StreamsError::Task { task: id, source })
     }
 
     /// How much memory uncommitted changes may take on this thread.
@@ -156,281 +209,17 @@ impl Worker {
         let total = if config.cache_bytes == 0 { UNCACHED_LIMIT_BYTES } else { config.cache_bytes };
         total / config.threads
     }
-
-    /// Outputs and changelogs first, then the input offsets, the stores last: a store that is behind its changelog is
-    /// restored from it, while one that is ahead of the committed offsets would count records twice.
-    fn commit(&mut self) -> Result<(), StreamsError> {
-        let mut changed = false;
-        for (id, running) in &mut self.tasks {
-            if running.task.processed() == running.processed_at_commit {
-                continue;
-            }
-            changed = true;
-            running.task.flush().map_err(|source| StreamsError::Task { task: *id, source })?;
-            send_outputs(&self.links.outbox, &mut running.task)?;
-        }
-        if !changed {
-            return Ok(());
-        }
-        #[expect(clippy::iter_over_hash_type, reason = "each changelog has an entry of its own")]
-        for (changelog, offset) in self.flush_outbox()? {
-            let written = self.changelogs.entry(changelog).or_insert(0);
-            *written = offset.max(*written);
-        }
-        // Whoever sees the offsets committed must not see the stores as they were before.
-        let _committing = Committing::begin(&self.links.shared);
-        let offsets = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();
-        if !self.commit_offsets(offsets)? {
-            return Ok(());
-        }
-        for (id, running) in &mut self.tasks {
-            let committed = running.commit_stores(&self.changelogs);
-            committed.map_err(|source| StreamsError::Task { task: *id, source })?;
-        }
-        self.changelogs.clear();
-        let mut dropped = self.dropped_before;
-        self.tasks.values().for_each(|running| dropped.add(running.task.dropped()));
-        lock(&self.links.shared.dropped).insert(std::thread::current().id(), dropped);
-        self.links.shared.commits.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Waits until all outputs are acknowledged.
-    fn flush_outbox(&self) -> Result<ChangelogOffsets, StreamsError> {
-        let (reply, flushed) = oneshot::channel();
-        let sent = self.links.outbox.blocking_send(Outgoing::Flush { reply });
-        sent.map_err(|_| StreamsError::Closed)?;
-        flushed.blocking_recv().map_err(|_| StreamsError::Closed)?
-    }
-
-    /// Commits input offsets; whether the group took them. If not, everything stays as it is for the next commit.
-    fn commit_offsets(&mut self, offsets: HashMap<TopicPartition, i64>) -> Result<bool, StreamsError> {
-        let (reply, committed) = oneshot::channel();
-        let sent = self.links.outbox.blocking_send(Outgoing::Commit { offsets: offsets.clone(), reply });
-        sent.map_err(|_| StreamsError::Closed)?;
-        match committed.blocking_recv().map_err(|_| StreamsError::Closed)? {
-            Ok(()) => {
-                for running in self.tasks.values_mut() {
-                    running.committed.extend(running.own(&offsets));
-                }
-                Ok(true)
-            }
-            // Either the group moved on without this member, which is about to be told so, and the new owners repeat
-            // what was not committed; or the coordinator is away, and the next commit says the same and more.
-            Err(StreamsError::Consume(error)) if is_passing(&error) => {
-                tracing::warn!(application = %self.links.shared.group(), %error, "offsets not committed");
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn assign(&mut self, id: TaskId, flows: Vec<Arc<Flow>>) -> Result<(), StreamsError> {
-        let shared = Arc::clone(&self.links.shared);
-        if let Some(running) = self.tasks.get_mut(&id) {
-            running.flows.extend(flows);
-            return Ok(());
-        }
-        let at_task = |source| StreamsError::Task { task: id, source };
-        let options = TaskOptions { cache_bytes: shared.config.cache_bytes / shared.config.threads };
-        let mut engines = Engines::new(&shared, id);
-        let mut open = |spec: &StoreSpec| engines.open(spec);
-        let mut task =
-            Task::new(&shared.topology, id, shared.names.clone(), &mut open, options).map_err(at_task)?;
-        task.context_mut().ask_partition_count = Some(ask_partition_count(&shared));
-        task.context_mut().clock = Some(Arc::clone(shared.client.clock()));
-        let changelogs: Vec<ChangelogStart> = task
-            .stores()
-            .iter()
-            .filter_map(|store| {
-                let store = store.borrow();
-                let (topic, position) = (store.changelog()?, store.position().changelog_offset);
-                Some(ChangelogStart { topic, store: Arc::clone(store.name()), position })
-            })
-            .collect();
-        let restoring = !changelogs.is_empty();
-        let committed = HashMap::new();
-        self.tasks.insert(id, Running { task, flows, restoring, committed, processed_at_commit: 0 });
-        if restoring {
-            let asked = self.links.restores.send(RestoreRequest { task: id, changelogs });
-            asked.map_err(|_| StreamsError::Closed)?;
-        } else {
-            self.started(id);
-        }
-        Ok(())
-    }
-
-    fn restore_ended(&mut self, id: TaskId) {
-        let Some(running) = self.tasks.get_mut(&id) else { return };
-        if std::mem::take(&mut running.restoring) {
-            self.started(id);
-        }
-    }
-
-    /// Lets queries see the stores of a task that processes from now on.
-    fn started(&self, id: TaskId) {
-        let Some(running) = self.tasks.get(&id) else { return };
-        {
-            let mut published = lock(&self.links.shared.stores);
-            for store in running.task.stores() {
-                let store = store.borrow();
-                let engine = Arc::downgrade(&store.engine());
-                published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
-            }
-        }
-        self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
-        self.links.shared.settle();
-    }
-
-    fn revoke(&mut self, ids: &[TaskId], commit: bool) -> Result<(), StreamsError> {
-        if commit && !self.links.shared.has_failed() {
-            self.commit()?;
-        }
-        for id in ids {
-            let Some(running) = self.tasks.remove(id) else { continue };
-            if running.restoring {
-                self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
-            }
-            self.dropped_before.add(running.task.dropped());
-            for store in running.task.stores() {
-                let store = store.borrow();
-                if let Some(engines) = lock(&self.links.shared.stores).get_mut(&**store.name()) {
-                    engines.remove(&id.partition);
-                }
-                // What is on disk need not be restored.
-                store.engine().flush()?;
-            }
-        }
-        self.links.shared.settle();
-        Ok(())
-    }
 }
 
-/// For partitioners on this thread, which may wait.
-fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
-    let (client, runtime) = (shared.client.clone(), shared.runtime.clone());
-    Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
-}
-
-impl Running {
-    fn is_ready(&mut self) -> bool {
-        if self.restoring {
-            return false;
-        }
-        if self.flows.len() > 1 {
-            for flow in &self.flows {
-                if flow.queued.load(Ordering::Acquire) == 0 && flow.caught_up.load(Ordering::Acquire) {
-                    self.task.set_caught_up(flow.topic);
-                }
-            }
-        }
-        self.task.is_ready()
-    }
-
-    fn process_next(
-        &mut self,
-        limit: usize,
-        shared: &Shared,
-    ) -> Result<bool, crate::streams::error::TaskError> {
-        let Some(topic) = self.task.process_next()? else { return Ok(false) };
-        if let Some(flow) = self.flows.iter().find(|flow| flow.topic == topic)
-            && flow.processed(1, limit)
-            && let Some(consumer) = shared.consumer()
-        {
-            consumer.resume(std::slice::from_ref(&flow.partition));
-        }
-        Ok(true)
-    }
-
-    fn commit_stores(
-        &mut self,
-        changelogs: &ChangelogOffsets,
-    ) -> Result<(), crate::streams::error::TaskError> {
-        if self.task.processed() == self.processed_at_commit {
-            return Ok(());
-        }
-        let partition = self.task.id.partition;
-        let own = changelogs.iter().filter(|((_, of), _)| *of == partition);
-        self.task.commit_stores(&own.map(|((topic, _), offset)| (*topic, *offset)).collect())?;
-        self.processed_at_commit = self.task.processed();
-        Ok(())
-    }
-
-    fn uncommitted_offsets(&self) -> Vec<(TopicPartition, i64)> {
-        let partition = self.task.id.partition;
-        let position = |(topic, offset)| {
-            let partition = TopicPartition::new(Arc::clone(self.task.topic_name(topic)), partition);
-            (self.committed.get(&partition) != Some(&offset)).then_some((partition, offset))
-        };
-        self.task.positions().filter_map(position).collect()
-    }
-
-    fn own(&self, offsets: &HashMap<TopicPartition, i64>) -> Vec<(TopicPartition, i64)> {
-        let own = self.flows.iter().filter_map(|flow| offsets.get_key_value(&flow.partition));
-        own.map(|(partition, offset)| (partition.clone(), *offset)).collect()
-    }
-}
-
-fn is_passing(error: &ConsumeError) -> bool {
-    matches!(error, ConsumeError::Commit { .. }) || error.is_retriable()
-}
-
-fn send_outputs(outbox: &async_mpsc::Sender<Outgoing>, task: &mut Task) -> Result<(), StreamsError> {
+pub(super) fn send_outputs(
+    outbox: &async_mpsc::Sender<Outgoing>,
+    generation: i32,
+    task: &mut Task,
+) -> Result<(), StreamsError> {
     let outputs = task.take_outputs();
     if outputs.is_empty() {
         return Ok(());
     }
-    let sent = outbox.blocking_send(Outgoing::Outputs { partition: task.id.partition, outputs });
+    let sent = outbox.blocking_send(Outgoing::Outputs { generation, partition: task.id.partition, outputs });
     sent.map_err(|_| StreamsError::Closed)
-}
-
-/// Opens the stores of one task: those on disk in one database.
-struct Engines<'a> {
-    #[cfg_attr(not(feature = "streams"), allow(dead_code))]
-    shared: &'a Shared,
-    #[cfg_attr(not(feature = "streams"), allow(dead_code))]
-    task: TaskId,
-    #[cfg(feature = "streams")]
-    database: Option<Arc<TaskDatabase>>,
-}
-
-impl<'a> Engines<'a> {
-    fn new(shared: &'a Shared, task: TaskId) -> Self {
-        Self {
-            shared,
-            task,
-            #[cfg(feature = "streams")]
-            database: None,
-        }
-    }
-
-    fn open(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
-        match spec.persistent {
-            true => self.open_on_disk(spec),
-            false => Ok(Arc::new(MemoryStore::new())),
-        }
-    }
-
-    #[cfg(feature = "streams")]
-    fn open_on_disk(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
-        let database = match &self.database {
-            Some(database) => database,
-            None => {
-                let topology = &self.shared.topology;
-                let stores = topology.stores_of(&topology.sub_topologies[self.task.sub_topology]);
-                let names: Vec<&str> =
-                    stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
-                let memory = self.shared.config.store_memory.clone().unwrap_or_else(StoreMemory::shared);
-                let directory = self.shared.task_directory(self.task);
-                self.database.insert(TaskDatabase::open_when_free(&directory, &names, &memory)?)
-            }
-        };
-        Ok(Arc::new(database.store(&spec.name)?))
-    }
-
-    /// Without an engine for the disk, every store is in memory and comes back from its changelog.
-    #[cfg(not(feature = "streams"))]
-    fn open_on_disk(&mut self, _spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
-        Ok(Arc::new(MemoryStore::new()))
-    }
 }

@@ -1,11 +1,12 @@
 //! Nodes and edges, as the builder adds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use klamm_client::OffsetReset;
 
+use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;
 use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreLayout, StoreSpec};
 use crate::streams::policy::ErrorPolicy;
@@ -77,7 +78,15 @@ pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     pub(crate) parents: Vec<NodeId>,
     pub(crate) children: Vec<NodeId>,
+    /// Those who get what came too late for this node; their parent, too.
+    pub(crate) late: Vec<NodeId>,
     pub(crate) stores: Vec<String>,
+    /// The store that this node, a table, keeps its rows in; a view keeps none.
+    pub(crate) kept_in: Option<String>,
+    /// Whether what follows this node, a table, needs to know what a row was before.
+    pub(crate) sends_old_values: bool,
+    /// Whether this node, a table that keeps nothing, cannot tell what a row was before.
+    forgets_old_values: bool,
     /// Whether it writes a store; it may read others.
     pub(crate) writes: bool,
     /// What becomes of what it cannot process, unless the application says it for all.
@@ -93,6 +102,16 @@ pub(crate) struct Node {
 pub(crate) struct Repartition {
     /// As many partitions as the user said; otherwise as many as what is joined or upstream has.
     pub(crate) partitions: Option<i32>,
+    /// Whether it never has as many partitions as what is upstream, but always those of what it meets.
+    pub(crate) adopts: bool,
+}
+
+/// A table that every instance has all of.
+#[derive(Clone)]
+pub(crate) struct GlobalTable {
+    pub(crate) spec: StoreSpec,
+    /// Where its rows are, for all tasks of one application or test driver.
+    pub(crate) engine: Arc<dyn StateStore>,
 }
 
 /// Nodes and edges. Mistakes are collected, so that the fluent calls need not return results; `build` tells the first.
@@ -101,6 +120,10 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) stores: BTreeMap<String, StoreSpec>,
     pub(crate) repartitions: BTreeMap<TopicName, Repartition>,
+    /// The stores that remember what was forwarded last, for those who need to know what a row was before.
+    pub(crate) remembering: BTreeSet<String>,
+    /// By topic.
+    pub(crate) globals: BTreeMap<String, GlobalTable>,
     pub(crate) errors: Vec<TopologyError>,
     /// The policy of nodes without one.
     pub(crate) default_policy: Arc<ErrorPolicy>,
@@ -140,6 +163,14 @@ impl Graph {
     pub(crate) fn step(&mut self, parents: &[NodeId], operation: &str, factory: NodeFactory) -> NodeId {
         let name = self.path(parents, operation);
         self.add(name, NodeKind::Step { factory }, parents)
+    }
+
+    /// A node that gets what came too late for `parent`.
+    pub(crate) fn late(&mut self, parent: NodeId, factory: NodeFactory) -> NodeId {
+        let node = self.step(&[parent], "late", factory);
+        self.nodes[parent.0].children.retain(|child| *child != node);
+        self.nodes[parent.0].late.push(node);
+        node
     }
 
     pub(crate) fn sink(&mut self, parent: NodeId, topic: Option<TopicName>, factory: NodeFactory) -> NodeId {
@@ -195,7 +226,11 @@ impl Graph {
             kind,
             parents: parents.to_vec(),
             children: Vec::new(),
+            late: Vec::new(),
             stores: Vec::new(),
+            kept_in: None,
+            sends_old_values: false,
+            forgets_old_values: false,
             writes: false,
             policy: None,
             stamping: None,
@@ -219,6 +254,7 @@ impl Graph {
         let name = spec.name.to_string();
         self.check_name(&name);
         self.connect_store(node, &name);
+        self.nodes[node.0].kept_in = Some(name.clone());
         self.nodes[node.0].writes = true;
         if let (StoreLayout::KeyValue, Some(retention)) = (spec.layout, spec.retention) {
             self.errors.push(TopologyError::RetentionOfPlainStore { store: name.clone(), retention });
@@ -231,6 +267,31 @@ impl Graph {
         }
     }
 
+    /// A store that nodes come to use one by one.
+    pub(crate) fn add_store(&mut self, spec: StoreSpec) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        if self.stores.insert(name.clone(), spec).is_some() {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    /// Connects a store that must have been added.
+    pub(crate) fn use_store(&mut self, node: NodeId, store: &str) {
+        if self.stores.contains_key(store) {
+            self.write_store(node, store);
+        } else {
+            let (node, store) = (self.node(node).name.clone(), store.to_owned());
+            self.errors.push(TopologyError::UnknownStore { node, store });
+        }
+    }
+
+    /// Connects a store that the node writes.
+    pub(crate) fn write_store(&mut self, node: NodeId, store: &str) {
+        self.nodes[node.0].writes = true;
+        self.connect_store(node, store);
+    }
+
     pub(crate) fn connect_store(&mut self, node: NodeId, store: &str) {
         let stores = &mut self.nodes[node.0].stores;
         if !stores.iter().any(|known| known == store) {
@@ -238,12 +299,72 @@ impl Graph {
         }
     }
 
+    pub(crate) fn global(&mut self, topic: String, spec: StoreSpec) {
+        let name = spec.name.to_string();
+        self.check_name(&name);
+        let table = GlobalTable { spec, engine: Arc::new(MemoryStore::new()) };
+        if self.globals.insert(topic, table).is_some() || self.stores.contains_key(&name) {
+            self.errors.push(TopologyError::DuplicateStore(name));
+        }
+    }
+
+    /// The same with nothing in its global tables.
+    pub(crate) fn afresh(&self) -> Self {
+        let mut graph = self.clone();
+        graph.globals.values_mut().for_each(|table| table.engine = Arc::new(MemoryStore::new()));
+        graph
+    }
+
+    /// Lets the table `node` say with each change what the row was before. A view asks those it is a view of; a table
+    /// that is kept reads it from its store.
+    pub(crate) fn send_old_values(&mut self, node: NodeId) {
+        let asked = &mut self.nodes[node.0];
+        if std::mem::replace(&mut asked.sends_old_values, true) {
+            return;
+        }
+        match asked.kept_in.clone() {
+            Some(store) => {
+                self.remembering.insert(store);
+            }
+            None if asked.forgets_old_values => {
+                self.errors.push(TopologyError::OldValuesUnknown { node: asked.name.clone() });
+            }
+            None => asked.parents.clone().into_iter().for_each(|parent| self.send_old_values(parent)),
+        }
+    }
+
+    /// Whether a change of one of `stores` comes to `node` in the same step.
+    pub(crate) fn follows(&self, node: NodeId, stores: &[String]) -> bool {
+        let mut look = vec![node];
+        while let Some(id) = look.pop() {
+            let node = self.node(id);
+            if node.kept_in.as_ref().is_some_and(|store| stores.contains(store)) {
+                return true;
+            }
+            look.extend(&node.parents);
+        }
+        false
+    }
+
+    /// Says whether a join cannot tell what its rows were: one change may come to it from both sides, and the first
+    /// already sees what the second has not told.
+    pub(crate) fn forgets_old_values(&mut self, join: NodeId, forgets: bool) {
+        self.nodes[join.0].forgets_old_values = forgets;
+    }
+
     pub(crate) fn repartition(&mut self, name: &str, partitions: Option<i32>) -> TopicName {
         self.check_name(name);
         let topic = TopicName::repartition(name);
-        if self.repartitions.insert(topic.clone(), Repartition { partitions }).is_some() {
+        if self.repartitions.insert(topic.clone(), Repartition { partitions, adopts: false }).is_some() {
             self.errors.push(TopologyError::DuplicateRepartition(name.to_owned()));
         }
+        topic
+    }
+
+    /// A topic of the application that leads to where a table lies, and has as many partitions as that.
+    pub(crate) fn adopting(&mut self, name: &str) -> TopicName {
+        let topic = TopicName::Internal(name.to_owned());
+        self.repartitions.insert(topic.clone(), Repartition { partitions: None, adopts: true });
         topic
     }
 

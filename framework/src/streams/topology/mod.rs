@@ -31,7 +31,7 @@ pub struct Topology {
     pub(crate) inner: Arc<TopologyInner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TopologyInner {
     pub(crate) graph: Graph,
     pub(crate) sub_topologies: Vec<SubTopology>,
@@ -41,7 +41,7 @@ pub(crate) struct TopologyInner {
 }
 
 /// Nodes that are connected by edges or shared stores. Each runs as one task per partition.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SubTopology {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) sources: Vec<TopicName>,
@@ -65,6 +65,7 @@ impl Topology {
             topics.extend(sub_topology.sinks.iter().cloned());
         }
         topics.extend(graph.stores.keys().map(|store| TopicName::changelog(store)));
+        topics.extend(graph.globals.keys().cloned().map(TopicName::User));
         let nodes = (0..graph.nodes.len()).map(NodeId);
         let letters = nodes.filter_map(|node| graph.policy_of(node).dead_letter_topic());
         topics.extend(letters.map(|topic| TopicName::User(topic.to_owned())));
@@ -82,7 +83,7 @@ impl Topology {
 
     /// The same, with a policy for the operators that have none of their own.
     pub(crate) fn with_default_policy(&self, policy: &ErrorPolicy) -> Result<Self, TopologyError> {
-        let mut graph = self.inner.graph.clone();
+        let mut graph = self.inner.graph.afresh();
         graph.default_policy = Arc::new(policy.clone());
         Self::new(graph)
     }
@@ -104,6 +105,12 @@ impl Topology {
 }
 
 impl TopologyInner {
+    /// A store by its name.
+    pub(crate) fn store(&self, name: &str) -> Option<&StoreSpec> {
+        let mut globals = self.graph.globals.values().map(|table| &table.spec);
+        self.graph.stores.get(name).or_else(|| globals.find(|spec| &*spec.name == name))
+    }
+
     /// The name of a topic in the description: without the application's id.
     pub(crate) fn topic_name(&self, id: TopicId) -> String {
         match self.topics.get(id.0 as usize) {
@@ -150,10 +157,9 @@ impl TopologyInner {
     }
 
     pub(crate) fn known_stores(&self) -> String {
-        match self.graph.stores.is_empty() {
-            true => "none".to_owned(),
-            false => self.graph.stores.keys().cloned().collect::<Vec<_>>().join(", "),
-        }
+        let globals = self.graph.globals.values().map(|table| table.spec.name.to_string());
+        let names: Vec<String> = self.graph.stores.keys().cloned().chain(globals).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 }
 
@@ -196,7 +202,7 @@ fn divide(graph: &Graph) -> Vec<SubTopology> {
     let mut first_user: BTreeMap<String, usize> = BTreeMap::new();
     let mut first_reader: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        for child in &node.children {
+        for child in node.children.iter().chain(&node.late) {
             unite(index, child.0);
         }
         for store in &node.stores {

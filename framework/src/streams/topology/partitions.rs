@@ -71,7 +71,7 @@ pub(crate) fn plan_partitions(
                 sub_topology.sources.iter().map(|topic| count(topic, existing, &repartition)).collect();
             let Some(tasks) = counts.and_then(|counts| counts.into_iter().max()) else { continue };
             for topic in &sub_topology.sinks {
-                if topology.graph.repartitions.contains_key(topic) {
+                if topology.graph.repartitions.get(topic).is_some_and(|spec| !spec.adopts) {
                     repartition.entry(topic.clone()).or_insert(tasks);
                 }
             }
@@ -183,6 +183,40 @@ mod tests {
         let (topics, tasks) = plan(build, &[("users", 3), ("clicks", 8)]).unwrap();
         assert_eq!(topics, repartitioned(&[("clicks.select_key.join.users-table-repartition", 3)]));
         assert_eq!(tasks.iter().copied().max(), Some(8));
+    }
+
+    #[test]
+    fn s1_6_tables_that_are_joined_have_equally_many_partitions() {
+        let join = |streams: &mut StreamsBuilder| {
+            let users = streams.table::<String, String>("users");
+            let cities = streams.table::<String, String>("cities");
+            users.join(&cities, |user, city| format!("{user}{city}")).to_stream().to("out");
+        };
+        assert_eq!(plan(join, &[("users", 3), ("cities", 3)]).unwrap().1, [3]);
+        assert_eq!(
+            plan(join, &[("users", 3), ("cities", 8)]),
+            Err(PartitionError::NotCoPartitioned {
+                operators: "`users.join_left`, `cities.join_right`".to_owned(),
+                topics: "cities has 8, users has 3".to_owned(),
+            })
+        );
+    }
+
+    #[test]
+    fn s1_6_tables_that_are_joined_by_a_foreign_key_have_as_many_partitions_as_they_like() {
+        let join = |streams: &mut StreamsBuilder| {
+            let users = streams.table::<String, String>("users");
+            let orders = streams.table::<String, String>("orders").group_by(|k, v| (v.clone(), k.clone()));
+            let orders = orders.reduce("orders", |_, new| new.clone(), |old, _| old);
+            orders.foreign_key_join(&users, "joined", |_, user| user.clone(), |_, user| user.clone());
+        };
+        let (topics, tasks) = plan(join, &[("users", 5), ("orders", 3)]).unwrap();
+        let expected = repartitioned(&[
+            ("joined-subscription-registration-topic", 5),
+            ("joined-subscription-response-topic", 3),
+            ("orders-repartition", 3),
+        ]);
+        assert_eq!((topics, tasks), (expected, vec![5, 3, 3]));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! damage.rs   files that were damaged between two runs
 //! exactly_once.rs  a copier that works in transactions, kill after kill
 //! transactional.rs  processes with a transactional listener, kill after kill
+//! streams.rs  instances of a streams application, killed, paused and without their disks
 //! replays.rs  a replay of dead letters, kill after kill
 //! ```
 
@@ -19,6 +20,7 @@ mod exactly_once;
 mod kills;
 mod ledger;
 mod replays;
+mod streams;
 mod transactional;
 
 use std::time::Duration;

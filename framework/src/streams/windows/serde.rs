@@ -1,4 +1,4 @@
-//! Windows of time, and keys that carry one.
+//! How windowed keys are written: to topics as Kafka does, to stores as their changelogs have them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,86 +6,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::{Window, Windowed, millis};
 use crate::serde::{DefaultSerde, Serde, SerdeError};
 use crate::store::WindowLayout;
-
-/// Windows of fixed size that follow each other without gap or overlap, aligned to the Unix epoch.
-///
-/// A window takes records until stream time, the largest timestamp seen, is `grace` past its end. Grace is zero unless
-/// stated: records that come after the window's end are then late and dropped (see
-/// [`Dropped::late`](crate::streams::Dropped)).
-///
-/// ```
-/// use std::time::Duration;
-/// use klamm::streams::TumblingWindows;
-///
-/// let windows = TumblingWindows::of(Duration::from_secs(60)).grace(Duration::from_secs(5));
-/// assert_eq!(windows.size(), Duration::from_secs(60));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TumblingWindows {
-    size: Duration,
-    grace: Duration,
-}
-
-impl TumblingWindows {
-    /// Windows of `size`, in whole milliseconds.
-    pub fn of(size: Duration) -> Self {
-        Self { size, grace: Duration::ZERO }
-    }
-
-    /// Takes out-of-order records until stream time is this much past a window's end.
-    #[must_use]
-    pub fn grace(self, grace: Duration) -> Self {
-        Self { grace, ..self }
-    }
-
-    /// How long a window lasts.
-    pub fn size(&self) -> Duration {
-        self.size
-    }
-
-    pub(crate) fn size_ms(&self) -> i64 {
-        millis(self.size)
-    }
-
-    pub(crate) fn grace_ms(&self) -> i64 {
-        millis(self.grace)
-    }
-
-    /// How long a window changes, from its start.
-    pub(crate) fn lifetime(&self) -> Duration {
-        self.size.saturating_add(self.grace)
-    }
-
-    pub(crate) fn window_of(&self, timestamp_ms: i64) -> Window {
-        let size_ms = self.size_ms().max(1);
-        let start_ms = timestamp_ms - timestamp_ms.rem_euclid(size_ms);
-        Window { start_ms, end_ms: start_ms.saturating_add(size_ms) }
-    }
-}
-
-pub(crate) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A window: from its start, included, to its end, excluded. Milliseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Window {
-    /// The first millisecond.
-    pub start_ms: i64,
-    /// The first millisecond after it.
-    pub end_ms: i64,
-}
-
-/// A key and the window that its value is of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Windowed<K> {
-    /// The key.
-    pub key: K,
-    /// The window.
-    pub window: Window,
-}
 
 /// Writes windowed keys to topics as Kafka's `TimeWindowedSerde` does: the key and the window's start, 8 bytes
 /// big-endian. The partition is chosen by the key alone, so that all windows of a key stay together.
@@ -147,6 +70,59 @@ impl<K: DefaultSerde> DefaultSerde for Windowed<K> {
     type Serde = WindowedSerde<K::Serde>;
 }
 
+/// Writes the keys of sessions to topics as Kafka's `SessionWindowedSerde` does: the key, the session's end and its start,
+/// 8 bytes each, big-endian. The partition is chosen by the key alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SessionWindowedSerde<S>(pub S);
+
+impl<K: 'static, S: Serde<K>> Serde<Windowed<K>> for SessionWindowedSerde<S> {
+    fn serialize(&self, topic: &str, value: &Windowed<K>) -> Result<Bytes, SerdeError> {
+        let Window { start_ms, end_ms } = value.window;
+        Ok(WindowLayout::session_key(&self.0.serialize(topic, &value.key)?, start_ms, end_ms))
+    }
+
+    fn deserialize(&self, topic: &str, bytes: &Bytes) -> Result<Windowed<K>, SerdeError> {
+        let (key, window) = session_of::<K>(bytes)?;
+        Ok(Windowed { key: self.0.deserialize(topic, &key)?, window })
+    }
+
+    fn partition_bytes(&self, serialized: &[u8]) -> usize {
+        serialized.len().saturating_sub(2 * START_BYTES)
+    }
+}
+
+fn session_of<K>(bytes: &Bytes) -> Result<(Bytes, Window), SerdeError> {
+    let (key, start_ms, end_ms) = WindowLayout::split_session_key(bytes).ok_or_else(|| {
+        SerdeError::deserialize::<Windowed<K>>("session key", bytes.len(), "there is no start and end")
+    })?;
+    Ok((key, Window { start_ms, end_ms }))
+}
+
+/// Writes the keys of sessions as their store's changelog has them.
+pub(crate) struct SessionStoreKeySerde<K>(pub(crate) Arc<dyn Serde<K>>);
+
+impl<K> fmt::Debug for SessionStoreKeySerde<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionStoreKeySerde").field(&self.0).finish()
+    }
+}
+
+impl<K: 'static> Serde<Windowed<K>> for SessionStoreKeySerde<K> {
+    fn serialize(&self, topic: &str, value: &Windowed<K>) -> Result<Bytes, SerdeError> {
+        let Window { start_ms, end_ms } = value.window;
+        Ok(WindowLayout::session_key(&self.0.serialize(topic, &value.key)?, start_ms, end_ms))
+    }
+
+    fn deserialize(&self, topic: &str, bytes: &Bytes) -> Result<Windowed<K>, SerdeError> {
+        let (key, window) = session_of::<K>(bytes)?;
+        Ok(Windowed { key: self.0.deserialize(topic, &key)?, window })
+    }
+
+    fn is_null(&self, value: &Windowed<K>) -> bool {
+        self.0.is_null(&value.key)
+    }
+}
+
 /// Writes windowed keys as a window store's changelog has them.
 pub(crate) struct WindowStoreKeySerde<K> {
     pub(crate) inner: Arc<dyn Serde<K>>,
@@ -186,51 +162,11 @@ impl<K: 'static> Serde<Windowed<K>> for WindowStoreKeySerde<K> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::serde::{NullableSerde, StringSerde};
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn windows_are_aligned_to_the_epoch() {
-        let windows = TumblingWindows::of(ms(10));
-        assert_eq!(windows.window_of(0), Window { start_ms: 0, end_ms: 10 });
-        assert_eq!(windows.window_of(9), Window { start_ms: 0, end_ms: 10 });
-        assert_eq!(windows.window_of(10), Window { start_ms: 10, end_ms: 20 });
-        assert_eq!(windows.window_of(-1), Window { start_ms: -10, end_ms: 0 });
-    }
-
-    proptest! {
-        #[test]
-        fn a_time_lies_in_exactly_one_window(timestamp_ms in 0..i64::MAX, size_ms in 1..u64::MAX) {
-            let windows = TumblingWindows::of(ms(size_ms));
-            let window = windows.window_of(timestamp_ms);
-            prop_assert!(window.start_ms <= timestamp_ms && timestamp_ms < window.end_ms);
-            prop_assert_eq!(window.start_ms % windows.size_ms(), 0);
-            let size_ms = i64::try_from(size_ms).unwrap_or(i64::MAX);
-            prop_assert_eq!(window.end_ms, window.start_ms.saturating_add(size_ms), "the last one may be cut short");
-        }
-    }
-
-    #[test]
-    fn size_and_grace_are_whole_milliseconds() {
-        let windows = TumblingWindows::of(Duration::from_micros(10_999)).grace(ms(5));
-        assert_eq!(
-            (windows.size(), windows.size_ms(), windows.grace_ms()),
-            (Duration::from_micros(10_999), 10, 5)
-        );
-        assert_eq!(windows.lifetime(), Duration::from_micros(15_999));
-        assert_eq!(TumblingWindows::of(ms(10)).grace_ms(), 0, "none unless stated");
-        let forever = TumblingWindows::of(Duration::MAX).grace(Duration::MAX);
-        assert_eq!(
-            (forever.size_ms(), forever.grace_ms(), forever.lifetime()),
-            (i64::MAX, i64::MAX, Duration::MAX)
-        );
-        assert_eq!(forever.window_of(7), Window { start_ms: 0, end_ms: i64::MAX });
     }
 
     fn ab(start_ms: i64) -> Windowed<String> {

@@ -1,0 +1,472 @@
+//! The step that runs a user's processor.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use klamm_client::Headers;
+
+use super::ordered_store::{OrderedStore, Row};
+use super::wiring::Flush;
+use super::{Boundary, Children, Context, NodeFactory, Processor, Record, StoreCodec};
+use crate::listener::BoxError;
+use crate::store::{StoreError, prefix_end};
+use crate::streams::error::TaskError;
+use crate::streams::processor::{
+    InRecord, Processor as UserProcessor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef,
+    next_due_ms,
+};
+
+/// Rows that an iterator takes from a store at a time.
+const PAGE_ROWS: usize = 256;
+
+/// Something that is called when a clock says so.
+pub(crate) trait Punctuates {
+    /// Called once, before anything else.
+    fn init(&mut self, context: &mut Context) -> Result<(), TaskError>;
+    /// Calls what is due at the context's stream time.
+    fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError>;
+    /// Calls what is due at the context's wall clock.
+    fn on_wall_clock(&mut self, context: &mut Context) -> Result<(), TaskError>;
+    /// When the wall clock is due next.
+    fn next_wall_clock_ms(&self) -> Option<i64>;
+    fn close(&mut self);
+}
+
+/// A user's processor in a task.
+pub(crate) struct ProcessorStep<K, V, P: UserProcessor<K, V>>(Rc<RefCell<Inner<K, V, P>>>);
+
+struct Inner<K, V, P: UserProcessor<K, V>> {
+    processor: P,
+    parts: Parts<P::Key, P::Value>,
+    types: PhantomData<fn(K, V)>,
+}
+
+/// What a processor reaches through its context.
+struct Parts<K2, V2> {
+    boundary: Boundary,
+    stores: BTreeMap<Arc<str>, Connected>,
+    schedules: Vec<Schedule>,
+    next_id: u64,
+    children: Children<K2, V2>,
+}
+
+struct Connected {
+    store: Rc<RefCell<OrderedStore>>,
+    codec: Arc<dyn Any + Send + Sync>,
+    types: &'static str,
+}
+
+struct Schedule {
+    id: PunctuatorId,
+    kind: PunctuationType,
+    interval: Duration,
+    due_ms: i64,
+}
+
+impl<K: 'static, V: 'static, P: UserProcessor<K, V>> ProcessorStep<K, V, P> {
+    pub(crate) fn factory(
+        make: impl Fn() -> P + Send + Sync + 'static,
+        stores: Vec<StoreName>,
+    ) -> NodeFactory {
+        super::node::<K, V, _>(move |wiring, id| {
+            let children = wiring.children(id)?;
+            let mut connected = BTreeMap::new();
+            for StoreName(name) in &stores {
+                let (store, spec) = wiring.any_ordered_store(name)?;
+                let (codec, types) = (Arc::clone(&spec.codec), spec.types);
+                connected.insert(Arc::clone(name), Connected { store, codec, types });
+            }
+            let boundary = wiring.boundary(id);
+            let parts = Parts { boundary, stores: connected, schedules: Vec::new(), next_id: 0, children };
+            let inner = Rc::new(RefCell::new(Inner { processor: make(), parts, types: PhantomData }));
+            wiring.punctuates(Rc::clone(&inner) as Rc<RefCell<dyn Punctuates>>);
+            wiring.flush_at_commit(Rc::clone(&inner) as Rc<RefCell<dyn Flush>>);
+            Ok(Self(inner))
+        })
+    }
+}
+
+impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Processor<K, V> for ProcessorStep<K, V, P> {
+    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        let inner = &mut *self.0.borrow_mut();
+        let Record { key, value, timestamp_ms } = record;
+        let mut seen = ProcessorContext { context, parts: &mut inner.parts, timestamp_ms };
+        let done = inner.processor.process(&mut seen, InRecord { key, value, timestamp_ms });
+        done.map_err(failed)
+    }
+}
+
+/// An error of what follows is that one's; anything else is the processor's.
+fn failed(error: BoxError) -> TaskError {
+    match error.downcast::<TaskError>() {
+        Ok(error) => *error,
+        Err(error) => TaskError::User(error),
+    }
+}
+
+impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Inner<K, V, P> {
+    fn punctuate(
+        &mut self,
+        context: &mut Context,
+        kind: PunctuationType,
+        now_ms: i64,
+    ) -> Result<(), TaskError> {
+        let mut due = Vec::new();
+        for schedule in &mut self.parts.schedules {
+            if schedule.kind == kind && schedule.due_ms <= now_ms {
+                schedule.due_ms = next_due_ms(schedule.due_ms, schedule.interval, now_ms);
+                due.push(schedule.id);
+            }
+        }
+        for id in due {
+            // One may have been cancelled by the one before.
+            if !self.parts.schedules.iter().any(|schedule| schedule.id == id) {
+                continue;
+            }
+            // It belongs to no record.
+            context.headers = Headers::new();
+            context.place = None;
+            context.punctuated = true;
+            let Self { processor, parts, .. } = self;
+            let boundary = parts.boundary.clone();
+            let punctuation = Punctuation { id, kind, timestamp_ms: now_ms };
+            boundary.call(context, |context| {
+                let mut seen = ProcessorContext { context, parts, timestamp_ms: now_ms };
+                processor.punctuate(&mut seen, punctuation)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Punctuates for Inner<K, V, P> {
+    fn init(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let timestamp_ms = context.now_ms;
+        let Self { processor, parts, .. } = self;
+        let boundary = parts.boundary.clone();
+        let begin = |context: &mut Context| {
+            let mut seen = ProcessorContext { context, parts, timestamp_ms };
+            processor.init(&mut seen)
+        };
+        boundary.call(context, begin).map(drop)
+    }
+
+    fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let now_ms = context.stream_time_ms;
+        if now_ms < 0 {
+            return Ok(());
+        }
+        self.punctuate(context, PunctuationType::StreamTime, now_ms)
+    }
+
+    fn on_wall_clock(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let now_ms = context.now_ms;
+        self.punctuate(context, PunctuationType::WallClock, now_ms)
+    }
+
+    fn next_wall_clock_ms(&self) -> Option<i64> {
+        let wall_clock = |schedule: &&Schedule| schedule.kind == PunctuationType::WallClock;
+        self.parts.schedules.iter().filter(wall_clock).map(|schedule| schedule.due_ms).min()
+    }
+
+    fn close(&mut self) {
+        self.processor.close();
+    }
+}
+
+impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Flush for Inner<K, V, P> {
+    fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        for connected in self.parts.stores.values() {
+            // Nobody hears of changes but the changelog.
+            connected.store.borrow_mut().release(context);
+        }
+        Ok(())
+    }
+}
+
+/// What a [`Processor`](crate::streams::Processor) can do: forward, use its stores, ask the time, schedule.
+pub struct ProcessorContext<'a, K2, V2> {
+    context: &'a mut Context,
+    parts: &'a mut Parts<K2, V2>,
+    timestamp_ms: i64,
+}
+
+impl<K2, V2> std::fmt::Debug for ProcessorContext<'_, K2, V2> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessorContext")
+            .field("operator", &self.parts.boundary.operator)
+            .field("timestamp_ms", &self.timestamp_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K2: 'static, V2: 'static> ProcessorContext<'_, K2, V2> {
+    /// Hands a record to what follows, at the time of the record in work or of the punctuation. All that comes of it is
+    /// done when this returns.
+    ///
+    /// # Errors
+    /// What follows failed: hand the error on.
+    pub fn forward(&mut self, key: &K2, value: &V2) -> Result<(), TaskError> {
+        self.forward_at(key, value, self.timestamp_ms)
+    }
+
+    /// [`forward`](Self::forward) at another time, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_at(&mut self, key: &K2, value: &V2, timestamp_ms: i64) -> Result<(), TaskError> {
+        self.parts.children.forward(self.context, Record { key, value, timestamp_ms })
+    }
+
+    /// A store that the processor named in [`stores`](crate::streams::Processor::stores).
+    ///
+    /// # Errors
+    /// It did not name it.
+    pub fn store<K: 'static, V: 'static>(
+        &mut self,
+        store: &StoreRef<K, V>,
+    ) -> Result<ProcessorStore<'_, K, V>, StoreError> {
+        let Some(connected) = self.parts.stores.get(&store.name) else {
+            let known: Vec<&str> = self.parts.stores.keys().map(|name| &**name).collect();
+            let (store, known) = (store.name.to_string(), known.join(", "));
+            return Err(StoreError::NotConnected {
+                store,
+                operator: self.parts.boundary.operator.to_string(),
+                known,
+            });
+        };
+        let codec =
+            Arc::clone(&connected.codec).downcast::<StoreCodec<K, V>>().map_err(|_| StoreError::Types {
+                store: store.name.to_string(),
+                holds: connected.types,
+                asked: std::any::type_name::<(K, V)>(),
+            })?;
+        let store = Rc::clone(&connected.store);
+        Ok(ProcessorStore { context: self.context, store, codec, timestamp_ms: self.timestamp_ms })
+    }
+
+    /// Calls [`punctuate`](crate::streams::Processor::punctuate) every `interval`, as `kind` says.
+    pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> PunctuatorId {
+        let due_ms = match kind {
+            // With the first record.
+            PunctuationType::StreamTime => 0,
+            PunctuationType::WallClock => next_due_ms(self.context.now_ms, interval, self.context.now_ms),
+        };
+        self.schedule_at(due_ms, interval, kind)
+    }
+
+    /// [`schedule`](Self::schedule) with slots counted from `start_ms`, in milliseconds since the Unix epoch: with an hour
+    /// and 0, at every full hour (KIP-1146). A start in the past is the next of its slots.
+    pub fn schedule_from(
+        &mut self,
+        start_ms: i64,
+        interval: Duration,
+        kind: PunctuationType,
+    ) -> PunctuatorId {
+        let now_ms = match kind {
+            PunctuationType::StreamTime => self.context.stream_time_ms,
+            PunctuationType::WallClock => self.context.now_ms,
+        };
+        let due_ms = if start_ms > now_ms { start_ms } else { next_due_ms(start_ms, interval, now_ms) };
+        self.schedule_at(due_ms, interval, kind)
+    }
+
+    fn schedule_at(&mut self, due_ms: i64, interval: Duration, kind: PunctuationType) -> PunctuatorId {
+        let id = PunctuatorId(self.parts.next_id);
+        self.parts.next_id += 1;
+        self.parts.schedules.push(Schedule { id, kind, interval, due_ms });
+        id
+    }
+
+    /// Ends a schedule.
+    pub fn cancel(&mut self, id: PunctuatorId) {
+        self.parts.schedules.retain(|schedule| schedule.id != id);
+    }
+
+    /// The largest timestamp that the task has seen, in milliseconds since the Unix epoch; -1 before the first record.
+    pub fn stream_time_ms(&self) -> i64 {
+        self.context.stream_time_ms
+    }
+
+    /// The machine's clock, in milliseconds since the Unix epoch, as it was when the task's turn began; in the test driver
+    /// the driver's.
+    pub fn wall_clock_ms(&self) -> i64 {
+        self.context.now_ms
+    }
+
+    /// The headers of the record in work, which follow what is forwarded; none in a punctuation.
+    pub fn headers(&self) -> &Headers {
+        &self.context.headers
+    }
+
+    /// Sets the headers of what is forwarded from now on for this record.
+    pub fn set_headers(&mut self, headers: Headers) {
+        self.context.headers = headers;
+    }
+
+    /// Asks for a commit soon, in place of at the end of the interval.
+    pub fn request_commit(&mut self) {
+        self.context.commit_requested = true;
+    }
+}
+
+/// A store as a [`Processor`](crate::streams::Processor) uses it. Reads see what was written before, committed or not.
+pub struct ProcessorStore<'a, K, V> {
+    context: &'a mut Context,
+    store: Rc<RefCell<OrderedStore>>,
+    codec: Arc<StoreCodec<K, V>>,
+    timestamp_ms: i64,
+}
+
+impl<K, V> std::fmt::Debug for ProcessorStore<'_, K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessorStore").finish_non_exhaustive()
+    }
+}
+
+impl<K: 'static, V: 'static> ProcessorStore<'_, K, V> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The engine cannot read, or a serde does not fit.
+    pub fn get(&self, key: &K) -> Result<Option<V>, StoreError> {
+        Ok(self.get_stamped(key)?.map(|(value, _)| value))
+    }
+
+    /// The value of a key and the time at which it was put, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_stamped(&self, key: &K) -> Result<Option<(V, i64)>, StoreError> {
+        let key = self.key_bytes(key)?;
+        let row = self.store.borrow().get(&key)?;
+        row.map(|row| Ok((self.codec.value.deserialize(self.topic(), &row.value)?, row.timestamp_ms)))
+            .transpose()
+    }
+
+    /// Sets the value of a key, at the time of the record in work or of the punctuation.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn put(&mut self, key: &K, value: &V) -> Result<(), StoreError> {
+        let bytes = match self.codec.value.is_null(value) {
+            true => None,
+            false => Some(self.codec.value.serialize(self.topic(), value)?),
+        };
+        let key = self.key_bytes(key)?;
+        self.write(&key, bytes);
+        Ok(())
+    }
+
+    /// Sets the value of a key that has none; gives the one that it has.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn put_if_absent(&mut self, key: &K, value: &V) -> Result<Option<V>, StoreError> {
+        let stored = self.get(key)?;
+        if stored.is_none() {
+            self.put(key, value)?;
+        }
+        Ok(stored)
+    }
+
+    /// Removes a key; gives the value that it had.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn delete(&mut self, key: &K) -> Result<Option<V>, StoreError> {
+        let stored = self.get(key)?;
+        if stored.is_some() {
+            let key = self.key_bytes(key)?;
+            self.write(&key, None);
+        }
+        Ok(stored)
+    }
+
+    /// All entries, in the order of their keys' bytes.
+    pub fn all(&self) -> StoreEntries<K, V> {
+        self.entries(Vec::new(), None)
+    }
+
+    /// The entries from one key to another, both included, in the order of their keys' bytes.
+    ///
+    /// # Errors
+    /// The keys' serde does not fit.
+    pub fn range(&self, from: &K, to: &K) -> Result<StoreEntries<K, V>, StoreError> {
+        let (from, to) = (self.key_bytes(from)?, self.key_bytes(to)?);
+        // The smallest key after `to` is that key with a zero byte behind it.
+        Ok(self.entries(from.to_vec(), Some([&to[..], &[0]].concat())))
+    }
+
+    /// The entries whose keys' bytes begin with these.
+    pub fn prefix(&self, prefix: &[u8]) -> StoreEntries<K, V> {
+        self.entries(prefix.to_vec(), prefix_end(prefix))
+    }
+
+    fn entries(&self, from: Vec<u8>, to: Option<Vec<u8>>) -> StoreEntries<K, V> {
+        let topic = self.topic().into();
+        let (store, codec) = (Rc::clone(&self.store), Arc::clone(&self.codec));
+        StoreEntries { store, codec, topic, from: Some(from), to, page: Vec::new().into_iter() }
+    }
+
+    fn write(&mut self, key: &Bytes, value: Option<Bytes>) {
+        let mut store = self.store.borrow_mut();
+        match self.context.deduplicate {
+            true => store.hold(self.context, key, None, value, self.timestamp_ms),
+            false => store.put(self.context, key, value, self.timestamp_ms),
+        }
+    }
+
+    fn key_bytes(&self, key: &K) -> Result<Bytes, StoreError> {
+        Ok(self.codec.key.serialize(self.topic(), key)?)
+    }
+
+    fn topic(&self) -> &str {
+        self.context.topic(self.store.borrow().topic())
+    }
+}
+
+/// Goes through entries of a store, a page at a time; entries written meanwhile are seen where it has not been yet.
+pub struct StoreEntries<K, V> {
+    store: Rc<RefCell<OrderedStore>>,
+    codec: Arc<StoreCodec<K, V>>,
+    topic: Arc<str>,
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+    page: std::vec::IntoIter<Row>,
+}
+
+impl<K, V> std::fmt::Debug for StoreEntries<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreEntries").finish_non_exhaustive()
+    }
+}
+
+impl<K: 'static, V: 'static> Iterator for StoreEntries<K, V> {
+    type Item = Result<(K, V), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.len() == 0 {
+            let from = self.from.take()?;
+            match self.store.borrow().page(&from, self.to.as_deref(), PAGE_ROWS) {
+                Ok(page) => {
+                    if page.len() == PAGE_ROWS {
+                        self.from = page.last().map(|row| [&row.key[..], &[0]].concat());
+                    }
+                    self.page = page.into_iter();
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let row = self.page.next()?;
+        let key = self.codec.key.deserialize(&self.topic, &row.key);
+        let value = self.codec.value.deserialize(&self.topic, &row.value);
+        Some(key.and_then(|key| Ok((key, value?))).map_err(StoreError::from))
+    }
+}

@@ -1,0 +1,262 @@
+//! Joins of two streams: records of equal keys that lie near each other in time.
+//!
+//! Each side keeps its records in a store for as long as the other one can meet them. A record looks for those of the other
+//! side within the windows. In a left or outer join, what met nothing waits in a third store until stream time says that
+//! nothing can come any more, and then goes out alone: never both alone and joined.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::ordered_store::{OrderedStore, Row};
+use super::{Children, Context, Processor, Record};
+use crate::serde::Serde;
+use crate::store::{StoreError, WindowLayout, prefix_end};
+use crate::streams::error::TaskError;
+use crate::streams::windows::JoinWindows;
+
+/// A store that both sides use.
+pub(crate) type SharedStore = Rc<RefCell<OrderedStore>>;
+
+/// Makes the result of a record of this side and one of the other; none of an inner join without one of them.
+pub(crate) type Joiner<V, W, VO> = Arc<dyn Fn(Option<&V>, Option<&W>) -> Option<VO> + Send + Sync>;
+
+/// Which side of a join a record came from: the byte by which those that met nothing are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Left,
+    Right,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+        }
+    }
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::Left => 1,
+            Self::Right => 0,
+        }
+    }
+}
+
+/// What met nothing yet, and whose it may be.
+pub(crate) struct Unmatched {
+    pub(crate) store: SharedStore,
+    /// Nothing that waits is older; shared by both sides. Saves looking.
+    pub(crate) earliest_ms: Rc<Cell<i64>>,
+    /// Whether records of this side go out alone.
+    pub(crate) of_this_side: bool,
+    /// Whether records of the other side do.
+    pub(crate) of_other_side: bool,
+}
+
+/// One side of a join. `V` are its values, `W` those of the other side.
+pub(crate) struct StreamStreamJoin<K, V, W, VO> {
+    pub(crate) side: Side,
+    /// As seen from this side.
+    pub(crate) windows: JoinWindows,
+    pub(crate) own: SharedStore,
+    pub(crate) other: SharedStore,
+    pub(crate) unmatched: Option<Unmatched>,
+    pub(crate) key_serde: Arc<dyn Serde<K>>,
+    pub(crate) value_serde: Arc<dyn Serde<V>>,
+    pub(crate) other_serde: Arc<dyn Serde<W>>,
+    pub(crate) joiner: Joiner<V, W, VO>,
+    pub(crate) children: Children<K, VO>,
+}
+
+impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for StreamStreamJoin<K, V, W, VO> {
+    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        if self.value_serde.is_null(record.value) {
+            context.dropped.null_value += 1;
+            return Ok(());
+        }
+        if self.key_serde.is_null(record.key) {
+            return self.without_key(context, record);
+        }
+        let at_ms = record.timestamp_ms;
+        let topic = self.own.borrow().topic();
+        let written = |error| TaskError::unwritable(context.topic(topic), error);
+        let key = self.key_serde.serialize(context.topic(topic), record.key).map_err(written)?;
+        let value = self.value_serde.serialize(context.topic(topic), record.value).map_err(written)?;
+
+        let stream_time_ms = self.observe(at_ms);
+        let is_late = at_ms.saturating_add(self.windows.after_ms) < self.closed_ms(stream_time_ms);
+        if !is_late {
+            let row = WindowLayout::numbered_key(&key, at_ms, context.record_number());
+            self.own.borrow_mut().put(context, &row, Some(value.clone()), at_ms);
+        }
+        let (from_ms, to_ms) =
+            (at_ms.saturating_sub(self.windows.before_ms), at_ms.saturating_add(self.windows.after_ms));
+        let mut met = self.other.borrow().rows_of(&key, from_ms, to_ms)?;
+        if self.unmatched.as_ref().is_some_and(|unmatched| unmatched.of_other_side) {
+            // The time of these is over, and they may have gone out alone.
+            let closed_ms = self.closed_ms(stream_time_ms);
+            met.retain(|row| row.timestamp_ms.saturating_add(self.windows.before_ms) >= closed_ms);
+        }
+        self.no_longer_unmatched(context, &key, &met)?;
+        for row in &met {
+            let other = self.decode_other(context, &row.value)?;
+            let joined = (self.joiner)(Some(record.value), Some(&other));
+            self.forward(context, record.key, joined, at_ms.max(row.timestamp_ms))?;
+        }
+        if met.is_empty() {
+            self.unmatched(context, record, &key, value, is_late)?;
+        }
+        self.give_up(context, stream_time_ms)
+    }
+}
+
+impl<K: 'static, V: 'static, W: 'static, VO: 'static> StreamStreamJoin<K, V, W, VO> {
+    fn without_key(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        if !self.unmatched.as_ref().is_some_and(|unmatched| unmatched.of_this_side) {
+            context.dropped.null_key += 1;
+            return Ok(());
+        }
+        self.forward(context, record.key, (self.joiner)(Some(record.value), None), record.timestamp_ms)
+    }
+
+    fn forward(
+        &self,
+        context: &mut Context,
+        key: &K,
+        joined: Option<VO>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        match joined {
+            Some(value) => self.children.forward(context, Record { key, value: &value, timestamp_ms }),
+            None => Ok(()),
+        }
+    }
+
+    /// One stream time for both sides.
+    fn observe(&self, at_ms: i64) -> i64 {
+        let seen_ms = self.own.borrow_mut().observe(at_ms).max(self.other.borrow_mut().observe(at_ms));
+        if let Some(unmatched) = &self.unmatched {
+            unmatched.store.borrow_mut().observe(at_ms);
+        }
+        seen_ms
+    }
+
+    fn closed_ms(&self, stream_time_ms: i64) -> i64 {
+        stream_time_ms.saturating_sub(self.windows.grace_ms)
+    }
+
+    fn unmatched(
+        &self,
+        context: &mut Context,
+        record: Record<'_, K, V>,
+        key: &[u8],
+        value: Bytes,
+        is_late: bool,
+    ) -> Result<(), TaskError> {
+        let Some(unmatched) = self.unmatched.as_ref().filter(|unmatched| unmatched.of_this_side) else {
+            if is_late {
+                context.dropped.late += 1;
+            }
+            return Ok(());
+        };
+        if is_late {
+            // It is not kept, so nothing meets it later.
+            let joined = (self.joiner)(Some(record.value), None);
+            return self.forward(context, record.key, joined, record.timestamp_ms);
+        }
+        let waiting = unmatched_key(self.side, record.timestamp_ms, key, Some(context.record_number()));
+        unmatched.store.borrow_mut().put(context, &waiting, Some(value), record.timestamp_ms);
+        unmatched.earliest_ms.set(unmatched.earliest_ms.get().min(record.timestamp_ms));
+        Ok(())
+    }
+
+    /// Records of the other side that met this one wait no more.
+    fn no_longer_unmatched(&self, context: &mut Context, key: &[u8], met: &[Row]) -> Result<(), TaskError> {
+        let Some(unmatched) = self.unmatched.as_ref().filter(|unmatched| unmatched.of_other_side) else {
+            return Ok(());
+        };
+        let mut before_ms = None;
+        for row in met {
+            // All records of one key and time share their fate.
+            if before_ms.replace(row.timestamp_ms) == Some(row.timestamp_ms) {
+                continue;
+            }
+            let first = unmatched_key(self.side.other(), row.timestamp_ms, key, None);
+            let waiting = unmatched.store.borrow().range(&first, prefix_end(&first).as_deref())?;
+            for found in waiting.into_iter().filter(|found| found.key.len() == first.len() + NUMBER_BYTES) {
+                unmatched.store.borrow_mut().put(context, &found.key, None, found.timestamp_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets out what can meet nothing any more, the oldest first.
+    fn give_up(&self, context: &mut Context, stream_time_ms: i64) -> Result<(), TaskError> {
+        let Some(unmatched) = &self.unmatched else { return Ok(()) };
+        let closed_ms = self.closed_ms(stream_time_ms);
+        let reaches_ms = [self.windows.after_ms, self.windows.before_ms];
+        let latest_ms = closed_ms.saturating_sub(reaches_ms[0].min(reaches_ms[1]));
+        if latest_ms <= unmatched.earliest_ms.get() {
+            return Ok(());
+        }
+        let all_before_ms = closed_ms.saturating_sub(reaches_ms[0].max(reaches_ms[1]));
+        unmatched.earliest_ms.set(all_before_ms);
+        let mut over = Vec::new();
+        for (side, wanted, reach_ms) in [
+            (self.side, unmatched.of_this_side, reaches_ms[0]),
+            (self.side.other(), unmatched.of_other_side, reaches_ms[1]),
+        ] {
+            if wanted {
+                // Records meet others up to `reach_ms` younger: those older than this meet none.
+                let end_ms = closed_ms.saturating_sub(reach_ms);
+                let rows = unmatched.store.borrow().range(&[side.byte()], Some(&time_key(side, end_ms)))?;
+                over.extend(rows.into_iter().map(|row| (side, row)));
+            }
+        }
+        over.sort_by_key(|(_, row)| row.timestamp_ms);
+        for (side, row) in over {
+            unmatched.store.borrow_mut().put(context, &row.key, None, row.timestamp_ms);
+            let end = row.key.len().saturating_sub(NUMBER_BYTES);
+            let key = row.key.slice(KEY_AT.min(end)..end);
+            let topic = context.topic(self.own.borrow().topic());
+            let key = self.key_serde.deserialize(topic, &key).map_err(StoreError::Serde)?;
+            let joined = if side == self.side {
+                let value = self.value_serde.deserialize(topic, &row.value).map_err(StoreError::Serde)?;
+                (self.joiner)(Some(&value), None)
+            } else {
+                (self.joiner)(None, Some(&self.decode_other(context, &row.value)?))
+            };
+            self.forward(context, &key, joined, row.timestamp_ms)?;
+        }
+        Ok(())
+    }
+
+    fn decode_other(&self, context: &Context, bytes: &Bytes) -> Result<W, TaskError> {
+        let topic = context.topic(self.other.borrow().topic());
+        Ok(self.other_serde.deserialize(topic, bytes).map_err(StoreError::Serde)?)
+    }
+}
+
+/// Side and time come before the key.
+const KEY_AT: usize = 9;
+const NUMBER_BYTES: usize = 4;
+
+fn time_key(side: Side, at_ms: i64) -> Bytes {
+    unmatched_key(side, at_ms.max(0), &[], None)
+}
+
+/// Where what met nothing waits: side, time, key, number.
+fn unmatched_key(side: Side, at_ms: i64, key: &[u8], number: Option<i32>) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(KEY_AT + key.len() + NUMBER_BYTES);
+    bytes.put_u8(side.byte());
+    bytes.put_i64(at_ms);
+    bytes.put_slice(key);
+    if let Some(number) = number {
+        bytes.put_i32(number);
+    }
+    bytes.freeze()
+}

@@ -1,0 +1,146 @@
+//! Tables of windows that are read in order: sessions, sliding windows, and all that is emitted when it closes.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::ordered_store::{Held, ListTime, OrderedStore, Row};
+use super::wiring::Flush;
+use super::{Change, Context, StoreCodec, TableChildren, Wiring};
+use crate::store::StoreError;
+use crate::streams::error::TaskError;
+use crate::streams::topology::NodeId;
+use crate::streams::windows::Windowed;
+
+/// When a windowed table tells of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emit {
+    /// With each change, or with the last of them before a commit.
+    OnUpdate,
+    /// Once, when it can change no more.
+    OnClose,
+}
+
+/// A table of windows and those who hear of its changes.
+pub(crate) struct WindowTable<K, A> {
+    pub(super) store: Rc<RefCell<OrderedStore>>,
+    codec: Arc<StoreCodec<Windowed<K>, A>>,
+    children: TableChildren<Windowed<K>, A>,
+    emit: Emit,
+}
+
+impl<K: 'static, A: 'static> WindowTable<K, A> {
+    /// The table in store `name` with the children of `node`. What is emitted on close is listed by `time`.
+    pub(crate) fn wire(
+        wiring: &mut Wiring<'_>,
+        node: NodeId,
+        name: &str,
+        emit: Emit,
+        time: ListTime,
+    ) -> Result<Rc<RefCell<Self>>, TaskError> {
+        let children = wiring.table_children(node)?;
+        let listed = (emit == Emit::OnClose).then_some(time);
+        let (store, codec) = wiring.ordered_store::<Windowed<K>, A>(name, listed)?;
+        let table = Rc::new(RefCell::new(Self { store, codec, children, emit }));
+        wiring.flush_at_commit(Rc::clone(&table) as Rc<RefCell<dyn Flush>>);
+        Ok(table)
+    }
+
+    /// The bytes of a window's key.
+    pub(super) fn key_bytes(&self, context: &Context, key: &Windowed<K>) -> Result<Bytes, TaskError> {
+        let topic = context.topic(self.store.borrow().topic());
+        self.codec.key.serialize(topic, key).map_err(|source| TaskError::unwritable(topic, source))
+    }
+
+    pub(super) fn value(&self, context: &Context, bytes: &Bytes) -> Result<A, TaskError> {
+        let topic = context.topic(self.store.borrow().topic());
+        Ok(self.codec.value.deserialize(topic, bytes).map_err(StoreError::Serde)?)
+    }
+
+    /// Sets or deletes the value of a window, and forwards it unless it waits for the commit or for its close.
+    pub(super) fn change(
+        &self,
+        context: &mut Context,
+        key: &Windowed<K>,
+        key_bytes: &Bytes,
+        old: Option<Row>,
+        new: Option<A>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let topic = context.topic(self.store.borrow().topic());
+        let written = match &new {
+            Some(new) if !self.codec.value.is_null(new) => {
+                let written = self.codec.value.serialize(topic, new);
+                Some(written.map_err(|source| TaskError::unwritable(topic, source))?)
+            }
+            _ => None,
+        };
+        let new = new.filter(|_| written.is_some());
+        let old = old.map(|row| row.value);
+        if context.deduplicate {
+            self.store.borrow_mut().hold(context, key_bytes, old, written, timestamp_ms);
+            return Ok(());
+        }
+        self.store.borrow_mut().put(context, key_bytes, written, timestamp_ms);
+        match self.emit {
+            Emit::OnUpdate => self.forward(context, key, old, &new, timestamp_ms),
+            Emit::OnClose => Ok(()),
+        }
+    }
+
+    /// Emits what closed: everything that is listed up to this time.
+    pub(super) fn close(&self, context: &mut Context, until_ms: i64) -> Result<(), TaskError> {
+        if self.emit == Emit::OnUpdate {
+            return Ok(());
+        }
+        let due = self.store.borrow_mut().take_due(context, until_ms)?;
+        for row in due {
+            let key = self.key(context, &row.key)?;
+            let value = Some(self.value(context, &row.value)?);
+            self.forward(context, &key, None, &value, row.timestamp_ms)?;
+        }
+        Ok(())
+    }
+
+    fn forward(
+        &self,
+        context: &mut Context,
+        key: &Windowed<K>,
+        old: Option<Bytes>,
+        new: &Option<A>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let old = match old.filter(|_| self.children.want_old) {
+            Some(old) => Some(self.value(context, &old)?),
+            None => None,
+        };
+        self.children.update(context, key, Change { old: &old, new }, timestamp_ms)
+    }
+
+    fn key(&self, context: &Context, bytes: &Bytes) -> Result<Windowed<K>, TaskError> {
+        let topic = context.topic(self.store.borrow().topic());
+        Ok(self.codec.key.deserialize(topic, bytes).map_err(StoreError::Serde)?)
+    }
+}
+
+impl<K: 'static, A: 'static> Flush for WindowTable<K, A> {
+    fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let released = self.store.borrow_mut().release(context);
+        if self.emit == Emit::OnClose {
+            return Ok(());
+        }
+        for Held { key, old, new, timestamp_ms, headers } in released {
+            // It came and went between two commits: nobody heard of it.
+            if old.is_none() && new.is_none() {
+                continue;
+            }
+            let key = self.key(context, &key)?;
+            let new = new.map(|new| self.value(context, &new)).transpose()?;
+            context.headers = headers;
+            self.forward(context, &key, old, &new, timestamp_ms)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,286 @@
+//! Processors: steps that a user writes, with stores and a clock of their own.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::node::{ProcessorContext, ProcessorStep, StoreLayout};
+use super::options::Materialized;
+use super::stream::KStream;
+use crate::listener::BoxError;
+use crate::serde::{DefaultSerde, Serde};
+use crate::streams::builder::{StreamsBuilder, store_spec};
+
+/// A step of your own: takes records of `K` and `V`, and forwards as many as it likes, when it likes.
+///
+/// Each task has one, made by the closure that [`KStream::process`] was given; it runs on the task's thread alone, between
+/// no other record. What it remembers in itself is lost when the task moves: what must not be belongs into a store, which
+/// [`stores`](Self::stores) names.
+///
+/// ```
+/// use std::time::Duration;
+/// use klamm::listener::BoxError;
+/// use klamm::streams::{
+///     InRecord, Processor, ProcessorContext, Punctuation, PunctuationType, StoreName, StoreRef, StreamsBuilder,
+/// };
+///
+/// /// Tells every minute which key has the largest total.
+/// struct Leader {
+///     totals: StoreRef<String, i64>,
+/// }
+///
+/// impl Processor<String, i64> for Leader {
+///     type Key = String;
+///     type Value = i64;
+///
+///     fn stores(&self) -> Vec<StoreName> {
+///         vec![self.totals.name()]
+///     }
+///
+///     fn init(&mut self, context: &mut ProcessorContext<'_, String, i64>) -> Result<(), BoxError> {
+///         context.schedule(Duration::from_secs(60), PunctuationType::WallClock);
+///         Ok(())
+///     }
+///
+///     fn process(
+///         &mut self,
+///         context: &mut ProcessorContext<'_, String, i64>,
+///         record: InRecord<'_, String, i64>,
+///     ) -> Result<(), BoxError> {
+///         let mut totals = context.store(&self.totals)?;
+///         let total = totals.get(record.key)?.unwrap_or(0) + record.value;
+///         totals.put(record.key, &total)?;
+///         Ok(())
+///     }
+///
+///     fn punctuate(
+///         &mut self,
+///         context: &mut ProcessorContext<'_, String, i64>,
+///         _punctuation: Punctuation,
+///     ) -> Result<(), BoxError> {
+///         let mut best: Option<(String, i64)> = None;
+///         for row in context.store(&self.totals)?.all() {
+///             let (key, total) = row?;
+///             if best.as_ref().is_none_or(|(_, most)| total > *most) {
+///                 best = Some((key, total));
+///             }
+///         }
+///         if let Some((key, total)) = best {
+///             context.forward(&key, &total)?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut streams = StreamsBuilder::new();
+/// let totals = streams.key_value_store::<String, i64>("totals");
+/// streams
+///     .stream::<String, i64>("points")
+///     .process(move || Leader { totals: totals.clone() })
+///     .to("leaders");
+/// # streams.build().unwrap();
+/// ```
+pub trait Processor<K, V>: 'static {
+    /// The keys that it forwards.
+    type Key: 'static;
+    /// The values that it forwards.
+    type Value: 'static;
+
+    /// The stores that it uses. Asked once, of one that is made for nothing else, while the topology is built.
+    fn stores(&self) -> Vec<StoreName> {
+        Vec::new()
+    }
+
+    /// Called before the first record, when the stores are restored: the place to schedule punctuations.
+    ///
+    /// # Errors
+    /// What stops the task.
+    fn init(&mut self, context: &mut ProcessorContext<'_, Self::Key, Self::Value>) -> Result<(), BoxError> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Handles a record.
+    ///
+    /// # Errors
+    /// What makes the record fail.
+    fn process(
+        &mut self,
+        context: &mut ProcessorContext<'_, Self::Key, Self::Value>,
+        record: InRecord<'_, K, V>,
+    ) -> Result<(), BoxError>;
+
+    /// Called when something that it scheduled is due.
+    ///
+    /// # Errors
+    /// What stops the task.
+    fn punctuate(
+        &mut self,
+        context: &mut ProcessorContext<'_, Self::Key, Self::Value>,
+        punctuation: Punctuation,
+    ) -> Result<(), BoxError> {
+        let _ = (context, punctuation);
+        Ok(())
+    }
+
+    /// Called when the task ends, whether or not it could commit.
+    fn close(&mut self) {}
+}
+
+/// A record that a [`Processor`] gets.
+#[derive(Debug)]
+pub struct InRecord<'a, K, V> {
+    /// The key.
+    pub key: &'a K,
+    /// The value.
+    pub value: &'a V,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+}
+
+impl<K, V> Clone for InRecord<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for InRecord<'_, K, V> {}
+
+/// Which clock a punctuation follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PunctuationType {
+    /// The largest timestamp that the task has seen. Due with the first record, after it was processed, and then at
+    /// multiples of the interval; a jump over several is one punctuation. Without records nothing is due.
+    StreamTime,
+    /// The clock of the machine. First due after the interval; those missed while the task was busy are one.
+    WallClock,
+}
+
+/// One of the punctuations that a processor scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PunctuatorId(pub(crate) u64);
+
+/// Something that a processor scheduled is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Punctuation {
+    /// What [`ProcessorContext::schedule`] gave.
+    pub id: PunctuatorId,
+    /// Which clock it follows.
+    pub kind: PunctuationType,
+    /// The time of that clock, in milliseconds since the Unix epoch; what is forwarded has it.
+    pub timestamp_ms: i64,
+}
+
+/// The name of a store, as a processor states it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreName(pub(crate) Arc<str>);
+
+/// A store that processors share, by name and types.
+pub struct StoreRef<K, V> {
+    pub(crate) name: Arc<str>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> StoreRef<K, V> {
+    /// Its name.
+    pub fn name(&self) -> StoreName {
+        StoreName(Arc::clone(&self.name))
+    }
+}
+
+impl<K, V> Clone for StoreRef<K, V> {
+    fn clone(&self) -> Self {
+        Self { name: Arc::clone(&self.name), types: PhantomData }
+    }
+}
+
+impl<K, V> fmt::Debug for StoreRef<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoreRef").field(&self.name).finish()
+    }
+}
+
+impl StreamsBuilder {
+    /// A store for processors, with the key type's default serde. It belongs to the tasks of those that name it in
+    /// [`Processor::stores`], and has a changelog like the store of a table.
+    pub fn key_value_store<K: DefaultSerde, V: 'static>(
+        &mut self,
+        materialized: impl Into<Materialized<V>>,
+    ) -> StoreRef<K, V> {
+        self.key_value_store_with(K::Serde::default(), materialized)
+    }
+
+    /// [`key_value_store`](Self::key_value_store), keys written by `key`.
+    pub fn key_value_store_with<K: 'static, V: 'static>(
+        &mut self,
+        key: impl Serde<K>,
+        materialized: impl Into<Materialized<V>>,
+    ) -> StoreRef<K, V> {
+        let spec = store_spec::<K, V>(StoreLayout::KeyValue, Arc::new(key), materialized.into());
+        let name = Arc::clone(&spec.name);
+        self.graph.edit(|graph| graph.add_store(spec));
+        StoreRef { name, types: PhantomData }
+    }
+}
+
+impl<K: 'static, V: 'static> KStream<K, V> {
+    /// Hands each record to a processor; `make` makes one for each task. The key may be another one afterwards.
+    pub fn process<P: Processor<K, V>>(
+        &self,
+        make: impl Fn() -> P + Send + Sync + 'static,
+    ) -> KStream<P::Key, P::Value> {
+        let node = self.add_processor(make, "process");
+        KStream::new(self.graph.clone(), node, true)
+    }
+
+    /// [`process`](Self::process) by a processor that keeps each record's key, so that what follows needs no repartition
+    /// topic.
+    pub fn process_values<P: Processor<K, V, Key = K>>(
+        &self,
+        make: impl Fn() -> P + Send + Sync + 'static,
+    ) -> KStream<K, P::Value> {
+        let node = self.add_processor(make, "process_values");
+        KStream::new(self.graph.clone(), node, self.key_changed)
+    }
+
+    fn add_processor<P: Processor<K, V>>(
+        &self,
+        make: impl Fn() -> P + Send + Sync + 'static,
+        operation: &str,
+    ) -> super::topology::NodeId {
+        let stores = make().stores();
+        let named = stores.clone();
+        let factory = ProcessorStep::<K, V, P>::factory(make, named);
+        self.graph.edit(|graph| {
+            let node = graph.step(&[self.node], operation, factory);
+            for StoreName(store) in &stores {
+                graph.use_store(node, store);
+            }
+            node
+        })
+    }
+}
+
+/// The next time that is due after `now_ms`, in steps of `interval` from `due_ms`: what was missed is skipped.
+pub(crate) fn next_due_ms(due_ms: i64, interval: Duration, now_ms: i64) -> i64 {
+    let interval_ms = super::windows::millis(interval).max(1);
+    let missed = now_ms.saturating_sub(due_ms).max(0) / interval_ms;
+    due_ms.saturating_add((missed + 1).saturating_mul(interval_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_is_skipped_and_slots_stay_aligned() {
+        let interval = Duration::from_millis(10);
+        assert_eq!(next_due_ms(0, interval, 0), 10);
+        assert_eq!(next_due_ms(0, interval, 9), 10);
+        assert_eq!(next_due_ms(0, interval, 10), 20);
+        assert_eq!(next_due_ms(0, interval, 57), 60);
+        assert_eq!(next_due_ms(3, interval, 57), 63);
+        assert_eq!(next_due_ms(0, Duration::ZERO, 5), 6, "no interval is a millisecond");
+    }
+}

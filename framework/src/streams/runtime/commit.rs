@@ -1,0 +1,103 @@
+//! The commit of a thread, and what follows from one that was not made.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use klamm_client::TopicPartition;
+use tokio::sync::oneshot;
+
+use super::error::StreamsError;
+use super::outbox::{Committed, Outgoing};
+use super::rewind::Lost;
+use super::running::Running;
+use super::shared::{Committing, lock};
+use super::trouble::Trouble;
+use super::worker::{Worker, send_outputs};
+use crate::streams::task::TaskId;
+
+impl Worker {
+    /// Outputs and changelogs first, then the input offsets, the stores last: a store that is behind its changelog is
+    /// restored from it, while one that is ahead of the committed offsets would count records twice.
+    pub(super) fn commit(&mut self) -> Result<(), StreamsError> {
+        let mut changed = false;
+        for (id, running) in &mut self.tasks {
+            if !running.has_changed() {
+                continue;
+            }
+            changed = true;
+            running.task.flush().map_err(|source| StreamsError::Task { task: *id, source })?;
+            send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
+        }
+        let offsets: HashMap<_, _> = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();
+        if !changed && offsets.is_empty() {
+            return Ok(());
+        }
+        // Whoever sees the offsets committed must not see the stores as they were before.
+        let _committing = Committing::begin(&self.links.shared);
+        match self.ask_commit(offsets.clone())? {
+            Ok(committed) => self.committed(committed, &offsets),
+            Err(Trouble::Void { why }) => self.start_over(&why, None),
+            Err(Trouble::Refused { why, generation }) => self.start_over(&why, Some(generation)),
+            Err(Trouble::Fatal(error)) => Err(error),
+        }
+    }
+
+    /// Waits until all outputs are acknowledged and the offsets committed.
+    fn ask_commit(
+        &self,
+        offsets: HashMap<TopicPartition, i64>,
+    ) -> Result<Result<Committed, Trouble>, StreamsError> {
+        let generation = self.tasks.values().map(|running| running.generation).max().unwrap_or(-1);
+        let (reply, told) = oneshot::channel();
+        self.tell(Outgoing::Commit { generation, offsets, reply })?;
+        told.blocking_recv().map_err(|_| StreamsError::Closed)
+    }
+
+    fn committed(
+        &mut self,
+        committed: Committed,
+        offsets: &HashMap<TopicPartition, i64>,
+    ) -> Result<(), StreamsError> {
+        #[expect(clippy::iter_over_hash_type, reason = "each changelog has an entry of its own")]
+        for (changelog, offset) in committed.changelogs {
+            let written = self.changelogs.entry(changelog).or_insert(0);
+            *written = offset.max(*written);
+        }
+        if !committed.offsets {
+            return Ok(());
+        }
+        for (id, running) in &mut self.tasks {
+            running.committed.extend(running.own(offsets));
+            let stores = running.commit_stores(&self.changelogs);
+            stores.map_err(|source| StreamsError::Task { task: *id, source })?;
+        }
+        self.changelogs.clear();
+        let mut dropped = self.dropped_before;
+        self.tasks.values().for_each(|running| dropped.add(running.task.dropped()));
+        lock(&self.links.shared.dropped).insert(std::thread::current().id(), dropped);
+        self.links.shared.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Nothing since the last commit counts. All tasks that did something are dropped with what they hold, and begin
+    /// again from there, with their stores as the last commit left them; `refused` is the generation of the group that
+    /// it knows nothing of any more.
+    pub(super) fn start_over(&mut self, why: &str, refused: Option<i32>) -> Result<(), StreamsError> {
+        let begun = self.tasks.iter().filter(|(_, running)| !running.is_restoring());
+        let tasks: Vec<(TaskId, u64)> = begun.map(|(id, running)| (*id, running.epoch)).collect();
+        let application = self.links.shared.group();
+        tracing::warn!(%application, tasks = tasks.len(), why, "begin again from the last commit");
+        for (id, _) in &tasks {
+            self.drop_task(*id);
+            self.waiting.insert(*id);
+        }
+        self.links.shared.starting.fetch_add(tasks.len(), Ordering::AcqRel);
+        self.links.shared.settle();
+        self.changelogs.clear();
+        self.tell(Outgoing::Void(Lost { tasks, refused }))
+    }
+
+    pub(super) fn tell(&self, message: Outgoing) -> Result<(), StreamsError> {
+        self.links.outbox.blocking_send(message).map_err(|_| StreamsError::Closed)
+    }
+}

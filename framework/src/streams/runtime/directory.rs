@@ -1,0 +1,205 @@
+//! The state directory of an application: whose it is, and the name that outlives the process.
+
+#![allow(clippy::disallowed_methods)] // Of the application's stores, which RocksDB writes past all seams.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use klamm_client::Uuid;
+use klamm_runtime::{Blocking, Rng, SeededRng};
+
+use super::error::StreamsError;
+
+const LOCK: &str = ".lock";
+const PROCESS_ID: &str = "process-id";
+
+/// How long an application of this process that was dropped may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The directories that applications of this process have.
+static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+static GIVEN_BACK: Condvar = Condvar::new();
+
+/// A state directory that nobody else uses, until this is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct StateDirectory {
+    path: PathBuf,
+    /// Held for its lock.
+    lock: Option<File>,
+    /// Differs between directories and stays between starts.
+    process_id: Arc<str>,
+}
+
+impl StateDirectory {
+    /// Takes it. An application of this process that is just ending is waited for.
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be used.
+    pub(super) async fn take(path: PathBuf) -> Result<Self, StreamsError> {
+        let taken = Blocking::start(move || {
+            wait_until_free(&path);
+            Self::try_take(&path)
+        });
+        taken.await.unwrap_or_else(|panicked| Err(StreamsError::Panicked(panicked.to_string())))
+    }
+
+    /// The part of names that tells this directory's application from its other instances.
+    pub(super) fn process_id(&self) -> &Arc<str> {
+        &self.process_id
+    }
+
+    fn try_take(path: &Path) -> Result<Self, StreamsError> {
+        let failed =
+            |path: &Path, source| StreamsError::Directory { directory: path.display().to_string(), source };
+        std::fs::create_dir_all(path).map_err(|source| failed(path, source))?;
+        let file = path.join(LOCK);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file);
+        let mut lock = opened.map_err(|source| failed(&file, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                lock.read_to_string(&mut holder).map_err(|source| failed(&file, source))?;
+                let (directory, holder) = (path.display().to_string(), holder.trim().to_owned());
+                return Err(StreamsError::DirectoryInUse { directory, holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(&file, source)),
+        }
+        write_over(&mut lock, &std::process::id().to_string()).map_err(|source| failed(&file, source))?;
+        let process_id = process_id(path).map_err(|source| failed(&path.join(PROCESS_ID), source))?;
+        held().insert(path.to_owned());
+        Ok(Self { path: path.to_owned(), lock: Some(lock), process_id })
+    }
+}
+
+impl Drop for StateDirectory {
+    fn drop(&mut self) {
+        self.lock = None;
+        held().remove(&self.path);
+        GIVEN_BACK.notify_all();
+    }
+}
+
+fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait_until_free(path: &Path) {
+    drop(GIVEN_BACK.wait_timeout_while(held(), PATIENCE, |held| held.contains(path)));
+}
+
+fn write_over(file: &mut File, text: &str) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(text.as_bytes())
+}
+
+/// Reads the name, or gives one and keeps it.
+fn process_id(path: &Path) -> std::io::Result<Arc<str>> {
+    let file = path.join(PROCESS_ID);
+    let found = match std::fs::read_to_string(&file) {
+        Ok(found) => found.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    // A crash may have left half of it; nothing was named with that.
+    if found.len() == NAME_CHARS && found.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    {
+        return Ok(found.into());
+    }
+    let name = Uuid::from_random(SeededRng::from_os().next_u128()).to_string();
+    let fresh = path.join(format!("{PROCESS_ID}.new"));
+    std::fs::write(&fresh, &name)?;
+    File::open(&fresh)?.sync_all()?;
+    std::fs::rename(&fresh, &file)?;
+    Ok(name.into())
+}
+
+/// A random id as text: 22 characters of base 64.
+const NAME_CHARS: usize = 22;
+
+/// Removes what a task has on disk.
+///
+/// # Errors
+/// The operating system refuses.
+pub(super) fn remove(path: &Path) -> Result<(), StreamsError> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(StreamsError::Directory { directory: path.display().to_string(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts what a task has on disk aside, for whoever wants to know what happened to it.
+///
+/// # Errors
+/// The operating system refuses.
+pub(super) fn put_aside(path: &Path) -> Result<PathBuf, StreamsError> {
+    let failed = |source| StreamsError::Directory { directory: path.display().to_string(), source };
+    let aside = |number: u32| path.with_extension(format!("damaged-{number}"));
+    let free = (1..u32::MAX).map(aside).find(|aside| !aside.exists()).unwrap_or_else(|| aside(0));
+    std::fs::rename(path, &free).map_err(failed)?;
+    Ok(free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_has_one_holder_and_keeps_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("app");
+        let first = StateDirectory::take(path.clone()).await.unwrap();
+        let refused = StateDirectory::try_take(&path).unwrap_err();
+        let own = std::process::id().to_string();
+        assert!(
+            matches!(&refused, StreamsError::DirectoryInUse { holder, .. } if *holder == own),
+            "{refused}"
+        );
+        let name = Arc::clone(first.process_id());
+        drop(first);
+        let second = StateDirectory::take(path.clone()).await.unwrap();
+        assert_eq!(*second.process_id(), name);
+        drop(second);
+        // Half a name is none.
+        std::fs::write(path.join(PROCESS_ID), "ab").unwrap();
+        let third = StateDirectory::take(path.clone()).await.unwrap();
+        assert_ne!(*third.process_id(), name);
+        assert_eq!(third.process_id().len(), NAME_CHARS);
+    }
+
+    #[tokio::test]
+    async fn another_process_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().to_owned();
+        let mut held =
+            OpenOptions::new().write(true).create(true).truncate(true).open(path.join(LOCK)).unwrap();
+        held.lock().unwrap();
+        write_over(&mut held, "4711").unwrap();
+        let refused = StateDirectory::take(path).await.unwrap_err();
+        assert!(
+            matches!(&refused, StreamsError::DirectoryInUse { holder, .. } if holder == "4711"),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("process 4711"), "{refused}");
+    }
+
+    #[test]
+    fn damaged_state_is_put_aside_under_a_free_name() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("0_1");
+        for expected in ["0_1.damaged-1", "0_1.damaged-2"] {
+            std::fs::create_dir(&path).unwrap();
+            assert_eq!(put_aside(&path).unwrap(), root.path().join(expected));
+        }
+        remove(&path).unwrap();
+        remove(&root.path().join("0_1.damaged-1")).unwrap();
+        assert!(!root.path().join("0_1.damaged-1").exists());
+    }
+}

@@ -1,0 +1,72 @@
+//! Opens the stores of a task.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use crate::store::{MemoryStore, StateStore, StoreError};
+#[cfg(feature = "streams")]
+use crate::store::{StoreMemory, TaskDatabase};
+use crate::streams::node::StoreSpec;
+use crate::streams::task::TaskId;
+
+/// Opens the stores of one task: those on disk in one database.
+pub(super) struct Engines<'a> {
+    #[cfg_attr(not(feature = "streams"), allow(dead_code))]
+    shared: &'a Shared,
+    #[cfg_attr(not(feature = "streams"), allow(dead_code))]
+    task: TaskId,
+    #[cfg(feature = "streams")]
+    database: Option<Arc<TaskDatabase>>,
+}
+
+impl<'a> Engines<'a> {
+    pub(super) fn new(shared: &'a Shared, task: TaskId) -> Self {
+        Self {
+            shared,
+            task,
+            #[cfg(feature = "streams")]
+            database: None,
+        }
+    }
+
+    pub(super) fn open(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
+        match spec.persistent {
+            true => self.open_on_disk(spec),
+            false => Ok(Arc::new(MemoryStore::new())),
+        }
+    }
+
+    #[cfg(feature = "streams")]
+    fn open_on_disk(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
+        let database = match &self.database {
+            Some(database) => database,
+            None => {
+                let topology = &self.shared.topology;
+                let stores = topology.stores_of(&topology.sub_topologies[self.task.sub_topology]);
+                let names: Vec<&str> =
+                    stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
+                let memory = self.shared.config.store_memory.clone().unwrap_or_else(StoreMemory::shared);
+                let directory = self.shared.task_directory(self.task);
+                self.database.insert(TaskDatabase::open_when_free(&directory, &names, &memory)?)
+            }
+        };
+        Ok(Arc::new(database.store(&spec.name)?))
+    }
+
+    /// Without an engine for the disk, every store is in memory and comes back from its changelog.
+    #[cfg(not(feature = "streams"))]
+    fn open_on_disk(&mut self, _spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
+        Ok(Arc::new(MemoryStore::new()))
+    }
+}
+
+/// Whether files on disk are not what was written there, which the changelog makes good.
+pub(super) fn is_damaged(error: &StoreError) -> bool {
+    match error {
+        #[cfg(feature = "streams")]
+        StoreError::Engine { source, .. } => source
+            .downcast_ref::<rocksdb::Error>()
+            .is_some_and(|error| error.kind() == rocksdb::ErrorKind::Corruption),
+        _ => false,
+    }
+}

@@ -1,0 +1,109 @@
+//! Fills the global tables: to the end of their topics before the first task begins, and from then on as they grow.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::consumer::Consumer;
+use klamm_client::{ErrorCode, IsolationLevel, TopicPartition};
+
+use super::error::StreamsError;
+use super::shared::{Background, Shared, lock};
+use crate::store::StateStore;
+use crate::streams::global;
+use crate::streams::incoming::Incoming;
+use crate::streams::topology::PartitionError;
+
+/// How often a reader that waits for the end of its topics looks whether it is there without a record: what comes last
+/// may be the marker of a transaction.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The engines of the global tables by topic, and who reads them.
+struct Reader {
+    engines: HashMap<Arc<str>, Arc<dyn StateStore>>,
+    consumer: Consumer,
+}
+
+/// Reads the global tables as far as they go now, and leaves a reader of what comes. Without any, does nothing.
+pub(super) async fn start(shared: &Arc<Shared>, background: &Background) -> Result<(), StreamsError> {
+    let mut engines: HashMap<Arc<str>, Arc<dyn StateStore>> = HashMap::new();
+    let mut partitions = Vec::new();
+    for (topic, table) in &shared.topology.graph.globals {
+        let topic: Arc<str> = topic.as_str().into();
+        let missing = || PartitionError::MissingTopic(topic.to_string());
+        let described = shared.client.admin().describe_topics(&[&*topic]).await?;
+        let found = described.into_values().next().ok_or_else(missing)?;
+        let count = match found {
+            Ok(found) => i32::try_from(found.partitions.len()).unwrap_or(i32::MAX),
+            Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => {
+                return Err(missing().into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for partition in 0..count {
+            partitions.push(TopicPartition::new(Arc::clone(&topic), partition));
+        }
+        let engine = Arc::clone(&table.engine);
+        let name = table.spec.name.to_string();
+        lock(&shared.stores).entry(name).or_default().insert(0, Arc::downgrade(&engine));
+        engines.insert(topic, engine);
+    }
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    let consumer = shared.client.consumer().assign(partitions.iter().cloned()).from_beginning();
+    let consumer = consumer.isolation(IsolationLevel::ReadCommitted).start().await?;
+    let mut reader = Reader { engines, consumer };
+    reader.fill(&partitions).await?;
+    let shared = Arc::clone(shared);
+    background.spawn("streams-global", async move {
+        if let Err(error) = reader.follow(&shared).await {
+            shared.fail(error);
+        }
+    });
+    Ok(())
+}
+
+impl Reader {
+    async fn fill(&mut self, partitions: &[TopicPartition]) -> Result<(), StreamsError> {
+        let handle = self.consumer.handle();
+        let ends = handle.end_offsets(partitions).await?;
+        let beginnings = handle.beginning_offsets(partitions).await?;
+        let mut open: HashMap<TopicPartition, i64> = ends;
+        open.retain(|partition, end| beginnings.get(partition).copied().unwrap_or(0) < *end);
+        while !open.is_empty() {
+            match tokio::time::timeout(LOOK_AGAIN, self.read()).await {
+                Ok(read) => read?,
+                Err(_elapsed) => {}
+            }
+            open.retain(|partition, end| handle.position(partition).is_none_or(|position| position < *end));
+        }
+        Ok(())
+    }
+
+    async fn follow(&mut self, shared: &Shared) -> Result<(), StreamsError> {
+        let mut close = shared.close.subscribe();
+        loop {
+            tokio::select! {
+                _ = close.wait_for(|close| *close) => return Ok(()),
+                read = self.read() => read?,
+            }
+        }
+    }
+
+    /// Takes the next records. Nothing is lost when it is dropped before it is done.
+    async fn read(&mut self) -> Result<(), StreamsError> {
+        let batch = match self.consumer.next_batch().await {
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) if error.is_retriable() => {
+                tracing::warn!(%error, "the global tables go on after an error");
+                return Ok(());
+            }
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(StreamsError::Closed),
+        };
+        let Some(engine) = self.engines.get(&batch.topic_partition().topic) else { return Ok(()) };
+        let records: Vec<Incoming> = batch.records.into_iter().map(Incoming::from).collect();
+        Ok(global::apply(&**engine, &records)?)
+    }
+}

@@ -1,0 +1,308 @@
+//! How a thread's tasks come and go: made, restored, published, given up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::directory;
+use super::engines::{Engines, is_damaged};
+use super::error::StreamsError;
+use super::outbox::Outgoing;
+use super::restore::{ChangelogStart, RestoreRequest};
+use super::rewind::Lost;
+use super::running::Running;
+use super::shared::{Flow, Shared, lock};
+use super::worker::Worker;
+use crate::store::{Batch, StoreError};
+use crate::streams::error::TaskError;
+use crate::streams::incoming::Incoming;
+use crate::streams::node::{AskPartitionCount, StoreSpec, TopicId};
+use crate::streams::task::{Task, TaskId, TaskOptions};
+
+impl Worker {
+    pub(super) fn assign(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        flows: Vec<Arc<Flow>>,
+    ) -> Result<(), StreamsError> {
+        if let Some(running) = self.incarnation(id, epoch) {
+            running.flows.extend(flows);
+            return Ok(());
+        }
+        self.waiting.remove(&id);
+        let task = match self.open(id) {
+            Err(TaskError::Store(damage)) if is_damaged(&damage) => {
+                self.quarantine(id, &damage.to_string())?;
+                self.open(id)
+            }
+            other => other,
+        };
+        let task = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        let changelogs = changelogs(&task);
+        let generation = flows.first().map_or(-1, |flow| flow.generation);
+        let inputs = flows.iter().map(|flow| flow.partition.clone()).collect();
+        let (restore, unwanted) = oneshot::channel();
+        let restore = (!changelogs.is_empty()).then_some(restore);
+        let restoring = restore.is_some();
+        let (committed, processed_at_commit) = (HashMap::new(), 0);
+        let running = Running { task, epoch, generation, flows, restore, committed, processed_at_commit };
+        self.tasks.insert(id, running);
+        if restoring {
+            let request = RestoreRequest { task: id, epoch, changelogs, inputs, unwanted };
+            return self.links.restores.send(request).map_err(|_| StreamsError::Closed);
+        }
+        self.started(id);
+        Ok(())
+    }
+
+    fn open(&self, id: TaskId) -> Result<Task, TaskError> {
+        let shared = &self.links.shared;
+        let options = TaskOptions { cache_bytes: shared.config.cache_bytes / shared.config.threads };
+        let mut engines = Engines::new(shared, id);
+        let mut open = |spec: &StoreSpec| engines.open(spec);
+        let mut task = Task::new(&shared.topology, id, shared.names.clone(), &mut open, options)?;
+        task.context_mut().ask_partition_count = Some(ask_partition_count(shared));
+        task.context_mut().clock = Some(Arc::clone(&shared.clock));
+        Ok(task)
+    }
+
+    /// Applies what was read of a changelog; whether somebody wanted it.
+    pub(super) fn restored(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        topic: TopicId,
+        records: &[Incoming],
+        next_offset: i64,
+    ) -> Result<bool, StoreError> {
+        let Some(running) = self.incarnation(id, epoch).filter(|running| running.is_restoring()) else {
+            return Ok(false);
+        };
+        for store in running.task.stores() {
+            let mut store = store.borrow_mut();
+            if store.changelog() == Some(topic) {
+                store.restore(records, next_offset)?;
+            }
+        }
+        self.links.shared.restored.fetch_add(records.len() as u64, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    pub(super) fn restore_ended(&mut self, id: TaskId, epoch: u64) {
+        let Some(running) = self.incarnation(id, epoch) else { return };
+        if running.restore.take().is_some() {
+            self.started(id);
+        }
+    }
+
+    /// Lets queries see the stores of a task that processes from now on.
+    fn started(&self, id: TaskId) {
+        let Some(running) = self.tasks.get(&id) else { return };
+        {
+            let mut published = lock(&self.links.shared.stores);
+            for store in running.task.stores() {
+                let store = store.borrow();
+                let engine = Arc::downgrade(&store.engine());
+                published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
+            }
+        }
+        self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
+        self.links.shared.settle();
+    }
+
+    /// Gives tasks to the next owner, after a commit unless they are lost. If they are, nothing that this thread did since
+    /// the last commit counts: it may have been written among what the next owner writes.
+    pub(super) fn revoke(&mut self, ids: &[TaskId], commit: bool) -> Result<(), StreamsError> {
+        let failed = self.links.shared.has_failed();
+        if commit && !failed {
+            self.commit()?;
+        }
+        for id in ids {
+            let waiting = self.waiting.remove(id);
+            let Some(running) = self.drop_task(*id) else {
+                self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);
+                continue;
+            };
+            if running.is_restoring() {
+                self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
+            }
+            self.dropped_before.add(running.task.dropped());
+            for store in running.task.stores() {
+                let engine = store.borrow().engine();
+                if !running.is_restoring() && !running.has_changed() {
+                    // It has all of its changelog at this time, which its next owner here may ask.
+                    let position = Some(engine.position()?);
+                    engine.apply(&Batch { position, ..Batch::new() })?;
+                }
+                // What is on disk need not be restored.
+                engine.flush()?;
+            }
+        }
+        self.links.shared.settle();
+        if commit || failed {
+            Ok(())
+        } else {
+            self.start_over("the group has gone on without this member", None)
+        }
+    }
+
+    /// What a task has on disk cannot be gone on from.
+    pub(super) fn rebuild(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
+        if self.incarnation(id, epoch).is_none() {
+            return Ok(());
+        }
+        tracing::warn!(task = %id, why, "the stores are built anew from their changelogs");
+        drop(self.drop_task(id));
+        directory::remove(&self.links.shared.task_directory(id))?;
+        self.waiting.insert(id);
+        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], refused: None }))
+    }
+
+    /// A store turned out to be damaged while its task worked.
+    pub(super) fn put_aside(&mut self, id: TaskId, why: &str) -> Result<(), StreamsError> {
+        // All of them: this one is among those that are dropped, and its files are closed then.
+        self.start_over(why, None)?;
+        self.quarantine(id, why)
+    }
+
+    fn quarantine(&self, id: TaskId, why: &str) -> Result<(), StreamsError> {
+        let aside = directory::put_aside(&self.links.shared.task_directory(id))?;
+        tracing::error!(
+            task = %id, why, aside = %aside.display(),
+            "damaged state was put aside; the stores are built anew from their changelogs"
+        );
+        Ok(())
+    }
+
+    /// Takes a task off this thread, and its stores from those that can be queried.
+    pub(super) fn drop_task(&mut self, id: TaskId) -> Option<Running> {
+        let running = self.tasks.remove(&id)?;
+        let mut published = lock(&self.links.shared.stores);
+        for store in running.task.stores() {
+            if let Some(engines) = published.get_mut(&**store.borrow().name()) {
+                engines.remove(&id.partition);
+            }
+        }
+        Some(running)
+    }
+}
+
+/// For partitioners on this thread, which may wait.
+fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
+    let (client, runtime) = (shared.client.clone(), shared.runtime.clone());
+    Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
+}
+
+fn changelogs(task: &Task) -> Vec<ChangelogStart> {
+    let start = |store: &std::rc::Rc<std::cell::RefCell<dyn crate::streams::node::TaskStore>>| {
+        let store = store.borrow();
+        let (topic, position) = (store.changelog()?, store.position().changelog_offset);
+        let last_written_ms = store.engine().last_written_ms().ok().flatten();
+        Some(ChangelogStart { topic, store: Arc::clone(store.name()), position, last_written_ms })
+    };
+    task.stores().iter().filter_map(start).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use klamm_client::testing::FakeBroker;
+    use klamm_client::{Headers, TopicPartition};
+    use tokio::sync::mpsc as async_mpsc;
+
+    use super::super::outbox::ChangelogOffsets;
+    use super::super::shared::{Route, Shared};
+    use super::super::start::shared;
+    use super::super::worker::WorkerLinks;
+    use super::*;
+    use crate::streams::incoming::IncomingBatch;
+    use crate::streams::node::Dropped;
+    use crate::streams::{AppState, Materialized, StreamsBuilder, StreamsConfig};
+
+    const TASK: TaskId = TaskId { sub_topology: 0, partition: 0 };
+
+    /// A thread's inside, without the thread, and the restores it asks for.
+    async fn worker() -> (Worker, async_mpsc::UnboundedReceiver<RestoreRequest>) {
+        let broker = FakeBroker::start().await.unwrap();
+        let client = broker.client().await.unwrap();
+        let mut streams = StreamsBuilder::new();
+        let input = streams.stream::<String, String>("in").group_by_key();
+        input.count(Materialized::named("counts").in_memory());
+        let topology = streams.build().unwrap().inner;
+        let (sender, commands) = mpsc::channel();
+        let (rewound, _) = async_mpsc::unbounded_channel();
+        let nothing: [TopicPartition; 0] = [];
+        let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
+        let config = StreamsConfig::new("app", "");
+        let shared = Arc::new(shared(topology, config, client, vec![sender], rewound, ends));
+        let (outbox, _) = async_mpsc::channel(16);
+        let (restores, requests) = async_mpsc::unbounded_channel();
+        let worker = Worker {
+            links: WorkerLinks { shared, commands, outbox, restores },
+            tasks: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            changelogs: ChangelogOffsets::new(),
+            dropped_before: Dropped::default(),
+            next: None,
+        };
+        (worker, requests)
+    }
+
+    fn flow(shared: &Shared, epoch: u64) -> Arc<Flow> {
+        let partition = TopicPartition::new("in", 0);
+        let (_, topic) = shared.task_of(&partition).unwrap();
+        Arc::new(Flow::new(partition, topic, TASK, Route { worker: 0, epoch }, 1))
+    }
+
+    fn count(count: i64) -> Incoming {
+        Incoming {
+            offset: 0,
+            timestamp_ms: 1,
+            key: Some(Bytes::from_static(b"a")),
+            value: Some(Bytes::copy_from_slice(&count.to_be_bytes())),
+            headers: Headers::new(),
+        }
+    }
+
+    /// Messages between restore and thread had only the task's id: what an earlier restore had still under way was
+    /// written over what the next incarnation had counted, and its end ended the next one's.
+    #[tokio::test]
+    async fn what_was_meant_for_an_earlier_incarnation_does_not_reach_the_next() {
+        let (mut worker, mut requests) = worker().await;
+        let shared = Arc::clone(&worker.links.shared);
+        shared.starting.store(1, Ordering::Release);
+        worker.assign(TASK, 1, vec![flow(&shared, 1)]).unwrap();
+        let first = requests.try_recv().unwrap();
+        assert_eq!(first.epoch, 1);
+        worker.revoke(&[TASK], true).unwrap();
+        assert!(first.unwanted.await.is_err(), "a revoke ends the restore");
+        assert_eq!(shared.starting.load(Ordering::Acquire), 0);
+
+        shared.starting.store(1, Ordering::Release);
+        shared.settle();
+        worker.assign(TASK, 2, vec![flow(&shared, 2)]).unwrap();
+        let second = requests.try_recv().unwrap();
+        let changelog = second.changelogs[0].topic;
+        assert!(!worker.restored(TASK, 1, changelog, &[count(7)], 70).unwrap());
+        worker.restore_ended(TASK, 1);
+        worker.rebuild(TASK, 1, "for nothing").unwrap();
+        let (_, topic) = shared.task_of(&TopicPartition::new("in", 0)).unwrap();
+        let batch = IncomingBatch { records: vec![count(1)], next_offset: 1, is_last: true };
+        let records = super::super::shared::Command::Records { task: TASK, epoch: 1, topic, batch };
+        worker.obey(records).unwrap();
+        assert_eq!(*shared.state.borrow(), AppState::Rebalancing, "it is not restored");
+        let position = |worker: &Worker| worker.tasks[&TASK].task.stores()[0].borrow().position();
+        assert_eq!(position(&worker).changelog_offset, 0);
+        assert!(worker.restored(TASK, 2, changelog, &[count(5)], 50).unwrap());
+        worker.restore_ended(TASK, 2);
+        assert_eq!((position(&worker).changelog_offset, *shared.state.borrow()), (50, AppState::Running));
+        assert!(!worker.restored(TASK, 2, changelog, &[count(7)], 70).unwrap(), "it is over");
+        assert!(!worker.tasks.get_mut(&TASK).unwrap().is_ready(), "nothing of the earlier one is queued");
+    }
+}

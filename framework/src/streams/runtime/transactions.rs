@@ -1,0 +1,231 @@
+//! From a worker thread to the network, exactly once: what its tasks write and the offsets that they read up to are one
+//! transaction from commit to commit, begun by the first output.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::producer::Delivery;
+use klamm_client::{
+    Acks, ConfigError, OffsetAndMetadata, TopicPartition, Transaction, TransactionError,
+    TransactionalProducer,
+};
+use tokio::sync::mpsc;
+
+use super::config::StreamsConfig;
+use super::outbox::{ChangelogOffsets, Committed, Outgoing};
+use super::records::Records;
+use super::rewind::{self, Lost};
+use super::shared::{Background, Shared};
+use super::trouble::{Patience, Trouble, member};
+use crate::streams::node::{Output, OutputKind, TopicId};
+
+/// How long an instance that vanished keeps readers of its outputs and its tasks' next owner waiting
+/// (`transaction.timeout.ms` of Kafka Streams), if its commits are not rarer than that.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The broker allows no longer ones by itself (`transaction.max.timeout.ms`).
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Between tries to find out what became of a transaction.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves a worker until it ends. `name` is that of its transactions: who takes it over ends what was left open.
+pub(super) async fn serve(shared: Arc<Shared>, name: String, mut incoming: mpsc::Receiver<Outgoing>) {
+    let mut line = match Line::new(&shared, name) {
+        Ok(line) => line,
+        Err(error) => return shared.fail(error.into()),
+    };
+    while let Some(message) = incoming.recv().await {
+        match line.from(message, &mut incoming).await {
+            ControlFlow::Continue(None) => {}
+            ControlFlow::Continue(Some((lost, settle))) => {
+                // Only then is it known where the tasks go on.
+                if settle && let Err(error) = line.settle().await {
+                    return shared.fail(error.into());
+                }
+                line.look_up(lost);
+            }
+            ControlFlow::Break(()) => break,
+        }
+    }
+    if let Err(error) = line.producer.close().await {
+        tracing::warn!(%error, "a transaction was not ended in good order; the coordinator ends it");
+    }
+}
+
+struct Line {
+    shared: Arc<Shared>,
+    name: String,
+    records: Records,
+    producer: TransactionalProducer,
+    patience: Patience,
+    lookups: Background,
+}
+
+/// Tasks that are to begin again, and whether the last transaction is to be settled before.
+type Lookup = Option<(Lost, bool)>;
+
+/// What is known of an open transaction.
+struct Open<'a> {
+    transaction: Result<Transaction<'a>, Trouble>,
+    /// Of each changelog partition the last record: those before it have smaller offsets.
+    last: HashMap<(TopicId, i32), Delivery>,
+}
+
+impl Line {
+    fn new(shared: &Arc<Shared>, name: String) -> Result<Self, ConfigError> {
+        let producer = producer(shared, &name)?;
+        let (records, patience, lookups) = (Records::new(shared), Patience::default(), Background::new());
+        Ok(Self { shared: Arc::clone(shared), name, records, producer, patience, lookups })
+    }
+
+    fn look_up(&self, lost: Lost) {
+        self.lookups.spawn("streams-rewind", rewind::look_up(Arc::clone(&self.shared), lost));
+    }
+
+    /// From the first message after a commit to the next one.
+    async fn from(
+        &mut self,
+        first: Outgoing,
+        incoming: &mut mpsc::Receiver<Outgoing>,
+    ) -> ControlFlow<(), Lookup> {
+        let first = match first {
+            Outgoing::Void(lost) => return ControlFlow::Continue(Some((lost, true))),
+            Outgoing::Again(lost) => return ControlFlow::Continue(Some((lost, false))),
+            Outgoing::Commit { offsets, reply, .. } if offsets.is_empty() => {
+                let nothing = Committed { changelogs: ChangelogOffsets::new(), offsets: true };
+                reply.send(Ok(nothing)).ok();
+                return ControlFlow::Continue(None);
+            }
+            other => other,
+        };
+        let Self { shared, records, producer, patience, lookups, .. } = self;
+        let begun = producer.begin().await.map_err(Trouble::of_transaction);
+        let mut open = Open { transaction: begun, last: HashMap::new() };
+        let mut message = Some(first);
+        loop {
+            match message {
+                None => return ControlFlow::Break(()),
+                Some(Outgoing::Outputs { partition, outputs, .. }) => {
+                    open.send(records, partition, outputs).await;
+                }
+                Some(Outgoing::Commit { generation, offsets, reply }) => {
+                    let committed = open.commit(shared, generation, offsets).await;
+                    let committed = match committed {
+                        Ok(changelogs) => {
+                            patience.committed();
+                            Ok(Committed { changelogs, offsets: true })
+                        }
+                        Err(trouble) => Err(patience.after(trouble)),
+                    };
+                    reply.send(committed).ok();
+                    return ControlFlow::Continue(None);
+                }
+                Some(Outgoing::Void(lost)) => {
+                    open.abort().await;
+                    return ControlFlow::Continue(Some((lost, true)));
+                }
+                Some(Outgoing::Again(lost)) => {
+                    lookups.spawn("streams-rewind", rewind::look_up(Arc::clone(shared), lost));
+                }
+            }
+            message = incoming.recv().await;
+        }
+    }
+
+    /// Finds out what became of the last transaction, however long that takes.
+    async fn settle(&mut self) -> Result<(), ConfigError> {
+        while !*self.shared.close.borrow() {
+            let settled = match self.producer.begin().await {
+                Ok(transaction) => {
+                    transaction.abort().await.ok();
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            match settled {
+                Ok(()) => break,
+                Err(TransactionError::Fenced { .. } | TransactionError::Closed) => {
+                    // The coordinator gave it up, or a member of the same name is gone: another one takes over.
+                    self.producer = producer(&self.shared, &self.name)?;
+                }
+                Err(error) => {
+                    let application = self.shared.group();
+                    tracing::warn!(%application, %error, "finding out what became of a transaction");
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+impl Open<'_> {
+    async fn send(&mut self, records: &mut Records, partition: i32, outputs: Vec<Output>) {
+        for output in outputs {
+            let Ok(transaction) = &self.transaction else { return };
+            let changelog = (output.kind == OutputKind::Changelog).then_some((output.topic, partition));
+            let record = match records.record(partition, output).await {
+                Ok(record) => record,
+                Err(error) => return self.break_with(Trouble::Fatal(error)),
+            };
+            match (transaction.enqueue(record).await, changelog) {
+                (Ok(delivery), Some(changelog)) => drop(self.last.insert(changelog, delivery)),
+                (Ok(delivery), None) => drop(delivery),
+                (Err(error), _) => return self.break_with(Trouble::of_record(error.into())),
+            }
+        }
+    }
+
+    fn break_with(&mut self, trouble: Trouble) {
+        // Dropped, it is aborted.
+        self.transaction = Err(trouble);
+    }
+
+    async fn commit(
+        self,
+        shared: &Shared,
+        generation: i32,
+        offsets: HashMap<TopicPartition, i64>,
+    ) -> Result<ChangelogOffsets, Trouble> {
+        let transaction = self.transaction?;
+        let member = member(shared, generation).await?;
+        let offsets =
+            offsets.into_iter().map(|(partition, offset)| (partition, OffsetAndMetadata::new(offset)));
+        transaction.send_offsets(offsets, &member).await.map_err(Trouble::of_transaction)?;
+        let mut changelogs = ChangelogOffsets::new();
+        // Those that are not under way yet need somebody who waits for all: the commit.
+        let (committed, told) = futures::future::join(
+            transaction.commit(),
+            futures::future::join_all(
+                self.last.into_iter().map(|(changelog, delivery)| async move { (changelog, delivery.await) }),
+            ),
+        )
+        .await;
+        committed.map_err(Trouble::of_transaction)?;
+        for (changelog, told) in told {
+            let metadata = told.map_err(Trouble::of_record)?;
+            changelogs.insert(changelog, metadata.offset + 1);
+        }
+        Ok(changelogs)
+    }
+
+    async fn abort(self) {
+        if let Ok(transaction) = self.transaction
+            && let Err(error) = transaction.abort().await
+        {
+            tracing::debug!(%error, "a transaction was not aborted yet; the next one ends it");
+        }
+    }
+}
+
+fn producer(shared: &Shared, name: &str) -> Result<TransactionalProducer, ConfigError> {
+    let builder = shared.client.producer().idempotent(true).acks(Acks::All).linger(shared.config.linger);
+    builder.transactional_id(name).transaction_timeout(timeout(&shared.config)).build()
+}
+
+fn timeout(config: &StreamsConfig) -> Duration {
+    TIMEOUT.max(config.commit_every().saturating_mul(2)).min(LONGEST_TIMEOUT)
+}

@@ -1,0 +1,294 @@
+//! Streams grouped by key and window: what can be counted, reduced and aggregated in windows.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::builder::store_spec;
+use super::error::TopologyError;
+use super::grouped::{KGroupedStream, aggregate, count, reduce};
+use super::node::{
+    AlignedAggregate, AlignedFinal, Emit, Entrance, Fold, Kept, NodeFactory, Pass, SlidingAggregate,
+    StoreLayout, StoreSpec, WindowTable, Wiring, inner_node, node,
+};
+use super::options::Materialized;
+use super::session_windowed::SessionWindowedStream;
+use super::stream::KStream;
+use super::table::KTable;
+use super::topology::NodeId;
+use super::windows::serde::WindowStoreKeySerde;
+use super::windows::{
+    AlignedWindows, HoppingWindows, SessionWindows, SlidingWindows, TumblingWindows, Windowed,
+};
+use crate::serde::Serde;
+use crate::store::WindowLayout;
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A kind of windows: what [`KGroupedStream::windowed_by`] takes.
+pub trait WindowedBy<K, V>: sealed::Sealed {
+    /// The stream in such windows.
+    type Stream;
+
+    #[doc(hidden)]
+    fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream;
+}
+
+macro_rules! windowed_by_time {
+    ($($windows:ty => $kind:expr),*) => {$(
+        impl sealed::Sealed for $windows {}
+
+        impl<K: Clone + 'static, V: 'static> WindowedBy<K, V> for $windows {
+            type Stream = TimeWindowedStream<K, V>;
+
+            fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
+                TimeWindowedStream::new(group, $kind(self))
+            }
+        }
+    )*};
+}
+
+windowed_by_time!(
+    TumblingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
+    HoppingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
+    SlidingWindows => TimeWindows::Sliding
+);
+
+impl sealed::Sealed for SessionWindows {}
+
+impl<K: Clone + 'static, V: 'static> WindowedBy<K, V> for SessionWindows {
+    type Stream = SessionWindowedStream<K, V>;
+
+    fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
+        SessionWindowedStream::new(group, self)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum TimeWindows {
+    Aligned(AlignedWindows),
+    Sliding(SlidingWindows),
+}
+
+impl TimeWindows {
+    fn size_ms(self) -> i64 {
+        match self {
+            Self::Aligned(windows) => windows.size_ms,
+            Self::Sliding(windows) => windows.difference_ms(),
+        }
+    }
+
+    fn lifetime(self) -> Duration {
+        match self {
+            Self::Aligned(windows) => windows.lifetime(),
+            Self::Sliding(windows) => windows.lifetime(),
+        }
+    }
+
+    fn problem(self, store: &str, retention: Duration) -> Option<TopologyError> {
+        let store = store.to_owned();
+        if let Self::Aligned(AlignedWindows { size_ms, advance_ms, .. }) = self {
+            if size_ms < 1 {
+                return Some(TopologyError::EmptyWindow { store });
+            }
+            if advance_ms < 1 || advance_ms > size_ms {
+                return Some(TopologyError::BadAdvance { store, size_ms, advance_ms });
+            }
+        }
+        let needed = self.lifetime();
+        (retention < needed).then_some(TopologyError::RetentionTooShort { store, retention, needed })
+    }
+}
+
+/// Records grouped by key and tumbling, hopping or sliding window; see [`KGroupedStream`]. Records that come after the
+/// grace of all their windows are dropped and counted as late, and go to [`late`](Self::late).
+pub struct TimeWindowedStream<K, V> {
+    group: KGroupedStream<K, V>,
+    windows: TimeWindows,
+    emit: Emit,
+    late: LateRecords<K, V>,
+}
+
+impl<K, V> fmt::Debug for TimeWindowedStream<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeWindowedStream")
+            .field("group", &self.group)
+            .field("windows", &self.windows)
+            .field("emit", &self.emit)
+            .finish()
+    }
+}
+
+impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
+    fn new(group: KGroupedStream<K, V>, windows: TimeWindows) -> Self {
+        Self { group, windows, emit: Emit::OnUpdate, late: LateRecords::default() }
+    }
+
+    /// Tells of each window once, when stream time is grace past its end and it can change no more, by window and key:
+    /// Kafka's `EmitStrategy.onWindowClose` (KIP-825). A window is emitted however far stream time jumps. Nothing closes
+    /// while no records come.
+    #[must_use]
+    pub fn emit_on_window_close(mut self) -> Self {
+        self.emit = Emit::OnClose;
+        self
+    }
+
+    /// How many records each key has in each window.
+    pub fn count(&self, materialized: impl Into<Materialized<i64>>) -> KTable<Windowed<K>, i64> {
+        self.fold("windowed_count", materialized.into(), count())
+    }
+
+    /// [`KGroupedStream::reduce`] in each window.
+    pub fn reduce<R: Into<Option<V>>>(
+        &self,
+        materialized: impl Into<Materialized<V>>,
+        reducer: impl Fn(V, &V) -> R + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V>
+    where
+        V: Clone,
+    {
+        self.fold("windowed_reduce", materialized.into(), reduce(reducer))
+    }
+
+    /// [`KGroupedStream::aggregate`] in each window.
+    pub fn aggregate<A: 'static, R: Into<Option<A>>>(
+        &self,
+        materialized: impl Into<Materialized<A>>,
+        initial: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, &V, A) -> R + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold("windowed_aggregate", materialized.into(), aggregate(initial, add))
+    }
+
+    /// The records that came too late for all their windows in the first aggregation made of this, which must be made
+    /// before.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use klamm::streams::{StreamsBuilder, TumblingWindows};
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let minutes = streams
+    ///     .stream::<String, String>("clicks")
+    ///     .group_by_key()
+    ///     .windowed_by(TumblingWindows::of(Duration::from_secs(60)));
+    /// let counts = minutes.count("clicks-by-minute");
+    /// minutes.late().to("late-clicks");
+    /// # counts.to_stream(); streams.build().unwrap();
+    /// ```
+    pub fn late(&self) -> KStream<K, V> {
+        self.late.stream(&self.group.stream)
+    }
+
+    fn fold<A: 'static>(
+        &self,
+        operation: &str,
+        materialized: Materialized<A>,
+        fold: Fold<K, V, A>,
+    ) -> KTable<Windowed<K>, A> {
+        let (group, windows) = (&self.group, self.windows);
+        let retention = materialized.retention.unwrap_or_else(|| windows.lifetime());
+        let problem = windows.problem(&materialized.name, retention);
+        let layout = StoreLayout::Window(WindowLayout::new(retention));
+        let inner = Arc::clone(&group.grouped.serdes.key);
+        let key = Arc::new(WindowStoreKeySerde { inner, size_ms: windows.size_ms() });
+        let spec = store_spec::<Windowed<K>, A>(layout, key, materialized);
+        let factory = self.factory(&spec.name, fold);
+        add_aggregation(group, operation, spec, factory, problem, &self.late)
+    }
+
+    fn factory<A: 'static>(&self, store: &str, fold: Fold<K, V, A>) -> NodeFactory {
+        let (store, emit) = (store.to_owned(), self.emit);
+        let entrance = entrance(&self.group);
+        match self.windows {
+            TimeWindows::Aligned(windows) if emit == Emit::OnUpdate => node::<K, V, _>(move |wiring, id| {
+                let (kept, fold) = (Kept::wire(wiring, id, &store)?, Arc::clone(&fold));
+                Ok(AlignedAggregate { entrance: entrance(wiring, id)?, kept, windows, fold })
+            }),
+            TimeWindows::Aligned(windows) => node::<K, V, _>(move |wiring, id| {
+                let table = WindowTable::wire(wiring, id, &store, emit, start_of)?;
+                Ok(AlignedFinal { entrance: entrance(wiring, id)?, table, windows, fold: Arc::clone(&fold) })
+            }),
+            TimeWindows::Sliding(windows) => node::<K, V, _>(move |wiring, id| {
+                let table = WindowTable::wire(wiring, id, &store, emit, start_of)?;
+                Ok(SlidingAggregate {
+                    entrance: entrance(wiring, id)?,
+                    table,
+                    windows,
+                    fold: Arc::clone(&fold),
+                })
+            }),
+        }
+    }
+}
+
+fn start_of(changelog_key: &crate::serde::Bytes) -> Option<i64> {
+    Some(WindowLayout::split_changelog_key(changelog_key)?.1)
+}
+
+/// What makes the part of a windowed aggregation that looks at records before their windows.
+pub(super) fn entrance<K: 'static, V: 'static>(
+    group: &KGroupedStream<K, V>,
+) -> impl Fn(&mut Wiring<'_>, NodeId) -> Result<Entrance<K, V>, super::error::TaskError> + use<K, V> {
+    let serdes = group.grouped.serdes.clone();
+    move |wiring, id| {
+        let (key_serde, value_serde): (Arc<dyn Serde<K>>, Arc<dyn Serde<V>>) =
+            (Arc::clone(&serdes.key), Arc::clone(&serdes.value));
+        Ok(Entrance { key_serde, value_serde, late: wiring.late_children(id)? })
+    }
+}
+
+/// Adds a windowed aggregation to the topology.
+pub(super) fn add_aggregation<K: 'static, V: 'static, A: 'static>(
+    group: &KGroupedStream<K, V>,
+    operation: &str,
+    spec: StoreSpec,
+    factory: NodeFactory,
+    problem: Option<TopologyError>,
+    late: &LateRecords<K, V>,
+) -> KTable<Windowed<K>, A> {
+    let name = spec.name.to_string();
+    let node = group.stream.graph.edit(|graph| {
+        graph.errors.extend(problem);
+        let parent = group.in_place(graph, &name);
+        let node = graph.step(&[parent], operation, factory);
+        graph.store(spec, node);
+        node
+    });
+    late.aggregated_by(node);
+    KTable::stored(group.stream.graph.clone(), node, name)
+}
+
+/// Where late records come from: the first aggregation of a windowed stream.
+pub(super) struct LateRecords<K, V> {
+    aggregation: Arc<Mutex<Option<NodeId>>>,
+    types: std::marker::PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Default for LateRecords<K, V> {
+    fn default() -> Self {
+        Self { aggregation: Arc::default(), types: std::marker::PhantomData }
+    }
+}
+
+impl<K: 'static, V: 'static> LateRecords<K, V> {
+    fn aggregated_by(&self, node: NodeId) {
+        self.aggregation.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(node);
+    }
+
+    pub(super) fn stream(&self, stream: &KStream<K, V>) -> KStream<K, V> {
+        let aggregation = *self.aggregation.lock().unwrap_or_else(PoisonError::into_inner);
+        let factory = inner_node::<K, V, _, _, _>(|children| Pass { children });
+        let node = stream.graph.edit(|graph| match aggregation {
+            Some(node) => graph.late(node, factory),
+            None => {
+                let node = graph.node(stream.node).name.clone();
+                graph.errors.push(TopologyError::LateOfNothing { node });
+                graph.step(&[stream.node], "late", factory)
+            }
+        });
+        KStream::new(stream.graph.clone(), node, false)
+    }
+}

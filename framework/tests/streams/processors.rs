@@ -1,0 +1,268 @@
+//! Processors: stores that show what is not committed, punctuations by both clocks, and what is refused.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use klamm::listener::BoxError;
+use klamm::streams::{
+    InRecord, Processor, ProcessorContext, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef,
+    StreamsBuilder, TopologyError, TopologyTestDriver,
+};
+
+/// What a processor does when it is called; tests need no more than closures.
+struct Scripted<I, F, G> {
+    stores: Vec<StoreName>,
+    init: I,
+    process: F,
+    punctuate: G,
+}
+
+type Context<'a, 'b> = &'a mut ProcessorContext<'b, String, String>;
+type Done = Result<(), BoxError>;
+
+impl<I, F, G> Processor<String, String> for Scripted<I, F, G>
+where
+    I: FnMut(Context<'_, '_>) -> Done + 'static,
+    F: FnMut(Context<'_, '_>, InRecord<'_, String, String>) -> Done + 'static,
+    G: FnMut(Context<'_, '_>, Punctuation) -> Done + 'static,
+{
+    type Key = String;
+    type Value = String;
+
+    fn stores(&self) -> Vec<StoreName> {
+        self.stores.clone()
+    }
+
+    fn init(&mut self, context: Context<'_, '_>) -> Done {
+        (self.init)(context)
+    }
+
+    fn process(&mut self, context: Context<'_, '_>, record: InRecord<'_, String, String>) -> Done {
+        (self.process)(context, record)
+    }
+
+    fn punctuate(&mut self, context: Context<'_, '_>, punctuation: Punctuation) -> Done {
+        (self.punctuate)(context, punctuation)
+    }
+}
+
+fn scripted<F>(
+    stores: Vec<StoreName>,
+    process: F,
+) -> impl Processor<String, String, Key = String, Value = String>
+where
+    F: FnMut(Context<'_, '_>, InRecord<'_, String, String>) -> Done + 'static,
+{
+    with_clocks(stores, |_| Ok(()), process, |_, _| Ok(()))
+}
+
+fn with_clocks<I, F, G>(stores: Vec<StoreName>, init: I, process: F, punctuate: G) -> Scripted<I, F, G>
+where
+    I: FnMut(Context<'_, '_>) -> Done + 'static,
+    F: FnMut(Context<'_, '_>, InRecord<'_, String, String>) -> Done + 'static,
+    G: FnMut(Context<'_, '_>, Punctuation) -> Done + 'static,
+{
+    Scripted { stores, init, process, punctuate }
+}
+
+fn told(driver: &TopologyTestDriver) -> Vec<String> {
+    let out = driver.output::<String, String>("out").read_all();
+    out.iter().map(|record| format!("{}:{}@{}", record.key, record.value, record.timestamp_ms)).collect()
+}
+
+/// One record writes, the same record reads: point, range, prefix, all, in the order of the keys' bytes.
+#[test]
+fn a_store_shows_what_is_not_committed_in_the_order_of_its_keys() {
+    let mut streams = StreamsBuilder::new();
+    let store: StoreRef<String, String> = streams.key_value_store("rows");
+    let make = move || {
+        let store = store.clone();
+        scripted(vec![store.name()], move |context, record| {
+            let mut rows = context.store(&store)?;
+            for (number, key) in record.value.split(' ').enumerate() {
+                match key.strip_prefix('-') {
+                    Some(gone) => drop(rows.delete(&gone.to_owned())?),
+                    None => drop(rows.put_if_absent(&key.to_owned(), &format!("{}{number}", record.key))?),
+                }
+            }
+            let list = |entries: Vec<(String, String)>| {
+                entries.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+            };
+            let all = list(rows.all().collect::<Result<_, _>>()?);
+            let range = list(rows.range(&"b".to_owned(), &"c".to_owned())?.collect::<Result<_, _>>()?);
+            let prefix = list(rows.prefix(b"b").collect::<Result<_, _>>()?);
+            context.forward(&all, &format!("{range}|{prefix}"))?;
+            Ok(())
+        })
+    };
+    streams.stream::<String, String>("in").process(make).to("out");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    let input = driver.input::<String, String>("in");
+    input.pipe("x", "c a bb b").at(1);
+    assert_eq!(told(&driver), ["a=x1 b=x3 bb=x2 c=x0:b=x3 bb=x2 c=x0|b=x3 bb=x2@1"]);
+    input.pipe("y", "-b a d bc -c").at(2);
+    assert_eq!(told(&driver), ["a=x1 bb=x2 bc=y3 d=y2:bb=x2 bc=y3|bb=x2 bc=y3@2"]);
+    assert_eq!(driver.store::<String, String>("rows").get("d"), Some("y2".to_owned()));
+    let log = driver.output::<String, Option<String>>("rows-changelog").read_all();
+    assert_eq!(log.last().map(|last| (&*last.key, &last.value, last.timestamp_ms)), Some(("c", &None, 2)));
+}
+
+fn clocked(kind: PunctuationType, interval_ms: u64, start_ms: Option<i64>) -> TopologyTestDriver {
+    let mut streams = StreamsBuilder::new();
+    let make = move || {
+        with_clocks(
+            Vec::new(),
+            move |context: Context<'_, '_>| {
+                let interval = Duration::from_millis(interval_ms);
+                match start_ms {
+                    Some(start_ms) => context.schedule_from(start_ms, interval, kind),
+                    None => context.schedule(interval, kind),
+                };
+                Ok(())
+            },
+            |context: Context<'_, '_>, record: InRecord<'_, String, String>| {
+                context.forward(record.key, record.value)?;
+                Ok(())
+            },
+            |context: Context<'_, '_>, punctuation: Punctuation| {
+                assert!(context.headers().is_empty());
+                context.forward(&"tick".to_owned(), &punctuation.timestamp_ms.to_string())?;
+                Ok(())
+            },
+        )
+    };
+    streams.stream::<String, String>("in").process(make).to("out");
+    TopologyTestDriver::new(streams.build().unwrap())
+}
+
+#[test]
+fn stream_time_is_due_with_the_first_record_and_then_at_its_slots() {
+    let driver = clocked(PunctuationType::StreamTime, 10, None);
+    let pipe = |at| {
+        driver.input::<String, String>("in").pipe("k", "v").header("h", "1").at(at);
+        told(&driver)
+    };
+    assert_eq!(pipe(3), ["k:v@3", "tick:3@3"], "after the record");
+    assert_eq!(pipe(9), ["k:v@9"]);
+    assert_eq!(pipe(10), ["k:v@10", "tick:10@10"]);
+    assert_eq!(pipe(5), ["k:v@5"], "time does not go back");
+    assert_eq!(pipe(57), ["k:v@57", "tick:57@57"], "a jump is one");
+    assert_eq!(pipe(59), ["k:v@59"]);
+    assert_eq!(pipe(60), ["k:v@60", "tick:60@60"], "and the slots stay");
+    let anchored = clocked(PunctuationType::StreamTime, 10, Some(4));
+    let pipe = |at| {
+        anchored.input::<String, String>("in").pipe("k", "v").at(at);
+        told(&anchored).len()
+    };
+    assert_eq!([3, 4, 13, 14].map(pipe), [1, 2, 1, 2]);
+}
+
+#[test]
+fn the_wall_clock_is_due_without_records() {
+    let mut driver = clocked(PunctuationType::WallClock, 10, None);
+    driver.advance_wall_clock(Duration::from_millis(9));
+    assert_eq!(told(&driver), [""; 0]);
+    // Processors begin with the driver's first turn, at 9.
+    driver.advance_wall_clock(Duration::from_millis(10));
+    assert_eq!(told(&driver), ["tick:19@19"]);
+    driver.advance_wall_clock(Duration::from_millis(35));
+    assert_eq!(told(&driver), ["tick:54@54"], "those missed are one");
+    driver.advance_wall_clock(Duration::from_millis(5));
+    assert_eq!(told(&driver), ["tick:59@59"]);
+}
+
+#[test]
+fn a_schedule_can_be_cancelled_also_by_one_that_is_due() {
+    let ids: Arc<Mutex<Vec<PunctuatorId>>> = Arc::default();
+    let called = Arc::new(AtomicUsize::new(0));
+    let (kept, count) = (Arc::clone(&ids), Arc::clone(&called));
+    let mut streams = StreamsBuilder::new();
+    let make = move || {
+        let (kept, ids, count) = (Arc::clone(&kept), Arc::clone(&kept), Arc::clone(&count));
+        with_clocks(
+            Vec::new(),
+            move |context: Context<'_, '_>| {
+                let interval = Duration::from_millis(10);
+                let both = [context.schedule(interval, PunctuationType::WallClock); 1]
+                    .into_iter()
+                    .chain([context.schedule(interval, PunctuationType::WallClock)]);
+                kept.lock().unwrap().extend(both);
+                Ok(())
+            },
+            |_, _| Ok(()),
+            move |context: Context<'_, '_>, _| {
+                count.fetch_add(1, Ordering::Relaxed);
+                ids.lock().unwrap().iter().for_each(|id| context.cancel(*id));
+                Ok(())
+            },
+        )
+    };
+    streams.stream::<String, String>("in").process(make);
+    let mut driver = TopologyTestDriver::new(streams.build().unwrap());
+    for _ in 0..5 {
+        driver.advance_wall_clock(Duration::from_millis(10));
+    }
+    assert_eq!((called.load(Ordering::Relaxed), ids.lock().unwrap().len()), (1, 2));
+}
+
+#[test]
+fn only_a_processor_that_may_change_the_key_needs_a_repartition_topic() {
+    let build = |keeps_key: bool| {
+        let mut streams = StreamsBuilder::new();
+        let make = || {
+            scripted(Vec::new(), |context: Context<'_, '_>, record| {
+                context.forward(record.key, record.value)?;
+                Ok(())
+            })
+        };
+        let stream = streams.stream::<String, String>("in");
+        let stream = if keeps_key { stream.process_values(make) } else { stream.process(make) };
+        stream.group_by_key().count("counts");
+        streams.build().unwrap().describe().to_string()
+    };
+    assert!(!build(true).contains("repartition"));
+    assert!(build(false).contains("counts-repartition"));
+}
+
+#[test]
+fn stores_that_nobody_named_or_made_are_refused() {
+    let mut streams = StreamsBuilder::new();
+    let store: StoreRef<String, String> = streams.key_value_store("rows");
+    let unnamed = store.clone();
+    let make = move || {
+        let store = unnamed.clone();
+        scripted(Vec::new(), move |context, _| {
+            context.store(&store)?;
+            Ok(())
+        })
+    };
+    streams.stream::<String, String>("in").process(make);
+    let named = store.clone();
+    streams.stream::<String, String>("other").process(move || scripted(vec![named.name()], |_, _| Ok(())));
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    let error = driver.input::<String, String>("in").pipe("k", "v").try_at(1).unwrap_err().to_string();
+    assert!(error.contains("did not name the store `rows` in `Processor::stores`"), "{error}");
+
+    let mut other = StreamsBuilder::new();
+    other.stream::<String, String>("in").process(move || scripted(vec![store.name()], |_, _| Ok(())));
+    assert!(matches!(other.build(), Err(TopologyError::UnknownStore { .. })));
+}
+
+#[test]
+fn an_error_names_the_processor_that_failed() {
+    let mut streams = StreamsBuilder::new();
+    let passes = || {
+        scripted(Vec::new(), |context: Context<'_, '_>, record| {
+            context.forward(record.key, record.value)?;
+            Ok(())
+        })
+    };
+    let fails =
+        || scripted(Vec::new(), |_: Context<'_, '_>, record| Err(format!("no {}", record.value).into()));
+    streams.stream::<String, String>("in").process(passes).process(fails);
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    let error = driver.input::<String, String>("in").pipe("k", "v").try_at(1).unwrap_err().to_string();
+    assert!(error.contains("in.process.process"), "{error}");
+    assert!(error.contains("no v"), "{error}");
+}
