@@ -11,7 +11,7 @@ use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{
     Boundary, Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore, TopicId, Wiring,
-    post, stamp,
+    of_no_record, post, stamp,
 };
 use super::stamps::Stamping;
 use super::topology::{NodeKind, TopologyInner};
@@ -102,6 +102,7 @@ impl Task {
         let flushing = wiring.flush_order();
         let (stores, punctuating) = (wiring.stores, wiring.punctuating);
         let mut context = Context::new(names, options.cache_bytes > 0);
+        context.operators = topology.graph.nodes.iter().map(|node| node.name.as_str().into()).collect();
         context.partition = id.partition;
         let (is_begun, processed) = (false, 0);
         Ok(Self { id, context, options, sources, inputs, stores, flushing, punctuating, is_begun, processed })
@@ -208,11 +209,10 @@ impl Task {
 
     /// First step of a commit: forwards what stores hold back. The outputs are complete after it.
     pub(crate) fn flush(&mut self) -> Result<(), TaskError> {
-        self.context.place = None;
-        for node in &self.flushing {
-            node.borrow_mut().flush(&mut self.context)?;
-        }
-        Ok(())
+        let flushing = &self.flushing;
+        of_no_record(&mut self.context, |context| {
+            flushing.iter().try_for_each(|node| node.borrow_mut().flush(context))
+        })
     }
 
     /// What was produced since the last call.
@@ -459,6 +459,20 @@ mod tests {
             task.commit_stores(&HashMap::new()).unwrap();
             assert_eq!(task.dropped().late, late);
         }
+    }
+
+    /// What is forwarded at a commit is of no single record; a panic there is told with the operator's name all the same.
+    #[test]
+    fn a_panic_at_a_commit_names_its_operator() {
+        let mut streams = StreamsBuilder::new();
+        let counts = streams.stream::<String, String>("in").group_by_key().count("counts").to_stream();
+        counts.for_each(|_, count| assert_eq!(*count, None, "a closure that panics")).named("end");
+        let mut task = task(&streams.build().unwrap(), &memory(), CACHED);
+        let input = topic(&task, "in");
+        task.add(input, batch(0, &[("a", 1)], true));
+        drain(&mut task);
+        let error = task.flush().unwrap_err().to_string();
+        assert!(error.starts_with("operator `end` failed at a commit"), "{error}");
     }
 
     #[test]

@@ -290,6 +290,27 @@ fn predicates_of_branches_and_joiners_are_boundaries_too() {
     assert_eq!((driver.dropped().failed, driver.dropped().dead_lettered), (1, 1));
 }
 
+/// A policy is about its own operator: what panics further down, under a policy that fails, is not skipped by it.
+#[test]
+fn an_operator_does_not_skip_for_those_below_it() {
+    let mut streams = StreamsBuilder::new();
+    let users = streams.table::<String, String>("users");
+    let joined = streams.stream::<String, String>("in").left_join(&users, |value, _| {
+        assert_ne!(value, "worse");
+        value.clone()
+    });
+    let below = joined.named("join").on_error(ErrorPolicy::skip()).map_values(|value| value.to_uppercase());
+    below.peek(|_, value| assert_ne!(value, "BAD")).named("peek").to("out");
+    let driver = run(streams.build().unwrap(), &["a", "worse", "b"]);
+    assert_eq!((out(&driver), driver.dropped().failed), (vec!["A".to_owned(), "B".to_owned()], 1));
+    let input = driver.input::<String, String>("in");
+    let error = input.pipe("k", "bad").try_at(9).unwrap_err().to_string();
+    assert!(
+        error.starts_with("operator `peek` failed at the record at in-0 offset 3: it panicked"),
+        "{error}"
+    );
+}
+
 /// What an iterator has given is sent; a panic in its middle ends it for this record only.
 #[test]
 fn an_iterator_that_panics_in_its_middle() {

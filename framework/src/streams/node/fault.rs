@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use klamm_client::Headers;
 
 use super::record_context::RecordContext;
 use super::{
@@ -30,10 +29,14 @@ const OFFSET: &str = "__streams.errors.offset";
 /// An operator's name and policy, where its faults end.
 #[derive(Clone)]
 pub(crate) struct Boundary {
+    /// The operator's place in the graph.
+    pub(crate) index: usize,
     pub(crate) operator: Arc<str>,
     pub(crate) policy: Arc<ErrorPolicy>,
     /// The topic of its dead letters, if it has them.
     pub(crate) letters: Option<TopicId>,
+    /// Whether there is anything else than to fail.
+    pub(crate) goes_on: bool,
 }
 
 /// A record that becomes a dead letter once the task has its bytes at hand again.
@@ -44,13 +47,6 @@ pub(crate) struct Letter {
     message: String,
 }
 
-/// What a closure gave, and what it made of the record's time and headers.
-pub(crate) struct Applied<R> {
-    pub(crate) result: R,
-    pub(crate) timestamp_ms: i64,
-    pub(crate) headers: Option<Headers>,
-}
-
 impl Boundary {
     /// Calls what is the user's; `None` when it failed and the record goes on without.
     #[inline]
@@ -59,7 +55,7 @@ impl Boundary {
         context: &mut Context,
         mut run: impl FnMut(&mut Context) -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
-        match guarded(|| run(context)) {
+        match self.attempt(context, &mut run) {
             Ok(done) => Ok(Some(done)),
             Err(fault) => self.again(context, fault, &mut run),
         }
@@ -72,25 +68,50 @@ impl Boundary {
         context: &mut Context,
         run: impl FnOnce() -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
-        match guarded(run) {
+        match self.attempt(context, |_| run()) {
             Ok(done) => Ok(Some(done)),
             Err(fault) => self.judge(context, fault).map(|()| None),
         }
     }
 
-    /// [`call`](Self::call) for a closure that sees the record's context and may change its time and headers.
+    /// Runs what is the operator's own. Where a panic fails the task anyhow, the task catches it, once for all the
+    /// operators of a record, and the context knows which of them it was: to catch it here would more than double the
+    /// time of a step.
+    #[inline]
+    fn attempt<R>(
+        &self,
+        context: &mut Context,
+        run: impl FnOnce(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<R, BoxError> {
+        let before = std::mem::replace(&mut context.operator, self.index);
+        let result = if self.goes_on { self.caught(context, run) } else { run(context) };
+        context.operator = before;
+        result
+    }
+
+    #[inline(never)]
+    fn caught<R>(
+        &self,
+        context: &mut Context,
+        run: impl FnOnce(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<R, BoxError> {
+        guarded(|| run(context))
+    }
+
+    /// [`call`](Self::call) for a closure that sees the record's context and may change its time, and its headers:
+    /// those wait in the context for [`Context::forward_edited`].
     #[inline]
     pub(crate) fn apply<R>(
         &self,
         context: &mut Context,
-        timestamp_ms: i64,
+        timestamp_ms: &mut i64,
         run: impl Fn(&mut RecordContext<'_>) -> Result<R, BoxError>,
-    ) -> Result<Option<Applied<R>>, TaskError> {
+    ) -> Result<Option<R>, TaskError> {
         self.call(context, |context| {
-            let mut at = RecordContext::new(context, timestamp_ms);
+            let mut at = RecordContext::new(context, *timestamp_ms);
             let result = run(&mut at)?;
-            let (timestamp_ms, headers) = at.changed()?;
-            Ok(Applied { result, timestamp_ms, headers })
+            *timestamp_ms = at.changed_time()?;
+            Ok(result)
         })
     }
 
@@ -103,6 +124,7 @@ impl Boundary {
         mut run: impl FnMut(&mut Context) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
         context.reading = false;
+        context.operator = self.index;
         let mut attempt = |context: &mut Context| guarded(|| run(context).map_err(BoxError::from));
         match attempt(context) {
             Ok(()) => Ok(()),
@@ -124,6 +146,7 @@ impl Boundary {
             }
             (context.pause)(pause);
             context.reading = false;
+            context.operator = self.index;
             match attempt(context) {
                 Ok(()) => return Ok(()),
                 Err(next) => fault = next,
@@ -131,13 +154,29 @@ impl Boundary {
         }
         match context.reading {
             true => self.judge(context, fault),
-            false => self.failing(format!("below {}", self.operator).into()).judge(context, fault),
+            false => fail(context, fault),
         }
     }
 
-    /// The same boundary where there is no other way than to fail.
-    fn failing(&self, operator: Arc<str>) -> Self {
-        Self { operator, policy: Arc::default(), letters: None }
+    /// Runs an operator with all that follows from it.
+    fn around(
+        &self,
+        context: &mut Context,
+        writes: bool,
+        run: impl FnOnce(&mut Context) -> Result<(), BoxError>,
+    ) -> Result<(), TaskError> {
+        let before = std::mem::replace(&mut context.operator, self.index);
+        let result = if self.goes_on { guarded(|| run(context)) } else { run(context) };
+        let judged = match result {
+            Ok(()) => Ok(()),
+            // Of one further down, which goes on after nothing; or of this one, with a row of a store in its hands.
+            Err(fault) if fault.is::<Panicked>() && (writes || context.operator != self.index) => {
+                fail(context, fault)
+            }
+            Err(fault) => self.judge(context, fault),
+        };
+        context.operator = before;
+        judged
     }
 
     #[cold]
@@ -149,6 +188,7 @@ impl Boundary {
         run: &mut dyn FnMut(&mut Context) -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
         for pause in self.policy.pauses() {
+            context.edited = None;
             if is_final(&fault) {
                 break;
             }
@@ -161,19 +201,11 @@ impl Boundary {
         self.judge(context, fault).map(|()| None)
     }
 
-    /// [`judge`](Self::judge) for an operator without a boundary inside.
-    #[cold]
-    fn judge_inner(&self, context: &mut Context, fault: BoxError, writes: bool) -> Result<(), TaskError> {
-        match writes && fault.is::<Panicked>() {
-            true => self.failing(Arc::clone(&self.operator)).judge(context, fault),
-            false => self.judge(context, fault),
-        }
-    }
-
     /// Does with a record that failed what the policy says.
     #[cold]
     #[inline(never)]
     pub(crate) fn judge(&self, context: &mut Context, fault: BoxError) -> Result<(), TaskError> {
+        context.edited = None;
         let fault = match fault.downcast::<TaskError>() {
             Ok(error) if !error.is_about_a_record() => return Err(*error),
             Ok(error) => match *error {
@@ -208,6 +240,26 @@ impl Boundary {
         let place = place.map_or_else(|| "a commit".to_owned(), |place| place.to_string());
         tracing::warn!(operator = %self.operator, policy = %self.policy, %place, error = %message, "went on without");
         Ok(())
+    }
+}
+
+/// Fails with the name of the operator in work, whatever its policy.
+#[cold]
+fn fail(context: &mut Context, fault: BoxError) -> Result<(), TaskError> {
+    let index = context.operator;
+    let operator = context.operators.get(index).cloned().unwrap_or_default();
+    Boundary { index, operator, policy: Arc::default(), letters: None, goes_on: false }.judge(context, fault)
+}
+
+/// Runs what is of no record, at a commit for instance: a panic fails the task there too, with the operator's name.
+pub(crate) fn of_no_record(
+    context: &mut Context,
+    run: impl FnOnce(&mut Context) -> Result<(), TaskError>,
+) -> Result<(), TaskError> {
+    context.place = None;
+    match guarded(|| run(context).map_err(BoxError::from)) {
+        Ok(()) => Ok(()),
+        Err(fault) => fail(context, fault),
     }
 }
 
@@ -272,9 +324,9 @@ pub(crate) struct Guarded<K, V> {
 impl<K, V> Processor<K, V> for Guarded<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let inner = &self.inner;
-        let run = || inner.borrow_mut().process(context, record).map_err(BoxError::from);
-        let Err(fault) = guarded(run) else { return Ok(()) };
-        self.boundary.judge_inner(context, fault, self.writes)
+        self.boundary.around(context, self.writes, |context| {
+            inner.borrow_mut().process(context, record).map_err(BoxError::from)
+        })
     }
 }
 
@@ -294,9 +346,9 @@ impl<K, V> TableProcessor<K, V> for GuardedTable<K, V> {
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         let inner = &self.inner;
-        let run = || inner.borrow_mut().update(context, key, change, timestamp_ms).map_err(BoxError::from);
-        let Err(fault) = guarded(run) else { return Ok(()) };
-        self.boundary.judge_inner(context, fault, self.writes)
+        self.boundary.around(context, self.writes, |context| {
+            inner.borrow_mut().update(context, key, change, timestamp_ms).map_err(BoxError::from)
+        })
     }
 }
 

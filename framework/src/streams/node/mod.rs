@@ -40,7 +40,7 @@ use super::error::TaskError;
 use crate::listener::BoxError;
 
 pub(crate) use aggregate::{Aggregate, Fold};
-pub(crate) use fault::{Boundary, Guarded, GuardedTable, Letter, UserError, post, stamp};
+pub(crate) use fault::{Boundary, Guarded, GuardedTable, Letter, UserError, of_no_record, post, stamp};
 pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
 pub(crate) use global::{GlobalJoin, GlobalRows};
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
@@ -175,6 +175,12 @@ pub(crate) struct Context {
     /// Asks how many partitions a topic has; without it, each has one.
     pub(crate) ask_partition_count: Option<AskPartitionCount>,
     partition_counts: HashMap<TopicId, i32>,
+    /// The headers that the closure in work has set.
+    pub(crate) edited: Option<Headers>,
+    /// The operator in work, by its place in the graph; of a panic, the one that it came from.
+    pub(crate) operator: usize,
+    /// The operators' names.
+    pub(crate) operators: Vec<Arc<str>>,
     /// Whether the source is still reading the record in work: until then, nothing has been done with it.
     pub(crate) reading: bool,
     /// Tells what time it is; without it, it is always the start of 1970.
@@ -205,6 +211,9 @@ impl Context {
             pause: std::thread::park_timeout,
             ask_partition_count: None,
             partition_counts: HashMap::new(),
+            edited: None,
+            operator: usize::MAX,
+            operators: Vec::new(),
             reading: false,
             clock: None,
         }
@@ -224,22 +233,20 @@ impl Context {
         i32::try_from(number & 0x7FFF_FFFF).unwrap_or(0)
     }
 
-    /// Does something with other headers, should there be any, than those of the record in work.
+    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not: that
+    /// alone would triple the time of a step.
     #[inline]
-    pub(crate) fn with_headers<R>(
+    pub(crate) fn forward_edited(
         &mut self,
-        headers: Option<Headers>,
-        work: impl FnOnce(&mut Self) -> R,
-    ) -> R {
-        match headers {
-            None => work(self),
-            Some(headers) => {
-                let before = std::mem::replace(&mut self.headers, headers);
-                let done = work(self);
-                self.headers = before;
-                done
-            }
+        forward: impl FnOnce(&mut Self) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        if self.edited.is_none() {
+            return forward(self);
         }
+        let before = self.edited.take().map(|edited| std::mem::replace(&mut self.headers, edited));
+        let done = forward(self);
+        self.headers = before.unwrap_or_default();
+        done
     }
 
     /// What time it is.

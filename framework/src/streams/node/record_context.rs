@@ -10,14 +10,15 @@ use crate::listener::BoxError;
 /// What a closure sets here is so for the records that it gives, and for nothing else that is made of the same record.
 /// A table's updates that were held back until a commit have no place: they may be of several records.
 pub struct RecordContext<'a> {
-    context: &'a Context,
+    context: &'a mut Context,
     timestamp_ms: i64,
-    headers: Option<Headers>,
 }
 
 impl<'a> RecordContext<'a> {
-    pub(crate) fn new(context: &'a Context, timestamp_ms: i64) -> Self {
-        Self { context, timestamp_ms, headers: None }
+    // Inlined, as `changed_time` is: processors are compiled with the user's closures, and most of those look at none of it.
+    #[inline]
+    pub(crate) fn new(context: &'a mut Context, timestamp_ms: i64) -> Self {
+        Self { context, timestamp_ms }
     }
 
     /// The topic that the task has read it from. Behind a repartition topic that is the repartition topic.
@@ -42,7 +43,7 @@ impl<'a> RecordContext<'a> {
 
     /// Its headers.
     pub fn headers(&self) -> &Headers {
-        self.headers.as_ref().unwrap_or(&self.context.headers)
+        self.context.edited.as_ref().unwrap_or(&self.context.headers)
     }
 
     /// Gives it another time; a negative one is an error of the operator.
@@ -52,18 +53,20 @@ impl<'a> RecordContext<'a> {
 
     /// Its headers, to be changed.
     pub fn headers_mut(&mut self) -> &mut Headers {
-        self.headers.get_or_insert_with(|| self.context.headers.clone())
+        let Context { edited, headers, .. } = &mut *self.context;
+        edited.get_or_insert_with(|| headers.clone())
     }
 
-    /// Time and, where they have changed, headers.
-    pub(crate) fn changed(self) -> Result<(i64, Option<Headers>), BoxError> {
-        match self.timestamp_ms {
-            negative if negative < 0 => {
-                Err(format!("a record cannot have the timestamp {negative}, which is negative").into())
-            }
-            timestamp_ms => Ok((timestamp_ms, self.headers)),
-        }
+    /// The time that the record has now.
+    #[inline]
+    pub(crate) fn changed_time(&self) -> Result<i64, BoxError> {
+        if self.timestamp_ms < 0 { Err(negative(self.timestamp_ms)) } else { Ok(self.timestamp_ms) }
     }
+}
+
+#[cold]
+fn negative(timestamp_ms: i64) -> BoxError {
+    format!("a record cannot have the timestamp {timestamp_ms}, which is negative").into()
 }
 
 impl std::fmt::Debug for RecordContext<'_> {

@@ -79,7 +79,7 @@ impl<K: 'static, V: 'static> Destination<K, V> {
     /// The topic of a record, with its name where it was chosen.
     fn of(
         &mut self,
-        context: &Context,
+        context: &mut Context,
         record: Record<'_, K, V>,
     ) -> Result<(TopicId, Option<Arc<str>>), BoxError> {
         match self {

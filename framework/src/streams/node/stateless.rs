@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::fault::{Applied, Boundary};
+use super::fault::Boundary;
 use super::record_context::RecordContext;
 use super::{Children, Context, Processor, Record};
 use crate::listener::BoxError;
@@ -21,12 +21,15 @@ where
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.predicate)(at, record.key, record.value);
-        match self.boundary.apply(context, record.timestamp_ms, call)? {
-            Some(Applied { result: true, timestamp_ms, headers }) => context
-                .with_headers(headers, |context| {
-                    self.children.forward(context, Record { timestamp_ms, ..record })
-                }),
-            _ => Ok(()),
+        let mut timestamp_ms = record.timestamp_ms;
+        match self.boundary.apply(context, &mut timestamp_ms, call)? {
+            Some(true) => context
+                .forward_edited(|context| self.children.forward(context, Record { timestamp_ms, ..record })),
+            Some(false) => {
+                context.edited = None;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 }
@@ -44,13 +47,12 @@ where
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.mapper)(at, record.key, record.value);
-        let Some(Applied { result: (key, value), timestamp_ms, headers }) =
-            self.boundary.apply(context, record.timestamp_ms, call)?
-        else {
+        let mut timestamp_ms = record.timestamp_ms;
+        let Some((key, value)) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
             return Ok(());
         };
         let record = Record { key: &key, value: &value, timestamp_ms };
-        context.with_headers(headers, |context| self.children.forward(context, record))
+        context.forward_edited(|context| self.children.forward(context, record))
     }
 }
 
@@ -67,13 +69,12 @@ where
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.mapper)(at, record.key, record.value);
-        let Some(Applied { result: value, timestamp_ms, headers }) =
-            self.boundary.apply(context, record.timestamp_ms, call)?
-        else {
+        let mut timestamp_ms = record.timestamp_ms;
+        let Some(value) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
             return Ok(());
         };
         let record = Record { key: record.key, value: &value, timestamp_ms };
-        context.with_headers(headers, |context| self.children.forward(context, record))
+        context.forward_edited(|context| self.children.forward(context, record))
     }
 }
 
@@ -90,13 +91,12 @@ where
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.selector)(at, record.key, record.value);
-        let Some(Applied { result: key, timestamp_ms, headers }) =
-            self.boundary.apply(context, record.timestamp_ms, call)?
-        else {
+        let mut timestamp_ms = record.timestamp_ms;
+        let Some(key) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
             return Ok(());
         };
         let record = Record { key: &key, value: record.value, timestamp_ms };
-        context.with_headers(headers, |context| self.children.forward(context, record))
+        context.forward_edited(|context| self.children.forward(context, record))
     }
 }
 
@@ -114,12 +114,11 @@ where
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| Ok((self.mapper)(at, record.key, record.value)?.into_iter());
-        let Some(Applied { result: mut items, timestamp_ms, headers }) =
-            self.boundary.apply(context, record.timestamp_ms, call)?
-        else {
+        let mut timestamp_ms = record.timestamp_ms;
+        let Some(mut items) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
             return Ok(());
         };
-        context.with_headers(headers, |context| {
+        context.forward_edited(|context| {
             while let Some((key, value)) = next(&self.boundary, context, &mut items)? {
                 self.children.forward(context, Record { key: &key, value: &value, timestamp_ms })?;
             }
@@ -142,12 +141,11 @@ where
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| Ok((self.mapper)(at, record.key, record.value)?.into_iter());
-        let Some(Applied { result: mut items, timestamp_ms, headers }) =
-            self.boundary.apply(context, record.timestamp_ms, call)?
-        else {
+        let mut timestamp_ms = record.timestamp_ms;
+        let Some(mut items) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
             return Ok(());
         };
-        context.with_headers(headers, |context| {
+        context.forward_edited(|context| {
             while let Some(value) = next(&self.boundary, context, &mut items)? {
                 self.children.forward(context, Record { key: record.key, value: &value, timestamp_ms })?;
             }
@@ -178,10 +176,10 @@ where
 {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.action)(at, record.key, record.value);
-        match self.boundary.apply(context, record.timestamp_ms, call)? {
-            Some(Applied { result: (), timestamp_ms, headers }) => context.with_headers(headers, |context| {
-                self.children.forward(context, Record { timestamp_ms, ..record })
-            }),
+        let mut timestamp_ms = record.timestamp_ms;
+        match self.boundary.apply(context, &mut timestamp_ms, call)? {
+            Some(()) => context
+                .forward_edited(|context| self.children.forward(context, Record { timestamp_ms, ..record })),
             None => Ok(()),
         }
     }

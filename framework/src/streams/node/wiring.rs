@@ -13,6 +13,7 @@ use super::{
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
+use crate::streams::policy::ErrorPolicy;
 use crate::streams::topology::{Graph, NodeId, NodeKind, TopicName};
 
 /// Makes a node's processor. Called once per task.
@@ -294,7 +295,8 @@ impl<'a> Wiring<'a> {
         let policy = self.graph.policy_of(node);
         let letters = policy.dead_letter_topic().map(|topic| self.topic(&TopicName::User(topic.to_owned())));
         let operator = self.graph.node(node).name.as_str().into();
-        Boundary { operator, policy: Arc::clone(policy), letters }
+        let goes_on = **policy != ErrorPolicy::fail();
+        Boundary { index: node.0, operator, policy: Arc::clone(policy), letters, goes_on }
     }
 
     /// The topic of a sink, if it is not for the record to choose.
