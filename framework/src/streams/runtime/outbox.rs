@@ -150,7 +150,7 @@ impl Outbox {
         let record = self.records.record(task_partition, output).await.map_err(Trouble::Fatal)?;
         let fate = Arc::clone(&self.fate);
         let sent = self.producer.send_with(record, move |told| fate.told(changelog, told)).await;
-        sent.map_err(|error| Trouble::of_record(error.into()))
+        sent.map_err(Trouble::of_record)
     }
 
     async fn commit(

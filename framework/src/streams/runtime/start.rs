@@ -54,10 +54,8 @@ impl Topology {
             (0..config.threads).map(|_| mpsc::channel::<Command>()).unzip();
         let (rewinds, rewound) = async_mpsc::unbounded_channel();
         let (ended_sender, ended) = watch::channel(false);
-        let shared = Shared {
-            directory: directory,
-            ..shared(topology, config, client, workers, rewinds, ends.handle())
-        };
+        let shared =
+            Shared { directory, ..shared(topology, config, client, workers, rewinds, ends.handle()) };
         let shared = Arc::new(shared);
         let background = Background::new();
         // From here on, dropping the application ends what was started.

@@ -244,7 +244,13 @@ mod tests {
         let (outbox, _) = async_mpsc::channel(16);
         let (restores, requests) = async_mpsc::unbounded_channel();
         let worker = Worker {
-            links: WorkerLinks { shared, commands, outbox, restores },
+            links: WorkerLinks {
+                shared,
+                commands,
+                outbox,
+                restores,
+                wake_at_ms: tokio::sync::watch::Sender::new(None),
+            },
             tasks: BTreeMap::new(),
             waiting: BTreeSet::new(),
             changelogs: ChangelogOffsets::new(),
