@@ -95,8 +95,10 @@ async fn check(app: &StreamsApp, orders: &Rows, users: &Rows) {
     assert_eq!(stored(app, "outer").await, outer.collect());
 }
 
+type Pairs = Vec<(String, String)>;
+
 /// Changes that hit every case: new rows, other foreign keys, users that come and go.
-fn changes(round: usize) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn changes(round: usize) -> (Pairs, Pairs) {
     let order = |n: usize| {
         let user = if (n + round).is_multiple_of(5) {
             String::new()

@@ -110,7 +110,8 @@ fn s2_3_outer() {
 
 #[test]
 fn s2_4_out_of_order_updates_are_applied_and_times_are_the_larger_ones() {
-    let cases: [(fn(&Table, &Table) -> Table, &str); 3] = [
+    type Join = fn(&Table, &Table) -> Table;
+    let cases: [(Join, &str); 3] = [
         (inner, "- · D-d@7 · null@7 · - · - · E-e@15 · null@14 · - · - · F-f@4"),
         (left, "- · D-d@7 · null@7 · - · - · E-e@15 · null@14 · - · F-null@4 · F-f@4"),
         (
