@@ -34,6 +34,7 @@ mod on_error;
 mod options;
 mod outlets;
 mod policy;
+mod processing;
 mod processor;
 mod query;
 mod routing;
@@ -45,6 +46,7 @@ mod stream;
 mod stream_join;
 mod table;
 mod table_join;
+mod table_key;
 #[cfg(test)]
 mod table_properties;
 #[cfg(test)]
@@ -74,7 +76,8 @@ pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;
 pub use stream::KStream;
 pub use stream_join::StreamJoined;
-pub use table::{KTable, TableKey};
+pub use table::KTable;
+pub use table_key::TableKey;
 pub use task::TaskId;
 pub use topology::{
     Fingerprint, Migration, NodeDescription, NotATopology, Orphan, PartitionError, SubTopologyDescription,

@@ -10,7 +10,8 @@ use super::grouped::KGroupedStream;
 use super::node::{Kept, MaterializeValues, NodeFactory, StreamTableJoin, node};
 use super::options::{Grouped, Joined, Materialized, Serdes};
 use super::outlets::{add_repartition, add_repartition_keeping};
-use super::table::{KTable, TableKey};
+use super::table::KTable;
+use super::table_key::TableKey;
 use super::topology::NodeId;
 use crate::serde::DefaultSerde;
 

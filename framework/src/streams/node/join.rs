@@ -8,7 +8,7 @@ use super::table_store::Show;
 use super::{Children, Context, Processor, Record, TableStore, Wiring};
 use crate::serde::Serde;
 use crate::streams::error::TaskError;
-use crate::streams::table::TableKey;
+use crate::streams::table_key::TableKey;
 
 /// The current value of a table's key, through whatever views lie over its store.
 pub(crate) trait Lookup<K, V> {
