@@ -21,9 +21,9 @@ const SESSION_SUFFIX_BYTES: usize = 16;
 
 /// How windows lie in the engine: grouped by segments of time, so that a whole segment is dropped with one range delete
 /// once stream time has passed it, instead of looking for expired rows. An engine key is `segment · key · start ·
-/// number` for windows and `segment · key · end · start` for sessions, each number big-endian; without the segment it is
-/// the changelog's key, the one that Kafka's stores write. A window lies in the segment of its start, a session in that
-/// of its end.
+/// number` for windows and `segment · key · end · start` for sessions, each number big-endian; without the segment it
+/// is the changelog's key, the one that Kafka's stores write. A window lies in the segment of its start, a session in
+/// that of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowLayout {
     segment_ms: i64,

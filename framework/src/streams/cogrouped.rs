@@ -37,8 +37,8 @@ impl<K, A> fmt::Debug for CogroupedStream<K, A> {
 }
 
 impl<K: Clone + 'static, V: 'static> KGroupedStream<K, V> {
-    /// Begins an aggregate of several streams: `add` gives the new aggregate of a key from a record of this one. Cheaper
-    /// than joining their counts, and never half of them: there is one row for all.
+    /// Begins an aggregate of several streams: `add` gives the new aggregate of a key from a record of this one.
+    /// Cheaper than joining their counts, and never half of them: there is one row for all.
     ///
     /// ```
     /// # use klamm::streams::StreamsBuilder;

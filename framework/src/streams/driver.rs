@@ -152,8 +152,8 @@ impl TopologyTestDriver {
         TestStore { reader, engine: Arc::clone(engine) }
     }
 
-    /// Commits, and with it tells what a [`cached`](Self::cached) driver held back, and all that comes of that. Any other
-    /// driver commits after each record.
+    /// Commits, and with it tells what a [`cached`](Self::cached) driver held back, and all that comes of that. Any
+    /// other driver commits after each record.
     pub fn commit(&mut self) {
         let committed = self.core.borrow_mut().commit_all();
         committed.unwrap_or_else(|error| panic!("{error}"));

@@ -126,8 +126,8 @@ pub enum TopologyError {
     },
     /// Hopping windows that leave gaps or never move on.
     #[error(
-        "the windows of store `{store}` last {size_ms} ms and advance by {advance_ms} ms: the advance must be at least a \
-         millisecond and at most their size"
+        "the windows of store `{store}` last {size_ms} ms and advance by {advance_ms} ms: the advance must be at \
+         least a millisecond and at most their size"
     )]
     BadAdvance {
         /// The store's name.

@@ -43,8 +43,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         KStream::new(self.graph.clone(), node, true)
     }
 
-    /// [`process`](Self::process) by a processor that keeps each record's key, so that what follows needs no repartition
-    /// topic.
+    /// [`process`](Self::process) by a processor that keeps each record's key, so that what follows needs no
+    /// repartition topic.
     pub fn process_values<P: Processor<K, V, Key = K>>(
         &self,
         make: impl Fn() -> P + Send + Sync + 'static,

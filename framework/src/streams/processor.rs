@@ -10,9 +10,9 @@ use crate::listener::BoxError;
 
 /// A step of your own: takes records of `K` and `V`, and forwards as many as it likes, when it likes.
 ///
-/// Each task has one, made by the closure that [`KStream::process`](crate::streams::KStream::process) was given; it runs on the task's thread alone, between
-/// no other record. What it remembers in itself is lost when the task moves: what must not be belongs into a store, which
-/// [`stores`](Self::stores) names.
+/// Each task has one, made by the closure that [`KStream::process`](crate::streams::KStream::process) was given; it
+/// runs on the task's thread alone, between no other record. What it remembers in itself is lost when the task moves:
+/// what must not be belongs into a store, which [`stores`](Self::stores) names.
 ///
 /// ```
 /// use std::time::Duration;

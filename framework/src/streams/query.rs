@@ -75,7 +75,8 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
 }
 
 impl<K: 'static, V: 'static> StoreReader<Windowed<K>, V> {
-    /// The windows of `key` that start between `from_ms` and `to_ms`, both included; the sessions that overlap that time.
+    /// The windows of `key` that start between `from_ms` and `to_ms`, both included; the sessions that overlap that
+    /// time.
     pub(crate) fn fetch(
         &self,
         engine: &Arc<dyn StateStore>,

@@ -69,8 +69,8 @@ impl<K: Clone + 'static, V: 'static> SessionWindowedStream<K, V> {
         self.fold("session_reduce", materialized.into(), reduce(move |one, other| reducer(one, other)), merge)
     }
 
-    /// One aggregate per session: from `initial` and every record, as `add` says; `merge` makes one of two sessions', the
-    /// older one first.
+    /// One aggregate per session: from `initial` and every record, as `add` says; `merge` makes one of two sessions',
+    /// the older one first.
     pub fn aggregate<A: 'static, R: Into<Option<A>>>(
         &self,
         materialized: impl Into<Materialized<A>>,

@@ -18,8 +18,8 @@ use crate::store::WindowLayout;
 /// How two streams are joined: the name of the stores that their records wait in, and how those are written.
 ///
 /// The stores are `<name>-this-join-store`, `<name>-other-join-store` and, of a left or outer join,
-/// `<name>-left-shared-join-store` or `<name>-outer-shared-join-store`; repartition topics, where a key may have changed,
-/// `<name>-left` and `<name>-right`. A plain name stands for the types' default serdes and stores on disk.
+/// `<name>-left-shared-join-store` or `<name>-outer-shared-join-store`; repartition topics, where a key may have
+/// changed, `<name>-left` and `<name>-right`. A plain name stands for the types' default serdes and stores on disk.
 #[derive(Debug, Clone)]
 pub struct StreamJoined<K, V, W> {
     name: String,
@@ -106,8 +106,8 @@ impl Kind {
 }
 
 impl<K: 'static, V: 'static> KStream<K, V> {
-    /// Joins each record with those of `other` that have its key and lie within `windows`; both sides trigger. The result
-    /// has the later of the two times. Records without key or value are dropped and counted.
+    /// Joins each record with those of `other` that have its key and lie within `windows`; both sides trigger. The
+    /// result has the later of the two times. Records without key or value are dropped and counted.
     ///
     /// ```
     /// use std::time::Duration;

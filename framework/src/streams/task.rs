@@ -461,7 +461,8 @@ mod tests {
         }
     }
 
-    /// What is forwarded at a commit is of no single record; a panic there is told with the operator's name all the same.
+    /// What is forwarded at a commit is of no single record; a panic there is told with the operator's name all the
+    /// same.
     #[test]
     fn a_panic_at_a_commit_names_its_operator() {
         let mut streams = StreamsBuilder::new();

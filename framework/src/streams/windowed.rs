@@ -157,8 +157,8 @@ impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
     }
 
     /// Tells of each window once, when stream time is grace past its end and it can change no more, by window and key:
-    /// Kafka's `EmitStrategy.onWindowClose` (KIP-825). A window is emitted however far stream time jumps. Nothing closes
-    /// while no records come.
+    /// Kafka's `EmitStrategy.onWindowClose` (KIP-825). A window is emitted however far stream time jumps. Nothing
+    /// closes while no records come.
     #[must_use]
     pub fn emit_on_window_close(mut self) -> Self {
         self.emit = Emit::OnClose;

@@ -190,6 +190,10 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event.prop_map(|(left, key, at)| Event { left, key, at }), 1..50)
 }
 
+fn pairs_of(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).flat_map(move |left| (0..count).map(move |right| (left, right)))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -234,7 +238,7 @@ proptest! {
             };
             let numbers = 0..events.len();
             let all: BTreeSet<_> =
-                numbers.clone().flat_map(|l| numbers.clone().map(move |r| (l, r))).filter(|(l, r)| meets(*l, *r)).collect();
+                pairs_of(events.len()).filter(|(l, r)| meets(*l, *r)).collect();
             prop_assert!(pairs.is_subset(&all));
             let mut joined = BTreeMap::new();
             for (l, r) in &pairs {

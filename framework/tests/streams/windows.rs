@@ -1,4 +1,5 @@
-//! Windows against a model that knows all records: which windows there are, what is in them, and what each emission says.
+//! Windows against a model that knows all records: which windows there are, what is in them, and what each emission
+//! says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -172,7 +173,8 @@ proptest! {
                 true => end_ms < stream_time_ms - grace_ms,
                 false => end_ms <= stream_time_ms - grace_ms,
             };
-            let wanted: BTreeMap<_, _> = last(&updates).into_iter().filter(|((_, _, end_ms), _)| closed(*end_ms)).collect();
+            let is_closed = |((_, _, end_ms), _): &((String, i64, i64), (i64, i64))| closed(*end_ms);
+            let wanted: BTreeMap<_, _> = last(&updates).into_iter().filter(is_closed).collect();
             let emitted: BTreeMap<_, _> = last(&finals);
             prop_assert_eq!(emitted.len(), finals.len(), "each once: {:?}", finals);
             prop_assert_eq!(emitted, wanted);
@@ -186,7 +188,10 @@ proptest! {
         grace_ms in 0..30_i64,
     ) {
         let windows = SessionWindows::of(ms(gap_ms)).grace(ms(grace_ms));
-        let (updates, driver) = drive(|group| group.windowed_by(windows).reduce("bits", |one, other| one | other), &records);
+        let sessions = |group: KGroupedStream<String, i64>| {
+            group.windowed_by(windows).reduce("bits", |one, other| one | other)
+        };
+        let (updates, driver) = drive(sessions, &records);
         let final_windows = |group: KGroupedStream<String, i64>| {
             group.windowed_by(windows).emit_on_window_close().reduce("bits", |one, other| one | other)
         };
@@ -247,7 +252,8 @@ proptest! {
             }, false),
             (|group, size, grace| [bits(&group.windowed_by(SlidingWindows::of(ms(size)).grace(ms(grace))))], false),
             (|group, size, grace| {
-                [group.windowed_by(SessionWindows::of(ms(size)).grace(ms(grace))).reduce("bits", |one, other| one | other)]
+                let windowed = group.windowed_by(SessionWindows::of(ms(size)).grace(ms(grace)));
+                [windowed.reduce("bits", |one, other| one | other)]
             }, false),
             (|group, size, grace| {
                 [bits(&group.windowed_by(TumblingWindows::of(ms(size)).grace(ms(grace))).emit_on_window_close())]

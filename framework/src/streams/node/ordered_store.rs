@@ -19,8 +19,8 @@ use crate::streams::incoming::Incoming;
 /// How many rows a range takes from the engine at a time.
 const PAGE_ROWS: usize = 256;
 
-/// The first byte of the engine keys of the list of what waits for its time. Those of rows begin with a segment, which is
-/// not negative, or, in plain layouts with a list, with [`ROW`].
+/// The first byte of the engine keys of the list of what waits for its time. Those of rows begin with a segment, which
+/// is not negative, or, in plain layouts with a list, with [`ROW`].
 const WAITING: u8 = 0xFF;
 const ROW: u8 = 0;
 

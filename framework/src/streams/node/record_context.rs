@@ -15,7 +15,8 @@ pub struct RecordContext<'a> {
 }
 
 impl<'a> RecordContext<'a> {
-    // Inlined, as `changed_time` is: processors are compiled with the user's closures, and most of those look at none of it.
+    // Inlined, as `changed_time` is: processors are compiled with the user's closures, and most of those look at none
+    // of it.
     #[inline]
     pub(crate) fn new(context: &'a mut Context, timestamp_ms: i64) -> Self {
         Self { context, timestamp_ms }

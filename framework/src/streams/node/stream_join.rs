@@ -1,8 +1,8 @@
 //! Joins of two streams: records of equal keys that lie near each other in time.
 //!
-//! Each side keeps its records in a store for as long as the other one can meet them. A record looks for those of the other
-//! side within the windows. In a left or outer join, what met nothing waits in a third store until stream time says that
-//! nothing can come any more, and then goes out alone: never both alone and joined.
+//! Each side keeps its records in a store for as long as the other one can meet them. A record looks for those of the
+//! other side within the windows. In a left or outer join, what met nothing waits in a third store until stream time
+//! says that nothing can come any more, and then goes out alone: never both alone and joined.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -41,7 +41,8 @@ impl TumblingWindows {
     }
 }
 
-/// Windows of fixed size that begin every `advance`, aligned to the Unix epoch: a record is in `size / advance` of them.
+/// Windows of fixed size that begin every `advance`, aligned to the Unix epoch: a record is in `size / advance` of
+/// them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,8 +60,8 @@ pub struct HoppingWindows {
 }
 
 impl HoppingWindows {
-    /// Windows of `size`, one every `advance`, in whole milliseconds. An advance that is larger than the size would leave
-    /// gaps and is refused when the topology is built.
+    /// Windows of `size`, one every `advance`, in whole milliseconds. An advance that is larger than the size would
+    /// leave gaps and is refused when the topology is built.
     pub fn of(size: Duration, advance: Duration) -> Self {
         Self { size, advance, grace: Duration::ZERO }
     }

@@ -40,8 +40,8 @@ impl JoinWindows {
         Self { after_ms: millis(after), ..self }
     }
 
-    /// Takes out-of-order records until stream time is this much past what they can meet; an outer join tells as late of
-    /// what met nothing.
+    /// Takes out-of-order records until stream time is this much past what they can meet; an outer join tells as late
+    /// of what met nothing.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         Self { grace_ms: millis(grace), ..self }

@@ -70,8 +70,8 @@ impl<K: DefaultSerde> DefaultSerde for Windowed<K> {
     type Serde = WindowedSerde<K::Serde>;
 }
 
-/// Writes the keys of sessions to topics as Kafka's `SessionWindowedSerde` does: the key, the session's end and its start,
-/// 8 bytes each, big-endian. The partition is chosen by the key alone.
+/// Writes the keys of sessions to topics as Kafka's `SessionWindowedSerde` does: the key, the session's end and its
+/// start, 8 bytes each, big-endian. The partition is chosen by the key alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SessionWindowedSerde<S>(pub S);
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::millis;
 
-/// Windows that hold what lies at most a time difference apart: one ends with each record, and one begins just after each
-/// record that has others within the difference. Start and end are both in the window.
+/// Windows that hold what lies at most a time difference apart: one ends with each record, and one begins just after
+/// each record that has others within the difference. Start and end are both in the window.
 ///
 /// Only windows with different records exist, however long the difference is.
 ///

@@ -1,0 +1,193 @@
+//! What processors see of their task, and what it has left out.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::Headers;
+use klamm_runtime::Clock;
+
+use super::fault::Letter;
+use super::{Output, TopicId};
+use crate::listener::BoxError;
+use crate::streams::error::TaskError;
+
+/// What processors see of their task.
+pub(crate) struct Context {
+    /// The names of the topics, by id: serdes are told where bytes go to and come from.
+    pub(crate) topics: Vec<Arc<str>>,
+    /// What has been produced and not taken yet.
+    pub(crate) outputs: Vec<Output>,
+    /// The task's.
+    pub(crate) partition: i32,
+    /// The headers of the record in work; they follow it to every output.
+    pub(crate) headers: Headers,
+    /// Whether table updates wait for the commit, so that only the last one of each key is forwarded.
+    pub(crate) deduplicate: bool,
+    /// Memory held by changes that are not committed, in bytes, as estimated.
+    pub(crate) uncommitted_bytes: usize,
+    /// Records left out, by reason.
+    pub(crate) dropped: Dropped,
+    /// Topic, partition and offset of the record in work; none while held-back updates are forwarded.
+    pub(crate) place: Option<(TopicId, i32, i64)>,
+    /// How many numbers the record in work has given away.
+    pub(crate) numbered: u32,
+    /// The largest timestamp that the task has seen; -1 before the first.
+    pub(crate) stream_time_ms: i64,
+    /// The wall clock, as the caller told it.
+    pub(crate) now_ms: i64,
+    /// Whether a clock called something since the last commit.
+    pub(crate) punctuated: bool,
+    /// Whether a processor asked for a commit.
+    pub(crate) commit_requested: bool,
+    /// Failures of the record in work that make it a dead letter.
+    pub(crate) letters: Vec<Letter>,
+    /// Waits before another attempt at what failed.
+    pub(crate) pause: fn(Duration),
+    /// Asks how many partitions a topic has; without it, each has one.
+    pub(crate) ask_partition_count: Option<AskPartitionCount>,
+    partition_counts: HashMap<TopicId, i32>,
+    /// The headers that the closure in work has set.
+    pub(crate) edited: Option<Headers>,
+    /// The operator in work, by its place in the graph; of a panic, the one that it came from.
+    pub(crate) operator: usize,
+    /// The operators' names.
+    pub(crate) operators: Vec<Arc<str>>,
+    /// Whether the source is still reading the record in work: until then, nothing has been done with it.
+    pub(crate) reading: bool,
+    /// Tells what time it is; without it, it is always the start of 1970.
+    pub(crate) clock: Option<Arc<dyn Clock>>,
+}
+
+/// Asks how many partitions a topic has.
+pub(crate) type AskPartitionCount = Arc<dyn Fn(&str) -> Result<i32, BoxError> + Send + Sync>;
+
+impl Context {
+    pub(crate) fn new(topics: Vec<Arc<str>>, deduplicate: bool) -> Self {
+        Self {
+            topics,
+            outputs: Vec::new(),
+            partition: 0,
+            headers: Headers::new(),
+            deduplicate,
+            uncommitted_bytes: 0,
+            dropped: Dropped::default(),
+            place: None,
+            numbered: 0,
+            stream_time_ms: -1,
+            now_ms: 0,
+            punctuated: false,
+            commit_requested: false,
+            letters: Vec::new(),
+            // Tasks have threads of their own, and nobody unparks those.
+            pause: std::thread::park_timeout,
+            ask_partition_count: None,
+            partition_counts: HashMap::new(),
+            edited: None,
+            operator: usize::MAX,
+            operators: Vec::new(),
+            reading: false,
+            clock: None,
+        }
+    }
+
+    /// A number for one of the rows that a record makes under one key and time. The same record gets the same numbers
+    /// when it comes again, so that it replaces its rows instead of doubling them; records of one partition get growing
+    /// ones, but for a step back every million offsets.
+    pub(crate) fn record_number(&mut self) -> i32 {
+        const OFFSET_BITS: u32 = 20;
+        const ROW_BITS: u32 = 7;
+        let (TopicId(topic), _, offset) = self.place.unwrap_or((TopicId(0), 0, 0));
+        let row = self.numbered % (1 << ROW_BITS);
+        self.numbered += 1;
+        let offset = u32::try_from(offset.rem_euclid(1 << OFFSET_BITS)).unwrap_or(0);
+        let number = (((topic & 0xF) << OFFSET_BITS | offset) << ROW_BITS) | row;
+        i32::try_from(number & 0x7FFF_FFFF).unwrap_or(0)
+    }
+
+    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not:
+    /// that alone would triple the time of a step.
+    #[inline]
+    pub(crate) fn forward_edited(
+        &mut self,
+        forward: impl FnOnce(&mut Self) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        if self.edited.is_none() {
+            return forward(self);
+        }
+        let before = self.edited.take().map(|edited| std::mem::replace(&mut self.headers, edited));
+        let done = forward(self);
+        self.headers = before.unwrap_or_default();
+        done
+    }
+
+    /// What time it is.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.as_ref().map_or(0, |clock| clock.now_ms())
+    }
+
+    /// How many partitions a topic has, as when it was first asked.
+    pub(crate) fn partition_count(&mut self, topic: TopicId, name: Option<&str>) -> Result<i32, BoxError> {
+        if let Some(count) = self.partition_counts.get(&topic) {
+            return Ok(*count);
+        }
+        let name = name.unwrap_or_else(|| self.topic(topic));
+        let count = self.ask_partition_count.as_ref().map_or(Ok(1), |ask| ask(name))?;
+        self.partition_counts.insert(topic, count);
+        Ok(count)
+    }
+
+    pub(crate) fn topic(&self, id: TopicId) -> &str {
+        self.topics.get(id.0 as usize).map_or("", |name| name)
+    }
+}
+
+/// Records that were left out, by reason: Kafka's `dropped-records`, told apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// Without a key where one is needed: tables, repartitioning, aggregations, joins.
+    pub null_key: u64,
+    /// Without a value where one is needed: aggregations and joins.
+    pub null_value: u64,
+    /// Too late for their window.
+    pub late: u64,
+    /// With a negative timestamp.
+    pub negative_timestamp: u64,
+    /// Not readable with the serde, under [`ErrorPolicy::skip`](crate::streams::ErrorPolicy::skip).
+    pub unreadable: u64,
+    /// Skipped where an operator failed, under the same policy.
+    pub failed: u64,
+    /// Sent to a topic of dead letters.
+    pub dead_lettered: u64,
+}
+
+impl Dropped {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self { null_key, null_value, late, negative_timestamp, unreadable, failed, dead_lettered } = self;
+        null_key + null_value + late + negative_timestamp + unreadable + failed + dead_lettered
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.null_key += other.null_key;
+        self.null_value += other.null_value;
+        self.late += other.late;
+        self.negative_timestamp += other.negative_timestamp;
+        self.unreadable += other.unreadable;
+        self.failed += other.failed;
+        self.dead_lettered += other.dead_lettered;
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { null_key, null_value, late, negative_timestamp, unreadable, failed, dead_lettered } = self;
+        write!(
+            f,
+            "{null_key} without key, {null_value} without value, {late} late, {negative_timestamp} with a negative \
+             timestamp, {unreadable} unreadable, {failed} failed, {dead_lettered} dead letters"
+        )
+    }
+}
