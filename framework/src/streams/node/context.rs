@@ -8,7 +8,6 @@ use std::time::Duration;
 use klamm_client::Headers;
 use klamm_runtime::Clock;
 
-use super::fault::Letter;
 use super::{Output, TopicId};
 use crate::listener::BoxError;
 use crate::streams::error::TaskError;
@@ -58,6 +57,14 @@ pub(crate) struct Context {
     pub(crate) reading: bool,
     /// Tells what time it is; without it, it is always the start of 1970.
     pub(crate) clock: Option<Arc<dyn Clock>>,
+}
+
+/// A record that becomes a dead letter once the task has its bytes at hand again.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(super) topic: TopicId,
+    pub(super) kind: &'static str,
+    pub(super) message: String,
 }
 
 /// Asks how many partitions a topic has.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::context::Letter;
 use super::record_context::RecordContext;
 use super::{
     Change, Child, Context, Output, OutputKind, Processor, Record, TableChild, TableProcessor, TopicId,
@@ -37,14 +38,6 @@ pub(crate) struct Boundary {
     pub(crate) letters: Option<TopicId>,
     /// Whether there is anything else than to fail.
     pub(crate) goes_on: bool,
-}
-
-/// A record that becomes a dead letter once the task has its bytes at hand again.
-#[derive(Debug)]
-pub(crate) struct Letter {
-    topic: TopicId,
-    kind: &'static str,
-    message: String,
 }
 
 impl Boundary {

@@ -47,7 +47,7 @@ pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub(crate) use ordered_store::{ListTime, OrderedStore};
 pub use processor::ProcessorContext;
-pub(crate) use processor::{ProcessorStep, Punctuates};
+pub(crate) use processor::ProcessorStep;
 pub use processor_store::{ProcessorStore, StoreEntries};
 pub use record_context::RecordContext;
 pub(crate) use routed::RoutedTopics;
@@ -66,8 +66,8 @@ pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableM
 pub(crate) use window_table::{Emit, WindowTable};
 pub(crate) use windowed::{AlignedAggregate, AlignedFinal, Entrance};
 pub(crate) use wiring::{
-    Built, Flush, NodeFactory, OpenStore, SourceFactory, Wiring, guarded_node, inner_node, node, table_node,
-    view_node,
+    Built, Flush, NodeFactory, OpenStore, Punctuates, SourceFactory, Wiring, guarded_node, inner_node, node,
+    table_node, view_node,
 };
 
 /// A record on its way through the processors: borrowed, so that no step copies what it does not change.

@@ -12,7 +12,7 @@ use klamm_client::Headers;
 
 use super::ordered_store::OrderedStore;
 use super::processor_store::ProcessorStore;
-use super::wiring::Flush;
+use super::wiring::{Flush, Punctuates};
 use super::{Boundary, Children, Context, NodeFactory, Processor, Record, StoreCodec};
 use crate::listener::BoxError;
 use crate::store::StoreError;
@@ -21,19 +21,6 @@ use crate::streams::processor::{
     InRecord, Processor as UserProcessor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef,
     next_due_ms,
 };
-
-/// Something that is called when a clock says so.
-pub(crate) trait Punctuates {
-    /// Called once, before anything else.
-    fn init(&mut self, context: &mut Context) -> Result<(), TaskError>;
-    /// Calls what is due at the context's stream time.
-    fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError>;
-    /// Calls what is due at the context's wall clock.
-    fn on_wall_clock(&mut self, context: &mut Context) -> Result<(), TaskError>;
-    /// When the wall clock is due next.
-    fn next_wall_clock_ms(&self) -> Option<i64>;
-    fn close(&mut self);
-}
 
 /// A user's processor in a task.
 pub(crate) struct ProcessorStep<K, V, P: UserProcessor<K, V>>(Rc<RefCell<Inner<K, V, P>>>);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::{
     Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
-    Punctuates, RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor,
-    TableStore, TaskStore, TopicId,
+    RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
+    TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -132,6 +132,19 @@ impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
 pub(crate) trait Flush {
     /// Forwards what has been held back.
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError>;
+}
+
+/// Something that is called when a clock says so.
+pub(crate) trait Punctuates {
+    /// Called once, before anything else.
+    fn init(&mut self, context: &mut Context) -> Result<(), TaskError>;
+    /// Calls what is due at the context's stream time.
+    fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError>;
+    /// Calls what is due at the context's wall clock.
+    fn on_wall_clock(&mut self, context: &mut Context) -> Result<(), TaskError>;
+    /// When the wall clock is due next.
+    fn next_wall_clock_ms(&self) -> Option<i64>;
+    fn close(&mut self);
 }
 
 /// A store that is read in order, and how what it holds is written.
