@@ -10,7 +10,8 @@ use super::node::{Aggregate, Emit, Fold, Kept, NodeFactory, PassChanges, StoreSp
 use super::options::Materialized;
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
-use super::windowed::{AggregatesInTime, TimeWindowedStream, TimeWindows};
+use super::windowed::TimeWindowedStream;
+use super::windowed_by::{AggregatesInTime, TimeWindows};
 use super::windows::Windowed;
 use crate::serde::Serde;
 

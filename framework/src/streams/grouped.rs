@@ -10,7 +10,7 @@ use super::outlets::add_repartition;
 use super::stream::KStream;
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
-use super::windowed::WindowedBy;
+use super::windowed_by::WindowedBy;
 
 /// Records grouped by key.
 ///

@@ -22,6 +22,7 @@ mod branch;
 mod builder;
 mod cogrouped;
 mod driver;
+mod driver_io;
 mod error;
 mod fallible;
 mod foreign_key;
@@ -54,12 +55,14 @@ mod table_rig;
 mod task;
 mod topology;
 mod windowed;
+mod windowed_by;
 mod windows;
 
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::{CogroupedStream, TimeWindowedCogroupedStream};
-pub use driver::{Piped, TestInput, TestOutput, TestRecord, TestStore, TopologyTestDriver};
+pub use driver::TopologyTestDriver;
+pub use driver_io::{Piped, TestInput, TestOutput, TestRecord, TestStore};
 pub use error::{RecordPart, RecordPlace, TaskError, TopologyError};
 pub use foreign_key::ForeignKeyJoined;
 pub use global::GlobalKTable;
@@ -83,7 +86,8 @@ pub use topology::{
     Fingerprint, Migration, NodeDescription, NotATopology, Orphan, PartitionError, SubTopologyDescription,
     Topology, TopologyDescription,
 };
-pub use windowed::{AggregatesInTime, TimeWindowedStream, WindowedBy};
+pub use windowed::TimeWindowedStream;
+pub use windowed_by::{AggregatesInTime, WindowedBy};
 pub use windows::{
     HoppingWindows, JoinWindows, SessionWindowedSerde, SessionWindows, SlidingWindows, TumblingWindows,
     Window, Windowed, WindowedSerde,
