@@ -263,8 +263,7 @@ async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<Co
 #[test]
 fn the_checker_finds_what_is_missing_and_what_is_there_twice() {
     let fed = 100;
-    let mut found = Found::default();
-    found.echoes = (0..fed).map(|number| (number, 1)).collect();
+    let mut found = Found { echoes: (0..fed).map(|number| (number, 1)).collect(), ..Found::default() };
     let totals: BTreeMap<u64, u64> = (0..KEYS).map(|key| (key, if key < 20 { 3 } else { 2 })).collect();
     found.totals = [totals.clone(), totals];
     for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
