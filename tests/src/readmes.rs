@@ -21,6 +21,8 @@ struct Listeners;
 struct Observing;
 #[doc = include_str!("../../docs/sending.md")]
 struct Sending;
+#[doc = include_str!("../../docs/streams.md")]
+struct Streams;
 #[doc = include_str!("../../protocol/README.md")]
 struct Protocol;
 #[doc = include_str!("../../protocol/derive/README.md")]
