@@ -22,6 +22,8 @@ mod nulls;
 mod pipeline;
 mod processors;
 #[cfg(feature = "testing")]
+mod processors_running;
+#[cfg(feature = "testing")]
 mod restores;
 mod routing;
 #[cfg(feature = "testing")]
