@@ -35,6 +35,8 @@ mod stream_joins;
 mod table_applications;
 mod table_joins;
 mod table_views;
+#[cfg(feature = "testing")]
+mod window_restores;
 mod windows;
 #[cfg(feature = "testing")]
 mod zombies;

@@ -97,8 +97,13 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedFina
         }
         let Record { key, value, timestamp_ms } = record;
         let table = self.table.borrow();
-        let stream_time_ms = table.store.borrow_mut().observe(timestamp_ms);
-        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms);
+        let closed_ms = |stream_time_ms: i64| stream_time_ms.saturating_sub(self.windows.grace_ms);
+        // The list is by start.
+        let due_ms = |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(self.windows.size_ms);
+        let stream_time_ms = table.observe(context, timestamp_ms, due_ms)?;
+        let closed_ms = closed_ms(stream_time_ms);
+        // First, because the record may fail and be skipped, and stream time has moved.
+        table.close(context, due_ms(stream_time_ms))?;
         let mut is_late = true;
         for window in self.windows.windows_of(timestamp_ms) {
             if window.end_ms > closed_ms {
@@ -106,11 +111,7 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedFina
                 add(&table, context, &self.fold, Windowed { key: key.clone(), window }, value, timestamp_ms)?;
             }
         }
-        if is_late {
-            self.entrance.late(context, record)?;
-        }
-        // The list is by start.
-        table.close(context, closed_ms.saturating_sub(self.windows.size_ms))
+        if is_late { self.entrance.late(context, record) } else { Ok(()) }
     }
 }
 
@@ -156,25 +157,29 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SlidingAggr
         }
         let (at_ms, difference_ms) = (record.timestamp_ms, self.windows.difference_ms());
         let table = self.table.borrow();
-        let stream_time_ms = table.store.borrow_mut().observe(at_ms);
-        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms());
-        if at_ms.saturating_add(difference_ms) < closed_ms {
-            self.entrance.late(context, record)?;
-        } else {
-            self.slide(&table, context, record, closed_ms)?;
+        let closed_ms = |stream_time_ms: i64| stream_time_ms.saturating_sub(self.windows.grace_ms());
+        let due_ms =
+            |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(difference_ms).saturating_sub(1);
+        let stream_time_ms = table.observe(context, at_ms, due_ms)?;
+        let closed_ms = closed_ms(stream_time_ms);
+        table.close(context, due_ms(stream_time_ms))?;
+        let is_late = at_ms.saturating_add(difference_ms) < closed_ms;
+        if is_late || !self.slide(&table, context, record, closed_ms)? {
+            return self.entrance.late(context, record);
         }
-        table.close(context, closed_ms.saturating_sub(difference_ms).saturating_sub(1))
+        Ok(())
     }
 }
 
 impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
+    /// Whether any window took the record: those that it would be in may be closed, all but one that is not made yet.
     fn slide(
         &self,
         table: &WindowTable<K, A>,
         context: &mut Context,
         record: Record<'_, K, V>,
         closed_ms: i64,
-    ) -> Result<(), TaskError> {
+    ) -> Result<bool, TaskError> {
         let Record { key, value, timestamp_ms: at_ms } = record;
         let topic = table.store.borrow().topic();
         let key_bytes = self.entrance.key_bytes(context, topic, key)?;
@@ -189,9 +194,11 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
             window: Window { start_ms, end_ms: start_ms.saturating_add(self.windows.difference_ms()) },
         };
         let is_open = |start_ms: i64| start_ms.saturating_add(self.windows.difference_ms()) >= closed_ms;
+        let mut is_taken = false;
         for index in plan.hold_it {
             let (start_ms, row) = &existing[index];
             if is_open(*start_ms) {
+                is_taken = true;
                 let windowed = window(*start_ms);
                 let aggregate = Some(table.value(context, &row.value)?);
                 let new = (self.fold)(key, value, aggregate);
@@ -203,6 +210,7 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
             if !is_open(start_ms) {
                 continue;
             }
+            is_taken |= with_it;
             let windowed = window(start_ms);
             let bytes = table.key_bytes(context, &windowed)?;
             let like = like.map(|index| &existing[index].1);
@@ -214,7 +222,7 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
             };
             table.change(context, &windowed, &bytes, None, new, latest_ms)?;
         }
-        Ok(())
+        Ok(is_taken)
     }
 }
 
@@ -291,8 +299,13 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SessionAggr
         }
         let (at_ms, gap_ms) = (record.timestamp_ms, self.windows.gap_ms());
         let table = self.table.borrow();
-        let stream_time_ms = table.store.borrow_mut().observe(at_ms);
-        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms()).saturating_sub(gap_ms);
+        let closed_ms = |stream_time_ms: i64| {
+            stream_time_ms.saturating_sub(self.windows.grace_ms()).saturating_sub(gap_ms)
+        };
+        let due_ms = |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(1);
+        let stream_time_ms = table.observe(context, at_ms, due_ms)?;
+        let closed_ms = closed_ms(stream_time_ms);
+        table.close(context, due_ms(stream_time_ms))?;
 
         let topic = table.store.borrow().topic();
         let key_bytes = self.entrance.key_bytes(context, topic, record.key)?;
@@ -300,18 +313,18 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SessionAggr
         let mut sessions = Vec::new();
         for row in table.store.borrow().rows_of(&key_bytes, at_ms.saturating_sub(gap_ms), i64::MAX)? {
             let Some((_, start_ms, end_ms)) = WindowLayout::split_session_key(&row.key) else { continue };
-            if start_ms <= at_ms.saturating_add(gap_ms) {
+            // One that was emitted changes no more, though the store may keep it for longer.
+            let is_emitted = table.is_final() && end_ms < closed_ms;
+            if start_ms <= at_ms.saturating_add(gap_ms) && !is_emitted {
                 merged.start_ms = merged.start_ms.min(start_ms);
                 merged.end_ms = merged.end_ms.max(end_ms);
                 sessions.push((Window { start_ms, end_ms }, row));
             }
         }
-        if merged.end_ms < closed_ms {
-            self.entrance.late(context, record)?;
-        } else {
-            self.merge(&table, context, record, merged, sessions)?;
+        match merged.end_ms < closed_ms {
+            true => self.entrance.late(context, record),
+            false => self.merge(&table, context, record, merged, sessions),
         }
-        table.close(context, closed_ms.saturating_sub(1))
     }
 }
 
