@@ -51,6 +51,8 @@ mod table_properties;
 mod table_rig;
 mod task;
 mod topology;
+#[cfg(test)]
+mod window_properties;
 mod windowed;
 mod windows;
 
