@@ -65,9 +65,6 @@ impl KeyValueStore {
 }
 
 impl Stamped {
-    /// No value at no time: where only the key matters.
-    pub(crate) const EMPTY: Self = Self { timestamp_ms: 0, value: Bytes::new() };
-
     /// As the store keeps it.
     pub(crate) fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(8 + self.value.len());

@@ -207,7 +207,8 @@ impl WindowStore {
         self.visit_segments(from_ms, to_ms, |store, segment, from_ms| {
             let prefix = segment.to_be_bytes();
             let first = [&prefix, key, &from_ms.to_be_bytes()].concat();
-            let after = [&prefix, key, &to_ms.saturating_add(1).to_be_bytes()].concat();
+            // What follows a time begins with a smaller byte than this.
+            let after = [&prefix, key, &to_ms.to_be_bytes()[..], &[u8::MAX]].concat();
             store.scan_segment(first, &after, |row, time_ms, value| {
                 // A longer key can sort between two windows of this one.
                 let is_key = row.len() == key.len() + store.layout.suffix_bytes && row.starts_with(key);

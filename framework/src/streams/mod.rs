@@ -54,6 +54,8 @@ mod table_properties;
 mod table_rig;
 mod task;
 mod topology;
+#[cfg(test)]
+mod window_properties;
 mod windowed;
 mod windowed_by;
 mod windows;

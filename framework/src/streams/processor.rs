@@ -203,9 +203,10 @@ impl<K, V> fmt::Debug for StoreRef<K, V> {
 
 /// The next time that is due after `now_ms`, in steps of `interval` from `due_ms`: what was missed is skipped.
 pub(crate) fn next_due_ms(due_ms: i64, interval: Duration, now_ms: i64) -> i64 {
-    let interval_ms = super::windows::millis(interval).max(1);
-    let missed = now_ms.saturating_sub(due_ms).max(0) / interval_ms;
-    due_ms.saturating_add((missed + 1).saturating_mul(interval_ms))
+    let interval_ms = i128::from(super::windows::millis(interval).max(1));
+    let due_ms = i128::from(due_ms);
+    let missed = (i128::from(now_ms) - due_ms).max(0) / interval_ms;
+    i64::try_from(due_ms + (missed + 1) * interval_ms).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{
     Boundary, Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore, TopicId, Wiring,
-    of_no_record, post, stamp,
+    at_the_end, of_a_clock, of_no_record, post, stamp,
 };
 use super::stamps::Stamping;
 use super::topology::{NodeKind, TopologyInner};
@@ -115,14 +115,23 @@ impl Task {
         if !std::mem::replace(&mut self.is_begun, true) {
             let seen_ms = self.stores.iter().map(|store| store.borrow().position().stream_time_ms).max();
             self.context.stream_time_ms = self.context.stream_time_ms.max(seen_ms.unwrap_or(-1));
-            for punctuating in &self.punctuating {
-                punctuating.borrow_mut().init(&mut self.context)?;
-            }
+            self.begin()?;
         }
         for punctuating in &self.punctuating {
-            punctuating.borrow_mut().on_wall_clock(&mut self.context)?;
+            of_a_clock(&mut self.context, |context| punctuating.borrow_mut().on_wall_clock(context))?;
         }
         Ok(self.punctuating.iter().filter_map(|of| of.borrow().next_wall_clock_ms()).min())
+    }
+
+    fn begin(&mut self) -> Result<(), TaskError> {
+        let before = self.context.uncommitted_bytes;
+        for punctuating in &self.punctuating {
+            of_a_clock(&mut self.context, |context| punctuating.borrow_mut().init(context))?;
+        }
+        // What processors did is to be committed, though no record came.
+        self.context.punctuated |=
+            !self.context.outputs.is_empty() || self.context.uncommitted_bytes > before;
+        Ok(())
     }
 
     /// Whether a processor asked for a commit since this was asked last.
@@ -178,6 +187,7 @@ impl Task {
             let (topic, partition) = (input.topic, self.id.partition);
             self.context.headers = record.headers.clone();
             self.context.place = Some((topic, partition, record.offset));
+            self.context.input = u32::try_from(index).unwrap_or(u32::MAX);
             self.context.numbered = 0;
             for source in &input.sources {
                 let (boundary, source) = &mut self.sources[*source];
@@ -193,7 +203,7 @@ impl Task {
         }
         self.context.stream_time_ms = self.context.stream_time_ms.max(record.timestamp_ms);
         for punctuating in &self.punctuating {
-            punctuating.borrow_mut().on_stream_time(&mut self.context)?;
+            of_a_clock(&mut self.context, |context| punctuating.borrow_mut().on_stream_time(context))?;
         }
         self.processed += 1;
         let more = !input.queue.is_empty();
@@ -274,7 +284,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         for punctuating in &self.punctuating {
-            punctuating.borrow_mut().close();
+            at_the_end(|| punctuating.borrow_mut().close());
         }
     }
 }

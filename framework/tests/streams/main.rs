@@ -22,6 +22,8 @@ mod nulls;
 mod pipeline;
 mod processors;
 #[cfg(feature = "testing")]
+mod processors_running;
+#[cfg(feature = "testing")]
 mod restores;
 mod routing;
 #[cfg(feature = "testing")]
@@ -33,6 +35,8 @@ mod stream_joins;
 mod table_applications;
 mod table_joins;
 mod table_views;
+#[cfg(feature = "testing")]
+mod window_restores;
 mod windows;
 #[cfg(feature = "testing")]
 mod zombies;

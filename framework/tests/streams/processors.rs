@@ -266,3 +266,123 @@ fn an_error_names_the_processor_that_failed() {
     assert!(error.contains("in.process.process"), "{error}");
     assert!(error.contains("no v"), "{error}");
 }
+
+/// What a punctuation forwards is of no record, and had the numbers of the topology's first one.
+#[test]
+fn rows_that_punctuations_forward_do_not_replace_each_other() {
+    let mut streams = StreamsBuilder::new();
+    let make = || {
+        with_clocks(
+            Vec::new(),
+            |context: Context<'_, '_>| {
+                context.schedule(Duration::from_millis(10), PunctuationType::WallClock);
+                Ok(())
+            },
+            |context: Context<'_, '_>, record: InRecord<'_, String, String>| {
+                context.forward(record.key, record.value)?;
+                Ok(())
+            },
+            |context: Context<'_, '_>, punctuation: Punctuation| {
+                context.forward_at(&"k".to_owned(), &punctuation.timestamp_ms.to_string(), 5)?;
+                Ok(())
+            },
+        )
+    };
+    let left = streams.stream::<String, String>("in").process_values(make);
+    let right = streams.stream::<String, String>("other");
+    let windows = klamm::streams::JoinWindows::of(Duration::from_millis(10));
+    left.join_within(&right, "j", windows, |l: &String, r: &String| format!("{l}-{r}")).to("out");
+    let mut driver = TopologyTestDriver::new(streams.build().unwrap());
+    for _ in 0..4 {
+        driver.advance_wall_clock(Duration::from_millis(10));
+        driver.input::<String, String>("in").pipe("k", "v").at(5);
+    }
+    driver.input::<String, String>("other").pipe("k", "r").at(5);
+    let told = driver.output::<String, String>("out").read_all();
+    assert_eq!(told.len(), 7, "{told:?}");
+}
+
+/// Windows do not begin before the epoch, and rows of such would lie among those that wait.
+#[test]
+fn what_is_forwarded_has_a_time() {
+    let mut streams = StreamsBuilder::new();
+    let make = || {
+        scripted(Vec::new(), |context: Context<'_, '_>, record| {
+            context.forward_at(record.key, record.value, record.value.parse()?)?;
+            Ok(())
+        })
+    };
+    let windows = klamm::streams::TumblingWindows::of(Duration::from_millis(10));
+    streams
+        .stream::<String, String>("in")
+        .process_values(make)
+        .group_by_key()
+        .windowed_by(windows)
+        .count("c");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    driver.input::<String, String>("in").pipe("k", "0").try_at(1).unwrap();
+    let error =
+        driver.input::<String, String>("in").pipe("k", "-100000000").try_at(1).unwrap_err().to_string();
+    assert!(error.contains("-100000000") && error.contains("in.process"), "{error}");
+}
+
+/// Where a processor panics without a record in work, nobody caught it.
+#[test]
+fn a_panic_of_a_processor_names_it_wherever_it_happens() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum At {
+        Init,
+        StreamTime,
+        WallClock,
+    }
+    for at in [At::Init, At::StreamTime, At::WallClock] {
+        let mut streams = StreamsBuilder::new();
+        let make = move || {
+            with_clocks(
+                Vec::new(),
+                move |context: Context<'_, '_>| {
+                    assert!(at != At::Init, "I panic");
+                    context.schedule(Duration::from_millis(1), PunctuationType::StreamTime);
+                    context.schedule(Duration::ZERO, PunctuationType::WallClock);
+                    Ok(())
+                },
+                |_, _| Ok(()),
+                move |_, punctuation: Punctuation| {
+                    let kind = match punctuation.kind {
+                        PunctuationType::StreamTime => At::StreamTime,
+                        _ => At::WallClock,
+                    };
+                    assert!(at != kind, "I panic");
+                    Ok(())
+                },
+            )
+        };
+        drop(streams.stream::<String, String>("in").process(make).named("culprit"));
+        let mut driver = TopologyTestDriver::new(streams.build().unwrap());
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            driver
+                .input::<String, String>("in")
+                .pipe("k", "v")
+                .try_at(1)
+                .map_err(|error| error.to_string())?;
+            driver.advance_wall_clock(Duration::from_millis(10));
+            Ok::<_, String>(())
+        }));
+        let message = match ended {
+            Ok(result) => result.unwrap_err(),
+            Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
+        };
+        assert!(message.contains("culprit"), "{at:?}: {message}");
+    }
+}
+
+/// The number of missed slots is one less than the number of the next one, which there is none of at the end of time.
+#[test]
+fn a_punctuation_at_the_end_of_time_is_one() {
+    let driver = clocked(PunctuationType::StreamTime, 1, None);
+    driver.input::<String, String>("in").pipe("k", "v").at(i64::MAX);
+    assert_eq!(told(&driver).len(), 2);
+    let driver = clocked(PunctuationType::WallClock, 1, Some(i64::MIN));
+    driver.input::<String, String>("in").pipe("k", "v").at(1);
+    assert_eq!(told(&driver).len(), 1);
+}

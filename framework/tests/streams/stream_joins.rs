@@ -259,3 +259,43 @@ proptest! {
         }
     }
 }
+
+/// The numbers of rows of one key and time went round after 128 rows of a record (64 where they may go alone), and after
+/// 16 topics: the later row replaced the earlier one.
+#[test]
+fn rows_of_one_key_and_time_do_not_replace_each_other() {
+    for kind in KINDS {
+        let mut streams = StreamsBuilder::new();
+        let many = streams.stream::<Nullable, Nullable>("L").flat_map_values(|value: &Nullable| {
+            let value = value.clone().unwrap_or_default();
+            (0..300).map(move |number| Some(format!("{value}{number}"))).collect::<Vec<_>>()
+        });
+        join(kind, &many, &streams.stream("R"), JoinWindows::of(ms(10))).to("out");
+        let driver = TopologyTestDriver::new(streams.build().unwrap());
+        pipe(&driver, "L", Some("k"), "A", 5);
+        pipe(&driver, "L", Some("k"), "B", 5);
+        let told = BTreeSet::from_iter(pipe(&driver, "R", Some("k"), "r", 5));
+        assert_eq!(told.len(), 600, "{kind:?}");
+    }
+    for kind in KINDS {
+        let topics: Vec<String> = (0..20).map(|number| format!("L{number}")).collect();
+        let mut streams = StreamsBuilder::new();
+        let left = streams.stream(topics.clone());
+        join(kind, &left, &streams.stream("R"), JoinWindows::of(ms(10))).to("out");
+        let driver = TopologyTestDriver::new(streams.build().unwrap());
+        for topic in &topics {
+            pipe(&driver, topic, Some("k"), topic, 5);
+        }
+        assert_eq!(pipe(&driver, "R", Some("k"), "r", 5).len(), 20, "{kind:?}");
+    }
+}
+
+#[test]
+fn records_meet_at_the_end_of_time() {
+    for kind in KINDS {
+        let driver = driver(kind, JoinWindows::of(ms(10)));
+        assert_eq!(pipe(&driver, "L", Some("k"), "A", i64::MAX), [""; 0]);
+        let wanted = [format!("A-a@{}", i64::MAX)];
+        assert_eq!(pipe(&driver, "R", Some("k"), "a", i64::MAX), wanted, "{kind:?}");
+    }
+}

@@ -350,3 +350,148 @@ fn windows_that_cannot_be_are_refused() {
     group.windowed_by(TumblingWindows::of(ms(10))).late().to("late");
     assert!(matches!(streams.build(), Err(TopologyError::LateOfNothing { .. })));
 }
+
+/// Writes what is not negative.
+#[derive(Debug)]
+struct Picky;
+
+impl klamm::serde::Serde<i64> for Picky {
+    fn serialize(&self, topic: &str, value: &i64) -> Result<klamm::serde::Bytes, klamm::serde::SerdeError> {
+        match *value < 0 {
+            true => Err(klamm::serde::SerdeError::serialize::<i64>("number", "it is negative")),
+            false => klamm::serde::Serde::serialize(&NumberSerde, topic, value),
+        }
+    }
+
+    fn deserialize(&self, topic: &str, bytes: &klamm::serde::Bytes) -> Result<i64, klamm::serde::SerdeError> {
+        klamm::serde::Serde::deserialize(&NumberSerde, topic, bytes)
+    }
+}
+
+/// The record that closed windows could not be kept and was skipped; stream time had moved, nothing was emitted, and the
+/// next commit dropped the windows.
+#[test]
+fn windows_that_a_skipped_record_closes_are_emitted() {
+    type Build = fn(KGroupedStream<String, i64>) -> KTable<Windowed<String>, i64>;
+    let kinds: [Build; 3] = [
+        |group| {
+            let windowed = group.windowed_by(TumblingWindows::of(ms(10))).emit_on_window_close();
+            windowed.reduce(klamm::streams::Materialized::with("sums", Picky), |one, other| one + other)
+        },
+        |group| {
+            let windowed = group.windowed_by(SlidingWindows::of(ms(10))).emit_on_window_close();
+            windowed.reduce(klamm::streams::Materialized::with("sums", Picky), |one, other| one + other)
+        },
+        |group| {
+            let windowed = group.windowed_by(SessionWindows::of(ms(10))).emit_on_window_close();
+            windowed.reduce(klamm::streams::Materialized::with("sums", Picky), |one, other| one + other)
+        },
+    ];
+    for build in kinds {
+        let mut streams = StreamsBuilder::new();
+        let table = build(streams.stream::<String, i64>("in").group_by_key());
+        let value = klamm::serde::NullableSerde(NumberSerde);
+        let produced = klamm::streams::Produced::with(SessionWindowedSerde(StringSerde), value);
+        table.to_stream().to_with("out", produced);
+        let skip = klamm::streams::ErrorPolicy::skip();
+        let driver = TopologyTestDriver::with_policy(streams.build().unwrap(), skip);
+        let input = driver.input::<String, i64>("in");
+        input.pipe("a", 1_i64).at(3);
+        input.pipe("a", -1_i64).at(1_000_000_000);
+        assert_eq!(driver.dropped().failed, 1);
+        input.pipe("b", 1_i64).at(1_000_000_000);
+        input.pipe("b", 1_i64).at(2_000_000_000);
+        let serde = SessionWindowedSerde(StringSerde);
+        let out = driver.output_with::<Windowed<String>, i64>("out", serde, NumberSerde).read_all();
+        let keys: Vec<_> = out.iter().map(|record| &*record.key.key).collect();
+        assert!(keys.contains(&"a") && keys.contains(&"b"), "{keys:?}");
+    }
+}
+
+/// A session that was emitted was merged into a later one where the store kept it for longer, and its records counted
+/// twice.
+#[test]
+fn a_session_that_is_closed_is_not_merged_however_long_it_is_kept() {
+    let windows = SessionWindows::of(ms(10)).grace(ms(5));
+    let final_windows = |group: KGroupedStream<String, i64>| {
+        let kept = klamm::streams::Materialized::named("bits").retention(Duration::from_secs(3600));
+        group.windowed_by(windows).emit_on_window_close().reduce(kept, |one, other| one | other)
+    };
+    let records = [("a", 70), ("a", 80), ("b", 100), ("a", 88), ("b", 1_000)];
+    let (told, _) = drive(final_windows, &records);
+    let of_a: Vec<_> = told.iter().filter(|((key, ..), ..)| key == "a").collect();
+    let all = of_a.iter().fold(0, |all, (_, bits, _)| {
+        assert_eq!(all & bits.unwrap(), 0, "twice: {of_a:?}");
+        all | bits.unwrap()
+    });
+    assert_eq!(all, 0b1011, "{of_a:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// A sliding window holds what came while it could still change; of a record whose own window was over by then, at
+    /// least the windows that there were. What is in none is late.
+    #[test]
+    fn a_sliding_window_holds_all_that_came_in_time(
+        records in some_records(),
+        difference_ms in 1..30_i64,
+        grace_ms in 0..30_i64,
+    ) {
+        let windows = SlidingWindows::of(ms(difference_ms)).grace(ms(grace_ms));
+        let (told, driver) = drive(|group| bits(&group.windowed_by(windows)), &records);
+        let mut counted = 0;
+        for ((key, start_ms, end_ms), (held, _)) in last(&told) {
+            let (mut stream_time_ms, mut most, mut least) = (-1, 0, 0);
+            for (number, (of, at)) in records.iter().enumerate() {
+                stream_time_ms = stream_time_ms.max(*at);
+                let closed_ms = stream_time_ms - grace_ms;
+                if *of == key && end_ms >= closed_ms && (start_ms..=end_ms).contains(at) {
+                    most |= 1_i64 << number;
+                    least |= i64::from(*at >= closed_ms) << number;
+                }
+            }
+            prop_assert_eq!(held & !most, 0, "{}-{}: {:b} of {:b}", start_ms, end_ms, held, most);
+            prop_assert_eq!(least & !held, 0, "{}-{}: {:b} of {:b}", start_ms, end_ms, held, least);
+            counted |= held;
+        }
+        let lost = records.len() as u64 - u64::from(counted.count_ones());
+        prop_assert_eq!(driver.dropped().late, lost);
+    }
+}
+
+/// Times as large as there are: nothing overflows, nothing is lost without a word.
+#[test]
+fn the_end_of_time_is_a_time() {
+    let at = i64::MAX;
+    let records = [("a", 3), ("a", at - 1), ("a", at), ("a", at)];
+    for on_close in [false, true] {
+        let kinds: [fn(KGroupedStream<String, i64>) -> TimeWindowedStream<String, i64>; 3] = [
+            |group| group.windowed_by(TumblingWindows::of(ms(1))),
+            |group| group.windowed_by(HoppingWindows::of(ms(10), ms(3)).grace(Duration::MAX)),
+            |group| group.windowed_by(SlidingWindows::of(ms(10))),
+        ];
+        for windows in kinds {
+            let (told, driver) = drive(
+                |group| {
+                    let windowed = windows(group);
+                    bits(&if on_close { windowed.emit_on_window_close() } else { windowed })
+                },
+                &records,
+            );
+            let told = told.iter().fold(0, |all, (_, bits, _)| all | bits.unwrap_or(0));
+            let late = driver.dropped().late;
+            if !on_close {
+                assert!(told.count_ones() as u64 + late >= 4, "{told:b} and {late} late");
+            }
+        }
+        let session = |group: KGroupedStream<String, i64>| {
+            let windowed = group.windowed_by(SessionWindows::of(ms(10)));
+            let windowed = if on_close { windowed.emit_on_window_close() } else { windowed };
+            windowed.reduce("bits", |one, other| one | other)
+        };
+        let (told, _) = drive(session, &records);
+        let told = told.iter().fold(0, |all, (_, bits, _)| all | bits.unwrap_or(0));
+        assert_eq!(told, if on_close { 1 } else { 0b1111 });
+    }
+}

@@ -30,14 +30,20 @@ pub(crate) struct Context {
     pub(crate) dropped: Dropped,
     /// Topic, partition and offset of the record in work; none while held-back updates are forwarded.
     pub(crate) place: Option<(TopicId, i32, i64)>,
+    /// Which of the task's inputs the record in work is of.
+    pub(crate) input: u32,
     /// How many numbers the record in work has given away.
     pub(crate) numbered: u32,
+    /// The next number for what has none by its record.
+    left_over: u32,
     /// The largest timestamp that the task has seen; -1 before the first.
     pub(crate) stream_time_ms: i64,
     /// The wall clock, as the caller told it.
     pub(crate) now_ms: i64,
     /// Whether a clock called something since the last commit.
     pub(crate) punctuated: bool,
+    /// Whether outputs, stores and positions are one transaction.
+    pub(crate) exactly_once: bool,
     /// Whether a processor asked for a commit.
     pub(crate) commit_requested: bool,
     /// Failures of the record in work that make it a dead letter.
@@ -81,10 +87,13 @@ impl Context {
             uncommitted_bytes: 0,
             dropped: Dropped::default(),
             place: None,
+            input: 0,
             numbered: 0,
+            left_over: 0,
             stream_time_ms: -1,
             now_ms: 0,
             punctuated: false,
+            exactly_once: false,
             commit_requested: false,
             letters: Vec::new(),
             // Tasks have threads of their own, and nobody unparks those.
@@ -102,19 +111,40 @@ impl Context {
     /// A number for one of the rows that a record makes under one key and time. The same record gets the same numbers
     /// when it comes again, so that it replaces its rows instead of doubling them; records of one partition get growing
     /// ones, but for a step back every million offsets.
-    pub(crate) fn record_number(&mut self) -> i32 {
+    ///
+    /// What is of no record, or of one that makes very many rows, or of one of very many topics, gets one of those that
+    /// are left over: the next that is not taken.
+    pub(crate) fn record_number<E>(
+        &mut self,
+        mut is_taken: impl FnMut(i32) -> Result<bool, E>,
+    ) -> Result<i32, E> {
         const OFFSET_BITS: u32 = 20;
         const ROW_BITS: u32 = 7;
-        let (TopicId(topic), _, offset) = self.place.unwrap_or((TopicId(0), 0, 0));
-        let row = self.numbered % (1 << ROW_BITS);
-        self.numbered += 1;
-        let offset = u32::try_from(offset.rem_euclid(1 << OFFSET_BITS)).unwrap_or(0);
-        let number = (((topic & 0xF) << OFFSET_BITS | offset) << ROW_BITS) | row;
-        i32::try_from(number & 0x7FFF_FFFF).unwrap_or(0)
+        const LEFT_OVER: u32 = 0xF;
+        let of = |input: u32, rest: u32| {
+            let rest = rest & ((1 << (OFFSET_BITS + ROW_BITS)) - 1);
+            i32::try_from(input << (OFFSET_BITS + ROW_BITS) | rest).unwrap_or(0)
+        };
+        let row = self.numbered;
+        self.numbered = self.numbered.saturating_add(1);
+        if let Some((_, _, offset)) = self.place
+            && self.input < LEFT_OVER
+            && row < 1 << ROW_BITS
+        {
+            let offset = u32::try_from(offset.rem_euclid(1 << OFFSET_BITS)).unwrap_or(0);
+            return Ok(of(self.input, offset << ROW_BITS | row));
+        }
+        loop {
+            let number = of(LEFT_OVER, self.left_over);
+            self.left_over = self.left_over.wrapping_add(1);
+            if !is_taken(number)? {
+                return Ok(number);
+            }
+        }
     }
 
-    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not:
-    /// that alone would triple the time of a step.
+    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not: that
+    /// alone would triple the time of a step.
     #[inline]
     pub(crate) fn forward_edited(
         &mut self,

@@ -256,6 +256,25 @@ pub(crate) fn of_no_record(
     }
 }
 
+/// Runs what a clock calls: there too a panic fails the task, with the operator's name.
+pub(crate) fn of_a_clock(
+    context: &mut Context,
+    run: impl FnOnce(&mut Context) -> Result<(), TaskError>,
+) -> Result<(), TaskError> {
+    guarded(|| run(context).map_err(BoxError::from)).or_else(|fault| fail(context, fault))
+}
+
+/// Ends what may panic at its end: the task is over then, and the thread and its other tasks go on.
+pub(crate) fn at_the_end(run: impl FnOnce()) {
+    let ended = guarded(|| {
+        run();
+        Ok(())
+    });
+    if let Err(fault) = ended {
+        tracing::error!(error = %text_of(&*fault), "a processor failed when it was closed");
+    }
+}
+
 /// Sends the records that failed to where dead letters go.
 pub(crate) fn post(context: &mut Context, partition: i32, record: &Incoming, source_topic: TopicId) {
     // No broker takes a negative time, and a time of long ago would be too old to be kept.

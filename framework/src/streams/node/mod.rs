@@ -40,7 +40,9 @@ use super::error::TaskError;
 pub(crate) use aggregate::{Aggregate, Fold};
 pub use context::Dropped;
 pub(crate) use context::{AskPartitionCount, Context};
-pub(crate) use fault::{Boundary, Guarded, GuardedTable, UserError, of_no_record, post, stamp};
+pub(crate) use fault::{
+    Boundary, Guarded, GuardedTable, UserError, at_the_end, of_a_clock, of_no_record, post, stamp,
+};
 pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
 pub(crate) use global::{GlobalJoin, GlobalRows};
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};

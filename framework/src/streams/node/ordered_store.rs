@@ -59,8 +59,15 @@ pub(crate) struct OrderedStore {
     first_live_segment: i64,
     /// No listed row has an earlier time: saves looking.
     earliest_listed_ms: i64,
+    /// Whether the changelog told of what another task did, and the list is in doubt.
+    is_list_in_doubt: bool,
+    /// Whether what is in doubt has been looked through.
+    is_list_checked: bool,
     no_headers: Headers,
 }
+
+/// In the place of a time in a list entry that another task may have taken: the changelog does not tell of that.
+const IN_DOUBT: i64 = 1;
 
 /// The time by which a changelog key is listed.
 pub(crate) type ListTime = fn(&Bytes) -> Option<i64>;
@@ -93,6 +100,8 @@ impl OrderedStore {
             position,
             first_live_segment: 0,
             earliest_listed_ms: i64::MIN,
+            is_list_in_doubt: false,
+            is_list_checked: false,
             no_headers: Headers::new(),
         })
     }
@@ -204,7 +213,8 @@ impl OrderedStore {
                 break;
             }
             let first = [&segment.to_be_bytes(), key, &from_ms.to_be_bytes()].concat();
-            let after = [&segment.to_be_bytes(), key, &to_ms.saturating_add(1).to_be_bytes()].concat();
+            // What follows a time begins with a smaller byte than this.
+            let after = [&segment.to_be_bytes(), key, &to_ms.to_be_bytes()[..], &[u8::MAX]].concat();
             // A longer key can sort between two rows of this one.
             let of_key = |row: &Row| layout.key_of(&row.key).is_some_and(|found| found == key);
             let found = self.range(&first, Some(&after))?.into_iter().filter(of_key);
@@ -235,6 +245,53 @@ impl OrderedStore {
         }
         self.earliest_listed_ms = self.first_listed_ms()?;
         Ok(rows)
+    }
+
+    /// Takes off the list, when a task begins, what another one has taken already. Exactly once, that is what was due at
+    /// the stream time to which the changelog leads, for what was emitted then is part of the same transactions. At least
+    /// once, nobody knows.
+    pub(crate) fn forget_taken(
+        &mut self,
+        context: &mut Context,
+        due_ms: impl FnOnce(i64) -> i64,
+    ) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.is_list_checked, true)
+            || !context.exactly_once
+            || self.listed.is_none()
+        {
+            return Ok(());
+        }
+        let until_ms = due_ms(self.position.stream_time_ms);
+        if until_ms < 0 {
+            return Ok(());
+        }
+        let mut taken = Vec::new();
+        self.visit(&[WAITING], Some(&list_key(until_ms.saturating_add(1), &[])), |entry, _, mark| {
+            if mark == IN_DOUBT {
+                taken.push(entry);
+            }
+            true
+        })?;
+        for entry in taken {
+            self.write_list(context, entry, None);
+        }
+        Ok(())
+    }
+
+    /// Marks what is listed.
+    fn doubt_list(&self, batch: &mut Batch) -> Result<(), StoreError> {
+        let mut from = Bytes::from_static(&[WAITING]);
+        loop {
+            let page = self.engine.scan(KeyRange { from: &from, to: None }, PAGE_ROWS)?;
+            let is_last = page.len() < PAGE_ROWS;
+            for (entry, _) in page {
+                from = after(&entry);
+                batch.put(entry, in_doubt());
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     fn first_listed_ms(&self) -> Result<i64, StoreError> {
@@ -393,6 +450,11 @@ fn after(key: &[u8]) -> Bytes {
     [key, &[0]].concat().into()
 }
 
+/// The value of a list entry that may be taken already.
+fn in_doubt() -> Bytes {
+    Stamped { timestamp_ms: IN_DOUBT, value: Bytes::new() }.encode()
+}
+
 fn list_key(time_ms: i64, key: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(9 + key.len());
     bytes.put_u8(WAITING);
@@ -420,13 +482,16 @@ impl TaskStore for OrderedStore {
 
     fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError> {
         let mut batch = Batch::new();
+        if self.listed.is_some() && !std::mem::replace(&mut self.is_list_in_doubt, true) {
+            self.doubt_list(&mut batch)?;
+        }
         for record in records {
             self.position.stream_time_ms = self.position.stream_time_ms.max(record.timestamp_ms);
             let Some(key) = &record.key else { continue };
             let Some(engine_key) = self.engine_key(key) else { continue };
             if let Some(time_ms) = self.listed.and_then(|listed| listed(key)) {
                 match record.value {
-                    Some(_) => batch.put(list_key(time_ms, key), Stamped::EMPTY.encode()),
+                    Some(_) => batch.put(list_key(time_ms, key), in_doubt()),
                     None => batch.delete(list_key(time_ms, key)),
                 }
                 self.earliest_listed_ms = self.earliest_listed_ms.min(time_ms);

@@ -12,6 +12,7 @@ use klamm_client::Headers;
 
 use super::ordered_store::OrderedStore;
 use super::processor_store::ProcessorStore;
+use super::record_context::negative;
 use super::wiring::{Flush, Punctuates};
 use super::{Boundary, Children, Context, NodeFactory, Processor, Record, StoreCodec};
 use crate::listener::BoxError;
@@ -203,8 +204,11 @@ impl<K2: 'static, V2: 'static> ProcessorContext<'_, K2, V2> {
     /// [`forward`](Self::forward) at another time, in milliseconds since the Unix epoch.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward).
+    /// As [`forward`](Self::forward); or the time is negative.
     pub fn forward_at(&mut self, key: &K2, value: &V2, timestamp_ms: i64) -> Result<(), TaskError> {
+        if timestamp_ms < 0 {
+            return Err(TaskError::User(negative(timestamp_ms)));
+        }
         self.parts.children.forward(self.context, Record { key, value, timestamp_ms })
     }
 

@@ -66,7 +66,7 @@ impl<'a> RecordContext<'a> {
 }
 
 #[cold]
-fn negative(timestamp_ms: i64) -> BoxError {
+pub(super) fn negative(timestamp_ms: i64) -> BoxError {
     format!("a record cannot have the timestamp {timestamp_ms}, which is negative").into()
 }
 

@@ -32,8 +32,13 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SessionAggr
         }
         let (at_ms, gap_ms) = (record.timestamp_ms, self.windows.gap_ms());
         let table = self.table.borrow();
-        let stream_time_ms = table.store.borrow_mut().observe(at_ms);
-        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms()).saturating_sub(gap_ms);
+        let closed_ms = |stream_time_ms: i64| {
+            stream_time_ms.saturating_sub(self.windows.grace_ms()).saturating_sub(gap_ms)
+        };
+        let due_ms = |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(1);
+        let stream_time_ms = table.observe(context, at_ms, due_ms)?;
+        let closed_ms = closed_ms(stream_time_ms);
+        table.close(context, due_ms(stream_time_ms))?;
 
         let topic = table.store.borrow().topic();
         let key_bytes = self.entrance.key_bytes(context, topic, record.key)?;
@@ -41,18 +46,18 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SessionAggr
         let mut sessions = Vec::new();
         for row in table.store.borrow().rows_of(&key_bytes, at_ms.saturating_sub(gap_ms), i64::MAX)? {
             let Some((_, start_ms, end_ms)) = WindowLayout::split_session_key(&row.key) else { continue };
-            if start_ms <= at_ms.saturating_add(gap_ms) {
+            // One that was emitted changes no more, though the store may keep it for longer.
+            let is_emitted = table.is_final() && end_ms < closed_ms;
+            if start_ms <= at_ms.saturating_add(gap_ms) && !is_emitted {
                 merged.start_ms = merged.start_ms.min(start_ms);
                 merged.end_ms = merged.end_ms.max(end_ms);
                 sessions.push((Window { start_ms, end_ms }, row));
             }
         }
-        if merged.end_ms < closed_ms {
-            self.entrance.late(context, record)?;
-        } else {
-            self.merge(&table, context, record, merged, sessions)?;
+        match merged.end_ms < closed_ms {
+            true => self.entrance.late(context, record),
+            false => self.merge(&table, context, record, merged, sessions),
         }
-        table.close(context, closed_ms.saturating_sub(1))
     }
 }
 

@@ -14,9 +14,9 @@ use crate::streams::windows::{SlidingWindows, Window, Windowed};
 
 /// Sliding windows.
 ///
-/// A key's windows are those that end with each of its records, and those that begin one millisecond after a record
-/// that has others within the difference; a window's row is of the time of its latest record. A new record at `t` goes
-/// into every window that holds `t`, and makes up to three:
+/// A key's windows are those that end with each of its records, and those that begin one millisecond after a record that
+/// has others within the difference; a window's row is of the time of its latest record. A new record at `t` goes into
+/// every window that holds `t`, and makes up to three:
 ///
 /// - the one that ends at `t`: with what the last window before it holds, if that reaches into it;
 /// - the one that begins after `t`: with what the last window at `t` holds, if that has anything after `t`;
@@ -37,25 +37,29 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SlidingAggr
         }
         let (at_ms, difference_ms) = (record.timestamp_ms, self.windows.difference_ms());
         let table = self.table.borrow();
-        let stream_time_ms = table.store.borrow_mut().observe(at_ms);
-        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms());
-        if at_ms.saturating_add(difference_ms) < closed_ms {
-            self.entrance.late(context, record)?;
-        } else {
-            self.slide(&table, context, record, closed_ms)?;
+        let closed_ms = |stream_time_ms: i64| stream_time_ms.saturating_sub(self.windows.grace_ms());
+        let due_ms =
+            |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(difference_ms).saturating_sub(1);
+        let stream_time_ms = table.observe(context, at_ms, due_ms)?;
+        let closed_ms = closed_ms(stream_time_ms);
+        table.close(context, due_ms(stream_time_ms))?;
+        let is_late = at_ms.saturating_add(difference_ms) < closed_ms;
+        if is_late || !self.slide(&table, context, record, closed_ms)? {
+            return self.entrance.late(context, record);
         }
-        table.close(context, closed_ms.saturating_sub(difference_ms).saturating_sub(1))
+        Ok(())
     }
 }
 
 impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
+    /// Whether any window took the record: those that it would be in may be closed, all but one that is not made yet.
     fn slide(
         &self,
         table: &WindowTable<K, A>,
         context: &mut Context,
         record: Record<'_, K, V>,
         closed_ms: i64,
-    ) -> Result<(), TaskError> {
+    ) -> Result<bool, TaskError> {
         let Record { key, value, timestamp_ms: at_ms } = record;
         let topic = table.store.borrow().topic();
         let key_bytes = self.entrance.key_bytes(context, topic, key)?;
@@ -70,9 +74,11 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
             window: Window { start_ms, end_ms: start_ms.saturating_add(self.windows.difference_ms()) },
         };
         let is_open = |start_ms: i64| start_ms.saturating_add(self.windows.difference_ms()) >= closed_ms;
+        let mut is_taken = false;
         for index in plan.hold_it {
             let (start_ms, row) = &existing[index];
             if is_open(*start_ms) {
+                is_taken = true;
                 let windowed = window(*start_ms);
                 let aggregate = Some(table.value(context, &row.value)?);
                 let new = (self.fold)(key, value, aggregate);
@@ -84,6 +90,7 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
             if !is_open(start_ms) {
                 continue;
             }
+            is_taken |= with_it;
             let windowed = window(start_ms);
             let bytes = table.key_bytes(context, &windowed)?;
             let like = like.map(|index| &existing[index].1);
@@ -95,7 +102,7 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
             };
             table.change(context, &windowed, &bytes, None, new, latest_ms)?;
         }
-        Ok(())
+        Ok(is_taken)
     }
 }
 
@@ -118,8 +125,8 @@ struct Made {
 }
 
 impl Slide {
-    /// `existing` are the windows that begin from twice the difference before the record to just after it, by start;
-    /// the time of a row is that of the latest record in it.
+    /// `existing` are the windows that begin from twice the difference before the record to just after it, by start; the
+    /// time of a row is that of the latest record in it.
     fn of(existing: &[(i64, Row)], at_ms: i64, difference_ms: i64) -> Self {
         let exists = |start_ms: i64| existing.iter().any(|(start, _)| *start == start_ms);
         let last = |before_ms: i64| existing.iter().rposition(|(start_ms, _)| *start_ms < before_ms);

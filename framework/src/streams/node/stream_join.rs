@@ -89,9 +89,13 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for Stream
 
         let stream_time_ms = self.observe(at_ms);
         let is_late = at_ms.saturating_add(self.windows.after_ms) < self.closed_ms(stream_time_ms);
+        let mut number = None;
         if !is_late {
-            let row = WindowLayout::numbered_key(&key, at_ms, context.record_number());
-            self.own.borrow_mut().put(context, &row, Some(value.clone()), at_ms);
+            let row = |number| WindowLayout::numbered_key(&key, at_ms, number);
+            let is_taken = |number| Ok::<_, StoreError>(self.own.borrow().get(&row(number))?.is_some());
+            let free = context.record_number(is_taken)?;
+            self.own.borrow_mut().put(context, &row(free), Some(value.clone()), at_ms);
+            number = Some(free);
         }
         let (from_ms, to_ms) =
             (at_ms.saturating_sub(self.windows.before_ms), at_ms.saturating_add(self.windows.after_ms));
@@ -108,7 +112,7 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for Stream
             self.forward(context, record.key, joined, at_ms.max(row.timestamp_ms))?;
         }
         if met.is_empty() {
-            self.unmatched(context, record, &key, value, is_late)?;
+            self.unmatched(context, record, &key, value, number)?;
         }
         self.give_up(context, stream_time_ms)
     }
@@ -139,6 +143,9 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> StreamStreamJoin<K, V, W, 
     /// One stream time for both sides.
     fn observe(&self, at_ms: i64) -> i64 {
         let seen_ms = self.own.borrow_mut().observe(at_ms).max(self.other.borrow_mut().observe(at_ms));
+        // A store that was read from its changelog knows its own records only.
+        self.own.borrow_mut().observe(seen_ms);
+        self.other.borrow_mut().observe(seen_ms);
         if let Some(unmatched) = &self.unmatched {
             unmatched.store.borrow_mut().observe(at_ms);
         }
@@ -149,26 +156,27 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> StreamStreamJoin<K, V, W, 
         stream_time_ms.saturating_sub(self.windows.grace_ms)
     }
 
+    /// What met nothing waits, under the number of its row; without one, it is late.
     fn unmatched(
         &self,
         context: &mut Context,
         record: Record<'_, K, V>,
         key: &[u8],
         value: Bytes,
-        is_late: bool,
+        number: Option<i32>,
     ) -> Result<(), TaskError> {
         let Some(unmatched) = self.unmatched.as_ref().filter(|unmatched| unmatched.of_this_side) else {
-            if is_late {
+            if number.is_none() {
                 context.dropped.late += 1;
             }
             return Ok(());
         };
-        if is_late {
-            // It is not kept, so nothing meets it later.
+        if number.is_none() {
+            // It is late and not kept, so nothing meets it later.
             let joined = (self.joiner)(Some(record.value), None);
             return self.forward(context, record.key, joined, record.timestamp_ms);
         }
-        let waiting = unmatched_key(self.side, record.timestamp_ms, key, Some(context.record_number()));
+        let waiting = unmatched_key(self.side, record.timestamp_ms, key, number);
         unmatched.store.borrow_mut().put(context, &waiting, Some(value), record.timestamp_ms);
         unmatched.earliest_ms.set(unmatched.earliest_ms.get().min(record.timestamp_ms));
         Ok(())

@@ -48,6 +48,24 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         Ok(table)
     }
 
+    /// Takes note of a record's time; gives the largest so far. `due_ms` says up to where windows are closed at a stream
+    /// time.
+    pub(super) fn observe(
+        &self,
+        context: &mut Context,
+        at_ms: i64,
+        due_ms: impl FnOnce(i64) -> i64,
+    ) -> Result<i64, TaskError> {
+        let mut store = self.store.borrow_mut();
+        store.forget_taken(context, due_ms)?;
+        Ok(store.observe(at_ms))
+    }
+
+    /// Whether windows are told of once, when they close.
+    pub(super) fn is_final(&self) -> bool {
+        self.emit == Emit::OnClose
+    }
+
     /// The bytes of a window's key.
     pub(super) fn key_bytes(&self, context: &Context, key: &Windowed<K>) -> Result<Bytes, TaskError> {
         let topic = context.topic(self.store.borrow().topic());

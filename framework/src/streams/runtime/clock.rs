@@ -35,6 +35,8 @@ pub(super) async fn serve(shared: Arc<Shared>, worker: usize, mut wake_at_ms: wa
                 let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
                 match tokio::time::timeout(left, wake_at_ms.changed()).await {
                     Ok(changed) => changed,
+                    // It was set back meanwhile.
+                    Err(_) if shared.clock.now_ms() < at_ms => continue,
                     Err(_) => {
                         shared.workers[worker].send(Command::Wake).ok();
                         // It says again when it wants to be told next.
@@ -46,5 +48,57 @@ pub(super) async fn serve(shared: Arc<Shared>, worker: usize, mut wake_at_ms: wa
         if changed.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Mutex, mpsc};
+
+    use klamm_client::TopicPartition;
+    use klamm_client::testing::FakeBroker;
+    use tokio::sync::mpsc as async_mpsc;
+
+    use super::super::start::shared;
+    use super::*;
+    use crate::streams::{StreamsBuilder, StreamsConfig};
+
+    /// Says these times, and stays at the last.
+    #[derive(Debug)]
+    struct Script(Mutex<VecDeque<i64>>);
+
+    impl Clock for Script {
+        fn now_ms(&self) -> i64 {
+            let mut times = self.0.lock().unwrap();
+            let now_ms = times[0];
+            if times.len() > 1 {
+                times.pop_front();
+            }
+            now_ms
+        }
+    }
+
+    /// The thread was woken too early, looked at its clock, and was not woken again.
+    #[tokio::test]
+    async fn a_clock_that_was_set_back_is_waited_for() {
+        let broker = FakeBroker::start().await.unwrap();
+        let client = broker.client().await.unwrap();
+        let mut streams = StreamsBuilder::new();
+        streams.stream::<String, String>("in").to("out");
+        let (sender, commands) = mpsc::channel();
+        let (rewound, _) = async_mpsc::unbounded_channel();
+        let nothing: [TopicPartition; 0] = [];
+        let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
+        let (topology, config) = (streams.build().unwrap().inner, StreamsConfig::new("app", ""));
+        let mut shared = shared(topology, config, client, vec![sender], rewound, ends);
+        let clock = Arc::new(Script(Mutex::new([1_000, 990, 990, 1_005, 1_006, 1_020].into())));
+        shared.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        let (_wake_at_ms, wakes) = watch::channel(Some(1_010));
+        let serving = tokio::spawn(serve(Arc::new(shared), 0, wakes));
+        let woken = tokio::task::spawn_blocking(move || commands.recv_timeout(Duration::from_secs(20)));
+        assert!(matches!(woken.await.unwrap(), Ok(Command::Wake)));
+        assert!(clock.now_ms() >= 1_010, "it is time");
+        serving.abort();
     }
 }

@@ -66,6 +66,7 @@ impl Worker {
         let mut task = Task::new(&shared.topology, id, shared.names.clone(), &mut open, options)?;
         task.context_mut().ask_partition_count = Some(ask_partition_count(shared));
         task.context_mut().clock = Some(Arc::clone(&shared.clock));
+        task.context_mut().exactly_once = shared.config.is_exactly_once();
         Ok(task)
     }
 

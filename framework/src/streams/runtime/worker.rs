@@ -115,7 +115,7 @@ impl Worker {
         self.links.wake_at_ms.send_if_modified(|at| std::mem::replace(at, next) != next);
         match failed {
             Some((id, source)) => self.failed(id, source),
-            None => Ok(()),
+            None => self.commit_if_due(),
         }
     }
 
@@ -154,7 +154,7 @@ impl Worker {
         self.tasks.get_mut(&id).filter(|running| running.epoch == epoch)
     }
 
-    /// Gives ready tasks a slice each, and commits when the changes take too much memory.
+    /// Gives ready tasks a slice each, and commits if one is due.
     fn process(&mut self) -> Result<(), StreamsError> {
         let until = Instant::now() + ROUND;
         let after = self.next.take();
@@ -177,6 +177,11 @@ impl Worker {
                 break;
             }
         }
+        self.commit_if_due()
+    }
+
+    /// Commits when a processor asked for it, or when the changes take too much memory.
+    fn commit_if_due(&mut self) -> Result<(), StreamsError> {
         let uncommitted: usize = self.tasks.values().map(|running| running.task.uncommitted_bytes()).sum();
         let mut asked = false;
         for running in self.tasks.values_mut() {

@@ -49,6 +49,7 @@ impl SlidingWindows {
 
     /// How long a window is needed, from its start: others are made from it for twice its size.
     pub(crate) fn lifetime(self) -> Duration {
-        self.difference.saturating_mul(2).saturating_add(self.grace)
+        let lifetime = self.difference.saturating_mul(2).saturating_add(self.grace);
+        lifetime.saturating_add(Duration::from_millis(1))
     }
 }
