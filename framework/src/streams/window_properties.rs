@@ -1,5 +1,5 @@
-//! Windows and joins through commits, crashes between their steps, lost disks and broken off restores, exactly once: what
-//! they tell and what they keep is what it is without any of that.
+//! Windows and joins through commits, crashes between their steps, lost disks and broken off restores, exactly once:
+//! what they tell and what they keep is what it is without any of that.
 #![allow(clippy::unwrap_used)] // A failing step is a failing test.
 
 use std::collections::{BTreeMap, HashMap};
@@ -173,7 +173,7 @@ impl<'a> Rig<'a> {
         self.commit(true);
     }
 
-    fn kept(&self) -> Vec<(String, i64, Vec<(Bytes, Bytes)>)> {
+    fn kept(&self) -> Vec<Kept> {
         let kept = |(name, engine): (&String, &Arc<dyn StateStore>)| {
             let rows = engine.scan(KeyRange { from: &[], to: Some(&[u8::MAX]) }, usize::MAX).unwrap();
             (name.clone(), engine.position().unwrap().stream_time_ms, rows)
@@ -181,6 +181,9 @@ impl<'a> Rig<'a> {
         self.disk.iter().map(kept).collect()
     }
 }
+
+/// A store's name, its stream time and its rows.
+type Kept = (String, i64, Vec<(Bytes, Bytes)>);
 
 fn open(topology: &Topology, disk: &mut BTreeMap<String, Arc<dyn StateStore>>, cache_bytes: usize) -> Task {
     let inner = &topology.inner;

@@ -43,9 +43,9 @@ impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
     }
 
     /// Tells of each window once, when stream time is grace past its end and it can change no more, by window and key:
-    /// Kafka's `EmitStrategy.onWindowClose` (KIP-825). A window is emitted however far stream time jumps. Nothing closes
-    /// while no records come. Once is exactly once; at least once, a task that has to build its store from the changelog
-    /// may tell again of the windows that are still in there.
+    /// Kafka's `EmitStrategy.onWindowClose` (KIP-825). A window is emitted however far stream time jumps. Nothing
+    /// closes while no records come. Once is exactly once; at least once, a task that has to build its store from the
+    /// changelog may tell again of the windows that are still in there.
     #[must_use]
     pub fn emit_on_window_close(mut self) -> Self {
         self.emit = Emit::OnClose;

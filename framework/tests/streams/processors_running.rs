@@ -83,8 +83,8 @@ async fn init_is_committed(kit: &TestKit, exactly_once: bool) {
     app.close().await.unwrap();
 }
 
-/// Only records and punctuations made a commit: what a processor did when it began waited for the first of them, and its
-/// transaction with it until it was aborted.
+/// Only records and punctuations made a commit: what a processor did when it began waited for the first of them, and
+/// its transaction with it until it was aborted.
 #[klamm::test]
 async fn what_a_processor_does_in_init_is_committed(kit: TestKit) {
     init_is_committed(&kit, false).await;

@@ -260,8 +260,8 @@ proptest! {
     }
 }
 
-/// The numbers of rows of one key and time went round after 128 rows of a record (64 where they may go alone), and after
-/// 16 topics: the later row replaced the earlier one.
+/// The numbers of rows of one key and time went round after 128 rows of a record (64 where they may go alone), and
+/// after 16 topics: the later row replaced the earlier one.
 #[test]
 fn rows_of_one_key_and_time_do_not_replace_each_other() {
     for kind in KINDS {

@@ -368,8 +368,8 @@ impl klamm::serde::Serde<i64> for Picky {
     }
 }
 
-/// The record that closed windows could not be kept and was skipped; stream time had moved, nothing was emitted, and the
-/// next commit dropped the windows.
+/// The record that closed windows could not be kept and was skipped; stream time had moved, nothing was emitted, and
+/// the next commit dropped the windows.
 #[test]
 fn windows_that_a_skipped_record_closes_are_emitted() {
     type Build = fn(KGroupedStream<String, i64>) -> KTable<Windowed<String>, i64>;
@@ -466,7 +466,8 @@ fn the_end_of_time_is_a_time() {
     let at = i64::MAX;
     let records = [("a", 3), ("a", at - 1), ("a", at), ("a", at)];
     for on_close in [false, true] {
-        let kinds: [fn(KGroupedStream<String, i64>) -> TimeWindowedStream<String, i64>; 3] = [
+        type Windows = fn(KGroupedStream<String, i64>) -> TimeWindowedStream<String, i64>;
+        let kinds: [Windows; 3] = [
             |group| group.windowed_by(TumblingWindows::of(ms(1))),
             |group| group.windowed_by(HoppingWindows::of(ms(10), ms(3)).grace(Duration::MAX)),
             |group| group.windowed_by(SlidingWindows::of(ms(10))),

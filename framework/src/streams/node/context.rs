@@ -143,8 +143,8 @@ impl Context {
         }
     }
 
-    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not: that
-    /// alone would triple the time of a step.
+    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not:
+    /// that alone would triple the time of a step.
     #[inline]
     pub(crate) fn forward_edited(
         &mut self,

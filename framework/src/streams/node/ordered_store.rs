@@ -247,9 +247,9 @@ impl OrderedStore {
         Ok(rows)
     }
 
-    /// Takes off the list, when a task begins, what another one has taken already. Exactly once, that is what was due at
-    /// the stream time to which the changelog leads, for what was emitted then is part of the same transactions. At least
-    /// once, nobody knows.
+    /// Takes off the list, when a task begins, what another one has taken already. Exactly once, that is what was due
+    /// at the stream time to which the changelog leads, for what was emitted then is part of the same transactions. At
+    /// least once, nobody knows.
     pub(crate) fn forget_taken(
         &mut self,
         context: &mut Context,

@@ -14,9 +14,9 @@ use crate::streams::windows::{SlidingWindows, Window, Windowed};
 
 /// Sliding windows.
 ///
-/// A key's windows are those that end with each of its records, and those that begin one millisecond after a record that
-/// has others within the difference; a window's row is of the time of its latest record. A new record at `t` goes into
-/// every window that holds `t`, and makes up to three:
+/// A key's windows are those that end with each of its records, and those that begin one millisecond after a record
+/// that has others within the difference; a window's row is of the time of its latest record. A new record at `t` goes
+/// into every window that holds `t`, and makes up to three:
 ///
 /// - the one that ends at `t`: with what the last window before it holds, if that reaches into it;
 /// - the one that begins after `t`: with what the last window at `t` holds, if that has anything after `t`;
@@ -125,8 +125,8 @@ struct Made {
 }
 
 impl Slide {
-    /// `existing` are the windows that begin from twice the difference before the record to just after it, by start; the
-    /// time of a row is that of the latest record in it.
+    /// `existing` are the windows that begin from twice the difference before the record to just after it, by start;
+    /// the time of a row is that of the latest record in it.
     fn of(existing: &[(i64, Row)], at_ms: i64, difference_ms: i64) -> Self {
         let exists = |start_ms: i64| existing.iter().any(|(start, _)| *start == start_ms);
         let last = |before_ms: i64| existing.iter().rposition(|(start_ms, _)| *start_ms < before_ms);

@@ -48,8 +48,8 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         Ok(table)
     }
 
-    /// Takes note of a record's time; gives the largest so far. `due_ms` says up to where windows are closed at a stream
-    /// time.
+    /// Takes note of a record's time; gives the largest so far. `due_ms` says up to where windows are closed at a
+    /// stream time.
     pub(super) fn observe(
         &self,
         context: &mut Context,

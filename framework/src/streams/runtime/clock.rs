@@ -60,6 +60,8 @@ mod tests {
     use klamm_client::testing::FakeBroker;
     use tokio::sync::mpsc as async_mpsc;
 
+    use klamm_runtime::Blocking;
+
     use super::super::start::shared;
     use super::*;
     use crate::streams::{StreamsBuilder, StreamsConfig};
@@ -95,10 +97,12 @@ mod tests {
         let clock = Arc::new(Script(Mutex::new([1_000, 990, 990, 1_005, 1_006, 1_020].into())));
         shared.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         let (_wake_at_ms, wakes) = watch::channel(Some(1_010));
-        let serving = tokio::spawn(serve(Arc::new(shared), 0, wakes));
-        let woken = tokio::task::spawn_blocking(move || commands.recv_timeout(Duration::from_secs(20)));
-        assert!(matches!(woken.await.unwrap(), Ok(Command::Wake)));
+        let woken = Blocking::start(move || commands.recv_timeout(Duration::from_secs(20)));
+        let woken = tokio::select! {
+            () = serve(Arc::new(shared), 0, wakes) => panic!("it serves as long as there is a thread"),
+            woken = woken => woken.unwrap(),
+        };
+        assert!(matches!(woken, Ok(Command::Wake)));
         assert!(clock.now_ms() >= 1_010, "it is time");
-        serving.abort();
     }
 }
