@@ -266,7 +266,8 @@ mod tests {
         refused("klamm dlt purge t --all --before 2026-01-31", "cannot be used with");
         refused("klamm streams describe", "APPLICATION");
         refused("klamm streams describe a --file f", "cannot be used with");
-        refused("klamm streams describe a --svg", "--file");
+        refused("klamm streams describe a --svg", "cannot be used with");
+        refused("klamm streams describe --svg", "--file");
         refused("klamm streams reset", "APPLICATION");
         refused("klamm streams reset a --to-earliest --to-latest", "cannot be used with");
         refused("klamm log dump", "PATH");

@@ -22,7 +22,8 @@ pub(crate) struct DescribeArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "application")]
     file: Option<PathBuf>,
     /// Draws the topology of --file, as SVG
-    #[arg(long, requires = "file")]
+    // What is in conflict is not required, so that the conflict has to be said again.
+    #[arg(long, requires = "file", conflicts_with = "application")]
     svg: bool,
     #[command(flatten)]
     client: ClientArgs,
