@@ -83,7 +83,8 @@ impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
     /// before.
     ///
     /// ```
-    ///     /// use klamm::streams::{StreamsBuilder, TumblingWindows};
+    /// use std::time::Duration;
+    /// use klamm::streams::{StreamsBuilder, TumblingWindows};
     ///
     /// let mut streams = StreamsBuilder::new();
     /// let minutes = streams
