@@ -1,6 +1,6 @@
 //! Joins of two streams: the reference's table row by row, and random records against a model that knows all pairs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use klamm::streams::{JoinWindows, KStream, StreamsBuilder, TopologyTestDriver};
@@ -79,11 +79,7 @@ const E15: [(&str, &str); 15] = [
 fn reference_2_1_of_two_streams() {
     for kind in KINDS {
         let driver = driver(kind, JoinWindows::of(ms(15)));
-        let mut row = 0;
-        let mut next = |topic: &str, value: &str, at: i64| {
-            row = at;
-            pipe(&driver, topic, Some("k"), value, at)
-        };
+        let next = |topic: &str, value: &str, at: i64| pipe(&driver, topic, Some("k"), value, at);
         let told: Vec<String> =
             (1..).zip(E15).map(|(at, (topic, value))| next(topic, value, at).join(" ")).collect();
         let wanted = [
@@ -240,18 +236,14 @@ proptest! {
             let all: BTreeSet<_> =
                 pairs_of(events.len()).filter(|(l, r)| meets(*l, *r)).collect();
             prop_assert!(pairs.is_subset(&all));
-            let mut joined = BTreeMap::new();
-            for (l, r) in &pairs {
-                joined.insert(*l, ());
-                joined.insert(*r, ());
-            }
+            let joined: BTreeSet<_> = pairs.iter().flat_map(|(l, r)| [*l, *r]).collect();
             let keeps = |number: usize| match kind {
                 Kind::Inner => false,
                 Kind::Left => events[number].left,
                 Kind::Outer => true,
             };
             let wanted_alone: BTreeSet<_> =
-                numbers.filter(|number| keeps(*number) && !joined.contains_key(number)).collect();
+                numbers.filter(|number| keeps(*number) && !joined.contains(number)).collect();
             prop_assert_eq!(&alone, &wanted_alone, "{:?}: {:?}", kind, told);
             if grace_ms == 10_000 {
                 prop_assert_eq!(pairs, all);
