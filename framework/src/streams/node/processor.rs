@@ -15,7 +15,6 @@ use super::processor_store::ProcessorStore;
 use super::record_context::negative;
 use super::wiring::{Flush, Punctuates};
 use super::{Boundary, Children, Context, NodeFactory, Processor, Record, StoreCodec};
-use crate::listener::BoxError;
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::processor::{
