@@ -11,6 +11,8 @@ struct Framework;
 struct Macros;
 #[doc = include_str!("../../docs/client.md")]
 struct ClientGuide;
+#[doc = include_str!("../../docs/coming-from-kafka-streams.md")]
+struct ComingFromKafkaStreams;
 #[doc = include_str!("../../docs/coming-from-spring.md")]
 struct ComingFromSpring;
 #[doc = include_str!("../../docs/dead-letters.md")]

@@ -1,21 +1,25 @@
 //! How far a run has fed its inputs, kept in a compacted topic: what lets an interrupted run go on where it was.
 
+use std::time::Duration;
+
 use klamm::client::admin::OffsetSpec;
-use klamm::client::{Client, Delivery, Producer, Record, TopicPartition};
+use klamm::client::{Client, IsolationLevel, Record, TopicPartition, Transaction};
 use klamm::prelude::{Deserialize, Serialize};
 use klamm::serde::{Json, JsonSerde, Serde};
+use tokio::time::timeout;
 
 use crate::input::{Input, Inputs};
 
 pub const TOPIC: &str = "quickstart-progress";
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checkpoint {
-    /// Everything before this place has been acknowledged.
+    /// Everything before this place, and nothing behind it.
     Feeding { file: String, offset_bytes: u64 },
-    /// All of the input has been acknowledged; it may not be counted yet.
+    /// All of the input; it may not be counted yet.
     Fed,
     /// All of it is counted: the next run with the same inputs begins anew.
     Done,
@@ -51,7 +55,7 @@ impl Place {
     }
 }
 
-/// The last checkpoint of a run with these inputs.
+/// The last checkpoint of a run with these inputs. No transaction of a run before may be open.
 pub async fn read(client: &Client, inputs: &Inputs) -> klamm::Result<Option<Checkpoint>> {
     let partition = TopicPartition::new(TOPIC, 0);
     let ends = client.admin().offsets(&[(partition.clone(), OffsetSpec::Latest)].into()).await?;
@@ -59,62 +63,36 @@ pub async fn read(client: &Client, inputs: &Inputs) -> klamm::Result<Option<Chec
         Some(end) => end?.offset.unwrap_or(0),
         None => 0,
     };
-    let mut consumer = client.consumer().assign([partition.clone()]).from_beginning().start().await?;
+    let consumer = client.consumer().assign([partition.clone()]).from_beginning();
+    let mut consumer = consumer.isolation(IsolationLevel::ReadCommitted).start().await?;
     let handle = consumer.handle();
-    let start = handle
-        .beginning_offsets(std::slice::from_ref(&partition))
-        .await?
-        .get(&partition)
-        .copied()
-        .unwrap_or(0);
     let mut last = None;
-    let mut next = start;
-    while next < end {
-        let Some(batch) = consumer.next_batch().await else { break };
-        let batch = batch?;
-        for record in &batch.records {
+    // The end of a transaction takes an offset, and brings no record.
+    while handle.position(&partition).unwrap_or(0) < end {
+        let Ok(batch) = timeout(LOOK_AGAIN, consumer.next_batch()).await else { continue };
+        let Some(batch) = batch else { break };
+        for record in &batch?.records {
             if record.key.as_deref() == Some(inputs.name.as_bytes()) {
                 last = record.value.clone();
             }
         }
-        next = batch.next_offset;
     }
     consumer.close().await?;
     let last = last.map(|bytes| JsonSerde.deserialize(TOPIC, &bytes)).transpose()?;
     Ok(last.map(|Json(checkpoint)| checkpoint))
 }
 
-/// Writes the checkpoints of one run, one after the other.
-pub struct Checkpoints<'a> {
-    producer: Producer,
-    inputs: &'a Inputs,
-    under_way: Option<Delivery>,
-}
-
-impl<'a> Checkpoints<'a> {
-    pub fn new(producer: Producer, inputs: &'a Inputs) -> Self {
-        Self { producer, inputs, under_way: None }
-    }
-
-    /// Sends a checkpoint and does not wait for its acknowledgement, only for that of the one before.
-    pub async fn note(&mut self, checkpoint: &Checkpoint) -> klamm::Result<()> {
-        if !self.inputs.can_be_read_again() {
-            return Ok(());
-        }
-        self.settle().await?;
+/// Notes how far a run is, as part of the transaction that brings it there.
+pub async fn note(
+    transaction: &Transaction<'_>,
+    inputs: &Inputs,
+    checkpoint: &Checkpoint,
+) -> klamm::Result<()> {
+    if inputs.can_be_read_again() {
         let value = JsonSerde.serialize(TOPIC, checkpoint)?;
-        let record = Record::to(TOPIC).key(self.inputs.name.clone()).value(value);
-        self.under_way = Some(self.producer.enqueue(record).await?);
-        Ok(())
+        drop(transaction.enqueue(Record::to(TOPIC).key(inputs.name.clone()).value(value)).await?);
     }
-
-    /// Waits until the last checkpoint is acknowledged.
-    pub async fn settle(&mut self) -> klamm::Result<()> {
-        if let Some(delivery) = self.under_way.take() {
-            delivery.await?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,31 +1,27 @@
-//! Feeds the lines of the inputs to the topic `lines`.
-
-use std::collections::VecDeque;
-use std::time::Duration;
+//! Feeds the lines of the inputs to the topic `lines`, each once, though the run may be killed.
 
 use klamm::Error;
-use klamm::client::{Client, Delivery, Record};
+use klamm::client::{Record, TransactionalProducer};
 
-use crate::checkpoint::{Checkpoint, Checkpoints, Place};
+use crate::checkpoint::{self, Checkpoint, Place};
 use crate::gauges::Gauges;
 use crate::input::Inputs;
 
 pub const TOPIC: &str = "lines";
 
-/// How many lines may be on their way. They are acknowledged in batches, so this has to be many.
-const LINES_UNDER_WAY: usize = 16 * 1024;
-/// How many lines are fed between two checkpoints: so many may be fed twice when a run is
-/// interrupted, and those under way.
-const LINES_PER_CHECKPOINT: u64 = 8 * 1024;
+/// So many lines become visible together, with the checkpoint behind them: a run that is interrupted before has fed none
+/// of them.
+const LINES_PER_TRANSACTION: u64 = 32 * 1024;
 
-/// Feeds everything from `start` on. When it returns, every line has been acknowledged and noted as fed.
-pub async fn feed(client: &Client, inputs: &Inputs, start: Place, gauges: &Gauges) -> klamm::Result<()> {
-    let producer = client.producer().linger(Duration::from_millis(5)).build()?;
-    let mut checkpoints = Checkpoints::new(producer.clone(), inputs);
-    let mut under_way: VecDeque<(Delivery, Place)> = VecDeque::new();
-    let mut acknowledged = start;
+/// Feeds everything from `start` on. When it returns, all lines are committed and noted as fed.
+pub async fn feed(
+    producer: &mut TransactionalProducer,
+    inputs: &Inputs,
+    start: Place,
+    gauges: &Gauges,
+) -> klamm::Result<()> {
+    let mut transaction = producer.begin().await?;
     let mut lines_fed = 0_u64;
-
     for (file, input) in inputs.files.iter().enumerate().skip(start.file) {
         let failed = |error: std::io::Error| Error::msg(format!("cannot read {}: {error}", input.name()));
         let mut offset_bytes = if file == start.file { start.offset_bytes } else { 0 };
@@ -33,25 +29,17 @@ pub async fn feed(client: &Client, inputs: &Inputs, start: Place, gauges: &Gauge
         while let Some(line) = lines.next().await.map_err(failed)? {
             offset_bytes += line.bytes;
             gauges.fed(line.bytes);
-            let delivery = producer.enqueue(Record::to(TOPIC).value(line.text)).await?;
-            under_way.push_back((delivery, Place { file, offset_bytes }));
-            // Oldest first: when it is acknowledged, so is everything before it.
-            if under_way.len() > LINES_UNDER_WAY
-                && let Some((delivery, place)) = under_way.pop_front()
-            {
-                delivery.await?;
-                acknowledged = place;
-            }
+            // The commit waits for its acknowledgement.
+            drop(transaction.enqueue(Record::to(TOPIC).value(line.text)).await?);
             lines_fed += 1;
-            if lines_fed.is_multiple_of(LINES_PER_CHECKPOINT) {
-                checkpoints.note(&acknowledged.to_checkpoint(&inputs.files)).await?;
+            if lines_fed.is_multiple_of(LINES_PER_TRANSACTION) {
+                let place = Place { file, offset_bytes };
+                checkpoint::note(&transaction, inputs, &place.to_checkpoint(&inputs.files)).await?;
+                transaction.commit().await?;
+                transaction = producer.begin().await?;
             }
         }
     }
-    for (delivery, _) in under_way {
-        delivery.await?;
-    }
-    checkpoints.note(&Checkpoint::Fed).await?;
-    checkpoints.settle().await?;
-    Ok(producer.close().await?)
+    checkpoint::note(&transaction, inputs, &Checkpoint::Fed).await?;
+    Ok(transaction.commit().await?)
 }

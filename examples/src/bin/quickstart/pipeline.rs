@@ -39,6 +39,7 @@ pub async fn start(bootstrap: &str, state_dir: &Path, gauges: Arc<Gauges>) -> kl
     let config = StreamsConfig::new(APPLICATION, bootstrap)
         .state_dir(state_dir)
         .threads(2)
+        .exactly_once()
         .commit_interval(Duration::from_millis(500));
     Ok(topology(gauges)?.start(config).await?)
 }
