@@ -17,7 +17,8 @@ import org.apache.kafka.streams.test.TestRecord;
 
 /**
  * The pipelines of tests/tests/it/foreign/judge, in Kafka Streams' own test driver. On standard input a line `case NAME` and the records of
- * the case, `TOPIC KEY VALUE TIMESTAMP` separated by tabs, `-` for null; on standard output the same line and what came to the topic `out`.
+ * the case, `TOPIC KEY VALUE TIMESTAMP` separated by tabs, `-` for null; on standard output the same line, and for each record a line `record`
+ * and what came to the topic `out`.
  */
 public class Judge {
     static final Duration TEN = Duration.ofSeconds(10), FIVE = Duration.ofSeconds(5), THREE = Duration.ofSeconds(3);
@@ -61,6 +62,7 @@ public class Judge {
             for (String[] record : records) {
                 var topic = topics.computeIfAbsent(record[0], name -> driver.createInputTopic(name, new StringSerializer(), new StringSerializer()));
                 topic.pipeInput(nullable(record[1]), nullable(record[2]), Long.parseLong(record[3]));
+                out.println("record");
                 while (!written.isEmpty()) {
                     TestRecord<String, String> told = written.readRecord();
                     out.println(shown(told.key()) + "\t" + shown(told.value()) + "\t" + told.timestamp());
@@ -94,7 +96,7 @@ public class Judge {
             case "hopping-close" -> windowed(grouped(b).windowedBy(TimeWindows.ofSizeAndGrace(TEN, FIVE).advanceBy(THREE)).emitStrategy(EmitStrategy.onWindowClose()).reduce((x, y) -> x + y, kept()));
             case "sliding" -> windowed(grouped(b).windowedBy(SlidingWindows.ofTimeDifferenceAndGrace(FIVE, THREE)).reduce((x, y) -> x + y, kept()));
             case "sliding-close" -> windowed(grouped(b).windowedBy(SlidingWindows.ofTimeDifferenceAndGrace(FIVE, THREE)).emitStrategy(EmitStrategy.onWindowClose()).count(kept()));
-            case "sessions" -> windowed(sessions(b).aggregate(() -> "", (k, v, all) -> all + v, (k, x, y) -> x + y, kept()));
+            case "sessions" -> windowed(sessions(b).aggregate(() -> "", (k, v, all) -> all + v, (k, x, y) -> x + y));
             case "sessions-close" -> windowed(sessions(b).emitStrategy(EmitStrategy.onWindowClose()).aggregate(() -> "", (k, v, all) -> all + v, (k, x, y) -> x + y, kept()));
             case "stream-join" -> left(b).join(right(b), (x, y) -> x + "+" + y, JoinWindows.ofTimeDifferenceAndGrace(FIVE, THREE)).to("out");
             case "stream-join-after" -> left(b).join(right(b), (x, y) -> x + "+" + y, JoinWindows.ofTimeDifferenceAndGrace(Duration.ZERO, THREE).after(FIVE)).to("out");

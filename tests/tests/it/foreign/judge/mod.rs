@@ -1,11 +1,12 @@
-//! Kafka Streams as a judge: the same pipelines over the same records in both test drivers, and every record that comes out is equal, in
-//! its order and with its timestamp.
+//! Kafka Streams as a judge: the same pipelines over the same records in both test drivers, and what comes of each record is equal, in
+//! its order and with its timestamps.
 //!
 //! `pipelines` has Klamm's, tests/foreign/java/Judge.java has Java's, under the same names; `records` makes what they are fed.
 
 mod pipelines;
 mod records;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use self::records::{Row, Shape};
+use self::pipelines::Order;
+use self::records::Row;
 use super::installed::{java_build, java_jars};
 
 const ALL: Duration = Duration::from_secs(240);
@@ -44,50 +46,70 @@ async fn kafka_streams_tells_the_same() {
     }
     let theirs = judge(&classes, &cases).await;
     assert_eq!(theirs.len(), cases.len());
-    let mut wrong = String::new();
+    let mut wrong = BTreeMap::new();
     for (case, theirs) in cases.iter().zip(&theirs) {
-        let ours = run(case);
-        let different =
-            (0..ours.len().max(theirs.len())).find(|place| ours.get(*place) != theirs.get(*place));
-        if let Some(place) = different
-            && !wrong.contains(&format!("\n{}:", case.pipeline.name))
-        {
-            let (ours, theirs) = (from(&ours, place), from(theirs, place));
-            let (name, seed, fed) = (case.pipeline.name, case.seed, case.rows.len());
-            write!(
-                wrong,
-                "\n{name}: seed {seed}, {fed} records, output {place}\n  Klamm: {ours:?}\n  Kafka: {theirs:?}"
-            )
-            .unwrap();
+        if let Some(difference) = difference(case, &run(case), theirs) {
+            wrong.entry(case.pipeline.name).or_insert(difference);
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
-    let told: usize = theirs.iter().map(Vec::len).sum();
+    assert!(wrong.is_empty(), "{}", wrong.into_values().collect::<String>());
+    let told: usize = theirs.iter().flatten().map(Vec::len).sum();
     assert!(told > cases.len() * 10, "hardly anything was told: {told} records in {} cases", cases.len());
 }
 
-fn from(told: &[String], place: usize) -> &[String] {
-    &told[place.saturating_sub(2).min(told.len())..told.len().min(place + 3)]
+/// What came of each record of a case.
+type Told = Vec<Vec<String>>;
+
+/// The first record of which something else came, and all before it.
+fn difference(case: &Case, ours: &Told, theirs: &Told) -> Option<String> {
+    let of_each_key = |told: &Vec<String>| {
+        let mut told = told.clone();
+        told.sort_by(|one, other| one.split('\t').next().cmp(&other.split('\t').next()));
+        told
+    };
+    let whole = |told: &Told| {
+        let mut whole: Vec<String> = told.iter().flatten().cloned().collect();
+        whole.sort();
+        whole
+    };
+    let place = match case.pipeline.order {
+        Order::Any if whole(ours) == whole(theirs) => None,
+        Order::Any => Some(case.rows.len() - 1),
+        order => (0..case.rows.len()).find(|place| match (order, ours.get(*place), theirs.get(*place)) {
+            (Order::OfEachKey, Some(ours), Some(theirs)) => of_each_key(ours) != of_each_key(theirs),
+            (_, ours, theirs) => ours != theirs,
+        }),
+    }?;
+    let mut text = format!("\n{}, seed {}, after these records:", case.pipeline.name, case.seed);
+    for ((row, theirs), ours) in case.rows[..=place].iter().zip(theirs).zip(ours) {
+        write!(text, "\n  {row} -> {theirs:?}").unwrap();
+        if ours != theirs {
+            write!(text, "\n    with Klamm {ours:?}").unwrap();
+        }
+    }
+    text.push('\n');
+    Some(text)
 }
 
 /// What Klamm tells of a case, line by line as the judge says it.
-fn run(case: &Case) -> Vec<String> {
+fn run(case: &Case) -> Told {
     let mut streams = StreamsBuilder::new();
     (case.pipeline.build)(&mut streams);
     let driver = TopologyTestDriver::new(streams.build().unwrap());
-    for row in &case.rows {
+    let shown = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let told = case.rows.iter().map(|row| {
         let input = driver.input::<String, String>(row.topic);
         input.pipe_nullable(row.key.map(str::to_owned), row.value.clone()).at(row.timestamp_ms);
-    }
-    let told = driver.output::<Option<String>, Option<String>>("out").read_all();
-    let shown = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    told.into_iter()
-        .map(|told| format!("{}\t{}\t{}", shown(told.key), shown(told.value), told.timestamp_ms))
-        .collect()
+        let told = driver.output::<Option<String>, Option<String>>("out").read_all();
+        let told = told.into_iter();
+        told.map(|told| format!("{}\t{}\t{}", shown(told.key), shown(told.value), told.timestamp_ms))
+            .collect()
+    });
+    told.collect()
 }
 
 /// What Kafka Streams tells of each case.
-async fn judge(classes: &str, cases: &[Case]) -> Vec<Vec<String>> {
+async fn judge(classes: &str, cases: &[Case]) -> Vec<Told> {
     let state = tempfile::tempdir().unwrap();
     let mut java = Command::new("java");
     java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m"]);
@@ -107,11 +129,13 @@ async fn judge(classes: &str, cases: &[Case]) -> Vec<Vec<String>> {
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{complained}");
     feed.await.unwrap().unwrap();
-    let mut told = Vec::<Vec<String>>::new();
+    let mut told = Vec::<Told>::new();
     for line in said.lines() {
-        match line.strip_prefix("case ") {
-            Some(_) => told.push(Vec::new()),
-            None => told.last_mut().expect("a case first").push(line.to_owned()),
+        match (line, told.last_mut()) {
+            (line, _) if line.starts_with("case ") => told.push(Told::new()),
+            ("record", Some(case)) => case.push(Vec::new()),
+            (line, Some(case)) => case.last_mut().expect("a record first").push(line.to_owned()),
+            (line, None) => panic!("not asked for: {line}"),
         }
     }
     told

@@ -9,27 +9,54 @@ use klamm::streams::{
     TumblingWindows, Windowed,
 };
 
-use super::records::Shape;
+use super::records::{Shape, Times};
 
 /// A pipeline from `left`, and perhaps `right`, to `out`.
 pub(super) struct Pipeline {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     pub(super) build: fn(&mut StreamsBuilder),
+    pub(super) order: Order,
+}
+
+/// What order what is told has to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Equal,
+    /// What comes of one record has one for each key only: it changes several windows.
+    OfEachKey,
+    /// None. Kafka Streams tells of some unmatched records several records after their windows have closed.
+    Any,
 }
 
 const TEN: Duration = Duration::from_secs(10);
 const FIVE: Duration = Duration::from_secs(5);
 const THREE: Duration = Duration::from_secs(3);
 
-const STREAM: Shape = Shape { left_is_table: false, right_is_table: None, unordered: true };
-const STREAMS: Shape = Shape { left_is_table: false, right_is_table: Some(false), unordered: true };
-const TABLE: Shape = Shape { left_is_table: true, right_is_table: None, unordered: true };
-const TABLES: Shape = Shape { left_is_table: true, right_is_table: Some(true), unordered: true };
-const LOOK_UP: Shape = Shape { left_is_table: false, right_is_table: Some(true), unordered: true };
+const STREAM: Shape = Shape { left_is_table: false, right_is_table: None, times: Times::Late };
+const STREAMS: Shape = Shape { left_is_table: false, right_is_table: Some(false), times: Times::Late };
+const TABLE: Shape = Shape { left_is_table: true, right_is_table: None, times: Times::Late };
+const TABLES: Shape = Shape { left_is_table: true, right_is_table: Some(true), times: Times::Late };
+const LOOK_UP: Shape = Shape { left_is_table: false, right_is_table: Some(true), times: Times::Late };
+
+// What Klamm does differently, on purpose, and Kafka Streams is not asked about:
+// - It takes the time of one input, or of a window store, for that of a join or a cogroup: a late record meets what
+//   happens to be there. With Klamm it is late.
+// - A sliding window that begins after a late record, and holds others, is not made.
+const NEVER_LATE: Shape = Shape { times: Times::WithinGrace, ..STREAM };
+const NEVER_LATE_STREAMS: Shape = Shape { times: Times::WithinGrace, ..STREAMS };
+// - Sessions that were told when they closed are told again as parts of others.
+const IN_ORDER: Shape = Shape { times: Times::InOrder, ..STREAM };
+// - A row that is joined by a foreign key has the time of the foreign row where that has changed, also an earlier one than
+//   its own row; with Klamm the later of both, as in every other join.
+const IN_ORDER_TABLES: Shape = Shape { times: Times::InOrder, ..TABLES };
 
 const fn pipeline(name: &'static str, shape: Shape, build: fn(&mut StreamsBuilder)) -> Pipeline {
-    Pipeline { name, shape, build }
+    Pipeline { name, shape, build, order: Order::Equal }
+}
+
+const fn ordered(name: &'static str, shape: Shape, order: Order, build: fn(&mut StreamsBuilder)) -> Pipeline {
+    Pipeline { order, ..pipeline(name, shape, build) }
 }
 
 pub(super) static ALL: [Pipeline; 30] = [
@@ -39,7 +66,7 @@ pub(super) static ALL: [Pipeline; 30] = [
         numbers(&words.group_by(|_, word| word.clone()).count("counts").to_stream());
     }),
     pipeline("branches", STREAM, |streams| {
-        let branches = left(streams).split();
+        let mut branches = left(streams).split();
         let short = branches.branch("short", |_, value| value.len() < 4);
         let _b = branches.branch("b", |_, value| value.starts_with('b'));
         let rest = branches.otherwise("rest").map_values(|value| format!("{value}!"));
@@ -90,11 +117,11 @@ pub(super) static ALL: [Pipeline; 30] = [
         let windows = grouped(streams).windowed_by(HoppingWindows::of(TEN, THREE).grace(FIVE));
         windowed(&windows.emit_on_window_close().reduce("windows", |all, value| all + value)).to("out");
     }),
-    pipeline("sliding", STREAM, |streams| {
+    ordered("sliding", NEVER_LATE, Order::OfEachKey, |streams| {
         let windows = grouped(streams).windowed_by(SlidingWindows::of(FIVE).grace(THREE));
         windowed(&windows.reduce("windows", |all, value| all + value)).to("out");
     }),
-    pipeline("sliding-close", STREAM, |streams| {
+    ordered("sliding-close", NEVER_LATE, Order::OfEachKey, |streams| {
         let windows = grouped(streams).windowed_by(SlidingWindows::of(FIVE).grace(THREE));
         numbers(&windowed(&windows.emit_on_window_close().count("windows")));
     }),
@@ -108,7 +135,7 @@ pub(super) static ALL: [Pipeline; 30] = [
         );
         windowed(&joined).to("out");
     }),
-    pipeline("sessions-close", STREAM, |streams| {
+    pipeline("sessions-close", IN_ORDER, |streams| {
         let windows =
             grouped(streams).windowed_by(SessionWindows::of(FIVE).grace(THREE)).emit_on_window_close();
         let joined = windows.aggregate(
@@ -119,21 +146,21 @@ pub(super) static ALL: [Pipeline; 30] = [
         );
         windowed(&joined).to("out");
     }),
-    pipeline("stream-join", STREAMS, |streams| {
+    pipeline("stream-join", NEVER_LATE_STREAMS, |streams| {
         let windows = JoinWindows::of(FIVE).grace(THREE);
         left(streams).join_within(&right(streams), "join", windows, |one, other| both(one, other)).to("out");
     }),
-    pipeline("stream-join-after", STREAMS, |streams| {
+    pipeline("stream-join-after", NEVER_LATE_STREAMS, |streams| {
         let windows = JoinWindows::of(Duration::ZERO).after(FIVE).grace(THREE);
         left(streams).join_within(&right(streams), "join", windows, |one, other| both(one, other)).to("out");
     }),
-    pipeline("stream-left-join", STREAMS, |streams| {
+    ordered("stream-left-join", NEVER_LATE_STREAMS, Order::Any, |streams| {
         let windows = JoinWindows::of(FIVE).grace(THREE);
         left(streams)
             .left_join_within(&right(streams), "join", windows, |one, other| maybe(one, other))
             .to("out");
     }),
-    pipeline("stream-outer-join", STREAMS, |streams| {
+    ordered("stream-outer-join", NEVER_LATE_STREAMS, Order::Any, |streams| {
         let windows = JoinWindows::of(FIVE).grace(THREE);
         left(streams).outer_join_within(&right(streams), "join", windows, either).to("out");
     }),
@@ -162,13 +189,13 @@ pub(super) static ALL: [Pipeline; 30] = [
         let (one, other) = tables(streams);
         one.outer_join(&other, either).to_stream().to("out");
     }),
-    pipeline("foreign-key-join", TABLES, |streams| {
+    pipeline("foreign-key-join", IN_ORDER_TABLES, |streams| {
         let (one, other) = tables(streams);
         let joined =
             one.foreign_key_join(&other, "joined", |_, row| initial(row), |one, other| both(one, other));
         joined.to_stream().to("out");
     }),
-    pipeline("foreign-key-left-join", TABLES, |streams| {
+    pipeline("foreign-key-left-join", IN_ORDER_TABLES, |streams| {
         let (one, other) = tables(streams);
         let joined = one.left_foreign_key_join(
             &other,
@@ -184,7 +211,7 @@ pub(super) static ALL: [Pipeline; 30] = [
         let all = all.cogroup(&others, |_, value, all: String| all + "r" + value);
         all.aggregate("all", String::new).to_stream().to("out");
     }),
-    pipeline("cogroup-windows", STREAMS, |streams| {
+    pipeline("cogroup-windows", NEVER_LATE_STREAMS, |streams| {
         let others = right(streams).group_by_key();
         let all = grouped(streams).cogroup(|_, value, all: String| all + "l" + value);
         let all = all.cogroup(&others, |_, value, all: String| all + "r" + value);

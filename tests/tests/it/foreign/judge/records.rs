@@ -23,6 +23,16 @@ impl fmt::Display for Row {
     }
 }
 
+/// How times go back.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Times {
+    InOrder,
+    /// By no more than the grace of all windows, three seconds.
+    WithinGrace,
+    /// By more than any grace now and then.
+    Late,
+}
+
 /// Which topics a pipeline reads, and what of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
@@ -30,8 +40,7 @@ pub(super) struct Shape {
     pub(super) left_is_table: bool,
     /// `right` if there is one, and whether there are tombstones in it.
     pub(super) right_is_table: Option<bool>,
-    /// Whether times go back, by more than any grace now and then.
-    pub(super) unordered: bool,
+    pub(super) times: Times,
 }
 
 impl Shape {
@@ -44,10 +53,12 @@ impl Shape {
                 3..9 => rng.below(2_500) as i64,
                 _ => rng.below(40_000) as i64,
             };
-            let back = match self.unordered && chance(30) {
-                true if chance(20) => rng.below(60_000) as i64,
-                true => rng.below(8_000) as i64,
-                false => 0,
+            let back = match self.times {
+                _ if !chance(30) => 0,
+                Times::InOrder => 0,
+                Times::WithinGrace => rng.below(3_000) as i64,
+                Times::Late if chance(20) => rng.below(60_000) as i64,
+                Times::Late => rng.below(8_000) as i64,
             };
             let (topic, is_table) = match self.right_is_table {
                 Some(right_is_table) if chance(45) => ("right", right_is_table),
@@ -58,6 +69,14 @@ impl Shape {
             let key = KEYS[rng.below(KEYS.len() as u64) as usize];
             Row { topic, key: Some(key), value, timestamp_ms: (now_ms - back).max(0) }
         };
-        (0..records).map(|_| row()).collect()
+        let mut rows: Vec<Row> = (0..records).map(|_| row()).collect();
+        // Whatever is held back is told in the end.
+        for (topic, hours) in [("left", 1), ("right", 2), ("left", 3)] {
+            if topic == "left" || self.right_is_table.is_some() {
+                let timestamp_ms = now_ms + hours * 3_600_000;
+                rows.push(Row { topic, key: Some("end"), value: Some("end".to_owned()), timestamp_ms });
+            }
+        }
+        rows
     }
 }
