@@ -177,7 +177,7 @@ impl Outbox {
         let record = self.records.record(task_partition, output).await.map_err(Trouble::Fatal)?;
         let fate = Arc::clone(&self.fate);
         let sent = self.producer.send_with(record, move |told| fate.told(changelog, told)).await;
-        sent.map_err(Trouble::of_record)
+        sent.map_err(if changelog.is_some() { Trouble::of_change } else { Trouble::of_record })
     }
 
     /// Waits until all that was sent is acknowledged.
