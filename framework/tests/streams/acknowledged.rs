@@ -6,8 +6,8 @@ use klamm::client::testing::Answer;
 use klamm::client::{ApiKey, ErrorCode, Record};
 use klamm::listener::BoxError;
 use klamm::streams::{
-    AppState, InRecord, JoinWindows, Processor, ProcessorContext, StoreName, StoreRef, StreamsBuilder, Topology,
-    TumblingWindows,
+    AppState, InRecord, JoinWindows, Processor, ProcessorContext, StoreName, StoreRef, StreamsBuilder,
+    Topology, TumblingWindows,
 };
 use klamm::testing::TestKit;
 
@@ -31,7 +31,8 @@ fn finals() -> Topology {
     let mut streams = StreamsBuilder::new();
     let counts = streams.stream::<String, String>("L").group_by_key();
     let counts = counts.windowed_by(TumblingWindows::of(ms(20))).emit_on_window_close().count("counts");
-    let told = counts.to_stream().map(|key, count| (key.key.clone(), format!("{} {count:?}", key.window.start_ms)));
+    let told =
+        counts.to_stream().map(|key, count| (key.key.clone(), format!("{} {count:?}", key.window.start_ms)));
     told.to("echo");
     streams.build().unwrap()
 }
