@@ -127,7 +127,7 @@ pub(super) struct Partition {
     held: bool,
     /// About to go: nothing is fetched or handed out any more.
     leaving: bool,
-    high_watermark: Option<i64>,
+    pub(super) high_watermark: Option<i64>,
     /// When it last brought records, counted in answers.
     pub(super) served: u64,
 }

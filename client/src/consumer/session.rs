@@ -51,6 +51,13 @@ impl Session {
             self.uncertain();
             self.by_id = by_id;
         }
+        // A partition that was given up and came back between two requests: of one that has nothing new, the broker has
+        // told everything, and nobody here knows it.
+        let is_back =
+            |wanted: &Wanted| !wanted.end_is_known && self.remembered.contains_key(&wanted.ask.partition);
+        if wanted.iter().any(is_back) {
+            self.uncertain();
+        }
         if self.epoch == FIRST_EPOCH {
             self.remembered =
                 wanted.iter().map(|wanted| (wanted.ask.partition.clone(), remembered(wanted))).collect();
@@ -140,6 +147,7 @@ mod tests {
             topic_id: Uuid::from_u128(topic_id),
             peek_at: None,
             served: 0,
+            end_is_known: true,
         }
     }
 
@@ -215,6 +223,21 @@ mod tests {
             let part = session.next(&all, by_id);
             assert_eq!((part.id, part.epoch), (82, 1), "it goes on");
         }
+    }
+
+    /// Its lag was unknown until somebody wrote to it.
+    #[test]
+    fn a_partition_that_came_back_is_told_of() {
+        let mut session = Session::default();
+        let (a, b) = (wanted(0, 5, 1, 9), wanted(1, 5, 1, 9));
+        let back = Wanted { end_is_known: false, ..a.clone() };
+        assert_eq!(next(&mut session, &[back.clone(), b.clone()]), (0, 0, vec![0, 1], vec![]));
+        session.answered(77);
+        assert_eq!(next(&mut session, &[a.clone(), b.clone()]), (77, 1, vec![], vec![]));
+        session.answered(77);
+        assert_eq!(next(&mut session, &[back, b.clone()]), (77, 0, vec![0, 1], vec![]), "all is named");
+        session.answered(78);
+        assert_eq!(next(&mut session, &[a, b]), (78, 1, vec![], vec![]));
     }
 
     #[test]

@@ -156,10 +156,10 @@ impl Task {
         }
     }
 
-    /// Says that a partition has nothing to read at the moment.
-    pub(crate) fn set_caught_up(&mut self, topic: TopicId) {
+    /// Says whether a partition has nothing to read at the moment.
+    pub(crate) fn set_caught_up(&mut self, topic: TopicId, caught_up: bool) {
         if let Some(input) = self.inputs.iter_mut().find(|input| input.topic == topic) {
-            input.caught_up = true;
+            input.caught_up = caught_up;
         }
     }
 
@@ -392,7 +392,7 @@ mod tests {
         let mut positions: Vec<_> = task.positions().collect();
         positions.sort();
         assert_eq!(positions, [(a, 3), (b, 4)]);
-        task.set_caught_up(b);
+        task.set_caught_up(b, true);
         drain(&mut task);
         assert_eq!(order.lock().unwrap().last().unwrap(), "A9");
     }
@@ -569,7 +569,7 @@ mod tests {
         assert!(!task.is_ready());
         task.add(a, batch(0, &[("1", 1)], false));
         assert!(!task.is_ready());
-        task.set_caught_up(b);
+        task.set_caught_up(b, true);
         assert!(task.is_ready());
         task.add(b, batch(0, &[], false));
         assert!(!task.is_ready(), "there is more to fetch after all");
@@ -578,7 +578,7 @@ mod tests {
         task.process_next().unwrap();
         assert!(!task.is_ready(), "nothing is left");
         task.add(TopicId(99), batch(0, &[("?", 1)], true));
-        task.set_caught_up(TopicId(99));
+        task.set_caught_up(TopicId(99), true);
         assert!(!task.is_ready(), "of a topic that is not the task's");
     }
 

@@ -4,14 +4,20 @@
 // A failing step is a failing test; and tests look at real files.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
+#[cfg(feature = "testing")]
+mod acknowledged;
 mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
+#[cfg(feature = "testing")]
+mod changing_topics;
 mod cogroups;
 mod describe;
 mod errors;
 #[cfg(feature = "testing")]
 mod exactly_once;
+#[cfg(feature = "testing")]
+mod fences;
 mod fingerprint;
 mod foreign_keys;
 mod globals;
@@ -24,13 +30,19 @@ mod processors;
 #[cfg(feature = "testing")]
 mod processors_running;
 #[cfg(feature = "testing")]
+mod rebalances;
+#[cfg(feature = "testing")]
 mod restores;
 mod routing;
 #[cfg(feature = "testing")]
 mod running;
+#[cfg(feature = "testing")]
+mod state_files;
 mod stateless;
 mod stores;
 mod stream_joins;
+#[cfg(feature = "testing")]
+mod stubborn_starts;
 #[cfg(feature = "embedded")]
 mod table_applications;
 mod table_joins;

@@ -64,9 +64,16 @@ impl<'a> Engines<'a> {
 pub(super) fn is_damaged(error: &StoreError) -> bool {
     match error {
         #[cfg(feature = "streams")]
-        StoreError::Engine { source, .. } => source
-            .downcast_ref::<rocksdb::Error>()
-            .is_some_and(|error| error.kind() == rocksdb::ErrorKind::Corruption),
+        StoreError::Engine { source, .. } => {
+            source.downcast_ref::<rocksdb::Error>().is_some_and(|error| match error.kind() {
+                rocksdb::ErrorKind::Corruption => true,
+                // A file that others name is missing, of which the kind says no more.
+                rocksdb::ErrorKind::IOError => {
+                    error.as_ref().starts_with("IO error: No such file or directory")
+                }
+                _ => false,
+            })
+        }
         _ => false,
     }
 }

@@ -128,9 +128,9 @@ pub enum StreamsError {
         /// The application.
         application: String,
     },
-    /// A topic that the application reads is gone: nothing will come from it any more.
+    /// A topic that the application reads, or writes its stores to, is gone: nothing will come from it any more.
     #[error(
-        "topic `{topic}`, which the application reads, was deleted{}",
+        "topic `{topic}`, which the application needs, was deleted{}",
         if *.anew { " and created anew" } else { "" }
     )]
     TopicDeleted {

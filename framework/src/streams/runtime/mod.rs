@@ -15,8 +15,8 @@
 //!   what they have in common; `trouble`: what their errors mean.
 //! - `lag`: what is left to process. `stores`: queries.
 //!
-//! At least once: a commit makes every output and changelog record durable, then commits the input offsets, then writes
-//! the stores together with the changelog offsets they lead to. A crash before the offsets repeats work; one after them
+//! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
+//! offsets, then writes the stores together with the changelog offsets they lead to. A crash before the offsets repeats work; one after them
 //! leaves stores that are behind their changelogs and are restored from there. Nothing is lost in between. Nothing
 //! leaves a member that its group may have gone on without.
 //!

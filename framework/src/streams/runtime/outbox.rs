@@ -80,7 +80,16 @@ struct Outbox {
     records: Records,
     producer: Producer,
     fate: Arc<Fate>,
+    /// Changes of stores, until the outputs beside them are acknowledged: whoever begins with a changelog takes what it
+    /// says for done, committed or not, and tells nobody again.
+    changes: Vec<Changes>,
     patience: Patience,
+}
+
+struct Changes {
+    generation: i32,
+    partition: i32,
+    changes: Vec<Output>,
 }
 
 /// What became of the records so far.
@@ -120,6 +129,7 @@ impl Outbox {
             records: Records::new(shared),
             producer: producer(shared)?,
             fate: Arc::default(),
+            changes: Vec::new(),
             patience: Patience::default(),
         })
     }
@@ -128,6 +138,7 @@ impl Outbox {
     fn take_back(&mut self) -> Result<(), ConfigError> {
         self.producer = producer(&self.shared)?;
         self.fate = Arc::default();
+        self.changes = Vec::new();
         Ok(())
     }
 
@@ -135,14 +146,30 @@ impl Outbox {
         if lock(&self.fate.trouble).is_some() {
             return;
         }
-        if let Err(trouble) = member(&self.shared, generation).await {
-            return self.fate.seal(trouble);
+        let is_change = |output: &Output| output.kind == OutputKind::Changelog;
+        let (changes, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().partition(is_change);
+        if !changes.is_empty() {
+            self.changes.push(Changes { generation, partition, changes });
         }
+        if let Err(trouble) = self.send_all(generation, partition, outputs).await {
+            self.fate.seal(trouble);
+        }
+    }
+
+    async fn send_all(
+        &mut self,
+        generation: i32,
+        partition: i32,
+        outputs: Vec<Output>,
+    ) -> Result<(), Trouble> {
+        if outputs.is_empty() {
+            return Ok(());
+        }
+        member(&self.shared, generation).await?;
         for output in outputs {
-            if let Err(trouble) = self.send(partition, output).await {
-                return self.fate.seal(trouble);
-            }
+            self.send(partition, output).await?;
         }
+        Ok(())
     }
 
     async fn send(&mut self, task_partition: i32, output: Output) -> Result<(), Trouble> {
@@ -150,7 +177,14 @@ impl Outbox {
         let record = self.records.record(task_partition, output).await.map_err(Trouble::Fatal)?;
         let fate = Arc::clone(&self.fate);
         let sent = self.producer.send_with(record, move |told| fate.told(changelog, told)).await;
-        sent.map_err(Trouble::of_record)
+        sent.map_err(if changelog.is_some() { Trouble::of_change } else { Trouble::of_record })
+    }
+
+    /// Waits until all that was sent is acknowledged.
+    async fn acknowledged(&self) -> Result<(), Trouble> {
+        // An error of a record is told to its callback.
+        drop(self.producer.flush().await);
+        lock(&self.fate.trouble).take().map_or(Ok(()), Err)
     }
 
     async fn commit(
@@ -169,15 +203,15 @@ impl Outbox {
     }
 
     async fn try_commit(
-        &self,
+        &mut self,
         generation: i32,
         offsets: HashMap<TopicPartition, i64>,
     ) -> Result<Committed, Trouble> {
-        // An error of a record is told to its callback.
-        drop(self.producer.flush().await);
-        if let Some(trouble) = lock(&self.fate.trouble).take() {
-            return Err(trouble);
+        self.acknowledged().await?;
+        for Changes { generation, partition, changes } in std::mem::take(&mut self.changes) {
+            self.send_all(generation, partition, changes).await?;
         }
+        self.acknowledged().await?;
         let changelogs = std::mem::take(&mut *lock(&self.fate.changelogs));
         if offsets.is_empty() {
             return Ok(Committed { changelogs, offsets: true });

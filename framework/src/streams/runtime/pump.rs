@@ -73,10 +73,13 @@ pub(super) async fn run(
 
 fn hand_over(shared: &Shared, batch: ConsumerRecords) {
     let Some(flow) = shared.routes().flows.get(&batch.topic_partition()).cloned() else { return };
+    flow.begins(batch.records.first().map_or(batch.next_offset, |first| first.offset));
     let is_last = batch.next_offset >= batch.high_watermark;
-    flow.caught_up.store(is_last, Ordering::Release);
     let limit = shared.config.buffered_records;
     let pause = flow.sent(batch.records.len(), limit);
+    // After it is counted: a worker that sees the one without the other would go on without these records.
+    flow.caught_up.store(is_last, Ordering::Release);
+    look_again(shared, &flow);
     let next_offset = batch.next_offset;
     let records = batch.records.into_iter().map(Incoming::from).collect();
     let batch = IncomingBatch { records, next_offset, is_last };
@@ -88,6 +91,23 @@ fn hand_over(shared: &Shared, batch: ConsumerRecords) {
         // The worker may have caught up, and resumed, before the pause: then nobody else would resume.
         if !flow.paused.load(Ordering::Acquire) || flow.processed(0, limit) {
             consumer.resume(std::slice::from_ref(&flow.partition));
+        }
+    }
+}
+
+/// Others of a task's partitions that were read to their end may have got records together with this one, and older
+/// ones: its thread waits for what is here already.
+fn look_again(shared: &Shared, came: &Flow) {
+    let Some(consumer) = shared.consumer() else { return };
+    let TaskId { sub_topology, partition } = came.task;
+    let beside = shared.readers.iter().filter(|(_, (topic, of))| *of == sub_topology && *topic != came.topic);
+    let routes = shared.routes();
+    for (topic, _) in beside {
+        let Some(flow) = routes.flows.get(&TopicPartition::new(Arc::clone(topic), partition)) else {
+            continue;
+        };
+        if flow.caught_up.load(Ordering::Acquire) && consumer.lag(&flow.partition) != Some(0) {
+            flow.caught_up.store(false, Ordering::Release);
         }
     }
 }

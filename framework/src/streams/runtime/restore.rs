@@ -77,12 +77,10 @@ struct Missing {
 impl Restore<'_> {
     async fn run(self) -> Result<(), StreamsError> {
         let shared = self.shared;
-        if shared.config.is_exactly_once() {
-            // What the last owner was about to commit is decided when this answers, and from then on the group refuses
-            // its offsets: the changelogs end where the offsets say.
-            let consumer = shared.consumer().ok_or(StreamsError::Closed)?;
-            again(|| consumer.committed(&self.request.inputs)).await?;
-        }
+        let committed = match shared.config.is_exactly_once() {
+            true => self.committed().await?,
+            false => HashMap::new(),
+        };
         let partitions: Vec<TopicPartition> =
             self.request.changelogs.iter().map(|changelog| self.partition(changelog.topic)).collect();
         // With what is not committed yet: of the last transactions, the markers may still be on their way.
@@ -123,7 +121,23 @@ impl Restore<'_> {
             }
             consumer.close().await?;
         }
-        self.tell(Command::RestoreEnded { task: self.request.task, epoch: self.request.epoch })
+        let RestoreRequest { task, epoch, .. } = self.request;
+        self.tell(Command::RestoreEnded { task, epoch, committed })
+    }
+
+    /// Where the task goes on. What the last owner was about to commit is decided when this answers, and from then on
+    /// the group refuses its offsets: the changelogs end where the offsets say.
+    async fn committed(&self) -> Result<HashMap<TopicPartition, i64>, StreamsError> {
+        let consumer = self.shared.consumer().ok_or(StreamsError::Closed)?;
+        let inputs = &self.request.inputs;
+        let committed = again(|| consumer.committed(inputs)).await?;
+        let resets = self.shared.topology.offset_resets();
+        let begins =
+            |input: &&TopicPartition| !committed.contains_key(*input) && !resets.contains_key(&*input.topic);
+        let begin: Vec<_> = inputs.iter().filter(begins).cloned().collect();
+        let mut offsets = again(|| consumer.beginning_offsets(&begin)).await?;
+        offsets.extend(committed.into_iter().map(|(partition, committed)| (partition, committed.offset)));
+        Ok(offsets)
     }
 
     fn check_end(&self, changelog: &ChangelogStart, end: i64) -> Result<(), StreamsError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use klamm_client::{ConsumeError, ConsumerHandle, OffsetAndMetadata, TopicPartition};
@@ -23,7 +23,7 @@ pub(super) struct Lost {
     pub(super) refused: Option<i32>,
 }
 
-/// Where they go on; without an entry a partition begins.
+/// Where they go on. A partition without an entry goes on where this member began with it.
 pub(super) struct Rewound {
     tasks: Vec<(TaskId, u64)>,
     offsets: HashMap<TopicPartition, OffsetAndMetadata>,
@@ -79,10 +79,16 @@ pub(super) fn go_back(shared: &Shared, consumer: &ConsumerHandle, rewound: &Rewo
             .map(|flow| {
                 match rewound.offsets.get(&flow.partition) {
                     Some(committed) => consumer.seek(&flow.partition, committed.offset)?,
-                    None => consumer.seek_to_beginning(&flow.partition)?,
+                    None => match flow.began.load(Ordering::Acquire) {
+                        // Nothing was read: it is where it was, or will be.
+                        ..0 => {}
+                        began => consumer.seek(&flow.partition, began)?,
+                    },
                 }
                 consumer.resume(std::slice::from_ref(&flow.partition));
-                Ok(Arc::new(Flow::new(flow.partition.clone(), flow.topic, *task, route, generation)))
+                let again = Flow::new(flow.partition.clone(), flow.topic, *task, route, generation);
+                again.began.store(flow.began.load(Ordering::Acquire), Ordering::Release);
+                Ok(Arc::new(again))
             })
             .collect();
         match moved {
@@ -118,6 +124,7 @@ impl Flow {
             queued: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
+            began: AtomicI64::new(-1),
         }
     }
 }

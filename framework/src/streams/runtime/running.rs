@@ -45,8 +45,10 @@ impl Running {
         }
         if self.flows.len() > 1 {
             for flow in &self.flows {
-                if flow.queued.load(Ordering::Acquire) == 0 && flow.caught_up.load(Ordering::Acquire) {
-                    self.task.set_caught_up(flow.topic);
+                // In this order: the pump counts records before it says that they are the last.
+                let caught_up = flow.caught_up.load(Ordering::Acquire);
+                if flow.queued.load(Ordering::Acquire) == 0 {
+                    self.task.set_caught_up(flow.topic, caught_up);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread::ThreadId;
 
@@ -96,6 +96,9 @@ pub(super) struct Flow {
     pub(super) paused: AtomicBool,
     /// Whether the consumer had nothing more when last looked at.
     pub(super) caught_up: AtomicBool,
+    /// The first offset that this member read: where what was not committed begins, of a partition of which nothing
+    /// is. Less than 0 until there is one.
+    pub(super) began: AtomicI64,
 }
 
 /// What a worker is told. A task's epoch tells its incarnations apart: what was meant for an earlier one, that of
@@ -116,8 +119,8 @@ pub(super) enum Command {
         next_offset: i64,
         done: oneshot::Sender<()>,
     },
-    /// All changelogs of a task are read.
-    RestoreEnded { task: TaskId, epoch: u64 },
+    /// All changelogs of a task are read. `committed` is where it goes on, as far as that was asked.
+    RestoreEnded { task: TaskId, epoch: u64, committed: HashMap<TopicPartition, i64> },
     /// What a task has on disk is of no use: remove it, and begin with its changelogs.
     Rebuild { task: TaskId, epoch: u64, why: String },
     /// Look again: a partition has nothing more.
@@ -234,6 +237,11 @@ fn told_by_group(error: StreamsError) -> StreamsError {
 }
 
 impl Flow {
+    /// Takes note of where the first batch begins.
+    pub(super) fn begins(&self, offset: i64) {
+        self.began.compare_exchange(-1, offset, Ordering::AcqRel, Ordering::Acquire).ok();
+    }
+
     /// Takes note that records went to the worker; whether fetching should pause.
     pub(super) fn sent(&self, records: usize, limit: usize) -> bool {
         self.queued.fetch_add(records, Ordering::AcqRel) + records > limit

@@ -42,7 +42,7 @@ impl Topology {
                 builder.client_id(Arc::clone(&config.application_id)).build().await?
             }
         };
-        topics::prepare(&topology, &config, &client).await?;
+        let plan = topics::prepare(&topology, &config, &client).await?;
         let directory = match config.is_exactly_once() || is_stateful(&topology) {
             true => Some(StateDirectory::take(config.directory()).await?),
             false => None,
@@ -79,7 +79,7 @@ impl Topology {
                 timed.tell_all(|| Command::Commit { done: None });
             }
         });
-        background.spawn("streams-topics", upkeep::watch_sources(Arc::clone(&shared)));
+        background.spawn("streams-topics", upkeep::watch_topics(Arc::clone(&shared), plan));
         background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
         background.spawn("streams-pump", async move {
             pump::run(Arc::clone(&shared), consumer, rewound).await;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use klamm_client::TopicPartition;
 use tokio::sync::oneshot;
 
 use super::directory;
@@ -92,9 +93,12 @@ impl Worker {
         Ok(true)
     }
 
-    pub(super) fn restore_ended(&mut self, id: TaskId, epoch: u64) {
+    pub(super) fn restore_ended(&mut self, id: TaskId, epoch: u64, committed: HashMap<TopicPartition, i64>) {
         let Some(running) = self.incarnation(id, epoch) else { return };
         if running.restore.take().is_some() {
+            // What a clock brings forth before the first record is committed with these: without any offset, the
+            // group would not be asked whether this is a member still.
+            running.committed = committed;
             self.started(id);
         }
     }
@@ -291,7 +295,7 @@ mod tests {
         let second = requests.try_recv().unwrap();
         let changelog = second.changelogs[0].topic;
         assert!(!worker.restored(TASK, 1, changelog, &[count(7)], 70).unwrap());
-        worker.restore_ended(TASK, 1);
+        worker.restore_ended(TASK, 1, HashMap::new());
         worker.rebuild(TASK, 1, "for nothing").unwrap();
         let (_, topic) = shared.task_of(&TopicPartition::new("in", 0)).unwrap();
         let batch = IncomingBatch { records: vec![count(1)], next_offset: 1, is_last: true };
@@ -301,7 +305,7 @@ mod tests {
         let position = |worker: &Worker| worker.tasks[&TASK].task.stores()[0].borrow().position();
         assert_eq!(position(&worker).changelog_offset, 0);
         assert!(worker.restored(TASK, 2, changelog, &[count(5)], 50).unwrap());
-        worker.restore_ended(TASK, 2);
+        worker.restore_ended(TASK, 2, HashMap::new());
         assert_eq!((position(&worker).changelog_offset, *shared.state.borrow()), (50, AppState::Running));
         assert!(!worker.restored(TASK, 2, changelog, &[count(7)], 70).unwrap(), "it is over");
         assert!(!worker.tasks.get_mut(&TASK).unwrap().is_ready(), "nothing of the earlier one is queued");

@@ -1,8 +1,10 @@
 //! The topics of an application: counts what exists, creates what is missing, refuses what does not fit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
-use klamm_client::{Client, ErrorCode, NewTopic};
+use klamm_client::{AdminError, Client, ErrorCode, NewTopic};
 
 use super::config::StreamsConfig;
 use super::error::StreamsError;
@@ -28,7 +30,7 @@ pub(super) async fn prepare(
         return Ok(plan);
     }
     let admin = client.admin();
-    let created = admin.create_topics(&wanted).await?;
+    let created = create(client, &wanted).await?;
     let mut existing = Vec::new();
     for topic in &wanted {
         match created.get(&topic.name) {
@@ -51,6 +53,48 @@ pub(super) async fn prepare(
         }
     }
     Ok(plan)
+}
+
+/// Creates topics, and asks again where a controller was too slow or is another one by now.
+async fn create(
+    client: &Client,
+    wanted: &[NewTopic],
+) -> Result<HashMap<Arc<str>, Result<(), AdminError>>, StreamsError> {
+    const TRIES: u32 = 10;
+    const PAUSE: Duration = Duration::from_millis(200);
+    let mut tried = 0;
+    loop {
+        let created = client.admin().create_topics(wanted).await?;
+        tried += 1;
+        let again = |result: &Result<(), AdminError>| result.as_ref().is_err_and(AdminError::is_retriable);
+        if tried == TRIES || !created.values().any(again) {
+            return Ok(created);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The changelogs of a topology.
+pub(super) fn changelogs(topology: &TopologyInner, application: &str) -> impl Iterator<Item = String> {
+    let stores = topology.sub_topologies.iter().flat_map(|part| topology.stores_of(part));
+    let logged = stores.filter(|store| store.logged);
+    logged.map(move |store| TopicName::changelog(&store.name).in_application(application))
+}
+
+/// The first changelog that has fewer partitions than a topic which its tasks read has by now.
+pub(super) fn too_small(
+    topology: &TopologyInner,
+    application: &str,
+    plan: &PartitionPlan,
+    counts: &BTreeMap<Arc<str>, i32>,
+) -> Option<StreamsError> {
+    topology.sub_topologies.iter().zip(&plan.tasks).find_map(|(sub_topology, found)| {
+        let of = |topic: &TopicName| counts.get(&*topic.in_application(application)).copied();
+        let needed = sub_topology.sources.iter().filter_map(of).max().filter(|needed| needed > found)?;
+        let store = topology.stores_of(sub_topology).find(|store| store.logged)?;
+        let topic = TopicName::changelog(&store.name).in_application(application);
+        Some(StreamsError::InternalTopic { topic, found: *found, needed })
+    })
 }
 
 fn check_application_id(id: &str) -> Result<(), StreamsError> {

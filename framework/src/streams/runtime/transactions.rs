@@ -12,13 +12,15 @@ use klamm_client::{
     TransactionalProducer,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::config::StreamsConfig;
+use super::error::StreamsError;
 use super::outbox::{ChangelogOffsets, Committed, Outgoing};
 use super::records::Records;
 use super::rewind::{self, Lost};
 use super::shared::{Background, Shared};
-use super::trouble::{Patience, Trouble, member};
+use super::trouble::{Patience, Trouble, is_final, member};
 use crate::streams::node::{Output, OutputKind, TopicId};
 
 /// How long an instance that vanished keeps readers of its outputs and its tasks' next owner waiting
@@ -43,7 +45,7 @@ pub(super) async fn serve(shared: Arc<Shared>, name: String, mut incoming: mpsc:
             ControlFlow::Continue(Some((lost, settle))) => {
                 // Only then is it known where the tasks go on.
                 if settle && let Err(error) = line.settle().await {
-                    return shared.fail(error.into());
+                    return shared.fail(error);
                 }
                 line.look_up(lost);
             }
@@ -60,8 +62,17 @@ struct Line {
     name: String,
     records: Records,
     producer: TransactionalProducer,
+    timeout: Timeout,
     patience: Patience,
     lookups: Background,
+}
+
+/// How long a transaction may take. A record that takes longer than all of a transaction would be processed again and
+/// again: each time that one outlasts it, the next producer is given twice the time.
+#[derive(Debug, Clone, Copy)]
+struct Timeout {
+    now: Duration,
+    outlasted: bool,
 }
 
 /// Tasks that are to begin again, and whether the last transaction is to be settled before.
@@ -76,9 +87,10 @@ struct Open<'a> {
 
 impl Line {
     fn new(shared: &Arc<Shared>, name: String) -> Result<Self, ConfigError> {
-        let producer = producer(shared, &name)?;
+        let timeout = Timeout { now: timeout(&shared.config), outlasted: false };
+        let producer = producer(shared, &name, timeout)?;
         let (records, patience, lookups) = (Records::new(shared), Patience::default(), Background::new());
-        Ok(Self { shared: Arc::clone(shared), name, records, producer, patience, lookups })
+        Ok(Self { shared: Arc::clone(shared), name, records, producer, timeout, patience, lookups })
     }
 
     fn look_up(&self, lost: Lost) {
@@ -101,7 +113,8 @@ impl Line {
             }
             other => other,
         };
-        let Self { shared, records, producer, patience, lookups, .. } = self;
+        let Self { shared, records, producer, timeout, patience, lookups, .. } = self;
+        let since = Instant::now();
         let begun = producer.begin().await.map_err(Trouble::of_transaction);
         let mut open = Open { transaction: begun, last: HashMap::new() };
         let mut message = Some(first);
@@ -118,7 +131,10 @@ impl Line {
                             patience.committed();
                             Ok(Committed { changelogs, offsets: true })
                         }
-                        Err(trouble) => Err(patience.after(trouble)),
+                        Err(trouble) => {
+                            timeout.outlasted |= since.elapsed() >= timeout.now;
+                            Err(patience.after(trouble))
+                        }
                     };
                     reply.send(committed).ok();
                     return ControlFlow::Continue(None);
@@ -136,7 +152,14 @@ impl Line {
     }
 
     /// Finds out what became of the last transaction, however long that takes.
-    async fn settle(&mut self) -> Result<(), ConfigError> {
+    ///
+    /// # Errors
+    /// The coordinator refuses for good.
+    async fn settle(&mut self) -> Result<(), StreamsError> {
+        if std::mem::take(&mut self.timeout.outlasted) {
+            self.timeout.now = (self.timeout.now * 2).min(LONGEST_TIMEOUT);
+            self.producer = producer(&self.shared, &self.name, self.timeout)?;
+        }
         while !*self.shared.close.borrow() {
             let settled = match self.producer.begin().await {
                 Ok(transaction) => {
@@ -149,7 +172,10 @@ impl Line {
                 Ok(()) => break,
                 Err(TransactionError::Fenced { .. } | TransactionError::Closed) => {
                     // The coordinator gave it up, or a member of the same name is gone: another one takes over.
-                    self.producer = producer(&self.shared, &self.name)?;
+                    self.producer = producer(&self.shared, &self.name, self.timeout)?;
+                }
+                Err(error @ TransactionError::Broker { code, .. }) if is_final(code) => {
+                    return Err(error.into());
                 }
                 Err(error) => {
                     let application = self.shared.group();
@@ -174,7 +200,8 @@ impl Open<'_> {
             match (transaction.enqueue(record).await, changelog) {
                 (Ok(delivery), Some(changelog)) => drop(self.last.insert(changelog, delivery)),
                 (Ok(delivery), None) => drop(delivery),
-                (Err(error), _) => return self.break_with(Trouble::of_record(error.into())),
+                (Err(error), None) => return self.break_with(Trouble::of_record(error.into())),
+                (Err(error), Some(_)) => return self.break_with(Trouble::of_change(error.into())),
             }
         }
     }
@@ -221,9 +248,9 @@ impl Open<'_> {
     }
 }
 
-fn producer(shared: &Shared, name: &str) -> Result<TransactionalProducer, ConfigError> {
+fn producer(shared: &Shared, name: &str, timeout: Timeout) -> Result<TransactionalProducer, ConfigError> {
     let builder = shared.client.producer().idempotent(true).acks(Acks::All).linger(shared.config.linger);
-    builder.transactional_id(name).transaction_timeout(timeout(&shared.config)).build()
+    builder.transactional_id(name).transaction_timeout(timeout.now).build()
 }
 
 fn timeout(config: &StreamsConfig) -> Duration {

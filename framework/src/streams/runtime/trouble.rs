@@ -54,13 +54,27 @@ impl Trouble {
         }
     }
 
+    /// Of a change of a store, whose topic may be about to be found missing: it was created with enough partitions.
+    pub(super) fn of_change(error: ProduceError) -> Self {
+        match error {
+            ProduceError::UnknownPartition { .. } => Self::void(error),
+            other => Self::of_record(other),
+        }
+    }
+
     /// Of a step of a transaction.
     pub(super) fn of_transaction(error: TransactionError) -> Self {
         match error {
-            TransactionError::Broker { code, .. } if !code.is_retriable() => Self::Fatal(error.into()),
+            TransactionError::Broker { code, .. } if is_final(code) => Self::Fatal(error.into()),
             other => Self::void(other),
         }
     }
+}
+
+/// Whether it is no use to begin again: a rebalance ends, and a server that does not know what is wrong with it may be
+/// well soon.
+pub(super) fn is_final(code: ErrorCode) -> bool {
+    !code.is_retriable() && !matches!(code, ErrorCode::RebalanceInProgress | ErrorCode::UnknownServerError)
 }
 
 /// Reads the answer to a commit of offsets.

@@ -1,5 +1,5 @@
-//! What an instance does for its topics beside reading and writing them: it notices that one it reads is gone, and
-//! removes from repartition topics what is processed.
+//! What an instance does for its topics beside reading and writing them: it notices that one is gone, or has become too
+//! large for the state, and removes from repartition topics what is processed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use klamm_client::{ErrorCode, TopicPartition, Uuid};
 
 use super::error::StreamsError;
 use super::shared::Shared;
-use crate::streams::topology::TopicName;
+use super::topics;
+use crate::streams::topology::{PartitionPlan, TopicName};
 
 /// Between looks at the topics.
 const LOOK: Duration = Duration::from_secs(5);
@@ -17,18 +18,24 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Between removals (`repartition.purge.interval.ms`).
 const PURGE: Duration = Duration::from_secs(30);
 
-/// Ends the application when a topic that it reads is deleted: the group would only share out less.
-pub(super) async fn watch_sources(shared: Arc<Shared>) {
-    let names: Vec<Arc<str>> = shared.readers.keys().cloned().collect();
+/// Ends the application when a topic that it needs is deleted: the group would only share out less, and what changes
+/// in stores would go nowhere. And when one has more partitions than the changelogs, of which new tasks would wait for
+/// theirs for ever.
+pub(super) async fn watch_topics(shared: Arc<Shared>, plan: PartitionPlan) {
+    let changelogs = topics::changelogs(&shared.topology, shared.group()).map(Arc::from);
+    let names: Vec<Arc<str>> = shared.readers.keys().cloned().chain(changelogs).collect();
     let mut ids: BTreeMap<Arc<str>, Uuid> = BTreeMap::new();
     let mut missing: BTreeMap<Arc<str>, u32> = BTreeMap::new();
     loop {
         // Unless the cluster cannot be asked: others tell of that.
         if let Ok(described) = shared.client.admin().describe_topics(&names).await {
+            let mut counts: BTreeMap<Arc<str>, i32> = BTreeMap::new();
             for (topic, found) in BTreeMap::from_iter(described) {
                 let anew = match found {
                     Ok(found) => {
                         missing.remove(&topic);
+                        let count = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
+                        counts.insert(Arc::clone(&topic), count);
                         let known = *ids.entry(Arc::clone(&topic)).or_insert(found.id);
                         (known != found.id).then_some(true)
                     }
@@ -43,6 +50,9 @@ pub(super) async fn watch_sources(shared: Arc<Shared>) {
                 if let Some(anew) = anew {
                     return shared.fail(StreamsError::TopicDeleted { topic: topic.to_string(), anew });
                 }
+            }
+            if let Some(too_small) = topics::too_small(&shared.topology, shared.group(), &plan, &counts) {
+                return shared.fail(too_small);
             }
         }
         tokio::time::sleep(LOOK).await;

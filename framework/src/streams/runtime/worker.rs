@@ -136,7 +136,7 @@ impl Worker {
                     done.send(()).ok();
                 }
             }
-            Command::RestoreEnded { task, epoch } => self.restore_ended(task, epoch),
+            Command::RestoreEnded { task, epoch, committed } => self.restore_ended(task, epoch, committed),
             Command::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why)?,
             Command::Wake | Command::Stop => {}
             Command::Commit { done } => {
