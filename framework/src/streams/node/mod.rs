@@ -99,9 +99,22 @@ pub(crate) trait Processor<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError>;
 }
 
-/// A processor that a parent forwards to. Shared where streams merge. The borrow cannot conflict: topologies have no
-/// cycles, so no processor is entered again before it returned.
-pub(crate) type Child<K, V> = Rc<RefCell<dyn Processor<K, V>>>;
+/// A processor that a parent forwards to. Shared where streams merge.
+pub(crate) type Child<K, V> = Rc<dyn Step<K, V>>;
+
+/// What is entered through a shared pointer: a step that remembers nothing as it is, any other processor in a cell. The
+/// cell is behind the trait and not around it, for where its value lies would have to be computed for each record.
+pub(crate) trait Step<K, V> {
+    /// As [`Processor::process`].
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError>;
+}
+
+impl<K, V, P: Processor<K, V>> Step<K, V> for RefCell<P> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        // The borrow cannot conflict: topologies have no cycles, so no processor is entered before it returned.
+        self.borrow_mut().process(context, record)
+    }
+}
 
 /// Everything that follows a processor.
 pub(crate) struct Children<K, V>(pub(crate) Vec<Child<K, V>>);
@@ -109,7 +122,7 @@ pub(crate) struct Children<K, V>(pub(crate) Vec<Child<K, V>>);
 impl<K, V> Children<K, V> {
     pub(crate) fn forward(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         for child in &self.0 {
-            child.borrow_mut().process(context, record)?;
+            child.enter(context, record)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
-    RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
+    RoutedTopics, Source, Step, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
     TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
@@ -61,20 +61,20 @@ where
     table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
 }
 
-/// A factory of processors that end faults themselves: what they forward to is not called inside their boundary.
-pub(crate) fn guarded_node<K, V, K2, V2, P>(
-    make: impl Fn(Boundary, Children<K2, V2>) -> P + Send + Sync + 'static,
+/// A factory of steps that end faults themselves: what they forward to is not called inside their boundary.
+pub(crate) fn guarded_node<K, V, K2, V2, S>(
+    make: impl Fn(Boundary, Children<K2, V2>) -> S + Send + Sync + 'static,
 ) -> NodeFactory
 where
     K: 'static,
     V: 'static,
     K2: 'static,
     V2: 'static,
-    P: Processor<K, V> + 'static,
+    S: Step<K, V> + 'static,
 {
     Arc::new(move |wiring, id| {
-        let processor = make(wiring.boundary(id), wiring.children(id)?);
-        Ok(Built::new::<K, V>(processor).guarding_itself())
+        let step = make(wiring.boundary(id), wiring.children(id)?);
+        Ok(Built::shared::<K, V>(Rc::new(step)).guarding_itself())
     })
 }
 
