@@ -47,9 +47,13 @@ impl StateStore for MemoryStore {
         let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
         for write in &batch.writes {
             match write {
-                Write::Put(key, value) => {
-                    content.entries.insert(key.clone(), value.clone());
-                }
+                Write::Put(key, value) => match content.entries.get_mut(key) {
+                    Some(entry) => *entry = value.clone(),
+                    None => {
+                        // Keys of a restored changelog are slices of what was fetched, which would be kept with them.
+                        content.entries.insert(Bytes::copy_from_slice(key), value.clone());
+                    }
+                },
                 Write::Delete(key) => {
                     content.entries.remove(key);
                 }

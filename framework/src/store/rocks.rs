@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const BACKGROUND_JOBS: i32 = 2;
 const LOG_FILES_KEPT: usize = 2;
 const DEFAULT_BUDGET_BYTES: usize = 128 * 1024 * 1024;
+/// The part of the budget that stores on disk keep, whatever others take.
+const LEAST_SHARE: usize = 4;
+/// Changes that are worth telling the block cache, which evicts under a lock.
+const LENT_STEP_BYTES: usize = 1024 * 1024;
+/// The part of a write buffer for what says which keys are not in it.
+const MEMTABLE_BLOOM_SHARE: f64 = 0.02;
 
 /// How long a database may take to be closed by the task that had it before.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
@@ -46,6 +53,8 @@ pub struct StoreMemory {
     cache: Cache,
     write_buffers: WriteBufferManager,
     budget_bytes: usize,
+    /// What others hold of it.
+    lent_bytes: Arc<AtomicUsize>,
 }
 
 impl StoreMemory {
@@ -57,7 +66,12 @@ impl StoreMemory {
             false,
             cache.clone(),
         );
-        Self { cache, write_buffers, budget_bytes }
+        Self { cache, write_buffers, budget_bytes, lent_bytes: Arc::default() }
+    }
+
+    /// Lets somebody take a part of the budget, which stores on disk do without then.
+    pub(crate) fn lend(&self) -> Lent {
+        Lent { memory: self.clone(), bytes: AtomicUsize::new(0) }
     }
 
     /// The budget that applications share unless they are given one: 128 MiB for the process.
@@ -83,10 +97,41 @@ impl StoreMemory {
         options.set_block_based_table_factory(&blocks);
         options.set_write_buffer_manager(&self.write_buffers);
         options.set_write_buffer_size(buffer_bytes);
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_SHARE);
+        options.set_memtable_whole_key_filtering(true);
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_max_background_jobs(BACKGROUND_JOBS);
         options.set_keep_log_file_num(LOG_FILES_KEPT);
         options
+    }
+}
+
+/// A part of the budget that somebody takes; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    memory: StoreMemory,
+    bytes: AtomicUsize,
+}
+
+impl Lent {
+    /// Takes so much from now on, give or take [`LENT_STEP_BYTES`].
+    pub(crate) fn set(&self, bytes: usize) {
+        let before = self.bytes.load(Ordering::Relaxed);
+        if bytes.abs_diff(before) < LENT_STEP_BYTES && bytes > 0 {
+            return;
+        }
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        let all = &self.memory.lent_bytes;
+        all.fetch_add(bytes, Ordering::Relaxed);
+        let lent = all.fetch_sub(before, Ordering::Relaxed).saturating_sub(before);
+        let budget = self.memory.budget_bytes;
+        self.memory.cache.clone().set_capacity(budget.saturating_sub(lent).max(budget / LEAST_SHARE));
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -244,9 +289,14 @@ impl StateStore for RocksStore {
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
         let family = self.family()?;
         let mut writes = WriteBatch::default();
+        let mut prefixed = vec![ENTRY_PREFIX];
         for write in &batch.writes {
             match write {
-                Write::Put(key, value) => writes.put_cf(&family, entry_key(key), value),
+                Write::Put(key, value) => {
+                    prefixed.truncate(1);
+                    prefixed.extend_from_slice(key);
+                    writes.put_cf(&family, &prefixed, value);
+                }
                 Write::Delete(key) => writes.delete_cf(&family, entry_key(key)),
                 Write::DeleteRange(from, to) if from < to => {
                     writes.delete_range_cf(&family, entry_key(from), entry_key(to));

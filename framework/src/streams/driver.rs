@@ -5,17 +5,22 @@
 #![allow(clippy::panic)] // A test tool fails the test.
 
 use std::cell::RefCell;
+#[cfg(feature = "streams")]
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cache::CacheBudget;
+#[cfg(feature = "streams")]
+use super::cache::Tell;
 use super::driver_io::{TestInput, TestOutput, TestStore};
 use super::error::TaskError;
 use super::global;
 use super::incoming::{Incoming, IncomingBatch};
-use super::node::{Dropped, Output, OutputKind, TopicId};
+use super::node::{Dropped, Output, OutputKind, StoreSpec, TopicId};
 use super::options::Serdes;
 use super::policy::ErrorPolicy;
 use super::query::StoreReader;
@@ -23,10 +28,15 @@ use super::task::{Task, TaskId, TaskOptions};
 use super::topology::{Topology, TopologyInner};
 use super::windows::millis;
 use crate::serde::{DefaultSerde, Serde};
-use crate::store::{MemoryStore, StateStore};
+#[cfg(feature = "streams")]
+use crate::store::TaskDatabase;
+use crate::store::{MemoryStore, StateStore, StoreError};
 
 /// The application's name in topics that serdes are told.
 const APPLICATION_ID: &str = "test-driver";
+
+/// Opens the engine of a store of a sub-topology.
+type OpenEngine<'a> = dyn FnMut(usize, &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> + 'a;
 
 /// Drives a topology one record at a time.
 ///
@@ -69,19 +79,62 @@ impl TopologyTestDriver {
         Self::start(topology, ErrorPolicy::fail(), TaskOptions { cache_bytes })
     }
 
+    /// A [`cached`](Self::cached) driver whose stores lie in a directory, where they are on disk in an application: for
+    /// measuring, and for looking at what is there.
+    #[cfg(feature = "streams")]
+    pub fn on_disk(
+        topology: Topology,
+        cache_bytes: usize,
+        directory: impl AsRef<std::path::Path>,
+        memory: &crate::store::StoreMemory,
+    ) -> Self {
+        let lent = memory.lend();
+        let tell: Tell = Arc::new(move |held_bytes| lent.set(held_bytes));
+        let budget = CacheBudget::new(cache_bytes, Some(tell));
+        let inner = Arc::clone(&topology.inner);
+        let mut databases = HashMap::new();
+        Self::open(topology, ErrorPolicy::fail(), &budget, &mut |sub_topology, spec| {
+            if !spec.persistent {
+                return Ok(Arc::new(MemoryStore::new()));
+            }
+            let database = match databases.entry(sub_topology) {
+                Entry::Occupied(opened) => opened.into_mut(),
+                Entry::Vacant(vacant) => {
+                    let id = TaskId { sub_topology, partition: 0 };
+                    let stores = inner.stores_of(&inner.sub_topologies[sub_topology]);
+                    let names: Vec<&str> =
+                        stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
+                    let path = directory.as_ref().join(id.to_string());
+                    vacant.insert(TaskDatabase::open_when_free(&path, &names, memory)?)
+                }
+            };
+            Ok(Arc::new(database.store(&spec.name)?))
+        })
+    }
+
     fn start(topology: Topology, policy: ErrorPolicy, options: TaskOptions) -> Self {
+        let budget = CacheBudget::new(options.cache_bytes, None);
+        Self::open(topology, policy, &budget, &mut |_, _| Ok(Arc::new(MemoryStore::new())))
+    }
+
+    fn open(
+        topology: Topology,
+        policy: ErrorPolicy,
+        budget: &Arc<CacheBudget>,
+        open_engine: &mut OpenEngine<'_>,
+    ) -> Self {
         let topology = topology.with_default_policy(&policy).unwrap_or_else(|error| panic!("{error}")).inner;
         let names = topology.topic_names(APPLICATION_ID);
         let mut engines = HashMap::new();
         let mut tasks = Vec::new();
         for sub_topology in 0..topology.sub_topologies.len() {
-            let mut open = |spec: &super::node::StoreSpec| {
-                let engine: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+            let mut open = |spec: &StoreSpec| {
+                let engine = open_engine(sub_topology, spec)?;
                 engines.insert(spec.name.to_string(), Arc::clone(&engine));
                 Ok(engine)
             };
             let id = TaskId { sub_topology, partition: 0 };
-            let task = Task::new(&topology, id, names.clone(), &mut open, options);
+            let task = Task::with_budget(&topology, id, names.clone(), &mut open, budget);
             let mut task = task.unwrap_or_else(|error| panic!("the task cannot be made: {error}"));
             task.context_mut().pause = |_| {};
             tasks.push(task);
@@ -90,7 +143,7 @@ impl TopologyTestDriver {
             engines.insert(table.spec.name.to_string(), Arc::clone(&table.engine));
         }
         let (next_offsets, written) = (HashMap::new(), BTreeMap::new());
-        let (is_cached, logged) = (options.cache_bytes > 0, HashMap::new());
+        let (is_cached, logged) = (budget.limit_bytes() > 0, HashMap::new());
         let core = Core {
             topology,
             tasks,
@@ -261,7 +314,8 @@ impl Core {
     fn commit(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         self.tasks[index].flush()?;
         self.write_outputs(index, waiting);
-        self.tasks[index].commit_stores(&self.logged)
+        self.tasks[index].commit_stores(&self.logged)?;
+        self.tasks[index].settle(usize::MAX).map(drop)
     }
 
     fn write_outputs(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) {

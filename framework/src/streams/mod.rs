@@ -20,6 +20,7 @@
 
 mod branch;
 mod builder;
+mod cache;
 mod cogrouped;
 mod driver;
 mod driver_io;

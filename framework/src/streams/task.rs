@@ -7,6 +7,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::cache::CacheBudget;
 use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{
@@ -32,6 +33,9 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// Rows of each store that a commit writes before it ends; what is left is written between the next records.
+const ROWS_SETTLED_AT_ONCE: usize = 8_192;
+
 /// How a task treats its records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskOptions {
@@ -44,7 +48,6 @@ pub(crate) struct TaskOptions {
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     context: Context,
-    options: TaskOptions,
     sources: Vec<(Boundary, Box<dyn Source>)>,
     inputs: Vec<Input>,
     stores: Vec<Rc<RefCell<dyn TaskStore>>>,
@@ -52,6 +55,8 @@ pub(crate) struct Task {
     punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
     is_begun: bool,
     processed: u64,
+    /// Whether the stores have all that is committed.
+    is_settled: bool,
 }
 
 /// One partition that the task reads.
@@ -73,7 +78,8 @@ struct Input {
 }
 
 impl Task {
-    /// Puts a task together. `names` are the topics' names by id; `open` opens the stores.
+    /// [`with_budget`](Self::with_budget) with a budget of its own.
+    #[cfg(test)]
     pub(crate) fn new(
         topology: &TopologyInner,
         id: TaskId,
@@ -81,8 +87,21 @@ impl Task {
         open: &mut OpenStore<'_>,
         options: TaskOptions,
     ) -> Result<Self, TaskError> {
+        let budget = CacheBudget::new(options.cache_bytes, None);
+        Self::with_budget(topology, id, names, open, &budget)
+    }
+
+    /// Puts a task together. `names` are the topics' names by id; `open` opens the stores. What it holds in memory comes
+    /// out of `budget`, which it shares with other tasks; without one, every table update is forwarded by itself.
+    pub(crate) fn with_budget(
+        topology: &TopologyInner,
+        id: TaskId,
+        names: Vec<Arc<str>>,
+        open: &mut OpenStore<'_>,
+        budget: &Arc<CacheBudget>,
+    ) -> Result<Self, TaskError> {
         let mut open = |spec: &_| open(spec);
-        let mut wiring = Wiring::new(&topology.graph, &topology.topic_ids, &mut open);
+        let mut wiring = Wiring::new(&topology.graph, &topology.topic_ids, &mut open, budget);
         let mut sources = Vec::new();
         let mut inputs: Vec<Input> = Vec::new();
         for node in &topology.sub_topologies[id.sub_topology].nodes {
@@ -101,11 +120,23 @@ impl Task {
         }
         let flushing = wiring.flush_order();
         let (stores, punctuating) = (wiring.stores, wiring.punctuating);
-        let mut context = Context::new(names, options.cache_bytes > 0);
+        let mut context = Context::new(names, budget.limit_bytes() > 0);
         context.operators = topology.graph.nodes.iter().map(|node| node.name.as_str().into()).collect();
         context.partition = id.partition;
         let (is_begun, processed) = (false, 0);
-        Ok(Self { id, context, options, sources, inputs, stores, flushing, punctuating, is_begun, processed })
+        let is_settled = true;
+        Ok(Self {
+            id,
+            context,
+            sources,
+            inputs,
+            stores,
+            flushing,
+            punctuating,
+            is_begun,
+            processed,
+            is_settled,
+        })
     }
 
     /// Tells the task the wall clock and calls what is due; the first time, when its stores are restored, processors
@@ -225,6 +256,25 @@ impl Task {
         })
     }
 
+    /// A part of [`flush`](Self::flush), of `rows` rows where there are many; whether it was the last. What it produced
+    /// is to be taken before the next, so that it does not all lie in memory.
+    pub(crate) fn flush_part(&mut self, rows: usize) -> Result<bool, TaskError> {
+        let flushing = &self.flushing;
+        let mut is_last = true;
+        of_no_record(&mut self.context, |context| {
+            for node in flushing {
+                let mut node = node.borrow_mut();
+                if node.unsent() > rows {
+                    is_last = false;
+                    return node.flush_ahead(context, 0, rows);
+                }
+                node.flush(context)?;
+            }
+            Ok(())
+        })?;
+        Ok(is_last)
+    }
+
     /// What was produced since the last call.
     pub(crate) fn take_outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.context.outputs)
@@ -235,21 +285,58 @@ impl Task {
         self.inputs.iter().filter_map(|input| Some((input.topic, input.position?)))
     }
 
-    /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores.
-    /// `changelog_offsets` are the first offsets after what was written to each changelog.
+    /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores, or, where
+    /// that is a lot, begins with it; [`settle`](Self::settle) goes on. `changelog_offsets` are the first offsets after
+    /// what was written to each changelog.
     pub(crate) fn commit_stores(
         &mut self,
         changelog_offsets: &HashMap<TopicId, i64>,
     ) -> Result<(), TaskError> {
-        let share = self.options.cache_bytes / self.stores.len().max(1);
         for store in &self.stores {
             let mut store = store.borrow_mut();
             let offset = store.changelog().and_then(|topic| changelog_offsets.get(&topic).copied());
-            store.commit(offset, share)?;
+            store.commit(offset)?;
         }
         self.context.uncommitted_bytes = 0;
         self.context.punctuated = false;
-        Ok(())
+        self.is_settled = false;
+        self.settle(ROWS_SETTLED_AT_ONCE).map(drop)
+    }
+
+    /// Writes so many more committed rows to the stores; whether they have all of them.
+    pub(crate) fn settle(&mut self, rows: usize) -> Result<bool, TaskError> {
+        if !self.is_settled {
+            let mut is_settled = true;
+            for store in &self.stores {
+                is_settled &= store.borrow_mut().settle(rows)?;
+            }
+            self.is_settled = is_settled;
+        }
+        Ok(self.is_settled)
+    }
+
+    /// Whether the stores have all that is committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// How many rows are held back.
+    pub(crate) fn unsent(&self) -> usize {
+        self.flushing.iter().map(|node| node.borrow().unsent()).sum()
+    }
+
+    /// Forgets rows that were not used lately, where all tasks together hold too many.
+    pub(crate) fn shrink(&mut self) {
+        self.stores.iter().for_each(|store| store.borrow_mut().shrink());
+    }
+
+    /// Forwards the oldest of what stores hold back until each holds back no more than `keep` rows, or `rows` of each
+    /// are forwarded: what is done before a commit, the commit need not do.
+    pub(crate) fn flush_ahead(&mut self, keep: usize, rows: usize) -> Result<(), TaskError> {
+        let flushing = &self.flushing;
+        of_no_record(&mut self.context, |context| {
+            flushing.iter().try_for_each(|node| node.borrow_mut().flush_ahead(context, keep, rows))
+        })
     }
 
     /// The topics read.
@@ -636,52 +723,100 @@ mod tests {
         assert_eq!(task.dropped().total(), 0);
     }
 
-    /// A store that only notes what its task asks for.
-    #[derive(Default)]
-    struct Noted(Vec<(Option<i64>, usize)>);
-
-    impl TaskStore for Noted {
-        fn name(&self) -> &Arc<str> {
-            unreachable!("a commit needs no name")
-        }
-
-        fn changelog(&self) -> Option<TopicId> {
-            Some(TopicId(7))
-        }
-
-        fn engine(&self) -> Arc<dyn StateStore> {
-            memory()
-        }
-
-        fn position(&self) -> crate::store::Position {
-            crate::store::Position::default()
-        }
-
-        fn restore(&mut self, _: &[Incoming], _: i64) -> Result<(), crate::store::StoreError> {
-            Ok(())
-        }
-
-        fn commit(
-            &mut self,
-            offset: Option<i64>,
-            cache_bytes: usize,
-        ) -> Result<(), crate::store::StoreError> {
-            self.0.push((offset, cache_bytes));
-            Ok(())
+    /// A large commit is written to its store in parts, between the records that follow. What those change is not
+    /// written with it, and what they read is what they changed.
+    #[test]
+    fn a_large_commit_is_written_between_records_and_holds_nothing_newer() {
+        const KEYS: i64 = 20_000;
+        let engine = memory();
+        let mut task = task(&counting(), &engine, TaskOptions { cache_bytes: 64 << 20 });
+        let changelog = task.stores()[0].borrow().changelog().unwrap();
+        let input = topic(&task, "in");
+        let count = |engine: &Arc<dyn StateStore>, key: &str| {
+            let stored = engine.get(key.as_bytes()).unwrap()?;
+            Some(i64::from_be_bytes(stored[8..].try_into().unwrap()))
+        };
+        let keys: Vec<String> = (0..KEYS).map(|key| format!("key-{key:06}")).collect();
+        let records: Vec<(&str, i64)> = keys.iter().map(|key| (&**key, 1)).collect();
+        for (round, offset) in [(1, KEYS), (2, 2 * KEYS)] {
+            task.add(input, batch(offset - KEYS, &records, true));
+            drain(&mut task);
+            task.flush().unwrap();
+            task.take_outputs();
+            task.commit_stores(&[(changelog, offset)].into()).unwrap();
+            assert!(engine.position().unwrap().changelog_offset < offset, "not all of it is written");
+            // The last ones are not in the engine yet, and change again.
+            task.add(input, batch(offset, &records[19_000..], true));
+            drain(&mut task);
+            while !task.settle(1_000).unwrap() {
+                assert!(engine.position().unwrap().changelog_offset < offset);
+            }
+            assert_eq!(engine.position().unwrap().changelog_offset, offset);
+            for key in [0, 10_000, 18_999] {
+                assert_eq!(count(&engine, &keys[key]), Some(round), "of {key}");
+            }
+            for key in [19_000, 19_999] {
+                assert_eq!(
+                    count(&engine, &keys[key]),
+                    Some(2 * round - 1),
+                    "of {key}: the commit's, not the newest"
+                );
+            }
         }
     }
 
+    /// What is held back for long is forwarded before the commit, the oldest first.
     #[test]
-    fn stores_share_the_cache_evenly() {
-        let options = TaskOptions { cache_bytes: 100 };
-        let mut task = task(&echo(&["in"]), &memory(), options);
+    fn what_is_held_back_can_be_forwarded_ahead_of_the_commit() {
+        let engine = memory();
+        let mut task = task(&counting(), &engine, CACHED);
+        let input = topic(&task, "in");
+        task.add(input, batch(0, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)], true));
+        drain(&mut task);
+        let keys = |task: &mut Task| {
+            let outputs = task.take_outputs().into_iter();
+            outputs.map(|output| output.key.unwrap()).step_by(2).collect::<Vec<_>>()
+        };
+        task.flush_ahead(1, 1).unwrap();
+        assert_eq!(keys(&mut task), ["a"]);
+        task.flush_ahead(1, 100).unwrap();
+        assert_eq!(keys(&mut task), ["b"]);
+        assert_eq!(engine.get(b"a").unwrap(), None, "nothing is written before the commit");
+        task.add(input, batch(4, &[("a", 5)], true));
+        drain(&mut task);
+        task.flush().unwrap();
+        assert_eq!(keys(&mut task), ["c", "a"]);
         task.commit_stores(&HashMap::new()).unwrap();
-        let stores = [(); 3].map(|()| Rc::new(RefCell::new(Noted::default())));
-        task.stores = stores.iter().map(|store| Rc::clone(store) as Rc<RefCell<dyn TaskStore>>).collect();
-        task.commit_stores(&[(TopicId(7), 5), (TopicId(8), 6)].into()).unwrap();
-        task.commit_stores(&[(TopicId(8), 6)].into()).unwrap();
-        for store in stores {
-            assert_eq!(store.borrow().0, [(Some(5), 33), (None, 33)]);
+        assert_eq!(engine.get(b"a").unwrap().unwrap()[8..], 3_i64.to_be_bytes());
+    }
+
+    /// All stores of all tasks take from one budget; rows of other tasks make room when there is not enough.
+    #[test]
+    fn tasks_share_one_budget() {
+        const LIMIT_BYTES: usize = 400_000;
+        let budget = CacheBudget::new(LIMIT_BYTES, None);
+        let topology = counting();
+        let names = topology.inner.topic_names("app");
+        let open = |partition| {
+            let id = TaskId { sub_topology: 0, partition };
+            let mut open = |_: &_| Ok(memory());
+            Task::with_budget(&topology.inner, id, names.clone(), &mut open, &budget).unwrap()
+        };
+        let mut tasks = [open(0), open(1), open(2)];
+        let keys: Vec<String> = (0..4_000).map(|key| format!("key-{key:06}")).collect();
+        let records: Vec<(&str, i64)> = keys.iter().map(|key| (&**key, 1)).collect();
+        for task in &mut tasks {
+            let input = topic(task, "in");
+            task.add(input, batch(0, &records, true));
+            drain(task);
+            task.flush().unwrap();
+            task.take_outputs();
+            task.commit_stores(&HashMap::new()).unwrap();
         }
+        tasks.iter_mut().for_each(Task::shrink);
+        assert!(budget.held_bytes() <= LIMIT_BYTES, "{} bytes", budget.held_bytes());
+        assert!(budget.held_bytes() > LIMIT_BYTES / 2, "only {} bytes are used", budget.held_bytes());
+        drop(tasks);
+        assert_eq!(budget.held_bytes(), 0);
     }
 }

@@ -111,6 +111,31 @@ async fn listening(listener: Listener) -> u64 {
     allocations
 }
 
+/// What records allocate between a source of a stream and its end, with so many steps between. The driver's own
+/// allocations are the same for any number of them.
+#[cfg(feature = "streams-core")]
+fn streamed(steps: usize) -> u64 {
+    use klamm::streams::{StreamsBuilder, TopologyTestDriver};
+    let mut streams = StreamsBuilder::new();
+    let mut stream = streams.stream::<i64, i64>("in");
+    for _ in 0..steps {
+        stream = stream.map(|key, value| (*key, value + 1)).filter(|_, value| *value >= 0).peek(|_, _| {});
+    }
+    stream.for_each(|_, _| {});
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    let input = driver.input::<i64, i64>("in");
+    let before = ALLOCATIONS.get();
+    (0..1_000).for_each(|number| input.pipe(number, number).at(number));
+    ALLOCATIONS.get() - before
+}
+
+/// Not one in a thousand records.
+#[cfg(feature = "streams-core")]
+#[test]
+fn a_step_of_a_stream_that_remembers_nothing_allocates_nothing() {
+    assert_eq!(streamed(30), streamed(0));
+}
+
 #[derive(Default)]
 struct Counted(AtomicU64);
 

@@ -55,8 +55,8 @@ pub(crate) struct Context {
     partition_counts: HashMap<TopicId, i32>,
     /// The headers that the closure in work has set.
     pub(crate) edited: Option<Headers>,
-    /// The operator in work, by its place in the graph; of a panic, the one that it came from.
-    pub(crate) operator: usize,
+    /// The operator that a panic on its way came from, by its place in the graph.
+    pub(crate) culprit: Option<usize>,
     /// The operators' names.
     pub(crate) operators: Vec<Arc<str>>,
     /// Whether the source is still reading the record in work: until then, nothing has been done with it.
@@ -101,7 +101,7 @@ impl Context {
             ask_partition_count: None,
             partition_counts: HashMap::new(),
             edited: None,
-            operator: usize::MAX,
+            culprit: None,
             operators: Vec::new(),
             reading: false,
             clock: None,
@@ -143,19 +143,26 @@ impl Context {
         }
     }
 
-    /// Forwards with the headers that a closure has set, should it have set any. Nothing is moved where it has not:
-    /// that alone would triple the time of a step.
+    /// Forwards with the headers that a closure has set, if it has `changed` anything.
     #[inline]
-    pub(crate) fn forward_edited(
+    pub(crate) fn forward_changed(
+        &mut self,
+        changed: bool,
+        forward: impl FnOnce(&mut Self) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        if changed { self.forward_edited(forward) } else { forward(self) }
+    }
+
+    // Out of line: to move headers about in every step would triple its time.
+    #[inline(never)]
+    fn forward_edited(
         &mut self,
         forward: impl FnOnce(&mut Self) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
-        if self.edited.is_none() {
-            return forward(self);
-        }
-        let before = self.edited.take().map(|edited| std::mem::replace(&mut self.headers, edited));
+        let Some(edited) = self.edited.take() else { return forward(self) };
+        let before = std::mem::replace(&mut self.headers, edited);
         let done = forward(self);
-        self.headers = before.unwrap_or_default();
+        self.headers = before;
         done
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::context::Letter;
-use super::record_context::RecordContext;
+use super::record_context::{Applied, RecordContext};
 use super::{
     Change, Child, Context, Output, OutputKind, Processor, Record, TableChild, TableProcessor, TopicId,
 };
@@ -42,13 +42,32 @@ pub(crate) struct Boundary {
 
 impl Boundary {
     /// Calls what is the user's; `None` when it failed and the record goes on without.
+    ///
+    /// Where a failure fails the task anyhow, the task catches panics, once for all the operators of a record: to catch
+    /// them here would more than double the time of a step. `run` is moved into the one or the other call, so that what it
+    /// captures need not be in memory.
     #[inline]
     pub(crate) fn call<R>(
         &self,
         context: &mut Context,
+        run: impl FnMut(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<Option<R>, TaskError> {
+        if self.goes_on {
+            return self.call_guarded(context, run);
+        }
+        match blaming(context, self.index, run) {
+            Ok(done) => Ok(Some(done)),
+            Err(fault) => self.judge(context, fault).map(|()| None),
+        }
+    }
+
+    #[inline(never)]
+    fn call_guarded<R>(
+        &self,
+        context: &mut Context,
         mut run: impl FnMut(&mut Context) -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
-        match self.attempt(context, &mut run) {
+        match guarded(context, &mut run) {
             Ok(done) => Ok(Some(done)),
             Err(fault) => self.again(context, fault, &mut run),
         }
@@ -61,50 +80,29 @@ impl Boundary {
         context: &mut Context,
         run: impl FnOnce() -> Result<R, BoxError>,
     ) -> Result<Option<R>, TaskError> {
-        match self.attempt(context, |_| run()) {
+        let result = match self.goes_on {
+            true => guarded(context, |_| run()),
+            false => blaming(context, self.index, |_| run()),
+        };
+        match result {
             Ok(done) => Ok(Some(done)),
             Err(fault) => self.judge(context, fault).map(|()| None),
         }
     }
 
-    /// Runs what is the operator's own. Where a panic fails the task anyhow, the task catches it, once for all the
-    /// operators of a record, and the context knows which of them it was: to catch it here would more than double the
-    /// time of a step.
-    #[inline]
-    fn attempt<R>(
-        &self,
-        context: &mut Context,
-        run: impl FnOnce(&mut Context) -> Result<R, BoxError>,
-    ) -> Result<R, BoxError> {
-        let before = std::mem::replace(&mut context.operator, self.index);
-        let result = if self.goes_on { self.caught(context, run) } else { run(context) };
-        context.operator = before;
-        result
-    }
-
-    #[inline(never)]
-    fn caught<R>(
-        &self,
-        context: &mut Context,
-        run: impl FnOnce(&mut Context) -> Result<R, BoxError>,
-    ) -> Result<R, BoxError> {
-        guarded(|| run(context))
-    }
-
     /// [`call`](Self::call) for a closure that sees the record's context and may change its time, and its headers:
-    /// those wait in the context for [`Context::forward_edited`].
+    /// those wait in the context for [`Context::forward_changed`].
     #[inline]
     pub(crate) fn apply<R>(
         &self,
         context: &mut Context,
-        timestamp_ms: &mut i64,
+        timestamp_ms: i64,
         run: impl Fn(&mut RecordContext<'_>) -> Result<R, BoxError>,
-    ) -> Result<Option<R>, TaskError> {
-        self.call(context, |context| {
-            let mut at = RecordContext::new(context, *timestamp_ms);
+    ) -> Result<Option<Applied<R>>, TaskError> {
+        self.call(context, move |context| {
+            let mut at = RecordContext::new(context, timestamp_ms);
             let result = run(&mut at)?;
-            *timestamp_ms = at.changed_time()?;
-            Ok(result)
+            at.applied(result)
         })
     }
 
@@ -117,9 +115,10 @@ impl Boundary {
         mut run: impl FnMut(&mut Context) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
         context.reading = false;
-        context.operator = self.index;
-        let mut attempt = |context: &mut Context| guarded(|| run(context).map_err(BoxError::from));
-        match attempt(context) {
+        // A panic may have been caught by what is the user's.
+        context.culprit = None;
+        let mut attempt = |context: &mut Context| run(context).map_err(BoxError::from);
+        match guarded(context, &mut attempt) {
             Ok(()) => Ok(()),
             Err(fault) => self.receive_again(context, fault, &mut attempt),
         }
@@ -139,15 +138,14 @@ impl Boundary {
             }
             (context.pause)(pause);
             context.reading = false;
-            context.operator = self.index;
-            match attempt(context) {
+            match guarded(context, &mut *attempt) {
                 Ok(()) => return Ok(()),
                 Err(next) => fault = next,
             }
         }
         match context.reading {
             true => self.judge(context, fault),
-            false => fail(context, fault),
+            false => fail(context, fault, self.index),
         }
     }
 
@@ -158,18 +156,21 @@ impl Boundary {
         writes: bool,
         run: impl FnOnce(&mut Context) -> Result<(), BoxError>,
     ) -> Result<(), TaskError> {
-        let before = std::mem::replace(&mut context.operator, self.index);
-        let result = if self.goes_on { guarded(|| run(context)) } else { run(context) };
-        let judged = match result {
-            Ok(()) => Ok(()),
-            // Of one further down, which goes on after nothing; or of this one, with a row of a store in its hands.
-            Err(fault) if fault.is::<Panicked>() && (writes || context.operator != self.index) => {
-                fail(context, fault)
-            }
-            Err(fault) => self.judge(context, fault),
+        let result = match self.goes_on {
+            true => guarded(context, |context| blaming(context, self.index, run)),
+            false => blaming(context, self.index, run),
         };
-        context.operator = before;
-        judged
+        let fault = match result {
+            Ok(()) => return Ok(()),
+            Err(fault) => fault,
+        };
+        match fault.downcast_ref::<Panicked>() {
+            // Of one further down, which goes on after nothing; or of this one, with a row of a store in its hands.
+            Some(panicked) if writes || panicked.culprit != Some(self.index) => {
+                fail(context, fault, self.index)
+            }
+            _ => self.judge(context, fault),
+        }
     }
 
     #[cold]
@@ -186,7 +187,7 @@ impl Boundary {
                 break;
             }
             (context.pause)(pause);
-            match guarded(|| run(context)) {
+            match guarded(context, &mut *run) {
                 Ok(done) => return Ok(Some(done)),
                 Err(next) => fault = next,
             }
@@ -236,10 +237,11 @@ impl Boundary {
     }
 }
 
-/// Fails with the name of the operator in work, whatever its policy.
+/// Fails with the name of the operator that a panic came from, or of this one, whatever its policy.
 #[cold]
-fn fail(context: &mut Context, fault: BoxError) -> Result<(), TaskError> {
-    let index = context.operator;
+fn fail(context: &mut Context, fault: BoxError, index: usize) -> Result<(), TaskError> {
+    let culprit = fault.downcast_ref::<Panicked>().and_then(|panicked| panicked.culprit);
+    let index = culprit.unwrap_or(index);
     let operator = context.operators.get(index).cloned().unwrap_or_default();
     Boundary { index, operator, policy: Arc::default(), letters: None, goes_on: false }.judge(context, fault)
 }
@@ -250,10 +252,7 @@ pub(crate) fn of_no_record(
     run: impl FnOnce(&mut Context) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
     context.place = None;
-    match guarded(|| run(context).map_err(BoxError::from)) {
-        Ok(()) => Ok(()),
-        Err(fault) => fail(context, fault),
-    }
+    of_a_clock(context, run)
 }
 
 /// Runs what a clock calls: there too a panic fails the task, with the operator's name.
@@ -261,17 +260,18 @@ pub(crate) fn of_a_clock(
     context: &mut Context,
     run: impl FnOnce(&mut Context) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
-    guarded(|| run(context).map_err(BoxError::from)).or_else(|fault| fail(context, fault))
+    context.culprit = None;
+    match guarded(context, |context| run(context).map_err(BoxError::from)) {
+        Ok(()) => Ok(()),
+        Err(fault) => fail(context, fault, usize::MAX),
+    }
 }
 
 /// Ends what may panic at its end: the task is over then, and the thread and its other tasks go on.
 pub(crate) fn at_the_end(run: impl FnOnce()) {
-    let ended = guarded(|| {
-        run();
-        Ok(())
-    });
-    if let Err(fault) = ended {
-        tracing::error!(error = %text_of(&*fault), "a processor failed when it was closed");
+    if let Err(text) = caught(run) {
+        let error = Panicked { text, culprit: None };
+        tracing::error!(%error, "a processor failed when it was closed");
     }
 }
 
@@ -314,14 +314,46 @@ pub(crate) fn stamp(
     partition_ms: i64,
 ) -> Result<i64, BoxError> {
     let moment = Moment { topic: context.topic(topic), partition_ms, now_ms: context.now_ms() };
-    guarded(|| stamping(record, &moment))
+    caught(|| stamping(record, &moment)).unwrap_or_else(|text| Err(Panicked { text, culprit: None }.into()))
 }
 
 /// Runs what may panic.
 #[inline]
-fn guarded<R>(run: impl FnOnce() -> Result<R, BoxError>) -> Result<R, BoxError> {
-    // What a panic leaves half done is given up with the record, or with the task.
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(Panicked::of(panic).into()))
+fn guarded<R>(
+    context: &mut Context,
+    run: impl FnOnce(&mut Context) -> Result<R, BoxError>,
+) -> Result<R, BoxError> {
+    caught(|| run(context))
+        .unwrap_or_else(|text| Err(Panicked { text, culprit: context.culprit.take() }.into()))
+}
+
+/// What a panic says, if there is one. What it leaves half done is given up with the record, or with the task.
+#[inline]
+fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(text_of_panic)
+}
+
+/// Runs what is an operator's: a panic that comes out of it is this operator's, unless it is already another's.
+/// While nothing panics this costs nothing.
+#[inline]
+fn blaming<R>(context: &mut Context, index: usize, run: impl FnOnce(&mut Context) -> R) -> R {
+    let blame = Blame { context, index };
+    let result = run(&mut *blame.context);
+    std::mem::forget(blame);
+    result
+}
+
+/// Dropped by panics only.
+struct Blame<'a> {
+    context: &'a mut Context,
+    index: usize,
+}
+
+impl Drop for Blame<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.context.culprit.get_or_insert(self.index);
+    }
 }
 
 /// An operator that has no boundary inside: a join, a table, an aggregation.
@@ -336,9 +368,8 @@ pub(crate) struct Guarded<K, V> {
 impl<K, V> Processor<K, V> for Guarded<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let inner = &self.inner;
-        self.boundary.around(context, self.writes, |context| {
-            inner.borrow_mut().process(context, record).map_err(BoxError::from)
-        })
+        self.boundary
+            .around(context, self.writes, |context| inner.enter(context, record).map_err(BoxError::from))
     }
 }
 
@@ -396,24 +427,26 @@ impl Error for UserError {
 
 /// A panic of what is the user's.
 #[derive(Debug)]
-struct Panicked(String);
+struct Panicked {
+    text: String,
+    /// The operator that it came from, by its place in the graph, where one is known.
+    culprit: Option<usize>,
+}
 
-impl Panicked {
-    fn of(panic: Box<dyn Any + Send>) -> Self {
-        let text =
-            panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-        let text = text.unwrap_or("no message").to_owned();
-        // The payload is the user's, too, and its drop may be no better.
-        if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            std::mem::forget(worse);
-        }
-        Self(text)
+#[cold]
+fn text_of_panic(panic: Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("no message").to_owned();
+    // The payload is the user's, too, and its drop may be no better.
+    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(worse);
     }
+    text
 }
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "it panicked: {}", self.0)
+        write!(f, "it panicked: {}", self.text)
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::table_store::Show;
+use super::table_reads::Show;
 use super::{Children, Context, Processor, Record, TableStore, Wiring};
 use crate::serde::Serde;
 use crate::streams::error::TaskError;

@@ -7,6 +7,7 @@ mod fault;
 mod foreign_key;
 mod global;
 mod grouped_table;
+mod hot_rows;
 mod join;
 mod murmur3;
 mod ordered_store;
@@ -14,15 +15,19 @@ mod processor;
 mod processor_store;
 mod record_context;
 mod routed;
+mod row_format;
 mod sessions;
 mod sink;
 mod sliding;
 mod source;
 mod stateless;
+mod store_spec;
 mod stream_join;
 mod subscription_format;
 mod table;
+mod table_commit;
 mod table_join;
+mod table_reads;
 mod table_store;
 mod table_views;
 mod window_table;
@@ -60,10 +65,11 @@ pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
+pub(crate) use store_spec::{StoreCodec, StoreLayout, StoreSpec, TaskStore};
 pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
-pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
+pub(crate) use table_store::TableStore;
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
 pub(crate) use window_table::{Emit, WindowTable};
 pub(crate) use windowed::{AlignedAggregate, AlignedFinal, Entrance};
@@ -99,9 +105,22 @@ pub(crate) trait Processor<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError>;
 }
 
-/// A processor that a parent forwards to. Shared where streams merge. The borrow cannot conflict: topologies have no
-/// cycles, so no processor is entered again before it returned.
-pub(crate) type Child<K, V> = Rc<RefCell<dyn Processor<K, V>>>;
+/// A processor that a parent forwards to. Shared where streams merge.
+pub(crate) type Child<K, V> = Rc<dyn Step<K, V>>;
+
+/// What is entered through a shared pointer: a step that remembers nothing as it is, any other processor in a cell. The
+/// cell is behind the trait and not around it, for where its value lies would have to be computed for each record.
+pub(crate) trait Step<K, V> {
+    /// As [`Processor::process`].
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError>;
+}
+
+impl<K, V, P: Processor<K, V>> Step<K, V> for RefCell<P> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        // The borrow cannot conflict: topologies have no cycles, so no processor is entered before it returned.
+        self.borrow_mut().process(context, record)
+    }
+}
 
 /// Everything that follows a processor.
 pub(crate) struct Children<K, V>(pub(crate) Vec<Child<K, V>>);
@@ -109,7 +128,7 @@ pub(crate) struct Children<K, V>(pub(crate) Vec<Child<K, V>>);
 impl<K, V> Children<K, V> {
     pub(crate) fn forward(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         for child in &self.0 {
-            child.borrow_mut().process(context, record)?;
+            child.enter(context, record)?;
         }
         Ok(())
     }

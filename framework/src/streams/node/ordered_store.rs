@@ -10,7 +10,8 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use klamm_client::Headers;
 
-use super::table_store::{ENTRY_OVERHEAD_BYTES, StoreLayout, StoreSpec, TaskStore};
+use super::row_format::own_headers;
+use super::store_spec::{ENTRY_OVERHEAD_BYTES, StoreLayout, StoreSpec, TaskStore, write};
 use super::{Context, Output, OutputKind, TopicId};
 use crate::store::{Batch, KeyRange, Position, Stamped, StateStore, StoreError, WindowLayout};
 use crate::streams::error::TaskError;
@@ -153,12 +154,12 @@ impl OrderedStore {
         let before = self.written.get_mut(&engine_key).and_then(|written| written.held.take());
         let held = match before {
             Some(mut held) => {
-                held.1 = context.headers.clone();
+                held.1 = own_headers(&context.headers).unwrap_or_default();
                 held
             }
             None => {
                 self.held.push(engine_key.clone());
-                Box::new((old, context.headers.clone()))
+                Box::new((old, own_headers(&context.headers).unwrap_or_default()))
             }
         };
         self.write(context, engine_key.clone(), key.clone(), new, timestamp_ms);
@@ -503,7 +504,7 @@ impl TaskStore for OrderedStore {
         self.engine.apply(&batch)
     }
 
-    fn commit(&mut self, changelog_offset: Option<i64>, _cache_bytes: usize) -> Result<(), StoreError> {
+    fn commit(&mut self, changelog_offset: Option<i64>) -> Result<(), StoreError> {
         if let Some(offset) = changelog_offset {
             self.position.changelog_offset = self.position.changelog_offset.max(offset);
         }
@@ -524,11 +525,8 @@ impl TaskStore for OrderedStore {
         batch.position = Some(self.position);
         self.engine.apply(&batch)
     }
-}
 
-fn write(batch: &mut Batch, key: Bytes, value: Option<Bytes>, timestamp_ms: i64) {
-    match value {
-        Some(value) => batch.put(key, Stamped { timestamp_ms, value }.encode()),
-        None => batch.delete(key),
+    fn settle(&mut self, _rows: usize) -> Result<bool, StoreError> {
+        Ok(true)
     }
 }

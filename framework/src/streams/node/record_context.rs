@@ -12,14 +12,22 @@ use crate::listener::BoxError;
 pub struct RecordContext<'a> {
     context: &'a mut Context,
     timestamp_ms: i64,
+    changed: bool,
+}
+
+/// What a closure has made of a record.
+pub(crate) struct Applied<R> {
+    pub(crate) result: R,
+    pub(crate) timestamp_ms: i64,
+    /// Whether it may have set a time or headers. Known to be false when a closure that sees no context is compiled.
+    pub(crate) changed: bool,
 }
 
 impl<'a> RecordContext<'a> {
-    // Inlined, as `changed_time` is: processors are compiled with the user's closures, and most of those look at none
-    // of it.
+    // Inlined, as `applied` is: processors are compiled with the user's closures, and most of those look at none of it.
     #[inline]
     pub(crate) fn new(context: &'a mut Context, timestamp_ms: i64) -> Self {
-        Self { context, timestamp_ms }
+        Self { context, timestamp_ms, changed: false }
     }
 
     /// The topic that the task has read it from. Behind a repartition topic that is the repartition topic.
@@ -49,19 +57,24 @@ impl<'a> RecordContext<'a> {
 
     /// Gives it another time; a negative one is an error of the operator.
     pub fn set_timestamp_ms(&mut self, timestamp_ms: i64) {
-        self.timestamp_ms = timestamp_ms;
+        (self.timestamp_ms, self.changed) = (timestamp_ms, true);
     }
 
     /// Its headers, to be changed.
     pub fn headers_mut(&mut self) -> &mut Headers {
+        self.changed = true;
         let Context { edited, headers, .. } = &mut *self.context;
         edited.get_or_insert_with(|| headers.clone())
     }
 
-    /// The time that the record has now.
+    /// What is made of the record, with what the closure has set.
     #[inline]
-    pub(crate) fn changed_time(&self) -> Result<i64, BoxError> {
-        if self.timestamp_ms < 0 { Err(negative(self.timestamp_ms)) } else { Ok(self.timestamp_ms) }
+    pub(crate) fn applied<R>(self, result: R) -> Result<Applied<R>, BoxError> {
+        let Self { timestamp_ms, changed, .. } = self;
+        if changed && timestamp_ms < 0 {
+            return Err(negative(timestamp_ms));
+        }
+        Ok(Applied { result, timestamp_ms, changed })
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fault::Boundary;
-use super::record_context::RecordContext;
-use super::{Children, Context, Processor, Record};
+use super::record_context::{Applied, RecordContext};
+use super::{Children, Context, Processor, Record, Step};
 use crate::listener::BoxError;
 use crate::streams::error::TaskError;
 
@@ -15,22 +15,24 @@ pub(crate) struct ForwardIf<F, K, V> {
     pub(crate) children: Children<K, V>,
 }
 
-impl<K, V, F> Processor<K, V> for ForwardIf<F, K, V>
+impl<K, V, F> Step<K, V> for ForwardIf<F, K, V>
 where
     F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<bool, BoxError>,
 {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.predicate)(at, record.key, record.value);
-        let mut timestamp_ms = record.timestamp_ms;
-        match self.boundary.apply(context, &mut timestamp_ms, call)? {
-            Some(true) => context
-                .forward_edited(|context| self.children.forward(context, Record { timestamp_ms, ..record })),
-            Some(false) => {
-                context.edited = None;
-                Ok(())
-            }
-            None => Ok(()),
+        let Some(applied) = self.boundary.apply(context, record.timestamp_ms, call)? else {
+            return Ok(());
+        };
+        let Applied { result, timestamp_ms, changed } = applied;
+        if result {
+            let (children, record) = (&self.children, Record { timestamp_ms, ..record });
+            return context.forward_changed(changed, move |context| children.forward(context, record));
         }
+        if changed {
+            context.edited = None;
+        }
+        Ok(())
     }
 }
 
@@ -41,18 +43,18 @@ pub(crate) struct Map<F, K2, V2> {
     pub(crate) children: Children<K2, V2>,
 }
 
-impl<K, V, K2, V2, F> Processor<K, V> for Map<F, K2, V2>
+impl<K, V, K2, V2, F> Step<K, V> for Map<F, K2, V2>
 where
     F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<(K2, V2), BoxError>,
 {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.mapper)(at, record.key, record.value);
-        let mut timestamp_ms = record.timestamp_ms;
-        let Some((key, value)) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
+        let Some(applied) = self.boundary.apply(context, record.timestamp_ms, call)? else {
             return Ok(());
         };
-        let record = Record { key: &key, value: &value, timestamp_ms };
-        context.forward_edited(|context| self.children.forward(context, record))
+        let Applied { result: (key, value), timestamp_ms, changed } = applied;
+        let (children, record) = (&self.children, Record { key: &key, value: &value, timestamp_ms });
+        context.forward_changed(changed, move |context| children.forward(context, record))
     }
 }
 
@@ -63,18 +65,18 @@ pub(crate) struct MapValues<F, K, V2> {
     pub(crate) children: Children<K, V2>,
 }
 
-impl<K, V, V2, F> Processor<K, V> for MapValues<F, K, V2>
+impl<K, V, V2, F> Step<K, V> for MapValues<F, K, V2>
 where
     F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<V2, BoxError>,
 {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.mapper)(at, record.key, record.value);
-        let mut timestamp_ms = record.timestamp_ms;
-        let Some(value) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
+        let Some(applied) = self.boundary.apply(context, record.timestamp_ms, call)? else {
             return Ok(());
         };
-        let record = Record { key: record.key, value: &value, timestamp_ms };
-        context.forward_edited(|context| self.children.forward(context, record))
+        let Applied { result: value, timestamp_ms, changed } = applied;
+        let (children, record) = (&self.children, Record { key: record.key, value: &value, timestamp_ms });
+        context.forward_changed(changed, move |context| children.forward(context, record))
     }
 }
 
@@ -85,18 +87,18 @@ pub(crate) struct SelectKey<F, K2, V> {
     pub(crate) children: Children<K2, V>,
 }
 
-impl<K, V, K2, F> Processor<K, V> for SelectKey<F, K2, V>
+impl<K, V, K2, F> Step<K, V> for SelectKey<F, K2, V>
 where
     F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<K2, BoxError>,
 {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.selector)(at, record.key, record.value);
-        let mut timestamp_ms = record.timestamp_ms;
-        let Some(key) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
+        let Some(applied) = self.boundary.apply(context, record.timestamp_ms, call)? else {
             return Ok(());
         };
-        let record = Record { key: &key, value: record.value, timestamp_ms };
-        context.forward_edited(|context| self.children.forward(context, record))
+        let Applied { result: key, timestamp_ms, changed } = applied;
+        let (children, record) = (&self.children, Record { key: &key, value: record.value, timestamp_ms });
+        context.forward_changed(changed, move |context| children.forward(context, record))
     }
 }
 
@@ -107,18 +109,18 @@ pub(crate) struct FlatMap<F, K2, V2> {
     pub(crate) children: Children<K2, V2>,
 }
 
-impl<K, V, K2, V2, I, F> Processor<K, V> for FlatMap<F, K2, V2>
+impl<K, V, K2, V2, I, F> Step<K, V> for FlatMap<F, K2, V2>
 where
     I: IntoIterator<Item = (K2, V2)>,
     F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<I, BoxError>,
 {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| Ok((self.mapper)(at, record.key, record.value)?.into_iter());
-        let mut timestamp_ms = record.timestamp_ms;
-        let Some(mut items) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
+        let Some(applied) = self.boundary.apply(context, record.timestamp_ms, call)? else {
             return Ok(());
         };
-        context.forward_edited(|context| {
+        let Applied { result: mut items, timestamp_ms, changed } = applied;
+        context.forward_changed(changed, |context| {
             while let Some((key, value)) = next(&self.boundary, context, &mut items)? {
                 self.children.forward(context, Record { key: &key, value: &value, timestamp_ms })?;
             }
@@ -134,18 +136,18 @@ pub(crate) struct FlatMapValues<F, K, V2> {
     pub(crate) children: Children<K, V2>,
 }
 
-impl<K, V, V2, I, F> Processor<K, V> for FlatMapValues<F, K, V2>
+impl<K, V, V2, I, F> Step<K, V> for FlatMapValues<F, K, V2>
 where
     I: IntoIterator<Item = V2>,
     F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<I, BoxError>,
 {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| Ok((self.mapper)(at, record.key, record.value)?.into_iter());
-        let mut timestamp_ms = record.timestamp_ms;
-        let Some(mut items) = self.boundary.apply(context, &mut timestamp_ms, call)? else {
+        let Some(applied) = self.boundary.apply(context, record.timestamp_ms, call)? else {
             return Ok(());
         };
-        context.forward_edited(|context| {
+        let Applied { result: mut items, timestamp_ms, changed } = applied;
+        context.forward_changed(changed, |context| {
             while let Some(value) = next(&self.boundary, context, &mut items)? {
                 self.children.forward(context, Record { key: record.key, value: &value, timestamp_ms })?;
             }
@@ -170,18 +172,18 @@ pub(crate) struct Inspect<F, K, V> {
     pub(crate) children: Children<K, V>,
 }
 
-impl<K, V, F> Processor<K, V> for Inspect<F, K, V>
+impl<K, V, F> Step<K, V> for Inspect<F, K, V>
 where
     F: Fn(&mut RecordContext<'_>, &K, &V) -> Result<(), BoxError>,
 {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let call = |at: &mut RecordContext<'_>| (self.action)(at, record.key, record.value);
-        let mut timestamp_ms = record.timestamp_ms;
-        match self.boundary.apply(context, &mut timestamp_ms, call)? {
-            Some(()) => context
-                .forward_edited(|context| self.children.forward(context, Record { timestamp_ms, ..record })),
-            None => Ok(()),
-        }
+        let Some(applied) = self.boundary.apply(context, record.timestamp_ms, call)? else {
+            return Ok(());
+        };
+        let Applied { result: (), timestamp_ms, changed } = applied;
+        let (children, record) = (&self.children, Record { timestamp_ms, ..record });
+        context.forward_changed(changed, move |context| children.forward(context, record))
     }
 }
 
@@ -216,14 +218,14 @@ impl<K, V> Split<K, V> {
     }
 }
 
-impl<K, V> Processor<K, V> for Split<K, V> {
-    fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+impl<K, V> Step<K, V> for Split<K, V> {
+    fn enter(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let takes = |predicate: &Predicate<K, V>| {
             predicate.as_ref().is_none_or(|predicate| predicate(record.key, record.value))
         };
         let branch = self.boundary.call(context, |_| Ok(self.predicates.iter().position(takes)))?;
         match branch.flatten().and_then(|branch| self.children.0.get(branch)) {
-            Some(child) => child.borrow_mut().process(context, record),
+            Some(child) => child.enter(context, record),
             None => Ok(()),
         }
     }

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use bytes::Bytes;
-
+use super::table_store::{Logged, RowAt};
 use super::wiring::Flush;
 use super::{Context, TableStore, Wiring};
 use crate::streams::error::TaskError;
@@ -106,49 +105,73 @@ impl<K: 'static, V: 'static> Kept<K, V> {
             context.dropped.null_key += 1;
             return Ok(());
         };
-        self.store.borrow_mut().update(context, &key_bytes, |value, stored_ms| {
+        let updated = self.store.borrow_mut().update(context, &key_bytes, |value, stored_ms| {
             let timestamp_ms = match (&value, stamp) {
                 (Some(_), Stamp::Largest) => timestamp_ms.max(stored_ms),
                 _ => timestamp_ms,
             };
             (change(value), timestamp_ms)
         })?;
-        if context.deduplicate { Ok(()) } else { self.send(context, &key_bytes, Some(key)) }
+        if context.deduplicate { Ok(()) } else { self.send(context, updated.at, Some((key, updated.value))) }
     }
 
-    /// Logs a change and forwards it; `key` is known where the change was not held back.
-    fn send(&self, context: &mut Context, key_bytes: &Bytes, key: Option<&K>) -> Result<(), TaskError> {
-        let old = self.store.borrow_mut().log(context, key_bytes)?;
+    /// Logs a change and forwards it; key and value are `known` where the change was not held back.
+    fn send(&self, context: &mut Context, at: RowAt, known: Known<'_, K, V>) -> Result<(), TaskError> {
+        let Logged { at, key: key_bytes, value, timestamp_ms, headers, old } =
+            self.store.borrow_mut().log(context, at)?;
         if self.children.children.is_empty() {
             return Ok(());
         }
         let store = self.store.borrow();
-        let Some(entry) = store.entry(key_bytes) else { return Ok(()) };
         let old = match old.filter(|_| self.children.want_old) {
-            Some(old) => Some(store.decode(context.topic(store.topic()), &old)?),
+            Some(old) => Some(store.decode(context.topic(store.topic()), &old.value)?),
             None => None,
         };
-        let decoded;
-        let key = match key {
-            Some(key) => key,
+        let (decoded_key, decoded);
+        let (key, known) = match known {
+            Some((key, known)) => (key, known),
             // It came and went between two commits: nobody heard of it.
-            None if self.children.want_old && old.is_none() && entry.value.is_none() => return Ok(()),
+            None if self.children.want_old && old.is_none() && value.is_none() => return Ok(()),
             None => {
-                decoded = store.key(context, key_bytes)?;
-                context.headers = entry.headers.clone();
+                decoded_key = store.key(context, &key_bytes)?;
+                context.headers = headers.unwrap_or_default();
+                (&decoded_key, None)
+            }
+        };
+        let new = match (store.decoded(at), &known, value) {
+            (Some(value), ..) | (None, Some(value), _) => value,
+            (None, None, value) => {
+                let decode = |value| store.decode(context.topic(store.topic()), &value);
+                decoded = value.map(decode).transpose()?;
                 &decoded
             }
         };
-        self.children.update(context, key, Change { old: &old, new: &entry.value }, entry.timestamp_ms)
+        self.children.update(context, key, Change { old: &old, new }, timestamp_ms)
     }
 }
 
+/// A row's key, and its value unless it stays decoded in the store.
+type Known<'a, K, V> = Option<(&'a K, Option<Option<V>>)>;
+
 impl<K: 'static, V: 'static> Flush for Kept<K, V> {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
-        let unsent = std::mem::take(&mut self.store.borrow_mut().unsent);
-        for key_bytes in &unsent {
-            self.send(context, key_bytes, None)?;
+        self.flush_ahead(context, 0, usize::MAX)
+    }
+
+    fn unsent(&self) -> usize {
+        self.store.borrow().unsent()
+    }
+
+    fn flush_ahead(&mut self, context: &mut Context, keep: usize, mut rows: usize) -> Result<(), TaskError> {
+        loop {
+            let mut store = self.store.borrow_mut();
+            if rows == 0 || store.unsent() <= keep {
+                return Ok(());
+            }
+            let Some(at) = store.next_unsent() else { return Ok(()) };
+            drop(store);
+            rows -= 1;
+            self.send(context, at, None)?;
         }
-        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::join::Lookup;
-use super::table_store::Show;
+use super::table_reads::Show;
 use super::{Change, Context, TableChildren, TableProcessor};
 use crate::streams::error::TaskError;
 

@@ -1,110 +1,69 @@
-//! A store as processors see it: typed, with the entries in use kept decoded, and writes held until the commit.
+//! A store as processors see it: typed, over an engine that gets what is committed.
+//!
+//! Rows in use lie in the task's memory: as bytes in a cache, and those that are changed again and again decoded.
 
-use std::any::Any;
-use std::collections::HashMap;
-use std::fmt;
+use std::any::TypeId;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_client::Headers;
 
-use super::{Context, Output, OutputKind, TopicId};
-use crate::serde::Serde;
-use crate::store::{Batch, Position, Stamped, StateStore, StoreError, WindowLayout};
+use super::hot_rows::{CHANGES_UNTIL_MEASURED, HotRow, HotRows};
+use super::row_format::{self, CachedRow, Sent, own_headers};
+use super::{Context, Output, OutputKind, StoreCodec, StoreLayout, StoreSpec, TopicId};
+use crate::store::{Position, Stamped, StateStore, StoreError};
+use crate::streams::cache::{Address, CacheBudget, EntryCache, Share};
 use crate::streams::error::TaskError;
-use crate::streams::incoming::Incoming;
 
-/// What an entry takes in memory beside its key and value, as estimated: map slot, header handle, list of changes.
-pub(super) const ENTRY_OVERHEAD_BYTES: usize = 96;
-
-/// How a store's keys and values are written.
-pub(crate) struct StoreCodec<K, V> {
-    pub(crate) key: Arc<dyn Serde<K>>,
-    pub(crate) value: Arc<dyn Serde<V>>,
-}
-
-/// How a store lies in its engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StoreLayout {
-    KeyValue,
-    Window(WindowLayout),
-}
-
-/// A store as the topology declares it.
-#[derive(Clone)]
-pub(crate) struct StoreSpec {
-    pub(crate) name: Arc<str>,
-    pub(crate) layout: StoreLayout,
-    /// On disk, where the build has an engine for it.
-    pub(crate) persistent: bool,
-    /// Whether changes go to a changelog topic.
-    pub(crate) logged: bool,
-    /// How long entries are kept, if it was said.
-    pub(crate) retention: Option<std::time::Duration>,
-    /// Why its keys or values cannot be read back, if they cannot.
-    pub(crate) write_only: Option<&'static str>,
-    /// The `StoreCodec<K, V>`.
-    pub(crate) codec: Arc<dyn Any + Send + Sync>,
-    /// The names of `K` and `V`.
-    pub(crate) types: &'static str,
-}
-
-impl fmt::Debug for StoreSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreSpec")
-            .field("name", &self.name)
-            .field("types", &self.types)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A store as its task sees it.
-pub(crate) trait TaskStore {
-    fn name(&self) -> &Arc<str>;
-    /// The changelog, if there is one.
-    fn changelog(&self) -> Option<TopicId>;
-    /// What readers outside the task read.
-    fn engine(&self) -> Arc<dyn StateStore>;
-    fn position(&self) -> Position;
-    /// Applies records of the changelog; `next_offset` is the first that is not among them.
-    fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError>;
-    /// Writes all changes since the last commit, with the changelog offset they lead to, and forgets decoded entries
-    /// that were not used lately if they take more than `cache_bytes`.
-    fn commit(&mut self, changelog_offset: Option<i64>, cache_bytes: usize) -> Result<(), StoreError>;
-}
-
-/// Takes a value, if there is one, and its time.
-pub(crate) type Show<'a, V> = dyn FnMut(Option<(&V, i64)>) + 'a;
+/// What lists need for an uncommitted row.
+const LISTED_BYTES: usize = 3 * size_of::<Address>();
 
 /// A typed store.
 pub(crate) struct TableStore<K, V> {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     codec: Arc<StoreCodec<K, V>>,
-    layout: StoreLayout,
-    engine: Arc<dyn StateStore>,
-    topic: TopicId,
-    logged: bool,
-    entries: HashMap<Bytes, Entry<V>>,
-    /// Keys with updates that have not been forwarded, in the order of their first one.
-    pub(super) unsent: Vec<Bytes>,
-    batch: Batch,
-    position: Position,
-    cached_bytes: usize,
-    generation: u32,
-    first_live_segment: i64,
+    pub(super) layout: StoreLayout,
+    pub(super) engine: Arc<dyn StateStore>,
+    pub(super) topic: TopicId,
+    pub(super) logged: bool,
+    pub(super) cache: EntryCache,
+    pub(super) hot: HotRows<V>,
+    /// Not where values are bytes: decoded, they would hold on to whole fetches.
+    keeps_decoded: bool,
+    pub(super) share: Share,
+    scratch: Vec<u8>,
+    pub(super) position: Position,
+    /// Where the engine will be when it has all that is committed.
+    pub(super) committed: Option<Position>,
+    pub(super) first_live_segment: i64,
     no_headers: Headers,
-    /// Whether entries remember what was forwarded last.
-    remembers: bool,
+    /// Whether rows remember what was forwarded last.
+    pub(super) remembers: bool,
 }
 
-pub(super) struct Entry<V> {
-    pub(super) value: Option<V>,
+/// Where a row is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowAt {
+    pub(super) hash: u32,
+    pub(super) address: Address,
+}
+
+/// A row that was changed, and its value unless it stays decoded.
+pub(super) struct Updated<V> {
+    pub(super) at: RowAt,
+    pub(super) value: Option<Option<V>>,
+}
+
+/// What was logged of a row.
+pub(super) struct Logged {
+    pub(super) at: RowAt,
+    pub(super) key: Bytes,
+    pub(super) value: Option<Bytes>,
     pub(super) timestamp_ms: i64,
-    pub(super) headers: Headers,
-    pub(super) unsent: bool,
-    /// What was forwarded last, in a store that remembers it. Bytes, because the value itself changes in place.
-    sent: Option<Box<Stamped>>,
-    generation: u32,
+    pub(super) headers: Option<Headers>,
+    /// What it was when it was logged last, if the store remembers that.
+    pub(super) old: Option<Box<Stamped>>,
 }
 
 impl<K: 'static, V: 'static> TableStore<K, V> {
@@ -114,8 +73,10 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         engine: Arc<dyn StateStore>,
         topic: TopicId,
         remembers: bool,
+        budget: &Arc<CacheBudget>,
     ) -> Result<Self, TaskError> {
         let position = engine.position()?;
+        let bytes = [TypeId::of::<Bytes>(), TypeId::of::<Option<Bytes>>()];
         Ok(Self {
             name: Arc::clone(&spec.name),
             codec,
@@ -123,12 +84,13 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             engine,
             topic,
             logged: spec.logged,
-            entries: HashMap::new(),
-            unsent: Vec::new(),
-            batch: Batch::new(),
+            cache: EntryCache::new(RandomState::new().hash_one(0_u8)),
+            hot: HotRows::new(),
+            keeps_decoded: !bytes.contains(&TypeId::of::<V>()),
+            share: Share::of(budget),
+            scratch: Vec::new(),
             position,
-            cached_bytes: 0,
-            generation: 0,
+            committed: None,
             first_live_segment: 0,
             no_headers: Headers::new(),
             remembers,
@@ -154,225 +116,203 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         self.position.stream_time_ms
     }
 
-    /// Replaces the entry of a key. `change` gets the value and gives the new one; a change in place costs no copy.
+    /// Replaces the row of a key. `change` gets the value and gives the new one; a change of a decoded row costs no
+    /// copy.
     pub(super) fn update(
         &mut self,
         context: &mut Context,
         key: &Bytes,
         change: impl FnOnce(Option<V>, i64) -> (Option<V>, i64),
-    ) -> Result<(), TaskError> {
-        if !self.entries.contains_key(key) {
-            let entry = self.load(context.topic(self.topic), key)?;
-            self.cached_bytes += key.len() + size_of::<Entry<V>>() + ENTRY_OVERHEAD_BYTES;
-            self.entries.insert(key.clone(), entry);
+    ) -> Result<Updated<V>, TaskError> {
+        let hash = self.cache.hash(key);
+        let found = self.cache.find(hash, key);
+        if let Some(address) = found
+            && self.hot.peek(hash, address).is_some()
+        {
+            let at = self.update_decoded(context, RowAt { hash, address }, change)?;
+            return Ok(Updated { at, value: None });
         }
-        let Some(entry) = self.entries.get_mut(key) else { return Ok(()) };
-        let (value, timestamp_ms) = change(entry.value.take(), entry.timestamp_ms);
-        entry.value = value.filter(|value| !self.codec.value.is_null(value));
-        entry.timestamp_ms = timestamp_ms;
-        entry.generation = self.generation;
-        if context.deduplicate {
-            entry.headers = context.headers.clone();
-            if !entry.unsent {
-                entry.unsent = true;
-                self.unsent.push(key.clone());
-                context.uncommitted_bytes += key.len() + size_of::<Entry<V>>() + ENTRY_OVERHEAD_BYTES;
+        let topic = context.topic(self.topic);
+        let (before, timestamp_ms, sent) = self.bytes_of(found, key)?;
+        let value = match &before {
+            Some(bytes) => Some(self.decode(topic, bytes)?),
+            None => None,
+        };
+        let sent = match (sent, before) {
+            (Sent::Same, Some(value)) => Sent::Other(Box::new(Stamped { timestamp_ms, value })),
+            (sent, _) => sent,
+        };
+        let (value, timestamp_ms) = change(value, timestamp_ms);
+        let value = value.filter(|value| !self.codec.value.is_null(value));
+        let mut row = HotRow::new(found.unwrap_or(0), hash, value, timestamp_ms);
+        row.sent = sent;
+        row.headers = if context.deduplicate { own_headers(&context.headers) } else { None };
+        match found {
+            Some(address) if self.keeps_decoded && self.hot.wants(hash) => {
+                let at = RowAt { hash, address };
+                self.touch(context, at);
+                (row.dirty, row.unsent) = (true, context.deduplicate);
+                self.cache.hold(address, true);
+                let cooled = self.hot.put(row);
+                self.cool(context.topic(self.topic), cooled)?;
+                Ok(Updated { at, value: None })
             }
+            _ => self.update_bytes(context, key, found, row),
         }
-        Ok(())
     }
 
-    pub(super) fn entry(&self, key: &Bytes) -> Option<&Entry<V>> {
-        self.entries.get(key)
+    /// Changes a row that is decoded, in place.
+    fn update_decoded(
+        &mut self,
+        context: &mut Context,
+        at: RowAt,
+        change: impl FnOnce(Option<V>, i64) -> (Option<V>, i64),
+    ) -> Result<RowAt, TaskError> {
+        let Some(row) = self.hot.get(at.hash, at.address) else { return Ok(at) };
+        if row.sent == Sent::Same {
+            // As long as that is what was sent, the cache has it.
+            let CachedRow { value, timestamp_ms, .. } = row_format::read(self.cache.row(at.address));
+            let stamped = |value| Stamped { timestamp_ms, value: Bytes::copy_from_slice(value) };
+            row.sent = value.map_or(Sent::Nothing, |value| Sent::Other(Box::new(stamped(value))));
+        }
+        let (value, timestamp_ms) = change(row.value.take(), row.timestamp_ms);
+        row.value = value.filter(|value| !self.codec.value.is_null(value));
+        row.timestamp_ms = timestamp_ms;
+        row.changes += 1;
+        let (is_new, is_due) = (!row.dirty, row.changes >= CHANGES_UNTIL_MEASURED);
+        let is_unlisted = context.deduplicate && !std::mem::replace(&mut row.unsent, context.deduplicate);
+        row.dirty = true;
+        if context.deduplicate {
+            row.headers = own_headers(&context.headers);
+        }
+        if is_new || is_unlisted {
+            self.touch(context, at);
+        }
+        if is_due {
+            return Ok(self.write_back(context.topic(self.topic), at).map_err(StoreError::Serde)?);
+        }
+        Ok(at)
     }
 
-    fn load(&self, topic: &str, key: &Bytes) -> Result<Entry<V>, TaskError> {
-        let stored = self.stored(key)?;
-        let value = stored.as_ref().map(|stored| self.decode(topic, stored)).transpose()?;
-        let timestamp_ms = stored.as_ref().map_or(0, |stored| stored.timestamp_ms);
-        let sent = if self.remembers { stored.map(Box::new) } else { None };
-        let headers = self.no_headers.clone();
-        Ok(Entry { value, timestamp_ms, headers, unsent: false, sent, generation: self.generation })
-    }
-
-    /// Writes the entry of a key to the changelog and to the batch of the next commit. Gives what it was when it was
-    /// written last, if the store remembers that.
-    pub(super) fn log(
+    /// Keeps a changed row as bytes.
+    fn update_bytes(
         &mut self,
         context: &mut Context,
         key: &Bytes,
-    ) -> Result<Option<Box<Stamped>>, TaskError> {
-        let Some(entry) = self.entries.get_mut(key) else { return Ok(None) };
-        entry.unsent = false;
-        let timestamp_ms = entry.timestamp_ms;
+        found: Option<Address>,
+        row: HotRow<V>,
+    ) -> Result<Updated<V>, TaskError> {
+        let HotRow { hash, value, timestamp_ms, sent, headers, .. } = row;
         let topic = context.topic(self.topic);
-        let value = match &entry.value {
-            Some(value) => {
-                let written = self.codec.value.serialize(topic, value);
-                Some(written.map_err(|source| TaskError::unwritable(topic, source))?)
+        let bytes = value.as_ref().map(|value| self.codec.value.serialize(topic, value)).transpose();
+        let bytes = bytes.map_err(|source| TaskError::unwritable(topic, source))?;
+        row_format::write(&mut self.scratch, bytes.as_deref(), timestamp_ms, &sent, headers.as_ref());
+        let address = match found {
+            Some(address) => {
+                self.touch(context, RowAt { hash, address });
+                self.cache.set(hash, address, &self.scratch)
             }
-            None => None,
+            None => {
+                let room = self.share.room_bytes().saturating_sub(self.hot.held_bytes());
+                let address = self.cache.insert(hash, key, &self.scratch, room);
+                self.touch(context, RowAt { hash, address });
+                address
+            }
         };
-        // A copy, because what a serde gives may be a slice of something large.
-        let sent = value
-            .as_ref()
-            .filter(|_| self.remembers)
-            .map(|value| Box::new(Stamped { timestamp_ms, value: Bytes::copy_from_slice(value) }));
-        let sent_before = std::mem::replace(&mut entry.sent, sent);
-        if !context.deduplicate {
-            context.uncommitted_bytes +=
-                key.len() + value.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD_BYTES;
+        self.note_held();
+        Ok(Updated { at: RowAt { hash, address }, value: Some(value) })
+    }
+
+    /// Lists a row among what changed.
+    fn touch(&mut self, context: &mut Context, at: RowAt) {
+        if self.cache.touch(at.address, context.deduplicate) {
+            context.uncommitted_bytes += self.cache.slot_bytes(at.address) + LISTED_BYTES;
         }
-        if let Some(engine_key) = engine_key(self.layout, key) {
-            write(&mut self.batch, engine_key, value.clone(), timestamp_ms);
+    }
+
+    /// Gives the cache what a decoded row is by now.
+    fn write_back(&mut self, topic: &str, at: RowAt) -> Result<RowAt, crate::serde::SerdeError> {
+        let Some(row) = self.hot.get(at.hash, at.address).filter(|row| row.dirty) else { return Ok(at) };
+        let bytes = row.value.as_ref().map(|value| self.codec.value.serialize(topic, value)).transpose()?;
+        let headers = row.headers.as_ref();
+        row_format::write(&mut self.scratch, bytes.as_deref(), row.timestamp_ms, &row.sent, headers);
+        let address = self.cache.set(at.hash, at.address, &self.scratch);
+        row.address = address;
+        // Its value takes about as much again as when it is written.
+        self.hot.measured(at.hash, address, bytes.map_or(0, |bytes| 2 * bytes.len()));
+        self.note_held();
+        Ok(RowAt { address, ..at })
+    }
+
+    /// Ends a row's being decoded. What goes wrong is not the fault of the record in work.
+    fn cool(&mut self, topic: &str, row: Option<HotRow<V>>) -> Result<(), StoreError> {
+        let Some(row) = row else { return Ok(()) };
+        let mut address = row.address;
+        if row.dirty {
+            let bytes =
+                row.value.as_ref().map(|value| self.codec.value.serialize(topic, value)).transpose()?;
+            let headers = row.headers.as_ref();
+            row_format::write(&mut self.scratch, bytes.as_deref(), row.timestamp_ms, &row.sent, headers);
+            address = self.cache.set(row.hash, address, &self.scratch);
         }
+        self.cache.hold(address, false);
+        Ok(())
+    }
+
+    pub(super) fn note_held(&mut self) {
+        self.share.set(self.cache.held_bytes() + self.hot.held_bytes());
+    }
+
+    /// How many rows wait to be forwarded.
+    pub(super) fn unsent(&self) -> usize {
+        self.cache.unsent()
+    }
+
+    /// The row that has been waiting to be forwarded for the longest.
+    pub(super) fn next_unsent(&mut self) -> Option<RowAt> {
+        let address = self.cache.next_unsent()?;
+        let hash = self.cache.hash(self.cache.key(address));
+        Some(RowAt { hash, address })
+    }
+
+    /// Writes a row to the changelog.
+    pub(super) fn log(&mut self, context: &mut Context, at: RowAt) -> Result<Logged, TaskError> {
+        let topic = context.topic(self.topic);
+        let at = self.write_back(topic, at).map_err(|source| TaskError::unwritable(topic, source))?;
+        let key = Bytes::copy_from_slice(self.cache.key(at.address));
+        let CachedRow { value, timestamp_ms, sent, headers } = row_format::read(self.cache.row(at.address));
+        let value = value.map(Bytes::copy_from_slice);
+        let sent_now = if self.remembers && value.is_some() { Sent::Same } else { Sent::Nothing };
+        if sent != sent_now || headers.is_some() {
+            row_format::write(&mut self.scratch, value.as_deref(), timestamp_ms, &sent_now, None);
+            // It is not larger than it was.
+            self.cache.set(at.hash, at.address, &self.scratch);
+        }
+        if let Some(row) = self.hot.get(at.hash, at.address) {
+            (row.dirty, row.unsent, row.headers, row.sent) = (false, false, None, sent_now);
+        }
+        let old = match sent {
+            Sent::Other(old) => Some(old),
+            Sent::Nothing | Sent::Same => None,
+        };
         if self.logged {
             context.outputs.push(Output {
                 topic: self.topic,
                 kind: OutputKind::Changelog,
                 key: Some(key.clone()),
-                value,
+                value: value.clone(),
                 timestamp_ms,
                 headers: self.no_headers.clone(),
             });
         }
-        Ok(sent_before)
-    }
-
-    /// Shows the value of a key. Reads are not kept: many keys are looked up once, and the engine has its own cache.
-    pub(super) fn with_value(
-        &self,
-        topic: &str,
-        key: &Bytes,
-        show: &mut dyn FnMut(Option<&V>),
-    ) -> Result<(), TaskError> {
-        match self.entries.get(key) {
-            Some(entry) => show(entry.value.as_ref()),
-            None => show(self.read(topic, key)?.map(|(value, _)| value).as_ref()),
-        }
-        Ok(())
-    }
-
-    /// Shows the value of a key that was forwarded last, and its time.
-    pub(super) fn with_sent(
-        &self,
-        topic: &str,
-        key: &Bytes,
-        show: &mut Show<'_, V>,
-    ) -> Result<(), TaskError> {
-        let decoded = match self.entries.get(key) {
-            Some(entry) if !entry.unsent => {
-                show(entry.value.as_ref().map(|value| (value, entry.timestamp_ms)));
-                return Ok(());
-            }
-            Some(Entry { sent: Some(sent), .. }) => Some((self.decode(topic, sent)?, sent.timestamp_ms)),
-            Some(_) => None,
-            None => self.read(topic, key)?,
-        };
-        show(decoded.as_ref().map(|(value, timestamp_ms)| (value, *timestamp_ms)));
-        Ok(())
+        Ok(Logged { at, key, value, timestamp_ms, headers, old })
     }
 
     pub(super) fn topic(&self) -> TopicId {
         self.topic
     }
 
-    pub(super) fn decode(&self, topic: &str, stored: &Stamped) -> Result<V, TaskError> {
-        Ok(self.codec.value.deserialize(topic, &stored.value).map_err(StoreError::Serde)?)
-    }
-
-    fn read(&self, topic: &str, key: &Bytes) -> Result<Option<(V, i64)>, TaskError> {
-        let Some(stored) = self.stored(key)? else { return Ok(None) };
-        Ok(Some((self.decode(topic, &stored)?, stored.timestamp_ms)))
-    }
-
-    fn stored(&self, key: &Bytes) -> Result<Option<Stamped>, TaskError> {
-        let Some(engine_key) = engine_key(self.layout, key) else { return Ok(None) };
-        let stored = self.engine.get(&engine_key)?;
-        Ok(stored.map(Stamped::decode).transpose()?)
-    }
-
-    /// Forgets entries that no record has touched since the commit before this one.
-    fn trim(&mut self, cache_bytes: usize) {
-        if self.cached_bytes > cache_bytes {
-            let generation = self.generation;
-            self.entries.retain(|_, entry| entry.generation == generation);
-            self.cached_bytes = self.entries.keys().map(Bytes::len).sum::<usize>()
-                + self.entries.len() * (size_of::<Entry<V>>() + ENTRY_OVERHEAD_BYTES);
-            if self.cached_bytes > cache_bytes {
-                self.entries = HashMap::new();
-                self.cached_bytes = 0;
-            }
-        }
-        self.generation = self.generation.wrapping_add(1);
-    }
-}
-
-impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    fn changelog(&self) -> Option<TopicId> {
-        self.logged.then_some(self.topic)
-    }
-
-    fn engine(&self) -> Arc<dyn StateStore> {
-        Arc::clone(&self.engine)
-    }
-
-    fn position(&self) -> Position {
-        self.position
-    }
-
-    fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
-        for record in records {
-            self.position.stream_time_ms = self.position.stream_time_ms.max(record.timestamp_ms);
-            let Some(engine_key) = record.key.as_ref().and_then(|key| engine_key(self.layout, key)) else {
-                continue;
-            };
-            write(&mut batch, engine_key, record.value.clone(), record.timestamp_ms);
-        }
-        self.position.changelog_offset = next_offset;
-        batch.position = Some(self.position);
-        self.engine.apply(&batch)
-    }
-
-    fn commit(&mut self, changelog_offset: Option<i64>, cache_bytes: usize) -> Result<(), StoreError> {
-        if let Some(offset) = changelog_offset {
-            self.position.changelog_offset = self.position.changelog_offset.max(offset);
-        }
-        if !self.batch.is_empty() || self.engine.position()? != self.position {
-            let mut batch = std::mem::take(&mut self.batch);
-            // Neighbours are cheaper to insert one after the other; the sort is stable, so the last
-            // write of a key stays last.
-            batch.writes.sort_by(|a, b| a.key().cmp(b.key()));
-            if let StoreLayout::Window(layout) = self.layout {
-                let segment = layout.first_live_segment(self.position.stream_time_ms);
-                if segment > self.first_live_segment {
-                    WindowLayout::drop_before(segment, &mut batch);
-                    self.first_live_segment = segment;
-                }
-            }
-            batch.position = Some(self.position);
-            self.engine.apply(&batch)?;
-        }
-        self.trim(cache_bytes);
-        Ok(())
-    }
-}
-
-fn engine_key(layout: StoreLayout, key: &Bytes) -> Option<Bytes> {
-    match layout {
-        StoreLayout::KeyValue => Some(key.clone()),
-        StoreLayout::Window(layout) => layout.engine_key(key),
-    }
-}
-
-fn write(batch: &mut Batch, key: Bytes, value: Option<Bytes>, timestamp_ms: i64) {
-    match value {
-        Some(value) => batch.put(key, Stamped { timestamp_ms, value }.encode()),
-        None => batch.delete(key),
+    pub(super) fn decode(&self, topic: &str, bytes: &Bytes) -> Result<V, TaskError> {
+        Ok(self.codec.value.deserialize(topic, bytes).map_err(StoreError::Serde)?)
     }
 }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::{
     Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
-    RoutedTopics, Source, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
+    RoutedTopics, Source, Step, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
     TaskStore, TopicId,
 };
 use crate::store::{StateStore, StoreError};
+use crate::streams::cache::CacheBudget;
 use crate::streams::error::TaskError;
 use crate::streams::policy::ErrorPolicy;
 use crate::streams::topology::{Graph, NodeId, NodeKind, TopicName};
@@ -61,20 +62,20 @@ where
     table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
 }
 
-/// A factory of processors that end faults themselves: what they forward to is not called inside their boundary.
-pub(crate) fn guarded_node<K, V, K2, V2, P>(
-    make: impl Fn(Boundary, Children<K2, V2>) -> P + Send + Sync + 'static,
+/// A factory of steps that end faults themselves: what they forward to is not called inside their boundary.
+pub(crate) fn guarded_node<K, V, K2, V2, S>(
+    make: impl Fn(Boundary, Children<K2, V2>) -> S + Send + Sync + 'static,
 ) -> NodeFactory
 where
     K: 'static,
     V: 'static,
     K2: 'static,
     V2: 'static,
-    P: Processor<K, V> + 'static,
+    S: Step<K, V> + 'static,
 {
     Arc::new(move |wiring, id| {
-        let processor = make(wiring.boundary(id), wiring.children(id)?);
-        Ok(Built::new::<K, V>(processor).guarding_itself())
+        let step = make(wiring.boundary(id), wiring.children(id)?);
+        Ok(Built::shared::<K, V>(Rc::new(step)).guarding_itself())
     })
 }
 
@@ -132,6 +133,14 @@ impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
 pub(crate) trait Flush {
     /// Forwards what has been held back.
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError>;
+    /// How many rows are held back and can be [forwarded ahead](Self::flush_ahead).
+    fn unsent(&self) -> usize {
+        0
+    }
+    /// Forwards the oldest of it, `rows` at most, until no more than `keep` are held back.
+    fn flush_ahead(&mut self, _context: &mut Context, _keep: usize, _rows: usize) -> Result<(), TaskError> {
+        Ok(())
+    }
 }
 
 /// Something that is called when a clock says so.
@@ -162,6 +171,7 @@ pub(crate) struct Wiring<'a> {
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    budget: &'a Arc<CacheBudget>,
 }
 
 impl<'a> Wiring<'a> {
@@ -169,6 +179,7 @@ impl<'a> Wiring<'a> {
         graph: &'a Graph,
         topic_ids: &'a HashMap<TopicName, TopicId>,
         open: &'a mut OpenStore<'a>,
+        budget: &'a Arc<CacheBudget>,
     ) -> Self {
         Self {
             graph,
@@ -181,6 +192,7 @@ impl<'a> Wiring<'a> {
             stores: Vec::new(),
             flushing: Vec::new(),
             punctuating: Vec::new(),
+            budget,
         }
     }
 
@@ -250,7 +262,8 @@ impl<'a> Wiring<'a> {
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
         let remembers = self.graph.remembering.contains(name);
-        let table = Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic, remembers)?));
+        let table =
+            Rc::new(RefCell::new(TableStore::open(spec, codec, engine, topic, remembers, self.budget)?));
         self.tables.insert(name.to_owned(), Box::new(Rc::clone(&table)));
         self.stores.push(Rc::clone(&table) as Rc<RefCell<dyn TaskStore>>);
         Ok(table)

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use klamm_client::TopicPartition;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::error::StreamsError;
 use super::outbox::{Committed, Outgoing};
@@ -12,7 +13,7 @@ use super::rewind::Lost;
 use super::running::Running;
 use super::shared::{Committing, lock};
 use super::trouble::Trouble;
-use super::worker::{Worker, send_outputs};
+use super::worker::{ROWS_AT_A_TIME, Worker, send_outputs};
 use crate::streams::task::TaskId;
 
 impl Worker {
@@ -20,13 +21,19 @@ impl Worker {
     /// restored from it, while one that is ahead of the committed offsets would count records twice.
     pub(super) fn commit(&mut self) -> Result<(), StreamsError> {
         let mut changed = false;
+        let mut rows = 0;
         for (id, running) in &mut self.tasks {
             if !running.has_changed() {
                 continue;
             }
             changed = true;
-            running.task.flush().map_err(|source| StreamsError::Task { task: *id, source })?;
-            send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
+            rows += running.task.unsent();
+            let mut is_last = false;
+            while !is_last {
+                let flushed = running.task.flush_part(ROWS_AT_A_TIME);
+                is_last = flushed.map_err(|source| StreamsError::Task { task: *id, source })?;
+                send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
+            }
         }
         let mut offsets: HashMap<_, _> = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();
         if !changed && offsets.is_empty() {
@@ -37,9 +44,16 @@ impl Worker {
             offsets = self.tasks.values().flat_map(|running| running.committed.clone()).collect();
         }
         // Whoever sees the offsets committed must not see the stores as they were before.
-        let _committing = Committing::begin(&self.links.shared);
+        let committing = Committing::begin(&self.links.shared);
+        let began = Instant::now();
         match self.ask_commit(offsets.clone())? {
-            Ok(committed) => self.committed(committed, &offsets),
+            Ok(committed) => {
+                self.ahead.committed(rows, began.elapsed());
+                self.committed(committed, &offsets)?;
+                let settled = self.tasks.values().all(|running| running.task.is_settled());
+                self.committing = (!settled).then_some(committing);
+                Ok(())
+            }
             Err(Trouble::Void { why }) => self.start_over(&why, None),
             Err(Trouble::Refused { why, generation }) => self.start_over(&why, Some(generation)),
             Err(Trouble::Fatal(error)) => Err(error),
@@ -98,6 +112,7 @@ impl Worker {
         self.links.shared.starting.fetch_add(tasks.len(), Ordering::AcqRel);
         self.links.shared.settle();
         self.changelogs.clear();
+        self.committing = None;
         self.tell(Outgoing::Void(Lost { tasks, refused }))
     }
 

@@ -132,17 +132,19 @@ impl StreamsConfig {
         self
     }
 
-    /// Memory for changes between commits and for table entries in use, of all threads together
-    /// (`statestore.cache.max.bytes`): 64 MiB unless set, where Kafka has 10. Between commits only the last update of a
-    /// key is forwarded; 0 forwards each by itself.
+    /// Memory for rows in use, of all tables and threads together (`statestore.cache.max.bytes`): 64 MiB unless set,
+    /// where Kafka has 10. It is counted as it is held, rows that wait for a commit and those that are only kept at
+    /// hand, and comes out of [`store_memory`](Self::store_memory) where stores are on disk. Of a key only the last
+    /// update before a commit is forwarded; where commits would take too long, those of longest ago are forwarded
+    /// ahead of them. 0 forwards each by itself.
     #[must_use]
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// The memory of the stores on disk. Unless set, all applications of the process share one budget,
-    /// see [`StoreMemory::shared`].
+    /// The memory of the stores: rows in use (see [`cache_bytes`](Self::cache_bytes)), and what the stores on disk
+    /// need. Unless set, all applications of the process share one budget, see [`StoreMemory::shared`].
     #[cfg(feature = "streams")]
     #[must_use]
     pub fn store_memory(mut self, memory: StoreMemory) -> Self {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::config::StreamsConfig;
 use super::shared::Shared;
 use crate::store::{MemoryStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
 use crate::store::{StoreMemory, TaskDatabase};
+use crate::streams::cache::CacheBudget;
 use crate::streams::node::StoreSpec;
 use crate::streams::task::TaskId;
 
@@ -45,7 +47,7 @@ impl<'a> Engines<'a> {
                 let stores = topology.stores_of(&topology.sub_topologies[self.task.sub_topology]);
                 let names: Vec<&str> =
                     stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
-                let memory = self.shared.config.store_memory.clone().unwrap_or_else(StoreMemory::shared);
+                let memory = memory_of(&self.shared.config);
                 let directory = self.shared.task_directory(self.task);
                 self.database.insert(TaskDatabase::open_when_free(&directory, &names, &memory)?)
             }
@@ -58,6 +60,23 @@ impl<'a> Engines<'a> {
     fn open_on_disk(&mut self, _spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
         Ok(Arc::new(MemoryStore::new()))
     }
+}
+
+/// The budget of what an application keeps in memory of its stores. What it takes of it, the engines on disk do
+/// without: they have what is left of the memory that they share.
+pub(super) fn cache_budget(config: &StreamsConfig) -> Arc<CacheBudget> {
+    #[cfg(feature = "streams")]
+    {
+        let lent = memory_of(config).lend();
+        CacheBudget::new(config.cache_bytes, Some(Arc::new(move |held_bytes| lent.set(held_bytes))))
+    }
+    #[cfg(not(feature = "streams"))]
+    CacheBudget::new(config.cache_bytes, None)
+}
+
+#[cfg(feature = "streams")]
+fn memory_of(config: &StreamsConfig) -> StoreMemory {
+    config.store_memory.clone().unwrap_or_else(StoreMemory::shared)
 }
 
 /// Whether files on disk are not what was written there, which the changelog makes good.

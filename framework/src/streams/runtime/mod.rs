@@ -52,6 +52,7 @@ mod transactions;
 mod trouble;
 mod upkeep;
 mod worker;
+mod write_ahead;
 
 pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;

@@ -17,6 +17,7 @@ use super::error::StreamsError;
 use super::rewind::Rewound;
 use super::state::AppState;
 use crate::store::StateStore;
+use crate::streams::cache::CacheBudget;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::node::{Dropped, TopicId};
 use crate::streams::task::TaskId;
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub(super) directory: Option<StateDirectory>,
     /// How many workers are between committing offsets and writing their stores.
     pub(super) committing: watch::Sender<usize>,
+    /// The memory that rows in use take, of all tasks.
+    pub(super) cache: Arc<CacheBudget>,
     /// By worker.
     pub(super) dropped: Mutex<HashMap<ThreadId, Dropped>>,
 }

@@ -20,7 +20,7 @@ use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
 use super::worker::{self, WorkerLinks};
-use super::{clock, global, remember, restore, topics, transactions, upkeep};
+use super::{clock, engines, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner};
 
@@ -144,6 +144,7 @@ pub(super) fn shared(
     let names = topology.topic_names(&config.application_id);
     let runtime = tokio::runtime::Handle::current();
     let clock = Arc::new(RuntimeClock { clock: Arc::clone(client.clock()), runtime: runtime.clone() });
+    let cache = engines::cache_budget(&config);
     let mut readers = HashMap::new();
     for (index, sub_topology) in topology.sub_topologies.iter().enumerate() {
         for topic in &sub_topology.sources {
@@ -178,6 +179,7 @@ pub(super) fn shared(
         ends,
         directory: None,
         committing: watch::Sender::new(0),
+        cache,
         dropped: Mutex::default(),
     }
 }

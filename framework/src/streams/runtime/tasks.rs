@@ -20,7 +20,7 @@ use crate::store::{Batch, StoreError};
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::{AskPartitionCount, StoreSpec, TopicId};
-use crate::streams::task::{Task, TaskId, TaskOptions};
+use crate::streams::task::{Task, TaskId};
 
 impl Worker {
     pub(super) fn assign(
@@ -61,10 +61,10 @@ impl Worker {
 
     fn open(&self, id: TaskId) -> Result<Task, TaskError> {
         let shared = &self.links.shared;
-        let options = TaskOptions { cache_bytes: shared.config.cache_bytes / shared.config.threads };
         let mut engines = Engines::new(shared, id);
         let mut open = |spec: &StoreSpec| engines.open(spec);
-        let mut task = Task::new(&shared.topology, id, shared.names.clone(), &mut open, options)?;
+        let mut task =
+            Task::with_budget(&shared.topology, id, shared.names.clone(), &mut open, &shared.cache)?;
         task.context_mut().ask_partition_count = Some(ask_partition_count(shared));
         task.context_mut().clock = Some(Arc::clone(&shared.clock));
         task.context_mut().exactly_once = shared.config.is_exactly_once();
@@ -184,7 +184,11 @@ impl Worker {
 
     /// Takes a task off this thread, and its stores from those that can be queried.
     pub(super) fn drop_task(&mut self, id: TaskId) -> Option<Running> {
-        let running = self.tasks.remove(&id)?;
+        let mut running = self.tasks.remove(&id)?;
+        // What is committed need not be restored.
+        if let Err(error) = running.task.settle(usize::MAX) {
+            tracing::warn!(task = %id, %error, "the last commit is not written, and will be restored");
+        }
         let mut published = lock(&self.links.shared.stores);
         for store in running.task.stores() {
             if let Some(engines) = published.get_mut(&**store.borrow().name()) {
@@ -225,6 +229,7 @@ mod tests {
     use super::super::shared::{Route, Shared};
     use super::super::start::shared;
     use super::super::worker::WorkerLinks;
+    use super::super::write_ahead::WriteAhead;
     use super::*;
     use crate::streams::incoming::IncomingBatch;
     use crate::streams::node::Dropped;
@@ -255,6 +260,8 @@ mod tests {
             changelogs: ChangelogOffsets::new(),
             dropped_before: Dropped::default(),
             next: None,
+            committing: None,
+            ahead: WriteAhead::default(),
         };
         (worker, requests)
     }

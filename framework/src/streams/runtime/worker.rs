@@ -12,8 +12,9 @@ use super::error::StreamsError;
 use super::outbox::{ChangelogOffsets, Outgoing};
 use super::restore::RestoreRequest;
 use super::running::Running;
-use super::shared::{Command, Shared};
+use super::shared::{Command, Committing, Shared};
 use super::slice::ROUND;
+use super::write_ahead::WriteAhead;
 use crate::streams::error::TaskError;
 use crate::streams::node::Dropped;
 use crate::streams::task::{Task, TaskId};
@@ -38,6 +39,8 @@ pub(super) fn run(links: WorkerLinks) {
         changelogs: ChangelogOffsets::new(),
         dropped_before: Dropped::default(),
         next: None,
+        committing: None,
+        ahead: WriteAhead::default(),
     };
     // What a panic leaves half done is never committed: the worker and its tasks are dropped right after.
     let ended = catch_unwind(AssertUnwindSafe(|| worker.work()));
@@ -56,6 +59,9 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("no message").to_owned()
 }
 
+/// Rows of a task that are written between two rounds, some milliseconds.
+pub(super) const ROWS_AT_A_TIME: usize = 4_096;
+
 pub(super) struct Worker {
     pub(super) links: WorkerLinks,
     pub(super) tasks: BTreeMap<TaskId, Running>,
@@ -67,6 +73,9 @@ pub(super) struct Worker {
     pub(super) dropped_before: Dropped,
     /// Where the next round begins: after the task that had the last slice of one that was over too soon.
     pub(super) next: Option<TaskId>,
+    /// While stores do not have all that is committed.
+    pub(super) committing: Option<Committing>,
+    pub(super) ahead: WriteAhead,
 }
 
 impl Worker {
@@ -74,7 +83,7 @@ impl Worker {
         loop {
             self.turn()?;
             let ready = !self.links.shared.is_paused() && self.tasks.values_mut().any(Running::is_ready);
-            let command = match ready {
+            let command = match ready || self.committing.is_some() {
                 true => match self.links.commands.try_recv() {
                     Ok(command) => Some(command),
                     Err(mpsc::TryRecvError::Empty) => None,
@@ -88,7 +97,8 @@ impl Worker {
             match command {
                 Some(Command::Stop) => return Ok(()),
                 Some(command) => self.obey(command)?,
-                None => self.process()?,
+                None if ready => self.process()?,
+                None => self.write_on()?,
             }
         }
     }
@@ -177,7 +187,34 @@ impl Worker {
                 break;
             }
         }
+        self.write_on()?;
         self.commit_if_due()
+    }
+
+    /// Goes on with what can be written between records: what the last commit left, and changes that the next one
+    /// need not write then.
+    fn write_on(&mut self) -> Result<(), StreamsError> {
+        let mut is_settled = true;
+        let mut failed = None;
+        let shrinks = self.links.shared.cache.held_bytes() > self.links.shared.cache.limit_bytes();
+        for (id, running) in self.tasks.iter_mut().filter(|(_, running)| !running.is_restoring()) {
+            let written = running.task.settle(ROWS_AT_A_TIME).and_then(|settled| {
+                is_settled &= settled;
+                running.task.flush_ahead(self.ahead.keep(), ROWS_AT_A_TIME)
+            });
+            if let Err(source) = written {
+                failed = Some((*id, source));
+                break;
+            }
+            if shrinks {
+                running.task.shrink();
+            }
+            send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
+        }
+        if is_settled {
+            self.committing = None;
+        }
+        failed.map_or(Ok(()), |(id, source)| self.failed(id, source))
     }
 
     /// Commits when a processor asked for it, or when the changes take too much memory.

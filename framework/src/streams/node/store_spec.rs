@@ -1,0 +1,91 @@
+//! What stores are: how the topology declares them, and what a task asks of them.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::TopicId;
+use crate::serde::Serde;
+use crate::store::{Batch, Position, Stamped, StateStore, StoreError, WindowLayout};
+use crate::streams::incoming::Incoming;
+
+/// What an uncommitted row takes in memory beside its key and value, as estimated: its place in a tree or in lists.
+pub(super) const ENTRY_OVERHEAD_BYTES: usize = 96;
+
+/// How a store's keys and values are written.
+pub(crate) struct StoreCodec<K, V> {
+    pub(crate) key: Arc<dyn Serde<K>>,
+    pub(crate) value: Arc<dyn Serde<V>>,
+}
+
+/// How a store lies in its engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreLayout {
+    KeyValue,
+    Window(WindowLayout),
+}
+
+/// A store as the topology declares it.
+#[derive(Clone)]
+pub(crate) struct StoreSpec {
+    pub(crate) name: Arc<str>,
+    pub(crate) layout: StoreLayout,
+    /// On disk, where the build has an engine for it.
+    pub(crate) persistent: bool,
+    /// Whether changes go to a changelog topic.
+    pub(crate) logged: bool,
+    /// How long entries are kept, if it was said.
+    pub(crate) retention: Option<std::time::Duration>,
+    /// Why its keys or values cannot be read back, if they cannot.
+    pub(crate) write_only: Option<&'static str>,
+    /// The `StoreCodec<K, V>`.
+    pub(crate) codec: Arc<dyn Any + Send + Sync>,
+    /// The names of `K` and `V`.
+    pub(crate) types: &'static str,
+}
+
+impl fmt::Debug for StoreSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSpec")
+            .field("name", &self.name)
+            .field("types", &self.types)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store as its task sees it.
+pub(crate) trait TaskStore {
+    fn name(&self) -> &Arc<str>;
+    /// The changelog, if there is one.
+    fn changelog(&self) -> Option<TopicId>;
+    /// What readers outside the task read.
+    fn engine(&self) -> Arc<dyn StateStore>;
+    fn position(&self) -> Position;
+    /// Applies records of the changelog; `next_offset` is the first that is not among them.
+    fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError>;
+    /// All changes since the last commit are committed, with the changelog offset that they lead to: they may be
+    /// written now.
+    fn commit(&mut self, changelog_offset: Option<i64>) -> Result<(), StoreError>;
+    /// Writes what is committed, about `rows` rows of it, the position with the last. Whether that was all.
+    fn settle(&mut self, rows: usize) -> Result<bool, StoreError>;
+    /// Forgets rows that were not used lately if too much is held in memory.
+    fn shrink(&mut self) {}
+}
+
+/// The engine's key of a changelog's key; `None` for one that is not of this layout.
+pub(super) fn engine_key(layout: StoreLayout, key: &Bytes) -> Option<Bytes> {
+    match layout {
+        StoreLayout::KeyValue => Some(key.clone()),
+        StoreLayout::Window(layout) => layout.engine_key(key),
+    }
+}
+
+/// Adds to a batch what a row is.
+pub(super) fn write(batch: &mut Batch, key: Bytes, value: Option<Bytes>, timestamp_ms: i64) {
+    match value {
+        Some(value) => batch.put(key, Stamped { timestamp_ms, value }.encode()),
+        None => batch.delete(key),
+    }
+}
