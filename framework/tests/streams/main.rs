@@ -12,6 +12,7 @@ mod describe;
 mod errors;
 #[cfg(feature = "testing")]
 mod exactly_once;
+mod expiring;
 mod fingerprint;
 mod foreign_keys;
 mod globals;
@@ -31,10 +32,12 @@ mod running;
 mod stateless;
 mod stores;
 mod stream_joins;
+mod suppress;
 #[cfg(feature = "embedded")]
 mod table_applications;
 mod table_joins;
 mod table_views;
+mod versions;
 #[cfg(feature = "testing")]
 mod window_restores;
 mod windows;

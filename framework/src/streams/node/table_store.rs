@@ -10,7 +10,7 @@ use klamm_client::Headers;
 
 use super::{Context, Output, OutputKind, TopicId};
 use crate::serde::Serde;
-use crate::store::{Batch, Position, Stamped, StateStore, StoreError, WindowLayout};
+use crate::store::{Batch, Position, Stamped, StateStore, StoreError, VersionedLayout, WindowLayout};
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 
@@ -28,6 +28,7 @@ pub(crate) struct StoreCodec<K, V> {
 pub(crate) enum StoreLayout {
     KeyValue,
     Window(WindowLayout),
+    Versioned(VersionedLayout),
 }
 
 /// A store as the topology declares it.
@@ -41,12 +42,23 @@ pub(crate) struct StoreSpec {
     pub(crate) logged: bool,
     /// How long entries are kept, if it was said.
     pub(crate) retention: Option<std::time::Duration>,
+    /// How long versions of rows are kept, if they are to be.
+    pub(crate) history: Option<std::time::Duration>,
+    /// How long rows live, if not for ever.
+    pub(crate) time_to_live: Option<std::time::Duration>,
     /// Why its keys or values cannot be read back, if they cannot.
     pub(crate) write_only: Option<&'static str>,
     /// The `StoreCodec<K, V>`.
     pub(crate) codec: Arc<dyn Any + Send + Sync>,
     /// The names of `K` and `V`.
     pub(crate) types: &'static str,
+}
+
+impl StoreSpec {
+    /// Whether it keeps what its rows were.
+    pub(crate) fn is_versioned(&self) -> bool {
+        matches!(self.layout, StoreLayout::Versioned(_))
+    }
 }
 
 impl fmt::Debug for StoreSpec {
@@ -239,6 +251,14 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         Ok(sent_before)
     }
 
+    /// The time of a key's value, if it has one.
+    pub(super) fn time_of(&self, key: &Bytes) -> Result<Option<i64>, TaskError> {
+        match self.entries.get(key) {
+            Some(entry) => Ok(entry.value.as_ref().map(|_| entry.timestamp_ms)),
+            None => Ok(self.stored(key)?.map(|stored| stored.timestamp_ms)),
+        }
+    }
+
     /// Shows the value of a key. Reads are not kept: many keys are looked up once, and the engine has its own cache.
     pub(super) fn with_value(
         &self,
@@ -367,6 +387,8 @@ fn engine_key(layout: StoreLayout, key: &Bytes) -> Option<Bytes> {
     match layout {
         StoreLayout::KeyValue => Some(key.clone()),
         StoreLayout::Window(layout) => layout.engine_key(key),
+        // Those have a store of their own kind.
+        StoreLayout::Versioned(_) => None,
     }
 }
 
