@@ -66,6 +66,12 @@ pub enum StoreError {
         /// The store's name.
         store: String,
     },
+    /// A time was asked of a store that only knows what its rows are.
+    #[error("state store `{store}` keeps no versions: make its table with `Materialized::versioned`")]
+    NotVersioned {
+        /// The store's name.
+        store: String,
+    },
     /// No task of this process holds the store at the moment: the application is starting, rebalancing or closed.
     #[error("no task here holds state store `{store}` now: the application is {state}")]
     NotHere {

@@ -2,7 +2,7 @@
 //!
 //! - [`StateStore`]: what an engine gives; [`MemoryStore`] and, with the feature `streams`,
 //!   `RocksStore` are the engines.
-//! - [`KeyValueStore`] and [`WindowStore`]: the two layouts that streams use on top of any engine.
+//! - [`KeyValueStore`], [`WindowStore`] and [`VersionedStore`]: the layouts that streams use on top of any engine.
 //!
 //! A store never runs ahead of its changelog: a [`Batch`] carries the writes together with the [`Position`] they lead
 //! to, and an engine applies both or neither. That is what makes a crash harmless: whatever prefix survives, data and
@@ -14,6 +14,7 @@ mod key_value;
 mod memory;
 #[cfg(feature = "streams")]
 mod rocks;
+mod versioned;
 mod window;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use key_value::{Entries, KeyValueStore, Stamped};
 pub use memory::MemoryStore;
 #[cfg(feature = "streams")]
 pub use rocks::{RocksStore, StoreMemory, TaskDatabase};
+pub use versioned::{VersionedLayout, VersionedStore};
 pub use window::{WindowLayout, WindowStore, WindowedEntry};
 
 /// One store of one task: an ordered map from bytes to bytes. Reads may come from any thread and

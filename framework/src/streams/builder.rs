@@ -3,12 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::TopologyError;
-use super::node::{Kept, SourceCodec, StoreCodec, StoreLayout, StoreSpec, StreamSource, TableSource, Wiring};
+use super::node::{
+    Kept, SourceCodec, StoreCodec, StoreLayout, StoreSpec, StreamSource, TableSource, VersionedSource,
+    VersionedTable, Wiring,
+};
 use super::options::{Consumed, Materialized, Serdes, Topics};
 use super::stream::KStream;
 use super::table::KTable;
 use super::topology::{Graph, NodeId, TopicName, Topology};
 use crate::serde::{DefaultSerde, Serde};
+use crate::store::VersionedLayout;
 
 /// Builds a [`Topology`] from streams and tables.
 ///
@@ -96,12 +100,17 @@ impl StreamsBuilder {
     ) -> KTable<K, V> {
         let problem = consumed.serdes.key.write_only().or_else(|| consumed.serdes.value.write_only());
         let codec = SourceCodec { key: consumed.serdes.key.clone(), value: consumed.serdes.value };
-        let spec = key_value_store(consumed.serdes.key, materialized.into());
+        let spec = table_store(consumed.serdes.key, materialized.into());
         let name = spec.name.to_string();
-        let store = name.clone();
+        let (store, is_versioned) = (name.clone(), spec.is_versioned());
         let factory = Arc::new(move |wiring: &mut Wiring<'_>, node: NodeId| {
+            let codec = codec.clone();
+            if is_versioned {
+                let table = VersionedTable::wire(wiring, node, &store)?;
+                return Ok(Box::new(VersionedSource::<K, V> { codec, table }) as Box<_>);
+            }
             let kept = Kept::wire(wiring, node, &store)?;
-            Ok(Box::new(TableSource::<K, V> { codec: codec.clone(), kept }) as Box<_>)
+            Ok(Box::new(TableSource::<K, V> { codec, kept }) as Box<_>)
         });
         let node = self.graph.edit(|graph| {
             let node = graph.source(vec![TopicName::User(topic.into())], factory);
@@ -138,6 +147,16 @@ pub(crate) fn add_stream_source<K: 'static, V: 'static>(
     node
 }
 
+/// A store of plain keys that may keep versions.
+pub(crate) fn table_store<K: 'static, V: 'static>(
+    key: Arc<dyn Serde<K>>,
+    materialized: Materialized<V>,
+) -> StoreSpec {
+    let versioned = |history| StoreLayout::Versioned(VersionedLayout::new(history));
+    let layout = materialized.history.map_or(StoreLayout::KeyValue, versioned);
+    store_spec(layout, key, materialized)
+}
+
 /// A store of plain keys.
 pub(crate) fn key_value_store<K: 'static, V: 'static>(
     key: Arc<dyn Serde<K>>,
@@ -157,6 +176,8 @@ pub(crate) fn store_spec<K: 'static, V: 'static>(
         persistent: materialized.persistent,
         logged: materialized.logged,
         retention: materialized.retention,
+        history: materialized.history,
+        time_to_live: materialized.time_to_live,
         write_only: key.write_only().or_else(|| materialized.value.write_only()),
         codec: Arc::new(StoreCodec { key, value: materialized.value }),
         types: std::any::type_name::<(K, V)>(),

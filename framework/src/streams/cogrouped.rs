@@ -147,6 +147,9 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
                 nodes.push(member(graph, index, &name, initial, windows));
             }
             graph.store(spec, nodes[0]);
+            if let Some((windows, _)) = windows {
+                graph.closes(nodes[0], windows.closes_after_ms());
+            }
             for other in &nodes[1..] {
                 graph.keep_in(*other, &name);
             }

@@ -197,6 +197,11 @@ impl<K: 'static, V: 'static> TestStore<K, V> {
         self.reader.get(&self.engine, &key.into()).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// What a key was at `at_ms`, of a store that keeps versions.
+    pub fn get_as_of(&self, key: impl Into<K>, at_ms: i64) -> Option<V> {
+        self.reader.get_as_of(&self.engine, &key.into(), at_ms).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// All entries, in the order of their keys' bytes.
     pub fn all(&self) -> Vec<(K, V)> {
         self.reader.all(&self.engine).unwrap_or_else(|error| panic!("{error}"))

@@ -55,6 +55,35 @@ pub enum TopologyError {
         /// What was asked for.
         retention: Duration,
     },
+    /// A store is to keep its rows in a way that is for other stores.
+    #[error("store `{store}` cannot have `Materialized::{asked}`: {why}")]
+    KeepsOtherwise {
+        /// The store's name.
+        store: String,
+        /// What was asked for.
+        asked: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A join is to wait for rows, of a table that does not know what its rows were.
+    #[error(
+        "`{node}` has a grace, so it needs a table that knows what its rows were: make that one with \
+         `Materialized::versioned`, and a history of at least the grace, {grace:?}"
+    )]
+    GraceWithoutVersions {
+        /// The join.
+        node: String,
+        /// Its grace.
+        grace: Duration,
+    },
+    /// A join that waits for rows must write its records down meanwhile.
+    #[error(
+        "`{node}` has a grace, so its records wait in a store, which needs serdes: name them with `Joined::with`"
+    )]
+    GraceWithoutSerdes {
+        /// The join.
+        node: String,
+    },
     /// Keys or values of a store or source can be written with their serde, but not read back.
     #[error("`{node}` would write what it cannot read back: {reason}")]
     WriteOnly {
@@ -136,6 +165,15 @@ pub enum TopologyError {
         size_ms: i64,
         /// The time between the starts of two windows.
         advance_ms: i64,
+    },
+    /// A table is to be told of when its windows close, and no windowed aggregation says when that is.
+    #[error(
+        "`{node}` is to wait for windows to close, and nothing above it says when they do: suppress the table of a \
+         `windowed_by` aggregation, or what is made of it, or wait with `Suppressed::until_time_limit`"
+    )]
+    NoWindowsToClose {
+        /// The operator.
+        node: String,
     },
     /// Late records were asked of a windowed stream that is not aggregated.
     #[error(
@@ -231,6 +269,19 @@ pub enum TaskError {
         place: Option<RecordPlace>,
         /// Why.
         source: BoxError,
+    },
+    /// A buffer of suppressed updates is full, and the application is to stop then.
+    #[error(
+        "the buffer of `{operator}` holds more than its {records} records or {bytes} bytes. Raise the limit, or let \
+         `emit_early_when_full` tell what is due first; without a limit it grows on disk"
+    )]
+    BufferFull {
+        /// The operator's name.
+        operator: String,
+        /// How many records it may hold.
+        records: usize,
+        /// How many bytes.
+        bytes: usize,
     },
     /// A state store failed.
     #[error(transparent)]

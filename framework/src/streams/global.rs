@@ -55,11 +55,9 @@ impl StreamsBuilder {
         let (topic, serdes) = (topic.into(), consumed.serdes);
         let store = format!("{topic}-global");
         let materialized = Materialized {
-            name: store,
-            value: serdes.value,
             persistent: false,
             logged: false,
-            retention: None,
+            ..Materialized::written_by(store, serdes.value)
         };
         let spec = key_value_store(serdes.key, materialized);
         self.graph.edit(|graph| graph.global(topic.clone(), spec));

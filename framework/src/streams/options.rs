@@ -280,17 +280,47 @@ impl<K: DefaultSerde, V: DefaultSerde> From<&str> for Repartitioned<K, V> {
 pub struct Joined<K, V> {
     pub(crate) serdes: Option<Serdes<K, V>>,
     pub(crate) name: Option<String>,
+    pub(crate) grace: Option<(String, Duration)>,
 }
 
 impl<K, V> Joined<K, V> {
     /// No serdes: for streams whose key has not changed since the source, which need no repartition topic.
     pub fn in_place() -> Self {
-        Self { serdes: None, name: None }
+        Self { serdes: None, name: None, grace: None }
     }
 
     /// With these serdes.
     pub fn with(key: impl Serde<K>, value: impl Serde<V>) -> Self {
-        Self { serdes: Some(Serdes::of(key, value)), name: None }
+        Self { serdes: Some(Serdes::of(key, value)), name: None, grace: None }
+    }
+
+    /// Lets each record wait until the stream's time is `grace` past it (KIP-923). It is joined then, in the order of
+    /// time, with the row that its key had at its own time: a row that came a little later than the record, and is
+    /// older, is met. The table must keep [versions](Materialized::versioned) for at least as long. Records that come
+    /// later than that are joined at once. What waits lies in the store `buffer`, with a changelog.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use klamm::streams::{Consumed, Joined, Materialized, StreamsBuilder, TopologyTestDriver};
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let kept = Materialized::named("prices").versioned(Duration::from_secs(60));
+    /// let prices = streams.table_with::<String, i64>("prices", Consumed::default(), kept);
+    /// let joined = Joined::default().grace("sales-that-wait", Duration::from_millis(10));
+    /// let sales = streams.stream::<String, i64>("sales");
+    /// sales.join_with(&prices, |count, cents| count * cents, joined).to("revenue");
+    ///
+    /// let driver = TopologyTestDriver::new(streams.build()?);
+    /// driver.input::<String, i64>("sales").pipe("tea", 2).at(15);
+    /// driver.input::<String, i64>("prices").pipe("tea", 3).at(12);
+    /// driver.input::<String, i64>("sales").pipe("tea", 1).at(25);
+    /// assert_eq!(driver.output::<String, i64>("revenue").read_all(), [("tea", 6, 15)]);
+    /// # Ok::<(), klamm::streams::TopologyError>(())
+    /// ```
+    #[must_use]
+    pub fn grace(mut self, buffer: impl Into<String>, grace: Duration) -> Self {
+        self.grace = Some((buffer.into(), grace));
+        self
     }
 
     /// Names the repartition topic, should there be one; otherwise it is named after the path to the join.
@@ -303,7 +333,7 @@ impl<K, V> Joined<K, V> {
 
 impl<K: DefaultSerde, V: DefaultSerde> Default for Joined<K, V> {
     fn default() -> Self {
-        Self { serdes: Some(Serdes::default()), name: None }
+        Self { serdes: Some(Serdes::default()), name: None, grace: None }
     }
 }
 
@@ -318,6 +348,8 @@ pub struct Materialized<V> {
     pub(crate) persistent: bool,
     pub(crate) logged: bool,
     pub(crate) retention: Option<Duration>,
+    pub(crate) history: Option<Duration>,
+    pub(crate) time_to_live: Option<Duration>,
 }
 
 impl<V: DefaultSerde> Materialized<V> {
@@ -330,8 +362,13 @@ impl<V: DefaultSerde> Materialized<V> {
 impl<V> Materialized<V> {
     /// The store `name`, values written by `value`.
     pub fn with(name: impl Into<String>, value: impl Serde<V>) -> Self {
-        let value = Arc::new(value);
-        Self { name: name.into(), value, persistent: true, logged: true, retention: None }
+        Self::written_by(name, Arc::new(value))
+    }
+
+    pub(crate) fn written_by(name: impl Into<String>, value: Arc<dyn Serde<V>>) -> Self {
+        let (persistent, logged) = (true, true);
+        let name = name.into();
+        Self { name, value, persistent, logged, retention: None, history: None, time_to_live: None }
     }
 
     /// Keeps the store in memory: faster to write, and restored from the changelog at every start.
@@ -354,6 +391,64 @@ impl<V> Materialized<V> {
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
+        self
+    }
+
+    /// Keeps what each row was, for this much of the table's stream time (KIP-889): a stream that is joined with the
+    /// table meets the row as it was at the time of its own record, and queries can ask `get_as_of`. A row that comes
+    /// out of order is put where it belongs, and changes neither the latest row nor what is made of it; one that is
+    /// older than the history is dropped and counted as late. For tables of a topic and
+    /// [`to_table`](crate::streams::KStream::to_table); they tell of each change, cache or not.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use klamm::streams::{Consumed, Materialized, StreamsBuilder, TopologyTestDriver};
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let kept = Materialized::named("prices").versioned(Duration::from_secs(3600));
+    /// let prices = streams.table_with::<String, i64>("prices", Consumed::default(), kept);
+    /// let sales = streams.stream::<String, i64>("sales");
+    /// sales.join(&prices, |count, cents| count * cents).to("revenue");
+    ///
+    /// let driver = TopologyTestDriver::new(streams.build()?);
+    /// let (prices, sales) = (driver.input::<String, i64>("prices"), driver.input::<String, i64>("sales"));
+    /// prices.pipe("tea", 3).at(10);
+    /// prices.pipe("tea", 4).at(20);
+    /// sales.pipe("tea", 2).at(15);
+    /// assert_eq!(driver.output::<String, i64>("revenue").read_all(), [("tea", 6, 15)]);
+    /// assert_eq!(driver.store::<String, i64>("prices").get_as_of("tea", 19), Some(3));
+    /// # Ok::<(), klamm::streams::TopologyError>(())
+    /// ```
+    #[must_use]
+    pub fn versioned(mut self, history: Duration) -> Self {
+        self.history = Some(history);
+        self
+    }
+
+    /// Lets rows expire: once the stream time of the table's task, the largest timestamp of all that the task has read,
+    /// is this much past a row's own time, the row is deleted, with a tombstone in the changelog and for everything
+    /// that follows the table, at the time at which it expired. An update makes a row live on. Nothing expires while no
+    /// records come. When each row is due is kept in a store of its own, `<name>-expiry`, beside the table's.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use klamm::streams::{Consumed, Materialized, StreamsBuilder, TopologyTestDriver};
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let kept = Materialized::named("logins").time_to_live(Duration::from_millis(100));
+    /// streams.table_with::<String, String>("logins", Consumed::default(), kept).to_stream().to("out");
+    /// let driver = TopologyTestDriver::new(streams.build()?);
+    /// let logins = driver.input::<String, String>("logins");
+    /// logins.pipe("anna", "Bern").at(10);
+    /// logins.pipe("otto", "Rome").at(110);
+    /// let told = driver.output::<String, Option<String>>("out").read_all();
+    /// assert_eq!(told.len(), 3);
+    /// assert_eq!(told[2], ("anna", None::<String>, 110));
+    /// # Ok::<(), klamm::streams::TopologyError>(())
+    /// ```
+    #[must_use]
+    pub fn time_to_live(mut self, time: Duration) -> Self {
+        self.time_to_live = Some(time);
         self
     }
 }

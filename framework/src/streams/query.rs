@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::node::{StoreCodec, StoreLayout};
 use super::topology::TopologyInner;
 use super::windows::{Window, Windowed};
-use crate::store::{KeyValueStore, Stamped, StateStore, StoreError, WindowStore};
+use crate::store::{KeyValueStore, Stamped, StateStore, StoreError, VersionedStore, WindowStore};
 
 /// Reads entries of one declared store out of the engines of its tasks.
 pub(crate) struct StoreReader<K, V> {
@@ -43,7 +43,26 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         let found = match self.layout {
             StoreLayout::KeyValue => KeyValueStore::new(Arc::clone(engine)).get(&key)?,
             StoreLayout::Window(layout) => WindowStore::new(Arc::clone(engine), layout).row(&key)?,
+            StoreLayout::Versioned(layout) => VersionedStore::new(Arc::clone(engine), layout).get(&key)?,
         };
+        found.map(|found| self.value(&found)).transpose()
+    }
+
+    /// What a key was at a time.
+    pub(crate) fn get_as_of(
+        &self,
+        engine: &Arc<dyn StateStore>,
+        key: &K,
+        at_ms: i64,
+    ) -> Result<Option<V>, StoreError> {
+        let StoreLayout::Versioned(layout) = self.layout else {
+            return Err(StoreError::NotVersioned { store: self.store.to_string() });
+        };
+        if self.codec.key.is_null(key) {
+            return Ok(None);
+        }
+        let key = self.codec.key.serialize(&self.store, key)?;
+        let found = VersionedStore::new(Arc::clone(engine), layout).get_as_of(&key, at_ms)?;
         found.map(|found| self.value(&found)).transpose()
     }
 
@@ -58,6 +77,11 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
             }
             StoreLayout::Window(layout) => {
                 for (key, value) in WindowStore::new(Arc::clone(engine), layout).rows(0, i64::MAX)? {
+                    entries.push((self.key(&key)?, self.value(&value)?));
+                }
+            }
+            StoreLayout::Versioned(layout) => {
+                for (key, value) in VersionedStore::new(Arc::clone(engine), layout).all()? {
                     entries.push((self.key(&key)?, self.value(&value)?));
                 }
             }

@@ -10,7 +10,7 @@ use super::node::{Emit, Fold, Merge, SessionAggregate, StoreLayout, WindowTable,
 use super::options::Materialized;
 use super::stream::KStream;
 use super::table::KTable;
-use super::windowed::{LateRecords, add_aggregation, entrance};
+use super::windowed::{Aggregation, LateRecords, add_aggregation, entrance};
 use super::windows::serde::SessionStoreKeySerde;
 use super::windows::{SessionWindows, Windowed};
 use crate::serde::Bytes;
@@ -111,7 +111,10 @@ impl<K: Clone + 'static, V: 'static> SessionWindowedStream<K, V> {
             let (fold, merge) = (Arc::clone(&fold), Arc::clone(&merge));
             Ok(SessionAggregate { entrance: entrance(wiring, id)?, table, windows, fold, merge })
         });
-        add_aggregation(&self.group, operation, spec, factory, problem, &self.late)
+        // A record that lies a gap behind it is still part of it.
+        let closes_after_ms = windows.gap_ms().saturating_add(windows.grace_ms()).saturating_add(1);
+        let aggregation = Aggregation { spec, factory, problem, closes_after_ms };
+        add_aggregation(&self.group, operation, aggregation, &self.late)
     }
 }
 

@@ -3,17 +3,22 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::builder::{SharedGraph, key_value_store};
+use super::builder::{SharedGraph, store_spec, table_store};
 use super::error::TopologyError;
 use super::grouped::KGroupedStream;
-use super::node::{Kept, MaterializeValues, NodeFactory, StreamTableJoin, node};
+use super::node::{
+    GracefulJoin, Kept, MaterializeValues, MaterializeVersions, NodeFactory, StoreLayout, StoreSpec,
+    StreamTableJoin, VersionedTable, node,
+};
 use super::options::{Grouped, Joined, Materialized, Serdes};
 use super::outlets::{add_repartition, add_repartition_keeping};
 use super::table::KTable;
 use super::table_key::TableKey;
 use super::topology::NodeId;
-use crate::serde::DefaultSerde;
+use super::windows::millis;
+use crate::serde::{Bytes, BytesSerde, DefaultSerde};
 
 /// What names of steps have and names of topics may not.
 const ILLEGAL: [char; 3] = ['+', '(', ')'];
@@ -179,15 +184,17 @@ impl<K: 'static, V: 'static> KStream<K, V> {
     where
         K: TableKey<KT>,
     {
-        let value_serde = joined.serdes.as_ref().map(|serdes| Arc::clone(&serdes.value));
-        let (joiner, lookup) = (Arc::new(joiner), Arc::clone(&table.lookup));
-        let factory = node::<K, V, _>(move |wiring, id| {
-            let children = wiring.children(id)?;
-            let (joiner, value_serde) = (Arc::clone(&joiner), value_serde.clone());
-            let join =
-                StreamTableJoin { table: lookup(wiring)?, value_serde, keeps_null_keys, joiner, children };
-            Ok(join)
+        let joiner = Arc::new(joiner);
+        let waiting = joined.grace.clone().and_then(|(buffer, grace)| {
+            let serdes = joined.serdes.clone()?;
+            let rows = Materialized::with(buffer, BytesSerde);
+            let spec = store_spec::<Bytes, Bytes>(StoreLayout::KeyValue, Arc::new(BytesSerde), rows);
+            Some((graceful(table, &spec, grace, serdes, keeps_null_keys, &joiner), spec))
         });
+        let (factory, buffer) = match waiting {
+            Some((factory, spec)) => (factory, Some(spec)),
+            None => (at_once(table, joined.serdes.as_ref(), keeps_null_keys, &joiner), None),
+        };
         let node = self.graph.edit(|graph| {
             let path = graph.path(&[self.node], operation);
             if !self.graph.is(&table.graph) {
@@ -211,6 +218,18 @@ impl<K: 'static, V: 'static> KStream<K, V> {
             for store in &table.stores {
                 graph.connect_store(node, store);
             }
+            if let Some((_, grace)) = joined.grace {
+                graph.check_grace(node, &table.stores, grace);
+                if buffer.is_none() {
+                    let node = graph.node(node).name.clone();
+                    graph.errors.push(TopologyError::GraceWithoutSerdes { node });
+                }
+            }
+            if let Some(spec) = buffer {
+                let name = spec.name.to_string();
+                graph.add_store(spec);
+                graph.write_store(node, &name);
+            }
             node
         });
         KStream::new(self.graph.clone(), node, false)
@@ -226,12 +245,17 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         let materialized = materialized.into();
         let serdes =
             Serdes { key: Arc::new(K::Serde::default()) as _, value: Arc::clone(&materialized.value) };
-        let spec = key_value_store(Arc::clone(&serdes.key), materialized);
+        let spec = table_store(Arc::clone(&serdes.key), materialized);
         let name = spec.name.to_string();
         let store = name.clone();
-        let factory = node::<K, V, _>(move |wiring, id| {
-            Ok(MaterializeValues { kept: Kept::wire(wiring, id, &store)? })
-        });
+        let factory = match spec.is_versioned() {
+            true => node::<K, V, _>(move |wiring, id| {
+                Ok(MaterializeVersions { table: VersionedTable::wire(wiring, id, &store)? })
+            }),
+            false => node::<K, V, _>(move |wiring, id| {
+                Ok(MaterializeValues { kept: Kept::wire(wiring, id, &store)? })
+            }),
+        };
         let node = self.graph.edit(|graph| {
             let parent = match self.key_changed {
                 true => add_repartition(graph, self.node, &name, None, &serdes),
@@ -243,4 +267,61 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         });
         KTable::stored(self.graph.clone(), node, name)
     }
+}
+
+/// A join that looks each record up when it comes.
+fn at_once<K, V, KT, VT, VO, F>(
+    table: &KTable<KT, VT>,
+    serdes: Option<&Serdes<K, V>>,
+    keeps_null_keys: bool,
+    joiner: &Arc<F>,
+) -> NodeFactory
+where
+    K: TableKey<KT> + 'static,
+    V: 'static,
+    KT: 'static,
+    VT: 'static,
+    VO: 'static,
+    F: Fn(&V, Option<&VT>) -> Option<VO> + Send + Sync + 'static,
+{
+    let value_serde = serdes.map(|serdes| Arc::clone(&serdes.value));
+    let (lookup, joiner) = (Arc::clone(&table.lookup), Arc::clone(joiner));
+    node::<K, V, _>(move |wiring, id| {
+        let children = wiring.children(id)?;
+        let (joiner, value_serde) = (Arc::clone(&joiner), value_serde.clone());
+        Ok(StreamTableJoin { table: lookup(wiring)?, value_serde, keeps_null_keys, joiner, children })
+    })
+}
+
+/// A join whose records wait for rows.
+fn graceful<K, V, KT, VT, VO, F>(
+    table: &KTable<KT, VT>,
+    buffer: &StoreSpec,
+    grace: Duration,
+    serdes: Serdes<K, V>,
+    keeps_null_keys: bool,
+    joiner: &Arc<F>,
+) -> NodeFactory
+where
+    K: TableKey<KT> + 'static,
+    V: 'static,
+    KT: 'static,
+    VT: 'static,
+    VO: 'static,
+    F: Fn(&V, Option<&VT>) -> Option<VO> + Send + Sync + 'static,
+{
+    let (lookup, joiner, buffer) = (Arc::clone(&table.lookup), Arc::clone(joiner), buffer.name.to_string());
+    node::<K, V, _>(move |wiring, id| {
+        let children = wiring.children(id)?;
+        Ok(GracefulJoin {
+            table: lookup(wiring)?,
+            buffer: wiring.ordered_store::<Bytes, Bytes>(&buffer, None)?.0,
+            grace_ms: millis(grace),
+            key_serde: Arc::clone(&serdes.key),
+            value_serde: Arc::clone(&serdes.value),
+            keeps_null_keys,
+            joiner: Arc::clone(&joiner),
+            children,
+        })
+    })
 }

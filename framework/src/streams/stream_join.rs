@@ -49,13 +49,9 @@ impl<K, V, W> StreamJoined<K, V, W> {
     }
 
     fn store<T: 'static>(&self, part: &str, layout: StoreLayout, value: Arc<dyn Serde<T>>) -> StoreSpec {
-        let materialized = Materialized {
-            name: format!("{}-{part}", self.name),
-            value,
-            persistent: self.persistent,
-            logged: true,
-            retention: None,
-        };
+        let name = format!("{}-{part}", self.name);
+        let materialized =
+            Materialized { persistent: self.persistent, ..Materialized::written_by(name, value) };
         store_spec::<Bytes, T>(layout, Arc::new(BytesSerde), materialized)
     }
 }

@@ -24,12 +24,14 @@ pub struct KTable<K, V> {
     /// The stores that a lookup reads.
     pub(crate) stores: Vec<String>,
     pub(crate) lookup: LookupFactory<K, V>,
+    /// How the keys are written in the store that they come from.
+    pub(crate) key: Option<Arc<dyn Serde<K>>>,
 }
 
 impl<K, V> Clone for KTable<K, V> {
     fn clone(&self) -> Self {
         let (graph, stores) = (self.graph.clone(), self.stores.clone());
-        Self { graph, node: self.node, stores, lookup: Arc::clone(&self.lookup) }
+        Self { graph, node: self.node, stores, lookup: Arc::clone(&self.lookup), key: self.key.clone() }
     }
 }
 
@@ -45,9 +47,13 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     pub(crate) fn stored(graph: SharedGraph, node: NodeId, store: String) -> Self {
         let name = store.clone();
         let lookup: LookupFactory<K, V> = Arc::new(move |wiring: &mut Wiring<'_>| {
+            if wiring.is_versioned(&name) {
+                return Ok(Box::new(wiring.versioned_store::<K, V>(&name)?) as Box<dyn Lookup<K, V>>);
+            }
             Ok(Box::new(wiring.store::<K, V>(&name)?) as Box<dyn Lookup<K, V>>)
         });
-        Self { graph, node, stores: vec![store], lookup }
+        let key = graph.edit(|graph| graph.key_serde_of::<K, V>(&store));
+        Self { graph, node, stores: vec![store], lookup, key }
     }
 
     /// The rows that `predicate` accepts. An update to a value that it does not accept is a deletion downstream, also
@@ -159,6 +165,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         lookup: LookupFactory<K, V2>,
     ) -> KTable<K, V2> {
         let node = self.graph.edit(|graph| graph.step(&[self.node], operation, factory));
-        KTable { graph: self.graph.clone(), node, stores: self.stores.clone(), lookup }
+        let (stores, key) = (self.stores.clone(), self.key.clone());
+        KTable { graph: self.graph.clone(), node, stores, lookup, key }
     }
 }

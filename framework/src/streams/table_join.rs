@@ -91,7 +91,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         });
         let mut stores = self.stores.clone();
         stores.extend(other.stores.iter().filter(|store| !self.stores.contains(store)).cloned());
-        KTable { graph: self.graph.clone(), node, stores, lookup }
+        let key = self.key.clone().or_else(|| other.key.clone());
+        KTable { graph: self.graph.clone(), node, stores, lookup, key }
     }
 }
 

@@ -108,7 +108,8 @@ impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
         let group = &self.group;
         let (spec, problem) = self.windows.store(Arc::clone(&group.grouped.serdes.key), materialized);
         let factory = self.factory(&spec.name, fold);
-        add_aggregation(group, operation, spec, factory, problem, &self.late)
+        let windows = Aggregation { spec, factory, problem, closes_after_ms: self.windows.closes_after_ms() };
+        add_aggregation(group, operation, windows, &self.late)
     }
 
     pub(super) fn factory<A: 'static>(&self, store: &str, fold: Fold<K, V, A>) -> NodeFactory {
@@ -152,21 +153,30 @@ pub(super) fn entrance<K: 'static, V: 'static>(
     }
 }
 
+/// What a windowed aggregation is made of.
+pub(super) struct Aggregation {
+    pub(super) spec: StoreSpec,
+    pub(super) factory: NodeFactory,
+    pub(super) problem: Option<TopologyError>,
+    /// How long after its end a window can change no more.
+    pub(super) closes_after_ms: i64,
+}
+
 /// Adds a windowed aggregation to the topology.
 pub(super) fn add_aggregation<K: 'static, V: 'static, A: 'static>(
     group: &KGroupedStream<K, V>,
     operation: &str,
-    spec: StoreSpec,
-    factory: NodeFactory,
-    problem: Option<TopologyError>,
+    aggregation: Aggregation,
     late: &LateRecords<K, V>,
 ) -> KTable<Windowed<K>, A> {
+    let Aggregation { spec, factory, problem, closes_after_ms } = aggregation;
     let name = spec.name.to_string();
     let node = group.stream.graph.edit(|graph| {
         graph.errors.extend(problem);
         let parent = group.in_place(graph, &name);
         let node = graph.step(&[parent], operation, factory);
         graph.store(spec, node);
+        graph.closes(node, closes_after_ms);
         node
     });
     late.aggregated_by(node);

@@ -91,6 +91,14 @@ impl TimeWindows {
         }
     }
 
+    /// How long after its end a window can change no more; the end of a sliding window is in it.
+    pub(super) fn closes_after_ms(self) -> i64 {
+        match self {
+            Self::Aligned(windows) => windows.grace_ms,
+            Self::Sliding(windows) => windows.grace_ms().saturating_add(1),
+        }
+    }
+
     fn lifetime(self) -> Duration {
         match self {
             Self::Aligned(windows) => windows.lifetime(),

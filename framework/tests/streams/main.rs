@@ -16,6 +16,7 @@ mod describe;
 mod errors;
 #[cfg(feature = "testing")]
 mod exactly_once;
+mod expiring;
 #[cfg(feature = "testing")]
 mod fences;
 mod fingerprint;
@@ -43,10 +44,12 @@ mod stores;
 mod stream_joins;
 #[cfg(feature = "testing")]
 mod stubborn_starts;
+mod suppress;
 #[cfg(feature = "embedded")]
 mod table_applications;
 mod table_joins;
 mod table_views;
+mod versions;
 #[cfg(feature = "testing")]
 mod window_restores;
 mod windows;

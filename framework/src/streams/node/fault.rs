@@ -393,6 +393,19 @@ impl<K, V> TableProcessor<K, V> for GuardedTable<K, V> {
             inner.borrow_mut().update(context, key, change, timestamp_ms).map_err(BoxError::from)
         })
     }
+
+    fn correct(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        was: &Option<V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let inner = &self.inner;
+        self.boundary.around(context, self.writes, |context| {
+            inner.borrow_mut().correct(context, key, was, timestamp_ms).map_err(BoxError::from)
+        })
+    }
 }
 
 /// Whether another attempt must not be made: it is not about one record, or was judged downstream.

@@ -17,6 +17,17 @@ pub(crate) trait Lookup<K, V> {
     /// The value that the table forwarded last, and its time: what everything that follows the table knows. It differs
     /// from the current one while an update waits for the commit.
     fn with_sent(&self, context: &Context, key: &K, show: &mut Show<'_, V>) -> Result<(), TaskError>;
+
+    /// The value that the key had at a time, of a table that keeps versions; otherwise the current one.
+    fn with_as_of(
+        &self,
+        context: &Context,
+        key: &K,
+        _at_ms: i64,
+        show: &mut dyn FnMut(Option<&V>),
+    ) -> Result<(), TaskError> {
+        self.with(context, key, show)
+    }
 }
 
 /// Makes a lookup inside a task.
@@ -63,6 +74,17 @@ impl<K, V, F: Fn(&K, &V) -> bool> Lookup<K, V> for FilterLookup<F, K, V> {
             show(row.filter(|(value, _)| (self.predicate)(key, value)));
         })
     }
+
+    fn with_as_of(
+        &self,
+        context: &Context,
+        key: &K,
+        at_ms: i64,
+        show: &mut dyn FnMut(Option<&V>),
+    ) -> Result<(), TaskError> {
+        let mut show = |value: Option<&V>| show(value.filter(|value| (self.predicate)(key, value)));
+        self.inner.with_as_of(context, key, at_ms, &mut show)
+    }
 }
 
 /// Looks through a table's change of values.
@@ -82,6 +104,17 @@ impl<K, V, V2, F: Fn(&K, &V) -> V2> Lookup<K, V2> for MapLookup<F, K, V> {
             let mapped = row.map(|(value, timestamp_ms)| ((self.mapper)(key, value), timestamp_ms));
             show(mapped.as_ref().map(|(value, timestamp_ms)| (value, *timestamp_ms)));
         })
+    }
+
+    fn with_as_of(
+        &self,
+        context: &Context,
+        key: &K,
+        at_ms: i64,
+        show: &mut dyn FnMut(Option<&V2>),
+    ) -> Result<(), TaskError> {
+        let mut show = |value: Option<&V>| show(value.map(|value| (self.mapper)(key, value)).as_ref());
+        self.inner.with_as_of(context, key, at_ms, &mut show)
     }
 }
 
@@ -109,7 +142,8 @@ where
         let mut joined = None;
         match record.key.table_key() {
             Some(key) => {
-                self.table.with(context, key, &mut |row| joined = (self.joiner)(record.value, row))?;
+                let mut show = |row: Option<&VT>| joined = (self.joiner)(record.value, row);
+                self.table.with_as_of(context, key, record.timestamp_ms, &mut show)?;
             }
             None if self.keeps_null_keys => joined = (self.joiner)(record.value, None),
             None => context.dropped.null_key += 1,

@@ -1,11 +1,14 @@
 //! Processors: what runs inside a task. Typed from source to sink; types are erased only while a task is put together.
 
 mod aggregate;
+mod buffered_format;
 mod change_format;
 mod context;
+mod expiry;
 mod fault;
 mod foreign_key;
 mod global;
+mod graceful_join;
 mod grouped_table;
 mod hot_rows;
 mod join;
@@ -24,12 +27,14 @@ mod stateless;
 mod store_spec;
 mod stream_join;
 mod subscription_format;
+mod suppress;
 mod table;
 mod table_commit;
 mod table_join;
 mod table_reads;
 mod table_store;
 mod table_views;
+mod versioned;
 mod window_table;
 mod windowed;
 mod wiring;
@@ -50,6 +55,7 @@ pub(crate) use fault::{
 };
 pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
 pub(crate) use global::{GlobalJoin, GlobalRows};
+pub(crate) use graceful_join::GracefulJoin;
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
 pub(crate) use ordered_store::{ListTime, OrderedStore};
@@ -67,10 +73,14 @@ pub(crate) use stateless::{
 };
 pub(crate) use store_spec::{StoreCodec, StoreLayout, StoreSpec, TaskStore};
 pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
+pub(crate) use suppress::{Bound, Buffer, LetGo, Suppress, SuppressLookup, Suppressing, Until};
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::TableStore;
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
+pub(crate) use versioned::{
+    MaterializeVersions, VersionedReader, VersionedRows, VersionedSource, VersionedTable,
+};
 pub(crate) use window_table::{Emit, WindowTable};
 pub(crate) use windowed::{AlignedAggregate, AlignedFinal, Entrance};
 pub(crate) use wiring::{

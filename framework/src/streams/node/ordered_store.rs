@@ -412,6 +412,7 @@ impl OrderedStore {
             StoreLayout::KeyValue if self.listed.is_some() => Some([&[ROW], &key[..]].concat().into()),
             StoreLayout::KeyValue => Some(key.clone()),
             StoreLayout::Window(layout) => layout.engine_key(key),
+            StoreLayout::Versioned(_) => None,
         }
     }
 
@@ -419,6 +420,7 @@ impl OrderedStore {
         let before = match self.layout {
             StoreLayout::KeyValue => usize::from(self.listed.is_some()),
             StoreLayout::Window(_) => 8,
+            StoreLayout::Versioned(_) => 0,
         };
         engine_key.slice(before.min(engine_key.len())..)
     }

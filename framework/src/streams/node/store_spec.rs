@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::TopicId;
 use crate::serde::Serde;
-use crate::store::{Batch, Position, Stamped, StateStore, StoreError, WindowLayout};
+use crate::store::{Batch, Position, Stamped, StateStore, StoreError, VersionedLayout, WindowLayout};
 use crate::streams::incoming::Incoming;
 
 /// What an uncommitted row takes in memory beside its key and value, as estimated: its place in a tree or in lists.
@@ -25,6 +25,7 @@ pub(crate) struct StoreCodec<K, V> {
 pub(crate) enum StoreLayout {
     KeyValue,
     Window(WindowLayout),
+    Versioned(VersionedLayout),
 }
 
 /// A store as the topology declares it.
@@ -38,12 +39,23 @@ pub(crate) struct StoreSpec {
     pub(crate) logged: bool,
     /// How long entries are kept, if it was said.
     pub(crate) retention: Option<std::time::Duration>,
+    /// How long versions of rows are kept, if they are to be.
+    pub(crate) history: Option<std::time::Duration>,
+    /// How long rows live, if not for ever.
+    pub(crate) time_to_live: Option<std::time::Duration>,
     /// Why its keys or values cannot be read back, if they cannot.
     pub(crate) write_only: Option<&'static str>,
     /// The `StoreCodec<K, V>`.
     pub(crate) codec: Arc<dyn Any + Send + Sync>,
     /// The names of `K` and `V`.
     pub(crate) types: &'static str,
+}
+
+impl StoreSpec {
+    /// Whether it keeps what its rows were.
+    pub(crate) fn is_versioned(&self) -> bool {
+        matches!(self.layout, StoreLayout::Versioned(_))
+    }
 }
 
 impl fmt::Debug for StoreSpec {
@@ -79,6 +91,8 @@ pub(super) fn engine_key(layout: StoreLayout, key: &Bytes) -> Option<Bytes> {
     match layout {
         StoreLayout::KeyValue => Some(key.clone()),
         StoreLayout::Window(layout) => layout.engine_key(key),
+        // Those have a store of their own kind.
+        StoreLayout::Versioned(_) => None,
     }
 }
 

@@ -3,6 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
+use super::expiry::{Expiring, Expiry};
 use super::table_store::{Logged, RowAt};
 use super::wiring::Flush;
 use super::{Context, TableStore, Wiring};
@@ -37,6 +40,18 @@ pub(crate) trait TableProcessor<K, V> {
         change: Change<'_, V>,
         timestamp_ms: i64,
     ) -> Result<(), TaskError>;
+
+    /// Hears of what a row was for a while that is over: it came out of order to a versioned table. It changes nothing
+    /// that is made of what rows are.
+    fn correct(
+        &mut self,
+        _context: &mut Context,
+        _key: &K,
+        _was: &Option<V>,
+        _timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        Ok(())
+    }
 }
 
 /// A processor that a table forwards to; see [`Child`](super::Child).
@@ -62,12 +77,28 @@ impl<K, V> TableChildren<K, V> {
         }
         Ok(())
     }
+
+    /// See [`TableProcessor::correct`].
+    pub(super) fn correct(
+        &self,
+        context: &mut Context,
+        key: &K,
+        was: &Option<V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        for child in &self.children {
+            child.borrow_mut().correct(context, key, was, timestamp_ms)?;
+        }
+        Ok(())
+    }
 }
 
 /// A table that is kept in a store, and those who hear of its changes.
 pub(crate) struct Kept<K, V> {
     pub(super) store: Rc<RefCell<TableStore<K, V>>>,
     children: TableChildren<K, V>,
+    /// When rows are due to expire, if they are.
+    pub(super) expiry: Option<RefCell<Expiry>>,
 }
 
 /// Which time an update gets.
@@ -87,8 +118,14 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         name: &str,
     ) -> Result<Rc<RefCell<Self>>, TaskError> {
         let children = wiring.table_children(node)?;
-        let kept = Rc::new(RefCell::new(Self { store: wiring.store(name)?, children }));
+        let expiry = Expiry::wire(wiring, name)?.map(RefCell::new);
+        let expires = expiry.is_some();
+        let kept = Rc::new(RefCell::new(Self { store: wiring.store(name)?, children, expiry }));
         wiring.flush_at_commit(Rc::clone(&kept) as Rc<RefCell<dyn Flush>>);
+        if expires {
+            wiring.punctuates(Rc::new(RefCell::new(Expiring(Rc::clone(&kept)))));
+            wiring.flush_at_commit(Rc::new(RefCell::new(Expiring(Rc::clone(&kept)))));
+        }
         Ok(kept)
     }
 
@@ -105,14 +142,36 @@ impl<K: 'static, V: 'static> Kept<K, V> {
             context.dropped.null_key += 1;
             return Ok(());
         };
+        let mut existed = false;
         let updated = self.store.borrow_mut().update(context, &key_bytes, |value, stored_ms| {
+            existed = value.is_some();
             let timestamp_ms = match (&value, stamp) {
                 (Some(_), Stamp::Largest) => timestamp_ms.max(stored_ms),
                 _ => timestamp_ms,
             };
             (change(value), timestamp_ms)
         })?;
+        if let (Some(expiry), false) = (&self.expiry, existed)
+            && let Some(at_ms) = self.store.borrow().time_of(&key_bytes)?
+        {
+            expiry.borrow_mut().list(context, &key_bytes, at_ms);
+        }
         if context.deduplicate { Ok(()) } else { self.send(context, updated.at, Some((key, updated.value))) }
+    }
+
+    /// Deletes a row and forwards that, now or at the commit.
+    pub(super) fn delete(
+        &self,
+        context: &mut Context,
+        key_bytes: &Bytes,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let updated = self.store.borrow_mut().update(context, key_bytes, |_, _| (None, timestamp_ms))?;
+        if context.deduplicate {
+            return Ok(());
+        }
+        let key = self.store.borrow().key(context, key_bytes)?;
+        self.send(context, updated.at, Some((&key, updated.value)))
     }
 
     /// Logs a change and forwards it; key and value are `known` where the change was not held back.

@@ -18,6 +18,17 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         self.hot.peek(at.hash, at.address).map(|row| &row.value)
     }
 
+    /// The time of a key's value, if it has one.
+    pub(super) fn time_of(&self, key: &Bytes) -> Result<Option<i64>, TaskError> {
+        let hash = self.cache.hash(key);
+        let found = self.cache.peek(hash, key);
+        if let Some(row) = found.and_then(|address| self.hot.peek(hash, address)) {
+            return Ok(row.value.as_ref().map(|_| row.timestamp_ms));
+        }
+        let (bytes, timestamp_ms, _) = self.bytes_of(found, key)?;
+        Ok(bytes.map(|_| timestamp_ms))
+    }
+
     /// Shows the value of a key. Reads are not kept: many keys are looked up once, and the engine has its own cache.
     pub(super) fn with_value(
         &self,

@@ -62,6 +62,17 @@ impl<K, V, F: Fn(&K, &V) -> bool> TableProcessor<K, V> for TableFilter<F, K, V> 
         let new = if is_accepted { change.new } else { &None };
         self.children.update(context, key, Change { old, new }, timestamp_ms)
     }
+
+    fn correct(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        was: &Option<V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let accepted = was.as_ref().is_some_and(|value| (self.predicate)(key, value));
+        self.children.correct(context, key, if accepted { was } else { &None }, timestamp_ms)
+    }
 }
 
 /// Shows each row with another value; deletions stay deletions.
@@ -83,6 +94,17 @@ impl<K, V, V2, F: Fn(&K, &V) -> V2> TableProcessor<K, V> for TableMapValues<F, K
         let new = map(change.new);
         self.children.update(context, key, Change { old: &old, new: &new }, timestamp_ms)
     }
+
+    fn correct(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        was: &Option<V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let was = was.as_ref().map(|value| (self.mapper)(key, value));
+        self.children.correct(context, key, &was, timestamp_ms)
+    }
 }
 
 /// Turns changes into records of the new values.
@@ -99,5 +121,15 @@ impl<K, V> TableProcessor<K, V> for ToStream<K, V> {
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         self.children.forward(context, Record { key, value: change.new, timestamp_ms })
+    }
+
+    fn correct(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        was: &Option<V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        self.children.forward(context, Record { key, value: was, timestamp_ms })
     }
 }

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use super::{
     Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
-    RoutedTopics, Source, Step, StoreCodec, StoreSpec, TableChild, TableChildren, TableProcessor, TableStore,
-    TaskStore, TopicId,
+    RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild, TableChildren,
+    TableProcessor, TableStore, TaskStore, TopicId, VersionedReader, VersionedRows,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
 use crate::streams::error::TaskError;
 use crate::streams::policy::ErrorPolicy;
 use crate::streams::topology::{Graph, NodeId, NodeKind, TopicName};
+use crate::streams::windows::millis;
 
 /// Makes a node's processor. Called once per task.
 pub(crate) type NodeFactory = Arc<dyn Fn(&mut Wiring<'_>, NodeId) -> Result<Built, TaskError> + Send + Sync>;
@@ -159,6 +160,9 @@ pub(crate) trait Punctuates {
 /// A store that is read in order, and how what it holds is written.
 pub(crate) type OrderedPart<K, V> = (Rc<RefCell<OrderedStore>>, Arc<StoreCodec<K, V>>);
 
+/// The list of when rows expire, and how long they live.
+pub(crate) type ExpiryList = (Rc<RefCell<OrderedStore>>, i64);
+
 /// The parts of a task while they are put together.
 pub(crate) struct Wiring<'a> {
     graph: &'a Graph,
@@ -167,6 +171,7 @@ pub(crate) struct Wiring<'a> {
     nodes: HashMap<NodeId, Built>,
     tables: HashMap<String, Box<dyn Any>>,
     ordered: HashMap<String, Rc<RefCell<OrderedStore>>>,
+    versioned: HashMap<String, Rc<RefCell<VersionedRows>>>,
     times: HashMap<String, Rc<Cell<i64>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
@@ -188,6 +193,7 @@ impl<'a> Wiring<'a> {
             nodes: HashMap::new(),
             tables: HashMap::new(),
             ordered: HashMap::new(),
+            versioned: HashMap::new(),
             times: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
@@ -304,6 +310,39 @@ impl<'a> Wiring<'a> {
         self.ordered.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
         Ok((store, spec))
+    }
+
+    /// The store `name`, which keeps versions, shared by everything in the task that uses it.
+    pub(crate) fn versioned_store<K: 'static, V: 'static>(
+        &mut self,
+        name: &str,
+    ) -> Result<VersionedReader<K, V>, TaskError> {
+        const TYPED: &str = "the typed builder hands a store only to nodes of its types";
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        if let Some(store) = self.versioned.get(name) {
+            return Ok(VersionedReader { store: Rc::clone(store), codec });
+        }
+        let StoreLayout::Versioned(layout) = spec.layout else { unreachable!("{TYPED}") };
+        let engine = (self.open)(spec)?;
+        let topic = self.topic(&TopicName::changelog(name));
+        let store = Rc::new(RefCell::new(VersionedRows::open(spec, layout, engine, topic)?));
+        self.versioned.insert(name.to_owned(), Rc::clone(&store));
+        self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
+        Ok(VersionedReader { store, codec })
+    }
+
+    /// Whether a store keeps what its rows were.
+    pub(crate) fn is_versioned(&self, name: &str) -> bool {
+        self.graph.stores.get(name).is_some_and(StoreSpec::is_versioned)
+    }
+
+    /// The list of when the rows of store `name` expire, and how long they live, if they do.
+    pub(crate) fn expiry(&mut self, name: &str) -> Result<Option<ExpiryList>, TaskError> {
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let Some(time) = spec.time_to_live else { return Ok(None) };
+        let (list, _) = self.open_ordered(&Graph::expiry_of(name), None)?;
+        Ok(Some((list, millis(time))))
     }
 
     /// Lets the clocks call `punctuates`.

@@ -74,6 +74,25 @@ impl<K: Send + 'static, V: Send + 'static> AppStore<K, V> {
         .await
     }
 
+    /// What a key was at `at_ms`, in milliseconds since the Unix epoch, of a table that keeps
+    /// [versions](crate::streams::Materialized::versioned). `None` too where that is further back than the table's
+    /// history, and the row has changed since.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); and the store keeps no versions.
+    pub async fn get_as_of(&self, key: impl Into<K>, at_ms: i64) -> Result<Option<V>, StoreError> {
+        let key = key.into();
+        self.blocking(move |reader, engines| {
+            for engine in engines {
+                if let Some(value) = reader.get_as_of(engine, &key, at_ms)? {
+                    return Ok(Some(value));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     /// All entries of the partitions that are here, each partition in the order of the keys' bytes.
     /// They are collected in memory.
     ///

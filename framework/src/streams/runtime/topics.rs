@@ -148,6 +148,13 @@ fn internal_topics(topology: &TopologyInner, config: &StreamsConfig, plan: &Part
             let changelog = topic(&TopicName::changelog(&store.name), *tasks);
             topics.push(match store.layout {
                 StoreLayout::KeyValue => changelog.config("cleanup.policy", "compact"),
+                StoreLayout::Versioned(layout) => {
+                    // Versions are records of their own, until the history has gone past them.
+                    let lag_ms = layout.history_ms().saturating_add(EXTRA_RETENTION_MS);
+                    changelog
+                        .config("cleanup.policy", "compact")
+                        .config("min.compaction.lag.ms", lag_ms.to_string())
+                }
                 StoreLayout::Window(layout) => {
                     let retention_ms = layout.retention_ms().saturating_add(EXTRA_RETENTION_MS);
                     changelog

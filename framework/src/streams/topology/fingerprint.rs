@@ -176,6 +176,8 @@ fn facts(spec: &StoreSpec, sub_topology: &SubTopology) -> StoreFacts {
     let layout = match spec.layout {
         StoreLayout::KeyValue => "key and value".to_owned(),
         StoreLayout::Window(layout) => format!("windows kept for {} ms", layout.retention_ms()),
+        // How long they are kept can change: what is there can be read all the same.
+        StoreLayout::Versioned(_) => "versions".to_owned(),
     };
     StoreFacts {
         types: spec.types.to_owned(),

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use klamm_client::OffsetReset;
 
+use crate::serde::{Bytes, BytesSerde, Serde};
 use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;
-use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreLayout, StoreSpec};
+use crate::streams::node::{NodeFactory, RoutedTopics, SourceFactory, StoreCodec, StoreLayout, StoreSpec};
 use crate::streams::policy::ErrorPolicy;
 use crate::streams::stamps::Stamping;
+use crate::streams::windows::millis;
 
 /// The longest name of a store or repartition topic: the application's name and a suffix must fit
 /// beside it in a topic's 249.
@@ -95,6 +98,8 @@ pub(crate) struct Node {
     pub(crate) stamping: Option<Stamping>,
     /// Where a source begins, if not at the oldest record.
     pub(crate) offset_reset: Option<OffsetReset>,
+    /// Of a windowed table: how long after the end that a window names nothing can change it any more.
+    pub(crate) closes_after_ms: Option<i64>,
 }
 
 /// A topic between two sub-topologies.
@@ -209,6 +214,18 @@ impl Graph {
         self.nodes[node.0].policy = Some(Arc::new(policy));
     }
 
+    /// Takes note of that; see [`Node::closes_after_ms`].
+    pub(crate) fn closes(&mut self, node: NodeId, after_ms: i64) {
+        self.nodes[node.0].closes_after_ms = Some(after_ms);
+    }
+
+    /// How long after their ends the windows of the table `node`, or of those that it is made of, can change no more.
+    pub(crate) fn closes_after_ms(&self, node: NodeId) -> Option<i64> {
+        let node = self.node(node);
+        let of_parents = || node.parents.iter().filter_map(|parent| self.closes_after_ms(*parent)).max();
+        node.closes_after_ms.or_else(of_parents)
+    }
+
     /// Gives a node a name of its own; what follows it is named after that.
     pub(crate) fn rename(&mut self, node: NodeId, name: String) {
         self.nodes[node.0].path.clone_from(&name);
@@ -235,6 +252,7 @@ impl Graph {
             policy: None,
             stamping: None,
             offset_reset: None,
+            closes_after_ms: None,
         });
         for parent in parents {
             self.nodes[parent.0].children.push(id);
@@ -256,8 +274,11 @@ impl Graph {
         self.connect_store(node, &name);
         self.nodes[node.0].kept_in = Some(name.clone());
         self.nodes[node.0].writes = true;
-        if let (StoreLayout::KeyValue, Some(retention)) = (spec.layout, spec.retention) {
-            self.errors.push(TopologyError::RetentionOfPlainStore { store: name.clone(), retention });
+        self.check_keeping(&spec);
+        if let Some(list) = expiry_list(&spec) {
+            let name = list.name.to_string();
+            self.add_store(list);
+            self.connect_store(node, &name);
         }
         if let Some(reason) = spec.write_only {
             self.errors.push(TopologyError::WriteOnly { node: name.clone(), reason: reason.to_owned() });
@@ -267,10 +288,57 @@ impl Graph {
         }
     }
 
+    /// How the keys of a store are written, if it holds these types.
+    pub(crate) fn key_serde_of<K: 'static, V: 'static>(&self, store: &str) -> Option<Arc<dyn Serde<K>>> {
+        let codec = Arc::clone(&self.stores.get(store)?.codec).downcast::<StoreCodec<K, V>>().ok()?;
+        Some(Arc::clone(&codec.key))
+    }
+
+    /// How long a store keeps what must go with what it is.
+    fn check_keeping(&mut self, spec: &StoreSpec) {
+        let store = spec.name.to_string();
+        let plain = spec.layout == StoreLayout::KeyValue;
+        if let (true, Some(retention)) = (plain, spec.retention) {
+            self.errors.push(TopologyError::RetentionOfPlainStore { store: store.clone(), retention });
+        }
+        let mut misfit = |asked, why| {
+            self.errors.push(TopologyError::KeepsOtherwise { store: store.clone(), asked, why });
+        };
+        if spec.history.is_some() && !matches!(spec.layout, StoreLayout::Versioned(_)) {
+            misfit("versioned", "versions are kept by tables of a topic and by `to_table`");
+        }
+        if spec.time_to_live.is_some() && !plain {
+            misfit("time_to_live", "windows go by their retention, and versions by their history");
+        }
+    }
+
+    /// A join that waits needs to know what rows were for as long as it waits, and serdes for what waits.
+    pub(crate) fn check_grace(&mut self, node: NodeId, tables: &[String], grace: Duration) {
+        let keeps = |store: &String| match self.stores.get(store).map(|spec| spec.layout) {
+            Some(StoreLayout::Versioned(layout)) => layout.history_ms() >= millis(grace),
+            _ => false,
+        };
+        if !tables.iter().all(keeps) {
+            let node = self.node(node).name.clone();
+            self.errors.push(TopologyError::GraceWithoutVersions { node, grace });
+        }
+    }
+
+    /// The name of the list of when rows of a store expire.
+    pub(crate) fn expiry_of(store: &str) -> String {
+        format!("{store}-expiry")
+    }
+
     /// A store that nodes come to use one by one.
     pub(crate) fn add_store(&mut self, spec: StoreSpec) {
         let name = spec.name.to_string();
         self.check_name(&name);
+        self.check_keeping(&spec);
+        if spec.time_to_live.is_some() {
+            let (asked, why) =
+                ("time_to_live", "only the rows of tables expire; a processor deletes by a punctuation");
+            self.errors.push(TopologyError::KeepsOtherwise { store: name.clone(), asked, why });
+        }
         if self.stores.insert(name.clone(), spec).is_some() {
             self.errors.push(TopologyError::DuplicateStore(name));
         }
@@ -409,4 +477,18 @@ impl Graph {
             self.errors.push(TopologyError::BadName(name.to_owned()));
         }
     }
+}
+
+/// The store that lists when the rows of another one expire.
+fn expiry_list(spec: &StoreSpec) -> Option<StoreSpec> {
+    spec.time_to_live?;
+    let codec = StoreCodec::<Bytes, Bytes> { key: Arc::new(BytesSerde), value: Arc::new(BytesSerde) };
+    Some(StoreSpec {
+        name: Graph::expiry_of(&spec.name).into(),
+        codec: Arc::new(codec),
+        types: "times of rows",
+        write_only: None,
+        time_to_live: None,
+        ..spec.clone()
+    })
 }

@@ -1,0 +1,152 @@
+//! Tables whose rows expire: when each is due, and deleting it then.
+//!
+//! A store beside the table's lists each row once, by a time that is not after the row's own. When that time is over,
+//! the row is looked at: it has expired, or it was updated since and is listed anew. So an update costs nothing.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use klamm_client::Headers;
+
+use super::ordered_store::OrderedStore;
+use super::store_spec::TaskStore;
+use super::table::Kept;
+use super::wiring::{Flush, Punctuates};
+use super::{Context, Wiring};
+use crate::store::KeyValueStore;
+use crate::streams::error::TaskError;
+
+/// Before the key in the list.
+const TIME_BYTES: usize = 8;
+
+/// Behind all times: the row by whose time a list that is built from its changelog knows the task's stream time.
+const CLOCK: &[u8] = &[0xFF];
+
+/// How many rows are looked at together.
+const PAGE_ROWS: usize = 256;
+
+/// The list of a table's rows.
+pub(super) struct Expiry {
+    list: Rc<RefCell<OrderedStore>>,
+    time_to_live_ms: i64,
+    /// Nothing is listed earlier: saves looking.
+    earliest_ms: i64,
+    /// The stream time that the changelog knows.
+    logged_ms: i64,
+}
+
+impl Expiry {
+    /// The list of the table in store `name`, if its rows expire.
+    pub(super) fn wire(wiring: &mut Wiring<'_>, name: &str) -> Result<Option<Self>, TaskError> {
+        let Some((list, time_to_live_ms)) = wiring.expiry(name)? else { return Ok(None) };
+        let logged_ms = list.borrow().position().stream_time_ms;
+        Ok(Some(Self { list, time_to_live_ms, earliest_ms: i64::MIN, logged_ms }))
+    }
+
+    /// Lists a row.
+    pub(super) fn list(&mut self, context: &mut Context, key: &Bytes, at_ms: i64) {
+        self.earliest_ms = self.earliest_ms.min(at_ms);
+        self.list.borrow_mut().put(context, &listed(at_ms, key), Some(Bytes::new()), at_ms.max(0));
+    }
+}
+
+/// Deletes what has expired, whenever stream time has moved.
+pub(super) struct Expiring<K, V>(pub(super) Rc<RefCell<Kept<K, V>>>);
+
+impl<K: 'static, V: 'static> Expiring<K, V> {
+    fn expire(&self, context: &mut Context, key: &Bytes) -> Result<(), TaskError> {
+        let kept = self.0.borrow();
+        let Some(expiry) = &kept.expiry else { return Ok(()) };
+        let Some(at_ms) = kept.store.borrow().time_of(key)? else { return Ok(()) };
+        let due_ms = at_ms.saturating_add(expiry.borrow().time_to_live_ms);
+        if due_ms > context.stream_time_ms {
+            expiry.borrow_mut().list(context, key, at_ms);
+            return Ok(());
+        }
+        kept.delete(context, key, due_ms)
+    }
+}
+
+impl<K: 'static, V: 'static> Punctuates for Expiring<K, V> {
+    /// A table that was kept before its rows could expire has none of them in its list.
+    fn init(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let kept = self.0.borrow();
+        let Some(expiry) = &kept.expiry else { return Ok(()) };
+        if !expiry.borrow().list.borrow().page(&[], None, 1)?.is_empty() {
+            return Ok(());
+        }
+        for row in KeyValueStore::new(kept.store.borrow().engine()).all() {
+            let (key, row) = row?;
+            expiry.borrow_mut().list(context, &key, row.timestamp_ms);
+        }
+        Ok(())
+    }
+
+    fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let (list, until_ms) = {
+            let kept = self.0.borrow();
+            let Some(expiry) = &kept.expiry else { return Ok(()) };
+            let expiry = expiry.borrow();
+            expiry.list.borrow_mut().observe(context.stream_time_ms);
+            let until_ms = context.stream_time_ms.saturating_sub(expiry.time_to_live_ms);
+            if until_ms < expiry.earliest_ms.max(0) {
+                return Ok(());
+            }
+            (Rc::clone(&expiry.list), until_ms)
+        };
+        // What is deleted is of no record.
+        context.headers = Headers::new();
+        context.place = None;
+        let to = listed(until_ms.saturating_add(1), &[]);
+        loop {
+            let page = list.borrow().page(&[], Some(&to), PAGE_ROWS)?;
+            let is_last = page.len() < PAGE_ROWS;
+            for row in page {
+                list.borrow_mut().put(context, &row.key, None, context.stream_time_ms);
+                self.expire(context, &row.key.slice(TIME_BYTES.min(row.key.len())..))?;
+            }
+            if is_last {
+                break;
+            }
+        }
+        let first = list.borrow().page(&[], Some(CLOCK), 1)?.pop();
+        let first_ms = first.and_then(|row| row.key.first_chunk::<TIME_BYTES>().copied());
+        if let Some(expiry) = &self.0.borrow().expiry {
+            expiry.borrow_mut().earliest_ms = first_ms.map_or(i64::MAX, i64::from_be_bytes);
+        }
+        Ok(())
+    }
+
+    fn on_wall_clock(&mut self, _context: &mut Context) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn next_wall_clock_ms(&self) -> Option<i64> {
+        None
+    }
+
+    fn close(&mut self) {}
+}
+
+impl<K: 'static, V: 'static> Flush for Expiring<K, V> {
+    fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let kept = self.0.borrow();
+        let Some(expiry) = &kept.expiry else { return Ok(()) };
+        let mut expiry = expiry.borrow_mut();
+        if context.stream_time_ms > expiry.logged_ms {
+            expiry.logged_ms = context.stream_time_ms;
+            let clock = Bytes::from_static(CLOCK);
+            expiry.list.borrow_mut().put(context, &clock, Some(Bytes::new()), expiry.logged_ms);
+        }
+        Ok(())
+    }
+}
+
+/// Where a row is listed.
+fn listed(at_ms: i64, key: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(TIME_BYTES + key.len());
+    bytes.put_i64(at_ms.max(0));
+    bytes.put_slice(key);
+    bytes.freeze()
+}

@@ -1,0 +1,407 @@
+//! A table whose updates wait in a buffer: for a time, or until their window is closed.
+//!
+//! The buffer is a store with a changelog. What waits lies there by when it is due and by key; where that cannot be
+//! told from the key, an index says it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use klamm_client::Headers;
+
+use super::buffered_format::Buffered;
+use super::ordered_store::{OrderedStore, Row};
+use super::store_spec::TaskStore;
+use super::table_reads::Show;
+use super::wiring::Flush;
+use super::{Change, Context, Lookup, TableChildren, TableProcessor};
+use crate::serde::Serde;
+use crate::store::StoreError;
+use crate::streams::error::TaskError;
+
+/// The first byte of the keys of what waits, and of the index.
+const SLOT: u8 = 0;
+const INDEX: u8 = 1;
+
+/// The row by whose time a buffer that is built from its changelog knows the stream time.
+const CLOCK: &[u8] = &[2];
+
+/// Before the key in a slot's key: the first byte, and when it is due.
+const KEY_AT: usize = 9;
+
+/// How many rows are taken from the buffer at a time.
+const PAGE_ROWS: usize = 256;
+
+/// Until when updates wait.
+pub(crate) enum Until<K> {
+    /// Until stream time is so much past the first update that waits.
+    Time(i64),
+    /// Until stream time is so much past the end of the key's window, which the function tells.
+    Close(i64, fn(&K) -> i64),
+}
+
+impl<K> Clone for Until<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Until<K> {}
+
+impl<K> Until<K> {
+    /// When the window of a key is closed.
+    fn close_ms(&self, key: &K) -> Option<i64> {
+        match self {
+            Self::Time(_) => None,
+            Self::Close(after_ms, end_of) => Some(end_of(key).saturating_add(*after_ms)),
+        }
+    }
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+    /// Whether what is due first leaves early; otherwise the application stops.
+    pub(crate) emits_early: bool,
+}
+
+/// How much waits, where that is bounded.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fill {
+    records: usize,
+    bytes: usize,
+}
+
+/// What suppressed tables and lookups through them know of the buffer.
+pub(crate) struct Buffer<K, V> {
+    pub(crate) store: Rc<RefCell<OrderedStore>>,
+    pub(crate) key: Arc<dyn Serde<K>>,
+    pub(crate) value: Arc<dyn Serde<V>>,
+    pub(crate) until: Until<K>,
+}
+
+impl<K, V> Clone for Buffer<K, V> {
+    fn clone(&self) -> Self {
+        let (store, key, value) = (Rc::clone(&self.store), Arc::clone(&self.key), Arc::clone(&self.value));
+        Self { store, key, value, until: self.until }
+    }
+}
+
+impl<K: 'static, V: 'static> Buffer<K, V> {
+    fn key_bytes(&self, context: &Context, key: &K) -> Result<Bytes, TaskError> {
+        let topic = context.topic(self.store.borrow().topic());
+        self.key.serialize(topic, key).map_err(|source| TaskError::unwritable(topic, source))
+    }
+
+    fn written(&self, context: &Context, value: &Option<V>) -> Result<Option<Bytes>, TaskError> {
+        let Some(value) = value.as_ref().filter(|value| !self.value.is_null(value)) else { return Ok(None) };
+        let topic = context.topic(self.store.borrow().topic());
+        let written = self.value.serialize(topic, value);
+        written.map(Some).map_err(|source| TaskError::unwritable(topic, source))
+    }
+
+    fn read(&self, context: &Context, bytes: Option<&Bytes>) -> Result<Option<V>, TaskError> {
+        let topic = context.topic(self.store.borrow().topic());
+        let read = bytes.map(|bytes| self.value.deserialize(topic, bytes)).transpose();
+        Ok(read.map_err(StoreError::Serde)?)
+    }
+
+    /// When what waits under a key is due, if something does.
+    fn due_ms(&self, key: &K, key_bytes: &[u8]) -> Result<Option<i64>, StoreError> {
+        if let Some(close_ms) = self.until.close_ms(key) {
+            return Ok(Some(close_ms));
+        }
+        let index = self.store.borrow().get(&index_key(key_bytes))?;
+        let due_ms = index.and_then(|row| row.value.first_chunk::<8>().copied());
+        Ok(due_ms.map(i64::from_be_bytes))
+    }
+
+    fn waiting(&self, due_ms: Option<i64>, key_bytes: &[u8]) -> Result<Option<Row>, StoreError> {
+        due_ms.map_or(Ok(None), |due_ms| self.store.borrow().get(&slot_key(due_ms, key_bytes)))
+    }
+}
+
+/// Holds the updates of a table back.
+pub(crate) struct Suppress<K, V> {
+    pub(crate) buffer: Buffer<K, V>,
+    pub(crate) bound: Option<Bound>,
+    pub(crate) operator: Arc<str>,
+    pub(crate) children: TableChildren<K, V>,
+    fill: Option<Fill>,
+    /// The stream time that the changelog knows, once it was asked.
+    logged_ms: Option<i64>,
+}
+
+impl<K: 'static, V: 'static> Suppress<K, V> {
+    pub(crate) fn new(
+        buffer: Buffer<K, V>,
+        bound: Option<Bound>,
+        operator: Arc<str>,
+        children: TableChildren<K, V>,
+    ) -> Self {
+        Self { buffer, bound, operator, children, fill: None, logged_ms: None }
+    }
+
+    /// Lets the new value wait.
+    fn hold(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        let key_bytes = self.buffer.key_bytes(context, key)?;
+        let new = self.buffer.written(context, change.new)?;
+        let due_ms = self.buffer.due_ms(key, &key_bytes)?;
+        let before = self.buffer.waiting(due_ms, &key_bytes)?;
+        if let Until::Close(..) = self.buffer.until
+            && new.is_none()
+        {
+            // A window that is gone before it closes: nobody heard of it.
+            if let Some(before) = before {
+                self.put(context, &before.key, None, timestamp_ms)?;
+            }
+            return Ok(());
+        }
+        let old = match &before {
+            // What was told last is what it was before the first update that waits.
+            Some(before) => Buffered::<2>::decode(before.value.clone())?.parts[1].clone(),
+            None => self.buffer.written(context, change.old)?,
+        };
+        let slot = match (self.buffer.until, due_ms) {
+            (_, Some(due_ms)) => slot_key(due_ms, &key_bytes),
+            (Until::Time(wait_ms) | Until::Close(wait_ms, _), None) => {
+                let due_ms = timestamp_ms.saturating_add(wait_ms);
+                let index = Some(Bytes::copy_from_slice(&due_ms.to_be_bytes()));
+                self.buffer.store.borrow_mut().put(context, &index_key(&key_bytes), index, timestamp_ms);
+                slot_key(due_ms, &key_bytes)
+            }
+        };
+        let waits = Buffered { parts: [new, old], headers: context.headers.clone() };
+        self.put(context, &slot, Some(waits.encode()), timestamp_ms)
+    }
+
+    fn put(
+        &mut self,
+        context: &mut Context,
+        slot: &Bytes,
+        value: Option<Bytes>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        if self.bound.is_some() {
+            let mut fill = self.fill()?;
+            if let Some(before) = self.buffer.store.borrow().get(slot)? {
+                fill.records = fill.records.saturating_sub(1);
+                fill.bytes = fill.bytes.saturating_sub(size_of_row(slot, &before.value));
+            }
+            if let Some(value) = &value {
+                fill.records += 1;
+                fill.bytes += size_of_row(slot, value);
+            }
+            self.fill = Some(fill);
+        }
+        self.logged_ms = self.logged_ms.max(Some(timestamp_ms));
+        self.buffer.store.borrow_mut().put(context, slot, value, timestamp_ms);
+        Ok(())
+    }
+
+    /// How much waits; counted when that is asked first, for a restore tells nothing of it.
+    fn fill(&self) -> Result<Fill, StoreError> {
+        if let Some(fill) = self.fill {
+            return Ok(fill);
+        }
+        let mut fill = Fill::default();
+        let mut from = vec![SLOT];
+        loop {
+            let page = self.buffer.store.borrow().page(&from, Some(&[INDEX]), PAGE_ROWS)?;
+            for row in &page {
+                fill.records += 1;
+                fill.bytes += size_of_row(&row.key, &row.value);
+            }
+            match page.last() {
+                Some(row) if page.len() == PAGE_ROWS => from = [&row.key[..], &[0]].concat(),
+                _ => return Ok(fill),
+            }
+        }
+    }
+
+    fn is_over(&self, bound: Bound) -> Result<bool, StoreError> {
+        let fill = self.fill()?;
+        Ok(fill.records > bound.records || fill.bytes > bound.bytes)
+    }
+
+    /// Lets go what is due at this stream time.
+    fn let_go(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let stream_time_ms = self.buffer.store.borrow_mut().observe(i64::MIN);
+        let after = slot_key(stream_time_ms.saturating_add(1), &[]);
+        loop {
+            let due = self.buffer.store.borrow().page(&[SLOT], Some(&after), PAGE_ROWS)?;
+            let is_last = due.len() < PAGE_ROWS;
+            for row in due {
+                self.tell(context, row, stream_time_ms)?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn mind_bound(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let Some(bound) = self.bound else { return Ok(()) };
+        while self.is_over(bound)? {
+            if !bound.emits_early {
+                let (operator, Bound { records, bytes, .. }) = (self.operator.to_string(), bound);
+                return Err(TaskError::BufferFull { operator, records, bytes });
+            }
+            let first = self.buffer.store.borrow().page(&[SLOT], Some(&[INDEX]), 1)?.pop();
+            let Some(row) = first else { return Ok(()) };
+            let stream_time_ms = self.buffer.store.borrow_mut().observe(i64::MIN);
+            self.tell(context, row, stream_time_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a row out and tells of it.
+    fn tell(&mut self, context: &mut Context, row: Row, stream_time_ms: i64) -> Result<(), TaskError> {
+        let key_bytes = row.key.slice(KEY_AT.min(row.key.len())..);
+        // At stream time, so that a store that is built from the changelog knows it, too.
+        self.put(context, &row.key, None, stream_time_ms)?;
+        if let Until::Time(_) = self.buffer.until {
+            let index = index_key(&key_bytes);
+            self.buffer.store.borrow_mut().put(context, &index, None, stream_time_ms);
+        }
+        let Buffered { parts: [new, old], headers } = Buffered::<2>::decode(row.value)?;
+        let new = self.buffer.read(context, new.as_ref())?;
+        let old = match self.children.want_old {
+            true => self.buffer.read(context, old.as_ref())?,
+            false => None,
+        };
+        let topic = context.topic(self.buffer.store.borrow().topic());
+        let key = self.buffer.key.deserialize(topic, &key_bytes).map_err(StoreError::Serde)?;
+        self.forward(context, &key, Change { old: &old, new: &new }, row.timestamp_ms, headers)
+    }
+
+    /// It is of no record that is in work: that one's headers and place are not its own.
+    fn forward(
+        &self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+        headers: Headers,
+    ) -> Result<(), TaskError> {
+        let headers = std::mem::replace(&mut context.headers, headers);
+        let place = context.place.take();
+        let told = self.children.update(context, key, change, timestamp_ms);
+        (context.headers, context.place) = (headers, place);
+        told
+    }
+}
+
+impl<K: 'static, V: 'static> TableProcessor<K, V> for Suppress<K, V> {
+    fn update(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        if self.logged_ms.is_none() {
+            self.logged_ms = Some(self.buffer.store.borrow().position().stream_time_ms);
+        }
+        self.buffer.store.borrow_mut().observe(timestamp_ms);
+        self.hold(context, key, change, timestamp_ms)?;
+        // Updates that a commit brings come in no order of time: what is due might be told, and changed by the next.
+        if !context.deduplicate {
+            self.let_go(context)?;
+        }
+        self.mind_bound(context)
+    }
+}
+
+/// Tells at the end of a flush what has become due in it.
+pub(crate) struct LetGo<K, V>(pub(crate) Rc<RefCell<Suppress<K, V>>>);
+
+impl<K: 'static, V: 'static> Flush for LetGo<K, V> {
+    fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        let mut suppress = self.0.borrow_mut();
+        suppress.let_go(context)?;
+        let mut store = suppress.buffer.store.borrow_mut();
+        let stream_time_ms = store.observe(i64::MIN);
+        if suppress.logged_ms.is_some_and(|logged_ms| stream_time_ms > logged_ms) {
+            store.put(context, &Bytes::from_static(CLOCK), Some(Bytes::new()), stream_time_ms);
+            drop(store);
+            suppress.logged_ms = Some(stream_time_ms);
+        }
+        Ok(())
+    }
+}
+
+/// A node that is also flushed.
+pub(crate) struct Suppressing<K, V>(pub(crate) Rc<RefCell<Suppress<K, V>>>);
+
+impl<K: 'static, V: 'static> TableProcessor<K, V> for Suppressing<K, V> {
+    fn update(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        self.0.borrow_mut().update(context, key, change, timestamp_ms)
+    }
+}
+
+/// Looks a row up as those know it who hear of the table through the buffer.
+pub(crate) struct SuppressLookup<K, V> {
+    pub(crate) buffer: Buffer<K, V>,
+    pub(crate) inner: Box<dyn Lookup<K, V>>,
+}
+
+impl<K: 'static, V: 'static> Lookup<K, V> for SuppressLookup<K, V> {
+    fn with(&self, context: &Context, key: &K, show: &mut dyn FnMut(Option<&V>)) -> Result<(), TaskError> {
+        self.with_sent(context, key, &mut |row| show(row.map(|(value, _)| value)))
+    }
+
+    fn with_sent(&self, context: &Context, key: &K, show: &mut Show<'_, V>) -> Result<(), TaskError> {
+        if self.buffer.key.is_null(key) {
+            show(None);
+            return Ok(());
+        }
+        let key_bytes = self.buffer.key_bytes(context, key)?;
+        let stream_time_ms = self.buffer.store.borrow_mut().observe(i64::MIN);
+        if self.buffer.until.close_ms(key).is_some_and(|close_ms| close_ms > stream_time_ms) {
+            show(None);
+            return Ok(());
+        }
+        let due_ms = self.buffer.due_ms(key, &key_bytes)?;
+        let Some(row) = self.buffer.waiting(due_ms, &key_bytes)? else {
+            return self.inner.with_sent(context, key, show);
+        };
+        let [_, old] = Buffered::<2>::decode(row.value)?.parts;
+        let old = self.buffer.read(context, old.as_ref())?;
+        // When it was told is not known any more.
+        show(old.as_ref().map(|old| (old, 0)));
+        Ok(())
+    }
+}
+
+/// Where what is due at this time waits.
+fn slot_key(due_ms: i64, key: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(KEY_AT + key.len());
+    bytes.put_u8(SLOT);
+    bytes.put_i64(due_ms.max(0));
+    bytes.put_slice(key);
+    bytes.freeze()
+}
+
+fn index_key(key: &[u8]) -> Bytes {
+    [&[INDEX], key].concat().into()
+}
+
+fn size_of_row(slot: &Bytes, value: &Bytes) -> usize {
+    slot.remaining() + value.remaining()
+}
