@@ -115,6 +115,10 @@ public class Judge {
                 .windowedBy(TimeWindows.ofSizeAndGrace(TEN, THREE)).aggregate(() -> "", kept()));
             case "suppress-close" -> windowed(grouped(b).windowedBy(TimeWindows.ofSizeAndGrace(TEN, THREE)).count(kept()).suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded())));
             case "suppress-time" -> b.<String, String>table("left").suppress(Suppressed.untilTimeLimit(FIVE, Suppressed.BufferConfig.maxRecords(3))).toStream().to("out");
+            case "versioned-lookup" -> left(b).leftJoin(versions(b, "right"), (x, y) -> x + "+" + y).to("out");
+            case "versioned-lookup-grace" -> left(b).leftJoin(versions(b, "right"), (x, y) -> x + "+" + y,
+                Joined.with(Serdes.String(), Serdes.String(), Serdes.String(), "waiting", THREE)).to("out");
+            case "versioned-table" -> versions(b, "left").toStream().to("out");
             case "punctuate" -> {
                 b.addStateStore(Stores.keyValueStoreBuilder(Stores.inMemoryKeyValueStore("latest"), Serdes.String(), Serdes.String()));
                 b.<String, String>stream("left").process(Latest::new, "latest").to("out");
@@ -140,6 +144,10 @@ public class Judge {
     static KStream<String, String> left(StreamsBuilder b) { return b.stream("left"); }
 
     static KStream<String, String> right(StreamsBuilder b) { return b.stream("right"); }
+
+    static KTable<String, String> versions(StreamsBuilder b, String topic) {
+        return b.table(topic, Materialized.as(Stores.persistentVersionedKeyValueStore("versions", Duration.ofHours(1))));
+    }
 
     static KGroupedStream<String, String> grouped(StreamsBuilder b) { return left(b).groupByKey(); }
 

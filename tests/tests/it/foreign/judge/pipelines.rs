@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use klamm::listener::BoxError;
 use klamm::streams::{
-    HoppingWindows, InRecord, JoinWindows, KGroupedStream, KStream, KTable, Processor, ProcessorContext,
-    Punctuation, PunctuationType, SessionWindows, SlidingWindows, StoreName, StoreRef, StreamsBuilder,
-    TumblingWindows, Windowed,
+    BufferLimit, Consumed, HoppingWindows, InRecord, JoinWindows, Joined, KGroupedStream, KStream, KTable,
+    Materialized, Processor, ProcessorContext, Punctuation, PunctuationType, SessionWindows, SlidingWindows,
+    StoreName, StoreRef, StreamsBuilder, Suppressed, TumblingWindows, Windowed,
 };
 
 use super::records::{Shape, Times};
@@ -59,7 +59,7 @@ const fn ordered(name: &'static str, shape: Shape, order: Order, build: fn(&mut 
     Pipeline { order, ..pipeline(name, shape, build) }
 }
 
-pub(super) static ALL: [Pipeline; 30] = [
+pub(super) static ALL: [Pipeline; 35] = [
     pipeline("word-count", STREAM, |streams| {
         let words =
             left(streams).flat_map_values(|line| line.split('-').map(str::to_owned).collect::<Vec<_>>());
@@ -218,6 +218,26 @@ pub(super) static ALL: [Pipeline; 30] = [
         let windows = TumblingWindows::of(TEN).grace(THREE);
         windowed(&all.windowed_by(windows).aggregate("all", String::new)).to("out");
     }),
+    pipeline("suppress-close", STREAM, |streams| {
+        let windows = grouped(streams).windowed_by(TumblingWindows::of(TEN).grace(THREE));
+        let told = windows.count("windows").suppress(Suppressed::until_window_closes("waiting"));
+        numbers(&windowed(&told));
+    }),
+    pipeline("suppress-time", TABLE, |streams| {
+        let wait = Suppressed::until_time_limit("waiting", FIVE);
+        let rows = streams.table::<String, String>("left");
+        rows.suppress(wait.emit_early_when_full(BufferLimit::records(3))).to_stream().to("out");
+    }),
+    pipeline("versioned-lookup", LOOK_UP, |streams| {
+        let rows = versions(streams, "right");
+        left(streams).left_join(&rows, |one, other| maybe(one, other)).to("out");
+    }),
+    pipeline("versioned-lookup-grace", LOOK_UP, |streams| {
+        let rows = versions(streams, "right");
+        let joined = Joined::default().grace("waiting", THREE);
+        left(streams).left_join_with(&rows, |one, other| maybe(one, other), joined).to("out");
+    }),
+    pipeline("versioned-table", TABLE, |streams| versions(streams, "left").to_stream().to("out")),
     pipeline("punctuate", STREAM, |streams| {
         let latest: StoreRef<String, String> = streams.key_value_store("latest");
         left(streams).process(move || Latest { rows: latest.clone() }).to("out");
@@ -278,6 +298,11 @@ fn grouped(streams: &mut StreamsBuilder) -> KGroupedStream<String, String> {
 
 fn tables(streams: &mut StreamsBuilder) -> (KTable<String, String>, KTable<String, String>) {
     (streams.table("left"), streams.table("right"))
+}
+
+fn versions(streams: &mut StreamsBuilder, topic: &str) -> KTable<String, String> {
+    let kept = Materialized::named("versions").versioned(Duration::from_secs(3_600));
+    streams.table_with(topic, Consumed::default(), kept)
 }
 
 fn windowed<V: 'static>(table: &KTable<Windowed<String>, V>) -> KStream<String, Option<V>> {
