@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use klamm::client::testing::Answer;
-use klamm::client::{ApiKey, Record, TopicPartition};
+use klamm::client::{ApiKey, IsolationLevel, Record, TopicPartition};
 use klamm::streams::{
     JoinWindows, SessionWindows, StreamsApp, StreamsBuilder, StreamsConfig, Topology, TopologyTestDriver,
     TumblingWindows, Windowed,
@@ -355,7 +355,7 @@ runs! {
 /// The records of one topic were processed while those of the other one, older ones among them, lay beside them.
 #[klamm::test]
 async fn what_becomes_visible_together_is_processed_in_the_order_of_its_time(kit: TestKit) {
-    const ROUNDS: i64 = 60;
+    const ROUNDS: i64 = 15;
     const RECORDS: i64 = 40;
     let pipeline = Pipeline::new(&kit).await;
     for topic in ["L", "R"] {
@@ -367,7 +367,13 @@ async fn what_becomes_visible_together_is_processed_in_the_order_of_its_time(kit
     left.left_join_within(&right, "both", near, |l, r: Option<&String>| format!("{l}+{r:?}")).to("echo");
     let app = streams.build().unwrap().start(pipeline.config(1).exactly_once()).await.unwrap();
     let mut producer = kit.client().producer().transactional_id("feeder").build().unwrap();
+    let both = ["L", "R"].map(|topic| TopicPartition::new(topic, 0));
+    let nothing: [TopicPartition; 0] = [];
+    let reader = kit.client().consumer().assign(nothing).isolation(IsolationLevel::ReadCommitted);
+    let reader = reader.start().await.unwrap();
     for round in 0..ROUNDS {
+        // The markers of a transaction are not written at once in both: nothing is read before they are.
+        kit.faults().always(ApiKey::Fetch, Answer::DisconnectBefore).disconnect();
         let transaction = producer.begin().await.unwrap();
         for number in 0..RECORDS {
             let at = round * 10_000 + number * 50;
@@ -378,6 +384,12 @@ async fn what_becomes_visible_together_is_processed_in_the_order_of_its_time(kit
             }
         }
         transaction.commit().await.unwrap();
+        // Each round leaves its records and a marker in both.
+        let ends = (round + 1) * (RECORDS + 1);
+        while reader.handle().end_offsets(&both).await.unwrap().values().any(|end| *end < ends) {
+            tokio::time::sleep(ms(1)).await;
+        }
+        kit.faults().behave();
         let all = u64::try_from((round + 1) * RECORDS * 2).unwrap();
         until(|| app.metrics().processed == all).await;
     }
