@@ -76,14 +76,15 @@ async fn streams_survive_blows_exactly_once_on_apache_kafka() {
 
 /// One broker that can be killed: ours, or Apache Kafka.
 enum Cluster {
-    Own { broker: BrokerProcess, data: tempfile::TempDir },
+    Own { broker: Box<BrokerProcess>, data: tempfile::TempDir },
     Apache(Kafka),
 }
 
 impl Cluster {
     async fn own() -> Self {
         let data = tempfile::tempdir().unwrap();
-        Self::Own { broker: BrokerProcess::start_with(data.path(), "127.0.0.1:0", SETTINGS).await, data }
+        let broker = BrokerProcess::start_with(data.path(), "127.0.0.1:0", SETTINGS).await;
+        Self::Own { broker: Box::new(broker), data }
     }
 
     fn address(&self) -> String {
@@ -99,7 +100,7 @@ impl Cluster {
             Self::Own { broker, data } => {
                 broker.kill().await;
                 let broker = BrokerProcess::start_with(data.path(), &address, SETTINGS).await;
-                Self::Own { broker, data }
+                Self::Own { broker: Box::new(broker), data }
             }
             Self::Apache(mut kafka) => {
                 kafka.kill(1).await;
