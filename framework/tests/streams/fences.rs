@@ -147,8 +147,8 @@ fn introduced(kit: &TestKit) -> usize {
     requests.filter(|request| request.transactional_id.is_some()).count()
 }
 
-/// Its tasks waited until the transaction of its earlier life had timed out, which nobody ended: it was to be ended with
-/// the first output of those tasks.
+/// Its tasks waited until the transaction of its earlier life had timed out, which nobody ended: it was to be ended
+/// with the first output of those tasks.
 #[klamm::test]
 async fn an_instance_takes_its_transactions_over_before_its_tasks_begin(kit: TestKit) {
     let pipeline = Pipeline::new(&kit).await;

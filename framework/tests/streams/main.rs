@@ -48,6 +48,8 @@ mod table_applications;
 mod table_joins;
 mod table_views;
 #[cfg(feature = "testing")]
+mod time_order;
+#[cfg(feature = "testing")]
 mod window_restores;
 mod windows;
 #[cfg(feature = "testing")]

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use klamm_client::{BatchRoom, Client, ConsumerRecord, IsolationLevel, NewTopic, Record, TopicPartition};
 use klamm_runtime::{Rng, SeededRng};
-use klamm_tests::{BrokerProcess, Signal, seed, signal};
+use klamm_tests::{Signal, seed, signal};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::cluster::Cluster;
 use crate::company::Kafka;
 use crate::foreign::java_jars;
 
@@ -54,12 +55,12 @@ impl Guarantee {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_survive_blows_at_least_once() {
-    survive(Cluster::own().await, Guarantee::AtLeastOnce).await;
+    survive(Cluster::own(SETTINGS).await, Guarantee::AtLeastOnce).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_survive_blows_exactly_once() {
-    survive(Cluster::own().await, Guarantee::ExactlyOnce).await;
+    survive(Cluster::own(SETTINGS).await, Guarantee::ExactlyOnce).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,50 +73,6 @@ async fn streams_survive_blows_at_least_once_on_apache_kafka() {
 async fn streams_survive_blows_exactly_once_on_apache_kafka() {
     let Some(jars) = java_jars("streams on Apache Kafka") else { return };
     survive(Cluster::Apache(Kafka::start(jars, 1, SETTINGS).await), Guarantee::ExactlyOnce).await;
-}
-
-/// One broker that can be killed: ours, or Apache Kafka.
-enum Cluster {
-    Own { broker: Box<BrokerProcess>, data: tempfile::TempDir },
-    Apache(Kafka),
-}
-
-impl Cluster {
-    async fn own() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let broker = BrokerProcess::start_with(data.path(), "127.0.0.1:0", SETTINGS).await;
-        Self::Own { broker: Box::new(broker), data }
-    }
-
-    fn address(&self) -> String {
-        match self {
-            Self::Own { broker, .. } => broker.bootstrap().to_owned(),
-            Self::Apache(kafka) => kafka.bootstrap(),
-        }
-    }
-
-    async fn killed_and_restarted(self) -> Self {
-        let address = self.address();
-        match self {
-            Self::Own { broker, data } => {
-                broker.kill().await;
-                let broker = BrokerProcess::start_with(data.path(), &address, SETTINGS).await;
-                Self::Own { broker: Box::new(broker), data }
-            }
-            Self::Apache(mut kafka) => {
-                kafka.kill(1).await;
-                kafka.restart(1).await;
-                Self::Apache(kafka)
-            }
-        }
-    }
-
-    fn log(&self) -> String {
-        match self {
-            Self::Own { broker, .. } => broker.log(),
-            Self::Apache(_) => String::new(),
-        }
-    }
 }
 
 /// What happens to an instance, or to the broker.
@@ -164,7 +121,7 @@ async fn survive(mut cluster: Cluster, guarantee: Guarantee) {
                 sleep(PAUSE).await;
                 signal(instances[index].id(), Signal::CONT);
             }
-            Blow::KillBroker => cluster = cluster.killed_and_restarted().await,
+            Blow::KillBroker => cluster = cluster.killed_and_restarted(SETTINGS).await,
             Blow::Guest => guest = Some(start(INSTANCES)),
         }
         if blow != Blow::Guest
@@ -183,9 +140,7 @@ async fn survive(mut cluster: Cluster, guarantee: Guarantee) {
     for mut instance in instances {
         instance.kill().await;
     }
-    if let Cluster::Own { broker, .. } = cluster {
-        broker.stop(Duration::from_secs(10)).await;
-    }
+    cluster.stop().await;
 }
 
 /// Waits until nothing is missing.
