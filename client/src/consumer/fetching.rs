@@ -191,7 +191,7 @@ impl Fetching {
             let bytes = self.allowance(partitions, &one, room, left);
             left -= 1;
             if let Some(bytes) = bytes {
-                one.wanted.iter().for_each(|wanted| partitions.begin(&wanted.ask));
+                one.wanted.iter().for_each(|wanted| partitions.begin(&wanted.ask, one.way.line));
                 fetches.push(self.fetch(one, bytes, now));
             }
         }
@@ -457,9 +457,10 @@ impl Fetching {
 /// What the answers to fetches mean for a partition.
 impl Partitions {
     /// A fetch of this partition is on its way.
-    fn begin(&mut self, ask: &Ask) {
+    fn begin(&mut self, ask: &Ask, line: Line) {
         if let Some(partition) = self.current(&ask.partition, &ask.cell) {
             partition.position.ask();
+            partition.is_new &= line == Line::Prompt;
         }
     }
 

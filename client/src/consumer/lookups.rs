@@ -33,8 +33,8 @@ pub(super) struct Wanted {
     pub(super) peek_at: Option<Instant>,
     /// When it last brought records: who waited longest goes first.
     pub(super) served: u64,
-    /// Whether an answer told where its records end.
-    pub(super) end_is_known: bool,
+    /// Whether no fetch in a session has asked for it since it was assigned, and no answer told where its records end.
+    pub(super) is_new: bool,
 }
 
 /// What is to be asked now.
@@ -129,7 +129,7 @@ impl Partitions {
                 topic_id: known.topic_id,
                 peek_at: partition.position.peek_at(),
                 served: partition.served,
-                end_is_known: partition.high_watermark.is_some(),
+                is_new: partition.is_new && partition.high_watermark.is_none(),
             }),
             Step::Recreated => return self.recreated(name, now),
         }

@@ -128,6 +128,8 @@ pub(super) struct Partition {
     /// About to go: nothing is fetched or handed out any more.
     leaving: bool,
     pub(super) high_watermark: Option<i64>,
+    /// No fetch in a session has asked for it yet.
+    pub(super) is_new: bool,
     /// When it last brought records, counted in answers.
     pub(super) served: u64,
 }
@@ -144,6 +146,7 @@ impl Partition {
             held,
             leaving: false,
             high_watermark: None,
+            is_new: true,
             served: 0,
         }
     }

@@ -53,8 +53,7 @@ impl Session {
         }
         // A partition that was given up and came back between two requests: of one that has nothing new, the broker has
         // told everything, and nobody here knows it.
-        let is_back =
-            |wanted: &Wanted| !wanted.end_is_known && self.remembered.contains_key(&wanted.ask.partition);
+        let is_back = |wanted: &Wanted| wanted.is_new && self.remembered.contains_key(&wanted.ask.partition);
         if wanted.iter().any(is_back) {
             self.uncertain();
         }
@@ -147,7 +146,7 @@ mod tests {
             topic_id: Uuid::from_u128(topic_id),
             peek_at: None,
             served: 0,
-            end_is_known: true,
+            is_new: false,
         }
     }
 
@@ -230,7 +229,7 @@ mod tests {
     fn a_partition_that_came_back_is_told_of() {
         let mut session = Session::default();
         let (a, b) = (wanted(0, 5, 1, 9), wanted(1, 5, 1, 9));
-        let back = Wanted { end_is_known: false, ..a.clone() };
+        let back = Wanted { is_new: true, ..a.clone() };
         assert_eq!(next(&mut session, &[back.clone(), b.clone()]), (0, 0, vec![0, 1], vec![]));
         session.answered(77);
         assert_eq!(next(&mut session, &[a.clone(), b.clone()]), (77, 1, vec![], vec![]));

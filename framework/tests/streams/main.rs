@@ -51,6 +51,8 @@ mod table_joins;
 mod table_views;
 mod versions;
 #[cfg(feature = "testing")]
+mod time_order;
+#[cfg(feature = "testing")]
 mod window_restores;
 mod windows;
 #[cfg(feature = "testing")]

@@ -70,7 +70,7 @@ impl Pipeline {
             let mut reader = reader.isolation(IsolationLevel::ReadCommitted).start().await.unwrap();
             let end =
                 reader.handle().end_offsets(std::slice::from_ref(&partition)).await.unwrap()[&partition];
-            while reader.handle().position(&partition).is_none_or(|position| position < end) {
+            while end > 0 && reader.handle().position(&partition).is_none_or(|position| position < end) {
                 let batch = reader.next_batch_within(|_| klamm::client::BatchRoom::UNLIMITED).await;
                 found.extend(batch.unwrap().unwrap().records);
             }

@@ -19,8 +19,10 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+type Harm = (&'static str, fn(&Path));
+
 /// What may have happened to a file.
-const HARMS: [(&str, fn(&Path)); 5] = [
+const HARMS: [Harm; 5] = [
     ("is gone", |file| std::fs::remove_file(file).unwrap()),
     ("is empty", |file| std::fs::write(file, "").unwrap()),
     ("is cut in half", |file| {

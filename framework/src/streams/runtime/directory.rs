@@ -98,45 +98,25 @@ fn write_over(file: &mut File, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Reads the name, or gives one and keeps it. The file says which file it is: the name in a copy is that of another
-/// instance, and both would fence each other's transactions again and again.
+/// Reads the name, or gives one and keeps it.
 fn process_id(path: &Path) -> std::io::Result<Arc<str>> {
     let file = path.join(PROCESS_ID);
-    let (found, this_file) = match File::open(&file) {
-        Ok(mut opened) => {
-            let mut found = Vec::new();
-            opened.read_to_end(&mut found)?;
-            (String::from_utf8_lossy(&found).into_owned(), file_number(&opened)?)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Default::default(),
+    let found = match std::fs::read_to_string(&file) {
+        Ok(found) => found.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
-    let (name, of_file) = found.trim().split_once(' ').unwrap_or((found.trim(), ""));
     // A crash may have left half of it; nothing was named with that.
-    let whole =
-        name.len() == NAME_CHARS && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if whole && of_file == this_file {
-        return Ok(name.into());
+    if found.len() == NAME_CHARS && found.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    {
+        return Ok(found.into());
     }
-    // An earlier version wrote the name alone.
-    let name = match whole && of_file.is_empty() {
-        true => name.to_owned(),
-        false => Uuid::from_random(SeededRng::from_os().next_u128()).to_string(),
-    };
+    let name = Uuid::from_random(SeededRng::from_os().next_u128()).to_string();
     let fresh = path.join(format!("{PROCESS_ID}.new"));
-    let mut written = File::create(&fresh)?;
-    write!(written, "{name} {}", file_number(&written)?)?;
-    written.sync_all()?;
+    std::fs::write(&fresh, &name)?;
+    File::open(&fresh)?.sync_all()?;
     std::fs::rename(&fresh, &file)?;
     Ok(name.into())
-}
-
-/// What tells a file from its copies, where the system says it.
-fn file_number(file: &File) -> std::io::Result<String> {
-    #[cfg(unix)]
-    return Ok(std::os::unix::fs::MetadataExt::ino(&file.metadata()?).to_string());
-    #[cfg(not(unix))]
-    return file.metadata().map(|_| "0".to_owned());
 }
 
 /// A random id as text: 22 characters of base 64.

@@ -16,9 +16,9 @@
 //! - `lag`: what is left to process. `stores`: queries.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
-//! offsets, then writes the stores together with the changelog offsets they lead to. A crash before the offsets repeats work; one after them
-//! leaves stores that are behind their changelogs and are restored from there. Nothing is lost in between. Nothing
-//! leaves a member that its group may have gone on without.
+//! offsets, then writes the stores together with the changelog offsets they lead to. A crash before the offsets repeats
+//! work; one after them leaves stores that are behind their changelogs and are restored from there. Nothing is lost in
+//! between. Nothing leaves a member that its group may have gone on without.
 //!
 //! Exactly once: outputs, changelog records and offsets are one transaction; the stores follow it. Whatever ends a
 //! transaction otherwise, or a member's time in its group, drops what the tasks hold: they begin again from the last

@@ -39,6 +39,11 @@ pub(super) async fn serve(shared: Arc<Shared>, name: String, mut incoming: mpsc:
         Ok(line) => line,
         Err(error) => return shared.fail(error.into()),
     };
+    // An earlier life of this instance may have left one open, whose end its tasks wait for: not only with the first
+    // output, which comes after that.
+    if let Err(error) = line.settle().await {
+        return shared.fail(error);
+    }
     while let Some(message) = incoming.recv().await {
         match line.from(message, &mut incoming).await {
             ControlFlow::Continue(None) => {}

@@ -9,12 +9,14 @@
 //! damage.rs   files that were damaged between two runs
 //! exactly_once.rs  a copier that works in transactions, kill after kill
 //! transactional.rs  processes with a transactional listener, kill after kill
+//! cluster.rs  a broker to be killed, ours or Apache Kafka
 //! streams.rs  instances of a streams application, killed, paused and without their disks
 //! replays.rs  a replay of dead letters, kill after kill
 //! ```
 
 mod busy;
 mod clients;
+mod cluster;
 mod damage;
 mod exactly_once;
 mod kills;

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use klamm_client::{BatchRoom, Client, ConsumerRecord, IsolationLevel, NewTopic, Record, TopicPartition};
 use klamm_runtime::{Rng, SeededRng};
-use klamm_tests::{BrokerProcess, Signal, seed, signal};
+use klamm_tests::{Signal, seed, signal};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+use super::cluster::Cluster;
+use crate::company::Kafka;
+use crate::foreign::java_jars;
 
 /// Blows in one run; `make soak streams` makes many runs.
 const ROUNDS: u64 = 6;
@@ -51,12 +55,24 @@ impl Guarantee {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_survive_blows_at_least_once() {
-    survive(Guarantee::AtLeastOnce).await;
+    survive(Cluster::own(SETTINGS).await, Guarantee::AtLeastOnce).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_survive_blows_exactly_once() {
-    survive(Guarantee::ExactlyOnce).await;
+    survive(Cluster::own(SETTINGS).await, Guarantee::ExactlyOnce).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_survive_blows_at_least_once_on_apache_kafka() {
+    let Some(jars) = java_jars("streams on Apache Kafka") else { return };
+    survive(Cluster::Apache(Kafka::start(jars, 1, SETTINGS).await), Guarantee::AtLeastOnce).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_survive_blows_exactly_once_on_apache_kafka() {
+    let Some(jars) = java_jars("streams on Apache Kafka") else { return };
+    survive(Cluster::Apache(Kafka::start(jars, 1, SETTINGS).await), Guarantee::ExactlyOnce).await;
 }
 
 /// What happens to an instance, or to the broker.
@@ -72,12 +88,10 @@ enum Blow {
 
 const BLOWS: [Blow; 5] = [Blow::Kill, Blow::KillAndLoseDisk, Blow::Pause, Blow::KillBroker, Blow::Guest];
 
-async fn survive(guarantee: Guarantee) {
+async fn survive(mut cluster: Cluster, guarantee: Guarantee) {
     let rng = SeededRng::new(seed(20_261_124));
-    let data = tempfile::tempdir().unwrap();
     let states = tempfile::tempdir().unwrap();
-    let mut broker = BrokerProcess::start_with(data.path(), "127.0.0.1:0", SETTINGS).await;
-    let address = broker.bootstrap().to_owned();
+    let address = cluster.address();
     let client = Client::connect(&address).await.unwrap();
     let topics = ["input", "echo", "totals"].map(|name| NewTopic::new(name).partitions(PARTITIONS));
     client.admin().create_topics(&topics).await.unwrap();
@@ -107,10 +121,7 @@ async fn survive(guarantee: Guarantee) {
                 sleep(PAUSE).await;
                 signal(instances[index].id(), Signal::CONT);
             }
-            Blow::KillBroker => {
-                broker.kill().await;
-                broker = BrokerProcess::start_with(data.path(), &address, SETTINGS).await;
-            }
+            Blow::KillBroker => cluster = cluster.killed_and_restarted(SETTINGS).await,
             Blow::Guest => guest = Some(start(INSTANCES)),
         }
         if blow != Blow::Guest
@@ -120,27 +131,27 @@ async fn survive(guarantee: Guarantee) {
         }
         instances.iter_mut().for_each(Instance::lives);
     }
-    settle(&client, guarantee, fed, &broker).await;
+    settle(&client, guarantee, fed, &cluster).await;
     // Whatever somebody still holds back comes too late to count.
     sleep(PAUSE).await;
     instances.iter_mut().for_each(Instance::lives);
     let found = Found::read(&client, guarantee.isolation()).await;
-    assert_eq!(found.check(guarantee, fed), Ok(0), "in the end\n{}", broker.log());
+    assert_eq!(found.check(guarantee, fed), Ok(0), "in the end\n{}", cluster.log());
     for mut instance in instances {
         instance.kill().await;
     }
-    broker.stop(Duration::from_secs(10)).await;
+    cluster.stop().await;
 }
 
 /// Waits until nothing is missing.
-async fn settle(client: &Client, guarantee: Guarantee, fed: u64, broker: &BrokerProcess) {
+async fn settle(client: &Client, guarantee: Guarantee, fed: u64, cluster: &Cluster) {
     let began = Instant::now();
     loop {
         let found =
             timeout(STEP, Found::read(client, guarantee.isolation())).await.expect("reading to the end");
-        match found.check(guarantee, fed).unwrap_or_else(|wrong| panic!("{wrong}\n{}", broker.log())) {
+        match found.check(guarantee, fed).unwrap_or_else(|wrong| panic!("{wrong}\n{}", cluster.log())) {
             0 => break,
-            missing => assert!(began.elapsed() < STEP, "{missing} are missing\n{}", broker.log()),
+            missing => assert!(began.elapsed() < STEP, "{missing} are missing\n{}", cluster.log()),
         }
         sleep(Duration::from_millis(500)).await;
     }
