@@ -37,6 +37,9 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const BACKGROUND_JOBS: i32 = 2;
 const LOG_FILES_KEPT: usize = 2;
 const DEFAULT_BUDGET_BYTES: usize = 128 * 1024 * 1024;
+/// The part of the budget for what the engine does not count: buffers of compactions, open files, what an allocator
+/// leaves over.
+const UNCOUNTED_SHARE: usize = 5;
 /// The part of the budget that stores on disk keep, whatever others take.
 const LEAST_SHARE: usize = 4;
 /// Changes that are worth telling the block cache, which evicts under a lock.
@@ -60,7 +63,7 @@ pub struct StoreMemory {
 impl StoreMemory {
     /// A budget of `budget_bytes` for everything together; a third of it at most for unflushed writes.
     pub fn new(budget_bytes: usize) -> Self {
-        let cache = Cache::new_lru_cache(budget_bytes);
+        let cache = Cache::new_lru_cache(budget_bytes - budget_bytes / UNCOUNTED_SHARE);
         let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             budget_bytes / WRITE_BUFFER_SHARE,
             false,
@@ -125,7 +128,8 @@ impl Lent {
         all.fetch_add(bytes, Ordering::Relaxed);
         let lent = all.fetch_sub(before, Ordering::Relaxed).saturating_sub(before);
         let budget = self.memory.budget_bytes;
-        self.memory.cache.clone().set_capacity(budget.saturating_sub(lent).max(budget / LEAST_SHARE));
+        let left = budget.saturating_sub(budget / UNCOUNTED_SHARE + lent);
+        self.memory.cache.clone().set_capacity(left.max(budget / LEAST_SHARE));
     }
 }
 

@@ -148,6 +148,29 @@ async fn a_restart_goes_on_from_its_state() {
     .await;
 }
 
+/// A commit of more rows than a thread writes at a time: the store has all of them when the application has caught up,
+/// and when it is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rows_of_a_commit_are_all_written() {
+    const WORDS: usize = 30_000;
+    within("many rows", async {
+        let cluster = Cluster::with_topics(&[("lines", 2), ("word-counts", 1)]).await;
+        let line = |line: usize| (0..10).map(|n| format!("w{}", 10 * line + n)).collect::<Vec<_>>().join(" ");
+        let config = || cluster.config("wc").commit_interval(Duration::from_secs(30));
+        for round in 1..=2 {
+            let app = word_count().start(config()).await.unwrap();
+            cluster.lines((0..WORDS / 10).map(line)).await;
+            app.caught_up().await.unwrap();
+            let counts = app.store::<String, i64>("counts").unwrap().all().await.unwrap();
+            assert_eq!(counts.len(), WORDS);
+            assert!(counts.iter().all(|(_, count)| *count == round), "not all of round {round}");
+            assert_eq!(app.metrics().restored, 0, "a clean close leaves nothing to restore");
+            app.close().await.unwrap();
+        }
+    })
+    .await;
+}
+
 fn wipe(directory: &Path) {
     std::fs::remove_dir_all(directory).unwrap();
 }

@@ -94,6 +94,14 @@ impl<V> HotRows<V> {
         before.inspect(|row| self.value_bytes -= row.bytes)
     }
 
+    /// Takes a row from its place.
+    pub(super) fn remove(&mut self, hash: u32, address: Address) -> Option<HotRow<V>> {
+        let place = self.place(hash);
+        let row = self.places.get_mut(place)?.row.take_if(|row| row.address == address)?;
+        self.value_bytes -= row.bytes;
+        Some(row)
+    }
+
     /// Takes note of what a row takes in memory.
     pub(super) fn measured(&mut self, hash: u32, address: Address, bytes: usize) {
         let Some(row) = self.get(hash, address) else { return };

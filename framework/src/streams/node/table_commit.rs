@@ -10,9 +10,6 @@ use super::{StoreLayout, TaskStore, TopicId, row_format};
 use crate::store::{Batch, Position, StateStore, StoreError, WindowLayout};
 use crate::streams::incoming::Incoming;
 
-/// The part of the budget that decoded rows may take.
-const HOT_SHARE: usize = 8;
-
 impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
     fn name(&self) -> &Arc<str> {
         &self.name
@@ -95,10 +92,9 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
 
     fn shrink(&mut self) {
         self.note_held();
-        let limit = self.share.budget_bytes() / HOT_SHARE;
         let fair = self.share.fair_bytes();
         // Rows that wait are written back when they are forwarded, and can be given up after that.
-        if (self.hot.held_bytes() > limit || self.hot.is_crowded()) && self.cache.unsent() == 0 {
+        if (self.is_hot_full() || self.hot.is_crowded()) && self.cache.unsent() == 0 {
             for row in self.hot.clear() {
                 self.cache.hold(row.address, false);
             }

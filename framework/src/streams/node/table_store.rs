@@ -16,6 +16,8 @@ use crate::store::{Position, Stamped, StateStore, StoreError};
 use crate::streams::cache::{Address, CacheBudget, EntryCache, Share};
 use crate::streams::error::TaskError;
 
+/// The part of the budget that decoded rows may take.
+const HOT_SHARE: usize = 8;
 /// What lists need for an uncommitted row.
 const LISTED_BYTES: usize = 3 * size_of::<Address>();
 
@@ -148,7 +150,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         row.sent = sent;
         row.headers = if context.deduplicate { own_headers(&context.headers) } else { None };
         match found {
-            Some(address) if self.keeps_decoded && self.hot.wants(hash) => {
+            Some(address) if self.keeps_decoded && !self.is_hot_full() && self.hot.wants(hash) => {
                 let at = RowAt { hash, address };
                 self.touch(context, at);
                 (row.dirty, row.unsent) = (true, context.deduplicate);
@@ -188,10 +190,16 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         if is_new || is_unlisted {
             self.touch(context, at);
         }
-        if is_due {
-            return Ok(self.write_back(context.topic(self.topic), at).map_err(StoreError::Serde)?);
+        if !is_due {
+            return Ok(at);
         }
-        Ok(at)
+        let written = self.write_back(context.topic(self.topic), at).map_err(StoreError::Serde)?;
+        self.grew(context, at.address, written.address);
+        if self.is_hot_full() {
+            let row = self.hot.remove(written.hash, written.address);
+            self.cool(context.topic(self.topic), row)?;
+        }
+        Ok(written)
     }
 
     /// Keeps a changed row as bytes.
@@ -210,7 +218,9 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         let address = match found {
             Some(address) => {
                 self.touch(context, RowAt { hash, address });
-                self.cache.set(hash, address, &self.scratch)
+                let set = self.cache.set(hash, address, &self.scratch);
+                self.grew(context, address, set);
+                set
             }
             None => {
                 let room = self.share.room_bytes().saturating_sub(self.hot.held_bytes());
@@ -228,6 +238,18 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         if self.cache.touch(at.address, context.deduplicate) {
             context.uncommitted_bytes += self.cache.slot_bytes(at.address) + LISTED_BYTES;
         }
+    }
+
+    /// Takes note of what a row takes that needed a larger slot.
+    fn grew(&self, context: &mut Context, from: Address, to: Address) {
+        if from != to {
+            context.uncommitted_bytes += self.cache.slot_bytes(to);
+        }
+    }
+
+    /// Whether decoded rows take as much as they may.
+    pub(super) fn is_hot_full(&self) -> bool {
+        self.hot.held_bytes() > self.share.budget_bytes() / HOT_SHARE
     }
 
     /// Gives the cache what a decoded row is by now.
