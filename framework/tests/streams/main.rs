@@ -7,6 +7,9 @@
 mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
+mod calls;
+#[cfg(feature = "testing")]
+mod calls_running;
 mod cogroups;
 mod describe;
 mod errors;
@@ -19,6 +22,7 @@ mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
+mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
 mod processors;

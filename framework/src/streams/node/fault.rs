@@ -409,10 +409,10 @@ impl Error for UserError {
 
 /// A panic of what is the user's.
 #[derive(Debug)]
-struct Panicked(String);
+pub(super) struct Panicked(String);
 
 impl Panicked {
-    fn of(panic: Box<dyn Any + Send>) -> Self {
+    pub(super) fn of(panic: Box<dyn Any + Send>) -> Self {
         let text =
             panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
         let text = text.unwrap_or("no message").to_owned();

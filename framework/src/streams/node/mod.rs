@@ -1,7 +1,9 @@
 //! Processors: what runs inside a task. Typed from source to sink; types are erased only while a task is put together.
 
 mod aggregate;
+mod async_step;
 mod buffered_format;
+mod calls;
 mod change_format;
 mod context;
 mod expiry;
@@ -10,7 +12,9 @@ mod foreign_key;
 mod global;
 mod graceful_join;
 mod grouped_table;
+mod in_flight;
 mod join;
+mod local_calls;
 mod murmur3;
 mod ordered_store;
 mod processor;
@@ -43,6 +47,8 @@ use klamm_client::Headers;
 use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold};
+pub(crate) use async_step::{AsyncStep, CallSettings, Calling, Give, MakeCall};
+pub(crate) use calls::{Arrivals, Spawn};
 pub use context::Dropped;
 pub(crate) use context::{AskPartitionCount, Context};
 pub(crate) use fault::{
@@ -52,7 +58,9 @@ pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSourc
 pub(crate) use global::{GlobalJoin, GlobalRows};
 pub(crate) use graceful_join::GracefulJoin;
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
+pub(crate) use in_flight::InFlight;
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
+pub(crate) use local_calls::LocalCalls;
 pub(crate) use ordered_store::{ListTime, OrderedStore};
 pub use processor::ProcessorContext;
 pub(crate) use processor::ProcessorStep;

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
-    RoutedTopics, Source, StoreCodec, StoreLayout, StoreSpec, TableChild, TableChildren, TableProcessor,
-    TableStore, TaskStore, TopicId, VersionedReader, VersionedRows,
+    Arrivals, Boundary, Calling, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime,
+    OrderedStore, Processor, RoutedTopics, Source, StoreCodec, StoreLayout, StoreSpec, TableChild,
+    TableChildren, TableProcessor, TableStore, TaskStore, TopicId, VersionedReader, VersionedRows,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
@@ -167,6 +167,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    pub(crate) calling: Vec<Rc<RefCell<dyn Calling>>>,
+    pub(crate) arrivals: Arc<Arrivals>,
 }
 
 impl<'a> Wiring<'a> {
@@ -187,6 +189,8 @@ impl<'a> Wiring<'a> {
             stores: Vec::new(),
             flushing: Vec::new(),
             punctuating: Vec::new(),
+            calling: Vec::new(),
+            arrivals: Arc::default(),
         }
     }
 
