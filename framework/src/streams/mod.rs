@@ -3,9 +3,9 @@
 //! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is
 //! data. A topology runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
 //!
-//! - `builder`, `stream`, `stateless`, `fallible`, `asynchronous`, `outlets`, `branch`, `options`: streams. `grouped`, `windowed`,
-//!   `session_windowed`, `cogrouped`, `windows`: aggregations. `table` and its siblings: tables. `stream_join`: streams
-//!   with streams. `processor`: steps of one's own.
+//! - `builder`, `stream`, `stateless`, `fallible`, `asynchronous`, `outlets`, `branch`, `options`: streams.
+//!   `grouped`, `windowed`, `session_windowed`, `cogrouped`, `windows`: aggregations. `table` and its siblings,
+//!   `suppress`: tables. `stream_join`: streams with streams. `processor`: steps of one's own.
 //! - `policy`, `on_error`, `stamps`, `routing`: what an operator does with records that fail, how records get their
 //!   time, where they go.
 //! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.

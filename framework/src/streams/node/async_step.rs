@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use klamm_client::Headers;
 
+use super::calling::Calling;
 use super::calls::{Arrivals, Given, Patience, Ticket, attempts};
 use super::fault::post;
 use super::in_flight::InFlight;
@@ -30,17 +31,6 @@ pub(crate) struct CallSettings {
     pub(crate) max_in_flight: usize,
     pub(crate) by_key: bool,
     pub(crate) timeout: Duration,
-}
-
-/// What a task asks of its asynchronous operators.
-pub(crate) trait Calling {
-    /// Goes on with a record whose call has ended.
-    fn arrive(&mut self, context: &mut Context, number: u64, given: Given) -> Result<(), TaskError>;
-    /// Whether no more records may come.
-    fn is_full(&self) -> bool;
-    fn is_empty(&self) -> bool;
-    /// The first offset of a topic that is not finished.
-    fn lowest(&self, topic: TopicId) -> Option<i64>;
 }
 
 /// An asynchronous operator.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::fault::Panicked;
+use super::panicked::Panicked;
 use crate::listener::BoxError;
 
 /// What a call gave; its operator knows the type.

@@ -3,6 +3,8 @@
 mod aggregate;
 mod async_step;
 mod buffered_format;
+mod called;
+mod calling;
 mod calls;
 mod change_format;
 mod context;
@@ -17,6 +19,7 @@ mod join;
 mod local_calls;
 mod murmur3;
 mod ordered_store;
+mod panicked;
 mod processor;
 mod processor_store;
 mod record_context;
@@ -29,11 +32,13 @@ mod stateless;
 mod stream_join;
 mod subscription_format;
 mod suppress;
+mod suppress_buffer;
 mod table;
 mod table_join;
 mod table_store;
 mod table_views;
 mod versioned;
+mod versioned_rows;
 mod window_table;
 mod windowed;
 mod wiring;
@@ -47,7 +52,8 @@ use klamm_client::Headers;
 use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold};
-pub(crate) use async_step::{AsyncStep, CallSettings, Calling, Give, MakeCall};
+pub(crate) use async_step::{AsyncStep, CallSettings, Give, MakeCall};
+pub(crate) use calling::Calling;
 pub(crate) use calls::{Arrivals, Spawn};
 pub use context::Dropped;
 pub(crate) use context::{AskPartitionCount, Context};
@@ -75,14 +81,14 @@ pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
 pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
-pub(crate) use suppress::{Bound, Buffer, LetGo, Suppress, SuppressLookup, Suppressing, Until};
+pub(crate) use suppress::{Bound, LetGo, Suppress, Suppressing};
+pub(crate) use suppress_buffer::{Buffer, SuppressLookup, Until};
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::{StoreCodec, StoreLayout, StoreSpec, TableStore, TaskStore};
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
-pub(crate) use versioned::{
-    MaterializeVersions, VersionedReader, VersionedRows, VersionedSource, VersionedTable,
-};
+pub(crate) use versioned::{MaterializeVersions, VersionedReader, VersionedSource, VersionedTable};
+pub(crate) use versioned_rows::VersionedRows;
 pub(crate) use window_table::{Emit, WindowTable};
 pub(crate) use windowed::{AlignedAggregate, AlignedFinal, Entrance};
 pub(crate) use wiring::{

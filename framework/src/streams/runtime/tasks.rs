@@ -195,8 +195,8 @@ impl Worker {
     }
 }
 
-/// Lets asynchronous calls run where the application was started; they end with the task. One that comes back wakes the
-/// thread.
+/// Lets asynchronous calls run where the application was started; they end with the task. One that comes back wakes
+/// the thread.
 fn call_on_runtime(shared: &Shared, task: &mut Task) {
     let (runtime, calls) = (shared.runtime.clone(), Tasks::new());
     task.context_mut().spawn = Some(Box::new(move |call| {
@@ -209,8 +209,8 @@ fn call_on_runtime(shared: &Shared, task: &mut Task) {
     }
 }
 
-/// Topics that match a pattern come with their first partition. One that has no partition of this number, because it has
-/// fewer than others of the sub-topology, is not waited for.
+/// Topics that match a pattern come with their first partition. One that has no partition of this number, because it
+/// has fewer than others of the sub-topology, is not waited for.
 fn take_up(task: &mut Task, flows: &[Arc<Flow>]) {
     flows.iter().for_each(|flow| task.take_up(flow.topic, &flow.partition.topic));
     let has_flow = |topic: &TopicId| flows.iter().any(|flow| flow.topic == *topic);

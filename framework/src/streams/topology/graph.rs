@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use klamm_client::OffsetReset;
 
-use super::pattern::Pattern;
+use super::topic_pattern::Pattern;
 use crate::serde::{Bytes, BytesSerde, Serde};
 use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;

@@ -8,6 +8,7 @@ mod fingerprint;
 mod graph;
 mod partitions;
 mod pattern;
+mod topic_pattern;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub use fingerprint::{Fingerprint, Migration, Orphan};
 pub(crate) use graph::{Graph, NodeId, NodeKind, TopicName};
 pub use partitions::PartitionError;
 pub(crate) use partitions::{PartitionPlan, plan_partitions};
-pub(crate) use pattern::{Pattern, is_internal};
+pub(crate) use topic_pattern::{Pattern, is_internal};
 
 /// What an application does, as data: built by [`StreamsBuilder`](crate::streams::StreamsBuilder), run by
 /// [`start`](Topology::start), or by [`TopologyTestDriver`](crate::streams::TopologyTestDriver) without a broker.

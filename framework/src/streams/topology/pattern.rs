@@ -1,42 +1,12 @@
-//! Sources of all topics whose names match: which topics those are, and what such a source cannot feed.
+//! Sources of all topics whose names match: what such a source cannot feed, and who reads a topic that has come.
 
-use std::fmt;
 use std::sync::Arc;
 
-use regex_lite::Regex;
-
 use super::graph::{Graph, NodeId, TopicName};
+use super::topic_pattern::{Pattern, is_internal};
 use super::{SubTopology, TopologyInner};
 use crate::streams::error::TopologyError;
 use crate::streams::node::TopicId;
-
-/// A regular expression that the whole name of a topic matches.
-#[derive(Clone)]
-pub(crate) struct Pattern {
-    pub(crate) text: Arc<str>,
-    regex: Regex,
-}
-
-impl Pattern {
-    pub(crate) fn new(text: &str) -> Result<Self, TopologyError> {
-        let whole = Regex::new(&format!("^(?:{text})$"));
-        let bad = |reason: regex_lite::Error| TopologyError::BadPattern {
-            pattern: text.to_owned(),
-            reason: reason.to_string(),
-        };
-        Ok(Self { text: text.into(), regex: whole.map_err(bad)? })
-    }
-
-    pub(crate) fn matches(&self, topic: &str) -> bool {
-        self.regex.is_match(topic)
-    }
-}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pattern").field(&self.text).finish()
-    }
-}
 
 /// What a source by pattern cannot feed: nobody knows how many partitions the topics that are still to come have.
 pub(super) fn check(graph: &Graph, sub_topologies: &[SubTopology]) -> Result<(), TopologyError> {
@@ -99,36 +69,5 @@ impl TopologyInner {
     /// The id of a topic that a pattern matched.
     pub(crate) fn matched(&self, topic: &Arc<str>) -> TopicId {
         self.graph.routed.id_of(topic)
-    }
-}
-
-/// Topics of the application, and those that brokers keep for themselves.
-pub(crate) fn is_internal(topic: &str, application_id: &str) -> bool {
-    let own = topic.strip_prefix(application_id).is_some_and(|rest| {
-        let ends = ["-changelog", "-repartition", "-topic"];
-        rest.starts_with('-') && ends.iter().any(|end| rest.ends_with(end))
-    });
-    own || topic.starts_with("__")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_whole_name_has_to_match() {
-        let pattern = Pattern::new("orders-.*|clicks").unwrap();
-        let matching =
-            ["orders-eu", "clicks", "my-orders-eu", "clicks-2"].map(|topic| pattern.matches(topic));
-        assert_eq!(matching, [true, true, false, false]);
-        let error = Pattern::new("orders-(").unwrap_err().to_string();
-        assert!(error.starts_with("`orders-(` is no pattern"), "{error}");
-    }
-
-    #[test]
-    fn topics_of_the_application_are_never_meant() {
-        let internal =
-            ["app-counts-changelog", "app-by-word-repartition", "__consumer_offsets", "app-orders"];
-        assert_eq!(internal.map(|topic| is_internal(topic, "app")), [true, true, true, false]);
     }
 }
