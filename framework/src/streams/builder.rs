@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::TopologyError;
 use super::node::{
-    Kept, SourceCodec, StoreCodec, StoreLayout, StoreSpec, StreamSource, TableSource, VersionedSource,
-    VersionedTable, Wiring,
+    Kept, SourceCodec, SourceFactory, StoreCodec, StoreLayout, StoreSpec, StreamSource, TableSource,
+    VersionedSource, VersionedTable, Wiring,
 };
 use super::options::{Consumed, Materialized, Serdes, Topics};
 use super::stream::KStream;
@@ -83,6 +83,51 @@ impl StreamsBuilder {
         KStream::new(self.graph.clone(), node, false)
     }
 
+    /// A stream of the records of all topics whose whole names match a regular expression, also of those that are made
+    /// while the application runs: it takes them up when
+    /// its client next looks at the cluster (`metadata.max.age.ms`). Topics of the application itself are left out.
+    ///
+    /// Nobody knows how many partitions a topic that is still to come has. So nothing that keeps state follows such a
+    /// stream directly; [`KStream::repartition`] with a number of partitions
+    /// ([`Repartitioned::partitions`](crate::streams::Repartitioned::partitions)) puts its keys in place first.
+    ///
+    /// ```
+    /// use klamm::streams::{Repartitioned, StreamsBuilder, TopologyTestDriver};
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// streams
+    ///     .stream_matching::<String, String>("orders-[a-z]+")
+    ///     .repartition(Repartitioned::named("orders").partitions(4))
+    ///     .group_by_key()
+    ///     .count("orders-by-customer")
+    ///     .to_stream()
+    ///     .to("counts");
+    /// let driver = TopologyTestDriver::new(streams.build()?);
+    /// driver.input::<String, String>("orders-eu").pipe("anna", "tea").at(1);
+    /// driver.input::<String, String>("orders-us").pipe("anna", "cake").at(2);
+    /// assert_eq!(driver.output::<String, i64>("counts").read_all(), [("anna", 1), ("anna", 2)]);
+    /// # Ok::<(), klamm::streams::TopologyError>(())
+    /// ```
+    pub fn stream_matching<K: DefaultSerde, V: DefaultSerde>(&mut self, pattern: &str) -> KStream<K, V> {
+        self.stream_matching_with(pattern, Consumed::default())
+    }
+
+    /// [`stream_matching`](Self::stream_matching), read as `consumed` says.
+    pub fn stream_matching_with<K: 'static, V: 'static>(
+        &mut self,
+        pattern: &str,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
+        let (factory, problem) = stream_source(&consumed.serdes);
+        let node = self.graph.edit(|graph| {
+            let node = graph.source_matching(pattern, factory);
+            graph.check_readable(problem, node);
+            graph.consume(node, consumed.stamping, consumed.offset_reset);
+            node
+        });
+        KStream::new(self.graph.clone(), node, false)
+    }
+
     /// A table of the latest value of each key of a topic; a null value deletes the key, a null key is dropped and
     /// counted. Its store is named `<topic>-table`.
     pub fn table<K: DefaultSerde, V: DefaultSerde>(&mut self, topic: impl Into<String>) -> KTable<K, V> {
@@ -136,15 +181,20 @@ pub(crate) fn add_stream_source<K: 'static, V: 'static>(
     topics: Vec<TopicName>,
     serdes: &Serdes<K, V>,
 ) -> NodeId {
+    let (factory, problem) = stream_source(serdes);
+    let node = graph.source(topics, factory);
+    graph.check_readable(problem, node);
+    node
+}
+
+/// What makes a source of records, and why it cannot read them if it cannot.
+fn stream_source<K: 'static, V: 'static>(serdes: &Serdes<K, V>) -> (SourceFactory, Option<&'static str>) {
     let codec = SourceCodec { key: Arc::clone(&serdes.key), value: Arc::clone(&serdes.value) };
     let factory = Arc::new(move |wiring: &mut Wiring<'_>, node: NodeId| {
         let children = wiring.children(node)?;
         Ok(Box::new(StreamSource::<K, V> { codec: codec.clone(), children }) as Box<_>)
     });
-    let problem = serdes.key.write_only().or_else(|| serdes.value.write_only());
-    let node = graph.source(topics, factory);
-    graph.check_readable(problem, node);
-    node
+    (factory, serdes.key.write_only().or_else(|| serdes.value.write_only()))
 }
 
 /// A store of plain keys that may keep versions.

@@ -20,7 +20,7 @@ use super::driver_io::{TestInput, TestOutput, TestStore};
 use super::error::TaskError;
 use super::global;
 use super::incoming::{Incoming, IncomingBatch};
-use super::node::{Dropped, Output, OutputKind, StoreSpec, TopicId};
+use super::node::{Dropped, LocalCalls, Output, OutputKind, StoreSpec, TopicId};
 use super::options::Serdes;
 use super::policy::ErrorPolicy;
 use super::query::StoreReader;
@@ -50,6 +50,7 @@ pub struct TopologyTestDriver {
 pub(super) struct Core {
     topology: Arc<TopologyInner>,
     tasks: Vec<Task>,
+    calls: Rc<LocalCalls>,
     engines: HashMap<String, Arc<dyn StateStore>>,
     is_cached: bool,
     next_offsets: HashMap<TopicId, i64>,
@@ -127,6 +128,7 @@ impl TopologyTestDriver {
         let names = topology.topic_names(APPLICATION_ID);
         let mut engines = HashMap::new();
         let mut tasks = Vec::new();
+        let calls = Rc::new(LocalCalls::default());
         for sub_topology in 0..topology.sub_topologies.len() {
             let mut open = |spec: &StoreSpec| {
                 let engine = open_engine(sub_topology, spec)?;
@@ -137,6 +139,8 @@ impl TopologyTestDriver {
             let task = Task::with_budget(&topology, id, names.clone(), &mut open, budget);
             let mut task = task.unwrap_or_else(|error| panic!("the task cannot be made: {error}"));
             task.context_mut().pause = |_| {};
+            task.context_mut().waits = false;
+            task.context_mut().spawn = Some(calls.spawn());
             tasks.push(task);
         }
         for table in topology.graph.globals.values() {
@@ -147,6 +151,7 @@ impl TopologyTestDriver {
         let core = Core {
             topology,
             tasks,
+            calls,
             engines,
             is_cached,
             next_offsets,
@@ -170,7 +175,7 @@ impl TopologyTestDriver {
         key: impl Serde<K>,
         value: impl Serde<V>,
     ) -> TestInput<K, V> {
-        let id = self.core.borrow().input_topic(topic);
+        let id = self.core.borrow_mut().input_topic(topic);
         TestInput { core: Rc::clone(&self.core), topic: topic.to_owned(), id, serdes: Serdes::of(key, value) }
     }
 
@@ -231,7 +236,13 @@ impl fmt::Debug for TopologyTestDriver {
 }
 
 impl Core {
-    fn input_topic(&self, topic: &str) -> TopicId {
+    fn input_topic(&mut self, topic: &str) -> TopicId {
+        if let [reader, ..] = self.topology.pattern_readers(topic, APPLICATION_ID)[..] {
+            let name: Arc<str> = topic.into();
+            let id = self.topology.matched(&name);
+            self.tasks[reader].take_up(id, &name);
+            return id;
+        }
         let mut read = Vec::new();
         for (name, id) in self.topology.topics.iter().zip(0..) {
             let id = TopicId(id);
@@ -270,7 +281,7 @@ impl Core {
             self.run(waiting)?;
         }
         // A table that is fed through a topic that an earlier task reads changes after that one's turn.
-        match self.tasks.iter().any(|task| task.uncommitted_bytes() > 0) {
+        match self.tasks.iter().any(|task| task.uncommitted_bytes() > 0 || task.is_calling()) {
             true => self.commit_all(),
             false => Ok(()),
         }
@@ -303,8 +314,8 @@ impl Core {
             let next_offset = record.offset + 1;
             reader.add(topic, IncomingBatch { records: vec![record], next_offset, is_last: true });
             reader.turn(self.wall_clock_ms)?;
-            while reader.process_next()?.is_some() {}
             let index = reader.id.sub_topology;
+            self.process(index)?;
             self.after_a_turn(index, &mut waiting)?;
         }
         Ok(())
@@ -313,9 +324,36 @@ impl Core {
     /// Commits a task; what it wrote to topics that are read goes to `waiting`.
     fn commit(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         self.tasks[index].flush()?;
+        self.settle(index, waiting)?;
         self.write_outputs(index, waiting);
         self.tasks[index].commit_stores(&self.logged)?;
         self.tasks[index].settle(usize::MAX).map(drop)
+    }
+
+    /// Processes all records that wait. With too many calls under way, one has to end first.
+    fn process(&mut self, index: usize) -> Result<(), TaskError> {
+        loop {
+            while self.tasks[index].process_next()?.is_some() {}
+            if !self.tasks[index].is_ready_after_calls() {
+                return Ok(());
+            }
+            self.end_a_call(index)?;
+        }
+    }
+
+    /// Waits for all calls and what follows from them.
+    fn settle(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
+        while self.tasks[index].is_calling() {
+            self.end_a_call(index)?;
+            self.tasks[index].flush()?;
+            self.write_outputs(index, waiting);
+        }
+        Ok(())
+    }
+
+    fn end_a_call(&mut self, index: usize) -> Result<(), TaskError> {
+        self.calls.run(self.tasks[index].arrivals()).map_err(|stuck| TaskError::User(stuck.into()))?;
+        self.tasks[index].go_on().map(drop)
     }
 
     fn write_outputs(&mut self, index: usize, waiting: &mut VecDeque<(TopicId, Incoming)>) {

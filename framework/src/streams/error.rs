@@ -22,6 +22,45 @@ pub enum TopologyError {
          `stream(\"orders\")`"
     )]
     NoTopics(String),
+    /// A pattern of topics that is no regular expression.
+    #[error("`{pattern}` is no pattern of topics: {reason}")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        reason: String,
+    },
+    /// State would follow a source of topics that are still to come.
+    #[error(
+        "`{reader}` reads topics that are still to come, and nobody knows how many partitions those have, so the keys \
+         of {operators} would lie in different tasks: send the stream through \
+         `repartition(Repartitioned::named(..).partitions(n))` before"
+    )]
+    PatternWithState {
+        /// The source.
+        reader: String,
+        /// What keeps state.
+        operators: String,
+    },
+    /// A repartition topic behind a source of topics that are still to come has no number of partitions.
+    #[error(
+        "`{reader}` reads topics that are still to come, so `{topic}` cannot have as many partitions as they: send \
+         the stream through `repartition(Repartitioned::named(..).partitions(n))` before it is grouped or joined"
+    )]
+    PatternWithoutPartitions {
+        /// The source.
+        reader: String,
+        /// The topic.
+        topic: String,
+    },
+    /// A topic would be read by two sources, of which one has a pattern.
+    #[error("{sources} both read `{topic}`: narrow the pattern, or make one source and `split` its stream")]
+    PatternOverlaps {
+        /// The topic, or the pattern that both have.
+        topic: String,
+        /// The sources.
+        sources: String,
+    },
     /// Several sources read one topic, and say differently what time its records have.
     #[error(
         "the sources {sources} read topic `{topic}`, and not all take its records' time from the same place: make one \

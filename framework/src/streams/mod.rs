@@ -3,9 +3,9 @@
 //! [`StreamsBuilder`] makes [`KStream`]s and [`KTable`]s; what they are told to do becomes a [`Topology`], which is
 //! data. A topology runs against a broker with [`Topology::start`], and without one in [`TopologyTestDriver`].
 //!
-//! - `builder`, `stream`, `stateless`, `fallible`, `outlets`, `branch`, `options`: streams. `grouped`, `windowed`,
-//!   `session_windowed`, `cogrouped`, `windows`: aggregations. `table` and its siblings: tables. `stream_join`: streams
-//!   with streams. `processor`: steps of one's own.
+//! - `builder`, `stream`, `stateless`, `fallible`, `asynchronous`, `outlets`, `branch`, `options`: streams.
+//!   `grouped`, `windowed`, `session_windowed`, `cogrouped`, `windows`: aggregations. `table` and its siblings,
+//!   `suppress`: tables. `stream_join`: streams with streams. `processor`: steps of one's own.
 //! - `policy`, `on_error`, `stamps`, `routing`: what an operator does with records that fail, how records get their
 //!   time, where they go.
 //! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
@@ -18,9 +18,12 @@
 //! keys are dropped and counted; where a value is needed (aggregations, also windowed ones, and joins) null
 //! values are. See [`Dropped`].
 
+mod asynchronous;
 mod branch;
 mod builder;
 mod cache;
+#[cfg(test)]
+mod calling_properties;
 mod cogrouped;
 mod driver;
 mod driver_io;
@@ -62,6 +65,7 @@ mod windowed;
 mod windowed_by;
 mod windows;
 
+pub use asynchronous::AsyncCalls;
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::{CogroupedStream, TimeWindowedCogroupedStream};

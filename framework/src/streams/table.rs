@@ -7,7 +7,7 @@ use super::builder::{SharedGraph, key_value_store};
 use super::grouped_table::KGroupedTable;
 use super::node::{
     FilterLookup, Kept, Lookup, LookupFactory, MapLookup, Materialize, NodeFactory, TableFilter,
-    TableMapValues, ToStream, Wiring, table_node, view_node,
+    TableMapValues, ToStream, VersionedReader, Wiring, table_node, view_node,
 };
 use super::options::{Grouped, Materialized};
 use super::stream::KStream;
@@ -48,7 +48,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
         let name = store.clone();
         let lookup: LookupFactory<K, V> = Arc::new(move |wiring: &mut Wiring<'_>| {
             if wiring.is_versioned(&name) {
-                return Ok(Box::new(wiring.versioned_store::<K, V>(&name)?) as Box<dyn Lookup<K, V>>);
+                return Ok(Box::new(VersionedReader::wire(wiring, &name)?) as Box<dyn Lookup<K, V>>);
             }
             Ok(Box::new(wiring.store::<K, V>(&name)?) as Box<dyn Lookup<K, V>>)
         });

@@ -11,11 +11,11 @@ use super::cache::CacheBudget;
 use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{
-    Boundary, Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore, TopicId, Wiring,
-    at_the_end, of_a_clock, of_no_record, post, stamp,
+    Arrivals, Boundary, Calling, Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore,
+    TopicId, Wiring, at_the_end, of_a_clock, of_no_record, post, stamp,
 };
 use super::stamps::Stamping;
-use super::topology::{NodeKind, TopologyInner};
+use super::topology::{NodeKind, Pattern, TopologyInner};
 use crate::listener::BoxError;
 
 /// A task's id: the number of its sub-topology and its partition. Prints as `0_1`.
@@ -50,9 +50,13 @@ pub(crate) struct Task {
     context: Context,
     sources: Vec<(Boundary, Box<dyn Source>)>,
     inputs: Vec<Input>,
+    /// Sources of topics that are still to come.
+    patterns: Vec<(Pattern, Option<Stamping>, usize)>,
     stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    calling: Vec<Rc<RefCell<dyn Calling>>>,
+    arrivals: Arc<Arrivals>,
     is_begun: bool,
     processed: u64,
     /// Whether the stores have all that is committed.
@@ -104,11 +108,15 @@ impl Task {
         let mut wiring = Wiring::new(&topology.graph, &topology.topic_ids, &mut open, budget);
         let mut sources = Vec::new();
         let mut inputs: Vec<Input> = Vec::new();
+        let mut patterns = Vec::new();
         for node in &topology.sub_topologies[id.sub_topology].nodes {
             let NodeKind::Source { topics, factory } = &topology.graph.node(*node).kind else { continue };
             let source = sources.len();
             let boundary = wiring.boundary(*node);
             sources.push((boundary, factory(&mut wiring, *node)?));
+            if let Some(pattern) = &topology.graph.node(*node).pattern {
+                patterns.push((pattern.clone(), topology.graph.node(*node).stamping.clone(), source));
+            }
             for topic in topics {
                 let topic = wiring.topic(topic);
                 let stamping = topology.graph.node(*node).stamping.clone();
@@ -120,6 +128,7 @@ impl Task {
         }
         let flushing = wiring.flush_order();
         let (stores, punctuating) = (wiring.stores, wiring.punctuating);
+        let (calling, arrivals) = (wiring.calling, wiring.arrivals);
         let mut context = Context::new(names, budget.limit_bytes() > 0);
         context.operators = topology.graph.nodes.iter().map(|node| node.name.as_str().into()).collect();
         context.partition = id.partition;
@@ -130,9 +139,12 @@ impl Task {
             context,
             sources,
             inputs,
+            patterns,
             stores,
             flushing,
             punctuating,
+            calling,
+            arrivals,
             is_begun,
             processed,
             is_settled,
@@ -176,6 +188,21 @@ impl Task {
         self.context.punctuated
     }
 
+    /// Takes up a topic, if it is none of the task's and matches a pattern of its sources.
+    pub(crate) fn take_up(&mut self, topic: TopicId, name: &Arc<str>) {
+        if self.inputs.iter().any(|input| input.topic == topic) {
+            return;
+        }
+        let matching = self.patterns.iter().find(|(pattern, ..)| pattern.matches(name));
+        let Some((_, stamping, source)) = matching else { return };
+        let place = topic.0 as usize;
+        if self.context.topics.len() <= place {
+            self.context.topics.resize(place + 1, Arc::from(""));
+        }
+        self.context.topics[place] = Arc::clone(name);
+        self.inputs.push(Input { stamping: stamping.clone(), ..Input::new(topic, *source) });
+    }
+
     /// Queues records of one of the task's topics; ignored for others.
     pub(crate) fn add(&mut self, topic: TopicId, batch: IncomingBatch) {
         let Some(input) = self.inputs.iter_mut().find(|input| input.topic == topic) else { return };
@@ -198,11 +225,14 @@ impl Task {
     /// the others back, because its next record may be the oldest: Kafka's `max.task.idle.ms=0`.
     pub(crate) fn is_ready(&self) -> bool {
         let held_back = self.inputs.iter().any(|input| input.queue.is_empty() && !input.caught_up);
-        !held_back && self.inputs.iter().any(|input| !input.queue.is_empty())
+        !held_back && self.inputs.iter().any(|input| !input.queue.is_empty()) && !self.is_full()
     }
 
     /// Processes the oldest of the records at the queues' heads; gives its topic, if there was one.
     pub(crate) fn process_next(&mut self) -> Result<Option<TopicId>, TaskError> {
+        if self.is_full() {
+            return Ok(None);
+        }
         self.inputs.iter_mut().for_each(|input| input.stamp(&self.context));
         let head = |input: &Input| input.queue.front().map(|record| record.timestamp_ms);
         let oldest = (0..self.inputs.len())
@@ -220,6 +250,9 @@ impl Task {
             self.context.place = Some((topic, partition, record.offset));
             self.context.input = u32::try_from(index).unwrap_or(u32::MAX);
             self.context.numbered = 0;
+            if !self.calling.is_empty() {
+                self.context.record = Some(record.clone());
+            }
             for source in &input.sources {
                 let (boundary, source) = &mut self.sources[*source];
                 match fault.take() {
@@ -241,6 +274,52 @@ impl Task {
         input.position =
             Some(if more { record.offset + 1 } else { input.next_offset.max(record.offset + 1) });
         Ok(Some(input.topic))
+    }
+
+    /// Whether as many calls are under way as may be: no record is processed then.
+    fn is_full(&self) -> bool {
+        self.calling.iter().any(|calling| calling.borrow().is_full())
+    }
+
+    /// Whether records wait for nothing but calls that are under way.
+    pub(crate) fn is_ready_after_calls(&self) -> bool {
+        self.is_full() && self.inputs.iter().any(|input| !input.queue.is_empty())
+    }
+
+    /// Whether calls have not ended.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.calling.iter().any(|calling| !calling.borrow().is_empty())
+    }
+
+    /// Whether a commit has to wait for the calls that are under way: what it makes durable is one whole. Without state
+    /// and transactions it leaves the offsets of their records out.
+    pub(crate) fn commits_as_one(&self) -> bool {
+        self.context.exactly_once || !self.stores.is_empty()
+    }
+
+    /// Where calls arrive that have ended.
+    pub(crate) fn arrivals(&self) -> &Arc<Arrivals> {
+        &self.arrivals
+    }
+
+    /// Whether calls have ended whose records can go on.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        !self.calling.is_empty() && !self.arrivals.is_empty()
+    }
+
+    /// Goes on with the records whose calls have ended; whether there were any.
+    pub(crate) fn go_on(&mut self) -> Result<bool, TaskError> {
+        let mut any = false;
+        while let Some(arrival) = self.has_arrivals().then(|| self.arrivals.pop()).flatten() {
+            any = true;
+            let Some(calling) = self.calling.get(arrival.operator).cloned() else { continue };
+            // Though no record is processed, there is something to commit.
+            self.context.punctuated = true;
+            of_a_clock(&mut self.context, move |context| {
+                calling.borrow_mut().arrive(context, arrival.number, arrival.given)
+            })?;
+        }
+        Ok(any)
     }
 
     /// Whether so much has changed since the last commit that one is due.
@@ -280,9 +359,14 @@ impl Task {
         std::mem::take(&mut self.context.outputs)
     }
 
-    /// Second step of a commit: the offsets to commit, the first not processed of each topic.
+    /// Second step of a commit: the offsets to commit, the first not finished of each topic.
     pub(crate) fn positions(&self) -> impl Iterator<Item = (TopicId, i64)> + '_ {
-        self.inputs.iter().filter_map(|input| Some((input.topic, input.position?)))
+        let unfinished =
+            |topic| self.calling.iter().filter_map(move |calling| calling.borrow().lowest(topic)).min();
+        self.inputs.iter().filter_map(move |input| {
+            let (topic, position) = (input.topic, input.position?);
+            Some((topic, unfinished(topic).map_or(position, |lowest| lowest.min(position))))
+        })
     }
 
     /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores, or, where

@@ -303,7 +303,14 @@ fn expiring() -> Topology {
     let table = streams.table_with::<String, i64>("R", super::Consumed::default(), kept);
     let counts = super::Materialized::named("counts").time_to_live(ms(40));
     let left = streams.stream::<String, i64>("L");
-    left.group_by_key().count(counts).to_stream().map_values(|count| count.unwrap_or(-1)).to("counted");
+    table
+        .to_stream()
+        .non_null()
+        .group_by_key()
+        .count(counts)
+        .to_stream()
+        .map_values(|n| n.unwrap_or(-1))
+        .to("counted");
     left.left_join(&table, |l, r| l | r.copied().unwrap_or(0)).to("out");
     table.to_stream().map_values(|row| row.unwrap_or(-1)).to("told");
     streams.build().unwrap()

@@ -9,6 +9,9 @@ mod acknowledged;
 mod aggregations;
 #[cfg(feature = "embedded")]
 mod applications;
+mod calls;
+#[cfg(feature = "testing")]
+mod calls_running;
 #[cfg(feature = "testing")]
 mod changing_topics;
 mod cogroups;
@@ -25,6 +28,7 @@ mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
+mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
 mod processors;
@@ -49,9 +53,9 @@ mod suppress;
 mod table_applications;
 mod table_joins;
 mod table_views;
-mod versions;
 #[cfg(feature = "testing")]
 mod time_order;
+mod versions;
 #[cfg(feature = "testing")]
 mod window_restores;
 mod windows;

@@ -70,13 +70,25 @@ impl Pipeline {
             let mut reader = reader.isolation(IsolationLevel::ReadCommitted).start().await.unwrap();
             let end =
                 reader.handle().end_offsets(std::slice::from_ref(&partition)).await.unwrap()[&partition];
-            while end > 0 && reader.handle().position(&partition).is_none_or(|position| position < end) {
+            // An empty one has no position for a moment, and nothing that could be waited for.
+            while reader.handle().position(&partition).unwrap_or(0) < end {
                 let batch = reader.next_batch_within(|_| klamm::client::BatchRoom::UNLIMITED).await;
                 found.extend(batch.unwrap().unwrap().records);
             }
             reader.close().await.unwrap();
         }
         found
+    }
+
+    /// Waits until readers of committed records find so many in a topic.
+    pub(crate) async fn holds(&self, topic: &str, records: usize) {
+        let wait = async {
+            while self.read(topic).await.len() < records {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let held = tokio::time::timeout(DEADLINE, wait).await;
+        held.unwrap_or_else(|_| panic!("`{topic}` never holds {records} records"));
     }
 
     /// The last total of each key.

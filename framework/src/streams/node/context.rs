@@ -8,9 +8,10 @@ use std::time::Duration;
 use klamm_client::Headers;
 use klamm_runtime::Clock;
 
-use super::{Output, TopicId};
+use super::{Output, Spawn, TopicId};
 use crate::listener::BoxError;
 use crate::streams::error::TaskError;
+use crate::streams::incoming::Incoming;
 
 /// What processors see of their task.
 pub(crate) struct Context {
@@ -61,6 +62,12 @@ pub(crate) struct Context {
     pub(crate) operators: Vec<Arc<str>>,
     /// Whether the source is still reading the record in work: until then, nothing has been done with it.
     pub(crate) reading: bool,
+    /// Where asynchronous calls run.
+    pub(crate) spawn: Option<Spawn>,
+    /// Whether attempts at what failed wait for each other.
+    pub(crate) waits: bool,
+    /// The record in work as it came, in a task with asynchronous operators.
+    pub(crate) record: Option<Incoming>,
     /// Tells what time it is; without it, it is always the start of 1970.
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
@@ -104,6 +111,9 @@ impl Context {
             culprit: None,
             operators: Vec::new(),
             reading: false,
+            spawn: None,
+            waits: true,
+            record: None,
             clock: None,
         }
     }

@@ -5,16 +5,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use klamm_client::Headers;
 
+use super::Context;
+use super::called::{Flush, Punctuates};
 use super::ordered_store::OrderedStore;
 use super::store_spec::TaskStore;
-use super::table::Kept;
-use super::wiring::{Flush, Punctuates};
-use super::{Context, Wiring};
-use crate::store::KeyValueStore;
+use crate::store::{KeyValueStore, StateStore};
 use crate::streams::error::TaskError;
 
 /// Before the key in the list.
@@ -37,11 +37,9 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// The list of the table in store `name`, if its rows expire.
-    pub(super) fn wire(wiring: &mut Wiring<'_>, name: &str) -> Result<Option<Self>, TaskError> {
-        let Some((list, time_to_live_ms)) = wiring.expiry(name)? else { return Ok(None) };
+    pub(super) fn new(list: Rc<RefCell<OrderedStore>>, time_to_live_ms: i64) -> Self {
         let logged_ms = list.borrow().position().stream_time_ms;
-        Ok(Some(Self { list, time_to_live_ms, earliest_ms: i64::MIN, logged_ms }))
+        Self { list, time_to_live_ms, earliest_ms: i64::MIN, logged_ms }
     }
 
     /// Lists a row.
@@ -51,14 +49,26 @@ impl Expiry {
     }
 }
 
-/// Deletes what has expired, whenever stream time has moved.
-pub(super) struct Expiring<K, V>(pub(super) Rc<RefCell<Kept<K, V>>>);
+/// A table whose rows expire.
+pub(super) trait Expires {
+    /// The list of its rows.
+    fn expiry(&self) -> Option<&RefCell<Expiry>>;
+    /// Where its rows are.
+    fn engine(&self) -> Arc<dyn StateStore>;
+    /// The time of a row, if there is one.
+    fn time_of(&self, key: &Bytes) -> Result<Option<i64>, TaskError>;
+    /// Deletes a row and forwards that.
+    fn delete(&self, context: &mut Context, key: &Bytes, at_ms: i64) -> Result<(), TaskError>;
+}
 
-impl<K: 'static, V: 'static> Expiring<K, V> {
+/// Deletes what has expired, whenever stream time has moved.
+pub(super) struct Expiring<T>(pub(super) Rc<RefCell<T>>);
+
+impl<T: Expires> Expiring<T> {
     fn expire(&self, context: &mut Context, key: &Bytes) -> Result<(), TaskError> {
         let kept = self.0.borrow();
-        let Some(expiry) = &kept.expiry else { return Ok(()) };
-        let Some(at_ms) = kept.store.borrow().time_of(key)? else { return Ok(()) };
+        let Some(expiry) = kept.expiry() else { return Ok(()) };
+        let Some(at_ms) = kept.time_of(key)? else { return Ok(()) };
         let due_ms = at_ms.saturating_add(expiry.borrow().time_to_live_ms);
         if due_ms > context.stream_time_ms {
             expiry.borrow_mut().list(context, key, at_ms);
@@ -68,15 +78,15 @@ impl<K: 'static, V: 'static> Expiring<K, V> {
     }
 }
 
-impl<K: 'static, V: 'static> Punctuates for Expiring<K, V> {
+impl<T: Expires> Punctuates for Expiring<T> {
     /// A table that was kept before its rows could expire has none of them in its list.
     fn init(&mut self, context: &mut Context) -> Result<(), TaskError> {
         let kept = self.0.borrow();
-        let Some(expiry) = &kept.expiry else { return Ok(()) };
+        let Some(expiry) = kept.expiry() else { return Ok(()) };
         if !expiry.borrow().list.borrow().page(&[], None, 1)?.is_empty() {
             return Ok(());
         }
-        for row in KeyValueStore::new(kept.store.borrow().engine()).all() {
+        for row in KeyValueStore::new(kept.engine()).all() {
             let (key, row) = row?;
             expiry.borrow_mut().list(context, &key, row.timestamp_ms);
         }
@@ -86,7 +96,7 @@ impl<K: 'static, V: 'static> Punctuates for Expiring<K, V> {
     fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError> {
         let (list, until_ms) = {
             let kept = self.0.borrow();
-            let Some(expiry) = &kept.expiry else { return Ok(()) };
+            let Some(expiry) = kept.expiry() else { return Ok(()) };
             let expiry = expiry.borrow();
             expiry.list.borrow_mut().observe(context.stream_time_ms);
             let until_ms = context.stream_time_ms.saturating_sub(expiry.time_to_live_ms);
@@ -112,7 +122,7 @@ impl<K: 'static, V: 'static> Punctuates for Expiring<K, V> {
         }
         let first = list.borrow().page(&[], Some(CLOCK), 1)?.pop();
         let first_ms = first.and_then(|row| row.key.first_chunk::<TIME_BYTES>().copied());
-        if let Some(expiry) = &self.0.borrow().expiry {
+        if let Some(expiry) = self.0.borrow().expiry() {
             expiry.borrow_mut().earliest_ms = first_ms.map_or(i64::MAX, i64::from_be_bytes);
         }
         Ok(())
@@ -129,10 +139,10 @@ impl<K: 'static, V: 'static> Punctuates for Expiring<K, V> {
     fn close(&mut self) {}
 }
 
-impl<K: 'static, V: 'static> Flush for Expiring<K, V> {
+impl<T: Expires> Flush for Expiring<T> {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
         let kept = self.0.borrow();
-        let Some(expiry) = &kept.expiry else { return Ok(()) };
+        let Some(expiry) = kept.expiry() else { return Ok(()) };
         let mut expiry = expiry.borrow_mut();
         if context.stream_time_ms > expiry.logged_ms {
             expiry.logged_ms = context.stream_time_ms;

@@ -1,7 +1,6 @@
 //! The boundary around what is the user's in an operator: an error or a panic ends there and follows the operator's
 //! policy.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::context::Letter;
+use super::panicked::{Panicked, text_of_panic};
 use super::record_context::{Applied, RecordContext};
 use super::{
     Change, Child, Context, Output, OutputKind, Processor, Record, TableChild, TableProcessor, TopicId,
@@ -437,33 +437,6 @@ impl Error for UserError {
         self.error.source()
     }
 }
-
-/// A panic of what is the user's.
-#[derive(Debug)]
-struct Panicked {
-    text: String,
-    /// The operator that it came from, by its place in the graph, where one is known.
-    culprit: Option<usize>,
-}
-
-#[cold]
-fn text_of_panic(panic: Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("no message").to_owned();
-    // The payload is the user's, too, and its drop may be no better.
-    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(worse);
-    }
-    text
-}
-
-impl fmt::Display for Panicked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "it panicked: {}", self.text)
-    }
-}
-
-impl Error for Panicked {}
 
 /// An error whose own text cannot be shown.
 #[derive(Debug)]

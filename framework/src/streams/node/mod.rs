@@ -1,7 +1,11 @@
 //! Processors: what runs inside a task. Typed from source to sink; types are erased only while a task is put together.
 
 mod aggregate;
+mod async_step;
 mod buffered_format;
+mod called;
+mod calling;
+mod calls;
 mod change_format;
 mod context;
 mod expiry;
@@ -11,9 +15,12 @@ mod global;
 mod graceful_join;
 mod grouped_table;
 mod hot_rows;
+mod in_flight;
 mod join;
+mod local_calls;
 mod murmur3;
 mod ordered_store;
+mod panicked;
 mod processor;
 mod processor_store;
 mod record_context;
@@ -28,6 +35,7 @@ mod store_spec;
 mod stream_join;
 mod subscription_format;
 mod suppress;
+mod suppress_buffer;
 mod table;
 mod table_commit;
 mod table_join;
@@ -35,6 +43,7 @@ mod table_reads;
 mod table_store;
 mod table_views;
 mod versioned;
+mod versioned_rows;
 mod window_table;
 mod windowed;
 mod wiring;
@@ -48,6 +57,9 @@ use klamm_client::Headers;
 use super::error::TaskError;
 
 pub(crate) use aggregate::{Aggregate, Fold};
+pub(crate) use async_step::{AsyncStep, CallSettings, Give, MakeCall};
+pub(crate) use calling::Calling;
+pub(crate) use calls::{Arrivals, Spawn};
 pub use context::Dropped;
 pub(crate) use context::{AskPartitionCount, Context};
 pub(crate) use fault::{
@@ -57,7 +69,9 @@ pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSourc
 pub(crate) use global::{GlobalJoin, GlobalRows};
 pub(crate) use graceful_join::GracefulJoin;
 pub(crate) use grouped_table::{GroupChanges, GroupSource, TableAggregate, Unfold};
+pub(crate) use in_flight::InFlight;
 pub(crate) use join::{FilterLookup, Lookup, LookupFactory, MapLookup, StreamTableJoin};
+pub(crate) use local_calls::LocalCalls;
 pub(crate) use ordered_store::{ListTime, OrderedStore};
 pub use processor::ProcessorContext;
 pub(crate) use processor::ProcessorStep;
@@ -73,14 +87,14 @@ pub(crate) use stateless::{
 };
 pub(crate) use store_spec::{StoreCodec, StoreLayout, StoreSpec, TaskStore};
 pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
-pub(crate) use suppress::{Bound, Buffer, LetGo, Suppress, SuppressLookup, Suppressing, Until};
+pub(crate) use suppress::{Bound, LetGo, Suppress, Suppressing};
+pub(crate) use suppress_buffer::{Buffer, SuppressLookup, Until};
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::TableStore;
 pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
-pub(crate) use versioned::{
-    MaterializeVersions, VersionedReader, VersionedRows, VersionedSource, VersionedTable,
-};
+pub(crate) use versioned::{MaterializeVersions, VersionedReader, VersionedSource, VersionedTable};
+pub(crate) use versioned_rows::VersionedRows;
 pub(crate) use window_table::{Emit, WindowTable};
 pub(crate) use windowed::{AlignedAggregate, AlignedFinal, Entrance};
 pub(crate) use wiring::{

@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::expiry::{Expiring, Expiry};
+use super::expiry::{Expires, Expiring, Expiry};
+use super::store_spec::TaskStore;
 use super::table_store::{Logged, RowAt};
 use super::wiring::Flush;
 use super::{Context, TableStore, Wiring};
+use crate::store::StateStore;
 use crate::streams::error::TaskError;
 use crate::streams::topology::NodeId;
 
@@ -98,7 +101,7 @@ pub(crate) struct Kept<K, V> {
     pub(super) store: Rc<RefCell<TableStore<K, V>>>,
     children: TableChildren<K, V>,
     /// When rows are due to expire, if they are.
-    pub(super) expiry: Option<RefCell<Expiry>>,
+    expiry: Option<RefCell<Expiry>>,
 }
 
 /// Which time an update gets.
@@ -118,7 +121,7 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         name: &str,
     ) -> Result<Rc<RefCell<Self>>, TaskError> {
         let children = wiring.table_children(node)?;
-        let expiry = Expiry::wire(wiring, name)?.map(RefCell::new);
+        let expiry = wiring.expiry(name)?.map(|(list, time_ms)| RefCell::new(Expiry::new(list, time_ms)));
         let expires = expiry.is_some();
         let kept = Rc::new(RefCell::new(Self { store: wiring.store(name)?, children, expiry }));
         wiring.flush_at_commit(Rc::clone(&kept) as Rc<RefCell<dyn Flush>>);
@@ -159,21 +162,6 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         if context.deduplicate { Ok(()) } else { self.send(context, updated.at, Some((key, updated.value))) }
     }
 
-    /// Deletes a row and forwards that, now or at the commit.
-    pub(super) fn delete(
-        &self,
-        context: &mut Context,
-        key_bytes: &Bytes,
-        timestamp_ms: i64,
-    ) -> Result<(), TaskError> {
-        let updated = self.store.borrow_mut().update(context, key_bytes, |_, _| (None, timestamp_ms))?;
-        if context.deduplicate {
-            return Ok(());
-        }
-        let key = self.store.borrow().key(context, key_bytes)?;
-        self.send(context, updated.at, Some((&key, updated.value)))
-    }
-
     /// Logs a change and forwards it; key and value are `known` where the change was not held back.
     fn send(&self, context: &mut Context, at: RowAt, known: Known<'_, K, V>) -> Result<(), TaskError> {
         let Logged { at, key: key_bytes, value, timestamp_ms, headers, old } =
@@ -211,6 +199,29 @@ impl<K: 'static, V: 'static> Kept<K, V> {
 
 /// A row's key, and its value unless it stays decoded in the store.
 type Known<'a, K, V> = Option<(&'a K, Option<Option<V>>)>;
+
+impl<K: 'static, V: 'static> Expires for Kept<K, V> {
+    fn expiry(&self) -> Option<&RefCell<Expiry>> {
+        self.expiry.as_ref()
+    }
+
+    fn engine(&self) -> Arc<dyn StateStore> {
+        self.store.borrow().engine()
+    }
+
+    fn time_of(&self, key: &Bytes) -> Result<Option<i64>, TaskError> {
+        self.store.borrow().time_of(key)
+    }
+
+    fn delete(&self, context: &mut Context, key: &Bytes, at_ms: i64) -> Result<(), TaskError> {
+        let updated = self.store.borrow_mut().update(context, key, |_, _| (None, at_ms))?;
+        if context.deduplicate {
+            return Ok(());
+        }
+        let decoded = self.store.borrow().key(context, key)?;
+        self.send(context, updated.at, Some((&decoded, updated.value)))
+    }
+}
 
 impl<K: 'static, V: 'static> Flush for Kept<K, V> {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {

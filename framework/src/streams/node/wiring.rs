@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(crate) use super::called::{Flush, Punctuates};
 use super::{
-    Boundary, Child, Children, Context, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore, Processor,
-    RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild, TableChildren,
-    TableProcessor, TableStore, TaskStore, TopicId, VersionedReader, VersionedRows,
+    Arrivals, Boundary, Calling, Child, Children, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore,
+    Processor, RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild, TableChildren,
+    TableProcessor, TableStore, TaskStore, TopicId, VersionedRows,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
@@ -130,35 +131,11 @@ impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
     }
 }
 
-/// A processor that holds updates back until the commit.
-pub(crate) trait Flush {
-    /// Forwards what has been held back.
-    fn flush(&mut self, context: &mut Context) -> Result<(), TaskError>;
-    /// How many rows are held back and can be [forwarded ahead](Self::flush_ahead).
-    fn unsent(&self) -> usize {
-        0
-    }
-    /// Forwards the oldest of it, `rows` at most, until no more than `keep` are held back.
-    fn flush_ahead(&mut self, _context: &mut Context, _keep: usize, _rows: usize) -> Result<(), TaskError> {
-        Ok(())
-    }
-}
-
-/// Something that is called when a clock says so.
-pub(crate) trait Punctuates {
-    /// Called once, before anything else.
-    fn init(&mut self, context: &mut Context) -> Result<(), TaskError>;
-    /// Calls what is due at the context's stream time.
-    fn on_stream_time(&mut self, context: &mut Context) -> Result<(), TaskError>;
-    /// Calls what is due at the context's wall clock.
-    fn on_wall_clock(&mut self, context: &mut Context) -> Result<(), TaskError>;
-    /// When the wall clock is due next.
-    fn next_wall_clock_ms(&self) -> Option<i64>;
-    fn close(&mut self);
-}
-
 /// A store that is read in order, and how what it holds is written.
 pub(crate) type OrderedPart<K, V> = (Rc<RefCell<OrderedStore>>, Arc<StoreCodec<K, V>>);
+
+/// A store that keeps versions, and how what it holds is written.
+pub(crate) type VersionedPart<K, V> = (Rc<RefCell<VersionedRows>>, Arc<StoreCodec<K, V>>);
 
 /// The list of when rows expire, and how long they live.
 pub(crate) type ExpiryList = (Rc<RefCell<OrderedStore>>, i64);
@@ -177,6 +154,8 @@ pub(crate) struct Wiring<'a> {
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
     budget: &'a Arc<CacheBudget>,
+    pub(crate) calling: Vec<Rc<RefCell<dyn Calling>>>,
+    pub(crate) arrivals: Arc<Arrivals>,
 }
 
 impl<'a> Wiring<'a> {
@@ -199,6 +178,8 @@ impl<'a> Wiring<'a> {
             flushing: Vec::new(),
             punctuating: Vec::new(),
             budget,
+            calling: Vec::new(),
+            arrivals: Arc::default(),
         }
     }
 
@@ -316,12 +297,12 @@ impl<'a> Wiring<'a> {
     pub(crate) fn versioned_store<K: 'static, V: 'static>(
         &mut self,
         name: &str,
-    ) -> Result<VersionedReader<K, V>, TaskError> {
+    ) -> Result<VersionedPart<K, V>, TaskError> {
         const TYPED: &str = "the typed builder hands a store only to nodes of its types";
         let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
         let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
         if let Some(store) = self.versioned.get(name) {
-            return Ok(VersionedReader { store: Rc::clone(store), codec });
+            return Ok((Rc::clone(store), codec));
         }
         let StoreLayout::Versioned(layout) = spec.layout else { unreachable!("{TYPED}") };
         let engine = (self.open)(spec)?;
@@ -329,7 +310,7 @@ impl<'a> Wiring<'a> {
         let store = Rc::new(RefCell::new(VersionedRows::open(spec, layout, engine, topic)?));
         self.versioned.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
-        Ok(VersionedReader { store, codec })
+        Ok((store, codec))
     }
 
     /// Whether a store keeps what its rows were.

@@ -20,19 +20,32 @@ impl Worker {
     /// Outputs and changelogs first, then the input offsets, the stores last: a store that is behind its changelog is
     /// restored from it, while one that is ahead of the committed offsets would count records twice.
     pub(super) fn commit(&mut self) -> Result<(), StreamsError> {
+        self.commit_after(false)
+    }
+
+    /// The same when tasks are given up: `all_calls` waits for those of all tasks that are under way.
+    pub(super) fn commit_after(&mut self, all_calls: bool) -> Result<(), StreamsError> {
         let mut changed = false;
         let mut rows = 0;
         for (id, running) in &mut self.tasks {
-            if !running.has_changed() {
+            let waits_for_calls = all_calls || running.task.commits_as_one();
+            let waits = waits_for_calls && running.task.is_calling();
+            if !running.has_changed() && !waits {
                 continue;
             }
             changed = true;
             rows += running.task.unsent();
+            let failed = |source| StreamsError::Task { task: *id, source };
+            running.task.go_on().map_err(failed)?;
             let mut is_last = false;
             while !is_last {
-                let flushed = running.task.flush_part(ROWS_AT_A_TIME);
-                is_last = flushed.map_err(|source| StreamsError::Task { task: *id, source })?;
+                is_last = running.task.flush_part(ROWS_AT_A_TIME).map_err(failed)?;
                 send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
+            }
+            // What was held back may have called, too.
+            if waits_for_calls {
+                let outbox = &self.links.outbox;
+                running.await_calls(|running| send_outputs(outbox, running.generation, &mut running.task))?;
             }
         }
         let mut offsets: HashMap<_, _> = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();

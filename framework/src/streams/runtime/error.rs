@@ -139,6 +139,12 @@ pub enum StreamsError {
         /// Whether there is another one of this name now.
         anew: bool,
     },
+    /// A topic matches the patterns of two sources.
+    #[error("topic `{topic}` matches the patterns of two sources: narrow them, or `split` the stream of one")]
+    PatternsOverlap {
+        /// The topic.
+        topic: String,
+    },
     /// For this long, nothing could be committed: each attempt was begun again from the last commit.
     #[error(
         "nothing could be committed for {after:?}, though it was begun again and again; the last reason: {why}"

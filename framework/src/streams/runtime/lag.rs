@@ -38,16 +38,21 @@ async fn look(shared: &Shared) -> Result<(u64, Ends), StreamsError> {
     let consumer = shared.started().await.ok_or(StreamsError::Closed)?;
     let mut left = 0;
     let mut all = Ends::new();
+    let matching = matching(shared).await?;
     for sub_topology in upstream_first(&shared.topology) {
         let (mut partitions, mut ends) = (Vec::new(), HashMap::new());
-        for topic in &shared.topology.sub_topologies[sub_topology].sources {
-            let name: Arc<str> = topic.in_application(shared.group()).into();
+        let named = shared.topology.sub_topologies[sub_topology].sources.iter();
+        let named = named.map(|topic| (topic.in_application(shared.group()).into(), is_internal(topic)));
+        let matching = matching.iter().filter(|(_, readers)| readers.contains(&sub_topology));
+        let matching = matching.map(|(topic, _)| (Arc::clone(topic), false));
+        for (name, is_internal) in named.chain(matching) {
+            let name: Arc<str> = name;
             let count = shared.client.partition_count(&name).await?;
             let of_topic: Vec<_> =
                 (0..count).map(|partition| TopicPartition::new(Arc::clone(&name), partition)).collect();
             // Of a committed transaction of the application, the markers may still be on their way to its own topics.
             // What others have not committed may never count.
-            let reader = if matches!(topic, TopicName::Internal(_)) { &shared.ends } else { &consumer };
+            let reader = if is_internal { &shared.ends } else { &consumer };
             ends.extend(reader.end_offsets(&of_topic).await?);
             partitions.extend(of_topic);
         }
@@ -71,6 +76,28 @@ async fn look(shared: &Shared) -> Result<(u64, Ends), StreamsError> {
         committing.wait_for(|workers| *workers == 0).await.map_err(|_| StreamsError::Closed)?;
     }
     Ok((left, all))
+}
+
+fn is_internal(topic: &TopicName) -> bool {
+    matches!(topic, TopicName::Internal(_))
+}
+
+/// The topics that match patterns, with the sub-topologies that read them.
+async fn matching(shared: &Shared) -> Result<Vec<(Arc<str>, Vec<usize>)>, StreamsError> {
+    if shared.topology.patterns().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut matching = Vec::new();
+    for topic in shared.client.admin().list_topics().await? {
+        let readers = match shared.readers.contains_key(&topic.name) {
+            true => Vec::new(),
+            false => shared.topology.pattern_readers(&topic.name, shared.group()),
+        };
+        if !readers.is_empty() {
+            matching.push((topic.name, readers));
+        }
+    }
+    Ok(matching)
 }
 
 fn feeds(topology: &TopologyInner, from: usize, to: usize) -> bool {

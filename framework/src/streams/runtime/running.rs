@@ -9,6 +9,7 @@ use klamm_client::TopicPartition;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::error::StreamsError;
 use super::outbox::ChangelogOffsets;
 use super::shared::{Flow, Shared};
 use super::slice::Slice;
@@ -52,7 +53,24 @@ impl Running {
                 }
             }
         }
-        self.task.is_ready()
+        self.task.has_arrivals() || self.task.is_ready()
+    }
+
+    /// Waits for the calls that are under way, and for what follows from them; `sent` takes what the task writes.
+    pub(super) fn await_calls(
+        &mut self,
+        mut sent: impl FnMut(&mut Self) -> Result<(), StreamsError>,
+    ) -> Result<(), StreamsError> {
+        let id = self.task.id;
+        let failed = |source| StreamsError::Task { task: id, source };
+        while self.task.is_calling() {
+            // Something arrives whatever becomes of a call, and none takes longer than its operator allows.
+            self.task.arrivals().wait();
+            self.task.go_on().map_err(failed)?;
+            self.task.flush().map_err(failed)?;
+            sent(self)?;
+        }
+        Ok(())
     }
 
     /// Processes for so long at most, and a record at least.
@@ -75,6 +93,9 @@ impl Running {
     }
 
     fn process_next(&mut self, limit: usize, shared: &Shared) -> Result<bool, TaskError> {
+        if self.task.go_on()? && !self.task.is_ready() {
+            return Ok(false);
+        }
         let Some(topic) = self.task.process_next()? else { return Ok(false) };
         if let Some(flow) = self.flows.iter().find(|flow| flow.topic == topic)
             && flow.processed(1, limit)

@@ -190,8 +190,21 @@ impl Shared {
 
     /// The task that reads a partition.
     pub(super) fn task_of(&self, partition: &TopicPartition) -> Option<(TaskId, TopicId)> {
-        let (topic, sub_topology) = *self.readers.get(&partition.topic)?;
+        let (topic, sub_topology) = match self.readers.get(&partition.topic) {
+            Some(reader) => *reader,
+            None => self.pattern_reader(&partition.topic)?,
+        };
         Some((TaskId { sub_topology, partition: partition.partition }, topic))
+    }
+
+    /// Who reads a topic that no source names. Nobody can say when the topology is built whether a topic will match the
+    /// patterns of two.
+    fn pattern_reader(&self, topic: &Arc<str>) -> Option<(TopicId, usize)> {
+        let readers = self.topology.pattern_readers(topic, self.group());
+        if readers.len() > 1 {
+            self.fail(StreamsError::PatternsOverlap { topic: topic.to_string() });
+        }
+        Some((self.topology.matched(topic), *readers.first()?))
     }
 
     /// Recomputes whether the application runs or still rebalances.

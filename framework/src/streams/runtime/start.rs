@@ -22,7 +22,7 @@ use super::state::AppState;
 use super::worker::{self, WorkerLinks};
 use super::{clock, engines, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
-use crate::streams::topology::{Topology, TopologyInner};
+use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
 impl Topology {
     /// Runs the topology: creates its internal topics, starts its threads and joins the group. Returns when the group
@@ -112,23 +112,47 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
         .client
         .consumer()
         .group(Arc::clone(shared.group()))
-        .topics(shared.readers.keys().cloned())
         .auto_offset_reset(OffsetReset::Earliest)
         .auto_offset_reset_of({
-            let resets = shared.topology.offset_resets();
-            move |topic| resets.get(topic).copied()
+            let (resets, of_patterns) = (shared.topology.offset_resets(), shared.topology.pattern_resets());
+            move |topic| {
+                let matching = || of_patterns.iter().find(|(pattern, _)| pattern.matches(topic));
+                resets.get(topic).copied().or_else(|| matching().map(|(_, reset)| *reset))
+            }
         })
         .isolation(shared.config.isolation())
         .session_timeout(session)
         // Often enough that a member is sure of itself for half of a session, one lost heartbeat included.
         .heartbeat_interval(LONGEST_HEARTBEAT.min(session / 6))
         .rebalance_listener(Arc::new(Rebalances { shared: Arc::downgrade(shared) }));
+    let builder = match pattern(shared) {
+        Some(pattern) => {
+            let (readers, group) = (shared.readers.clone(), Arc::clone(shared.group()));
+            builder
+                .pattern(pattern)
+                .except(move |topic| !readers.contains_key(topic) && is_internal(topic, &group))
+        }
+        None => builder.topics(shared.readers.keys().cloned()),
+    };
     // Tasks need the same partition number of all their topics; the range assignor gives that.
     let builder = match shared.config.is_exactly_once() {
         false => builder.assignor(Assignor::Range),
         true => builder.custom_assignor(Arc::new(ExactlyOnceRange)),
     };
     Ok(builder.start().await?)
+}
+
+/// One pattern for all topics, if there is a source that has one.
+fn pattern(shared: &Shared) -> Option<String> {
+    let mut parts: Vec<String> =
+        shared.topology.patterns().map(|(pattern, _)| format!("(?:{})", pattern.text)).collect();
+    if parts.is_empty() {
+        return None;
+    }
+    let mut named: Vec<&Arc<str>> = shared.readers.keys().collect();
+    named.sort();
+    parts.extend(named.into_iter().map(|topic| topic.replace('.', "\\.")));
+    Some(parts.join("|"))
 }
 
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(3);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use klamm_client::TopicPartition;
+use klamm_runtime::Tasks;
 use tokio::sync::oneshot;
 
 use super::directory;
@@ -14,7 +15,7 @@ use super::outbox::Outgoing;
 use super::restore::{ChangelogStart, RestoreRequest};
 use super::rewind::Lost;
 use super::running::Running;
-use super::shared::{Flow, Shared, lock};
+use super::shared::{Command, Flow, Shared, lock};
 use super::worker::Worker;
 use crate::store::{Batch, StoreError};
 use crate::streams::error::TaskError;
@@ -31,6 +32,7 @@ impl Worker {
     ) -> Result<(), StreamsError> {
         if let Some(running) = self.incarnation(id, epoch) {
             running.flows.extend(flows);
+            take_up(&mut running.task, &running.flows);
             return Ok(());
         }
         self.waiting.remove(&id);
@@ -41,7 +43,8 @@ impl Worker {
             }
             other => other,
         };
-        let task = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        let mut task = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        take_up(&mut task, &flows);
         let changelogs = changelogs(&task);
         let generation = flows.first().map_or(-1, |flow| flow.generation);
         let inputs = flows.iter().map(|flow| flow.partition.clone()).collect();
@@ -68,6 +71,7 @@ impl Worker {
         task.context_mut().ask_partition_count = Some(ask_partition_count(shared));
         task.context_mut().clock = Some(Arc::clone(&shared.clock));
         task.context_mut().exactly_once = shared.config.is_exactly_once();
+        call_on_runtime(shared, &mut task);
         Ok(task)
     }
 
@@ -123,7 +127,7 @@ impl Worker {
     pub(super) fn revoke(&mut self, ids: &[TaskId], commit: bool) -> Result<(), StreamsError> {
         let failed = self.links.shared.has_failed();
         if commit && !failed {
-            self.commit()?;
+            self.commit_after(true)?;
         }
         for id in ids {
             let waiting = self.waiting.remove(id);
@@ -197,6 +201,29 @@ impl Worker {
         }
         Some(running)
     }
+}
+
+/// Lets asynchronous calls run where the application was started; they end with the task. One that comes back wakes
+/// the thread.
+fn call_on_runtime(shared: &Shared, task: &mut Task) {
+    let (runtime, calls) = (shared.runtime.clone(), Tasks::new());
+    task.context_mut().spawn = Some(Box::new(move |call| {
+        let _inside = runtime.enter();
+        calls.spawn("streams-call", call);
+    }));
+    let route = shared.routes().tasks.get(&task.id).copied();
+    if let Some(worker) = route.and_then(|route| shared.workers.get(route.worker)).cloned() {
+        task.arrivals().wake_by(move || drop(worker.send(Command::Wake)));
+    }
+}
+
+/// Topics that match a pattern come with their first partition. One that has no partition of this number, because it
+/// has fewer than others of the sub-topology, is not waited for.
+fn take_up(task: &mut Task, flows: &[Arc<Flow>]) {
+    flows.iter().for_each(|flow| task.take_up(flow.topic, &flow.partition.topic));
+    let has_flow = |topic: &TopicId| flows.iter().any(|flow| flow.topic == *topic);
+    let without: Vec<TopicId> = task.input_topics().filter(|topic| !has_flow(topic)).collect();
+    without.into_iter().for_each(|topic| task.set_caught_up(topic, true));
 }
 
 /// For partitioners on this thread, which may wait.

@@ -74,7 +74,10 @@ fn nodes(topology: &TopologyInner, sub_topology: &SubTopology) -> Vec<NodeDescri
         match &node.kind {
             NodeKind::Source { topics, .. } => NodeDescription::Source {
                 name,
-                topics: topics.iter().map(ToString::to_string).collect(),
+                topics: match &node.pattern {
+                    Some(pattern) => vec![pattern.text.to_string()],
+                    None => topics.iter().map(ToString::to_string).collect(),
+                },
                 successors: names(&node.children),
             },
             NodeKind::Step { .. } => NodeDescription::Processor {

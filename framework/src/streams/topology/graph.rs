@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use klamm_client::OffsetReset;
 
+use super::topic_pattern::Pattern;
 use crate::serde::{Bytes, BytesSerde, Serde};
 use crate::store::{MemoryStore, StateStore};
 use crate::streams::error::TopologyError;
@@ -98,6 +99,8 @@ pub(crate) struct Node {
     pub(crate) stamping: Option<Stamping>,
     /// Where a source begins, if not at the oldest record.
     pub(crate) offset_reset: Option<OffsetReset>,
+    /// Of a source: it reads all topics that match this, beside those that it names.
+    pub(crate) pattern: Option<Pattern>,
     /// Of a windowed table: how long after the end that a window names nothing can change it any more.
     pub(crate) closes_after_ms: Option<i64>,
 }
@@ -153,6 +156,17 @@ impl Graph {
             self.errors.push(TopologyError::NoTopics(name.clone()));
         }
         self.add(name, NodeKind::Source { topics, factory }, &[])
+    }
+
+    /// A source of all topics that match, also of those that are made later.
+    pub(crate) fn source_matching(&mut self, pattern: &str, factory: SourceFactory) -> NodeId {
+        let name = format!("matching({pattern})");
+        let node = self.add(name, NodeKind::Source { topics: Vec::new(), factory }, &[]);
+        match Pattern::new(pattern) {
+            Ok(pattern) => self.nodes[node.0].pattern = Some(pattern),
+            Err(error) => self.errors.push(error),
+        }
+        node
     }
 
     /// Takes note if a source cannot read what it is given.
@@ -252,6 +266,7 @@ impl Graph {
             policy: None,
             stamping: None,
             offset_reset: None,
+            pattern: None,
             closes_after_ms: None,
         });
         for parent in parents {

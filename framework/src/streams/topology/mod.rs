@@ -7,6 +7,8 @@ mod drawing;
 mod fingerprint;
 mod graph;
 mod partitions;
+mod pattern;
+mod topic_pattern;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,6 +25,7 @@ pub use fingerprint::{Fingerprint, Migration, Orphan};
 pub(crate) use graph::{Graph, NodeId, NodeKind, TopicName};
 pub use partitions::PartitionError;
 pub(crate) use partitions::{PartitionPlan, plan_partitions};
+pub(crate) use topic_pattern::{Pattern, is_internal};
 
 /// What an application does, as data: built by [`StreamsBuilder`](crate::streams::StreamsBuilder), run by
 /// [`start`](Topology::start), or by [`TopologyTestDriver`](crate::streams::TopologyTestDriver) without a broker.
@@ -59,6 +62,7 @@ impl Topology {
         }
         check_readers(&graph)?;
         let sub_topologies = divide(&graph);
+        pattern::check(&graph, &sub_topologies)?;
         let mut topics = BTreeSet::new();
         for sub_topology in &sub_topologies {
             topics.extend(sub_topology.sources.iter().cloned());
@@ -122,6 +126,12 @@ impl TopologyInner {
     /// The names of the topics of application `application_id`, by id.
     pub(crate) fn topic_names(&self, application_id: &str) -> Vec<Arc<str>> {
         self.topics.iter().map(|topic| topic.in_application(application_id).into()).collect()
+    }
+
+    /// Where to begin with topics that match a pattern, if not at the oldest record.
+    pub(crate) fn pattern_resets(&self) -> Vec<(Pattern, OffsetReset)> {
+        let reset = |node: &graph::Node| Some((node.pattern.clone()?, node.offset_reset?));
+        self.graph.nodes.iter().filter_map(reset).collect()
     }
 
     /// Where to begin with topics that are not to be read from the oldest record.
