@@ -237,7 +237,9 @@ pub(super) static ALL: [Pipeline; 35] = [
         let joined = Joined::default().grace("waiting", THREE);
         left(streams).left_join_with(&rows, |one, other| maybe(one, other), joined).to("out");
     }),
-    pipeline("versioned-table", TABLE, |streams| versions(streams, "left").to_stream().to("out")),
+    pipeline("versioned-table", TABLE, |streams| {
+        versions(streams, "left").to_stream().to("out");
+    }),
     pipeline("punctuate", STREAM, |streams| {
         let latest: StoreRef<String, String> = streams.key_value_store("latest");
         left(streams).process(move || Latest { rows: latest.clone() }).to("out");
