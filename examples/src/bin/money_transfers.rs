@@ -69,6 +69,7 @@ async fn main() -> klamm::Result<()> {
     println!("{} accounts, {sum} cents in all, every balance is right: {right}", balances.len());
     app.close().await?;
     broker.shutdown().await?;
+    #[allow(clippy::disallowed_methods)] // what is banned inside Klamm itself
     tokio::fs::remove_dir_all(&state_dir).await?;
     Ok(())
 }

@@ -64,6 +64,7 @@ async fn main() -> klamm::Result<()> {
     axum::serve(socket, pages).with_graceful_shutdown(over).await?;
     app.close().await?;
     broker.shutdown().await?;
+    #[allow(clippy::disallowed_methods)] // what is banned inside Klamm itself
     tokio::fs::remove_dir_all(&state_dir).await?;
     Ok(())
 }

@@ -94,6 +94,7 @@ async fn main() -> klamm::Result<()> {
     app.caught_up().await?;
     app.close().await?;
     broker.shutdown().await?;
+    #[allow(clippy::disallowed_methods)] // what is banned inside Klamm itself
     tokio::fs::remove_dir_all(&state_dir).await?;
     Ok(())
 }

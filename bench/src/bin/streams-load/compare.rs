@@ -28,7 +28,7 @@ type Measured = BTreeMap<(Mode, System, &'static str), Vec<f64>>;
 
 /// All rounds. `only` limits them to modes whose name contains it; `java` is the command that runs Kafka Streams,
 /// without its arguments.
-pub fn run(bootstrap: &str, rounds: usize, only: &str, java: &[&str]) -> Result<()> {
+pub(crate) fn run(bootstrap: &str, rounds: usize, only: &str, java: &[&str]) -> Result<()> {
     let modes: Vec<Mode> = Mode::all().into_iter().filter(|mode| mode.name().contains(only)).collect();
     let mut measured = Measured::new();
     for round in 0..rounds {

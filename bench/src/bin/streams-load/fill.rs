@@ -7,7 +7,7 @@ use klamm_runtime::{Rng, SeededRng};
 
 use crate::Result;
 
-pub const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 const BATCH_BYTES: usize = 64 * 1024;
 const FIRST_MS: i64 = 1_700_000_000_000;
 const TEXT: &str =
@@ -33,7 +33,7 @@ const TOPICS: [(&str, Rows); 8] = [
 ];
 
 /// Every topic that is not there yet.
-pub async fn all(bootstrap: &str) -> Result<()> {
+pub(crate) async fn all(bootstrap: &str) -> Result<()> {
     let client = Client::connect(bootstrap).await?;
     let there = client.admin().list_topics().await?;
     for (topic, rows) in TOPICS {

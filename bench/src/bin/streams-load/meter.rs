@@ -11,12 +11,12 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 const LOOK: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(240);
 
-pub fn add() {
+pub(crate) fn add() {
     COUNT.fetch_add(1, Relaxed);
 }
 
 /// Waits until `steps` were done.
-pub async fn watch(steps: u64) -> Result<Figures> {
+pub(crate) async fn watch(steps: u64) -> Result<Figures> {
     let begun = Instant::now();
     let wait = async |what: u64| {
         while COUNT.load(Relaxed) < what {
@@ -34,11 +34,11 @@ pub async fn watch(steps: u64) -> Result<Figures> {
     Ok(Figures { rate: done / half.elapsed().as_secs_f64(), cpu: (cpu_seconds() - cpu_before) / done * 1e6 })
 }
 
-pub struct Figures {
+pub(crate) struct Figures {
     /// Steps a second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Processor seconds for a million steps.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
 }
 
 /// User and system time of this process.
@@ -48,7 +48,7 @@ fn cpu_seconds() -> f64 {
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-pub fn peak_mib() -> u64 {
+pub(crate) fn peak_mib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024

@@ -14,7 +14,7 @@ use crate::work::{Guarantee, Work};
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 /// Runs one pipeline to the end of its input, and prints what it took.
-pub async fn run(bootstrap: &str, work: Work, guarantee: Guarantee, cache_bytes: usize) -> Result<()> {
+pub(crate) async fn run(bootstrap: &str, work: Work, guarantee: Guarantee, cache_bytes: usize) -> Result<()> {
     let application = format!("klamm-{}-{}", work.name(), std::process::id());
     let out = format!("{application}-out");
     let client = Client::connect(bootstrap).await?;

@@ -4,7 +4,7 @@ use crate::Result;
 
 /// A pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Work {
+pub(crate) enum Work {
     /// `map_values` and `filter`, no state.
     Stateless,
     /// A count of 100,000 keys, in no order.
@@ -22,24 +22,24 @@ pub enum Work {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Guarantee {
+pub(crate) enum Guarantee {
     AtLeastOnce,
     ExactlyOnce,
 }
 
 /// What one measurement is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mode {
-    pub work: Work,
-    pub guarantee: Guarantee,
-    pub cache_bytes: usize,
+pub(crate) struct Mode {
+    pub(crate) work: Work,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) cache_bytes: usize,
 }
 
-pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 impl Mode {
     /// Each kind of work: at least once and exactly once, and with state also without a cache.
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let mut modes = Vec::new();
         for work in Work::ALL {
             for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
@@ -52,27 +52,27 @@ impl Mode {
         modes
     }
 
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let cache = if self.cache_bytes == 0 { " no-cache" } else { "" };
         format!("{} {}{cache}", self.work.name(), self.guarantee.name())
     }
 }
 
 impl Guarantee {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AtLeastOnce => "at-least-once",
             Self::ExactlyOnce => "exactly-once",
         }
     }
 
-    pub fn parse(name: &str) -> Result<Self> {
+    pub(crate) fn parse(name: &str) -> Result<Self> {
         let found = [Self::AtLeastOnce, Self::ExactlyOnce].into_iter().find(|known| known.name() == name);
         found.ok_or_else(|| format!("no guarantee {name}").into())
     }
 
     /// Both systems commit equally often.
-    pub fn commit_interval_ms(self) -> u64 {
+    pub(crate) fn commit_interval_ms(self) -> u64 {
         match self {
             Self::AtLeastOnce => 1_000,
             Self::ExactlyOnce => 100,
@@ -81,7 +81,7 @@ impl Guarantee {
 }
 
 impl Work {
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Stateless,
         Self::Count,
         Self::ManyKeys,
@@ -91,7 +91,7 @@ impl Work {
         Self::Words,
     ];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stateless => "stateless",
             Self::Count => "count",
@@ -103,13 +103,13 @@ impl Work {
         }
     }
 
-    pub fn parse(name: &str) -> Result<Self> {
+    pub(crate) fn parse(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|work| work.name() == name);
         found.ok_or_else(|| format!("no work {name}").into())
     }
 
     /// The topics that it reads.
-    pub fn topics(self) -> &'static [&'static str] {
+    pub(crate) fn topics(self) -> &'static [&'static str] {
         match self {
             Self::Stateless | Self::Count => &["keyed"],
             Self::ManyKeys => &["million"],
@@ -121,7 +121,7 @@ impl Work {
     }
 
     /// What is counted as done: records that were read, of `words` the words, of a foreign key the joined rows.
-    pub fn steps(self) -> u64 {
+    pub(crate) fn steps(self) -> u64 {
         match self {
             Self::Stateless | Self::Count | Self::ManyKeys | Self::Window | Self::Join => 2_000_000,
             Self::ForeignKey => 300_000,
