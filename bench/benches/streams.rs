@@ -110,7 +110,8 @@ fn uniform(records: u64) {
         let logged = driver.output::<Bytes, Bytes>("counts-changelog").read_all();
         let each = |took: Duration| took.as_nanos() as f64 / RECORDS_A_COMMIT as f64;
         println!(
-            "uniform {done:>9}: {:>7.1} ns a record, commit of {} rows {committed:?}; together {:.0} records/s; {memory:?}",
+            "uniform {done:>9}: {:>7.1} ns a record, commit of {} rows {committed:?}; together {:.0} records/s; \
+             {memory:?}",
             each(processed),
             logged.len(),
             1e9 / each(processed + committed),

@@ -1,5 +1,5 @@
-//! Windows: what was paid with a card within a minute; more than a limit raises an alert, and what came too late for its
-//! minute is told apart.
+//! Windows: what was paid with a card within a minute; more than a limit raises an alert, and what came too late for
+//! its minute is told apart.
 //!
 //! Run it with `cargo run -p klamm-examples --bin fraud_window`. It brings a broker of its own; with KLAMM_BOOTSTRAP it
 //! takes yours.

@@ -1,8 +1,8 @@
-//! Exactly once: money moves between accounts, and none is made or lost, though the application is cut off in the middle
-//! and starts again.
+//! Exactly once: money moves between accounts, and none is made or lost, though the application is cut off in the
+//! middle and starts again.
 //!
-//! Run it with `cargo run -p klamm-examples --bin money_transfers`. It brings a broker of its own; with KLAMM_BOOTSTRAP it
-//! takes yours.
+//! Run it with `cargo run -p klamm-examples --bin money_transfers`. It brings a broker of its own; with KLAMM_BOOTSTRAP
+//! it takes yours.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 

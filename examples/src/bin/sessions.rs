@@ -1,8 +1,8 @@
-//! Sessions: the clicks of a visitor belong together until there are none for half an hour; each visit is told once, when
-//! it is over.
+//! Sessions: the clicks of a visitor belong together until there are none for half an hour; each visit is told once,
+//! when it is over.
 //!
-//! Run it with `cargo run -p klamm-examples --bin sessions`. It brings a broker of its own; with KLAMM_BOOTSTRAP it takes
-//! yours.
+//! Run it with `cargo run -p klamm-examples --bin sessions`. It brings a broker of its own; with KLAMM_BOOTSTRAP it
+//! takes yours.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 

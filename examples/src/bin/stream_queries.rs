@@ -1,7 +1,7 @@
 //! Queries over HTTP: the state of a pipeline is the service's data, without a database in between.
 //!
-//! Run it with `cargo run -p klamm-examples --bin stream_queries`. It brings a broker of its own, asks its own page, and
-//! ends; with KLAMM_SERVE=127.0.0.1:8080 it serves until Ctrl-C.
+//! Run it with `cargo run -p klamm-examples --bin stream_queries`. It brings a broker of its own, asks its own page,
+//! and ends; with KLAMM_SERVE=127.0.0.1:8080 it serves until Ctrl-C.
 
 #![allow(clippy::print_stdout)] // What it shows, it prints.
 

@@ -1,5 +1,5 @@
-//! How a stream is tested: a driver runs the topology without broker and files, record by record, on a clock that the test
-//! moves.
+//! How a stream is tested: a driver runs the topology without broker and files, record by record, on a clock that the
+//! test moves.
 //!
 //! `cargo test -p klamm-examples --bin test_a_stream` runs the tests below; `cargo run -p klamm-examples --bin
 //! test_a_stream` shows what they look at.

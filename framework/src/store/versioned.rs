@@ -23,8 +23,8 @@ const NO_ROW: u8 = 0;
 const PAGE_ENTRIES: usize = 256;
 
 /// How versions lie in the engine: an engine key is `0 · length of the key · key · time before the end of time`, so
-/// that the newest version of a key comes first. Deletions are versions, too. A version that has ended, or a deletion, is
-/// listed at `1 · end · engine key` until the history has gone past that.
+/// that the newest version of a key comes first. Deletions are versions, too. A version that has ended, or a deletion,
+/// is listed at `1 · end · engine key` until the history has gone past that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionedLayout {
     history_ms: i64,

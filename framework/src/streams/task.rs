@@ -95,8 +95,8 @@ impl Task {
         Self::with_budget(topology, id, names, open, &budget)
     }
 
-    /// Puts a task together. `names` are the topics' names by id; `open` opens the stores. What it holds in memory comes
-    /// out of `budget`, which it shares with other tasks; without one, every table update is forwarded by itself.
+    /// Puts a task together. `names` are the topics' names by id; `open` opens the stores. What it holds in memory
+    /// comes out of `budget`, which it shares with other tasks; without one, every table update is forwarded by itself.
     pub(crate) fn with_budget(
         topology: &TopologyInner,
         id: TaskId,
@@ -369,9 +369,9 @@ impl Task {
         })
     }
 
-    /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores, or, where
-    /// that is a lot, begins with it; [`settle`](Self::settle) goes on. `changelog_offsets` are the first offsets after
-    /// what was written to each changelog.
+    /// Last step of a commit, when all outputs are durable and the positions are committed: writes the stores, or,
+    /// where that is a lot, begins with it; [`settle`](Self::settle) goes on. `changelog_offsets` are the first offsets
+    /// after what was written to each changelog.
     pub(crate) fn commit_stores(
         &mut self,
         changelog_offsets: &HashMap<TopicId, i64>,

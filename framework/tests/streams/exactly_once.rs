@@ -186,3 +186,19 @@ async fn an_instance_with_another_guarantee_is_refused(kit: TestKit) {
     pipeline.is_exact(&[&exact]).await;
     exact.close().await.unwrap();
 }
+
+/// A broker answers a commit before all its markers are written: whoever feeds in a transaction and then waits until
+/// all is processed was told so before the records could be read.
+#[klamm::test]
+async fn records_of_an_open_transaction_are_left_to_process(kit: TestKit) {
+    let pipeline = Pipeline::new(&kit).await;
+    let app = start(&pipeline, 1).await;
+    caught_up(&app).await;
+    let mut producer = kit.client().producer().transactional_id("feeder").build().unwrap();
+    let transaction = producer.begin().await.unwrap();
+    transaction.send(klamm::client::Record::to("in").key("a").value("v")).await.unwrap();
+    assert_eq!(app.lag().await.unwrap(), 1);
+    transaction.commit().await.unwrap();
+    caught_up(&app).await;
+    app.close().await.unwrap();
+}

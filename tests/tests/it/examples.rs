@@ -123,9 +123,15 @@ async fn top_n() {
 
 #[tokio::test]
 async fn foreign_keys() {
-    let said = "anna moved: [(\"1\", \"anna tea to Oslo\"), (\"2\", \"berta cups to Rome\"), (\"3\", \"anna cake to Oslo\")]\n\
-                berta takes the cake: [(\"1\", \"anna tea to Oslo\"), (\"2\", \"berta cups to Rome\"), (\"3\", \"berta cake to Rome\")]";
+    let said =
+        r#"anna moved: [("1", "anna tea to Oslo"), ("2", "berta cups to Rome"), ("3", "anna cake to Oslo")]"#;
     runs("foreign_keys", &[], said).await;
+    runs(
+        "foreign_keys",
+        &[],
+        r#"berta takes the cake: [("1", "anna tea to Oslo"), ("2", "berta cups to Rome"), "#,
+    )
+    .await;
 }
 
 #[tokio::test]

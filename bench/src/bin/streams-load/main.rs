@@ -1,4 +1,5 @@
-//! Klamm's streams beside Kafka Streams: the same pipelines over the same records of the same broker, in turns, medians.
+//! Klamm's streams beside Kafka Streams: the same pipelines over the same records of the same broker, in turns,
+//! medians.
 //!
 //! `bench/streams/run` builds everything, starts a broker and calls this. Each measurement is a process of its own, so
 //! that none finds what another left behind.

@@ -1,7 +1,9 @@
 //! Feeds the lines of the inputs to the topic `lines`, each once, though the run may be killed.
 
+use std::time::Duration;
+
 use klamm::Error;
-use klamm::client::{Record, TransactionalProducer};
+use klamm::client::{Client, Record, TransactionalProducer};
 
 use crate::checkpoint::{self, Checkpoint, Place};
 use crate::gauges::Gauges;
@@ -9,9 +11,17 @@ use crate::input::Inputs;
 
 pub const TOPIC: &str = "lines";
 
-/// So many lines become visible together, with the checkpoint behind them: a run that is interrupted before has fed none
-/// of them.
+/// So many lines become visible together, with the checkpoint behind them: a run that is interrupted before has fed
+/// none of them.
 const LINES_PER_TRANSACTION: u64 = 32 * 1024;
+
+/// Who feeds; ends what a run that was killed has left open.
+pub async fn producer(client: &Client) -> klamm::Result<TransactionalProducer> {
+    let producer = client.producer().linger(Duration::from_millis(5));
+    let mut producer = producer.transactional_id("quickstart-feed").build()?;
+    producer.begin().await?.commit().await?;
+    Ok(producer)
+}
 
 /// Feeds everything from `start` on. When it returns, all lines are committed and noted as fed.
 pub async fn feed(

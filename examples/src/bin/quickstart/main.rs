@@ -97,10 +97,7 @@ async fn run(args: Args) -> klamm::Result<()> {
 
     let client = Client::connect(&bootstrap).await?;
     create_topics(&client).await?;
-    let producer = client.producer().linger(Duration::from_millis(5));
-    let mut producer = producer.transactional_id("quickstart-feed").build()?;
-    // Ends what a run that was killed has left open.
-    producer.begin().await?.commit().await?;
+    let mut producer = feed::producer(&client).await?;
     let earlier = checkpoint::read(&client, &inputs).await?;
     let start = Place::after(earlier.as_ref(), &inputs);
     if start != Place::default() {

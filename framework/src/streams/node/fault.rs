@@ -44,8 +44,8 @@ impl Boundary {
     /// Calls what is the user's; `None` when it failed and the record goes on without.
     ///
     /// Where a failure fails the task anyhow, the task catches panics, once for all the operators of a record: to catch
-    /// them here would more than double the time of a step. `run` is moved into the one or the other call, so that what it
-    /// captures need not be in memory.
+    /// them here would more than double the time of a step. `run` is moved into the one or the other call, so that what
+    /// it captures need not be in memory.
     #[inline]
     pub(crate) fn call<R>(
         &self,

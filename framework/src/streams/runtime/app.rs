@@ -121,7 +121,8 @@ impl StreamsApp {
 
     /// How many records the application, all instances together, has still to process, as far as it is
     /// committed. Zero means that everything that was in the input topics when this was called has had its
-    /// effect on every store and output.
+    /// effect on every store and output. Records of transactions that are open count: when a commit is answered, the
+    /// brokers may not have told it to readers yet.
     ///
     /// # Errors
     /// The cluster cannot be asked.

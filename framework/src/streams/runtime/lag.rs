@@ -7,7 +7,7 @@ use klamm_client::TopicPartition;
 
 use super::error::StreamsError;
 use super::shared::Shared;
-use crate::streams::topology::{TopicName, TopologyInner};
+use crate::streams::topology::TopologyInner;
 
 /// The ends of partitions.
 type Ends = HashMap<TopicPartition, i64>;
@@ -42,18 +42,14 @@ async fn look(shared: &Shared) -> Result<(u64, Ends), StreamsError> {
     for sub_topology in upstream_first(&shared.topology) {
         let (mut partitions, mut ends) = (Vec::new(), HashMap::new());
         let named = shared.topology.sub_topologies[sub_topology].sources.iter();
-        let named = named.map(|topic| (topic.in_application(shared.group()).into(), is_internal(topic)));
+        let named = named.map(|topic| Arc::from(topic.in_application(shared.group())));
         let matching = matching.iter().filter(|(_, readers)| readers.contains(&sub_topology));
-        let matching = matching.map(|(topic, _)| (Arc::clone(topic), false));
-        for (name, is_internal) in named.chain(matching) {
-            let name: Arc<str> = name;
+        for name in named.chain(matching.map(|(topic, _)| Arc::clone(topic))) {
             let count = shared.client.partition_count(&name).await?;
             let of_topic: Vec<_> =
                 (0..count).map(|partition| TopicPartition::new(Arc::clone(&name), partition)).collect();
-            // Of a committed transaction of the application, the markers may still be on their way to its own topics.
-            // What others have not committed may never count.
-            let reader = if is_internal { &shared.ends } else { &consumer };
-            ends.extend(reader.end_offsets(&of_topic).await?);
+            // Not the ends of what is committed: when a commit is answered, its markers may still be on their way.
+            ends.extend(shared.ends.end_offsets(&of_topic).await?);
             partitions.extend(of_topic);
         }
         let committed = consumer.committed(&partitions).await?;
@@ -76,10 +72,6 @@ async fn look(shared: &Shared) -> Result<(u64, Ends), StreamsError> {
         committing.wait_for(|workers| *workers == 0).await.map_err(|_| StreamsError::Closed)?;
     }
     Ok((left, all))
-}
-
-fn is_internal(topic: &TopicName) -> bool {
-    matches!(topic, TopicName::Internal(_))
 }
 
 /// The topics that match patterns, with the sub-topologies that read them.

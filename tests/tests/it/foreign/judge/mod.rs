@@ -1,7 +1,8 @@
-//! Kafka Streams as a judge: the same pipelines over the same records in both test drivers, and what comes of each record is equal, in
-//! its order and with its timestamps.
+//! Kafka Streams as a judge: the same pipelines over the same records in both test drivers, and what comes of each
+//! record is equal, in its order and with its timestamps.
 //!
-//! `pipelines` has Klamm's, tests/foreign/java/Judge.java has Java's, under the same names; `records` makes what they are fed.
+//! `pipelines` has Klamm's, tests/foreign/java/Judge.java has Java's, under the same names; `records` makes what they
+//! are fed.
 
 mod pipelines;
 mod records;

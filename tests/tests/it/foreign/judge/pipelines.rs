@@ -47,8 +47,8 @@ const NEVER_LATE: Shape = Shape { times: Times::WithinGrace, ..STREAM };
 const NEVER_LATE_STREAMS: Shape = Shape { times: Times::WithinGrace, ..STREAMS };
 // - Sessions that were told when they closed are told again as parts of others.
 const IN_ORDER: Shape = Shape { times: Times::InOrder, ..STREAM };
-// - A row that is joined by a foreign key has the time of the foreign row where that has changed, also an earlier one than
-//   its own row; with Klamm the later of both, as in every other join.
+// - A row that is joined by a foreign key has the time of the foreign row where that has changed, also an earlier one
+//   than its own row; with Klamm the later of both, as in every other join.
 const IN_ORDER_TABLES: Shape = Shape { times: Times::InOrder, ..TABLES };
 
 const fn pipeline(name: &'static str, shape: Shape, build: fn(&mut StreamsBuilder)) -> Pipeline {
