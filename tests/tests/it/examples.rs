@@ -140,6 +140,11 @@ async fn money_transfers() {
 }
 
 #[tokio::test]
+async fn async_enrichment() {
+    runs("async_enrichment", &[], "nobody knows where mallory looked at /admin\n200 logins located\n").await;
+}
+
+#[tokio::test]
 async fn stream_queries() {
     runs("stream_queries", &[], "the: 2\nvillage: never seen").await;
 }
