@@ -7,6 +7,7 @@
 #[cfg(feature = "testing")]
 mod acknowledged;
 mod aggregations;
+mod alike;
 #[cfg(feature = "embedded")]
 mod applications;
 mod calls;
