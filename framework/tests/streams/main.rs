@@ -10,6 +10,8 @@ mod aggregations;
 mod alike;
 #[cfg(feature = "embedded")]
 mod applications;
+#[cfg(feature = "testing")]
+mod blows;
 mod calls;
 #[cfg(feature = "testing")]
 mod calls_running;
