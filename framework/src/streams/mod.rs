@@ -30,6 +30,8 @@ mod driver_io;
 mod error;
 mod fallible;
 mod foreign_key;
+#[cfg(test)]
+mod fragile_store;
 mod global;
 mod grouped;
 mod grouped_table;

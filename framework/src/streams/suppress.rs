@@ -35,7 +35,8 @@ pub struct TimeLimit(Duration);
 #[derive(Debug, Clone, Copy)]
 pub struct WindowClose(());
 
-/// How much a buffer may hold.
+/// How much a buffer may hold. With a cache, whose updates come with commits, it is looked at when all of a commit have
+/// come and what is due has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferLimit {
     records: usize,

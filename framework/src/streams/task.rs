@@ -376,6 +376,15 @@ impl Task {
         &mut self,
         changelog_offsets: &HashMap<TopicId, i64>,
     ) -> Result<(), TaskError> {
+        self.commit_stores_in_part(changelog_offsets, ROWS_SETTLED_AT_ONCE)
+    }
+
+    /// [`commit_stores`](Self::commit_stores) that begins with so many rows.
+    pub(super) fn commit_stores_in_part(
+        &mut self,
+        changelog_offsets: &HashMap<TopicId, i64>,
+        rows: usize,
+    ) -> Result<(), TaskError> {
         for store in &self.stores {
             let mut store = store.borrow_mut();
             let offset = store.changelog().and_then(|topic| changelog_offsets.get(&topic).copied());
@@ -384,7 +393,7 @@ impl Task {
         self.context.uncommitted_bytes = 0;
         self.context.punctuated = false;
         self.is_settled = false;
-        self.settle(ROWS_SETTLED_AT_ONCE).map(drop)
+        self.settle(rows).map(drop)
     }
 
     /// Writes so many more committed rows to the stores; whether they have all of them.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use klamm_client::Headers;
 use proptest::prelude::*;
 
+use super::fragile_store::FragileStore;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{OutputKind, StoreSpec, TopicId};
 use super::task::{Task, TaskId, TaskOptions};
@@ -17,7 +18,7 @@ use super::{
     BufferLimit, HoppingWindows, JoinWindows, SessionWindows, SlidingWindows, StreamsBuilder, Suppressed,
     Topology, TumblingWindows, WindowedBy,
 };
-use crate::store::{KeyRange, MemoryStore, StateStore};
+use crate::store::{KeyRange, StateStore};
 
 #[derive(Debug, Clone)]
 struct Fed {
@@ -30,11 +31,16 @@ struct Fed {
 enum Step {
     Process(usize),
     Commit,
+    /// So many rows of it are written; the rest when there is time.
+    CommitInPart(usize),
+    Settle(usize),
     /// The transaction is committed, and nothing of it is in the stores.
     CrashInCommit,
     /// With the disk or without; the restore breaks off after so many records and begins again.
     Crash {
         loses_disk: bool,
+        /// So many batches were not on disk yet, or fewer, depending on the store.
+        lost_batches: usize,
         broken_off_after: usize,
     },
 }
@@ -48,7 +54,7 @@ struct Rig<'a> {
     records: &'a [Fed],
     cache_bytes: usize,
     task: Task,
-    disk: BTreeMap<String, Arc<dyn StateStore>>,
+    disk: BTreeMap<String, Arc<FragileStore>>,
     changelogs: HashMap<TopicId, Vec<Incoming>>,
     told: Vec<(String, Option<Bytes>, Option<Bytes>, i64)>,
     /// The records behind this are for the end.
@@ -88,12 +94,22 @@ impl<'a> Rig<'a> {
     fn step(&mut self, step: Step) {
         match step {
             Step::Process(records) => self.process(records),
-            Step::Commit => self.commit(true),
-            Step::CrashInCommit => {
-                self.commit(false);
-                self.crash(false, 0);
+            Step::Commit => self.commit(Some(usize::MAX)),
+            Step::CommitInPart(rows) => self.commit(Some(rows)),
+            Step::Settle(rows) => {
+                self.task.settle(rows).unwrap();
             }
-            Step::Crash { loses_disk, broken_off_after } => self.crash(loses_disk, broken_off_after),
+            Step::CrashInCommit => {
+                self.commit(None);
+                self.crash(0);
+            }
+            Step::Crash { loses_disk, lost_batches, broken_off_after } => {
+                match loses_disk {
+                    true => self.disk.clear(),
+                    false => self.lose(lost_batches),
+                }
+                self.crash(broken_off_after);
+            }
         }
     }
 
@@ -119,7 +135,8 @@ impl<'a> Rig<'a> {
         self.processed = until;
     }
 
-    fn commit(&mut self, writes_stores: bool) {
+    /// Writes so many rows to the stores, or does not come to it.
+    fn commit(&mut self, rows: Option<usize>) {
         self.task.flush().unwrap();
         let mut ends = HashMap::new();
         for output in self.task.take_outputs() {
@@ -134,17 +151,20 @@ impl<'a> Rig<'a> {
                 self.told.push((name, key, value, timestamp_ms));
             }
         }
-        if writes_stores {
-            self.task.commit_stores(&ends).unwrap();
+        if let Some(rows) = rows {
+            self.task.commit_stores_in_part(&ends, rows).unwrap();
         }
         self.committed = self.processed;
         self.commits.push(self.committed);
     }
 
-    fn crash(&mut self, loses_disk: bool, broken_off_after: usize) {
-        if loses_disk {
-            self.disk.clear();
+    fn lose(&mut self, batches: usize) {
+        for (number, engine) in self.disk.values_mut().enumerate() {
+            *engine = Arc::new(engine.without((batches + 2 * number) % 5));
         }
+    }
+
+    fn crash(&mut self, broken_off_after: usize) {
         for limit in [broken_off_after, usize::MAX] {
             self.task = open(self.topology, &mut self.disk, self.cache_bytes);
             for store in self.task.stores() {
@@ -167,14 +187,14 @@ impl<'a> Rig<'a> {
     /// Without a crash from here on.
     fn end(&mut self) {
         self.process(self.records.len());
-        self.commit(true);
+        self.commit(Some(usize::MAX));
         self.limit = self.records.len();
         self.process(ENDS);
-        self.commit(true);
+        self.commit(Some(usize::MAX));
     }
 
     fn kept(&self) -> Vec<Kept> {
-        let kept = |(name, engine): (&String, &Arc<dyn StateStore>)| {
+        let kept = |(name, engine): (&String, &Arc<FragileStore>)| {
             let rows = engine.scan(KeyRange { from: &[], to: Some(&[u8::MAX]) }, usize::MAX).unwrap();
             (name.clone(), engine.position().unwrap().stream_time_ms, rows)
         };
@@ -185,11 +205,11 @@ impl<'a> Rig<'a> {
 /// A store's name, its stream time and its rows.
 type Kept = (String, i64, Vec<(Bytes, Bytes)>);
 
-fn open(topology: &Topology, disk: &mut BTreeMap<String, Arc<dyn StateStore>>, cache_bytes: usize) -> Task {
+fn open(topology: &Topology, disk: &mut BTreeMap<String, Arc<FragileStore>>, cache_bytes: usize) -> Task {
     let inner = &topology.inner;
     let mut engine = |spec: &StoreSpec| {
-        let engine = disk.entry(spec.name.to_string()).or_insert_with(|| Arc::new(MemoryStore::new()));
-        Ok(Arc::clone(engine))
+        let engine = disk.entry(spec.name.to_string()).or_default();
+        Ok(Arc::clone(engine) as Arc<dyn StateStore>)
     };
     let id = TaskId { sub_topology: 0, partition: 0 };
     let options = TaskOptions { cache_bytes };
@@ -333,8 +353,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (1..8_usize).prop_map(Step::Process),
         2 => Just(Step::Commit),
         1 => Just(Step::CrashInCommit),
-        2 => (any::<bool>(), 0..9_usize)
-            .prop_map(|(loses_disk, broken_off_after)| Step::Crash { loses_disk, broken_off_after }),
+        2 => (0..4_usize).prop_map(Step::CommitInPart),
+        1 => (0..3_usize).prop_map(Step::Settle),
+        2 => (prop::bool::weighted(0.3), 0..5_usize, 0..9_usize).prop_map(
+            |(loses_disk, lost_batches, broken_off_after)| {
+                Step::Crash { loses_disk, lost_batches, broken_off_after }
+            },
+        ),
     ];
     proptest::collection::vec(step, 1..25)
 }
@@ -356,7 +381,7 @@ proptest! {
             for until in rig.commits.clone() {
                 calm.limit = until;
                 calm.process(until - calm.processed);
-                calm.commit(true);
+                calm.commit(Some(usize::MAX));
             }
             prop_assert_eq!(&rig.told, &calm.told, "topology {}", number);
             prop_assert_eq!(rig.kept(), calm.kept(), "topology {}", number);
@@ -378,7 +403,7 @@ proptest! {
             for until in rig.commits.clone() {
                 calm.limit = until;
                 calm.process(until - calm.processed);
-                calm.commit(true);
+                calm.commit(Some(usize::MAX));
             }
             prop_assert_eq!(&rig.told, &calm.told, "topology {}", number);
             let rows = |rig: &Rig<'_>| -> Vec<_> {

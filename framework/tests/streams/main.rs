@@ -7,8 +7,11 @@
 #[cfg(feature = "testing")]
 mod acknowledged;
 mod aggregations;
+mod alike;
 #[cfg(feature = "embedded")]
 mod applications;
+#[cfg(feature = "testing")]
+mod blows;
 mod calls;
 #[cfg(feature = "testing")]
 mod calls_running;

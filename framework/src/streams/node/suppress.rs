@@ -230,10 +230,12 @@ impl<K: 'static, V: 'static> TableProcessor<K, V> for Suppress<K, V> {
         }
         self.buffer.store.borrow_mut().observe(timestamp_ms);
         self.hold(context, key, change, timestamp_ms)?;
-        // Updates that a commit brings come in no order of time: what is due might be told, and changed by the next.
-        if !context.deduplicate {
-            self.let_go(context)?;
+        // Updates that a commit brings come in no order of time: what is due might be told, and changed by the next. Nor
+        // is the buffer full before what is due has left it.
+        if context.deduplicate {
+            return Ok(());
         }
+        self.let_go(context)?;
         self.mind_bound(context)
     }
 }
@@ -245,6 +247,7 @@ impl<K: 'static, V: 'static> Flush for LetGo<K, V> {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
         let mut suppress = self.0.borrow_mut();
         suppress.let_go(context)?;
+        suppress.mind_bound(context)?;
         let mut store = suppress.buffer.store.borrow_mut();
         let stream_time_ms = store.observe(i64::MIN);
         if suppress.logged_ms.is_some_and(|logged_ms| stream_time_ms > logged_ms) {

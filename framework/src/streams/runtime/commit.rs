@@ -7,6 +7,7 @@ use klamm_client::TopicPartition;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::engines::is_damaged;
 use super::error::StreamsError;
 use super::outbox::{Committed, Outgoing};
 use super::rewind::Lost;
@@ -14,6 +15,7 @@ use super::running::Running;
 use super::shared::{Committing, lock};
 use super::trouble::Trouble;
 use super::worker::{ROWS_AT_A_TIME, Worker, send_outputs};
+use crate::streams::error::TaskError;
 use crate::streams::task::TaskId;
 
 impl Worker {
@@ -25,6 +27,17 @@ impl Worker {
 
     /// The same when tasks are given up: `all_calls` waits for those of all tasks that are under way.
     pub(super) fn commit_after(&mut self, all_calls: bool) -> Result<(), StreamsError> {
+        match self.try_commit(all_calls) {
+            // Found when rows were looked up or written: the changelogs have all that is committed, and what is not is
+            // processed again.
+            Err(StreamsError::Task { task, source: TaskError::Store(damage) }) if is_damaged(&damage) => {
+                self.put_aside(task, &damage.to_string())
+            }
+            other => other,
+        }
+    }
+
+    fn try_commit(&mut self, all_calls: bool) -> Result<(), StreamsError> {
         let mut changed = false;
         let mut rows = 0;
         for (id, running) in &mut self.tasks {

@@ -135,7 +135,7 @@ pub(super) fn remove(path: &Path) -> Result<(), StreamsError> {
     }
 }
 
-/// Puts what a task has on disk aside, for whoever wants to know what happened to it.
+/// Puts what a task has on disk aside, for whoever wants to know what happened to it; if it has anything.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -143,8 +143,10 @@ pub(super) fn put_aside(path: &Path) -> Result<PathBuf, StreamsError> {
     let failed = |source| StreamsError::Directory { directory: path.display().to_string(), source };
     let aside = |number: u32| path.with_extension(format!("damaged-{number}"));
     let free = (1..u32::MAX).map(aside).find(|aside| !aside.exists()).unwrap_or_else(|| aside(0));
-    std::fs::rename(path, &free).map_err(failed)?;
-    Ok(free)
+    match std::fs::rename(path, &free) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(failed(source)),
+        _ => Ok(free),
+    }
 }
 
 #[cfg(test)]

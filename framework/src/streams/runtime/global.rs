@@ -1,6 +1,6 @@
 //! Fills the global tables: to the end of their topics before the first task begins, and from then on as they grow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::streams::topology::PartitionError;
 /// How often a reader that waits for the end of its topics looks whether it is there without a record: what comes last
 /// may be the marker of a transaction.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Between looks whether the topics have more partitions.
+const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
 
 /// The engines of the global tables by topic, and who reads them.
 struct Reader {
@@ -83,12 +86,35 @@ impl Reader {
 
     async fn follow(&mut self, shared: &Shared) -> Result<(), StreamsError> {
         let mut close = shared.close.subscribe();
+        let mut look = tokio::time::interval(LOOK_FOR_PARTITIONS);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = close.wait_for(|close| *close) => return Ok(()),
+                () = async { drop(close.wait_for(|close| *close).await) } => return Ok(()),
                 read = self.read() => read?,
+                _ = look.tick() => self.take_up(shared).await?,
             }
         }
+    }
+
+    /// Reads the partitions that have come since, from their beginning.
+    async fn take_up(&self, shared: &Shared) -> Result<(), StreamsError> {
+        let topics: Vec<Arc<str>> = self.engines.keys().cloned().collect();
+        // Unless the cluster cannot be asked: others tell of that.
+        let Ok(described) = shared.client.admin().describe_topics(&topics).await else { return Ok(()) };
+        let handle = self.consumer.handle();
+        let known: HashSet<TopicPartition> = handle.assignment().into_iter().collect();
+        for topic in topics {
+            let Some(Ok(found)) = described.get(&topic) else { continue };
+            let count = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
+            let partitions = (0..count).map(|partition| TopicPartition::new(Arc::clone(&topic), partition));
+            for partition in partitions.filter(|partition| !known.contains(partition)) {
+                tracing::info!(topic = %partition.topic, partition = partition.partition, "a global table grows");
+                handle.assign_also([partition.clone()])?;
+                handle.seek_to_beginning(&partition)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next records. Nothing is lost when it is dropped before it is done.

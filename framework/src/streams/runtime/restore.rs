@@ -36,6 +36,8 @@ pub(super) struct ChangelogStart {
     pub(super) position: i64,
     /// When it surely had all of its changelog, by this machine's clock.
     pub(super) last_written_ms: Option<i64>,
+    /// Whether there is anything in it, though it has nothing of its changelog for sure.
+    pub(super) has_rows: bool,
 }
 
 /// Serves the requests of one worker, several at a time.
@@ -159,8 +161,13 @@ impl Restore<'_> {
         end: i64,
     ) -> Result<Option<String>, StreamsError> {
         let (store, position) = (&changelog.store, changelog.position);
-        if position == 0 || position == end {
+        if position == end {
             return Ok(None);
+        }
+        if position == 0 {
+            // What was deleted since, and when that was, is not known; and all has to be read in any case.
+            let cut_off = || format!("store {store} has rows of a first commit that was cut off");
+            return Ok(changelog.has_rows.then(cut_off));
         }
         if position < beginning {
             return Ok(Some(format!(

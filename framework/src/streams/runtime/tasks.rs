@@ -17,7 +17,7 @@ use super::rewind::Lost;
 use super::running::Running;
 use super::shared::{Command, Flow, Shared, lock};
 use super::worker::Worker;
-use crate::store::{Batch, StoreError};
+use crate::store::{Batch, KeyRange, StoreError};
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::{AskPartitionCount, StoreSpec, TopicId};
@@ -83,15 +83,23 @@ impl Worker {
         topic: TopicId,
         records: &[Incoming],
         next_offset: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, StreamsError> {
         let Some(running) = self.incarnation(id, epoch).filter(|running| running.is_restoring()) else {
             return Ok(false);
         };
-        for store in running.task.stores() {
-            let mut store = store.borrow_mut();
-            if store.changelog() == Some(topic) {
-                store.restore(records, next_offset)?;
+        let mut stores = running.task.stores().iter().map(|store| store.borrow_mut());
+        let mut of_topic = stores.by_ref().filter(|store| store.changelog() == Some(topic));
+        let applied = of_topic.try_for_each(|mut store| store.restore(records, next_offset));
+        drop(stores);
+        match applied {
+            Ok(()) => {}
+            Err(damage) if is_damaged(&damage) => {
+                drop(self.drop_task(id));
+                self.quarantine(id, &damage.to_string())?;
+                self.again(id, epoch)?;
+                return Ok(false);
             }
+            Err(other) => return Err(other.into()),
         }
         self.links.shared.restored.fetch_add(records.len() as u64, Ordering::Relaxed);
         Ok(true)
@@ -139,15 +147,11 @@ impl Worker {
                 self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
             }
             self.dropped_before.add(running.task.dropped());
-            for store in running.task.stores() {
-                let engine = store.borrow().engine();
-                if !running.is_restoring() && !running.has_changed() {
-                    // It has all of its changelog at this time, which its next owner here may ask.
-                    let position = Some(engine.position()?);
-                    engine.apply(&Batch { position, ..Batch::new() })?;
-                }
-                // What is on disk need not be restored.
-                engine.flush()?;
+            // It has all of its changelog at this time, which its next owner here may ask; unless it is lost, and
+            // another one has been at work, nobody knows since when.
+            let is_whole = commit && !failed && !running.is_restoring() && !running.has_changed();
+            if let Err(error) = leave(&running.task, is_whole && running.task.is_settled()) {
+                tracing::warn!(task = %id, %error, "what is on disk is behind, and will be restored");
             }
         }
         self.links.shared.settle();
@@ -166,6 +170,11 @@ impl Worker {
         tracing::warn!(task = %id, why, "the stores are built anew from their changelogs");
         drop(self.drop_task(id));
         directory::remove(&self.links.shared.task_directory(id))?;
+        self.again(id, epoch)
+    }
+
+    /// A task that is dropped begins again, with what it finds on disk.
+    fn again(&mut self, id: TaskId, epoch: u64) -> Result<(), StreamsError> {
         self.waiting.insert(id);
         self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], refused: None }))
     }
@@ -232,12 +241,29 @@ fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
     Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
 }
 
+/// Leaves on disk what its next owner need not restore; `is_whole` if that is all of the changelogs.
+fn leave(task: &Task, is_whole: bool) -> Result<(), StoreError> {
+    for store in task.stores() {
+        let engine = store.borrow().engine();
+        if is_whole {
+            let position = Some(engine.position()?);
+            engine.apply(&Batch { position, ..Batch::new() })?;
+        }
+        engine.flush()?;
+    }
+    Ok(())
+}
+
 fn changelogs(task: &Task) -> Vec<ChangelogStart> {
     let start = |store: &std::rc::Rc<std::cell::RefCell<dyn crate::streams::node::TaskStore>>| {
         let store = store.borrow();
         let (topic, position) = (store.changelog()?, store.position().changelog_offset);
-        let last_written_ms = store.engine().last_written_ms().ok().flatten();
-        Some(ChangelogStart { topic, store: Arc::clone(store.name()), position, last_written_ms })
+        let engine = store.engine();
+        let last_written_ms = engine.last_written_ms().ok().flatten();
+        let all = KeyRange { from: &[], to: None };
+        let has_rows = position == 0 && engine.scan(all, 1).is_ok_and(|rows| !rows.is_empty());
+        let name = Arc::clone(store.name());
+        Some(ChangelogStart { topic, store: name, position, last_written_ms, has_rows })
     };
     task.stores().iter().filter_map(start).collect()
 }
