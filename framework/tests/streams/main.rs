@@ -28,6 +28,8 @@ mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
+#[cfg(feature = "testing")]
+mod observing;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::engines;
 use super::error::StreamsError;
 use super::lag;
+use super::observe::{self, TaskMetrics};
 use super::shared::{Background, Command, Shared, lock};
 use super::state::AppState;
 use super::stores::AppStore;
@@ -29,6 +31,13 @@ pub struct StreamsMetrics {
     pub dropped: Dropped,
     /// Tasks that it has now.
     pub tasks: usize,
+    /// What rows in use take in memory, of [`StreamsConfig::cache_bytes`](super::StreamsConfig::cache_bytes).
+    pub cache_bytes: usize,
+    /// What RocksDB holds of its files and of what is not in files yet, in the memory that the application shares with
+    /// others: [`StreamsConfig::store_memory`](super::StreamsConfig::store_memory).
+    pub block_cache_bytes: usize,
+    /// What of it is not in files yet.
+    pub write_buffer_bytes: usize,
 }
 
 /// A running topology: one instance of its application.
@@ -105,13 +114,26 @@ impl StreamsApp {
         let shared = &self.shared;
         let mut dropped = Dropped::default();
         lock(&shared.dropped).values().for_each(|of_worker| dropped.add(*of_worker));
+        let (block_cache_bytes, write_buffer_bytes) =
+            engines::memory_held(&shared.config).unwrap_or_default();
         StreamsMetrics {
             processed: shared.processed.load(Ordering::Relaxed),
             restored: shared.restored.load(Ordering::Relaxed),
             commits: shared.commits.load(Ordering::Relaxed),
             dropped,
             tasks: shared.routes().tasks.len(),
+            cache_bytes: shared.cache.held_bytes(),
+            block_cache_bytes,
+            write_buffer_bytes,
         }
+    }
+
+    /// What the tasks that it has now did since it started, and what their stores hold; in the order of their ids. What
+    /// is told of operators and threads is told to a recorder of [metrics](super::METRICS) only.
+    ///
+    /// It reads no files, and may wait a moment for a lock of RocksDB.
+    pub fn tasks(&self) -> Vec<TaskMetrics> {
+        observe::tasks(&self.shared)
     }
 
     /// Commits now instead of at the next interval.

@@ -74,6 +74,20 @@ pub(super) fn cache_budget(config: &StreamsConfig) -> Arc<CacheBudget> {
     CacheBudget::new(config.cache_bytes, None)
 }
 
+/// What the engines on disk hold in memory, and what of it is not in files yet; `None` where there is no such engine.
+pub(super) fn memory_held(config: &StreamsConfig) -> Option<(usize, usize)> {
+    #[cfg(feature = "streams")]
+    {
+        let memory = memory_of(config);
+        Some((memory.cached_bytes(), memory.write_buffer_bytes()))
+    }
+    #[cfg(not(feature = "streams"))]
+    {
+        let _ = config;
+        None
+    }
+}
+
 #[cfg(feature = "streams")]
 fn memory_of(config: &StreamsConfig) -> StoreMemory {
     config.store_memory.clone().unwrap_or_else(StoreMemory::shared)

@@ -13,7 +13,7 @@
 //!   `engines`, `commit`: their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
-//! - `lag`: what is left to process. `stores`: queries.
+//! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
 //! offsets, then writes the stores together with the changelog offsets they lead to. A crash before the offsets repeats
@@ -34,6 +34,7 @@ mod engines;
 mod error;
 mod global;
 mod lag;
+mod observe;
 mod outbox;
 mod pump;
 mod records;
@@ -57,5 +58,6 @@ mod write_ahead;
 pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;
 pub use error::StreamsError;
+pub use observe::{METRICS, StoreMetrics, TaskMetrics, TaskState};
 pub use state::AppState;
 pub use stores::AppStore;

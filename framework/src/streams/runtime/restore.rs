@@ -10,7 +10,7 @@ use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
-use super::shared::{Background, Command, Shared};
+use super::shared::{Background, Command, Shared, lock};
 use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
 use crate::streams::task::TaskId;
@@ -104,6 +104,7 @@ impl Restore<'_> {
             if begin < end {
                 let task = self.request.task;
                 tracing::info!(%task, store = %changelog.store, records = end - begin, "restoring");
+                lock(&shared.ledger).restores(task, &changelog.store, begin, end);
                 starts.push((partition.clone(), begin));
                 open.insert(partition, Missing { topic: changelog.topic, end });
             }

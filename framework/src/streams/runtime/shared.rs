@@ -14,6 +14,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::observe::{Ledger, Meters};
 use super::rewind::Rewound;
 use super::state::AppState;
 use crate::store::StateStore;
@@ -67,6 +68,9 @@ pub(super) struct Shared {
     pub(super) cache: Arc<CacheBudget>,
     /// By worker.
     pub(super) dropped: Mutex<HashMap<ThreadId, Dropped>>,
+    /// What threads write down.
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) meters: Meters,
 }
 
 /// The engines of one store, by partition.

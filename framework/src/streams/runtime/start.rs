@@ -14,6 +14,7 @@ use super::clock::RuntimeClock;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::observe::{self, Meters};
 use super::outbox::{self, OUTBOX_MESSAGES};
 use super::pump::{self, Rebalances};
 use super::rewind::Rewound;
@@ -80,6 +81,7 @@ impl Topology {
             }
         });
         background.spawn("streams-topics", upkeep::watch_topics(Arc::clone(&shared), plan));
+        background.spawn("streams-meters", observe::serve(Arc::clone(&shared)));
         background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
         background.spawn("streams-pump", async move {
             pump::run(Arc::clone(&shared), consumer, rewound).await;
@@ -91,6 +93,7 @@ impl Topology {
             }
             let last = if shared.has_failed() { AppState::Failed } else { AppState::Closed };
             shared.state.send_replace(last);
+            shared.meters.tell_last(&shared);
             ended_sender.send_replace(true);
         });
         Ok(app)
@@ -169,6 +172,7 @@ pub(super) fn shared(
     let runtime = tokio::runtime::Handle::current();
     let clock = Arc::new(RuntimeClock { clock: Arc::clone(client.clock()), runtime: runtime.clone() });
     let cache = engines::cache_budget(&config);
+    let meters = Meters::new(&config.application_id);
     let mut readers = HashMap::new();
     for (index, sub_topology) in topology.sub_topologies.iter().enumerate() {
         for topic in &sub_topology.sources {
@@ -205,6 +209,8 @@ pub(super) fn shared(
         committing: watch::Sender::new(0),
         cache,
         dropped: Mutex::default(),
+        ledger: Mutex::default(),
+        meters,
     }
 }
 
@@ -227,7 +233,7 @@ fn start_worker(
     background.spawn("streams-restore", restore::serve(Arc::clone(shared), index, requests));
     let wake_at_ms = watch::Sender::new(None);
     background.spawn("streams-clock", clock::serve(Arc::clone(shared), index, wake_at_ms.subscribe()));
-    let links = WorkerLinks { shared: Arc::clone(shared), commands, outbox, restores, wake_at_ms };
+    let links = WorkerLinks { index, shared: Arc::clone(shared), commands, outbox, restores, wake_at_ms };
     // A dedicated thread: stores block, and tasks keep a core busy.
     let (lives, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name(format!("streams-{index}")).spawn(move || {

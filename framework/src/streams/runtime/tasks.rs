@@ -48,6 +48,8 @@ impl Worker {
         let changelogs = changelogs(&task);
         let generation = flows.first().map_or(-1, |flow| flow.generation);
         let inputs = flows.iter().map(|flow| flow.partition.clone()).collect();
+        let stores = task.stores().iter().map(|store| Arc::clone(store.borrow().name()));
+        lock(&self.links.shared.ledger).begins(id, self.links.index, stores);
         let (restore, unwanted) = oneshot::channel();
         let restore = (!changelogs.is_empty()).then_some(restore);
         let restoring = restore.is_some();
@@ -87,13 +89,19 @@ impl Worker {
         let Some(running) = self.incarnation(id, epoch).filter(|running| running.is_restoring()) else {
             return Ok(false);
         };
+        let mut names = Vec::new();
         for store in running.task.stores() {
             let mut store = store.borrow_mut();
             if store.changelog() == Some(topic) {
                 store.restore(records, next_offset)?;
+                names.push(Arc::clone(store.name()));
             }
         }
-        self.links.shared.restored.fetch_add(records.len() as u64, Ordering::Relaxed);
+        let (count, shared) = (records.len() as u64, &self.links.shared);
+        shared.restored.fetch_add(count, Ordering::Relaxed);
+        let bytes = records.iter().map(bytes_of).sum();
+        let mut ledger = lock(&shared.ledger);
+        names.iter().for_each(|name| ledger.restored(id, name, count, bytes, next_offset));
         Ok(true)
     }
 
@@ -118,6 +126,7 @@ impl Worker {
                 published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
             }
         }
+        lock(&self.links.shared.ledger).is_restored(id);
         self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
         self.links.shared.settle();
     }
@@ -193,6 +202,7 @@ impl Worker {
         if let Err(error) = running.task.settle(usize::MAX) {
             tracing::warn!(task = %id, %error, "the last commit is not written, and will be restored");
         }
+        lock(&self.links.shared.ledger).ends(id);
         let mut published = lock(&self.links.shared.stores);
         for store in running.task.stores() {
             if let Some(engines) = published.get_mut(&**store.borrow().name()) {
@@ -201,6 +211,10 @@ impl Worker {
         }
         Some(running)
     }
+}
+
+fn bytes_of(record: &Incoming) -> u64 {
+    [&record.key, &record.value].into_iter().flatten().map(|bytes| bytes.len() as u64).sum()
 }
 
 /// Lets asynchronous calls run where the application was started; they end with the task. One that comes back wakes
@@ -281,7 +295,14 @@ mod tests {
         let (outbox, _) = async_mpsc::channel(16);
         let (restores, requests) = async_mpsc::unbounded_channel();
         let worker = Worker {
-            links: WorkerLinks { shared, commands, outbox, restores, wake_at_ms: watch::Sender::new(None) },
+            links: WorkerLinks {
+                index: 0,
+                shared,
+                commands,
+                outbox,
+                restores,
+                wake_at_ms: watch::Sender::new(None),
+            },
             tasks: BTreeMap::new(),
             waiting: BTreeSet::new(),
             changelogs: ChangelogOffsets::new(),
