@@ -56,6 +56,8 @@ mod table_applications;
 mod table_joins;
 mod table_views;
 #[cfg(feature = "testing")]
+mod threads;
+#[cfg(feature = "testing")]
 mod time_order;
 mod versions;
 #[cfg(feature = "testing")]

@@ -14,6 +14,7 @@ use super::observe::{self, TaskMetrics};
 use super::shared::{Background, Command, Shared, lock};
 use super::state::AppState;
 use super::stores::AppStore;
+use super::threads;
 use crate::store::StoreError;
 use crate::streams::node::Dropped;
 
@@ -47,8 +48,8 @@ pub struct StreamsMetrics {
 pub struct StreamsApp {
     pub(super) shared: Arc<Shared>,
     pub(super) ended: watch::Receiver<bool>,
-    // Held for their drop.
-    pub(super) _background: Background,
+    /// They end with it.
+    pub(super) background: Background,
 }
 
 impl StreamsApp {
@@ -134,6 +135,41 @@ impl StreamsApp {
     /// It reads no files, and may wait a moment for a lock of RocksDB.
     pub fn tasks(&self) -> Vec<TaskMetrics> {
         observe::tasks(&self.shared)
+    }
+
+    /// Starts another thread, which takes over some of the tasks (KIP-663); gives how many threads there are then.
+    ///
+    /// Tasks that move are committed before and go on from there, with their stores as they are: nothing is restored,
+    /// and the group hears nothing of it. When this returns they have been handed over; the state is
+    /// [`Running`](AppState::Running) again when they process.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the application ends.
+    pub async fn add_thread(&self) -> Result<usize, Arc<StreamsError>> {
+        threads::add(&self.shared, &self.background).await.map_err(|error| self.ended_by(error))
+    }
+
+    /// Ends the thread with the fewest tasks, when others have taken them over as with [`add_thread`](Self::add_thread);
+    /// gives how many threads there are then.
+    ///
+    /// Once begun it goes on, also when this is dropped.
+    ///
+    /// # Errors
+    /// It is the last one ([`StreamsError::LastThread`]), or the application ends.
+    pub async fn remove_thread(&self) -> Result<usize, Arc<StreamsError>> {
+        threads::remove(&self.shared, &self.background).await.map_err(|error| self.ended_by(error))
+    }
+
+    /// How many threads process.
+    pub fn threads(&self) -> usize {
+        self.shared.workers.staying().len()
+    }
+
+    fn ended_by(&self, error: StreamsError) -> Arc<StreamsError> {
+        match error {
+            StreamsError::Closed => self.failure().unwrap_or_else(|| Arc::new(StreamsError::Closed)),
+            error => Arc::new(error),
+        }
     }
 
     /// Commits now instead of at the next interval.
@@ -223,7 +259,7 @@ impl StreamsApp {
 impl Drop for StreamsApp {
     fn drop(&mut self) {
         self.shared.close.send_replace(true);
-        self.shared.tell_all(|| Command::Stop);
+        self.shared.workers.close();
     }
 }
 

@@ -10,7 +10,7 @@
 //! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
 //!   `upkeep`: looks after them.
 //! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
-//!   `engines`, `commit`: their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//!   `engines`, `commit`: their tasks; `threads`: how they come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
@@ -48,6 +48,7 @@ mod start;
 mod state;
 mod stores;
 mod tasks;
+mod threads;
 mod topics;
 mod transactions;
 mod trouble;

@@ -231,7 +231,9 @@ impl Restore<'_> {
     }
 
     fn tell(&self, command: Command) -> Result<(), StreamsError> {
-        self.shared.workers[self.worker].send(command).map_err(|_| StreamsError::Closed)
+        // One that is gone wants it no more.
+        self.shared.workers.tell(self.worker, command);
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use super::pump::{self, Rebalances};
 use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
+use super::threads::{Carried, Ended, Workers};
 use super::worker::{self, WorkerLinks};
 use super::{clock, engines, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
@@ -51,21 +52,14 @@ impl Topology {
         remember::remember(&topology, &config).await?;
         let ends = client.consumer().assign(NOTHING).start().await?;
 
-        let (workers, commands): (Vec<_>, Vec<_>) =
-            (0..config.threads).map(|_| mpsc::channel::<Command>()).unzip();
         let (rewinds, rewound) = async_mpsc::unbounded_channel();
         let (ended_sender, ended) = watch::channel(false);
-        let shared =
-            Shared { directory, ..shared(topology, config, client, workers, rewinds, ends.handle()) };
+        let shared = Shared { directory, ..shared(topology, config, client, rewinds, ends.handle()) };
         let shared = Arc::new(shared);
         let background = Background::new();
         // From here on, dropping the application ends what was started.
-        let app = StreamsApp { shared: Arc::clone(&shared), ended, _background: background.clone() };
-        let threads: Result<Vec<_>, _> = (0..)
-            .zip(commands)
-            .map(|(index, commands)| start_worker(&shared, &background, index, commands))
-            .collect();
-        let threads = threads?;
+        let app = StreamsApp { shared: Arc::clone(&shared), ended, background: background.clone() };
+        (0..shared.config.threads).try_for_each(|_| start_worker(&shared, &background))?;
         global::start(&shared, &background).await?;
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
@@ -85,10 +79,9 @@ impl Topology {
         background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
         background.spawn("streams-pump", async move {
             pump::run(Arc::clone(&shared), consumer, rewound).await;
-            shared.tell_all(|| Command::Stop);
+            let threads = shared.workers.close();
             drop(ends);
-            for ended in threads {
-                // Told by being dropped: its stores are closed then.
+            for ended in threads.into_iter().filter_map(|ended| ended.thread) {
                 ended.await.ok();
             }
             let last = if shared.has_failed() { AppState::Failed } else { AppState::Closed };
@@ -164,7 +157,6 @@ pub(super) fn shared(
     topology: Arc<TopologyInner>,
     config: StreamsConfig,
     client: Client,
-    workers: Vec<mpsc::Sender<Command>>,
     rewound: async_mpsc::UnboundedSender<Rewound>,
     ends: ConsumerHandle,
 ) -> Shared {
@@ -190,9 +182,10 @@ pub(super) fn shared(
         runtime,
         readers,
         names,
-        workers,
+        workers: Workers::default(),
         routes: Mutex::default(),
         stores: Mutex::default(),
+        carried: Carried::default(),
         state: watch::Sender::new(AppState::Rebalancing),
         failure: Mutex::default(),
         close: watch::Sender::new(false),
@@ -214,21 +207,23 @@ pub(super) fn shared(
     }
 }
 
-/// Starts a thread; gives what ends with it.
-fn start_worker(
-    shared: &Arc<Shared>,
-    background: &Background,
-    index: usize,
-    commands: mpsc::Receiver<Command>,
-) -> Result<oneshot::Receiver<()>, StreamsError> {
+/// Starts a thread.
+pub(super) fn start_worker(shared: &Arc<Shared>, background: &Background) -> Result<(), StreamsError> {
+    let (sender, commands) = mpsc::channel();
+    let index = shared.workers.insert(sender)?;
     let (outbox, outgoing) = async_mpsc::channel(OUTBOX_MESSAGES);
     let (restores, requests) = async_mpsc::unbounded_channel();
+    let (sends, sent) = oneshot::channel::<()>();
     match &shared.directory {
         Some(directory) if shared.config.is_exactly_once() => {
             let name = format!("{}-{}-{index}", shared.group(), directory.process_id());
-            background.spawn("streams-outbox", transactions::serve(Arc::clone(shared), name, outgoing));
+            let serving = transactions::serve(Arc::clone(shared), name, outgoing);
+            background.spawn("streams-outbox", while_living(sends, serving));
         }
-        _ => background.spawn("streams-outbox", outbox::serve(Arc::clone(shared), outgoing)),
+        _ => {
+            let serving = outbox::serve(Arc::clone(shared), outgoing);
+            background.spawn("streams-outbox", while_living(sends, serving));
+        }
     }
     background.spawn("streams-restore", restore::serve(Arc::clone(shared), index, requests));
     let wake_at_ms = watch::Sender::new(None);
@@ -240,5 +235,18 @@ fn start_worker(
         let _lives = lives;
         worker::run(links);
     });
-    thread.map(|_| ended).map_err(StreamsError::Thread)
+    match thread {
+        Ok(_) => shared.workers.ends_with(index, Ended { thread: Some(ended), outbox: Some(sent) }),
+        Err(error) => {
+            shared.workers.remove(index);
+            return Err(StreamsError::Thread(error));
+        }
+    }
+    Ok(())
+}
+
+/// Drops what tells of its life when a future has ended, or is dropped.
+async fn while_living(lives: oneshot::Sender<()>, serving: impl Future<Output = ()>) {
+    serving.await;
+    drop(lives);
 }

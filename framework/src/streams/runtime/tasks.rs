@@ -139,6 +139,7 @@ impl Worker {
             self.commit_after(true)?;
         }
         for id in ids {
+            self.links.shared.carried.put_down(*id)?;
             let waiting = self.waiting.remove(id);
             let Some(running) = self.drop_task(*id) else {
                 self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);
@@ -226,7 +227,7 @@ fn call_on_runtime(shared: &Shared, task: &mut Task) {
         calls.spawn("streams-call", call);
     }));
     let route = shared.routes().tasks.get(&task.id).copied();
-    if let Some(worker) = route.and_then(|route| shared.workers.get(route.worker)).cloned() {
+    if let Some(worker) = route.and_then(|route| shared.workers.sender(route.worker)) {
         task.arrivals().wake_by(move || drop(worker.send(Command::Wake)));
     }
 }
@@ -291,7 +292,8 @@ mod tests {
         let nothing: [TopicPartition; 0] = [];
         let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
         let config = StreamsConfig::new("app", "");
-        let shared = Arc::new(shared(topology, config, client, vec![sender], rewound, ends));
+        let shared = Arc::new(shared(topology, config, client, rewound, ends));
+        shared.workers.insert(sender).unwrap();
         let (outbox, _) = async_mpsc::channel(16);
         let (restores, requests) = async_mpsc::unbounded_channel();
         let worker = Worker {

@@ -140,6 +140,10 @@ impl Worker {
                 self.revoke(&tasks, commit)?;
                 done.send(()).ok();
             }
+            Command::Move { tasks, done } => {
+                self.move_away(&tasks)?;
+                done.send(()).ok();
+            }
             Command::Records { task, epoch, topic, batch } => {
                 if let Some(running) = self.incarnation(task, epoch) {
                     running.task.add(topic, batch);
@@ -253,7 +257,7 @@ impl Worker {
         const UNCACHED_LIMIT_BYTES: usize = 64 * 1024 * 1024;
         let config = &self.links.shared.config;
         let total = if config.cache_bytes == 0 { UNCACHED_LIMIT_BYTES } else { config.cache_bytes };
-        total / config.threads
+        total / self.links.shared.workers.count()
     }
 }
 

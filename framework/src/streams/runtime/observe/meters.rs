@@ -140,7 +140,7 @@ impl Handles {
         }
         let asked = shared.paused.load(Ordering::Acquire);
         self.gauge(&names::PAUSED, &["asked".into()], f64::from(u8::from(asked)));
-        self.gauge(&names::THREADS, &[], shared.workers.len() as f64);
+        self.gauge(&names::THREADS, &[], shared.workers.staying().len() as f64);
         self.gauge(&names::CACHE_BYTES, &[], shared.cache.held_bytes() as f64);
         if let Some((cached, write_buffers)) = super::super::engines::memory_held(&shared.config) {
             self.gauge(&names::BLOCK_CACHE_BYTES, &[], cached as f64);
