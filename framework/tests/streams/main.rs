@@ -24,6 +24,8 @@ mod expiring;
 mod fences;
 mod fingerprint;
 mod foreign_keys;
+#[cfg(feature = "testing")]
+mod free_space;
 mod globals;
 mod grouped_tables;
 mod joins;

@@ -149,6 +149,7 @@ async fn exactly_once_in_memory_while_threads_come_and_go(kit: TestKit) {
 async fn threads_come_and_go_through_faults_and_rebalances(kit: TestKit) {
     let mut pipeline = Pipeline::new(&kit).await;
     let app = topology().start(pipeline.config(1).exactly_once().threads(2)).await.unwrap();
+    app.wait_for(AppState::Running).await.unwrap();
     let seed = seeded(4);
     let rng = SeededRng::new(seed);
     let mut other: Option<StreamsApp> = None;
@@ -177,8 +178,17 @@ async fn threads_come_and_go_through_faults_and_rebalances(kit: TestKit) {
             assert!(matches!(&*error, StreamsError::LastThread), "seed {seed}: {error}");
         }
     }
-    caught_up(&app).await;
     let apps: Vec<&StreamsApp> = std::iter::once(&app).chain(&other).collect();
+    // Instances that have just come or gone move tasks once more.
+    let all_run = || {
+        let tasks: usize = apps.iter().map(|app| app.metrics().tasks).sum();
+        tasks == 4 && apps.iter().all(|app| app.state() == AppState::Running)
+    };
+    until(all_run).await;
+    for app in &apps {
+        caught_up(app).await;
+    }
+    until(all_run).await;
     pipeline.is_exact(&apps).await;
     if let Some(other) = other {
         other.close().await.unwrap();

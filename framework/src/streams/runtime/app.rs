@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::engines;
 use super::error::StreamsError;
+use super::free_space::PauseReason;
 use super::lag;
 use super::observe::{self, TaskMetrics};
 use super::shared::{Background, Command, Shared, lock};
@@ -69,13 +70,19 @@ impl StreamsApp {
         self.shared.paused.store(true, Ordering::Release);
     }
 
-    /// Undoes [`pause`](Self::pause).
+    /// Undoes [`pause`](Self::pause). A disk that is full keeps it paused.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::Release);
         self.shared.tell_all(|| Command::Wake);
     }
 
-    /// Whether it is paused.
+    /// Why it processes nothing, though it could: somebody said so, or the disk is almost full.
+    pub fn pause_reason(&self) -> Option<PauseReason> {
+        let asked = self.shared.paused.load(Ordering::Acquire).then_some(PauseReason::Asked);
+        asked.or_else(|| self.shared.disk_full())
+    }
+
+    /// Whether it is paused, for whatever reason.
     pub fn is_paused(&self) -> bool {
         self.shared.is_paused()
     }

@@ -8,7 +8,7 @@
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
 //! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
-//!   `upkeep`: looks after them.
+//!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
 //!   `engines`, `commit`: their tasks; `threads`: how they come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
@@ -32,6 +32,7 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod free_space;
 mod global;
 mod lag;
 mod observe;
@@ -44,6 +45,7 @@ mod rewind;
 mod running;
 mod shared;
 mod slice;
+mod space_guard;
 mod start;
 mod state;
 mod stores;
@@ -59,6 +61,7 @@ mod write_ahead;
 pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;
 pub use error::StreamsError;
+pub use free_space::PauseReason;
 pub use observe::{METRICS, StoreMetrics, TaskMetrics, TaskState};
 pub use state::AppState;
 pub use stores::AppStore;

@@ -194,6 +194,7 @@ impl Restore<'_> {
     ) -> Result<bool, StreamsError> {
         let handle = consumer.handle();
         while !open.is_empty() {
+            self.shared.has_room().await;
             let batch = match consumer.next_batch_within(|_| BatchRoom::UNLIMITED).await {
                 Some(Ok(batch)) => batch,
                 Some(Err(error)) if error.is_retriable() => {

@@ -16,6 +16,7 @@ use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::observe::{Ledger, Meters};
 use super::rewind::Rewound;
+use super::space_guard::Room;
 use super::state::AppState;
 use super::threads::{Carried, Workers};
 use crate::store::StateStore;
@@ -57,8 +58,10 @@ pub(super) struct Shared {
     pub(super) commits: AtomicU64,
     /// The next incarnation of a task.
     pub(super) epochs: AtomicU64,
-    /// Whether processing rests.
+    /// Whether somebody wants processing to rest.
     pub(super) paused: AtomicBool,
+    /// What the disk has.
+    pub(super) room: watch::Sender<Room>,
     /// Where tasks that lost what they did since the last commit go on, for the pump.
     pub(super) rewound: async_mpsc::UnboundedSender<Rewound>,
     /// For ends of logs that count what is not committed yet.
@@ -165,7 +168,7 @@ impl Shared {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Acquire)
+        self.paused.load(Ordering::Acquire) || self.room.borrow().short_of_bytes.is_some()
     }
 
     pub(super) fn task_directory(&self, task: TaskId) -> PathBuf {

@@ -22,7 +22,7 @@ use super::shared::{Background, Command, Shared};
 use super::state::AppState;
 use super::threads::{Carried, Ended, Workers};
 use super::worker::{self, WorkerLinks};
-use super::{clock, engines, global, remember, restore, topics, transactions, upkeep};
+use super::{clock, engines, free_space, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
@@ -60,6 +60,12 @@ impl Topology {
         // From here on, dropping the application ends what was started.
         let app = StreamsApp { shared: Arc::clone(&shared), ended, background: background.clone() };
         (0..shared.config.threads).try_for_each(|_| start_worker(&shared, &background))?;
+        // Where nothing is kept on disk, it may be as full as it likes.
+        if is_stateful(&shared.topology)
+            && let Some(space) = free_space::begin(&shared).await
+        {
+            background.spawn("streams-free-space", space.serve());
+        }
         global::start(&shared, &background).await?;
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
@@ -196,6 +202,7 @@ pub(super) fn shared(
         commits: AtomicU64::new(0),
         epochs: AtomicU64::new(0),
         paused: AtomicBool::new(false),
+        room: watch::Sender::default(),
         rewound,
         ends,
         directory: None,

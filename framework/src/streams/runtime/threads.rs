@@ -325,9 +325,9 @@ mod tests {
 
     #[test]
     fn tasks_are_spread_evenly_and_few_move() {
-        let mut rng = SeededRng::new(0x7EAD);
+        let rng = SeededRng::new(0x7EAD);
         for _ in 0..2_000 {
-            let mut below = |limit: u64| (rng.next_u64() % limit) as usize;
+            let below = |limit: u64| (rng.next_u64() % limit) as usize;
             let threads = 1 + below(6);
             let mut staying: Vec<usize> = (0..threads).filter(|_| below(4) > 0).collect();
             if staying.is_empty() {

@@ -12,6 +12,7 @@ use klamm_runtime::metrics::{Counter, Histogram, Metric, Part, SharedString, des
 use tokio::time::Instant;
 
 use super::super::shared::{Shared, lock};
+use super::super::space_guard::Room;
 use super::super::state::AppState;
 use super::engines::{self, OfEngines};
 use super::ledger::{COMMIT_RESULTS, Ledger, TaskLine, ThreadLine};
@@ -140,6 +141,11 @@ impl Handles {
         }
         let asked = shared.paused.load(Ordering::Acquire);
         self.gauge(&names::PAUSED, &["asked".into()], f64::from(u8::from(asked)));
+        let Room { free_bytes, short_of_bytes } = *shared.room.borrow();
+        self.gauge(&names::PAUSED, &["disk".into()], f64::from(u8::from(short_of_bytes.is_some())));
+        if let Some(free_bytes) = free_bytes {
+            self.gauge(&names::FREE_BYTES, &[], free_bytes as f64);
+        }
         self.gauge(&names::THREADS, &[], shared.workers.staying().len() as f64);
         self.gauge(&names::CACHE_BYTES, &[], shared.cache.held_bytes() as f64);
         if let Some((cached, write_buffers)) = super::super::engines::memory_held(&shared.config) {

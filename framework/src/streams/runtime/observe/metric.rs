@@ -6,6 +6,8 @@ klamm_runtime::metrics_table! {
         "1 for what the application is doing, 0 for the others: `rebalancing`, `running`, `closing`, `closed`, `failed`.";
     PAUSED = "klamm_streams_paused", Gauge, ["application", "reason"],
         "1 while nothing is processed: somebody `asked` for it, or the `disk` of the state directory is almost full.";
+    FREE_BYTES = "klamm_streams_free_bytes", Gauge, ["application"],
+        "What the disk of the state directory has free, where `min_free_bytes` looks at it.";
     THREADS = "klamm_streams_threads", Gauge, ["application"],
         "Threads that process.";
     BUSY_RATIO = "klamm_streams_busy_ratio", Gauge, ["application", "thread"],
