@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::{Batch, KeyRange, Position, StateStore, StoreError, Write};
+use super::{Batch, EngineFigures, KeyRange, Position, StateStore, StoreError, Write};
 
 /// A store in memory.
 #[derive(Debug, Default)]
@@ -72,6 +72,11 @@ impl StateStore for MemoryStore {
 
     fn position(&self) -> Result<Position, StoreError> {
         Ok(self.content.read().unwrap_or_else(PoisonError::into_inner).position)
+    }
+
+    fn figures(&self) -> EngineFigures {
+        let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
+        EngineFigures { rows: Some(content.entries.len() as u64), ..EngineFigures::default() }
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -66,12 +66,29 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
         Ok(None)
     }
 
+    /// What it says of its size, as far as that costs next to nothing to find out: it is asked every second.
+    fn figures(&self) -> EngineFigures {
+        EngineFigures::default()
+    }
+
     /// Makes what has been applied survive the process. Without it, a crash may take the newest
     /// batches, never parts of one.
     ///
     /// # Errors
     /// When the engine cannot write.
     fn flush(&self) -> Result<(), StoreError>;
+}
+
+/// The size of a store in its engine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineFigures {
+    /// Its rows, as estimated; `None` when the engine does not know.
+    pub rows: Option<u64>,
+    /// Its files.
+    pub disk_bytes: u64,
+    /// What is written and not in files yet.
+    pub memtable_bytes: u64,
 }
 
 /// A range of keys: `from` included, `to` excluded, without `to` up to the end.

@@ -19,7 +19,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-use super::{Batch, KeyRange, Position, StateStore, StoreError, Write};
+use super::{Batch, EngineFigures, KeyRange, Position, StateStore, StoreError, Write};
 
 type Database = DBWithThreadMode<MultiThreaded>;
 
@@ -70,6 +70,16 @@ impl StoreMemory {
             cache.clone(),
         );
         Self { cache, write_buffers, budget_bytes, lent_bytes: Arc::default() }
+    }
+
+    /// What blocks, filters and indexes take, and unflushed writes among it.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.get_usage()
+    }
+
+    /// What unflushed writes take.
+    pub fn write_buffer_bytes(&self) -> usize {
+        self.write_buffers.get_usage()
     }
 
     /// Lets somebody take a part of the budget, which stores on disk do without then.
@@ -322,6 +332,17 @@ impl StateStore for RocksStore {
 
     fn last_written_ms(&self) -> Result<Option<i64>, StoreError> {
         Ok(self.stamped_position()?.and_then(|(_, written_ms)| written_ms))
+    }
+
+    fn figures(&self) -> EngineFigures {
+        let Ok(family) = self.family() else { return EngineFigures::default() };
+        let ask = |property: &str| self.database.db.property_int_value_cf(&family, property).ok().flatten();
+        EngineFigures {
+            // One of them is the position.
+            rows: ask("rocksdb.estimate-num-keys").map(|rows| rows.saturating_sub(1)),
+            disk_bytes: ask("rocksdb.total-sst-files-size").unwrap_or(0),
+            memtable_bytes: ask("rocksdb.cur-size-all-mem-tables").unwrap_or(0),
+        }
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -59,6 +59,8 @@ pub(crate) struct Task {
     arrivals: Arc<Arrivals>,
     is_begun: bool,
     processed: u64,
+    /// The time of the last record.
+    last_timestamp_ms: i64,
     /// Whether the stores have all that is committed.
     is_settled: bool,
 }
@@ -147,6 +149,7 @@ impl Task {
             arrivals,
             is_begun,
             processed,
+            last_timestamp_ms: -1,
             is_settled,
         })
     }
@@ -270,6 +273,7 @@ impl Task {
             of_a_clock(&mut self.context, |context| punctuating.borrow_mut().on_stream_time(context))?;
         }
         self.processed += 1;
+        self.last_timestamp_ms = record.timestamp_ms;
         let more = !input.queue.is_empty();
         input.position =
             Some(if more { record.offset + 1 } else { input.next_offset.max(record.offset + 1) });
@@ -448,6 +452,16 @@ impl Task {
     /// Records processed since the task began.
     pub(crate) fn processed(&self) -> u64 {
         self.processed
+    }
+
+    /// The time of the record that was processed last.
+    pub(crate) fn last_timestamp_ms(&self) -> i64 {
+        self.last_timestamp_ms
+    }
+
+    /// The operators' names, by their place in the graph.
+    pub(crate) fn operators(&self) -> &[Arc<str>] {
+        &self.context.operators
     }
 
     /// How operators wait, and learn how many partitions a topic has, where not as a thread of an application does.

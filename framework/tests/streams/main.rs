@@ -27,10 +27,14 @@ mod expiring;
 mod fences;
 mod fingerprint;
 mod foreign_keys;
+#[cfg(feature = "testing")]
+mod free_space;
 mod globals;
 mod grouped_tables;
 mod joins;
 mod nulls;
+#[cfg(feature = "testing")]
+mod observing;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
@@ -56,6 +60,8 @@ mod suppress;
 mod table_applications;
 mod table_joins;
 mod table_views;
+#[cfg(feature = "testing")]
+mod threads;
 #[cfg(feature = "testing")]
 mod time_order;
 mod versions;

@@ -30,6 +30,8 @@ pub(crate) struct EntryCache {
     set_aside_bytes: usize,
     /// The page that is looked at next for rows to forget.
     hand: usize,
+    /// How many rows were forgotten.
+    evictions: u64,
 }
 
 impl EntryCache {
@@ -45,6 +47,7 @@ impl EntryCache {
             set_aside: Vec::new(),
             set_aside_bytes: 0,
             hand: 0,
+            evictions: 0,
         }
     }
 
@@ -56,6 +59,11 @@ impl EntryCache {
             + lists * size_of::<Address>()
             + self.set_aside.capacity() * size_of::<KeyAndRow>()
             + self.set_aside_bytes
+    }
+
+    /// How many rows were forgotten to make room.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     pub(crate) fn hash(&self, key: &[u8]) -> u32 {
@@ -290,6 +298,7 @@ impl EntryCache {
         let hash = self.hash(self.key(address));
         self.index.remove(hash, address);
         self.pages.give_back(address);
+        self.evictions += 1;
     }
 
     fn flags(&self, address: Address) -> u8 {

@@ -1,6 +1,6 @@
 //! What processors see of their task, and what it has left out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +70,24 @@ pub(crate) struct Context {
     pub(crate) record: Option<Incoming>,
     /// Tells what time it is; without it, it is always the start of 1970.
     pub(crate) clock: Option<Arc<dyn Clock>>,
+    /// What operators did that is rare, since it was taken last.
+    pub(crate) tally: Tally,
+}
+
+/// How often something happened, by the operator's place in the graph.
+pub(crate) type Tally = BTreeMap<(usize, Happened), u64>;
+
+/// What is counted of an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Happened {
+    /// It went on without a record that it could not read.
+    Unreadable,
+    /// It went on without a record that it failed with.
+    Skipped,
+    /// The same, and the record went to a topic of dead letters.
+    DeadLetter,
+    /// A clock called it.
+    Punctuated,
 }
 
 /// A record that becomes a dead letter once the task has its bytes at hand again.
@@ -115,6 +133,7 @@ impl Context {
             waits: true,
             record: None,
             clock: None,
+            tally: Tally::new(),
         }
     }
 
@@ -174,6 +193,12 @@ impl Context {
         let done = forward(self);
         self.headers = before;
         done
+    }
+
+    /// Counts what an operator did.
+    #[cold]
+    pub(crate) fn happened(&mut self, operator: usize, what: Happened) {
+        *self.tally.entry((operator, what)).or_default() += 1;
     }
 
     /// What time it is.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::context::Letter;
+use super::context::{Happened, Letter};
 use super::panicked::{Panicked, text_of_panic};
 use super::record_context::{Applied, RecordContext};
 use super::{
@@ -220,10 +220,17 @@ impl Boundary {
         );
         let letters = self.letters.filter(|_| place.is_some());
         match (self.policy.last_resort(), letters) {
-            (LastResort::Skip, _) if is_unreadable => context.dropped.unreadable += 1,
-            (LastResort::Skip, _) => context.dropped.failed += 1,
+            (LastResort::Skip, _) if is_unreadable => {
+                context.dropped.unreadable += 1;
+                context.happened(self.index, Happened::Unreadable);
+            }
+            (LastResort::Skip, _) => {
+                context.dropped.failed += 1;
+                context.happened(self.index, Happened::Skipped);
+            }
             (LastResort::DeadLetter(_), Some(topic)) => {
                 context.dropped.dead_lettered += 1;
+                context.happened(self.index, Happened::DeadLetter);
                 context.letters.push(Letter { topic, kind, message: message.clone() });
             }
             (LastResort::Fail | LastResort::DeadLetter(_), _) => {

@@ -61,7 +61,7 @@ pub(crate) use async_step::{AsyncStep, CallSettings, Give, MakeCall};
 pub(crate) use calling::Calling;
 pub(crate) use calls::{Arrivals, Spawn};
 pub use context::Dropped;
-pub(crate) use context::{AskPartitionCount, Context};
+pub(crate) use context::{AskPartitionCount, Context, Happened, Tally};
 pub(crate) use fault::{
     Boundary, Guarded, GuardedTable, UserError, at_the_end, of_a_clock, of_no_record, post, stamp,
 };
@@ -85,7 +85,7 @@ pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
-pub(crate) use store_spec::{StoreCodec, StoreLayout, StoreSpec, TaskStore};
+pub(crate) use store_spec::{CacheFigures, StoreCodec, StoreLayout, StoreSpec, TaskStore};
 pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
 pub(crate) use suppress::{Bound, LetGo, Suppress, Suppressing};
 pub(crate) use suppress_buffer::{Buffer, SuppressLookup, Until};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use klamm_client::Headers;
 
+use super::context::Happened;
 use super::ordered_store::OrderedStore;
 use super::processor_store::ProcessorStore;
 use super::record_context::negative;
@@ -110,6 +111,7 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Inner<K, V, P> {
             context.headers = Headers::new();
             context.place = None;
             context.punctuated = true;
+            context.happened(self.parts.boundary.index, Happened::Punctuated);
             let Self { processor, parts, .. } = self;
             let boundary = parts.boundary.clone();
             let punctuation = Punctuation { id, kind, timestamp_ms: now_ms };

@@ -84,6 +84,32 @@ pub(crate) trait TaskStore {
     fn settle(&mut self, rows: usize) -> Result<bool, StoreError>;
     /// Forgets rows that were not used lately if too much is held in memory.
     fn shrink(&mut self) {}
+    /// How its rows in memory served, since it was opened.
+    fn cache(&self) -> CacheFigures {
+        CacheFigures::default()
+    }
+}
+
+/// How rows in memory serve.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CacheFigures {
+    /// Rows that were asked for and there.
+    pub(crate) hits: u64,
+    /// Rows that were asked for and not there.
+    pub(crate) misses: u64,
+    /// Rows that were forgotten to make room.
+    pub(crate) evictions: u64,
+    /// What they take now.
+    pub(crate) held_bytes: usize,
+}
+
+impl CacheFigures {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.evictions += other.evictions;
+        self.held_bytes += other.held_bytes;
+    }
 }
 
 /// The engine's key of a changelog's key; `None` for one that is not of this layout.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::store_spec::{engine_key, write};
 use super::table_store::TableStore;
-use super::{StoreLayout, TaskStore, TopicId, row_format};
+use super::{CacheFigures, StoreLayout, TaskStore, TopicId, row_format};
 use crate::store::{Batch, Position, StateStore, StoreError, WindowLayout};
 use crate::streams::incoming::Incoming;
 
@@ -88,6 +88,10 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
             self.shrink();
         }
         Ok(is_last)
+    }
+
+    fn cache(&self) -> CacheFigures {
+        self.cache_figures()
     }
 
     fn shrink(&mut self) {

@@ -22,6 +22,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     pub(super) fn time_of(&self, key: &Bytes) -> Result<Option<i64>, TaskError> {
         let hash = self.cache.hash(key);
         let found = self.cache.peek(hash, key);
+        self.asked(found);
         if let Some(row) = found.and_then(|address| self.hot.peek(hash, address)) {
             return Ok(row.value.as_ref().map(|_| row.timestamp_ms));
         }
@@ -38,6 +39,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     ) -> Result<(), TaskError> {
         let hash = self.cache.hash(key);
         let found = self.cache.peek(hash, key);
+        self.asked(found);
         if let Some(row) = found.and_then(|address| self.hot.peek(hash, address)) {
             show(row.value.as_ref());
             return Ok(());
@@ -56,6 +58,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     ) -> Result<(), TaskError> {
         let hash = self.cache.hash(key);
         let found = self.cache.peek(hash, key);
+        self.asked(found);
         let hot = found.and_then(|address| self.hot.peek(hash, address));
         if let Some(row) = hot.filter(|row| !row.unsent) {
             show(row.value.as_ref().map(|value| (value, row.timestamp_ms)));

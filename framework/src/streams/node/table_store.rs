@@ -3,6 +3,7 @@
 //! Rows in use lie in the task's memory: as bytes in a cache, and those that are changed again and again decoded.
 
 use std::any::TypeId;
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use klamm_client::Headers;
 
 use super::hot_rows::{CHANGES_UNTIL_MEASURED, HotRow, HotRows};
 use super::row_format::{self, CachedRow, Sent, own_headers};
-use super::{Context, Output, OutputKind, StoreCodec, StoreLayout, StoreSpec, TopicId};
+use super::{CacheFigures, Context, Output, OutputKind, StoreCodec, StoreLayout, StoreSpec, TopicId};
 use crate::store::{Position, Stamped, StateStore, StoreError};
 use crate::streams::cache::{Address, CacheBudget, EntryCache, Share};
 use crate::streams::error::TaskError;
@@ -42,6 +43,9 @@ pub(crate) struct TableStore<K, V> {
     no_headers: Headers,
     /// Whether rows remember what was forwarded last.
     pub(super) remembers: bool,
+    /// How often a row was asked for that was in memory, and that was not.
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 /// Where a row is.
@@ -96,6 +100,8 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             first_live_segment: 0,
             no_headers: Headers::new(),
             remembers,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
         })
     }
 
@@ -128,6 +134,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     ) -> Result<Updated<V>, TaskError> {
         let hash = self.cache.hash(key);
         let found = self.cache.find(hash, key);
+        self.asked(found);
         if let Some(address) = found
             && self.hot.peek(hash, address).is_some()
         {
@@ -279,6 +286,23 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         }
         self.cache.hold(address, false);
         Ok(())
+    }
+
+    /// Counts whether a row was in memory.
+    #[inline]
+    pub(super) fn asked(&self, found: Option<Address>) {
+        let counted = if found.is_some() { &self.hits } else { &self.misses };
+        counted.set(counted.get() + 1);
+    }
+
+    /// How its rows in memory served.
+    pub(super) fn cache_figures(&self) -> CacheFigures {
+        CacheFigures {
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            evictions: self.cache.evictions(),
+            held_bytes: self.cache.held_bytes() + self.hot.held_bytes(),
+        }
     }
 
     pub(super) fn note_held(&mut self) {

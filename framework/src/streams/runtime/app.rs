@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::engines;
 use super::error::StreamsError;
+use super::free_space::PauseReason;
 use super::lag;
+use super::observe::{self, TaskMetrics};
 use super::shared::{Background, Command, Shared, lock};
 use super::state::AppState;
 use super::stores::AppStore;
+use super::threads;
 use crate::store::StoreError;
 use crate::streams::node::Dropped;
 
@@ -29,6 +33,13 @@ pub struct StreamsMetrics {
     pub dropped: Dropped,
     /// Tasks that it has now.
     pub tasks: usize,
+    /// What rows in use take in memory, of [`StreamsConfig::cache_bytes`](super::StreamsConfig::cache_bytes).
+    pub cache_bytes: usize,
+    /// What RocksDB holds of its files and of what is not in files yet, in the memory that the application shares with
+    /// others: [`StreamsConfig::store_memory`](super::StreamsConfig::store_memory).
+    pub block_cache_bytes: usize,
+    /// What of it is not in files yet.
+    pub write_buffer_bytes: usize,
 }
 
 /// A running topology: one instance of its application.
@@ -38,8 +49,8 @@ pub struct StreamsMetrics {
 pub struct StreamsApp {
     pub(super) shared: Arc<Shared>,
     pub(super) ended: watch::Receiver<bool>,
-    // Held for their drop.
-    pub(super) _background: Background,
+    /// They end with it.
+    pub(super) background: Background,
 }
 
 impl StreamsApp {
@@ -59,13 +70,19 @@ impl StreamsApp {
         self.shared.paused.store(true, Ordering::Release);
     }
 
-    /// Undoes [`pause`](Self::pause).
+    /// Undoes [`pause`](Self::pause). A disk that is full keeps it paused.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::Release);
         self.shared.tell_all(|| Command::Wake);
     }
 
-    /// Whether it is paused.
+    /// Why it processes nothing, though it could: somebody said so, or the disk is almost full.
+    pub fn pause_reason(&self) -> Option<PauseReason> {
+        let asked = self.shared.paused.load(Ordering::Acquire).then_some(PauseReason::Asked);
+        asked.or_else(|| self.shared.disk_full())
+    }
+
+    /// Whether it is paused, for whatever reason.
     pub fn is_paused(&self) -> bool {
         self.shared.is_paused()
     }
@@ -105,12 +122,60 @@ impl StreamsApp {
         let shared = &self.shared;
         let mut dropped = Dropped::default();
         lock(&shared.dropped).values().for_each(|of_worker| dropped.add(*of_worker));
+        let (block_cache_bytes, write_buffer_bytes) =
+            engines::memory_held(&shared.config).unwrap_or_default();
         StreamsMetrics {
             processed: shared.processed.load(Ordering::Relaxed),
             restored: shared.restored.load(Ordering::Relaxed),
             commits: shared.commits.load(Ordering::Relaxed),
             dropped,
             tasks: shared.routes().tasks.len(),
+            cache_bytes: shared.cache.held_bytes(),
+            block_cache_bytes,
+            write_buffer_bytes,
+        }
+    }
+
+    /// What the tasks that it has now did since it started, and what their stores hold; in the order of their ids. What
+    /// is told of operators and threads is told to a recorder of [metrics](super::METRICS) only.
+    ///
+    /// It reads no files, and may wait a moment for a lock of RocksDB.
+    pub fn tasks(&self) -> Vec<TaskMetrics> {
+        observe::tasks(&self.shared)
+    }
+
+    /// Starts another thread, which takes over some of the tasks (KIP-663); gives how many threads there are then.
+    ///
+    /// Tasks that move are committed before and go on from there, with their stores as they are: nothing is restored,
+    /// and the group hears nothing of it. When this returns they have been handed over; the state is
+    /// [`Running`](AppState::Running) again when they process.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the application ends.
+    pub async fn add_thread(&self) -> Result<usize, Arc<StreamsError>> {
+        threads::add(&self.shared, &self.background).await.map_err(|error| self.ended_by(error))
+    }
+
+    /// Ends the thread with the fewest tasks, when others have taken them over as with [`add_thread`](Self::add_thread);
+    /// gives how many threads there are then.
+    ///
+    /// Once begun it goes on, also when this is dropped.
+    ///
+    /// # Errors
+    /// It is the last one ([`StreamsError::LastThread`]), or the application ends.
+    pub async fn remove_thread(&self) -> Result<usize, Arc<StreamsError>> {
+        threads::remove(&self.shared, &self.background).await.map_err(|error| self.ended_by(error))
+    }
+
+    /// How many threads process.
+    pub fn threads(&self) -> usize {
+        self.shared.workers.staying().len()
+    }
+
+    fn ended_by(&self, error: StreamsError) -> Arc<StreamsError> {
+        match error {
+            StreamsError::Closed => self.failure().unwrap_or_else(|| Arc::new(StreamsError::Closed)),
+            error => Arc::new(error),
         }
     }
 
@@ -202,7 +267,7 @@ impl StreamsApp {
 impl Drop for StreamsApp {
     fn drop(&mut self) {
         self.shared.close.send_replace(true);
-        self.shared.tell_all(|| Command::Stop);
+        self.shared.workers.close();
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn serve(shared: Arc<Shared>, worker: usize, mut wake_at_ms: wa
                     // It was set back meanwhile.
                     Err(_) if shared.clock.now_ms() < at_ms => continue,
                     Err(_) => {
-                        shared.workers[worker].send(Command::Wake).ok();
+                        shared.workers.tell(worker, Command::Wake);
                         // It says again when it wants to be told next.
                         wake_at_ms.changed().await
                     }
@@ -93,7 +93,8 @@ mod tests {
         let nothing: [TopicPartition; 0] = [];
         let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
         let (topology, config) = (streams.build().unwrap().inner, StreamsConfig::new("app", ""));
-        let mut shared = shared(topology, config, client, vec![sender], rewound, ends);
+        let mut shared = shared(topology, config, client, rewound, ends);
+        shared.workers.insert(sender).unwrap();
         let clock = Arc::new(Script(Mutex::new([1_000, 990, 990, 1_005, 1_006, 1_020].into())));
         shared.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         let (_wake_at_ms, wakes) = watch::channel(Some(1_010));

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::engines::is_damaged;
 use super::error::StreamsError;
+use super::observe::CommitResult;
 use super::outbox::{Committed, Outgoing};
 use super::rewind::Lost;
 use super::running::Running;
@@ -72,7 +73,15 @@ impl Worker {
         // Whoever sees the offsets committed must not see the stores as they were before.
         let committing = Committing::begin(&self.links.shared);
         let began = Instant::now();
-        match self.ask_commit(offsets.clone())? {
+        let asked = self.ask_commit(offsets.clone())?;
+        let result = match &asked {
+            Ok(Committed { offsets: true, .. }) => CommitResult::Ok,
+            Ok(_) => CommitResult::Later,
+            Err(Trouble::Void { .. } | Trouble::Refused { .. }) => CommitResult::Void,
+            Err(Trouble::Fatal(_)) => CommitResult::Failed,
+        };
+        lock(&self.links.shared.ledger).committed(self.links.index, result, began.elapsed());
+        match asked {
             Ok(committed) => {
                 self.ahead.committed(rows, began.elapsed());
                 self.committed(committed, &offsets)?;

@@ -20,6 +20,7 @@ pub struct StreamsConfig {
     pub(super) state_dir: PathBuf,
     pub(super) threads: usize,
     pub(super) commit_interval: Option<Duration>,
+    pub(super) min_free_bytes: Option<u64>,
     pub(super) cache_bytes: usize,
     #[cfg(feature = "streams")]
     pub(super) store_memory: Option<StoreMemory>,
@@ -51,6 +52,7 @@ impl StreamsConfig {
             state_dir: PathBuf::from("streams-state"),
             threads: 1,
             commit_interval: None,
+            min_free_bytes: None,
             cache_bytes: 64 * 1024 * 1024,
             #[cfg(feature = "streams")]
             store_memory: None,
@@ -117,7 +119,20 @@ impl StreamsConfig {
         self
     }
 
-    /// How many threads process (`num.stream.threads`), at least 1, the default.
+    /// How much has to be free on the disk of the state directory: 256 MiB unless set, or a twentieth of a smaller disk;
+    /// 0 turns it off. With less, nothing is processed or restored until there is an eighth more, in place of failing in
+    /// the middle of a write; [`StreamsApp::pause_reason`](super::StreamsApp::pause_reason) and the log say so. Rows that
+    /// were processed before are still written then, so let it be more than [`cache_bytes`](Self::cache_bytes).
+    ///
+    /// Looked at every second on Unix, in topologies that keep something on disk.
+    #[must_use]
+    pub fn min_free_bytes(mut self, bytes: u64) -> Self {
+        self.min_free_bytes = Some(bytes);
+        self
+    }
+
+    /// How many threads process (`num.stream.threads`), at least 1, the default. More of them can come and go later:
+    /// [`StreamsApp::add_thread`](super::StreamsApp::add_thread).
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);

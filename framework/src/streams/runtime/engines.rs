@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::config::StreamsConfig;
 use super::shared::Shared;
+use super::threads;
 use crate::store::{MemoryStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
 use crate::store::{StoreMemory, TaskDatabase};
@@ -19,6 +20,8 @@ pub(super) struct Engines<'a> {
     task: TaskId,
     #[cfg(feature = "streams")]
     database: Option<Arc<TaskDatabase>>,
+    /// Those that came along from another thread.
+    carried: threads::Engines,
 }
 
 impl<'a> Engines<'a> {
@@ -28,10 +31,14 @@ impl<'a> Engines<'a> {
             task,
             #[cfg(feature = "streams")]
             database: None,
+            carried: shared.carried.take(task),
         }
     }
 
     pub(super) fn open(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
+        if let Some(engine) = self.carried.remove(&spec.name) {
+            return Ok(engine);
+        }
         match spec.persistent {
             true => self.open_on_disk(spec),
             false => Ok(Arc::new(MemoryStore::new())),
@@ -72,6 +79,20 @@ pub(super) fn cache_budget(config: &StreamsConfig) -> Arc<CacheBudget> {
     }
     #[cfg(not(feature = "streams"))]
     CacheBudget::new(config.cache_bytes, None)
+}
+
+/// What the engines on disk hold in memory, and what of it is not in files yet; `None` where there is no such engine.
+pub(super) fn memory_held(config: &StreamsConfig) -> Option<(usize, usize)> {
+    #[cfg(feature = "streams")]
+    {
+        let memory = memory_of(config);
+        Some((memory.cached_bytes(), memory.write_buffer_bytes()))
+    }
+    #[cfg(not(feature = "streams"))]
+    {
+        let _ = config;
+        None
+    }
 }
 
 #[cfg(feature = "streams")]

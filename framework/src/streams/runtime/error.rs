@@ -56,6 +56,9 @@ pub enum StreamsError {
     /// A thread cannot be started.
     #[error("a stream thread cannot be started: {0}")]
     Thread(std::io::Error),
+    /// The last thread was to be removed.
+    #[error("an application has one thread at least: `pause` it, or `close` it")]
+    LastThread,
     /// The cluster cannot be reached.
     #[error(transparent)]
     Client(#[from] ClientError),

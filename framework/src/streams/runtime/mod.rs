@@ -8,12 +8,12 @@
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
 //! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
-//!   `upkeep`: looks after them.
+//!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
-//!   `engines`, `commit`: their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//!   `engines`, `commit`: their tasks; `threads`: how they come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
-//! - `lag`: what is left to process. `stores`: queries.
+//! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
 //! offsets, then writes the stores together with the changelog offsets they lead to. A crash before the offsets repeats
@@ -32,8 +32,10 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod free_space;
 mod global;
 mod lag;
+mod observe;
 mod outbox;
 mod pump;
 mod records;
@@ -43,10 +45,12 @@ mod rewind;
 mod running;
 mod shared;
 mod slice;
+mod space_guard;
 mod start;
 mod state;
 mod stores;
 mod tasks;
+mod threads;
 mod topics;
 mod transactions;
 mod trouble;
@@ -57,5 +61,7 @@ mod write_ahead;
 pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;
 pub use error::StreamsError;
+pub use free_space::PauseReason;
+pub use observe::{METRICS, StoreMetrics, TaskMetrics, TaskState};
 pub use state::AppState;
 pub use stores::AppStore;

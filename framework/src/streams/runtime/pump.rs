@@ -13,6 +13,7 @@ use super::error::StreamsError;
 use super::rewind::{self, Rewound};
 use super::shared::{Command, Flow, Route, Shared};
 use super::state::AppState;
+use super::threads::least_busy;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::task::TaskId;
 
@@ -84,8 +85,7 @@ fn hand_over(shared: &Shared, batch: ConsumerRecords) {
     let records = batch.records.into_iter().map(Incoming::from).collect();
     let batch = IncomingBatch { records, next_offset, is_last };
     let (task, epoch, topic) = (flow.task, flow.route.epoch, flow.topic);
-    // A worker that ended told why.
-    shared.workers[flow.route.worker].send(Command::Records { task, epoch, topic, batch }).ok();
+    shared.workers.tell(flow.route.worker, Command::Records { task, epoch, topic, batch });
     if pause && let Some(consumer) = shared.consumer() {
         consumer.pause(std::slice::from_ref(&flow.partition));
         // The worker may have caught up, and resumed, before the pause: then nobody else would resume.
@@ -127,7 +127,7 @@ fn find_idle(shared: &Shared) {
     for flow in routes.flows.values() {
         let waits = inputs[&flow.task] > 1 && flow.queued.load(Ordering::Acquire) == 0;
         if waits && consumer.lag(&flow.partition) == Some(0) && !flow.caught_up.swap(true, Ordering::AcqRel) {
-            shared.workers[flow.route.worker].send(Command::Wake).ok();
+            shared.workers.tell(flow.route.worker, Command::Wake);
         }
     }
 }
@@ -154,7 +154,7 @@ impl RebalanceListener for Rebalances {
         shared.starting.fetch_add(new.len(), Ordering::AcqRel);
         shared.settle();
         for task in new {
-            let worker = least_busy(&routes.tasks, shared.workers.len());
+            let worker = least_busy(&routes.tasks, &shared.workers.staying());
             routes.tasks.insert(task, Route { worker, epoch: shared.next_epoch() });
         }
         for (partition, (task, topic)) in read {
@@ -166,7 +166,7 @@ impl RebalanceListener for Rebalances {
         // While the routes are held: a revoke comes after it.
         for (task, flows) in tasks {
             let Route { worker, epoch } = flows[0].route;
-            shared.workers[worker].send(Command::Assign { task, epoch, flows }).ok();
+            shared.workers.tell(worker, Command::Assign { task, epoch, flows });
         }
     }
 
@@ -200,6 +200,7 @@ impl Rebalances {
                 // A task goes as a whole: nobody else may have part of its stores.
                 if let Some(route) = routes.tasks.remove(&flow.task) {
                     routes.flows.retain(|_, other| other.task != flow.task);
+                    routes.moving.remove(&flow.task);
                     by_worker.entry(route.worker).or_default().push(flow.task);
                 }
             }
@@ -207,7 +208,7 @@ impl Rebalances {
         let mut pending = Vec::new();
         for (worker, tasks) in by_worker {
             let (done, ended) = oneshot::channel();
-            shared.workers[worker].send(Command::Revoke { tasks, commit, done }).ok();
+            shared.workers.tell(worker, Command::Revoke { tasks, commit, done });
             pending.push(ended);
         }
         for ended in pending {
@@ -215,8 +216,4 @@ impl Rebalances {
             ended.await.ok();
         }
     }
-}
-
-fn least_busy(tasks: &BTreeMap<TaskId, Route>, workers: usize) -> usize {
-    (0..workers).min_by_key(|worker| tasks.values().filter(|of| of.worker == *worker).count()).unwrap_or(0)
 }

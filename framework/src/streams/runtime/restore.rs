@@ -10,7 +10,7 @@ use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
-use super::shared::{Background, Command, Shared};
+use super::shared::{Background, Command, Shared, lock};
 use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
 use crate::streams::task::TaskId;
@@ -106,6 +106,7 @@ impl Restore<'_> {
             if begin < end {
                 let task = self.request.task;
                 tracing::info!(%task, store = %changelog.store, records = end - begin, "restoring");
+                lock(&shared.ledger).restores(task, &changelog.store, begin, end);
                 starts.push((partition.clone(), begin));
                 open.insert(partition, Missing { topic: changelog.topic, end });
             }
@@ -200,6 +201,7 @@ impl Restore<'_> {
     ) -> Result<bool, StreamsError> {
         let handle = consumer.handle();
         while !open.is_empty() {
+            self.shared.has_room().await;
             let batch = match consumer.next_batch_within(|_| BatchRoom::UNLIMITED).await {
                 Some(Ok(batch)) => batch,
                 Some(Err(error)) if error.is_retriable() => {
@@ -237,7 +239,9 @@ impl Restore<'_> {
     }
 
     fn tell(&self, command: Command) -> Result<(), StreamsError> {
-        self.shared.workers[self.worker].send(command).map_err(|_| StreamsError::Closed)
+        // One that is gone wants it no more.
+        self.shared.workers.tell(self.worker, command);
+        Ok(())
     }
 }
 

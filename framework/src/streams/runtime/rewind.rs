@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::error::StreamsError;
 use super::shared::{Command, Flow, Route, Shared};
+use super::threads::destination;
 use crate::streams::task::TaskId;
 
 /// Between tries.
@@ -71,7 +72,9 @@ pub(super) fn go_back(shared: &Shared, consumer: &ConsumerHandle, rewound: &Rewo
         let Some(route) = routes.tasks.get(task).copied().filter(|route| route.epoch == *epoch) else {
             continue;
         };
-        let route = Route { epoch: shared.next_epoch(), ..route };
+        let wanted = routes.moving.remove(task);
+        let worker = destination(&routes.tasks, &shared.workers.staying(), wanted, route.worker);
+        let route = Route { worker, epoch: shared.next_epoch() };
         let old: Vec<_> = routes.flows.values().filter(|flow| flow.task == *task).cloned().collect();
         let generation = consumer.group_metadata().map_or(-1, |member| member.generation);
         let moved: Result<Vec<_>, ConsumeError> = old
@@ -98,7 +101,7 @@ pub(super) fn go_back(shared: &Shared, consumer: &ConsumerHandle, rewound: &Rewo
                 routes.flows.extend(named);
                 // While the routes are held: a revoke comes after it, or has been before.
                 let assign = Command::Assign { task: *task, epoch: route.epoch, flows };
-                shared.workers[route.worker].send(assign).ok();
+                shared.workers.tell(route.worker, assign);
             }
             // The group is taking it: that is told to the rebalance listener.
             Err(ConsumeError::NotAssigned { .. }) => {}

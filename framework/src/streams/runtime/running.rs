@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::StreamsError;
+use super::observe::Turn;
 use super::outbox::ChangelogOffsets;
-use super::shared::{Flow, Shared};
+use super::shared::{Flow, Shared, lock};
 use super::slice::Slice;
 use crate::streams::error::TaskError;
 use crate::streams::task::Task;
@@ -74,9 +75,10 @@ impl Running {
     }
 
     /// Processes for so long at most, and a record at least.
-    pub(super) fn slice(&mut self, share: Duration, shared: &Shared) -> Result<(), TaskError> {
+    pub(super) fn slice(&mut self, share: Duration, thread: usize, shared: &Shared) -> Result<(), TaskError> {
         let limit = shared.config.buffered_records;
-        let mut slice = Slice::new(Instant::now(), share);
+        let began = Instant::now();
+        let mut slice = Slice::new(began, share);
         let before = self.task.processed();
         let mut ended = Ok(());
         while self.is_ready() {
@@ -88,8 +90,28 @@ impl Running {
                 }
             }
         }
-        shared.processed.fetch_add(self.task.processed() - before, Ordering::Relaxed);
+        let records = self.task.processed() - before;
+        shared.processed.fetch_add(records, Ordering::Relaxed);
+        self.tell(thread, records, began.elapsed(), shared);
         ended
+    }
+
+    /// Writes down what a turn came to.
+    fn tell(&mut self, thread: usize, records: u64, took: Duration, shared: &Shared) {
+        let task = &mut self.task;
+        let age_ms = (records > 0).then(|| shared.clock.now_ms().saturating_sub(task.last_timestamp_ms()));
+        let mut tally = std::mem::take(&mut task.context_mut().tally);
+        let (id, processed, dropped) = (task.id, task.processed(), task.dropped());
+        let turn = Turn { task: id, thread, processed, records, dropped, took, age_ms, tally: &mut tally };
+        let caches = task.stores().iter().map(|store| store.borrow().cache());
+        lock(&shared.ledger).turned(turn, task.operators(), caches);
+    }
+
+    /// Writes down what clocks called, where no record came.
+    pub(super) fn tell_of_clocks(&mut self, thread: usize, shared: &Shared) {
+        if !self.task.context_mut().tally.is_empty() {
+            self.tell(thread, 0, Duration::ZERO, shared);
+        }
     }
 
     fn process_next(&mut self, limit: usize, shared: &Shared) -> Result<bool, TaskError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 
 use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, TopicPartition};
@@ -14,8 +14,11 @@ use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::observe::{Ledger, Meters};
 use super::rewind::Rewound;
+use super::space_guard::Room;
 use super::state::AppState;
+use super::threads::{Carried, Workers};
 use crate::store::StateStore;
 use crate::streams::cache::CacheBudget;
 use crate::streams::incoming::{Incoming, IncomingBatch};
@@ -36,11 +39,13 @@ pub(super) struct Shared {
     pub(super) readers: HashMap<Arc<str>, (TopicId, usize)>,
     /// Topic names by id.
     pub(super) names: Vec<Arc<str>>,
-    pub(super) workers: Vec<mpsc::Sender<Command>>,
+    pub(super) workers: Workers,
     /// Which worker has which task, and how its partitions flow.
     pub(super) routes: Mutex<Routes>,
     /// Stores that can be queried, by name and partition. Weak: a query must not keep a closed task's database open.
     pub(super) stores: Mutex<HashMap<String, Partitions>>,
+    /// Stores of tasks that are between two threads.
+    pub(super) carried: Carried,
     pub(super) state: watch::Sender<AppState>,
     pub(super) failure: Mutex<Option<Arc<StreamsError>>>,
     pub(super) close: watch::Sender<bool>,
@@ -53,8 +58,10 @@ pub(super) struct Shared {
     pub(super) commits: AtomicU64,
     /// The next incarnation of a task.
     pub(super) epochs: AtomicU64,
-    /// Whether processing rests.
+    /// Whether somebody wants processing to rest.
     pub(super) paused: AtomicBool,
+    /// What the disk has.
+    pub(super) room: watch::Sender<Room>,
     /// Where tasks that lost what they did since the last commit go on, for the pump.
     pub(super) rewound: async_mpsc::UnboundedSender<Rewound>,
     /// For ends of logs that count what is not committed yet.
@@ -67,6 +74,9 @@ pub(super) struct Shared {
     pub(super) cache: Arc<CacheBudget>,
     /// By worker.
     pub(super) dropped: Mutex<HashMap<ThreadId, Dropped>>,
+    /// What threads write down.
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) meters: Meters,
 }
 
 /// The engines of one store, by partition.
@@ -77,6 +87,8 @@ pub(super) type Partitions = BTreeMap<i32, Weak<dyn StateStore>>;
 pub(super) struct Routes {
     pub(super) tasks: BTreeMap<TaskId, Route>,
     pub(super) flows: BTreeMap<TopicPartition, Arc<Flow>>,
+    /// Tasks that are to go to another worker, and have not yet.
+    pub(super) moving: BTreeMap<TaskId, usize>,
 }
 
 /// Who has a task.
@@ -111,6 +123,8 @@ pub(super) enum Command {
     Assign { task: TaskId, epoch: u64, flows: Vec<Arc<Flow>> },
     /// Give these tasks up, after a commit unless they are lost.
     Revoke { tasks: Vec<TaskId>, commit: bool, done: oneshot::Sender<()> },
+    /// Hand these tasks, of these epochs, on to other threads; `done` hears when what can go is gone.
+    Move { tasks: Vec<(TaskId, u64)>, done: oneshot::Sender<()> },
     /// Records for a task.
     Records { task: TaskId, epoch: u64, topic: TopicId, batch: IncomingBatch },
     /// Changelog records for a restoring task.
@@ -154,7 +168,7 @@ impl Shared {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Acquire)
+        self.paused.load(Ordering::Acquire) || self.room.borrow().short_of_bytes.is_some()
     }
 
     pub(super) fn task_directory(&self, task: TaskId) -> PathBuf {
@@ -222,7 +236,7 @@ impl Shared {
 
     /// Tells every worker; one that has ended does not matter.
     pub(super) fn tell_all(&self, command: impl Fn() -> Command) {
-        for worker in &self.workers {
+        for worker in self.workers.senders() {
             worker.send(command()).ok();
         }
     }
@@ -230,7 +244,7 @@ impl Shared {
     /// Lets every worker commit and waits for them.
     pub(super) async fn commit_all(&self) {
         let mut pending = Vec::new();
-        for worker in &self.workers {
+        for worker in self.workers.senders() {
             let (done, committed) = oneshot::channel();
             worker.send(Command::Commit { done: Some(done) }).ok();
             pending.push(committed);

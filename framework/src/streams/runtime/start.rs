@@ -14,13 +14,15 @@ use super::clock::RuntimeClock;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::observe::{self, Meters};
 use super::outbox::{self, OUTBOX_MESSAGES};
 use super::pump::{self, Rebalances};
 use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
 use super::state::AppState;
+use super::threads::{Carried, Ended, Workers};
 use super::worker::{self, WorkerLinks};
-use super::{clock, engines, global, remember, restore, topics, transactions, upkeep};
+use super::{clock, engines, free_space, global, remember, restore, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
@@ -50,21 +52,20 @@ impl Topology {
         remember::remember(&topology, &config).await?;
         let ends = client.consumer().assign(NOTHING).start().await?;
 
-        let (workers, commands): (Vec<_>, Vec<_>) =
-            (0..config.threads).map(|_| mpsc::channel::<Command>()).unzip();
         let (rewinds, rewound) = async_mpsc::unbounded_channel();
         let (ended_sender, ended) = watch::channel(false);
-        let shared =
-            Shared { directory, ..shared(topology, config, client, workers, rewinds, ends.handle()) };
+        let shared = Shared { directory, ..shared(topology, config, client, rewinds, ends.handle()) };
         let shared = Arc::new(shared);
         let background = Background::new();
         // From here on, dropping the application ends what was started.
-        let app = StreamsApp { shared: Arc::clone(&shared), ended, _background: background.clone() };
-        let threads: Result<Vec<_>, _> = (0..)
-            .zip(commands)
-            .map(|(index, commands)| start_worker(&shared, &background, index, commands))
-            .collect();
-        let threads = threads?;
+        let app = StreamsApp { shared: Arc::clone(&shared), ended, background: background.clone() };
+        (0..shared.config.threads).try_for_each(|_| start_worker(&shared, &background))?;
+        // Where nothing is kept on disk, it may be as full as it likes.
+        if is_stateful(&shared.topology)
+            && let Some(space) = free_space::begin(&shared).await
+        {
+            background.spawn("streams-free-space", space.serve());
+        }
         global::start(&shared, &background).await?;
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
@@ -80,17 +81,18 @@ impl Topology {
             }
         });
         background.spawn("streams-topics", upkeep::watch_topics(Arc::clone(&shared), plan));
+        background.spawn("streams-meters", observe::serve(Arc::clone(&shared)));
         background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
         background.spawn("streams-pump", async move {
             pump::run(Arc::clone(&shared), consumer, rewound).await;
-            shared.tell_all(|| Command::Stop);
+            let threads = shared.workers.close();
             drop(ends);
-            for ended in threads {
-                // Told by being dropped: its stores are closed then.
+            for ended in threads.into_iter().filter_map(|ended| ended.thread) {
                 ended.await.ok();
             }
             let last = if shared.has_failed() { AppState::Failed } else { AppState::Closed };
             shared.state.send_replace(last);
+            shared.meters.tell_last(&shared);
             ended_sender.send_replace(true);
         });
         Ok(app)
@@ -161,7 +163,6 @@ pub(super) fn shared(
     topology: Arc<TopologyInner>,
     config: StreamsConfig,
     client: Client,
-    workers: Vec<mpsc::Sender<Command>>,
     rewound: async_mpsc::UnboundedSender<Rewound>,
     ends: ConsumerHandle,
 ) -> Shared {
@@ -169,6 +170,7 @@ pub(super) fn shared(
     let runtime = tokio::runtime::Handle::current();
     let clock = Arc::new(RuntimeClock { clock: Arc::clone(client.clock()), runtime: runtime.clone() });
     let cache = engines::cache_budget(&config);
+    let meters = Meters::new(&config.application_id);
     let mut readers = HashMap::new();
     for (index, sub_topology) in topology.sub_topologies.iter().enumerate() {
         for topic in &sub_topology.sources {
@@ -186,9 +188,10 @@ pub(super) fn shared(
         runtime,
         readers,
         names,
-        workers,
+        workers: Workers::default(),
         routes: Mutex::default(),
         stores: Mutex::default(),
+        carried: Carried::default(),
         state: watch::Sender::new(AppState::Rebalancing),
         failure: Mutex::default(),
         close: watch::Sender::new(false),
@@ -199,40 +202,58 @@ pub(super) fn shared(
         commits: AtomicU64::new(0),
         epochs: AtomicU64::new(0),
         paused: AtomicBool::new(false),
+        room: watch::Sender::default(),
         rewound,
         ends,
         directory: None,
         committing: watch::Sender::new(0),
         cache,
         dropped: Mutex::default(),
+        ledger: Mutex::default(),
+        meters,
     }
 }
 
-/// Starts a thread; gives what ends with it.
-fn start_worker(
-    shared: &Arc<Shared>,
-    background: &Background,
-    index: usize,
-    commands: mpsc::Receiver<Command>,
-) -> Result<oneshot::Receiver<()>, StreamsError> {
+/// Starts a thread.
+pub(super) fn start_worker(shared: &Arc<Shared>, background: &Background) -> Result<(), StreamsError> {
+    let (sender, commands) = mpsc::channel();
+    let index = shared.workers.insert(sender)?;
     let (outbox, outgoing) = async_mpsc::channel(OUTBOX_MESSAGES);
     let (restores, requests) = async_mpsc::unbounded_channel();
+    let (sends, sent) = oneshot::channel::<()>();
     match &shared.directory {
         Some(directory) if shared.config.is_exactly_once() => {
             let name = format!("{}-{}-{index}", shared.group(), directory.process_id());
-            background.spawn("streams-outbox", transactions::serve(Arc::clone(shared), name, outgoing));
+            let serving = transactions::serve(Arc::clone(shared), name, outgoing);
+            background.spawn("streams-outbox", while_living(sends, serving));
         }
-        _ => background.spawn("streams-outbox", outbox::serve(Arc::clone(shared), outgoing)),
+        _ => {
+            let serving = outbox::serve(Arc::clone(shared), outgoing);
+            background.spawn("streams-outbox", while_living(sends, serving));
+        }
     }
     background.spawn("streams-restore", restore::serve(Arc::clone(shared), index, requests));
     let wake_at_ms = watch::Sender::new(None);
     background.spawn("streams-clock", clock::serve(Arc::clone(shared), index, wake_at_ms.subscribe()));
-    let links = WorkerLinks { shared: Arc::clone(shared), commands, outbox, restores, wake_at_ms };
+    let links = WorkerLinks { index, shared: Arc::clone(shared), commands, outbox, restores, wake_at_ms };
     // A dedicated thread: stores block, and tasks keep a core busy.
     let (lives, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name(format!("streams-{index}")).spawn(move || {
         let _lives = lives;
         worker::run(links);
     });
-    thread.map(|_| ended).map_err(StreamsError::Thread)
+    match thread {
+        Ok(_) => shared.workers.ends_with(index, Ended { thread: Some(ended), outbox: Some(sent) }),
+        Err(error) => {
+            shared.workers.remove(index);
+            return Err(StreamsError::Thread(error));
+        }
+    }
+    Ok(())
+}
+
+/// Drops what tells of its life when a future has ended, or is dropped.
+async fn while_living(lives: oneshot::Sender<()>, serving: impl Future<Output = ()>) {
+    serving.await;
+    drop(lives);
 }

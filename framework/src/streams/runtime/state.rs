@@ -18,6 +18,9 @@ pub enum AppState {
 }
 
 impl AppState {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Rebalancing, Self::Running, Self::Closing, Self::Closed, Self::Failed];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Rebalancing => "rebalancing",

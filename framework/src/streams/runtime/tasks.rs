@@ -48,6 +48,8 @@ impl Worker {
         let changelogs = changelogs(&task);
         let generation = flows.first().map_or(-1, |flow| flow.generation);
         let inputs = flows.iter().map(|flow| flow.partition.clone()).collect();
+        let stores = task.stores().iter().map(|store| Arc::clone(store.borrow().name()));
+        lock(&self.links.shared.ledger).begins(id, self.links.index, stores);
         let (restore, unwanted) = oneshot::channel();
         let restore = (!changelogs.is_empty()).then_some(restore);
         let restoring = restore.is_some();
@@ -87,10 +89,15 @@ impl Worker {
         let Some(running) = self.incarnation(id, epoch).filter(|running| running.is_restoring()) else {
             return Ok(false);
         };
-        let mut stores = running.task.stores().iter().map(|store| store.borrow_mut());
-        let mut of_topic = stores.by_ref().filter(|store| store.changelog() == Some(topic));
-        let applied = of_topic.try_for_each(|mut store| store.restore(records, next_offset));
-        drop(stores);
+        let mut names = Vec::new();
+        let mut applied = Ok(());
+        for store in running.task.stores() {
+            let mut store = store.borrow_mut();
+            if applied.is_ok() && store.changelog() == Some(topic) {
+                applied = store.restore(records, next_offset);
+                names.push(Arc::clone(store.name()));
+            }
+        }
         match applied {
             Ok(()) => {}
             Err(damage) if is_damaged(&damage) => {
@@ -101,7 +108,11 @@ impl Worker {
             }
             Err(other) => return Err(other.into()),
         }
-        self.links.shared.restored.fetch_add(records.len() as u64, Ordering::Relaxed);
+        let (count, shared) = (records.len() as u64, &self.links.shared);
+        shared.restored.fetch_add(count, Ordering::Relaxed);
+        let bytes = records.iter().map(bytes_of).sum();
+        let mut ledger = lock(&shared.ledger);
+        names.iter().for_each(|name| ledger.restored(id, name, count, bytes, next_offset));
         Ok(true)
     }
 
@@ -126,6 +137,7 @@ impl Worker {
                 published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
             }
         }
+        lock(&self.links.shared.ledger).is_restored(id);
         self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
         self.links.shared.settle();
     }
@@ -138,6 +150,7 @@ impl Worker {
             self.commit_after(true)?;
         }
         for id in ids {
+            self.links.shared.carried.put_down(*id)?;
             let waiting = self.waiting.remove(id);
             let Some(running) = self.drop_task(*id) else {
                 self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);
@@ -202,6 +215,7 @@ impl Worker {
         if let Err(error) = running.task.settle(usize::MAX) {
             tracing::warn!(task = %id, %error, "the last commit is not written, and will be restored");
         }
+        lock(&self.links.shared.ledger).ends(id);
         let mut published = lock(&self.links.shared.stores);
         for store in running.task.stores() {
             if let Some(engines) = published.get_mut(&**store.borrow().name()) {
@@ -210,6 +224,10 @@ impl Worker {
         }
         Some(running)
     }
+}
+
+fn bytes_of(record: &Incoming) -> u64 {
+    [&record.key, &record.value].into_iter().flatten().map(|bytes| bytes.len() as u64).sum()
 }
 
 /// Lets asynchronous calls run where the application was started; they end with the task. One that comes back wakes
@@ -221,7 +239,7 @@ fn call_on_runtime(shared: &Shared, task: &mut Task) {
         calls.spawn("streams-call", call);
     }));
     let route = shared.routes().tasks.get(&task.id).copied();
-    if let Some(worker) = route.and_then(|route| shared.workers.get(route.worker)).cloned() {
+    if let Some(worker) = route.and_then(|route| shared.workers.sender(route.worker)) {
         task.arrivals().wake_by(move || drop(worker.send(Command::Wake)));
     }
 }
@@ -303,11 +321,19 @@ mod tests {
         let nothing: [TopicPartition; 0] = [];
         let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
         let config = StreamsConfig::new("app", "");
-        let shared = Arc::new(shared(topology, config, client, vec![sender], rewound, ends));
+        let shared = Arc::new(shared(topology, config, client, rewound, ends));
+        shared.workers.insert(sender).unwrap();
         let (outbox, _) = async_mpsc::channel(16);
         let (restores, requests) = async_mpsc::unbounded_channel();
         let worker = Worker {
-            links: WorkerLinks { shared, commands, outbox, restores, wake_at_ms: watch::Sender::new(None) },
+            links: WorkerLinks {
+                index: 0,
+                shared,
+                commands,
+                outbox,
+                restores,
+                wake_at_ms: watch::Sender::new(None),
+            },
             tasks: BTreeMap::new(),
             waiting: BTreeSet::new(),
             changelogs: ChangelogOffsets::new(),

@@ -21,6 +21,8 @@ use crate::streams::task::{Task, TaskId};
 
 /// What a thread is started with.
 pub(super) struct WorkerLinks {
+    /// Which thread it is.
+    pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) outbox: async_mpsc::Sender<Outgoing>,
@@ -113,7 +115,9 @@ impl Worker {
         let mut next: Option<i64> = None;
         let mut failed = None;
         for (id, running) in self.tasks.iter_mut().filter(|(_, running)| !running.is_restoring()) {
-            match running.task.turn(now_ms) {
+            let turned = running.task.turn(now_ms);
+            running.tell_of_clocks(self.links.index, shared);
+            match turned {
                 Ok(due) => next = [next, due].into_iter().flatten().min(),
                 Err(source) => {
                     failed = Some((*id, source));
@@ -134,6 +138,10 @@ impl Worker {
             Command::Assign { task, epoch, flows } => self.assign(task, epoch, flows)?,
             Command::Revoke { tasks, commit, done } => {
                 self.revoke(&tasks, commit)?;
+                done.send(()).ok();
+            }
+            Command::Move { tasks, done } => {
+                self.move_away(&tasks)?;
                 done.send(()).ok();
             }
             Command::Records { task, epoch, topic, batch } => {
@@ -175,7 +183,7 @@ impl Worker {
         let share = ROUND / u32::try_from(in_turn.len()).unwrap_or(u32::MAX).max(1);
         for id in in_turn {
             let Some(running) = self.tasks.get_mut(&id) else { continue };
-            match running.slice(share, &self.links.shared) {
+            match running.slice(share, self.links.index, &self.links.shared) {
                 Ok(()) => {
                     let generation = running.generation;
                     send_outputs(&self.links.outbox, generation, &mut running.task)?;
@@ -249,7 +257,7 @@ impl Worker {
         const UNCACHED_LIMIT_BYTES: usize = 64 * 1024 * 1024;
         let config = &self.links.shared.config;
         let total = if config.cache_bytes == 0 { UNCACHED_LIMIT_BYTES } else { config.cache_bytes };
-        total / config.threads
+        total / self.links.shared.workers.count()
     }
 }
 

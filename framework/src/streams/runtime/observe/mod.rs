@@ -1,0 +1,26 @@
+//! What a running application tells of its work.
+//!
+//! ```text
+//! metric.rs   the table of metrics
+//! ledger.rs   what threads write down at the end of a turn         (pure)
+//! samples.rs  some of many observations                            (pure)
+//! engines.rs  what engines say of their rows and memory
+//! meters.rs   from the ledger to the recorder, about every second
+//! snapshot.rs the same for programs: `StreamsApp::tasks`
+//! ```
+//!
+//! Threads of streams never call the recorder: they add up, and write down what it came to when a turn of up to a
+//! thousand records ends.
+
+mod engines;
+mod ledger;
+mod meters;
+mod metric;
+mod samples;
+mod snapshot;
+
+pub(super) use ledger::{CommitResult, Ledger, Turn};
+pub(super) use meters::{Meters, serve};
+pub use metric::METRICS;
+pub(super) use snapshot::tasks;
+pub use snapshot::{StoreMetrics, TaskMetrics, TaskState};
