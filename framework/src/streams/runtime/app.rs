@@ -156,8 +156,8 @@ impl StreamsApp {
         threads::add(&self.shared, &self.background).await.map_err(|error| self.ended_by(error))
     }
 
-    /// Ends the thread with the fewest tasks, when others have taken them over as with [`add_thread`](Self::add_thread);
-    /// gives how many threads there are then.
+    /// Ends the thread with the fewest tasks, when others have taken them over as with
+    /// [`add_thread`](Self::add_thread); gives how many threads there are then.
     ///
     /// Once begun it goes on, also when this is dropped.
     ///
@@ -267,7 +267,7 @@ impl StreamsApp {
 impl Drop for StreamsApp {
     fn drop(&mut self) {
         self.shared.close.send_replace(true);
-        self.shared.workers.close();
+        self.shared.workers.close(|| Command::Stop);
     }
 }
 

@@ -119,10 +119,10 @@ impl StreamsConfig {
         self
     }
 
-    /// How much has to be free on the disk of the state directory: 256 MiB unless set, or a twentieth of a smaller disk;
-    /// 0 turns it off. With less, nothing is processed or restored until there is an eighth more, in place of failing in
-    /// the middle of a write; [`StreamsApp::pause_reason`](super::StreamsApp::pause_reason) and the log say so. Rows that
-    /// were processed before are still written then, so let it be more than [`cache_bytes`](Self::cache_bytes).
+    /// How much has to be free on the disk of the state directory: 256 MiB unless set, or a twentieth of a small disk;
+    /// 0 turns it off. With less, nothing is processed or restored until there is an eighth more, in place of failing
+    /// in the middle of a write; [`StreamsApp::pause_reason`](super::StreamsApp::pause_reason) and the log say so. What
+    /// was processed before is still written then, so let it be more than [`cache_bytes`](Self::cache_bytes).
     ///
     /// Looked at every second on Unix, in topologies that keep something on disk.
     #[must_use]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::carried;
 use super::config::StreamsConfig;
 use super::shared::Shared;
-use super::threads;
 use crate::store::{MemoryStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
 use crate::store::{StoreMemory, TaskDatabase};
@@ -21,7 +21,7 @@ pub(super) struct Engines<'a> {
     #[cfg(feature = "streams")]
     database: Option<Arc<TaskDatabase>>,
     /// Those that came along from another thread.
-    carried: threads::Engines,
+    carried: carried::Engines,
 }
 
 impl<'a> Engines<'a> {

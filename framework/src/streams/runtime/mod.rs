@@ -10,7 +10,8 @@
 //! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
 //!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
-//!   `engines`, `commit`: their tasks; `threads`: how they come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
+//!   `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
@@ -26,6 +27,7 @@
 
 mod app;
 mod assignor;
+mod carried;
 mod clock;
 mod commit;
 mod config;
@@ -46,6 +48,8 @@ mod running;
 mod shared;
 mod slice;
 mod space_guard;
+mod spawn;
+mod spread;
 mod start;
 mod state;
 mod stores;
@@ -56,6 +60,7 @@ mod transactions;
 mod trouble;
 mod upkeep;
 mod worker;
+mod workers;
 mod write_ahead;
 
 pub use app::{StreamsApp, StreamsMetrics};

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::StreamsError;
 use super::rewind::{self, Rewound};
 use super::shared::{Command, Flow, Route, Shared};
+use super::spread::least_busy;
 use super::state::AppState;
-use super::threads::least_busy;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::task::TaskId;
 

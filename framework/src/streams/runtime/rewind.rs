@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::error::StreamsError;
 use super::shared::{Command, Flow, Route, Shared};
-use super::threads::destination;
+use super::spread::destination;
 use crate::streams::task::TaskId;
 
 /// Between tries.

@@ -11,14 +11,16 @@ use klamm_runtime::Clock;
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
+use super::carried::Carried;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::observe::{Ledger, Meters};
 use super::rewind::Rewound;
 use super::space_guard::Room;
+pub(super) use super::spread::Route;
 use super::state::AppState;
-use super::threads::{Carried, Workers};
+use super::workers::Workers;
 use crate::store::StateStore;
 use crate::streams::cache::CacheBudget;
 use crate::streams::incoming::{Incoming, IncomingBatch};
@@ -39,7 +41,7 @@ pub(super) struct Shared {
     pub(super) readers: HashMap<Arc<str>, (TopicId, usize)>,
     /// Topic names by id.
     pub(super) names: Vec<Arc<str>>,
-    pub(super) workers: Workers,
+    pub(super) workers: Workers<Command>,
     /// Which worker has which task, and how its partitions flow.
     pub(super) routes: Mutex<Routes>,
     /// Stores that can be queried, by name and partition. Weak: a query must not keep a closed task's database open.
@@ -89,13 +91,6 @@ pub(super) struct Routes {
     pub(super) flows: BTreeMap<TopicPartition, Arc<Flow>>,
     /// Tasks that are to go to another worker, and have not yet.
     pub(super) moving: BTreeMap<TaskId, usize>,
-}
-
-/// Who has a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Route {
-    pub(super) worker: usize,
-    pub(super) epoch: u64,
 }
 
 /// The records of one partition between the pump and a worker, for one incarnation of its task.

@@ -2,27 +2,27 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition};
-use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+use tokio::sync::{mpsc as async_mpsc, watch};
 
 use super::app::StreamsApp;
 use super::assignor::ExactlyOnceRange;
+use super::carried::Carried;
 use super::clock::RuntimeClock;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::observe::{self, Meters};
-use super::outbox::{self, OUTBOX_MESSAGES};
 use super::pump::{self, Rebalances};
 use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
+use super::spawn::start_worker;
 use super::state::AppState;
-use super::threads::{Carried, Ended, Workers};
-use super::worker::{self, WorkerLinks};
-use super::{clock, engines, free_space, global, remember, restore, topics, transactions, upkeep};
+use super::workers::Workers;
+use super::{engines, free_space, global, remember, topics, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
@@ -85,14 +85,14 @@ impl Topology {
         background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
         background.spawn("streams-pump", async move {
             pump::run(Arc::clone(&shared), consumer, rewound).await;
-            let threads = shared.workers.close();
+            let threads = shared.workers.close(|| Command::Stop);
             drop(ends);
             for ended in threads.into_iter().filter_map(|ended| ended.thread) {
                 ended.await.ok();
             }
             let last = if shared.has_failed() { AppState::Failed } else { AppState::Closed };
             shared.state.send_replace(last);
-            shared.meters.tell_last(&shared);
+            observe::tell_last(&shared);
             ended_sender.send_replace(true);
         });
         Ok(app)
@@ -212,48 +212,4 @@ pub(super) fn shared(
         ledger: Mutex::default(),
         meters,
     }
-}
-
-/// Starts a thread.
-pub(super) fn start_worker(shared: &Arc<Shared>, background: &Background) -> Result<(), StreamsError> {
-    let (sender, commands) = mpsc::channel();
-    let index = shared.workers.insert(sender)?;
-    let (outbox, outgoing) = async_mpsc::channel(OUTBOX_MESSAGES);
-    let (restores, requests) = async_mpsc::unbounded_channel();
-    let (sends, sent) = oneshot::channel::<()>();
-    match &shared.directory {
-        Some(directory) if shared.config.is_exactly_once() => {
-            let name = format!("{}-{}-{index}", shared.group(), directory.process_id());
-            let serving = transactions::serve(Arc::clone(shared), name, outgoing);
-            background.spawn("streams-outbox", while_living(sends, serving));
-        }
-        _ => {
-            let serving = outbox::serve(Arc::clone(shared), outgoing);
-            background.spawn("streams-outbox", while_living(sends, serving));
-        }
-    }
-    background.spawn("streams-restore", restore::serve(Arc::clone(shared), index, requests));
-    let wake_at_ms = watch::Sender::new(None);
-    background.spawn("streams-clock", clock::serve(Arc::clone(shared), index, wake_at_ms.subscribe()));
-    let links = WorkerLinks { index, shared: Arc::clone(shared), commands, outbox, restores, wake_at_ms };
-    // A dedicated thread: stores block, and tasks keep a core busy.
-    let (lives, ended) = oneshot::channel::<()>();
-    let thread = std::thread::Builder::new().name(format!("streams-{index}")).spawn(move || {
-        let _lives = lives;
-        worker::run(links);
-    });
-    match thread {
-        Ok(_) => shared.workers.ends_with(index, Ended { thread: Some(ended), outbox: Some(sent) }),
-        Err(error) => {
-            shared.workers.remove(index);
-            return Err(StreamsError::Thread(error));
-        }
-    }
-    Ok(())
-}
-
-/// Drops what tells of its life when a future has ended, or is dropped.
-async fn while_living(lives: oneshot::Sender<()>, serving: impl Future<Output = ()>) {
-    serving.await;
-    drop(lives);
 }

@@ -3,7 +3,8 @@
 klamm_runtime::metrics_table! {
     /// Every metric of an application of streams. A recorder that is to see them must be there before it starts.
     STATE = "klamm_streams_state", Gauge, ["application", "state"],
-        "1 for what the application is doing, 0 for the others: `rebalancing`, `running`, `closing`, `closed`, `failed`.";
+        "1 for what the application is doing, 0 for the others: `rebalancing`, `running`, `closing`, `closed`, \
+         `failed`.";
     PAUSED = "klamm_streams_paused", Gauge, ["application", "reason"],
         "1 while nothing is processed: somebody `asked` for it, or the `disk` of the state directory is almost full.";
     FREE_BYTES = "klamm_streams_free_bytes", Gauge, ["application"],

@@ -5,7 +5,8 @@
 //! ledger.rs   what threads write down at the end of a turn         (pure)
 //! samples.rs  some of many observations                            (pure)
 //! engines.rs  what engines say of their rows and memory
-//! meters.rs   from the ledger to the recorder, about every second
+//! telling.rs  from the ledger to the recorder, about every second
+//! meters.rs   the handles
 //! snapshot.rs the same for programs: `StreamsApp::tasks`
 //! ```
 //!
@@ -18,9 +19,11 @@ mod meters;
 mod metric;
 mod samples;
 mod snapshot;
+mod telling;
 
 pub(super) use ledger::{CommitResult, Ledger, Turn};
-pub(super) use meters::{Meters, serve};
+pub(super) use meters::Meters;
 pub use metric::METRICS;
 pub(super) use snapshot::tasks;
 pub use snapshot::{StoreMetrics, TaskMetrics, TaskState};
+pub(super) use telling::{serve, tell_last};
