@@ -12,12 +12,16 @@ mod alike;
 mod applications;
 #[cfg(feature = "testing")]
 mod blows;
+#[cfg(feature = "testing")]
+mod call_blows;
 mod calls;
 #[cfg(feature = "testing")]
 mod calls_running;
 #[cfg(feature = "testing")]
 mod changing_topics;
 mod cogroups;
+#[cfg(feature = "testing")]
+mod cut_off;
 mod describe;
 mod errors;
 #[cfg(feature = "testing")]
