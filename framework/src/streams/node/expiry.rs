@@ -57,8 +57,8 @@ impl Expiry {
         Self { list, time_to_live_ms, earliest_ms: i64::MIN, logged_ms, restored_ms: -1 }
     }
 
-    /// Whether a row may not be listed by a time that is not after its own: it is new, or older than it was, or at least
-    /// once its list entry may be lost.
+    /// Whether a row may not be listed by a time that is not after its own: it is new, or older than it was, or, at
+    /// least once, its list entry may be lost.
     pub(super) fn is_in_doubt(&self, context: &Context, updated: Updated) -> bool {
         let Updated { before_ms: Some(before_ms), after_ms, record_ms } = updated else { return true };
         after_ms < before_ms
