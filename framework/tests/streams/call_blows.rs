@@ -20,7 +20,7 @@ fn stuck(timeout: Duration, after: usize) -> Topology {
         .stream::<String, String>("in")
         .map_values_async_with(calls, move |_, value: String| async move {
             let number: usize = value.parse()?;
-            if number % 50 == 0 && number >= after {
+            if number.is_multiple_of(50) && number >= after {
                 std::future::pending::<()>().await;
             }
             Ok::<_, std::num::ParseIntError>(value)

@@ -20,8 +20,6 @@ mod calls_running;
 #[cfg(feature = "testing")]
 mod changing_topics;
 mod cogroups;
-#[cfg(feature = "testing")]
-mod cut_off;
 mod describe;
 mod errors;
 #[cfg(feature = "testing")]
