@@ -7,6 +7,11 @@
 //! A store never runs ahead of its changelog: a [`Batch`] carries the writes together with the [`Position`] they lead
 //! to, and an engine applies both or neither. That is what makes a crash harmless: whatever prefix survives, data and
 //! offset agree, and the rest is read again from the changelog.
+//!
+//! A large commit of a table may be written in several batches, the position with the last of them. Until then rows can
+//! be younger than the position, but never younger than what is committed: read from the position on, the changelog
+//! has all of them, and leads to the same rows. Rows without any position are the rest of a first commit that was cut
+//! off; they are thrown away.
 
 mod batch;
 mod error;

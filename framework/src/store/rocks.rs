@@ -2,7 +2,7 @@
 //!
 //! The write-ahead log is off, because the changelog topic is the log. After a crash each column family holds some
 //! prefix of what was applied to it; the position lies in the same column family under a reserved key and goes in with
-//! the same write batch, so that it tells exactly which prefix.
+//! the same write batch, so that it tells which prefix is there at least.
 
 use std::collections::BTreeSet;
 use std::fmt;

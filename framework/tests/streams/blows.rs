@@ -11,7 +11,7 @@ use klamm::store::{Batch, StateStore, StoreMemory, TaskDatabase};
 use klamm::streams::{Consumed, Materialized, StreamsApp, StreamsBuilder, StreamsConfig, Topology};
 use klamm::testing::TestKit;
 
-use crate::pipeline::{APPLICATION, Pipeline, SESSION, caught_up, on_real_time, topology};
+use crate::pipeline::{APPLICATION, Pipeline, SESSION, caught_up, on_real_time, topology, until};
 
 /// A coordinator that says so once and counts the member in as before: the tasks waited for another generation of the
 /// group, which never came.
@@ -253,4 +253,59 @@ async fn a_topic_of_a_pattern_that_goes_and_comes_with_other_partitions_is_read(
     }
     app.close().await.unwrap();
     second.close().await.unwrap();
+}
+
+/// At least once: the rows of a commit are in the log, the list of when they expire is not, and the instance is gone.
+/// The rows lived for ever.
+#[klamm::test]
+async fn rows_expire_though_a_crash_took_the_list_of_when(kit: TestKit) {
+    on_real_time(&kit);
+    kit.create_topic("rows", 1).await;
+    let expiring = || rows(Materialized::named("kept").time_to_live(Duration::from_secs(10)));
+    let root = tempfile::tempdir().unwrap();
+    let app = expiring().start(config(&kit, &root.path().join("1"))).await.unwrap();
+    let send = async |key: &str, at_ms: i64| {
+        kit.send_record(Record {
+            timestamp_ms: Some(at_ms),
+            ..Record::to("rows").key(key.to_owned()).value("v")
+        })
+        .await;
+    };
+    send("first", 1_000).await;
+    caught_up(&app).await;
+    kit.faults().always_for(
+        "blows-kept-expiry-changelog",
+        ApiKey::Produce,
+        Answer::Error(ErrorCode::NotLeaderOrFollower),
+    );
+    send("a", 2_000).await;
+    until(|| app.metrics().processed == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(app);
+    kit.faults().behave();
+    let app = expiring().start(config(&kit, &root.path().join("2"))).await.unwrap();
+    send("b", 30_000).await;
+    caught_up(&app).await;
+    assert_eq!(all(&app).await, map(&[("b", "v")]));
+    app.close().await.unwrap();
+}
+
+/// The cluster's own topics are none of a user's, whatever his pattern says.
+#[klamm::test]
+async fn a_pattern_for_all_topics_does_not_read_the_clusters_own(kit: TestKit) {
+    on_real_time(&kit);
+    kit.create_topic("in", 1).await;
+    kit.create_topic("out", 1).await;
+    let mut streams = StreamsBuilder::new();
+    streams.stream_matching::<String, String>("[^o].*").to("out");
+    let root = tempfile::tempdir().unwrap();
+    let config = config(&kit, root.path()).exactly_once();
+    let app = streams.build().unwrap().start(config).await.unwrap();
+    for number in 0..5 {
+        kit.send("in", "k", number.to_string().as_str()).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    caught_up(&app).await;
+    assert_eq!(kit.topic("out").values::<String>().await, ["0", "1", "2", "3", "4"]);
+    app.close().await.unwrap();
 }

@@ -58,6 +58,18 @@ fn a_row_that_comes_too_late_to_live_is_told_and_goes() {
     assert_eq!(told(&driver), [row("a", Some("x"), 100), row("b", Some("x"), 90), row("b", None, 100)]);
 }
 
+/// It was listed by the time that it had before, and outlived its own.
+#[test]
+fn a_row_that_becomes_older_goes_earlier() {
+    let driver = TopologyTestDriver::new(table());
+    let input = driver.input::<String, String>("in");
+    input.pipe("a", "x").at(10);
+    input.pipe("a", "y").at(3);
+    told(&driver);
+    input.pipe("b", "x").at(13);
+    assert_eq!(told(&driver), [row("b", Some("x"), 13), row("a", None, 13)]);
+}
+
 #[test]
 fn with_a_cache_the_tombstone_comes_with_the_commit() {
     let mut driver = TopologyTestDriver::cached(table(), 1 << 20);

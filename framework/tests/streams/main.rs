@@ -12,6 +12,8 @@ mod alike;
 mod applications;
 #[cfg(feature = "testing")]
 mod blows;
+#[cfg(feature = "testing")]
+mod call_blows;
 mod calls;
 #[cfg(feature = "testing")]
 mod calls_running;

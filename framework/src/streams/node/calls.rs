@@ -55,12 +55,11 @@ impl Arrivals {
         lock(&self.queue).is_empty()
     }
 
-    /// Waits until there is something.
-    pub(crate) fn wait(&self) {
-        let mut queue = lock(&self.queue);
-        while queue.is_empty() {
-            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits until there is something, for so long at most; whether there is.
+    pub(crate) fn wait_within(&self, within: Duration) -> bool {
+        let waited = self.arrived.wait_timeout_while(lock(&self.queue), within, |queue| queue.is_empty());
+        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !queue.is_empty()
     }
 
     fn push(&self, arrival: Arrival) {

@@ -2,6 +2,10 @@
 //!
 //! A store beside the table's lists each row once, by a time that is not after the row's own. When that time is over,
 //! the row is looked at: it has expired, or it was updated since and is listed anew. So an update costs nothing.
+//!
+//! At least once, a crash may take one of the two changelogs and not the other. A row that is not listed would live for
+//! ever, so nothing leaves the list before something follows it there, and rows are listed again by records that may
+//! have been processed before.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -34,12 +38,31 @@ pub(super) struct Expiry {
     earliest_ms: i64,
     /// The stream time that the changelog knows.
     logged_ms: i64,
+    /// Records up to this time may have been processed before.
+    restored_ms: i64,
+}
+
+/// The times of a row that a record updated, and of the record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Updated {
+    /// If there was a row.
+    pub(super) before_ms: Option<i64>,
+    pub(super) after_ms: i64,
+    pub(super) record_ms: i64,
 }
 
 impl Expiry {
     pub(super) fn new(list: Rc<RefCell<OrderedStore>>, time_to_live_ms: i64) -> Self {
         let logged_ms = list.borrow().position().stream_time_ms;
-        Self { list, time_to_live_ms, earliest_ms: i64::MIN, logged_ms }
+        Self { list, time_to_live_ms, earliest_ms: i64::MIN, logged_ms, restored_ms: -1 }
+    }
+
+    /// Whether a row may not be listed by a time that is not after its own: it is new, or older than it was, or, at
+    /// least once, its list entry may be lost.
+    pub(super) fn is_in_doubt(&self, context: &Context, updated: Updated) -> bool {
+        let Updated { before_ms: Some(before_ms), after_ms, record_ms } = updated else { return true };
+        after_ms < before_ms
+            || (!context.exactly_once && record_ms <= before_ms && record_ms <= self.restored_ms)
     }
 
     /// Lists a row.
@@ -74,6 +97,11 @@ impl<T: Expires> Expiring<T> {
             expiry.borrow_mut().list(context, key, at_ms);
             return Ok(());
         }
+        if !context.exactly_once {
+            // Until it is known to be gone: it is looked at once more.
+            let now_ms = context.stream_time_ms;
+            expiry.borrow_mut().list(context, key, now_ms);
+        }
         kept.delete(context, key, due_ms)
     }
 }
@@ -83,6 +111,8 @@ impl<T: Expires> Punctuates for Expiring<T> {
     fn init(&mut self, context: &mut Context) -> Result<(), TaskError> {
         let kept = self.0.borrow();
         let Some(expiry) = kept.expiry() else { return Ok(()) };
+        let list_ms = expiry.borrow().list.borrow().position().stream_time_ms;
+        expiry.borrow_mut().restored_ms = kept.engine().position()?.stream_time_ms.max(list_ms);
         if !expiry.borrow().list.borrow().page(&[], None, 1)?.is_empty() {
             return Ok(());
         }
@@ -113,8 +143,8 @@ impl<T: Expires> Punctuates for Expiring<T> {
             let page = list.borrow().page(&[], Some(&to), PAGE_ROWS)?;
             let is_last = page.len() < PAGE_ROWS;
             for row in page {
-                list.borrow_mut().put(context, &row.key, None, context.stream_time_ms);
                 self.expire(context, &row.key.slice(TIME_BYTES.min(row.key.len())..))?;
+                list.borrow_mut().put(context, &row.key, None, context.stream_time_ms);
             }
             if is_last {
                 break;

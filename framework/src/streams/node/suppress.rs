@@ -230,8 +230,8 @@ impl<K: 'static, V: 'static> TableProcessor<K, V> for Suppress<K, V> {
         }
         self.buffer.store.borrow_mut().observe(timestamp_ms);
         self.hold(context, key, change, timestamp_ms)?;
-        // Updates that a commit brings come in no order of time: what is due might be told, and changed by the next. Nor
-        // is the buffer full before what is due has left it.
+        // Updates that a commit brings come in no order of time: what is due might be told, and changed by the next.
+        // Nor is the buffer full before what is due has left it.
         if context.deduplicate {
             return Ok(());
         }

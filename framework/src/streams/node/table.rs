@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::expiry::{Expires, Expiring, Expiry};
+use super::expiry::{Expires, Expiring, Expiry, Updated};
 use super::store_spec::TaskStore;
 use super::table_store::{Logged, RowAt};
 use super::wiring::Flush;
@@ -145,16 +145,17 @@ impl<K: 'static, V: 'static> Kept<K, V> {
             context.dropped.null_key += 1;
             return Ok(());
         };
-        let mut existed = false;
+        let mut times = Updated { before_ms: None, after_ms: timestamp_ms, record_ms: timestamp_ms };
         let updated = self.store.borrow_mut().update(context, &key_bytes, |value, stored_ms| {
-            existed = value.is_some();
-            let timestamp_ms = match (&value, stamp) {
+            times.before_ms = value.is_some().then_some(stored_ms);
+            times.after_ms = match (&value, stamp) {
                 (Some(_), Stamp::Largest) => timestamp_ms.max(stored_ms),
                 _ => timestamp_ms,
             };
-            (change(value), timestamp_ms)
+            (change(value), times.after_ms)
         })?;
-        if let (Some(expiry), false) = (&self.expiry, existed)
+        if let Some(expiry) = &self.expiry
+            && expiry.borrow().is_in_doubt(context, times)
             && let Some(at_ms) = self.store.borrow().time_of(&key_bytes)?
         {
             expiry.borrow_mut().list(context, &key_bytes, at_ms);

@@ -222,7 +222,8 @@ impl StreamsApp {
     }
 
     /// A state store, to be read from anywhere. Reads see what has been committed, never an update
-    /// that a crash could take back.
+    /// that a crash could take back. A large commit is written in parts: for a moment, some rows are as it left them
+    /// and others still as the one before did. [`caught_up`](Self::caught_up) waits until all of them are written.
     ///
     /// ```no_run
     /// # async fn example(app: klamm::streams::StreamsApp) -> Result<(), klamm::store::StoreError> {

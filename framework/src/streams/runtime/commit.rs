@@ -59,7 +59,9 @@ impl Worker {
             // What was held back may have called, too.
             if waits_for_calls {
                 let outbox = &self.links.outbox;
-                running.await_calls(|running| send_outputs(outbox, running.generation, &mut running.task))?;
+                let send =
+                    |running: &mut Running| send_outputs(outbox, running.generation, &mut running.task);
+                running.await_calls(|| outbox.is_closed(), send)?;
             }
         }
         let mut offsets: HashMap<_, _> = self.tasks.values().flat_map(Running::uncommitted_offsets).collect();

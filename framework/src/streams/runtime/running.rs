@@ -17,6 +17,9 @@ use super::slice::Slice;
 use crate::streams::error::TaskError;
 use crate::streams::task::Task;
 
+/// Between looks whether somebody still waits for what calls give.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// One incarnation of a task.
 pub(super) struct Running {
     pub(super) task: Task,
@@ -57,16 +60,22 @@ impl Running {
         self.task.has_arrivals() || self.task.is_ready()
     }
 
-    /// Waits for the calls that are under way, and for what follows from them; `sent` takes what the task writes.
+    /// Waits for the calls that are under way, and for what follows from them, unless the application is gone, which
+    /// `is_gone` tells; `sent` takes what the task writes.
     pub(super) fn await_calls(
         &mut self,
+        is_gone: impl Fn() -> bool,
         mut sent: impl FnMut(&mut Self) -> Result<(), StreamsError>,
     ) -> Result<(), StreamsError> {
         let id = self.task.id;
         let failed = |source| StreamsError::Task { task: id, source };
         while self.task.is_calling() {
             // Something arrives whatever becomes of a call, and none takes longer than its operator allows.
-            self.task.arrivals().wait();
+            while !self.task.arrivals().wait_within(LOOK) {
+                if is_gone() {
+                    return Err(StreamsError::Closed);
+                }
+            }
             self.task.go_on().map_err(failed)?;
             self.task.flush().map_err(failed)?;
             sent(self)?;
