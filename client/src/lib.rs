@@ -74,7 +74,7 @@ pub use client::{Client, ClientBuilder};
 pub use config::SETTINGS;
 pub use consumer::{
     Assignor, BatchRoom, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerInterceptor, ConsumerRecord,
-    ConsumerRecords, GroupMember, GroupMetadata, GroupProtocol, OffsetReset, PartitionAssignor,
+    ConsumerRecords, GroupMember, GroupMetadata, GroupProtocol, MemberShare, OffsetReset, PartitionAssignor,
     RebalanceListener,
 };
 pub use error::{

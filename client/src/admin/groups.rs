@@ -300,7 +300,7 @@ fn describe_classic(found: DescribedGroup) -> GroupDescription {
         group_instance_id: member.group_instance_id.as_ref().map(key),
         client_id: key(&member.client_id),
         client_host: key(&member.client_host),
-        assignment: decode_assignment(&member.member_assignment).unwrap_or_default(),
+        assignment: decode_assignment(&member.member_assignment).unwrap_or_default().partitions,
         target: None,
         epoch: None,
         rack: None,

@@ -78,6 +78,18 @@ impl ConsumerHandle {
         Ok(())
     }
 
+    /// Joins the group anew, which shares out its partitions again (`enforceRebalance`): for a
+    /// [`PartitionAssignor`](super::PartitionAssignor) that has something new to tell the leader. Nothing happens before
+    /// the first assignment, or where the coordinator shares out ([`GroupProtocol::Consumer`](super::GroupProtocol)).
+    ///
+    /// # Errors
+    /// The consumer is not in a group.
+    pub fn rejoin(&self) -> Result<(), ConsumeError> {
+        self.shared.wanted.as_ref().ok_or(ConsumeError::NotSubscribed)?;
+        self.shared.rejoins.send_modify(|times| *times += 1);
+        Ok(())
+    }
+
     /// Stops handing out records of these partitions, from the next record on; what is fetched already is kept.
     /// Partitions that are not assigned are ignored.
     pub fn pause(&self, partitions: &[TopicPartition]) {

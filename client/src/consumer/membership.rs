@@ -42,6 +42,7 @@ pub(super) fn member_task(
         request_timeout: config.request_timeout,
         fresh_id: Uuid::from_random(core.config.rng.next_u128()).to_string().into(),
         wanted,
+        rejoins: shared.rejoins.subscribe(),
         closing: shared.closing.subscribe(),
     }))
 }

@@ -48,7 +48,7 @@ mod simulation;
 mod standing;
 mod stream;
 
-pub use crate::group::{Assignor, GroupMember, GroupMetadata, GroupProtocol, PartitionAssignor};
+pub use crate::group::{Assignor, GroupMember, GroupMetadata, GroupProtocol, MemberShare, PartitionAssignor};
 pub use builder::ConsumerBuilder;
 pub use handle::ConsumerHandle;
 pub use interceptor::ConsumerInterceptor;

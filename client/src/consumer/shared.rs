@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) closing: watch::Sender<Option<Close>>,
     /// What is subscribed to now; `None` when partitions are assigned by hand.
     pub(super) wanted: Option<watch::Sender<Wanted>>,
+    /// How often the group was to share out anew.
+    pub(super) rejoins: watch::Sender<u64>,
     pub(super) metrics: ConsumerMetrics,
 }
 
@@ -62,6 +64,7 @@ impl Shared {
                 CommitQueue::new(Commits::new(group, config.request_timeout, backoff, rng))
             }),
             closing: watch::Sender::default(),
+            rejoins: watch::Sender::new(0),
             wanted: wanted(&config.subscription).map(watch::Sender::new),
             metrics: ConsumerMetrics::new(&core.config.client_id, &config.group.clone().unwrap_or_default()),
             core,

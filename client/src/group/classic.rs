@@ -6,12 +6,12 @@ use std::sync::Arc;
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
-use super::assignors::{Assignment, MemberView};
+use super::assignors::MemberView;
 use super::event::{Effect, Failure, Joined, listed};
 use super::heart::Heart;
 use super::member::{Member, Phase};
 use super::protocol::MemberSubscription;
-use super::strategy::Strategy;
+use super::strategy::{MemberShare, Shares, Strategy};
 use crate::types::TopicPartition;
 
 /// So many generations in a row may end before this member has its part, as when a whole fleet starts, without a pause.
@@ -94,7 +94,7 @@ impl Member {
         let (interval, session) = (self.settings.heartbeat_interval, self.settings.session_timeout);
         self.heart = Some(Heart::new(interval, session, now));
         if !joined.leads {
-            return self.send_sync(&joined, Assignment::new());
+            return self.send_sync(&joined, Shares::new());
         }
         let topics = topics_of(&joined);
         if topics.iter().all(|topic| self.topics.counts.contains_key(topic)) {
@@ -133,15 +133,16 @@ impl Member {
         );
         let strategy = self.settings.strategies.iter().find(|strategy| strategy.name() == joined.assignor);
         let assignment = match strategy {
-            _ if joined.skip_assignment => Assignment::new(),
+            _ if joined.skip_assignment => Shares::new(),
             Some(strategy) => strategy.assign(&members, &counts),
             None => return self.refuse(ErrorCode::InconsistentGroupProtocol),
         };
         self.send_sync(&joined, assignment);
     }
 
-    fn send_sync(&mut self, joined: &Joined, assignment: Assignment) {
-        self.phase = Phase::Syncing { generation: joined.generation };
+    fn send_sync(&mut self, joined: &Joined, assignment: Shares) {
+        let assignor = Arc::clone(&joined.assignor);
+        self.phase = Phase::Syncing { generation: joined.generation, assignor };
         self.entering = self.next_attempt();
         self.effects.push(Effect::SendSync {
             attempt: self.entering,
@@ -152,10 +153,11 @@ impl Member {
         });
     }
 
-    pub(super) fn synced(&mut self, result: Result<Vec<TopicPartition>, Failure>, now: Instant) {
-        let Phase::Syncing { generation } = self.phase else { return };
-        let assigned = match result {
-            Ok(assigned) => assigned,
+    pub(super) fn synced(&mut self, result: Result<MemberShare, Failure>, now: Instant) {
+        let Phase::Syncing { generation, ref assignor } = self.phase else { return };
+        let assignor = Arc::clone(assignor);
+        let share = match result {
+            Ok(share) => share,
             Err(failure) => {
                 self.phase = Phase::Outside;
                 return match failure {
@@ -172,6 +174,10 @@ impl Member {
         self.heart.iter_mut().for_each(|heart| heart.renew(now));
         self.generation = generation;
         self.identify();
+        if let Some(strategy) = self.settings.strategies.iter().find(|strategy| strategy.name() == assignor) {
+            strategy.on_assignment(&share, generation);
+        }
+        let assigned = share.partitions;
         self.last_assignment = Some((assigned.clone(), generation));
         // The subscription may have changed since the join: what is not wanted any more is not taken.
         let wanted = assigned.into_iter().filter(|partition| self.subscription.contains(&partition.topic));

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
-use super::assignors::Assignment;
-use super::strategy::Strategy;
+use super::strategy::{MemberShare, Shares, Strategy};
 use crate::error::RequestError;
 use crate::runtime::Rng;
 use crate::types::TopicPartition;
@@ -108,7 +107,7 @@ pub(crate) enum Event {
     /// Answers carry the attempt of their request: those of an attempt that was given up count for nothing.
     JoinAnswered(u64, Result<Joined, Failure>),
     /// With what this member gets.
-    SyncAnswered(u64, Result<Vec<TopicPartition>, Failure>),
+    SyncAnswered(u64, Result<MemberShare, Failure>),
     HeartbeatAnswered(u64, Result<(), Failure>),
     /// Of the protocol in which the coordinator assigns.
     BeatAnswered(u64, Result<Beat, Failure>),
@@ -120,6 +119,8 @@ pub(crate) enum Event {
     /// Something changed in what [`Member::watched`](super::member::Member::watched) names.
     TopicsChanged(Topics),
     SubscriptionChanged(Vec<Arc<str>>),
+    /// There is something new to tell the leader: the group is to share out anew.
+    Rejoin,
     /// Give up everything and leave by then. Whether to leave although the member is static.
     Close {
         deadline: Instant,
@@ -144,7 +145,7 @@ pub(crate) enum Effect {
         member_id: Arc<str>,
         generation: i32,
         assignor: Arc<str>,
-        assignment: Assignment,
+        assignment: Shares,
     },
     SendHeartbeat {
         attempt: u64,

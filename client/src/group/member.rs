@@ -32,6 +32,7 @@ pub(super) enum Phase {
     Sharing(Joined),
     Syncing {
         generation: i32,
+        assignor: Arc<str>,
     },
     /// It has an assignment.
     Stable,
@@ -206,6 +207,11 @@ impl Member {
             Event::TopicsAnswered(ask, result) => self.topics_answered(ask, result, now),
             Event::TopicsChanged(topics) => self.learn(topics),
             Event::SubscriptionChanged(topics) => self.subscribe(topics, now),
+            // Before the first assignment it joins in any case.
+            Event::Rejoin => {
+                let classic = self.settings.protocol == GroupProtocol::Classic;
+                self.rejoin |= classic && matches!(self.phase, Phase::Stable);
+            }
             Event::Close { deadline, leave } => self.close(deadline, leave),
         }
     }
@@ -342,7 +348,7 @@ impl Member {
         }
         self.attempt += 1;
         let generation = match self.phase {
-            Phase::Syncing { generation } => generation,
+            Phase::Syncing { generation, .. } => generation,
             Phase::Sharing(ref joined) => joined.generation,
             _ => self.generation,
         };

@@ -50,5 +50,5 @@ pub use metadata::GroupMetadata;
 pub(crate) use pattern::{Except, TopicPattern};
 pub(crate) use protocol::decode_assignment;
 pub(crate) use strategy::Strategy;
-pub use strategy::{GroupMember, PartitionAssignor};
+pub use strategy::{GroupMember, MemberShare, PartitionAssignor};
 pub(crate) use task::{Close, MemberTask, Membership, Owner, Wanted};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::strategy::MemberShare;
 use crate::types::TopicPartition;
 
 const SUBSCRIPTION_VERSION: i16 = 3;
@@ -39,13 +40,7 @@ impl MemberSubscription {
         out.put_i16(SUBSCRIPTION_VERSION);
         put_count(&mut out, self.topics.len());
         self.topics.iter().for_each(|topic| put_string(&mut out, topic));
-        match &self.user_data {
-            Some(data) => {
-                put_count(&mut out, data.len());
-                out.put_slice(data);
-            }
-            None => put_null_bytes(&mut out),
-        }
+        put_nullable_bytes(&mut out, self.user_data.as_deref());
         put_partitions(&mut out, &self.owned);
         out.put_i32(self.generation);
         match &self.rack {
@@ -79,24 +74,26 @@ impl MemberSubscription {
 }
 
 /// Writes what a member gets.
-pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
+pub(crate) fn encode_assignment(share: &MemberShare) -> Bytes {
     let mut out = BytesMut::new();
     out.put_i16(ASSIGNMENT_VERSION);
-    put_partitions(&mut out, partitions);
-    put_null_bytes(&mut out);
+    put_partitions(&mut out, &share.partitions);
+    put_nullable_bytes(&mut out, share.user_data.as_deref());
     out.freeze()
 }
 
 /// Reads what a member gets. No bytes at all mean nothing: members that joined too late get that.
-pub(crate) fn decode_assignment(bytes: &[u8]) -> Result<Vec<TopicPartition>, Malformed> {
+pub(crate) fn decode_assignment(bytes: &[u8]) -> Result<MemberShare, Malformed> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(MemberShare::default());
     }
     let mut reader = Reader(bytes);
     if reader.i16()? < 0 {
         return Err(Malformed("negative version"));
     }
-    reader.partitions()
+    let partitions = reader.partitions()?;
+    let user_data = reader.nullable_bytes()?.map(Bytes::copy_from_slice);
+    Ok(MemberShare { partitions, user_data })
 }
 
 /// What members of the assignor `sticky` tell each other, byte for byte as the Java client has it: what they got last
@@ -126,8 +123,14 @@ fn put_string(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-fn put_null_bytes(out: &mut BytesMut) {
-    out.put_i32(-1);
+fn put_nullable_bytes(out: &mut BytesMut, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => {
+            put_count(out, bytes.len());
+            out.put_slice(bytes);
+        }
+        None => out.put_i32(-1),
+    }
 }
 
 fn put_partitions(out: &mut BytesMut, partitions: &[TopicPartition]) {
@@ -250,9 +253,14 @@ mod tests {
         let partitions = [("t", 1).into(), ("t", 3).into()];
         let golden: &[u8] =
             &[0, 1, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3, 255, 255, 255, 255];
-        assert_eq!(encode_assignment(&partitions), golden);
-        assert_eq!(decode_assignment(golden).unwrap(), partitions);
-        assert_eq!(decode_assignment(&[]).unwrap(), []);
+        let share = MemberShare::from(partitions.to_vec());
+        assert_eq!(encode_assignment(&share), golden);
+        assert_eq!(decode_assignment(golden).unwrap(), share);
+        assert_eq!(decode_assignment(&[]).unwrap(), MemberShare::default());
+        let told = MemberShare { user_data: Some(Bytes::from_static(&[7, 8])), ..share };
+        let golden = [&golden[..golden.len() - 4], &[0, 0, 0, 2, 7, 8]].concat();
+        assert_eq!(encode_assignment(&told), golden);
+        assert_eq!(decode_assignment(&golden).unwrap(), told);
     }
 
     proptest! {
@@ -277,7 +285,8 @@ mod tests {
                 user_data: (count > 5).then(|| Bytes::from_static(b"data")),
             };
             prop_assert_eq!(MemberSubscription::decode(&subscription.encode()).unwrap(), subscription);
-            prop_assert_eq!(decode_assignment(&encode_assignment(&owned)).unwrap(), owned);
+            let share = MemberShare::from(owned);
+            prop_assert_eq!(decode_assignment(&encode_assignment(&share)).unwrap(), share);
         }
     }
 }

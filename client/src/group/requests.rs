@@ -15,11 +15,11 @@ use klamm_protocol::messages::{
 };
 use klamm_protocol::{ApiKey, ErrorCode, Utf8Bytes, Uuid};
 
-use super::assignors::Assignment;
 use super::coordinator::CoordinatorLink;
 use super::event::{Beat, Failure, Joined, JoinedMember};
 use super::member::Member;
 use super::protocol::{decode_assignment, encode_assignment};
+use super::strategy::{MemberShare, Shares};
 use crate::cluster::Core;
 use crate::error::RequestError;
 use crate::types::TopicPartition;
@@ -130,8 +130,8 @@ impl Requests {
         member_id: &str,
         generation: i32,
         assignor: &str,
-        assignment: Assignment,
-    ) -> Result<Vec<TopicPartition>, Failure> {
+        assignment: Shares,
+    ) -> Result<MemberShare, Failure> {
         self.learn(self.try_sync(member_id, generation, assignor, assignment).await)
     }
 
@@ -140,13 +140,13 @@ impl Requests {
         member_id: &str,
         generation: i32,
         assignor: &str,
-        assignment: Assignment,
-    ) -> Result<Vec<TopicPartition>, Failure> {
+        assignment: Shares,
+    ) -> Result<MemberShare, Failure> {
         let connection = self.link.patient_connection(&self.core).await?;
         let version = connection.version::<SyncGroupRequest>()?;
-        let assignments = assignment.into_iter().map(|(member, partitions)| SyncGroupRequestAssignment {
+        let assignments = assignment.into_iter().map(|(member, share)| SyncGroupRequestAssignment {
             member_id: (&*member).into(),
-            assignment: encode_assignment(&partitions),
+            assignment: encode_assignment(&share),
             ..Default::default()
         });
         let request = SyncGroupRequest {

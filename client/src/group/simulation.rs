@@ -10,11 +10,11 @@ use klamm_protocol::ErrorCode;
 use klamm_runtime::{Rng, SeededRng};
 use tokio::time::Instant;
 
-use super::assignors::{Assignment, Assignor};
+use super::assignors::Assignor;
 use super::event::{Effect, Event, Failure, GroupProtocol, Joined, JoinedMember, Settings, Topics};
 use super::member::Member;
 use super::simulation_epochs::{EpochCoordinator, Said};
-use super::strategy::Strategy;
+use super::strategy::{MemberShare, Shares, Strategy};
 use crate::error::RequestError;
 use crate::types::TopicPartition;
 
@@ -38,7 +38,7 @@ struct Seat {
     session_end: Instant,
     join: Option<u64>,
     sync: Option<u64>,
-    assigned: Vec<TopicPartition>,
+    assigned: MemberShare,
 }
 
 #[derive(Debug, PartialEq)]
@@ -92,7 +92,7 @@ impl Coordinator {
             session_end: now + SESSION,
             join: Some(attempt),
             sync: None,
-            assigned: Vec::new(),
+            assigned: MemberShare::default(),
         };
         self.seats.insert(id, seat);
         let mut answers = self.prepare(now);
@@ -176,7 +176,7 @@ impl Coordinator {
         (node, attempt): Ticket,
         id: &str,
         generation: i32,
-        assignment: Assignment,
+        assignment: Shares,
         now: Instant,
     ) -> Answers {
         if let Err(code) = self.check(id, generation, now) {

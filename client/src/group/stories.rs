@@ -16,7 +16,7 @@ use super::event::{
 };
 use super::member::Member;
 use super::protocol::MemberSubscription;
-use super::strategy::Strategy;
+use super::strategy::{GroupMember, MemberShare, PartitionAssignor, Strategy};
 use crate::error::RequestError;
 use crate::types::TopicPartition;
 
@@ -155,7 +155,7 @@ impl Story {
         let (mut story, join) = Self::joining(settings);
         let effects = story.on(Event::JoinAnswered(join, Ok(following(1))));
         let sync = Self::attempt(&effects);
-        story.on(Event::SyncAnswered(sync, Ok(at(partitions))));
+        story.on(Event::SyncAnswered(sync, Ok(at(partitions).into())));
         story.on(Event::ListenerReturned);
         story
     }
@@ -201,11 +201,12 @@ fn a_member_joins_syncs_and_takes_over() {
     assert!(effects.contains(&heartbeat(beat, 3)), "{effects:?}");
     assert_eq!(story.on(Event::HeartbeatAnswered(beat, Err(said(ErrorCode::RebalanceInProgress)))), []);
 
-    assert_eq!(story.on(Event::SyncAnswered(sync - 1, Ok(at(&[9])))), [], "of an older attempt");
-    let effects = story.on(Event::SyncAnswered(sync, Ok([at(&[0, 1]), vec![("other", 0).into()]].concat())));
+    assert_eq!(story.on(Event::SyncAnswered(sync - 1, Ok(at(&[9]).into()))), [], "of an older attempt");
+    let effects =
+        story.on(Event::SyncAnswered(sync, Ok([at(&[0, 1]), vec![("other", 0).into()]].concat().into())));
     assert_eq!(effects, [identify(3), Effect::CallAssigned(at(&[0, 1]), story.by())]);
     assert_eq!(story.on(Event::ListenerReturned), [Effect::StartFetching(at(&[0, 1]))]);
-    assert_eq!(story.on(Event::SyncAnswered(sync, Ok(at(&[3])))), [], "answered already");
+    assert_eq!(story.on(Event::SyncAnswered(sync, Ok(at(&[3]).into()))), [], "answered already");
 }
 
 /// A coordinator that asks for an id and does not take the one that it gave would otherwise be asked without a pause.
@@ -241,7 +242,7 @@ fn a_cooperative_member_keeps_reading_while_it_joins_again() {
     assert_eq!(story.on(Event::HeartbeatAnswered(beat, Err(said(ErrorCode::IllegalGeneration)))), []);
     let effects = story.on(Event::JoinAnswered(join, Ok(following(2))));
     let sync = Story::attempt(&effects);
-    let effects = story.on(Event::SyncAnswered(sync, Ok(at(&[1]))));
+    let effects = story.on(Event::SyncAnswered(sync, Ok(at(&[1]).into())));
     let revoked = Effect::CallRevoked(at(&[0]), story.by());
     assert_eq!(effects, [identify(2), Effect::StopHandingOut(at(&[0])), revoked]);
     let effects = story.on(Event::ListenerReturned);
@@ -289,9 +290,9 @@ fn a_leader_shares_out_and_watches_partition_counts() {
     let effects = story.on(Event::TopicsAnswered(ask, Ok(topics(&[("u", 1)]))));
     let sync = Story::attempt(&effects);
     let [Effect::SendSync { assignment, .. }] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!(assignment[&Arc::from("m")].len(), 5);
+    assert_eq!(assignment[&Arc::from("m")].partitions.len(), 5);
     assert_eq!(story.member.watched().len(), 2);
-    story.on(Event::SyncAnswered(sync, Ok(at(&[0, 1, 2, 3]))));
+    story.on(Event::SyncAnswered(sync, Ok(at(&[0, 1, 2, 3]).into())));
     story.on(Event::ListenerReturned);
     assert_eq!(story.on(Event::TopicsChanged(topics(&[("t", 4), ("u", 1)]))), []);
     assert_eq!(story.on(Event::TopicsChanged(topics(&[("t", 4)]))), [], "one that vanished is no reason");
@@ -308,7 +309,7 @@ fn a_leader_that_shares_nothing_out_watches_partition_counts_too() {
     let effects = story.on(Event::JoinAnswered(join, Ok(joined)));
     let [Effect::SendSync { attempt, assignment, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert!(assignment.is_empty());
-    story.on(Event::SyncAnswered(*attempt, Ok(at(&[0, 1, 2, 3]))));
+    story.on(Event::SyncAnswered(*attempt, Ok(at(&[0, 1, 2, 3]).into())));
     story.on(Event::ListenerReturned);
     let effects = story.on(Event::TopicsChanged(topics(&[("t", 5)])));
     assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "{effects:?}");
@@ -358,7 +359,7 @@ fn a_look_up_for_a_missing_topic_holds_nothing_up() {
     let join = Story::attempt(&effects);
     let effects = story.on(Event::JoinAnswered(join, Ok(following(1))));
     let sync = Story::attempt(&effects);
-    story.on(Event::SyncAnswered(sync, Ok(at(&[0]))));
+    story.on(Event::SyncAnswered(sync, Ok(at(&[0]).into())));
     story.on(Event::ListenerReturned);
     let effects = story.after(INTERVAL);
     let ask = Story::attempt(&effects);
@@ -561,7 +562,7 @@ fn generations_that_end_one_after_the_other_are_joined_at_once_only_so_often() {
     // With a part in a generation it begins anew.
     let effects = story.on(Event::JoinAnswered(join, Ok(following(2))));
     let sync = Story::attempt(&effects);
-    story.on(Event::SyncAnswered(sync, Ok(Vec::new())));
+    story.on(Event::SyncAnswered(sync, Ok(Vec::new().into())));
     story.on(Event::ListenerReturned);
     let beat = story.beat();
     let effects = story.on(Event::HeartbeatAnswered(beat, Err(said(ErrorCode::RebalanceInProgress))));
@@ -621,7 +622,7 @@ fn a_subscription_changes_at_run_time() {
     story.on(Event::SubscriptionChanged(vec!["t".into()]));
     let effects = story.on(Event::JoinAnswered(*attempt, Ok(following(2))));
     let sync = Story::attempt(&effects);
-    let effects = story.on(Event::SyncAnswered(sync, Ok(vec![("u", 0).into()])));
+    let effects = story.on(Event::SyncAnswered(sync, Ok(vec![("u", 0).into()].into())));
     assert_eq!(effects, [identify(2), Effect::CallAssigned(vec![], story.by())], "not wanted any more");
     let effects = story.on(Event::ListenerReturned);
     assert!(matches!(&effects[..], [Effect::SendJoin { .. }]), "{effects:?}");
@@ -911,4 +912,49 @@ fn some_refusals_of_a_heartbeat_are_final_and_some_pass() {
     assert_eq!(story.on(Event::BeatAnswered(first, Err(said(ErrorCode::UnreleasedInstanceId)))), []);
     let effects = story.after(PAUSE);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::SendBeat { epoch: 0, .. })), "{effects:?}");
+}
+
+/// An assignor that notes what it is told.
+#[derive(Debug, Default)]
+struct Noting(std::sync::Mutex<Vec<(MemberShare, i32)>>);
+
+impl PartitionAssignor for Noting {
+    fn name(&self) -> &'static str {
+        "noting"
+    }
+
+    fn assign(
+        &self,
+        _members: &[GroupMember],
+        _counts: &BTreeMap<Arc<str>, i32>,
+    ) -> BTreeMap<Arc<str>, Vec<TopicPartition>> {
+        BTreeMap::new()
+    }
+
+    fn on_assignment(&self, share: &MemberShare, generation: i32) {
+        self.0.lock().unwrap().push((share.clone(), generation));
+    }
+}
+
+#[test]
+fn an_assignor_is_told_what_its_leader_said_before_the_listener_is_called() {
+    let noting = Arc::new(Noting::default());
+    let strategies = vec![Strategy::Custom(Arc::clone(&noting) as _), Strategy::BuiltIn(Assignor::Range)];
+    let (mut story, join) = Story::joining(Settings { strategies, ..settings() });
+    let joined = Joined { assignor: "noting".into(), ..following(4) };
+    let sync = Story::attempt(&story.on(Event::JoinAnswered(join, Ok(joined))));
+    let share = MemberShare { partitions: at(&[1]), user_data: Some(Bytes::from_static(b"more")) };
+    assert_eq!(*noting.0.lock().unwrap(), []);
+    let effects = story.on(Event::SyncAnswered(sync, Ok(share.clone())));
+    assert_eq!(*noting.0.lock().unwrap(), [(share, 4)]);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::CallAssigned(..))), "{effects:?}");
+    story.on(Event::ListenerReturned);
+    // It is asked to join anew, and the group uses another assignor then, which has nothing to tell.
+    let effects = story.on(Event::Rejoin);
+    assert!(matches!(effects[..], [Effect::StopHandingOut(_), Effect::CallRevoked(..)]), "{effects:?}");
+    let join = Story::attempt(&story.on(Event::ListenerReturned));
+    let joined = Joined { assignor: "range".into(), ..following(5) };
+    let sync = Story::attempt(&story.on(Event::JoinAnswered(join, Ok(joined))));
+    story.on(Event::SyncAnswered(sync, Ok(at(&[2]).into())));
+    assert_eq!(noting.0.lock().unwrap().len(), 1);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::assignors::{Assignment, Assignor, MemberView, assign};
+use super::assignors::{Assignor, MemberView, assign};
 use super::protocol::{decode_sticky, encode_sticky};
 use crate::types::TopicPartition;
 
@@ -34,7 +34,42 @@ pub trait PartitionAssignor: fmt::Debug + Send + Sync + 'static {
         members: &[GroupMember],
         counts: &BTreeMap<Arc<str>, i32>,
     ) -> BTreeMap<Arc<str>, Vec<TopicPartition>>;
+
+    /// As [`assign`](Self::assign), with what each member is told beyond its partitions. This is what is called: it
+    /// calls `assign`, and tells nothing more, unless it is written anew.
+    fn share_out(
+        &self,
+        members: &[GroupMember],
+        counts: &BTreeMap<Arc<str>, i32>,
+    ) -> BTreeMap<Arc<str>, MemberShare> {
+        let shares = self.assign(members, counts).into_iter();
+        shares.map(|(member, partitions)| (member, MemberShare { partitions, user_data: None })).collect()
+    }
+
+    /// Told on each member what it got, by the leader's [`share_out`](Self::share_out), in which generation; before the
+    /// rebalance listener is called, and expected to return at once. Not called while the group uses another assignor.
+    fn on_assignment(&self, share: &MemberShare, generation: i32) {
+        let _ = (share, generation);
+    }
 }
+
+/// What a member gets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemberShare {
+    /// The partitions that it reads from now on.
+    pub partitions: Vec<TopicPartition>,
+    /// What the leader's assignor tells it beyond these.
+    pub user_data: Option<Bytes>,
+}
+
+impl From<Vec<TopicPartition>> for MemberShare {
+    fn from(partitions: Vec<TopicPartition>) -> Self {
+        Self { partitions, user_data: None }
+    }
+}
+
+/// What each member gets, by member id.
+pub(crate) type Shares = BTreeMap<Arc<str>, MemberShare>;
 
 /// A member of a group, as the leader's assignor sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -94,8 +129,15 @@ impl Strategy {
         }
     }
 
-    pub(crate) fn assign(&self, members: &[MemberView], counts: &BTreeMap<Arc<str>, i32>) -> Assignment {
-        match self {
+    /// Tells a member's assignor what it got.
+    pub(crate) fn on_assignment(&self, share: &MemberShare, generation: i32) {
+        if let Self::Custom(assignor) = self {
+            assignor.on_assignment(share, generation);
+        }
+    }
+
+    pub(crate) fn assign(&self, members: &[MemberView], counts: &BTreeMap<Arc<str>, i32>) -> Shares {
+        let shares = match self {
             Self::BuiltIn(Assignor::Sticky) => {
                 let told = |member: &MemberView| {
                     let mut member = member.clone();
@@ -109,9 +151,10 @@ impl Strategy {
             Self::BuiltIn(assignor) => assign(*assignor, members, counts),
             Self::Custom(assignor) => {
                 let members: Vec<GroupMember> = members.iter().map(GroupMember::from).collect();
-                assignor.assign(&members, counts)
+                return assignor.share_out(&members, counts);
             }
-        }
+        };
+        shares.into_iter().map(|(member, partitions)| (member, partitions.into())).collect()
     }
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Membership<O> {
     /// In the protocol in which the coordinator assigns, members name themselves.
     pub(crate) fresh_id: Arc<str>,
     pub(crate) wanted: watch::Receiver<Wanted>,
+    /// How often it was asked to join anew.
+    pub(crate) rejoins: watch::Receiver<u64>,
     pub(crate) closing: watch::Receiver<Option<Close>>,
 }
 
@@ -80,6 +82,7 @@ pub(crate) struct MemberTask<O: Owner> {
     protocol: GroupProtocol,
     member: Member,
     wanted: watch::Receiver<Wanted>,
+    rejoins: watch::Receiver<u64>,
     closing: watch::Receiver<Option<Close>>,
     metadata: watch::Receiver<Arc<ClusterView>>,
     /// What runs; each ends with an event.
@@ -121,6 +124,7 @@ impl<O: Owner> MemberTask<O> {
             member: Member::new(settings, Vec::new(), member_id),
             requests,
             wanted: membership.wanted,
+            rejoins: membership.rejoins,
             closing: membership.closing,
             metadata: core.metadata.watch(),
             followed: core.metadata.follow(&[]),
@@ -151,6 +155,7 @@ impl<O: Owner> MemberTask<O> {
                 Some(event) = self.work.next(), if !self.work.is_empty() => self.finished(event),
                 Ok(()) = self.closing.changed() => self.close(),
                 Ok(()) = self.wanted.changed() => self.subscribe(),
+                Ok(()) = self.rejoins.changed() => self.tell(Event::Rejoin),
                 Ok(()) = self.metadata.changed() => self.metadata_changed(),
             }
         }
