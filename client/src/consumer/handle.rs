@@ -79,8 +79,9 @@ impl ConsumerHandle {
     }
 
     /// Joins the group anew, which shares out its partitions again (`enforceRebalance`): for a
-    /// [`PartitionAssignor`](super::PartitionAssignor) that has something new to tell the leader. Nothing happens before
-    /// the first assignment, or where the coordinator shares out ([`GroupProtocol::Consumer`](super::GroupProtocol)).
+    /// [`PartitionAssignor`](super::PartitionAssignor) that has something new to tell the leader. Nothing happens
+    /// before the first assignment, or where the coordinator shares out
+    /// ([`GroupProtocol::Consumer`](super::GroupProtocol)).
     ///
     /// # Errors
     /// The consumer is not in a group.

@@ -10,8 +10,8 @@ use super::assignors::MemberView;
 use super::event::{Effect, Failure, Joined, listed};
 use super::heart::Heart;
 use super::member::{Member, Phase};
-use super::protocol::MemberSubscription;
-use super::strategy::{MemberShare, Shares, Strategy};
+use super::protocol::{MemberShare, MemberSubscription};
+use super::strategy::{Shares, Strategy};
 use crate::types::TopicPartition;
 
 /// So many generations in a row may end before this member has its part, as when a whole fleet starts, without a pause.

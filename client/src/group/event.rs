@@ -8,7 +8,8 @@ use bytes::Bytes;
 use klamm_protocol::ErrorCode;
 use tokio::time::Instant;
 
-use super::strategy::{MemberShare, Shares, Strategy};
+use super::protocol::MemberShare;
+use super::strategy::{Shares, Strategy};
 use crate::error::RequestError;
 use crate::runtime::Rng;
 use crate::types::TopicPartition;

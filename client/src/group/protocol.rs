@@ -9,11 +9,25 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::strategy::MemberShare;
 use crate::types::TopicPartition;
 
 const SUBSCRIPTION_VERSION: i16 = 3;
 const ASSIGNMENT_VERSION: i16 = 1;
+
+/// What a member gets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemberShare {
+    /// The partitions that it reads from now on.
+    pub partitions: Vec<TopicPartition>,
+    /// What the leader's assignor tells it beyond these.
+    pub user_data: Option<Bytes>,
+}
+
+impl From<Vec<TopicPartition>> for MemberShare {
+    fn from(partitions: Vec<TopicPartition>) -> Self {
+        Self { partitions, user_data: None }
+    }
+}
 
 /// What a member wants and has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::assignors::Assignor;
 use super::event::{Effect, Event, Failure, GroupProtocol, Joined, JoinedMember, Settings, Topics};
 use super::member::Member;
+use super::protocol::MemberShare;
 use super::simulation_epochs::{EpochCoordinator, Said};
-use super::strategy::{MemberShare, Shares, Strategy};
+use super::strategy::{Shares, Strategy};
 use crate::error::RequestError;
 use crate::types::TopicPartition;
 

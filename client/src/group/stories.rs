@@ -15,8 +15,8 @@ use super::event::{
     Beat, Effect, Event, Failure, GroupProtocol, Joined, JoinedMember, Report, Settings, Topics,
 };
 use super::member::Member;
-use super::protocol::MemberSubscription;
-use super::strategy::{GroupMember, MemberShare, PartitionAssignor, Strategy};
+use super::protocol::{MemberShare, MemberSubscription};
+use super::strategy::{GroupMember, PartitionAssignor, Strategy};
 use crate::error::RequestError;
 use crate::types::TopicPartition;
 

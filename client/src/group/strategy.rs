@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::assignors::{Assignor, MemberView, assign};
-use super::protocol::{decode_sticky, encode_sticky};
+use super::protocol::{MemberShare, decode_sticky, encode_sticky};
 use crate::types::TopicPartition;
 
 /// A way of one's own to share out partitions. Every member of a group must offer it, under the same name.
@@ -50,21 +50,6 @@ pub trait PartitionAssignor: fmt::Debug + Send + Sync + 'static {
     /// rebalance listener is called, and expected to return at once. Not called while the group uses another assignor.
     fn on_assignment(&self, share: &MemberShare, generation: i32) {
         let _ = (share, generation);
-    }
-}
-
-/// What a member gets.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MemberShare {
-    /// The partitions that it reads from now on.
-    pub partitions: Vec<TopicPartition>,
-    /// What the leader's assignor tells it beyond these.
-    pub user_data: Option<Bytes>,
-}
-
-impl From<Vec<TopicPartition>> for MemberShare {
-    fn from(partitions: Vec<TopicPartition>) -> Self {
-        Self { partitions, user_data: None }
     }
 }
 

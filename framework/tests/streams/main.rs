@@ -20,6 +20,7 @@ mod calls_running;
 #[cfg(feature = "testing")]
 mod changing_topics;
 mod cogroups;
+mod cut_off;
 mod describe;
 mod errors;
 #[cfg(feature = "testing")]

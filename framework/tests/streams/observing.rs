@@ -52,7 +52,7 @@ fn eventful() -> Topology {
     let sound = input
         .try_map_values(|value| {
             let number: u32 = value.parse()?;
-            if number % 10 == 0 { Err(BoxError::from("a tenth")) } else { Ok(value.clone()) }
+            if number.is_multiple_of(10) { Err(BoxError::from("a tenth")) } else { Ok(value.clone()) }
         })
         .named("sieve")
         .on_error(ErrorPolicy::skip());

@@ -39,8 +39,11 @@ pub(crate) async fn run(bootstrap: &str, work: Work, guarantee: Guarantee, cache
     app.close().await?;
     let told = end_of(&client, &out).await?;
     println!("rate={:.0} cpu={:.3} rss={} out={told}", figures.rate, figures.cpu, meter::peak_mib());
-    tokio::fs::remove_dir_all(&state_dir).await?;
-    Ok(())
+    // Without state there is none.
+    match tokio::fs::remove_dir_all(&state_dir).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn build(streams: &mut StreamsBuilder, work: Work, out: &str) {
