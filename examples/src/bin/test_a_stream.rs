@@ -50,8 +50,10 @@ mod tests {
         }
         let told = driver.output::<String, i64>("warmest-told").read_all();
         assert_eq!(told, [("roof at 0", 20), ("roof at 0", 20), ("roof at 0", 22), ("roof at 1", 5)]);
-        let hour = driver.store::<klamm::streams::Windowed<String>, i64>("warmest").fetch("roof", 0, 0);
-        assert_eq!(hour.iter().map(|(_, degrees)| *degrees).collect::<Vec<_>>(), [22]);
+        // An hour that is over leaves the store, unless it is told of a longer `retention`.
+        let kept =
+            driver.store::<klamm::streams::Windowed<String>, i64>("warmest").fetch("roof", 0, 3_600_000);
+        assert_eq!(kept.iter().map(|(_, degrees)| *degrees).collect::<Vec<_>>(), [5]);
     }
 
     #[test]
