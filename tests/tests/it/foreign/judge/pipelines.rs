@@ -232,7 +232,9 @@ pub(super) static ALL: [Pipeline; 35] = [
         let rows = versions(streams, "right");
         left(streams).left_join(&rows, |one, other| maybe(one, other)).to("out");
     }),
-    pipeline("versioned-lookup-grace", LOOK_UP, |streams| {
+    // Records of the same time that have waited: with Kafka Streams in the order of their keys, with Klamm as they
+    // came.
+    ordered("versioned-lookup-grace", LOOK_UP, Order::OfEachKey, |streams| {
         let rows = versions(streams, "right");
         let joined = Joined::default().grace("waiting", THREE);
         left(streams).left_join_with(&rows, |one, other| maybe(one, other), joined).to("out");
