@@ -43,6 +43,16 @@ impl StateStore for MemoryStore {
         Ok(found.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
+    fn scan_reverse(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        if range.to.is_some_and(|to| to <= range.from) {
+            return Ok(Vec::new());
+        }
+        let to = range.to.map_or(Bound::Unbounded, Bound::Excluded);
+        let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
+        let found = content.entries.range::<[u8], _>((Bound::Included(range.from), to)).rev();
+        Ok(found.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
         for write in &batch.writes {

@@ -22,6 +22,7 @@ mod rocks;
 mod versioned;
 mod window;
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::Bytes;
@@ -49,6 +50,15 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the engine cannot read.
     fn scan(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+
+    /// The last entries, at most `limit`, whose keys lie in `range`, the last one first. An engine that can go backwards
+    /// does better than this, which goes through the whole range.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    fn scan_reverse(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        scan_backwards(self, range, limit)
+    }
 
     /// Applies the writes of `batch` in order, and its position, all or nothing.
     ///
@@ -108,6 +118,30 @@ pub struct KeyRange<'a> {
 impl KeyRange<'static> {
     /// Every key.
     pub const ALL: Self = Self { from: &[], to: None };
+}
+
+/// The end of a range, by going through all of it; no more than `limit` entries and a page are held.
+fn scan_backwards<S: StateStore + ?Sized>(
+    store: &S,
+    range: KeyRange<'_>,
+    limit: usize,
+) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    const PAGE_ENTRIES: usize = 256;
+    let (mut last, mut from) = (VecDeque::new(), range.from.to_vec());
+    loop {
+        let page = store.scan(KeyRange { from: &from, to: range.to }, PAGE_ENTRIES)?;
+        let is_last = page.len() < PAGE_ENTRIES;
+        if let Some((key, _)) = page.last() {
+            from = [&key[..], &[0]].concat();
+        }
+        for entry in page {
+            last.push_front(entry);
+            last.truncate(limit);
+        }
+        if is_last {
+            return Ok(last.into());
+        }
+    }
 }
 
 /// The first key after all keys that start with `prefix`; `None` when there is no such key.

@@ -300,6 +300,22 @@ impl StateStore for RocksStore {
         Ok(found)
     }
 
+    fn scan_reverse(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        if range.to.is_some_and(|to| to <= range.from) {
+            return Ok(Vec::new());
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(entry_key(range.from));
+        options.set_iterate_upper_bound(range.to.map_or_else(|| AFTER_ENTRIES.to_vec(), entry_key));
+        let mut found = Vec::new();
+        let entries = self.database.db.iterator_cf_opt(&self.family()?, options, IteratorMode::End);
+        for entry in entries.take(limit) {
+            let (key, value) = entry.map_err(|e| self.error(e))?;
+            found.push((Bytes::from(key).slice(1..), Bytes::from(value)));
+        }
+        Ok(found)
+    }
+
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
         let family = self.family()?;
         let mut writes = WriteBatch::default();

@@ -63,6 +63,11 @@ impl VersionedLayout {
         bytes.into()
     }
 
+    /// Where versions lie, the end excluded.
+    pub(crate) fn versions() -> ([u8; 1], [u8; 1]) {
+        ([VERSION], [VERSION + 1])
+    }
+
     /// The key of a version, and the time from which on it is what the row is.
     pub(crate) fn split(version_key: &Bytes) -> Option<(Bytes, i64)> {
         let (_, time) = version_key.split_last_chunk::<TIME_BYTES>()?;

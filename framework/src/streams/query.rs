@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::queries::{QueryRow, RawRow};
 use super::node::{StoreCodec, StoreLayout};
 use super::topology::TopologyInner;
 use super::windows::{Window, Windowed};
@@ -33,6 +34,39 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
             asked: std::any::type_name::<(K, V)>(),
         })?;
         Ok(Self { store: Arc::clone(&spec.name), codec, layout: spec.layout })
+    }
+
+    pub(crate) fn store(&self) -> &Arc<str> {
+        &self.store
+    }
+
+    pub(crate) fn layout(&self) -> StoreLayout {
+        self.layout
+    }
+
+    /// A key as the changelog has it; `None` for null, which no row has.
+    pub(crate) fn raw_key(&self, key: &K) -> Result<Option<Bytes>, StoreError> {
+        if self.codec.key.is_null(key) {
+            return Ok(None);
+        }
+        Ok(Some(self.codec.key.serialize(&self.store, key)?))
+    }
+
+    /// The part of a key's bytes that says which partition it is of.
+    pub(crate) fn partitioned(&self, key: &Bytes) -> Bytes {
+        match self.layout {
+            StoreLayout::Window(layout) => layout.key_of(key).unwrap_or_else(|| key.clone()),
+            StoreLayout::KeyValue | StoreLayout::Versioned(_) => {
+                key.slice(..self.codec.key.partition_bytes(key).min(key.len()))
+            }
+        }
+    }
+
+    /// What a row is.
+    pub(crate) fn row(&self, row: &RawRow) -> Result<QueryRow<K, V>, StoreError> {
+        let key = self.key(&row.key)?;
+        let value = self.codec.value.deserialize(&self.store, &row.value)?;
+        Ok(QueryRow { key, value, timestamp_ms: row.timestamp_ms, until_ms: row.until_ms })
     }
 
     pub(crate) fn get(&self, engine: &Arc<dyn StateStore>, key: &K) -> Result<Option<V>, StoreError> {

@@ -1,0 +1,137 @@
+//! The endpoint of queries: what other instances and everybody else ask over HTTP.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use klamm_runtime::Listener;
+use tokio::sync::Semaphore;
+
+use super::asking::ask;
+use super::error::QueryError;
+use super::instance::{Instance, Peers};
+use super::socket::Door;
+use super::wire::{WireError, WireFailure, WireReply, WireRequest};
+use crate::store::StoreError;
+
+/// Where queries go. Its first part is the version of the format.
+pub(crate) const QUERY_PATH: &str = "/v1/query";
+pub(super) const JSON: &str = "application/json";
+
+/// The longest question. Keys are parts of records, and those are a megabyte by default.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The time to send it.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// Questions that are answered at a time, so many of those handed on by others among them. Apart from the others: two
+/// instances whose room is full of questions for each other would wait for each other.
+const QUERIES_MAX: usize = 32;
+
+struct Endpoint {
+    instance: Arc<dyn Instance>,
+    peers: Arc<dyn Peers>,
+    strangers: Semaphore,
+    handed_on: Semaphore,
+}
+
+/// The routes of the endpoint.
+pub(crate) fn router(instance: Arc<dyn Instance>, peers: Arc<dyn Peers>) -> Router {
+    let (strangers, handed_on) = (Semaphore::new(QUERIES_MAX), Semaphore::new(QUERIES_MAX));
+    let endpoint = Arc::new(Endpoint { instance, peers, strangers, handed_on });
+    Router::new().route(QUERY_PATH, post(query)).with_state(endpoint)
+}
+
+/// Serves them until it is dropped.
+pub(crate) async fn serve(listener: Box<dyn Listener>, router: Router) {
+    if let Err(error) = axum::serve(Door::new(listener), router).await {
+        tracing::error!(%error, "queries are not answered any more");
+    }
+}
+
+async fn query(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Response {
+    let answered = match read(request).await {
+        Ok(request) => endpoint.answer(request).await,
+        Err(refused) => return refused,
+    };
+    match answered {
+        Ok(answer) => respond(StatusCode::OK, Body::from(answer)),
+        Err(error) => failure(&error),
+    }
+}
+
+impl Endpoint {
+    async fn answer(&self, request: super::instance::Request) -> Result<Vec<u8>, QueryError> {
+        let room = if request.here_only { &self.handed_on } else { &self.strangers };
+        let _room = room.try_acquire().map_err(|_| QueryError::Overloaded { limit: QUERIES_MAX })?;
+        let reply = ask(&*self.instance, Some(&*self.peers), &request).await?;
+        let answer = serde_json::to_vec(&WireReply::of(&reply));
+        answer.map_err(|error| QueryError::Wrong { store: request.store, why: error.to_string().into() })
+    }
+}
+
+/// What is asked; or the answer to what is no question.
+async fn read(request: HttpRequest) -> Result<super::instance::Request, Response> {
+    if !is_json(request.headers()) {
+        // Pages of strangers can have a browser send text, but not this, unless they are asked whether they may.
+        let message = format!("send `content-type: {JSON}`");
+        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong_query", message));
+    }
+    let body = tokio::time::timeout(BODY_PATIENCE, to_bytes(request.into_body(), BODY_BYTES_MAX)).await;
+    let body = match body {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let message = format!("it did not come whole, or has more than {BODY_BYTES_MAX} bytes");
+            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+        }
+        Err(_) => {
+            let message = format!("it did not come within {BODY_PATIENCE:?}");
+            return Err(refusal(StatusCode::REQUEST_TIMEOUT, "timed_out", message));
+        }
+    };
+    let request = serde_json::from_slice::<WireRequest>(&body).map_err(|error| error.to_string());
+    let wrong = |message| refusal(StatusCode::BAD_REQUEST, "wrong_query", message);
+    request.and_then(WireRequest::read).map_err(wrong)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON))
+}
+
+fn failure(error: &QueryError) -> Response {
+    let body = serde_json::to_vec(&WireFailure::of(error)).unwrap_or_default();
+    let mut response = respond(status_of(error), Body::from(body));
+    if matches!(error, QueryError::Overloaded { .. }) {
+        response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn status_of(error: &QueryError) -> StatusCode {
+    match error {
+        QueryError::Store(StoreError::Unknown { .. }) => StatusCode::NOT_FOUND,
+        QueryError::Wrong { .. } => StatusCode::BAD_REQUEST,
+        QueryError::Differs { .. } => StatusCode::CONFLICT,
+        QueryError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+        QueryError::Unreachable { .. } | QueryError::Refused { .. } => StatusCode::BAD_GATEWAY,
+        QueryError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+        QueryError::Store(StoreError::NotHere { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+        QueryError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn refusal(status: StatusCode, code: &str, message: String) -> Response {
+    let failure = WireFailure { error: WireError { code: code.to_owned(), message, retriable: false } };
+    respond(status, Body::from(serde_json::to_vec(&failure).unwrap_or_default()))
+}
+
+fn respond(status: StatusCode, body: Body) -> Response {
+    (status, [(CONTENT_TYPE, JSON), (CACHE_CONTROL, "no-store")], body).into_response()
+}

@@ -1,0 +1,35 @@
+//! Queries of state stores, over all instances of an application.
+//!
+//! ```text
+//! StoreQuery (typed) ─┐                       ┌─> raw: rows of one partition, here
+//!                     ├─> asking: who, again ─┤                                      ──> merging: one answer
+//! endpoint (HTTP) ────┘                       └─> peers: another instance's endpoint
+//! ```
+//!
+//! - `typed`: [`StoreQuery`]. `answer`: what answers say of themselves. `error`.
+//! - `raw`: queries as bytes on an engine; `merging`: several partitions' rows in order, page by page. Pure.
+//! - `asking`: whom to ask, how often, how long. `instance`: what it needs to know.
+//! - `wire`: requests and answers as JSON. `endpoint`: the server of them; `socket`: its connections. `peers`: its
+//!   client. (Feature `queries`.)
+
+mod answer;
+mod asking;
+#[cfg(feature = "queries")]
+pub(crate) mod endpoint;
+mod error;
+mod instance;
+mod merging;
+#[cfg(feature = "queries")]
+pub(crate) mod peers;
+mod raw;
+#[cfg(feature = "queries")]
+mod socket;
+mod typed;
+#[cfg(feature = "queries")]
+mod wire;
+
+pub use answer::{Answered, AnsweredBy, PageToken, PositionBound, QueryRow, Rows};
+pub use error::QueryError;
+pub(crate) use instance::{Holders, Instance, Peers, StoreFacts};
+pub(crate) use raw::RawRow;
+pub use typed::StoreQuery;

@@ -1,0 +1,449 @@
+//! Requests and answers as JSON: what the endpoint takes and gives, and what instances send each other. Version 1; what
+//! is not known is refused, so that nobody takes an answer to half a question for one to all of it.
+//!
+//! Bytes are a JSON string where they are text without control characters, `{"base64": "..."}` otherwise; both are taken
+//! everywhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::answer::{AnsweredBy, Demands, PositionBound};
+use super::error::QueryError;
+use super::instance::{BYTES_MAX, ROWS_MAX, Reply, Request, USUAL_PATIENCE, USUAL_ROWS};
+use super::merging::{Cursor, Found, Room};
+use super::raw::{RawQuery, RawRow};
+use crate::store::prefix_end;
+
+/// No query waits longer.
+pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(30);
+/// More partitions, and more bounds, than a query has.
+const LIST_MAX: usize = 10_000;
+
+/// Bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Blob {
+    Text(String),
+    Binary { base64: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum WireQuery {
+    Key { key: Blob },
+    AsOf { key: Blob, at_ms: i64 },
+    Versions { key: Blob, from_ms: Option<i64>, to_ms: Option<i64> },
+    Range { from: Option<Blob>, to: Option<Blob> },
+    Prefix { prefix: Blob },
+    Windows { key: Option<Blob>, from_ms: Option<i64>, to_ms: Option<i64> },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WireRequest {
+    store: String,
+    query: WireQuery,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    partitions: Option<Vec<i32>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    reverse: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes_max: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<WireCursor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    or_standby: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    at_least: Vec<WireRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    here: bool,
+    /// What the store is for who asks: 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    form: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireCursor {
+    place: Blob,
+    partition: i32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireRecord {
+    topic: String,
+    partition: i32,
+    offset: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireReply {
+    rows: Vec<WireRow>,
+    #[serde(default)]
+    next: Option<WireCursor>,
+    from: Vec<WirePart>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WireRow {
+    partition: i32,
+    key: Blob,
+    value: Blob,
+    timestamp_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until_ms: Option<i64>,
+    /// Where it lies in the order of the store, unless that is its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Blob>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WirePart {
+    partition: i32,
+    #[serde(default)]
+    host: Option<String>,
+    standby: bool,
+    #[serde(default)]
+    behind: Option<u64>,
+    changelog_offset: i64,
+    stream_time_ms: i64,
+    #[serde(default)]
+    inputs: BTreeMap<Arc<str>, i64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireFailure {
+    pub(super) error: WireError,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireError {
+    pub(super) code: String,
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) retriable: bool,
+}
+
+impl Blob {
+    fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if !text.chars().any(char::is_control) => Self::Text(text.to_owned()),
+            _ => Self::Binary { base64: BASE64_STANDARD.encode(bytes) },
+        }
+    }
+
+    fn bytes(self) -> Result<Bytes, String> {
+        match self {
+            Self::Text(text) => Ok(text.into()),
+            Self::Binary { base64 } => {
+                let bytes = BASE64_STANDARD.decode(base64);
+                bytes.map(Bytes::from).map_err(|error| format!("bytes are no base64: {error}"))
+            }
+        }
+    }
+}
+
+impl WireRequest {
+    pub(super) fn of(request: &Request) -> Self {
+        let query = match &request.query {
+            RawQuery::Key { key } => WireQuery::Key { key: Blob::of(key) },
+            RawQuery::AsOf { key, at_ms } => WireQuery::AsOf { key: Blob::of(key), at_ms: *at_ms },
+            RawQuery::Versions { key, from_ms, to_ms } => {
+                WireQuery::Versions { key: Blob::of(key), from_ms: Some(*from_ms), to_ms: Some(*to_ms) }
+            }
+            RawQuery::Rows { from, to } => {
+                WireQuery::Range { from: Some(Blob::of(from)), to: to.as_deref().map(Blob::of) }
+            }
+            RawQuery::Windows { key, from_ms, to_ms } => {
+                let key = key.as_deref().map(Blob::of);
+                WireQuery::Windows { key, from_ms: Some(*from_ms), to_ms: Some(*to_ms) }
+            }
+        };
+        let demands = &request.demands;
+        let record = |(of, offset): (&klamm_client::TopicPartition, &i64)| WireRecord {
+            topic: of.topic.to_string(),
+            partition: of.partition,
+            offset: *offset,
+        };
+        Self {
+            store: request.store.to_string(),
+            query,
+            partitions: request.partitions.clone(),
+            reverse: request.reverse,
+            limit: Some(request.room.rows),
+            bytes_max: Some(request.room.bytes),
+            after: request.after.as_ref().map(WireCursor::of),
+            or_standby: demands.stale,
+            at_least: demands.bound.records.iter().map(record).collect(),
+            within_ms: Some(u64::try_from(demands.within.as_millis()).unwrap_or(u64::MAX)),
+            here: request.here_only,
+            form: request.form.map(|form| format!("{form:016x}")),
+        }
+    }
+
+    /// What is asked; or what is wrong with it.
+    pub(super) fn read(self) -> Result<Request, String> {
+        if self.partitions.as_ref().is_some_and(|all| all.len() > LIST_MAX) || self.at_least.len() > LIST_MAX {
+            return Err(format!("a list has more than {LIST_MAX} entries"));
+        }
+        let form = match self.form {
+            None => None,
+            Some(form) => {
+                Some(u64::from_str_radix(&form, 16).map_err(|_| "`form` is no number of 16 hexadecimal digits")?)
+            }
+        };
+        let mut bound = PositionBound::new();
+        for WireRecord { topic, partition, offset } in self.at_least {
+            bound = bound.record(topic, partition, offset);
+        }
+        let within = self.within_ms.map_or(USUAL_PATIENCE, Duration::from_millis).min(PATIENCE_MAX);
+        Ok(Request {
+            store: self.store.into(),
+            form,
+            partitions: self.partitions,
+            query: self.query.read()?,
+            reverse: self.reverse,
+            room: Room {
+                rows: self.limit.unwrap_or(USUAL_ROWS).clamp(1, ROWS_MAX),
+                bytes: self.bytes_max.unwrap_or(BYTES_MAX).clamp(1, BYTES_MAX),
+            },
+            after: self.after.map(WireCursor::read).transpose()?,
+            demands: Demands { stale: self.or_standby, bound, within },
+            here_only: self.here,
+        })
+    }
+}
+
+impl WireQuery {
+    fn read(self) -> Result<RawQuery, String> {
+        let bytes = |blob: Option<Blob>| blob.map(Blob::bytes).transpose();
+        Ok(match self {
+            Self::Key { key } => RawQuery::Key { key: key.bytes()? },
+            Self::AsOf { key, at_ms } => RawQuery::AsOf { key: key.bytes()?, at_ms },
+            Self::Versions { key, from_ms, to_ms } => RawQuery::Versions {
+                key: key.bytes()?,
+                from_ms: from_ms.unwrap_or(0),
+                to_ms: to_ms.unwrap_or(i64::MAX),
+            },
+            Self::Range { from, to } => RawQuery::Rows { from: bytes(from)?.unwrap_or_default(), to: bytes(to)? },
+            Self::Prefix { prefix } => {
+                let prefix = prefix.bytes()?;
+                RawQuery::Rows { to: prefix_end(&prefix).map(Bytes::from), from: prefix }
+            }
+            Self::Windows { key, from_ms, to_ms } => RawQuery::Windows {
+                key: bytes(key)?,
+                from_ms: from_ms.unwrap_or(0),
+                to_ms: to_ms.unwrap_or(i64::MAX),
+            },
+        })
+    }
+}
+
+impl WireCursor {
+    fn of(cursor: &Cursor) -> Self {
+        Self { place: Blob::of(&cursor.place), partition: cursor.partition }
+    }
+
+    fn read(self) -> Result<Cursor, String> {
+        Ok(Cursor { place: self.place.bytes()?, partition: self.partition })
+    }
+}
+
+impl WireReply {
+    pub(super) fn of(reply: &Reply) -> Self {
+        let row = |(partition, row): &(i32, RawRow)| WireRow {
+            partition: *partition,
+            key: Blob::of(&row.key),
+            value: Blob::of(&row.value),
+            timestamp_ms: row.timestamp_ms,
+            until_ms: row.until_ms,
+            place: (row.place != row.key).then(|| Blob::of(&row.place)),
+        };
+        let part = |by: &AnsweredBy| WirePart {
+            partition: by.partition,
+            host: by.host.as_deref().map(str::to_owned),
+            standby: by.standby,
+            behind: by.behind,
+            changelog_offset: by.changelog_offset,
+            stream_time_ms: by.stream_time_ms,
+            inputs: by.inputs.clone(),
+        };
+        Self {
+            rows: reply.found.rows.iter().map(row).collect(),
+            next: reply.found.next.as_ref().map(WireCursor::of),
+            from: reply.from.iter().map(part).collect(),
+        }
+    }
+
+    pub(super) fn read(self) -> Result<Reply, String> {
+        let mut rows = Vec::new();
+        for WireRow { partition, key, value, timestamp_ms, until_ms, place } in self.rows {
+            let key = key.bytes()?;
+            let place = place.map_or_else(|| Ok(key.clone()), Blob::bytes)?;
+            rows.push((partition, RawRow { place, key, value: value.bytes()?, timestamp_ms, until_ms }));
+        }
+        let by = |part: WirePart| AnsweredBy {
+            partition: part.partition,
+            host: part.host.map(Arc::from),
+            standby: part.standby,
+            behind: part.behind,
+            changelog_offset: part.changelog_offset,
+            stream_time_ms: part.stream_time_ms,
+            inputs: part.inputs,
+        };
+        let next = self.next.map(WireCursor::read).transpose()?;
+        Ok(Reply { found: Found { rows, next }, from: self.from.into_iter().map(by).collect() })
+    }
+}
+
+impl WireFailure {
+    pub(super) fn of(error: &QueryError) -> Self {
+        Self {
+            error: WireError {
+                code: error.code().to_owned(),
+                message: error.to_string(),
+                retriable: error.is_retriable(),
+            },
+        }
+    }
+
+    /// What an instance means by it.
+    pub(super) fn read(self, host: &Arc<str>, store: &Arc<str>) -> QueryError {
+        let WireError { code, message, retriable } = self.error;
+        match &*code {
+            "differs" => QueryError::Differs { store: Arc::clone(store), host: Arc::clone(host) },
+            _ => QueryError::Refused {
+                host: Arc::clone(host),
+                code: code.into(),
+                message: message.into(),
+                is_retriable: retriable,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from),
+            ".{0,10}".prop_map(Bytes::from),
+            Just(Bytes::from_static(b"a/b?c=%00\0\"\\")),
+        ]
+    }
+
+    fn queries() -> impl Strategy<Value = RawQuery> {
+        prop_oneof![
+            bytes().prop_map(|key| RawQuery::Key { key }),
+            (bytes(), any::<i64>()).prop_map(|(key, at_ms)| RawQuery::AsOf { key, at_ms }),
+            (bytes(), any::<i64>(), any::<i64>())
+                .prop_map(|(key, from_ms, to_ms)| RawQuery::Versions { key, from_ms, to_ms }),
+            (bytes(), prop::option::of(bytes())).prop_map(|(from, to)| RawQuery::Rows { from, to }),
+            (prop::option::of(bytes()), any::<i64>(), any::<i64>())
+                .prop_map(|(key, from_ms, to_ms)| RawQuery::Windows { key, from_ms, to_ms }),
+        ]
+    }
+
+    fn cursors() -> impl Strategy<Value = Cursor> {
+        (bytes(), any::<i32>()).prop_map(|(place, partition)| Cursor { place, partition })
+    }
+
+    prop_compose! {
+        fn requests()(
+            query in queries(),
+            partitions in prop::option::of(prop::collection::vec(any::<i32>(), 0..4)),
+            (reverse, here_only) in any::<(bool, bool)>(),
+            (rows, bytes) in (1..=ROWS_MAX, 1..=BYTES_MAX),
+            after in prop::option::of(cursors()),
+            (stale, form) in any::<(Option<u64>, Option<u64>)>(),
+            within_ms in 0..30_000_u64,
+            record in prop::option::of((".{1,5}", any::<i32>(), any::<i64>())),
+        ) -> Request {
+            let bound = record.map_or_else(PositionBound::new, |(topic, partition, offset)| {
+                PositionBound::new().record(topic, partition, offset)
+            });
+            let demands = Demands { stale, bound, within: Duration::from_millis(within_ms) };
+            let room = Room { rows, bytes };
+            Request { store: "s".into(), form, partitions, query, reverse, room, after, demands, here_only }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_asked_is_read_as_it_was_written(request in requests()) {
+            let text = serde_json::to_vec(&WireRequest::of(&request)).unwrap();
+            let read: WireRequest = serde_json::from_slice(&text).unwrap();
+            prop_assert_eq!(read.read().unwrap(), request);
+        }
+
+        #[test]
+        fn what_is_answered_is_read_as_it_was_written(
+            rows in prop::collection::vec((any::<i32>(), bytes(), bytes(), bytes(), any::<i64>()), 0..4),
+            next in prop::option::of(cursors()),
+            (partition, standby, behind, changelog_offset) in any::<(i32, bool, Option<u64>, i64)>(),
+        ) {
+            let rows = rows.into_iter().map(|(partition, place, key, value, timestamp_ms)| {
+                (partition, RawRow { place, key, value, timestamp_ms, until_ms: Some(timestamp_ms) })
+            });
+            let inputs = BTreeMap::from([(Arc::from("t"), changelog_offset)]);
+            let host = Some("h:1".into());
+            let by = AnsweredBy {
+                partition, host, standby, behind, changelog_offset, stream_time_ms: -1, inputs,
+            };
+            let reply = Reply { found: Found { rows: rows.collect(), next }, from: vec![by] };
+            let text = serde_json::to_vec(&WireReply::of(&reply)).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<WireReply>(&text).unwrap().read().unwrap(), reply);
+        }
+
+        #[test]
+        fn bytes_of_strangers_are_refused(text in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(request) = serde_json::from_slice::<WireRequest>(&text) {
+                drop(request.read());
+            }
+        }
+    }
+
+    fn read(text: &str) -> Result<Request, String> {
+        serde_json::from_str::<WireRequest>(text).map_err(|error| error.to_string())?.read()
+    }
+
+    #[test]
+    fn people_write_little() {
+        let request = read(r#"{"store": "counts", "query": {"kind": "prefix", "prefix": "a"}}"#).unwrap();
+        assert_eq!(request.query, RawQuery::Rows { from: "a".into(), to: Some("b".into()) });
+        assert_eq!((request.room.rows, request.demands.within), (USUAL_ROWS, USUAL_PATIENCE));
+        let all = read(r#"{"store": "counts", "query": {"kind": "windows"}}"#).unwrap();
+        assert_eq!(all.query, RawQuery::Windows { key: None, from_ms: 0, to_ms: i64::MAX });
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_and_what_is_too_much_is_cut() {
+        let error = |text| read(text).unwrap_err();
+        assert!(error(r#"{"store": "s", "query": {"kind": "all"}}"#).contains("unknown variant `all`"));
+        assert!(error(r#"{"store": "s", "query": {"kind": "range"}, "limitt": 1}"#).contains("limitt"));
+        assert!(error(r#"{"query": {"kind": "range"}}"#).contains("missing field `store`"));
+        let key = error(r#"{"store": "s", "query": {"kind": "key", "key": {"base64": "?"}}}"#);
+        assert!(key.contains("no base64"), "{key}");
+        assert!(error(r#"{"store": "s", "query": {"kind": "range"}, "form": "x"}"#).contains("form"));
+        let much = r#"{"store": "s", "query": {"kind": "range"}, "limit": 99999999, "bytes_max": 99999999,
+            "within_ms": 99999999}"#;
+        let much = read(much).unwrap();
+        assert_eq!(much.room, Room { rows: ROWS_MAX, bytes: BYTES_MAX });
+        assert_eq!(much.demands.within, PATIENCE_MAX);
+    }
+}
