@@ -202,6 +202,7 @@ impl Drop for StreamsApp {
     fn drop(&mut self) {
         self.shared.close.send_replace(true);
         self.shared.tell_all(|| Command::Stop);
+        self.shared.standbys.end();
     }
 }
 

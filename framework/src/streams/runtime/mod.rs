@@ -13,6 +13,9 @@
 //!   `engines`, `commit`: their tasks. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
+//! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of tasks
+//!   that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what an
+//!   instance finds on its disk.
 //! - `lag`: what is left to process. `stores`: queries.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
@@ -25,6 +28,7 @@
 //! commit, where their stores are.
 
 mod app;
+mod assignment;
 mod assignor;
 mod clock;
 mod commit;
@@ -33,6 +37,8 @@ mod directory;
 mod engines;
 mod error;
 mod global;
+mod keeper;
+mod known_state;
 mod lag;
 mod outbox;
 mod pump;
@@ -43,9 +49,11 @@ mod rewind;
 mod running;
 mod shared;
 mod slice;
+mod standbys;
 mod start;
 mod state;
 mod stores;
+mod tail;
 mod tasks;
 mod topics;
 mod transactions;

@@ -13,12 +13,15 @@ use super::error::StreamsError;
 use super::outbox::ChangelogOffsets;
 use super::shared::{Flow, Shared};
 use super::slice::Slice;
+use super::standbys::Engines;
 use crate::streams::error::TaskError;
 use crate::streams::task::Task;
 
 /// One incarnation of a task.
 pub(super) struct Running {
     pub(super) task: Task,
+    /// What its stores are kept in.
+    pub(super) engines: Engines,
     pub(super) epoch: u64,
     /// Of the group, in which this member got it.
     pub(super) generation: i32,

@@ -15,6 +15,7 @@ use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::rewind::Rewound;
+use super::standbys::Standbys;
 use super::state::AppState;
 use crate::store::StateStore;
 use crate::streams::cache::CacheBudget;
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     pub(super) rewound: async_mpsc::UnboundedSender<Rewound>,
     /// For ends of logs that count what is not committed yet.
     pub(super) ends: ConsumerHandle,
+    /// What is held of tasks that do not run here. Closed before the directory is given back.
+    pub(super) standbys: Standbys,
     /// Held until the last thread is gone.
     pub(super) directory: Option<StateDirectory>,
     /// How many workers are between committing offsets and writing their stores.

@@ -5,22 +5,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition};
+use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition, Uuid};
+use klamm_runtime::{Rng, SeededRng};
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 use super::app::StreamsApp;
+use super::assignment::{Rules, StickyTasks, Told, names_of_tasks};
 use super::assignor::ExactlyOnceRange;
 use super::clock::RuntimeClock;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::keeper::Keeper;
 use super::outbox::{self, OUTBOX_MESSAGES};
 use super::pump::{self, Rebalances};
 use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
+use super::standbys::Standbys;
 use super::state::AppState;
 use super::worker::{self, WorkerLinks};
-use super::{clock, engines, global, remember, restore, topics, transactions, upkeep};
+use super::{clock, engines, global, known_state, remember, restore, tail, topics, transactions, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
@@ -64,7 +68,9 @@ impl Topology {
             .zip(commands)
             .map(|(index, commands)| start_worker(&shared, &background, index, commands))
             .collect();
-        let threads = threads?;
+        let mut threads = threads?;
+        threads.push(start_keeper(&shared, &background)?);
+        known_state::find(&shared).await;
         global::start(&shared, &background).await?;
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
@@ -84,6 +90,7 @@ impl Topology {
         background.spawn("streams-pump", async move {
             pump::run(Arc::clone(&shared), consumer, rewound).await;
             shared.tell_all(|| Command::Stop);
+            shared.standbys.end();
             drop(ends);
             for ended in threads {
                 // Told by being dropped: its stores are closed then.
@@ -134,12 +141,51 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
         }
         None => builder.topics(shared.readers.keys().cloned()),
     };
-    // Tasks need the same partition number of all their topics; the range assignor gives that.
+    // Instances of a version that does not know the first yet have the group use the second. Both give a task the same
+    // partition number of all its topics.
+    let sticky = Arc::new(sticky(shared));
     let builder = match shared.config.is_exactly_once() {
         false => builder.assignor(Assignor::Range),
-        true => builder.custom_assignor(Arc::new(ExactlyOnceRange)),
+        true => builder.assignors([]).custom_assignor(Arc::new(ExactlyOnceRange)),
     };
+    let builder = builder.custom_assignor(sticky);
     Ok(builder.start().await?)
+}
+
+fn sticky(shared: &Arc<Shared>) -> StickyTasks {
+    let (config, weak) = (&shared.config, Arc::downgrade(shared));
+    let topology = names_of_tasks(&shared.topology);
+    let process = match &shared.directory {
+        Some(directory) => Arc::clone(directory.process_id()),
+        // Nothing of it outlives the process.
+        None => Uuid::from_random(SeededRng::from_os().next_u128()).to_string().into(),
+    };
+    let told = move || {
+        let Some(shared) = weak.upgrade() else { return Told::default() };
+        let (generation, ran) = shared.standbys.ran();
+        Told {
+            process: Arc::clone(&process),
+            threads: u32::try_from(shared.config.threads).unwrap_or(u32::MAX),
+            topology,
+            host: shared.config.application_server.clone(),
+            generation,
+            ran: ran.into_iter().collect(),
+            lags: shared.standbys.lags().into_iter().collect(),
+        }
+    };
+    StickyTasks {
+        name: if config.is_exactly_once() { "klamm-tasks-exactly-once" } else { "klamm-tasks" },
+        topology: Arc::clone(&shared.topology),
+        application: Arc::clone(shared.group()),
+        readers: shared.readers.iter().map(|(topic, (_, part))| (Arc::clone(topic), *part)).collect(),
+        rules: Rules {
+            standbys: config.standby_replicas,
+            max_warmups: config.max_warmup_replicas,
+            acceptable_lag: config.acceptable_lag,
+        },
+        told: Box::new(told),
+        orders: shared.standbys.orders().clone(),
+    }
 }
 
 /// One pattern for all topics, if there is a source that has one.
@@ -201,11 +247,29 @@ pub(super) fn shared(
         paused: AtomicBool::new(false),
         rewound,
         ends,
+        standbys: Standbys::default(),
         directory: None,
         committing: watch::Sender::new(0),
         cache,
         dropped: Mutex::default(),
     }
+}
+
+/// Starts the thread of the standbys; gives what ends with it.
+fn start_keeper(
+    shared: &Arc<Shared>,
+    background: &Background,
+) -> Result<oneshot::Receiver<()>, StreamsError> {
+    let (lives, ended) = oneshot::channel::<()>();
+    let Some(orders) = shared.standbys.take_commands() else { return Ok(ended) };
+    let (tails, requests) = async_mpsc::unbounded_channel();
+    background.spawn("streams-standbys", tail::serve(Arc::clone(shared), requests));
+    let shared = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name("streams-standbys".to_owned()).spawn(move || {
+        let _lives = lives;
+        Keeper::new(shared, tails).run(&orders);
+    });
+    thread.map(|_| ended).map_err(StreamsError::Thread)
 }
 
 /// Starts a thread; gives what ends with it.

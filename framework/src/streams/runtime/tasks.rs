@@ -9,13 +9,14 @@ use klamm_runtime::Tasks;
 use tokio::sync::oneshot;
 
 use super::directory;
-use super::engines::{Engines, is_damaged};
+use super::engines::{TaskEngines, is_damaged};
 use super::error::StreamsError;
 use super::outbox::Outgoing;
-use super::restore::{ChangelogStart, RestoreRequest};
+use super::restore::{RestoreRequest, changelogs};
 use super::rewind::Lost;
 use super::running::Running;
 use super::shared::{Command, Flow, Shared, lock};
+use super::standbys::{Engines, UNKNOWN_LAG};
 use super::worker::Worker;
 use crate::store::{Batch, StoreError};
 use crate::streams::error::TaskError;
@@ -43,7 +44,7 @@ impl Worker {
             }
             other => other,
         };
-        let mut task = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        let (mut task, engines) = task.map_err(|source| StreamsError::Task { task: id, source })?;
         take_up(&mut task, &flows);
         let changelogs = changelogs(&task);
         let generation = flows.first().map_or(-1, |flow| flow.generation);
@@ -52,7 +53,8 @@ impl Worker {
         let restore = (!changelogs.is_empty()).then_some(restore);
         let restoring = restore.is_some();
         let (committed, processed_at_commit) = (HashMap::new(), 0);
-        let running = Running { task, epoch, generation, flows, restore, committed, processed_at_commit };
+        let running =
+            Running { task, engines, epoch, generation, flows, restore, committed, processed_at_commit };
         self.tasks.insert(id, running);
         if restoring {
             let request = RestoreRequest { task: id, epoch, changelogs, inputs, unwanted };
@@ -62,9 +64,9 @@ impl Worker {
         Ok(())
     }
 
-    fn open(&self, id: TaskId) -> Result<Task, TaskError> {
+    fn open(&self, id: TaskId) -> Result<(Task, Engines), TaskError> {
         let shared = &self.links.shared;
-        let mut engines = Engines::new(shared, id);
+        let mut engines = TaskEngines::new(shared, id);
         let mut open = |spec: &StoreSpec| engines.open(spec);
         let mut task =
             Task::with_budget(&shared.topology, id, shared.names.clone(), &mut open, &shared.cache)?;
@@ -72,7 +74,7 @@ impl Worker {
         task.context_mut().clock = Some(Arc::clone(&shared.clock));
         task.context_mut().exactly_once = shared.config.is_exactly_once();
         call_on_runtime(shared, &mut task);
-        Ok(task)
+        Ok((task, engines.opened()))
     }
 
     /// Applies what was read of a changelog; whether somebody wanted it.
@@ -148,6 +150,13 @@ impl Worker {
                 }
                 // What is on disk need not be restored.
                 engine.flush()?;
+            }
+            if !failed {
+                let lag = if running.is_restoring() { UNKNOWN_LAG } else { 0 };
+                let Running { task, engines, .. } = running;
+                drop(task);
+                // For whoever has it next: itself after most rebalances, or a standby.
+                self.links.shared.standbys.put(*id, engines, lag);
             }
         }
         self.links.shared.settle();
@@ -230,16 +239,6 @@ fn take_up(task: &mut Task, flows: &[Arc<Flow>]) {
 fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
     let (client, runtime) = (shared.client.clone(), shared.runtime.clone());
     Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
-}
-
-fn changelogs(task: &Task) -> Vec<ChangelogStart> {
-    let start = |store: &std::rc::Rc<std::cell::RefCell<dyn crate::streams::node::TaskStore>>| {
-        let store = store.borrow();
-        let (topic, position) = (store.changelog()?, store.position().changelog_offset);
-        let last_written_ms = store.engine().last_written_ms().ok().flatten();
-        Some(ChangelogStart { topic, store: Arc::clone(store.name()), position, last_written_ms })
-    };
-    task.stores().iter().filter_map(start).collect()
 }
 
 #[cfg(test)]
