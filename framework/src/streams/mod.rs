@@ -82,7 +82,10 @@ pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartition
 pub use policy::ErrorPolicy;
 pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
 pub use routing::Partitions;
-pub use runtime::{AppState, AppStore, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics};
+pub use runtime::{
+    AppState, AppStore, KeyHosts, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics, TaskRole,
+    TaskStatus,
+};
 pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;
 pub use stream::KStream;

@@ -109,7 +109,7 @@ impl StreamsConfig {
     }
 
     /// Where this instance answers queries (`application.server`), `host:port` as others reach it: told to all
-    /// instances, which give it for the keys that are here ([`StreamsApp::hosts_of`](super::StreamsApp::hosts_of)).
+    /// instances, which give it for the keys that are here ([`AppStore::hosts_of`](super::AppStore::hosts_of)).
     #[must_use]
     pub fn application_server(mut self, host: impl Into<Arc<str>>) -> Self {
         self.application_server = Some(host.into());

@@ -110,6 +110,7 @@ impl Keeper {
                     return;
                 }
                 self.shared.standbys.set_lag(id, Some(UNKNOWN_LAG));
+                self.shared.standbys.publish(id, &engines);
                 self.standbys.insert(id, Standby { task, engines, epoch });
                 self.tails.send(Tail::Follow { task: id, epoch, changelogs }).ok();
             }
@@ -171,6 +172,7 @@ impl Keeper {
     fn leave(&mut self, id: TaskId) -> Option<Engines> {
         let Standby { engines, task, .. } = self.standbys.remove(&id)?;
         drop(task);
+        self.shared.standbys.unpublish(id, &engines);
         self.shared.standbys.set_lag(id, None);
         self.tails.send(Tail::Leave { task: id }).ok();
         for (store, engine) in &engines {

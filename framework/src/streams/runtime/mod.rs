@@ -16,7 +16,7 @@
 //! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of tasks
 //!   that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what an
 //!   instance finds on its disk.
-//! - `lag`: what is left to process. `stores`: queries.
+//! - `lag`: what is left to process. `stores`: queries. `placing`: who has which task and key.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
 //! offsets, then writes the stores together with the changelog offsets they lead to. A crash before the offsets repeats
@@ -41,6 +41,7 @@ mod keeper;
 mod known_state;
 mod lag;
 mod outbox;
+mod placing;
 mod pump;
 mod records;
 mod remember;
@@ -65,5 +66,6 @@ mod write_ahead;
 pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;
 pub use error::StreamsError;
+pub use placing::{KeyHosts, TaskRole, TaskStatus};
 pub use state::AppState;
 pub use stores::AppStore;

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 
 use tokio::sync::{oneshot, watch};
 
-use super::assignment::{HostTasks, Orders};
+use super::assignment::Orders;
 use crate::store::StateStore;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
@@ -51,6 +51,8 @@ pub(super) struct Standbys {
     shelf: Mutex<BTreeMap<TaskId, Kept>>,
     /// How far behind their changelogs standbys are.
     lags: Mutex<BTreeMap<TaskId, u64>>,
+    /// What the leader was told of lags.
+    told: Mutex<BTreeMap<TaskId, u64>>,
     /// The tasks of this instance, with the group's generation in which it got them.
     ran: Mutex<(i32, BTreeSet<TaskId>)>,
     /// What the leader said last, in which generation.
@@ -58,6 +60,8 @@ pub(super) struct Standbys {
     keeper: mpsc::Sender<Order>,
     /// For the keeper, until it is started.
     commands: Mutex<Option<mpsc::Receiver<Order>>>,
+    /// Of the standbys, by store and partition. Weak: a query must not keep a database open.
+    published: Mutex<BTreeMap<(Arc<str>, i32), Weak<dyn StateStore>>>,
     epochs: AtomicU64,
     is_over: AtomicBool,
 }
@@ -73,10 +77,12 @@ impl Default for Standbys {
         Self {
             shelf: Mutex::default(),
             lags: Mutex::default(),
+            told: Mutex::default(),
             ran: Mutex::new((-1, BTreeSet::new())),
             orders: watch::Sender::new((-1, Orders::default())),
             keeper,
             commands: Mutex::new(Some(commands)),
+            published: Mutex::default(),
             epochs: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         }
@@ -117,6 +123,18 @@ impl Standbys {
         lags
     }
 
+    /// The same, as the leader is about to hear it.
+    pub(super) fn tell_lags(&self) -> BTreeMap<TaskId, u64> {
+        let lags = self.lags();
+        lock(&self.told).clone_from(&lags);
+        lags
+    }
+
+    /// What the leader heard last.
+    pub(super) fn told(&self) -> BTreeMap<TaskId, u64> {
+        lock(&self.told).clone()
+    }
+
     /// Of the standbys.
     pub(super) fn standby_lags(&self) -> BTreeMap<TaskId, u64> {
         lock(&self.lags).clone()
@@ -145,9 +163,31 @@ impl Standbys {
         if orders.0 == generation { orders.1.clone() } else { Orders::default() }
     }
 
-    /// Who can be queried, as the leader said last.
-    pub(super) fn hosts(&self) -> Vec<HostTasks> {
-        self.orders.borrow().1.hosts.clone()
+    /// What the leader said last.
+    pub(super) fn last_orders(&self) -> Orders {
+        self.orders.borrow().1.clone()
+    }
+
+    /// Lets queries that ask for them see the stores of a standby.
+    pub(super) fn publish(&self, task: TaskId, engines: &Engines) {
+        let mut published = lock(&self.published);
+        for (store, engine) in engines {
+            published.insert((Arc::clone(store), task.partition), Arc::downgrade(engine));
+        }
+    }
+
+    pub(super) fn unpublish(&self, task: TaskId, engines: &Engines) {
+        let mut published = lock(&self.published);
+        for (store, _) in engines {
+            published.remove(&(Arc::clone(store), task.partition));
+        }
+    }
+
+    /// The standbys of a store.
+    pub(super) fn published(&self, store: &str) -> Vec<Arc<dyn StateStore>> {
+        let published = lock(&self.published);
+        let of_store = published.iter().filter(|((name, _), _)| **name == *store);
+        of_store.filter_map(|(_, engine)| engine.upgrade()).collect()
     }
 
     pub(super) fn orders(&self) -> &watch::Sender<(i32, Orders)> {

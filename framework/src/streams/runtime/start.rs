@@ -170,7 +170,7 @@ fn sticky(shared: &Arc<Shared>) -> StickyTasks {
             host: shared.config.application_server.clone(),
             generation,
             ran: ran.into_iter().collect(),
-            lags: shared.standbys.lags().into_iter().collect(),
+            lags: shared.standbys.tell_lags().into_iter().collect(),
         }
     };
     StickyTasks {

@@ -1,7 +1,7 @@
 //! Reads the changelogs of standbys, one batch at a time: the next is handed over when the last is applied, and what is
 //! fetched meanwhile has a bound in bytes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +35,6 @@ struct Reader {
     shared: Arc<Shared>,
     handle: ConsumerHandle,
     followers: HashMap<TopicPartition, Follower>,
-    /// Tasks that have caught up and for which another round was asked.
-    asked: BTreeSet<TaskId>,
     /// When a round was asked last, or there was nothing to ask for.
     asked_at: Instant,
 }
@@ -54,9 +52,8 @@ async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> 
     let consumer = shared.client.consumer().assign(nothing).auto_offset_reset(OffsetReset::None);
     let mut consumer: Consumer = consumer.isolation(shared.config.isolation()).start().await?;
     let handle = consumer.handle();
-    let (asked, asked_at) = (BTreeSet::new(), Instant::now());
-    let mut reader =
-        Reader { shared: Arc::clone(shared), handle, followers: HashMap::new(), asked, asked_at };
+    let asked_at = Instant::now();
+    let mut reader = Reader { shared: Arc::clone(shared), handle, followers: HashMap::new(), asked_at };
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -167,20 +164,19 @@ impl Reader {
         if generation < 0 {
             return;
         }
-        self.asked.retain(|task| warming.contains(task));
         if warming.is_empty() {
             self.asked_at = Instant::now();
             return;
         }
         let limit = self.shared.config.acceptable_lag;
-        let has_caught_up = |task: &TaskId| lags.get(task).is_some_and(|lag| *lag <= limit);
-        let there: Vec<TaskId> = warming.into_iter().filter(has_caught_up).collect();
-        // Each is told once: a leader that thinks otherwise is not asked again and again.
-        let is_news = there.iter().any(|task| !self.asked.contains(task));
+        let has_caught_up = |task: &&TaskId| lags.get(task).is_some_and(|lag| *lag <= limit);
+        let told = self.shared.standbys.told();
+        // The leader has heard of the others, and thinks otherwise: it is not asked again and again.
+        let is_news = |task: &TaskId| told.get(task).is_none_or(|lag| *lag > limit);
+        let is_news = warming.iter().filter(has_caught_up).any(is_news);
         let is_late = self.asked_at.elapsed() >= self.shared.config.probing_rebalance_interval;
         if is_news || is_late {
-            tracing::info!(application = %self.shared.group(), generation, "tasks may move here");
-            self.asked.extend(there);
+            tracing::debug!(application = %self.shared.group(), generation, "tasks may move here");
             self.asked_at = Instant::now();
             consumer.rejoin().ok();
         }

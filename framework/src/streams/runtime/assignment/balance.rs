@@ -89,8 +89,15 @@ impl Draft<'_> {
                 self.tasks.get(task).is_some_and(|work| work.is_read_by(place)) && !claimed(task)
             });
             let mut runs: Vec<TaskId> = runs.copied().collect();
-            // What others could take over soonest is what goes.
-            runs.sort_by_key(|task| std::cmp::Reverse((self.nearest(*task, place), *task)));
+            // What others could take over soonest is what goes, and of each sub-topology as many as of the next.
+            let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
+            let mut nth = |task: &TaskId| {
+                let count = seen.entry(task.sub_topology).or_default();
+                *count += 1;
+                *count
+            };
+            let ranks: BTreeMap<TaskId, usize> = runs.iter().map(|task| (*task, nth(task))).collect();
+            runs.sort_by_key(|task| (std::cmp::Reverse(self.nearest(*task, place)), ranks[task], *task));
             kept.push(runs);
         }
         for (place, runs) in kept.iter().enumerate() {
@@ -122,7 +129,10 @@ impl Draft<'_> {
             let weight = u64::from(self.members[*member].threads.max(1));
             // Load per thread, in thousandths: near enough to tell which of two is less busy.
             let load = self.counts[*member] as u64 * 1_000 / weight;
-            (lag(*member).unwrap_or(u64::MAX), load, *member)
+            let beside =
+                |other: &(&TaskId, &usize)| *other.1 == *member && other.0.sub_topology == task.sub_topology;
+            let alike = self.owners.iter().filter(beside).count();
+            (lag(*member).unwrap_or(u64::MAX), alike, load, *member)
         });
         best.inspect(|member| self.own(task, *member)).is_some()
     }
