@@ -35,6 +35,13 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         Ok(Self { store: Arc::clone(&spec.name), codec, layout: spec.layout })
     }
 
+    /// The part of a key's bytes that says which partition it is of.
+    pub(crate) fn partitioned_bytes(&self, key: &K) -> Result<Bytes, StoreError> {
+        let bytes = self.codec.key.serialize(&self.store, key)?;
+        let length = self.codec.key.partition_bytes(&bytes).min(bytes.len());
+        Ok(bytes.slice(..length))
+    }
+
     pub(crate) fn get(&self, engine: &Arc<dyn StateStore>, key: &K) -> Result<Option<V>, StoreError> {
         if self.codec.key.is_null(key) {
             return Ok(None);
