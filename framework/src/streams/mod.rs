@@ -85,7 +85,7 @@ pub use policy::ErrorPolicy;
 pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
 pub use routing::Partitions;
 pub use runtime::{
-    AppState, AppStore, METRICS, PauseReason, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
+    AppState, AppStore, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
     StreamsMetrics, TaskMetrics, TaskState,
 };
 pub use session_windowed::SessionWindowedStream;

@@ -69,6 +69,7 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         Ok(QueryRow { key, value, timestamp_ms: row.timestamp_ms, until_ms: row.until_ms })
     }
 
+||||||| f8a442b
     pub(crate) fn get(&self, engine: &Arc<dyn StateStore>, key: &K) -> Result<Option<V>, StoreError> {
         if self.codec.key.is_null(key) {
             return Ok(None);

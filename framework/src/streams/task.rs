@@ -477,6 +477,10 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        // What never began has nothing to end: a standby, for instance.
+        if !self.is_begun {
+            return;
+        }
         for punctuating in &self.punctuating {
             at_the_end(|| punctuating.borrow_mut().close());
         }

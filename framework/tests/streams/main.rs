@@ -51,6 +51,7 @@ mod restores;
 mod routing;
 #[cfg(feature = "testing")]
 mod running;
+mod standbys;
 #[cfg(feature = "testing")]
 mod state_files;
 mod stateless;

@@ -269,6 +269,7 @@ impl Drop for StreamsApp {
     fn drop(&mut self) {
         self.shared.close.send_replace(true);
         self.shared.workers.close(|| Command::Stop);
+        self.shared.standbys.end();
     }
 }
 

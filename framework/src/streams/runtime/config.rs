@@ -31,6 +31,11 @@ pub struct StreamsConfig {
     pub(super) linger: Duration,
     pub(super) session_timeout: Duration,
     pub(super) guarantee: Guarantee,
+    pub(super) standby_replicas: usize,
+    pub(super) max_warmup_replicas: usize,
+    pub(super) acceptable_lag: u64,
+    pub(super) probing_rebalance_interval: Duration,
+    pub(super) application_server: Option<Arc<str>>,
 }
 
 /// What is promised of each input record's effects.
@@ -63,7 +68,54 @@ impl StreamsConfig {
             linger: Duration::from_millis(20),
             session_timeout: Duration::from_secs(45),
             guarantee: Guarantee::AtLeastOnce,
+            standby_replicas: 0,
+            max_warmup_replicas: 2,
+            acceptable_lag: 10_000,
+            probing_rebalance_interval: Duration::from_secs(600),
+            application_server: None,
         }
+    }
+
+    /// How many other instances keep a copy of each store, always a little behind (`num.standby.replicas`): none unless
+    /// set. When the instance that runs a task is gone, one that has a standby of it takes over at once, and reads only
+    /// what its copy lacks. Each costs the store's disk or memory once more, and the reading of its changelog.
+    #[must_use]
+    pub fn standby_replicas(mut self, replicas: usize) -> Self {
+        self.standby_replicas = replicas;
+        self
+    }
+
+    /// How many tasks may be on the move to other instances at a time (`max.warmup.replicas`): 2 unless set, and 1 at
+    /// least. A task moves when its new instance has caught up with its state, and works where it is until then.
+    #[must_use]
+    pub fn max_warmup_replicas(mut self, replicas: usize) -> Self {
+        self.max_warmup_replicas = replicas.max(1);
+        self
+    }
+
+    /// With how many changelog records to read, all stores of a task together, an instance may take it over
+    /// (`acceptable.recovery.lag`): 10 000 unless set.
+    #[must_use]
+    pub fn acceptable_lag(mut self, records: u64) -> Self {
+        self.acceptable_lag = records;
+        self
+    }
+
+    /// After how long without news the group is asked again about tasks that are to move
+    /// (`probing.rebalance.interval.ms`): 10 min unless set. An instance that has caught up with one of them asks at
+    /// once, where Kafka waits for this interval.
+    #[must_use]
+    pub fn probing_rebalance_interval(mut self, interval: Duration) -> Self {
+        self.probing_rebalance_interval = interval.max(Duration::from_millis(100));
+        self
+    }
+
+    /// Where this instance answers queries (`application.server`), `host:port` as others reach it: told to all
+    /// instances, which give it for the keys that are here ([`AppStore::hosts_of`](super::AppStore::hosts_of)).
+    #[must_use]
+    pub fn application_server(mut self, host: impl Into<Arc<str>>) -> Self {
+        self.application_server = Some(host.into());
+        self
     }
 
     /// Each input record has its effects on outputs and stores exactly once (`processing.guarantee=exactly_once_v2`),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::carried;
 use super::config::StreamsConfig;
 use super::shared::Shared;
+use super::standbys::Engines;
 use crate::store::{MemoryStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
 use crate::store::{StoreMemory, TaskDatabase};
@@ -13,36 +13,44 @@ use crate::streams::node::StoreSpec;
 use crate::streams::task::TaskId;
 
 /// Opens the stores of one task: those on disk in one database.
-pub(super) struct Engines<'a> {
+pub(super) struct TaskEngines<'a> {
     #[cfg_attr(not(feature = "streams"), allow(dead_code))]
     shared: &'a Shared,
     #[cfg_attr(not(feature = "streams"), allow(dead_code))]
     task: TaskId,
+    /// Left open by the last incarnation, another thread's perhaps, or by a standby.
+    kept: Engines,
+    opened: Engines,
     #[cfg(feature = "streams")]
     database: Option<Arc<TaskDatabase>>,
-    /// Those that came along from another thread.
-    carried: carried::Engines,
 }
 
-impl<'a> Engines<'a> {
+impl<'a> TaskEngines<'a> {
     pub(super) fn new(shared: &'a Shared, task: TaskId) -> Self {
         Self {
             shared,
             task,
+            kept: shared.standbys.take(task).unwrap_or_default(),
+            opened: Engines::new(),
             #[cfg(feature = "streams")]
             database: None,
-            carried: shared.carried.take(task),
         }
     }
 
     pub(super) fn open(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
-        if let Some(engine) = self.carried.remove(&spec.name) {
-            return Ok(engine);
-        }
-        match spec.persistent {
-            true => self.open_on_disk(spec),
-            false => Ok(Arc::new(MemoryStore::new())),
-        }
+        let kept = self.kept.iter().find(|(name, _)| *name == spec.name);
+        let engine = match kept {
+            Some((_, engine)) => Arc::clone(engine),
+            None if spec.persistent => self.open_on_disk(spec)?,
+            None => Arc::new(MemoryStore::new()),
+        };
+        self.opened.push((Arc::clone(&spec.name), Arc::clone(&engine)));
+        Ok(engine)
+    }
+
+    /// All that was opened, to be kept open when the task goes.
+    pub(super) fn opened(self) -> Engines {
+        self.opened
     }
 
     #[cfg(feature = "streams")]

@@ -11,10 +11,13 @@
 //!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
 //!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
-//!   `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//!   `spread`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
-//! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
+//! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of tasks
+//!   that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what an
+//!   instance finds on its disk.
+//! - `observe`: metrics. `lag`: what is left to process. `stores`: queries. `placing`: who has which key.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
 //! offsets, then writes the stores together with the changelog offsets they lead to. A crash before the offsets repeats
@@ -26,8 +29,8 @@
 //! commit, where their stores are.
 
 mod app;
+mod assignment;
 mod assignor;
-mod carried;
 mod clock;
 mod commit;
 mod config;
@@ -36,9 +39,12 @@ mod engines;
 mod error;
 mod free_space;
 mod global;
+mod keeper;
+mod known_state;
 mod lag;
 mod observe;
 mod outbox;
+mod placing;
 mod pump;
 mod records;
 mod remember;
@@ -50,9 +56,11 @@ mod slice;
 mod space_guard;
 mod spawn;
 mod spread;
+mod standbys;
 mod start;
 mod state;
 mod stores;
+mod tail;
 mod tasks;
 mod threads;
 mod topics;
@@ -68,5 +76,6 @@ pub use config::StreamsConfig;
 pub use error::StreamsError;
 pub use free_space::PauseReason;
 pub use observe::{METRICS, StoreMetrics, TaskMetrics, TaskState};
+pub use placing::{KeyHosts, StandbyTask};
 pub use state::AppState;
 pub use stores::AppStore;

@@ -145,6 +145,7 @@ impl RebalanceListener for Rebalances {
         let Some(consumer) = shared.started().await else { return };
         // Whoever commits later than this generation lasts is refused, whatever it still has to say.
         let generation = consumer.group_metadata().map_or(-1, |member| member.generation);
+        stand_by(&shared, generation, partitions).await;
         let mut tasks: BTreeMap<TaskId, Vec<Arc<Flow>>> = BTreeMap::new();
         let mut routes = shared.routes();
         let read: Vec<_> = partitions.iter().filter_map(|p| Some((p, shared.task_of(p)?))).collect();
@@ -177,6 +178,17 @@ impl RebalanceListener for Rebalances {
     async fn lost(&self, partitions: &[TopicPartition]) {
         self.give_up(partitions, false).await;
     }
+}
+
+/// Has the standbys of this generation followed; what is to run here is given up by the others before.
+async fn stand_by(shared: &Shared, generation: i32, partitions: &[TopicPartition]) {
+    let orders = shared.standbys.orders_of(generation);
+    let mut active: BTreeSet<TaskId> = shared.routes().tasks.keys().copied().collect();
+    active.extend(partitions.iter().filter_map(|partition| Some(shared.task_of(partition)?.0)));
+    let standbys: BTreeSet<TaskId> =
+        orders.standby.into_iter().chain(orders.warming).filter(|task| !active.contains(task)).collect();
+    shared.standbys.set_ran(generation, active.clone());
+    shared.standbys.follow(standbys, active).await;
 }
 
 impl Rebalances {

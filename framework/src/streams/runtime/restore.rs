@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
 use super::shared::{Background, Command, Shared, lock};
+use crate::store::KeyRange;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
-use crate::streams::task::TaskId;
+use crate::streams::task::{Task, TaskId};
 
 /// How long compaction keeps tombstones where the topic does not say it (`delete.retention.ms`).
 const USUAL_TOMBSTONES_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -95,7 +96,7 @@ impl Restore<'_> {
             let end = ends.get(&partition).copied().unwrap_or(0);
             let beginning = beginnings.get(&partition).copied().unwrap_or(0);
             self.check_end(changelog, end)?;
-            if let Some(why) = self.is_stale(changelog, beginning, end).await? {
+            if let Some(why) = staleness(shared, changelog, beginning, end).await {
                 return self.tell(Command::Rebuild {
                     task: self.request.task,
                     epoch: self.request.epoch,
@@ -153,46 +154,6 @@ impl Restore<'_> {
         Err(StreamsError::AheadOfChangelog { task, store, position, end, directory })
     }
 
-    /// Why the rest of a changelog does not bring a store up to date: what was deleted there since may have left no
-    /// trace.
-    async fn is_stale(
-        &self,
-        changelog: &ChangelogStart,
-        beginning: i64,
-        end: i64,
-    ) -> Result<Option<String>, StreamsError> {
-        let (store, position) = (&changelog.store, changelog.position);
-        if position == end {
-            return Ok(None);
-        }
-        if position == 0 {
-            // What was deleted since, and when that was, is not known; and all has to be read in any case.
-            let cut_off = || format!("store {store} has rows of a first commit that was cut off");
-            return Ok(changelog.has_rows.then(cut_off));
-        }
-        if position < beginning {
-            return Ok(Some(format!(
-                "store {store} is at offset {position}, its changelog begins at {beginning}"
-            )));
-        }
-        let Some(then) = changelog.last_written_ms else { return Ok(None) };
-        let age_ms = SystemClock.now_ms().saturating_sub(then);
-        let kept_ms = self.tombstones_ms(changelog.topic).await;
-        let stale = age_ms >= kept_ms;
-        Ok(stale.then(|| {
-            format!("store {store} is {age_ms} ms old, its changelog tells of deletions for {kept_ms} ms")
-        }))
-    }
-
-    async fn tombstones_ms(&self, topic: TopicId) -> i64 {
-        let name = &self.shared.names[topic.0 as usize];
-        let resource = ConfigResource::topic(Arc::clone(name));
-        let described = self.shared.client.admin().describe_configs(std::slice::from_ref(&resource)).await;
-        let entries = described.ok().and_then(|mut described| described.remove(&resource)?.ok());
-        let entry = entries.into_iter().flatten().find(|entry| &*entry.name == "delete.retention.ms");
-        entry.and_then(|entry| entry.value?.parse().ok()).unwrap_or(USUAL_TOMBSTONES_MS)
-    }
-
     /// Reads until nothing is missing; whether the task is still there.
     async fn read(
         &self,
@@ -245,8 +206,59 @@ impl Restore<'_> {
     }
 }
 
+/// The changelogs of a task's stores, and how much of them these have.
+pub(super) fn changelogs(task: &Task) -> Vec<ChangelogStart> {
+    let start = |store: &std::rc::Rc<std::cell::RefCell<dyn crate::streams::node::TaskStore>>| {
+        let store = store.borrow();
+        let (topic, position) = (store.changelog()?, store.position().changelog_offset);
+        let engine = store.engine();
+        let last_written_ms = engine.last_written_ms().ok().flatten();
+        let all = KeyRange { from: &[], to: None };
+        let has_rows = position == 0 && engine.scan(all, 1).is_ok_and(|rows| !rows.is_empty());
+        let name = Arc::clone(store.name());
+        Some(ChangelogStart { topic, store: name, position, last_written_ms, has_rows })
+    };
+    task.stores().iter().filter_map(start).collect()
+}
+
+/// Why the rest of a changelog does not bring a store up to date: what was deleted there since may have left no trace.
+pub(super) async fn staleness(
+    shared: &Shared,
+    changelog: &ChangelogStart,
+    beginning: i64,
+    end: i64,
+) -> Option<String> {
+    let (store, position) = (&changelog.store, changelog.position);
+    if position == end {
+        return None;
+    }
+    if position == 0 {
+        // What was deleted since, and when that was, is not known; and all has to be read in any case.
+        let cut_off = || format!("store {store} has rows of a first commit that was cut off");
+        return changelog.has_rows.then(cut_off);
+    }
+    if position < beginning {
+        return Some(format!("store {store} is at offset {position}, its changelog begins at {beginning}"));
+    }
+    let then = changelog.last_written_ms?;
+    let age_ms = SystemClock.now_ms().saturating_sub(then);
+    let kept_ms = tombstones_ms(shared, changelog.topic).await;
+    (age_ms >= kept_ms).then(|| {
+        format!("store {store} is {age_ms} ms old, its changelog tells of deletions for {kept_ms} ms")
+    })
+}
+
+async fn tombstones_ms(shared: &Shared, topic: TopicId) -> i64 {
+    let name = &shared.names[topic.0 as usize];
+    let resource = ConfigResource::topic(Arc::clone(name));
+    let described = shared.client.admin().describe_configs(std::slice::from_ref(&resource)).await;
+    let entries = described.ok().and_then(|mut described| described.remove(&resource)?.ok());
+    let entry = entries.into_iter().flatten().find(|entry| &*entry.name == "delete.retention.ms");
+    entry.and_then(|entry| entry.value?.parse().ok()).unwrap_or(USUAL_TOMBSTONES_MS)
+}
+
 /// Asks again while the cluster is away: a task that begins has nothing better to do.
-async fn again<T, F: Future<Output = Result<T, ConsumeError>>>(
+pub(super) async fn again<T, F: Future<Output = Result<T, ConsumeError>>>(
     ask: impl Fn() -> F,
 ) -> Result<T, ConsumeError> {
     const PAUSE: Duration = Duration::from_millis(100);

@@ -14,6 +14,7 @@ use super::observe::Turn;
 use super::outbox::ChangelogOffsets;
 use super::shared::{Flow, Shared, lock};
 use super::slice::Slice;
+use super::standbys::Engines;
 use crate::streams::error::TaskError;
 use crate::streams::task::Task;
 
@@ -23,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// One incarnation of a task.
 pub(super) struct Running {
     pub(super) task: Task,
+    /// What its stores are kept in.
+    pub(super) engines: Engines,
     pub(super) epoch: u64,
     /// Of the group, in which this member got it.
     pub(super) generation: i32,

@@ -11,7 +11,6 @@ use klamm_runtime::Clock;
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
-use super::carried::Carried;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
@@ -19,6 +18,7 @@ use super::observe::{Ledger, Meters};
 use super::rewind::Rewound;
 use super::space_guard::Room;
 pub(super) use super::spread::Route;
+use super::standbys::Standbys;
 use super::state::AppState;
 use super::workers::Workers;
 use crate::store::StateStore;
@@ -46,8 +46,6 @@ pub(super) struct Shared {
     pub(super) routes: Mutex<Routes>,
     /// Stores that can be queried, by name and partition. Weak: a query must not keep a closed task's database open.
     pub(super) stores: Mutex<HashMap<String, Partitions>>,
-    /// Stores of tasks that are between two threads.
-    pub(super) carried: Carried,
     pub(super) state: watch::Sender<AppState>,
     pub(super) failure: Mutex<Option<Arc<StreamsError>>>,
     pub(super) close: watch::Sender<bool>,
@@ -68,6 +66,8 @@ pub(super) struct Shared {
     pub(super) rewound: async_mpsc::UnboundedSender<Rewound>,
     /// For ends of logs that count what is not committed yet.
     pub(super) ends: ConsumerHandle,
+    /// What is held of tasks that do not run here. Closed before the directory is given back.
+    pub(super) standbys: Standbys,
     /// Held until the last thread is gone.
     pub(super) directory: Option<StateDirectory>,
     /// How many workers are between committing offsets and writing their stores.

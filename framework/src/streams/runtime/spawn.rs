@@ -5,11 +5,12 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 use super::error::StreamsError;
+use super::keeper::Keeper;
 use super::outbox::{self, OUTBOX_MESSAGES};
 use super::shared::{Background, Shared};
 use super::worker::{self, WorkerLinks};
 use super::workers::Ended;
-use super::{clock, restore, transactions};
+use super::{clock, restore, tail, transactions};
 
 /// Starts a thread.
 pub(super) fn start_worker(shared: &Arc<Shared>, background: &Background) -> Result<(), StreamsError> {
@@ -47,6 +48,23 @@ pub(super) fn start_worker(shared: &Arc<Shared>, background: &Background) -> Res
         }
     }
     Ok(())
+}
+
+/// Starts the thread of the standbys; gives what ends with it.
+pub(super) fn start_keeper(
+    shared: &Arc<Shared>,
+    background: &Background,
+) -> Result<oneshot::Receiver<()>, StreamsError> {
+    let (lives, ended) = oneshot::channel::<()>();
+    let Some(orders) = shared.standbys.take_commands() else { return Ok(ended) };
+    let (tails, requests) = async_mpsc::unbounded_channel();
+    background.spawn("streams-standbys", tail::serve(Arc::clone(shared), requests));
+    let shared = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name("streams-standbys".to_owned()).spawn(move || {
+        let _lives = lives;
+        Keeper::new(shared, tails).run(&orders);
+    });
+    thread.map(|_| ended).map_err(StreamsError::Thread)
 }
 
 /// Drops what tells of its life when a future has ended, or is dropped.

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition};
+use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition, Uuid};
+use klamm_runtime::{Rng, SeededRng};
 use tokio::sync::{mpsc as async_mpsc, watch};
 
 use super::app::StreamsApp;
+use super::assignment::{Rules, StickyTasks, Told, names_of_tasks};
 use super::assignor::ExactlyOnceRange;
-use super::carried::Carried;
 use super::clock::RuntimeClock;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
@@ -19,10 +20,11 @@ use super::observe::{self, Meters};
 use super::pump::{self, Rebalances};
 use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
-use super::spawn::start_worker;
+use super::spawn::{start_keeper, start_worker};
+use super::standbys::Standbys;
 use super::state::AppState;
 use super::workers::Workers;
-use super::{engines, free_space, global, remember, topics, upkeep};
+use super::{engines, free_space, global, known_state, remember, topics, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
@@ -60,12 +62,14 @@ impl Topology {
         // From here on, dropping the application ends what was started.
         let app = StreamsApp { shared: Arc::clone(&shared), ended, background: background.clone() };
         (0..shared.config.threads).try_for_each(|_| start_worker(&shared, &background))?;
+        let keeper = start_keeper(&shared, &background)?;
         // Where nothing is kept on disk, it may be as full as it likes.
         if is_stateful(&shared.topology)
             && let Some(space) = free_space::begin(&shared).await
         {
             background.spawn("streams-free-space", space.serve());
         }
+        known_state::find(&shared).await;
         global::start(&shared, &background).await?;
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
@@ -86,8 +90,9 @@ impl Topology {
         background.spawn("streams-pump", async move {
             pump::run(Arc::clone(&shared), consumer, rewound).await;
             let threads = shared.workers.close(|| Command::Stop);
+            shared.standbys.end();
             drop(ends);
-            for ended in threads.into_iter().filter_map(|ended| ended.thread) {
+            for ended in threads.into_iter().filter_map(|ended| ended.thread).chain([keeper]) {
                 ended.await.ok();
             }
             let last = if shared.has_failed() { AppState::Failed } else { AppState::Closed };
@@ -136,12 +141,51 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
         }
         None => builder.topics(shared.readers.keys().cloned()),
     };
-    // Tasks need the same partition number of all their topics; the range assignor gives that.
+    // Instances of a version that does not know the first yet have the group use the second. Both give a task the same
+    // partition number of all its topics.
+    let sticky = Arc::new(sticky(shared));
     let builder = match shared.config.is_exactly_once() {
         false => builder.assignor(Assignor::Range),
-        true => builder.custom_assignor(Arc::new(ExactlyOnceRange)),
+        true => builder.assignors([]).custom_assignor(Arc::new(ExactlyOnceRange)),
     };
+    let builder = builder.custom_assignor(sticky);
     Ok(builder.start().await?)
+}
+
+fn sticky(shared: &Arc<Shared>) -> StickyTasks {
+    let (config, weak) = (&shared.config, Arc::downgrade(shared));
+    let topology = names_of_tasks(&shared.topology);
+    let process = match &shared.directory {
+        Some(directory) => Arc::clone(directory.process_id()),
+        // Nothing of it outlives the process.
+        None => Uuid::from_random(SeededRng::from_os().next_u128()).to_string().into(),
+    };
+    let told = move || {
+        let Some(shared) = weak.upgrade() else { return Told::default() };
+        let (generation, ran) = shared.standbys.ran();
+        Told {
+            process: Arc::clone(&process),
+            threads: u32::try_from(shared.config.threads).unwrap_or(u32::MAX),
+            topology,
+            host: shared.config.application_server.clone(),
+            generation,
+            ran: ran.into_iter().collect(),
+            lags: shared.standbys.tell_lags().into_iter().collect(),
+        }
+    };
+    StickyTasks {
+        name: if config.is_exactly_once() { "klamm-tasks-exactly-once" } else { "klamm-tasks" },
+        topology: Arc::clone(&shared.topology),
+        application: Arc::clone(shared.group()),
+        readers: shared.readers.iter().map(|(topic, (_, part))| (Arc::clone(topic), *part)).collect(),
+        rules: Rules {
+            standbys: config.standby_replicas,
+            max_warmups: config.max_warmup_replicas,
+            acceptable_lag: config.acceptable_lag,
+        },
+        told: Box::new(told),
+        orders: shared.standbys.orders().clone(),
+    }
 }
 
 /// One pattern for all topics, if there is a source that has one.
@@ -191,7 +235,6 @@ pub(super) fn shared(
         workers: Workers::default(),
         routes: Mutex::default(),
         stores: Mutex::default(),
-        carried: Carried::default(),
         state: watch::Sender::new(AppState::Rebalancing),
         failure: Mutex::default(),
         close: watch::Sender::new(false),
@@ -205,6 +248,7 @@ pub(super) fn shared(
         room: watch::Sender::default(),
         rewound,
         ends,
+        standbys: Standbys::default(),
         directory: None,
         committing: watch::Sender::new(0),
         cache,

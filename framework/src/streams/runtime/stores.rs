@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::placing::{self, KeyHosts};
 use super::shared::{Shared, lock};
 use klamm_runtime::Blocking;
 
@@ -18,24 +19,38 @@ pub struct AppStore<K, V> {
     shared: Arc<Shared>,
     name: Arc<str>,
     reader: StoreReader<K, V>,
+    /// Whether standbys are read, too.
+    reads_standbys: bool,
 }
 
 impl<K, V> Clone for AppStore<K, V> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), name: Arc::clone(&self.name), reader: self.reader.clone() }
+        let (shared, reader) = (Arc::clone(&self.shared), self.reader.clone());
+        Self { shared, name: Arc::clone(&self.name), reader, reads_standbys: self.reads_standbys }
     }
 }
 
 impl<K: 'static, V: 'static> AppStore<K, V> {
     pub(super) fn new(shared: Arc<Shared>, name: &str) -> Result<Self, StoreError> {
         let reader = StoreReader::new(&shared.topology, name)?;
-        Ok(Self { shared, name: name.into(), reader })
+        Ok(Self { shared, name: name.into(), reader, reads_standbys: false })
+    }
+
+    /// Reads the standbys and the tasks that warm up here, too. They are behind what the active ones have committed: by
+    /// as many changelog records as [`StreamsApp::tasks`](super::StreamsApp::tasks) says of them.
+    #[must_use]
+    pub fn with_standbys(mut self) -> Self {
+        self.reads_standbys = true;
+        self
     }
 
     fn engines(&self) -> Result<Vec<Arc<dyn StateStore>>, StoreError> {
         let stores = lock(&self.shared.stores);
         let here: Vec<_> = stores.get(&*self.name).into_iter().flat_map(|of| of.values()).collect();
-        let engines: Vec<_> = here.into_iter().filter_map(std::sync::Weak::upgrade).collect();
+        let mut engines: Vec<_> = here.into_iter().filter_map(std::sync::Weak::upgrade).collect();
+        if self.reads_standbys {
+            engines.extend(self.shared.standbys.published(&self.name));
+        }
         if engines.is_empty() {
             let state = self.shared.state.borrow().name();
             return Err(StoreError::NotHere { store: self.name.to_string(), state });
@@ -57,6 +72,19 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
 }
 
 impl<K: Send + 'static, V: Send + 'static> AppStore<K, V> {
+    /// Which instances have a key (`queryMetadataForKey`), as the group's leader said last: of those that have an
+    /// [`application_server`](super::StreamsConfig::application_server), and of keys that went to their partition by
+    /// their bytes, as all do unless a partitioner says otherwise.
+    ///
+    /// # Errors
+    /// The key cannot be written, or the cluster cannot be asked how many partitions there are.
+    pub async fn hosts_of(&self, key: impl Into<K>) -> Result<KeyHosts, StoreError> {
+        let key = self.reader.raw_key(&key.into())?.unwrap_or_default();
+        let count = placing::partitions(&self.shared, &self.name).await?;
+        let partition = klamm_client::producer::partition_for_key(&self.reader.partitioned(&key), count);
+        Ok(placing::hosts(&self.shared, &self.name, partition))
+    }
+
     /// The value of a key, in the partitions that are here.
     ///
     /// # Errors

@@ -9,15 +9,16 @@ use klamm_runtime::Tasks;
 use tokio::sync::oneshot;
 
 use super::directory;
-use super::engines::{Engines, is_damaged};
+use super::engines::{TaskEngines, is_damaged};
 use super::error::StreamsError;
 use super::outbox::Outgoing;
-use super::restore::{ChangelogStart, RestoreRequest};
+use super::restore::{RestoreRequest, changelogs};
 use super::rewind::Lost;
 use super::running::Running;
 use super::shared::{Command, Flow, Shared, lock};
+use super::standbys::{Engines, UNKNOWN_LAG};
 use super::worker::Worker;
-use crate::store::{Batch, KeyRange, StoreError};
+use crate::store::{Batch, StoreError};
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::{AskPartitionCount, StoreSpec, TopicId};
@@ -43,7 +44,7 @@ impl Worker {
             }
             other => other,
         };
-        let mut task = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        let (mut task, engines) = task.map_err(|source| StreamsError::Task { task: id, source })?;
         take_up(&mut task, &flows);
         let changelogs = changelogs(&task);
         let generation = flows.first().map_or(-1, |flow| flow.generation);
@@ -54,7 +55,8 @@ impl Worker {
         let restore = (!changelogs.is_empty()).then_some(restore);
         let restoring = restore.is_some();
         let (committed, processed_at_commit) = (HashMap::new(), 0);
-        let running = Running { task, epoch, generation, flows, restore, committed, processed_at_commit };
+        let running =
+            Running { task, engines, epoch, generation, flows, restore, committed, processed_at_commit };
         self.tasks.insert(id, running);
         if restoring {
             let request = RestoreRequest { task: id, epoch, changelogs, inputs, unwanted };
@@ -64,9 +66,9 @@ impl Worker {
         Ok(())
     }
 
-    fn open(&self, id: TaskId) -> Result<Task, TaskError> {
+    fn open(&self, id: TaskId) -> Result<(Task, Engines), TaskError> {
         let shared = &self.links.shared;
-        let mut engines = Engines::new(shared, id);
+        let mut engines = TaskEngines::new(shared, id);
         let mut open = |spec: &StoreSpec| engines.open(spec);
         let mut task =
             Task::with_budget(&shared.topology, id, shared.names.clone(), &mut open, &shared.cache)?;
@@ -74,7 +76,7 @@ impl Worker {
         task.context_mut().clock = Some(Arc::clone(&shared.clock));
         task.context_mut().exactly_once = shared.config.is_exactly_once();
         call_on_runtime(shared, &mut task);
-        Ok(task)
+        Ok((task, engines.opened()))
     }
 
     /// Applies what was read of a changelog; whether somebody wanted it.
@@ -150,7 +152,6 @@ impl Worker {
             self.commit_after(true)?;
         }
         for id in ids {
-            self.links.shared.carried.put_down(*id)?;
             let waiting = self.waiting.remove(id);
             let Some(running) = self.drop_task(*id) else {
                 self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);
@@ -165,6 +166,13 @@ impl Worker {
             let is_whole = commit && !failed && !running.is_restoring() && !running.has_changed();
             if let Err(error) = leave(&running.task, is_whole && running.task.is_settled()) {
                 tracing::warn!(task = %id, %error, "what is on disk is behind, and will be restored");
+            }
+            if !failed {
+                let lag = if running.is_restoring() { UNKNOWN_LAG } else { 0 };
+                let Running { task, engines, .. } = running;
+                drop(task);
+                // For whoever has it next: itself after most rebalances, or a standby.
+                self.links.shared.standbys.put(*id, engines, lag);
             }
         }
         self.links.shared.settle();
@@ -270,20 +278,6 @@ fn leave(task: &Task, is_whole: bool) -> Result<(), StoreError> {
         engine.flush()?;
     }
     Ok(())
-}
-
-fn changelogs(task: &Task) -> Vec<ChangelogStart> {
-    let start = |store: &std::rc::Rc<std::cell::RefCell<dyn crate::streams::node::TaskStore>>| {
-        let store = store.borrow();
-        let (topic, position) = (store.changelog()?, store.position().changelog_offset);
-        let engine = store.engine();
-        let last_written_ms = engine.last_written_ms().ok().flatten();
-        let all = KeyRange { from: &[], to: None };
-        let has_rows = position == 0 && engine.scan(all, 1).is_ok_and(|rows| !rows.is_empty());
-        let name = Arc::clone(store.name());
-        Some(ChangelogStart { topic, store: name, position, last_written_ms, has_rows })
-    };
-    task.stores().iter().filter_map(start).collect()
 }
 
 #[cfg(test)]

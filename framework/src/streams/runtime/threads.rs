@@ -3,9 +3,7 @@
 //! A task that moves is committed, taken off its thread with its stores open, and begins again on another one from
 //! that commit, as one does whose transaction was aborted. The group hears nothing of it.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,12 +13,13 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::error::StreamsError;
 use super::outbox::Outgoing;
 use super::rewind::Lost;
+use super::running::Running;
 use super::shared::{Background, Command, Shared, lock};
 use super::spawn::start_worker;
 use super::spread::{least_busy, spread};
+use super::standbys::UNKNOWN_LAG;
 use super::worker::Worker;
 use super::workers::Ended;
-use crate::streams::node::TaskStore;
 use crate::streams::task::TaskId;
 
 /// Between looks whether all tasks have moved that are to.
@@ -138,11 +137,9 @@ impl Worker {
             }
             let Some(running) = self.drop_task(*id) else { continue };
             self.dropped_before.add(running.task.dropped());
-            let open = |store: &Rc<RefCell<dyn TaskStore>>| {
-                let store = store.borrow();
-                (Arc::clone(store.name()), store.engine())
-            };
-            shared.carried.put(*id, running.task.stores().iter().map(open).collect());
+            let Running { task, engines, .. } = running;
+            drop(task);
+            shared.standbys.put(*id, engines, if is_restoring { UNKNOWN_LAG } else { 0 });
             shared.starting.fetch_add(usize::from(!is_restoring), Ordering::AcqRel);
             self.waiting.insert(*id);
             moved.push((*id, *epoch));

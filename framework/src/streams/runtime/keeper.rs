@@ -1,0 +1,185 @@
+//! The thread that keeps standbys: tasks whose stores follow their changelogs, and that process nothing. A thread of its
+//! own, so that it never holds up one that processes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+
+use super::directory;
+use super::engines::{TaskEngines, is_damaged};
+use super::error::StreamsError;
+use super::restore::{ChangelogStart, changelogs};
+use super::shared::Shared;
+use super::standbys::{Engines, Order, UNKNOWN_LAG};
+use crate::store::StoreError;
+use crate::streams::error::TaskError;
+use crate::streams::incoming::Incoming;
+use crate::streams::node::{StoreSpec, TopicId};
+use crate::streams::task::{Task, TaskId};
+
+/// What the reader of changelogs is told.
+pub(super) enum Tail {
+    Follow { task: TaskId, epoch: u64, changelogs: Vec<ChangelogStart> },
+    Leave { task: TaskId },
+}
+
+/// A task that follows.
+struct Standby {
+    task: Task,
+    engines: Engines,
+    epoch: u64,
+}
+
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tails: async_mpsc::UnboundedSender<Tail>,
+    standbys: BTreeMap<TaskId, Standby>,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>, tails: async_mpsc::UnboundedSender<Tail>) -> Self {
+        Self { shared, tails, standbys: BTreeMap::new() }
+    }
+
+    /// Runs until it is told to stop. A standby that fails is given up: it is no reason to stop what runs.
+    pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        while let Ok(order) = orders.recv() {
+            match order {
+                Order::Follow { standbys, active, done } => self.follow(&standbys, &active, done),
+                Order::Apply { task, epoch, topic, records, next_offset, done } => {
+                    match self.apply(task, epoch, topic, &records, next_offset) {
+                        Ok(true) => drop(done.send(())),
+                        Ok(false) => {}
+                        Err(error) => self.failed(task, &error),
+                    }
+                }
+                Order::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why),
+                Order::Stop => break,
+            }
+        }
+        let all: Vec<TaskId> = self.standbys.keys().copied().collect();
+        all.into_iter().for_each(|task| drop(self.leave(task)));
+    }
+
+    fn follow(&mut self, standbys: &BTreeSet<TaskId>, active: &BTreeSet<TaskId>, done: oneshot::Sender<()>) {
+        let old: Vec<TaskId> =
+            self.standbys.keys().filter(|task| !standbys.contains(task)).copied().collect();
+        for task in old {
+            let lag = self.shared.standbys.standby_lags().get(&task).copied().unwrap_or(UNKNOWN_LAG);
+            if let Some(engines) = self.leave(task)
+                && active.contains(&task)
+            {
+                self.shared.standbys.put(task, engines, lag);
+            }
+        }
+        self.shared.standbys.retain(|task| active.contains(&task) || standbys.contains(&task));
+        // What runs next waits for no standby to be opened.
+        done.send(()).ok();
+        for task in standbys {
+            if !self.standbys.contains_key(task) {
+                self.begin(*task);
+            }
+        }
+    }
+
+    fn begin(&mut self, id: TaskId) {
+        if id.sub_topology >= self.shared.topology.sub_topologies.len() {
+            return;
+        }
+        let opened = match self.open(id) {
+            Err(TaskError::Store(damage)) if is_damaged(&damage) => {
+                let directory = self.shared.task_directory(id);
+                match directory::put_aside(&directory) {
+                    Ok(aside) => {
+                        tracing::error!(task = %id, %damage, aside = %aside.display(), "damaged state was put aside");
+                        self.open(id)
+                    }
+                    Err(error) => {
+                        return tracing::warn!(task = %id, %error, "no standby is kept of this task");
+                    }
+                }
+            }
+            other => other,
+        };
+        match opened {
+            Ok((task, engines)) => {
+                let epoch = self.shared.standbys.next_epoch();
+                let changelogs = changelogs(&task);
+                if changelogs.is_empty() {
+                    return;
+                }
+                self.shared.standbys.set_lag(id, Some(UNKNOWN_LAG));
+                self.shared.standbys.publish(id, &engines);
+                self.standbys.insert(id, Standby { task, engines, epoch });
+                self.tails.send(Tail::Follow { task: id, epoch, changelogs }).ok();
+            }
+            Err(error) => tracing::warn!(task = %id, %error, "no standby is kept of this task"),
+        }
+    }
+
+    fn open(&self, id: TaskId) -> Result<(Task, Engines), TaskError> {
+        let shared = &self.shared;
+        let mut engines = TaskEngines::new(shared, id);
+        let mut open = |spec: &StoreSpec| engines.open(spec);
+        let task = Task::with_budget(&shared.topology, id, shared.names.clone(), &mut open, &shared.cache)?;
+        Ok((task, engines.opened()))
+    }
+
+    fn apply(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        topic: TopicId,
+        records: &[Incoming],
+        next_offset: i64,
+    ) -> Result<bool, StoreError> {
+        let Some(standby) = self.standbys.get(&id).filter(|standby| standby.epoch == epoch) else {
+            return Ok(false);
+        };
+        for store in standby.task.stores() {
+            let mut store = store.borrow_mut();
+            if store.changelog() == Some(topic) {
+                store.restore(records, next_offset)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn failed(&mut self, id: TaskId, error: &StoreError) {
+        tracing::warn!(task = %id, %error, "a standby fails");
+        drop(self.leave(id));
+        if is_damaged(error) {
+            // Opening it again puts it aside.
+            self.begin(id);
+        }
+    }
+
+    fn rebuild(&mut self, id: TaskId, epoch: u64, why: &str) {
+        if self.standbys.get(&id).is_none_or(|standby| standby.epoch != epoch) {
+            return;
+        }
+        tracing::warn!(task = %id, why, "a standby is built anew from its changelogs");
+        drop(self.leave(id));
+        let removed: Result<(), StreamsError> = directory::remove(&self.shared.task_directory(id));
+        match removed {
+            Ok(()) => self.begin(id),
+            Err(error) => tracing::warn!(task = %id, %error, "no standby is kept of this task"),
+        }
+    }
+
+    /// Follows a task no longer; gives its stores, with all that was applied on the disk.
+    fn leave(&mut self, id: TaskId) -> Option<Engines> {
+        let Standby { engines, task, .. } = self.standbys.remove(&id)?;
+        drop(task);
+        self.shared.standbys.unpublish(id, &engines);
+        self.shared.standbys.set_lag(id, None);
+        self.tails.send(Tail::Leave { task: id }).ok();
+        for (store, engine) in &engines {
+            if let Err(error) = engine.flush() {
+                tracing::warn!(task = %id, %store, %error, "what was applied last is restored when it is needed");
+            }
+        }
+        Some(engines)
+    }
+}

@@ -1,0 +1,89 @@
+//! What an instance finds on its disk when it starts: opened once, so that the group's leader hears of it, and kept open
+//! for the tasks that come.
+
+use std::sync::Arc;
+
+use klamm_client::TopicPartition;
+use klamm_runtime::Blocking;
+
+use super::engines::TaskEngines;
+use super::shared::Shared;
+use super::standbys::{Engines, UNKNOWN_LAG};
+use crate::store::StoreError;
+use crate::streams::node::StoreSpec;
+use crate::streams::task::TaskId;
+use crate::streams::topology::TopicName;
+
+/// Looks for state. What cannot be opened is left to whoever needs it.
+pub(super) async fn find(shared: &Arc<Shared>) {
+    if shared.directory.is_none() || !cfg!(feature = "streams") {
+        return;
+    }
+    let here = Arc::clone(shared);
+    let found = Blocking::start(move || {
+        let tasks = tasks_on_disk(&here);
+        let opened = tasks.into_iter().filter_map(|task| match open(&here, task) {
+            Ok(engines) => Some((task, engines)),
+            Err(error) => {
+                tracing::warn!(%task, %error, "state that was found is not told of");
+                None
+            }
+        });
+        opened.collect::<Vec<(TaskId, Engines)>>()
+    });
+    for (task, engines) in found.await.unwrap_or_default() {
+        let lag = lag(shared, task, &engines).await;
+        shared.standbys.put(task, engines, lag);
+    }
+}
+
+/// Of tasks that the topology has.
+#[expect(clippy::disallowed_methods, reason = "the state directory is outside of the seam")]
+fn tasks_on_disk(shared: &Shared) -> Vec<TaskId> {
+    let Ok(entries) = std::fs::read_dir(shared.config.directory()) else { return Vec::new() };
+    let named = |name: &str| {
+        let (sub_topology, partition) = name.split_once('_')?;
+        let task = TaskId { sub_topology: sub_topology.parse().ok()?, partition: partition.parse().ok()? };
+        // Neither `0_+1` nor `0_1.damaged-1`.
+        (task.to_string() == name && task.partition >= 0).then_some(task)
+    };
+    let tasks = entries.flatten().filter_map(|entry| named(entry.file_name().to_str()?));
+    let mut tasks: Vec<TaskId> = tasks.filter(|task| is_stateful(shared, *task)).collect();
+    tasks.sort_unstable();
+    tasks
+}
+
+fn is_stateful(shared: &Shared, task: TaskId) -> bool {
+    specs(shared, task).any(|store| store.logged && store.persistent)
+}
+
+fn specs(shared: &Shared, task: TaskId) -> impl Iterator<Item = &StoreSpec> {
+    let part = shared.topology.sub_topologies.get(task.sub_topology);
+    part.into_iter().flat_map(|part| shared.topology.stores_of(part))
+}
+
+fn open(shared: &Shared, task: TaskId) -> Result<Engines, StoreError> {
+    let mut engines = TaskEngines::new(shared, task);
+    for spec in specs(shared, task) {
+        engines.open(spec)?;
+    }
+    Ok(engines.opened())
+}
+
+async fn lag(shared: &Shared, task: TaskId, engines: &Engines) -> u64 {
+    let logged: Vec<(TopicPartition, i64)> = specs(shared, task)
+        .filter(|spec| spec.logged)
+        .filter_map(|spec| {
+            let (_, engine) = engines.iter().find(|(name, _)| *name == spec.name)?;
+            let topic = TopicName::changelog(&spec.name).in_application(shared.group());
+            Some((TopicPartition::new(topic, task.partition), engine.position().ok()?.changelog_offset))
+        })
+        .collect();
+    let partitions: Vec<TopicPartition> = logged.iter().map(|(partition, _)| partition.clone()).collect();
+    let Ok(ends) = shared.ends.end_offsets(&partitions).await else { return UNKNOWN_LAG };
+    let missing = |(partition, position): &(TopicPartition, i64)| {
+        let end = ends.get(partition).copied().unwrap_or(0);
+        u64::try_from(end.saturating_sub(*position)).unwrap_or(0)
+    };
+    logged.iter().map(missing).fold(0, u64::saturating_add)
+}

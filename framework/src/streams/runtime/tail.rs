@@ -1,0 +1,190 @@
+//! Reads the changelogs of standbys, one batch at a time: the next is handed over when the last is applied, and what is
+//! fetched meanwhile has a bound in bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_client::{
+    BatchRoom, ConsumeError, Consumer, ConsumerHandle, ConsumerRecords, OffsetReset, TopicPartition,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::error::StreamsError;
+use super::keeper::Tail;
+use super::restore::{ChangelogStart, again, staleness};
+use super::shared::Shared;
+use super::standbys::Order;
+use crate::streams::incoming::Incoming;
+use crate::streams::node::TopicId;
+use crate::streams::task::TaskId;
+
+/// Between looks at how far behind the standbys are.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Where the records of a changelog go.
+#[derive(Debug, Clone, Copy)]
+struct Follower {
+    task: TaskId,
+    epoch: u64,
+    topic: TopicId,
+    /// Its lag when it began to follow, which holds until the consumer knows better.
+    begins_behind: u64,
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    handle: ConsumerHandle,
+    followers: HashMap<TopicPartition, Follower>,
+    /// When a round was asked last, or there was nothing to ask for.
+    asked_at: Instant,
+}
+
+/// Reads until the application ends.
+pub(super) async fn serve(shared: Arc<Shared>, tails: mpsc::UnboundedReceiver<Tail>) {
+    if let Err(error) = run(&shared, tails).await {
+        // What runs goes on; whoever takes over restores more.
+        tracing::warn!(application = %shared.group(), %error, "standbys are not kept up to date any more");
+    }
+}
+
+async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> Result<(), StreamsError> {
+    let nothing: [TopicPartition; 0] = [];
+    let consumer = shared.client.consumer().assign(nothing).auto_offset_reset(OffsetReset::None);
+    let mut consumer: Consumer = consumer.isolation(shared.config.isolation()).start().await?;
+    let handle = consumer.handle();
+    let asked_at = Instant::now();
+    let mut reader = Reader { shared: Arc::clone(shared), handle, followers: HashMap::new(), asked_at };
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            tail = tails.recv() => match tail {
+                Some(Tail::Follow { task, epoch, changelogs }) => reader.follow(task, epoch, &changelogs).await?,
+                Some(Tail::Leave { task }) => reader.leave(task)?,
+                None => return Ok(()),
+            },
+            batch = consumer.next_batch_within(|_| BatchRoom::UNLIMITED) => match batch {
+                Some(Ok(batch)) => reader.apply(batch).await,
+                Some(Err(error)) => reader.failed(error)?,
+                None => return Ok(()),
+            },
+            _ = look.tick() => reader.look(),
+        }
+    }
+}
+
+impl Reader {
+    async fn follow(
+        &mut self,
+        task: TaskId,
+        epoch: u64,
+        changelogs: &[ChangelogStart],
+    ) -> Result<(), StreamsError> {
+        let shared = Arc::clone(&self.shared);
+        let named = |changelog: &ChangelogStart| {
+            TopicPartition::new(Arc::clone(&shared.names[changelog.topic.0 as usize]), task.partition)
+        };
+        let partitions: Vec<TopicPartition> = changelogs.iter().map(named).collect();
+        let ends = again(|| shared.ends.end_offsets(&partitions)).await?;
+        let beginnings = again(|| shared.ends.beginning_offsets(&partitions)).await?;
+        for (changelog, partition) in changelogs.iter().zip(&partitions) {
+            let end = ends.get(partition).copied().unwrap_or(0);
+            let beginning = beginnings.get(partition).copied().unwrap_or(0);
+            if changelog.position > end {
+                // Whoever is to run it says what can be done.
+                tracing::warn!(%task, store = %changelog.store, "a standby is ahead of its changelog, and left alone");
+                return Ok(());
+            }
+            if let Some(why) = staleness(&shared, changelog, beginning, end).await {
+                shared.standbys.tell(Order::Rebuild { task, epoch, why });
+                return Ok(());
+            }
+        }
+        for (changelog, partition) in changelogs.iter().zip(partitions) {
+            let beginning = beginnings.get(&partition).copied().unwrap_or(0);
+            let begin = changelog.position.max(beginning);
+            let end = ends.get(&partition).copied().unwrap_or(0);
+            let begins_behind = u64::try_from(end.saturating_sub(begin)).unwrap_or(0);
+            self.handle.assign_also([partition.clone()])?;
+            self.handle.seek(&partition, begin)?;
+            self.followers.insert(partition, Follower { task, epoch, topic: changelog.topic, begins_behind });
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, task: TaskId) -> Result<(), StreamsError> {
+        let left: Vec<TopicPartition> = self
+            .followers
+            .extract_if(|_, follower| follower.task == task)
+            .map(|(partition, _)| partition)
+            .collect();
+        self.shared.standbys.set_lag(task, None);
+        Ok(self.handle.unassign(left)?)
+    }
+
+    async fn apply(&mut self, batch: ConsumerRecords) {
+        let Some(follower) = self.followers.get(&batch.topic_partition()).copied() else { return };
+        let (done, applied) = oneshot::channel();
+        let next_offset = batch.next_offset;
+        let records = batch.records.into_iter().map(Incoming::from).collect();
+        let Follower { task, epoch, topic, .. } = follower;
+        self.shared.standbys.tell(Order::Apply { task, epoch, topic, records, next_offset, done });
+        // The next batch waits. Nobody answers for a standby that is over.
+        applied.await.ok();
+    }
+
+    /// A changelog that cannot be read on: what a standby lacks of it is gone.
+    fn failed(&self, error: ConsumeError) -> Result<(), StreamsError> {
+        let partition = match &error {
+            ConsumeError::NoOffset { partition, .. } | ConsumeError::LogTruncation { partition, .. } => {
+                partition
+            }
+            error if error.is_retriable() => {
+                tracing::warn!(application = %self.shared.group(), %error, "standbys go on after an error");
+                return Ok(());
+            }
+            _ => return Err(error.into()),
+        };
+        if let Some(Follower { task, epoch, .. }) = self.followers.get(partition).copied() {
+            self.shared.standbys.tell(Order::Rebuild { task, epoch, why: error.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Takes note of how far the standbys are, and asks the group for another round when one that is to move here has
+    /// caught up.
+    fn look(&mut self) {
+        let mut lags: BTreeMap<TaskId, u64> = BTreeMap::new();
+        for (partition, follower) in BTreeMap::from_iter(&self.followers) {
+            let known = self.handle.lag(partition).map(|lag| u64::try_from(lag).unwrap_or(0));
+            let lag = known.unwrap_or(follower.begins_behind);
+            let sum = lags.entry(follower.task).or_default();
+            *sum = sum.saturating_add(lag);
+        }
+        lags.iter().for_each(|(task, lag)| self.shared.standbys.set_lag(*task, Some(*lag)));
+        let Some(consumer) = self.shared.consumer() else { return };
+        let generation = consumer.group_metadata().map_or(-1, |member| member.generation);
+        let warming = self.shared.standbys.orders_of(generation).warming;
+        if generation < 0 {
+            return;
+        }
+        if warming.is_empty() {
+            self.asked_at = Instant::now();
+            return;
+        }
+        let limit = self.shared.config.acceptable_lag;
+        let has_caught_up = |task: &&TaskId| lags.get(task).is_some_and(|lag| *lag <= limit);
+        let told = self.shared.standbys.told();
+        // The leader has heard of the others, and thinks otherwise: it is not asked again and again.
+        let is_news = |task: &TaskId| told.get(task).is_none_or(|lag| *lag > limit);
+        let is_news = warming.iter().filter(has_caught_up).any(is_news);
+        let is_late = self.asked_at.elapsed() >= self.shared.config.probing_rebalance_interval;
+        if is_news || is_late {
+            tracing::debug!(application = %self.shared.group(), generation, "tasks may move here");
+            self.asked_at = Instant::now();
+            consumer.rejoin().ok();
+        }
+    }
+}
