@@ -43,6 +43,7 @@ mod outlets;
 mod policy;
 mod processing;
 mod processor;
+mod queries;
 mod query;
 mod routing;
 mod runtime;
@@ -83,9 +84,10 @@ pub use on_error::StreamEnd;
 pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, Topics};
 pub use policy::ErrorPolicy;
 pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
+pub use queries::{Answered, AnsweredBy, PageToken, PositionBound, QueryError, QueryRow, Rows, StoreQuery};
 pub use routing::Partitions;
 pub use runtime::{
-    AppState, AppStore, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
+    AppState, AppStore, InstanceTasks, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
     StreamsMetrics, TaskMetrics, TaskState,
 };
 pub use session_windowed::SessionWindowedStream;

@@ -40,9 +40,6 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         &self.store
     }
 
-    pub(crate) fn layout(&self) -> StoreLayout {
-        self.layout
-    }
 
     /// A key as the changelog has it; `None` for null, which no row has.
     pub(crate) fn raw_key(&self, key: &K) -> Result<Option<Bytes>, StoreError> {
@@ -69,7 +66,6 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         Ok(QueryRow { key, value, timestamp_ms: row.timestamp_ms, until_ms: row.until_ms })
     }
 
-||||||| f8a442b
     pub(crate) fn get(&self, engine: &Arc<dyn StateStore>, key: &K) -> Result<Option<V>, StoreError> {
         if self.codec.key.is_null(key) {
             return Ok(None);

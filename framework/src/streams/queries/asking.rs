@@ -107,7 +107,7 @@ impl Asker<'_> {
             while let Some((partitions, answer)) = answers.next().await {
                 match answer {
                     Ok(part) => {
-                        partitions.iter().for_each(|partition| drop(open.remove(partition)));
+                        open.retain(|partition| !partitions.contains(partition));
                         // As they come: no more is held than there is room for.
                         reply.found = self.merged([reply.found, part.found]);
                         reply.from.extend(part.from);

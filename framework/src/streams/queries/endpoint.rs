@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request as HttpRequest, State};
+use axum::extract::{Path, Request as HttpRequest, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use klamm_runtime::Listener;
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::asking::ask;
@@ -23,6 +24,8 @@ use crate::store::StoreError;
 
 /// Where queries go. Its first part is the version of the format.
 pub(crate) const QUERY_PATH: &str = "/v1/query";
+/// Who has which partition of a store.
+const STORE_PATH: &str = "/v1/stores/{store}";
 pub(super) const JSON: &str = "application/json";
 
 /// The longest question. Keys are parts of records, and those are a megabyte by default.
@@ -44,12 +47,18 @@ struct Endpoint {
 pub(crate) fn router(instance: Arc<dyn Instance>, peers: Arc<dyn Peers>) -> Router {
     let (strangers, handed_on) = (Semaphore::new(QUERIES_MAX), Semaphore::new(QUERIES_MAX));
     let endpoint = Arc::new(Endpoint { instance, peers, strangers, handed_on });
-    Router::new().route(QUERY_PATH, post(query)).with_state(endpoint)
+    let routes = Router::new().route(QUERY_PATH, post(query)).route(STORE_PATH, get(placed));
+    routes.with_state(endpoint)
 }
 
-/// Serves them until it is dropped.
-pub(crate) async fn serve(listener: Box<dyn Listener>, router: Router) {
-    if let Err(error) = axum::serve(Door::new(listener), router).await {
+/// Serves them until it is over; connections end then, too, after what is being answered.
+pub(crate) async fn serve(
+    listener: Box<dyn Listener>,
+    router: Router,
+    over: impl Future<Output = ()> + Send + 'static,
+) {
+    let served = axum::serve(Door::new(listener), router).with_graceful_shutdown(over).await;
+    if let Err(error) = served {
         tracing::error!(%error, "queries are not answered any more");
     }
 }
@@ -65,7 +74,26 @@ async fn query(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> R
     }
 }
 
+async fn placed(State(endpoint): State<Arc<Endpoint>>, Path(store): Path<String>) -> Response {
+    match endpoint.holders(&store).await {
+        Ok(answer) => respond(StatusCode::OK, Body::from(answer.to_string())),
+        Err(error) => failure(&error),
+    }
+}
+
 impl Endpoint {
+    async fn holders(&self, store: &str) -> Result<serde_json::Value, QueryError> {
+        let facts = self.instance.facts(store)?;
+        let count = if facts.is_global { 0 } else { self.instance.partitions(&facts).await? };
+        let of = |partition| {
+            let holders = self.instance.holders(&facts, partition);
+            let standbys: Vec<&str> = holders.standbys.iter().map(|host| &**host).collect();
+            json!({ "partition": partition, "active": holders.active.as_deref(), "standbys": standbys })
+        };
+        let partitions: Vec<_> = (0..count).map(of).collect();
+        Ok(json!({ "store": store, "global": facts.is_global, "partitions": partitions }))
+    }
+
     async fn answer(&self, request: super::instance::Request) -> Result<Vec<u8>, QueryError> {
         let room = if request.here_only { &self.handed_on } else { &self.strangers };
         let _room = room.try_acquire().map_err(|_| QueryError::Overloaded { limit: QUERIES_MAX })?;

@@ -21,6 +21,8 @@ mod instance;
 mod merging;
 #[cfg(feature = "queries")]
 pub(crate) mod peers;
+#[cfg(test)]
+mod properties;
 mod raw;
 #[cfg(feature = "queries")]
 mod socket;

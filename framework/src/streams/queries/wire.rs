@@ -119,7 +119,7 @@ struct WirePart {
     changelog_offset: i64,
     stream_time_ms: i64,
     #[serde(default)]
-    inputs: BTreeMap<Arc<str>, i64>,
+    inputs: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -277,7 +277,7 @@ impl WireReply {
             behind: by.behind,
             changelog_offset: by.changelog_offset,
             stream_time_ms: by.stream_time_ms,
-            inputs: by.inputs.clone(),
+            inputs: by.inputs.iter().map(|(topic, offset)| (topic.to_string(), *offset)).collect(),
         };
         Self {
             rows: reply.found.rows.iter().map(row).collect(),
@@ -300,7 +300,7 @@ impl WireReply {
             behind: part.behind,
             changelog_offset: part.changelog_offset,
             stream_time_ms: part.stream_time_ms,
-            inputs: part.inputs,
+            inputs: part.inputs.into_iter().map(|(topic, offset)| (topic.into(), offset)).collect(),
         };
         let next = self.next.map(WireCursor::read).transpose()?;
         Ok(Reply { found: Found { rows, next }, from: self.from.into_iter().map(by).collect() })

@@ -89,6 +89,7 @@ impl Worker {
                 self.committed(committed, &offsets)?;
                 let settled = self.tasks.values().all(|running| running.task.is_settled());
                 self.committing = (!settled).then_some(committing);
+                self.tell_positions();
                 Ok(())
             }
             Err(Trouble::Void { why }) => self.start_over(&why, None),
@@ -151,6 +152,15 @@ impl Worker {
         self.changelogs.clear();
         self.committing = None;
         self.tell(Outgoing::Void(Lost { tasks, refused }))
+    }
+
+    /// Lets readers of stores know how far those are that have all of the last commit.
+    pub(super) fn tell_positions(&self) {
+        for (id, running) in &self.tasks {
+            if running.task.is_settled() && !running.is_restoring() {
+                self.links.shared.positions.reach(*id, &running.committed);
+            }
+        }
     }
 
     pub(super) fn tell(&self, message: Outgoing) -> Result<(), StreamsError> {

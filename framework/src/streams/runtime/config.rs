@@ -36,6 +36,10 @@ pub struct StreamsConfig {
     pub(super) acceptable_lag: u64,
     pub(super) probing_rebalance_interval: Duration,
     pub(super) application_server: Option<Arc<str>>,
+    #[cfg(feature = "queries")]
+    pub(super) query_server: Option<String>,
+    #[cfg(feature = "queries")]
+    pub(super) danger_open_queries: bool,
 }
 
 /// What is promised of each input record's effects.
@@ -73,6 +77,10 @@ impl StreamsConfig {
             acceptable_lag: 10_000,
             probing_rebalance_interval: Duration::from_secs(600),
             application_server: None,
+            #[cfg(feature = "queries")]
+            query_server: None,
+            #[cfg(feature = "queries")]
+            danger_open_queries: false,
         }
     }
 
@@ -115,6 +123,29 @@ impl StreamsConfig {
     #[must_use]
     pub fn application_server(mut self, host: impl Into<Arc<str>>) -> Self {
         self.application_server = Some(host.into());
+        self
+    }
+
+    /// Answers queries over HTTP on this address (`host:port`; port 0 takes a free one, see
+    /// [`StreamsApp::query_address`](super::StreamsApp::query_address)), those of other instances among them, until the
+    /// application closes. It is also the [`application_server`](Self::application_server), unless another is named: one
+    /// has to be where others reach this instance by another address, and where it listens on all of them.
+    ///
+    /// Whoever reaches the address reads every store: there is no authentication. So it has to be one that only this
+    /// machine reaches, unless [`danger_open_queries`](Self::danger_open_queries) says otherwise.
+    #[cfg(feature = "queries")]
+    #[must_use]
+    pub fn query_server(mut self, address: impl Into<String>) -> Self {
+        self.query_server = Some(address.into());
+        self
+    }
+
+    /// Lets the [`query_server`](Self::query_server) listen on an address that other machines reach. All of them may
+    /// read the stores then: for networks in which everybody may.
+    #[cfg(feature = "queries")]
+    #[must_use]
+    pub fn danger_open_queries(mut self) -> Self {
+        self.danger_open_queries = true;
         self
     }
 

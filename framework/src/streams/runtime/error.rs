@@ -164,6 +164,35 @@ pub enum StreamsError {
     /// A store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing can be listened to on the address for queries.
+    #[cfg(feature = "queries")]
+    #[error("queries cannot be answered on {address} (`query_server`): {source}")]
+    QueryServer {
+        /// The address.
+        address: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The address for queries is one that other machines reach.
+    #[cfg(feature = "queries")]
+    #[error(
+        "queries on {address} (`query_server`) could be asked from other machines, by anybody: there is no \
+         authentication. Listen on 127.0.0.1, or state `danger_open_queries()` if the network is trusted"
+    )]
+    OpenQueries {
+        /// The address.
+        address: String,
+    },
+    /// Queries are answered on all addresses, and nobody said which one others are to use.
+    #[cfg(feature = "queries")]
+    #[error(
+        "queries are answered on {address} (`query_server`), which is no address to tell others: name the one by which \
+         they reach this instance with `application_server`"
+    )]
+    NoApplicationServer {
+        /// The address.
+        address: String,
+    },
     /// The application is closed, or closing.
     #[error("the application is closed")]
     Closed,

@@ -49,6 +49,45 @@ impl StreamsApp {
     }
 }
 
+/// An instance that can be asked, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InstanceTasks {
+    /// Its [`application_server`](super::StreamsConfig::application_server).
+    pub host: Arc<str>,
+    /// The tasks that it runs.
+    pub active: Vec<TaskId>,
+    /// The tasks that it has standbys of.
+    pub standby: Vec<TaskId>,
+}
+
+impl StreamsApp {
+    /// All instances of the application that have an
+    /// [`application_server`](super::StreamsConfig::application_server) (`metadataForAllStreamsClients`), as the group's
+    /// leader said last; one that is gone is among them until the group knows.
+    pub fn instances(&self) -> Vec<InstanceTasks> {
+        let orders = self.shared.standbys.orders().borrow();
+        let of = |host: &super::assignment::HostTasks| InstanceTasks {
+            host: Arc::clone(&host.host),
+            active: host.active.clone(),
+            standby: host.standby.clone(),
+        };
+        orders.1.hosts.iter().map(of).collect()
+    }
+
+    /// Which instances have which partition of a store (`streamsMetadataForStore`), in the order of the partitions.
+    ///
+    /// # Errors
+    /// There is no such store, or the cluster cannot be asked how many partitions there are.
+    pub async fn hosts_of_store(&self, store: &str) -> Result<Vec<KeyHosts>, StoreError> {
+        let (shared, topology) = (&self.shared, &self.shared.topology);
+        let unknown = || StoreError::Unknown { store: store.to_owned(), known: topology.known_stores() };
+        topology.store(store).ok_or_else(unknown)?;
+        let count = partitions(shared, store).await?;
+        Ok((0..count).map(|partition| hosts(shared, store, partition)).collect())
+    }
+}
+
 /// How many partitions a store has: as many as what its sub-topology reads.
 ///
 /// # Errors
@@ -75,12 +114,12 @@ pub(super) fn hosts(shared: &Shared, store: &str, partition: i32) -> KeyHosts {
         .collect();
     let is_it = |task: &TaskId| task.partition == partition && holders.contains(&task.sub_topology);
     let mut found = KeyHosts { partition, active: None, standbys: Vec::new() };
-    for host in shared.standbys.last_orders().hosts {
+    for host in &shared.standbys.orders().borrow().1.hosts {
         if host.active.iter().any(is_it) {
             found.active = Some(Arc::clone(&host.host));
         }
         if host.standby.iter().any(is_it) {
-            found.standbys.push(host.host);
+            found.standbys.push(Arc::clone(&host.host));
         }
     }
     found

@@ -15,6 +15,7 @@ use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::observe::{Ledger, Meters};
+use super::positions::Positions;
 use super::rewind::Rewound;
 use super::space_guard::Room;
 pub(super) use super::spread::Route;
@@ -66,6 +67,11 @@ pub(super) struct Shared {
     pub(super) rewound: async_mpsc::UnboundedSender<Rewound>,
     /// For ends of logs that count what is not committed yet.
     pub(super) ends: ConsumerHandle,
+    /// Where queries are answered.
+    #[cfg(feature = "queries")]
+    pub(super) query_address: std::sync::OnceLock<String>,
+    /// How far the tasks are whose stores can be queried.
+    pub(super) positions: Positions,
     /// What is held of tasks that do not run here. Closed before the directory is given back.
     pub(super) standbys: Standbys,
     /// Held until the last thread is gone.

@@ -190,6 +190,21 @@ impl Standbys {
         of_store.filter_map(|(_, engine)| engine.upgrade()).collect()
     }
 
+    /// Whether a partition of a store is among the standbys.
+    pub(super) fn has(&self, store: &str, partition: i32) -> bool {
+        let found = |((name, of), engine): (&(Arc<str>, i32), &Weak<dyn StateStore>)| {
+            **name == *store && *of == partition && engine.strong_count() > 0
+        };
+        lock(&self.published).iter().any(found)
+    }
+
+    /// A partition of a store, if it is among the standbys.
+    pub(super) fn engine(&self, store: &str, partition: i32) -> Option<Arc<dyn StateStore>> {
+        let published = lock(&self.published);
+        let found = published.iter().find(|((name, of), _)| **name == *store && *of == partition);
+        found.and_then(|(_, engine)| engine.upgrade())
+    }
+
     pub(super) fn orders(&self) -> &watch::Sender<(i32, Orders)> {
         &self.orders
     }

@@ -17,6 +17,7 @@ use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::observe::{self, Meters};
+use super::positions::Positions;
 use super::pump::{self, Rebalances};
 use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
@@ -37,7 +38,7 @@ impl Topology {
     /// # Errors
     /// The cluster cannot be reached, its topics do not fit, the topology would orphan state of an earlier version, or
     /// a thread cannot be started.
-    pub async fn start(self, config: StreamsConfig) -> Result<StreamsApp, StreamsError> {
+    pub async fn start(self, #[allow(unused_mut)] mut config: StreamsConfig) -> Result<StreamsApp, StreamsError> {
         let topology = self.with_default_policy(&config.on_error)?.inner;
         let client = match &config.client {
             Some(client) => client.clone(),
@@ -46,6 +47,8 @@ impl Topology {
                 builder.client_id(Arc::clone(&config.application_id)).build().await?
             }
         };
+        #[cfg(feature = "queries")]
+        let listener = super::queries::listen(&mut config, &client).await?;
         let plan = topics::prepare(&topology, &config, &client).await?;
         let directory = match config.is_exactly_once() || is_stateful(&topology) {
             true => Some(StateDirectory::take(config.directory()).await?),
@@ -71,6 +74,10 @@ impl Topology {
         }
         known_state::find(&shared).await;
         global::start(&shared, &background).await?;
+        #[cfg(feature = "queries")]
+        if let Some(listener) = listener {
+            super::queries::serve(&shared, &background, listener);
+        }
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
 
@@ -248,6 +255,9 @@ pub(super) fn shared(
         room: watch::Sender::default(),
         rewound,
         ends,
+        #[cfg(feature = "queries")]
+        query_address: std::sync::OnceLock::new(),
+        positions: Positions::default(),
         standbys: Standbys::default(),
         directory: None,
         committing: watch::Sender::new(0),

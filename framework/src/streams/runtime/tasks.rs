@@ -139,6 +139,7 @@ impl Worker {
                 published.entry(store.name().to_string()).or_default().insert(id.partition, engine);
             }
         }
+        self.links.shared.positions.reach(id, &running.committed);
         lock(&self.links.shared.ledger).is_restored(id);
         self.links.shared.starting.fetch_sub(1, Ordering::AcqRel);
         self.links.shared.settle();
@@ -224,6 +225,7 @@ impl Worker {
             tracing::warn!(task = %id, %error, "the last commit is not written, and will be restored");
         }
         lock(&self.links.shared.ledger).ends(id);
+        self.links.shared.positions.forget(id);
         let mut published = lock(&self.links.shared.stores);
         for store in running.task.stores() {
             if let Some(engines) = published.get_mut(&**store.borrow().name()) {

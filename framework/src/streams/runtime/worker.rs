@@ -219,8 +219,8 @@ impl Worker {
             }
             send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
         }
-        if is_settled {
-            self.committing = None;
+        if is_settled && self.committing.take().is_some() {
+            self.tell_positions();
         }
         failed.map_or(Ok(()), |(id, source)| self.failed(id, source))
     }

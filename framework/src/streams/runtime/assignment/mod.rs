@@ -14,4 +14,4 @@ mod wire;
 
 pub(super) use plan::Rules;
 pub(super) use sticky::{StickyTasks, names_of_tasks};
-pub(super) use wire::{Orders, Told};
+pub(super) use wire::{HostTasks, Orders, Told};

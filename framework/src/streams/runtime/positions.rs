@@ -1,0 +1,48 @@
+//! How far tasks are in their inputs, as whoever reads their stores finds it: told when the stores have all of a commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use klamm_client::TopicPartition;
+use tokio::sync::watch;
+
+use super::shared::lock;
+use crate::streams::task::TaskId;
+
+/// The first offset that is not in a task's stores, by topic.
+pub(super) type Inputs = BTreeMap<Arc<str>, i64>;
+
+/// Of the tasks whose stores can be read.
+pub(super) struct Positions {
+    of_tasks: Mutex<BTreeMap<TaskId, Inputs>>,
+    /// How often one of them has changed.
+    progress: watch::Sender<u64>,
+}
+
+impl Default for Positions {
+    fn default() -> Self {
+        Self { of_tasks: Mutex::default(), progress: watch::Sender::new(0) }
+    }
+}
+
+impl Positions {
+    /// The stores of a task have everything before these offsets.
+    pub(super) fn reach(&self, task: TaskId, committed: &HashMap<TopicPartition, i64>) {
+        let inputs = committed.iter().map(|(of, offset)| (Arc::clone(&of.topic), *offset)).collect();
+        lock(&self.of_tasks).insert(task, inputs);
+        self.progress.send_modify(|times| *times += 1);
+    }
+
+    /// Its stores are not read here any more.
+    pub(super) fn forget(&self, task: TaskId) {
+        lock(&self.of_tasks).remove(&task);
+    }
+
+    pub(super) fn of(&self, task: TaskId) -> Inputs {
+        lock(&self.of_tasks).get(&task).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+}

@@ -1,0 +1,240 @@
+//! Queries of a running application: what it knows of its stores and of other instances, and where it is asked.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::app::StreamsApp;
+use super::placing;
+use super::shared::{Shared, lock};
+use super::standbys::UNKNOWN_LAG;
+use crate::store::{StateStore, StoreError};
+use crate::streams::node::StoreLayout;
+use crate::streams::queries::{
+    AnsweredBy, Holders, Instance, Peers, QueryError, StoreFacts, StoreQuery,
+};
+use crate::streams::query::StoreReader;
+use crate::streams::task::TaskId;
+
+impl StreamsApp {
+    /// A state store, to be asked wherever its partitions are: here or at the instances that have them, with the feature
+    /// `queries`; those need an [`application_server`](super::StreamsConfig::application_server), or a
+    /// [`query_server`](super::StreamsConfig), which is one.
+    ///
+    /// # Errors
+    /// The topology has no such store, or it holds other types.
+    pub fn query<K: 'static, V: 'static>(&self, store: &str) -> Result<StoreQuery<K, V>, StoreError> {
+        let reader = StoreReader::new(&self.shared.topology, store)?;
+        let instance = Arc::new(ThisInstance(Arc::downgrade(&self.shared)));
+        Ok(StoreQuery::new(instance, peers(&self.shared), reader))
+    }
+}
+
+#[cfg(feature = "queries")]
+fn peers(shared: &Shared) -> Option<Arc<dyn Peers>> {
+    let net = Arc::clone(shared.client.net());
+    Some(Arc::new(crate::streams::queries::peers::HttpPeers { net }))
+}
+
+#[cfg(not(feature = "queries"))]
+fn peers(_shared: &Shared) -> Option<Arc<dyn Peers>> {
+    None
+}
+
+/// Weak: whoever asks, however slowly, keeps no closed application's directory.
+struct ThisInstance(Weak<Shared>);
+
+impl ThisInstance {
+    fn shared(&self, facts: &StoreFacts) -> Result<Arc<Shared>, QueryError> {
+        let closed = || StoreError::NotHere { store: facts.name.to_string(), state: "closed" };
+        Ok(self.0.upgrade().ok_or_else(closed)?)
+    }
+}
+
+#[async_trait]
+impl Instance for ThisInstance {
+    fn facts(&self, store: &str) -> Result<StoreFacts, QueryError> {
+        let closed = || StoreError::NotHere { store: store.to_owned(), state: "closed" };
+        let shared = self.0.upgrade().ok_or_else(closed)?;
+        let topology = &shared.topology;
+        let unknown = || StoreError::Unknown { store: store.to_owned(), known: topology.known_stores() };
+        let spec = topology.store(store).ok_or_else(unknown)?;
+        let kind = match spec.layout {
+            StoreLayout::KeyValue => "rows",
+            StoreLayout::Window(layout) if layout.is_of_sessions() => "sessions",
+            StoreLayout::Window(_) => "windows",
+            StoreLayout::Versioned(_) => "versions",
+        };
+        let is_global = !topology.graph.stores.contains_key(store);
+        let form = hash(&format!("{kind} of {}", spec.types));
+        Ok(StoreFacts { name: Arc::clone(&spec.name), layout: spec.layout, is_global, form })
+    }
+
+    async fn partitions(&self, facts: &StoreFacts) -> Result<i32, QueryError> {
+        let shared = self.shared(facts)?;
+        Ok(placing::partitions(&shared, &facts.name).await?)
+    }
+
+    fn part(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<AnsweredBy> {
+        let shared = self.0.upgrade()?;
+        let is_here = match standby {
+            true => shared.standbys.has(&facts.name, partition),
+            false => {
+                let stores = lock(&shared.stores);
+                let engine = stores.get(&*facts.name).and_then(|of| of.get(&partition));
+                engine.is_some_and(|engine| engine.strong_count() > 0)
+            }
+        };
+        let task = task_of(&shared, &facts.name, partition);
+        let behind = || shared.standbys.standby_lags().get(&task?).copied().filter(|lag| *lag != UNKNOWN_LAG);
+        is_here.then(|| AnsweredBy {
+            partition,
+            host: shared.config.application_server.clone(),
+            standby,
+            behind: if standby { behind() } else { Some(0) },
+            changelog_offset: 0,
+            stream_time_ms: -1,
+            inputs: task.filter(|_| !standby).map(|task| shared.positions.of(task)).unwrap_or_default(),
+        })
+    }
+
+    fn engine(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<Arc<dyn StateStore>> {
+        let shared = self.0.upgrade()?;
+        if standby {
+            return shared.standbys.engine(&facts.name, partition);
+        }
+        let stores = lock(&shared.stores);
+        stores.get(&*facts.name)?.get(&partition)?.upgrade()
+    }
+
+    fn holders(&self, facts: &StoreFacts, partition: i32) -> Holders {
+        let Some(shared) = self.0.upgrade() else { return Holders::default() };
+        let found = placing::hosts(&shared, &facts.name, partition);
+        Holders { active: found.active, standbys: found.standbys }
+    }
+
+    fn host(&self) -> Option<Arc<str>> {
+        self.0.upgrade()?.config.application_server.clone()
+    }
+
+    fn state(&self) -> &'static str {
+        self.0.upgrade().map_or("closed", |shared| shared.state.borrow().name())
+    }
+
+    fn progress(&self) -> watch::Receiver<u64> {
+        match self.0.upgrade() {
+            Some(shared) => shared.positions.progress(),
+            None => watch::channel(0).1,
+        }
+    }
+}
+
+/// The task of a partition of a store; global tables have none.
+fn task_of(shared: &Shared, store: &str, partition: i32) -> Option<TaskId> {
+    let parts = &shared.topology.sub_topologies;
+    let sub_topology = parts.iter().position(|part| part.stores.iter().any(|name| name == store))?;
+    Some(TaskId { sub_topology, partition })
+}
+
+/// FNV-1a: instances of different builds have to come to the same.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(feature = "queries")]
+pub(super) use serving::{listen, serve};
+
+#[cfg(feature = "queries")]
+mod serving {
+    use std::net::{IpAddr, SocketAddr};
+    use std::sync::Arc;
+
+    use klamm_runtime::Listener;
+
+    use super::super::app::StreamsApp;
+    use super::super::config::StreamsConfig;
+    use super::super::error::StreamsError;
+    use super::super::shared::{Background, Shared};
+    use super::{ThisInstance, peers};
+    use crate::streams::queries::endpoint;
+
+    impl StreamsApp {
+        /// Where it answers queries, with the real port, if it [does](StreamsConfig::query_server).
+        pub fn query_address(&self) -> Option<&str> {
+            self.shared.query_address.get().map(String::as_str)
+        }
+    }
+
+    /// Takes the address for queries, if there is to be one, and makes it the one that others are told.
+    pub(in super::super) async fn listen(
+        config: &mut StreamsConfig,
+        client: &klamm_client::Client,
+    ) -> Result<Option<Box<dyn Listener>>, StreamsError> {
+        let Some(address) = config.query_server.clone() else { return Ok(None) };
+        let failed = |source| StreamsError::QueryServer { address: address.clone(), source };
+        let listener = client.net().bind(&address).await.map_err(failed)?;
+        // As it was resolved, not as it was written: names can mean any address.
+        let local = listener.local_address();
+        if !is_of_this_machine(&local) && !config.danger_open_queries {
+            return Err(StreamsError::OpenQueries { address: local });
+        }
+        if config.application_server.is_none() {
+            if is_of_all(&local) {
+                return Err(StreamsError::NoApplicationServer { address: local });
+            }
+            config.application_server = Some(local.as_str().into());
+        }
+        Ok(Some(listener))
+    }
+
+    /// Answers until the application closes.
+    pub(in super::super) fn serve(
+        shared: &Arc<Shared>,
+        background: &Background,
+        listener: Box<dyn Listener>,
+    ) {
+        let Some(peers) = peers(shared) else { return };
+        shared.query_address.get_or_init(|| listener.local_address());
+        let instance = Arc::new(ThisInstance(Arc::downgrade(shared)));
+        let router = endpoint::router(instance, peers);
+        let mut close = shared.close.subscribe();
+        // Told by the sender's end, too.
+        let over = async move { drop(close.wait_for(|close| *close).await) };
+        background.spawn("streams-queries", endpoint::serve(listener, router, over));
+    }
+
+    fn is_of_this_machine(address: &str) -> bool {
+        match ip_of(address) {
+            Some(ip) => ip.to_canonical().is_loopback(),
+            // A network that is none.
+            None => address.starts_with("localhost:"),
+        }
+    }
+
+    fn is_of_all(address: &str) -> bool {
+        ip_of(address).is_some_and(|ip| ip.to_canonical().is_unspecified())
+    }
+
+    fn ip_of(address: &str) -> Option<IpAddr> {
+        address.parse::<SocketAddr>().ok().map(|address| address.ip())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn addresses_of_this_machine_are_known() {
+            for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1"] {
+                assert!(is_of_this_machine(own), "{own}");
+            }
+            for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "localhost.example:1", "x"] {
+                assert!(!is_of_this_machine(open), "{open}");
+            }
+            assert!(is_of_all("0.0.0.0:1") && is_of_all("[::]:1") && !is_of_all("10.0.0.1:1"));
+        }
+    }
+}
