@@ -85,8 +85,8 @@ pub use policy::ErrorPolicy;
 pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
 pub use routing::Partitions;
 pub use runtime::{
-    AppState, AppStore, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
-    StreamsMetrics, TaskMetrics, TaskState,
+    AppState, AppStore, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig,
+    StreamsError, StreamsMetrics, TaskMetrics, TaskState,
 };
 pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;
