@@ -40,7 +40,6 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         &self.store
     }
 
-
     /// A key as the changelog has it; `None` for null, which no row has.
     pub(crate) fn raw_key(&self, key: &K) -> Result<Option<Bytes>, StoreError> {
         if self.codec.key.is_null(key) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use klamm::client::TopicPartition;
+use klamm::client::{Assignor, OffsetReset, TopicPartition};
 use klamm::streams::{Materialized, StreamsApp, StreamsBuilder, StreamsConfig, TaskId, TaskState, Topology};
 use klamm::testing::TestKit;
 
@@ -104,11 +104,9 @@ async fn an_instance_that_vanishes_is_replaced_by_its_standbys(kit: TestKit) {
     for app in &apps {
         caught_up(app).await;
     }
-    let standbys =
-        |apps: &[StreamsApp]| apps.iter().map(|app| held(app, false).len()).sum::<usize>();
+    let standbys = |apps: &[StreamsApp]| apps.iter().map(|app| held(app, false).len()).sum::<usize>();
     until(|| {
-        standbys(&apps) == 4
-            && apps.iter().all(|app| held(app, false).values().all(|lag| *lag == Some(0)))
+        standbys(&apps) == 4 && apps.iter().all(|app| held(app, false).values().all(|lag| *lag == Some(0)))
     })
     .await;
     let before: Vec<u64> = apps.iter().map(|app| app.metrics().restored).collect();
@@ -161,7 +159,11 @@ async fn a_rebalance_restores_nothing_of_what_stays(kit: TestKit) {
     pipeline.feed(500).await;
     caught_up(&app).await;
     let other = in_memory().start(pipeline.config(2)).await.unwrap();
-    until(|| active(&app) == 2 && active(&other) == 2).await;
+    let store = app.store::<String, i64>("counts").unwrap();
+    while active(&app) != 2 || active(&other) != 2 {
+        assert!(store.all().await.is_ok(), "a rebalance is no reason not to answer");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     pipeline.feed(100).await;
     caught_up(&app).await;
     assert_eq!(app.metrics().restored, 0);
@@ -224,6 +226,30 @@ async fn instances_tell_where_keys_are_and_standbys_are_read_on_request(kit: Tes
             assert_eq!(store.with_standbys().get(key.clone()).await.unwrap(), Some(count));
         }
     }
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+}
+
+/// While a member is there that only shares out by range, as instances of earlier versions do, the group does; when it is
+/// gone, tasks are where their state is again.
+#[klamm::test]
+async fn a_member_of_an_earlier_version_is_got_along_with(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let first = topology().start(pipeline.config(1).standby_replicas(1)).await.unwrap();
+    until(|| active(&first) == 4).await;
+    let old = kit.client().consumer().group(APPLICATION).topics(["in"]).assignor(Assignor::Range);
+    let old = old.auto_offset_reset(OffsetReset::Earliest).start().await.unwrap();
+    until(|| active(&first) == 2).await;
+    pipeline.feed(100).await;
+    let second = topology().start(pipeline.config(2).standby_replicas(1)).await.unwrap();
+    until(|| active(&first) + active(&second) == 3).await;
+    assert!(held(&first, false).is_empty() && held(&second, false).is_empty(), "range knows of no standbys");
+    old.close().await.unwrap();
+    until(|| active(&first) == 2 && active(&second) == 2).await;
+    caught_up(&first).await;
+    caught_up(&second).await;
+    until(|| follows(&first, 2) && follows(&second, 2)).await;
+    pipeline.is_exact(&[&first, &second]).await;
     first.close().await.unwrap();
     second.close().await.unwrap();
 }

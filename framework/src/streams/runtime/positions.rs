@@ -33,9 +33,9 @@ impl Positions {
         self.progress.send_modify(|times| *times += 1);
     }
 
-    /// Its stores are not read here any more.
-    pub(super) fn forget(&self, task: TaskId) {
-        lock(&self.of_tasks).remove(&task);
+    /// The stores of these are not read here any more.
+    pub(super) fn forget(&self, is_gone: impl Fn(TaskId) -> bool) {
+        lock(&self.of_tasks).retain(|task, _| !is_gone(*task));
     }
 
     pub(super) fn of(&self, task: TaskId) -> Inputs {

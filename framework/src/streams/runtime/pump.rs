@@ -187,6 +187,7 @@ async fn stand_by(shared: &Shared, generation: i32, partitions: &[TopicPartition
     active.extend(partitions.iter().filter_map(|partition| Some(shared.task_of(partition)?.0)));
     let standbys: BTreeSet<TaskId> =
         orders.standby.into_iter().chain(orders.warming).filter(|task| !active.contains(task)).collect();
+    shared.unpublish(|task| !active.contains(&task));
     shared.standbys.set_ran(generation, active.clone());
     shared.standbys.follow(standbys, active).await;
 }

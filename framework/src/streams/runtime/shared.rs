@@ -222,6 +222,19 @@ impl Shared {
         Some((self.topology.matched(topic), *readers.first()?))
     }
 
+    /// Takes the stores of these tasks from those that can be queried.
+    pub(super) fn unpublish(&self, is_gone: impl Fn(TaskId) -> bool) {
+        self.positions.forget(&is_gone);
+        let mut published = lock(&self.stores);
+        for (sub_topology, part) in self.topology.sub_topologies.iter().enumerate() {
+            for store in self.topology.stores_of(part) {
+                if let Some(engines) = published.get_mut(&*store.name) {
+                    engines.retain(|partition, _| !is_gone(TaskId { sub_topology, partition: *partition }));
+                }
+            }
+        }
+    }
+
     /// Recomputes whether the application runs or still rebalances.
     pub(super) fn settle(&self) {
         let starting = self.starting.load(Ordering::Acquire) > 0;

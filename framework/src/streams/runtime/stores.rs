@@ -13,8 +13,8 @@ use crate::streams::windows::{Window, Windowed};
 
 /// A state store of a running application: the partitions of it that this instance has.
 ///
-/// It stays valid through rebalances. While this instance has no partition of the store, reads
-/// are [`StoreError::NotHere`].
+/// It stays valid through rebalances, and reads what was committed before while one goes on. While this instance has no
+/// partition of the store, reads are [`StoreError::NotHere`].
 pub struct AppStore<K, V> {
     shared: Arc<Shared>,
     name: Arc<str>,
@@ -37,7 +37,7 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
     }
 
     /// Reads the standbys and the tasks that warm up here, too. They are behind what the active ones have committed: by
-    /// as many changelog records as [`StreamsApp::tasks`](super::StreamsApp::tasks) says of them.
+    /// as many changelog records as [`StreamsApp::standby_tasks`](super::StreamsApp::standby_tasks) says of them.
     #[must_use]
     pub fn with_standbys(mut self) -> Self {
         self.reads_standbys = true;

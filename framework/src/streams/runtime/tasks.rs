@@ -154,7 +154,10 @@ impl Worker {
         }
         for id in ids {
             let waiting = self.waiting.remove(id);
-            let Some(running) = self.drop_task(*id) else {
+            // Until the group has said who has it now, queries read what was committed; but not if another one has been at
+            // work.
+            let taken = if commit && !failed { self.take_task(*id) } else { self.drop_task(*id) };
+            let Some(running) = taken else {
                 self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);
                 continue;
             };
@@ -219,19 +222,19 @@ impl Worker {
 
     /// Takes a task off this thread, and its stores from those that can be queried.
     pub(super) fn drop_task(&mut self, id: TaskId) -> Option<Running> {
+        let running = self.take_task(id)?;
+        self.links.shared.unpublish(|task| task == id);
+        Some(running)
+    }
+
+    /// Takes a task off this thread. Its stores can be queried as long as somebody keeps them.
+    pub(super) fn take_task(&mut self, id: TaskId) -> Option<Running> {
         let mut running = self.tasks.remove(&id)?;
         // What is committed need not be restored.
         if let Err(error) = running.task.settle(usize::MAX) {
             tracing::warn!(task = %id, %error, "the last commit is not written, and will be restored");
         }
         lock(&self.links.shared.ledger).ends(id);
-        self.links.shared.positions.forget(id);
-        let mut published = lock(&self.links.shared.stores);
-        for store in running.task.stores() {
-            if let Some(engines) = published.get_mut(&**store.borrow().name()) {
-                engines.remove(&id.partition);
-            }
-        }
         Some(running)
     }
 }

@@ -135,7 +135,7 @@ impl Worker {
             if !is_restoring && (running.has_changed() || !running.uncommitted_offsets().is_empty()) {
                 continue;
             }
-            let Some(running) = self.drop_task(*id) else { continue };
+            let Some(running) = self.take_task(*id) else { continue };
             self.dropped_before.add(running.task.dropped());
             let Running { task, engines, .. } = running;
             drop(task);
