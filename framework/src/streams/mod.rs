@@ -87,16 +87,8 @@ pub use processor::{InRecord, Processor, Punctuation, PunctuationType, Punctuato
 pub use queries::{Answered, AnsweredBy, PageToken, PositionBound, QueryError, QueryRow, Rows, StoreQuery};
 pub use routing::Partitions;
 pub use runtime::{
-<<<<<<< HEAD
-    AppState, AppStore, InstanceTasks, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
-    StreamsMetrics, TaskMetrics, TaskState,
-||||||| ee3b571
-    AppState, AppStore, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
-    StreamsMetrics, TaskMetrics, TaskState,
-=======
-    AppState, AppStore, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp, StreamsConfig,
-    StreamsError, StreamsMetrics, TaskMetrics, TaskState,
->>>>>>> standbys
+    AppState, AppStore, InstanceTasks, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp,
+    StreamsConfig, StreamsError, StreamsMetrics, TaskMetrics, TaskState,
 };
 pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::queries::{QueryRow, RawRow};
 use super::node::{StoreCodec, StoreLayout};
+use super::queries::{QueryRow, RawRow};
 use super::topology::TopologyInner;
 use super::windows::{Window, Windowed};
 use crate::store::{KeyValueStore, Stamped, StateStore, StoreError, VersionedStore, WindowStore};

@@ -44,6 +44,8 @@ mod pipeline;
 mod processors;
 #[cfg(feature = "testing")]
 mod processors_running;
+#[cfg(all(feature = "testing", feature = "queries"))]
+mod queries;
 #[cfg(feature = "testing")]
 mod rebalances;
 #[cfg(feature = "testing")]

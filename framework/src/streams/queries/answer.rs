@@ -102,7 +102,11 @@ impl PositionBound {
     }
 
     /// What of it a partition that has come this far lacks: a topic, how far it has come and how far it should have.
-    pub(crate) fn lacks(&self, partition: i32, inputs: &BTreeMap<Arc<str>, i64>) -> Option<(Arc<str>, i64, i64)> {
+    pub(crate) fn lacks(
+        &self,
+        partition: i32,
+        inputs: &BTreeMap<Arc<str>, i64>,
+    ) -> Option<(Arc<str>, i64, i64)> {
         let own = self.records.iter().filter(|(of, _)| of.partition == partition);
         own.map(|(of, offset)| (&of.topic, inputs.get(&of.topic).copied().unwrap_or(0), *offset))
             .find(|(_, reached, offset)| reached <= offset)

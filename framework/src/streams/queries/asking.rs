@@ -101,7 +101,8 @@ impl Asker<'_> {
             progress.mark_unchanged();
             let (calls, mut last) = self.calls(&open, &tries);
             let mut waits = last.is_some();
-            let share = (self.request.room.bytes / calls.len().max(1)).max(LEAST_BYTES.min(self.request.room.bytes));
+            let share =
+                (self.request.room.bytes / calls.len().max(1)).max(LEAST_BYTES.min(self.request.room.bytes));
             let calls = calls.into_iter().map(|(place, partitions)| self.call(place, partitions, share));
             let mut answers = futures::stream::iter(calls).buffer_unordered(CALLS_MAX);
             while let Some((partitions, answer)) = answers.next().await {
@@ -156,7 +157,8 @@ impl Asker<'_> {
             false => self.instance.holders(self.facts, partition),
         };
         let stale = self.request.demands.stale.is_some();
-        let mut places = places(has(false), stale && has(true), &holders, self.instance.host().as_deref(), stale);
+        let mut places =
+            places(has(false), stale && has(true), &holders, self.instance.host().as_deref(), stale);
         if self.peers.is_none() && places.contains(&Place::StandbyHere) {
             places.retain(|place| !matches!(place, Place::At(_)));
         }
@@ -190,7 +192,10 @@ impl Asker<'_> {
         match holders.active {
             // It is known, and was not to be asked.
             Some(host) if self.request.here_only && self.instance.host().as_ref() != Some(&host) => {
-                let why = format!("this instance is {} and has not got it, which {host} should have", self.instance.state());
+                let why = format!(
+                    "this instance is {} and has not got it, which {host} should have",
+                    self.instance.state()
+                );
                 QueryError::NotHere { store, partition, why: why.into() }
             }
             _ => {
@@ -221,7 +226,8 @@ impl Asker<'_> {
         share_bytes: usize,
     ) -> Result<Reply, QueryError> {
         let Some(peers) = self.peers else {
-            let (store, partition) = (Arc::clone(&self.facts.name), partitions.first().copied().unwrap_or(-1));
+            let (store, partition) =
+                (Arc::clone(&self.facts.name), partitions.first().copied().unwrap_or(-1));
             let why = "this build of klamm has no feature `queries`, which asks other instances".into();
             return Err(QueryError::Elsewhere { store, partition, host: Arc::clone(host), why });
         };

@@ -97,7 +97,9 @@ pub enum QueryError {
         allowed: u64,
     },
     /// Another instance runs a version of the application whose store of this name holds something else.
-    #[error("state store `{store}` of {host} is of another form than here: the instances run different versions")]
+    #[error(
+        "state store `{store}` of {host} is of another form than here: the instances run different versions"
+    )]
     Differs {
         /// The store.
         store: Arc<str>,

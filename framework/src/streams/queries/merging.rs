@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn what_is_behind_the_slowest_is_asked_again() {
-        let slow = Found { rows: vec![], next: Some(Cursor { place: Bytes::from_static(&[3]), partition: 0 }) };
+        let slow =
+            Found { rows: vec![], next: Some(Cursor { place: Bytes::from_static(&[3]), partition: 0 }) };
         let fast = Found { rows: vec![row(1, 2), row(1, 3), row(1, 4)], next: None };
         let merged = merge([slow, fast], Room { rows: 10, bytes: 100 }, false);
         assert_eq!(merged.rows, [row(1, 2)]);

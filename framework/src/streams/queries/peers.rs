@@ -28,15 +28,20 @@ pub(crate) struct HttpPeers {
 impl Peers for HttpPeers {
     async fn ask(&self, host: &Arc<str>, request: &Request) -> Result<Reply, QueryError> {
         let failed = |why: String| QueryError::Unreachable { host: Arc::clone(host), why: why.into() };
-        let body = serde_json::to_vec(&WireRequest::of(request)).map_err(|error| failed(error.to_string()))?;
+        let body =
+            serde_json::to_vec(&WireRequest::of(request)).map_err(|error| failed(error.to_string()))?;
         let (status, answer) = self.exchange(host, body).await.map_err(|error| failed(error.to_string()))?;
         if status == 200 {
             let reply = serde_json::from_slice::<WireReply>(&answer).map_err(|error| error.to_string());
-            return reply.and_then(WireReply::read).map_err(|error| failed(format!("its answer is none: {error}")));
+            return reply
+                .and_then(WireReply::read)
+                .map_err(|error| failed(format!("its answer is none: {error}")));
         }
         match serde_json::from_slice::<WireFailure>(&answer) {
             Ok(failure) => Err(failure.read(host, &request.store)),
-            Err(_) => Err(failed(format!("it answers with status {status}, and is no instance of this application"))),
+            Err(_) => Err(failed(format!(
+                "it answers with status {status}, and is no instance of this application"
+            ))),
         }
     }
 }

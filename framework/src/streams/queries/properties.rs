@@ -354,7 +354,8 @@ async fn nothing_goes_round() {
     let mut cluster = Cluster::default();
     for (name, other) in [("a", "b"), ("b", "a")] {
         let holders = Holders { active: Some(other.into()), standbys: vec![] };
-        cluster.table(name).believes = (0..PARTITIONS).map(|partition| (partition, holders.clone())).collect();
+        cluster.table(name).believes =
+            (0..PARTITIONS).map(|partition| (partition, holders.clone())).collect();
     }
     let mut request = Request { partitions: Some(vec![1]), ..rows() };
     request.demands.within = Duration::from_millis(100);

@@ -76,9 +76,10 @@ pub(crate) fn check(layout: StoreLayout, query: &RawQuery, reverse: bool) -> Res
         (StoreLayout::KeyValue | StoreLayout::Versioned(_), RawQuery::Windows { .. }) => {
             Err("it holds no windows: ask for a key, or a range of keys")
         }
-        (StoreLayout::KeyValue | StoreLayout::Window(_), RawQuery::AsOf { .. } | RawQuery::Versions { .. }) => {
-            Err("it keeps no versions: make its table with `Materialized::versioned`")
-        }
+        (
+            StoreLayout::KeyValue | StoreLayout::Window(_),
+            RawQuery::AsOf { .. } | RawQuery::Versions { .. },
+        ) => Err("it keeps no versions: make its table with `Materialized::versioned`"),
         (StoreLayout::Window(_), RawQuery::Rows { .. }) => {
             Err("its rows lie by time: ask for windows, of one key or of all")
         }
@@ -118,7 +119,11 @@ pub(crate) fn read(
     }
 }
 
-fn get(engine: &Arc<dyn StateStore>, layout: StoreLayout, key: &Bytes) -> Result<Option<Stamped>, StoreError> {
+fn get(
+    engine: &Arc<dyn StateStore>,
+    layout: StoreLayout,
+    key: &Bytes,
+) -> Result<Option<Stamped>, StoreError> {
     let engine = Arc::clone(engine);
     match layout {
         StoreLayout::KeyValue => KeyValueStore::new(engine).get(key),
@@ -315,7 +320,8 @@ impl<'a> Walk<'a> {
                 None => (prefix.to_vec(), (segment + 1).to_be_bytes().to_vec()),
             };
             let times = (from_ms, to_ms, last_ms);
-            let ended = self.range(&from, Some(&to), |place, stored| window(layout, key, times, place, stored))?;
+            let ended =
+                self.range(&from, Some(&to), |place, stored| window(layout, key, times, place, stored))?;
             if !ended {
                 break;
             }
@@ -360,7 +366,9 @@ fn window(
     // A longer key can sort between two windows of this one.
     let is_key = key.is_none_or(|key| layout.key_of(&changelog_key).as_deref() == Some(key));
     let starts = || match layout.is_of_sessions() {
-        true => WindowLayout::split_session_key(&changelog_key).is_some_and(|(_, start_ms, _)| start_ms <= to_ms),
+        true => {
+            WindowLayout::split_session_key(&changelog_key).is_some_and(|(_, start_ms, _)| start_ms <= to_ms)
+        }
         false => true,
     };
     if !is_key || !(from_ms..=last_ms).contains(&time_ms) || !starts() {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::answer::{Answered, Demands, PageToken, PositionBound, QueryRow, Rows};
 use super::asking::ask;
 use super::error::QueryError;
-use super::instance::{BYTES_MAX, Instance, Peers, Reply, Request, ROWS_MAX, USUAL_PATIENCE, USUAL_ROWS};
+use super::instance::{BYTES_MAX, Instance, Peers, ROWS_MAX, Reply, Request, USUAL_PATIENCE, USUAL_ROWS};
 use super::merging::Room;
 use super::raw::{RawQuery, behind};
 use crate::store::prefix_end;

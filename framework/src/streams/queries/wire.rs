@@ -194,14 +194,15 @@ impl WireRequest {
 
     /// What is asked; or what is wrong with it.
     pub(super) fn read(self) -> Result<Request, String> {
-        if self.partitions.as_ref().is_some_and(|all| all.len() > LIST_MAX) || self.at_least.len() > LIST_MAX {
+        if self.partitions.as_ref().is_some_and(|all| all.len() > LIST_MAX) || self.at_least.len() > LIST_MAX
+        {
             return Err(format!("a list has more than {LIST_MAX} entries"));
         }
         let form = match self.form {
             None => None,
-            Some(form) => {
-                Some(u64::from_str_radix(&form, 16).map_err(|_| "`form` is no number of 16 hexadecimal digits")?)
-            }
+            Some(form) => Some(
+                u64::from_str_radix(&form, 16).map_err(|_| "`form` is no number of 16 hexadecimal digits")?,
+            ),
         };
         let mut bound = PositionBound::new();
         for WireRecord { topic, partition, offset } in self.at_least {
@@ -236,7 +237,9 @@ impl WireQuery {
                 from_ms: from_ms.unwrap_or(0),
                 to_ms: to_ms.unwrap_or(i64::MAX),
             },
-            Self::Range { from, to } => RawQuery::Rows { from: bytes(from)?.unwrap_or_default(), to: bytes(to)? },
+            Self::Range { from, to } => {
+                RawQuery::Rows { from: bytes(from)?.unwrap_or_default(), to: bytes(to)? }
+            }
             Self::Prefix { prefix } => {
                 let prefix = prefix.bytes()?;
                 RawQuery::Rows { to: prefix_end(&prefix).map(Bytes::from), from: prefix }
@@ -351,8 +354,11 @@ mod tests {
         prop_oneof![
             bytes().prop_map(|key| RawQuery::Key { key }),
             (bytes(), any::<i64>()).prop_map(|(key, at_ms)| RawQuery::AsOf { key, at_ms }),
-            (bytes(), any::<i64>(), any::<i64>())
-                .prop_map(|(key, from_ms, to_ms)| RawQuery::Versions { key, from_ms, to_ms }),
+            (bytes(), any::<i64>(), any::<i64>()).prop_map(|(key, from_ms, to_ms)| RawQuery::Versions {
+                key,
+                from_ms,
+                to_ms
+            }),
             (bytes(), prop::option::of(bytes())).prop_map(|(from, to)| RawQuery::Rows { from, to }),
             (prop::option::of(bytes()), any::<i64>(), any::<i64>())
                 .prop_map(|(key, from_ms, to_ms)| RawQuery::Windows { key, from_ms, to_ms }),

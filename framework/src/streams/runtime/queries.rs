@@ -11,9 +11,7 @@ use super::shared::{Shared, lock};
 use super::standbys::UNKNOWN_LAG;
 use crate::store::{StateStore, StoreError};
 use crate::streams::node::StoreLayout;
-use crate::streams::queries::{
-    AnsweredBy, Holders, Instance, Peers, QueryError, StoreFacts, StoreQuery,
-};
+use crate::streams::queries::{AnsweredBy, Holders, Instance, Peers, QueryError, StoreFacts, StoreQuery};
 use crate::streams::query::StoreReader;
 use crate::streams::task::TaskId;
 
@@ -231,7 +229,9 @@ mod serving {
             for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1"] {
                 assert!(is_of_this_machine(own), "{own}");
             }
-            for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "localhost.example:1", "x"] {
+            for open in
+                ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "localhost.example:1", "x"]
+            {
                 assert!(!is_of_this_machine(open), "{open}");
             }
             assert!(is_of_all("0.0.0.0:1") && is_of_all("[::]:1") && !is_of_all("10.0.0.1:1"));

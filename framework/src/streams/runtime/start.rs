@@ -38,7 +38,10 @@ impl Topology {
     /// # Errors
     /// The cluster cannot be reached, its topics do not fit, the topology would orphan state of an earlier version, or
     /// a thread cannot be started.
-    pub async fn start(self, #[allow(unused_mut)] mut config: StreamsConfig) -> Result<StreamsApp, StreamsError> {
+    pub async fn start(
+        self,
+        #[allow(unused_mut)] mut config: StreamsConfig,
+    ) -> Result<StreamsApp, StreamsError> {
         let topology = self.with_default_policy(&config.on_error)?.inner;
         let client = match &config.client {
             Some(client) => client.clone(),
