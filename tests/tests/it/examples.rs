@@ -150,6 +150,11 @@ async fn stream_queries() {
 }
 
 #[tokio::test]
+async fn queries_over_http() {
+    runs("queries_over_http", &[], "village: Some(4), a copy: ").await;
+}
+
+#[tokio::test]
 async fn test_a_stream() {
     runs("test_a_stream", &[], "roof at 0: 24 degrees").await;
 }

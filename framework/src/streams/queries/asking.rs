@@ -23,6 +23,8 @@ const CALLS_MAX: usize = 8;
 const LEAST_BYTES: usize = 64 * 1024;
 /// Between rounds while nobody has what is asked for.
 const PAUSE: Duration = Duration::from_millis(25);
+/// The time of an instance that is asked for an answer without any waiting.
+const PATIENCE_AT_ONCE: Duration = Duration::from_secs(1);
 /// An instance gets this part of the time where there are others to be asked.
 const SHARE_OF_TIME: u32 = 3;
 
@@ -72,7 +74,10 @@ pub(crate) async fn ask(
     let asked: BTreeSet<i32> = match &request.partitions {
         _ if facts.is_global => BTreeSet::from([0]),
         Some(partitions) => partitions.iter().copied().collect(),
-        None => (0..count).collect(),
+        None => match request.query.one_key(facts.layout).filter(|_| !request.everywhere) {
+            Some(key) => BTreeSet::from([klamm_client::producer::partition_for_key(&key, count)]),
+            None => (0..count).collect(),
+        },
     };
     if let Some(unknown) = asked.iter().find(|partition| !(0..count).contains(partition)) {
         return Err(wrong(&format!("it has {count} partitions, and no {unknown}")));
@@ -231,7 +236,11 @@ impl Asker<'_> {
             let why = "this build of klamm has no feature `queries`, which asks other instances".into();
             return Err(QueryError::Elsewhere { store, partition, host: Arc::clone(host), why });
         };
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let at_once = self.request.demands.within.is_zero();
+        let left = match at_once {
+            true => PATIENCE_AT_ONCE,
+            false => self.deadline.saturating_duration_since(Instant::now()),
+        };
         let has_others = partitions.iter().any(|partition| self.places(*partition).len() > 1);
         let within = if has_others { left / SHARE_OF_TIME } else { left };
         let mut request = self.request.clone();
@@ -239,7 +248,7 @@ impl Asker<'_> {
         request.partitions = Some(partitions.to_vec());
         request.here_only = true;
         request.room.bytes = share_bytes;
-        request.demands.within = match request.demands.bound.records.is_empty() {
+        request.demands.within = match at_once || request.demands.bound.records.is_empty() {
             // It is asked again, or somebody else is.
             true => Duration::ZERO,
             // Before it is given up here, so that its reason is heard.

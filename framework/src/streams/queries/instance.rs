@@ -65,8 +65,9 @@ pub(crate) struct Request {
     pub(crate) store: Arc<str>,
     /// What the store is for whoever asks; `None` of strangers.
     pub(crate) form: Option<u64>,
-    /// All, if none are named.
+    /// If none are named: that of the key, or all if there is no one key, or it may be `everywhere`.
     pub(crate) partitions: Option<Vec<i32>>,
+    pub(crate) everywhere: bool,
     pub(crate) query: RawQuery,
     pub(crate) reverse: bool,
     pub(crate) room: Room,

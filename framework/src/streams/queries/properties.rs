@@ -267,6 +267,7 @@ fn rows() -> Request {
         store: "s".into(),
         form: None,
         partitions: None,
+        everywhere: false,
         query: RawQuery::Rows { from: Bytes::new(), to: None },
         reverse: false,
         room: Room { rows: 100, bytes: 1_000_000 },

@@ -32,6 +32,18 @@ pub(crate) enum RawQuery {
     Windows { key: Option<Bytes>, from_ms: i64, to_ms: i64 },
 }
 
+impl RawQuery {
+    /// The bytes of the one key that it is about: those that choose its partition, unless a partitioner does otherwise.
+    pub(crate) fn one_key(&self, layout: StoreLayout) -> Option<Bytes> {
+        match (self, layout) {
+            (Self::Key { key }, StoreLayout::Window(layout)) => layout.key_of(key),
+            (Self::Key { key } | Self::AsOf { key, .. } | Self::Versions { key, .. }, _) => Some(key.clone()),
+            (Self::Windows { key, .. }, _) => key.clone(),
+            (Self::Rows { .. }, _) => None,
+        }
+    }
+}
+
 /// Which part of an answer is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Page {

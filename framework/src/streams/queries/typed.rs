@@ -90,7 +90,8 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
     }
 
     /// How long it may take: 5 s unless set. While a partition moves, or has not come as far as it
-    /// [should](Self::at_least), it is asked for again until then; with zero, once.
+    /// [should](Self::at_least), it is asked for again until then; with zero, once, and another
+    /// instance has a second for it.
     #[must_use]
     pub fn within(mut self, within: Duration) -> Self {
         self.demands.within = within;
@@ -267,6 +268,7 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
             store: Arc::clone(self.reader.store()),
             form: None,
             partitions,
+            everywhere: true,
             query,
             reverse: self.reverse,
             room: self.room,

@@ -52,6 +52,8 @@ pub(super) struct WireRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     partitions: Option<Vec<i32>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    everywhere: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     reverse: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     limit: Option<usize>,
@@ -180,6 +182,7 @@ impl WireRequest {
             store: request.store.to_string(),
             query,
             partitions: request.partitions.clone(),
+            everywhere: request.everywhere,
             reverse: request.reverse,
             limit: Some(request.room.rows),
             bytes_max: Some(request.room.bytes),
@@ -213,6 +216,7 @@ impl WireRequest {
             store: self.store.into(),
             form,
             partitions: self.partitions,
+            everywhere: self.everywhere,
             query: self.query.read()?,
             reverse: self.reverse,
             room: Room {
@@ -373,7 +377,7 @@ mod tests {
         fn requests()(
             query in queries(),
             partitions in prop::option::of(prop::collection::vec(any::<i32>(), 0..4)),
-            (reverse, here_only) in any::<(bool, bool)>(),
+            (reverse, here_only, everywhere) in any::<(bool, bool, bool)>(),
             (rows, bytes) in (1..=ROWS_MAX, 1..=BYTES_MAX),
             after in prop::option::of(cursors()),
             (stale, form) in any::<(Option<u64>, Option<u64>)>(),
@@ -385,7 +389,8 @@ mod tests {
             });
             let demands = Demands { stale, bound, within: Duration::from_millis(within_ms) };
             let room = Room { rows, bytes };
-            Request { store: "s".into(), form, partitions, query, reverse, room, after, demands, here_only }
+            let store = "s".into();
+            Request { store, form, partitions, everywhere, query, reverse, room, after, demands, here_only }
         }
     }
 
