@@ -163,3 +163,49 @@ fn refusal(status: StatusCode, code: &str, message: String) -> Response {
 fn respond(status: StatusCode, body: Body) -> Response {
     (status, [(CONTENT_TYPE, JSON), (CACHE_CONTROL, "no-store")], body).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use klamm_runtime::{MemoryNet, Net};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn answer(net: &MemoryNet, address: &str, request: &str) -> String {
+        let mut socket = net.connect(address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Whoever says nothing, or stops in the middle, is not waited for, and the end waits for nobody.
+    #[tokio::test(start_paused = true)]
+    async fn silence_has_an_end() {
+        let net = MemoryNet::new();
+        let listener = net.bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+        let routes = Router::new().route("/", get(async || "here"));
+        let (close, mut closed) = tokio::sync::watch::channel(false);
+        let over = async move { drop(closed.wait_for(|over| *over).await) };
+        let serving = async {
+            let began = tokio::time::Instant::now();
+            let asked = "GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+            assert!(answer(&net, &address, asked).await.ends_with("here"));
+            assert_eq!(began.elapsed().as_secs(), 0);
+            for silent in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: h\r\n\r\n"] {
+                let began = tokio::time::Instant::now();
+                drop(answer(&net, &address, silent).await);
+                assert_eq!(began.elapsed().as_secs(), 45, "{silent}");
+            }
+            let mut kept = net.connect(&address).await.unwrap();
+            kept.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+            let mut answer = [0; 12];
+            kept.read_exact(&mut answer).await.unwrap();
+            close.send_replace(true);
+            kept.read_to_end(&mut Vec::new()).await.unwrap();
+            assert!(net.connect(&address).await.is_err());
+        };
+        tokio::join!(serve(listener, routes, over), serving);
+    }
+}

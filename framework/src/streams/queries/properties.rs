@@ -16,7 +16,9 @@ use super::error::QueryError;
 use super::instance::{Holders, Instance, Peers, Reply, Request, StoreFacts};
 use super::merging::Room;
 use super::raw::{Page, RawQuery, RawRow, read};
-use crate::store::{Batch, KeyValueStore, MemoryStore, Position, Stamped, StateStore, WindowLayout};
+use crate::store::{
+    Batch, KeyValueStore, MemoryStore, Position, Stamped, StateStore, VersionedLayout, WindowLayout,
+};
 use crate::streams::node::StoreLayout;
 
 fn stamped(value: u8) -> Option<Stamped> {
@@ -118,6 +120,55 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
+    /// Rows with their history: the latest of a range, and all that a key was.
+    #[test]
+    fn versions_are_those_of_a_map(
+        model in prop::collection::btree_map((short_keys(), 0..30_i64), prop::option::of(any::<u8>()), 0..40),
+        (from, to) in (short_keys(), prop::option::of(short_keys())),
+        (key, from_ms, lasts_ms) in (short_keys(), -5..35_i64, 0..20_i64),
+        (rows_max, stream_time_ms) in (1..6_usize, 0..60_i64),
+        reverse: bool,
+    ) {
+        let layout = VersionedLayout::new(Duration::from_millis(30));
+        let engine: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let mut batch = Batch::new();
+        for ((key, from_ms), value) in &model {
+            let value = VersionedLayout::version(value.as_ref().map(std::slice::from_ref));
+            let version = Some(Stamped { timestamp_ms: *from_ms, value });
+            KeyValueStore::put(&mut batch, VersionedLayout::version_key(key, *from_ms), version);
+        }
+        batch.position = Some(Position { changelog_offset: 1, stream_time_ms });
+        engine.apply(&batch).unwrap();
+        let layout = StoreLayout::Versioned(layout);
+
+        let query = RawQuery::Rows { from: from.clone().into(), to: to.clone().map(Bytes::from) };
+        let found = pages(&engine, layout, &query, rows_max, reverse);
+        let found: Vec<_> = found.into_iter().map(|row| (row.key.to_vec(), row.value[0])).collect();
+        let latest: BTreeMap<_, _> = model.iter().map(|((key, _), value)| (key.clone(), *value)).collect();
+        let mut expected: Vec<_> = latest.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        expected.retain(|(key, _)| *key >= from && to.as_ref().is_none_or(|to| key < to));
+        expected.sort_by_key(|(key, _)| (key.len(), key.clone()));
+        if reverse {
+            expected.reverse();
+        }
+        prop_assert_eq!(found, expected);
+
+        let to_ms = from_ms + lasts_ms;
+        let query = RawQuery::Versions { key: key.clone().into(), from_ms, to_ms };
+        let found = pages(&engine, layout, &query, rows_max, false);
+        let found: Vec<_> = found.into_iter().map(|row| (row.timestamp_ms, row.until_ms, row.value[0])).collect();
+        let of_key: Vec<_> = model.iter().filter(|((of, _), _)| *of == key).collect();
+        let mut expected = Vec::new();
+        for (at, ((_, began_ms), value)) in of_key.iter().enumerate() {
+            let ended_ms = of_key.get(at + 1).map(|((_, began_ms), _)| *began_ms);
+            let oldest_ms = from_ms.max(0).max(stream_time_ms - 30);
+            let is_of_time = *began_ms <= to_ms && ended_ms.is_none_or(|ended_ms| ended_ms > oldest_ms);
+            expected.extend(value.filter(|_| is_of_time).map(|value| (*began_ms, ended_ms, value)));
+        }
+        expected.reverse();
+        prop_assert_eq!(found, expected);
+    }
+
     /// What an engine without a way back does is what one with it does.
     #[test]
     fn backwards_is_the_end_of_forwards(
@@ -139,6 +190,44 @@ proptest! {
         memory.apply(&batch).unwrap();
         prop_assert_eq!(&memory.scan_reverse(range, limit).unwrap(), &expected);
     }
+}
+
+/// However many rows there are, a page looks at a bounded number of them, and holds no more than it may.
+#[test]
+fn a_page_of_many_rows_is_bounded() {
+    let engine: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let mut batch = Batch::new();
+    for row in 0..200_000_u32 {
+        KeyValueStore::put(&mut batch, row.to_be_bytes().to_vec(), stamped(1));
+    }
+    engine.apply(&batch).unwrap();
+    let query = RawQuery::Rows { from: Bytes::new(), to: None };
+    let (mut all, mut after) = (0, None);
+    loop {
+        let page = Page { reverse: false, rows_max: 10_000, bytes_max: 50_000, after };
+        let found = read(&engine, StoreLayout::KeyValue, &query, &page).unwrap();
+        let bytes: usize = found.rows.iter().map(RawRow::bytes).sum();
+        assert!(found.rows.len() <= 10_000 && bytes < 50_000 + 10);
+        all += found.rows.len();
+        match found.next {
+            Some(place) => after = Some((place, false)),
+            None => break,
+        }
+    }
+    assert_eq!(all, 200_000);
+    // Of an hour in which one key of many has nothing.
+    let layout = WindowLayout::new(Duration::from_secs(3_600_000));
+    let mut batch = Batch::new();
+    for row in 0..150_000_u32 {
+        let key = WindowLayout::changelog_key(&row.to_be_bytes(), i64::from(row % 1_000));
+        KeyValueStore::put(&mut batch, layout.engine_key(&key).unwrap(), stamped(1));
+    }
+    let engine: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    engine.apply(&batch).unwrap();
+    let query = RawQuery::Windows { key: None, from_ms: 2_000, to_ms: 3_000 };
+    let page = Page { reverse: false, rows_max: 10, bytes_max: 1_000, after: None };
+    let found = read(&engine, StoreLayout::Window(layout), &query, &page).unwrap();
+    assert!(found.rows.is_empty() && found.next.is_some(), "it goes on with the next part");
 }
 
 /// A cluster of instances, each with what it has and what it believes of the others.
