@@ -38,7 +38,6 @@ pub(super) async fn find(shared: &Arc<Shared>) {
 }
 
 /// Of tasks that the topology has.
-#[expect(clippy::disallowed_methods, reason = "the state directory is outside of the seam")]
 fn tasks_on_disk(shared: &Shared) -> Vec<TaskId> {
     let Ok(entries) = std::fs::read_dir(shared.config.directory()) else { return Vec::new() };
     let named = |name: &str| {
