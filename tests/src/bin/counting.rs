@@ -1,5 +1,5 @@
-//! A streams application, for tests that kill it: `counting ADDRESS DIRECTORY at-least-once|exactly-once STANDBYS` copies
-//! the topic `input` to `echo` and counts its keys into `totals`, until it ends.
+//! A streams application, for tests that kill it: `counting ADDRESS DIRECTORY at-least-once|exactly-once STANDBYS`
+//! copies the topic `input` to `echo` and counts its keys into `totals`, until it ends.
 
 use std::time::Duration;
 

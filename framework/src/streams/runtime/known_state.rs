@@ -1,5 +1,5 @@
-//! What an instance finds on its disk when it starts: opened once, so that the group's leader hears of it, and kept open
-//! for the tasks that come.
+//! What an instance finds on its disk when it starts: opened once, so that the group's leader hears of it, and kept
+//! open for the tasks that come.
 
 use std::sync::Arc;
 
