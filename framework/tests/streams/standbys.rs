@@ -230,8 +230,8 @@ async fn instances_tell_where_keys_are_and_standbys_are_read_on_request(kit: Tes
     second.close().await.unwrap();
 }
 
-/// While a member is there that only shares out by range, as instances of earlier versions do, the group does; when it is
-/// gone, tasks are where their state is again.
+/// While a member is there that only shares out by range, as instances of earlier versions do, the group does; when it
+/// is gone, tasks are where their state is again.
 #[klamm::test]
 async fn a_member_of_an_earlier_version_is_got_along_with(kit: TestKit) {
     let mut pipeline = Pipeline::new(&kit).await;

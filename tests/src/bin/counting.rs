@@ -1,5 +1,5 @@
-//! A streams application, for tests that kill it: `counting ADDRESS DIRECTORY at-least-once|exactly-once` copies the
-//! topic `input` to `echo` and counts its keys into `totals`, until it ends.
+//! A streams application, for tests that kill it: `counting ADDRESS DIRECTORY at-least-once|exactly-once STANDBYS`
+//! copies the topic `input` to `echo` and counts its keys into `totals`, until it ends.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use klamm::streams::{StreamsBuilder, StreamsConfig};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let [address, directory, guarantee] =
+    let [address, directory, guarantee, standbys] =
         std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(|given: Vec<String>| {
-            format!("an address, a directory and a guarantee are wanted, not {given:?}")
+            format!("an address, a directory, a guarantee and standbys are wanted, not {given:?}")
         })?;
     let mut streams = StreamsBuilder::new();
     let input = streams.stream::<String, String>("input");
@@ -20,6 +20,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .commit_interval(Duration::from_millis(200))
         .linger(Duration::from_millis(2))
         .threads(2)
+        .standby_replicas(standbys.parse()?)
+        // Little enough that tasks wait for their new instance.
+        .acceptable_lag(20)
         // The others shall hear soon that it was killed.
         .session_timeout(Duration::from_secs(2));
     let config = if guarantee == "exactly-once" { config.exactly_once() } else { config };

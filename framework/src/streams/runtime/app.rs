@@ -12,6 +12,7 @@ use super::error::StreamsError;
 use super::free_space::PauseReason;
 use super::lag;
 use super::observe::{self, TaskMetrics};
+use super::placing::{self, StandbyTask};
 use super::shared::{Background, Command, Shared, lock};
 use super::state::AppState;
 use super::stores::AppStore;
@@ -142,6 +143,11 @@ impl StreamsApp {
     /// It reads no files, and may wait a moment for a lock of RocksDB.
     pub fn tasks(&self) -> Vec<TaskMetrics> {
         observe::tasks(&self.shared)
+    }
+
+    /// What this instance holds of tasks that run elsewhere, in the order of their ids.
+    pub fn standby_tasks(&self) -> Vec<StandbyTask> {
+        placing::standby_tasks(&self.shared)
     }
 
     /// Starts another thread, which takes over some of the tasks (KIP-663); gives how many threads there are then.

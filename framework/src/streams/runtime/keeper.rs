@@ -1,5 +1,5 @@
-//! The thread that keeps standbys: tasks whose stores follow their changelogs, and that process nothing. A thread of its
-//! own, so that it never holds up one that processes.
+//! The thread that keeps standbys: tasks whose stores follow their changelogs, and that process nothing. A thread of
+//! its own, so that it never holds up one that processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};

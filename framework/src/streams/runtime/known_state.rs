@@ -1,5 +1,5 @@
-//! What an instance finds on its disk when it starts: opened once, so that the group's leader hears of it, and kept open
-//! for the tasks that come.
+//! What an instance finds on its disk when it starts: opened once, so that the group's leader hears of it, and kept
+//! open for the tasks that come.
 
 use std::sync::Arc;
 
@@ -38,7 +38,6 @@ pub(super) async fn find(shared: &Arc<Shared>) {
 }
 
 /// Of tasks that the topology has.
-#[expect(clippy::disallowed_methods, reason = "the state directory is outside of the seam")]
 fn tasks_on_disk(shared: &Shared) -> Vec<TaskId> {
     let Ok(entries) = std::fs::read_dir(shared.config.directory()) else { return Vec::new() };
     let named = |name: &str| {

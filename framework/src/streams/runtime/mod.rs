@@ -14,9 +14,9 @@
 //!   `spread`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
-//! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of tasks
-//!   that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what an
-//!   instance finds on its disk.
+//! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of
+//!   tasks that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what
+//!   an instance finds on its disk.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries. `placing`: who has which key.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input

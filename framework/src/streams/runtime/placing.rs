@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::app::StreamsApp;
 use super::shared::Shared;
 use super::standbys::UNKNOWN_LAG;
 use crate::store::StoreError;
@@ -34,19 +33,16 @@ pub struct KeyHosts {
     pub standbys: Vec<Arc<str>>,
 }
 
-impl StreamsApp {
-    /// What this instance holds of tasks that run elsewhere, in the order of their ids.
-    pub fn standby_tasks(&self) -> Vec<StandbyTask> {
-        let shared = &self.shared;
-        let orders = shared.standbys.last_orders();
-        let lags = shared.standbys.standby_lags().into_iter();
-        lags.map(|(task, lag)| StandbyTask {
-            task,
-            is_warming_up: orders.warming.contains(&task),
-            lag: (lag != UNKNOWN_LAG).then_some(lag),
-        })
-        .collect()
-    }
+/// What this instance holds of tasks that run elsewhere.
+pub(super) fn standby_tasks(shared: &Shared) -> Vec<StandbyTask> {
+    let orders = shared.standbys.last_orders();
+    let lags = shared.standbys.standby_lags().into_iter();
+    lags.map(|(task, lag)| StandbyTask {
+        task,
+        is_warming_up: orders.warming.contains(&task),
+        lag: (lag != UNKNOWN_LAG).then_some(lag),
+    })
+    .collect()
 }
 
 /// An instance that can be asked, and what it has.

@@ -46,6 +46,8 @@ pub(super) enum Order {
     Stop,
 }
 
+type Published = BTreeMap<(Arc<str>, i32), Weak<dyn StateStore>>;
+
 /// Shared by the parts of an application.
 pub(super) struct Standbys {
     shelf: Mutex<BTreeMap<TaskId, Kept>>,
@@ -61,7 +63,7 @@ pub(super) struct Standbys {
     /// For the keeper, until it is started.
     commands: Mutex<Option<mpsc::Receiver<Order>>>,
     /// Of the standbys, by store and partition. Weak: a query must not keep a database open.
-    published: Mutex<BTreeMap<(Arc<str>, i32), Weak<dyn StateStore>>>,
+    published: Mutex<Published>,
     epochs: AtomicU64,
     is_over: AtomicBool,
 }

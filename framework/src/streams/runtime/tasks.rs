@@ -154,8 +154,8 @@ impl Worker {
         }
         for id in ids {
             let waiting = self.waiting.remove(id);
-            // Until the group has said who has it now, queries read what was committed; but not if another one has been at
-            // work.
+            // Until the group has said who has it now, queries read what was committed; but not if another one has been
+            // at work.
             let taken = if commit && !failed { self.take_task(*id) } else { self.drop_task(*id) };
             let Some(running) = taken else {
                 self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);

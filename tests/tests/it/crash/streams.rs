@@ -96,7 +96,9 @@ async fn survive(mut cluster: Cluster, guarantee: Guarantee) {
     let topics = ["input", "echo", "totals"].map(|name| NewTopic::new(name).partitions(PARTITIONS));
     client.admin().create_topics(&topics).await.unwrap();
 
-    let start = |instance: usize| Instance::start(&address, states.path(), instance, guarantee);
+    let standbys = rng.below(2);
+    println!("{standbys} standbys");
+    let start = |instance: usize| Instance::start(&address, states.path(), instance, guarantee, standbys);
     let mut instances: Vec<Instance> = (0..INSTANCES).map(start).collect();
     let mut guest = None;
     let mut fed = 0;
@@ -165,7 +167,7 @@ struct Instance {
 }
 
 impl Instance {
-    fn start(address: &str, states: &Path, number: usize, guarantee: Guarantee) -> Self {
+    fn start(address: &str, states: &Path, number: usize, guarantee: Guarantee, standbys: u64) -> Self {
         let directory = states.join(number.to_string());
         std::fs::create_dir_all(&directory).unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
@@ -173,6 +175,7 @@ impl Instance {
             .arg(address)
             .arg(&directory)
             .arg(guarantee.name())
+            .arg(standbys.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.reopen().unwrap())

@@ -3,29 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::{Candidate, Work, rooms};
+use super::members::{Candidate, Room, Work, rooms};
 use crate::streams::task::TaskId;
-
-/// How many tasks a member gets: the whole part of its share, and perhaps one more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
-    pub(super) least: usize,
-    /// Whether its share is no whole number.
-    pub(super) has_rest: bool,
-}
-
-impl Room {
-    /// The rooms of members with these weights for so many tasks.
-    pub(super) fn of(weights: &[u32], tasks: usize) -> Vec<Self> {
-        let total: u128 = weights.iter().map(|weight| u128::from(*weight)).sum::<u128>().max(1);
-        let room = |weight: &u32| {
-            let share = tasks as u128 * u128::from(*weight);
-            let least = usize::try_from(share / total).unwrap_or(usize::MAX);
-            Self { least, has_rest: !share.is_multiple_of(total) }
-        };
-        weights.iter().map(room).collect()
-    }
-}
 
 /// Who is to own each task.
 pub(super) fn balance(

@@ -5,61 +5,12 @@
 //! owner warms up (`place`): when it has caught up, it asks for another round, which finds the state there. Standbys
 //! come last (`standbys`): where they were, and never beside their active task.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::balance::{Room, balance};
+use super::balance::balance;
+use super::members::{Candidate, Part, Rules, Work};
 use super::standbys::stand_by;
 use crate::streams::task::TaskId;
-
-/// What is known of a member that tasks may go to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Candidate {
-    /// How many tasks it can work at, compared to others.
-    pub(super) threads: u32,
-    /// The group's generation in which it ran tasks.
-    pub(super) generation: i32,
-    /// The tasks that it ran until now.
-    pub(super) ran: BTreeSet<TaskId>,
-    /// How many changelog records its state of a task lacks; no entry without state.
-    pub(super) lags: BTreeMap<TaskId, u64>,
-    /// Whether it knows tasks by the same names: one with another topology can hold no standby.
-    pub(super) same_topology: bool,
-}
-
-/// A task that is to be shared out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Work {
-    /// Whether it has state that another member would read from changelogs.
-    pub(super) stateful: bool,
-    /// The members that read what it needs, by their places; `None` for all.
-    pub(super) readers: Option<BTreeSet<usize>>,
-}
-
-impl Work {
-    pub(super) fn is_read_by(&self, member: usize) -> bool {
-        self.readers.as_ref().is_none_or(|readers| readers.contains(&member))
-    }
-}
-
-/// What the application's settings say of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rules {
-    /// Standbys of each task with state.
-    pub(crate) standbys: usize,
-    /// Tasks that warm up at a time.
-    pub(crate) max_warmups: usize,
-    /// With so few records to read, state counts as caught up.
-    pub(crate) acceptable_lag: u64,
-}
-
-/// What one member gets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) active: BTreeSet<TaskId>,
-    pub(super) standby: BTreeSet<TaskId>,
-    /// Tasks that are to move here when they have caught up.
-    pub(super) warming: BTreeSet<TaskId>,
-}
 
 /// Shares out the tasks; a part for each member, at its place.
 pub(super) fn plan(members: &[Candidate], tasks: &BTreeMap<TaskId, Work>, rules: &Rules) -> Vec<Part> {
@@ -102,9 +53,4 @@ fn place(members: &[Candidate], task: TaskId, work: &Work, target: usize, rules:
         near && members[*member].ran.contains(&task) && work.is_read_by(*member)
     };
     (0..members.len()).find(near).unwrap_or(best)
-}
-
-/// How many tasks each member has room for.
-pub(super) fn rooms(members: &[Candidate], tasks: usize) -> Vec<Room> {
-    Room::of(&members.iter().map(|member| member.threads.max(1)).collect::<Vec<_>>(), tasks)
 }

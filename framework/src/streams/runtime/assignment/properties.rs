@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_runtime::{Rng, SeededRng};
 
-use super::plan::{Candidate, Part, Rules, Work, plan, rooms};
+use super::members::{Candidate, Part, Rules, Work, rooms};
+use super::plan::plan;
 use crate::streams::task::TaskId;
 
 /// More than is acceptable.

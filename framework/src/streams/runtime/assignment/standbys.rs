@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::balance::Room;
-use super::plan::{Candidate, Part, Rules, Work, rooms};
+use super::members::{Candidate, Part, Room, Rules, Work, rooms};
 use crate::streams::task::TaskId;
 
 /// Adds the standbys to parts that have their active tasks: where state is near first, then wherever there is room; and

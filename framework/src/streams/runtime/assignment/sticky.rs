@@ -8,7 +8,8 @@ use bytes::Bytes;
 use klamm_client::{GroupMember, MemberShare, PartitionAssignor, TopicPartition};
 use tokio::sync::watch;
 
-use super::plan::{Candidate, Part, Rules, Work, plan};
+use super::members::{Candidate, Part, Rules, Work};
+use super::plan::plan;
 use super::wire::{HostTasks, Orders, Told};
 use crate::streams::task::TaskId;
 use crate::streams::topology::TopologyInner;
