@@ -204,7 +204,80 @@ mod tests {
             kept.read_exact(&mut answer).await.unwrap();
             close.send_replace(true);
             kept.read_to_end(&mut Vec::new()).await.unwrap();
-            assert!(net.connect(&address).await.is_err());
+        };
+        tokio::join!(serve(listener, routes, over), serving);
+    }
+
+    /// An instance without stores.
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Instance for Nobody {
+        fn facts(&self, store: &str) -> Result<super::super::instance::StoreFacts, QueryError> {
+            Err(StoreError::Unknown { store: store.to_owned(), known: "none".to_owned() }.into())
+        }
+
+        async fn partitions(&self, _: &super::super::instance::StoreFacts) -> Result<i32, QueryError> {
+            Ok(0)
+        }
+
+        fn part(
+            &self,
+            _: &super::super::instance::StoreFacts,
+            _: i32,
+            _: bool,
+        ) -> Option<super::super::answer::AnsweredBy> {
+            None
+        }
+
+        fn engine(
+            &self,
+            _: &super::super::instance::StoreFacts,
+            _: i32,
+            _: bool,
+        ) -> Option<Arc<dyn crate::store::StateStore>> {
+            None
+        }
+
+        fn holders(&self, _: &super::super::instance::StoreFacts, _: i32) -> super::super::instance::Holders {
+            super::super::instance::Holders::default()
+        }
+
+        fn host(&self) -> Option<Arc<str>> {
+            None
+        }
+
+        fn state(&self) -> &'static str {
+            "running"
+        }
+
+        fn progress(&self) -> tokio::sync::watch::Receiver<u64> {
+            tokio::sync::watch::channel(0).1
+        }
+    }
+
+    #[tokio::test]
+    async fn scratch() {
+        let net = MemoryNet::new();
+        let listener = net.bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+        let peers = Arc::new(super::super::peers::HttpPeers { net: Arc::new(net.clone()) });
+        let routes = router(Arc::new(Nobody), peers);
+        let (close, mut closed) = tokio::sync::watch::channel(false);
+        let over = async move { drop(closed.wait_for(|over| *over).await) };
+        let serving = async {
+            let body = r#"{"store": "s", "query": {"kind": "range"}}"#;
+            let asked = format!(
+                "POST /v1/query HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            println!("{}", answer(&net, &address, &asked).await);
+            println!(
+                "{}",
+                answer(&net, &address, "GET /v1/stores/x HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+                    .await
+            );
+            close.send_replace(true);
         };
         tokio::join!(serve(listener, routes, over), serving);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::assignment::HostTasks;
 use super::shared::Shared;
 use super::standbys::UNKNOWN_LAG;
 use crate::store::StoreError;
@@ -57,31 +58,15 @@ pub struct InstanceTasks {
     pub standby: Vec<TaskId>,
 }
 
-impl StreamsApp {
-    /// All instances of the application that have an
-    /// [`application_server`](super::StreamsConfig::application_server) (`metadataForAllStreamsClients`), as the group's
-    /// leader said last; one that is gone is among them until the group knows.
-    pub fn instances(&self) -> Vec<InstanceTasks> {
-        let orders = self.shared.standbys.orders().borrow();
-        let of = |host: &super::assignment::HostTasks| InstanceTasks {
-            host: Arc::clone(&host.host),
-            active: host.active.clone(),
-            standby: host.standby.clone(),
-        };
-        orders.1.hosts.iter().map(of).collect()
-    }
-
-    /// Which instances have which partition of a store (`streamsMetadataForStore`), in the order of the partitions.
-    ///
-    /// # Errors
-    /// There is no such store, or the cluster cannot be asked how many partitions there are.
-    pub async fn hosts_of_store(&self, store: &str) -> Result<Vec<KeyHosts>, StoreError> {
-        let (shared, topology) = (&self.shared, &self.shared.topology);
-        let unknown = || StoreError::Unknown { store: store.to_owned(), known: topology.known_stores() };
-        topology.store(store).ok_or_else(unknown)?;
-        let count = partitions(shared, store).await?;
-        Ok((0..count).map(|partition| hosts(shared, store, partition)).collect())
-    }
+/// What each instance has, as the group's leader said last.
+pub(super) fn instances(shared: &Shared) -> Vec<InstanceTasks> {
+    let orders = shared.standbys.orders().borrow();
+    let of = |host: &HostTasks| InstanceTasks {
+        host: Arc::clone(&host.host),
+        active: host.active.clone(),
+        standby: host.standby.clone(),
+    };
+    orders.1.hosts.iter().map(of).collect()
 }
 
 /// How many partitions a store has: as many as what its sub-topology reads.

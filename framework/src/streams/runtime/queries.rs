@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::app::StreamsApp;
-use super::placing;
+use super::placing::{self, InstanceTasks, KeyHosts};
 use super::shared::{Shared, lock};
 use super::standbys::UNKNOWN_LAG;
 use crate::store::{StateStore, StoreError};
@@ -26,6 +26,25 @@ impl StreamsApp {
         let reader = StoreReader::new(&self.shared.topology, store)?;
         let instance = Arc::new(ThisInstance(Arc::downgrade(&self.shared)));
         Ok(StoreQuery::new(instance, peers(&self.shared), reader))
+    }
+
+    /// All instances of the application that have an
+    /// [`application_server`](super::StreamsConfig::application_server) (`metadataForAllStreamsClients`), as the group's
+    /// leader said last; one that is gone is among them until the group knows.
+    pub fn instances(&self) -> Vec<InstanceTasks> {
+        placing::instances(&self.shared)
+    }
+
+    /// Which instances have which partition of a store (`streamsMetadataForStore`), in the order of the partitions.
+    ///
+    /// # Errors
+    /// There is no such store, or the cluster cannot be asked how many partitions there are.
+    pub async fn hosts_of_store(&self, store: &str) -> Result<Vec<KeyHosts>, StoreError> {
+        let (shared, topology) = (&self.shared, &self.shared.topology);
+        let unknown = || StoreError::Unknown { store: store.to_owned(), known: topology.known_stores() };
+        topology.store(store).ok_or_else(unknown)?;
+        let count = placing::partitions(shared, store).await?;
+        Ok((0..count).map(|partition| placing::hosts(shared, store, partition)).collect())
     }
 }
 
