@@ -58,11 +58,6 @@ impl Client {
         &self.core().config.clock
     }
 
-    /// The network that connections are opened on.
-    pub fn net(&self) -> &Arc<dyn Net> {
-        &self.core().config.net
-    }
-
     /// The number of partitions of a topic. Asks the cluster when the topic is not known yet.
     ///
     /// # Errors

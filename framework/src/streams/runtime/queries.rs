@@ -25,7 +25,7 @@ impl StreamsApp {
     pub fn query<K: 'static, V: 'static>(&self, store: &str) -> Result<StoreQuery<K, V>, StoreError> {
         let reader = StoreReader::new(&self.shared.topology, store)?;
         let instance = Arc::new(ThisInstance(Arc::downgrade(&self.shared)));
-        Ok(StoreQuery::new(instance, peers(&self.shared), reader))
+        Ok(StoreQuery::new(instance, peers(), reader))
     }
 
     /// All instances of the application that have an
@@ -49,13 +49,14 @@ impl StreamsApp {
 }
 
 #[cfg(feature = "queries")]
-fn peers(shared: &Shared) -> Option<Arc<dyn Peers>> {
-    let net = Arc::clone(shared.client.net());
+fn peers() -> Option<Arc<dyn Peers>> {
+    // Not the client's network: that may be one which knows nothing but Kafka's protocol.
+    let net = Arc::new(klamm_runtime::TcpNet);
     Some(Arc::new(crate::streams::queries::peers::HttpPeers { net }))
 }
 
 #[cfg(not(feature = "queries"))]
-fn peers(_shared: &Shared) -> Option<Arc<dyn Peers>> {
+fn peers() -> Option<Arc<dyn Peers>> {
     None
 }
 
@@ -169,7 +170,7 @@ mod serving {
     use std::net::{IpAddr, SocketAddr};
     use std::sync::Arc;
 
-    use klamm_runtime::Listener;
+    use klamm_runtime::{Listener, Net, TcpNet};
 
     use super::super::app::StreamsApp;
     use super::super::config::StreamsConfig;
@@ -188,11 +189,10 @@ mod serving {
     /// Takes the address for queries, if there is to be one, and makes it the one that others are told.
     pub(in super::super) async fn listen(
         config: &mut StreamsConfig,
-        client: &klamm_client::Client,
     ) -> Result<Option<Box<dyn Listener>>, StreamsError> {
         let Some(address) = config.query_server.clone() else { return Ok(None) };
         let failed = |source| StreamsError::QueryServer { address: address.clone(), source };
-        let listener = client.net().bind(&address).await.map_err(failed)?;
+        let listener = TcpNet.bind(&address).await.map_err(failed)?;
         // As it was resolved, not as it was written: names can mean any address.
         let local = listener.local_address();
         if !is_of_this_machine(&local) && !config.danger_open_queries {
@@ -213,7 +213,7 @@ mod serving {
         background: &Background,
         listener: Box<dyn Listener>,
     ) {
-        let Some(peers) = peers(shared) else { return };
+        let Some(peers) = peers() else { return };
         shared.query_address.get_or_init(|| listener.local_address());
         let instance = Arc::new(ThisInstance(Arc::downgrade(shared)));
         let router = endpoint::router(instance, peers);
@@ -226,8 +226,7 @@ mod serving {
     fn is_of_this_machine(address: &str) -> bool {
         match ip_of(address) {
             Some(ip) => ip.to_canonical().is_loopback(),
-            // A network that is none.
-            None => address.starts_with("localhost:"),
+            None => false,
         }
     }
 
@@ -245,12 +244,10 @@ mod serving {
 
         #[test]
         fn addresses_of_this_machine_are_known() {
-            for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1"] {
+            for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
                 assert!(is_of_this_machine(own), "{own}");
             }
-            for open in
-                ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "localhost.example:1", "x"]
-            {
+            for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "localhost:1", "x"] {
                 assert!(!is_of_this_machine(open), "{open}");
             }
             assert!(is_of_all("0.0.0.0:1") && is_of_all("[::]:1") && !is_of_all("10.0.0.1:1"));

@@ -51,7 +51,7 @@ impl Topology {
             }
         };
         #[cfg(feature = "queries")]
-        let listener = super::queries::listen(&mut config, &client).await?;
+        let listener = super::queries::listen(&mut config).await?;
         let plan = topics::prepare(&topology, &config, &client).await?;
         let directory = match config.is_exactly_once() || is_stateful(&topology) {
             true => Some(StateDirectory::take(config.directory()).await?),
