@@ -48,6 +48,8 @@ mod processors_running;
 mod rebalances;
 #[cfg(feature = "testing")]
 mod restores;
+#[cfg(feature = "testing")]
+mod restoring;
 mod routing;
 #[cfg(feature = "testing")]
 mod running;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition};
-use tokio::sync::{mpsc as async_mpsc, watch};
+use tokio::sync::{Semaphore, mpsc as async_mpsc, watch};
 
 use super::app::StreamsApp;
 use super::assignor::ExactlyOnceRange;
@@ -22,7 +22,7 @@ use super::shared::{Background, Command, Shared};
 use super::spawn::start_worker;
 use super::state::AppState;
 use super::workers::Workers;
-use super::{engines, free_space, global, remember, topics, upkeep};
+use super::{engines, flushing, free_space, global, instance, loading, remember, topics, upkeep};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
@@ -80,6 +80,7 @@ impl Topology {
                 timed.tell_all(|| Command::Commit { done: None });
             }
         });
+        background.spawn("streams-flush", flushing::serve(Arc::downgrade(&shared)));
         background.spawn("streams-topics", upkeep::watch_topics(Arc::clone(&shared), plan));
         background.spawn("streams-meters", observe::serve(Arc::clone(&shared)));
         background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
@@ -127,6 +128,10 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
         // Often enough that a member is sure of itself for half of a session, one lost heartbeat included.
         .heartbeat_interval(LONGEST_HEARTBEAT.min(session / 6))
         .rebalance_listener(Arc::new(Rebalances { shared: Arc::downgrade(shared) }));
+    let builder = match instance::id(shared) {
+        Some(id) => builder.group_instance_id(id),
+        None => builder,
+    };
     let builder = match pattern(shared) {
         Some(pattern) => {
             let (readers, group) = (shared.readers.clone(), Arc::clone(shared.group()));
@@ -205,6 +210,7 @@ pub(super) fn shared(
         room: watch::Sender::default(),
         rewound,
         ends,
+        loads: Semaphore::new(loading::at_a_time()),
         directory: None,
         committing: watch::Sender::new(0),
         cache,

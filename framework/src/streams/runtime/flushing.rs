@@ -1,0 +1,71 @@
+//! Makes stores durable while their tasks go on, beside the threads that process.
+//!
+//! # Why not otherwise
+//!
+//! The engine has no log of its own, for the changelog is one; so a crash takes what lies in memtables, and the
+//! changelog gives it back when the tasks begin again. That is bounded here: see [`unflushed`](super::unflushed). A
+//! log of the engine would make every write twice, in normal times, to save a restore of a few tenths of a second;
+//! after a crash it would have to be read again as well. Hard links of the files (a checkpoint) would save nothing: a
+//! file that RocksDB has written is never changed, and it lists them in one atomic step, so that what it opens after a
+//! crash is whole: some prefix of each store, with the position of that prefix.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use klamm_runtime::Blocking;
+use tokio::time::Instant;
+
+use super::shared::{Shared, lock};
+use super::unflushed::Unflushed;
+use crate::store::StateStore;
+
+/// Between looks at what is not durable: a few counters of each store.
+const LOOK: Duration = Duration::from_millis(250);
+
+type Place = (String, i32);
+
+/// Works until the application ends.
+pub(super) async fn serve(shared: Weak<Shared>) {
+    let mut unflushed = Unflushed::default();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        // Nothing is held while it waits: a store that is given up is to be closed.
+        let Some(shared) = shared.upgrade() else { return };
+        let engines = engines(&shared);
+        let writes =
+            engines.iter().map(|(place, engine)| (place.clone(), engine.unflushed_writes())).collect();
+        let due = unflushed.due(Instant::now(), &writes);
+        let due: Vec<_> = due.into_iter().filter_map(|place| engines.get_key_value(&place)).collect();
+        let due: Vec<_> =
+            due.into_iter().map(|(place, engine)| (place.clone(), Arc::clone(engine))).collect();
+        drop((engines, shared));
+        for ((store, partition), engine) in due {
+            // One after the other: the disk has other things to do.
+            match Blocking::start(move || engine.flush()).await {
+                Ok(Ok(())) => {}
+                // Its thread finds out when it writes.
+                Ok(Err(error)) => tracing::warn!(store, partition, %error, "a store is not made durable"),
+                Err(error) => tracing::warn!(store, partition, %error, "a store is not made durable"),
+            }
+        }
+    }
+}
+
+/// Of the tasks that process.
+fn engines(shared: &Shared) -> BTreeMap<Place, Arc<dyn StateStore>> {
+    let published = lock(&shared.stores);
+    let mut engines = BTreeMap::new();
+    let mut sorted: Vec<_> = published.iter().collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    for (name, partitions) in sorted {
+        for (partition, engine) in partitions {
+            if let Some(engine) = engine.upgrade() {
+                engines.insert((name.clone(), *partition), engine);
+            }
+        }
+    }
+    engines
+}
