@@ -14,9 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use klamm_runtime::{Clock, SystemClock};
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
-    Direction, IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager,
-    WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor,
+    DBCompressionType, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, Options, ReadOptions,
+    WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::rocks_load::{self, RestoreState, RowsFile};
@@ -35,6 +35,8 @@ const WRITE_BUFFER_SHARE: usize = 3;
 const MAX_WRITE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 const MIN_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// A piece of an index or of a filter.
+const METADATA_BLOCK_BYTES: usize = 8 * 1024;
 const BACKGROUND_JOBS: i32 = 2;
 const LOG_FILES_KEPT: usize = 2;
 const DEFAULT_BUDGET_BYTES: usize = 128 * 1024 * 1024;
@@ -102,6 +104,12 @@ impl StoreMemory {
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
         blocks.set_optimize_filters_for_memory(true);
+        // In pieces: of a file of 64 MiB they are larger whole than a shard of a small cache, and each look-up would read
+        // them anew.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
+        blocks.set_pin_top_level_index_and_filter(true);
 
         let buffer_bytes = (self.budget_bytes / WRITE_BUFFER_SHARE / 4)
             .clamp(MIN_WRITE_BUFFER_BYTES, MAX_WRITE_BUFFER_BYTES);

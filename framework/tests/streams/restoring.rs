@@ -117,7 +117,6 @@ async fn a_store_of_many_rows_is_what_its_changelog_says(kit: TestKit) {
     caught_up(&app).await;
     rig.is_right(&[&app]).await;
     assert_eq!((app.metrics().restored, left(&app)), (rig.written, 0));
-    // As a crash would: nothing is flushed.
     drop(app);
     let app = rig.start(1).await;
     caught_up(&app).await;

@@ -32,24 +32,26 @@ pub(super) async fn serve(shared: Weak<Shared>) {
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        // Nothing is held while it waits: a store that is given up is to be closed.
         let Some(shared) = shared.upgrade() else { return };
-        let engines = engines(&shared);
-        let writes =
-            engines.iter().map(|(place, engine)| (place.clone(), engine.unflushed_writes())).collect();
-        let due = unflushed.due(Instant::now(), &writes);
-        let due: Vec<_> = due.into_iter().filter_map(|place| engines.get_key_value(&place)).collect();
-        let due: Vec<_> =
-            due.into_iter().map(|(place, engine)| (place.clone(), Arc::clone(engine))).collect();
-        drop((engines, shared));
-        for ((store, partition), engine) in due {
-            // One after the other: the disk has other things to do.
-            match Blocking::start(move || engine.flush()).await {
-                Ok(Ok(())) => {}
-                // Its thread finds out when it writes.
-                Ok(Err(error)) => tracing::warn!(store, partition, %error, "a store is not made durable"),
-                Err(error) => tracing::warn!(store, partition, %error, "a store is not made durable"),
-            }
+        // An engine that is given up meanwhile is closed there, too.
+        let flushed = Blocking::start(move || {
+            flush(&shared, &mut unflushed);
+            unflushed
+        });
+        unflushed = flushed.join().await;
+    }
+}
+
+/// Makes durable what is due, one store after the other: the disk has other things to do.
+fn flush(shared: &Shared, unflushed: &mut Unflushed<Place>) {
+    let mut engines = engines(shared);
+    let writes = engines.iter().map(|(place, engine)| (place.clone(), engine.unflushed_writes())).collect();
+    let due = unflushed.due(Instant::now(), &writes);
+    engines.retain(|place, _| due.contains(place));
+    while let Some(((store, partition), engine)) = engines.pop_first() {
+        if let Err(error) = engine.flush() {
+            // Its thread finds out when it writes.
+            tracing::warn!(store, partition, %error, "a store is not made durable");
         }
     }
 }

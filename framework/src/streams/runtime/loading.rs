@@ -6,7 +6,7 @@
 //! what an earlier life of the task reads is written when that life is over: see [`Wanted`].
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use klamm_client::{BatchRoom, Consumer, ConsumerRecords, OffsetReset, TopicPartition};
@@ -68,7 +68,8 @@ impl Wanted {
 /// How a store is written past the thread that has its task.
 #[derive(Debug, Clone)]
 pub(super) struct Load {
-    pub(super) engine: Arc<dyn StateStore>,
+    /// Of whoever has the task: a database is not closed where nobody may block.
+    pub(super) engine: Weak<dyn StateStore>,
     pub(super) rows: ChangelogRows,
     pub(super) stream_time_ms: i64,
 }
@@ -166,7 +167,8 @@ impl<'a> Loader<'a> {
 
     async fn begin(&self) -> Result<(), NotLoaded> {
         let (load, wanted) = (self.lacking.load.clone(), self.wanted.clone());
-        let begun = Blocking::start(move || wanted.meanwhile(|| load.rows.begin(&*load.engine)));
+        let begin = move || Some(load.rows.begin(&*load.engine.upgrade()?));
+        let begun = Blocking::start(move || wanted.meanwhile(begin).flatten());
         match begun.join().await {
             Some(begun) => begun.map_err(NotLoaded::Store),
             None => Err(NotLoaded::Unwanted),
@@ -189,11 +191,12 @@ impl<'a> Loader<'a> {
     async fn write(&mut self) -> Result<(), NotLoaded> {
         self.written().await?;
         let mut rows = std::mem::replace(&mut self.rows, std::mem::take(&mut self.spare));
-        let (engine, wanted) = (Arc::clone(&self.lacking.load.engine), self.wanted.clone());
+        let (engine, wanted) = (Weak::clone(&self.lacking.load.engine), self.wanted.clone());
         let (position, part) = (self.position, std::mem::take(&mut self.part));
         self.writing = Some(Blocking::start(move || {
             rows.sort();
-            let loaded = wanted.meanwhile(|| engine.load(&rows, position)).transpose()?;
+            let load = || Some(engine.upgrade()?.load(&rows, position));
+            let loaded = wanted.meanwhile(load).flatten().transpose()?;
             rows.clear();
             Ok(Written { rows, part: loaded.map(|()| part) })
         }));

@@ -326,7 +326,8 @@ fn changelogs(task: &Task) -> Vec<ChangelogStart> {
         // Until all of the rest is read, it has no more for sure than it had before; or, from nothing, than now.
         engine.begin_restore(last_written_ms.unwrap_or_else(|| SystemClock.now_ms()));
         let stream_time_ms = store.position().stream_time_ms;
-        let load = store.changelog_rows().map(|rows| Load { engine, rows, stream_time_ms });
+        let load = |rows| Load { engine: Arc::downgrade(&engine), rows, stream_time_ms };
+        let load = store.changelog_rows().map(load);
         let name = Arc::clone(store.name());
         Some(ChangelogStart { topic, store: name, position, last_written_ms, has_rows, load })
     };
