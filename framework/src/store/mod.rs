@@ -97,8 +97,8 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     fn position(&self) -> Result<Position, StoreError>;
 
     /// When the store had all of its changelog for sure, in milliseconds since the Unix epoch by this machine's clock:
-    /// when its position was applied, unless [`begin_restore`](Self::begin_restore) said another time. `None` when the engine
-    /// does not keep it.
+    /// when its position was applied, unless [`begin_restore`](Self::begin_restore) said another time. `None` when the
+    /// engine does not keep it.
     ///
     /// # Errors
     /// When the engine cannot read.

@@ -104,8 +104,8 @@ impl StoreMemory {
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
         blocks.set_optimize_filters_for_memory(true);
-        // In pieces: of a file of 64 MiB they are larger whole than a shard of a small cache, and each look-up would read
-        // them anew.
+        // In pieces: of a file of 64 MiB they are larger whole than a shard of a small cache, and each look-up would
+        // read them anew.
         blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
         blocks.set_partition_filters(true);
         blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);

@@ -38,6 +38,10 @@ impl Rows {
         for part in key.into_iter().chain(value.into_iter().flatten()) {
             self.bytes.extend_from_slice(part);
         }
+        if self.bytes.len() == at {
+            // An empty key and nothing else: the next one lies further behind all the same.
+            self.bytes.push(0);
+        }
         self.entries.push(Entry { order: 0, at, key_bytes, value_bytes });
     }
 

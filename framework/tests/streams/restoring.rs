@@ -20,6 +20,8 @@ const PARTITIONS: i32 = 2;
 /// More than a store has to lack to be written in pieces.
 const RECORDS: usize = 22_000;
 const KEYS: u64 = 7_000;
+/// Not long before the broker's clock.
+const FIRST_MS: i64 = 999_999_000_000;
 
 type Model = BTreeMap<String, String>;
 
@@ -123,8 +125,8 @@ async fn a_store_of_many_rows_is_what_its_changelog_says(kit: TestKit) {
     assert_eq!(app.metrics().restored, 0);
     rig.is_right(&[&app]).await;
     // What comes later is newer than all of that.
-    kit.send_record(Record::to("in").key("key-000000007").value("new")).await;
-    kit.send_record(Record { key: Some("key-000000008".into()), ..Record::to("in") }).await;
+    kit.send_record(Record::to("in").partition(1).key("key-000000007").value("new")).await;
+    kit.send_record(Record::to("in").partition(0).key("key-000000008")).await;
     rig.model.insert("key-000000007".to_owned(), "new".to_owned());
     rig.model.remove("key-000000008");
     caught_up(&app).await;
@@ -268,7 +270,7 @@ async fn stores_of_every_kind_are_restored_as_they_were(kit: TestKit) {
     for number in 0..RECORDS as i64 + 3_000 {
         for topic in ["in", "table"] {
             let key = format!("k{}", if topic == "in" { number as u64 } else { rng.below(3_000) });
-            let record = Record::to(topic).key(key).timestamp_ms(1_700_000_000_000 + number);
+            let record = Record::to(topic).key(key).timestamp_ms(FIRST_MS + number);
             let record = if topic == "table" && rng.below(9) == 0 { record } else { record.value("v") };
             drop(producer.enqueue(record).await.unwrap());
         }
@@ -285,7 +287,7 @@ async fn stores_of_every_kind_are_restored_as_they_were(kit: TestKit) {
         let versions = app.store::<String, String>("versions").unwrap();
         let mut rows = versions.all().await.unwrap();
         for key in 0..3_000 {
-            let past = versions.get_as_of(format!("k{key}"), 1_700_000_012_000).await.unwrap();
+            let past = versions.get_as_of(format!("k{key}"), FIRST_MS + 12_000).await.unwrap();
             rows.push((format!("k{key} before"), past.unwrap_or_default()));
         }
         assert_eq!(app.metrics().restored > 3 * RECORDS as u64, instance == "restored");
@@ -301,8 +303,8 @@ async fn stores_of_every_kind_are_restored_as_they_were(kit: TestKit) {
     assert!(found.pop().unwrap() == restored, "not as it was");
 }
 
-/// A position is stamped with the time when the store had all of its changelog for sure. In the middle of a restore that
-/// is long ago: tombstones of what it has may go before the rest is read.
+/// A position is stamped with the time when the store had all of its changelog for sure. In the middle of a restore
+/// that is long ago: tombstones of what it has may go before the rest is read.
 #[klamm::test]
 async fn a_store_that_was_not_restored_to_the_end_is_as_old_as_its_beginning(kit: TestKit) {
     use klamm::store::{StateStore, StoreMemory, TaskDatabase};
@@ -364,7 +366,8 @@ async fn an_instance_that_vanished_is_back_before_its_session_ends(kit: TestKit)
     other.close().await.unwrap();
 }
 
-/// The group leaves its assignment as it is when a member comes back: what reads other topics by then is another member.
+/// The group leaves its assignment as it is when a member comes back: what reads other topics by then is another
+/// member.
 #[klamm::test]
 async fn an_instance_that_is_back_with_other_topics_gets_them(kit: TestKit) {
     let (rig, more) = (Rig::new(&kit).await, "more");

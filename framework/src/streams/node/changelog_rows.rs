@@ -107,8 +107,8 @@ mod tests {
         (from..from + rng.below(40) as i64).map(record).collect()
     }
 
-    /// Written past its thread, a store is what it is when its thread writes it: whatever its layout is, with tombstones
-    /// that come after their rows in one piece, before them, or in another one.
+    /// Written past its thread, a store is what it is when its thread writes it: whatever its layout is, with
+    /// tombstones that come after their rows in one piece, before them, or in another one.
     #[test]
     fn rows_written_in_pieces_are_those_that_are_written_one_by_one() {
         let rng = SeededRng::new(0x10AD);

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
-//! - `directory`: the state directory's lock. `instance`: its name in the group. `remember`: the topology that ran here before. `topics`: internal topics.
-//!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
+//! - `directory`: the state directory's lock. `instance`: its name in the group. `remember`: the topology that ran here
+//!   before. `topics`: internal topics. `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
 //!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
-//!   `spread`, `carried`: how threads come and go. `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
+//!   `spread`, `carried`: how threads come and go. `restore`, `loading`: changelogs to stores. `rewind`: back to the
+//!   last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
