@@ -8,15 +8,15 @@ use super::shared::Shared;
 /// is started again on the same state directory is that member, and has them at once; that the one before is gone is
 /// what the directory's lock says.
 ///
-/// What it reads is part of the name: the group leaves the assignment as it is when a member comes back, and one that
+/// Where the directory is, is part of the name: a copy of it is another member. And so is what it reads: the group leaves the assignment as it is when a member comes back, and one that
 /// reads other topics by now has to be given those, as a new member.
 pub(super) fn id(shared: &Shared) -> Option<Arc<str>> {
     let directory = shared.directory.as_ref()?;
     let mut topics: Vec<&str> = shared.readers.keys().map(|topic| &**topic).collect();
     topics.sort_unstable();
     let patterns = shared.topology.patterns().map(|(pattern, _)| &*pattern.text);
-    let read = fingerprint(topics.into_iter().chain(patterns));
-    Some(format!("{}-{read:016x}", directory.process_id()).into())
+    let what = fingerprint([directory.place()].into_iter().chain(topics).chain(patterns));
+    Some(format!("{}-{what:016x}", directory.process_id()).into())
 }
 
 /// FNV-1a, which stays what it is from version to version.

@@ -304,14 +304,19 @@ fn leave(task: &Task, is_whole: bool) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What a position may be too old by.
+const WORTH_A_STAMP_MS: i64 = 60_000;
+
 /// A store has all of its changelog.
 fn is_whole(store: &mut dyn TaskStore) -> Result<(), StoreError> {
     store.look_again()?;
     let (engine, position) = (store.engine(), store.position());
     engine.end_restore()?;
-    match position.changelog_offset {
-        0 => Ok(()),
-        _ => engine.apply(&Batch { position: Some(position), ..Batch::new() }),
+    match engine.last_written_ms()? {
+        Some(stamp_ms) if SystemClock.now_ms().saturating_sub(stamp_ms) >= WORTH_A_STAMP_MS => {
+            engine.apply(&Batch { position: Some(position), ..Batch::new() })
+        }
+        _ => Ok(()),
     }
 }
 
