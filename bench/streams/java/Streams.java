@@ -9,9 +9,12 @@ import java.util.stream.*;
 import org.apache.kafka.clients.admin.*;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.common.utils.Utils;
 import org.apache.kafka.streams.*;
 import org.apache.kafka.streams.kstream.*;
+import org.apache.kafka.streams.processor.StateRestoreListener;
+import org.apache.kafka.streams.state.KeyValueStore;
 
 /** Kafka Streams' part of the comparison: what bench/src/bin/streams-load/pipelines.rs does, with the same meter. */
 public class Streams {
@@ -20,6 +23,7 @@ public class Streams {
     static final int PARTITIONS = 4;
 
     public static void main(String[] a) throws Exception {
+        if (a[0].equals("restore")) { restore(a); return; }
         if (a.length != 7) throw new IllegalArgumentException("usage: HOST:PORT WORK GUARANTEE CACHE-BYTES TOPICS STEPS COMMIT-INTERVAL-MS");
         String work = a[1], application = "java-" + work + "-" + ProcessHandle.current().pid(), out = application + "-out";
         Properties p = new Properties();
@@ -64,6 +68,40 @@ public class Streams {
             default -> throw new IllegalArgumentException("no work " + work);
         }
         return b.build();
+    }
+
+    /** From nothing to running, as bench/src/bin/streams-load/restore.rs does it. */
+    static void restore(String[] a) throws Exception {
+        Properties p = new Properties();
+        p.put("bootstrap.servers", a[1]);
+        p.put("application.id", "restore");
+        p.put("state.dir", a[5]);
+        p.put("num.stream.threads", 2);
+        p.put("auto.offset.reset", "earliest");
+        p.put("internal.leave.group.on.close", true);
+        p.put("default.key.serde", Serdes.String().getClass());
+        p.put("default.value.serde", Serdes.String().getClass());
+        StreamsBuilder b = new StreamsBuilder();
+        b.<String, String>table(a[2], Materialized.<String, String, KeyValueStore<Bytes, byte[]>>as(a[3]));
+        KafkaStreams streams = new KafkaStreams(b.build(), p);
+        streams.setUncaughtExceptionHandler(e -> { e.printStackTrace(); Runtime.getRuntime().halt(1); return null; });
+        AtomicLong restored = new AtomicLong();
+        streams.setGlobalStateRestoreListener(new StateRestoreListener() {
+            public void onRestoreStart(TopicPartition t, String store, long from, long to) {}
+            public void onBatchRestored(TopicPartition t, String store, long to, long count) {}
+            public void onRestoreEnd(TopicPartition t, String store, long count) { restored.addAndGet(count); }
+        });
+        long begun = System.nanoTime(), cpu = OS.getProcessCpuTime();
+        streams.start();
+        // It may run for a moment before it has its tasks.
+        while (restored.get() < Long.parseLong(a[4]) || streams.state() != KafkaStreams.State.RUNNING) {
+            Thread.sleep(2);
+            if (System.nanoTime() - begun > 280e9) throw new IllegalStateException(restored.get() + " after 280 s");
+        }
+        double took = (System.nanoTime() - begun) / 1e9, count = restored.get();
+        System.out.println(String.format(Locale.ROOT, "rate=%.0f cpu=%.3f rss=%d ready=%.3f restored=%.0f", count / took,
+            (OS.getProcessCpuTime() - cpu) / 1e3 / count, peakMib(), took, count));
+        if (!streams.close(Duration.ofSeconds(60))) throw new IllegalStateException("did not close");
     }
 
     static KStream<String, String> counted(StreamsBuilder b, String topic) {

@@ -158,8 +158,16 @@ impl Consumer {
         self.end(within, false).await
     }
 
-    /// As [`Consumer::close_within`], and leaves the group also as a static member: its partitions go to others at
-    /// once.
+    /// As [`Consumer::close`], and leaves the group also as a static member: its partitions go to others at once.
+    ///
+    /// # Errors
+    /// As [`Consumer::close`].
+    pub async fn leave(self) -> Result<(), ConsumeError> {
+        let within = self.shared.config.rebalance_timeout + LEAVE_TIMEOUT;
+        self.end(within, true).await
+    }
+
+    /// As [`Consumer::leave`], with a deadline.
     ///
     /// # Errors
     /// It was not done in time.

@@ -19,6 +19,9 @@ mod key_value;
 mod memory;
 #[cfg(feature = "streams")]
 mod rocks;
+#[cfg(feature = "streams")]
+mod rocks_load;
+mod rows;
 mod versioned;
 mod window;
 
@@ -33,6 +36,7 @@ pub use key_value::{Entries, KeyValueStore, Stamped};
 pub use memory::MemoryStore;
 #[cfg(feature = "streams")]
 pub use rocks::{RocksStore, StoreMemory, TaskDatabase};
+pub use rows::Rows;
 pub use versioned::{VersionedLayout, VersionedStore};
 pub use window::{WindowLayout, WindowStore, WindowedEntry};
 
@@ -66,14 +70,45 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// When the engine cannot write; nothing is applied then.
     fn apply(&self, batch: &Batch) -> Result<(), StoreError>;
 
+    /// Applies very many changes, and their position, all or nothing: as [`apply`](Self::apply), but in whatever way
+    /// suits the engine best, and durable when it returns if the engine can make it so. The rows are
+    /// [sorted](Rows::sort).
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    fn load(&self, rows: &Rows, position: Position) -> Result<(), StoreError> {
+        let mut batch = Batch { position: Some(position), ..Batch::new() };
+        for (key, value) in rows.changes() {
+            let key = Bytes::copy_from_slice(key);
+            match value {
+                Some(value) => batch.put(key, Bytes::copy_from_slice(value)),
+                None => batch.delete(key),
+            }
+        }
+        self.apply(&batch)
+    }
+
+    /// It is restored from now on: it has all of its changelog only in the end. Positions are stamped with this time
+    /// until then; see [`last_written_ms`](Self::last_written_ms).
+    fn begin_restore(&self, _stamp_ms: i64) {}
+
+    /// It has all of its changelog.
+    ///
+    /// # Errors
+    /// When the engine cannot go back to what suits few writes.
+    fn end_restore(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Where the store is; the default position when nothing has been applied yet.
     ///
     /// # Errors
     /// When the engine cannot read.
     fn position(&self) -> Result<Position, StoreError>;
 
-    /// When a position was last applied, in milliseconds since the Unix epoch by this machine's clock, as far as it
-    /// survived; `None` when the engine does not keep it.
+    /// When the store had all of its changelog for sure, in milliseconds since the Unix epoch by this machine's clock:
+    /// when its position was applied, unless [`begin_restore`](Self::begin_restore) said another time. `None` when the
+    /// engine does not keep it.
     ///
     /// # Errors
     /// When the engine cannot read.
@@ -84,6 +119,12 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// What it says of its size, as far as that costs next to nothing to find out: it is asked every second.
     fn figures(&self) -> EngineFigures {
         EngineFigures::default()
+    }
+
+    /// How many writes a crash would take now, as far as that costs next to nothing to find out: it is asked some times
+    /// a second.
+    fn unflushed_writes(&self) -> u64 {
+        0
     }
 
     /// Makes what has been applied survive the process. Without it, a crash may take the newest

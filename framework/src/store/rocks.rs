@@ -14,14 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use klamm_runtime::{Clock, SystemClock};
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode,
-    Direction, IteratorMode, MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager,
-    WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor,
+    DBCompressionType, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, Options, ReadOptions,
+    WriteBatch, WriteBufferManager, WriteOptions,
 };
 
-use super::{Batch, EngineFigures, KeyRange, Position, StateStore, StoreError, Write};
+use super::rocks_load::{self, RestoreState, RowsFile};
+use super::{Batch, EngineFigures, KeyRange, Position, Rows, StateStore, StoreError, Write};
 
-type Database = DBWithThreadMode<MultiThreaded>;
+pub(super) type Database = DBWithThreadMode<MultiThreaded>;
 
 /// The reserved key of the position. Entries have a one before their key, so no entry can take it.
 const POSITION_KEY: &[u8] = &[0];
@@ -34,6 +35,8 @@ const WRITE_BUFFER_SHARE: usize = 3;
 const MAX_WRITE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 const MIN_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// A piece of an index or of a filter.
+const METADATA_BLOCK_BYTES: usize = 8 * 1024;
 const BACKGROUND_JOBS: i32 = 2;
 const LOG_FILES_KEPT: usize = 2;
 const DEFAULT_BUDGET_BYTES: usize = 128 * 1024 * 1024;
@@ -101,6 +104,12 @@ impl StoreMemory {
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
         blocks.set_optimize_filters_for_memory(true);
+        // In pieces: of a file of 64 MiB they are larger whole than a shard of a small cache, and each look-up would
+        // read them anew.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
+        blocks.set_pin_top_level_index_and_filter(true);
 
         let buffer_bytes = (self.budget_bytes / WRITE_BUFFER_SHARE / 4)
             .clamp(MIN_WRITE_BUFFER_BYTES, MAX_WRITE_BUFFER_BYTES);
@@ -115,6 +124,9 @@ impl StoreMemory {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_max_background_jobs(BACKGROUND_JOBS);
         options.set_keep_log_file_num(LOG_FILES_KEPT);
+        // Of files that were loaded, many are there before the first of them are merged.
+        options.set_level_zero_slowdown_writes_trigger(2 * rocks_load::MOST_FILES);
+        options.set_level_zero_stop_writes_trigger(3 * rocks_load::MOST_FILES);
         options
     }
 }
@@ -193,6 +205,7 @@ impl TaskDatabase {
         #[allow(clippy::disallowed_methods)]
         std::fs::create_dir_all(path)
             .map_err(|source| StoreError::Directory { path: path.to_owned(), source })?;
+        rocks_load::remove_leftovers(path);
         let options = memory.options();
         let mut names = Database::list_cf(&Options::default(), path).unwrap_or_default();
         for store in stores.iter().copied().chain(["default"]) {
@@ -211,7 +224,7 @@ impl TaskDatabase {
     /// # Errors
     /// When it was not named at opening.
     pub fn store(self: &Arc<Self>, name: &str) -> Result<RocksStore, StoreError> {
-        let store = RocksStore { database: Arc::clone(self), name: name.to_owned() };
+        let store = RocksStore { database: Arc::clone(self), name: name.to_owned(), restore: Arc::default() };
         store.family().map(drop)?;
         Ok(store)
     }
@@ -254,6 +267,7 @@ impl fmt::Debug for TaskDatabase {
 pub struct RocksStore {
     database: Arc<TaskDatabase>,
     name: String,
+    restore: Arc<RestoreState>,
 }
 
 impl RocksStore {
@@ -270,6 +284,10 @@ impl RocksStore {
         let decode =
             |bytes: &[u8]| decode_position(bytes).ok_or(StoreError::Corrupt { what: "the position" });
         found.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    fn encode(&self, position: Position) -> [u8; 24] {
+        encode_position(position, self.restore.stamp_ms().unwrap_or_else(|| SystemClock.now_ms()))
     }
 
     fn error(&self, error: rocksdb::Error) -> StoreError {
@@ -335,11 +353,30 @@ impl StateStore for RocksStore {
             }
         }
         if let Some(position) = batch.position {
-            writes.put_cf(&family, POSITION_KEY, encode_position(position, SystemClock.now_ms()));
+            writes.put_cf(&family, POSITION_KEY, self.encode(position));
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.database.db.write_opt(writes, &options).map_err(|e| self.error(e))
+    }
+
+    fn load(&self, rows: &Rows, position: Position) -> Result<(), StoreError> {
+        let (family, TaskDatabase { db, _memory: memory, .. }) = (self.family()?, &*self.database);
+        self.restore.prepare_load(db, &family).map_err(|e| self.error(e))?;
+        let position = self.encode(position);
+        let position: (&[u8], &[u8]) = (POSITION_KEY, &position);
+        let written = RowsFile::write(db.path(), memory.options(), position, ENTRY_PREFIX, rows);
+        let file = written.map_err(|e| self.error(e))?;
+        let taken = db.ingest_external_file_cf_opts(&family, &RowsFile::options(), vec![file.path()]);
+        taken.map_err(|e| self.error(e))
+    }
+
+    fn begin_restore(&self, stamp_ms: i64) {
+        self.restore.begin(stamp_ms);
+    }
+
+    fn end_restore(&self) -> Result<(), StoreError> {
+        self.restore.end(&self.database.db, &self.family()?).map_err(|e| self.error(e))
     }
 
     fn position(&self) -> Result<Position, StoreError> {
@@ -359,6 +396,13 @@ impl StateStore for RocksStore {
             disk_bytes: ask("rocksdb.total-sst-files-size").unwrap_or(0),
             memtable_bytes: ask("rocksdb.cur-size-all-mem-tables").unwrap_or(0),
         }
+    }
+
+    fn unflushed_writes(&self) -> u64 {
+        let Ok(family) = self.family() else { return 0 };
+        let ask = |property: &str| self.database.db.property_int_value_cf(&family, property).ok().flatten();
+        let memtables = ["rocksdb.num-entries-active-mem-table", "rocksdb.num-entries-imm-mem-tables"];
+        memtables.into_iter().filter_map(ask).sum()
     }
 
     fn flush(&self) -> Result<(), StoreError> {

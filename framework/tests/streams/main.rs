@@ -50,6 +50,8 @@ mod queries;
 mod rebalances;
 #[cfg(feature = "testing")]
 mod restores;
+#[cfg(feature = "testing")]
+mod restoring;
 mod routing;
 #[cfg(feature = "testing")]
 mod running;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm::store::{
-    Batch, KeyRange, KeyValueStore, MemoryStore, Position, RocksStore, Stamped, StateStore, StoreMemory,
-    TaskDatabase, WindowLayout, WindowStore,
+    Batch, KeyRange, KeyValueStore, MemoryStore, Position, RocksStore, Rows, Stamped, StateStore,
+    StoreMemory, TaskDatabase, WindowLayout, WindowStore,
 };
 use proptest::prelude::*;
 
@@ -24,6 +24,8 @@ enum Change {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
     DeleteRange(Vec<u8>, Vec<u8>),
+    /// Many at once.
+    Load(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     Flush,
 }
 
@@ -33,7 +35,9 @@ fn keys() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let loaded = (keys(), prop::option::of(prop::collection::vec(any::<u8>(), 0..4)));
     let change = prop_oneof![
+        1 => prop::collection::vec(loaded, 0..9).prop_map(Change::Load),
         6 => (keys(), prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(key, value)| Change::Put(key, value)),
         2 => keys().prop_map(Change::Delete),
         1 => (keys(), keys()).prop_map(|(from, to)| Change::DeleteRange(from, to)),
@@ -64,6 +68,20 @@ fn matches_the_model(
             Change::DeleteRange(from, to) => {
                 batch.delete_range(from.clone(), to.clone());
                 model.retain(|key, _| key < from || key >= to);
+            }
+            Change::Load(changes) => {
+                let mut rows = Rows::new();
+                for (key, value) in changes {
+                    rows.add([key, &[]], value.as_ref().map(|value| [&value[..], &[]]));
+                    match value {
+                        Some(value) => model.insert(key.clone(), value.clone()),
+                        None => model.remove(key),
+                    };
+                }
+                rows.sort();
+                let position = Position { changelog_offset: at, stream_time_ms: 0 };
+                store.load(&rows, position).unwrap();
+                assert_eq!(store.position().unwrap(), position);
             }
             Change::Flush => store.flush().unwrap(),
         }
@@ -275,4 +293,41 @@ fn a_database_is_open_once() {
     let _open = open(directory.path());
     let error = TaskDatabase::open(directory.path(), &["a"], &StoreMemory::new(BUDGET_BYTES)).unwrap_err();
     assert!(error.to_string().contains("lock"), "{error}");
+}
+
+/// What is loaded needs no flush, with the position that it leads to; and files of a load that a crash cut off go.
+#[test]
+fn what_was_loaded_survives_a_crash_and_half_of_a_load_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let loaded = |from: u32, to: u32| {
+        let mut rows = Rows::new();
+        (from..to)
+            .rev()
+            .for_each(|key| rows.add([b"k", &key.to_be_bytes()], Some([b"v", &key.to_be_bytes()])));
+        rows.sort();
+        rows
+    };
+    let position = |changelog_offset| Position { changelog_offset, stream_time_ms: changelog_offset };
+    // More files than are left unmerged.
+    const FILES: u32 = 40;
+    let (running, crashed) = (directory.path().join("running"), directory.path().join("crashed"));
+    let store = open(&running);
+    store.begin_restore(7);
+    for file in 0..FILES {
+        store.load(&loaded(file * 50, file * 50 + 100), position(i64::from(file) + 1)).unwrap();
+    }
+    assert_eq!((store.last_written_ms().unwrap(), store.unflushed_writes()), (Some(7), 0));
+    store.end_restore().unwrap();
+    let mut unflushed = Batch { position: Some(position(99)), ..Batch::new() };
+    unflushed.put(&b"lost"[..], &b"?"[..]);
+    store.apply(&unflushed).unwrap();
+    assert_eq!(store.unflushed_writes(), 2);
+    copy(&running, &crashed);
+    let leftover = crashed.join("load-4711.rows");
+    std::fs::write(&leftover, "half").unwrap();
+    let store = open(&crashed);
+    assert!(!leftover.exists());
+    assert_eq!(store.position().unwrap(), position(i64::from(FILES)));
+    let rows = store.scan(KeyRange::ALL, usize::MAX).unwrap();
+    assert_eq!(rows.len(), FILES as usize * 50 + 50);
 }

@@ -9,6 +9,7 @@
 //! work.rs        what is measured, of which topics, with which guarantee
 //! meter.rs       the second half of the records: time, processor time; the largest memory of all
 //! fill.rs        the records
+//! restore.rs     restores: from nothing, beside Kafka Streams, and after a kill
 //! pipelines.rs   the pipelines as Klamm's users write them; bench/streams/java has Kafka Streams'
 //! ```
 
@@ -19,6 +20,7 @@ mod compare;
 mod fill;
 mod meter;
 mod pipelines;
+mod restore;
 mod work;
 
 use work::{Guarantee, Work};
@@ -39,8 +41,16 @@ fn main() -> Result<()> {
             let only = std::env::var("ONLY").unwrap_or_default();
             compare::run(bootstrap, rounds.parse()?, &only, java)
         }
+        ["restore", bootstrap, rounds, ref java @ ..] => {
+            runtime.block_on(restore::compare(bootstrap, rounds.parse()?, java))
+        }
+        ["crash", bootstrap, rounds] => runtime.block_on(restore::crash(bootstrap, rounds.parse()?)),
+        ["restore-one", bootstrap, directory, guarantee] => {
+            runtime.block_on(restore::serve(bootstrap, directory, Guarantee::parse(guarantee)?))
+        }
         _ => Err("usage: fill HOST:PORT | compare HOST:PORT ROUNDS [JAVA-COMMAND...] | one HOST:PORT WORK \
-                  at-least-once|exactly-once CACHE-BYTES"
+                  at-least-once|exactly-once CACHE-BYTES | restore HOST:PORT ROUNDS [JAVA-COMMAND...] | \
+                  crash HOST:PORT ROUNDS | restore-one HOST:PORT DIRECTORY at-least-once|exactly-once"
             .into()),
     }
 }

@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use klamm_client::Headers;
 
+use super::changelog_rows::ChangelogRows;
+use super::list_entries::{IN_DOUBT, ListTime, ROW, WAITING, after, doubt_list, in_doubt, list_key};
 use super::row_format::own_headers;
 use super::store_spec::{ENTRY_OVERHEAD_BYTES, StoreLayout, StoreSpec, TaskStore, write};
 use super::{Context, Output, OutputKind, TopicId};
@@ -19,11 +21,6 @@ use crate::streams::incoming::Incoming;
 
 /// How many rows a range takes from the engine at a time.
 const PAGE_ROWS: usize = 256;
-
-/// The first byte of the engine keys of the list of what waits for its time. Those of rows begin with a segment, which
-/// is not negative, or, in plain layouts with a list, with [`ROW`].
-const WAITING: u8 = 0xFF;
-const ROW: u8 = 0;
 
 /// A row as it lies in the changelog: key, value, and the time that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,12 +63,6 @@ pub(crate) struct OrderedStore {
     is_list_checked: bool,
     no_headers: Headers,
 }
-
-/// In the place of a time in a list entry that another task may have taken: the changelog does not tell of that.
-const IN_DOUBT: i64 = 1;
-
-/// The time by which a changelog key is listed.
-pub(crate) type ListTime = fn(&Bytes) -> Option<i64>;
 
 struct Written {
     /// The changelog's key; of a list entry nothing.
@@ -279,22 +270,6 @@ impl OrderedStore {
         Ok(())
     }
 
-    /// Marks what is listed.
-    fn doubt_list(&self, batch: &mut Batch) -> Result<(), StoreError> {
-        let mut from = Bytes::from_static(&[WAITING]);
-        loop {
-            let page = self.engine.scan(KeyRange { from: &from, to: None }, PAGE_ROWS)?;
-            let is_last = page.len() < PAGE_ROWS;
-            for (entry, _) in page {
-                from = after(&entry);
-                batch.put(entry, in_doubt());
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
     fn first_listed_ms(&self) -> Result<i64, StoreError> {
         let mut first = i64::MAX;
         let look = |key: &Bytes| key.get(1..9).and_then(|time| time.try_into().ok()).map(i64::from_be_bytes);
@@ -448,24 +423,6 @@ impl Pages<'_> {
     }
 }
 
-/// The smallest key after `key`.
-fn after(key: &[u8]) -> Bytes {
-    [key, &[0]].concat().into()
-}
-
-/// The value of a list entry that may be taken already.
-fn in_doubt() -> Bytes {
-    Stamped { timestamp_ms: IN_DOUBT, value: Bytes::new() }.encode()
-}
-
-fn list_key(time_ms: i64, key: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(9 + key.len());
-    bytes.put_u8(WAITING);
-    bytes.put_i64(time_ms.max(0));
-    bytes.put_slice(key);
-    bytes.freeze()
-}
-
 impl TaskStore for OrderedStore {
     fn name(&self) -> &Arc<str> {
         &self.name
@@ -483,10 +440,20 @@ impl TaskStore for OrderedStore {
         self.position
     }
 
+    fn changelog_rows(&self) -> Option<ChangelogRows> {
+        ChangelogRows::new(self.layout, self.listed)
+    }
+
+    fn look_again(&mut self) -> Result<(), StoreError> {
+        self.position = self.engine.position()?;
+        self.earliest_listed_ms = i64::MIN;
+        Ok(())
+    }
+
     fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         if self.listed.is_some() && !std::mem::replace(&mut self.is_list_in_doubt, true) {
-            self.doubt_list(&mut batch)?;
+            doubt_list(&*self.engine)?;
         }
         for record in records {
             self.position.stream_time_ms = self.position.stream_time_ms.max(record.timestamp_ms);

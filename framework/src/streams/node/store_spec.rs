@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::TopicId;
+use super::changelog_rows::ChangelogRows;
 use crate::serde::Serde;
 use crate::store::{Batch, Position, Stamped, StateStore, StoreError, VersionedLayout, WindowLayout};
 use crate::streams::incoming::Incoming;
@@ -75,6 +76,15 @@ pub(crate) trait TaskStore {
     /// What readers outside the task read.
     fn engine(&self) -> Arc<dyn StateStore>;
     fn position(&self) -> Position;
+    /// How records of the changelog become rows of the engine without this store, if they can: then they may be written
+    /// to the engine from elsewhere while it is restored.
+    fn changelog_rows(&self) -> Option<ChangelogRows> {
+        None
+    }
+    /// Something was written to the engine from elsewhere.
+    fn look_again(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Applies records of the changelog; `next_offset` is the first that is not among them.
     fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError>;
     /// All changes since the last commit are committed, with the changelog offset that they lead to: they may be

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::changelog_rows::ChangelogRows;
 use super::store_spec::{engine_key, write};
 use super::table_store::TableStore;
 use super::{CacheFigures, StoreLayout, TaskStore, TopicId, row_format};
@@ -25,6 +26,15 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
 
     fn position(&self) -> Position {
         self.position
+    }
+
+    fn changelog_rows(&self) -> Option<ChangelogRows> {
+        ChangelogRows::new(self.layout, None)
+    }
+
+    fn look_again(&mut self) -> Result<(), StoreError> {
+        self.position = self.engine.position()?;
+        Ok(())
     }
 
     fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ordered_store::{Held, ListTime, OrderedStore, Row};
+use super::list_entries::ListTime;
+use super::ordered_store::{Held, OrderedStore, Row};
 use super::wiring::Flush;
 use super::{Change, Context, StoreCodec, TableChildren, Wiring};
 use crate::store::StoreError;

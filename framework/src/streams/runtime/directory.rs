@@ -32,6 +32,8 @@ pub(super) struct StateDirectory {
     lock: Option<File>,
     /// Differs between directories and stays between starts.
     process_id: Arc<str>,
+    /// Where it is: what a copy of it has not.
+    place: String,
 }
 
 impl StateDirectory {
@@ -50,6 +52,11 @@ impl StateDirectory {
     /// The part of names that tells this directory's application from its other instances.
     pub(super) fn process_id(&self) -> &Arc<str> {
         &self.process_id
+    }
+
+    /// Tells the directory from copies of it, which have its name as well.
+    pub(super) fn place(&self) -> &str {
+        &self.place
     }
 
     fn try_take(path: &Path) -> Result<Self, StreamsError> {
@@ -71,8 +78,9 @@ impl StateDirectory {
         }
         write_over(&mut lock, &std::process::id().to_string()).map_err(|source| failed(&file, source))?;
         let process_id = process_id(path).map_err(|source| failed(&path.join(PROCESS_ID), source))?;
+        let place = place(path).map_err(|source| failed(path, source))?;
         held().insert(path.to_owned());
-        Ok(Self { path: path.to_owned(), lock: Some(lock), process_id })
+        Ok(Self { path: path.to_owned(), lock: Some(lock), process_id, place })
     }
 }
 
@@ -117,6 +125,17 @@ fn process_id(path: &Path) -> std::io::Result<Arc<str>> {
     File::open(&fresh)?.sync_all()?;
     std::fs::rename(&fresh, &file)?;
     Ok(name.into())
+}
+
+/// The path, and which machine and file system it is of, as far as that is known.
+fn place(path: &Path) -> std::io::Result<String> {
+    let path = path.canonicalize()?;
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path.join(PROCESS_ID))?);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Ok(format!("{} {inode} {}", machine.trim(), path.display()))
 }
 
 /// A random id as text: 22 characters of base 64.
@@ -165,9 +184,16 @@ mod tests {
             "{refused}"
         );
         let name = Arc::clone(first.process_id());
+        let copy = root.path().join("copy");
+        std::fs::create_dir(&copy).unwrap();
+        std::fs::copy(path.join(PROCESS_ID), copy.join(PROCESS_ID)).unwrap();
+        let copy = StateDirectory::try_take(&copy).unwrap();
+        assert_eq!(*copy.process_id(), name);
+        let place = first.place().to_owned();
+        assert_ne!(copy.place(), place);
         drop(first);
         let second = StateDirectory::take(path.clone()).await.unwrap();
-        assert_eq!(*second.process_id(), name);
+        assert_eq!((&**second.process_id(), second.place()), (&*name, &*place));
         drop(second);
         // Half a name is none.
         std::fs::write(path.join(PROCESS_ID), "ab").unwrap();

@@ -9,10 +9,10 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use super::directory;
 use super::engines::{TaskEngines, is_damaged};
 use super::error::StreamsError;
-use super::restore::{ChangelogStart, changelogs};
+use super::restore::{ChangelogStart, WORTH_A_STAMP_MS, changelogs};
 use super::shared::Shared;
 use super::standbys::{Engines, Order, UNKNOWN_LAG};
-use crate::store::StoreError;
+use crate::store::{Batch, StoreError};
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::{StoreSpec, TopicId};
@@ -52,6 +52,11 @@ impl Keeper {
                         Ok(true) => drop(done.send(())),
                         Ok(false) => {}
                         Err(error) => self.failed(task, &error),
+                    }
+                }
+                Order::Whole { task, epoch, at_ms } => {
+                    if let Err(error) = self.is_whole(task, epoch, at_ms) {
+                        self.failed(task, &error);
                     }
                 }
                 Order::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why),
@@ -144,6 +149,22 @@ impl Keeper {
             }
         }
         Ok(true)
+    }
+
+    /// What is applied from now on is stamped with this time; and what there is, if its stamp is much older.
+    fn is_whole(&mut self, id: TaskId, epoch: u64, at_ms: i64) -> Result<(), StoreError> {
+        let Some(standby) = self.standbys.get(&id).filter(|standby| standby.epoch == epoch) else {
+            return Ok(());
+        };
+        for (_, engine) in &standby.engines {
+            // Whatever an interrupted load has left.
+            engine.end_restore()?;
+            engine.begin_restore(at_ms);
+            if engine.last_written_ms()?.is_some_and(|stamp_ms| at_ms - stamp_ms >= WORTH_A_STAMP_MS) {
+                engine.apply(&Batch { position: Some(engine.position()?), ..Batch::new() })?;
+            }
+        }
+        Ok(())
     }
 
     fn failed(&mut self, id: TaskId, error: &StoreError) {

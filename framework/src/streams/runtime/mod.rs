@@ -7,13 +7,14 @@
 //! ```
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
-//! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
-//!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
+//! - `directory`: the state directory's lock. `instance`: its name in the group. `remember`: the topology that ran here
+//!   before. `topics`: internal topics. `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
 //!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
-//!   `spread`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//!   `spread`: how threads come and go. `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
+//! - `flushing`, `unflushed`: stores are made durable beside all that.
 //! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of
 //!   tasks that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what
 //!   an instance finds on its disk.
@@ -37,11 +38,14 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod flushing;
 mod free_space;
 mod global;
+mod instance;
 mod keeper;
 mod known_state;
 mod lag;
+mod loading;
 mod observe;
 mod outbox;
 mod placing;
@@ -68,6 +72,7 @@ mod threads;
 mod topics;
 mod transactions;
 mod trouble;
+mod unflushed;
 mod upkeep;
 mod worker;
 mod workers;

@@ -67,7 +67,7 @@ pub(super) async fn run(
             }
         }
     }
-    if let Err(error) = consumer.close().await {
+    if let Err(error) = consumer.leave().await {
         tracing::warn!(application = %shared.group(), %error, "leaving the group");
     }
 }

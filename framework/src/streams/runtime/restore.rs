@@ -8,8 +8,10 @@ use klamm_client::admin::ConfigResource;
 use klamm_client::{BatchRoom, ConsumeError, Consumer, OffsetReset, TopicPartition};
 use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::error::StreamsError;
+use super::loading::{self, Lacking, Load, NotLoaded, Wanted};
 use super::shared::{Background, Command, Shared, lock};
 use crate::store::KeyRange;
 use crate::streams::incoming::Incoming;
@@ -18,6 +20,9 @@ use crate::streams::task::{Task, TaskId};
 
 /// How long compaction keeps tombstones where the topic does not say it (`delete.retention.ms`).
 const USUAL_TOMBSTONES_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// What the stamp of a position may be too old by.
+pub(super) const WORTH_A_STAMP_MS: i64 = 60_000;
 
 /// Asks for the changelogs of a task.
 pub(super) struct RestoreRequest {
@@ -28,6 +33,8 @@ pub(super) struct RestoreRequest {
     pub(super) inputs: Vec<TopicPartition>,
     /// Ends when this incarnation of the task does.
     pub(super) unwanted: oneshot::Receiver<()>,
+    /// The same, for whoever writes its stores.
+    pub(super) wanted: Wanted,
 }
 
 /// A store and how much of its changelog it has.
@@ -39,6 +46,8 @@ pub(super) struct ChangelogStart {
     pub(super) last_written_ms: Option<i64>,
     /// Whether there is anything in it, though it has nothing of its changelog for sure.
     pub(super) has_rows: bool,
+    /// How much of it can be written at a time, if it can.
+    pub(super) load: Option<Load>,
 }
 
 /// Serves the requests of one worker, several at a time.
@@ -91,6 +100,7 @@ impl Restore<'_> {
         let beginnings = again(|| shared.ends.beginning_offsets(&partitions)).await?;
         let mut open = HashMap::new();
         let mut starts = Vec::new();
+        let mut lacking = Vec::new();
         for changelog in &self.request.changelogs {
             let partition = self.partition(changelog.topic);
             let end = ends.get(&partition).copied().unwrap_or(0);
@@ -107,11 +117,41 @@ impl Restore<'_> {
             if begin < end {
                 let task = self.request.task;
                 tracing::info!(%task, store = %changelog.store, records = end - begin, "restoring");
-                lock(&shared.ledger).restores(task, &changelog.store, begin, end);
-                starts.push((partition.clone(), begin));
-                open.insert(partition, Missing { topic: changelog.topic, end });
+                lock(&shared.ledger).restores(task, &changelog.store, (begin, end), Instant::now());
+                let store = Arc::clone(&changelog.store);
+                match changelog.load.clone().filter(|_| end - begin >= loading::WORTH_IT) {
+                    Some(load) => lacking.push(Lacking { task, store, partition, begin, end, load }),
+                    None => {
+                        starts.push((partition.clone(), begin));
+                        open.insert(partition, Missing { topic: changelog.topic, end });
+                    }
+                }
             }
         }
+        let loads =
+            lacking.into_iter().map(|lacking| loading::load(shared, lacking, self.request.wanted.clone()));
+        let (loaded, read) = tokio::join!(futures::future::try_join_all(loads), self.read_all(open, starts));
+        let is_whole = read?;
+        match loaded {
+            Ok(_) if is_whole => {}
+            Ok(_) | Err(NotLoaded::Unwanted) => return Ok(()),
+            Err(NotLoaded::Streams(error)) => return Err(error),
+            Err(NotLoaded::Store(error)) => {
+                let RestoreRequest { task, epoch, .. } = self.request;
+                return self.tell(Command::NotRestored { task, epoch, error });
+            }
+        }
+        let RestoreRequest { task, epoch, .. } = self.request;
+        self.tell(Command::RestoreEnded { task, epoch, committed })
+    }
+
+    /// Reads what the stores lack that are written by their thread; whether the task is still there.
+    async fn read_all(
+        &self,
+        open: HashMap<TopicPartition, Missing>,
+        starts: Vec<(TopicPartition, i64)>,
+    ) -> Result<bool, StreamsError> {
+        let shared = self.shared;
         if !open.is_empty() {
             let consumer = shared.client.consumer().assign(open.keys().cloned());
             let consumer =
@@ -121,12 +161,11 @@ impl Restore<'_> {
                 consumer.handle().seek(&partition, begin)?;
             }
             if !self.read(&mut consumer, open).await? {
-                return Ok(());
+                return Ok(false);
             }
             consumer.close().await?;
         }
-        let RestoreRequest { task, epoch, .. } = self.request;
-        self.tell(Command::RestoreEnded { task, epoch, committed })
+        Ok(true)
     }
 
     /// Where the task goes on. What the last owner was about to commit is decided when this answers, and from then on
@@ -215,8 +254,13 @@ pub(super) fn changelogs(task: &Task) -> Vec<ChangelogStart> {
         let last_written_ms = engine.last_written_ms().ok().flatten();
         let all = KeyRange { from: &[], to: None };
         let has_rows = position == 0 && engine.scan(all, 1).is_ok_and(|rows| !rows.is_empty());
+        // Until all of the rest is read, it has no more for sure than it had before; or, from nothing, than now.
+        engine.begin_restore(last_written_ms.unwrap_or_else(|| SystemClock.now_ms()));
+        let stream_time_ms = store.position().stream_time_ms;
+        let load = |rows| Load { engine: Arc::downgrade(&engine), rows, stream_time_ms };
+        let load = store.changelog_rows().map(load);
         let name = Arc::clone(store.name());
-        Some(ChangelogStart { topic, store: name, position, last_written_ms, has_rows })
+        Some(ChangelogStart { topic, store: name, position, last_written_ms, has_rows, load })
     };
     task.stores().iter().filter_map(start).collect()
 }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::StreamsError;
+use super::loading::Wanted;
 use super::observe::Turn;
 use super::outbox::ChangelogOffsets;
 use super::shared::{Flow, Shared, lock};
@@ -31,10 +32,23 @@ pub(super) struct Running {
     pub(super) generation: i32,
     pub(super) flows: Vec<Arc<Flow>>,
     /// While its stores are restored; the restore ends with it.
-    pub(super) restore: Option<oneshot::Sender<()>>,
+    pub(super) restore: Option<Restoring>,
     /// Positions as last committed.
     pub(super) committed: HashMap<TopicPartition, i64>,
     pub(super) processed_at_commit: u64,
+}
+
+/// Ends a restore when it is dropped.
+pub(super) struct Restoring {
+    pub(super) wanted: Wanted,
+    /// Told by being dropped.
+    pub(super) _unwanted: oneshot::Sender<()>,
+}
+
+impl Drop for Restoring {
+    fn drop(&mut self) {
+        self.wanted.end();
+    }
 }
 
 impl Running {

@@ -9,7 +9,7 @@ use std::thread::ThreadId;
 use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, TopicPartition};
 use klamm_runtime::Clock;
 use klamm_runtime::Tasks;
-use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
@@ -22,7 +22,7 @@ pub(super) use super::spread::Route;
 use super::standbys::Standbys;
 use super::state::AppState;
 use super::workers::Workers;
-use crate::store::StateStore;
+use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::node::{Dropped, TopicId};
@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) positions: Positions,
     /// What is held of tasks that do not run here. Closed before the directory is given back.
     pub(super) standbys: Standbys,
+    /// Turns to load a store.
+    pub(super) loads: Semaphore,
     /// Held until the last thread is gone.
     pub(super) directory: Option<StateDirectory>,
     /// How many workers are between committing offsets and writing their stores.
@@ -139,6 +141,8 @@ pub(super) enum Command {
     },
     /// All changelogs of a task are read. `committed` is where it goes on, as far as that was asked.
     RestoreEnded { task: TaskId, epoch: u64, committed: HashMap<TopicPartition, i64> },
+    /// A store could not be written while it was restored.
+    NotRestored { task: TaskId, epoch: u64, error: StoreError },
     /// What a task has on disk is of no use: remove it, and begin with its changelogs.
     Rebuild { task: TaskId, epoch: u64, why: String },
     /// Look again: a partition has nothing more.

@@ -37,6 +37,12 @@ pub(super) enum Order {
         next_offset: i64,
         done: oneshot::Sender<()>,
     },
+    /// At this time, a standby had all that was in its changelogs then.
+    Whole {
+        task: TaskId,
+        epoch: u64,
+        at_ms: i64,
+    },
     /// What a standby has cannot be gone on from.
     Rebuild {
         task: TaskId,
@@ -183,6 +189,12 @@ impl Standbys {
         for (store, _) in engines {
             published.remove(&(Arc::clone(store), task.partition));
         }
+    }
+
+    /// The stores of all standbys.
+    pub(super) fn all_published(&self) -> Vec<((Arc<str>, i32), Arc<dyn StateStore>)> {
+        let published = lock(&self.published);
+        published.iter().filter_map(|(place, engine)| Some((place.clone(), engine.upgrade()?))).collect()
     }
 
     /// The standbys of a store.

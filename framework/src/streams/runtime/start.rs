@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use klamm_client::{Assignor, Client, Consumer, ConsumerHandle, OffsetReset, TopicPartition, Uuid};
 use klamm_runtime::{Rng, SeededRng};
-use tokio::sync::{mpsc as async_mpsc, watch};
+use tokio::sync::{Semaphore, mpsc as async_mpsc, watch};
 
 use super::app::StreamsApp;
 use super::assignment::{Rules, StickyTasks, Told, names_of_tasks};
@@ -25,7 +25,9 @@ use super::spawn::{start_keeper, start_worker};
 use super::standbys::Standbys;
 use super::state::AppState;
 use super::workers::Workers;
-use super::{engines, free_space, global, known_state, remember, topics, upkeep};
+use super::{
+    engines, flushing, free_space, global, instance, known_state, loading, remember, topics, upkeep,
+};
 use crate::streams::node::TopicId;
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
@@ -94,6 +96,7 @@ impl Topology {
                 timed.tell_all(|| Command::Commit { done: None });
             }
         });
+        background.spawn("streams-flush", flushing::serve(Arc::downgrade(&shared)));
         background.spawn("streams-topics", upkeep::watch_topics(Arc::clone(&shared), plan));
         background.spawn("streams-meters", observe::serve(Arc::clone(&shared)));
         background.spawn("streams-purge", upkeep::purge(Arc::clone(&shared)));
@@ -142,6 +145,10 @@ async fn consumer(shared: &Arc<Shared>) -> Result<Consumer, StreamsError> {
         // Often enough that a member is sure of itself for half of a session, one lost heartbeat included.
         .heartbeat_interval(LONGEST_HEARTBEAT.min(session / 6))
         .rebalance_listener(Arc::new(Rebalances { shared: Arc::downgrade(shared) }));
+    let builder = match instance::id(shared) {
+        Some(id) => builder.group_instance_id(id),
+        None => builder,
+    };
     let builder = match pattern(shared) {
         Some(pattern) => {
             let (readers, group) = (shared.readers.clone(), Arc::clone(shared.group()));
@@ -262,6 +269,7 @@ pub(super) fn shared(
         query_address: std::sync::OnceLock::new(),
         positions: Positions::default(),
         standbys: Standbys::default(),
+        loads: Semaphore::new(loading::at_a_time()),
         directory: None,
         committing: watch::Sender::new(0),
         cache,

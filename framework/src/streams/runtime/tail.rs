@@ -8,6 +8,7 @@ use std::time::Duration;
 use klamm_client::{
     BatchRoom, ConsumeError, Consumer, ConsumerHandle, ConsumerRecords, OffsetReset, TopicPartition,
 };
+use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -23,6 +24,15 @@ use crate::streams::task::TaskId;
 /// Between looks at how far behind the standbys are.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// By how much later than before a standby has to have been whole.
+const WORTH_TELLING_MS: i64 = 10_000;
+
+/// Between two looks, the process stood still or the clock was set.
+const STANDSTILL_MS: u64 = 5_000;
+
+/// After that, until the ends are heard of again.
+const UNSURE_MS: i64 = 30_000;
+
 /// Where the records of a changelog go.
 #[derive(Debug, Clone, Copy)]
 struct Follower {
@@ -31,12 +41,25 @@ struct Follower {
     topic: TopicId,
     /// Its lag when it began to follow, which holds until the consumer knows better.
     begins_behind: u64,
+    /// Where the changelog ended at some time: whoever is there had all of it then.
+    mark: Option<Mark>,
+    whole_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    end: i64,
+    at_ms: i64,
 }
 
 struct Reader {
     shared: Arc<Shared>,
     handle: ConsumerHandle,
     followers: HashMap<TopicPartition, Follower>,
+    /// Since when standbys have all, as far as it was told.
+    told_whole: BTreeMap<(TaskId, u64), i64>,
+    looked_ms: i64,
+    unsure_until_ms: i64,
     /// When a round was asked last, or there was nothing to ask for.
     asked_at: Instant,
 }
@@ -55,7 +78,15 @@ async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> 
     let mut consumer: Consumer = consumer.isolation(shared.config.isolation()).start().await?;
     let handle = consumer.handle();
     let asked_at = Instant::now();
-    let mut reader = Reader { shared: Arc::clone(shared), handle, followers: HashMap::new(), asked_at };
+    let mut reader = Reader {
+        shared: Arc::clone(shared),
+        handle,
+        followers: HashMap::new(),
+        told_whole: BTreeMap::new(),
+        looked_ms: SystemClock.now_ms(),
+        unsure_until_ms: i64::MIN,
+        asked_at,
+    };
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -109,7 +140,10 @@ impl Reader {
             let begins_behind = u64::try_from(end.saturating_sub(begin)).unwrap_or(0);
             self.handle.assign_also([partition.clone()])?;
             self.handle.seek(&partition, begin)?;
-            self.followers.insert(partition, Follower { task, epoch, topic: changelog.topic, begins_behind });
+            self.followers.insert(
+                partition,
+                Follower { task, epoch, topic: changelog.topic, begins_behind, mark: None, whole_ms: None },
+            );
         }
         Ok(())
     }
@@ -153,6 +187,43 @@ impl Reader {
         Ok(())
     }
 
+    /// Says since when standbys have all of their changelogs: what is left of those tells of deletions for some time only.
+    fn look_for_whole(&mut self) {
+        let now_ms = SystemClock.now_ms();
+        if now_ms.abs_diff(self.looked_ms) > STANDSTILL_MS {
+            // The process stood still: what it knows of the ends may be as old as that.
+            self.unsure_until_ms = now_ms.saturating_add(UNSURE_MS);
+            self.followers.values_mut().for_each(|follower| follower.mark = None);
+        }
+        self.looked_ms = now_ms;
+        let is_sure = now_ms >= self.unsure_until_ms;
+        let mut whole: BTreeMap<(TaskId, u64), Option<i64>> = BTreeMap::new();
+        for (partition, follower) in &mut self.followers {
+            let read = self.handle.lag(partition).zip(self.handle.position(partition));
+            if let Some((lag, position)) = read
+                && is_sure
+                && self.handle.failing_for(partition).is_none()
+            {
+                let is_reached = follower.mark.is_none_or(|mark| position >= mark.end);
+                if is_reached {
+                    follower.whole_ms = follower.mark.map(|mark| mark.at_ms).max(follower.whole_ms);
+                    follower.mark = Some(Mark { end: position.saturating_add(lag), at_ms: now_ms });
+                }
+            }
+            let of_task = whole.entry((follower.task, follower.epoch)).or_insert(Some(i64::MAX));
+            *of_task = (*of_task).zip(follower.whole_ms).map(|(one, other)| one.min(other));
+        }
+        self.told_whole.retain(|standby, _| whole.contains_key(standby));
+        for ((task, epoch), at_ms) in whole {
+            let Some(at_ms) = at_ms else { continue };
+            let told_ms = self.told_whole.entry((task, epoch)).or_insert(i64::MIN);
+            if at_ms.saturating_sub(*told_ms) >= WORTH_TELLING_MS {
+                *told_ms = at_ms;
+                self.shared.standbys.tell(Order::Whole { task, epoch, at_ms });
+            }
+        }
+    }
+
     /// Takes note of how far the standbys are, and asks the group for another round when one that is to move here has
     /// caught up.
     fn look(&mut self) {
@@ -164,6 +235,7 @@ impl Reader {
             *sum = sum.saturating_add(lag);
         }
         lags.iter().for_each(|(task, lag)| self.shared.standbys.set_lag(*task, Some(*lag)));
+        self.look_for_whole();
         let Some(consumer) = self.shared.consumer() else { return };
         let generation = consumer.group_metadata().map_or(-1, |member| member.generation);
         let warming = self.shared.standbys.orders_of(generation).warming;

@@ -5,23 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use klamm_client::TopicPartition;
-use klamm_runtime::Tasks;
+use klamm_runtime::{Clock, SystemClock, Tasks};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::directory;
 use super::engines::{TaskEngines, is_damaged};
 use super::error::StreamsError;
+use super::loading::Wanted;
+use super::observe::Part;
 use super::outbox::Outgoing;
-use super::restore::{RestoreRequest, changelogs};
+use super::restore::{RestoreRequest, WORTH_A_STAMP_MS, changelogs};
 use super::rewind::Lost;
-use super::running::Running;
+use super::running::{Restoring, Running};
 use super::shared::{Command, Flow, Shared, lock};
 use super::standbys::{Engines, UNKNOWN_LAG};
 use super::worker::Worker;
 use crate::store::{Batch, StoreError};
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
-use crate::streams::node::{AskPartitionCount, StoreSpec, TopicId};
+use crate::streams::node::{AskPartitionCount, StoreSpec, TaskStore, TopicId};
 use crate::streams::task::{Task, TaskId};
 
 impl Worker {
@@ -51,7 +54,9 @@ impl Worker {
         let inputs = flows.iter().map(|flow| flow.partition.clone()).collect();
         let stores = task.stores().iter().map(|store| Arc::clone(store.borrow().name()));
         lock(&self.links.shared.ledger).begins(id, self.links.index, stores);
-        let (restore, unwanted) = oneshot::channel();
+        let (told_by, unwanted) = oneshot::channel();
+        let wanted = Wanted::default();
+        let restore = Restoring { wanted: wanted.clone(), _unwanted: told_by };
         let restore = (!changelogs.is_empty()).then_some(restore);
         let restoring = restore.is_some();
         let (committed, processed_at_commit) = (HashMap::new(), 0);
@@ -59,7 +64,7 @@ impl Worker {
             Running { task, engines, epoch, generation, flows, restore, committed, processed_at_commit };
         self.tasks.insert(id, running);
         if restoring {
-            let request = RestoreRequest { task: id, epoch, changelogs, inputs, unwanted };
+            let request = RestoreRequest { task: id, epoch, changelogs, inputs, unwanted, wanted };
             return self.links.restores.send(request).map_err(|_| StreamsError::Closed);
         }
         self.started(id);
@@ -100,32 +105,56 @@ impl Worker {
                 names.push(Arc::clone(store.name()));
             }
         }
-        match applied {
-            Ok(()) => {}
-            Err(damage) if is_damaged(&damage) => {
-                drop(self.drop_task(id));
-                self.quarantine(id, &damage.to_string())?;
-                self.again(id, epoch)?;
-                return Ok(false);
-            }
-            Err(other) => return Err(other.into()),
+        if let Err(error) = applied {
+            self.not_restored(id, epoch, error)?;
+            return Ok(false);
         }
         let (count, shared) = (records.len() as u64, &self.links.shared);
         shared.restored.fetch_add(count, Ordering::Relaxed);
         let bytes = records.iter().map(bytes_of).sum();
+        let part = Part { records: count, bytes, to: next_offset };
         let mut ledger = lock(&shared.ledger);
-        names.iter().for_each(|name| ledger.restored(id, name, count, bytes, next_offset));
+        names.iter().for_each(|name| ledger.restored(id, name, part, Instant::now()));
         Ok(true)
     }
 
-    pub(super) fn restore_ended(&mut self, id: TaskId, epoch: u64, committed: HashMap<TopicPartition, i64>) {
-        let Some(running) = self.incarnation(id, epoch) else { return };
+    /// A store could not be written while it was restored. If it is damaged, it begins anew.
+    pub(super) fn not_restored(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        error: StoreError,
+    ) -> Result<(), StreamsError> {
+        if self.incarnation(id, epoch).is_none() {
+            return Ok(());
+        }
+        if !is_damaged(&error) {
+            return Err(error.into());
+        }
+        drop(self.drop_task(id));
+        self.quarantine(id, &error.to_string())?;
+        self.again(id, epoch)
+    }
+
+    pub(super) fn restore_ended(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        committed: HashMap<TopicPartition, i64>,
+    ) -> Result<(), StreamsError> {
+        let Some(running) = self.incarnation(id, epoch) else { return Ok(()) };
         if running.restore.take().is_some() {
+            let stores = running.task.stores().iter();
+            let is_whole = stores.map(|store| is_whole(&mut *store.borrow_mut())).collect::<Result<(), _>>();
+            if let Err(error) = is_whole {
+                return self.not_restored(id, epoch, error);
+            }
             // What a clock brings forth before the first record is committed with these: without any offset, the
             // group would not be asked whether this is a member still.
             running.committed = committed;
             self.started(id);
         }
+        Ok(())
     }
 
     /// Lets queries see the stores of a task that processes from now on.
@@ -230,6 +259,9 @@ impl Worker {
     /// Takes a task off this thread. Its stores can be queried as long as somebody keeps them.
     pub(super) fn take_task(&mut self, id: TaskId) -> Option<Running> {
         let mut running = self.tasks.remove(&id)?;
+        if let Some(restoring) = &running.restore {
+            restoring.wanted.end();
+        }
         // What is committed need not be restored.
         if let Err(error) = running.task.settle(usize::MAX) {
             tracing::warn!(task = %id, %error, "the last commit is not written, and will be restored");
@@ -283,6 +315,19 @@ fn leave(task: &Task, is_whole: bool) -> Result<(), StoreError> {
         engine.flush()?;
     }
     Ok(())
+}
+
+/// A store has all of its changelog.
+fn is_whole(store: &mut dyn TaskStore) -> Result<(), StoreError> {
+    store.look_again()?;
+    let (engine, position) = (store.engine(), store.position());
+    engine.end_restore()?;
+    match engine.last_written_ms()? {
+        Some(stamp_ms) if SystemClock.now_ms().saturating_sub(stamp_ms) >= WORTH_A_STAMP_MS => {
+            engine.apply(&Batch { position: Some(position), ..Batch::new() })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -380,7 +425,7 @@ mod tests {
         let second = requests.try_recv().unwrap();
         let changelog = second.changelogs[0].topic;
         assert!(!worker.restored(TASK, 1, changelog, &[count(7)], 70).unwrap());
-        worker.restore_ended(TASK, 1, HashMap::new());
+        worker.restore_ended(TASK, 1, HashMap::new()).unwrap();
         worker.rebuild(TASK, 1, "for nothing").unwrap();
         let (_, topic) = shared.task_of(&TopicPartition::new("in", 0)).unwrap();
         let batch = IncomingBatch { records: vec![count(1)], next_offset: 1, is_last: true };
@@ -390,7 +435,7 @@ mod tests {
         let position = |worker: &Worker| worker.tasks[&TASK].task.stores()[0].borrow().position();
         assert_eq!(position(&worker).changelog_offset, 0);
         assert!(worker.restored(TASK, 2, changelog, &[count(5)], 50).unwrap());
-        worker.restore_ended(TASK, 2, HashMap::new());
+        worker.restore_ended(TASK, 2, HashMap::new()).unwrap();
         assert_eq!((position(&worker).changelog_offset, *shared.state.borrow()), (50, AppState::Running));
         assert!(!worker.restored(TASK, 2, changelog, &[count(7)], 70).unwrap(), "it is over");
         assert!(!worker.tasks.get_mut(&TASK).unwrap().is_ready(), "nothing of the earlier one is queued");

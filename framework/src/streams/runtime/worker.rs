@@ -154,7 +154,8 @@ impl Worker {
                     done.send(()).ok();
                 }
             }
-            Command::RestoreEnded { task, epoch, committed } => self.restore_ended(task, epoch, committed),
+            Command::RestoreEnded { task, epoch, committed } => self.restore_ended(task, epoch, committed)?,
+            Command::NotRestored { task, epoch, error } => self.not_restored(task, epoch, error)?,
             Command::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why)?,
             Command::Wake | Command::Stop => {}
             Command::Commit { done } => {

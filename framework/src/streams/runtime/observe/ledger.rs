@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::samples::Samples;
 use crate::streams::node::{CacheFigures, Dropped, Happened, Tally};
 use crate::streams::task::TaskId;
@@ -47,9 +49,32 @@ pub(super) struct StoreLine {
     now: CacheFigures,
     pub(super) restored: u64,
     pub(super) restored_bytes: u64,
-    /// Where the restore ends, and how far it is.
-    restores_to: i64,
-    is_at: i64,
+    /// The one under way, or the last one of this incarnation.
+    pub(super) restore: Option<RestoreLine>,
+}
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RestoreLine {
+    from: i64,
+    at: i64,
+    to: i64,
+    pub(super) began: Instant,
+    last: Instant,
+}
+
+impl RestoreLine {
+    /// Offsets that are still to be restored.
+    pub(super) fn left(&self) -> u64 {
+        u64::try_from(self.to - self.at).unwrap_or(0)
+    }
+
+    /// Offsets restored in a second, so far.
+    pub(super) fn per_second(&self) -> u64 {
+        let (done, took_us) = (self.at - self.from, (self.last - self.began).as_micros());
+        let per_second = u128::try_from(done).unwrap_or(0) * 1_000_000 / took_us.max(1);
+        u64::try_from(per_second).unwrap_or(u64::MAX)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +96,16 @@ pub(in super::super) enum CommitResult {
     Later,
     Void,
     Failed,
+}
+
+/// A part of a changelog that was restored.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in super::super) struct Part {
+    pub(in super::super) records: u64,
+    /// Their keys and values.
+    pub(in super::super) bytes: u64,
+    /// The first offset that is not part of it.
+    pub(in super::super) to: i64,
 }
 
 /// What a task did in one of its turns.
@@ -125,7 +160,7 @@ impl Ledger {
         for store in &mut line.stores {
             let now = std::mem::take(&mut store.now);
             store.before.add(now);
-            (store.restores_to, store.is_at) = (0, 0);
+            store.restore = None;
         }
     }
 
@@ -137,25 +172,26 @@ impl Ledger {
     }
 
     /// A store is to be restored from one offset to another.
-    pub(in super::super) fn restores(&mut self, task: TaskId, store: &str, from: i64, to: i64) {
+    pub(in super::super) fn restores(
+        &mut self,
+        task: TaskId,
+        store: &str,
+        (from, to): (i64, i64),
+        now: Instant,
+    ) {
         if let Some(line) = self.store(task, store) {
-            (line.is_at, line.restores_to) = (from, to);
+            line.restore = Some(RestoreLine { from, at: from, to, began: now, last: now });
         }
     }
 
     /// A part of it is.
-    pub(in super::super) fn restored(
-        &mut self,
-        task: TaskId,
-        store: &str,
-        records: u64,
-        bytes: u64,
-        to: i64,
-    ) {
+    pub(in super::super) fn restored(&mut self, task: TaskId, store: &str, part: Part, now: Instant) {
         if let Some(line) = self.store(task, store) {
-            line.restored += records;
-            line.restored_bytes += bytes;
-            line.is_at = to;
+            line.restored += part.records;
+            line.restored_bytes += part.bytes;
+            if let Some(restore) = &mut line.restore {
+                (restore.at, restore.last) = (part.to, now);
+            }
         }
     }
 
@@ -214,7 +250,7 @@ impl StoreLine {
 
     /// Offsets that are still to be restored.
     pub(super) fn left(&self) -> u64 {
-        u64::try_from(self.restores_to - self.is_at).unwrap_or(0)
+        self.restore.map_or(0, |restore| restore.left())
     }
 }
 
@@ -249,11 +285,17 @@ mod tests {
         for (thread, hits) in [(0, 5), (1, 7)] {
             ledger.begins(TASK, thread, ["counts".into()].into_iter());
             assert!(ledger.tasks[&TASK].is_restoring);
-            ledger.restores(TASK, "counts", 100, 300);
-            ledger.restored(TASK, "counts", 50, 5_000, 150);
-            ledger.restored(TASK, "of nobody", 50, 5_000, 150);
-            assert_eq!(ledger.tasks[&TASK].stores[0].left(), 150);
-            ledger.restored(TASK, "counts", 150, 15_000, 300);
+            let (began, a_second) = (Instant::now(), Duration::from_secs(1));
+            ledger.restores(TASK, "counts", (100, 300), began);
+            let part = Part { records: 50, bytes: 5_000, to: 150 };
+            ledger.restored(TASK, "counts", part, began + a_second);
+            ledger.restored(TASK, "of nobody", part, began);
+            let restore = ledger.tasks[&TASK].stores[0].restore.unwrap();
+            assert_eq!((restore.left(), restore.per_second()), (150, 50));
+            let part = Part { records: 150, bytes: 15_000, to: 300 };
+            ledger.restored(TASK, "counts", part, began + 2 * a_second);
+            let restore = ledger.tasks[&TASK].stores[0].restore.unwrap();
+            assert_eq!((restore.left(), restore.per_second()), (0, 100));
             ledger.is_restored(TASK);
             ledger.turned(turn(thread, 10, &mut tally), &operators, caches(hits - 1));
             ledger.turned(turn(thread, 20, &mut tally), &operators, caches(hits));

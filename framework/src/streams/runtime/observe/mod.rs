@@ -21,7 +21,7 @@ mod samples;
 mod snapshot;
 mod telling;
 
-pub(super) use ledger::{CommitResult, Ledger, Turn};
+pub(super) use ledger::{CommitResult, Ledger, Part, Turn};
 pub(super) use meters::Meters;
 pub use metric::METRICS;
 pub(super) use snapshot::tasks;

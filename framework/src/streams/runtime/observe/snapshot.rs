@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::super::shared::{Shared, lock};
 use super::engines;
 use super::ledger::{StoreLine, TaskLine};
@@ -67,17 +69,30 @@ pub struct StoreMetrics {
     pub restored_bytes: u64,
     /// Offsets of the changelog that are still to be restored.
     pub left_to_restore: u64,
+    /// For how long it has been restored, its wait for a turn included; `None` if it is not.
+    pub restoring_for: Option<Duration>,
+    /// Offsets restored in a second, in that time.
+    pub restored_per_second: u64,
+}
+
+impl StoreMetrics {
+    /// How long its restore goes on, if it goes on as fast as so far; `None` while nobody can say, or without one.
+    pub fn restore_time_left(&self) -> Option<Duration> {
+        self.restoring_for?;
+        let left_ms = self.left_to_restore.saturating_mul(1_000).checked_div(self.restored_per_second)?;
+        Some(Duration::from_millis(left_ms))
+    }
 }
 
 pub(in super::super) fn tasks(shared: &Shared) -> Vec<TaskMetrics> {
-    let engines = engines::ask(shared);
+    let (engines, now) = (engines::ask(shared), Instant::now());
     let ledger = lock(&shared.ledger);
     let mut tasks = Vec::new();
     for (id, line) in &ledger.tasks {
         let Some(thread) = line.thread else { continue };
         let of_store = |store: &StoreLine| {
             let engine = engines.get(&(*id, Arc::clone(&store.name))).copied();
-            metrics_of(store, engine.unwrap_or_default())
+            metrics_of(store, engine.unwrap_or_default(), now)
         };
         tasks.push(TaskMetrics {
             task: *id,
@@ -97,8 +112,9 @@ fn state_of(line: &TaskLine) -> TaskState {
     if line.is_restoring { TaskState::Restoring } else { TaskState::Running }
 }
 
-fn metrics_of(store: &StoreLine, engine: EngineFigures) -> StoreMetrics {
+fn metrics_of(store: &StoreLine, engine: EngineFigures, now: Instant) -> StoreMetrics {
     let cache = store.cache();
+    let restore = store.restore.filter(|restore| restore.left() > 0);
     StoreMetrics {
         name: Arc::clone(&store.name),
         rows: engine.rows,
@@ -111,5 +127,7 @@ fn metrics_of(store: &StoreLine, engine: EngineFigures) -> StoreMetrics {
         restored: store.restored,
         restored_bytes: store.restored_bytes,
         left_to_restore: store.left(),
+        restoring_for: restore.map(|restore| now - restore.began),
+        restored_per_second: restore.map_or(0, |restore| restore.per_second()),
     }
 }
