@@ -249,11 +249,11 @@ async fn stores_of_every_kind_are_restored_as_they_were(kit: TestKit) {
     let topology = || {
         let mut streams = StreamsBuilder::new();
         let input = streams.stream::<String, String>("in");
-        let second = Duration::from_secs(1);
+        let hour = Duration::from_secs(3_600);
         let grouped = input.group_by_key();
-        grouped.windowed_by(TumblingWindows::of(second)).count("windows");
-        grouped.windowed_by(SessionWindows::of(Duration::from_millis(5))).count("sessions");
-        grouped.windowed_by(TumblingWindows::of(second)).emit_on_window_close().count("finals");
+        grouped.windowed_by(TumblingWindows::of(hour)).count("windows");
+        grouped.windowed_by(SessionWindows::of(Duration::from_millis(5)).grace(hour)).count("sessions");
+        grouped.windowed_by(TumblingWindows::of(hour)).emit_on_window_close().count("finals");
         let versions = Materialized::named("versions").versioned(Duration::from_secs(3_600));
         streams.table_with::<String, String>("table", Consumed::default(), versions);
         streams.build().unwrap()

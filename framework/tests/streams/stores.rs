@@ -308,8 +308,7 @@ fn what_was_loaded_survives_a_crash_and_half_of_a_load_leaves_nothing() {
         rows
     };
     let position = |changelog_offset| Position { changelog_offset, stream_time_ms: changelog_offset };
-    // More files than are left unmerged.
-    const FILES: u32 = 40;
+    const FILES: u32 = 20;
     let (running, crashed) = (directory.path().join("running"), directory.path().join("crashed"));
     let store = open(&running);
     store.begin_restore(7);
@@ -317,12 +316,17 @@ fn what_was_loaded_survives_a_crash_and_half_of_a_load_leaves_nothing() {
         store.load(&loaded(file * 50, file * 50 + 100), position(i64::from(file) + 1)).unwrap();
     }
     assert_eq!((store.last_written_ms().unwrap(), store.unflushed_writes()), (Some(7), 0));
-    store.end_restore().unwrap();
     let mut unflushed = Batch { position: Some(position(99)), ..Batch::new() };
     unflushed.put(&b"lost"[..], &b"?"[..]);
     store.apply(&unflushed).unwrap();
     assert_eq!(store.unflushed_writes(), 2);
     copy(&running, &crashed);
+    // More files than are left unmerged.
+    for file in FILES..2 * FILES {
+        store.load(&loaded(file * 50, file * 50 + 100), position(i64::from(file) + 1)).unwrap();
+    }
+    store.end_restore().unwrap();
+    assert_eq!(store.scan(KeyRange::ALL, usize::MAX).unwrap().len(), 2 * FILES as usize * 50 + 51);
     let leftover = crashed.join("load-4711.rows");
     std::fs::write(&leftover, "half").unwrap();
     let store = open(&crashed);
