@@ -55,8 +55,8 @@ pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// When the engine cannot read.
     fn scan(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
 
-    /// The last entries, at most `limit`, whose keys lie in `range`, the last one first. An engine that can go backwards
-    /// does better than this, which goes through the whole range.
+    /// The last entries, at most `limit`, whose keys lie in `range`, the last one first. An engine that can go
+    /// backwards does better than this, which goes through the whole range.
     ///
     /// # Errors
     /// When the engine cannot read.

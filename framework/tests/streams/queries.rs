@@ -283,7 +283,8 @@ async fn exchange(address: &str, request: &[u8]) -> (u16, String) {
 
 async fn post(address: &str, kind: &str, body: &str) -> (u16, String) {
     let head = format!(
-        "POST /v1/query HTTP/1.1\r\nhost: {address}\r\ncontent-type: {kind}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/query HTTP/1.1\r\nhost: {address}\r\ncontent-type: {kind}\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     );
     exchange(address, format!("{head}{body}").as_bytes()).await
@@ -321,8 +322,9 @@ async fn the_endpoint_answers_people_and_refuses_what_is_wrong(kit: TestKit) {
             504,
             "timed_out",
             r#"{"store": "counts", "query": {"kind": "key", "key": "k"}, "within_ms": 30,
-            "at_least": [{"topic": "in", "partition": 0, "offset": 999999}, {"topic": "in", "partition": 1, "offset": 999999},
-            {"topic": "in", "partition": 2, "offset": 999999}, {"topic": "in", "partition": 3, "offset": 999999}]}"#,
+            "at_least": [{"topic": "in", "partition": 0, "offset": 999999},
+            {"topic": "in", "partition": 1, "offset": 999999}, {"topic": "in", "partition": 2, "offset": 999999},
+            {"topic": "in", "partition": 3, "offset": 999999}]}"#,
         ),
     ];
     for (wanted, code, request) in cases {

@@ -65,7 +65,8 @@ pub struct QueryRow<K, V> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rows<K, V> {
-    /// The rows, in the order of their keys' bytes (of windows: see [`windows_of_all`](super::StoreQuery::windows_of_all)).
+    /// The rows, in the order of their keys' bytes; of windows, see
+    /// [`windows_of_all`](super::StoreQuery::windows_of_all).
     pub rows: Vec<QueryRow<K, V>>,
     /// Where the next part begins; `None` when this is the last. It may be that this part is empty and there is a next.
     pub next: Option<PageToken>,

@@ -23,6 +23,8 @@ const CALLS_MAX: usize = 8;
 const LEAST_BYTES: usize = 64 * 1024;
 /// Between rounds while nobody has what is asked for.
 const PAUSE: Duration = Duration::from_millis(25);
+/// Nobody waits longer, whatever he says.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// The time of an instance that is asked for an answer without any waiting.
 const PATIENCE_AT_ONCE: Duration = Duration::from_secs(1);
 /// An instance gets this part of the time where there are others to be asked.
@@ -82,7 +84,7 @@ pub(crate) async fn ask(
     if let Some(unknown) = asked.iter().find(|partition| !(0..count).contains(partition)) {
         return Err(wrong(&format!("it has {count} partitions, and no {unknown}")));
     }
-    let deadline = Instant::now() + request.demands.within;
+    let deadline = Instant::now() + request.demands.within.min(LONGEST);
     let asker = Asker { instance, peers, request, facts: &facts, deadline };
     asker.run(asked).await
 }

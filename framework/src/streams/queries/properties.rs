@@ -490,6 +490,9 @@ async fn records_that_are_named_are_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_there_is_told() {
     let cluster = two();
+    let mut patient = rows();
+    patient.demands.within = Duration::MAX;
+    assert_eq!(found(&cluster.at("a", &patient).await.unwrap()).len(), 20);
     let request = Request { partitions: Some(vec![4]), ..rows() };
     let error = cluster.at("a", &request).await.unwrap_err().to_string();
     assert!(error.contains("it has 4 partitions, and no 4"), "{error}");

@@ -146,7 +146,7 @@ fn get(
 
 fn one(key: &Bytes, page: &Page, found: Option<Stamped>) -> Result<RawPage, StoreError> {
     // Who goes on behind a single row finds nothing more.
-    let found = found.filter(|_| !page.after.as_ref().is_some_and(|(_, with_it)| !with_it));
+    let found = found.filter(|_| page.after.as_ref().is_none_or(|(_, with_it)| *with_it));
     let row = found.map(|Stamped { timestamp_ms, value }| RawRow {
         place: key.clone(),
         key: key.clone(),

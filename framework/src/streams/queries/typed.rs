@@ -175,8 +175,8 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
         self.of_key(&key.into(), |key| RawQuery::Key { key }).await
     }
 
-    /// What a key was at `at_ms`, of a table that keeps [versions](crate::streams::Materialized::versioned). `None`, too,
-    /// where that is further back than the table's history and the row has changed since.
+    /// What a key was at `at_ms`, of a table that keeps [versions](crate::streams::Materialized::versioned). `None`,
+    /// too, where that is further back than the table's history and the row has changed since.
     ///
     /// # Errors
     /// As [`key`](Self::key).

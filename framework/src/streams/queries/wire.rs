@@ -1,8 +1,8 @@
-//! Requests and answers as JSON: what the endpoint takes and gives, and what instances send each other. Version 1; what
-//! is not known is refused, so that nobody takes an answer to half a question for one to all of it.
+//! Requests and answers as JSON: what the endpoint takes and gives, and what instances send each other. Version 1;
+//! what is not known is refused, so that nobody takes an answer to half a question for one to all of it.
 //!
-//! Bytes are a JSON string where they are text without control characters, `{"base64": "..."}` otherwise; both are taken
-//! everywhere.
+//! Bytes are a JSON string where they are text without control characters, `{"base64": "..."}` otherwise; both are
+//! taken everywhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

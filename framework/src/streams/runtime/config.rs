@@ -128,8 +128,8 @@ impl StreamsConfig {
 
     /// Answers queries over HTTP on this address (`host:port`; port 0 takes a free one, see
     /// [`StreamsApp::query_address`](super::StreamsApp::query_address)), those of other instances among them, until the
-    /// application closes. It is also the [`application_server`](Self::application_server), unless another is named: one
-    /// has to be where others reach this instance by another address, and where it listens on all of them.
+    /// application closes. It is also the [`application_server`](Self::application_server), unless another is named:
+    /// one has to be where others reach this instance by another address, and where it listens on all of them.
     ///
     /// Whoever reaches the address reads every store: there is no authentication. So it has to be one that only this
     /// machine reaches, unless [`danger_open_queries`](Self::danger_open_queries) says otherwise.

@@ -1,12 +1,12 @@
-//! How far tasks are in their inputs, as whoever reads their stores finds it: told when the stores have all of a commit.
+//! How far tasks are in their inputs, as whoever reads their stores finds it: told when the stores have all of a
+//! commit.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use klamm_client::TopicPartition;
 use tokio::sync::watch;
 
-use super::shared::lock;
 use crate::streams::task::TaskId;
 
 /// The first offset that is not in a task's stores, by topic.
@@ -29,20 +29,24 @@ impl Positions {
     /// The stores of a task have everything before these offsets.
     pub(super) fn reach(&self, task: TaskId, committed: &HashMap<TopicPartition, i64>) {
         let inputs = committed.iter().map(|(of, offset)| (Arc::clone(&of.topic), *offset)).collect();
-        lock(&self.of_tasks).insert(task, inputs);
+        self.of_tasks().insert(task, inputs);
         self.progress.send_modify(|times| *times += 1);
     }
 
     /// The stores of these are not read here any more.
     pub(super) fn forget(&self, is_gone: impl Fn(TaskId) -> bool) {
-        lock(&self.of_tasks).retain(|task, _| !is_gone(*task));
+        self.of_tasks().retain(|task, _| !is_gone(*task));
     }
 
     pub(super) fn of(&self, task: TaskId) -> Inputs {
-        lock(&self.of_tasks).get(&task).cloned().unwrap_or_default()
+        self.of_tasks().get(&task).cloned().unwrap_or_default()
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()
+    }
+
+    fn of_tasks(&self) -> MutexGuard<'_, BTreeMap<TaskId, Inputs>> {
+        self.of_tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

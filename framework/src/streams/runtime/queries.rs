@@ -6,7 +6,13 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::app::StreamsApp;
+#[cfg(not(feature = "queries"))]
+use super::config::StreamsConfig;
+#[cfg(not(feature = "queries"))]
+use super::error::StreamsError;
 use super::placing::{self, InstanceTasks, KeyHosts};
+#[cfg(not(feature = "queries"))]
+use super::shared::Background;
 use super::shared::{Shared, lock};
 use super::standbys::UNKNOWN_LAG;
 use crate::store::{StateStore, StoreError};
@@ -16,8 +22,8 @@ use crate::streams::query::StoreReader;
 use crate::streams::task::TaskId;
 
 impl StreamsApp {
-    /// A state store, to be asked wherever its partitions are: here or at the instances that have them, with the feature
-    /// `queries`; those need an [`application_server`](super::StreamsConfig::application_server), or a
+    /// A state store, to be asked wherever its partitions are: here or at the instances that have them, with the
+    /// feature `queries`; those need an [`application_server`](super::StreamsConfig::application_server), or a
     /// [`query_server`](super::StreamsConfig), which is one.
     ///
     /// # Errors
@@ -29,8 +35,8 @@ impl StreamsApp {
     }
 
     /// All instances of the application that have an
-    /// [`application_server`](super::StreamsConfig::application_server) (`metadataForAllStreamsClients`), as the group's
-    /// leader said last; one that is gone is among them until the group knows.
+    /// [`application_server`](super::StreamsConfig::application_server) (`metadataForAllStreamsClients`), as the
+    /// group's leader said last; one that is gone is among them until the group knows.
     pub fn instances(&self) -> Vec<InstanceTasks> {
         placing::instances(&self.shared)
     }
@@ -163,7 +169,20 @@ fn hash(text: &str) -> u64 {
 }
 
 #[cfg(feature = "queries")]
-pub(super) use serving::{listen, serve};
+pub(super) use serving::Endpoint;
+
+/// Where queries are answered: nowhere.
+#[cfg(not(feature = "queries"))]
+pub(super) struct Endpoint;
+
+#[cfg(not(feature = "queries"))]
+impl Endpoint {
+    pub(super) async fn bind(_config: &mut StreamsConfig) -> Result<Self, StreamsError> {
+        Ok(Self)
+    }
+
+    pub(super) fn serve(self, _shared: &Arc<Shared>, _background: &Background) {}
+}
 
 #[cfg(feature = "queries")]
 mod serving {
@@ -186,41 +205,40 @@ mod serving {
         }
     }
 
-    /// Takes the address for queries, if there is to be one, and makes it the one that others are told.
-    pub(in super::super) async fn listen(
-        config: &mut StreamsConfig,
-    ) -> Result<Option<Box<dyn Listener>>, StreamsError> {
-        let Some(address) = config.query_server.clone() else { return Ok(None) };
-        let failed = |source| StreamsError::QueryServer { address: address.clone(), source };
-        let listener = TcpNet.bind(&address).await.map_err(failed)?;
-        // As it was resolved, not as it was written: names can mean any address.
-        let local = listener.local_address();
-        if !is_of_this_machine(&local) && !config.danger_open_queries {
-            return Err(StreamsError::OpenQueries { address: local });
-        }
-        if config.application_server.is_none() {
-            if is_of_all(&local) {
-                return Err(StreamsError::NoApplicationServer { address: local });
-            }
-            config.application_server = Some(local.as_str().into());
-        }
-        Ok(Some(listener))
-    }
+    /// Where queries are answered, if they are.
+    pub(in super::super) struct Endpoint(Option<Box<dyn Listener>>);
 
-    /// Answers until the application closes.
-    pub(in super::super) fn serve(
-        shared: &Arc<Shared>,
-        background: &Background,
-        listener: Box<dyn Listener>,
-    ) {
-        let Some(peers) = peers() else { return };
-        shared.query_address.get_or_init(|| listener.local_address());
-        let instance = Arc::new(ThisInstance(Arc::downgrade(shared)));
-        let router = endpoint::router(instance, peers);
-        let mut close = shared.close.subscribe();
-        // Told by the sender's end, too.
-        let over = async move { drop(close.wait_for(|close| *close).await) };
-        background.spawn("streams-queries", endpoint::serve(listener, router, over));
+    impl Endpoint {
+        /// Takes the address for queries, if there is to be one, and makes it the one that others are told.
+        pub(in super::super) async fn bind(config: &mut StreamsConfig) -> Result<Self, StreamsError> {
+            let Some(address) = config.query_server.clone() else { return Ok(Self(None)) };
+            let failed = |source| StreamsError::QueryServer { address: address.clone(), source };
+            let listener = TcpNet.bind(&address).await.map_err(failed)?;
+            // As it was resolved, not as it was written: names can mean any address.
+            let local = listener.local_address();
+            if !is_of_this_machine(&local) && !config.danger_open_queries {
+                return Err(StreamsError::OpenQueries { address: local });
+            }
+            if config.application_server.is_none() {
+                if is_of_all(&local) {
+                    return Err(StreamsError::NoApplicationServer { address: local });
+                }
+                config.application_server = Some(local.as_str().into());
+            }
+            Ok(Self(Some(listener)))
+        }
+
+        /// Answers until the application closes.
+        pub(in super::super) fn serve(self, shared: &Arc<Shared>, background: &Background) {
+            let (Some(listener), Some(peers)) = (self.0, peers()) else { return };
+            shared.query_address.get_or_init(|| listener.local_address());
+            let instance = Arc::new(ThisInstance(Arc::downgrade(shared)));
+            let router = endpoint::router(instance, peers);
+            let mut close = shared.close.subscribe();
+            // Told by the sender's end, too.
+            let over = async move { drop(close.wait_for(|close| *close).await) };
+            background.spawn("streams-queries", endpoint::serve(listener, router, over));
+        }
     }
 
     fn is_of_this_machine(address: &str) -> bool {

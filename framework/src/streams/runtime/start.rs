@@ -19,6 +19,7 @@ use super::error::StreamsError;
 use super::observe::{self, Meters};
 use super::positions::Positions;
 use super::pump::{self, Rebalances};
+use super::queries::Endpoint;
 use super::rewind::Rewound;
 use super::shared::{Background, Command, Shared};
 use super::spawn::{start_keeper, start_worker};
@@ -40,10 +41,7 @@ impl Topology {
     /// # Errors
     /// The cluster cannot be reached, its topics do not fit, the topology would orphan state of an earlier version, or
     /// a thread cannot be started.
-    pub async fn start(
-        self,
-        #[allow(unused_mut)] mut config: StreamsConfig,
-    ) -> Result<StreamsApp, StreamsError> {
+    pub async fn start(self, mut config: StreamsConfig) -> Result<StreamsApp, StreamsError> {
         let topology = self.with_default_policy(&config.on_error)?.inner;
         let client = match &config.client {
             Some(client) => client.clone(),
@@ -52,8 +50,7 @@ impl Topology {
                 builder.client_id(Arc::clone(&config.application_id)).build().await?
             }
         };
-        #[cfg(feature = "queries")]
-        let listener = super::queries::listen(&mut config).await?;
+        let endpoint = Endpoint::bind(&mut config).await?;
         let plan = topics::prepare(&topology, &config, &client).await?;
         let directory = match config.is_exactly_once() || is_stateful(&topology) {
             true => Some(StateDirectory::take(config.directory()).await?),
@@ -79,10 +76,7 @@ impl Topology {
         }
         known_state::find(&shared).await;
         global::start(&shared, &background).await?;
-        #[cfg(feature = "queries")]
-        if let Some(listener) = listener {
-            super::queries::serve(&shared, &background, listener);
-        }
+        endpoint.serve(&shared, &background);
         let consumer = consumer(&shared).await?;
         shared.consumer.send_replace(Some(consumer.handle()));
 
