@@ -25,6 +25,7 @@ mod panicked;
 mod processor;
 mod processor_store;
 mod record_context;
+mod room;
 mod routed;
 mod row_format;
 mod sessions;

@@ -13,7 +13,7 @@
 //!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
 //!   `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
-//!   what they have in common; `trouble`: what their errors mean.
+//!   what they have in common; `fate`: what became of records; `trouble`: what errors mean.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
@@ -34,6 +34,7 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod fate;
 mod free_space;
 mod global;
 mod lag;
