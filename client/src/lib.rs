@@ -89,7 +89,7 @@ pub use klamm_runtime as runtime;
 pub use observe::{ClientEvent, METRICS, Metric, MetricKind, Observer};
 pub use producer::{
     Acks, Delivery, EnqueueError, Interceptor, Partitioner, Partitions, Producer, ProducerBuilder, Record,
-    RecordMetadata, RoundRobin, Transaction, TransactionalProducer, TransactionalProducerBuilder,
+    RecordMetadata, RoundRobin, Transaction, TransactionalProducer, TransactionalProducerBuilder, Watch,
 };
 pub use security::{Sasl, Security};
 pub use share::{AcknowledgementMode, AcquireMode, ShareConsumer, ShareConsumerBuilder, ShareRecord};

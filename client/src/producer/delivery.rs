@@ -41,6 +41,16 @@ pub(super) struct Acknowledged {
     pub(super) log_append_time_ms: Option<i64>,
 }
 
+impl Acknowledged {
+    /// Where a record of this part of the batch is.
+    fn offset(self, part: &Range<i32>, index: i32) -> i64 {
+        match self.base_offset {
+            base if base < 0 => -1,
+            base => base.saturating_add(i64::from(index.saturating_sub(part.start))),
+        }
+    }
+}
+
 pub(super) type Outcome = Result<Acknowledged, ProduceError>;
 
 /// What the records of a batch wait for.
@@ -56,7 +66,9 @@ struct State {
     /// Parts without an outcome.
     open: usize,
     wakers: Vec<Waker>,
-    callbacks: Vec<(RecordInBatch, Callback)>,
+    callbacks: Vec<(RecordInBatch, Once)>,
+    /// Neighbours that have the same one.
+    watches: Vec<(Range<i32>, Arc<dyn Watch>)>,
 }
 
 impl Promise {
@@ -75,14 +87,10 @@ impl Promise {
         acknowledged: Acknowledged,
         record: RecordInBatch,
     ) -> RecordMetadata {
-        let offset = match acknowledged.base_offset {
-            base if base < 0 => -1,
-            base => base.saturating_add(i64::from(record.index.saturating_sub(part.start))),
-        };
         RecordMetadata {
             topic: Arc::clone(&self.partition.topic),
             partition: self.partition.partition,
-            offset,
+            offset: acknowledged.offset(part, record.index),
             timestamp_ms: acknowledged.log_append_time_ms.unwrap_or(record.timestamp_ms),
         }
     }
@@ -157,8 +165,39 @@ impl Future for Settled {
     }
 }
 
-/// Called with what became of one record.
-pub(super) type Callback = Box<dyn FnOnce(Result<RecordMetadata, ProduceError>) + Send>;
+/// Told what becomes of records that are given to [`Producer::enqueue_all`](super::Producer::enqueue_all).
+pub trait Watch: Send + Sync + 'static {
+    /// Some of them, neighbours in one batch, are acknowledged: where the last one is, and its offset (-1 with
+    /// [`Acks::None`](super::Acks::None)); or they have failed. It runs on the producer's task: it must be quick and
+    /// not block.
+    fn told(&self, fate: Result<(&TopicPartition, i64), &ProduceError>);
+}
+
+type Once = Box<dyn FnOnce(Result<RecordMetadata, ProduceError>) + Send>;
+
+/// Told what became of a record.
+pub(super) enum Callback {
+    /// Of one record.
+    Once(Once),
+    /// Of many.
+    Watch(Arc<dyn Watch>),
+}
+
+impl Callback {
+    pub(super) fn once(call: impl FnOnce(Result<RecordMetadata, ProduceError>) + Send + 'static) -> Self {
+        Self::Once(Box::new(call))
+    }
+
+    pub(super) fn call(self, result: Result<RecordMetadata, ProduceError>) {
+        match (self, result) {
+            (Self::Once(call), result) => call(result),
+            (Self::Watch(watch), Ok(RecordMetadata { topic, partition, offset, .. })) => {
+                watch.told(Ok((&TopicPartition { topic, partition }, offset)));
+            }
+            (Self::Watch(watch), Err(error)) => watch.told(Err(&error)),
+        }
+    }
+}
 
 /// All records of a batch.
 const WHOLE: Range<i32> = 0..i32::MAX;
@@ -174,20 +213,28 @@ impl Share {
     /// The first decision stands. Callbacks run before anybody who waits for the whole batch goes on: what they note
     /// is there when `flush` returns.
     pub(super) fn decide(&self, outcome: Outcome) {
-        let callbacks: Vec<_> = {
+        let (callbacks, watches): (Vec<_>, Vec<_>) = {
             let mut state = self.promise.state();
             if state.outcome(self.part.start).is_some() {
                 return;
             }
             state.outcomes.push((self.part.clone(), outcome.clone()));
             match self.part == WHOLE {
-                true => std::mem::take(&mut state.callbacks),
+                true => (std::mem::take(&mut state.callbacks), std::mem::take(&mut state.watches)),
                 false => {
-                    let own = |(record, _): &mut (RecordInBatch, Callback)| self.part.contains(&record.index);
-                    state.callbacks.extract_if(.., own).collect()
+                    let own = |(record, _): &mut (RecordInBatch, Once)| self.part.contains(&record.index);
+                    let watches = state.watches.iter().filter_map(|watched| self.own_of(watched)).collect();
+                    (state.callbacks.extract_if(.., own).collect(), watches)
                 }
             }
         };
+        for (records, watch) in watches {
+            let last = |acknowledged: &Acknowledged| acknowledged.offset(&self.part, records.end - 1);
+            let fate = outcome.as_ref().map(|acknowledged| (&self.promise.partition, last(acknowledged)));
+            if catch_unwind(AssertUnwindSafe(|| watch.told(fate))).is_err() {
+                tracing::error!(partition = %self.promise.partition, "a watch of deliveries panicked");
+            }
+        }
         for (record, callback) in callbacks {
             let result =
                 outcome.clone().map(|acknowledged| self.promise.metadata(&self.part, acknowledged, record));
@@ -204,6 +251,15 @@ impl Share {
         };
         wakers.into_iter().for_each(Waker::wake);
     }
+
+    /// Those of watched records that are of this part.
+    fn own_of(
+        &self,
+        (records, watch): &(Range<i32>, Arc<dyn Watch>),
+    ) -> Option<(Range<i32>, Arc<dyn Watch>)> {
+        let own = records.start.max(self.part.start)..records.end.min(self.part.end);
+        (!own.is_empty()).then(|| (own, Arc::clone(watch)))
+    }
 }
 
 /// The side that decides. Dropped undecided, it decides that the producer is closed, so that nobody waits for ever.
@@ -216,7 +272,8 @@ pub(super) struct Decider {
 
 impl Decider {
     pub(super) fn new(partition: TopicPartition) -> Self {
-        let state = State { outcomes: Vec::new(), open: 1, wakers: Vec::new(), callbacks: Vec::new() };
+        let (callbacks, watches) = (Vec::new(), Vec::new());
+        let state = State { outcomes: Vec::new(), open: 1, wakers: Vec::new(), callbacks, watches };
         let promise = Arc::new(Promise { partition, state: Mutex::new(state) });
         Self { share: Share { promise, part: WHOLE }, possibly_written: false }
     }
@@ -239,7 +296,16 @@ impl Decider {
     }
 
     pub(super) fn call_back(&mut self, record: RecordInBatch, callback: Callback) {
-        self.share.promise.state().callbacks.push((record, callback));
+        let mut state = self.share.promise.state();
+        match callback {
+            Callback::Once(callback) => state.callbacks.push((record, callback)),
+            Callback::Watch(watch) => match state.watches.last_mut() {
+                Some((records, last)) if records.end == record.index && Arc::ptr_eq(last, &watch) => {
+                    records.end += 1;
+                }
+                _ => state.watches.push((record.index..record.index + 1, watch)),
+            },
+        }
     }
 
     /// One part for the first `records` records and one for the others, which meet their fates apart from here on.
@@ -295,7 +361,7 @@ mod tests {
         let promise = Arc::clone(decider.promise());
         let (sender, receiver) = std::sync::mpsc::channel();
         let seen = Arc::clone(&promise);
-        decider.call_back(record(0), Box::new(move |_| sender.send(seen.is_settled()).unwrap()));
+        decider.call_back(record(0), Callback::once(move |_| sender.send(seen.is_settled()).unwrap()));
         decider.share().decide(Ok(Acknowledged { base_offset: 0, log_append_time_ms: None }));
         assert!(!receiver.recv().unwrap(), "it was settled while the callback ran");
         assert!(promise.is_settled());
@@ -306,8 +372,9 @@ mod tests {
         let mut decider = Decider::new(TopicPartition::new("t", 3));
         let (first, third) = (delivery(&decider, 0), delivery(&decider, 2));
         let (sender, receiver) = std::sync::mpsc::channel();
-        decider.call_back(record(1), Box::new(|_| std::panic::panic_any("a defect of the user's")));
-        decider.call_back(record(1), Box::new(move |result| sender.send(result.unwrap().offset).unwrap()));
+        decider.call_back(record(1), Callback::once(|_| std::panic::panic_any("a defect of the user's")));
+        decider
+            .call_back(record(1), Callback::once(move |result| sender.send(result.unwrap().offset).unwrap()));
         let settled = Settled::new(Arc::clone(decider.promise()));
         decider.share().decide(at(40));
         decider.share().decide(Err(ProduceError::Closed { possibly_written: false }));
@@ -316,6 +383,53 @@ mod tests {
         assert_eq!((third.offset, third.timestamp_ms, third.partition), (42, 7, 3));
         assert_eq!(receiver.recv().unwrap(), 41);
         settled.await.unwrap();
+    }
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<Option<i64>>>);
+
+    impl Watch for Told {
+        fn told(&self, fate: Result<(&TopicPartition, i64), &ProduceError>) {
+            self.0.lock().unwrap().push(fate.ok().map(|(_, offset)| offset));
+            assert!(fate.is_ok(), "a defect of the user's");
+        }
+    }
+
+    impl Told {
+        fn take(&self) -> Vec<Option<i64>> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    fn watch(told: &Arc<Told>) -> Callback {
+        Callback::Watch(Arc::clone(told) as Arc<dyn Watch>)
+    }
+
+    #[test]
+    fn neighbours_are_told_of_together() {
+        let [one, other] = [(); 2].map(|()| Arc::<Told>::default());
+        let mut decider = Decider::new(TopicPartition::new("t", 0));
+        for (index, told) in [(0, &one), (1, &one), (3, &one), (4, &other), (5, &one)] {
+            decider.call_back(record(index), watch(told));
+        }
+        decider.share().decide(at(40));
+        assert_eq!(one.take(), [Some(41), Some(43), Some(45)]);
+        assert_eq!(other.take(), [Some(44)]);
+    }
+
+    #[test]
+    fn neighbours_in_parts_of_a_batch_are_told_of_apart() {
+        let told = Arc::<Told>::default();
+        let mut decider = Decider::new(TopicPartition::new("t", 0));
+        (0..6).for_each(|index| decider.call_back(record(index), watch(&told)));
+        let [left, right] = decider.split(4);
+        let [first, second] = left.split(1);
+        second.share().decide(at(70));
+        assert_eq!(told.take(), [Some(72)]);
+        drop(right);
+        assert_eq!(told.take(), [None], "whoever panics is told of others all the same");
+        first.share().decide(at(90));
+        assert_eq!(told.take(), [Some(90)]);
     }
 
     #[tokio::test]
@@ -335,7 +449,7 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         for index in 0..4 {
             let sender = sender.clone();
-            decider.call_back(record(index), Box::new(move |_| sender.send(index).unwrap()));
+            decider.call_back(record(index), Callback::once(move |_| sender.send(index).unwrap()));
         }
         let [left, right] = decider.split(3);
         let [second, third] = left.split(1);

@@ -46,7 +46,7 @@ pub(super) fn on_acknowledgement(
         return callback;
     }
     let interceptors = interceptors.to_vec();
-    Some(Box::new(move |result| {
+    Some(Callback::once(move |result| {
         for interceptor in interceptors {
             let tell = || interceptor.on_acknowledgement(result.as_ref());
             if catch_unwind(AssertUnwindSafe(tell)).is_err() {
@@ -54,7 +54,7 @@ pub(super) fn on_acknowledgement(
             }
         }
         if let Some(callback) = callback {
-            callback(result);
+            callback.call(result);
         }
     }))
 }

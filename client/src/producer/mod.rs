@@ -44,7 +44,7 @@ mod transaction;
 mod transactional;
 
 pub use builder::ProducerBuilder;
-pub use delivery::Delivery;
+pub use delivery::{Delivery, Watch};
 pub use enqueue_error::EnqueueError;
 pub use handle::Producer;
 pub use interceptor::Interceptor;

@@ -1,11 +1,12 @@
 //! `TransactionalProducer` and its `Transaction`s.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::ProducerBuilder;
 use super::coordination::{Coordination, Coordinator};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Watch};
 use super::enqueue_error::EnqueueError;
 use super::handle::Producer;
 use super::record::{Record, RecordMetadata};
@@ -183,6 +184,21 @@ impl Transaction<'_> {
             Ok(appended) => Ok(Delivery::from(appended)),
             Err(error) => Err(self.producer.producer.refused(error, record)),
         }
+    }
+
+    /// As [`Producer::enqueue_all`], as part of the transaction.
+    ///
+    /// # Errors
+    /// As of [`Producer::enqueue_all`]; without the record that was not taken and those after it the transaction can
+    /// still be committed, unless the error is a [`ProduceError::TransactionBroken`].
+    pub async fn enqueue_all(
+        &self,
+        records: impl IntoIterator<Item = Record, IntoIter: Send>,
+        watch: &Arc<dyn Watch>,
+    ) -> Result<(), ProduceError> {
+        let TransactionalProducer { producer, coordination, .. } = &*self.producer;
+        let taken = producer.append_all(records.into_iter(), watch, Some(coordination)).await;
+        taken.inspect_err(|error| producer.shared.metrics.failed(error.kind(), 1))
     }
 
     /// Commits a group's offsets together with the records: consumed records count as processed if, and only if, what

@@ -1,11 +1,13 @@
 //! The fake broker itself: what it promises to whoever tests a service with it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::testing::{Answer, FakeBroker};
 use klamm_client::{
     Client, Consumer, ErrorCode, IsolationLevel, NewTopic, OffsetReset, ProduceError, Record, TopicPartition,
+    Watch,
 };
 use klamm_protocol::ApiKey;
 use klamm_protocol::messages::ProduceRequest;
@@ -150,6 +152,12 @@ async fn members_share_a_topic_and_take_over_from_each_other() {
     assert_eq!(broker.expelled("g"), 0, "nobody was dropped for silence");
 }
 
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn told(&self, _fate: Result<(&TopicPartition, i64), &ProduceError>) {}
+}
+
 #[tokio::test(start_paused = true)]
 async fn transactions_are_all_or_nothing() {
     let broker = scripted::start(2).await;
@@ -157,8 +165,16 @@ async fn transactions_are_all_or_nothing() {
     let mut producer = client.producer().transactional_id("x").build().unwrap();
     for (value, commit) in [("a", true), ("b", false), ("c", true)] {
         let transaction = producer.begin().await.unwrap();
-        for partition in 0..2 {
-            transaction.send(Record::to(TOPIC).partition(partition).value(value)).await.unwrap();
+        let record = |partition| Record::to(TOPIC).partition(partition).value(value);
+        if value == "a" {
+            transaction
+                .enqueue_all((0..2).map(record), &(Arc::new(Unwatched) as Arc<dyn Watch>))
+                .await
+                .unwrap();
+        } else {
+            for partition in 0..2 {
+                transaction.send(record(partition)).await.unwrap();
+            }
         }
         match commit {
             true => transaction.commit().await.unwrap(),

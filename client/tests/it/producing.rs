@@ -6,7 +6,7 @@ use std::time::Duration;
 use klamm_client::testing::Answer;
 use klamm_client::{
     Compression, ConfigError, ErrorCode, Interceptor, Partitioner, Partitions, ProduceError, ProducerBuilder,
-    Record, RecordMetadata, RoundRobin,
+    Record, RecordMetadata, RoundRobin, TopicPartition, Watch,
 };
 use klamm_protocol::ApiKey;
 use klamm_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
@@ -285,6 +285,82 @@ async fn interceptors_see_every_record_and_harm_at_most_one() {
     let batch = broker.batches(TOPIC, 0)[0].clone();
     let records: Vec<_> = batch.records(1_000).unwrap().owned().map(Result::unwrap).collect();
     assert_eq!(records[0].headers.len(), 2);
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<Result<(i32, i64), String>>>);
+
+impl Watch for Told {
+    fn told(&self, fate: Result<(&TopicPartition, i64), &ProduceError>) {
+        let fate = fate.map(|(partition, offset)| (partition.partition, offset));
+        self.0.lock().unwrap().push(fate.map_err(ToString::to_string));
+    }
+}
+
+/// Each record of a stream had a future, a callback and two locks of its own, more than half of what sending it cost.
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_many_records_is_told_in_few_words() {
+    let broker = scripted::start(2).await;
+    let client = broker.client().await.unwrap();
+    let producer = client.producer().build().unwrap();
+    let told = Arc::<Told>::default();
+    let watch: Arc<dyn Watch> = Arc::clone(&told) as _;
+    // Whose making sends, too.
+    let records = (0..1_000).map(|number| {
+        if number == 500 {
+            drop(producer.try_enqueue(record(1, "between")).unwrap());
+        }
+        record(number % 2, number)
+    });
+    producer.enqueue_all(records, &watch).await.unwrap();
+    producer.flush().await.unwrap();
+    for partition in [0, 1] {
+        let values = broker.values(TOPIC, partition);
+        let expected: Vec<String> =
+            (0..1_000).filter(|number| number % 2 == partition).map(|number| number.to_string()).collect();
+        let (others, own): (Vec<_>, Vec<_>) = values.into_iter().partition(|value| value == "between");
+        assert_eq!((own, others.len() as i32), (expected, partition));
+    }
+    let mut fates = std::mem::take(&mut *told.0.lock().unwrap());
+    fates.sort();
+    assert!(fates.len() < 10, "{fates:?}");
+    assert_eq!(fates.last(), Some(&Ok((1, 500))));
+
+    let records = [record(0, "a"), record(0, "b"), record(99, "nowhere"), record(0, "c")];
+    let error = producer.enqueue_all(records, &watch).await.unwrap_err();
+    assert!(matches!(error, ProduceError::UnknownPartition { partition: 99, .. }), "{error}");
+    producer.flush().await.unwrap();
+    assert_eq!(std::mem::take(&mut *told.0.lock().unwrap()), [Ok((0, 501))], "those before it were taken");
+
+    broker.next(ApiKey::Produce, 1, Answer::Error(ErrorCode::TopicAuthorizationFailed));
+    producer.enqueue_all([record(0, "d"), record(0, "e")], &watch).await.unwrap();
+    producer.flush().await.unwrap_err();
+    assert!(matches!(&told.0.lock().unwrap()[..], [Err(_)]));
+}
+
+/// A full buffer is waited for, by records in the middle too, and an interceptor sees each.
+#[tokio::test(start_paused = true)]
+async fn many_records_wait_for_room_and_are_seen_by_interceptors() {
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    for watching in [false, true] {
+        let builder = client.producer().max_request_bytes(1_000).buffer_bytes(1_000).batch_bytes(300);
+        let builder = match watching {
+            true => builder.interceptor(Watching { name: "second", seen: Arc::clone(&seen) }),
+            false => builder,
+        };
+        let producer = builder.build().unwrap();
+        let told = Arc::<Told>::default();
+        let watch: Arc<dyn Watch> = Arc::clone(&told) as _;
+        producer.enqueue_all((0..200).map(|number| record(0, number)), &watch).await.unwrap();
+        producer.flush().await.unwrap();
+        let last = told.0.lock().unwrap().iter().flatten().map(|(_, offset)| *offset).max();
+        assert_eq!(last, Some(if watching { 399 } else { 199 }));
+    }
+    assert_eq!(seen.lock().unwrap().len(), 200);
+    let expected: Vec<String> = (0..400).map(|number| (number % 200).to_string()).collect();
+    assert_eq!(broker.values(TOPIC, 0), expected);
 }
 
 #[derive(Debug)]

@@ -14,15 +14,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use klamm_runtime::{Clock, SystemClock};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor,
-    DBCompressionType, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, Options, ReadOptions,
-    WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
+    DBWithThreadMode, Direction, IteratorMode, Options, ReadOptions, SingleThreaded, WriteBatch,
+    WriteBufferManager, WriteOptions,
 };
 
 use super::rocks_load::{self, RestoreState, RowsFile};
 use super::{Batch, EngineFigures, KeyRange, Position, Rows, StateStore, StoreError, Write};
 
-pub(super) type Database = DBWithThreadMode<MultiThreaded>;
+/// Many threads use it; only its list of column families is fixed when it is opened, so that reading it takes no lock.
+pub(super) type Database = DBWithThreadMode<SingleThreaded>;
 
 /// The reserved key of the position. Entries have a one before their key, so no entry can take it.
 const POSITION_KEY: &[u8] = &[0];
@@ -49,6 +50,9 @@ const LEAST_SHARE: usize = 4;
 const LENT_STEP_BYTES: usize = 1024 * 1024;
 /// The part of a write buffer for what says which keys are not in it.
 const MEMTABLE_BLOOM_SHARE: f64 = 0.02;
+
+/// Keys below this are looked up without memory of their own.
+const SHORT_KEY_BYTES: usize = 128;
 
 /// How long a database may take to be closed by the task that had it before.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
@@ -174,6 +178,7 @@ impl fmt::Debug for StoreMemory {
 /// The database of one task. Opening, flushing and dropping block: not for async code.
 pub struct TaskDatabase {
     db: Database,
+    reads: ReadOptions,
     // The options of an open database point into these.
     _memory: StoreMemory,
     // After `db`: dropped when the files are closed.
@@ -216,7 +221,12 @@ impl TaskDatabase {
         let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, memory.options()));
         let db = Database::open_cf_descriptors(&options, path, families)
             .map_err(|error| engine_error(&stores.join(", "), error))?;
-        Ok(Arc::new(Self { db, _memory: memory.clone(), _opened: Opened::new(path) }))
+        Ok(Arc::new(Self {
+            db,
+            reads: ReadOptions::default(),
+            _memory: memory.clone(),
+            _opened: Opened::new(path),
+        }))
     }
 
     /// The store `name`, one of those named at opening. It keeps the database open.
@@ -271,7 +281,7 @@ pub struct RocksStore {
 }
 
 impl RocksStore {
-    fn family(&self) -> Result<Arc<BoundColumnFamily<'_>>, StoreError> {
+    fn family(&self) -> Result<&ColumnFamily, StoreError> {
         self.database.db.cf_handle(&self.name).ok_or_else(|| StoreError::Unknown {
             store: self.name.clone(),
             known: "those named when the database was opened".to_owned(),
@@ -279,7 +289,7 @@ impl RocksStore {
     }
 
     fn stamped_position(&self) -> Result<Option<(Position, Option<i64>)>, StoreError> {
-        let found = self.database.db.get_pinned_cf(&self.family()?, POSITION_KEY);
+        let found = self.database.db.get_pinned_cf(self.family()?, POSITION_KEY);
         let found = found.map_err(|e| self.error(e))?;
         let decode =
             |bytes: &[u8]| decode_position(bytes).ok_or(StoreError::Corrupt { what: "the position" });
@@ -297,9 +307,17 @@ impl RocksStore {
 
 impl StateStore for RocksStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let found =
-            self.database.db.get_pinned_cf(&self.family()?, entry_key(key)).map_err(|e| self.error(e))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+        let TaskDatabase { db, reads, .. } = &*self.database;
+        let family = self.family()?;
+        let mut short = [ENTRY_PREFIX; SHORT_KEY_BYTES];
+        let found = match short.get_mut(1..=key.len()) {
+            Some(place) => {
+                place.copy_from_slice(key);
+                db.get_pinned_cf_opt(family, &short[..=key.len()], reads)
+            }
+            None => db.get_pinned_cf_opt(family, entry_key(key), reads),
+        };
+        Ok(found.map_err(|e| self.error(e))?.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn scan(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
@@ -311,7 +329,7 @@ impl StateStore for RocksStore {
         let from = entry_key(range.from);
         let mode = IteratorMode::From(&from, Direction::Forward);
         let mut found = Vec::new();
-        for entry in self.database.db.iterator_cf_opt(&self.family()?, options, mode).take(limit) {
+        for entry in self.database.db.iterator_cf_opt(self.family()?, options, mode).take(limit) {
             let (key, value) = entry.map_err(|e| self.error(e))?;
             found.push((Bytes::from(key).slice(1..), Bytes::from(value)));
         }
@@ -326,7 +344,7 @@ impl StateStore for RocksStore {
         options.set_iterate_lower_bound(entry_key(range.from));
         options.set_iterate_upper_bound(range.to.map_or_else(|| AFTER_ENTRIES.to_vec(), entry_key));
         let mut found = Vec::new();
-        let entries = self.database.db.iterator_cf_opt(&self.family()?, options, IteratorMode::End);
+        let entries = self.database.db.iterator_cf_opt(self.family()?, options, IteratorMode::End);
         for entry in entries.take(limit) {
             let (key, value) = entry.map_err(|e| self.error(e))?;
             found.push((Bytes::from(key).slice(1..), Bytes::from(value)));
@@ -343,17 +361,17 @@ impl StateStore for RocksStore {
                 Write::Put(key, value) => {
                     prefixed.truncate(1);
                     prefixed.extend_from_slice(key);
-                    writes.put_cf(&family, &prefixed, value);
+                    writes.put_cf(family, &prefixed, value);
                 }
-                Write::Delete(key) => writes.delete_cf(&family, entry_key(key)),
+                Write::Delete(key) => writes.delete_cf(family, entry_key(key)),
                 Write::DeleteRange(from, to) if from < to => {
-                    writes.delete_range_cf(&family, entry_key(from), entry_key(to));
+                    writes.delete_range_cf(family, entry_key(from), entry_key(to));
                 }
                 Write::DeleteRange(..) => {}
             }
         }
         if let Some(position) = batch.position {
-            writes.put_cf(&family, POSITION_KEY, self.encode(position));
+            writes.put_cf(family, POSITION_KEY, self.encode(position));
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -362,12 +380,12 @@ impl StateStore for RocksStore {
 
     fn load(&self, rows: &Rows, position: Position) -> Result<(), StoreError> {
         let (family, TaskDatabase { db, _memory: memory, .. }) = (self.family()?, &*self.database);
-        self.restore.prepare_load(db, &family).map_err(|e| self.error(e))?;
+        self.restore.prepare_load(db, family).map_err(|e| self.error(e))?;
         let position = self.encode(position);
         let position: (&[u8], &[u8]) = (POSITION_KEY, &position);
         let written = RowsFile::write(db.path(), memory.options(), position, ENTRY_PREFIX, rows);
         let file = written.map_err(|e| self.error(e))?;
-        let taken = db.ingest_external_file_cf_opts(&family, &RowsFile::options(), vec![file.path()]);
+        let taken = db.ingest_external_file_cf_opts(family, &RowsFile::options(), vec![file.path()]);
         taken.map_err(|e| self.error(e))
     }
 
@@ -376,7 +394,7 @@ impl StateStore for RocksStore {
     }
 
     fn end_restore(&self) -> Result<(), StoreError> {
-        self.restore.end(&self.database.db, &self.family()?).map_err(|e| self.error(e))
+        self.restore.end(&self.database.db, self.family()?).map_err(|e| self.error(e))
     }
 
     fn position(&self) -> Result<Position, StoreError> {
@@ -389,7 +407,7 @@ impl StateStore for RocksStore {
 
     fn figures(&self) -> EngineFigures {
         let Ok(family) = self.family() else { return EngineFigures::default() };
-        let ask = |property: &str| self.database.db.property_int_value_cf(&family, property).ok().flatten();
+        let ask = |property: &str| self.database.db.property_int_value_cf(family, property).ok().flatten();
         EngineFigures {
             // One of them is the position.
             rows: ask("rocksdb.estimate-num-keys").map(|rows| rows.saturating_sub(1)),
@@ -400,13 +418,13 @@ impl StateStore for RocksStore {
 
     fn unflushed_writes(&self) -> u64 {
         let Ok(family) = self.family() else { return 0 };
-        let ask = |property: &str| self.database.db.property_int_value_cf(&family, property).ok().flatten();
+        let ask = |property: &str| self.database.db.property_int_value_cf(family, property).ok().flatten();
         let memtables = ["rocksdb.num-entries-active-mem-table", "rocksdb.num-entries-imm-mem-tables"];
         memtables.into_iter().filter_map(ask).sum()
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.database.db.flush_cf(&self.family()?).map_err(|e| self.error(e))
+        self.database.db.flush_cf(self.family()?).map_err(|e| self.error(e))
     }
 }
 

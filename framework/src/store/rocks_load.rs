@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 
-use rocksdb::{BoundColumnFamily, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
+use rocksdb::{ColumnFamily, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
 
 use super::rocks::Database;
 use super::rows::Rows;
@@ -46,7 +46,7 @@ impl RestoreState {
     }
 
     /// Another file comes.
-    pub(super) fn prepare_load(&self, db: &Database, family: &Family<'_>) -> Result<(), rocksdb::Error> {
+    pub(super) fn prepare_load(&self, db: &Database, family: &ColumnFamily) -> Result<(), rocksdb::Error> {
         match self.loaded.fetch_add(1, Ordering::Relaxed) {
             0 => merges(db, family, false),
             MOST_FILES => merges(db, family, true),
@@ -54,7 +54,7 @@ impl RestoreState {
         }
     }
 
-    pub(super) fn end(&self, db: &Database, family: &Family<'_>) -> Result<(), rocksdb::Error> {
+    pub(super) fn end(&self, db: &Database, family: &ColumnFamily) -> Result<(), rocksdb::Error> {
         self.stamp_ms.store(NO_STAMP, Ordering::Relaxed);
         match self.loaded.swap(0, Ordering::Relaxed) {
             1..=MOST_FILES => merges(db, family, true),
@@ -63,10 +63,8 @@ impl RestoreState {
     }
 }
 
-type Family<'a> = std::sync::Arc<BoundColumnFamily<'a>>;
-
 /// Whether files are merged in the background. A database that is opened does.
-fn merges(db: &Database, family: &Family<'_>, merges: bool) -> Result<(), rocksdb::Error> {
+fn merges(db: &Database, family: &ColumnFamily, merges: bool) -> Result<(), rocksdb::Error> {
     let disabled = if merges { "false" } else { "true" };
     db.set_options_cf(family, &[("disable_auto_compactions", disabled)])
 }

@@ -36,6 +36,8 @@ mod global;
 mod grouped;
 mod grouped_table;
 mod incoming;
+#[cfg(test)]
+mod join_properties;
 mod node;
 mod on_error;
 mod options;

@@ -265,14 +265,15 @@ fn side<K: 'static, V: 'static, W: 'static, VO: 'static>(
         Ok(StreamStreamJoin {
             side,
             windows,
-            own: wiring.ordered_store::<Bytes, V>(&own, None)?.0,
-            other: wiring.ordered_store::<Bytes, W>(&other, None)?.0,
+            own: wiring.join_rows(&own)?,
+            other: wiring.join_rows(&other)?,
             unmatched,
             key_serde: Arc::clone(&key),
             value_serde: Arc::clone(&value),
             other_serde: Arc::clone(&other_value),
             joiner: Arc::clone(&joiner),
             children,
+            met: Vec::new(),
         })
     })
 }

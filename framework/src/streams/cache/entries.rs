@@ -312,8 +312,8 @@ impl EntryCache {
     }
 }
 
-/// Multiplies and folds, eight bytes at a time.
-fn hash(seed: u64, key: &[u8]) -> u64 {
+/// Multiplies and folds, eight bytes at a time. Nobody who sends keys should know the seed.
+pub(crate) fn hash(seed: u64, key: &[u8]) -> u64 {
     const A: u64 = 0x9E37_79B9_7F4A_7C15;
     const B: u64 = 0xE703_7ED1_A0B4_28DB;
     let fold = |a: u64, b: u64| {

@@ -15,5 +15,5 @@ mod slot;
 #[cfg(feature = "streams")]
 pub(crate) use budget::Tell;
 pub(crate) use budget::{CacheBudget, Share};
-pub(crate) use entries::EntryCache;
+pub(crate) use entries::{EntryCache, hash};
 pub(crate) use pages::Address;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use klamm_client::Headers;
 use klamm_runtime::Clock;
 
+use super::room::Room;
 use super::{Output, Spawn, TopicId};
 use crate::listener::BoxError;
 use crate::streams::error::TaskError;
@@ -72,6 +73,8 @@ pub(crate) struct Context {
     pub(crate) clock: Option<Arc<dyn Clock>>,
     /// What operators did that is rare, since it was taken last.
     pub(crate) tally: Tally,
+    /// For bytes that leave the task.
+    pub(crate) room: Room,
 }
 
 /// How often something happened, by the operator's place in the graph.
@@ -134,6 +137,7 @@ impl Context {
             record: None,
             clock: None,
             tally: Tally::new(),
+            room: Room::default(),
         }
     }
 

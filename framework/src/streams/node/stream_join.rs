@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::ordered_store::{OrderedStore, Row};
+use super::join_rows::{JoinRows, Met};
+use super::ordered_store::OrderedStore;
 use super::{Children, Context, Processor, Record};
 use crate::serde::Serde;
-use crate::store::{StoreError, WindowLayout, prefix_end};
+use crate::store::{StoreError, prefix_end};
 use crate::streams::error::TaskError;
 use crate::streams::windows::JoinWindows;
 
-/// A store that both sides use.
-pub(crate) type SharedStore = Rc<RefCell<OrderedStore>>;
+/// The records of a side, which the other one reads.
+pub(crate) type SharedRows = Rc<RefCell<JoinRows>>;
 
 /// Makes the result of a record of this side and one of the other; none of an inner join without one of them.
 pub(crate) type Joiner<V, W, VO> = Arc<dyn Fn(Option<&V>, Option<&W>) -> Option<VO> + Send + Sync>;
@@ -48,7 +49,7 @@ impl Side {
 
 /// What met nothing yet, and whose it may be.
 pub(crate) struct Unmatched {
-    pub(crate) store: SharedStore,
+    pub(crate) store: Rc<RefCell<OrderedStore>>,
     /// Nothing that waits is older; shared by both sides. Saves looking.
     pub(crate) earliest_ms: Rc<Cell<i64>>,
     /// Whether records of this side go out alone.
@@ -62,14 +63,16 @@ pub(crate) struct StreamStreamJoin<K, V, W, VO> {
     pub(crate) side: Side,
     /// As seen from this side.
     pub(crate) windows: JoinWindows,
-    pub(crate) own: SharedStore,
-    pub(crate) other: SharedStore,
+    pub(crate) own: SharedRows,
+    pub(crate) other: SharedRows,
     pub(crate) unmatched: Option<Unmatched>,
     pub(crate) key_serde: Arc<dyn Serde<K>>,
     pub(crate) value_serde: Arc<dyn Serde<V>>,
     pub(crate) other_serde: Arc<dyn Serde<W>>,
     pub(crate) joiner: Joiner<V, W, VO>,
     pub(crate) children: Children<K, VO>,
+    /// Empty between records: its memory is used again.
+    pub(crate) met: Vec<Met>,
 }
 
 impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for StreamStreamJoin<K, V, W, VO> {
@@ -91,29 +94,30 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for Stream
         let is_late = at_ms.saturating_add(self.windows.after_ms) < self.closed_ms(stream_time_ms);
         let mut number = None;
         if !is_late {
-            let row = |number| WindowLayout::numbered_key(&key, at_ms, number);
-            let is_taken = |number| Ok::<_, StoreError>(self.own.borrow().get(&row(number))?.is_some());
-            let free = context.record_number(is_taken)?;
-            self.own.borrow_mut().put(context, &row(free), Some(value.clone()), at_ms);
+            let free = context.record_number(|number| self.own.borrow_mut().has(&key, at_ms, number))?;
+            self.own.borrow_mut().put(context, &key, at_ms, free, &value);
             number = Some(free);
         }
         let (from_ms, to_ms) =
             (at_ms.saturating_sub(self.windows.before_ms), at_ms.saturating_add(self.windows.after_ms));
-        let mut met = self.other.borrow().rows_of(&key, from_ms, to_ms)?;
+        let mut met = std::mem::take(&mut self.met);
+        met.clear();
+        self.other.borrow_mut().meet(&key, from_ms, to_ms, &mut met)?;
         if self.unmatched.as_ref().is_some_and(|unmatched| unmatched.of_other_side) {
             // The time of these is over, and they may have gone out alone.
             let closed_ms = self.closed_ms(stream_time_ms);
-            met.retain(|row| row.timestamp_ms.saturating_add(self.windows.before_ms) >= closed_ms);
+            met.retain(|row| row.at_ms.saturating_add(self.windows.before_ms) >= closed_ms);
         }
         self.no_longer_unmatched(context, &key, &met)?;
         for row in &met {
             let other = self.decode_other(context, &row.value)?;
             let joined = (self.joiner)(Some(record.value), Some(&other));
-            self.forward(context, record.key, joined, at_ms.max(row.timestamp_ms))?;
+            self.forward(context, record.key, joined, at_ms.max(row.at_ms))?;
         }
         if met.is_empty() {
             self.unmatched(context, record, &key, value, number)?;
         }
+        self.met = met;
         self.give_up(context, stream_time_ms)
     }
 }
@@ -183,17 +187,17 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> StreamStreamJoin<K, V, W, 
     }
 
     /// Records of the other side that met this one wait no more.
-    fn no_longer_unmatched(&self, context: &mut Context, key: &[u8], met: &[Row]) -> Result<(), TaskError> {
+    fn no_longer_unmatched(&self, context: &mut Context, key: &[u8], met: &[Met]) -> Result<(), TaskError> {
         let Some(unmatched) = self.unmatched.as_ref().filter(|unmatched| unmatched.of_other_side) else {
             return Ok(());
         };
         let mut before_ms = None;
         for row in met {
             // All records of one key and time share their fate.
-            if before_ms.replace(row.timestamp_ms) == Some(row.timestamp_ms) {
+            if before_ms.replace(row.at_ms) == Some(row.at_ms) {
                 continue;
             }
-            let first = unmatched_key(self.side.other(), row.timestamp_ms, key, None);
+            let first = unmatched_key(self.side.other(), row.at_ms, key, None);
             let waiting = unmatched.store.borrow().range(&first, prefix_end(&first).as_deref())?;
             for found in waiting.into_iter().filter(|found| found.key.len() == first.len() + NUMBER_BYTES) {
                 unmatched.store.borrow_mut().put(context, &found.key, None, found.timestamp_ms);

@@ -325,9 +325,9 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     pub(super) fn log(&mut self, context: &mut Context, at: RowAt) -> Result<Logged, TaskError> {
         let topic = context.topic(self.topic);
         let at = self.write_back(topic, at).map_err(|source| TaskError::unwritable(topic, source))?;
-        let key = Bytes::copy_from_slice(self.cache.key(at.address));
+        let key = context.room.copy(self.cache.key(at.address));
         let CachedRow { value, timestamp_ms, sent, headers } = row_format::read(self.cache.row(at.address));
-        let value = value.map(Bytes::copy_from_slice);
+        let value = value.map(|value| context.room.copy(value));
         let sent_now = if self.remembers && value.is_some() { Sent::Same } else { Sent::Nothing };
         if sent != sent_now || headers.is_some() {
             row_format::write(&mut self.scratch, value.as_deref(), timestamp_ms, &sent_now, None);

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 pub(crate) use super::called::{Flush, Punctuates};
 use super::{
-    Arrivals, Boundary, Calling, Child, Children, GlobalRows, Guarded, GuardedTable, ListTime, OrderedStore,
-    Processor, RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild, TableChildren,
-    TableProcessor, TableStore, TaskStore, TopicId, VersionedRows,
+    Arrivals, Boundary, Calling, Child, Children, GlobalRows, Guarded, GuardedTable, JoinRows, ListTime,
+    OrderedStore, Processor, RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild,
+    TableChildren, TableProcessor, TableStore, TaskStore, TopicId, VersionedRows,
 };
 use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
@@ -149,6 +149,7 @@ pub(crate) struct Wiring<'a> {
     tables: HashMap<String, Box<dyn Any>>,
     ordered: HashMap<String, Rc<RefCell<OrderedStore>>>,
     versioned: HashMap<String, Rc<RefCell<VersionedRows>>>,
+    joined: HashMap<String, Rc<RefCell<JoinRows>>>,
     times: HashMap<String, Rc<Cell<i64>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
@@ -173,6 +174,7 @@ impl<'a> Wiring<'a> {
             tables: HashMap::new(),
             ordered: HashMap::new(),
             versioned: HashMap::new(),
+            joined: HashMap::new(),
             times: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
@@ -311,6 +313,23 @@ impl<'a> Wiring<'a> {
         self.versioned.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
         Ok((store, codec))
+    }
+
+    /// The store `name`: one side of a join of two streams.
+    pub(crate) fn join_rows(&mut self, name: &str) -> Result<Rc<RefCell<JoinRows>>, TaskError> {
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        if let Some(store) = self.joined.get(name) {
+            return Ok(Rc::clone(store));
+        }
+        let StoreLayout::Window(layout) = spec.layout else {
+            unreachable!("joins declare stores of windows")
+        };
+        let engine = (self.open)(spec)?;
+        let topic = self.topic(&TopicName::changelog(name));
+        let store = Rc::new(RefCell::new(JoinRows::open(spec, layout, engine, topic, self.budget)?));
+        self.joined.insert(name.to_owned(), Rc::clone(&store));
+        self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
+        Ok(store)
     }
 
     /// Whether a store keeps what its rows were.

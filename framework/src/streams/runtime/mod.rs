@@ -13,7 +13,7 @@
 //!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
 //!   `spread`: how threads come and go. `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
-//!   what they have in common; `trouble`: what their errors mean.
+//!   what they have in common; `fate`: what became of records; `trouble`: what errors mean.
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
 //! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of
 //!   tasks that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what
@@ -38,6 +38,7 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod fate;
 mod flushing;
 mod free_space;
 mod global;

@@ -2,16 +2,17 @@
 //! with a producer of its own, so that its messages stay in order and what it has not sent can be taken back.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{ConfigError, Producer, RecordMetadata, TopicPartition};
+use klamm_client::{ConfigError, Producer, TopicPartition, Watch};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
+use super::fate::Fate;
 use super::records::Records;
 use super::rewind::{self, Lost};
-use super::shared::{Background, Shared, lock};
+use super::shared::{Background, Shared};
 use super::trouble::{Patience, Trouble, Verdict, member, verdict};
 use crate::streams::node::{Output, OutputKind, TopicId};
 
@@ -80,6 +81,7 @@ struct Outbox {
     records: Records,
     producer: Producer,
     fate: Arc<Fate>,
+    changelogs: Arc<HashMap<Arc<str>, TopicId>>,
     /// Changes of stores, until the outputs beside them are acknowledged: whoever begins with a changelog takes what it
     /// says for done, committed or not, and tells nobody again.
     changes: Vec<Changes>,
@@ -92,43 +94,16 @@ struct Changes {
     changes: Vec<Output>,
 }
 
-/// What became of the records so far.
-#[derive(Default)]
-struct Fate {
-    trouble: Mutex<Option<Trouble>>,
-    changelogs: Mutex<ChangelogOffsets>,
-}
-
-impl Fate {
-    /// Nothing commits any more once a record is lost: the first trouble stays.
-    fn seal(&self, trouble: Trouble) {
-        lock(&self.trouble).get_or_insert(trouble);
-    }
-
-    fn told(
-        &self,
-        changelog: Option<(TopicId, i32)>,
-        told: Result<RecordMetadata, klamm_client::ProduceError>,
-    ) {
-        match (told, changelog) {
-            (Ok(metadata), Some(changelog)) => {
-                let mut changelogs = lock(&self.changelogs);
-                let next = changelogs.entry(changelog).or_insert(0);
-                *next = (*next).max(metadata.offset + 1);
-            }
-            (Ok(_), None) => {}
-            (Err(error), _) => self.seal(Trouble::of_record(error)),
-        }
-    }
-}
-
 impl Outbox {
     fn new(shared: &Arc<Shared>) -> Result<Self, ConfigError> {
+        let records = Records::new(shared);
+        let changelogs = Arc::new(records.changelogs());
         Ok(Self {
             shared: Arc::clone(shared),
-            records: Records::new(shared),
+            records,
             producer: producer(shared)?,
-            fate: Arc::default(),
+            fate: Fate::new(&changelogs),
+            changelogs,
             changes: Vec::new(),
             patience: Patience::default(),
         })
@@ -137,13 +112,13 @@ impl Outbox {
     /// What is not sent yet is not sent any more; what becomes of the rest does not matter.
     fn take_back(&mut self) -> Result<(), ConfigError> {
         self.producer = producer(&self.shared)?;
-        self.fate = Arc::default();
+        self.fate = Fate::new(&self.changelogs);
         self.changes = Vec::new();
         Ok(())
     }
 
     async fn outputs(&mut self, generation: i32, partition: i32, outputs: Vec<Output>) {
-        if lock(&self.fate.trouble).is_some() {
+        if self.fate.is_sealed() {
             return;
         }
         let is_change = |output: &Output| output.kind == OutputKind::Changelog;
@@ -166,25 +141,17 @@ impl Outbox {
             return Ok(());
         }
         member(&self.shared, generation).await?;
-        for output in outputs {
-            self.send(partition, output).await?;
-        }
-        Ok(())
-    }
-
-    async fn send(&mut self, task_partition: i32, output: Output) -> Result<(), Trouble> {
-        let changelog = (output.kind == OutputKind::Changelog).then_some((output.topic, task_partition));
-        let record = self.records.record(task_partition, output).await.map_err(Trouble::Fatal)?;
-        let fate = Arc::clone(&self.fate);
-        let sent = self.producer.send_with(record, move |told| fate.told(changelog, told)).await;
-        sent.map_err(if changelog.is_some() { Trouble::of_change } else { Trouble::of_record })
+        self.records.prepare(&outputs).await.map_err(Trouble::Fatal)?;
+        let records = outputs.into_iter().map(|output| self.records.record(partition, output));
+        let watch: Arc<dyn Watch> = Arc::clone(&self.fate) as _;
+        self.producer.enqueue_all(records, &watch).await.map_err(|error| self.fate.trouble_of(error))
     }
 
     /// Waits until all that was sent is acknowledged.
     async fn acknowledged(&self) -> Result<(), Trouble> {
         // An error of a record is told to its callback.
         drop(self.producer.flush().await);
-        lock(&self.fate.trouble).take().map_or(Ok(()), Err)
+        self.fate.unseal()
     }
 
     async fn commit(
@@ -212,7 +179,7 @@ impl Outbox {
             self.send_all(generation, partition, changes).await?;
         }
         self.acknowledged().await?;
-        let changelogs = std::mem::take(&mut *lock(&self.fate.changelogs));
+        let changelogs = self.fate.take_written();
         if offsets.is_empty() {
             return Ok(Committed { changelogs, offsets: true });
         }

@@ -6,22 +6,22 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::producer::Delivery;
 use klamm_client::{
     Acks, ConfigError, OffsetAndMetadata, TopicPartition, Transaction, TransactionError,
-    TransactionalProducer,
+    TransactionalProducer, Watch,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::config::StreamsConfig;
 use super::error::StreamsError;
+use super::fate::Fate;
 use super::outbox::{ChangelogOffsets, Committed, Outgoing};
 use super::records::Records;
 use super::rewind::{self, Lost};
 use super::shared::{Background, Shared};
 use super::trouble::{Patience, Trouble, is_final, member};
-use crate::streams::node::{Output, OutputKind, TopicId};
+use crate::streams::node::{Output, TopicId};
 
 /// How long an instance that vanished keeps readers of its outputs and its tasks' next owner waiting
 /// (`transaction.timeout.ms` of Kafka Streams), if its commits are not rarer than that.
@@ -66,6 +66,8 @@ struct Line {
     shared: Arc<Shared>,
     name: String,
     records: Records,
+    /// By name.
+    changelogs: Arc<HashMap<Arc<str>, TopicId>>,
     producer: TransactionalProducer,
     timeout: Timeout,
     patience: Patience,
@@ -86,8 +88,7 @@ type Lookup = Option<(Lost, bool)>;
 /// What is known of an open transaction.
 struct Open<'a> {
     transaction: Result<Transaction<'a>, Trouble>,
-    /// Of each changelog partition the last record: those before it have smaller offsets.
-    last: HashMap<(TopicId, i32), Delivery>,
+    fate: Arc<Fate>,
 }
 
 impl Line {
@@ -95,7 +96,8 @@ impl Line {
         let timeout = Timeout { now: timeout(&shared.config), outlasted: false };
         let producer = producer(shared, &name, timeout)?;
         let (records, patience, lookups) = (Records::new(shared), Patience::default(), Background::new());
-        Ok(Self { shared: Arc::clone(shared), name, records, producer, timeout, patience, lookups })
+        let (shared, changelogs) = (Arc::clone(shared), Arc::new(records.changelogs()));
+        Ok(Self { shared, name, records, changelogs, producer, timeout, patience, lookups })
     }
 
     fn look_up(&self, lost: Lost) {
@@ -118,10 +120,10 @@ impl Line {
             }
             other => other,
         };
-        let Self { shared, records, producer, timeout, patience, lookups, .. } = self;
+        let Self { shared, records, changelogs, producer, timeout, patience, lookups, .. } = self;
         let since = Instant::now();
         let begun = producer.begin().await.map_err(Trouble::of_transaction);
-        let mut open = Open { transaction: begun, last: HashMap::new() };
+        let mut open = Open { transaction: begun, fate: Fate::new(changelogs) };
         let mut message = Some(first);
         loop {
             match message {
@@ -195,25 +197,24 @@ impl Line {
 
 impl Open<'_> {
     async fn send(&mut self, records: &mut Records, partition: i32, outputs: Vec<Output>) {
-        for output in outputs {
-            let Ok(transaction) = &self.transaction else { return };
-            let changelog = (output.kind == OutputKind::Changelog).then_some((output.topic, partition));
-            let record = match records.record(partition, output).await {
-                Ok(record) => record,
-                Err(error) => return self.break_with(Trouble::Fatal(error)),
-            };
-            match (transaction.enqueue(record).await, changelog) {
-                (Ok(delivery), Some(changelog)) => drop(self.last.insert(changelog, delivery)),
-                (Ok(delivery), None) => drop(delivery),
-                (Err(error), None) => return self.break_with(Trouble::of_record(error.into())),
-                (Err(error), Some(_)) => return self.break_with(Trouble::of_change(error.into())),
-            }
+        let Ok(transaction) = &self.transaction else { return };
+        if let Err(trouble) = self.send_in(transaction, records, partition, outputs).await {
+            // Dropped, it is aborted.
+            self.transaction = Err(trouble);
         }
     }
 
-    fn break_with(&mut self, trouble: Trouble) {
-        // Dropped, it is aborted.
-        self.transaction = Err(trouble);
+    async fn send_in(
+        &self,
+        transaction: &Transaction<'_>,
+        records: &mut Records,
+        partition: i32,
+        outputs: Vec<Output>,
+    ) -> Result<(), Trouble> {
+        records.prepare(&outputs).await.map_err(Trouble::Fatal)?;
+        let all = outputs.into_iter().map(|output| records.record(partition, output));
+        let watch: Arc<dyn Watch> = Arc::clone(&self.fate) as _;
+        transaction.enqueue_all(all, &watch).await.map_err(|error| self.fate.trouble_of(error))
     }
 
     async fn commit(
@@ -227,21 +228,10 @@ impl Open<'_> {
         let offsets =
             offsets.into_iter().map(|(partition, offset)| (partition, OffsetAndMetadata::new(offset)));
         transaction.send_offsets(offsets, &member).await.map_err(Trouble::of_transaction)?;
-        let mut changelogs = ChangelogOffsets::new();
-        // Those that are not under way yet need somebody who waits for all: the commit.
-        let (committed, told) = futures::future::join(
-            transaction.commit(),
-            futures::future::join_all(
-                self.last.into_iter().map(|(changelog, delivery)| async move { (changelog, delivery.await) }),
-            ),
-        )
-        .await;
-        committed.map_err(Trouble::of_transaction)?;
-        for (changelog, told) in told {
-            let metadata = told.map_err(Trouble::of_record)?;
-            changelogs.insert(changelog, metadata.offset + 1);
-        }
-        Ok(changelogs)
+        transaction.commit().await.map_err(Trouble::of_transaction)?;
+        // All were told before that.
+        self.fate.unseal()?;
+        Ok(self.fate.take_written())
     }
 
     async fn abort(self) {
