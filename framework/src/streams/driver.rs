@@ -19,6 +19,7 @@ use super::cache::Tell;
 use super::driver_io::{TestInput, TestOutput, TestStore};
 use super::error::TaskError;
 use super::global;
+use super::idling::Idling;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, LocalCalls, Output, OutputKind, StoreSpec, TopicId};
 use super::options::Serdes;
@@ -44,12 +45,12 @@ type OpenEngine<'a> = dyn FnMut(usize, &StoreSpec) -> Result<Arc<dyn StateStore>
 /// application (repartition topics, changelogs) are looped through or readable under their names without the
 /// application's, as `counts-changelog`.
 pub struct TopologyTestDriver {
-    core: Rc<RefCell<Core>>,
+    pub(super) core: Rc<RefCell<Core>>,
 }
 
 pub(super) struct Core {
     topology: Arc<TopologyInner>,
-    tasks: Vec<Task>,
+    pub(super) tasks: Vec<Task>,
     calls: Rc<LocalCalls>,
     engines: HashMap<String, Arc<dyn StateStore>>,
     is_cached: bool,
@@ -59,7 +60,10 @@ pub(super) struct Core {
     pub(super) written: BTreeMap<String, VecDeque<Output>>,
     /// The latest time of a record.
     pub(super) now_ms: i64,
-    wall_clock_ms: i64,
+    pub(super) wall_clock_ms: i64,
+    /// How long records wait for inputs that have none.
+    pub(super) max_task_idle: Option<Duration>,
+    pub(super) idling: HashMap<TopicId, Idling>,
 }
 
 impl TopologyTestDriver {
@@ -159,6 +163,8 @@ impl TopologyTestDriver {
             written,
             now_ms: 0,
             wall_clock_ms: 0,
+            max_task_idle: None,
+            idling: HashMap::new(),
         };
         Self { core: Rc::new(RefCell::new(core)) }
     }
@@ -268,6 +274,7 @@ impl Core {
         let mut waiting = VecDeque::new();
         for index in 0..self.tasks.len() {
             self.tasks[index].turn(self.wall_clock_ms)?;
+            self.process(index)?;
             self.after_a_turn(index, &mut waiting)?;
         }
         self.run(waiting)
@@ -333,7 +340,7 @@ impl Core {
     /// Processes all records that wait. With too many calls under way, one has to end first.
     fn process(&mut self, index: usize) -> Result<(), TaskError> {
         loop {
-            while self.tasks[index].process_next()?.is_some() {}
+            while self.may_go_on(index) && self.tasks[index].process_next()?.is_some() {}
             if !self.tasks[index].is_ready_after_calls() {
                 return Ok(());
             }

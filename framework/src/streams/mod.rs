@@ -10,6 +10,7 @@
 //!   time, where they go.
 //! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
 //! - `node`, `task`: what runs, one record at a time; pure but for its stores.
+//! - `idling`: how long records wait for inputs that have none.
 //! - `driver`: the test driver. `runtime`: threads, consumer, producer, commits, restore.
 //!
 //! Null policy: a type without null (`String`) never meets null; reading one is an error under the
@@ -27,6 +28,7 @@ mod calling_properties;
 mod cogrouped;
 mod driver;
 mod driver_io;
+mod driver_time;
 mod error;
 mod fallible;
 mod foreign_key;
@@ -35,6 +37,7 @@ mod fragile_store;
 mod global;
 mod grouped;
 mod grouped_table;
+mod idling;
 mod incoming;
 mod node;
 mod on_error;

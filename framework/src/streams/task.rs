@@ -217,6 +217,11 @@ impl Task {
         }
     }
 
+    /// Whether a record of this topic waits.
+    pub(crate) fn has_records_of(&self, topic: TopicId) -> bool {
+        self.inputs.iter().any(|input| input.topic == topic && !input.queue.is_empty())
+    }
+
     /// Says whether a partition has nothing to read at the moment.
     pub(crate) fn set_caught_up(&mut self, topic: TopicId, caught_up: bool) {
         if let Some(input) = self.inputs.iter_mut().find(|input| input.topic == topic) {
@@ -224,8 +229,8 @@ impl Task {
         }
     }
 
-    /// Whether a record waits that may be processed now. A partition that is empty though it has more to fetch holds
-    /// the others back, because its next record may be the oldest: Kafka's `max.task.idle.ms=0`.
+    /// Whether a record waits that may be processed now. An empty partition that is not said to have nothing holds the
+    /// others back, because its next record may be the oldest.
     pub(crate) fn is_ready(&self) -> bool {
         let held_back = self.inputs.iter().any(|input| input.queue.is_empty() && !input.caught_up);
         !held_back && self.inputs.iter().any(|input| !input.queue.is_empty()) && !self.is_full()

@@ -34,6 +34,7 @@ mod foreign_keys;
 mod free_space;
 mod globals;
 mod grouped_tables;
+mod idle_inputs;
 mod joins;
 mod nulls;
 #[cfg(feature = "testing")]

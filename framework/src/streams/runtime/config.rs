@@ -30,6 +30,7 @@ pub struct StreamsConfig {
     pub(super) buffered_records: usize,
     pub(super) linger: Duration,
     pub(super) session_timeout: Duration,
+    pub(super) max_task_idle: Option<Duration>,
     pub(super) guarantee: Guarantee,
 }
 
@@ -62,6 +63,7 @@ impl StreamsConfig {
             buffered_records: 20_000,
             linger: Duration::from_millis(20),
             session_timeout: Duration::from_secs(45),
+            max_task_idle: Some(Duration::ZERO),
             guarantee: Guarantee::AtLeastOnce,
         }
     }
@@ -195,6 +197,18 @@ impl StreamsConfig {
     #[must_use]
     pub fn buffered_records(mut self, records: usize) -> Self {
         self.buffered_records = records.max(1);
+        self
+    }
+
+    /// How long a task that reads several partitions waits for records of one that is read to its end, so that records
+    /// are processed in the order of their times however producers take turns (`max.task.idle.ms`). Zero unless set: it
+    /// waits for what it knows to be there, and for no producer (KIP-695). `None` is Kafka's -1: it does not wait even
+    /// for what is there, and the order is that in which fetches are answered.
+    ///
+    /// Each record is waited for as long as this anew. How long partitions have been empty is looked at every 20 ms.
+    #[must_use]
+    pub fn max_task_idle(mut self, longest: impl Into<Option<Duration>>) -> Self {
+        self.max_task_idle = longest.into();
         self
     }
 

@@ -1,7 +1,7 @@
 //! Tasks that lost what they did since the last commit begin again from there: where that is, and going back to it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -127,6 +127,7 @@ impl Flow {
             queued: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
+            idling: Mutex::default(),
             began: AtomicI64::new(-1),
         }
     }

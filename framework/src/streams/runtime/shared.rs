@@ -23,6 +23,7 @@ use super::state::AppState;
 use super::workers::Workers;
 use crate::store::StateStore;
 use crate::streams::cache::CacheBudget;
+use crate::streams::idling::Idling;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::node::{Dropped, TopicId};
 use crate::streams::task::TaskId;
@@ -104,8 +105,10 @@ pub(super) struct Flow {
     /// Records handed to the worker and not processed yet.
     pub(super) queued: AtomicUsize,
     pub(super) paused: AtomicBool,
-    /// Whether the consumer had nothing more when last looked at.
+    /// Whether records of the task's other partitions need not wait for this one, of which none is here.
     pub(super) caught_up: AtomicBool,
+    /// How long none has been here.
+    pub(super) idling: Mutex<Idling>,
     /// The first offset that this member read: where what was not committed begins, of a partition of which nothing
     /// is. Less than 0 until there is one.
     pub(super) began: AtomicI64,
