@@ -64,6 +64,10 @@ pub(super) struct Core {
     /// How long records wait for inputs that have none.
     pub(super) max_task_idle: Option<Duration>,
     pub(super) idling: HashMap<TopicId, Idling>,
+    /// After how long without a record stream time goes on.
+    pub(super) idle_after: Option<Duration>,
+    /// When each task had its last record.
+    pub(super) last_record_ms: HashMap<usize, i64>,
 }
 
 impl TopologyTestDriver {
@@ -165,6 +169,8 @@ impl TopologyTestDriver {
             wall_clock_ms: 0,
             max_task_idle: None,
             idling: HashMap::new(),
+            idle_after: None,
+            last_record_ms: HashMap::new(),
         };
         Self { core: Rc::new(RefCell::new(core)) }
     }
@@ -277,7 +283,8 @@ impl Core {
             self.process(index)?;
             self.after_a_turn(index, &mut waiting)?;
         }
-        self.run(waiting)
+        self.run(waiting)?;
+        self.be_idle()
     }
 
     /// Upstream before downstream, until nothing is held back.
@@ -294,7 +301,7 @@ impl Core {
         }
     }
 
-    fn after_a_turn(
+    pub(super) fn after_a_turn(
         &mut self,
         index: usize,
         waiting: &mut VecDeque<(TopicId, Incoming)>,
@@ -306,7 +313,7 @@ impl Core {
         Ok(())
     }
 
-    fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
+    pub(super) fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         while let Some((topic, mut record)) = waiting.pop_front() {
             record.offset = self.next_offset(topic);
             let name = self.topology.topic_name(topic);
@@ -322,6 +329,7 @@ impl Core {
             reader.add(topic, IncomingBatch { records: vec![record], next_offset, is_last: true });
             reader.turn(self.wall_clock_ms)?;
             let index = reader.id.sub_topology;
+            self.last_record_ms.insert(index, self.wall_clock_ms);
             self.process(index)?;
             self.after_a_turn(index, &mut waiting)?;
         }

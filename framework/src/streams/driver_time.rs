@@ -1,8 +1,10 @@
 //! What time does in the test driver: which records wait for which.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::driver::{Core, TopologyTestDriver};
+use super::error::TaskError;
 
 impl TopologyTestDriver {
     /// Lets records wait for inputs of their task that have none, as an application's do with
@@ -31,9 +33,33 @@ impl TopologyTestDriver {
     pub fn max_task_idle(&mut self, longest: impl Into<Option<Duration>>) {
         self.core.borrow_mut().max_task_idle = longest.into();
     }
+
+    /// Lets stream time go on with the driver's clock in tasks that had no record for so long, as
+    /// [`StreamsConfig::idle_after`](super::StreamsConfig::idle_after) does: what that closes is told by
+    /// [`advance_wall_clock`](Self::advance_wall_clock). Without it, only records move stream time.
+    pub fn idle_after(&mut self, silence: impl Into<Option<Duration>>) {
+        self.core.borrow_mut().idle_after = silence.into();
+    }
 }
 
 impl Core {
+    /// Tells tasks that are idle how long they have been, upstream before downstream.
+    pub(super) fn be_idle(&mut self) -> Result<(), TaskError> {
+        let Some(after) = self.idle_after else { return Ok(()) };
+        for index in 0..self.tasks.len() {
+            let last_ms = self.last_record_ms.get(&index).copied().unwrap_or(0);
+            let lasts = Duration::from_millis(self.wall_clock_ms.abs_diff(last_ms));
+            if lasts < after {
+                continue;
+            }
+            self.tasks[index].idle(lasts)?;
+            let mut waiting = VecDeque::new();
+            self.after_a_turn(index, &mut waiting)?;
+            self.run(waiting)?;
+        }
+        Ok(())
+    }
+
     /// Whether a task may process a record now.
     pub(super) fn may_go_on(&mut self, index: usize) -> bool {
         let now = Duration::from_millis(self.wall_clock_ms.unsigned_abs());

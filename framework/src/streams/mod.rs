@@ -10,7 +10,7 @@
 //!   time, where they go.
 //! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
 //! - `node`, `task`: what runs, one record at a time; pure but for its stores.
-//! - `idling`: how long records wait for inputs that have none.
+//! - `idling`: how long records wait for inputs that have none. `input_time`: what is committed of their time.
 //! - `driver`: the test driver. `runtime`: threads, consumer, producer, commits, restore.
 //!
 //! Null policy: a type without null (`String`) never meets null; reading one is an error under the
@@ -39,6 +39,7 @@ mod grouped;
 mod grouped_table;
 mod idling;
 mod incoming;
+mod input_time;
 mod node;
 mod on_error;
 mod options;

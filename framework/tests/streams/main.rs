@@ -35,6 +35,7 @@ mod free_space;
 mod globals;
 mod grouped_tables;
 mod idle_inputs;
+mod idle_time;
 mod joins;
 mod nulls;
 #[cfg(feature = "testing")]

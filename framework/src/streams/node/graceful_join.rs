@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::buffered_format::Buffered;
 use super::ordered_store::{OrderedStore, Row};
-use super::{Children, Context, Lookup, Processor, Record};
+use super::{Children, Context, FollowsTime, Lookup, Processor, Record};
 use crate::serde::Serde;
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
@@ -59,6 +59,22 @@ where
         };
         joined?;
         self.let_go(context, until_ms)
+    }
+}
+
+impl<F, K, KT, V, VT, VO> FollowsTime for GracefulJoin<F, K, KT, V, VT, VO>
+where
+    K: TableKey<KT> + 'static,
+    V: 'static,
+    F: Fn(&V, Option<&VT>) -> Option<VO>,
+{
+    fn note(&mut self, at_ms: i64) {
+        self.buffer.borrow_mut().observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        let stream_time_ms = self.buffer.borrow_mut().observe(at_ms);
+        self.let_go(context, stream_time_ms.saturating_sub(self.grace_ms))
     }
 }
 

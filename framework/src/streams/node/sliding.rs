@@ -37,12 +37,8 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SlidingAggr
         }
         let (at_ms, difference_ms) = (record.timestamp_ms, self.windows.difference_ms());
         let table = self.table.borrow();
-        let closed_ms = |stream_time_ms: i64| stream_time_ms.saturating_sub(self.windows.grace_ms());
-        let due_ms =
-            |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(difference_ms).saturating_sub(1);
-        let stream_time_ms = table.observe(context, at_ms, due_ms)?;
-        let closed_ms = closed_ms(stream_time_ms);
-        table.close(context, due_ms(stream_time_ms))?;
+        let stream_time_ms = table.observe(context, at_ms)?;
+        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms());
         let is_late = at_ms.saturating_add(difference_ms) < closed_ms;
         if is_late || !self.slide(&table, context, record, closed_ms)? {
             return self.entrance.late(context, record);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::ordered_store::{OrderedStore, Row};
-use super::{Children, Context, Processor, Record};
+use super::{Children, Context, FollowsTime, Processor, Record};
 use crate::serde::Serde;
 use crate::store::{StoreError, WindowLayout, prefix_end};
 use crate::streams::error::TaskError;
@@ -114,6 +114,17 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for Stream
         if met.is_empty() {
             self.unmatched(context, record, &key, value, number)?;
         }
+        self.give_up(context, stream_time_ms)
+    }
+}
+
+impl<K: 'static, V: 'static, W: 'static, VO: 'static> FollowsTime for StreamStreamJoin<K, V, W, VO> {
+    fn note(&mut self, at_ms: i64) {
+        self.observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        let stream_time_ms = self.observe(at_ms);
         self.give_up(context, stream_time_ms)
     }
 }

@@ -13,7 +13,7 @@ use super::buffered_format::Buffered;
 use super::ordered_store::Row;
 use super::store_spec::TaskStore;
 use super::suppress_buffer::{Buffer, INDEX, KEY_AT, SLOT, Until, index_key, slot_key};
-use super::wiring::Flush;
+use super::wiring::{Flush, FollowsTime};
 use super::{Change, Context, TableChildren, TableProcessor};
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
@@ -237,6 +237,17 @@ impl<K: 'static, V: 'static> TableProcessor<K, V> for Suppress<K, V> {
         }
         self.let_go(context)?;
         self.mind_bound(context)
+    }
+}
+
+impl<K: 'static, V: 'static> FollowsTime for Suppress<K, V> {
+    fn note(&mut self, at_ms: i64) {
+        self.buffer.store.borrow_mut().observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        self.note(at_ms);
+        self.let_go(context)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ordered_store::{Held, ListTime, OrderedStore, Row};
-use super::wiring::Flush;
+use super::wiring::{Flush, FollowsTime};
 use super::{Change, Context, StoreCodec, TableChildren, Wiring};
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
@@ -29,36 +29,43 @@ pub(crate) struct WindowTable<K, A> {
     codec: Arc<StoreCodec<Windowed<K>, A>>,
     children: TableChildren<Windowed<K>, A>,
     emit: Emit,
+    /// How much later than the time by which it is listed a window closes.
+    closes_after_ms: i64,
 }
 
 impl<K: 'static, A: 'static> WindowTable<K, A> {
-    /// The table in store `name` with the children of `node`. What is emitted on close is listed by `time`.
+    /// The table in store `name` with the children of `node`. What is emitted on close is listed by `time`, and closes
+    /// so much later.
     pub(crate) fn wire(
         wiring: &mut Wiring<'_>,
         node: NodeId,
         name: &str,
         emit: Emit,
-        time: ListTime,
+        (time, closes_after_ms): (ListTime, i64),
     ) -> Result<Rc<RefCell<Self>>, TaskError> {
         let children = wiring.table_children(node)?;
         let listed = (emit == Emit::OnClose).then_some(time);
         let (store, codec) = wiring.ordered_store::<Windowed<K>, A>(name, listed)?;
-        let table = Rc::new(RefCell::new(Self { store, codec, children, emit }));
+        let table = Rc::new(RefCell::new(Self { store, codec, children, emit, closes_after_ms }));
         wiring.flush_at_commit(Rc::clone(&table) as Rc<RefCell<dyn Flush>>);
+        wiring.follows_time(Rc::clone(&table) as Rc<RefCell<dyn FollowsTime>>);
         Ok(table)
     }
 
-    /// Takes note of a record's time; gives the largest so far. `due_ms` says up to where windows are closed at a
-    /// stream time.
-    pub(super) fn observe(
-        &self,
-        context: &mut Context,
-        at_ms: i64,
-        due_ms: impl FnOnce(i64) -> i64,
-    ) -> Result<i64, TaskError> {
-        let mut store = self.store.borrow_mut();
-        store.forget_taken(context, due_ms)?;
-        Ok(store.observe(at_ms))
+    /// Takes note of a time and emits what that closes; gives the largest so far.
+    pub(super) fn observe(&self, context: &mut Context, at_ms: i64) -> Result<i64, TaskError> {
+        let stream_time_ms = {
+            let mut store = self.store.borrow_mut();
+            store.forget_taken(context, |stream_time_ms| self.due_ms(stream_time_ms))?;
+            store.observe(at_ms)
+        };
+        self.close(context, self.due_ms(stream_time_ms))?;
+        Ok(stream_time_ms)
+    }
+
+    /// Up to where windows are closed at a stream time.
+    fn due_ms(&self, stream_time_ms: i64) -> i64 {
+        stream_time_ms.saturating_sub(self.closes_after_ms)
     }
 
     /// Whether windows are told of once, when they close.
@@ -109,7 +116,7 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
     }
 
     /// Emits what closed: everything that is listed up to this time.
-    pub(super) fn close(&self, context: &mut Context, until_ms: i64) -> Result<(), TaskError> {
+    fn close(&self, context: &mut Context, until_ms: i64) -> Result<(), TaskError> {
         if self.emit == Emit::OnUpdate {
             return Ok(());
         }
@@ -140,6 +147,16 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
     fn key(&self, context: &Context, bytes: &Bytes) -> Result<Windowed<K>, TaskError> {
         let topic = context.topic(self.store.borrow().topic());
         Ok(self.codec.key.deserialize(topic, bytes).map_err(StoreError::Serde)?)
+    }
+}
+
+impl<K: 'static, A: 'static> FollowsTime for WindowTable<K, A> {
+    fn note(&mut self, at_ms: i64) {
+        self.store.borrow_mut().observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        self.observe(context, at_ms).map(drop)
     }
 }
 

@@ -100,13 +100,9 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedFina
         }
         let Record { key, value, timestamp_ms } = record;
         let table = self.table.borrow();
-        let closed_ms = |stream_time_ms: i64| stream_time_ms.saturating_sub(self.windows.grace_ms);
-        // The list is by start.
-        let due_ms = |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(self.windows.size_ms);
-        let stream_time_ms = table.observe(context, timestamp_ms, due_ms)?;
-        let closed_ms = closed_ms(stream_time_ms);
-        // First, because the record may fail and be skipped, and stream time has moved.
-        table.close(context, due_ms(stream_time_ms))?;
+        // What closes is told first, because the record may fail and be skipped, and stream time has moved.
+        let stream_time_ms = table.observe(context, timestamp_ms)?;
+        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms);
         let mut is_late = true;
         for window in self.windows.windows_of(timestamp_ms) {
             if window.end_ms > closed_ms {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use klamm_client::TopicPartition;
+use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -100,7 +100,7 @@ impl Worker {
     /// Waits until all outputs are acknowledged and the offsets committed.
     fn ask_commit(
         &self,
-        offsets: HashMap<TopicPartition, i64>,
+        offsets: HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<Result<Committed, Trouble>, StreamsError> {
         let generation = self.tasks.values().map(|running| running.generation).max().unwrap_or(-1);
         let (reply, told) = oneshot::channel();
@@ -111,7 +111,7 @@ impl Worker {
     fn committed(
         &mut self,
         committed: Committed,
-        offsets: &HashMap<TopicPartition, i64>,
+        offsets: &HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<(), StreamsError> {
         #[expect(clippy::iter_over_hash_type, reason = "each changelog has an entry of its own")]
         for (changelog, offset) in committed.changelogs {

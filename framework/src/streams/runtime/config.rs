@@ -31,6 +31,7 @@ pub struct StreamsConfig {
     pub(super) linger: Duration,
     pub(super) session_timeout: Duration,
     pub(super) max_task_idle: Option<Duration>,
+    pub(super) idle_after: Option<Duration>,
     pub(super) guarantee: Guarantee,
 }
 
@@ -64,6 +65,7 @@ impl StreamsConfig {
             linger: Duration::from_millis(20),
             session_timeout: Duration::from_secs(45),
             max_task_idle: Some(Duration::ZERO),
+            idle_after: None,
             guarantee: Guarantee::AtLeastOnce,
         }
     }
@@ -209,6 +211,22 @@ impl StreamsConfig {
     #[must_use]
     pub fn max_task_idle(mut self, longest: impl Into<Option<Duration>>) -> Self {
         self.max_task_idle = longest.into();
+        self
+    }
+
+    /// After how long without a record a task is idle: its stream time goes on with the clock then, from where the last
+    /// record left it, so that windows close, joins give up, suppressed updates are let go and rows expire although
+    /// nothing comes. Never unless set, as in Kafka Streams, whose last windows hang until something comes.
+    ///
+    /// A window is closed when the silence has lasted for so long and, counted from the last record, the window's end
+    /// and grace are over. It is told once; what comes for it afterwards is late. So let it be longer than a producer
+    /// may pause before it goes on with older times, and, in front of tasks that read what others of the application
+    /// write, longer than [`commit_interval`](Self::commit_interval). Only what was listened to counts as silence: not
+    /// while the application is paused, a partition cannot be read, or the process is stopped. Where stream time has
+    /// gone to is committed with what it closed.
+    #[must_use]
+    pub fn idle_after(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.idle_after = silence.into();
         self
     }
 

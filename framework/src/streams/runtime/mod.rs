@@ -9,7 +9,7 @@
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
 //! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
 //!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
-//! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
+//! - `pump`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
 //!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
 //!   `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
@@ -46,6 +46,7 @@ mod restore;
 mod rewind;
 mod running;
 mod shared;
+mod silence;
 mod slice;
 mod space_guard;
 mod spawn;

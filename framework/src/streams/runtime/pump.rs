@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::error::StreamsError;
 use super::rewind::{self, Rewound};
 use super::shared::{Command, Flow, Route, Shared, lock};
+use super::silence::Silences;
 use super::spread::least_busy;
 use super::state::AppState;
 use crate::streams::incoming::{Incoming, IncomingBatch};
@@ -43,7 +44,7 @@ pub(super) async fn run(
     let mut idle_check = tokio::time::interval(IDLE_CHECK);
     idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut without_tasks = 0;
-    let began = Instant::now();
+    let (began, mut silences) = (Instant::now(), Silences::default());
     loop {
         if *close.borrow_and_update() {
             break;
@@ -51,7 +52,7 @@ pub(super) async fn run(
         tokio::select! {
             // With batches that have no records, only the markers of transactions: they move the position, too.
             batch = consumer.next_batch_within(|_| BatchRoom::UNLIMITED) => match batch {
-                Some(Ok(batch)) => hand_over(&shared, batch),
+                Some(Ok(batch)) => hand_over(&shared, batch, &mut silences),
                 Some(Err(error)) if error.is_retriable() => {
                     tracing::warn!(application = %shared.group(), %error, "reading goes on after an error");
                 }
@@ -62,6 +63,7 @@ pub(super) async fn run(
             Some(rewound) = rewound.recv() => rewind::go_back(&shared, &handle, &rewound),
             _ = idle_check.tick() => {
                 find_idle(&shared, began.elapsed());
+                silences.listen(&shared, began.elapsed());
                 without_tasks = if is_spare(&shared) { without_tasks + 1 } else { 0 };
                 if without_tasks >= SPARE_CHECKS {
                     shared.settle();
@@ -74,7 +76,7 @@ pub(super) async fn run(
     }
 }
 
-fn hand_over(shared: &Shared, batch: ConsumerRecords) {
+fn hand_over(shared: &Shared, batch: ConsumerRecords, silences: &mut Silences) {
     let Some(flow) = shared.routes().flows.get(&batch.topic_partition()).cloned() else { return };
     flow.begins(batch.records.first().map_or(batch.next_offset, |first| first.offset));
     let is_last = match shared.config.max_task_idle {
@@ -87,6 +89,7 @@ fn hand_over(shared: &Shared, batch: ConsumerRecords) {
     let pause = flow.sent(batch.records.len(), limit);
     if !batch.records.is_empty() {
         lock(&flow.idling).ends();
+        silences.ends(&flow);
     }
     // After it is counted: a worker that sees the one without the other would go on without these records.
     flow.caught_up.store(is_last, Ordering::Release);

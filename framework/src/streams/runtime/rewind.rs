@@ -1,8 +1,8 @@
 //! Tasks that lost what they did since the last commit begin again from there: where that is, and going back to it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_client::{ConsumeError, ConsumerHandle, OffsetAndMetadata, TopicPartition};

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
+use std::time::Duration;
 
-use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, TopicPartition};
+use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, OffsetAndMetadata, TopicPartition};
 use klamm_runtime::Clock;
 use klamm_runtime::Tasks;
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::carried::Carried;
 use super::config::StreamsConfig;
@@ -135,9 +137,11 @@ pub(super) enum Command {
         done: oneshot::Sender<()>,
     },
     /// All changelogs of a task are read. `committed` is where it goes on, as far as that was asked.
-    RestoreEnded { task: TaskId, epoch: u64, committed: HashMap<TopicPartition, i64> },
+    RestoreEnded { task: TaskId, epoch: u64, committed: HashMap<TopicPartition, OffsetAndMetadata> },
     /// What a task has on disk is of no use: remove it, and begin with its changelogs.
     Rebuild { task: TaskId, epoch: u64, why: String },
+    /// Nothing has come for a task for so long.
+    Idle { task: TaskId, epoch: u64, lasts: Duration },
     /// Look again: a partition has nothing more.
     Wake,
     /// Commit all tasks; `done` hears of it.
@@ -192,6 +196,12 @@ impl Shared {
 
     pub(super) fn consumer(&self) -> Option<ConsumerHandle> {
         self.consumer.borrow().clone()
+    }
+
+    /// Whether the group surely counts this instance in: from a session after the last heartbeat that was answered, its
+    /// tasks may be others'.
+    pub(super) fn is_member(&self) -> bool {
+        self.consumer().and_then(|consumer| consumer.alive_until()) > Some(Instant::now())
     }
 
     /// The group's consumer, as soon as it is started.

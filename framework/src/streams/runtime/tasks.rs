@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use klamm_client::TopicPartition;
+use klamm_client::{OffsetAndMetadata, TopicPartition};
 use klamm_runtime::Tasks;
 use tokio::sync::oneshot;
 
@@ -51,7 +51,7 @@ impl Worker {
         let stores = task.stores().iter().map(|store| Arc::clone(store.borrow().name()));
         lock(&self.links.shared.ledger).begins(id, self.links.index, stores);
         let (restore, unwanted) = oneshot::channel();
-        let restore = (!changelogs.is_empty()).then_some(restore);
+        let restore = (!changelogs.is_empty() || task.follows_time()).then_some(restore);
         let restoring = restore.is_some();
         let (committed, processed_at_commit) = (HashMap::new(), 0);
         let running = Running { task, epoch, generation, flows, restore, committed, processed_at_commit };
@@ -116,12 +116,17 @@ impl Worker {
         Ok(true)
     }
 
-    pub(super) fn restore_ended(&mut self, id: TaskId, epoch: u64, committed: HashMap<TopicPartition, i64>) {
+    pub(super) fn restore_ended(
+        &mut self,
+        id: TaskId,
+        epoch: u64,
+        committed: HashMap<TopicPartition, OffsetAndMetadata>,
+    ) {
         let Some(running) = self.incarnation(id, epoch) else { return };
         if running.restore.take().is_some() {
             // What a clock brings forth before the first record is committed with these: without any offset, the
             // group would not be asked whether this is a member still.
-            running.committed = committed;
+            running.begin_at(committed);
             self.started(id);
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak, mpsc};
+use std::time::Duration;
 
 use tokio::sync::{mpsc as async_mpsc, watch};
 use tokio::time::Instant;
@@ -156,6 +157,7 @@ impl Worker {
             }
             Command::RestoreEnded { task, epoch, committed } => self.restore_ended(task, epoch, committed),
             Command::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why)?,
+            Command::Idle { task, epoch, lasts } => self.idle(task, epoch, lasts)?,
             Command::Wake | Command::Stop => {}
             Command::Commit { done } => {
                 self.commit()?;
@@ -165,6 +167,19 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Lets the time of a task go on, unless records have come for it meanwhile.
+    fn idle(&mut self, id: TaskId, epoch: u64, lasts: Duration) -> Result<(), StreamsError> {
+        if self.links.shared.is_paused() {
+            return Ok(());
+        }
+        let silent = |running: &&mut Running| !running.is_restoring() && running.is_silent();
+        let Some(running) = self.incarnation(id, epoch).filter(silent) else { return Ok(()) };
+        match running.task.idle(lasts) {
+            Ok(()) => Ok(()),
+            Err(source) => self.failed(id, source),
+        }
     }
 
     /// The task, unless it is another incarnation of it by now.
