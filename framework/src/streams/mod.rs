@@ -89,8 +89,8 @@ pub use policy::ErrorPolicy;
 pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
 pub use routing::Partitions;
 pub use runtime::{
-    AppState, AppStore, METRICS, PauseReason, StoreMetrics, StreamsApp, StreamsConfig, StreamsError,
-    StreamsMetrics, TaskMetrics, TaskState,
+    AfterFailure, AppState, AppStore, FailingTask, METRICS, PauseReason, StoreMetrics, StreamsApp,
+    StreamsConfig, StreamsError, StreamsMetrics, TaskFailure, TaskMetrics, TaskState,
 };
 pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;

@@ -27,6 +27,8 @@ mod errors;
 mod exactly_once;
 mod expiring;
 #[cfg(feature = "testing")]
+mod failing_tasks;
+#[cfg(feature = "testing")]
 mod fences;
 mod fingerprint;
 mod foreign_keys;

@@ -34,6 +34,7 @@ impl Worker {
             Err(StreamsError::Task { task, source: TaskError::Store(damage) }) if is_damaged(&damage) => {
                 self.put_aside(task, &damage.to_string())
             }
+            Err(StreamsError::Task { task, source }) => self.failed(task, source),
             other => other,
         }
     }
@@ -127,6 +128,7 @@ impl Worker {
             stores.map_err(|source| StreamsError::Task { task: *id, source })?;
         }
         self.changelogs.clear();
+        self.mend();
         let mut dropped = self.dropped_before;
         self.tasks.values().for_each(|running| dropped.add(running.task.dropped()));
         lock(&self.links.shared.dropped).insert(std::thread::current().id(), dropped);
@@ -150,7 +152,7 @@ impl Worker {
         self.links.shared.settle();
         self.changelogs.clear();
         self.committing = None;
-        self.tell(Outgoing::Void(Lost { tasks, refused }))
+        self.tell(Outgoing::Void(Lost { tasks, refused, ..Lost::default() }))
     }
 
     pub(super) fn tell(&self, message: Outgoing) -> Result<(), StreamsError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use klamm_client::{Client, IsolationLevel};
 
+use super::failing::{AfterFailure, OnFailure, TaskFailure};
 #[cfg(feature = "streams")]
 use crate::store::StoreMemory;
 use crate::streams::policy::ErrorPolicy;
@@ -25,6 +26,7 @@ pub struct StreamsConfig {
     #[cfg(feature = "streams")]
     pub(super) store_memory: Option<StoreMemory>,
     pub(super) on_error: ErrorPolicy,
+    pub(super) on_task_failure: OnFailure,
     pub(super) migration: Migration,
     pub(super) replication: i16,
     pub(super) buffered_records: usize,
@@ -59,6 +61,7 @@ impl StreamsConfig {
             #[cfg(feature = "streams")]
             store_memory: None,
             on_error: ErrorPolicy::default(),
+            on_task_failure: OnFailure::default(),
             migration: Migration::default(),
             replication: -1,
             buffered_records: 20_000,
@@ -176,6 +179,29 @@ impl StreamsConfig {
     #[must_use]
     pub fn on_error(mut self, policy: ErrorPolicy) -> Self {
         self.on_error = policy;
+        self
+    }
+
+    /// What becomes of the application when a task fails: when an operator's policy says that a record is a failure, or a
+    /// store cannot be written (`setUncaughtExceptionHandler`). It ends unless this says otherwise. With
+    /// [`AfterFailure::RestartTask`] the other tasks go on, and the one that failed begins again from the last commit:
+    /// [`StreamsApp::failing_tasks`](super::StreamsApp::failing_tasks) tells which those are. Tasks of the same thread may
+    /// have to process again what they did since the last commit, the first time that one fails.
+    ///
+    /// ```
+    /// use klamm::streams::{AfterFailure, StreamsConfig};
+    ///
+    /// let patient = StreamsConfig::new("billing", "localhost:9092").on_task_failure(|failure| match failure.attempts {
+    ///     ..10 => failure.restart(),
+    ///     _ => AfterFailure::StopInstance,
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_task_failure(
+        mut self,
+        decide: impl Fn(&TaskFailure<'_>) -> AfterFailure + Send + Sync + 'static,
+    ) -> Self {
+        self.on_task_failure = OnFailure(Arc::new(decide));
         self
     }
 

@@ -11,7 +11,8 @@
 //!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
 //!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
-//!   `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit.
+//!   `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit. `failing`: tasks
+//!   that begin again.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
@@ -34,6 +35,7 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod failing;
 mod free_space;
 mod global;
 mod lag;
@@ -67,6 +69,7 @@ mod write_ahead;
 pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;
 pub use error::StreamsError;
+pub use failing::{AfterFailure, FailingTask, TaskFailure};
 pub use free_space::PauseReason;
 pub use observe::{METRICS, StoreMetrics, TaskMetrics, TaskState};
 pub use state::AppState;

@@ -17,6 +17,7 @@ use super::carried::Carried;
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::failing::Failures;
 use super::observe::{Ledger, Meters};
 use super::rewind::Rewound;
 use super::space_guard::Room;
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     pub(super) carried: Carried,
     pub(super) state: watch::Sender<AppState>,
     pub(super) failure: Mutex<Option<Arc<StreamsError>>>,
+    /// Tasks that failed and are not past it.
+    pub(super) failing: Mutex<Failures>,
     pub(super) close: watch::Sender<bool>,
     /// The group's consumer, once it is started.
     pub(super) consumer: watch::Sender<Option<ConsumerHandle>>,

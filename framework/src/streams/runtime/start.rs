@@ -194,6 +194,7 @@ pub(super) fn shared(
         carried: Carried::default(),
         state: watch::Sender::new(AppState::Rebalancing),
         failure: Mutex::default(),
+        failing: Mutex::default(),
         close: watch::Sender::new(false),
         consumer: watch::Sender::new(None),
         starting: AtomicUsize::new(0),

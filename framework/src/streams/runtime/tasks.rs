@@ -43,7 +43,17 @@ impl Worker {
             }
             other => other,
         };
-        let mut task = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        let mut task = match task {
+            Ok(task) => task,
+            Err(source) => match self.goes_on_after(id, &source) {
+                Some(wait) => {
+                    self.waiting.insert(id);
+                    let lost = Lost { tasks: vec![(id, epoch)], wait, ..Lost::default() };
+                    return self.tell(Outgoing::Again(lost));
+                }
+                None => return Err(StreamsError::Task { task: id, source }),
+            },
+        };
         take_up(&mut task, &flows);
         let changelogs = changelogs(&task);
         let generation = flows.first().map_or(-1, |flow| flow.generation);
@@ -157,6 +167,7 @@ impl Worker {
         for id in ids {
             self.links.shared.carried.put_down(*id)?;
             let waiting = self.waiting.remove(id);
+            lock(&self.links.shared.failing).forget(*id);
             let Some(running) = self.drop_task(*id) else {
                 self.links.shared.starting.fetch_sub(usize::from(waiting), Ordering::AcqRel);
                 continue;
@@ -194,7 +205,7 @@ impl Worker {
     /// A task that is dropped begins again, with what it finds on disk.
     fn again(&mut self, id: TaskId, epoch: u64) -> Result<(), StreamsError> {
         self.waiting.insert(id);
-        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], refused: None }))
+        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], ..Lost::default() }))
     }
 
     /// A store turned out to be damaged while its task worked.

@@ -13,7 +13,7 @@ use super::error::StreamsError;
 use super::outbox::{ChangelogOffsets, Outgoing};
 use super::restore::RestoreRequest;
 use super::running::Running;
-use super::shared::{Command, Committing, Shared};
+use super::shared::{Command, Committing, Shared, lock};
 use super::slice::ROUND;
 use super::write_ahead::WriteAhead;
 use crate::streams::error::TaskError;
@@ -197,6 +197,11 @@ impl Worker {
         let in_turn: Vec<TaskId> = from.into_iter().chain(before).collect();
         let share = ROUND / u32::try_from(in_turn.len()).unwrap_or(u32::MAX).max(1);
         for id in in_turn {
+            // Should it fail again, nothing of the others is lost.
+            let failed_before = lock(&self.links.shared.failing).has(id);
+            if failed_before {
+                self.commit()?;
+            }
             let Some(running) = self.tasks.get_mut(&id) else { continue };
             match running.slice(share, self.links.index, &self.links.shared) {
                 Ok(()) => {
@@ -204,6 +209,9 @@ impl Worker {
                     send_outputs(&self.links.outbox, generation, &mut running.task)?;
                 }
                 Err(source) => return self.failed(id, source),
+            }
+            if failed_before {
+                self.commit()?;
             }
             if Instant::now() >= until {
                 self.next = Some(id);
@@ -250,12 +258,16 @@ impl Worker {
         if asked || uncommitted > self.memory_share() { self.commit() } else { Ok(()) }
     }
 
-    /// One task cannot go on. What others did is committed, unless it shares a transaction with what that one did.
-    fn failed(&mut self, id: TaskId, source: TaskError) -> Result<(), StreamsError> {
+    /// One task cannot go on: it begins again later, or the application ends. What others did is committed before,
+    /// unless it shares a transaction with what that one did.
+    pub(super) fn failed(&mut self, id: TaskId, source: TaskError) -> Result<(), StreamsError> {
         if let TaskError::Store(damage) = &source
             && super::engines::is_damaged(damage)
         {
             return self.put_aside(id, &damage.to_string());
+        }
+        if let Some(wait) = self.goes_on_after(id, &source) {
+            return self.set_aside(id, wait);
         }
         self.tasks.remove(&id);
         if !self.links.shared.config.is_exactly_once()
