@@ -71,6 +71,7 @@ mod table_views;
 mod threads;
 #[cfg(feature = "testing")]
 mod time_order;
+mod unreadable_rows;
 mod versions;
 #[cfg(feature = "testing")]
 mod window_restores;

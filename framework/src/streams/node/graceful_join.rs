@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::buffered_format::Buffered;
 use super::ordered_store::{OrderedStore, Row};
+use super::store_spec::TaskStore;
 use super::{Children, Context, FollowsTime, Lookup, Processor, Record};
 use crate::serde::Serde;
 use crate::store::StoreError;
@@ -134,8 +135,10 @@ where
             return Err(StoreError::Corrupt { what: "a record in a buffer" }.into());
         };
         let name = context.topic(topic);
-        let key = self.key_serde.deserialize(name, &key).map_err(StoreError::Serde)?;
-        let value = self.value_serde.deserialize(name, &value).map_err(StoreError::Serde)?;
+        let store = Arc::clone(self.buffer.borrow().name());
+        let unreadable = |source| TaskError::unreadable_row(&store, &key, source);
+        let value = self.value_serde.deserialize(name, &value).map_err(unreadable)?;
+        let key = self.key_serde.deserialize(name, &key).map_err(unreadable)?;
         // It is another record than that in work.
         let headers = std::mem::replace(&mut context.headers, headers);
         let place = context.place.take();

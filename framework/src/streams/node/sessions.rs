@@ -68,8 +68,10 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SessionAggregate<K, V, A> {
         let key = record.key;
         let mut aggregate = None;
         let mut stored = None;
-        for (window, row) in sessions {
-            let part = table.value(context, &row.value)?;
+        // All of them are read before any is changed.
+        let read = |(window, row): (Window, Row)| Ok((window, table.value(context, &row)?, row));
+        let sessions = sessions.into_iter().map(read).collect::<Result<Vec<_>, TaskError>>()?;
+        for (window, part, row) in sessions {
             aggregate = Some(match aggregate {
                 Some(aggregate) => (self.merge)(key, aggregate, part),
                 None => part,

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ordered_store::{Held, ListTime, OrderedStore, Row};
+use super::store_spec::TaskStore;
 use super::wiring::{Flush, FollowsTime};
-use super::{Change, Context, StoreCodec, TableChildren, Wiring};
+use super::{Boundary, Change, Context, StoreCodec, TableChildren, Wiring};
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::topology::NodeId;
@@ -31,6 +32,7 @@ pub(crate) struct WindowTable<K, A> {
     emit: Emit,
     /// How much later than the time by which it is listed a window closes.
     closes_after_ms: i64,
+    boundary: Boundary,
 }
 
 impl<K: 'static, A: 'static> WindowTable<K, A> {
@@ -46,7 +48,9 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         let children = wiring.table_children(node)?;
         let listed = (emit == Emit::OnClose).then_some(time);
         let (store, codec) = wiring.ordered_store::<Windowed<K>, A>(name, listed)?;
-        let table = Rc::new(RefCell::new(Self { store, codec, children, emit, closes_after_ms }));
+        let boundary = wiring.boundary(node);
+        let table = Self { store, codec, children, emit, closes_after_ms, boundary };
+        let table = Rc::new(RefCell::new(table));
         wiring.flush_at_commit(Rc::clone(&table) as Rc<RefCell<dyn Flush>>);
         wiring.follows_time(Rc::clone(&table) as Rc<RefCell<dyn FollowsTime>>);
         Ok(table)
@@ -79,7 +83,14 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         self.codec.key.serialize(topic, key).map_err(|source| TaskError::unwritable(topic, source))
     }
 
-    pub(super) fn value(&self, context: &Context, bytes: &Bytes) -> Result<A, TaskError> {
+    pub(super) fn value(&self, context: &Context, row: &Row) -> Result<A, TaskError> {
+        let store = self.store.borrow();
+        let value = self.codec.value.deserialize(context.topic(store.topic()), &row.value);
+        value.map_err(|source| TaskError::unreadable_row(store.name(), &row.key, source))
+    }
+
+    /// A value that has been read before, or written here.
+    fn known(&self, context: &Context, bytes: &Bytes) -> Result<A, TaskError> {
         let topic = context.topic(self.store.borrow().topic());
         Ok(self.codec.value.deserialize(topic, bytes).map_err(StoreError::Serde)?)
     }
@@ -122,9 +133,18 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         }
         let due = self.store.borrow_mut().take_due(context, until_ms)?;
         for row in due {
-            let key = self.key(context, &row.key)?;
-            let value = Some(self.value(context, &row.value)?);
-            self.forward(context, &key, None, &value, row.timestamp_ms)?;
+            let read = |context: &Context| {
+                Ok::<_, TaskError>((self.key(context, &row.key)?, self.value(context, &row)?))
+            };
+            match read(context) {
+                Ok((key, value)) => self.forward(context, &key, None, &Some(value), row.timestamp_ms)?,
+                // It is not the fault of the record that moved the time, which goes on.
+                Err(unreadable) => {
+                    let place = context.place.take();
+                    self.boundary.judge(context, unreadable.into())?;
+                    context.place = place;
+                }
+            }
         }
         Ok(())
     }
@@ -138,15 +158,16 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         let old = match old.filter(|_| self.children.want_old) {
-            Some(old) => Some(self.value(context, &old)?),
+            Some(old) => Some(self.known(context, &old)?),
             None => None,
         };
         self.children.update(context, key, Change { old: &old, new }, timestamp_ms)
     }
 
     fn key(&self, context: &Context, bytes: &Bytes) -> Result<Windowed<K>, TaskError> {
-        let topic = context.topic(self.store.borrow().topic());
-        Ok(self.codec.key.deserialize(topic, bytes).map_err(StoreError::Serde)?)
+        let store = self.store.borrow();
+        let key = self.codec.key.deserialize(context.topic(store.topic()), bytes);
+        key.map_err(|source| TaskError::unreadable_row(store.name(), bytes, source))
     }
 }
 
@@ -172,7 +193,7 @@ impl<K: 'static, A: 'static> Flush for WindowTable<K, A> {
                 continue;
             }
             let key = self.key(context, &key)?;
-            let new = new.map(|new| self.value(context, &new)).transpose()?;
+            let new = new.map(|new| self.known(context, &new)).transpose()?;
             context.headers = headers;
             self.forward(context, &key, old, &new, timestamp_ms)?;
         }

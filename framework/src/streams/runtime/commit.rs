@@ -7,7 +7,7 @@ use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::engines::is_damaged;
+use super::engines::makes_good;
 use super::error::StreamsError;
 use super::observe::CommitResult;
 use super::outbox::{Committed, Outgoing};
@@ -31,7 +31,9 @@ impl Worker {
         match self.try_commit(all_calls) {
             // Found when rows were looked up or written: the changelogs have all that is committed, and what is not is
             // processed again.
-            Err(StreamsError::Task { task, source: TaskError::Store(damage) }) if is_damaged(&damage) => {
+            Err(StreamsError::Task { task, source: TaskError::Store(damage) })
+                if makes_good(&self.links.shared, task, &damage) =>
+            {
                 self.put_aside(task, &damage.to_string())
             }
             Err(StreamsError::Task { task, source }) => self.failed(task, source),

@@ -1,6 +1,6 @@
 //! What the parts of a running application share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) carried: Carried,
     pub(super) state: watch::Sender<AppState>,
     pub(super) failure: Mutex<Option<Arc<StreamsError>>>,
+    /// Tasks that were built anew because a store held what nobody wrote.
+    pub(super) rebuilt: Mutex<BTreeSet<TaskId>>,
     /// Tasks that failed and are not past it.
     pub(super) failing: Mutex<Failures>,
     pub(super) close: watch::Sender<bool>,

@@ -195,6 +195,7 @@ pub(super) fn shared(
         state: watch::Sender::new(AppState::Rebalancing),
         failure: Mutex::default(),
         failing: Mutex::default(),
+        rebuilt: Mutex::default(),
         close: watch::Sender::new(false),
         consumer: watch::Sender::new(None),
         starting: AtomicUsize::new(0),

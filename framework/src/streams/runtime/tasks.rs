@@ -9,7 +9,7 @@ use klamm_runtime::Tasks;
 use tokio::sync::oneshot;
 
 use super::directory;
-use super::engines::{Engines, is_damaged};
+use super::engines::{Engines, makes_good};
 use super::error::StreamsError;
 use super::outbox::Outgoing;
 use super::restore::{ChangelogStart, RestoreRequest};
@@ -37,7 +37,7 @@ impl Worker {
         }
         self.waiting.remove(&id);
         let task = match self.open(id) {
-            Err(TaskError::Store(damage)) if is_damaged(&damage) => {
+            Err(TaskError::Store(damage)) if makes_good(&self.links.shared, id, &damage) => {
                 self.quarantine(id, &damage.to_string())?;
                 self.open(id)
             }
@@ -110,7 +110,7 @@ impl Worker {
         }
         match applied {
             Ok(()) => {}
-            Err(damage) if is_damaged(&damage) => {
+            Err(damage) if makes_good(&self.links.shared, id, &damage) => {
                 drop(self.drop_task(id));
                 self.quarantine(id, &damage.to_string())?;
                 self.again(id, epoch)?;

@@ -262,7 +262,7 @@ impl Worker {
     /// unless it shares a transaction with what that one did.
     pub(super) fn failed(&mut self, id: TaskId, source: TaskError) -> Result<(), StreamsError> {
         if let TaskError::Store(damage) = &source
-            && super::engines::is_damaged(damage)
+            && super::engines::makes_good(&self.links.shared, id, damage)
         {
             return self.put_aside(id, &damage.to_string());
         }
