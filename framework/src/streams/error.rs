@@ -369,6 +369,22 @@ impl TaskError {
         Self::UnreadableRow { store: store.to_owned(), key, source: Box::new(source) }
     }
 
+    /// What a processor gave: an error of what follows is that one's, and one of a store's files the store's; anything
+    /// else is the processor's.
+    pub(crate) fn of_a_processor(error: BoxError) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(error) => return *error,
+            Err(error) => error,
+        };
+        match error.downcast::<StoreError>() {
+            Ok(error) if matches!(*error, StoreError::Engine { .. } | StoreError::Corrupt { .. }) => {
+                Self::Store(*error)
+            }
+            Ok(error) => Self::User(error),
+            Err(error) => Self::User(error),
+        }
+    }
+
     /// Puts a row that cannot be read off until others, which have nothing to do with it, have had their turn.
     pub(crate) fn put_off(result: Result<(), Self>, before: Option<Self>) -> Result<Option<Self>, Self> {
         match result {

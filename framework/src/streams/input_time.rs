@@ -121,7 +121,7 @@ mod tests {
         for words in ["", "!", "AA==", "Ag==", "AwAAAAAAAAAF", "committed by hand", "AgAAAAAAAAA"] {
             assert_eq!(InputTime::decode(words), nothing, "{words}");
         }
-        let mut rng = SeededRng::new(7);
+        let rng = SeededRng::new(7);
         let good = BASE64.decode(InputTime { partition_ms: 3, idle_ms: 9 }.encode()).unwrap();
         for _ in 0..20_000 {
             let mut bytes = good.clone();

@@ -841,7 +841,7 @@ mod tests {
     fn a_store_that_fails_ends_the_task_even_where_bad_records_are_skipped() {
         let engine = memory();
         let mut damaged = crate::store::Batch::new();
-        damaged.put(Bytes::from_static(b"a"), Bytes::from_static(b"too short"));
+        damaged.put(Bytes::from_static(b"a"), Bytes::from_static(b"short"));
         engine.apply(&damaged).unwrap();
         let topology = counting().with_default_policy(&ErrorPolicy::skip()).unwrap();
         let mut task = task(&topology, &engine, CACHED);

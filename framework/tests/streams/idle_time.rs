@@ -307,9 +307,9 @@ mod applications {
         caught_up(&app).await;
         // Vanishes, or leaves, and the next one knows what is closed.
         if exactly_once {
-            app.close().await.unwrap()
+            app.close().await.unwrap();
         } else {
-            drop(app)
+            drop(app);
         }
         let app = start(&pipeline, disks[1], exactly_once).await;
         send(kit, 2, 1_001).await;
@@ -391,8 +391,8 @@ mod applications {
         }
     }
 
-    /// Stream time of a task without stores began anew with each start: an old record was the newest then. Kafka Streams
-    /// keeps it beside the offset, and in the same words.
+    /// Stream time of a task without stores began anew with each start: an old record was the newest then. Kafka
+    /// Streams keeps it beside the offset, and in the same words.
     #[klamm::test]
     async fn c14_the_time_of_a_task_without_stores_survives_a_restart(kit: TestKit) {
         let pipeline = Pipeline::new(&kit).await;

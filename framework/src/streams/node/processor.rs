@@ -16,7 +16,6 @@ use super::processor_store::ProcessorStore;
 use super::record_context::negative;
 use super::wiring::{Flush, Punctuates};
 use super::{Boundary, Children, Context, NodeFactory, Processor, Record, StoreCodec};
-use crate::listener::BoxError;
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::processor::{
@@ -84,22 +83,7 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Processor<K, V> for Process
         let Record { key, value, timestamp_ms } = record;
         let mut seen = ProcessorContext { context, parts: &mut inner.parts, timestamp_ms };
         let done = inner.processor.process(&mut seen, InRecord { key, value, timestamp_ms });
-        done.map_err(whose)
-    }
-}
-
-/// An error of what follows is that one's, and one of a store's files the store's; anything else is the processor's.
-fn whose(error: BoxError) -> TaskError {
-    let error = match error.downcast::<TaskError>() {
-        Ok(error) => return *error,
-        Err(error) => error,
-    };
-    match error.downcast::<StoreError>() {
-        Ok(error) if matches!(*error, StoreError::Engine { .. } | StoreError::Corrupt { .. }) => {
-            TaskError::Store(*error)
-        }
-        Ok(error) => TaskError::User(error),
-        Err(error) => TaskError::User(error),
+        done.map_err(TaskError::of_a_processor)
     }
 }
 

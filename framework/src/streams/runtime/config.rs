@@ -182,11 +182,11 @@ impl StreamsConfig {
         self
     }
 
-    /// What becomes of the application when a task fails: when an operator's policy says that a record is a failure, or a
-    /// store cannot be written (`setUncaughtExceptionHandler`). It ends unless this says otherwise. With
+    /// What becomes of the application when a task fails: when an operator's policy says that a record is a failure, or
+    /// a store cannot be written (`setUncaughtExceptionHandler`). It ends unless this says otherwise. With
     /// [`AfterFailure::RestartTask`] the other tasks go on, and the one that failed begins again from the last commit:
-    /// [`StreamsApp::failing_tasks`](super::StreamsApp::failing_tasks) tells which those are. Tasks of the same thread may
-    /// have to process again what they did since the last commit, the first time that one fails.
+    /// [`StreamsApp::failing_tasks`](super::StreamsApp::failing_tasks) tells which those are. Tasks of the same thread
+    /// may have to process again what they did since the last commit, the first time that one fails.
     ///
     /// ```
     /// use klamm::streams::{AfterFailure, StreamsConfig};

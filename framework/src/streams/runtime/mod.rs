@@ -9,10 +9,10 @@
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
 //! - `directory`: the state directory's lock. `remember`: the topology that ran here before. `topics`: internal topics.
 //!   `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
-//! - `pump`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
-//!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
-//!   `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back to the last commit. `failing`: tasks
-//!   that begin again.
+//! - `pump`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their time;
+//!   `running`, `slice`, `tasks`, `engines`, `commit`: their tasks; `failing`, `restarts`: those that fail; `threads`,
+//!   `workers`, `spawn`, `spread`, `carried`: how threads come and go. `restore`: changelogs to stores. `rewind`: back
+//!   to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `trouble`: what their errors mean.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries.
@@ -44,6 +44,7 @@ mod outbox;
 mod pump;
 mod records;
 mod remember;
+mod restarts;
 mod restore;
 mod rewind;
 mod running;

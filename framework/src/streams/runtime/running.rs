@@ -156,12 +156,15 @@ impl Running {
         for (topic, offset) in self.task.positions() {
             offsets.insert(TopicPartition::new(Arc::clone(self.task.topic_name(topic)), partition), offset);
         }
-        let with_time = offsets.into_iter().map(|(partition, offset)| {
-            let flow = self.flows.iter().find(|flow| flow.partition == partition);
-            let time = flow.map(|flow| self.task.input_time(flow.topic)).unwrap_or_default();
-            (partition, OffsetAndMetadata::new(offset).with_metadata(time.encode()))
-        });
+        let with_time = offsets.into_iter().map(|(partition, offset)| self.with_time(partition, offset));
         with_time.filter(|(partition, now)| self.committed.get(partition) != Some(now)).collect()
+    }
+
+    /// An offset as it is committed: with how far the time of its input has come.
+    fn with_time(&self, partition: TopicPartition, offset: i64) -> (TopicPartition, OffsetAndMetadata) {
+        let flow = self.flows.iter().find(|flow| flow.partition == partition);
+        let time = flow.map(|flow| self.task.input_time(flow.topic)).unwrap_or_default();
+        (partition, OffsetAndMetadata::new(offset).with_metadata(time.encode()))
     }
 
     /// Goes on from what was committed.
@@ -171,13 +174,9 @@ impl Running {
             self.task.begin_at(flow.topic, InputTime::decode(&before.metadata));
         }
         // As the next commit would say it, so that it says it only with something new.
-        let as_now = |(partition, before): (TopicPartition, OffsetAndMetadata)| {
-            let flow = self.flows.iter().find(|flow| flow.partition == partition);
-            let time = flow.map(|flow| self.task.input_time(flow.topic)).unwrap_or_default();
-            (partition, OffsetAndMetadata::new(before.offset).with_metadata(time.encode()))
-        };
-        let committed = committed.into_iter().map(as_now).collect();
-        self.committed = committed;
+        let as_now =
+            committed.into_iter().map(|(partition, before)| self.with_time(partition, before.offset));
+        self.committed = as_now.collect();
     }
 
     /// Whether all that came is processed.

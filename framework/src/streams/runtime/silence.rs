@@ -28,7 +28,8 @@ struct Silence {
 }
 
 impl Silence {
-    /// Looks at a time of a clock that does not go back; gives how long it has been silent if the task is to hear of it.
+    /// Looks at a time of a clock that does not go back; gives how long it has been silent if the task is to hear of
+    /// it.
     fn look(&mut self, now: Duration, is_silent: bool, after: Duration) -> Option<Duration> {
         let passed = now.saturating_sub(self.looked.replace(now).unwrap_or(now));
         if !is_silent || passed > LONGEST_STEP {

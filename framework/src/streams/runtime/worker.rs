@@ -16,7 +16,6 @@ use super::running::Running;
 use super::shared::{Command, Committing, Shared, lock};
 use super::slice::ROUND;
 use super::write_ahead::WriteAhead;
-use crate::streams::error::TaskError;
 use crate::streams::node::Dropped;
 use crate::streams::task::{Task, TaskId};
 
@@ -256,26 +255,6 @@ impl Worker {
             asked |= running.task.take_commit_request();
         }
         if asked || uncommitted > self.memory_share() { self.commit() } else { Ok(()) }
-    }
-
-    /// One task cannot go on: it begins again later, or the application ends. What others did is committed before,
-    /// unless it shares a transaction with what that one did.
-    pub(super) fn failed(&mut self, id: TaskId, source: TaskError) -> Result<(), StreamsError> {
-        if let TaskError::Store(damage) = &source
-            && super::engines::makes_good(&self.links.shared, id, damage)
-        {
-            return self.put_aside(id, &damage.to_string());
-        }
-        if let Some(wait) = self.goes_on_after(id, &source) {
-            return self.set_aside(id, wait);
-        }
-        self.tasks.remove(&id);
-        if !self.links.shared.config.is_exactly_once()
-            && let Err(error) = self.commit()
-        {
-            tracing::warn!(application = %self.links.shared.group(), %error, "not committed before the end");
-        }
-        Err(StreamsError::Task { task: id, source })
     }
 
     /// How much memory uncommitted changes may take on this thread.
