@@ -80,6 +80,17 @@ pub enum StoreError {
         /// What the application is doing.
         state: &'static str,
     },
+    /// The group has not answered for a session: it may have given the store to another instance, which may be ahead.
+    #[error(
+        "the group of this instance has answered no heartbeat for {session:?}: others may have state store `{store}` \
+         by now. Ask again when it does, or ask them; `session_timeout` says how long it may be silent"
+    )]
+    CutOff {
+        /// The store's name.
+        store: String,
+        /// How long a member may be silent.
+        session: std::time::Duration,
+    },
     /// A key or value does not fit its serde.
     #[error(transparent)]
     Serde(#[from] crate::serde::SerdeError),

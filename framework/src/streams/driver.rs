@@ -19,6 +19,7 @@ use super::cache::Tell;
 use super::driver_io::{TestInput, TestOutput, TestStore};
 use super::error::TaskError;
 use super::global;
+use super::idling::Idling;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{Dropped, LocalCalls, Output, OutputKind, StoreSpec, TopicId};
 use super::options::Serdes;
@@ -44,12 +45,12 @@ type OpenEngine<'a> = dyn FnMut(usize, &StoreSpec) -> Result<Arc<dyn StateStore>
 /// application (repartition topics, changelogs) are looped through or readable under their names without the
 /// application's, as `counts-changelog`.
 pub struct TopologyTestDriver {
-    core: Rc<RefCell<Core>>,
+    pub(super) core: Rc<RefCell<Core>>,
 }
 
 pub(super) struct Core {
     topology: Arc<TopologyInner>,
-    tasks: Vec<Task>,
+    pub(super) tasks: Vec<Task>,
     calls: Rc<LocalCalls>,
     engines: HashMap<String, Arc<dyn StateStore>>,
     is_cached: bool,
@@ -59,7 +60,14 @@ pub(super) struct Core {
     pub(super) written: BTreeMap<String, VecDeque<Output>>,
     /// The latest time of a record.
     pub(super) now_ms: i64,
-    wall_clock_ms: i64,
+    pub(super) wall_clock_ms: i64,
+    /// How long records wait for inputs that have none.
+    pub(super) max_task_idle: Option<Duration>,
+    pub(super) idling: HashMap<TopicId, Idling>,
+    /// After how long without a record stream time goes on.
+    pub(super) idle_after: Option<Duration>,
+    /// When each task had its last record.
+    pub(super) last_record_ms: HashMap<usize, i64>,
 }
 
 impl TopologyTestDriver {
@@ -159,6 +167,10 @@ impl TopologyTestDriver {
             written,
             now_ms: 0,
             wall_clock_ms: 0,
+            max_task_idle: None,
+            idling: HashMap::new(),
+            idle_after: None,
+            last_record_ms: HashMap::new(),
         };
         Self { core: Rc::new(RefCell::new(core)) }
     }
@@ -268,9 +280,11 @@ impl Core {
         let mut waiting = VecDeque::new();
         for index in 0..self.tasks.len() {
             self.tasks[index].turn(self.wall_clock_ms)?;
+            self.process(index)?;
             self.after_a_turn(index, &mut waiting)?;
         }
-        self.run(waiting)
+        self.run(waiting)?;
+        self.be_idle()
     }
 
     /// Upstream before downstream, until nothing is held back.
@@ -287,7 +301,7 @@ impl Core {
         }
     }
 
-    fn after_a_turn(
+    pub(super) fn after_a_turn(
         &mut self,
         index: usize,
         waiting: &mut VecDeque<(TopicId, Incoming)>,
@@ -299,7 +313,7 @@ impl Core {
         Ok(())
     }
 
-    fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
+    pub(super) fn run(&mut self, mut waiting: VecDeque<(TopicId, Incoming)>) -> Result<(), TaskError> {
         while let Some((topic, mut record)) = waiting.pop_front() {
             record.offset = self.next_offset(topic);
             let name = self.topology.topic_name(topic);
@@ -315,6 +329,7 @@ impl Core {
             reader.add(topic, IncomingBatch { records: vec![record], next_offset, is_last: true });
             reader.turn(self.wall_clock_ms)?;
             let index = reader.id.sub_topology;
+            self.last_record_ms.insert(index, self.wall_clock_ms);
             self.process(index)?;
             self.after_a_turn(index, &mut waiting)?;
         }
@@ -333,7 +348,7 @@ impl Core {
     /// Processes all records that wait. With too many calls under way, one has to end first.
     fn process(&mut self, index: usize) -> Result<(), TaskError> {
         loop {
-            while self.tasks[index].process_next()?.is_some() {}
+            while self.may_go_on(index) && self.tasks[index].process_next()?.is_some() {}
             if !self.tasks[index].is_ready_after_calls() {
                 return Ok(());
             }

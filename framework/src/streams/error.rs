@@ -265,6 +265,9 @@ impl fmt::Display for RecordPlace {
     }
 }
 
+/// How much of a key an error shows.
+const LONGEST_KEY_BYTES: usize = 64;
+
 /// A record that a task could not process. The task stops; nothing after the last commit counts as processed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -322,6 +325,20 @@ pub enum TaskError {
         /// How many bytes.
         bytes: usize,
     },
+    /// A row of a store is not what its serde can read.
+    #[error(
+        "the row under key `{key}` of state store `{store}` cannot be read: {source}. It was written with another \
+         serde, or by another version of its type: let the serde read that too, give the store another name, which \
+         begins it anew, or let the application begin again with `klamm streams reset`"
+    )]
+    UnreadableRow {
+        /// The store's name.
+        store: String,
+        /// The bytes of the key, those that are no letters escaped.
+        key: String,
+        /// Why.
+        source: Box<SerdeError>,
+    },
     /// A state store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -347,11 +364,45 @@ impl TaskError {
         Self::Unwritable { topic: topic.to_owned(), source }
     }
 
+    pub(crate) fn unreadable_row(store: &str, key: &[u8], source: SerdeError) -> Self {
+        let key = key.get(..LONGEST_KEY_BYTES).unwrap_or(key).escape_ascii().to_string();
+        Self::UnreadableRow { store: store.to_owned(), key, source: Box::new(source) }
+    }
+
+    /// What a processor gave: an error of what follows is that one's, and one of a store's files the store's; anything
+    /// else is the processor's.
+    pub(crate) fn of_a_processor(error: BoxError) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(error) => return *error,
+            Err(error) => error,
+        };
+        match error.downcast::<StoreError>() {
+            Ok(error) if matches!(*error, StoreError::Engine { .. } | StoreError::Corrupt { .. }) => {
+                Self::Store(*error)
+            }
+            Ok(error) => Self::User(error),
+            Err(error) => Self::User(error),
+        }
+    }
+
+    /// Puts a row that cannot be read off until others, which have nothing to do with it, have had their turn.
+    pub(crate) fn put_off(result: Result<(), Self>, before: Option<Self>) -> Result<Option<Self>, Self> {
+        match result {
+            Ok(()) => Ok(before),
+            Err(unreadable @ Self::UnreadableRow { .. }) => Ok(before.or(Some(unreadable))),
+            Err(other) => Err(other),
+        }
+    }
+
     /// Whether it is about one record and no policy has been asked yet.
     pub(crate) fn is_about_a_record(&self) -> bool {
         matches!(
             self,
-            Self::Unreadable { .. } | Self::UnexpectedNull { .. } | Self::Unwritable { .. } | Self::User(_)
+            Self::Unreadable { .. }
+                | Self::UnexpectedNull { .. }
+                | Self::Unwritable { .. }
+                | Self::UnreadableRow { .. }
+                | Self::User(_)
         )
     }
 }

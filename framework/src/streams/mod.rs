@@ -10,6 +10,7 @@
 //!   time, where they go.
 //! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
 //! - `node`, `task`: what runs, one record at a time; pure but for its stores.
+//! - `idling`: how long records wait for inputs that have none. `input_time`: what is committed of their time.
 //! - `driver`: the test driver. `runtime`: threads, consumer, producer, commits, restore.
 //!
 //! Null policy: a type without null (`String`) never meets null; reading one is an error under the
@@ -27,6 +28,7 @@ mod calling_properties;
 mod cogrouped;
 mod driver;
 mod driver_io;
+mod driver_time;
 mod error;
 mod fallible;
 mod foreign_key;
@@ -35,7 +37,9 @@ mod fragile_store;
 mod global;
 mod grouped;
 mod grouped_table;
+mod idling;
 mod incoming;
+mod input_time;
 #[cfg(test)]
 mod join_properties;
 mod node;
@@ -89,8 +93,9 @@ pub use processor::{InRecord, Processor, Punctuation, PunctuationType, Punctuato
 pub use queries::{Answered, AnsweredBy, PageToken, PositionBound, QueryError, QueryRow, Rows, StoreQuery};
 pub use routing::Partitions;
 pub use runtime::{
-    AppState, AppStore, InstanceTasks, KeyHosts, METRICS, PauseReason, StandbyTask, StoreMetrics, StreamsApp,
-    StreamsConfig, StreamsError, StreamsMetrics, TaskMetrics, TaskState,
+    AfterFailure, AppState, AppStore, FailingTask, InstanceTasks, KeyHosts, METRICS, PauseReason,
+    StandbyTask, StoreMetrics, StreamsApp, StreamsConfig, StreamsError, StreamsMetrics, TaskFailure,
+    TaskMetrics, TaskState,
 };
 pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;

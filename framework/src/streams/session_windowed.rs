@@ -106,13 +106,13 @@ impl<K: Clone + 'static, V: 'static> SessionWindowedStream<K, V> {
         let key = Arc::new(SessionStoreKeySerde(Arc::clone(&self.group.grouped.serdes.key)));
         let spec = store_spec::<Windowed<K>, A>(layout, key, materialized);
         let (store, entrance) = (spec.name.to_string(), entrance(&self.group));
+        // A record that lies a gap behind it is still part of it.
+        let closes_after_ms = windows.gap_ms().saturating_add(windows.grace_ms()).saturating_add(1);
         let factory = node::<K, V, _>(move |wiring, id| {
-            let table = WindowTable::wire(wiring, id, &store, emit, end_of)?;
+            let table = WindowTable::wire(wiring, id, &store, emit, (end_of, closes_after_ms))?;
             let (fold, merge) = (Arc::clone(&fold), Arc::clone(&merge));
             Ok(SessionAggregate { entrance: entrance(wiring, id)?, table, windows, fold, merge })
         });
-        // A record that lies a gap behind it is still part of it.
-        let closes_after_ms = windows.gap_ms().saturating_add(windows.grace_ms()).saturating_add(1);
         let aggregation = Aggregation { spec, factory, problem, closes_after_ms };
         add_aggregation(&self.group, operation, aggregation, &self.late)
     }

@@ -10,7 +10,7 @@ use super::error::TopologyError;
 use super::grouped::KGroupedStream;
 use super::node::{
     GracefulJoin, Kept, MaterializeValues, MaterializeVersions, NodeFactory, StoreLayout, StoreSpec,
-    StreamTableJoin, VersionedTable, node,
+    StreamTableJoin, VersionedTable, following_node, node,
 };
 use super::options::{Grouped, Joined, Materialized, Serdes};
 use super::outlets::{add_repartition, add_repartition_keeping};
@@ -311,7 +311,7 @@ where
     F: Fn(&V, Option<&VT>) -> Option<VO> + Send + Sync + 'static,
 {
     let (lookup, joiner, buffer) = (Arc::clone(&table.lookup), Arc::clone(joiner), buffer.name.to_string());
-    node::<K, V, _>(move |wiring, id| {
+    following_node::<K, V, _>(move |wiring, id| {
         let children = wiring.children(id)?;
         Ok(GracefulJoin {
             table: lookup(wiring)?,

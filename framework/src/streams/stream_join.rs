@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::builder::store_spec;
 use super::error::TopologyError;
 use super::node::{
-    Joiner, NodeFactory, Pass, Side, StoreLayout, StoreSpec, StreamStreamJoin, Unmatched, inner_node, node,
+    Joiner, NodeFactory, Pass, Side, StoreLayout, StoreSpec, StreamStreamJoin, Unmatched, following_node,
+    inner_node,
 };
 use super::options::{Materialized, Serdes};
 use super::outlets::add_repartition;
@@ -251,7 +252,7 @@ fn side<K: 'static, V: 'static, W: 'static, VO: 'static>(
     };
     let shared = stores.shared.clone();
     let (key, value, other_value) = (Arc::clone(serdes.0), Arc::clone(serdes.1), Arc::clone(serdes.2));
-    node::<K, V, _>(move |wiring, id| {
+    following_node::<K, V, _>(move |wiring, id| {
         let children = wiring.children(id)?;
         let unmatched = match &shared {
             Some(shared) => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::builder::store_spec;
 use super::error::TopologyError;
 use super::node::{
-    Bound, Buffer, Flush, LetGo, Lookup, LookupFactory, StoreLayout, Suppress, SuppressLookup, Suppressing,
-    Until, Wiring, table_node,
+    Bound, Buffer, Flush, FollowsTime, LetGo, Lookup, LookupFactory, StoreLayout, Suppress, SuppressLookup,
+    Suppressing, Until, Wiring, table_node,
 };
 use super::options::Materialized;
 use super::table::KTable;
@@ -267,6 +267,8 @@ impl<K: 'static, V: 'static> Parts<K, V> {
         let let_go: std::rc::Rc<std::cell::RefCell<dyn Flush>> =
             std::rc::Rc::new(std::cell::RefCell::new(LetGo(std::rc::Rc::clone(&suppress))));
         wiring.flush_at_commit(let_go);
+        wiring
+            .follows_time(std::rc::Rc::clone(&suppress) as std::rc::Rc<std::cell::RefCell<dyn FollowsTime>>);
         Ok(Suppressing(suppress))
     }
 }

@@ -1,6 +1,8 @@
 //! A task: one sub-topology on one partition of each of its topics. Synchronous, and without any I/O but its stores:
 //! records go in, outputs come out, and a commit happens when the caller has made the outputs durable.
 
+mod time;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -11,8 +13,8 @@ use super::cache::CacheBudget;
 use super::error::TaskError;
 use super::incoming::{Incoming, IncomingBatch};
 use super::node::{
-    Arrivals, Boundary, Calling, Context, Dropped, Flush, OpenStore, Output, Punctuates, Source, TaskStore,
-    TopicId, Wiring, at_the_end, of_a_clock, of_no_record, post, stamp,
+    Arrivals, Boundary, Calling, Context, Dropped, Flush, FollowsTime, OpenStore, Output, Punctuates, Source,
+    TaskStore, TopicId, Wiring, at_the_end, of_a_clock, of_no_record, post, stamp,
 };
 use super::stamps::Stamping;
 use super::topology::{NodeKind, Pattern, TopologyInner};
@@ -55,12 +57,17 @@ pub(crate) struct Task {
     stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    following: Vec<Rc<RefCell<dyn FollowsTime>>>,
     calling: Vec<Rc<RefCell<dyn Calling>>>,
     arrivals: Arc<Arrivals>,
     is_begun: bool,
     processed: u64,
     /// The time of the last record.
     last_timestamp_ms: i64,
+    /// The stream time at which it came: from there it goes on while none comes.
+    silent_since_ms: i64,
+    /// Where it had gone on to when that last brought something forth, -1 if it never did.
+    idle_ms: i64,
     /// Whether the stores have all that is committed.
     is_settled: bool,
 }
@@ -77,8 +84,10 @@ struct Input {
     caught_up: bool,
     /// How records get their time, if not as their producer said.
     stamping: Option<Stamping>,
-    /// The largest time so far, -1 without one; kept where records are stamped.
+    /// The largest time so far, -1 without one; that of the head among them where records are stamped.
     partition_ms: i64,
+    /// The largest time of those that are processed.
+    processed_ms: i64,
     /// What stamping gave for the head of the queue, if that was asked already.
     head: Option<Result<(), BoxError>>,
 }
@@ -128,7 +137,7 @@ impl Task {
                 }
             }
         }
-        let flushing = wiring.flush_order();
+        let (flushing, following) = (wiring.flush_order(), wiring.time_order());
         let (stores, punctuating) = (wiring.stores, wiring.punctuating);
         let (calling, arrivals) = (wiring.calling, wiring.arrivals);
         let mut context = Context::new(names, budget.limit_bytes() > 0);
@@ -145,11 +154,14 @@ impl Task {
             stores,
             flushing,
             punctuating,
+            following,
             calling,
             arrivals,
             is_begun,
             processed,
             last_timestamp_ms: -1,
+            silent_since_ms: -1,
+            idle_ms: -1,
             is_settled,
         })
     }
@@ -161,6 +173,7 @@ impl Task {
         if !std::mem::replace(&mut self.is_begun, true) {
             let seen_ms = self.stores.iter().map(|store| store.borrow().position().stream_time_ms).max();
             self.context.stream_time_ms = self.context.stream_time_ms.max(seen_ms.unwrap_or(-1));
+            self.silent_since_ms = self.context.stream_time_ms;
             self.begin()?;
         }
         for punctuating in &self.punctuating {
@@ -217,6 +230,11 @@ impl Task {
         }
     }
 
+    /// Whether a record of this topic waits.
+    pub(crate) fn has_records_of(&self, topic: TopicId) -> bool {
+        self.inputs.iter().any(|input| input.topic == topic && !input.queue.is_empty())
+    }
+
     /// Says whether a partition has nothing to read at the moment.
     pub(crate) fn set_caught_up(&mut self, topic: TopicId, caught_up: bool) {
         if let Some(input) = self.inputs.iter_mut().find(|input| input.topic == topic) {
@@ -224,8 +242,8 @@ impl Task {
         }
     }
 
-    /// Whether a record waits that may be processed now. A partition that is empty though it has more to fetch holds
-    /// the others back, because its next record may be the oldest: Kafka's `max.task.idle.ms=0`.
+    /// Whether a record waits that may be processed now. An empty partition that is not said to have nothing holds the
+    /// others back, because its next record may be the oldest.
     pub(crate) fn is_ready(&self) -> bool {
         let held_back = self.inputs.iter().any(|input| input.queue.is_empty() && !input.caught_up);
         !held_back && self.inputs.iter().any(|input| !input.queue.is_empty()) && !self.is_full()
@@ -274,6 +292,8 @@ impl Task {
         }
         self.processed += 1;
         self.last_timestamp_ms = record.timestamp_ms;
+        self.silent_since_ms = self.context.stream_time_ms;
+        input.processed_ms = input.processed_ms.max(record.timestamp_ms);
         let more = !input.queue.is_empty();
         input.position =
             Some(if more { record.offset + 1 } else { input.next_offset.max(record.offset + 1) });
@@ -498,6 +518,7 @@ impl Input {
             caught_up: false,
             stamping: None,
             partition_ms: -1,
+            processed_ms: -1,
             head: None,
         }
     }
@@ -824,7 +845,7 @@ mod tests {
     fn a_store_that_fails_ends_the_task_even_where_bad_records_are_skipped() {
         let engine = memory();
         let mut damaged = crate::store::Batch::new();
-        damaged.put(Bytes::from_static(b"a"), Bytes::from_static(b"too short"));
+        damaged.put(Bytes::from_static(b"a"), Bytes::from_static(b"short"));
         engine.apply(&damaged).unwrap();
         let topology = counting().with_default_policy(&ErrorPolicy::skip()).unwrap();
         let mut task = task(&topology, &engine, CACHED);

@@ -1,13 +1,15 @@
 //! Streams grouped by key and window: what can be counted, reduced and aggregated in windows.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::TopologyError;
 use super::grouped::{KGroupedStream, aggregate, count, reduce};
 use super::node::{
-    AlignedAggregate, AlignedFinal, Emit, Entrance, Fold, Kept, NodeFactory, Pass, SlidingAggregate,
-    StoreSpec, WindowTable, Wiring, inner_node, node,
+    AlignedAggregate, AlignedFinal, Emit, Entrance, Fold, FollowsTime, Kept, ListTime, NodeFactory, Pass,
+    SlidingAggregate, StoreSpec, WindowTable, Wiring, inner_node, node,
 };
 use super::options::Materialized;
 use super::stream::KStream;
@@ -115,17 +117,21 @@ impl<K: Clone + 'static, V: 'static> TimeWindowedStream<K, V> {
     pub(super) fn factory<A: 'static>(&self, store: &str, fold: Fold<K, V, A>) -> NodeFactory {
         let (store, emit) = (store.to_owned(), self.emit);
         let entrance = entrance(&self.group);
+        // Windows are listed by their start.
+        let listed =
+            (start_of as ListTime, self.windows.size_ms().saturating_add(self.windows.closes_after_ms()));
         match self.windows {
             TimeWindows::Aligned(windows) if emit == Emit::OnUpdate => node::<K, V, _>(move |wiring, id| {
                 let (kept, fold) = (Kept::wire(wiring, id, &store)?, Arc::clone(&fold));
+                wiring.follows_time(Rc::clone(&kept) as Rc<RefCell<dyn FollowsTime>>);
                 Ok(AlignedAggregate { entrance: entrance(wiring, id)?, kept, windows, fold })
             }),
             TimeWindows::Aligned(windows) => node::<K, V, _>(move |wiring, id| {
-                let table = WindowTable::wire(wiring, id, &store, emit, start_of)?;
+                let table = WindowTable::wire(wiring, id, &store, emit, listed)?;
                 Ok(AlignedFinal { entrance: entrance(wiring, id)?, table, windows, fold: Arc::clone(&fold) })
             }),
             TimeWindows::Sliding(windows) => node::<K, V, _>(move |wiring, id| {
-                let table = WindowTable::wire(wiring, id, &store, emit, start_of)?;
+                let table = WindowTable::wire(wiring, id, &store, emit, listed)?;
                 Ok(SlidingAggregate {
                     entrance: entrance(wiring, id)?,
                     table,

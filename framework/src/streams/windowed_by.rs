@@ -84,7 +84,7 @@ pub(crate) enum TimeWindows {
 }
 
 impl TimeWindows {
-    fn size_ms(self) -> i64 {
+    pub(super) fn size_ms(self) -> i64 {
         match self {
             Self::Aligned(windows) => windows.size_ms,
             Self::Sliding(windows) => windows.difference_ms(),

@@ -27,6 +27,8 @@ mod errors;
 mod exactly_once;
 mod expiring;
 #[cfg(feature = "testing")]
+mod failing_tasks;
+#[cfg(feature = "testing")]
 mod fences;
 mod fingerprint;
 mod foreign_keys;
@@ -34,6 +36,8 @@ mod foreign_keys;
 mod free_space;
 mod globals;
 mod grouped_tables;
+mod idle_inputs;
+mod idle_time;
 mod joins;
 mod nulls;
 #[cfg(feature = "testing")]
@@ -72,6 +76,7 @@ mod table_views;
 mod threads;
 #[cfg(feature = "testing")]
 mod time_order;
+mod unreadable_rows;
 mod versions;
 #[cfg(feature = "testing")]
 mod window_restores;

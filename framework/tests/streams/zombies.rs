@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use klamm::client::testing::Answer;
 use klamm::client::{ApiKey, ErrorCode, TopicPartition};
+use klamm::store::StoreError;
 use klamm::streams::{AppState, StreamsError};
 use klamm::testing::TestKit;
 
@@ -36,6 +37,30 @@ async fn what_a_member_holds_whose_heartbeats_are_not_answered_is_not_written(ki
     assert_eq!(changelog_end(&kit).await, before, "nothing is flushed");
     kit.faults().behave().disconnect();
     caught_up(&app).await;
+    pipeline.counts_are_right(&[&app]).await;
+    app.close().await.unwrap();
+}
+
+/// Cut off from its group, a member went on to answer queries with what others had changed meanwhile.
+#[klamm::test]
+async fn a_member_that_is_cut_off_answers_no_queries(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let app = topology().start(pipeline.config(1)).await.unwrap();
+    pipeline.feed(100).await;
+    caught_up(&app).await;
+    let store = app.store::<String, i64>("counts").unwrap();
+    assert!(store.get("k1").await.unwrap().is_some());
+    kit.faults().always(ApiKey::Heartbeat, Answer::Hang).always(ApiKey::JoinGroup, Answer::Hang);
+    tokio::time::sleep(SESSION / 3).await;
+    assert!(store.get("k1").await.unwrap().is_some(), "the group cannot have gone on yet");
+    tokio::time::sleep(SESSION).await;
+    let refused = store.get("k1").await.unwrap_err();
+    assert!(matches!(refused, StoreError::CutOff { .. } | StoreError::NotHere { .. }), "{refused}");
+    kit.faults().behave().disconnect();
+    // It is a member again, and has its partitions again.
+    while store.get("k1").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     pipeline.counts_are_right(&[&app]).await;
     app.close().await.unwrap();
 }

@@ -17,6 +17,14 @@ pub(crate) trait Flush {
     }
 }
 
+/// Something that follows stream time, and may have something to tell when that goes on without records.
+pub(crate) trait FollowsTime {
+    /// Takes note that stream time has come so far, and tells of nothing.
+    fn note(&mut self, at_ms: i64);
+    /// Stream time has come so far: tells what that closes.
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError>;
+}
+
 /// Something that is called when a clock says so.
 pub(crate) trait Punctuates {
     /// Called once, before anything else.

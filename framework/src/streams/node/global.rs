@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Children, Context, Processor, Record, StoreCodec};
 use crate::serde::Serde;
-use crate::store::{Stamped, StateStore, StoreError};
+use crate::store::{Stamped, StateStore};
 use crate::streams::error::TaskError;
 
 /// The rows of a global table.
@@ -24,7 +24,8 @@ impl<K: 'static, V: 'static> GlobalRows<K, V> {
         let key = key.map_err(|source| TaskError::unwritable(&self.topic, source))?;
         let Some(stored) = self.engine.get(&key)? else { return Ok(None) };
         let stored = Stamped::decode(stored)?;
-        let value = self.codec.value.deserialize(&self.topic, &stored.value).map_err(StoreError::Serde)?;
+        let value = self.codec.value.deserialize(&self.topic, &stored.value);
+        let value = value.map_err(|source| TaskError::unreadable_row(&self.topic, &key, source))?;
         Ok(Some(value).filter(|value| !self.codec.value.is_null(value)))
     }
 }

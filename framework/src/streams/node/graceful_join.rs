@@ -9,7 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::buffered_format::Buffered;
 use super::ordered_store::{OrderedStore, Row};
-use super::{Children, Context, Lookup, Processor, Record};
+use super::store_spec::TaskStore;
+use super::{Children, Context, FollowsTime, Lookup, Processor, Record};
 use crate::serde::Serde;
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
@@ -59,6 +60,22 @@ where
         };
         joined?;
         self.let_go(context, until_ms)
+    }
+}
+
+impl<F, K, KT, V, VT, VO> FollowsTime for GracefulJoin<F, K, KT, V, VT, VO>
+where
+    K: TableKey<KT> + 'static,
+    V: 'static,
+    F: Fn(&V, Option<&VT>) -> Option<VO>,
+{
+    fn note(&mut self, at_ms: i64) {
+        self.buffer.borrow_mut().observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        let stream_time_ms = self.buffer.borrow_mut().observe(at_ms);
+        self.let_go(context, stream_time_ms.saturating_sub(self.grace_ms))
     }
 }
 
@@ -118,8 +135,10 @@ where
             return Err(StoreError::Corrupt { what: "a record in a buffer" }.into());
         };
         let name = context.topic(topic);
-        let key = self.key_serde.deserialize(name, &key).map_err(StoreError::Serde)?;
-        let value = self.value_serde.deserialize(name, &value).map_err(StoreError::Serde)?;
+        let store = Arc::clone(self.buffer.borrow().name());
+        let unreadable = |source| TaskError::unreadable_row(&store, &key, source);
+        let value = self.value_serde.deserialize(name, &value).map_err(unreadable)?;
+        let key = self.key_serde.deserialize(name, &key).map_err(unreadable)?;
         // It is another record than that in work.
         let headers = std::mem::replace(&mut context.headers, headers);
         let place = context.place.take();

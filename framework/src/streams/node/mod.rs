@@ -105,8 +105,8 @@ pub(crate) use versioned_rows::VersionedRows;
 pub(crate) use window_table::{Emit, WindowTable};
 pub(crate) use windowed::{AlignedAggregate, AlignedFinal, Entrance};
 pub(crate) use wiring::{
-    Built, Flush, NodeFactory, OpenStore, Punctuates, SourceFactory, Wiring, guarded_node, inner_node, node,
-    table_node, view_node,
+    Built, Flush, FollowsTime, NodeFactory, OpenStore, Punctuates, SourceFactory, Wiring, following_node,
+    guarded_node, inner_node, node, table_node, view_node,
 };
 
 /// A record on its way through the processors: borrowed, so that no step copies what it does not change.

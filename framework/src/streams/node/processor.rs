@@ -83,8 +83,7 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Processor<K, V> for Process
         let Record { key, value, timestamp_ms } = record;
         let mut seen = ProcessorContext { context, parts: &mut inner.parts, timestamp_ms };
         let done = inner.processor.process(&mut seen, InRecord { key, value, timestamp_ms });
-        // An error of what follows is that one's; anything else is the processor's.
-        done.map_err(|error| error.downcast::<TaskError>().map_or_else(TaskError::User, |error| *error))
+        done.map_err(TaskError::of_a_processor)
     }
 }
 

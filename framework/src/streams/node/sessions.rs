@@ -32,13 +32,8 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SessionAggr
         }
         let (at_ms, gap_ms) = (record.timestamp_ms, self.windows.gap_ms());
         let table = self.table.borrow();
-        let closed_ms = |stream_time_ms: i64| {
-            stream_time_ms.saturating_sub(self.windows.grace_ms()).saturating_sub(gap_ms)
-        };
-        let due_ms = |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(1);
-        let stream_time_ms = table.observe(context, at_ms, due_ms)?;
-        let closed_ms = closed_ms(stream_time_ms);
-        table.close(context, due_ms(stream_time_ms))?;
+        let stream_time_ms = table.observe(context, at_ms)?;
+        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms()).saturating_sub(gap_ms);
 
         let topic = table.store.borrow().topic();
         let key_bytes = self.entrance.key_bytes(context, topic, record.key)?;
@@ -73,8 +68,10 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SessionAggregate<K, V, A> {
         let key = record.key;
         let mut aggregate = None;
         let mut stored = None;
-        for (window, row) in sessions {
-            let part = table.value(context, &row.value)?;
+        // All of them are read before any is changed.
+        let read = |(window, row): (Window, Row)| Ok((window, table.value(context, &row)?, row));
+        let sessions = sessions.into_iter().map(read).collect::<Result<Vec<_>, TaskError>>()?;
+        for (window, part, row) in sessions {
             aggregate = Some(match aggregate {
                 Some(aggregate) => (self.merge)(key, aggregate, part),
                 None => part,

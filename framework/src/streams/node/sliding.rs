@@ -37,12 +37,8 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for SlidingAggr
         }
         let (at_ms, difference_ms) = (record.timestamp_ms, self.windows.difference_ms());
         let table = self.table.borrow();
-        let closed_ms = |stream_time_ms: i64| stream_time_ms.saturating_sub(self.windows.grace_ms());
-        let due_ms =
-            |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(difference_ms).saturating_sub(1);
-        let stream_time_ms = table.observe(context, at_ms, due_ms)?;
-        let closed_ms = closed_ms(stream_time_ms);
-        table.close(context, due_ms(stream_time_ms))?;
+        let stream_time_ms = table.observe(context, at_ms)?;
+        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms());
         let is_late = at_ms.saturating_add(difference_ms) < closed_ms;
         if is_late || !self.slide(&table, context, record, closed_ms)? {
             return self.entrance.late(context, record);
@@ -75,26 +71,27 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
         };
         let is_open = |start_ms: i64| start_ms.saturating_add(self.windows.difference_ms()) >= closed_ms;
         let mut is_taken = false;
-        for index in plan.hold_it {
+        // All of them are read before any is changed.
+        let read = |index: usize| table.value(context, &existing[index].1);
+        let holding = plan.hold_it.into_iter().filter(|index| is_open(existing[*index].0));
+        let holding =
+            holding.map(|index| Ok((index, read(index)?))).collect::<Result<Vec<_>, TaskError>>()?;
+        let made = plan.made.into_iter().filter(|made| is_open(made.start_ms));
+        let made = made.map(|made| Ok((made.like.map(read).transpose()?, made)));
+        let made = made.collect::<Result<Vec<_>, TaskError>>()?;
+        for (index, aggregate) in holding {
             let (start_ms, row) = &existing[index];
-            if is_open(*start_ms) {
-                is_taken = true;
-                let windowed = window(*start_ms);
-                let aggregate = Some(table.value(context, &row.value)?);
-                let new = (self.fold)(key, value, aggregate);
-                let latest_ms = row.timestamp_ms.max(at_ms);
-                table.change(context, &windowed, &row.key, Some(row.clone()), new, latest_ms)?;
-            }
+            is_taken = true;
+            let windowed = window(*start_ms);
+            let new = (self.fold)(key, value, Some(aggregate));
+            let latest_ms = row.timestamp_ms.max(at_ms);
+            table.change(context, &windowed, &row.key, Some(row.clone()), new, latest_ms)?;
         }
-        for Made { start_ms, like, with_it } in plan.made {
-            if !is_open(start_ms) {
-                continue;
-            }
+        for (aggregate, Made { start_ms, like, with_it }) in made {
             is_taken |= with_it;
             let windowed = window(start_ms);
             let bytes = table.key_bytes(context, &windowed)?;
             let like = like.map(|index| &existing[index].1);
-            let aggregate = like.map(|row| table.value(context, &row.value)).transpose()?;
             let like_ms = like.map(|row| row.timestamp_ms);
             let (new, latest_ms) = match with_it {
                 true => ((self.fold)(key, value, aggregate), like_ms.unwrap_or(at_ms).max(at_ms)),

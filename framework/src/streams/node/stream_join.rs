@@ -12,9 +12,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::join_rows::{JoinRows, Met};
 use super::ordered_store::OrderedStore;
-use super::{Children, Context, Processor, Record};
+use super::store_spec::TaskStore;
+use super::{Children, Context, FollowsTime, Processor, Record};
 use crate::serde::Serde;
-use crate::store::{StoreError, prefix_end};
+use crate::store::prefix_end;
 use crate::streams::error::TaskError;
 use crate::streams::windows::JoinWindows;
 
@@ -109,15 +110,33 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for Stream
             met.retain(|row| row.at_ms.saturating_add(self.windows.before_ms) >= closed_ms);
         }
         self.no_longer_unmatched(context, &key, &met)?;
+        let mut unreadable = None;
         for row in &met {
-            let other = self.decode_other(context, &row.value)?;
-            let joined = (self.joiner)(Some(record.value), Some(&other));
+            let joined = match self.decode_other(context, &key, &row.value) {
+                Ok(other) => (self.joiner)(Some(record.value), Some(&other)),
+                Err(error) => {
+                    unreadable = TaskError::put_off(Err(error), unreadable)?;
+                    continue;
+                }
+            };
             self.forward(context, record.key, joined, at_ms.max(row.at_ms))?;
         }
         if met.is_empty() {
             self.unmatched(context, record, &key, value, number)?;
         }
         self.met = met;
+        self.give_up(context, stream_time_ms)?;
+        unreadable.map_or(Ok(()), Err)
+    }
+}
+
+impl<K: 'static, V: 'static, W: 'static, VO: 'static> FollowsTime for StreamStreamJoin<K, V, W, VO> {
+    fn note(&mut self, at_ms: i64) {
+        self.observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        let stream_time_ms = self.observe(at_ms);
         self.give_up(context, stream_time_ms)
     }
 }
@@ -235,21 +254,24 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> StreamStreamJoin<K, V, W, 
             let end = row.key.len().saturating_sub(NUMBER_BYTES);
             let key = row.key.slice(KEY_AT.min(end)..end);
             let topic = context.topic(self.own.borrow().topic());
-            let key = self.key_serde.deserialize(topic, &key).map_err(StoreError::Serde)?;
+            let store = Arc::clone(unmatched.store.borrow().name());
+            let unreadable = |source| TaskError::unreadable_row(&store, &row.key, source);
+            let key = self.key_serde.deserialize(topic, &key).map_err(unreadable)?;
             let joined = if side == self.side {
-                let value = self.value_serde.deserialize(topic, &row.value).map_err(StoreError::Serde)?;
+                let value = self.value_serde.deserialize(topic, &row.value).map_err(unreadable)?;
                 (self.joiner)(Some(&value), None)
             } else {
-                (self.joiner)(None, Some(&self.decode_other(context, &row.value)?))
+                (self.joiner)(None, Some(&self.decode_other(context, &row.key, &row.value)?))
             };
             self.forward(context, &key, joined, row.timestamp_ms)?;
         }
         Ok(())
     }
 
-    fn decode_other(&self, context: &Context, bytes: &Bytes) -> Result<W, TaskError> {
-        let topic = context.topic(self.other.borrow().topic());
-        Ok(self.other_serde.deserialize(topic, bytes).map_err(StoreError::Serde)?)
+    fn decode_other(&self, context: &Context, key: &[u8], value: &Bytes) -> Result<W, TaskError> {
+        let other = self.other.borrow();
+        let value = self.other_serde.deserialize(context.topic(other.topic()), value);
+        value.map_err(|source| TaskError::unreadable_row(other.name(), key, source))
     }
 }
 

@@ -13,7 +13,7 @@ use super::buffered_format::Buffered;
 use super::ordered_store::Row;
 use super::store_spec::TaskStore;
 use super::suppress_buffer::{Buffer, INDEX, KEY_AT, SLOT, Until, index_key, slot_key};
-use super::wiring::Flush;
+use super::wiring::{Flush, FollowsTime};
 use super::{Change, Context, TableChildren, TableProcessor};
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
@@ -190,13 +190,16 @@ impl<K: 'static, V: 'static> Suppress<K, V> {
             self.buffer.store.borrow_mut().put(context, &index, None, stream_time_ms);
         }
         let Buffered { parts: [new, old], headers } = Buffered::<2>::decode(row.value)?;
-        let new = self.buffer.read(context, new.as_ref())?;
+        let new = self.buffer.read(context, &key_bytes, new.as_ref())?;
         let old = match self.children.want_old {
-            true => self.buffer.read(context, old.as_ref())?,
+            true => self.buffer.read(context, &key_bytes, old.as_ref())?,
             false => None,
         };
-        let topic = context.topic(self.buffer.store.borrow().topic());
-        let key = self.buffer.key.deserialize(topic, &key_bytes).map_err(StoreError::Serde)?;
+        let key = {
+            let store = self.buffer.store.borrow();
+            let key = self.buffer.key.deserialize(context.topic(store.topic()), &key_bytes);
+            key.map_err(|source| TaskError::unreadable_row(store.name(), &key_bytes, source))?
+        };
         self.forward(context, &key, Change { old: &old, new: &new }, row.timestamp_ms, headers)
     }
 
@@ -237,6 +240,17 @@ impl<K: 'static, V: 'static> TableProcessor<K, V> for Suppress<K, V> {
         }
         self.let_go(context)?;
         self.mind_bound(context)
+    }
+}
+
+impl<K: 'static, V: 'static> FollowsTime for Suppress<K, V> {
+    fn note(&mut self, at_ms: i64) {
+        self.buffer.store.borrow_mut().observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        self.note(at_ms);
+        self.let_go(context)
     }
 }
 

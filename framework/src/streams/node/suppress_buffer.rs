@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::buffered_format::Buffered;
 use super::ordered_store::{OrderedStore, Row};
+use super::store_spec::TaskStore;
 use super::table_reads::Show;
 use super::{Context, Lookup};
 use crate::serde::Serde;
@@ -77,10 +78,17 @@ impl<K: 'static, V: 'static> Buffer<K, V> {
         written.map(Some).map_err(|source| TaskError::unwritable(topic, source))
     }
 
-    pub(super) fn read(&self, context: &Context, bytes: Option<&Bytes>) -> Result<Option<V>, TaskError> {
-        let topic = context.topic(self.store.borrow().topic());
+    /// What the buffer has under a key.
+    pub(super) fn read(
+        &self,
+        context: &Context,
+        key: &[u8],
+        bytes: Option<&Bytes>,
+    ) -> Result<Option<V>, TaskError> {
+        let store = self.store.borrow();
+        let topic = context.topic(store.topic());
         let read = bytes.map(|bytes| self.value.deserialize(topic, bytes)).transpose();
-        Ok(read.map_err(StoreError::Serde)?)
+        read.map_err(|source| TaskError::unreadable_row(store.name(), key, source))
     }
 
     /// When what waits under a key is due, if something does.
@@ -125,7 +133,7 @@ impl<K: 'static, V: 'static> Lookup<K, V> for SuppressLookup<K, V> {
             return self.inner.with_sent(context, key, show);
         };
         let [_, old] = Buffered::<2>::decode(row.value)?.parts;
-        let old = self.buffer.read(context, old.as_ref())?;
+        let old = self.buffer.read(context, &key_bytes, old.as_ref())?;
         // When it was told is not known any more.
         show(old.as_ref().map(|old| (old, 0)));
         Ok(())

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::expiry::{Expires, Expiring, Expiry, Updated};
 use super::store_spec::TaskStore;
 use super::table_store::{Logged, RowAt};
-use super::wiring::Flush;
+use super::wiring::{Flush, FollowsTime};
 use super::{Context, TableStore, Wiring};
 use crate::store::StateStore;
 use crate::streams::error::TaskError;
@@ -111,6 +111,18 @@ pub(super) enum Stamp {
     Largest,
     /// The record's.
     OfRecord,
+}
+
+/// A table of windows tells of them as they change, and needs to know which of them change no more.
+impl<K: 'static, V: 'static> FollowsTime for Kept<K, V> {
+    fn note(&mut self, at_ms: i64) {
+        self.store.borrow_mut().observe(at_ms);
+    }
+
+    fn go_on(&mut self, _context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        self.note(at_ms);
+        Ok(())
+    }
 }
 
 impl<K: 'static, V: 'static> Kept<K, V> {

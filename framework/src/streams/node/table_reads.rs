@@ -45,7 +45,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             return Ok(());
         }
         let (bytes, ..) = self.bytes_of(found, key)?;
-        show(bytes.map(|bytes| self.decode(topic, &bytes)).transpose()?.as_ref());
+        show(bytes.map(|bytes| self.decode_row(topic, key, &bytes)).transpose()?.as_ref());
         Ok(())
     }
 
@@ -74,7 +74,8 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
                 bytes.map(|bytes| (bytes, timestamp_ms))
             }
         };
-        let decode = |(bytes, timestamp_ms)| Ok::<_, TaskError>((self.decode(topic, &bytes)?, timestamp_ms));
+        let decode =
+            |(bytes, timestamp_ms)| Ok::<_, TaskError>((self.decode_row(topic, key, &bytes)?, timestamp_ms));
         let decoded = sent.map(decode).transpose()?;
         show(decoded.as_ref().map(|(value, timestamp_ms)| (value, *timestamp_ms)));
         Ok(())

@@ -115,7 +115,8 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     }
 
     pub(super) fn key(&self, context: &Context, bytes: &Bytes) -> Result<K, TaskError> {
-        Ok(self.codec.key.deserialize(context.topic(self.topic), bytes).map_err(StoreError::Serde)?)
+        let key = self.codec.key.deserialize(context.topic(self.topic), bytes);
+        key.map_err(|source| TaskError::unreadable_row(&self.name, bytes, source))
     }
 
     /// Takes note of a record's time; gives the largest so far.
@@ -144,7 +145,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         let topic = context.topic(self.topic);
         let (before, timestamp_ms, sent) = self.bytes_of(found, key)?;
         let value = match &before {
-            Some(bytes) => Some(self.decode(topic, bytes)?),
+            Some(bytes) => Some(self.decode_row(topic, key, bytes)?),
             None => None,
         };
         let sent = match (sent, before) {
@@ -356,6 +357,12 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
 
     pub(super) fn topic(&self) -> TopicId {
         self.topic
+    }
+
+    /// What was read before it is done anything with: who cannot read it goes on without, if its policy says so.
+    pub(super) fn decode_row(&self, topic: &str, key: &[u8], bytes: &Bytes) -> Result<V, TaskError> {
+        let value = self.codec.value.deserialize(topic, bytes);
+        value.map_err(|source| TaskError::unreadable_row(&self.name, key, source))
     }
 
     pub(super) fn decode(&self, topic: &str, bytes: &Bytes) -> Result<V, TaskError> {

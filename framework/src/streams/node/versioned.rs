@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::store_spec::StoreCodec;
+use super::store_spec::{StoreCodec, TaskStore};
 use super::table_reads::Show;
 use super::versioned_rows::{Put, VersionedRows};
 use super::{
@@ -96,7 +96,10 @@ impl<K: 'static, V: 'static> VersionedReader<K, V> {
             Some(at_ms) => self.store.borrow().as_of(&key, at_ms)?,
             None => self.store.borrow().latest(&key)?,
         };
-        found.map(|(value, from_ms)| Ok((self.value(context, &value)?, from_ms))).transpose()
+        let Some((value, from_ms)) = found else { return Ok(None) };
+        let value = self.codec.value.deserialize(topic, &value);
+        let unreadable = |source| TaskError::unreadable_row(self.store.borrow().name(), &key, source);
+        Ok(Some((value.map_err(unreadable)?, from_ms)))
     }
 }
 

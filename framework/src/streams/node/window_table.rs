@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::list_entries::ListTime;
 use super::ordered_store::{Held, OrderedStore, Row};
-use super::wiring::Flush;
-use super::{Change, Context, StoreCodec, TableChildren, Wiring};
+use super::store_spec::TaskStore;
+use super::wiring::{Flush, FollowsTime};
+use super::{Boundary, Change, Context, StoreCodec, TableChildren, Wiring};
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::topology::NodeId;
@@ -30,36 +31,46 @@ pub(crate) struct WindowTable<K, A> {
     codec: Arc<StoreCodec<Windowed<K>, A>>,
     children: TableChildren<Windowed<K>, A>,
     emit: Emit,
+    /// How much later than the time by which it is listed a window closes.
+    closes_after_ms: i64,
+    boundary: Boundary,
 }
 
 impl<K: 'static, A: 'static> WindowTable<K, A> {
-    /// The table in store `name` with the children of `node`. What is emitted on close is listed by `time`.
+    /// The table in store `name` with the children of `node`. What is emitted on close is listed by `time`, and closes
+    /// so much later.
     pub(crate) fn wire(
         wiring: &mut Wiring<'_>,
         node: NodeId,
         name: &str,
         emit: Emit,
-        time: ListTime,
+        (time, closes_after_ms): (ListTime, i64),
     ) -> Result<Rc<RefCell<Self>>, TaskError> {
         let children = wiring.table_children(node)?;
         let listed = (emit == Emit::OnClose).then_some(time);
         let (store, codec) = wiring.ordered_store::<Windowed<K>, A>(name, listed)?;
-        let table = Rc::new(RefCell::new(Self { store, codec, children, emit }));
+        let boundary = wiring.boundary(node);
+        let table = Self { store, codec, children, emit, closes_after_ms, boundary };
+        let table = Rc::new(RefCell::new(table));
         wiring.flush_at_commit(Rc::clone(&table) as Rc<RefCell<dyn Flush>>);
+        wiring.follows_time(Rc::clone(&table) as Rc<RefCell<dyn FollowsTime>>);
         Ok(table)
     }
 
-    /// Takes note of a record's time; gives the largest so far. `due_ms` says up to where windows are closed at a
-    /// stream time.
-    pub(super) fn observe(
-        &self,
-        context: &mut Context,
-        at_ms: i64,
-        due_ms: impl FnOnce(i64) -> i64,
-    ) -> Result<i64, TaskError> {
-        let mut store = self.store.borrow_mut();
-        store.forget_taken(context, due_ms)?;
-        Ok(store.observe(at_ms))
+    /// Takes note of a time and emits what that closes; gives the largest so far.
+    pub(super) fn observe(&self, context: &mut Context, at_ms: i64) -> Result<i64, TaskError> {
+        let stream_time_ms = {
+            let mut store = self.store.borrow_mut();
+            store.forget_taken(context, |stream_time_ms| self.due_ms(stream_time_ms))?;
+            store.observe(at_ms)
+        };
+        self.close(context, self.due_ms(stream_time_ms))?;
+        Ok(stream_time_ms)
+    }
+
+    /// Up to where windows are closed at a stream time.
+    fn due_ms(&self, stream_time_ms: i64) -> i64 {
+        stream_time_ms.saturating_sub(self.closes_after_ms)
     }
 
     /// Whether windows are told of once, when they close.
@@ -73,7 +84,14 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         self.codec.key.serialize(topic, key).map_err(|source| TaskError::unwritable(topic, source))
     }
 
-    pub(super) fn value(&self, context: &Context, bytes: &Bytes) -> Result<A, TaskError> {
+    pub(super) fn value(&self, context: &Context, row: &Row) -> Result<A, TaskError> {
+        let store = self.store.borrow();
+        let value = self.codec.value.deserialize(context.topic(store.topic()), &row.value);
+        value.map_err(|source| TaskError::unreadable_row(store.name(), &row.key, source))
+    }
+
+    /// A value that has been read before, or written here.
+    fn known(&self, context: &Context, bytes: &Bytes) -> Result<A, TaskError> {
         let topic = context.topic(self.store.borrow().topic());
         Ok(self.codec.value.deserialize(topic, bytes).map_err(StoreError::Serde)?)
     }
@@ -110,15 +128,24 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
     }
 
     /// Emits what closed: everything that is listed up to this time.
-    pub(super) fn close(&self, context: &mut Context, until_ms: i64) -> Result<(), TaskError> {
+    fn close(&self, context: &mut Context, until_ms: i64) -> Result<(), TaskError> {
         if self.emit == Emit::OnUpdate {
             return Ok(());
         }
         let due = self.store.borrow_mut().take_due(context, until_ms)?;
         for row in due {
-            let key = self.key(context, &row.key)?;
-            let value = Some(self.value(context, &row.value)?);
-            self.forward(context, &key, None, &value, row.timestamp_ms)?;
+            let read = |context: &Context| {
+                Ok::<_, TaskError>((self.key(context, &row.key)?, self.value(context, &row)?))
+            };
+            match read(context) {
+                Ok((key, value)) => self.forward(context, &key, None, &Some(value), row.timestamp_ms)?,
+                // It is not the fault of the record that moved the time, which goes on.
+                Err(unreadable) => {
+                    let place = context.place.take();
+                    self.boundary.judge(context, unreadable.into())?;
+                    context.place = place;
+                }
+            }
         }
         Ok(())
     }
@@ -132,15 +159,26 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         let old = match old.filter(|_| self.children.want_old) {
-            Some(old) => Some(self.value(context, &old)?),
+            Some(old) => Some(self.known(context, &old)?),
             None => None,
         };
         self.children.update(context, key, Change { old: &old, new }, timestamp_ms)
     }
 
     fn key(&self, context: &Context, bytes: &Bytes) -> Result<Windowed<K>, TaskError> {
-        let topic = context.topic(self.store.borrow().topic());
-        Ok(self.codec.key.deserialize(topic, bytes).map_err(StoreError::Serde)?)
+        let store = self.store.borrow();
+        let key = self.codec.key.deserialize(context.topic(store.topic()), bytes);
+        key.map_err(|source| TaskError::unreadable_row(store.name(), bytes, source))
+    }
+}
+
+impl<K: 'static, A: 'static> FollowsTime for WindowTable<K, A> {
+    fn note(&mut self, at_ms: i64) {
+        self.store.borrow_mut().observe(at_ms);
+    }
+
+    fn go_on(&mut self, context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
+        self.observe(context, at_ms).map(drop)
     }
 }
 
@@ -156,7 +194,7 @@ impl<K: 'static, A: 'static> Flush for WindowTable<K, A> {
                 continue;
             }
             let key = self.key(context, &key)?;
-            let new = new.map(|new| self.value(context, &new)).transpose()?;
+            let new = new.map(|new| self.known(context, &new)).transpose()?;
             context.headers = headers;
             self.forward(context, &key, old, &new, timestamp_ms)?;
         }

@@ -70,18 +70,23 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedAggr
         let kept = self.kept.borrow();
         let stream_time_ms = kept.store.borrow_mut().observe(timestamp_ms);
         let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms);
-        let mut is_late = true;
+        let (mut is_late, mut unreadable) = (true, None);
         for window in self.windows.windows_of(timestamp_ms) {
             if window.end_ms <= closed_ms {
                 continue;
             }
             is_late = false;
             let windowed = Windowed { key: key.clone(), window };
-            kept.update(context, &windowed, timestamp_ms, Stamp::Largest, |stored| {
+            let updated = kept.update(context, &windowed, timestamp_ms, Stamp::Largest, |stored| {
                 (self.fold)(key, value, stored)
-            })?;
+            });
+            unreadable = TaskError::put_off(updated, unreadable)?;
         }
-        if is_late { self.entrance.late(context, record) } else { Ok(()) }
+        match unreadable {
+            Some(unreadable) => Err(unreadable),
+            None if is_late => self.entrance.late(context, record),
+            None => Ok(()),
+        }
     }
 }
 
@@ -100,21 +105,23 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedFina
         }
         let Record { key, value, timestamp_ms } = record;
         let table = self.table.borrow();
-        let closed_ms = |stream_time_ms: i64| stream_time_ms.saturating_sub(self.windows.grace_ms);
-        // The list is by start.
-        let due_ms = |stream_time_ms| closed_ms(stream_time_ms).saturating_sub(self.windows.size_ms);
-        let stream_time_ms = table.observe(context, timestamp_ms, due_ms)?;
-        let closed_ms = closed_ms(stream_time_ms);
-        // First, because the record may fail and be skipped, and stream time has moved.
-        table.close(context, due_ms(stream_time_ms))?;
-        let mut is_late = true;
+        // What closes is told first, because the record may fail and be skipped, and stream time has moved.
+        let stream_time_ms = table.observe(context, timestamp_ms)?;
+        let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms);
+        let (mut is_late, mut unreadable) = (true, None);
         for window in self.windows.windows_of(timestamp_ms) {
             if window.end_ms > closed_ms {
                 is_late = false;
-                add(&table, context, &self.fold, Windowed { key: key.clone(), window }, value, timestamp_ms)?;
+                let windowed = Windowed { key: key.clone(), window };
+                let added = add(&table, context, &self.fold, windowed, value, timestamp_ms);
+                unreadable = TaskError::put_off(added, unreadable)?;
             }
         }
-        if is_late { self.entrance.late(context, record) } else { Ok(()) }
+        match unreadable {
+            Some(unreadable) => Err(unreadable),
+            None if is_late => self.entrance.late(context, record),
+            None => Ok(()),
+        }
     }
 }
 
@@ -130,7 +137,7 @@ fn add<K: 'static, V, A: 'static>(
     let key_bytes = table.key_bytes(context, &windowed)?;
     let stored = table.store.borrow().get(&key_bytes)?;
     let timestamp_ms = stored.as_ref().map_or(timestamp_ms, |row| row.timestamp_ms.max(timestamp_ms));
-    let aggregate = stored.as_ref().map(|row| table.value(context, &row.value)).transpose()?;
+    let aggregate = stored.as_ref().map(|row| table.value(context, row)).transpose()?;
     let new = fold(&windowed.key, value, aggregate);
     table.change(context, &windowed, &key_bytes, stored, new, timestamp_ms)
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub(crate) use super::called::{Flush, Punctuates};
+pub(crate) use super::called::{Flush, FollowsTime, Punctuates};
 use super::{
     Arrivals, Boundary, Calling, Child, Children, GlobalRows, Guarded, GuardedTable, JoinRows, ListTime,
     OrderedStore, Processor, RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild,
@@ -27,6 +27,17 @@ pub(crate) fn node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
     factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
 ) -> NodeFactory {
     Arc::new(move |wiring, id| factory(wiring, id).map(Built::new::<K, V>))
+}
+
+/// The same for a processor that follows stream time.
+pub(crate) fn following_node<K: 'static, V: 'static, P: Processor<K, V> + FollowsTime + 'static>(
+    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
+) -> NodeFactory {
+    Arc::new(move |wiring, id| {
+        let processor = Rc::new(RefCell::new(factory(wiring, id)?));
+        wiring.follows_time(Rc::clone(&processor) as Rc<RefCell<dyn FollowsTime>>);
+        Ok(Built::shared::<K, V>(processor))
+    })
 }
 
 /// The same for a processor that needs nothing but what follows it, which takes `K2` and `V2`.
@@ -154,6 +165,7 @@ pub(crate) struct Wiring<'a> {
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
+    following: Vec<Rc<RefCell<dyn FollowsTime>>>,
     budget: &'a Arc<CacheBudget>,
     pub(crate) calling: Vec<Rc<RefCell<dyn Calling>>>,
     pub(crate) arrivals: Arc<Arrivals>,
@@ -179,6 +191,7 @@ impl<'a> Wiring<'a> {
             stores: Vec::new(),
             flushing: Vec::new(),
             punctuating: Vec::new(),
+            following: Vec::new(),
             budget,
             calling: Vec::new(),
             arrivals: Arc::default(),
@@ -348,6 +361,18 @@ impl<'a> Wiring<'a> {
     /// Lets the clocks call `punctuates`.
     pub(crate) fn punctuates(&mut self, punctuates: Rc<RefCell<dyn Punctuates>>) {
         self.punctuating.push(punctuates);
+    }
+
+    /// Lets stream time that goes on without records reach `follows`. Call it after the children are wired.
+    pub(crate) fn follows_time(&mut self, follows: Rc<RefCell<dyn FollowsTime>>) {
+        self.following.push(follows);
+    }
+
+    /// What follows stream time, upstream before downstream.
+    pub(crate) fn time_order(&mut self) -> Vec<Rc<RefCell<dyn FollowsTime>>> {
+        let mut order = std::mem::take(&mut self.following);
+        order.reverse();
+        order
     }
 
     /// A time that all users of the store `name` share, nothing at first.

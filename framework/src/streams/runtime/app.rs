@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::engines;
 use super::error::StreamsError;
+use super::failing::FailingTask;
 use super::free_space::PauseReason;
 use super::lag;
 use super::observe::{self, TaskMetrics};
@@ -105,6 +106,12 @@ impl StreamsApp {
     /// Why it failed, if it did.
     pub fn failure(&self) -> Option<Arc<StreamsError>> {
         lock(&self.shared.failure).clone()
+    }
+
+    /// Tasks that failed and are not past it, where
+    /// [`StreamsConfig::on_task_failure`](super::StreamsConfig::on_task_failure) lets them begin again.
+    pub fn failing_tasks(&self) -> Vec<FailingTask> {
+        lock(&self.shared.failing).all()
     }
 
     /// Waits until it ended: by a failure, or closed.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use klamm_client::TopicPartition;
+use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::engines::is_damaged;
+use super::engines::makes_good;
 use super::error::StreamsError;
 use super::observe::CommitResult;
 use super::outbox::{Committed, Outgoing};
@@ -31,9 +31,12 @@ impl Worker {
         match self.try_commit(all_calls) {
             // Found when rows were looked up or written: the changelogs have all that is committed, and what is not is
             // processed again.
-            Err(StreamsError::Task { task, source: TaskError::Store(damage) }) if is_damaged(&damage) => {
+            Err(StreamsError::Task { task, source: TaskError::Store(damage) })
+                if makes_good(&self.links.shared, task, &damage) =>
+            {
                 self.put_aside(task, &damage.to_string())
             }
+            Err(StreamsError::Task { task, source }) => self.failed(task, source),
             other => other,
         }
     }
@@ -101,7 +104,7 @@ impl Worker {
     /// Waits until all outputs are acknowledged and the offsets committed.
     fn ask_commit(
         &self,
-        offsets: HashMap<TopicPartition, i64>,
+        offsets: HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<Result<Committed, Trouble>, StreamsError> {
         let generation = self.tasks.values().map(|running| running.generation).max().unwrap_or(-1);
         let (reply, told) = oneshot::channel();
@@ -112,7 +115,7 @@ impl Worker {
     fn committed(
         &mut self,
         committed: Committed,
-        offsets: &HashMap<TopicPartition, i64>,
+        offsets: &HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<(), StreamsError> {
         #[expect(clippy::iter_over_hash_type, reason = "each changelog has an entry of its own")]
         for (changelog, offset) in committed.changelogs {
@@ -128,6 +131,7 @@ impl Worker {
             stores.map_err(|source| StreamsError::Task { task: *id, source })?;
         }
         self.changelogs.clear();
+        self.mend();
         let mut dropped = self.dropped_before;
         self.tasks.values().for_each(|running| dropped.add(running.task.dropped()));
         lock(&self.links.shared.dropped).insert(std::thread::current().id(), dropped);
@@ -151,7 +155,7 @@ impl Worker {
         self.links.shared.settle();
         self.changelogs.clear();
         self.committing = None;
-        self.tell(Outgoing::Void(Lost { tasks, refused }))
+        self.tell(Outgoing::Void(Lost { tasks, refused, ..Lost::default() }))
     }
 
     /// Lets readers of stores know how far those are that have all of the last commit.

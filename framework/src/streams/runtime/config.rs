@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use klamm_client::{Client, IsolationLevel};
 
+use super::failing::{AfterFailure, OnFailure, TaskFailure};
 #[cfg(feature = "streams")]
 use crate::store::StoreMemory;
 use crate::streams::policy::ErrorPolicy;
@@ -25,11 +26,14 @@ pub struct StreamsConfig {
     #[cfg(feature = "streams")]
     pub(super) store_memory: Option<StoreMemory>,
     pub(super) on_error: ErrorPolicy,
+    pub(super) on_task_failure: OnFailure,
     pub(super) migration: Migration,
     pub(super) replication: i16,
     pub(super) buffered_records: usize,
     pub(super) linger: Duration,
     pub(super) session_timeout: Duration,
+    pub(super) max_task_idle: Option<Duration>,
+    pub(super) idle_after: Option<Duration>,
     pub(super) guarantee: Guarantee,
     pub(super) standby_replicas: usize,
     pub(super) max_warmup_replicas: usize,
@@ -66,11 +70,14 @@ impl StreamsConfig {
             #[cfg(feature = "streams")]
             store_memory: None,
             on_error: ErrorPolicy::default(),
+            on_task_failure: OnFailure::default(),
             migration: Migration::default(),
             replication: -1,
             buffered_records: 20_000,
             linger: Duration::from_millis(20),
             session_timeout: Duration::from_secs(45),
+            max_task_idle: Some(Duration::ZERO),
+            idle_after: None,
             guarantee: Guarantee::AtLeastOnce,
             standby_replicas: 0,
             max_warmup_replicas: 2,
@@ -258,6 +265,29 @@ impl StreamsConfig {
         self
     }
 
+    /// What becomes of the application when a task fails: when an operator's policy says that a record is a failure, or
+    /// a store cannot be written (`setUncaughtExceptionHandler`). It ends unless this says otherwise. With
+    /// [`AfterFailure::RestartTask`] the other tasks go on, and the one that failed begins again from the last commit:
+    /// [`StreamsApp::failing_tasks`](super::StreamsApp::failing_tasks) tells which those are. Tasks of the same thread
+    /// may have to process again what they did since the last commit, the first time that one fails.
+    ///
+    /// ```
+    /// use klamm::streams::{AfterFailure, StreamsConfig};
+    ///
+    /// let patient = StreamsConfig::new("billing", "localhost:9092").on_task_failure(|failure| match failure.attempts {
+    ///     ..10 => failure.restart(),
+    ///     _ => AfterFailure::StopInstance,
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_task_failure(
+        mut self,
+        decide: impl Fn(&TaskFailure<'_>) -> AfterFailure + Send + Sync + 'static,
+    ) -> Self {
+        self.on_task_failure = OnFailure(Arc::new(decide));
+        self
+    }
+
     /// What may happen to state of an earlier version that the topology does not know any more. Without it, a change
     /// that would orphan state is refused at the start.
     #[must_use]
@@ -278,6 +308,34 @@ impl StreamsConfig {
     #[must_use]
     pub fn buffered_records(mut self, records: usize) -> Self {
         self.buffered_records = records.max(1);
+        self
+    }
+
+    /// How long a task that reads several partitions waits for records of one that is read to its end, so that records
+    /// are processed in the order of their times however producers take turns (`max.task.idle.ms`). Zero unless set: it
+    /// waits for what it knows to be there, and for no producer (KIP-695). `None` is Kafka's -1: it does not wait even
+    /// for what is there, and the order is that in which fetches are answered.
+    ///
+    /// Each record is waited for as long as this anew. How long partitions have been empty is looked at every 20 ms.
+    #[must_use]
+    pub fn max_task_idle(mut self, longest: impl Into<Option<Duration>>) -> Self {
+        self.max_task_idle = longest.into();
+        self
+    }
+
+    /// After how long without a record a task is idle: its stream time goes on with the clock then, from where the last
+    /// record left it, so that windows close, joins give up, suppressed updates are let go and rows expire although
+    /// nothing comes. Never unless set, as in Kafka Streams, whose last windows hang until something comes.
+    ///
+    /// A window is closed when the silence has lasted for so long and, counted from the last record, the window's end
+    /// and grace are over. It is told once; what comes for it afterwards is late. So let it be longer than a producer
+    /// may pause before it goes on with older times, and, in front of tasks that read what others of the application
+    /// write, longer than [`commit_interval`](Self::commit_interval). Only what was listened to counts as silence: not
+    /// while the application is paused, a partition cannot be read, or the process is stopped. Where stream time has
+    /// gone to is committed with what it closed.
+    #[must_use]
+    pub fn idle_after(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.idle_after = silence.into();
         self
     }
 

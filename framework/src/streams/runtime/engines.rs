@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::config::StreamsConfig;
-use super::shared::Shared;
+use super::shared::{Shared, lock};
 use super::standbys::Engines;
 use crate::store::{MemoryStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
@@ -108,8 +108,14 @@ fn memory_of(config: &StreamsConfig) -> StoreMemory {
     config.store_memory.clone().unwrap_or_else(StoreMemory::shared)
 }
 
-/// Whether files on disk are not what was written there, which the changelog makes good.
-pub(super) fn is_damaged(error: &StoreError) -> bool {
+/// Whether a store is not what was written there, which the changelog makes good. What klamm did not write may be in
+/// the changelog, too: a task is built anew for that once.
+pub(super) fn makes_good(shared: &Shared, task: TaskId, error: &StoreError) -> bool {
+    let again = || matches!(error, StoreError::Corrupt { .. }) && !lock(&shared.rebuilt).insert(task);
+    is_damaged(error) && !again()
+}
+
+fn is_damaged(error: &StoreError) -> bool {
     match error {
         #[cfg(feature = "streams")]
         StoreError::Engine { source, .. } => {
@@ -122,6 +128,7 @@ pub(super) fn is_damaged(error: &StoreError) -> bool {
                 _ => false,
             })
         }
+        StoreError::Corrupt { .. } => true,
         _ => false,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 use super::directory;
-use super::engines::{TaskEngines, is_damaged};
+use super::engines::{TaskEngines, makes_good};
 use super::error::StreamsError;
 use super::restore::{ChangelogStart, WORTH_A_STAMP_MS, changelogs};
 use super::shared::Shared;
@@ -93,7 +93,7 @@ impl Keeper {
             return;
         }
         let opened = match self.open(id) {
-            Err(TaskError::Store(damage)) if is_damaged(&damage) => {
+            Err(TaskError::Store(damage)) if makes_good(&self.shared, id, &damage) => {
                 let directory = self.shared.task_directory(id);
                 match directory::put_aside(&directory) {
                     Ok(aside) => {
@@ -170,7 +170,7 @@ impl Keeper {
     fn failed(&mut self, id: TaskId, error: &StoreError) {
         tracing::warn!(task = %id, %error, "a standby fails");
         drop(self.leave(id));
-        if is_damaged(error) {
+        if makes_good(&self.shared, id, error) {
             // Opening it again puts it aside.
             self.begin(id);
         }

@@ -9,9 +9,10 @@
 //! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
 //! - `directory`: the state directory's lock. `instance`: its name in the group. `remember`: the topology that ran here
 //!   before. `topics`: internal topics. `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
-//! - `pump`: records to workers, rebalances. `worker`: the threads, `clock`: their time; `running`, `slice`, `tasks`,
-//!   `engines`, `commit`: their tasks; `threads`, `workers`, `spawn`,
-//!   `spread`: how threads come and go. `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
+//! - `pump`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their time;
+//!   `running`, `slice`, `tasks`, `engines`, `commit`: their tasks; `failing`, `restarts`: those that fail; `threads`,
+//!   `workers`, `spawn`, `spread`: how threads come and go. `restore`, `loading`: changelogs to stores. `rewind`: back
+//!   to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `fate`: what became of records; `trouble`: what errors mean.
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
@@ -38,6 +39,7 @@ mod config;
 mod directory;
 mod engines;
 mod error;
+mod failing;
 mod fate;
 mod flushing;
 mod free_space;
@@ -55,10 +57,12 @@ mod pump;
 mod queries;
 mod records;
 mod remember;
+mod restarts;
 mod restore;
 mod rewind;
 mod running;
 mod shared;
+mod silence;
 mod slice;
 mod space_guard;
 mod spawn;
@@ -82,6 +86,7 @@ mod write_ahead;
 pub use app::{StreamsApp, StreamsMetrics};
 pub use config::StreamsConfig;
 pub use error::StreamsError;
+pub use failing::{AfterFailure, FailingTask, TaskFailure};
 pub use free_space::PauseReason;
 pub use observe::{METRICS, StoreMetrics, TaskMetrics, TaskState};
 pub use placing::{InstanceTasks, KeyHosts, StandbyTask};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{ConfigError, Producer, TopicPartition, Watch};
+use klamm_client::{ConfigError, OffsetAndMetadata, Producer, TopicPartition, Watch};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StreamsError;
@@ -29,7 +29,7 @@ pub(super) enum Outgoing {
     /// Commit input offsets, after everything before is acknowledged.
     Commit {
         generation: i32,
-        offsets: HashMap<TopicPartition, i64>,
+        offsets: HashMap<TopicPartition, OffsetAndMetadata>,
         reply: oneshot::Sender<Result<Committed, Trouble>>,
     },
     /// Nothing since the last commit counts: these tasks are to begin again from there.
@@ -157,7 +157,7 @@ impl Outbox {
     async fn commit(
         &mut self,
         generation: i32,
-        offsets: HashMap<TopicPartition, i64>,
+        offsets: HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<Committed, Trouble> {
         let committed = self.try_commit(generation, offsets).await;
         match committed {
@@ -172,7 +172,7 @@ impl Outbox {
     async fn try_commit(
         &mut self,
         generation: i32,
-        offsets: HashMap<TopicPartition, i64>,
+        offsets: HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<Committed, Trouble> {
         self.acknowledged().await?;
         for Changes { generation, partition, changes } in std::mem::take(&mut self.changes) {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_client::TopicPartition;
+use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::watch;
 
 use crate::streams::task::TaskId;
@@ -27,8 +27,8 @@ impl Default for Positions {
 
 impl Positions {
     /// The stores of a task have everything before these offsets.
-    pub(super) fn reach(&self, task: TaskId, committed: &HashMap<TopicPartition, i64>) {
-        let inputs = committed.iter().map(|(of, offset)| (Arc::clone(&of.topic), *offset)).collect();
+    pub(super) fn reach(&self, task: TaskId, committed: &HashMap<TopicPartition, OffsetAndMetadata>) {
+        let inputs = committed.iter().map(|(of, at)| (Arc::clone(&of.topic), at.offset)).collect();
         self.of_tasks().insert(task, inputs);
         self.progress.send_modify(|times| *times += 1);
     }

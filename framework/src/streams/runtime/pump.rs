@@ -8,10 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use klamm_client::{BatchRoom, Consumer, ConsumerRecord, ConsumerRecords, RebalanceListener, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::error::StreamsError;
 use super::rewind::{self, Rewound};
-use super::shared::{Command, Flow, Route, Shared};
+use super::shared::{Command, Flow, Route, Shared, lock};
+use super::silence::Silences;
 use super::spread::least_busy;
 use super::state::AppState;
 use crate::streams::incoming::{Incoming, IncomingBatch};
@@ -42,6 +44,7 @@ pub(super) async fn run(
     let mut idle_check = tokio::time::interval(IDLE_CHECK);
     idle_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut without_tasks = 0;
+    let (began, mut silences) = (Instant::now(), Silences::default());
     loop {
         if *close.borrow_and_update() {
             break;
@@ -49,7 +52,7 @@ pub(super) async fn run(
         tokio::select! {
             // With batches that have no records, only the markers of transactions: they move the position, too.
             batch = consumer.next_batch_within(|_| BatchRoom::UNLIMITED) => match batch {
-                Some(Ok(batch)) => hand_over(&shared, batch),
+                Some(Ok(batch)) => hand_over(&shared, batch, &mut silences),
                 Some(Err(error)) if error.is_retriable() => {
                     tracing::warn!(application = %shared.group(), %error, "reading goes on after an error");
                 }
@@ -59,7 +62,8 @@ pub(super) async fn run(
             _ = close.changed() => {}
             Some(rewound) = rewound.recv() => rewind::go_back(&shared, &handle, &rewound),
             _ = idle_check.tick() => {
-                find_idle(&shared);
+                find_idle(&shared, began.elapsed());
+                silences.listen(&shared, began.elapsed());
                 without_tasks = if is_spare(&shared) { without_tasks + 1 } else { 0 };
                 if without_tasks >= SPARE_CHECKS {
                     shared.settle();
@@ -72,12 +76,21 @@ pub(super) async fn run(
     }
 }
 
-fn hand_over(shared: &Shared, batch: ConsumerRecords) {
+fn hand_over(shared: &Shared, batch: ConsumerRecords, silences: &mut Silences) {
     let Some(flow) = shared.routes().flows.get(&batch.topic_partition()).cloned() else { return };
     flow.begins(batch.records.first().map_or(batch.next_offset, |first| first.offset));
-    let is_last = batch.next_offset >= batch.high_watermark;
+    let is_last = match shared.config.max_task_idle {
+        None => true,
+        Some(Duration::ZERO) => batch.next_offset >= batch.high_watermark,
+        // Without records, as with markers of transactions, nothing has changed for those who wait.
+        Some(_) => batch.records.is_empty() && flow.caught_up.load(Ordering::Acquire),
+    };
     let limit = shared.config.buffered_records;
     let pause = flow.sent(batch.records.len(), limit);
+    if !batch.records.is_empty() {
+        lock(&flow.idling).ends();
+        silences.ends(&flow);
+    }
     // After it is counted: a worker that sees the one without the other would go on without these records.
     flow.caught_up.store(is_last, Ordering::Release);
     look_again(shared, &flow);
@@ -98,6 +111,9 @@ fn hand_over(shared: &Shared, batch: ConsumerRecords) {
 /// Others of a task's partitions that were read to their end may have got records together with this one, and older
 /// ones: its thread waits for what is here already.
 fn look_again(shared: &Shared, came: &Flow) {
+    if shared.config.max_task_idle.is_none() {
+        return;
+    }
     let Some(consumer) = shared.consumer() else { return };
     let TaskId { sub_topology, partition } = came.task;
     let beside = shared.readers.iter().filter(|(_, (topic, of))| *of == sub_topology && *topic != came.topic);
@@ -108,6 +124,7 @@ fn look_again(shared: &Shared, came: &Flow) {
         };
         if flow.caught_up.load(Ordering::Acquire) && consumer.lag(&flow.partition) != Some(0) {
             flow.caught_up.store(false, Ordering::Release);
+            lock(&flow.idling).ends();
         }
     }
 }
@@ -118,15 +135,24 @@ fn is_spare(shared: &Shared) -> bool {
     member.is_some_and(|member| member.generation >= 0) && shared.routes().tasks.is_empty()
 }
 
-/// Wakes tasks that wait for an empty partition which turns out to have nothing to fetch.
-fn find_idle(shared: &Shared) {
+/// Wakes tasks that wait for an empty partition which turns out to have nothing to fetch, for as long as is waited for
+/// producers.
+fn find_idle(shared: &Shared, now: Duration) {
     let Some(consumer) = shared.consumer() else { return };
     let routes = shared.routes();
     let mut inputs: BTreeMap<TaskId, usize> = BTreeMap::new();
     routes.flows.values().for_each(|flow| *inputs.entry(flow.task).or_default() += 1);
     for flow in routes.flows.values() {
-        let waits = inputs[&flow.task] > 1 && flow.queued.load(Ordering::Acquire) == 0;
-        if waits && consumer.lag(&flow.partition) == Some(0) && !flow.caught_up.swap(true, Ordering::AcqRel) {
+        if inputs[&flow.task] == 1 {
+            continue;
+        }
+        let mut idling = lock(&flow.idling);
+        if flow.queued.load(Ordering::Acquire) > 0 {
+            idling.ends();
+            continue;
+        }
+        let is_over = idling.is_over(consumer.lag(&flow.partition), now, shared.config.max_task_idle);
+        if !flow.caught_up.swap(is_over, Ordering::AcqRel) && is_over {
             shared.workers.tell(flow.route.worker, Command::Wake);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::admin::ConfigResource;
-use klamm_client::{BatchRoom, ConsumeError, Consumer, OffsetReset, TopicPartition};
+use klamm_client::{BatchRoom, ConsumeError, Consumer, OffsetAndMetadata, OffsetReset, TopicPartition};
 use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -89,10 +89,7 @@ struct Missing {
 impl Restore<'_> {
     async fn run(self) -> Result<(), StreamsError> {
         let shared = self.shared;
-        let committed = match shared.config.is_exactly_once() {
-            true => self.committed().await?,
-            false => HashMap::new(),
-        };
+        let committed = self.committed().await?;
         let partitions: Vec<TopicPartition> =
             self.request.changelogs.iter().map(|changelog| self.partition(changelog.topic)).collect();
         // With what is not committed yet: of the last transactions, the markers may still be on their way.
@@ -170,17 +167,20 @@ impl Restore<'_> {
 
     /// Where the task goes on. What the last owner was about to commit is decided when this answers, and from then on
     /// the group refuses its offsets: the changelogs end where the offsets say.
-    async fn committed(&self) -> Result<HashMap<TopicPartition, i64>, StreamsError> {
+    async fn committed(&self) -> Result<HashMap<TopicPartition, OffsetAndMetadata>, StreamsError> {
         let consumer = self.shared.consumer().ok_or(StreamsError::Closed)?;
         let inputs = &self.request.inputs;
-        let committed = again(|| consumer.committed(inputs)).await?;
+        let mut committed = again(|| consumer.committed(inputs)).await?;
+        if !self.shared.config.is_exactly_once() {
+            return Ok(committed);
+        }
         let resets = self.shared.topology.offset_resets();
         let begins =
             |input: &&TopicPartition| !committed.contains_key(*input) && !resets.contains_key(&*input.topic);
         let begin: Vec<_> = inputs.iter().filter(begins).cloned().collect();
-        let mut offsets = again(|| consumer.beginning_offsets(&begin)).await?;
-        offsets.extend(committed.into_iter().map(|(partition, committed)| (partition, committed.offset)));
-        Ok(offsets)
+        let begins = again(|| consumer.beginning_offsets(&begin)).await?;
+        committed.extend(begins.into_iter().map(|(partition, at)| (partition, OffsetAndMetadata::new(at))));
+        Ok(committed)
     }
 
     fn check_end(&self, changelog: &ChangelogStart, end: i64) -> Result<(), StreamsError> {

@@ -1,8 +1,8 @@
 //! Tasks that lost what they did since the last commit begin again from there: where that is, and going back to it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use klamm_client::{ConsumeError, ConsumerHandle, OffsetAndMetadata, TopicPartition};
@@ -17,11 +17,13 @@ use crate::streams::task::TaskId;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Tasks that are gone from their worker and still assigned.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Lost {
     pub(super) tasks: Vec<(TaskId, u64)>,
     /// The generation that the group knows nothing of any more.
     pub(super) refused: Option<i32>,
+    /// How long they rest first.
+    pub(super) wait: Duration,
 }
 
 /// Where they go on. A partition without an entry goes on where this member began with it.
@@ -33,6 +35,7 @@ pub(super) struct Rewound {
 /// Looks up where these tasks go on and tells the pump, unless the group has taken them meanwhile. Not before the group
 /// counts this member in, in a generation that it has not refused.
 pub(super) async fn look_up(shared: Arc<Shared>, lost: Lost) {
+    tokio::time::sleep(lost.wait).await;
     loop {
         let partitions = still_here(&shared, &lost.tasks);
         if partitions.is_empty() || *shared.close.borrow() {
@@ -127,6 +130,7 @@ impl Flow {
             queued: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
+            idling: Mutex::default(),
             began: AtomicI64::new(-1),
         }
     }

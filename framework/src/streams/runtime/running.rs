@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use klamm_client::TopicPartition;
+use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use super::shared::{Flow, Shared, lock};
 use super::slice::Slice;
 use super::standbys::Engines;
 use crate::streams::error::TaskError;
+use crate::streams::input_time::InputTime;
 use crate::streams::task::Task;
 
 /// Between looks whether somebody still waits for what calls give.
@@ -33,8 +34,8 @@ pub(super) struct Running {
     pub(super) flows: Vec<Arc<Flow>>,
     /// While its stores are restored; the restore ends with it.
     pub(super) restore: Option<Restoring>,
-    /// Positions as last committed.
-    pub(super) committed: HashMap<TopicPartition, i64>,
+    /// Positions as last committed, each with its input's time.
+    pub(super) committed: HashMap<TopicPartition, OffsetAndMetadata>,
     pub(super) processed_at_commit: u64,
 }
 
@@ -165,17 +166,46 @@ impl Running {
         Ok(())
     }
 
-    pub(super) fn uncommitted_offsets(&self) -> Vec<(TopicPartition, i64)> {
+    pub(super) fn uncommitted_offsets(&self) -> Vec<(TopicPartition, OffsetAndMetadata)> {
         let partition = self.task.id.partition;
-        let position = |(topic, offset)| {
-            let partition = TopicPartition::new(Arc::clone(self.task.topic_name(topic)), partition);
-            (self.committed.get(&partition) != Some(&offset)).then_some((partition, offset))
-        };
-        self.task.positions().filter_map(position).collect()
+        let mut offsets: HashMap<_, _> =
+            self.committed.iter().map(|(at, before)| (at.clone(), before.offset)).collect();
+        for (topic, offset) in self.task.positions() {
+            offsets.insert(TopicPartition::new(Arc::clone(self.task.topic_name(topic)), partition), offset);
+        }
+        let with_time = offsets.into_iter().map(|(partition, offset)| self.with_time(partition, offset));
+        with_time.filter(|(partition, now)| self.committed.get(partition) != Some(now)).collect()
     }
 
-    pub(super) fn own(&self, offsets: &HashMap<TopicPartition, i64>) -> Vec<(TopicPartition, i64)> {
+    /// An offset as it is committed: with how far the time of its input has come.
+    fn with_time(&self, partition: TopicPartition, offset: i64) -> (TopicPartition, OffsetAndMetadata) {
+        let flow = self.flows.iter().find(|flow| flow.partition == partition);
+        let time = flow.map(|flow| self.task.input_time(flow.topic)).unwrap_or_default();
+        (partition, OffsetAndMetadata::new(offset).with_metadata(time.encode()))
+    }
+
+    /// Goes on from what was committed.
+    pub(super) fn begin_at(&mut self, committed: HashMap<TopicPartition, OffsetAndMetadata>) {
+        for flow in &self.flows {
+            let Some(before) = committed.get(&flow.partition) else { continue };
+            self.task.begin_at(flow.topic, InputTime::decode(&before.metadata));
+        }
+        // As the next commit would say it, so that it says it only with something new.
+        let as_now =
+            committed.into_iter().map(|(partition, before)| self.with_time(partition, before.offset));
+        self.committed = as_now.collect();
+    }
+
+    /// Whether all that came is processed.
+    pub(super) fn is_silent(&self) -> bool {
+        self.flows.iter().all(|flow| flow.queued.load(Ordering::Acquire) == 0)
+    }
+
+    pub(super) fn own(
+        &self,
+        offsets: &HashMap<TopicPartition, OffsetAndMetadata>,
+    ) -> Vec<(TopicPartition, OffsetAndMetadata)> {
         let own = self.flows.iter().filter_map(|flow| offsets.get_key_value(&flow.partition));
-        own.map(|(partition, offset)| (partition.clone(), *offset)).collect()
+        own.map(|(partition, offset)| (partition.clone(), offset.clone())).collect()
     }
 }

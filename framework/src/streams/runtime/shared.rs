@@ -1,19 +1,22 @@
 //! What the parts of a running application share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
+use std::time::Duration;
 
-use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, TopicPartition};
+use klamm_client::{Client, ConsumeError, ConsumerHandle, ErrorCode, OffsetAndMetadata, TopicPartition};
 use klamm_runtime::Clock;
 use klamm_runtime::Tasks;
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
+use super::failing::Failures;
 use super::observe::{Ledger, Meters};
 use super::positions::Positions;
 use super::rewind::Rewound;
@@ -24,6 +27,7 @@ use super::state::AppState;
 use super::workers::Workers;
 use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
+use crate::streams::idling::Idling;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::node::{Dropped, TopicId};
 use crate::streams::task::TaskId;
@@ -49,6 +53,10 @@ pub(super) struct Shared {
     pub(super) stores: Mutex<HashMap<String, Partitions>>,
     pub(super) state: watch::Sender<AppState>,
     pub(super) failure: Mutex<Option<Arc<StreamsError>>>,
+    /// Tasks that were built anew because a store held what nobody wrote.
+    pub(super) rebuilt: Mutex<BTreeSet<TaskId>>,
+    /// Tasks that failed and are not past it.
+    pub(super) failing: Mutex<Failures>,
     pub(super) close: watch::Sender<bool>,
     /// The group's consumer, once it is started.
     pub(super) consumer: watch::Sender<Option<ConsumerHandle>>,
@@ -112,8 +120,10 @@ pub(super) struct Flow {
     /// Records handed to the worker and not processed yet.
     pub(super) queued: AtomicUsize,
     pub(super) paused: AtomicBool,
-    /// Whether the consumer had nothing more when last looked at.
+    /// Whether records of the task's other partitions need not wait for this one, of which none is here.
     pub(super) caught_up: AtomicBool,
+    /// How long none has been here.
+    pub(super) idling: Mutex<Idling>,
     /// The first offset that this member read: where what was not committed begins, of a partition of which nothing
     /// is. Less than 0 until there is one.
     pub(super) began: AtomicI64,
@@ -140,11 +150,13 @@ pub(super) enum Command {
         done: oneshot::Sender<()>,
     },
     /// All changelogs of a task are read. `committed` is where it goes on, as far as that was asked.
-    RestoreEnded { task: TaskId, epoch: u64, committed: HashMap<TopicPartition, i64> },
+    RestoreEnded { task: TaskId, epoch: u64, committed: HashMap<TopicPartition, OffsetAndMetadata> },
     /// A store could not be written while it was restored.
     NotRestored { task: TaskId, epoch: u64, error: StoreError },
     /// What a task has on disk is of no use: remove it, and begin with its changelogs.
     Rebuild { task: TaskId, epoch: u64, why: String },
+    /// Nothing has come for a task for so long.
+    Idle { task: TaskId, epoch: u64, lasts: Duration },
     /// Look again: a partition has nothing more.
     Wake,
     /// Commit all tasks; `done` hears of it.
@@ -199,6 +211,12 @@ impl Shared {
 
     pub(super) fn consumer(&self) -> Option<ConsumerHandle> {
         self.consumer.borrow().clone()
+    }
+
+    /// Whether the group surely counts this instance in: from a session after the last heartbeat that was answered, its
+    /// tasks may be others'.
+    pub(super) fn is_member(&self) -> bool {
+        self.consumer().and_then(|consumer| consumer.alive_until()) > Some(Instant::now())
     }
 
     /// The group's consumer, as soon as it is started.

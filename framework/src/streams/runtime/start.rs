@@ -248,6 +248,8 @@ pub(super) fn shared(
         stores: Mutex::default(),
         state: watch::Sender::new(AppState::Rebalancing),
         failure: Mutex::default(),
+        failing: Mutex::default(),
+        rebuilt: Mutex::default(),
         close: watch::Sender::new(false),
         consumer: watch::Sender::new(None),
         starting: AtomicUsize::new(0),

@@ -14,7 +14,8 @@ use crate::streams::windows::{Window, Windowed};
 /// A state store of a running application: the partitions of it that this instance has.
 ///
 /// It stays valid through rebalances, and reads what was committed before while one goes on. While this instance has no
-/// partition of the store, reads are [`StoreError::NotHere`].
+/// partition of the store, reads are [`StoreError::NotHere`]; while its group has answered nothing for a session,
+/// [`StoreError::CutOff`].
 pub struct AppStore<K, V> {
     shared: Arc<Shared>,
     name: Arc<str>,
@@ -45,6 +46,7 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
     }
 
     fn engines(&self) -> Result<Vec<Arc<dyn StateStore>>, StoreError> {
+        let name = || self.name.to_string();
         let stores = lock(&self.shared.stores);
         let here: Vec<_> = stores.get(&*self.name).into_iter().flat_map(|of| of.values()).collect();
         let mut engines: Vec<_> = here.into_iter().filter_map(std::sync::Weak::upgrade).collect();
@@ -53,7 +55,12 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
         }
         if engines.is_empty() {
             let state = self.shared.state.borrow().name();
-            return Err(StoreError::NotHere { store: self.name.to_string(), state });
+            return Err(StoreError::NotHere { store: name(), state });
+        }
+        // A global table is everybody's.
+        let is_of_a_task = self.shared.topology.graph.stores.contains_key(&*self.name);
+        if is_of_a_task && !self.shared.is_member() {
+            return Err(StoreError::CutOff { store: name(), session: self.shared.config.session_timeout });
         }
         Ok(engines)
     }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use klamm_client::TopicPartition;
+use klamm_client::{OffsetAndMetadata, TopicPartition};
 use klamm_runtime::{Clock, SystemClock, Tasks};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::directory;
-use super::engines::{TaskEngines, is_damaged};
+use super::engines::{TaskEngines, makes_good};
 use super::error::StreamsError;
 use super::loading::Wanted;
 use super::observe::Part;
@@ -41,13 +41,23 @@ impl Worker {
         }
         self.waiting.remove(&id);
         let task = match self.open(id) {
-            Err(TaskError::Store(damage)) if is_damaged(&damage) => {
+            Err(TaskError::Store(damage)) if makes_good(&self.links.shared, id, &damage) => {
                 self.quarantine(id, &damage.to_string())?;
                 self.open(id)
             }
             other => other,
         };
-        let (mut task, engines) = task.map_err(|source| StreamsError::Task { task: id, source })?;
+        let (mut task, engines) = match task {
+            Ok(opened) => opened,
+            Err(source) => match self.goes_on_after(id, &source) {
+                Some(wait) => {
+                    self.waiting.insert(id);
+                    let lost = Lost { tasks: vec![(id, epoch)], wait, ..Lost::default() };
+                    return self.tell(Outgoing::Again(lost));
+                }
+                None => return Err(StreamsError::Task { task: id, source }),
+            },
+        };
         take_up(&mut task, &flows);
         let changelogs = changelogs(&task);
         let generation = flows.first().map_or(-1, |flow| flow.generation);
@@ -57,7 +67,7 @@ impl Worker {
         let (told_by, unwanted) = oneshot::channel();
         let wanted = Wanted::default();
         let restore = Restoring { wanted: wanted.clone(), _unwanted: told_by };
-        let restore = (!changelogs.is_empty()).then_some(restore);
+        let restore = (!changelogs.is_empty() || task.follows_time()).then_some(restore);
         let restoring = restore.is_some();
         let (committed, processed_at_commit) = (HashMap::new(), 0);
         let running =
@@ -128,7 +138,7 @@ impl Worker {
         if self.incarnation(id, epoch).is_none() {
             return Ok(());
         }
-        if !is_damaged(&error) {
+        if !makes_good(&self.links.shared, id, &error) {
             return Err(error.into());
         }
         drop(self.drop_task(id));
@@ -140,7 +150,7 @@ impl Worker {
         &mut self,
         id: TaskId,
         epoch: u64,
-        committed: HashMap<TopicPartition, i64>,
+        committed: HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<(), StreamsError> {
         let Some(running) = self.incarnation(id, epoch) else { return Ok(()) };
         if running.restore.take().is_some() {
@@ -151,7 +161,7 @@ impl Worker {
             }
             // What a clock brings forth before the first record is committed with these: without any offset, the
             // group would not be asked whether this is a member still.
-            running.committed = committed;
+            running.begin_at(committed);
             self.started(id);
         }
         Ok(())
@@ -183,6 +193,7 @@ impl Worker {
         }
         for id in ids {
             let waiting = self.waiting.remove(id);
+            lock(&self.links.shared.failing).forget(*id);
             // Until the group has said who has it now, queries read what was committed; but not if another one has been
             // at work.
             let taken = if commit && !failed { self.take_task(*id) } else { self.drop_task(*id) };
@@ -230,7 +241,7 @@ impl Worker {
     /// A task that is dropped begins again, with what it finds on disk.
     fn again(&mut self, id: TaskId, epoch: u64) -> Result<(), StreamsError> {
         self.waiting.insert(id);
-        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], refused: None }))
+        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], ..Lost::default() }))
     }
 
     /// A store turned out to be damaged while its task worked.

@@ -149,6 +149,6 @@ impl Worker {
         }
         shared.settle();
         tracing::info!(application = %shared.group(), thread = self.links.index, tasks = moved.len(), "tasks move");
-        self.tell(Outgoing::Again(Lost { tasks: moved, refused: None }))
+        self.tell(Outgoing::Again(Lost { tasks: moved, ..Lost::default() }))
     }
 }

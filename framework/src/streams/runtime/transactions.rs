@@ -221,12 +221,10 @@ impl Open<'_> {
         self,
         shared: &Shared,
         generation: i32,
-        offsets: HashMap<TopicPartition, i64>,
+        offsets: HashMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<ChangelogOffsets, Trouble> {
         let transaction = self.transaction?;
         let member = member(shared, generation).await?;
-        let offsets =
-            offsets.into_iter().map(|(partition, offset)| (partition, OffsetAndMetadata::new(offset)));
         transaction.send_offsets(offsets, &member).await.map_err(Trouble::of_transaction)?;
         transaction.commit().await.map_err(Trouble::of_transaction)?;
         // All were told before that.

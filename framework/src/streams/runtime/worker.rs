@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak, mpsc};
+use std::time::Duration;
 
 use tokio::sync::{mpsc as async_mpsc, watch};
 use tokio::time::Instant;
@@ -12,10 +13,9 @@ use super::error::StreamsError;
 use super::outbox::{ChangelogOffsets, Outgoing};
 use super::restore::RestoreRequest;
 use super::running::Running;
-use super::shared::{Command, Committing, Shared};
+use super::shared::{Command, Committing, Shared, lock};
 use super::slice::ROUND;
 use super::write_ahead::WriteAhead;
-use crate::streams::error::TaskError;
 use crate::streams::node::Dropped;
 use crate::streams::task::{Task, TaskId};
 
@@ -157,6 +157,7 @@ impl Worker {
             Command::RestoreEnded { task, epoch, committed } => self.restore_ended(task, epoch, committed)?,
             Command::NotRestored { task, epoch, error } => self.not_restored(task, epoch, error)?,
             Command::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why)?,
+            Command::Idle { task, epoch, lasts } => self.idle(task, epoch, lasts)?,
             Command::Wake | Command::Stop => {}
             Command::Commit { done } => {
                 self.commit()?;
@@ -166,6 +167,19 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Lets the time of a task go on, unless records have come for it meanwhile.
+    fn idle(&mut self, id: TaskId, epoch: u64, lasts: Duration) -> Result<(), StreamsError> {
+        if self.links.shared.is_paused() {
+            return Ok(());
+        }
+        let silent = |running: &&mut Running| !running.is_restoring() && running.is_silent();
+        let Some(running) = self.incarnation(id, epoch).filter(silent) else { return Ok(()) };
+        match running.task.idle(lasts) {
+            Ok(()) => Ok(()),
+            Err(source) => self.failed(id, source),
+        }
     }
 
     /// The task, unless it is another incarnation of it by now.
@@ -183,6 +197,11 @@ impl Worker {
         let in_turn: Vec<TaskId> = from.into_iter().chain(before).collect();
         let share = ROUND / u32::try_from(in_turn.len()).unwrap_or(u32::MAX).max(1);
         for id in in_turn {
+            // Should it fail again, nothing of the others is lost.
+            let failed_before = lock(&self.links.shared.failing).has(id);
+            if failed_before {
+                self.commit()?;
+            }
             let Some(running) = self.tasks.get_mut(&id) else { continue };
             match running.slice(share, self.links.index, &self.links.shared) {
                 Ok(()) => {
@@ -190,6 +209,9 @@ impl Worker {
                     send_outputs(&self.links.outbox, generation, &mut running.task)?;
                 }
                 Err(source) => return self.failed(id, source),
+            }
+            if failed_before {
+                self.commit()?;
             }
             if Instant::now() >= until {
                 self.next = Some(id);
@@ -234,22 +256,6 @@ impl Worker {
             asked |= running.task.take_commit_request();
         }
         if asked || uncommitted > self.memory_share() { self.commit() } else { Ok(()) }
-    }
-
-    /// One task cannot go on. What others did is committed, unless it shares a transaction with what that one did.
-    fn failed(&mut self, id: TaskId, source: TaskError) -> Result<(), StreamsError> {
-        if let TaskError::Store(damage) = &source
-            && super::engines::is_damaged(damage)
-        {
-            return self.put_aside(id, &damage.to_string());
-        }
-        self.tasks.remove(&id);
-        if !self.links.shared.config.is_exactly_once()
-            && let Err(error) = self.commit()
-        {
-            tracing::warn!(application = %self.links.shared.group(), %error, "not committed before the end");
-        }
-        Err(StreamsError::Task { task: id, source })
     }
 
     /// How much memory uncommitted changes may take on this thread.
