@@ -37,6 +37,8 @@ mod free_space;
 mod globals;
 mod grouped_tables;
 mod idle_inputs;
+#[cfg(feature = "testing")]
+mod idle_running;
 mod idle_time;
 mod joins;
 mod nulls;
