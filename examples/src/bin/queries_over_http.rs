@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use klamm::broker::Broker;
 use klamm::client::{Client, NewTopic, Record};
-use klamm::prelude::*;
 use klamm::streams::{PositionBound, StreamsApp, StreamsBuilder, StreamsConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,9 +44,8 @@ async fn main() -> klamm::Result<()> {
     let second = instance(broker.bootstrap(), &directory, "localhost:0").await?;
 
     let producer = client.producer().build()?;
-    let mut last = None;
     for (visit, place) in PLACES.iter().cycle().take(20).enumerate() {
-        last = Some(producer.send(Record::to("visitors").key(*place).value(visit.to_string())).await?);
+        producer.send(Record::to("visitors").key(*place).value(visit.to_string())).await?;
     }
     // Both have their share, and copies of the other's.
     while first.metrics().tasks != 2 || second.metrics().tasks != 2 {
@@ -55,7 +53,8 @@ async fn main() -> klamm::Result<()> {
     }
     first.caught_up().await?;
     second.caught_up().await?;
-    show(&first, last.map(|at| PositionBound::new().record("visitors", at.partition, at.offset))).await?;
+    let at = producer.send(Record::to("visitors").key("village").value("20")).await?;
+    show(&first, PositionBound::new().record("visitors", at.partition, at.offset)).await?;
     if serve.is_some() {
         println!("ask {}", first.query_address().unwrap_or_default());
         tokio::signal::ctrl_c().await?;
@@ -78,11 +77,11 @@ async fn main() -> klamm::Result<()> {
     Ok(())
 }
 
-async fn show(app: &StreamsApp, bound: Option<PositionBound>) -> klamm::Result<()> {
+async fn show(app: &StreamsApp, bound: PositionBound) -> klamm::Result<()> {
     let visits = app.query::<String, i64>("visits")?;
     // Including what was sent last.
-    let castle = visits.clone().at_least(bound.unwrap_or_default()).key("village").await?;
-    println!("village: {:?}, answered by {:?}", castle.value, castle.from[0].host);
+    let village = visits.clone().at_least(bound).key("village").await?;
+    println!("village: {:?}, answered by {:?}", village.value, village.from[0].host);
     for row in visits.all().await?.value.rows {
         println!("{}: {}", row.key, row.value);
     }

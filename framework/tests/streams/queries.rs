@@ -358,7 +358,7 @@ async fn keys_may_be_anything(kit: TestKit) {
         let counts = app.query::<String, i64>("counts").unwrap();
         for key in &keys {
             let answer = counts.key(key.clone()).await.unwrap();
-            assert_eq!(answer.value, Some(1), "{:.20}", key);
+            assert_eq!(answer.value, Some(1), "{key:.20}");
         }
         assert_eq!(counts.all().await.unwrap().value.rows.len(), 27 + keys.len());
     }

@@ -151,7 +151,7 @@ async fn stream_queries() {
 
 #[tokio::test]
 async fn queries_over_http() {
-    runs("queries_over_http", &[], "village: Some(4), a copy: ").await;
+    runs("queries_over_http", &[], "village: Some(5), a copy: ").await;
 }
 
 #[tokio::test]
