@@ -205,3 +205,20 @@ fn what_is_too_old_when_it_is_committed_never_comes_to_the_disk() {
     let rows = rig.disk.scan(crate::store::KeyRange::ALL, usize::MAX).unwrap();
     assert_eq!((rows.len(), rig.log.len()), (RETENTION_MS as usize, 1_000));
 }
+
+/// The last millisecond there is was never looked up on disk: the one after it is the same.
+#[test]
+fn the_end_of_time_is_a_time() {
+    for cache_bytes in [0, 1 << 20] {
+        let mut rig = Rig::new(cache_bytes);
+        rig.store.observe(i64::MAX);
+        rig.put("a", 0, 1, 20);
+        for _ in 0..2 {
+            rig.meet("a", 0, 0);
+            rig.commit(usize::MAX);
+        }
+        rig.crash(0, 0);
+        rig.meet("a", 0, 0);
+        assert_eq!(rig.rows.len(), 1);
+    }
+}

@@ -79,8 +79,8 @@ pub(crate) struct JoinRows {
     first: u64,
     unwritten: u64,
     uncommitted: u64,
-    /// All rows from this time on are in memory.
-    whole_from_ms: i64,
+    /// Rows up to this time, included, may be in the engine only; all others are in memory.
+    engine_to_ms: i64,
     /// Room for the next rows.
     page: BytesMut,
     held_bytes: usize,
@@ -115,7 +115,7 @@ impl JoinRows {
             first: 0,
             unwritten: 0,
             uncommitted: 0,
-            whole_from_ms: position.stream_time_ms.saturating_add(1),
+            engine_to_ms: position.stream_time_ms,
             page: BytesMut::new(),
             held_bytes: 0,
             told_bytes: 0,
@@ -176,9 +176,9 @@ impl JoinRows {
         if from_ms > to_ms {
             return Ok(());
         }
-        if from_ms < self.whole_from_ms {
+        if from_ms <= self.engine_to_ms {
             self.figures.misses += 1;
-            self.stored(key, from_ms, to_ms.min(self.whole_from_ms.saturating_sub(1)), met)?;
+            self.stored(key, from_ms, to_ms.min(self.engine_to_ms), met)?;
             let is_stored = !met.is_empty();
             self.in_memory(key, from_ms, to_ms, met);
             if is_stored {
@@ -286,7 +286,7 @@ impl JoinRows {
         let fair_bytes = self.share.fair_bytes();
         while self.held_bytes > fair_bytes && self.first < self.unwritten {
             if let Some(row) = self.rows.front() {
-                self.whole_from_ms = self.whole_from_ms.max(row.place.at_ms.saturating_add(1));
+                self.engine_to_ms = self.engine_to_ms.max(row.place.at_ms);
                 self.figures.evictions += 1;
             }
             self.forget_first();
@@ -359,7 +359,7 @@ impl TaskStore for JoinRows {
             let Some(key) = &record.key else { continue };
             let Some(engine_key) = self.layout.engine_key(key) else { continue };
             let at_ms = self.layout.time_of(key).unwrap_or(record.timestamp_ms);
-            self.whole_from_ms = self.whole_from_ms.max(at_ms.saturating_add(1));
+            self.engine_to_ms = self.engine_to_ms.max(at_ms);
             write(&mut batch, engine_key, record.value.clone(), record.timestamp_ms);
         }
         self.position.changelog_offset = next_offset;
