@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use klamm_client::{BatchRoom, Consumer, ConsumerRecords, OffsetReset, TopicPartition};
 use klamm_runtime::Blocking;
 use tokio::time::Instant;
@@ -181,7 +182,7 @@ impl<'a> Loader<'a> {
             self.part.records += 1;
             let Some(key) = &record.key else { continue };
             let value = record.value.as_ref();
-            self.part.bytes += (key.len() + value.map_or(0, |value| value.len())) as u64;
+            self.part.bytes += (key.len() + value.map_or(0, Bytes::len)) as u64;
             self.lacking.load.rows.add(&mut self.rows, key, value, record.timestamp_ms);
         }
         (self.position.changelog_offset, self.part.to) = (batch.next_offset, batch.next_offset);

@@ -154,8 +154,8 @@ impl Worker {
     ) -> Result<(), StreamsError> {
         let Some(running) = self.incarnation(id, epoch) else { return Ok(()) };
         if running.restore.take().is_some() {
-            let stores = running.task.stores().iter();
-            let is_whole = stores.map(|store| is_whole(&mut *store.borrow_mut())).collect::<Result<(), _>>();
+            let mut stores = running.task.stores().iter();
+            let is_whole = stores.try_for_each(|store| is_whole(&mut *store.borrow_mut()));
             if let Err(error) = is_whole {
                 return self.not_restored(id, epoch, error);
             }
