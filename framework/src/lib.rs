@@ -68,8 +68,8 @@
 //!
 //! Features: `macros` and `json` are on by default; `bincode`, `postcard`, `msgpack`, `avro`, `protobuf` and
 //! `json-schema` add formats, `schema-registry` the client of one; `embedded` adds the in-process broker, `axum` pages
-//! for probes (`http`), `queries` the way of streams to other instances' stores, `opentelemetry` the traces that records
-//! come from.
+//! for probes (`http`), `queries` the way of streams to other instances' stores, `opentelemetry` the traces that
+//! records come from.
 
 // On docs.rs, which builds with nightly, every item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -348,7 +348,7 @@ impl TaskStore for JoinRows {
 
     fn look_again(&mut self) -> Result<(), StoreError> {
         self.position = self.engine.position()?;
-        self.whole_from_ms = self.whole_from_ms.max(self.position.stream_time_ms.saturating_add(1));
+        self.engine_to_ms = self.engine_to_ms.max(self.position.stream_time_ms);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use super::answer::AnsweredBy;
 use super::error::QueryError;
 use super::instance::{Holders, Instance, Peers, Reply, Request, StoreFacts};
 use super::merging::{Found, Room, merge};
+use super::place::{Place, places};
 use super::raw::{self, Page};
 use crate::store::StoreError;
 
@@ -29,35 +30,6 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 const PATIENCE_AT_ONCE: Duration = Duration::from_secs(1);
 /// An instance gets this part of the time where there are others to be asked.
 const SHARE_OF_TIME: u32 = 3;
-
-/// Where a partition may be read.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
-    Here,
-    StandbyHere,
-    At(Arc<str>),
-}
-
-/// Where to read a partition, the best first.
-pub(super) fn places(
-    active_here: bool,
-    standby_here: bool,
-    holders: &Holders,
-    own: Option<&str>,
-    stale: bool,
-) -> Vec<Place> {
-    if active_here {
-        return vec![Place::Here];
-    }
-    let other = |host: &&Arc<str>| Some(&***host) != own;
-    let mut places: Vec<Place> =
-        holders.active.iter().filter(other).map(|host| Place::At(Arc::clone(host))).collect();
-    if stale {
-        places.extend(standby_here.then_some(Place::StandbyHere));
-        places.extend(holders.standbys.iter().filter(other).map(|host| Place::At(Arc::clone(host))));
-    }
-    places
-}
 
 /// Answers a query.
 pub(crate) async fn ask(
@@ -108,8 +80,8 @@ impl Asker<'_> {
             progress.mark_unchanged();
             let (calls, mut last) = self.calls(&open, &tries);
             let mut waits = last.is_some();
-            let share =
-                (self.request.room.bytes / calls.len().max(1)).max(LEAST_BYTES.min(self.request.room.bytes));
+            let room = self.request.room.bytes;
+            let share = (room / calls.len().max(1)).max(LEAST_BYTES.min(room));
             let calls = calls.into_iter().map(|(place, partitions)| self.call(place, partitions, share));
             let mut answers = futures::stream::iter(calls).buffer_unordered(CALLS_MAX);
             while let Some((partitions, answer)) = answers.next().await {
@@ -140,11 +112,12 @@ impl Asker<'_> {
                 return Err(self.timed_out(last));
             }
             if waits {
-                let changed = async { drop(progress.changed().await) };
-                let rest = async { tokio::time::sleep(PAUSE).await };
+                let rest = tokio::time::sleep(PAUSE);
                 // News of stores only end waiting for them.
                 match last {
-                    QueryError::NotUpToBound { .. } => tokio::select! { () = changed => {}, () = rest => {} },
+                    QueryError::NotUpToBound { .. } => {
+                        tokio::select! { _ = progress.changed() => {}, () = rest => {} }
+                    }
                     _ => rest.await,
                 }
             }

@@ -19,7 +19,8 @@ use super::asking::ask;
 use super::error::QueryError;
 use super::instance::{Instance, Peers};
 use super::socket::Door;
-use super::wire::{WireError, WireFailure, WireReply, WireRequest};
+use super::wire::WireRequest;
+use super::wire_reply::{WireError, WireFailure, WireReply};
 use crate::store::StoreError;
 
 /// Where queries go. Its first part is the version of the format.

@@ -9,7 +9,8 @@
 //! - `typed`: [`StoreQuery`]. `answer`: what answers say of themselves. `error`.
 //! - `raw`: queries as bytes on an engine; `merging`: several partitions' rows in order, page by page. Pure.
 //! - `asking`: whom to ask, how often, how long. `instance`: what it needs to know.
-//! - `wire`: requests and answers as JSON. `endpoint`: the server of them; `socket`: its connections. `peers`: its
+//! - `place`: where to read. `wire`, `wire_reply`: requests and answers as JSON.
+//! - `endpoint`: the server of them; `socket`: its connections. `peers`: its
 //!   client. (Feature `queries`.)
 
 mod answer;
@@ -21,6 +22,7 @@ mod instance;
 mod merging;
 #[cfg(feature = "queries")]
 pub(crate) mod peers;
+mod place;
 #[cfg(test)]
 mod properties;
 mod raw;
@@ -29,6 +31,8 @@ mod socket;
 mod typed;
 #[cfg(feature = "queries")]
 mod wire;
+#[cfg(feature = "queries")]
+mod wire_reply;
 
 pub use answer::{Answered, AnsweredBy, PageToken, PositionBound, QueryRow, Rows};
 pub use error::QueryError;

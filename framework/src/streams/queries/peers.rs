@@ -13,7 +13,8 @@ use klamm_runtime::Net;
 use super::endpoint::{JSON, QUERY_PATH};
 use super::error::QueryError;
 use super::instance::{Peers, Reply, Request};
-use super::wire::{WireFailure, WireReply, WireRequest};
+use super::wire::WireRequest;
+use super::wire_reply::{WireFailure, WireReply};
 
 /// The longest answer that is read: a part of an answer as JSON, one row of the longest record among it.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;

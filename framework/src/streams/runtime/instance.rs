@@ -8,8 +8,9 @@ use super::shared::Shared;
 /// is started again on the same state directory is that member, and has them at once; that the one before is gone is
 /// what the directory's lock says.
 ///
-/// Where the directory is, is part of the name: a copy of it is another member. And so is what it reads: the group leaves the assignment as it is when a member comes back, and one that
-/// reads other topics by now has to be given those, as a new member.
+/// Where the directory is, is part of the name: a copy of it is another member. And so is what it reads: the group
+/// leaves the assignment as it is when a member comes back, and one that reads other topics by now has to be given
+/// those, as a new member.
 pub(super) fn id(shared: &Shared) -> Option<Arc<str>> {
     let directory = shared.directory.as_ref()?;
     let mut topics: Vec<&str> = shared.readers.keys().map(|topic| &**topic).collect();

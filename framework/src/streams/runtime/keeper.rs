@@ -6,10 +6,10 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
+use super::changelogs::{ChangelogStart, WORTH_A_STAMP_MS, changelogs};
 use super::directory;
 use super::engines::{TaskEngines, makes_good};
 use super::error::StreamsError;
-use super::restore::{ChangelogStart, WORTH_A_STAMP_MS, changelogs};
 use super::shared::Shared;
 use super::standbys::{Engines, Order, UNKNOWN_LAG};
 use crate::store::{Batch, StoreError};

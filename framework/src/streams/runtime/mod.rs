@@ -6,13 +6,14 @@
 //!                      └──── rebalance listener ───────┘
 //! ```
 //!
-//! - `app`: [`StreamsApp`], what a user holds. `config`: its settings. `start`: from settings to running.
+//! - `app`: [`StreamsApp`], what a user holds. `config`, `config_instances`: its settings. `start`: from settings to
+//!   running.
 //! - `directory`: the state directory's lock. `instance`: its name in the group. `remember`: the topology that ran here
 //!   before. `topics`: internal topics. `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
-//! - `pump`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their time;
-//!   `running`, `slice`, `tasks`, `engines`, `commit`: their tasks; `failing`, `restarts`: those that fail; `threads`,
-//!   `workers`, `spawn`, `spread`: how threads come and go. `restore`, `loading`: changelogs to stores. `rewind`: back
-//!   to the last commit.
+//! - `pump`, `flow`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their
+//!   time; `running`, `slice`, `tasks`, `task_setup`, `engines`, `commit`: their tasks; `failing`, `restarts`: those
+//!   that fail; `threads`, `workers`, `spawn`, `spread`: how threads come and go. `changelogs`, `restore`, `loading`:
+//!   changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `fate`: what became of records; `trouble`: what errors mean.
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
@@ -33,14 +34,17 @@
 mod app;
 mod assignment;
 mod assignor;
+mod changelogs;
 mod clock;
 mod commit;
 mod config;
+mod config_instances;
 mod directory;
 mod engines;
 mod error;
 mod failing;
 mod fate;
+mod flow;
 mod flushing;
 mod free_space;
 mod global;
@@ -72,6 +76,7 @@ mod start;
 mod state;
 mod stores;
 mod tail;
+mod task_setup;
 mod tasks;
 mod threads;
 mod topics;

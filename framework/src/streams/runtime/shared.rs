@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::config::StreamsConfig;
 use super::directory::StateDirectory;
 use super::error::StreamsError;
 use super::failing::Failures;
+pub(super) use super::flow::Flow;
 use super::observe::{Ledger, Meters};
 use super::positions::Positions;
 use super::rewind::Rewound;
@@ -27,7 +28,6 @@ use super::state::AppState;
 use super::workers::Workers;
 use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
-use crate::streams::idling::Idling;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::node::{Dropped, TopicId};
 use crate::streams::task::TaskId;
@@ -107,26 +107,6 @@ pub(super) struct Routes {
     pub(super) flows: BTreeMap<TopicPartition, Arc<Flow>>,
     /// Tasks that are to go to another worker, and have not yet.
     pub(super) moving: BTreeMap<TaskId, usize>,
-}
-
-/// The records of one partition between the pump and a worker, for one incarnation of its task.
-pub(super) struct Flow {
-    pub(super) partition: TopicPartition,
-    pub(super) topic: TopicId,
-    pub(super) task: TaskId,
-    pub(super) route: Route,
-    /// The group's generation in which the partition was given to this member.
-    pub(super) generation: i32,
-    /// Records handed to the worker and not processed yet.
-    pub(super) queued: AtomicUsize,
-    pub(super) paused: AtomicBool,
-    /// Whether records of the task's other partitions need not wait for this one, of which none is here.
-    pub(super) caught_up: AtomicBool,
-    /// How long none has been here.
-    pub(super) idling: Mutex<Idling>,
-    /// The first offset that this member read: where what was not committed begins, of a partition of which nothing
-    /// is. Less than 0 until there is one.
-    pub(super) began: AtomicI64,
 }
 
 /// What a worker is told. A task's epoch tells its incarnations apart: what was meant for an earlier one, that of
@@ -299,25 +279,6 @@ fn told_by_group(error: StreamsError) -> StreamsError {
             StreamsError::MixedGuarantees { application: group.to_string() }
         }
         other => other,
-    }
-}
-
-impl Flow {
-    /// Takes note of where the first batch begins.
-    pub(super) fn begins(&self, offset: i64) {
-        self.began.compare_exchange(-1, offset, Ordering::AcqRel, Ordering::Acquire).ok();
-    }
-
-    /// Takes note that records went to the worker; whether fetching should pause.
-    pub(super) fn sent(&self, records: usize, limit: usize) -> bool {
-        self.queued.fetch_add(records, Ordering::AcqRel) + records > limit
-            && !self.paused.swap(true, Ordering::AcqRel)
-    }
-
-    /// Takes note that records were processed; whether fetching should go on.
-    pub(super) fn processed(&self, records: usize, limit: usize) -> bool {
-        let left = self.queued.fetch_sub(records, Ordering::AcqRel).saturating_sub(records);
-        left <= limit / 2 && self.paused.load(Ordering::Acquire) && self.paused.swap(false, Ordering::AcqRel)
     }
 }
 

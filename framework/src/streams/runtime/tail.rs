@@ -12,9 +12,10 @@ use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::changelogs::{ChangelogStart, staleness};
 use super::error::StreamsError;
 use super::keeper::Tail;
-use super::restore::{ChangelogStart, again, staleness};
+use super::restore::again;
 use super::shared::Shared;
 use super::standbys::Order;
 use crate::streams::incoming::Incoming;
@@ -187,7 +188,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Says since when standbys have all of their changelogs: what is left of those tells of deletions for some time only.
+    /// Says since when standbys have all of their changelogs: what is left of those tells of deletions for some time
+    /// only.
     fn look_for_whole(&mut self) {
         let now_ms = SystemClock.now_ms();
         if now_ms.abs_diff(self.looked_ms) > STANDSTILL_MS {

@@ -5,26 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use klamm_client::{OffsetAndMetadata, TopicPartition};
-use klamm_runtime::{Clock, SystemClock, Tasks};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::changelogs::changelogs;
 use super::directory;
 use super::engines::{TaskEngines, makes_good};
 use super::error::StreamsError;
 use super::loading::Wanted;
 use super::observe::Part;
 use super::outbox::Outgoing;
-use super::restore::{RestoreRequest, WORTH_A_STAMP_MS, changelogs};
+use super::restore::RestoreRequest;
 use super::rewind::Lost;
 use super::running::{Restoring, Running};
-use super::shared::{Command, Flow, Shared, lock};
+use super::shared::{Flow, lock};
 use super::standbys::{Engines, UNKNOWN_LAG};
+use super::task_setup::{ask_partition_count, call_on_runtime, is_whole, leave, take_up};
 use super::worker::Worker;
-use crate::store::{Batch, StoreError};
+use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
-use crate::streams::node::{AskPartitionCount, StoreSpec, TaskStore, TopicId};
+use crate::streams::node::{StoreSpec, TopicId};
 use crate::streams::task::{Task, TaskId};
 
 impl Worker {
@@ -284,61 +285,6 @@ impl Worker {
 
 fn bytes_of(record: &Incoming) -> u64 {
     [&record.key, &record.value].into_iter().flatten().map(|bytes| bytes.len() as u64).sum()
-}
-
-/// Lets asynchronous calls run where the application was started; they end with the task. One that comes back wakes
-/// the thread.
-fn call_on_runtime(shared: &Shared, task: &mut Task) {
-    let (runtime, calls) = (shared.runtime.clone(), Tasks::new());
-    task.context_mut().spawn = Some(Box::new(move |call| {
-        let _inside = runtime.enter();
-        calls.spawn("streams-call", call);
-    }));
-    let route = shared.routes().tasks.get(&task.id).copied();
-    if let Some(worker) = route.and_then(|route| shared.workers.sender(route.worker)) {
-        task.arrivals().wake_by(move || drop(worker.send(Command::Wake)));
-    }
-}
-
-/// Topics that match a pattern come with their first partition. One that has no partition of this number, because it
-/// has fewer than others of the sub-topology, is not waited for.
-fn take_up(task: &mut Task, flows: &[Arc<Flow>]) {
-    flows.iter().for_each(|flow| task.take_up(flow.topic, &flow.partition.topic));
-    let has_flow = |topic: &TopicId| flows.iter().any(|flow| flow.topic == *topic);
-    let without: Vec<TopicId> = task.input_topics().filter(|topic| !has_flow(topic)).collect();
-    without.into_iter().for_each(|topic| task.set_caught_up(topic, true));
-}
-
-/// For partitioners on this thread, which may wait.
-fn ask_partition_count(shared: &Shared) -> AskPartitionCount {
-    let (client, runtime) = (shared.client.clone(), shared.runtime.clone());
-    Arc::new(move |topic| Ok(runtime.block_on(client.partition_count(topic))?))
-}
-
-/// Leaves on disk what its next owner need not restore; `is_whole` if that is all of the changelogs.
-fn leave(task: &Task, is_whole: bool) -> Result<(), StoreError> {
-    for store in task.stores() {
-        let engine = store.borrow().engine();
-        if is_whole {
-            let position = Some(engine.position()?);
-            engine.apply(&Batch { position, ..Batch::new() })?;
-        }
-        engine.flush()?;
-    }
-    Ok(())
-}
-
-/// A store has all of its changelog.
-fn is_whole(store: &mut dyn TaskStore) -> Result<(), StoreError> {
-    store.look_again()?;
-    let (engine, position) = (store.engine(), store.position());
-    engine.end_restore()?;
-    match engine.last_written_ms()? {
-        Some(stamp_ms) if SystemClock.now_ms().saturating_sub(stamp_ms) >= WORTH_A_STAMP_MS => {
-            engine.apply(&Batch { position: Some(position), ..Batch::new() })
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
