@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use klamm_runtime::Blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::AnsweredBy;
 use super::error::QueryError;
@@ -57,8 +57,7 @@ pub(crate) async fn ask(
         return Err(wrong(&format!("it has {count} partitions, and no {unknown}")));
     }
     let deadline = Instant::now() + request.demands.within.min(LONGEST);
-    let asker = Asker { instance, peers, request, facts: &facts, deadline };
-    asker.run(asked).await
+    Asker { instance, peers, request, facts: &facts, deadline }.run(asked).await
 }
 
 struct Asker<'a> {
@@ -112,13 +111,10 @@ impl Asker<'_> {
                 return Err(self.timed_out(last));
             }
             if waits {
-                let rest = tokio::time::sleep(PAUSE);
                 // News of stores only end waiting for them.
                 match last {
-                    QueryError::NotUpToBound { .. } => {
-                        tokio::select! { _ = progress.changed() => {}, () = rest => {} }
-                    }
-                    _ => rest.await,
+                    QueryError::NotUpToBound { .. } => drop(timeout(PAUSE, progress.changed()).await),
+                    _ => sleep(PAUSE).await,
                 }
             }
         }

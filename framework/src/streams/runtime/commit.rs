@@ -7,13 +7,14 @@ use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::committing::Committing;
 use super::engines::makes_good;
 use super::error::StreamsError;
 use super::observe::CommitResult;
 use super::outbox::{Committed, Outgoing};
 use super::rewind::Lost;
 use super::running::Running;
-use super::shared::{Committing, lock};
+use super::shared::lock;
 use super::trouble::Trouble;
 use super::worker::{ROWS_AT_A_TIME, Worker, send_outputs};
 use crate::streams::error::TaskError;

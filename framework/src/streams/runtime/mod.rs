@@ -11,9 +11,9 @@
 //! - `directory`: the state directory's lock. `instance`: its name in the group. `remember`: the topology that ran here
 //!   before. `topics`: internal topics. `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
 //! - `pump`, `flow`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their
-//!   time; `running`, `slice`, `tasks`, `task_setup`, `engines`, `commit`: their tasks; `failing`, `restarts`: those
-//!   that fail; `threads`, `workers`, `spawn`, `spread`: how threads come and go. `changelogs`, `restore`, `loading`:
-//!   changelogs to stores. `rewind`: back to the last commit.
+//!   time; `running`, `slice`, `tasks`, `task_setup`, `engines`, `commit`, `committing`: their tasks; `failing`,
+//!   `restarts`: those that fail; `threads`, `workers`, `spawn`, `spread`: how threads come and go. `changelogs`,
+//!   `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `fate`: what became of records; `trouble`: what errors mean.
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
@@ -37,6 +37,7 @@ mod assignor;
 mod changelogs;
 mod clock;
 mod commit;
+mod committing;
 mod config;
 mod config_instances;
 mod directory;

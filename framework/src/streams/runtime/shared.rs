@@ -288,19 +288,3 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The background tasks of an application; they end with it.
 pub(super) type Background = Tasks;
-
-/// A worker between committing offsets and writing its stores, while this lives.
-pub(super) struct Committing(Arc<Shared>);
-
-impl Committing {
-    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
-        shared.committing.send_modify(|workers| *workers += 1);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Committing {
-    fn drop(&mut self) {
-        self.0.committing.send_modify(|workers| *workers = workers.saturating_sub(1));
-    }
-}

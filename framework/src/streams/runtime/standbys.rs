@@ -52,7 +52,10 @@ pub(super) enum Order {
     Stop,
 }
 
-type Published = BTreeMap<(Arc<str>, i32), Weak<dyn StateStore>>;
+/// A store and its partition.
+type Place = (Arc<str>, i32);
+
+type Published = BTreeMap<Place, Weak<dyn StateStore>>;
 
 /// Shared by the parts of an application.
 pub(super) struct Standbys {
@@ -192,7 +195,7 @@ impl Standbys {
     }
 
     /// The stores of all standbys.
-    pub(super) fn all_published(&self) -> Vec<((Arc<str>, i32), Arc<dyn StateStore>)> {
+    pub(super) fn all_published(&self) -> Vec<(Place, Arc<dyn StateStore>)> {
         let published = lock(&self.published);
         published.iter().filter_map(|(place, engine)| Some((place.clone(), engine.upgrade()?))).collect()
     }

@@ -1,7 +1,7 @@
 //! Reads the changelogs of standbys, one batch at a time: the next is handed over when the last is applied, and what is
 //! fetched meanwhile has a bound in bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ struct Mark {
 struct Reader {
     shared: Arc<Shared>,
     handle: ConsumerHandle,
-    followers: HashMap<TopicPartition, Follower>,
+    followers: BTreeMap<TopicPartition, Follower>,
     /// Since when standbys have all, as far as it was told.
     told_whole: BTreeMap<(TaskId, u64), i64>,
     looked_ms: i64,
@@ -82,7 +82,7 @@ async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> 
     let mut reader = Reader {
         shared: Arc::clone(shared),
         handle,
-        followers: HashMap::new(),
+        followers: BTreeMap::new(),
         told_whole: BTreeMap::new(),
         looked_ms: SystemClock.now_ms(),
         unsure_until_ms: i64::MIN,
@@ -152,7 +152,7 @@ impl Reader {
     fn leave(&mut self, task: TaskId) -> Result<(), StreamsError> {
         let left: Vec<TopicPartition> = self
             .followers
-            .extract_if(|_, follower| follower.task == task)
+            .extract_if(.., |_, follower| follower.task == task)
             .map(|(partition, _)| partition)
             .collect();
         self.shared.standbys.set_lag(task, None);
@@ -230,7 +230,7 @@ impl Reader {
     /// caught up.
     fn look(&mut self) {
         let mut lags: BTreeMap<TaskId, u64> = BTreeMap::new();
-        for (partition, follower) in BTreeMap::from_iter(&self.followers) {
+        for (partition, follower) in &self.followers {
             let known = self.handle.lag(partition).map(|lag| u64::try_from(lag).unwrap_or(0));
             let lag = known.unwrap_or(follower.begins_behind);
             let sum = lags.entry(follower.task).or_default();

@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc as async_mpsc, watch};
 use tokio::time::Instant;
 
+use super::committing::Committing;
 use super::error::StreamsError;
 use super::outbox::{ChangelogOffsets, Outgoing};
 use super::restore::RestoreRequest;
 use super::running::Running;
-use super::shared::{Command, Committing, Shared, lock};
+use super::shared::{Command, Shared, lock};
 use super::slice::ROUND;
 use super::write_ahead::WriteAhead;
 use crate::streams::node::Dropped;
