@@ -165,8 +165,8 @@ async fn a_restore_in_pieces_goes_on_where_a_crash_left_it(kit: TestKit) {
     app.close().await.unwrap();
 }
 
-/// A task that goes to another member in the middle of it leaves what was under way, which touches nothing when it comes
-/// back. The member shares out by range: tasks would stay where they are restored otherwise.
+/// A task that goes to another member in the middle of it leaves what was under way, which touches nothing when it
+/// comes back. The member shares out by range: tasks would stay where they are restored otherwise.
 #[klamm::test]
 async fn tasks_that_go_and_come_back_while_they_are_restored_are_whole(kit: TestKit) {
     let (mut rig, rng) = (Rig::new(&kit).await, SeededRng::new(3));
