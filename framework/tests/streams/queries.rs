@@ -438,3 +438,23 @@ async fn the_endpoint_is_for_this_machine_unless_it_is_said(kit: TestKit) {
     assert!(app.query_address().unwrap().starts_with("0.0.0.0:"));
     app.close().await.unwrap();
 }
+
+/// A task that comes knows from the group what its stores have: it need not commit anything here before.
+#[klamm::test]
+async fn what_was_written_before_a_task_came_is_known_of_it(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let first = topology().start(served(&pipeline, 1)).await.unwrap();
+    pipeline.feed(100).await;
+    feed_others(&pipeline).await;
+    caught_up(&first).await;
+    first.commit().await;
+    let second = topology().start(served(&pipeline, 2)).await.unwrap();
+    until(|| first.metrics().tasks == 2 && second.metrics().tasks == 2).await;
+    caught_up(&second).await;
+    let old = (0..4).fold(PositionBound::new(), |bound, partition| bound.record("in", partition, 0));
+    for (key, count) in counts_of(&pipeline) {
+        let asked = first.query::<String, i64>("counts").unwrap().at_least(old.clone());
+        assert_eq!(asked.key(key.clone()).await.unwrap().value, Some(count), "{key}");
+    }
+    close([first, second]).await;
+}

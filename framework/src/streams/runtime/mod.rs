@@ -8,8 +8,9 @@
 //!
 //! - `app`: [`StreamsApp`], what a user holds. `config`, `config_instances`: its settings. `start`: from settings to
 //!   running.
-//! - `directory`: the state directory's lock. `instance`: its name in the group. `remember`: the topology that ran here
-//!   before. `topics`: internal topics. `upkeep`: looks after them. `free_space`, `space_guard`: room on the disk.
+//! - `directory`: the state directory's lock. `instance`: its name in the group, `fingerprint`: how names become a
+//!   number. `remember`: the topology that ran here before. `topics`: internal topics. `upkeep`: looks after them.
+//!   `free_space`, `space_guard`: room on the disk.
 //! - `pump`, `flow`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their
 //!   time; `running`, `slice`, `tasks`, `task_setup`, `engines`, `commit`, `committing`: their tasks; `failing`,
 //!   `restarts`: those that fail; `threads`, `workers`, `spawn`, `spread`: how threads come and go. `changelogs`,
@@ -45,6 +46,7 @@ mod engines;
 mod error;
 mod failing;
 mod fate;
+mod fingerprint;
 mod flow;
 mod flushing;
 mod free_space;

@@ -86,6 +86,12 @@ pub(super) async fn partitions(shared: &Shared, store: &str) -> Result<i32, Stor
     Ok(count)
 }
 
+/// Whether what this instance has of a store may be read: its tasks may be others' by now if its group does not answer.
+/// A global table is everybody's.
+pub(super) fn may_be_read(shared: &Shared, store: &str) -> bool {
+    !shared.topology.graph.stores.contains_key(store) || shared.is_member()
+}
+
 /// Who has this partition of a store.
 pub(super) fn hosts(shared: &Shared, store: &str, partition: i32) -> KeyHosts {
     let parts = shared.topology.sub_topologies.iter().enumerate();

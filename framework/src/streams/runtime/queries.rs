@@ -10,6 +10,7 @@ use super::app::StreamsApp;
 use super::config::StreamsConfig;
 #[cfg(not(feature = "queries"))]
 use super::error::StreamsError;
+use super::fingerprint::fnv1a;
 use super::placing::{self, InstanceTasks, KeyHosts};
 #[cfg(not(feature = "queries"))]
 use super::shared::Background;
@@ -91,7 +92,7 @@ impl Instance for ThisInstance {
             StoreLayout::Versioned(_) => "versions",
         };
         let is_global = !topology.graph.stores.contains_key(store);
-        let form = hash(&format!("{kind} of {}", spec.types));
+        let form = fnv1a(format!("{kind} of {}", spec.types).bytes());
         Ok(StoreFacts { name: Arc::clone(&spec.name), layout: spec.layout, is_global, form })
     }
 
@@ -108,6 +109,7 @@ impl Instance for ThisInstance {
                 let stores = lock(&shared.stores);
                 let engine = stores.get(&*facts.name).and_then(|of| of.get(&partition));
                 engine.is_some_and(|engine| engine.strong_count() > 0)
+                    && placing::may_be_read(&shared, &facts.name)
             }
         };
         let task = task_of(&shared, &facts.name, partition);
@@ -127,6 +129,9 @@ impl Instance for ThisInstance {
         let shared = self.0.upgrade()?;
         if standby {
             return shared.standbys.engine(&facts.name, partition);
+        }
+        if !placing::may_be_read(&shared, &facts.name) {
+            return None;
         }
         let stores = lock(&shared.stores);
         stores.get(&*facts.name)?.get(&partition)?.upgrade()
@@ -159,13 +164,6 @@ fn task_of(shared: &Shared, store: &str, partition: i32) -> Option<TaskId> {
     let parts = &shared.topology.sub_topologies;
     let sub_topology = parts.iter().position(|part| part.stores.iter().any(|name| name == store))?;
     Some(TaskId { sub_topology, partition })
-}
-
-/// FNV-1a: instances of different builds have to come to the same.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 #[cfg(feature = "queries")]
@@ -269,6 +267,47 @@ mod serving {
                 assert!(!is_of_this_machine(open), "{open}");
             }
             assert!(is_of_all("0.0.0.0:1") && is_of_all("[::]:1") && !is_of_all("10.0.0.1:1"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_client::TopicPartition;
+    use klamm_client::testing::FakeBroker;
+    use tokio::sync::mpsc;
+
+    use super::super::start::shared;
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::streams::{Materialized, StreamsBuilder, StreamsConfig};
+
+    /// Queries over instances went on to answer from stores that others may have changed, where `AppStore` refuses.
+    #[tokio::test]
+    async fn who_is_not_surely_a_member_answers_for_global_tables_only() {
+        let client = FakeBroker::start().await.unwrap().client().await.unwrap();
+        let mut streams = StreamsBuilder::new();
+        streams
+            .stream::<String, String>("in")
+            .group_by_key()
+            .count(Materialized::named("counts").in_memory());
+        streams.global_table::<String, String>("all");
+        let topology = streams.build().unwrap().inner;
+        let nothing: [TopicPartition; 0] = [];
+        let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
+        let (rewound, _) = mpsc::unbounded_channel();
+        let shared = Arc::new(shared(topology, StreamsConfig::new("app", ""), client, rewound, ends));
+        let engine: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        for store in ["counts", "all-global"] {
+            let of_store = std::collections::BTreeMap::from([(0, Arc::downgrade(&engine))]);
+            lock(&shared.stores).insert(store.to_owned(), of_store);
+        }
+        // The application has not joined its group.
+        let instance = ThisInstance(Arc::downgrade(&shared));
+        for (store, answers) in [("counts", false), ("all-global", true)] {
+            let facts = instance.facts(store).unwrap();
+            assert_eq!(instance.part(&facts, 0, false).is_some(), answers, "{store}");
+            assert_eq!(instance.engine(&facts, 0, false).is_some(), answers, "{store}");
         }
     }
 }

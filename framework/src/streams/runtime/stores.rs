@@ -57,9 +57,7 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
             let state = self.shared.state.borrow().name();
             return Err(StoreError::NotHere { store: name(), state });
         }
-        // A global table is everybody's.
-        let is_of_a_task = self.shared.topology.graph.stores.contains_key(&*self.name);
-        if is_of_a_task && !self.shared.is_member() {
+        if !placing::may_be_read(&self.shared, &self.name) {
             return Err(StoreError::CutOff { store: name(), session: self.shared.config.session_timeout });
         }
         Ok(engines)

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use klamm_client::{GroupMember, MemberShare, PartitionAssignor, TopicPartition};
 use tokio::sync::watch;
 
+use super::super::fingerprint::of_names;
 use super::members::{Candidate, Part, Rules, Work};
 use super::plan::plan;
 use super::wire::{HostTasks, Orders, Told};
@@ -30,19 +31,14 @@ pub(in super::super) struct StickyTasks {
 
 /// Tells topologies apart whose tasks or stores have other names.
 pub(in super::super) fn names_of_tasks(topology: &TopologyInner) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut take = |text: &str| {
-        for byte in text.bytes().chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
+    let mut names = Vec::new();
     for sub_topology in &topology.sub_topologies {
-        take("sub-topology");
-        sub_topology.sources.iter().for_each(|topic| take(&topic.to_string()));
-        take("stores");
-        topology.stores_of(sub_topology).for_each(|store| take(&store.name));
+        names.push("sub-topology".to_owned());
+        names.extend(sub_topology.sources.iter().map(ToString::to_string));
+        names.push("stores".to_owned());
+        names.extend(topology.stores_of(sub_topology).map(|store| store.name.to_string()));
     }
-    hash
+    of_names(names.iter().map(String::as_str))
 }
 
 /// The partitions of each task, and who could run it.
