@@ -47,6 +47,9 @@ mod observing;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
+mod processor_stores;
+#[cfg(feature = "testing")]
+mod processor_stores_running;
 mod processors;
 #[cfg(feature = "testing")]
 mod processors_running;

@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use super::called::{Flush, FollowsTime, Punctuates};
+use super::expiring_rows::ExpiringRows;
 use super::{
     Arrivals, Boundary, Calling, Child, Children, GlobalRows, Guarded, GuardedTable, JoinRows, ListTime,
     OrderedStore, Processor, RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild,
@@ -16,7 +17,7 @@ use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
 use crate::streams::error::TaskError;
 use crate::streams::policy::ErrorPolicy;
-use crate::streams::topology::{Graph, NodeId, NodeKind, TopicName};
+use crate::streams::topology::{GlobalTable, Graph, NodeId, NodeKind, TopicName};
 use crate::streams::windows::millis;
 
 /// Makes a node's processor. Called once per task.
@@ -162,6 +163,7 @@ pub(crate) struct Wiring<'a> {
     versioned: HashMap<String, Rc<RefCell<VersionedRows>>>,
     joined: HashMap<String, Rc<RefCell<JoinRows>>>,
     times: HashMap<String, Rc<Cell<i64>>>,
+    pub(super) expiring: HashMap<String, Rc<RefCell<ExpiringRows>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
@@ -188,6 +190,7 @@ impl<'a> Wiring<'a> {
             versioned: HashMap::new(),
             joined: HashMap::new(),
             times: HashMap::new(),
+            expiring: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
             punctuating: Vec::new(),
@@ -314,18 +317,29 @@ impl<'a> Wiring<'a> {
         name: &str,
     ) -> Result<VersionedPart<K, V>, TaskError> {
         const TYPED: &str = "the typed builder hands a store only to nodes of its types";
-        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let (store, spec) = self.any_versioned_store(name)?;
         let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        Ok((store, codec))
+    }
+
+    /// The store `name`, which keeps versions, and what the topology says of it.
+    pub(crate) fn any_versioned_store(
+        &mut self,
+        name: &str,
+    ) -> Result<(Rc<RefCell<VersionedRows>>, &'a StoreSpec), TaskError> {
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
         if let Some(store) = self.versioned.get(name) {
-            return Ok((Rc::clone(store), codec));
+            return Ok((Rc::clone(store), spec));
         }
-        let StoreLayout::Versioned(layout) = spec.layout else { unreachable!("{TYPED}") };
+        let StoreLayout::Versioned(layout) = spec.layout else {
+            unreachable!("the builder hands stores of versions only to those who keep them")
+        };
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
         let store = Rc::new(RefCell::new(VersionedRows::open(spec, layout, engine, topic)?));
         self.versioned.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
-        Ok((store, codec))
+        Ok((store, spec))
     }
 
     /// The store `name`: one side of a join of two streams.
@@ -408,6 +422,11 @@ impl<'a> Wiring<'a> {
         let table = self.graph.globals.get(topic).expect("a node names only tables of its topology");
         let codec = Arc::clone(&table.spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
         GlobalRows { topic: topic.into(), codec, engine: Arc::clone(&table.engine) }
+    }
+
+    /// All global tables, by topic: every processor may read them.
+    pub(super) fn globals(&self) -> &'a BTreeMap<String, GlobalTable> {
+        &self.graph.globals
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {
