@@ -158,8 +158,8 @@ impl StreamsBuilder {
         materialized: impl Into<Materialized<V>>,
         history: Duration,
     ) -> VersionedStoreRef<K, V> {
-        let materialized = materialized.into().versioned(history);
-        let spec = table_store::<K, V>(Arc::new(key), materialized);
+        let materialized: Materialized<V> = materialized.into();
+        let spec = table_store::<K, V>(Arc::new(key), materialized.versioned(history));
         let name = Arc::clone(&spec.name);
         self.graph.edit(|graph| graph.add_processor_store(spec));
         VersionedStoreRef::new(name)

@@ -93,6 +93,8 @@ pub(crate) struct Node {
     forgets_old_values: bool,
     /// Whether it writes a store; it may read others.
     pub(crate) writes: bool,
+    /// The nodes that do a part of what it is for the user.
+    parts: Vec<NodeId>,
     /// What becomes of what it cannot process, unless the application says it for all.
     pub(crate) policy: Option<Arc<ErrorPolicy>>,
     /// How a source's records get their time, if not as their producer said.
@@ -225,7 +227,15 @@ impl Graph {
         if let Some(topic) = policy.dead_letter_topic().map(str::to_owned) {
             self.check_name(&topic);
         }
+        for part in self.nodes[node.0].parts.clone() {
+            self.nodes[part.0].policy = Some(Arc::new(policy.clone()));
+        }
         self.nodes[node.0].policy = Some(Arc::new(policy));
+    }
+
+    /// Nodes do a part of what another one is for the user, who tells that one what becomes of failures.
+    pub(crate) fn does_for(&mut self, parts: &[NodeId], node: NodeId) {
+        self.nodes[node.0].parts.extend(parts);
     }
 
     /// Takes note of that; see [`Node::closes_after_ms`].
@@ -263,6 +273,7 @@ impl Graph {
             sends_old_values: false,
             forgets_old_values: false,
             writes: false,
+            parts: Vec::new(),
             policy: None,
             stamping: None,
             offset_reset: None,
