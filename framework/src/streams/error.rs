@@ -175,7 +175,8 @@ pub enum TopologyError {
     },
     /// A processor names a store that the builder does not have.
     #[error(
-        "`{node}` uses the store `{store}`, which this builder does not have: make it with `key_value_store`"
+        "`{node}` uses the store `{store}`, which this builder does not have: make it with `key_value_store` or one \
+         of its siblings"
     )]
     UnknownStore {
         /// The processor.

@@ -8,6 +8,7 @@ use super::builder::{SharedGraph, StreamsBuilder, key_value_store};
 use super::error::TopologyError;
 use super::node::{GlobalJoin, node};
 use super::options::{Consumed, Joined, Materialized};
+use super::store_refs::GlobalStoreRef;
 use super::stream::KStream;
 use crate::serde::DefaultSerde;
 use crate::store::{Batch, KeyValueStore, Stamped, StateStore, StoreError};
@@ -34,6 +35,14 @@ impl<K, V> Clone for GlobalKTable<K, V> {
 impl<K, V> fmt::Debug for GlobalKTable<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GlobalKTable").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> GlobalKTable<K, V> {
+    /// Its rows, for processors: each may read them with
+    /// [`ProcessorContext::store`](crate::streams::ProcessorContext::store), and need not name them.
+    pub fn store(&self) -> GlobalStoreRef<K, V> {
+        GlobalStoreRef::new(self.topic.as_str().into())
     }
 }
 

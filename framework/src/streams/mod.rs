@@ -5,7 +5,8 @@
 //!
 //! - `builder`, `stream`, `stateless`, `fallible`, `asynchronous`, `outlets`, `branch`, `options`: streams.
 //!   `grouped`, `windowed`, `session_windowed`, `cogrouped`, `windows`: aggregations. `table` and its siblings,
-//!   `suppress`: tables. `stream_join`: streams with streams. `processor`: steps of one's own.
+//!   `suppress`: tables. `stream_join`: streams with streams. `processor`, `store_refs`: steps of
+//!   one's own.
 //! - `policy`, `on_error`, `stamps`, `routing`: what an operator does with records that fail, how records get their
 //!   time, where they go.
 //! - `topology`: nodes, edges, sub-topologies, partition counts; descriptions and fingerprints.
@@ -56,6 +57,7 @@ mod runtime;
 mod session_windowed;
 mod stamps;
 mod stateless;
+mod store_refs;
 mod stream;
 mod stream_join;
 mod suppress;
@@ -85,11 +87,14 @@ pub use foreign_key::ForeignKeyJoined;
 pub use global::GlobalKTable;
 pub use grouped::KGroupedStream;
 pub use grouped_table::KGroupedTable;
-pub use node::{Dropped, ProcessorContext, ProcessorStore, RecordContext, StoreEntries};
+pub use node::{
+    Dropped, ProcessorContext, ProcessorGlobalStore, ProcessorSessionStore, ProcessorStore,
+    ProcessorVersionedStore, ProcessorWindowStore, RecordContext, StoreEntries, StoreHandle,
+};
 pub use on_error::StreamEnd;
 pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, Topics};
 pub use policy::ErrorPolicy;
-pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef};
+pub use processor::{InRecord, Processor, Punctuation, PunctuationType, PunctuatorId};
 pub use queries::{Answered, AnsweredBy, PageToken, PositionBound, QueryError, QueryRow, Rows, StoreQuery};
 pub use routing::Partitions;
 pub use runtime::{
@@ -99,6 +104,9 @@ pub use runtime::{
 };
 pub use session_windowed::SessionWindowedStream;
 pub use stamps::Timestamps;
+pub use store_refs::{
+    GlobalStoreRef, SessionStoreRef, StoreName, StoreRef, VersionedStoreRef, WindowStoreRef,
+};
 pub use stream::KStream;
 pub use stream_join::StreamJoined;
 pub use suppress::{BufferLimit, Suppressed, SuppressedUntil, TimeLimit, WindowClose};

@@ -1,11 +1,9 @@
 //! Processors: steps that a user writes, with stores and a clock of their own.
 
-use std::fmt;
-use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::ProcessorContext;
+use super::store_refs::StoreName;
 use crate::listener::BoxError;
 
 /// A step of your own: takes records of `K` and `V`, and forwards as many as it likes, when it likes.
@@ -166,39 +164,6 @@ pub struct Punctuation {
     pub kind: PunctuationType,
     /// The time of that clock, in milliseconds since the Unix epoch; what is forwarded has it.
     pub timestamp_ms: i64,
-}
-
-/// The name of a store, as a processor states it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreName(pub(crate) Arc<str>);
-
-/// A store that processors share, by name and types.
-pub struct StoreRef<K, V> {
-    pub(crate) name: Arc<str>,
-    types: PhantomData<fn() -> (K, V)>,
-}
-
-impl<K, V> StoreRef<K, V> {
-    pub(crate) fn new(name: Arc<str>) -> Self {
-        Self { name, types: PhantomData }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> StoreName {
-        StoreName(Arc::clone(&self.name))
-    }
-}
-
-impl<K, V> Clone for StoreRef<K, V> {
-    fn clone(&self) -> Self {
-        Self { name: Arc::clone(&self.name), types: PhantomData }
-    }
-}
-
-impl<K, V> fmt::Debug for StoreRef<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StoreRef").field(&self.name).finish()
-    }
 }
 
 /// The next time that is due after `now_ms`, in steps of `interval` from `due_ms`: what was missed is skipped.

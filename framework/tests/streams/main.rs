@@ -46,9 +46,15 @@ mod joins;
 mod nulls;
 #[cfg(feature = "testing")]
 mod observing;
+mod panicking_operators;
+#[cfg(feature = "testing")]
+mod panicking_running;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
+mod processor_stores;
+#[cfg(feature = "testing")]
+mod processor_stores_running;
 mod processors;
 #[cfg(feature = "testing")]
 mod processors_running;

@@ -8,7 +8,9 @@ mod calling;
 mod calls;
 mod change_format;
 mod changelog_rows;
+mod connected;
 mod context;
+mod expiring_rows;
 mod expiry;
 mod fault;
 mod foreign_key;
@@ -24,8 +26,12 @@ mod local_calls;
 mod murmur3;
 mod ordered_store;
 mod panicked;
+mod planned;
 mod processor;
+mod processor_global;
 mod processor_store;
+mod processor_versions;
+mod processor_windows;
 mod record_context;
 mod room;
 mod routed;
@@ -65,6 +71,7 @@ pub(crate) use async_step::{AsyncStep, CallSettings, Give, MakeCall};
 pub(crate) use calling::Calling;
 pub(crate) use calls::{Arrivals, Spawn};
 pub(crate) use changelog_rows::ChangelogRows;
+pub use connected::StoreHandle;
 pub use context::Dropped;
 pub(crate) use context::{AskPartitionCount, Context, Happened, Tally};
 pub(crate) use fault::{
@@ -82,7 +89,10 @@ pub(crate) use local_calls::LocalCalls;
 pub(crate) use ordered_store::OrderedStore;
 pub use processor::ProcessorContext;
 pub(crate) use processor::ProcessorStep;
+pub use processor_global::ProcessorGlobalStore;
 pub use processor_store::{ProcessorStore, StoreEntries};
+pub use processor_versions::ProcessorVersionedStore;
+pub use processor_windows::{ProcessorSessionStore, ProcessorWindowStore};
 pub use record_context::RecordContext;
 pub(crate) use routed::RoutedTopics;
 pub(crate) use sessions::{Merge, SessionAggregate};
@@ -160,6 +170,7 @@ impl<K, V> Children<K, V> {
     /// Inlined for the one child that most steps have: calling it is the last thing that they do.
     #[inline]
     pub(crate) fn forward(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        context.effects += 1;
         match &self.0[..] {
             [child] => child.enter(context, record),
             children => children.iter().try_for_each(|child| child.enter(context, record)),

@@ -1,6 +1,5 @@
 //! The step that runs a user's processor.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -10,18 +9,18 @@ use std::time::Duration;
 
 use klamm_client::Headers;
 
+use super::connected::{Connected, ConnectedRows, OpenStores, StoreHandle};
 use super::context::Happened;
-use super::ordered_store::OrderedStore;
-use super::processor_store::ProcessorStore;
 use super::record_context::negative;
-use super::wiring::{Flush, Punctuates};
-use super::{Boundary, Children, Context, NodeFactory, Processor, Record, StoreCodec};
+use super::wiring::{Flush, Punctuates, remembering_node};
+use super::{Boundary, Children, Context, NodeFactory, Processor, Record};
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::processor::{
-    InRecord, Processor as UserProcessor, Punctuation, PunctuationType, PunctuatorId, StoreName, StoreRef,
-    next_due_ms,
+    InRecord, Processor as UserProcessor, Punctuation, PunctuationType, PunctuatorId, next_due_ms,
 };
+use crate::streams::store_refs::StoreName;
+use crate::streams::topology::GlobalTable;
 
 /// A user's processor in a task.
 pub(crate) struct ProcessorStep<K, V, P: UserProcessor<K, V>>(Rc<RefCell<Inner<K, V, P>>>);
@@ -36,15 +35,10 @@ struct Inner<K, V, P: UserProcessor<K, V>> {
 struct Parts<K2, V2> {
     boundary: Boundary,
     stores: BTreeMap<Arc<str>, Connected>,
+    globals: BTreeMap<String, GlobalTable>,
     schedules: Vec<Schedule>,
     next_id: u64,
     children: Children<K2, V2>,
-}
-
-struct Connected {
-    store: Rc<RefCell<OrderedStore>>,
-    codec: Arc<dyn Any + Send + Sync>,
-    types: &'static str,
 }
 
 struct Schedule {
@@ -59,16 +53,15 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> ProcessorStep<K, V, P> {
         make: impl Fn() -> P + Send + Sync + 'static,
         stores: Vec<StoreName>,
     ) -> NodeFactory {
-        super::node::<K, V, _>(move |wiring, id| {
+        remembering_node::<K, V, _>(move |wiring, id| {
             let children = wiring.children(id)?;
             let mut connected = BTreeMap::new();
             for StoreName(name) in &stores {
-                let (store, spec) = wiring.any_ordered_store(name)?;
-                let (codec, types) = (Arc::clone(&spec.codec), spec.types);
-                connected.insert(Arc::clone(name), Connected { store, codec, types });
+                connected.insert(Arc::clone(name), Connected::wire(wiring, name)?);
             }
-            let boundary = wiring.boundary(id);
-            let parts = Parts { boundary, stores: connected, schedules: Vec::new(), next_id: 0, children };
+            let (boundary, globals) = (wiring.boundary(id), wiring.globals().clone());
+            let (schedules, next_id) = (Vec::new(), 0);
+            let parts = Parts { boundary, stores: connected, globals, schedules, next_id, children };
             let inner = Rc::new(RefCell::new(Inner { processor: make(), parts, types: PhantomData }));
             wiring.punctuates(Rc::clone(&inner) as Rc<RefCell<dyn Punctuates>>);
             wiring.flush_at_commit(Rc::clone(&inner) as Rc<RefCell<dyn Flush>>);
@@ -162,7 +155,9 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> Flush for Inner<K, V, P> {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
         for connected in self.parts.stores.values() {
             // Nobody hears of changes but the changelog.
-            connected.store.borrow_mut().release(context);
+            if let ConnectedRows::Ordered(store, _) = &connected.rows {
+                store.borrow_mut().release(context);
+            }
         }
         Ok(())
     }
@@ -205,31 +200,19 @@ impl<K2: 'static, V2: 'static> ProcessorContext<'_, K2, V2> {
         self.parts.children.forward(self.context, Record { key, value, timestamp_ms })
     }
 
-    /// A store that the processor named in [`stores`](crate::streams::Processor::stores).
+    /// A store that the processor named in [`stores`](crate::streams::Processor::stores), or a global table, which need
+    /// not be named.
     ///
     /// # Errors
     /// It did not name it.
-    pub fn store<K: 'static, V: 'static>(
-        &mut self,
-        store: &StoreRef<K, V>,
-    ) -> Result<ProcessorStore<'_, K, V>, StoreError> {
-        let Some(connected) = self.parts.stores.get(&store.name) else {
-            let known: Vec<&str> = self.parts.stores.keys().map(|name| &**name).collect();
-            let (store, known) = (store.name.to_string(), known.join(", "));
-            return Err(StoreError::NotConnected {
-                store,
-                operator: self.parts.boundary.operator.to_string(),
-                known,
-            });
-        };
-        let codec =
-            Arc::clone(&connected.codec).downcast::<StoreCodec<K, V>>().map_err(|_| StoreError::Types {
-                store: store.name.to_string(),
-                holds: connected.types,
-                asked: std::any::type_name::<(K, V)>(),
-            })?;
-        let store = Rc::clone(&connected.store);
-        Ok(ProcessorStore { context: self.context, store, codec, timestamp_ms: self.timestamp_ms })
+    pub fn store<S: StoreHandle>(&mut self, store: &S) -> Result<S::Store<'_>, StoreError> {
+        store.open(OpenStores {
+            context: self.context,
+            connected: &self.parts.stores,
+            globals: &self.parts.globals,
+            operator: &self.parts.boundary.operator,
+            timestamp_ms: self.timestamp_ms,
+        })
     }
 
     /// Calls [`punctuate`](crate::streams::Processor::punctuate) every `interval`, as `kind` says.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::expiring_rows::{ExpiringRows, write};
 use super::ordered_store::{OrderedStore, Row};
 use super::{Context, StoreCodec};
-use crate::store::{StoreError, prefix_end};
+use crate::store::{StoreError, WindowLayout, prefix_end};
 
 /// Rows that an iterator takes from a store at a time.
 const PAGE_ROWS: usize = 256;
@@ -17,6 +18,7 @@ const PAGE_ROWS: usize = 256;
 pub struct ProcessorStore<'a, K, V> {
     pub(super) context: &'a mut Context,
     pub(super) store: Rc<RefCell<OrderedStore>>,
+    pub(super) expiring: Option<Rc<RefCell<ExpiringRows>>>,
     pub(super) codec: Arc<StoreCodec<K, V>>,
     pub(super) timestamp_ms: i64,
 }
@@ -57,8 +59,7 @@ impl<K: 'static, V: 'static> ProcessorStore<'_, K, V> {
             false => Some(self.codec.value.serialize(self.topic(), value)?),
         };
         let key = self.key_bytes(key)?;
-        self.write(&key, bytes);
-        Ok(())
+        self.write(&key, bytes)
     }
 
     /// Sets the value of a key that has none; gives the one that it has.
@@ -81,7 +82,7 @@ impl<K: 'static, V: 'static> ProcessorStore<'_, K, V> {
         let stored = self.get(key)?;
         if stored.is_some() {
             let key = self.key_bytes(key)?;
-            self.write(&key, None);
+            self.write(&key, None)?;
         }
         Ok(stored)
     }
@@ -109,14 +110,16 @@ impl<K: 'static, V: 'static> ProcessorStore<'_, K, V> {
     fn entries(&self, from: Vec<u8>, to: Option<Vec<u8>>) -> StoreEntries<K, V> {
         let topic = self.topic().into();
         let (store, codec) = (Rc::clone(&self.store), Arc::clone(&self.codec));
-        StoreEntries { store, codec, topic, from: Some(from), to, page: Vec::new().into_iter() }
+        StoreEntries { store, codec, topic, from: Some(from), to, times: None, page: Vec::new().into_iter() }
     }
 
-    fn write(&mut self, key: &Bytes, value: Option<Bytes>) {
-        let mut store = self.store.borrow_mut();
-        match self.context.deduplicate {
-            true => store.hold(self.context, key, None, value, self.timestamp_ms),
-            false => store.put(self.context, key, value, self.timestamp_ms),
+    fn write(&mut self, key: &Bytes, value: Option<Bytes>) -> Result<(), StoreError> {
+        match &self.expiring {
+            Some(rows) => rows.borrow().put(self.context, key, value, self.timestamp_ms),
+            None => {
+                write(&self.store, self.context, key, value, self.timestamp_ms);
+                Ok(())
+            }
         }
     }
 
@@ -136,7 +139,45 @@ pub struct StoreEntries<K, V> {
     topic: Arc<str>,
     from: Option<Vec<u8>>,
     to: Option<Vec<u8>>,
+    /// Of windows and sessions: between which times they lie, both included.
+    times: Option<(WindowLayout, i64, i64)>,
     page: std::vec::IntoIter<Row>,
+}
+
+impl<K, V> StoreEntries<K, V> {
+    pub(super) fn timed(
+        store: Rc<RefCell<OrderedStore>>,
+        codec: Arc<StoreCodec<K, V>>,
+        topic: Arc<str>,
+        (from, to): (Vec<u8>, Option<Vec<u8>>),
+        times: (WindowLayout, i64, i64),
+    ) -> Self {
+        let (from, times) = (Some(from), Some(times));
+        Self { store, codec, topic, from, to, times, page: Vec::new().into_iter() }
+    }
+
+    /// The next row, whichever time it is of.
+    fn row(&mut self) -> Result<Option<Row>, StoreError> {
+        if self.page.len() == 0 {
+            let Some(from) = self.from.take() else { return Ok(None) };
+            let page = self.store.borrow().page(&from, self.to.as_deref(), PAGE_ROWS)?;
+            if page.len() == PAGE_ROWS {
+                let lies_at = |row: &Row| match self.times {
+                    Some((layout, ..)) => layout.engine_key(&row.key),
+                    None => Some(row.key.clone()),
+                };
+                let last = page.last().and_then(lies_at);
+                self.from = last.map(|last| [&last[..], &[0]].concat());
+            }
+            self.page = page.into_iter();
+        }
+        Ok(self.page.next())
+    }
+
+    fn is_in_time(&self, row: &Row) -> bool {
+        let Some((layout, from_ms, to_ms)) = self.times else { return true };
+        layout.time_of(&row.key).is_some_and(|at_ms| (from_ms..=to_ms).contains(&at_ms))
+    }
 }
 
 impl<K, V> std::fmt::Debug for StoreEntries<K, V> {
@@ -149,19 +190,14 @@ impl<K: 'static, V: 'static> Iterator for StoreEntries<K, V> {
     type Item = Result<(K, V), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.len() == 0 {
-            let from = self.from.take()?;
-            match self.store.borrow().page(&from, self.to.as_deref(), PAGE_ROWS) {
-                Ok(page) => {
-                    if page.len() == PAGE_ROWS {
-                        self.from = page.last().map(|row| [&row.key[..], &[0]].concat());
-                    }
-                    self.page = page.into_iter();
-                }
+        let row = loop {
+            match self.row() {
+                Ok(Some(row)) if self.is_in_time(&row) => break row,
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
                 Err(error) => return Some(Err(error)),
             }
-        }
-        let row = self.page.next()?;
+        };
         let key = self.codec.key.deserialize(&self.topic, &row.key);
         let value = self.codec.value.deserialize(&self.topic, &row.value);
         Some(key.and_then(|key| Ok((key, value?))).map_err(StoreError::from))

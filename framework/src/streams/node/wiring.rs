@@ -2,11 +2,13 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use super::called::{Flush, FollowsTime, Punctuates};
+use super::expiring_rows::ExpiringRows;
+use super::fault::Takes;
 use super::{
     Arrivals, Boundary, Calling, Child, Children, GlobalRows, Guarded, GuardedTable, JoinRows, ListTime,
     OrderedStore, Processor, RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild,
@@ -16,7 +18,7 @@ use crate::store::{StateStore, StoreError};
 use crate::streams::cache::CacheBudget;
 use crate::streams::error::TaskError;
 use crate::streams::policy::ErrorPolicy;
-use crate::streams::topology::{Graph, NodeId, NodeKind, TopicName};
+use crate::streams::topology::{GlobalTable, Graph, NodeId, NodeKind, TopicName};
 use crate::streams::windows::millis;
 
 /// Makes a node's processor. Called once per task.
@@ -27,6 +29,13 @@ pub(crate) fn node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
     factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
 ) -> NodeFactory {
     Arc::new(move |wiring, id| factory(wiring, id).map(Built::new::<K, V>))
+}
+
+/// The same for a processor of the user's.
+pub(crate) fn remembering_node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
+    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
+) -> NodeFactory {
+    Arc::new(move |wiring, id| factory(wiring, id).map(|made| Built::new::<K, V>(made).remembering()))
 }
 
 /// The same for a processor that follows stream time.
@@ -61,9 +70,9 @@ pub(crate) fn table_node<K: 'static, V: 'static, P: TableProcessor<K, V> + 'stat
     Arc::new(move |wiring, id| factory(wiring, id).map(Built::table::<K, V>))
 }
 
-/// The same for a view: it needs nothing but the tables that follow it, of `K2` and `V2`.
+/// The same for a view: it needs nothing but the tables that follow it, of `K2` and `V2`, and where its faults end.
 pub(crate) fn view_node<K, V, K2, V2, P>(
-    make: impl Fn(TableChildren<K2, V2>) -> P + Send + Sync + 'static,
+    make: impl Fn(Boundary, TableChildren<K2, V2>) -> P + Send + Sync + 'static,
 ) -> NodeFactory
 where
     K: 'static,
@@ -72,7 +81,7 @@ where
     V2: 'static,
     P: TableProcessor<K, V> + 'static,
 {
-    table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
+    table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.boundary(id), wiring.table_children(id)?)))
 }
 
 /// A factory of steps that end faults themselves: what they forward to is not called inside their boundary.
@@ -103,6 +112,8 @@ pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateSto
 pub(crate) struct Built {
     child: Box<dyn Any>,
     guards_itself: bool,
+    /// It is the user's, and must not be given a record again.
+    remembers: bool,
 }
 
 impl Built {
@@ -111,7 +122,12 @@ impl Built {
     }
 
     pub(crate) fn shared<K: 'static, V: 'static>(processor: Child<K, V>) -> Self {
-        Self { child: Box::new(processor), guards_itself: false }
+        Self { child: Box::new(processor), guards_itself: false, remembers: false }
+    }
+
+    /// No record is to come again.
+    pub(crate) fn remembering(self) -> Self {
+        Self { remembers: true, ..self }
     }
 
     /// No boundary needs to be put around it.
@@ -121,24 +137,24 @@ impl Built {
 
     pub(crate) fn table<K: 'static, V: 'static>(processor: impl TableProcessor<K, V> + 'static) -> Self {
         let processor: TableChild<K, V> = Rc::new(RefCell::new(processor));
-        Self { child: Box::new(processor), guards_itself: false }
+        Self { child: Box::new(processor), guards_itself: false, remembers: false }
     }
 }
 
 /// A processor that a boundary can be put around.
 trait Shielded: Clone + 'static {
-    fn behind(self, boundary: Boundary, writes: bool) -> Self;
+    fn behind(self, boundary: Boundary, takes: Takes) -> Self;
 }
 
 impl<K: 'static, V: 'static> Shielded for Child<K, V> {
-    fn behind(self, boundary: Boundary, writes: bool) -> Self {
-        Rc::new(RefCell::new(Guarded { inner: self, boundary, writes }))
+    fn behind(self, boundary: Boundary, takes: Takes) -> Self {
+        Rc::new(RefCell::new(Guarded { inner: self, boundary, takes }))
     }
 }
 
 impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
-    fn behind(self, boundary: Boundary, writes: bool) -> Self {
-        Rc::new(RefCell::new(GuardedTable { inner: self, boundary, writes }))
+    fn behind(self, boundary: Boundary, takes: Takes) -> Self {
+        Rc::new(RefCell::new(GuardedTable { inner: self, boundary, takes }))
     }
 }
 
@@ -162,6 +178,7 @@ pub(crate) struct Wiring<'a> {
     versioned: HashMap<String, Rc<RefCell<VersionedRows>>>,
     joined: HashMap<String, Rc<RefCell<JoinRows>>>,
     times: HashMap<String, Rc<Cell<i64>>>,
+    pub(super) expiring: HashMap<String, Rc<RefCell<ExpiringRows>>>,
     pub(crate) stores: Vec<Rc<RefCell<dyn TaskStore>>>,
     flushing: Vec<Rc<RefCell<dyn Flush>>>,
     pub(crate) punctuating: Vec<Rc<RefCell<dyn Punctuates>>>,
@@ -188,6 +205,7 @@ impl<'a> Wiring<'a> {
             versioned: HashMap::new(),
             joined: HashMap::new(),
             times: HashMap::new(),
+            expiring: HashMap::new(),
             stores: Vec::new(),
             flushing: Vec::new(),
             punctuating: Vec::new(),
@@ -240,11 +258,13 @@ impl<'a> Wiring<'a> {
             }
             let built = self.nodes.get(&child);
             let guards_itself = built.is_some_and(|built| built.guards_itself);
+            let again = !built.is_some_and(|built| built.remembers);
+            let takes = Takes { writes: graph.node(child).writes, again };
             let typed = built.and_then(|built| built.child.downcast_ref::<C>());
             let inner = typed.expect("the typed builder connects nodes of the same types only").clone();
             children.push(match guards_itself {
                 true => inner,
-                false => inner.behind(self.boundary(child), graph.node(child).writes),
+                false => inner.behind(self.boundary(child), takes),
             });
         }
         Ok(children)
@@ -314,18 +334,29 @@ impl<'a> Wiring<'a> {
         name: &str,
     ) -> Result<VersionedPart<K, V>, TaskError> {
         const TYPED: &str = "the typed builder hands a store only to nodes of its types";
-        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
+        let (store, spec) = self.any_versioned_store(name)?;
         let codec = Arc::clone(&spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
+        Ok((store, codec))
+    }
+
+    /// The store `name`, which keeps versions, and what the topology says of it.
+    pub(crate) fn any_versioned_store(
+        &mut self,
+        name: &str,
+    ) -> Result<(Rc<RefCell<VersionedRows>>, &'a StoreSpec), TaskError> {
+        let spec = self.graph.stores.get(name).expect("a node names only stores of its topology");
         if let Some(store) = self.versioned.get(name) {
-            return Ok((Rc::clone(store), codec));
+            return Ok((Rc::clone(store), spec));
         }
-        let StoreLayout::Versioned(layout) = spec.layout else { unreachable!("{TYPED}") };
+        let StoreLayout::Versioned(layout) = spec.layout else {
+            unreachable!("the builder hands stores of versions only to those who keep them")
+        };
         let engine = (self.open)(spec)?;
         let topic = self.topic(&TopicName::changelog(name));
         let store = Rc::new(RefCell::new(VersionedRows::open(spec, layout, engine, topic)?));
         self.versioned.insert(name.to_owned(), Rc::clone(&store));
         self.stores.push(Rc::clone(&store) as Rc<RefCell<dyn TaskStore>>);
-        Ok((store, codec))
+        Ok((store, spec))
     }
 
     /// The store `name`: one side of a join of two streams.
@@ -408,6 +439,11 @@ impl<'a> Wiring<'a> {
         let table = self.graph.globals.get(topic).expect("a node names only tables of its topology");
         let codec = Arc::clone(&table.spec.codec).downcast::<StoreCodec<K, V>>().map_err(drop).expect(TYPED);
         GlobalRows { topic: topic.into(), codec, engine: Arc::clone(&table.engine) }
+    }
+
+    /// All global tables, by topic: every processor may read them.
+    pub(super) fn globals(&self) -> &'a BTreeMap<String, GlobalTable> {
+        &self.graph.globals
     }
 
     pub(crate) fn topic(&self, name: &TopicName) -> TopicId {

@@ -93,6 +93,8 @@ pub(crate) struct Node {
     forgets_old_values: bool,
     /// Whether it writes a store; it may read others.
     pub(crate) writes: bool,
+    /// The nodes that do a part of what it is for the user.
+    parts: Vec<NodeId>,
     /// What becomes of what it cannot process, unless the application says it for all.
     pub(crate) policy: Option<Arc<ErrorPolicy>>,
     /// How a source's records get their time, if not as their producer said.
@@ -225,7 +227,15 @@ impl Graph {
         if let Some(topic) = policy.dead_letter_topic().map(str::to_owned) {
             self.check_name(&topic);
         }
+        for part in self.nodes[node.0].parts.clone() {
+            self.nodes[part.0].policy = Some(Arc::new(policy.clone()));
+        }
         self.nodes[node.0].policy = Some(Arc::new(policy));
+    }
+
+    /// Nodes do a part of what another one is for the user, who tells that one what becomes of failures.
+    pub(crate) fn does_for(&mut self, parts: &[NodeId], node: NodeId) {
+        self.nodes[node.0].parts.extend(parts);
     }
 
     /// Takes note of that; see [`Node::closes_after_ms`].
@@ -263,6 +273,7 @@ impl Graph {
             sends_old_values: false,
             forgets_old_values: false,
             writes: false,
+            parts: Vec::new(),
             policy: None,
             stamping: None,
             offset_reset: None,
@@ -292,7 +303,7 @@ impl Graph {
         self.check_keeping(&spec);
         if let Some(list) = expiry_list(&spec) {
             let name = list.name.to_string();
-            self.add_store(list);
+            self.insert_store(list);
             self.connect_store(node, &name);
         }
         if let Some(reason) = spec.write_only {
@@ -320,7 +331,7 @@ impl Graph {
             self.errors.push(TopologyError::KeepsOtherwise { store: store.clone(), asked, why });
         };
         if spec.history.is_some() && !matches!(spec.layout, StoreLayout::Versioned(_)) {
-            misfit("versioned", "versions are kept by tables of a topic and by `to_table`");
+            misfit("versioned", "versions are kept by tables of a topic, by `to_table` and by `versioned_store`");
         }
         if spec.time_to_live.is_some() && !plain {
             misfit("time_to_live", "windows go by their retention, and versions by their history");
@@ -344,16 +355,28 @@ impl Graph {
         format!("{store}-expiry")
     }
 
-    /// A store that nodes come to use one by one.
+    /// A store that nodes come to use one by one, and its rows are for them to delete.
     pub(crate) fn add_store(&mut self, spec: StoreSpec) {
+        if spec.time_to_live.is_some() {
+            let (store, asked, why) =
+                (spec.name.to_string(), "time_to_live", "what waits in a buffer goes when it is due");
+            self.errors.push(TopologyError::KeepsOtherwise { store, asked, why });
+        }
+        self.insert_store(spec);
+    }
+
+    /// A store of processors, with the list of when its rows expire, if they do.
+    pub(crate) fn add_processor_store(&mut self, spec: StoreSpec) {
+        if let Some(list) = expiry_list(&spec) {
+            self.insert_store(list);
+        }
+        self.insert_store(spec);
+    }
+
+    fn insert_store(&mut self, spec: StoreSpec) {
         let name = spec.name.to_string();
         self.check_name(&name);
         self.check_keeping(&spec);
-        if spec.time_to_live.is_some() {
-            let (asked, why) =
-                ("time_to_live", "only the rows of tables expire; a processor deletes by a punctuation");
-            self.errors.push(TopologyError::KeepsOtherwise { store: name.clone(), asked, why });
-        }
         if self.stores.insert(name.clone(), spec).is_some() {
             self.errors.push(TopologyError::DuplicateStore(name));
         }
@@ -361,8 +384,12 @@ impl Graph {
 
     /// Connects a store that must have been added.
     pub(crate) fn use_store(&mut self, node: NodeId, store: &str) {
-        if self.stores.contains_key(store) {
+        if let Some(spec) = self.stores.get(store) {
+            let list = expiry_list(spec).map(|list| list.name);
             self.write_store(node, store);
+            if let Some(list) = list {
+                self.connect_store(node, &list);
+            }
         } else {
             let (node, store) = (self.node(node).name.clone(), store.to_owned());
             self.errors.push(TopologyError::UnknownStore { node, store });

@@ -22,7 +22,7 @@ use super::policy::ErrorPolicy;
 pub use describe::{NodeDescription, SubTopologyDescription, TopologyDescription};
 pub use document::NotATopology;
 pub use fingerprint::{Fingerprint, Migration, Orphan};
-pub(crate) use graph::{Graph, NodeId, NodeKind, TopicName};
+pub(crate) use graph::{GlobalTable, Graph, NodeId, NodeKind, TopicName};
 pub use partitions::PartitionError;
 pub(crate) use partitions::{PartitionPlan, plan_partitions};
 pub(crate) use topic_pattern::{Pattern, is_internal};

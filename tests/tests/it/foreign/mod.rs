@@ -21,6 +21,7 @@ mod schema_registry;
 mod spring;
 mod steps;
 mod streams;
+mod takeover;
 mod tools;
 mod transactions;
 
