@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
@@ -50,14 +51,7 @@ impl Worker {
         };
         let (mut task, engines) = match task {
             Ok(opened) => opened,
-            Err(source) => match self.goes_on_after(id, &source) {
-                Some(wait) => {
-                    self.waiting.insert(id);
-                    let lost = Lost { tasks: vec![(id, epoch)], wait, ..Lost::default() };
-                    return self.tell(Outgoing::Again(lost));
-                }
-                None => return Err(StreamsError::Task { task: id, source }),
-            },
+            Err(source) => return self.not_begun(id, epoch, source),
         };
         take_up(&mut task, &flows);
         let changelogs = changelogs(&task);
@@ -129,6 +123,14 @@ impl Worker {
         Ok(true)
     }
 
+    /// A task could not be made, or its stores not be restored.
+    fn not_begun(&mut self, id: TaskId, epoch: u64, source: TaskError) -> Result<(), StreamsError> {
+        match self.goes_on_after(id, &source) {
+            Some(wait) => self.again(id, epoch, wait),
+            None => Err(StreamsError::Task { task: id, source }),
+        }
+    }
+
     /// A store could not be written while it was restored. If it is damaged, it begins anew.
     pub(super) fn not_restored(
         &mut self,
@@ -139,12 +141,23 @@ impl Worker {
         if self.incarnation(id, epoch).is_none() {
             return Ok(());
         }
-        if !makes_good(&self.links.shared, id, &error) {
-            return Err(error.into());
-        }
         drop(self.drop_task(id));
+        if !makes_good(&self.links.shared, id, &error) {
+            return self.not_begun(id, epoch, TaskError::Store(error));
+        }
         self.quarantine(id, &error.to_string())?;
-        self.again(id, epoch)
+        self.again(id, epoch, Duration::ZERO)
+    }
+
+    /// What a restore was about to read is not in its changelog any more: what there is on disk says whether the task
+    /// goes on from that or is built anew.
+    pub(super) fn restore_again(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
+        if self.incarnation(id, epoch).is_none() {
+            return Ok(());
+        }
+        tracing::warn!(task = %id, why, "a restore begins again");
+        drop(self.drop_task(id));
+        self.again(id, epoch, Duration::ZERO)
     }
 
     pub(super) fn restore_ended(
@@ -236,13 +249,13 @@ impl Worker {
         tracing::warn!(task = %id, why, "the stores are built anew from their changelogs");
         drop(self.drop_task(id));
         directory::remove(&self.links.shared.task_directory(id))?;
-        self.again(id, epoch)
+        self.again(id, epoch, Duration::ZERO)
     }
 
     /// A task that is dropped begins again, with what it finds on disk.
-    fn again(&mut self, id: TaskId, epoch: u64) -> Result<(), StreamsError> {
+    fn again(&mut self, id: TaskId, epoch: u64, wait: Duration) -> Result<(), StreamsError> {
         self.waiting.insert(id);
-        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], ..Lost::default() }))
+        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], wait, ..Lost::default() }))
     }
 
     /// A store turned out to be damaged while its task worked.
