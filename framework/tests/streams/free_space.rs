@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use klamm::streams::PauseReason;
+use klamm::streams::{PauseReason, StreamsApp};
 use klamm::testing::TestKit;
 
 use crate::pipeline::{Pipeline, caught_up, topology, until};
@@ -54,4 +54,30 @@ async fn nothing_is_restored_while_the_disk_is_almost_full(kit: TestKit) {
     assert!(roomy.metrics().restored > 0);
     pipeline.is_exact(&[&roomy]).await;
     roomy.close().await.unwrap();
+}
+
+/// Only restores and records waited: what follows for others filled the disk to the last byte.
+#[klamm::test]
+async fn no_standby_is_written_while_the_disk_is_almost_full(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let first = topology().start(pipeline.config(1).standby_replicas(1)).await.unwrap();
+    pipeline.feed(500).await;
+    caught_up(&first).await;
+    let lacks = |app: &StreamsApp| app.standby_tasks().iter().filter_map(|standby| standby.lag).sum::<u64>();
+    let full = pipeline.config(2).standby_replicas(1).min_free_bytes(u64::MAX);
+    let full = topology().start(full).await.unwrap();
+    until(|| lacks(&full) > 0).await;
+    let before = lacks(&full);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(lacks(&full), before, "{:?}", full.standby_tasks());
+    full.close().await.unwrap();
+    let roomy = topology().start(pipeline.config(2).standby_replicas(1)).await.unwrap();
+    until(|| roomy.standby_tasks().len() == 2 && lacks(&roomy) == 0).await;
+    for app in [&first, &roomy] {
+        caught_up(app).await;
+    }
+    pipeline.is_exact(&[&first, &roomy]).await;
+    for app in [first, roomy] {
+        app.close().await.unwrap();
+    }
 }

@@ -42,6 +42,8 @@ mod idle_inputs;
 #[cfg(feature = "testing")]
 mod idle_running;
 mod idle_time;
+#[cfg(feature = "testing")]
+mod interrupted_restores;
 mod joins;
 mod nulls;
 #[cfg(feature = "testing")]

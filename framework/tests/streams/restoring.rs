@@ -14,33 +14,33 @@ use klamm_runtime::{Rng, SeededRng};
 
 use crate::pipeline::{SESSION, caught_up, on_real_time, until};
 
-const APPLICATION: &str = "restoring";
-const CHANGELOG: &str = "restoring-rows-changelog";
-const PARTITIONS: i32 = 2;
+pub(crate) const APPLICATION: &str = "restoring";
+pub(crate) const CHANGELOG: &str = "restoring-rows-changelog";
+pub(crate) const PARTITIONS: i32 = 2;
 /// More than a store has to lack to be written in pieces.
-const RECORDS: usize = 22_000;
+pub(crate) const RECORDS: usize = 22_000;
 const KEYS: u64 = 7_000;
 /// Not long before the broker's clock.
 const FIRST_MS: i64 = 999_999_000_000;
 
-type Model = BTreeMap<String, String>;
+pub(crate) type Model = BTreeMap<String, String>;
 
-fn rows() -> Topology {
+pub(crate) fn rows() -> Topology {
     let mut streams = StreamsBuilder::new();
     streams.table_with::<String, String>("in", Consumed::default(), Materialized::named("rows"));
     streams.build().unwrap()
 }
 
 /// A changelog, and the directories of instances.
-struct Rig {
-    kit: TestKit,
-    directory: tempfile::TempDir,
-    model: Model,
-    written: u64,
+pub(crate) struct Rig {
+    pub(crate) kit: TestKit,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) model: Model,
+    pub(crate) written: u64,
 }
 
 impl Rig {
-    async fn new(kit: &TestKit) -> Self {
+    pub(crate) async fn new(kit: &TestKit) -> Self {
         on_real_time(kit);
         kit.create_topic("in", PARTITIONS).await;
         let changelog = NewTopic::new(CHANGELOG).partitions(PARTITIONS).config("cleanup.policy", "compact");
@@ -49,7 +49,7 @@ impl Rig {
         Self { kit: kit.clone(), directory, model: Model::new(), written: 0 }
     }
 
-    fn config(&self, instance: usize) -> StreamsConfig {
+    pub(crate) fn config(&self, instance: usize) -> StreamsConfig {
         StreamsConfig::new(APPLICATION, self.kit.bootstrap())
             .client(self.kit.client().clone())
             .state_dir(self.directory.path().join(instance.to_string()))
@@ -83,7 +83,7 @@ impl Rig {
         changes
     }
 
-    async fn write(&mut self, rng: &SeededRng, records: usize, value_bytes: usize) {
+    pub(crate) async fn write(&mut self, rng: &SeededRng, records: usize, value_bytes: usize) {
         let changes = self.changes(rng, records, value_bytes);
         let producer = self.kit.client().producer().linger(Duration::from_millis(5)).build().unwrap();
         for change in changes {
@@ -92,11 +92,11 @@ impl Rig {
         producer.close().await.unwrap();
     }
 
-    async fn start(&self, instance: usize) -> StreamsApp {
+    pub(crate) async fn start(&self, instance: usize) -> StreamsApp {
         rows().start(self.config(instance)).await.unwrap()
     }
 
-    async fn is_right(&self, apps: &[&StreamsApp]) {
+    pub(crate) async fn is_right(&self, apps: &[&StreamsApp]) {
         let mut found = Model::new();
         for app in apps {
             found.extend(app.store::<String, String>("rows").unwrap().all().await.unwrap());
@@ -106,7 +106,7 @@ impl Rig {
     }
 }
 
-fn left(app: &StreamsApp) -> u64 {
+pub(crate) fn left(app: &StreamsApp) -> u64 {
     app.tasks().iter().flat_map(|task| &task.stores).map(|store| store.left_to_restore).sum()
 }
 

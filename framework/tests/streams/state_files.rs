@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use klamm::client::ApiKey;
 use klamm::client::testing::Answer;
-use klamm::streams::StreamsBuilder;
+use klamm::client::{ApiKey, Record};
+use klamm::streams::{Consumed, Materialized, StreamsApp, StreamsBuilder, Topology};
 use klamm::testing::TestKit;
+use klamm_runtime::{Rng, SeededRng};
 
 use crate::pipeline::{APPLICATION, Pipeline, caught_up, topology, until};
 
@@ -148,4 +149,85 @@ async fn an_application_is_closed_in_the_middle_of_a_restore(kit: TestKit) {
         app.close().await.unwrap();
         std::fs::remove_dir_all(pipeline.directory.path().join("2")).unwrap();
     }
+}
+
+/// Versions of rows are looked up when another one comes.
+fn versions() -> Topology {
+    let mut streams = StreamsBuilder::new();
+    let versions = Materialized::named("versions").versioned(Duration::from_secs(3_600));
+    streams.table_with::<String, String>("users", Consumed::default(), versions);
+    streams.build().unwrap()
+}
+
+/// What is inside of a file is looked at by nobody when it is opened: a standby that met damage later was opened again
+/// as it was, and met it again, for ever.
+#[klamm::test]
+async fn a_standby_that_meets_damage_is_built_anew(kit: TestKit) {
+    let pipeline = Pipeline::new(&kit).await;
+    kit.create_topic("users", 1).await;
+    let rng = SeededRng::new(13);
+    let write = async || {
+        let producer = kit.client().producer().linger(Duration::from_millis(5)).build().unwrap();
+        for number in 0..2_000 {
+            let value: String = (0..12).map(|_| format!("{:x}", rng.next_u64())).collect();
+            let record = Record::to("users").key(format!("k{number}")).value(value);
+            drop(producer.enqueue(record).await.unwrap());
+        }
+        producer.close().await.unwrap();
+    };
+    let start =
+        async |instance| versions().start(pipeline.config(instance).standby_replicas(1)).await.unwrap();
+    let follows = |app: &StreamsApp| app.standby_tasks().iter().any(|standby| standby.lag == Some(0));
+    let first = start(1).await;
+    write().await;
+    caught_up(&first).await;
+    let second = start(2).await;
+    until(|| follows(&second)).await;
+    second.close().await.unwrap();
+    let states = pipeline.directory.path().join("2").join(APPLICATION);
+    for file in files(&states.join("0_0")) {
+        if file.extension().is_some_and(|extension| extension == "sst") {
+            let mut content = std::fs::read(&file).unwrap();
+            let middle = content.len() / 4..content.len() / 2;
+            content[middle].iter_mut().for_each(|byte| *byte ^= 0x55);
+            std::fs::write(&file, content).unwrap();
+        }
+    }
+    write().await;
+    caught_up(&first).await;
+    let second = start(2).await;
+    until(|| follows(&second)).await;
+    assert!(states.join("0_0.damaged-1").exists());
+    first.close().await.unwrap();
+    caught_up(&second).await;
+    let found = second.store::<String, String>("versions").unwrap().all().await.unwrap();
+    assert_eq!(found.len(), 2_000);
+    second.close().await.unwrap();
+}
+
+/// What was deleted by hand under a running application is there again, from the changelogs.
+#[klamm::test]
+async fn a_state_directory_that_is_deleted_under_an_application_is_built_anew(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let app = topology().start(pipeline.config(1)).await.unwrap();
+    pipeline.feed(100).await;
+    caught_up(&app).await;
+    std::fs::remove_dir_all(pipeline.directory.path().join("1")).unwrap();
+    pipeline.feed(100).await;
+    caught_up(&app).await;
+    // Tasks that go to another one and come back are flushed meanwhile.
+    let other = topology().start(pipeline.config(2)).await.unwrap();
+    until(|| app.metrics().tasks == 2 && other.metrics().tasks == 2).await;
+    pipeline.feed(100).await;
+    caught_up(&app).await;
+    caught_up(&other).await;
+    other.close().await.unwrap();
+    pipeline.feed(100).await;
+    caught_up(&app).await;
+    pipeline.is_exact(&[&app]).await;
+    app.close().await.unwrap();
+    let app = topology().start(pipeline.config(1)).await.unwrap();
+    caught_up(&app).await;
+    pipeline.is_exact(&[&app]).await;
+    app.close().await.unwrap();
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use klamm_client::admin::ConfigResource;
+use klamm_client::{ConsumeError, Consumer, ConsumerBuilder, OffsetReset, TopicPartition};
 use klamm_runtime::{Clock, SystemClock};
 
+use super::error::StreamsError;
 use super::loading::Load;
 use super::shared::Shared;
 use crate::store::KeyRange;
@@ -75,6 +77,49 @@ pub(super) async fn staleness(
     (age_ms >= kept_ms).then(|| {
         format!("store {store} is {age_ms} ms old, its changelog tells of deletions for {kept_ms} ms")
     })
+}
+
+/// Reads changelogs from these places on, and nothing that is not behind them: what is skipped may have told of
+/// deletions.
+pub(super) async fn reader(
+    builder: ConsumerBuilder,
+    shared: &Shared,
+    starts: Vec<(TopicPartition, i64)>,
+) -> Result<Consumer, StreamsError> {
+    let nothing: [TopicPartition; 0] = [];
+    let builder = builder.assign(nothing).auto_offset_reset(OffsetReset::None);
+    let consumer = builder.isolation(shared.config.isolation()).start().await?;
+    let handle = consumer.handle();
+    for (partition, begin) in starts {
+        handle.assign_also([partition.clone()])?;
+        handle.seek(&partition, begin)?;
+    }
+    Ok(consumer)
+}
+
+/// What an error of a [`reader`] means.
+pub(super) enum Reading {
+    GoesOn,
+    /// What comes next is not in the log any more, or the log is another one.
+    Lost {
+        partition: TopicPartition,
+        why: String,
+    },
+    Fails(StreamsError),
+}
+
+impl From<ConsumeError> for Reading {
+    fn from(error: ConsumeError) -> Self {
+        match &error {
+            // It was looked for before somebody said where to begin.
+            ConsumeError::NoOffset { offset: None, .. } => Self::GoesOn,
+            ConsumeError::NoOffset { partition, .. } | ConsumeError::LogTruncation { partition, .. } => {
+                Self::Lost { partition: partition.clone(), why: error.to_string() }
+            }
+            error if error.is_retriable() => Self::GoesOn,
+            _ => Self::Fails(error.into()),
+        }
+    }
 }
 
 async fn tombstones_ms(shared: &Shared, topic: TopicId) -> i64 {

@@ -69,9 +69,10 @@ impl StateDirectory {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                lock.read_to_string(&mut holder).map_err(|source| failed(&file, source))?;
-                let (directory, holder) = (path.display().to_string(), holder.trim().to_owned());
+                let mut holder = Vec::new();
+                lock.read_to_end(&mut holder).map_err(|source| failed(&file, source))?;
+                let holder = String::from_utf8_lossy(&holder).trim().to_owned();
+                let directory = path.display().to_string();
                 return Err(StreamsError::DirectoryInUse { directory, holder });
             }
             Err(TryLockError::Error(source)) => return Err(failed(&file, source)),
@@ -109,8 +110,8 @@ fn write_over(file: &mut File, text: &str) -> std::io::Result<()> {
 /// Reads the name, or gives one and keeps it.
 fn process_id(path: &Path) -> std::io::Result<Arc<str>> {
     let file = path.join(PROCESS_ID);
-    let found = match std::fs::read_to_string(&file) {
-        Ok(found) => found.trim().to_owned(),
+    let found = match std::fs::read(&file) {
+        Ok(found) => String::from_utf8_lossy(&found).trim().to_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
@@ -200,6 +201,11 @@ mod tests {
         let third = StateDirectory::take(path.clone()).await.unwrap();
         assert_ne!(*third.process_id(), name);
         assert_eq!(third.process_id().len(), NAME_CHARS);
+        drop(third);
+        // Nor are bytes that are no text.
+        std::fs::write(path.join(PROCESS_ID), [0xFF; NAME_CHARS]).unwrap();
+        let fourth = StateDirectory::take(path.clone()).await.unwrap();
+        assert_eq!(fourth.process_id().len(), NAME_CHARS);
     }
 
     #[tokio::test]

@@ -93,18 +93,7 @@ impl Keeper {
             return;
         }
         let opened = match self.open(id) {
-            Err(TaskError::Store(damage)) if makes_good(&self.shared, id, &damage) => {
-                let directory = self.shared.task_directory(id);
-                match directory::put_aside(&directory) {
-                    Ok(aside) => {
-                        tracing::error!(task = %id, %damage, aside = %aside.display(), "damaged state was put aside");
-                        self.open(id)
-                    }
-                    Err(error) => {
-                        return tracing::warn!(task = %id, %error, "no standby is kept of this task");
-                    }
-                }
-            }
+            Err(TaskError::Store(damage)) if self.put_aside(id, &damage) => self.open(id),
             other => other,
         };
         match opened {
@@ -170,9 +159,25 @@ impl Keeper {
     fn failed(&mut self, id: TaskId, error: &StoreError) {
         tracing::warn!(task = %id, %error, "a standby fails");
         drop(self.leave(id));
-        if makes_good(&self.shared, id, error) {
-            // Opening it again puts it aside.
+        if self.put_aside(id, error) {
             self.begin(id);
+        }
+    }
+
+    /// Puts aside what a task has on disk, if that is damaged; whether it may be begun anew.
+    fn put_aside(&self, id: TaskId, damage: &StoreError) -> bool {
+        if !makes_good(&self.shared, id, damage) {
+            return false;
+        }
+        match directory::put_aside(&self.shared.task_directory(id)) {
+            Ok(aside) => {
+                tracing::error!(task = %id, %damage, aside = %aside.display(), "damaged state was put aside");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(task = %id, %error, "damaged state cannot be put aside");
+                false
+            }
         }
     }
 

@@ -31,8 +31,12 @@ pub(super) async fn find(shared: &Arc<Shared>) {
         });
         opened.collect::<Vec<(TaskId, Engines)>>()
     });
-    for (task, engines) in found.await.unwrap_or_default() {
-        let lag = lag(shared, task, &engines).await;
+    let found = found.await.unwrap_or_default();
+    if found.is_empty() {
+        return;
+    }
+    let lags = lags(shared, &found).await;
+    for ((task, engines), lag) in found.into_iter().zip(lags) {
         shared.standbys.put(task, engines, lag);
     }
 }
@@ -69,20 +73,29 @@ fn open(shared: &Shared, task: TaskId) -> Result<Engines, StoreError> {
     Ok(engines.opened())
 }
 
-async fn lag(shared: &Shared, task: TaskId, engines: &Engines) -> u64 {
-    let logged: Vec<(TopicPartition, i64)> = specs(shared, task)
-        .filter(|spec| spec.logged)
-        .filter_map(|spec| {
-            let (_, engine) = engines.iter().find(|(name, _)| *name == spec.name)?;
-            let topic = TopicName::changelog(&spec.name).in_application(shared.group());
-            Some((TopicPartition::new(topic, task.partition), engine.position().ok()?.changelog_offset))
-        })
-        .collect();
-    let partitions: Vec<TopicPartition> = logged.iter().map(|(partition, _)| partition.clone()).collect();
-    let Ok(ends) = shared.ends.end_offsets(&partitions).await else { return UNKNOWN_LAG };
+/// How far behind its changelogs each of these tasks is; the cluster is asked once.
+async fn lags(shared: &Shared, found: &[(TaskId, Engines)]) -> Vec<u64> {
+    let read = Vec::from_iter(found.iter().map(|(task, engines)| positions(shared, *task, engines)));
+    let partitions: Vec<TopicPartition> =
+        read.iter().flatten().flatten().map(|(partition, _)| partition.clone()).collect();
+    let ends = shared.ends.end_offsets(&partitions).await.ok();
     let missing = |(partition, position): &(TopicPartition, i64)| {
-        let end = ends.get(partition).copied().unwrap_or(0);
-        u64::try_from(end.saturating_sub(*position)).unwrap_or(0)
+        let end = ends.as_ref()?.get(partition).copied().unwrap_or(0);
+        Some(u64::try_from(end.saturating_sub(*position)).unwrap_or(0))
     };
-    logged.iter().map(missing).fold(0, u64::saturating_add)
+    let lag = |positions: Vec<(TopicPartition, i64)>| {
+        positions.iter().map(missing).try_fold(0, |sum: u64, missing| Some(sum.saturating_add(missing?)))
+    };
+    read.into_iter().map(|positions| positions.and_then(lag).unwrap_or(UNKNOWN_LAG)).collect()
+}
+
+/// How far the stores of a task are in their changelogs; `None` if one of them does not say it.
+fn positions(shared: &Shared, task: TaskId, engines: &Engines) -> Option<Vec<(TopicPartition, i64)>> {
+    let logged = specs(shared, task).filter(|spec| spec.logged);
+    let position = |spec: &StoreSpec| {
+        let (_, engine) = engines.iter().find(|(name, _)| *name == spec.name)?;
+        let topic = TopicName::changelog(&spec.name).in_application(shared.group());
+        Some((TopicPartition::new(topic, task.partition), engine.position().ok()?.changelog_offset))
+    };
+    logged.map(position).collect()
 }

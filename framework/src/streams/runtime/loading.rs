@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use klamm_client::{BatchRoom, Consumer, ConsumerRecords, OffsetReset, TopicPartition};
+use klamm_client::{BatchRoom, ConsumerRecords, TopicPartition};
 use klamm_runtime::Blocking;
 use tokio::time::Instant;
 
+use super::changelogs::{self, Reading};
 use super::error::StreamsError;
 use super::observe::Part;
 use super::shared::{Shared, lock};
@@ -90,6 +91,8 @@ pub(super) struct Lacking {
 pub(super) enum NotLoaded {
     /// Nobody wants it any more.
     Unwanted,
+    /// The changelog goes on elsewhere than where the store is.
+    Lost(String),
     Store(StoreError),
     Streams(StreamsError),
 }
@@ -100,25 +103,33 @@ impl<E: Into<StreamsError>> From<E> for NotLoaded {
     }
 }
 
+impl Reading {
+    pub(super) fn goes_on(self) -> Result<(), NotLoaded> {
+        match self {
+            Self::GoesOn => Ok(()),
+            Self::Lost { why, .. } => Err(NotLoaded::Lost(why)),
+            Self::Fails(error) => Err(NotLoaded::Streams(error)),
+        }
+    }
+}
+
 /// Reads a changelog to the end, and writes the store, both at a time.
 pub(super) async fn load(shared: &Shared, lacking: Lacking, wanted: Wanted) -> Result<(), NotLoaded> {
     // A closed semaphore would be one that was dropped.
     let _turn = shared.loads.acquire().await;
-    let consumer = shared.client.consumer().assign([lacking.partition.clone()]);
-    let consumer = consumer.auto_offset_reset(OffsetReset::Earliest).isolation(shared.config.isolation());
-    let consumer = consumer.partition_fetch_bytes(FETCH_BYTES).prefetch_bytes(PREFETCH_BYTES);
-    let mut consumer: Consumer = consumer.start().await?;
-    consumer.handle().seek(&lacking.partition, lacking.begin)?;
+    let consumer = shared.client.consumer().partition_fetch_bytes(FETCH_BYTES).prefetch_bytes(PREFETCH_BYTES);
+    let start = (lacking.partition.clone(), lacking.begin);
+    let mut consumer = changelogs::reader(consumer, shared, vec![start]).await?;
     let mut loader = Loader::new(shared, lacking, wanted);
     loader.begin().await?;
     while loader.position.changelog_offset < loader.lacking.end {
         shared.has_room().await;
         match consumer.next_batch_within(|_| BatchRoom::UNLIMITED).await {
             Some(Ok(batch)) => loader.add(&batch),
-            Some(Err(error)) if error.is_retriable() => {
-                tracing::warn!(task = %loader.lacking.task, %error, "the restore goes on after an error");
+            Some(Err(error)) => {
+                tracing::warn!(task = %loader.lacking.task, %error, "reading a changelog");
+                Reading::from(error).goes_on()?;
             }
-            Some(Err(error)) => return Err(error.into()),
             None => return Err(StreamsError::Closed.into()),
         }
         if loader.rows.held_bytes() >= PIECE_BYTES {

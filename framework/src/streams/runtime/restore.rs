@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{BatchRoom, ConsumeError, Consumer, OffsetAndMetadata, OffsetReset, TopicPartition};
+use klamm_client::{BatchRoom, ConsumeError, Consumer, OffsetAndMetadata, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::changelogs::{ChangelogStart, staleness};
+use super::changelogs::{self, ChangelogStart, Reading, staleness};
 use super::error::StreamsError;
 use super::loading::{self, Lacking, NotLoaded, Wanted};
 use super::shared::{Background, Command, Shared, lock};
@@ -106,42 +106,31 @@ impl Restore<'_> {
         }
         let loads =
             lacking.into_iter().map(|lacking| loading::load(shared, lacking, self.request.wanted.clone()));
-        let (loaded, read) = tokio::join!(futures::future::try_join_all(loads), self.read_all(open, starts));
-        let is_whole = read?;
-        match loaded {
-            Ok(_) if is_whole => {}
-            Ok(_) | Err(NotLoaded::Unwanted) => return Ok(()),
-            Err(NotLoaded::Streams(error)) => return Err(error),
-            Err(NotLoaded::Store(error)) => {
-                let RestoreRequest { task, epoch, .. } = self.request;
-                return self.tell(Command::NotRestored { task, epoch, error });
-            }
-        }
+        let loaded = futures::future::try_join_all(loads);
+        let restored = tokio::try_join!(loaded, self.read_all(open, starts));
         let RestoreRequest { task, epoch, .. } = self.request;
-        self.tell(Command::RestoreEnded { task, epoch, committed })
+        match restored {
+            Ok(_) => self.tell(Command::RestoreEnded { task, epoch, committed }),
+            Err(NotLoaded::Unwanted) => Ok(()),
+            Err(NotLoaded::Lost(why)) => self.tell(Command::Again { task, epoch, why }),
+            Err(NotLoaded::Store(error)) => self.tell(Command::NotRestored { task, epoch, error }),
+            Err(NotLoaded::Streams(error)) => Err(error),
+        }
     }
 
-    /// Reads what the stores lack that are written by their thread; whether the task is still there.
+    /// Reads what the stores lack that are written by their thread.
     async fn read_all(
         &self,
         open: HashMap<TopicPartition, Missing>,
         starts: Vec<(TopicPartition, i64)>,
-    ) -> Result<bool, StreamsError> {
+    ) -> Result<(), NotLoaded> {
         let shared = self.shared;
         if !open.is_empty() {
-            let consumer = shared.client.consumer().assign(open.keys().cloned());
-            let consumer =
-                consumer.auto_offset_reset(OffsetReset::Earliest).isolation(shared.config.isolation());
-            let mut consumer = consumer.start().await?;
-            for (partition, begin) in starts {
-                consumer.handle().seek(&partition, begin)?;
-            }
-            if !self.read(&mut consumer, open).await? {
-                return Ok(false);
-            }
+            let mut consumer = changelogs::reader(shared.client.consumer(), shared, starts).await?;
+            self.read(&mut consumer, open).await?;
             consumer.close().await?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Where the task goes on. What the last owner was about to commit is decided when this answers, and from then on
@@ -172,23 +161,23 @@ impl Restore<'_> {
         Err(StreamsError::AheadOfChangelog { task, store, position, end, directory })
     }
 
-    /// Reads until nothing is missing; whether the task is still there.
+    /// Reads until nothing is missing.
     async fn read(
         &self,
         consumer: &mut Consumer,
         mut open: HashMap<TopicPartition, Missing>,
-    ) -> Result<bool, StreamsError> {
+    ) -> Result<(), NotLoaded> {
         let handle = consumer.handle();
         while !open.is_empty() {
             self.shared.has_room().await;
             let batch = match consumer.next_batch_within(|_| BatchRoom::UNLIMITED).await {
                 Some(Ok(batch)) => batch,
-                Some(Err(error)) if error.is_retriable() => {
-                    tracing::warn!(task = %self.request.task, %error, "the restore goes on after an error");
+                Some(Err(error)) => {
+                    tracing::warn!(task = %self.request.task, %error, "reading a changelog");
+                    Reading::from(error).goes_on()?;
                     continue;
                 }
-                Some(Err(error)) => return Err(error.into()),
-                None => return Err(StreamsError::Closed),
+                None => return Err(StreamsError::Closed.into()),
             };
             let partition = batch.topic_partition();
             let Some(Missing { topic, end }) = open.get(&partition) else { continue };
@@ -203,14 +192,14 @@ impl Restore<'_> {
                 done,
             })?;
             if applied.await.is_err() {
-                return Ok(false);
+                return Err(NotLoaded::Unwanted);
             }
             if next_offset >= end {
                 handle.pause(std::slice::from_ref(&partition));
                 open.remove(&partition);
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn partition(&self, topic: TopicId) -> TopicPartition {

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{
-    BatchRoom, ConsumeError, Consumer, ConsumerHandle, ConsumerRecords, OffsetReset, TopicPartition,
-};
+use klamm_client::{BatchRoom, ConsumeError, Consumer, ConsumerHandle, ConsumerRecords, TopicPartition};
 use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::changelogs::{ChangelogStart, staleness};
+use super::changelogs::{self, ChangelogStart, Reading, staleness};
 use super::error::StreamsError;
 use super::keeper::Tail;
 use super::restore::again;
@@ -74,9 +72,7 @@ pub(super) async fn serve(shared: Arc<Shared>, tails: mpsc::UnboundedReceiver<Ta
 }
 
 async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> Result<(), StreamsError> {
-    let nothing: [TopicPartition; 0] = [];
-    let consumer = shared.client.consumer().assign(nothing).auto_offset_reset(OffsetReset::None);
-    let mut consumer: Consumer = consumer.isolation(shared.config.isolation()).start().await?;
+    let mut consumer = changelogs::reader(shared.client.consumer(), shared, Vec::new()).await?;
     let handle = consumer.handle();
     let asked_at = Instant::now();
     let mut reader = Reader {
@@ -97,7 +93,7 @@ async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> 
                 Some(Tail::Leave { task }) => reader.leave(task)?,
                 None => return Ok(()),
             },
-            batch = consumer.next_batch_within(|_| BatchRoom::UNLIMITED) => match batch {
+            batch = next(shared, &mut consumer) => match batch {
                 Some(Ok(batch)) => reader.apply(batch).await,
                 Some(Err(error)) => reader.failed(error)?,
                 None => return Ok(()),
@@ -105,6 +101,12 @@ async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> 
             _ = look.tick() => reader.look(),
         }
     }
+}
+
+/// The next batch, when there is room for it.
+async fn next(shared: &Shared, consumer: &mut Consumer) -> Option<Result<ConsumerRecords, ConsumeError>> {
+    shared.has_room().await;
+    consumer.next_batch_within(|_| BatchRoom::UNLIMITED).await
 }
 
 impl Reader {
@@ -172,20 +174,17 @@ impl Reader {
 
     /// A changelog that cannot be read on: what a standby lacks of it is gone.
     fn failed(&self, error: ConsumeError) -> Result<(), StreamsError> {
-        let partition = match &error {
-            ConsumeError::NoOffset { partition, .. } | ConsumeError::LogTruncation { partition, .. } => {
-                partition
+        tracing::warn!(application = %self.shared.group(), %error, "reading for standbys");
+        match Reading::from(error) {
+            Reading::GoesOn => Ok(()),
+            Reading::Fails(error) => Err(error),
+            Reading::Lost { partition, why } => {
+                if let Some(Follower { task, epoch, .. }) = self.followers.get(&partition).copied() {
+                    self.shared.standbys.tell(Order::Rebuild { task, epoch, why });
+                }
+                Ok(())
             }
-            error if error.is_retriable() => {
-                tracing::warn!(application = %self.shared.group(), %error, "standbys go on after an error");
-                return Ok(());
-            }
-            _ => return Err(error.into()),
-        };
-        if let Some(Follower { task, epoch, .. }) = self.followers.get(partition).copied() {
-            self.shared.standbys.tell(Order::Rebuild { task, epoch, why: error.to_string() });
         }
-        Ok(())
     }
 
     /// Says since when standbys have all of their changelogs: what is left of those tells of deletions for some time

@@ -52,10 +52,7 @@ impl Worker {
         };
         let (mut task, engines) = match task {
             Ok(opened) => opened,
-            Err(source) => match self.goes_on_after(id, &source, During::Beginning) {
-                Some(wait) => return self.again(id, epoch, wait),
-                None => return Err(StreamsError::Task { task: id, source }),
-            },
+            Err(source) => return self.not_begun(id, epoch, source),
         };
         take_up(&mut task, &flows);
         let changelogs = changelogs(&task);
@@ -138,8 +135,15 @@ impl Worker {
         Ok(true)
     }
 
-    /// A store could not be written while it was restored. If it is damaged, it begins anew; otherwise its task has
-    /// failed.
+    /// A task could not be made, or its stores not be restored.
+    fn not_begun(&mut self, id: TaskId, epoch: u64, source: TaskError) -> Result<(), StreamsError> {
+        match self.goes_on_after(id, &source, During::Beginning) {
+            Some(wait) => self.again(id, epoch, wait),
+            None => Err(StreamsError::Task { task: id, source }),
+        }
+    }
+
+    /// A store could not be written while it was restored. If it is damaged, it begins anew.
     pub(super) fn not_restored(
         &mut self,
         id: TaskId,
@@ -149,16 +153,22 @@ impl Worker {
         if self.incarnation(id, epoch).is_none() {
             return Ok(());
         }
-        if !makes_good(&self.links.shared, id, &error) {
-            let source = TaskError::Store(error);
-            let Some(wait) = self.goes_on_after(id, &source, During::Beginning) else {
-                return Err(StreamsError::Task { task: id, source });
-            };
-            drop(self.drop_task(id));
-            return self.again(id, epoch, wait);
-        }
         drop(self.drop_task(id));
+        if !makes_good(&self.links.shared, id, &error) {
+            return self.not_begun(id, epoch, TaskError::Store(error));
+        }
         self.quarantine(id, &error.to_string())?;
+        self.again(id, epoch, Duration::ZERO)
+    }
+
+    /// What a restore was about to read is not in its changelog any more: what there is on disk says whether the task
+    /// goes on from that or is built anew.
+    pub(super) fn restore_again(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
+        if self.incarnation(id, epoch).is_none() {
+            return Ok(());
+        }
+        tracing::warn!(task = %id, why, "a restore begins again");
+        drop(self.drop_task(id));
         self.again(id, epoch, Duration::ZERO)
     }
 
