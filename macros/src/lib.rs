@@ -22,6 +22,7 @@ mod test;
 /// | `pattern = "clicks-.*"` | every topic whose whole name matches | |
 /// | `group = "billing"` | the consumer group | required |
 /// | `id = "bill"` | the name in logs and for `AppHandle::listener` | the function's name |
+/// | `partitions = [Partitions::all("prices")]` | partitions that it names, instead of topics; `group` is optional | |
 /// | `concurrency = 4` | handler calls at once | 16 |
 /// | `ack = record`, `batch`, `manual`, or an `AckPolicy` | when offsets are committed | `batch` |
 /// | `dispatch = by_partition`, `by_key`, `unordered` | which records wait for one another | `by_partition` |
@@ -38,6 +39,9 @@ mod test;
 /// | `revoke_deadline = "10s"` | how long handlers may finish when their partition goes | 10 s |
 /// | `idle_after = "5m"` | when it counts as idle, and tells so as an event | never |
 /// | `slow_after = "30s"` | when a call of the handler is told of as slow | 30 s |
+/// | `auto_start = false` | whether it starts with its app | `true` |
+/// | `container_group = "tables"` | the group that it is started and stopped with | none |
+/// | `restart = Backoff::fixed(..)` | whether and when it is started again after it ended by itself | it is not |
 ///
 /// Each is the method of the same name of `klamm::ListenerBuilder`, which says more.
 #[proc_macro_attribute]

@@ -1,5 +1,6 @@
 //! What can be known to be wrong with the listeners of an app before anything is connected. Pure.
 
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +8,21 @@ use std::time::Duration;
 use klamm_client::IsolationLevel;
 
 use super::StartError;
+use super::templates::DeclaredTemplate;
 use crate::listener::{
-    AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, Settings, States, Topics, is_legal,
+    AckPolicy, Call, DeadLetterTopics, Listener, RetryTopics, Settings, States, Topics, is_legal, wrong_with,
 };
 
-/// Checks all listeners, and says where their dead letters go.
+/// Checks all listeners, and notes where their dead letters go.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub(super) fn all(listeners: &[Listener], states: &States) -> Result<DeadLetterTopics, StartError> {
+pub(super) fn all(
+    listeners: &[Listener],
+    states: &States,
+    templates: &[DeclaredTemplate],
+    dead_letters: &DeadLetterTopics,
+) -> Result<(), StartError> {
     if listeners.is_empty() {
         return Err(StartError::NoListeners);
     }
@@ -26,22 +33,37 @@ pub(super) fn all(listeners: &[Listener], states: &States) -> Result<DeadLetterT
             return Err(StartError::DuplicateId { listener, first, second });
         }
     }
-    let mut dead_letters = DeadLetterTopics::default();
-    for listener in listeners {
-        check(listener, states)?;
-        if let Some(topic) = listener.settings.policy.dead_letter_topic() {
-            dead_letters.add(&listener.settings.topics, topic);
-        }
-    }
-    Ok(dead_letters)
+    listeners.iter().try_for_each(|listener| one(listener, states, templates, dead_letters))
 }
 
-fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
+/// Checks a listener, and notes where its dead letters go.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn one(
+    listener: &Listener,
+    states: &States,
+    templates: &[DeclaredTemplate],
+    dead_letters: &DeadLetterTopics,
+) -> Result<(), StartError> {
+    check(listener, states, templates)?;
+    if let Some(topic) = listener.settings.policy.dead_letter_topic() {
+        dead_letters.add(&listener.settings.topics, topic);
+    }
+    Ok(())
+}
+
+fn check(listener: &Listener, states: &States, templates: &[DeclaredTemplate]) -> Result<(), StartError> {
     let settings = &listener.settings;
     let invalid = |reason: &'static str| StartError::Invalid { listener: Arc::clone(&listener.id), reason };
     if let Some((_, type_name)) = listener.needs.states.iter().find(|(id, _)| !states.contains(*id)) {
         let (listener, has) = (Arc::clone(&listener.id), states.like(type_name));
         return Err(StartError::MissingState { listener, type_name, has });
+    }
+    let is_declared =
+        |id: TypeId| templates.iter().any(|template| template.type_id == id) || states.contains(id);
+    if let Some((_, type_name)) = listener.needs.templates.iter().find(|(id, _)| !is_declared(*id)) {
+        return Err(StartError::MissingTemplate { listener: Arc::clone(&listener.id), type_name });
     }
     check_names(listener)?;
     let own_dead_letters = match (settings.policy.dead_letter_topic(), &settings.topics) {
@@ -50,6 +72,7 @@ fn check(listener: &Listener, states: &States) -> Result<(), StartError> {
         _ => false,
     };
     let wrong = of_numbers(settings).into_iter().chain(of_handler(listener)).chain(of_transactions(listener));
+    let wrong = wrong.chain(of_partitions(settings));
     let own_dead_letters = (
         own_dead_letters,
         "its dead letters go to a topic that it listens on: a bad record would come back for ever",
@@ -66,7 +89,7 @@ type Wrong = (bool, &'static str);
 /// With what is set, whatever the handler is.
 fn of_numbers(settings: &Settings) -> [Wrong; 9] {
     [
-        (settings.group.is_empty(), "its group is empty"),
+        (settings.group.is_empty() && settings.partitions.is_none(), "its group is empty"),
         (settings.concurrency == 0, "concurrency 0 would never handle anything"),
         (settings.budget.records == 0, "max_in_flight 0 would never handle anything"),
         (settings.budget.bytes == 0, "max_in_flight_bytes 0 would never handle anything"),
@@ -150,6 +173,25 @@ fn of_transactions(listener: &Listener) -> [Wrong; 6] {
             "a transaction_timeout of 0 would end every transaction at once",
         ),
     ]
+}
+
+/// With partitions that it names.
+fn of_partitions(settings: &Settings) -> Vec<Wrong> {
+    let Some(partitions) = &settings.partitions else { return Vec::new() };
+    let named = wrong_with(partitions).map(|reason| (true, reason));
+    let others = [
+        (
+            !settings.policy.steps().is_empty(),
+            "it has retry topics, and names its partitions: nobody would give out those of the retry topics; retry in \
+             place, or listen on topics",
+        ),
+        (
+            settings.transactional,
+            "it is transactional, and names its partitions: without a member of the group nobody keeps another from \
+             committing the same; listen on topics",
+        ),
+    ];
+    named.into_iter().chain(others).collect()
 }
 
 /// Of the topics that it reads and writes.

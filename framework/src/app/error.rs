@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{AdminError, ClientError};
+use klamm_client::{AdminError, ClientError, ConsumeError};
 use thiserror::Error;
 
 use super::placeholders::PlaceholderError;
@@ -35,6 +35,60 @@ pub enum StartError {
         type_name: &'static str,
         /// The type of a state that the app has and that was probably meant.
         has: Option<&'static str>,
+    },
+    /// A handler takes a template that the app does not declare.
+    #[error(
+        "listener `{listener}` takes `{type_name}`, but the app declares no such template; add it with \
+         `App::template::<K, V>(\"topic\")`"
+    )]
+    MissingTemplate {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// The template's Rust type.
+        type_name: &'static str,
+    },
+    /// The app declares two templates of the same types: a handler could not say which it means.
+    #[error(
+        "the app declares `{type_name}` twice, to {first} and to {second}; give the values types of their own, or name \
+         another topic for single records (`record(value).topic(..)`)"
+    )]
+    DuplicateTemplate {
+        /// The Rust type.
+        type_name: &'static str,
+        /// The topic of the one.
+        first: Arc<str>,
+        /// The topic of the other.
+        second: Arc<str>,
+    },
+    /// A template sends to a topic that cannot exist.
+    #[error(
+        "no topic can be called \"{topic}\", to which a template sends: 1 to 249 letters, digits, `.`, `_` or `-`"
+    )]
+    IllegalTemplateTopic {
+        /// The name.
+        topic: Arc<str>,
+    },
+    /// A placeholder in the topic of a template stands for nothing.
+    #[error("the template to `{topic}`: {source}")]
+    TemplatePlaceholder {
+        /// The topic, as written.
+        topic: Arc<str>,
+        /// What is wrong with it.
+        source: PlaceholderError,
+    },
+    /// A sequence names a container group that no listener is in.
+    #[error(
+        "no listener is in the container group `{group}`, which a sequence names; `container_group` puts one in"
+    )]
+    NoContainerGroup {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// A sequence names a container group twice.
+    #[error("a sequence names the container group `{group}` twice")]
+    ContainerGroupTwice {
+        /// The group.
+        group: Arc<str>,
     },
     /// Two listeners have the same id.
     #[error("two listeners have the id `{listener}`: {}; give one another with `id`", both(first, second))]
@@ -133,6 +187,14 @@ pub enum StartError {
         /// What is in the way, as far as it is known.
         troubles: Vec<String>,
     },
+    /// Where a listener is to begin in the partitions that it names could not be looked up.
+    #[error("listener `{listener}` cannot begin where it is to: {source}")]
+    Position {
+        /// The listener's id.
+        listener: Arc<str>,
+        /// What failed.
+        source: ConsumeError,
+    },
     /// A listener could not subscribe.
     #[error("listener `{listener}` cannot subscribe: {source}")]
     Subscribe {
@@ -182,4 +244,43 @@ pub enum RunError {
         /// Why.
         failure: ListenerFailure,
     },
+}
+
+/// Why the listeners of a running app did not become others; see [`ListenerRegistry`](super::ListenerRegistry).
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The app has no such listener.
+    #[error("the app has no listener `{listener}`; it has {known:?}")]
+    Unknown {
+        /// The id.
+        listener: Arc<str>,
+        /// Those that there are.
+        known: Vec<Arc<str>>,
+    },
+    /// No listener is in such a group.
+    #[error("no listener is in the container group `{group}`; `container_group` puts one in")]
+    UnknownGroup {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// The listener does not fit to the app, or does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Nothing would be handled.
+    #[error("concurrency 0 would never handle anything; pause the listener, or stop it")]
+    NoConcurrency,
+    /// The app is shut down, or was dropped.
+    #[error("the app is shut down")]
+    Ended,
+}
+
+impl RegistryError {
+    /// Of a listener that is started with its app.
+    pub(super) fn of_start(self, listener: &Arc<str>) -> StartError {
+        match self {
+            Self::Start(error) => error,
+            _ => StartError::Stopped { listener: Arc::clone(listener), source: ListenerFailure::Ended },
+        }
+    }
 }

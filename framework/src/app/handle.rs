@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{FutureExt, join_all, select_all};
 use klamm_client::{Client, Producer};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::StartError;
+use super::book::{Line, Phase};
 use super::health::Health;
+use super::registry::{ListenerRegistry, Registry};
 use super::topics::TopicDifference;
-use crate::listener::{Container, DrainReport, EventSource, Events, ListenerFailure, ListenerHandle};
+use crate::listener::{DrainReport, EventSource, Events, ListenerFailure, ListenerHandle};
 use crate::serde::{AppSerdes, DefaultSerde};
 use crate::template::request::{Request, RequesterBuilder, Requests};
 use crate::template::{RoutingTemplate, Template, Transactions, TransactionsInUse};
@@ -22,9 +22,8 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// committed is delivered again.
 #[derive(Debug)]
 pub struct AppHandle {
-    client: Client,
+    registry: Arc<Registry>,
     producer: Producer,
-    containers: Vec<Container>,
     requests: Requests,
     transactions: TransactionsInUse,
     differences: Vec<TopicDifference>,
@@ -34,15 +33,14 @@ pub struct AppHandle {
 
 impl AppHandle {
     pub(super) fn new(
-        client: Client,
+        registry: Arc<Registry>,
         producer: Producer,
-        containers: Vec<Container>,
         differences: Vec<TopicDifference>,
         serdes: AppSerdes,
         events: EventSource,
     ) -> Self {
         let (requests, transactions) = (Requests::default(), TransactionsInUse::default());
-        Self { client, producer, containers, requests, transactions, differences, serdes, events }
+        Self { registry, producer, requests, transactions, differences, serdes, events }
     }
 
     /// What differed, at the start, between the topics that the app declares ([`App::topic`](crate::App::topic)) and
@@ -51,17 +49,22 @@ impl AppHandle {
         &self.differences
     }
 
-    /// The listener of this id.
+    /// The listener of this id, as it was started last; `None` if there is none, or it has not been started yet.
     pub fn listener(&self, id: &str) -> Option<ListenerHandle> {
-        self.listeners().find(|listener| listener.id() == id)
+        self.registry.book.line(id)?.handle
     }
 
-    /// All listeners.
+    /// All listeners that were started, in the order in which the app got them.
     pub fn listeners(&self) -> impl Iterator<Item = ListenerHandle> {
-        self.containers.iter().map(Container::handle)
+        self.registry.book.lines().into_iter().filter_map(|line| line.handle)
     }
 
-    /// What happens to the listeners from here on. It ends when they have ended.
+    /// The listeners by their ids: to start, stop, add, resize and take out some while the app runs.
+    pub fn registry(&self) -> ListenerRegistry {
+        self.registry.handle()
+    }
+
+    /// What happens to the listeners from here on. It ends when the app is shut down.
     pub fn events(&self) -> Events {
         self.events.events(None)
     }
@@ -75,7 +78,7 @@ impl AppHandle {
     /// # }
     /// ```
     pub fn health(&self) -> Health {
-        Health::of(self.listeners())
+        Health::of(&self.registry.book)
     }
 
     /// A typed sender to `topic`, on the app's producer.
@@ -96,7 +99,7 @@ impl AppHandle {
         topic: impl Into<Arc<str>>,
         value: V,
     ) -> Request<R> {
-        self.requests.request(&self.client, &self.producer, &self.serdes, topic.into(), value)
+        self.requests.request(&self.registry.client, &self.producer, &self.serdes, topic.into(), value)
     }
 
     /// Many requests to `topic`, with settings of their own.
@@ -105,68 +108,37 @@ impl AppHandle {
         topic: impl Into<Arc<str>>,
     ) -> RequesterBuilder<V, R> {
         let (requests, replies) = (self.serdes.of::<V>(false), self.serdes.of::<R>(false));
-        let builder = RequesterBuilder::with_serdes(&self.client, &self.producer, topic, requests, replies);
+        let builder =
+            RequesterBuilder::with_serdes(&self.registry.client, &self.producer, topic, requests, replies);
         builder.in_app(&self.serdes)
     }
 
     /// Transactions under a name (`transactional.id`) that no other running instance has. Those of one name in this
     /// app are the same: they wait for one another.
     pub fn transactions(&self, id: impl Into<Arc<str>>) -> Transactions {
-        self.transactions.named(&self.client, id.into(), &self.serdes)
+        self.transactions.named(&self.registry.client, id.into(), &self.serdes)
     }
 
     /// The app's client, for what the app does not do.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.registry.client
     }
 
-    /// Waits until a listener stops by itself; gives its id and the reason. Never resolves otherwise.
+    /// Waits until a listener stops by itself and is not [started again](crate::listener::ListenerBuilder::restart);
+    /// gives its id and the reason. Never resolves otherwise.
     pub async fn failure(&self) -> (Arc<str>, ListenerFailure) {
-        let failures = self.listeners().map(|listener| {
-            async move {
-                match listener.failure().await {
-                    Some(failure) => (Arc::from(listener.id()), failure),
-                    None => std::future::pending().await,
-                }
-            }
-            .boxed()
-        });
-        let (first, ..) = select_all(failures).await;
-        first
-    }
-
-    /// Waits until the groups have given every listener its partitions.
-    pub(super) async fn assigned_within(&self, deadline: Duration) -> Result<(), StartError> {
-        let end = Instant::now().checked_add(deadline);
-        for listener in self.listeners() {
-            let id = || Arc::from(listener.id());
-            let assigned = match end {
-                Some(end) => timeout_at(end, listener.wait_assigned()).await,
-                None => Ok(listener.wait_assigned().await),
-            };
-            match assigned {
-                Ok(Ok(())) => {}
-                Ok(Err(source)) => return Err(StartError::Stopped { listener: id(), source }),
-                Err(_) => {
-                    let troubles = listener.troubles().iter().map(ToString::to_string).collect();
-                    return Err(StartError::NotAssigned { listener: id(), after: deadline, troubles });
-                }
-            }
-            if let Some(trouble) = listener.topic_refused() {
-                return Err(StartError::TopicRefused { listener: id(), reason: trouble.reason });
-            }
-        }
-        Ok(())
+        let failed = |line: &Line| match &line.phase {
+            Phase::Failed(failure) => Some((Arc::clone(&line.id), failure.clone())),
+            _ => None,
+        };
+        self.registry.book.until(|lines| lines.iter().find_map(failed)).await
     }
 
     /// Begins nothing more, waits up to `deadline` for the handlers that have begun, commits, leaves the groups and
     /// flushes the producer. Calling it again, also while the first call waits, can shorten the deadline.
     pub async fn shutdown(&self, deadline: Duration) -> DrainReport {
         let deadline = Instant::now() + deadline;
-        let mut report = DrainReport::default();
-        for drained in join_all(self.containers.iter().map(|container| container.stop(deadline))).await {
-            report.merge(drained);
-        }
+        let report = self.registry.close(deadline).await;
         match timeout(FLUSH_DEADLINE, self.producer.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "records of templates were not sent"),

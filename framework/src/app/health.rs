@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::book::{Book, Line, Phase};
 use crate::listener::{ListenerFailure, ListenerHandle, Trouble};
 
 /// How all listeners of an app are, at one moment; see [`AppHandle::health`](crate::AppHandle::health). Prints one line
@@ -36,6 +37,8 @@ pub struct ListenerHealth {
     pub oldest: Duration,
     /// How many records failed and wait for another attempt in place.
     pub in_retry: usize,
+    /// How often it was started again after it had failed.
+    pub restarts: u64,
     /// What somebody has to see to.
     pub troubles: Vec<Trouble>,
 }
@@ -52,8 +55,17 @@ pub enum ListenerState {
     Paused,
     /// Its poll loop has not turned for so long: something blocks the threads that it runs on.
     Unresponsive(Duration),
-    /// It was shut down.
+    /// It was shut down with its app.
     Stopped,
+    /// Nobody has started it, or somebody stopped it: [`ListenerRegistry`](super::ListenerRegistry). No fault.
+    Off,
+    /// It ended by itself, and is started again: [`restart`](crate::listener::ListenerBuilder::restart).
+    Restarting {
+        /// Why it ended.
+        failure: ListenerFailure,
+        /// In how long it begins again.
+        after: Duration,
+    },
     /// It ended by itself.
     Failed(ListenerFailure),
 }
@@ -64,39 +76,73 @@ impl Health {
         !self.listeners.iter().any(|listener| matches!(listener.state, ListenerState::Failed(_)))
     }
 
-    /// Whether every listener reads, or is paused because somebody said so, and none has a trouble: what a readiness
-    /// probe asks.
+    /// Whether every listener reads, or is paused or off because somebody said so, and none has a trouble: what a
+    /// readiness probe asks.
     pub fn is_ready(&self) -> bool {
-        let reads = |state: &ListenerState| matches!(state, ListenerState::Running | ListenerState::Paused);
-        self.listeners.iter().all(|listener| reads(&listener.state) && listener.troubles.is_empty())
+        self.listeners.iter().all(|listener| match listener.state {
+            ListenerState::Running | ListenerState::Paused => listener.troubles.is_empty(),
+            ListenerState::Off => true,
+            _ => false,
+        })
     }
 
-    pub(crate) fn of(listeners: impl Iterator<Item = ListenerHandle>) -> Self {
-        Self { listeners: listeners.map(|handle| ListenerHealth::of(&handle)).collect() }
+    pub(crate) fn of(book: &Book) -> Self {
+        let is_closed = book.is_closed();
+        Self { listeners: book.lines().iter().map(|line| ListenerHealth::of(line, is_closed)).collect() }
     }
 }
 
 impl ListenerHealth {
-    fn of(handle: &ListenerHandle) -> Self {
-        let state = match (handle.ended(), handle.unresponsive()) {
-            (Some(Some(failure)), _) => ListenerState::Failed(failure),
-            (Some(None), _) => ListenerState::Stopped,
-            (None, Some(age)) => ListenerState::Unresponsive(age),
-            (None, None) if !handle.has_joined() => ListenerState::Joining,
-            (None, None) if handle.is_paused() => ListenerState::Paused,
-            (None, None) => ListenerState::Running,
+    fn of(line: &Line, is_closed: bool) -> Self {
+        let state = match (line.failed(), &line.phase, &line.handle) {
+            (Some((failure, None)), ..) => ListenerState::Failed(failure),
+            (Some((_, Some(_))), ..) if is_closed => ListenerState::Stopped,
+            (Some((failure, Some(after))), ..) => ListenerState::Restarting { failure, after },
+            (None, Phase::On, Some(handle)) => state_of(handle),
+            _ if is_closed => ListenerState::Stopped,
+            _ => ListenerState::Off,
+        };
+        let (listener, group) = (Arc::clone(&line.id), Arc::clone(&line.group));
+        let restarts = line.restarts;
+        let Some(handle) = line.handle.as_ref().filter(|_| !matches!(line.phase, Phase::Off)) else {
+            let (oldest, troubles) = (Duration::ZERO, Vec::new());
+            let (partitions, in_flight, in_retry) = (0, 0, 0);
+            return Self {
+                listener,
+                group,
+                state,
+                partitions,
+                lag: None,
+                in_flight,
+                oldest,
+                in_retry,
+                restarts,
+                troubles,
+            };
         };
         Self {
-            listener: handle.id().into(),
-            group: handle.group().into(),
+            listener,
+            group,
             state,
             partitions: handle.assignment().len(),
             lag: handle.lag(),
             in_flight: handle.in_flight(),
             oldest: handle.oldest(),
             in_retry: handle.in_retry(),
+            restarts,
             troubles: handle.troubles(),
         }
+    }
+}
+
+/// What a listener does that has not failed.
+fn state_of(handle: &ListenerHandle) -> ListenerState {
+    match (handle.ended(), handle.unresponsive()) {
+        (Some(_), _) => ListenerState::Stopped,
+        (None, Some(age)) => ListenerState::Unresponsive(age),
+        (None, None) if !handle.has_joined() => ListenerState::Joining,
+        (None, None) if handle.is_paused() => ListenerState::Paused,
+        (None, None) => ListenerState::Running,
     }
 }
 
@@ -131,6 +177,8 @@ impl fmt::Display for ListenerState {
             Self::Paused => f.write_str("paused"),
             Self::Unresponsive(age) => write!(f, "unresponsive for {age:.0?}"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Off => f.write_str("off"),
+            Self::Restarting { failure, after } => write!(f, "restarting in {after:.0?} ({failure})"),
             Self::Failed(failure) => write!(f, "failed ({failure})"),
         }
     }

@@ -1,5 +1,6 @@
 //! `App`: state and listeners put together, started, and ended in good order.
 
+mod book;
 mod check;
 mod configured;
 mod error;
@@ -7,7 +8,13 @@ mod handle;
 mod health;
 mod placeholders;
 mod register;
+mod registry;
+mod restarts;
+mod rules;
+mod sequence;
 mod signals;
+mod supervise;
+mod templates;
 mod topics;
 
 use std::fmt;
@@ -18,9 +25,8 @@ use std::time::Duration;
 use klamm_client::{Client, NewTopic};
 use klamm_runtime::settings::parse_properties;
 use klamm_runtime::{Rng, SeededRng, read_text_file};
-use tokio::time::Instant;
 
-pub use error::{RunError, StartError};
+pub use error::{RegistryError, RunError, StartError};
 pub use handle::AppHandle;
 pub use health::{Health, ListenerHealth, ListenerState};
 pub use placeholders::PlaceholderError;
@@ -29,11 +35,19 @@ use placeholders::Properties;
 #[doc(hidden)]
 pub use register::Declared;
 pub use register::IntoListener;
+pub use registry::ListenerRegistry;
+use registry::Registry;
+use rules::Rules;
+use sequence::Sequence;
+use templates::DeclaredTemplate;
 pub use topics::TopicDifference;
 
 use crate::listener::{
-    Container, EventHub, Events, Interceptors, ListenInterceptor, Listener, States, Surroundings,
+    DeadLetterTopics, EventHub, Events, Interceptors, ListenInterceptor, Listener, States, Surroundings,
 };
+use crate::serde::DefaultSerde;
+#[cfg(doc)]
+use crate::template::Template;
 
 /// How long a drain may take unless told otherwise. Below the 30 s that Kubernetes gives a pod
 /// between SIGTERM and SIGKILL.
@@ -67,6 +81,8 @@ pub struct App {
     start_deadline: Duration,
     rng: Arc<dyn Rng>,
     topics: Vec<NewTopic>,
+    templates: Vec<DeclaredTemplate>,
+    sequence: Option<Sequence>,
     interceptors: Interceptors,
     events: EventHub,
 }
@@ -106,6 +122,8 @@ impl App {
             start_deadline: DEFAULT_START_DEADLINE,
             rng: Arc::new(SeededRng::from_os()),
             topics: Vec::new(),
+            templates: Vec::new(),
+            sequence: None,
             interceptors: Interceptors::default(),
             events: EventHub::default(),
         }
@@ -155,6 +173,57 @@ impl App {
         self
     }
 
+    /// Runs groups of listeners one after the other
+    /// ([`container_group`](crate::listener::ListenerBuilder::container_group)): the first starts with the app, and
+    /// each of the others when all listeners of the one before have been idle for so long, which are stopped then. The
+    /// last one goes on. It replaces [`auto_start`](crate::listener::ListenerBuilder::auto_start) and
+    /// [`idle_after`](crate::listener::ListenerBuilder::idle_after) of its listeners; those in no group of it go their
+    /// own way. For a table that is to be read before what needs it, for instance.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use klamm::prelude::*;
+    /// # async fn read_prices(_: Value<String>) {}
+    /// # async fn bill(_: Value<String>) {}
+    /// let app = App::new("127.0.0.1:9092")
+    ///     .listener(Listener::on("prices").group("g1").container_group("tables").handle(read_prices))
+    ///     .listener(Listener::on("orders").group("g2").container_group("work").handle(bill))
+    ///     .sequence(Duration::from_secs(5), ["tables", "work"]);
+    /// # let _ = app;
+    /// ```
+    pub fn sequence<G: Into<Arc<str>>>(
+        mut self,
+        idle: Duration,
+        groups: impl IntoIterator<Item = G>,
+    ) -> Self {
+        self.sequence = Some(Sequence { idle, groups: groups.into_iter().map(Into::into).collect() });
+        self
+    }
+
+    /// Declares a template to `topic`, on the app's producer, that handlers take as an argument: [`Template<K, V>`], by
+    /// its types. Each pair of types has one. The topic may have [placeholders](Self::property).
+    ///
+    /// ```
+    /// use klamm::prelude::*;
+    /// use klamm::template::SendError;
+    ///
+    /// async fn bill(Value(order): Value<String>, invoices: Template<String, String>) -> Result<(), SendError> {
+    ///     invoices.send("k1", format!("invoice for {order}")).await?;
+    ///     Ok(())
+    /// }
+    ///
+    /// let billing = Listener::on("orders").group("billing").handle(bill);
+    /// let app = App::new("127.0.0.1:9092").template::<String, String>("invoices").listener(billing);
+    /// # let _ = app;
+    /// ```
+    ///
+    /// In a [transactional](crate::listener::ListenerBuilder::transactional) listener its sends belong to the
+    /// transaction of the delivery, as those of a [`Tx`](crate::template::Tx) do.
+    pub fn template<K: DefaultSerde, V: DefaultSerde>(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.templates.push(DeclaredTemplate::new::<K, V>(topic.into()));
+        self
+    }
+
     /// Adds every function under `#[kafka_listener]` that is linked into this program and not added yet. Listeners of
     /// another crate are linked only if something of that crate is used: `use my_listeners as _;` is enough.
     #[cfg(feature = "macros")]
@@ -165,7 +234,8 @@ impl App {
         self
     }
 
-    /// What `${name}` stands for in the topics, pattern, group, id, dead-letter topic and `send_to` of listeners:
+    /// What `${name}` stands for in the topics, pattern, group, id, dead-letter topic and `send_to` of listeners, and
+    /// in the topics of templates:
     /// `#[kafka_listener(topics = "${orders.topic:orders}", group = "billing")]`. What is not set here is looked for in
     /// the environment (`ORDERS_TOPIC`), then in [`properties_file`](Self::properties_file)s, and is then the default
     /// behind the colon. One placeholder may stand for several topics, separated by commas; `\\${` is a plain `${`.
@@ -207,67 +277,69 @@ impl App {
         self
     }
 
-    /// Connects, begins to consume with every listener, and waits until their groups have given them partitions (none,
-    /// where there are more members than partitions): what is sent from here on is seen also by listeners that begin
-    /// at the end of their topics.
+    /// Connects, begins to consume with every listener that is to
+    /// ([`auto_start`](crate::listener::ListenerBuilder::auto_start)), and waits until their groups have given them
+    /// partitions (none, where there are more members than partitions): what is sent from here on is seen also by
+    /// listeners that begin at the end of their topics.
     ///
     /// # Errors
     /// The cluster does not answer, the parts do not fit together, a group or a topic refuses a listener, or the groups
     /// take longer than [`start_deadline`](Self::start_deadline); see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, errors, rng, topics, start_deadline, interceptors, .. } = self;
-        let events = self.events;
-        let (mut properties, properties_files) = (self.properties, self.properties_files);
-        if let Some(error) = errors.into_iter().next() {
+        let Self { cluster, states, listeners, rng, interceptors, mut properties, .. } = self;
+        if let Some(error) = self.errors.into_iter().next() {
             return Err(error);
         }
-        for path in properties_files {
+        for path in self.properties_files {
             match read_text_file(&path).await {
                 Ok(text) => properties.read(parse_properties(&text)),
                 Err(source) => return Err(StartError::PropertiesFile { path, source }),
             }
         }
-        let environment = |name: &str| std::env::var(name).ok();
+        let dead_letter_topics = Arc::new(DeadLetterTopics::default());
+        let mut rules = Rules {
+            properties,
+            interceptors,
+            states,
+            templates: self.templates,
+            dead_letter_topics: Arc::clone(&dead_letter_topics),
+        };
+        rules.configure_templates()?;
         let mut listeners = listeners
             .into_iter()
-            .map(|listener| configured::configured(listener, &properties, &environment))
+            .map(|listener| rules.configured(listener))
             .collect::<Result<Vec<_>, _>>()?;
-        listeners.iter_mut().for_each(|listener| listener.settings.interceptors.prepend(&interceptors));
-        let dead_letter_topics = Arc::new(check::all(&listeners, &states)?);
+        if let Some(sequence) = &self.sequence {
+            sequence.prepare(&mut listeners)?;
+        }
+        rules.check(&listeners)?;
         let client = match cluster {
             Cluster::Client(client) => client,
             Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
         };
-        let differences = topics::declare(&client, &topics).await?;
+        let differences = topics::declare(&client, &self.topics).await?;
         topics::make_retry_topics(&client, &listeners).await?;
         let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
-        let serdes = states.serdes();
+        templates::make(&rules.templates, &producer, &mut rules.states);
+        let (states, serdes, events) = (rules.states.clone(), rules.states.serdes(), self.events.source());
         let surroundings =
-            Surroundings { producer: producer.clone(), dead_letter_topics, states, rng, events };
-        let mut containers = Vec::with_capacity(listeners.len());
-        for listener in listeners {
-            let id = Arc::clone(&listener.id);
-            match Container::start(listener, &client, surroundings.clone()).await {
-                Ok(container) => containers.push(container),
-                Err(source) => {
-                    // Not half an app: what runs already leaves its group again.
-                    for container in &containers {
-                        container.stop(Instant::now()).await;
-                    }
-                    return Err(StartError::Subscribe { listener: id, source });
-                }
-            }
-        }
-        let events = surroundings.events.source();
-        drop(surroundings);
-        let app = AppHandle::new(client, producer, containers, differences, serdes, events);
-        match app.assigned_within(start_deadline).await {
-            Ok(()) => Ok(app),
+            Surroundings { producer: producer.clone(), dead_letter_topics, states, rng, events: self.events };
+        let registry = Arc::new(Registry::new(client, rules, self.start_deadline, surroundings));
+        let app = AppHandle::new(Arc::clone(&registry), producer, differences, serdes, events);
+        match registry.begin_all(listeners).await {
+            Ok(()) => {}
             Err(error) => {
+                // Not half an app: what runs already leaves its group again.
                 app.shutdown(Duration::ZERO).await;
-                Err(error)
+                return Err(error);
             }
         }
+        if let Some(sequence) = self.sequence {
+            let book = Arc::clone(&registry.book);
+            let follow = sequence.follow(Arc::downgrade(&registry), book, self.drain_deadline);
+            registry.tasks.spawn("listener sequence", follow);
+        }
+        Ok(app)
     }
 
     /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing

@@ -18,8 +18,6 @@
 //! # }
 //! ```
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -28,8 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use crate::app::{AppHandle, Health, ListenerHealth, ListenerState};
-use crate::listener::ListenerHandle;
+use crate::app::{AppHandle, Health, ListenerHealth, ListenerRegistry, ListenerState};
 
 /// What Prometheus calls its text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,17 +41,17 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The body is [`AppHandle::health`] as text; as JSON for who accepts `application/json`. They keep no listener alive,
 /// and ask nobody: a probe costs the brokers nothing.
 pub fn router<S: Clone + Send + Sync + 'static>(app: &AppHandle) -> Router<S> {
-    let listeners: Arc<[ListenerHandle]> = app.listeners().collect();
-    let live = Arc::clone(&listeners);
-    let page = |listeners: Arc<[ListenerHandle]>, is_well: fn(&Health) -> bool| {
+    let registry = app.registry();
+    let live = registry.clone();
+    let page = |registry: ListenerRegistry, is_well: fn(&Health) -> bool| {
         get(async move |request: Request| {
-            let health = Health::of(listeners.iter().cloned());
+            let health = registry.health();
             answer(&health, is_well(&health), request.headers())
         })
     };
     Router::new()
         .route("/livez", page(live, Health::is_live))
-        .route("/readyz", page(listeners, Health::is_ready))
+        .route("/readyz", page(registry, Health::is_ready))
 }
 
 /// A page `/metrics` for Prometheus, which has what `render` gives: that of a
@@ -110,6 +107,10 @@ fn of_listener(listener: &ListenerHealth) -> Value {
         ListenerState::Running => ("running", None),
         ListenerState::Paused => ("paused", None),
         ListenerState::Stopped => ("stopped", None),
+        ListenerState::Off => ("off", None),
+        ListenerState::Restarting { failure, after } => {
+            ("restarting", Some(format!("in {after:.0?}: {failure}")))
+        }
     };
     json!({
         "listener": &*listener.listener,
@@ -120,6 +121,7 @@ fn of_listener(listener: &ListenerHealth) -> Value {
         "lag": listener.lag,
         "in_flight": listener.in_flight,
         "in_retry": listener.in_retry,
+        "restarts": listener.restarts,
         "oldest_seconds": listener.oldest.as_secs(),
         "troubles": troubles,
     })

@@ -9,10 +9,11 @@ use klamm_client::{IsolationLevel, OffsetReset};
 
 use super::dispatch::Dispatch;
 use super::extract::Needs;
-use super::failure::FailurePolicy;
+use super::failure::{Backoff, FailurePolicy};
 use super::flow::{Batching, Budget};
 use super::handler::{Call, Handler};
 use super::intercept::{Interceptors, ListenInterceptor};
+use super::partitions::Partitions;
 use super::topics::{IntoTopics, Topics};
 
 /// A listener: topics, a group, a handler, and how they go together. Made by [`Listener::on`] or by
@@ -30,7 +31,11 @@ pub struct Listener {
 /// Everything but the handler.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    /// Of partitions that are named, their topics.
     pub(crate) topics: Topics,
+    /// Those that are read without the group's saying so.
+    pub(crate) partitions: Option<Arc<[Partitions]>>,
+    /// Empty: none, which only a listener on partitions that are named may have.
     pub(crate) group: Arc<str>,
     pub(crate) id: Option<Arc<str>>,
     pub(crate) concurrency: usize,
@@ -49,6 +54,9 @@ pub(crate) struct Settings {
     pub(crate) isolation: IsolationLevel,
     pub(crate) idle_after: Option<Duration>,
     pub(crate) slow_after: Duration,
+    pub(crate) auto_start: bool,
+    pub(crate) container_group: Option<Arc<str>>,
+    pub(crate) restart: Option<Backoff>,
 }
 
 impl Settings {
@@ -129,12 +137,38 @@ impl Listener {
         ListenerBuilder::new(Topics::Pattern(pattern.into()))
     }
 
+    /// Reads these partitions, whoever else reads them, and begins in each where it says: the group gives out nothing,
+    /// and there are no rebalances. With a [`group`](ListenerBuilder::group) offsets are committed there; one with
+    /// members refuses that, so it is a group of its own. Without one nothing is committed: each start begins where
+    /// [`Partitions::start_at`] says, or as [`offset_reset`](ListenerBuilder::offset_reset) has it. Partitions that the
+    /// topic gets later are not read before the next start.
+    ///
+    /// Two instances of a program both read all of them: this is for a table that every instance keeps, for instance.
+    /// Retry topics and transactions need a group that gives out partitions, and are refused at the start.
+    ///
+    /// ```
+    /// use klamm::listener::{Partitions, StartAt};
+    /// use klamm::prelude::*;
+    ///
+    /// async fn price(Key(_product): Key<String>, Value(_cents): Value<i64>) {}
+    ///
+    /// let table = Partitions::all("prices").start_at(StartAt::Beginning);
+    /// let listener = Listener::on_partitions([table]).handle(price);
+    /// # let _ = listener;
+    /// ```
+    pub fn on_partitions(partitions: impl IntoIterator<Item = Partitions>) -> ListenerBuilder<MayHaveGroup> {
+        let partitions: Arc<[Partitions]> = partitions.into_iter().collect();
+        let mut settings = settings(topics_of(&partitions));
+        settings.partitions = Some(partitions);
+        ListenerBuilder { settings, step: PhantomData }
+    }
+
     /// Its name in logs, in [`AppHandle::listener`](crate::AppHandle::listener) and in headers of dead letters' errors.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Its consumer group.
+    /// Its consumer group; empty if it has none.
     pub fn group(&self) -> &str {
         &self.settings.group
     }
@@ -157,41 +191,74 @@ pub struct ListenerBuilder<Step> {
 #[derive(Debug, Clone, Copy)]
 pub struct WantsGroup;
 
+/// Only the handler is missing, and perhaps a group: [`ListenerBuilder::group`], [`ListenerBuilder::handle`].
+#[derive(Debug, Clone, Copy)]
+pub struct MayHaveGroup;
+
 /// Only the handler is missing: call [`ListenerBuilder::handle`].
 #[derive(Debug, Clone, Copy)]
 pub struct WantsHandler;
 
 impl ListenerBuilder<WantsGroup> {
     fn new(topics: Topics) -> Self {
-        let settings = Settings {
-            topics,
-            group: "".into(),
-            id: None,
-            concurrency: DEFAULT_CONCURRENCY,
-            ack: AckPolicy::default(),
-            dispatch: Dispatch::default(),
-            policy: FailurePolicy::default(),
-            batch: None,
-            offset_reset: OffsetReset::Earliest,
-            commit_on_assign: CommitOnAssign::default(),
-            send_to: None,
-            budget: Budget { records: DEFAULT_MAX_IN_FLIGHT, bytes: DEFAULT_MAX_IN_FLIGHT_BYTES },
-            revoke_deadline: DEFAULT_REVOKE_DEADLINE,
-            interceptors: Interceptors::default(),
-            transactional: false,
-            transaction_timeout: None,
-            isolation: IsolationLevel::ReadCommitted,
-            idle_after: None,
-            slow_after: DEFAULT_SLOW_AFTER,
-        };
-        Self { settings, step: PhantomData }
+        Self { settings: settings(topics), step: PhantomData }
     }
 
     /// The consumer group (`group.id`): listeners of the same group share the partitions, also across processes.
-    pub fn group(mut self, group: impl Into<Arc<str>>) -> ListenerBuilder<WantsHandler> {
-        self.settings.group = group.into();
+    pub fn group(self, group: impl Into<Arc<str>>) -> ListenerBuilder<WantsHandler> {
+        self.in_group(group.into())
+    }
+}
+
+impl ListenerBuilder<MayHaveGroup> {
+    /// The consumer group (`group.id`) that offsets are committed under. It gives out no partitions, and must have no
+    /// members that do.
+    pub fn group(self, group: impl Into<Arc<str>>) -> ListenerBuilder<WantsHandler> {
+        self.in_group(group.into())
+    }
+}
+
+impl<Step> ListenerBuilder<Step> {
+    fn in_group(mut self, group: Arc<str>) -> ListenerBuilder<WantsHandler> {
+        self.settings.group = group;
         ListenerBuilder { settings: self.settings, step: PhantomData }
     }
+}
+
+fn settings(topics: Topics) -> Settings {
+    Settings {
+        topics,
+        partitions: None,
+        group: "".into(),
+        id: None,
+        concurrency: DEFAULT_CONCURRENCY,
+        ack: AckPolicy::default(),
+        dispatch: Dispatch::default(),
+        policy: FailurePolicy::default(),
+        batch: None,
+        offset_reset: OffsetReset::Earliest,
+        commit_on_assign: CommitOnAssign::default(),
+        send_to: None,
+        budget: Budget { records: DEFAULT_MAX_IN_FLIGHT, bytes: DEFAULT_MAX_IN_FLIGHT_BYTES },
+        revoke_deadline: DEFAULT_REVOKE_DEADLINE,
+        interceptors: Interceptors::default(),
+        transactional: false,
+        transaction_timeout: None,
+        isolation: IsolationLevel::ReadCommitted,
+        idle_after: None,
+        slow_after: DEFAULT_SLOW_AFTER,
+        auto_start: true,
+        container_group: None,
+        restart: None,
+    }
+}
+
+/// The topics of these partitions, each once.
+pub(crate) fn topics_of(partitions: &[Partitions]) -> Topics {
+    let mut names: Vec<_> = partitions.iter().map(|partitions| Arc::clone(&partitions.topic)).collect();
+    names.sort();
+    names.dedup();
+    Topics::Names(names)
 }
 
 /// A step at which a listener has what its handler needs to begin.
@@ -203,10 +270,12 @@ impl ListenerBuilder<WantsGroup> {
 pub trait HasGroup: sealed::Sealed {}
 
 impl HasGroup for WantsHandler {}
+impl HasGroup for MayHaveGroup {}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::WantsHandler {}
+    impl Sealed for super::MayHaveGroup {}
 }
 
 impl<Step> ListenerBuilder<Step> {
@@ -364,8 +433,9 @@ impl<Step> ListenerBuilder<Step> {
     /// - **What is not the record's fault**, such as a coordinator that moves or a rebalance, aborts and comes again
     ///   without counting; see [`ListenerHandle::troubles`](crate::listener::ListenerHandle::troubles) when it lasts.
     ///   When nobody knows whether a commit was done, the group's offset is asked, which names its transaction.
-    /// - **In the transaction is only what goes through the `Tx` or the reply.** What a
-    ///   [`Template`](crate::Template) sends stays when the transaction is aborted, and so do calls to databases.
+    /// - **In the transaction is what goes through the `Tx`, a [`Template`](crate::Template) argument or the reply.**
+    ///   What a template from elsewhere sends, such as one in a state, stays when the transaction is aborted, and so do calls
+    ///   to databases.
     /// - **Each transaction** costs three to five round trips and as many syncs of the brokers' disks: batch handlers
     ///   share them among their records. Partitions go side by side, as [`concurrency`](Self::concurrency) allows.
     /// - **Transactional ids** are `<group>/<topic>/<partition>`: the next owner of a partition ends at once what the
@@ -406,6 +476,39 @@ impl<Step> ListenerBuilder<Step> {
     /// [`ListenerEvent::HandlerSlow`](crate::listener::ListenerEvent::HandlerSlow). It goes on. Default 30 s.
     pub fn slow_after(mut self, duration: Duration) -> Self {
         self.settings.slow_after = duration;
+        self
+    }
+
+    /// Whether the listener starts with its app; default true. Otherwise
+    /// [`ListenerRegistry::start`](crate::app::ListenerRegistry::start) starts it.
+    pub fn auto_start(mut self, auto_start: bool) -> Self {
+        self.settings.auto_start = auto_start;
+        self
+    }
+
+    /// The group of listeners that it is started and stopped with:
+    /// [`ListenerRegistry::start_group`](crate::app::ListenerRegistry::start_group),
+    /// [`App::sequence`](crate::App::sequence). It has nothing to do with the consumer [`group`](Self::group).
+    pub fn container_group(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.settings.container_group = Some(name.into());
+        self
+    }
+
+    /// What becomes of the listener when it ends by itself: when its policy says stop, its consumer meets an error that
+    /// retrying does not cure, or its commits or transactions are refused for a minute. It is started again after the
+    /// backoff's delay, as often as that allows; a listener that ran for ten minutes begins to count anew. Meanwhile
+    /// the app is live and not ready. Default: it is not started again, and [`App::run`](crate::App::run) ends.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use klamm::prelude::*;
+    /// # async fn bill(_: Value<String>) {}
+    /// let patient = Backoff::exponential(Duration::from_secs(1)).cap(Duration::from_secs(300)).forever();
+    /// let listener = Listener::on("orders").group("billing").restart(patient).handle(bill);
+    /// # let _ = listener;
+    /// ```
+    pub fn restart(mut self, backoff: Backoff) -> Self {
+        self.settings.restart = Some(backoff);
         self
     }
 }

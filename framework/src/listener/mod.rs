@@ -18,6 +18,7 @@
 //! | [`Ack`] | the acknowledgement, with `ack = manual` | an error at start |
 //! | `Valid<E>` | an `E` that keeps the rules of its type (feature `garde`) | |
 //! | [`Tx`](crate::template::Tx) | the open transaction, with `transactional` | an error at start |
+//! | [`Template<K, V>`](crate::Template) | a template of the app, in the open transaction | an error at start |
 //! | [`Batch<T>`] | several records, each made into a `T`; first argument | |
 //!
 //! Whatever cannot be made is a [`Rejection`] and goes to the [`FailurePolicy`]; take `Result<E, Rejection>` to see to
@@ -52,18 +53,21 @@ mod ledger;
 mod lookups;
 mod observe;
 mod outcome;
+mod partitions;
 mod reply;
 mod retry_topics;
 mod topics;
 
 pub use ack::{Ack, AckError};
-pub(crate) use builder::Settings;
-pub use builder::{AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, WantsGroup, WantsHandler};
+pub use builder::{
+    AckPolicy, CommitOnAssign, HasGroup, Listener, ListenerBuilder, MayHaveGroup, WantsGroup, WantsHandler,
+};
+pub(crate) use builder::{Settings, topics_of};
 pub use container::{
     CommandError, DrainReport, Event, Events, ListenerEvent, ListenerFailure, ListenerHandle, PauseReason,
     SeekTo, Trouble, UnfinishedRecord,
 };
-pub(crate) use container::{Container, EventHub, EventSource, Surroundings, make_missing};
+pub(crate) use container::{Container, EventHub, EventSource, NotStarted, Surroundings, make_missing};
 pub use dispatch::Dispatch;
 pub(crate) use extract::States;
 #[cfg(feature = "garde")]
@@ -85,6 +89,8 @@ pub use observe::METRICS;
 #[doc(hidden)]
 pub use outcome::Answers;
 pub use outcome::{BatchOutcome, HandlerError, IntoBatchOutcome, IntoOutcome};
+pub(crate) use partitions::wrong_with;
+pub use partitions::{IntoNumbers, Partitions, StartAt};
 #[doc(hidden)]
 pub use reply::Answer;
 pub use reply::Reply;

@@ -1,6 +1,6 @@
 //! What a listener subscribes to, and which topics are its dead letters'. Pure.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use regex_lite::Regex;
 
@@ -54,7 +54,10 @@ pub(crate) fn is_legal(name: &str) -> bool {
 /// Where the dead letters of an app go: patterns of its own listeners leave those topics out, or a bad record of
 /// `clicks` would go from `clicks-dlt` to `clicks-dlt-dlt` and on.
 #[derive(Debug, Default)]
-pub(crate) struct DeadLetterTopics {
+pub(crate) struct DeadLetterTopics(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
     /// Whose dead letters go to a topic of the suffix.
     sources: Vec<Topics>,
     named: Vec<Arc<str>>,
@@ -62,10 +65,11 @@ pub(crate) struct DeadLetterTopics {
 
 impl DeadLetterTopics {
     /// A listener on `topics` sends dead letters to `to`, or to topics of the suffix.
-    pub(crate) fn add(&mut self, topics: &Topics, to: Option<&Arc<str>>) {
+    pub(crate) fn add(&self, topics: &Topics, to: Option<&Arc<str>>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match to {
-            Some(name) => self.named.push(Arc::clone(name)),
-            None => self.sources.push(topics.clone()),
+            Some(name) => known.named.push(Arc::clone(name)),
+            None => known.sources.push(topics.clone()),
         }
     }
 
@@ -77,11 +81,12 @@ impl DeadLetterTopics {
         if sources_elsewhere(topic, group).any(|source| pattern.hold(source)) {
             return true;
         }
-        if self.named.iter().any(|name| **name == *topic) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if known.named.iter().any(|name| **name == *topic) {
             return !matches!(pattern, Topics::Pattern(pattern) if **pattern == *topic);
         }
         let Some(source) = topic.strip_suffix(DEAD_LETTER_SUFFIX) else { return false };
-        pattern.hold(source) && self.sources.iter().any(|topics| topics.hold(source))
+        pattern.hold(source) && known.sources.iter().any(|topics| topics.hold(source))
     }
 }
 
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_pattern_leaves_out_the_dead_letters_of_what_it_matches() {
-        let mut topics = DeadLetterTopics::default();
+        let topics = DeadLetterTopics::default();
         let clicks = pattern("clicks-.*");
         assert!(!topics.are_left_out(&clicks, "g", "clicks-a-dlt"), "somebody else's");
         topics.add(&clicks, None);
@@ -180,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_named_dead_letter_topic_is_left_out_unless_the_pattern_names_it() {
-        let mut topics = DeadLetterTopics::default();
+        let topics = DeadLetterTopics::default();
         topics.add(&names(&["orders"]), Some(&"graveyard".into()));
         assert!(topics.are_left_out(&pattern("g.*"), "g", "graveyard"));
         assert!(!topics.are_left_out(&pattern("graveyard"), "g", "graveyard"));

@@ -52,7 +52,10 @@ pub enum SendError {
         possibly_written: bool,
     },
     /// The transaction that the record was to be part of has ended.
-    #[error("the transaction has ended: a `Tx` is of use until the work that it was given to is done")]
+    #[error(
+        "the transaction has ended: a `Tx`, and a template within it, are of use until the work that they were given \
+         to is done"
+    )]
     TransactionEnded,
     /// The record was not delivered.
     #[error(transparent)]

@@ -37,10 +37,14 @@ pub use request::{ReplyError, Request, Requester};
 pub use routing::RoutingTemplate;
 pub(crate) use transactions::TransactionsInUse;
 pub use transactions::{TransactError, Transactions};
-pub(crate) use tx::Ask;
 pub use tx::Tx;
+pub(crate) use tx::{Ask, OnResult};
 
 /// Sends keys of type `K` and values of type `V` to one topic. Cheap to clone.
+///
+/// Also an argument of listeners, for templates that the app declares ([`App::template`](crate::App::template)). What a
+/// [transactional](crate::listener::ListenerBuilder::transactional) listener sends with it belongs to the transaction
+/// of its delivery.
 ///
 /// ```no_run
 /// # use klamm::prelude::*;
@@ -65,6 +69,8 @@ pub struct Template<K, V> {
     keys: Arc<dyn Serde<K>>,
     values: Arc<dyn Serde<V>>,
     interceptors: Interceptors,
+    /// What it sends belongs to this transaction.
+    tx: Option<Tx>,
 }
 
 impl<K: DefaultSerde, V: DefaultSerde> Template<K, V> {
@@ -101,6 +107,7 @@ impl<K: 'static, V: 'static> Template<K, V> {
             keys: Arc::new(keys),
             values: Arc::new(values),
             interceptors: Interceptors::default(),
+            tx: None,
         }
     }
 
@@ -109,6 +116,14 @@ impl<K: 'static, V: 'static> Template<K, V> {
     pub fn interceptor(mut self, interceptor: impl SendInterceptor) -> Self {
         self.interceptors = self.interceptors.with(Arc::new(interceptor));
         self
+    }
+
+    /// The same, whose sends belong to this transaction. What they return says that a record was written, which is not
+    /// yet visible: the commit makes it so. When the transaction has ended, they fail
+    /// ([`SendError::TransactionEnded`]).
+    #[must_use]
+    pub fn within(&self, tx: &Tx) -> Self {
+        Self { tx: Some(tx.clone()), ..self.clone() }
     }
 
     /// The topic.
@@ -148,12 +163,16 @@ impl<K: 'static, V: 'static> Template<K, V> {
     }
 
     /// Sends what is buffered without lingering, and waits until every record that the producer took before this call
-    /// has met its fate: those of other templates on the same producer, too.
+    /// has met its fate: those of other templates on the same producer, too. Within a transaction it does nothing: the
+    /// commit waits for all.
     ///
     /// # Errors
     /// The first error among them.
     pub async fn flush(&self) -> Result<(), SendError> {
-        Ok(self.producer.flush().await?)
+        match self.tx {
+            Some(_) => Ok(()),
+            None => Ok(self.producer.flush().await?),
+        }
     }
 }
 
@@ -165,6 +184,7 @@ impl<K, V> Clone for Template<K, V> {
             keys: Arc::clone(&self.keys),
             values: Arc::clone(&self.values),
             interceptors: self.interceptors.clone(),
+            tx: self.tx.clone(),
         }
     }
 }
@@ -176,6 +196,7 @@ impl<K, V> fmt::Debug for Template<K, V> {
             .field("keys", &self.keys)
             .field("values", &self.values)
             .field("interceptors", &self.interceptors)
+            .field("tx", &self.tx)
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -107,7 +107,8 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
     }
 
     /// As [`enqueue`](Self::enqueue), with a callback instead of a future: fire and forget, but not unseen. It runs
-    /// on the producer's task: it must be quick and not block.
+    /// on the producer's task: it must be quick and not block. Within a transaction it is not called when that ends
+    /// before.
     ///
     /// # Errors
     /// The record cannot be taken; the callback is not called then.
@@ -116,6 +117,15 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
         callback: impl FnOnce(Result<RecordMetadata, SendError>) + Send + 'static,
     ) -> Result<(), SendError> {
         let (template, record) = self.prepared().await?;
+        if let Some(tx) = &template.tx {
+            let callback = move |result: Result<RecordMetadata, ProduceError>| {
+                let call = AssertUnwindSafe(|| callback(result.map_err(SendError::from)));
+                if catch_unwind(call).is_err() {
+                    tracing::error!("what was to be told of a record panicked");
+                }
+            };
+            return tx.send_telling(record, Box::new(callback)).await;
+        }
         let callback =
             move |result: Result<RecordMetadata, ProduceError>| callback(result.map_err(SendError::from));
         let callback = template.interceptors.on_result(Arc::clone(&record.topic), callback);
@@ -124,6 +134,11 @@ impl<'a, K: 'static, V: 'static> Outgoing<'a, K, V> {
 
     async fn taken(self) -> Result<Sending, SendError> {
         let (template, record) = self.prepared().await?;
+        if let Some(tx) = &template.tx {
+            let (tell, told) = oneshot::channel();
+            tx.send_telling(record, Box::new(|result| drop(tell.send(result)))).await?;
+            return Ok(Sending(Way::Within(told)));
+        }
         if template.interceptors.is_empty() {
             let delivery = template.producer.enqueue(record).await.map_err(ProduceError::from)?;
             return Ok(Sending(Way::Delivery(delivery)));
@@ -203,6 +218,8 @@ pub struct Sending(Way);
 enum Way {
     Delivery(Delivery),
     Told(oneshot::Receiver<Result<RecordMetadata, ProduceError>>),
+    /// In a transaction, whose end nobody survives who would tell.
+    Within(oneshot::Receiver<Result<RecordMetadata, ProduceError>>),
 }
 
 impl Future for Sending {
@@ -214,6 +231,10 @@ impl Future for Sending {
             Way::Told(told) => told.poll_unpin(cx).map(|told| {
                 // The producer calls back for every record that it took, whatever becomes of it.
                 Ok(told.unwrap_or(Err(ProduceError::Closed { possibly_written: true }))?)
+            }),
+            Way::Within(told) => told.poll_unpin(cx).map(|told| match told {
+                Ok(result) => Ok(result?),
+                Err(_) => Err(SendError::TransactionEnded),
             }),
         }
     }

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, FutureExt, select};
+use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_client::{Client, ProduceError, Transaction, TransactionError, TransactionalProducer};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
@@ -32,10 +33,11 @@ use crate::serde::AppSerdes;
 ///     .await?;
 /// # Ok(()) }
 /// ```
-/// A record is part of the transaction if it is sent by its [`Tx`]; what a [`Template`](super::Template) sends
-/// meanwhile is not, and stays when the transaction is aborted. The work's error, its panic, and the end of whoever
-/// waits for it all abort the transaction. Transactions of one name run one after the other, unless
-/// [`concurrency`](Self::concurrency) allows more; in the work of one no other of that name can run.
+/// A record is part of the transaction if it is sent by its [`Tx`], or by a template [within](super::Template::within)
+/// it; what another [`Template`](super::Template) sends meanwhile is not, and stays when the transaction is aborted.
+/// The work's error, its panic, and the end of whoever waits for it all abort the transaction. Transactions of one name
+/// run one after the other, unless [`concurrency`](Self::concurrency) allows more; in the work of one no other of that
+/// name can run.
 #[derive(Clone)]
 pub struct Transactions {
     shared: Arc<Shared>,
@@ -269,14 +271,25 @@ impl Drop for Borrowed {
     }
 }
 
-/// In the order in which it is asked, until nobody can ask any more. What is asked by somebody who went away is not
-/// done.
+/// In the order in which it is asked, until nobody can ask any more and who wants to know of records has been told.
+/// What is asked by somebody who went away is not done.
 async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver<Ask>) {
-    while let Some(ask) = asked.recv().await {
+    let mut told = FuturesUnordered::new();
+    loop {
+        let ask = tokio::select! {
+            biased;
+            ask = asked.recv() => ask,
+            Some(()) = told.next() => continue,
+        };
+        let Some(ask) = ask else { break };
         match ask {
-            Ask::Send(record, tell) if !tell.is_closed() => {
-                // What becomes of it, the commit says.
-                let taken = transaction.enqueue(record).await.map(drop).map_err(ProduceError::from);
+            Ask::Send(record, tell, on_result) if !tell.is_closed() => {
+                // What becomes of it, the commit says, too.
+                let taken = transaction.enqueue(record).await.map_err(ProduceError::from);
+                let taken = taken.map(|delivery| {
+                    let on_result = on_result.map(|on_result| delivery.map(on_result));
+                    told.extend(on_result);
+                });
                 drop(tell.send(taken));
             }
             Ask::Offsets(offsets, group, tell) if !tell.is_closed() => {
@@ -285,6 +298,7 @@ async fn serve(transaction: &Transaction<'_>, mut asked: mpsc::UnboundedReceiver
             Ask::Send(..) | Ask::Offsets(..) => {}
         }
     }
+    told.collect::<()>().await;
 }
 
 impl fmt::Debug for Shared {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use klamm_client::{
-    GroupMetadata, OffsetAndMetadata, ProduceError, Record, TopicPartition, TransactionError,
+    GroupMetadata, OffsetAndMetadata, ProduceError, Record, RecordMetadata, TopicPartition, TransactionError,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,6 +53,7 @@ impl Tx {
 
     /// As [`send`](Self::send), of a record that a template makes, with its serdes and interceptors:
     /// `tx.send_record(orders.record(order).key("k1")).await?`. A timeout of its own has no effect.
+    /// [`Template::within`](super::Template::within) waits until records are written, and tells where they are.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -69,8 +70,18 @@ impl Tx {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_raw(&self, record: Record) -> Result<(), SendError> {
+        self.take(record, None).await
+    }
+
+    /// As [`send_raw`](Self::send_raw); `on_result` is called when it is known whether the record was written. It is
+    /// dropped when the transaction ends before.
+    pub(super) async fn send_telling(&self, record: Record, on_result: OnResult) -> Result<(), SendError> {
+        self.take(record, Some(on_result)).await
+    }
+
+    async fn take(&self, record: Record, on_result: Option<OnResult>) -> Result<(), SendError> {
         let (tell, told) = oneshot::channel();
-        self.asks.send(Ask::Send(record, tell)).map_err(|_| SendError::TransactionEnded)?;
+        self.asks.send(Ask::Send(record, tell, on_result)).map_err(|_| SendError::TransactionEnded)?;
         Ok(told.await.map_err(|_| SendError::TransactionEnded)??)
     }
 
@@ -97,9 +108,13 @@ impl Tx {
     }
 }
 
+/// What is called when it is known whether a record was written.
+pub(crate) type OnResult = Box<dyn FnOnce(Result<RecordMetadata, ProduceError>) + Send>;
+
 /// What a [`Tx`] asks of the transaction, and whom to tell.
 pub(crate) enum Ask {
-    Send(Record, oneshot::Sender<Result<(), ProduceError>>),
+    /// Whom to tell when the producer took it, and what to call when it is known whether it was written.
+    Send(Record, oneshot::Sender<Result<(), ProduceError>>, Option<OnResult>),
     Offsets(
         Vec<(TopicPartition, OffsetAndMetadata)>,
         GroupMetadata,

@@ -2,12 +2,14 @@
 
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_client::NewTopic;
 
 use crate::app::{App, AppHandle, IntoListener, StartError};
 use crate::listener::{DrainReport, Events, ListenInterceptor};
+use crate::serde::DefaultSerde;
 
 /// How often it is looked whether something has happened that nobody tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -50,6 +52,16 @@ impl TestApp {
     /// As [`App::topic`].
     pub fn topic(self, topic: NewTopic) -> Self {
         Self(self.0.topic(topic))
+    }
+
+    /// As [`App::template`].
+    pub fn template<K: DefaultSerde, V: DefaultSerde>(self, topic: impl Into<Arc<str>>) -> Self {
+        Self(self.0.template::<K, V>(topic))
+    }
+
+    /// As [`App::sequence`].
+    pub fn sequence<G: Into<Arc<str>>>(self, idle: Duration, groups: impl IntoIterator<Item = G>) -> Self {
+        Self(self.0.sequence(idle, groups))
     }
 
     /// As [`App::discover`].

@@ -50,11 +50,16 @@ mod kit;
 #[cfg(feature = "testing")]
 mod lifecycle;
 #[cfg(feature = "testing")]
+mod listener_registry;
+#[cfg(feature = "testing")]
 mod listening;
+mod llms;
 #[cfg(feature = "testing")]
 mod losses;
 #[cfg(feature = "testing")]
 mod misbehaving;
+#[cfg(feature = "testing")]
+mod named_partitions;
 #[cfg(feature = "testing")]
 mod observing;
 #[cfg(all(feature = "testing", feature = "postcard"))]
@@ -67,6 +72,8 @@ mod registry_attacks;
 mod replying;
 #[cfg(feature = "testing")]
 mod requests;
+#[cfg(feature = "testing")]
+mod restarting;
 #[cfg(feature = "testing")]
 mod retry_attacks;
 #[cfg(feature = "testing")]
@@ -97,6 +104,8 @@ mod stubborn_requests;
 mod stubborn_sending;
 #[cfg(all(feature = "testing", feature = "embedded"))]
 mod stubborn_starts;
+#[cfg(feature = "testing")]
+mod templates;
 #[cfg(feature = "testing")]
 mod traces;
 #[cfg(feature = "testing")]

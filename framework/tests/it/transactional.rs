@@ -26,7 +26,7 @@ pub async fn committed(kit: &TestKit, topic: &str) -> Vec<String> {
 }
 
 /// What was ever written, aborted or not.
-async fn written(kit: &TestKit, topic: &str) -> usize {
+pub async fn written(kit: &TestKit, topic: &str) -> usize {
     let consumer = kit.client().consumer().assign([(topic, 0)]).isolation(IsolationLevel::ReadUncommitted);
     let mut consumer = consumer.from_beginning().start().await.unwrap();
     let mut count = 0;

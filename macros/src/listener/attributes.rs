@@ -20,6 +20,8 @@ struct Written {
     #[darling(default)]
     pattern: Option<SpannedValue<AnyExpr>>,
     #[darling(default)]
+    partitions: Option<SpannedValue<AnyExpr>>,
+    #[darling(default)]
     group: Option<AnyExpr>,
     #[darling(default)]
     id: Option<AnyExpr>,
@@ -52,6 +54,12 @@ struct Written {
     #[darling(default)]
     intercept: Option<AnyExpr>,
     #[darling(default)]
+    auto_start: Option<AnyExpr>,
+    #[darling(default)]
+    container_group: Option<AnyExpr>,
+    #[darling(default)]
+    restart: Option<AnyExpr>,
+    #[darling(default)]
     isolation: Option<Choice>,
     #[darling(default)]
     transactional: Flag,
@@ -62,7 +70,8 @@ struct Written {
 /// As checked.
 pub(super) struct Attributes {
     pub(super) subscription: Subscription,
-    pub(super) group: Expr,
+    /// Without one, offsets of named partitions are not committed.
+    pub(super) group: Option<Expr>,
     pub(super) id: Option<Expr>,
     pub(super) concurrency: Option<Expr>,
     pub(super) ack: Option<Ack>,
@@ -79,6 +88,7 @@ pub(super) struct Attributes {
 pub(super) enum Subscription {
     Topics(Expr),
     Pattern(Expr),
+    Partitions(Expr),
 }
 
 /// Whose `Ack`s the handler takes or not, as far as it can be seen here.
@@ -124,8 +134,9 @@ impl Attributes {
         let written = Written::from_list(&metas).map_err(Error::from)?;
         let mut errors = Errors::default();
 
-        let subscription = subscription(written.topics, written.pattern, &mut errors);
-        if written.group.is_none() {
+        let needs_group = written.partitions.is_none();
+        let subscription = subscription(written.topics, written.pattern, written.partitions, &mut errors);
+        if needs_group && written.group.is_none() {
             errors.push(
                 Span::call_site(),
                 "a listener needs `group = \"name\"`: the consumer group it commits under",
@@ -159,6 +170,9 @@ impl Attributes {
             idle_after: written.idle_after,
             slow_after: written.slow_after,
             intercept: written.intercept,
+            auto_start: written.auto_start,
+            container_group: written.container_group,
+            restart: written.restart,
             isolation: written.isolation,
             transaction_timeout: written.transaction_timeout,
         };
@@ -166,13 +180,13 @@ impl Attributes {
         let plain = plain.check(&mut errors);
 
         errors.into_result()?;
-        let (Some(subscription), Some(group)) = (subscription, written.group) else {
-            // Both lacks were reported above.
+        let Some(subscription) = subscription else {
+            // That was reported above.
             return Err(Error::new(Span::call_site(), "incomplete #[kafka_listener]"));
         };
         Ok(Self {
             subscription,
-            group: group.0,
+            group: written.group.map(|group| group.0),
             id: written.id.map(|id| id.0),
             concurrency: written.concurrency.map(|concurrency| concurrency.0),
             ack,
@@ -189,8 +203,17 @@ impl Attributes {
 fn subscription(
     topics: Option<SpannedValue<AnyExpr>>,
     pattern: Option<SpannedValue<AnyExpr>>,
+    partitions: Option<SpannedValue<AnyExpr>>,
     errors: &mut Errors,
 ) -> Option<Subscription> {
+    if let Some(partitions) = partitions {
+        if topics.is_some() || pattern.is_some() {
+            let message = "`partitions` names their topics: leave out `topics` and `pattern`";
+            errors.push(partitions.span(), message);
+            return None;
+        }
+        return Some(Subscription::Partitions(partitions.into_inner().0));
+    }
     match (topics, pattern) {
         (Some(topics), None) => {
             let topics = topics.into_inner().0;

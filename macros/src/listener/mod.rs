@@ -156,8 +156,11 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
         Subscription::Pattern(pattern) => {
             quote_spanned!(pattern.span()=> ::klamm::Listener::on_pattern(#pattern))
         }
+        Subscription::Partitions(partitions) => {
+            quote_spanned!(partitions.span()=> ::klamm::Listener::on_partitions(#partitions))
+        }
     };
-    let group = &attributes.group;
+    let group = attributes.group.as_ref().map(|group| quote!(.group(#group)));
     let id = match &attributes.id {
         Some(id) => quote!(#id),
         None => {
@@ -165,7 +168,7 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
             quote!(#id)
         }
     };
-    let mut calls = quote!(#start.group(#group).id(#id));
+    let mut calls = quote!(#start #group.id(#id));
     if let Some(concurrency) = &attributes.concurrency {
         calls.extend(quote!(.concurrency(#concurrency)));
     }

@@ -16,6 +16,9 @@ pub(super) struct Plain {
     pub(super) idle_after: Option<AnyExpr>,
     pub(super) slow_after: Option<AnyExpr>,
     pub(super) intercept: Option<AnyExpr>,
+    pub(super) auto_start: Option<AnyExpr>,
+    pub(super) container_group: Option<AnyExpr>,
+    pub(super) restart: Option<AnyExpr>,
     pub(super) isolation: Option<Choice>,
     pub(super) transaction_timeout: Option<AnyExpr>,
 }
@@ -46,7 +49,10 @@ impl Plain {
         let deadline = lasting(self.revoke_deadline);
         let (idle_after, slow_after) = (lasting(self.idle_after), lasting(self.slow_after));
         let timeout = lasting(self.transaction_timeout);
-        let intercept = self.intercept.map(|AnyExpr(expr)| quote!(#expr));
+        let as_written = |written: Option<AnyExpr>| written.map(|AnyExpr(expr)| quote!(#expr));
+        let intercept = as_written(self.intercept);
+        let (auto_start, restart) = (as_written(self.auto_start), as_written(self.restart));
+        let container_group = as_written(self.container_group);
         let calls = [
             ("intercept", intercept),
             ("offset_reset", offset_reset),
@@ -58,6 +64,9 @@ impl Plain {
             ("transaction_timeout", timeout),
             ("idle_after", idle_after),
             ("slow_after", slow_after),
+            ("auto_start", auto_start),
+            ("container_group", container_group),
+            ("restart", restart),
         ];
         calls.into_iter().filter_map(|(name, argument)| Some((name, argument?))).collect()
     }

@@ -44,8 +44,8 @@ impl<'a> Signature<'a> {
         let batch = arguments.iter().position(|ty| is_named(ty, "Batch"));
         match batch {
             Some(place) if place > 0 => {
-                let message =
-                    "`Batch<...>` must be the first argument; `State<T>`, `Ack` and `Tx` may follow it";
+                let message = "`Batch<...>` must be the first argument; `State<T>`, `Template<K, V>`, `Ack` and `Tx` may \
+                               follow it";
                 return Err(Error::new(arguments[place].span(), message));
             }
             _ => {}
@@ -129,9 +129,19 @@ fn refuse_what_no_listener_takes(argument: &PatType) -> Result<()> {
         Type::ImplTrait(_) => {
             "a listener cannot be generic, which `impl Trait` makes it: name the type, as in `Json<Order>`"
         }
+        ty if is_bare(ty, "Template") => {
+            "a template says what it sends: write `Template<String, Json<Order>>`, and declare it with \
+             `App::template::<String, Json<Order>>(\"topic\")`"
+        }
         _ => return Ok(()),
     };
     Err(Error::new(argument.ty.span(), message))
+}
+
+/// Whether the type is written as `name`, without what it is of.
+fn is_bare(ty: &Type, name: &str) -> bool {
+    let Type::Path(path) = ty else { return false };
+    path.path.segments.last().is_some_and(|last| last.ident == name && last.arguments.is_none())
 }
 
 /// Whether the type is written as `name`, `name<...>` or a path that ends so. Macros see names, not types: an alias

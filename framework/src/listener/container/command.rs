@@ -37,6 +37,9 @@ pub enum CommandError {
     /// The listener subscribes to a pattern, which says by itself what its topics are.
     #[error("the listener listens on a pattern: topics cannot be added to it or removed from it")]
     Pattern,
+    /// The listener reads the partitions that it names.
+    #[error("the listener names its partitions: topics cannot be added to it or removed from it")]
+    Partitions,
     /// It would have no topics left.
     #[error("the listener would have no topics left; pause it, or stop it")]
     NoTopics,
@@ -74,4 +77,6 @@ pub(super) enum Todo {
     Seek(TopicPartition, SeekTo),
     AddTopics(Vec<Arc<str>>),
     RemoveTopics(Vec<Arc<str>>),
+    /// Handler calls that may run at once.
+    Resize(usize),
 }

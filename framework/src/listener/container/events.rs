@@ -88,6 +88,13 @@ pub enum ListenerEvent {
         /// What was left of its work.
         report: Arc<DrainReport>,
     },
+    /// After [`Failed`](Self::Failed): it is started again, as its
+    /// [`restart`](crate::listener::ListenerBuilder::restart) says. Events of the listener itself ended with the
+    /// failure, those of the app go on.
+    Restarting {
+        /// In how long.
+        after: Duration,
+    },
 }
 
 /// Why a listener begins nothing more. That a partition has its share of the budget in hand is no event: that comes and

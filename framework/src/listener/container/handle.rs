@@ -7,7 +7,7 @@ use klamm_client::TopicPartition;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::{Command, CommandError, SeekTo, Todo};
-use super::events::{EventSource, Events};
+use super::events::{EventSource, Events, ListenerEvent};
 use super::monitor::UNRESPONSIVE_AFTER;
 use super::shared::Shared;
 use super::status::{Ended, ListenerFailure};
@@ -98,10 +98,7 @@ impl ListenerHandle {
         let mut ended = self.ended.clone();
         tokio::select! {
             _ = assignments.wait_for(|assignments| *assignments > 0) => Ok(()),
-            ended = ended.wait_for(Option::is_some) => {
-                let failure = ended.ok().and_then(|ended| ended.as_ref().and_then(|ended| ended.failure.clone()));
-                Err(failure.unwrap_or(ListenerFailure::Ended))
-            }
+            ended = ended.wait_for(Option::is_some) => Err(failure_of(ended.ok().as_deref())),
         }
     }
 
@@ -229,9 +226,39 @@ impl ListenerHandle {
         self.tell(Todo::RemoveTopics(topics.into_topics())).await
     }
 
+    /// How many handler calls may run at once from here on.
+    pub(crate) async fn resize(&self, concurrency: usize) -> Result<(), CommandError> {
+        self.tell(Todo::Resize(concurrency)).await
+    }
+
+    /// It is started again after so long.
+    pub(crate) fn tell_restart(&self, after: Duration) {
+        self.shared.observed.tell(|| ListenerEvent::Restarting { after });
+    }
+
+    /// Waits until it is idle, as [`idle_after`](crate::listener::ListenerBuilder::idle_after) has it; for ever, if
+    /// that is not set. Returns at once when it is.
+    ///
+    /// # Errors
+    /// Why it ended before.
+    pub async fn wait_idle(&self) -> Result<(), ListenerFailure> {
+        let mut is_idle = self.shared.observed.is_idle.subscribe();
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            _ = is_idle.wait_for(|is_idle| *is_idle) => Ok(()),
+            ended = ended.wait_for(Option::is_some) => Err(failure_of(ended.ok().as_deref())),
+        }
+    }
+
     async fn tell(&self, what: Todo) -> Result<(), CommandError> {
         let (done, answer) = oneshot::channel();
         self.command.send(Command { what, done }).map_err(|_| CommandError::Ended)?;
         answer.await.unwrap_or(Err(CommandError::Ended))
     }
+}
+
+/// Why it ended; one that was shut down has no better reason.
+fn failure_of(ended: Option<&Option<Ended>>) -> ListenerFailure {
+    let failure = ended.and_then(|ended| ended.as_ref()?.failure.clone());
+    failure.unwrap_or(ListenerFailure::Ended)
 }

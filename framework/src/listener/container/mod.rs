@@ -3,6 +3,7 @@
 //! ```text
 //! running.rs      Container: start and stop
 //! poll.rs         the loop that reads and has workers begun
+//! assigning.rs    partitions that it names
 //! obey.rs         commands: pause, seek, other topics
 //! sought.rs       where partitions stand that were moved
 //! worker.rs       takes records whose turn it is
@@ -42,6 +43,7 @@
 //! ```
 
 mod ack_call;
+mod assigning;
 mod bell;
 mod call;
 mod command;
@@ -91,6 +93,6 @@ pub use events::{Event, Events, ListenerEvent, PauseReason};
 pub(crate) use events::{EventHub, EventSource};
 pub use handle::ListenerHandle;
 pub(crate) use retry_copies::make_missing;
-pub(crate) use running::{Container, Surroundings};
+pub(crate) use running::{Container, NotStarted, Surroundings};
 pub use status::{DrainReport, ListenerFailure, UnfinishedRecord};
 pub use troubles::Trouble;

@@ -51,6 +51,10 @@ impl Monitor {
             self.sample(shared, now);
         }
         let Some(idleness) = &mut self.idleness else { return self.next_sample };
+        if *shared.assignments.borrow() == 0 {
+            // Who has no partitions yet does not know whether there is something to do.
+            idleness.begin(now);
+        }
         let unfinished = shared.look(|flow| flow.load().unfinished);
         if let Some(turn) = idleness.look(shared.observed.arrivals(), unfinished, now) {
             shared.observed.set_idle(matches!(turn, Turn::Idle(_)));

@@ -27,6 +27,10 @@ pub(super) fn obey(shared: &Shared, sought: &mut Sought, Command { what, done }:
             Ok(())
         }
         Todo::Seek(place, to) => seek(shared, &place, to).map(|part| sought.add(part, place)),
+        Todo::Resize(workers) => {
+            shared.change(|flow| flow.resize(workers));
+            Ok(())
+        }
         Todo::AddTopics(topics) => change_topics(shared, |mut names| {
             names.extend(topics);
             names
@@ -77,6 +81,9 @@ fn change_topics(
     shared: &Shared,
     change: impl FnOnce(BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>>,
 ) -> Result<(), CommandError> {
+    if shared.settings.partitions.is_some() {
+        return Err(CommandError::Partitions);
+    }
     let mut topics = shared.topics();
     let Topics::Names(names) = &mut *topics else { return Err(CommandError::Pattern) };
     let changed = change(names.iter().cloned().collect());

@@ -1,11 +1,11 @@
 //! What is told of a running listener, and where: metrics, events, and what its health is made of.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use klamm_client::TopicPartition;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::events::{EventSource, Events, ListenerEvent, PauseReason};
@@ -23,7 +23,7 @@ pub(super) struct Observed {
     turned_ms: AtomicU64,
     /// Batches that came.
     arrived: AtomicU64,
-    is_idle: AtomicBool,
+    pub(super) is_idle: watch::Sender<bool>,
     /// Wakes who watches.
     pub(super) woken: Notify,
     /// How long the oldest record in hand has been there.
@@ -41,7 +41,7 @@ impl Observed {
             start: Instant::now(),
             turned_ms: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
-            is_idle: AtomicBool::new(false),
+            is_idle: watch::Sender::new(false),
             woken: Notify::new(),
             oldest_ms: AtomicU64::new(0),
             stopping: Mutex::new(None),
@@ -79,7 +79,7 @@ impl Observed {
     /// Records came.
     pub(super) fn arrived(&self) {
         self.arrived.fetch_add(1, Ordering::Relaxed);
-        if self.is_idle.load(Ordering::Relaxed) {
+        if *self.is_idle.borrow() {
             self.woken.notify_one();
         }
     }
@@ -89,7 +89,7 @@ impl Observed {
     }
 
     pub(super) fn set_idle(&self, is_idle: bool) {
-        self.is_idle.store(is_idle, Ordering::Relaxed);
+        self.is_idle.send_replace(is_idle);
     }
 
     pub(super) fn set_oldest(&self, oldest: Duration) {

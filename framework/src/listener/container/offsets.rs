@@ -27,6 +27,11 @@ impl Shared {
         }
         let safe = self.look(|flow| flow.committable(parts));
         let (false, Some(consumer)) = (safe.is_empty(), self.consumer.get()) else { return Ok(()) };
+        if self.scope.group.is_empty() {
+            // Nobody keeps them.
+            self.change(|flow| flow.committed(&safe));
+            return Ok(());
+        }
         let committed = consumer.commit(safe.iter().map(|safe| (safe.place.clone(), safe.offset))).await;
         self.observed.meters.committed(committed.is_ok());
         committed?;
@@ -36,6 +41,9 @@ impl Shared {
 
     /// Commits where partitions begin that have no committed offset, if that is wanted.
     pub(super) async fn commit_starts(&self, places: &[TopicPartition]) {
+        if self.scope.group.is_empty() {
+            return;
+        }
         // The group may be faster than whoever started the consumer.
         let consumer = self.consumer.wait().await;
         let _turn = self.commit_turn.lock().await;

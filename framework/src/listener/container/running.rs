@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::{Client, ClientError, Consumer, OffsetReset, Producer, TopicPartition};
+use klamm_client::{Client, ClientError, ConsumeError, Consumer, OffsetReset, Producer, TopicPartition};
 use klamm_runtime::{Rng, Tasks};
+use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::shared::{Parts, Shared};
 use super::sought::Sought;
 use super::status::{DrainReport, Ended};
 use super::transactions::Transactions;
-use super::{committing, monitor, output_stage, taking_over, watching};
+use super::{assigning, committing, monitor, output_stage, taking_over, watching};
 use crate::listener::builder::{Listener, Settings};
 use crate::listener::extract::{Scope, States};
 use crate::listener::flow::PartId;
@@ -38,6 +39,16 @@ pub(crate) struct Surroundings {
     pub(crate) events: EventHub,
 }
 
+/// Why a listener did not begin.
+#[derive(Debug, Error)]
+pub(crate) enum NotStarted {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Where it is to begin is not known.
+    #[error(transparent)]
+    Position(#[from] ConsumeError),
+}
+
 /// A running listener. Dropping it ends it without ceremony; [`Container::stop`] drains.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -53,7 +64,7 @@ impl Container {
         listener: Listener,
         client: &Client,
         Surroundings { producer, dead_letter_topics, states, rng, events: hub }: Surroundings,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, NotStarted> {
         let Listener { id, call, settings, .. } = listener;
         let (returned, take_back) = mpsc::unbounded_channel();
         let (outputs, to_send) = mpsc::unbounded_channel();
@@ -74,21 +85,25 @@ impl Container {
             events,
         };
         let shared = Arc::new(Shared::new(parts));
-        let consumer = subscribe(&shared, client, dead_letter_topics).await?;
+        let (consumer, places) = match shared.settings.partitions.clone() {
+            None => (subscribe(&shared, client, dead_letter_topics).await?, None),
+            Some(partitions) => {
+                let places = assigning::places(client, &partitions).await?;
+                (assign(&shared, client, &places).await?, Some(places))
+            }
+        };
         shared.attach(consumer.handle());
         shared.observed.tell(|| ListenerEvent::Started);
+        let mut sought = Sought::default();
+        if let Some(places) = places {
+            assigning::begin(&shared, &consumer.handle(), &mut sought, &places).await?;
+        }
 
         let (stop, stopping) = watch::channel(None);
         let (end, ended) = watch::channel(None);
         let (command, commands) = mpsc::unbounded_channel();
-        let poll_loop = PollLoop {
-            shared: Arc::clone(&shared),
-            consumer,
-            stopping,
-            take_back,
-            commands,
-            sought: Sought::default(),
-        };
+        let poll_loop =
+            PollLoop { shared: Arc::clone(&shared), consumer, stopping, take_back, commands, sought };
         let handle = ListenerHandle { shared: Arc::clone(&shared), ended, command };
         let tasks = Tasks::new();
         tasks.spawn("listener", async move {
@@ -144,6 +159,22 @@ fn transactions(
     // What cannot work is told now, and not when the first partition comes.
     drop(transactions.producer(&TopicPartition::new("none", 0))?);
     Ok(Some((transactions, coming)))
+}
+
+/// Reads what the listener names. A group only keeps the offsets.
+async fn assign(
+    shared: &Shared,
+    client: &Client,
+    places: &[assigning::Place],
+) -> Result<Consumer, ClientError> {
+    let settings = &shared.settings;
+    let mut builder = client.consumer();
+    if !settings.group.is_empty() {
+        builder = builder.group(Arc::clone(&settings.group));
+    }
+    let places = places.iter().map(|(place, _)| place.clone());
+    let builder = builder.assign(places).auto_offset_reset(settings.offset_reset);
+    builder.auto_commit(None).isolation(settings.isolation).start().await
 }
 
 async fn subscribe(

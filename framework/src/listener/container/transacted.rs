@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use futures::future::FutureExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_client::{Delivery, EnqueueError, ProduceError, Record, Transaction, TransactionError};
 use tokio::sync::mpsc;
 
 use super::faults::{Fault, of_send};
-use crate::template::Ask;
+use crate::template::{Ask, OnResult};
 
 /// From so many on it is looked which of the records are there already.
 const LOOK_FROM: usize = 1_024;
@@ -15,6 +16,8 @@ const LOOK_FROM: usize = 1_024;
 /// The records of one transaction.
 pub(super) struct Sent {
     under_way: Vec<Delivery>,
+    /// Those whose sender wants to know what became of them.
+    told: FuturesUnordered<BoxFuture<'static, Result<(), ProduceError>>>,
     look_at: usize,
     /// The first that was not written for a reason of its own.
     wrong: Option<ProduceError>,
@@ -24,7 +27,13 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new() -> Self {
-        Self { under_way: Vec::new(), look_at: LOOK_FROM, wrong: None, broken: None }
+        Self {
+            under_way: Vec::new(),
+            told: FuturesUnordered::new(),
+            look_at: LOOK_FROM,
+            wrong: None,
+            broken: None,
+        }
     }
 
     /// Does what a [`Tx`](crate::template::Tx) asks for, until nobody can ask any more. What is asked by somebody who
@@ -35,10 +44,22 @@ impl Sent {
         group: &str,
         asked: &mut mpsc::UnboundedReceiver<Ask>,
     ) {
-        while let Some(ask) = asked.recv().await {
+        loop {
+            let ask = tokio::select! {
+                biased;
+                ask = asked.recv() => ask,
+                Some(told) = self.told.next() => {
+                    note(told, &mut self.wrong, &mut self.broken);
+                    continue;
+                }
+            };
+            let Some(ask) = ask else { return };
             match ask {
-                Ask::Send(record, tell) if !tell.is_closed() => {
-                    let taken = self.send(transaction, record).await;
+                Ask::Send(record, tell, on_result) if !tell.is_closed() => {
+                    let taken = match on_result {
+                        None => self.send(transaction, record).await,
+                        Some(on_result) => self.send_telling(transaction, record, on_result).await,
+                    };
                     drop(tell.send(taken.map_err(ProduceError::from)));
                 }
                 Ask::Offsets(offsets, of_group, tell) if !tell.is_closed() => {
@@ -62,22 +83,43 @@ impl Sent {
         transaction: &Transaction<'_>,
         record: Record,
     ) -> Result<(), EnqueueError> {
-        match transaction.enqueue(record).await {
-            Ok(delivery) => {
-                self.under_way.push(delivery);
-                if self.under_way.len() >= self.look_at {
-                    self.look();
-                    self.look_at = LOOK_FROM.max(self.under_way.len() * 2);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if of_send(error.error()) != Fault::OfRecord {
-                    self.broken.get_or_insert_with(|| error.error().clone());
-                }
-                Err(error)
-            }
+        let delivery = self.take(transaction, record).await?;
+        self.under_way.push(delivery);
+        if self.under_way.len() >= self.look_at {
+            self.look();
+            self.look_at = LOOK_FROM.max(self.under_way.len() * 2);
         }
+        Ok(())
+    }
+
+    async fn send_telling(
+        &mut self,
+        transaction: &Transaction<'_>,
+        record: Record,
+        on_result: OnResult,
+    ) -> Result<(), EnqueueError> {
+        let delivery = self.take(transaction, record).await?;
+        let told = delivery.map(|result| {
+            let told = result.as_ref().map(drop).map_err(Clone::clone);
+            on_result(result);
+            told
+        });
+        self.told.push(told.boxed());
+        Ok(())
+    }
+
+    async fn take(
+        &mut self,
+        transaction: &Transaction<'_>,
+        record: Record,
+    ) -> Result<Delivery, EnqueueError> {
+        let taken = transaction.enqueue(record).await;
+        if let Err(error) = &taken
+            && of_send(error.error()) != Fault::OfRecord
+        {
+            self.broken.get_or_insert_with(|| error.error().clone());
+        }
+        taken
     }
 
     /// Looks at what is there already.
@@ -90,6 +132,9 @@ impl Sent {
                 false
             }
         });
+        while let Some(Some(told)) = self.told.next().now_or_never() {
+            note(told, wrong, broken);
+        }
     }
 
     /// What went wrong so far, if something did: the first error of a record's own, or else of the transaction.
@@ -105,6 +150,9 @@ impl Sent {
     pub(super) async fn settled(&mut self) -> Result<(), ProduceError> {
         for delivery in std::mem::take(&mut self.under_way) {
             let told = delivery.await.map(drop);
+            note(told, &mut self.wrong, &mut self.broken);
+        }
+        while let Some(told) = self.told.next().await {
             note(told, &mut self.wrong, &mut self.broken);
         }
         self.wrong().map_or(Ok(()), Err)

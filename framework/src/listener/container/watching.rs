@@ -76,7 +76,7 @@ async fn look_at_topics(shared: &Shared, client: &Client) {
 /// pattern finds them by itself.
 async fn look_for_left_over(shared: &Shared, client: &Client, looked_at: &mut Vec<Arc<str>>) {
     let names = match &*shared.topics() {
-        Topics::Names(names) if *names != *looked_at => names.clone(),
+        Topics::Names(names) if *names != *looked_at && shared.settings.partitions.is_none() => names.clone(),
         _ => return,
     };
     let Ok(there) = client.admin().list_topics().await else { return };

@@ -112,8 +112,8 @@ impl<'a, T> IntoIterator for &'a Batch<T> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a batch handler",
     label = "this belongs to one record, not to the batch",
-    note = "after `Batch<T>` come `State<T>`, `Ack` and `Tx`; parts of the records go into the batch: \
-     `Batch<(RecordMeta, Json<Click>)>`"
+    note = "after `Batch<T>` come `State<T>`, `Template<K, V>`, `Ack` and `Tx`; parts of the records go into the \
+     batch: `Batch<(RecordMeta, Json<Click>)>`"
 )]
 pub trait FromBatch: Sized + Send + 'static {
     /// Makes the argument.

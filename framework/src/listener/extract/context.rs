@@ -9,7 +9,7 @@ use super::states::States;
 use crate::listener::ack::Ack;
 use crate::listener::retry_topics::RetryTopics;
 use crate::listener::topics::Topics;
-use crate::template::Tx;
+use crate::template::{Template, Tx};
 
 /// One delivery of one record to one listener: what [`FromRecord`](super::FromRecord) makes arguments from.
 #[derive(Debug)]
@@ -105,6 +105,7 @@ impl Scope {
 #[derive(Debug, Clone, Default)]
 pub struct Needs {
     pub(crate) states: Vec<(TypeId, &'static str)>,
+    pub(crate) templates: Vec<(TypeId, &'static str)>,
     pub(crate) ack: bool,
     pub(crate) tx: bool,
     /// It returns replies, which somebody has to send.
@@ -115,6 +116,11 @@ impl Needs {
     /// Needs application state of type `T`.
     pub fn state<T: 'static>(&mut self) {
         self.states.push((TypeId::of::<T>(), type_name::<T>()));
+    }
+
+    /// Needs a template that the app declares ([`App::template`](crate::App::template)).
+    pub fn template<K: 'static, V: 'static>(&mut self) {
+        self.templates.push((TypeId::of::<Template<K, V>>(), type_name::<Template<K, V>>()));
     }
 
     /// Needs to acknowledge by hand.

@@ -9,6 +9,7 @@ mod parts;
 mod rejection;
 mod state;
 mod states;
+mod template;
 mod tx;
 #[cfg(feature = "garde")]
 mod valid;
@@ -48,8 +49,8 @@ pub use valid::Valid;
     message = "`{Self}` cannot be an argument of a listener",
     label = "not an extractor",
     note = "arguments are `Json<T>`, `Value<T>`, `Key<K>`, `Header<N, T>`, `Headers`, `RecordMeta`, `ConsumerRecord`, \
-     `Ack`, `Tx` and `State<T>`; a part that may be missing in `Option<...>`; and types of yours that implement \
-     `FromRecord`",
+     `Ack`, `Tx`, `Template<K, V>` and `State<T>`; a part that may be missing in `Option<...>`; and types of yours \
+     that implement `FromRecord`",
     note = "a payload is taught how it is written: `#[derive(Record)] #[record(json)] struct {Self}`, or wrapped: \
      `Json<{Self}>`; application state is wrapped: `State<{Self}>`; headers are a struct with `#[derive(Headers)]`"
 )]

@@ -45,6 +45,12 @@ pub enum Rejection {
         /// The Rust type.
         type_name: &'static str,
     },
+    /// The app declares no such template. Not seen in a running app: it would not have started.
+    #[error("the app declares no template of type {type_name}")]
+    NoTemplate {
+        /// The Rust type.
+        type_name: &'static str,
+    },
     /// The listener does not acknowledge by hand. Not seen in a running app: it would not have started.
     #[error("the listener's ack policy is not manual")]
     NoAck,

@@ -564,6 +564,35 @@ fn batches_that_become_full_leave_no_timers_behind() {
     assert!(flow.timers.len() < 200, "{}", flow.timers.len());
 }
 
+/// Workers beyond what there may be end when they have nothing in hand, and others take what they leave.
+#[test]
+fn a_flow_is_resized() {
+    let batching = Batching { most: 1, wait: Duration::ZERO };
+    let rules = Rules { budget: BUDGET, workers: 1, dispatch: Dispatch::unordered(), batching };
+    let (mut flow, id) = flow_of(rules);
+    let (now, mut items) = (Instant::now(), Vec::new());
+    flow.push(id, (0..6).map(record), Some(6), now);
+    assert_eq!(flow.workers_wanted(), 1);
+    flow.resize(3);
+    assert_eq!(flow.workers_wanted(), 2);
+    let runs: Vec<Run> = (0..3).map(|_| flow.take(&mut items, now).unwrap()).collect();
+    assert_eq!(flow.workers_wanted(), 0);
+    flow.resize(1);
+    for (run, item) in runs.into_iter().zip(items.drain(..)) {
+        flow.finish(item.ticket);
+        flow.end(run, now);
+    }
+    let mut went_on = 0;
+    for _ in 0..3 {
+        while let Some(run) = flow.take(&mut items, now) {
+            went_on += 1;
+            items.drain(..).for_each(|item| drop(flow.finish(item.ticket)));
+            flow.end(run, now);
+        }
+    }
+    assert_eq!((went_on, flow.handled(), flow.workers_wanted()), (3, 6, 0));
+}
+
 /// What comes after the close is dropped; that the position is behind it says nothing.
 #[test]
 fn a_closed_partition_is_not_read_on() {

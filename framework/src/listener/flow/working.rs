@@ -44,9 +44,16 @@ impl<T: Payload> Flow<T> {
         wanted
     }
 
-    /// Gives a worker with nothing in hand its next records. `None`: there are none, and the worker ends.
+    /// So many workers there may be from here on. Those beyond end when they have nothing in hand.
+    pub(crate) fn resize(&mut self, workers: usize) {
+        self.rules.workers = workers;
+    }
+
+    /// Gives a worker with nothing in hand its next records. `None`: there are none, or too many workers, and this one
+    /// ends.
     pub(crate) fn take(&mut self, items: &mut Vec<Item<T>>, now: Instant) -> Option<Run> {
-        while let Some(id) = self.ready.pop_front() {
+        while self.workers <= self.rules.workers {
+            let Some(id) = self.ready.pop_front() else { break };
             let Some(part) = self.part_mut(id) else { continue };
             part.queued = false;
             if !part.runs() {

@@ -31,6 +31,11 @@ impl Idleness {
         Self { after, busy: now, arrived: 0, is_idle: false }
     }
 
+    /// Time counts from here on.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.busy = now;
+    }
+
     /// So many batches came since the start, and so many records are unfinished.
     pub(crate) fn look(&mut self, arrived: u64, unfinished: usize, now: Instant) -> Option<Turn> {
         if arrived != self.arrived || unfinished > 0 {

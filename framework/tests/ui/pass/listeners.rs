@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use klamm::listener::HeaderName;
+use klamm::listener::{HeaderName, Partitions, StartAt};
 use klamm::prelude::*;
 
 #[derive(Debug, Serialize, Deserialize, Record)]
@@ -89,9 +89,20 @@ async fn manual_batch(
     intercept = Nobody,
     revoke_deadline = "2s",
     idle_after = "5m",
-    slow_after = "90s"
+    slow_after = "90s",
+    auto_start = false,
+    container_group = "tables",
+    restart = Backoff::fixed(Duration::from_secs(1)).forever()
 )]
 async fn every_setting() {}
+
+#[kafka_listener(partitions = [Partitions::all("prices").start_at(StartAt::Beginning)])]
+async fn a_table(Value(price): Value<i64>, prices: Template<String, i64>) {
+    let _ = (price, prices);
+}
+
+#[kafka_listener(partitions = [Partitions::of("prices", 0..4), Partitions::of("orders", 7)], group = "g")]
+async fn some_partitions() {}
 
 #[kafka_listener(
     topics = "a",
@@ -140,7 +151,8 @@ fn main() {
     drop(calls);
 
     // A function under the macro is also a plain handler.
-    let listener = Listener::on("orders").group("billing").concurrency(4).dispatch(Dispatch::by_key()).handle(bill);
+    let listener =
+        Listener::on("orders").group("billing").concurrency(4).dispatch(Dispatch::by_key()).handle(bill);
     assert_eq!((listener.id(), listener.group()), ("bill", "billing"));
     let _ = Listener::on_pattern("a.*").group("g").ack(AckPolicy::Record).handle(plain);
     let _ = Listener::on(["a", "b"]).group("g").handle(|Value(_text): Value<String>| async {});

@@ -1,0 +1,7 @@
+use klamm::listener::Partitions;
+use klamm::prelude::*;
+
+#[kafka_listener(topics = "orders", partitions = [Partitions::all("orders")], group = "billing")]
+async fn bill(_order: Value<String>) {}
+
+fn main() {}
