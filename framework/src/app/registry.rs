@@ -1,6 +1,6 @@
 //! The listeners of a running app: started, stopped, added, resized and taken out while it runs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -135,7 +135,7 @@ pub(super) struct Registry {
     start_deadline: Duration,
     /// None: the app is shut down.
     surroundings: Mutex<Option<Surroundings>>,
-    slots: Mutex<HashMap<Arc<str>, Slot>>,
+    slots: Mutex<BTreeMap<Arc<str>, Slot>>,
     /// Who looks after running listeners, and after their order.
     pub(super) tasks: Tasks,
 }
@@ -392,7 +392,7 @@ impl Registry {
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Arc<str>, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -88,7 +88,7 @@ async fn who_waits_for_a_restart_can_be_stopped_and_started(kit: TestKit) {
     until(|| seen.all().len() == 2).await;
     until(is_restarting).await;
     app.registry().stop("weak", SECOND).await.unwrap();
-    sleep(3_600 * SECOND).await;
+    sleep(1_800 * SECOND).await;
     assert_eq!(seen.all().len(), 2, "it is off");
     assert!(app.health().is_ready());
 }

@@ -1,7 +1,6 @@
-use klamm::listener::Partitions;
 use klamm::prelude::*;
 
-#[kafka_listener(topics = "orders", partitions = [Partitions::all("orders")], group = "billing")]
+#[kafka_listener(topics = "orders", partitions = [klamm::listener::Partitions::all("orders")], group = "billing")]
 async fn bill(_order: Value<String>) {}
 
 fn main() {}
