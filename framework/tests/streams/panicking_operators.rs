@@ -89,7 +89,8 @@ const OPERATORS: [(&str, &[&str], bool, Build); 20] = [
         told_of_windows(reduced);
     }),
     ("grouped table", &["s"], true, |streams, policy, check| {
-        let grouped = streams.table::<String, String>("in").group_by(|_, value| ("all".to_owned(), value.clone()));
+        let grouped =
+            streams.table::<String, String>("in").group_by(|_, value| ("all".to_owned(), value.clone()));
         let add = move |_: &String, value: &String, all| append(&check, value, all);
         let subtract = |_: &String, value: &String, all: String| all.replace(&format!("{value};"), "");
         told(grouped.aggregate("s", String::new, add, subtract).on_error(policy));
@@ -253,7 +254,14 @@ fn never() -> Check {
 fn each(mut test: impl FnMut(&str, &'static [&'static str], Build, bool, bool, &[(&str, &str, &str, i64)])) {
     for (name, stores, at_commit, build) in OPERATORS {
         for (cached, commits) in [(false, true), (true, true), (true, false)] {
-            test(&format!("{name}, {cached} {commits}"), stores, build, cached && at_commit, cached, &RECORDS);
+            test(
+                &format!("{name}, {cached} {commits}"),
+                stores,
+                build,
+                cached && at_commit,
+                cached,
+                &RECORDS,
+            );
             if !at_commit {
                 test(&format!("{name} of one key, {cached}"), stores, build, false, cached, &OF_ONE_KEY);
             }
@@ -390,7 +398,10 @@ fn a_key_serde_that_panics_follows_the_policy() {
         let bad = pipe("bad").map_err(|error| error.to_string());
         if policy == ErrorPolicy::fail() {
             let error = bad.unwrap_err();
-            assert!(error.starts_with("operator `in.count` failed at the record at in-0 offset 1"), "{error}");
+            assert!(
+                error.starts_with("operator `in.count` failed at the record at in-0 offset 1"),
+                "{error}"
+            );
         } else {
             bad.unwrap();
             pipe("a").unwrap();

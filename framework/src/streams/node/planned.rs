@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use klamm_client::Headers;
 
+use super::Context;
 use super::row_format::{self, Sent, own_headers};
 use super::table_store::{Before, RowAt, TableStore, Updated};
-use super::Context;
 use crate::streams::error::TaskError;
 
 /// What a row is to be.

@@ -63,9 +63,7 @@ impl<K, V, F: Fn(&K, &V) -> bool> TableProcessor<K, V> for TableFilter<F, K, V> 
             // Who adds rows up takes out what cannot be told of any more.
             Some(false) | None if self.children.want_old && !was_accepted => Ok(()),
             None if !was_accepted => Ok(()),
-            Some(true) => {
-                self.children.update(context, key, Change { old, new: change.new }, timestamp_ms)
-            }
+            Some(true) => self.children.update(context, key, Change { old, new: change.new }, timestamp_ms),
             Some(false) | None => {
                 self.children.update(context, key, Change { old, new: &None }, timestamp_ms)
             }

@@ -331,7 +331,10 @@ impl Graph {
             self.errors.push(TopologyError::KeepsOtherwise { store: store.clone(), asked, why });
         };
         if spec.history.is_some() && !matches!(spec.layout, StoreLayout::Versioned(_)) {
-            misfit("versioned", "versions are kept by tables of a topic, by `to_table` and by `versioned_store`");
+            misfit(
+                "versioned",
+                "versions are kept by tables of a topic, by `to_table` and by `versioned_store`",
+            );
         }
         if spec.time_to_live.is_some() && !plain {
             misfit("time_to_live", "windows go by their retention, and versions by their history");

@@ -190,7 +190,14 @@ async fn ours(client: &Client, bootstrap: &str, state: &Path, guarantee: &str, c
     app.close().await.unwrap();
 }
 
-async fn theirs(client: &Client, bootstrap: &str, classes: &str, state: &Path, guarantee: &str, count: usize) {
+async fn theirs(
+    client: &Client,
+    bootstrap: &str,
+    classes: &str,
+    state: &Path,
+    guarantee: &str,
+    count: usize,
+) {
     let mut java = java(classes, bootstrap, state, guarantee);
     until_told(client, count, "Kafka Streams").await;
     drop(java.stdin.take());
@@ -230,7 +237,8 @@ async fn handed_on(guarantee: &str) {
         }
         let seen = told(&client).await;
         for (topic, rows) in &wanted {
-            let (mut seen, mut rows) = (seen[topic].clone(), rows[..seen[topic].len().min(rows.len())].to_vec());
+            let (mut seen, mut rows) =
+                (seen[topic].clone(), rows[..seen[topic].len().min(rows.len())].to_vec());
             // A record changes several windows, and answers of foreign rows come as they come.
             if ["out-sliding", "out-sessions", "out-named"].contains(topic) && turn < 4 {
                 continue;
