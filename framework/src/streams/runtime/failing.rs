@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_task_is_past_a_record_when_that_is_committed_and_not_before() {
         let mut failures = Failures::default();
-        let mut fails = |failures: &mut Failures| failures.fails(TASK, &failed_at(7), During::Work);
+        let fails = |failures: &mut Failures| failures.fails(TASK, &failed_at(7), During::Work);
         assert_eq!((fails(&mut failures), fails(&mut failures)), (1, 2));
         let all = Reached { commit: true, punctuation: true };
         for (offset, past) in [(None, false), (Some(3), false), (Some(7), false), (Some(8), true)] {

@@ -443,10 +443,11 @@ mod tests {
         let failing = lock(&shared.failing).all();
         assert_eq!((failing.len(), failing[0].attempts), (1, 1));
         assert!(failing[0].error.contains("no space is left"), "{}", failing[0].error);
-        while let Some(message) = told.recv().await {
-            let Outgoing::Again(lost) = message else { continue };
-            assert_eq!((lost.tasks, lost.wait.as_secs()), (vec![(TASK, 1)], 1));
-            break;
-        }
+        let lost = loop {
+            if let Outgoing::Again(lost) = told.recv().await.unwrap() {
+                break lost;
+            }
+        };
+        assert_eq!((lost.tasks, lost.wait.as_secs()), (vec![(TASK, 1)], 1));
     }
 }
