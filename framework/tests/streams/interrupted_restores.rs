@@ -32,12 +32,14 @@ async fn what_is_deleted_meanwhile(kit: &TestKit, records: usize, value_bytes: u
     let (mut rig, rng) = (Rig::new(kit).await, SeededRng::new(11));
     rig.write(&rng, records, value_bytes).await;
     let mut rest = Model::new();
+    // What was fetched before is restored all the same.
+    let delay = Duration::from_millis(if records < RECORDS { 300 } else { 80 });
     for partition in 0..PARTITIONS {
         let key = format!("last-{partition}");
         kit.send_record(Record::to(CHANGELOG).partition(partition).key(key.clone()).value("1")).await;
         rest.insert(key, "1".to_owned());
     }
-    kit.faults().next(ApiKey::Fetch, 500, Answer::Delayed(Duration::from_millis(60)));
+    kit.faults().next(ApiKey::Fetch, 500, Answer::Delayed(delay));
     let app = rig.start(1).await;
     until(|| app.metrics().restored > 0).await;
     assert!(left(&app) > 0, "it is to be in the middle");
@@ -91,8 +93,8 @@ async fn a_restore_that_cannot_be_written_is_a_failure_of_its_task(kit: TestKit)
     let failure = tokio::time::timeout(Duration::from_secs(20), stopped.ended()).await.unwrap().unwrap_err();
     assert!(matches!(&*failure, StreamsError::Task { .. }), "{failure}");
     drop(stopped);
-    let again = |_: &_| AfterFailure::RestartTask(Duration::from_millis(100));
-    let app = rows().start(rig.config(1).on_task_failure(again)).await.unwrap();
+    let config = rig.config(1).on_task_failure(|_| AfterFailure::RestartTask(Duration::from_millis(100)));
+    let app = rows().start(config).await.unwrap();
     let has_failed = |app: &StreamsApp, times| {
         let failing = app.failing_tasks();
         failing.len() == PARTITIONS as usize && failing.iter().all(|task| task.attempts >= times)
