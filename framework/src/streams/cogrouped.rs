@@ -153,8 +153,10 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
             for other in &nodes[1..] {
                 graph.keep_in(*other, &name);
             }
-            let pass = view_node::<KT, A, KT, A, _>(|children| PassChanges { children });
-            graph.step(&nodes, "cogroup_aggregate", pass)
+            let pass = view_node::<KT, A, KT, A, _>(|_, children| PassChanges { children });
+            let node = graph.step(&nodes, "cogroup_aggregate", pass);
+            graph.does_for(&nodes, node);
+            node
         });
         KTable::stored(self.graph.clone(), node, name)
     }

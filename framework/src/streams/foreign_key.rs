@@ -163,6 +163,7 @@ impl<K: 'static, V: 'static> KTable<K, V> {
             self.stores.iter().for_each(|store| graph.connect_store(results, store));
             graph.store(spec, results);
             graph.connect_store(subscribe, &store);
+            graph.does_for(&[subscribe], results);
             results
         });
         KTable::stored(self.graph.clone(), node, store)
@@ -209,12 +210,12 @@ impl<K: 'static, V: 'static, KO: 'static, VR: 'static> Join<'_, K, V, KO, VR> {
         let topic = TopicName::Internal(self.names.registrations.clone());
         let (codec, foreign_key) = (self.left_codec(), Arc::clone(&self.joined.right.key));
         let (extractor, store) = (Arc::new(extractor), self.store.clone());
-        table_node::<K, V, _>(move |wiring, _| {
+        table_node::<K, V, _>(move |wiring, id| {
             let joined: Box<dyn Lookup<K, VO>> = Box::new(wiring.store::<K, VO>(&store)?);
             let (codec, foreign_key, extractor) =
                 (codec.clone(), Arc::clone(&foreign_key), Arc::clone(&extractor));
-            let topic = wiring.topic(&topic);
-            Ok(Subscribe { topic, codec, foreign_key, extractor, keeps_unmatched, joined })
+            let (topic, boundary) = (wiring.topic(&topic), wiring.boundary(id));
+            Ok(Subscribe { topic, codec, foreign_key, extractor, keeps_unmatched, boundary, joined })
         })
     }
 

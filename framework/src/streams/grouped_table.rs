@@ -150,9 +150,9 @@ where
     let topic = graph.repartition(name, None);
     let codec = SourceCodec { key: Arc::clone(&serdes.key), value: Arc::clone(&serdes.value) };
     let (written, mapper, out) = (topic.clone(), Arc::clone(mapper), codec.clone());
-    let factory = table_node::<K, V, _>(move |wiring, _| {
-        let (topic, mapper) = (wiring.topic(&written), Arc::clone(&mapper));
-        Ok(GroupChanges { topic, codec: out.clone(), mapper })
+    let factory = table_node::<K, V, _>(move |wiring, id| {
+        let (topic, mapper, boundary) = (wiring.topic(&written), Arc::clone(&mapper), wiring.boundary(id));
+        Ok(GroupChanges { topic, codec: out.clone(), mapper, boundary })
     });
     graph.sink(parent, Some(topic.clone()), factory);
     let source = Arc::new(move |wiring: &mut Wiring<'_>, node: NodeId| {

@@ -18,6 +18,10 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// while its siblings get the record, and what came before it stays. A row that a table or an aggregation upstream has
 /// written is right then, too; the record did count there.
 ///
+/// An aggregation, a join or a table that fails has changed nothing: its store is what it was before the record. What a
+/// table's `filter`, `map_values`, `join` or `group_by` fails with is a row that is not there: who adds rows up takes
+/// out what it was before, and nobody else is told of anything.
+///
 /// ```
 /// # use std::time::Duration;
 /// # use klamm::streams::{ErrorPolicy, StreamsBuilder};
@@ -70,8 +74,9 @@ impl ErrorPolicy {
     }
 
     /// Before that, call the closure again, `retries` times, after a pause that doubles from `first_pause`. The task
-    /// waits meanwhile, a minute in all at most. Closures of a record, sources and sinks are tried again; joins, tables
-    /// and aggregations are not, for what they have forwarded would be forwarded twice.
+    /// waits meanwhile, a minute in all at most. Joins, tables and aggregations are tried again, too, as long as they
+    /// have changed and forwarded nothing; a [`Processor`](crate::streams::Processor) is not, for it may remember the
+    /// first time.
     #[must_use]
     pub fn retry(mut self, retries: u32, first_pause: Duration) -> Self {
         (self.retries, self.first_pause) = (retries, first_pause);

@@ -321,6 +321,7 @@ where
             value_serde: Arc::clone(&serdes.value),
             keeps_null_keys,
             joiner: Arc::clone(&joiner),
+            boundary: wiring.boundary(id),
             children,
         })
     })

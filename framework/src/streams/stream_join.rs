@@ -208,7 +208,10 @@ impl<K: 'static, V: 'static> KStream<K, V> {
                 graph.write_store(this, &name);
                 graph.write_store(that, &name);
             }
-            graph.step(&[this, that], operation, inner_node::<K, VO, _, _, _>(|children| Pass { children }))
+            let pass = inner_node::<K, VO, _, _, _>(|children| Pass { children });
+            let node = graph.step(&[this, that], operation, pass);
+            graph.does_for(&[this, that], node);
+            node
         });
         KStream::new(self.graph.clone(), node, false)
     }
@@ -273,6 +276,7 @@ fn side<K: 'static, V: 'static, W: 'static, VO: 'static>(
             value_serde: Arc::clone(&value),
             other_serde: Arc::clone(&other_value),
             joiner: Arc::clone(&joiner),
+            boundary: wiring.boundary(id),
             children,
             met: Vec::new(),
         })

@@ -61,7 +61,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&predicate));
-        let factory = view_node::<K, V, _, _, _>(move |children| TableFilter {
+        let factory = view_node::<K, V, _, _, _>(move |boundary, children| TableFilter {
+            boundary,
             predicate: Arc::clone(&predicate),
             children,
         });
@@ -92,7 +93,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     ) -> KTable<K, V2> {
         let mapper = Arc::new(mapper);
         let (inner, through) = (Arc::clone(&self.lookup), Arc::clone(&mapper));
-        let factory = view_node::<K, V, _, _, _>(move |children| TableMapValues {
+        let factory = view_node::<K, V, _, _, _>(move |boundary, children| TableMapValues {
+            boundary,
             mapper: Arc::clone(&mapper),
             children,
         });

@@ -78,9 +78,10 @@ impl<K: 'static, V: 'static> KTable<K, V> {
             let right =
                 add_side(graph, other.node, &format!("{}_right", kind.operation()), right, &self.stores);
             graph.remembering.extend(self.stores.iter().chain(&other.stores).cloned());
-            let pass = view_node::<K, VO, K, VO, _>(|children| PassChanges { children });
+            let pass = view_node::<K, VO, K, VO, _>(|_, children| PassChanges { children });
             let node = graph.step(&[left, right], "meet", pass);
             graph.rename(node, path);
+            graph.does_for(&[left, right], node);
             graph.forgets_old_values(node, shares_rows);
             node
         });
@@ -137,8 +138,8 @@ where
 {
     let (other, join) = (Arc::clone(other), Arc::clone(join));
     table_node::<K, V, _>(move |wiring, id| {
-        let (children, join) = (wiring.table_children(id)?, Arc::clone(&join));
-        Ok(TableJoin { other: other(wiring)?, needs_other, shares_rows, join, children })
+        let (boundary, children, join) = (wiring.boundary(id), wiring.table_children(id)?, Arc::clone(&join));
+        Ok(TableJoin { other: other(wiring)?, needs_other, shares_rows, join, boundary, children })
     })
 }
 

@@ -341,23 +341,6 @@ fn what_a_store_was_told_before_stays() {
     assert_eq!(driver.store::<String, i64>("counts").get("k"), Some(4));
 }
 
-/// The row that the closure held is gone with it; going on would count from nothing.
-#[test]
-fn an_aggregation_that_panics_stops_the_task_whatever_its_policy() {
-    let mut streams = StreamsBuilder::new();
-    let sums = streams.stream::<String, String>("in").group_by_key().aggregate(
-        "sums",
-        || 0_i64,
-        |_, value, sum| {
-            check(value);
-            sum + 1
-        },
-    );
-    drop(sums.on_error(ErrorPolicy::skip()));
-    let error = failure(streams.build().unwrap());
-    assert!(error.starts_with("operator `in.aggregate` failed at the record at in-0 offset 1"), "{error}");
-}
-
 /// An error whose text cannot be shown.
 #[derive(Debug)]
 struct Mute;

@@ -44,6 +44,9 @@ mod joins;
 mod nulls;
 #[cfg(feature = "testing")]
 mod observing;
+mod panicking_operators;
+#[cfg(feature = "testing")]
+mod panicking_running;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;

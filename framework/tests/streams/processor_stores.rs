@@ -67,7 +67,7 @@ fn pipe(driver: &mut TopologyTestDriver, value: &str, at: i64) -> Vec<String> {
 pub(crate) fn counts(
     store: WindowStoreRef<String, i64>,
 ) -> impl Processor<String, String, Key = String, Value = String> {
-    Closure(vec![store.name()], move |context: Context<'_, '_>, record| {
+    Closure(vec![store.name()], move |context: Context<'_, '_>, record: InRecord<'_, String, String>| {
         let start_ms = record.timestamp_ms / 10 * 10;
         let mut counts = context.store(&store)?;
         let count = counts.get(record.key, start_ms)?.unwrap_or(0) + 1;
@@ -80,7 +80,7 @@ pub(crate) fn counts(
 pub(crate) fn sessions(
     store: SessionStoreRef<String, i64>,
 ) -> impl Processor<String, String, Key = String, Value = String> {
-    Closure(vec![store.name()], move |context: Context<'_, '_>, record| {
+    Closure(vec![store.name()], move |context: Context<'_, '_>, record: InRecord<'_, String, String>| {
         let at_ms = record.timestamp_ms;
         let mut sessions = context.store(&store)?;
         let mut merged = Window { start_ms: at_ms, end_ms: at_ms };
@@ -123,7 +123,8 @@ type Step = (u8, i64, bool);
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (0..3_u8, 0..14_i64, prop::bool::weighted(0.2));
     prop::collection::vec(step, 1..80).prop_map(|steps| {
-        let timed = |(number, (key, back, commits)): (usize, Step)| (key, (3 * number as i64 - back).max(0), commits);
+        let timed =
+            |(number, (key, back, commits)): (usize, Step)| (key, (3 * number as i64 - back).max(0), commits);
         steps.into_iter().enumerate().map(timed).collect()
     })
 }
@@ -144,12 +145,13 @@ fn is_the_same(mut driver: TopologyTestDriver, steps: &[Step]) {
     let logged = |store: &str| {
         let log = driver.output::<klamm::serde::Bytes, Option<i64>>(&format!("{store}-changelog")).read_all();
         let mut last = std::collections::BTreeMap::new();
-        log.into_iter().for_each(|record| drop(last.insert(record.key, record.value)));
+        for record in log {
+            last.insert(record.key, record.value);
+        }
         last
     };
     assert_eq!(logged("mine"), logged("theirs"), "the changelogs");
 }
-
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
@@ -197,9 +199,10 @@ fn versions_twice() -> Topology {
         let mine = mine.clone();
         Closure(vec![mine.name()], move |context: Context<'_, '_>, record: InRecord<'_, String, String>| {
             let mut versions = context.store(&mine)?;
-            match record.value.as_str() {
-                "-" => drop(versions.delete(record.key, record.timestamp_ms)?),
-                _ => drop(versions.put(record.key, record.value, record.timestamp_ms)?),
+            if record.value == "-" {
+                versions.delete(record.key, record.timestamp_ms)?;
+            } else {
+                versions.put(record.key, record.value, record.timestamp_ms)?;
             }
             let latest = versions.get_stamped(record.key)?;
             assert_eq!(versions.get(record.key)?, latest.map(|(value, _)| value));
@@ -321,7 +324,9 @@ fn global_tables_are_read_by_processors() {
     };
     for mut driver in both(make) {
         let countries = driver.input::<String, String>("countries");
-        for (number, (key, name)) in [("ch", "Swiss"), ("de", "German"), ("dk", "Danish")].into_iter().enumerate() {
+        for (number, (key, name)) in
+            [("ch", "Swiss"), ("de", "German"), ("dk", "Danish")].into_iter().enumerate()
+        {
             countries.pipe(key, name).at(number as i64);
         }
         assert_eq!(pipe(&mut driver, "de", 5), [r#"Some("German")@Some(1) 3 1 2"#]);
@@ -351,13 +356,16 @@ fn processors_share_their_stores() {
         input.process_values(move || sessions(rows.clone())).to("nowhere");
         let look = move || {
             let rows = other.clone();
-            Closure(vec![rows.name()], move |context: Context<'_, '_>, record| {
-                let sessions = context.store(&rows)?;
-                let at = Window { start_ms: 0, end_ms: record.timestamp_ms };
-                let (count, all) = (sessions.get(record.key, at)?, sessions.all().count());
-                context.forward(record.key, &format!("{count:?} {all}"))?;
-                Ok(())
-            })
+            Closure(
+                vec![rows.name()],
+                move |context: Context<'_, '_>, record: InRecord<'_, String, String>| {
+                    let sessions = context.store(&rows)?;
+                    let at = Window { start_ms: 0, end_ms: record.timestamp_ms };
+                    let (count, all) = (sessions.get(record.key, at)?, sessions.all().count());
+                    context.forward(record.key, &format!("{count:?} {all}"))?;
+                    Ok(())
+                },
+            )
         };
         input.process_values(look).to("out");
         streams.build().unwrap()

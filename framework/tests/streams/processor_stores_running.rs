@@ -45,7 +45,7 @@ fn topology() -> Topology {
     streams.build().unwrap()
 }
 
-async fn feed(kit: &TestKit, records: &[(&str, i64)]) {
+async fn feed(kit: &TestKit, records: &[(&'static str, i64)]) {
     for (key, at) in records {
         let record = Record::to("in").partition(0).key(*key).value(at.to_string()).timestamp_ms(*at);
         kit.send_record(record).await;

@@ -14,6 +14,7 @@ use super::processor_versions::ProcessorVersionedStore;
 use super::processor_windows::{ProcessorSessionStore, ProcessorWindowStore, TimedRows};
 use super::versioned_rows::VersionedRows;
 use super::{Context, GlobalRows, StoreCodec, StoreLayout, StoreSpec, Wiring};
+use crate::serde::Serde;
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::store_refs::{
@@ -61,6 +62,12 @@ pub struct OpenStores<'a> {
     pub(super) timestamp_ms: i64,
 }
 
+impl std::fmt::Debug for OpenStores<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenStores").field("operator", &self.operator).finish_non_exhaustive()
+    }
+}
+
 impl<'a> OpenStores<'a> {
     fn named(&self, name: &Arc<str>) -> Result<&'a Connected, StoreError> {
         self.connected.get(name).ok_or_else(|| {
@@ -74,7 +81,7 @@ impl<'a> OpenStores<'a> {
     fn timed<K: 'static, V: 'static>(
         self,
         name: &Arc<str>,
-        key: &Arc<dyn crate::serde::Serde<K>>,
+        key: &Arc<dyn Serde<K>>,
         is_of_sessions: bool,
     ) -> Result<TimedRows<'a, K, V>, StoreError> {
         let connected = self.named(name)?;

@@ -61,8 +61,10 @@ pub(crate) struct Context {
     pub(crate) culprit: Option<usize>,
     /// The operators' names.
     pub(crate) operators: Vec<Arc<str>>,
-    /// Whether the source is still reading the record in work: until then, nothing has been done with it.
-    pub(crate) reading: bool,
+    /// How often something was told to what follows, or a row of a table was changed.
+    pub(crate) effects: u64,
+    /// Where the operator in work was when it began, or what it did was right whatever becomes of the rest.
+    whole: Effects,
     /// Where asynchronous calls run.
     pub(crate) spawn: Option<Spawn>,
     /// Whether attempts at what failed wait for each other.
@@ -75,6 +77,14 @@ pub(crate) struct Context {
     pub(crate) tally: Tally,
     /// For bytes that leave the task.
     pub(crate) room: Room,
+}
+
+/// What has been done: it grows with all that an operator does outside of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    told: u64,
+    outputs: usize,
+    uncommitted_bytes: usize,
 }
 
 /// How often something happened, by the operator's place in the graph.
@@ -131,7 +141,8 @@ impl Context {
             edited: None,
             culprit: None,
             operators: Vec::new(),
-            reading: false,
+            effects: 0,
+            whole: Effects::default(),
             spawn: None,
             waits: true,
             record: None,
@@ -174,6 +185,28 @@ impl Context {
                 return Ok(number);
             }
         }
+    }
+
+    fn effects(&self) -> Effects {
+        let Self { effects: told, uncommitted_bytes, .. } = *self;
+        Effects { told, outputs: self.outputs.len(), uncommitted_bytes }
+    }
+
+    /// An operator begins; gives what [`end`](Self::end) wants back.
+    pub(crate) fn begin(&mut self) -> Effects {
+        let now = self.effects();
+        std::mem::replace(&mut self.whole, now)
+    }
+
+    /// What the operator in work did so far is right, whatever becomes of what it does next.
+    pub(crate) fn so_far_so_good(&mut self) {
+        self.whole = self.effects();
+    }
+
+    /// An operator ends; whether it did nothing that could be half of something.
+    pub(crate) fn end(&mut self, before: Effects) -> bool {
+        let now = self.effects();
+        std::mem::replace(&mut self.whole, before) == now
     }
 
     /// Forwards with the headers that a closure has set, if it has `changed` anything.

@@ -106,6 +106,31 @@ impl Boundary {
         })
     }
 
+    /// Runs what is this operator's where no record is in work: a panic names it.
+    pub(crate) fn blame<R>(&self, context: &mut Context, run: impl FnOnce(&mut Context) -> R) -> R {
+        blaming(context, self.index, run)
+    }
+
+    /// What a closure makes of what a row was. Where it fails with that, it did so before, and nobody was told of it.
+    pub(crate) fn was<R>(&self, run: impl FnOnce() -> Option<R>) -> Option<R> {
+        if self.goes_on { caught(run).unwrap_or(None) } else { run() }
+    }
+
+    /// [`call`](Self::call) for something that is not the record in work, and has no place of its own any more.
+    pub(crate) fn call_for_another<R>(
+        &self,
+        context: &mut Context,
+        run: impl FnMut(&mut Context) -> Result<R, BoxError>,
+    ) -> Result<Option<R>, TaskError> {
+        if !self.goes_on {
+            return self.call(context, run);
+        }
+        let place = context.place.take();
+        let done = self.call(context, run);
+        context.place = place;
+        done
+    }
+
     /// Lets a source take a record. What its policy is about is reading it; behind that, operators have their own
     /// boundaries, and what comes through them all the same has to stop the task: it may have half happened.
     #[inline]
@@ -114,59 +139,72 @@ impl Boundary {
         context: &mut Context,
         mut run: impl FnMut(&mut Context) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
-        context.reading = false;
         // A panic may have been caught by what is the user's.
         context.culprit = None;
+        let before = context.begin();
         let mut attempt = |context: &mut Context| run(context).map_err(BoxError::from);
-        match guarded(context, &mut attempt) {
+        let received = guarded(context, &mut attempt);
+        let is_whole = context.end(before);
+        match received {
             Ok(()) => Ok(()),
-            Err(fault) => self.receive_again(context, fault, &mut attempt),
+            Err(fault) if is_whole => self.whole_again(context, fault, &mut attempt),
+            Err(fault) => fail(context, fault, self.index),
         }
     }
 
+    /// Runs an operator with all that follows from it. One that fails before it has told or changed anything follows
+    /// its policy; what comes after that may be half of something.
+    fn around(
+        &self,
+        context: &mut Context,
+        takes: Takes,
+        mut run: impl FnMut(&mut Context) -> Result<(), BoxError>,
+    ) -> Result<(), TaskError> {
+        if !self.goes_on {
+            return match blaming(context, self.index, run) {
+                Ok(()) => Ok(()),
+                Err(fault) => self.judge(context, fault),
+            };
+        }
+        let before = context.begin();
+        let mut attempt = |context: &mut Context| blaming(context, self.index, &mut run);
+        let result = guarded(context, &mut attempt);
+        let is_whole = context.end(before);
+        let Err(fault) = result else { return Ok(()) };
+        match fault.downcast_ref::<Panicked>() {
+            // Of one further down, which goes on after nothing.
+            Some(panicked) if panicked.culprit != Some(self.index) => fail(context, fault, self.index),
+            Some(_) if takes.writes && !is_whole => fail(context, fault, self.index),
+            _ if is_whole && takes.again => self.whole_again(context, fault, &mut attempt),
+            _ => self.judge(context, fault),
+        }
+    }
+
+    /// Tries again what has failed before it did anything.
     #[cold]
     #[inline(never)]
-    fn receive_again(
+    fn whole_again(
         &self,
         context: &mut Context,
         mut fault: BoxError,
         attempt: &mut dyn FnMut(&mut Context) -> Result<(), BoxError>,
     ) -> Result<(), TaskError> {
         for pause in self.policy.pauses() {
-            if !context.reading {
+            if is_final(&fault) {
                 break;
             }
             (context.pause)(pause);
-            context.reading = false;
-            match guarded(context, &mut *attempt) {
+            let before = context.begin();
+            let result = guarded(context, &mut *attempt);
+            let is_whole = context.end(before);
+            match result {
                 Ok(()) => return Ok(()),
-                Err(next) => fault = next,
+                Err(next) if is_whole => fault = next,
+                Err(next) => return fail(context, next, self.index),
             }
         }
-        match context.reading {
-            true => self.judge(context, fault),
-            false => fail(context, fault, self.index),
-        }
-    }
-
-    /// Runs an operator with all that follows from it.
-    fn around(
-        &self,
-        context: &mut Context,
-        writes: bool,
-        run: impl FnOnce(&mut Context) -> Result<(), BoxError>,
-    ) -> Result<(), TaskError> {
-        let result = match self.goes_on {
-            true => guarded(context, |context| blaming(context, self.index, run)),
-            false => blaming(context, self.index, run),
-        };
-        let fault = match result {
-            Ok(()) => return Ok(()),
-            Err(fault) => fault,
-        };
         match fault.downcast_ref::<Panicked>() {
-            // Of one further down, which goes on after nothing; or of this one, with a row of a store in its hands.
-            Some(panicked) if writes || panicked.culprit != Some(self.index) => {
+            Some(panicked) if panicked.culprit.is_some_and(|culprit| culprit != self.index) => {
                 fail(context, fault, self.index)
             }
             _ => self.judge(context, fault),
@@ -242,6 +280,15 @@ impl Boundary {
         tracing::warn!(operator = %self.operator, policy = %self.policy, %place, error = %message, "went on without");
         Ok(())
     }
+}
+
+/// What an operator without a boundary inside does with records.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Takes {
+    /// It writes a store. Where it panics after that, its task has to go back to the last commit.
+    pub(crate) writes: bool,
+    /// It may be given the same record again. A user's processor may remember the first time.
+    pub(crate) again: bool,
 }
 
 /// Fails with the name of the operator that a panic came from, or of this one, whatever its policy.
@@ -367,16 +414,14 @@ impl Drop for Blame<'_> {
 pub(crate) struct Guarded<K, V> {
     pub(crate) inner: Child<K, V>,
     pub(crate) boundary: Boundary,
-    /// Whether it writes a store. A closure that panics there takes the row that it held along, so its task
-    /// has to go back to the last commit.
-    pub(crate) writes: bool,
+    pub(crate) takes: Takes,
 }
 
 impl<K, V> Processor<K, V> for Guarded<K, V> {
     fn process(&mut self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         let inner = &self.inner;
         self.boundary
-            .around(context, self.writes, |context| inner.enter(context, record).map_err(BoxError::from))
+            .around(context, self.takes, |context| inner.enter(context, record).map_err(BoxError::from))
     }
 }
 
@@ -384,7 +429,7 @@ impl<K, V> Processor<K, V> for Guarded<K, V> {
 pub(crate) struct GuardedTable<K, V> {
     pub(crate) inner: TableChild<K, V>,
     pub(crate) boundary: Boundary,
-    pub(crate) writes: bool,
+    pub(crate) takes: Takes,
 }
 
 impl<K, V> TableProcessor<K, V> for GuardedTable<K, V> {
@@ -396,7 +441,7 @@ impl<K, V> TableProcessor<K, V> for GuardedTable<K, V> {
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         let inner = &self.inner;
-        self.boundary.around(context, self.writes, |context| {
+        self.boundary.around(context, self.takes, |context| {
             inner.borrow_mut().update(context, key, change, timestamp_ms).map_err(BoxError::from)
         })
     }
@@ -409,7 +454,7 @@ impl<K, V> TableProcessor<K, V> for GuardedTable<K, V> {
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         let inner = &self.inner;
-        self.boundary.around(context, self.writes, |context| {
+        self.boundary.around(context, self.takes, |context| {
             inner.borrow_mut().correct(context, key, was, timestamp_ms).map_err(BoxError::from)
         })
     }

@@ -18,7 +18,7 @@ use super::subscription_format::{
     Answer, Hash, Instruction, Subscription, combined_key, with_subscriptions_of,
 };
 use super::table::{Kept, Stamp};
-use super::{Change, Context, OrderedStore, Output, OutputKind, Source, TableProcessor, TopicId};
+use super::{Boundary, Change, Context, OrderedStore, Output, OutputKind, Source, TableProcessor, TopicId};
 use crate::serde::{Serde, SerdeError};
 use crate::streams::error::{RecordPart, TaskError};
 use crate::streams::incoming::Incoming;
@@ -31,6 +31,7 @@ pub(crate) struct Subscribe<F, K, V, KO, VO> {
     pub(crate) extractor: Arc<F>,
     /// Whether rows without a right value have a result.
     pub(crate) keeps_unmatched: bool,
+    pub(crate) boundary: Boundary,
     /// The results so far.
     pub(crate) joined: Box<dyn Lookup<K, VO>>,
 }
@@ -92,7 +93,10 @@ where
         if change.old.is_none() && change.new.is_none() {
             return Ok(());
         }
-        let old = self.foreign_key(context, key, change.old)?;
+        let old = match self.boundary.goes_on {
+            true => self.boundary.was(|| self.foreign_key(context, key, change.old).ok().flatten()),
+            false => self.foreign_key(context, key, change.old)?,
+        };
         let new = self.foreign_key(context, key, change.new)?;
         let topic = context.topic(self.topic);
         let hash = match change.new {
@@ -165,7 +169,6 @@ pub(crate) struct SubscriptionSource<KO, VR> {
 
 impl<KO: 'static, VR: 'static> Source for SubscriptionSource<KO, VR> {
     fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
-        context.reading = true;
         let name = context.topic(topic);
         let at = |part, source| TaskError::unreadable(part, Some(source));
         let Some(bytes) = &record.value else { return Ok(()) };
@@ -179,11 +182,9 @@ impl<KO: 'static, VR: 'static> Source for SubscriptionSource<KO, VR> {
             return Ok(());
         };
         let key = self.foreign_key.deserialize(name, foreign_key).map_err(|e| at(RecordPart::Key, e))?;
-        context.reading = false;
         let keeps = matches!(subscription.instruction, Instruction::Answer | Instruction::AnswerIfFound);
         let combined = combined_key(foreign_key, &subscription.primary_key);
         let kept = keeps.then(|| bytes.clone());
-        self.subscriptions.borrow_mut().put(context, &combined, kept, record.timestamp_ms);
         let (mut value, mut timestamp_ms) = (Ok(None), record.timestamp_ms);
         if keeps {
             self.right.with_sent(context, &key, &mut |right| {
@@ -194,6 +195,7 @@ impl<KO: 'static, VR: 'static> Source for SubscriptionSource<KO, VR> {
             })?;
         }
         let value = value?;
+        self.subscriptions.borrow_mut().put(context, &combined, kept, record.timestamp_ms);
         let answers = match subscription.instruction {
             Instruction::Delete => false,
             Instruction::DeleteAndAnswer | Instruction::Answer => true,
@@ -255,7 +257,6 @@ where
     F: Fn(&V, Option<&VR>) -> Option<VO>,
 {
     fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
-        context.reading = true;
         let name = context.topic(topic);
         let at = |part, source| TaskError::unreadable(part, Some(source));
         let (Some(key), Some(bytes)) = (&record.key, &record.value) else { return Ok(()) };
@@ -265,7 +266,6 @@ where
         let key = self.codec.key.deserialize(name, key).map_err(|e| at(RecordPart::Key, e))?;
         let right = answer.value.map(|value| self.right_value.deserialize(name, &value)).transpose();
         let right = right.map_err(|e| at(RecordPart::Value, e))?;
-        context.reading = false;
         let (mut is_current, mut joined) = (Ok(false), None);
         self.left.with_sent(context, &key, &mut |left| {
             let left = left.map(|(left, _)| left);

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::buffered_format::Buffered;
 use super::ordered_store::{OrderedStore, Row};
 use super::store_spec::TaskStore;
-use super::{Children, Context, FollowsTime, Lookup, Processor, Record};
+use super::{Boundary, Children, Context, FollowsTime, Lookup, Processor, Record};
 use crate::serde::Serde;
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
@@ -29,6 +29,7 @@ pub(crate) struct GracefulJoin<F, K, KT, V, VT, VO> {
     /// Whether a record without a key is joined with nothing (left join) or dropped.
     pub(crate) keeps_null_keys: bool,
     pub(crate) joiner: Arc<F>,
+    pub(crate) boundary: Boundary,
     pub(crate) children: Children<K, VO>,
 }
 
@@ -143,12 +144,18 @@ where
         let headers = std::mem::replace(&mut context.headers, headers);
         let place = context.place.take();
         let record = Record { key: &key, value: &value, timestamp_ms: row.timestamp_ms };
-        let joined = self.join(context, record);
+        let joined = self.boundary.call(context, |context| Ok(self.joined(context, record)?));
+        let told = joined.and_then(|joined| self.tell(context, record, joined.flatten()));
         (context.headers, context.place) = (headers, place);
-        joined
+        told
     }
 
     fn join(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        let joined = self.joined(context, record)?;
+        self.tell(context, record, joined)
+    }
+
+    fn joined(&self, context: &Context, record: Record<'_, K, V>) -> Result<Option<VO>, TaskError> {
         let mut joined = None;
         match record.key.table_key() {
             Some(key) => {
@@ -157,6 +164,15 @@ where
             }
             None => joined = (self.joiner)(record.value, None),
         }
+        Ok(joined)
+    }
+
+    fn tell(
+        &self,
+        context: &mut Context,
+        record: Record<'_, K, V>,
+        joined: Option<VO>,
+    ) -> Result<(), TaskError> {
         match joined {
             Some(value) => self.children.forward(context, record.with(record.key, &value)),
             None => Ok(()),

@@ -10,27 +10,26 @@ use super::change_format::{read_change, write_change};
 use super::sink::{bytes_of, key_kind};
 use super::source::SourceCodec;
 use super::table::{Kept, Stamp};
-use super::{Change, Context, Fold, Output, Source, TableChildren, TableProcessor, TopicId};
+use super::{Boundary, Change, Context, Fold, Output, Source, TableChildren, TableProcessor, TopicId};
 use crate::serde::SerdeError;
 use crate::streams::error::{RecordPart, TaskError};
 use crate::streams::incoming::Incoming;
 
 /// Writes each change to the repartition topic of a group: what a row was is taken from its old group, what it is goes
-/// to its new one. Within one group that is one record, otherwise the old part goes first.
+/// to its new one. Within one group that is one record, otherwise the old part goes first. A row that it fails with is
+/// in no group.
 pub(crate) struct GroupChanges<F, K2, V2> {
     pub(crate) topic: TopicId,
     pub(crate) codec: SourceCodec<K2, V2>,
     pub(crate) mapper: Arc<F>,
+    pub(crate) boundary: Boundary,
 }
 
+/// The bytes of what a row maps to.
+type Pair = (Option<Bytes>, Option<Bytes>);
+
 impl<F, K2: 'static, V2: 'static> GroupChanges<F, K2, V2> {
-    /// The bytes of the pair that a row maps to; `None` where there is no row, or its pair has no key or no value.
-    fn pair<K, V>(
-        &self,
-        context: &mut Context,
-        key: &K,
-        row: &Option<V>,
-    ) -> Result<Option<(Bytes, Bytes)>, TaskError>
+    fn pair<K, V>(&self, context: &Context, key: &K, row: &Option<V>) -> Result<Option<Pair>, TaskError>
     where
         F: Fn(&K, &V) -> (K2, V2),
     {
@@ -38,13 +37,17 @@ impl<F, K2: 'static, V2: 'static> GroupChanges<F, K2, V2> {
         let (key, value) = (self.mapper)(key, row);
         let topic = context.topic(self.topic);
         let key = bytes_of(&*self.codec.key, topic, &key)?;
-        let value = bytes_of(&*self.codec.value, topic, &value)?;
-        match (key, value) {
-            (Some(key), Some(value)) => return Ok(Some((key, value))),
+        Ok(Some((key, bytes_of(&*self.codec.value, topic, &value)?)))
+    }
+
+    /// What a row is in a group: `None` where there is no row, or its pair has no key or no value.
+    fn entry(context: &mut Context, pair: Option<Pair>) -> Option<(Bytes, Bytes)> {
+        match pair? {
+            (Some(key), Some(value)) => return Some((key, value)),
             (None, _) => context.dropped.null_key += 1,
             (Some(_), None) => context.dropped.null_value += 1,
         }
-        Ok(None)
+        None
     }
 
     fn send(
@@ -72,8 +75,12 @@ where
         change: Change<'_, V>,
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
-        let old = self.pair(context, key, change.old)?;
-        let new = self.pair(context, key, change.new)?;
+        let old = match self.boundary.goes_on {
+            true => self.boundary.was(|| self.pair(context, key, change.old).ok().flatten()),
+            false => self.pair(context, key, change.old)?,
+        };
+        let new = self.boundary.call(context, |context| Ok(self.pair(context, key, change.new)?))?;
+        let (old, new) = (Self::entry(context, old), Self::entry(context, new.flatten()));
         match (old, new) {
             (Some((old_key, old)), Some((new_key, new))) if old_key == new_key => {
                 self.send(context, new_key, Some(&old), Some(&new), timestamp_ms);
@@ -99,7 +106,6 @@ pub(crate) struct GroupSource<K, V> {
 
 impl<K: 'static, V: 'static> Source for GroupSource<K, V> {
     fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
-        context.reading = true;
         let (Some(key), Some(value)) = (&record.key, &record.value) else {
             // No application writes such a record; it says nothing about any group.
             context.dropped.null_key += 1;
@@ -116,7 +122,6 @@ impl<K: 'static, V: 'static> Source for GroupSource<K, V> {
             value.map_err(|e| at(RecordPart::Value, e))
         };
         let (old, new) = (read(old)?, read(new)?);
-        context.reading = false;
         self.children.update(context, &key, Change { old: &old, new: &new }, record.timestamp_ms)
     }
 }

@@ -26,6 +26,7 @@ mod local_calls;
 mod murmur3;
 mod ordered_store;
 mod panicked;
+mod planned;
 mod processor;
 mod processor_global;
 mod processor_store;
@@ -169,6 +170,7 @@ impl<K, V> Children<K, V> {
     /// Inlined for the one child that most steps have: calling it is the last thing that they do.
     #[inline]
     pub(crate) fn forward(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
+        context.effects += 1;
         match &self.0[..] {
             [child] => child.enter(context, record),
             children => children.iter().try_for_each(|child| child.enter(context, record)),

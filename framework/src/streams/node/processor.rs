@@ -12,7 +12,7 @@ use klamm_client::Headers;
 use super::connected::{Connected, ConnectedRows, OpenStores, StoreHandle};
 use super::context::Happened;
 use super::record_context::negative;
-use super::wiring::{Flush, Punctuates};
+use super::wiring::{Flush, Punctuates, remembering_node};
 use super::{Boundary, Children, Context, NodeFactory, Processor, Record};
 use crate::store::StoreError;
 use crate::streams::error::TaskError;
@@ -53,7 +53,7 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> ProcessorStep<K, V, P> {
         make: impl Fn() -> P + Send + Sync + 'static,
         stores: Vec<StoreName>,
     ) -> NodeFactory {
-        super::node::<K, V, _>(move |wiring, id| {
+        remembering_node::<K, V, _>(move |wiring, id| {
             let children = wiring.children(id)?;
             let mut connected = BTreeMap::new();
             for StoreName(name) in &stores {

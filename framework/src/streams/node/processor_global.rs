@@ -61,7 +61,7 @@ impl<K: 'static, V: 'static> ProcessorGlobalStore<K, V> {
     }
 
     fn typed(&self, entries: Entries) -> impl Iterator<Item = Result<(K, V), StoreError>> + '_ {
-        entries.map(|entry| {
+        entries.map(move |entry| {
             let (key, stored) = entry?;
             Ok((self.0.codec.key.deserialize(&self.0.topic, &key)?, self.value(&stored)?))
         })

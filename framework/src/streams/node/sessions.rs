@@ -71,6 +71,7 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SessionAggregate<K, V, A> {
         // All of them are read before any is changed.
         let read = |(window, row): (Window, Row)| Ok((window, table.value(context, &row)?, row));
         let sessions = sessions.into_iter().map(read).collect::<Result<Vec<_>, TaskError>>()?;
+        let mut changes = Vec::with_capacity(sessions.len() + 1);
         for (window, part, row) in sessions {
             aggregate = Some(match aggregate {
                 Some(aggregate) => (self.merge)(key, aggregate, part),
@@ -82,11 +83,12 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SessionAggregate<K, V, A> {
                 continue;
             }
             let gone = Windowed { key: key.clone(), window };
-            table.change(context, &gone, &row.key.clone(), Some(row), None, window.end_ms)?;
+            changes.push(table.plan(context, gone, row.key.clone(), Some(row), None, window.end_ms)?);
         }
         let new = (self.fold)(key, record.value, aggregate);
         let windowed = Windowed { key: key.clone(), window: merged };
         let bytes = table.key_bytes(context, &windowed)?;
-        table.change(context, &windowed, &bytes, stored, new, merged.end_ms)
+        changes.push(table.plan(context, windowed, bytes, stored, new, merged.end_ms)?);
+        table.carry_out(context, changes)
     }
 }

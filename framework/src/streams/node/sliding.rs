@@ -79,13 +79,14 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
         let made = plan.made.into_iter().filter(|made| is_open(made.start_ms));
         let made = made.map(|made| Ok((made.like.map(read).transpose()?, made)));
         let made = made.collect::<Result<Vec<_>, TaskError>>()?;
+        let mut changes = Vec::with_capacity(holding.len() + made.len());
         for (index, aggregate) in holding {
             let (start_ms, row) = &existing[index];
             is_taken = true;
-            let windowed = window(*start_ms);
             let new = (self.fold)(key, value, Some(aggregate));
             let latest_ms = row.timestamp_ms.max(at_ms);
-            table.change(context, &windowed, &row.key, Some(row.clone()), new, latest_ms)?;
+            let (at, old) = (window(*start_ms), Some(row.clone()));
+            changes.push(table.plan(context, at, row.key.clone(), old, new, latest_ms)?);
         }
         for (aggregate, Made { start_ms, like, with_it }) in made {
             is_taken |= with_it;
@@ -97,8 +98,9 @@ impl<K: Clone + 'static, V: 'static, A: 'static> SlidingAggregate<K, V, A> {
                 true => ((self.fold)(key, value, aggregate), like_ms.unwrap_or(at_ms).max(at_ms)),
                 false => (aggregate, like_ms.unwrap_or(at_ms)),
             };
-            table.change(context, &windowed, &bytes, None, new, latest_ms)?;
+            changes.push(table.plan(context, windowed, bytes, None, new, latest_ms)?);
         }
+        table.carry_out(context, changes)?;
         Ok(is_taken)
     }
 }

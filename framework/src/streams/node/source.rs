@@ -38,14 +38,12 @@ pub(crate) struct StreamSource<K, V> {
 
 impl<K: 'static, V: 'static> Source for StreamSource<K, V> {
     fn receive(&mut self, context: &mut Context, topic: TopicId, record: &Incoming) -> Result<(), TaskError> {
-        context.reading = true;
         let name = context.topic(topic);
         let at = TaskError::unreadable;
         let read_key = read(&*self.codec.key, name, &record.headers, record.key.as_ref());
         let key = read_key.map_err(|e| at(RecordPart::Key, e))?;
         let read_value = read(&*self.codec.value, name, &record.headers, record.value.as_ref());
         let value = read_value.map_err(|e| at(RecordPart::Value, e))?;
-        context.reading = false;
         self.children.forward(context, Record { key: &key, value: &value, timestamp_ms: record.timestamp_ms })
     }
 }
@@ -62,7 +60,6 @@ impl<K: 'static, V: 'static> Source for TableSource<K, V> {
             context.dropped.null_key += 1;
             return Ok(());
         };
-        context.reading = true;
         let name = context.topic(topic);
         let at = |part, source| TaskError::unreadable(part, Some(source));
         let headers = &record.headers;
@@ -71,7 +68,6 @@ impl<K: 'static, V: 'static> Source for TableSource<K, V> {
         let read = |value| self.codec.value.deserialize_record(name, headers, value);
         let value = record.value.as_ref().map(read).transpose();
         let value = value.map_err(|e| at(RecordPart::Value, e))?;
-        context.reading = false;
         self.kept.borrow().update(context, &key, record.timestamp_ms, Stamp::OfRecord, |_| value)
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::join_rows::{JoinRows, Met};
-use super::ordered_store::OrderedStore;
+use super::ordered_store::{OrderedStore, Row};
 use super::store_spec::TaskStore;
-use super::{Children, Context, FollowsTime, Processor, Record};
+use super::{Boundary, Children, Context, FollowsTime, Processor, Record};
 use crate::serde::Serde;
 use crate::store::prefix_end;
 use crate::streams::error::TaskError;
@@ -71,6 +71,7 @@ pub(crate) struct StreamStreamJoin<K, V, W, VO> {
     pub(crate) value_serde: Arc<dyn Serde<V>>,
     pub(crate) other_serde: Arc<dyn Serde<W>>,
     pub(crate) joiner: Joiner<V, W, VO>,
+    pub(crate) boundary: Boundary,
     pub(crate) children: Children<K, VO>,
     /// Empty between records: its memory is used again.
     pub(crate) met: Vec<Met>,
@@ -93,33 +94,35 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for Stream
 
         let stream_time_ms = self.observe(at_ms);
         let is_late = at_ms.saturating_add(self.windows.after_ms) < self.closed_ms(stream_time_ms);
+        let mut met = std::mem::take(&mut self.met);
+        self.meet(&key, at_ms, stream_time_ms, &mut met)?;
+        // What may fail comes before anything is changed, if there is a life after that.
+        let made = match self.boundary.goes_on {
+            true => Some(self.join_all(context, record, &key, &met)?),
+            false => None,
+        };
         let mut number = None;
         if !is_late {
             let free = context.record_number(|number| self.own.borrow_mut().has(&key, at_ms, number))?;
             self.own.borrow_mut().put(context, &key, at_ms, free, &value);
             number = Some(free);
         }
-        let (from_ms, to_ms) =
-            (at_ms.saturating_sub(self.windows.before_ms), at_ms.saturating_add(self.windows.after_ms));
-        let mut met = std::mem::take(&mut self.met);
-        met.clear();
-        self.other.borrow_mut().meet(&key, from_ms, to_ms, &mut met)?;
-        if self.unmatched.as_ref().is_some_and(|unmatched| unmatched.of_other_side) {
-            // The time of these is over, and they may have gone out alone.
-            let closed_ms = self.closed_ms(stream_time_ms);
-            met.retain(|row| row.at_ms.saturating_add(self.windows.before_ms) >= closed_ms);
-        }
         self.no_longer_unmatched(context, &key, &met)?;
         let mut unreadable = None;
-        for row in &met {
-            let joined = match self.decode_other(context, &key, &row.value) {
-                Ok(other) => (self.joiner)(Some(record.value), Some(&other)),
-                Err(error) => {
-                    unreadable = TaskError::put_off(Err(error), unreadable)?;
-                    continue;
+        if let Some((made, first)) = made {
+            unreadable = first;
+            for (joined, joined_ms) in made {
+                self.forward(context, record.key, joined, joined_ms)?;
+            }
+        } else {
+            for row in &met {
+                let other = self.decode_other(context, &key, &row.value);
+                let joined = other.map(|other| (self.joiner)(Some(record.value), Some(&other)));
+                match joined {
+                    Ok(joined) => self.forward(context, record.key, joined, at_ms.max(row.at_ms))?,
+                    Err(error) => unreadable = TaskError::put_off(Err(error), unreadable)?,
                 }
-            };
-            self.forward(context, record.key, joined, at_ms.max(row.at_ms))?;
+            }
         }
         if met.is_empty() {
             self.unmatched(context, record, &key, value, number)?;
@@ -129,6 +132,9 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> Processor<K, V> for Stream
         unreadable.map_or(Ok(()), Err)
     }
 }
+
+/// What a record makes with those that it met, and the first of them that cannot be read.
+type Made<VO> = (Vec<(Option<VO>, i64)>, Option<TaskError>);
 
 impl<K: 'static, V: 'static, W: 'static, VO: 'static> FollowsTime for StreamStreamJoin<K, V, W, VO> {
     fn note(&mut self, at_ms: i64) {
@@ -142,6 +148,43 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> FollowsTime for StreamStre
 }
 
 impl<K: 'static, V: 'static, W: 'static, VO: 'static> StreamStreamJoin<K, V, W, VO> {
+    /// The records of the other side that a record meets.
+    fn meet(
+        &self,
+        key: &Bytes,
+        at_ms: i64,
+        stream_time_ms: i64,
+        met: &mut Vec<Met>,
+    ) -> Result<(), TaskError> {
+        let (from_ms, to_ms) =
+            (at_ms.saturating_sub(self.windows.before_ms), at_ms.saturating_add(self.windows.after_ms));
+        met.clear();
+        self.other.borrow_mut().meet(key, from_ms, to_ms, met)?;
+        if self.unmatched.as_ref().is_some_and(|unmatched| unmatched.of_other_side) {
+            // The time of these is over, and they may have gone out alone.
+            let closed_ms = self.closed_ms(stream_time_ms);
+            met.retain(|row| row.at_ms.saturating_add(self.windows.before_ms) >= closed_ms);
+        }
+        Ok(())
+    }
+
+    fn join_all(
+        &self,
+        context: &Context,
+        record: Record<'_, K, V>,
+        key: &[u8],
+        met: &[Met],
+    ) -> Result<Made<VO>, TaskError> {
+        let (mut made, mut unreadable) = (Vec::with_capacity(met.len()), None);
+        for row in met {
+            let other = self.decode_other(context, key, &row.value);
+            let joined = other.map(|other| (self.joiner)(Some(record.value), Some(&other)));
+            let joined = joined.map(|joined| made.push((joined, record.timestamp_ms.max(row.at_ms))));
+            unreadable = TaskError::put_off(joined, unreadable)?;
+        }
+        Ok((made, unreadable))
+    }
+
     fn without_key(&self, context: &mut Context, record: Record<'_, K, V>) -> Result<(), TaskError> {
         if !self.unmatched.as_ref().is_some_and(|unmatched| unmatched.of_this_side) {
             context.dropped.null_key += 1;
@@ -251,21 +294,33 @@ impl<K: 'static, V: 'static, W: 'static, VO: 'static> StreamStreamJoin<K, V, W, 
         over.sort_by_key(|(_, row)| row.timestamp_ms);
         for (side, row) in over {
             unmatched.store.borrow_mut().put(context, &row.key, None, row.timestamp_ms);
-            let end = row.key.len().saturating_sub(NUMBER_BYTES);
-            let key = row.key.slice(KEY_AT.min(end)..end);
-            let topic = context.topic(self.own.borrow().topic());
-            let store = Arc::clone(unmatched.store.borrow().name());
-            let unreadable = |source| TaskError::unreadable_row(&store, &row.key, source);
-            let key = self.key_serde.deserialize(topic, &key).map_err(unreadable)?;
-            let joined = if side == self.side {
-                let value = self.value_serde.deserialize(topic, &row.value).map_err(unreadable)?;
-                (self.joiner)(Some(&value), None)
-            } else {
-                (self.joiner)(None, Some(&self.decode_other(context, &row.key, &row.value)?))
-            };
+            let alone =
+                self.boundary.call_for_another(context, |context| Ok(self.alone(context, side, &row)?))?;
+            // It is not the fault of the record that moved the time.
+            let Some((key, joined)) = alone else { continue };
             self.forward(context, &key, joined, row.timestamp_ms)?;
         }
         Ok(())
+    }
+
+    /// The key of a record that met nothing, and what it makes alone.
+    fn alone(&self, context: &Context, side: Side, row: &Row) -> Result<(K, Option<VO>), TaskError> {
+        let end = row.key.len().saturating_sub(NUMBER_BYTES);
+        let key = row.key.slice(KEY_AT.min(end)..end);
+        let topic = context.topic(self.own.borrow().topic());
+        let unreadable = |source| {
+            let unmatched = self.unmatched.as_ref();
+            let store = unmatched.map(|unmatched| Arc::clone(unmatched.store.borrow().name()));
+            TaskError::unreadable_row(&store.unwrap_or_default(), &row.key, source)
+        };
+        let key = self.key_serde.deserialize(topic, &key).map_err(unreadable)?;
+        let joined = if side == self.side {
+            let value = self.value_serde.deserialize(topic, &row.value).map_err(unreadable)?;
+            (self.joiner)(Some(&value), None)
+        } else {
+            (self.joiner)(None, Some(&self.decode_other(context, &row.key, &row.value)?))
+        };
+        Ok((key, joined))
     }
 
     fn decode_other(&self, context: &Context, key: &[u8], value: &Bytes) -> Result<W, TaskError> {

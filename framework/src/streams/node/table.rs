@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::expiry::{Expires, Expiring, Expiry, Updated};
+use super::planned::Planned;
 use super::store_spec::TaskStore;
 use super::table_store::{Logged, RowAt};
 use super::wiring::{Flush, FollowsTime};
-use super::{Context, TableStore, Wiring};
+use super::{Boundary, Context, TableStore, Wiring};
 use crate::store::StateStore;
 use crate::streams::error::TaskError;
 use crate::streams::topology::NodeId;
@@ -75,6 +76,7 @@ impl<K, V> TableChildren<K, V> {
         change: Change<'_, V>,
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
+        context.effects += 1;
         for child in &self.children {
             child.borrow_mut().update(context, key, change, timestamp_ms)?;
         }
@@ -89,6 +91,7 @@ impl<K, V> TableChildren<K, V> {
         was: &Option<V>,
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
+        context.effects += 1;
         for child in &self.children {
             child.borrow_mut().correct(context, key, was, timestamp_ms)?;
         }
@@ -102,6 +105,13 @@ pub(crate) struct Kept<K, V> {
     children: TableChildren<K, V>,
     /// When rows are due to expire, if they are.
     expiry: Option<RefCell<Expiry>>,
+    pub(super) boundary: Boundary,
+}
+
+/// A change of a row that is worked out and not made yet.
+pub(super) struct PlannedChange<V> {
+    row: Planned<V>,
+    times: Updated,
 }
 
 /// Which time an update gets.
@@ -135,7 +145,8 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         let children = wiring.table_children(node)?;
         let expiry = wiring.expiry(name)?.map(|(list, time_ms)| RefCell::new(Expiry::new(list, time_ms)));
         let expires = expiry.is_some();
-        let kept = Rc::new(RefCell::new(Self { store: wiring.store(name)?, children, expiry }));
+        let (store, boundary) = (wiring.store(name)?, wiring.boundary(node));
+        let kept = Rc::new(RefCell::new(Self { store, children, expiry, boundary }));
         wiring.flush_at_commit(Rc::clone(&kept) as Rc<RefCell<dyn Flush>>);
         if expires {
             wiring.punctuates(Rc::new(RefCell::new(Expiring(Rc::clone(&kept)))));
@@ -144,7 +155,8 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         Ok(kept)
     }
 
-    /// Changes the value of `key` and forwards the new one, now or at the commit.
+    /// Changes the value of `key` and forwards the new one, now or at the commit. When `change` fails, the row is what
+    /// it was, unless a failure fails the task anyhow.
     pub(super) fn update(
         &self,
         context: &mut Context,
@@ -153,26 +165,66 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         stamp: Stamp,
         change: impl FnOnce(Option<V>) -> Option<V>,
     ) -> Result<(), TaskError> {
-        let Some(key_bytes) = self.store.borrow().key_bytes(context, key)? else {
-            context.dropped.null_key += 1;
-            return Ok(());
-        };
+        if self.boundary.goes_on {
+            let planned = self.plan(context, key, timestamp_ms, stamp, change)?;
+            return planned.map_or(Ok(()), |planned| self.carry_out(context, key, planned));
+        }
+        let Some(key_bytes) = self.key_bytes(context, key)? else { return Ok(()) };
         let mut times = Updated { before_ms: None, after_ms: timestamp_ms, record_ms: timestamp_ms };
         let updated = self.store.borrow_mut().update(context, &key_bytes, |value, stored_ms| {
-            times.before_ms = value.is_some().then_some(stored_ms);
-            times.after_ms = match (&value, stamp) {
-                (Some(_), Stamp::Largest) => timestamp_ms.max(stored_ms),
-                _ => timestamp_ms,
-            };
+            times = stamped(timestamp_ms, stamp, value.is_some().then_some(stored_ms));
             (change(value), times.after_ms)
         })?;
+        self.updated(context, &key_bytes, times)?;
+        if context.deduplicate { Ok(()) } else { self.send(context, updated.at, Some((key, updated.value))) }
+    }
+
+    /// What `change` makes of the value of `key`; none for a null key, which has no row.
+    pub(super) fn plan(
+        &self,
+        context: &mut Context,
+        key: &K,
+        timestamp_ms: i64,
+        stamp: Stamp,
+        change: impl FnOnce(Option<V>) -> Option<V>,
+    ) -> Result<Option<PlannedChange<V>>, TaskError> {
+        let Some(key_bytes) = self.key_bytes(context, key)? else { return Ok(None) };
+        let mut times = Updated { before_ms: None, after_ms: timestamp_ms, record_ms: timestamp_ms };
+        let row = self.store.borrow_mut().plan(context, key_bytes, |value, stored_ms| {
+            times = stamped(timestamp_ms, stamp, value.is_some().then_some(stored_ms));
+            (change(value), times.after_ms)
+        })?;
+        Ok(Some(PlannedChange { row, times }))
+    }
+
+    /// Makes a change that was planned, and forwards it.
+    pub(super) fn carry_out(
+        &self,
+        context: &mut Context,
+        key: &K,
+        planned: PlannedChange<V>,
+    ) -> Result<(), TaskError> {
+        let key_bytes = planned.row.key.clone();
+        let updated = self.store.borrow_mut().carry_out(context, planned.row);
+        self.updated(context, &key_bytes, planned.times)?;
+        if context.deduplicate { Ok(()) } else { self.send(context, updated.at, Some((key, updated.value))) }
+    }
+
+    fn key_bytes(&self, context: &mut Context, key: &K) -> Result<Option<Bytes>, TaskError> {
+        let key_bytes = self.store.borrow().key_bytes(context, key)?;
+        context.dropped.null_key += u64::from(key_bytes.is_none());
+        Ok(key_bytes)
+    }
+
+    /// Lists a row that may not be listed to expire.
+    fn updated(&self, context: &mut Context, key_bytes: &Bytes, times: Updated) -> Result<(), TaskError> {
         if let Some(expiry) = &self.expiry
             && expiry.borrow().is_in_doubt(context, times)
-            && let Some(at_ms) = self.store.borrow().time_of(&key_bytes)?
+            && let Some(at_ms) = self.store.borrow().time_of(key_bytes)?
         {
-            expiry.borrow_mut().list(context, &key_bytes, at_ms);
+            expiry.borrow_mut().list(context, key_bytes, at_ms);
         }
-        if context.deduplicate { Ok(()) } else { self.send(context, updated.at, Some((key, updated.value))) }
+        Ok(())
     }
 
     /// Logs a change and forwards it; key and value are `known` where the change was not held back.
@@ -208,6 +260,15 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         };
         self.children.update(context, key, Change { old: &old, new }, timestamp_ms)
     }
+}
+
+/// The times of an update of a row of time `before_ms`, if there is one.
+fn stamped(record_ms: i64, stamp: Stamp, before_ms: Option<i64>) -> Updated {
+    let after_ms = match (before_ms, stamp) {
+        (Some(stored_ms), Stamp::Largest) => record_ms.max(stored_ms),
+        _ => record_ms,
+    };
+    Updated { before_ms, after_ms, record_ms }
 }
 
 /// A row's key, and its value unless it stays decoded in the store.
@@ -254,7 +315,7 @@ impl<K: 'static, V: 'static> Flush for Kept<K, V> {
             let Some(at) = store.next_unsent() else { return Ok(()) };
             drop(store);
             rows -= 1;
-            self.send(context, at, None)?;
+            self.boundary.blame(context, |context| self.send(context, at, None))?;
         }
     }
 }

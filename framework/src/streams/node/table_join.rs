@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::join::Lookup;
 use super::table_reads::Show;
-use super::{Change, Context, TableChildren, TableProcessor};
+use super::{Boundary, Change, Context, TableChildren, TableProcessor};
 use crate::streams::error::TaskError;
 
 /// One side of a join. Both sides forward to one [`PassChanges`].
@@ -18,6 +18,7 @@ pub(crate) struct TableJoin<F, K, VOther, VO> {
     pub(crate) shares_rows: bool,
     /// Gives `None` where there is no result.
     pub(crate) join: Arc<F>,
+    pub(crate) boundary: Boundary,
     pub(crate) children: TableChildren<K, VO>,
 }
 
@@ -34,7 +35,7 @@ where
     ) -> Result<(), TaskError> {
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
         let mut joined = None;
-        self.other.with_sent(context, key, &mut |other| {
+        let mut join = |other: Option<(&VOther, i64)>| {
             let (other, other_ms) = match other {
                 Some((other, other_ms)) => (Some(other), other_ms),
                 None if self.needs_other && self.shares_rows && old.is_some() => {
@@ -44,10 +45,16 @@ where
                 None if self.needs_other || (old.is_none() && new.is_none()) => return,
                 None => (None, i64::MIN),
             };
-            let before = if self.children.want_old { (self.join)(old, other) } else { None };
-            joined = Some((before, (self.join)(new, other), timestamp_ms.max(other_ms)));
-        })?;
+            let want_old = self.children.want_old;
+            let before = if want_old { self.boundary.was(|| (self.join)(old, other)) } else { None };
+            let (_, after, _) = joined.insert((before, None, timestamp_ms.max(other_ms)));
+            *after = (self.join)(new, other);
+        };
+        let done =
+            self.boundary.call(context, |context| Ok(self.other.with_sent(context, key, &mut join)?))?;
         match joined {
+            // Who adds rows up takes out what cannot be told of any more.
+            Some((None, ..)) if done.is_none() => Ok(()),
             Some((old, new, timestamp_ms)) => {
                 self.children.update(context, key, Change { old: &old, new: &new }, timestamp_ms)
             }

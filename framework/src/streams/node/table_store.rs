@@ -35,7 +35,7 @@ pub(crate) struct TableStore<K, V> {
     /// Not where values are bytes: decoded, they would hold on to whole fetches.
     keeps_decoded: bool,
     pub(super) share: Share,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
     pub(super) position: Position,
     /// Where the engine will be when it has all that is committed.
     pub(super) committed: Option<Position>,
@@ -59,6 +59,13 @@ pub(super) struct RowAt {
 pub(super) struct Updated<V> {
     pub(super) at: RowAt,
     pub(super) value: Option<Option<V>>,
+}
+
+/// A row that is about to be changed.
+pub(super) struct Before<V> {
+    pub(super) value: Option<V>,
+    pub(super) timestamp_ms: i64,
+    pub(super) sent: Sent,
 }
 
 /// What was logged of a row.
@@ -133,6 +140,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         key: &Bytes,
         change: impl FnOnce(Option<V>, i64) -> (Option<V>, i64),
     ) -> Result<Updated<V>, TaskError> {
+        context.effects += 1;
         let hash = self.cache.hash(key);
         let found = self.cache.find(hash, key);
         self.asked(found);
@@ -142,16 +150,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             let at = self.update_decoded(context, RowAt { hash, address }, change)?;
             return Ok(Updated { at, value: None });
         }
-        let topic = context.topic(self.topic);
-        let (before, timestamp_ms, sent) = self.bytes_of(found, key)?;
-        let value = match &before {
-            Some(bytes) => Some(self.decode_row(topic, key, bytes)?),
-            None => None,
-        };
-        let sent = match (sent, before) {
-            (Sent::Same, Some(value)) => Sent::Other(Box::new(Stamped { timestamp_ms, value })),
-            (sent, _) => sent,
-        };
+        let Before { value, timestamp_ms, sent } = self.before(context, found, key)?;
         let (value, timestamp_ms) = change(value, timestamp_ms);
         let value = value.filter(|value| !self.codec.value.is_null(value));
         let mut row = HotRow::new(found.unwrap_or(0), hash, value, timestamp_ms);
@@ -210,6 +209,25 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         Ok(written)
     }
 
+    /// What a row is before a change.
+    pub(super) fn before(
+        &self,
+        context: &Context,
+        found: Option<Address>,
+        key: &Bytes,
+    ) -> Result<Before<V>, TaskError> {
+        let (before, timestamp_ms, sent) = self.bytes_of(found, key)?;
+        let value = match &before {
+            Some(bytes) => Some(self.decode_row(context.topic(self.topic), key, bytes)?),
+            None => None,
+        };
+        let sent = match (sent, before) {
+            (Sent::Same, Some(value)) => Sent::Other(Box::new(Stamped { timestamp_ms, value })),
+            (sent, _) => sent,
+        };
+        Ok(Before { value, timestamp_ms, sent })
+    }
+
     /// Keeps a changed row as bytes.
     fn update_bytes(
         &mut self,
@@ -219,10 +237,31 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         row: HotRow<V>,
     ) -> Result<Updated<V>, TaskError> {
         let HotRow { hash, value, timestamp_ms, sent, headers, .. } = row;
-        let topic = context.topic(self.topic);
-        let bytes = value.as_ref().map(|value| self.codec.value.serialize(topic, value)).transpose();
-        let bytes = bytes.map_err(|source| TaskError::unwritable(topic, source))?;
+        let bytes = self.written(context, value.as_ref())?;
         row_format::write(&mut self.scratch, bytes.as_deref(), timestamp_ms, &sent, headers.as_ref());
+        Ok(Updated { at: self.keep_scratch(context, key, hash, found), value: Some(value) })
+    }
+
+    /// The bytes of a value.
+    pub(super) fn written(&self, context: &Context, value: Option<&V>) -> Result<Option<Bytes>, TaskError> {
+        let topic = context.topic(self.topic);
+        let bytes = value.map(|value| self.codec.value.serialize(topic, value)).transpose();
+        bytes.map_err(|source| TaskError::unwritable(topic, source))
+    }
+
+    /// The value, unless it is a null.
+    pub(super) fn non_null(&self, value: Option<V>) -> Option<V> {
+        value.filter(|value| !self.codec.value.is_null(value))
+    }
+
+    /// Puts the row that is written in scratch into the cache.
+    pub(super) fn keep_scratch(
+        &mut self,
+        context: &mut Context,
+        key: &Bytes,
+        hash: u32,
+        found: Option<Address>,
+    ) -> RowAt {
         let address = match found {
             Some(address) => {
                 self.touch(context, RowAt { hash, address });
@@ -238,7 +277,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             }
         };
         self.note_held();
-        Ok(Updated { at: RowAt { hash, address }, value: Some(value) })
+        RowAt { hash, address }
     }
 
     /// Lists a row among what changed.
@@ -261,7 +300,7 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     }
 
     /// Gives the cache what a decoded row is by now.
-    fn write_back(&mut self, topic: &str, at: RowAt) -> Result<RowAt, crate::serde::SerdeError> {
+    pub(super) fn write_back(&mut self, topic: &str, at: RowAt) -> Result<RowAt, crate::serde::SerdeError> {
         let Some(row) = self.hot.get(at.hash, at.address).filter(|row| row.dirty) else { return Ok(at) };
         let bytes = row.value.as_ref().map(|value| self.codec.value.serialize(topic, value)).transpose()?;
         let headers = row.headers.as_ref();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::table::{Kept, Stamp};
-use super::{Change, Children, Context, Processor, Record, TableChildren, TableProcessor};
+use super::{Boundary, Change, Children, Context, Processor, Record, TableChildren, TableProcessor};
 use crate::streams::error::TaskError;
 
 /// Keeps the rows of a view.
@@ -38,8 +38,10 @@ impl<K: 'static, V: Clone + 'static> Processor<K, V> for MaterializeValues<K, V>
 }
 
 /// Shows only rows that a predicate accepts: an update to any other value is a deletion. Where old values are known, a
-/// row that was not accepted and still is not is no news; where they are not, it is a deletion again.
+/// row that was not accepted and still is not is no news; where they are not, it is a deletion again. A row that the
+/// predicate fails with is not accepted.
 pub(crate) struct TableFilter<F, K, V> {
+    pub(crate) boundary: Boundary,
     pub(crate) predicate: Arc<F>,
     pub(crate) children: TableChildren<K, V>,
 }
@@ -53,14 +55,19 @@ impl<K, V, F: Fn(&K, &V) -> bool> TableProcessor<K, V> for TableFilter<F, K, V> 
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         let accepts = |row: &Option<V>| row.as_ref().is_some_and(|value| (self.predicate)(key, value));
-        let was_accepted = self.children.want_old && accepts(change.old);
-        let is_accepted = accepts(change.new);
-        if self.children.want_old && !was_accepted && !is_accepted {
-            return Ok(());
-        }
+        let was_accepted =
+            self.children.want_old && self.boundary.was(|| accepts(change.old).then_some(())).is_some();
+        let is_accepted = self.boundary.call(context, |_| Ok(accepts(change.new)))?;
         let old = if was_accepted { change.old } else { &None };
-        let new = if is_accepted { change.new } else { &None };
-        self.children.update(context, key, Change { old, new }, timestamp_ms)
+        match is_accepted {
+            // Who adds rows up takes out what cannot be told of any more.
+            Some(false) | None if self.children.want_old && !was_accepted => Ok(()),
+            None if !was_accepted => Ok(()),
+            Some(true) => self.children.update(context, key, Change { old, new: change.new }, timestamp_ms),
+            Some(false) | None => {
+                self.children.update(context, key, Change { old, new: &None }, timestamp_ms)
+            }
+        }
     }
 
     fn correct(
@@ -70,13 +77,18 @@ impl<K, V, F: Fn(&K, &V) -> bool> TableProcessor<K, V> for TableFilter<F, K, V> 
         was: &Option<V>,
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
-        let accepted = was.as_ref().is_some_and(|value| (self.predicate)(key, value));
-        self.children.correct(context, key, if accepted { was } else { &None }, timestamp_ms)
+        let accepts = || was.as_ref().is_some_and(|value| (self.predicate)(key, value));
+        match self.boundary.call(context, |_| Ok(accepts()))? {
+            Some(true) => self.children.correct(context, key, was, timestamp_ms),
+            Some(false) => self.children.correct(context, key, &None, timestamp_ms),
+            None => Ok(()),
+        }
     }
 }
 
-/// Shows each row with another value; deletions stay deletions.
+/// Shows each row with another value; deletions stay deletions. A row that it fails with is none.
 pub(crate) struct TableMapValues<F, K, V2> {
+    pub(crate) boundary: Boundary,
     pub(crate) mapper: Arc<F>,
     pub(crate) children: TableChildren<K, V2>,
 }
@@ -90,9 +102,15 @@ impl<K, V, V2, F: Fn(&K, &V) -> V2> TableProcessor<K, V> for TableMapValues<F, K
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
         let map = |row: &Option<V>| row.as_ref().map(|value| (self.mapper)(key, value));
-        let old = if self.children.want_old { map(change.old) } else { None };
-        let new = map(change.new);
-        self.children.update(context, key, Change { old: &old, new: &new }, timestamp_ms)
+        let old = if self.children.want_old { self.boundary.was(|| map(change.old)) } else { None };
+        match self.boundary.call(context, |_| Ok(map(change.new)))? {
+            Some(new) => self.children.update(context, key, Change { old: &old, new: &new }, timestamp_ms),
+            // Who adds rows up takes out what cannot be told of any more.
+            None if old.is_some() => {
+                self.children.update(context, key, Change { old: &old, new: &None }, timestamp_ms)
+            }
+            None => Ok(()),
+        }
     }
 
     fn correct(
@@ -102,8 +120,11 @@ impl<K, V, V2, F: Fn(&K, &V) -> V2> TableProcessor<K, V> for TableMapValues<F, K
         was: &Option<V>,
         timestamp_ms: i64,
     ) -> Result<(), TaskError> {
-        let was = was.as_ref().map(|value| (self.mapper)(key, value));
-        self.children.correct(context, key, &was, timestamp_ms)
+        let map = || was.as_ref().map(|value| (self.mapper)(key, value));
+        match self.boundary.call(context, |_| Ok(map()))? {
+            Some(was) => self.children.correct(context, key, &was, timestamp_ms),
+            None => Ok(()),
+        }
     }
 }
 

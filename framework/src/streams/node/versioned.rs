@@ -138,7 +138,6 @@ impl<K: 'static, V: 'static> Source for VersionedSource<K, V> {
             context.dropped.null_key += 1;
             return Ok(());
         };
-        context.reading = true;
         let name = context.topic(topic);
         let at = |part, source| TaskError::unreadable(part, Some(source));
         let headers = &record.headers;
@@ -147,7 +146,6 @@ impl<K: 'static, V: 'static> Source for VersionedSource<K, V> {
         let read = |value| self.codec.value.deserialize_record(name, headers, value);
         let value = record.value.as_ref().map(read).transpose();
         let value = value.map_err(|e| at(RecordPart::Value, e))?;
-        context.reading = false;
         self.table.update(context, &key, &value, record.timestamp_ms)
     }
 }

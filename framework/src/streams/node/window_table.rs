@@ -36,6 +36,16 @@ pub(crate) struct WindowTable<K, A> {
     boundary: Boundary,
 }
 
+/// What a window's value is to be.
+pub(super) struct WindowChange<K, A> {
+    key: Windowed<K>,
+    key_bytes: Bytes,
+    old: Option<Bytes>,
+    new: Option<A>,
+    written: Option<Bytes>,
+    timestamp_ms: i64,
+}
+
 impl<K: 'static, A: 'static> WindowTable<K, A> {
     /// The table in store `name` with the children of `node`. What is emitted on close is listed by `time`, and closes
     /// so much later.
@@ -65,6 +75,8 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
             store.observe(at_ms)
         };
         self.close(context, self.due_ms(stream_time_ms))?;
+        // What is closed is closed, whatever becomes of the record that moved the time.
+        context.so_far_so_good();
         Ok(stream_time_ms)
     }
 
@@ -96,16 +108,16 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
         Ok(self.codec.value.deserialize(topic, bytes).map_err(StoreError::Serde)?)
     }
 
-    /// Sets or deletes the value of a window, and forwards it unless it waits for the commit or for its close.
-    pub(super) fn change(
+    /// What the value of a window is to be, written: nothing is changed before all that a record changes can be.
+    pub(super) fn plan(
         &self,
-        context: &mut Context,
-        key: &Windowed<K>,
-        key_bytes: &Bytes,
+        context: &Context,
+        key: Windowed<K>,
+        key_bytes: Bytes,
         old: Option<Row>,
         new: Option<A>,
         timestamp_ms: i64,
-    ) -> Result<(), TaskError> {
+    ) -> Result<WindowChange<K, A>, TaskError> {
         let topic = context.topic(self.store.borrow().topic());
         let written = match &new {
             Some(new) if !self.codec.value.is_null(new) => {
@@ -114,17 +126,27 @@ impl<K: 'static, A: 'static> WindowTable<K, A> {
             }
             _ => None,
         };
-        let new = new.filter(|_| written.is_some());
-        let old = old.map(|row| row.value);
-        if context.deduplicate {
-            self.store.borrow_mut().hold(context, key_bytes, old, written, timestamp_ms);
-            return Ok(());
+        let (new, old) = (new.filter(|_| written.is_some()), old.map(|row| row.value));
+        Ok(WindowChange { key, key_bytes, old, new, written, timestamp_ms })
+    }
+
+    /// Sets or deletes the values of windows, and forwards each unless it waits for the commit or for its close.
+    pub(super) fn carry_out(
+        &self,
+        context: &mut Context,
+        changes: Vec<WindowChange<K, A>>,
+    ) -> Result<(), TaskError> {
+        for WindowChange { key, key_bytes, old, new, written, timestamp_ms } in changes {
+            if context.deduplicate {
+                self.store.borrow_mut().hold(context, &key_bytes, old, written, timestamp_ms);
+                continue;
+            }
+            self.store.borrow_mut().put(context, &key_bytes, written, timestamp_ms);
+            if self.emit == Emit::OnUpdate {
+                self.forward(context, &key, old, &new, timestamp_ms)?;
+            }
         }
-        self.store.borrow_mut().put(context, key_bytes, written, timestamp_ms);
-        match self.emit {
-            Emit::OnUpdate => self.forward(context, key, old, &new, timestamp_ms),
-            Emit::OnClose => Ok(()),
-        }
+        Ok(())
     }
 
     /// Emits what closed: everything that is listed up to this time.
@@ -184,6 +206,13 @@ impl<K: 'static, A: 'static> FollowsTime for WindowTable<K, A> {
 
 impl<K: 'static, A: 'static> Flush for WindowTable<K, A> {
     fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
+        self.boundary.blame(context, |context| self.tell(context))
+    }
+}
+
+impl<K: 'static, A: 'static> WindowTable<K, A> {
+    /// Tells of what was held back.
+    fn tell(&self, context: &mut Context) -> Result<(), TaskError> {
         let released = self.store.borrow_mut().release(context);
         if self.emit == Emit::OnClose {
             return Ok(());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::aggregate::Fold;
 use super::table::{Kept, Stamp};
-use super::window_table::WindowTable;
+use super::window_table::{WindowChange, WindowTable};
 use super::{Children, Context, Processor, Record};
 use crate::serde::Serde;
 use crate::streams::error::TaskError;
@@ -70,6 +70,9 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedAggr
         let kept = self.kept.borrow();
         let stream_time_ms = kept.store.borrow_mut().observe(timestamp_ms);
         let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms);
+        if kept.boundary.goes_on {
+            return self.all_or_none(&kept, context, record, closed_ms);
+        }
         let (mut is_late, mut unreadable) = (true, None);
         for window in self.windows.windows_of(timestamp_ms) {
             if window.end_ms <= closed_ms {
@@ -81,6 +84,36 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedAggr
                 (self.fold)(key, value, stored)
             });
             unreadable = TaskError::put_off(updated, unreadable)?;
+        }
+        match unreadable {
+            Some(unreadable) => Err(unreadable),
+            None if is_late => self.entrance.late(context, record),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<K: Clone + 'static, V: 'static, A: 'static> AlignedAggregate<K, V, A> {
+    /// Adds a record to all of its windows, or to none.
+    fn all_or_none(
+        &self,
+        kept: &Kept<Windowed<K>, A>,
+        context: &mut Context,
+        record: Record<'_, K, V>,
+        closed_ms: i64,
+    ) -> Result<(), TaskError> {
+        let Record { key, value, timestamp_ms } = record;
+        let (mut is_late, mut unreadable, mut changes) = (true, None, Vec::new());
+        for window in self.windows.windows_of(timestamp_ms).filter(|window| window.end_ms > closed_ms) {
+            is_late = false;
+            let windowed = Windowed { key: key.clone(), window };
+            let fold = |stored| (self.fold)(key, value, stored);
+            let planned = kept.plan(context, &windowed, timestamp_ms, Stamp::Largest, fold);
+            let planned = planned.map(|planned| changes.extend(planned.map(|planned| (windowed, planned))));
+            unreadable = TaskError::put_off(planned, unreadable)?;
+        }
+        for (windowed, planned) in changes {
+            kept.carry_out(context, &windowed, planned)?;
         }
         match unreadable {
             Some(unreadable) => Err(unreadable),
@@ -108,15 +141,14 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedFina
         // What closes is told first, because the record may fail and be skipped, and stream time has moved.
         let stream_time_ms = table.observe(context, timestamp_ms)?;
         let closed_ms = stream_time_ms.saturating_sub(self.windows.grace_ms);
-        let (mut is_late, mut unreadable) = (true, None);
-        for window in self.windows.windows_of(timestamp_ms) {
-            if window.end_ms > closed_ms {
-                is_late = false;
-                let windowed = Windowed { key: key.clone(), window };
-                let added = add(&table, context, &self.fold, windowed, value, timestamp_ms);
-                unreadable = TaskError::put_off(added, unreadable)?;
-            }
+        let (mut is_late, mut unreadable, mut changes) = (true, None, Vec::new());
+        for window in self.windows.windows_of(timestamp_ms).filter(|window| window.end_ms > closed_ms) {
+            is_late = false;
+            let windowed = Windowed { key: key.clone(), window };
+            let added = add(&table, context, &self.fold, windowed, value, timestamp_ms);
+            unreadable = TaskError::put_off(added.map(|added| changes.push(added)), unreadable)?;
         }
+        table.carry_out(context, changes)?;
         match unreadable {
             Some(unreadable) => Err(unreadable),
             None if is_late => self.entrance.late(context, record),
@@ -125,19 +157,19 @@ impl<K: Clone + 'static, V: 'static, A: 'static> Processor<K, V> for AlignedFina
     }
 }
 
-/// Adds a record to one window.
+/// What one window is with a record added.
 fn add<K: 'static, V, A: 'static>(
     table: &WindowTable<K, A>,
-    context: &mut Context,
+    context: &Context,
     fold: &Fold<K, V, A>,
     windowed: Windowed<K>,
     value: &V,
     timestamp_ms: i64,
-) -> Result<(), TaskError> {
+) -> Result<WindowChange<K, A>, TaskError> {
     let key_bytes = table.key_bytes(context, &windowed)?;
     let stored = table.store.borrow().get(&key_bytes)?;
     let timestamp_ms = stored.as_ref().map_or(timestamp_ms, |row| row.timestamp_ms.max(timestamp_ms));
     let aggregate = stored.as_ref().map(|row| table.value(context, row)).transpose()?;
     let new = fold(&windowed.key, value, aggregate);
-    table.change(context, &windowed, &key_bytes, stored, new, timestamp_ms)
+    table.plan(context, windowed, key_bytes, stored, new, timestamp_ms)
 }

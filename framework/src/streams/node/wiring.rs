@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub(crate) use super::called::{Flush, FollowsTime, Punctuates};
 use super::expiring_rows::ExpiringRows;
+use super::fault::Takes;
 use super::{
     Arrivals, Boundary, Calling, Child, Children, GlobalRows, Guarded, GuardedTable, JoinRows, ListTime,
     OrderedStore, Processor, RoutedTopics, Source, Step, StoreCodec, StoreLayout, StoreSpec, TableChild,
@@ -28,6 +29,13 @@ pub(crate) fn node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
     factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
 ) -> NodeFactory {
     Arc::new(move |wiring, id| factory(wiring, id).map(Built::new::<K, V>))
+}
+
+/// The same for a processor of the user's.
+pub(crate) fn remembering_node<K: 'static, V: 'static, P: Processor<K, V> + 'static>(
+    factory: impl Fn(&mut Wiring<'_>, NodeId) -> Result<P, TaskError> + Send + Sync + 'static,
+) -> NodeFactory {
+    Arc::new(move |wiring, id| factory(wiring, id).map(|made| Built::new::<K, V>(made).remembering()))
 }
 
 /// The same for a processor that follows stream time.
@@ -62,9 +70,9 @@ pub(crate) fn table_node<K: 'static, V: 'static, P: TableProcessor<K, V> + 'stat
     Arc::new(move |wiring, id| factory(wiring, id).map(Built::table::<K, V>))
 }
 
-/// The same for a view: it needs nothing but the tables that follow it, of `K2` and `V2`.
+/// The same for a view: it needs nothing but the tables that follow it, of `K2` and `V2`, and where its faults end.
 pub(crate) fn view_node<K, V, K2, V2, P>(
-    make: impl Fn(TableChildren<K2, V2>) -> P + Send + Sync + 'static,
+    make: impl Fn(Boundary, TableChildren<K2, V2>) -> P + Send + Sync + 'static,
 ) -> NodeFactory
 where
     K: 'static,
@@ -73,7 +81,7 @@ where
     V2: 'static,
     P: TableProcessor<K, V> + 'static,
 {
-    table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.table_children(id)?)))
+    table_node::<K, V, P>(move |wiring, id| Ok(make(wiring.boundary(id), wiring.table_children(id)?)))
 }
 
 /// A factory of steps that end faults themselves: what they forward to is not called inside their boundary.
@@ -104,6 +112,8 @@ pub(crate) type OpenStore<'a> = dyn FnMut(&StoreSpec) -> Result<Arc<dyn StateSto
 pub(crate) struct Built {
     child: Box<dyn Any>,
     guards_itself: bool,
+    /// It is the user's, and must not be given a record again.
+    remembers: bool,
 }
 
 impl Built {
@@ -112,7 +122,12 @@ impl Built {
     }
 
     pub(crate) fn shared<K: 'static, V: 'static>(processor: Child<K, V>) -> Self {
-        Self { child: Box::new(processor), guards_itself: false }
+        Self { child: Box::new(processor), guards_itself: false, remembers: false }
+    }
+
+    /// No record is to come again.
+    pub(crate) fn remembering(self) -> Self {
+        Self { remembers: true, ..self }
     }
 
     /// No boundary needs to be put around it.
@@ -122,24 +137,24 @@ impl Built {
 
     pub(crate) fn table<K: 'static, V: 'static>(processor: impl TableProcessor<K, V> + 'static) -> Self {
         let processor: TableChild<K, V> = Rc::new(RefCell::new(processor));
-        Self { child: Box::new(processor), guards_itself: false }
+        Self { child: Box::new(processor), guards_itself: false, remembers: false }
     }
 }
 
 /// A processor that a boundary can be put around.
 trait Shielded: Clone + 'static {
-    fn behind(self, boundary: Boundary, writes: bool) -> Self;
+    fn behind(self, boundary: Boundary, takes: Takes) -> Self;
 }
 
 impl<K: 'static, V: 'static> Shielded for Child<K, V> {
-    fn behind(self, boundary: Boundary, writes: bool) -> Self {
-        Rc::new(RefCell::new(Guarded { inner: self, boundary, writes }))
+    fn behind(self, boundary: Boundary, takes: Takes) -> Self {
+        Rc::new(RefCell::new(Guarded { inner: self, boundary, takes }))
     }
 }
 
 impl<K: 'static, V: 'static> Shielded for TableChild<K, V> {
-    fn behind(self, boundary: Boundary, writes: bool) -> Self {
-        Rc::new(RefCell::new(GuardedTable { inner: self, boundary, writes }))
+    fn behind(self, boundary: Boundary, takes: Takes) -> Self {
+        Rc::new(RefCell::new(GuardedTable { inner: self, boundary, takes }))
     }
 }
 
@@ -243,11 +258,13 @@ impl<'a> Wiring<'a> {
             }
             let built = self.nodes.get(&child);
             let guards_itself = built.is_some_and(|built| built.guards_itself);
+            let again = !built.is_some_and(|built| built.remembers);
+            let takes = Takes { writes: graph.node(child).writes, again };
             let typed = built.and_then(|built| built.child.downcast_ref::<C>());
             let inner = typed.expect("the typed builder connects nodes of the same types only").clone();
             children.push(match guards_itself {
                 true => inner,
-                false => inner.behind(self.boundary(child), graph.node(child).writes),
+                false => inner.behind(self.boundary(child), takes),
             });
         }
         Ok(children)

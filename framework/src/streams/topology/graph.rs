@@ -93,6 +93,8 @@ pub(crate) struct Node {
     forgets_old_values: bool,
     /// Whether it writes a store; it may read others.
     pub(crate) writes: bool,
+    /// The nodes that do a part of what it is for the user.
+    parts: Vec<NodeId>,
     /// What becomes of what it cannot process, unless the application says it for all.
     pub(crate) policy: Option<Arc<ErrorPolicy>>,
     /// How a source's records get their time, if not as their producer said.
@@ -225,7 +227,15 @@ impl Graph {
         if let Some(topic) = policy.dead_letter_topic().map(str::to_owned) {
             self.check_name(&topic);
         }
+        for part in self.nodes[node.0].parts.clone() {
+            self.nodes[part.0].policy = Some(Arc::new(policy.clone()));
+        }
         self.nodes[node.0].policy = Some(Arc::new(policy));
+    }
+
+    /// Nodes do a part of what another one is for the user, who tells that one what becomes of failures.
+    pub(crate) fn does_for(&mut self, parts: &[NodeId], node: NodeId) {
+        self.nodes[node.0].parts.extend(parts);
     }
 
     /// Takes note of that; see [`Node::closes_after_ms`].
@@ -263,6 +273,7 @@ impl Graph {
             sends_old_values: false,
             forgets_old_values: false,
             writes: false,
+            parts: Vec::new(),
             policy: None,
             stamping: None,
             offset_reset: None,
@@ -320,7 +331,10 @@ impl Graph {
             self.errors.push(TopologyError::KeepsOtherwise { store: store.clone(), asked, why });
         };
         if spec.history.is_some() && !matches!(spec.layout, StoreLayout::Versioned(_)) {
-            misfit("versioned", "versions are kept by tables of a topic, by `to_table` and by `versioned_store`");
+            misfit(
+                "versioned",
+                "versions are kept by tables of a topic, by `to_table` and by `versioned_store`",
+            );
         }
         if spec.time_to_live.is_some() && !plain {
             misfit("time_to_live", "windows go by their retention, and versions by their history");
