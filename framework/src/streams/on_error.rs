@@ -21,8 +21,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
 }
 
 impl<K: 'static, V: 'static> KTable<K, V> {
-    /// [`KStream::on_error`] for the step that made the table. A row that an aggregation's closure panics with is what it
-    /// was before; so that it is, rows are written for each change, where otherwise those in use stay decoded.
+    /// [`KStream::on_error`] for the step that made the table. A row that an aggregation's closure panics with is what
+    /// it was before; so that it is, rows are written for each change, where otherwise those in use stay decoded.
     #[must_use]
     pub fn on_error(self, policy: ErrorPolicy) -> Self {
         self.graph.edit(|graph| graph.set_policy(self.node, policy));

@@ -39,9 +39,9 @@ impl StreamsBuilder {
         StoreRef::new(name)
     }
 
-    /// A store of windows for processors: a value for each key and start of a window, which lasts `size`. It is kept for
-    /// [`Materialized::retention`] past its start, in stream time; `size` unless set, and no less. From outside it is
-    /// read as the store of a windowed table is, by [`Windowed`] keys.
+    /// A store of windows for processors: a value for each key and start of a window, which lasts `size`. It is kept
+    /// for [`Materialized::retention`] past its start, in stream time; `size` unless set, and no less. From outside it
+    /// is read as the store of a windowed table is, by [`Windowed`] keys.
     ///
     /// ```
     /// use std::time::Duration;
@@ -140,8 +140,8 @@ impl StreamsBuilder {
         SessionStoreRef::new(name, key)
     }
 
-    /// A store for processors that keeps what its rows were, for `history` past the time at which they changed, in stream
-    /// time: Kafka's versioned stores (KIP-889), with the same changelog. From outside it is read as a
+    /// A store for processors that keeps what its rows were, for `history` past the time at which they changed, in
+    /// stream time: Kafka's versioned stores (KIP-889), with the same changelog. From outside it is read as a
     /// [versioned](Materialized::versioned) table is.
     pub fn versioned_store<K: DefaultSerde, V: 'static>(
         &mut self,

@@ -1,5 +1,5 @@
-//! Closures that panic in aggregations, joins and tables: the operator's policy says what becomes of the record, and the
-//! stores are what they would be without it, with a cache and without.
+//! Closures that panic in aggregations, joins and tables: the operator's policy says what becomes of the record, and
+//! the stores are what they would be without it, with a cache and without.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +48,7 @@ const OPERATORS: [(&str, &[&str], bool, Build); 20] = [
         let add = move |_: &String, value: &String, all| append(&check, value, all);
         told(input(streams).group_by_key().aggregate("s", String::new, add).on_error(policy));
     }),
-    ("expiring", &["s", "s-expiry"], false, |streams, policy, check| {
+    ("expiring", &["s"], false, |streams, policy, check| {
         let add = move |_: &String, value: &String, all| append(&check, value, all);
         let kept = Materialized::named("s").time_to_live(ms(9));
         told(input(streams).group_by_key().aggregate(kept, String::new, add).on_error(policy));
@@ -324,7 +324,8 @@ fn a_retry_calls_it_again_with_what_it_was_given() {
 #[test]
 fn to_fail_names_the_operator_and_the_record() {
     each(|name, _, build, is_held_back, cached, records| {
-        if is_held_back || name.starts_with("foreign") {
+        // Those behind a topic of the application name the record there.
+        if is_held_back || name.starts_with("foreign") || name.starts_with("grouped") {
             return;
         }
         let mut failing = driver(build, cached, ErrorPolicy::fail(), panics());

@@ -1,4 +1,5 @@
-//! An aggregation that panics now and then, in an application: its store and its changelog have what it did not panic at.
+//! An aggregation that panics now and then, in an application: its store and its changelog have what it did not panic
+//! at.
 
 use std::collections::BTreeMap;
 

@@ -16,8 +16,8 @@ use crate::streams::error::{RecordPart, TaskError};
 use crate::streams::incoming::Incoming;
 
 /// Writes each change to the repartition topic of a group: what a row was is taken from its old group, what it is goes
-/// to its new one. Within one group that is one record, otherwise the old part goes first. A row that it fails with is in
-/// no group.
+/// to its new one. Within one group that is one record, otherwise the old part goes first. A row that it fails with is
+/// in no group.
 pub(crate) struct GroupChanges<F, K2, V2> {
     pub(crate) topic: TopicId,
     pub(crate) codec: SourceCodec<K2, V2>,

@@ -1,5 +1,5 @@
-//! Changes of a table's rows that are worked out before anything is changed: what the user's closures and serdes do to a
-//! row can fail then, and the row is what it was.
+//! Changes of a table's rows that are worked out before anything is changed: what the user's closures and serdes do to
+//! a row can fail then, and the row is what it was.
 //!
 //! It costs that a row is written and read for each change, which rows that stay decoded are spared. So it is for
 //! operators that go on after a failure.

@@ -1,8 +1,8 @@
 //! Stores of windows and of sessions in the hands of a user's processor.
 //!
 //! A row lies at the time of its window, which is its start, or at the end of its session. That is its timestamp, too,
-//! in the store and in the changelog: the largest one so far is the store's stream time, by which rows expire, and it is
-//! the same when the store is built from its changelog. So neither the clock of a punctuation nor records that write
+//! in the store and in the changelog: the largest one so far is the store's stream time, by which rows expire, and it
+//! is the same when the store is built from its changelog. So neither the clock of a punctuation nor records that write
 //! nothing make rows expire.
 
 use std::cell::RefCell;
@@ -90,8 +90,8 @@ impl<K: 'static, V: 'static> TimedRows<'_, K, V> {
     }
 }
 
-/// A store of windows as a [`Processor`](crate::streams::Processor) uses it: a value for each key and start of a window.
-/// Reads see what was written before, committed or not.
+/// A store of windows as a [`Processor`](crate::streams::Processor) uses it: a value for each key and start of a
+/// window. Reads see what was written before, committed or not.
 ///
 /// Rows can be read until the largest start of all that was put is the retention past their own. What is put later than
 /// that is not kept, and counted as [late](crate::streams::Dropped::late).

@@ -155,8 +155,8 @@ impl<K: 'static, V: 'static> Kept<K, V> {
         Ok(kept)
     }
 
-    /// Changes the value of `key` and forwards the new one, now or at the commit. When `change` fails, the row is what it
-    /// was, unless a failure fails the task anyhow.
+    /// Changes the value of `key` and forwards the new one, now or at the commit. When `change` fails, the row is what
+    /// it was, unless a failure fails the task anyhow.
     pub(super) fn update(
         &self,
         context: &mut Context,

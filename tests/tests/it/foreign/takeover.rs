@@ -1,5 +1,5 @@
-//! An application of ours that Kafka Streams goes on with, and that comes back to us: with the same id, the same names of
-//! stores and the same steps, each takes the offsets, the times and the changelogs that the other one left.
+//! An application of ours that Kafka Streams goes on with, and that comes back to us: with the same id, the same names
+//! of stores and the same steps, each takes the offsets, the times and the changelogs that the other one left.
 //!
 //! What all of them told together is what our test driver tells of all records.
 
