@@ -474,6 +474,7 @@ impl Partitions {
 
     fn nothing_new(&mut self, ask: &Ask, now: Instant) {
         if let Some(partition) = self.current(&ask.partition, &ask.cell) {
+            partition.heard_at = Some(now);
             partition.position.nothing_new(now);
         }
     }

@@ -243,6 +243,12 @@ impl ConsumerHandle {
         self.shared.partitions().lag(partition)
     }
 
+    /// When the partition's leader said last what there is to read, with records or without: [`lag`](Self::lag) is as
+    /// of then. `None` before, and of one that is not assigned.
+    pub fn heard_at(&self, partition: &TopicPartition) -> Option<Instant> {
+        self.shared.partitions().heard_at(partition)
+    }
+
     /// How long the partition has not been read although it was tried: its leader does not answer, refuses, or has what
     /// cannot be read. `None` while all is well, also if there is nothing to read, and of one that is not asked for:
     /// paused, with its share of records waiting here, or not assigned.

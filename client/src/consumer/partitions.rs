@@ -128,6 +128,8 @@ pub(super) struct Partition {
     /// About to go: nothing is fetched or handed out any more.
     leaving: bool,
     pub(super) high_watermark: Option<i64>,
+    /// When its leader answered last.
+    pub(super) heard_at: Option<Instant>,
     /// No fetch in a session has asked for it yet.
     pub(super) is_new: bool,
     /// When it last brought records, counted in answers.
@@ -146,6 +148,7 @@ impl Partition {
             held,
             leaving: false,
             high_watermark: None,
+            heard_at: None,
             is_new: true,
             served: 0,
         }
@@ -400,6 +403,11 @@ impl Partitions {
         Some(lag(self.end_offset(name)?, self.position(name)?))
     }
 
+    /// When the leader answered last.
+    pub(super) fn heard_at(&self, name: &TopicPartition) -> Option<Instant> {
+        self.all.get(name)?.heard_at
+    }
+
     /// Where the consumer stands, for metrics.
     pub(super) fn sample(&self) -> Sample {
         let lags = self.all.iter().filter_map(|(name, partition)| {
@@ -438,6 +446,7 @@ impl Partitions {
         let paused_room = (self.rules.prefetch_bytes / 2).saturating_sub(self.paused_bytes);
         let Some(partition) = self.current(name, cell) else { return false };
         partition.high_watermark = Some(chunk.high_watermark);
+        partition.heard_at = Some(now);
         let anchor = partition.position.anchor();
         if anchor.is_none_or(|anchor| anchor.offset == chunk.next.offset) && !chunk.is_broken() {
             partition.position.nothing_new(now);

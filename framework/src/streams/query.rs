@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::node::{StoreCodec, StoreLayout};
+use super::node::{StoreCodec, StoreLayout, caught};
 use super::queries::{QueryRow, RawRow};
 use super::topology::TopologyInner;
 use super::windows::{Window, Windowed};
+use crate::serde::SerdeError;
 use crate::store::{KeyValueStore, Stamped, StateStore, StoreError, VersionedStore, WindowStore};
 
 /// Reads entries of one declared store out of the engines of its tasks.
@@ -42,10 +43,10 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
 
     /// A key as the changelog has it; `None` for null, which no row has.
     pub(crate) fn raw_key(&self, key: &K) -> Result<Option<Bytes>, StoreError> {
-        if self.codec.key.is_null(key) {
-            return Ok(None);
-        }
-        Ok(Some(self.codec.key.serialize(&self.store, key)?))
+        self.guarded(|| match self.codec.key.is_null(key) {
+            true => Ok(None),
+            false => Ok(Some(self.codec.key.serialize(&self.store, key)?)),
+        })
     }
 
     /// The part of a key's bytes that says which partition it is of.
@@ -61,15 +62,12 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
     /// What a row is.
     pub(crate) fn row(&self, row: &RawRow) -> Result<QueryRow<K, V>, StoreError> {
         let key = self.key(&row.key)?;
-        let value = self.codec.value.deserialize(&self.store, &row.value)?;
+        let value = self.guarded(|| self.codec.value.deserialize(&self.store, &row.value))?;
         Ok(QueryRow { key, value, timestamp_ms: row.timestamp_ms, until_ms: row.until_ms })
     }
 
     pub(crate) fn get(&self, engine: &Arc<dyn StateStore>, key: &K) -> Result<Option<V>, StoreError> {
-        if self.codec.key.is_null(key) {
-            return Ok(None);
-        }
-        let key = self.codec.key.serialize(&self.store, key)?;
+        let Some(key) = self.raw_key(key)? else { return Ok(None) };
         let found = match self.layout {
             StoreLayout::KeyValue => KeyValueStore::new(Arc::clone(engine)).get(&key)?,
             StoreLayout::Window(layout) => WindowStore::new(Arc::clone(engine), layout).row(&key)?,
@@ -88,10 +86,7 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         let StoreLayout::Versioned(layout) = self.layout else {
             return Err(StoreError::NotVersioned { store: self.store.to_string() });
         };
-        if self.codec.key.is_null(key) {
-            return Ok(None);
-        }
-        let key = self.codec.key.serialize(&self.store, key)?;
+        let Some(key) = self.raw_key(key)? else { return Ok(None) };
         let found = VersionedStore::new(Arc::clone(engine), layout).get_as_of(&key, at_ms)?;
         found.map(|found| self.value(&found)).transpose()
     }
@@ -120,11 +115,20 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
     }
 
     fn key(&self, bytes: &Bytes) -> Result<K, StoreError> {
-        Ok(self.codec.key.deserialize(&self.store, bytes)?)
+        self.guarded(|| self.codec.key.deserialize(&self.store, bytes))
     }
 
     fn value(&self, stamped: &Stamped) -> Result<V, StoreError> {
-        Ok(self.codec.value.deserialize(&self.store, &stamped.value)?)
+        self.guarded(|| self.codec.value.deserialize(&self.store, &stamped.value))
+    }
+
+    /// What a serde does, which is the user's: a panic of it is an error of whoever asks.
+    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, SerdeError>) -> Result<T, StoreError> {
+        let panicked = |text| {
+            let store = self.store.to_string();
+            StoreError::Engine { store, source: format!("its serde panicked: {text}").into() }
+        };
+        Ok(caught(run).map_err(panicked)??)
     }
 }
 
@@ -142,7 +146,7 @@ impl<K: 'static, V: 'static> StoreReader<Windowed<K>, V> {
             return Err(StoreError::NotWindowed { store: self.store.to_string() });
         };
         let probe = Windowed { key, window: Window { start_ms: 0, end_ms: 0 } };
-        let probe = self.codec.key.serialize(&self.store, &probe)?;
+        let probe = self.guarded(|| self.codec.key.serialize(&self.store, &probe))?;
         let Some(key) = layout.key_of(&probe) else { return Ok(Vec::new()) };
         let store = WindowStore::new(Arc::clone(engine), layout);
         // A session lies where it ends; it begins as late as its end.

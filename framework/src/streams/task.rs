@@ -170,16 +170,28 @@ impl Task {
     /// begin. Gives when it wants to be told again.
     pub(crate) fn turn(&mut self, now_ms: i64) -> Result<Option<i64>, TaskError> {
         self.context.now_ms = now_ms;
-        if !std::mem::replace(&mut self.is_begun, true) {
+        if !self.is_begun {
             let seen_ms = self.stores.iter().map(|store| store.borrow().position().stream_time_ms).max();
             self.context.stream_time_ms = self.context.stream_time_ms.max(seen_ms.unwrap_or(-1));
             self.silent_since_ms = self.context.stream_time_ms;
             self.begin()?;
+            self.is_begun = true;
         }
         for punctuating in &self.punctuating {
             of_a_clock(&mut self.context, |context| punctuating.borrow_mut().on_wall_clock(context))?;
         }
         Ok(self.punctuating.iter().filter_map(|of| of.borrow().next_wall_clock_ms()).min())
+    }
+
+    /// Whether its processors have begun.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Whether the next turn calls something at this time.
+    pub(crate) fn is_due(&self, now_ms: i64) -> bool {
+        let due = self.punctuating.iter().filter_map(|of| of.borrow().next_wall_clock_ms()).min();
+        !self.is_begun || due.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
     fn begin(&mut self) -> Result<(), TaskError> {

@@ -83,7 +83,8 @@ fn each_task_waits_for_its_own_inputs() {
 
 #[cfg(feature = "testing")]
 mod applications {
-    use klamm::client::Record;
+    use klamm::client::testing::Answer;
+    use klamm::client::{ApiKey, Record};
     use klamm::streams::{AppState, StreamsApp};
     use klamm::testing::TestKit;
 
@@ -147,6 +148,24 @@ mod applications {
         second.commit().await;
         assert_eq!(told(&pipeline).await, ["right10"]);
         second.close().await.unwrap();
+    }
+
+    /// It has nothing, as far as was heard; what has come since may be older.
+    #[klamm::test]
+    async fn an_input_whose_leader_does_not_answer_is_waited_for(kit: TestKit) {
+        let pipeline = pipeline(&kit).await;
+        let app = start(&pipeline, 1, Some(ms(1_500))).await;
+        send(&kit, "left", 20).await;
+        tokio::time::sleep(ms(200)).await;
+        kit.faults().always(ApiKey::Fetch, Answer::Hang);
+        tokio::time::sleep(ms(700)).await;
+        send(&kit, "right", 10).await;
+        tokio::time::sleep(ms(1_500)).await;
+        assert_eq!(app.metrics().processed, 0, "an older one may have come");
+        kit.faults().behave().disconnect();
+        caught_up(&app).await;
+        assert_eq!(told(&pipeline).await, ["right10", "left20"]);
+        app.close().await.unwrap();
     }
 
     /// By default it does not wait for producers, and turned off for nothing at all.

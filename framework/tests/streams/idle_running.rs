@@ -1,6 +1,7 @@
 //! Applications whose stream time goes on without records: across restarts, rebalances, pauses and lost disks.
 
-use klamm::client::Record;
+use klamm::client::testing::Answer;
+use klamm::client::{ApiKey, Record};
 use klamm::listener::BoxError;
 use klamm::streams::{InRecord, Processor, ProcessorContext, StreamsApp, StreamsBuilder, StreamsConfig};
 use klamm::testing::TestKit;
@@ -101,6 +102,26 @@ async fn nothing_closes_while_the_application_is_paused(kit: TestKit) {
     send(&kit, 2, 1_001).await;
     tokio::time::sleep(ms(100)).await;
     app.resume();
+    pipeline.holds("out", 1).await;
+    assert_eq!(told(&pipeline).await, [(1_000, 3)]);
+    assert_eq!(app.metrics().dropped.late, 0);
+    app.close().await.unwrap();
+}
+
+/// What it does not tell of may lie there: a leader that did not answer was taken for one that has nothing.
+#[klamm::test]
+async fn nothing_closes_while_the_leader_does_not_answer(kit: TestKit) {
+    let pipeline = Pipeline::new(&kit).await;
+    kit.create_topic("out", 4).await;
+    let app = topology(KINDS[0]).start(pipeline.config(1).idle_after(ms(1_500))).await.unwrap();
+    send(&kit, 1, 1_000).await;
+    until(|| app.metrics().processed == 1).await;
+    kit.faults().always(ApiKey::Fetch, Answer::Hang);
+    // What is under way is answered.
+    tokio::time::sleep(ms(700)).await;
+    send(&kit, 2, 1_001).await;
+    tokio::time::sleep(ms(1_800)).await;
+    kit.faults().behave().disconnect();
     pipeline.holds("out", 1).await;
     assert_eq!(told(&pipeline).await, [(1_000, 3)]);
     assert_eq!(app.metrics().dropped.late, 0);

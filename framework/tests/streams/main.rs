@@ -27,6 +27,8 @@ mod errors;
 mod exactly_once;
 mod expiring;
 #[cfg(feature = "testing")]
+mod failing_clocks;
+#[cfg(feature = "testing")]
 mod failing_tasks;
 #[cfg(feature = "testing")]
 mod fences;
@@ -52,6 +54,8 @@ mod processors;
 mod processors_running;
 #[cfg(all(feature = "testing", feature = "queries"))]
 mod queries;
+#[cfg(all(feature = "testing", feature = "queries"))]
+mod query_bounds;
 #[cfg(feature = "testing")]
 mod rebalances;
 #[cfg(feature = "testing")]

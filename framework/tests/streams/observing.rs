@@ -2,13 +2,15 @@
 //! programs see it without a recorder.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use klamm::client::MetricKind;
+use klamm::client::{MetricKind, Record};
 use klamm::listener::BoxError;
 use klamm::streams::{
-    ErrorPolicy, InRecord, METRICS, Materialized, Processor, ProcessorContext, Punctuation, PunctuationType,
-    StreamsBuilder, TaskState, Topology,
+    AfterFailure, ErrorPolicy, InRecord, METRICS, Materialized, Processor, ProcessorContext, Punctuation,
+    PunctuationType, StreamsBuilder, TaskState, Topology,
 };
 use klamm::testing::TestKit;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -141,6 +143,37 @@ async fn the_table_is_what_is_told(kit: TestKit) {
             metric.name
         );
     }
+}
+
+#[klamm::test]
+async fn tasks_that_fail_are_told_until_they_are_past_it(kit: TestKit) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let pipeline = Pipeline::new(&kit).await;
+    let is_well = Arc::new(AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let mut streams = StreamsBuilder::new();
+    let input = streams.stream::<String, String>("in").try_map_values(move |value| {
+        if well.load(Ordering::Acquire) { Ok(value.clone()) } else { Err("not yet") }
+    });
+    input.to("echo");
+    let wait = Duration::from_millis(100);
+    let config = pipeline.config(1).on_task_failure(move |_| AfterFailure::RestartTask(wait));
+    let app = streams.build().unwrap().start(config).await.unwrap();
+    let producer = kit.client().producer().build().unwrap();
+    for partition in [1, 3] {
+        producer.send(Record::to("in").key("k").value("v").partition(partition)).await.unwrap();
+    }
+    let failing = || told(&snapshotter)["klamm_streams_failing_tasks"][""];
+    until(|| app.failing_tasks().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(failing(), 2.0);
+    is_well.store(true, Ordering::Release);
+    caught_up(&app).await;
+    until(|| app.failing_tasks().is_empty()).await;
+    app.close().await.unwrap();
+    assert_eq!(failing(), 0.0);
 }
 
 /// The page has a row for each metric, as the table in the code has it.

@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 
 use crate::pipeline::{Pipeline, caught_up, text, topology, until};
 
-fn served(pipeline: &Pipeline, instance: usize) -> StreamsConfig {
+pub(crate) fn served(pipeline: &Pipeline, instance: usize) -> StreamsConfig {
     pipeline.config(instance).query_server("127.0.0.1:0")
 }
 
 /// Keys of all partitions: those of the pipeline are in some.
-async fn feed_others(pipeline: &Pipeline) {
+pub(crate) async fn feed_others(pipeline: &Pipeline) {
     let producer = pipeline.kit.client().producer().build().unwrap();
     for key in others() {
         producer.send(Record::to("in").key(key).value("v")).await.unwrap();
@@ -32,12 +32,15 @@ fn others() -> impl Iterator<Item = String> {
 }
 
 /// The true counts.
-fn counts_of(pipeline: &Pipeline) -> BTreeMap<String, i64> {
+pub(crate) fn counts_of(pipeline: &Pipeline) -> BTreeMap<String, i64> {
     pipeline.counts().into_iter().chain(others().map(|key| (key, 1))).collect()
 }
 
 /// Two instances that have two tasks each, and know it of each other.
-async fn two(pipeline: &mut Pipeline, configure: fn(StreamsConfig) -> StreamsConfig) -> [StreamsApp; 2] {
+pub(crate) async fn two(
+    pipeline: &mut Pipeline,
+    configure: fn(StreamsConfig) -> StreamsConfig,
+) -> [StreamsApp; 2] {
     let configs = [configure(served(pipeline, 1)), configure(served(pipeline, 2))];
     let [one, two] = configs;
     let apps = [topology().start(one).await.unwrap(), topology().start(two).await.unwrap()];

@@ -65,6 +65,27 @@ async fn a_member_that_is_cut_off_answers_no_queries(kit: TestKit) {
     app.close().await.unwrap();
 }
 
+/// Whoever asked for what is stale was refused, too.
+#[klamm::test]
+async fn a_process_that_stood_still_past_its_session_refuses_unless_what_is_stale_will_do(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let app = topology().start(pipeline.config(1)).await.unwrap();
+    pipeline.feed(100).await;
+    caught_up(&app).await;
+    let store = app.store::<String, i64>("counts").unwrap();
+    // The heart of the member beats on this thread.
+    std::thread::sleep(SESSION);
+    let refused = store.get("k1").await.unwrap_err();
+    assert!(matches!(&refused, StoreError::CutOff { session, .. } if *session == SESSION), "{refused}");
+    assert_eq!(store.clone().with_standbys().get("k1").await.unwrap(), Some(pipeline.counts()["k1"]));
+    while store.get("k1").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    caught_up(&app).await;
+    pipeline.counts_are_right(&[&app]).await;
+    app.close().await.unwrap();
+}
+
 #[klamm::test]
 async fn an_expelled_member_drops_what_it_holds_and_begins_again(kit: TestKit) {
     let mut pipeline = Pipeline::new(&kit).await;

@@ -336,7 +336,7 @@ fn guarded<R>(
 
 /// What a panic says, if there is one. What it leaves half done is given up with the record, or with the task.
 #[inline]
-fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(text_of_panic)
 }
 

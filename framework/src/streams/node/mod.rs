@@ -68,7 +68,7 @@ pub(crate) use changelog_rows::ChangelogRows;
 pub use context::Dropped;
 pub(crate) use context::{AskPartitionCount, Context, Happened, Tally};
 pub(crate) use fault::{
-    Boundary, Guarded, GuardedTable, UserError, at_the_end, of_a_clock, of_no_record, post, stamp,
+    Boundary, Guarded, GuardedTable, UserError, at_the_end, caught, of_a_clock, of_no_record, post, stamp,
 };
 pub(crate) use foreign_key::{AnswerSource, Answers, Subscribe, SubscriptionSource, TellSubscribers};
 pub(crate) use global::{GlobalJoin, GlobalRows};

@@ -34,8 +34,8 @@ pub struct AnsweredBy {
     pub host: Option<Arc<str>>,
     /// Whether it was a copy that follows its changelog.
     pub standby: bool,
-    /// How many records of its changelog a standby lacked when that was last looked at; `None` when nobody knows. Zero
-    /// of a store that is no standby.
+    /// How many records of its changelog a standby lacked when that was last looked at; `None` when nobody knows, as
+    /// when the changelog has not been heard of for two seconds. Zero of a store that is no standby.
     pub behind: Option<u64>,
     /// The first offset of its changelog that is not in it.
     pub changelog_offset: i64,

@@ -37,6 +37,13 @@ pub(crate) async fn ask(
     peers: Option<&dyn Peers>,
     request: &Request,
 ) -> Result<Reply, QueryError> {
+    let application = instance.application();
+    if let (Some(asked), Some(own)) = (&request.application, &application)
+        && asked != own
+    {
+        // Others had this address before.
+        return Err(QueryError::OtherApplication { application: Arc::clone(own) });
+    }
     let facts = instance.facts(&request.store)?;
     let host = || instance.host().unwrap_or_else(|| "this instance".into());
     if request.form.is_some_and(|form| form != facts.form) {
@@ -44,7 +51,12 @@ pub(crate) async fn ask(
     }
     let wrong = |why: &str| QueryError::Wrong { store: Arc::clone(&facts.name), why: why.into() };
     raw::check(facts.layout, &request.query, request.reverse).map_err(wrong)?;
-    let count = if facts.is_global { 1 } else { instance.partitions(&facts).await? };
+    if facts.is_global && !request.demands.bound.records.is_empty() {
+        return Err(wrong("a global table does not say how far it is in its topic: ask without `at_least`"));
+    }
+    let deadline = Instant::now() + request.demands.within.min(LONGEST);
+    let count =
+        if facts.is_global { 1 } else { partitions(instance, &facts, request.demands.within).await? };
     let asked: BTreeSet<i32> = match &request.partitions {
         _ if facts.is_global => BTreeSet::from([0]),
         Some(partitions) => partitions.iter().copied().collect(),
@@ -56,8 +68,22 @@ pub(crate) async fn ask(
     if let Some(unknown) = asked.iter().find(|partition| !(0..count).contains(partition)) {
         return Err(wrong(&format!("it has {count} partitions, and no {unknown}")));
     }
-    let deadline = Instant::now() + request.demands.within.min(LONGEST);
     Asker { instance, peers, request, facts: &facts, deadline }.run(asked).await
+}
+
+/// How many partitions a store has, if the cluster says so in time.
+pub(super) async fn partitions(
+    instance: &dyn Instance,
+    facts: &StoreFacts,
+    within: Duration,
+) -> Result<i32, QueryError> {
+    let patience = if within.is_zero() { PATIENCE_AT_ONCE } else { within.min(LONGEST) };
+    let asked = timeout(patience, instance.partitions(facts)).await;
+    asked.unwrap_or_else(|_| {
+        let (store, why) = (facts.name.to_string(), "the cluster does not say how many partitions it has");
+        let last = StoreError::Engine { store, source: why.into() };
+        Err(QueryError::TimedOut { within: patience, last: Box::new(last.into()) })
+    })
 }
 
 struct Asker<'a> {
@@ -107,6 +133,10 @@ impl Asker<'_> {
                 reply.from.sort_by_key(|by: &AnsweredBy| by.partition);
                 return Ok(reply);
             };
+            if self.instance.is_over() {
+                let (store, state) = (self.facts.name.to_string(), self.instance.state());
+                return Err(StoreError::NotHere { store, state }.into());
+            }
             if Instant::now() >= self.deadline {
                 return Err(self.timed_out(last));
             }
@@ -215,7 +245,7 @@ impl Asker<'_> {
         let has_others = partitions.iter().any(|partition| self.places(*partition).len() > 1);
         let within = if has_others { left / SHARE_OF_TIME } else { left };
         let mut request = self.request.clone();
-        request.form = Some(self.facts.form);
+        (request.application, request.form) = (self.instance.application(), Some(self.facts.form));
         request.partitions = Some(partitions.to_vec());
         request.here_only = true;
         request.room.bytes = share_bytes;

@@ -146,7 +146,7 @@ fn status_of(error: &QueryError) -> StatusCode {
     match error {
         QueryError::Store(StoreError::Unknown { .. }) => StatusCode::NOT_FOUND,
         QueryError::Wrong { .. } => StatusCode::BAD_REQUEST,
-        QueryError::Differs { .. } => StatusCode::CONFLICT,
+        QueryError::Differs { .. } | QueryError::OtherApplication { .. } => StatusCode::CONFLICT,
         QueryError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
         QueryError::Unreachable { .. } | QueryError::Refused { .. } => StatusCode::BAD_GATEWAY,
         QueryError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -178,6 +178,37 @@ mod tests {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    /// Whoever says a byte now and then held a connection for ever, of those that there is room for.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_never_ends_is_not_waited_for() {
+        let net = MemoryNet::new();
+        let listener = net.bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+        let routes = Router::new().route("/", get(async || "here"));
+        let (_close, mut closed) = tokio::sync::watch::channel(false);
+        let over = async move { drop(closed.wait_for(|over| *over).await) };
+        let asking = async {
+            let mut socket = net.connect(&address).await.unwrap();
+            let began = tokio::time::Instant::now();
+            for request in 1..=3 {
+                socket.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+                let mut answer = [0; 12];
+                socket.read_exact(&mut answer).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+                assert_eq!(began.elapsed().as_secs(), request * 30, "questions that end are answered");
+            }
+            let began = tokio::time::Instant::now();
+            while socket.write_all(b"G").await.is_ok() && began.elapsed().as_secs() < 1_000 {
+                tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+            }
+            assert!(began.elapsed().as_secs() <= 80, "{:?}", began.elapsed());
+        };
+        tokio::select! {
+            () = serve(listener, routes, over) => panic!("it serves until it is over"),
+            () = asking => {}
+        }
     }
 
     /// Whoever says nothing, or stops in the middle, is not waited for, and the end waits for nobody.

@@ -106,6 +106,12 @@ pub enum QueryError {
         /// Whom this instance asked; itself, of one that was asked.
         host: Arc<str>,
     },
+    /// Where another instance was, one of another application is.
+    #[error("this is an instance of application `{application}`")]
+    OtherApplication {
+        /// Its application.
+        application: Arc<str>,
+    },
     /// Too many queries are being answered.
     #[error("too many queries are being answered now: {limit} at a time")]
     Overloaded {
@@ -131,6 +137,7 @@ impl QueryError {
             | Self::Unreachable { .. }
             | Self::NotUpToBound { .. }
             | Self::TooStale { .. }
+            | Self::OtherApplication { .. }
             | Self::Overloaded { .. }
             | Self::TimedOut { .. } => true,
             Self::Refused { is_retriable, .. } => *is_retriable,
@@ -151,6 +158,7 @@ impl QueryError {
             Self::NotUpToBound { .. } => "not_up_to_bound",
             Self::TooStale { .. } => "too_stale",
             Self::Differs { .. } => "differs",
+            Self::OtherApplication { .. } => "other_application",
             Self::Overloaded { .. } => "overloaded",
             Self::TimedOut { .. } => "timed_out",
         }

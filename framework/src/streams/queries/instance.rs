@@ -44,10 +44,14 @@ pub(crate) trait Instance: Send + Sync {
     fn engine(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<Arc<dyn StateStore>>;
     /// Who has it, as far as is known here.
     fn holders(&self, facts: &StoreFacts, partition: i32) -> Holders;
+    /// Which application it is of, until that is closed.
+    fn application(&self) -> Option<Arc<str>>;
     /// Where this instance is asked.
     fn host(&self) -> Option<Arc<str>>;
     /// What it is doing.
     fn state(&self) -> &'static str;
+    /// Whether nothing will be here any more.
+    fn is_over(&self) -> bool;
     /// Notified when stores have come further.
     fn progress(&self) -> watch::Receiver<u64>;
 }
@@ -63,6 +67,8 @@ pub(crate) trait Peers: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) store: Arc<str>,
+    /// Whose store it is for whoever asks; `None` of strangers.
+    pub(crate) application: Option<Arc<str>>,
     /// What the store is for whoever asks; `None` of strangers.
     pub(crate) form: Option<u64>,
     /// If none are named: that of the key, or all if there is no one key, or it may be `everywhere`.

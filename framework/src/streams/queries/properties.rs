@@ -246,6 +246,8 @@ struct Table {
     believes: BTreeMap<i32, Holders>,
     inputs: BTreeMap<Arc<str>, i64>,
     form: u64,
+    /// The cluster does not say how many partitions there are.
+    is_cut_off: bool,
 }
 
 struct Member<'a> {
@@ -264,6 +266,9 @@ impl Instance for Member<'_> {
     }
 
     async fn partitions(&self, _facts: &StoreFacts) -> Result<i32, QueryError> {
+        if self.table.is_cut_off {
+            std::future::pending::<()>().await;
+        }
         Ok(PARTITIONS)
     }
 
@@ -294,8 +299,16 @@ impl Instance for Member<'_> {
         self.table.believes.get(&partition).cloned().unwrap_or_default()
     }
 
+    fn application(&self) -> Option<Arc<str>> {
+        Some("application".into())
+    }
+
     fn host(&self) -> Option<Arc<str>> {
         Some(self.name.into())
+    }
+
+    fn is_over(&self) -> bool {
+        false
     }
 
     fn state(&self) -> &'static str {
@@ -354,6 +367,7 @@ fn engine(rows: impl IntoIterator<Item = u8>) -> Arc<dyn StateStore> {
 fn rows() -> Request {
     Request {
         store: "s".into(),
+        application: None,
         form: None,
         partitions: None,
         everywhere: false,
@@ -503,6 +517,21 @@ async fn what_is_not_there_is_told() {
     cluster.table("a");
     let error = cluster.at("a", &rows()).await.unwrap_err();
     assert!(error.to_string().contains("nobody is known to have partition"), "{error}");
+}
+
+/// Nobody looked at the clock while the cluster was asked.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_does_not_answer_is_waited_for_until_the_deadline() {
+    let mut cluster = two();
+    cluster.table("a").is_cut_off = true;
+    for (within, longest) in [(Duration::from_secs(5), 5), (Duration::ZERO, 1)] {
+        let mut request = rows();
+        request.demands.within = within;
+        let began = tokio::time::Instant::now();
+        let asked = tokio::time::timeout(Duration::from_secs(100), cluster.at("a", &request)).await;
+        let error = asked.unwrap().unwrap_err();
+        assert!(error.is_retriable() && began.elapsed().as_secs() <= longest, "{error}");
+    }
 }
 
 /// A build without the way to others says where the partition is, and reads a standby if it may.

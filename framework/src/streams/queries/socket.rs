@@ -1,4 +1,5 @@
-//! The endpoint's connections: as many as there is room for, and none that is silent for long.
+//! The endpoint's connections: as many as there is room for, and none that is kept by silence, or by a question that
+//! does not end.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// A connection on which nothing moves for so long is closed. No query takes as long.
+/// A connection is closed on which nothing moves for so long, or that has not been answered so long after a question
+/// began. No query takes as long.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Connections at a time; more wait in the kernel.
 const CONNECTIONS_MAX: usize = 256;
@@ -58,18 +60,28 @@ impl axum::serve::Listener for Door {
 pub(super) struct Guarded {
     stream: Box<dyn Stream>,
     silent_until: Pin<Box<Sleep>>,
+    /// Whether something has come since the last answer: whoever says a byte now and then has said nothing.
+    is_asked: bool,
     _room: OwnedSemaphorePermit,
 }
 
 impl Guarded {
     fn new(stream: Box<dyn Stream>, room: OwnedSemaphorePermit) -> Self {
         let silent_until = Box::pin(sleep_until(Instant::now() + SILENCE_MAX));
-        Self { stream, silent_until, _room: room }
+        Self { stream, silent_until, is_asked: false, _room: room }
     }
 
-    fn watched<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watched<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+        is_question: bool,
+    ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.silent_until.as_mut().reset(Instant::now() + SILENCE_MAX);
+            if !(is_question && self.is_asked) {
+                self.silent_until.as_mut().reset(Instant::now() + SILENCE_MAX);
+            }
+            self.is_asked = is_question;
             return polled;
         }
         match self.silent_until.as_mut().poll(cx) {
@@ -86,14 +98,14 @@ impl AsyncRead for Guarded {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.watched(cx, polled)
+        self.watched(cx, polled, true)
     }
 }
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watched(cx, polled)
+        self.watched(cx, polled, false)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::answer::{Answered, Demands, PageToken, PositionBound, QueryRow, Rows};
-use super::asking::ask;
+use super::asking::{ask, partitions};
 use super::error::QueryError;
 use super::instance::{BYTES_MAX, Instance, Peers, ROWS_MAX, Reply, Request, USUAL_PATIENCE, USUAL_ROWS};
 use super::merging::Room;
@@ -115,7 +115,8 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
 
     /// Only after these records have had their effect: what one has written oneself is in the answer then. They count
     /// for the partitions of the store that they go to, so the topics are those that the store's sub-topology reads
-    /// itself: behind a repartition, the repartition topic. A store comes further when its task commits.
+    /// itself: behind a repartition, the repartition topic. A store comes further when its task commits. A global table
+    /// does not know how far it is, and refuses.
     #[must_use]
     pub fn at_least(mut self, bound: PositionBound) -> Self {
         self.demands.bound = bound;
@@ -266,6 +267,7 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
     async fn ask(&self, query: RawQuery, partitions: Option<Vec<i32>>) -> Result<Reply, QueryError> {
         let request = Request {
             store: Arc::clone(self.reader.store()),
+            application: None,
             form: None,
             partitions,
             everywhere: true,
@@ -293,7 +295,7 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
         if facts.is_global {
             return Ok(None);
         }
-        let count = self.instance.partitions(&facts).await?;
+        let count = partitions(&*self.instance, &facts, self.demands.within).await?;
         let partition = klamm_client::producer::partition_for_key(&self.reader.partitioned(key), count);
         Ok(Some(vec![partition]))
     }

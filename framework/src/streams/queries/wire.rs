@@ -4,6 +4,7 @@
 //! Bytes are a JSON string where they are text without control characters, `{"base64": "..."}` otherwise; both are
 //! taken everywhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -66,6 +67,9 @@ pub(super) struct WireRequest {
     within_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     here: bool,
+    /// Whose instances the asker takes for his own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    application: Option<String>,
     /// What the store is for who asks: 16 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     form: Option<String>,
@@ -140,6 +144,7 @@ impl WireRequest {
             at_least: demands.bound.records.iter().map(record).collect(),
             within_ms: Some(u64::try_from(demands.within.as_millis()).unwrap_or(u64::MAX)),
             here: request.here_only,
+            application: request.application.as_deref().map(str::to_owned),
             form: request.form.map(|form| format!("{form:016x}")),
         }
     }
@@ -163,6 +168,7 @@ impl WireRequest {
         let within = self.within_ms.map_or(USUAL_PATIENCE, Duration::from_millis).min(PATIENCE_MAX);
         Ok(Request {
             store: self.store.into(),
+            application: self.application.map(Arc::from),
             form,
             partitions: self.partitions,
             everywhere: self.everywhere,
@@ -219,7 +225,6 @@ impl WireCursor {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
@@ -265,6 +270,7 @@ mod tests {
             (rows, bytes) in (1..=ROWS_MAX, 1..=BYTES_MAX),
             after in prop::option::of(cursors()),
             (stale, form) in any::<(Option<u64>, Option<u64>)>(),
+            application in prop::option::of(".{0,3}"),
             within_ms in 0..30_000_u64,
             record in prop::option::of((".{1,5}", any::<i32>(), any::<i64>())),
         ) -> Request {
@@ -273,8 +279,10 @@ mod tests {
             });
             let demands = Demands { stale, bound, within: Duration::from_millis(within_ms) };
             let room = Room { rows, bytes };
-            let store = "s".into();
-            Request { store, form, partitions, everywhere, query, reverse, room, after, demands, here_only }
+            let (store, application) = ("s".into(), application.map(Arc::from));
+            Request {
+                store, application, form, partitions, everywhere, query, reverse, room, after, demands, here_only,
+            }
         }
     }
 

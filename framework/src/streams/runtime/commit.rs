@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::committing::Committing;
 use super::engines::makes_good;
 use super::error::StreamsError;
+use super::failing::During;
 use super::observe::CommitResult;
 use super::outbox::{Committed, Outgoing};
 use super::rewind::Lost;
@@ -37,7 +38,7 @@ impl Worker {
             {
                 self.put_aside(task, &damage.to_string())
             }
-            Err(StreamsError::Task { task, source }) => self.failed(task, source),
+            Err(StreamsError::Task { task, source }) => self.failed(task, source, During::Work),
             other => other,
         }
     }

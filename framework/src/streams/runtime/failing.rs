@@ -80,19 +80,45 @@ pub(super) struct Failures(BTreeMap<TaskId, Failure>);
 #[derive(Debug)]
 struct Failure {
     told: FailingTask,
-    /// The record it failed at, if it was one.
-    at: Option<(TopicPartition, i64)>,
+    at: Where,
+}
+
+/// What a task did when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum During {
+    /// It was made or restored, or its processors began.
+    Beginning,
+    /// A clock called it.
+    Punctuation,
+    /// Records, and what was held back of them.
+    Work,
+}
+
+/// What a task has to get past.
+#[derive(Debug)]
+enum Where {
+    Record(TopicPartition, i64),
+    Nowhere(During),
+}
+
+/// What a task has come to since it began again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reached {
+    /// A commit of something.
+    pub(super) commit: bool,
+    /// A commit of something that a clock brought forth.
+    pub(super) punctuation: bool,
 }
 
 impl Failures {
     /// Takes note of one; gives how many there were.
-    pub(super) fn fails(&mut self, task: TaskId, error: &TaskError) -> u32 {
+    pub(super) fn fails(&mut self, task: TaskId, error: &TaskError, during: During) -> u32 {
         let attempts = self.0.get(&task).map_or(0, |failure| failure.told.attempts).saturating_add(1);
         let at = match error {
             TaskError::Operator { place: Some(place), .. } => {
-                Some((TopicPartition::new(place.topic.as_str(), place.partition), place.offset))
+                Where::Record(TopicPartition::new(place.topic.as_str(), place.partition), place.offset)
             }
-            _ => None,
+            _ => Where::Nowhere(during),
         };
         let told = FailingTask { task, error: error.to_string(), attempts, wait: Duration::ZERO };
         self.0.insert(task, Failure { told, at });
@@ -117,12 +143,18 @@ impl Failures {
         self.0.remove(&task);
     }
 
-    /// Something of a task is committed; whether it is past what it failed with. `offset_of` says up to where an input
-    /// is committed.
-    pub(super) fn is_past(&self, task: TaskId, offset_of: impl Fn(&TopicPartition) -> Option<i64>) -> bool {
+    /// Whether a task that has begun is past what it failed with. `offset_of` says up to where an input is committed.
+    pub(super) fn is_past(
+        &self,
+        task: TaskId,
+        reached: Reached,
+        offset_of: impl Fn(&TopicPartition) -> Option<i64>,
+    ) -> bool {
         self.0.get(&task).is_some_and(|failure| match &failure.at {
-            Some((partition, offset)) => offset_of(partition).is_some_and(|at| at > *offset),
-            None => true,
+            Where::Record(partition, offset) => offset_of(partition).is_some_and(|at| at > *offset),
+            Where::Nowhere(During::Beginning) => true,
+            Where::Nowhere(During::Punctuation) => reached.punctuation,
+            Where::Nowhere(During::Work) => reached.commit,
         })
     }
 }
@@ -150,15 +182,26 @@ mod tests {
     #[test]
     fn a_task_is_past_a_record_when_that_is_committed_and_not_before() {
         let mut failures = Failures::default();
-        assert_eq!((failures.fails(TASK, &failed_at(7)), failures.fails(TASK, &failed_at(7))), (1, 2));
+        let fails = |failures: &mut Failures| failures.fails(TASK, &failed_at(7), During::Work);
+        assert_eq!((fails(&mut failures), fails(&mut failures)), (1, 2));
+        let all = Reached { commit: true, punctuation: true };
         for (offset, past) in [(None, false), (Some(3), false), (Some(7), false), (Some(8), true)] {
-            assert_eq!(failures.is_past(TASK, |_| offset), past, "{offset:?}");
+            assert_eq!(failures.is_past(TASK, all, |_| offset), past, "{offset:?}");
         }
-        let of_a_clock = TaskError::User("no".into());
-        assert_eq!(failures.fails(TASK, &of_a_clock), 3);
-        assert!(failures.is_past(TASK, |_| None), "any commit is past that");
+        let of_no_record = TaskError::User("no".into());
+        let (nothing, some) = (Reached::default(), Reached { commit: true, punctuation: false });
+        for (during, reached, past) in [
+            (During::Work, nothing, false),
+            (During::Work, some, true),
+            (During::Punctuation, some, false),
+            (During::Punctuation, all, true),
+            (During::Beginning, nothing, true),
+        ] {
+            failures.fails(TASK, &of_no_record, during);
+            assert_eq!(failures.is_past(TASK, reached, |_| None), past, "{during:?} {reached:?}");
+        }
         failures.forget(TASK);
-        assert!(!failures.has(TASK));
-        assert_eq!(failures.fails(TASK, &of_a_clock), 1);
+        assert!(!failures.has(TASK) && !failures.is_past(TASK, all, |_| Some(9)));
+        assert_eq!(failures.fails(TASK, &of_no_record, During::Work), 1);
     }
 }

@@ -62,8 +62,8 @@ pub(super) async fn run(
             _ = close.changed() => {}
             Some(rewound) = rewound.recv() => rewind::go_back(&shared, &handle, &rewound),
             _ = idle_check.tick() => {
-                find_idle(&shared, began.elapsed());
-                silences.listen(&shared, began.elapsed());
+                find_idle(&shared, began);
+                silences.listen(&shared, began);
                 without_tasks = if is_spare(&shared) { without_tasks + 1 } else { 0 };
                 if without_tasks >= SPARE_CHECKS {
                     shared.settle();
@@ -137,7 +137,7 @@ fn is_spare(shared: &Shared) -> bool {
 
 /// Wakes tasks that wait for an empty partition which turns out to have nothing to fetch, for as long as is waited for
 /// producers.
-fn find_idle(shared: &Shared, now: Duration) {
+fn find_idle(shared: &Shared, began: Instant) {
     let Some(consumer) = shared.consumer() else { return };
     let routes = shared.routes();
     let mut inputs: BTreeMap<TaskId, usize> = BTreeMap::new();
@@ -151,7 +151,10 @@ fn find_idle(shared: &Shared, now: Duration) {
             idling.ends();
             continue;
         }
-        let is_over = idling.is_over(consumer.lag(&flow.partition), now, shared.config.max_task_idle);
+        // As of when it was heard: nobody knows what has come since.
+        let heard = consumer.heard_at(&flow.partition).map(|at| at.saturating_duration_since(began));
+        let lag = heard.and_then(|_| consumer.lag(&flow.partition));
+        let is_over = idling.is_over(lag, heard.unwrap_or_default(), shared.config.max_task_idle);
         if !flow.caught_up.swap(is_over, Ordering::AcqRel) && is_over {
             shared.workers.tell(flow.route.worker, Command::Wake);
         }

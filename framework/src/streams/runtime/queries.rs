@@ -15,7 +15,6 @@ use super::placing::{self, InstanceTasks, KeyHosts};
 #[cfg(not(feature = "queries"))]
 use super::shared::Background;
 use super::shared::{Shared, lock};
-use super::standbys::UNKNOWN_LAG;
 use crate::store::{StateStore, StoreError};
 use crate::streams::node::StoreLayout;
 use crate::streams::queries::{AnsweredBy, Holders, Instance, Peers, QueryError, StoreFacts, StoreQuery};
@@ -113,7 +112,7 @@ impl Instance for ThisInstance {
             }
         };
         let task = task_of(&shared, &facts.name, partition);
-        let behind = || shared.standbys.standby_lags().get(&task?).copied().filter(|lag| *lag != UNKNOWN_LAG);
+        let behind = || shared.standbys.surely_behind(task?);
         is_here.then(|| AnsweredBy {
             partition,
             host: shared.config.application_server.clone(),
@@ -141,6 +140,14 @@ impl Instance for ThisInstance {
         let Some(shared) = self.0.upgrade() else { return Holders::default() };
         let found = placing::hosts(&shared, &facts.name, partition);
         Holders { active: found.active, standbys: found.standbys }
+    }
+
+    fn application(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(self.0.upgrade()?.group()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.upgrade().is_none_or(|shared| *shared.close.borrow())
     }
 
     fn host(&self) -> Option<Arc<str>> {

@@ -12,7 +12,7 @@ use klamm_client::TopicPartition;
 
 use super::engines::makes_good;
 use super::error::StreamsError;
-use super::failing::{AfterFailure, OnFailure, TaskFailure};
+use super::failing::{AfterFailure, During, OnFailure, TaskFailure};
 use super::outbox::Outgoing;
 use super::rewind::Lost;
 use super::shared::lock;
@@ -23,13 +23,18 @@ use crate::streams::task::TaskId;
 impl Worker {
     /// One task cannot go on: it begins again later, or the application ends. What others did is committed before,
     /// unless it shares a transaction with what that one did.
-    pub(super) fn failed(&mut self, id: TaskId, source: TaskError) -> Result<(), StreamsError> {
+    pub(super) fn failed(
+        &mut self,
+        id: TaskId,
+        source: TaskError,
+        during: During,
+    ) -> Result<(), StreamsError> {
         if let TaskError::Store(damage) = &source
             && makes_good(&self.links.shared, id, damage)
         {
             return self.put_aside(id, &damage.to_string());
         }
-        if let Some(wait) = self.goes_on_after(id, &source) {
+        if let Some(wait) = self.goes_on_after(id, &source, during) {
             return self.set_aside(id, wait);
         }
         self.tasks.remove(&id);
@@ -42,9 +47,9 @@ impl Worker {
     }
 
     /// Whether a task that failed is to begin again, and after how long.
-    pub(super) fn goes_on_after(&self, task: TaskId, error: &TaskError) -> Option<Duration> {
+    pub(super) fn goes_on_after(&self, task: TaskId, error: &TaskError, during: During) -> Option<Duration> {
         let shared = &self.links.shared;
-        let attempts = lock(&shared.failing).fails(task, error);
+        let attempts = lock(&shared.failing).fails(task, error, during);
         let failure = TaskFailure { task, error, attempts };
         let OnFailure(decide) = &shared.config.on_task_failure;
         match decide(&failure) {
@@ -88,12 +93,18 @@ impl Worker {
         self.tell(Outgoing::Again(Lost { tasks: vec![(failed, epoch)], wait, ..Lost::default() }))
     }
 
-    /// Those that are past what they failed with, after a commit.
+    /// Commits what others did, before a task that has failed may fail again.
+    pub(super) fn spare_others(&mut self, id: TaskId) -> Result<(), StreamsError> {
+        if lock(&self.links.shared.failing).has(id) { self.commit() } else { Ok(()) }
+    }
+
+    /// Those that are past what they failed with: after a commit, or when they have begun.
     pub(super) fn mend(&self) {
         let mut failing = lock(&self.links.shared.failing);
-        for (id, running) in &self.tasks {
+        let begun = self.tasks.iter().filter(|(_, running)| running.task.is_begun());
+        for (id, running) in begun {
             let offset_of = |partition: &TopicPartition| Some(running.committed.get(partition)?.offset);
-            if running.processed_at_commit > 0 && failing.is_past(*id, offset_of) {
+            if failing.is_past(*id, running.reached, offset_of) {
                 failing.forget(*id);
                 tracing::info!(task = %id, "a task that had failed is past it");
             }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::StreamsError;
+use super::failing::Reached;
 use super::loading::Wanted;
 use super::observe::Turn;
 use super::outbox::ChangelogOffsets;
@@ -37,6 +38,7 @@ pub(super) struct Running {
     /// Positions as last committed, each with its input's time.
     pub(super) committed: HashMap<TopicPartition, OffsetAndMetadata>,
     pub(super) processed_at_commit: u64,
+    pub(super) reached: Reached,
 }
 
 /// Ends a restore when it is dropped.
@@ -159,6 +161,8 @@ impl Running {
         if !self.has_changed() {
             return Ok(());
         }
+        self.reached =
+            Reached { commit: true, punctuation: self.reached.punctuation || self.task.was_punctuated() };
         let partition = self.task.id.partition;
         let own = changelogs.iter().filter(|((_, of), _)| *of == partition);
         self.task.commit_stores(&own.map(|((topic, _), offset)| (*topic, *offset)).collect())?;

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::assignment::Orders;
 use crate::store::StateStore;
@@ -15,6 +17,9 @@ use crate::streams::task::TaskId;
 
 /// The lag of state of which nobody knows how far it is: behind all whose lag is known.
 pub(super) const UNKNOWN_LAG: u64 = u64::MAX;
+
+/// What was heard of a lag longer ago may be wrong by any number by now.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// The open stores of one task.
 pub(super) type Engines = Vec<(Arc<str>, Arc<dyn StateStore>)>;
@@ -62,6 +67,8 @@ pub(super) struct Standbys {
     shelf: Mutex<BTreeMap<TaskId, Kept>>,
     /// How far behind their changelogs standbys are.
     lags: Mutex<BTreeMap<TaskId, u64>>,
+    /// When their leaders said so last, of those of which that is known.
+    heard_at: Mutex<BTreeMap<TaskId, Instant>>,
     /// What the leader was told of lags.
     told: Mutex<BTreeMap<TaskId, u64>>,
     /// The tasks of this instance, with the group's generation in which it got them.
@@ -88,6 +95,7 @@ impl Default for Standbys {
         Self {
             shelf: Mutex::default(),
             lags: Mutex::default(),
+            heard_at: Mutex::default(),
             told: Mutex::default(),
             ran: Mutex::new((-1, BTreeSet::new())),
             orders: watch::Sender::new((-1, Orders::default())),
@@ -149,6 +157,17 @@ impl Standbys {
     /// Of the standbys.
     pub(super) fn standby_lags(&self) -> BTreeMap<TaskId, u64> {
         lock(&self.lags).clone()
+    }
+
+    /// How many records a standby lacks, if somebody has said so lately.
+    pub(super) fn surely_behind(&self, task: TaskId) -> Option<u64> {
+        let heard_at = lock(&self.heard_at).get(&task).copied()?;
+        let lag = lock(&self.lags).get(&task).copied()?;
+        (lag != UNKNOWN_LAG && heard_at.elapsed() < LATELY).then_some(lag)
+    }
+
+    pub(super) fn set_heard_at(&self, heard_at: BTreeMap<TaskId, Instant>) {
+        *lock(&self.heard_at) = heard_at;
     }
 
     pub(super) fn set_lag(&self, task: TaskId, lag: Option<u64>) {

@@ -15,7 +15,7 @@ use crate::streams::windows::{Window, Windowed};
 ///
 /// It stays valid through rebalances, and reads what was committed before while one goes on. While this instance has no
 /// partition of the store, reads are [`StoreError::NotHere`]; while its group has answered nothing for a session,
-/// [`StoreError::CutOff`].
+/// [`StoreError::CutOff`], unless what is stale [will do](Self::with_standbys).
 pub struct AppStore<K, V> {
     shared: Arc<Shared>,
     name: Arc<str>,
@@ -38,7 +38,8 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
     }
 
     /// Reads the standbys and the tasks that warm up here, too. They are behind what the active ones have committed: by
-    /// as many changelog records as [`StreamsApp::standby_tasks`](super::StreamsApp::standby_tasks) says of them.
+    /// as many changelog records as [`StreamsApp::standby_tasks`](super::StreamsApp::standby_tasks) says of them. While
+    /// the group does not answer, all that is here may be behind what others have, and is read even so.
     #[must_use]
     pub fn with_standbys(mut self) -> Self {
         self.reads_standbys = true;
@@ -57,7 +58,7 @@ impl<K: 'static, V: 'static> AppStore<K, V> {
             let state = self.shared.state.borrow().name();
             return Err(StoreError::NotHere { store: name(), state });
         }
-        if !placing::may_be_read(&self.shared, &self.name) {
+        if !self.reads_standbys && !placing::may_be_read(&self.shared, &self.name) {
             return Err(StoreError::CutOff { store: name(), session: self.shared.config.session_timeout });
         }
         Ok(engines)

@@ -230,13 +230,19 @@ impl Reader {
     /// caught up.
     fn look(&mut self) {
         let mut lags: BTreeMap<TaskId, u64> = BTreeMap::new();
+        let mut heard_at: BTreeMap<TaskId, Option<Instant>> = BTreeMap::new();
         for (partition, follower) in &self.followers {
+            let heard = self.handle.heard_at(partition);
+            let of_task = heard_at.entry(follower.task).or_insert(heard);
+            *of_task = (*of_task).zip(heard).map(|(one, other)| one.min(other));
             let known = self.handle.lag(partition).map(|lag| u64::try_from(lag).unwrap_or(0));
             let lag = known.unwrap_or(follower.begins_behind);
             let sum = lags.entry(follower.task).or_default();
             *sum = sum.saturating_add(lag);
         }
         lags.iter().for_each(|(task, lag)| self.shared.standbys.set_lag(*task, Some(*lag)));
+        let heard_at = heard_at.into_iter().filter_map(|(task, heard)| Some((task, heard?)));
+        self.shared.standbys.set_heard_at(heard_at.collect());
         self.look_for_whole();
         let Some(consumer) = self.shared.consumer() else { return };
         let generation = consumer.group_metadata().map_or(-1, |member| member.generation);

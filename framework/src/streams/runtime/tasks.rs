@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
@@ -12,6 +13,7 @@ use super::changelogs::changelogs;
 use super::directory;
 use super::engines::{TaskEngines, makes_good};
 use super::error::StreamsError;
+use super::failing::{During, Reached};
 use super::loading::Wanted;
 use super::observe::Part;
 use super::outbox::Outgoing;
@@ -50,12 +52,8 @@ impl Worker {
         };
         let (mut task, engines) = match task {
             Ok(opened) => opened,
-            Err(source) => match self.goes_on_after(id, &source) {
-                Some(wait) => {
-                    self.waiting.insert(id);
-                    let lost = Lost { tasks: vec![(id, epoch)], wait, ..Lost::default() };
-                    return self.tell(Outgoing::Again(lost));
-                }
+            Err(source) => match self.goes_on_after(id, &source, During::Beginning) {
+                Some(wait) => return self.again(id, epoch, wait),
                 None => return Err(StreamsError::Task { task: id, source }),
             },
         };
@@ -68,11 +66,22 @@ impl Worker {
         let (told_by, unwanted) = oneshot::channel();
         let wanted = Wanted::default();
         let restore = Restoring { wanted: wanted.clone(), _unwanted: told_by };
-        let restore = (!changelogs.is_empty() || task.follows_time()).then_some(restore);
+        // Of what a store has without a changelog, the group knows how far it goes.
+        let asks = !task.stores().is_empty() || task.follows_time();
+        let restore = asks.then_some(restore);
         let restoring = restore.is_some();
-        let (committed, processed_at_commit) = (HashMap::new(), 0);
-        let running =
-            Running { task, engines, epoch, generation, flows, restore, committed, processed_at_commit };
+        let (committed, processed_at_commit, reached) = (HashMap::new(), 0, Reached::default());
+        let running = Running {
+            task,
+            engines,
+            epoch,
+            generation,
+            flows,
+            restore,
+            committed,
+            processed_at_commit,
+            reached,
+        };
         self.tasks.insert(id, running);
         if restoring {
             let request = RestoreRequest { task: id, epoch, changelogs, inputs, unwanted, wanted };
@@ -129,7 +138,8 @@ impl Worker {
         Ok(true)
     }
 
-    /// A store could not be written while it was restored. If it is damaged, it begins anew.
+    /// A store could not be written while it was restored. If it is damaged, it begins anew; otherwise its task has
+    /// failed.
     pub(super) fn not_restored(
         &mut self,
         id: TaskId,
@@ -140,11 +150,16 @@ impl Worker {
             return Ok(());
         }
         if !makes_good(&self.links.shared, id, &error) {
-            return Err(error.into());
+            let source = TaskError::Store(error);
+            let Some(wait) = self.goes_on_after(id, &source, During::Beginning) else {
+                return Err(StreamsError::Task { task: id, source });
+            };
+            drop(self.drop_task(id));
+            return self.again(id, epoch, wait);
         }
         drop(self.drop_task(id));
         self.quarantine(id, &error.to_string())?;
-        self.again(id, epoch)
+        self.again(id, epoch, Duration::ZERO)
     }
 
     pub(super) fn restore_ended(
@@ -236,13 +251,13 @@ impl Worker {
         tracing::warn!(task = %id, why, "the stores are built anew from their changelogs");
         drop(self.drop_task(id));
         directory::remove(&self.links.shared.task_directory(id))?;
-        self.again(id, epoch)
+        self.again(id, epoch, Duration::ZERO)
     }
 
-    /// A task that is dropped begins again, with what it finds on disk.
-    fn again(&mut self, id: TaskId, epoch: u64) -> Result<(), StreamsError> {
+    /// A task that is dropped begins again after `wait`, with what it finds on disk.
+    fn again(&mut self, id: TaskId, epoch: u64, wait: Duration) -> Result<(), StreamsError> {
         self.waiting.insert(id);
-        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], ..Lost::default() }))
+        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], wait, ..Lost::default() }))
     }
 
     /// A store turned out to be damaged while its task worked.
@@ -310,7 +325,9 @@ mod tests {
     const TASK: TaskId = TaskId { sub_topology: 0, partition: 0 };
 
     /// A thread's inside, without the thread, and the restores it asks for.
-    async fn worker() -> (Worker, async_mpsc::UnboundedReceiver<RestoreRequest>) {
+    async fn worker(
+        configure: fn(StreamsConfig) -> StreamsConfig,
+    ) -> (Worker, async_mpsc::UnboundedReceiver<RestoreRequest>, async_mpsc::Receiver<Outgoing>) {
         let broker = FakeBroker::start().await.unwrap();
         let client = broker.client().await.unwrap();
         let mut streams = StreamsBuilder::new();
@@ -321,10 +338,10 @@ mod tests {
         let (rewound, _) = async_mpsc::unbounded_channel();
         let nothing: [TopicPartition; 0] = [];
         let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
-        let config = StreamsConfig::new("app", "");
+        let config = configure(StreamsConfig::new("app", ""));
         let shared = Arc::new(shared(topology, config, client, rewound, ends));
         shared.workers.insert(sender).unwrap();
-        let (outbox, _) = async_mpsc::channel(16);
+        let (outbox, told) = async_mpsc::channel(16);
         let (restores, requests) = async_mpsc::unbounded_channel();
         let worker = Worker {
             links: WorkerLinks {
@@ -343,7 +360,7 @@ mod tests {
             committing: None,
             ahead: WriteAhead::default(),
         };
-        (worker, requests)
+        (worker, requests, told)
     }
 
     fn flow(shared: &Shared, epoch: u64) -> Arc<Flow> {
@@ -366,7 +383,7 @@ mod tests {
     /// written over what the next incarnation had counted, and its end ended the next one's.
     #[tokio::test]
     async fn what_was_meant_for_an_earlier_incarnation_does_not_reach_the_next() {
-        let (mut worker, mut requests) = worker().await;
+        let (mut worker, mut requests, _told) = worker(|config| config).await;
         let shared = Arc::clone(&worker.links.shared);
         shared.starting.store(1, Ordering::Release);
         worker.assign(TASK, 1, vec![flow(&shared, 1)]).unwrap();
@@ -396,5 +413,31 @@ mod tests {
         assert_eq!((position(&worker).changelog_offset, *shared.state.borrow()), (50, AppState::Running));
         assert!(!worker.restored(TASK, 2, changelog, &[count(7)], 70).unwrap(), "it is over");
         assert!(!worker.tasks.get_mut(&TASK).unwrap().is_ready(), "nothing of the earlier one is queued");
+    }
+
+    /// It ended the application, though that was to go on without the task.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_cannot_be_written_while_it_is_restored_is_a_failure_of_its_task() {
+        let restart = |config: StreamsConfig| config.on_task_failure(|failure| failure.restart());
+        let (mut worker, mut requests, mut told) = worker(restart).await;
+        let shared = Arc::clone(&worker.links.shared);
+        shared.starting.store(1, Ordering::Release);
+        worker.assign(TASK, 1, vec![flow(&shared, 1)]).unwrap();
+        let request = requests.try_recv().unwrap();
+        let full = || StoreError::Engine { store: "counts".to_owned(), source: "no space is left".into() };
+        // As on its thread, where it may wait.
+        tokio::task::block_in_place(|| worker.not_restored(TASK, 1, full())).unwrap();
+        assert!(request.unwanted.await.is_err(), "the restore is over");
+        assert!(worker.tasks.is_empty() && worker.waiting.contains(&TASK));
+        assert_eq!(shared.starting.load(Ordering::Acquire), 1, "it is to be restored yet");
+        let failing = lock(&shared.failing).all();
+        assert_eq!((failing.len(), failing[0].attempts), (1, 1));
+        assert!(failing[0].error.contains("no space is left"), "{}", failing[0].error);
+        let lost = loop {
+            if let Outgoing::Again(lost) = told.recv().await.unwrap() {
+                break lost;
+            }
+        };
+        assert_eq!((lost.tasks, lost.wait.as_secs()), (vec![(TASK, 1)], 1));
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::committing::Committing;
 use super::error::StreamsError;
+use super::failing::During;
 use super::outbox::{ChangelogOffsets, Outgoing};
 use super::restore::RestoreRequest;
 use super::running::Running;
@@ -113,23 +114,36 @@ impl Worker {
             return Ok(());
         }
         let now_ms = shared.clock.now_ms();
+        let is_due = |running: &Running| !running.is_restoring() && running.task.is_due(now_ms);
+        let due = self.tasks.iter().filter(|(_, running)| is_due(running)).map(|(id, _)| *id);
+        for id in due.collect::<Vec<_>>() {
+            self.spare_others(id)?;
+        }
+        let shared = &self.links.shared;
         let mut next: Option<i64> = None;
-        let mut failed = None;
+        let (mut failed, mut begins) = (None, false);
         for (id, running) in self.tasks.iter_mut().filter(|(_, running)| !running.is_restoring()) {
+            let before = running.task.is_begun();
             let turned = running.task.turn(now_ms);
+            begins |= !before && running.task.is_begun();
             running.tell_of_clocks(self.links.index, shared);
             match turned {
                 Ok(due) => next = [next, due].into_iter().flatten().min(),
                 Err(source) => {
-                    failed = Some((*id, source));
+                    let during =
+                        if running.task.is_begun() { During::Punctuation } else { During::Beginning };
+                    failed = Some((*id, source, during));
                     break;
                 }
             }
             send_outputs(&self.links.outbox, running.generation, &mut running.task)?;
         }
+        if begins {
+            self.mend();
+        }
         self.links.wake_at_ms.send_if_modified(|at| std::mem::replace(at, next) != next);
         match failed {
-            Some((id, source)) => self.failed(id, source),
+            Some((id, source, during)) => self.failed(id, source, during),
             None => self.commit_if_due(),
         }
     }
@@ -176,10 +190,15 @@ impl Worker {
             return Ok(());
         }
         let silent = |running: &&mut Running| !running.is_restoring() && running.is_silent();
-        let Some(running) = self.incarnation(id, epoch).filter(silent) else { return Ok(()) };
+        if self.incarnation(id, epoch).filter(silent).is_none() {
+            return Ok(());
+        }
+        self.spare_others(id)?;
+        // A commit may have ended it.
+        let Some(running) = self.incarnation(id, epoch) else { return Ok(()) };
         match running.task.idle(lasts) {
             Ok(()) => Ok(()),
-            Err(source) => self.failed(id, source),
+            Err(source) => self.failed(id, source, During::Work),
         }
     }
 
@@ -209,7 +228,7 @@ impl Worker {
                     let generation = running.generation;
                     send_outputs(&self.links.outbox, generation, &mut running.task)?;
                 }
-                Err(source) => return self.failed(id, source),
+                Err(source) => return self.failed(id, source, During::Work),
             }
             if failed_before {
                 self.commit()?;
@@ -246,7 +265,7 @@ impl Worker {
         if is_settled && self.committing.take().is_some() {
             self.tell_positions();
         }
-        failed.map_or(Ok(()), |(id, source)| self.failed(id, source))
+        failed.map_or(Ok(()), |(id, source)| self.failed(id, source, During::Work))
     }
 
     /// Commits when a processor asked for it, or when the changes take too much memory.

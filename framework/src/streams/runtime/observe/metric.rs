@@ -20,6 +20,8 @@ klamm_runtime::metrics_table! {
         "How long a thread waited until outputs were acknowledged and offsets committed.";
     TASKS = "klamm_streams_tasks", Gauge, ["application", "state"],
         "Tasks of this instance, `running` or `restoring`.";
+    FAILING_TASKS = "klamm_streams_failing_tasks", Gauge, ["application"],
+        "Tasks of this instance that failed and are not past it, where `on_task_failure` lets them begin again.";
     PROCESSED = "klamm_streams_processed_total", Counter, ["application", "task"],
         "Records processed, those of repartition topics included.";
     PROCESS_SECONDS = "klamm_streams_process_seconds", Histogram, ["application", "task"],

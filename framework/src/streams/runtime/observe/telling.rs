@@ -80,6 +80,7 @@ impl Handles {
         if let Some(free_bytes) = free_bytes {
             self.gauge(&names::FREE_BYTES, &[], free_bytes as f64);
         }
+        self.gauge(&names::FAILING_TASKS, &[], lock(&shared.failing).all().len() as f64);
         self.gauge(&names::THREADS, &[], shared.workers.staying().len() as f64);
         self.gauge(&names::CACHE_BYTES, &[], shared.cache.held_bytes() as f64);
         if let Some((cached, write_buffers)) = memory_held(&shared.config) {
