@@ -575,10 +575,14 @@ fn a_flow_is_resized() {
     assert_eq!(flow.workers_wanted(), 1);
     flow.resize(3);
     assert_eq!(flow.workers_wanted(), 2);
-    let runs: Vec<Run> = (0..3).map(|_| flow.take(&mut items, now).unwrap()).collect();
+    let mut at_work = Vec::new();
+    for _ in 0..3 {
+        let run = flow.take(&mut items, now).unwrap();
+        at_work.push((run, items.remove(0)));
+    }
     assert_eq!(flow.workers_wanted(), 0);
     flow.resize(1);
-    for (run, item) in runs.into_iter().zip(items.drain(..)) {
+    for (run, item) in at_work {
         flow.finish(item.ticket);
         flow.end(run, now);
     }
