@@ -434,8 +434,8 @@ impl<Step> ListenerBuilder<Step> {
     ///   without counting; see [`ListenerHandle::troubles`](crate::listener::ListenerHandle::troubles) when it lasts.
     ///   When nobody knows whether a commit was done, the group's offset is asked, which names its transaction.
     /// - **In the transaction is what goes through the `Tx`, a [`Template`](crate::Template) argument or the reply.**
-    ///   What a template from elsewhere sends, such as one in a state, stays when the transaction is aborted, and so do calls
-    ///   to databases.
+    ///   What a template from elsewhere sends, such as one in a state, stays when the transaction is aborted, and so do
+    ///   calls to databases.
     /// - **Each transaction** costs three to five round trips and as many syncs of the brokers' disks: batch handlers
     ///   share them among their records. Partitions go side by side, as [`concurrency`](Self::concurrency) allows.
     /// - **Transactional ids** are `<group>/<topic>/<partition>`: the next owner of a partition ends at once what the

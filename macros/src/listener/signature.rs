@@ -44,8 +44,8 @@ impl<'a> Signature<'a> {
         let batch = arguments.iter().position(|ty| is_named(ty, "Batch"));
         match batch {
             Some(place) if place > 0 => {
-                let message = "`Batch<...>` must be the first argument; `State<T>`, `Template<K, V>`, `Ack` and `Tx` may \
-                               follow it";
+                let message = "`Batch<...>` must be the first argument; `State<T>`, `Template<K, V>`, `Ack` and `Tx` \
+                               may follow it";
                 return Err(Error::new(arguments[place].span(), message));
             }
             _ => {}
